@@ -1,0 +1,1 @@
+"""The ground: Kronecker mathematics. `factors` is integers only, `product` is the operator."""

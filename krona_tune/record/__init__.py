@@ -1,0 +1,1 @@
+"""Where results go: Parquet is the truth, MLflow its mirror."""

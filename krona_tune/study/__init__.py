@@ -1,0 +1,1 @@
+"""What a study is: frozen, validated values; no torch."""

@@ -1,0 +1,135 @@
+"""What a knob may be: one value, one of several, or a range; written in YAML, drawn by a sampler."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from krona_tune.kron.factors import divisors
+from krona_tune.refusal import Refusal
+
+Value = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A knob that is not searched. YAML: a plain value."""
+
+    value: Value
+
+    def ends(self) -> tuple[Value, ...]:
+        return (self.value,)
+
+    def plain(self) -> Any:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of several values. YAML: a list."""
+
+    values: tuple[Value, ...]
+
+    def ends(self) -> tuple[Value, ...]:
+        return self.values
+
+    def plain(self) -> Any:
+        return list(self.values)
+
+
+@dataclass(frozen=True)
+class Range:
+    """A number from low to high, both included. YAML: `{low: 1e-4, high: 1e-2, log: true}`, or with `step`."""
+
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
+
+    @property
+    def whole(self) -> bool:
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    def ends(self) -> tuple[Value, ...]:
+        return (self.low, self.high)
+
+    def plain(self) -> Any:
+        written = {"low": self.low, "high": self.high, "log": self.log, "step": self.step}
+        return {key: value for key, value in written.items() if value}
+
+
+@dataclass(frozen=True)
+class Divisors:
+    """The sizes that divide every adapted weight, known once the backbone is. YAML: `divisors`, or with low and high."""
+
+    low: int = 1
+    high: int | None = None
+
+    def ends(self) -> tuple[Value, ...]:
+        return ()
+
+    def plain(self) -> Any:
+        return {"divisors": {"low": self.low, **({"high": self.high} if self.high else {})}}
+
+    def of(self, dimension: int) -> Choice:
+        """The divisors of `dimension` within the limits; empty where none is."""
+        return Choice(tuple(n for n in divisors(dimension) if self.low <= n <= (self.high or n)))
+
+
+Domain = Fixed | Choice | Range | Divisors
+
+
+def parse_domain(written: Any, place: str) -> Domain:
+    """The domain that a piece of YAML means.
+
+    Raises:
+        Refusal: naming `place`, what is wrong with it and the mend.
+    """
+    match written:
+        case bool() | int() | float():
+            return Fixed(written)
+        case "divisors":
+            return Divisors()
+        case str():
+            return Fixed(written)
+        case list():
+            return _choice(written, place)
+        case {"divisors": dict(limits), **rest} if not rest and set(limits) <= {"low", "high"}:
+            return Divisors(**limits)
+        case {"low": low, "high": high, **rest} if set(rest) <= {"log", "step"}:
+            return _range(low, high, rest.get("log", False), rest.get("step"), place)
+        case _:
+            form = "write a value, a list of values, {low: …, high: …, log: true}, or divisors (of a factor's size)"
+            raise Refusal(place, f"can't be read as a domain: {written!r}", form)
+
+
+def _choice(written: list[Any], place: str) -> Domain:
+    if not written:
+        raise Refusal(place, "an empty list leaves nothing to choose", "list at least one value")
+    for value in written:
+        if not isinstance(value, bool | int | float | str):
+            raise Refusal(place, f"{value!r} can't be a choice", "list numbers, words, true or false")
+    values = tuple(dict.fromkeys(written))
+    return Choice(values) if len(values) > 1 else Fixed(values[0])
+
+
+def _range(low: Any, high: Any, log: Any, step: Any, place: str) -> Domain:
+    for name, value in (("low", low), ("high", high), ("step", step or 1)):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            mend = f"write {float(value)!r}" if _is_number(value) else "write a number"
+            raise Refusal(place, f"{name} is {value!r}, not a number", mend)
+    if low > high:
+        raise Refusal(place, f"low {low} is above high {high}", "swap them")
+    if not isinstance(log, bool):
+        raise Refusal(place, f"log is {log!r}", "write true or false")
+    if log and low <= 0:
+        raise Refusal(place, f"low {low} has no logarithm", "start above 0, or leave log out")
+    if log and step:
+        raise Refusal(place, "log and step together have no meaning", "leave one out")
+    return Range(low, high, log, step) if low < high else Fixed(low)
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True

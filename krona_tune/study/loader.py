@@ -1,0 +1,135 @@
+"""From YAML and `--set` to a StudySpec; every error names the place, the value and the mend."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from krona_tune.refusal import Refusal, unknown
+from krona_tune.study.domain import Fixed
+from krona_tune.study.spec import StudySpec
+from krona_tune.study.trial import SECTIONS, Frozen
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which 1e-4 is a number (YAML 1.1 wants 1.0e-4)."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def read_yaml(text: str, place: str) -> Any:
+    """YAML as plain values. Raises a Refusal naming line and column where it is not YAML."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{place}, line {mark.line + 1}, column {mark.column + 1}" if mark else place
+        raise Refusal(where, f"not YAML: {getattr(error, 'problem', None) or error}") from None
+
+
+def load_spec(path: Path, settings: Sequence[str] = (), overrides: Mapping[str, Any] | None = None) -> StudySpec:
+    """The study that a file asks for, changed by `--set PATH=VALUE` and then by the command line's own flags.
+
+    Args:
+        path: a YAML file.
+        settings: texts `adapter.scale=2`, the value in YAML.
+        overrides: dotted paths and values; None values are passed over.
+
+    Raises:
+        Refusal: whatever can't be read, is unknown or is out of range.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refusal(str(path), f"can't be read: {error}", "give a YAML file with --space") from None
+    written = read_yaml(text, str(path))
+    if not isinstance(written, dict):
+        raise Refusal(str(path), f"holds {type(written).__name__}, not keys and values", "see search_spaces/")
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise Refusal("--set", f"{setting!r} has no '='", "write --set adapter.scale=2")
+        _put(written, key.strip(), read_yaml(value, f"--set {key}"), f"--set {setting}")
+    for key, value in (overrides or {}).items():
+        if value is not None:
+            _put(written, key, value, key)
+    return build_spec(written, str(path))
+
+
+def build_spec(written: Mapping[str, Any], place: str) -> StudySpec:
+    """The spec that plain values mean. Raises a Refusal at the first wrong one, naming `place`."""
+    try:
+        spec = StudySpec.model_validate(written)
+    except ValidationError as error:
+        raise next(_refusals(error, StudySpec, place)) from None
+    except Refusal as refusal:
+        raise Refusal(f"{place}: {refusal.place}", *str(refusal).split(": ", 1)[1:]) from None
+    for section, model in SECTIONS.items():
+        _check_domains(spec, section, model, place)
+    return spec
+
+
+def _check_domains(spec: StudySpec, section: str, model: type[Frozen], place: str) -> None:
+    """Each value that a domain can take at its ends must be one that the trial would accept."""
+    for name, domain in getattr(spec, section).items():
+        if name not in model.model_fields:
+            raise unknown(f"{place}: {section}", "key", name, model.model_fields)
+        for value in domain.ends():
+            try:
+                model.model_validate({name: value}, strict=False)
+            except ValidationError as error:
+                raise next(_refusals(error, model, f"{place}: {section}")) from None
+            except Refusal as refusal:
+                raise Refusal(f"{place}: {section}.{name}", refusal.problem, refusal.mend) from None
+
+
+def _refusals(error: ValidationError, model: type[BaseModel], place: str) -> Iterator[Refusal]:
+    for detail in error.errors():
+        path = [str(part) for part in detail["loc"] if isinstance(part, str) and re.fullmatch(r"[A-Za-z_]\w*", part)]
+        if detail["type"] == "extra_forbidden":
+            owner = _model_at(model, path[:-1])
+            yield unknown(": ".join([place, ".".join(path[:-1])]).removesuffix(": "), "key", path[-1], owner.model_fields)
+        elif detail["type"] == "missing":
+            yield Refusal(place, f"the key {'.'.join(path)!r} is missing", "add it")
+        elif isinstance(cause := detail.get("ctx", {}).get("error"), Refusal):
+            where = ": ".join(part for part in (place, cause.place or ".".join(path)) if part)
+            yield Refusal(where, cause.problem, cause.mend)
+        else:
+            message = detail["msg"].removeprefix("Value error, ")
+            yield Refusal(f"{place}: {'.'.join(path)}", f"{detail['input']!r} is refused", message[0].lower() + message[1:])
+
+
+def _model_at(model: type[BaseModel], path: Sequence[str]) -> type[BaseModel]:
+    for part in path:
+        inner = model.model_fields[part].annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            model = inner
+    return model
+
+
+def _put(written: dict[str, Any], key: str, value: Any, place: str) -> None:
+    """Sets a dotted path in nested mappings."""
+    *parents, last = key.split(".")
+    for parent in parents:
+        inner = written.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise Refusal(place, f"{parent!r} holds {inner!r}, not keys", "name an existing path")
+        written = inner
+    written[last] = value
+
+
+def dump_spec(spec: StudySpec) -> str:
+    """The spec as YAML text that `load_spec` reads back to an equal one."""
+    return yaml.safe_dump(spec.plain(), sort_keys=False, allow_unicode=True)
+
+
+def fixed(spec: StudySpec, name: str) -> Any:
+    """A knob's value where it is not searched, else None."""
+    domain = spec.domains()[name]
+    return domain.value if isinstance(domain, Fixed) else None

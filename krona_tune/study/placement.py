@@ -1,0 +1,63 @@
+"""Where adapters go, as a person writes it: roles, stacks and layers."""
+
+import re
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import TypeVar
+
+from krona_tune.refusal import Refusal, unknown
+from krona_tune.study.geometry import Role, Stack
+
+Word = TypeVar("Word", bound=StrEnum)
+
+LAYER_FORMS = "all, first 4, last 4, every other, or numbers from 0 such as 0,2,5"
+
+
+def roles(text: str) -> frozenset[Role]:
+    """`query+value` as roles. Raises a Refusal naming the unknown word."""
+    return frozenset(_words(text, Role, "role"))
+
+
+def stacks(text: str) -> frozenset[Stack]:
+    """`encoder+decoder` as stacks. Raises a Refusal naming the unknown word."""
+    return frozenset(_words(text, Stack, "stack"))
+
+
+def layers(text: str, depth: int) -> tuple[int, ...]:
+    """The layers that `text` chooses in a stack of that depth, ascending, counted from 0.
+
+    `every other` begins at the second layer, so that the last one of an even depth is among them.
+
+    Raises:
+        Refusal: the text has none of the known forms, or asks for a layer that the stack does not have.
+    """
+    every = range(depth)
+    match text.split():
+        case ["all"]:
+            return tuple(every)
+        case ["every", "other"]:
+            return tuple(every[1::2]) or tuple(every)
+        case ["first", count] if count.isdecimal():
+            return tuple(every[: _within(int(count), depth, text)])
+        case ["last", count] if count.isdecimal():
+            return tuple(every[depth - _within(int(count), depth, text) :])
+    if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", text):
+        raise Refusal("layers", f"can't be read: {text!r}", f"write {LAYER_FORMS}")
+    chosen = sorted({int(number) for number in text.split(",")})
+    if chosen[-1] >= depth:
+        raise Refusal("layers", f"{text!r} asks for layer {chosen[-1]}", f"the stack has 0 to {depth - 1}")
+    return tuple(chosen)
+
+
+def _within(count: int, depth: int, text: str) -> int:
+    if not 1 <= count <= depth:
+        raise Refusal("layers", f"{text!r} of a stack of {depth} layers", f"ask for 1 to {depth}")
+    return count
+
+
+def _words(text: str, kind: type[Word], name: str) -> Iterable[Word]:
+    known = {str(member): member for member in kind}
+    for word in (part.strip() for part in text.split("+")):
+        if word not in known:
+            raise unknown("", name, word, known)
+        yield known[word]

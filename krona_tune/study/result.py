@@ -1,0 +1,78 @@
+"""What a trial gives back: a report at each rung and, whatever became of it, one row at its end."""
+
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Status(StrEnum):
+    """What became of a trial. A trial counts as interrupted until it has ended."""
+
+    COMPLETED = "completed"
+    STOPPED_EARLY = "stopped_early"
+    DIVERGED = "diverged"
+    OUT_OF_MEMORY = "out_of_memory"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """One evaluation on the validation half. `score` is the mean of `metrics`, higher is better."""
+
+    trial_id: str
+    task: str
+    rung: int
+    examples: int
+    epochs: float
+    step: int
+    score: float
+    metrics: dict[str, float]
+    train_loss: float
+    train_seconds: float
+    evaluation_seconds: float
+    peak_memory_bytes: int
+
+    def row(self) -> dict[str, Any]:
+        """The report as plain values, its metrics as columns `metric_…`."""
+        values = asdict(self)
+        metrics = values.pop("metrics")
+        return values | {f"metric_{name}": value for name, value in metrics.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialResult:
+    """One trial's row. Seconds sum its reports; `score` is that of the last rung it reached."""
+
+    trial_id: str
+    task: str
+    kind: str
+    number: int
+    seed: int
+    fingerprint: str
+    params: dict[str, Any]
+    status: Status = Status.INTERRUPTED
+    score: float | None = None
+    rung: int | None = None
+    epochs: float = 0.0
+    examples: int = 0
+    adapter_parameters: int = 0
+    norm_parameters: int = 0
+    head_parameters: int = 0
+    trainable_parameters: int = 0
+    trainable_percent: float = 0.0
+    train_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    started_at: float = 0.0
+    ended_at: float | None = None
+    error: str = ""
+    checkpoint: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def row(self) -> dict[str, Any]:
+        """The result as plain values: its parameters under their own names, its metrics as `metric_…`."""
+        values = asdict(self)
+        params, metrics = values.pop("params"), values.pop("metrics")
+        values["status"] = str(self.status)
+        return values | params | {f"metric_{name}": value for name, value in metrics.items()}

@@ -1,0 +1,40 @@
+"""How far a trial trains and where it is judged: rungs at grace·ηᵏ, counted in training examples seen."""
+
+from dataclasses import dataclass
+from math import ceil
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """A task's full budget and its rungs, in examples; the last rung is the full budget."""
+
+    examples_per_epoch: int
+    rungs: tuple[int, ...]
+    reduction: int
+
+    @property
+    def total_examples(self) -> int:
+        return self.rungs[-1]
+
+    @property
+    def epochs(self) -> float:
+        return self.total_examples / self.examples_per_epoch
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        return ceil(self.examples_per_epoch / batch_size)
+
+    def step_at(self, examples: int, batch_size: int) -> int:
+        """The number of optimiser steps after which at least that many examples were seen."""
+        epochs, rest = divmod(examples, self.examples_per_epoch)
+        return epochs * self.steps_per_epoch(batch_size) + ceil(rest / batch_size)
+
+
+def schedule(*, examples_per_epoch: int, epochs: float, grace_epochs: float, reduction: int) -> Schedule:
+    """Rungs at grace·ηᵏ below the full budget, and the full budget itself."""
+    total = max(1, round(epochs * examples_per_epoch))
+    rung = max(1, round(grace_epochs * examples_per_epoch))
+    rungs = []
+    while rung < total:
+        rungs.append(rung)
+        rung *= reduction
+    return Schedule(examples_per_epoch=examples_per_epoch, rungs=(*rungs, total), reduction=reduction)

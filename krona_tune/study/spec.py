@@ -1,0 +1,141 @@
+"""The request, fully resolved: what a study asks, frozen and checked before anything starts."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer
+
+from krona_tune.study.domain import Choice, Divisors, Domain, Fixed, Range, parse_domain
+from krona_tune.study.schedule import Schedule, schedule
+from krona_tune.study.trial import SECTIONS, Frozen
+
+Number = TypeVar("Number", int, float)
+Precision = Literal["auto", "bf16", "fp32"]
+PerTask = Number | dict[str, Number]
+"""One value for every task, or one a task; `default` serves the tasks that are not named."""
+
+
+def for_task(value: "PerTask[Number]", task: str) -> Number:
+    """The value that a per-task setting has for a task."""
+    if isinstance(value, Mapping):
+        return value[task] if task in value else value["default"]
+    return value
+
+
+def _complete(value: Any) -> Any:
+    if isinstance(value, Mapping) and "default" not in value:
+        raise ValueError("a setting by task needs the key 'default' for the tasks that it does not name")
+    return value
+
+
+def _seconds(value: Any) -> Any:
+    """`90`, `90s`, `30m`, `2h`, `1h30m` as seconds."""
+    if not isinstance(value, str):
+        return value
+    parts = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", value.strip())
+    if not value.strip() or parts is None:
+        raise ValueError("write a time such as 90s, 30m or 1h30m")
+    hours, minutes, seconds = (int(part or 0) for part in parts.groups())
+    return 3600 * hours + 60 * minutes + seconds
+
+
+def _limit(value: Any) -> Any:
+    """`200000`, or `0.1%` of the backbone's parameters; kept as it is written."""
+    text = str(value).strip().replace("_", "")
+    if not re.fullmatch(r"\d+(\.\d+)?%|\d+", text) or float(text.rstrip("%")) <= 0:
+        raise ValueError("write a number of parameters such as 200000, or a share of the backbone such as 0.1%")
+    return text
+
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+ByTaskFloat = Annotated[Positive | dict[str, Positive], BeforeValidator(_complete)]
+ByTaskCount = Annotated[Count | dict[str, Count], BeforeValidator(_complete)]
+
+
+class ScheduleSpec(Frozen):
+    """A trial's full budget and its rungs, in epochs: judged at grace·ηᵏ; η is `reduction`."""
+
+    epochs: ByTaskFloat = 6.0
+    grace_epochs: ByTaskFloat = 1.0
+    reduction: Annotated[int, Field(ge=2)] = 3
+
+    def of(self, task: str, train_examples: int) -> Schedule:
+        return schedule(
+            examples_per_epoch=train_examples,
+            epochs=for_task(self.epochs, task),
+            grace_epochs=min(for_task(self.grace_epochs, task), for_task(self.epochs, task)),
+            reduction=self.reduction,
+        )
+
+
+class ExamplesSpec(Frozen):
+    """How many examples of each split are used at most, and how many tokens of each."""
+
+    train: ByTaskCount | None = None
+    validation: ByTaskCount | None = None
+    test: ByTaskCount | None = None
+    max_length: Annotated[int, Field(ge=4)] = 128
+
+
+class SearchSpec(Frozen):
+    """How many trials a task gets, and within which limits. `time_budget` is in seconds."""
+
+    trials: Count = 12
+    startup_trials: Annotated[int, Field(ge=0)] = 6
+    baseline_learning_rates: tuple[Positive, ...] = (1e-2,)
+    max_params: Annotated[str, BeforeValidator(_limit)] | None = None
+    time_budget: Annotated[Positive, BeforeValidator(_seconds)] | None = None
+
+
+class ResourcesSpec(Frozen):
+    """What one trial may use, and how many run at once; null: as many as fit."""
+
+    cpus_per_trial: Annotated[float, Field(gt=0)] = 1
+    gpus_per_trial: Annotated[float, Field(ge=0)] | None = None
+    max_concurrent: Count | None = None
+
+
+def _domains(section: str) -> BeforeValidator:
+    """Reads a section of the YAML: each key a knob of that section, each value a domain."""
+
+    def read(written: Any) -> Any:
+        if not isinstance(written, Mapping):
+            return written
+        return {key: parse_domain(value, f"{section}.{key}") for key, value in written.items()}
+
+    return BeforeValidator(read)
+
+
+Domains = dict[str, Fixed | Choice | Range | Divisors]
+_plain = PlainSerializer(lambda domains: {name: domain.plain() for name, domain in domains.items()})
+
+
+class StudySpec(Frozen):
+    """One study: a backbone, tasks, a space of adapters and trainings, a budget."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    model: str
+    data: str = "hub"
+    tasks: tuple[str, ...] = ()
+    name: str = ""
+    seed: int = 0
+    precision: Precision = "auto"
+    adapter: Annotated[Domains, _domains("adapter"), _plain] = {}
+    training: Annotated[Domains, _domains("training"), _plain] = {}
+    schedule: ScheduleSpec = ScheduleSpec()
+    examples: ExamplesSpec = ExamplesSpec()
+    search: SearchSpec = SearchSpec()
+    resources: ResourcesSpec = ResourcesSpec()
+
+    def domains(self) -> dict[str, Domain]:
+        """Every knob's domain; a knob that the request does not name is fixed at its default."""
+        asked = {**self.adapter, **self.training}
+        defaults = {name: field.default for model in SECTIONS.values() for name, field in model.model_fields.items()}
+        return {name: asked.get(name, Fixed(default)) for name, default in defaults.items()}
+
+    def plain(self) -> dict[str, Any]:
+        """The request as YAML writes it; reading it back gives an equal spec."""
+        return self.model_dump(mode="json", exclude_none=True)

@@ -1,0 +1,177 @@
+"""A fresh adapter changes nothing, a trained one changes what it should, and a detached one leaves no trace."""
+
+import pytest
+import torch
+
+from krona_tune.adapters.inject import Adapters
+from krona_tune.adapters.placement import count, sites
+from krona_tune.kron.product import kron_weight
+from krona_tune.study.geometry import Geometry, Role
+from krona_tune.study.trial import AdapterConfig
+from tests.models import CONFIGS, build, tokens
+
+EVERY_MAP = "+".join(role for role in Role if role is not Role.FEED_FORWARD)
+
+
+def shaped(shape: Geometry, method: str, **knobs: object) -> AdapterConfig:
+    """An adapter whose factors' sizes differ and fit every site: inner widths are multiples of 4 and 2."""
+    return AdapterConfig(method=method, a_out=4, a_in=2, scale=1.5, **{"roles": EVERY_MAP, **knobs})
+
+
+def trained(adapters: Adapters) -> Adapters:
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in adapters.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+    return adapters
+
+
+def outputs(model: torch.nn.Module, shape: Geometry) -> torch.Tensor:
+    with torch.no_grad():
+        return model(**tokens(shape)).logits
+
+
+@pytest.mark.parametrize("method", ["krona", "krona_b", "krona_b_res"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_fresh_changes_no_bit_trained_changes_and_detached_restores(name: str, method: str) -> None:
+    shape, model, base = build(name)
+    before = outputs(model, shape)
+    weights = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    adapters = Adapters(base, shape, shaped(shape, method, layer_norms=True), torch.Generator().manual_seed(0))
+    assert torch.equal(outputs(model, shape), before)
+    trained(adapters)
+    assert not torch.allclose(outputs(model, shape), before, atol=1e-3)
+    adapters.detach()
+    assert torch.equal(outputs(model, shape), before)
+    assert all(torch.equal(tensor, weights[key]) for key, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("layer_norms", [False, True])
+@pytest.mark.parametrize("method", ["krona", "krona_b", "krona_b_res"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_counted_parameter_is_trained_and_no_other(name: str, method: str, layer_norms: bool) -> None:
+    shape, model, base = build(name)
+    config = shaped(shape, method, layer_norms=layer_norms)
+    counted = count(shape, config, outputs=3)
+    with Adapters(base, shape, config, torch.Generator().manual_seed(0)) as adapters:
+        parameters = list(trained(adapters).parameters())
+        assert sum(p.numel() for p in parameters) == counted.adapter + counted.norms
+        model(**tokens(shape)).logits.square().sum().backward()
+        assert all(p.grad is not None for p in parameters)
+        assert all(p.grad is None for p in model.parameters() if not any(p is own for own in parameters))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_adapted_output_is_the_map_plus_the_scaled_product_of_its_input(name: str) -> None:
+    """Each adapted map is compared with the dense map W + s(A⊗B) on the very input that it got."""
+    shape, model, base = build(name)
+    with Adapters(base, shape, shaped(shape, "krona"), torch.Generator().manual_seed(0)) as adapters:
+        trained(adapters)
+        expected: list[torch.Tensor] = []
+
+        def compare(module: torch.nn.Linear, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+            weight = module.weight.clone()
+            for site, adapter in adapters.by_site():
+                if base.get_submodule(site.name) is not module:
+                    continue
+                delta = 1.5 * torch.kron(adapter.a, adapter.b)
+                torch.testing.assert_close(kron_weight(adapter.a, adapter.b, 1.5), delta)
+                if site.part is None:
+                    weight += delta
+                else:
+                    rows = weight.view(site.part.heads, site.part.parts, -1, site.d_in)
+                    rows[:, site.part.index] += delta.view(site.part.heads, -1, site.d_in)
+            torch.testing.assert_close(
+                output, torch.nn.functional.linear(inputs[0], weight, module.bias), atol=1e-5, rtol=1e-4
+            )
+            expected.append(output)
+
+        for module in {base.get_submodule(site.name) for site in adapters.sites}:
+            module.register_forward_hook(compare)
+        outputs(model, shape)
+        assert len(expected) >= len({site.name for site in adapters.sites})
+
+
+def test_a_block_adapter_reads_what_enters_the_feed_forward_network_and_adds_before_the_residual() -> None:
+    shape, _, base = build("bert")
+    with Adapters(base, shape, shaped(shape, "krona_b_res"), torch.Generator().manual_seed(0)) as adapters:
+        trained(adapters)
+        layer = base.encoder.layer[1]
+        x = torch.randn(2, 5, 24)
+        _, adapter = list(adapters.by_site())[1]
+        assert adapter.residual_scale.item() != 0
+        with torch.no_grad():
+            got = layer.feed_forward_chunk(x)
+            delta = 1.5 * x @ torch.kron(adapter.a, adapter.b).T + adapter.residual_scale * x
+            own = torch.nn.functional.linear(layer.intermediate(x), layer.output.dense.weight, layer.output.dense.bias)
+            torch.testing.assert_close(got, layer.output.LayerNorm(own + delta + x))
+
+
+def test_two_sets_on_one_model_come_and_go_independently() -> None:
+    shape, model, base = build("bert")
+    before = outputs(model, shape)
+    first = trained(Adapters(base, shape, shaped(shape, "krona"), torch.Generator().manual_seed(0)))
+    alone = outputs(model, shape)
+    second = trained(Adapters(base, shape, shaped(shape, "krona_b"), torch.Generator().manual_seed(1)))
+    assert not torch.equal(outputs(model, shape), alone)
+    second.detach()
+    assert torch.equal(outputs(model, shape), alone)
+    first.detach()
+    assert torch.equal(outputs(model, shape), before)
+
+
+def test_the_first_values_depend_on_the_generator_alone() -> None:
+    shape, _, base = build("bert")
+
+    def drawn(seed: int) -> torch.Tensor:
+        torch.manual_seed(torch.randint(100, ()).item())
+        with Adapters(base, shape, shaped(shape, "krona"), torch.Generator().manual_seed(seed)) as adapters:
+            return torch.cat([p.flatten() for p in adapters.parameters()]).detach()
+
+    assert torch.equal(drawn(3), drawn(3))
+    assert not torch.equal(drawn(3), drawn(4))
+
+
+def test_the_state_comes_back_and_another_shapes_is_refused() -> None:
+    shape, model, base = build("deberta")
+    config = shaped(shape, "krona", roles="query+value", layer_norms=True)
+    with trained(Adapters(base, shape, config, torch.Generator().manual_seed(0))) as adapters:
+        state, adapted = adapters.state(), outputs(model, shape)
+    assert "adapter.encoder.layer.0.attention.self.in_proj#query.a" in state
+    with Adapters(base, shape, config, torch.Generator().manual_seed(5)) as again:
+        again.load_state(state)
+        assert torch.equal(outputs(model, shape), adapted)
+    other = config.model_copy(update={"a_out": 2})
+    with (
+        Adapters(base, shape, other, torch.Generator()) as adapters,
+        pytest.raises(ValueError, match=r"in_proj#query.a is \(4, 2\), the model takes \(2, 2\)"),
+    ):
+        adapters.load_state(state)
+    with (
+        Adapters(base, shape, config.model_copy(update={"layers": "last 1"}), torch.Generator()) as adapters,
+        pytest.raises(ValueError, match="on one side only"),
+    ):
+        adapters.load_state(state)
+
+
+@pytest.mark.parametrize("name", ["bert", "t5", "deberta"])
+def test_bfloat16_backbones_keep_float32_adapters(name: str) -> None:
+    shape, model, base = build(name)
+    model.bfloat16()
+    before = outputs(model, shape)
+    with Adapters(base, shape, shaped(shape, "krona"), torch.Generator().manual_seed(0)) as adapters:
+        assert torch.equal(outputs(model, shape), before)
+        assert {p.dtype for p in adapters.parameters()} == {torch.float32}
+        assert outputs(model, shape).dtype == torch.bfloat16
+
+
+def test_sites_follow_roles_stacks_and_layers() -> None:
+    shape, _, _ = build("t5")
+
+    def names(**knobs: str) -> list[str]:
+        return [site.name for site in sites(shape, AdapterConfig(**knobs))]
+
+    assert names(roles="cross_query", layers="last 1") == ["decoder.block.2.layer.1.EncDecAttention.q"]
+    assert names(roles="value", stacks="encoder", layers="0") == ["encoder.block.0.layer.0.SelfAttention.v"]
+    assert len(names(roles="query+value")) == 2 * 5
+    assert len(names(method="krona_b", layers="every other")) == 2

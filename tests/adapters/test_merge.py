@@ -1,0 +1,47 @@
+"""A merged model gives the adapted model's outputs with no adapter in it, and unmerging takes it back."""
+
+import pytest
+import torch
+
+from krona_tune.adapters.inject import Adapters
+from krona_tune.adapters.merge import merge, unmerge
+from krona_tune.refusal import Refusal
+from tests.adapters.test_inject import outputs, shaped, trained
+from tests.models import CONFIGS, build
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_merged_equals_adapted_and_unmerged_equals_the_start(name: str) -> None:
+    shape, model, base = build(name)
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    adapters = trained(Adapters(base, shape, shaped(shape, "krona"), torch.Generator().manual_seed(0)))
+    adapted = outputs(model, shape)
+    merge(adapters)
+    merged = outputs(model, shape)
+    assert (merged - adapted).norm() < 2e-5 * adapted.norm()
+    assert not any(module._forward_hooks for module in base.modules())
+    unmerge(adapters)
+    assert (outputs(model, shape) - adapted).norm() < 2e-5 * adapted.norm()
+    adapters.detach()
+    for key, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, before[key], atol=1e-6, rtol=1e-5)
+
+
+def test_a_bfloat16_weight_is_rounded_once() -> None:
+    shape, model, base = build("bert")
+    model.bfloat16()
+    adapters = trained(Adapters(base, shape, shaped(shape, "krona"), torch.Generator().manual_seed(0)))
+    site, adapter = next(adapters.by_site())
+    weight = base.get_submodule(site.name).weight
+    exact = weight.float() + 1.5 * torch.kron(adapter.a, adapter.b)
+    merge(adapters)
+    assert torch.equal(weight, exact.bfloat16())
+
+
+def test_a_block_adapter_can_not_be_merged_and_the_refusal_says_why() -> None:
+    shape, _, base = build("bert")
+    with (
+        Adapters(base, shape, shaped(shape, "krona_b"), torch.Generator()) as adapters,
+        pytest.raises(Refusal, match="krona_b stands beside a block that is not linear"),
+    ):
+        merge(adapters)

@@ -1,0 +1,79 @@
+"""Parameters are counted from integers before anything is trained; what fits nowhere is refused."""
+
+import pytest
+
+from krona_tune.adapters.methods import METHODS
+from krona_tune.adapters.placement import common_dimensions, count, sites
+from krona_tune.refusal import Refusal
+from krona_tune.study.placement import layers
+from krona_tune.study.trial import AdapterConfig
+from tests.models import build, build_from
+from tests.study.test_geometry import T5_BASE
+
+PAPER = "query+value+cross_query+cross_value"
+
+
+def test_the_papers_counts_for_t5_base() -> None:
+    shape, _, _ = build_from("t5", T5_BASE, device="meta")
+    adapter = AdapterConfig(a_out=24, a_in=32, roles=PAPER)
+    cheapest = count(shape, adapter, outputs=2)
+    assert (cheapest.adapter, cheapest.head) == (110_592, 0)
+    assert round(cheapest.percent, 4) == 0.0496
+    with_norms = count(shape, adapter.model_copy(update={"layer_norms": True}), outputs=2)
+    assert with_norms.trainable == 158_208
+    assert round(with_norms.percent, 4) == 0.0710
+
+
+def test_block_methods_stand_beside_each_feed_forward_block() -> None:
+    shape, _, _ = build("t5")
+    assert count(shape, AdapterConfig(method="krona_b", a_out=4, a_in=3), 2).adapter == 5 * (12 + 6 * 8)
+    assert count(shape, AdapterConfig(method="krona_b_res", a_out=4, a_in=3), 2).adapter == 5 * (12 + 6 * 8 + 1)
+
+
+def test_the_head_alone_trains_nothing_in_a_text_to_text_model() -> None:
+    assert count(build("t5")[0], AdapterConfig(method="head_only"), 2).trainable == 0
+    assert count(build("bert")[0], AdapterConfig(method="head_only"), 2).trainable == 25 * 2
+
+
+@pytest.mark.parametrize(
+    ("text", "chosen"),
+    [
+        ("all", (0, 1, 2, 3, 4)),
+        ("first 2", (0, 1)),
+        ("last 2", (3, 4)),
+        ("every other", (1, 3)),
+        ("4, 0,2", (0, 2, 4)),
+    ],
+)
+def test_layers_are_read(text: str, chosen: tuple[int, ...]) -> None:
+    assert layers(text, 5) == chosen
+
+
+@pytest.mark.parametrize(
+    ("adapter", "message"),
+    [
+        ({"layers": "last 4"}, "'last 4' of a stack of 3 layers; ask for 1 to 3"),
+        ({"layers": "0,3"}, "'0,3' asks for layer 3; the stack has 0 to 2"),
+        ({"roles": "cross_query"}, "no such site in this bert; its roles are feed_forward_in, feed_forward_out, key"),
+        ({"stacks": "decoder"}, "no such site"),
+        ({"a_out": 7}, "a_out 7 does not divide d_out 24; divisors: 1, 2, 3, 4, 6, 8, 12, 24; needed at encoder"),
+        ({"method": "kronna"}, "unknown method 'kronna', did you mean 'krona'?"),
+    ],
+)
+def test_what_fits_nowhere_is_refused(adapter: dict[str, object], message: str) -> None:
+    shape, _, _ = build("bert")
+    with pytest.raises(Refusal) as refused:
+        count(shape, AdapterConfig(**adapter), 2)
+    assert message in str(refused.value)
+
+
+def test_common_dimensions_divide_every_site() -> None:
+    shape, _, _ = build("t5")
+    places = sites(shape, AdapterConfig(roles="query+output+feed_forward_in"))
+    assert {(s.d_out, s.d_in) for s in places} == {(20, 24), (24, 20), (40, 24)}
+    assert common_dimensions(places) == (4, 4)
+
+
+def test_every_knob_that_a_method_reads_is_a_field() -> None:
+    for method in METHODS.values():
+        assert method.reads <= set(AdapterConfig.model_fields)

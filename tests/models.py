@@ -1,0 +1,64 @@
+"""Tiny models of every family, randomly initialised, in which all sizes differ."""
+
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+
+from krona_tune.study.geometry import Geometry, geometry
+
+SMALL = {"vocab_size": 97, "max_position_embeddings": 40}
+ENCODER = {**SMALL, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 3, "num_attention_heads": 4}
+T5 = {"vocab_size": 97, "d_model": 24, "d_ff": 40, "d_kv": 5, "num_heads": 4, "num_layers": 2, "num_decoder_layers": 3}
+RELATIVE = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}
+CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "t5": ("t5", T5),
+    "t5 gated": ("t5", {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
+    "mt5": ("mt5", T5),
+    "umt5": ("umt5", T5),
+    "bert": ("bert", ENCODER),
+    "roberta": ("roberta", {**ENCODER, "type_vocab_size": 1}),
+    "xlm-roberta": ("xlm-roberta", ENCODER),
+    "electra": ("electra", {**ENCODER, "embedding_size": 24}),
+    "electra projected": ("electra", {**ENCODER, "embedding_size": 8}),
+    "distilbert": ("distilbert", {**SMALL, "dim": 24, "hidden_dim": 40, "n_layers": 3, "n_heads": 4}),
+    "deberta": ("deberta", {**ENCODER, **RELATIVE}),
+    "deberta absolute": ("deberta", ENCODER),
+    "deberta-v2": ("deberta-v2", {**ENCODER, **RELATIVE}),
+    "deberta-v3": (
+        "deberta-v2",
+        {**ENCODER, **RELATIVE, "share_att_key": True, "norm_rel_ebd": "layer_norm", "position_buckets": 16,
+         "position_biased_input": False, "type_vocab_size": 0},
+    ),
+    "deberta-v2 convolution": ("deberta-v2", {**ENCODER, **RELATIVE, "conv_kernel_size": 3, "conv_act": "gelu"}),
+}  # fmt: skip
+
+
+def build(name: str, outputs: int = 3, device: str = "cpu") -> tuple[Geometry, nn.Module, nn.Module]:
+    """The geometry, the model with its head, and the base model that the geometry's names are relative to."""
+    model_type, values = CONFIGS[name]
+    return build_from(model_type, values, outputs, device)
+
+
+def build_from(
+    model_type: str, values: dict[str, Any], outputs: int = 3, device: str = "cpu"
+) -> tuple[Geometry, nn.Module, nn.Module]:
+    config = transformers.AutoConfig.for_model(model_type, num_labels=outputs, **values)
+    shape = geometry(config.to_dict())
+    kind = transformers.AutoModelForSeq2SeqLM if shape.text_to_text else transformers.AutoModelForSequenceClassification
+    torch.manual_seed(0)
+    with torch.device(device):
+        model = kind.from_config(config)
+    model.eval().requires_grad_(False)
+    return shape, model, model if shape.text_to_text else model.base_model
+
+
+def tokens(shape: Geometry, rows: int = 5, length: int = 11) -> dict[str, torch.Tensor]:
+    """Random inputs with some padding; a text-to-text model also gets what its decoder reads."""
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(5, 97, (rows, length), generator=generator)
+    mask = torch.ones_like(ids)
+    mask[0, -3:] = 0
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    return inputs | ({"decoder_input_ids": ids[:, :4]} if shape.text_to_text else {})

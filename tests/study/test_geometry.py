@@ -1,0 +1,55 @@
+"""The integers read from a config equal what transformers builds from it, module by module."""
+
+import pytest
+from torch import nn
+
+from krona_tune.refusal import Refusal
+from krona_tune.study.geometry import FAMILIES, Role, Stack, geometry
+from tests.models import CONFIGS, build, build_from
+
+T5_BASE = {"d_model": 768, "d_ff": 3072, "num_layers": 12, "num_heads": 12, "d_kv": 64}
+
+
+def test_every_family_is_tried() -> None:
+    assert {model_type for model_type, _ in CONFIGS.values()} == set(FAMILIES)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_each_site_is_a_map_of_that_size(name: str) -> None:
+    shape, _, base = build(name, device="meta")
+    for site in shape.sites:
+        module = base.get_submodule(site.name)
+        if site.role is Role.FEED_FORWARD:
+            assert site.d_in == site.d_out == shape.head_width
+        else:
+            assert isinstance(module, nn.Linear)
+            parts = site.part.parts if site.part else 1
+            assert (module.out_features, module.in_features) == (site.d_out * parts, site.d_in)
+    assert len({site.key for site in shape.sites if site.role is not Role.FEED_FORWARD}) + sum(
+        shape.depths.values()
+    ) == len(shape.sites)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_parameters_norms_and_head_are_counted_exactly(name: str) -> None:
+    shape, model, base = build(name, device="meta")
+    assert shape.parameters == sum(p.numel() for p in base.parameters())
+    norms = [m for m in base.modules() if "norm" in type(m).__name__.lower()]
+    assert shape.norms == sum(p.numel() for m in norms for p in m.parameters())
+    assert shape.head_parameters(3) == sum(p.numel() for p in model.parameters()) - shape.parameters
+
+
+def test_t5_base_has_the_papers_numbers() -> None:
+    shape, _, _ = build_from("t5", T5_BASE, device="meta")
+    assert shape.parameters == 222_903_552
+    assert shape.norms == 62 * 768 == 47_616
+    adapted = {Role.QUERY, Role.VALUE, Role.CROSS_QUERY, Role.CROSS_VALUE}
+    assert sum(site.role in adapted for site in shape.sites) == 72
+    assert shape.depths == {Stack.ENCODER: 12, Stack.DECODER: 12}
+
+
+def test_an_unknown_family_is_refused_with_a_suggestion() -> None:
+    with pytest.raises(Refusal, match=r"x/config.json: unknown model_type 'robert', did you mean 'roberta'\?"):
+        geometry({"model_type": "robert"}, "x/config.json")
+    with pytest.raises(Refusal, match="'hidden_size' is missing"):
+        geometry({"model_type": "bert", "vocab_size": 10})
