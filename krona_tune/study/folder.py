@@ -1,0 +1,54 @@
+"""What a study leaves behind, by name."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """The paths inside one study's folder, and the tracking store that it shares with its siblings."""
+
+    root: Path
+
+    @property
+    def name(self) -> str:
+        return self.root.name
+
+    @property
+    def spec(self) -> Path:
+        return self.root / "study.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        return self.root / "manifest.json"
+
+    @property
+    def results(self) -> Path:
+        return self.root / "results"
+
+    @property
+    def journal(self) -> Path:
+        return self.root / "optuna.journal"
+
+    @property
+    def ray(self) -> Path:
+        return self.root / "ray"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "study.log"
+
+    @property
+    def tracking_uri(self) -> str:
+        return f"sqlite:///{self.root.parent / 'mlflow.db'}"
+
+    @property
+    def artifact_location(self) -> str:
+        return (self.root.parent / "mlartifacts").as_uri()
+
+    def adapter(self, task: str) -> Path:
+        return self.root / "adapters" / task

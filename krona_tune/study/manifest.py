@@ -1,0 +1,61 @@
+"""Under which circumstances a study ran: versions, device, data and model with their fingerprints."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from krona_tune.study.trial import Frozen
+
+
+class TaskFacts(Frozen):
+    """What a task's data were. `constant_score` is what answering the commonest label (or the mean) gets."""
+
+    title: str
+    metrics: tuple[str, ...]
+    provenance: str
+    synthetic: bool
+    fingerprint: str
+    train_examples: int
+    validation_examples: int
+    constant_score: float
+    rungs: tuple[int, ...]
+
+
+class ModelFacts(Frozen):
+    """Which backbone was adapted, where it was found, and a hash of its weights."""
+
+    name: str
+    source: str
+    model_type: str
+    parameters: int
+    fingerprint: str
+
+
+class Manifest(Frozen):
+    """The circumstances of one study. `synthetic` data carry a mark wherever their numbers appear."""
+
+    format: Literal[1] = 1
+    name: str
+    created_at: str
+    command: str
+    seed: int
+    precision: str
+    device: str
+    workers: int
+    versions: dict[str, str]
+    git_commit: str | None = None
+    model: ModelFacts
+    tasks: dict[str, TaskFacts] = Field(default_factory=dict)
+
+    @property
+    def synthetic(self) -> bool:
+        return any(task.synthetic for task in self.tasks.values())
+
+    def write(self, path: Path) -> None:
+        path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Raises FileNotFoundError or a ValidationError where there is no manifest."""
+    return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
