@@ -10,7 +10,10 @@ from krona_tune.study.geometry import Geometry, geometry
 
 SMALL = {"vocab_size": 97, "max_position_embeddings": 40}
 ENCODER = {**SMALL, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 3, "num_attention_heads": 4}
-T5 = {"vocab_size": 97, "d_model": 24, "d_ff": 40, "d_kv": 5, "num_heads": 4, "num_layers": 2, "num_decoder_layers": 3}
+T5 = {
+    "vocab_size": 97, "d_model": 24, "d_ff": 40, "d_kv": 5, "num_heads": 4, "num_layers": 2, "num_decoder_layers": 3,
+    "decoder_start_token_id": 0,
+}  # fmt: skip
 RELATIVE = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "t5": ("t5", T5),

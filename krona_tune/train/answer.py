@@ -1,0 +1,134 @@
+"""How a backbone answers a task: a classification or regression head, or label words scored by a T5."""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AutoModelForSequenceClassification
+
+from krona_tune.glue.tasks import Task
+from krona_tune.train.backbone import Backbone, Batch
+
+CANDIDATE_ROWS = 512
+"""At most so many (example, candidate) pairs go through a decoder at once."""
+
+
+class Answer(Protocol):
+    """A task's answer on a backbone: what is trained beside the adapter, the loss and the prediction."""
+
+    model: nn.Module
+
+    def head(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The head's parameters by name; nothing for a text-to-text model."""
+        ...
+
+    def loss(self, inputs: Batch, labels: Tensor) -> Tensor:
+        """The mean training loss; labels (n,) as the task's table has them."""
+        ...
+
+    def predict(self, inputs: Batch) -> Tensor:
+        """(n,) label indices, or scores of a regression."""
+        ...
+
+
+def answer(backbone: Backbone, task: Task, seed: int, candidates: Sequence[Sequence[int]] = ()) -> Answer:
+    """The answer that the backbone's kind and the task call for; `candidates` are label words as token ids."""
+    if backbone.geometry.text_to_text:
+        return LabelWords(backbone, task, candidates)
+    return Head(backbone, task, seed)
+
+
+class Head:
+    """A fresh float32 head on a shared encoder; the head is whatever stands outside the pretrained base model."""
+
+    def __init__(self, backbone: Backbone, task: Task, seed: int) -> None:
+        self.task = task
+        self.model = with_head(backbone, max(len(task.labels), 1), seed)
+        self._prefix = self.model.base_model_prefix + "."
+
+    def head(self) -> Iterator[tuple[str, nn.Parameter]]:
+        return ((name, p) for name, p in self.model.named_parameters() if not name.startswith(self._prefix))
+
+    def loss(self, inputs: Batch, labels: Tensor) -> Tensor:
+        logits = self.model(**inputs).logits.float()
+        if self.task.is_regression:
+            return functional.mse_loss(logits.squeeze(-1), labels.float())
+        return functional.cross_entropy(logits, labels)
+
+    def predict(self, inputs: Batch) -> Tensor:
+        logits = self.model(**inputs).logits.float()
+        return logits.squeeze(-1) if self.task.is_regression else logits.argmax(-1)
+
+
+def with_head(backbone: Backbone, outputs: int, seed: int) -> nn.Module:
+    """The family's own model for sequence classification around the shared base, with a head drawn from `seed`."""
+    config = type(backbone.config).from_dict({**backbone.config.to_dict(), "num_labels": outputs})
+    config._attn_implementation = backbone.device.attention
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(config)
+    setattr(model, model.base_model_prefix, backbone.base)
+    device = backbone.device.kind
+    with torch.random.fork_rng(devices=[0] if device == "cuda" else []):
+        torch.manual_seed(seed)
+        for name, module in model.named_children():
+            if name != model.base_model_prefix:
+                module.to_empty(device="cpu").apply(model._init_weights)
+                module.to(device=device, dtype=torch.float32)
+    return model
+
+
+class LabelWords:
+    """A T5 that answers in words: trained on the label word, judged by which candidate is likeliest.
+
+    Every candidate's log-likelihood is the sum over its tokens, end of sequence included; all candidates of
+    an example share one pass of the encoder. Nothing is generated.
+    """
+
+    def __init__(self, backbone: Backbone, task: Task, candidates: Sequence[Sequence[int]]) -> None:
+        self.task = task
+        self.model = backbone.base
+        config = backbone.config
+        device = backbone.device.kind
+        width = max(map(len, candidates))
+        padded = [[*ids, *[-100] * (width - len(ids))] for ids in candidates]
+        self._targets = torch.tensor(padded, device=device)
+        first = getattr(config, "decoder_start_token_id", None)  # a T5 that does not say starts with padding
+        start = torch.full((len(padded), 1), config.pad_token_id if first is None else first, device=device)
+        words = self._targets.masked_fill(self._targets == -100, config.pad_token_id)
+        self._decoder_inputs = torch.cat([start, words[:, :-1]], dim=1)
+        self._values = torch.tensor(task.grid or range(len(padded)), device=device)
+
+    def head(self) -> Iterator[tuple[str, nn.Parameter]]:
+        return iter(())
+
+    def loss(self, inputs: Batch, labels: Tensor) -> Tensor:
+        chosen = (labels.float()[:, None] - self._values.float()).abs().argmin(-1)
+        logits = self.model(**inputs, decoder_input_ids=self._decoder_inputs[chosen]).logits.float()
+        return functional.cross_entropy(logits.flatten(0, 1), self._targets[chosen].flatten(), ignore_index=-100)
+
+    def predict(self, inputs: Batch) -> Tensor:
+        return self._values[self.log_likelihoods(inputs).argmax(-1)]
+
+    def log_likelihoods(self, inputs: Batch) -> Tensor:
+        """(n, candidates): the log-probability of each candidate given each input."""
+        encoded = self.model.get_encoder()(**inputs).last_hidden_state
+        count = len(self._targets)
+        rows = max(1, CANDIDATE_ROWS // count)
+        chunks = [
+            self._score(encoded[i : i + rows], inputs["attention_mask"][i : i + rows], count)
+            for i in range(0, len(encoded), rows)
+        ]
+        return torch.cat(chunks)
+
+    def _score(self, encoded: Tensor, mask: Tensor, count: int) -> Tensor:
+        n = len(encoded)
+        logits = self.model(
+            encoder_outputs=(encoded.repeat_interleave(count, 0),),
+            attention_mask=mask.repeat_interleave(count, 0),
+            decoder_input_ids=self._decoder_inputs.repeat(n, 1),
+        ).logits.float()
+        targets = self._targets.repeat(n, 1)
+        losses = functional.cross_entropy(logits.transpose(1, 2), targets, ignore_index=-100, reduction="none")
+        return -losses.sum(-1).view(n, count)

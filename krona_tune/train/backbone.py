@@ -1,0 +1,77 @@
+"""The frozen backbone, loaded once a process and kept warm between trials."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+
+from krona_tune.study.geometry import Geometry, geometry
+from krona_tune.train.device import Device
+
+Batch = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """A frozen pretrained model. `base` is what the geometry's module names are relative to.
+
+    `whole` is the model that was loaded: text to text it is `base` itself, else `base` with a head for two labels.
+    """
+
+    base: nn.Module
+    whole: nn.Module
+    config: Any
+    geometry: Geometry
+    device: Device
+
+
+@lru_cache(maxsize=1)
+def warm_backbone(location: str, device: Device) -> Backbone:
+    """`load_backbone`, remembered: the next trial in this process finds it ready."""
+    return load_backbone(location, device)
+
+
+def load_backbone(location: str, device: Device) -> Backbone:
+    """Loads a hub name or folder with transformers and freezes it, its weights in the device's dtype."""
+    config = transformers.AutoConfig.from_pretrained(location)
+    shape = geometry(config.to_dict(), f"{location}: config.json")
+    kind = transformers.AutoModelForSeq2SeqLM if shape.text_to_text else transformers.AutoModelForSequenceClassification
+    level = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        whole = kind.from_pretrained(location, dtype=device.dtype, attn_implementation=device.attention)
+    finally:
+        transformers.logging.set_verbosity(level)
+    return freeze(whole, shape, device)
+
+
+def freeze(whole: nn.Module, shape: Geometry, device: Device) -> Backbone:
+    """A model that is in memory, as a backbone: moved to the device and its dtype, frozen, in evaluation mode."""
+    whole.to(device=device.kind, dtype=device.dtype).requires_grad_(False).eval()
+    base = whole if shape.text_to_text else whole.base_model
+    return Backbone(base=base, whole=whole, config=whole.config, geometry=shape, device=device)
+
+
+def set_dropout(model: nn.Module, probability: float) -> None:
+    """Sets every dropout of a model: the modules, and the probabilities that attention keeps as plain numbers."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = probability
+        for name in ("dropout", "dropout_prob", "attention_dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, probability)
+
+
+def dropouts(model: nn.Module) -> dict[tuple[str, str], float]:
+    """Every dropout probability by module and attribute, so that a later trial finds the model's own again."""
+    found = {}
+    for path, module in model.named_modules():
+        names = ("p",) if isinstance(module, nn.Dropout) else ("dropout", "dropout_prob", "attention_dropout")
+        for name in names:
+            if isinstance(getattr(module, name, None), float):
+                found[path, name] = getattr(module, name)
+    return found

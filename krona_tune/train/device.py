@@ -1,0 +1,52 @@
+"""Which device a process computes on, in which precision, and what it has used of its memory."""
+
+import resource
+import sys
+from dataclasses import dataclass
+
+import torch
+
+from krona_tune.study.spec import Precision
+
+ATTENTION = {"cpu": "eager", "cuda": "sdpa"}
+"""The faster attention for training short sequences: on CPUs the fused kernel's backward is the slower one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """A device and the dtype that frozen weights are kept and products are made in."""
+
+    kind: str
+    dtype: torch.dtype
+
+    @property
+    def attention(self) -> str:
+        return ATTENTION[self.kind]
+
+    def autocast(self) -> torch.autocast:
+        """Trained float32 tensors meet low-precision activations under this context."""
+        return torch.autocast(self.kind, self.dtype, enabled=self.dtype != torch.float32)
+
+    def peak_memory_bytes(self) -> int:
+        """On a GPU the trial's peak; on a CPU the process's peak since its start."""
+        if self.kind == "cuda":
+            return torch.cuda.max_memory_allocated()
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+    def start_measuring(self) -> None:
+        if self.kind == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+
+
+def this_device(precision: Precision) -> Device:
+    """The GPU that this process sees, else the CPU; `auto` is bfloat16 where the device computes in it natively."""
+    kind = "cuda" if torch.cuda.is_available() else "cpu"
+    low = precision == "bf16" or (precision == "auto" and _computes_bfloat16(kind))
+    return Device(kind=kind, dtype=torch.bfloat16 if low else torch.float32)
+
+
+def _computes_bfloat16(kind: str) -> bool:
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu._is_avx512_bf16_supported())

@@ -1,0 +1,33 @@
+"""One pass over labelled data: the task's metrics."""
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from krona_tune.glue.batches import Batch, evaluation_batches
+from krona_tune.glue.metrics import measure
+from krona_tune.glue.tasks import Task
+from krona_tune.train.answer import Answer
+from krona_tune.train.device import Device
+
+EVALUATION_TOKENS = {"cpu": 2048, "cuda": 65536}
+"""Padded tokens in one evaluation batch: on a CPU what stays in its caches, on a GPU what fills it."""
+
+
+def to_device(batch: Batch, device: Device) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """A batch's inputs and labels as tensors on the device."""
+    inputs = {name: torch.from_numpy(array).to(device.kind) for name, array in batch.inputs.items()}
+    return inputs, torch.from_numpy(batch.labels).to(device.kind)
+
+
+@torch.no_grad()
+def evaluate(answer: Answer, task: Task, table: pa.Table, pad_token_id: int, device: Device) -> dict[str, float]:
+    """Each of the task's metrics and their mean, `score`, over the whole table, in evaluation mode."""
+    answer.model.eval()
+    predictions = np.zeros(len(table), dtype=np.float64)
+    with device.autocast():
+        for batch in evaluation_batches(table, EVALUATION_TOKENS[device.kind], pad_token_id):
+            inputs, _ = to_device(batch, device)
+            predictions[batch.rows] = answer.predict(inputs).float().cpu().numpy()
+    labels = table.column("label").to_numpy()
+    return measure(task, predictions if task.is_regression else predictions.astype(np.int64), labels)

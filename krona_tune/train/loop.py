@@ -1,0 +1,150 @@
+"""One trial in one process: trained from rung to rung, judged at each, never knowing who listens."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from krona_tune.adapters.inject import Adapters
+from krona_tune.glue.batches import Batch, training_batches
+from krona_tune.glue.tasks import Task
+from krona_tune.study.randomness import stream
+from krona_tune.study.result import Report
+from krona_tune.study.schedule import Schedule
+from krona_tune.study.trial import TrialConfig
+from krona_tune.train.answer import answer
+from krona_tune.train.backbone import Backbone, dropouts, set_dropout
+from krona_tune.train.evaluate import evaluate, to_device
+from krona_tune.train.optimiser import optimiser
+
+
+class Diverged(ArithmeticError):
+    """The training loss is no longer a finite number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskWork:
+    """What a worker needs of a task: its encoded halves, its rungs, and a T5's label words as token ids."""
+
+    task: Task
+    train: pa.Table
+    validation: pa.Table
+    pad_token_id: int
+    schedule: Schedule
+    candidates: tuple[tuple[int, ...], ...] = field(default=())
+
+
+def train_trial(
+    trial_id: str, trial: TrialConfig, work: TaskWork, backbone: Backbone, report: Callable[[Report], None]
+) -> None:
+    """Trains one trial to its full budget and hands each rung's report to `report`.
+
+    Raises:
+        Diverged: the loss is not finite.
+    """
+    run = TrialRun(trial_id, trial, work, backbone)
+    try:
+        while not run.finished:
+            report(run.advance())
+    finally:
+        run.close()
+
+
+class TrialRun:
+    """A trial under way. `advance` trains to the next rung; `close` gives the backbone back as it was."""
+
+    def __init__(self, trial_id: str, trial: TrialConfig, work: TaskWork, backbone: Backbone) -> None:
+        self.trial_id, self.trial, self.work, self.backbone = trial_id, trial, work, backbone
+        self.rung, self.step = 0, 0
+        backbone.device.start_measuring()
+        self._own_dropouts = dropouts(backbone.base)
+        generator = torch.Generator().manual_seed(stream(trial.seed, "adapter"))
+        self.adapters = Adapters(backbone.base, backbone.geometry, trial.adapter, generator)
+        self.answer = answer(backbone, work.task, stream(trial.seed, "head"), work.candidates)
+        if trial.training.dropout is not None:
+            set_dropout(self.answer.model, trial.training.dropout)
+        batch_size = trial.training.batch_size
+        self._steps = [work.schedule.step_at(examples, batch_size) for examples in work.schedule.rungs]
+        trained = [*self.adapters.parameters(), *(parameter for _, parameter in self.answer.head())]
+        self.optimiser = optimiser(trained, trial.training, total_steps=self._steps[-1])
+
+    @property
+    def finished(self) -> bool:
+        return self.rung == len(self._steps)
+
+    def advance(self) -> Report:
+        """Trains to the next rung and evaluates there. Raises Diverged where the loss is not finite."""
+        started = time.perf_counter()
+        loss = self._train_until(self._steps[self.rung]) if self.optimiser else 0.0
+        self.step = self._steps[self.rung]
+        trained = time.perf_counter()
+        work, device = self.work, self.backbone.device
+        measured = evaluate(self.answer, work.task, work.validation, work.pad_token_id, device)
+        examples = work.schedule.rungs[self.rung]
+        self.rung += 1
+        return Report(
+            trial_id=self.trial_id,
+            task=work.task.name,
+            rung=self.rung - 1,
+            examples=examples,
+            epochs=examples / work.schedule.examples_per_epoch,
+            step=self.step,
+            score=measured.pop("score"),
+            metrics=measured,
+            train_loss=loss,
+            train_seconds=trained - started,
+            evaluation_seconds=time.perf_counter() - trained,
+            peak_memory_bytes=device.peak_memory_bytes(),
+        )
+
+    def _train_until(self, last_step: int) -> float:
+        """The mean loss of the steps from here to `last_step`."""
+        assert self.optimiser is not None
+        self.answer.model.train()
+        torch.manual_seed(stream(self.trial.seed, "dropout", self.rung))
+        device = self.backbone.device
+        losses = []
+        while self.step < last_step:
+            for batch in self._rest_of_epoch(last_step):
+                inputs, labels = to_device(batch, device)
+                with device.autocast():
+                    loss = self.answer.loss(inputs, labels)
+                loss.backward()
+                self.optimiser.step()
+                losses.append(loss.detach())
+                self.step += 1
+        mean = torch.stack(losses).mean().item()
+        if not math.isfinite(mean):
+            raise Diverged(f"the training loss is {mean} before step {self.step}")
+        return mean
+
+    def _rest_of_epoch(self, last_step: int) -> Iterator[Batch]:
+        """The batches of the present epoch that are still to come, up to `last_step`."""
+        batch_size = self.trial.training.batch_size
+        epoch, done = divmod(self.step, self.work.schedule.steps_per_epoch(batch_size))
+        order = np.random.default_rng(stream(self.trial.seed, "data order", epoch))
+        batches = training_batches(self.work.train, batch_size, order, self.work.pad_token_id)
+        return islice(batches, done, done + last_step - self.step)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Everything trained, on the CPU: the adapters' tensors and the head's, `head.<parameter>`."""
+        head = {f"head.{name}": p.detach().cpu().clone() for name, p in self.answer.head()}
+        return self.adapters.state() | head
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Takes tensors as `state` gives them. Raises ValueError where a name or shape differs."""
+        self.adapters.load_state({name: t for name, t in state.items() if not name.startswith("head.")})
+        with torch.no_grad():
+            for name, parameter in self.answer.head():
+                parameter.copy_(state[f"head.{name}"])
+
+    def close(self) -> None:
+        """Detaches the adapters and restores the backbone's dropouts. A second call does nothing."""
+        self.adapters.detach()
+        for (path, name), probability in self._own_dropouts.items():
+            setattr(self.backbone.base.get_submodule(path), name, probability)

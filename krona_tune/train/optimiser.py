@@ -1,0 +1,49 @@
+"""AdamW with a linear warm-up and a linear decay to zero over the full budget."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import get_linear_schedule_with_warmup
+
+from krona_tune.study.trial import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """The optimiser and its schedule as one thing that steps, saves and loads."""
+
+    adamw: torch.optim.AdamW
+    decay: torch.optim.lr_scheduler.LambdaLR
+    parameters: tuple[nn.Parameter, ...]
+    clip_norm: float
+
+    def step(self) -> None:
+        """One update from the gradients that are there, their norm clipped; the gradients are cleared."""
+        nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        self.adamw.step()
+        self.decay.step()
+        self.adamw.zero_grad()
+
+    def state(self) -> dict[str, Any]:
+        return {"adamw": self.adamw.state_dict(), "decay": self.decay.state_dict()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.adamw.load_state_dict(state["adamw"])
+        self.decay.load_state_dict(state["decay"])
+
+
+def optimiser(parameters: Iterable[nn.Parameter], training: TrainingConfig, total_steps: int) -> Optimiser | None:
+    """The optimiser of everything trained; None where nothing is. Scalars and vectors get no weight decay."""
+    trained = tuple(parameters)
+    if not trained:
+        return None
+    groups = [
+        {"params": [p for p in trained if p.dim() > 1], "weight_decay": training.weight_decay},
+        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    adamw = torch.optim.AdamW([group for group in groups if group["params"]], lr=training.learning_rate, fused=True)
+    decay = get_linear_schedule_with_warmup(adamw, round(training.warmup * total_steps), total_steps)
+    return Optimiser(adamw=adamw, decay=decay, parameters=trained, clip_norm=training.clip_norm)

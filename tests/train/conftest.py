@@ -1,0 +1,53 @@
+"""A tiny task of token ids, and tiny backbones that learn it."""
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from krona_tune.glue.tasks import TASKS
+from krona_tune.study.schedule import schedule
+from krona_tune.study.trial import TrialConfig, trial
+from krona_tune.train.backbone import Backbone, freeze
+from krona_tune.train.device import Device
+from krona_tune.train.loop import TaskWork
+from tests.models import build
+
+FLOAT32 = Device(kind="cpu", dtype=torch.float32)
+WORDS = ((11, 12, 1), (13, 1))
+
+
+def tiny_backbone(name: str = "bert", device: Device = FLOAT32) -> Backbone:
+    shape, model, _ = build(name, outputs=2)
+    return freeze(model, shape, device)
+
+
+def table(rows: int, seed: int, regression: bool = False) -> pa.Table:
+    """Token ids in which the label is whether token 7 stands among the first four; lengths vary."""
+    draw = np.random.default_rng(seed)
+    ids, labels = [], []
+    for row in range(rows):
+        sentence = draw.integers(20, 90, draw.integers(5, 14))
+        if row % 2:
+            sentence[draw.integers(1, 4)] = 7
+        ids.append(pa.array(sentence, pa.int32()))
+        labels.append(2.6 * (row % 2) if regression else row % 2)
+    return pa.table(
+        {"input_ids": pa.array([a.to_pylist() for a in ids], pa.list_(pa.int32())), "label": pa.array(labels)}
+    )
+
+
+def tiny_work(task: str = "rte", rows: int = 48, epochs: float = 4, candidates: tuple[tuple[int, ...], ...] = ()) -> TaskWork:
+    regression = TASKS[task].is_regression
+    return TaskWork(
+        task=TASKS[task],
+        train=table(rows, 1, regression),
+        validation=table(32, 2, regression),
+        pad_token_id=0,
+        schedule=schedule(examples_per_epoch=rows, epochs=epochs, grace_epochs=1, reduction=2),
+        candidates=candidates,
+    )
+
+
+def tiny_trial(task: str = "rte", **params: object) -> TrialConfig:
+    knobs = {"a_out": 4, "a_in": 6, "scale": 2.0, "learning_rate": 1e-2, "batch_size": 8, "dropout": 0.0}
+    return trial(task, 5, {**knobs, **params})

@@ -1,0 +1,96 @@
+"""A head is the family's own; a T5's candidates get exactly the likelihood that transformers gives them."""
+
+import pytest
+import torch
+
+from krona_tune.glue.tasks import TASKS
+from krona_tune.train.answer import LabelWords, answer, with_head
+from tests.models import CONFIGS, tokens
+from tests.train.conftest import WORDS, tiny_backbone
+
+ENCODERS = [name for name in CONFIGS if "t5" not in name]
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_a_shared_base_with_a_head_equals_the_familys_model(name: str) -> None:
+    backbone = tiny_backbone(name)
+    model = with_head(backbone, 2, seed=3).eval()
+    assert type(model) is type(backbone.whole)
+    assert model.base_model is backbone.base
+    head = {key: tensor for key, tensor in backbone.whole.state_dict().items() if key in dict(model.state_dict())}
+    model.load_state_dict(head)
+    inputs = tokens(backbone.geometry)
+    torch.testing.assert_close(model(**inputs).logits, backbone.whole(**inputs).logits)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_heads_are_drawn_from_their_seed_alone_and_sanely(name: str) -> None:
+    backbone = tiny_backbone(name)
+    first, again, other = (
+        torch.cat([p.flatten() for _, p in answer(backbone, TASKS["mnli"], seed).head()]) for seed in (3, 3, 4)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert first.abs().max() < 0.5
+    assert first.numel() == backbone.geometry.head_parameters(3)
+    assert first.requires_grad
+
+
+@pytest.mark.parametrize(("task", "outputs"), [("mnli", 3), ("cola", 2), ("stsb", 1)])
+def test_the_head_has_the_tasks_outputs(task: str, outputs: int) -> None:
+    got = answer(tiny_backbone("roberta"), TASKS[task], 0)
+    assert got.model.classifier.out_proj.weight.shape[0] == outputs
+    inputs = tokens(tiny_backbone("roberta").geometry)
+    assert got.predict(inputs).shape == (5,)
+
+
+def test_a_regression_learns_its_scores_and_a_classification_its_classes() -> None:
+    backbone = tiny_backbone()
+    inputs = tokens(backbone.geometry)
+    score = answer(backbone, TASKS["stsb"], 0)
+    score.model.eval()
+    labels = torch.tensor([0.0, 1.2, 2.4, 3.6, 5.0])
+    predicted = score.predict(inputs)
+    torch.testing.assert_close(score.loss(inputs, labels), (predicted - labels).square().mean())
+    classes = answer(backbone, TASKS["rte"], 0)
+    classes.model.eval()
+    likely = classes.predict(inputs)
+    assert classes.loss(inputs, likely) < classes.loss(inputs, 1 - likely)
+
+
+@pytest.mark.parametrize("name", ["t5", "t5 gated", "mt5", "umt5"])
+def test_candidates_get_the_log_likelihood_that_transformers_computes(name: str) -> None:
+    backbone = tiny_backbone(name)
+    words = LabelWords(backbone, TASKS["rte"], WORDS)
+    inputs = {key: value for key, value in tokens(backbone.geometry).items() if key != "decoder_input_ids"}
+    with torch.no_grad():
+        got = words.log_likelihoods(inputs)
+        assert got.shape == (5, 2)
+        for column, ids in enumerate(WORDS):
+            for row in range(5):
+                one = {key: value[row : row + 1] for key, value in inputs.items()}
+                loss = backbone.base(**one, labels=torch.tensor([ids])).loss
+                torch.testing.assert_close(got[row, column], -loss * len(ids), atol=1e-4, rtol=1e-4)
+
+
+def test_many_candidates_are_scored_in_chunks_like_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = tiny_backbone("t5")
+    candidates = tuple((10 + i, 1) if i % 2 else (10 + i, 50, 1) for i in range(26))
+    words = LabelWords(backbone, TASKS["stsb"], candidates)
+    inputs = {key: value for key, value in tokens(backbone.geometry).items() if key != "decoder_input_ids"}
+    with torch.no_grad():
+        together = words.log_likelihoods(inputs)
+        monkeypatch.setattr("krona_tune.train.answer.CANDIDATE_ROWS", 52)
+        torch.testing.assert_close(words.log_likelihoods(inputs), together)
+        scores = words.predict(inputs)
+    assert torch.equal(scores, together.argmax(-1) / 5)
+
+
+def test_a_t5_is_trained_on_the_nearest_grid_score() -> None:
+    backbone = tiny_backbone("t5")
+    candidates = tuple((10 + i, 1) for i in range(26))
+    words = LabelWords(backbone, TASKS["stsb"], candidates)
+    inputs = {key: value for key, value in tokens(backbone.geometry).items() if key != "decoder_input_ids"}
+    labels = torch.tensor([2.57, 2.57, 2.57, 2.57, 2.57])
+    expected = backbone.base(**inputs, labels=torch.tensor([candidates[13]] * 5)).loss
+    torch.testing.assert_close(words.loss(inputs, labels), expected)

@@ -1,0 +1,121 @@
+"""A trial trains from rung to rung, learns, resumes exactly, and gives the backbone back as it was."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from krona_tune.study.result import Report
+from krona_tune.train import checkpoint
+from krona_tune.train.loop import Diverged, TrialRun, train_trial
+from tests.train.conftest import WORDS, tiny_backbone, tiny_trial, tiny_work
+
+
+def test_reports_come_at_the_rungs_and_the_loss_falls() -> None:
+    reports: list[Report] = []
+    train_trial("t1", tiny_trial(), tiny_work(), tiny_backbone(), reports.append)
+    assert [r.examples for r in reports] == [48, 96, 192]
+    assert [r.step for r in reports] == [6, 12, 24]
+    assert [r.rung for r in reports] == [0, 1, 2]
+    assert reports[-1].train_loss < reports[0].train_loss
+    assert set(reports[0].metrics) == {"accuracy"}
+    assert reports[0].peak_memory_bytes > 10**7
+
+
+@pytest.mark.parametrize("method", ["krona", "krona_b", "krona_b_res", "head_only"])
+def test_every_method_trains_and_leaves_the_backbone_untouched(method: str) -> None:
+    backbone = tiny_backbone()
+    before = {name: tensor.clone() for name, tensor in backbone.whole.state_dict().items()}
+    trial = tiny_trial(method=method, layer_norms=method != "head_only", dropout=0.3)
+    train_trial("t1", trial, tiny_work(epochs=1), backbone, lambda report: None)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.whole.state_dict().items())
+    assert {m.p for m in backbone.base.modules() if isinstance(m, torch.nn.Dropout)} == {0.1}
+
+
+def test_a_frozen_random_t5_lets_an_adapter_memorise_64_examples() -> None:
+    """The labels are coin tosses, so nothing but memory helps; a fresh adapter gets about half of them."""
+    tosses = pa.array(np.random.default_rng(3).integers(0, 2, 64))
+    work = tiny_work(rows=64, epochs=40, candidates=WORDS)
+    memory = work.train.set_column(1, "label", tosses)
+    knobs = {"roles": "query+key+value+output+cross_value+feed_forward_in", "a_out": 4, "a_in": 4, "scale": 4.0}
+    trial = tiny_trial(**knobs, learning_rate=2e-2, batch_size=16, layer_norms=True)
+    run = TrialRun("t1", trial, replace(work, train=memory, validation=memory), tiny_backbone("t5"))
+    reports = []
+    while not run.finished:
+        reports.append(run.advance())
+    assert reports[0].score < 0.75
+    assert reports[-1].score >= 0.98
+
+
+def test_a_text_to_text_baseline_trains_nothing_and_is_judged_all_the_same() -> None:
+    reports: list[Report] = []
+    work = tiny_work(candidates=WORDS)
+    train_trial("t1", tiny_trial(method="head_only"), work, tiny_backbone("t5"), reports.append)
+    assert len({r.score for r in reports}) == 1
+    assert reports[-1].train_loss == 0
+
+
+@pytest.mark.parametrize("batch_size", [8, 7])
+def test_a_run_resumed_from_a_rung_ends_as_if_never_interrupted(tmp_path: Path, batch_size: int) -> None:
+    trial, work, backbone = tiny_trial(batch_size=batch_size, dropout=0.2, layer_norms=True), tiny_work(), tiny_backbone()
+    whole = TrialRun("t1", trial, work, backbone)
+    expected = [whole.advance() for _ in range(3)]
+    state = whole.state()
+    whole.close()
+
+    first = TrialRun("t1", trial, work, backbone)
+    first.advance()
+    checkpoint.save(first, tmp_path)
+    first.close()
+    second = TrialRun("t1", trial, work, backbone)
+    checkpoint.load(second, tmp_path)
+    got = [second.advance() for _ in range(2)]
+    second.close()
+
+    assert [r.score for r in got] == [r.score for r in expected[1:]]
+    assert [r.train_loss for r in got] == [r.train_loss for r in expected[1:]]
+    assert all(torch.equal(tensor, state[name]) for name, tensor in second.state().items())
+
+
+def test_a_checkpoint_of_another_trial_is_refused(tmp_path: Path) -> None:
+    run = TrialRun("t1", tiny_trial(), tiny_work(), tiny_backbone())
+    checkpoint.save(run, tmp_path)
+    run.close()
+    other = TrialRun("t2", tiny_trial(scale=3.0), tiny_work(), tiny_backbone())
+    with pytest.raises(ValueError, match="is of trial"):
+        checkpoint.load(other, tmp_path)
+
+
+def test_equal_trials_give_equal_scores_warm_or_cold() -> None:
+    work, warm = tiny_work(epochs=2), tiny_backbone()
+
+    def scores(backbone: object) -> list[tuple[float, float]]:
+        reports: list[Report] = []
+        train_trial("t", tiny_trial(), work, backbone, reports.append)  # type: ignore[arg-type]
+        return [(r.score, r.train_loss) for r in reports]
+
+    first = scores(warm)
+    train_trial("other", tiny_trial(method="krona_b", dropout=0.5), work, warm, lambda report: None)
+    assert scores(warm) == first == scores(tiny_backbone())
+
+
+def test_the_scale_matters() -> None:
+    work = tiny_work(epochs=1)
+    losses = []
+    for scale in (0.01, 20.0):
+        train_trial("t", tiny_trial(scale=scale), work, tiny_backbone(), lambda r: losses.append(r.train_loss))
+    assert losses[0] != losses[1]
+
+
+def test_a_loss_that_explodes_is_told_apart() -> None:
+    with pytest.raises(Diverged, match="the training loss is"):
+        train_trial("t", tiny_trial(learning_rate=1e30, clip_norm=1e30), tiny_work(), tiny_backbone(), lambda report: None)
+
+
+def test_a_regression_is_trained_and_judged_by_correlation() -> None:
+    reports: list[Report] = []
+    train_trial("t", tiny_trial("stsb"), tiny_work("stsb", epochs=2), tiny_backbone(), reports.append)
+    assert set(reports[0].metrics) == {"pearson", "spearman"}
