@@ -1,0 +1,127 @@
+"""Batches with little padding: rows of like length together, every row once. numpy only."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+POOL_BATCHES = 50
+"""Batches drawn at random into one pool and sorted by length there: more pad less, fewer mix more."""
+
+ALIKE, ALIKE_ROWS = 0.75, 16
+"""An evaluation batch of at least so many rows takes none below this share of its longest."""
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`inputs`: `input_ids`, `attention_mask` and, where the table has it, `token_type_ids`, int64 (n, length).
+
+    `labels` (n,) int64 or float64. `rows` (n,): which rows of the table these are.
+    """
+
+    inputs: dict[str, npt.NDArray[np.int64]]
+    labels: npt.NDArray[Any]
+    rows: Ints
+
+
+def training_batches(
+    table: pa.Table, batch_size: int, rng: np.random.Generator, pad_token_id: int, *, at: int = 0
+) -> Iterator[Batch]:
+    """One epoch, every row once, from batch number `at` on.
+
+    The order is drawn from `rng` by this call, before the first batch is asked for: an epoch taken up at `at`
+    with the same generator goes on as it would have gone. Only the last batch may be smaller.
+    """
+    sequences = _Sequences(table, pad_token_id)
+    order = training_order(sequences.lengths, batch_size, rng)
+    return map(sequences.batch, order[at:])
+
+
+def evaluation_batches(table: pa.Table, tokens_per_batch: int, pad_token_id: int) -> Iterator[Batch]:
+    """Every row once, the longest first, as many in a batch as fit in `tokens_per_batch` padded tokens, or one.
+
+    A batch ends earlier where rows become much shorter than its first one.
+    """
+    sequences = _Sequences(table, pad_token_id)
+    return map(sequences.batch, evaluation_order(sequences.lengths, tokens_per_batch))
+
+
+def training_order(lengths: Ints, batch_size: int, rng: np.random.Generator) -> list[Ints]:
+    """The rows of each batch of an epoch, for rows of `lengths` (n,).
+
+    A permutation is cut into pools, a pool is sorted by length and cut into batches, and the batches are shuffled.
+    What would not fill a batch is taken out of the last pool at a place drawn at random, so that no length is
+    favoured there, and comes last.
+    """
+    permutation = rng.permutation(len(lengths))
+    pool_size = POOL_BATCHES * batch_size
+    pools = [permutation[start : start + pool_size] for start in range(0, len(permutation), pool_size)]
+    by_length = [pool[np.argsort(lengths[pool], kind="stable")] for pool in pools]
+    rest: list[Ints] = []
+    if surplus := len(permutation) % batch_size:
+        last = by_length.pop()
+        start = batch_size * int(rng.integers(len(last) // batch_size + 1))
+        rest.append(last[start : start + surplus])
+        by_length.append(np.delete(last, np.s_[start : start + surplus]))
+    batches = [pool[start : start + batch_size] for pool in by_length for start in range(0, len(pool), batch_size)]
+    return [batches[i] for i in rng.permutation(len(batches))] + rest
+
+
+def evaluation_order(lengths: Ints, tokens_per_batch: int) -> Iterator[Ints]:
+    """The rows of each batch, for rows of `lengths` (n,)."""
+    order = np.argsort(-lengths, kind="stable")
+    descending = lengths[order]
+    start = 0
+    while start < len(order):
+        longest = int(descending[start])
+        alike = int(np.searchsorted(-descending, -ALIKE * longest, side="right")) - start
+        fitting = max(1, tokens_per_batch // max(1, longest))
+        size = min(fitting, max(alike, ALIKE_ROWS))
+        yield order[start : start + size]
+        start += size
+
+
+def padding_share(batches: Iterable[Batch]) -> float:
+    """The share of padding among all tokens of `batches`; 0.0 for none."""
+    tokens = padded = 0
+    for batch in batches:
+        tokens += int(batch.inputs["attention_mask"].sum())
+        padded += batch.inputs["attention_mask"].size
+    return 1 - tokens / padded if padded else 0.0
+
+
+class _Sequences:
+    """The table's buffers as numpy arrays, without a copy where the table is one chunk."""
+
+    def __init__(self, table: pa.Table, pad_token_id: int) -> None:
+        names = [name for name in ("input_ids", "token_type_ids") if name in table.column_names]
+        columns = {name: _one_chunk(table[name]) for name in names}
+        # The offsets of a sliced list array start past zero and count in the whole of its values.
+        self.offsets = {name: column.offsets.to_numpy() for name, column in columns.items()}
+        self.values = {name: column.values.to_numpy() for name, column in columns.items()}
+        self.fill = {"input_ids": pad_token_id, "token_type_ids": 0}
+        self.labels = table["label"].to_numpy()
+        self.lengths: Ints = np.diff(self.offsets["input_ids"]).astype(np.int64)
+
+    def batch(self, rows: Ints) -> Batch:
+        lengths = self.lengths[rows]
+        columns = np.arange(max(1, lengths.max()))
+        mask = columns < lengths[:, None]
+        inputs = {name: self._padded(name, rows, columns, mask) for name in self.values}
+        return Batch(inputs={**inputs, "attention_mask": mask.astype(np.int64)}, labels=self.labels[rows], rows=rows)
+
+    def _padded(self, name: str, rows: Ints, columns: Ints, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """The rows' values (n, length), the fill value where `mask` (n, length) is false."""
+        padded = np.full(mask.shape, self.fill[name], dtype=np.int64)
+        positions = self.offsets[name][rows][:, None] + columns
+        padded[mask] = self.values[name][positions[mask]]
+        return padded
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.ListArray:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
