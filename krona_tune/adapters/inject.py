@@ -34,7 +34,9 @@ class Adapters:
         generator: draws the first values; the same seed gives the same adapters on every device.
     """
 
-    def __init__(self, model: nn.Module, geometry: Geometry, adapter: AdapterConfig, generator: torch.Generator) -> None:
+    def __init__(
+        self, model: nn.Module, geometry: Geometry, adapter: AdapterConfig, generator: torch.Generator
+    ) -> None:
         self.config = adapter
         self.sites = sites(geometry, adapter)
         self.modules = nn.ModuleDict(

@@ -1,5 +1,7 @@
 """Merge and unmerge: a mergeable adapter becomes part of the weights, with no cost at inference, and back."""
 
+from typing import Protocol, cast
+
 import torch
 from torch import Tensor, nn
 
@@ -9,10 +11,19 @@ from krona_tune.refusal import Refusal
 from krona_tune.study.geometry import Part
 
 
+class Mergeable(Protocol):
+    """An adapter beside a linear map that is itself linear."""
+
+    def weight(self) -> Tensor:
+        """What the map's weight becomes more: (d_out, d_in)."""
+        ...
+
+
 def merge(adapters: Adapters) -> None:
     """Adds every adapter's weight to the model's own, W + s(A⊗B), and detaches the adapters' hooks.
 
-    Trained layer norms stay in the model. The sum is made in float32 (or the weight's wider dtype) and rounded once to the weight's dtype.
+    Trained layer norms stay in the model. The sum is made in float32,
+    or the weight's wider dtype, and rounded once.
 
     Raises:
         Refusal: the method is not a sum with a linear map and can't be merged.
@@ -42,7 +53,7 @@ def _add_weights(adapters: Adapters, sign: int) -> None:
     for site, module in adapters.by_site():
         linear = adapters.model.get_submodule(site.name)
         weight = linear.get_parameter("weight")
-        delta = _rows(module.weight(), site.part, weight)
+        delta = _rows(cast(Mergeable, module).weight(), site.part, weight)
         weight.copy_((weight.to(torch.promote_types(weight.dtype, delta.dtype)) + sign * delta).to(weight.dtype))
 
 

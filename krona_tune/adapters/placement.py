@@ -40,7 +40,9 @@ def sites(geometry: Geometry, adapter: AdapterConfig) -> tuple[Site, ...]:
         return ()
     roles = {Role.FEED_FORWARD} if beside is Beside.BLOCK else adapter.role_set - {Role.FEED_FORWARD}
     chosen = {
-        stack: set(layers(adapter.layers, depth)) for stack, depth in geometry.depths.items() if stack in adapter.stack_set
+        stack: set(layers(adapter.layers, depth))
+        for stack, depth in geometry.depths.items()
+        if stack in adapter.stack_set
     }
     found = tuple(s for s in geometry.sites if s.role in roles and s.layer in chosen.get(s.stack, ()))
     if not found:

@@ -74,6 +74,13 @@ def measure(task: Task, predictions: Values, labels: Values) -> dict[str, float]
 
 
 def constant_baseline(task: Task, train_labels: Values, labels: Values) -> float:
-    """The score of always answering the training majority class (m,), or the training mean, on `labels` (n,)."""
-    answer = train_labels.mean() if task.is_regression else np.bincount(train_labels.astype(np.int64)).argmax()
-    return measure(task, np.full(len(labels), answer), labels)["score"]
+    """The score on `labels` (n,) of the one answer that serves `train_labels` (m,) best: a label, or their mean.
+
+    For accuracy that is the majority class; where F1 counts and classes are even, it is the positive one.
+    """
+    answers = [train_labels.mean()] if task.is_regression else sorted(set(train_labels.tolist()))
+
+    def score(answer: float, on: Values) -> float:
+        return measure(task, np.full(len(on), answer), on)["score"]
+
+    return score(max(answers, key=lambda answer: score(answer, train_labels)), labels)

@@ -25,7 +25,9 @@ def kron_linear(x: Tensor, a: Tensor, b: Tensor, scale: float | Tensor = 1.0) ->
     """
     shape = shape_of(a, b)
     if x.shape[-1] != shape.d_in:
-        raise ValueError(f"x has {x.shape[-1]} features, A⊗B takes a_in·b_in = {shape.a_in}·{shape.b_in} = {shape.d_in}")
+        raise ValueError(
+            f"x has {x.shape[-1]} features, A⊗B takes a_in·b_in = {shape.a_in}·{shape.b_in} = {shape.d_in}"
+        )
     leading = x.shape[:-1]
     if a.dim() == 3 and (x.dim() < 2 or x.shape[0] != a.shape[0]):
         raise ValueError(f"{a.shape[0]} adapters at once take x (trials, ..., {shape.d_in}); x is {tuple(x.shape)}")

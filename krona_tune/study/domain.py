@@ -58,7 +58,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Divisors:
-    """The sizes that divide every adapted weight, known once the backbone is. YAML: `divisors`, or with low and high."""
+    """The sizes that divide every adapted weight. YAML: `divisors`, or `{divisors: {low: 4, high: 96}}`."""
 
     low: int = 1
     high: int | None = None

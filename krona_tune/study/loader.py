@@ -94,7 +94,9 @@ def _refusals(error: ValidationError, model: type[BaseModel], place: str) -> Ite
         path = [str(part) for part in detail["loc"] if isinstance(part, str) and re.fullmatch(r"[A-Za-z_]\w*", part)]
         if detail["type"] == "extra_forbidden":
             owner = _model_at(model, path[:-1])
-            yield unknown(": ".join([place, ".".join(path[:-1])]).removesuffix(": "), "key", path[-1], owner.model_fields)
+            yield unknown(
+                ": ".join([place, ".".join(path[:-1])]).removesuffix(": "), "key", path[-1], owner.model_fields
+            )
         elif detail["type"] == "missing":
             yield Refusal(place, f"the key {'.'.join(path)!r} is missing", "add it")
         elif isinstance(cause := detail.get("ctx", {}).get("error"), Refusal):
@@ -102,7 +104,9 @@ def _refusals(error: ValidationError, model: type[BaseModel], place: str) -> Ite
             yield Refusal(where, cause.problem, cause.mend)
         else:
             message = detail["msg"].removeprefix("Value error, ")
-            yield Refusal(f"{place}: {'.'.join(path)}", f"{detail['input']!r} is refused", message[0].lower() + message[1:])
+            yield Refusal(
+                f"{place}: {'.'.join(path)}", f"{detail['input']!r} is refused", message[0].lower() + message[1:]
+            )
 
 
 def _model_at(model: type[BaseModel], path: Sequence[str]) -> type[BaseModel]:

@@ -9,7 +9,7 @@ from krona_tune.study.trial import Frozen
 
 
 class TaskFacts(Frozen):
-    """What a task's data were. `constant_score` is what answering the commonest label (or the mean) gets."""
+    """What a task's data were. `constant_score` is what the best single answer gets."""
 
     title: str
     metrics: tuple[str, ...]

@@ -12,13 +12,11 @@ from krona_tune.study.trial import SECTIONS, Frozen
 
 Number = TypeVar("Number", int, float)
 Precision = Literal["auto", "bf16", "fp32"]
-PerTask = Number | dict[str, Number]
-"""One value for every task, or one a task; `default` serves the tasks that are not named."""
 
 
-def for_task(value: "PerTask[Number]", task: str) -> Number:
-    """The value that a per-task setting has for a task."""
-    if isinstance(value, Mapping):
+def for_task(value: Number | dict[str, Number], task: str) -> Number:
+    """The value that a setting has for a task: one for all, or one a task with `default` for the others."""
+    if isinstance(value, dict):
         return value[task] if task in value else value["default"]
     return value
 
@@ -123,8 +121,8 @@ class StudySpec(Frozen):
     name: str = ""
     seed: int = 0
     precision: Precision = "auto"
-    adapter: Annotated[Domains, _domains("adapter"), _plain] = {}
-    training: Annotated[Domains, _domains("training"), _plain] = {}
+    adapter: Annotated[Domains, _domains("adapter"), _plain] = Field(default_factory=dict)
+    training: Annotated[Domains, _domains("training"), _plain] = Field(default_factory=dict)
     schedule: ScheduleSpec = ScheduleSpec()
     examples: ExamplesSpec = ExamplesSpec()
     search: SearchSpec = SearchSpec()

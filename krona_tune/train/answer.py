@@ -46,7 +46,7 @@ class Head:
     def __init__(self, backbone: Backbone, task: Task, seed: int) -> None:
         self.task = task
         self.model = with_head(backbone, max(len(task.labels), 1), seed)
-        self._prefix = self.model.base_model_prefix + "."
+        self._prefix = f"{self.model.base_model_prefix}."
 
     def head(self) -> Iterator[tuple[str, nn.Parameter]]:
         return ((name, p) for name, p in self.model.named_parameters() if not name.startswith(self._prefix))
@@ -89,6 +89,7 @@ class LabelWords:
     def __init__(self, backbone: Backbone, task: Task, candidates: Sequence[Sequence[int]]) -> None:
         self.task = task
         self.model = backbone.base
+        self._encoder = self.model.get_submodule("encoder")
         config = backbone.config
         device = backbone.device.kind
         width = max(map(len, candidates))
@@ -113,7 +114,7 @@ class LabelWords:
 
     def log_likelihoods(self, inputs: Batch) -> Tensor:
         """(n, candidates): the log-probability of each candidate given each input."""
-        encoded = self.model.get_encoder()(**inputs).last_hidden_state
+        encoded = self._encoder(**inputs).last_hidden_state
         count = len(self._targets)
         rows = max(1, CANDIDATE_ROWS // count)
         chunks = [

@@ -8,7 +8,8 @@ import torch
 import transformers
 from torch import nn
 
-from krona_tune.study.geometry import Geometry, geometry
+from krona_tune.study.families import geometry
+from krona_tune.study.geometry import Geometry
 from krona_tune.train.device import Device
 
 Batch = dict[str, torch.Tensor]
@@ -52,7 +53,7 @@ def load_backbone(location: str, device: Device) -> Backbone:
 def freeze(whole: nn.Module, shape: Geometry, device: Device) -> Backbone:
     """A model that is in memory, as a backbone: moved to the device and its dtype, frozen, in evaluation mode."""
     whole.to(device=device.kind, dtype=device.dtype).requires_grad_(False).eval()
-    base = whole if shape.text_to_text else whole.base_model
+    base = whole if shape.text_to_text else whole.get_submodule(str(whole.base_model_prefix))
     return Backbone(base=base, whole=whole, config=whole.config, geometry=shape, device=device)
 
 

@@ -1,11 +1,13 @@
 """A trial at a rung on disk: the trained tensors and the optimiser, nothing of the backbone."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
+from krona_tune.study.result import Report
 from krona_tune.train.loop import TrialRun
 
 TENSORS, OPTIMISER, PROGRESS = "adapter.safetensors", "optimiser.pt", "progress.json"
@@ -16,7 +18,8 @@ def save(run: TrialRun, folder: Path) -> None:
     save_file(run.state(), folder / TENSORS)
     if run.optimiser:
         torch.save(run.optimiser.state(), folder / OPTIMISER)
-    progress = {"rung": run.rung, "step": run.step, "fingerprint": run.trial.fingerprint}
+    report = run.last_report and asdict(run.last_report)
+    progress = {"rung": run.rung, "step": run.step, "fingerprint": run.trial.fingerprint, "report": report}
     (folder / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
 
 
@@ -33,3 +36,4 @@ def load(run: TrialRun, folder: Path) -> None:
     if run.optimiser:
         run.optimiser.load_state(torch.load(folder / OPTIMISER, weights_only=True))
     run.rung, run.step = progress["rung"], progress["step"]
+    run.last_report = Report(**progress["report"]) if progress["report"] else None

@@ -61,6 +61,7 @@ class TrialRun:
     def __init__(self, trial_id: str, trial: TrialConfig, work: TaskWork, backbone: Backbone) -> None:
         self.trial_id, self.trial, self.work, self.backbone = trial_id, trial, work, backbone
         self.rung, self.step = 0, 0
+        self.last_report: Report | None = None
         backbone.device.start_measuring()
         self._own_dropouts = dropouts(backbone.base)
         generator = torch.Generator().manual_seed(stream(trial.seed, "adapter"))
@@ -87,7 +88,7 @@ class TrialRun:
         measured = evaluate(self.answer, work.task, work.validation, work.pad_token_id, device)
         examples = work.schedule.rungs[self.rung]
         self.rung += 1
-        return Report(
+        self.last_report = Report(
             trial_id=self.trial_id,
             task=work.task.name,
             rung=self.rung - 1,
@@ -101,6 +102,7 @@ class TrialRun:
             evaluation_seconds=time.perf_counter() - trained,
             peak_memory_bytes=device.peak_memory_bytes(),
         )
+        return self.last_report
 
     def _train_until(self, last_step: int) -> float:
         """The mean loss of the steps from here to `last_step`."""
@@ -128,8 +130,8 @@ class TrialRun:
         batch_size = self.trial.training.batch_size
         epoch, done = divmod(self.step, self.work.schedule.steps_per_epoch(batch_size))
         order = np.random.default_rng(stream(self.trial.seed, "data order", epoch))
-        batches = training_batches(self.work.train, batch_size, order, self.work.pad_token_id)
-        return islice(batches, done, done + last_step - self.step)
+        batches = training_batches(self.work.train, batch_size, order, self.work.pad_token_id, at=done)
+        return islice(batches, last_step - self.step)
 
     def state(self) -> dict[str, torch.Tensor]:
         """Everything trained, on the CPU: the adapters' tensors and the head's, `head.<parameter>`."""

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from krona_tune.refusal import Refusal
-from krona_tune.study.geometry import Geometry, geometry
+from krona_tune.study.families import geometry
+from krona_tune.study.geometry import Geometry
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,9 @@ def _in_package(name: str, folder: Path, packaged: Packaged) -> BackboneSource:
     found = _sha256(weights) if weights.exists() else "missing"
     if found != packaged.sha256:
         raise Refusal(
-            str(weights), f"sha256 is {found}, published is {packaged.sha256}", f"reinstall krona_tune[{packaged.extra}]"
+            str(weights),
+            f"sha256 is {found}, published is {packaged.sha256}",
+            f"reinstall krona_tune[{packaged.extra}]",
         )
     return _in_folder(name, folder, f"package {packaged.module} (sha256 verified)")
 

@@ -22,7 +22,7 @@ def trained(adapters: Adapters) -> Adapters:
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for parameter in adapters.parameters():
-            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
     return adapters
 
 

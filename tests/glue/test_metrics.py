@@ -94,5 +94,10 @@ def test_the_constant_baseline_answers_the_training_majority_not_that_of_the_lab
     assert constant_baseline(TASKS["cola"], train, labels) == 0.0
 
 
+def test_the_constant_baseline_of_even_classes_is_the_answer_that_f1_rewards():
+    even = np.array([0, 1, 0, 1])
+    assert constant_baseline(TASKS["mrpc"], even, even) == pytest.approx((1 / 2 + 2 / 3) / 2)
+
+
 def test_the_constant_baseline_of_a_regression_is_zero():
     assert constant_baseline(TASKS["stsb"], np.array([1.2, 3.4]), np.array([0.4, 2.2, 5.0])) == 0.0

@@ -4,7 +4,8 @@ import pytest
 from torch import nn
 
 from krona_tune.refusal import Refusal
-from krona_tune.study.geometry import FAMILIES, Role, Stack, geometry
+from krona_tune.study.families import FAMILIES, geometry
+from krona_tune.study.geometry import Role, Stack
 from tests.models import CONFIGS, build, build_from
 
 T5_BASE = {"d_model": 768, "d_ff": 3072, "num_layers": 12, "num_heads": 12, "d_kv": 64}

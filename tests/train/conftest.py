@@ -36,7 +36,9 @@ def table(rows: int, seed: int, regression: bool = False) -> pa.Table:
     )
 
 
-def tiny_work(task: str = "rte", rows: int = 48, epochs: float = 4, candidates: tuple[tuple[int, ...], ...] = ()) -> TaskWork:
+def tiny_work(
+    task: str = "rte", rows: int = 48, epochs: float = 4, candidates: tuple[tuple[int, ...], ...] = ()
+) -> TaskWork:
     regression = TASKS[task].is_regression
     return TaskWork(
         task=TASKS[task],

@@ -60,7 +60,11 @@ def test_a_text_to_text_baseline_trains_nothing_and_is_judged_all_the_same() -> 
 
 @pytest.mark.parametrize("batch_size", [8, 7])
 def test_a_run_resumed_from_a_rung_ends_as_if_never_interrupted(tmp_path: Path, batch_size: int) -> None:
-    trial, work, backbone = tiny_trial(batch_size=batch_size, dropout=0.2, layer_norms=True), tiny_work(), tiny_backbone()
+    trial, work, backbone = (
+        tiny_trial(batch_size=batch_size, dropout=0.2, layer_norms=True),
+        tiny_work(),
+        tiny_backbone(),
+    )
     whole = TrialRun("t1", trial, work, backbone)
     expected = [whole.advance() for _ in range(3)]
     state = whole.state()
@@ -112,7 +116,9 @@ def test_the_scale_matters() -> None:
 
 def test_a_loss_that_explodes_is_told_apart() -> None:
     with pytest.raises(Diverged, match="the training loss is"):
-        train_trial("t", tiny_trial(learning_rate=1e30, clip_norm=1e30), tiny_work(), tiny_backbone(), lambda report: None)
+        train_trial(
+            "t", tiny_trial(learning_rate=1e30, clip_norm=1e30), tiny_work(), tiny_backbone(), lambda report: None
+        )
 
 
 def test_a_regression_is_trained_and_judged_by_correlation() -> None:

@@ -29,7 +29,7 @@ def test_a_folder_is_found_and_its_weights_fingerprinted(tmp_path: Path) -> None
 
 
 def test_folders_without_a_model_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match="holds no config.json; give the folder of a saved model"):
+    with pytest.raises(Refusal, match=r"holds no config\.json; give the folder of a saved model"):
         find_backbone(str(tmp_path))
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(Refusal, match="holds no weights"):

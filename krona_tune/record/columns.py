@@ -1,0 +1,78 @@
+"""The columns of the two Parquet tables, and the way from values to rows and back."""
+
+import types
+from collections.abc import Mapping
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+import pyarrow as pa
+
+from krona_tune.study.result import Report, Status, TrialResult
+from krona_tune.study.trial import SECTIONS
+
+METRIC = "metric_"
+"""What a metric's column begins with."""
+
+_ARROW = {str: pa.string(), Status: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
+_NESTED = {"params", "metrics"}
+
+
+def _plain(annotation: Any) -> tuple[Any, bool]:
+    """The bare type behind `Annotated[...]` and `... | None`, and whether None is allowed."""
+    if get_origin(annotation) is Annotated:
+        return _plain(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        inner = [part for part in get_args(annotation) if part is not type(None)]
+        return _plain(inner[0])[0], len(inner) < len(get_args(annotation))
+    return annotation, False
+
+
+def _fields(annotations: Mapping[str, Any]) -> list[pa.Field]:
+    return [
+        pa.field(name, _ARROW[_plain(hint)[0]], nullable=True)
+        for name, hint in annotations.items()
+        if name not in _NESTED
+    ]
+
+
+_KNOBS: dict[str, Any] = {name: field.annotation for m in SECTIONS.values() for name, field in m.model_fields.items()}
+_MAY_BE_NONE = {name for name, annotation in _KNOBS.items() if _plain(annotation)[1]}
+_TRIAL_FIELDS = _fields(get_type_hints(TrialResult))
+_TRIAL_NAMES = {field.name for field in _TRIAL_FIELDS}
+
+TRIALS = pa.schema([*_TRIAL_FIELDS, *_fields(_KNOBS)])
+"""One row a trial: the result's own fields, then every knob. Metrics follow as `metric_…`."""
+
+REPORTS = pa.schema(_fields(get_type_hints(Report)))
+"""One row a report. Metrics follow as `metric_…`."""
+
+
+def table_of(row: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
+    """One row as a table that has at least the schema's columns; a column that it doesn't know follows its value."""
+    more = [
+        pa.field(name, pa.float64() if name.startswith(METRIC) else _ARROW[type(value)])
+        for name, value in row.items()
+        if name not in schema.names and value is not None
+    ]
+    return pa.Table.from_pylist([dict(row)], schema=pa.schema([*schema, *more]))
+
+
+def _metrics(row: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        name.removeprefix(METRIC): value for name, value in row.items() if name.startswith(METRIC) and value is not None
+    }
+
+
+def trial_of(row: Mapping[str, Any]) -> TrialResult:
+    """The result that `TrialResult.row` wrote; a null is a knob's value only where the knob may be None."""
+    own = {name: row[name] for name in _TRIAL_NAMES if row.get(name) is not None}
+    params = {
+        name: value
+        for name, value in row.items()
+        if name not in _TRIAL_NAMES and not name.startswith(METRIC) and (value is not None or name in _MAY_BE_NONE)
+    }
+    return TrialResult(**own | {"status": Status(row["status"]), "params": params, "metrics": _metrics(row)})
+
+
+def report_of(row: Mapping[str, Any]) -> Report:
+    """The report that `Report.row` wrote."""
+    return Report(**{name: row[name] for name in REPORTS.names}, metrics=_metrics(row))

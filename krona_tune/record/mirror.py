@@ -1,0 +1,161 @@
+"""Hands a sink's events to a slow store from one background thread, so that nobody waits for it but the study's end."""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from krona_tune.study.result import Report, TrialResult
+
+logger = logging.getLogger(__name__)
+
+FIRST_PAUSE_SECONDS = 2.0
+LONGEST_PAUSE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """What happened to a trial, and when (milliseconds since the epoch). `ended` is the trial's end."""
+
+    what: TrialResult | Report
+    at_ms: int
+    ended: bool = False
+
+
+@dataclass(frozen=True)
+class _Ending:
+    artifacts: tuple[Path, ...]
+    deadline: float
+
+
+class NotAcceptedError(Exception):
+    """The store took offence at the events themselves: sending them again won't help."""
+
+
+class Store(Protocol):
+    """What the mirror writes to. Every method is called from the mirror's thread only."""
+
+    def open(self) -> None: ...
+
+    def send(self, events: Sequence[Event]) -> None:
+        """One trial's events in their order, or those that follow. Sending the same again does no harm."""
+
+    def close(self, artifacts: Sequence[Path]) -> None: ...
+
+
+class Mirror:
+    """A sink whose calls return at once. What can't be sent is tried again until the study ends, then counted."""
+
+    def __init__(self, store: Store, *, name: str, drain_seconds: float = 60.0) -> None:
+        self._store, self._name, self._drain_seconds = store, name, drain_seconds
+        self._queue: queue.SimpleQueue[Event | _Ending] = queue.SimpleQueue()
+        self._backlogs: dict[str, list[Event]] = {}
+        self._opened = False
+        self._pause = 0.0
+        self._taken = self._sent = 0
+        self._finished = threading.Event()
+        threading.Thread(target=self._serve, name=f"{name} mirror", daemon=True).start()
+
+    @property
+    def unsent(self) -> int:
+        """How many events the store doesn't have (yet)."""
+        return self._taken - self._sent
+
+    def trial_started(self, result: TrialResult) -> None:
+        self._take(Event(what=result, at_ms=_now_ms()))
+
+    def reported(self, report: Report) -> None:
+        self._take(Event(what=report, at_ms=_now_ms()))
+
+    def trial_ended(self, result: TrialResult) -> None:
+        self._take(Event(what=result, at_ms=_now_ms(), ended=True))
+
+    def study_ended(self, artifacts: Sequence[Path]) -> None:
+        """Waits until everything is sent, at most `drain_seconds`."""
+        self._queue.put(_Ending(tuple(artifacts), time.monotonic() + self._drain_seconds))
+        if not self._finished.wait(self._drain_seconds):
+            logger.warning("%s: still busy after %g s, the study's end does not wait", self._name, self._drain_seconds)
+        if self.unsent:
+            logger.warning("%s: %d events could not be sent; the Parquet records have them", self._name, self.unsent)
+
+    def _take(self, event: Event) -> None:
+        self._taken += 1
+        self._queue.put(event)
+
+    def _serve(self) -> None:
+        try:
+            self._try(self._open)
+            while (ending := self._receive()) is None:
+                self._try(self._send_all)
+            while not self._try(lambda: self._finish(ending)) and time.monotonic() + self._pause < ending.deadline:
+                time.sleep(self._pause)
+        finally:
+            self._finished.set()
+
+    def _receive(self) -> _Ending | None:
+        """Everything that has come by now, after waiting for something to come and for a pause to be over."""
+        resume_at = time.monotonic() + self._pause
+        while True:
+            try:
+                item = self._queue.get(timeout=self._patience(resume_at))
+            except queue.Empty:
+                return None
+            if isinstance(item, _Ending):
+                return item
+            self._backlogs.setdefault(item.what.trial_id, []).append(item)
+
+    def _patience(self, resume_at: float) -> float | None:
+        if self._pause:
+            return max(0.0, resume_at - time.monotonic())
+        return 0.0 if self._backlogs else None
+
+    def _try(self, step: Callable[[], None]) -> bool:
+        """Whether the step came through. A failure is a warning the first time, and makes the pause longer."""
+        try:
+            step()
+        except Exception as error:
+            if not self._pause:
+                logger.warning("%s: %s: %s; the study goes on", self._name, type(error).__name__, _line(error))
+            self._pause = min(max(2 * self._pause, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
+            return False
+        if self._pause:
+            logger.warning("%s: works again", self._name)
+        self._pause = 0.0
+        return True
+
+    def _open(self) -> None:
+        if not self._opened:
+            self._store.open()
+            self._opened = True
+
+    def _send_all(self) -> None:
+        self._open()
+        for trial_id, events in list(self._backlogs.items()):
+            try:
+                self._store.send(events)
+                self._sent += len(events)
+            except NotAcceptedError as error:
+                logger.warning("%s: trial %s was refused: %s", self._name, trial_id, _line(error))
+            except Exception:
+                self._backlogs[trial_id] = self._backlogs.pop(trial_id)  # the others go first next time
+                raise
+            del self._backlogs[trial_id]
+
+    def _finish(self, ending: _Ending) -> None:
+        try:
+            self._send_all()
+        finally:
+            self._store.close(ending.artifacts)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _line(error: Exception) -> str:
+    """The error's first line, shortened."""
+    return next(iter(str(error).splitlines()), "")[:300]

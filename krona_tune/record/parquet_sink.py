@@ -1,0 +1,76 @@
+"""The truth: every event is on the disk as Parquet before the study goes on."""
+
+import os
+import re
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from krona_tune.record.columns import table_of
+from krona_tune.record.read import KINDS, REPORT_KIND, TRIAL_KIND, Kind, merged
+from krona_tune.study.result import Report, TrialResult
+
+
+class ParquetSink:
+    """Writes a small part for each event and compacts the parts when the study ends.
+
+    A trial's start writes its row as interrupted, so the records are right whenever the process is killed.
+    Opened on records that are there already, it goes on after them. One process writes at a time.
+    """
+
+    def __init__(self, results: Path) -> None:
+        self._results = results
+        self._parts = results / "parts"
+        self._parts.mkdir(parents=True, exist_ok=True)
+        for unfinished in (*results.glob(".*.tmp"), *self._parts.glob(".*.tmp")):
+            unfinished.unlink()
+        self._count = max((_counter(path) for path in self._parts.iterdir()), default=0)
+
+    def trial_started(self, result: TrialResult) -> None:
+        self._add(TRIAL_KIND, table_of(result.row(), TRIAL_KIND.schema))
+
+    def reported(self, report: Report) -> None:
+        self._add(REPORT_KIND, table_of(report.row(), REPORT_KIND.schema))
+
+    def trial_ended(self, result: TrialResult) -> None:
+        self._add(TRIAL_KIND, table_of(result.row(), TRIAL_KIND.schema))
+
+    def study_ended(self, artifacts: Sequence[Path]) -> None:
+        """Compacts; the artifacts stand in the study's folder already."""
+        for kind in KINDS:
+            self._compact(kind)
+
+    def _add(self, kind: Kind, table: pa.Table) -> None:
+        self._count += 1
+        _write(table, self._parts / f"{kind.name}-{self._count:09d}-{secrets.token_hex(3)}.parquet")
+
+    def _compact(self, kind: Kind) -> None:
+        """Removes the oldest part first: a part that survives a kill is never older than one that is gone."""
+        parts = kind.parts(self._results)
+        _write(merged(self._results, kind), kind.compacted(self._results))
+        for part in parts:
+            part.unlink(missing_ok=True)
+
+
+def _counter(path: Path) -> int:
+    """The counter in a part's name, also of one that was set aside; 0 for another file."""
+    found = re.match(r"(?:trials|reports)-(\d+)-", path.name)
+    return int(found[1]) if found else 0
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    """The whole file or none: a temporary name, flushed to the disk, then renamed."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        pq.write_table(table, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,199 @@
+"""What won and by how much: each task's ranking on validation, held against two baselines, with a rough error."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import isfinite, sqrt
+
+from krona_tune.report.frame import Records
+from krona_tune.study.manifest import Manifest, TaskFacts
+from krona_tune.study.result import Status, TrialResult
+
+STANDARD_ERRORS = 2.0
+"""Two scores are told apart when they differ by more than this many standard errors of their difference."""
+
+
+def _of_a_share(value: float, examples: int) -> float:
+    """Binomial: √(p(1−p)/n)."""
+    return sqrt(max(value * (1 - value), 0.0) / examples)
+
+
+def _of_a_correlation(value: float, examples: int) -> float:
+    """√((1−r²)²/(n−1)), the textbook value for Pearson's r under normality."""
+    return (1 - min(value * value, 1.0)) / sqrt(max(examples - 1, 1))
+
+
+_ERROR_OF: dict[str, Callable[[float, int], float]] = {
+    "accuracy": _of_a_share,
+    "f1": _of_a_share,
+    "matthews": _of_a_correlation,
+    "pearson": _of_a_correlation,
+    "spearman": _of_a_correlation,
+}
+
+
+def standard_error(metrics: dict[str, float], examples: int) -> float | None:
+    """A rough standard error of a score, the mean of its metrics, from the number of validation examples.
+
+    Metrics of one model move together, so their errors are averaged, not divided by √count. It says nothing of
+    the spread between seeds. None where a metric is unknown or not finite, or there are no examples.
+    """
+    if not metrics or examples < 1 or not all(name in _ERROR_OF and isfinite(x) for name, x in metrics.items()):
+        return None
+    return sum(_ERROR_OF[name](value, examples) for name, value in metrics.items()) / len(metrics)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankedTrial:
+    """A trial with its place. `tied`: its score can't be told apart from the best one's."""
+
+    place: int
+    trial: TrialResult
+    score: float
+    standard_error: float | None
+    tied: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSummary:
+    """What is known of one task. All scores are on validation; `facts` None: the manifest does not know the task."""
+
+    task: str
+    facts: TaskFacts | None
+    ranked: tuple[RankedTrial, ...]
+    baseline: TrialResult | None
+    counts: dict[Status, int]
+    troubled: tuple[TrialResult, ...]
+
+    @property
+    def title(self) -> str:
+        return self.facts.title if self.facts else self.task
+
+    @property
+    def synthetic(self) -> bool:
+        return self.facts is not None and self.facts.synthetic
+
+    @property
+    def best(self) -> RankedTrial | None:
+        return self.ranked[0] if self.ranked else None
+
+    @property
+    def smallest_tied(self) -> RankedTrial | None:
+        """The trial with the fewest parameters among those that can't be told apart from the best."""
+        tied = [each for each in self.ranked if each.tied and each.trial.trainable_parameters]
+        return min(tied, key=lambda each: (each.trial.trainable_parameters, each.place), default=None)
+
+    @property
+    def constant_score(self) -> float | None:
+        return self.facts.constant_score if self.facts else None
+
+    @property
+    def baseline_score(self) -> float | None:
+        return self.baseline.score if self.baseline else None
+
+    @property
+    def gain_over_constant(self) -> float | None:
+        return _difference(self.best, self.constant_score)
+
+    @property
+    def gain_over_baseline(self) -> float | None:
+        return _difference(self.best, self.baseline_score)
+
+    @property
+    def beats_baseline(self) -> bool | None:
+        """Whether the gain over the head alone is more than chance may give; None where that can't be said."""
+        if self.best is None or self.baseline is None or self.facts is None:
+            return None
+        error = standard_error(self.baseline.metrics, self.facts.validation_examples)
+        if error is None or self.best.standard_error is None or self.gain_over_baseline is None:
+            return None
+        return self.gain_over_baseline > STANDARD_ERRORS * sqrt(error**2 + self.best.standard_error**2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Average:
+    """Means over the tasks that have a result. A baseline's is None unless each of those tasks has it."""
+
+    tasks: tuple[str, ...]
+    best: float
+    constant: float | None
+    baseline: float | None
+
+
+def summaries(recorded: Records, manifest: Manifest) -> tuple[TaskSummary, ...]:
+    """One summary a task: those of the manifest in their order, then others that have records."""
+    others = dict.fromkeys(trial.task for trial in recorded.trials if trial.task not in manifest.tasks)
+    return tuple(
+        summarise(task, recorded.of(task).trials, manifest.tasks.get(task)) for task in (*manifest.tasks, *others)
+    )
+
+
+def summarise(task: str, trials: Sequence[TrialResult], facts: TaskFacts | None) -> TaskSummary:
+    """The task's trials, ranked and counted. An equal score ranks by fewer trainable parameters."""
+    return TaskSummary(
+        task=task,
+        facts=facts,
+        ranked=_ranked([trial for trial in trials if trial.kind == "search"], facts),
+        baseline=next(iter(_by_score([trial for trial in trials if trial.kind == "baseline"])), None),
+        counts={status: count for status in Status if (count := Counter(t.status for t in trials)[status])},
+        troubled=tuple(trial for trial in trials if trial.status not in {Status.COMPLETED, Status.STOPPED_EARLY}),
+    )
+
+
+def average(tasks: Sequence[TaskSummary]) -> Average | None:
+    """The mean best score over the tasks that have one, and the same mean for both baselines."""
+    scored = [each for each in tasks if each.best is not None]
+    if not scored:
+        return None
+    return Average(
+        tasks=tuple(each.task for each in scored),
+        best=sum(each.best.score for each in scored if each.best) / len(scored),
+        constant=_mean([each.constant_score for each in scored]),
+        baseline=_mean([each.baseline_score for each in scored]),
+    )
+
+
+def pareto(trials: Sequence[RankedTrial]) -> tuple[RankedTrial, ...]:
+    """Those that no other trial beats with as few parameters, from few to many; 0 stands for a number not known yet."""
+    known = [each for each in trials if each.trial.trainable_parameters]
+    front: list[RankedTrial] = []
+    for each in sorted(known, key=lambda each: (each.trial.trainable_parameters, -each.score)):
+        if not front or each.score > front[-1].score:
+            front.append(each)
+    return tuple(front)
+
+
+def _by_score(trials: Sequence[TrialResult]) -> list[TrialResult]:
+    scored = [(trial, trial.score) for trial in trials if trial.score is not None and isfinite(trial.score)]
+    scored.sort(key=lambda pair: (-pair[1], pair[0].trainable_parameters, pair[0].number))
+    return [trial for trial, _ in scored]
+
+
+def _ranked(trials: Sequence[TrialResult], facts: TaskFacts | None) -> tuple[RankedTrial, ...]:
+    ordered = _by_score(trials)
+    errors = [standard_error(trial.metrics, facts.validation_examples if facts else 0) for trial in ordered]
+    return tuple(
+        RankedTrial(
+            place=place,
+            trial=trial,
+            score=trial.score or 0.0,
+            standard_error=error,
+            tied=place == 1 or _tied(ordered[0], errors[0], trial, error),
+        )
+        for place, (trial, error) in enumerate(zip(ordered, errors, strict=True), start=1)
+    )
+
+
+def _tied(best: TrialResult, best_error: float | None, other: TrialResult, error: float | None) -> bool:
+    if best_error is None or error is None:
+        return best.score == other.score
+    return (best.score or 0.0) - (other.score or 0.0) <= STANDARD_ERRORS * sqrt(best_error**2 + error**2)
+
+
+def _difference(best: RankedTrial | None, other: float | None) -> float | None:
+    return best.score - other if best is not None and other is not None and isfinite(other) else None
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None and isfinite(value)]
+    return sum(known) / len(known) if len(known) == len(values) else None

@@ -1,0 +1,43 @@
+"""An empty figure in the report's style. Text colours come from the page, which knows whether it is light or dark."""
+
+from collections.abc import Sequence
+from math import floor, log10
+from typing import Any
+
+import plotly.graph_objects as go
+
+from krona_tune.report import wording
+
+BLUE, ORANGE, GREEN, GREY = "#3f83c8", "#d9792b", "#2f9e76", "#8a8f98"
+SCALE = "Viridis"
+
+
+def empty_figure(x_title: str, y_title: str) -> go.Figure:
+    """Axes with titles on a transparent ground; all sizes are in pixels."""
+    axis = {"gridcolor": "rgba(128,128,128,0.22)", "linecolor": "rgba(128,128,128,0.5)", "zeroline": False}
+    return go.Figure(
+        layout=go.Layout(
+            template="none",
+            height=360,
+            margin={"l": 64, "r": 16, "t": 12, "b": 56},
+            paper_bgcolor="rgba(0,0,0,0)",
+            plot_bgcolor="rgba(0,0,0,0)",
+            font={"color": GREY, "size": 13},
+            xaxis={**axis, "title": {"text": x_title}},
+            yaxis={**axis, "title": {"text": y_title}},
+            legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+            hoverlabel={"align": "left"},
+        )
+    )
+
+
+def colour_bar() -> dict[str, object]:
+    return {"title": {"text": "score"}, "thickness": 12, "outlinewidth": 0}
+
+
+def log_axis(values: Sequence[float]) -> dict[str, Any]:
+    """A logarithmic axis, labelled at 1, 2 and 5 times the powers of ten; it can show positive values only."""
+    positive = [value for value in values if value > 0] or [1.0]
+    low, high = floor(log10(min(positive))), floor(log10(max(positive)))
+    ticks = [digit * 10.0**power for power in range(low, high + 2) for digit in (1, 2, 5)]
+    return {"type": "log", "tickvals": ticks, "ticktext": [wording.short(float(f"{tick:.1g}")) for tick in ticks]}

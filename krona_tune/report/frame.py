@@ -1,0 +1,89 @@
+"""What a study recorded, as values and as pandas frames for a notebook."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from krona_tune.record.read import read_reports, read_trials
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.result import Report, TrialResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """Every trial once, in the order in which they started, and every report once, a trial's by rung."""
+
+    trials: tuple[TrialResult, ...] = ()
+    reports: tuple[Report, ...] = ()
+
+    def of(self, task: str) -> "Records":
+        return Records(
+            trials=tuple(trial for trial in self.trials if trial.task == task),
+            reports=tuple(report for report in self.reports if report.task == task),
+        )
+
+
+def records(folder: StudyFolder) -> Records:
+    """What the study has recorded so far. A trial without an end has the score of the last rung that it reported."""
+    reports = tuple(read_reports(folder.results))
+    by_trial: dict[str, list[Report]] = defaultdict(list)
+    for report in reports:
+        by_trial[report.trial_id].append(report)
+    trials = tuple(_as_far_as_it_came(trial, by_trial[trial.trial_id]) for trial in read_trials(folder.results))
+    return Records(trials=trials, reports=reports)
+
+
+def _as_far_as_it_came(trial: TrialResult, reports: Sequence[Report]) -> TrialResult:
+    if not reports or trial.ended_at is not None or trial.score is not None:
+        return trial
+    last = reports[-1]
+    return replace(
+        trial,
+        score=last.score,
+        metrics=last.metrics,
+        rung=last.rung,
+        epochs=last.epochs,
+        examples=last.examples,
+        train_seconds=sum(report.train_seconds for report in reports),
+        evaluation_seconds=sum(report.evaluation_seconds for report in reports),
+        peak_memory_bytes=max(report.peak_memory_bytes for report in reports),
+    )
+
+
+def trials_frame(folder: StudyFolder) -> pd.DataFrame:
+    """One row a trial, whatever became of it.
+
+    Columns: those of `TrialResult` (`trial_id`, `task`, `kind` search or baseline, `number`, `seed`, `fingerprint`,
+    `status`, `score` on validation, `rung`, `epochs`, `examples`, `adapter_parameters`, `norm_parameters`,
+    `head_parameters`, `trainable_parameters`, `trainable_percent`, `train_seconds`, `evaluation_seconds`,
+    `peak_memory_bytes`, `started_at`, `ended_at`, `error`, `checkpoint`), every knob under its own name (`method`,
+    `scale`, `a_out`, `a_in`, `learning_rate`, ...), `metric_...` for each metric, and `factor_shape` such as `24x16`.
+    """
+    trials = records(folder).trials
+    frame = _frame((trial.row() for trial in trials), TrialResult)
+    return frame.assign(factor_shape=[factor_shape(trial) for trial in trials])
+
+
+def reports_frame(folder: StudyFolder) -> pd.DataFrame:
+    """One row a trial and rung.
+
+    Columns: those of `Report` (`trial_id`, `task`, `rung`, `examples`, `epochs`, `step`, `score` on validation,
+    `train_loss`, `train_seconds`, `evaluation_seconds`, `peak_memory_bytes`) and `metric_...` for each metric.
+    """
+    return _frame((report.row() for report in records(folder).reports), Report)
+
+
+def factor_shape(trial: TrialResult) -> str:
+    """The sizes of A as one word, such as `24x16`; empty for a baseline, which has no adapter."""
+    if trial.kind == "baseline" or not {"a_out", "a_in"} <= trial.params.keys():
+        return ""
+    return f"{trial.params['a_out']}x{trial.params['a_in']}"
+
+
+def _frame(rows: Iterable[dict[str, object]], kind: type[TrialResult] | type[Report]) -> pd.DataFrame:
+    """Rows as a frame that has its fixed columns even where there is no row."""
+    frame = pd.DataFrame(list(rows))
+    missing = [name for name in kind.__dataclass_fields__ if name not in {"params", "metrics", *frame.columns}]
+    return frame.assign(**{name: pd.Series(dtype="object") for name in missing})

@@ -1,0 +1,91 @@
+"""The study's state in the driver: every trial's row as it stands, handed on to the sinks at each change."""
+
+import time
+from dataclasses import replace
+from typing import Any
+
+from krona_tune.adapters.placement import count
+from krona_tune.glue.tasks import TASKS
+from krona_tune.record.sink import Sink
+from krona_tune.search.door import trial_of
+from krona_tune.study.geometry import Geometry
+from krona_tune.study.result import Report, Status, TrialResult
+
+
+class Ledger:
+    """Rows by trial id. A row is interrupted from its start until its end is known."""
+
+    def __init__(self, geometry: Geometry, sink: Sink, earlier: list[TrialResult]) -> None:
+        self._geometry, self._sink = geometry, sink
+        self.rows = {row.trial_id: row for row in earlier}
+        self.running: set[str] = set()
+
+    def started(self, config: dict[str, Any]) -> None:
+        """A trial begins, or goes on where it was interrupted."""
+        row = self.rows.get(config["trial_id"]) or self._row(config)
+        self.running.add(row.trial_id)
+        self._set(row)
+        self._sink.trial_started(row)
+
+    def reported(self, report: Report, checkpoint: str) -> None:
+        row = self.rows[report.trial_id]
+        if row.rung is not None and report.rung <= row.rung:
+            return  # a trial that was taken up again repeats what it last reported
+        self._set(
+            replace(
+                row,
+                score=report.score,
+                rung=report.rung,
+                epochs=report.epochs,
+                examples=report.examples,
+                metrics=report.metrics,
+                train_seconds=row.train_seconds + report.train_seconds,
+                evaluation_seconds=row.evaluation_seconds + report.evaluation_seconds,
+                peak_memory_bytes=max(row.peak_memory_bytes, report.peak_memory_bytes),
+                checkpoint=checkpoint,
+            )
+        )
+        self._sink.reported(report)
+
+    def ended(self, trial_id: str, status: Status, error: str = "") -> None:
+        """What became of a trial. A second end of the same trial changes nothing."""
+        if trial_id not in self.running:
+            return
+        self.running.discard(trial_id)
+        self._set(replace(self.rows[trial_id], status=status, error=error, ended_at=time.time()))
+        self._sink.trial_ended(self.rows[trial_id])
+
+    def best(self, task: str) -> TrialResult | None:
+        """The searched trial with the highest validation score; of equals the one with fewer parameters."""
+        scored = [r for r in self.rows.values() if r.task == task and r.kind == "search" and r.score is not None]
+        return max(scored, key=lambda r: (r.score or 0.0, -r.trainable_parameters), default=None)
+
+    def baseline(self, task: str) -> float | None:
+        """The best score of the head alone."""
+        scores = [
+            r.score for r in self.rows.values() if r.task == task and r.kind == "baseline" and r.score is not None
+        ]
+        return max(scores, default=None)
+
+    def _row(self, config: dict[str, Any]) -> TrialResult:
+        trial = trial_of(config)
+        outputs = max(len(TASKS[trial.task].labels), 1)
+        counted = count(self._geometry, trial.adapter, outputs)
+        return TrialResult(
+            trial_id=config["trial_id"],
+            task=trial.task,
+            kind=trial.kind,
+            number=config["number"],
+            seed=trial.seed,
+            fingerprint=trial.fingerprint,
+            params=config["params"],
+            adapter_parameters=counted.adapter,
+            norm_parameters=counted.norms,
+            head_parameters=counted.head,
+            trainable_parameters=counted.trainable,
+            trainable_percent=counted.percent,
+            started_at=time.time(),
+        )
+
+    def _set(self, row: TrialResult) -> None:
+        self.rows[row.trial_id] = row

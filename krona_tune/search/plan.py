@@ -1,0 +1,69 @@
+"""From a request to a plan: everything that can be refused without torch or Ray is refused here."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from krona_tune.adapters.methods import METHODS
+from krona_tune.glue import corpus
+from krona_tune.glue.tasks import TASKS
+from krona_tune.refusal import unknown
+from krona_tune.search.door import plain_trial
+from krona_tune.search.space import Space, resolve
+from krona_tune.study.domain import Fixed
+from krona_tune.study.geometry import Geometry
+from krona_tune.study.randomness import stream
+from krona_tune.study.spec import StudySpec
+from krona_tune.study.trial import TrainingConfig
+from krona_tune.train.source import BackboneSource, find_backbone
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A request that was found feasible. `place` is the file it was read from."""
+
+    spec: StudySpec
+    place: str
+    source: BackboneSource
+    geometry: Geometry
+    space: Space
+
+    def baselines(self, task: str) -> list[dict[str, Any]]:
+        """The trials of the head alone, as plain dicts: the request's training with each baseline learning rate."""
+        domains = self.spec.domains()
+        fixed = {name: domains[name] for name in TrainingConfig.model_fields}
+        training = {name: domain.value for name, domain in fixed.items() if isinstance(domain, Fixed)}
+        rates = self.spec.search.baseline_learning_rates[: 1 if self.geometry.text_to_text else None]
+        return [
+            plain_trial(
+                f"{task}-head-{number}",
+                task,
+                number,
+                "baseline",
+                trial_seed(self.spec, task),
+                {"method": "head_only", **training, "learning_rate": rate},
+            )
+            for number, rate in enumerate(rates)
+        ]
+
+
+def trial_seed(spec: StudySpec, task: str) -> int:
+    """One seed for all trials of a task: they differ in what is searched, not in their data's order."""
+    return stream(spec.seed, "trial", task) % 2**31
+
+
+def make_plan(spec: StudySpec, place: str) -> Plan:
+    """Finds the backbone, resolves the space on it and looks at the data's files.
+
+    Raises:
+        Refusal: naming the place, the value and the mend.
+    """
+    for task in spec.tasks:
+        if task not in TASKS:
+            raise unknown(f"{place}: tasks", "task", task, TASKS)
+    for value in spec.domains()["method"].ends():
+        if value not in METHODS:
+            raise unknown(f"{place}: adapter.method", "method", value, METHODS)
+    corpus.check(spec.data, spec.tasks)
+    source = find_backbone(spec.model)
+    geometry = source.geometry
+    return Plan(spec=spec, place=place, source=source, geometry=geometry, space=resolve(spec, geometry, place))

@@ -1,0 +1,85 @@
+"""Which trial comes next: interrupted ones first, then the baselines, then Optuna's proposals, task by task."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from krona_tune.search.door import plain_trial
+from krona_tune.search.sampler import TaskSampler
+from krona_tune.study.result import Status
+
+Verdict = Callable[[dict[str, Any] | None, bool], Status]
+
+
+class StudySearcher(Searcher):
+    """Hands Tune one plain dict a trial, the tasks in turn, and tells Optuna what became of each.
+
+    Args:
+        waiting: trials to run before any is asked for, as plain dicts.
+        samplers: one a task.
+        remaining: how many trials each task may still ask for, and the number of its next one.
+        seeds: the seed that all trials of a task share.
+        verdict: the status that a trial's last result and whether it erred amount to.
+    """
+
+    def __init__(
+        self,
+        waiting: list[dict[str, Any]],
+        samplers: dict[str, TaskSampler],
+        remaining: dict[str, range],
+        verdict: Verdict,
+        seeds: dict[str, int],
+    ) -> None:
+        super().__init__(metric="score", mode="max")
+        self._waiting, self._samplers, self._verdict, self._seeds = deque(waiting), samplers, verdict, seeds
+        self._turns = deque((task, deque(numbers)) for task, numbers in remaining.items() if numbers)
+        self._asked: dict[str, dict[str, Any]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its driver's objects, a resumed study is rebuilt from its records."""
+        return {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        if self._waiting:
+            config = self._waiting.popleft()
+        elif self._turns:
+            config = self._propose()
+        else:
+            return Searcher.FINISHED
+        self._asked[trial_id] = config
+        return config
+
+    def _propose(self) -> dict[str, Any]:
+        task, numbers = self._turns.popleft()
+        number = numbers.popleft()
+        if numbers:
+            self._turns.append((task, numbers))
+        trial_id = f"{task}-{number:03d}"
+        params = self._samplers[task].ask(trial_id)
+        return plain_trial(trial_id, task, number, "search", self._seeds[task], params)
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        config = self._asked[trial_id]
+        if config["kind"] == "search" and "report" in result:
+            self._samplers[config["task"]].report(config["trial_id"], result["examples"], result["score"])
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        config = self._asked.pop(trial_id, None)
+        if config is None or config["kind"] != "search":
+            return
+        if result and "report" in result and result.get("done"):
+            self.on_last_report(config, result)
+        score = result.get("score") if result else None
+        self._samplers[config["task"]].tell(config["trial_id"], self._verdict(result, error), score)
+
+    def on_last_report(self, config: dict[str, Any], result: dict[str, Any]) -> None:
+        """Tune hands a trial's last result to `on_trial_complete` alone."""
+        self._samplers[config["task"]].report(config["trial_id"], result["examples"], result["score"])
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: a resumed study is rebuilt from its records."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: a resumed study is rebuilt from its records."""

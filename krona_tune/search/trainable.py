@@ -1,0 +1,138 @@
+"""What a worker runs: a plain dict in, a trial trained from rung to rung, plain dicts out; warm between trials."""
+
+import shutil
+import traceback
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from krona_tune.search.door import trial_of
+from krona_tune.study.result import Report, Status
+from krona_tune.study.spec import Precision
+from krona_tune.train import checkpoint
+from krona_tune.train.backbone import warm_backbone
+from krona_tune.train.device import this_device
+from krona_tune.train.loop import Diverged, TaskWork, TrialRun
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workplace:
+    """What every worker of a study shares: where the backbone is, how to compute, where checkpoints go."""
+
+    location: str
+    precision: Precision
+    threads: int
+    checkpoints: str
+
+
+class KronaTrial(tune.Trainable):
+    """One `step` is one rung. A failure is a result with its status, never a crash of the study.
+
+    The trained state is kept at each rung, in the study's own folder; a trial that finds such a state goes
+    on from it, whether Ray restarted it or the study was resumed.
+    """
+
+    def setup(self, config: dict[str, Any], *, works: dict[str, TaskWork], workplace: Workplace) -> None:
+        torch.set_num_threads(workplace.threads)
+        self._works, self._workplace = works, workplace
+        self._run: TrialRun | None = None
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._close()
+        self.config = new_config
+        return True
+
+    def step(self) -> dict[str, Any]:
+        try:
+            return self._advance()
+        except Exception as error:
+            failure = {"status": str(status_of_error(error)), "error": describe(error), "done": True}
+            self._close()
+            return failure
+
+    def cleanup(self) -> None:
+        self._close()
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing: the trial keeps its own state, at every rung."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing: the trial finds its own state."""
+
+    def _advance(self) -> dict[str, Any]:
+        """Trains to the next rung; a trial that was taken up again first repeats what it last reported."""
+        if self._run is None:
+            self._run = self._start()
+            if self._run.last_report:
+                return self._result(self._run, self._run.last_report)
+        report = self._run.advance()
+        self._keep(self._run)
+        return self._result(self._run, report)
+
+    def _result(self, run: TrialRun, report: Report) -> dict[str, Any]:
+        return {
+            "report": asdict(report),
+            "score": report.score,
+            "examples": report.examples,
+            "checkpoint": str(self._folder() / f"rung-{run.rung}"),
+            "done": run.finished,
+            **({"status": str(Status.COMPLETED)} if run.finished else {}),
+        }
+
+    def _start(self) -> TrialRun:
+        device = this_device(self._workplace.precision)
+        backbone = warm_backbone(self._workplace.location, device)
+        work = self._works[self.config["task"]]
+        run = TrialRun(self.config["trial_id"], trial_of(self.config), work, backbone)
+        if earlier := latest_checkpoint(self._folder()):
+            checkpoint.load(run, earlier)
+        return run
+
+    def _folder(self) -> Path:
+        return Path(self._workplace.checkpoints) / str(self.config["trial_id"])
+
+    def _keep(self, run: TrialRun) -> None:
+        """Writes the state beside its place and moves it there whole; earlier rungs' states are removed."""
+        folder = self._folder()
+        kept, unfinished = folder / f"rung-{run.rung}", folder / f".rung-{run.rung}"
+        for leftover in (kept, unfinished):
+            shutil.rmtree(leftover, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        checkpoint.save(run, unfinished)
+        unfinished.rename(kept)
+        for earlier in folder.glob("rung-*"):
+            if earlier != kept:
+                shutil.rmtree(earlier, ignore_errors=True)
+
+    def _close(self) -> None:
+        if self._run:
+            self._run.close()
+        self._run = None
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The state of the highest rung that a trial has kept."""
+    return max(folder.glob("rung-*"), key=lambda path: int(path.name.removeprefix("rung-")), default=None)
+
+
+def status_of_error(error: BaseException) -> Status:
+    """Which row an error becomes."""
+    match error:
+        case Diverged():
+            return Status.DIVERGED
+        case torch.OutOfMemoryError() | MemoryError():
+            return Status.OUT_OF_MEMORY
+        case RuntimeError() if "can't allocate memory" in str(error):
+            return Status.OUT_OF_MEMORY
+        case _:
+            return Status.FAILED
+
+
+def describe(error: BaseException) -> str:
+    """The error's kind and message, and the last places that it passed."""
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    path = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames))
+    return f"{type(error).__name__}: {error} ({path})"

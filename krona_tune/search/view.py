@@ -1,0 +1,163 @@
+"""The live view: a table a task while a study runs; plain lines where there is no terminal."""
+
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from krona_tune.search.ledger import Ledger
+from krona_tune.study.manifest import TaskFacts
+from krona_tune.study.result import Status, TrialResult
+
+GOOD = {Status.COMPLETED, Status.STOPPED_EARLY}
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: 45 s, 3 min 20 s, 2 h 05 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+class View:
+    """Shows the ledger. As a context it draws until it is left; `changed` is called after each event."""
+
+    def __init__(
+        self, console: Console, ledger: Ledger, facts: dict[str, TaskFacts], totals: dict[str, int], *, quiet: bool
+    ) -> None:
+        self._console, self._ledger, self._facts, self._totals = console, ledger, facts, totals
+        self._quiet = quiet
+        self._started = time.monotonic()
+        self._seen = {row.trial_id for row in ledger.rows.values() if _ended(row)}
+        self._already = len(self._seen)
+        draws = console.is_terminal and not quiet
+        self._live = Live(self, console=console, refresh_per_second=2, transient=False) if draws else None
+
+    def __enter__(self) -> "View":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def changed(self) -> None:
+        """Without a terminal: a line for each trial that has ended since the last call."""
+        if self._live or self._quiet:
+            return
+        for row in list(self._ledger.rows.values()):
+            if _ended(row) and row.trial_id not in self._seen:
+                self._seen.add(row.trial_id)
+                self._console.print(self._line(row), highlight=False)
+
+    def _line(self, row: TrialResult) -> str:
+        score = "no score" if row.score is None else f"score {row.score:.3f} after {row.epochs:g} epochs"
+        tail = f"  {row.error}" if row.error else ""
+        ended = f"[{len(self._seen)}/{sum(self._totals.values())}]"
+        return f"{ended} {row.trial_id}  {row.status}  {score}  {row.trainable_parameters:,} parameters{tail}"
+
+    def __rich__(self) -> Group:
+        table = Table(box=None, pad_edge=False, header_style="bold", title=self._title(), title_justify="left")
+        for name in (
+            "task",
+            "running",
+            "done",
+            "stopped",
+            "failed",
+            "to go",
+            "best",
+            "head only",
+            "constant",
+            "parameters",
+        ):
+            table.add_column(name, justify="left" if name == "task" else "right")
+        for task, facts in self._facts.items():
+            table.add_row(*self._cells(task, facts))
+        return Group(table, self._progress())
+
+    def _title(self) -> str:
+        return "Validation scores" + synthetic_mark(self._facts)
+
+    def _cells(self, task: str, facts: TaskFacts) -> list[str | Text]:
+        rows = [row for row in self._ledger.rows.values() if row.task == task]
+        ended = [row for row in rows if _ended(row)]
+        running = sum(row.trial_id in self._ledger.running for row in rows)
+        completed = sum(row.status is Status.COMPLETED for row in ended)
+        stopped = sum(row.status is Status.STOPPED_EARLY for row in ended)
+        best, head = self._ledger.best(task), self._ledger.baseline(task)
+        failed = len(ended) - completed - stopped
+        return [
+            facts.title,
+            str(running or "·"),
+            str(completed or "·"),
+            str(stopped or "·"),
+            Text(str(failed), style="red") if failed else "·",
+            str(self._totals[task] - len(ended) - running),
+            Text(f"{best.score:.3f}", style="green") if best and best.score is not None else "",
+            "" if head is None else f"{head:.3f}",
+            f"{facts.constant_score:.3f}",
+            f"{best.trainable_parameters:,}" if best else "",
+        ]
+
+    def _progress(self) -> Text:
+        ended = sum(_ended(row) for row in list(self._ledger.rows.values()))
+        total = sum(self._totals.values())
+        elapsed = time.monotonic() - self._started
+        new = ended - self._already
+        left = f", about {duration(elapsed / new * (total - ended))} left" if new >= 3 and total > ended else ""
+        return Text(f"{ended} of {total} trials, {duration(elapsed)}{left}", style="dim")
+
+
+def _ended(row: TrialResult) -> bool:
+    return row.ended_at is not None and row.status is not Status.INTERRUPTED
+
+
+def ranking(ledger: Ledger, facts: dict[str, TaskFacts]) -> Table:
+    """The end's table: each task's best adapter beside its baselines."""
+    title = "Best adapter of each task, validation scores" + synthetic_mark(facts)
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for name in ("task", "score", "head only", "constant", "parameters"):
+        table.add_column(name, justify="left" if name == "task" else "right", no_wrap=True)
+    table.add_column("adapter")
+    for task, fact in facts.items():
+        best, head = ledger.best(task), ledger.baseline(task)
+        if best is None or best.score is None:
+            table.add_row(fact.title, "no result")
+            continue
+        table.add_row(
+            fact.title,
+            f"[green]{best.score:.3f}[/green]",
+            "" if head is None else f"{head:.3f}",
+            f"{fact.constant_score:.3f}",
+            f"{best.trainable_parameters:,}",
+            in_words(best.params),
+        )
+    return table
+
+
+def synthetic_mark(facts: dict[str, TaskFacts]) -> str:
+    """What a table of synthetic numbers is headed with; nothing for real data."""
+    return " (synthetic data)" if any(fact.synthetic for fact in facts.values()) else ""
+
+
+def in_words(params: dict[str, Any]) -> str:
+    """An adapter in a line: krona 16×24, scale 4, query+value, all layers, learning rate 0.005."""
+    words = {
+        "method": "{method}",
+        "a_out": "{a_out}×{a_in}",
+        "scale": "scale {scale:.3g}",
+        "roles": "{roles}",
+        "layers": "{layers} layers",
+        "learning_rate": "learning rate {learning_rate:.2g}",
+    }
+    return ", ".join(text.format(**params) for name, text in words.items() if name in params)

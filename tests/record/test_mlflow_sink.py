@@ -1,0 +1,247 @@
+"""What stands in MLflow: experiment, a parent a task, a child a trial, and nothing twice."""
+
+import csv
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from krona_tune.record.mlflow_sink import MlflowSink
+from krona_tune.study.result import Status
+from tests.record.conftest import SPEC
+from tests.record.events import RUNGS, ended, manifest, report, started
+
+OpenSink = Callable[[], MlflowSink]
+
+
+class Store:
+    """Reads one experiment back."""
+
+    def __init__(self, uri: str) -> None:
+        self.client = MlflowClient(uri)
+        self.experiment = self.client.get_experiment_by_name("first-study")
+
+    def runs(self) -> list[Run]:
+        return list(self.client.search_runs([self.experiment.experiment_id]))
+
+    def parent(self, task: str) -> Run:
+        [run] = [run for run in self.runs() if run.info.run_name == task]
+        return run
+
+    def child(self, trial_id: str) -> Run:
+        [run] = [run for run in self.runs() if run.data.tags.get("krona.trial_id") == trial_id]
+        return run
+
+    def artifact(self, run: Run, path: str) -> str:
+        return Path(self.client.download_artifacts(run.info.run_id, path)).read_text(encoding="utf-8")
+
+    def history(self, run: Run, metric: str) -> list[tuple[int, float]]:
+        points = self.client.get_metric_history(run.info.run_id, metric)
+        return sorted((point.step, point.value) for point in points)
+
+
+def test_a_trial_is_a_child_of_its_task(mlflow_sink: OpenSink, tracking_uri: str) -> None:
+    trial = started(3, layer_norms=True)
+    reports = [report(trial, 0, 0.25), report(trial, 1, 0.5)]
+    sink = mlflow_sink()
+    sink.trial_started(trial)
+    for each in reports:
+        sink.reported(each)
+    sink.trial_ended(ended(trial, Status.STOPPED_EARLY, reports))
+    sink.study_ended([])
+    store = Store(tracking_uri)
+    parent, child = store.parent("cola"), store.child("cola-0003")
+    assert store.experiment.tags["krona.study"] == "first-study"
+    assert (parent.info.status, child.info.status) == ("FINISHED", "FINISHED")
+    assert child.info.run_name == "cola-0003"
+    tags = {name: value for name, value in child.data.tags.items() if name.startswith(("krona.", "mlflow.parent"))}
+    assert tags == {
+        "krona.study": "first-study",
+        "krona.task": "cola",
+        "krona.trial_id": "cola-0003",
+        "krona.status": "stopped_early",
+        "krona.kind": "search",
+        "krona.synthetic": "true",
+        "krona.fingerprint": trial.fingerprint,
+        "mlflow.parentRunId": parent.info.run_id,
+    }
+    expected = {"task": "cola", "seed": 10, **trial.params, "factor_shape": "24x16"}
+    assert child.data.params == {name: str(value) for name, value in expected.items()}
+    assert store.history(child, "score") == [(RUNGS[0], 0.25), (RUNGS[1], 0.5)]
+    assert store.history(child, "metric_matthews") == [(RUNGS[0], 0.25), (RUNGS[1], 0.5)]
+    assert store.history(child, "train_loss") == [(RUNGS[0], 0.7), (RUNGS[1], 0.6)]
+    at_the_end = {
+        "trainable_parameters": 2003,
+        "trainable_percent": 0.01,
+        "train_seconds": 5.0,
+        "evaluation_seconds": 0.5,
+        "peak_memory_bytes": 1_000_003,
+        "epochs": 3.0,
+    }
+    for name, value in at_the_end.items():
+        assert store.history(child, name) == [(RUNGS[1], value)]
+
+
+@pytest.mark.parametrize(
+    ("status", "run_status"),
+    [
+        (Status.COMPLETED, "FINISHED"),
+        (Status.STOPPED_EARLY, "FINISHED"),
+        (Status.DIVERGED, "FAILED"),
+        (Status.OUT_OF_MEMORY, "FAILED"),
+        (Status.FAILED, "FAILED"),
+        (Status.INTERRUPTED, "KILLED"),
+    ],
+)
+def test_a_run_ends_as_its_trial_did(mlflow_sink: OpenSink, tracking_uri: str, status: Status, run_status: str) -> None:
+    sink = mlflow_sink()
+    sink.trial_started(started(0))
+    sink.trial_ended(ended(started(0), status, [], error="went wrong"))
+    sink.study_ended([])
+    child = Store(tracking_uri).child("cola-0000")
+    assert (child.info.status, child.data.tags["krona.error"]) == (run_status, "went wrong")
+
+
+def test_a_trial_that_never_ended_is_killed(mlflow_sink: OpenSink, tracking_uri: str) -> None:
+    sink = mlflow_sink()
+    sink.trial_started(started(0))
+    sink.study_ended([])
+    assert Store(tracking_uri).child("cola-0000").info.status == "KILLED"
+
+
+def test_artifacts_stand_with_the_tasks_that_they_concern(
+    mlflow_sink: OpenSink, tracking_uri: str, tmp_path: Path
+) -> None:
+    page, adapter = tmp_path / "report.html", tmp_path / "adapters" / "rte"
+    page.write_text("<p>page</p>")
+    adapter.mkdir(parents=True)
+    (adapter / "adapter.json").write_text("{}")
+    sink = mlflow_sink()
+    for number, score in enumerate((0.25, 0.75, 0.5)):
+        trial = started(number)
+        sink.reported(report(trial, 0, score))
+        sink.trial_ended(ended(trial, Status.COMPLETED, [report(trial, 0, score)]))
+    sink.study_ended([page, adapter, tmp_path / "not there"])
+    store = Store(tracking_uri)
+    cola, rte = store.parent("cola"), store.parent("rte")
+    for parent in (cola, rte):
+        assert store.artifact(parent, "study.yaml") == SPEC
+        assert '"name": "first-study"' in store.artifact(parent, "manifest.json")
+        assert store.artifact(parent, "report.html") == "<p>page</p>"
+    assert store.artifact(rte, "adapter/adapter.json") == "{}"
+    assert "adapter" not in {file.path for file in store.client.list_artifacts(cola.info.run_id)}
+    lines = list(csv.DictReader(store.artifact(cola, "trials.csv").splitlines()))
+    assert [(line["trial_id"], line["score"]) for line in lines] == [
+        ("cola-0001", "0.75"),
+        ("cola-0002", "0.5"),
+        ("cola-0000", "0.25"),
+    ]
+    assert cola.data.metrics["best_score"] == 0.75
+    assert cola.data.metrics["trials"] == 3
+    assert rte.data.metrics["constant_score"] == 0.55
+
+
+def test_a_resumed_study_reopens_its_runs(mlflow_sink: OpenSink, tracking_uri: str) -> None:
+    trial = started(0)
+    for score in (0.25, 0.5):
+        sink = mlflow_sink()
+        sink.trial_started(trial)
+        sink.reported(report(trial, 1, score))
+        sink.study_ended([])
+    before = {run.info.run_id for run in Store(tracking_uri).runs()}
+    sink = mlflow_sink()
+    sink.trial_ended(ended(trial, Status.COMPLETED, [report(trial, 1, 0.5)]))
+    sink.study_ended([])
+    store = Store(tracking_uri)
+    assert {run.info.run_id for run in store.runs()} == before
+    assert len(before) == 3
+    assert store.child("cola-0000").info.status == "FINISHED"
+    assert store.child("cola-0000").data.metrics["score"] == 0.5
+    assert store.parent("cola").data.metrics["trials"] == 1
+
+
+def test_a_run_of_ours_is_running_while_its_trial_runs(mlflow_sink: OpenSink, tracking_uri: str) -> None:
+    sink = mlflow_sink()
+    sink.trial_started(started(0))
+    deadline = time.monotonic() + 30
+    while sink.unsent and time.monotonic() < deadline:
+        time.sleep(0.02)
+    store = Store(tracking_uri)
+    assert (store.child("cola-0000").info.status, store.parent("cola").info.status) == ("RUNNING", "RUNNING")
+    sink.study_ended([])
+
+
+def test_neither_an_active_run_nor_the_environment_interferes(
+    mlflow_sink: OpenSink, tracking_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = MlflowClient(tracking_uri)
+    experiment = elsewhere.create_experiment("elsewhere", (tmp_path / "elsewhere").as_uri())
+    foreign = elsewhere.create_run(experiment)
+    monkeypatch.setenv("MLFLOW_RUN_ID", foreign.info.run_id)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
+    with mlflow.start_run():
+        sink = mlflow_sink()
+        sink.trial_ended(ended(started(0), Status.COMPLETED, [report(started(0), 0, 0.5)]))
+        sink.study_ended([])
+    assert elsewhere.get_run(foreign.info.run_id).data.metrics == {}
+    assert Store(tracking_uri).child("cola-0000").data.metrics["score"] == 0.5
+
+
+def test_an_unknown_task_gets_a_run_of_its_own(mlflow_sink: OpenSink, tracking_uri: str) -> None:
+    sink = mlflow_sink()
+    sink.trial_started(started(0, "wnli"))
+    sink.study_ended([])
+    assert Store(tracking_uri).parent("wnli").data.tags["krona.synthetic"] == "false"
+
+
+def test_reporting_costs_the_study_nothing(mlflow_sink: OpenSink) -> None:
+    sink = mlflow_sink()
+    trial = started(0)
+    start = time.perf_counter()
+    for _ in range(200):
+        sink.reported(report(trial, 0, 0.5))
+    assert (time.perf_counter() - start) / 200 < 0.005
+    sink.study_ended([])
+    assert sink.unsent == 0
+
+
+def test_more_metrics_than_a_batch_takes_are_all_kept(mlflow_sink: OpenSink, tracking_uri: str) -> None:
+    trial = started(0)
+    sink = mlflow_sink()
+    for number in range(400):
+        sink.reported(replace(report(trial, 0, number / 400), examples=number))
+    sink.study_ended([])
+    store = Store(tracking_uri)
+    assert [step for step, _ in store.history(store.child("cola-0000"), "score")] == list(range(400))
+
+
+def test_a_server_that_is_not_there_only_warns(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with caplog.at_level(logging.WARNING, "krona_tune"):
+        sink = MlflowSink(
+            tracking_uri="http://127.0.0.1:9",
+            artifact_location=None,
+            study="first-study",
+            manifest=manifest("cola"),
+            spec=SPEC,
+            drain_seconds=3,
+        )
+        sink.trial_started(started(0))
+        sink.reported(report(started(0), 0, 0.5))
+        start = time.monotonic()
+        sink.study_ended([])
+    assert time.monotonic() - start < 10
+    assert sink.unsent == 2
+    assert "MLflow at http://127.0.0.1:9: MlflowException" in caplog.text
+    assert "2 events could not be sent" in caplog.text
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0"

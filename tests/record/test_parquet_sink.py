@@ -1,0 +1,230 @@
+"""The Parquet records survive kills, corrupt parts, resumes and missing values."""
+
+import logging
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from krona_tune.record.parquet_sink import ParquetSink
+from krona_tune.record.read import read_reports, read_trials, reports_table, trials_table
+from krona_tune.study.result import Status
+from tests.record.events import ended, report, started
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from krona_tune.record.parquet_sink import ParquetSink
+from krona_tune.study.result import Status
+from tests.record.events import ended, report, started
+
+sink = ParquetSink(Path(sys.argv[1]))
+done = started(0)
+sink.trial_started(done)
+sink.reported(report(done, 0, 0.25))
+sink.trial_ended(ended(done, Status.COMPLETED, [report(done, 0, 0.25)]))
+number = 1
+while True:
+    trial = started(number)
+    sink.trial_started(trial)
+    sink.reported(report(trial, 0, 0.5))
+    print(number, flush=True)
+    number += 1
+"""
+
+
+def parts(results: Path) -> list[Path]:
+    return sorted((results / "parts").glob("*.parquet"))
+
+
+def test_every_field_comes_back_equal(tmp_path: Path) -> None:
+    trial = started(3, layers="first 4", layer_norms=True, dropout=0.125)
+    reports = [report(trial, 0, 0.25), report(trial, 1, 0.5)]
+    result = replace(ended(trial, Status.FAILED, reports, error="a\nb <c>"), checkpoint="x/y", adapter_parameters=11)
+    sink = ParquetSink(tmp_path)
+    for each in reports:
+        sink.reported(each)
+    sink.trial_ended(result)
+    assert (read_trials(tmp_path), read_reports(tmp_path)) == ([result], reports)
+    sink.study_ended([])
+    assert (read_trials(tmp_path), read_reports(tmp_path)) == ([result], reports)
+
+
+def test_a_parameter_that_may_be_none_comes_back_as_none(tmp_path: Path) -> None:
+    trial = started(3)
+    assert trial.params["dropout"] is None
+    ParquetSink(tmp_path).trial_started(trial)
+    assert read_trials(tmp_path)[0].params == trial.params
+
+
+def test_types_do_not_depend_on_what_came_first(tmp_path: Path) -> None:
+    empty = trials_table(tmp_path).schema
+    sink = ParquetSink(tmp_path)
+    sink.trial_started(started(0, scale=2))
+    assert trials_table(tmp_path).schema == empty
+    assert (empty.field("score").type, empty.field("scale").type) == (pa.float64(), pa.float64())
+    assert (empty.field("a_out").type, empty.field("dropout").type) == (pa.int64(), pa.float64())
+    assert (empty.field("rung").type, empty.field("layer_norms").type) == (pa.int64(), pa.bool_())
+
+
+def test_trials_with_different_metrics_share_a_table(tmp_path: Path) -> None:
+    sink = ParquetSink(tmp_path)
+    first, second = started(0), started(1, "rte")
+    sink.reported(report(first, 0, 0.5))
+    sink.reported(replace(report(second, 0, 0.75), metrics={"accuracy": 0.75}))
+    sink.study_ended([])
+    assert [each.metrics for each in read_reports(tmp_path)] == [{"matthews": 0.5}, {"accuracy": 0.75}]
+    assert reports_table(tmp_path)["metric_accuracy"].to_pylist() == [None, 0.75]
+
+
+def test_trials_are_ordered_by_their_start_and_reports_by_rung(tmp_path: Path) -> None:
+    sink = ParquetSink(tmp_path)
+    late, early = started(9), started(2)
+    sink.trial_started(late)
+    sink.trial_started(early)
+    sink.reported(report(late, 1, 0.5))
+    sink.reported(report(late, 0, 0.25))
+    assert [each.number for each in read_trials(tmp_path)] == [2, 9]
+    assert [each.rung for each in read_reports(tmp_path)] == [0, 1]
+
+
+def test_the_last_report_of_a_rung_wins(tmp_path: Path) -> None:
+    trial = started(0)
+    sink = ParquetSink(tmp_path)
+    sink.reported(report(trial, 0, 0.75))
+    sink.study_ended([])
+    ParquetSink(tmp_path).reported(report(trial, 0, 0.5))
+    assert [each.score for each in read_reports(tmp_path)] == [0.5]
+
+
+def test_compaction_leaves_one_file_a_table_and_is_idempotent(tmp_path: Path) -> None:
+    sink = ParquetSink(tmp_path)
+    for number in range(3):
+        trial = started(number)
+        sink.trial_started(trial)
+        sink.trial_ended(ended(trial, Status.COMPLETED, []))
+    before = trials_table(tmp_path)
+    assert len(parts(tmp_path)) == 6
+    for _ in range(2):
+        sink.study_ended([])
+        assert parts(tmp_path) == []
+        assert pq.read_table(tmp_path / "trials.parquet").num_rows == 3
+        assert trials_table(tmp_path).equals(before)
+
+
+def test_a_later_session_writes_after_the_parts_that_are_there(tmp_path: Path) -> None:
+    trial = started(0)
+    ParquetSink(tmp_path).trial_started(trial)
+    ParquetSink(tmp_path).trial_ended(ended(trial, Status.COMPLETED, []))
+    counters = [int(path.name.split("-")[1]) for path in parts(tmp_path)]
+    assert counters == [1, 2]
+    assert [each.status for each in read_trials(tmp_path)] == [Status.COMPLETED]
+
+
+def test_a_kill_while_compacting_loses_and_ages_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = ParquetSink(tmp_path)
+    trial = started(0)
+    sink.trial_started(trial)
+    sink.trial_ended(ended(trial, Status.COMPLETED, []))
+    removed = Path.unlink
+
+    def unlink_once(path: Path, missing_ok: bool = False) -> None:
+        removed(path, missing_ok)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "unlink", unlink_once)
+    with pytest.raises(KeyboardInterrupt):
+        sink.study_ended([])
+    monkeypatch.undo()
+    assert len(parts(tmp_path)) == 1
+    assert [each.status for each in read_trials(tmp_path)] == [Status.COMPLETED]
+    ParquetSink(tmp_path).study_ended([])
+    assert [each.status for each in read_trials(tmp_path)] == [Status.COMPLETED]
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"nothing of the kind" * 9], ids=["empty", "cut", "other"])
+def test_a_corrupt_part_is_set_aside_and_the_rest_used(
+    tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = ParquetSink(tmp_path)
+    sink.trial_started(started(0))
+    sink.trial_started(started(1))
+    broken = parts(tmp_path)[0]
+    broken.write_bytes(content)
+    with caplog.at_level(logging.WARNING):
+        assert [each.number for each in read_trials(tmp_path)] == [1]
+    assert broken.with_name(broken.name + ".corrupt").exists()
+    assert f"{broken} can't be read" in caplog.text
+    sink.study_ended([])
+    assert [each.number for each in read_trials(tmp_path)] == [1]
+
+
+def test_a_truncated_part_is_set_aside(tmp_path: Path) -> None:
+    sink = ParquetSink(tmp_path)
+    sink.trial_started(started(0))
+    sink.trial_started(started(1))
+    broken = parts(tmp_path)[1]
+    broken.write_bytes(broken.read_bytes()[:-20])
+    assert [each.number for each in read_trials(tmp_path)] == [0]
+
+
+def test_an_unfinished_file_is_not_read_and_swept_away(tmp_path: Path) -> None:
+    ParquetSink(tmp_path).trial_started(started(0))
+    unfinished = tmp_path / "parts" / ".trials-000000002-abc.parquet.tmp"
+    unfinished.write_bytes(b"PAR1")
+    assert len(read_trials(tmp_path)) == 1
+    ParquetSink(tmp_path)
+    assert not unfinished.exists()
+
+
+def test_a_reader_sees_each_trial_while_parts_are_compacted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parts are listed, then compacted and removed before they are read."""
+    sink = ParquetSink(tmp_path)
+    trial = started(0)
+    sink.trial_started(trial)
+    opened = pq.ParquetFile
+    compactions: list[int] = []
+
+    def open_late(path: Path) -> pq.ParquetFile:
+        if not compactions:
+            compactions.append(1)
+            sink.trial_ended(ended(trial, Status.COMPLETED, []))
+            sink.study_ended([])
+        return opened(path)
+
+    monkeypatch.setattr(pq, "ParquetFile", open_late)
+    assert [each.status for each in read_trials(tmp_path)] == [Status.COMPLETED]
+
+
+def test_nothing_recorded_reads_as_nothing(tmp_path: Path) -> None:
+    assert (read_trials(tmp_path / "none"), read_reports(tmp_path / "none")) == ([], [])
+
+
+def test_a_killed_process_leaves_interrupted_rows_and_its_reports(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        while int(child.stdout.readline()) < 5:
+            pass
+        child.send_signal(signal.SIGKILL)
+        printed = child.stdout.read().split()
+    announced = max((int(line) for line in printed), default=5)
+    trials, reports = read_trials(tmp_path), read_reports(tmp_path)
+    assert trials[0].status is Status.COMPLETED
+    assert {each.status for each in trials[1:]} == {Status.INTERRUPTED}
+    assert [each.number for each in trials] == list(range(len(trials)))
+    assert len(trials) > announced
+    assert {each.trial_id for each in reports} >= {each.trial_id for each in trials[: announced + 1]}
+    assert not list(tmp_path.rglob("*.corrupt"))
+
+
+def test_reading_needs_neither_torch_nor_ray_nor_mlflow() -> None:
+    heavy = (
+        "import sys, krona_tune.record.parquet_sink as _; print(sorted({'torch', 'ray', 'mlflow'} & set(sys.modules)))"
+    )
+    output = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True).stdout
+    assert output.strip() == "[]"

@@ -1,0 +1,66 @@
+"""What the charts show, read from their figures."""
+
+import pytest
+
+from krona_tune.report.analysis import summaries
+from krona_tune.report.charts import Chart, charts
+from krona_tune.report.figure import log_axis
+from krona_tune.report.frame import Records, records
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.manifest import read_manifest
+
+
+@pytest.fixture
+def drawn(study: StudyFolder) -> dict[str, Chart]:
+    recorded = records(study)
+    [cola, *_] = summaries(recorded, read_manifest(study.manifest))
+    return {chart.name: chart for chart in charts(cola, recorded.of("cola"))}
+
+
+def test_every_chart_has_a_name_of_its_own(drawn: dict[str, Chart]) -> None:
+    assert list(drawn) == ["parameters", "curves", "scale", "shapes"]
+
+
+def test_each_ranked_trial_is_a_point_against_its_parameters(drawn: dict[str, Chart]) -> None:
+    early, full, front, head = drawn["parameters"].figure.data
+    assert sorted(zip(full.x, full.y, strict=True)) == [(2001, 0.6), (2002, 0.6)]
+    assert sorted(early.y) == [0.1, 0.5]
+    assert (list(front.x), list(front.y)) == ([2001], [0.6])
+    assert (list(head.x), list(head.y)) == ([2000], [0.2])
+
+
+def test_curves_are_grouped_by_their_end_with_gaps_between(drawn: dict[str, Chart]) -> None:
+    curves = {trace.name: trace for trace in drawn["curves"].figure.data}
+    assert list(curves["best"].y) == [0.3, 0.6, None]
+    assert list(curves["head only"].y) == [0.1, 0.2, None]
+    assert list(curves["trained to the end"].y) == [0.4, 0.6, None]
+    assert list(curves["best"].x) == [1.0, 3.0, None]
+    dimmed = curves["stopped early or broken off"]
+    assert dimmed.opacity < curves["trained to the end"].opacity
+    assert set(dimmed.text) - {""} == {"cola-0003", "cola-0004", "cola-0005"}
+
+
+def test_scale_and_learning_rate_are_coloured_by_score(drawn: dict[str, Chart]) -> None:
+    [trace] = drawn["scale"].figure.data
+    points = set(zip(trace.x, trace.y, trace.marker.color, strict=True))
+    assert {(0.003, 1.5, 0.6), (1e-4, 3.5, 0.1)} <= points
+
+
+def test_a_factor_shape_shows_the_best_of_its_trials(drawn: dict[str, Chart]) -> None:
+    [trace] = drawn["shapes"].figure.data
+    assert (list(trace.y), list(trace.x)) == (["12", "24"], ["16"])
+    assert [list(row) for row in trace.z] == [[0.6], [0.6]]
+    assert [list(row) for row in trace.customdata] == [[2], [2]]
+
+
+def test_a_task_without_records_has_no_charts(study: StudyFolder) -> None:
+    mrpc = summaries(Records(), read_manifest(study.manifest))[2]
+    assert charts(mrpc, Records()) == ()
+
+
+def test_a_logarithmic_axis_is_labelled_in_words_that_people_write() -> None:
+    axis = log_axis([0.003, 0.2])
+    labels = dict(zip(axis["tickvals"], axis["ticktext"], strict=True))
+    assert (axis["type"], labels[0.001], labels[0.05]) == ("log", "0.001", "0.05")
+    assert "20k" in log_axis([1500, 30_000])["ticktext"]
+    assert log_axis([0])["type"] == "log"

@@ -1,0 +1,45 @@
+"""The frames have their documented columns, one row a trial and one a rung."""
+
+from krona_tune.report.frame import factor_shape, records, reports_frame, trials_frame
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.result import Report, TrialResult
+from tests.record.events import started
+from tests.report.conftest import Empty
+
+
+def test_a_trial_is_one_row_with_its_knobs_and_metrics(study: StudyFolder) -> None:
+    frame = trials_frame(study).set_index("trial_id")
+    assert len(frame) == 7
+    row = frame.loc["cola-0003"]
+    assert (row["scale"], row["a_out"], row["a_in"], row["factor_shape"]) == (3.5, 12, 16, "12x16")
+    assert (row["status"], row["score"], row["metric_matthews"]) == ("stopped_early", 0.1, 0.1)
+    assert frame.loc["cola-0000", "factor_shape"] == ""
+
+
+def test_a_report_is_one_row(study: StudyFolder) -> None:
+    frame = reports_frame(study)
+    assert len(frame) == 9
+    assert frame[frame["trial_id"] == "cola-0001"]["score"].tolist() == [0.3, 0.6]
+
+
+def test_a_trial_that_never_ended_has_what_it_reported_last(study: StudyFolder) -> None:
+    [trial] = [trial for trial in records(study).trials if trial.trial_id == "cola-0005"]
+    assert (trial.status, trial.score, trial.epochs) == ("interrupted", 0.5, 1.0)
+    assert (trial.train_seconds, trial.evaluation_seconds, trial.metrics) == (2.5, 0.25, {"matthews": 0.5})
+
+
+def test_a_failed_trial_keeps_having_no_score(study: StudyFolder) -> None:
+    [trial] = [trial for trial in records(study).trials if trial.task == "rte"]
+    assert trial.score is None
+
+
+def test_an_empty_study_has_empty_frames_with_columns(empty: Empty) -> None:
+    folder = empty("cola")
+    nested = {"params", "metrics"}
+    assert {*TrialResult.__dataclass_fields__} - nested | {"factor_shape"} <= set(trials_frame(folder).columns)
+    assert {*Report.__dataclass_fields__} - nested <= set(reports_frame(folder).columns)
+    assert len(trials_frame(folder)) == len(reports_frame(folder)) == 0
+
+
+def test_the_factor_shape_names_the_output_size_first() -> None:
+    assert factor_shape(started(0)) == "24x16"
