@@ -161,11 +161,12 @@ def _study(
     from krona_tune.search import runner
     from krona_tune.search.view import duration, ranking
 
+    gathered = runner.gather(plan, address)
     with runner.claimed(folder):
         logging.basicConfig(
             filename=folder.log, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
-        started = runner.start(plan, folder, address=address, command=shlex.join(["python", *sys.argv]))
+        started = runner.begin(gathered, folder, command=shlex.join(["python", *sys.argv]))
         if not quiet:
             _print_started(started, tracking_uri)
         outcome = runner.run(started, console, tracking_uri=tracking_uri, quiet=quiet, write_report=write_report)
@@ -249,15 +250,10 @@ def _each(value: Any) -> str:
 
 def _chosen_space(address: str | None) -> tuple[Path, str]:
     """The space for this machine, and why."""
-    from krona_tune.search.cluster import has_gpu
+    from krona_tune.search.cluster import connect, this_machine
 
-    if address:
-        from krona_tune.search.cluster import connect
-
-        gpu, where = connect(address).gpus > 0, f"the cluster at {address}"
-    else:
-        gpu, where = has_gpu(), "this machine"
-    space, found = ("t5_base.yaml", "has a GPU") if gpu else ("mini.yaml", "has no GPU")
+    cluster, where = (connect(address), f"the cluster at {address}") if address else (this_machine(), "this machine")
+    space, found = ("t5_base.yaml", "has a GPU") if cluster.gpus else ("mini.yaml", "has no GPU")
     return SPACES / space, f"{where} {found}"
 
 

@@ -5,8 +5,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import ray
-
 from krona_tune.refusal import Refusal
 from krona_tune.study.spec import ResourcesSpec
 
@@ -39,10 +37,11 @@ class Slots:
     count: int
 
 
-def has_gpu() -> bool:
-    """Whether this machine shows a GPU that is not hidden; no torch, no Ray."""
+def this_machine() -> Cluster:
+    """What a Ray started here would see; no torch, no Ray."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in {"", "-1"}
-    return not hidden and any(Path("/proc/driver/nvidia/gpus").glob("*"))
+    gpus = 0 if hidden else len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+    return Cluster(cpus=len(os.sched_getaffinity(0)), gpus=gpus, nodes=1, dashboard="")
 
 
 def connect(address: str | None) -> Cluster:
@@ -51,10 +50,14 @@ def connect(address: str | None) -> Cluster:
     Raises:
         Refusal: there is no cluster at that address.
     """
+    import ray
+
     os.environ.update({key: os.environ.get(key, value) for key, value in QUIET.items()})
     local = {} if address else {"include_dashboard": True, "dashboard_host": "127.0.0.1"}
     try:
-        context = ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **local)
+        context = ray.init(
+            address=address, logging_level=logging.ERROR, log_to_driver=False, ignore_reinit_error=True, **local
+        )
     except (ConnectionError, ValueError) as error:
         raise Refusal(
             "--address", f"no Ray cluster at {address!r}: {error}", "start one with ray start --head"

@@ -6,6 +6,7 @@ from typing import Any
 from krona_tune.adapters.methods import METHODS
 from krona_tune.glue import corpus
 from krona_tune.glue.tasks import TASKS
+from krona_tune.hub import settle_offline
 from krona_tune.refusal import unknown
 from krona_tune.search.door import plain_trial
 from krona_tune.search.space import Space, resolve
@@ -63,6 +64,8 @@ def make_plan(spec: StudySpec, place: str) -> Plan:
     for value in spec.domains()["method"].ends():
         if value not in METHODS:
             raise unknown(f"{place}: adapter.method", "method", value, METHODS)
+    if spec.data == corpus.HUB:
+        settle_offline()
     corpus.check(spec.data, spec.tasks)
     source = find_backbone(spec.model)
     geometry = source.geometry

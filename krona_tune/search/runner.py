@@ -27,7 +27,7 @@ from krona_tune.record.read import read_reports, read_trials
 from krona_tune.record.sink import FanOut
 from krona_tune.refusal import Refusal
 from krona_tune.search.callback import Recorder
-from krona_tune.search.cluster import Cluster, Slots, connect, slots
+from krona_tune.search.cluster import Cluster, Slots, connect, slots, this_machine
 from krona_tune.search.door import plain_trial, trial_of
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.plan import Plan, trial_seed
@@ -52,15 +52,21 @@ RETRIES = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Started:
-    """A study that is ready to run: its folder, its workers and its data."""
+class Gathered:
+    """What a plan needs to run: workers, a backbone on disk, data. Nothing is written yet."""
 
     plan: Plan
-    folder: StudyFolder
     cluster: Cluster
     slots: Slots
     source: BackboneSource
     prepared: Prepared
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started(Gathered):
+    """A study whose folder tells what it is."""
+
+    folder: StudyFolder
     manifest: Manifest
 
 
@@ -116,12 +122,20 @@ def claimed(folder: StudyFolder) -> Iterator[None]:
         ) from None
 
 
-def start(plan: Plan, folder: StudyFolder, *, address: str | None, command: str) -> Started:
-    """Ray, data and the manifest. Raises a Refusal where one of them can't be had."""
+def gather(plan: Plan, address: str | None) -> Gathered:
+    """Workers, backbone and data. Raises a Refusal where one of them can't be had."""
+    if address is None:
+        slots(this_machine(), plan.spec.resources)  # said before Ray is started for nothing
     cluster = connect(address)
     fit = slots(cluster, plan.spec.resources)
     source = download(plan.source)
     prepared = prepare(plan, source.location)
+    return Gathered(plan=plan, cluster=cluster, slots=fit, source=source, prepared=prepared)
+
+
+def begin(gathered: Gathered, folder: StudyFolder, command: str) -> Started:
+    """Writes the request and its circumstances into the study's folder."""
+    plan, fit, source = gathered.plan, gathered.slots, gathered.source
     device = this_device(plan.spec.precision)
     manifest = Manifest(
         name=folder.name,
@@ -140,13 +154,11 @@ def start(plan: Plan, folder: StudyFolder, *, address: str | None, command: str)
             parameters=plan.geometry.parameters,
             fingerprint=source.fingerprint,
         ),
-        tasks=prepared.facts,
+        tasks=gathered.prepared.facts,
     )
     folder.spec.write_text(dump_spec(plan.spec), encoding="utf-8")
     manifest.write(folder.manifest)
-    return Started(
-        plan=plan, folder=folder, cluster=cluster, slots=fit, source=source, prepared=prepared, manifest=manifest
-    )
+    return Started(**vars(gathered), folder=folder, manifest=manifest)
 
 
 def run(

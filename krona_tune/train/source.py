@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from krona_tune.hub import settle_offline
 from krona_tune.refusal import Refusal
 from krona_tune.study.families import geometry
 from krona_tune.study.geometry import Geometry
@@ -105,6 +106,7 @@ def _in_package(name: str, folder: Path, packaged: Packaged) -> BackboneSource:
 
 
 def _on_hub(name: str, packaged: Packaged | None) -> BackboneSource:
+    settle_offline()
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
