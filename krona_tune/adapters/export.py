@@ -98,9 +98,10 @@ def _load_head(model: nn.Module, head: dict[str, Tensor]) -> None:
     own = dict(model.named_parameters())
     if not any(name in own for name in head):
         return
+    for name, tensor in head.items():
+        if own[name].shape != tensor.shape:
+            sizes = f"{name} is {tuple(tensor.shape)}, the model takes {tuple(own[name].shape)}"
+            raise ValueError(f"{sizes}; num_labels must be the task's")
     with torch.no_grad():
         for name, tensor in head.items():
-            if own[name].shape != tensor.shape:
-                sizes = f"{name} is {tuple(tensor.shape)}, the model takes {tuple(own[name].shape)}"
-                raise ValueError(f"{sizes} (num_labels={tensor.shape[0]})")
             own[name].copy_(tensor)

@@ -13,10 +13,8 @@ from krona_tune.refusal import Refusal
 from krona_tune.study.domain import Choice, Divisors, Domain, Fixed, Range, Value
 from krona_tune.study.geometry import Geometry, Site
 from krona_tune.study.spec import StudySpec
-from krona_tune.study.trial import SECTION_OF, AdapterConfig
+from krona_tune.study.trial import SECTION_OF, SIZES, AdapterConfig
 
-SIZES = {"a_out": 0, "a_in": 1}
-"""The knobs that must divide a dimension, and which of (d_out, d_in) it is."""
 PLACES = ("method", "roles", "stacks", "layers")
 
 

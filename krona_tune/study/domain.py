@@ -1,6 +1,7 @@
 """What a knob may be: one value, one of several, or a range; written in YAML, drawn by a sampler."""
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from krona_tune.kron.factors import divisors
@@ -49,11 +50,12 @@ class Range:
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     def ends(self) -> tuple[Value, ...]:
-        return (self.low, self.high)
+        """Both ends, and the first step where there are steps."""
+        return (self.low, self.high) if self.step is None else (self.low, self.low + self.step, self.high)
 
     def plain(self) -> Any:
-        written = {"low": self.low, "high": self.high, "log": self.log, "step": self.step}
-        return {key: value for key, value in written.items() if value}
+        written = {"low": self.low, "high": self.high}
+        return written | ({"log": True} if self.log else {}) | ({"step": self.step} if self.step is not None else {})
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def parse_domain(written: Any, place: str) -> Domain:
         case list():
             return _choice(written, place)
         case {"divisors": dict(limits), **rest} if not rest and set(limits) <= {"low", "high"}:
-            return Divisors(**limits)
+            return _divisors(limits, place)
         case {"low": low, "high": high, **rest} if set(rest) <= {"log", "step"}:
             return _range(low, high, rest.get("log", False), rest.get("step"), place)
         case _:
@@ -111,9 +113,19 @@ def _choice(written: list[Any], place: str) -> Domain:
     return Choice(values) if len(values) > 1 else Fixed(values[0])
 
 
+def _divisors(limits: dict[str, Any], place: str) -> Divisors:
+    for name, value in limits.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise Refusal(place, f"{name} is {value!r}, not a size", "write a whole number from 1")
+    low, high = limits.get("low", 1), limits.get("high")
+    if high is not None and low > high:
+        raise Refusal(place, f"low {low} is above high {high}", "swap them")
+    return Divisors(low, high)
+
+
 def _range(low: Any, high: Any, log: Any, step: Any, place: str) -> Domain:
-    for name, value in (("low", low), ("high", high), ("step", step or 1)):
-        if isinstance(value, bool) or not isinstance(value, int | float):
+    for name, value in (("low", low), ("high", high), ("step", 1 if step is None else step)):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
             mend = f"write {float(value)!r}" if _is_number(value) else "write a number"
             raise Refusal(place, f"{name} is {value!r}, not a number", mend)
     if low > high:
@@ -122,14 +134,15 @@ def _range(low: Any, high: Any, log: Any, step: Any, place: str) -> Domain:
         raise Refusal(place, f"log is {log!r}", "write true or false")
     if log and low <= 0:
         raise Refusal(place, f"low {low} has no logarithm", "start above 0, or leave log out")
-    if log and step:
+    if log and step is not None:
         raise Refusal(place, "log and step together have no meaning", "leave one out")
+    if step is not None and not 0 < step <= high - low:
+        raise Refusal(place, f"step {step} does not fit between low {low} and high {high}", "make it smaller, above 0")
     return Range(low, high, log, step) if low < high else Fixed(low)
 
 
 def _is_number(value: Any) -> bool:
     try:
-        float(value)
+        return isfinite(float(value))
     except (TypeError, ValueError):
         return False
-    return True

@@ -9,9 +9,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from krona_tune.refusal import Refusal, unknown
-from krona_tune.study.domain import Fixed
+from krona_tune.study.domain import Divisors, Fixed
 from krona_tune.study.spec import StudySpec
-from krona_tune.study.trial import SECTIONS, Frozen
+from krona_tune.study.trial import SECTIONS, SIZES, Frozen
 
 
 class _Loader(yaml.SafeLoader):
@@ -23,10 +23,16 @@ _Loader.add_implicit_resolver(
 )
 
 
+_UNREADABLE = (ValueError, LookupError, AttributeError, TypeError, ArithmeticError, RecursionError)
+"""What YAML's own constructors raise on a value of the right form and no meaning, such as 2001-99-99."""
+
+
 def read_yaml(text: str, place: str) -> Any:
     """YAML as plain values. Raises a Refusal naming line and column where it is not YAML."""
     try:
         return yaml.load(text, Loader=_Loader)
+    except _UNREADABLE as error:
+        raise Refusal(place, f"holds a value that can't be read: {error}", "put words and dates in quotes") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{place}, line {mark.line + 1}, column {mark.column + 1}" if mark else place
@@ -68,8 +74,6 @@ def build_spec(written: Mapping[str, Any], place: str) -> StudySpec:
         spec = StudySpec.model_validate(written)
     except ValidationError as error:
         raise next(_refusals(error, StudySpec, place)) from None
-    except Refusal as refusal:
-        raise Refusal(f"{place}: {refusal.place}", *str(refusal).split(": ", 1)[1:]) from None
     for section, model in SECTIONS.items():
         _check_domains(spec, section, model, place)
     return spec
@@ -80,9 +84,13 @@ def _check_domains(spec: StudySpec, section: str, model: type[Frozen], place: st
     for name, domain in getattr(spec, section).items():
         if name not in model.model_fields:
             raise unknown(f"{place}: {section}", "key", name, model.model_fields)
+        if isinstance(domain, Divisors) and name not in SIZES:
+            raise Refusal(
+                f"{place}: {section}.{name}", "divisors are the sizes of a factor", f"write them at {' or '.join(SIZES)}"
+            )
         for value in domain.ends():
             try:
-                model.model_validate({name: value}, strict=False)
+                model.model_validate({name: value}, strict=True)
             except ValidationError as error:
                 raise next(_refusals(error, model, f"{place}: {section}")) from None
             except Refusal as refusal:
@@ -90,13 +98,14 @@ def _check_domains(spec: StudySpec, section: str, model: type[Frozen], place: st
 
 
 def _refusals(error: ValidationError, model: type[BaseModel], place: str) -> Iterator[Refusal]:
-    for detail in error.errors():
-        path = [str(part) for part in detail["loc"] if isinstance(part, str) and re.fullmatch(r"[A-Za-z_]\w*", part)]
+    """The deepest error first: of a setting that may be a number or a mapping, it is the one that was meant."""
+    for detail in sorted(error.errors(), key=lambda detail: -len(detail["loc"])):
+        *parents, last = map(str, detail["loc"])
+        path = [*(part for part in parents if _is_key(part)), last]
         if detail["type"] == "extra_forbidden":
             owner = _model_at(model, path[:-1])
-            yield unknown(
-                ": ".join([place, ".".join(path[:-1])]).removesuffix(": "), "key", path[-1], owner.model_fields
-            )
+            where = ": ".join(part for part in (place, ".".join(path[:-1])) if part)
+            yield unknown(where, "key", last, owner.model_fields)
         elif detail["type"] == "missing":
             yield Refusal(place, f"the key {'.'.join(path)!r} is missing", "add it")
         elif isinstance(cause := detail.get("ctx", {}).get("error"), Refusal):
@@ -104,9 +113,13 @@ def _refusals(error: ValidationError, model: type[BaseModel], place: str) -> Ite
             yield Refusal(where, cause.problem, cause.mend)
         else:
             message = detail["msg"].removeprefix("Value error, ")
-            yield Refusal(
-                f"{place}: {'.'.join(path)}", f"{detail['input']!r} is refused", message[0].lower() + message[1:]
-            )
+            where = ": ".join(part for part in (place, ".".join(filter(_is_key, path))) if part)
+            yield Refusal(where, f"{detail['input']!r} is refused", message[0].lower() + message[1:])
+
+
+def _is_key(part: str) -> bool:
+    """Whether a part of an error's location is a key, not an index or the name of a type."""
+    return re.fullmatch(r"[A-Za-z_]\w*", part) is not None
 
 
 def _model_at(model: type[BaseModel], path: Sequence[str]) -> type[BaseModel]:

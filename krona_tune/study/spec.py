@@ -90,8 +90,8 @@ class SearchSpec(Frozen):
 class ResourcesSpec(Frozen):
     """What one trial may use, and how many run at once; null: as many as fit."""
 
-    cpus_per_trial: Annotated[float, Field(gt=0)] = 1
-    gpus_per_trial: Annotated[float, Field(ge=0)] | None = None
+    cpus_per_trial: Positive = 1
+    gpus_per_trial: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     max_concurrent: Count | None = None
 
 

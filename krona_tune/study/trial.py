@@ -67,7 +67,7 @@ class TrainingConfig(Frozen):
     batch_size: Annotated[int, Field(ge=1)] = 32
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.06
-    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
 
 
@@ -97,6 +97,8 @@ class TrialConfig(Frozen):
 SECTIONS: dict[str, type[Frozen]] = {"adapter": AdapterConfig, "training": TrainingConfig}
 SECTION_OF = {name: section for section, model in SECTIONS.items() for name in model.model_fields}
 """Which section of the YAML a knob stands in; the knobs' names are unique."""
+SIZES = {"a_out": 0, "a_in": 1}
+"""The knobs that must divide a dimension, and which of (d_out, d_in) it is."""
 
 
 def trial(task: str, seed: int, params: Mapping[str, Any], kind: Kind = "search") -> TrialConfig:

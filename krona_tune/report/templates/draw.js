@@ -1,4 +1,4 @@
-// Draws a chart when it comes near the window, and all of them before printing.
+// Draws a chart when it comes near the window; before printing all of them, as wide as a sheet of paper takes.
 (() => {
   const draw = (place) => {
     if (place.dataset.drawn) return;
@@ -16,5 +16,10 @@
     }
   }, { rootMargin: "400px" });
   places.forEach((place) => watcher.observe(place));
-  window.addEventListener("beforeprint", () => places.forEach(draw));
+  const everywhere = (width) => places.forEach((place) => {
+    draw(place);
+    Plotly.relayout(place, { width, autosize: width === null });
+  });
+  window.addEventListener("beforeprint", () => everywhere(620));
+  window.addEventListener("afterprint", () => everywhere(null));
 })();

@@ -1,0 +1,32 @@
+# `make study` runs the main job, `make test` the tests; each makes .venv if it is not there.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: study test check format clean
+
+study: .venv/study
+	$(BIN)/python run_study.py --tasks glue
+
+test: .venv/test
+	$(BIN)/python -m pytest
+
+check: .venv/test
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+format: .venv/test
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv build *.egg-info
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "krona_tune needs Python 3.11 or newer: make PYTHON=python3.11 …")'
+	$(PYTHON) -m venv .venv
+
+.venv/study: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[quickstart]'
+	touch $@
+
+.venv/test: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[quickstart,test]'
+	touch $@ .venv/study

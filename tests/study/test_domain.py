@@ -1,0 +1,84 @@
+"""A knob is a value, a list, a range or divisors; what can't be drawn from is refused where it is read."""
+
+from typing import Any
+
+import pytest
+
+from krona_tune.refusal import Refusal
+from krona_tune.study.domain import Choice, Divisors, Fixed, Range, parse_domain
+
+
+@pytest.mark.parametrize(
+    ("written", "domain"),
+    [
+        (3, Fixed(3)),
+        (2.5, Fixed(2.5)),
+        (False, Fixed(False)),
+        ("query+value", Fixed("query+value")),
+        ([7], Fixed(7)),
+        ([4, 2, 4], Choice((4, 2))),
+        (["all", "last 3"], Choice(("all", "last 3"))),
+        ({"low": 1e-4, "high": 3e-2, "log": True}, Range(1e-4, 3e-2, True)),
+        ({"low": 2, "high": 9, "step": 3}, Range(2, 9, step=3)),
+        ({"low": 0, "high": 0.25}, Range(0, 0.25)),
+        ({"low": 5, "high": 5}, Fixed(5)),
+        ("divisors", Divisors()),
+        ({"divisors": {"high": 48}}, Divisors(1, 48)),
+        ({"divisors": {"low": 8, "high": 48}}, Divisors(8, 48)),
+    ],
+)
+def test_each_form_is_read_and_its_plain_form_reads_back_to_the_same(written: Any, domain: Any) -> None:
+    assert parse_domain(written, "x") == domain
+    assert parse_domain(domain.plain(), "x") == domain
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ([], "adapter.scale: an empty list leaves nothing to choose; list at least one value"),
+        ([3, [1]], "adapter.scale: [1] can't be a choice; list numbers, words, true or false"),
+        (None, "adapter.scale: can't be read as a domain: None; write a value, a list of values, {low: …"),
+        ({"low": 1, "hig": 2}, "adapter.scale: can't be read as a domain: {'low': 1, 'hig': 2}; write a value"),
+        ({"low": 1, "high": 2, "logg": True}, "can't be read as a domain"),
+        ({"low": 9, "high": 2}, "adapter.scale: low 9 is above high 2; swap them"),
+        ({"low": "1e-3", "high": 2}, "low is '1e-3', not a number; write 0.001"),
+        ({"low": "a", "high": 2}, "low is 'a', not a number; write a number"),
+        ({"low": True, "high": 2}, "low is True, not a number"),
+        ({"low": 1, "high": float("inf")}, "high is inf, not a number; write a number"),
+        ({"low": float("nan"), "high": 2}, "low is nan, not a number"),
+        ({"low": 1, "high": 2, "log": "yes"}, "log is 'yes'; write true or false"),
+        ({"low": 0, "high": 2, "log": True}, "low 0 has no logarithm; start above 0, or leave log out"),
+        ({"low": 1, "high": 4, "log": True, "step": 2}, "log and step together have no meaning; leave one out"),
+        ({"low": 1, "high": 4, "step": 0}, "step 0 does not fit between low 1 and high 4; make it smaller, above 0"),
+        ({"low": 1, "high": 4, "step": -1}, "step -1 does not fit"),
+        ({"low": 1, "high": 4, "step": 5}, "step 5 does not fit"),
+        ({"divisors": 4}, "can't be read as a domain: {'divisors': 4}"),
+        ({"divisors": {"low": 4, "to": 8}}, "can't be read as a domain"),
+        ({"divisors": {"low": "x"}}, "adapter.scale: low is 'x', not a size; write a whole number from 1"),
+        ({"divisors": {"low": 0}}, "low is 0, not a size"),
+        ({"divisors": {"high": True}}, "high is True, not a size"),
+        ({"divisors": {"low": 9, "high": 3}}, "low 9 is above high 3; swap them"),
+    ],
+)
+def test_what_can_not_be_drawn_from_is_refused_with_place_value_and_mend(written: Any, message: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        parse_domain(written, "adapter.scale")
+    assert str(refused.value).startswith("adapter.scale: ")
+    assert message in str(refused.value)
+
+
+def test_divisors_keep_to_their_limits() -> None:
+    assert Divisors().of(18).values == (1, 2, 3, 6, 9, 18)
+    assert Divisors(3, 9).of(18).values == (3, 6, 9)
+    assert Divisors(4).of(18).values == (6, 9, 18)
+    assert Divisors(10, 17).of(18).values == ()
+
+
+def test_a_range_is_whole_only_between_whole_ends() -> None:
+    assert Range(2, 9).whole
+    assert not Range(2, 9.0).whole
+
+
+def test_the_ends_of_a_range_are_within_it_and_show_its_step() -> None:
+    assert Range(0.1, 0.5).ends() == (0.1, 0.5)
+    assert Range(8, 32, step=6).ends() == (8, 14, 32)

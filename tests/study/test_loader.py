@@ -1,0 +1,309 @@
+"""From YAML and `--set` to a StudySpec: every form is read, every refusal names place, value and mend."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from krona_tune.refusal import Refusal
+from krona_tune.study.domain import Choice, Divisors, Fixed, Range
+from krona_tune.study.loader import build_spec, dump_spec, fixed, load_spec, read_yaml
+from krona_tune.study.spec import StudySpec
+from krona_tune.study.trial import AdapterConfig, TrainingConfig
+
+FULL = """\
+model: some/encoder
+data: mini
+tasks: [cola, rte]
+seed: 11
+adapter:
+  method: [krona, krona_b]
+  a_out: divisors
+  a_in: {divisors: {low: 4, high: 96}}
+  scale: [1, 2, 4]
+  layer_norms: [false, true]
+training:
+  learning_rate: {low: 1e-4, high: 3e-2, log: true}
+  weight_decay: {low: 0, high: 0.1}
+  batch_size: {low: 8, high: 64, step: 8}
+schedule:
+  epochs: {default: 20, sst2: 3}
+  grace_epochs: 0.5
+examples: {train: {default: 500, rte: 70}, max_length: 64}
+search: {trials: 7, max_params: 0.1%, time_budget: 1h30m}
+resources: {cpus_per_trial: 2}
+"""
+
+
+def spec_of(text: str) -> StudySpec:
+    return build_spec(read_yaml(text, "x.yaml"), "x.yaml")
+
+
+def written(tmp_path: Path, text: str = FULL) -> Path:
+    path = tmp_path / "space.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_every_form_of_a_knob_is_read() -> None:
+    spec = spec_of(FULL)
+    assert spec.adapter == {
+        "method": Choice(("krona", "krona_b")),
+        "a_out": Divisors(),
+        "a_in": Divisors(4, 96),
+        "scale": Choice((1, 2, 4)),
+        "layer_norms": Choice((False, True)),
+    }
+    assert spec.training == {
+        "learning_rate": Range(1e-4, 3e-2, True),
+        "weight_decay": Range(0, 0.1),
+        "batch_size": Range(8, 64, step=8),
+    }
+    assert spec.tasks == ("cola", "rte")
+    assert (spec.search.max_params, spec.search.time_budget) == ("0.1%", 5400)
+
+
+@pytest.mark.parametrize("text", ["1e-4", "1E-4", "1.e-4", ".1e-3", "+1e-4", "0.0001"])
+def test_a_number_with_an_exponent_is_a_number(text: str) -> None:
+    assert read_yaml(text, "x") == pytest.approx(1e-4)
+    assert spec_of(f"model: m\nadapter: {{scale: {text}}}").adapter["scale"] == Fixed(pytest.approx(1e-4))
+
+
+def test_a_word_that_only_looks_like_a_number_stays_a_word() -> None:
+    assert read_yaml("[e5, 1e, 0,2,5, 1-4]", "x") == ["e5", "1e", 0, 2, 5, "1-4"]
+    assert read_yaml("layers: 0,2,5", "x") == {"layers": "0,2,5"}
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("1m5s", 65)]
+)
+def test_a_time_budget_is_read_in_seconds(text: str, seconds: int) -> None:
+    assert spec_of(f"model: m\nsearch: {{time_budget: {text}}}").search.time_budget == seconds
+
+
+def test_a_setting_by_task_falls_back_on_its_default() -> None:
+    spec = spec_of(FULL)
+    assert spec.schedule.of("sst2", 100).total_examples == 300
+    assert spec.schedule.of("cola", 100).total_examples == 2000
+    assert spec.schedule.of("cola", 100).rungs[0] == 50
+
+
+def test_the_grace_never_exceeds_a_tasks_whole_budget() -> None:
+    spec = spec_of("model: m\nschedule: {epochs: {default: 9, qqp: 0.5}, grace_epochs: 2}")
+    assert spec.schedule.of("qqp", 80).rungs == (40,)
+    assert spec.schedule.of("rte", 80).rungs == (160, 480, 720)
+
+
+def test_a_knob_that_is_not_named_is_fixed_at_its_default() -> None:
+    spec = spec_of("model: m\nadapter: {scale: [2, 3]}")
+    domains = spec.domains()
+    assert set(domains) == {*AdapterConfig.model_fields, *TrainingConfig.model_fields}
+    assert domains["scale"] == Choice((2, 3))
+    assert domains["learning_rate"] == Fixed(TrainingConfig().learning_rate)
+    assert fixed(spec, "roles") == AdapterConfig().roles
+    assert fixed(spec, "scale") is None
+
+
+def test_settings_override_the_file_and_flags_override_settings(tmp_path: Path) -> None:
+    settings = ["adapter.scale=1e-4", "training.learning_rate={low: 1, high: 3}", "search.trials=9", "seed=5"]
+    spec = load_spec(written(tmp_path), settings, {"search.trials": 3, "seed": None, "tasks": ("stsb",)})
+    assert spec.adapter["scale"] == Fixed(1e-4)
+    assert spec.training["learning_rate"] == Range(1, 3)
+    assert (spec.search.trials, spec.seed, spec.tasks) == (3, 5, ("stsb",))
+
+
+def test_a_setting_makes_the_section_that_the_file_lacks(tmp_path: Path) -> None:
+    path = written(tmp_path, "model: m\n")
+    assert load_spec(path, ["adapter.roles=key+value"]).adapter["roles"] == Fixed("key+value")
+
+
+def test_one_tasks_value_can_be_set_alone(tmp_path: Path) -> None:
+    spec = load_spec(written(tmp_path), ["schedule.epochs.cola=4"])
+    assert spec.schedule.epochs == {"default": 20, "sst2": 3, "cola": 4}
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("adapter.scale", "--set: 'adapter.scale' has no '='; write --set adapter.scale=2"),
+        ("adapter.scael=2", "adapter: unknown key 'scael', did you mean 'scale'?"),
+        ("adapter.scale={", "--set adapter.scale, line 1, column 2: not YAML"),
+        ("seed.deep=1", "--set seed.deep=1: 'seed' holds 11, not keys; name an existing path"),
+        ("adapter.scale=", "adapter.scale: can't be read as a domain: None"),
+        ("=3", "unknown key ''"),
+    ],
+)
+def test_a_wrong_setting_is_refused(tmp_path: Path, setting: str, message: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        load_spec(written(tmp_path), [setting])
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("adapter: {scael: 2}", "x.yaml: adapter: unknown key 'scael', did you mean 'scale'?"),
+        ("foo: 1", "x.yaml: unknown key 'foo'; known: adapter, data, examples, model"),
+        ("foo-bar: 1", "x.yaml: unknown key 'foo-bar'; known: adapter"),
+        ("schedule: {9x: 2}", "x.yaml: schedule: unknown key '9x'; known: epochs, grace_epochs, reduction"),
+        ("schedule: {epoch: 2}", "x.yaml: schedule: unknown key 'epoch', did you mean 'epochs'?"),
+        ("7: 1", "x.yaml: 7 is refused; keys should be strings"),
+        ("model: 3", "x.yaml: model: 3 is refused; input should be a valid string"),
+        ("tasks: cola", "x.yaml: tasks: 'cola' is refused; input should be a valid tuple"),
+        ("tasks: [cola, 3]", "x.yaml: tasks: 3 is refused; input should be a valid string"),
+        ("precision: fp16", "x.yaml: precision: 'fp16' is refused; input should be 'auto', 'bf16' or 'fp32'"),
+        ("adapter: []", "x.yaml: adapter: [] is refused; input should be a valid dictionary"),
+        ("adapter: {scale: 0}", "x.yaml: adapter: scale: 0 is refused; input should be greater than 0"),
+        ("adapter: {scale: [2, -1]}", "x.yaml: adapter: scale: -1 is refused; input should be greater than 0"),
+        ("adapter: {scale: '4'}", "x.yaml: adapter: scale: '4' is refused; input should be a valid number"),
+        ("adapter: {scale: divisors}", "adapter.scale: divisors are the sizes of a factor; write them at a_out or a_in"),
+        ("adapter: {layer_norms: 'yes please'}", "layer_norms: 'yes please' is refused; input should be a valid boolean"),
+        ("adapter: {layer_norms: {low: 0, high: 1}}", "layer_norms: 0 is refused; input should be a valid boolean"),
+        ("adapter: {roles: quary}", "x.yaml: adapter: roles: unknown role 'quary', did you mean 'query'?"),
+        ("adapter: {stacks: middle}", "x.yaml: adapter: stacks: unknown stack 'middle'; known: decoder, encoder"),
+        ("adapter: {layers: [all, lots]}", "adapter: layers: can't be read: 'lots'; write all, first 4, last 4"),
+        ("adapter: {layers: 3}", "x.yaml: adapter: layers: 3 is refused; input should be a valid string"),
+        ("adapter: {a_out: 0}", "x.yaml: adapter: a_out: 0 is refused; input should be greater than or equal to 1"),
+        ("training: {warmup: 1}", "x.yaml: training: warmup: 1 is refused; input should be less than 1"),
+        ("training: {dropout: {low: 0, high: 1}}", "training: dropout: 1 is refused; input should be less than 1"),
+        ("training: {batch_size: 7.5}", "training: batch_size: 7.5 is refused; input should be a valid integer"),
+        ("training: {batch_size: {low: 8, high: 32, step: 4.5}}", "batch_size: 12.5 is refused"),
+        ("training: {clip_norm: .inf}", "clip_norm: inf is refused; input should be a finite number"),
+        ("training: {learning_rate: {low: 3, high: 1}}", "x.yaml: training.learning_rate: low 3 is above high 1; swap"),
+        ("schedule: {epochs: 0}", "x.yaml: schedule.epochs: 0 is refused; input should be greater than 0"),
+        ("schedule: {epochs: {cola: 2}}", "schedule.epochs: {'cola': 2} is refused; a setting by task needs the key"),
+        ("schedule: {epochs: {default: 2, rte: -3}}", "x.yaml: schedule.epochs.rte: -3 is refused; input should be gr"),
+        ("schedule: {reduction: 1}", "schedule.reduction: 1 is refused; input should be greater than or equal to 2"),
+        ("examples: {train: {default: 0}}", "examples.train.default: 0 is refused; input should be greater than or"),
+        ("examples: {max_length: 3}", "examples.max_length: 3 is refused; input should be greater than or equal to 4"),
+        ("search: {trials: 0}", "search.trials: 0 is refused; input should be greater than or equal to 1"),
+        ("search: {max_params: lots}", "'lots' is refused; write a number of parameters such as 200000, or a share"),
+        ("search: {max_params: 0%}", "search.max_params: '0%' is refused"),
+        ("search: {time_budget: soon}", "search.time_budget: 'soon' is refused; write a time such as 90s, 30m or 1h30m"),
+        ("search: {time_budget: 0s}", "search.time_budget: 0 is refused; input should be greater than 0"),
+        ("resources: {cpus_per_trial: .inf}", "resources.cpus_per_trial: inf is refused"),
+        ("seed: 1.5", "x.yaml: seed: 1.5 is refused; input should be a valid integer"),
+        ("name: 2001-99-99", "x.yaml: holds a value that can't be read: month must be in 1..12; put words and dates"),
+        ("name: [", "x.yaml, line 2, column 8: not YAML: "),
+    ],
+)
+def test_a_wrong_request_is_refused_with_place_value_and_mend(text: str, message: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        spec_of(text if text.startswith("model") else f"model: m\n{text}")
+    assert str(refused.value).startswith("x.yaml")
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds NoneType, not keys and values; see search_spaces/"),
+        ("- model", "holds list, not keys and values"),
+        ("tasks: [cola]", "the key 'model' is missing; add it"),
+    ],
+)
+def test_a_file_that_is_no_request_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(Refusal) as refused:
+        load_spec(path)
+    assert str(refused.value).startswith(f"{path}: {message}")
+
+
+def test_a_file_that_can_not_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match=r"nowhere\.yaml: can't be read: .*; give a YAML file with --space"):
+        load_spec(tmp_path / "nowhere.yaml")
+    with pytest.raises(Refusal, match="can't be read"):
+        load_spec(tmp_path)
+    path = tmp_path / "bytes.yaml"
+    path.write_bytes(b"model: \xff\n")
+    with pytest.raises(Refusal, match=r"bytes\.yaml: can't be read"):
+        load_spec(path)
+
+
+WORDS = ["model", "adapter", "scale", "layers", "schedule", "epochs", "default", "low", "high", "log", "divisors", "a_out"]
+LEAVES = st.one_of(
+    st.sampled_from([*WORDS, "all", "0.1%", "1h", "query+value", "2001-99-99", "0x_", "1e-4", ".inf", ".nan", "~", ""]),
+    st.integers(-3, 300).map(str),
+    st.text(max_size=6),
+)
+YAML = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=3).map(lambda parts: f"[{', '.join(parts)}]")
+        | st.dictionaries(st.sampled_from(WORDS) | LEAVES, inner, max_size=3).map(
+            lambda pairs: "{" + ", ".join(f"{key}: {value}" for key, value in pairs.items()) + "}"
+        )
+    ),
+    max_leaves=6,
+)
+
+
+@given(
+    st.text(max_size=40)
+    | YAML
+    | YAML.map("model: m\nadapter: {}".format)
+    | YAML.map("model: m\nadapter: {{a_out: {}}}".format)
+    | YAML.map("model: m\ntraining: {{learning_rate: {}}}".format)
+    | YAML.map("model: m\nschedule: {}".format)
+    | YAML.map("model: m\nexamples: {{train: {}}}".format)
+    | YAML.map("model: m\nsearch: {}".format)
+)
+@example("[" * 3000)
+@example("!!int ''")
+@example("!!timestamp x")
+@example("!!bool maybe")
+@example("model: &a [*a]")
+@example("? [a]\n: b")
+@example("\x00")
+def test_any_text_is_a_spec_or_a_refusal_and_a_spec_reads_back_to_itself(text: str) -> None:
+    try:
+        read = read_yaml(text, "x.yaml")
+        spec = build_spec(read, "x.yaml") if isinstance(read, dict) else None
+    except Refusal as refusal:
+        assert refusal.place.startswith("x.yaml")
+        assert refusal.problem
+        return
+    if spec is not None:
+        assert spec_of(dump_spec(spec)) == spec
+
+
+VALUES = st.floats(1e-6, 1e3) | st.integers(1, 512)
+
+
+@st.composite
+def ranges(draw: Any, numbers: st.SearchStrategy[Any]) -> dict[str, Any]:
+    low, high = sorted((draw(numbers), draw(numbers)))
+    return {"low": low, "high": high} | draw(st.sampled_from([{}, {"log": True}] if low > 0 else [{}]))
+
+
+@given(
+    scale=VALUES | st.lists(VALUES, min_size=1, max_size=4) | ranges(VALUES),
+    weight_decay=st.just(0) | ranges(st.just(0) | st.floats(0, 1)),
+    a_out=st.just("divisors") | st.integers(1, 96) | st.fixed_dictionaries({"divisors": st.just({"low": 2, "high": 48})}),
+    epochs=st.floats(0.1, 50) | st.fixed_dictionaries({"default": st.integers(1, 9), "rte": st.floats(0.5, 4)}),
+    max_params=st.none() | st.sampled_from(["0.1%", "200_000", 4000]),
+    name=st.text(max_size=8),
+)
+def test_a_dumped_spec_is_read_back_equal(
+    scale: Any, weight_decay: Any, a_out: Any, epochs: Any, max_params: Any, name: str
+) -> None:
+    spec = build_spec(
+        {
+            "model": "m",
+            "name": name,
+            "tasks": ["cola", "stsb"],
+            "adapter": {"scale": scale, "a_out": a_out},
+            "training": {"weight_decay": weight_decay},
+            "schedule": {"epochs": epochs},
+            "search": {"max_params": max_params, "time_budget": "30m"},
+        },
+        "x.yaml",
+    )
+    assert spec_of(dump_spec(spec)) == spec
+
+
+def test_a_spec_takes_no_change() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        spec_of("model: m").seed = 3  # type: ignore[misc]

@@ -1,0 +1,100 @@
+"""A trial is checked where it is made, can't change, and is known by the hash of all it is."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from krona_tune.study.geometry import Role, Stack
+from krona_tune.study.trial import SECTION_OF, AdapterConfig, TrainingConfig, TrialConfig, trial
+
+OTHER: dict[str, Any] = {
+    "method": "krona_b",
+    "scale": 2.5,
+    "a_out": 4,
+    "a_in": 6,
+    "roles": "key",
+    "stacks": "decoder",
+    "layers": "last 2",
+    "layer_norms": True,
+    "learning_rate": 1e-4,
+    "batch_size": 7,
+    "weight_decay": 0.01,
+    "warmup": 0.2,
+    "clip_norm": 0.5,
+    "dropout": 0.3,
+}
+
+
+def test_each_knob_has_one_name_and_one_section() -> None:
+    assert set(SECTION_OF) == set(OTHER) == {*AdapterConfig.model_fields, *TrainingConfig.model_fields}
+    assert not set(AdapterConfig.model_fields) & set(TrainingConfig.model_fields)
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_the_fingerprint_changes_with_each_knob(name: str) -> None:
+    plain, changed = trial("rte", 5, {}), trial("rte", 5, {name: OTHER[name]})
+    assert plain.params()[name] != changed.params()[name] == OTHER[name]
+    assert plain.fingerprint != changed.fingerprint
+
+
+def test_the_fingerprint_changes_with_task_seed_and_kind_and_with_nothing_else() -> None:
+    made = [trial("rte", 5, OTHER), trial("cola", 5, OTHER), trial("rte", 6, OTHER), trial("rte", 5, OTHER, "baseline")]
+    assert len({one.fingerprint for one in made}) == 4
+    assert trial("rte", 5, dict(reversed(OTHER.items()))).fingerprint == made[0].fingerprint
+    assert len(made[0].fingerprint) == 12
+    assert int(made[0].fingerprint, 16) >= 0
+
+
+@given(st.sets(st.sampled_from(sorted(OTHER))))
+def test_a_trials_params_are_what_makes_it_again(names: set[str]) -> None:
+    made = trial("rte", 5, {name: OTHER[name] for name in names})
+    assert trial("rte", 5, made.params()) == made
+
+
+@pytest.mark.parametrize("owner", [trial("rte", 5, {}), trial("rte", 5, {}).adapter, trial("rte", 5, {}).training])
+def test_a_trial_can_not_be_changed(owner: Any) -> None:
+    field = next(iter(type(owner).model_fields))
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(owner, field, "other")
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"scale": 0}, "greater than 0"),
+        ({"scale": float("inf")}, "finite"),
+        ({"a_out": 0}, "greater than or equal to 1"),
+        ({"a_in": 2.5}, "valid integer"),
+        ({"roles": "query+quary"}, "unknown role 'quary', did you mean 'query'?"),
+        ({"stacks": "both"}, "unknown stack 'both'"),
+        ({"layers": "some"}, "can't be read: 'some'"),
+        ({"learning_rate": float("nan")}, "finite"),
+        ({"batch_size": 0}, "greater than or equal to 1"),
+        ({"weight_decay": -0.1}, "greater than or equal to 0"),
+        ({"warmup": 1}, "less than 1"),
+        ({"clip_norm": float("inf")}, "finite"),
+        ({"dropout": 1.0}, "less than 1"),
+    ],
+)
+def test_a_value_out_of_its_range_is_refused(params: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        trial("rte", 5, params)
+    assert message in str(refused.value)
+
+
+def test_an_unknown_kind_or_key_is_refused() -> None:
+    with pytest.raises(ValidationError, match="'search' or 'baseline'"):
+        trial("rte", 5, {}, "final")  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        TrialConfig.model_validate({"task": "rte", "seed": 1, "rank": 4})
+    with pytest.raises(KeyError, match="rank"):
+        trial("rte", 5, {"rank": 4})
+
+
+def test_roles_and_stacks_are_read_once_as_sets() -> None:
+    adapter = AdapterConfig(roles="query + cross_value", stacks="decoder")
+    assert adapter.role_set == {Role.QUERY, Role.CROSS_VALUE}
+    assert adapter.stack_set == {Stack.DECODER}

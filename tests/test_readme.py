@@ -1,0 +1,72 @@
+"""What the README shows is what is there."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXPECTED_AT_THE_TOP = {
+    "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "pyproject.toml", ".gitignore",
+    ".pre-commit-config.yaml", ".ci",
+}  # fmt: skip
+
+
+def tree() -> dict[str, str]:
+    """The paths of the README's tree, with what is said of each."""
+    block = README.split("## The tree")[1].split("```")[1].removeprefix("text\n")
+    paths, folder = {}, ""
+    for line in block.splitlines():
+        found = re.match(r"( *)(\S+) *(.*)", line)
+        if found:
+            indent, name, words = found.groups()
+            folder = "" if not indent else folder
+            paths[folder + name] = words
+            folder = name if not indent and name.endswith("/") else folder
+    return paths
+
+
+def test_every_path_of_the_tree_exists() -> None:
+    assert len(tree()) > 10
+    assert not [path for path in tree() if not (ROOT / path).exists()]
+
+
+def test_every_room_stands_in_the_tree() -> None:
+    rooms = {f"krona_tune/{path.name}/" for path in (ROOT / "krona_tune").iterdir() if (path / "__init__.py").exists()}
+    assert rooms <= set(tree())
+
+
+def test_the_top_level_holds_what_the_tree_says_and_no_more() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    top = {path.split("/")[0] for path in listed.stdout.splitlines()}
+    shown = {path.split("/")[0] for path in tree()}
+    assert top - shown == EXPECTED_AT_THE_TOP
+
+
+def test_the_two_commands_are_makes_targets() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^make (\w+)", README, flags=re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_every_flag_that_the_readme_names_is_one() -> None:
+    from krona_tune.cli import run
+
+    declared = {
+        declaration
+        for annotation in run.__annotations__.values()
+        for option in getattr(annotation, "__metadata__", ())
+        for declaration in option.param_decls or ()
+    }
+    declared |= {f"--{name.replace('_', '-')}" for name in run.__annotations__}
+    assert set(re.findall(r"`(--[a-z-]+)", README)) <= declared
+
+
+def test_every_space_that_the_readme_names_is_there() -> None:
+    named = set(re.findall(r"search_spaces/\w+\.yaml", README))
+    assert named
+    assert all((ROOT / path).exists() for path in named)
