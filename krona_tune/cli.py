@@ -163,9 +163,7 @@ def _study(
 
     gathered = runner.gather(plan, address)
     with runner.claimed(folder):
-        logging.basicConfig(
-            filename=folder.log, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-        )
+        _log_to(folder.log)
         started = runner.begin(gathered, folder, command=shlex.join(["python", *sys.argv]))
         if not quiet:
             _print_started(started, tracking_uri)
@@ -182,6 +180,16 @@ def _study(
         raise typer.Exit(INTERRUPTED)
     if any(outcome.ledger.best(task) is None for task in spec.tasks):
         raise typer.Exit(NO_RESULT)
+
+
+def _log_to(path: Path) -> None:
+    """From here on, what krona_tune logs is kept in the study's folder."""
+    log = logging.getLogger("krona_tune")
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    log.addHandler(handler)
 
 
 def _print_plan(spec: StudySpec, place: str, reason: str, folder: StudyFolder | None) -> None:

@@ -1,5 +1,6 @@
 """The study's state in the driver: every trial's row as it stands, handed on to the sinks at each change."""
 
+import logging
 import time
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,8 @@ from krona_tune.record.sink import Sink
 from krona_tune.search.door import trial_of
 from krona_tune.study.geometry import Geometry
 from krona_tune.study.result import Report, Status, TrialResult
+
+logger = logging.getLogger(__name__)
 
 
 class Ledger:
@@ -25,6 +28,7 @@ class Ledger:
         row = self.rows.get(config["trial_id"]) or self._row(config)
         self.running.add(row.trial_id)
         self._set(row)
+        logger.info("%s begins: %s", row.trial_id, row.params)
         self._sink.trial_started(row)
 
     def reported(self, report: Report, checkpoint: str) -> None:
@@ -45,6 +49,7 @@ class Ledger:
                 checkpoint=checkpoint,
             )
         )
+        logger.info("%s at rung %d: score %.4f", report.trial_id, report.rung, report.score)
         self._sink.reported(report)
 
     def ended(self, trial_id: str, status: Status, error: str = "") -> None:
@@ -53,6 +58,7 @@ class Ledger:
             return
         self.running.discard(trial_id)
         self._set(replace(self.rows[trial_id], status=status, error=error, ended_at=time.time()))
+        logger.info("%s ended: %s %s", trial_id, status, error)
         self._sink.trial_ended(self.rows[trial_id])
 
     def best(self, task: str) -> TrialResult | None:

@@ -39,7 +39,7 @@ from krona_tune.search.trainable import KronaTrial, Workplace
 from krona_tune.search.view import View
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.loader import dump_spec
-from krona_tune.study.manifest import Manifest, ModelFacts
+from krona_tune.study.manifest import Manifest, ModelFacts, read_manifest
 from krona_tune.study.result import Status
 from krona_tune.train import checkpoint
 from krona_tune.train.device import this_device
@@ -103,7 +103,7 @@ class Stopping(tune.Stopper):
             return Status.FAILED
         if result and "status" in result:
             return Status(result["status"])
-        if self.stop_all() or not result or "report" not in result:
+        if self.stop_all() or not result or "score" not in result:
             return Status.INTERRUPTED
         return Status.STOPPED_EARLY
 
@@ -156,6 +156,15 @@ def begin(gathered: Gathered, folder: StudyFolder, command: str) -> Started:
         ),
         tasks=gathered.prepared.facts,
     )
+    if folder.manifest.exists():
+        earlier = read_manifest(folder.manifest)
+        manifest = manifest.model_copy(
+            update={
+                "created_at": earlier.created_at,
+                "command": earlier.command,
+                "resumed_by": (*earlier.resumed_by, command),
+            }
+        )
     folder.spec.write_text(dump_spec(plan.spec), encoding="utf-8")
     manifest.write(folder.manifest)
     return Started(**vars(gathered), folder=folder, manifest=manifest)

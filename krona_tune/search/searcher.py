@@ -61,22 +61,19 @@ class StudySearcher(Searcher):
         return plain_trial(trial_id, task, number, "search", self._seeds[task], params)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """`result` comes flattened: its own keys stay, a nested report's become `report/…`."""
         config = self._asked[trial_id]
-        if config["kind"] == "search" and "report" in result:
+        if config["kind"] == "search" and "score" in result:
             self._samplers[config["task"]].report(config["trial_id"], result["examples"], result["score"])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         config = self._asked.pop(trial_id, None)
         if config is None or config["kind"] != "search":
             return
-        if result and "report" in result and result.get("done"):
-            self.on_last_report(config, result)
+        if result and "score" in result:  # Tune hands a trial's last result to this method alone
+            self._samplers[config["task"]].report(config["trial_id"], result["examples"], result["score"])
         score = result.get("score") if result else None
         self._samplers[config["task"]].tell(config["trial_id"], self._verdict(result, error), score)
-
-    def on_last_report(self, config: dict[str, Any], result: dict[str, Any]) -> None:
-        """Tune hands a trial's last result to `on_trial_complete` alone."""
-        self._samplers[config["task"]].report(config["trial_id"], result["examples"], result["score"])
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: a resumed study is rebuilt from its records."""

@@ -44,11 +44,11 @@ class StudyFolder:
 
     @property
     def tracking_uri(self) -> str:
-        return f"sqlite:///{self.root.parent / 'mlflow.db'}"
+        return f"sqlite:///{self.root.resolve().parent / 'mlflow.db'}"
 
     @property
     def artifact_location(self) -> str:
-        return (self.root.parent / "mlartifacts").as_uri()
+        return (self.root.resolve().parent / "mlartifacts").as_uri()
 
     def adapter(self, task: str) -> Path:
         return self.root / "adapters" / task

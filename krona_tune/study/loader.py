@@ -86,7 +86,9 @@ def _check_domains(spec: StudySpec, section: str, model: type[Frozen], place: st
             raise unknown(f"{place}: {section}", "key", name, model.model_fields)
         if isinstance(domain, Divisors) and name not in SIZES:
             raise Refusal(
-                f"{place}: {section}.{name}", "divisors are the sizes of a factor", f"write them at {' or '.join(SIZES)}"
+                f"{place}: {section}.{name}",
+                "divisors are the sizes of a factor",
+                f"write them at {' or '.join(SIZES)}",
             )
         for value in domain.ends():
             try:

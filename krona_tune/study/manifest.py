@@ -39,6 +39,7 @@ class Manifest(Frozen):
     name: str
     created_at: str
     command: str
+    resumed_by: tuple[str, ...] = ()
     seed: int
     precision: str
     device: str

@@ -182,23 +182,24 @@ def test_an_unfinished_file_is_not_read_and_swept_away(tmp_path: Path) -> None:
     assert not unfinished.exists()
 
 
-def test_a_reader_sees_each_trial_while_parts_are_compacted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The parts are listed, then compacted and removed before they are read."""
+def test_a_reader_is_not_fooled_by_a_compaction_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first part is read, then its trial ends and all parts are compacted before the second is read."""
     sink = ParquetSink(tmp_path)
     trial = started(0)
     sink.trial_started(trial)
-    opened = pq.ParquetFile
-    compactions: list[int] = []
+    sink.trial_started(started(1))
+    read_file = pq.ParquetFile
+    opened: list[Path] = []
 
     def open_late(path: Path) -> pq.ParquetFile:
-        if not compactions:
-            compactions.append(1)
+        opened.append(path)
+        if len(opened) == 2:
             sink.trial_ended(ended(trial, Status.COMPLETED, []))
             sink.study_ended([])
-        return opened(path)
+        return read_file(path)
 
     monkeypatch.setattr(pq, "ParquetFile", open_late)
-    assert [each.status for each in read_trials(tmp_path)] == [Status.COMPLETED]
+    assert [each.status for each in read_trials(tmp_path)] == [Status.COMPLETED, Status.INTERRUPTED]
 
 
 def test_nothing_recorded_reads_as_nothing(tmp_path: Path) -> None:

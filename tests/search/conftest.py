@@ -1,0 +1,19 @@
+"""Requests, spaces and journals that need no Ray."""
+
+from typing import Any
+
+from krona_tune.search.space import Space, resolve
+from krona_tune.study.loader import build_spec
+from krona_tune.study.spec import StudySpec
+from tests.models import build
+
+
+def spec(adapter: dict[str, Any] | None = None, training: dict[str, Any] | None = None, **search: Any) -> StudySpec:
+    return build_spec(
+        {"model": "m", "tasks": ["cola"], "adapter": adapter or {}, "training": training or {}, "search": search}, "x.yaml"
+    )
+
+
+def space(name: str = "bert", adapter: dict[str, Any] | None = None, **search: Any) -> Space:
+    """A space resolved on one of the tiny backbones of `tests.models`."""
+    return resolve(spec(adapter, **search), build(name)[0], "x.yaml")

@@ -1,0 +1,178 @@
+"""A space is resolved on a backbone: every point that can be drawn fits it, what never fits is refused."""
+
+import random
+from functools import cache
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from krona_tune.adapters.placement import count, sites
+from krona_tune.refusal import Refusal
+from krona_tune.search.door import plain_trial, trial_of
+from krona_tune.search.space import Space, resolve
+from krona_tune.study.domain import Choice, Fixed, Range
+from krona_tune.study.geometry import Geometry
+from tests.models import CONFIGS, build
+from tests.search.conftest import space, spec
+
+WIDE = {
+    "method": ["krona", "krona_b", "krona_b_res"],
+    "a_out": "divisors",
+    "a_in": {"divisors": {"low": 2}},
+    "scale": {"low": 0.25, "high": 16, "log": True},
+    "roles": ["query", "query+value", "output+feed_forward_in", "feed_forward_out"],
+    "layers": ["all", "last 2", "every other", "0"],
+    "layer_norms": [False, True],
+}
+
+
+@cache
+def shape_of(name: str) -> Geometry:
+    return build(name)[0]
+
+
+@cache
+def wide(name: str) -> Space:
+    training = {"batch_size": {"low": 4, "high": 16, "step": 4}, "dropout": {"low": 0.0, "high": 0.5}}
+    return resolve(spec(WIDE, training), shape_of(name), "x.yaml")
+
+
+def test_divisors_become_the_divisors_common_to_every_adapted_site() -> None:
+    domains = space("bert", {"roles": ["query", "feed_forward_in"], "a_out": "divisors", "a_in": "divisors"}).domains
+    assert domains["a_out"] == Choice((1, 2, 4, 8))
+    assert domains["a_in"] == Choice((1, 2, 3, 4, 6, 8, 12, 24))
+    domains = space("t5", {"roles": "query+output", "a_out": "divisors", "a_in": {"divisors": {"low": 4}}}).domains
+    assert (domains["a_out"], domains["a_in"]) == (Choice((1, 2, 4)), Fixed(4))
+
+
+def test_a_block_methods_sites_count_among_the_adapted_ones() -> None:
+    adapter = {"method": ["krona", "krona_b"], "roles": "feed_forward_in", "a_out": "divisors", "a_in": "divisors"}
+    domains = space("bert", adapter).domains
+    assert domains["a_out"] == Choice((1, 2, 4, 8))
+    assert space("bert", {**adapter, "method": "krona_b"}).domains["a_out"] == Choice((1, 2, 3, 4, 6, 8, 12, 24))
+
+
+@settings(deadline=None, max_examples=60)
+@given(name=st.sampled_from(["bert", "t5", "t5 gated", "umt5", "distilbert", "deberta", "deberta-v3"]), seed=st.integers())
+def test_every_drawn_point_fits_the_backbone_and_is_a_trial(name: str, seed: int) -> None:
+    point = wide(name).draw(random.Random(seed))
+    made = trial_of(plain_trial("rte-000", "rte", 0, "search", 3, point))
+    counted = count(shape_of(name), made.adapter, outputs=2)
+    assert counted.adapter > 0
+    assert counted.adapter + counted.norms == wide(name).parameters(point)
+    assert made.training.batch_size in {4, 8, 12, 16}
+    assert 0 <= (made.training.dropout or 0) <= 0.5
+    assert 0.25 <= made.adapter.scale <= 16
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_family_has_a_space(name: str) -> None:
+    assert wide(name).feasible_share() == 1
+    assert set(wide(name).searched()) == {*WIDE, "batch_size", "dropout"}
+
+
+def test_a_draw_reaches_all_choices_and_spreads_a_logarithmic_range() -> None:
+    rng = random.Random(0)
+    points = [wide("bert").draw(rng) for _ in range(400)]
+    krona = [point for point in points if point["method"] == "krona"]
+    assert {point["a_out"] for point in points} == set(wide("bert").domains["a_out"].ends())
+    assert {point["roles"] for point in krona} == set(WIDE["roles"])
+    below_geometric_mean = sum(point["scale"] < 2 for point in points) / len(points)
+    assert 0.4 < below_geometric_mean < 0.6
+
+
+def test_whole_ranges_draw_whole_numbers_between_their_ends() -> None:
+    training = {"batch_size": {"low": 3, "high": 24, "log": True}, "dropout": {"low": 0.0, "high": 0.5, "step": 0.25}}
+    made = resolve(spec(training=training), shape_of("bert"), "x.yaml")
+    rng = random.Random(1)
+    points = [made.draw(rng) for _ in range(300)]
+    assert {type(point["batch_size"]) for point in points} == {int}
+    assert {min(p["batch_size"] for p in points), max(p["batch_size"] for p in points)} == {3, 24}
+    assert {point["dropout"] for point in points} == {0.0, 0.25, 0.5}
+
+
+def test_a_point_holds_the_knobs_that_its_method_reads_and_no_other() -> None:
+    rng = random.Random(0)
+    for point in (wide("bert").draw(rng) for _ in range(60)):
+        assert next(iter(point)) == "method"
+        assert ("roles" in point) == (point["method"] == "krona")
+        assert {"layers", "a_out", "learning_rate"} <= set(point)
+
+
+def test_a_knob_that_no_method_reads_is_not_searched() -> None:
+    made = space("bert", {"method": "krona_b", "roles": ["query", "value"], "scale": [1, 2]})
+    assert set(made.searched()) == {"scale"}
+
+
+@pytest.mark.parametrize(
+    ("adapter", "message"),
+    [
+        ({"a_out": 7}, "x.yaml: adapter.a_out: a_out 7 does not divide 24, common to all adapted weights; divisors: 1, 2,"),
+        ({"a_in": [8, 9]}, "x.yaml: adapter.a_in: a_in 9 does not divide 24, common to all adapted weights; divisors: 1"),
+        (
+            {"roles": ["query", "feed_forward_in"], "a_out": 12},
+            "a_out 12 does not divide 8, common to all adapted weights; divisors: 1, 2, 4, 8",
+        ),
+        ({"a_out": {"low": 2, "high": 8}}, "a range of sizes holds some that do not divide; write divisors, or a list"),
+        ({"a_out": {"divisors": {"low": 13, "high": 23}}}, "adapter.a_out: no divisor of 24 within the limits; divisors: 1"),
+        ({"layers": ["all", "last 4"]}, "x.yaml: adapter.layers: 'last 4' of a stack of 3 layers; ask for 1 to 3"),
+        ({"layers": "0,3"}, "x.yaml: adapter.layers: '0,3' asks for layer 3; the stack has 0 to 2"),
+        ({"roles": ["query", "cross_query"]}, "x.yaml: adapter: roles cross_query, stacks encoder+decoder, layers all: no"),
+        ({"stacks": "decoder"}, "no such site in this bert; its roles are feed_forward_in, feed_forward_out, key"),
+        ({"method": "kronna"}, "x.yaml: adapter.method: unknown method 'kronna', did you mean 'krona'?"),
+        ({"method": ["krona", "head_only"]}, "adapter.method: head_only has nothing to search; it is run as the baseline"),
+    ],
+)
+def test_what_does_not_fit_the_backbone_is_refused(adapter: dict[str, Any], message: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        space("bert", adapter)
+    assert message in str(refused.value)
+
+
+def test_a_layer_that_one_of_two_stacks_lacks_is_refused() -> None:
+    with pytest.raises(Refusal, match="'last 3' of a stack of 2 layers"):
+        space("t5", {"layers": "last 3"})
+    decoder = space("t5", {"layers": "last 3", "stacks": "decoder"})
+    point = decoder.draw(random.Random(0))
+    adapter = trial_of(plain_trial("t", "rte", 0, "search", 1, point)).adapter
+    assert {site.layer for site in sites(decoder.geometry, adapter)} == {0, 1, 2}
+
+
+def test_the_limit_is_a_number_or_a_share_of_the_backbone() -> None:
+    shape = shape_of("bert")
+    assert space("bert", max_params="5_00").limit == 500
+    assert space("bert", max_params="2.5%").limit == int(shape.parameters * 0.025)
+    assert space("bert").limit is None
+
+
+def test_a_limit_counts_adapters_and_layer_norms_and_not_the_head() -> None:
+    limited = space("bert", {"a_out": 4, "a_in": 6, "layer_norms": [False, True]}, max_params=300)
+    points = [limited.draw(random.Random(seed)) for seed in range(30)]
+    cost = 3 * 2 * (4 * 6 + 6 * 4)
+    assert {limited.parameters(p) for p in points} == {cost, cost + limited.geometry.norms}
+    assert {limited.feasible(p) for p in points if p["layer_norms"]} == {False}
+    assert {limited.feasible(p) for p in points if not p["layer_norms"]} == {True}
+    assert 0.45 < limited.feasible_share() < 0.55
+
+
+def test_a_point_at_the_limit_is_within_it() -> None:
+    at, below = (space("bert", {"a_out": [4, 24], "a_in": 6}, max_params=limit) for limit in (24 * 6 * 6 + 24, 288))
+    assert at.feasible({"method": "krona", "a_out": 4, "a_in": 6})
+    assert below.feasible({"method": "krona", "a_out": 4, "a_in": 6})
+    assert not below.feasible({"method": "krona", "a_out": 24, "a_in": 6})
+
+
+def test_a_limit_below_everything_is_refused_with_the_least_cost() -> None:
+    with pytest.raises(Refusal) as refused:
+        space("bert", {"a_out": [4, 6], "a_in": [4, 6]}, max_params=287)
+    assert str(refused.value) == (
+        "x.yaml: max_params: 287 allows 287 parameters, the smallest adapter drawn has 288; "
+        "raise --max-params, or offer cheaper factor shapes or fewer sites"
+    )
+
+
+def test_a_range_stays_a_range() -> None:
+    domains = space("bert", {"scale": {"low": 0.5, "high": 8, "log": True}}).domains
+    assert domains["scale"] == Range(0.5, 8, True)
