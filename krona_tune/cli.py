@@ -148,8 +148,11 @@ def _study(
     resumed: bool,
 ) -> None:
     """Prints the plan, runs the study and says what came of it."""
+    from krona_tune.search.cluster import slots, this_machine
     from krona_tune.search.plan import make_plan
 
+    if address is None:
+        slots(this_machine(), spec.resources)  # said before Ray is started for nothing
     if dry_run:
         _print_plan(spec, place, reason, folder)
         return

@@ -27,7 +27,7 @@ from krona_tune.record.read import read_reports, read_trials
 from krona_tune.record.sink import FanOut
 from krona_tune.refusal import Refusal
 from krona_tune.search.callback import Recorder
-from krona_tune.search.cluster import Cluster, Slots, connect, slots, this_machine
+from krona_tune.search.cluster import Cluster, Slots, connect, slots
 from krona_tune.search.door import plain_trial, trial_of
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.plan import Plan, trial_seed
@@ -124,8 +124,6 @@ def claimed(folder: StudyFolder) -> Iterator[None]:
 
 def gather(plan: Plan, address: str | None) -> Gathered:
     """Workers, backbone and data. Raises a Refusal where one of them can't be had."""
-    if address is None:
-        slots(this_machine(), plan.spec.resources)  # said before Ray is started for nothing
     cluster = connect(address)
     fit = slots(cluster, plan.spec.resources)
     source = download(plan.source)

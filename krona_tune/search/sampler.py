@@ -46,17 +46,19 @@ class TaskSampler:
         """A feasible point: each knob that its method reads, by name.
 
         Points beyond the parameter limit are told to Optuna as failed and never leave this method.
+        A trial that was asked for before and has not ended gets the same point again.
 
         Raises:
             Refusal: no feasible point came up in many draws.
         """
+        if trial_id in self._open:
+            drawn = self._study.get_trials(deepcopy=False)[self._open[trial_id]].params
+            return self._point(lambda name, _: drawn[name])
         for _ in range(ATTEMPTS):
             number = len(self._study.get_trials(deepcopy=False))
             self._study.sampler = self._sampler(number)
             trial = self._study.ask()
-            method = str(self._suggest(trial, "method"))
-            names = self._space.reads(method)
-            params = {name: method if name == "method" else self._suggest(trial, name) for name in names}
+            params = self._point(trial._suggest)
             if self._space.feasible(params):
                 trial.set_user_attr("trial_id", trial_id)
                 self._open[trial_id] = trial.number
@@ -80,12 +82,15 @@ class TaskSampler:
         values = score if status is Status.COMPLETED else None
         self._study.tell(number, values, state=STATES[status])
 
-    def _suggest(self, trial: optuna.Trial, name: str) -> Any:
-        domain = self._space.domains[name]
-        if isinstance(domain, Fixed):
-            return domain.value
-        distribution = distribution_of(domain)
-        return trial._suggest(name, distribution)
+    def _point(self, draw: Callable[[str, BaseDistribution], Any]) -> dict[str, Any]:
+        """Each knob that the drawn method reads: its fixed value, or what `draw` gives."""
+
+        def value(name: str) -> Any:
+            domain = self._space.domains[name]
+            return domain.value if isinstance(domain, Fixed) else draw(name, distribution_of(domain))
+
+        method = str(value("method"))
+        return {name: method if name == "method" else value(name) for name in self._space.reads(method)}
 
     def _sampler(self, number: int) -> BaseSampler:
         with warnings.catch_warnings():

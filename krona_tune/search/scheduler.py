@@ -46,8 +46,7 @@ class AshaPerTask(FIFOScheduler):
         return asha.on_trial_result(tune_controller, trial, result) if asha else TrialScheduler.CONTINUE
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        if asha := self._asha(trial):
-            asha.on_trial_complete(tune_controller, trial, result)
+        """Nothing: the full budget judges nobody, and ASHA would put its score at a rung that the trial skipped."""
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
         if asha := self._asha(trial):

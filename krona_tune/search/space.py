@@ -43,7 +43,8 @@ class Space:
 
     def parameters(self, params: dict[str, Any]) -> int:
         """Adapter and norm parameters of a point, the head not counted."""
-        return count(self.geometry, _adapter(params), outputs=0).trainable
+        counted = count(self.geometry, _adapter(params), outputs=0)
+        return counted.adapter + counted.norms
 
     def draw(self, rng: random.Random) -> dict[str, Any]:
         """A point drawn uniformly (log-uniformly where the domain is), feasible or not."""

@@ -18,9 +18,14 @@ class _Loader(yaml.SafeLoader):
     """Safe YAML in which 1e-4 is a number (YAML 1.1 wants 1.0e-4)."""
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+class _Dumper(yaml.SafeDumper):
+    """Its counterpart, which puts the word '1e-4' in quotes."""
+
+
+for _half in (_Loader, _Dumper):
+    _half.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+    )
 
 
 _UNREADABLE = (ValueError, LookupError, AttributeError, TypeError, ArithmeticError, RecursionError)
@@ -145,7 +150,7 @@ def _put(written: dict[str, Any], key: str, value: Any, place: str) -> None:
 
 def dump_spec(spec: StudySpec) -> str:
     """The spec as YAML text that `load_spec` reads back to an equal one."""
-    return yaml.safe_dump(spec.plain(), sort_keys=False, allow_unicode=True)
+    return yaml.dump(spec.plain(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def fixed(spec: StudySpec, name: str) -> Any:

@@ -89,7 +89,8 @@ def test_whole_ranges_draw_whole_numbers_between_their_ends() -> None:
     rng = random.Random(1)
     points = [made.draw(rng) for _ in range(300)]
     assert {type(point["batch_size"]) for point in points} == {int}
-    assert {min(p["batch_size"] for p in points), max(p["batch_size"] for p in points)} == {3, 24}
+    assert {point["batch_size"] for point in points} <= set(range(3, 25))
+    assert len({point["batch_size"] for point in points}) > 15
     assert {point["dropout"] for point in points} == {0.0, 0.25, 0.5}
 
 
@@ -142,8 +143,9 @@ def test_a_layer_that_one_of_two_stacks_lacks_is_refused() -> None:
 
 def test_the_limit_is_a_number_or_a_share_of_the_backbone() -> None:
     shape = shape_of("bert")
-    assert space("bert", max_params="5_00").limit == 500
-    assert space("bert", max_params="2.5%").limit == int(shape.parameters * 0.025)
+    small = {"a_out": 4, "a_in": 6}
+    assert space("bert", small, max_params="5_00").limit == 500
+    assert space("bert", small, max_params="2.5%").limit == int(shape.parameters * 0.025)
     assert space("bert").limit is None
 
 

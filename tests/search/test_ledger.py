@@ -1,0 +1,172 @@
+"""Every trial has a row from its start: interrupted until it has ended, its seconds counted once."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from krona_tune.adapters.placement import count
+from krona_tune.search.door import plain_trial, trial_of
+from krona_tune.search.ledger import Ledger
+from krona_tune.study.result import Report, Status, TrialResult
+from tests.models import build
+from tests.search.test_scheduler import report
+
+SHAPE = build("bert")[0]
+
+
+class Heard:
+    """A sink that keeps what it takes."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, Any]] = []
+
+    def trial_started(self, result: TrialResult) -> None:
+        self.events.append(("started", result))
+
+    def reported(self, report: Report) -> None:
+        self.events.append(("reported", report))
+
+    def trial_ended(self, result: TrialResult) -> None:
+        self.events.append(("ended", result))
+
+    def study_ended(self, artifacts: Any) -> None: ...
+
+
+def config(number: int, task: str = "cola", kind: str = "search", **params: Any) -> dict[str, Any]:
+    knobs = {"method": "krona", "a_out": 4, "a_in": 6, **params} if kind == "search" else {"method": "head_only"}
+    return plain_trial(f"{task}-{number:03d}" + "-head" * (kind != "search"), task, number, kind, 5, knobs)
+
+
+def ledger(*earlier: TrialResult) -> tuple[Ledger, Heard]:
+    heard = Heard()
+    return Ledger(SHAPE, heard, list(earlier)), heard
+
+
+def run(book: Ledger, trial: dict[str, Any], *scores: float, status: Status = Status.COMPLETED) -> TrialResult:
+    book.started(trial)
+    for rung, score in enumerate(scores):
+        book.reported(report(trial["trial_id"], rung, score, trial["task"]), f"there/rung-{rung + 1}")
+    book.ended(trial["trial_id"], status)
+    return book.rows[trial["trial_id"]]
+
+
+def test_a_row_is_interrupted_until_it_has_ended() -> None:
+    book, heard = ledger()
+    book.started(config(0))
+    assert (book.rows["cola-000"].status, book.rows["cola-000"].ended_at) == (Status.INTERRUPTED, None)
+    assert book.running == {"cola-000"}
+    book.ended("cola-000", Status.DIVERGED, "the loss is nan")
+    row = book.rows["cola-000"]
+    assert (row.status, row.error) == (Status.DIVERGED, "the loss is nan")
+    assert row.ended_at is not None
+    assert row.ended_at >= row.started_at > 0
+    assert not book.running
+    assert [name for name, _ in heard.events] == ["started", "ended"]
+    assert heard.events[-1][1] == row
+
+
+def test_a_row_knows_its_trial_and_what_it_trains() -> None:
+    book, _ = ledger()
+    trial = config(3, "rte", layer_norms=True, a_out=8)
+    book.started(trial)
+    row = book.rows["rte-003"]
+    counted = count(SHAPE, trial_of(trial).adapter, outputs=2)
+    assert row.fingerprint == trial_of(trial).fingerprint
+    assert (row.task, row.number, row.kind, row.seed, row.params) == ("rte", 3, "search", 5, trial["params"])
+    assert (row.adapter_parameters, row.norm_parameters) == (counted.adapter, SHAPE.norms)
+    assert row.head_parameters == SHAPE.head_parameters(2) > 0
+    assert row.trainable_parameters == counted.trainable
+    assert row.trainable_percent == counted.percent
+
+
+@pytest.mark.parametrize(("task", "outputs"), [("stsb", 1), ("rte", 2), ("mnli", 3)])
+def test_the_head_has_an_output_for_each_label_and_one_for_a_regression(task: str, outputs: int) -> None:
+    book, _ = ledger()
+    book.started(config(0, task))
+    assert book.rows[f"{task}-000"].head_parameters == SHAPE.head_parameters(outputs)
+
+
+def test_reports_add_their_seconds_and_the_last_one_gives_the_score() -> None:
+    book, heard = ledger()
+    row = run(book, config(0), 0.25, 0.5, 0.375)
+    assert (row.score, row.rung, row.examples, row.epochs) == (0.375, 2, 240, 4)
+    assert (row.train_seconds, row.evaluation_seconds) == (3, 3)
+    assert row.checkpoint == "there/rung-3"
+    assert [name for name, _ in heard.events] == ["started", *["reported"] * 3, "ended"]
+
+
+def test_a_report_that_is_repeated_counts_once() -> None:
+    book, heard = ledger()
+    book.started(config(0))
+    for rung in (0, 1, 1, 0, 1, 2):
+        book.reported(report("cola-000", rung, 0.1 * rung), f"there/{rung}")
+    assert (book.rows["cola-000"].train_seconds, book.rows["cola-000"].rung) == (3, 2)
+    assert [event.rung for name, event in heard.events if name == "reported"] == [0, 1, 2]
+
+
+def test_the_peak_of_memory_is_the_highest_of_all_reports() -> None:
+    book, _ = ledger()
+    book.started(config(0))
+    for rung, peak in enumerate((30, 70, 50)):
+        book.reported(replace(report("cola-000", rung, 0.5), peak_memory_bytes=peak), "")
+    assert book.rows["cola-000"].peak_memory_bytes == 70
+
+
+def test_a_second_end_changes_nothing() -> None:
+    book, heard = ledger()
+    row = run(book, config(0), 0.25)
+    book.ended("cola-000", Status.FAILED, "again")
+    book.ended("cola-007", Status.FAILED, "never started")
+    assert book.rows == {"cola-000": row}
+    assert len([name for name, _ in heard.events if name == "ended"]) == 1
+
+
+def test_a_trial_that_goes_on_keeps_its_row_and_adds_to_it() -> None:
+    before, _ = ledger()
+    early = run(before, config(0), 0.25, status=Status.INTERRUPTED)
+    book, heard = ledger(early)
+    book.started(config(0))
+    assert book.rows["cola-000"].started_at == early.started_at
+    book.reported(report("cola-000", 0, 0.25), "there/1")
+    book.reported(report("cola-000", 1, 0.5), "there/2")
+    book.ended("cola-000", Status.COMPLETED)
+    row = book.rows["cola-000"]
+    assert (row.train_seconds, row.score, row.status) == (2, 0.5, Status.COMPLETED)
+    assert [event.rung for name, event in heard.events if name == "reported"] == [1]
+
+
+def test_the_best_has_the_highest_score_then_the_fewest_parameters() -> None:
+    book, _ = ledger()
+    assert book.best("cola") is None
+    run(book, config(0, a_out=24), 0.5, 0.7)
+    run(book, config(1, a_out=6), 0.7)
+    run(book, config(2, a_out=8), 0.1, 0.7, status=Status.STOPPED_EARLY)
+    run(book, config(3, a_out=4), 0.9, 0.6)
+    run(book, config(4), status=Status.FAILED)
+    run(book, config(5, "rte"), 0.95)
+    sizes = {book.rows[f"cola-00{n}"].trainable_parameters for n in range(3)}
+    assert len(sizes) == 3
+    best = book.best("cola")
+    assert best is not None
+    assert best.score == 0.7
+    assert best.trainable_parameters == min(sizes)
+
+
+def test_a_negative_score_is_a_score() -> None:
+    book, _ = ledger()
+    run(book, config(0), -0.25)
+    run(book, config(1), -0.125)
+    assert book.best("cola") == book.rows["cola-001"]
+
+
+def test_baselines_stand_apart_from_the_search() -> None:
+    book, _ = ledger()
+    assert book.baseline("cola") is None
+    run(book, config(0, kind="baseline"), 0.9)
+    run(book, config(1, kind="baseline"), 0.8)
+    assert book.best("cola") is None
+    run(book, config(0), 0.5)
+    assert book.best("cola") == book.rows["cola-000"]
+    assert book.baseline("cola") == 0.9
+    assert book.baseline("rte") is None

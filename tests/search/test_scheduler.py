@@ -1,0 +1,134 @@
+"""One ASHA a task: tasks don't judge each other, baselines are never stopped, a resumed study judges as before."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from ray.tune.schedulers import TrialScheduler
+
+from krona_tune.search.scheduler import AshaPerTask
+from krona_tune.study.result import Report
+from krona_tune.study.schedule import schedule
+
+RUNGS = (60, 120, 240)
+SCORES = (0.2, 0.9, 0.5, 0.1, 0.8, 0.4, 0.7, 0.3)
+CONTINUE, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
+
+
+def judges(*tasks: str, epochs: float = 4) -> AshaPerTask:
+    own = schedule(examples_per_epoch=60, epochs=epochs, grace_epochs=1, reduction=2)
+    return AshaPerTask(dict.fromkeys(tasks or ("cola",), own))
+
+
+def tune_trial(number: int, task: str = "cola", kind: str = "search") -> Any:
+    return SimpleNamespace(trial_id=f"tune-{task}-{number}", config={"task": task, "kind": kind})
+
+
+def added(scheduler: AshaPerTask, number: int, task: str = "cola", kind: str = "search") -> Any:
+    trial = tune_trial(number, task, kind)
+    scheduler.on_trial_add(None, trial)
+    return trial
+
+
+def at(scheduler: AshaPerTask, trial: Any, rung: int, score: float) -> str:
+    return scheduler.on_trial_result(None, trial, {"examples": RUNGS[rung], "score": score})
+
+
+def ends(scheduler: AshaPerTask, trial: Any, score: float) -> None:
+    scheduler.on_trial_complete(None, trial, {"examples": RUNGS[-1], "score": score, "done": True})
+
+
+def report(trial_id: str, rung: int, score: float, task: str = "cola") -> Report:
+    return Report(
+        trial_id=trial_id,
+        task=task,
+        rung=rung,
+        examples=RUNGS[rung],
+        epochs=RUNGS[rung] / 60,
+        step=RUNGS[rung] // 8,
+        score=score,
+        metrics={},
+        train_loss=0.5,
+        train_seconds=1,
+        evaluation_seconds=1,
+        peak_memory_bytes=1,
+    )
+
+
+def test_an_easy_and_a_hard_task_keep_the_same_share() -> None:
+    scheduler = judges("sst2", "cola")
+    kept: dict[str, list[bool]] = {"sst2": [], "cola": []}
+    for number, score in enumerate(SCORES):
+        for task, offset in (("sst2", 0.8), ("cola", 0.0)):
+            trial = added(scheduler, number, task)
+            kept[task].append(at(scheduler, trial, 0, offset + 0.1 * score) == CONTINUE)
+    assert kept["sst2"] == kept["cola"]
+    assert 2 <= sum(kept["cola"]) <= 5
+
+
+def test_the_better_half_goes_on_from_each_rung() -> None:
+    scheduler = judges()
+    trials = [added(scheduler, number) for number in range(4)]
+    assert [at(scheduler, t, 0, s) for t, s in zip(trials, (0.5, 0.4, 0.6, 0.45), strict=True)] == [
+        CONTINUE,
+        STOP,
+        CONTINUE,
+        STOP,
+    ]
+    assert at(scheduler, trials[2], 1, 0.7) == CONTINUE
+    assert at(scheduler, trials[0], 1, 0.65) == STOP
+
+
+def test_a_baseline_is_neither_stopped_nor_counted() -> None:
+    scheduler = judges()
+    head = added(scheduler, 0, kind="baseline")
+    assert at(scheduler, head, 0, 0.9) == CONTINUE
+    searched = [added(scheduler, number) for number in (1, 2)]
+    assert at(scheduler, searched[0], 0, 0.5) == CONTINUE
+    assert at(scheduler, searched[1], 0, 0.6) == CONTINUE
+    assert at(scheduler, head, 1, 0.0) == CONTINUE
+    ends(scheduler, head, 0.0)
+
+
+def test_replayed_reports_judge_a_new_trial() -> None:
+    scheduler = judges("cola", "rte")
+    scheduler.replay([report("cola-000", 0, 0.6), report("cola-000", 1, 0.7), report("rte-000", 0, 0.1, "rte")])
+    assert at(scheduler, added(scheduler, 1), 0, 0.5) == STOP
+    better = added(scheduler, 2)
+    assert at(scheduler, better, 0, 0.65) == CONTINUE
+    assert at(scheduler, better, 1, 0.66) == STOP
+    assert at(scheduler, added(scheduler, 1, "rte"), 0, 0.2) == CONTINUE
+
+
+def test_replayed_reports_judge_as_the_live_ones_did() -> None:
+    live, resumed = judges(), judges()
+    told = [(number, score) for number, score in enumerate(SCORES[:5])]
+    for number, score in told:
+        at(live, added(live, number), 0, score)
+    resumed.replay([report(f"cola-{number:03d}", 0, score) for number, score in told])
+    for number, score in enumerate(SCORES[5:], start=5):
+        assert at(live, added(live, number), 0, score) == at(resumed, added(resumed, number), 0, score)
+
+
+def test_a_trial_taken_up_at_a_higher_rung_leaves_its_last_score_out_of_the_lower_ones() -> None:
+    """It repeats rung 1 and ends; the next trial's first report is not held against a full training's score."""
+    scheduler = judges(epochs=3)
+    taken_up = added(scheduler, 0)
+    assert at(scheduler, taken_up, 1, 0.8) == CONTINUE
+    ends(scheduler, taken_up, 0.9)
+    assert at(scheduler, added(scheduler, 1), 0, 0.5) == CONTINUE
+
+
+def test_a_failure_without_a_score_changes_nothing() -> None:
+    scheduler = judges()
+    failed = added(scheduler, 0)
+    scheduler.on_trial_complete(None, failed, {"status": "diverged", "done": True})
+    lost = added(scheduler, 1)
+    scheduler.on_trial_error(None, lost)
+    removed = added(scheduler, 2)
+    scheduler.on_trial_remove(None, removed)
+    assert at(scheduler, added(scheduler, 3), 0, 0.1) == CONTINUE
+
+
+def test_the_last_rung_stops_a_trial_that_did_not_say_that_it_is_done() -> None:
+    scheduler = judges()
+    assert at(scheduler, added(scheduler, 0), 2, 0.9) == STOP

@@ -1,0 +1,220 @@
+"""What a worker runs: each step is a rung, each failure a result, and a warm worker is as good as a new one."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from krona_tune.search.door import plain_trial
+from krona_tune.search.trainable import KronaTrial, Workplace, describe, latest_checkpoint, status_of_error
+from krona_tune.study.result import Report, Status
+from krona_tune.train.backbone import Backbone, warm_backbone
+from krona_tune.train.device import this_device
+from krona_tune.train.loop import Diverged, TrialRun
+from tests.models import build
+from tests.train.conftest import tiny_work
+
+Workers = Callable[[dict[str, Any]], KronaTrial]
+WORKS = {"rte": tiny_work("rte"), "stsb": tiny_work("stsb", rows=40, epochs=2)}
+
+
+def config(number: int = 0, task: str = "rte", kind: str = "search", **params: Any) -> dict[str, Any]:
+    knobs = {"method": "krona", "a_out": 4, "a_in": 6, "scale": 2.0, "learning_rate": 1e-2, "batch_size": 8}
+    return plain_trial(f"{task}-{number:03d}", task, number, kind, 5, {**knobs, "dropout": 0.2, **params})
+
+
+@pytest.fixture(scope="session")
+def location(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("models") / "bert"
+    build("bert", outputs=2)[1].save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def worker(location: str, tmp_path: Path) -> Iterator[Workers]:
+    """Workers as Ray sets them up, in this process, which they give up at the test's end."""
+    place = Workplace(location=location, precision="fp32", threads=1, checkpoints=str(tmp_path))
+
+    def make(first: dict[str, Any]) -> KronaTrial:
+        made = object.__new__(KronaTrial)
+        made.config = first
+        made.setup(first, works=WORKS, workplace=place)
+        return made
+
+    yield make
+    warm_backbone.cache_clear()
+
+
+@pytest.fixture
+def backbone(location: str) -> Backbone:
+    """The warm backbone that the workers of this process share."""
+    return warm_backbone(location, this_device("fp32"))
+
+
+def all_steps(worker: KronaTrial) -> list[dict[str, Any]]:
+    results = [worker.step()]
+    while not results[-1]["done"]:
+        results.append(worker.step())
+    worker.cleanup()
+    return results
+
+
+def measured(results: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    return [(r["examples"], r["score"], r["report"]["train_loss"]) for r in results]
+
+
+def hooks(backbone: Backbone) -> int:
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in backbone.whole.modules())
+
+
+def test_a_step_is_a_rung_and_the_last_one_is_done(worker: Workers) -> None:
+    results = all_steps(worker(config()))
+    assert [r["examples"] for r in results] == [48, 96, 192]
+    assert [r["report"]["rung"] for r in results] == [0, 1, 2]
+    assert [r["done"] for r in results] == [False, False, True]
+    assert [r.get("status") for r in results] == [None, None, "completed"]
+    assert [r["score"] for r in results] == [r["report"]["score"] for r in results]
+
+
+def test_what_crosses_the_border_is_plain_and_makes_the_same_report(worker: Workers) -> None:
+    for result in all_steps(worker(config(task="stsb"))):
+        assert json.loads(json.dumps(result)) == result
+        report = Report(**result["report"])
+        assert (report.trial_id, report.task) == ("stsb-000", "stsb")
+        assert set(report.metrics) == {"pearson", "spearman"}
+
+
+def test_a_warm_worker_gives_the_scores_of_a_new_one(worker: Workers, backbone: Backbone) -> None:
+    warm_backbone.cache_clear()
+    cold = all_steps(worker(config(1, roles="query+output", layer_norms=True)))
+    warm = worker(config(2, method="krona_b", dropout=0.5))
+    warm.step()
+    assert warm.reset_config(config(3, "stsb", learning_rate=3e-2))
+    warm.step()
+    assert warm.reset_config(config(4, roles="query+output", layer_norms=True))
+    assert measured(all_steps(warm)) == measured(cold)
+
+
+def test_a_trial_stopped_between_two_rungs_leaves_the_backbone_as_it_was(worker: Workers, backbone: Backbone) -> None:
+    before = hooks(backbone)
+    stopped = worker(config())
+    stopped.step()
+    assert hooks(backbone) > before
+    stopped.reset_config(config(1))
+    assert hooks(backbone) == before
+
+
+def test_a_trial_taken_up_again_repeats_its_last_report_and_ends_as_if_never_stopped(worker: Workers) -> None:
+    whole = all_steps(worker(config(0)))
+    first = worker(config(1))
+    told = [first.step(), first.step()]
+    first.cleanup()
+    again = all_steps(worker(config(1)))
+    assert again[0] == told[1]
+    assert measured([*told, *again[1:]]) == measured(whole)
+    assert again[-1]["status"] == "completed"
+
+
+def test_a_trial_that_had_ended_says_so_again(worker: Workers) -> None:
+    ended = all_steps(worker(config()))[-1]
+    assert worker(config()).step() == ended
+
+
+def test_only_the_last_rungs_state_is_kept(worker: Workers, tmp_path: Path) -> None:
+    running = worker(config())
+    for rung in (1, 2):
+        checkpoint = running.step()["checkpoint"]
+        assert checkpoint == str(tmp_path / "rte-000" / f"rung-{rung}")
+        assert [path.name for path in (tmp_path / "rte-000").iterdir()] == [f"rung-{rung}"]
+    running.cleanup()
+
+
+def test_an_unfinished_state_is_passed_over(worker: Workers, tmp_path: Path) -> None:
+    expected = all_steps(worker(config(0)))
+    (tmp_path / "rte-001" / ".rung-1").mkdir(parents=True)
+    assert measured(all_steps(worker(config(1)))) == measured(expected)
+
+
+def test_the_highest_rung_is_the_latest(tmp_path: Path) -> None:
+    assert latest_checkpoint(tmp_path / "nothing") is None
+    for name in ("rung-2", "rung-10", "rung-9", ".rung-11"):
+        (tmp_path / name).mkdir()
+    assert latest_checkpoint(tmp_path) == tmp_path / "rung-10"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (Diverged("the training loss is nan before step 6"), Status.DIVERGED),
+        (MemoryError("no room"), Status.OUT_OF_MEMORY),
+        (torch.OutOfMemoryError("CUDA out of memory"), Status.OUT_OF_MEMORY),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), Status.OUT_OF_MEMORY),
+        (RuntimeError("shapes do not match"), Status.FAILED),
+        (KeyError("label"), Status.FAILED),
+    ],
+)
+def test_a_failure_is_a_result_and_the_worker_lives_on(
+    worker: Workers, backbone: Backbone, monkeypatch: pytest.MonkeyPatch, error: Exception, status: Status
+) -> None:
+    def fail(run: TrialRun) -> Report:
+        raise error
+
+    before = hooks(backbone)
+    failing = worker(config())
+    with monkeypatch.context() as patched:
+        patched.setattr(TrialRun, "advance", fail)
+        result = failing.step()
+    assert (result["status"], result["done"]) == (str(status), True)
+    assert result["error"].startswith(f"{type(error).__name__}: {error}")
+    assert "fail" in result["error"]
+    assert "score" not in result
+    assert json.loads(json.dumps(result)) == result
+    assert hooks(backbone) == before
+    failing.reset_config(config(1))
+    assert failing.step()["report"]["rung"] == 0
+    failing.cleanup()
+
+
+def test_a_loss_that_explodes_is_told_as_diverged(worker: Workers) -> None:
+    result = worker(config(learning_rate=1e30, clip_norm=1e30)).step()
+    assert (result["status"], result["done"]) == ("diverged", True)
+    assert "the training loss is" in result["error"]
+
+
+@pytest.mark.xfail(strict=True, reason="a trial that fails while it is taken up leaves its adapters on the warm backbone")
+def test_a_checkpoint_of_another_trial_is_a_failure_that_harms_no_later_trial(
+    worker: Workers, backbone: Backbone
+) -> None:
+    other = worker(config(0))
+    other.step()
+    other.cleanup()
+    before = hooks(backbone)
+    result = worker(config(0, scale=3.0)).step()
+    assert result["status"] == "failed"
+    assert "is of trial" in result["error"]
+    assert hooks(backbone) == before
+
+
+def test_a_trial_that_is_none_is_a_failure(worker: Workers) -> None:
+    result = worker(config(scale=-1.0)).step()
+    assert result["status"] == "failed"
+    assert "greater than 0" in result["error"]
+
+
+def test_a_baseline_trains_the_head_alone(worker: Workers) -> None:
+    results = all_steps(worker(config(kind="baseline", method="head_only")))
+    assert results[-1]["status"] == "completed"
+    assert results[0]["report"]["train_loss"] > 0
+
+
+def test_an_error_tells_where_it_happened() -> None:
+    def inner() -> None:
+        raise ValueError("7 is not 8")
+
+    with pytest.raises(ValueError, match="7 is not 8") as caught:
+        inner()
+    assert describe(caught.value).startswith("ValueError: 7 is not 8 (test_trainable.py:")
+    assert status_of_error(caught.value) is Status.FAILED
