@@ -1,6 +1,7 @@
 """The only reader of flags: `python run_study.py …`, and the same as `krona-tune run | resume | report | check`."""
 
 import logging
+import re
 import shlex
 import sys
 import time
@@ -20,7 +21,15 @@ from krona_tune.study.loader import load_spec
 from krona_tune.study.spec import StudySpec
 
 DONE, NO_RESULT, REFUSED, INTERRUPTED = 0, 1, 2, 130
-SPACES = Path(__file__).resolve().parent.parent / "search_spaces"
+SPACES = next(
+    folder
+    for folder in (
+        Path(__file__).resolve().parent.parent / "search_spaces",  # a checkout
+        Path(sys.prefix) / "share" / "krona_tune" / "search_spaces",  # an installed wheel
+    )
+    if folder.is_dir()
+)
+NAMES = re.compile(r"[A-Za-z0-9][\w.-]*")
 console = Console()
 errors = Console(stderr=True)
 
@@ -276,7 +285,7 @@ def _tasks_of(place: Path) -> tuple[str, ...]:
 
 def _existing(storage: Path, name: str) -> StudyFolder:
     folder = StudyFolder(storage / name)
-    if not folder.spec.exists():
+    if not NAMES.fullmatch(name) or not folder.spec.exists():
         there = sorted(path.parent.name for path in storage.glob("*/study.yaml"))
         raise (
             unknown(str(storage), "study", name, there)
@@ -289,6 +298,8 @@ def _existing(storage: Path, name: str) -> StudyFolder:
 
 
 def _refuse_taken(folder: StudyFolder, name: str | None) -> None:
+    if name is not None and not NAMES.fullmatch(name):
+        raise Refusal("--name", f"{name!r} is no name of a study", "use letters, digits, '.', '_' and '-'")
     if folder.spec.exists():
         raise Refusal("--name", f"{folder.root} holds a study", f"go on with --resume {name}, or choose another name")
     if folder.root.exists() and any(folder.root.iterdir()):
