@@ -21,14 +21,8 @@ from krona_tune.study.loader import load_spec
 from krona_tune.study.spec import StudySpec
 
 DONE, NO_RESULT, REFUSED, INTERRUPTED = 0, 1, 2, 130
-SPACES = next(
-    folder
-    for folder in (
-        Path(__file__).resolve().parent.parent / "search_spaces",  # a checkout
-        Path(sys.prefix) / "share" / "krona_tune" / "search_spaces",  # an installed wheel
-    )
-    if folder.is_dir()
-)
+CHECKOUT = Path(__file__).resolve().parent.parent / "search_spaces"
+SPACES = CHECKOUT if CHECKOUT.is_dir() else Path(sys.prefix) / "share" / "krona_tune" / "search_spaces"
 NAMES = re.compile(r"[A-Za-z0-9][\w.-]*")
 console = Console()
 errors = Console(stderr=True)

@@ -246,7 +246,8 @@ def _tune(
     if ended:
         scheduler.replay([report for report in read_reports(folder.results) if report.trial_id in ended])
     workplace = Workplace(
-        location=started.source.location,
+        folder=started.source.location,
+        name=started.source.name,
         precision=plan.spec.precision,
         threads=max(1, int(started.slots.cpus)),
         checkpoints=str(folder.root.resolve() / "checkpoints"),

@@ -20,12 +20,20 @@ from krona_tune.train.loop import Diverged, TaskWork, TrialRun
 
 @dataclass(frozen=True, kw_only=True)
 class Workplace:
-    """What every worker of a study shares: where the backbone is, how to compute, where checkpoints go."""
+    """What every worker of a study shares: where the backbone is, how to compute, where checkpoints go.
 
-    location: str
+    `folder` holds the backbone on the driver's machine; a worker that does not see it asks the hub for `name`.
+    """
+
+    folder: str
+    name: str
     precision: Precision
     threads: int
     checkpoints: str
+
+    @property
+    def location(self) -> str:
+        return self.folder if Path(self.folder).is_dir() else self.name
 
 
 class KronaTrial(tune.Trainable):
