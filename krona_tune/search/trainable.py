@@ -95,8 +95,12 @@ class KronaTrial(tune.Trainable):
         backbone = warm_backbone(self._workplace.location, device)
         work = self._works[self.config["task"]]
         run = TrialRun(self.config["trial_id"], trial_of(self.config), work, backbone)
-        if earlier := latest_checkpoint(self._folder()):
-            checkpoint.load(run, earlier)
+        try:
+            if earlier := latest_checkpoint(self._folder()):
+                checkpoint.load(run, earlier)
+        except BaseException:
+            run.close()  # the backbone stays warm for the next trial
+            raise
         return run
 
     def _folder(self) -> Path:

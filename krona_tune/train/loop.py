@@ -63,14 +63,23 @@ class TrialRun:
         self.rung, self.step = 0, 0
         self.last_report: Report | None = None
         backbone.device.start_measuring()
+        batch_size = trial.training.batch_size
+        self._steps = [work.schedule.step_at(examples, batch_size) for examples in work.schedule.rungs]
         self._own_dropouts = dropouts(backbone.base)
         generator = torch.Generator().manual_seed(stream(trial.seed, "adapter"))
         self.adapters = Adapters(backbone.base, backbone.geometry, trial.adapter, generator)
-        self.answer = answer(backbone, work.task, stream(trial.seed, "head"), work.candidates)
+        try:
+            self._enter()
+        except BaseException:
+            self.close()
+            raise
+
+    def _enter(self) -> None:
+        """What comes after the adapters stand in the model: the answer, its dropout, the optimiser."""
+        trial, work = self.trial, self.work
+        self.answer = answer(self.backbone, work.task, stream(trial.seed, "head"), work.candidates)
         if trial.training.dropout is not None:
             set_dropout(self.answer.model, trial.training.dropout)
-        batch_size = trial.training.batch_size
-        self._steps = [work.schedule.step_at(examples, batch_size) for examples in work.schedule.rungs]
         trained = [*self.adapters.parameters(), *(parameter for _, parameter in self.answer.head())]
         self.optimiser = optimiser(trained, trial.training, total_steps=self._steps[-1])
 

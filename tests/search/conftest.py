@@ -10,7 +10,8 @@ from tests.models import build
 
 def spec(adapter: dict[str, Any] | None = None, training: dict[str, Any] | None = None, **search: Any) -> StudySpec:
     return build_spec(
-        {"model": "m", "tasks": ["cola"], "adapter": adapter or {}, "training": training or {}, "search": search}, "x.yaml"
+        {"model": "m", "tasks": ["cola"], "adapter": adapter or {}, "training": training or {}, "search": search},
+        "x.yaml",
     )
 
 

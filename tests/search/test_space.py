@@ -55,7 +55,9 @@ def test_a_block_methods_sites_count_among_the_adapted_ones() -> None:
 
 
 @settings(deadline=None, max_examples=60)
-@given(name=st.sampled_from(["bert", "t5", "t5 gated", "umt5", "distilbert", "deberta", "deberta-v3"]), seed=st.integers())
+@given(
+    name=st.sampled_from(["bert", "t5", "t5 gated", "umt5", "distilbert", "deberta", "deberta-v3"]), seed=st.integers()
+)
 def test_every_drawn_point_fits_the_backbone_and_is_a_trial(name: str, seed: int) -> None:
     point = wide(name).draw(random.Random(seed))
     made = trial_of(plain_trial("rte-000", "rte", 0, "search", 3, point))
@@ -110,20 +112,35 @@ def test_a_knob_that_no_method_reads_is_not_searched() -> None:
 @pytest.mark.parametrize(
     ("adapter", "message"),
     [
-        ({"a_out": 7}, "x.yaml: adapter.a_out: a_out 7 does not divide 24, common to all adapted weights; divisors: 1, 2,"),
-        ({"a_in": [8, 9]}, "x.yaml: adapter.a_in: a_in 9 does not divide 24, common to all adapted weights; divisors: 1"),
+        (
+            {"a_out": 7},
+            "x.yaml: adapter.a_out: a_out 7 does not divide 24, common to all adapted weights; divisors: 1, 2,",
+        ),
+        (
+            {"a_in": [8, 9]},
+            "x.yaml: adapter.a_in: a_in 9 does not divide 24, common to all adapted weights; divisors: 1",
+        ),
         (
             {"roles": ["query", "feed_forward_in"], "a_out": 12},
             "a_out 12 does not divide 8, common to all adapted weights; divisors: 1, 2, 4, 8",
         ),
         ({"a_out": {"low": 2, "high": 8}}, "a range of sizes holds some that do not divide; write divisors, or a list"),
-        ({"a_out": {"divisors": {"low": 13, "high": 23}}}, "adapter.a_out: no divisor of 24 within the limits; divisors: 1"),
+        (
+            {"a_out": {"divisors": {"low": 13, "high": 23}}},
+            "adapter.a_out: no divisor of 24 within the limits; divisors: 1",
+        ),
         ({"layers": ["all", "last 4"]}, "x.yaml: adapter.layers: 'last 4' of a stack of 3 layers; ask for 1 to 3"),
         ({"layers": "0,3"}, "x.yaml: adapter.layers: '0,3' asks for layer 3; the stack has 0 to 2"),
-        ({"roles": ["query", "cross_query"]}, "x.yaml: adapter: roles cross_query, stacks encoder+decoder, layers all: no"),
+        (
+            {"roles": ["query", "cross_query"]},
+            "x.yaml: adapter: roles cross_query, stacks encoder+decoder, layers all: no",
+        ),
         ({"stacks": "decoder"}, "no such site in this bert; its roles are feed_forward_in, feed_forward_out, key"),
         ({"method": "kronna"}, "x.yaml: adapter.method: unknown method 'kronna', did you mean 'krona'?"),
-        ({"method": ["krona", "head_only"]}, "adapter.method: head_only has nothing to search; it is run as the baseline"),
+        (
+            {"method": ["krona", "head_only"]},
+            "adapter.method: head_only has nothing to search; it is run as the baseline",
+        ),
     ],
 )
 def test_what_does_not_fit_the_backbone_is_refused(adapter: dict[str, Any], message: str) -> None:

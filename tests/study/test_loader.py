@@ -158,8 +158,14 @@ def test_a_wrong_setting_is_refused(tmp_path: Path, setting: str, message: str) 
         ("adapter: {scale: 0}", "x.yaml: adapter: scale: 0 is refused; input should be greater than 0"),
         ("adapter: {scale: [2, -1]}", "x.yaml: adapter: scale: -1 is refused; input should be greater than 0"),
         ("adapter: {scale: '4'}", "x.yaml: adapter: scale: '4' is refused; input should be a valid number"),
-        ("adapter: {scale: divisors}", "adapter.scale: divisors are the sizes of a factor; write them at a_out or a_in"),
-        ("adapter: {layer_norms: 'yes please'}", "layer_norms: 'yes please' is refused; input should be a valid boolean"),
+        (
+            "adapter: {scale: divisors}",
+            "adapter.scale: divisors are the sizes of a factor; write them at a_out or a_in",
+        ),
+        (
+            "adapter: {layer_norms: 'yes please'}",
+            "layer_norms: 'yes please' is refused; input should be a valid boolean",
+        ),
         ("adapter: {layer_norms: {low: 0, high: 1}}", "layer_norms: 0 is refused; input should be a valid boolean"),
         ("adapter: {roles: quary}", "x.yaml: adapter: roles: unknown role 'quary', did you mean 'query'?"),
         ("adapter: {stacks: middle}", "x.yaml: adapter: stacks: unknown stack 'middle'; known: decoder, encoder"),
@@ -181,7 +187,10 @@ def test_a_wrong_setting_is_refused(tmp_path: Path, setting: str, message: str) 
         ("search: {trials: 0}", "search.trials: 0 is refused; input should be greater than or equal to 1"),
         ("search: {max_params: lots}", "'lots' is refused; write a number of parameters such as 200000, or a share"),
         ("search: {max_params: 0%}", "search.max_params: '0%' is refused"),
-        ("search: {time_budget: soon}", "search.time_budget: 'soon' is refused; write a time such as 90s, 30m or 1h30m"),
+        (
+            "search: {time_budget: soon}",
+            "search.time_budget: 'soon' is refused; write a time such as 90s, 30m or 1h30m",
+        ),
         ("search: {time_budget: 0s}", "search.time_budget: 0 is refused; input should be greater than 0"),
         ("resources: {cpus_per_trial: .inf}", "resources.cpus_per_trial: inf is refused"),
         ("seed: 1.5", "x.yaml: seed: 1.5 is refused; input should be a valid integer"),
@@ -227,7 +236,29 @@ def test_yaml_nested_deeper_than_it_can_be_read_is_refused() -> None:
         read_yaml("[" * 700, "x.yaml")
 
 
-WORDS = ["model", "adapter", "scale", "layers", "schedule", "epochs", "default", "low", "high", "log", "divisors", "a_out"]
+def spec_or_refusal(text: str) -> tuple[StudySpec | None, Refusal | None]:
+    """What a text amounts to; neither where it is YAML and no mapping."""
+    try:
+        read = read_yaml(text, "x.yaml")
+        return (build_spec(read, "x.yaml") if isinstance(read, dict) else None), None
+    except Refusal as refusal:
+        return None, refusal
+
+
+WORDS = [
+    "model",
+    "adapter",
+    "scale",
+    "layers",
+    "schedule",
+    "epochs",
+    "default",
+    "low",
+    "high",
+    "log",
+    "divisors",
+    "a_out",
+]
 LEAVES = st.one_of(
     st.sampled_from([*WORDS, "all", "0.1%", "1h", "query+value", "2001-99-99", "0x_", "1e-4", ".inf", ".nan", "~", ""]),
     st.integers(-3, 300).map(str),
@@ -263,14 +294,11 @@ YAML = st.recursive(
 @example("? [a]\n: b")
 @example("\x00")
 def test_any_text_is_a_spec_or_a_refusal_and_a_spec_reads_back_to_itself(text: str) -> None:
-    try:
-        read = read_yaml(text, "x.yaml")
-        spec = build_spec(read, "x.yaml") if isinstance(read, dict) else None
-    except Refusal as refusal:
+    spec, refusal = spec_or_refusal(text)
+    if refusal:
         assert refusal.place.startswith("x.yaml")
         assert refusal.problem
-        return
-    if spec is not None:
+    if spec:
         assert spec_of(dump_spec(spec)) == spec
 
 
@@ -289,7 +317,9 @@ def ranges(draw: Any, numbers: st.SearchStrategy[Any]) -> dict[str, Any]:
 @given(
     scale=VALUES | st.lists(VALUES, min_size=1, max_size=4) | ranges(VALUES),
     weight_decay=st.just(0) | ranges(st.just(0) | st.floats(0, 1)),
-    a_out=st.just("divisors") | st.integers(1, 96) | st.fixed_dictionaries({"divisors": st.just({"low": 2, "high": 48})}),
+    a_out=st.just("divisors")
+    | st.integers(1, 96)
+    | st.fixed_dictionaries({"divisors": st.just({"low": 2, "high": 48})}),
     epochs=st.floats(0.1, 50) | st.fixed_dictionaries({"default": st.integers(1, 9), "rte": st.floats(0.5, 4)}),
     max_params=st.none() | st.sampled_from(["0.1%", "200_000", 4000]),
     name=st.text(PRINTABLE, max_size=8) | st.sampled_from(["1e-4", "12e5", "0x1f", "1_000", "on", "2001-01-01", "~"]),

@@ -1,0 +1,293 @@
+"""Whole studies on a real Ray, as a person starts, interrupts, resumes and extends them."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import torch
+import transformers
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+import krona_tune
+from krona_tune.adapters.export import read_card
+from krona_tune.record.read import read_reports, read_trials
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.loader import load_spec
+from krona_tune.study.manifest import read_manifest
+from krona_tune.study.result import Status, TrialResult
+from tests.search.models import saved_bert, saved_t5
+
+pytestmark = pytest.mark.slow
+SPACE = """\
+model: {model}
+data: mini
+adapter:
+  a_out: divisors
+  a_in: {{divisors: {{low: 2, high: 12}}}}
+  scale: [1, 4]
+  roles: [query+value, output]
+training:
+  learning_rate: {{low: 1e-3, high: 1e-1, log: true}}
+  batch_size: 16
+  dropout: 0.0
+schedule: {{epochs: 2, grace_epochs: 1, reduction: 2}}
+examples: {{train: 64, validation: 32, test: 32, max_length: 48}}
+search: {{startup_trials: 2}}
+"""
+PROGRAM = [sys.executable, "-c", "from krona_tune.cli import run_study; run_study()"]
+TOLD = {
+    Status.COMPLETED: TrialState.COMPLETE,
+    Status.STOPPED_EARLY: TrialState.PRUNED,
+    Status.DIVERGED: TrialState.FAIL,
+    Status.FAILED: TrialState.FAIL,
+}
+
+
+@dataclass(frozen=True)
+class Home:
+    """A place of its own for studies, caches and Ray's sessions."""
+
+    root: Path
+
+    def command(self, *words: str) -> dict[str, Any]:
+        """What `subprocess` needs to start the program here, apart from any Ray that runs already."""
+        places = {"RAY_TMPDIR": str(self.root), "XDG_CACHE_HOME": str(self.root / "cache"), "HF_HUB_OFFLINE": "1"}
+        apart = {
+            name: value for name, value in os.environ.items() if name not in {"RAY_ADDRESS", "MLFLOW_TRACKING_URI"}
+        }
+        return {"args": [*PROGRAM, *words], "cwd": self.root, "env": {**apart, **places}, "text": True}
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(**self.command(*words), capture_output=True, timeout=300, check=False)
+
+    def space(self, model: Path) -> str:
+        path = self.root / f"{model.name}.yaml"
+        path.write_text(SPACE.format(model=model), encoding="utf-8")
+        return str(path)
+
+    def study(self, name: str, storage: str = "studies") -> StudyFolder:
+        return StudyFolder(self.root / storage / name)
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Home]:
+    """Near the root: a socket's path must be short."""
+    folder = Path(tempfile.mkdtemp(prefix="krona-"))
+    yield Home(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def bert(home: Home) -> Path:
+    return saved_bert(home.root / "bert")
+
+
+@pytest.fixture(scope="module")
+def first(home: Home, bert: Path) -> StudyFolder:
+    """Two tasks, three trials each."""
+    words = ["--tasks", "cola,stsb", "--trials", "3", "--space", home.space(bert), "--name", "first"]
+    done = home.run(*words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return home.study("first")
+
+
+@pytest.fixture
+def copied(home: Home, first: StudyFolder, request: pytest.FixtureRequest) -> str:
+    """The first study in a storage folder of this test's own."""
+    name = f"storage-{request.node.name}"
+    shutil.copytree(first.root.parent, home.root / name)
+    return name
+
+
+def by_id(folder: StudyFolder) -> dict[str, TrialResult]:
+    rows = read_trials(folder.results)
+    assert len({row.trial_id for row in rows}) == len(rows)
+    return {row.trial_id: row for row in rows}
+
+
+def told(folder: StudyFolder, task: str) -> dict[str, FrozenTrial]:
+    """Optuna's trials that left it, by our id; each id once."""
+    storage = JournalStorage(JournalFileBackend(str(folder.journal)))
+    asked = [t for t in optuna.load_study(study_name=f"{folder.name}/{task}", storage=storage).trials if t.user_attrs]
+    assert max(Counter(t.user_attrs["trial_id"] for t in asked).values()) == 1
+    return {t.user_attrs["trial_id"]: t for t in asked}
+
+
+def ids(task: str, trials: int) -> set[str]:
+    return {f"{task}-head-0", *(f"{task}-{number:03d}" for number in range(trials))}
+
+
+def test_every_trial_has_one_row_and_every_rung_one_report(first: StudyFolder) -> None:
+    rows = by_id(first)
+    assert set(rows) == ids("cola", 3) | ids("stsb", 3)
+    assert {row.status for row in rows.values()} <= {Status.COMPLETED, Status.STOPPED_EARLY}
+    reports = read_reports(first.results)
+    assert not list((first.results / "parts").iterdir())
+    for row in rows.values():
+        own = [report for report in reports if report.trial_id == row.trial_id]
+        assert [report.rung for report in own] == list(range(len(own)))
+        assert [report.examples for report in own] == [64, 128][: len(own)]
+        assert len(own) == (2 if row.status is Status.COMPLETED else 1)
+        assert (row.score, row.rung, row.examples) == (own[-1].score, own[-1].rung, own[-1].examples)
+        assert row.train_seconds == pytest.approx(sum(report.train_seconds for report in own))
+        assert row.ended_at is not None
+    assert all(rows[f"{task}-head-0"].status is Status.COMPLETED for task in ("cola", "stsb"))
+
+
+def test_optuna_was_told_each_trials_end_and_its_rungs(first: StudyFolder) -> None:
+    rows, reports = by_id(first), read_reports(first.results)
+    for task in ("cola", "stsb"):
+        asked = told(first, task)
+        assert set(asked) == ids(task, 3) - {f"{task}-head-0"}
+        for trial_id, trial in asked.items():
+            row = rows[trial_id]
+            own = {report.examples: report.score for report in reports if report.trial_id == trial_id}
+            assert trial.state is TOLD[row.status]
+            assert trial.value == pytest.approx(row.score)
+            assert trial.intermediate_values == pytest.approx(own)
+            assert trial.params.items() <= row.params.items()
+
+
+def test_the_folder_tells_what_was_asked_and_under_which_circumstances(first: StudyFolder, bert: Path) -> None:
+    spec, manifest = load_spec(first.spec), read_manifest(first.manifest)
+    assert (spec.model, spec.tasks, spec.search.trials, spec.name) == (str(bert), ("cola", "stsb"), 3, "first")
+    assert spec.domains()["learning_rate"].ends() == (1e-3, 1e-1)
+    assert manifest.synthetic
+    assert {facts.rungs for facts in manifest.tasks.values()} == {(64, 128)}
+    assert manifest.model.model_type == "bert"
+    assert "--trials 3" in manifest.command
+    page = first.report.read_text(encoding="utf-8")
+    assert "<html" in page
+    assert "CoLA" in page
+    assert first.log.stat().st_size > 0
+
+
+def test_each_tasks_best_adapter_acts_on_a_fresh_model(first: StudyFolder, bert: Path) -> None:
+    rows = by_id(first)
+    for task, outputs in (("cola", 2), ("stsb", 1)):
+        card = read_card(first.adapter(task))
+        scores = [row.score for row in rows.values() if row.task == task and row.kind == "search"]
+        assert card.score == rows[card.trial_id].score == max(score for score in scores if score is not None)
+        model = transformers.AutoModelForSequenceClassification.from_pretrained(
+            bert, num_labels=outputs, ignore_mismatched_sizes=True
+        ).eval()
+        inputs = {"input_ids": torch.arange(5, 16)[None]}
+        with torch.no_grad():
+            bare = model.base_model(**inputs).last_hidden_state
+            adapters = krona_tune.load(model, first.adapter(task))
+            adapted = model.base_model(**inputs).last_hidden_state
+            assert model(**inputs).logits.shape == (1, outputs)
+            adapters.detach()
+            assert not torch.allclose(bare, adapted, atol=1e-4)
+            assert torch.equal(model.base_model(**inputs).last_hidden_state, bare)
+
+
+def test_mlflow_holds_a_run_a_task_and_below_it_one_a_trial(first: StudyFolder) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=first.tracking_uri)
+    (experiment,) = [found for found in client.search_experiments() if found.name != "Default"]
+    runs = client.search_runs([experiment.experiment_id])
+    parents = {run.info.run_id for run in runs if "mlflow.parentRunId" not in run.data.tags}
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    assert len(parents) == 2
+    assert sorted(run.info.run_name for run in children) == sorted(by_id(first))
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == parents
+    assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}
+
+
+def test_a_second_study_of_the_same_name_is_refused(home: Home, first: StudyFolder, bert: Path) -> None:
+    before = first.spec.stat().st_mtime_ns
+    refused = home.run("--tasks", "cola", "--space", home.space(bert), "--name", "first")
+    assert refused.returncode == 2
+    assert refused.stderr == "--name: studies/first holds a study; go on with --resume first, or choose another name\n"
+    assert first.spec.stat().st_mtime_ns == before
+
+
+def test_a_finished_study_has_nothing_to_resume(home: Home, first: StudyFolder, copied: str) -> None:
+    done = home.run("--resume", "first", "--storage", copied)
+    assert done.returncode == 0, done.stdout + done.stderr
+    again = home.study("first", copied)
+    assert by_id(again) == by_id(first)
+    assert read_reports(again.results) == read_reports(first.results)
+    assert all(len(told(again, task)) == 3 for task in ("cola", "stsb"))
+    assert load_spec(again.spec) == load_spec(first.spec)
+
+
+def test_a_finished_study_can_be_given_more_trials(home: Home, first: StudyFolder, copied: str) -> None:
+    done = home.run("--resume", "first", "--trials", "4", "--storage", copied)
+    assert done.returncode == 0, done.stdout + done.stderr
+    more, before = by_id(home.study("first", copied)), by_id(first)
+    assert set(more) - set(before) == {"cola-003", "stsb-003"}
+    assert all(more[trial_id] == row for trial_id, row in before.items())
+    assert {more[new].status for new in ("cola-003", "stsb-003")} <= {Status.COMPLETED, Status.STOPPED_EARLY}
+    assert load_spec(home.study("first", copied).spec).search.trials == 4
+
+
+def test_an_interrupted_study_is_completed_with_every_trial_once(home: Home, bert: Path) -> None:
+    words = ["--tasks", "cola", "--trials", "6", "--space", home.space(bert), "--name", "cut", "--max-concurrent", "2"]
+    longer = ["--set", "schedule.epochs=32", "--set", "examples.train=256"]
+    cut = home.study("cut")
+    with subprocess.Popen(**home.command(*words, *longer), stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as driver:
+        while driver.poll() is None and len(list(cut.results.glob("parts/reports-*"))) < 8:
+            time.sleep(0.05)
+        driver.send_signal(signal.SIGINT)
+        said, _ = driver.communicate(timeout=120)
+    assert driver.returncode == 130, said
+    assert "--resume cut" in said
+    before = by_id(cut)
+    assert Status.INTERRUPTED in {row.status for row in before.values()}
+    assert set(before) <= ids("cola", 6)
+
+    done = home.run("--resume", "cut")
+    assert done.returncode == 0, done.stdout + done.stderr
+    after, reports = by_id(cut), read_reports(cut.results)
+    assert set(after) == ids("cola", 6)
+    assert {row.status for row in after.values()} <= {Status.COMPLETED, Status.STOPPED_EARLY}
+    for trial_id, row in after.items():
+        own = [report.rung for report in reports if report.trial_id == trial_id]
+        assert own == list(range(len(own)))
+        assert row.rung == own[-1]
+    for trial_id, row in before.items():
+        assert after[trial_id].params == row.params
+        assert after[trial_id].train_seconds >= row.train_seconds
+        if row.status is not Status.INTERRUPTED:
+            assert after[trial_id] == row
+    asked = told(cut, "cola")
+    assert {trial_id: trial.state for trial_id, trial in asked.items()} == {
+        trial_id: TOLD[row.status] for trial_id, row in after.items() if row.kind == "search"
+    }
+    assert read_manifest(cut.manifest).resumed_by
+
+
+def test_a_text_to_text_study_answers_with_its_label_words(home: Home) -> None:
+    t5 = saved_t5(home.root / "t5")
+    words = ["--tasks", "cola", "--trials", "2", "--space", home.space(t5), "--name", "words"]
+    done = home.run(*words, "--set", "adapter.roles=query+value+cross_value", "--set", "adapter.a_out=[2, 4]")
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = home.study("words")
+    rows = by_id(folder)
+    assert set(rows) == ids("cola", 2)
+    assert {row.head_parameters for row in rows.values()} == {0}
+    assert rows["cola-head-0"].trainable_parameters == 0
+    assert json.loads((folder.adapter("cola") / "adapter.json").read_text())["labels"] == ["unacceptable", "acceptable"]
+    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(t5).eval()
+    inputs = {"input_ids": torch.arange(3, 12)[None], "decoder_input_ids": torch.zeros(1, 1, dtype=torch.long)}
+    with torch.no_grad():
+        bare = model(**inputs).logits
+        krona_tune.load(model, folder.adapter("cola"))
+        assert not torch.allclose(model(**inputs).logits, bare, atol=1e-5)

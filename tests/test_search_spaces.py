@@ -1,0 +1,80 @@
+"""Every search space that comes along says how to run it, loads, and holds only points that fit its backbone."""
+
+import random
+import shlex
+from pathlib import Path
+
+import pytest
+
+from krona_tune.adapters.placement import count
+from krona_tune.cli import run
+from krona_tune.glue.tasks import parse_tasks
+from krona_tune.search.door import plain_trial, trial_of
+from krona_tune.search.space import resolve
+from krona_tune.study.families import geometry
+from krona_tune.study.loader import build_spec, dump_spec, load_spec, read_yaml
+from tests.backbones import BY_NAME, MINILM, T5_BASE
+
+ROOT = Path(__file__).resolve().parent.parent
+SPACES = sorted((ROOT / "search_spaces").rglob("*.yaml"))
+EVERY_SPACE = pytest.mark.parametrize("path", SPACES, ids=[path.stem for path in SPACES])
+
+
+def test_there_are_spaces_and_nothing_else_beside_them() -> None:
+    assert {path.stem for path in SPACES} >= {"mini", "t5_base"}
+    assert {path for path in (ROOT / "search_spaces").rglob("*") if path.is_file()} == set(SPACES)
+
+
+def test_the_backbones_are_the_real_ones() -> None:
+    assert geometry(MINILM).parameters == 22_713_216
+    assert geometry(T5_BASE).parameters == 222_903_552
+
+
+@EVERY_SPACE
+def test_a_space_opens_with_the_command_that_runs_it(path: Path) -> None:
+    first, empty, *_ = path.read_text(encoding="utf-8").splitlines()
+    assert empty == "#"
+    mark, *command = shlex.split(first)
+    assert (mark, command[:2]) == ("#", ["python", "run_study.py"])
+    given = dict(zip(command[2::2], command[3::2], strict=True))
+    assert given["--space"] == str(path.relative_to(ROOT))
+    assert parse_tasks(given["--tasks"])
+    assert {flag.removeprefix("--") for flag in given} <= set(run.__annotations__)
+
+
+@EVERY_SPACE
+def test_a_space_loads_and_is_written_back_equal(path: Path) -> None:
+    spec = load_spec(path)
+    assert build_spec(read_yaml(dump_spec(spec), "again"), "again") == spec
+
+
+@EVERY_SPACE
+def test_two_hundred_drawn_points_fit_the_backbone(path: Path) -> None:
+    spec = load_spec(path)
+    space = resolve(spec, geometry(BY_NAME[spec.model]), str(path))
+    rng = random.Random(7)
+    points = [space.draw(rng) for _ in range(200)]
+    for number, point in enumerate(points):
+        trial = trial_of(plain_trial("rte", "rte", number, "search", 1, point))
+        assert count(space.geometry, trial.adapter, outputs=2).adapter > 0
+    assert space.searched()
+    assert sum(map(space.feasible, points)) > 20
+
+
+@EVERY_SPACE
+def test_every_searched_knob_really_varies(path: Path) -> None:
+    spec = load_spec(path)
+    space = resolve(spec, geometry(BY_NAME[spec.model]), str(path))
+    rng = random.Random(7)
+    points = [space.draw(rng) for _ in range(200)]
+    for name in space.searched():
+        assert len({point[name] for point in points if name in point}) > 1, name
+
+
+@EVERY_SPACE
+def test_a_spaces_trials_are_judged_before_their_end(path: Path) -> None:
+    spec = load_spec(path)
+    for task in spec.tasks or parse_tasks("glue"):
+        rungs = spec.schedule.of(task, 1000).rungs
+        assert len(rungs) > 1, task
+    assert spec.search.startup_trials < spec.search.trials
