@@ -7,7 +7,7 @@ import sys
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,6 +19,9 @@ from krona_tune.refusal import Refusal, unknown
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.loader import load_spec
 from krona_tune.study.spec import StudySpec
+
+if TYPE_CHECKING:
+    from krona_tune.search.plan import Plan
 
 DONE, NO_RESULT, REFUSED, INTERRUPTED = 0, 1, 2, 130
 CHECKOUT = Path(__file__).resolve().parent.parent / "search_spaces"
@@ -39,7 +42,7 @@ TimeBudget = Annotated[str | None, typer.Option(help="Ends the study after 90s, 
 Cpus = Annotated[float | None, typer.Option("--cpus-per-trial")]
 Gpus = Annotated[float | None, typer.Option("--gpus-per-trial", help="May be a share, such as 0.5.")]
 Concurrent = Annotated[int | None, typer.Option("--max-concurrent", help="At most so many trials at once.")]
-Address = Annotated[str | None, typer.Option(help="A Ray cluster: auto or ray://host:10001. Else Ray starts here.")]
+Address = Annotated[str | None, typer.Option(help="A Ray cluster: auto, or host:6379. Else Ray starts here.")]
 Storage = Annotated[Path, typer.Option(help="Where studies are kept.")]
 Name = Annotated[str | None, typer.Option(help="The study's name; without it, space and time.")]
 Tracking = Annotated[str | None, typer.Option("--tracking-uri", help="An MLflow server; else mlflow.db in storage.")]
@@ -86,7 +89,18 @@ def run(
         "resources.max_concurrent": max_concurrent,
     }
     if resume:
-        _refuse_with_resume(tasks=tasks, space=space, name=name, model=model, data=data, seed=seed)
+        _refuse_with_resume(
+            {
+                "tasks": tasks,
+                "space": space,
+                "set": settings,
+                "name": name,
+                "model": model,
+                "data": data,
+                "seed": seed,
+                "max-params": max_params,
+            }
+        )
         folder = _existing(storage, resume)
         place, reason = folder.spec, "the study is resumed"
     else:
@@ -94,8 +108,7 @@ def run(
         folder = StudyFolder(storage / (name or f"{place.stem}-{datetime.now():%Y%m%d-%H%M%S}"))
         _refuse_taken(folder, name)
         overrides["name"] = folder.name
-        overrides["tasks"] = overrides["tasks"] or _tasks_of(place) or parse_tasks("glue")
-    spec = load_spec(place, settings or (), overrides)
+    spec = _with_tasks(load_spec(place, settings or (), overrides))
     _study(spec, str(place), reason, folder, address, tracking_uri, dry_run=dry_run, quiet=quiet, resumed=bool(resume))
 
 
@@ -134,8 +147,10 @@ def check(
     space: Annotated[Path, typer.Argument(help="A search space.")], settings: Settings = None, model: Model = None
 ) -> None:
     """Says whether a search space is right, and what it searches, without starting anything."""
-    spec = load_spec(space, settings or (), {"model": model, "tasks": _tasks_of(space) or parse_tasks("glue")})
-    _print_plan(spec, str(space), "", None)
+    spec = _with_tasks(load_spec(space, settings or (), {"model": model}))
+    from krona_tune.search.plan import make_plan
+
+    _print_plan(make_plan(spec, str(space)), "", None)
 
 
 def _study(
@@ -154,14 +169,17 @@ def _study(
     from krona_tune.search.cluster import slots, this_machine
     from krona_tune.search.plan import make_plan
 
+    if "://" in str(folder.root) or ":/" in str(folder.root):
+        raise Refusal(
+            "--storage", f"{folder.root.parent} is no folder", "name one, on a file system that every node sees"
+        )
     if address is None:
         slots(this_machine(), spec.resources)  # said before Ray is started for nothing
+    plan = make_plan(_with_whole_paths(spec), place)
+    if dry_run or not quiet:
+        _print_plan(plan, reason, folder)
     if dry_run:
-        _print_plan(spec, place, reason, folder)
         return
-    plan = make_plan(spec, place)
-    if not quiet:
-        _print_plan(spec, place, reason, folder)
     began = time.monotonic()
     from krona_tune.report.page import write_report
     from krona_tune.search import runner
@@ -198,15 +216,12 @@ def _log_to(path: Path) -> None:
     log.addHandler(handler)
 
 
-def _print_plan(spec: StudySpec, place: str, reason: str, folder: StudyFolder | None) -> None:
+def _print_plan(plan: "Plan", reason: str, folder: StudyFolder | None) -> None:
     """What will be run, in a few lines."""
-    from krona_tune.search.plan import make_plan
-
-    plan = make_plan(spec, place)
-    shape, search = plan.geometry, spec.search
+    spec, shape, search = plan.spec, plan.geometry, plan.spec.search
     console.print(f"[bold]krona_tune {__version__}[/bold]")
     lines = {
-        "space": place + (f" ({reason})" if reason else ""),
+        "space": plan.place + (f" ({reason})" if reason else ""),
         "model": f"{plan.source.name}, {shape.model_type}, {shape.parameters:,} parameters, {plan.source.how}",
         "data": {"mini": "mini-GLUE (synthetic)", "hub": "nyu-mll/glue from the hub"}.get(spec.data, spec.data),
         "tasks": ", ".join(spec.tasks),
@@ -226,7 +241,7 @@ def _print_plan(spec: StudySpec, place: str, reason: str, folder: StudyFolder | 
 
 def _print_started(started: Any, tracking_uri: str | None) -> None:
     manifest, cluster = started.manifest, started.cluster
-    computing = f"{manifest.workers} at once on {manifest.device}, {manifest.precision}, {cluster.nodes} node(s)"
+    computing = f"{manifest.workers} at once on {manifest.device}, {manifest.precision}, {len(cluster.nodes)} node(s)"
     lines = {
         "workers": computing,
         "Ray": cluster.dashboard or "no dashboard",
@@ -271,10 +286,16 @@ def _chosen_space(address: str | None) -> tuple[Path, str]:
     return SPACES / space, f"{where} {found}"
 
 
-def _tasks_of(place: Path) -> tuple[str, ...]:
-    """The tasks that a space names itself; whatever else is wrong with it is said later."""
-    spec = load_spec(place)
-    return spec.tasks
+def _with_tasks(spec: StudySpec) -> StudySpec:
+    """Where neither flags nor space name tasks, the eight of GLUE are meant."""
+    return spec if spec.tasks else spec.model_copy(update={"tasks": parse_tasks("glue")})
+
+
+def _with_whole_paths(spec: StudySpec) -> StudySpec:
+    """Local folders by their whole path, so that the study can be resumed from anywhere."""
+    folders = {name: getattr(spec, name) for name in ("model", "data")}
+    found = {name: Path(text).expanduser() for name, text in folders.items()}
+    return spec.model_copy(update={name: str(path.resolve()) for name, path in found.items() if path.is_dir()})
 
 
 def _existing(storage: Path, name: str) -> StudyFolder:
@@ -300,9 +321,9 @@ def _refuse_taken(folder: StudyFolder, name: str | None) -> None:
         raise Refusal("--name", f"{folder.root} is not empty", "choose another name")
 
 
-def _refuse_with_resume(**flags: Any) -> None:
+def _refuse_with_resume(flags: dict[str, Any]) -> None:
     for flag, value in flags.items():
-        if value is not None:
+        if value:
             raise Refusal(f"--{flag}", "a resumed study keeps what it was begun with", f"leave --{flag} out")
 
 

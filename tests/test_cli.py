@@ -74,7 +74,7 @@ def test_without_a_space_one_is_chosen_and_the_reason_told(
     from krona_tune.search import cluster
 
     for gpus, chosen, folder in ((0, "mini.yaml", model), (2, "t5_base.yaml", folder_of(T5_BASE, tmp_path / "t5"))):
-        there = cluster.Cluster(cpus=4, gpus=gpus, nodes=1, dashboard="")
+        there = cluster.Cluster(nodes=(cluster.Node(4, gpus),), dashboard="")
         monkeypatch.setattr(cluster, "this_machine", lambda there=there: there)
         code, out, _ = run("--dry-run", "--model", str(folder), "--data", "mini")
         assert code == 0
@@ -151,7 +151,6 @@ def test_an_unknown_task_in_a_space_is_refused(run: Run, model: str, tmp_path: P
     assert nothing_left()
 
 
-@pytest.mark.xfail(strict=True, reason="the tasks of the space, or all eight, take the place of --set tasks=…")
 def test_tasks_can_be_set_by_their_path(run: Run, model: str) -> None:
     words = ["--dry-run", "--space", str(SPACES / "mini.yaml"), "--model", model, "--set", "tasks=[rte, cola]"]
     code, out, _ = run(*words)
@@ -159,7 +158,6 @@ def test_tasks_can_be_set_by_their_path(run: Run, model: str) -> None:
     assert "rte, cola\n" in out
 
 
-@pytest.mark.xfail(strict=True, reason="the space's tasks are looked for before --model is put in its place")
 def test_a_space_without_a_model_is_completed_by_the_flag(run: Run, model: str, tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text("data: mini\n", encoding="utf-8")
@@ -190,7 +188,6 @@ def test_a_resumed_study_can_not_be_changed(run: Run, flag: str, value: str) -> 
     assert (code, err) == (2, f"{flag}: a resumed study keeps what it was begun with; leave {flag} out\n")
 
 
-@pytest.mark.xfail(strict=True, reason="--set and --max-params change what a resumed study asks")
 @pytest.mark.parametrize("words", [["--set", "adapter.scale=3"], ["--max-params", "90%"]])
 def test_a_resumed_study_keeps_its_space(run: Run, model: str, words: list[str]) -> None:
     folder = Path("studies/first")

@@ -87,6 +87,7 @@ def load(model: nn.Module, folder: str | Path) -> Adapters:
     adapters = Adapters(base, shape, card.adapter, torch.Generator())
     try:
         adapters.load_state({name: tensor for name, tensor in tensors.items() if not name.startswith("head.")})
+        adapters.round_norms()
         _load_head(model, {n.removeprefix("head."): t for n, t in tensors.items() if n.startswith("head.")})
     except ValueError as error:
         adapters.detach()

@@ -43,6 +43,7 @@ class Adapters:
             {_state_name(site): MODULES[adapter.method](site, adapter, generator) for site in self.sites}
         )
         self.norms: dict[str, nn.Parameter] = {}
+        self.merged = False
         self.model = model
         self.modules.to(next(model.parameters()).device)
         self._handles: list[RemovableHandle] = []
@@ -67,11 +68,16 @@ class Adapters:
         self._handles = []
 
     def detach(self) -> None:
-        """Leaves the model exactly as it was. A second call does nothing."""
+        """Leaves the model exactly as it was; merged weights stay merged. A second call does nothing."""
         self.leave_hooks()
         for module, key, own in self._own_norms:
             setattr(module, key, own)
         self._own_norms = []
+
+    def round_norms(self) -> None:
+        """Brings trained norms to the model's own dtype, for use outside autocast."""
+        for (_, _, own), trained in zip(self._own_norms, self.norms.values(), strict=True):
+            trained.data = trained.data.to(own.dtype)
 
     def _train_norms(self) -> None:
         for name, module, key in list(norm_parameters(self.model)):

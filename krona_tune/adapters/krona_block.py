@@ -20,4 +20,4 @@ class KronaBlockResidual(Krona):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., d) to (..., d)."""
-        return super().forward(x) + self.residual_scale.to(x.dtype) * x
+        return super().forward(x) + self.residual_scale.to(x) * x

@@ -29,15 +29,20 @@ def merge(adapters: Adapters) -> None:
         Refusal: the method is not a sum with a linear map and can't be merged.
     """
     _refuse_unmergeable(adapters)
+    if adapters.merged:
+        raise Refusal("merge", "the adapters are merged already", "unmerge them first")
     _add_weights(adapters, sign=1)
     adapters.leave_hooks()
+    adapters.merged = True
 
 
 def unmerge(adapters: Adapters) -> None:
     """Takes what `merge` added from the weights, within their dtype's rounding, and attaches the hooks again."""
-    _refuse_unmergeable(adapters)
+    if not adapters.merged:
+        raise Refusal("unmerge", "the adapters are not merged", "merge them first")
     _add_weights(adapters, sign=-1)
     adapters.enter_hooks()
+    adapters.merged = False
 
 
 def _refuse_unmergeable(adapters: Adapters) -> None:

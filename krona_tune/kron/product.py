@@ -18,7 +18,7 @@ def kron_linear(x: Tensor, a: Tensor, b: Tensor, scale: float | Tensor = 1.0) ->
         scale: a plain factor; a tensor (trials, 1, 1) gives each trial its own.
 
     Returns:
-        (..., a_out·b_out), in x's dtype: the factors are cast to it.
+        (..., a_out·b_out), in x's dtype and on its device, to which the factors are cast.
 
     Raises:
         ValueError: x's last dimension is not a_in·b_in, or the factors' dimensions do not pair.
@@ -31,7 +31,7 @@ def kron_linear(x: Tensor, a: Tensor, b: Tensor, scale: float | Tensor = 1.0) ->
     leading = x.shape[:-1]
     if a.dim() == 3 and (x.dim() < 2 or x.shape[0] != a.shape[0]):
         raise ValueError(f"{a.shape[0]} adapters at once take x (trials, ..., {shape.d_in}); x is {tuple(x.shape)}")
-    a, b = (a * scale).to(x.dtype), b.to(x.dtype)  # the scale on the factor: fewer numbers than the result
+    a, b = (a * scale).to(x), b.to(x)  # the scale on the factor: fewer numbers than the result
     # (trials or 1, tokens, a_in, b_in); each product below multiplies the last dimension, A's after a transpose.
     trials = a.shape[0] if a.dim() == 3 else 1
     grid = x.reshape(trials, -1, shape.a_in, shape.b_in)

@@ -1,6 +1,7 @@
 """Join or start Ray, and what one trial may use there."""
 
 import logging
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +19,33 @@ QUIET = {  # less chatter, our own handling of Ctrl-C, and failures as results w
 }
 
 
+@dataclass(frozen=True)
+class Node:
+    """One machine's CPUs and GPUs."""
+
+    cpus: float
+    gpus: float
+
+    def fits(self, cpus: float, gpus: float) -> int:
+        """How many trials of that size it holds. Shares of a GPU don't reach over to the next one."""
+        on_gpus = int(self.gpus) * int(1 / gpus) if 0 < gpus < 1 else int(self.gpus / gpus) if gpus else math.inf
+        return int(min(self.cpus // cpus, on_gpus))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
     """What Ray sees: its resources, its nodes, and where its dashboard listens (empty: nowhere)."""
 
-    cpus: float
-    gpus: float
-    nodes: int
+    nodes: tuple[Node, ...]
     dashboard: str
+
+    @property
+    def cpus(self) -> float:
+        return sum(node.cpus for node in self.nodes)
+
+    @property
+    def gpus(self) -> float:
+        return sum(node.gpus for node in self.nodes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +61,8 @@ def this_machine() -> Cluster:
     """What a Ray started here would see; no torch, no Ray."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in {"", "-1"}
     gpus = 0 if hidden else len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
-    return Cluster(cpus=len(os.sched_getaffinity(0)), gpus=gpus, nodes=1, dashboard="")
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Cluster(nodes=(Node(cpus, gpus),), dashboard="")
 
 
 def connect(address: str | None) -> Cluster:
@@ -50,41 +71,50 @@ def connect(address: str | None) -> Cluster:
     Raises:
         Refusal: there is no cluster at that address.
     """
+    if address and address.startswith("ray://"):
+        mend = "run this on the cluster's head with --address auto, or through ray job submit"
+        raise Refusal("--address", f"{address!r}: a study can't be driven through Ray Client", mend)
     import ray
 
     os.environ.update({key: os.environ.get(key, value) for key, value in QUIET.items()})
     local = {} if address else {"include_dashboard": True, "dashboard_host": "127.0.0.1"}
     try:
         context = ray.init(
-            address=address, logging_level=logging.ERROR, log_to_driver=False, ignore_reinit_error=True, **local
+            address=address or "local",
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            ignore_reinit_error=True,
+            **local,
         )
     except (ConnectionError, ValueError) as error:
         raise Refusal(
             "--address", f"no Ray cluster at {address!r}: {error}", "start one with ray start --head"
         ) from None
-    resources = ray.cluster_resources()
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return Cluster(
-        cpus=resources.get("CPU", 0),
-        gpus=resources.get("GPU", 0),
-        nodes=sum(node["Alive"] for node in ray.nodes()),
+        nodes=tuple(Node(node.get("CPU", 0), node.get("GPU", 0)) for node in alive),
         dashboard=f"http://{context.dashboard_url}" if context.dashboard_url else "",
     )
 
 
 def slots(cluster: Cluster, asked: ResourcesSpec) -> Slots:
-    """How many trials fit. Where there are GPUs and nothing is asked, a trial gets one.
+    """How many trials fit now, or how many are asked for: on a cluster that grows, that may be more.
+
+    Where there are GPUs and nothing is asked, a trial gets one.
 
     Raises:
         Refusal: no node could ever hold one trial.
     """
     gpus = asked.gpus_per_trial if asked.gpus_per_trial is not None else min(1.0, cluster.gpus)
+    if gpus > 1 and gpus != int(gpus):
+        raise Refusal("--gpus-per-trial", f"{gpus:g} is no share of a GPU and no whole number", "ask for 0.5, 1, 2, …")
     for flag, wanted, there in (
-        ("--cpus-per-trial", asked.cpus_per_trial, cluster.cpus),
-        ("--gpus-per-trial", gpus, cluster.gpus),
+        ("--cpus-per-trial", asked.cpus_per_trial, max((node.cpus for node in cluster.nodes), default=0)),
+        ("--gpus-per-trial", gpus, max((node.gpus for node in cluster.nodes), default=0)),
     ):
         if wanted > there:
-            raise Refusal(flag, f"{wanted:g} asked, the cluster has {there:g}", f"ask for at most {there:g}")
-    fit = int(cluster.cpus / asked.cpus_per_trial)
-    if gpus:
-        fit = min(fit, int(cluster.gpus / gpus))
-    return Slots(cpus=asked.cpus_per_trial, gpus=gpus, count=max(1, min(fit, asked.max_concurrent or fit)))
+            raise Refusal(flag, f"{wanted:g} asked, the largest node has {there:g}", f"ask for at most {there:g}")
+    fit = sum(node.fits(asked.cpus_per_trial, gpus) for node in cluster.nodes)
+    if not fit:
+        raise Refusal("--gpus-per-trial", "no node has CPUs and GPUs enough for one trial", "ask for less of one")
+    return Slots(cpus=asked.cpus_per_trial, gpus=gpus, count=asked.max_concurrent or fit)

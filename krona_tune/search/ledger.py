@@ -73,6 +73,11 @@ class Ledger:
         ]
         return max(scores, default=None)
 
+    def settled(self, report: Report) -> bool:
+        """Whether a searched trial's report won't come again: a trial that goes on repeats its last one."""
+        row = self.rows[report.trial_id]
+        return row.kind == "search" and (row.status is not Status.INTERRUPTED or report.rung != row.rung)
+
     def _row(self, config: dict[str, Any]) -> TrialResult:
         trial = trial_of(config)
         outputs = max(len(TASKS[trial.task].labels), 1)

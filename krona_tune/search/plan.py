@@ -61,6 +61,10 @@ def make_plan(spec: StudySpec, place: str) -> Plan:
     for task in spec.tasks:
         if task not in TASKS:
             raise unknown(f"{place}: tasks", "task", task, TASKS)
+    for setting in (*vars(spec.schedule).items(), *vars(spec.examples).items()):
+        for task in setting[1] if isinstance(setting[1], dict) else ():
+            if task not in {*TASKS, "default"}:
+                raise unknown(f"{place}: {setting[0]}", "task", task, {*TASKS, "default"})
     for value in spec.domains()["method"].ends():
         if value not in METHODS:
             raise unknown(f"{place}: adapter.method", "method", value, METHODS)

@@ -36,6 +36,10 @@ def prepare(plan: Plan, location: str) -> Prepared:
         tokenizer = AutoTokenizer.from_pretrained(location)
     except (OSError, ValueError) as error:
         raise Refusal("--model", f"{location} has no usable tokenizer: {error}", "save one there") from None
+    words = len(tokenizer) - len(tokenizer.all_special_ids)
+    if not 0 < words <= plan.source.config["vocab_size"]:
+        problem = f"its tokenizer knows {words:,} words, the model {plan.source.config['vocab_size']:,}"
+        raise Refusal("--model", f"{location}: {problem}", "save the model's own tokenizer there")
     works, facts = {}, {}
     for name in plan.spec.tasks:
         works[name], facts[name] = _prepare_task(plan, TASKS[name], tokenizer)

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 import ray
+import torch
 from filelock import FileLock, Timeout
 from ray import tune
 from rich.console import Console
@@ -111,7 +112,10 @@ class Stopping(tune.Stopper):
 @contextmanager
 def claimed(folder: StudyFolder) -> Iterator[None]:
     """The study's folder belongs to this process until the context ends. Raises a Refusal where it is taken."""
-    folder.root.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refusal("--storage", f"{folder.root} can't be made: {error.strerror}", "name a writable folder") from None
     lock = FileLock(folder.root / ".lock")
     try:
         with lock.acquire(timeout=0):
@@ -134,13 +138,12 @@ def gather(plan: Plan, address: str | None) -> Gathered:
 def begin(gathered: Gathered, folder: StudyFolder, command: str) -> Started:
     """Writes the request and its circumstances into the study's folder."""
     plan, fit, source = gathered.plan, gathered.slots, gathered.source
-    device = this_device(plan.spec.precision)
     manifest = Manifest(
         name=folder.name,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
         seed=plan.spec.seed,
-        precision=str(device.dtype).removeprefix("torch."),
+        precision=_precision(plan, fit),
         device="cuda" if fit.gpus else "cpu",
         workers=fit.count,
         versions={package: version(package) for package in PACKAGES},
@@ -156,6 +159,7 @@ def begin(gathered: Gathered, folder: StudyFolder, command: str) -> Started:
     )
     if folder.manifest.exists():
         earlier = read_manifest(folder.manifest)
+        _refuse_changed(earlier, manifest)
         manifest = manifest.model_copy(
             update={
                 "created_at": earlier.created_at,
@@ -195,7 +199,7 @@ def run(
     for trial_id in list(ledger.running):
         ledger.ended(trial_id, Status.INTERRUPTED)
     adapters = _leave_adapters(started, ledger)
-    sinks.study_ended([folder.spec, folder.manifest, write_report(folder), *adapters])
+    sinks.study_ended([folder.spec, folder.manifest, *_page(write_report, folder), *adapters])
     return Outcome(
         ledger=ledger,
         interrupted=stopping.interrupted,
@@ -204,7 +208,26 @@ def run(
     )
 
 
-def _to_run(plan: Plan, ledger: Ledger) -> tuple[list[dict[str, Any]], dict[str, range]]:
+def _refuse_changed(earlier: Manifest, now: Manifest) -> None:
+    """A resumed study goes on with the weights and data that it was begun with."""
+    pairs = [("model", earlier.model.fingerprint, now.model.fingerprint)]
+    pairs += [(f"data of {t}", facts.fingerprint, now.tasks[t].fingerprint) for t, facts in earlier.tasks.items()]
+    for what, then, found in pairs:
+        if then != found:
+            problem = f"the {what} was {then[:12]}, now it is {found[:12]}"
+            raise Refusal("--resume", problem, "put back what the study was begun with, or begin a new one")
+
+
+def _page(write_report: Callable[[StudyFolder], Path], folder: StudyFolder) -> list[Path]:
+    """The report; where it can't be written, the records are kept all the same."""
+    try:
+        return [write_report(folder)]
+    except Exception:
+        logger.exception("the report could not be written; krona-tune report tries again")
+        return []
+
+
+def _to_run(plan: Plan, ledger: Ledger) -> tuple[list[dict[str, Any]], dict[str, list[int]]]:
     """The trials that are known already and have not ended, and the numbers that are still to be proposed."""
     open_rows = [row for row in ledger.rows.values() if row.status is Status.INTERRUPTED]
     waiting = [plain_trial(r.trial_id, r.task, r.number, r.kind, r.seed, r.params) for r in open_rows]
@@ -212,8 +235,8 @@ def _to_run(plan: Plan, ledger: Ledger) -> tuple[list[dict[str, Any]], dict[str,
     waiting += [config for config in baselines if config["trial_id"] not in ledger.rows]
     remaining = {}
     for task in plan.spec.tasks:
-        proposed = sum(row.task == task and row.kind == "search" for row in ledger.rows.values())
-        remaining[task] = range(proposed, plan.spec.search.trials)
+        proposed = {row.number for row in ledger.rows.values() if row.task == task and row.kind == "search"}
+        remaining[task] = [number for number in range(plan.spec.search.trials) if number not in proposed]
     return waiting, remaining
 
 
@@ -221,7 +244,7 @@ def _tune(
     started: Started,
     ledger: Ledger,
     waiting: list[dict[str, Any]],
-    remaining: dict[str, range],
+    remaining: dict[str, list[int]],
     stopping: Stopping,
     changed: Callable[[], None],
 ) -> None:
@@ -242,13 +265,13 @@ def _tune(
         waiting, samplers, remaining, stopping.verdict, {task: trial_seed(plan.spec, task) for task in plan.spec.tasks}
     )
     scheduler = AshaPerTask({task: work.schedule for task, work in started.prepared.works.items()})
-    ended = {r.trial_id for r in ledger.rows.values() if r.kind == "search" and r.status is not Status.INTERRUPTED}
-    if ended:
-        scheduler.replay([report for report in read_reports(folder.results) if report.trial_id in ended])
+    if ledger.rows:
+        scheduler.replay([report for report in read_reports(folder.results) if ledger.settled(report)])
     workplace = Workplace(
         folder=started.source.location,
         name=started.source.name,
         precision=plan.spec.precision,
+        gpu=started.slots.gpus > 0,
         threads=max(1, int(started.slots.cpus)),
         checkpoints=str(folder.root.resolve() / "checkpoints"),
     )
@@ -334,6 +357,13 @@ def _mirror(started: Started, tracking_uri: str | None) -> MlflowSink:
         manifest=started.manifest,
         spec=dump_spec(started.plan.spec),
     )
+
+
+def _precision(plan: Plan, fit: Slots) -> str:
+    """What the workers compute in, as far as this machine can tell: a head without a GPU can't for those that have."""
+    if fit.gpus and not torch.cuda.is_available():
+        return plan.spec.precision
+    return str(this_device(plan.spec.precision, gpu=fit.gpus > 0).dtype).removeprefix("torch.")
 
 
 def _git_commit() -> str | None:

@@ -1,7 +1,9 @@
 """Our domains in Optuna's words: one Optuna study a task that is asked for points and told what became of them."""
 
+import random
 import warnings
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,13 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from krona_tune.refusal import Refusal
 from krona_tune.search.space import Space
 from krona_tune.study.domain import Choice, Divisors, Domain, Fixed, Range
 from krona_tune.study.randomness import stream
 from krona_tune.study.result import Status
 
-ATTEMPTS = 500
+ATTEMPTS = 20
+"""How many of Optuna's own proposals may lie beyond the parameter limit before a feasible point is drawn evenly."""
 STATES = {
     Status.COMPLETED: TrialState.COMPLETE,
     Status.STOPPED_EARLY: TrialState.PRUNED,
@@ -47,15 +49,14 @@ class TaskSampler:
 
         Points beyond the parameter limit are told to Optuna as failed and never leave this method.
         A trial that was asked for before and has not ended gets the same point again.
-
-        Raises:
-            Refusal: no feasible point came up in many draws.
         """
         if trial_id in self._open:
             drawn = self._study.get_trials(deepcopy=False)[self._open[trial_id]].params
             return self._point(lambda name, _: drawn[name])
-        for _ in range(ATTEMPTS):
+        for attempt in count():
             number = len(self._study.get_trials(deepcopy=False))
+            if attempt == ATTEMPTS:
+                self._study.enqueue_trial(self._drawn_evenly(number))
             self._study.sampler = self._sampler(number)
             trial = self._study.ask()
             params = self._point(trial._suggest)
@@ -64,7 +65,13 @@ class TaskSampler:
                 self._open[trial_id] = trial.number
                 return params
             self._study.tell(trial, state=TrialState.FAIL)
-        raise Refusal("--max-params", f"no feasible point in {ATTEMPTS} draws", "raise the limit")
+        raise AssertionError("a feasible point is enqueued in the end")
+
+    def _drawn_evenly(self, number: int) -> dict[str, Any]:
+        """What a feasible point searches, drawn without Optuna."""
+        rng = random.Random(stream(self._seed, "even draw", self._study.study_name, number))
+        params = self._space.draw_feasible(rng)
+        return {name: value for name, value in params.items() if not isinstance(self._space.domains[name], Fixed)}
 
     def report(self, trial_id: str, examples: int, score: float) -> None:
         """A score at a rung; `examples` is the step."""

@@ -19,7 +19,7 @@ class StudySearcher(Searcher):
     Args:
         waiting: trials to run before any is asked for, as plain dicts.
         samplers: one a task.
-        remaining: how many trials each task may still ask for, and the number of its next one.
+        remaining: the numbers of the trials that each task may still ask for.
         seeds: the seed that all trials of a task share.
         verdict: the status that a trial's last result and whether it erred amount to.
     """
@@ -28,7 +28,7 @@ class StudySearcher(Searcher):
         self,
         waiting: list[dict[str, Any]],
         samplers: dict[str, TaskSampler],
-        remaining: dict[str, range],
+        remaining: dict[str, list[int]],
         verdict: Verdict,
         seeds: dict[str, int],
     ) -> None:

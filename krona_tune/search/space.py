@@ -15,6 +15,7 @@ from krona_tune.study.geometry import Geometry, Site
 from krona_tune.study.spec import StudySpec
 from krona_tune.study.trial import SECTION_OF, SIZES, AdapterConfig
 
+EVEN_DRAWS = 20_000
 PLACES = ("method", "roles", "stacks", "layers")
 
 
@@ -50,6 +51,14 @@ class Space:
         """A point drawn uniformly (log-uniformly where the domain is), feasible or not."""
         method = str(_draw(self.domains["method"], rng))
         return {n: method if n == "method" else _draw(self.domains[n], rng) for n in self.reads(method)}
+
+    def draw_feasible(self, rng: random.Random) -> dict[str, Any]:
+        """A feasible point. Raises a Refusal where none comes up in many draws."""
+        for _ in range(EVEN_DRAWS):
+            point = self.draw(rng)
+            if self.feasible(point):
+                return point
+        raise Refusal("--max-params", f"no feasible point in {EVEN_DRAWS:,} draws", "raise the limit")
 
     def feasible_share(self, draws: int = 2000) -> float:
         """The share of the space that stays within the limit, by drawing."""

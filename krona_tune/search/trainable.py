@@ -28,6 +28,7 @@ class Workplace:
     folder: str
     name: str
     precision: Precision
+    gpu: bool
     threads: int
     checkpoints: str
 
@@ -56,6 +57,8 @@ class KronaTrial(tune.Trainable):
     def step(self) -> dict[str, Any]:
         try:
             return self._advance()
+        except torch.AcceleratorError:
+            raise  # a broken context serves no later trial: Ray replaces the worker and takes the trial up again
         except Exception as error:
             failure = {"status": str(status_of_error(error)), "error": describe(error), "done": True}
             self._close()
@@ -91,7 +94,7 @@ class KronaTrial(tune.Trainable):
         }
 
     def _start(self) -> TrialRun:
-        device = this_device(self._workplace.precision)
+        device = this_device(self._workplace.precision, gpu=self._workplace.gpu)
         backbone = warm_backbone(self._workplace.location, device)
         work = self._works[self.config["task"]]
         run = TrialRun(self.config["trial_id"], trial_of(self.config), work, backbone)
@@ -123,6 +126,8 @@ class KronaTrial(tune.Trainable):
         if self._run:
             self._run.close()
         self._run = None
+        if self._workplace.gpu:
+            torch.cuda.empty_cache()  # the neighbour on the same GPU may need what a large trial held
 
 
 def latest_checkpoint(folder: Path) -> Path | None:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from krona_tune.study.domain import Choice, Divisors, Domain, Fixed, Range, parse_domain
 from krona_tune.study.schedule import Schedule, schedule
@@ -95,13 +95,30 @@ class ResourcesSpec(Frozen):
     max_concurrent: Count | None = None
 
 
+REAL = {
+    name
+    for model in SECTIONS.values()
+    for name, field in model.model_fields.items()
+    if field.annotation in (float, float | None)
+}
+"""The knobs that are real numbers: `{low: 1, high: 16}` of them holds 2.5 as well."""
+
+
+def _as_real(domain: Domain) -> Domain:
+    if isinstance(domain, Range) and domain.step is None:
+        return Range(float(domain.low), float(domain.high), domain.log)
+    return domain
+
+
 def _domains(section: str) -> BeforeValidator:
     """Reads a section of the YAML: each key a knob of that section, each value a domain."""
 
     def read(written: Any) -> Any:
         if not isinstance(written, Mapping):
             return written
-        return {key: parse_domain(value, f"{section}.{key}") for key, value in written.items()}
+        given = {key: value for key, value in written.items() if value is not None}  # null: the default
+        found = {key: parse_domain(value, f"{section}.{key}") for key, value in given.items()}
+        return {key: _as_real(domain) if key in REAL else domain for key, domain in found.items()}
 
     return BeforeValidator(read)
 
@@ -117,9 +134,9 @@ class StudySpec(Frozen):
 
     model: str
     data: str = "hub"
-    tasks: tuple[str, ...] = ()
+    tasks: Annotated[tuple[str, ...], AfterValidator(lambda tasks: tuple(dict.fromkeys(tasks)))] = ()
     name: str = ""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     precision: Precision = "auto"
     adapter: Annotated[Domains, _domains("adapter"), _plain] = Field(default_factory=dict)
     training: Annotated[Domains, _domains("training"), _plain] = Field(default_factory=dict)

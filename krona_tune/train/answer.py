@@ -65,7 +65,7 @@ class Head:
 def with_head(backbone: Backbone, outputs: int, seed: int) -> nn.Module:
     """The family's own model for sequence classification around the shared base, with a head drawn from `seed`."""
     config = type(backbone.config).from_dict({**backbone.config.to_dict(), "num_labels": outputs})
-    config._attn_implementation = backbone.device.attention
+    config._attn_implementation = backbone.config._attn_implementation
     with torch.device("meta"):
         model = AutoModelForSequenceClassification.from_config(config)
     setattr(model, model.base_model_prefix, backbone.base)

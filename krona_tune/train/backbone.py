@@ -8,6 +8,7 @@ import torch
 import transformers
 from torch import nn
 
+from krona_tune.refusal import Refusal
 from krona_tune.study.families import geometry
 from krona_tune.study.geometry import Geometry
 from krona_tune.train.device import Device
@@ -36,7 +37,11 @@ def warm_backbone(location: str, device: Device) -> Backbone:
 
 
 def load_backbone(location: str, device: Device) -> Backbone:
-    """Loads a hub name or folder with transformers and freezes it, its weights in the device's dtype."""
+    """Loads a hub name or folder with transformers and freezes it, its weights in the device's dtype.
+
+    Raises:
+        Refusal: the weights lack a part of the base model, which would be random, another one in each process.
+    """
     config = transformers.AutoConfig.from_pretrained(location)
     shape = geometry(config.to_dict(), f"{location}: config.json")
     kind = transformers.AutoModelForSeq2SeqLM if shape.text_to_text else transformers.AutoModelForSequenceClassification
@@ -44,10 +49,25 @@ def load_backbone(location: str, device: Device) -> Backbone:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
-        whole = kind.from_pretrained(location, dtype=device.dtype, attn_implementation=device.attention)
+        whole, loaded = kind.from_pretrained(
+            location,
+            dtype=device.dtype,
+            attn_implementation=device.attention if _has_fused_attention(kind, config) else "eager",
+            output_loading_info=True,
+        )
     finally:
         transformers.logging.set_verbosity(level)
+    inside = "" if shape.text_to_text else f"{whole.base_model_prefix}."
+    if lacking := sorted(key for key in loaded["missing_keys"] if key.startswith(inside)):
+        raise Refusal(
+            location, f"its weights lack {len(lacking)} tensors, the first {lacking[0]}", "save all of the model"
+        )
     return freeze(whole, shape, device)
+
+
+def _has_fused_attention(kind: Any, config: Any) -> bool:
+    """Whether a family offers PyTorch's fused attention; DeBERTa's own does not fit it."""
+    return bool(kind._model_mapping[type(config)]._supports_sdpa)
 
 
 def freeze(whole: nn.Module, shape: Geometry, device: Device) -> Backbone:

@@ -39,9 +39,9 @@ class Device:
             torch.cuda.reset_peak_memory_stats()
 
 
-def this_device(precision: Precision) -> Device:
-    """The GPU that this process sees, else the CPU; `auto` is bfloat16 where the device computes in it natively."""
-    kind = "cuda" if torch.cuda.is_available() else "cpu"
+def this_device(precision: Precision, *, gpu: bool) -> Device:
+    """The GPU that was given to this process, or the CPU; `auto` is bfloat16 where it is computed natively."""
+    kind = "cuda" if gpu else "cpu"
     low = precision == "bf16" or (precision == "auto" and _computes_bfloat16(kind))
     return Device(kind=kind, dtype=torch.bfloat16 if low else torch.float32)
 

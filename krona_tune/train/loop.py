@@ -129,6 +129,8 @@ class TrialRun:
                 self.optimiser.step()
                 losses.append(loss.detach())
                 self.step += 1
+        if not losses:  # two rungs within one step: nothing was trained since the last
+            return self.last_report.train_loss if self.last_report else 0.0
         mean = torch.stack(losses).mean().item()
         if not math.isfinite(mean):
             raise Diverged(f"the training loss is {mean} before step {self.step}")

@@ -55,6 +55,17 @@ def test_a_saved_adapter_gives_its_outputs_on_a_fresh_model(name: str, tmp_path:
         assert torch.equal(outputs(model, shape), bare)
 
 
+@pytest.mark.parametrize("name", ["t5", "bert", "deberta", "deberta-v3"])
+def test_a_bfloat16_model_takes_trained_norms(name: str, tmp_path: Path) -> None:
+    adapted = saved(tmp_path, name)
+    shape, model, _ = build(name)
+    model.bfloat16()
+    krona_tune.load(model, tmp_path)
+    low = outputs(model, shape)
+    assert low.dtype == torch.bfloat16
+    assert (low.float() - adapted).norm() < 0.1 * adapted.norm()
+
+
 def test_a_base_model_takes_the_adapter_without_the_head(tmp_path: Path) -> None:
     saved(tmp_path, "bert")
     _, _, base = build("bert")

@@ -27,6 +27,16 @@ def test_merged_equals_adapted_and_unmerged_equals_the_start(name: str) -> None:
         torch.testing.assert_close(tensor, before[key], atol=1e-6, rtol=1e-5)
 
 
+def test_merging_twice_or_unmerging_what_is_not_merged_is_refused() -> None:
+    shape, _, base = build("bert")
+    with trained(Adapters(base, shape, shaped(shape, "krona"), torch.Generator().manual_seed(0))) as adapters:
+        with pytest.raises(Refusal, match="not merged"):
+            unmerge(adapters)
+        merge(adapters)
+        with pytest.raises(Refusal, match="merged already; unmerge them first"):
+            merge(adapters)
+
+
 def test_a_bfloat16_weight_is_rounded_once() -> None:
     shape, model, base = build("bert")
     model.bfloat16()

@@ -81,7 +81,7 @@ def test_points_beyond_the_limit_never_leave_and_are_told_as_failed(tmp_path: Pa
 
 
 def test_a_limit_that_no_draw_meets_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("krona_tune.search.sampler.ATTEMPTS", 5)
+    monkeypatch.setattr("krona_tune.search.space.EVEN_DRAWS", 5)
     nothing = Space(domains=SPACE.domains, geometry=SPACE.geometry, limit=1)
     with pytest.raises(Refusal, match=r"--max-params: no feasible point in 5 draws; raise the limit"):
         opened(tmp_path / "journal", nothing).ask("cola-000")

@@ -36,7 +36,9 @@ def location(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def worker(location: str, tmp_path: Path) -> Iterator[Workers]:
     """Workers as Ray sets them up, in this process, which they give up at the test's end."""
-    place = Workplace(folder=location, name="nowhere", precision="fp32", threads=1, checkpoints=str(tmp_path))
+    place = Workplace(
+        folder=location, name="nowhere", precision="fp32", gpu=False, threads=1, checkpoints=str(tmp_path)
+    )
 
     def make(first: dict[str, Any]) -> KronaTrial:
         made = object.__new__(KronaTrial)
@@ -51,7 +53,7 @@ def worker(location: str, tmp_path: Path) -> Iterator[Workers]:
 @pytest.fixture
 def backbone(location: str) -> Backbone:
     """The warm backbone that the workers of this process share."""
-    return warm_backbone(location, this_device("fp32"))
+    return warm_backbone(location, this_device("fp32", gpu=False))
 
 
 def all_steps(worker: KronaTrial) -> list[dict[str, Any]]:

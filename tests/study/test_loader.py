@@ -131,7 +131,6 @@ def test_one_tasks_value_can_be_set_alone(tmp_path: Path) -> None:
         ("adapter.scael=2", "adapter: unknown key 'scael', did you mean 'scale'?"),
         ("adapter.scale={", "--set adapter.scale, line 1, column 2: not YAML"),
         ("seed.deep=1", "--set seed.deep=1: 'seed' holds 11, not keys; name an existing path"),
-        ("adapter.scale=", "adapter.scale: can't be read as a domain: None"),
         ("=3", "unknown key ''"),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from krona_tune.study.result import Report
+from krona_tune.study.schedule import schedule
 from krona_tune.train import checkpoint
 from krona_tune.train.loop import Diverged, TrialRun, train_trial
 from tests.train.conftest import WORDS, tiny_backbone, tiny_trial, tiny_work
@@ -119,6 +120,15 @@ def test_a_loss_that_explodes_is_told_apart() -> None:
         train_trial(
             "t", tiny_trial(learning_rate=1e30, clip_norm=1e30), tiny_work(), tiny_backbone(), lambda report: None
         )
+
+
+def test_two_rungs_within_one_step_are_both_reported() -> None:
+    work = tiny_work(rows=20)
+    rungs = schedule(examples_per_epoch=20, epochs=1, grace_epochs=0.3, reduction=2)
+    reports: list[Report] = []
+    train_trial("t", tiny_trial(batch_size=16), replace(work, schedule=rungs), tiny_backbone(), reports.append)
+    assert [(r.examples, r.step) for r in reports] == [(6, 1), (12, 1), (20, 2)]
+    assert reports[0].train_loss == reports[1].train_loss
 
 
 def test_a_regression_is_trained_and_judged_by_correlation() -> None:
