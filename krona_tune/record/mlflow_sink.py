@@ -133,10 +133,17 @@ class _MlflowStore:
             self._client.log_artifact(run_id, str(artifact))
 
     def _find_or_create_experiment(self) -> str:
+        """This study's experiment. Another study of the same name keeps its own; ours then carries its time too."""
+        begun = self._manifest.created_at
         found = self._client.get_experiment_by_name(self._study)
+        name = self._study
+        if found is not None and found.tags.get(words.BEGUN, begun) != begun:
+            name = f"{self._study} ({begun})"
+            found = self._client.get_experiment_by_name(name)
         if found is None:
-            tags = {words.STUDY: self._study, words.SYNTHETIC: str(self._manifest.synthetic).lower()}
-            return str(self._client.create_experiment(self._study, self._artifact_location, tags))
+            synthetic = str(self._manifest.synthetic).lower()
+            tags = {words.STUDY: self._study, words.BEGUN: begun, words.SYNTHETIC: synthetic}
+            return str(self._client.create_experiment(name, self._artifact_location, tags))
         if found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)

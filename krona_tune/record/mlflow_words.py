@@ -8,8 +8,8 @@ from typing import Any
 
 from krona_tune.study.result import Report, Status, TrialResult
 
-STUDY, TASK, TRIAL, STATUS, KIND, SYNTHETIC = (
-    f"krona.{word}" for word in ("study", "task", "trial_id", "status", "kind", "synthetic")
+STUDY, BEGUN, TASK, TRIAL, STATUS, KIND, SYNTHETIC = (
+    f"krona.{word}" for word in ("study", "begun", "task", "trial_id", "status", "kind", "synthetic")
 )
 PARENT = "mlflow.parentRunId"
 TASK_KIND = "task"

@@ -7,7 +7,7 @@ from krona_tune.adapters.methods import METHODS
 from krona_tune.glue import corpus
 from krona_tune.glue.tasks import TASKS
 from krona_tune.hub import settle_offline
-from krona_tune.refusal import unknown
+from krona_tune.refusal import Refusal, unknown
 from krona_tune.search.door import plain_trial
 from krona_tune.search.space import Space, resolve
 from krona_tune.study.domain import Fixed
@@ -73,4 +73,7 @@ def make_plan(spec: StudySpec, place: str) -> Plan:
     corpus.check(spec.data, spec.tasks)
     source = find_backbone(spec.model)
     geometry = source.geometry
+    if geometry.positions is not None and spec.examples.max_length > geometry.positions:
+        problem = f"{spec.examples.max_length} tokens, {source.name} reads {geometry.positions}"
+        raise Refusal(f"{place}: examples.max_length", problem, f"write {geometry.positions} or less")
     return Plan(spec=spec, place=place, source=source, geometry=geometry, space=resolve(spec, geometry, place))

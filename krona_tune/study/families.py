@@ -95,6 +95,7 @@ class _EncoderNames:
     outside: Callable[[Mapping[str, Any]], int]
     extra: Callable[[Mapping[str, Any]], int] = lambda config: 0
     outer_norms: Callable[[Mapping[str, Any]], int] = lambda config: 1
+    positions: Callable[[Mapping[str, Any]], int | None] = lambda config: config["max_position_embeddings"]
     head_layers: int = 2
 
     def build(self, model_type: str, config: Mapping[str, Any]) -> Geometry:
@@ -138,6 +139,7 @@ class _EncoderNames:
             head_width=hidden,
             head_layers=self.head_layers,
             text_to_text=False,
+            positions=self.positions(config),
         )
 
 
@@ -186,6 +188,10 @@ def _deberta_extra(config: Mapping[str, Any]) -> int:
     square, types = config["hidden_size"] ** 2, config["pos_att_type"]
     key_map = square if "c2p" in types else 0
     return key_map + (square + config["hidden_size"] if "p2c" in types else 0)
+
+
+def _deberta_positions(config: Mapping[str, Any]) -> int | None:
+    return config["max_position_embeddings"] if config["position_biased_input"] else None
 
 
 def _deberta_v2_outside(config: Mapping[str, Any]) -> int:
@@ -259,16 +265,28 @@ _T5_DEFAULTS = {
     "d_kv": 64,
 }
 _BERT = _EncoderNames(layers="encoder.layer", maps=_BERT_MAPS, outside=_with_pooler, head_layers=1)
-_ROBERTA = _EncoderNames(layers="encoder.layer", maps=_BERT_MAPS, outside=_bert_outside)
+_ROBERTA = _EncoderNames(
+    layers="encoder.layer",
+    maps=_BERT_MAPS,
+    outside=_bert_outside,
+    positions=lambda config: config["max_position_embeddings"] - config["pad_token_id"] - 1,  # it counts from there
+)
 _ELECTRA = _EncoderNames(layers="encoder.layer", maps=_BERT_MAPS, outside=_electra_outside)
 _DISTILBERT = _EncoderNames(layers="transformer.layer", maps=_DISTIL_MAPS, outside=_distilbert_outside)
-_DEBERTA = _EncoderNames(layers="encoder.layer", maps=_FUSED_MAPS, outside=_deberta_outside, extra=_deberta_extra)
+_DEBERTA = _EncoderNames(
+    layers="encoder.layer",
+    maps=_FUSED_MAPS,
+    outside=_deberta_outside,
+    extra=_deberta_extra,
+    positions=_deberta_positions,
+)
 _DEBERTA_V2 = _EncoderNames(
     layers="encoder.layer",
     maps=_PROJ_MAPS,
     outside=_deberta_v2_outside,
     extra=_deberta_v2_extra,
     outer_norms=_deberta_v2_norms,
+    positions=_deberta_positions,
 )
 
 
@@ -282,8 +300,8 @@ FAMILIES: dict[str, _Family] = {
     "mt5": _Family(_t5, {**_T5_DEFAULTS, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
     "umt5": _Family(_t5, {**_T5_DEFAULTS, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
     "bert": _Family(_BERT.build, _BERT_DEFAULTS),
-    "roberta": _Family(_ROBERTA.build, _BERT_DEFAULTS),
-    "xlm-roberta": _Family(_ROBERTA.build, _BERT_DEFAULTS),
+    "roberta": _Family(_ROBERTA.build, {**_BERT_DEFAULTS, "pad_token_id": 1}),
+    "xlm-roberta": _Family(_ROBERTA.build, {**_BERT_DEFAULTS, "pad_token_id": 1}),
     "electra": _Family(_ELECTRA.build, _BERT_DEFAULTS),
     "distilbert": _Family(_distilbert, {"max_position_embeddings": 512}),
     "deberta": _Family(_DEBERTA.build, _DEBERTA_DEFAULTS),

@@ -61,7 +61,8 @@ class Site:
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """A backbone in integers. `parameters` counts the pretrained weights, without a task's head."""
+    """A backbone in integers. `parameters` counts the pretrained weights, without a task's head;
+    `positions` is the longest input in tokens, None where there is no such limit."""
 
     model_type: str
     sites: tuple[Site, ...]
@@ -71,6 +72,7 @@ class Geometry:
     head_width: int
     head_layers: int
     text_to_text: bool
+    positions: int | None = None
 
     def head_parameters(self, outputs: int) -> int:
         """Parameters of a fresh classification or regression head with that many outputs; 0 for text to text."""

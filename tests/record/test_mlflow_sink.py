@@ -167,6 +167,21 @@ def test_a_resumed_study_reopens_its_runs(mlflow_sink: OpenSink, tracking_uri: s
     assert store.parent("cola").data.metrics["trials"] == 1
 
 
+def test_another_study_of_the_same_name_gets_an_experiment_of_its_own(mlflow_sink: OpenSink, tracking_uri: str) -> None:
+    first = mlflow_sink()
+    first.trial_started(started(0))
+    first.study_ended([])
+    later = manifest("cola", "rte", synthetic=True).model_copy(update={"created_at": "2031-01-01T00:00:00+00:00"})
+    for _ in range(2):
+        other = MlflowSink(
+            tracking_uri=tracking_uri, artifact_location=None, study="first-study", manifest=later, spec="model: x\n"
+        )
+        other.trial_started(started(0))
+        other.study_ended([])
+    names = {e.name for e in MlflowClient(tracking_uri).search_experiments()} - {"Default", "none"}
+    assert names == {"first-study", "first-study (2031-01-01T00:00:00+00:00)"}
+
+
 def test_a_run_of_ours_is_running_while_its_trial_runs(mlflow_sink: OpenSink, tracking_uri: str) -> None:
     sink = mlflow_sink()
     sink.trial_started(started(0))

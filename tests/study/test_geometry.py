@@ -1,6 +1,7 @@
 """The integers read from a config equal what transformers builds from it, module by module."""
 
 import pytest
+import torch
 from torch import nn
 
 from krona_tune.refusal import Refusal
@@ -54,3 +55,14 @@ def test_an_unknown_family_is_refused_with_a_suggestion() -> None:
         geometry({"model_type": "robert"}, "x/config.json")
     with pytest.raises(Refusal, match="'hidden_size' is missing"):
         geometry({"model_type": "bert", "vocab_size": 10})
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if "t5" not in name])
+def test_the_longest_input_is_read_and_no_longer_one(name: str) -> None:
+    shape, model, _ = build(name)
+    longest = shape.positions or 60
+    ids = torch.full((1, longest), 7)
+    assert torch.isfinite(model(input_ids=ids).logits).all()
+    if shape.positions:
+        with pytest.raises((IndexError, RuntimeError)):
+            model(input_ids=torch.full((1, longest + 1), 7))
