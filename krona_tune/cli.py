@@ -182,13 +182,13 @@ def _study(
         return
     began = time.monotonic()
     from krona_tune.report.page import write_report
-    from krona_tune.search import runner
+    from krona_tune.search import runner, start
     from krona_tune.search.view import duration, ranking
 
-    gathered = runner.gather(plan, address)
-    with runner.claimed(folder):
+    gathered = start.gather(plan, address)
+    with start.claimed(folder):
         _log_to(folder.log)
-        started = runner.begin(gathered, folder, command=shlex.join(["python", *sys.argv]))
+        started = start.begin(gathered, folder, command=shlex.join(["python", *sys.argv]))
         if not quiet:
             _print_started(started, tracking_uri)
         outcome = runner.run(started, console, tracking_uri=tracking_uri, quiet=quiet, write_report=write_report)

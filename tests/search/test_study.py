@@ -45,7 +45,7 @@ training:
   batch_size: 16
   dropout: 0.0
 schedule: {{epochs: 2, grace_epochs: 1, reduction: 2}}
-examples: {{train: 64, validation: 32, test: 32, max_length: 48}}
+examples: {{train: 64, validation: 32, test: 32, max_length: 40}}
 search: {{startup_trials: 2}}
 """
 PROGRAM = [sys.executable, "-c", "from krona_tune.cli import run_study; run_study()"]
