@@ -109,7 +109,7 @@ def run(
         _refuse_taken(folder, name)
         overrides["name"] = folder.name
     spec = _with_tasks(load_spec(place, settings or (), overrides))
-    _study(spec, str(place), reason, folder, address, tracking_uri, dry_run=dry_run, quiet=quiet, resumed=bool(resume))
+    _study(spec, str(place), reason, folder, address, tracking_uri, dry_run=dry_run, quiet=quiet)
 
 
 @app.command("resume")
@@ -163,7 +163,6 @@ def _study(
     *,
     dry_run: bool,
     quiet: bool,
-    resumed: bool,
 ) -> None:
     """Prints the plan, runs the study and says what came of it."""
     from krona_tune.search.cluster import slots, this_machine

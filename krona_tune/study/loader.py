@@ -100,8 +100,6 @@ def _check_domains(spec: StudySpec, section: str, model: type[Frozen], place: st
                 model.model_validate({name: value}, strict=True)
             except ValidationError as error:
                 raise next(_refusals(error, model, f"{place}: {section}")) from None
-            except Refusal as refusal:
-                raise Refusal(f"{place}: {section}.{name}", refusal.problem, refusal.mend) from None
 
 
 def _refusals(error: ValidationError, model: type[BaseModel], place: str) -> Iterator[Refusal]:

@@ -79,12 +79,8 @@ def freeze(whole: nn.Module, shape: Geometry, device: Device) -> Backbone:
 
 def set_dropout(model: nn.Module, probability: float) -> None:
     """Sets every dropout of a model: the modules, and the probabilities that attention keeps as plain numbers."""
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = probability
-        for name in ("dropout", "dropout_prob", "attention_dropout"):
-            if isinstance(getattr(module, name, None), float):
-                setattr(module, name, probability)
+    for path, name in dropouts(model):
+        setattr(model.get_submodule(path), name, probability)
 
 
 def dropouts(model: nn.Module) -> dict[tuple[str, str], float]:
