@@ -9,16 +9,14 @@ from typing import Any
 import ray
 from ray import tune
 from rich.console import Console
-from safetensors.torch import load_file
 
-from krona_tune.adapters.export import AdapterCard, save_adapter
-from krona_tune.glue.tasks import TASKS
 from krona_tune.record.mlflow_sink import MlflowSink
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.read import read_reports, read_trials
 from krona_tune.record.sink import FanOut
 from krona_tune.search.callback import Recorder
-from krona_tune.search.door import plain_trial, trial_of
+from krona_tune.search.door import plain_trial
+from krona_tune.search.leave import leave_adapters
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.plan import Plan, trial_seed
 from krona_tune.search.sampler import open_samplers
@@ -31,7 +29,6 @@ from krona_tune.search.view import View
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.loader import dump_spec
 from krona_tune.study.result import Status
-from krona_tune.train import checkpoint
 
 logger = logging.getLogger(__name__)
 RETRIES = 2
@@ -74,7 +71,7 @@ def run(
         _tune(started, ledger, waiting, remaining, stopping, view.changed)
     for trial_id in list(ledger.running):
         ledger.ended(trial_id, Status.INTERRUPTED)
-    adapters = _leave_adapters(started, ledger)
+    adapters = leave_adapters(started, ledger)
     sinks.study_ended([folder.spec, folder.manifest, *_page(write_report, folder), *adapters])
     return Outcome(
         ledger=ledger,
@@ -166,33 +163,6 @@ def _tune(
             verbose=0,
         ),
     ).fit()
-
-
-def _leave_adapters(started: Started, ledger: Ledger) -> list[Path]:
-    """Each task's best adapter, with its card, from the state that the winning trial kept."""
-    left = []
-    for task in started.plan.spec.tasks:
-        best = ledger.best(task)
-        if best is None or not best.checkpoint or not Path(best.checkpoint).exists():
-            continue
-        trial = trial_of(plain_trial(best.trial_id, task, best.number, best.kind, best.seed, best.params))
-        card = AdapterCard(
-            task=task,
-            labels=TASKS[task].candidates,
-            adapter=trial.adapter,
-            backbone=started.source.name,
-            model_type=started.plan.geometry.model_type,
-            backbone_fingerprint=started.manifest.model.fingerprint,
-            score=best.score or 0.0,
-            metrics=best.metrics,
-            synthetic=started.manifest.tasks[task].synthetic,
-            trial_id=best.trial_id,
-            study=started.folder.name,
-            params=best.params,
-        )
-        save_adapter(started.folder.adapter(task), load_file(Path(best.checkpoint) / checkpoint.TENSORS), card)
-        left.append(started.folder.adapter(task))
-    return left
 
 
 def _mirror(started: Started, tracking_uri: str | None) -> MlflowSink:
