@@ -1,18 +1,20 @@
 """krona_tune: Ray-distributed hyperparameter studies for KronA, the Kronecker adapter."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["load"]
+__all__ = ["load", "predict"]
 
 if TYPE_CHECKING:
     from krona_tune.adapters.export import load
+    from krona_tune.train.predict import predict
+
+ROOMS = {"load": "krona_tune.adapters.export", "predict": "krona_tune.train.predict"}
 
 
 def __getattr__(name: str) -> Any:
-    """`load` is found when it is asked for, so that importing krona_tune imports no torch."""
-    if name == "load":
-        from krona_tune.adapters.export import load
-
-        return load
+    """What is offered here is found when it is asked for, so that importing krona_tune imports no torch."""
+    if name in ROOMS:
+        return getattr(import_module(ROOMS[name]), name)
     raise AttributeError(f"module 'krona_tune' has no attribute {name!r}")

@@ -181,6 +181,7 @@ def test_resuming_what_is_not_there_is_refused(run: Run) -> None:
         ("--model", "m"),
         ("--data", "mini"),
         ("--seed", "3"),
+        ("--warm-start", "z"),
     ],
 )
 def test_a_resumed_study_can_not_be_changed(run: Run, flag: str, value: str) -> None:
@@ -218,6 +219,17 @@ def test_a_study_that_is_not_there_is_named_with_the_nearest(run: Run) -> None:
     assert (code, err) == (2, "studies: unknown study 'frist', did you mean 'first'?\n")
     code, _, err = run("report", "zzz", program=cli.main)
     assert (code, err) == (2, "studies: unknown study 'zzz'; known: first, second\n")
+
+
+def test_a_study_to_start_warm_from_is_named_or_its_folder_is(run: Run, model: str) -> None:
+    earlier = Path("studies/first")
+    (earlier / "results").mkdir(parents=True)
+    (earlier / "study.yaml").touch()
+    words = ["--dry-run", "--space", str(SPACES / "mini.yaml"), "--model", model, "--tasks", "cola"]
+    for named in ("first", "studies/first"):
+        assert run(*words, "--warm-start", named)[::2] == (0, "")
+    code, _, err = run(*words, "--warm-start", "frist")
+    assert (code, err) == (2, "studies: unknown study 'frist', did you mean 'first'?\n")
 
 
 @pytest.mark.parametrize("path", sorted(SPACES.glob("*.yaml")), ids=lambda path: path.stem)
@@ -265,5 +277,8 @@ def test_the_page_is_written_again_from_the_records(run: Run) -> None:
 def test_help_names_every_flag_and_verb(run: Run, program: Callable[[], None]) -> None:
     code, out, _ = run("--help", program=program)
     assert code == 0
-    words: Any = {cli.main: ["run", "resume", "report", "check"], cli.run_study: ["--tasks", "--set", "--resume"]}
+    words: Any = {
+        cli.main: ["run", "resume", "report", "check", "export", "predict"],
+        cli.run_study: ["--tasks", "--set", "--resume"],
+    }
     assert all(word in out for word in words[program])

@@ -54,15 +54,18 @@ def test_the_two_commands_are_makes_targets() -> None:
 
 
 def test_every_flag_that_the_readme_names_is_one() -> None:
-    from krona_tune.cli import run
+    from krona_tune.cli import app
 
+    verbs = [verb.callback for verb in app.registered_commands if verb.callback]
+    annotations = {name: annotation for verb in verbs for name, annotation in verb.__annotations__.items()}
     declared = {
         declaration
-        for annotation in run.__annotations__.values()
+        for verb in verbs
+        for annotation in verb.__annotations__.values()
         for option in getattr(annotation, "__metadata__", ())
-        for declaration in option.param_decls or ()
+        for declaration in getattr(option, "param_decls", None) or ()
     }
-    declared |= {f"--{name.replace('_', '-')}" for name in run.__annotations__}
+    declared |= {f"--{name.replace('_', '-')}" for name in annotations}
     assert set(re.findall(r"`(--[a-z-]+)", README)) <= declared
 
 

@@ -10,7 +10,7 @@ from krona_tune.adapters.placement import count
 from krona_tune.cli import run
 from krona_tune.glue.tasks import parse_tasks
 from krona_tune.search.door import plain_trial, trial_of
-from krona_tune.search.space import resolve
+from krona_tune.search.resolve import resolve
 from krona_tune.study.families import geometry
 from krona_tune.study.loader import build_spec, dump_spec, load_spec, read_yaml
 from tests.backbones import BY_NAME, MINILM, T5_BASE
@@ -66,9 +66,15 @@ def test_every_searched_knob_really_varies(path: Path) -> None:
     spec = load_spec(path)
     space = resolve(spec, geometry(BY_NAME[spec.model]), str(path))
     rng = random.Random(7)
-    points = [space.draw(rng) for _ in range(200)]
-    for name in space.searched():
-        assert len({point[name] for point in points if name in point}) > 1, name
+    points = [space.draw(rng) for _ in range(400)]
+    for label in space.searched():
+        drawn = {
+            p[name]
+            for p in points
+            for name in p
+            if label == (name if name == "method" else space.label(p["method"], name))
+        }
+        assert len(drawn) > 1, label
 
 
 @EVERY_SPACE

@@ -1,41 +1,26 @@
-"""An adapter as files: safetensors and a small JSON that says what it is; and back onto a model."""
+"""An adapter as files, safetensors and JSON and nothing that is unpickled; and back onto a model."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from krona_tune.adapters.card import CARD, AdapterCard, read_card
+from krona_tune.adapters.fingerprint import fingerprint
+from krona_tune.adapters.forms import Form
 from krona_tune.adapters.inject import Adapters
+from krona_tune.adapters.model_card import README, model_card
 from krona_tune.refusal import Refusal
 from krona_tune.study.families import geometry
-from krona_tune.study.trial import AdapterConfig, Frozen
+from krona_tune.study.geometry import Geometry
 
-TENSORS, CARD = "adapter.safetensors", "adapter.json"
-SELECTED = "highest validation score of the study's trials; the test half was not looked at"
-
-
-class AdapterCard(Frozen):
-    """What an adapter is: its configuration, the backbone that it belongs to, and how it was chosen."""
-
-    format: int = 1
-    task: str
-    labels: tuple[str, ...]
-    adapter: AdapterConfig
-    backbone: str
-    model_type: str
-    backbone_fingerprint: str
-    score: float
-    metrics: dict[str, float]
-    selected_by: str = SELECTED
-    synthetic: bool
-    trial_id: str
-    study: str
-    params: dict[str, Any]
+TENSORS = "adapter.safetensors"
+HEAD = "head."
+DIGITS = 12
+"""How much of a fingerprint is shown."""
 
 
 def save_adapter(folder: Path, tensors: dict[str, Tensor], card: AdapterCard) -> None:
@@ -43,20 +28,34 @@ def save_adapter(folder: Path, tensors: dict[str, Tensor], card: AdapterCard) ->
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / TENSORS)
     (folder / CARD).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (folder / README).write_text(model_card(card, Form.ADAPTER, folder.name), encoding="utf-8")
 
 
-def read_card(folder: Path) -> AdapterCard:
-    """Raises a Refusal where there is no readable card."""
-    path = folder / CARD
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """An adapter's tensors by name, as `Adapters.state` gives them, and its head's as `head.<parameter>`.
+
+    Raises:
+        Refusal: there are none, the file is damaged, or a value is no finite number.
+    """
+    path = folder / TENSORS
     try:
-        return AdapterCard.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        tensors = load_file(path)
     except FileNotFoundError:
-        raise Refusal(str(folder), f"holds no {CARD}", "give a folder such as studies/NAME/adapters/TASK") from None
-    except (ValueError, ValidationError) as error:
+        raise Refusal(str(folder), f"holds no {TENSORS}", "nothing else is read: pickled files are not") from None
+    except (OSError, SafetensorError) as error:
         raise Refusal(str(path), f"can't be read: {error}", "export the adapter again") from None
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point() or not tensor.isfinite().all():
+            raise Refusal(str(path), f"{name} holds what is no finite number", "export the adapter again")
+    return tensors
 
 
-def load(model: nn.Module, folder: str | Path) -> Adapters:
+def head_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The head's tensors by their names in the model."""
+    return {name.removeprefix(HEAD): tensor for name, tensor in tensors.items() if name.startswith(HEAD)}
+
+
+def load(model: nn.Module, folder: str | Path, *, check_backbone: bool = True) -> Adapters:
     """Puts a saved adapter on a model and returns it; from here on the model's outputs are the adapted ones.
 
     A model for sequence classification also gets the head that was trained with the adapter.
@@ -67,42 +66,73 @@ def load(model: nn.Module, folder: str | Path) -> Adapters:
     Args:
         model: a transformers model of the adapter's backbone; text to text, with its language-model head.
         folder: what a study leaves in `adapters/<task>`.
+        check_backbone: refuse other weights than the adapter was trained on. They can be told apart in float32 and
+            bfloat16; a model in another dtype passes if kind and sizes are right. False: a fine-tuned copy passes.
 
     Raises:
-        Refusal: the files can't be read, or the adapter belongs to another kind or size of backbone.
+        Refusal: the files can't be read, or the adapter belongs to another backbone. The model is left as it was.
     """
     folder = Path(folder)
-    card = read_card(folder)
-    config: Any = model.config
-    if config.model_type != card.model_type:
-        raise Refusal(
-            str(folder), f"belongs to a {card.model_type} ({card.backbone}), the model is a {config.model_type}"
-        )
-    try:
-        tensors = load_file(folder / TENSORS)
-    except (OSError, SafetensorError) as error:
-        raise Refusal(str(folder / TENSORS), f"can't be read: {error}", "export the adapter again") from None
-    shape = geometry(config.to_dict())
+    card, tensors = read_card(folder), read_tensors(folder)
+    shape = _geometry_of(model, folder, card)
     base: nn.Module = model if shape.text_to_text else getattr(model, "base_model", model)
-    adapters = Adapters(base, shape, card.adapter, torch.Generator())
+    if check_backbone:
+        _refuse_other_weights(fingerprint(base, shape), folder, card)
     try:
-        adapters.load_state({name: tensor for name, tensor in tensors.items() if not name.startswith("head.")})
-        adapters.round_norms()
-        _load_head(model, {n.removeprefix("head."): t for n, t in tensors.items() if n.startswith("head.")})
+        places = _head_places(model, base, head_of(tensors))
+        adapters = Adapters(base, shape, card.adapter, torch.Generator())
+    except ValueError as error:
+        raise _misfit(folder, card, error) from None
+    try:
+        adapters.load_state({name: tensor for name, tensor in tensors.items() if not name.startswith(HEAD)})
     except ValueError as error:
         adapters.detach()
-        raise Refusal(str(folder), f"does not fit the model: {error}", f"it was trained on {card.backbone}") from None
+        raise _misfit(folder, card, error) from None
+    adapters.round_own()
+    with torch.no_grad():
+        for parameter, tensor in places:
+            parameter.copy_(tensor)
     return adapters
 
 
-def _load_head(model: nn.Module, head: dict[str, Tensor]) -> None:
-    own = dict(model.named_parameters())
-    if not any(name in own for name in head):
-        return
+def _geometry_of(model: nn.Module, folder: Path, card: AdapterCard) -> Geometry:
+    """The model's geometry, of the kind and the sizes that the card names."""
+    config: Any = getattr(model, "config", None)
+    if config is None:
+        raise Refusal("model", f"a {type(model).__name__} has no config", "give a model of transformers")
+    shape = geometry(config.to_dict(), "model")
+    found = (shape.model_type, shape.head_width, sum(shape.depths.values()))
+    named = (card.model_type, card.backbone_width, card.backbone_layers)
+    if found != named:
+        ours, theirs = ("a {} of width {} in {} layers".format(*sizes) for sizes in (named, found))
+        raise Refusal(str(folder), f"belongs to {ours} ({card.backbone}), the model is {theirs}")
+    return shape
+
+
+def _refuse_other_weights(found: str | None, folder: Path, card: AdapterCard) -> None:
+    named = card.backbone_fingerprint
+    if found and named and found != named:
+        raise Refusal(
+            str(folder),
+            f"was trained on {card.backbone}, whose weights are {named[:DIGITS]}; the model's are {found[:DIGITS]}",
+            "load that backbone, or pass check_backbone=False for a copy of it that was trained further",
+        )
+
+
+def _head_places(model: nn.Module, base: nn.Module, head: dict[str, Tensor]) -> list[tuple[nn.Parameter, Tensor]]:
+    """Which parameter outside the base takes which tensor of the head; none in a model that has no such head."""
+    inside = {id(parameter) for parameter in base.parameters()}
+    own = {name: parameter for name, parameter in model.named_parameters() if id(parameter) not in inside}
+    if not head.keys() & own.keys():
+        return []
+    if lacking := sorted(head.keys() - own.keys()):
+        raise ValueError(f"the model has no {lacking[0]}")
     for name, tensor in head.items():
         if own[name].shape != tensor.shape:
             sizes = f"{name} is {tuple(tensor.shape)}, the model takes {tuple(own[name].shape)}"
             raise ValueError(f"{sizes}; num_labels must be the task's")
-    with torch.no_grad():
-        for name, tensor in head.items():
-            own[name].copy_(tensor)
+    return [(own[name], tensor) for name, tensor in head.items()]
+
+
+def _misfit(folder: Path, card: AdapterCard, error: ValueError) -> Refusal:
+    return Refusal(str(folder), f"does not fit the model: {error}", f"it was trained on {card.backbone}")

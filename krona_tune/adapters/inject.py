@@ -1,22 +1,49 @@
 """Adapters enter a frozen model through hooks and leave it as it was."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from krona_tune.adapters.bitfit import Bias
+from krona_tune.adapters.bottleneck import ParallelAdapter, SequentialAdapter
+from krona_tune.adapters.compacter import compacters
 from krona_tune.adapters.krona import Krona
 from krona_tune.adapters.krona_block import KronaBlock, KronaBlockResidual
+from krona_tune.adapters.lokr import Lokr
+from krona_tune.adapters.lora import Lora
+from krona_tune.adapters.methods import Stands, method_named
+from krona_tune.adapters.own import Holders, beside, own_parameters
 from krona_tune.adapters.placement import sites
 from krona_tune.study.geometry import Geometry, Part, Site
 from krona_tune.study.trial import AdapterConfig
 
-MODULES: dict[str, Callable[[Site, AdapterConfig, torch.Generator], nn.Module]] = {
-    "krona": Krona,
-    "krona_b": KronaBlock,
-    "krona_b_res": KronaBlockResidual,
+Build = Callable[[Sequence[Site], AdapterConfig, torch.Generator], list[nn.Module]]
+
+
+def _each(kind: Callable[[Site, AdapterConfig, torch.Generator], nn.Module]) -> Build:
+    """Sites that share nothing."""
+    return lambda sites, adapter, generator: [kind(site, adapter, generator) for site in sites]
+
+
+def _none(sites: Sequence[Site], adapter: AdapterConfig, generator: torch.Generator) -> list[nn.Module]:
+    return []
+
+
+MODULES: dict[str, Build] = {
+    "krona": _each(Krona),
+    "krona_b": _each(KronaBlock),
+    "krona_b_res": _each(KronaBlockResidual),
+    "lora": _each(Lora),
+    "lokr": _each(Lokr),
+    "parallel_adapter": _each(ParallelAdapter),
+    "adapter": _each(SequentialAdapter),
+    "compacter": compacters,
+    "bitfit": _each(Bias),
+    "full": _none,
+    "head_only": _none,
 }
 
 
@@ -26,8 +53,8 @@ class Adapters:
     The model's own modules and parameters stay in place under their names, so several sets can come and
     go on one frozen backbone. Used as a context, the set is detached at the end.
 
-    Where layer norms are trained, the model's norm parameters are replaced by float32 copies, trained in
-    place of them, and put back at `detach`.
+    Where parameters of the model's own are trained (layer norms, biases of norms, or all of them), float32 copies
+    stand in their place, and the model's own are put back at `detach`.
 
     Args:
         model: the backbone's base model, whose module names the geometry's sites use.
@@ -37,32 +64,37 @@ class Adapters:
     def __init__(
         self, model: nn.Module, geometry: Geometry, adapter: AdapterConfig, generator: torch.Generator
     ) -> None:
+        method = method_named(adapter.method)
         self.config = adapter
         self.sites = sites(geometry, adapter)
-        self.modules = nn.ModuleDict(
-            {_state_name(site): MODULES[adapter.method](site, adapter, generator) for site in self.sites}
-        )
-        self.norms: dict[str, nn.Parameter] = {}
+        built = MODULES[adapter.method](self.sites, adapter, generator)
+        self.modules = nn.ModuleDict({_key(site): module for site, module in zip(self.sites, built, strict=True)})
+        self.own: dict[str, nn.Parameter] = {}
         self.merged = False
         self.model = model
         self.modules.to(next(model.parameters()).device)
+        self._reads_output = method.stands is Stands.AFTER_SUBLAYERS
         self._handles: list[RemovableHandle] = []
-        self._own_norms: list[tuple[nn.Module, str, nn.Parameter]] = []
+        self._replaced: list[tuple[Holders, nn.Parameter, nn.Parameter]] = []
         self.enter_hooks()
-        if adapter.layer_norms:
-            self._train_norms()
+        own = method.trains_of_model(adapter)
+        for name, holders in own_parameters(model, own).items():
+            self.own[name] = self._replace(holders)
+        for holders in beside(model, own):
+            self._replace(holders).requires_grad_(False)
 
     def by_site(self) -> Iterator[tuple[Site, nn.Module]]:
         """Each site with its adapter."""
         for site in self.sites:
-            yield site, self.modules[_state_name(site)]
+            yield site, self.modules[_key(site)]
 
     def enter_hooks(self) -> None:
         """From here on the model's outputs are the adapted ones."""
-        self._handles = [handle for site, module in self.by_site() for handle in _hook(self.model, site, module)]
+        hook = _hook_after if self._reads_output else _hook_beside
+        self._handles = [handle for site, module in self.by_site() for handle in hook(self.model, site, module)]
 
     def leave_hooks(self) -> None:
-        """The adapters act no more; trained layer norms stay."""
+        """The adapters act no more; trained parameters of the model's own stay."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
@@ -70,22 +102,24 @@ class Adapters:
     def detach(self) -> None:
         """Leaves the model exactly as it was; merged weights stay merged. A second call does nothing."""
         self.leave_hooks()
-        for module, key, own in self._own_norms:
-            setattr(module, key, own)
-        self._own_norms = []
+        for holders, parameter, _ in self._replaced:
+            for module, key in holders:
+                setattr(module, key, parameter)
+        self._replaced = []
 
-    def round_norms(self) -> None:
-        """Brings trained norms to the model's own dtype, for use outside autocast."""
-        for (_, _, own), trained in zip(self._own_norms, self.norms.values(), strict=True):
-            trained.data = trained.data.to(own.dtype)
+    def round_own(self) -> None:
+        """Brings the trained parameters of the model's own to its dtype, for use outside autocast."""
+        for _, parameter, copy in self._replaced:
+            copy.data = copy.data.to(parameter.dtype)
 
-    def _train_norms(self) -> None:
-        for name, module, key in list(norm_parameters(self.model)):
-            own = getattr(module, key)
-            trained = nn.Parameter(own.detach().float().clone())
-            setattr(module, key, trained)
-            self._own_norms.append((module, key, own))
-            self.norms[name] = trained
+    def _replace(self, holders: Holders) -> nn.Parameter:
+        """A float32 copy in the place of a parameter, wherever it is held."""
+        parameter: nn.Parameter = getattr(*holders[0])
+        copy = nn.Parameter(parameter.detach().float().clone())
+        for module, key in holders:
+            setattr(module, key, copy)
+        self._replaced.append((holders, parameter, copy))
+        return copy
 
     def __enter__(self) -> "Adapters":
         return self
@@ -96,52 +130,57 @@ class Adapters:
         self.detach()
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Everything that the set trains: the adapters and, where they are trained, the layer norms."""
+        """Everything that the set trains: the adapters' parameters and the model's own."""
         yield from self.modules.parameters()
-        yield from self.norms.values()
+        yield from self.own.values()
 
     def state(self) -> dict[str, Tensor]:
-        """The trained tensors by name, `adapter.<site>.<factor>` and `norm.<parameter>`, detached and on the CPU."""
+        """The trained tensors by name, detached and on the CPU.
+
+        `adapter.<site>.<parameter>`, where one that several sites share stands under the first of them, and
+        `model.<parameter>`.
+        """
         return {name: tensor.detach().cpu().clone() for name, tensor in self._named()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Takes tensors as `state` gives them.
 
         Raises:
-            ValueError: a name or a shape differs from this set's.
+            ValueError: a name or a shape differs from this set's; nothing was changed.
         """
         own = dict(self._named())
         if own.keys() != state.keys():
             different = sorted(own.keys() ^ state.keys())
             raise ValueError(f"{len(different)} tensors are on one side only, the first {different[0]!r}")
+        for name, tensor in own.items():
+            if tensor.shape != state[name].shape:
+                raise ValueError(f"{name} is {tuple(state[name].shape)}, the model takes {tuple(tensor.shape)}")
         with torch.no_grad():
             for name, tensor in own.items():
-                if tensor.shape != state[name].shape:
-                    raise ValueError(f"{name} is {tuple(state[name].shape)}, the model takes {tuple(tensor.shape)}")
                 tensor.copy_(state[name])
 
     def _named(self) -> Iterator[tuple[str, Tensor]]:
-        for site, module in self.by_site():
-            for name, tensor in module.named_parameters():
-                yield f"adapter.{site.key}.{name}", tensor
-        for name, norm in self.norms.items():
-            yield f"norm.{name}", norm
+        for key, parameter in self.modules.named_parameters():  # each parameter once
+            yield f"adapter.{key.replace('/', '.')}", parameter
+        for name, parameter in self.own.items():
+            yield f"model.{name}", parameter
 
 
-def norm_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
-    """Each layer norm parameter of a model: its dotted name, its module and its key there."""
-    for path, module in model.named_modules():
-        if type(module).__name__.endswith(("LayerNorm", "RMSNorm", "FusedRMSNorm")):
-            for key, _ in module.named_parameters(recurse=False):
-                yield f"{path}.{key}", module, key
-
-
-def _state_name(site: Site) -> str:
+def _key(site: Site) -> str:
     """A ModuleDict takes no dots."""
     return site.key.replace(".", "/")
 
 
-def _hook(model: nn.Module, site: Site, adapter: nn.Module) -> list[RemovableHandle]:
+def _hook_after(model: nn.Module, site: Site, adapter: nn.Module) -> list[RemovableHandle]:
+    """Adds adapter(what leaves the site) to what leaves it."""
+
+    def add(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return output + adapter(output)
+
+    return [model.get_submodule(site.name).register_forward_hook(add)]
+
+
+def _hook_beside(model: nn.Module, site: Site, adapter: nn.Module) -> list[RemovableHandle]:
     """Adds adapter(what enters the site) to what leaves it."""
     leaves = model.get_submodule(site.name)
     if site.enters == site.name:
@@ -171,5 +210,5 @@ def _add(output: Tensor, delta: Tensor, part: Part | None) -> Tensor:
         return output + delta
     shape = (*output.shape[:-1], part.heads, part.parts, -1)
     widened = torch.zeros_like(output).view(shape)
-    widened[..., part.index, :] = delta.view(*output.shape[:-1], part.heads, -1)
+    widened[..., part.index, :] = delta.reshape(*output.shape[:-1], part.heads, -1)
     return output + widened.view(output.shape)

@@ -26,6 +26,6 @@ class Krona(nn.Module):
         """x (..., d_in) to (..., d_out)."""
         return kron_linear(x, self.a, self.b, self.scale)
 
-    def weight(self) -> Tensor:
+    def delta(self) -> Tensor:
         """What merging adds to the map's weight: s · A⊗B (d_out, d_in)."""
         return kron_weight(self.a, self.b, self.scale)

@@ -1,5 +1,6 @@
 """Merge and unmerge: a mergeable adapter becomes part of the weights, with no cost at inference, and back."""
 
+from collections.abc import Iterable, Iterator
 from typing import Protocol, cast
 
 import torch
@@ -12,26 +13,26 @@ from krona_tune.study.geometry import Part
 
 
 class Mergeable(Protocol):
-    """An adapter beside a linear map that is itself linear."""
+    """An adapter beside a linear map that is itself linear, or constant."""
 
-    def weight(self) -> Tensor:
-        """What the map's weight becomes more: (d_out, d_in)."""
+    def delta(self) -> Tensor:
+        """What a parameter of the map becomes more: of its weight's shape, or its bias's."""
         ...
 
 
 def merge(adapters: Adapters) -> None:
-    """Adds every adapter's weight to the model's own, W + s(A⊗B), and detaches the adapters' hooks.
+    """Adds every adapter to the model's own weights, W + s(A⊗B), and detaches the adapters' hooks.
 
-    Trained layer norms stay in the model. The sum is made in float32,
+    Trained parameters of the model's own stay in the model. The sum is made in float32,
     or the weight's wider dtype, and rounded once.
 
     Raises:
         Refusal: the method is not a sum with a linear map and can't be merged.
     """
-    _refuse_unmergeable(adapters)
+    parameters = list(_mergeable(adapters))
     if adapters.merged:
         raise Refusal("merge", "the adapters are merged already", "unmerge them first")
-    _add_weights(adapters, sign=1)
+    _add(parameters, sign=1)
     adapters.leave_hooks()
     adapters.merged = True
 
@@ -40,32 +41,38 @@ def unmerge(adapters: Adapters) -> None:
     """Takes what `merge` added from the weights, within their dtype's rounding, and attaches the hooks again."""
     if not adapters.merged:
         raise Refusal("unmerge", "the adapters are not merged", "merge them first")
-    _add_weights(adapters, sign=-1)
+    _add(_mergeable(adapters), sign=-1)
     adapters.enter_hooks()
     adapters.merged = False
 
 
-def _refuse_unmergeable(adapters: Adapters) -> None:
+def _mergeable(adapters: Adapters) -> Iterator[tuple[nn.Parameter, Mergeable, Part | None]]:
+    """Each site's parameter that takes the adapter up, and the adapter."""
     method = method_named(adapters.config.method)
-    if not method.merges:
-        raise Refusal(
-            "merge", f"{method.name} stands beside a {method.beside} that is not linear", "use it as an adapter"
-        )
+    if method.merges_into is None:
+        raise Refusal("merge", f"{method.name} is no sum with a linear map", "use it as an adapter")
+    for site, module in adapters.by_site():
+        parameter = getattr(adapters.model.get_submodule(site.name), method.merges_into, None)
+        if parameter is None:
+            raise Refusal(
+                "merge", f"{site.name} has no {method.merges_into} that could take it up", "use it as an adapter"
+            )
+        yield parameter, cast(Mergeable, module), site.part
 
 
 @torch.no_grad()
-def _add_weights(adapters: Adapters, sign: int) -> None:
-    for site, module in adapters.by_site():
-        linear = adapters.model.get_submodule(site.name)
-        weight = linear.get_parameter("weight")
-        delta = _rows(cast(Mergeable, module).weight(), site.part, weight)
-        weight.copy_((weight.to(torch.promote_types(weight.dtype, delta.dtype)) + sign * delta).to(weight.dtype))
+def _add(parameters: Iterable[tuple[nn.Parameter, Mergeable, Part | None]], sign: int) -> None:
+    for parameter, module, part in parameters:
+        delta = _rows(module.delta(), part, parameter)
+        wide = torch.promote_types(parameter.dtype, delta.dtype)
+        parameter.copy_((parameter.to(wide) + sign * delta).to(parameter.dtype))
 
 
-def _rows(delta: Tensor, part: Part | None, weight: nn.Parameter) -> Tensor:
-    """The delta (d_out, d_in) at the rows of its part of a fused weight (heads·parts·width, d_in)."""
+def _rows(delta: Tensor, part: Part | None, parameter: nn.Parameter) -> Tensor:
+    """The delta (d_out, ...) at the rows of its part of a fused parameter (heads·parts·width, ...)."""
     if part is None:
         return delta
-    whole = torch.zeros(part.heads, part.parts, delta.shape[0] // part.heads, delta.shape[1], device=delta.device)
-    whole[:, part.index] = delta.view(part.heads, -1, delta.shape[1])
-    return whole.view(weight.shape)
+    by_head = delta.unflatten(0, (part.heads, -1))
+    whole = torch.zeros(part.heads, part.parts, *by_head.shape[1:], device=delta.device)
+    whole[:, part.index] = by_head
+    return whole.view(parameter.shape)

@@ -1,58 +1,150 @@
-"""The table of methods: where each goes, which knobs it reads, what it costs. Integers only, no torch."""
+"""The table of methods: where each stands, which knobs it reads, what it costs. Integers only, no torch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from krona_tune.adapters.lokr_shape import lokr_cost
 from krona_tune.kron.factors import factor_shape
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.study.geometry import Site
 from krona_tune.study.trial import AdapterConfig
 
 
-class Beside(StrEnum):
-    """What a method's adapter stands beside."""
+class Stands(StrEnum):
+    """Where a method's adapters stand."""
 
-    MAPS = "maps"  # linear maps, chosen by role
-    BLOCK = "block"  # the whole feed-forward block
-    NOTHING = "nothing"  # no adapter: the task's head alone
+    BESIDE_MAPS = "beside linear maps, chosen by role"
+    BESIDE_EVERY_MAP = "beside every linear map"
+    BESIDE_BLOCKS = "beside the feed-forward block"
+    AFTER_SUBLAYERS = "after the attention and the feed-forward block"
+    NOWHERE = "nowhere"
+
+
+class Own(StrEnum):
+    """Which of the model's own parameters are trained."""
+
+    NOTHING = "nothing"
+    NORM_BIASES = "norm biases"
+    NORMS = "norms"
+    ALL = "all"
+
+
+def _free(site: Site, adapter: AdapterConfig) -> int:
+    return 0
+
+
+def _nothing_shared(adapter: AdapterConfig) -> int:
+    return 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """One method. `reads` are the adapter's knobs that matter to it; `cost` its parameters at one site."""
+    """One method.
+
+    `reads` are the adapter's knobs that matter to it, `cost` its parameters at one site, `shared` those that all
+    its sites share; a ValueError of `cost` says why the knobs don't fit the site. `own` is trained even where layer
+    norms are not. `merges_into` is the parameter of a linear map that can take the adapter up, None if none can.
+    """
 
     name: str
-    beside: Beside
+    stands: Stands
     reads: frozenset[str]
-    cost: Callable[[Site, AdapterConfig], int]
-    merges: bool = False
+    cost: Callable[[Site, AdapterConfig], int] = _free
+    shared: Callable[[AdapterConfig], int] = _nothing_shared
+    own: Own = Own.NOTHING
+    merges_into: str | None = None
+    needs: str | None = None
+
+    def trains_of_model(self, adapter: AdapterConfig) -> Own:
+        """Which of the model's own parameters are trained under this configuration."""
+        if self.own is Own.ALL or not adapter.layer_norms:
+            return self.own
+        return Own.NORMS
 
 
 def _krona_cost(site: Site, adapter: AdapterConfig) -> int:
     return factor_shape(site.d_out, site.d_in, adapter.a_out, adapter.a_in).parameters
 
 
-_EVERYWHERE = frozenset({"method", "stacks", "layers", "layer_norms"})
-_KRONECKER = _EVERYWHERE | {"scale", "a_out", "a_in"}
+def _krona_res_cost(site: Site, adapter: AdapterConfig) -> int:
+    return _krona_cost(site, adapter) + 1
+
+
+def _lora_cost(site: Site, adapter: AdapterConfig) -> int:
+    return adapter.rank * (site.d_in + site.d_out)
+
+
+def _lokr_cost(site: Site, adapter: AdapterConfig) -> int:
+    return lokr_cost(site.d_out, site.d_in, adapter.rank, adapter.decompose_factor)
+
+
+def _bottleneck_cost(site: Site, adapter: AdapterConfig) -> int:
+    """Two layers with their biases."""
+    return adapter.bottleneck * (site.d_in + 1) + site.d_out * (adapter.bottleneck + 1)
+
+
+def _compacter_cost(site: Site, adapter: AdapterConfig) -> int:
+    """Two layers of rank-one factors (n of each, so d_in + bottleneck and bottleneck + d_out) with their biases."""
+    for size in (site.d_in, site.d_out, adapter.bottleneck):
+        if size % adapter.phm:
+            raise ValueError(f"phm {adapter.phm} does not divide {size}")
+    return site.d_in + 3 * adapter.bottleneck + 2 * site.d_out
+
+
+def _bias_cost(site: Site, adapter: AdapterConfig) -> int:
+    return site.d_out
+
+
+_LAYERS = frozenset({"stacks", "layers", "layer_norms"})
+_MAPS = _LAYERS | {"roles", "scale"}
+_KRONECKER = _LAYERS | {"scale", "a_out", "a_in"}
 
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        Method(name="krona", beside=Beside.MAPS, reads=_KRONECKER | {"roles"}, cost=_krona_cost, merges=True),
-        Method(name="krona_b", beside=Beside.BLOCK, reads=_KRONECKER, cost=_krona_cost),
         Method(
-            name="krona_b_res",
-            beside=Beside.BLOCK,
-            reads=_KRONECKER,
-            cost=lambda site, adapter: _krona_cost(site, adapter) + 1,
+            name="krona",
+            stands=Stands.BESIDE_MAPS,
+            reads=_KRONECKER | {"roles"},
+            cost=_krona_cost,
+            merges_into="weight",
+        ),
+        Method(name="krona_b", stands=Stands.BESIDE_BLOCKS, reads=_KRONECKER, cost=_krona_cost),
+        Method(name="krona_b_res", stands=Stands.BESIDE_BLOCKS, reads=_KRONECKER, cost=_krona_res_cost),
+        Method(name="lora", stands=Stands.BESIDE_MAPS, reads=_MAPS | {"rank"}, cost=_lora_cost, merges_into="weight"),
+        Method(
+            name="lokr",
+            stands=Stands.BESIDE_MAPS,
+            reads=_MAPS | {"rank", "decompose_factor"},
+            cost=_lokr_cost,
+            merges_into="weight",
+            needs="peft",
         ),
         Method(
-            name="head_only",
-            beside=Beside.NOTHING,
-            reads=frozenset({"method", "layer_norms"}),
-            cost=lambda site, adapter: 0,
+            name="parallel_adapter",
+            stands=Stands.BESIDE_BLOCKS,
+            reads=_LAYERS | {"scale", "bottleneck"},
+            cost=_bottleneck_cost,
         ),
+        Method(name="adapter", stands=Stands.AFTER_SUBLAYERS, reads=_LAYERS | {"bottleneck"}, cost=_bottleneck_cost),
+        Method(
+            name="compacter",
+            stands=Stands.AFTER_SUBLAYERS,
+            reads=_LAYERS | {"bottleneck", "phm"},
+            cost=_compacter_cost,
+            shared=lambda adapter: adapter.phm**3,
+        ),
+        Method(
+            name="bitfit",
+            stands=Stands.BESIDE_EVERY_MAP,
+            reads=_LAYERS,
+            cost=_bias_cost,
+            own=Own.NORM_BIASES,
+            merges_into="bias",
+        ),
+        Method(name="full", stands=Stands.NOWHERE, reads=frozenset(), own=Own.ALL, merges_into="weight"),
+        Method(name="head_only", stands=Stands.NOWHERE, reads=frozenset({"layer_norms"}), merges_into="weight"),
     )
 }
 
@@ -64,9 +156,9 @@ def method_named(name: str, place: str = "adapter: method") -> Method:
     return METHODS[name]
 
 
-def check_shape(site: Site, adapter: AdapterConfig) -> None:
-    """Raises a Refusal where the adapter's shape does not divide the site's dimensions."""
+def cost_at(site: Site, adapter: AdapterConfig) -> int:
+    """The adapter's parameters at one site. Raises a Refusal where its sizes do not fit the site."""
     try:
-        method_named(adapter.method).cost(site, adapter)
+        return method_named(adapter.method).cost(site, adapter)
     except ValueError as error:
         raise Refusal("adapter", f"{error}", f"needed at {site.name}") from None

@@ -1,19 +1,24 @@
 """Which sites of a backbone an adapter stands at, and how many parameters that trains. No torch."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd
 
-from krona_tune.adapters.methods import Beside, check_shape, method_named
+from krona_tune.adapters.methods import Own, Stands, cost_at, method_named
 from krona_tune.refusal import Refusal
 from krona_tune.study.geometry import Geometry, Role, Site
 from krona_tune.study.placement import layers
 from krona_tune.study.trial import AdapterConfig
 
+MAPS = frozenset(Role) - {Role.FEED_FORWARD}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ParameterCount:
-    """What a trial trains, exactly. `percent` is of the backbone's own parameters and counts adapters and norms."""
+    """What a trial trains, exactly. `percent` is of the backbone's own parameters and leaves the head out.
+
+    `norms` are the layer norms' parameters that are trained, `adapter` everything else but the head.
+    """
 
     adapter: int
     norms: int
@@ -35,10 +40,10 @@ def sites(geometry: Geometry, adapter: AdapterConfig) -> tuple[Site, ...]:
     Raises:
         Refusal: no site is left, or the layers asked for are not there.
     """
-    beside = method_named(adapter.method).beside
-    if beside is Beside.NOTHING:
+    stands = method_named(adapter.method).stands
+    if stands is Stands.NOWHERE:
         return ()
-    roles = {Role.FEED_FORWARD} if beside is Beside.BLOCK else adapter.role_set - {Role.FEED_FORWARD}
+    roles = _roles(stands, adapter)
     chosen = {
         stack: set(layers(adapter.layers, depth))
         for stack, depth in geometry.depths.items()
@@ -53,22 +58,39 @@ def sites(geometry: Geometry, adapter: AdapterConfig) -> tuple[Site, ...]:
             f"{where}: no such site in this {geometry.model_type}",
             f"its roles are {', '.join(there)}; its stacks {', '.join(geometry.depths)}",
         )
-    return found
+    return tuple(map(_after, found)) if stands is Stands.AFTER_SUBLAYERS else found
+
+
+def _roles(stands: Stands, adapter: AdapterConfig) -> frozenset[Role]:
+    """The roles of the sites that a method stands at; cross-attention carries no sequential adapter."""
+    by_stand = {
+        Stands.BESIDE_MAPS: adapter.role_set & MAPS,
+        Stands.BESIDE_EVERY_MAP: MAPS,
+        Stands.BESIDE_BLOCKS: frozenset({Role.FEED_FORWARD}),
+        Stands.AFTER_SUBLAYERS: frozenset({Role.OUTPUT, Role.FEED_FORWARD}),
+    }
+    return by_stand[stands]
+
+
+def _after(site: Site) -> Site:
+    """The site of an adapter that reads what the module gives, not what enters it."""
+    return replace(site, enters=site.name, d_in=site.d_out)
 
 
 def count(geometry: Geometry, adapter: AdapterConfig, outputs: int) -> ParameterCount:
     """The exact number of parameters that a trial trains on a task with that many outputs.
 
     Raises:
-        Refusal: the adapter fits no site, or its shape does not divide a site's dimensions.
+        Refusal: the adapter fits no site, or its sizes do not fit a site's dimensions.
     """
     method = method_named(adapter.method)
+    own = method.trains_of_model(adapter)
+    norms = {Own.NORMS: geometry.norms, Own.NORM_BIASES: geometry.norm_biases}
     places = sites(geometry, adapter)
-    for site in places:
-        check_shape(site, adapter)
+    added = sum(cost_at(site, adapter) for site in places) + (method.shared(adapter) if places else 0)
     return ParameterCount(
-        adapter=sum(method.cost(site, adapter) for site in places),
-        norms=geometry.norms if adapter.layer_norms else 0,
+        adapter=added + (geometry.parameters if own is Own.ALL else 0),
+        norms=norms.get(own, 0),
         head=geometry.head_parameters(outputs),
         backbone=geometry.parameters,
     )

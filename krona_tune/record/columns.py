@@ -9,11 +9,18 @@ import pyarrow as pa
 from krona_tune.study.result import Report, Status, TrialResult
 from krona_tune.study.trial import SECTIONS
 
-METRIC = "metric_"
-"""What a metric's column begins with."""
+METRIC, TEST_METRIC = "metric_", "test_metric_"
+"""What a metric's column begins with, on the validation and on the test half."""
 
-_ARROW = {str: pa.string(), Status: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
-_NESTED = {"params", "metrics"}
+_ARROW: dict[Any, pa.DataType] = {
+    str: pa.string(),
+    Status: pa.string(),
+    bool: pa.bool_(),
+    int: pa.int64(),
+    float: pa.float64(),
+    tuple[float, ...]: pa.list_(pa.float64()),
+}
+_NESTED = {"params", "metrics", "test_metrics"}
 
 
 def _plain(annotation: Any) -> tuple[Any, bool]:
@@ -40,7 +47,7 @@ _TRIAL_FIELDS = _fields(get_type_hints(TrialResult))
 _TRIAL_NAMES = {field.name for field in _TRIAL_FIELDS}
 
 TRIALS = pa.schema([*_TRIAL_FIELDS, *_fields(_KNOBS)])
-"""One row a trial: the result's own fields, then every knob. Metrics follow as `metric_…`."""
+"""One row a trial: the result's own fields, then every knob. Metrics follow as `metric_…` and `test_metric_…`."""
 
 REPORTS = pa.schema(_fields(get_type_hints(Report)))
 """One row a report. Metrics follow as `metric_…`."""
@@ -49,16 +56,16 @@ REPORTS = pa.schema(_fields(get_type_hints(Report)))
 def table_of(row: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
     """One row as a table that has at least the schema's columns; a column that it doesn't know follows its value."""
     more = [
-        pa.field(name, pa.float64() if name.startswith(METRIC) else _ARROW[type(value)])
+        pa.field(name, pa.float64() if name.startswith((METRIC, TEST_METRIC)) else _ARROW[type(value)])
         for name, value in row.items()
         if name not in schema.names and value is not None
     ]
     return pa.Table.from_pylist([dict(row)], schema=pa.schema([*schema, *more]))
 
 
-def _metrics(row: Mapping[str, Any]) -> dict[str, float]:
+def _metrics(row: Mapping[str, Any], prefix: str = METRIC) -> dict[str, float]:
     return {
-        name.removeprefix(METRIC): value for name, value in row.items() if name.startswith(METRIC) and value is not None
+        name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix) and value is not None
     }
 
 
@@ -68,9 +75,18 @@ def trial_of(row: Mapping[str, Any]) -> TrialResult:
     params = {
         name: value
         for name, value in row.items()
-        if name not in _TRIAL_NAMES and not name.startswith(METRIC) and (value is not None or name in _MAY_BE_NONE)
+        if name not in _TRIAL_NAMES
+        and not name.startswith((METRIC, TEST_METRIC))
+        and (value is not None or name in _MAY_BE_NONE)
     }
-    return TrialResult(**own | {"status": Status(row["status"]), "params": params, "metrics": _metrics(row)})
+    read = {
+        "status": Status(row["status"]),
+        "params": params,
+        "metrics": _metrics(row),
+        "test_metrics": _metrics(row, TEST_METRIC),
+        "test_resampled": tuple(row.get("test_resampled") or ()),
+    }
+    return TrialResult(**own | read)
 
 
 def report_of(row: Mapping[str, Any]) -> Report:

@@ -8,8 +8,8 @@ from typing import Any
 
 from krona_tune.study.result import Report, Status, TrialResult
 
-STUDY, BEGUN, TASK, TRIAL, STATUS, KIND, SYNTHETIC = (
-    f"krona.{word}" for word in ("study", "begun", "task", "trial_id", "status", "kind", "synthetic")
+STUDY, BEGUN, TASK, TRIAL, STATUS, KIND, OF, SYNTHETIC = (
+    f"krona.{word}" for word in ("study", "begun", "task", "trial_id", "status", "kind", "of", "synthetic")
 )
 PARENT = "mlflow.parentRunId"
 TASK_KIND = "task"
@@ -36,8 +36,9 @@ AT_THE_END = (
 
 
 def trial_tags(result: TrialResult) -> dict[str, str]:
-    error = {"krona.error": result.error[:5000]} if result.error else {}
-    return {STATUS: str(result.status), KIND: result.kind, "krona.fingerprint": result.fingerprint, **error}
+    more = {"krona.error": result.error[:5000], OF: result.of}
+    given = {name: value for name, value in more.items() if value}
+    return {STATUS: str(result.status), KIND: result.kind, "krona.fingerprint": result.fingerprint, **given}
 
 
 def trial_params(result: TrialResult) -> dict[str, str]:
@@ -54,8 +55,11 @@ def report_metrics(report: Report) -> dict[str, float]:
 
 
 def end_metrics(result: TrialResult, *, with_score: bool) -> dict[str, float]:
-    """What is known at the end; with the score too where no report came before."""
+    """What is known at the end, a finalist's test scores among it; with the score too where no report came before."""
     values: dict[str, float] = {name: float(getattr(result, name)) for name in AT_THE_END}
+    if result.test_score is not None:
+        values["test_score"] = result.test_score
+        values.update({f"test_metric_{name}": value for name, value in result.test_metrics.items()})
     if with_score and result.score is not None:
         values["score"] = result.score
         values.update({f"metric_{name}": value for name, value in result.metrics.items()})

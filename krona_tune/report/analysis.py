@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import isfinite, sqrt
 
 from krona_tune.report.frame import Records
+from krona_tune.study.finals import Finals, finals
 from krona_tune.study.manifest import Manifest, TaskFacts
 from krona_tune.study.result import Status, TrialResult
 
@@ -56,7 +57,10 @@ class RankedTrial:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskSummary:
-    """What is known of one task. All scores are on validation; `facts` None: the manifest does not know the task."""
+    """What is known of one task. All scores but those of `finals` are on validation, from the search.
+
+    `facts` None: the manifest does not know the task.
+    """
 
     task: str
     facts: TaskFacts | None
@@ -64,6 +68,7 @@ class TaskSummary:
     baseline: TrialResult | None
     counts: dict[Status, int]
     troubled: tuple[TrialResult, ...]
+    finals: Finals
 
     @property
     def title(self) -> str:
@@ -137,6 +142,7 @@ def summarise(task: str, trials: Sequence[TrialResult], facts: TaskFacts | None)
         baseline=next(iter(_by_score([trial for trial in trials if trial.kind == "baseline"])), None),
         counts={status: count for status in Status if (count := Counter(t.status for t in trials)[status])},
         troubled=tuple(trial for trial in trials if trial.status not in {Status.COMPLETED, Status.STOPPED_EARLY}),
+        finals=finals(trials),
     )
 
 

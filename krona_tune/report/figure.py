@@ -31,6 +31,12 @@ def empty_figure(x_title: str, y_title: str) -> go.Figure:
     )
 
 
+def with_alpha(colour: str, alpha: float) -> str:
+    """A colour such as `#3f83c8`, as opaque as `alpha` from 0 to 1."""
+    red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{alpha:g})"
+
+
 def colour_bar() -> dict[str, object]:
     return {"title": {"text": "score"}, "thickness": 12, "outlinewidth": 0}
 

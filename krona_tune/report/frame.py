@@ -10,6 +10,8 @@ from krona_tune.record.read import read_reports, read_trials
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Report, TrialResult
 
+_NESTED = {"params", "metrics", "test_metrics"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Records:
@@ -55,11 +57,14 @@ def _as_far_as_it_came(trial: TrialResult, reports: Sequence[Report]) -> TrialRe
 def trials_frame(folder: StudyFolder) -> pd.DataFrame:
     """One row a trial, whatever became of it.
 
-    Columns: those of `TrialResult` (`trial_id`, `task`, `kind` search or baseline, `number`, `seed`, `fingerprint`,
-    `status`, `score` on validation, `rung`, `epochs`, `examples`, `adapter_parameters`, `norm_parameters`,
-    `head_parameters`, `trainable_parameters`, `trainable_percent`, `train_seconds`, `evaluation_seconds`,
-    `peak_memory_bytes`, `started_at`, `ended_at`, `error`, `checkpoint`), every knob under its own name (`method`,
-    `scale`, `a_out`, `a_in`, `learning_rate`, ...), `metric_...` for each metric, and `factor_shape` such as `24x16`.
+    Columns: those of `TrialResult` (`trial_id`, `task`, `kind` search, baseline or finalist, `number`, `seed`,
+    `fingerprint`, `status`, `score` on validation, `rung`, `epochs`, `examples`, `adapter_parameters`,
+    `norm_parameters`, `head_parameters`, `trainable_parameters`, `trainable_percent`, `train_seconds`,
+    `evaluation_seconds`, `peak_memory_bytes`, `started_at`, `ended_at`, `error`, `checkpoint`), every knob under its
+    own name (`method`, `scale`, `a_out`, `a_in`, `learning_rate`, ...), `metric_...` for each metric, and
+    `factor_shape` such as `24x16`.
+    A finalist's row has `of`, the searched trial that it repeats, and from the test half `test_score`,
+    `test_examples`, `test_metric_...` and `test_resampled`, its scores on examples drawn again.
     """
     trials = records(folder).trials
     frame = _frame((trial.row() for trial in trials), TrialResult)
@@ -85,5 +90,5 @@ def factor_shape(trial: TrialResult) -> str:
 def _frame(rows: Iterable[dict[str, object]], kind: type[TrialResult] | type[Report]) -> pd.DataFrame:
     """Rows as a frame that has its fixed columns even where there is no row."""
     frame = pd.DataFrame(list(rows))
-    missing = [name for name in kind.__dataclass_fields__ if name not in {"params", "metrics", *frame.columns}]
+    missing = [name for name in kind.__dataclass_fields__ if name not in {*_NESTED, *frame.columns}]
     return frame.assign(**{name: pd.Series(dtype="object") for name in missing})

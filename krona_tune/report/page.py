@@ -1,7 +1,7 @@
 """Writes report.html: one self-contained page about one study, from its records alone."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from krona_tune.refusal import Refusal
 from krona_tune.report import wording
 from krona_tune.report.analysis import STANDARD_ERRORS, TaskSummary, average, summaries
 from krona_tune.report.charts import Chart, charts
+from krona_tune.report.finals import final_average, methods_part
 from krona_tune.report.frame import Records, factor_shape, records
+from krona_tune.report.seeds import seeds_chart
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, read_manifest
 from krona_tune.study.result import TrialResult
@@ -28,13 +30,22 @@ SHAPE = "A"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Knobs:
+    """Some trials' knobs: those that differ between them, and those that are the same in all of them."""
+
+    differing: tuple[str, ...]
+    fixed: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class TaskPart:
-    """One task on the page. `knobs` differ between its ranked trials, `fixed` are the same in all of them."""
+    """One task on the page, with the knobs of its ranked trials and of its finalists."""
 
     summary: TaskSummary
-    knobs: tuple[str, ...]
-    fixed: Mapping[str, str]
+    knobs: Knobs
+    final_knobs: Knobs
     charts: tuple[Chart, ...]
+    seeds: Chart | None
 
 
 def write_report(folder: StudyFolder) -> Path:
@@ -62,9 +73,11 @@ def render(manifest: Manifest, recorded: Records, spec: str) -> str:
             spec=spec,
             parts=parts,
             average=average(tasks),
+            final_average=final_average(tasks),
+            methods=methods_part(recorded, tasks, manifest),
             trials=len(recorded.trials),
             troubled=[(each.summary, trial) for each in parts for trial in each.summary.troubled],
-            plotly=Markup(get_plotlyjs()) if any(part.charts for part in parts) else None,
+            plotly=Markup(get_plotlyjs()) if any(part.charts or part.seeds for part in parts) else None,
             top=TOP,
             standard_errors=STANDARD_ERRORS,
         )
@@ -78,15 +91,23 @@ def knobs_of(trial: TrialResult) -> dict[str, str]:
 
 
 def _part(summary: TaskSummary, recorded: Records) -> TaskPart:
-    written = [knobs_of(each.trial) for each in summary.ranked]
+    return TaskPart(
+        summary=summary,
+        knobs=_knobs([each.trial for each in summary.ranked]),
+        final_knobs=_knobs([each.rows[0] for each in summary.finals.finalists]),
+        charts=charts(summary, recorded),
+        seeds=seeds_chart(summary.finals),
+    )
+
+
+def _knobs(trials: Sequence[TrialResult]) -> Knobs:
+    written = [knobs_of(trial) for trial in trials]
     names = list(dict.fromkeys(name for knobs in written for name in knobs))
     values = {name: {knobs.get(name, wording.NOTHING) for knobs in written} for name in names}
     order = sorted(names, key=lambda name: (name not in {"method", SHAPE}, name != "method"))
-    return TaskPart(
-        summary=summary,
-        knobs=tuple(name for name in order if len(values[name]) > 1),
+    return Knobs(
+        differing=tuple(name for name in order if len(values[name]) > 1),
         fixed={name: written[0][name] for name in order if len(values[name]) == 1},
-        charts=charts(summary, recorded),
     )
 
 
@@ -98,7 +119,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = ("score", "gain", "count", "percent", "seconds", "moment", "knob", "words")
+    names = ("score", "gain", "count", "percent", "seconds", "moment", "knob", "words", "spread")
     environment.filters.update({name: getattr(wording, name) for name in names})
     environment.filters["knobs_of"] = knobs_of
     environment.filters["figure_json"] = _figure_json

@@ -4,6 +4,8 @@ from datetime import datetime
 from math import isfinite
 from typing import Any
 
+from krona_tune.study.finals import Spread
+
 NOTHING = "–"
 
 
@@ -14,6 +16,13 @@ def score(value: float | None) -> str:
 def gain(value: float | None) -> str:
     """With its sign; a true minus."""
     return f"{value:+.3f}".replace("-", "−") if value is not None and isfinite(value) else NOTHING
+
+
+def spread(value: Spread | None) -> str:
+    """A mean over seeds with its standard deviation: `0.612 ± 0.013`."""
+    if value is None:
+        return NOTHING
+    return score(value.mean) + (f" ± {score(value.deviation)}" if value.deviation is not None else "")
 
 
 def count(value: float) -> str:
@@ -33,6 +42,14 @@ def seconds(value: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def memory(count: int) -> str:
+    """Bytes: `1.3 GB`, `744 MB`; a dash where nothing was measured."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count:,} B" if count else NOTHING
 
 
 def moment(text: str) -> str:

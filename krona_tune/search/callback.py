@@ -8,7 +8,7 @@ from typing import Any
 from ray.tune import Callback
 
 from krona_tune.search.ledger import Ledger
-from krona_tune.study.result import Report, Status
+from krona_tune.study.result import LastLook, Report, Status
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +50,8 @@ class Recorder(Callback):
     ) -> None:
         if "report" in result:
             self._ledger.reported(Report(**result["report"]), result["checkpoint"])
+        if "test" in result:
+            self._ledger.looked(trial.config["trial_id"], LastLook(**result["test"]))
         self._changed()
 
     @_guarded

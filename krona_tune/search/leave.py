@@ -4,7 +4,8 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from krona_tune.adapters.export import AdapterCard, save_adapter
+from krona_tune.adapters.card import SELECTED, SELECTED_IN_FINALS, AdapterCard
+from krona_tune.adapters.export import save_adapter
 from krona_tune.glue.tasks import TASKS
 from krona_tune.search.door import plain_trial, trial_of
 from krona_tune.search.ledger import Ledger
@@ -15,23 +16,38 @@ from krona_tune.train import checkpoint
 def leave_adapters(started: Started, ledger: Ledger) -> list[Path]:
     """Each task's best adapter, with its card, from the state that the winning trial kept."""
     left = []
+    manifest, shape = started.manifest, started.plan.geometry
     for task in started.plan.spec.tasks:
-        best = ledger.best(task)
+        best = ledger.winner(task)
         if best is None or not best.checkpoint or not Path(best.checkpoint).exists():
             continue
+        final = ledger.finals(task).winner
         trial = trial_of(plain_trial(best.trial_id, task, best.number, best.kind, best.seed, best.params))
         card = AdapterCard(
+            krona_tune_version=manifest.versions["krona_tune"],
             task=task,
-            labels=TASKS[task].candidates,
+            labels=TASKS[task].candidates if shape.text_to_text else TASKS[task].labels,
+            text_to_text=shape.text_to_text,
+            max_length=started.plan.spec.examples.max_length,
+            precision=manifest.precision,
             adapter=trial.adapter,
             backbone=started.source.name,
-            model_type=started.plan.geometry.model_type,
-            backbone_fingerprint=started.manifest.model.fingerprint,
+            model_type=shape.model_type,
+            backbone_width=shape.head_width,
+            backbone_layers=sum(shape.depths.values()),
+            backbone_fingerprint=checkpoint.backbone_fingerprint(Path(best.checkpoint)),
+            backbone_sha256=manifest.model.fingerprint,
             score=best.score or 0.0,
             metrics=best.metrics,
-            synthetic=started.manifest.tasks[task].synthetic,
+            test_score=best.test_score,
+            test_metrics=best.test_metrics,
+            selected_by=SELECTED_IN_FINALS if final else SELECTED,
+            synthetic=manifest.tasks[task].synthetic,
             trial_id=best.trial_id,
             study=started.folder.name,
+            seed=best.seed,
+            seeds=tuple(row.seed for row in final.rows) if final else (best.seed,),
+            command=manifest.command,
             params=best.params,
         )
         save_adapter(started.folder.adapter(task), load_file(Path(best.checkpoint) / checkpoint.TENSORS), card)

@@ -9,17 +9,24 @@ from krona_tune.adapters.placement import count
 from krona_tune.glue.tasks import TASKS
 from krona_tune.record.sink import Sink
 from krona_tune.search.door import trial_of
+from krona_tune.study.average import best_shared
+from krona_tune.study.finals import Finals, finals
 from krona_tune.study.geometry import Geometry
-from krona_tune.study.result import Report, Status, TrialResult
+from krona_tune.study.result import LastLook, Report, Status, TrialResult
 
 logger = logging.getLogger(__name__)
 
 
 class Ledger:
-    """Rows by trial id. A row is interrupted from its start until its end is known."""
+    """Rows by trial id. A row is interrupted from its start until its end is known.
 
-    def __init__(self, geometry: Geometry, sink: Sink, earlier: list[TrialResult]) -> None:
-        self._geometry, self._sink = geometry, sink
+    `shared_by` names the tasks that share their configurations, if they do.
+    """
+
+    def __init__(
+        self, geometry: Geometry, sink: Sink, earlier: list[TrialResult], *, shared_by: tuple[str, ...] = ()
+    ) -> None:
+        self._geometry, self._sink, self._shared_by = geometry, sink, shared_by
         self.rows = {row.trial_id: row for row in earlier}
         self.running: set[str] = set()
 
@@ -52,6 +59,18 @@ class Ledger:
         logger.info("%s at rung %d: score %.4f", report.trial_id, report.rung, report.score)
         self._sink.reported(report)
 
+    def looked(self, trial_id: str, look: LastLook) -> None:
+        """A finalist's one evaluation on the test half; its end hands the row on."""
+        self._set(
+            replace(
+                self.rows[trial_id],
+                test_score=look.score,
+                test_examples=look.examples,
+                test_metrics=look.metrics,
+                test_resampled=tuple(look.resampled),
+            )
+        )
+
     def ended(self, trial_id: str, status: Status, error: str = "") -> None:
         """What became of a trial. A second end of the same trial changes nothing."""
         if trial_id not in self.running:
@@ -62,9 +81,25 @@ class Ledger:
         self._sink.trial_ended(self.rows[trial_id])
 
     def best(self, task: str) -> TrialResult | None:
-        """The searched trial with the highest validation score; of equals the one with fewer parameters."""
-        scored = [r for r in self.rows.values() if r.task == task and r.kind == "search" and r.score is not None]
+        """The searched trial with the highest validation score; of equals the one with fewer parameters.
+
+        Where tasks share their configurations, the trial of the one with the highest average.
+        """
+        rows = list(self.rows.values())
+        scored = [r for r in rows if r.task == task and r.kind == "search" and r.score is not None]
+        if self._shared_by and (shared := best_shared(rows, self._shared_by)):
+            scored = [row for row in scored if row.number == shared[0]]
         return max(scored, key=lambda r: (r.score or 0.0, -r.trainable_parameters), default=None)
+
+    def finals(self, task: str) -> Finals:
+        """The task's finalists as far as they have ended."""
+        return finals(row for row in list(self.rows.values()) if row.task == task)
+
+    def winner(self, task: str) -> TrialResult | None:
+        """The trial to take away: of the winning finalist the seed with the highest validation score; without
+        finalists the best of the search."""
+        final = self.finals(task).winner
+        return final.best_row if final else self.best(task)
 
     def baseline(self, task: str) -> float | None:
         """The best score of the head alone."""
@@ -90,6 +125,7 @@ class Ledger:
             seed=trial.seed,
             fingerprint=trial.fingerprint,
             params=config["params"],
+            of=config.get("of", ""),
             adapter_parameters=counted.adapter,
             norm_parameters=counted.norms,
             head_parameters=counted.head,

@@ -1,6 +1,8 @@
 """From a request to a plan: everything that can be refused without torch or Ray is refused here."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from krona_tune.adapters.methods import METHODS
@@ -9,8 +11,10 @@ from krona_tune.glue.tasks import TASKS
 from krona_tune.hub import settle_offline
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.search.door import plain_trial
-from krona_tune.search.space import Space, resolve
+from krona_tune.search.resolve import resolve
+from krona_tune.search.space import Space
 from krona_tune.study.domain import Fixed
+from krona_tune.study.folder import StudyFolder
 from krona_tune.study.geometry import Geometry
 from krona_tune.study.randomness import stream
 from krona_tune.study.spec import StudySpec
@@ -27,6 +31,11 @@ class Plan:
     source: BackboneSource
     geometry: Geometry
     space: Space
+
+    @property
+    def trials(self) -> int:
+        """How many trials a task searches with."""
+        return self.spec.search.trials * (len(self.space.methods) if self.spec.search.per_method else 1)
 
     def baselines(self, task: str) -> list[dict[str, Any]]:
         """The trials of the head alone, as plain dicts: the request's training with each baseline learning rate."""
@@ -58,16 +67,9 @@ def make_plan(spec: StudySpec, place: str) -> Plan:
     Raises:
         Refusal: naming the place, the value and the mend.
     """
-    for task in spec.tasks:
-        if task not in TASKS:
-            raise unknown(f"{place}: tasks", "task", task, TASKS)
-    for setting in (*vars(spec.schedule).items(), *vars(spec.examples).items()):
-        for task in setting[1] if isinstance(setting[1], dict) else ():
-            if task not in {*TASKS, "default"}:
-                raise unknown(f"{place}: {setting[0]}", "task", task, {*TASKS, "default"})
-    for value in spec.domains()["method"].ends():
-        if value not in METHODS:
-            raise unknown(f"{place}: adapter.method", "method", value, METHODS)
+    _check_tasks(spec, place)
+    _check_methods(spec, place)
+    _check_search(spec)
     if spec.data == corpus.HUB:
         settle_offline()
     corpus.check(spec.data, spec.tasks)
@@ -77,3 +79,38 @@ def make_plan(spec: StudySpec, place: str) -> Plan:
         problem = f"{spec.examples.max_length} tokens, {source.name} reads {geometry.positions}"
         raise Refusal(f"{place}: examples.max_length", problem, f"write {geometry.positions} or less")
     return Plan(spec=spec, place=place, source=source, geometry=geometry, space=resolve(spec, geometry, place))
+
+
+def _check_tasks(spec: StudySpec, place: str) -> None:
+    for task in spec.tasks:
+        if task not in TASKS:
+            raise unknown(f"{place}: tasks", "task", task, TASKS)
+    for setting in (*vars(spec.schedule).items(), *vars(spec.examples).items()):
+        for task in setting[1] if isinstance(setting[1], dict) else ():
+            if task not in {*TASKS, "default"}:
+                raise unknown(f"{place}: {setting[0]}", "task", task, {*TASKS, "default"})
+
+
+def _check_methods(spec: StudySpec, place: str) -> None:
+    for section, names in (("adapter.method", spec.domains()["method"].ends()), ("methods", spec.methods)):
+        for name in names:
+            if name not in METHODS:
+                raise unknown(f"{place}: {section}", "method", name, METHODS)
+            _refuse_missing_package(str(name), f"{place}: {section}")
+
+
+def _check_search(spec: StudySpec) -> None:
+    search = spec.search
+    if search.shared and (search.per_method or search.objective == "pareto"):
+        problem = "one configuration for all tasks has no methods and no sizes of its own"
+        raise Refusal("--shared", problem, "leave out search.per_method and --objective pareto")
+    if search.shared and spec.finalists.top > 1:
+        raise Refusal("--shared", f"finalists.top {spec.finalists.top}: one configuration wins for all", "write 1")
+    if search.warm_start and not StudyFolder(Path(search.warm_start)).results.is_dir():
+        raise Refusal("--warm-start", f"no study with results in {search.warm_start}", "name a study's folder")
+
+
+def _refuse_missing_package(method: str, place: str) -> None:
+    package = METHODS[method].needs
+    if package and find_spec(package) is None:
+        raise Refusal(place, f"{method} needs the package {package}", f"pip install 'krona_tune[{package}]'")

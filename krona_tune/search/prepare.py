@@ -1,28 +1,38 @@
 """Before the first trial: each task's data loaded, split and tokenised once, as workers take them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import platformdirs
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+import pyarrow as pa
+from transformers import PreTrainedTokenizerBase
 
-from krona_tune.glue.corpus import load
-from krona_tune.glue.encode import encode
+from krona_tune.glue.corpus import TaskData, load
+from krona_tune.glue.encode import encode, encode_test
 from krona_tune.glue.metrics import constant_baseline
 from krona_tune.glue.tasks import TASKS, Task
-from krona_tune.refusal import Refusal
 from krona_tune.search.plan import Plan
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.spec import for_task
 from krona_tune.train.loop import TaskWork
+from krona_tune.train.words import candidates, open_tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What the workers get, and what the manifest says of it, by task."""
+    """What the workers get, and what the manifest says of it, by task.
+
+    `works` are without the test halves, which stand in `tests` where finalists are asked for.
+    """
 
     works: dict[str, TaskWork]
     facts: dict[str, TaskFacts]
+    tests: dict[str, pa.Table]
+
+    def final_works(self) -> dict[str, TaskWork]:
+        """What a finalist's worker gets: the test half too."""
+        return {task: replace(work, test=self.tests[task]) for task, work in self.works.items()}
 
 
 def cache_folder() -> Path:
@@ -32,42 +42,46 @@ def cache_folder() -> Path:
 
 def prepare(plan: Plan, location: str) -> Prepared:
     """Loads and tokenises every task. Raises a Refusal where data or tokenizer can't be had."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(location)
-    except (OSError, ValueError) as error:
-        raise Refusal("--model", f"{location} has no usable tokenizer: {error}", "save one there") from None
-    words = len(tokenizer) - len(tokenizer.all_special_ids)
-    if not 0 < words <= plan.source.config["vocab_size"]:
-        problem = f"its tokenizer knows {words:,} words, the model {plan.source.config['vocab_size']:,}"
-        raise Refusal("--model", f"{location}: {problem}", "save the model's own tokenizer there")
-    works, facts = {}, {}
-    for name in plan.spec.tasks:
-        works[name], facts[name] = _prepare_task(plan, TASKS[name], tokenizer)
-    return Prepared(works=works, facts=facts)
+    tokenizer = open_tokenizer(location, plan.source.config["vocab_size"])
+    data = {name: _load(plan, TASKS[name]) for name in plan.spec.tasks}
+    prepared = {name: _prepare_task(plan, each, tokenizer) for name, each in data.items()}
+    finals = data if plan.spec.finalists.top else {}
+    return Prepared(
+        works={name: work for name, (work, _) in prepared.items()},
+        facts={name: facts for name, (_, facts) in prepared.items()},
+        tests={name: encode_test(each, tokenizer, **_encoding(plan)) for name, each in finals.items()},
+    )
 
 
-def _prepare_task(plan: Plan, task: Task, tokenizer: PreTrainedTokenizerBase) -> tuple[TaskWork, TaskFacts]:
+def _load(plan: Plan, task: Task) -> TaskData:
     spec = plan.spec
     limits = {
         f"{split}_examples": None if limit is None else for_task(limit, task.name)
         for split in ("train", "validation", "test")
         for limit in [getattr(spec.examples, split)]
     }
-    data = load(task, spec.data, seed=spec.seed, **limits)
-    encoded = encode(
-        data,
-        tokenizer,
-        prompts=plan.geometry.text_to_text,
-        max_length=spec.examples.max_length,
-        cache=cache_folder(),
-    )
+    return load(task, spec.data, seed=spec.seed, **limits)
+
+
+def _encoding(plan: Plan) -> dict[str, Any]:
+    """How texts become token ids in this study."""
+    return {
+        "prompts": plan.geometry.text_to_text,
+        "max_length": plan.spec.examples.max_length,
+        "cache": cache_folder(),
+    }
+
+
+def _prepare_task(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase) -> tuple[TaskWork, TaskFacts]:
+    task, spec = data.task, plan.spec
+    encoded = encode(data, tokenizer, **_encoding(plan))
     work = TaskWork(
         task=task,
         train=encoded.train,
         validation=encoded.validation,
         pad_token_id=encoded.pad_token_id,
         schedule=spec.schedule.of(task.name, len(encoded.train)),
-        candidates=_candidates(task, tokenizer) if plan.geometry.text_to_text else (),
+        candidates=candidates(task, tokenizer) if plan.geometry.text_to_text else (),
     )
     labels = [table.column("label").to_numpy() for table in (encoded.train, encoded.validation)]
     facts = TaskFacts(
@@ -82,8 +96,3 @@ def _prepare_task(plan: Plan, task: Task, tokenizer: PreTrainedTokenizerBase) ->
         rungs=work.schedule.rungs,
     )
     return work, facts
-
-
-def _candidates(task: Task, tokenizer: PreTrainedTokenizerBase) -> tuple[tuple[int, ...], ...]:
-    """The label words as token ids, each with its end of sequence."""
-    return tuple(tuple(tokenizer(word).input_ids) for word in task.candidates)

@@ -1,38 +1,31 @@
-"""Run a study to its end: workers, search, records, and what is left."""
+"""Run a study to its end: search, finals, records, and what is left."""
 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ray
-from ray import tune
 from rich.console import Console
 
 from krona_tune.record.mlflow_sink import MlflowSink
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.record.read import read_reports, read_trials
+from krona_tune.record.read import read_trials
 from krona_tune.record.sink import FanOut
-from krona_tune.search.callback import Recorder
-from krona_tune.search.door import plain_trial
+from krona_tune.search.budget import Amount, Budget, Rates, spent
 from krona_tune.search.leave import leave_adapters
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.plan import Plan, trial_seed
-from krona_tune.search.sampler import open_samplers
-from krona_tune.search.scheduler import AshaPerTask
-from krona_tune.search.searcher import StudySearcher
+from krona_tune.search.phases import finals_need, finals_phase, search_phase
 from krona_tune.search.start import Started
 from krona_tune.search.stopping import Stopping, interruptible
-from krona_tune.search.trainable import KronaTrial, Workplace
+from krona_tune.search.tuning import tune_trials
 from krona_tune.search.view import View
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.loader import dump_spec
 from krona_tune.study.result import Status
+from krona_tune.study.spec import SearchSpec
 
 logger = logging.getLogger(__name__)
-RETRIES = 2
-"""How often a trial whose worker was lost is taken up again, from its last rung."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +34,6 @@ class Outcome:
 
     ledger: Ledger
     interrupted: bool
-    out_of_time: bool
     lost_sinks: dict[str, str]
 
 
@@ -57,18 +49,13 @@ def run(
     plan, folder = started.plan, started.folder
     earlier = read_trials(folder.results) if folder.results.exists() else []
     sinks = FanOut([ParquetSink(folder.results), _mirror(started, tracking_uri)])
-    ledger = Ledger(plan.geometry, sinks, earlier)
-    waiting, remaining = _to_run(plan, ledger)
-    totals = {
-        task: len(numbers) + sum(row.task == task for row in ledger.rows.values())
-        for task, numbers in remaining.items()
-    }
-    for config in waiting:
-        totals[config["task"]] += config["trial_id"] not in ledger.rows
-    stopping = Stopping(plan.spec.search.time_budget)
-    view = View(console, ledger, started.manifest.tasks, totals, quiet=quiet)
+    shared_by = plan.spec.tasks if plan.spec.search.shared else ()
+    ledger = Ledger(plan.geometry, sinks, earlier, shared_by=shared_by)
+    rates = Rates(devices=started.slots.gpus or started.slots.cpus, slots=started.slots.count)
+    stopping = Stopping(_budget(plan.spec.search), lambda seconds: spent(ledger.rows, seconds, rates))
+    view = View(console, ledger, started.manifest.tasks, quiet=quiet)
     with view, interruptible(stopping, console):
-        _tune(started, ledger, waiting, remaining, stopping, view.changed)
+        _search_then_finals(started, ledger, stopping, rates, view)
     for trial_id in list(ledger.running):
         ledger.ended(trial_id, Status.INTERRUPTED)
     adapters = leave_adapters(started, ledger)
@@ -76,9 +63,37 @@ def run(
     return Outcome(
         ledger=ledger,
         interrupted=stopping.interrupted,
-        out_of_time=stopping.out_of_time,
         lost_sinks=sinks.failures,
     )
+
+
+def _search_then_finals(started: Started, ledger: Ledger, stopping: Stopping, rates: Rates, view: View) -> None:
+    """Both phases share one budget: the search leaves what its finals will need, and a person's stop ends both."""
+    search = search_phase(started, ledger, stopping)
+    view.expect(search.new)
+    stopping.reserve = lambda: finals_need(started, ledger, rates)
+    tune_trials(started, ledger, search, stopping, view.changed)
+    if limit := stopping.used_up:
+        left = search_phase(started, ledger, stopping).trials
+        view.say(f"The budget of {limit} ended the search with {left} of {search.trials} trials to go.")
+    stopping.reserve = Amount
+    asked = started.plan.spec.finalists
+    if not asked.top:
+        return
+    if stopping.interrupted:
+        view.say("The search was stopped before its end, so nothing was trained again with other seeds yet.")
+        return
+    final = finals_phase(started, ledger, stopping)
+    view.expect(final.new)
+    if final.trials:
+        view.say(f"The search is done. Its best are trained again with {asked.seeds} seeds: {final.trials} trials.")
+    tune_trials(started, ledger, final, stopping, view.changed)
+    if left := finals_phase(started, ledger, stopping).trials:
+        view.say(f"Stopped with {left} of {final.trials} finalists to go; they are trained when the study is resumed.")
+
+
+def _budget(search: SearchSpec) -> Budget:
+    return Budget(seconds=search.time_budget, examples=search.examples_budget, device_hours=search.device_hours)
 
 
 def _page(write_report: Callable[[StudyFolder], Path], folder: StudyFolder) -> list[Path]:
@@ -88,81 +103,6 @@ def _page(write_report: Callable[[StudyFolder], Path], folder: StudyFolder) -> l
     except Exception:
         logger.exception("the report could not be written; krona-tune report tries again")
         return []
-
-
-def _to_run(plan: Plan, ledger: Ledger) -> tuple[list[dict[str, Any]], dict[str, list[int]]]:
-    """The trials that are known already and have not ended, and the numbers that are still to be proposed."""
-    open_rows = [row for row in ledger.rows.values() if row.status is Status.INTERRUPTED]
-    waiting = [plain_trial(r.trial_id, r.task, r.number, r.kind, r.seed, r.params) for r in open_rows]
-    baselines = [config for task in plan.spec.tasks for config in plan.baselines(task)]
-    waiting += [config for config in baselines if config["trial_id"] not in ledger.rows]
-    remaining = {}
-    for task in plan.spec.tasks:
-        proposed = {row.number for row in ledger.rows.values() if row.task == task and row.kind == "search"}
-        remaining[task] = [number for number in range(plan.spec.search.trials) if number not in proposed]
-    return waiting, remaining
-
-
-def _tune(
-    started: Started,
-    ledger: Ledger,
-    waiting: list[dict[str, Any]],
-    remaining: dict[str, list[int]],
-    stopping: Stopping,
-    changed: Callable[[], None],
-) -> None:
-    """One Tune run over everything that is still to be done."""
-    plan, folder = started.plan, started.folder
-    count = len(waiting) + sum(map(len, remaining.values()))
-    if not count:
-        return
-    samplers = open_samplers(
-        plan.spec.tasks,
-        plan.space,
-        folder.journal,
-        study=folder.name,
-        seed=plan.spec.seed,
-        startup_trials=plan.spec.search.startup_trials,
-    )
-    searcher = StudySearcher(
-        waiting, samplers, remaining, stopping.verdict, {task: trial_seed(plan.spec, task) for task in plan.spec.tasks}
-    )
-    scheduler = AshaPerTask({task: work.schedule for task, work in started.prepared.works.items()})
-    if ledger.rows:
-        scheduler.replay([report for report in read_reports(folder.results) if ledger.settled(report)])
-    workplace = Workplace(
-        folder=started.source.location,
-        name=started.source.name,
-        precision=plan.spec.precision,
-        gpu=started.slots.gpus > 0,
-        threads=max(1, int(started.slots.cpus)),
-        checkpoints=str(folder.root.resolve() / "checkpoints"),
-    )
-    trainable = tune.with_resources(
-        tune.with_parameters(KronaTrial, works=started.prepared.works, workplace=workplace),
-        {"cpu": started.slots.cpus, "gpu": started.slots.gpus},
-    )
-    tune.Tuner(
-        trainable,
-        tune_config=tune.TuneConfig(
-            search_alg=searcher,
-            scheduler=scheduler,
-            num_samples=count,
-            max_concurrent_trials=started.slots.count,
-            reuse_actors=True,
-            trial_name_creator=lambda trial: trial.config["trial_id"],
-            trial_dirname_creator=lambda trial: trial.config["trial_id"],
-        ),
-        run_config=tune.RunConfig(
-            name=f"run-{len(list(folder.ray.glob('run-*'))) + 1}",
-            storage_path=str(folder.ray.resolve()),
-            callbacks=[Recorder(ledger, stopping.verdict, changed)],
-            stop=stopping,
-            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-            failure_config=tune.FailureConfig(max_failures=RETRIES),
-            verbose=0,
-        ),
-    ).fit()
 
 
 def _mirror(started: Started, tracking_uri: str | None) -> MlflowSink:

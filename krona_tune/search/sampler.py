@@ -2,8 +2,10 @@
 
 import random
 import warnings
-from collections.abc import Callable
-from itertools import count
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from math import exp, log
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,17 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
-from krona_tune.search.space import Space
+from krona_tune.search.space import Params, Space
+from krona_tune.search.transfer import Transfer
 from krona_tune.study.domain import Choice, Divisors, Domain, Fixed, Range
 from krona_tune.study.randomness import stream
 from krona_tune.study.result import Status
+from krona_tune.study.spec import StudySpec
 
 ATTEMPTS = 20
-"""How many of Optuna's own proposals may lie beyond the parameter limit before a feasible point is drawn evenly."""
+"""How many of Optuna's own proposals may be refused before an acceptable point is drawn evenly."""
 STATES = {
     Status.COMPLETED: TrialState.COMPLETE,
     Status.STOPPED_EARLY: TrialState.PRUNED,
@@ -30,56 +34,113 @@ STATES = {
     Status.FAILED: TrialState.FAIL,
 }
 """What Optuna is told. An interrupted trial is told nothing: it goes on when the study does."""
+TRIAL_ID = "trial_id"
+SHARED = "shared"
+"""What stands for the task of configurations that all tasks share."""
+Suggest = Callable[[int], Iterable[Params]]
+"""Points from elsewhere that are worth trying as the trial of a number; none to leave it to Optuna."""
 
 
 class TaskSampler:
-    """Proposes points of a space for one task. Every draw's randomness is a stream of (seed, task, number)."""
+    """Proposes points of a space for one task. Every draw's randomness is a stream of (seed, task, number).
 
-    def __init__(self, space: Space, storage: BaseStorage, name: str, *, seed: int, startup_trials: int) -> None:
-        self._space, self._seed, self._startup = space, seed, startup_trials
+    Args:
+        startup_trials: how many points are drawn evenly before Optuna models the scores.
+        suggest: points from elsewhere that are tried first; those that are not acceptable here are passed over.
+        every_size: each trial has a parameter limit of its own, so that small adapters are searched as eagerly as
+            large ones.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        storage: BaseStorage,
+        name: str,
+        *,
+        seed: int,
+        startup_trials: int,
+        suggest: Suggest = lambda number: (),
+        every_size: bool = False,
+    ) -> None:
+        self._space, self._seed, self._startup, self._suggest = space, seed, startup_trials, suggest
         self._study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
-        self._open = {
-            trial.user_attrs["trial_id"]: trial.number
-            for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-            if "trial_id" in trial.user_attrs
-        }
+        mine = [trial for trial in self._study.get_trials(deepcopy=False) if TRIAL_ID in trial.user_attrs]
+        self._open = {t.user_attrs[TRIAL_ID]: t.number for t in mine if t.state is TrialState.RUNNING}
+        self._tried = {space.meaning(self._point_of(trial)) for trial in mine}
+        self._exhausted = False
+        self._sizes = self._smallest_and_largest() if every_size else None
 
-    def ask(self, trial_id: str) -> dict[str, Any]:
-        """A feasible point: each knob that its method reads, by name.
+    def ask(self, trial_id: str, number: int) -> dict[str, Any] | None:
+        """A feasible point that was not tried before: each knob that its method reads, by name.
 
-        Points beyond the parameter limit are told to Optuna as failed and never leave this method.
-        A trial that was asked for before and has not ended gets the same point again.
+        Points beyond the parameter limit and points tried before are told to Optuna as failed and never leave this
+        method. A trial that was asked for before and has not ended gets the same point again.
+        None: there is no point left.
         """
         if trial_id in self._open:
-            drawn = self._study.get_trials(deepcopy=False)[self._open[trial_id]].params
-            return self._point(lambda name, _: drawn[name])
-        for attempt in count():
-            number = len(self._study.get_trials(deepcopy=False))
+            return self._point_of(self._study.get_trials(deepcopy=False)[self._open[trial_id]])
+        if self._exhausted:
+            return None
+        limit = self._limit(number)
+
+        def acceptable(params: Params) -> bool:
+            return self._space.feasible(params, limit) and self._space.meaning(params) not in self._tried
+
+        suggested = next(filter(acceptable, self._suggest(number)), None)
+        for attempt in range(ATTEMPTS + 1):
+            asked = len(self._study.get_trials(deepcopy=False))
             if attempt == ATTEMPTS:
-                self._study.enqueue_trial(self._drawn_evenly(number))
-            self._study.sampler = self._sampler(number)
+                rng = random.Random(stream(self._seed, "even draw", self._study.study_name, asked))
+                suggested = self._space.draw_where(acceptable, rng)
+                if suggested is None:
+                    self._exhausted = limit is None
+                    return None
+            if suggested:
+                self._study.enqueue_trial(self._space.drawn(suggested))
+            suggested = None
+            self._study.sampler = self._sampler(asked)
             trial = self._study.ask()
-            params = self._point(trial._suggest)
-            if self._space.feasible(params):
-                trial.set_user_attr("trial_id", trial_id)
-                self._open[trial_id] = trial.number
-                return params
+            params = self._space.point(lambda label, domain: trial._suggest(label, distribution_of(domain)))  # noqa: B023
+            if acceptable(params):
+                return self._begun(trial, trial_id, params)
             self._study.tell(trial, state=TrialState.FAIL)
-        raise AssertionError("a feasible point is enqueued in the end")
+        raise AssertionError("an acceptable point is enqueued in the end")
 
-    def _drawn_evenly(self, number: int) -> dict[str, Any]:
-        """What a feasible point searches, drawn without Optuna."""
-        rng = random.Random(stream(self._seed, "even draw", self._study.study_name, number))
-        params = self._space.draw_feasible(rng)
-        return {name: value for name, value in params.items() if not isinstance(self._space.domains[name], Fixed)}
+    def _begun(self, trial: optuna.Trial, trial_id: str, params: dict[str, Any]) -> dict[str, Any]:
+        trial.set_user_attr(TRIAL_ID, trial_id)
+        self._open[trial_id] = trial.number
+        self._tried.add(self._space.meaning(params))
+        return params
 
-    def report(self, trial_id: str, examples: int, score: float) -> None:
-        """A score at a rung; `examples` is the step."""
+    def _point_of(self, trial: FrozenTrial) -> dict[str, Any]:
+        """The point that an earlier trial drew."""
+        return self._space.point(lambda label, domain: trial.params[label])
+
+    def _limit(self, number: int) -> int | None:
+        """The parameter limit of one trial, drawn log-uniformly between the smallest and the largest adapter."""
+        if self._sizes is None:
+            return None
+        low, high = map(log, self._sizes)
+        rng = random.Random(stream(self._seed, "limit", self._study.study_name, number))
+        return round(exp(rng.uniform(low, high)))
+
+    def _smallest_and_largest(self) -> tuple[int, int]:
+        rng = random.Random(stream(self._seed, "sizes", self._study.study_name))
+        points = filter(self._space.feasible, (self._space.draw(rng) for _ in range(500)))
+        sizes = [self._space.parameters(point) for point in points]
+        return min(sizes), max(sizes)
+
+    def is_open(self, trial_id: str) -> bool:
+        """Whether a trial was asked for and has not ended."""
+        return trial_id in self._open
+
+    def report(self, trial_id: str, step: int, score: float) -> None:
+        """A score at a rung; the step is what the rungs are counted in, such as examples."""
         if trial_id in self._open:
             trial = optuna.trial.Trial(self._study, self._study.trials[self._open[trial_id]]._trial_id)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # a rung that is reported again after a resume
-                trial.report(score, examples)
+                trial.report(score, step)
 
     def tell(self, trial_id: str, status: Status, score: float | None) -> None:
         """What became of a trial; of one that is not open nothing is told."""
@@ -88,16 +149,6 @@ class TaskSampler:
         number = self._open.pop(trial_id)
         values = score if status is Status.COMPLETED else None
         self._study.tell(number, values, state=STATES[status])
-
-    def _point(self, draw: Callable[[str, BaseDistribution], Any]) -> dict[str, Any]:
-        """Each knob that the drawn method reads: its fixed value, or what `draw` gives."""
-
-        def value(name: str) -> Any:
-            domain = self._space.domains[name]
-            return domain.value if isinstance(domain, Fixed) else draw(name, distribution_of(domain))
-
-        method = str(value("method"))
-        return {name: method if name == "method" else value(name) for name in self._space.reads(method)}
 
     def _sampler(self, number: int) -> BaseSampler:
         with warnings.catch_warnings():
@@ -127,13 +178,58 @@ def distribution_of(domain: Domain) -> BaseDistribution:
             raise AssertionError(f"{domain} is not sampled")
 
 
-def open_samplers(
-    tasks: tuple[str, ...], space: Space, journal: Path, *, study: str, seed: int, startup_trials: int
-) -> dict[str, TaskSampler]:
-    """One sampler a task, all in one journal file that optuna-dashboard opens."""
+class MethodsInTurn:
+    """A sampler a method, asked in turn, so that every method gets the same number of trials."""
+
+    def __init__(self, samplers: Sequence[TaskSampler]) -> None:
+        self._samplers = samplers
+
+    def ask(self, trial_id: str, number: int) -> dict[str, Any] | None:
+        """A point of the method whose turn the trial's number is."""
+        turn, method = divmod(number, len(self._samplers))
+        return self._samplers[method].ask(trial_id, turn)
+
+    def report(self, trial_id: str, step: int, score: float) -> None:
+        """As a TaskSampler; it is for the one that was asked, the others know no such trial."""
+        for sampler in self._samplers:
+            sampler.report(trial_id, step, score)
+
+    def tell(self, trial_id: str, status: Status, score: float | None) -> None:
+        """As a TaskSampler; it is for the one that was asked, the others know no such trial."""
+        for sampler in self._samplers:
+            sampler.tell(trial_id, status, score)
+
+
+def open_samplers(spec: StudySpec, transfer: Transfer, journal: Path) -> dict[str, TaskSampler | MethodsInTurn]:
+    """One sampler a task, or a task and method, all in one journal file that optuna-dashboard opens."""
+    sampler, space = _sampler_in(spec, transfer, journal), transfer.space
+    if not spec.search.per_method:
+        return {task: sampler(space, task, task) for task in spec.tasks}
+    return {
+        task: MethodsInTurn([sampler(space.of(method), f"{task}/{method}", task) for method in space.methods])
+        for task in spec.tasks
+    }
+
+
+def open_shared_sampler(spec: StudySpec, transfer: Transfer, journal: Path) -> TaskSampler:
+    """The sampler of configurations that all tasks share."""
+    return _sampler_in(spec, transfer, journal)(transfer.space, SHARED, SHARED)
+
+
+def _sampler_in(spec: StudySpec, transfer: Transfer, journal: Path) -> Callable[[Space, str, str], TaskSampler]:
+    """Makes samplers of a part of the space, under a name in the journal, for a task."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = JournalStorage(JournalFileBackend(str(journal)))
-    make: Callable[[str], TaskSampler] = lambda task: TaskSampler(  # noqa: E731
-        space, storage, f"{study}/{task}", seed=seed, startup_trials=startup_trials
-    )
-    return {task: make(task) for task in tasks}
+
+    def sampler(part: Space, name: str, task: str) -> TaskSampler:
+        return TaskSampler(
+            part,
+            storage,
+            f"{spec.name}/{name}",
+            seed=spec.seed,
+            startup_trials=spec.search.startup_trials,
+            suggest=partial(replace(transfer, space=part).suggestions, task),
+            every_size=spec.search.objective == "pareto",
+        )
+
+    return sampler

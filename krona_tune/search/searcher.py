@@ -1,15 +1,17 @@
 """Which trial comes next: interrupted ones first, then the baselines, then Optuna's proposals, task by task."""
 
+import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ray.tune.search import Searcher
 
 from krona_tune.search.door import plain_trial
-from krona_tune.search.sampler import TaskSampler
+from krona_tune.search.sampler import MethodsInTurn, TaskSampler
 from krona_tune.study.result import Status
 
+logger = logging.getLogger(__name__)
 Verdict = Callable[[dict[str, Any] | None, bool], Status]
 
 
@@ -27,7 +29,7 @@ class StudySearcher(Searcher):
     def __init__(
         self,
         waiting: list[dict[str, Any]],
-        samplers: dict[str, TaskSampler],
+        samplers: Mapping[str, TaskSampler | MethodsInTurn],
         remaining: dict[str, list[int]],
         verdict: Verdict,
         seeds: dict[str, int],
@@ -42,23 +44,25 @@ class StudySearcher(Searcher):
         return {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        if self._waiting:
-            config = self._waiting.popleft()
-        elif self._turns:
-            config = self._propose()
-        else:
+        config = self._waiting.popleft() if self._waiting else self._propose()
+        if config is None:
             return Searcher.FINISHED
         self._asked[trial_id] = config
         return config
 
-    def _propose(self) -> dict[str, Any]:
-        task, numbers = self._turns.popleft()
-        number = numbers.popleft()
-        if numbers:
-            self._turns.append((task, numbers))
-        trial_id = f"{task}-{number:03d}"
-        params = self._samplers[task].ask(trial_id)
-        return plain_trial(trial_id, task, number, "search", self._seeds[task], params)
+    def _propose(self) -> dict[str, Any] | None:
+        """The next proposal, None where every task has had its trials or has no point left to try."""
+        while self._turns:
+            task, numbers = self._turns.popleft()
+            number = numbers.popleft()
+            if numbers:
+                self._turns.append((task, numbers))
+            trial_id = f"{task}-{number:03d}"
+            params = self._samplers[task].ask(trial_id, number)
+            if params is not None:
+                return plain_trial(trial_id, task, number, "search", self._seeds[task], params)
+            logger.info("%s is left out: every point that its space holds was tried before", trial_id)
+        return None
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """`result` comes flattened: its own keys stay, a nested report's become `report/…`."""

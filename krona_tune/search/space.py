@@ -1,142 +1,138 @@
-"""The space that a study searches on one backbone: every knob's domain, and which points are feasible."""
+"""The space that a study searches on one backbone: every knob's domain a method, and which points are feasible."""
 
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import product
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from math import exp, log
 from typing import Any
 
-from krona_tune.adapters.methods import METHODS, Beside, method_named
-from krona_tune.adapters.placement import common_dimensions, count, sites
+from krona_tune.adapters.placement import count, sites
 from krona_tune.refusal import Refusal
 from krona_tune.study.domain import Choice, Divisors, Domain, Fixed, Range, Value
-from krona_tune.study.geometry import Geometry, Site
-from krona_tune.study.spec import StudySpec
-from krona_tune.study.trial import SECTION_OF, SIZES, AdapterConfig
+from krona_tune.study.geometry import Geometry
+from krona_tune.study.trial import SECTION_OF, AdapterConfig
 
-EVEN_DRAWS = 20_000
-PLACES = ("method", "roles", "stacks", "layers")
+EVEN_DRAWS = 5_000
+PLACES = ("roles", "stacks", "layers")
+COUPLED, BY = "learning_rate", "scale"
+"""In a coupled space the domain of the learning rate is that of its product with the scale."""
+
+Params = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Space:
-    """Domains resolved against a backbone. `limit`: at most so many adapter and norm parameters, or None."""
+    """Domains resolved against a backbone: of `method`, and a method's knobs by name.
 
-    domains: dict[str, Domain]
+    `limit`: at most so many adapter and norm parameters, or None. `coupled`: what is drawn for the learning rate is
+    its product with the scale, on which a step of Adam depends (an adapter of twice the scale moves twice as far).
+    """
+
+    method: Fixed | Choice
+    knobs: dict[str, dict[str, Domain]]
     geometry: Geometry
     limit: int | None
+    coupled: bool = False
 
-    def reads(self, method: str) -> tuple[str, ...]:
-        """The knobs that matter to a method, in a stable order, `method` first."""
-        row = method_named(method)
-        relevant = (name for name in self.domains if SECTION_OF[name] == "training" or name in row.reads)
-        return ("method", *(name for name in relevant if name != "method"))
+    @property
+    def methods(self) -> tuple[str, ...]:
+        return tuple(map(str, self.method.ends()))
+
+    def of(self, method: str) -> "Space":
+        """The part of the space that searches one method."""
+        return replace(self, method=Fixed(method), knobs={method: self.knobs[method]})
+
+    def label(self, method: str, name: str) -> str:
+        """What is drawn for a knob: its name; with the method's where most methods search it in another domain."""
+        usual, _ = Counter(knobs[name] for knobs in self.knobs.values() if name in knobs).most_common(1)[0]
+        drawn = f"{name} × {BY}" if self._is_coupled(method, name) else name
+        return drawn if self.knobs[method][name] == usual else f"{drawn} of {method}"
 
     def searched(self) -> dict[str, Domain]:
-        """The knobs that are not fixed and that some method reads."""
-        read = {name for method in self.domains["method"].ends() for name in self.reads(str(method))}
-        return {n: d for n, d in self.domains.items() if n in read and not isinstance(d, Fixed)}
+        """The knobs that are not fixed, by label."""
+        found: dict[str, Domain] = {"method": self.method}
+        for method, knobs in self.knobs.items():
+            found |= {self.label(method, name): domain for name, domain in knobs.items()}
+        return {label: domain for label, domain in found.items() if not isinstance(domain, Fixed)}
 
-    def feasible(self, params: dict[str, Any]) -> bool:
-        """Whether a point stays within the limit; it fits the backbone in any case."""
-        return self.limit is None or self.parameters(params) <= self.limit
+    def point(self, draw: Callable[[str, Domain], Value]) -> dict[str, Any]:
+        """Each knob that the drawn method reads: its fixed value, or what `draw` gives for its label and domain."""
 
-    def parameters(self, params: dict[str, Any]) -> int:
-        """Adapter and norm parameters of a point, the head not counted."""
+        def value(label: str, domain: Domain) -> Value:
+            return domain.value if isinstance(domain, Fixed) else draw(label, domain)
+
+        method = str(value("method", self.method))
+        params: dict[str, Any] = {"method": method}
+        params |= {name: value(self.label(method, name), domain) for name, domain in self.knobs[method].items()}
+        if self._is_coupled(method, COUPLED):
+            params[COUPLED] /= params[BY]
+        return params
+
+    def drawn(self, params: Params) -> dict[str, Value]:
+        """What would have to be drawn to get a point, by label: the inverse of `point`."""
+        method = params["method"]
+        values: dict[str, Value] = {} if isinstance(self.method, Fixed) else {"method": method}
+        for name, domain in self.knobs[method].items():
+            if not isinstance(domain, Fixed):
+                factor = params[BY] if self._is_coupled(method, name) else 1
+                values[self.label(method, name)] = params[name] * factor if factor != 1 else params[name]
+        return values
+
+    def adopted(self, params: Params) -> dict[str, Any] | None:
+        """The space's own point that is nearest to another study's: its values where they are searched here, the
+        fixed ones where they are not. None where a value can't be drawn here, or the point is not feasible."""
+        method = params["method"]
+        if method not in self.knobs:
+            return None
+        point: dict[str, Any] = {"method": method}
+        for name, domain in self.knobs[method].items():
+            point[name] = domain.value if isinstance(domain, Fixed) else params.get(name)
+            if point[name] is None and not isinstance(domain, Fixed):
+                return None
+        labels = {self.label(method, name): domain for name, domain in self.knobs[method].items()}
+        fits = all(_holds(labels.get(label, self.method), value) for label, value in self.drawn(point).items())
+        return point if fits and self.feasible(point) else None
+
+    def meaning(self, params: Params) -> str:
+        """Equal for points that mean the same adapter and the same training, however their placement is written."""
+        adapter = _adapter(params)
+        places = ",".join(site.key for site in sites(self.geometry, adapter))
+        others = sorted((name, value) for name, value in params.items() if name not in PLACES)
+        return f"{places} {others}"
+
+    def feasible(self, params: Params, limit: int | None = None) -> bool:
+        """Whether a point's sizes go together and it stays within the space's limit, and within another one."""
+        try:
+            parameters = self.parameters(params)
+        except Refusal:
+            return False
+        return all(most is None or parameters <= most for most in (self.limit, limit))
+
+    def parameters(self, params: Params) -> int:
+        """Adapter and norm parameters of a point, the head not counted. Raises a Refusal where its sizes don't fit."""
         counted = count(self.geometry, _adapter(params), outputs=0)
         return counted.adapter + counted.norms
 
     def draw(self, rng: random.Random) -> dict[str, Any]:
         """A point drawn uniformly (log-uniformly where the domain is), feasible or not."""
-        method = str(_draw(self.domains["method"], rng))
-        return {n: method if n == "method" else _draw(self.domains[n], rng) for n in self.reads(method)}
+        return self.point(lambda _, domain: _draw(domain, rng))
 
-    def draw_feasible(self, rng: random.Random) -> dict[str, Any]:
-        """A feasible point. Raises a Refusal where none comes up in many draws."""
-        for _ in range(EVEN_DRAWS):
-            point = self.draw(rng)
-            if self.feasible(point):
-                return point
-        raise Refusal("--max-params", f"no feasible point in {EVEN_DRAWS:,} draws", "raise the limit")
+    def draw_where(self, accepted: Callable[[Params], bool], rng: random.Random) -> dict[str, Any] | None:
+        """An accepted point, None where none comes up in many draws."""
+        draws = (self.draw(rng) for _ in range(EVEN_DRAWS))
+        return next((point for point in draws if accepted(point)), None)
 
-    def feasible_share(self, draws: int = 2000) -> float:
-        """The share of the space that stays within the limit, by drawing."""
-        if self.limit is None:
-            return 1.0
+    def feasible_share(self, draws: int = 1000) -> float:
+        """The share of the space that is feasible, by drawing."""
         rng = random.Random(0)
         return sum(self.feasible(self.draw(rng)) for _ in range(draws)) / draws
 
-
-def resolve(spec: StudySpec, geometry: Geometry, place: str) -> Space:
-    """The spec's space on a backbone, in which every point that can be drawn fits.
-
-    Raises:
-        Refusal: a method, placement or size does not fit the backbone, or nothing stays within the limit.
-    """
-    domains = spec.domains()
-    for method in domains["method"].ends():
-        row = method_named(str(method), f"{place}: adapter.method")
-        if row.beside is Beside.NOTHING:
-            raise Refusal(f"{place}: adapter.method", f"{row.name} has nothing to search", "it is run as the baseline")
-    methods = [METHODS[str(name)] for name in domains["method"].ends()]
-    places = list(_every_placement(domains, geometry, place))
-    for name, side in SIZES.items():
-        if any(name in method.reads for method in methods):
-            domains[name] = _dividing(name, domains[name], common_dimensions(places)[side], f"{place}: adapter.{name}")
-    space = Space(domains=domains, geometry=geometry, limit=_limit(spec, geometry))
-    if space.feasible_share() == 0:
-        rng = random.Random(0)
-        least = min(space.parameters(space.draw(rng)) for _ in range(2000))
-        raise Refusal(
-            f"{place}: max_params",
-            f"{spec.search.max_params} allows {space.limit:,} parameters, the smallest adapter drawn has {least:,}",
-            "raise --max-params, or offer cheaper factor shapes or fewer sites",
-        )
-    return space
+    def _is_coupled(self, method: str, name: str) -> bool:
+        return self.coupled and name == COUPLED and BY in self.knobs[method]
 
 
-def _every_placement(domains: dict[str, Domain], geometry: Geometry, place: str) -> Iterator[Site]:
-    """Every site that some point of the space adapts; each combination of placements must have one."""
-    for method, roles, stacks, layers in product(*(map(str, domains[name].ends()) for name in PLACES)):
-        try:
-            yield from sites(geometry, AdapterConfig(method=method, roles=roles, stacks=stacks, layers=layers))
-        except Refusal as refusal:
-            where = f"{place}: adapter" + (f".{refusal.place}" if refusal.place in SECTION_OF else "")
-            raise Refusal(where, refusal.problem, refusal.mend) from None
-
-
-def _dividing(name: str, domain: Domain, dimension: int, place: str) -> Domain:
-    """The sizes of a factor that divide every adapted weight."""
-    offered = Divisors().of(dimension).values
-    match domain:
-        case Divisors():
-            found = domain.of(dimension)
-            if not found.values:
-                raise Refusal(place, f"no divisor of {dimension} within the limits", f"divisors: {_listed(offered)}")
-            return found if len(found.values) > 1 else Fixed(found.values[0])
-        case Range():
-            raise Refusal(place, "a range of sizes holds some that do not divide", "write divisors, or a list")
-        case Fixed() | Choice():
-            for size in domain.ends():
-                if size not in offered:
-                    problem = f"{name} {size} does not divide {dimension}, common to all adapted weights"
-                    raise Refusal(place, problem, f"divisors: {_listed(offered)}")
-            return domain
-
-
-def _listed(values: tuple[Value, ...]) -> str:
-    return ", ".join(map(str, values))
-
-
-def _limit(spec: StudySpec, geometry: Geometry) -> int | None:
-    text = spec.search.max_params
-    if text is None:
-        return None
-    return int(float(text[:-1]) / 100 * geometry.parameters) if text.endswith("%") else int(text)
-
-
-def _adapter(params: dict[str, Any]) -> AdapterConfig:
+def _adapter(params: Params) -> AdapterConfig:
     return AdapterConfig(**{name: value for name, value in params.items() if SECTION_OF[name] == "adapter"})
 
 
@@ -153,5 +149,18 @@ def _draw(domain: Domain, rng: random.Random) -> Value:
             if step or domain.whole:
                 return low + (step or 1) * rng.randrange(int((high - low) / (step or 1)) + 1)
             return rng.uniform(low, high)
+        case Divisors():
+            raise AssertionError("divisors are resolved before anything is drawn")
+
+
+def _holds(domain: Domain, value: Value) -> bool:
+    """Whether a value can be drawn from a domain."""
+    match domain:
+        case Fixed() | Choice():
+            return value in domain.ends()
+        case Range(low, high, step=step):
+            if isinstance(value, str) or not low <= value <= high:
+                return False
+            return step is None or ((value - low) / step).is_integer()
         case Divisors():
             raise AssertionError("divisors are resolved before anything is drawn")

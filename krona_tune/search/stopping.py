@@ -1,9 +1,9 @@
-"""How a study ends before its end: a person presses Ctrl-C, or its time is up."""
+"""How a study ends before its end: a person presses Ctrl-C, or its budget is used up."""
 
 import logging
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -11,27 +11,37 @@ from typing import Any
 from ray import tune
 from rich.console import Console
 
+from krona_tune.search.budget import Amount, Budget
 from krona_tune.study.result import Status
 
 logger = logging.getLogger(__name__)
 
 
 class Stopping(tune.Stopper):
-    """Ends the whole run when a person or the clock asks for it."""
+    """Ends the whole run when a person or the budget asks for it.
 
-    def __init__(self, time_budget: float | None) -> None:
+    Args:
+        budget: what the study may use.
+        spent: what it has used so far, given the seconds since this was made.
+    """
+
+    def __init__(self, budget: Budget, spent: Callable[[float], Amount]) -> None:
         self.interrupted = False
-        self._deadline = time.monotonic() + time_budget if time_budget else None
+        self.reserve: Callable[[], Amount] = Amount
+        self._budget, self._spent, self._began = budget, spent, time.monotonic()
 
     @property
-    def out_of_time(self) -> bool:
-        return self._deadline is not None and time.monotonic() > self._deadline
+    def used_up(self) -> str | None:
+        """Which limit is reached, in words, where what is reserved counts as used; None while there is some left."""
+        if self._budget == Budget():
+            return None
+        return self._budget.used_up(self._spent(time.monotonic() - self._began), self.reserve())
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        return self.interrupted or self.out_of_time
+        return self.interrupted or self.used_up is not None
 
     def verdict(self, result: dict[str, Any] | None, error: bool) -> Status:
         """The status that a trial's last result amounts to."""

@@ -90,8 +90,13 @@ class KronaTrial(tune.Trainable):
             "examples": report.examples,
             "checkpoint": str(self._folder() / f"rung-{run.rung}"),
             "done": run.finished,
-            **({"status": str(Status.COMPLETED)} if run.finished else {}),
+            **(self._end(run) if run.finished else {}),
         }
+
+    def _end(self, run: TrialRun) -> dict[str, Any]:
+        """What a trial's last result adds: its status and, for a finalist, its one look at the test half."""
+        look = {"test": asdict(run.last_look())} if run.trial.kind == "finalist" else {}
+        return {"status": str(Status.COMPLETED), **look}
 
     def _start(self) -> TrialRun:
         device = this_device(self._workplace.precision, gpu=self._workplace.gpu)

@@ -1,8 +1,9 @@
 """The live view: a table a task while a study runs; plain lines where there is no terminal."""
 
 import time
+from collections import Counter
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -10,10 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from krona_tune.search.ledger import Ledger
+from krona_tune.search.ranking import synthetic_mark
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.result import Status, TrialResult
-
-GOOD = {Status.COMPLETED, Status.STOPPED_EARLY}
 
 
 def duration(seconds: float) -> str:
@@ -29,11 +29,9 @@ def duration(seconds: float) -> str:
 class View:
     """Shows the ledger. As a context it draws until it is left; `changed` is called after each event."""
 
-    def __init__(
-        self, console: Console, ledger: Ledger, facts: dict[str, TaskFacts], totals: dict[str, int], *, quiet: bool
-    ) -> None:
-        self._console, self._ledger, self._facts, self._totals = console, ledger, facts, totals
-        self._quiet = quiet
+    def __init__(self, console: Console, ledger: Ledger, facts: dict[str, TaskFacts], *, quiet: bool) -> None:
+        self._console, self._ledger, self._facts, self._quiet = console, ledger, facts, quiet
+        self._totals = Counter(row.task for row in ledger.rows.values())
         self._started = time.monotonic()
         self._seen = {row.trial_id for row in ledger.rows.values() if _ended(row)}
         self._already = len(self._seen)
@@ -51,6 +49,15 @@ class View:
         if self._live:
             self._live.stop()
 
+    def expect(self, new: Mapping[str, int]) -> None:
+        """So many more trials of each task are to come."""
+        self._totals.update(new)
+
+    def say(self, text: str) -> None:
+        """A line between the events, in the log's place on the screen; nothing where all is quiet."""
+        if not self._quiet:
+            self._console.print(text, highlight=False, soft_wrap=True)
+
     def changed(self) -> None:
         """Without a terminal: a line for each trial that has ended since the last call."""
         if self._live or self._quiet:
@@ -58,10 +65,12 @@ class View:
         for row in list(self._ledger.rows.values()):
             if _ended(row) and row.trial_id not in self._seen:
                 self._seen.add(row.trial_id)
-                self._console.print(self._line(row), highlight=False)
+                self._console.print(self._line(row), highlight=False, soft_wrap=True)
 
     def _line(self, row: TrialResult) -> str:
         score = "no score" if row.score is None else f"score {row.score:.3f} after {row.epochs:g} epochs"
+        if row.test_score is not None:
+            score += f", {row.test_score:.3f} on test"
         tail = f"  {row.error}" if row.error else ""
         ended = f"[{len(self._seen)}/{sum(self._totals.values())}]"
         return f"{ended} {row.trial_id}  {row.status}  {score}  {row.trainable_parameters:,} parameters{tail}"
@@ -120,44 +129,3 @@ class View:
 
 def _ended(row: TrialResult) -> bool:
     return row.ended_at is not None and row.status is not Status.INTERRUPTED
-
-
-def ranking(ledger: Ledger, facts: dict[str, TaskFacts]) -> Table:
-    """The end's table: each task's best adapter beside its baselines."""
-    title = "Best adapter of each task, validation scores" + synthetic_mark(facts)
-    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
-    for name in ("task", "score", "head only", "constant", "parameters"):
-        table.add_column(name, justify="left" if name == "task" else "right", no_wrap=True)
-    table.add_column("adapter")
-    for task, fact in facts.items():
-        best, head = ledger.best(task), ledger.baseline(task)
-        if best is None or best.score is None:
-            table.add_row(fact.title, "no result")
-            continue
-        table.add_row(
-            fact.title,
-            f"[green]{best.score:.3f}[/green]",
-            "" if head is None else f"{head:.3f}",
-            f"{fact.constant_score:.3f}",
-            f"{best.trainable_parameters:,}",
-            in_words(best.params),
-        )
-    return table
-
-
-def synthetic_mark(facts: dict[str, TaskFacts]) -> str:
-    """What a table of synthetic numbers is headed with; nothing for real data."""
-    return " (synthetic data)" if any(fact.synthetic for fact in facts.values()) else ""
-
-
-def in_words(params: dict[str, Any]) -> str:
-    """An adapter in a line: krona 16×24, scale 4, query+value, all layers, learning rate 0.005."""
-    words = {
-        "method": "{method}",
-        "a_out": "{a_out}×{a_in}",
-        "scale": "scale {scale:.3g}",
-        "roles": "{roles}",
-        "layers": "{layers} layers",
-        "learning_rate": "learning rate {learning_rate:.2g}",
-    }
-    return ", ".join(text.format(**params) for name, text in words.items() if name in params)

@@ -61,13 +61,15 @@ class Site:
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """A backbone in integers. `parameters` counts the pretrained weights, without a task's head;
+    """A backbone in integers. `parameters` counts the pretrained weights, without a task's head,
+    `norms` those of its layer norms, `norm_biases` the biases among them;
     `positions` is the longest input in tokens, None where there is no such limit."""
 
     model_type: str
     sites: tuple[Site, ...]
     depths: dict[Stack, int]
     norms: int
+    norm_biases: int
     parameters: int
     head_width: int
     head_layers: int

@@ -1,7 +1,7 @@
 """From YAML and `--set` to a StudySpec; every error names the place, the value and the mend."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from krona_tune.refusal import Refusal, unknown
-from krona_tune.study.domain import Divisors, Fixed
+from krona_tune.study.domain import Divisors, Domain
 from krona_tune.study.spec import StudySpec
-from krona_tune.study.trial import SECTIONS, SIZES, Frozen
+from krona_tune.study.trial import SECTION_OF, SECTIONS, SIZES
 
 
 class _Loader(yaml.SafeLoader):
@@ -80,15 +80,18 @@ def build_spec(written: Mapping[str, Any], place: str) -> StudySpec:
     except ValidationError as error:
         raise next(_refusals(error, StudySpec, place)) from None
     for section, model in SECTIONS.items():
-        _check_domains(spec, section, model, place)
+        _check_domains(getattr(spec, section), section, model.model_fields, place)
+    for method, domains in spec.methods.items():
+        _check_domains(domains, f"methods.{method}", SECTION_OF.keys() - {"method"}, place)
     return spec
 
 
-def _check_domains(spec: StudySpec, section: str, model: type[Frozen], place: str) -> None:
+def _check_domains(domains: Mapping[str, Domain], section: str, known: Collection[str], place: str) -> None:
     """Each value that a domain can take at its ends must be one that the trial would accept."""
-    for name, domain in getattr(spec, section).items():
-        if name not in model.model_fields:
-            raise unknown(f"{place}: {section}", "key", name, model.model_fields)
+    for name, domain in domains.items():
+        if name not in known:
+            raise unknown(f"{place}: {section}", "key", name, known)
+        model = SECTIONS[SECTION_OF[name]]
         if isinstance(domain, Divisors) and name not in SIZES:
             raise Refusal(
                 f"{place}: {section}.{name}",
@@ -149,9 +152,3 @@ def _put(written: dict[str, Any], key: str, value: Any, place: str) -> None:
 def dump_spec(spec: StudySpec) -> str:
     """The spec as YAML text that `load_spec` reads back to an equal one."""
     return yaml.dump(spec.plain(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-
-
-def fixed(spec: StudySpec, name: str) -> Any:
-    """A knob's value where it is not searched, else None."""
-    domain = spec.domains()[name]
-    return domain.value if isinstance(domain, Fixed) else None

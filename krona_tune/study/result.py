@@ -41,8 +41,26 @@ class Report:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LastLook:
+    """A finalist's one evaluation on the test half.
+
+    `resampled` are its scores on as many examples drawn again with replacement; the draws are the same for every
+    finalist of a task, so that differences pair up.
+    """
+
+    score: float
+    metrics: dict[str, float]
+    examples: int
+    resampled: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrialResult:
-    """One trial's row. Seconds sum its reports; `score` is that of the last rung it reached."""
+    """One trial's row. Seconds sum its reports; `score` is that of the last rung it reached.
+
+    `of` is the searched trial that a finalist repeats. The `test_…` fields are a finalist's `LastLook`; nobody else
+    has them.
+    """
 
     trial_id: str
     task: str
@@ -69,10 +87,17 @@ class TrialResult:
     error: str = ""
     checkpoint: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
+    of: str = ""
+    test_score: float | None = None
+    test_examples: int = 0
+    test_metrics: dict[str, float] = field(default_factory=dict)
+    test_resampled: tuple[float, ...] = ()
 
     def row(self) -> dict[str, Any]:
-        """The result as plain values: its parameters under their own names, its metrics as `metric_…`."""
+        """The result as plain values: its parameters under their own names, its metrics as `metric_…` and
+        `test_metric_…`."""
         values = asdict(self)
-        params, metrics = values.pop("params"), values.pop("metrics")
+        params, metrics, test = (values.pop(name) for name in ("params", "metrics", "test_metrics"))
         values["status"] = str(self.status)
-        return values | params | {f"metric_{name}": value for name, value in metrics.items()}
+        values |= params | {f"metric_{name}": value for name, value in metrics.items()}
+        return values | {f"test_metric_{name}": value for name, value in test.items()}

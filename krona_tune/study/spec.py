@@ -78,13 +78,40 @@ class ExamplesSpec(Frozen):
 
 
 class SearchSpec(Frozen):
-    """How many trials a task gets, and within which limits. `time_budget` is in seconds."""
+    """How many trials a task gets, and within which limits.
+
+    `time_budget` is in seconds, `examples_budget` in training examples of all trials, `device_hours` in hours of a
+    GPU, or of a CPU core where there is none.
+
+    With `per_method` every method gets `trials` trials of its own on each task, and competes with itself alone.
+    With `coupled` the learning rate's domain is that of learning rate × scale. The objective `pareto` looks for the
+    best score at every size instead of the best score. With `transfer` every third trial of a task tries what is best
+    on another task; `warm_start` is the folder of an earlier study, whose best points are tried first.
+    """
 
     trials: Count = 12
+    per_method: bool = False
+    coupled: bool = False
+    objective: Literal["score", "pareto"] = "score"
+    shared: bool = False
+    transfer: bool = False
+    warm_start: str | None = None
     startup_trials: Annotated[int, Field(ge=0)] = 6
     baseline_learning_rates: tuple[Positive, ...] = (1e-2,)
     max_params: Annotated[str, BeforeValidator(_limit)] | None = None
     time_budget: Annotated[Positive, BeforeValidator(_seconds)] | None = None
+    examples_budget: Count | None = None
+    device_hours: Positive | None = None
+
+
+class FinalistsSpec(Frozen):
+    """How many of a task's best configurations are trained again, each with how many fresh seeds; `top` 0: none.
+
+    With `search.per_method` they are the best of each method. They get what the search leaves of its time budget.
+    """
+
+    top: Annotated[int, Field(ge=0)] = 2
+    seeds: Count = 3
 
 
 class ResourcesSpec(Frozen):
@@ -123,12 +150,29 @@ def _domains(section: str) -> BeforeValidator:
     return BeforeValidator(read)
 
 
+def _by_method(written: Any) -> Any:
+    """Reads the section `methods`: each key a method, each value knobs of any section."""
+    if not isinstance(written, Mapping) or not all(isinstance(knobs, Mapping) for knobs in written.values()):
+        return written
+    found = {}
+    for method, knobs in written.items():
+        domains = {name: parse_domain(value, f"methods.{method}.{name}") for name, value in knobs.items()}
+        found[method] = {name: _as_real(domain) if name in REAL else domain for name, domain in domains.items()}
+    return found
+
+
 Domains = dict[str, Fixed | Choice | Range | Divisors]
 _plain = PlainSerializer(lambda domains: {name: domain.plain() for name, domain in domains.items()})
+_plain_by_method = PlainSerializer(
+    lambda methods: {method: {n: domain.plain() for n, domain in knobs.items()} for method, knobs in methods.items()}
+)
 
 
 class StudySpec(Frozen):
-    """One study: a backbone, tasks, a space of adapters and trainings, a budget."""
+    """One study: a backbone, tasks, a space of adapters and trainings, a budget.
+
+    `methods` holds what a single method searches otherwise than `adapter` and `training` say.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
@@ -140,14 +184,16 @@ class StudySpec(Frozen):
     precision: Precision = "auto"
     adapter: Annotated[Domains, _domains("adapter"), _plain] = Field(default_factory=dict)
     training: Annotated[Domains, _domains("training"), _plain] = Field(default_factory=dict)
+    methods: Annotated[dict[str, Domains], BeforeValidator(_by_method), _plain_by_method] = Field(default_factory=dict)
     schedule: ScheduleSpec = ScheduleSpec()
     examples: ExamplesSpec = ExamplesSpec()
     search: SearchSpec = SearchSpec()
+    finalists: FinalistsSpec = FinalistsSpec(top=0)
     resources: ResourcesSpec = ResourcesSpec()
 
-    def domains(self) -> dict[str, Domain]:
-        """Every knob's domain; a knob that the request does not name is fixed at its default."""
-        asked = {**self.adapter, **self.training}
+    def domains(self, method: str = "") -> dict[str, Domain]:
+        """Every knob's domain, for one method or in general; one that the request does not name has its default."""
+        asked = {**self.adapter, **self.training, **self.methods.get(method, {})}
         defaults = {name: field.default for model in SECTIONS.values() for name, field in model.model_fields.items()}
         return {name: asked.get(name, Fixed(default)) for name, default in defaults.items()}
 

@@ -32,17 +32,29 @@ def _readable_stacks(text: str) -> str:
     return text
 
 
+def _not_zero(number: int) -> int:
+    if number == 0:
+        raise ValueError("0 divides nothing: write -1, or 1 or more")
+    return number
+
+
 class AdapterConfig(Frozen):
     """Which adapter, how strong, of which shape, where.
 
-    `a_out` and `a_in` are the sizes of A; B's follow from the weight it stands beside. A method reads
-    the fields that it needs (the table in `adapters.methods`); the others don't matter to it.
+    `a_out` and `a_in` are the sizes of A; B's follow from the weight it stands beside. `rank` is LoRA's and LoKr's,
+    `decompose_factor` LoKr's (-1: as square as can be), `bottleneck` the width inside an adapter of two layers and
+    `phm` the number of Kronecker products that a parametrised hypercomplex layer sums. A method reads the fields
+    that it needs (the table in `adapters.methods`); the others don't matter to it.
     """
 
     method: str = "krona"
     scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     a_out: Annotated[int, Field(ge=1)] = 1
     a_in: Annotated[int, Field(ge=1)] = 1
+    rank: Annotated[int, Field(ge=1)] = 1
+    decompose_factor: Annotated[int, Field(ge=-1), AfterValidator(_not_zero)] = -1
+    bottleneck: Annotated[int, Field(ge=1)] = 24
+    phm: Annotated[int, Field(ge=1)] = 4
     roles: Annotated[str, AfterValidator(_readable_roles)] = "query+value"
     stacks: Annotated[str, AfterValidator(_readable_stacks)] = "encoder+decoder"
     layers: Annotated[str, AfterValidator(_readable_layers)] = "all"
@@ -71,11 +83,12 @@ class TrainingConfig(Frozen):
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
 
 
-Kind = Literal["search", "baseline"]
+Kind = Literal["search", "baseline", "finalist"]
 
 
 class TrialConfig(Frozen):
-    """A whole trial. `kind` tells a searched adapter from the head-only baseline it is held against."""
+    """A whole trial. `kind` tells a searched adapter from the head-only baseline that it is held against, and from
+    a finalist, which is trained again with another seed."""
 
     task: str
     seed: int

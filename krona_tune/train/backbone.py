@@ -1,5 +1,7 @@
 """The frozen backbone, loaded once a process and kept warm between trials."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -8,6 +10,7 @@ import torch
 import transformers
 from torch import nn
 
+from krona_tune.adapters.fingerprint import fingerprint
 from krona_tune.refusal import Refusal
 from krona_tune.study.families import geometry
 from krona_tune.study.geometry import Geometry
@@ -21,6 +24,7 @@ class Backbone:
     """A frozen pretrained model. `base` is what the geometry's module names are relative to.
 
     `whole` is the model that was loaded: text to text it is `base` itself, else `base` with a head for two labels.
+    `fingerprint` was taken before any adapter came.
     """
 
     base: nn.Module
@@ -28,6 +32,7 @@ class Backbone:
     config: Any
     geometry: Geometry
     device: Device
+    fingerprint: str | None
 
 
 @lru_cache(maxsize=1)
@@ -45,24 +50,31 @@ def load_backbone(location: str, device: Device) -> Backbone:
     config = transformers.AutoConfig.from_pretrained(location)
     shape = geometry(config.to_dict(), f"{location}: config.json")
     kind = transformers.AutoModelForSeq2SeqLM if shape.text_to_text else transformers.AutoModelForSequenceClassification
-    level = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
+    with quiet():
         whole, loaded = kind.from_pretrained(
             location,
             dtype=device.dtype,
             attn_implementation=device.attention if _has_fused_attention(kind, config) else "eager",
             output_loading_info=True,
         )
-    finally:
-        transformers.logging.set_verbosity(level)
     inside = "" if shape.text_to_text else f"{whole.base_model_prefix}."
     if lacking := sorted(key for key in loaded["missing_keys"] if key.startswith(inside)):
         raise Refusal(
             location, f"its weights lack {len(lacking)} tensors, the first {lacking[0]}", "save all of the model"
         )
     return freeze(whole, shape, device)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """transformers says errors only, and shows no progress from here on: a head that is drawn afresh is no news."""
+    level = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(level)
 
 
 def _has_fused_attention(kind: Any, config: Any) -> bool:
@@ -74,7 +86,14 @@ def freeze(whole: nn.Module, shape: Geometry, device: Device) -> Backbone:
     """A model that is in memory, as a backbone: moved to the device and its dtype, frozen, in evaluation mode."""
     whole.to(device=device.kind, dtype=device.dtype).requires_grad_(False).eval()
     base = whole if shape.text_to_text else whole.get_submodule(str(whole.base_model_prefix))
-    return Backbone(base=base, whole=whole, config=whole.config, geometry=shape, device=device)
+    return Backbone(
+        base=base,
+        whole=whole,
+        config=whole.config,
+        geometry=shape,
+        device=device,
+        fingerprint=fingerprint(base, shape),
+    )
 
 
 def set_dropout(model: nn.Module, probability: float) -> None:

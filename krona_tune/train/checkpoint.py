@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,7 +20,13 @@ def save(run: TrialRun, folder: Path) -> None:
     if run.optimiser:
         torch.save(run.optimiser.state(), folder / OPTIMISER)
     report = run.last_report and asdict(run.last_report)
-    progress = {"rung": run.rung, "step": run.step, "fingerprint": run.trial.fingerprint, "report": report}
+    progress = {
+        "rung": run.rung,
+        "step": run.step,
+        "fingerprint": run.trial.fingerprint,
+        "backbone_fingerprint": run.backbone.fingerprint,
+        "report": report,
+    }
     (folder / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
 
 
@@ -27,13 +34,27 @@ def load(run: TrialRun, folder: Path) -> None:
     """Puts a run where `save` found it.
 
     Raises:
-        ValueError: the checkpoint is of another trial.
+        ValueError: the checkpoint is of another trial, or of another backbone.
     """
-    progress = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
+    progress = _progress(folder)
     if progress["fingerprint"] != run.trial.fingerprint:
         raise ValueError(f"{folder} is of trial {progress['fingerprint']}, this is {run.trial.fingerprint}")
+    kept, found = progress["backbone_fingerprint"], run.backbone.fingerprint
+    if kept != found:
+        raise ValueError(f"{folder} is of the backbone {kept}, this is {found}")
     run.load_state(load_file(folder / TENSORS))
     if run.optimiser:
         run.optimiser.load_state(torch.load(folder / OPTIMISER, weights_only=True))
     run.rung, run.step = progress["rung"], progress["step"]
     run.last_report = Report(**progress["report"]) if progress["report"] else None
+
+
+def backbone_fingerprint(folder: Path) -> str | None:
+    """The fingerprint of the backbone that the trial was trained on."""
+    found: str | None = _progress(folder)["backbone_fingerprint"]
+    return found
+
+
+def _progress(folder: Path) -> dict[str, Any]:
+    progress: dict[str, Any] = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
+    return progress

@@ -1,6 +1,7 @@
-"""One pass over labelled data: the task's metrics."""
+"""One pass over labelled data: predictions and the task's metrics."""
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 
@@ -20,14 +21,19 @@ def to_device(batch: Batch, device: Device) -> tuple[dict[str, torch.Tensor], to
     return inputs, torch.from_numpy(batch.labels).to(device.kind)
 
 
-@torch.no_grad()
 def evaluate(answer: Answer, task: Task, table: pa.Table, pad_token_id: int, device: Device) -> dict[str, float]:
     """Each of the task's metrics and their mean, `score`, over the whole table, in evaluation mode."""
+    labels = table.column("label").to_numpy()
+    return measure(task, predict(answer, task, table, pad_token_id, device), labels)
+
+
+@torch.no_grad()
+def predict(answer: Answer, task: Task, table: pa.Table, pad_token_id: int, device: Device) -> npt.NDArray[np.generic]:
+    """(n,): label indices, or numbers of a regression, in the table's order."""
     answer.model.eval()
     predictions = np.zeros(len(table), dtype=np.float64)
     with device.autocast():
         for batch in evaluation_batches(table, EVALUATION_TOKENS[device.kind], pad_token_id):
             inputs, _ = to_device(batch, device)
             predictions[batch.rows] = answer.predict(inputs).float().cpu().numpy()
-    labels = table.column("label").to_numpy()
-    return measure(task, predictions if task.is_regression else predictions.astype(np.int64), labels)
+    return predictions if task.is_regression else predictions.astype(np.int64)

@@ -14,12 +14,13 @@ from krona_tune.adapters.inject import Adapters
 from krona_tune.glue.batches import Batch, training_batches
 from krona_tune.glue.tasks import Task
 from krona_tune.study.randomness import stream
-from krona_tune.study.result import Report
+from krona_tune.study.result import LastLook, Report
 from krona_tune.study.schedule import Schedule
 from krona_tune.study.trial import TrialConfig
 from krona_tune.train.answer import answer
 from krona_tune.train.backbone import Backbone, dropouts, set_dropout
 from krona_tune.train.evaluate import evaluate, to_device
+from krona_tune.train.last_look import last_look
 from krona_tune.train.optimiser import optimiser
 
 
@@ -29,7 +30,10 @@ class Diverged(ArithmeticError):
 
 @dataclass(frozen=True, kw_only=True)
 class TaskWork:
-    """What a worker needs of a task: its encoded halves, its rungs, and a T5's label words as token ids."""
+    """What a worker needs of a task: its encoded halves, its rungs, and a T5's label words as token ids.
+
+    `test` is there for finalists alone.
+    """
 
     task: Task
     train: pa.Table
@@ -37,6 +41,7 @@ class TaskWork:
     pad_token_id: int
     schedule: Schedule
     candidates: tuple[tuple[int, ...], ...] = field(default=())
+    test: pa.Table | None = None
 
 
 def train_trial(
@@ -112,6 +117,12 @@ class TrialRun:
             peak_memory_bytes=device.peak_memory_bytes(),
         )
         return self.last_report
+
+    def last_look(self) -> LastLook:
+        """The finished trial on the test half. Raises ValueError before its end, or where the work has no test half."""
+        if not self.finished or self.work.test is None:
+            raise ValueError(f"{self.trial_id}: it has not ended or has no test half")
+        return last_look(self.answer, self.work.task, self.work.test, self.work.pad_token_id, self.backbone.device)
 
     def _train_until(self, last_step: int) -> float:
         """The mean loss of the steps from here to `last_step`."""

@@ -1,46 +1,17 @@
-"""An adapter's folder comes back onto a model, head and all, and onto no other."""
+"""An adapter's folder comes back onto a model, head and all, and onto no other; nothing is unpickled."""
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import krona_tune
-from krona_tune.adapters.export import CARD, TENSORS, AdapterCard, save_adapter
-from krona_tune.adapters.inject import Adapters
+from krona_tune.adapters.export import TENSORS
 from krona_tune.refusal import Refusal
-from krona_tune.study.trial import AdapterConfig
-from tests.adapters.test_inject import outputs, shaped, trained
-from tests.models import CONFIGS, build
-
-CARD_OF = {
-    "task": "mnli",
-    "labels": ("a", "b", "c"),
-    "backbone": "tiny",
-    "backbone_fingerprint": "00",
-    "score": 0.5,
-    "metrics": {"accuracy": 0.5},
-    "synthetic": True,
-    "trial_id": "mnli-000",
-    "study": "s",
-    "params": {"scale": 1.5},
-}
-
-
-def saved(folder: Path, name: str, config: AdapterConfig | None = None) -> torch.Tensor:
-    """Saves a trained adapter with a changed head; returns the adapted model's outputs."""
-    shape, model, base = build(name)
-    config = config or shaped(shape, "krona", layer_norms=True)
-    adapters = trained(Adapters(base, shape, config, torch.Generator().manual_seed(0)))
-    inside = {id(p) for p in base.parameters()} | {id(p) for p in adapters.parameters()}
-    head = {key: p for key, p in model.named_parameters() if id(p) not in inside}
-    with torch.no_grad():
-        for parameter in head.values():
-            parameter.add_(0.1)
-    tensors = adapters.state() | {f"head.{key}": p.clone() for key, p in head.items()}
-    save_adapter(folder, tensors, AdapterCard(**CARD_OF, adapter=config, model_type=shape.model_type))
-    return outputs(model, shape)
+from tests.adapters.cards import saved
+from tests.adapters.test_inject import outputs, shaped
+from tests.models import CONFIGS, ENCODER, build, build_from
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -55,14 +26,24 @@ def test_a_saved_adapter_gives_its_outputs_on_a_fresh_model(name: str, tmp_path:
         assert torch.equal(outputs(model, shape), bare)
 
 
+@pytest.mark.parametrize("method", ["lora", "lokr", "compacter", "bitfit", "full", "head_only"])
+@pytest.mark.parametrize("name", ["t5", "electra"])
+def test_every_method_comes_back(name: str, method: str, tmp_path: Path) -> None:
+    shape, model, _ = build(name)
+    adapted = saved(tmp_path, name, shaped(shape, method))
+    krona_tune.load(model, tmp_path)
+    assert torch.equal(outputs(model, shape), adapted)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", ["t5", "bert", "deberta", "deberta-v3"])
-def test_a_bfloat16_model_takes_trained_norms(name: str, tmp_path: Path) -> None:
+def test_a_model_in_low_precision_takes_adapter_and_norms(name: str, dtype: torch.dtype, tmp_path: Path) -> None:
     adapted = saved(tmp_path, name)
     shape, model, _ = build(name)
-    model.bfloat16()
+    model.to(dtype)
     krona_tune.load(model, tmp_path)
     low = outputs(model, shape)
-    assert low.dtype == torch.bfloat16
+    assert low.dtype == dtype
     assert (low.float() - adapted).norm() < 0.1 * adapted.norm()
 
 
@@ -75,26 +56,121 @@ def test_a_base_model_takes_the_adapter_without_the_head(tmp_path: Path) -> None
     assert not torch.allclose(base(ids).last_hidden_state, bare, atol=1e-3)
 
 
-def test_another_backbone_or_another_number_of_labels_is_refused_and_left_alone(tmp_path: Path) -> None:
-    saved(tmp_path, "bert")
-    with pytest.raises(Refusal, match=r"belongs to a bert \(tiny\), the model is a roberta"):
-        krona_tune.load(build("roberta")[1], tmp_path)
-    shape, model, _ = build("bert", outputs=2)
-    before = outputs(model, shape)
-    with pytest.raises(Refusal, match=r"classifier.bias is \(3,\), the model takes \(2,\); num_labels must be"):
-        krona_tune.load(model, tmp_path)
-    assert torch.equal(outputs(model, shape), before)
+def refused(model: torch.nn.Module, folder: Path) -> str:
+    """What `load` says against a model, which it leaves bit for bit and without a hook."""
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    parameters = {name: id(parameter) for name, parameter in model.named_parameters()}
+    with pytest.raises(Refusal) as refusal:
+        krona_tune.load(model, folder)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert {name: id(parameter) for name, parameter in model.named_parameters()} == parameters
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    return str(refusal.value)
 
 
-def test_unreadable_files_are_refused(tmp_path: Path) -> None:
-    model = build("bert")[1]
-    with pytest.raises(Refusal, match=r"holds no adapter\.json; give a folder such as studies/NAME/adapters/TASK"):
-        krona_tune.load(model, tmp_path)
+def test_other_weights_are_refused_with_both_fingerprints_unless_asked_for(tmp_path: Path) -> None:
+    adapted = saved(tmp_path, "bert")
+    shape, model, base = build("bert")
+    with torch.no_grad():
+        base.get_submodule(shape.sites[1].name).weight.mul_(1.02)
+    said = refused(model, tmp_path)
+    assert "was trained on org/tiny, whose weights are " in said
+    ours, theirs = said.split("weights are ")[1].split("; load")[0].split("; the model's are ")
+    assert len(ours) == len(theirs) == 12
+    assert ours != theirs
+    assert "check_backbone=False" in said
+    krona_tune.load(model, tmp_path, check_backbone=False)
+    assert 0 < (outputs(model, shape) - adapted).norm() < 0.1 * adapted.norm()
+
+
+def test_a_merged_model_does_not_take_its_adapter_twice(tmp_path: Path) -> None:
+    from krona_tune.adapters.merge import merge
+
+    saved(tmp_path, "distilbert")
+    _, model, _ = build("distilbert")
+    merge(krona_tune.load(model, tmp_path))
+    assert "the model's are" in refused(model, tmp_path)
+
+
+def test_an_adapter_whose_backbone_is_not_known_goes_by_kind_and_sizes(tmp_path: Path) -> None:
+    adapted = saved(tmp_path, "bert", backbone_fingerprint=None)
+    shape, model, _ = build("bert")
+    krona_tune.load(model, tmp_path)
+    assert torch.equal(outputs(model, shape), adapted)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "sizes", "theirs"),
+    [
+        ("roberta", ENCODER, "a roberta of width 24 in 3 layers"),
+        ("bert", {**ENCODER, "hidden_size": 32}, "a bert of width 32 in 3 layers"),
+        ("bert", {**ENCODER, "num_hidden_layers": 2}, "a bert of width 24 in 2 layers"),
+    ],
+)
+def test_another_kind_or_size_is_refused_with_both(
+    model_type: str, sizes: dict[str, object], theirs: str, tmp_path: Path
+) -> None:
     saved(tmp_path, "bert")
-    (tmp_path / TENSORS).write_bytes(b"pickle?")
-    with pytest.raises(Refusal, match=r"adapter\.safetensors: can't be read"):
-        krona_tune.load(model, tmp_path)
-    card = json.loads((tmp_path / CARD).read_text())
-    (tmp_path / CARD).write_text(json.dumps(card | {"surprise": 1}))
-    with pytest.raises(Refusal, match=r"adapter\.json: can't be read"):
-        krona_tune.load(model, tmp_path)
+    _, model, _ = build_from(model_type, sizes)
+    said = refused(model, tmp_path)
+    assert f"belongs to a bert of width 24 in 3 layers (org/tiny), the model is {theirs}" in said
+    model.half()
+    assert refused(model, tmp_path) == said
+
+
+def test_another_number_of_labels_is_refused(tmp_path: Path) -> None:
+    saved(tmp_path, "bert")
+    _, model, _ = build("bert", outputs=2)
+    assert "classifier.bias is (3,), the model takes (2,); num_labels must be the task's" in refused(model, tmp_path)
+
+
+def test_what_is_no_model_of_transformers_is_refused(tmp_path: Path) -> None:
+    saved(tmp_path, "bert")
+    assert "a Linear has no config" in refused(torch.nn.Linear(3, 2), tmp_path)
+
+
+def test_a_head_can_not_reach_into_the_backbone(tmp_path: Path) -> None:
+    saved(tmp_path, "bert")
+    tensors = load_file(tmp_path / TENSORS)
+    tensors["head.bert.embeddings.word_embeddings.weight"] = torch.zeros(97, 24)
+    save_file(tensors, tmp_path / TENSORS)
+    assert "the model has no bert.embeddings.word_embeddings.weight" in refused(build("bert")[1], tmp_path)
+
+
+def test_a_tensor_too_many_or_of_another_shape_is_refused(tmp_path: Path) -> None:
+    saved(tmp_path, "bert")
+    tensors = load_file(tmp_path / TENSORS)
+    name = next(name for name in tensors if name.startswith("adapter."))
+    save_file({**tensors, "adapter.surprise": torch.zeros(2)}, tmp_path / TENSORS)
+    assert "1 tensors are on one side only, the first 'adapter.surprise'" in refused(build("bert")[1], tmp_path)
+    save_file({**tensors, name: torch.zeros(2, 7)}, tmp_path / TENSORS)
+    assert f"{name} is (2, 7), the model takes (4, 2)" in refused(build("bert")[1], tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_tensors_that_hold_no_numbers_are_refused(value: float, tmp_path: Path) -> None:
+    saved(tmp_path, "bert")
+    tensors = load_file(tmp_path / TENSORS)
+    tensors["head.classifier.bias"][1] = value
+    save_file(tensors, tmp_path / TENSORS)
+    assert "head.classifier.bias holds what is no finite number" in refused(build("bert")[1], tmp_path)
+
+
+@pytest.mark.parametrize("pickled", ["adapter.bin", "adapter.pt", "pytorch_model.bin"])
+def test_nothing_is_unpickled(pickled: str, tmp_path: Path) -> None:
+    torch.save({"adapter": torch.ones(2)}, tmp_path / pickled)
+    said = "holds no adapter.json; give a folder such as studies/NAME/adapters/TASK"
+    assert said in refused(build("bert")[1], tmp_path)
+    saved(tmp_path, "bert")
+    (tmp_path / TENSORS).unlink()
+    assert "holds no adapter.safetensors; nothing else is read" in refused(build("bert")[1], tmp_path)
+    (tmp_path / pickled).rename(tmp_path / TENSORS)
+    assert "adapter.safetensors: can't be read" in refused(build("bert")[1], tmp_path)
+
+
+@pytest.mark.parametrize("length", [0, 7, 500, -1])
+def test_a_truncated_file_is_refused(length: int, tmp_path: Path) -> None:
+    saved(tmp_path, "bert")
+    whole = (tmp_path / TENSORS).read_bytes()
+    (tmp_path / TENSORS).write_bytes(whole[:length])
+    assert "adapter.safetensors: can't be read" in refused(build("bert")[1], tmp_path)

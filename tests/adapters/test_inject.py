@@ -3,19 +3,22 @@
 import pytest
 import torch
 
-from krona_tune.adapters.inject import Adapters
+from krona_tune.adapters.inject import MODULES, Adapters
+from krona_tune.adapters.methods import METHODS
 from krona_tune.adapters.placement import count, sites
 from krona_tune.kron.product import kron_weight
 from krona_tune.study.geometry import Geometry, Role
 from krona_tune.study.trial import AdapterConfig
 from tests.models import CONFIGS, build, tokens
 
+ADAPTING = [name for name in METHODS if name != "head_only"]
 EVERY_MAP = "+".join(role for role in Role if role is not Role.FEED_FORWARD)
 
 
 def shaped(shape: Geometry, method: str, **knobs: object) -> AdapterConfig:
-    """An adapter whose factors' sizes differ and fit every site: inner widths are multiples of 4 and 2."""
-    return AdapterConfig(method=method, a_out=4, a_in=2, scale=1.5, **{"roles": EVERY_MAP, **knobs})
+    """An adapter whose sizes differ and fit every site: inner widths are multiples of 4 and 2."""
+    sizes = {"a_out": 4, "a_in": 2, "rank": 3, "decompose_factor": 4, "bottleneck": 6, "phm": 2}
+    return AdapterConfig(method=method, scale=1.5, **{"roles": EVERY_MAP, **sizes, **knobs})
 
 
 def trained(adapters: Adapters) -> Adapters:
@@ -31,7 +34,7 @@ def outputs(model: torch.nn.Module, shape: Geometry) -> torch.Tensor:
         return model(**tokens(shape)).logits
 
 
-@pytest.mark.parametrize("method", ["krona", "krona_b", "krona_b_res"])
+@pytest.mark.parametrize("method", ADAPTING)
 @pytest.mark.parametrize("name", CONFIGS)
 def test_fresh_changes_no_bit_trained_changes_and_detached_restores(name: str, method: str) -> None:
     shape, model, base = build(name)
@@ -47,7 +50,7 @@ def test_fresh_changes_no_bit_trained_changes_and_detached_restores(name: str, m
 
 
 @pytest.mark.parametrize("layer_norms", [False, True])
-@pytest.mark.parametrize("method", ["krona", "krona_b", "krona_b_res"])
+@pytest.mark.parametrize("method", ADAPTING)
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_counted_parameter_is_trained_and_no_other(name: str, method: str, layer_norms: bool) -> None:
     shape, model, base = build(name)
@@ -105,6 +108,90 @@ def test_a_block_adapter_reads_what_enters_the_feed_forward_network_and_adds_bef
             delta = 1.5 * x @ torch.kron(adapter.a, adapter.b).T + adapter.residual_scale * x
             own = torch.nn.functional.linear(layer.intermediate(x), layer.output.dense.weight, layer.output.dense.bias)
             torch.testing.assert_close(got, layer.output.LayerNorm(own + delta + x))
+
+
+def test_every_method_of_the_table_has_its_modules() -> None:
+    assert MODULES.keys() == METHODS.keys()
+
+
+@pytest.mark.parametrize("name", ["bert", "t5"])
+def test_a_sequential_adapter_adds_to_what_each_sublayer_gives(name: str) -> None:
+    shape, _, base = build(name)
+    config = shaped(shape, "adapter", stacks="encoder", layers="1")
+    with trained(Adapters(base, shape, config, torch.Generator().manual_seed(0))) as adapters:
+        places = [site.name for site, _ in adapters.by_site()]
+        for site, adapter in adapters.by_site():
+            module = base.get_submodule(site.name)
+            x = torch.randn(2, 5, next(module.parameters()).shape[1] if name == "bert" or "SelfA" in site.name else 24)
+            with torch.no_grad():
+                y = module.forward(x)  # past the hooks
+                inside = torch.nn.functional.gelu(y @ adapter.down.T + adapter.down_bias)
+                torch.testing.assert_close(module(x), y + inside @ adapter.up.T + adapter.up_bias)
+    layer = {"bert": "encoder.layer.1", "t5": "encoder.block.1.layer"}[name]
+    ends = {"bert": ("attention.output.dense", "output.dense"), "t5": ("0.SelfAttention.o", "1.DenseReluDense")}[name]
+    assert places == [f"{layer}.{end}" for end in ends]
+
+
+def test_cross_attention_carries_no_sequential_adapter() -> None:
+    shape, _, _ = build("t5")
+    assert len(sites(shape, shaped(shape, "adapter"))) == 2 * (2 + 3)
+
+
+def test_a_parallel_adapter_scales_what_two_layers_make_of_the_blocks_input() -> None:
+    shape, _, base = build("t5")
+    config = shaped(shape, "parallel_adapter", stacks="decoder", layers="2")
+    with trained(Adapters(base, shape, config, torch.Generator().manual_seed(0))) as adapters:
+        ((site, adapter),) = adapters.by_site()
+        block, x = base.get_submodule(site.name), torch.randn(2, 5, 24)
+        with torch.no_grad():
+            inside = (x @ adapter.down.T + adapter.down_bias).relu()
+            expected = block.forward(x) + 1.5 * (inside @ adapter.up.T + adapter.up_bias)
+            torch.testing.assert_close(block(x), expected)
+
+
+def test_a_hypercomplex_layer_is_the_sum_of_its_kronecker_products() -> None:
+    shape, _, base = build("bert")
+    config = shaped(shape, "compacter", phm=3, bottleneck=9)
+    with trained(Adapters(base, shape, config, torch.Generator().manual_seed(0))) as adapters:
+        for _, adapter in adapters.by_site():
+            for layer, d_out, d_in in ((adapter.down, 9, 24), (adapter.up, 24, 9)):
+                x = torch.randn(4, 5, d_in)
+                terms = [torch.kron(layer.rules[i], torch.outer(layer.left[i], layer.right[i])) for i in range(3)]
+                assert sum(terms).shape == (d_out, d_in)
+                torch.testing.assert_close(layer(x), x @ sum(terms).T + layer.bias, atol=1e-5, rtol=1e-4)
+
+
+def test_compacters_share_their_rules_also_after_their_state_comes_back() -> None:
+    shape, model, base = build("t5")
+    config = shaped(shape, "compacter")
+    with trained(Adapters(base, shape, config, torch.Generator().manual_seed(0))) as adapters:
+        state, adapted = adapters.state(), outputs(model, shape)
+    assert [name for name in state if name.endswith("rules")] == [
+        "adapter.encoder.block.0.layer.0.SelfAttention.o.down.rules"
+    ]
+    with Adapters(base, shape, config, torch.Generator().manual_seed(5)) as again:
+        again.load_state(state)
+        assert torch.equal(outputs(model, shape), adapted)
+        assert len({id(layer.rules) for _, a in again.by_site() for layer in (a.down, a.up)}) == 1
+
+
+def test_bitfit_trains_the_biases_that_norms_have_and_with_layer_norms_their_weights_too() -> None:
+    shape, _, base = build("bert")
+    with Adapters(base, shape, shaped(shape, "bitfit"), torch.Generator()) as adapters:
+        assert {name.rsplit(".", 1)[1] for name in adapters.own} == {"bias"}
+        assert sum(p.numel() for p in adapters.own.values()) == shape.norm_biases == shape.norms // 2
+    with Adapters(base, shape, shaped(shape, "bitfit", layer_norms=True), torch.Generator()) as adapters:
+        assert sum(p.numel() for p in adapters.own.values()) == shape.norms
+
+
+def test_full_trains_a_tied_parameter_once_wherever_it_stands() -> None:
+    shape, model, base = build("t5")
+    with Adapters(base, shape, shaped(shape, "full"), torch.Generator()) as adapters:
+        assert model.shared.weight is model.lm_head.weight is model.encoder.embed_tokens.weight
+        assert model.shared.weight is adapters.own["shared.weight"]
+        assert sum(p.numel() for p in adapters.parameters()) == shape.parameters
+    assert model.shared.weight is model.lm_head.weight is model.encoder.embed_tokens.weight
+    assert not model.shared.weight.requires_grad
 
 
 def test_two_sets_on_one_model_come_and_go_independently() -> None:

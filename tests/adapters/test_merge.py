@@ -10,11 +10,12 @@ from tests.adapters.test_inject import outputs, shaped, trained
 from tests.models import CONFIGS, build
 
 
+@pytest.mark.parametrize("method", ["krona", "lora", "lokr", "full"])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_merged_equals_adapted_and_unmerged_equals_the_start(name: str) -> None:
+def test_merged_equals_adapted_and_unmerged_equals_the_start(name: str, method: str) -> None:
     shape, model, base = build(name)
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    adapters = trained(Adapters(base, shape, shaped(shape, "krona"), torch.Generator().manual_seed(0)))
+    adapters = trained(Adapters(base, shape, shaped(shape, method), torch.Generator().manual_seed(0)))
     adapted = outputs(model, shape)
     merge(adapters)
     merged = outputs(model, shape)
@@ -25,6 +26,27 @@ def test_merged_equals_adapted_and_unmerged_equals_the_start(name: str) -> None:
     adapters.detach()
     for key, tensor in model.state_dict().items():
         torch.testing.assert_close(tensor, before[key], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["bert", "distilbert", "deberta-v2"])
+def test_biases_merge_where_there_are_biases(name: str) -> None:
+    shape, model, base = build(name)
+    with trained(Adapters(base, shape, shaped(shape, "bitfit"), torch.Generator())) as adapters:
+        adapted = outputs(model, shape)
+        merge(adapters)
+        torch.testing.assert_close(outputs(model, shape), adapted)
+        unmerge(adapters)
+        torch.testing.assert_close(outputs(model, shape), adapted)
+
+
+@pytest.mark.parametrize(("name", "site"), [("t5", "SelfAttention.q"), ("deberta", "in_proj")])
+def test_a_map_without_a_bias_takes_none_up_and_nothing_is_changed(name: str, site: str) -> None:
+    shape, model, base = build(name)
+    with trained(Adapters(base, shape, shaped(shape, "bitfit"), torch.Generator())) as adapters:
+        adapted = outputs(model, shape)
+        with pytest.raises(Refusal, match=f"{site} has no bias that could take it up; use it as an adapter"):
+            merge(adapters)
+        assert torch.equal(outputs(model, shape), adapted)
 
 
 def test_merging_twice_or_unmerging_what_is_not_merged_is_refused() -> None:
@@ -48,10 +70,11 @@ def test_a_bfloat16_weight_is_rounded_once() -> None:
     assert torch.equal(weight, exact.bfloat16())
 
 
-def test_a_block_adapter_can_not_be_merged_and_the_refusal_says_why() -> None:
+@pytest.mark.parametrize("method", ["krona_b", "krona_b_res", "parallel_adapter", "adapter", "compacter"])
+def test_what_is_not_linear_can_not_be_merged_and_the_refusal_says_why(method: str) -> None:
     shape, _, base = build("bert")
     with (
-        Adapters(base, shape, shaped(shape, "krona_b"), torch.Generator()) as adapters,
-        pytest.raises(Refusal, match="krona_b stands beside a block that is not linear"),
+        Adapters(base, shape, shaped(shape, method), torch.Generator()) as adapters,
+        pytest.raises(Refusal, match=f"merge: {method} is no sum with a linear map; use it as an adapter"),
     ):
         merge(adapters)

@@ -24,6 +24,28 @@ def test_the_papers_counts_for_t5_base() -> None:
     assert round(with_norms.percent, 4) == 0.0710
 
 
+@pytest.mark.parametrize(
+    ("adapter", "added", "percent"),
+    [
+        ({"method": "lora", "rank": 1, "roles": PAPER}, 110_592, 0.071),
+        ({"method": "parallel_adapter", "bottleneck": 2}, 92_208, 0.063),
+        ({"method": "adapter", "bottleneck": 1}, 48 * (768 + 1 + 768 + 768), 0.071),
+        ({"method": "compacter", "bottleneck": 24, "phm": 4}, 48 * (768 + 24 + 24 + 24 + 768 + 768) + 64, 0.073),
+        ({"method": "bitfit"}, 12 * (4 * 768 + 3072 + 768) + 12 * (8 * 768 + 3072 + 768), 0.112),
+        ({"method": "krona_b", "a_out": 24, "a_in": 32}, 24 * 1536, 0.038),
+        ({"method": "krona_b_res", "a_out": 24, "a_in": 32}, 24 * 1537, 0.038),
+        ({"method": "full"}, 222_903_552, 100.0),
+    ],
+)
+def test_the_rivals_counts_for_t5_base(adapter: dict[str, object], added: int, percent: float) -> None:
+    """With layer norms trained, as the 0.06 and 0.07 % that are reported suggest."""
+    shape, _, _ = build_from("t5", T5_BASE, device="meta")
+    counted = count(shape, AdapterConfig(layer_norms=True, **adapter), outputs=2)
+    assert counted.adapter == added
+    assert counted.norms == (0 if adapter["method"] == "full" else 47_616)
+    assert round(counted.percent, 3) == percent
+
+
 def test_block_methods_stand_beside_each_feed_forward_block() -> None:
     shape, _, _ = build("t5")
     assert count(shape, AdapterConfig(method="krona_b", a_out=4, a_in=3), 2).adapter == 5 * (12 + 6 * 8)
@@ -57,6 +79,10 @@ def test_layers_are_read(text: str, chosen: tuple[int, ...]) -> None:
         ({"roles": "cross_query"}, "no such site in this bert; its roles are feed_forward_in, feed_forward_out, key"),
         ({"stacks": "decoder"}, "no such site"),
         ({"a_out": 7}, "a_out 7 does not divide d_out 24; divisors: 1, 2, 3, 4, 6, 8, 12, 24; needed at encoder"),
+        (
+            {"method": "compacter", "phm": 5},
+            "phm 5 does not divide 24; needed at encoder.layer.0.attention.output.dense",
+        ),
         ({"method": "kronna"}, "unknown method 'kronna', did you mean 'krona'?"),
     ],
 )

@@ -109,6 +109,24 @@ def test_a_run_ends_as_its_trial_did(mlflow_sink: OpenSink, tracking_uri: str, s
     assert (child.info.status, child.data.tags["krona.error"]) == (run_status, "went wrong")
 
 
+def test_a_finalist_is_a_run_that_tells_what_it_repeats_and_its_test_scores(
+    mlflow_sink: OpenSink, tracking_uri: str
+) -> None:
+    trial = replace(started(2, kind="finalist"), of="cola-0001")
+    sink = mlflow_sink()
+    sink.reported(report(trial, 1, 0.9))
+    done = ended(trial, Status.COMPLETED, [report(trial, 1, 0.9)])
+    sink.trial_ended(replace(done, test_score=0.375, test_metrics={"matthews": 0.375}, test_resampled=(0.25, 0.5)))
+    sink.study_ended([])
+    store = Store(tracking_uri)
+    child, parent = store.child("cola-0002"), store.parent("cola")
+    assert (child.data.tags["krona.kind"], child.data.tags["krona.of"]) == ("finalist", "cola-0001")
+    assert store.history(child, "test_score") == [(RUNGS[1], 0.375)]
+    assert store.history(child, "test_metric_matthews") == [(RUNGS[1], 0.375)]
+    assert "test_resampled" not in child.data.metrics
+    assert "best_score" not in parent.data.metrics
+
+
 def test_a_trial_that_never_ended_is_killed(mlflow_sink: OpenSink, tracking_uri: str) -> None:
     sink = mlflow_sink()
     sink.trial_started(started(0))

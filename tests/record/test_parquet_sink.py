@@ -55,6 +55,34 @@ def test_every_field_comes_back_equal(tmp_path: Path) -> None:
     assert (read_trials(tmp_path), read_reports(tmp_path)) == ([result], reports)
 
 
+def test_a_finalists_look_at_the_test_half_comes_back_equal(tmp_path: Path) -> None:
+    trial = replace(started(2, kind="finalist"), of="cola-0001")
+    seen = replace(
+        ended(trial, Status.COMPLETED, [report(trial, 0, 0.5)]),
+        test_score=0.375,
+        test_examples=93,
+        test_metrics={"matthews": 0.375},
+        test_resampled=(0.25, 0.5, 0.375),
+    )
+    plain = ended(started(1), Status.COMPLETED, [])
+    sink = ParquetSink(tmp_path)
+    sink.trial_ended(plain)
+    sink.trial_ended(seen)
+    assert read_trials(tmp_path) == [plain, seen]
+    sink.study_ended([])
+    assert read_trials(tmp_path) == [plain, seen]
+    table = trials_table(tmp_path)
+    assert table["test_metric_matthews"].to_pylist() == [None, 0.375]
+    assert table["test_score"].to_pylist() == [None, 0.375]
+
+
+def test_records_of_before_there_were_finalists_are_read(tmp_path: Path) -> None:
+    ParquetSink(tmp_path).trial_ended(ended(started(1), Status.COMPLETED, []))
+    [part] = parts(tmp_path)
+    pq.write_table(pq.read_table(part).drop_columns(["of", "test_score", "test_examples", "test_resampled"]), part)
+    assert read_trials(tmp_path) == [ended(started(1), Status.COMPLETED, [])]
+
+
 def test_a_parameter_that_may_be_none_comes_back_as_none(tmp_path: Path) -> None:
     trial = started(3)
     assert trial.params["dropout"] is None

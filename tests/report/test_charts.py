@@ -1,13 +1,18 @@
 """What the charts show, read from their figures."""
 
+from dataclasses import replace
+
 import pytest
 
+from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.report.analysis import summaries
 from krona_tune.report.charts import Chart, charts
 from krona_tune.report.figure import log_axis
 from krona_tune.report.frame import Records, records
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
+from krona_tune.study.result import Status
+from tests.record.events import ended, report, started
 
 
 @pytest.fixture
@@ -51,6 +56,20 @@ def test_a_factor_shape_shows_the_best_of_its_trials(drawn: dict[str, Chart]) ->
     assert (list(trace.y), list(trace.x)) == (["12", "24"], ["16"])
     assert [list(row) for row in trace.z] == [[0.6], [0.6]]
     assert [list(row) for row in trace.customdata] == [[2], [2]]
+
+
+def test_a_method_without_a_knob_is_in_no_chart_of_that_knob(study: StudyFolder) -> None:
+    sink = ParquetSink(study.results)
+    for number, more in ((7, {"method": "bitfit"}), (8, {"method": "lora", "scale": 9.5, "rank": 2})):
+        trial = replace(started(number), params={"learning_rate": 0.07, **more})
+        sink.trial_ended(ended(trial, Status.COMPLETED, [report(trial, 0, 0.55)]))
+    recorded = records(study)
+    [cola, *_] = summaries(recorded, read_manifest(study.manifest))
+    drawn = {chart.name: chart.figure for chart in charts(cola, recorded.of("cola"))}
+    [scale], [shapes] = drawn["scale"].data, drawn["shapes"].data
+    assert (0.07, 9.5) in set(zip(scale.x, scale.y, strict=True))
+    assert list(scale.x).count(0.07) == 1
+    assert [list(row) for row in shapes.customdata] == [[2], [2]]
 
 
 def test_a_task_without_records_has_no_charts(study: StudyFolder) -> None:

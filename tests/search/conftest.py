@@ -2,19 +2,26 @@
 
 from typing import Any
 
-from krona_tune.search.space import Space, resolve
+from krona_tune.search.resolve import resolve
+from krona_tune.search.space import Space
 from krona_tune.study.loader import build_spec
 from krona_tune.study.spec import StudySpec
 from tests.models import build
 
 
-def spec(adapter: dict[str, Any] | None = None, training: dict[str, Any] | None = None, **search: Any) -> StudySpec:
-    return build_spec(
-        {"model": "m", "tasks": ["cola"], "adapter": adapter or {}, "training": training or {}, "search": search},
-        "x.yaml",
-    )
+def spec(
+    adapter: dict[str, Any] | None = None,
+    training: dict[str, Any] | None = None,
+    methods: dict[str, Any] | None = None,
+    **search: Any,
+) -> StudySpec:
+    sections = {"adapter": adapter, "training": training, "methods": methods, "search": search}
+    written = {name: section or {} for name, section in sections.items()}
+    return build_spec({"model": "m", "name": "s", "tasks": ["cola"], **written}, "x.yaml")
 
 
-def space(name: str = "bert", adapter: dict[str, Any] | None = None, **search: Any) -> Space:
+def space(
+    name: str = "bert", adapter: dict[str, Any] | None = None, methods: dict[str, Any] | None = None, **search: Any
+) -> Space:
     """A space resolved on one of the tiny backbones of `tests.models`."""
-    return resolve(spec(adapter, **search), build(name)[0], "x.yaml")
+    return resolve(spec(adapter, methods=methods, **search), build(name)[0], "x.yaml")

@@ -8,7 +8,7 @@ import pytest
 from krona_tune.adapters.placement import count
 from krona_tune.search.door import plain_trial, trial_of
 from krona_tune.search.ledger import Ledger
-from krona_tune.study.result import Report, Status, TrialResult
+from krona_tune.study.result import LastLook, Report, Status, TrialResult
 from tests.models import build
 from tests.search.test_scheduler import report
 
@@ -170,3 +170,51 @@ def test_baselines_stand_apart_from_the_search() -> None:
     assert book.best("cola") == book.rows["cola-000"]
     assert book.baseline("cola") == 0.9
     assert book.baseline("rte") is None
+
+
+def finalist(number: int, seed: int, of: str) -> dict[str, Any]:
+    knobs = {"method": "krona", "a_out": 4 * number, "a_in": 6}
+    return {**plain_trial(f"cola-final-{number}-s{seed}", "cola", number, "finalist", seed, knobs), "of": of}
+
+
+def run_finalist(book: Ledger, number: int, seed: int, score: float, test: float) -> None:
+    trial = finalist(number, seed, f"cola-00{number}")
+    book.started(trial)
+    book.reported(report(trial["trial_id"], 0, score), "there/rung-1")
+    book.looked(trial["trial_id"], LastLook(score=test, metrics={"matthews": test}, examples=90, resampled=(test,)))
+    book.ended(trial["trial_id"], Status.COMPLETED)
+
+
+def test_a_finalists_row_tells_what_it_repeats_and_its_look_at_the_test_half() -> None:
+    book, heard = ledger()
+    run_finalist(book, 2, 7, 0.5, 0.375)
+    row = book.rows["cola-final-2-s7"]
+    assert (row.kind, row.of, row.seed) == ("finalist", "cola-002", 7)
+    assert (row.test_score, row.test_examples, row.test_metrics, row.test_resampled) == (
+        0.375,
+        90,
+        {"matthews": 0.375},
+        (0.375,),
+    )
+    assert [name for name, _ in heard.events] == ["started", "reported", "ended"]
+    assert heard.events[-1][1] == row
+
+
+def test_the_winner_is_the_best_of_the_search_until_there_are_finalists() -> None:
+    book, _ = ledger()
+    assert book.winner("cola") is None
+    run(book, config(0), 0.9)
+    assert book.winner("cola") == book.best("cola") == book.rows["cola-000"]
+    run_finalist(book, 1, 7, 0.75, 0.9)
+    run_finalist(book, 1, 8, 0.25, 0.9)
+    run_finalist(book, 2, 7, 0.5, 0.1)
+    run_finalist(book, 2, 8, 0.625, 0.1)
+    assert book.winner("cola") == book.rows["cola-final-2-s8"]
+    assert book.best("cola") == book.rows["cola-000"]
+    assert book.winner("rte") is None
+
+
+def test_a_finalists_report_is_no_matter_of_early_stopping() -> None:
+    book, _ = ledger()
+    run_finalist(book, 1, 7, 0.5, 0.4)
+    assert not book.settled(report("cola-final-1-s7", 0, 0.5))

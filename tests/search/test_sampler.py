@@ -1,5 +1,6 @@
 """Optuna is asked for feasible points, the same ones for the same seed, and told what became of each."""
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from krona_tune.refusal import Refusal
+from krona_tune.search.resolve import resolve
 from krona_tune.search.sampler import TaskSampler, distribution_of, open_samplers
 from krona_tune.search.space import Space
+from krona_tune.search.transfer import Transfer
 from krona_tune.study.domain import Choice, Divisors, Fixed, Range
 from krona_tune.study.result import Status
-from tests.search.conftest import space
+from tests.search.conftest import space, spec
 
 SPACE = space(
     "bert",
@@ -28,10 +30,19 @@ SPACE = space(
         "layers": "last 2",
     },
 )
+RIVALS = {
+    "method": ["krona", "lora", "full"],
+    "a_out": [4, 8],
+    "a_in": 6,
+    "rank": [1, 2, 3],
+    "scale": {"low": 0.5, "high": 8.0, "log": True},
+}
+OWN_RATES = {"full": {"learning_rate": {"low": 1e-5, "high": 1e-4, "log": True}}}
 
 
-def opened(journal: Path, of: Space = SPACE, seed: int = 3, task: str = "cola", startup: int = 2) -> TaskSampler:
-    return open_samplers((task,), of, journal, study="s", seed=seed, startup_trials=startup)[task]
+def opened(journal: Path, of: Space = SPACE, seed: int = 3, task: str = "cola", startup: int = 2) -> Any:
+    asked = spec(startup_trials=startup).model_copy(update={"seed": seed, "tasks": (task,)})
+    return open_samplers(asked, Transfer(space=of, tasks=(task,)), journal)[task]
 
 
 def trials(journal: Path, task: str = "cola") -> list[FrozenTrial]:
@@ -41,10 +52,16 @@ def trials(journal: Path, task: str = "cola") -> list[FrozenTrial]:
 
 def told(sampler: TaskSampler, number: int, status: Status = Status.COMPLETED) -> dict[str, Any]:
     """Asks for a point, reports two rungs of a score that follows the scale, and tells its end."""
-    point = sampler.ask(f"cola-{number:03d}")
+    point = sampler.ask(f"cola-{number:03d}", number)
     for examples in (64, 128):
         sampler.report(f"cola-{number:03d}", examples, point["scale"] / examples)
     sampler.tell(f"cola-{number:03d}", status, point["scale"] / 128)
+    return point
+
+
+def told_without_scale(sampler: TaskSampler, number: int) -> dict[str, Any]:
+    point = sampler.ask(f"cola-{number:03d}", number)
+    sampler.tell(f"cola-{number:03d}", Status.COMPLETED, 0.1 * number)
     return point
 
 
@@ -52,11 +69,11 @@ def test_asked_points_come_from_the_domains(tmp_path: Path) -> None:
     sampler = opened(tmp_path / "journal")
     points = [told(sampler, number) for number in range(12)]
     for point in points:
-        assert point["a_out"] in SPACE.domains["a_out"].ends()
-        assert point["a_in"] in SPACE.domains["a_in"].ends()
+        assert point["a_out"] in SPACE.knobs[point["method"]]["a_out"].ends()
+        assert point["a_in"] in SPACE.knobs[point["method"]]["a_in"].ends()
         assert 0.25 <= point["scale"] <= 16
         assert point["layers"] == "last 2"
-        assert set(point) == set(SPACE.reads(point["method"]))
+        assert set(point) == {"method", *SPACE.knobs[point["method"]]}
     assert {point["method"] for point in points} == {"krona", "krona_b"}
 
 
@@ -73,18 +90,71 @@ def test_points_beyond_the_limit_never_leave_and_are_told_as_failed(tmp_path: Pa
     limited = space("bert", adapter, max_params=400)
     assert 0.1 < limited.feasible_share() < 0.9
     sampler = opened(tmp_path / "journal", limited)
-    points = [sampler.ask(f"cola-{number:03d}") for number in range(10)]
+    points = [sampler.ask(f"cola-{number:03d}", number) for number in range(10)]
     assert all(limited.parameters(point) <= 400 for point in points)
     states = [trial.state for trial in trials(tmp_path / "journal")]
     assert states.count(TrialState.RUNNING) == 10
     assert states.count(TrialState.FAIL) == len(states) - 10 > 0
 
 
-def test_a_limit_that_no_draw_meets_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("krona_tune.search.space.EVEN_DRAWS", 5)
-    nothing = Space(domains=SPACE.domains, geometry=SPACE.geometry, limit=1)
-    with pytest.raises(Refusal, match=r"--max-params: no feasible point in 5 draws; raise the limit"):
-        opened(tmp_path / "journal", nothing).ask("cola-000")
+def test_no_adapter_is_proposed_twice_and_a_space_that_is_used_up_gives_nothing(tmp_path: Path) -> None:
+    """Query and value, whatever their order, and the last two layers, however named, are one placement."""
+    small = {"a_out": 4, "a_in": [4, 6], "roles": ["query+value", "value+query"], "layers": ["last 2", "1,2"]}
+    sampler = opened(tmp_path / "journal", space("bert", small))
+    points = [sampler.ask(f"cola-{number:03d}", number) for number in range(4)]
+    assert points[2:] == [None, None]
+    assert {point["a_in"] for point in points[:2] if point} == {4, 6}
+    assert opened(tmp_path / "journal", space("bert", small)).ask("cola-002", 2) is None
+    assert opened(tmp_path / "journal", space("bert", small)).ask("cola-001", 1) == points[1]
+
+
+def test_shapes_of_equal_cost_are_different_adapters(tmp_path: Path) -> None:
+    sampler = opened(tmp_path / "journal", space("bert", {"a_out": [4, 6], "a_in": [4, 6]}))
+    points = [sampler.ask(f"cola-{number:03d}", number) for number in range(5)]
+    assert {(p["a_out"], p["a_in"]) for p in points if p} == {(4, 4), (4, 6), (6, 4), (6, 6)}
+    assert points[4] is None
+
+
+def test_a_suggestion_is_tried_first_where_it_is_acceptable(tmp_path: Path) -> None:
+    rng = random.Random(4)
+    wanted = SPACE.draw(rng)
+    beyond = {**wanted, "scale": 99.0}
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "journal")))
+    assert SPACE.adopted(beyond) is None
+    hints = [[SPACE.adopted(wanted)], [], [wanted]]
+    sampler = TaskSampler(SPACE, storage, "s/cola", seed=3, startup_trials=2, suggest=lambda number: hints[number])
+    first, second, third = (sampler.ask(f"cola-{number:03d}", number) for number in range(3))
+    assert first == wanted
+    assert wanted not in (second, third)
+
+
+def test_with_a_size_for_each_trial_small_adapters_are_searched_as_eagerly_as_large_ones(tmp_path: Path) -> None:
+    sizes = {}
+    everything = space("bert", {"a_out": "divisors", "a_in": "divisors", "scale": {"low": 1.0, "high": 2.0}})
+    for objective in ("score", "pareto"):
+        asked = spec(startup_trials=40, objective=objective)
+        sampler = open_samplers(asked, Transfer(space=everything, tasks=("cola",)), tmp_path / objective)["cola"]
+        points = [sampler.ask(f"cola-{number:03d}", number) for number in range(40)]
+        sizes[objective] = sorted(everything.parameters(point) for point in points if point)
+    assert sizes["pareto"][20] < sizes["score"][20]
+    assert sizes["pareto"][0] == 6 * 48
+
+
+def test_a_coupled_learning_rate_is_drawn_as_its_product_with_the_scale(tmp_path: Path) -> None:
+    adapter = {"scale": {"low": 0.5, "high": 32.0, "log": True}, "method": ["krona", "bitfit"]}
+    rates = {"learning_rate": {"low": 1e-3, "high": 1e-2, "log": True}}
+    coupled = resolve(spec(adapter, rates, coupled=True), SPACE.geometry, "x.yaml")
+    sampler = opened(tmp_path / "journal", coupled)
+    points = [sampler.ask(f"cola-{number:03d}", number) for number in range(12)]
+    for point, trial in zip(points, trials(tmp_path / "journal"), strict=True):
+        assert point
+        if point["method"] == "krona":
+            assert trial.params["learning_rate × scale"] == pytest.approx(point["learning_rate"] * point["scale"])
+            assert 1e-3 <= point["learning_rate"] * point["scale"] <= 1e-2
+            assert coupled.drawn(point) == pytest.approx(trial.params)
+        else:
+            assert 1e-3 <= point["learning_rate"] <= 1e-2
+    assert opened(tmp_path / "journal", coupled).ask("cola-003", 3) == points[3]
 
 
 def test_the_same_seed_gives_the_same_points_also_when_reopened_in_between(tmp_path: Path) -> None:
@@ -97,8 +167,12 @@ def test_the_same_seed_gives_the_same_points_also_when_reopened_in_between(tmp_p
 
 
 def test_two_tasks_draw_different_points_from_one_journal(tmp_path: Path) -> None:
-    both = open_samplers(("cola", "rte"), SPACE, tmp_path / "journal", study="s", seed=3, startup_trials=2)
-    cola, rte = ([both[task].ask(f"{task}-{n:03d}") for n in range(3)] for task in ("cola", "rte"))
+    both = open_samplers(
+        spec().model_copy(update={"tasks": ("cola", "rte")}),
+        Transfer(space=SPACE, tasks=("cola", "rte")),
+        tmp_path / "journal",
+    )
+    cola, rte = ([both[task].ask(f"{task}-{n:03d}", n) for n in range(3)] for task in ("cola", "rte"))
     assert cola != rte
     assert len(trials(tmp_path / "journal", "cola")) == len(trials(tmp_path / "journal", "rte")) == 3
 
@@ -118,7 +192,7 @@ def test_optuna_is_told_what_became_of_a_trial(
     tmp_path: Path, status: Status, state: TrialState, value: float | None
 ) -> None:
     sampler = opened(tmp_path / "journal")
-    sampler.ask("cola-000")
+    sampler.ask("cola-000", 0)
     sampler.report("cola-000", 64, 0.25)
     sampler.report("cola-000", 192, 0.5)
     sampler.tell("cola-000", status, 0.7)
@@ -131,7 +205,7 @@ def test_optuna_is_told_what_became_of_a_trial(
 def test_an_interrupted_trial_goes_on_after_reopening(tmp_path: Path) -> None:
     first = opened(tmp_path / "journal")
     for trial_id in ("cola-000", "cola-001"):
-        first.ask(trial_id)
+        first.ask(trial_id, 0)
         first.report(trial_id, 64, 0.25)
         first.tell(trial_id, Status.INTERRUPTED, 0.25)
     again = opened(tmp_path / "journal")
@@ -145,14 +219,42 @@ def test_an_interrupted_trial_goes_on_after_reopening(tmp_path: Path) -> None:
 
 def test_a_trial_that_was_asked_for_and_never_started_is_asked_for_again_as_the_same_point(tmp_path: Path) -> None:
     first = opened(tmp_path / "journal")
-    expected = first.ask("cola-000")
-    assert opened(tmp_path / "journal").ask("cola-000") == expected
+    expected = first.ask("cola-000", 0)
+    assert opened(tmp_path / "journal").ask("cola-000", 0) == expected
     assert [trial.state for trial in trials(tmp_path / "journal")] == [TrialState.RUNNING]
+
+
+def test_methods_in_turn_get_equal_numbers_of_trials_and_a_study_each(tmp_path: Path) -> None:
+    rivals = space("bert", RIVALS, OWN_RATES)
+    sampler: Any = open_samplers(spec(per_method=True), Transfer(space=rivals, tasks=("cola",)), tmp_path / "journal")[
+        "cola"
+    ]
+    points = [sampler.ask(f"cola-{number:03d}", number) for number in range(7)]
+    assert [point["method"] for point in points] == ["krona", "lora", "full", "krona", "lora", "full", "krona"]
+    sampler.report("cola-004", 64, 0.25)
+    sampler.tell("cola-004", Status.COMPLETED, 0.5)
+    assert [t.state for t in trials(tmp_path / "journal", "cola/lora")] == [TrialState.RUNNING, TrialState.COMPLETE]
+    assert len(trials(tmp_path / "journal", "cola/krona")) == 3
+    again: Any = open_samplers(spec(per_method=True), Transfer(space=rivals, tasks=("cola",)), tmp_path / "journal")[
+        "cola"
+    ]
+    assert again.ask("cola-005", 5) == points[5]
+
+
+def test_a_domain_of_one_method_is_a_parameter_of_its_own(tmp_path: Path) -> None:
+    sampler = opened(tmp_path / "journal", space("bert", RIVALS, OWN_RATES))
+    points = [told_without_scale(sampler, number) for number in range(15)]
+    for point, trial in zip(points, trials(tmp_path / "journal"), strict=True):
+        assert ("learning_rate of full" in trial.params) == (point["method"] == "full")
+        assert ("rank" in trial.params) == (point["method"] == "lora")
+        assert "learning_rate" in point
+    assert {point["method"] for point in points} == {"krona", "lora", "full"}
+    assert all(1e-5 <= p["learning_rate"] <= 1e-4 for p in points if p["method"] == "full")
 
 
 def test_a_trial_that_is_not_open_is_told_nothing(tmp_path: Path) -> None:
     sampler = opened(tmp_path / "journal")
-    sampler.ask("cola-000")
+    sampler.ask("cola-000", 0)
     sampler.tell("cola-000", Status.COMPLETED, 0.5)
     sampler.tell("cola-000", Status.FAILED, None)
     sampler.report("cola-009", 64, 0.1)

@@ -5,7 +5,7 @@ from typing import Any
 
 from ray.tune.schedulers import TrialScheduler
 
-from krona_tune.search.scheduler import AshaPerTask
+from krona_tune.search.scheduler import AshaPerGroup
 from krona_tune.study.result import Report
 from krona_tune.study.schedule import schedule
 
@@ -14,26 +14,29 @@ SCORES = (0.2, 0.9, 0.5, 0.1, 0.8, 0.4, 0.7, 0.3)
 CONTINUE, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
 
 
-def judges(*tasks: str, epochs: float = 4) -> AshaPerTask:
+def judges(*tasks: str, epochs: float = 4, per_method: bool = False) -> AshaPerGroup:
     own = schedule(examples_per_epoch=60, epochs=epochs, grace_epochs=1, reduction=2)
-    return AshaPerTask(dict.fromkeys(tasks or ("cola",), own))
+    return AshaPerGroup(dict.fromkeys(tasks or ("cola",), own), per_method=per_method)
 
 
-def tune_trial(number: int, task: str = "cola", kind: str = "search") -> Any:
-    return SimpleNamespace(trial_id=f"tune-{task}-{number}", config={"task": task, "kind": kind})
+def tune_trial(number: int, task: str = "cola", kind: str = "search", method: str = "krona") -> Any:
+    config = {"task": task, "kind": kind, "params": {"method": method}}
+    return SimpleNamespace(trial_id=f"tune-{task}-{number}", config=config)
 
 
-def added(scheduler: AshaPerTask, number: int, task: str = "cola", kind: str = "search") -> Any:
-    trial = tune_trial(number, task, kind)
+def added(scheduler: AshaPerGroup, number: int, task: str = "cola", kind: str = "search", method: str = "krona") -> Any:
+    trial = tune_trial(number, task, kind, method)
     scheduler.on_trial_add(None, trial)
     return trial
 
 
-def at(scheduler: AshaPerTask, trial: Any, rung: int, score: float) -> str:
-    return scheduler.on_trial_result(None, trial, {"examples": RUNGS[rung], "score": score})
+def at(scheduler: AshaPerGroup, trial: Any, rung: int, score: float, loss: float = 0.5) -> str:
+    return scheduler.on_trial_result(
+        None, trial, {"examples": RUNGS[rung], "score": score, "report/train_loss": loss}
+    )
 
 
-def ends(scheduler: AshaPerTask, trial: Any, score: float) -> None:
+def ends(scheduler: AshaPerGroup, trial: Any, score: float) -> None:
     scheduler.on_trial_complete(None, trial, {"examples": RUNGS[-1], "score": score, "done": True})
 
 
@@ -65,6 +68,18 @@ def test_an_easy_and_a_hard_task_keep_the_same_share() -> None:
     assert 2 <= sum(kept["cola"]) <= 5
 
 
+def test_per_method_a_weak_methods_trials_are_judged_among_themselves() -> None:
+    for per_method, weak in ((False, [STOP, STOP]), (True, [CONTINUE, CONTINUE])):
+        scheduler = judges(per_method=per_method)
+        strong = [added(scheduler, number) for number in (0, 1)]
+        assert [at(scheduler, trial, 0, score) for trial, score in zip(strong, (0.8, 0.9), strict=True)][1] == CONTINUE
+        rivals = [added(scheduler, number, method="bitfit") for number in (2, 3)]
+        assert [at(scheduler, t, 0, s) for t, s in zip(rivals, (0.1, 0.2), strict=True)] == weak
+    scheduler.replay([(report("cola-009", 0, 0.3), {"method": "bitfit"})])
+    assert at(scheduler, added(scheduler, 4, method="bitfit"), 0, 0.15) == STOP
+    assert at(scheduler, added(scheduler, 5, method="lora"), 0, 0.05) == CONTINUE
+
+
 def test_the_better_half_goes_on_from_each_rung() -> None:
     scheduler = judges()
     trials = [added(scheduler, number) for number in range(4)]
@@ -91,7 +106,8 @@ def test_a_baseline_is_neither_stopped_nor_counted() -> None:
 
 def test_replayed_reports_judge_a_new_trial() -> None:
     scheduler = judges("cola", "rte")
-    scheduler.replay([report("cola-000", 0, 0.6), report("cola-000", 1, 0.7), report("rte-000", 0, 0.1, "rte")])
+    earlier = [report("cola-000", 0, 0.6), report("cola-000", 1, 0.7), report("rte-000", 0, 0.1, "rte")]
+    scheduler.replay((each, {"method": "krona"}) for each in earlier)
     assert at(scheduler, added(scheduler, 1), 0, 0.5) == STOP
     better = added(scheduler, 2)
     assert at(scheduler, better, 0, 0.65) == CONTINUE
@@ -104,7 +120,7 @@ def test_replayed_reports_judge_as_the_live_ones_did() -> None:
     told = [(number, score) for number, score in enumerate(SCORES[:5])]
     for number, score in told:
         at(live, added(live, number), 0, score)
-    resumed.replay([report(f"cola-{number:03d}", 0, score) for number, score in told])
+    resumed.replay((report(f"cola-{number:03d}", 0, score), {"method": "krona"}) for number, score in told)
     for number, score in enumerate(SCORES[5:], start=5):
         assert at(live, added(live, number), 0, score) == at(resumed, added(resumed, number), 0, score)
 
@@ -132,3 +148,33 @@ def test_a_failure_without_a_score_changes_nothing() -> None:
 def test_the_last_rung_stops_a_trial_that_did_not_say_that_it_is_done() -> None:
     scheduler = judges()
     assert at(scheduler, added(scheduler, 0), 2, 0.9) == STOP
+
+
+def test_equal_scores_are_told_apart_by_the_training_loss() -> None:
+    """A trial that gives one answer to everything goes on only where it has learned most."""
+    scheduler = judges()
+    losses = (0.69, 0.66, 0.68, 0.61, 0.675)
+    got = [at(scheduler, added(scheduler, n), 0, 0.0, loss) for n, loss in enumerate(losses)]
+    assert got == [CONTINUE, CONTINUE, STOP, CONTINUE, STOP]
+    assert at(scheduler, added(scheduler, 9), 0, 0.01, 0.7) == CONTINUE
+
+
+def test_with_sizes_a_trial_is_judged_among_those_that_are_not_larger() -> None:
+    own = schedule(examples_per_epoch=60, epochs=4, grace_epochs=1, reduction=2)
+    scheduler = AshaPerGroup({"cola": own}, per_method=False, size_of=lambda params: params["size"])
+
+    def judged(number: int, size: int, score: float, rung: int = 0) -> str:
+        config = {"task": "cola", "kind": "search", "params": {"method": "krona", "size": size}}
+        trial: Any = SimpleNamespace(trial_id=f"t{number}", config=config)
+        scheduler.on_trial_add(None, trial)
+        return at(scheduler, trial, rung, score)
+
+    assert [judged(n, 900, score) for n, score in enumerate((0.8, 0.9, 0.7))] == [CONTINUE, CONTINUE, STOP]
+    assert judged(3, 100, 0.3) == CONTINUE
+    assert judged(4, 100, 0.2) == STOP
+    assert judged(5, 50, 0.1) == CONTINUE
+    assert judged(6, 900, 0.3) == STOP
+    assert judged(3, 100, 0.1, rung=2) == STOP
+    scheduler.replay([(report("cola-009", 0, 0.6), {"method": "krona", "size": 60})])
+    assert judged(7, 80, 0.5) == CONTINUE
+    assert judged(8, 80, 0.05) == STOP

@@ -16,7 +16,8 @@ class Samplers:
     def __init__(self, task: str, heard: list[Any]) -> None:
         self.task, self.heard = task, heard
 
-    def ask(self, trial_id: str) -> dict[str, Any]:
+    def ask(self, trial_id: str, number: int) -> dict[str, Any]:
+        assert trial_id.endswith(f"-{number:03d}")
         self.heard.append(("ask", trial_id))
         return {"method": "krona", "scale": 2.0}
 

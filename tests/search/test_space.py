@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from krona_tune.adapters.placement import count, sites
 from krona_tune.refusal import Refusal
 from krona_tune.search.door import plain_trial, trial_of
-from krona_tune.search.space import Space, resolve
+from krona_tune.search.resolve import resolve
+from krona_tune.search.space import Space
 from krona_tune.study.domain import Choice, Fixed, Range
 from krona_tune.study.geometry import Geometry
 from tests.models import CONFIGS, build
@@ -40,18 +41,23 @@ def wide(name: str) -> Space:
 
 
 def test_divisors_become_the_divisors_common_to_every_adapted_site() -> None:
-    domains = space("bert", {"roles": ["query", "feed_forward_in"], "a_out": "divisors", "a_in": "divisors"}).domains
+    domains = space("bert", {"roles": ["query", "feed_forward_in"], "a_out": "divisors", "a_in": "divisors"}).knobs[
+        "krona"
+    ]
     assert domains["a_out"] == Choice((1, 2, 4, 8))
     assert domains["a_in"] == Choice((1, 2, 3, 4, 6, 8, 12, 24))
-    domains = space("t5", {"roles": "query+output", "a_out": "divisors", "a_in": {"divisors": {"low": 4}}}).domains
+    domains = space("t5", {"roles": "query+output", "a_out": "divisors", "a_in": {"divisors": {"low": 4}}}).knobs[
+        "krona"
+    ]
     assert (domains["a_out"], domains["a_in"]) == (Choice((1, 2, 4)), Fixed(4))
 
 
-def test_a_block_methods_sites_count_among_the_adapted_ones() -> None:
+def test_each_methods_sizes_divide_its_own_sites() -> None:
     adapter = {"method": ["krona", "krona_b"], "roles": "feed_forward_in", "a_out": "divisors", "a_in": "divisors"}
-    domains = space("bert", adapter).domains
-    assert domains["a_out"] == Choice((1, 2, 4, 8))
-    assert space("bert", {**adapter, "method": "krona_b"}).domains["a_out"] == Choice((1, 2, 3, 4, 6, 8, 12, 24))
+    made = space("bert", adapter)
+    assert made.knobs["krona"]["a_out"] == Choice((1, 2, 4, 5, 8, 10, 20, 40))
+    assert made.knobs["krona_b"]["a_out"] == Choice((1, 2, 3, 4, 6, 8, 12, 24))
+    assert set(made.searched()) == {"method", "a_out", "a_out of krona_b", "a_in"}
 
 
 @settings(deadline=None, max_examples=60)
@@ -72,14 +78,14 @@ def test_every_drawn_point_fits_the_backbone_and_is_a_trial(name: str, seed: int
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_family_has_a_space(name: str) -> None:
     assert wide(name).feasible_share() == 1
-    assert set(wide(name).searched()) == {*WIDE, "batch_size", "dropout"}
+    assert {label.split(" of ")[0] for label in wide(name).searched()} == {*WIDE, "batch_size", "dropout"}
 
 
 def test_a_draw_reaches_all_choices_and_spreads_a_logarithmic_range() -> None:
     rng = random.Random(0)
     points = [wide("bert").draw(rng) for _ in range(400)]
     krona = [point for point in points if point["method"] == "krona"]
-    assert {point["a_out"] for point in points} == set(wide("bert").domains["a_out"].ends())
+    assert {point["a_out"] for point in points} == set(wide("bert").knobs["krona_b"]["a_out"].ends())
     assert {point["roles"] for point in krona} == set(WIDE["roles"])
     below_geometric_mean = sum(point["scale"] < 2 for point in points) / len(points)
     assert 0.4 < below_geometric_mean < 0.6
@@ -187,11 +193,53 @@ def test_a_limit_below_everything_is_refused_with_the_least_cost() -> None:
     with pytest.raises(Refusal) as refused:
         space("bert", {"a_out": [4, 6], "a_in": [4, 6]}, max_params=287)
     assert str(refused.value) == (
-        "x.yaml: max_params: 287 allows 287 parameters, the smallest adapter drawn has 288; "
-        "raise --max-params, or offer cheaper factor shapes or fewer sites"
+        "x.yaml: krona: max_params: 287 allows 287 parameters, the smallest adapter drawn has 288; "
+        "raise --max-params, or offer cheaper sizes or fewer sites"
     )
 
 
 def test_a_range_stays_a_range() -> None:
-    domains = space("bert", {"scale": {"low": 0.5, "high": 8, "log": True}}).domains
+    domains = space("bert", {"scale": {"low": 0.5, "high": 8, "log": True}}).knobs["krona"]
     assert domains["scale"] == Range(0.5, 8, True)
+
+
+RIVALS = {"method": ["krona", "compacter", "bitfit"], "a_out": 4, "a_in": 6, "phm": [2, 3, 5], "bottleneck": [4, 6]}
+
+
+def test_a_method_reads_its_own_knobs_in_its_own_domains() -> None:
+    own = {"bitfit": {"learning_rate": {"low": 1e-4, "high": 1e-3, "log": True}, "layers": ["all", "last 1"]}}
+    made = space("bert", RIVALS, own)
+    assert made.knobs["bitfit"]["learning_rate"] == Range(1e-4, 1e-3, True)
+    assert made.knobs["krona"]["learning_rate"] == Fixed(3e-3)
+    assert set(made.searched()) == {"method", "phm", "bottleneck", "learning_rate of bitfit", "layers of bitfit"}
+    assert made.of("krona").searched() == {}
+    assert made.of("bitfit").methods == ("bitfit",)
+
+
+def test_sizes_that_do_not_go_together_are_infeasible_points() -> None:
+    made = space("bert", RIVALS)
+    points = [made.draw(random.Random(seed)) for seed in range(80)]
+    compacters = [point for point in points if point["method"] == "compacter"]
+    assert {made.feasible(p) for p in points if p["method"] != "compacter"} == {True}
+    fits = {(p["phm"], p["bottleneck"]): made.feasible(p) for p in compacters}
+    assert fits == {(2, 4): True, (2, 6): True, (3, 4): False, (3, 6): True, (5, 4): False, (5, 6): False}
+
+
+@pytest.mark.parametrize(
+    ("adapter", "methods", "message"),
+    [
+        ({"method": "compacter", "phm": 5}, {}, "x.yaml: compacter: adapter: phm 5 does not divide 24"),
+        (RIVALS, {"bitfit": {"a_out": 2}}, "x.yaml: methods.bitfit.a_out: bitfit does not read it; it reads layer_"),
+        (RIVALS, {"bitfit": {"learning_rat": 2}}, "x.yaml: methods.bitfit: unknown key 'learning_rat', did you mean"),
+        (RIVALS, {"bitfit": {"method": "krona"}}, "x.yaml: methods.bitfit: unknown key 'method'"),
+        (RIVALS, {"bitfit": {"learning_rate": -1}}, "x.yaml: methods.bitfit: learning_rate: -1 is refused"),
+        (RIVALS, {"bitfit": {"learning_rate": []}}, "methods.bitfit.learning_rate: an empty list leaves nothing"),
+        (RIVALS, {"bitfit": 3}, "x.yaml: methods.bitfit: 3 is refused"),
+    ],
+)
+def test_what_a_method_can_not_search_is_refused(
+    adapter: dict[str, Any], methods: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(Refusal) as refused:
+        space("bert", adapter, methods)
+    assert message in str(refused.value)

@@ -291,3 +291,89 @@ def test_a_text_to_text_study_answers_with_its_label_words(home: Home) -> None:
         bare = model(**inputs).logits
         krona_tune.load(model, folder.adapter("cola"))
         assert not torch.allclose(model(**inputs).logits, bare, atol=1e-5)
+
+
+FINALS = ["--set", "finalists={top: 2, seeds: 2}"]
+
+
+def finalists(rows: dict[str, TrialResult]) -> dict[str, TrialResult]:
+    return {trial_id: row for trial_id, row in rows.items() if row.kind == "finalist"}
+
+
+def final_ids(task: str, *numbers: int | str) -> set[str]:
+    return {f"{task}-final-{number}-s{seed}" for number in numbers for seed in (1, 2)}
+
+
+@pytest.fixture(scope="module")
+def decided(home: Home, bert: Path) -> StudyFolder:
+    """A study with finalists, interrupted in the finals and resumed: its rows at the interruption are kept aside."""
+    long = ["--set", "schedule.epochs=32", "--set", "examples.train=256", "--set", "schedule.grace_epochs=16"]
+    words = ["--tasks", "cola", "--trials", "3", "--space", home.space(bert), "--name", "decided", *FINALS, *long]
+    folder = home.study("decided")
+    with subprocess.Popen(**home.command(*words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as driver:
+        while driver.poll() is None and not list((folder.root / "checkpoints").glob("cola-final-*/rung-1")):
+            time.sleep(0.05)
+        driver.send_signal(signal.SIGINT)
+        said, _ = driver.communicate(timeout=120)
+    assert driver.returncode == 130, said
+    assert "Its best are trained again with 2 seeds" in said
+    assert "finalists to go" in said
+    shutil.copytree(folder.results, folder.root / "results at the interruption")
+    done = home.run("--resume", "decided")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Finalists of each task (synthetic data)" in done.stdout
+    return folder
+
+
+def test_finals_that_were_interrupted_end_with_the_same_finalists(decided: StudyFolder) -> None:
+    before = {row.trial_id: row for row in read_trials(decided.root / "results at the interruption")}
+    after = by_id(decided)
+    assert finalists(before).keys() <= finalists(after).keys()
+    completed = [r for r in after.values() if r.kind == "search" and r.status is Status.COMPLETED]
+    completed.sort(key=lambda row: (-(row.score or 0.0), row.trainable_parameters, row.number))
+    best = [row.trial_id for row in completed[:2]]
+    assert set(finalists(after)) == final_ids("cola", "head", *range(1, len(best) + 1))
+    for trial_id, row in finalists(after).items():
+        assert row.status is Status.COMPLETED
+        assert row.examples == max(read_manifest(decided.manifest).tasks["cola"].rungs)
+        assert row.params == after[row.of].params
+        if trial_id in before:
+            assert (row.seed, row.of, row.params) == (
+                before[trial_id].seed,
+                before[trial_id].of,
+                before[trial_id].params,
+            )
+    assert {row.of for row in finalists(after).values()} == {"cola-head-0", *best}
+    by_number = [{r.seed for r in finalists(after).values() if r.number == n} for n in range(len(best) + 1)]
+    assert len(by_number[0]) == 2
+    assert all(seeds == by_number[0] for seeds in by_number)
+
+
+def test_finalists_alone_were_looked_at_on_the_test_half_and_told_optuna_nothing(decided: StudyFolder) -> None:
+    rows = by_id(decided)
+    for row in rows.values():
+        assert (row.test_score is not None) == (row.kind == "finalist")
+        assert row.test_examples == (32 if row.kind == "finalist" else 0)
+    reports = read_reports(decided.results)
+    for trial_id, row in finalists(rows).items():
+        own = [report for report in reports if report.trial_id == trial_id]
+        assert [report.rung for report in own] == list(range(len(own)))
+        assert row.score == own[-1].score
+    assert set(told(decided, "cola")) == {trial_id for trial_id, row in rows.items() if row.kind == "search"}
+
+
+def test_the_page_leads_with_the_winners_test_score(decided: StudyFolder) -> None:
+    page = decided.report.read_text(encoding="utf-8")
+    assert "the winner is krona" in page
+    assert "test score <strong>" in page
+
+
+def test_a_study_that_is_given_more_trials_chooses_again_and_keeps_its_finalists(
+    home: Home, decided: StudyFolder
+) -> None:
+    before = finalists(by_id(decided))
+    done = home.run("--resume", "decided", "--trials", "5")
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = finalists(by_id(decided))
+    assert all(after[trial_id] == row for trial_id, row in before.items())
+    assert {row.status for row in after.values()} == {Status.COMPLETED}

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,18 @@ import torch
 
 from krona_tune.search.door import plain_trial
 from krona_tune.search.trainable import KronaTrial, Workplace, describe, latest_checkpoint, status_of_error
-from krona_tune.study.result import Report, Status
+from krona_tune.study.result import LastLook, Report, Status
 from krona_tune.train.backbone import Backbone, warm_backbone
 from krona_tune.train.device import this_device
 from krona_tune.train.loop import Diverged, TrialRun
 from tests.models import build
-from tests.train.conftest import tiny_work
+from tests.train.conftest import table, tiny_work
 
 Workers = Callable[[dict[str, Any]], KronaTrial]
-WORKS = {"rte": tiny_work("rte"), "stsb": tiny_work("stsb", rows=40, epochs=2)}
+WORKS = {
+    "rte": replace(tiny_work("rte"), test=table(44, 3)),
+    "stsb": tiny_work("stsb", rows=40, epochs=2),
+}
 
 
 def config(number: int = 0, task: str = "rte", kind: str = "search", **params: Any) -> dict[str, Any]:
@@ -219,3 +223,27 @@ def test_an_error_tells_where_it_happened() -> None:
         inner()
     assert describe(caught.value).startswith("ValueError: 7 is not 8 (test_trainable.py:")
     assert status_of_error(caught.value) is Status.FAILED
+
+
+def test_a_finalists_last_result_alone_has_its_look_at_the_test_half(worker: Workers) -> None:
+    results = all_steps(worker(config(kind="finalist")))
+    assert ["test" in result for result in results] == [False, False, True]
+    look = LastLook(**results[-1]["test"])
+    assert (look.examples, set(look.metrics)) == (44, {"accuracy"})
+    assert look.score == look.metrics["accuracy"]
+    assert worker(config(kind="finalist")).step()["test"] == results[-1]["test"]
+
+
+@pytest.mark.parametrize("kind", ["search", "baseline"])
+def test_nobody_else_ever_looks_at_the_test_half(worker: Workers, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(run: TrialRun) -> LastLook:
+        raise AssertionError("the test half was looked at")
+
+    monkeypatch.setattr(TrialRun, "last_look", look)
+    assert all_steps(worker(config(kind=kind)))[-1]["status"] == "completed"
+
+
+def test_a_finalist_without_a_test_half_fails_at_its_end(worker: Workers) -> None:
+    result = all_steps(worker(config(task="stsb", kind="finalist")))[-1]
+    assert result["status"] == "failed"
+    assert "has no test half" in result["error"]

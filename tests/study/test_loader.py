@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from krona_tune.refusal import Refusal
 from krona_tune.study.domain import Choice, Divisors, Fixed, Range
-from krona_tune.study.loader import build_spec, dump_spec, fixed, load_spec, read_yaml
+from krona_tune.study.loader import build_spec, dump_spec, load_spec, read_yaml
 from krona_tune.study.spec import StudySpec
 from krona_tune.study.trial import AdapterConfig, TrainingConfig
 
@@ -102,8 +102,15 @@ def test_a_knob_that_is_not_named_is_fixed_at_its_default() -> None:
     assert set(domains) == {*AdapterConfig.model_fields, *TrainingConfig.model_fields}
     assert domains["scale"] == Choice((2, 3))
     assert domains["learning_rate"] == Fixed(TrainingConfig().learning_rate)
-    assert fixed(spec, "roles") == AdapterConfig().roles
-    assert fixed(spec, "scale") is None
+    assert domains["roles"] == Fixed(AdapterConfig().roles)
+
+
+def test_a_method_overrides_the_domains_that_all_share() -> None:
+    spec = spec_of("model: m\nadapter: {scale: [2, 3]}\nmethods: {lora: {scale: 4, learning_rate: {low: 1, high: 2}}}")
+    assert spec.domains()["scale"] == spec.domains("krona")["scale"] == Choice((2, 3))
+    assert spec.domains("lora")["scale"] == Fixed(4)
+    assert spec.domains("lora")["learning_rate"] == Range(1.0, 2.0)
+    assert build_spec(spec.plain(), "again") == spec
 
 
 def test_settings_override_the_file_and_flags_override_settings(tmp_path: Path) -> None:
@@ -144,7 +151,7 @@ def test_a_wrong_setting_is_refused(tmp_path: Path, setting: str, message: str) 
     ("text", "message"),
     [
         ("adapter: {scael: 2}", "x.yaml: adapter: unknown key 'scael', did you mean 'scale'?"),
-        ("foo: 1", "x.yaml: unknown key 'foo'; known: adapter, data, examples, model"),
+        ("foo: 1", "x.yaml: unknown key 'foo'; known: adapter, data, examples, "),
         ("foo-bar: 1", "x.yaml: unknown key 'foo-bar'; known: adapter"),
         ("schedule: {9x: 2}", "x.yaml: schedule: unknown key '9x'; known: epochs, grace_epochs, reduction"),
         ("schedule: {epoch: 2}", "x.yaml: schedule: unknown key 'epoch', did you mean 'epochs'?"),
@@ -332,6 +339,7 @@ def test_a_dumped_spec_is_read_back_equal(
             "name": name,
             "tasks": ["cola", "stsb"],
             "adapter": {"scale": scale, "a_out": a_out},
+            "methods": {"lora": {"weight_decay": weight_decay, "rank": [1, 2]}},
             "training": {"weight_decay": weight_decay},
             "schedule": {"epochs": epochs},
             "search": {"max_params": max_params, "time_budget": "30m"},

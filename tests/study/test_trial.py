@@ -19,6 +19,10 @@ OTHER: dict[str, Any] = {
     "stacks": "decoder",
     "layers": "last 2",
     "layer_norms": True,
+    "rank": 5,
+    "decompose_factor": 6,
+    "bottleneck": 7,
+    "phm": 8,
     "learning_rate": 1e-4,
     "batch_size": 7,
     "weight_decay": 0.01,
@@ -86,12 +90,12 @@ def test_a_value_out_of_its_range_is_refused(params: dict[str, Any], message: st
 
 
 def test_an_unknown_kind_or_key_is_refused() -> None:
-    with pytest.raises(ValidationError, match="'search' or 'baseline'"):
+    with pytest.raises(ValidationError, match="'search', 'baseline' or 'finalist'"):
         trial("rte", 5, {}, "final")  # type: ignore[arg-type]
     with pytest.raises(ValidationError, match="Extra inputs"):
-        TrialConfig.model_validate({"task": "rte", "seed": 1, "rank": 4})
-    with pytest.raises(KeyError, match="rank"):
-        trial("rte", 5, {"rank": 4})
+        TrialConfig.model_validate({"task": "rte", "seed": 1, "alpha": 4})
+    with pytest.raises(KeyError, match="alpha"):
+        trial("rte", 5, {"alpha": 4})
 
 
 def test_roles_and_stacks_are_read_once_as_sets() -> None:

@@ -51,5 +51,6 @@ def tiny_work(
 
 
 def tiny_trial(task: str = "rte", **params: object) -> TrialConfig:
-    knobs = {"a_out": 4, "a_in": 6, "scale": 2.0, "learning_rate": 1e-2, "batch_size": 8, "dropout": 0.0}
+    sizes = {"a_out": 4, "a_in": 6, "rank": 3, "bottleneck": 10, "phm": 2}
+    knobs = {**sizes, "scale": 2.0, "learning_rate": 1e-2, "batch_size": 8, "dropout": 0.0}
     return trial(task, 5, {**knobs, **params})

@@ -8,9 +8,11 @@ import pyarrow as pa
 import pytest
 import torch
 
+from krona_tune.adapters.methods import METHODS
 from krona_tune.study.result import Report
 from krona_tune.study.schedule import schedule
 from krona_tune.train import checkpoint
+from krona_tune.train.device import Device
 from krona_tune.train.loop import Diverged, TrialRun, train_trial
 from tests.train.conftest import WORDS, tiny_backbone, tiny_trial, tiny_work
 
@@ -26,7 +28,7 @@ def test_reports_come_at_the_rungs_and_the_loss_falls() -> None:
     assert reports[0].peak_memory_bytes > 10**7
 
 
-@pytest.mark.parametrize("method", ["krona", "krona_b", "krona_b_res", "head_only"])
+@pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_and_leaves_the_backbone_untouched(method: str) -> None:
     backbone = tiny_backbone()
     before = {name: tensor.clone() for name, tensor in backbone.whole.state_dict().items()}
@@ -34,6 +36,25 @@ def test_every_method_trains_and_leaves_the_backbone_untouched(method: str) -> N
     train_trial("t1", trial, tiny_work(epochs=1), backbone, lambda report: None)
     assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.whole.state_dict().items())
     assert {m.p for m in backbone.base.modules() if isinstance(m, torch.nn.Dropout)} == {0.1}
+
+
+@pytest.mark.parametrize("layer_norms", [False, True])
+@pytest.mark.parametrize("name", ["bert", "t5", "deberta-v2"])
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "head_only"])
+def test_every_method_trains_in_bfloat16(name: str, method: str, layer_norms: bool) -> None:
+    backbone = tiny_backbone(name, Device(kind="cpu", dtype=torch.bfloat16))
+    work = tiny_work(epochs=1, candidates=WORDS if name == "t5" else ())
+    run = TrialRun("t1", tiny_trial(method=method, layer_norms=layer_norms), work, backbone)
+    before = {key: tensor.clone() for key, tensor in run.state().items()}
+    while not run.finished:
+        run.advance()
+    after = run.state()
+    run.close()
+    assert after.keys() == before.keys()
+    assert {tensor.dtype for tensor in after.values()} == {torch.float32}
+    moved = [key for key, tensor in after.items() if not torch.equal(tensor, before[key])]
+    assert len(moved) > len(after) / 2
+    assert {p.dtype for p in backbone.base.parameters()} == {torch.bfloat16}
 
 
 def test_a_frozen_random_t5_lets_an_adapter_memorise_64_examples() -> None:

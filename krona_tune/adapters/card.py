@@ -1,0 +1,86 @@
+"""What an adapter says of itself: a small JSON beside its tensors, read as data and nothing else. No torch."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, FiniteFloat, ValidationError
+
+from krona_tune.glue.tasks import TASKS, Task
+from krona_tune.refusal import Refusal, unknown
+from krona_tune.study.trial import AdapterConfig, Frozen
+
+CARD = "adapter.json"
+SELECTED = "highest validation score of the study's trials; the test half was not looked at"
+SELECTED_IN_FINALS = (
+    "highest mean validation score over the seeds, and of its seeds the highest; test was looked at after"
+)
+
+
+class AdapterCard(Frozen):
+    """What an adapter is: its configuration, the backbone that it belongs to, how it was chosen and how good it is.
+
+    `labels` are the classes in their order, a text-to-text model's candidates, or nothing for a regression's head.
+    `backbone_fingerprint` is `adapters.fingerprint`'s, `backbone_sha256` that of the weights' files; either may be
+    unknown. `max_length` tokens of an input were read, in `precision`. `score` and `metrics` are this adapter's on the
+    validation half, the `test_…` ones on the test half where it was looked at. It was trained with `seed`, one of the
+    `seeds` that its configuration was trained with.
+    """
+
+    format: Literal[2] = 2
+    krona_tune_version: str
+    task: str
+    labels: tuple[str, ...]
+    text_to_text: bool
+    max_length: int
+    precision: str
+    adapter: AdapterConfig
+    backbone: str
+    model_type: str
+    backbone_width: int
+    backbone_layers: int
+    backbone_fingerprint: str | None
+    backbone_sha256: str
+    score: FiniteFloat
+    metrics: dict[str, FiniteFloat]
+    test_score: FiniteFloat | None = None
+    test_metrics: dict[str, FiniteFloat] = Field(default_factory=dict)
+    selected_by: str = SELECTED
+    synthetic: bool
+    trial_id: str
+    study: str
+    seed: int
+    seeds: tuple[int, ...]
+    command: str
+    params: dict[str, bool | int | FiniteFloat | str | None]
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        return tuple(self.metrics)
+
+
+def read_card(folder: Path) -> AdapterCard:
+    """Raises a Refusal where there is no readable card."""
+    path = folder / CARD
+    try:
+        return AdapterCard.model_validate_json(path.read_bytes(), strict=True)
+    except FileNotFoundError:
+        raise Refusal(str(folder), f"holds no {CARD}", "give a folder such as studies/NAME/adapters/TASK") from None
+    except OSError as error:
+        raise Refusal(str(path), f"can't be read: {error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        problem = f"{where}: {first['msg']}" if where else first["msg"]
+        raise Refusal(str(path), f"is no card of an adapter: {problem}", "take the folder that a study left") from None
+
+
+def task_of(card: AdapterCard, folder: Path) -> Task:
+    """The task that the adapter answers. Raises a Refusal where it is unknown or has other labels than the card."""
+    if card.task not in TASKS:
+        raise unknown(str(folder), "task", card.task, TASKS)
+    task = TASKS[card.task]
+    known = task.candidates if card.text_to_text else task.labels
+    if card.labels != known:
+        problem = f"its labels are {', '.join(card.labels)}; those of {task.title} are {', '.join(known)}"
+        raise Refusal(str(folder), problem, "load it with krona_tune.load, and name its labels yourself")
+    return task

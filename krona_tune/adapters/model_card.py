@@ -1,0 +1,91 @@
+"""The README.md beside what leaves: a model card as the Hugging Face hub reads it. No torch."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from krona_tune.adapters.card import AdapterCard
+from krona_tune.adapters.forms import LIBRARIES, Form, loading
+from krona_tune.glue.tasks import TASKS
+
+README = "README.md"
+TEMPLATES = Path(__file__).parent / "templates"
+HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+INTROS = {
+    Form.ADAPTER: "An adapter: the backbone's weights are not in here.",
+    Form.MERGED: "A whole model, the adapter merged into the backbone's weights.",
+    Form.PEFT: "An adapter in the form of the package peft: the backbone's weights are not in here.",
+}
+
+
+def model_card(card: AdapterCard, form: Form, folder: str) -> str:
+    """The text of README.md. What comes from the card is data: it can't leave its line, cell or quotes."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # Markdown, not HTML: `plain` takes out what either would read
+    )
+    environment.filters |= {"plain": _plain, "code": _code}
+    return environment.get_template(f"{README}.j2").render(
+        card=card,
+        form=str(form),
+        front=yaml.safe_dump(_front(card, form), sort_keys=False, allow_unicode=True),
+        title=_title(card),
+        backbone=_backbone(card),
+        intro=INTROS[form],
+        columns=[f"{_plain(name)}{' (synthetic)' * card.synthetic}" for name in ("score", *card.metric_names)],
+        halves=_halves(card),
+        loading=loading(card, form, folder),
+    )
+
+
+def _front(card: AdapterCard, form: Form) -> dict[str, Any]:
+    front: dict[str, Any] = {"library_name": LIBRARIES[form]}
+    if HUB_NAME.fullmatch(card.backbone):
+        front |= {"base_model": card.backbone}
+    return front | {
+        "pipeline_tag": "text2text-generation" if card.text_to_text else "text-classification",
+        "datasets": ["synthetic mini-GLUE" if card.synthetic else "nyu-mll/glue"],
+        "metrics": [_line(name) for name in card.metric_names],
+        "tags": ["kronecker-adapter", _line(card.adapter.method), _line(card.task)],
+    }
+
+
+def _halves(card: AdapterCard) -> dict[str, list[str]]:
+    """The score and each metric on the validation half and, where it was looked at, on the test half."""
+    halves = {"validation": (card.score, card.metrics)}
+    if card.test_score is not None:
+        halves["test"] = (card.test_score, card.test_metrics)
+    return {
+        half: [f"{score:.4f}", *(f"{metrics[name]:.4f}" if name in metrics else "–" for name in card.metric_names)]
+        for half, (score, metrics) in halves.items()
+    }
+
+
+def _title(card: AdapterCard) -> str:
+    return TASKS[card.task].title if card.task in TASKS else _plain(card.task)
+
+
+def _backbone(card: AdapterCard) -> str:
+    """A hub name as it is; of a folder its last part, which is nobody's home."""
+    return card.backbone if HUB_NAME.fullmatch(card.backbone) else Path(card.backbone).name
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _plain(text: str) -> str:
+    """On one line, without what opens a tag, a link, a code span or a cell."""
+    return re.sub(r"[<>|`\[\]]", "", _line(text))
+
+
+def _code(text: str) -> str:
+    """In a code span, where only a backtick, a bar or a new line would end it."""
+    return "`" + _line(text).replace("`", "'").replace("|", "¦") + "`"

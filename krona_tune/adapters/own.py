@@ -1,0 +1,48 @@
+"""A model's own parameters, by name, with every module that holds them."""
+
+from collections.abc import Callable, Iterator
+
+from torch import nn
+
+from krona_tune.adapters.methods import Own
+
+Holders = list[tuple[nn.Module, str]]
+"""Where one parameter stands: module and key. A tied parameter stands in several places."""
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return type(module).__name__.endswith(("LayerNorm", "RMSNorm"))
+
+
+_CHOSEN: dict[Own, Callable[[nn.Module, str], bool]] = {
+    Own.NOTHING: lambda module, key: False,
+    Own.NORM_BIASES: lambda module, key: _is_norm(module) and key == "bias",
+    Own.NORMS: lambda module, key: _is_norm(module),
+    Own.ALL: lambda module, key: True,
+}
+
+
+def own_parameters(model: nn.Module, own: Own) -> dict[str, Holders]:
+    """The chosen parameters by their dotted names; a tied one under its first."""
+    chosen: dict[int, tuple[str, Holders]] = {}
+    for name, module, key in _every(model):
+        if _CHOSEN[own](module, key):
+            chosen.setdefault(id(getattr(module, key)), (name, []))[1].append((module, key))
+    return dict(chosen.values())
+
+
+def beside(model: nn.Module, own: Own) -> list[Holders]:
+    """The frozen parameters of norms whose bias is trained: a norm takes both in one dtype."""
+    if own is not Own.NORM_BIASES:
+        return []
+    return [
+        [(module, key)]
+        for _, module, key in _every(model)
+        if _is_norm(module) and key != "bias" and getattr(module, "bias", None) is not None
+    ]
+
+
+def _every(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
+    for path, module in model.named_modules():
+        for key, _ in module.named_parameters(recurse=False):
+            yield f"{path}.{key}" if path else key, module, key

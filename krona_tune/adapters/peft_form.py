@@ -1,0 +1,178 @@
+"""An adapter in the form of the package peft, which loads it without krona_tune. Importing this room needs peft."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from peft import (
+    LoKrConfig,
+    LoraConfig,
+    PeftConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
+from torch import Tensor, nn
+
+from krona_tune.adapters.inject import Adapters
+from krona_tune.adapters.lokr_shape import lokr_factor
+from krona_tune.adapters.methods import method_named
+from krona_tune.kron.factors import FactorShape
+from krona_tune.kron.product import kron_weight, shape_of
+from krona_tune.refusal import Refusal
+from krona_tune.study.trial import AdapterConfig
+
+Tensors = dict[str, Tensor]
+Modules = dict[str, nn.Module]
+"""Our adapters by the names that their maps have in the whole model."""
+Form = tuple[PeftConfig, Tensors]
+"""A configuration of peft that does not yet say where it stands, and its tensors by peft's names."""
+INSIDE = "base_model.model."
+"""How peft begins the names of what it saves; after it comes the name in the model."""
+
+HEADS = ("classifier", "score")
+"""The heads that peft saves of its own accord in every model for sequence classification."""
+
+
+def as_peft(model: nn.Module, adapters: Adapters, head: Mapping[str, Tensor]) -> PeftModel:
+    """The model as a PeftModel with the same adapter; its adapted maps are wrapped in place.
+
+    KronA becomes LoKr where one decompose factor divides every weight as its factor shape does, else LoRA of the
+    shape's rank where that is smaller than the weights themselves. The head and trained layer norms are peft's
+    modules to save.
+
+    Args:
+        model: of the adapter's backbone, for sequence classification or text to text, with no adapter on it.
+        adapters: what the model is to carry, detached; of this model or of another of the same backbone.
+        head: the trained tensors outside the base model, by their names in the model.
+
+    Raises:
+        Refusal: peft has no form for the adapter.
+    """
+    within = _within(model)
+    modules = {f"{within}{site.name}": module for site, module in adapters.by_site()}
+    config, tensors = _form(adapters, modules)
+    own = {f"{within}{name}": parameter.detach() for name, parameter in adapters.own.items()}
+    config.target_modules = sorted(modules)
+    config.modules_to_save = sorted({_saved_module(name) for name in own | dict(head)})
+    config.task_type = "SEQ_2_SEQ_LM" if _config(model).is_encoder_decoder else "SEQ_CLS"
+    return _filled(get_peft_model(model, config), tensors | own | dict(head))
+
+
+def _saved_module(name: str) -> str:
+    """The module that peft is to save with a parameter: the one that holds it, or a head that peft takes whole."""
+    first = name.partition(".")[0]
+    return first if first in HEADS else name.rpartition(".")[0]
+
+
+def _within(model: nn.Module) -> str:
+    """What stands before the base model's names in the model: "bert." for example, or nothing."""
+    base = getattr(model, "base_model", model)
+    name = next(name for name, module in model.named_modules() if module is base)
+    return f"{name}." if name else ""
+
+
+def _config(model: nn.Module) -> Any:
+    return model.config
+
+
+def _filled(dressed: PeftModel, tensors: Tensors) -> PeftModel:
+    """Gives the PeftModel its values, which are all that it saves."""
+    state = {f"{INSIDE}{name}": tensor for name, tensor in tensors.items()}
+    places = get_peft_model_state_dict(dressed, save_embedding_layers=False)
+    if differing := sorted(places.keys() ^ state.keys()):
+        raise _unfit(f"peft would save {len(differing)} tensors more or fewer, the first {differing[0]}")
+    set_peft_model_state_dict(dressed, state)
+    return dressed
+
+
+def _form(adapters: Adapters, modules: Modules) -> Form:
+    method = method_named(adapters.config.method)
+    if method.name not in _FORMS:
+        mend = "use --format adapter" if method.merges_into is None else "use --format merged"
+        raise Refusal("--format", f"peft has no {method.name}", mend)
+    for site in adapters.sites:
+        if site.part:
+            raise _unfit(f"peft adapts whole maps, and {site.key} is a part of one")
+    return _FORMS[method.name](adapters.config, modules)
+
+
+def _lora(adapter: AdapterConfig, modules: Modules) -> Form:
+    return _as_lora(adapter.scale, {name: (_own(m, "b"), _own(m, "a")) for name, m in modules.items()})
+
+
+def _lokr(adapter: AdapterConfig, modules: Modules) -> Form:
+    named = {f"{place}.lokr_{name}": t.data for place, m in modules.items() for name, t in m.named_parameters()}
+    factor, rank = adapter.decompose_factor, adapter.rank
+    return LoKrConfig(r=rank, alpha=adapter.scale * rank, decompose_factor=factor), named
+
+
+def _krona(adapter: AdapterConfig, modules: Modules) -> Form:
+    factors = {name: (_own(module, "a"), _own(module, "b")) for name, module in modules.items()}
+    shapes = {name: shape_of(*pair) for name, pair in factors.items()}
+    factor = lokr_factor(shapes.values())
+    if factor is not None:
+        return _as_lokr(adapter.scale, factor, factors)
+    for name, shape in shapes.items():
+        _refuse_wide(name, shape)
+    return _as_lora(adapter.scale, {name: _halves(*pair) for name, pair in factors.items()})
+
+
+def _as_lokr(scale: float, decompose_factor: int, factors: Mapping[str, tuple[Tensor, Tensor]]) -> Form:
+    """(A, B) by place as LoKr's full factors. Its rank only says that both are full, and divides its alpha: a power
+    of two takes nothing from the scale."""
+    widest = max(size for _, b in factors.values() for size in b.shape)
+    rank = 1 << (widest - 1).bit_length()
+    named = {f"{name}.lokr_w{i}": t for name, pair in factors.items() for i, t in enumerate(pair, start=1)}
+    return LoKrConfig(r=rank, alpha=scale * rank, decompose_factor=decompose_factor), named
+
+
+def _as_lora(scale: float, halves: Mapping[str, tuple[Tensor, Tensor]]) -> Form:
+    """(left (d_out, rank), right (rank, d_in)) by place as LoRA's B and A; the rank may differ from place to place."""
+    ranks = {name: left.shape[1] for name, (left, _) in halves.items()}
+    most = max(ranks.values())
+    patterns = {f"^{re.escape(name)}": rank for name, rank in ranks.items() if rank != most}
+    config = LoraConfig(
+        r=most,
+        lora_alpha=scale * most,
+        rank_pattern=patterns,
+        alpha_pattern={pattern: scale * rank for pattern, rank in patterns.items()},
+    )
+    lefts = {f"{name}.lora_B.weight": left for name, (left, _) in halves.items()}
+    return config, lefts | {f"{name}.lora_A.weight": right for name, (_, right) in halves.items()}
+
+
+def _refuse_wide(name: str, shape: FactorShape) -> None:
+    """A product of two thin matrices that holds more numbers than the weight is no adapter."""
+    if shape.max_rank * (shape.d_out + shape.d_in) >= shape.d_out * shape.d_in:
+        raise _unfit(
+            f"peft's LoKr, with one decompose factor for both sides and all maps, has no {shape}, "
+            f"and LoRA of its rank {shape.max_rank} is no smaller than {name} itself"
+        )
+
+
+def _halves(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """A⊗B as left (d_out, rank) times right (rank, d_in), exactly: of A = A·I or I·A, the narrower way, and so of B;
+    (A₁A₂)⊗(B₁B₂) = (A₁⊗B₁)(A₂⊗B₂)."""
+    (a_left, a_right), (b_left, b_right) = _split(a), _split(b)
+    return kron_weight(a_left, b_left), kron_weight(a_right, b_right)
+
+
+def _split(factor: Tensor) -> tuple[Tensor, Tensor]:
+    rows, columns = factor.shape
+    if rows < columns:
+        return torch.eye(rows, device=factor.device), factor
+    return factor, torch.eye(columns, device=factor.device)
+
+
+def _own(module: nn.Module, name: str) -> Tensor:
+    return module.get_parameter(name).detach()
+
+
+def _unfit(problem: str) -> Refusal:
+    return Refusal("--format", problem, "use --format merged")
+
+
+_FORMS: dict[str, Callable[[AdapterConfig, Modules], Form]] = {"krona": _krona, "lora": _lora, "lokr": _lokr}

@@ -1,0 +1,40 @@
+"""The only reader of flags: `python run_study.py …`, and the same as `krona-tune run`, beside its other verbs."""
+
+import sys
+from collections.abc import Callable
+
+import typer
+from rich.markup import escape
+
+from krona_tune.cli import adapters, studies
+from krona_tune.cli.printing import errors
+from krona_tune.cli.studies import run
+from krona_tune.refusal import Refusal
+
+__all__ = ["app", "main", "run", "run_study"]
+
+REFUSED = 2
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
+for verb in (studies.run, studies.resume, studies.report, studies.check, adapters.export, adapters.predict):
+    app.command()(verb)
+
+
+def main() -> None:
+    """The program `krona-tune`."""
+    _guarded(app)
+
+
+def run_study() -> None:
+    """The program `run_study.py`: the verb `run`."""
+    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    single.command()(run)
+    _guarded(single)
+
+
+def _guarded(program: Callable[[], None]) -> None:
+    """Runs a program; a refusal is one line on standard error, and exit status 2."""
+    try:
+        program()
+    except Refusal as refusal:
+        errors.print(escape(str(refusal)), highlight=False, soft_wrap=True)
+        sys.exit(REFUSED)

@@ -1,0 +1,67 @@
+"""Which folder a name on the command line means, and which space a machine gets."""
+
+import re
+import sys
+from pathlib import Path
+
+from krona_tune.adapters.card import CARD
+from krona_tune.refusal import Refusal, unknown
+from krona_tune.study.folder import StudyFolder
+
+CHECKOUT = Path(__file__).resolve().parents[2] / "search_spaces"
+SPACES = CHECKOUT if CHECKOUT.is_dir() else Path(sys.prefix) / "share" / "krona_tune" / "search_spaces"
+NAMES = re.compile(r"[A-Za-z0-9][\w.-]*")
+
+
+def chosen_space(address: str | None) -> tuple[Path, str]:
+    """The space for this machine, and why."""
+    from krona_tune.search.cluster import connect, this_machine
+
+    cluster, where = (connect(address), f"the cluster at {address}") if address else (this_machine(), "this machine")
+    space, found = ("t5_base.yaml", "has a GPU") if cluster.gpus else ("mini.yaml", "has no GPU")
+    return SPACES / space, f"{where} {found}"
+
+
+def existing(storage: Path, name: str) -> StudyFolder:
+    folder = StudyFolder(storage / name)
+    if not NAMES.fullmatch(name) or not folder.spec.exists():
+        there = sorted(path.parent.name for path in storage.glob("*/study.yaml"))
+        raise (
+            unknown(str(storage), "study", name, there)
+            if there
+            else Refusal(
+                str(storage), f"no study {name!r}", "there is none at all: run one, or name its folder with --storage"
+            )
+        )
+    return folder
+
+
+def study_folder(storage: Path, study: str) -> StudyFolder:
+    """A study by its name or by its folder."""
+    direct = StudyFolder(Path(study).expanduser())
+    return direct if direct.spec.exists() else existing(storage, study)
+
+
+def refuse_taken(folder: StudyFolder, name: str | None) -> None:
+    if name is not None and not NAMES.fullmatch(name):
+        raise Refusal("--name", f"{name!r} is no name of a study", "use letters, digits, '.', '_' and '-'")
+    if folder.spec.exists():
+        raise Refusal("--name", f"{folder.root} holds a study", f"go on with --resume {name}, or choose another name")
+    if folder.root.exists() and any(folder.root.iterdir()):
+        raise Refusal("--name", f"{folder.root} is not empty", "choose another name")
+
+
+def adapter_folder(storage: Path, study: str, task: str | None) -> Path:
+    """The folder of an adapter: of a study by its name or its folder, or named itself."""
+    direct = Path(study).expanduser()
+    if (direct / CARD).exists() or ("/" in study and not StudyFolder(direct).spec.exists()):
+        return direct
+    folder = study_folder(storage, study)
+    left = sorted(path.parent.name for path in folder.root.glob(f"adapters/*/{CARD}"))
+    if not left:
+        raise Refusal(str(folder.root), "holds no adapter", "resume the study to its end")
+    if task is None and len(left) > 1:
+        raise Refusal("--task", f"{study} has adapters of {', '.join(left)}", "choose one with --task")
+    if task is not None and task not in left:
+        raise unknown("--task", "adapter", task, left)
+    return folder.adapter(task or left[0])

@@ -1,0 +1,93 @@
+"""What the command line says before and after a study."""
+
+from textwrap import indent
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from krona_tune import __version__
+from krona_tune.adapters.forms import Form
+from krona_tune.study.folder import StudyFolder
+
+if TYPE_CHECKING:
+    from krona_tune.search.plan import Plan
+    from krona_tune.train.departure import Departure
+
+console = Console()
+errors = Console(stderr=True)
+FORMS = {
+    Form.ADAPTER: "an adapter of krona_tune",
+    Form.MERGED: "a whole model of transformers",
+    Form.PEFT: "an adapter of peft",
+}
+
+
+def print_plan(plan: "Plan", reason: str, folder: StudyFolder | None) -> None:
+    """What will be run, in a few lines."""
+    spec, shape, search = plan.spec, plan.geometry, plan.spec.search
+    console.print(f"[bold]krona_tune {__version__}[/bold]")
+    lines = {
+        "space": plan.place + (f" ({reason})" if reason else ""),
+        "model": f"{plan.source.name}, {shape.model_type}, {shape.parameters:,} parameters, {plan.source.how}",
+        "data": {"mini": "mini-GLUE (synthetic)", "hub": "nyu-mll/glue from the hub"}.get(spec.data, spec.data),
+        "tasks": ", ".join(spec.tasks),
+        "search": "; ".join(f"{n} {_domain(d)}" for n, d in plan.space.searched().items()) or "nothing: all is fixed",
+        "trials": f"{plan.trials} a task, and {len(plan.baselines(spec.tasks[0]))} with the head alone",
+        "rungs": f"judged from {_each(spec.schedule.grace_epochs)} to {_each(spec.schedule.epochs)} epochs, "
+        f"each {spec.schedule.reduction} times further",
+    }
+    if plan.space.limit is not None:
+        share = plan.space.feasible_share()
+        lines["limit"] = f"{plan.space.limit:,} adapter parameters; {share:.0%} of the space stays within it"
+    if spec.finalists.top:
+        of = "each method on each task" if search.per_method else "each task"
+        lines["finals"] = f"the best {spec.finalists.top} of {of} again with {spec.finalists.seeds} seeds, then tested"
+    if folder:
+        lines["folder"] = str(folder.root)
+    for key, value in lines.items():
+        console.print(f"  {key:<8}{escape(value)}", highlight=False, soft_wrap=True)
+
+
+def print_started(started: Any, tracking_uri: str | None) -> None:
+    manifest, cluster = started.manifest, started.cluster
+    computing = f"{manifest.workers} at once on {manifest.device}, {manifest.precision}, {len(cluster.nodes)} node(s)"
+    lines = {
+        "workers": computing,
+        "Ray": cluster.dashboard or "no dashboard",
+        "MLflow": tracking_uri or f"mlflow ui --backend-store-uri {started.folder.tracking_uri}",
+    }
+    for key, value in lines.items():
+        console.print(f"  {key:<8}{escape(value)}", highlight=False, soft_wrap=True)
+    console.print()
+
+
+def print_paths(folder: StudyFolder, took: str, tracking_uri: str | None) -> None:
+    console.print(f"Took {took}. Left in {folder.root}:", highlight=False, soft_wrap=True)
+    lines = {
+        "report.html": "the page to look at",
+        "adapters/": "each task's best adapter, for krona-tune predict and krona-tune export",
+        "results/": "every trial and rung as Parquet",
+    }
+    for key, value in lines.items():
+        console.print(f"  {key:<13}{value}", highlight=False, soft_wrap=True)
+    store = tracking_uri or f"mlflow ui --backend-store-uri {folder.tracking_uri}"
+    console.print(f"Compare trials: {store}", highlight=False, soft_wrap=True)
+
+
+def print_departure(left: "Departure", form: Form) -> None:
+    console.print(f"Written to {left.folder}, {FORMS[form]}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"Largest difference of a logit: {left.difference:.2g}. Load it with", highlight=False)
+    console.print(indent(left.loading, "  "), highlight=False, markup=False, soft_wrap=True)
+
+
+def _domain(domain: Any) -> str:
+    written = domain.plain()
+    if isinstance(written, list):
+        return "{" + ", ".join(map(str, written)) + "}"
+    kind = " log" if written.get("log") else ""
+    return f"{written['low']:g}…{written['high']:g}{kind}"
+
+
+def _each(value: Any) -> str:
+    return " / ".join(f"{k} {v:g}" for k, v in value.items()) if isinstance(value, dict) else f"{value:g}"

@@ -1,0 +1,189 @@
+"""KronA as a method of the package peft: importing this room makes peft know it. Needs peft.
+
+    from peft import PeftModel, get_peft_model
+    from krona_tune.peft_method import KronAConfig
+
+    model = get_peft_model(model, KronAConfig(target_modules=["query", "value"], a_out=24, a_in=32, scale=4.0))
+    model.save_pretrained("adapter")
+    model = PeftModel.from_pretrained(fresh_model, "adapter")
+
+What is saved can be loaded wherever this room was imported before. A⊗B is formed only when it is merged.
+"""
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING, PeftConfig
+from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_adapters_to_merge
+from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+from torch import Tensor, nn
+
+from krona_tune.kron.factors import factor_shape
+from krona_tune.kron.product import kron_linear, kron_weight
+from krona_tune.refusal import Refusal
+
+PEFT_TYPE = "KRONA"
+PREFIX = "krona_"
+
+
+@dataclass(kw_only=True)
+class KronAConfig(PeftConfig):
+    """Which linear maps carry KronA, and of which shape.
+
+    `a_out` and `a_in` are the sizes of A and divide each map's d_out and d_in; B's follow. `scale` is a plain factor.
+    The other fields have the meaning that they have in peft's LoraConfig: names, or a regular expression that matches
+    whole names. Without `target_modules`, those that peft's LoRA would take.
+
+    Raises:
+        Refusal: a size is no whole number from 1, or the scale is no positive number; and, once it meets a model, a
+            size that does not divide a map's dimension or a target that is no linear map.
+    """
+
+    target_modules: list[str] | set[str] | str | None = None
+    exclude_modules: list[str] | set[str] | str | None = None
+    a_out: int = 1
+    a_in: int = 1
+    scale: float = 1.0
+    layers_to_transform: list[int] | int | None = None
+    layers_pattern: list[str] | str | None = None
+    modules_to_save: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type = PEFT_TYPE
+        if isinstance(self.target_modules, list):
+            self.target_modules = set(self.target_modules)
+        if isinstance(self.exclude_modules, list):
+            self.exclude_modules = set(self.exclude_modules)
+        for name, size in (("a_out", self.a_out), ("a_in", self.a_in)):
+            if not isinstance(size, int) or size < 1:
+                raise Refusal(f"KronAConfig: {name}", f"is {size!r}", "a factor's sizes are whole numbers from 1")
+        if not (self.scale > 0 and math.isfinite(self.scale)):
+            raise Refusal("KronAConfig: scale", f"is {self.scale!r}", "give a positive number")
+
+
+class KronALayer(nn.Module, BaseTunerLayer):
+    """A linear map W with adapters by name: x ↦ xWᵀ + Σ s · x(A⊗B)ᵀ over the active ones.
+
+    `krona_a` holds A (a_out, a_in) and `krona_b` B (b_out, b_in) of each adapter. B starts at zero.
+    """
+
+    adapter_layer_names = ("krona_a", "krona_b")
+    other_param_names = ("krona_scale",)
+    base_layer: nn.Linear
+    merged_adapters: list[str]
+    active_adapters: list[str]
+    set_adapter: Callable[..., None]
+    _move_adapter_to_device_of_base_layer: Callable[[str], None]
+
+    def __init__(self, base_layer: nn.Linear, adapter_name: str, config: KronAConfig) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.in_features, self.out_features = base_layer.in_features, base_layer.out_features
+        self.krona_a, self.krona_b = nn.ParameterDict(), nn.ParameterDict()
+        self.krona_scale: dict[str, float] = {}
+        self.merged_adapters = []
+        self._disable_adapters = False
+        self._active_adapter = adapter_name
+        self.update_layer(adapter_name, config)
+
+    def update_layer(self, adapter_name: str, config: KronAConfig) -> None:
+        """Adds a fresh adapter. Raises a ValueError where its sizes do not divide the map's."""
+        shape = factor_shape(self.out_features, self.in_features, config.a_out, config.a_in)
+        self.krona_a[adapter_name] = nn.Parameter(torch.randn(shape.a_out, shape.a_in) * shape.a_in**-0.5)
+        self.krona_b[adapter_name] = nn.Parameter(torch.zeros(shape.b_out, shape.b_in))
+        self.krona_scale[adapter_name] = config.scale
+        self._move_adapter_to_device_of_base_layer(adapter_name)
+        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., d_in) to (..., d_out)."""
+        if self.disable_adapters and self.merged:
+            self.unmerge()
+        result: Tensor = self.base_layer(x)
+        if self.disable_adapters or self.merged:
+            return result
+        for name in self.active_adapters:
+            if name in self.krona_a:
+                result = result + kron_linear(x, self.krona_a[name], self.krona_b[name], self.krona_scale[name])
+        return result
+
+    def get_delta_weight(self, adapter_name: str) -> Tensor:
+        """s · A⊗B (d_out, d_in) of one adapter."""
+        return kron_weight(self.krona_a[adapter_name], self.krona_b[adapter_name], self.krona_scale[adapter_name])
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Adds adapters, by default the active ones, to the map's weight.
+
+        Raises:
+            ValueError: the weight is quantised; or with `safe_merge`, the sum is not finite. Nothing was merged.
+        """
+        for name in check_adapters_to_merge(self, adapter_names):
+            if name in self.krona_a:
+                self._add(name, sign=1, safe=safe_merge)
+                self.merged_adapters.append(name)
+
+    def unmerge(self) -> None:
+        """Takes the merged adapters from the weight, within its dtype's rounding."""
+        if not self.merged:
+            warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
+        while self.merged_adapters:
+            self._add(self.merged_adapters.pop(), sign=-1, safe=False)
+
+    def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
+        return True
+
+    @torch.no_grad()
+    def _add(self, adapter_name: str, sign: int, safe: bool) -> None:
+        weight = self.base_layer.weight
+        if not weight.is_floating_point():
+            raise ValueError(f"a weight of {weight.dtype} can't take an adapter up; use it unmerged")
+        delta = self.get_delta_weight(adapter_name)
+        total = (weight.to(delta.dtype) + sign * delta).to(weight.dtype)
+        if safe and not total.isfinite().all():
+            raise ValueError(f"adapter {adapter_name!r} makes a weight that is not finite")
+        weight.copy_(total)
+
+
+class KronAModel(BaseTuner):
+    """peft's tuner: it puts a KronALayer in the place of each targeted linear map."""
+
+    prefix = PREFIX
+    tuner_layer_cls = KronALayer
+    target_module_mapping = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+
+    def _create_and_replace(
+        self,
+        peft_config: KronAConfig,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+        parameter_name: str | None = None,
+    ) -> None:
+        try:
+            if isinstance(target, KronALayer):
+                target.update_layer(adapter_name, peft_config)
+                return
+            layer = KronALayer(_linear(target), adapter_name, peft_config)
+        except ValueError as error:
+            raise Refusal("KronAConfig", f"{error}", f"needed at {current_key}") from None
+        if adapter_name not in self.active_adapters:
+            layer.requires_grad_(False)
+        self._replace_module(parent, target_name, layer, target)
+
+
+def _linear(module: nn.Module) -> nn.Linear:
+    if not isinstance(module, nn.Linear):
+        raise ValueError(f"KronA stands beside linear maps, not a {type(module).__name__}")
+    return module
+
+
+PEFT_TYPE_TO_CONFIG_MAPPING[PEFT_TYPE] = KronAConfig
+PEFT_TYPE_TO_TUNER_MAPPING[PEFT_TYPE] = KronAModel
+PEFT_TYPE_TO_PREFIX_MAPPING[PEFT_TYPE] = PREFIX

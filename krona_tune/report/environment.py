@@ -1,0 +1,55 @@
+"""How values become HTML: the templates with their filters, and plotly inside the page."""
+
+import gzip
+from base64 import b64encode
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from krona_tune.report import wording
+from krona_tune.report.frame import factor_shape
+from krona_tune.study.result import TrialResult
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+SHAPE = "A"
+"""The heading under which `a_out` and `a_in` stand together."""
+
+_WORDING = ("score", "gain", "count", "percent", "seconds", "moment", "knob", "words", "spread", "memory")
+
+
+@cache
+def environment() -> Environment:
+    """The page's templates. Whatever is not a filter's Markup is escaped."""
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update({name: getattr(wording, name) for name in _WORDING})
+    made.filters["knobs_of"] = knobs_of
+    made.filters["figure_json"] = figure_json
+    return made
+
+
+def knobs_of(trial: TrialResult) -> dict[str, str]:
+    """The trial's knobs as the page writes them, with the two sizes of A in one place."""
+    written = {name: wording.knob(value) for name, value in trial.params.items() if name not in {"a_out", "a_in"}}
+    return written | ({SHAPE: shape.replace("x", "×")} if (shape := factor_shape(trial)) else {})
+
+
+def figure_json(figure: Any) -> Markup:
+    """The figure for a script element: no `<` in it can end the element."""
+    return Markup(figure.to_json(remove_uids=True).replace("<", "\\u003c"))
+
+
+@cache
+def packed_plotly() -> Markup:
+    """plotly.js, gzipped and in base64: two fifths of its weight; the page's script unpacks it for its first chart."""
+    return Markup(b64encode(gzip.compress(get_plotlyjs().encode(), compresslevel=9, mtime=0)).decode())

@@ -1,0 +1,69 @@
+"""What a study may use, what it has used, and what its finals will still need."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from krona_tune.study.result import TrialResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class Amount:
+    """Time on the clock, training examples, and hours of devices (of GPUs, or of CPU cores where there are none)."""
+
+    seconds: float = 0.0
+    examples: float = 0.0
+    device_hours: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """Limits of a study; None where there is none."""
+
+    seconds: float | None = None
+    examples: float | None = None
+    device_hours: float | None = None
+
+    def used_up(self, *amounts: Amount) -> str | None:
+        """The name of the first limit that the amounts together reach, in words; None while there is some left."""
+        for name, limit in vars(self).items():
+            if limit is not None and sum(getattr(amount, name) for amount in amounts) >= limit:
+                return name.replace("_", " ")
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """What turns examples into time: devices a trial and trials at once."""
+
+    devices: float
+    slots: int
+
+
+def spent(rows: Mapping[str, TrialResult], seconds: float, rates: Rates) -> Amount:
+    """What the rows have used so far; `seconds` is the time on the clock since this run began."""
+    everyone = list(rows.values())
+    busy = sum(row.train_seconds + row.evaluation_seconds for row in everyone)
+    return Amount(
+        seconds=seconds,
+        examples=sum(row.examples for row in everyone),
+        device_hours=busy * rates.devices / 3600,
+    )
+
+
+def needed(rows: Mapping[str, TrialResult], full: Mapping[str, int], trials: Mapping[str, int], rates: Rates) -> Amount:
+    """What trials to the full budget will need, from the seconds an example that a task's rows took so far.
+
+    Args:
+        full: training examples of a full trial, by task.
+        trials: how many are to be trained, by task.
+    """
+    examples = {task: full[task] * count for task, count in trials.items()}
+    busy = sum(count * _seconds_an_example(rows, task) for task, count in examples.items())
+    return Amount(seconds=busy / rates.slots, examples=sum(examples.values()), device_hours=busy * rates.devices / 3600)
+
+
+def _seconds_an_example(rows: Mapping[str, TrialResult], task: str) -> float:
+    """0.0 while nothing is known."""
+    known = [row for row in list(rows.values()) if row.task == task and row.examples and row.kind != "baseline"]
+    busy = sum(row.train_seconds + row.evaluation_seconds for row in known)
+    return busy / sum(row.examples for row in known) if known else 0.0

@@ -1,0 +1,99 @@
+"""Who is trained again: the best of the search and the best head alone, each with the same fresh seeds.
+
+The choice is a function of the rows alone, so a resumed study makes the same one. A configuration that has entered the
+finals stays in them under its number, with all its seeds; a study that was given more trials adds those that are among
+the best now.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+from krona_tune.search.door import plain_trial
+from krona_tune.study.average import best_shared
+from krona_tune.study.randomness import stream
+from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.spec import StudySpec
+from krona_tune.study.trial import trial
+
+HEAD = 0
+"""The number of the head alone among a task's configurations; the others count from 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A configuration in a task's finals. `of` is the searched trial that it was found by."""
+
+    number: int
+    of: str
+    params: dict[str, Any]
+
+
+def final_trials(spec: StudySpec, rows: Iterable[TrialResult]) -> list[dict[str, Any]]:
+    """Every trial of the finals as a plain dict, begun or not: each task's configurations, seed by seed."""
+    if not spec.finalists.top:
+        return []
+    by_task: dict[str, list[TrialResult]] = defaultdict(list)
+    for row in rows:
+        by_task[row.task].append(row)
+    winners = {task: _winners(spec, by_task[task]) for task in spec.tasks}
+    if spec.search.shared:
+        everyone = [row for rows in by_task.values() for row in rows]
+        numbers = best_shared(everyone, spec.tasks)[: spec.finalists.top]
+        winners = {task: [_of_number(by_task[task], number) for number in numbers] for task in spec.tasks}
+    return [
+        _plain(spec, task, entry, index)
+        for task in spec.tasks
+        for index in range(1, spec.finalists.seeds + 1)
+        for entry in _entries(by_task[task], winners[task])
+    ]
+
+
+def _of_number(rows: Sequence[TrialResult], number: int) -> TrialResult:
+    return next(row for row in rows if row.kind == "search" and row.number == number)
+
+
+def _plain(spec: StudySpec, task: str, entry: Entry, index: int) -> dict[str, Any]:
+    seed = stream(spec.seed, "finalist", task, index) % 2**31
+    trial_id = f"{task}-final-{entry.number or 'head'}-s{index}"
+    return {**plain_trial(trial_id, task, entry.number, "finalist", seed, entry.params), "of": entry.of}
+
+
+def _entries(rows: Sequence[TrialResult], winners: Sequence[TrialResult]) -> list[Entry]:
+    """A task's configurations by number: those that have entered already, then the best that have not."""
+    entered = {
+        _configuration(row): Entry(number=row.number, of=row.of, params=row.params)
+        for row in rows
+        if row.kind == "finalist"
+    }
+    heads = _best([row for row in rows if row.kind == "baseline"], 1)
+    if not any(entry.number == HEAD for entry in entered.values()):
+        entered |= {_configuration(row): Entry(number=HEAD, of=row.trial_id, params=row.params) for row in heads}
+    for row in winners:
+        number = max((entry.number for entry in entered.values()), default=HEAD) + 1
+        entered.setdefault(_configuration(row), Entry(number=number, of=row.trial_id, params=row.params))
+    return sorted(entered.values(), key=lambda entry: entry.number)
+
+
+def _winners(spec: StudySpec, rows: Sequence[TrialResult]) -> list[TrialResult]:
+    """The best searched trials of each group: of the task or, `per_method`, of each method."""
+    groups: dict[str, list[TrialResult]] = defaultdict(list)
+    for row in rows:
+        if row.kind == "search":
+            groups[row.params["method"] if spec.search.per_method else ""].append(row)
+    return [row for group in groups.values() for row in _best(group, spec.finalists.top)]
+
+
+def _best(rows: Sequence[TrialResult], top: int) -> list[TrialResult]:
+    """The first of each configuration among those that were trained to the end, the highest validation score first."""
+    whole = [row for row in rows if row.status is Status.COMPLETED and row.score is not None and isfinite(row.score)]
+    whole.sort(key=lambda row: (-(row.score or 0.0), row.trainable_parameters, row.number))
+    first = {_configuration(row): row for row in reversed(whole)}
+    return [row for row in whole if first[_configuration(row)] is row][:top]
+
+
+def _configuration(row: TrialResult) -> str:
+    """Equal for trials that differ in nothing but their seed and kind."""
+    return trial(row.task, 0, row.params).fingerprint

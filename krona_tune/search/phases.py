@@ -1,0 +1,125 @@
+"""The two phases of a study: the search of all tasks, then its finalists; each made from the rows that there are."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from ray.tune.schedulers import FIFOScheduler
+
+from krona_tune.record.read import read_reports, read_trials
+from krona_tune.search.budget import Amount, Rates, needed
+from krona_tune.search.door import plain_trial
+from krona_tune.search.finalists import final_trials
+from krona_tune.search.ledger import Ledger
+from krona_tune.search.plan import Plan, trial_seed
+from krona_tune.search.sampler import SHARED, open_samplers, open_shared_sampler
+from krona_tune.search.scheduler import AshaPerGroup
+from krona_tune.search.searcher import StudySearcher
+from krona_tune.search.shared import SharedSearcher
+from krona_tune.search.start import Started
+from krona_tune.search.stopping import Stopping
+from krona_tune.search.transfer import Transfer, earlier_points
+from krona_tune.search.tuning import Phase
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.result import Status
+from krona_tune.study.spec import StudySpec
+
+
+def search_phase(started: Started, ledger: Ledger, stopping: Stopping) -> Phase:
+    """The searched trials and baselines that have not ended: those that are known, then Optuna's proposals."""
+    return (_shared_search if started.plan.spec.search.shared else _search_by_task)(started, ledger, stopping)
+
+
+def _search_by_task(started: Started, ledger: Ledger, stopping: Stopping) -> Phase:
+    spec, works = started.plan.spec, started.prepared.works
+    waiting = _known(started.plan, ledger)
+    remaining = {task: _numbers_left(started.plan, ledger, task) for task in spec.tasks}
+    samplers = open_samplers(spec, _transfer(started.plan, ledger), started.folder.journal)
+    schedules = {task: work.schedule for task, work in works.items()}
+    size_of = started.plan.space.parameters if spec.search.objective == "pareto" else None
+    scheduler = AshaPerGroup(schedules, per_method=spec.search.per_method, size_of=size_of)
+    if ledger.rows:
+        settled = [report for report in read_reports(started.folder.results) if ledger.settled(report)]
+        scheduler.replay((report, ledger.rows[report.trial_id].params) for report in settled)
+    new = Counter(config["task"] for config in waiting if config["trial_id"] not in ledger.rows)
+    return Phase(
+        searcher=StudySearcher(waiting, samplers, remaining, stopping.verdict, _seeds(spec)),
+        scheduler=scheduler,
+        trials=len(waiting) + sum(map(len, remaining.values())),
+        new={task: new[task] + len(numbers) for task, numbers in remaining.items()},
+        works=works,
+    )
+
+
+def _shared_search(started: Started, ledger: Ledger, stopping: Stopping) -> Phase:
+    """Configurations for all tasks at once; how many of their trials will be run is not known before."""
+    spec, works = started.plan.spec, started.prepared.works
+    waiting, numbers = _known(started.plan, ledger), _numbers_left(started.plan, ledger)
+    tasks = sorted(spec.tasks, key=lambda task: works[task].schedule.total_examples)
+    sampler = open_shared_sampler(spec, _transfer(started.plan, ledger), started.folder.journal)
+    rows = ledger.rows.values()
+    searcher = SharedSearcher(
+        waiting, sampler, tasks, numbers, _seeds(spec), stopping.verdict, rows, spec.schedule.reduction
+    )
+    most = spec.search.trials
+    left = {task: most - sum(row.task == task and row.kind == "search" for row in rows) for task in tasks}
+    return Phase(
+        searcher=searcher, scheduler=FIFOScheduler(), trials=len(waiting) + sum(left.values()), new=left, works=works
+    )
+
+
+def _seeds(spec: StudySpec) -> dict[str, int]:
+    return {task: trial_seed(spec, task) for task in spec.tasks}
+
+
+def _transfer(plan: Plan, ledger: Ledger) -> Transfer:
+    """What the tasks may learn from each other and from the study that `warm_start` names."""
+    search = plan.spec.search
+    rows = read_trials(StudyFolder(Path(search.warm_start)).results) if search.warm_start else []
+    return Transfer(
+        space=plan.space,
+        tasks=plan.spec.tasks,
+        best=ledger.best if search.transfer else None,
+        earlier=earlier_points(rows, (*plan.spec.tasks, SHARED)),
+    )
+
+
+def finals_phase(started: Started, ledger: Ledger, stopping: Stopping) -> Phase:
+    """The finalists that have not ended, over the full budget and without early stopping."""
+    everyone = final_trials(started.plan.spec, ledger.rows.values())
+    waiting = [config for config in everyone if _open(ledger, config["trial_id"])]
+    return Phase(
+        searcher=StudySearcher(waiting, {}, {}, stopping.verdict, {}),
+        scheduler=FIFOScheduler(),
+        trials=len(waiting),
+        new=Counter(config["task"] for config in waiting if config["trial_id"] not in ledger.rows),
+        works=started.prepared.final_works(),
+    )
+
+
+def finals_need(started: Started, ledger: Ledger, rates: Rates) -> Amount:
+    """What the finals would need if the search ended now."""
+    everyone = final_trials(started.plan.spec, ledger.rows.values())
+    waiting = Counter(config["task"] for config in everyone if _open(ledger, config["trial_id"]))
+    full = {task: work.schedule.total_examples for task, work in started.prepared.works.items()}
+    return needed(ledger.rows, full, waiting, rates)
+
+
+def _open(ledger: Ledger, trial_id: str) -> bool:
+    """Whether a trial has not begun or not ended."""
+    return trial_id not in ledger.rows or ledger.rows[trial_id].status is Status.INTERRUPTED
+
+
+def _known(plan: Plan, ledger: Ledger) -> list[dict[str, Any]]:
+    """The trials that are known before Optuna is asked and have not ended: interrupted ones and baselines."""
+    begun = [row for row in ledger.rows.values() if row.kind != "finalist" and row.status is Status.INTERRUPTED]
+    waiting = [plain_trial(r.trial_id, r.task, r.number, r.kind, r.seed, r.params) for r in begun]
+    baselines = [config for task in plan.spec.tasks for config in plan.baselines(task)]
+    return waiting + [config for config in baselines if config["trial_id"] not in ledger.rows]
+
+
+def _numbers_left(plan: Plan, ledger: Ledger, task: str | None = None) -> list[int]:
+    """The numbers that may still be proposed: for a task, or for configurations that all tasks share."""
+    own = [row for row in ledger.rows.values() if row.kind == "search" and task in {None, row.task}]
+    proposed = {row.number for row in own}
+    return [number for number in range(plan.trials) if number not in proposed]

@@ -1,0 +1,131 @@
+"""One configuration for all tasks: trained on task after task, judged by the average over the tasks done so far."""
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from ray.tune.search import Searcher
+
+from krona_tune.search.door import plain_trial
+from krona_tune.search.sampler import TaskSampler
+from krona_tune.study.result import Status, TrialResult
+
+Verdict = Callable[[dict[str, Any] | None, bool], Status]
+
+
+def shared_id(number: int) -> str:
+    """What a configuration is called in Optuna."""
+    return f"shared-{number:03d}"
+
+
+class SharedSearcher(Searcher):
+    """Hands Tune one trial a task of each configuration, the next task when the last has ended.
+
+    After 1, η, η² … tasks a configuration goes on if its average is in the upper 1/η of those that came as far.
+
+    Args:
+        waiting: trials to run before any is asked for, as plain dicts.
+        sampler: is asked for configurations and told their averages; the step is the number of tasks done.
+        tasks: in the order in which they are trained, cheap ones first.
+        numbers: of the configurations that may still be asked for.
+        rows: what is known of earlier trials.
+    """
+
+    def __init__(
+        self,
+        waiting: Sequence[dict[str, Any]],
+        sampler: TaskSampler,
+        tasks: Sequence[str],
+        numbers: Iterable[int],
+        seeds: Mapping[str, int],
+        verdict: Verdict,
+        rows: Iterable[TrialResult],
+        reduction: int,
+    ) -> None:
+        super().__init__(metric="score", mode="max")
+        self._waiting, self._numbers = deque(waiting), deque(numbers)
+        self._sampler, self._tasks, self._seeds, self._verdict = sampler, tuple(tasks), seeds, verdict
+        self._rungs = {reduction**power for power in range(len(self._tasks)) if reduction**power < len(self._tasks)}
+        self._reduction = reduction
+        self._params: dict[int, dict[str, Any]] = {}
+        self._scores: dict[int, dict[str, float]] = defaultdict(dict)
+        self._averages: dict[int, list[float]] = defaultdict(list)
+        self._ready: deque[int] = deque()
+        self._asked: dict[str, dict[str, Any]] = {}
+        self._take_up([row for row in rows if row.kind == "search"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its driver's objects, a resumed study is rebuilt from its records."""
+        return {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        config = self._waiting.popleft() if self._waiting else self._next()
+        if config is None:
+            return None if any(asked["kind"] == "search" for asked in self._asked.values()) else Searcher.FINISHED
+        self._asked[trial_id] = config
+        return config
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Nothing: a configuration is judged between tasks."""
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        config = self._asked.pop(trial_id, None)
+        if config is None or config["kind"] != "search":
+            return
+        number, status = config["number"], self._verdict(result, error)
+        if status is Status.COMPLETED and result:
+            self._scores[number][config["task"]] = result["score"]
+            self._judge(number)
+        elif status is not Status.INTERRUPTED:
+            self._sampler.tell(shared_id(number), status, None)
+
+    def _next(self) -> dict[str, Any] | None:
+        """The next task of a configuration that goes on, else the first task of a new one."""
+        if self._ready:
+            return self._config(self._ready.popleft())
+        while self._numbers:
+            number = self._numbers.popleft()
+            params = self._sampler.ask(shared_id(number), number)
+            if params is not None:
+                self._params[number] = params
+                return self._config(number)
+        return None
+
+    def _config(self, number: int) -> dict[str, Any]:
+        task = next(task for task in self._tasks if task not in self._scores[number])
+        return plain_trial(f"{task}-{number:03d}", task, number, "search", self._seeds[task], self._params[number])
+
+    def _judge(self, number: int) -> None:
+        """After a task: the average so far is told, and the configuration goes on, is stopped or is done."""
+        done = len(self._scores[number])
+        average = float(np.mean(list(self._scores[number].values())))
+        earlier = self._averages[done]
+        self._sampler.report(shared_id(number), done, average)
+        if done == len(self._tasks):
+            self._sampler.tell(shared_id(number), Status.COMPLETED, average)
+        elif done in self._rungs and earlier and average < np.percentile(earlier, 100 * (1 - 1 / self._reduction)):
+            self._sampler.tell(shared_id(number), Status.STOPPED_EARLY, None)
+        else:
+            self._ready.append(number)
+        earlier.append(average)
+
+    def _take_up(self, rows: Sequence[TrialResult]) -> None:
+        """Earlier trials: their averages judge new ones, and a configuration between two tasks goes on."""
+        for row in rows:
+            self._params[row.number] = row.params
+            if row.status is Status.COMPLETED and row.score is not None:
+                self._scores[row.number][row.task] = row.score
+        waiting = {config["number"] for config in self._waiting if config["kind"] == "search"}
+        for number, scores in self._scores.items():
+            in_order = [scores[task] for task in self._tasks if task in scores]
+            for done in range(1, len(in_order) + 1):
+                self._averages[done].append(float(np.mean(in_order[:done])))
+            if self._sampler.is_open(shared_id(number)) and number not in waiting and len(scores) < len(self._tasks):
+                self._ready.append(number)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: a resumed study is rebuilt from its records."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: a resumed study is rebuilt from its records."""

@@ -1,0 +1,117 @@
+"""A study's methods side by side: each one's winner on each task, and its average."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Literal
+
+from krona_tune.study.finals import BASELINE, Finalist, finals
+from krona_tune.study.result import TrialResult
+from krona_tune.study.statistics import mean
+
+Half = Literal["test", "validation"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A method's winner on one task.
+
+    On the `test` half it is a mean over `seeds`; a method without finalists has the best `validation` score of its
+    searched trials, one seed, somewhat flattered by being chosen.
+    """
+
+    score: float
+    half: Half
+    deviation: float | None
+    seeds: int
+    trainable_percent: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Average:
+    """The mean over all tasks, on the half that all of its scores are on."""
+
+    score: float
+    half: Half
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodLine:
+    """One method: a cell a task that it has a score on, none where all its trials failed.
+
+    `average` is None unless every task has a score on one half.
+    """
+
+    method: str
+    cells: dict[str, Cell]
+    average: Average | None
+
+    @property
+    def trainable_percent(self) -> float | None:
+        """Of the backbone's parameters, the head not counted; the mean over the tasks' winners."""
+        return mean([cell.trainable_percent for cell in self.cells.values()]) if self.cells else None
+
+
+def compare(rows: Iterable[TrialResult], tasks: Sequence[str]) -> tuple[MethodLine, ...]:
+    """A line a method, the best average first, the head alone last; empty where fewer than two methods were searched.
+
+    Methods without an average follow in the order in which they started.
+    """
+    known = [row for row in rows if row.task in tasks]
+    searched = list(dict.fromkeys(_method(row) for row in known if row.kind == "search"))
+    if len(searched) < 2:
+        return ()
+    lines = [_line(method, known, tasks) for method in (*searched, BASELINE)]
+    return tuple(sorted(lines, key=lambda line: (line.method == BASELINE, *_by_average(line))))
+
+
+def _by_average(line: MethodLine) -> tuple[bool, float]:
+    return line.average is None, -line.average.score if line.average else 0.0
+
+
+def _line(method: str, rows: Sequence[TrialResult], tasks: Sequence[str]) -> MethodLine:
+    own = [row for row in rows if _method(row) == method]
+    cells = {task: cell for task in tasks if (cell := _cell([row for row in own if row.task == task]))}
+    halves = {cell.half for cell in cells.values()}
+    whole = len(cells) == len(tasks) and len(halves) == 1
+    average = Average(score=mean([cell.score for cell in cells.values()]), half=halves.pop()) if whole else None
+    return MethodLine(method=method, cells=cells, average=average)
+
+
+def _cell(rows: Sequence[TrialResult]) -> Cell | None:
+    """The winner among one method's rows of one task."""
+    held = finals(rows)
+    final = held.winner or held.head_only
+    return _final_cell(final) if final else _searched_cell(rows)
+
+
+def _final_cell(final: Finalist) -> Cell:
+    return Cell(
+        score=final.test.mean,
+        half="test",
+        deviation=final.test.deviation,
+        seeds=final.seeds,
+        trainable_percent=final.rows[0].trainable_percent,
+    )
+
+
+def _searched_cell(rows: Sequence[TrialResult]) -> Cell | None:
+    scored = [(row.score, -row.trainable_parameters, row) for row in rows if row.kind != "finalist" and _scored(row)]
+    if not scored:
+        return None
+    score, _, row = max(scored, key=lambda each: (each[0] or 0.0, each[1]))
+    return Cell(
+        score=score or 0.0,
+        half="validation",
+        deviation=None,
+        seeds=1,
+        trainable_percent=row.trainable_percent,
+    )
+
+
+def _scored(row: TrialResult) -> bool:
+    return row.score is not None and isfinite(row.score)
+
+
+def _method(row: TrialResult) -> str:
+    return str(row.params["method"])

@@ -1,0 +1,130 @@
+"""The finals of a task: configurations that were trained again with several seeds, ranked on validation."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from math import isfinite
+from typing import Any
+
+from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.statistics import bootstrap_interval, deviation, mean, told_apart
+
+BASELINE = "head_only"
+"""The method of the baseline, which is held beside the finalists and never wins."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Scores over seeds: their mean and sample standard deviation (None for one seed); `interval` of the mean, 95 %."""
+
+    mean: float
+    deviation: float | None
+    interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finalist:
+    """One configuration with its completed rows, one a seed. `tied`: can't be told apart from the winner on test.
+
+    `test` is a mean over the same seeds as `validation`, on the test half; its interval covers seeds and examples.
+    """
+
+    of: str
+    rows: tuple[TrialResult, ...]
+    validation: Spread
+    test: Spread
+    tied: bool = False
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        return self.rows[0].params
+
+    @property
+    def method(self) -> str:
+        return str(self.params["method"])
+
+    @property
+    def seeds(self) -> int:
+        return len(self.rows)
+
+    @property
+    def best_row(self) -> TrialResult:
+        """The seed with the highest validation score."""
+        return max(self.rows, key=lambda row: row.score or 0.0)
+
+    def test_by_seed(self) -> dict[int, float]:
+        return {row.seed: row.test_score for row in self.rows if row.test_score is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finals:
+    """A task's finalists, the highest validation mean first, and the head alone under the same seeds.
+
+    Those with fewer completed seeds than others come after them: a mean over less is not held against one over more.
+    """
+
+    finalists: tuple[Finalist, ...] = ()
+    head_only: Finalist | None = None
+
+    @property
+    def winner(self) -> Finalist | None:
+        """Selected on validation; the test half plays no part."""
+        return self.finalists[0] if self.finalists else None
+
+    @property
+    def gain_over_head(self) -> float | None:
+        """The winner's test mean above that of the head alone."""
+        if self.winner is None or self.head_only is None:
+            return None
+        return self.winner.test.mean - self.head_only.test.mean
+
+    @property
+    def beats_head(self) -> bool | None:
+        """Whether that gain is more than chance between seeds gives; None where that can't be said."""
+        if self.winner is None or self.head_only is None:
+            return None
+        apart = told_apart(self.winner.test_by_seed(), self.head_only.test_by_seed())
+        return None if apart is None else apart and (self.gain_over_head or 0.0) > 0
+
+
+def finals(rows: Iterable[TrialResult]) -> Finals:
+    """The finals that the rows of one task hold; only completed finalists with a look at the test half count.
+
+    A finalist is tied with the winner where `told_apart` does not tell their test scores apart, seed by seed.
+    """
+    together: dict[str, list[TrialResult]] = defaultdict(list)
+    for row in rows:
+        if row.kind == "finalist" and row.status is Status.COMPLETED and _finite(row.score, row.test_score):
+            together[row.of].append(row)
+    everyone = [_finalist(of, repeats) for of, repeats in together.items()]
+    ranked = sorted((each for each in everyone if each.method != BASELINE), key=_order)
+    winner = ranked[0] if ranked else None
+    return Finals(
+        finalists=tuple(replace(each, tied=winner is not None and _tied(winner, each)) for each in ranked),
+        head_only=min((each for each in everyone if each.method == BASELINE), key=_order, default=None),
+    )
+
+
+def _finite(*scores: float | None) -> bool:
+    return all(score is not None and isfinite(score) for score in scores)
+
+
+def _finalist(of: str, repeats: list[TrialResult]) -> Finalist:
+    rows = sorted(repeats, key=lambda row: (row.started_at, row.trial_id))
+    validation = [row.score for row in rows if row.score is not None]
+    test = [row.test_score for row in rows if row.test_score is not None]
+    interval = bootstrap_interval(test, [row.test_resampled for row in rows])
+    return Finalist(
+        of=of,
+        rows=tuple(rows),
+        validation=Spread(mean=mean(validation), deviation=deviation(validation)),
+        test=Spread(mean=mean(test), deviation=deviation(test), interval=interval),
+    )
+
+
+def _order(each: Finalist) -> tuple[int, float, int, str]:
+    return -each.seeds, -each.validation.mean, each.rows[0].trainable_parameters, each.of
+
+
+def _tied(winner: Finalist, other: Finalist) -> bool:
+    return other is winner or not told_apart(winner.test_by_seed(), other.test_by_seed())

@@ -1,0 +1,66 @@
+"""What few repeated measurements amount to: mean, spread, interval, and whether two can be told apart."""
+
+from collections.abc import Mapping, Sequence
+from math import sqrt
+
+import numpy as np
+from scipy.special import stdtrit
+
+CONFIDENCE = 0.95
+DRAWS = 4_000
+"""How many times the bootstrap draws."""
+
+
+def mean(values: Sequence[float]) -> float:
+    """The arithmetic mean; there must be a value."""
+    return sum(values) / len(values)
+
+
+def deviation(values: Sequence[float]) -> float | None:
+    """The sample standard deviation, Σ(x−x̄)² over n−1; None for a single value."""
+    if len(values) < 2:
+        return None
+    middle = mean(values)
+    return sqrt(sum((value - middle) ** 2 for value in values) / (len(values) - 1))
+
+
+def bootstrap_interval(
+    scores: Sequence[float], resampled: Sequence[Sequence[float]] = ()
+) -> tuple[float, float] | None:
+    """The percentile bootstrap's 95 % interval of the mean over seeds.
+
+    Args:
+        scores: (n,), one a seed.
+        resampled: (n, m), each seed's scores on m draws of the examples, draw j the same examples for all seeds.
+
+    With `resampled` each draw takes n seeds and the examples with replacement, so the interval covers both chances;
+    without it, the seeds alone. Few seeds make it too narrow by up to √((n−1)/n) in their share. None where nothing
+    varies by chance: one seed and no resampled examples.
+    """
+    known = bool(resampled) and all(len(each) == len(resampled[0]) > 0 for each in resampled)
+    if not known and len(scores) < 2:
+        return None
+    rng = np.random.default_rng(0)
+    seeds = rng.integers(0, len(scores), (DRAWS, len(scores)))
+    if known:
+        table = np.asarray(resampled, dtype=np.float64)
+        drawn = table[seeds, (np.arange(DRAWS) % table.shape[1])[:, None]]
+    else:
+        drawn = np.asarray(scores, dtype=np.float64)[seeds]
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(drawn.mean(axis=1), [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def told_apart(first: Mapping[int, float], second: Mapping[int, float]) -> bool | None:
+    """Whether two scores by seed differ by more than chance between seeds gives.
+
+    The differences at the seeds that both have are held against Student's t: told apart where |d̄| is more than
+    t(0.975, n−1)·s/√n. None where fewer than two seeds are shared.
+    """
+    differences = [first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())]
+    spread = deviation(differences)
+    if spread is None:
+        return None
+    n = len(differences)
+    return abs(mean(differences)) > float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * spread / sqrt(n)

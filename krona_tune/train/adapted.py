@@ -1,0 +1,63 @@
+"""A backbone with a saved adapter on it, ready to answer its task."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from krona_tune.adapters.card import AdapterCard, read_card, task_of
+from krona_tune.adapters.export import load
+from krona_tune.adapters.inject import Adapters
+from krona_tune.glue.tasks import Task
+from krona_tune.train.answer import Answer, answer
+from krona_tune.train.backbone import Backbone, load_backbone, quiet
+from krona_tune.train.device import Device
+from krona_tune.train.source import BackboneSource, download, find_backbone
+from krona_tune.train.words import candidates, open_tokenizer
+
+CPU = Device(kind="cpu", dtype=torch.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapted:
+    """What an adapter's folder and its backbone make together. `answer.model` gives the adapted outputs."""
+
+    card: AdapterCard
+    task: Task
+    source: BackboneSource
+    backbone: Backbone
+    answer: Answer
+    adapters: Adapters
+    tokenizer: PreTrainedTokenizerBase
+
+
+def adapted(folder: Path, *, model: str | None = None, device: Device = CPU) -> Adapted:
+    """Loads an adapter's backbone and puts the adapter on it, in the way that training does.
+
+    Args:
+        folder: what a study leaves in `adapters/<task>`.
+        model: a hub name or folder of the backbone; without it, the card's.
+
+    Raises:
+        Refusal: the adapter can't be read, the backbone can't be had, or they do not belong together.
+    """
+    card = read_card(folder)
+    task = task_of(card, folder)
+    source = download(find_backbone(model or card.backbone))
+    tokenizer = open_tokenizer(source.location, source.config["vocab_size"])
+    backbone = load_backbone(source.location, device)
+    words = candidates(task, tokenizer) if backbone.geometry.text_to_text else ()
+    with quiet():
+        answering = answer(backbone, task, 0, words)  # its head is replaced by the adapter's
+    adapters = load(answering.model, folder)
+    answering.model.eval()
+    return Adapted(
+        card=card,
+        task=task,
+        source=source,
+        backbone=backbone,
+        answer=answering,
+        adapters=adapters,
+        tokenizer=tokenizer,
+    )

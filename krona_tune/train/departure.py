@@ -1,0 +1,170 @@
+"""A study's adapter leaves in another form; what is written gives the same outputs, or nothing is written."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from krona_tune.adapters.card import AdapterCard, read_card
+from krona_tune.adapters.export import head_of, read_tensors, save_adapter
+from krona_tune.adapters.forms import Form, WrittenDtype, loading
+from krona_tune.adapters.merge import merge
+from krona_tune.adapters.methods import method_named
+from krona_tune.adapters.model_card import README, model_card
+from krona_tune.refusal import Refusal
+from krona_tune.train.adapted import Adapted, adapted
+from krona_tune.train.sample import difference, logits, sample_inputs
+
+DTYPES = {WrittenDtype.FLOAT32: torch.float32, WrittenDtype.BFLOAT16: torch.bfloat16}
+WEIGHTS_ROUNDING = 1e-4
+"""Logits made in another order of the same float32 sums differ by less than this share of the largest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Departure:
+    """What was written where. `difference` is the largest one between a logit of the study's adapter and of this."""
+
+    folder: Path
+    difference: float
+    loading: str
+
+
+def depart(
+    adapter: Path, to: Path, form: Form, *, model: str | None = None, dtype: WrittenDtype = WrittenDtype.FLOAT32
+) -> Departure:
+    """Writes an adapter's folder in another form to `to`.
+
+    Args:
+        adapter: what a study leaves in `adapters/<task>`.
+        to: a folder that is not there yet, or empty.
+        model: a hub name or folder of the backbone; without it, the card's.
+        dtype: of a merged model's weights.
+
+    Raises:
+        Refusal: `to` is taken, the form can't carry the method, the backbone can't be had, or the outputs differ.
+    """
+    to = to.expanduser().resolve()
+    _refuse_taken(to)
+    card = read_card(adapter)
+    match form:
+        case Form.ADAPTER:
+            differing = _leave_as_adapter(adapter, to, card)
+        case Form.MERGED:
+            differing = _leave_merged(adapter, to, card, model, DTYPES[dtype])
+        case Form.PEFT:
+            differing = _leave_as_peft(adapter, to, model)
+    return Departure(folder=to, difference=differing, loading=loading(card, form, to))
+
+
+def _leave_as_adapter(adapter: Path, to: Path, card: AdapterCard) -> float:
+    tensors = read_tensors(adapter)
+    with _unfinished(to) as built:
+        save_adapter(built, tensors, card)
+    return 0.0
+
+
+def _leave_merged(adapter: Path, to: Path, card: AdapterCard, name: str | None, dtype: torch.dtype) -> float:
+    if method_named(card.adapter.method).merges_into is None:
+        raise _unmergeable(f"{card.adapter.method} is no sum with the weights of the model")
+    whole = adapted(adapter, model=name)
+    model: Any = whole.answer.model
+    inputs = sample_inputs(whole)
+    expected = logits(model, inputs)
+    try:
+        merge(whole.adapters)
+    except Refusal as refusal:
+        raise _unmergeable(refusal.problem) from None
+    _refuse_other_outputs(logits(model, inputs), expected, "merged")
+    _name_labels(model, whole)
+    model.to(dtype)
+    with _unfinished(to) as built:
+        model.save_pretrained(built)
+        whole.tokenizer.save_pretrained(built)
+        again = type(model).from_pretrained(built, dtype=torch.float32).eval()
+        written = logits(again, inputs)
+        _refuse_other_outputs(written, logits(model.float(), inputs), "read back")
+        _write_card(built, to, card, Form.MERGED)
+    return difference(written, expected)
+
+
+def _leave_as_peft(adapter: Path, to: Path, name: str | None) -> float:
+    as_peft, peft_model = _peft()
+    whole = adapted(adapter, model=name)
+    inputs = sample_inputs(whole)
+    expected = logits(whole.answer.model, inputs)
+    whole.adapters.detach()
+    dressed = as_peft(whole.answer.model, whole.adapters, head_of(read_tensors(adapter))).eval()
+    _refuse_other_outputs(logits(dressed, inputs), expected, "in the form of peft")
+    for config in dressed.peft_config.values():
+        config.base_model_name_or_path = whole.card.backbone
+    with _unfinished(to) as built:
+        dressed.save_pretrained(built, save_embedding_layers=False)
+        bare = adapted(adapter, model=name)
+        bare.adapters.detach()
+        written = logits(peft_model.from_pretrained(bare.answer.model, built).eval(), inputs)
+        _refuse_other_outputs(written, expected, "read back")
+        _write_card(built, to, whole.card, Form.PEFT)
+    return difference(written, expected)
+
+
+def _peft() -> tuple[Any, Any]:
+    try:
+        from peft import PeftModel
+    except ImportError:
+        raise Refusal("--format", "the package peft is not installed", "pip install 'krona_tune[peft]'") from None
+    from krona_tune.adapters.peft_form import as_peft
+
+    return as_peft, PeftModel
+
+
+def _name_labels(model: Any, whole: Adapted) -> None:
+    """The task's labels in the model's config, so that a pipeline of transformers says them."""
+    if whole.card.text_to_text:
+        return
+    model.config.problem_type = "regression" if whole.task.is_regression else "single_label_classification"
+    model.config.id2label = dict(enumerate(whole.task.labels or ["score"]))
+    model.config.label2id = {label: index for index, label in model.config.id2label.items()}
+
+
+@contextmanager
+def _unfinished(to: Path) -> Iterator[Path]:
+    """A folder beside `to`, which takes its place at the end of the context, or goes away if anything fails."""
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=to.parent, prefix=f".{to.name}-") as room:
+            built = Path(room) / to.name
+            built.mkdir()
+            yield built
+            if to.exists():
+                to.rmdir()
+            built.rename(to)
+    except OSError as error:
+        raise Refusal("--to", f"{to} can't be written: {error.strerror or error}", "name a writable folder") from None
+
+
+def _refuse_taken(to: Path) -> None:
+    if to.exists() and not to.is_dir():
+        raise Refusal("--to", f"{to} is no folder", "name a folder that is not there yet")
+    if to.is_dir() and any(to.iterdir()):
+        raise Refusal("--to", f"{to} is not empty", "name a folder that is not there yet")
+
+
+def _refuse_other_outputs(found: Tensor, expected: Tensor, how: str) -> None:
+    apart, largest = difference(found, expected), expected.abs().max().item()
+    if not apart <= WEIGHTS_ROUNDING * max(1.0, largest):
+        raise Refusal(
+            "export", f"a logit {how} differs by {apart:.2g}, of at most {largest:.2g}", "nothing was written"
+        )
+
+
+def _unmergeable(problem: str) -> Refusal:
+    return Refusal("--format", f"merged: {problem}", "use --format adapter")
+
+
+def _write_card(built: Path, to: Path, card: AdapterCard, form: Form) -> None:
+    (built / README).write_text(model_card(card, form, to.name), encoding="utf-8")

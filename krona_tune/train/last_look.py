@@ -1,0 +1,26 @@
+"""The last look: a finished trial on the test half, once, and how far its score would move on other examples."""
+
+import numpy as np
+import pyarrow as pa
+
+from krona_tune.glue.metrics import measure
+from krona_tune.glue.tasks import Task
+from krona_tune.study.randomness import stream
+from krona_tune.study.result import LastLook
+from krona_tune.train.answer import Answer
+from krona_tune.train.device import Device
+from krona_tune.train.evaluate import predict
+
+RESAMPLES = 500
+"""How often the examples are drawn again."""
+
+
+def last_look(answer: Answer, task: Task, table: pa.Table, pad_token_id: int, device: Device) -> LastLook:
+    """The task's metrics over the whole table, in evaluation mode, and its scores on resampled examples."""
+    predictions = predict(answer, task, table, pad_token_id, device)
+    labels = table.column("label").to_numpy()
+    metrics = measure(task, predictions, labels)
+    draw = np.random.default_rng(stream(0, "resampled examples", task.name))
+    rows = [draw.integers(0, len(labels), len(labels)) for _ in range(RESAMPLES)]
+    resampled = tuple(measure(task, predictions[drawn], labels[drawn])["score"] for drawn in rows)
+    return LastLook(score=metrics.pop("score"), metrics=metrics, examples=len(labels), resampled=resampled)

@@ -1,0 +1,117 @@
+"""Answers to new examples from a saved adapter."""
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from krona_tune.adapters.card import read_card, task_of
+from krona_tune.glue.batches import evaluation_batches
+from krona_tune.glue.corpus import TaskData
+from krona_tune.glue.encode import encode_test
+from krona_tune.train.adapted import Adapted, adapted
+from krona_tune.train.answer import Answer, Head, LabelWords
+from krona_tune.train.backbone import Batch
+from krona_tune.train.device import Device
+from krona_tune.train.evaluate import EVALUATION_TOKENS, to_device
+from krona_tune.train.examples import refuse_misshapen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """A label, or a regression's score as text; and the probability of each label, none for a regression."""
+
+    text: str
+    probabilities: tuple[float, ...]
+
+
+def predict(folder: str | Path, examples: Sequence[str | Sequence[str]], *, model: str | None = None) -> list[str]:
+    """One answer for each example, in their order: a label, or a number as text.
+
+        krona_tune.predict("studies/NAME/adapters/cola", ["The cat sat.", "Cat the sat."])
+
+    Args:
+        folder: what a study leaves in `adapters/<task>`.
+        examples: a text each, or for a task of pairs two texts in the order of the task's inputs.
+        model: a hub name or folder of the backbone; without it, the card's.
+
+    Raises:
+        Refusal: an example has not as many texts as the task, or as `adapted` refuses.
+    """
+    folder = Path(folder)
+    task = task_of(read_card(folder), folder)
+    rows = [(example,) if isinstance(example, str) else tuple(example) for example in examples]
+    for number, row in enumerate(rows):
+        refuse_misshapen(row, task, f"examples[{number}]")
+    return [prediction.text for prediction in predictions(ready(folder, model), rows)]
+
+
+def ready(folder: Path, model: str | None) -> Adapted:
+    """The adapter on its backbone, on the GPU if there is one, in float32."""
+    return adapted(
+        folder, model=model, device=Device(kind="cuda" if torch.cuda.is_available() else "cpu", dtype=torch.float32)
+    )
+
+
+@torch.no_grad()
+def predictions(whole: Adapted, rows: Sequence[Sequence[str]]) -> list[Prediction]:
+    """Batched by length, given back in the rows' order. `rows` have the task's number of texts each."""
+    if not rows:
+        return []
+    found: dict[int, Prediction] = {}
+    device = whole.backbone.device
+    table = _tokenized(whole, rows)
+    for batch in evaluation_batches(table, EVALUATION_TOKENS[device.kind], int(whole.tokenizer.pad_token_id)):
+        inputs, _ = to_device(batch, device)
+        found |= zip(batch.rows.tolist(), _answers(whole, inputs), strict=True)
+    return [found[row] for row in range(len(rows))]
+
+
+def _tokenized(whole: Adapted, rows: Sequence[Sequence[str]]) -> pa.Table:
+    """The rows' token ids, made as those of a task's test half are; their labels mean nothing."""
+    columns = zip(*rows, strict=True)
+    texts = {name: pa.array(column, pa.string()) for name, column in zip(whole.task.inputs, columns, strict=True)}
+    examples = pa.table({**texts, "label": pa.array([0] * len(rows), pa.int64())})
+    nothing = examples.slice(0, 0)
+    data = TaskData(
+        task=whole.task,
+        train=nothing,
+        validation=nothing,
+        test=examples,
+        provenance="",
+        synthetic=False,
+        fingerprint="",
+    )
+    with tempfile.TemporaryDirectory() as cache:
+        return encode_test(
+            data,
+            whole.tokenizer,
+            prompts=whole.backbone.geometry.text_to_text,
+            max_length=whole.card.max_length,
+            cache=Path(cache),
+        )
+
+
+def _answers(whole: Adapted, inputs: Batch) -> Iterable[Prediction]:
+    task = whole.task
+    if task.is_regression:
+        values = whole.answer.predict(inputs).tolist()
+        return [Prediction(text=f"{value:.4f}", probabilities=()) for value in values]
+    likely = _probabilities(whole.answer, inputs).cpu()
+    return [Prediction(text=task.labels[row.argmax()], probabilities=tuple(row.tolist())) for row in likely]
+
+
+def _probabilities(answer: Answer, inputs: Batch) -> Tensor:
+    """(n, labels): a head's softmax, or the label words' likelihoods among each other."""
+    match answer:
+        case LabelWords():
+            return answer.log_likelihoods(inputs).softmax(-1)
+        case Head():
+            logits: Tensor = answer.model(**inputs).logits
+            return logits.float().softmax(-1)
+        case _:
+            raise TypeError(type(answer).__name__)

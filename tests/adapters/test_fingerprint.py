@@ -1,0 +1,64 @@
+"""A fingerprint tells other weights, not another dtype."""
+
+import pytest
+import torch
+
+from krona_tune.adapters.fingerprint import SAMPLE, fingerprint
+from krona_tune.adapters.inject import Adapters
+from tests.adapters.test_inject import shaped, trained
+from tests.models import CONFIGS, build
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_same_weights_have_one_fingerprint_in_float32_and_bfloat16_and_none_in_float16(name: str) -> None:
+    shape, model, base = build(name)
+    found = fingerprint(base, shape)
+    assert found is not None
+    assert len(found) == 64
+    assert fingerprint(build(name)[2], shape) == found
+    model.bfloat16()
+    assert fingerprint(base, shape) == found
+    model.float()  # what was stored in bfloat16 and is computed in float32
+    assert fingerprint(base, shape) == found
+    model.half()
+    assert fingerprint(base, shape) is None
+
+
+@pytest.mark.parametrize("name", ["t5", "distilbert", "deberta"])
+def test_every_adaptable_weight_counts(name: str) -> None:
+    shape, _, base = build(name)
+    found = {fingerprint(base, shape)}
+    weights = {site.name: base.get_submodule(site.name) for site in shape.sites if site.role != "feed_forward"}
+    with torch.no_grad():
+        for count, linear in enumerate(weights.values(), start=2):
+            linear.weight[-1] += 1.0
+            found.add(fingerprint(base, shape))
+            assert len(found) == count
+
+
+def test_a_fully_trained_copy_has_another_and_a_standing_adapter_does_not_matter() -> None:
+    shape, _, base = build("bert")
+    before = fingerprint(base, shape)
+    with trained(Adapters(base, shape, shaped(shape, "krona", layer_norms=True), torch.Generator())):
+        assert fingerprint(base, shape) == before
+    with trained(Adapters(base, shape, shaped(shape, "full"), torch.Generator())):
+        assert fingerprint(base, shape) != before
+    assert fingerprint(base, shape) == before
+
+
+def test_a_large_weight_is_sampled_in_all_its_columns() -> None:
+    shape, _, base = build("bert")
+    site = shape.sites[0]
+    large = torch.nn.Linear(512, 1024, bias=False)
+    base.set_submodule(site.name, large)
+    found = fingerprint(base, shape)
+    stride = large.weight.numel() // SAMPLE | 1
+    assert {int(i) % 512 for i in range(0, large.weight.numel(), stride)} == set(range(512))
+    with torch.no_grad():
+        large.weight.mul_(1.01)
+    assert fingerprint(base, shape) != found
+
+
+def test_weights_that_are_not_there_have_none() -> None:
+    shape, _, base = build("bert", device="meta")
+    assert fingerprint(base, shape) is None

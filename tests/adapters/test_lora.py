@@ -1,0 +1,42 @@
+"""LoRA here and in PEFT are the same adapter: equal weights give equal outputs."""
+
+import pytest
+import torch
+
+from krona_tune.adapters.inject import Adapters
+from krona_tune.study.trial import AdapterConfig
+from tests.adapters.test_inject import outputs, trained
+from tests.models import build
+
+peft = pytest.importorskip("peft")
+
+
+@pytest.mark.parametrize(
+    ("name", "targets"),
+    [("bert", r".*encoder\.layer\.[12]\..*\.(query|value)"), ("t5", r"decoder\.block\.[12]\..*SelfAttention\.(q|v)")],
+)
+def test_the_same_weights_give_pefts_outputs(name: str, targets: str) -> None:
+    shape, model, base = build(name)
+    config = AdapterConfig(method="lora", rank=3, scale=3.5, roles="query+value", layers="last 2")
+    if name == "t5":
+        config = config.model_copy(update={"stacks": "decoder"})
+    before = outputs(model, shape)
+    with trained(Adapters(base, shape, config, torch.Generator().manual_seed(0))) as adapters:
+        ours, state = outputs(model, shape), adapters.state()
+    theirs = peft.get_peft_model(model, peft.LoraConfig(r=3, lora_alpha=3.5 * 3, target_modules=targets))
+    sites = {
+        site.name: theirs.base_model.model.get_submodule(_whole(model, base, site.name)) for site in adapters.sites
+    }
+    assert len(sites) == sum(
+        type(module).__name__ == "Linear" and hasattr(module, "lora_A") for module in theirs.modules()
+    )
+    with torch.no_grad():
+        for site, layer in sites.items():
+            layer.lora_A["default"].weight.copy_(state[f"adapter.{site}.a"])
+            layer.lora_B["default"].weight.copy_(state[f"adapter.{site}.b"])
+    assert not torch.allclose(ours, before, atol=1e-3)
+    torch.testing.assert_close(outputs(theirs, shape), ours)
+
+
+def _whole(model: torch.nn.Module, base: torch.nn.Module, name: str) -> str:
+    return name if model is base else f"{model.base_model_prefix}.{name}"

@@ -1,0 +1,209 @@
+"""peft knows KronA once the room is imported: trains, saves, loads, merges, switches and stacks it like its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from krona_tune.adapters.inject import Adapters
+from krona_tune.refusal import Refusal
+from krona_tune.study.trial import AdapterConfig
+from tests.adapters.test_inject import outputs, trained
+from tests.models import build, tokens
+
+peft = pytest.importorskip("peft")
+
+from krona_tune import peft_method  # noqa: E402
+from krona_tune.peft_method import KronAConfig, KronALayer  # noqa: E402
+
+SIZES = {"a_out": 4, "a_in": 6, "scale": 1.5}
+BERT = {"target_modules": ["query", "intermediate.dense"], **SIZES}
+T5 = {"target_modules": r"decoder\..*(SelfAttention\.q|wo)", **SIZES, "a_in": 8}
+CASES = [("bert", BERT), ("t5", T5)]
+
+
+def dressed(name: str, config: dict[str, object]) -> tuple[object, nn.Module, torch.Tensor]:
+    """A model under peft with trained adapters, and the outputs that it had before."""
+    shape, model, _ = build(name)
+    before = outputs(model, shape)
+    wrapped = peft.get_peft_model(model, KronAConfig(**config)).eval()
+    fill(wrapped)
+    return shape, wrapped, before
+
+
+def fill(model: nn.Module, adapter: str = "default", seed: int = 7) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for layer in layers(model):
+            for store in (layer.krona_a, layer.krona_b):
+                if adapter in store:
+                    store[adapter].add_(0.5 * torch.randn(store[adapter].shape, generator=generator))
+
+
+def layers(model: nn.Module) -> list[KronALayer]:
+    return [module for module in model.modules() if isinstance(module, KronALayer)]
+
+
+def apart(first: torch.Tensor, second: torch.Tensor) -> float:
+    return ((first - second).norm() / second.norm()).item()
+
+
+def test_a_fresh_adapter_changes_nothing_and_only_its_factors_learn() -> None:
+    shape, model, _ = build("bert")
+    before = outputs(model, shape)
+    wrapped = peft.get_peft_model(model, KronAConfig(task_type="SEQ_CLS", **BERT))
+    assert torch.equal(outputs(wrapped.eval(), shape), before)
+    learning = {name for name, p in wrapped.named_parameters() if p.requires_grad}
+    per_site = {"query": 4 * 6 + 6 * 4, "dense": 4 * 6 + 10 * 4}
+    head = 24 * 3 + 3
+    assert wrapped.get_nb_trainable_parameters()[0] == 3 * sum(per_site.values()) + head
+    assert all("krona_" in name or "classifier" in name for name in learning)
+    optimiser = torch.optim.AdamW([p for p in wrapped.parameters() if p.requires_grad], lr=0.05)
+    labels = torch.tensor([0, 1, 2, 0, 1])
+    losses = []
+    for _ in range(8):
+        loss = wrapped(**tokens(shape), labels=labels).loss
+        losses.append(loss.item())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert losses[-1] < losses[0]
+    assert all(layer.krona_b["default"].any() for layer in layers(wrapped))
+
+
+def test_the_same_weights_give_the_outputs_of_our_own_adapters() -> None:
+    shape, model, base = build("bert")
+    config = AdapterConfig(method="krona", roles="query+feed_forward_in", **SIZES)
+    with trained(Adapters(base, shape, config, torch.Generator().manual_seed(0))) as adapters:
+        ours, state = outputs(model, shape), adapters.state()
+    wrapped = peft.get_peft_model(model, KronAConfig(**BERT)).eval()
+    with torch.no_grad():
+        for site in adapters.sites:
+            layer = wrapped.base_model.model.bert.get_submodule(site.name)
+            layer.krona_a["default"].copy_(state[f"adapter.{site.name}.a"])
+            layer.krona_b["default"].copy_(state[f"adapter.{site.name}.b"])
+    assert len(layers(wrapped)) == len(adapters.sites)
+    assert torch.equal(outputs(wrapped, shape), ours)
+
+
+@pytest.mark.parametrize(("name", "config"), CASES)
+def test_what_is_saved_is_small_and_comes_back(name: str, config: dict[str, object], tmp_path: Path) -> None:
+    shape, wrapped, before = dressed(name, config)
+    wanted = outputs(wrapped, shape)
+    wrapped.save_pretrained(tmp_path)
+    loaded_config = peft.PeftConfig.from_pretrained(tmp_path)
+    assert isinstance(loaded_config, KronAConfig)
+    assert (loaded_config.a_out, loaded_config.a_in, loaded_config.scale) == (4, config["a_in"], 1.5)
+    keys = peft.get_peft_model_state_dict(wrapped).keys()
+    assert all(key.endswith((".krona_a", ".krona_b")) for key in keys)
+    assert len(keys) == 2 * len(layers(wrapped))
+    for low_cpu_mem_usage in (False, True):
+        _, fresh, _ = build(name)
+        again = peft.PeftModel.from_pretrained(fresh, tmp_path, low_cpu_mem_usage=low_cpu_mem_usage).eval()
+        assert torch.equal(outputs(again, shape), wanted)
+    assert apart(wanted, before) > 1e-3
+
+
+def test_another_process_loads_it_after_the_import_and_not_without(tmp_path: Path) -> None:
+    _, wrapped, _ = dressed("bert", BERT)
+    wrapped.save_pretrained(tmp_path)
+    code = "from peft import PeftConfig; print(type(PeftConfig.from_pretrained({!r})).__name__)"
+    code = code.format(str(tmp_path))
+
+    def run(text: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+
+    assert run(f"import krona_tune.peft_method; {code}").stdout.strip() == "KronAConfig"
+    assert "KeyError: 'KRONA'" in run(code).stderr
+
+
+@pytest.mark.parametrize(("name", "config"), CASES)
+def test_merged_equals_adapted_and_the_plain_model_comes_back(name: str, config: dict[str, object]) -> None:
+    shape, wrapped, before = dressed(name, config)
+    adapted = outputs(wrapped, shape)
+    wrapped.merge_adapter(safe_merge=True)
+    assert apart(outputs(wrapped, shape), adapted) < 2e-5
+    wrapped.unmerge_adapter()
+    assert apart(outputs(wrapped, shape), adapted) < 2e-5
+    with wrapped.disable_adapter():
+        assert apart(outputs(wrapped, shape), before) < 2e-5
+    merged = wrapped.merge_and_unload()
+    assert not layers(merged)
+    assert apart(outputs(merged, shape), adapted) < 2e-5
+
+
+def test_two_adapters_of_different_shapes_are_switched_stacked_and_deleted() -> None:
+    shape, wrapped, before = dressed("bert", BERT)
+    first = outputs(wrapped, shape)
+    wrapped.add_adapter("second", KronAConfig(target_modules=["query", "value"], a_out=3, a_in=8, scale=0.7))
+    fill(wrapped, "second", seed=8)
+    assert torch.equal(outputs(wrapped, shape), first)
+    wrapped.set_adapter("second")
+    second = outputs(wrapped, shape)
+    assert min(apart(second, first), apart(second, before)) > 1e-3
+    wrapped.base_model.set_adapter(["default", "second"])
+    both = outputs(wrapped, shape)
+    assert min(apart(both, first), apart(both, second)) > 1e-3
+    wrapped.set_adapter("default")
+    wrapped.delete_adapter("second")
+    assert torch.equal(outputs(wrapped, shape), first)
+    assert all(set(layer.krona_scale) <= {"default"} for layer in layers(wrapped))
+
+
+def test_a_bfloat16_backbone_keeps_float32_factors_and_its_own_outputs() -> None:
+    shape, model, _ = build("bert")
+    model.bfloat16()
+    wrapped = peft.get_peft_model(model, KronAConfig(**BERT))
+    assert {p.dtype for layer in layers(wrapped) for p in layer.krona_a.values()} == {torch.float32}
+    assert outputs(wrapped, shape).dtype == torch.bfloat16
+
+
+def test_without_named_targets_the_queries_and_values_are_taken() -> None:
+    _, model, _ = build("bert")
+    wrapped = peft.get_peft_model(model, KronAConfig(a_out=4, a_in=6))
+    found = {name.rpartition(".")[2] for name, module in wrapped.named_modules() if isinstance(module, KronALayer)}
+    assert found == {"query", "value"}
+
+
+def test_peft_turns_it_into_a_lora_of_its_rank() -> None:
+    shape, model, _ = build("bert")
+    wrapped = peft.get_peft_model(model, KronAConfig(target_modules=["query"], a_out=2, a_in=8, scale=1.5)).eval()
+    fill(wrapped)
+    wanted = outputs(wrapped, shape)
+    config, state = peft.convert_to_lora(wrapped, 6, progressbar=False)
+    _, fresh, _ = build("bert")
+    lora = peft.get_peft_model(fresh, config).eval()
+    peft.set_peft_model_state_dict(lora, state)
+    assert apart(outputs(lora, shape), wanted) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        (
+            {"a_out": 5},
+            "KronAConfig: a_out 5 does not divide d_out 24; divisors: 1, 2, 3, 4, 6, 8, 12, 24; needed at "
+            "bert.encoder.layer.0.attention.self.query",
+        ),
+        ({"a_in": 0}, "KronAConfig: a_in: is 0; a factor's sizes are whole numbers from 1"),
+        ({"scale": -1.0}, "KronAConfig: scale: is -1.0; give a positive number"),
+        (
+            {"target_modules": ["LayerNorm"]},
+            "KronAConfig: KronA stands beside linear maps, not a LayerNorm; needed at bert.embeddings.LayerNorm",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(knobs: dict[str, object], message: str) -> None:
+    _, model, _ = build("bert")
+    with pytest.raises(Refusal) as refused:
+        peft.get_peft_model(model, KronAConfig(**{**BERT, **knobs}))
+    assert str(refused.value) == message
+
+
+def test_no_entry_of_pefts_own_is_touched() -> None:
+    assert peft_method.PEFT_TYPE not in list(peft.PeftType)
+    own = set(peft.PEFT_TYPE_TO_CONFIG_MAPPING) - {peft_method.PEFT_TYPE}
+    assert own <= set(peft.PeftType)

@@ -1,0 +1,168 @@
+"""The choice of finalists is a function of the rows; what has begun goes on, what came later is added."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from krona_tune.refusal import Refusal
+from krona_tune.search.door import trial_of
+from krona_tune.search.finalists import final_trials
+from krona_tune.study.loader import build_spec
+from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.spec import StudySpec
+from tests.study.final_rows import row
+
+
+def spec(top: int = 2, seeds: int = 3, *, per_method: bool = False, tasks: tuple[str, ...] = ("rte",)) -> StudySpec:
+    return build_spec(
+        {
+            "model": "m",
+            "tasks": list(tasks),
+            "seed": 7,
+            "search": {"per_method": per_method},
+            "finalists": {"top": top, "seeds": seeds},
+        },
+        "x.yaml",
+    )
+
+
+def searched(number: int, score: float | None, task: str = "rte", **more: Any) -> TrialResult:
+    knobs = {"method": "krona", "scale": 1.0 + number, "a_out": 4, "a_in": 6, **more.pop("params", {})}
+    return row(f"{number:03d}", "search", score, task=task, number=number, params=knobs, **more)
+
+
+def head(number: int, score: float, task: str = "rte") -> TrialResult:
+    knobs = {"method": "head_only", "learning_rate": 10.0 ** -(number + 1)}
+    return row(f"head-{number}", "baseline", score, task=task, number=number, params=knobs)
+
+
+def begun(config: dict[str, Any], status: Status = Status.COMPLETED) -> TrialResult:
+    """The row of a finalist, as the ledger would have it."""
+    trial = trial_of(config)
+    return row(
+        config["trial_id"].removeprefix(f"{trial.task}-"),
+        "finalist",
+        0.5,
+        task=trial.task,
+        number=config["number"],
+        seed=trial.seed,
+        params=config["params"],
+        of=config["of"],
+        status=status,
+    )
+
+
+def chosen(trials: list[dict[str, Any]]) -> dict[int, str]:
+    """What each configuration repeats, by its number."""
+    return {config["number"]: config["of"] for config in trials}
+
+
+ROWS = [head(0, 0.50), head(1, 0.55), *(searched(n, s) for n, s in enumerate((0.6, 0.9, 0.7, 0.8, 0.65)))]
+
+
+def test_the_best_of_the_search_and_the_best_head_are_trained_with_the_same_seeds() -> None:
+    trials = final_trials(spec(), ROWS)
+    assert chosen(trials) == {0: "rte-head-1", 1: "rte-001", 2: "rte-003"}
+    assert [config["trial_id"] for config in trials[:4]] == [
+        "rte-final-head-s1",
+        "rte-final-1-s1",
+        "rte-final-2-s1",
+        "rte-final-head-s2",
+    ]
+    seeds = {number: [c["seed"] for c in trials if c["number"] == number] for number in (0, 1, 2)}
+    assert seeds[0] == seeds[1] == seeds[2]
+    assert len(set(seeds[0])) == 3
+    assert {config["kind"] for config in trials} == {"finalist"}
+    assert trials[1]["params"] == ROWS[3].params
+    assert trial_of(trials[1]).kind == "finalist"
+
+
+def test_nothing_is_chosen_where_no_finalists_are_asked_for() -> None:
+    assert final_trials(spec(top=0), ROWS) == []
+
+
+def test_only_trials_that_were_trained_to_the_end_enter() -> None:
+    rows = [
+        searched(0, 0.95, status=Status.STOPPED_EARLY),
+        searched(1, float("nan")),
+        searched(2, None, status=Status.FAILED),
+        searched(3, 0.3),
+    ]
+    assert chosen(final_trials(spec(), rows)) == {1: "rte-003"}
+
+
+def test_equal_configurations_are_one_finalist() -> None:
+    same = {"scale": 2.5}
+    rows = [searched(0, 0.7, params=same), searched(1, 0.9, params=same), searched(2, 0.6)]
+    assert chosen(final_trials(spec(), rows)) == {1: "rte-001", 2: "rte-002"}
+
+
+def test_tasks_and_with_per_method_their_methods_have_their_own_finalists() -> None:
+    lora = {"method": "lora", "rank": 2}
+    rows = [
+        searched(0, 0.9),
+        searched(1, 0.8),
+        searched(2, 0.3, params=lora),
+        searched(0, 0.2, "cola"),
+        searched(1, 0.4, "cola", params=lora),
+    ]
+    every = final_trials(spec(1, 2, per_method=True, tasks=("cola", "rte")), rows)
+    assert sorted({config["of"] for config in every}) == ["cola-000", "cola-001", "rte-000", "rte-002"]
+    assert len({config["trial_id"] for config in every}) == len(every) == 8
+    together = final_trials(spec(1, 2, tasks=("cola", "rte")), rows)
+    assert {config["of"] for config in together} == {"cola-001", "rte-000"}
+    by_task = {c["task"]: c["seed"] for c in together if c["trial_id"].endswith("s1")}
+    assert by_task["cola"] != by_task["rte"]
+
+
+def test_a_resumed_study_makes_the_same_choice() -> None:
+    trials = final_trials(spec(), ROWS)
+    rows = [*ROWS, begun(trials[0]), begun(trials[1], Status.INTERRUPTED)]
+    assert final_trials(spec(), rows) == trials
+
+
+def test_more_trials_add_finalists_and_what_has_begun_stays() -> None:
+    first = final_trials(spec(), ROWS)
+    rows = [*ROWS, *(begun(config) for config in first), searched(5, 0.99), searched(6, 0.1)]
+    again = final_trials(spec(), rows)
+    assert chosen(again) == {0: "rte-head-1", 1: "rte-001", 2: "rte-003", 3: "rte-005"}
+    assert [config for config in again if config["number"] != 3] == first
+
+
+def test_a_begun_finalist_is_found_again_by_its_configuration_and_not_by_its_score() -> None:
+    """The record gives a knob that may be None to trials that never had it."""
+    [config] = [c for c in final_trials(spec(1, 1), ROWS[2:]) if c["number"]]
+    reread = begun(config)
+    reread = replace(reread, params={**reread.params, "dropout": None})
+    again = final_trials(spec(1, 1), [*ROWS[2:], reread])
+    assert [c["trial_id"] for c in again] == [config["trial_id"]]
+
+
+def test_more_seeds_are_added_to_those_that_there_are() -> None:
+    few = final_trials(spec(1, 2), ROWS)
+    rows = [*ROWS, *(begun(config) for config in few)]
+    more = {config["trial_id"]: config["seed"] for config in final_trials(spec(1, 4), rows)}
+    assert len(more) == 8
+    assert {config["trial_id"]: config["seed"] for config in few}.items() <= more.items()
+
+
+def test_a_request_that_says_nothing_has_no_finalists() -> None:
+    silent = build_spec({"model": "m", "tasks": ["rte"]}, "x.yaml")
+    assert silent.finalists.top == 0
+    assert build_spec(silent.plain(), "x.yaml") == silent
+    asked = build_spec({"model": "m", "finalists": {"seeds": 5}}, "x.yaml")
+    assert (asked.finalists.top, asked.finalists.seeds) == (2, 5)
+
+
+@pytest.mark.parametrize(
+    ("finalists", "refusal"),
+    [
+        ({"top": -1}, r"x.yaml: finalists.top: -1 is refused"),
+        ({"seeds": 0}, r"x.yaml: finalists.seeds: 0 is refused"),
+        ({"tops": 2}, r"x.yaml: finalists: unknown key 'tops', did you mean 'top'"),
+    ],
+)
+def test_a_wrong_number_of_finalists_is_refused(finalists: dict[str, int], refusal: str) -> None:
+    with pytest.raises(Refusal, match=refusal):
+        build_spec({"model": "m", "finalists": finalists}, "x.yaml")

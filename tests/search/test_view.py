@@ -1,0 +1,52 @@
+"""The view: a line for each trial that has ended, and the total that a study's phases add up to."""
+
+from io import StringIO
+
+from rich.console import Console
+
+from krona_tune.search.ledger import Ledger
+from krona_tune.search.view import View
+from krona_tune.study.result import Status
+from tests.record.events import manifest
+from tests.search.test_ledger import SHAPE, Heard, config, run, run_finalist
+from tests.study.final_rows import row
+
+
+def view(book: Ledger, *, quiet: bool = False) -> tuple[View, StringIO]:
+    screen = StringIO()
+    return View(Console(file=screen, width=200), book, manifest("cola").tasks, quiet=quiet), screen
+
+
+def test_the_phases_trials_add_up() -> None:
+    book = Ledger(SHAPE, Heard(), [])
+    shown, screen = view(book)
+    shown.expect({"cola": 1})
+    run(book, config(0), 0.5)
+    shown.changed()
+    shown.say("The search is done.")
+    shown.expect({"cola": 2})
+    run_finalist(book, 1, 7, 0.5, 0.375)
+    shown.changed()
+    first, between, last = screen.getvalue().splitlines()
+    assert first.startswith("[1/1] cola-000  completed  score 0.500 after 1 epochs  ")
+    assert between == "The search is done."
+    assert last.startswith("[2/3] cola-final-1-s7  completed  score 0.500 after 1 epochs, 0.375 on test  ")
+
+
+def test_a_resumed_study_counts_what_it_has() -> None:
+    ended, cut = row("000", "search", 0.5, task="cola", ended_at=7.0), row("001", "search", None, task="cola")
+    book = Ledger(SHAPE, Heard(), [ended, cut])
+    shown, screen = view(book)
+    shown.expect({"cola": 3})
+    run(book, config(2), status=Status.FAILED)
+    shown.changed()
+    assert screen.getvalue().startswith("[2/5] cola-002  failed  no score")
+
+
+def test_quiet_is_quiet() -> None:
+    book = Ledger(SHAPE, Heard(), [])
+    shown, screen = view(book, quiet=True)
+    shown.say("The search is done.")
+    run(book, config(0), 0.5)
+    shown.changed()
+    assert screen.getvalue() == ""

@@ -1,0 +1,36 @@
+"""Made-up finalists: rows of completed trials with both scores."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.trial import Kind
+
+
+def row(name: str, kind: Kind, score: float | None, *, task: str = "rte", **more: Any) -> TrialResult:
+    """A completed trial; its method and knobs in `params`."""
+    values: dict[str, Any] = {"number": 3, "seed": 5, "fingerprint": "f", "params": {"method": "krona"}}
+    known = {"trial_id": f"{task}-{name}", "task": task, "kind": kind, "score": score, "status": Status.COMPLETED}
+    return TrialResult(**{**values, **known, "trainable_parameters": 700, "trainable_percent": 0.07, **more})
+
+
+def repeats(
+    of: str, validation: Sequence[float], test: Sequence[float], *, method: str = "krona", **more: Any
+) -> list[TrialResult]:
+    """One configuration's finalists, seed by seed from 101."""
+    return [
+        row(
+            f"final-{of}-s{index + 1}",
+            "finalist",
+            score,
+            of=of,
+            seed=101 + index,
+            params={"method": method},
+            started_at=float(index),
+            test_score=on_test,
+            test_examples=90,
+            test_metrics={"accuracy": on_test},
+            **more,
+        )
+        for index, (score, on_test) in enumerate(zip(validation, test, strict=True))
+    ]

