@@ -37,6 +37,10 @@ class Stopping(tune.Stopper):
             return None
         return self._budget.used_up(self._spent(time.monotonic() - self._began), self.reserve())
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its driver's objects, a resumed study is rebuilt from its records."""
+        return {}
+
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 

@@ -31,9 +31,7 @@ def added(scheduler: AshaPerGroup, number: int, task: str = "cola", kind: str = 
 
 
 def at(scheduler: AshaPerGroup, trial: Any, rung: int, score: float, loss: float = 0.5) -> str:
-    return scheduler.on_trial_result(
-        None, trial, {"examples": RUNGS[rung], "score": score, "report/train_loss": loss}
-    )
+    return scheduler.on_trial_result(None, trial, {"examples": RUNGS[rung], "score": score, "report/train_loss": loss})
 
 
 def ends(scheduler: AshaPerGroup, trial: Any, score: float) -> None:

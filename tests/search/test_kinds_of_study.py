@@ -1,0 +1,94 @@
+"""Studies of other kinds on a real Ray: all methods, one adapter for all tasks, every size, budgets, two alike."""
+
+from pathlib import Path
+
+import pytest
+
+from krona_tune.adapters.methods import METHODS
+from krona_tune.record.read import read_reports, read_trials
+from krona_tune.study.result import Status, TrialResult
+from tests.search.models import saved_t5
+from tests.search.test_study import Home, bert, home  # noqa: F401
+
+pytestmark = pytest.mark.slow
+
+
+def rows_of(home: Home, name: str) -> dict[str, TrialResult]:  # noqa: F811
+    return {row.trial_id: row for row in read_trials(home.study(name).results)}
+
+
+def started(home: Home, model: Path, name: str, *words: str) -> dict[str, TrialResult]:  # noqa: F811
+    done = home.run("--space", home.space(model), "--name", name, *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return rows_of(home, name)
+
+
+def test_every_method_has_its_own_trials_on_a_t5(home: Home) -> None:  # noqa: F811
+    methods = [name for name in METHODS if name != "head_only"]
+    adapter = f"adapter={{method: [{', '.join(methods)}], a_out: 4, a_in: 4, bottleneck: 4, phm: 2, layer_norms: true}}"
+    words = ["--tasks", "rte", "--trials", "1", "--set", adapter, "--set", "search.per_method=true"]
+    rows = started(home, saved_t5(home.root / "t5-methods"), "methods", *words)
+    searched = [row for row in rows.values() if row.kind == "search"]
+    assert [row.params["method"] for row in sorted(searched, key=lambda row: row.number)] == methods
+    assert {row.status for row in searched} == {Status.COMPLETED}, [row.error for row in searched]
+
+
+def test_a_shared_adapter_is_the_same_on_every_task(home: Home, bert: Path) -> None:  # noqa: F811
+    words = ["--tasks", "cola,rte,mrpc", "--trials", "4", "--shared", "--set", "finalists={top: 1, seeds: 2}"]
+    rows = started(home, bert, "shared", *words)
+    by_number: dict[int, list[TrialResult]] = {}
+    for row in rows.values():
+        if row.kind == "search":
+            by_number.setdefault(row.number, []).append(row)
+    assert all(len({str(row.params) for row in shared}) == 1 for shared in by_number.values())
+    assert sorted(by_number) == [0, 1, 2, 3]
+    whole = [n for n, shared in by_number.items() if len(shared) == 3]
+    assert whole
+    finalists = [row for row in rows.values() if row.kind == "finalist" and row.params["method"] != "head_only"]
+    assert {row.task for row in finalists} == {"cola", "rte", "mrpc"}
+    assert len({str(row.params) for row in finalists}) == 1
+    best = max(whole, key=lambda n: sum(row.score or 0 for row in by_number[n]))
+    assert {row.of for row in finalists} == {f"{task}-{best:03d}" for task in ("cola", "rte", "mrpc")}
+
+
+def test_two_studies_with_one_worker_and_one_seed_are_alike(home: Home, bert: Path) -> None:  # noqa: F811
+    words = ["--tasks", "cola,rte", "--trials", "4", "--seed", "7", "--max-concurrent", "1"]
+    first, second = (started(home, bert, name, *words) for name in ("alike-1", "alike-2"))
+    assert first.keys() == second.keys()
+    for trial_id, row in first.items():
+        other = second[trial_id]
+        assert (row.params, row.status, row.score) == (other.params, other.status, other.score), trial_id
+    scores = [
+        [(report.trial_id, report.rung, report.score, report.train_loss) for report in read_reports(folder.results)]
+        for folder in (home.study("alike-1"), home.study("alike-2"))
+    ]
+    assert sorted(scores[0]) == sorted(scores[1])
+
+
+def test_the_search_leaves_of_its_budget_what_the_finals_need(home: Home, bert: Path) -> None:  # noqa: F811
+    """A full trial takes 128 examples; the finals are of one adapter and the head alone, with two seeds each."""
+    words = ["--tasks", "rte", "--trials", "40", "--set", "search.examples_budget=1600"]
+    done = home.run("--space", home.space(bert), "--name", "budget", *words, "--set", "finalists={top: 1, seeds: 2}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "The budget of examples ended the search with" in done.stdout
+    rows = rows_of(home, "budget").values()
+    finalists = [row for row in rows if row.kind == "finalist"]
+    assert [row.status for row in finalists] == [Status.COMPLETED] * 4
+    assert 1000 < sum(row.examples for row in rows) <= 1600 + 3 * 128
+
+
+def test_an_earlier_studys_best_points_are_tried_first(home: Home, bert: Path) -> None:  # noqa: F811
+    earlier = started(home, bert, "earlier", "--tasks", "rte", "--trials", "3", "--seed", "3")
+    whole = [row for row in earlier.values() if row.kind == "search" and row.status is Status.COMPLETED]
+    best = max(whole, key=lambda row: row.score or 0.0)
+    rows = started(home, bert, "later", "--tasks", "rte,cola", "--trials", "1", "--warm-start", "earlier")
+    for task in ("rte", "cola"):
+        assert rows[f"{task}-000"].params == pytest.approx(best.params)
+
+
+def test_every_size_is_looked_for(home: Home, bert: Path) -> None:  # noqa: F811
+    rows = started(home, bert, "sizes", "--tasks", "rte", "--trials", "6", "--objective", "pareto")
+    searched = [row for row in rows.values() if row.kind == "search"]
+    smallest = min(searched, key=lambda row: row.adapter_parameters)
+    assert len({row.adapter_parameters for row in searched}) > 2
+    assert smallest.status is Status.COMPLETED
