@@ -83,7 +83,19 @@ def _winners(spec: StudySpec, rows: Sequence[TrialResult]) -> list[TrialResult]:
     for row in rows:
         if row.kind == "search":
             groups[row.params["method"] if spec.search.per_method else ""].append(row)
-    return [row for group in groups.values() for row in _best(group, spec.finalists.top)]
+    ranked = [_best(group, len(group)) for group in groups.values()]
+    if spec.search.objective == "pareto":
+        ranked = [_front(group) for group in ranked]
+    return [row for group in ranked for row in group[: spec.finalists.top]]
+
+
+def _front(ranked: Sequence[TrialResult]) -> list[TrialResult]:
+    """Of trials by falling score, those that no smaller or equal one beats: each has fewer parameters than all before."""
+    front: list[TrialResult] = []
+    for row in ranked:
+        if not front or row.trainable_parameters < front[-1].trainable_parameters:
+            front.append(row)
+    return front
 
 
 def _best(rows: Sequence[TrialResult], top: int) -> list[TrialResult]:

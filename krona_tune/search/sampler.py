@@ -137,7 +137,9 @@ class TaskSampler:
     def report(self, trial_id: str, step: int, score: float) -> None:
         """A score at a rung; the step is what the rungs are counted in, such as examples."""
         if trial_id in self._open:
-            trial = optuna.trial.Trial(self._study, self._study.trials[self._open[trial_id]]._trial_id)
+            trial = optuna.trial.Trial(
+                self._study, self._study.get_trials(deepcopy=False)[self._open[trial_id]]._trial_id
+            )
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # a rung that is reported again after a resume
                 trial.report(score, step)

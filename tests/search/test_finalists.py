@@ -14,13 +14,13 @@ from krona_tune.study.spec import StudySpec
 from tests.study.final_rows import row
 
 
-def spec(top: int = 2, seeds: int = 3, *, per_method: bool = False, tasks: tuple[str, ...] = ("rte",)) -> StudySpec:
+def spec(top: int = 2, seeds: int = 3, *, tasks: tuple[str, ...] = ("rte",), **search: Any) -> StudySpec:
     return build_spec(
         {
             "model": "m",
             "tasks": list(tasks),
             "seed": 7,
-            "search": {"per_method": per_method},
+            "search": search,
             "finalists": {"top": top, "seeds": seeds},
         },
         "x.yaml",
@@ -114,6 +114,28 @@ def test_tasks_and_with_per_method_their_methods_have_their_own_finalists() -> N
     assert {config["of"] for config in together} == {"cola-001", "rte-000"}
     by_task = {c["task"]: c["seed"] for c in together if c["trial_id"].endswith("s1")}
     assert by_task["cola"] != by_task["rte"]
+
+
+def test_with_the_objective_pareto_the_front_of_score_and_size_enters() -> None:
+    """002 is larger than the better 001, 003 smaller than both: 001 and 003 are the front."""
+    sizes = {0: 900, 1: 500, 2: 700, 3: 100}
+    scores = {0: 0.9, 1: 0.8, 2: 0.7, 3: 0.6}
+    rows = [searched(number, scores[number], trainable_parameters=size) for number, size in sizes.items()]
+    assert set(chosen(final_trials(spec(top=3, objective="pareto"), rows)).values()) == {
+        "rte-000",
+        "rte-001",
+        "rte-003",
+    }
+    assert set(chosen(final_trials(spec(top=3), rows)).values()) == {"rte-000", "rte-001", "rte-002"}
+
+
+def test_with_one_adapter_for_all_tasks_the_best_on_average_enters_everywhere() -> None:
+    tasks = ("rte", "cola")
+    scores = {"rte": (0.9, 0.5, 0.8), "cola": (0.1, 0.7, 0.6)}
+    rows = [searched(number, score, task) for task in tasks for number, score in enumerate(scores[task])]
+    rows.append(searched(3, 1.0, "rte"))
+    trials = final_trials(spec(top=1, tasks=tasks, shared=True), rows)
+    assert {(config["task"], config["of"]) for config in trials} == {("rte", "rte-002"), ("cola", "cola-002")}
 
 
 def test_a_resumed_study_makes_the_same_choice() -> None:

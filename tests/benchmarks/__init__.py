@@ -1,0 +1,1 @@
+"""Measurements: what a choice moves, with numbers that anyone can get again."""

@@ -1,0 +1,156 @@
+"""The ways to search that exist: by chance, with Ray's own pieces, and krona_tune's."""
+
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+from optuna.storages import InMemoryStorage
+from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
+from ray.tune.search.optuna import OptunaSearch
+
+from krona_tune.search.sampler import TaskSampler, distribution_of
+from krona_tune.search.scheduler import AshaPerGroup
+from krona_tune.search.space import Space
+from krona_tune.study.result import Status
+from krona_tune.study.schedule import Schedule
+from tests.benchmarks.search.curves import Seen
+from tests.benchmarks.search.engine import Strategy, Trial, is_over
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+logging.getLogger("ray.tune").setLevel(logging.ERROR)
+TASK = "stub"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a strategy is made for. `chance`: the score of one answer to everything."""
+
+    space: Space
+    schedule: Schedule
+    seed: int
+    chance: float
+
+
+Make = Callable[[Setting], Strategy]
+
+
+def asha(schedule: Schedule, time_attr: str) -> AsyncHyperBandScheduler:
+    return AsyncHyperBandScheduler(
+        time_attr=time_attr,
+        metric="score",
+        mode="max",
+        grace_period=schedule.rungs[0],
+        max_t=schedule.total_examples,
+        reduction_factor=schedule.reduction,
+    )
+
+
+@dataclass
+class ByChance:
+    """Points drawn evenly; with `early` stopped by Ray's ASHA, where a diverged trial counts with its last score."""
+
+    setting: Setting
+    early: bool = False
+
+    def __post_init__(self) -> None:
+        self.schedule = self.setting.schedule
+        self._rng, self._begun = random.Random(self.setting.seed), 0
+        self._asha = asha(self.schedule, "examples")
+
+    def next(self) -> Trial:
+        trial = Trial(number=self._begun, params=self.setting.space.draw(self._rng))
+        self._begun += 1
+        self._asha.on_trial_add(None, trial)
+        return trial
+
+    def heard(self, trial: Trial, seen: Seen) -> bool:
+        if is_over(trial, self.schedule):
+            return False
+        told = {"examples": seen.examples, "score": seen.score}
+        return not self.early or self._asha.on_trial_result(None, trial, told) == TrialScheduler.CONTINUE
+
+
+@dataclass
+class RaysOwn:
+    """`OptunaSearch` with `ASHAScheduler`, called in the order in which Tune's controller calls them.
+
+    A training that diverges ends and reports the score of one answer to everything, as an accuracy would be; with
+    `nan` it reports NaN, as a loss would be.
+    """
+
+    setting: Setting
+    nan: bool = False
+
+    def __post_init__(self) -> None:
+        self.schedule, space = self.setting.schedule, self.setting.space
+        domains = {label: distribution_of(domain) for label, domain in space.searched().items()}
+        self._search = OptunaSearch(domains, metric="score", mode="max", seed=self.setting.seed)
+        self._search._setup_study("max")
+        self._asha, self._begun = asha(self.schedule, "examples"), 0
+
+    def next(self) -> Trial:
+        number = self._begun
+        drawn = self._search.suggest(f"stub-{number:04d}")
+        self._begun += 1
+        trial = Trial(number=number, params=self.setting.space.point(lambda label, _: drawn[label]))
+        self._asha.on_trial_add(None, trial)
+        return trial
+
+    def heard(self, trial: Trial, seen: Seen) -> bool:
+        score = seen.score if not seen.diverged or self.nan else self.setting.chance
+        told = {"examples": seen.examples, "score": score, "training_iteration": len(trial.seen)}
+        if is_over(trial, self.schedule):
+            self._asha.on_trial_complete(None, trial, told)
+        elif self._asha.on_trial_result(None, trial, told) == TrialScheduler.CONTINUE:
+            self._search.on_trial_result(trial.trial_id, told)
+            return True
+        self._search.on_trial_complete(trial.trial_id, result=told)
+        return False
+
+
+@dataclass
+class Ours:
+    """krona_tune's sampler and scheduler, told what `search.searcher` tells them."""
+
+    setting: Setting
+
+    def __post_init__(self) -> None:
+        self.schedule, self._begun = self.setting.schedule, 0
+        self._sampler = TaskSampler(
+            self.setting.space, InMemoryStorage(), TASK, seed=self.setting.seed, startup_trials=10
+        )
+        self._judge = AshaPerGroup({TASK: self.schedule}, per_method=False)
+
+    def next(self) -> Trial:
+        number = self._begun
+        params = self._sampler.ask(f"stub-{number:04d}", number)
+        assert params is not None
+        self._begun += 1
+        trial = Trial(number=number, params=params)
+        self._judge.on_trial_add(None, _tunes(trial))
+        return trial
+
+    def heard(self, trial: Trial, seen: Seen) -> bool:
+        if seen.diverged:
+            last = trial.seen[-2].score if len(trial.seen) > 1 else None
+            return self._ended(trial, Status.DIVERGED, last)
+        self._sampler.report(trial.trial_id, seen.examples, seen.score)
+        if is_over(trial, self.schedule):
+            return self._ended(trial, Status.COMPLETED, seen.score)
+        told = {"examples": seen.examples, "score": seen.score, "report/train_loss": seen.train_loss}
+        if self._judge.on_trial_result(None, _tunes(trial), told) == TrialScheduler.CONTINUE:
+            return True
+        return self._ended(trial, Status.STOPPED_EARLY, seen.score)
+
+    def _ended(self, trial: Trial, status: Status, score: float | None) -> bool:
+        self._sampler.tell(trial.trial_id, status, score)
+        return False
+
+
+def _tunes(trial: Trial) -> Any:
+    """A trial as Tune hands it to a scheduler."""
+    return SimpleNamespace(trial_id=trial.trial_id, config={"task": TASK, "kind": "search", "params": trial.params})

@@ -1,0 +1,81 @@
+"""What a strategy lost, side by side: medians, quartiles, and how sure the difference from a reference is."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from tests.benchmarks.search.engine import Event
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lost:
+    """One run's regret at one budget in full trainings: a score. `rule`: how the winner was chosen."""
+
+    strategy: str
+    workers: int
+    task: str
+    seed: int
+    budget: float
+    rule: str
+    regret: float
+
+
+def last_score(event: Event) -> tuple[float, ...]:
+    """The highest last score, wherever the trial ended: what `ResultGrid.get_best_result` gives."""
+    return (event.seen.score,)
+
+
+def completed_first(event: Event) -> tuple[float, ...]:
+    """The highest score of those that reached the highest rung."""
+    return (event.seen.examples, event.seen.score)
+
+
+RULES = {"last score": last_score, "highest rung first": completed_first}
+
+
+def winners(events: Iterable[Event], budget: float) -> dict[str, Event]:
+    """By rule, the last report of the trial that is chosen from what was known when the budget was spent."""
+    last = {e.trial.trial_id: e for e in events if e.cost <= budget and not e.seen.diverged}
+    return {name: max(last.values(), key=rule) for name, rule in RULES.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """Regrets of a strategy on one task at one budget; `interval` is that of the median difference (95 %)."""
+
+    lower: float
+    median: float
+    upper: float
+    better: int
+    worse: int
+    p: float
+    interval: tuple[float, float]
+
+
+def compare(regrets: Sequence[float], reference: Sequence[float]) -> Line:
+    """Both with the same seeds in the same order. `p` is the sign test's, two-sided; negative differences are good."""
+    lower, median, upper = np.quantile(regrets, (0.25, 0.5, 0.75))
+    difference = np.array(regrets) - np.array(reference)
+    better, worse = int(np.sum(difference < 0)), int(np.sum(difference > 0))
+    return Line(
+        lower=float(lower),
+        median=float(median),
+        upper=float(upper),
+        better=better,
+        worse=worse,
+        p=float(binomtest(better, better + worse).pvalue) if better + worse else 1.0,
+        interval=_interval(difference),
+    )
+
+
+def _interval(difference: NDArray[np.float64]) -> tuple[float, float]:
+    """A bootstrap interval of the median, resampling seeds."""
+    rng = np.random.default_rng(0)
+    drawn = rng.choice(difference, (RESAMPLES, len(difference)))
+    low, high = np.quantile(np.median(drawn, axis=1), (0.025, 0.975))
+    return float(low), float(high)
