@@ -4,13 +4,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["load", "predict"]
+__all__ = ["load", "open_study", "predict"]
 
 if TYPE_CHECKING:
     from krona_tune.adapters.export import load
     from krona_tune.train.predict import predict
 
-ROOMS = {"load": "krona_tune.adapters.export", "predict": "krona_tune.train.predict"}
+ROOMS = {
+    "load": "krona_tune.adapters.export",
+    "open_study": "krona_tune.report.study",
+    "predict": "krona_tune.train.predict",
+}
 
 
 def __getattr__(name: str) -> Any:

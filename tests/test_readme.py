@@ -63,7 +63,7 @@ def test_every_flag_that_the_readme_names_is_one() -> None:
         for verb in verbs
         for annotation in verb.__annotations__.values()
         for option in getattr(annotation, "__metadata__", ())
-        for declaration in getattr(option, "param_decls", None) or ()
+        for declaration in (option.default, *(option.param_decls or ()))
     }
     declared |= {f"--{name.replace('_', '-')}" for name in annotations}
     assert set(re.findall(r"`(--[a-z-]+)", README)) <= declared

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import typer
 from rich.markup import escape
 
-from krona_tune.cli import adapters, studies
+from krona_tune.cli import adapters, looking, studies
 from krona_tune.cli.printing import errors
 from krona_tune.cli.studies import run
 from krona_tune.refusal import Refusal
@@ -15,8 +15,18 @@ __all__ = ["app", "main", "run", "run_study"]
 
 REFUSED = 2
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
-for verb in (studies.run, studies.resume, studies.report, studies.check, adapters.export, adapters.predict):
+for verb in (
+    studies.run,
+    studies.resume,
+    studies.report,
+    studies.check,
+    adapters.export,
+    adapters.predict,
+    looking.show,
+    looking.watch,
+):
     app.command()(verb)
+app.command("list")(looking.list_studies)
 
 
 def main() -> None:

@@ -107,12 +107,22 @@ def resume(
 
 
 def report(
-    study: Annotated[str, typer.Argument(help="The study's name.")], storage: options.Storage = options.STUDIES
+    studies: Annotated[
+        list[str], typer.Argument(metavar="STUDY...", help="A study's name or folder; several: compared.")
+    ],
+    storage: options.Storage = options.STUDIES,
+    to: Annotated[Path | None, typer.Option("--to", help="The file of a comparison.")] = None,
 ) -> None:
-    """Writes report.html again from a study's records."""
+    """Writes report.html again from a study's records, or a page that compares several studies."""
+    from krona_tune.report.comparison import write_comparison
     from krona_tune.report.page import write_report
 
-    console.print(str(write_report(existing(storage, study))), soft_wrap=True)
+    folders = [study_folder(storage, study) for study in studies]
+    if to is None and len(folders) == 1:
+        page = write_report(folders[0])
+    else:
+        page = write_comparison(folders, to or storage / "comparison.html")
+    console.print(str(page), soft_wrap=True)
 
 
 def check(

@@ -8,14 +8,14 @@ import plotly.graph_objects as go
 
 from krona_tune.report.analysis import TaskSummary
 from krona_tune.report.chart import Chart
-from krona_tune.report.figure import BLUE, GREEN, GREY, ORANGE, empty_figure
+from krona_tune.report.figure import BLUE, GREEN, GREY, ORANGE, RED, empty_figure
 from krona_tune.report.frame import Records
 from krona_tune.study.result import Status, TrialResult
 
 _COLOURS = {
     "trained to the end": BLUE,
     "stopped early": GREY,
-    "without a regular end": "#b5533c",
+    "without a regular end": RED,
     "finalists": ORANGE,
     "head only": GREEN,
 }
@@ -27,12 +27,12 @@ ROW, AROUND = 44, 96
 @dataclass(frozen=True, kw_only=True)
 class Cost:
     """What some trials took. Seconds are sums over trials, each of which holds a device or its share of one;
-    `wall_seconds` from the first trial's start to the last one's end."""
+    `wall_seconds` are those in which at least one of the trials that have ended was under way."""
 
     trials: int
     train_seconds: float
     evaluation_seconds: float
-    wall_seconds: float | None
+    wall_seconds: float
     peak_memory_bytes: int
 
     @property
@@ -41,15 +41,23 @@ class Cost:
 
 
 def cost(trials: Sequence[TrialResult]) -> Cost:
-    begun = [trial.started_at for trial in trials if trial.started_at]
-    ended = [trial.ended_at for trial in trials if trial.ended_at is not None]
     return Cost(
         trials=len(trials),
         train_seconds=sum(trial.train_seconds for trial in trials),
         evaluation_seconds=sum(trial.evaluation_seconds for trial in trials),
-        wall_seconds=max(ended) - min(begun) if begun and ended else None,
+        wall_seconds=_under_way(trials),
         peak_memory_bytes=max((trial.peak_memory_bytes for trial in trials), default=0),
     )
+
+
+def _under_way(trials: Sequence[TrialResult]) -> float:
+    """The length of the union of the trials' spans: what a pause between two sittings took does not count."""
+    spans = sorted((t.started_at, t.ended_at) for t in trials if t.started_at and t.ended_at is not None)
+    total, until = 0.0, 0.0
+    for start, end in spans:
+        total += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return total
 
 
 def saved_by_stopping(summary: TaskSummary, trials: Sequence[TrialResult]) -> float | None:
@@ -90,7 +98,9 @@ def cost_chart(tasks: Sequence[TaskSummary], recorded: Records) -> Chart | None:
         name="cost",
         title="Where the time went",
         caption="Training and evaluation, summed over trials, by what became of them.",
-        figure=figure.update_layout(barmode="stack", height=ROW * len(tasks) + AROUND, margin={"l": 72}),
+        figure=figure.update_layout(
+            barmode="stack", height=ROW * len(tasks) + AROUND, margin={"l": 72}, legend={"traceorder": "normal"}
+        ),
     )
 
 

@@ -18,6 +18,9 @@ _LINES = {
     "best": {"color": ORANGE, "opacity": 1.0, "width": 3.0, "dash": "solid"},
 }
 
+CROWD = 60
+"""More lines than this are drawn thin."""
+
 
 def learning_curves(subject: Subject) -> Chart | None:
     curves = _curves_of_the_search(subject)
@@ -73,6 +76,7 @@ def _rungs(subject: Subject) -> Iterable[float]:
 
 def _lines(name: str, curves: Sequence[Sequence[Report]], line: dict[str, object]) -> go.Scatter:
     """Many curves as one trace, a gap between them, so that the legend switches all of them."""
+    crowded = len(curves) > CROWD
     points = [point for curve in curves for point in (*curve, None)]
     return go.Scatter(
         name=name,
@@ -82,8 +86,8 @@ def _lines(name: str, curves: Sequence[Sequence[Report]], line: dict[str, object
         hovertemplate="%{text}: %{y:.3f} after %{x:.3g} epochs<extra></extra>",
         mode="lines+markers",
         opacity=line["opacity"],
-        line={key: line[key] for key in ("color", "width", "dash")},
-        marker={"size": 5},
+        line={**{key: line[key] for key in ("color", "width", "dash")}, **({"width": 0.8} if crowded else {})},
+        marker={"size": 3 if crowded else 5},
     )
 
 

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from krona_tune.report import wording
 
-BLUE, ORANGE, GREEN, GREY = "#3f83c8", "#d9792b", "#2f9e76", "#8a8f98"
+BLUE, ORANGE, GREEN, PURPLE, RED, GREY = "#3f83c8", "#d9792b", "#2f9e76", "#8f6bc4", "#c0513f", "#8a8f98"
 SCALE = "Viridis"
 
 
@@ -19,12 +19,12 @@ def empty_figure(x_title: str, y_title: str) -> go.Figure:
         layout=go.Layout(
             template="none",
             height=360,
-            margin={"l": 64, "r": 16, "t": 12, "b": 56},
+            margin={"l": 64, "r": 16, "t": 12, "b": 48},
             paper_bgcolor="rgba(0,0,0,0)",
             plot_bgcolor="rgba(0,0,0,0)",
             font={"color": GREY, "size": 13},
-            xaxis={**axis, "title": {"text": x_title}},
-            yaxis={**axis, "title": {"text": y_title}},
+            xaxis={**axis, "title": {"text": x_title, "font": {"size": 13}, "standoff": 12}},
+            yaxis={**axis, "title": {"text": y_title, "font": {"size": 13}, "standoff": 12}},
             legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
             hoverlabel={"align": "left"},
         )
@@ -38,12 +38,16 @@ def with_alpha(colour: str, alpha: float) -> str:
 
 
 def colour_bar() -> dict[str, object]:
-    return {"title": {"text": "score"}, "thickness": 12, "outlinewidth": 0}
+    return {"title": {"text": "score", "font": {"size": 13}}, "thickness": 12, "outlinewidth": 0}
 
 
 def log_axis(values: Sequence[float]) -> dict[str, Any]:
-    """A logarithmic axis, labelled at 1, 2 and 5 times the powers of ten; it can show positive values only."""
+    """A logarithmic axis, labelled at 1, 2 and 5 times the powers of ten; at the powers only where it spans many.
+
+    It can show positive values only.
+    """
     positive = [value for value in values if value > 0] or [1.0]
     low, high = floor(log10(min(positive))), floor(log10(max(positive)))
-    ticks = [digit * 10.0**power for power in range(low, high + 2) for digit in (1, 2, 5)]
+    digits = (1, 2, 5) if max(positive) <= 100 * min(positive) else (1,)
+    ticks = [digit * 10.0**power for power in range(low, high + 2) for digit in digits]
     return {"type": "log", "tickvals": ticks, "ticktext": [wording.short(float(f"{tick:.1g}")) for tick in ticks]}

@@ -1,13 +1,12 @@
 """Which knobs mattered: PED-ANOVA importances through Optuna, held against what chance gives."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
 import plotly.graph_objects as go
 
-from krona_tune.report import wording
-from krona_tune.report.analysis import RankedTrial
 from krona_tune.report.chart import Chart, Subject
 from krona_tune.report.figure import BLUE, GREY, ORANGE, empty_figure
 from krona_tune.study.randomness import stream
@@ -29,9 +28,7 @@ def importance(subject: Subject) -> Chart | None:
     if len(ranked) < FEWEST or not knobs:
         return None
     scores = [each.score for each in ranked]
-    found = importances(knobs, scores)
-    random = Random(stream(0, "importance"))
-    by_chance = [importances(knobs, random.sample(scores, len(scores))) for _ in range(SHUFFLES)]
+    found, *by_chance = importances(knobs, [scores, *_shuffled(scores)])
     chance = {name: sorted(each[name] for each in by_chance)[int(0.95 * SHUFFLES) - 1] for name in knobs}
     names = sorted(knobs, key=lambda name: found[name])
     figure = empty_figure("importance (PED-ANOVA)", "")
@@ -55,23 +52,30 @@ def searched_knobs(params: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
     return {name: taken for name, taken in values.items() if len(set(taken)) > 1}
 
 
-def importances(knobs: dict[str, list[Any]], scores: Sequence[float]) -> dict[str, float]:
-    """Each knob's importance, not normalised, from an in-memory Optuna study of these trials."""
+def importances(knobs: dict[str, list[Any]], scorings: Sequence[Sequence[float]]) -> list[dict[str, float]]:
+    """Each knob's importance, not normalised, from an in-memory Optuna study of these trials; once for each scoring."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction="maximize")
+    study = optuna.create_study(direction="minimize")
     distributions = {name: _distribution(values) for name, values in knobs.items()}
-    study.add_trials(
-        [
-            optuna.trial.create_trial(
-                params={name: values[index] for name, values in knobs.items()}, distributions=distributions, value=score
-            )
-            for index, score in enumerate(scores)
-        ]
-    )
+    rows = [dict(zip(knobs, values, strict=True)) for values in zip(*knobs.values(), strict=True)]
+    trials = [optuna.trial.create_trial(params=row, distributions=distributions, value=0.0) for row in rows]
+    study.add_trials(trials)
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=TOP)
-    return dict(optuna.importance.get_param_importances(study, evaluator=evaluator, normalize=False))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*to achieve low `target` values")
+        return [dict(evaluator.evaluate(study, target=_losses(scores))) for scores in scorings]
+
+
+def _losses(scores: Sequence[float]) -> Callable[[Any], float]:
+    """A trial's score by its number, turned over: PED-ANOVA takes a lower target for a better one."""
+    return lambda trial: -scores[trial.number]
+
+
+def _shuffled(scores: list[float]) -> list[list[float]]:
+    random = Random(stream(0, "importance"))
+    return [random.sample(scores, len(scores)) for _ in range(SHUFFLES)]
 
 
 def _distribution(values: Sequence[Any]) -> Any:
@@ -86,10 +90,11 @@ def _distribution(values: Sequence[Any]) -> Any:
 
 def _bars(names: Sequence[str], found: dict[str, float], chance: dict[str, float]) -> go.Bar:
     return go.Bar(
-        name="this task's trials",
+        name="importance",
+        showlegend=False,
         orientation="h",
         x=[found[name] for name in names],
-        y=[wording.words(name) for name in names],
+        y=list(names),
         marker={"color": [BLUE if found[name] > chance[name] else GREY for name in names]},
         hovertemplate="%{y}: %{x:.2g}<extra></extra>",
     )
@@ -99,7 +104,7 @@ def _ticks(names: Sequence[str], chance: dict[str, float]) -> go.Scatter:
     return go.Scatter(
         name="chance, once in twenty",
         x=[chance[name] for name in names],
-        y=[wording.words(name) for name in names],
+        y=list(names),
         mode="markers",
         marker={"symbol": "line-ns-open", "color": ORANGE, "size": 18, "line": {"width": 2.5}},
         hovertemplate="chance: %{x:.2g}<extra></extra>",

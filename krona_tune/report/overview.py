@@ -8,8 +8,8 @@ from krona_tune.report.analysis import STANDARD_ERRORS, TaskSummary
 from krona_tune.report.chart import Chart
 from krona_tune.report.figure import BLUE, GREEN, GREY, ORANGE, empty_figure
 
-ROW, AROUND = 54, 96
-"""The height of a task's row and of what is around the rows, in pixels."""
+ROW, AROUND, LOWEST = 54, 96, 360
+"""The height of a task's row, of what is around the rows, and of the whole beside another chart; in pixels."""
 
 
 def overview_chart(tasks: Sequence[TaskSummary]) -> Chart | None:
@@ -33,7 +33,9 @@ def overview_chart(tasks: Sequence[TaskSummary]) -> Chart | None:
         name="overview",
         title="What won, and by how much",
         caption=f"Each task's best validation score ± {STANDARD_ERRORS:g} rough standard errors{seeds}.",
-        figure=figure.update_layout(height=ROW * len(scored) + AROUND, margin={"l": 72}),
+        figure=figure.update_layout(
+            height=max(ROW * len(scored) + AROUND, LOWEST if len(scored) > 1 else 0), margin={"l": 72}
+        ),
     )
 
 

@@ -62,6 +62,11 @@ def average_front(tasks: Sequence[TaskSummary]) -> tuple[tuple[int, float], ...]
     return tuple(rising)
 
 
+def task_front(summary: TaskSummary) -> tuple[tuple[int, float], ...]:
+    """(parameters, score) of the task's Pareto front."""
+    return tuple((each.trial.trainable_parameters, each.score) for each in pareto(summary.ranked))
+
+
 def average_chart(tasks: Sequence[TaskSummary]) -> Chart | None:
     """The front of the average over the tasks with a result; None for fewer than two of them."""
     scored = [each for each in tasks if each.ranked]

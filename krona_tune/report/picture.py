@@ -22,6 +22,9 @@ from krona_tune.study.trial import AdapterConfig
 GOOD = 0.25
 """The share of the ranked trials that counts as good."""
 
+TINT = 0.4
+"""How opaque a site is that all good trials adapt but the winner does not."""
+
 Place = tuple[Stack, int, str]
 """A stack, a layer and a role."""
 
@@ -43,10 +46,10 @@ def placement(subject: Subject) -> Chart | None:
     in_good, in_all = _counted(good, geometry), _counted(ranked, geometry)
     figure = empty_figure("layer", "")
     names = [str(role) for role in ROLES[max(network.depths, key=lambda stack: len(ROLES[stack]))]]
-    for filled, colour in ((True, BLUE), (False, with_alpha(BLUE, 0.1))):
-        chosen = [place for place in _everywhere(network) if (place in winner) is filled]
-        text = [_said(place, in_good[place], len(good), in_all[place], len(ranked)) for place in chosen]
-        figure.add_trace(_squares(chosen, network, names, colour, text))
+    every = _everywhere(network)
+    colours = [BLUE if place in winner else with_alpha(BLUE, TINT * in_good[place] / len(good)) for place in every]
+    text = [_said(place, in_good[place], len(good), in_all[place], len(ranked)) for place in every]
+    figure.add_trace(_squares(every, network, names, colours, text))
     figure.update_xaxes(_layers(network)).update_yaxes(_roles(names))
     for stack in network.depths:
         middle = _at(network, stack, (network.depths[stack] - 1) / 2)
@@ -55,14 +58,14 @@ def placement(subject: Subject) -> Chart | None:
         name="placement",
         title="Placement",
         caption=f"The network, a column a layer and a row a role. The filled sites are those that "
-        f"{'the winner' if subject.summary.finals.winner else 'the best trial'} adapts; pointing at a site says how "
-        f"many of the best {len(good)} of {len(ranked)} trials adapt it.",
+        f"{'the winner' if subject.summary.finals.winner else 'the best trial'} adapts; the others are tinted "
+        f"by how many of the best {len(good)} of {len(ranked)} trials adapt them.",
         figure=figure.update_layout(showlegend=False, margin={"l": 128, "t": 28}),
     )
 
 
 def places_of(trial: TrialResult, geometry: Geometry) -> frozenset[Place]:
-    """The sites that a trial adapts; empty for a method that stands nowhere, such as BitFit."""
+    """The sites that a trial adapts; empty for a method that stands nowhere, such as full fine-tuning."""
     return _places(_where(trial), geometry)
 
 
@@ -88,7 +91,10 @@ def _counted(ranked: Iterable[RankedTrial], geometry: Geometry) -> Mapping[Place
 
 def _everywhere(network: Network) -> list[Place]:
     return [
-        (stack, layer, str(role)) for stack, depth in network.depths.items() for layer in range(depth) for role in ROLES[stack]
+        (stack, layer, str(role))
+        for stack, depth in network.depths.items()
+        for layer in range(depth)
+        for role in ROLES[stack]
     ]
 
 
@@ -98,13 +104,13 @@ def _at(network: Network, stack: Stack, layer: float) -> float:
 
 
 def _squares(
-    chosen: list[Place], network: Network, names: list[str], colour: str, text: list[str]
+    chosen: list[Place], network: Network, names: list[str], colours: list[str], text: list[str]
 ) -> go.Scatter:
     return go.Scatter(
         x=[_at(network, stack, layer) for stack, layer, _ in chosen],
         y=[names.index(role) for *_, role in chosen],
         mode="markers",
-        marker={"symbol": "square", "size": 20, "color": colour, "line": {"color": BLUE, "width": 1}},
+        marker={"symbol": "square", "size": 20, "color": colours, "line": {"color": BLUE, "width": 1}},
         text=text,
         hovertemplate="%{text}<extra></extra>",
     )
@@ -112,7 +118,9 @@ def _squares(
 
 def _said(place: Place, good: int, of_good: int, every: int, of_all: int) -> str:
     stack, layer, role = place
-    return f"{stack} layer {layer}, {wording.words(role)}<br>in {good} of the best {of_good}, in {every} of all {of_all}"
+    return (
+        f"{stack} layer {layer}, {wording.words(role)}<br>in {good} of the best {of_good}, in {every} of all {of_all}"
+    )
 
 
 def _layers(network: Network) -> dict[str, object]:

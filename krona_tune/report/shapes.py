@@ -6,6 +6,7 @@ from math import log2
 
 import plotly.graph_objects as go
 
+from krona_tune.kron.factors import divisors
 from krona_tune.report.analysis import RankedTrial
 from krona_tune.report.chart import Chart, Subject
 from krona_tune.report.figure import GREY, SCALE, colour_bar, empty_figure
@@ -26,7 +27,8 @@ def factor_shapes(subject: Subject) -> Chart | None:
             tried[shape] += 1
     if len(best) < 2:
         return None
-    rows, columns = sorted({shape[0] for shape in best}), sorted({shape[1] for shape in best})
+    width = subject.network.width if subject.network else None
+    rows, columns = (_sizes({shape[axis] for shape in best}, width) for axis in (0, 1))
     cells = [[best.get((row, column)) for column in columns] for row in rows]
     figure = empty_figure("a_in", "a_out")
     figure.add_trace(
@@ -37,7 +39,7 @@ def factor_shapes(subject: Subject) -> Chart | None:
             text=[[f"{cell.score:.3f}" if cell else "" for cell in line] for line in cells],
             customdata=[[[row, column, tried[row, column]] for column in columns] for row in rows],
             texttemplate="%{text}" if len(best) <= 60 else None,
-            hovertemplate="A %{customdata[0]}×%{customdata[1]}: best %{z:.3f} of %{customdata[2]} trials<extra></extra>",
+            hovertemplate="A %{customdata[0]}×%{customdata[1]}: best %{z:.3f} of %{customdata[2]}<extra></extra>",
             hoverongaps=False,
             colorscale=SCALE,
             colorbar=colour_bar(),
@@ -45,7 +47,6 @@ def factor_shapes(subject: Subject) -> Chart | None:
             ygap=2,
         )
     )
-    width = subject.network.width if subject.network else None
     products = _spread_out(sorted({row * column for row, column in best}))
     figure.add_traces([_equal_cost(product, rows, columns, width) for product in products])
     figure.update_xaxes(_axis(columns)).update_yaxes(_axis(rows))
@@ -62,6 +63,13 @@ def _caption(width: int | None) -> str:
         "The best validation score of each shape of A, on logarithmic axes; a shape that is not filled was not tried. "
         f"Along a dashed line the cost is the same: {cost} written at its end."
     )
+
+
+def _sizes(tried: set[int], width: int | None) -> list[int]:
+    """The sizes that were tried and, where they all divide the width, the other divisors between them."""
+    if width is None or any(width % size for size in tried):
+        return sorted(tried)
+    return [size for size in divisors(width) if min(tried) <= size <= max(tried)]
 
 
 def _places(sizes: Sequence[int]) -> list[float]:

@@ -81,6 +81,11 @@ def knob(value: Any) -> str:
             return str(value)
 
 
+def plain(text: str) -> str:
+    """A text for a chart, where `<` would begin a tag."""
+    return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
 def words(name: str) -> str:
     """`stopped_early` as `stopped early`."""
     return name.replace("_", " ")

@@ -20,11 +20,12 @@ logger = logging.getLogger(__name__)
 class Ledger:
     """Rows by trial id. A row is interrupted from its start until its end is known.
 
-    `shared_by` names the tasks that share their configurations, if they do.
+    `shared_by` names the tasks that share their configurations, if they do. A ledger without a geometry is looked at
+    only.
     """
 
     def __init__(
-        self, geometry: Geometry, sink: Sink, earlier: list[TrialResult], *, shared_by: tuple[str, ...] = ()
+        self, geometry: Geometry | None, sink: Sink, earlier: list[TrialResult], *, shared_by: tuple[str, ...] = ()
     ) -> None:
         self._geometry, self._sink, self._shared_by = geometry, sink, shared_by
         self.rows = {row.trial_id: row for row in earlier}
@@ -114,6 +115,7 @@ class Ledger:
         return row.kind == "search" and (row.status is not Status.INTERRUPTED or report.rung != row.rung)
 
     def _row(self, config: dict[str, Any]) -> TrialResult:
+        assert self._geometry is not None, "this ledger is looked at only"
         trial = trial_of(config)
         outputs = max(len(TASKS[trial.task].labels), 1)
         counted = count(self._geometry, trial.adapter, outputs)

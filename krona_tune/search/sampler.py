@@ -63,6 +63,7 @@ class TaskSampler:
         every_size: bool = False,
     ) -> None:
         self._space, self._seed, self._startup, self._suggest = space, seed, startup_trials, suggest
+        self._address = name.partition("/")[2]  # randomness follows what is searched for, not what the study is called
         self._study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
         mine = [trial for trial in self._study.get_trials(deepcopy=False) if TRIAL_ID in trial.user_attrs]
         self._open = {t.user_attrs[TRIAL_ID]: t.number for t in mine if t.state is TrialState.RUNNING}
@@ -90,7 +91,7 @@ class TaskSampler:
         for attempt in range(ATTEMPTS + 1):
             asked = len(self._study.get_trials(deepcopy=False))
             if attempt == ATTEMPTS:
-                rng = random.Random(stream(self._seed, "even draw", self._study.study_name, asked))
+                rng = random.Random(stream(self._seed, "even draw", self._address, asked))
                 suggested = self._space.draw_where(acceptable, rng)
                 if suggested is None:
                     self._exhausted = limit is None
@@ -121,11 +122,11 @@ class TaskSampler:
         if self._sizes is None:
             return None
         low, high = map(log, self._sizes)
-        rng = random.Random(stream(self._seed, "limit", self._study.study_name, number))
+        rng = random.Random(stream(self._seed, "limit", self._address, number))
         return round(exp(rng.uniform(low, high)))
 
     def _smallest_and_largest(self) -> tuple[int, int]:
-        rng = random.Random(stream(self._seed, "sizes", self._study.study_name))
+        rng = random.Random(stream(self._seed, "sizes", self._address))
         points = filter(self._space.feasible, (self._space.draw(rng) for _ in range(500)))
         sizes = [self._space.parameters(point) for point in points]
         return min(sizes), max(sizes)
@@ -158,7 +159,7 @@ class TaskSampler:
             return TPESampler(
                 n_startup_trials=self._startup,
                 constant_liar=True,
-                seed=stream(self._seed, "sampler", self._study.study_name, number) % 2**32,
+                seed=stream(self._seed, "sampler", self._address, number) % 2**32,
                 group=True,  # a method's knobs are modelled together, whatever other methods read
             )
 

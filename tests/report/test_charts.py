@@ -1,12 +1,14 @@
 """What the charts show, read from their figures."""
 
 from dataclasses import replace
+from math import log2
 
 import pytest
 
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.report.analysis import summaries
-from krona_tune.report.charts import Chart, charts
+from krona_tune.report.chart import Chart
+from krona_tune.report.charts import charts
 from krona_tune.report.figure import log_axis
 from krona_tune.report.frame import Records, records
 from krona_tune.study.folder import StudyFolder
@@ -40,22 +42,29 @@ def test_curves_are_grouped_by_their_end_with_gaps_between(drawn: dict[str, Char
     assert list(curves["head only"].y) == [0.1, 0.2, None]
     assert list(curves["trained to the end"].y) == [0.4, 0.6, None]
     assert list(curves["best"].x) == [1.0, 3.0, None]
+    assert list(curves["stopped by ASHA"].text) == ["cola-0003"]
+    assert [line.x0 for line in drawn["curves"].figure.layout.shapes] == [1.0, 3.0, 9.0]
     dimmed = curves["stopped early or broken off"]
     assert dimmed.opacity < curves["trained to the end"].opacity
     assert set(dimmed.text) - {""} == {"cola-0003", "cola-0004", "cola-0005"}
 
 
 def test_scale_and_learning_rate_are_coloured_by_score(drawn: dict[str, Chart]) -> None:
-    [trace] = drawn["scale"].figure.data
+    trace, *lines = drawn["scale"].figure.data
     points = set(zip(trace.x, trace.y, trace.marker.color, strict=True))
     assert {(0.003, 1.5, 0.6), (1e-4, 3.5, 0.1)} <= points
+    for line in lines:
+        product = float(line.text[1])
+        assert [x * y for x, y in zip(line.x, line.y, strict=True)] == pytest.approx([product, product])
 
 
 def test_a_factor_shape_shows_the_best_of_its_trials(drawn: dict[str, Chart]) -> None:
-    [trace] = drawn["shapes"].figure.data
-    assert (list(trace.y), list(trace.x)) == (["12", "24"], ["16"])
+    trace, *lines = drawn["shapes"].figure.data
+    assert (list(trace.y), list(trace.x)) == ([log2(12), log2(24)], [4.0])
     assert [list(row) for row in trace.z] == [[0.6], [0.6]]
-    assert [list(row) for row in trace.customdata] == [[2], [2]]
+    assert [list(row) for row in trace.customdata] == [[[12, 16, 2]], [[24, 16, 2]]]
+    assert [line.text[1] for line in lines] == ["192", "384"]
+    assert [sum(line.x) + sum(line.y) for line in lines] == pytest.approx([2 * log2(192), 2 * log2(384)])
 
 
 def test_a_method_without_a_knob_is_in_no_chart_of_that_knob(study: StudyFolder) -> None:
@@ -66,10 +75,10 @@ def test_a_method_without_a_knob_is_in_no_chart_of_that_knob(study: StudyFolder)
     recorded = records(study)
     [cola, *_] = summaries(recorded, read_manifest(study.manifest))
     drawn = {chart.name: chart.figure for chart in charts(cola, recorded.of("cola"))}
-    [scale], [shapes] = drawn["scale"].data, drawn["shapes"].data
+    scale, shapes = drawn["scale"].data[0], drawn["shapes"].data[0]
     assert (0.07, 9.5) in set(zip(scale.x, scale.y, strict=True))
     assert list(scale.x).count(0.07) == 1
-    assert [list(row) for row in shapes.customdata] == [[2], [2]]
+    assert [list(row) for row in shapes.customdata] == [[[12, 16, 2]], [[24, 16, 2]]]
 
 
 def test_a_task_without_records_has_no_charts(study: StudyFolder) -> None:

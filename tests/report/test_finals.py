@@ -74,12 +74,13 @@ def test_the_finalists_table_marks_who_can_not_be_told_apart(empty: Empty) -> No
     assert "rte-seeds" in shown.ids
 
 
-def test_every_table_of_a_synthetic_study_is_marked(empty: Empty) -> None:
+def test_every_table_and_chart_of_a_synthetic_study_is_marked(empty: Empty) -> None:
     folder = empty("rte", synthetic=True)
     page(folder, [SEARCHED, LORA, HEAD, *final_rows()])
-    captions = folder.report.read_text(encoding="utf-8").split("<caption")[1:]
-    assert len(captions) == 5
-    assert all("synthetic data: mini-GLUE" in caption.split("</caption>")[0] for caption in captions)
+    html = folder.report.read_text(encoding="utf-8")
+    captions = [part for tag in ("caption", "figcaption") for part in html.split(f"<{tag}")[1:]]
+    assert len(captions) == 6 + html.count("<figure ")
+    assert all("synthetic data: mini-GLUE" in caption.split("caption>")[0] for caption in captions)
 
 
 def test_a_study_without_finalists_says_nothing_of_them(study: StudyFolder) -> None:
@@ -163,5 +164,5 @@ def test_the_final_average_needs_every_head() -> None:
 def test_the_page_stays_self_contained(empty: Empty) -> None:
     shown = page(empty("rte"), [SEARCHED, LORA, HEAD, *final_rows()])
     assert [load for load in shown.loads if not load.startswith(("#", "data:"))] == []
-    assert shown.tags["script"] == 2 + shown.tags["figure"]
+    assert shown.tags["script"] == 4 + shown.tags["figure"]
     assert len(shown.ids) == len(set(shown.ids))

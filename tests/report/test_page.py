@@ -1,5 +1,7 @@
 """The page: self-contained, escaped, honest about synthetic data, and there for an empty study too."""
 
+import base64
+import gzip
 import re
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from plotly.offline import get_plotlyjs
 
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.refusal import Refusal
@@ -49,7 +52,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] not in {"script", "style"}:
+        if self.open and not {"script", "style", "template"} & set(self.open):
             self.words.append(data)
 
     @property
@@ -99,9 +102,11 @@ def test_nothing_is_loaded_from_outside(study: StudyFolder) -> None:
 
 def test_plotly_is_there_once_and_each_chart_has_its_figure(study: StudyFolder) -> None:
     page = read(write_report(study))
-    assert study.report.read_text(encoding="utf-8").count("plotly.js v") == 1
+    [packed] = re.findall(r'id="plotly">(.*?)</script>', study.report.read_text(encoding="utf-8"), re.DOTALL)
+    assert gzip.decompress(base64.b64decode(packed)).decode() == get_plotlyjs()
     figures = {tag["data-figure"] for _, tag in page.attributes if "data-figure" in tag}
-    assert figures == {f"cola-{name}" for name in ("parameters", "curves", "scale", "shapes")}
+    own = {f"cola-{name}" for name in ("parameters", "curves", "scale", "shapes")}
+    assert figures == own | {"all-overview", "all-cost"}
     assert figures <= set(page.ids)
 
 
@@ -109,7 +114,7 @@ def test_what_a_trial_said_is_text_and_not_markup(study: StudyFolder) -> None:
     page = read(write_report(study))
     assert '<script>alert("x")' not in study.report.read_text(encoding="utf-8")
     assert 'ValueError: <script>alert("x")</script> & </pre>' in page.text
-    assert page.tags["script"] == 2 + page.tags["figure"]
+    assert page.tags["script"] == 4 + page.tags["figure"]
 
 
 def test_names_from_files_are_escaped_too(study: StudyFolder) -> None:
@@ -129,7 +134,7 @@ def test_a_figure_can_not_end_its_script(study: StudyFolder) -> None:
     trial = trial.__class__(**{**trial.__dict__, "params": hostile, "trial_id": "</script><b>"})
     sink.trial_ended(ended(trial, Status.COMPLETED, [report(trial, 0, 0.9)]))
     page = read(write_report(study))
-    assert page.tags["script"] == 2 + page.tags["figure"]
+    assert page.tags["script"] == 4 + page.tags["figure"]
 
 
 @pytest.mark.parametrize("tasks", [(), ("cola",), ("cola", "rte")])
@@ -165,7 +170,7 @@ def test_synthetic_data_are_marked_at_the_top_and_at_each_table(study: StudyFold
     assert text.index("Synthetic data: mini-GLUE.") < text.index("Adapters for tiny")
     html = study.report.read_text(encoding="utf-8")
     captions = re.findall(r"<caption.*?</caption>", html, re.DOTALL)
-    assert len(captions) == 4
+    assert len(captions) == 5
     assert all("synthetic data: mini-GLUE" in caption for caption in captions)
 
 
@@ -187,7 +192,7 @@ def test_a_synthetic_task_beside_a_real_one_is_marked_alone(study: StudyFolder) 
 
 def test_tables_can_be_read_aloud_and_reached_by_keyboard(study: StudyFolder) -> None:
     page = read(write_report(study))
-    assert page.tags["table"] == page.tags["caption"] == page.tags["thead"] == 4
+    assert page.tags["table"] == page.tags["caption"] == page.tags["thead"] == 5
     assert all(tag.get("scope") in {"col", "row"} for name, tag in page.attributes if name == "th")
     regions = [tag for _, tag in page.attributes if tag.get("class") == "scroll"]
     assert all(tag.get("tabindex") == "0" and tag.get("aria-labelledby") in page.ids for tag in regions)
@@ -208,6 +213,43 @@ def test_the_ranking_shows_ten_trials_and_only_the_knobs_that_differ(empty: Empt
     assert "scale" in head
     assert "learning rate" not in head
     assert "learning rate 0.003" in page.text
+
+
+def test_the_other_trials_wait_in_the_page_to_be_shown(empty: Empty) -> None:
+    folder = empty("cola")
+    sink = ParquetSink(folder.results)
+    for number in range(14):
+        trial = started(number)
+        sink.trial_ended(ended(trial, Status.COMPLETED, [report(trial, 0, number / 20)]))
+    html = write_report(folder).read_text(encoding="utf-8")
+    [waiting] = re.findall(r"<template>(.*?)</template>", html, re.DOTALL)
+    assert re.findall(r"cola-\d{4}", waiting) == ["cola-0003", "cola-0002", "cola-0001", "cola-0000"]
+    assert "Show all 14 trials" in html
+
+
+def test_what_failed_the_same_way_stands_in_one_row(empty: Empty) -> None:
+    folder = empty("cola", "rte")
+    sink = ParquetSink(folder.results)
+    for number, task, error in ((0, "cola", "a\nboom"), (1, "rte", "b\nboom"), (2, "rte", "gone")):
+        sink.trial_ended(ended(started(number, task), Status.FAILED, [], error=error))
+    text = read(write_report(folder)).text
+    assert "2 failed boom a boom COLA, RTE cola-0000 , rte-0001" in text
+    assert "1 failed gone RTE rte-0002" in text
+
+
+def test_time_and_what_early_stopping_saved_are_told(study: StudyFolder) -> None:
+    text = read(write_report(study)).text
+    table = text[text.index("Device hours sum") :]
+    assert "COLA 6 3 completed, 1 stopped early, 1 diverged, 1 interrupted 22 s 2.2 s 0.01 45 s 1 MB 30 %" in table
+
+
+def test_the_page_says_how_to_cite_method_and_software(empty: Empty) -> None:
+    folder = empty("cola")
+    changed = manifest("cola")
+    changed.model_copy(update={"versions": {"krona_tune": "3.2.1"}}).write(folder.manifest)
+    text = read(write_report(folder)).text
+    assert "@software{krona_tune" in text
+    assert "version = {3.2.1}" in text
 
 
 def test_a_folder_without_a_study_is_refused(folder: StudyFolder) -> None:

@@ -1,0 +1,31 @@
+"""How fast the page of a study of 1,000 trials opens: `python -m tests.benchmarks.page` (Chromium must be there)."""
+
+import tempfile
+import time
+from pathlib import Path
+
+from krona_tune.report.page import render
+from tests.record.events import manifest
+from tests.report.browser import chromium
+from tests.report.crowd import crowd
+from tests.report.test_browser import FIRST_CHART, T5
+
+OPENS = 5
+
+
+def main() -> None:
+    """Prints the seconds to write the page, its weight, and from opening it to its first chart, open by open."""
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder) / "report.html"
+        began = time.perf_counter()
+        page.write_text(render(manifest("cola", synthetic=True), crowd(1000), "model: x\n", T5), encoding="utf-8")
+        print(f"written in {time.perf_counter() - began:.1f} s, {page.stat().st_size / 1e6:.1f} MB")
+        with chromium(Path(folder)) as browser:
+            for number in range(OPENS):
+                browser.open(page)
+                browser.until(FIRST_CHART)
+                print(f"open {number + 1}: first chart after {browser.ask('performance.now()') / 1000:.2f} s")
+
+
+if __name__ == "__main__":
+    main()

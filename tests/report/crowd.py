@@ -1,0 +1,41 @@
+"""Made-up records of a study with many trials, written down without writing a file."""
+
+from dataclasses import replace
+from math import log10
+from random import Random
+
+from krona_tune.report.frame import Records
+from krona_tune.study.result import Report, Status, TrialResult
+from tests.record.events import ended, report, started
+
+SIZES = (8, 12, 16, 24, 32, 48)
+
+
+def crowd(trials: int, task: str = "cola") -> Records:
+    """As many searched trials of one task, two thirds of them stopped at the first rung; the learning rate decides."""
+    random = Random(11)
+    rows: list[TrialResult] = []
+    reports: list[Report] = []
+    for number in range(trials):
+        trial = _trial(random, number, task)
+        reached = 3 if number % 3 == 0 else 1
+        score = 0.6 - 0.2 * abs(log10(trial.params["learning_rate"]) + 2.5) + random.uniform(-0.05, 0.05)
+        own = [report(trial, rung, score - 0.05 * (2 - rung)) for rung in range(reached)]
+        status = Status.COMPLETED if reached == 3 else Status.STOPPED_EARLY
+        cost = trial.params["a_out"] * trial.params["a_in"] + 147_456 // (trial.params["a_out"] * trial.params["a_in"])
+        rows.append(replace(ended(trial, status, own), trainable_parameters=12 * cost))
+        reports += own
+    return Records(trials=tuple(rows), reports=tuple(reports))
+
+
+def _trial(random: Random, number: int, task: str) -> TrialResult:
+    return started(
+        number,
+        task,
+        scale=random.choice((1.0, 2.0, 4.0, 8.0)),
+        a_out=random.choice(SIZES),
+        a_in=random.choice(SIZES),
+        learning_rate=10 ** random.uniform(-4, -1),
+        roles=random.choice(("query+value", "query+key+value+output")),
+        layers=random.choice(("all", "last 3")),
+    )

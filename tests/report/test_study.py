@@ -1,0 +1,41 @@
+"""A study in a notebook."""
+
+import subprocess
+import sys
+
+import pytest
+
+import krona_tune
+from krona_tune.refusal import Refusal
+from krona_tune.study.folder import StudyFolder
+from tests.record.events import manifest
+
+
+def test_a_study_opens_as_frames_figures_and_its_best(study: StudyFolder) -> None:
+    opened = krona_tune.open_study(study.root)
+    assert opened.manifest == manifest("cola", "rte", "mrpc")
+    assert opened.tasks == ("cola", "rte", "mrpc")
+    assert len(opened.trials) == 7
+    assert {"trial_id", "status", "score", "scale", "factor_shape", "metric_matthews"} <= set(opened.trials.columns)
+    assert set(opened.reports.columns) >= {"trial_id", "rung", "score", "train_seconds"}
+    assert opened.best("cola").trial_id == "cola-0001"
+    assert list(opened.charts("cola")) == ["parameters", "curves", "scale", "shapes"]
+    assert opened.trials is opened.trials
+
+
+def test_what_is_not_there_is_refused(study: StudyFolder) -> None:
+    opened = krona_tune.open_study(str(study.root))
+    with pytest.raises(Refusal, match="unknown task 'colla', did you mean 'cola'"):
+        opened.charts("colla")
+    with pytest.raises(Refusal, match="no trial of rte has a score"):
+        opened.best("rte")
+    with pytest.raises(Refusal, match="no study is here"):
+        krona_tune.open_study(study.root / "nowhere")
+
+
+def test_opening_a_study_needs_neither_torch_nor_ray() -> None:
+    code = (
+        "import sys; from krona_tune import open_study; print({'torch', 'ray', 'mlflow', 'optuna'} & set(sys.modules))"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output.strip() == "set()"
