@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 from krona_tune.adapters.bitfit import Bias
 from krona_tune.adapters.bottleneck import ParallelAdapter, SequentialAdapter
 from krona_tune.adapters.compacter import compacters
+from krona_tune.adapters.instead import Instead, Joint, is_free
 from krona_tune.adapters.krona import Krona
 from krona_tune.adapters.krona_block import KronaBlock, KronaBlockResidual
 from krona_tune.adapters.lokr import Lokr
@@ -20,6 +22,8 @@ from krona_tune.adapters.placement import sites
 from krona_tune.study.geometry import Geometry, Part, Site
 from krona_tune.study.trial import AdapterConfig
 
+Handle = RemovableHandle | Instead
+"""What stands in a model for an adapter, until its `remove`."""
 Build = Callable[[Sequence[Site], AdapterConfig, torch.Generator], list[nn.Module]]
 
 
@@ -74,7 +78,7 @@ class Adapters:
         self.model = model
         self.modules.to(next(model.parameters()).device)
         self._reads_output = method.stands is Stands.AFTER_SUBLAYERS
-        self._handles: list[RemovableHandle] = []
+        self._handles: list[Handle] = []
         self._replaced: list[tuple[Holders, nn.Parameter, nn.Parameter]] = []
         self.enter_hooks()
         own = method.trains_of_model(adapter)
@@ -171,7 +175,7 @@ def _key(site: Site) -> str:
     return site.key.replace(".", "/")
 
 
-def _hook_after(model: nn.Module, site: Site, adapter: nn.Module) -> list[RemovableHandle]:
+def _hook_after(model: nn.Module, site: Site, adapter: nn.Module) -> list[Handle]:
     """Adds adapter(what leaves the site) to what leaves it."""
 
     def add(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -180,10 +184,12 @@ def _hook_after(model: nn.Module, site: Site, adapter: nn.Module) -> list[Remova
     return [model.get_submodule(site.name).register_forward_hook(add)]
 
 
-def _hook_beside(model: nn.Module, site: Site, adapter: nn.Module) -> list[RemovableHandle]:
+def _hook_beside(model: nn.Module, site: Site, adapter: nn.Module) -> list[Handle]:
     """Adds adapter(what enters the site) to what leaves it."""
     leaves = model.get_submodule(site.name)
     if site.enters == site.name:
+        if site.part is None and isinstance(adapter, Joint) and is_free(leaves):
+            return [Instead(cast(nn.Linear, leaves), adapter)]
 
         def add(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
             return _add(output, adapter(inputs[0]), site.part)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from krona_tune.kron.product import kron_linear, kron_weight
+from krona_tune.kron.product import kron_beside, kron_linear, kron_weight
 from krona_tune.study.geometry import Site
 from krona_tune.study.trial import AdapterConfig
 
@@ -25,6 +25,10 @@ class Krona(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (..., d_in) to (..., d_out)."""
         return kron_linear(x, self.a, self.b, self.scale)
+
+    def beside(self, x: Tensor, linear: nn.Linear) -> Tensor:
+        """What the map and the adapter give together, x (..., d_in) to (..., d_out)."""
+        return kron_beside(x, linear.weight, linear.bias, self.a, self.b, self.scale)
 
     def delta(self) -> Tensor:
         """What merging adds to the map's weight: s · A⊗B (d_out, d_in)."""

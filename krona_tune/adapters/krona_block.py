@@ -21,3 +21,7 @@ class KronaBlockResidual(Krona):
     def forward(self, x: Tensor) -> Tensor:
         """x (..., d) to (..., d)."""
         return super().forward(x) + self.residual_scale.to(x) * x
+
+    def beside(self, x: Tensor, linear: nn.Linear) -> Tensor:
+        """What a block that is one linear map and the adapter give together."""
+        return super().beside(x, linear) + self.residual_scale.to(x) * x

@@ -40,6 +40,11 @@ class FactorShape:
         return min(self.a_out, self.a_in) * min(self.b_out, self.b_in)
 
     @property
+    def transposed(self) -> "FactorShape":
+        """The shape of (A⊗B)ᵀ = Aᵀ⊗Bᵀ."""
+        return FactorShape(self.a_in, self.a_out, self.b_in, self.b_out)
+
+    @property
     def b_first(self) -> bool:
         """Whether contracting with B before A needs fewer multiply-adds (B first where they are equal)."""
         return self._multiply_adds_b_first <= self._multiply_adds_a_first

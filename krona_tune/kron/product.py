@@ -1,15 +1,19 @@
-"""The operator x ↦ x(A⊗B)ᵀ, without ever forming A⊗B."""
+"""The operator x ↦ x(A⊗B)ᵀ, alone or beside a frozen linear map."""
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
+from krona_tune.kron.apply import Beside
 from krona_tune.kron.factors import FactorShape
+from krona_tune.kron.formed import form
 
 
 def kron_linear(x: Tensor, a: Tensor, b: Tensor, scale: float | Tensor = 1.0) -> Tensor:
-    """scale · x(A⊗B)ᵀ by two small products, in the order that needs fewer multiply-adds.
+    """scale · x(A⊗B)ᵀ by the path that costs least.
 
-    With x read as a matrix X (a_in, b_in), row by row, (A⊗B)x is A X Bᵀ (the identity of vec, row-major).
+    With x read as a matrix X (a_in, b_in), row by row, (A⊗B)x is A X Bᵀ (the identity of vec, row-major). For the
+    backward nothing is kept but x and the factors; it can't be differentiated a second time.
 
     Args:
         x: (..., a_in·b_in). Any number of leading dimensions.
@@ -18,42 +22,50 @@ def kron_linear(x: Tensor, a: Tensor, b: Tensor, scale: float | Tensor = 1.0) ->
         scale: a plain factor; a tensor (trials, 1, 1) gives each trial its own.
 
     Returns:
-        (..., a_out·b_out), in x's dtype and on its device, to which the factors are cast.
+        (..., a_out·b_out), on x's device and in its dtype, or in autocast's where that is on.
 
     Raises:
         ValueError: x's last dimension is not a_in·b_in, or the factors' dimensions do not pair.
     """
-    shape = shape_of(a, b)
-    if x.shape[-1] != shape.d_in:
-        raise ValueError(
-            f"x has {x.shape[-1]} features, A⊗B takes a_in·b_in = {shape.a_in}·{shape.b_in} = {shape.d_in}"
-        )
-    leading = x.shape[:-1]
-    if a.dim() == 3 and (x.dim() < 2 or x.shape[0] != a.shape[0]):
-        raise ValueError(f"{a.shape[0]} adapters at once take x (trials, ..., {shape.d_in}); x is {tuple(x.shape)}")
-    a, b = (a * scale).to(x), b.to(x)  # the scale on the factor: fewer numbers than the result
-    # (trials or 1, tokens, a_in, b_in); each product below multiplies the last dimension, A's after a transpose.
-    trials = a.shape[0] if a.dim() == 3 else 1
-    grid = x.reshape(trials, -1, shape.a_in, shape.b_in)
-    if shape.b_first:
-        grid = _times(_times(grid, b).transpose(-1, -2), a).transpose(-1, -2)
-    else:
-        grid = _times(_times(grid.transpose(-1, -2), a).transpose(-1, -2), b)
-    return grid.reshape(*leading, shape.d_out)
+    shape = _checked(x, a, b)
+    trials = a.shape[:-2]
+    flat = _compute(x).reshape(*trials, x.shape[len(trials) : -1].numel(), shape.d_in)
+    return Beside.apply(flat, None, None, a * scale, b).view(*x.shape[:-1], shape.d_out)
 
 
-def _times(grid: Tensor, factor: Tensor) -> Tensor:
-    """grid (trials, tokens, rows, n) · factorᵀ, factor (m, n) or (trials, m, n), as one product a trial."""
-    trials, tokens, rows, n = grid.shape
-    flat = torch.matmul(grid.reshape(trials, tokens * rows, n), factor.transpose(-1, -2))
-    return flat.view(trials, tokens, rows, flat.shape[-1])
+def kron_beside(
+    x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float | Tensor = 1.0
+) -> Tensor:
+    """x Wᵀ + bias + scale · x(A⊗B)ᵀ in one: the adapter beside a linear map.
+
+    A map that is not frozen is taken as it is and the adapter added, so that it gets its gradients.
+
+    Args:
+        x: (..., d_in).
+        weight: (d_out, d_in). `bias`: (d_out), or None.
+        a, b, scale: of one adapter, as `kron_linear` takes them, with d_out = a_out·b_out and d_in = a_in·b_in.
+
+    Returns:
+        (..., d_out), as `linear` gives it.
+
+    Raises:
+        ValueError: the sizes do not fit each other.
+    """
+    shape = _checked(x, a, b)
+    if a.dim() != 2 or weight.shape != (shape.d_out, shape.d_in):
+        raise ValueError(f"one adapter {shape} beside a weight of its size; the weight is {tuple(weight.shape)}")
+    if weight.requires_grad or (bias is not None and bias.requires_grad):
+        return linear(x, weight, bias) + kron_linear(x, a, b, scale)
+    wide = _compute(x)
+    weight, bias = weight.to(wide.dtype), None if bias is None else bias.to(wide.dtype)
+    flat = Beside.apply(wide.reshape(-1, shape.d_in), weight, bias, a * scale, b)
+    return flat.view(*x.shape[:-1], shape.d_out)
 
 
 def kron_weight(a: Tensor, b: Tensor, scale: float | Tensor = 1.0) -> Tensor:
-    """scale · A⊗B (a_out·b_out, a_in·b_in) as a matrix: for merging into a weight, never for applying it."""
-    shape = shape_of(a, b)
-    product = (a * scale)[..., :, None, :, None] * b[..., None, :, None, :]
-    return product.reshape(*a.shape[:-2], shape.d_out, shape.d_in)
+    """scale · A⊗B (a_out·b_out, a_in·b_in) as a matrix, to become part of a weight."""
+    shape_of(a, b)
+    return form(a * scale, b)
 
 
 def shape_of(a: Tensor, b: Tensor) -> FactorShape:
@@ -65,3 +77,20 @@ def shape_of(a: Tensor, b: Tensor) -> FactorShape:
     if a.dim() not in {2, 3} or a.dim() != b.dim() or a.shape[:-2] != b.shape[:-2]:
         raise ValueError(f"factors are two matrices, or one each a trial; got {tuple(a.shape)} and {tuple(b.shape)}")
     return FactorShape(*a.shape[-2:], *b.shape[-2:])
+
+
+def _checked(x: Tensor, a: Tensor, b: Tensor) -> FactorShape:
+    shape = shape_of(a, b)
+    if x.shape[-1] != shape.d_in:
+        raise ValueError(
+            f"x has {x.shape[-1]} features, A⊗B takes a_in·b_in = {shape.a_in}·{shape.b_in} = {shape.d_in}"
+        )
+    if a.dim() == 3 and (x.dim() < 2 or x.shape[0] != a.shape[0]):
+        raise ValueError(f"{a.shape[0]} adapters at once take x (trials, ..., {shape.d_in}); x is {tuple(x.shape)}")
+    return shape
+
+
+def _compute(x: Tensor) -> Tensor:
+    """x in the dtype that products are made in: its own, or autocast's."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x

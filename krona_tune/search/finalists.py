@@ -90,7 +90,7 @@ def _winners(spec: StudySpec, rows: Sequence[TrialResult]) -> list[TrialResult]:
 
 
 def _front(ranked: Sequence[TrialResult]) -> list[TrialResult]:
-    """Of trials by falling score, those that no smaller or equal one beats: each has fewer parameters than all before."""
+    """Of trials by falling score, those that no smaller one beats: each has fewer parameters than all before it."""
     front: list[TrialResult] = []
     for row in ranked:
         if not front or row.trainable_parameters < front[-1].trainable_parameters:

@@ -1,5 +1,7 @@
 """A fresh adapter changes nothing, a trained one changes what it should, and a detached one leaves no trace."""
 
+import copy
+
 import pytest
 import torch
 
@@ -205,6 +207,37 @@ def test_two_sets_on_one_model_come_and_go_independently() -> None:
     assert torch.equal(outputs(model, shape), alone)
     first.detach()
     assert torch.equal(outputs(model, shape), before)
+
+
+def test_two_sets_on_the_same_maps_add_up_and_leave_in_either_order() -> None:
+    shape, model, base = build("bert")
+    before = outputs(model, shape)
+
+    def entered(seed: int) -> Adapters:
+        return trained(Adapters(base, shape, shaped(shape, "krona"), torch.Generator().manual_seed(seed)))
+
+    for first_leaves in (True, False):
+        first = entered(0)
+        alone = outputs(model, shape)
+        second = entered(1)
+        assert not torch.allclose(outputs(model, shape), alone, atol=1e-3)
+        (first if first_leaves else second).detach()
+        again = outputs(model, shape)
+        if not first_leaves:
+            assert torch.equal(again, alone)
+        first.detach()
+        second.detach()
+        assert torch.equal(outputs(model, shape), before)
+        assert not any("forward" in vars(module) for module in base.modules())
+
+
+def test_a_copy_of_an_adapted_model_computes_with_its_own_weights() -> None:
+    shape, model, base = build("bert")
+    with trained(Adapters(base, shape, shaped(shape, "krona"), torch.Generator().manual_seed(0))):
+        twin = copy.deepcopy(model)
+        with torch.no_grad():
+            twin.base_model.encoder.layer[0].attention.self.query.weight.zero_()
+        assert not torch.allclose(outputs(twin, shape), outputs(model, shape), atol=1e-4)
 
 
 def test_the_first_values_depend_on_the_generator_alone() -> None:

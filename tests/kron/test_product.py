@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
-from krona_tune.kron.product import kron_linear, kron_weight, shape_of
+from krona_tune.kron.factors import FactorShape
+from krona_tune.kron.path import path
+from krona_tune.kron.product import kron_beside, kron_linear, kron_weight, shape_of
 
 sizes = st.integers(1, 7)
 
@@ -74,3 +76,113 @@ def test_wrong_sizes_are_refused_with_the_numbers() -> None:
         shape_of(a[0], b)
     with pytest.raises(ValueError, match="4 adapters at once"):
         kron_linear(torch.randn(3, 2, 15), a.expand(4, 2, 3), b.expand(4, 4, 5))
+
+
+WIDE = (3, 6, 5, 4)
+"""15 × 24 with a gradient that is contracted; (1, 1, 15, 24) and the like form it."""
+
+
+def map_of(shape: tuple[int, int, int, int], dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    d_out, d_in = shape[0] * shape[2], shape[1] * shape[3]
+    weight, bias = torch.randn(d_out, d_in, generator=generator), torch.randn(d_out, generator=generator)
+    return weight.to(dtype), bias.to(dtype)
+
+
+@pytest.mark.parametrize("shape", [WIDE, (6, 3, 2, 5), (1, 1, 15, 24), (15, 24, 1, 1), (1, 24, 15, 1), (2, 8, 8, 2)])
+@pytest.mark.parametrize("tokens", [1, 40])
+def test_beside_a_map_gives_both_and_the_gradients_of_the_factors_and_the_input(
+    shape: tuple[int, int, int, int], tokens: int
+) -> None:
+    a, b = (t.requires_grad_() for t in factors(*shape))
+    weight, bias = map_of(shape)
+    x = torch.randn(2, tokens, weight.shape[1], dtype=torch.float64, requires_grad=True)
+    dense = torch.nn.functional.linear(x, weight + 1.7 * torch.kron(a, b), bias)
+    y = kron_beside(x, weight, bias, a, b, 1.7)
+    torch.testing.assert_close(y, dense)
+    dy = torch.randn_like(y)
+    expected = torch.autograd.grad(dense, (x, a, b), dy)
+    torch.testing.assert_close(torch.autograd.grad(y, (x, a, b), dy), expected)
+    if tokens == 1:
+        assert gradcheck(lambda x, a, b: kron_beside(x, weight, bias, a, b, 1.7), (x, a, b))
+
+
+def test_chunks_of_tokens_add_up_to_the_whole() -> None:
+    """More tokens than one chunk holds, in float64, for both orders."""
+    for shape in ((16, 8, 10, 24), (8, 16, 24, 10)):
+        a, b = (t.requires_grad_() for t in factors(*shape))
+        x = torch.randn(1300, shape[1] * shape[3], dtype=torch.float64, requires_grad=True)
+        y, dense = kron_linear(x, a, b, 0.6), 0.6 * x @ torch.kron(a, b).T
+        torch.testing.assert_close(y, dense)
+        dy = torch.randn_like(y)
+        expected = torch.autograd.grad(dense, (x, a, b), dy)
+        torch.testing.assert_close(torch.autograd.grad(y, (x, a, b), dy), expected)
+
+
+def test_gradients_of_several_trials_at_once_are_each_trials_own() -> None:
+    for dtype in (torch.float64, torch.bfloat16):
+        a, b = (t.float().to(torch.float64).requires_grad_() for t in factors(4, 3, 2, 5, 3))
+        x = torch.randn(3, 6, 15).to(dtype).requires_grad_()
+        scale = torch.tensor([0.5, 2.0, 3.0], dtype=torch.float64).view(3, 1, 1).requires_grad_()
+        together = torch.autograd.grad(kron_linear(x, a, b, scale).sum(), (x, a, b, scale))
+        for i in range(3):
+            alone = torch.autograd.grad(kron_linear(x[i], a[i], b[i], scale[i]).sum(), (x, a, b, scale))
+            for whole, part in zip(together, alone, strict=True):
+                torch.testing.assert_close(whole[i], part[i], atol=0.1 if dtype != torch.float64 else 1e-9, rtol=2e-2)
+
+
+def test_a_small_adapter_is_not_rounded_away_beside_a_bfloat16_weight() -> None:
+    """Each number of s(A⊗B) is a thousandth of the weight's, and in bfloat16 1.001 is 1."""
+    a, b = (0.001 + 0 * t.float() for t in factors(*WIDE))
+    weight = torch.ones(15, 24, dtype=torch.bfloat16)
+    weight[:, ::2] = -1
+    y = kron_beside(torch.ones(32, 24, dtype=torch.bfloat16), weight, None, a, b, 1000.0)
+    torch.testing.assert_close(y.float(), torch.full((32, 15), 0.024), rtol=0.01, atol=0)
+    assert not path(FactorShape(*WIDE), 32, torch.bfloat16, torch.bfloat16).folded
+
+
+def test_autocast_decides_the_precision_and_gradients_keep_their_own() -> None:
+    a, b = (t.float().requires_grad_() for t in factors(*WIDE))
+    weight, bias = map_of(WIDE, torch.bfloat16)
+    x = torch.randn(7, 24, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = kron_beside(x, weight, bias, a, b, 0.8)
+    assert y.dtype == torch.bfloat16
+    y.float().square().sum().backward()
+    assert {t.grad.dtype for t in (x, a, b)} == {torch.float32}
+
+
+def test_what_is_not_frozen_gets_its_gradient_too() -> None:
+    a, b = factors(*WIDE)
+    weight, bias = (t.requires_grad_() for t in map_of(WIDE))
+    x = torch.randn(5, 24, dtype=torch.float64)
+    kron_beside(x, weight, bias, a, b, 0.8).sum().backward()
+    torch.testing.assert_close(weight.grad, x.sum(0).expand(15, 24))
+    torch.testing.assert_close(bias.grad, torch.full((15,), 5.0, dtype=torch.float64))
+
+
+def test_only_the_input_is_kept_for_the_backward() -> None:
+    a, b = (t.requires_grad_() for t in factors(*WIDE))
+    weight, bias = map_of(WIDE)
+    x = torch.randn(50, 24, dtype=torch.float64, requires_grad=True)
+    kept: list[torch.Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        kron_beside(x, weight, bias, a, b)
+    assert {t.data_ptr() for t in kept if t.numel() > 30} == {x.data_ptr(), weight.data_ptr()}
+
+
+def test_a_weight_of_another_size_is_refused() -> None:
+    a, b = factors(*WIDE)
+    with pytest.raises(ValueError, match=r"one adapter 3x6⊗5x4 beside a weight of its size; the weight is \(24, 15\)"):
+        kron_beside(torch.randn(2, 24), torch.randn(24, 15), None, a, b)
+
+
+def test_the_path_follows_from_integers_and_precision() -> None:
+    shape = FactorShape(24, 32, 32, 24)
+    exact = path(shape, 2048, torch.float32, torch.float32)
+    assert (exact.folded, exact.formed_gradient) == (True, False)
+    assert path(FactorShape(2, 2, 384, 384), 2048, torch.float32, torch.float32).formed_gradient
+    assert not path(shape, 2, torch.float32, torch.float32).formed  # two tokens would not pay for 768 × 768 numbers
+    assert not path(shape, 2048, torch.float32, None).formed
+    assert path(shape, 2048, torch.bfloat16, torch.bfloat16).formed
+    assert not path(FactorShape(64, 64, 64, 64), 4096, torch.bfloat16, torch.bfloat16).formed
