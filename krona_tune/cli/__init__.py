@@ -20,6 +20,7 @@ for verb in (
     studies.resume,
     studies.report,
     studies.check,
+    studies.sync,
     adapters.export,
     adapters.predict,
     looking.show,

@@ -125,6 +125,22 @@ def report(
     console.print(str(page), soft_wrap=True)
 
 
+def sync(
+    study: Annotated[str, typer.Argument(help="A study's name or folder.")],
+    storage: options.Storage = options.STUDIES,
+    tracking_uri: options.Tracking = None,
+) -> None:
+    """Brings MLflow up to what a study recorded; a study that runs can't be synced."""
+    from krona_tune.record.sync import sync as bring_up
+    from krona_tune.search.start import claimed
+
+    folder = study_folder(storage, study)
+    with claimed(folder):
+        outcome = bring_up(folder, tracking_uri)
+    where = outcome.page or f"mlflow ui --backend-store-uri {outcome.tracking_uri}"
+    console.print(f"{outcome.mended} of {outcome.trials} trials were brought up to date: {where}", soft_wrap=True)
+
+
 def check(
     space: Annotated[Path, typer.Argument(help="A search space.")],
     settings: options.Settings = None,

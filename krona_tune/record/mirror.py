@@ -15,6 +15,8 @@ logger = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 60.0
+CAPACITY = 20_000
+"""How many events wait at most; further ones are left to the records, where a later sync finds them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,7 @@ class Mirror:
         self._backlogs: dict[str, list[Event]] = {}
         self._opened = False
         self._pause = 0.0
-        self._taken = self._sent = 0
+        self._taken = self._sent = self._left_out = 0
         self._finished = threading.Event()
         threading.Thread(target=self._serve, name=f"{name} mirror", daemon=True).start()
 
@@ -66,13 +68,13 @@ class Mirror:
         return self._taken - self._sent
 
     def trial_started(self, result: TrialResult) -> None:
-        self._take(Event(what=result, at_ms=_now_ms()))
+        self._take(Event(what=result, at_ms=milliseconds(result.started_at)))
 
     def reported(self, report: Report) -> None:
-        self._take(Event(what=report, at_ms=_now_ms()))
+        self._take(Event(what=report, at_ms=milliseconds(time.time())))
 
     def trial_ended(self, result: TrialResult) -> None:
-        self._take(Event(what=result, at_ms=_now_ms(), ended=True))
+        self._take(Event(what=result, at_ms=milliseconds(result.ended_at or time.time()), ended=True))
 
     def study_ended(self, artifacts: Sequence[Path]) -> None:
         """Waits until everything is sent, at most `drain_seconds`."""
@@ -80,11 +82,18 @@ class Mirror:
         if not self._finished.wait(self._drain_seconds):
             logger.warning("%s: still busy after %g s, the study's end does not wait", self._name, self._drain_seconds)
         if self.unsent:
-            logger.warning("%s: %d events could not be sent; the Parquet records have them", self._name, self.unsent)
+            logger.warning(
+                "%s: %d events could not be sent; the Parquet records have them, and krona-tune sync sends them",
+                self._name,
+                self.unsent,
+            )
 
     def _take(self, event: Event) -> None:
         self._taken += 1
-        self._queue.put(event)
+        if self.unsent - self._left_out > CAPACITY:
+            self._left_out += 1
+        else:
+            self._queue.put(event)
 
     def _serve(self) -> None:
         try:
@@ -139,6 +148,7 @@ class Mirror:
                 self._store.send(events)
                 self._sent += len(events)
             except NotAcceptedError as error:
+                self._left_out += len(events)
                 logger.warning("%s: trial %s was refused: %s", self._name, trial_id, _line(error))
             except Exception:
                 self._backlogs[trial_id] = self._backlogs.pop(trial_id)  # the others go first next time
@@ -152,8 +162,8 @@ class Mirror:
             self._store.close(ending.artifacts)
 
 
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
+def milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
 
 
 def _line(error: Exception) -> str:

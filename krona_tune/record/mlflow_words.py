@@ -3,17 +3,41 @@
 import csv
 import io
 import math
+import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
+from krona_tune.adapters.card import AdapterCard
+from krona_tune.study.manifest import Manifest
 from krona_tune.study.result import Report, Status, TrialResult
 
-STUDY, BEGUN, TASK, TRIAL, STATUS, KIND, OF, SYNTHETIC = (
-    f"krona.{word}" for word in ("study", "begun", "task", "trial_id", "status", "kind", "of", "synthetic")
+STUDY, BEGUN, TASK, TRIAL, METHOD, STATUS, KIND, OF, SYNTHETIC, WINNER, DIGEST = (
+    f"krona.{word}"
+    for word in (
+        "study",
+        "begun",
+        "task",
+        "trial_id",
+        "method",
+        "status",
+        "kind",
+        "of",
+        "synthetic",
+        "winner",
+        "adapter_sha256",
+    )
 )
 PARENT = "mlflow.parentRunId"
+NOTE = "mlflow.note.content"
+SOURCE, COMMIT = "mlflow.source.name", "mlflow.source.git.commit"
+EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""MLflow shows such an experiment as model training, not as an agent's traces."""
 TASK_KIND = "task"
 """The `krona.kind` of a task's run, the parent of its trials' runs."""
+
+MODEL_TRAINING = "workflowType=machine_learning"
+"""What a page's address ends with to be opened so, whatever was looked at before."""
 
 RUN_STATUS: dict[Status, str] = {
     Status.COMPLETED: "FINISHED",
@@ -36,17 +60,14 @@ AT_THE_END = (
 
 
 def trial_tags(result: TrialResult) -> dict[str, str]:
-    more = {"krona.error": result.error[:5000], OF: result.of}
+    more = {"krona.error": result.error[:5000], OF: result.of, METHOD: str(result.params.get("method", ""))}
     given = {name: value for name, value in more.items() if value}
     return {STATUS: str(result.status), KIND: result.kind, "krona.fingerprint": result.fingerprint, **given}
 
 
 def trial_params(result: TrialResult) -> dict[str, str]:
-    """Every knob under its own name, and the shape of A as one column such as `24x16`."""
-    values = {"task": result.task, "seed": result.seed, **result.params}
-    if "a_out" in values and "a_in" in values:
-        values["factor_shape"] = f"{values['a_out']}x{values['a_in']}"
-    return {name: str(value) for name, value in values.items()}
+    """Every knob under its own name."""
+    return {name: str(value) for name, value in {"task": result.task, "seed": result.seed, **result.params}.items()}
 
 
 def report_metrics(report: Report) -> dict[str, float]:
@@ -69,9 +90,12 @@ def end_metrics(result: TrialResult, *, with_score: bool) -> dict[str, float]:
 def trial_line(
     name: str, tags: Mapping[str, str], params: Mapping[str, str], metrics: Mapping[str, float]
 ) -> dict[str, Any]:
-    """One trial's run as a line of its task's table; a run without a score has NaN."""
-    score = metrics.get("score", math.nan)
-    return {"trial_id": name, "kind": tags.get(KIND), "status": tags.get(STATUS), **params, **metrics, "score": score}
+    """One trial's run as a line of its task's table: what it is, what it scored, then its knobs and its other metrics.
+
+    A run without a score has NaN.
+    """
+    told = {"score": metrics.get("score", math.nan), "test_score": metrics.get("test_score", "")}
+    return {"trial_id": name, "kind": tags.get(KIND), "status": tags.get(STATUS), **told, **params, **metrics, **told}
 
 
 def table_text(lines: Sequence[Mapping[str, Any]]) -> str:
@@ -83,3 +107,53 @@ def table_text(lines: Sequence[Mapping[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(ordered)
     return text.getvalue()
+
+
+def task_metrics(lines: Sequence[Mapping[str, Any]], card: AdapterCard | None) -> dict[str, float]:
+    """A task's run in a few numbers; `winner_…` are those of the adapter that the study leaves."""
+    values = {"trials": float(len(lines))}
+    for name, kind in (("best_score", "search"), ("head_only_score", "baseline")):
+        scores = [line["score"] for line in lines if line["kind"] == kind and not math.isnan(line["score"])]
+        values.update({name: max(scores)} if scores else {})
+    if card:
+        values["winner_score"] = card.score
+        values.update({"winner_test_score": card.test_score} if card.test_score is not None else {})
+    return values
+
+
+def task_note(values: Mapping[str, float], card: AdapterCard | None) -> str:
+    """The description of a task's run, as Markdown."""
+    rows = "".join(f"| {name.replace('_', ' ')} | {value:g} |\n" for name, value in values.items())
+    winner = f"{model_note(card)}\n\n" if card else ""
+    return f"{winner}| | |\n|---|---|\n{rows}"
+
+
+def model_note(card: AdapterCard) -> str:
+    """An adapter in two sentences."""
+    test = "" if card.test_score is None else f", {card.test_score:.4f} on test"
+    synthetic = " (synthetic data)" if card.synthetic else ""
+    return (
+        f"`{card.adapter.method}` on {card.backbone} for {card.task}, trial {card.trial_id}: "
+        f"score {card.score:.4f} on validation{test}{synthetic}. Chosen by: {card.selected_by}."
+    )
+
+
+def model_tags(card: AdapterCard, digest: str) -> dict[str, str]:
+    synthetic = str(card.synthetic).lower()
+    return {
+        STUDY: card.study,
+        TASK: card.task,
+        TRIAL: card.trial_id,
+        METHOD: card.adapter.method,
+        SYNTHETIC: synthetic,
+        DIGEST: digest,
+    }
+
+
+def begun_ms(manifest: Manifest) -> int:
+    """When the study began, in milliseconds since the epoch."""
+    return round(datetime.fromisoformat(manifest.created_at).timestamp() * 1000)
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000

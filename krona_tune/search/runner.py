@@ -1,7 +1,7 @@
 """Run a study to its end: search, finals, records, and what is left."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,9 @@ from krona_tune.record.sink import FanOut
 from krona_tune.search.budget import Amount, Budget, Rates, spent
 from krona_tune.search.leave import leave_adapters
 from krona_tune.search.ledger import Ledger
+from krona_tune.search.metrics import Reading, StudyMetrics, readings
 from krona_tune.search.phases import finals_need, finals_phase, search_phase
+from krona_tune.search.plan import Plan
 from krona_tune.search.start import Started
 from krona_tune.search.stopping import Stopping, interruptible
 from krona_tune.search.tuning import tune_trials
@@ -54,8 +56,14 @@ def run(
     rates = Rates(devices=started.slots.gpus or started.slots.cpus, slots=started.slots.count)
     stopping = Stopping(_budget(plan.spec.search), lambda seconds: spent(ledger.rows, seconds, rates))
     view = View(console, ledger, started.manifest.tasks, quiet=quiet)
+    metrics = StudyMetrics(folder.name, lambda: _readings(plan, ledger, rates))
+
+    def changed() -> None:
+        view.changed()
+        metrics.changed()
+
     with view, interruptible(stopping, console):
-        _search_then_finals(started, ledger, stopping, rates, view)
+        _search_then_finals(started, ledger, stopping, rates, view, changed)
     for trial_id in list(ledger.running):
         ledger.ended(trial_id, Status.INTERRUPTED)
     adapters = leave_adapters(started, ledger)
@@ -67,12 +75,18 @@ def run(
     )
 
 
-def _search_then_finals(started: Started, ledger: Ledger, stopping: Stopping, rates: Rates, view: View) -> None:
+def _readings(plan: Plan, ledger: Ledger, rates: Rates) -> Iterator[Reading]:
+    return readings(list(ledger.rows.values()), set(ledger.running), plan.spec.tasks, rates.devices)
+
+
+def _search_then_finals(
+    started: Started, ledger: Ledger, stopping: Stopping, rates: Rates, view: View, changed: Callable[[], None]
+) -> None:
     """Both phases share one budget: the search leaves what its finals will need, and a person's stop ends both."""
     search = search_phase(started, ledger, stopping)
     view.expect(search.new)
     stopping.reserve = lambda: finals_need(started, ledger, rates)
-    tune_trials(started, ledger, search, stopping, view.changed)
+    tune_trials(started, ledger, search, stopping, changed)
     if limit := stopping.used_up:
         left = search_phase(started, ledger, stopping).trials
         view.say(f"The budget of {limit} ended the search with {left} of {search.trials} trials to go.")
@@ -87,7 +101,7 @@ def _search_then_finals(started: Started, ledger: Ledger, stopping: Stopping, ra
     view.expect(final.new)
     if final.trials:
         view.say(f"The search is done. Its best are trained again with {asked.seeds} seeds: {final.trials} trials.")
-    tune_trials(started, ledger, final, stopping, view.changed)
+    tune_trials(started, ledger, final, stopping, changed)
     if left := finals_phase(started, ledger, stopping).trials:
         view.say(f"Stopped with {left} of {final.trials} finalists to go; they are trained when the study is resumed.")
 

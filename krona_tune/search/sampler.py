@@ -65,6 +65,9 @@ class TaskSampler:
         self._space, self._seed, self._startup, self._suggest = space, seed, startup_trials, suggest
         self._address = name.partition("/")[2]  # randomness follows what is searched for, not what the study is called
         self._study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            self._study.set_metric_names(["score"])
         mine = [trial for trial in self._study.get_trials(deepcopy=False) if TRIAL_ID in trial.user_attrs]
         self._open = {t.user_attrs[TRIAL_ID]: t.number for t in mine if t.state is TrialState.RUNNING}
         self._tried = {space.meaning(self._point_of(trial)) for trial in mine}

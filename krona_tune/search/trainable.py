@@ -54,6 +54,10 @@ class KronaTrial(tune.Trainable):
         self.config = new_config
         return True
 
+    def __repr__(self) -> str:
+        """What the Ray dashboard calls the worker: the study, since one worker runs many trials."""
+        return f"KronaTrial({Path(self._workplace.checkpoints).parent.name})"
+
     def step(self) -> dict[str, Any]:
         try:
             return self._advance()

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from krona_tune.record.mlflow_sink import ENVIRONMENT, MlflowSink
+from krona_tune.record.mlflow_runs import ENVIRONMENT
+from krona_tune.record.mlflow_sink import MlflowSink
 from tests.record.events import manifest
 
 SPEC = "model: tiny\n"
@@ -27,6 +28,7 @@ def _environment() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _third_party_warnings() -> None:
     """MLflow uses a loader strategy that SQLAlchemy deprecates; the filters are per test and reach its thread."""
+    warnings.filterwarnings("ignore", message=".*An input example was not provided")
     warnings.filterwarnings("ignore", "The ``noload`` loader strategy is deprecated")
 
 

@@ -160,3 +160,29 @@ def test_nobody_waits_for_a_slow_store() -> None:
     release.set()
     sink.study_ended([])
     assert sink.unsent == 0
+
+
+def test_what_waits_is_limited_and_the_rest_is_left_to_a_sync(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(mirror, "CAPACITY", 3)
+    store, release = Memory(), threading.Event()
+    store.before_open = lambda: (release.wait(10), None)[1]
+    sink = Mirror(store, name="memory")
+    for number in range(5):
+        sink.reported(report(started(number), 0, number / 4))
+    release.set()
+    with caplog.at_level(logging.WARNING):
+        sink.study_ended([])
+    assert store.scores() == [0.0, 0.25, 0.5]
+    assert sink.unsent == 2
+    assert "2 events could not be sent; the Parquet records have them, and krona-tune sync sends them" in caplog.text
+
+
+def test_an_event_carries_the_time_at_which_it_happened() -> None:
+    store, trial = Memory(), started(3)
+    sink = Mirror(store, name="memory")
+    sink.trial_started(trial)
+    sink.trial_ended(ended(trial, Status.COMPLETED, []))
+    sink.study_ended([])
+    assert [event.at_ms for event in store.events] == [1_700_000_030_000, 1_700_000_039_000]

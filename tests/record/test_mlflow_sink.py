@@ -68,11 +68,12 @@ def test_a_trial_is_a_child_of_its_task(mlflow_sink: OpenSink, tracking_uri: str
         "krona.trial_id": "cola-0003",
         "krona.status": "stopped_early",
         "krona.kind": "search",
+        "krona.method": "krona",
         "krona.synthetic": "true",
         "krona.fingerprint": trial.fingerprint,
         "mlflow.parentRunId": parent.info.run_id,
     }
-    expected = {"task": "cola", "seed": 10, **trial.params, "factor_shape": "24x16"}
+    expected = {"task": "cola", "seed": 10, **trial.params}
     assert child.data.params == {name: str(value) for name, value in expected.items()}
     assert store.history(child, "score") == [(RUNGS[0], 0.25), (RUNGS[1], 0.5)]
     assert store.history(child, "metric_matthews") == [(RUNGS[0], 0.25), (RUNGS[1], 0.5)]
@@ -164,6 +165,34 @@ def test_artifacts_stand_with_the_tasks_that_they_concern(
     assert cola.data.metrics["best_score"] == 0.75
     assert cola.data.metrics["trials"] == 3
     assert rte.data.metrics["constant_score"] == 0.55
+
+
+def test_a_tasks_run_tells_the_best_scores_and_the_experiment_opens_as_model_training(
+    mlflow_sink: OpenSink, tracking_uri: str
+) -> None:
+    sink = mlflow_sink()
+    for trial, score in ((started(0), 0.5), (started(1), 0.75), (started(2, kind="baseline"), 0.125)):
+        sink.reported(report(trial, 0, score))
+        sink.trial_ended(ended(trial, Status.COMPLETED, [report(trial, 0, score)]))
+    sink.study_ended([])
+    store = Store(tracking_uri)
+    parent = store.parent("cola")
+    assert store.experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    expected = {"trials": 3, "best_score": 0.75, "head_only_score": 0.125, "constant_score": 0.0}
+    assert parent.data.metrics == expected
+    assert "| best score | 0.75 |" in parent.data.tags["mlflow.note.content"]
+    assert parent.data.tags["mlflow.source.name"] == "krona_tune"
+
+
+def test_figures_stand_with_their_task(mlflow_sink: OpenSink, tracking_uri: str, tmp_path: Path) -> None:
+    for task in ("cola", "rte"):
+        (tmp_path / "figures" / task).mkdir(parents=True)
+        (tmp_path / "figures" / task / "history.html").write_text(f"<p>{task}</p>")
+    sink = mlflow_sink()
+    sink.study_ended(sorted((tmp_path / "figures").iterdir()))
+    store = Store(tracking_uri)
+    for task in ("cola", "rte"):
+        assert store.artifact(store.parent(task), "figures/history.html") == f"<p>{task}</p>"
 
 
 def test_a_resumed_study_reopens_its_runs(mlflow_sink: OpenSink, tracking_uri: str) -> None:

@@ -1,0 +1,117 @@
+"""A study in Ray's own metrics: what Prometheus reads from the cluster and the dashboard `grafana.json` draws."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ray.util.metrics import Counter, Gauge
+
+from krona_tune.study.result import Status, TrialResult
+
+PREFIX = "ray_"
+"""What Ray puts before every name where Prometheus reads it; a count also ends in `_total`."""
+RUNNING = "running"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """One metric. A count only grows."""
+
+    kind: Literal["value", "count"]
+    about: str
+    tags: tuple[str, ...] = ("study", "task")
+
+    def exported(self, name: str) -> str:
+        """The name under which Prometheus has it."""
+        return f"{PREFIX}{name}{'_total' if self.kind == 'count' else ''}"
+
+
+MEASURES: dict[str, Measure] = {
+    "krona_trials": Measure(
+        kind="value", about="Trials by what became of them, or running.", tags=("study", "task", "status")
+    ),
+    "krona_best_score": Measure(kind="value", about="The best validation score of the search so far."),
+    "krona_head_only_score": Measure(kind="value", about="The validation score of the head alone."),
+    "krona_examples_per_second": Measure(kind="value", about="Training examples a second of the trials that run."),
+    "krona_examples": Measure(kind="count", about="Training examples seen."),
+    "krona_device_hours": Measure(kind="count", about="Hours of devices used: of GPUs, or of CPU cores without them."),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """A metric's value now, without the study's tag."""
+
+    name: str
+    value: float
+    tags: Mapping[str, str]
+
+
+def readings(
+    rows: Collection[TrialResult], running: Collection[str], tasks: Sequence[str], devices: float
+) -> Iterator[Reading]:
+    """What the rows amount to.
+
+    Args:
+        running: the ids of the trials that run.
+        tasks: the study's tasks; each has readings from the start.
+        devices: how many devices one trial uses.
+    """
+    for task in tasks:
+        own = [row for row in rows if row.task == task]
+        for status in (RUNNING, *Status):
+            count = sum(status == (RUNNING if row.trial_id in running else row.status) for row in own)
+            yield Reading(name="krona_trials", value=count, tags={"task": task, "status": str(status)})
+        active = [row for row in own if row.trial_id in running and row.train_seconds]
+        busy = sum(row.train_seconds + row.evaluation_seconds for row in own)
+        values = {
+            "krona_best_score": _best(own, "search"),
+            "krona_head_only_score": _best(own, "baseline"),
+            "krona_examples_per_second": sum(row.examples / row.train_seconds for row in active),
+            "krona_examples": sum(row.examples for row in own),
+            "krona_device_hours": busy * devices / 3600,
+        }
+        for name, value in values.items():
+            if value is not None:
+                yield Reading(name=name, value=value, tags={"task": task})
+
+
+def _best(rows: Sequence[TrialResult], kind: str) -> float | None:
+    return max((row.score for row in rows if row.kind == kind and row.score is not None), default=None)
+
+
+class StudyMetrics:
+    """Hands readings to Ray. Ray must have been started or joined.
+
+    Args:
+        read: the readings as they stand.
+    """
+
+    def __init__(self, study: str, read: Callable[[], Iterator[Reading]]) -> None:
+        self._study, self._read = study, read
+        self._values: dict[str, Gauge] = {}
+        self._counts: dict[str, Counter] = {}
+        self._counted: dict[tuple[str, ...], float] = {}
+        for name, measure in MEASURES.items():
+            match measure.kind:
+                case "value":
+                    self._values[name] = Gauge(name, measure.about, measure.tags)
+                case "count":
+                    self._counts[name] = Counter(name, measure.about, measure.tags)
+
+    def changed(self) -> None:
+        """Called after each event of the study."""
+        for reading in self._read():
+            tags = {"study": self._study, **reading.tags}
+            if reading.name in self._values:
+                self._values[reading.name].set(reading.value, tags)
+            else:
+                self._count(reading, tags)
+
+    def _count(self, reading: Reading, tags: dict[str, str]) -> None:
+        """A count is told what it has grown by."""
+        key = (reading.name, *tags.values())
+        grown = reading.value - self._counted.get(key, 0.0)
+        if grown > 0:
+            self._counts[reading.name].inc(grown, tags)
+            self._counted[key] = reading.value

@@ -1,0 +1,42 @@
+"""Folders of studies with an adapter that answers, and their records."""
+
+from pathlib import Path
+
+from krona_tune.record.parquet_sink import ParquetSink
+from krona_tune.record.sink import Sink
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.result import Status
+from tests.record.events import RUNGS, ended, manifest, report, started
+from tests.train.departing import adapter_folder, backbone_folder
+
+STATUSES = (Status.COMPLETED, Status.STOPPED_EARLY, Status.FAILED, Status.INTERRUPTED)
+SCORES = {f"cola-{number:04d}": {RUNGS[0]: 0.1 * number, RUNGS[1]: 0.2 * number} for number in range(len(STATUSES))}
+"""What a store must know of the events that `happen`: each trial's scores by the examples seen."""
+RUN_STATUSES = {"cola-0000": "FINISHED", "cola-0001": "FINISHED", "cola-0002": "FAILED", "cola-0003": "KILLED"}
+
+
+def happen(sink: Sink, numbers: range = range(len(STATUSES))) -> None:
+    """Trials that end in every way, told to a sink."""
+    for number in numbers:
+        trial, status = started(number), STATUSES[number]
+        reports = [report(trial, rung, score) for rung, score in enumerate(SCORES[trial.trial_id].values())]
+        sink.trial_started(trial)
+        for each in reports:
+            sink.reported(each)
+        if status is not Status.INTERRUPTED:
+            sink.trial_ended(ended(trial, status, reports))
+
+
+def study_folder(storage: Path, *, records: bool = True) -> StudyFolder:
+    """A finished study of two tasks, with an adapter of cola on a tiny BERT."""
+    folder = StudyFolder(storage / "first-study")
+    folder.root.mkdir(parents=True)
+    folder.spec.write_text("model: tiny\n", encoding="utf-8")
+    folder.report.write_text("<p>page</p>", encoding="utf-8")
+    manifest("cola", "rte", synthetic=True).write(folder.manifest)
+    adapter_folder(backbone_folder("bert", storage / "backbone"), folder.adapter("cola"), "cola")
+    if records:
+        sink = ParquetSink(folder.results)
+        happen(sink)
+        sink.study_ended([])
+    return folder

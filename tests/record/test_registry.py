@@ -1,0 +1,80 @@
+"""A task's adapter is a registered model that answers as `krona_tune.predict` does."""
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+import krona_tune
+from krona_tune.record.registry import save_model
+from krona_tune.record.sync import sync
+from krona_tune.refusal import Refusal
+from tests.record.adapters import study_folder
+from tests.train.departing import adapter_folder, backbone_folder
+
+PAIRS = [("the old dog sleeps", "a dog sleeps"), ("the cat runs", "nobody runs"), ("a man sings", "a man eats")]
+SENTENCES = ["the old dog sleeps", "dog the sleeps old"]
+
+
+def loaded(task: str, folder: Path, **more: Any) -> tuple[Path, Any]:
+    adapter = adapter_folder(backbone_folder("bert", folder / "backbone"), folder / "adapter", task)
+    save_model(folder / "model", adapter)
+    return adapter, mlflow.pyfunc.load_model(str(folder / "model"), **more)
+
+
+def test_sentences_and_a_frame_with_the_tasks_column_get_the_same_labels(tmp_path: Path) -> None:
+    adapter, model = loaded("cola", tmp_path)
+    expected = krona_tune.predict(adapter, SENTENCES)
+    assert model.predict(SENTENCES) == expected
+    assert model.predict(pd.DataFrame({"sentence": SENTENCES})) == expected
+
+
+def test_pairs_are_told_apart_by_the_names_of_their_columns(tmp_path: Path) -> None:
+    adapter, model = loaded("stsb", tmp_path)
+    expected = [float(text) for text in krona_tune.predict(adapter, PAIRS)]
+    assert model.predict(PAIRS) == expected
+    frame = pd.DataFrame(PAIRS, columns=["sentence1", "sentence2"])
+    assert model.predict(frame[["sentence2", "sentence1"]]) == expected
+    assert expected != [float(text) for text in krona_tune.predict(adapter, [pair[::-1] for pair in PAIRS])]
+
+
+def test_an_empty_text_is_refused_with_its_row(tmp_path: Path) -> None:
+    _, model = loaded("cola", tmp_path)
+    with pytest.raises(Refusal, match="row 1: it is empty"):
+        model.predict(["the dog", " "])
+
+
+def test_a_model_is_the_adapters_folder_and_no_code(tmp_path: Path) -> None:
+    adapter, model = loaded("cola", tmp_path)
+    kept = {path.name for path in (tmp_path / "model" / "data" / "adapter").iterdir()}
+    assert kept == {path.name for path in adapter.iterdir()}
+    assert not [path for path in (tmp_path / "model").rglob("*") if path.suffix in {".pkl", ".py"}]
+    assert model.metadata.metadata["columns"] == ["sentence"]
+    assert "krona_tune==" in (tmp_path / "model" / "requirements.txt").read_text()
+
+
+def test_the_backbone_may_be_found_elsewhere(tmp_path: Path) -> None:
+    adapter, _ = loaded("cola", tmp_path)
+    expected = krona_tune.predict(adapter, SENTENCES)
+    (tmp_path / "backbone").rename(tmp_path / "moved")
+    model = mlflow.pyfunc.load_model(str(tmp_path / "model"), model_config={"model": str(tmp_path / "moved")})
+    assert model.predict(SENTENCES) == expected
+
+
+def test_a_new_adapter_is_a_new_version_and_the_alias_follows_it(tmp_path: Path, tracking_uri: str) -> None:
+    folder = study_folder(tmp_path / "studies")
+    client = MlflowClient(tracking_uri, tracking_uri)
+    sync(folder, tracking_uri)
+    [first] = client.search_model_versions("name='first-study.cola'")
+    assert (first.tags["krona.task"], first.tags["krona.method"]) == ("cola", "krona")
+    with pytest.raises(MlflowException):
+        client.get_registered_model("first-study.rte")
+    tensors = folder.adapter("cola") / "adapter.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-1] + b"\1")
+    sync(folder, tracking_uri)
+    assert str(client.get_model_version_by_alias("first-study.cola", "winner").version) == "2"
+    assert len(client.search_model_versions("name='first-study.cola'")) == 2

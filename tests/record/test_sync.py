@@ -1,0 +1,71 @@
+"""After a sync MLflow holds what the records hold, each thing once; a second one changes nothing."""
+
+from pathlib import Path
+
+import pytest
+
+from krona_tune.record.mlflow_sink import MlflowSink
+from krona_tune.record.sync import sync
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.manifest import read_manifest
+from tests.record.adapters import RUN_STATUSES, SCORES, happen, study_folder
+from tests.record.conftest import SPEC
+from tests.record.events import started
+from tests.record.looking import changed_nothing, held
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StudyFolder:
+    return study_folder(tmp_path / "studies")
+
+
+def sink_of(folder: StudyFolder, uri: str) -> MlflowSink:
+    facts = read_manifest(folder.manifest)
+    return MlflowSink(tracking_uri=uri, artifact_location=None, study=folder.name, manifest=facts, spec=SPEC)
+
+
+def test_an_empty_store_gets_everything_and_a_second_time_nothing(folder: StudyFolder, tracking_uri: str) -> None:
+    outcome = sync(folder, tracking_uri)
+    assert (outcome.trials, outcome.mended) == (len(SCORES), len(SCORES))
+    first = held(tracking_uri)
+    assert (first.statuses, first.scores) == (RUN_STATUSES, SCORES)
+    assert changed_nothing(sync(folder, tracking_uri))
+    assert held(tracking_uri).everything == first.everything
+
+
+def test_what_was_mirrored_already_is_left_as_it_is(folder: StudyFolder, tracking_uri: str) -> None:
+    sink = sink_of(folder, tracking_uri)
+    happen(sink)
+    sink.study_ended([folder.report, folder.adapter("cola")])
+    first = held(tracking_uri)
+    assert (first.statuses, first.scores) == (RUN_STATUSES, SCORES)
+    assert changed_nothing(sync(folder, tracking_uri))
+    assert held(tracking_uri).everything == first.everything
+
+
+def test_a_mirror_that_was_cut_off_is_completed_and_what_it_left_running_is_closed(
+    folder: StudyFolder, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = sink_of(folder, tracking_uri)
+    happen(sink, range(2))
+    sink.trial_started(started(2))
+    monkeypatch.setattr("krona_tune.record.mlflow_store.MlflowStore.close", lambda store, artifacts: None)
+    sink.study_ended([])
+    monkeypatch.undo()
+    assert held(tracking_uri).statuses == {**dict(list(RUN_STATUSES.items())[:2]), "cola-0002": "RUNNING"}
+    assert sync(folder, tracking_uri).mended == 2
+    after = held(tracking_uri)
+    assert (after.statuses, after.scores) == (RUN_STATUSES, SCORES)
+    assert {run[0]["status"] for name, run in after.everything.items() if name in {"cola", "rte"}} == {"FINISHED"}
+
+
+def test_the_store_beside_the_study_is_made_whole_where_there_is_none(folder: StudyFolder) -> None:
+    assert sync(folder).page is None
+    assert held(folder.tracking_uri).scores == SCORES
+    assert not [path for path in folder.root.parent.glob(".mlflow.db*") if path.suffix != ".lock"]
+
+
+def test_a_servers_page_opens_as_model_training(folder: StudyFolder, tracking_uri: str) -> None:
+    outcome = sync(folder, tracking_uri)
+    page = type(outcome)(trials=1, mended=0, experiment_id="7", tracking_uri="http://host:5000/").page
+    assert page == "http://host:5000/#/experiments/7/runs?workflowType=machine_learning"

@@ -1,0 +1,75 @@
+"""The tracking stores that a study may be given: a sqlite file, a server on sqlite, a server on PostgreSQL."""
+
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from krona_tune.record.mlflow_runs import ENVIRONMENT
+from tests.services.processes import free_port, mlflow_server, postgres
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _environment() -> Iterator[None]:
+    """A dead server is noticed in seconds; all is taken back afterwards."""
+    before = dict(os.environ)
+    os.environ.update({**ENVIRONMENT, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"})
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def _third_party_warnings() -> None:
+    warnings.filterwarnings("ignore", "The ``noload`` loader strategy is deprecated")
+
+
+@dataclass(frozen=True)
+class Server:
+    """An MLflow server that a test may start and end again; it keeps what it has."""
+
+    home: Path
+    backend: str
+    port: int
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @contextmanager
+    def up(self) -> Iterator[str]:
+        with mlflow_server(self.home, self.backend, self.port) as address:
+            yield address
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator[str]:
+    """An empty PostgreSQL; skips where there is none."""
+    with tempfile.TemporaryDirectory(prefix="krona-pg-") as home, postgres(Path(home)) as address:
+        yield address
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Server:
+    home = tmp_path / "server"
+    home.mkdir()
+    if request.param == "sqlite":
+        return Server(home, f"sqlite:///{home / 'backend.db'}", free_port())
+    return Server(home, _fresh(request.getfixturevalue("database"), f"t{free_port()}"), free_port())
+
+
+def _fresh(address: str, name: str) -> str:
+    """A database of the test's own."""
+    import psycopg2
+
+    connection = psycopg2.connect(address)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {name}")
+    connection.close()
+    return f"{address.rpartition('/')[0]}/{name}".replace("postgresql://", "postgresql+psycopg2://")

@@ -1,0 +1,104 @@
+"""Programs that a test starts and ends, each on a port of its own."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+UNPRIVILEGED = "nobody"
+"""PostgreSQL does not run as root."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def get(url: str, seconds: float = 10) -> str:
+    with urllib.request.urlopen(url, timeout=seconds) as answer:
+        return str(answer.read().decode())
+
+
+@contextmanager
+def serving(command: Sequence[str], url: str, log: Path, environment: Mapping[str, str]) -> Iterator[None]:
+    """A program that answers at `url` before the context begins and is gone when it ends."""
+    with log.open("ab") as said:
+        child = subprocess.Popen(
+            command, stdout=said, stderr=said, env={**os.environ, **environment}, start_new_session=True
+        )
+    try:
+        _await(child, url, log)
+        yield
+    finally:
+        child.terminate()
+        try:
+            child.wait(20)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _await(child: "subprocess.Popen[bytes]", url: str, log: Path, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if child.poll() is not None:
+            break
+        try:
+            get(url)
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.2)
+        else:
+            return
+    pytest.fail(f"{url} did not answer:\n{log.read_text()[-2000:]}")
+
+
+@contextmanager
+def mlflow_server(home: Path, backend: str, port: int) -> Iterator[str]:
+    """An MLflow server that keeps and hands out the artifacts itself; yields its address."""
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", backend, "--artifacts-destination", str(home / "artifacts")]
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with serving(command, f"{address}/health", home / "server.log", quiet):
+        yield address
+
+
+@contextmanager
+def postgres(home: Path) -> Iterator[str]:
+    """A PostgreSQL of its own in `home`; yields the address of an empty database."""
+    pg_ctl = _pg_ctl()
+    if pg_ctl is None:
+        pytest.skip("PostgreSQL is not installed")
+    pytest.importorskip("psycopg2", reason="psycopg2 is not installed")
+    port, cluster, root = free_port(), home / "cluster", os.geteuid() == 0
+    if root:
+        shutil.chown(home, UNPRIVILEGED)
+        home.chmod(0o755)
+    who = UNPRIVILEGED if root else None
+
+    def tell(*words: str) -> None:
+        with (home / "pg_ctl.log").open("ab") as said:
+            subprocess.run([pg_ctl, *words], user=who, cwd=home, stdout=said, stderr=said, check=True)
+
+    tell("initdb", "-D", str(cluster), "-o", "--username=krona --auth=trust --no-sync")
+    options = f"-p {port} -k {home} -c listen_addresses=127.0.0.1 -c fsync=off"
+    tell("start", "-w", "-D", str(cluster), "-l", str(cluster / "log"), "-o", options)
+    try:
+        yield f"postgresql://krona@127.0.0.1:{port}/postgres"
+    finally:
+        tell("stop", "-w", "-m", "fast", "-D", str(cluster))
+
+
+def _pg_ctl() -> str | None:
+    packaged = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"), key=lambda path: int(path.parts[-3]))
+    return str(packaged[-1]) if packaged else shutil.which("pg_ctl")

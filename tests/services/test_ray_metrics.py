@@ -1,0 +1,109 @@
+"""A study in Ray's metrics: the numbers, their names where Prometheus reads them, and the dashboard that draws them."""
+
+import json
+import re
+import time
+from importlib.resources import files
+
+import pytest
+
+from krona_tune.search.metrics import MEASURES, RUNNING, StudyMetrics, readings
+from krona_tune.study.result import Status, TrialResult
+from tests.record.events import ended, report, started
+from tests.services.processes import free_port, get
+
+PANELS = json.loads((files("krona_tune") / "search" / "grafana.json").read_text(encoding="utf-8"))["panels"]
+
+
+def rows() -> list[TrialResult]:
+    done, head, active = started(0), started(1, kind="baseline"), started(2)
+    return [
+        ended(done, Status.COMPLETED, [report(done, 0, 0.25), report(done, 1, 0.75)]),
+        ended(head, Status.FAILED, [report(head, 0, 0.125)]),
+        ended(active, Status.INTERRUPTED, [report(active, 0, 0.5)]),
+    ]
+
+
+def values() -> dict[tuple[str, ...], float]:
+    read = readings(rows(), {"cola-0002"}, ("cola", "rte"), devices=3)
+    return {(each.name, *each.tags.values()): each.value for each in read}
+
+
+def test_every_trial_is_counted_once_and_every_task_from_the_start() -> None:
+    found = values()
+    counts = {key[2]: value for key, value in found.items() if key[:2] == ("krona_trials", "cola")}
+    assert {status: count for status, count in counts.items() if count} == {RUNNING: 1, "completed": 1, "failed": 1}
+    assert set(counts) == {RUNNING, *map(str, Status)}
+    assert {value for key, value in found.items() if key[:2] == ("krona_trials", "rte")} == {0}
+
+
+def test_scores_speed_and_use_follow_from_the_rows() -> None:
+    found = values()
+    assert found["krona_best_score", "cola"] == 0.75
+    assert found["krona_head_only_score", "cola"] == 0.125
+    assert found["krona_examples", "cola"] == 1020 + 340 + 340
+    assert found["krona_examples_per_second", "cola"] == pytest.approx(340 / 2.5)
+    assert found["krona_device_hours", "cola"] == pytest.approx(4 * 2.75 * 3 / 3600)
+    assert ("krona_best_score", "rte") not in found
+
+
+def test_every_reading_is_of_a_known_measure_with_its_tags() -> None:
+    for reading in readings(rows(), (), ("cola",), devices=1):
+        assert {"study", *reading.tags} == set(MEASURES[reading.name].tags)
+
+
+def test_the_dashboard_draws_every_measure_and_nothing_else() -> None:
+    asked = " ".join(target["expr"] for panel in PANELS for target in panel["targets"])
+    drawn = set(re.findall(r"\bray_krona_\w+", asked))
+    assert drawn == {measure.exported(name) for name, measure in MEASURES.items()}
+    assert all(panel["title"] and panel["gridPos"]["w"] for panel in PANELS)
+    assert len({panel["id"] for panel in PANELS}) == len(PANELS)
+
+
+@pytest.mark.slow
+def test_prometheus_reads_the_study_from_rays_endpoint() -> None:
+    import ray
+
+    port = free_port()
+    ray.init(
+        address="local",
+        num_cpus=1,
+        include_dashboard=False,
+        log_to_driver=False,
+        _metrics_export_port=port,
+        _system_config={"metrics_report_interval_ms": 500},
+    )
+    try:
+        now = rows()[:1]
+        metrics = StudyMetrics("first", lambda: readings(now, (), ("cola",), devices=3))
+        metrics.changed()
+        now += rows()[1:]
+        metrics.changed()
+        text = _scraped(port)
+    finally:
+        ray.shutdown()
+    assert _sample(text, "ray_krona_examples_total", "cola") == 1700
+    assert _sample(text, "ray_krona_best_score", "cola") == 0.75
+    assert set(re.findall(r'ray_krona_trials\{.*?status="(\w+)"', text)) == {RUNNING, *map(str, Status)}
+
+
+def _scraped(port: int) -> str:
+    """The endpoint's text once it has all our metrics as they stand at the end."""
+    deadline, text = time.monotonic() + 90, ""
+    while time.monotonic() < deadline:
+        try:
+            text = get(f"http://127.0.0.1:{port}/metrics")
+        except OSError:
+            text = ""
+        exported = [measure.exported(name) for name, measure in MEASURES.items()]
+        if all(name in text for name in exported) and _sample(text, "ray_krona_examples_total", "cola") == 1700:
+            return text
+        time.sleep(0.5)
+    pytest.fail(f"not all of our metrics came: {[line for line in text.splitlines() if 'krona' in line]}")
+
+
+def _sample(text: str, name: str, task: str) -> float | None:
+    for line in text.splitlines():
+        if line.startswith(f"{name}{{") and f'task="{task}"' in line and 'study="first"' in line:
+            return float(line.rpartition(" ")[2])
+    return None

@@ -1,0 +1,115 @@
+"""A study and a real tracking server: what it is told, what it answers, and what becomes of a study when it is away."""
+
+import json
+import logging
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+import krona_tune
+from krona_tune.record.mlflow_sink import MlflowSink
+from krona_tune.record.parquet_sink import ParquetSink
+from krona_tune.record.sink import FanOut
+from krona_tune.record.sync import artifacts_of, sync
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.manifest import read_manifest
+from tests.record.adapters import RUN_STATUSES, SCORES, happen, study_folder
+from tests.record.looking import changed_nothing, held
+from tests.services.conftest import Server
+
+pytestmark = pytest.mark.slow
+SENTENCES = ["the old dog sleeps", "dog the sleeps old"]
+ASK = """
+import json, sys, mlflow
+mlflow.set_tracking_uri(sys.argv[1])
+print(json.dumps(mlflow.pyfunc.load_model("models:/first-study.cola@winner").predict(json.loads(sys.argv[2]))))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StudyFolder:
+    """A study that has not recorded anything yet."""
+    return study_folder(tmp_path / "studies", records=False)
+
+
+def sinks(folder: StudyFolder, uri: str, drain_seconds: float = 60.0) -> FanOut:
+    mirror = MlflowSink(
+        tracking_uri=uri,
+        artifact_location=None,
+        study=folder.name,
+        manifest=read_manifest(folder.manifest),
+        spec="model: tiny\n",
+        drain_seconds=drain_seconds,
+    )
+    return FanOut([ParquetSink(folder.results), mirror])
+
+
+def complete(uri: str) -> bool:
+    found = held(uri)
+    return (found.statuses, found.scores) == (RUN_STATUSES, SCORES)
+
+
+def test_a_server_has_runs_artifacts_and_a_model_that_another_process_asks(
+    server: Server, folder: StudyFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with server.up() as uri:
+        study = sinks(folder, uri)
+        happen(study)
+        study.study_ended(artifacts_of(folder))
+        assert not study.failures
+        assert not capsys.readouterr().out
+        assert complete(uri)
+        client = MlflowClient(uri, uri)
+        experiment = client.get_experiment_by_name("first-study")
+        assert experiment.artifact_location.startswith("mlflow-artifacts:")
+        assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+        [parent] = client.search_runs([experiment.experiment_id], "attributes.run_name = 'cola'")
+        kept = {file.path for file in client.list_artifacts(parent.info.run_id)}
+        assert kept == {"study.yaml", "manifest.json", "report.html", "trials.csv", "adapter"}
+        command = [sys.executable, "-c", ASK, uri, json.dumps(SENTENCES)]
+        asked = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder.root.parent)
+        assert json.loads(asked.stdout) == krona_tune.predict(folder.adapter("cola"), SENTENCES)
+        before = held(uri).everything
+        assert changed_nothing(sync(folder, uri))
+        assert held(uri).everything == before
+
+
+def test_a_server_that_is_away_from_the_start_costs_a_warning_and_a_sync(
+    server: Server, folder: StudyFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        study = sinks(folder, server.uri, drain_seconds=5)
+        happen(study)
+        began = time.monotonic()
+        study.study_ended(artifacts_of(folder))
+    assert time.monotonic() - began < 20
+    assert "the study goes on" in caplog.text
+    assert "krona-tune sync sends them" in caplog.text
+    with server.up() as uri:
+        assert sync(folder, uri).mended == len(SCORES)
+        assert complete(uri)
+
+
+def test_a_server_that_dies_in_the_middle_is_given_the_rest_by_a_sync(server: Server, folder: StudyFolder) -> None:
+    with server.up() as uri:
+        study = sinks(folder, uri, drain_seconds=5)
+        happen(study, range(2))
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not _has_two(uri):
+            time.sleep(0.2)
+    happen(study, range(2, len(SCORES)))
+    study.study_ended(artifacts_of(folder))
+    with server.up() as uri:
+        assert set(held(uri).statuses) == {"cola-0000", "cola-0001"}
+        assert sync(folder, uri).mended == 2
+        assert complete(uri)
+        assert changed_nothing(sync(folder, uri))
+
+
+def _has_two(uri: str) -> bool:
+    found = MlflowClient(uri).get_experiment_by_name("first-study")
+    return found is not None and list(held(uri).statuses.values()) == ["FINISHED", "FINISHED"]
