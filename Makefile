@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: study test check format clean
+.PHONY: study test check lint scan audit format clean
 
 study: .venv/study
 	$(BIN)/python run_study.py --tasks glue
@@ -10,8 +10,19 @@ study: .venv/study
 test: .venv/test
 	$(BIN)/python -m pytest
 
-check: .venv/test
+check: lint scan audit
+
+lint: .venv/test
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+# Digests of files and the passwords of tests are no secrets.
+scan: .venv/dev
+	git ls-files -z --cached --others --exclude-standard | xargs -0 $(BIN)/detect-secrets-hook \
+		--exclude-lines '^DIGEST = ' --exclude-secrets '^([0-9a-f]{64}|hunter2|s3cret|correct-horse-7)$$'
+
+# Asks the package index for known holes in what is installed, so it needs the network.
+audit: .venv/dev
+	$(BIN)/pip-audit --local --skip-editable --progress-spinner off
 
 format: .venv/test
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
@@ -30,3 +41,7 @@ clean:
 .venv/test: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[quickstart,test]'
 	touch $@ .venv/study
+
+.venv/dev: .venv/test
+	$(BIN)/python -m pip install --quiet --editable '.[quickstart,test,dev]'
+	touch $@

@@ -1,7 +1,8 @@
-"""Whether the model and data hub can be reached; where not, its clients are told so before they wait."""
+"""What lies outside: the hub, whose clients are told before they wait where it can't be reached, and homes."""
 
 import os
 import socket
+from pathlib import Path
 from urllib.parse import urlsplit
 
 PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
@@ -20,3 +21,11 @@ def settle_offline() -> None:
         socket.getaddrinfo(host, 443)
     except OSError:
         os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def home(path: Path) -> Path:
+    """A path with its `~` resolved; one of a person that nobody knows stays as it is."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path

@@ -15,6 +15,10 @@ class Refusal(ValueError):
         self.place, self.problem, self.mend = place, problem, mend
         super().__init__(": ".join(part for part in (place, problem) if part) + (f"; {mend}" if mend else ""))
 
+    def __reduce__(self) -> tuple[type["Refusal"], tuple[str, str, str]]:
+        """What brings it back in another process."""
+        return type(self), (self.place, self.problem, self.mend)
+
 
 def unknown(place: str, kind: str, value: object, known: Iterable[str]) -> Refusal:
     """The refusal of a word that is not among the known ones, with the nearest one suggested."""

@@ -11,8 +11,10 @@ from rich.markup import escape
 
 from krona_tune.cli.options import STUDIES
 from krona_tune.cli.printing import console, errors, print_paths, print_plan, print_started
+from krona_tune.hub import home
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.masked import masked
 from krona_tune.study.spec import StudySpec
 
 NO_RESULT, INTERRUPTED = 1, 130
@@ -47,10 +49,15 @@ def conduct(
     began = time.monotonic()
     from krona_tune.report.page import write_report
     from krona_tune.search import runner, start
+    from krona_tune.search.preflight import preflight
     from krona_tune.search.ranking import ranking
     from krona_tune.search.view import duration
 
     gathered = start.gather(plan, address)
+    findings = preflight(gathered, folder, tracking_uri)
+    for warning in findings.warnings:
+        errors.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
+    findings.refuse()
     with start.claimed(folder):
         _log_to(folder.log)
         started = start.begin(gathered, folder, command=shlex.join(["python", *sys.argv]))
@@ -60,7 +67,7 @@ def conduct(
     console.print()
     console.print(ranking(outcome.ledger, started.manifest.tasks))
     for sink, problem in outcome.lost_sinks.items():
-        errors.print(f"[yellow]{sink} could not keep everything:[/yellow] {escape(problem)}")
+        errors.print(f"[yellow]{sink} could not keep everything:[/yellow] {escape(masked(problem))}")
     print_paths(folder, duration(time.monotonic() - began), tracking_uri)
     runner.stop_ray()
     if outcome.interrupted:
@@ -71,18 +78,25 @@ def conduct(
         raise typer.Exit(NO_RESULT)
 
 
+class _Masking(logging.Formatter):
+    """Lines in which no password stands."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return masked(super().format(record))
+
+
 def _log_to(path: Path) -> None:
     """From here on, what krona_tune logs is kept in the study's folder."""
     log = logging.getLogger("krona_tune")
     log.setLevel(logging.INFO)
     log.propagate = False
     handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_Masking("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     log.addHandler(handler)
 
 
 def _with_whole_paths(spec: StudySpec) -> StudySpec:
     """Local folders by their whole path, so that the study can be resumed from anywhere."""
     folders = {name: getattr(spec, name) for name in ("model", "data")}
-    found = {name: Path(text).expanduser() for name, text in folders.items()}
+    found = {name: home(Path(text)) for name, text in folders.items()}
     return spec.model_copy(update={name: str(path.resolve()) for name, path in found.items() if path.is_dir()})

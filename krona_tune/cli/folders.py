@@ -5,11 +5,14 @@ import sys
 from pathlib import Path
 
 from krona_tune.adapters.card import CARD
+from krona_tune.hub import home
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.study.folder import StudyFolder
 
 CHECKOUT = Path(__file__).resolve().parents[2] / "search_spaces"
 SPACES = CHECKOUT if CHECKOUT.is_dir() else Path(sys.prefix) / "share" / "krona_tune" / "search_spaces"
+BEFORE_A_STUDY = {".lock", "study.log"}
+"""What a driver leaves that was killed before its study began."""
 NAMES = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
@@ -38,7 +41,7 @@ def existing(storage: Path, name: str) -> StudyFolder:
 
 def study_folder(storage: Path, study: str) -> StudyFolder:
     """A study by its name or by its folder."""
-    direct = StudyFolder(Path(study).expanduser())
+    direct = StudyFolder(home(Path(study)))
     return direct if direct.spec.exists() else existing(storage, study)
 
 
@@ -47,13 +50,13 @@ def refuse_taken(folder: StudyFolder, name: str | None) -> None:
         raise Refusal("--name", f"{name!r} is no name of a study", "use letters, digits, '.', '_' and '-'")
     if folder.spec.exists():
         raise Refusal("--name", f"{folder.root} holds a study", f"go on with --resume {name}, or choose another name")
-    if folder.root.exists() and any(folder.root.iterdir()):
+    if folder.root.exists() and {path.name for path in folder.root.iterdir()} - BEFORE_A_STUDY:
         raise Refusal("--name", f"{folder.root} is not empty", "choose another name")
 
 
 def adapter_folder(storage: Path, study: str, task: str | None) -> Path:
     """The folder of an adapter: of a study by its name or its folder, or named itself."""
-    direct = Path(study).expanduser()
+    direct = home(Path(study))
     if (direct / CARD).exists() or ("/" in study and not StudyFolder(direct).spec.exists()):
         return direct
     folder = study_folder(storage, study)

@@ -28,6 +28,9 @@ Shared = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Says what would be run, and starts nothing.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="The ranking at the end and nothing before it.")]
+OrResume = Annotated[
+    bool, typer.Option("--or-resume", help="Goes on with the study of that --name where there is one.")
+]
 Resume = Annotated[str | None, typer.Option("--resume", metavar="NAME", help="Goes on with a study.")]
 
 STUDIES = Path("studies")

@@ -9,6 +9,7 @@ from rich.markup import escape
 from krona_tune import __version__
 from krona_tune.adapters.forms import Form
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.masked import masked
 
 if TYPE_CHECKING:
     from krona_tune.search.plan import Plan
@@ -55,7 +56,7 @@ def print_started(started: Any, tracking_uri: str | None) -> None:
     lines = {
         "workers": computing,
         "Ray": cluster.dashboard or "no dashboard",
-        "MLflow": tracking_uri or f"mlflow ui --backend-store-uri {started.folder.tracking_uri}",
+        "MLflow": masked(tracking_uri or "") or f"mlflow ui --backend-store-uri {started.folder.tracking_uri}",
     }
     for key, value in lines.items():
         console.print(f"  {key:<8}{escape(value)}", highlight=False, soft_wrap=True)
@@ -71,7 +72,7 @@ def print_paths(folder: StudyFolder, took: str, tracking_uri: str | None) -> Non
     }
     for key, value in lines.items():
         console.print(f"  {key:<13}{value}", highlight=False, soft_wrap=True)
-    store = tracking_uri or f"mlflow ui --backend-store-uri {folder.tracking_uri}"
+    store = masked(tracking_uri or "") or f"mlflow ui --backend-store-uri {folder.tracking_uri}"
     console.print(f"Compare trials: {store}", highlight=False, soft_wrap=True)
 
 

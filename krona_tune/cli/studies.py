@@ -40,8 +40,20 @@ def run(
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
     resume: options.Resume = None,
+    or_resume: options.OrResume = False,
 ) -> None:
     """Searches Kronecker adapters for GLUE tasks; with --resume, goes on with a study that was begun."""
+    if or_resume and name and StudyFolder(storage / name).spec.exists():
+        return run(
+            resume=name,
+            storage=storage,
+            trials=trials,
+            time_budget=time_budget,
+            max_concurrent=max_concurrent,
+            address=address,
+            tracking_uri=tracking_uri,
+            quiet=quiet,
+        )
     overrides: dict[str, Any] = {
         "tasks": parse_tasks(tasks) if tasks else None,
         "model": model,
@@ -82,7 +94,7 @@ def run(
         if warm_start:
             overrides["search.warm_start"] = str(study_folder(storage, warm_start).root.resolve())
     spec = _with_tasks(load_spec(place, settings or (), overrides))
-    conduct(spec, str(place), reason, folder, address, tracking_uri, dry_run=dry_run, quiet=quiet)
+    return conduct(spec, str(place), reason, folder, address, tracking_uri, dry_run=dry_run, quiet=quiet)
 
 
 def resume(

@@ -53,7 +53,7 @@ def load(
             raise Refusal(f"{part}_examples", f"{examples} is not a number of examples", "give 1 or more")
     if source == MINI:
         return _mini(task, wanted, seed)
-    train, dev, provenance = _hub(task) if source == HUB else _folder(task, Path(source).expanduser())
+    train, dev, provenance = _hub(task) if source == HUB else _folder(task, _folder_named(source))
     whole = splits.divide(task, train, dev)
     parts = splits.subsample(whole, wanted, seed)
     return _task_data(task, parts, f"{provenance}; {_counts(parts, whole)}", synthetic=False)
@@ -69,9 +69,16 @@ def check(source: str, tasks: Iterable[str]) -> None:
         return
     for name in names:
         task = TASKS[name]
-        files = layout.locate(task, Path(source).expanduser(), alone=len(names) == 1)
+        files = layout.locate(task, _folder_named(source), alone=len(names) == 1)
         for path in (*files.train, *(path for split in files.dev for path in split)):
             _CHECKS[files.layout](task, path)
+
+
+def _folder_named(source: str) -> Path:
+    try:
+        return Path(source).expanduser()
+    except RuntimeError:  # ~someone, who is not known here
+        raise Refusal(f"--data {source}", "no such home", "give the folder's whole path") from None
 
 
 _CHECKS = {Layout.TSV: tsv.check, Layout.PARQUET: hub.check}

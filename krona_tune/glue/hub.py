@@ -57,7 +57,7 @@ def conform(task: Task, table: pa.Table, place: str) -> pa.Table:
 def _parquet(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise Refusal(str(path), "can't be read as a parquet file", "fetch it again") from error
 
 
@@ -65,7 +65,7 @@ def _shard(path: Path) -> pa.Table:
     with _parquet(path) as file:
         try:
             return file.read()
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise Refusal(str(path), "a damaged parquet file", "fetch it again") from error
 
 

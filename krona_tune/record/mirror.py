@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from krona_tune.study.masked import masked
 from krona_tune.study.result import Report, TrialResult
 
 logger = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class Mirror:
     """A sink whose calls return at once. What can't be sent is tried again until the study ends, then counted."""
 
     def __init__(self, store: Store, *, name: str, drain_seconds: float = 60.0) -> None:
-        self._store, self._name, self._drain_seconds = store, name, drain_seconds
+        self._store, self._name, self._drain_seconds = store, masked(name), drain_seconds
         self._queue: queue.SimpleQueue[Event | _Ending] = queue.SimpleQueue()
         self._backlogs: dict[str, list[Event]] = {}
         self._opened = False

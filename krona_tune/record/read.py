@@ -91,7 +91,7 @@ def _read(path: Path) -> pa.Table | None:
             return file.read()
     except FileNotFoundError:
         return None
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if getattr(error, "errno", None):  # the disk's refusal, not the file's content
             raise
         _set_aside(path, error)

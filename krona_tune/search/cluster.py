@@ -3,11 +3,14 @@
 import logging
 import math
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from krona_tune.refusal import Refusal
 from krona_tune.study.spec import ResourcesSpec
+
+logger = logging.getLogger(__name__)
 
 QUIET = {  # less chatter, our own handling of Ctrl-C, and failures as results without a score
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -17,14 +20,18 @@ QUIET = {  # less chatter, our own handling of Ctrl-C, and failures as results w
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
 }
+LOOPBACK = "127.0.0.1"
+WORKER_WAIT_SECONDS = 900
+"""How long a cluster that has only its head may take to bring the first worker."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """One machine's CPUs and GPUs."""
+    """One machine's CPUs, GPUs and the memory that Ray counts for work."""
 
     cpus: float
     gpus: float
+    memory_bytes: float = math.inf
 
     def fits(self, cpus: float, gpus: float) -> int:
         """How many trials of that size it holds. Shares of a GPU don't reach over to the next one."""
@@ -66,10 +73,12 @@ def this_machine() -> Cluster:
 
 
 def connect(address: str | None) -> Cluster:
-    """Joins the cluster at `address`, or starts Ray on this machine with a dashboard for this machine alone.
+    """Joins the cluster at `address`, or starts Ray on this machine, for this machine alone.
+
+    A cluster whose head takes no trials and that has no worker yet is asked for one, and waited for.
 
     Raises:
-        Refusal: there is no cluster at that address.
+        Refusal: there is no cluster at that address, or no worker comes.
     """
     if address and address.startswith("ray://"):
         mend = "run this on the cluster's head with --address auto, or through ray job submit"
@@ -77,7 +86,9 @@ def connect(address: str | None) -> Cluster:
     import ray
 
     os.environ.update({key: os.environ.get(key, value) for key, value in QUIET.items()})
-    local = {} if address else {"include_dashboard": True, "dashboard_host": "127.0.0.1"}
+    if not address:
+        _stay_on_this_machine()
+    local = {} if address else {"include_dashboard": True, "dashboard_host": LOOPBACK}
     try:
         context = ray.init(
             address=address or "local",
@@ -86,15 +97,50 @@ def connect(address: str | None) -> Cluster:
             ignore_reinit_error=True,
             **local,
         )
-    except (ConnectionError, ValueError) as error:
+    except (ConnectionError, ValueError, RuntimeError) as error:
         raise Refusal(
             "--address", f"no Ray cluster at {address!r}: {error}", "start one with ray start --head"
         ) from None
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = _nodes()
     return Cluster(
-        nodes=tuple(Node(node.get("CPU", 0), node.get("GPU", 0)) for node in alive),
+        nodes=nodes if any(node.cpus for node in nodes) else _first_worker(),
         dashboard=f"http://{context.dashboard_url}" if context.dashboard_url else "",
     )
+
+
+def _stay_on_this_machine() -> None:
+    """Keeps every server of a Ray that is started here on the loopback address, as Ray does by itself on a laptop.
+
+    Otherwise only the dashboard would be there, and whoever reaches the others can run code in their workers.
+    """
+    from ray._private import ray_constants
+
+    ray_constants.ENABLE_RAY_CLUSTER = False
+
+
+def _nodes() -> tuple[Node, ...]:
+    import ray
+
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return tuple(Node(each.get("CPU", 0), each.get("GPU", 0), each.get("memory", math.inf)) for each in alive)
+
+
+def _first_worker() -> tuple[Node, ...]:
+    """The nodes, once there is one that offers CPUs."""
+    from ray.autoscaler.sdk import request_resources
+
+    logger.warning("the cluster has no worker yet: asked for one, at most %d s are waited", WORKER_WAIT_SECONDS)
+    request_resources(num_cpus=1)
+    deadline = time.monotonic() + WORKER_WAIT_SECONDS
+    try:
+        while time.monotonic() < deadline:
+            nodes = _nodes()
+            if any(node.cpus for node in nodes):
+                return nodes
+            time.sleep(1)
+    finally:
+        request_resources(num_cpus=0)
+    raise Refusal("--address", "no node of the cluster offers a CPU", "look at what ray status says, or add a worker")
 
 
 def slots(cluster: Cluster, asked: ResourcesSpec) -> Slots:

@@ -1,18 +1,21 @@
 """Before the first trial: workers, backbone and data are gathered, the folder claimed, the circumstances written."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from subprocess import DEVNULL, CalledProcessError, check_output
+from typing import TypeVar
 
 import torch
 from filelock import FileLock, Timeout
 
 from krona_tune.refusal import Refusal
 from krona_tune.search.cluster import Cluster, Slots, connect, slots
+from krona_tune.search.findings import together
 from krona_tune.search.plan import Plan
 from krona_tune.search.prepare import Prepared, prepare
 from krona_tune.study.folder import StudyFolder
@@ -22,6 +25,9 @@ from krona_tune.train.device import this_device
 from krona_tune.train.source import BackboneSource, download
 
 PACKAGES = ("krona_tune", "ray", "torch", "transformers", "datasets", "optuna", "mlflow", "pyarrow")
+
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +50,38 @@ class Started(Gathered):
 
 
 def gather(plan: Plan, address: str | None) -> Gathered:
-    """Workers, backbone and data. Raises a Refusal where one of them can't be had."""
+    """Workers, backbone and data; Ray starts while the data are read.
+
+    Raises:
+        Refusal: naming every one of them that can't be had.
+    """
+    problems: list[Refusal] = []
+    with ThreadPoolExecutor(max_workers=1) as aside:
+        reading = aside.submit(_backbone_and_data, plan)
+        workers = _had(lambda: _workers(plan, address), problems)
+        read = _had(reading.result, problems)
+    if workers is None or read is None:
+        raise together(problems)
+    return Gathered(plan=plan, cluster=workers[0], slots=workers[1], source=read[0], prepared=read[1])
+
+
+def _workers(plan: Plan, address: str | None) -> tuple[Cluster, Slots]:
     cluster = connect(address)
-    fit = slots(cluster, plan.spec.resources)
+    return cluster, slots(cluster, plan.spec.resources)
+
+
+def _backbone_and_data(plan: Plan) -> tuple[BackboneSource, Prepared]:
     source = download(plan.source)
-    prepared = prepare(plan, source.location)
-    return Gathered(plan=plan, cluster=cluster, slots=fit, source=source, prepared=prepared)
+    return source, prepare(plan, source.location)
+
+
+def _had(get: Callable[[], Found], problems: list[Refusal]) -> Found | None:
+    """What is got; None, and a problem more, where it is refused."""
+    try:
+        return get()
+    except Refusal as refusal:
+        problems.append(refusal)
+        return None
 
 
 @contextmanager

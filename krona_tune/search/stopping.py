@@ -60,7 +60,8 @@ class Stopping(tune.Stopper):
 
 @contextmanager
 def interruptible(stopping: Stopping, console: Console) -> Iterator[None]:
-    """Ctrl-C once ends the study at the next moment that loses nothing; twice stops now."""
+    """Ctrl-C once, or SIGTERM as a cluster's scheduler sends it, ends the study at the next moment that loses nothing;
+    a second one stops now."""
 
     def ask(number: int, frame: FrameType | None) -> None:
         if stopping.interrupted:
@@ -68,10 +69,11 @@ def interruptible(stopping: Stopping, console: Console) -> Iterator[None]:
         stopping.interrupted = True
         console.print("Stopping: what has reached a rung is kept. Press Ctrl-C again to stop now.")
 
-    previous = signal.signal(signal.SIGINT, ask)
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     except KeyboardInterrupt:
         logger.warning("stopped at once; the trials under way go on from their last rungs when the study is resumed")
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,5 +1,6 @@
 """What a worker runs: a plain dict in, a trial trained from rung to rung, plain dicts out; warm between trials."""
 
+import logging
 import shutil
 import traceback
 from dataclasses import asdict, dataclass
@@ -16,6 +17,8 @@ from krona_tune.train import checkpoint
 from krona_tune.train.backbone import warm_backbone
 from krona_tune.train.device import this_device
 from krona_tune.train.loop import Diverged, TaskWork, TrialRun
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,12 +111,22 @@ class KronaTrial(tune.Trainable):
         work = self._works[self.config["task"]]
         run = TrialRun(self.config["trial_id"], trial_of(self.config), work, backbone)
         try:
-            if earlier := latest_checkpoint(self._folder()):
-                checkpoint.load(run, earlier)
+            self._take_up(run)
         except BaseException:
             run.close()  # the backbone stays warm for the next trial
             raise
         return run
+
+    def _take_up(self, run: TrialRun) -> None:
+        """Puts the run where its highest readable state is; one that is damaged is set aside, and the trial begins
+        at the one below, or anew."""
+        while earlier := latest_checkpoint(self._folder()):
+            try:
+                checkpoint.load(run, earlier)
+                return
+            except checkpoint.Damaged as error:
+                logger.warning("%s: set aside, the trial goes on without it", error)
+                earlier.replace(earlier.with_name(f"damaged-{earlier.name}"))
 
     def _folder(self) -> Path:
         return Path(self._workplace.checkpoints) / str(self.config["trial_id"])

@@ -125,7 +125,7 @@ def _divisors(limits: dict[str, Any], place: str) -> Divisors:
 
 def _range(low: Any, high: Any, log: Any, step: Any, place: str) -> Domain:
     for name, value in (("low", low), ("high", high), ("step", 1 if step is None else step)):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        if isinstance(value, bool | str) or not _is_number(value):
             mend = f"write {float(value)!r}" if _is_number(value) else "write a number"
             raise Refusal(place, f"{name} is {value!r}, not a number", mend)
     if low > high:
@@ -144,5 +144,5 @@ def _range(low: Any, high: Any, log: Any, step: Any, place: str) -> Domain:
 def _is_number(value: Any) -> bool:
     try:
         return isfinite(float(value))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False

@@ -14,15 +14,27 @@ def geometry(config: Mapping[str, Any], place: str = "config.json") -> Geometry:
     Raises:
         Refusal: the model type is not one of the known families, or a dimension is missing.
     """
-    model_type = config.get("model_type")
-    if model_type not in FAMILIES:
+    model_type = config.get("model_type") if isinstance(config, Mapping) else None
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise unknown(place, "model_type", model_type, FAMILIES)
     family = FAMILIES[model_type]
     known = {**family.defaults, **{key: value for key, value in config.items() if value is not None}}
+    _refuse_odd_sizes(known, place)
     try:
         return family.build(model_type, known)
     except KeyError as missing:
         raise Refusal(place, f"{missing} is missing", f"a {model_type} config.json states it") from None
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise Refusal(place, f"describes no {model_type}: {error}", "save the model again") from None
+
+
+def _refuse_odd_sizes(config: Mapping[str, Any], place: str) -> None:
+    """Whole numbers within what any model has: a depth of billions would be built layer by layer."""
+    for names, least, most in _SIZES:
+        for name in config.keys() & names:
+            value = config[name]
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+                raise Refusal(place, f"{name} is {value!r:.40}", f"it is a whole number from {least} to {most:,}")
 
 
 @dataclass(frozen=True)
@@ -216,6 +228,20 @@ def _deberta_v2_norms(config: Mapping[str, Any]) -> int:
     relative = config["relative_attention"] and "layer_norm" in config["norm_rel_ebd"]
     return 1 + relative + (config["conv_kernel_size"] > 0)
 
+
+_SIZES = (
+    ({"num_layers", "num_decoder_layers", "num_hidden_layers", "n_layers"}, 1, 1_000),
+    (
+        {"d_model", "d_ff", "d_kv", "num_heads", "hidden_size", "intermediate_size", "num_attention_heads"}
+        | {"vocab_size", "max_position_embeddings", "embedding_size", "dim", "hidden_dim", "n_heads", "conv_groups"}
+        | {"relative_attention_num_buckets"},
+        1,
+        10_000_000,
+    ),
+    ({"type_vocab_size", "conv_kernel_size", "pad_token_id"}, 0, 10_000_000),
+    ({"max_relative_positions", "position_buckets"}, -1, 10_000_000),
+)
+"""Keys of a config.json, and the least and the most that they may be."""
 
 _AFTER_ATTENTION = {
     "attention.output.dense": Role.OUTPUT,

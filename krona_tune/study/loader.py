@@ -15,11 +15,25 @@ from krona_tune.study.trial import SECTION_OF, SECTIONS, SIZES
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which 1e-4 is a number (YAML 1.1 wants 1.0e-4)."""
+    """Safe YAML in which 1e-4 is a number (YAML 1.1 wants 1.0e-4) and nothing stands for something else.
+
+    A few lines of aliases to aliases mean gigabytes.
+    """
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(
+                None, None, f"*{event.anchor} stands for something else; write it out", event.start_mark
+            )
+        return super().compose_node(parent, index)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Its counterpart, which puts the word '1e-4' in quotes."""
+    """Its counterpart, which puts the word '1e-4' in quotes and writes everything out."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
 for _half in (_Loader, _Dumper):
@@ -79,6 +93,8 @@ def build_spec(written: Mapping[str, Any], place: str) -> StudySpec:
         spec = StudySpec.model_validate(written)
     except ValidationError as error:
         raise next(_refusals(error, StudySpec, place)) from None
+    except UnicodeEncodeError as error:
+        raise Refusal(place, f"{error.object!r} is no text", "write it in UTF-8") from None
     for section, model in SECTIONS.items():
         _check_domains(getattr(spec, section), section, model.model_fields, place)
     for method, domains in spec.methods.items():
@@ -108,7 +124,7 @@ def _check_domains(domains: Mapping[str, Domain], section: str, known: Collectio
 def _refusals(error: ValidationError, model: type[BaseModel], place: str) -> Iterator[Refusal]:
     """The deepest error first: of a setting that may be a number or a mapping, it is the one that was meant."""
     for detail in sorted(error.errors(), key=lambda detail: -len(detail["loc"])):
-        *parents, last = map(str, detail["loc"])
+        *parents, last = map(str, detail["loc"] or ("",))
         path = [*(part for part in parents if _is_key(part)), last]
         if detail["type"] == "extra_forbidden":
             owner = _model_at(model, path[:-1])

@@ -1,11 +1,15 @@
 """Under which circumstances a study ran: versions, device, data and model with their fingerprints."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from krona_tune.study.masked import masked
 from krona_tune.study.trial import Frozen
+
+Command = Annotated[str, AfterValidator(masked)]
+"""A command line as it was typed, but for passwords."""
 
 
 class TaskFacts(Frozen):
@@ -38,8 +42,8 @@ class Manifest(Frozen):
     format: Literal[1] = 1
     name: str
     created_at: str
-    command: str
-    resumed_by: tuple[str, ...] = ()
+    command: Command
+    resumed_by: tuple[Command, ...] = ()
     seed: int
     precision: str
     device: str

@@ -47,12 +47,13 @@ def load_backbone(location: str, device: Device) -> Backbone:
     Raises:
         Refusal: the weights lack a part of the base model, which would be random, another one in each process.
     """
-    config = transformers.AutoConfig.from_pretrained(location)
+    config = transformers.AutoConfig.from_pretrained(location, trust_remote_code=False)
     shape = geometry(config.to_dict(), f"{location}: config.json")
     kind = transformers.AutoModelForSeq2SeqLM if shape.text_to_text else transformers.AutoModelForSequenceClassification
     with quiet():
         whole, loaded = kind.from_pretrained(
             location,
+            trust_remote_code=False,
             dtype=device.dtype,
             attn_implementation=device.attention if _has_fused_attention(kind, config) else "eager",
             output_loading_info=True,

@@ -3,15 +3,23 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from krona_tune.study.result import Report
 from krona_tune.train.loop import TrialRun
 
+_UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, EOFError, UnpicklingError, SafetensorError)
+"""What half a file, or one of other bytes, makes its readers raise."""
 TENSORS, OPTIMISER, PROGRESS = "adapter.safetensors", "optimiser.pt", "progress.json"
+
+
+class Damaged(Exception):
+    """A checkpoint that can't be read."""
 
 
 def save(run: TrialRun, folder: Path) -> None:
@@ -34,17 +42,22 @@ def load(run: TrialRun, folder: Path) -> None:
     """Puts a run where `save` found it.
 
     Raises:
+        Damaged: a file is missing or can't be read; the run is as it was.
         ValueError: the checkpoint is of another trial, or of another backbone.
     """
-    progress = _progress(folder)
+    try:
+        progress, tensors = _progress(folder), load_file(folder / TENSORS)
+        optimiser = torch.load(folder / OPTIMISER, weights_only=True) if run.optimiser else None
+    except _UNREADABLE as error:
+        raise Damaged(f"{folder} can't be read ({type(error).__name__}: {error})") from error
     if progress["fingerprint"] != run.trial.fingerprint:
         raise ValueError(f"{folder} is of trial {progress['fingerprint']}, this is {run.trial.fingerprint}")
     kept, found = progress["backbone_fingerprint"], run.backbone.fingerprint
     if kept != found:
         raise ValueError(f"{folder} is of the backbone {kept}, this is {found}")
-    run.load_state(load_file(folder / TENSORS))
-    if run.optimiser:
-        run.optimiser.load_state(torch.load(folder / OPTIMISER, weights_only=True))
+    run.load_state(tensors)
+    if run.optimiser and optimiser:
+        run.optimiser.load_state(optimiser)
     run.rung, run.step = progress["rung"], progress["step"]
     run.last_report = Report(**progress["report"]) if progress["report"] else None
 

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from krona_tune.hub import settle_offline
+from krona_tune.hub import home, settle_offline
 from krona_tune.refusal import Refusal
 from krona_tune.study.families import geometry
 from krona_tune.study.geometry import Geometry
@@ -69,7 +69,7 @@ def find_backbone(name: str) -> BackboneSource:
     Raises:
         Refusal: nothing is found, or a package's weights are not the published ones.
     """
-    folder = Path(name).expanduser()
+    folder = home(Path(name))
     if folder.is_dir():
         return _in_folder(name, folder.resolve(), "local folder")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:

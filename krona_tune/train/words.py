@@ -13,7 +13,7 @@ def open_tokenizer(location: str, vocabulary: int) -> PreTrainedTokenizerBase:
         Refusal: there is none, or it knows more words than the model's `vocabulary`.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(location)
+        tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise Refusal("--model", f"{location} has no usable tokenizer: {error}", "save one there") from None
     words = len(tokenizer) - len(tokenizer.all_special_ids)

@@ -3,6 +3,7 @@
 import pytest
 
 from krona_tune.refusal import Refusal
+from krona_tune.search import cluster as clusters
 from krona_tune.search.cluster import Cluster, Node, connect, slots
 from krona_tune.study.spec import ResourcesSpec
 
@@ -49,3 +50,26 @@ def test_what_no_node_could_hold_is_refused(
 def test_ray_client_is_refused_with_the_way_that_works() -> None:
     with pytest.raises(Refusal, match="can't be driven through Ray Client; run this on the cluster's head"):
         connect("ray://head:10001")
+
+
+def test_a_cluster_with_its_head_alone_is_asked_for_a_worker_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def ask(num_cpus: int) -> None:
+        asked.append(num_cpus)
+
+    head, worker = Node(0, 0), Node(4, 1)
+    seen = iter([(head,), (head,), (head, worker)])
+    monkeypatch.setattr(clusters, "_nodes", lambda: next(seen))
+    monkeypatch.setattr(clusters.time, "sleep", lambda _: None)
+    monkeypatch.setattr("ray.autoscaler.sdk.request_resources", ask)
+    assert clusters._first_worker() == (head, worker)
+    assert asked == [1, 0]
+
+
+def test_a_cluster_that_brings_no_worker_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "_nodes", lambda: (Node(0, 0),))
+    monkeypatch.setattr(clusters, "WORKER_WAIT_SECONDS", 0)
+    monkeypatch.setattr("ray.autoscaler.sdk.request_resources", lambda num_cpus: None)
+    with pytest.raises(Refusal, match="no node of the cluster offers a CPU; look at what ray status says"):
+        clusters._first_worker()

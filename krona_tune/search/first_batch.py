@@ -1,0 +1,102 @@
+"""The first batch, trained once before any trial: with the largest adapter of the space, where trials are trained."""
+
+import random
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from krona_tune.search.door import plain_trial, trial_of
+from krona_tune.search.space import Space
+from krona_tune.search.trainable import describe, status_of_error
+from krona_tune.study.result import Report, Status
+from krona_tune.study.schedule import Schedule
+from krona_tune.study.spec import Precision
+from krona_tune.train.backbone import Backbone, load_backbone, quiet
+from krona_tune.train.device import this_device
+from krona_tune.train.loop import TaskWork, train_trial
+
+DRAWS = 200
+FEW_ROWS = 2
+"""What is trained of a task whose batches are not the longest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstBatch:
+    """What came of it: each failed task's status and error, and of a GPU its name, its memory and the most used."""
+
+    failures: dict[str, tuple[Status, str]]
+    device: str = ""
+    emulates_bfloat16: bool = False
+    memory_bytes: int = 0
+    peak_bytes: int = 0
+
+
+def largest(space: Space) -> dict[str, Any]:
+    """Of many points drawn, the one with the most parameters, and the largest batch that its method may draw."""
+    rng = random.Random(0)
+    points = [point for point in (space.draw(rng) for _ in range(DRAWS)) if space.feasible(point)]
+    most = max(points, key=space.parameters) if points else space.draw(rng)
+    return {**most, "batch_size": max(space.knobs[most["method"]]["batch_size"].ends())}
+
+
+def longest(work: TaskWork) -> int:
+    """Tokens of the task's longest training example."""
+    return int(_lengths(work.train).max())
+
+
+def first_batch(
+    location: str, precision: Precision, gpu: bool, works: Mapping[str, TaskWork], params: dict[str, Any]
+) -> FirstBatch:
+    """Trains and evaluates one batch of each task: of the longest examples a whole one, of other tasks a few rows."""
+    device = this_device(precision, gpu=gpu)
+    backbone = load_backbone(location, device)
+    heaviest = max(works, key=lambda task: longest(works[task]))
+    failures: dict[str, tuple[Status, str]] = {}
+    peak = 0
+    for task, work in works.items():
+        rows = int(params["batch_size"]) if task == heaviest else FEW_ROWS
+        try:
+            peak = max(peak, _train(task, _shortened(work, rows), backbone, {**params, "batch_size": rows}))
+        except Exception as error:
+            failures[task] = (status_of_error(error), describe(error))
+    if not gpu:
+        return FirstBatch(failures=failures)
+    return FirstBatch(
+        failures=failures,
+        device=torch.cuda.get_device_name(),
+        emulates_bfloat16=not torch.cuda.is_bf16_supported(including_emulation=False),
+        memory_bytes=torch.cuda.get_device_properties(0).total_memory,
+        peak_bytes=peak,
+    )
+
+
+def _train(task: str, work: TaskWork, backbone: Backbone, params: dict[str, Any]) -> int:
+    """One step and one evaluation as a trial does them. Returns the most memory that was used."""
+    reports: list[Report] = []
+    config = plain_trial(f"{task}-first-batch", task, 0, "search", 0, params)
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of metrics that a few rows can't have
+        train_trial(str(config["trial_id"]), trial_of(config), work, backbone, reports.append)
+    return reports[-1].peak_memory_bytes
+
+
+def _shortened(work: TaskWork, rows: int) -> TaskWork:
+    """The task with as many of its longest examples as make one step, judged on as many."""
+    train, validation = _of_the_longest(work.train, rows), _of_the_longest(work.validation, rows)
+    once = Schedule(examples_per_epoch=len(train), rungs=(len(train),), reduction=work.schedule.reduction)
+    return replace(work, train=train, validation=validation, schedule=once, test=None)
+
+
+def _of_the_longest(table: pa.Table, rows: int) -> pa.Table:
+    return table.take(np.argsort(-_lengths(table), kind="stable")[:rows])
+
+
+def _lengths(table: pa.Table) -> Any:
+    """(n,) tokens of each example."""
+    return pc.list_value_length(table["input_ids"]).to_numpy()

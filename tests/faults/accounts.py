@@ -1,0 +1,56 @@
+"""Whether every trial of a study stands once in each of its records."""
+
+from collections import Counter
+
+import optuna
+from mlflow.tracking import MlflowClient
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from krona_tune.record import mlflow_words as words
+from krona_tune.record.read import read_reports, read_trials
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.result import Status, TrialResult
+
+TOLD = {
+    Status.COMPLETED: TrialState.COMPLETE,
+    Status.STOPPED_EARLY: TrialState.PRUNED,
+    Status.DIVERGED: TrialState.FAIL,
+    Status.OUT_OF_MEMORY: TrialState.FAIL,
+    Status.FAILED: TrialState.FAIL,
+}
+
+
+def settled(folder: StudyFolder, tasks: tuple[str, ...], trials: int) -> dict[str, TrialResult]:
+    """The study's rows, when Parquet, Optuna and MLflow agree on each of them and none is missing or open."""
+    rows = read_trials(folder.results)
+    expected = {f"{task}-{end}" for task in tasks for end in ("head-0", *(f"{n:03d}" for n in range(trials)))}
+    assert Counter(row.trial_id for row in rows) == Counter(expected)
+    assert Status.INTERRUPTED not in {row.status for row in rows}
+    rungs = Counter((report.trial_id, report.rung) for report in read_reports(folder.results))
+    assert set(rungs.values()) <= {1}
+    by_id = {row.trial_id: row for row in rows}
+    _optuna_agrees(folder, tasks, by_id)
+    _mlflow_agrees(folder, by_id)
+    return by_id
+
+
+def _optuna_agrees(folder: StudyFolder, tasks: tuple[str, ...], rows: dict[str, TrialResult]) -> None:
+    storage = JournalStorage(JournalFileBackend(str(folder.journal)))
+    told = {}
+    for task in tasks:
+        for trial in optuna.load_study(study_name=f"{folder.name}/{task}", storage=storage).trials:
+            if "trial_id" in trial.user_attrs:
+                assert trial.user_attrs["trial_id"] not in told
+                told[trial.user_attrs["trial_id"]] = trial.state
+    assert told == {trial_id: TOLD[row.status] for trial_id, row in rows.items() if row.kind == "search"}
+
+
+def _mlflow_agrees(folder: StudyFolder, rows: dict[str, TrialResult]) -> None:
+    client = MlflowClient(folder.tracking_uri)
+    experiments = [e.experiment_id for e in client.search_experiments() if folder.name in e.name]
+    runs = [run for run in client.search_runs(experiments) if words.TRIAL in run.data.tags]
+    assert Counter(run.data.tags[words.TRIAL] for run in runs) == Counter(rows.keys())
+    for run in runs:
+        assert run.info.status == words.RUN_STATUS[rows[run.data.tags[words.TRIAL]].status]

@@ -1,0 +1,107 @@
+"""A real Ray of three nodes: a study's work is on all of them, and each is looked at before the first trial."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster as Nodes
+
+from krona_tune.record.read import read_trials
+from krona_tune.search.cluster import connect
+from krona_tune.search.nodes import View, look_around, versions
+from krona_tune.search.plan import make_plan
+from krona_tune.search.preflight import preflight
+from krona_tune.search.start import gather
+from krona_tune.study.loader import load_spec
+from krona_tune.study.manifest import read_manifest
+from krona_tune.study.result import Status
+from tests.search.models import saved_bert
+from tests.search.test_study import Home
+
+pytestmark = pytest.mark.slow
+PASSWORD = "correct-horse-7"
+Done = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Home]:
+    """Near the root: a socket's path must be short."""
+    folder = Path(tempfile.mkdtemp(prefix="krona-"))
+    yield Home(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def three(home: Home) -> Iterator[Nodes]:
+    """Three nodes of one CPU each, apart from any Ray that runs already; only these are stopped."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        patch.setenv("RAY_TMPDIR", str(home.root))
+        small = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
+        nodes = Nodes(initialize_head=True, head_node_args={**small, "include_dashboard": False})
+        for _ in range(2):
+            nodes.add_node(**small)
+        yield nodes
+        ray.shutdown()
+        nodes.shutdown()
+
+
+@pytest.fixture(scope="module")
+def wide(home: Home, three: Nodes) -> Done:
+    """A study on all three nodes, whose tracking server is gone and has a password."""
+    words = ["--tasks", "cola,stsb", "--trials", "3", "--space", home.space(saved_bert(home.root / "bert"))]
+    words += ["--name", "wide", "--address", three.address, "--tracking-uri", f"http://me:{PASSWORD}@127.0.0.1:1"]
+    done = home.run(*words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def test_a_study_works_on_every_node(home: Home, three: Nodes, wide: Done) -> None:
+    folder = home.study("wide")
+    rows = read_trials(folder.results)
+    assert len(rows) == 8
+    assert {row.status for row in rows} <= {Status.COMPLETED, Status.STOPPED_EARLY}
+    assert read_manifest(folder.manifest).workers == 3
+
+    connect(three.address)
+    actors = ray._private.state.actors().values()
+    trained = {actor["Address"]["NodeID"] for actor in actors if "Trainable" in actor["ActorClassName"]}
+    assert len(trained) == 3
+
+
+def test_a_password_is_neither_printed_nor_kept(home: Home, wide: Done) -> None:
+    assert PASSWORD not in wide.stdout + wide.stderr
+    files = [path for path in home.study("wide").root.rglob("*") if path.is_file()]
+    assert [path.name for path in files if PASSWORD.encode() in path.read_bytes()] == []
+
+
+def test_every_node_is_looked_at(home: Home, three: Nodes) -> None:
+    connect(three.address)
+    views = look_around(home.root, str(home.root / "no model"))
+    right = View(reads_storage=True, writes_storage=True, sees_model=False, versions=versions())
+    assert list(views.values()) == [right] * 3
+    assert not list(home.root.glob(".seen-*"))
+    assert os.environ.get("RAY_ADDRESS") is None
+
+
+def test_a_first_batch_is_trained_in_a_worker(home: Home, three: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home.root / "cache"))
+    overrides = {"tasks": ("cola",), "precision": "fp32"}
+    plan = make_plan(load_spec(Path(home.space(home.root / "bert")), (), overrides), "x.yaml")
+    gathered = gather(plan, three.address)
+    found = preflight(gathered, home.study("seen"), None)
+    assert (found.problems, found.warnings) == ((), ())
+
+    (home.root / "bert" / "model.safetensors").rename(home.root / "weights")
+    try:
+        lacking = preflight(gathered, home.study("seen"), None)
+    finally:
+        (home.root / "weights").rename(home.root / "bert" / "model.safetensors")
+    assert [problem.place for problem in lacking.problems] == ["the first batch"]
+    assert "model.safetensors" in str(lacking.problems[0])
+    assert not home.study("seen").root.exists()

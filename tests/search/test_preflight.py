@@ -1,0 +1,227 @@
+"""What would fail a trial later is found before the first one, all of it at once, and nothing is left behind."""
+
+import os
+from collections import namedtuple
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pytest
+
+from krona_tune.refusal import Refusal
+from krona_tune.search import preflight as flight
+from krona_tune.search import room, start
+from krona_tune.search.cluster import Cluster, Node, Slots
+from krona_tune.search.findings import together
+from krona_tune.search.first_batch import FirstBatch, first_batch, largest, longest
+from krona_tune.search.nodes import View, look, refuse_blind, versions
+from krona_tune.search.plan import make_plan
+from krona_tune.search.preflight import preflight
+from krona_tune.search.start import Gathered
+from krona_tune.search.tracking import unreachable
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.loader import build_spec
+from krona_tune.study.result import Status
+from tests.search.models import saved_bert
+
+GIGABYTE = 2**30
+Usage = namedtuple("Usage", "total used free")
+ASKED: dict[str, Any] = {
+    "data": "mini",
+    "tasks": ["cola", "stsb"],
+    "precision": "fp32",
+    "adapter": {"a_out": "divisors", "a_in": "divisors", "roles": ["query", "query+value"]},
+    "training": {"batch_size": [4, 16], "dropout": 0.0},
+    "examples": {"train": 48, "validation": 24, "test": 24, "max_length": 40},
+    "search": {"trials": 7},
+}
+
+
+def one_node(cpus: float = 3, memory_bytes: float = 64 * GIGABYTE) -> Cluster:
+    return Cluster(nodes=(Node(cpus, 0, memory_bytes),), dashboard="")
+
+
+@pytest.fixture(scope="module")
+def gathered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gathered]:
+    """A study as it stands before its first trial, on a machine of three CPUs; no Ray is started."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+        patch.setattr(start, "connect", lambda _: one_node())
+        plan = make_plan(build_spec({**ASKED, "model": str(saved_bert(home / "bert"))}, "x.yaml"), "x.yaml")
+        yield start.gather(plan, None)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StudyFolder:
+    return StudyFolder(tmp_path / "studies" / "first")
+
+
+def test_a_study_that_can_run_has_no_findings_and_leaves_nothing(gathered: Gathered, folder: StudyFolder) -> None:
+    found = preflight(gathered, folder, None)
+    assert (found.problems, found.warnings) == ((), ())
+    found.refuse()
+    assert not list(folder.root.parent.parent.iterdir())
+
+
+def test_the_largest_adapter_is_tried_with_the_largest_batch(gathered: Gathered) -> None:
+    space = gathered.plan.space
+    params = largest(space)
+    assert params["batch_size"] == 16
+    assert params["roles"] == "query+value"
+    every = [space.parameters({**params, "a_out": a, "a_in": b}) for a in (1, 24) for b in (1, 24)]
+    assert space.parameters(params) >= max(every) / 2
+
+
+def test_the_first_batch_is_of_the_longest_examples(gathered: Gathered, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[tuple[str, int, int]] = []
+
+    def listen(trial_id: str, trial: Any, work: Any, backbone: Any, report: Any) -> None:
+        trained.append((trial.task, len(work.train), longest(work)))
+        raise ArithmeticError
+
+    monkeypatch.setattr("krona_tune.search.first_batch.train_trial", listen)
+    works = gathered.prepared.works
+    done = first_batch(gathered.source.location, "fp32", False, works, largest(gathered.plan.space))
+    heaviest = max(works, key=lambda task: longest(works[task]))
+    assert {task: rows for task, rows, _ in trained} == {task: 16 if task == heaviest else 2 for task in works}
+    assert {task: tokens for task, _, tokens in trained} == {task: longest(work) for task, work in works.items()}
+    assert set(done.failures) == set(works)
+
+
+def test_everything_that_is_wrong_is_said_at_once(
+    gathered: Gathered, folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    works = gathered.prepared.works
+    train = works["cola"].train
+    unknown = train.set_column(train.column_names.index("label"), "label", pa.array([7] * len(train)))
+    broken = replace(gathered.prepared, works={**works, "cola": replace(works["cola"], train=unknown)})
+    sick = replace(gathered, prepared=broken)
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: Usage(9, 8, 1))
+    found = preflight(sick, folder, "http://me:hunter2@127.0.0.1:1")
+    assert [refusal.place for refusal in found.problems] == ["--storage", "the first batch of cola"]
+    assert "the checkpoints of 14 trials may take" in str(found.problems[0])
+    assert "http://me:***@127.0.0.1:1 does not answer" in found.warnings[0]
+    with pytest.raises(Refusal) as refused:
+        found.refuse()
+    first, *lines = str(refused.value).splitlines()
+    assert first == "2 things stand in the way:"
+    assert len(lines) == 2
+    assert "hunter2" not in str(refused.value)
+
+
+def test_checkpoints_that_are_there_need_no_more_space(
+    gathered: Gathered, folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need = room.needed_bytes(gathered)
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: Usage(0, 0, 11 * need.checkpoint))
+    assert room.on_disk(gathered, folder, folder.root.parent.parent, need).problems
+    for number in range(3):
+        (folder.root / "checkpoints" / str(number)).mkdir(parents=True)
+    assert not room.on_disk(gathered, folder, folder.root, need).problems
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_storage_that_can_not_be_written_is_refused(gathered: Gathered, tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    found = preflight(gathered, StudyFolder(tmp_path / "studies" / "first"), None)
+    assert "can't be written: Permission denied" in str(found.problems[0])
+
+
+def test_workers_that_surely_do_not_fit_are_refused_and_others_are_doubted(gathered: Gathered) -> None:
+    need = replace(room.needed_bytes(gathered), weights=3 * GIGABYTE, worker=4 * GIGABYTE)
+    for memory, problems, warnings in ((8, 1, 0), (10, 0, 1), (13, 0, 0)):
+        study = replace(gathered, cluster=one_node(3, memory * GIGABYTE))
+        found = room.in_memory(study, need)
+        assert (len(found.problems), len(found.warnings)) == (problems, warnings)
+    alone = replace(gathered, cluster=one_node(3, 4 * GIGABYTE), slots=Slots(cpus=1, gpus=0, count=1))
+    assert not room.in_memory(alone, need).problems
+
+
+def test_what_a_gpu_says_of_a_first_batch_becomes_warnings(gathered: Gathered, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = FirstBatch(
+        failures={"cola": (Status.OUT_OF_MEMORY, "too large"), "stsb": (Status.FAILED, "KeyError: x")},
+        device="Tesla T4",
+        emulates_bfloat16=True,
+        memory_bytes=15 * GIGABYTE,
+        peak_bytes=6 * GIGABYTE,
+    )
+    monkeypatch.setattr(flight, "_trained", lambda *_: card)
+    spec = gathered.plan.spec.model_copy(update={"precision": "bf16"})
+    study = replace(gathered, plan=replace(gathered.plan, spec=spec), slots=Slots(cpus=1, gpus=0.3, count=3))
+    found = flight.in_the_first_batch(study, room.needed_bytes(gathered))
+    assert [str(problem) for problem in found.problems] == ["the first batch of stsb: KeyError: x"]
+    assert [line.partition(":")[0] for line in found.warnings] == [
+        "the first batch of cola with the largest adapter",
+        "Tesla T4 computes bf16 by emulation only; --set precision=fp32 is faster there",
+        "the largest adapter takes more than a GPU has",
+    ]
+    assert "3 × 6.0 GiB, Tesla T4 has 15.0 GiB" in found.warnings[2]
+
+
+def test_a_node_sees_the_storage_or_is_named(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("abc", encoding="utf-8")
+    good = look(str(token), "abc", str(tmp_path))
+    assert good == View(reads_storage=True, writes_storage=True, sees_model=True, versions=versions())
+    other = look(str(token), "another storage's", str(tmp_path / "model"))
+    assert (other.reads_storage, other.writes_storage, other.sees_model) == (False, False, False)
+    views = {"a": good, "b": other, "c": replace(good, writes_storage=False), "d": "No module named 'krona_tune'"}
+    said = [str(refusal) for refusal in refuse_blind(tmp_path, views)]
+    assert said == [
+        f"--storage: node b does not see {tmp_path}; name a folder that every node mounts",
+        f"--storage: node c can't write in {tmp_path}; mount it writable there",
+        "node d: No module named 'krona_tune'; install the same krona_tune on every node",
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["token"]
+
+
+def test_workers_and_data_that_both_can_not_be_had_are_refused_together(
+    gathered: Gathered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(place: str) -> Callable[..., Any]:
+        def refused(*_: Any) -> Any:
+            raise Refusal(place, "nowhere")
+
+        return refused
+
+    monkeypatch.setattr(start, "connect", refuse("--address"))
+    monkeypatch.setattr(start, "prepare", refuse("--data"))
+    with pytest.raises(Refusal) as refused:
+        start.gather(gathered.plan, None)
+    assert str(refused.value) == "2 things stand in the way:\n  --address: nowhere\n  --data: nowhere"
+    one = Refusal("a", "b", "c")
+    assert together([one]) is one
+
+
+@pytest.fixture
+def server() -> Iterator[HTTPServer]:
+    """A tracking server on this machine that wants a password."""
+
+    class Health(BaseHTTPRequestHandler):
+        asked: ClassVar[list[tuple[str, str | None]]] = []
+
+        def do_GET(self) -> None:
+            self.asked.append((self.path, self.headers.get("Authorization")))
+            self.send_response(401)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Nothing."""
+
+    serving = HTTPServer(("127.0.0.1", 0), Health)
+    Thread(target=serving.serve_forever, daemon=True).start()
+    yield serving
+    serving.shutdown()
+    serving.server_close()
+
+
+def test_a_server_that_answers_is_asked_once_and_told_no_password(server: HTTPServer) -> None:
+    port = server.server_address[1]
+    assert unreachable(f"http://me:hunter2@127.0.0.1:{port}/mlflow/") is None
+    assert unreachable(f"postgresql://me:hunter2@127.0.0.1:{port}/db") is None
+    assert server.RequestHandlerClass.asked == [("/mlflow/health", None)]  # type: ignore[attr-defined]

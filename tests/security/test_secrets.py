@@ -1,0 +1,110 @@
+"""Passwords are masked in what is written, names can't leave their folder, and the code has no door for strangers."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import krona_tune
+from krona_tune.cli.folders import existing, refuse_taken
+from krona_tune.refusal import Refusal
+from krona_tune.search.tracking import unreachable
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.manifest import read_manifest
+from krona_tune.study.masked import masked
+from tests.record.events import manifest
+from tests.security.hostile import ODD_TEXTS, THOUSAND
+
+SOURCES = {
+    path.relative_to(Path(krona_tune.__file__).parent).as_posix(): path.read_text(encoding="utf-8")
+    for path in Path(krona_tune.__file__).parent.rglob("*.py")
+}
+SECRETS = st.text(alphabet="abcXYZ0189!$%^*()_+=~.,;-", min_size=6, max_size=20)
+FORBIDDEN = {
+    r"\bpickle\.load|cloudpickle\.load|joblib|dill\b": "unpickles",
+    r"(?<![.\w])(?:eval|exec)\(": "runs text",
+    r"shell=True|os\.system|os\.popen": "runs a shell",
+    r"trust_remote_code=True": "runs a model's code",
+    r"yaml\.(?:unsafe_load|full_load|Loader)\b": "makes objects from YAML",
+    r"torch\.load\((?!.*weights_only=True)": "unpickles tensors",
+    r"0\.0\.0\.0": "listens for everyone",
+    r"dict\(os\.environ\)|os\.environ\.(?:copy|items)\(|json\.dumps?\(os\.environ": "writes the environment down",
+}
+
+
+@THOUSAND
+@given(
+    st.sampled_from(["http", "https", "postgresql+psycopg2", "mysql"]), SECRETS, st.sampled_from(["/", "", "/db?x=1"])
+)
+def test_no_url_carries_its_password(scheme: str, secret: str, path: str) -> None:
+    text = f"before --tracking-uri={scheme}://user:{secret}@host:5000{path} after"
+    assert secret not in masked(text).replace("user", "").replace("after", "")
+    assert masked(text) == f"before --tracking-uri={scheme}://user:***@host:5000{path} after"
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("http://:s3cret@host", "http://:***@host"),
+        ("two http://a:b@c and http://d:e@f", "two http://a:***@c and http://d:***@f"),
+        ("sqlite:////studies/mlflow.db", "sqlite:////studies/mlflow.db"),
+        ("http://127.0.0.1:5000/x@y", "http://127.0.0.1:5000/x@y"),
+        ("postgresql:///mlflow?user=a&password=s3cret&x=1", "postgresql:///mlflow?user=a&password=***&x=1"),
+        ("--set data=/home/me:x@y", "--set data=/home/me:x@y"),
+        ("API_KEY=abc TOKEN='q'", "API_KEY=*** TOKEN='q'"),
+    ],
+)
+def test_what_is_masked_and_what_is_left(text: str, left: str) -> None:
+    assert masked(text) == left
+
+
+def test_a_manifest_keeps_no_password(tmp_path: Path) -> None:
+    words = ["run_study.py", "--tracking-uri", "https://me:hunter2@mlflow.example"]
+    made = type(manifest())(
+        **{**manifest().model_dump(), "command": shlex.join(words), "resumed_by": [shlex.join(words)]}
+    )
+    made.write(tmp_path / "manifest.json")
+    assert "hunter2" not in (tmp_path / "manifest.json").read_text()
+    assert read_manifest(tmp_path / "manifest.json") == made
+
+
+def test_a_tracking_server_that_is_not_there_is_told_of_without_its_password() -> None:
+    for uri in ("http://me:hunter2@127.0.0.1:1/mlflow", "postgresql+psycopg2://me:hunter2@127.0.0.1:1/mlflow"):
+        said = unreachable(uri)
+        assert said is not None
+        assert "does not answer" in said
+        assert "hunter2" not in said
+    assert unreachable(None) is None
+    assert unreachable("sqlite:///mlflow.db") is None
+
+
+@THOUSAND
+@given(ODD_TEXTS | st.text(max_size=20) | st.from_regex(r"(\.\./|/|\\|~|\w){1,6}", fullmatch=True))
+def test_no_name_of_a_study_leads_out_of_the_storage(name: str) -> None:
+    storage = Path("/nowhere/studies")
+    for ask in (lambda: existing(storage, name), lambda: refuse_taken(StudyFolder(storage / name), name)):
+        try:
+            ask()
+        except Refusal:
+            continue
+        assert (storage / name).resolve().parent == storage
+
+
+@pytest.mark.parametrize("pattern", FORBIDDEN)
+def test_the_code_has_no_door_for_strangers(pattern: str) -> None:
+    found = {name: match[0] for name, text in SOURCES.items() if (match := re.search(pattern, text))}
+    assert not found, FORBIDDEN[pattern]
+
+
+def test_every_model_is_loaded_without_its_own_code() -> None:
+    lines = [
+        (name, match[0])
+        for name, text in SOURCES.items()
+        if name in {"train/words.py", "train/backbone.py"}
+        for match in re.finditer(r"from_pretrained\((?:[^()]|\([^()]*\))*\)", text)
+    ]
+    assert len(lines) == 3
+    assert all("trust_remote_code=False" in line for _, line in lines), lines
