@@ -12,7 +12,7 @@ from krona_tune.record.mlflow_sink import MlflowSink
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.read import read_trials
 from krona_tune.record.sink import FanOut
-from krona_tune.search.budget import Amount, Budget, Rates, spent
+from krona_tune.search.budget import Budget, Rates, spent
 from krona_tune.search.leave import leave_adapters
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.metrics import Reading, StudyMetrics, readings
@@ -90,7 +90,7 @@ def _search_then_finals(
     if limit := stopping.used_up:
         left = search_phase(started, ledger, stopping).trials
         view.say(f"The budget of {limit} ended the search with {left} of {search.trials} trials to go.")
-    stopping.reserve = Amount
+    stopping.let_finals_end()
     asked = started.plan.spec.finalists
     if not asked.top:
         return

@@ -37,6 +37,11 @@ class Stopping(tune.Stopper):
             return None
         return self._budget.used_up(self._spent(time.monotonic() - self._began), self.reserve())
 
+    def let_finals_end(self) -> None:
+        """From here on only the clock ends the run: what the finals need was reserved, and trials that were under way
+        may have used a little of it."""
+        self.reserve, self._budget = Amount, Budget(seconds=self._budget.seconds)
+
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its driver's objects, a resumed study is rebuilt from its records."""
         return {}
