@@ -16,4 +16,4 @@ def best_shared(rows: Iterable[TrialResult], tasks: Collection[str]) -> list[int
             scores[row.number][row.task] = row.score
             sizes[row.number] = max(row.trainable_parameters, sizes.get(row.number, 0))
     whole = [number for number, by_task in scores.items() if by_task.keys() >= set(tasks)]
-    return sorted(whole, key=lambda number: (-sum(scores[number].values()), sizes[number], number))
+    return sorted(whole, key=lambda number: (-round(sum(scores[number].values()), 9), sizes[number], number))
