@@ -86,8 +86,7 @@ def _transfer(plan: Plan, ledger: Ledger) -> Transfer:
 
 def finals_phase(started: Started, ledger: Ledger, stopping: Stopping) -> Phase:
     """The finalists that have not ended, over the full budget and without early stopping."""
-    everyone = final_trials(started.plan.spec, ledger.rows.values())
-    waiting = [config for config in everyone if _open(ledger, config["trial_id"])]
+    waiting = finals_left(started, ledger)
     return Phase(
         searcher=StudySearcher(waiting, {}, {}, stopping.verdict, {}),
         scheduler=FIFOScheduler(),
@@ -97,17 +96,18 @@ def finals_phase(started: Started, ledger: Ledger, stopping: Stopping) -> Phase:
     )
 
 
+def finals_left(started: Started, ledger: Ledger) -> list[dict[str, Any]]:
+    """The finalists that have not begun or not ended, as plain dicts."""
+    ended = {row.trial_id for row in ledger.rows.values() if row.status is not Status.INTERRUPTED}
+    everyone = final_trials(started.plan.spec, ledger.rows.values())
+    return [config for config in everyone if config["trial_id"] not in ended]
+
+
 def finals_need(started: Started, ledger: Ledger, rates: Rates) -> Amount:
     """What the finals would need if the search ended now."""
-    everyone = final_trials(started.plan.spec, ledger.rows.values())
-    waiting = Counter(config["task"] for config in everyone if _open(ledger, config["trial_id"]))
+    waiting = Counter(config["task"] for config in finals_left(started, ledger))
     full = {task: work.schedule.total_examples for task, work in started.prepared.works.items()}
     return needed(ledger.rows, full, waiting, rates)
-
-
-def _open(ledger: Ledger, trial_id: str) -> bool:
-    """Whether a trial has not begun or not ended."""
-    return trial_id not in ledger.rows or ledger.rows[trial_id].status is Status.INTERRUPTED
 
 
 def _known(plan: Plan, ledger: Ledger) -> list[dict[str, Any]]:

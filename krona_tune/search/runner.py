@@ -16,7 +16,7 @@ from krona_tune.search.budget import Budget, Rates, spent
 from krona_tune.search.leave import leave_adapters
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.metrics import Reading, StudyMetrics, readings
-from krona_tune.search.phases import finals_need, finals_phase, search_phase
+from krona_tune.search.phases import finals_left, finals_need, finals_phase, search_phase
 from krona_tune.search.plan import Plan
 from krona_tune.search.start import Started
 from krona_tune.search.stopping import Stopping, interruptible
@@ -102,7 +102,7 @@ def _search_then_finals(
     if final.trials:
         view.say(f"The search is done. Its best are trained again with {asked.seeds} seeds: {final.trials} trials.")
     tune_trials(started, ledger, final, stopping, changed)
-    if left := finals_phase(started, ledger, stopping).trials:
+    if left := len(finals_left(started, ledger)):
         view.say(f"Stopped with {left} of {final.trials} finalists to go; they are trained when the study is resumed.")
 
 
