@@ -67,8 +67,8 @@ def test_a_worker_that_is_killed_is_replaced_and_goes_on_from_its_last_rung(home
     folder = home.study("worker")
     driver = begun(home, bert, "worker")
     until(driver, lambda: any(folder.root.glob("checkpoints/*-00*/rung-1")))
-    victims = workers_of(home)
-    assert victims
+    while not (victims := workers_of(home)):
+        assert driver.poll() is None
     os.kill(victims[0], signal.SIGKILL)
     said, _ = driver.communicate(timeout=300)
     assert driver.returncode == 0, said
