@@ -51,7 +51,7 @@ def conduct(
     from krona_tune.search import runner, start
     from krona_tune.search.preflight import preflight
     from krona_tune.search.ranking import ranking
-    from krona_tune.search.view import duration
+    from krona_tune.search.wording import duration
 
     gathered = start.gather(plan, address)
     findings = preflight(gathered, folder, tracking_uri)
@@ -65,7 +65,7 @@ def conduct(
             print_started(started, tracking_uri)
         outcome = runner.run(started, console, tracking_uri=tracking_uri, quiet=quiet, write_report=write_report)
     console.print()
-    console.print(ranking(outcome.ledger, started.manifest.tasks))
+    console.print(ranking(outcome.ledger, started.manifest.tasks, fronts=spec.search.objective == "pareto"))
     for sink, problem in outcome.lost_sinks.items():
         errors.print(f"[yellow]{sink} could not keep everything:[/yellow] {escape(masked(problem))}")
     print_paths(folder, duration(time.monotonic() - began), tracking_uri)

@@ -7,6 +7,7 @@ from math import isfinite, sqrt
 
 from krona_tune.report.frame import Records
 from krona_tune.study.finals import Finals, finals
+from krona_tune.study.front import front_of
 from krona_tune.study.manifest import Manifest, TaskFacts
 from krona_tune.study.result import Status, TrialResult
 
@@ -59,7 +60,8 @@ class RankedTrial:
 class TaskSummary:
     """What is known of one task. All scores but those of `finals` are on validation, from the search.
 
-    `facts` None: the manifest does not know the task.
+    `facts` None: the manifest does not know the task. `shared` numbers the configuration that won by its average over
+    tasks; None where each task is judged by itself.
     """
 
     task: str
@@ -69,6 +71,7 @@ class TaskSummary:
     counts: dict[Status, int]
     troubled: tuple[TrialResult, ...]
     finals: Finals
+    shared: int | None = None
 
     @property
     def title(self) -> str:
@@ -80,7 +83,8 @@ class TaskSummary:
 
     @property
     def best(self) -> RankedTrial | None:
-        return self.ranked[0] if self.ranked else None
+        own = [each for each in self.ranked if self.shared in {None, each.trial.number}]
+        return own[0] if own else None
 
     @property
     def smallest_tied(self) -> RankedTrial | None:
@@ -161,18 +165,12 @@ def average(tasks: Sequence[TaskSummary]) -> Average | None:
 
 def pareto(trials: Sequence[RankedTrial]) -> tuple[RankedTrial, ...]:
     """Those that no other trial beats with as few parameters, from few to many; 0 stands for a number not known yet."""
-    known = [each for each in trials if each.trial.trainable_parameters]
-    front: list[RankedTrial] = []
-    for each in sorted(known, key=lambda each: (each.trial.trainable_parameters, -each.score)):
-        if not front or each.score > front[-1].score:
-            front.append(each)
-    return tuple(front)
+    return tuple(front_of(trials, lambda each: each.trial.point))
 
 
 def _by_score(trials: Sequence[TrialResult]) -> list[TrialResult]:
-    scored = [(trial, trial.score) for trial in trials if trial.score is not None and isfinite(trial.score)]
-    scored.sort(key=lambda pair: (-pair[1], pair[0].trainable_parameters, pair[0].number))
-    return [trial for trial, _ in scored]
+    scored = [trial for trial in trials if trial.scored]
+    return sorted(scored, key=lambda trial: (-(trial.score or 0.0), trial.trainable_parameters, trial.number))
 
 
 def _ranked(trials: Sequence[TrialResult], facts: TaskFacts | None) -> tuple[RankedTrial, ...]:

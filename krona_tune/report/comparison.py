@@ -17,8 +17,9 @@ from krona_tune.report.figure import BLUE, GREEN, ORANGE, PURPLE, RED, empty_fig
 from krona_tune.report.finals import FinalAverage, final_average
 from krona_tune.report.frame import Records, records
 from krona_tune.report.page import manifest_of, spec_of
-from krona_tune.report.parameters import PARAMETERS, average_front, front_line, task_front
+from krona_tune.report.parameters import PARAMETERS, front_line, task_front
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.front import Front, average_front
 from krona_tune.study.manifest import Manifest, TaskFacts
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, RED)
@@ -143,14 +144,12 @@ def _data(facts: TaskFacts | None) -> object:
 
 
 def _average_chart(studies: Sequence[ComparedStudy], common: Sequence[str]) -> Chart | None:
-    fronts = {study.name: average_front([study.tasks[task] for task in common]) for study in studies}
+    fronts = {study.name: average_front([task_front(study.tasks[task]) for task in common]) for study in studies}
     caption = f"At each size the mean over {len(common)} tasks of the best score with at most that many parameters."
     return _fronts_chart("average", "The average against trainable parameters", caption, fronts) if common else None
 
 
-def _fronts_chart(
-    name: str, title: str, caption: str, fronts: Mapping[str, Sequence[tuple[int, float]]]
-) -> Chart | None:
+def _fronts_chart(name: str, title: str, caption: str, fronts: Mapping[str, Front]) -> Chart | None:
     if not any(fronts.values()):
         return None
     figure = empty_figure(PARAMETERS, SCORE)

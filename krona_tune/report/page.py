@@ -17,6 +17,7 @@ from krona_tune.report.network import Network, network
 from krona_tune.report.overview import overview_chart
 from krona_tune.report.parameters import average_chart
 from krona_tune.report.seeds import seeds_chart
+from krona_tune.report.shared import judged_together, shared_part
 from krona_tune.report.trouble import troubles
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, read_manifest
@@ -58,9 +59,14 @@ def write_report(folder: StudyFolder) -> Path:
 
 def render(manifest: Manifest, recorded: Records, spec: str, backbone: Network | None = None) -> str:
     """The page's HTML. Whatever comes from records or files is escaped."""
-    tasks = summaries(recorded, manifest)
+    shared = shared_part(recorded, manifest, spec)
+    tasks = judged_together(summaries(recorded, manifest), shared)
     parts = [_part(summary, recorded.of(summary.task), backbone) for summary in tasks]
-    whole = {"overview": overview_chart(tasks), "average": average_chart(tasks), "cost": cost_chart(tasks, recorded)}
+    whole = {
+        "overview": overview_chart(tasks),
+        "average": average_chart(tasks, shared.front if shared else None),
+        "cost": cost_chart(tasks, recorded),
+    }
     return (
         environment()
         .get_template("report.html.j2")
@@ -71,6 +77,8 @@ def render(manifest: Manifest, recorded: Records, spec: str, backbone: Network |
             parts=parts,
             average=average(tasks),
             final_average=final_average(tasks),
+            shared=shared,
+            shared_knobs=_knobs([each.row for each in shared.ranked] if shared else []),
             methods=methods_part(recorded, tasks, manifest),
             trials=len(recorded.trials),
             cost=cost(recorded.trials),

@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 from krona_tune.report.analysis import RankedTrial, TaskSummary, average, pareto
 from krona_tune.report.chart import SCORE, Chart, Subject, hover
 from krona_tune.report.figure import BLUE, GREEN, GREY, ORANGE, empty_figure, log_axis, with_alpha
+from krona_tune.study.front import Front, average_front
 from krona_tune.study.result import Status
 
 PARAMETERS = "trainable parameters"
@@ -46,31 +47,18 @@ def score_against_parameters(subject: Subject) -> Chart | None:
     )
 
 
-def average_front(tasks: Sequence[TaskSummary]) -> tuple[tuple[int, float], ...]:
-    """(parameters, score) wherever the average rises: at each size the mean over the tasks of the best validation
-    score with at most that many trainable parameters. It begins where each task with a score has a trial so small."""
-    fronts = [pareto(each.ranked) for each in tasks if each.ranked]
-    if not fronts or not all(fronts):
-        return ()
-    begin = max(front[0].trial.trainable_parameters for front in fronts)
-    sizes = sorted({each.trial.trainable_parameters for front in fronts for each in front} | {begin})
-    rising: list[tuple[int, float]] = []
-    for size in (size for size in sizes if size >= begin):
-        score = sum(_best_within(front, size) for front in fronts) / len(fronts)
-        if not rising or score > rising[-1][1]:
-            rising.append((size, score))
-    return tuple(rising)
+def task_front(summary: TaskSummary) -> Front:
+    return tuple(each.trial.point for each in pareto(summary.ranked))
 
 
-def task_front(summary: TaskSummary) -> tuple[tuple[int, float], ...]:
-    """(parameters, score) of the task's Pareto front."""
-    return tuple((each.trial.trainable_parameters, each.score) for each in pareto(summary.ranked))
+def average_chart(tasks: Sequence[TaskSummary], shared: Front | None = None) -> Chart | None:
+    """The front of the average over the tasks with a result; None for fewer than two of them.
 
-
-def average_chart(tasks: Sequence[TaskSummary]) -> Chart | None:
-    """The front of the average over the tasks with a result; None for fewer than two of them."""
+    `shared` is the front of configurations that all tasks share, if they do.
+    """
     scored = [each for each in tasks if each.ranked]
-    front, mean = average_front(scored), average(scored)
+    front = average_front([task_front(each) for each in scored]) if shared is None else shared
+    mean = average(scored)
     if len(scored) < 2 or not front or mean is None:
         return None
     figure = empty_figure(PARAMETERS + ", at most, a task", "mean " + SCORE)
@@ -83,12 +71,13 @@ def average_chart(tasks: Sequence[TaskSummary]) -> Chart | None:
         name="average",
         title="The average against trainable parameters",
         caption=f"At each size the mean over {len(scored)} tasks of the best validation score with at most that many "
-        "trainable parameters. The dotted lines are the same mean for the head alone and for constant answers.",
+        f"trainable parameters{'' if shared is None else ', of one configuration for all'}. The dotted lines are the "
+        "same mean for the head alone and for constant answers.",
         figure=figure.update_layout(showlegend=False),
     )
 
 
-def front_line(name: str, front: Sequence[tuple[int, float]], colour: str) -> go.Scatter:
+def front_line(name: str, front: Front, colour: str) -> go.Scatter:
     """A front as a stair: the score that a size allows holds until a greater size allows more."""
     return go.Scatter(
         name=name,
@@ -99,10 +88,6 @@ def front_line(name: str, front: Sequence[tuple[int, float]], colour: str) -> go
         marker={"size": 7},
         hovertemplate=f"{name}: %{{y:.3f}} with at most %{{x:,}} parameters<extra></extra>",
     )
-
-
-def _best_within(front: Sequence[RankedTrial], size: int) -> float:
-    return max(each.score for each in front if each.trial.trainable_parameters <= size)
 
 
 def _front(name: str, front: Sequence[RankedTrial]) -> go.Scatter:

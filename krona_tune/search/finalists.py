@@ -8,11 +8,11 @@ the best now.
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any
 
 from krona_tune.search.door import plain_trial
-from krona_tune.study.average import best_shared
+from krona_tune.study.average import shared_ranking
+from krona_tune.study.front import front_of
 from krona_tune.study.randomness import stream
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.spec import StudySpec
@@ -41,18 +41,14 @@ def final_trials(spec: StudySpec, rows: Iterable[TrialResult]) -> list[dict[str,
     winners = {task: _winners(spec, by_task[task]) for task in spec.tasks}
     if spec.search.shared:
         everyone = [row for rows in by_task.values() for row in rows]
-        numbers = best_shared(everyone, spec.tasks)[: spec.finalists.top]
-        winners = {task: [_of_number(by_task[task], number) for number in numbers] for task in spec.tasks}
+        shared = shared_ranking(everyone, spec.tasks)[: spec.finalists.top]
+        winners = {task: [each.rows[task] for each in shared] for task in spec.tasks}
     return [
         _plain(spec, task, entry, index)
         for task in spec.tasks
         for index in range(1, spec.finalists.seeds + 1)
         for entry in _entries(by_task[task], winners[task])
     ]
-
-
-def _of_number(rows: Sequence[TrialResult], number: int) -> TrialResult:
-    return next(row for row in rows if row.kind == "search" and row.number == number)
 
 
 def _plain(spec: StudySpec, task: str, entry: Entry, index: int) -> dict[str, Any]:
@@ -85,25 +81,20 @@ def _winners(spec: StudySpec, rows: Sequence[TrialResult]) -> list[TrialResult]:
             groups[row.params["method"] if spec.search.per_method else ""].append(row)
     ranked = [_best(group, len(group)) for group in groups.values()]
     if spec.search.objective == "pareto":
-        ranked = [_front(group) for group in ranked]
+        ranked = [front_of(group, lambda row: row.point)[::-1] for group in ranked]
     return [row for group in ranked for row in group[: spec.finalists.top]]
 
 
-def _front(ranked: Sequence[TrialResult]) -> list[TrialResult]:
-    """Of trials by falling score, those that no smaller one beats: each has fewer parameters than all before it."""
-    front: list[TrialResult] = []
-    for row in ranked:
-        if not front or row.trainable_parameters < front[-1].trainable_parameters:
-            front.append(row)
-    return front
-
-
 def _best(rows: Sequence[TrialResult], top: int) -> list[TrialResult]:
-    """The first of each configuration among those that were trained to the end, the highest validation score first."""
-    whole = [row for row in rows if row.status is Status.COMPLETED and row.score is not None and isfinite(row.score)]
-    whole.sort(key=lambda row: (-(row.score or 0.0), row.trainable_parameters, row.number))
-    first = {_configuration(row): row for row in reversed(whole)}
-    return [row for row in whole if first[_configuration(row)] is row][:top]
+    """The first of each configuration by its last validation score, the highest first.
+
+    One that was stopped early may be among them: where little is spent, few trials reach the end, and the last scores
+    of all find better ones.
+    """
+    judged = [row for row in rows if row.scored and row.status in {Status.COMPLETED, Status.STOPPED_EARLY}]
+    judged.sort(key=lambda row: (-(row.score or 0.0), row.trainable_parameters, row.number))
+    first = {_configuration(row): row for row in reversed(judged)}
+    return [row for row in judged if first[_configuration(row)] is row][:top]
 
 
 def _configuration(row: TrialResult) -> str:

@@ -9,8 +9,9 @@ from krona_tune.adapters.placement import count
 from krona_tune.glue.tasks import TASKS
 from krona_tune.record.sink import Sink
 from krona_tune.search.door import trial_of
-from krona_tune.study.average import best_shared
+from krona_tune.study.average import SharedConfiguration, shared_ranking
 from krona_tune.study.finals import Finals, finals
+from krona_tune.study.front import front_of
 from krona_tune.study.geometry import Geometry
 from krona_tune.study.result import LastLook, Report, Status, TrialResult
 
@@ -87,10 +88,19 @@ class Ledger:
         Where tasks share their configurations, the trial of the one with the highest average.
         """
         rows = list(self.rows.values())
-        scored = [r for r in rows if r.task == task and r.kind == "search" and r.score is not None]
-        if self._shared_by and (shared := best_shared(rows, self._shared_by)):
-            scored = [row for row in scored if row.number == shared[0]]
+        if shared := self.shared():
+            return shared[0].rows[task]
+        scored = [r for r in rows if r.task == task and r.kind == "search" and r.scored]
         return max(scored, key=lambda r: (r.score or 0.0, -r.trainable_parameters), default=None)
+
+    def front(self, task: str) -> list[TrialResult]:
+        """The task's searched trials that none beats with as few parameters, from few to many."""
+        rows = [row for row in list(self.rows.values()) if row.task == task and row.kind == "search" and row.scored]
+        return front_of(rows, lambda row: row.point)
+
+    def shared(self) -> list[SharedConfiguration]:
+        """Where tasks share their configurations: those that were trained on every task, the best average first."""
+        return shared_ranking(list(self.rows.values()), self._shared_by) if self._shared_by else []
 
     def finals(self, task: str) -> Finals:
         """The task's finalists as far as they have ended."""

@@ -19,6 +19,7 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.loader import load_spec
 from krona_tune.study.manifest import Manifest, read_manifest
 from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.spec import StudySpec
 
 SECONDS = 2.0
 """Between two looks at a study that runs."""
@@ -56,18 +57,19 @@ def studies_in(storage: Path) -> Table:
 def show(folder: StudyFolder, console: Console) -> None:
     """Prints what a study has found so far. Raises a Refusal where it has not begun."""
     manifest = _needed(folder)
-    ledger = _ledger(folder)
+    spec = load_spec(folder.spec)
+    ledger = _ledger(folder, spec)
     console.print(f"{folder.root}: {_state(folder, ledger.rows.values())}", highlight=False, soft_wrap=True)
-    console.print(ranking(ledger, manifest.tasks))
+    console.print(ranking(ledger, manifest.tasks, fronts=spec.search.objective == "pareto"))
 
 
 def watch(folder: StudyFolder, console: Console) -> None:
     """Draws a running study until it ends. Raises a Refusal where it has not begun."""
-    facts = _needed(folder).tasks
+    facts, spec = _needed(folder).tasks, load_spec(folder.spec)
     with Live(console=console, auto_refresh=False) as live:
         while True:
             runs = is_running(folder)
-            ledger = _ledger(folder)
+            ledger = _ledger(folder, spec)
             ledger.running = {row.trial_id for row in ledger.rows.values() if runs and row.ended_at is None}
             live.update(View(console, ledger, facts, quiet=True), refresh=True)
             if not runs:
@@ -104,9 +106,8 @@ def _needed(folder: StudyFolder) -> Manifest:
     raise Refusal(str(folder.manifest), "it can't be read", "the study has not begun, or its manifest is damaged")
 
 
-def _ledger(folder: StudyFolder) -> Ledger:
+def _ledger(folder: StudyFolder, spec: StudySpec) -> Ledger:
     """The study's rows, as its driver has them."""
-    spec = load_spec(folder.spec)
     rows = read_trials(folder.results) if folder.results.exists() else []
     return Ledger(None, NothingKept(), rows, shared_by=spec.tasks if spec.search.shared else ())
 

@@ -1,6 +1,8 @@
 """The two phases of a study: the search of all tasks, then its finalists; each made from the rows that there are."""
 
 from collections import Counter
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +63,15 @@ def _shared_search(started: Started, ledger: Ledger, stopping: Stopping) -> Phas
     searcher = SharedSearcher(
         waiting, sampler, tasks, numbers, _seeds(spec), stopping.verdict, rows, spec.schedule.reduction
     )
-    most = spec.search.trials
-    left = {task: most - sum(row.task == task and row.kind == "search" for row in rows) for task in tasks}
+    left = {task: len(_numbers_left(started.plan, ledger, task)) for task in tasks}
     return Phase(
         searcher=searcher, scheduler=FIFOScheduler(), trials=len(waiting) + sum(left.values()), new=left, works=works
     )
+
+
+def search_left(plan: Plan, ledger: Ledger) -> int:
+    """How many trials of the search have not ended."""
+    return len(_known(plan, ledger)) + sum(len(_numbers_left(plan, ledger, task)) for task in plan.spec.tasks)
 
 
 def _seeds(spec: StudySpec) -> dict[str, int]:
@@ -103,11 +109,16 @@ def finals_left(started: Started, ledger: Ledger) -> list[dict[str, Any]]:
     return [config for config in everyone if config["trial_id"] not in ended]
 
 
-def finals_need(started: Started, ledger: Ledger, rates: Rates) -> Amount:
-    """What the finals would need if the search ended now."""
-    waiting = Counter(config["task"] for config in finals_left(started, ledger))
+def finals_reserve(started: Started, ledger: Ledger, rates: Rates) -> Callable[[], Amount]:
+    """Says what the finals would need if the search ended now; reckoned again when a trial has ended."""
     full = {task: work.schedule.total_examples for task, work in started.prepared.works.items()}
-    return needed(ledger.rows, full, waiting, rates)
+
+    @lru_cache(maxsize=1)
+    def need(ended: int) -> Amount:
+        waiting = Counter(config["task"] for config in finals_left(started, ledger))
+        return needed(ledger.rows, full, waiting, rates)
+
+    return lambda: need(len(ledger.rows) - len(ledger.running))
 
 
 def _known(plan: Plan, ledger: Ledger) -> list[dict[str, Any]]:

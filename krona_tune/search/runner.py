@@ -16,7 +16,7 @@ from krona_tune.search.budget import Budget, Rates, spent
 from krona_tune.search.leave import leave_adapters
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.metrics import Reading, StudyMetrics, readings
-from krona_tune.search.phases import finals_left, finals_need, finals_phase, search_phase
+from krona_tune.search.phases import finals_left, finals_phase, finals_reserve, search_left, search_phase
 from krona_tune.search.plan import Plan
 from krona_tune.search.start import Started
 from krona_tune.search.stopping import Stopping, interruptible
@@ -85,10 +85,10 @@ def _search_then_finals(
     """Both phases share one budget: the search leaves what its finals will need, and a person's stop ends both."""
     search = search_phase(started, ledger, stopping)
     view.expect(search.new)
-    stopping.reserve = lambda: finals_need(started, ledger, rates)
+    stopping.reserve = finals_reserve(started, ledger, rates)
     tune_trials(started, ledger, search, stopping, changed)
     if limit := stopping.used_up:
-        left = search_phase(started, ledger, stopping).trials
+        left = search_left(started.plan, ledger)
         view.say(f"The budget of {limit} ended the search with {left} of {search.trials} trials to go.")
     stopping.let_finals_end()
     asked = started.plan.spec.finalists

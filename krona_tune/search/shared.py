@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from ray.tune.search import Searcher
 
+from krona_tune.search.cutoff import goes_on
 from krona_tune.search.door import plain_trial
 from krona_tune.search.sampler import TaskSampler
 from krona_tune.study.result import Status, TrialResult
@@ -104,7 +105,7 @@ class SharedSearcher(Searcher):
         self._sampler.report(shared_id(number), done, average)
         if done == len(self._tasks):
             self._sampler.tell(shared_id(number), Status.COMPLETED, average)
-        elif done in self._rungs and earlier and average < np.percentile(earlier, 100 * (1 - 1 / self._reduction)):
+        elif done in self._rungs and not goes_on(average, earlier, self._reduction):
             self._sampler.tell(shared_id(number), Status.STOPPED_EARLY, None)
         else:
             self._ready.append(number)
@@ -114,7 +115,7 @@ class SharedSearcher(Searcher):
         """Earlier trials: their averages judge new ones, and a configuration between two tasks goes on."""
         for row in rows:
             self._params[row.number] = row.params
-            if row.status is Status.COMPLETED and row.score is not None:
+            if row.finished and row.score is not None:
                 self._scores[row.number][row.task] = row.score
         waiting = {config["number"] for config in self._waiting if config["kind"] == "search"}
         for number, scores in self._scores.items():

@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from ray.tune.schedulers import TrialScheduler
 
+from krona_tune.search.cutoff import goes_on
 from krona_tune.search.space import Params
 from krona_tune.study.schedule import Schedule
 
@@ -36,5 +36,4 @@ class AshaAmongSmaller:
         size = self._size_of(trial.config["params"])
         rivals = [other for other_size, other in self._seen[examples] if other_size <= size]
         self._seen[examples].append((size, score))
-        cutoff = np.percentile(rivals, 100 * (1 - 1 / self._schedule.reduction)) if rivals else -np.inf
-        return TrialScheduler.CONTINUE if score >= cutoff else TrialScheduler.STOP
+        return TrialScheduler.CONTINUE if goes_on(score, rivals, self._schedule.reduction) else TrialScheduler.STOP

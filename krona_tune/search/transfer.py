@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
 
 from krona_tune.search.space import Params, Space
-from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.result import TrialResult
 
 TURN = 3
 """Every so many-th trial of a task tries what is best on another task."""
@@ -45,7 +44,7 @@ class Transfer:
 
 def earlier_points(rows: Sequence[TrialResult], tasks: Sequence[str]) -> dict[str, list[Params]]:
     """What an earlier study's trials tell each task: the best points on the same task, then the best on every other."""
-    whole = [row for row in rows if row.kind == "search" and row.status is Status.COMPLETED and _scored(row)]
+    whole = [row for row in rows if row.kind == "search" and row.finished]
     whole.sort(key=lambda row: -(row.score or 0.0))
     of_task: dict[str, list[Params]] = {}
     for row in whole:
@@ -54,7 +53,3 @@ def earlier_points(rows: Sequence[TrialResult], tasks: Sequence[str]) -> dict[st
         task: [*of_task.get(task, [])[:EARLIER], *(points[0] for other, points in of_task.items() if other != task)]
         for task in tasks
     }
-
-
-def _scored(row: TrialResult) -> bool:
-    return row.score is not None and isfinite(row.score)

@@ -11,19 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.ranking import synthetic_mark
+from krona_tune.search.wording import duration, synthetic_mark
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.result import Status, TrialResult
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: 45 s, 3 min 20 s, 2 h 05 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 class View:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import Literal
 
 from krona_tune.study.finals import BASELINE, Finalist, finals
@@ -96,7 +95,7 @@ def _final_cell(final: Finalist) -> Cell:
 
 
 def _searched_cell(rows: Sequence[TrialResult]) -> Cell | None:
-    scored = [(row.score, -row.trainable_parameters, row) for row in rows if row.kind != "finalist" and _scored(row)]
+    scored = [(row.score, -row.trainable_parameters, row) for row in rows if row.kind != "finalist" and row.scored]
     if not scored:
         return None
     score, _, row = max(scored, key=lambda each: (each[0] or 0.0, each[1]))
@@ -107,10 +106,6 @@ def _searched_cell(rows: Sequence[TrialResult]) -> Cell | None:
         seeds=1,
         trainable_percent=row.trainable_percent,
     )
-
-
-def _scored(row: TrialResult) -> bool:
-    return row.score is not None and isfinite(row.score)
 
 
 def _method(row: TrialResult) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
-from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.result import TrialResult
 from krona_tune.study.statistics import bootstrap_interval, deviation, mean, told_apart
 
 BASELINE = "head_only"
@@ -94,7 +94,7 @@ def finals(rows: Iterable[TrialResult]) -> Finals:
     """
     together: dict[str, list[TrialResult]] = defaultdict(list)
     for row in rows:
-        if row.kind == "finalist" and row.status is Status.COMPLETED and _finite(row.score, row.test_score):
+        if row.kind == "finalist" and row.finished and row.test_score is not None and isfinite(row.test_score):
             together[row.of].append(row)
     everyone = [_finalist(of, repeats) for of, repeats in together.items()]
     ranked = sorted((each for each in everyone if each.method != BASELINE), key=_order)
@@ -103,10 +103,6 @@ def finals(rows: Iterable[TrialResult]) -> Finals:
         finalists=tuple(replace(each, tied=winner is not None and _tied(winner, each)) for each in ranked),
         head_only=min((each for each in everyone if each.method == BASELINE), key=_order, default=None),
     )
-
-
-def _finite(*scores: float | None) -> bool:
-    return all(score is not None and isfinite(score) for score in scores)
 
 
 def _finalist(of: str, repeats: list[TrialResult]) -> Finalist:

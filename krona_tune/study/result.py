@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from math import isfinite
 from typing import Any
 
 
@@ -92,6 +93,21 @@ class TrialResult:
     test_examples: int = 0
     test_metrics: dict[str, float] = field(default_factory=dict)
     test_resampled: tuple[float, ...] = ()
+
+    @property
+    def scored(self) -> bool:
+        """Whether it has a score that can be ranked."""
+        return self.score is not None and isfinite(self.score)
+
+    @property
+    def point(self) -> tuple[int, float]:
+        """(trainable parameters, score), as on a Pareto front; for a scored trial."""
+        return self.trainable_parameters, self.score or 0.0
+
+    @property
+    def finished(self) -> bool:
+        """Trained to the end, with a score."""
+        return self.status is Status.COMPLETED and self.scored
 
     def row(self) -> dict[str, Any]:
         """The result as plain values: its parameters under their own names, its metrics as `metric_…` and

@@ -9,10 +9,11 @@ from krona_tune.report.analysis import summarise
 from krona_tune.report.chart import Subject
 from krona_tune.report.importance import importance, importances, searched_knobs
 from krona_tune.report.network import Network, network
-from krona_tune.report.parameters import average_chart, average_front
+from krona_tune.report.parameters import average_chart, task_front
 from krona_tune.report.picture import placement, places_of
 from krona_tune.report.shapes import factor_shapes
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.front import average_front
 from krona_tune.study.geometry import Stack
 from krona_tune.study.result import TrialResult
 from tests.record.events import manifest, started
@@ -120,12 +121,12 @@ def sized(task: str, *points: tuple[int, float]) -> list[TrialResult]:
 def test_the_averages_front_takes_each_tasks_best_that_fits() -> None:
     cola = summarise("cola", sized("cola", (100, 0.2), (300, 0.5), (250, 0.1)), FACTS)
     rte = summarise("rte", sized("rte", (150, 0.6), (400, 0.8)), FACTS)
-    assert average_front([cola, rte]) == (
+    assert average_front([task_front(cola), task_front(rte)]) == (
         (150, pytest.approx(0.4)),
         (300, pytest.approx(0.55)),
         (400, pytest.approx(0.65)),
     )
-    assert average_front([summarise("mrpc", [], FACTS)]) == ()
+    assert average_front([task_front(summarise("mrpc", [], FACTS))]) == ()
     chart = average_chart([cola, rte, summarise("mrpc", [], FACTS)])
     assert chart is not None
     assert list(chart.figure.data[0].x) == [150, 300, 400]

@@ -82,14 +82,15 @@ def test_nothing_is_chosen_where_no_finalists_are_asked_for() -> None:
     assert final_trials(spec(top=0), ROWS) == []
 
 
-def test_only_trials_that_were_trained_to_the_end_enter() -> None:
+def test_trials_that_ended_regularly_with_a_score_enter_however_early_they_were_stopped() -> None:
     rows = [
         searched(0, 0.95, status=Status.STOPPED_EARLY),
         searched(1, float("nan")),
         searched(2, None, status=Status.FAILED),
         searched(3, 0.3),
+        searched(4, 0.97, status=Status.DIVERGED),
     ]
-    assert chosen(final_trials(spec(), rows)) == {1: "rte-003"}
+    assert chosen(final_trials(spec(), rows)) == {1: "rte-000", 2: "rte-003"}
 
 
 def test_equal_configurations_are_one_finalist() -> None:

@@ -6,17 +6,26 @@ from io import StringIO
 from rich.console import Console
 
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.ranking import in_words, ranking
+from krona_tune.search.ranking import ranking
+from krona_tune.search.wording import in_words
 from krona_tune.study.result import TrialResult
 from tests.record.events import manifest
 from tests.search.test_ledger import SHAPE, Heard
 from tests.study.final_rows import repeats, row
 
 
-def said(rows: Sequence[TrialResult], *tasks: str, synthetic: bool = False, width: int = 80) -> str:
+def said(
+    rows: Sequence[TrialResult],
+    *tasks: str,
+    synthetic: bool = False,
+    width: int = 80,
+    fronts: bool = False,
+    shared: bool = False,
+) -> str:
     console = Console(width=width, file=StringIO())
     facts = manifest(*tasks, synthetic=synthetic).tasks
-    console.print(ranking(Ledger(SHAPE, Heard(), list(rows)), facts))
+    ledger = Ledger(SHAPE, Heard(), list(rows), shared_by=tasks if shared else ())
+    console.print(ranking(ledger, facts, fronts=fronts))
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -82,3 +91,33 @@ def test_the_finals_fit_a_terminal_of_eighty_columns() -> None:
 
 def test_an_adapter_in_a_line() -> None:
     assert in_words({"method": "lora", "rank": 4, "scale": 2.0, "layers": "all"}) == "lora, rank 4, scale 2, all layers"
+
+
+def sized(task: str, *points: tuple[int, float]) -> list[TrialResult]:
+    return [
+        row(f"{number:03d}", "search", score, task=task, number=number, trainable_parameters=size)
+        for number, (size, score) in enumerate(points)
+    ]
+
+
+def test_score_against_parameters_is_shown_a_task_and_for_the_average_where_it_was_the_aim() -> None:
+    rows = [*sized("cola", (100, 0.2), (300, 0.5), (250, 0.1)), *sized("rte", (150, 0.6), (400, 0.8))]
+    text = said(rows, "cola", "rte", width=120, fronts=True)
+    assert lines(text, "cola-00")[0].startswith("COLA cola-000 0.200 100")
+    assert lines(text, "cola-00")[1].startswith("cola-001 0.500 300")
+    assert "cola-002" not in text
+    assert [line.split()[:3] for line in text.splitlines()[-3:]] == [
+        ["average", "0.400", "150"],
+        ["0.550", "300"],
+        ["0.650", "400"],
+    ]
+    assert "at most" not in said(rows, "cola", "rte", width=120)
+    assert "at most" not in said(sized("cola", (100, 0.2)), "cola", fronts=True)
+
+
+def test_configurations_for_all_tasks_are_ranked_by_their_average() -> None:
+    rows = [*sized("cola", (100, 0.9), (300, 0.5), (250, 0.4)), *sized("rte", (100, 0.1), (310, 0.8))]
+    text = said(rows, "cola", "rte", width=120, shared=True)
+    assert lines(text, " 0.650 ")[0].startswith("1 0.650 0.500 0.800 310")
+    assert lines(text, " 0.900 ")[0].startswith("0 0.500 0.900 0.100 100")
+    assert lines(text, "COLA ")[0].startswith("COLA 0.500")

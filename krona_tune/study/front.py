@@ -1,0 +1,37 @@
+"""Pareto fronts of score against trainable parameters: of one task, and of the average over tasks."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+Each = TypeVar("Each")
+Point = tuple[int, float]
+"""(parameters, score)."""
+Front = Sequence[Point]
+"""Points of which both rise."""
+
+
+def front_of(everyone: Iterable[Each], point: Callable[[Each], Point]) -> list[Each]:
+    """Those that no other beats with as few parameters, from few to many.
+
+    0 parameters stand for a number not known yet; such a one is left out.
+    """
+    front: list[Each] = []
+    for each in sorted(everyone, key=lambda each: (point(each)[0], -point(each)[1])):
+        if point(each)[0] and (not front or point(each)[1] > point(front[-1])[1]):
+            front.append(each)
+    return front
+
+
+def average_front(fronts: Sequence[Front]) -> Front:
+    """The average at each size where it rises: the mean over the tasks of the best score with at most that many
+    parameters. It begins where each task has a trial so small; empty where a task has none."""
+    if not fronts or not all(fronts):
+        return ()
+    begin = max(front[0][0] for front in fronts)
+    sizes = sorted({size for front in fronts for size, _ in front if size >= begin})
+    means = [(size, sum(_best_within(front, size) for front in fronts) / len(fronts)) for size in sizes]
+    return tuple(front_of(means, lambda mean: mean))
+
+
+def _best_within(front: Front, size: int) -> float:
+    return max(score for least, score in front if least <= size)
