@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -13,6 +14,7 @@ from rich.table import Table
 from krona_tune.record.read import read_trials
 from krona_tune.refusal import Refusal
 from krona_tune.search.ledger import Ledger
+from krona_tune.search.progress import share_done
 from krona_tune.search.ranking import ranking
 from krona_tune.search.view import View
 from krona_tune.study.folder import StudyFolder
@@ -71,7 +73,7 @@ def watch(folder: StudyFolder, console: Console) -> None:
             runs = is_running(folder)
             ledger = _ledger(folder, spec)
             ledger.running = {row.trial_id for row in ledger.rows.values() if runs and row.ended_at is None}
-            live.update(View(console, ledger, facts, quiet=True), refresh=True)
+            live.update(View(console, ledger, facts, partial(share_done, folder), quiet=True), refresh=True)
             if not runs:
                 return
             time.sleep(SECONDS)

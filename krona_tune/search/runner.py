@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import ray
@@ -18,6 +19,7 @@ from krona_tune.search.ledger import Ledger
 from krona_tune.search.metrics import Reading, StudyMetrics, readings
 from krona_tune.search.phases import finals_left, finals_phase, finals_reserve, search_left, search_phase
 from krona_tune.search.plan import Plan
+from krona_tune.search.progress import share_done
 from krona_tune.search.start import Started
 from krona_tune.search.stopping import Stopping, interruptible
 from krona_tune.search.tuning import tune_trials
@@ -55,7 +57,7 @@ def run(
     ledger = Ledger(plan.geometry, sinks, earlier, shared_by=shared_by)
     rates = Rates(devices=started.slots.gpus or started.slots.cpus, slots=started.slots.count)
     stopping = Stopping(_budget(plan.spec.search), lambda seconds: spent(ledger.rows, seconds, rates))
-    view = View(console, ledger, started.manifest.tasks, quiet=quiet)
+    view = View(console, ledger, started.manifest.tasks, partial(share_done, folder), quiet=quiet)
     metrics = StudyMetrics(folder.name, lambda: _readings(plan, ledger, rates))
 
     def changed() -> None:

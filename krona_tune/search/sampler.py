@@ -34,7 +34,8 @@ STATES = {
     Status.FAILED: TrialState.FAIL,
 }
 """What Optuna is told. An interrupted trial is told nothing: it goes on when the study does."""
-TRIAL_ID = "trial_id"
+TRIAL_ID, LOST = "trial_id", "lost"
+"""What Optuna keeps beside a point: the trial that tries it, or that the driver went away before one could."""
 SHARED = "shared"
 """What stands for the task of configurations that all tasks share."""
 Suggest = Callable[[int], Iterable[Params]]
@@ -68,6 +69,7 @@ class TaskSampler:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             self._study.set_metric_names(["score"])
+        self._give_up_what_was_lost()
         mine = [trial for trial in self._study.get_trials(deepcopy=False) if TRIAL_ID in trial.user_attrs]
         self._open = {t.user_attrs[TRIAL_ID]: t.number for t in mine if t.state is TrialState.RUNNING}
         self._tried = {space.meaning(self._point_of(trial)) for trial in mine}
@@ -92,14 +94,14 @@ class TaskSampler:
 
         suggested = next(filter(acceptable, self._suggest(number)), None)
         for attempt in range(ATTEMPTS + 1):
-            asked = len(self._study.get_trials(deepcopy=False))
+            asked = sum(LOST not in drawn.user_attrs for drawn in self._study.get_trials(deepcopy=False))
             if attempt == ATTEMPTS:
                 rng = random.Random(stream(self._seed, "even draw", self._address, asked))
                 suggested = self._space.draw_where(acceptable, rng)
                 if suggested is None:
                     self._exhausted = limit is None
                     return None
-            if suggested:
+            if suggested and not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
                 self._study.enqueue_trial(self._space.drawn(suggested))
             suggested = None
             self._study.sampler = self._sampler(asked)
@@ -109,6 +111,13 @@ class TaskSampler:
                 return self._begun(trial, trial_id, params)
             self._study.tell(trial, state=TrialState.FAIL)
         raise AssertionError("an acceptable point is enqueued in the end")
+
+    def _give_up_what_was_lost(self) -> None:
+        """A point that was drawn for a driver that went away at that moment was never tried: it is drawn again."""
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if TRIAL_ID not in trial.user_attrs:
+                optuna.Trial(self._study, trial._trial_id).set_user_attr(LOST, True)
+                self._study.tell(trial.number, state=TrialState.FAIL)
 
     def _begun(self, trial: optuna.Trial, trial_id: str, params: dict[str, Any]) -> dict[str, Any]:
         trial.set_user_attr(TRIAL_ID, trial_id)

@@ -11,6 +11,9 @@ import torch
 from ray import tune
 
 from krona_tune.search.door import trial_of
+from krona_tune.search.progress import noted, place_of
+from krona_tune.search.title import show_as
+from krona_tune.search.wording import in_words
 from krona_tune.study.result import Report, Status
 from krona_tune.study.spec import Precision
 from krona_tune.train import checkpoint
@@ -86,9 +89,12 @@ class KronaTrial(tune.Trainable):
             self._run = self._start()
             if self._run.last_report:
                 return self._result(self._run, self._run.last_report)
-        report = self._run.advance()
-        self._keep(self._run)
-        return self._result(self._run, report)
+        run = self._run
+        show_as(f"{run.trial_id}, {in_words(self.config['params'])}")
+        with noted(place_of(Path(self._workplace.checkpoints), run.trial_id), lambda: run.share_done):
+            report = run.advance()
+        self._keep(run)
+        return self._result(run, report)
 
     def _result(self, run: TrialRun, report: Report) -> dict[str, Any]:
         return {

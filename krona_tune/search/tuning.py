@@ -43,6 +43,7 @@ def tune_trials(
         tune.with_parameters(KronaTrial, works=phase.works, workplace=_workplace(started)),
         {"cpu": slots.cpus, "gpu": slots.gpus},
     )
+    trainable.__name__ = KronaTrial.__name__  # what the dashboard calls its class
     tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
@@ -73,5 +74,5 @@ def _workplace(started: Started) -> Workplace:
         precision=started.plan.spec.precision,
         gpu=started.slots.gpus > 0,
         threads=max(1, int(started.slots.cpus)),
-        checkpoints=str(started.folder.root.resolve() / "checkpoints"),
+        checkpoints=str(started.folder.checkpoints.resolve()),
     )

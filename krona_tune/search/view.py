@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 
 from rich.console import Console, Group
@@ -15,12 +15,25 @@ from krona_tune.search.wording import duration, synthetic_mark
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.result import Status, TrialResult
 
+SHOWN = 8
+"""How many running trials are named."""
+
 
 class View:
     """Shows the ledger. As a context it draws until it is left; `changed` is called after each event."""
 
-    def __init__(self, console: Console, ledger: Ledger, facts: dict[str, TaskFacts], *, quiet: bool) -> None:
+    def __init__(
+        self,
+        console: Console,
+        ledger: Ledger,
+        facts: dict[str, TaskFacts],
+        share_done: Callable[[str], float],
+        *,
+        quiet: bool,
+    ) -> None:
+        """`share_done` says how far the trial of that id is, from 0 to 1."""
         self._console, self._ledger, self._facts, self._quiet = console, ledger, facts, quiet
+        self._share_done = share_done
         self._totals = Counter(row.task for row in ledger.rows.values())
         self._started = time.monotonic()
         self._seen = {row.trial_id for row in ledger.rows.values() if _ended(row)}
@@ -82,7 +95,8 @@ class View:
             table.add_column(name, justify="left" if name == "task" else "right")
         for task, facts in self._facts.items():
             table.add_row(*self._cells(task, facts))
-        return Group(table, self._progress())
+        shares = {trial_id: self._share_done(trial_id) for trial_id in sorted(self._ledger.running)}
+        return Group(table, _under_way(shares), self._progress(sum(shares.values())))
 
     def _title(self) -> str:
         return "Validation scores" + synthetic_mark(self._facts)
@@ -108,13 +122,22 @@ class View:
             f"{best.trainable_parameters:,}" if best else "",
         ]
 
-    def _progress(self) -> Text:
+    def _progress(self, under_way: float) -> Text:
+        """`under_way` counts as trials what is done of those that run."""
         ended = sum(_ended(row) for row in list(self._ledger.rows.values()))
         total = sum(self._totals.values())
         elapsed = time.monotonic() - self._started
-        new = ended - self._already
-        left = f", about {duration(elapsed / new * (total - ended))} left" if new >= 3 and total > ended else ""
+        new = ended - self._already + under_way
+        rest = total - ended - under_way
+        left = f", about {duration(elapsed / new * rest)} left" if new >= 3 and rest > 0 else ""
         return Text(f"{ended} of {total} trials, {duration(elapsed)}{left}", style="dim")
+
+
+def _under_way(shares: Mapping[str, float]) -> Text:
+    """How far each running trial is; of many, the first few."""
+    shown = [f"{trial_id} {share:.0%}" for trial_id, share in list(shares.items())[:SHOWN]]
+    more = f" and {len(shares) - SHOWN} more" if len(shares) > SHOWN else ""
+    return Text("running  " + ", ".join(shown) + more if shown else "", style="dim")
 
 
 def _ended(row: TrialResult) -> bool:

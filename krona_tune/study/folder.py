@@ -31,6 +31,11 @@ class StudyFolder:
         return self.root / "optuna.journal"
 
     @property
+    def checkpoints(self) -> Path:
+        """A folder a trial that is under way."""
+        return self.root / "checkpoints"
+
+    @property
     def ray(self) -> Path:
         return self.root / "ray"
 

@@ -92,6 +92,11 @@ class TrialRun:
     def finished(self) -> bool:
         return self.rung == len(self._steps)
 
+    @property
+    def share_done(self) -> float:
+        """The steps done of all that the full budget has."""
+        return self.step / self._steps[-1] if self._steps[-1] else 1.0
+
     def advance(self) -> Report:
         """Trains to the next rung and evaluates there. Raises Diverged where the loss is not finite."""
         started = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from io import StringIO
 
+import pytest
 from rich.console import Console
 
 from krona_tune.search.ledger import Ledger
@@ -12,9 +13,13 @@ from tests.search.test_ledger import SHAPE, Heard, config, run, run_finalist
 from tests.study.final_rows import row
 
 
+def nothing_done(trial_id: str) -> float:
+    return 0.0
+
+
 def view(book: Ledger, *, quiet: bool = False) -> tuple[View, StringIO]:
     screen = StringIO()
-    return View(Console(file=screen, width=200), book, manifest("cola").tasks, quiet=quiet), screen
+    return View(Console(file=screen, width=200), book, manifest("cola").tasks, nothing_done, quiet=quiet), screen
 
 
 def test_the_phases_trials_add_up() -> None:
@@ -50,3 +55,32 @@ def test_quiet_is_quiet() -> None:
     run(book, config(0), 0.5)
     shown.changed()
     assert screen.getvalue() == ""
+
+
+def test_what_runs_is_shown_with_how_far_it_is() -> None:
+    book = Ledger(SHAPE, Heard(), [])
+    for number in range(10):
+        book.started(config(number))
+    screen = StringIO()
+    console = Console(file=screen, width=400)
+    console.print(View(console, book, manifest("cola").tasks, lambda trial_id: int(trial_id[-1]) / 16, quiet=True))
+    assert "running  cola-000 0%, cola-001 6%, cola-002 12%, cola-003 19%, " in screen.getvalue()
+    assert "cola-007 44% and 2 more" in screen.getvalue()
+    assert "cola-008" not in screen.getvalue()
+
+
+def test_a_long_rungs_progress_counts_for_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two trials have ended and two halves are done in 30 s: six are left, one of which is done by the halves."""
+    times = iter([100.0, 130.0])
+    monkeypatch.setattr("krona_tune.search.view.time.monotonic", lambda: next(times))
+    book = Ledger(SHAPE, Heard(), [])
+    screen = StringIO()
+    console = Console(file=screen, width=200)
+    shown = View(console, book, manifest("cola").tasks, lambda trial_id: 0.5, quiet=True)
+    shown.expect({"cola": 8})
+    for number in range(2):
+        run(book, config(number), 0.5)
+    for number in (2, 3):
+        book.started(config(number))
+    console.print(shown)
+    assert "2 of 8 trials, 30 s, about 50 s left" in screen.getvalue()

@@ -1,0 +1,44 @@
+"""Progress inside a rung is a note beside the checkpoint, which comes and goes with the rung."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from krona_tune.search import progress
+from krona_tune.search.progress import noted, place_of, share_done
+from krona_tune.study.folder import StudyFolder
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyFolder:
+    monkeypatch.setattr(progress, "SECONDS", 0.01)
+    return StudyFolder(tmp_path)
+
+
+def test_the_note_is_there_while_the_rung_lasts(folder: StudyFolder) -> None:
+    place = place_of(folder.checkpoints, "cola-003")
+    assert share_done(folder, "cola-003") == 0.0
+    with noted(place, lambda: 0.4375):
+        until = time.monotonic() + 10
+        while not share_done(folder, "cola-003"):
+            assert time.monotonic() < until
+    assert not place.exists()
+    assert share_done(folder, "cola-003") == 0.0
+
+
+def test_a_place_that_cannot_be_written_stops_nothing(folder: StudyFolder) -> None:
+    folder.checkpoints.write_text("a file stands where the folder should be", encoding="utf-8")
+    with noted(place_of(folder.checkpoints, "cola-003"), lambda: 0.5):
+        time.sleep(0.05)
+    assert share_done(folder, "cola-003") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("text", "share"), [("", 0.0), ("0.", 0.0), ("half", 0.0), ("7", 1.0), ("-1", 0.0), ("0.25", 0.25)]
+)
+def test_half_a_note_is_none(folder: StudyFolder, text: str, share: float) -> None:
+    place = place_of(folder.checkpoints, "rte-000")
+    place.parent.mkdir(parents=True)
+    place.write_text(text, encoding="utf-8")
+    assert share_done(folder, "rte-000") == share
