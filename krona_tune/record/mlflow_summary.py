@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,11 @@ from krona_tune.record.mlflow_runs import StudyRuns, metric_points
 from krona_tune.refusal import Refusal
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import Metric, Run
 
 logger = logging.getLogger(__name__)
 
-OF_A_TASK = {"adapters": "adapter", "figures": "figures"}
+OF_A_TASK = {"adapters": "adapter"}
 """Folders of a study that hold one folder a task, and what such a one is called beside its task's run."""
 
 
@@ -32,6 +33,8 @@ def summarise(
         if _concerns(path, task):
             _keep(runs, run_id, path)
     adapter = adapter_of(task, artifacts)
+    if rising := _best_so_far(children):
+        runs.log(run_id, rising, {}, {})
     _describe(runs, task, lines, read_card(adapter) if adapter else None)
 
 
@@ -63,6 +66,23 @@ def _keep(runs: StudyRuns, run_id: str, path: Path) -> None:
 
 def _table(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return {"trials.csv": words.table_text(lines)} if lines else {}
+
+
+def _best_so_far(children: "Sequence[Run]") -> "list[Metric]":
+    """The search's progress as a curve: after each trial that came to its end, the best score until then.
+
+    Steps count trials and times are theirs, so doing this again adds nothing.
+    """
+    searched = [run for run in children if run.data.tags.get(words.KIND) == "search"]
+    ended = [run for run in searched if run.info.status == "FINISHED" and "score" in run.data.metrics]
+    ended.sort(key=lambda run: (run.info.end_time, run.info.run_name))
+    best = accumulate((run.data.metrics["score"] for run in ended), max)
+    told = zip(ended, best, strict=True)
+    return [
+        point
+        for step, (run, score) in enumerate(told, start=1)
+        for point in metric_points({"best_so_far": score}, run.info.end_time, step)
+    ]
 
 
 def _describe(runs: StudyRuns, task: str, lines: Sequence[Mapping[str, Any]], card: AdapterCard | None) -> None:

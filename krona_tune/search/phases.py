@@ -41,8 +41,10 @@ def _search_by_task(started: Started, ledger: Ledger, stopping: Stopping) -> Pha
     size_of = started.plan.space.parameters if spec.search.objective == "pareto" else None
     scheduler = AshaPerGroup(schedules, per_method=spec.search.per_method, size_of=size_of)
     if ledger.rows:
-        settled = [report for report in read_reports(started.folder.results) if ledger.settled(report)]
-        scheduler.replay((report, ledger.rows[report.trial_id].params) for report in settled)
+        reports = read_reports(started.folder.results)
+        told = [(r, ledger.rows[r.trial_id].params) for r in reports if ledger.rows[r.trial_id].kind == "search"]
+        scheduler.replay(each for each in told if ledger.settled(each[0]))
+        scheduler.expect(each for each in told if not ledger.settled(each[0]))
     new = Counter(config["task"] for config in waiting if config["trial_id"] not in ledger.rows)
     return Phase(
         searcher=StudySearcher(waiting, samplers, remaining, stopping.verdict, _seeds(spec)),

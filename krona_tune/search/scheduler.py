@@ -32,16 +32,24 @@ class AshaPerGroup(FIFOScheduler):
         super().__init__()
         self._schedules, self._per_method, self._size_of = schedules, per_method, size_of
         self._ashas: dict[tuple[str, str], AsyncHyperBandScheduler | AshaAmongSmaller] = {}
+        self._judged: set[tuple[str, int]] = set()
+        self._awaited: dict[str, tuple[Report, Params]] = {}
 
     def replay(self, reports: Iterable[tuple[Report, Params]]) -> None:
         """Puts earlier reports, each with its trial's point, at their rungs again, so that a resumed study judges as
         before."""
         for report, params in reports:
+            self._judged.add((report.trial_id, report.examples))
             config = {"task": report.task, "kind": "search", "params": params}
             trial: Any = SimpleNamespace(trial_id=f"earlier {report.trial_id}", config=config)
             asha = self._of(trial)
             asha.on_trial_add(None, trial)
             asha.on_trial_result(None, trial, _told(report.examples, report.score, report.train_loss))
+
+    def expect(self, reports: Iterable[tuple[Report, Params]]) -> None:
+        """The last reports of trials that go on: each is judged when it comes again, or put at its rung when the next
+        one comes instead, from a worker that was ahead of what the records had."""
+        self._awaited |= {report.trial_id: (report, params) for report, params in reports}
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         if trial.config["kind"] == "search":
@@ -50,7 +58,14 @@ class AshaPerGroup(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         if trial.config["kind"] != "search" or "score" not in result:
             return TrialScheduler.CONTINUE
-        told = _told(result["examples"], result["score"], result["report/train_loss"])  # Tune flattens results
+        trial_id, examples = trial.config["trial_id"], result["examples"]
+        if trial_id in self._awaited and self._awaited[trial_id][0].examples <= examples:
+            last = self._awaited.pop(trial_id)
+            self.replay([last] if last[0].examples < examples else [])
+        if (trial_id, examples) in self._judged:  # it went on from here, and reports again after a fault
+            return TrialScheduler.CONTINUE
+        self._judged.add((trial_id, examples))
+        told = _told(examples, result["score"], result["report/train_loss"])  # Tune flattens results
         return self._of(trial).on_trial_result(tune_controller, trial, told)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:

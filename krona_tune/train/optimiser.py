@@ -1,12 +1,11 @@
 """AdamW with a linear warm-up and a linear decay to zero over the full budget."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import get_linear_schedule_with_warmup
 
 from krona_tune.study.trial import TrainingConfig
 
@@ -45,5 +44,16 @@ def optimiser(parameters: Iterable[nn.Parameter], training: TrainingConfig, tota
         {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
     ]
     adamw = torch.optim.AdamW([group for group in groups if group["params"]], lr=training.learning_rate, fused=True)
-    decay = get_linear_schedule_with_warmup(adamw, round(training.warmup * total_steps), total_steps)
+    decay = torch.optim.lr_scheduler.LambdaLR(adamw, share(round(training.warmup * total_steps), total_steps))
     return Optimiser(adamw=adamw, decay=decay, parameters=trained, clip_norm=training.clip_norm)
+
+
+def share(warmup_steps: int, total_steps: int) -> Callable[[int], float]:
+    """The share of the learning rate at a step: from zero to one over the warm-up, and back to zero at the end."""
+
+    def at(step: int) -> float:
+        if step < warmup_steps:
+            return step / warmup_steps
+        return max(0.0, (total_steps - step) / max(1, total_steps - warmup_steps))
+
+    return at

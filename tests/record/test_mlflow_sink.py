@@ -164,6 +164,8 @@ def test_artifacts_stand_with_the_tasks_that_they_concern(
     ]
     assert cola.data.metrics["best_score"] == 0.75
     assert cola.data.metrics["trials"] == 3
+    rising = store.client.get_metric_history(cola.info.run_id, "best_so_far")
+    assert [(point.step, point.value) for point in rising] == [(1, 0.25), (2, 0.75), (3, 0.75)]
     assert rte.data.metrics["constant_score"] == 0.55
 
 
@@ -178,21 +180,10 @@ def test_a_tasks_run_tells_the_best_scores_and_the_experiment_opens_as_model_tra
     store = Store(tracking_uri)
     parent = store.parent("cola")
     assert store.experiment.tags["mlflow.experimentKind"] == "custom_model_development"
-    expected = {"trials": 3, "best_score": 0.75, "head_only_score": 0.125, "constant_score": 0.0}
+    expected = {"trials": 3, "best_score": 0.75, "best_so_far": 0.75, "head_only_score": 0.125, "constant_score": 0.0}
     assert parent.data.metrics == expected
     assert "| best score | 0.75 |" in parent.data.tags["mlflow.note.content"]
     assert parent.data.tags["mlflow.source.name"] == "krona_tune"
-
-
-def test_figures_stand_with_their_task(mlflow_sink: OpenSink, tracking_uri: str, tmp_path: Path) -> None:
-    for task in ("cola", "rte"):
-        (tmp_path / "figures" / task).mkdir(parents=True)
-        (tmp_path / "figures" / task / "history.html").write_text(f"<p>{task}</p>")
-    sink = mlflow_sink()
-    sink.study_ended(sorted((tmp_path / "figures").iterdir()))
-    store = Store(tracking_uri)
-    for task in ("cola", "rte"):
-        assert store.artifact(store.parent(task), "figures/history.html") == f"<p>{task}</p>"
 
 
 def test_a_resumed_study_reopens_its_runs(mlflow_sink: OpenSink, tracking_uri: str) -> None:
