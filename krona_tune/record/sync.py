@@ -78,10 +78,9 @@ def _sync(folder: StudyFolder, tracking_uri: str | None) -> SyncOutcome:
 
 
 def artifacts_of(folder: StudyFolder) -> list[Path]:
-    """What stands in a study's folder to be kept beside its runs: the page, figures, adapters."""
+    """What stands in a study's folder to be kept beside its runs: the page and the adapters."""
     page = [folder.report] if folder.report.exists() else []
-    figures = sorted(path for path in folder.root.glob("figures/*") if path.is_dir())
-    return [*page, *figures, *sorted(path.parent for path in folder.root.glob(f"adapters/*/{CARD}"))]
+    return [*page, *sorted(path.parent for path in folder.root.glob(f"adapters/*/{CARD}"))]
 
 
 def _missing(runs: StudyRuns, row: TrialResult, reports: Sequence[Report]) -> Iterator[Event]:

@@ -43,7 +43,7 @@ def tune_trials(
         tune.with_parameters(KronaTrial, works=phase.works, workplace=_workplace(started)),
         {"cpu": slots.cpus, "gpu": slots.gpus},
     )
-    trainable.__name__ = KronaTrial.__name__  # what the dashboard calls its class
+    trainable.__name__ = trainable.__qualname__ = KronaTrial.__name__  # what the dashboard calls its class
     tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(

@@ -17,10 +17,11 @@ from krona_tune.study.folder import StudyFolder
 
 WAYS: dict[str, tuple[str, list[str]]] = {
     "transfer": ("mini.yaml", ["search.transfer=true"]),
+    "warm": ("mini.yaml", ["search.warm_start={earlier}"]),
     "coupled": ("scale.yaml", ["search.coupled=true", "training.learning_rate={low: 3e-3, high: 3e-1, log: true}"]),
 }
 """What is compared with the plain search: in which space, and what is set otherwise. A coupled rate is a product with
-the scale, whose middle is near 10."""
+the scale, whose middle is near 10; a warm start learns from the study that `--earlier` names."""
 PLAIN = "finalists={top: 0}"
 
 
@@ -32,8 +33,10 @@ def main() -> None:
     words.add_argument("--tasks", default="cola,mrpc,rte")
     words.add_argument("--trials", type=int, default=8)
     words.add_argument("--seeds", type=int, default=3)
+    words.add_argument("--earlier", type=Path, help="a study, for `warm`; of other tasks, or it knows the answer")
     asked = words.parse_args()
-    space, other = WAYS[asked.way]
+    space, wanted = WAYS[asked.way]
+    other = [setting.format(earlier=asked.earlier) if "{earlier}" in setting else setting for setting in wanted]
     best: dict[str, list[dict[str, list[float]]]] = {"plain": [], asked.way: []}
     for seed in range(asked.seeds):
         for name, settings in (("plain", []), (asked.way, other)):
