@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 POOL_BATCHES = 50
 """Batches drawn at random into one pool and sorted by length there: more pad less, fewer mix more."""
@@ -84,6 +85,11 @@ def evaluation_order(lengths: Ints, tokens_per_batch: int) -> Iterator[Ints]:
         size = min(fitting, max(alike, ALIKE_ROWS))
         yield order[start : start + size]
         start += size
+
+
+def lengths(table: pa.Table) -> Ints:
+    """(n,) tokens of each row."""
+    return pc.list_value_length(table["input_ids"]).to_numpy().astype(np.int64)
 
 
 def padding_share(batches: Iterable[Batch]) -> float:

@@ -1,12 +1,10 @@
-"""The backbone as far as a study's left adapters tell of it: how wide, how deep, which stacks."""
+"""The backbone as far as a picture of it needs: how wide, how deep, which stacks."""
 
-import json
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 
-from krona_tune.study.folder import StudyFolder
 from krona_tune.study.geometry import Geometry, Role, Site, Stack
+from krona_tune.study.manifest import ModelFacts
 
 _SELF = (Role.QUERY, Role.KEY, Role.VALUE, Role.OUTPUT)
 _CROSS = (Role.CROSS_QUERY, Role.CROSS_KEY, Role.CROSS_VALUE, Role.CROSS_OUTPUT)
@@ -45,16 +43,6 @@ class Network:
                     yield Site(name=name, enters=name, role=role, stack=stack, layer=layer, d_out=d, d_in=d)
 
 
-def network(folder: StudyFolder) -> Network | None:
-    """What the first adapter that the study has left says; None before there is one."""
-    for card in sorted((folder.root / "adapters").glob("*/adapter.json")):
-        with suppress(OSError, ValueError, KeyError):
-            told = json.loads(card.read_text(encoding="utf-8"))
-            return _network(told["backbone_width"], told["backbone_layers"], told["text_to_text"])
-    return None
-
-
-def _network(width: int, layers: int, text_to_text: bool) -> Network:
-    """The card counts the layers of both stacks together; they are equally deep in the known families' checkpoints."""
-    stacks = (Stack.ENCODER, Stack.DECODER) if text_to_text else (Stack.ENCODER,)
-    return Network(width=width, depths={stack: layers // len(stacks) for stack in stacks})
+def network(model: ModelFacts) -> Network | None:
+    """What the manifest tells of the backbone; None for a study that was begun before manifests told it."""
+    return Network(width=model.width, depths=model.depths) if model.depths else None

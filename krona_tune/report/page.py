@@ -54,13 +54,14 @@ def write_report(folder: StudyFolder) -> Path:
     Raises:
         Refusal: there is no study in the folder.
     """
-    return put(folder.report, render(manifest_of(folder), records(folder), spec_of(folder), network(folder)))
+    return put(folder.report, render(manifest_of(folder), records(folder), spec_of(folder)))
 
 
-def render(manifest: Manifest, recorded: Records, spec: str, backbone: Network | None = None) -> str:
+def render(manifest: Manifest, recorded: Records, spec: str) -> str:
     """The page's HTML. Whatever comes from records or files is escaped."""
     shared = shared_part(recorded, manifest, spec)
     tasks = judged_together(summaries(recorded, manifest), shared)
+    backbone = network(manifest.model)
     parts = [_part(summary, recorded.of(summary.task), backbone) for summary in tasks]
     whole = {
         "overview": overview_chart(tasks),

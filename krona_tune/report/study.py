@@ -13,8 +13,9 @@ from krona_tune.report.analysis import TaskSummary, summaries
 from krona_tune.report.charts import charts
 from krona_tune.report.frame import Records, records, reports_frame, trials_frame
 from krona_tune.report.network import network
-from krona_tune.report.page import manifest_of
+from krona_tune.report.page import manifest_of, spec_of
 from krona_tune.report.seeds import seeds_chart
+from krona_tune.report.shared import judged_together, shared_part
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest
 from krona_tune.study.result import TrialResult
@@ -44,10 +45,12 @@ class Study:
     @cached_property
     def summaries(self) -> dict[str, TaskSummary]:
         """By task: its ranking, its baselines, its finalists."""
-        return {each.task: each for each in summaries(self._records, self.manifest)}
+        shared = shared_part(self._records, self.manifest, spec_of(self.folder))
+        return {each.task: each for each in judged_together(summaries(self._records, self.manifest), shared)}
 
     def best(self, task: str) -> TrialResult:
-        """The trial that won the task: of the finals the winner's best seed, else the best of the search.
+        """The trial that won the task: of the finals the winner's best seed, else the best of the search
+        (where tasks share their configurations, the one with the best average).
 
         Raises:
             Refusal: the study has no such task, or no trial of it has a score.
@@ -68,7 +71,7 @@ class Study:
             Refusal: the study has no such task.
         """
         summary = self._summary(task)
-        drawn = charts(summary, self._records.of(task), network(self.folder))
+        drawn = charts(summary, self._records.of(task), network(self.manifest.model))
         final = seeds_chart(summary.finals)
         return {chart.name: chart.figure for chart in (*drawn, *((final,) if final else ()))}
 

@@ -1,5 +1,6 @@
 """The first batch, trained once before any trial: with the largest adapter of the space, where trials are trained."""
 
+import logging
 import random
 import warnings
 from collections.abc import Mapping
@@ -8,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 
+from krona_tune.glue.batches import lengths
 from krona_tune.search.door import plain_trial, trial_of
 from krona_tune.search.space import Space
 from krona_tune.search.trainable import describe, status_of_error
@@ -20,6 +21,9 @@ from krona_tune.study.spec import Precision
 from krona_tune.train.backbone import Backbone, load_backbone, quiet
 from krona_tune.train.device import this_device
 from krona_tune.train.loop import TaskWork, train_trial
+from krona_tune.train.probe import Probe, probe
+
+logger = logging.getLogger(__name__)
 
 DRAWS = 200
 FEW_ROWS = 2
@@ -28,9 +32,13 @@ FEW_ROWS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class FirstBatch:
-    """What came of it: each failed task's status and error, and of a GPU its name, its memory and the most used."""
+    """What came of it: each failed task's status and error, and of a GPU its name, its memory and the most used.
+
+    `probe` is what a step costs; None where a task failed.
+    """
 
     failures: dict[str, tuple[Status, str]]
+    probe: Probe | None = None
     device: str = ""
     emulates_bfloat16: bool = False
     memory_bytes: int = 0
@@ -45,15 +53,30 @@ def largest(space: Space) -> dict[str, Any]:
     return {**most, "batch_size": max(space.knobs[most["method"]]["batch_size"].ends())}
 
 
+def middling(space: Space) -> dict[str, Any]:
+    """Of many points drawn, the one with the middle number of parameters."""
+    rng = random.Random(0)
+    points = sorted((space.draw(rng) for _ in range(DRAWS)), key=space.parameters)
+    return points[len(points) // 2]
+
+
 def longest(work: TaskWork) -> int:
     """Tokens of the task's longest training example."""
-    return int(_lengths(work.train).max())
+    return int(lengths(work.train).max())
 
 
 def first_batch(
-    location: str, precision: Precision, gpu: bool, works: Mapping[str, TaskWork], params: dict[str, Any]
+    location: str,
+    precision: Precision,
+    gpu: bool,
+    works: Mapping[str, TaskWork],
+    params: dict[str, Any],
+    usual: dict[str, Any] | None = None,
 ) -> FirstBatch:
-    """Trains and evaluates one batch of each task: of the longest examples a whole one, of other tasks a few rows."""
+    """Trains and evaluates one batch of each task: of the longest examples a whole one, of other tasks a few rows.
+
+    Then steps of the point `usual` are timed, if there is one.
+    """
     device = this_device(precision, gpu=gpu)
     backbone = load_backbone(location, device)
     heaviest = max(works, key=lambda task: longest(works[task]))
@@ -65,10 +88,12 @@ def first_batch(
             peak = max(peak, _train(task, _shortened(work, rows), backbone, {**params, "batch_size": rows}))
         except Exception as error:
             failures[task] = (status_of_error(error), describe(error))
+    timed = _probe(backbone, works, usual) if usual and not failures else None
     if not gpu:
-        return FirstBatch(failures=failures)
+        return FirstBatch(failures=failures, probe=timed)
     return FirstBatch(
         failures=failures,
+        probe=timed,
         device=torch.cuda.get_device_name(),
         emulates_bfloat16=not torch.cuda.is_bf16_supported(including_emulation=False),
         memory_bytes=torch.cuda.get_device_properties(0).total_memory,
@@ -86,6 +111,18 @@ def _train(task: str, work: TaskWork, backbone: Backbone, params: dict[str, Any]
     return reports[-1].peak_memory_bytes
 
 
+def _probe(backbone: Backbone, works: Mapping[str, TaskWork], params: dict[str, Any]) -> Probe | None:
+    """The timed steps; None where they failed, for a study may go without a forecast."""
+    task = next(iter(works))
+    try:
+        with quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return probe(backbone, works, trial_of(plain_trial("probe", task, 0, "search", 0, params)))
+    except Exception:
+        logger.exception("no step could be timed, so nothing is foretold")
+        return None
+
+
 def _shortened(work: TaskWork, rows: int) -> TaskWork:
     """The task with as many of its longest examples as make one step, judged on as many."""
     train, validation = _of_the_longest(work.train, rows), _of_the_longest(work.validation, rows)
@@ -94,9 +131,4 @@ def _shortened(work: TaskWork, rows: int) -> TaskWork:
 
 
 def _of_the_longest(table: pa.Table, rows: int) -> pa.Table:
-    return table.take(np.argsort(-_lengths(table), kind="stable")[:rows])
-
-
-def _lengths(table: pa.Table) -> Any:
-    """(n,) tokens of each example."""
-    return pc.list_value_length(table["input_ids"]).to_numpy()
+    return table.take(np.argsort(-lengths(table), kind="stable")[:rows])

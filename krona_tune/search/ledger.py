@@ -78,7 +78,9 @@ class Ledger:
         if trial_id not in self.running:
             return
         self.running.discard(trial_id)
-        self._set(replace(self.rows[trial_id], status=status, error=error, ended_at=time.time()))
+        row = self.rows[trial_id]
+        soonest = row.started_at + row.train_seconds + row.evaluation_seconds  # the clock may have been set back
+        self._set(replace(row, status=status, error=error, ended_at=max(time.time(), soonest)))
         logger.info("%s ended: %s %s", trial_id, status, error)
         self._sink.trial_ended(self.rows[trial_id])
 

@@ -120,6 +120,8 @@ def begin(gathered: Gathered, folder: StudyFolder, command: str) -> Started:
             model_type=plan.geometry.model_type,
             parameters=plan.geometry.parameters,
             fingerprint=source.fingerprint,
+            width=plan.geometry.head_width,
+            depths=plan.geometry.depths,
         ),
         tasks=gathered.prepared.facts,
     )

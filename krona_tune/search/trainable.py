@@ -70,7 +70,10 @@ class KronaTrial(tune.Trainable):
         except torch.AcceleratorError:
             raise  # a broken context serves no later trial: Ray replaces the worker and takes the trial up again
         except Exception as error:
-            failure = {"status": str(status_of_error(error)), "error": describe(error), "done": True}
+            status = status_of_error(error)
+            if status is Status.OUT_OF_MEMORY:
+                error.add_note(in_words(self.config["params"]))
+            failure = {"status": str(status), "error": describe(error), "done": True}
             self._close()
             return failure
 
@@ -177,7 +180,8 @@ def status_of_error(error: BaseException) -> Status:
 
 
 def describe(error: BaseException) -> str:
-    """The error's kind and message, and the last places that it passed."""
+    """The error's kind, message and notes, and the last places that it passed."""
     frames = traceback.extract_tb(error.__traceback__)[-3:]
     path = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames))
-    return f"{type(error).__name__}: {error} ({path})"
+    said = "; ".join([str(error), *getattr(error, "__notes__", [])])
+    return f"{type(error).__name__}: {said} ({path})"

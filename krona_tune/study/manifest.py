@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from krona_tune.study.geometry import Stack
 from krona_tune.study.masked import masked
 from krona_tune.study.trial import Frozen
 
@@ -27,13 +28,18 @@ class TaskFacts(Frozen):
 
 
 class ModelFacts(Frozen):
-    """Which backbone was adapted, where it was found, and a hash of its weights."""
+    """Which backbone was adapted, where it was found, and a hash of its weights.
+
+    `width` counts features, `depths` each stack's layers; 0 and nothing where an older study does not tell.
+    """
 
     name: str
     source: str
     model_type: str
     parameters: int
     fingerprint: str
+    width: int = 0
+    depths: dict[Stack, int] = Field(default_factory=dict)
 
 
 class Manifest(Frozen):

@@ -9,6 +9,7 @@ from krona_tune.glue.batches import Batch, evaluation_batches
 from krona_tune.glue.metrics import measure
 from krona_tune.glue.tasks import Task
 from krona_tune.train.answer import Answer
+from krona_tune.train.batch_shape import named
 from krona_tune.train.device import Device
 
 EVALUATION_TOKENS = {"cpu": 2048, "cuda": 65536}
@@ -34,6 +35,7 @@ def predict(answer: Answer, task: Task, table: pa.Table, pad_token_id: int, devi
     predictions = np.zeros(len(table), dtype=np.float64)
     with device.autocast():
         for batch in evaluation_batches(table, EVALUATION_TOKENS[device.kind], pad_token_id):
-            inputs, _ = to_device(batch, device)
-            predictions[batch.rows] = answer.predict(inputs).float().cpu().numpy()
+            with named(batch):
+                inputs, _ = to_device(batch, device)
+                predictions[batch.rows] = answer.predict(inputs).float().cpu().numpy()
     return predictions if task.is_regression else predictions.astype(np.int64)

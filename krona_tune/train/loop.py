@@ -9,6 +9,7 @@ from itertools import islice
 import numpy as np
 import pyarrow as pa
 import torch
+from torch import Tensor
 
 from krona_tune.adapters.inject import Adapters
 from krona_tune.glue.batches import Batch, training_batches
@@ -19,6 +20,7 @@ from krona_tune.study.schedule import Schedule
 from krona_tune.study.trial import TrialConfig
 from krona_tune.train.answer import answer
 from krona_tune.train.backbone import Backbone, dropouts, set_dropout
+from krona_tune.train.batch_shape import named
 from krona_tune.train.evaluate import evaluate, to_device
 from krona_tune.train.last_look import last_look
 from krona_tune.train.optimiser import optimiser
@@ -131,19 +133,13 @@ class TrialRun:
 
     def _train_until(self, last_step: int) -> float:
         """The mean loss of the steps from here to `last_step`."""
-        assert self.optimiser is not None
         self.answer.model.train()
         torch.manual_seed(stream(self.trial.seed, "dropout", self.rung))
-        device = self.backbone.device
         losses = []
         while self.step < last_step:
             for batch in self._rest_of_epoch(last_step):
-                inputs, labels = to_device(batch, device)
-                with device.autocast():
-                    loss = self.answer.loss(inputs, labels)
-                loss.backward()
-                self.optimiser.step()
-                losses.append(loss.detach())
+                with named(batch):
+                    losses.append(self.train_on(batch))
                 self.step += 1
         if not losses:  # two rungs within one step: nothing was trained since the last
             return self.last_report.train_loss if self.last_report else 0.0
@@ -151,6 +147,16 @@ class TrialRun:
         if not math.isfinite(mean):
             raise Diverged(f"the training loss is {mean} before step {self.step}")
         return mean
+
+    def train_on(self, batch: Batch) -> Tensor:
+        """One optimiser step; its loss, which may still be on its way from the device."""
+        assert self.optimiser is not None
+        inputs, labels = to_device(batch, self.backbone.device)
+        with self.backbone.device.autocast():
+            loss = self.answer.loss(inputs, labels)
+        loss.backward()
+        self.optimiser.step()
+        return loss.detach()
 
     def _rest_of_epoch(self, last_step: int) -> Iterator[Batch]:
         """The batches of the present epoch that are still to come, up to `last_step`."""

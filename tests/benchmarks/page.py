@@ -5,7 +5,6 @@ import time
 from pathlib import Path
 
 from krona_tune.report.page import render
-from tests.record.events import manifest
 from tests.report.browser import chromium
 from tests.report.crowd import crowd
 from tests.report.test_browser import FIRST_CHART, T5
@@ -18,7 +17,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "report.html"
         began = time.perf_counter()
-        page.write_text(render(manifest("cola", synthetic=True), crowd(1000), "model: x\n", T5), encoding="utf-8")
+        page.write_text(render(T5, crowd(1000), "model: x\n"), encoding="utf-8")
         print(f"written in {time.perf_counter() - began:.1f} s, {page.stat().st_size / 1e6:.1f} MB")
         with chromium(Path(folder)) as browser:
             for number in range(OPENS):

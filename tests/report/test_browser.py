@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from krona_tune.report.comparison import write_comparison
-from krona_tune.report.network import Network
 from krona_tune.report.page import render
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.geometry import Stack
@@ -19,7 +18,12 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium"),
 ]
 
-T5 = Network(width=384, depths={Stack.ENCODER: 6, Stack.DECODER: 6})
+PAGE = manifest("cola", synthetic=True)
+T5 = PAGE.model_copy(
+    update={
+        "model": PAGE.model.model_copy(update={"width": 384, "depths": {Stack.ENCODER: 6, Stack.DECODER: 6}}),
+    }
+)
 COLUMN = "[...document.querySelectorAll('#cola-ranking tbody tr')].map((row) => row.cells[{}].textContent.trim())"
 HEADINGS = "[...document.querySelectorAll('#cola-ranking thead th')]"
 FIRST_CHART = "document.querySelector('.chart svg.main-svg') !== null"
@@ -35,7 +39,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of 1,000 trials."""
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(render(manifest("cola", synthetic=True), crowd(1000), "model: x\n", T5), encoding="utf-8")
+    path.write_text(render(T5, crowd(1000), "model: x\n"), encoding="utf-8")
     return path
 
 

@@ -1,6 +1,5 @@
 """Which knobs mattered, where good adapters stand, and what a size buys on the average."""
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -12,9 +11,9 @@ from krona_tune.report.network import Network, network
 from krona_tune.report.parameters import average_chart, task_front
 from krona_tune.report.picture import placement, places_of
 from krona_tune.report.shapes import factor_shapes
-from krona_tune.study.folder import StudyFolder
 from krona_tune.study.front import average_front
 from krona_tune.study.geometry import Stack
+from krona_tune.study.manifest import ModelFacts
 from krona_tune.study.result import TrialResult
 from tests.record.events import manifest, started
 from tests.report.crowd import crowd
@@ -98,17 +97,12 @@ def test_a_known_width_turns_equal_products_into_parameters() -> None:
     assert len(trace.x) == 6
 
 
-def test_the_network_is_read_from_an_adapter_that_was_left(folder: StudyFolder) -> None:
-    assert network(folder) is None
-    place = folder.adapter("cola")
-    place.mkdir(parents=True)
-    card = {"backbone_width": 512, "backbone_layers": 14, "text_to_text": True}
-    (place / "adapter.json").write_text(json.dumps(card), encoding="utf-8")
-    assert network(folder) == Network(width=512, depths={Stack.ENCODER: 7, Stack.DECODER: 7})
-    (place / "adapter.json").write_text(json.dumps({**card, "text_to_text": False}), encoding="utf-8")
-    assert network(folder) == Network(width=512, depths={Stack.ENCODER: 14})
-    (place / "adapter.json").write_text("{", encoding="utf-8")
-    assert network(folder) is None
+def test_the_network_is_what_the_manifest_tells_of_it() -> None:
+    model = manifest("cola").model
+    assert network(model) is None
+    depths = {Stack.ENCODER: 7, Stack.DECODER: 5}
+    told = ModelFacts.model_validate_json(model.model_copy(update={"width": 512, "depths": depths}).model_dump_json())
+    assert network(told) == Network(width=512, depths=depths)
 
 
 def sized(task: str, *points: tuple[int, float]) -> list[TrialResult]:

@@ -1,0 +1,17 @@
+"""An error that a batch meets says how large the batch was."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from krona_tune.glue.batches import Batch
+
+
+@contextmanager
+def named(batch: Batch) -> Iterator[None]:
+    """Adds a note such as `in a batch of 16 × 40 tokens` to any error inside."""
+    try:
+        yield
+    except Exception as error:
+        rows, length = batch.inputs["input_ids"].shape
+        error.add_note(f"in a batch of {rows} × {length} tokens")
+        raise

@@ -1,0 +1,94 @@
+"""What a step costs on this device: a few batches timed, before any trial."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from krona_tune.glue.batches import Batch, training_batches
+from krona_tune.study.trial import TrialConfig
+from krona_tune.train.backbone import Backbone
+from krona_tune.train.evaluate import predict
+from krona_tune.train.loop import TaskWork, TrialRun
+
+SHORT, LONG = 16, 96
+FEW, SOME, MANY = 2, 8, 32
+SIZES = ((FEW, SHORT), (MANY, SHORT), (SOME, LONG))
+"""(rows, tokens a row): a step's fixed cost, tokens, and long sequences stand out in one of them each."""
+REPEATS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timed:
+    """A training step on `rows` sequences of `length` tokens took `seconds`."""
+
+    rows: int
+    length: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """Timed training steps, and for each task what a prediction took of a step on the same batch."""
+
+    steps: tuple[Timed, ...]
+    forward_shares: Mapping[str, float]
+
+
+def probe(backbone: Backbone, works: Mapping[str, TaskWork], trial: TrialConfig) -> Probe:
+    """Times a trial's steps on the first task, and a prediction of each.
+
+    Costs some ten small steps; whatever is built at a first step of a size is not counted. Sequences that are longer
+    than the backbone reads are cut to what it does.
+    """
+    sizes = [(rows, min(length, backbone.geometry.positions or length)) for rows, length in SIZES]
+    first = next(iter(works))
+    steps: list[Timed] = []
+    shares: dict[str, float] = {}
+    for task, work in works.items():
+        run = TrialRun(f"{task}-probe", trial.model_copy(update={"task": task}), work, backbone)
+        try:
+            if task == first:
+                steps = [Timed(rows=n, length=length, seconds=_step(run, n, length)) for n, length in sizes]
+            shares[task] = _prediction(run, *sizes[1]) / steps[1].seconds
+        finally:
+            run.close()
+    return Probe(steps=tuple(steps), forward_shares=shares)
+
+
+def _step(run: TrialRun, rows: int, length: int) -> float:
+    batch = _batch(sequences(run.work, rows, length), run.work)
+    run.answer.model.train()
+    return _seconds(lambda: run.train_on(batch).item())
+
+
+def _prediction(run: TrialRun, rows: int, length: int) -> float:
+    work, table = run.work, sequences(run.work, rows, length)
+    return _seconds(lambda: predict(run.answer, work.task, table, work.pad_token_id, run.backbone.device))
+
+
+def _seconds(once: Callable[[], object]) -> float:
+    """The quickest of some, after a first one that is not counted."""
+    once()
+    times = []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        once()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def sequences(work: TaskWork, rows: int, length: int) -> pa.Table:
+    """A table as the task's own: its first rows over and over, each made `length` tokens long."""
+    taken = work.train.take(np.arange(rows) % len(work.train))
+    for index, name in enumerate(taken.column_names):
+        if pa.types.is_list(taken.schema.field(name).type):
+            lists = [np.resize(values or [work.pad_token_id], length) for values in taken[name].to_pylist()]
+            taken = taken.set_column(index, name, pa.array(lists, taken.schema.field(name).type))
+    return taken
+
+
+def _batch(table: pa.Table, work: TaskWork) -> Batch:
+    return next(training_batches(table, len(table), np.random.default_rng(0), work.pad_token_id))
