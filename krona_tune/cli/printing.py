@@ -1,6 +1,6 @@
 """What the command line says before and after a study."""
 
-from textwrap import indent
+from textwrap import fill, indent
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 console = Console()
 errors = Console(stderr=True)
+WIDTH = 100
+"""Of a line about what is searched."""
 FORMS = {
     Form.ADAPTER: "an adapter of krona_tune",
     Form.MERGED: "a whole model of transformers",
@@ -33,7 +35,8 @@ def print_plan(plan: "Plan", reason: str, folder: StudyFolder | None) -> None:
         "model": f"{plan.source.name}, {shape.model_type}, {shape.parameters:,} parameters, {plan.source.how}",
         "data": {"mini": "mini-GLUE (synthetic)", "hub": "nyu-mll/glue from the hub"}.get(spec.data, spec.data),
         "tasks": ", ".join(spec.tasks),
-        "search": "; ".join(f"{n} {_domain(d)}" for n, d in plan.space.searched().items()) or "nothing: all is fixed",
+        "search": _indented("; ".join(f"{name} {_domain(each)}" for name, each in plan.space.searched().items()))
+        or "nothing: all is fixed",
         "trials": f"{plan.trials} a task, and {len(plan.baselines(spec.tasks[0]))} with the head alone",
         "rungs": f"judged from {_each(spec.schedule.grace_epochs)} to {_each(spec.schedule.epochs)} epochs, "
         f"each {spec.schedule.reduction} times further",
@@ -80,6 +83,11 @@ def print_departure(left: "Departure", form: Form) -> None:
     console.print(f"Written to {left.folder}, {FORMS[form]}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"Largest difference of a logit: {left.difference:.2g}. Load it with", highlight=False)
     console.print(indent(left.loading, "  "), highlight=False, markup=False, soft_wrap=True)
+
+
+def _indented(text: str) -> str:
+    """A long line as several, below each other."""
+    return fill(text, width=WIDTH, subsequent_indent=" " * 10, break_long_words=False, break_on_hyphens=False)
 
 
 def _domain(domain: Any) -> str:

@@ -22,8 +22,10 @@ TOLD = {
 }
 
 
-def settled(folder: StudyFolder, tasks: tuple[str, ...], trials: int) -> dict[str, TrialResult]:
-    """The study's rows, when Parquet, Optuna and MLflow agree on each of them and none is missing or open."""
+def settled(
+    folder: StudyFolder, tasks: tuple[str, ...], trials: int, tracking_uri: str | None = None
+) -> dict[str, TrialResult]:
+    """The study's rows, when Parquet, Optuna and MLflow agree on each of them and none is missing, twice or open."""
     rows = read_trials(folder.results)
     expected = {f"{task}-{end}" for task in tasks for end in ("head-0", *(f"{n:03d}" for n in range(trials)))}
     assert Counter(row.trial_id for row in rows) == Counter(expected)
@@ -32,7 +34,7 @@ def settled(folder: StudyFolder, tasks: tuple[str, ...], trials: int) -> dict[st
     assert set(rungs.values()) <= {1}
     by_id = {row.trial_id: row for row in rows}
     _optuna_agrees(folder, tasks, by_id)
-    _mlflow_agrees(folder, by_id)
+    _mlflow_agrees(folder, by_id, tracking_uri or folder.tracking_uri)
     return by_id
 
 
@@ -47,10 +49,12 @@ def _optuna_agrees(folder: StudyFolder, tasks: tuple[str, ...], rows: dict[str, 
     assert told == {trial_id: TOLD[row.status] for trial_id, row in rows.items() if row.kind == "search"}
 
 
-def _mlflow_agrees(folder: StudyFolder, rows: dict[str, TrialResult]) -> None:
-    client = MlflowClient(folder.tracking_uri)
+def _mlflow_agrees(folder: StudyFolder, rows: dict[str, TrialResult], tracking_uri: str) -> None:
+    client = MlflowClient(tracking_uri)
     experiments = [e.experiment_id for e in client.search_experiments() if folder.name in e.name]
     runs = [run for run in client.search_runs(experiments) if words.TRIAL in run.data.tags]
     assert Counter(run.data.tags[words.TRIAL] for run in runs) == Counter(rows.keys())
     for run in runs:
-        assert run.info.status == words.RUN_STATUS[rows[run.data.tags[words.TRIAL]].status]
+        row = rows[run.data.tags[words.TRIAL]]
+        assert run.info.status == words.RUN_STATUS[row.status]
+        assert run.data.metrics.get("score") == row.score

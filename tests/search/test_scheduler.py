@@ -20,7 +20,7 @@ def judges(*tasks: str, epochs: float = 4, per_method: bool = False) -> AshaPerG
 
 
 def tune_trial(number: int, task: str = "cola", kind: str = "search", method: str = "krona") -> Any:
-    config = {"task": task, "kind": kind, "params": {"method": method}}
+    config = {"trial_id": f"{task}-{number:03d}", "task": task, "kind": kind, "params": {"method": method}}
     return SimpleNamespace(trial_id=f"tune-{task}-{number}", config=config)
 
 
@@ -162,8 +162,8 @@ def test_with_sizes_a_trial_is_judged_among_those_that_are_not_larger() -> None:
     scheduler = AshaPerGroup({"cola": own}, per_method=False, size_of=lambda params: params["size"])
 
     def judged(number: int, size: int, score: float, rung: int = 0) -> str:
-        config = {"task": "cola", "kind": "search", "params": {"method": "krona", "size": size}}
-        trial: Any = SimpleNamespace(trial_id=f"t{number}", config=config)
+        own = {"trial_id": f"cola-{number:03d}", "params": {"method": "krona", "size": size}}
+        trial: Any = SimpleNamespace(trial_id=f"t{number}", config={"task": "cola", "kind": "search", **own})
         scheduler.on_trial_add(None, trial)
         return at(scheduler, trial, rung, score)
 

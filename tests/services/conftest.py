@@ -50,8 +50,8 @@ class Server:
 @pytest.fixture(scope="session")
 def database() -> Iterator[str]:
     """An empty PostgreSQL; skips where there is none."""
-    with tempfile.TemporaryDirectory(prefix="krona-pg-") as home, postgres(Path(home)) as address:
-        yield address
+    with tempfile.TemporaryDirectory(prefix="krona-pg-") as home, postgres(Path(home)) as made:
+        yield made.address
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -60,10 +60,10 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Server:
     home.mkdir()
     if request.param == "sqlite":
         return Server(home, f"sqlite:///{home / 'backend.db'}", free_port())
-    return Server(home, _fresh(request.getfixturevalue("database"), f"t{free_port()}"), free_port())
+    return Server(home, fresh(request.getfixturevalue("database"), f"t{free_port()}"), free_port())
 
 
-def _fresh(address: str, name: str) -> str:
+def fresh(address: str, name: str) -> str:
     """A database of the test's own."""
     import psycopg2
 

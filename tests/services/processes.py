@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -73,30 +74,57 @@ def mlflow_server(home: Path, backend: str, port: int) -> Iterator[str]:
         yield address
 
 
+@dataclass(frozen=True)
+class Postgres:
+    """A PostgreSQL of its own in `home`, which a test may stop and start again; it keeps what it has."""
+
+    home: Path
+    port: int
+    program: str
+
+    @property
+    def address(self) -> str:
+        return f"postgresql://krona@127.0.0.1:{self.port}/postgres"
+
+    def create(self) -> None:
+        if os.geteuid() == 0:
+            shutil.chown(self.home, UNPRIVILEGED)
+            self.home.chmod(0o755)
+        self._tell("initdb", "-o", "--username=krona --auth=trust --no-sync")
+
+    def start(self) -> None:
+        options = f"-p {self.port} -k {self.home} -c listen_addresses=127.0.0.1 -c fsync=off"
+        self._tell("start", "-w", "-l", str(self._cluster / "log"), "-o", options)
+
+    def stop(self, how: str = "fast") -> None:
+        """`fast` ends every connection, `immediate` is a crash."""
+        self._tell("stop", "-w", "-m", how)
+
+    @property
+    def _cluster(self) -> Path:
+        return self.home / "cluster"
+
+    def _tell(self, what: str, *words: str) -> None:
+        who = UNPRIVILEGED if os.geteuid() == 0 else None
+        command = [self.program, what, "-D", str(self._cluster), *words]
+        with (self.home / "pg_ctl.log").open("ab") as said:
+            subprocess.run(command, user=who, cwd=self.home, stdout=said, stderr=said, check=True)
+
+
 @contextmanager
-def postgres(home: Path) -> Iterator[str]:
-    """A PostgreSQL of its own in `home`; yields the address of an empty database."""
-    pg_ctl = _pg_ctl()
-    if pg_ctl is None:
+def postgres(home: Path) -> Iterator[Postgres]:
+    """A PostgreSQL that runs; skips where there is none."""
+    program = _pg_ctl()
+    if program is None:
         pytest.skip("PostgreSQL is not installed")
     pytest.importorskip("psycopg2", reason="psycopg2 is not installed")
-    port, cluster, root = free_port(), home / "cluster", os.geteuid() == 0
-    if root:
-        shutil.chown(home, UNPRIVILEGED)
-        home.chmod(0o755)
-    who = UNPRIVILEGED if root else None
-
-    def tell(*words: str) -> None:
-        with (home / "pg_ctl.log").open("ab") as said:
-            subprocess.run([pg_ctl, *words], user=who, cwd=home, stdout=said, stderr=said, check=True)
-
-    tell("initdb", "-D", str(cluster), "-o", "--username=krona --auth=trust --no-sync")
-    options = f"-p {port} -k {home} -c listen_addresses=127.0.0.1 -c fsync=off"
-    tell("start", "-w", "-D", str(cluster), "-l", str(cluster / "log"), "-o", options)
+    made = Postgres(home, free_port(), program)
+    made.create()
+    made.start()
     try:
-        yield f"postgresql://krona@127.0.0.1:{port}/postgres"
+        yield made
     finally:
-        tell("stop", "-w", "-m", "fast", "-D", str(cluster))
+        made.stop()
 
 
 def _pg_ctl() -> str | None:
