@@ -12,9 +12,11 @@ from krona_tune.report.network import Network
 from krona_tune.report.parameters import score_against_parameters
 from krona_tune.report.picture import placement
 from krona_tune.report.shapes import factor_shapes
+from krona_tune.report.steps import score_against_step_time
 
 CHARTS: tuple[Callable[[Subject], Chart | None], ...] = (
     score_against_parameters,
+    score_against_step_time,
     learning_curves,
     scale_and_learning_rate,
     factor_shapes,

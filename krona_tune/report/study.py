@@ -63,7 +63,7 @@ class Study:
         return summary.best.trial
 
     def charts(self, task: str) -> dict[str, go.Figure]:
-        """The page's charts of a task by name: parameters, curves, scale, shapes, importance, placement, seeds.
+        """The page's charts of a task by name: parameters, steps, curves, scale, shapes, importance, placement, seeds.
 
         Those that would have nothing to show are left out.
 

@@ -1,19 +1,19 @@
-"""Pareto fronts of score against trainable parameters: of one task, and of the average over tasks."""
+"""Pareto fronts of score against a cost: of one task, and of the average over tasks."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 Each = TypeVar("Each")
-Point = tuple[int, float]
-"""(parameters, score)."""
+Point = tuple[float, float]
+"""(cost, score): trainable parameters, or another number of which less is better."""
 Front = Sequence[Point]
 """Points of which both rise."""
 
 
 def front_of(everyone: Iterable[Each], point: Callable[[Each], Point]) -> list[Each]:
-    """Those that no other beats with as few parameters, from few to many.
+    """Those that no other beats at as low a cost, from cheap to dear.
 
-    0 parameters stand for a number not known yet; such a one is left out.
+    A cost of 0 stands for a number not known yet; such a one is left out.
     """
     front: list[Each] = []
     for each in sorted(everyone, key=lambda each: (point(each)[0], -point(each)[1])):
@@ -33,5 +33,5 @@ def average_front(fronts: Sequence[Front]) -> Front:
     return tuple(front_of(means, lambda mean: mean))
 
 
-def _best_within(front: Front, size: int) -> float:
+def _best_within(front: Front, size: float) -> float:
     return max(score for least, score in front if least <= size)

@@ -50,7 +50,7 @@ def own(asked_for: list[str]) -> set[str]:
 
 def test_every_chart_is_drawn_without_a_complaint_or_a_request(browser: Browser, page: Path) -> None:
     browser.open(page)
-    assert browser.draw_everything() == 8
+    assert browser.draw_everything() == 9
     empty = browser.ask(
         "[...document.querySelectorAll('.chart')].filter((each) => !each.querySelector('path, rect, image')).length"
     )

@@ -6,15 +6,22 @@ from math import log2
 import pytest
 
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.report.analysis import summaries
-from krona_tune.report.chart import Chart
+from krona_tune.report.analysis import summaries, summarise
+from krona_tune.report.chart import Chart, Subject
 from krona_tune.report.charts import charts
 from krona_tune.report.figure import log_axis
 from krona_tune.report.frame import Records, records
+from krona_tune.report.steps import score_against_step_time
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
-from krona_tune.study.result import Status
+from krona_tune.study.result import Status, TrialResult
 from tests.record.events import ended, report, started
+from tests.study.final_rows import row
+
+
+def subject(*trials: TrialResult) -> Subject:
+    recorded = Records(trials=trials)
+    return Subject(summary=summarise("cola", trials, None), recorded=recorded)
 
 
 @pytest.fixture
@@ -25,7 +32,7 @@ def drawn(study: StudyFolder) -> dict[str, Chart]:
 
 
 def test_every_chart_has_a_name_of_its_own(drawn: dict[str, Chart]) -> None:
-    assert list(drawn) == ["parameters", "curves", "scale", "shapes"]
+    assert list(drawn) == ["parameters", "steps", "curves", "scale", "shapes"]
 
 
 def test_each_ranked_trial_is_a_point_against_its_parameters(drawn: dict[str, Chart]) -> None:
@@ -92,3 +99,17 @@ def test_a_logarithmic_axis_is_labelled_in_words_that_people_write() -> None:
     assert (axis["type"], labels[0.001], labels[0.05]) == ("log", "0.001", "0.05")
     assert "20k" in log_axis([1500, 30_000])["ticktext"]
     assert log_axis([0])["type"] == "log"
+
+
+def test_score_against_training_time_has_a_front_of_its_own() -> None:
+    fast, slow, worse = (
+        row(f"{number:03d}", "search", score, task="cola", number=number, train_seconds=seconds, examples=500)
+        for number, (score, seconds) in enumerate([(0.5, 1.0), (0.75, 4.0), (0.625, 5.0)])
+    )
+    untimed = row("003", "search", 0.9, task="cola", number=3)
+    chart = score_against_step_time(subject(fast, slow, worse, untimed))
+    assert chart is not None
+    trials, front = chart.figure.data
+    assert sorted(trials.x) == [2.0, 8.0, 10.0]
+    assert list(front.x) == [2.0, 8.0]
+    assert score_against_step_time(subject(fast, untimed)) is None

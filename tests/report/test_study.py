@@ -19,7 +19,7 @@ def test_a_study_opens_as_frames_figures_and_its_best(study: StudyFolder) -> Non
     assert {"trial_id", "status", "score", "scale", "factor_shape", "metric_matthews"} <= set(opened.trials.columns)
     assert set(opened.reports.columns) >= {"trial_id", "rung", "score", "train_seconds"}
     assert opened.best("cola").trial_id == "cola-0001"
-    assert list(opened.charts("cola")) == ["parameters", "curves", "scale", "shapes"]
+    assert list(opened.charts("cola")) == ["parameters", "steps", "curves", "scale", "shapes"]
     assert opened.trials is opened.trials
 
 
