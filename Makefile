@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: study test check lint scan audit format clean
+.PHONY: study test check lint scan audit bench format clean
 
 study: .venv/study
 	$(BIN)/python run_study.py --tasks glue
@@ -23,6 +23,10 @@ scan: .venv/dev
 # Asks the package index for known holes in what is installed, so it needs the network.
 audit: .venv/dev
 	$(BIN)/pip-audit --local --skip-editable --progress-spinner off
+
+# krona_tune beside Ray Tune with PEFT's LoKr: make bench DATA=DIR, where DIR holds GLUE's official TSV files.
+bench: .venv/test
+	$(BIN)/python -m tests.benchmarks.peer.run --data $(DATA)
 
 format: .venv/test
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .

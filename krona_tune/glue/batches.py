@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 POOL_BATCHES = 50
 """Batches drawn at random into one pool and sorted by length there: more pad less, fewer mix more."""
 
-ALIKE, ALIKE_ROWS = 0.75, 16
-"""An evaluation batch of at least so many rows takes none below this share of its longest."""
+PADDING, FREE = 0.1, 1 / 64
+"""An evaluation batch may be padding to this share; or have this share of a full batch, which costs no more than
+another batch does."""
 
 Ints = npt.NDArray[np.int64]
 
@@ -46,7 +47,7 @@ def training_batches(
 def evaluation_batches(table: pa.Table, tokens_per_batch: int, pad_token_id: int) -> Iterator[Batch]:
     """Every row once, the longest first, as many in a batch as fit in `tokens_per_batch` padded tokens, or one.
 
-    A batch ends earlier where rows become much shorter than its first one.
+    A batch ends earlier where shorter rows would make a tenth of it padding.
     """
     sequences = _Sequences(table, pad_token_id)
     return map(sequences.batch, evaluation_order(sequences.lengths, tokens_per_batch))
@@ -77,12 +78,14 @@ def evaluation_order(lengths: Ints, tokens_per_batch: int) -> Iterator[Ints]:
     """The rows of each batch, for rows of `lengths` (n,)."""
     order = np.argsort(-lengths, kind="stable")
     descending = lengths[order]
+    before = np.concatenate([[0], np.cumsum(descending)])
     start = 0
     while start < len(order):
-        longest = int(descending[start])
-        alike = int(np.searchsorted(-descending, -ALIKE * longest, side="right")) - start
-        fitting = max(1, tokens_per_batch // max(1, longest))
-        size = min(fitting, max(alike, ALIKE_ROWS))
+        longest = max(1, int(descending[start]))
+        rows = np.arange(1, 1 + max(1, min(tokens_per_batch // longest, len(order) - start)))
+        padding = rows * longest - (before[start + rows] - before[start])
+        allowed = np.maximum(PADDING * rows * longest, FREE * tokens_per_batch)
+        size = int(rows[padding <= allowed].max(initial=1))
         yield order[start : start + size]
         start += size
 

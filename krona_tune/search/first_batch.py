@@ -72,10 +72,11 @@ def first_batch(
     works: Mapping[str, TaskWork],
     params: dict[str, Any],
     usual: dict[str, Any] | None = None,
+    threads: int = 1,
 ) -> FirstBatch:
     """Trains and evaluates one batch of each task: of the longest examples a whole one, of other tasks a few rows.
 
-    Then steps of the point `usual` are timed, if there is one.
+    Then steps of the point `usual` are timed, if there is one, with the threads that a trial has.
     """
     device = this_device(precision, gpu=gpu)
     backbone = load_backbone(location, device)
@@ -88,7 +89,7 @@ def first_batch(
             peak = max(peak, _train(task, _shortened(work, rows), backbone, {**params, "batch_size": rows}))
         except Exception as error:
             failures[task] = (status_of_error(error), describe(error))
-    timed = _probe(backbone, works, usual) if usual and not failures else None
+    timed = _probe(backbone, works, usual, threads) if usual and not failures else None
     if not gpu:
         return FirstBatch(failures=failures, probe=timed)
     return FirstBatch(
@@ -111,9 +112,10 @@ def _train(task: str, work: TaskWork, backbone: Backbone, params: dict[str, Any]
     return reports[-1].peak_memory_bytes
 
 
-def _probe(backbone: Backbone, works: Mapping[str, TaskWork], params: dict[str, Any]) -> Probe | None:
+def _probe(backbone: Backbone, works: Mapping[str, TaskWork], params: dict[str, Any], threads: int) -> Probe | None:
     """The timed steps; None where they failed, for a study may go without a forecast."""
-    task = next(iter(works))
+    task, own_threads = next(iter(works)), torch.get_num_threads()
+    torch.set_num_threads(threads)
     try:
         with quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -121,6 +123,8 @@ def _probe(backbone: Backbone, works: Mapping[str, TaskWork], params: dict[str, 
     except Exception:
         logger.exception("no step could be timed, so nothing is foretold")
         return None
+    finally:
+        torch.set_num_threads(own_threads)
 
 
 def _shortened(work: TaskWork, rows: int) -> TaskWork:

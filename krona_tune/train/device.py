@@ -1,5 +1,6 @@
 """Which device a process computes on, in which precision, and what it has used of its memory."""
 
+import ctypes
 import resource
 import sys
 from dataclasses import dataclass
@@ -10,6 +11,10 @@ from krona_tune.study.spec import Precision
 
 ATTENTION = {"cpu": "eager", "cuda": "sdpa"}
 """The faster attention for training short sequences: on CPUs the fused kernel's backward is the slower one."""
+
+
+MALLOPT = {-3: 32 * 2**20, -1: 2**31 - 1}
+"""M_MMAP_THRESHOLD at its most, M_TRIM_THRESHOLD without a limit (mallopt(3))."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,3 +55,14 @@ def _computes_bfloat16(kind: str) -> bool:
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def keep_freed_memory() -> None:
+    """Asks glibc not to hand freed memory back to the system, which clears it page by page when it is needed again.
+
+    A training step on a CPU frees and takes the same large blocks over and over. Elsewhere this does nothing.
+    """
+    if sys.platform != "linux" or not (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
+        return
+    for option, value in MALLOPT.items():
+        mallopt(option, value)

@@ -74,13 +74,24 @@ def test_an_evaluation_has_every_row_once_within_its_tokens(table, tokens):
 
 
 def test_an_evaluation_fills_its_batches_and_begins_with_the_longest():
-    batches = list(evaluation_batches(table_of([3, 5, 4, 5, 5, 5]), 10, PAD))
-    assert [batch.inputs["input_ids"].shape for batch in batches] == [(2, 5), (2, 5), (2, 4)]
+    batches = list(evaluation_batches(table_of([13, 15, 14, 15, 15, 15]), 30, PAD))
+    assert [batch.inputs["input_ids"].shape for batch in batches] == [(2, 15), (2, 15), (2, 14)]
 
 
 def test_an_evaluation_batch_does_not_mix_long_and_short_rows_without_need():
-    batches = list(evaluation_batches(table_of([100] * 20 + [10] * 20), 100_000, PAD))
-    assert [batch.inputs["input_ids"].shape for batch in batches] == [(20, 100), (20, 10)]
+    batches = list(evaluation_batches(table_of([100] * 20 + [10] * 30), 10_000, PAD))
+    assert [batch.inputs["input_ids"].shape for batch in batches] == [(22, 100), (28, 10)]
+
+
+def test_an_evaluation_takes_padding_that_costs_less_than_another_batch():
+    (batch,) = evaluation_batches(table_of([9, 8, 5]), 640, PAD)
+    assert batch.inputs["input_ids"].shape == (3, 9)
+
+
+@pytest.mark.parametrize("rows", [140, 9_815])
+def test_of_an_evaluation_at_most_a_tenth_is_padding(rows):
+    lengths = np.random.default_rng(3).lognormal(mean=3.3, sigma=0.7, size=rows).astype(int).clip(5, 127)
+    assert padding_share(evaluation_batches(table_of(lengths), 2048, PAD)) <= 0.1
 
 
 def test_rows_bring_predictions_back_into_order():

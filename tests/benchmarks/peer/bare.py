@@ -1,0 +1,98 @@
+"""What Ray, the search and the records cost beside the training itself: python -m tests.benchmarks.peer.bare DATA
+
+A study of 24 trials with ASHA; then the same trials, each as far as it came, in a bare loop, one process a core.
+Efficiency is the loop's training and evaluation seconds over the cores' seconds from the study's first trial to its
+last one's end.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from rich.console import Console
+
+from krona_tune.report.page import write_report
+from krona_tune.search import runner, start
+from krona_tune.search.door import plain_trial, trial_of
+from krona_tune.search.plan import make_plan
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.result import TrialResult
+from krona_tune.study.schedule import Schedule
+from krona_tune.study.spec import StudySpec
+from krona_tune.train.backbone import load_backbone
+from krona_tune.train.device import keep_freed_memory, this_device
+from krona_tune.train.loop import TrialRun
+from tests.benchmarks.peer.case import MINILM, TRIALS_AT_ONCE, Case
+from tests.benchmarks.peer.ours import spec
+from tests.benchmarks.peer.workers import work_of
+
+CASE = Case(task="cola", train_examples=1000, epochs=4, trials=24)
+RUNGS = Schedule(examples_per_epoch=1000, rungs=(1000, 2000, 4000), reduction=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What the study's trials came to."""
+
+    rows: tuple[TrialResult, ...]
+
+    @property
+    def wall(self) -> float:
+        return max(row.ended_at or 0.0 for row in self.rows) - min(row.started_at for row in self.rows)
+
+    @property
+    def busy(self) -> float:
+        return sum(row.train_seconds + row.evaluation_seconds for row in self.rows)
+
+
+def study(data: str) -> Study:
+    asked = StudySpec.model_validate(spec(CASE, data).plain() | {"search": {"trials": CASE.trials}})
+    with tempfile.TemporaryDirectory() as storage:
+        folder = StudyFolder(Path(storage) / "study")
+        gathered = start.gather(make_plan(asked, "benchmark"), None)
+        with start.claimed(folder):
+            started = start.begin(gathered, folder, command="benchmark")
+            done = runner.run(started, Console(), tracking_uri=None, quiet=True, write_report=write_report)
+        runner.stop_ray()
+    return Study(rows=tuple(done.ledger.rows.values()))
+
+
+def bare(data: str, rows: Sequence[TrialResult]) -> float:
+    """The seconds that the trials' steps and evaluations take in this process."""
+    keep_freed_memory()
+    backbone = load_backbone(str(MINILM), this_device("auto", gpu=False))
+    work = work_of(CASE.task, data, train=CASE.train_examples, validation=None, seed=CASE.seed, rungs=RUNGS)
+    seconds = 0.0
+    for row in rows:
+        config = plain_trial(row.trial_id, row.task, row.number, row.kind, row.seed, row.params)
+        run = TrialRun(row.trial_id, trial_of(config), work, backbone)
+        began = time.perf_counter()
+        while run.rung <= (-1 if row.rung is None else row.rung):
+            run.advance()
+        seconds += time.perf_counter() - began
+        run.close()
+    return seconds
+
+
+def main(data: str) -> None:
+    """Prints how much of the cores' time was training."""
+    done = study(data)
+    by_cost = sorted(done.rows, key=lambda row: row.examples)
+    shares = [by_cost[core::TRIALS_AT_ONCE] for core in range(TRIALS_AT_ONCE)]
+    with ProcessPoolExecutor(TRIALS_AT_ONCE, mp_context=get_context("spawn")) as cores:
+        seconds = sum(cores.map(bare, [data] * TRIALS_AT_ONCE, shares))
+    available = done.wall * TRIALS_AT_ONCE
+    print(
+        f"{len(done.rows)} trials, {sum(row.examples for row in done.rows):,} examples, {done.wall:.1f} s on the clock"
+    )
+    print(f"training in the study {done.busy:.1f} s of {available:.1f} ({done.busy / available:.2f})")
+    print(f"in a bare loop {seconds:.1f} s, so efficiency {seconds / available:.2f}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

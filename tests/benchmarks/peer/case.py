@@ -1,0 +1,82 @@
+"""What both sides train: the same sentences, the same six configurations, the same three epochs."""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from krona_tune.train.source import find_backbone
+
+MINILM = Path(find_backbone("sentence-transformers/all-MiniLM-L6-v2").location)
+TRIALS_AT_ONCE = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """A near-square Kronecker adapter: LoKr's decompose factor is KronA's a_out and a_in, and the sizes are equal."""
+
+    factor: int
+    scale: float
+    learning_rate: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One task and its budget: so many configurations, `train_examples` at most, judged after each epoch."""
+
+    task: str
+    train_examples: int
+    trials: int = 6
+    epochs: int = 3
+    batch_size: int = 32
+    max_length: int = 128
+    seed: int = 7
+    warmup: float = 0.06
+
+
+CONFIGURATIONS = (
+    Configuration(factor=16, scale=4.0, learning_rate=5e-3),
+    Configuration(factor=12, scale=4.0, learning_rate=3e-3),
+    Configuration(factor=8, scale=2.0, learning_rate=5e-3),
+    Configuration(factor=16, scale=8.0, learning_rate=2e-3),
+    Configuration(factor=12, scale=2.0, learning_rate=8e-3),
+    Configuration(factor=8, scale=4.0, learning_rate=2e-3),
+)
+"""384 = 16·24 = 12·32 = 8·48: shapes that both sides can have."""
+CASES = {
+    "rte": Case(task="rte", train_examples=512),
+    "cola": Case(task="cola", train_examples=2000),
+    "small": Case(task="rte", train_examples=128, trials=2),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """What a side says of itself.
+
+    `scores` has a list a configuration, one score an epoch. `first_trial_seconds` runs from the program's start to the
+    first trial's; `trial_seconds` from a trial's start to its end; `foretold_seconds` is what a trial was expected to
+    take, where anything was expected.
+    """
+
+    scores: list[list[float]]
+    trainable: list[int]
+    first_trial_seconds: float
+    trial_seconds: list[float]
+    foretold_seconds: float = math.nan
+
+    def write(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+
+def read_side(path: Path) -> Side:
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return Side(**values)
+
+
+def process_start() -> float:
+    """When this process was started, in seconds since 1970."""
+    return psutil.Process().create_time()

@@ -1,0 +1,148 @@
+"""krona_tune on a fixed list of configurations: all that `run_study.py` does, but that Optuna is asked for nothing.
+
+python -m tests.benchmarks.peer.ours CASE DATA OUT [bf16 | fp32]
+"""
+
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ray.tune.schedulers import FIFOScheduler
+from rich.console import Console
+
+from krona_tune.record.mlflow_sink import MlflowSink
+from krona_tune.record.parquet_sink import ParquetSink
+from krona_tune.record.read import read_reports
+from krona_tune.record.sink import FanOut
+from krona_tune.report.page import write_report
+from krona_tune.search import start
+from krona_tune.search.budget import Amount, Budget
+from krona_tune.search.cost import Forecast
+from krona_tune.search.first_batch import first_batch, middling
+from krona_tune.search.leave import leave_adapters
+from krona_tune.search.ledger import Ledger
+from krona_tune.search.plan import make_plan
+from krona_tune.search.preflight import preflight
+from krona_tune.search.runner import stop_ray
+from krona_tune.search.searcher import StudySearcher
+from krona_tune.search.start import Gathered, Started
+from krona_tune.search.stopping import Stopping
+from krona_tune.search.tuning import Phase, tune_trials
+from krona_tune.search.view import View
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.loader import dump_spec
+from krona_tune.study.result import Status
+from krona_tune.study.spec import StudySpec
+from tests.benchmarks.peer.case import CASES, CONFIGURATIONS, MINILM, TRIALS_AT_ONCE, Case, Side, process_start
+
+
+def spec(case: Case, data: str, precision: str = "auto") -> StudySpec:
+    """The request; η = 2 puts a rung at the end of each of three epochs."""
+    rates = [configuration.learning_rate for configuration in CONFIGURATIONS]
+    training = {"learning_rate": {"low": min(rates), "high": max(rates), "log": True}, "warmup": case.warmup}
+    return StudySpec.model_validate(
+        {
+            "model": str(MINILM),
+            "data": str(Path(data).resolve()),
+            "tasks": (case.task,),
+            "seed": case.seed,
+            "precision": precision,
+            "adapter": {"method": "krona", "a_out": [8, 12, 16], "a_in": [8, 12, 16], "scale": [2, 4, 8]},
+            "training": {**training, "batch_size": case.batch_size, "dropout": 0.0},
+            "schedule": {"epochs": case.epochs, "grace_epochs": 1, "reduction": 2},
+            "examples": {"train": case.train_examples, "max_length": case.max_length},
+            "search": {"trials": case.trials},
+            "resources": {"max_concurrent": TRIALS_AT_ONCE},
+        }
+    )
+
+
+class Listed:
+    """In a sampler's place: proposes the configurations in their order and keeps nothing."""
+
+    def __init__(self, case: Case) -> None:
+        self._training = {"warmup": case.warmup, "batch_size": case.batch_size, "dropout": 0.0}
+
+    def ask(self, trial_id: str, number: int) -> dict[str, Any]:
+        listed = CONFIGURATIONS[number]
+        shape = {"method": "krona", "a_out": listed.factor, "a_in": listed.factor, "scale": listed.scale}
+        return {**shape, "learning_rate": listed.learning_rate, **self._training}
+
+    def report(self, trial_id: str, step: int, score: float) -> None: ...
+
+    def tell(self, trial_id: str, status: Status, score: float | None) -> None: ...
+
+
+def study(case: Case, data: str, precision: str, folder: StudyFolder) -> tuple[Ledger, float]:
+    """From the request to adapters, records and page; and the seconds that a trial was expected to take."""
+    plan = make_plan(spec(case, data, precision), "benchmark")
+    gathered = start.gather(plan, None)
+    preflight(gathered, folder, None).refuse()
+    foretold = _forecast(gathered).trial(case.task, case.epochs)
+    with start.claimed(folder):
+        started = start.begin(gathered, folder, command="benchmark")
+        mlflow = MlflowSink(
+            tracking_uri=folder.tracking_uri,
+            artifact_location=folder.artifact_location,
+            study=folder.name,
+            manifest=started.manifest,
+            spec=dump_spec(plan.spec),
+        )
+        sinks = FanOut([ParquetSink(folder.results), mlflow])
+        ledger = Ledger(plan.geometry, sinks, [])
+        _search(started, ledger, case)
+        adapters = leave_adapters(started, ledger)
+        sinks.study_ended([folder.spec, folder.manifest, write_report(folder), *adapters])
+    return ledger, foretold
+
+
+def _forecast(gathered: Gathered) -> Forecast:
+    plan, slots = gathered.plan, gathered.slots
+    where = (gathered.source.location, plan.spec.precision, slots.gpus > 0, gathered.prepared.works)
+    done = first_batch(*where, middling(plan.space), middling(plan.space), threads=int(slots.cpus))
+    assert done.probe is not None, done.failures
+    return Forecast.of(gathered, done.probe)
+
+
+def _search(started: Started, ledger: Ledger, case: Case) -> None:
+    stopping = Stopping(Budget(), lambda seconds: Amount())
+    sampler: Any = Listed(case)
+    numbers = list(range(case.trials))
+    view = View(Console(), ledger, started.manifest.tasks, lambda trial_id: 0.0, quiet=True)
+    phase = Phase(
+        searcher=StudySearcher(
+            [], {case.task: sampler}, {case.task: numbers}, stopping.verdict, {case.task: case.seed}
+        ),
+        scheduler=FIFOScheduler(),
+        trials=len(numbers),
+        new=Counter(),
+        works=started.prepared.works,
+    )
+    tune_trials(started, ledger, phase, stopping, view.changed)
+
+
+def main(name: str, data: str, out: str, precision: str = "auto") -> None:
+    """Runs the study and writes what it found."""
+    began = process_start()
+    with tempfile.TemporaryDirectory() as storage:
+        folder = StudyFolder(Path(storage) / "study")
+        ledger, foretold = study(CASES[name], data, precision, folder)
+        reports = read_reports(folder.results)
+    stop_ray()
+    rows = sorted(ledger.rows.values(), key=lambda row: row.number)
+    if bad := [asdict(row) for row in rows if row.status != "completed"]:
+        raise RuntimeError(str(bad))
+    Side(
+        scores=[[r.score for r in reports if r.trial_id == row.trial_id] for row in rows],
+        trainable=[row.trainable_parameters for row in rows],
+        first_trial_seconds=min(row.started_at for row in rows) - began,
+        trial_seconds=[(row.ended_at or 0.0) - row.started_at for row in rows],
+        foretold_seconds=foretold,
+    ).write(Path(out))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,42 @@
+"""How much of what is computed is padding, by task: python -m tests.benchmarks.peer.padding DATA
+
+Training in batches of 32 and evaluation, as krona_tune makes its batches; beside them, batches of 32 at random, each
+padded to its longest.
+"""
+
+import sys
+
+import numpy as np
+
+from krona_tune.glue.batches import Ints, evaluation_order, lengths, training_order
+from krona_tune.search.cost import Load
+from krona_tune.train.evaluate import EVALUATION_TOKENS
+from tests.benchmarks.peer.workers import work_of
+
+TASKS = ("cola", "mrpc", "rte", "sst2", "stsb", "wnli")
+BATCH = 32
+
+
+def main(data: str) -> None:
+    """Prints the table."""
+    print("padding, %    train  evaluation  at random")
+    for task in TASKS:
+        work = work_of(task, data, train=None, validation=None)
+        rng = np.random.default_rng(0)
+        train, validation = lengths(work.train), lengths(work.validation)
+        at_random = np.array_split(rng.permutation(len(train)), -(-len(train) // BATCH))
+        shares = [
+            share(training_order(train, BATCH, rng), train),
+            share(list(evaluation_order(validation, EVALUATION_TOKENS["cpu"])), validation),
+            share(at_random, train),
+        ]
+        print(f"{task:<12}" + "".join(f"{100 * each:8.1f}" for each in shares))
+
+
+def share(batches: list[Ints], lengths: Ints) -> float:
+    """The share of padding in batches that are rows of sequences with these lengths."""
+    return 1 - int(lengths.sum()) / Load.of(batches, lengths).tokens
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

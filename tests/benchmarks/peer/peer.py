@@ -1,0 +1,162 @@
+"""The peer: Ray Tune with a function trainable, ASHA, transformers' Trainer, PEFT's LoKr and dynamic padding.
+
+python -m tests.benchmarks.peer.peer CASE DATA OUT [careful | fast]
+
+`fast` also asks the Trainer for bfloat16 and for batches of like length, which few do on a CPU.
+"""
+
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from datasets import Dataset
+from peft import LoKrConfig, TaskType, get_peft_model
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    EvalPrediction,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from krona_tune.glue.corpus import load
+from krona_tune.glue.metrics import measure
+from krona_tune.glue.tasks import TASKS
+from tests.benchmarks.peer.case import CASES, CONFIGURATIONS, MINILM, TRIALS_AT_ONCE, Case, Side, process_start
+
+WAYS: dict[str, dict[str, Any]] = {
+    "careful": {},
+    "fast": {"bf16": True, "train_sampling_strategy": "group_by_length"},
+}
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
+def tokenised(case: Case, data: str) -> dict[str, Dataset]:
+    """The rows that krona_tune takes of the task, tokenised, not padded."""
+    task = TASKS[case.task]
+    rows = load(task, data, train_examples=case.train_examples, seed=case.seed)
+    tokenizer = AutoTokenizer.from_pretrained(MINILM)
+
+    def encode(batch: dict[str, list[Any]]) -> Any:
+        return tokenizer(*(batch[name] for name in task.inputs), truncation=True, max_length=case.max_length)
+
+    halves = {"train": rows.train, "validation": rows.validation}
+    return {
+        name: Dataset.from_dict(table.to_pydict()).map(encode, batched=True, remove_columns=list(task.inputs))
+        for name, table in halves.items()
+    }
+
+
+class Reporting(TrainerCallback):  # type: ignore[misc]
+    """Each evaluation to Ray Tune, with facts of the trial."""
+
+    def __init__(self, **facts: float) -> None:
+        self._facts = facts
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **rest: Any) -> None:
+        tune.report({"score": metrics["eval_score"], "epoch": round(state.epoch), **self._facts})
+
+
+def train(config: dict[str, Any], *, case: Case, halves: dict[str, Dataset], way: str) -> None:
+    """One trial, as the documentation of each library has it."""
+    torch.set_num_threads(1)
+    started, task = time.time(), TASKS[case.task]
+    tokenizer = AutoTokenizer.from_pretrained(MINILM)
+    torch.manual_seed(case.seed)
+    model = AutoModelForSequenceClassification.from_pretrained(MINILM, num_labels=len(task.labels), **NO_DROPOUT)
+    rank = model.config.hidden_size  # both factors full
+    lokr = LoKrConfig(
+        task_type=TaskType.SEQ_CLS,
+        r=rank,
+        alpha=config["scale"] * rank,
+        decompose_factor=config["factor"],
+        target_modules=["query", "value"],
+    )
+    model = get_peft_model(model, lokr)
+    trainable, _ = model.get_nb_trainable_parameters()
+
+    def scores(found: EvalPrediction) -> dict[str, float]:
+        return measure(task, np.argmax(found.predictions, axis=-1), found.label_ids)
+
+    arguments = TrainingArguments(
+        output_dir="trainer",
+        num_train_epochs=case.epochs,
+        per_device_train_batch_size=case.batch_size,
+        per_device_eval_batch_size=64,
+        learning_rate=config["learning_rate"],
+        warmup_steps=case.warmup,
+        eval_strategy="epoch",
+        save_strategy="no",
+        logging_strategy="no",
+        report_to=[],
+        use_cpu=True,
+        dataloader_pin_memory=False,
+        disable_tqdm=True,
+        seed=case.seed,
+        **WAYS[way],
+    )
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=halves["train"],
+        eval_dataset=halves["validation"],
+        data_collator=DataCollatorWithPadding(tokenizer),
+        compute_metrics=scores,
+        callbacks=[Reporting(started=started, trainable=trainable)],
+    )
+    trainer.train()
+
+
+def main(name: str, data: str, out: str, way: str = "careful") -> None:
+    """Runs the study and writes what it found."""
+    began, case = process_start(), CASES[name]
+    halves = tokenised(case, data)
+    ray.init(num_cpus=TRIALS_AT_ONCE, log_to_driver=False)
+    with tempfile.TemporaryDirectory() as folder:
+        results = tune.Tuner(
+            tune.with_resources(tune.with_parameters(train, case=case, halves=halves, way=way), {"cpu": 1}),
+            param_space={"number": tune.grid_search(list(range(case.trials)))} | _by_number(),
+            tune_config=tune.TuneConfig(
+                metric="score",
+                mode="max",
+                scheduler=ASHAScheduler(time_attr="epoch", max_t=case.epochs, grace_period=case.epochs),
+                max_concurrent_trials=TRIALS_AT_ONCE,
+            ),
+            run_config=tune.RunConfig(storage_path=folder, name="study", verbose=0),
+        ).fit()
+        ray.shutdown()
+        if results.errors:
+            raise results.errors[0]
+        found = sorted(results, key=lambda result: result.config["number"])
+    frames = [result.metrics_dataframe for result in found]
+    starts = [float(frame["started"].iloc[0]) for frame in frames]
+    Side(
+        scores=[frame["score"].tolist() for frame in frames],
+        trainable=[int(frame["trainable"].iloc[0]) for frame in frames],
+        first_trial_seconds=min(starts) - began,
+        trial_seconds=[float(f["timestamp"].iloc[-1]) - s for f, s in zip(frames, starts, strict=True)],
+    ).write(Path(out))
+
+
+def _by_number() -> dict[str, Any]:
+    """Each knob as its value in the configuration of that number."""
+
+    def knob(name: str) -> Any:
+        values = [asdict(configuration)[name] for configuration in CONFIGURATIONS]
+        return tune.sample_from(lambda config: values[config["number"]])
+
+    return {name: knob(name) for name in ("factor", "scale", "learning_rate")}
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,35 @@
+"""A task's data and trials in one process, without Ray: what the other benchmarks here train."""
+
+from pathlib import Path
+
+import platformdirs
+import torch
+
+from krona_tune.glue.corpus import load
+from krona_tune.glue.encode import encode
+from krona_tune.glue.tasks import TASKS
+from krona_tune.study.schedule import Schedule, schedule
+from krona_tune.train.loop import TaskWork
+from krona_tune.train.words import open_tokenizer
+from tests.benchmarks.peer.case import MINILM
+
+CACHE = Path(platformdirs.user_cache_dir("krona_tune")) / "encoded"
+
+
+def work_of(
+    task: str, data: str, *, train: int | None, validation: int | None, seed: int = 0, rungs: Schedule | None = None
+) -> TaskWork:
+    """At most so many examples, tokenised for MiniLM at length 128; three epochs, a rung after each, if nothing else is
+    asked."""
+    torch.set_num_threads(1)
+    rows = load(TASKS[task], data, train_examples=train, validation_examples=validation, seed=seed)
+    tokenizer = open_tokenizer(str(MINILM), 30522)
+    encoded = encode(rows, tokenizer, prompts=False, max_length=128, cache=CACHE)
+    each = schedule(examples_per_epoch=len(encoded.train), epochs=3, grace_epochs=1, reduction=2)
+    return TaskWork(
+        task=TASKS[task],
+        train=encoded.train,
+        validation=encoded.validation,
+        pad_token_id=encoded.pad_token_id,
+        schedule=rungs or each,
+    )

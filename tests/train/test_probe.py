@@ -1,0 +1,35 @@
+"""A probe times steps as trials do them, and leaves the backbone as it was."""
+
+import pytest
+import torch
+
+from krona_tune.train.probe import SIZES, probe, sequences
+from tests.train.conftest import WORDS, tiny_backbone, tiny_trial, tiny_work
+
+
+@pytest.mark.parametrize("name", ["bert", "t5"])
+def test_steps_of_three_sizes_are_timed_and_a_prediction_of_each_task(name: str) -> None:
+    backbone = tiny_backbone(name)
+    before = {key: tensor.clone() for key, tensor in backbone.whole.state_dict().items()}
+    words = WORDS if name == "t5" else ()
+    works = {task: tiny_work(task, candidates=words) for task in ("rte", "mrpc")}
+    found = probe(backbone, works, tiny_trial())
+    longest = backbone.geometry.positions or 1000
+    assert [(step.rows, step.length) for step in found.steps] == [(n, min(length, longest)) for n, length in SIZES]
+    assert all(step.seconds > 0 for step in found.steps)
+    assert found.forward_shares.keys() == works.keys()
+    assert all(torch.equal(tensor, before[key]) for key, tensor in backbone.whole.state_dict().items())
+
+
+def test_a_baseline_that_trains_nothing_is_not_asked_for() -> None:
+    with pytest.raises(AssertionError):
+        probe(tiny_backbone("t5"), {"rte": tiny_work(candidates=WORDS)}, tiny_trial(method="head_only"))
+
+
+def test_sequences_are_the_tasks_rows_over_and_over_at_one_length() -> None:
+    work = tiny_work(rows=5)
+    table = sequences(work, 7, 11)
+    assert [len(ids) for ids in table["input_ids"].to_pylist()] == [11] * 7
+    assert table["label"].to_pylist() == [work.train["label"][row].as_py() for row in (0, 1, 2, 3, 4, 0, 1)]
+    first = work.train["input_ids"][0].as_py()
+    assert table["input_ids"][5].as_py()[: len(first)] == first[:11]
