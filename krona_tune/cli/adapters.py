@@ -11,6 +11,7 @@ from krona_tune.adapters.forms import Form, WrittenDtype
 from krona_tune.cli import options
 from krona_tune.cli.folders import adapter_folder
 from krona_tune.cli.printing import print_departure
+from krona_tune.record.remote.storage import storage_at
 from krona_tune.refusal import Refusal
 from krona_tune.train.examples import examples_of
 
@@ -29,7 +30,7 @@ def export(
     dtype: Annotated[WrittenDtype, typer.Option(help="Of a merged model's weights.")] = WrittenDtype.FLOAT32,
 ) -> None:
     """Writes a study's adapter in a form that leaves the house, once its outputs are proven the same."""
-    folder = adapter_folder(storage, study, task)
+    folder = adapter_folder(storage_at(storage), study, task)
     from krona_tune.train.departure import depart
 
     print_departure(depart(folder, to, form, model=model, dtype=dtype), form)
@@ -46,7 +47,7 @@ def predict(
     scores: Annotated[bool, typer.Option("--scores", help="Adds each label's probability.")] = False,
 ) -> None:
     """Answers new examples, one a line, the two texts of a pair separated by a tab."""
-    folder = adapter_folder(storage, study, task)
+    folder = adapter_folder(storage_at(storage), study, task)
     asked = task_of(read_card(folder), folder)
     if scores and asked.is_regression:
         raise Refusal("--scores", f"{asked.title} is answered with a number", "leave --scores out")

@@ -12,7 +12,6 @@ from rich.markup import escape
 from krona_tune.cli.options import STUDIES
 from krona_tune.cli.printing import console, errors, print_paths, print_plan, print_started
 from krona_tune.hub import home
-from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.masked import masked
 from krona_tune.study.spec import StudySpec
@@ -35,10 +34,6 @@ def conduct(
     from krona_tune.search.cluster import slots, this_machine
     from krona_tune.search.plan import make_plan
 
-    if "://" in str(folder.root) or ":/" in str(folder.root):
-        raise Refusal(
-            "--storage", f"{folder.root.parent} is no folder", "name one, on a file system that every node sees"
-        )
     if address is None:
         slots(this_machine(), spec.resources)  # said before Ray is started for nothing
     plan = make_plan(_with_whole_paths(spec), place)
@@ -49,6 +44,7 @@ def conduct(
     began = time.monotonic()
     from krona_tune.report.page import write_report
     from krona_tune.search import runner, start
+    from krona_tune.search.cost import Forecast
     from krona_tune.search.preflight import preflight
     from krona_tune.search.ranking import ranking
     from krona_tune.search.wording import duration
@@ -58,12 +54,20 @@ def conduct(
     for warning in findings.warnings:
         errors.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
     findings.refuse()
+    forecast = Forecast.of(gathered, findings.probe) if findings.probe else None
     with start.claimed(folder):
         _log_to(folder.log)
         started = start.begin(gathered, folder, command=shlex.join(["python", *sys.argv]))
         if not quiet:
-            print_started(started, tracking_uri)
-        outcome = runner.run(started, console, tracking_uri=tracking_uri, quiet=quiet, write_report=write_report)
+            print_started(started, tracking_uri, forecast)
+        outcome = runner.run(
+            started,
+            console,
+            tracking_uri=tracking_uri,
+            quiet=quiet,
+            forecast=forecast,
+            write_report=write_report,
+        )
     console.print()
     console.print(ranking(outcome.ledger, started.manifest.tasks, fronts=spec.search.objective == "pareto"))
     for sink, problem in outcome.lost_sinks.items():
@@ -71,7 +75,7 @@ def conduct(
     print_paths(folder, duration(time.monotonic() - began), tracking_uri)
     runner.stop_ray()
     if outcome.interrupted:
-        where = "" if folder.root.parent == STUDIES else f" --storage {folder.root.parent}"
+        where = "" if folder.storage == STUDIES else f" --storage {masked(folder.storage)}"
         console.print(f"Interrupted. Go on with: python run_study.py --resume {folder.name}{where}", soft_wrap=True)
         raise typer.Exit(INTERRUPTED)
     if any(outcome.ledger.best(task) is None for task in spec.tasks):

@@ -6,12 +6,14 @@ from pathlib import Path
 
 from krona_tune.adapters.card import CARD
 from krona_tune.hub import home
+from krona_tune.record.remote.storage import Storage
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.masked import masked
 
 CHECKOUT = Path(__file__).resolve().parents[2] / "search_spaces"
 SPACES = CHECKOUT if CHECKOUT.is_dir() else Path(sys.prefix) / "share" / "krona_tune" / "search_spaces"
-BEFORE_A_STUDY = {".lock", "study.log"}
+BEFORE_A_STUDY = {".lock", ".origin", ".index.json", "study.log"}
 """What a driver leaves that was killed before its study began."""
 NAMES = re.compile(r"[A-Za-z0-9][\w.-]*")
 
@@ -25,36 +27,40 @@ def chosen_space(address: str | None) -> tuple[Path, str]:
     return SPACES / space, f"{where} {found}"
 
 
-def existing(storage: Path, name: str) -> StudyFolder:
-    folder = StudyFolder(storage / name)
-    if not NAMES.fullmatch(name) or not folder.spec.exists():
-        there = sorted(path.parent.name for path in storage.glob("*/study.yaml"))
-        raise (
-            unknown(str(storage), "study", name, there)
-            if there
-            else Refusal(
-                str(storage), f"no study {name!r}", "there is none at all: run one, or name its folder with --storage"
-            )
-        )
-    return folder
+def existing(storage: Storage, name: str) -> StudyFolder:
+    """A study by its name. Raises a Refusal where it is not there."""
+    if NAMES.fullmatch(name) and (folder := storage.brought(name)).spec.exists():
+        return folder
+    if there := storage.names():
+        raise unknown(str(storage), "study", name, there)
+    raise Refusal(
+        str(storage), f"no study {name!r}", "there is none at all: run one, or name its folder with --storage"
+    )
 
 
-def study_folder(storage: Path, study: str) -> StudyFolder:
+def study_folder(storage: Storage, study: str) -> StudyFolder:
     """A study by its name or by its folder."""
     direct = StudyFolder(home(Path(study)))
     return direct if direct.spec.exists() else existing(storage, study)
 
 
-def refuse_taken(folder: StudyFolder, name: str | None) -> None:
+def refuse_odd(name: str | None) -> None:
+    """Raises the Refusal of a name that no study can have."""
     if name is not None and not NAMES.fullmatch(name):
         raise Refusal("--name", f"{name!r} is no name of a study", "use letters, digits, '.', '_' and '-'")
+
+
+def refuse_taken(folder: StudyFolder, name: str | None) -> None:
+    """Raises the Refusal of a folder that a new study can't have."""
+    refuse_odd(name)
     if folder.spec.exists():
-        raise Refusal("--name", f"{folder.root} holds a study", f"go on with --resume {name}, or choose another name")
+        place = masked(folder.remote) if folder.remote else folder.root
+        raise Refusal("--name", f"{place} holds a study", f"go on with --resume {name}, or choose another name")
     if folder.root.exists() and {path.name for path in folder.root.iterdir()} - BEFORE_A_STUDY:
         raise Refusal("--name", f"{folder.root} is not empty", "choose another name")
 
 
-def adapter_folder(storage: Path, study: str, task: str | None) -> Path:
+def adapter_folder(storage: Storage, study: str, task: str | None) -> Path:
     """The folder of an adapter: of a study by its name or its folder, or named itself."""
     direct = home(Path(study))
     if (direct / CARD).exists() or ("/" in study and not StudyFolder(direct).spec.exists()):

@@ -7,26 +7,28 @@ import typer
 from krona_tune.cli import options
 from krona_tune.cli.folders import study_folder
 from krona_tune.cli.printing import console
+from krona_tune.record.remote.storage import storage_at
 
 Study = Annotated[str, typer.Argument(help="A study's name or folder.")]
 
 
 def list_studies(storage: options.Storage = options.STUDIES) -> None:
-    """The studies in a storage folder, the newest last."""
+    """The studies of a storage, the newest last."""
     from krona_tune.search.looking import studies_in
 
-    console.print(studies_in(storage))
+    place = storage_at(storage)
+    console.print(studies_in(str(place), place.studies()))
 
 
 def show(study: Study, storage: options.Storage = options.STUDIES) -> None:
     """What a study has found so far."""
     from krona_tune.search import looking
 
-    looking.show(study_folder(storage, study), console)
+    looking.show(study_folder(storage_at(storage), study), console)
 
 
 def watch(study: Study, storage: options.Storage = options.STUDIES) -> None:
     """Looks at a running study from another terminal, until it ends or Ctrl-C."""
     from krona_tune.search import looking
 
-    looking.watch(study_folder(storage, study), console)
+    looking.watch(study_folder(storage_at(storage), study), console)

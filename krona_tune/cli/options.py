@@ -18,9 +18,9 @@ Cpus = Annotated[float | None, typer.Option("--cpus-per-trial")]
 Gpus = Annotated[float | None, typer.Option("--gpus-per-trial", help="May be a share, such as 0.5.")]
 Concurrent = Annotated[int | None, typer.Option("--max-concurrent", help="At most so many trials at once.")]
 Address = Annotated[str | None, typer.Option(help="A Ray cluster: auto, or host:6379. Else Ray starts here.")]
-Storage = Annotated[Path, typer.Option(help="Where studies are kept.")]
+Storage = Annotated[str, typer.Option(help="Where studies are kept: a folder, or a URI such as s3://bucket/studies.")]
 Name = Annotated[str | None, typer.Option(help="The study's name; without it, space and time.")]
-Tracking = Annotated[str | None, typer.Option("--tracking-uri", help="An MLflow server; else mlflow.db in storage.")]
+Tracking = Annotated[str | None, typer.Option("--tracking-uri", help="An MLflow server; else a local mlflow.db.")]
 WarmStart = Annotated[str | None, typer.Option("--warm-start", help="A study whose best points are tried first.")]
 Objective = Annotated[str | None, typer.Option(help="score, or pareto: the best score at every size.")]
 Shared = Annotated[
@@ -33,4 +33,4 @@ OrResume = Annotated[
 ]
 Resume = Annotated[str | None, typer.Option("--resume", metavar="NAME", help="Goes on with a study.")]
 
-STUDIES = Path("studies")
+STUDIES = "studies"

@@ -12,7 +12,9 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.masked import masked
 
 if TYPE_CHECKING:
+    from krona_tune.search.cost import Forecast
     from krona_tune.search.plan import Plan
+    from krona_tune.search.start import Started
     from krona_tune.train.departure import Departure
 
 console = Console()
@@ -48,16 +50,17 @@ def print_plan(plan: "Plan", reason: str, folder: StudyFolder | None) -> None:
         of = "each method on each task" if search.per_method else "each task"
         lines["finals"] = f"the best {spec.finalists.top} of {of} again with {spec.finalists.seeds} seeds, then tested"
     if folder:
-        lines["folder"] = str(folder.root)
+        lines["folder"] = str(folder.root) + (f", copied to {masked(folder.remote)}" if folder.remote else "")
     for key, value in lines.items():
         console.print(f"  {key:<8}{escape(value)}", highlight=False, soft_wrap=True)
 
 
-def print_started(started: Any, tracking_uri: str | None) -> None:
+def print_started(started: "Started", tracking_uri: str | None, forecast: "Forecast | None") -> None:
     manifest, cluster = started.manifest, started.cluster
     computing = f"{manifest.workers} at once on {manifest.device}, {manifest.precision}, {len(cluster.nodes)} node(s)"
     lines = {
         "workers": computing,
+        **({"time": _foretold(started, forecast)} if forecast else {}),
         "Ray": cluster.dashboard or "no dashboard",
         "MLflow": masked(tracking_uri or "") or f"mlflow ui --backend-store-uri {started.folder.tracking_uri}",
     }
@@ -66,8 +69,20 @@ def print_started(started: Any, tracking_uri: str | None) -> None:
     console.print()
 
 
+def _foretold(started: "Started", forecast: "Forecast") -> str:
+    """What the whole request takes here, of which a resumed study has done some; and its own limit, if that is less."""
+    from krona_tune.search.wording import duration
+
+    spec, slots = started.plan.spec, started.slots
+    whole, limit = forecast.study(spec, slots), spec.search.time_budget
+    devices = f"{forecast.device_hours(spec, slots):.2g} {'GPU' if slots.gpus else 'core'} hours"
+    cut = f"; the budget ends it after {duration(limit)}, finals included" if limit and limit < whole else ""
+    return f"about {duration(whole)} ({devices}) by a few timed steps{cut}"
+
+
 def print_paths(folder: StudyFolder, took: str, tracking_uri: str | None) -> None:
-    console.print(f"Took {took}. Left in {folder.root}:", highlight=False, soft_wrap=True)
+    place = f"{masked(folder.remote)}, worked on in {folder.root}" if folder.remote else folder.root
+    console.print(f"Took {took}. Left in {place}:", highlight=False, soft_wrap=True)
     lines = {
         "report.html": "the page to look at",
         "adapters/": "each task's best adapter, for krona-tune predict and krona-tune export",

@@ -8,11 +8,11 @@ import typer
 
 from krona_tune.cli import options
 from krona_tune.cli.conduct import conduct
-from krona_tune.cli.folders import chosen_space, existing, refuse_taken, study_folder
+from krona_tune.cli.folders import chosen_space, existing, refuse_odd, refuse_taken, study_folder
 from krona_tune.cli.printing import console, print_plan
 from krona_tune.glue.tasks import parse_tasks
+from krona_tune.record.remote.storage import storage_at
 from krona_tune.refusal import Refusal
-from krona_tune.study.folder import StudyFolder
 from krona_tune.study.loader import load_spec
 from krona_tune.study.spec import StudySpec
 
@@ -43,7 +43,9 @@ def run(
     or_resume: options.OrResume = False,
 ) -> None:
     """Searches Kronecker adapters for GLUE tasks; with --resume, goes on with a study that was begun."""
-    if or_resume and name and StudyFolder(storage / name).spec.exists():
+    refuse_odd(name)
+    kept_at = storage_at(storage)
+    if or_resume and name and kept_at.brought(name).spec.exists():
         return run(
             resume=name,
             storage=storage,
@@ -83,16 +85,16 @@ def run(
                 "shared": shared,
             }
         )
-        folder = existing(storage, resume)
+        folder = existing(kept_at, resume)
         place, reason = folder.spec, "the study is resumed"
         overrides["search.trials"] = _trials_in_all(trials, load_spec(place).search.trials)
     else:
         place, reason = (space, "") if space else chosen_space(address)
-        folder = StudyFolder(storage / (name or f"{place.stem}-{datetime.now():%Y%m%d-%H%M%S}"))
+        folder = kept_at.brought(name or f"{place.stem}-{datetime.now():%Y%m%d-%H%M%S}")
         refuse_taken(folder, name)
         overrides |= {"name": folder.name, "search.trials": _number_of_trials(trials)}
         if warm_start:
-            overrides["search.warm_start"] = str(study_folder(storage, warm_start).root.resolve())
+            overrides["search.warm_start"] = str(study_folder(kept_at, warm_start).root.resolve())
     spec = _with_tasks(load_spec(place, settings or (), overrides))
     return conduct(spec, str(place), reason, folder, address, tracking_uri, dry_run=dry_run, quiet=quiet)
 
@@ -129,11 +131,12 @@ def report(
     from krona_tune.report.comparison import write_comparison
     from krona_tune.report.page import write_report
 
-    folders = [study_folder(storage, study) for study in studies]
+    place = storage_at(storage)
+    folders = [study_folder(place, study) for study in studies]
     if to is None and len(folders) == 1:
         page = write_report(folders[0])
     else:
-        page = write_comparison(folders, to or storage / "comparison.html")
+        page = write_comparison(folders, to or place.folder / "comparison.html")
     console.print(str(page), soft_wrap=True)
 
 
@@ -146,7 +149,7 @@ def sync(
     from krona_tune.record.sync import sync as bring_up
     from krona_tune.search.start import claimed
 
-    folder = study_folder(storage, study)
+    folder = study_folder(storage_at(storage), study)
     with claimed(folder):
         outcome = bring_up(folder, tracking_uri)
     where = outcome.page or f"mlflow ui --backend-store-uri {outcome.tracking_uri}"

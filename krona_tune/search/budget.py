@@ -50,15 +50,22 @@ def spent(rows: Mapping[str, TrialResult], seconds: float, rates: Rates) -> Amou
     )
 
 
-def needed(rows: Mapping[str, TrialResult], full: Mapping[str, int], trials: Mapping[str, int], rates: Rates) -> Amount:
+def needed(
+    rows: Mapping[str, TrialResult],
+    full: Mapping[str, int],
+    trials: Mapping[str, int],
+    rates: Rates,
+    foretold: Mapping[str, float],
+) -> Amount:
     """What trials to the full budget will need, from the seconds an example that a task's rows took so far.
 
     Args:
         full: training examples of a full trial, by task.
         trials: how many are to be trained, by task.
+        foretold: seconds an example by task, for those without a row yet.
     """
     examples = {task: full[task] * count for task, count in trials.items()}
-    busy = sum(count * _seconds_an_example(rows, task) for task, count in examples.items())
+    busy = sum(count * (_seconds_an_example(rows, task) or foretold.get(task, 0.0)) for task, count in examples.items())
     return Amount(seconds=busy / rates.slots, examples=sum(examples.values()), device_hours=busy * rates.devices / 3600)
 
 

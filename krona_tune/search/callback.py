@@ -3,14 +3,19 @@
 import logging
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
 
+from krona_tune.search.door import trial_of
 from krona_tune.search.ledger import Ledger
+from krona_tune.search.wording import in_words
 from krona_tune.study.result import LastLook, Report, Status
 
 logger = logging.getLogger(__name__)
+LOW_ON_MEMORY = "running low on memory"
+"""What Ray says of a node whose largest worker it ends before the machine stands still."""
 
 
 def _guarded(event: Callable[..., None]) -> Callable[..., None]:
@@ -62,8 +67,14 @@ class Recorder(Callback):
 
     @_guarded
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        error = _last_line(trial)
-        self._ledger.ended(trial.config["trial_id"], self._verdict(None, True), error)
+        if trial.config["trial_id"] not in self._ledger.running:
+            self._ledger.started(trial.config)  # its worker was lost before it began: that is a row too
+        status, error = self._verdict(None, True), _last_line(trial)
+        if LOW_ON_MEMORY in _last_failure(trial):
+            batch_size = trial_of(trial.config).training.batch_size
+            size = f"batches of {batch_size}; {in_words(trial.config['params'])}"
+            status, error = Status.OUT_OF_MEMORY, f"Ray ended the worker, the node was {LOW_ON_MEMORY}; {size}"
+        self._ledger.ended(trial.config["trial_id"], status, error)
         self._changed()
 
 
@@ -71,3 +82,10 @@ def _last_line(trial: Any) -> str:
     """What Ray says of a trial whose worker is gone."""
     error = getattr(trial, "pickled_error_file", None) and trial.get_pickled_error()
     return f"{type(error).__name__}: {str(error).strip().splitlines()[-1]}" if error else "the worker was lost"
+
+
+def _last_failure(trial: Any) -> str:
+    """The text of a trial's last error, which Ray keeps also where it keeps no exception."""
+    kept = getattr(trial, "error_file", None)
+    text = Path(kept).read_text(encoding="utf-8") if kept and Path(kept).exists() else ""
+    return text.rpartition("Failure # ")[2]

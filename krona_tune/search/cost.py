@@ -1,6 +1,7 @@
 """What a trial and a study will take, counted from the lengths of their sequences and a few timed steps."""
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import floor
@@ -128,18 +129,37 @@ class Forecast:
 
     def busy(self, spec: StudySpec) -> float:
         """The seconds of all the study's trials together."""
-        return sum(self._task(self.tasks[task], spec) for task in spec.tasks)
+        return sum(count * seconds for task in spec.tasks for count, seconds in self.parts(task, spec).values())
 
-    def _task(self, forecast: TaskForecast, spec: StudySpec) -> float:
-        search, full = spec.search, forecast.schedule.total_examples
+    def left(
+        self, spec: StudySpec, rows: Iterable[TrialResult], share_done: Callable[[str], float], slots: int
+    ) -> float:
+        """Seconds on the clock until the study's end, as far as its rows and its running trials have come."""
+        known = list(rows)
+        forecast = self.corrected(known)
+        done: dict[tuple[str, str], float] = defaultdict(float)
+        for row in known:
+            done[row.task, row.kind] += share_done(row.trial_id) if row.ended_at is None else 1
+        busy = 0.0
+        for task in spec.tasks:
+            for kind, (count, seconds) in forecast.parts(task, spec).items():
+                busy += max(count - done[task, kind], 0.0) * seconds
+        return busy / slots
+
+    def parts(self, task: str, spec: StudySpec) -> dict[str, tuple[int, float]]:
+        """By kind of trial: how many a task has, and the seconds of one on average.
+
+        The head alone is among the finalists.
+        """
+        forecast, search = self.tasks[task], spec.search
         groups = max(1, len(spec.domains()["method"].ends())) if search.per_method else 1
-        baselines = len(search.baseline_learning_rates)
-        finals = groups * spec.finalists.top * spec.finalists.seeds
-        return (
-            groups * forecast.search(search.trials)
-            + baselines * forecast.until(full, baseline=True)
-            + finals * forecast.until(full)
-        )
+        full, head = (forecast.until(forecast.schedule.total_examples, baseline=head) for head in (False, True))
+        top = groups * spec.finalists.top
+        return {
+            "search": (groups * search.trials, forecast.search(search.trials) / search.trials),
+            "baseline": (len(search.baseline_learning_rates), head),
+            "finalist": ((top + 1) * spec.finalists.seeds if top else 0, (top * full + head) / (top + 1)),
+        }
 
     def corrected(self, rows: Iterable[TrialResult]) -> "Forecast":
         """By what the rows took beside what was foretold of them; unchanged while there are none."""

@@ -4,17 +4,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from krona_tune.refusal import Refusal
+from krona_tune.train.probe import Probe
 
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What was found: `problems` no trial could survive, `warnings` some might not."""
+    """What was found: `problems` no trial could survive, `warnings` some might not, and what a step costs, if timed."""
 
     problems: tuple[Refusal, ...] = ()
     warnings: tuple[str, ...] = ()
+    probe: Probe | None = None
 
     def __add__(self, other: "Findings") -> "Findings":
-        return Findings(problems=self.problems + other.problems, warnings=self.warnings + other.warnings)
+        return Findings(
+            problems=self.problems + other.problems,
+            warnings=self.warnings + other.warnings,
+            probe=self.probe or other.probe,
+        )
 
     def refuse(self) -> None:
         """Raises all problems as one Refusal, where there are any."""

@@ -7,9 +7,12 @@ from safetensors.torch import load_file
 from krona_tune.adapters.card import SELECTED, SELECTED_IN_FINALS, AdapterCard
 from krona_tune.adapters.export import save_adapter
 from krona_tune.glue.tasks import TASKS
+from krona_tune.record.remote.rungs import RungsElsewhere
 from krona_tune.search.door import plain_trial, trial_of
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.start import Started
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.result import TrialResult
 from krona_tune.train import checkpoint
 
 
@@ -19,7 +22,8 @@ def leave_adapters(started: Started, ledger: Ledger) -> list[Path]:
     manifest, shape = started.manifest, started.plan.geometry
     for task in started.plan.spec.tasks:
         best = ledger.winner(task)
-        if best is None or not best.checkpoint or not Path(best.checkpoint).exists():
+        kept = _state(started.folder, best)
+        if best is None or kept is None:
             continue
         final = ledger.finals(task).winner
         trial = trial_of(plain_trial(best.trial_id, task, best.number, best.kind, best.seed, best.params))
@@ -35,7 +39,7 @@ def leave_adapters(started: Started, ledger: Ledger) -> list[Path]:
             model_type=shape.model_type,
             backbone_width=shape.head_width,
             backbone_layers=sum(shape.depths.values()),
-            backbone_fingerprint=checkpoint.backbone_fingerprint(Path(best.checkpoint)),
+            backbone_fingerprint=checkpoint.backbone_fingerprint(kept),
             backbone_sha256=manifest.model.fingerprint,
             score=best.score or 0.0,
             metrics=best.metrics,
@@ -50,6 +54,17 @@ def leave_adapters(started: Started, ledger: Ledger) -> list[Path]:
             command=manifest.command,
             params=best.params,
         )
-        save_adapter(started.folder.adapter(task), load_file(Path(best.checkpoint) / checkpoint.TENSORS), card)
+        save_adapter(started.folder.adapter(task), load_file(kept / checkpoint.TENSORS), card)
         left.append(started.folder.adapter(task))
     return left
+
+
+def _state(folder: StudyFolder, row: TrialResult | None) -> Path | None:
+    """The state that a trial kept last: where it kept it, or in the study's folder, if need be brought there."""
+    if row is None or not row.checkpoint:
+        return None
+    recorded = Path(row.checkpoint)
+    here = folder.checkpoints / row.trial_id / recorded.name
+    if not recorded.exists() and not here.exists():
+        RungsElsewhere(folder.remote_checkpoints).bring(here.parent)
+    return next((path for path in (recorded, here) if path.exists()), None)

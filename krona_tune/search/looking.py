@@ -2,16 +2,17 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from krona_tune.record.lock import is_locked
 from krona_tune.record.read import read_trials
+from krona_tune.record.remote.claim import is_held
+from krona_tune.record.remote.storage import refresh
 from krona_tune.refusal import Refusal
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.progress import share_done
@@ -23,8 +24,8 @@ from krona_tune.study.manifest import Manifest, read_manifest
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.spec import StudySpec
 
-SECONDS = 2.0
-"""Between two looks at a study that runs."""
+SECONDS, REMOTE_SECONDS = 2.0, 15.0
+"""Between two looks at a study that runs, and at one that runs elsewhere."""
 
 
 class NothingKept:
@@ -39,12 +40,12 @@ class NothingKept:
     def study_ended(self, artifacts: object) -> None: ...
 
 
-def studies_in(storage: Path) -> Table:
-    """The studies in a storage folder, the newest last. Raises a Refusal where there is none."""
+def studies_in(storage: str, folders: Sequence[StudyFolder]) -> Table:
+    """The studies of a storage, the newest last. Raises a Refusal where there is none."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("study", "begun", "state", "tasks", "trials", "data"):
         table.add_column(name, justify="right" if name == "trials" else "left")
-    found = [(manifest, folder) for folder in _folders(storage) if (manifest := _manifest(folder))]
+    found = [(manifest, folder) for folder in folders if (manifest := _manifest(folder))]
     for manifest, folder in sorted(found, key=lambda pair: pair[0].created_at):
         rows = read_trials(folder.results) if folder.results.exists() else []
         data = "synthetic" if manifest.synthetic else "real"
@@ -52,7 +53,7 @@ def studies_in(storage: Path) -> Table:
             folder.name, manifest.created_at[:16], _state(folder, rows), ", ".join(manifest.tasks), str(len(rows)), data
         )
     if not found:
-        raise Refusal(str(storage), "no study is here", "run one, or name its folder with --storage")
+        raise Refusal(storage, "no study is here", "run one, or name its folder with --storage")
     return table
 
 
@@ -76,23 +77,13 @@ def watch(folder: StudyFolder, console: Console) -> None:
             live.update(View(console, ledger, facts, partial(share_done, folder), quiet=True), refresh=True)
             if not runs:
                 return
-            time.sleep(SECONDS)
+            time.sleep(SECONDS if is_locked(folder) else REMOTE_SECONDS)
+            refresh(folder)
 
 
 def is_running(folder: StudyFolder) -> bool:
-    """Whether a process holds the study's lock."""
-    lock = folder.root / ".lock"
-    if not lock.exists():
-        return False
-    try:
-        with FileLock(lock).acquire(timeout=0):
-            return False
-    except Timeout:
-        return True
-
-
-def _folders(storage: Path) -> list[StudyFolder]:
-    return [StudyFolder(path.parent) for path in storage.glob("*/study.yaml")]
+    """Whether a process has the study, here or, where it has a copy elsewhere, there."""
+    return is_locked(folder) or is_held(folder)
 
 
 def _manifest(folder: StudyFolder) -> Manifest | None:

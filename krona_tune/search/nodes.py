@@ -5,11 +5,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 from uuid import uuid4
 
+from krona_tune.record.remote.store import Store, is_uri
 from krona_tune.refusal import Refusal
+from krona_tune.study.masked import masked
 
 PACKAGES = ("krona_tune", "torch", "transformers")
 """What a worker must have in the driver's version for its trials to mean the same."""
@@ -26,29 +27,32 @@ class View:
     versions: dict[str, str]
 
 
-def look(token: str, written: str, model: str) -> View:
-    """Looks from the node that this runs on: `token` is a file in the storage that holds `written`."""
-    path = Path(token)
-    reads = path.is_file() and path.read_text(encoding="utf-8") == written
+def look(place: str, written: str, model: str) -> View:
+    """Looks from the node that this runs on: `place` is a file in the storage that holds `written`."""
+    storage, _, name = place.rpartition("/")
+    reads = _can_read(storage, name, written)
     return View(
         reads_storage=reads,
-        writes_storage=reads and _can_write(path.parent),
+        writes_storage=reads and _can_write(storage),
         sees_model=Path(model).is_dir(),
         versions=versions(),
     )
 
 
-def look_around(storage: Path, model: str) -> dict[str, View | str]:
-    """What each node of the cluster that this process has joined sees, by its address; a text where it can't look."""
+def look_around(storage: str, model: str) -> dict[str, View | str]:
+    """What each node of the cluster that this process has joined sees, by its address; a text where it can't look.
+
+    `storage` is a folder or a URI.
+    """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     alive = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
-    with _token(storage) as (path, written):
+    with token(storage) as (place, written):
         task = ray.remote(num_cpus=0, max_retries=0)(look)
         views = {
             node: task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
-                str(path), written, model
+                place, written, model
             )
             for node in alive
         }
@@ -68,19 +72,25 @@ def _seen(view: Any) -> View | str:
 
 
 @contextmanager
-def _token(storage: Path) -> Iterator[tuple[Path, str]]:
+def token(storage: str) -> Iterator[tuple[str, str]]:
     """A file in the storage with a text of its own, while the context lasts."""
-    written = uuid4().hex
-    path = storage / f".seen-{written[:12]}"
-    path.write_text(written, encoding="utf-8")
+    written, store = uuid4().hex, Store(storage)
+    name = f".seen-{written[:12]}"
+    store.write(name, written.encode())
     try:
-        yield path, written
+        yield f"{storage}/{name}", written
     finally:
-        path.unlink(missing_ok=True)
+        store.remove(name)
 
 
-def _can_write(folder: Path) -> bool:
-    with suppress(OSError), NamedTemporaryFile(dir=folder, prefix=".seen-"):
+def _can_read(storage: str, name: str, written: str) -> bool:
+    with suppress(Exception):  # every store has errors of its own
+        return Store(storage).read(name) == written.encode()
+    return False
+
+
+def _can_write(storage: str) -> bool:
+    with suppress(Exception), token(storage):
         return True
     return False
 
@@ -94,15 +104,16 @@ def versions() -> dict[str, str]:
     return found
 
 
-def refuse_blind(storage: Path, views: dict[str, View | str]) -> Iterator[Refusal]:
+def refuse_blind(storage: str, views: dict[str, View | str]) -> Iterator[Refusal]:
     """A refusal for each node on which trials could not be trained."""
+    name, equal = masked(storage), "give it the packages and the credentials that the driver has"
     for node, view in views.items():
         match view:
             case str():
                 yield Refusal(f"node {node}", view, "install the same krona_tune on every node")
             case View(reads_storage=False):
-                yield Refusal(
-                    "--storage", f"node {node} does not see {storage}", "name a folder that every node mounts"
-                )
+                mend = equal if is_uri(storage) else "name a folder that every node mounts"
+                yield Refusal("--storage", f"node {node} does not see {name}", mend)
             case View(writes_storage=False):
-                yield Refusal("--storage", f"node {node} can't write in {storage}", "mount it writable there")
+                mend = equal if is_uri(storage) else "mount it writable there"
+                yield Refusal("--storage", f"node {node} can't write in {name}", mend)

@@ -10,6 +10,7 @@ from ray.tune.schedulers import FIFOScheduler
 
 from krona_tune.record.read import read_reports, read_trials
 from krona_tune.search.budget import Amount, Rates, needed
+from krona_tune.search.cost import Forecast
 from krona_tune.search.door import plain_trial
 from krona_tune.search.finalists import final_trials
 from krona_tune.search.ledger import Ledger
@@ -111,14 +112,15 @@ def finals_left(started: Started, ledger: Ledger) -> list[dict[str, Any]]:
     return [config for config in everyone if config["trial_id"] not in ended]
 
 
-def finals_reserve(started: Started, ledger: Ledger, rates: Rates) -> Callable[[], Amount]:
+def finals_reserve(started: Started, ledger: Ledger, rates: Rates, forecast: Forecast | None) -> Callable[[], Amount]:
     """Says what the finals would need if the search ended now; reckoned again when a trial has ended."""
     full = {task: work.schedule.total_examples for task, work in started.prepared.works.items()}
+    foretold = {task: each.until(full[task]) / full[task] for task, each in forecast.tasks.items()} if forecast else {}
 
     @lru_cache(maxsize=1)
     def need(ended: int) -> Amount:
         waiting = Counter(config["task"] for config in finals_left(started, ledger))
-        return needed(ledger.rows, full, waiting, rates)
+        return needed(ledger.rows, full, waiting, rates, foretold)
 
     return lambda: need(len(ledger.rows) - len(ledger.running))
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
+from krona_tune.record.remote.store import refusing
 from krona_tune.refusal import Refusal
 from krona_tune.search.findings import Findings, problem
-from krona_tune.search.first_batch import FirstBatch, first_batch
-from krona_tune.search.nodes import View, look_around, refuse_blind, versions
+from krona_tune.search.first_batch import FirstBatch, first_batch, middling
+from krona_tune.search.nodes import View, look_around, refuse_blind, token, versions
 from krona_tune.search.room import Need, in_memory, nearest_folder, needed_bytes, on_disk, size
 from krona_tune.search.start import Gathered
 from krona_tune.search.tracking import unreachable
@@ -23,16 +23,27 @@ def preflight(gathered: Gathered, folder: StudyFolder, tracking_uri: str | None)
     storage = nearest_folder(folder.root)
     with ThreadPoolExecutor(max_workers=1) as aside:
         tracking = aside.submit(unreachable, tracking_uri)
-        disk, work = on_disk(gathered, folder, storage, need), in_memory(gathered, need)
+        disk, work = on_disk(gathered, folder, storage, need) + at_the_uri(folder), in_memory(gathered, need)
         if len(gathered.cluster.nodes) > 1 and not disk.problems:
-            work += on_every_node(gathered, storage)
+            work += on_every_node(gathered, folder.remote or str(storage))
         if not work.problems:
             work += in_the_first_batch(gathered, need)
         silent = tracking.result()
     return disk + work + (Findings(warnings=(silent,)) if silent else Findings())
 
 
-def on_every_node(gathered: Gathered, storage: Path) -> Findings:
+def at_the_uri(folder: StudyFolder) -> Findings:
+    """Whether the driver can write the study's copy, where the storage is a URI."""
+    if folder.remote:
+        try:
+            with refusing(folder.remote), token(folder.remote):
+                pass
+        except Refusal as refusal:
+            return Findings(problems=(refusal,))
+    return Findings()
+
+
+def on_every_node(gathered: Gathered, storage: str) -> Findings:
     """Whether each node sees and writes the storage, and has the backbone and the same packages."""
     source = gathered.source
     views = look_around(storage, source.location)
@@ -58,13 +69,14 @@ def in_the_first_batch(gathered: Gathered, need: Need) -> Findings:
         return Findings(problems=(refusal,))
     except TimeoutError:
         return Findings(warnings=(f"no worker trained a first batch within {FIRST_BATCH_SECONDS} s",))
-    return Findings(problems=tuple(_refused(done)), warnings=tuple(_doubtful(gathered, done)))
+    return Findings(problems=tuple(_refused(done)), warnings=tuple(_doubtful(gathered, done)), probe=done.probe)
 
 
 def _trained(gathered: Gathered, need: Need) -> FirstBatch:
     """On one machine without a GPU in this process, which has all it needs; else in a worker that trials may get."""
     fit, works = gathered.slots, gathered.prepared.works
-    asked = (gathered.source.location, gathered.plan.spec.precision, fit.gpus > 0, works, need.params)
+    usual, threads = middling(gathered.plan.space), max(1, int(fit.cpus))
+    asked = (gathered.source.location, gathered.plan.spec.precision, fit.gpus > 0, works, need.params, usual, threads)
     if not fit.gpus and len(gathered.cluster.nodes) == 1:
         return first_batch(*asked)
     import ray

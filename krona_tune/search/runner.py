@@ -12,8 +12,10 @@ from rich.console import Console
 from krona_tune.record.mlflow_sink import MlflowSink
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.read import read_trials
+from krona_tune.record.remote.sink import RemoteSink
 from krona_tune.record.sink import FanOut
 from krona_tune.search.budget import Budget, Rates, spent
+from krona_tune.search.cost import Forecast
 from krona_tune.search.leave import leave_adapters
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.metrics import Reading, StudyMetrics, readings
@@ -47,17 +49,21 @@ def run(
     *,
     tracking_uri: str | None,
     quiet: bool,
+    forecast: Forecast | None,
     write_report: Callable[[StudyFolder], Path],
 ) -> Outcome:
     """Runs what the study has not run yet, to its end or until it is stopped; leaves its adapters and its report."""
     plan, folder = started.plan, started.folder
     earlier = read_trials(folder.results) if folder.results.exists() else []
-    sinks = FanOut([ParquetSink(folder.results), _mirror(started, tracking_uri)])
+    remote = [RemoteSink(folder)] if folder.remote else []
+    sinks = FanOut([ParquetSink(folder.results), _mirror(started, tracking_uri), *remote])
     shared_by = plan.spec.tasks if plan.spec.search.shared else ()
     ledger = Ledger(plan.geometry, sinks, earlier, shared_by=shared_by)
     rates = Rates(devices=started.slots.gpus or started.slots.cpus, slots=started.slots.count)
     stopping = Stopping(_budget(plan.spec.search), lambda seconds: spent(ledger.rows, seconds, rates))
-    view = View(console, ledger, started.manifest.tasks, partial(share_done, folder), quiet=quiet)
+    share, slots = partial(share_done, folder), started.slots.count
+    left = (lambda: forecast.left(plan.spec, ledger.rows.values(), share, slots)) if forecast else None
+    view = View(console, ledger, started.manifest.tasks, share, quiet=quiet, seconds_left=left)
     metrics = StudyMetrics(folder.name, lambda: _readings(plan, ledger, rates))
 
     def changed() -> None:
@@ -65,7 +71,8 @@ def run(
         metrics.changed()
 
     with view, interruptible(stopping, console):
-        _search_then_finals(started, ledger, stopping, rates, view, changed)
+        stopping.reserve = finals_reserve(started, ledger, rates, forecast)
+        _search_then_finals(started, ledger, stopping, view, changed)
     for trial_id in list(ledger.running):
         ledger.ended(trial_id, Status.INTERRUPTED)
     adapters = leave_adapters(started, ledger)
@@ -82,12 +89,11 @@ def _readings(plan: Plan, ledger: Ledger, rates: Rates) -> Iterator[Reading]:
 
 
 def _search_then_finals(
-    started: Started, ledger: Ledger, stopping: Stopping, rates: Rates, view: View, changed: Callable[[], None]
+    started: Started, ledger: Ledger, stopping: Stopping, view: View, changed: Callable[[], None]
 ) -> None:
     """Both phases share one budget: the search leaves what its finals will need, and a person's stop ends both."""
     search = search_phase(started, ledger, stopping)
     view.expect(search.new)
-    stopping.reserve = finals_reserve(started, ledger, rates)
     tune_trials(started, ledger, search, stopping, changed)
     if limit := stopping.used_up:
         left = search_left(started.plan, ledger)

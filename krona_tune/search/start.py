@@ -11,8 +11,10 @@ from subprocess import DEVNULL, CalledProcessError, check_output
 from typing import TypeVar
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
+from krona_tune.record.lock import lock_of
+from krona_tune.record.remote.claim import held
 from krona_tune.refusal import Refusal
 from krona_tune.search.cluster import Cluster, Slots, connect, slots
 from krona_tune.search.findings import together
@@ -86,14 +88,17 @@ def _had(get: Callable[[], Found], problems: list[Refusal]) -> Found | None:
 
 @contextmanager
 def claimed(folder: StudyFolder) -> Iterator[None]:
-    """The study's folder belongs to this process until the context ends. Raises a Refusal where it is taken."""
+    """The study's folder, and its copy where it has one, belong to this process until the context ends.
+
+    Raises:
+        Refusal: it is taken, or can't be reached.
+    """
     try:
         folder.root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Refusal("--storage", f"{folder.root} can't be made: {error.strerror}", "name a writable folder") from None
-    lock = FileLock(folder.root / ".lock")
     try:
-        with lock.acquire(timeout=0):
+        with lock_of(folder).acquire(timeout=0), held(folder):
             yield
     except Timeout:
         raise Refusal(

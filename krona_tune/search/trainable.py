@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from ray import tune
 
+from krona_tune.record.remote.rungs import RungsElsewhere
 from krona_tune.search.door import trial_of
 from krona_tune.search.progress import noted, place_of
 from krona_tune.search.title import show_as
@@ -18,7 +19,7 @@ from krona_tune.study.result import Report, Status
 from krona_tune.study.spec import Precision
 from krona_tune.train import checkpoint
 from krona_tune.train.backbone import warm_backbone
-from krona_tune.train.device import this_device
+from krona_tune.train.device import keep_freed_memory, this_device
 from krona_tune.train.loop import Diverged, TaskWork, TrialRun
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ class Workplace:
     """What every worker of a study shares: where the backbone is, how to compute, where checkpoints go.
 
     `folder` holds the backbone on the driver's machine; a worker that does not see it asks the hub for `name`.
+    `elsewhere` is the URI at which checkpoints are found by workers on other machines, where the storage is one.
     """
 
     folder: str
@@ -37,6 +39,7 @@ class Workplace:
     gpu: bool
     threads: int
     checkpoints: str
+    elsewhere: str | None = None
 
     @property
     def location(self) -> str:
@@ -52,7 +55,9 @@ class KronaTrial(tune.Trainable):
 
     def setup(self, config: dict[str, Any], *, works: dict[str, TaskWork], workplace: Workplace) -> None:
         torch.set_num_threads(workplace.threads)
+        keep_freed_memory()
         self._works, self._workplace = works, workplace
+        self._elsewhere = RungsElsewhere(workplace.elsewhere)
         self._run: TrialRun | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -129,13 +134,17 @@ class KronaTrial(tune.Trainable):
     def _take_up(self, run: TrialRun) -> None:
         """Puts the run where its highest readable state is; one that is damaged is set aside, and the trial begins
         at the one below, or anew."""
+        self._elsewhere.bring(self._folder())
         while earlier := latest_checkpoint(self._folder()):
             try:
                 checkpoint.load(run, earlier)
                 return
             except checkpoint.Damaged as error:
                 logger.warning("%s: set aside, the trial goes on without it", error)
-                earlier.replace(earlier.with_name(f"damaged-{earlier.name}"))
+                aside = earlier.with_name(f"damaged-{earlier.name}")
+                shutil.rmtree(aside, ignore_errors=True)
+                earlier.replace(aside)
+                self._elsewhere.bring(self._folder())
 
     def _folder(self) -> Path:
         return Path(self._workplace.checkpoints) / str(self.config["trial_id"])
@@ -149,6 +158,7 @@ class KronaTrial(tune.Trainable):
         unfinished.mkdir(parents=True)
         checkpoint.save(run, unfinished)
         unfinished.rename(kept)
+        self._elsewhere.send(kept)
         for earlier in folder.glob("rung-*"):
             if earlier != kept:
                 shutil.rmtree(earlier, ignore_errors=True)

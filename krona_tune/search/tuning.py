@@ -75,4 +75,5 @@ def _workplace(started: Started) -> Workplace:
         gpu=started.slots.gpus > 0,
         threads=max(1, int(started.slots.cpus)),
         checkpoints=str(started.folder.checkpoints.resolve()),
+        elsewhere=started.folder.remote_checkpoints,
     )

@@ -30,10 +30,11 @@ class View:
         share_done: Callable[[str], float],
         *,
         quiet: bool,
+        seconds_left: Callable[[], float] | None = None,
     ) -> None:
-        """`share_done` says how far the trial of that id is, from 0 to 1."""
+        """`share_done` says how far the trial of that id is, from 0 to 1; `seconds_left` what is foretold, if it is."""
         self._console, self._ledger, self._facts, self._quiet = console, ledger, facts, quiet
-        self._share_done = share_done
+        self._share_done, self._seconds_left = share_done, seconds_left
         self._totals = Counter(row.task for row in ledger.rows.values())
         self._started = time.monotonic()
         self._seen = {row.trial_id for row in ledger.rows.values() if _ended(row)}
@@ -129,7 +130,10 @@ class View:
         elapsed = time.monotonic() - self._started
         new = ended - self._already + under_way
         rest = total - ended - under_way
-        left = f", about {duration(elapsed / new * rest)} left" if new >= 3 and rest > 0 else ""
+        seconds = elapsed / new * rest if new >= 3 else 0.0
+        if self._seconds_left:
+            seconds = self._seconds_left()
+        left = f", about {duration(seconds)} left" if seconds > 0 else ""
         return Text(f"{ended} of {total} trials, {duration(elapsed)}{left}", style="dim")
 
 

@@ -6,13 +6,22 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """The paths inside one study's folder, and the tracking store that it shares with its siblings."""
+    """The paths inside one study's folder, and the tracking store that it shares with its siblings.
+
+    `remote` is the URI at which a copy of the folder is kept, where there is one.
+    """
 
     root: Path
+    remote: str | None = None
 
     @property
     def name(self) -> str:
         return self.root.name
+
+    @property
+    def storage(self) -> str:
+        """What `--storage` finds the study with."""
+        return self.remote.rpartition("/")[0] if self.remote else str(self.root.parent)
 
     @property
     def spec(self) -> Path:
@@ -34,6 +43,11 @@ class StudyFolder:
     def checkpoints(self) -> Path:
         """A folder a trial that is under way."""
         return self.root / "checkpoints"
+
+    @property
+    def remote_checkpoints(self) -> str | None:
+        """Where workers that don't see `checkpoints` find what is in it."""
+        return f"{self.remote}/checkpoints" if self.remote else None
 
     @property
     def ray(self) -> Path:

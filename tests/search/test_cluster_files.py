@@ -97,7 +97,7 @@ def test_a_command_in_the_files_is_one_that_the_program_takes(command: str) -> N
     assert (name, rest) == ("run", words[1:])
     asked = verb.make_context("run", rest).params
     assert asked["address"] == "auto"
-    assert asked["storage"] == Path("/shared/studies")
+    assert asked["storage"] == "/shared/studies"
     assert asked["max_concurrent"] > 1
 
 

@@ -82,7 +82,7 @@ def test_a_password_is_neither_printed_nor_kept(home: Home, wide: Done) -> None:
 
 def test_every_node_is_looked_at(home: Home, three: Nodes) -> None:
     connect(three.address)
-    views = look_around(home.root, str(home.root / "no model"))
+    views = look_around(str(home.root), str(home.root / "no model"))
     right = View(reads_storage=True, writes_storage=True, sees_model=False, versions=versions())
     assert list(views.values()) == [right] * 3
     assert not list(home.root.glob(".seen-*"))

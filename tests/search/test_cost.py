@@ -1,5 +1,6 @@
 """What is to come is counted from lengths and timed steps: plain numbers in, seconds out."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -82,7 +83,7 @@ def test_a_study_is_its_trials_less_what_is_stopped_over_the_slots() -> None:
     search = {"trials": 6, "baseline_learning_rates": [1e-2, 1e-3]}
     asked = spec(search=search, finalists={"top": 2, "seeds": 4})
     second, third = survivors(6, 3), survivors(survivors(6, 3), 3)
-    busy = 6 * 11 + second * 21 + third * 41 + 2 * 31 + 8 * 73
+    busy = 6 * 11 + second * 21 + third * 41 + 2 * 31 + 8 * 73 + 4 * 31
     assert forecast().busy(asked) == pytest.approx(busy)
     assert forecast().study(asked, Slots(cpus=2, gpus=0.5, count=5)) == pytest.approx(busy / 5)
     assert forecast().study(asked, Slots(cpus=2, gpus=0.5, count=500)) == 73
@@ -119,3 +120,15 @@ def test_a_forecast_is_made_of_the_lengths_that_the_study_has() -> None:
     assert found.epoch == pytest.approx(PACE.seconds(Load(steps=2, tokens=36, pairs=4 * 81)))
     assert found.baseline_epoch == pytest.approx(found.epoch / 4)
     assert found.evaluation == pytest.approx(0.25 * PACE.seconds(Load(steps=1, tokens=18, pairs=3 * 36)))
+
+
+def test_what_is_left_is_what_no_row_and_no_running_trial_has_done() -> None:
+    """Six searched trials, a head; one has ended as foretold, one is half done."""
+    asked = spec(search={"trials": 6, "baseline_learning_rates": [0.01]})
+    searched = RTE.search(6) / 6
+    ended, running = row(100, 11.0), row(0, 0.0)
+    ended, running = replace(ended, ended_at=3.0), replace(running, trial_id="r")
+    left = forecast().left(asked, [ended, running], lambda trial_id: 0.5, slots=2)
+    assert left == pytest.approx((4.5 * searched + 31) / 2)
+    slower = replace(ended, train_seconds=22.0)
+    assert forecast().left(asked, [slower], lambda trial_id: 0.0, slots=1) == pytest.approx(2 * (5 * searched + 31))

@@ -171,7 +171,7 @@ def test_a_node_sees_the_storage_or_is_named(tmp_path: Path) -> None:
     other = look(str(token), "another storage's", str(tmp_path / "model"))
     assert (other.reads_storage, other.writes_storage, other.sees_model) == (False, False, False)
     views = {"a": good, "b": other, "c": replace(good, writes_storage=False), "d": "No module named 'krona_tune'"}
-    said = [str(refusal) for refusal in refuse_blind(tmp_path, views)]
+    said = [str(refusal) for refusal in refuse_blind(str(tmp_path), views)]
     assert said == [
         f"--storage: node b does not see {tmp_path}; name a folder that every node mounts",
         f"--storage: node c can't write in {tmp_path}; mount it writable there",

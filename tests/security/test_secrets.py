@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import krona_tune
 from krona_tune.cli.folders import existing, refuse_taken
+from krona_tune.record.remote.storage import Storage
 from krona_tune.refusal import Refusal
 from krona_tune.search.tracking import unreachable
 from krona_tune.study.folder import StudyFolder
@@ -85,7 +86,8 @@ def test_a_tracking_server_that_is_not_there_is_told_of_without_its_password() -
 @given(ODD_TEXTS | st.text(max_size=20) | st.from_regex(r"(\.\./|/|\\|~|\w){1,6}", fullmatch=True))
 def test_no_name_of_a_study_leads_out_of_the_storage(name: str) -> None:
     storage = Path("/nowhere/studies")
-    for ask in (lambda: existing(storage, name), lambda: refuse_taken(StudyFolder(storage / name), name)):
+    kept_at = Storage(folder=storage)
+    for ask in (lambda: existing(kept_at, name), lambda: refuse_taken(StudyFolder(storage / name), name)):
         try:
             ask()
         except Refusal:

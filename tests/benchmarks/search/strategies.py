@@ -153,4 +153,5 @@ class Ours:
 
 def _tunes(trial: Trial) -> Any:
     """A trial as Tune hands it to a scheduler."""
-    return SimpleNamespace(trial_id=trial.trial_id, config={"task": TASK, "kind": "search", "params": trial.params})
+    config = {"trial_id": trial.trial_id, "task": TASK, "kind": "search", "params": trial.params}
+    return SimpleNamespace(trial_id=trial.trial_id, config=config)

@@ -1,0 +1,177 @@
+"""A study's folder and its copy in a store: the copy is what its index names, so that half a push is never seen."""
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from uuid import uuid4
+
+from filelock import FileLock
+
+from krona_tune.record.remote.store import Store
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.trial import Frozen
+
+logger = logging.getLogger(__name__)
+
+INDEX = "files.json"
+HERE, ORIGIN = ".index.json", ".origin"
+"""What a local folder knows of its copy: the index that was pushed or pulled last; by what it is known as an origin."""
+LOCK, PULLING, ASIDE = ".lock", ".pulling.lock", ".superseded-"
+LEFT_OUT = {"ray", "checkpoints"}
+"""Folders that are not copied: nothing reads the first again, the second have `rungs`."""
+ATTEMPTS = 5
+"""How often a pull begins again because a running study compacted its parts meanwhile."""
+State = tuple[int, int]
+"""A file's bytes, and when it was changed (nanoseconds since the epoch)."""
+
+
+class OvertakenError(Exception):
+    """Another driver has gone on with the study elsewhere."""
+
+
+class Index(Frozen):
+    """The files of a copy, and the local folder that it is a copy of."""
+
+    origin: str
+    files: dict[str, State]
+
+
+class Copy:
+    """A study's local folder beside its copy at `folder.remote`."""
+
+    def __init__(self, folder: StudyFolder) -> None:
+        assert folder.remote, "this study has no copy"
+        self.root, self.store = folder.root, Store(folder.remote)
+
+    @property
+    def origin(self) -> str:
+        """By what this local folder is known; empty where no driver has worked in it."""
+        path = self.root / ORIGIN
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+
+    def make_origin(self) -> str:
+        """From here on a driver works in this local folder."""
+        known = self.origin or uuid4().hex
+        self.root.mkdir(parents=True, exist_ok=True)
+        (self.root / ORIGIN).write_text(known, encoding="utf-8")
+        return known
+
+    def pull(self) -> None:
+        """Makes the local folder what the copy is, unless the copy is this folder's own: then this is as new or newer.
+
+        What was pushed is never lost. What a driver had not pushed when another one went on elsewhere is set aside
+        here. No driver may write in the local folder meanwhile.
+        """
+        for attempts_left in reversed(range(ATTEMPTS)):
+            there = self._index_there()
+            if there is None or there.origin == self.origin:
+                return
+            self.root.mkdir(parents=True, exist_ok=True)
+            try:
+                with FileLock(self.root / PULLING):
+                    self._become(there)
+            except FileNotFoundError:  # what the index names is gone: there is a newer one by now
+                if not attempts_left:
+                    raise
+            else:
+                return
+
+    def _become(self, there: Index) -> None:
+        if self.origin:
+            self._set_aside()
+        known = self._index_here()
+        before = known.files if known else {}
+        for name, state in there.files.items():
+            if belongs(name) and (before.get(name) != state or not (self.root / name).exists()):
+                self._fetch(name, state)
+        for name in self._states().keys() - there.files.keys():
+            (self.root / name).unlink(missing_ok=True)
+        self._note(there)
+
+    def push(self) -> None:
+        """Makes the copy what the local folder is: files that were changed, then the index, then what is gone.
+
+        Raises OvertakenError where the copy is neither this folder's nor what was pulled here.
+        """
+        known, there, origin = self._index_here(), self._index_there(), self.origin
+        if there and there.origin != origin and there != known:
+            raise OvertakenError("another driver has gone on with this study elsewhere")
+        before, states = known.files if known else {}, self._states()
+        changed = [name for name, state in states.items() if before.get(name) != state]
+        gone = sorted(before.keys() - states.keys())
+        if not changed and not gone and known and known.origin == origin:
+            return
+        for name in changed:
+            try:
+                self.store.write(name, (self.root / name).read_bytes())
+            except FileNotFoundError:
+                if (self.root / name).exists():
+                    raise
+                del states[name]  # compacted meanwhile
+        index = Index(origin=origin, files=states)
+        self.store.write(INDEX, index.model_dump_json().encode())
+        for name in gone:
+            self.store.remove(name)
+        self._note(index)
+
+    def _states(self) -> dict[str, State]:
+        """Every file that is copied, by its name below the folder. To be called before any of them is read: what is
+        written meanwhile then counts as changed next time, and the proposals are never behind the results."""
+        found = {}
+        for name in _files_below(self.root):
+            try:
+                seen = (self.root / name).stat()
+            except FileNotFoundError:
+                continue
+            found[name] = (seen.st_size, seen.st_mtime_ns)
+        return found
+
+    def _fetch(self, name: str, state: State) -> None:
+        path = self.root / name
+        unfinished = path.with_name(f".{path.name}.pulled")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_bytes(self.store.read(name))
+        os.utime(unfinished, ns=(state[1], state[1]))
+        unfinished.replace(path)
+
+    def _set_aside(self) -> None:
+        """What a driver here had, after another one has gone on elsewhere."""
+        aside = self.root / f"{ASIDE}{self.origin[:8]}"
+        aside.mkdir()
+        for path in list(self.root.iterdir()):
+            if not path.name.startswith(ASIDE) and path.name not in {LOCK, PULLING}:
+                path.rename(aside / path.name)
+        logger.warning("another driver went on with this study elsewhere; what was here is set aside in %s", aside)
+
+    def _index_there(self) -> Index | None:
+        try:
+            return Index.model_validate_json(self.store.read(INDEX))
+        except FileNotFoundError:
+            return None
+
+    def _index_here(self) -> Index | None:
+        try:
+            return Index.model_validate_json((self.root / HERE).read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def _note(self, index: Index) -> None:
+        unfinished = self.root / f"{HERE}.tmp"
+        unfinished.write_text(index.model_dump_json(), encoding="utf-8")
+        unfinished.replace(self.root / HERE)
+
+
+def belongs(name: str) -> bool:
+    """Whether a file is copied: not what is hidden, locked or unfinished, and nothing outside the folder."""
+    path = PurePosixPath(name)
+    hidden = any(part.startswith(".") for part in path.parts)
+    return not (hidden or path.is_absolute() or path.parts[0] in LEFT_OUT or ".lock" in path.name)
+
+
+def _files_below(root: Path) -> Iterator[str]:
+    for folder, below, files in os.walk(root):
+        inside = Path(folder).relative_to(root)
+        below[:] = [name for name in below if belongs((inside / name).as_posix())]
+        names = ((inside / name).as_posix() for name in files)
+        yield from (name for name in names if belongs(name))

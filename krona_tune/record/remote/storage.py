@@ -1,0 +1,74 @@
+"""Where studies are kept, as `--storage` says it: a folder, or a URI with a local folder to work in."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from krona_tune.record.lock import is_locked
+from krona_tune.record.remote.copy import Copy
+from krona_tune.record.remote.store import Store, is_uri, refusing
+from krona_tune.refusal import Refusal
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.masked import masked
+
+
+@dataclass(frozen=True, kw_only=True)
+class Storage:
+    """`folder` is where studies are worked on; with a `uri`, what stands there is brought to it first."""
+
+    folder: Path
+    uri: str | None = None
+
+    def __str__(self) -> str:
+        return masked(self.uri) if self.uri else str(self.folder)
+
+    def study(self, name: str) -> StudyFolder:
+        """A study by its name, whether it is there or not, as it is known here."""
+        return StudyFolder(self.folder / name, f"{self.uri}/{name}" if self.uri else None)
+
+    def brought(self, name: str) -> StudyFolder:
+        """A study by its name, whether it is there or not, as new as its copy is.
+
+        Raises:
+            Refusal: the URI can't be opened or reached.
+        """
+        folder = self.study(name)
+        refresh(folder)
+        return folder
+
+    def names(self) -> list[str]:
+        """The studies that are here or at the URI, by their names."""
+        here = {path.parent.name for path in self.folder.glob("*/study.yaml")}
+        if not self.uri:
+            return sorted(here)
+        with refusing(self.uri):
+            return sorted(here.union(Store(self.uri).names()))
+
+    def studies(self) -> list[StudyFolder]:
+        """Every study, as new as its copy is."""
+        folders = [self.brought(name) for name in self.names()]
+        return [folder for folder in folders if folder.spec.exists()]
+
+
+def storage_at(place: str) -> Storage:
+    """What `--storage` means. Nothing is opened yet."""
+    if not is_uri(place):
+        return Storage(folder=Path(place))
+    uri = place.rstrip("/")
+    readable = re.sub(r"[^A-Za-z0-9.]+", "-", uri.rpartition("@")[2])[-60:].strip("-.")
+    name = f"{readable}-{hashlib.sha256(uri.encode()).hexdigest()[:8]}"
+    return Storage(folder=platformdirs.user_cache_path("krona_tune") / "storage" / name, uri=uri)
+
+
+def refresh(folder: StudyFolder) -> None:
+    """Makes a study's local folder as new as its copy; one that a driver works in is newer anyhow."""
+    if not folder.remote or is_locked(folder):
+        return
+    with refusing(folder.remote):
+        copy = Copy(folder)
+        copy.pull()
+        if not folder.spec.exists() and not copy.store.has_bucket():
+            raise Refusal("--storage", f"{masked(folder.remote)}: there is no such bucket", "make it, or name another")

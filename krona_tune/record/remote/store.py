@@ -1,0 +1,99 @@
+"""Files below a URI that fsspec opens: object stores, servers, folders. What can't be opened or reached is refused."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from krona_tune.refusal import Refusal, unknown
+from krona_tune.study.masked import masked
+
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
+"""Protocols whose package is an extra of this one, and which."""
+BUCKETS = EXTRAS.keys()
+"""Protocols whose first name is a bucket, which is not made here."""
+OPTIONS: dict[str, dict[str, Any]] = {"file": {"auto_mkdir": True}, "local": {"auto_mkdir": True}}
+FOLDERS = {"ftp", "hdfs", "sftp", "smb", "ssh", "webhdfs"}
+"""Protocols in which a folder must be there before a file in it."""
+
+
+def is_uri(place: str) -> bool:
+    """Whether a place is a URI; else it is a path."""
+    return "://" in place
+
+
+class Store:
+    """Files by their names below a URI or folder. Every thread should open its own.
+
+    Raises:
+        Refusal: the protocol is unknown, or needs a package that is not installed.
+    """
+
+    def __init__(self, uri: str) -> None:
+        from fsspec import available_protocols
+        from fsspec.core import url_to_fs
+
+        self.uri = uri
+        self._scheme = uri.partition("://")[0].lower() if is_uri(uri) else "file"
+        if self._scheme not in available_protocols() and "::" not in uri:
+            raise unknown("--storage", "protocol", self._scheme, available_protocols())
+        try:
+            self._files, path = url_to_fs(uri, **OPTIONS.get(self._scheme, {}))
+        except ImportError as error:
+            extra = EXTRAS.get(self._scheme)
+            mend = f"pip install 'krona_tune[{extra}]'" if extra else str(error)
+            raise Refusal("--storage", f"{masked(uri)} needs a package that is not installed", mend) from None
+        except ValueError as error:
+            raise Refusal("--storage", f"{masked(uri)}: {error}", "write protocol://place/folder") from None
+        self._root = str(path).rstrip("/")
+
+    def read(self, name: str) -> bytes:
+        """Raises FileNotFoundError where there is none."""
+        return bytes(self._files.cat_file(self._path(name)))
+
+    def write(self, name: str, content: bytes) -> None:
+        """The whole file at once, as far as the store can."""
+        path = self._path(name)
+        if self._scheme in FOLDERS:
+            self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
+        self._files.pipe_file(path, content)
+
+    def remove(self, name: str) -> None:
+        """One that is not there does no harm."""
+        with suppress(FileNotFoundError):
+            self._files.rm_file(self._path(name))
+
+    def names(self, folder: str = "") -> list[str]:
+        """What lies directly in a folder, sorted; nothing where there is none."""
+        self._files.invalidate_cache()
+        try:
+            paths = self._files.ls(self._path(folder), detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(str(path).rstrip("/").rpartition("/")[2] for path in paths)
+
+    def has_bucket(self) -> bool:
+        """Whether the bucket is there, where the protocol has buckets; one that can't be asked for counts as there."""
+        try:
+            if self._scheme in BUCKETS:
+                self._files.info(self._root.partition("/")[0])
+        except FileNotFoundError:
+            return False
+        except Exception:
+            return True
+        return True
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}" if name else self._root
+
+
+@contextmanager
+def refusing(uri: str) -> Iterator[None]:
+    """Whatever the store says in this context is said as a Refusal of `--storage`."""
+    try:
+        yield
+    except Refusal:
+        raise
+    except Exception as error:
+        said = masked(next(iter(str(error).splitlines()), ""))[:300]
+        mend = "give credentials that may list, read and write there, or name another place"
+        raise Refusal("--storage", f"{masked(uri)}: {type(error).__name__}: {said}", mend) from None

@@ -1,0 +1,27 @@
+"""The picture of a scale run: the driver's memory and its processor seconds, over the reports that it has taken."""
+
+import csv
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib import pyplot
+
+mpl.use("svg")
+mpl.rcParams["svg.hashsalt"] = "scale"
+
+
+def draw(table: Path, picture: Path) -> None:
+    """Two panels from the CSV file that `tests.benchmarks.scale.run` leaves."""
+    with table.open(encoding="utf-8") as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    figure, (memory, work) = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for run, label in ((1, "until the interruption"), (2, "after resuming")):
+        own = [row for row in rows if row["run"] == run and row["reports"]]
+        reports = [row["reports"] for row in own]
+        memory.plot(reports, [row["resident_bytes"] / 2**20 for row in own], label=label)
+        work.plot(reports, [row["cpu_seconds"] for row in own], label=label)
+    memory.set(xlabel="reports of this run", ylabel="MiB resident", ylim=0)
+    work.set(xlabel="reports of this run", ylabel="processor seconds of the driver", ylim=0)
+    memory.legend()
+    figure.savefig(picture, metadata={"Date": None})
+    pyplot.close(figure)

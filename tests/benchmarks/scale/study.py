@@ -1,0 +1,87 @@
+"""`python -m tests.benchmarks.scale.study`: the simulated study's driver, everything real but the workers' training."""
+
+import argparse
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from unittest.mock import patch
+
+import ray
+from rich.console import Console
+
+from krona_tune.search import runner, start, tuning
+from krona_tune.search.cluster import QUIET
+from krona_tune.search.ledger import Ledger
+from krona_tune.search.plan import make_plan
+from krona_tune.search.stopping import Stopping
+from krona_tune.search.tuning import Phase
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.loader import build_spec
+from tests.benchmarks.scale.executor import execute
+from tests.benchmarks.scale.stub import StubPlace, StubTrial
+from tests.search.models import saved_bert
+
+TASKS = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte")
+TUNE = tuning.tune_trials
+Changed = Callable[[], None]
+
+
+def request(home: Path, trials: int) -> dict[str, object]:
+    """The space of the simulated study; `trials` a task."""
+    rate = {"low": 1e-4, "high": 1.0, "log": True}
+    return {
+        "model": str(home / "bert"),
+        "data": "mini",
+        "name": "scale",
+        "tasks": list(TASKS),
+        "adapter": {"a_out": "divisors", "a_in": "divisors", "scale": {"low": 0.25, "high": 32.0, "log": True}},
+        "training": {"learning_rate": rate},
+        "schedule": {"epochs": 4, "grace_epochs": 1, "reduction": 2},
+        "examples": {"train": 64, "validation": 32, "test": 32, "max_length": 40},
+        "search": {"trials": trials},
+    }
+
+
+def run(home: Path, trials: int, slots: int, seconds: float, *, in_ray: bool) -> None:
+    """Runs or resumes the study: its trials as actors of Ray Tune, or in one loop that takes Tune's place."""
+    if not (home / "bert").exists():
+        saved_bert(home / "bert")
+    os.environ |= QUIET
+    ray.init(address="local", num_cpus=slots, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    gathered = start.gather(make_plan(build_spec(request(home, trials), "scale"), "scale"), None)
+    place = StubPlace(rungs={n: w.schedule.rungs for n, w in gathered.prepared.works.items()}, seconds=seconds)
+
+    def by_ray(started: start.Started, ledger: Ledger, phase: Phase, stopping: Stopping, changed: Changed) -> None:
+        TUNE(started, ledger, replace(phase, works={}), stopping, changed)
+
+    def by_loop(started: start.Started, ledger: Ledger, phase: Phase, stopping: Stopping, changed: Changed) -> None:
+        execute(phase, ledger, stopping, changed, place, slots)
+
+    folder = StudyFolder(home / "studies" / "scale")
+    with (
+        patch.object(tuning, "KronaTrial", StubTrial),
+        patch.object(tuning, "_workplace", lambda started: place),
+        patch.object(runner, "tune_trials", by_ray if in_ray else by_loop),
+        start.claimed(folder),
+    ):
+        started = start.begin(gathered, folder, "the simulation of scale")
+        done = runner.run(started, Console(), tracking_uri=None, quiet=True, write_report=lambda folder: folder.spec)
+    print(f"lost sinks: {done.lost_sinks}")
+    ray.shutdown()
+
+
+def main() -> None:
+    """The words that `tests.benchmarks.scale.run` passes on."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("home", type=Path)
+    parser.add_argument("--trials", type=int, required=True, help="a task")
+    parser.add_argument("--slots", type=int, required=True)
+    parser.add_argument("--seconds", type=float, required=True, help="between two rungs of a trial")
+    parser.add_argument("--in-ray", action="store_true", help="actors of Ray Tune instead of one loop")
+    words = parser.parse_args()
+    run(words.home, words.trials, words.slots, words.seconds, in_ray=words.in_ray)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""A trial that asks for more memory than there is becomes a row that says how large it was, and the others go on."""
+
+import resource
+import time
+from pathlib import Path
+
+import pytest
+import ray
+import torch
+from ray import tune
+
+from krona_tune.search.callback import Recorder
+from krona_tune.study.result import Status
+from krona_tune.train.loop import TrialRun
+from tests.faults.accounts import settled
+from tests.faults.conftest import Cost
+from tests.faults.doing import begun, ended, rungs, until, well_ended, workers_of
+from tests.search.test_ledger import ledger
+from tests.search.test_study import Home
+from tests.search.test_trainable import Workers, all_steps, backbone, config, location, worker  # noqa: F401
+
+GIANT = ["--set", "training.batch_size=[8, 4096]", "--set", "examples.train=4096", "--set", "schedule.epochs=1"]
+ROOM = 256 * 2**20
+"""What a worker may take beyond what it has after its first rung: enough for a small batch, not for a giant one."""
+
+
+def limit(process: int, more: int | None) -> None:
+    """Its address space may grow by so many bytes and no further; None: as it likes."""
+    pages = int(Path(f"/proc/{process}/statm").read_text(encoding="utf-8").split()[0])
+    most = resource.RLIM_INFINITY if more is None else pages * resource.getpagesize() + more
+    resource.prlimit(process, resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+
+
+@pytest.mark.slow
+def test_a_batch_that_does_not_fit_is_a_row_and_the_rest_of_the_study_goes_on(
+    home: Home, bert: Path, cost: Cost
+) -> None:
+    """The limit falls when a trial has met it: what a process has freed it may keep, so it would stay short of room."""
+    folder = home.study("giant")
+    driver = begun(home, bert, "giant", "rte", 6, "--max-concurrent", "1", *GIANT)
+    until(driver, lambda: rungs(folder) and workers_of(home))
+    [process] = workers_of(home)
+    limit(process, ROOM)
+    until(driver, lambda: Status.OUT_OF_MEMORY in {row.status for row in ended(folder).values()})
+    limit(process, None)
+    well_ended(driver)
+    rows = settled(folder, ("rte",), 6)
+    assert Status.COMPLETED in {row.status for row in rows.values() if row.params.get("batch_size") == 8}
+    failed = [row for row in rows.values() if row.status is Status.OUT_OF_MEMORY]
+    assert failed
+    for row in failed:
+        assert row.params["batch_size"] == 4096
+        assert "in a batch of 4096 × " in row.error
+        assert f"krona, {row.params['a_out']}×{row.params['a_in']}" in row.error
+    cost("out of memory (a limit on the worker)", 0)
+
+
+class Idle(tune.Trainable):
+    """A worker that only waits."""
+
+    def step(self) -> dict[str, float]:
+        time.sleep(2)
+        return {"score": 0.5}
+
+
+@pytest.mark.slow
+def test_a_worker_that_ray_ends_for_the_nodes_sake_is_out_of_memory(
+    home: Home, monkeypatch: pytest.MonkeyPatch, cost: Cost
+) -> None:
+    """A Ray that finds two hundredths of the memory too much: it ends the worker at once."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(home.root))
+    careful = {"memory_usage_threshold": 0.02, "memory_monitor_refresh_ms": 100}
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, _system_config=careful)
+    book, _ = ledger()
+    try:
+        tune.Tuner(
+            Idle,
+            param_space=config(3, batch_size=64),
+            run_config=tune.RunConfig(
+                storage_path=str(home.root / "ray"),
+                callbacks=[Recorder(book, lambda result, error: Status.FAILED, lambda: None)],
+                verbose=0,
+            ),
+        ).fit()
+    finally:
+        ray.shutdown()
+    [row] = book.rows.values()
+    assert row.status is Status.OUT_OF_MEMORY
+    assert "the node was running low on memory; batches of 64; krona, 4×6" in row.error
+    cost("out of memory (Ray's memory monitor)", 0)
+
+
+def test_a_gpu_that_is_full_is_a_row_that_names_the_batch_and_the_adapter(
+    worker: Workers,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*words: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    busy = worker(config(1))
+    with monkeypatch.context() as patch:
+        patch.setattr(TrialRun, "train_on", full)
+        result = busy.step()
+    assert (result["status"], result["done"]) == (Status.OUT_OF_MEMORY, True)
+    assert "OutOfMemoryError: CUDA out of memory" in result["error"]
+    assert "in a batch of 8 × " in result["error"]
+    assert "krona, 4×6" in result["error"]
+    assert busy.reset_config(config(2))
+    assert all_steps(busy)[-1]["status"] == Status.COMPLETED

@@ -1,0 +1,61 @@
+"""The tracking store goes away and comes back in the middle of a study: a warning, and each run is there once."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.accounts import settled
+from tests.faults.conftest import Cost
+from tests.faults.doing import LONG, begun, rungs, synced, until, well_ended
+from tests.search.test_study import Home
+from tests.services.processes import Postgres, free_port, mlflow_server, postgres
+
+pytestmark = pytest.mark.slow
+TASKS, TRIALS = "cola,rte", 3
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[Postgres]:
+    with tempfile.TemporaryDirectory(prefix="krona-pg-") as home, postgres(Path(home)) as made:
+        yield made
+
+
+def uri(database: Postgres) -> str:
+    return database.address.replace("postgresql://", "postgresql+psycopg2://")
+
+
+def test_a_database_that_is_restarted_costs_a_warning(home: Home, bert: Path, database: Postgres, cost: Cost) -> None:
+    """Every connection is cut, and for three rungs nothing answers."""
+    folder = home.study("database")
+    driver = begun(home, bert, "database", TASKS, TRIALS, *LONG, "--tracking-uri", uri(database))
+    until(driver, lambda: rungs(folder) >= 3)
+    database.stop("immediate")
+    before = rungs(folder)
+    until(driver, lambda: rungs(folder) >= before + 3)
+    database.start()
+    assert driver.poll() is None
+    well_ended(driver)
+    assert "the study goes on" in folder.log.read_text(encoding="utf-8")
+    seconds = synced(home, "database", uri(database))
+    settled(folder, tuple(TASKS.split(",")), TRIALS, uri(database))
+    cost("PostgreSQL crashed and started again", seconds)
+
+
+def test_a_server_that_is_gone_and_back_costs_a_warning(
+    home: Home, bert: Path, database: Postgres, tmp_path: Path, cost: Cost
+) -> None:
+    folder, port = home.study("server"), free_port()
+    with mlflow_server(tmp_path, uri(database), port) as address:
+        driver = begun(home, bert, "server", TASKS, TRIALS, *LONG, "--tracking-uri", address)
+        until(driver, lambda: rungs(folder) >= 3)
+    before = rungs(folder)
+    until(driver, lambda: rungs(folder) >= before + 3)
+    with mlflow_server(tmp_path, uri(database), port) as address:
+        assert driver.poll() is None
+        well_ended(driver)
+        assert "the study goes on" in folder.log.read_text(encoding="utf-8")
+        seconds = synced(home, "server", address)
+        settled(folder, tuple(TASKS.split(",")), TRIALS, address)
+    cost("MLflow server gone and back", seconds)

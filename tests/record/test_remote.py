@@ -1,0 +1,398 @@
+"""A study whose storage is a URI has a copy there: whole at every moment, one driver's at a time, and never a loss."""
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from krona_tune.record.lock import lock_of
+from krona_tune.record.parquet_sink import ParquetSink
+from krona_tune.record.read import read_trials
+from krona_tune.record.remote import claim as claims
+from krona_tune.record.remote import sink as sinks
+from krona_tune.record.remote.claim import CLAIM, Claim, claim_of, held, is_held
+from krona_tune.record.remote.copy import INDEX, Copy, Index, OvertakenError, belongs
+from krona_tune.record.remote.rungs import RungsElsewhere
+from krona_tune.record.remote.sink import NotPushedError, RemoteSink
+from krona_tune.record.remote.storage import Storage, refresh, storage_at
+from krona_tune.record.remote.store import Store
+from krona_tune.refusal import Refusal
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.result import Status
+from tests.record.events import ended, report, started
+
+
+@pytest.fixture(autouse=True)
+def _what_is_logged_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever ran in this process before."""
+    names = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "krona_tune"]
+    for logger in map(logging.getLogger, names):
+        monkeypatch.setattr(logger, "propagate", True)
+        monkeypatch.setattr(logger, "disabled", False)
+
+
+@pytest.fixture(params=["file", "memory"])
+def uri(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty place of a kind."""
+    if request.param == "file":
+        yield f"file://{tmp_path}/elsewhere"
+        return
+    name = f"memory://{tmp_path.name}/studies"
+    yield name
+    Store(name)._files.store.clear()
+
+
+@pytest.fixture
+def here(uri: str, tmp_path: Path) -> StudyFolder:
+    """A study on the machine that it was begun on, driven: three trials, one of them under way."""
+    folder = on(tmp_path / "here", uri)
+    recorded(folder, 3)
+    folder.spec.write_text("tasks: [cola]\n", encoding="utf-8")
+    folder.journal.write_text("1\n22\n", encoding="utf-8")
+    for left_out in (folder.ray / "state", folder.checkpoints / "cola-0000" / "rung-1", folder.root / ".lock"):
+        left_out.parent.mkdir(parents=True, exist_ok=True)
+        left_out.write_text("not copied", encoding="utf-8")
+    os.symlink(folder.journal, f"{folder.journal}.lock")
+    Copy(folder).make_origin()
+    return folder
+
+
+def on(machine: Path, uri: str) -> StudyFolder:
+    """The study as a machine has it."""
+    return Storage(folder=machine, uri=uri).study("first")
+
+
+def recorded(folder: StudyFolder, trials: int) -> None:
+    sink = ParquetSink(folder.results)
+    for number in range(trials):
+        trial = started(number)
+        sink.trial_started(trial)
+        sink.reported(report(trial, 0, 0.25 + number))
+        if number < trials - 1:
+            sink.trial_ended(ended(trial, Status.COMPLETED, [report(trial, 0, 0.25 + number)]))
+
+
+def files(folder: StudyFolder) -> dict[str, bytes]:
+    """What is not hidden in a study's folder."""
+    paths = (path for path in folder.root.rglob("*") if path.is_file())
+    named = {path.relative_to(folder.root).as_posix(): path for path in paths}
+    return {name: path.read_bytes() for name, path in named.items() if not name.startswith(".")}
+
+
+def test_another_machine_gets_what_was_pushed_and_nothing_else(here: StudyFolder, uri: str, tmp_path: Path) -> None:
+    Copy(here).push()
+    there = on(tmp_path / "there", uri)
+    refresh(there)
+    left_out = {"ray/state", "checkpoints/cola-0000/rung-1", "optuna.journal.lock"}
+    assert files(there) == {name: content for name, content in files(here).items() if name not in left_out}
+    assert read_trials(there.results) == read_trials(here.results)
+
+
+def test_only_what_was_changed_is_pushed_and_pulled_again(
+    here: StudyFolder, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved: list[str] = []
+    write, read = Store.write, Store.read
+    monkeypatch.setattr(Store, "write", lambda self, name, content: (moved.append(name), write(self, name, content))[1])
+    Copy(here).push()
+    assert {"study.yaml", "optuna.journal", INDEX} < set(moved)
+    moved.clear()
+    Copy(here).push()
+    assert moved == []
+    with here.journal.open("a") as journal:
+        journal.write("333\n")
+    there = on(tmp_path / "there", uri)
+    refresh(there)
+    Copy(here).push()
+    assert moved == ["optuna.journal", INDEX]
+    moved.clear()
+    monkeypatch.setattr(Store, "read", lambda self, name: (moved.append(name), read(self, name))[1])
+    refresh(there)
+    assert moved == [INDEX, "optuna.journal"]
+    assert there.journal.read_text() == "1\n22\n333\n"
+
+
+def test_parts_that_were_compacted_go_there_too(here: StudyFolder, uri: str, tmp_path: Path) -> None:
+    """A part that stayed would be newer than the compacted rows."""
+    Copy(here).push()
+    there = on(tmp_path / "there", uri)
+    refresh(there)
+    goes_on = ParquetSink(here.results)
+    goes_on.trial_ended(ended(started(2), Status.DIVERGED, []))
+    goes_on.study_ended([])
+    Copy(here).push()
+    refresh(there)
+    assert not list((there.results / "parts").iterdir())
+    assert Store(f"{uri}/first").names("results/parts") == []
+    assert read_trials(there.results) == read_trials(here.results)
+    assert read_trials(there.results)[2].status is Status.DIVERGED
+
+
+def test_half_a_push_is_not_seen(here: StudyFolder, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Copy(here).push()
+    before = read_trials(here.results)
+    ParquetSink(here.results).trial_ended(ended(started(2), Status.FAILED, []))
+    write = Store.write
+
+    def cut(self: Store, name: str, content: bytes) -> None:
+        if name == INDEX:
+            raise ConnectionError("the cable")
+        write(self, name, content)
+
+    monkeypatch.setattr(Store, "write", cut)
+    with pytest.raises(ConnectionError):
+        Copy(here).push()
+    there = on(tmp_path / "there", uri)
+    refresh(there)
+    assert read_trials(there.results) == before
+
+
+def test_a_driver_that_comes_back_to_its_own_copy_keeps_what_it_had_not_pushed(here: StudyFolder) -> None:
+    Copy(here).push()
+    ParquetSink(here.results).trial_ended(ended(started(2), Status.FAILED, []))
+    with held(here):
+        assert read_trials(here.results)[2].status is Status.FAILED
+
+
+def test_a_driver_that_was_overtaken_pushes_nothing_and_sets_its_own_aside(
+    here: StudyFolder, uri: str, tmp_path: Path
+) -> None:
+    Copy(here).push()
+    there = on(tmp_path / "there", uri)
+    with held(there):
+        ParquetSink(there.results).trial_ended(ended(started(2), Status.STOPPED_EARLY, []))
+        Copy(there).push()
+    ParquetSink(here.results).trial_ended(ended(started(2), Status.FAILED, []))
+    with pytest.raises(OvertakenError):
+        Copy(here).push()
+    with lock_of(here):
+        refresh(here)  # a driver works in it
+    assert read_trials(here.results)[2].status is Status.FAILED
+    refresh(here)
+    assert read_trials(here.results)[2].status is Status.STOPPED_EARLY
+    (aside,) = here.root.glob(".superseded-*")
+    assert read_trials(aside / "results")[2].status is Status.FAILED
+
+
+def test_one_driver_has_a_study_at_a_time(
+    here: StudyFolder, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = on(tmp_path / "there", uri)
+    assert not is_held(there)
+    with held(here):
+        Copy(here).push()
+        assert is_held(there)
+        with pytest.raises(Refusal, match=f"'first' is being run on .* by process {os.getpid()}; wait for it"):
+            held(there).__enter__()
+        monkeypatch.setattr(claims, "STALE_SECONDS", -1.0)
+        with held(there), pytest.raises(claims.OvertakenError):
+            claims.refuse_overtaken(Copy(here).store, Copy(here).origin)
+    assert claim_of(Copy(here).store) is None
+    assert not is_held(there)
+
+
+def test_a_driver_that_was_killed_here_is_gone_at_once_and_one_elsewhere_after_two_minutes(here: StudyFolder) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    mine = Claim(origin="x", host=claims._host(), pid=dead.pid, at=time.time())
+    assert not mine.alive
+    assert mine.model_copy(update={"pid": os.getpid()}).alive
+    assert mine.model_copy(update={"host": "elsewhere/7"}).alive
+    assert not mine.model_copy(update={"host": "elsewhere/7", "at": time.time() - 121}).alive
+    Copy(here).store.write(CLAIM, mine.model_dump_json().encode())
+    with held(here):
+        assert claim_of(Copy(here).store) != mine
+
+
+def test_a_claim_is_renewed(here: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "RENEWED_SECONDS", 0.05)
+    monkeypatch.setattr(claims, "SETTLED_SECONDS", 0.0)
+    with held(here):
+        first = claim_of(Copy(here).store)
+        assert first is not None
+        until = time.monotonic() + 10
+        while (now := claim_of(Copy(here).store)) is None or now.at == first.at:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+
+
+def test_the_sink_pushes_at_the_beginning_after_a_trial_and_at_the_end(here: StudyFolder, uri: str) -> None:
+    def index() -> Index:
+        return Index.model_validate_json(Store(f"{uri}/first").read(INDEX))
+
+    def until(there: str) -> None:
+        deadline = time.monotonic() + 10
+        while INDEX not in Store(f"{uri}/first").names() or there not in index().files:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    sink = RemoteSink(here)
+    until("study.yaml")
+    (here.root / "after a trial").write_text("x", encoding="utf-8")
+    sink.trial_ended(started(1))
+    until("after a trial")
+    here.report.write_text("<html>", encoding="utf-8")
+    sink.study_ended([])
+    assert "report.html" in index().files
+
+
+def test_a_store_that_is_away_is_tried_again_and_what_it_lacks_in_the_end_is_said(
+    here: StudyFolder, uri: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    away = True
+    push = Copy.push
+
+    def perhaps(self: Copy) -> None:
+        if away:
+            raise ConnectionError("no route to s3://me:hunter2@host")
+        push(self)
+
+    monkeypatch.setattr(sinks, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(Copy, "push", perhaps)
+    lost = RemoteSink(here, drain_seconds=0.2)
+    with pytest.raises(NotPushedError, match=r"lacks what came last \(ConnectionError: no route"):
+        lost.study_ended([])
+    assert len([line for line in caplog.messages if "the study goes on" in line]) == 1
+    assert "hunter2" not in caplog.text
+    sink = RemoteSink(here, drain_seconds=20)
+    away = False
+    sink.study_ended([])
+    assert INDEX in Store(f"{uri}/first").names()
+
+
+def rung(trial: Path, number: int, text: str) -> Path:
+    kept = trial / f"rung-{number}"
+    kept.mkdir(parents=True)
+    (kept / "adapter.safetensors").write_text(text, encoding="utf-8")
+    (kept / "progress.json").write_text("{}", encoding="utf-8")
+    return kept
+
+
+def test_a_state_is_found_by_another_worker_and_only_the_last_one_stays(uri: str, tmp_path: Path) -> None:
+    here, there = (tmp_path / machine / "cola-000" for machine in ("a", "b"))
+    for number in (2, 10):
+        RungsElsewhere(uri).send(rung(here, number, f"after {number}"))
+    assert Store(uri).names("cola-000") == ["rung-10.zip"]
+    rung(there, 3, "older")
+    worker = RungsElsewhere(uri)
+    worker.bring(there)
+    assert (there / "rung-10" / "adapter.safetensors").read_text() == "after 10"
+    shutil.rmtree(there / "rung-10")
+    worker.bring(there)
+    assert not (there / "rung-10").exists()  # it was brought once, and set aside: it would be damaged again
+    RungsElsewhere(None).send(here)
+    RungsElsewhere(None).bring(there)
+
+
+def test_half_an_upload_is_not_taken_for_a_state(uri: str, tmp_path: Path) -> None:
+    RungsElsewhere(uri).send(rung(tmp_path / "a" / "rte-001", 1, "whole"))
+    whole = Store(uri).read("rte-001/rung-1.zip")
+    for size in (0, len(whole) // 2, len(whole) - 1):
+        Store(uri).write("rte-001/rung-4.zip", whole[:size])
+        there = tmp_path / f"b{size}" / "rte-001"
+        RungsElsewhere(uri).bring(there)
+        assert [path.name for path in there.glob("rung-*")] == ["rung-1"]
+
+
+def test_a_store_that_is_away_costs_a_worker_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
+    worker = RungsElsewhere(f"file://{tmp_path}/file")
+    kept = rung(tmp_path / "rte-001", 1, "x")
+    worker.send(kept)
+    worker.send(kept)  # not tried again at once
+    assert len([line for line in caplog.messages if "could not be sent" in line]) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "/etc/x", ".lock", "results/.x.tmp", "ray/x", "optuna.journal.lock", "a/../b"]
+)
+def test_what_an_index_names_outside_the_study_is_not_fetched(name: str) -> None:
+    assert not belongs(name)
+    assert belongs("results/parts/trials-1.parquet")
+
+
+def test_a_storage_is_a_folder_or_a_uri_with_a_folder_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    plain = storage_at("studies")
+    assert (plain.study("a"), str(plain)) == (StudyFolder(Path("studies/a")), "studies")
+    one, other = storage_at("s3://bucket/studies/"), storage_at("s3://bucket/others")
+    assert one.study("a").remote == "s3://bucket/studies/a"
+    assert one.study("a").storage == "s3://bucket/studies"
+    assert one.folder.parent == tmp_path / "krona_tune" / "storage"
+    assert one.folder.name.startswith("s3-bucket-studies-")
+    assert one.folder != other.folder
+    secret = storage_at("sftp://me:hunter2@host/studies")
+    assert "hunter2" not in f"{secret}{secret.folder}"
+
+
+def test_studies_are_listed_from_here_and_there(here: StudyFolder, uri: str, tmp_path: Path) -> None:
+    Copy(here).push()
+    storage = Storage(folder=tmp_path / "there", uri=uri)
+    only_here = storage.study("second")
+    only_here.root.mkdir(parents=True)
+    only_here.spec.write_text("", encoding="utf-8")
+    assert storage.names() == ["first", "second"]
+    assert storage.studies() == [storage.study("first"), only_here]
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("s4://bucket/studies", r"--storage: unknown protocol 's4', did you mean 's3a?'"),
+        ("gs://bucket/studies", r"needs a package that is not installed; pip install 'krona_tune\[gs\]'"),
+    ],
+)
+def test_what_can_not_be_opened_is_refused(place: str, message: str) -> None:
+    if place.startswith("gs:"):
+        sys.modules["gcsfs"] = None  # type: ignore[assignment]
+    try:
+        with pytest.raises(Refusal, match=message):
+            storage_at(place).brought("first")
+    finally:
+        sys.modules.pop("gcsfs", None)
+
+
+def test_a_copy_that_is_compacted_while_it_is_pulled_is_pulled_again(
+    here: StudyFolder, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Copy(here).push()
+    fetch = Copy._fetch
+
+    def and_compacted(self: Copy, name: str, state: tuple[int, int]) -> None:
+        if here.results.joinpath("parts").iterdir():
+            ParquetSink(here.results).study_ended([])
+            Copy(here).push()
+        fetch(self, name, state)
+
+    monkeypatch.setattr(Copy, "_fetch", and_compacted)
+    there = on(tmp_path / "there", uri)
+    refresh(there)
+    assert read_trials(there.results) == read_trials(here.results)
+    assert not list((there.results / "parts").glob("*"))
+
+
+def test_a_part_that_goes_away_while_it_is_pushed_is_left_out(
+    here: StudyFolder, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = Copy._states
+    gone = next((here.results / "parts").iterdir())
+
+    def then_compacted(self: Copy) -> dict[str, tuple[int, int]]:
+        found = states(self)
+        gone.unlink()
+        return found
+
+    monkeypatch.setattr(Copy, "_states", then_compacted)
+    Copy(here).push()
+    index = Index.model_validate_json(Store(f"{uri}/first").read(INDEX))
+    assert f"results/parts/{gone.name}" not in index.files
+    assert replace(here, remote=None).remote_checkpoints is None

@@ -1,0 +1,142 @@
+"""A study whose storage is an S3 bucket, on a real server of that protocol: its machine may go away in the middle."""
+
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from krona_tune.record.read import read_trials
+from krona_tune.record.remote.claim import claim_of
+from krona_tune.record.remote.storage import Storage, storage_at
+from krona_tune.record.remote.store import Store
+from krona_tune.refusal import Refusal
+from krona_tune.study.result import Status
+from tests.faults.accounts import settled
+from tests.faults.doing import begun, taken_up, until, well_ended
+from tests.search.test_study import Home, bert, home  # noqa: F401
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")]
+TASKS, TRIALS = ("rte",), 3
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """An S3 server with one bucket, and the environment in which it is the one that is asked."""
+    moto = pytest.importorskip("moto.server", reason="moto is not installed")
+    pytest.importorskip("s3fs", reason="s3fs is not installed")
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    serving = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    serving.start()
+    host, port = serving.get_host_and_port()
+    credentials = {"AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": "hunter2", "AWS_DEFAULT_REGION": "us-east-1"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**credentials, "AWS_ENDPOINT_URL": f"http://{host}:{port}"}.items():
+            patch.setenv(name, value)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        import boto3
+
+        boto3.client("s3").create_bucket(Bucket="bucket")
+        yield "s3://bucket/studies"
+    serving.stop()
+
+
+@pytest.fixture(autouse=True)
+def _the_homes_cache(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home.root / "cache"))
+
+
+def lose(place: Path) -> None:
+    """Removes a folder, in which a killed driver's workers may still write for a moment."""
+    deadline = time.monotonic() + 60
+    while place.exists():
+        shutil.rmtree(place, ignore_errors=True)
+        assert time.monotonic() < deadline
+
+
+def test_a_study_whose_machine_is_lost_is_completed_from_its_bucket(
+    server: str,
+    home: Home,  # noqa: F811
+    bert: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    storage = storage_at(server)
+    folder, copy = storage.study("lost"), Store(f"{server}/lost")
+
+    def pushed() -> bool:
+        return "files.json" in copy.names() and any(
+            row.status is not Status.INTERRUPTED for row in read_trials(elsewhere.brought("lost").results)
+        )
+
+    elsewhere = Storage(folder=tmp_path, uri=server)
+    driver = begun(
+        home,
+        bert,
+        "lost",
+        ",".join(TASKS),
+        TRIALS,
+        "--set",
+        "schedule.epochs=8",
+        "--set",
+        "examples.train=256",
+        "--storage",
+        server,
+    )
+    until(driver, pushed)
+    os.kill(driver.pid, signal.SIGKILL)
+    said, _ = driver.communicate()
+    assert claim_of(copy), said
+    before = {
+        row.trial_id: row
+        for row in read_trials(elsewhere.brought("lost").results)
+        if row.status is not Status.INTERRUPTED
+    }
+    assert before
+    assert copy.names("checkpoints")
+    lose(storage.folder)
+
+    said = well_ended(taken_up(home, "lost", "--storage", server))
+    assert f"Left in {server}/lost" in said
+    assert claim_of(copy) is None
+    synced = home.command("sync", "lost", "--storage", server)
+    synced["args"][:3] = [sys.executable, "-c", "from krona_tune.cli import main; main()"]
+    subprocess.run(**synced, timeout=120, check=True)
+    after = settled(folder, TASKS, TRIALS)
+    assert {trial_id: after[trial_id] for trial_id in before} == before
+
+    lose(storage.folder)
+    assert storage.brought("lost").report.exists()
+    assert all((folder.adapter(task) / "adapter.json").exists() for task in TASKS)
+
+
+@pytest.mark.parametrize(
+    ("place", "lacking", "message"),
+    [
+        ("s3://nowhere/studies", (), "--storage: s3://nowhere/studies/first: there is no such bucket"),
+        (
+            "s3://bucket/studies",
+            ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+            "--storage: .*NoCredentialsError: Unable to locate credentials; give credentials",
+        ),
+    ],
+)
+def test_a_bucket_that_can_not_be_had_is_refused(
+    server: str, monkeypatch: pytest.MonkeyPatch, place: str, lacking: tuple[str, ...], message: str
+) -> None:
+    import s3fs
+
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    s3fs.S3FileSystem.clear_instance_cache()
+    for name in lacking:
+        monkeypatch.delenv(name)
+    try:
+        with pytest.raises(Refusal, match=message):
+            storage_at(place).brought("first")
+    finally:
+        s3fs.S3FileSystem.clear_instance_cache()
