@@ -31,7 +31,7 @@ def conduct(
     quiet: bool,
 ) -> None:
     """Prints the plan, runs the study and says what came of it."""
-    from krona_tune.search.cluster import slots, this_machine
+    from krona_tune.search.cluster import connecting, slots, this_machine
     from krona_tune.search.plan import make_plan
 
     if address is None:
@@ -41,7 +41,7 @@ def conduct(
         print_plan(plan, reason, folder)
     if dry_run:
         return
-    began = time.monotonic()
+    began, workers = time.monotonic(), connecting(address)
     from krona_tune.report.page import write_report
     from krona_tune.search import runner, start
     from krona_tune.search.cost import Forecast
@@ -49,7 +49,7 @@ def conduct(
     from krona_tune.search.ranking import ranking
     from krona_tune.search.wording import duration
 
-    gathered = start.gather(plan, address)
+    gathered = start.gather(plan, workers)
     findings = preflight(gathered, folder, tracking_uri)
     for warning in findings.warnings:
         errors.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)

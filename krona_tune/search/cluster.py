@@ -4,8 +4,10 @@ import logging
 import math
 import os
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Thread
 
 from krona_tune.refusal import Refusal
 from krona_tune.study.spec import ResourcesSpec
@@ -21,6 +23,7 @@ QUIET = {  # less chatter, our own handling of Ctrl-C, and failures as results w
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
 }
 LOOPBACK = "127.0.0.1"
+FEW_CPUS = 8
 WORKER_WAIT_SECONDS = 900
 """How long a cluster that has only its head may take to bring the first worker."""
 
@@ -72,6 +75,24 @@ def this_machine() -> Cluster:
     return Cluster(nodes=(Node(cpus, gpus),), dashboard="")
 
 
+def connecting(address: str | None) -> "Future[Cluster]":
+    """`connect`, begun: Ray starts while the caller reads what it needs.
+
+    The thread stays as long as the process, since what Ray starts dies with the thread that started it.
+    """
+    found: Future[Cluster] = Future()
+
+    def connected() -> None:
+        try:
+            found.set_result(connect(address))
+        except BaseException as error:
+            found.set_exception(error)
+        Event().wait()
+
+    Thread(target=connected, name="ray", daemon=True).start()
+    return found
+
+
 def connect(address: str | None) -> Cluster:
     """Joins the cluster at `address`, or starts Ray on this machine, for this machine alone.
 
@@ -88,6 +109,7 @@ def connect(address: str | None) -> Cluster:
     os.environ.update({key: os.environ.get(key, value) for key, value in QUIET.items()})
     if not address:
         _stay_on_this_machine()
+        _import_early()
     local = {} if address else {"include_dashboard": True, "dashboard_host": LOOPBACK}
     try:
         context = ray.init(
@@ -116,6 +138,15 @@ def _stay_on_this_machine() -> None:
     from ray._private import ray_constants
 
     ray_constants.ENABLE_RAY_CLUSTER = False
+
+
+def _import_early() -> None:
+    """Has the workers that Ray starts at once, one a CPU, import what trials need, while the driver reads its own.
+
+    Not where there are many: on a machine with GPUs most of them would wait for nothing, each with a torch in memory.
+    """
+    if this_machine().cpus <= FEW_CPUS:
+        os.environ.setdefault("RAY_preload_python_modules", "krona_tune.search.trainable")
 
 
 def _nodes() -> tuple[Node, ...]:

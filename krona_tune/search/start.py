@@ -1,7 +1,7 @@
 """Before the first trial: workers, backbone and data are gathered, the folder claimed, the circumstances written."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from filelock import Timeout
 from krona_tune.record.lock import lock_of
 from krona_tune.record.remote.claim import held
 from krona_tune.refusal import Refusal
-from krona_tune.search.cluster import Cluster, Slots, connect, slots
+from krona_tune.search.cluster import Cluster, Slots, slots
 from krona_tune.search.findings import together
 from krona_tune.search.plan import Plan
 from krona_tune.search.prepare import Prepared, prepare
@@ -51,24 +51,21 @@ class Started(Gathered):
     manifest: Manifest
 
 
-def gather(plan: Plan, address: str | None) -> Gathered:
+def gather(plan: Plan, connecting: "Future[Cluster]") -> Gathered:
     """Workers, backbone and data; Ray starts while the data are read.
 
     Raises:
         Refusal: naming every one of them that can't be had.
     """
     problems: list[Refusal] = []
-    with ThreadPoolExecutor(max_workers=1) as aside:
-        reading = aside.submit(_backbone_and_data, plan)
-        workers = _had(lambda: _workers(plan, address), problems)
-        read = _had(reading.result, problems)
+    read = _had(lambda: _backbone_and_data(plan), problems)
+    workers = _had(lambda: _workers(plan, connecting.result()), problems)
     if workers is None or read is None:
         raise together(problems)
     return Gathered(plan=plan, cluster=workers[0], slots=workers[1], source=read[0], prepared=read[1])
 
 
-def _workers(plan: Plan, address: str | None) -> tuple[Cluster, Slots]:
-    cluster = connect(address)
+def _workers(plan: Plan, cluster: Cluster) -> tuple[Cluster, Slots]:
     return cluster, slots(cluster, plan.spec.resources)
 
 

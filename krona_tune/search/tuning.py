@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ray import tune
+from ray.tune.execution import class_cache
 from ray.tune.schedulers import TrialScheduler
 
 from krona_tune.search.callback import Recorder
@@ -39,6 +40,7 @@ def tune_trials(
     if not phase.trials:
         return
     folder, slots = started.folder, started.slots
+    getattr(class_cache, "DEFAULT_ENV_VARS", {}).clear()  # with them no worker that waits already would be taken
     trainable = tune.with_resources(
         tune.with_parameters(KronaTrial, works=phase.works, workplace=_workplace(started)),
         {"cpu": slots.cpus, "gpu": slots.gpus},

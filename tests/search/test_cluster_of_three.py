@@ -12,7 +12,7 @@ import ray
 from ray.cluster_utils import Cluster as Nodes
 
 from krona_tune.record.read import read_trials
-from krona_tune.search.cluster import connect
+from krona_tune.search.cluster import connect, connecting
 from krona_tune.search.nodes import View, look_around, versions
 from krona_tune.search.plan import make_plan
 from krona_tune.search.preflight import preflight
@@ -70,7 +70,7 @@ def test_a_study_works_on_every_node(home: Home, three: Nodes, wide: Done) -> No
 
     connect(three.address)
     actors = ray._private.state.actors().values()
-    trained = {actor["Address"]["NodeID"] for actor in actors if "Trainable" in actor["ActorClassName"]}
+    trained = {actor["Address"]["NodeID"] for actor in actors if actor["ActorClassName"] == "KronaTrial"}
     assert len(trained) == 3
 
 
@@ -93,7 +93,7 @@ def test_a_first_batch_is_trained_in_a_worker(home: Home, three: Nodes, monkeypa
     monkeypatch.setenv("XDG_CACHE_HOME", str(home.root / "cache"))
     overrides = {"tasks": ("cola",), "precision": "fp32"}
     plan = make_plan(load_spec(Path(home.space(home.root / "bert")), (), overrides), "x.yaml")
-    gathered = gather(plan, three.address)
+    gathered = gather(plan, connecting(three.address))
     found = preflight(gathered, home.study("seen"), None)
     assert (found.problems, found.warnings) == ((), ())
 

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pytest
 
 from krona_tune.refusal import Refusal
+from krona_tune.search import cluster, room, start
 from krona_tune.search import preflight as flight
-from krona_tune.search import room, start
-from krona_tune.search.cluster import Cluster, Node, Slots
+from krona_tune.search.cluster import Cluster, Node, Slots, connecting
 from krona_tune.search.findings import together
 from krona_tune.search.first_batch import FirstBatch, first_batch, largest, longest
 from krona_tune.search.nodes import View, look, refuse_blind, versions
@@ -51,9 +51,9 @@ def gathered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gathered]:
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
-        patch.setattr(start, "connect", lambda _: one_node())
+        patch.setattr(cluster, "connect", lambda _: one_node())
         plan = make_plan(build_spec({**ASKED, "model": str(saved_bert(home / "bert"))}, "x.yaml"), "x.yaml")
-        yield start.gather(plan, None)
+        yield start.gather(plan, connecting(None))
 
 
 @pytest.fixture
@@ -189,11 +189,11 @@ def test_workers_and_data_that_both_can_not_be_had_are_refused_together(
 
         return refused
 
-    monkeypatch.setattr(start, "connect", refuse("--address"))
+    monkeypatch.setattr(cluster, "connect", refuse("--address"))
     monkeypatch.setattr(start, "prepare", refuse("--data"))
     with pytest.raises(Refusal) as refused:
-        start.gather(gathered.plan, None)
-    assert str(refused.value) == "2 things stand in the way:\n  --address: nowhere\n  --data: nowhere"
+        start.gather(gathered.plan, connecting(None))
+    assert str(refused.value) == "2 things stand in the way:\n  --data: nowhere\n  --address: nowhere"
     one = Refusal("a", "b", "c")
     assert together([one]) is one
 

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from krona_tune.report.page import write_report
 from krona_tune.search import runner, start
+from krona_tune.search.cluster import connecting
 from krona_tune.search.door import plain_trial, trial_of
 from krona_tune.search.plan import make_plan
 from krona_tune.study.folder import StudyFolder
@@ -54,7 +55,7 @@ def study(data: str) -> Study:
     asked = StudySpec.model_validate(spec(CASE, data).plain() | {"search": {"trials": CASE.trials}})
     with tempfile.TemporaryDirectory() as storage:
         folder = StudyFolder(Path(storage) / "study")
-        gathered = start.gather(make_plan(asked, "benchmark"), None)
+        gathered = start.gather(make_plan(asked, "benchmark"), connecting(None))
         with start.claimed(folder):
             started = start.begin(gathered, folder, command="benchmark")
             done = runner.run(started, Console(), tracking_uri=None, quiet=True, write_report=write_report)

@@ -20,6 +20,7 @@ from krona_tune.record.sink import FanOut
 from krona_tune.report.page import write_report
 from krona_tune.search import start
 from krona_tune.search.budget import Amount, Budget
+from krona_tune.search.cluster import connecting
 from krona_tune.search.cost import Forecast
 from krona_tune.search.first_batch import first_batch, middling
 from krona_tune.search.leave import leave_adapters
@@ -79,7 +80,7 @@ class Listed:
 def study(case: Case, data: str, precision: str, folder: StudyFolder) -> tuple[Ledger, float]:
     """From the request to adapters, records and page; and the seconds that a trial was expected to take."""
     plan = make_plan(spec(case, data, precision), "benchmark")
-    gathered = start.gather(plan, None)
+    gathered = start.gather(plan, connecting(None))
     preflight(gathered, folder, None).refuse()
     foretold = _forecast(gathered).trial(case.task, case.epochs)
     with start.claimed(folder):

@@ -11,7 +11,7 @@ import ray
 from rich.console import Console
 
 from krona_tune.search import runner, start, tuning
-from krona_tune.search.cluster import QUIET
+from krona_tune.search.cluster import QUIET, connecting
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.plan import make_plan
 from krona_tune.search.stopping import Stopping
@@ -49,7 +49,7 @@ def run(home: Path, trials: int, slots: int, seconds: float, *, in_ray: bool) ->
         saved_bert(home / "bert")
     os.environ |= QUIET
     ray.init(address="local", num_cpus=slots, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    gathered = start.gather(make_plan(build_spec(request(home, trials), "scale"), "scale"), None)
+    gathered = start.gather(make_plan(build_spec(request(home, trials), "scale"), "scale"), connecting(None))
     place = StubPlace(rungs={n: w.schedule.rungs for n, w in gathered.prepared.works.items()}, seconds=seconds)
 
     def by_ray(started: start.Started, ledger: Ledger, phase: Phase, stopping: Stopping, changed: Changed) -> None:
