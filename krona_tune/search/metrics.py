@@ -1,5 +1,6 @@
 """A study in Ray's own metrics: what Prometheus reads from the cluster and the dashboard `grafana.json` draws."""
 
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -11,6 +12,8 @@ from krona_tune.study.result import Status, TrialResult
 PREFIX = "ray_"
 """What Ray puts before every name where Prometheus reads it; a count also ends in `_total`."""
 RUNNING = "running"
+SECONDS = 1.0
+"""Between two readings: each walks over all rows, and Ray exports every few seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +91,7 @@ class StudyMetrics:
     """
 
     def __init__(self, study: str, read: Callable[[], Iterator[Reading]]) -> None:
-        self._study, self._read = study, read
+        self._study, self._read, self._read_at = study, read, -SECONDS
         self._values: dict[str, Gauge] = {}
         self._counts: dict[str, Counter] = {}
         self._counted: dict[tuple[str, ...], float] = {}
@@ -99,8 +102,15 @@ class StudyMetrics:
                 case "count":
                     self._counts[name] = Counter(name, measure.about, measure.tags)
 
-    def changed(self) -> None:
-        """Called after each event of the study."""
+    def changed(self, *, last: bool = False) -> None:
+        """Called after each event of the study; what is looked at now and then is read no more often.
+
+        Args:
+            last: nothing comes after it, so it is read in any case.
+        """
+        if not last and time.monotonic() - self._read_at < SECONDS:
+            return
+        self._read_at = time.monotonic()
         for reading in self._read():
             tags = {"study": self._study, **reading.tags}
             if reading.name in self._values:

@@ -73,6 +73,7 @@ def run(
     with view, interruptible(stopping, console):
         stopping.reserve = finals_reserve(started, ledger, rates, forecast)
         _search_then_finals(started, ledger, stopping, view, changed)
+        metrics.changed(last=True)
     for trial_id in list(ledger.running):
         ledger.ended(trial_id, Status.INTERRUPTED)
     adapters = leave_adapters(started, ledger)

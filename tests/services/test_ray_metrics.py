@@ -3,11 +3,12 @@
 import json
 import re
 import time
+from collections.abc import Iterator
 from importlib.resources import files
 
 import pytest
 
-from krona_tune.search.metrics import MEASURES, RUNNING, StudyMetrics, readings
+from krona_tune.search.metrics import MEASURES, RUNNING, Reading, StudyMetrics, readings
 from krona_tune.study.result import Status, TrialResult
 from tests.record.events import ended, report, started
 from tests.services.processes import free_port, get
@@ -75,10 +76,18 @@ def test_prometheus_reads_the_study_from_rays_endpoint() -> None:
     )
     try:
         now = rows()[:1]
-        metrics = StudyMetrics("first", lambda: readings(now, (), ("cola",), devices=3))
+        read: list[int] = []
+
+        def reading() -> Iterator[Reading]:
+            read.append(len(now))
+            return readings(now, (), ("cola",), devices=3)
+
+        metrics = StudyMetrics("first", reading)
         metrics.changed()
         now += rows()[1:]
-        metrics.changed()
+        metrics.changed()  # so soon after the first that nothing is read
+        assert len(read) == 1
+        metrics.changed(last=True)
         text = _scraped(port)
     finally:
         ray.shutdown()
