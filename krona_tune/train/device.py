@@ -1,6 +1,7 @@
 """Which device a process computes on, in which precision, and what it has used of its memory."""
 
 import ctypes
+import os
 import resource
 import sys
 from dataclasses import dataclass
@@ -60,9 +61,14 @@ def _computes_bfloat16(kind: str) -> bool:
 def keep_freed_memory() -> None:
     """Asks glibc not to hand freed memory back to the system, which clears it page by page when it is needed again.
 
-    A training step on a CPU frees and takes the same large blocks over and over. Elsewhere this does nothing.
+    A training step on a CPU frees and takes the same large blocks over and over. Elsewhere, and where the environment
+    says itself when memory goes back, this does nothing.
     """
-    if sys.platform != "linux" or not (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
+    if (
+        sys.platform != "linux"
+        or "MALLOC_TRIM_THRESHOLD_" in os.environ
+        or not (mallopt := getattr(ctypes.CDLL(None), "mallopt", None))
+    ):
         return
     for option, value in MALLOPT.items():
         mallopt(option, value)

@@ -2,6 +2,7 @@
 
 import resource
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from ray import tune
 
 from krona_tune.search.callback import Recorder
-from krona_tune.study.result import Status
+from krona_tune.study.result import Status, TrialResult
 from krona_tune.train.loop import TrialRun
 from tests.faults.accounts import settled
 from tests.faults.conftest import Cost
@@ -20,7 +21,8 @@ from tests.search.test_study import Home
 from tests.search.test_trainable import Workers, all_steps, backbone, config, location, worker  # noqa: F401
 
 GIANT = ["--set", "training.batch_size=[8, 4096]", "--set", "examples.train=4096", "--set", "schedule.epochs=1"]
-ROOM = 256 * 2**20
+ATTEMPTS = 4
+ROOM = 32 * 2**20
 """What a worker may take beyond what it has after its first rung: enough for a small batch, not for a giant one."""
 
 
@@ -31,22 +33,35 @@ def limit(process: int, more: int | None) -> None:
     resource.prlimit(process, resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
 
 
-@pytest.mark.slow
-def test_a_batch_that_does_not_fit_is_a_row_and_the_rest_of_the_study_goes_on(
-    home: Home, bert: Path, cost: Cost
-) -> None:
-    """The limit falls when a trial has met it: what a process has freed it may keep, so it would stay short of room."""
-    folder = home.study("giant")
-    driver = begun(home, bert, "giant", "rte", 6, "--max-concurrent", "1", *GIANT)
+def short_of_room(home: Home, model: Path, name: str) -> dict[str, TrialResult]:
+    """A study whose worker gets too little memory for a giant batch.
+
+    The limit falls when a trial has met it: what a process has freed it may keep, so it would stay short of room.
+    """
+    folder = home.study(name)
+    driver = begun(home, model, name, "rte", 6, "--max-concurrent", "1", *GIANT)
     until(driver, lambda: rungs(folder) and workers_of(home))
     [process] = workers_of(home)
     limit(process, ROOM)
     until(driver, lambda: Status.OUT_OF_MEMORY in {row.status for row in ended(folder).values()})
-    limit(process, None)
+    with suppress(FileNotFoundError, ProcessLookupError):
+        limit(process, None)
     well_ended(driver)
-    rows = settled(folder, ("rte",), 6)
-    assert Status.COMPLETED in {row.status for row in rows.values() if row.params.get("batch_size") == 8}
-    failed = [row for row in rows.values() if row.status is Status.OUT_OF_MEMORY]
+    return settled(folder, ("rte",), 6)
+
+
+@pytest.mark.slow
+def test_a_batch_that_does_not_fit_is_a_row_and_the_rest_of_the_study_goes_on(
+    home: Home, bert: Path, cost: Cost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit sometimes kills the worker outright, where no error can be raised: then its trial is taken up again by
+    another one, which has room, and the deed is done once more."""
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", str(2**17))  # what an earlier giant took is given back
+    for attempt in range(ATTEMPTS):
+        rows = short_of_room(home, bert, f"giant-{attempt}")
+        assert Status.COMPLETED in {row.status for row in rows.values() if row.params.get("batch_size") == 8}
+        if failed := [row for row in rows.values() if row.status is Status.OUT_OF_MEMORY]:
+            break
     assert failed
     for row in failed:
         assert row.params["batch_size"] == 4096

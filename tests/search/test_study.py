@@ -329,9 +329,10 @@ def test_finals_that_were_interrupted_end_with_the_same_finalists(decided: Study
     before = {row.trial_id: row for row in read_trials(decided.root / "results at the interruption")}
     after = by_id(decided)
     assert finalists(before).keys() <= finalists(after).keys()
-    completed = [r for r in after.values() if r.kind == "search" and r.status is Status.COMPLETED]
-    completed.sort(key=lambda row: (-(row.score or 0.0), row.trainable_parameters, row.number))
-    best = [row.trial_id for row in completed[:2]]
+    regular = {Status.COMPLETED, Status.STOPPED_EARLY}
+    judged = [r for r in after.values() if r.kind == "search" and r.status in regular]
+    judged.sort(key=lambda row: (-(row.score or 0.0), row.trainable_parameters, row.number))
+    best = [row.trial_id for row in judged[:2]]
     assert set(finalists(after)) == final_ids("cola", "head", *range(1, len(best) + 1))
     for trial_id, row in finalists(after).items():
         assert row.status is Status.COMPLETED
