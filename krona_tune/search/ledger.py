@@ -89,16 +89,13 @@ class Ledger:
 
         Where tasks share their configurations, the trial of the one with the highest average.
         """
-        rows = list(self.rows.values())
         if shared := self.shared():
             return shared[0].rows[task]
-        scored = [r for r in rows if r.task == task and r.kind == "search" and r.scored]
-        return max(scored, key=lambda r: (r.score or 0.0, -r.trainable_parameters), default=None)
+        return max(self._searched(task), key=lambda r: (r.score or 0.0, -r.trainable_parameters), default=None)
 
     def front(self, task: str) -> list[TrialResult]:
         """The task's searched trials that none beats with as few parameters, from few to many."""
-        rows = [row for row in list(self.rows.values()) if row.task == task and row.kind == "search" and row.scored]
-        return front_of(rows, lambda row: row.point)
+        return front_of(self._searched(task), lambda row: row.point)
 
     def shared(self) -> list[SharedConfiguration]:
         """Where tasks share their configurations: those that were trained on every task, the best average first."""
@@ -125,6 +122,10 @@ class Ledger:
         """Whether a searched trial's report won't come again: a trial that goes on repeats its last one."""
         row = self.rows[report.trial_id]
         return row.kind == "search" and (row.status is not Status.INTERRUPTED or report.rung != row.rung)
+
+    def _searched(self, task: str) -> list[TrialResult]:
+        """The task's searched trials that have a score."""
+        return [row for row in list(self.rows.values()) if row.task == task and row.kind == "search" and row.scored]
 
     def _row(self, config: dict[str, Any]) -> TrialResult:
         assert self._geometry is not None, "this ledger is looked at only"

@@ -48,11 +48,12 @@ def fronts_table(ledger: Ledger, facts: dict[str, TaskFacts]) -> Table:
     for name in ("task", "trial", "score", "parameters"):
         table.add_column(name, justify="left" if name in {"task", "trial"} else "right", no_wrap=True)
     table.add_column("adapter")
-    for task, fact in facts.items():
-        for place, row in enumerate(ledger.front(task)):
+    fronts = {task: ledger.front(task) for task in facts}
+    for task, front in fronts.items():
+        for place, row in enumerate(front):
             cells = (row.trial_id, score_of(row.score), f"{row.trainable_parameters:,}", in_words(row.params))
-            table.add_row("" if place else fact.title, *cells)
-    average = average_front([[row.point for row in ledger.front(task)] for task in facts])
+            table.add_row("" if place else facts[task].title, *cells)
+    average = average_front([[row.point for row in front] for front in fronts.values()])
     for place, (size, score) in enumerate(average if len(facts) > 1 else ()):
         head, tail = ("", "") if place else ("average", "of each task's best with at most so many")
         table.add_row(head, "", score_of(score), f"{size:,}", tail)

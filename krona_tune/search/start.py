@@ -59,14 +59,11 @@ def gather(plan: Plan, connecting: "Future[Cluster]") -> Gathered:
     """
     problems: list[Refusal] = []
     read = _had(lambda: _backbone_and_data(plan), problems)
-    workers = _had(lambda: _workers(plan, connecting.result()), problems)
-    if workers is None or read is None:
+    cluster = _had(connecting.result, problems)
+    fit = _had(lambda: slots(cluster, plan.spec.resources), problems) if cluster else None
+    if cluster is None or fit is None or read is None:
         raise together(problems)
-    return Gathered(plan=plan, cluster=workers[0], slots=workers[1], source=read[0], prepared=read[1])
-
-
-def _workers(plan: Plan, cluster: Cluster) -> tuple[Cluster, Slots]:
-    return cluster, slots(cluster, plan.spec.resources)
+    return Gathered(plan=plan, cluster=cluster, slots=fit, source=read[0], prepared=read[1])
 
 
 def _backbone_and_data(plan: Plan) -> tuple[BackboneSource, Prepared]:
