@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +79,7 @@ def backbone_of(size: Size, device: Device) -> Backbone:
 
 def methods(size: Size) -> dict[str, AdapterConfig | None]:
     """What is compared; None trains nothing."""
-    places = {"roles": "query+value", "scale": 4.0}
+    places: dict[str, Any] = {"roles": "query+value", "scale": 4.0}
     return {
         "frozen": None,
         "KronA": AdapterConfig(method="krona", a_out=size.factor, a_in=size.factor, **places),

@@ -1,7 +1,8 @@
 """Folders with tiny randomly initialised backbones, and tokenizers that know the words of mini-GLUE."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
@@ -24,8 +25,9 @@ def saved_t5(folder: Path) -> Path:
     return _saved(folder, "t5", T5, _tokenizer(specials, "$A </s>", "$A </s> $B </s>"))
 
 
-def _saved(folder: Path, model_type: str, sizes: dict[str, object], tokenizer: PreTrainedTokenizerFast) -> Path:
-    build_from(model_type, {**sizes, "vocab_size": len(tokenizer)}, outputs=2)[1].save_pretrained(folder)
+def _saved(folder: Path, model_type: str, sizes: Mapping[str, object], tokenizer: PreTrainedTokenizerFast) -> Path:
+    model: Any = build_from(model_type, {**sizes, "vocab_size": len(tokenizer)}, outputs=2)[1]
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

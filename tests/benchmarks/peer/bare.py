@@ -58,7 +58,9 @@ def study(data: str) -> Study:
         gathered = start.gather(make_plan(asked, "benchmark"), connecting(None))
         with start.claimed(folder):
             started = start.begin(gathered, folder, command="benchmark")
-            done = runner.run(started, Console(), tracking_uri=None, quiet=True, write_report=write_report)
+            done = runner.run(
+                started, Console(), tracking_uri=None, quiet=True, forecast=None, write_report=write_report
+            )
         runner.stop_ray()
     return Study(rows=tuple(done.ledger.rows.values()))
 

@@ -24,7 +24,7 @@ SIDES = {
     "krona_tune": ("ours", "auto"),
     "krona_tune, float32": ("ours", "fp32"),
     "peer": ("peer", "careful"),
-    "peer, bfloat16 and by length": ("peer", "fast"),
+    "peer, by length": ("peer", "fast"),
 }
 PEER = "peer"
 

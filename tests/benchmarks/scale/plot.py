@@ -1,4 +1,4 @@
-"""The picture of a scale run: the driver's memory and its processor seconds, over the reports that it has taken."""
+"""The picture of a scale run: the driver's memory and the scheduling thread's processor seconds, over its reports."""
 
 import csv
 from pathlib import Path
@@ -19,9 +19,9 @@ def draw(table: Path, picture: Path) -> None:
         own = [row for row in rows if row["run"] == run and row["reports"]]
         reports = [row["reports"] for row in own]
         memory.plot(reports, [row["resident_bytes"] / 2**20 for row in own], label=label)
-        work.plot(reports, [row["cpu_seconds"] for row in own], label=label)
+        work.plot(reports, [row["loop_seconds"] for row in own], label=label)
     memory.set(xlabel="reports of this run", ylabel="MiB resident", ylim=0)
-    work.set(xlabel="reports of this run", ylabel="processor seconds of the driver", ylim=0)
+    work.set(xlabel="reports of this run", ylabel="processor seconds of the scheduling thread", ylim=0)
     memory.legend()
     figure.savefig(picture, metadata={"Date": None})
     pyplot.close(figure)

@@ -66,7 +66,9 @@ def run(home: Path, trials: int, slots: int, seconds: float, *, in_ray: bool) ->
         start.claimed(folder),
     ):
         started = start.begin(gathered, folder, "the simulation of scale")
-        done = runner.run(started, Console(), tracking_uri=None, quiet=True, write_report=lambda folder: folder.spec)
+        done = runner.run(
+            started, Console(), tracking_uri=None, quiet=True, forecast=None, write_report=lambda folder: folder.spec
+        )
     print(f"lost sinks: {done.lost_sinks}")
     ray.shutdown()
 
