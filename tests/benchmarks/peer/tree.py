@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import psutil
 
-GLANCE_SECONDS, LOOK_SECONDS = 0.25, 1.0
-"""Processor times are read at each glance; memory, which costs the kernel more, at each look."""
+GLANCE_SECONDS, LOOK_SECONDS = 1.0, 5.0
+"""Processor times are read at each glance; memory, which costs the kernel more, at each look. More often would take a
+tenth of a core from what is watched."""
 
 
 @dataclass(frozen=True, kw_only=True)
