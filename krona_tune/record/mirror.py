@@ -51,7 +51,10 @@ class Store(Protocol):
 
 
 class Mirror:
-    """A sink whose calls return at once. What can't be sent is tried again until the study ends, then counted."""
+    """A sink whose calls return at once. What can't be sent is tried again until the study ends, then counted.
+
+    The store is opened for the first event: opening one takes seconds, which the first trial need not wait for.
+    """
 
     def __init__(self, store: Store, *, name: str, drain_seconds: float = 60.0) -> None:
         self._store, self._name, self._drain_seconds = store, masked(name), drain_seconds
@@ -98,7 +101,6 @@ class Mirror:
 
     def _serve(self) -> None:
         try:
-            self._try(self._open)
             while (ending := self._receive()) is None:
                 self._try(self._send_all)
             while not self._try(lambda: self._finish(ending)) and time.monotonic() + self._pause < ending.deadline:
@@ -157,6 +159,7 @@ class Mirror:
             del self._backlogs[trial_id]
 
     def _finish(self, ending: _Ending) -> None:
+        self._open()
         try:
             self._send_all()
         finally:

@@ -8,7 +8,8 @@ from krona_tune.study.manifest import Manifest
 class MlflowSink(Mirror):
     """Mirrors a study into MLflow from a background thread; an experiment that is there already is continued.
 
-    The first use of a new sqlite file creates its tables, which takes seconds; that happens in the thread too.
+    The first use of a new sqlite file creates its tables, which takes seconds; that happens in the thread too, when the
+    first event comes.
     """
 
     def __init__(

@@ -24,6 +24,8 @@ QUIET = {  # less chatter, our own handling of Ctrl-C, and failures as results w
 }
 LOOPBACK = "127.0.0.1"
 FEW_CPUS = 8
+EARLY = ("krona_tune.search.trainable", "transformers.modeling_utils")
+"""What a worker imports before its first trial; transformers' models bring half of torch's compiler along."""
 WORKER_WAIT_SECONDS = 900
 """How long a cluster that has only its head may take to bring the first worker."""
 
@@ -146,7 +148,7 @@ def _import_early() -> None:
     Not where there are many: on a machine with GPUs most of them would wait for nothing, each with a torch in memory.
     """
     if this_machine().cpus <= FEW_CPUS:
-        os.environ.setdefault("RAY_preload_python_modules", "krona_tune.search.trainable")
+        os.environ.setdefault("RAY_preload_python_modules", ",".join(EARLY))
 
 
 def _nodes() -> tuple[Node, ...]:

@@ -131,9 +131,7 @@ def main() -> None:
                 size = replace(Size(), **{direction: number})
                 known[size] = known.get(size) or run(Path(home), size)
                 program, first, trials = known[size]
-                found.append(
-                    Took(direction=direction, size=number, program=program, first_trial=first, trials=trials)
-                )
+                found.append(Took(direction=direction, size=number, program=program, first_trial=first, trials=trials))
                 print(f"{direction} {number}: {program:.1f} s, {trials:.1f} s of them trials", flush=True)
     with (asked.keep / "growth.csv").open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, list(asdict(found[0])))

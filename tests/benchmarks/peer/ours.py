@@ -22,14 +22,13 @@ from krona_tune.search import start
 from krona_tune.search.budget import Amount, Budget
 from krona_tune.search.cluster import connecting
 from krona_tune.search.cost import Forecast
-from krona_tune.search.first_batch import first_batch, middling
 from krona_tune.search.leave import leave_adapters
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.plan import make_plan
 from krona_tune.search.preflight import preflight
 from krona_tune.search.runner import stop_ray
 from krona_tune.search.searcher import StudySearcher
-from krona_tune.search.start import Gathered, Started
+from krona_tune.search.start import Started
 from krona_tune.search.stopping import Stopping
 from krona_tune.search.tuning import Phase, tune_trials
 from krona_tune.search.view import View
@@ -81,8 +80,10 @@ def study(case: Case, data: str, precision: str, folder: StudyFolder) -> tuple[L
     """From the request to adapters, records and page; and the seconds that a trial was expected to take."""
     plan = make_plan(spec(case, data, precision), "benchmark")
     gathered = start.gather(plan, connecting(None))
-    preflight(gathered, folder, None).refuse()
-    foretold = _forecast(gathered).trial(case.task, case.epochs)
+    findings = preflight(gathered, folder, None)
+    findings.refuse()
+    assert findings.probe is not None, "nothing was foretold"
+    foretold = Forecast.of(gathered, findings.probe).trial(case.task, case.epochs)
     with start.claimed(folder):
         started = start.begin(gathered, folder, command="benchmark")
         mlflow = MlflowSink(
@@ -98,14 +99,6 @@ def study(case: Case, data: str, precision: str, folder: StudyFolder) -> tuple[L
         adapters = leave_adapters(started, ledger)
         sinks.study_ended([folder.spec, folder.manifest, write_report(folder), *adapters])
     return ledger, foretold
-
-
-def _forecast(gathered: Gathered) -> Forecast:
-    plan, slots = gathered.plan, gathered.slots
-    where = (gathered.source.location, plan.spec.precision, slots.gpus > 0, gathered.prepared.works)
-    done = first_batch(*where, middling(plan.space), middling(plan.space), threads=int(slots.cpus))
-    assert done.probe is not None, done.failures
-    return Forecast.of(gathered, done.probe)
 
 
 def _search(started: Started, ledger: Ledger, case: Case) -> None:

@@ -37,7 +37,10 @@ from tests.benchmarks.peer.case import CASES, CONFIGURATIONS, MINILM, TRIALS_AT_
 
 WAYS: dict[str, dict[str, Any]] = {
     "careful": {},
-    "fast": {"bf16": this_device("auto", gpu=False).dtype == torch.bfloat16, "train_sampling_strategy": "group_by_length"},
+    "fast": {
+        "bf16": this_device("auto", gpu=False).dtype == torch.bfloat16,
+        "train_sampling_strategy": "group_by_length",
+    },
 }
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
