@@ -76,10 +76,19 @@ def conduct(
     runner.stop_ray()
     if outcome.interrupted:
         where = "" if folder.storage == STUDIES else f" --storage {masked(folder.storage)}"
-        console.print(f"Interrupted. Go on with: python run_study.py --resume {folder.name}{where}", soft_wrap=True)
+        why = f"Stopped, {masked(outcome.halted)}. Make room and go on" if outcome.halted else "Interrupted. Go on"
+        console.print(f"{escape(why)} with: python run_study.py --resume {folder.name}{where}", soft_wrap=True)
         raise typer.Exit(INTERRUPTED)
     if any(outcome.ledger.best(task) is None for task in spec.tasks):
         raise typer.Exit(NO_RESULT)
+
+
+class _File(logging.FileHandler):
+    """A line for which there is no room on the disk is left out without a word."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 class _Masking(logging.Formatter):
@@ -94,7 +103,7 @@ def _log_to(path: Path) -> None:
     log = logging.getLogger("krona_tune")
     log.setLevel(logging.INFO)
     log.propagate = False
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _File(path, encoding="utf-8")
     handler.setFormatter(_Masking("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     log.addHandler(handler)
 

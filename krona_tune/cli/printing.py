@@ -89,7 +89,8 @@ def print_paths(folder: StudyFolder, took: str, tracking_uri: str | None) -> Non
         "results/": "every trial and rung as Parquet",
     }
     for key, value in lines.items():
-        console.print(f"  {key:<13}{value}", highlight=False, soft_wrap=True)
+        if (folder.root / key).exists():
+            console.print(f"  {key:<13}{value}", highlight=False, soft_wrap=True)
     store = masked(tracking_uri or "") or f"mlflow ui --backend-store-uri {folder.tracking_uri}"
     console.print(f"Compare trials: {store}", highlight=False, soft_wrap=True)
 

@@ -34,7 +34,7 @@ def connected(tracking_uri: str) -> "MlflowClient":
     from mlflow import MlflowClient
 
     for name in _CHATTY:
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what they say of an error comes with the error
     warnings.filterwarnings("ignore", message=".*An input example was not provided")
     ensure_schema(tracking_uri)
     return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)

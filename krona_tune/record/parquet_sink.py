@@ -3,6 +3,7 @@
 import os
 import re
 import secrets
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ class ParquetSink:
     """Writes a small part for each event and compacts the parts when the study ends.
 
     A trial's start writes its row as interrupted, so the records are right whenever the process is killed.
+    What the disk had no room for is kept in memory and written before the next event, or when the study ends.
     Opened on records that are there already, it goes on after them. One process writes at a time.
     """
 
@@ -28,6 +30,7 @@ class ParquetSink:
         for unfinished in (*results.glob(".*.tmp"), *self._parts.glob(".*.tmp")):
             unfinished.unlink()
         self._count = max((_counter(path) for path in self._parts.iterdir()), default=0)
+        self._unwritten: deque[tuple[Path, pa.Table]] = deque()
 
     def trial_started(self, result: TrialResult) -> None:
         self._add(TRIAL_KIND, table_of(result.row(), TRIAL_KIND.schema))
@@ -40,12 +43,21 @@ class ParquetSink:
 
     def study_ended(self, artifacts: Sequence[Path]) -> None:
         """Compacts; the artifacts stand in the study's folder already."""
+        self._catch_up()
         for kind in KINDS:
             self._compact(kind)
 
     def _add(self, kind: Kind, table: pa.Table) -> None:
         self._count += 1
-        _write(table, self._parts / f"{kind.name}-{self._count:09d}-{secrets.token_hex(3)}.parquet")
+        part = self._parts / f"{kind.name}-{self._count:09d}-{secrets.token_hex(3)}.parquet"
+        self._unwritten.append((part, table))
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        while self._unwritten:
+            part, table = self._unwritten[0]
+            _write(table, part)
+            self._unwritten.popleft()
 
     def _compact(self, kind: Kind) -> None:
         """Removes the oldest part first: a part that survives a kill is never older than one that is gone."""
@@ -64,11 +76,15 @@ def _counter(path: Path) -> int:
 def _write(table: pa.Table, path: Path) -> None:
     """The whole file or none: a temporary name, flushed to the disk, then renamed."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        pq.write_table(table, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            pq.write_table(table, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)  # it takes room that the next attempt needs
+        raise
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)

@@ -11,7 +11,10 @@ logger = logging.getLogger(__name__)
 
 
 class Sink(Protocol):
-    """Takes a study's events in the order in which they happen. A trial's end may come without its start."""
+    """Takes a study's events in the order in which they happen. A trial's end may come without its start.
+
+    A sink that raises makes up for it later: with a later event, or with the study's end, it keeps what it could not.
+    """
 
     def trial_started(self, result: TrialResult) -> None: ...
 
@@ -24,7 +27,10 @@ class Sink(Protocol):
 
 
 class FanOut:
-    """Hands each event to every sink; a sink's error is logged with its traceback and the study goes on."""
+    """Hands each event to every sink; a sink's error is logged with its traceback and the study goes on.
+
+    `failures` says what each sink lacks now, and why: a sink that works again has made up for it.
+    """
 
     def __init__(self, sinks: Sequence[Sink]) -> None:
         self._sinks = tuple(sinks)
@@ -44,9 +50,11 @@ class FanOut:
 
     def _each(self, hand: Callable[[Sink], None]) -> None:
         for sink in self._sinks:
+            name = type(sink).__name__
             try:
                 hand(sink)
             except Exception as error:
-                name = type(sink).__name__
                 logger.exception("%s failed", name)
-                self.failures.setdefault(name, f"{type(error).__name__}: {error}")
+                self.failures[name] = f"{type(error).__name__}: {error}"
+            else:
+                self.failures.pop(name, None)

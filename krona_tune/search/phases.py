@@ -1,6 +1,6 @@
 """The two phases of a study: the search of all tasks, then its finalists; each made from the rows that there are."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +15,7 @@ from krona_tune.search.door import plain_trial
 from krona_tune.search.finalists import final_trials
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.plan import Plan, trial_seed
-from krona_tune.search.sampler import SHARED, open_samplers, open_shared_sampler
+from krona_tune.search.samplers import SHARED, open_samplers, open_shared_sampler
 from krona_tune.search.scheduler import AshaPerGroup
 from krona_tune.search.searcher import StudySearcher
 from krona_tune.search.shared import SharedSearcher
@@ -37,13 +37,19 @@ def _search_by_task(started: Started, ledger: Ledger, stopping: Stopping) -> Pha
     spec, works = started.plan.spec, started.prepared.works
     waiting = _known(started.plan, ledger)
     remaining = {task: _numbers_left(started.plan, ledger, task) for task in spec.tasks}
-    samplers = open_samplers(spec, _transfer(started.plan, ledger), started.folder.journal)
+    samplers = open_samplers(spec, _transfer(started.plan, ledger), started.folder.journal, stopping.halt)
     schedules = {task: work.schedule for task, work in works.items()}
     size_of = started.plan.space.parameters if spec.search.objective == "pareto" else None
     scheduler = AshaPerGroup(schedules, per_method=spec.search.per_method, size_of=size_of)
     if ledger.rows:
         reports = read_reports(started.folder.results)
         told = [(r, ledger.rows[r.trial_id].params) for r in reports if ledger.rows[r.trial_id].kind == "search"]
+        scores: dict[str, dict[int, float]] = defaultdict(dict)
+        for report in reports:
+            scores[report.trial_id][report.examples] = report.score
+        for row in ledger.rows.values():
+            if row.kind == "search":
+                samplers[row.task].recall(row.trial_id, row.params, row.status, scores[row.trial_id])
         scheduler.replay(each for each in told if ledger.settled(each[0]))
         scheduler.expect(each for each in told if not ledger.settled(each[0]))
     new = Counter(config["task"] for config in waiting if config["trial_id"] not in ledger.rows)
@@ -61,7 +67,7 @@ def _shared_search(started: Started, ledger: Ledger, stopping: Stopping) -> Phas
     spec, works = started.plan.spec, started.prepared.works
     waiting, numbers = _known(started.plan, ledger), _numbers_left(started.plan, ledger)
     tasks = sorted(spec.tasks, key=lambda task: works[task].schedule.total_examples)
-    sampler = open_shared_sampler(spec, _transfer(started.plan, ledger), started.folder.journal)
+    sampler = open_shared_sampler(spec, _transfer(started.plan, ledger), started.folder.journal, stopping.halt)
     rows = ledger.rows.values()
     searcher = SharedSearcher(
         waiting, sampler, tasks, numbers, _seeds(spec), stopping.verdict, rows, spec.schedule.reduction

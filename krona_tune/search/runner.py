@@ -36,10 +36,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What is left at the end. `lost_sinks` says which records could not be kept, and why."""
+    """What is left at the end. `halted` says why the study stopped itself; `lost_sinks` which records could not be
+    kept, and why."""
 
     ledger: Ledger
     interrupted: bool
+    halted: str
     lost_sinks: dict[str, str]
 
 
@@ -67,6 +69,8 @@ def run(
     metrics = StudyMetrics(folder.name, lambda: _readings(plan, ledger, rates))
 
     def changed() -> None:
+        if problem := sinks.failures.get(ParquetSink.__name__):
+            stopping.halt(f"the records could not be kept: {problem}")
         view.changed()
         metrics.changed()
 
@@ -76,11 +80,12 @@ def run(
         metrics.changed(last=True)
     for trial_id in list(ledger.running):
         ledger.ended(trial_id, Status.INTERRUPTED)
-    adapters = leave_adapters(started, ledger)
-    sinks.study_ended([folder.spec, folder.manifest, *_page(write_report, folder), *adapters])
+    kept = [] if stopping.halted else _left(started, ledger, stopping, write_report)
+    sinks.study_ended([folder.spec, folder.manifest, *kept])
     return Outcome(
         ledger=ledger,
         interrupted=stopping.interrupted,
+        halted=stopping.halted,
         lost_sinks=sinks.failures,
     )
 
@@ -119,13 +124,20 @@ def _budget(search: SearchSpec) -> Budget:
     return Budget(seconds=search.time_budget, examples=search.examples_budget, device_hours=search.device_hours)
 
 
-def _page(write_report: Callable[[StudyFolder], Path], folder: StudyFolder) -> list[Path]:
-    """The report; where it can't be written, the records are kept all the same."""
+def _left(
+    started: Started, ledger: Ledger, stopping: Stopping, write_report: Callable[[StudyFolder], Path]
+) -> list[Path]:
+    """The adapters and the report; where they can't be written, the records are kept all the same."""
+    left: list[Path] = []
     try:
-        return [write_report(folder)]
+        left += leave_adapters(started, ledger)
+    except Exception as error:
+        stopping.halt(f"the adapters could not be written: {type(error).__name__}: {error}")
+    try:
+        left.append(write_report(started.folder))
     except Exception:
         logger.exception("the report could not be written; krona-tune report tries again")
-        return []
+    return left
 
 
 def _mirror(started: Started, tracking_uri: str | None) -> MlflowSink:

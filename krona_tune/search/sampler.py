@@ -2,27 +2,21 @@
 
 import random
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
 from math import exp, log
-from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, TPESampler
-from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from krona_tune.search.space import Params, Space
-from krona_tune.search.transfer import Transfer
 from krona_tune.study.domain import Choice, Divisors, Domain, Fixed, Range
 from krona_tune.study.randomness import stream
 from krona_tune.study.result import Status
-from krona_tune.study.spec import StudySpec
 
 ATTEMPTS = 20
 """How many of Optuna's own proposals may be refused before an acceptable point is drawn evenly."""
@@ -36,8 +30,6 @@ STATES = {
 """What Optuna is told. An interrupted trial is told nothing: it goes on when the study does."""
 TRIAL_ID, LOST = "trial_id", "lost"
 """What Optuna keeps beside a point: the trial that tries it, or that the driver went away before one could."""
-SHARED = "shared"
-"""What stands for the task of configurations that all tasks share."""
 Suggest = Callable[[int], Iterable[Params]]
 """Points from elsewhere that are worth trying as the trial of a number; none to leave it to Optuna."""
 
@@ -71,6 +63,7 @@ class TaskSampler:
             self._study.set_metric_names(["score"])
         self._give_up_what_was_lost()
         mine = [trial for trial in self._study.get_trials(deepcopy=False) if TRIAL_ID in trial.user_attrs]
+        self._known = {t.user_attrs[TRIAL_ID] for t in mine}
         self._open = {t.user_attrs[TRIAL_ID]: t.number for t in mine if t.state is TrialState.RUNNING}
         self._tried = {space.meaning(self._point_of(trial)) for trial in mine}
         self._exhausted = False
@@ -111,6 +104,45 @@ class TaskSampler:
                 return self._begun(trial, trial_id, params)
             self._study.tell(trial, state=TrialState.FAIL)
         raise AssertionError("an acceptable point is enqueued in the end")
+
+    def recall(self, trial_id: str, params: Params, status: Status, scores: Mapping[int, float]) -> None:
+        """What the records say of an earlier trial, in case Optuna's journal lost it or was not told of its end.
+
+        Args:
+            scores: by step, in their order, as `report` takes them; the last one is the trial's.
+        """
+        last = list(scores.values())[-1] if scores else None
+        if trial_id in self._open:
+            for step, score in scores.items():
+                self.report(trial_id, step, score)
+            self.tell(trial_id, status, last)
+        elif trial_id not in self._known:
+            self._add(trial_id, params, STATES.get(status, TrialState.RUNNING), scores, last)
+
+    def _add(
+        self, trial_id: str, params: Params, state: TrialState, scores: Mapping[int, float], last: float | None
+    ) -> None:
+        """A trial as Optuna would have it, had it been told of it."""
+        drawn, distributions = self._space.drawn(params), {}
+
+        def value(label: str, domain: Domain) -> Any:
+            distributions[label] = distribution_of(domain)
+            return drawn[label]
+
+        self._space.point(value)
+        trial = create_trial(
+            state=state,
+            params=drawn,
+            distributions=distributions,
+            user_attrs={TRIAL_ID: trial_id},
+            intermediate_values=dict(scores),
+            value=last if state in {TrialState.COMPLETE, TrialState.PRUNED} else None,
+        )
+        self._study.add_trial(trial)
+        self._known.add(trial_id)
+        self._tried.add(self._space.meaning(params))
+        if state is TrialState.RUNNING:
+            self._open[trial_id] = len(self._study.get_trials(deepcopy=False)) - 1
 
     def _give_up_what_was_lost(self) -> None:
         """A point that was drawn for a driver that went away at that moment was never tried: it is drawn again."""
@@ -191,60 +223,3 @@ def distribution_of(domain: Domain) -> BaseDistribution:
             return FloatDistribution(low, high, log=is_log, step=step)
         case Fixed() | Divisors():
             raise AssertionError(f"{domain} is not sampled")
-
-
-class MethodsInTurn:
-    """A sampler a method, asked in turn, so that every method gets the same number of trials."""
-
-    def __init__(self, samplers: Sequence[TaskSampler]) -> None:
-        self._samplers = samplers
-
-    def ask(self, trial_id: str, number: int) -> dict[str, Any] | None:
-        """A point of the method whose turn the trial's number is."""
-        turn, method = divmod(number, len(self._samplers))
-        return self._samplers[method].ask(trial_id, turn)
-
-    def report(self, trial_id: str, step: int, score: float) -> None:
-        """As a TaskSampler; it is for the one that was asked, the others know no such trial."""
-        for sampler in self._samplers:
-            sampler.report(trial_id, step, score)
-
-    def tell(self, trial_id: str, status: Status, score: float | None) -> None:
-        """As a TaskSampler; it is for the one that was asked, the others know no such trial."""
-        for sampler in self._samplers:
-            sampler.tell(trial_id, status, score)
-
-
-def open_samplers(spec: StudySpec, transfer: Transfer, journal: Path) -> dict[str, TaskSampler | MethodsInTurn]:
-    """One sampler a task, or a task and method, all in one journal file that optuna-dashboard opens."""
-    sampler, space = _sampler_in(spec, transfer, journal), transfer.space
-    if not spec.search.per_method:
-        return {task: sampler(space, task, task) for task in spec.tasks}
-    return {
-        task: MethodsInTurn([sampler(space.of(method), f"{task}/{method}", task) for method in space.methods])
-        for task in spec.tasks
-    }
-
-
-def open_shared_sampler(spec: StudySpec, transfer: Transfer, journal: Path) -> TaskSampler:
-    """The sampler of configurations that all tasks share."""
-    return _sampler_in(spec, transfer, journal)(transfer.space, SHARED, SHARED)
-
-
-def _sampler_in(spec: StudySpec, transfer: Transfer, journal: Path) -> Callable[[Space, str, str], TaskSampler]:
-    """Makes samplers of a part of the space, under a name in the journal, for a task."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = JournalStorage(JournalFileBackend(str(journal)))
-
-    def sampler(part: Space, name: str, task: str) -> TaskSampler:
-        return TaskSampler(
-            part,
-            storage,
-            f"{spec.name}/{name}",
-            seed=spec.seed,
-            startup_trials=spec.search.startup_trials,
-            suggest=partial(replace(transfer, space=part).suggestions, task),
-            every_size=spec.search.objective == "pareto",
-        )
-
-    return sampler

@@ -8,7 +8,8 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from krona_tune.search.door import plain_trial
-from krona_tune.search.sampler import MethodsInTurn, TaskSampler
+from krona_tune.search.sampler import TaskSampler
+from krona_tune.search.samplers import MethodsInTurn
 from krona_tune.study.result import Status
 
 logger = logging.getLogger(__name__)

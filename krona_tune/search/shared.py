@@ -30,7 +30,7 @@ class SharedSearcher(Searcher):
         sampler: is asked for configurations and told their averages; the step is the number of tasks done.
         tasks: in the order in which they are trained, cheap ones first.
         numbers: of the configurations that may still be asked for.
-        rows: what is known of earlier trials.
+        rows: what is known of earlier trials; the sampler is told of configurations that it does not know.
     """
 
     def __init__(
@@ -118,12 +118,34 @@ class SharedSearcher(Searcher):
             if row.finished and row.score is not None:
                 self._scores[row.number][row.task] = row.score
         waiting = {config["number"] for config in self._waiting if config["kind"] == "search"}
-        for number, scores in self._scores.items():
-            in_order = [scores[task] for task in self._tasks if task in scores]
-            for done in range(1, len(in_order) + 1):
-                self._averages[done].append(float(np.mean(in_order[:done])))
-            if self._sampler.is_open(shared_id(number)) and number not in waiting and len(scores) < len(self._tasks):
+        for number in self._scores:
+            for done, average in enumerate(self._averages_of(number), start=1):
+                self._averages[done].append(average)
+        for number, params in self._params.items():
+            averages = self._averages_of(number)
+            status = self._status_of(number, averages, [row.status for row in rows if row.number == number])
+            self._sampler.recall(shared_id(number), params, status, dict(enumerate(averages, start=1)))
+            if self._sampler.is_open(shared_id(number)) and number not in waiting:
                 self._ready.append(number)
+
+    def _averages_of(self, number: int) -> list[float]:
+        """A configuration's average after its first task, its second, and so on."""
+        scores = self._scores.get(number, {})
+        in_order = [scores[task] for task in self._tasks if task in scores]
+        return [float(np.mean(in_order[:done])) for done in range(1, len(in_order) + 1)]
+
+    def _status_of(self, number: int, averages: Sequence[float], statuses: Sequence[Status]) -> Status:
+        """What became of a configuration with these averages and these trials; where that was lost, judged anew."""
+        if failed := [status for status in statuses if status not in {Status.COMPLETED, Status.INTERRUPTED}]:
+            return failed[0]
+        done = len(averages)
+        if done == len(self._tasks):
+            return Status.COMPLETED
+        if Status.INTERRUPTED in statuses or done not in self._rungs or self._sampler.is_open(shared_id(number)):
+            return Status.INTERRUPTED  # what was judged before is not judged again
+        others = list(self._averages[done])
+        others.remove(averages[-1])
+        return Status.INTERRUPTED if goes_on(averages[-1], others, self._reduction) else Status.STOPPED_EARLY
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: a resumed study is rebuilt from its records."""

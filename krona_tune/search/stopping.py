@@ -1,4 +1,4 @@
-"""How a study ends before its end: a person presses Ctrl-C, or its budget is used up."""
+"""How a study ends before its end: a person presses Ctrl-C, its budget is used up, or what it learns can't be kept."""
 
 import logging
 import signal
@@ -18,7 +18,9 @@ logger = logging.getLogger(__name__)
 
 
 class Stopping(tune.Stopper):
-    """Ends the whole run when a person or the budget asks for it.
+    """Ends the whole run when a person or the budget asks for it, or when nothing more could be kept.
+
+    `halted` says why nothing more could be kept.
 
     Args:
         budget: what the study may use.
@@ -26,7 +28,7 @@ class Stopping(tune.Stopper):
     """
 
     def __init__(self, budget: Budget, spent: Callable[[float], Amount]) -> None:
-        self.interrupted = False
+        self.interrupted, self.halted = False, ""
         self.reserve: Callable[[], Amount] = Amount
         self._budget, self._spent, self._began = budget, spent, time.monotonic()
 
@@ -36,6 +38,12 @@ class Stopping(tune.Stopper):
         if self._budget == Budget():
             return None
         return self._budget.used_up(self._spent(time.monotonic() - self._began), self.reserve())
+
+    def halt(self, reason: str) -> None:
+        """Ends the run as a person would, since what comes could not be kept; the first reason is kept."""
+        if not self.halted:
+            logger.error("stopping: %s", reason)
+        self.interrupted, self.halted = True, self.halted or reason
 
     def let_finals_end(self) -> None:
         """From here on only the clock ends the run: what the finals need was reserved, and trials that were under way
@@ -47,6 +55,9 @@ class Stopping(tune.Stopper):
         return {}
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Asked after each result; a trial that ends as interrupted could not keep its state."""
+        if result.get("status") == Status.INTERRUPTED:
+            self.halt(result["error"])
         return False
 
     def stop_all(self) -> bool:

@@ -46,6 +46,10 @@ class Workplace:
         return self.folder if Path(self.folder).is_dir() else self.name
 
 
+class NotKept(Exception):
+    """A trial's state could not be written: it waits at its last rung until there is room."""
+
+
 class KronaTrial(tune.Trainable):
     """One `step` is one rung. A failure is a result with its status, never a crash of the study.
 
@@ -74,13 +78,17 @@ class KronaTrial(tune.Trainable):
             return self._advance()
         except torch.AcceleratorError:
             raise  # a broken context serves no later trial: Ray replaces the worker and takes the trial up again
+        except NotKept as error:
+            return self._ended(Status.INTERRUPTED, str(error))
         except Exception as error:
             status = status_of_error(error)
             if status is Status.OUT_OF_MEMORY:
                 error.add_note(in_words(self.config["params"]))
-            failure = {"status": str(status), "error": describe(error), "done": True}
-            self._close()
-            return failure
+            return self._ended(status, describe(error))
+
+    def _ended(self, status: Status, error: str) -> dict[str, Any]:
+        self._close()
+        return {"status": str(status), "error": error, "done": True}
 
     def cleanup(self) -> None:
         self._close()
@@ -150,9 +158,20 @@ class KronaTrial(tune.Trainable):
         return Path(self._workplace.checkpoints) / str(self.config["trial_id"])
 
     def _keep(self, run: TrialRun) -> None:
-        """Writes the state beside its place and moves it there whole; earlier rungs' states are removed."""
-        folder = self._folder()
-        kept, unfinished = folder / f"rung-{run.rung}", folder / f".rung-{run.rung}"
+        """Writes the state beside its place and moves it there whole; earlier rungs' states are removed.
+
+        Raises:
+            NotKept: the state of this rung is not kept; that of the rung below is.
+        """
+        try:
+            self._write(run)
+        except Exception as error:
+            shutil.rmtree(self._unfinished(run), ignore_errors=True)
+            raise NotKept(f"the state of {run.trial_id} could not be kept: {type(error).__name__}: {error}") from error
+
+    def _write(self, run: TrialRun) -> None:
+        folder, unfinished = self._folder(), self._unfinished(run)
+        kept = folder / f"rung-{run.rung}"
         for leftover in (kept, unfinished):
             shutil.rmtree(leftover, ignore_errors=True)
         unfinished.mkdir(parents=True)
@@ -162,6 +181,9 @@ class KronaTrial(tune.Trainable):
         for earlier in folder.glob("rung-*"):
             if earlier != kept:
                 shutil.rmtree(earlier, ignore_errors=True)
+
+    def _unfinished(self, run: TrialRun) -> Path:
+        return self._folder() / f".rung-{run.rung}"
 
     def _close(self) -> None:
         if self._run:

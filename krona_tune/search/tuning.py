@@ -1,5 +1,6 @@
 """One Tune run over trials that are still to be done."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -41,6 +42,7 @@ def tune_trials(
         return
     folder, slots = started.folder, started.slots
     getattr(class_cache, "DEFAULT_ENV_VARS", {}).clear()  # with them no worker that waits already would be taken
+    logging.getLogger("ray.tune.execution.experiment_state").disabled = True  # Tune's state is never read again
     trainable = tune.with_resources(
         tune.with_parameters(KronaTrial, works=phase.works, workplace=_workplace(started)),
         {"cpu": slots.cpus, "gpu": slots.gpus},

@@ -105,7 +105,9 @@ def test_a_loss_that_explodes_is_a_row(home: Home, bert: Path, cost: Cost) -> No
     cost("loss exploded", 0)
 
 
-def test_a_full_disk_is_said_and_the_study_goes_on_when_there_is_room(home: Home, bert: Path, cost: Cost) -> None:
+def test_a_disk_that_fills_up_stops_the_study_which_goes_on_when_there_is_room(
+    home: Home, bert: Path, cost: Cost
+) -> None:
     """A file system of a few megabytes holds the study's folder; needs the right to mount one."""
     place = home.root / "small"
     place.mkdir()
@@ -113,20 +115,23 @@ def test_a_full_disk_is_said_and_the_study_goes_on_when_there_is_room(home: Home
     if mounted.returncode:
         pytest.skip("no right to mount a small file system")
     try:
-        words = ["--tasks", "rte", "--trials", "2", "--space", home.space(bert), "--name", "full"]
-        words += ["--storage", str(place)]
-        first = home.run(*words, *LONG)
-        assert first.returncode == 0, first.stdout + first.stderr
+        folder, storage = StudyFolder(place / "full"), ("--storage", str(place))
+        driver = begun(home, bert, "full", ",".join(TASKS), TRIALS, *LONG, *storage)
+        until(driver, lambda: len(ended(folder)) >= 3)
         ballast = place / "ballast"
         fill(ballast)
-        blocked = home.run("--resume", "full", "--trials", "4", "--storage", str(place))
-        assert blocked.returncode != 0 or "No space" in blocked.stdout + blocked.stderr
+        said, _ = driver.communicate(timeout=120)
+        assert driver.returncode == 130, said
+        assert "Make room and go on with: python run_study.py --resume full" in said
+        assert "No space left on device" in said
+        assert "Traceback" not in said
+        assert "adapters/" not in said
         ballast.unlink()
-        began = time.monotonic()
-        done = home.run("--resume", "full", "--trials", "4", "--storage", str(place))
-        assert done.returncode == 0, done.stdout + done.stderr
-        settled(StudyFolder(place / "full"), ("rte",), 4)
-        cost("disk full", time.monotonic() - began)
+        before = rungs(folder)
+        driver = taken_up(home, "full", *storage)
+        cost("disk full", until(driver, lambda: rungs(folder) > before))
+        well_ended(driver)
+        settled(folder, TASKS, TRIALS)
     finally:
         subprocess.run(["umount", "-l", str(place)], check=False)
 

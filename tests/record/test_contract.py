@@ -157,18 +157,33 @@ def test_a_study_without_trials_ends_well(case: Case) -> None:
     assert case.account() == {}
 
 
-def test_a_failing_sink_harms_no_other(tmp_path: Path) -> None:
-    class Broken:
-        def __getattr__(self, name: str) -> Callable[..., None]:
-            def refuse(*_: object) -> None:
+class Broken:
+    """A sink that refuses some events."""
+
+    def __init__(self, *refused: str) -> None:
+        self._refused = refused
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        def take(*_: object) -> None:
+            if name in self._refused:
                 raise OSError(f"no space for {name}")
 
-            return refuse
+        return take
 
-    sink = FanOut([Broken(), ParquetSink(tmp_path)])
+
+def test_a_failing_sink_harms_no_other(tmp_path: Path) -> None:
+    sink = FanOut([Broken("trial_started", "trial_ended", "study_ended"), ParquetSink(tmp_path)])
     trial = started(4)
     sink.trial_started(trial)
     sink.trial_ended(replace(trial, status=Status.COMPLETED))
     sink.study_ended([])
     assert [each.status for each in read_trials(tmp_path)] == [Status.COMPLETED]
+    assert sink.failures == {"Broken": "OSError: no space for study_ended"}
+
+
+def test_a_sink_that_works_again_has_made_up_for_its_failure() -> None:
+    sink = FanOut([Broken("trial_started")])
+    sink.trial_started(started(4))
     assert sink.failures == {"Broken": "OSError: no space for trial_started"}
+    sink.trial_ended(replace(started(4), status=Status.COMPLETED))
+    assert sink.failures == {}

@@ -55,6 +55,35 @@ def test_every_field_comes_back_equal(tmp_path: Path) -> None:
     assert (read_trials(tmp_path), read_reports(tmp_path)) == ([result], reports)
 
 
+def test_what_finds_no_room_is_written_before_what_comes_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial, sink = started(1), ParquetSink(tmp_path)
+    sink.trial_started(trial)
+    with monkeypatch.context() as full:
+        full.setattr("os.fsync", full_disk)
+        for rung, score in enumerate((0.25, 0.5)):
+            with pytest.raises(OSError, match="No space left"):
+                sink.reported(report(trial, rung, score))
+        assert read_reports(tmp_path) == []
+        assert list((tmp_path / "parts").glob(".*")) == []  # no half of a file takes the room that is left
+    sink.trial_ended(ended(trial, Status.COMPLETED, []))
+    assert [each.score for each in read_reports(tmp_path)] == [0.25, 0.5]
+    assert [each.status for each in read_trials(tmp_path)] == [Status.COMPLETED]
+
+
+def test_what_found_no_room_is_written_when_the_study_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial, sink = started(1), ParquetSink(tmp_path)
+    with monkeypatch.context() as full:
+        full.setattr("os.fsync", full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            sink.trial_ended(ended(trial, Status.COMPLETED, []))
+    sink.study_ended([])
+    assert [each.status for each in read_trials(tmp_path)] == [Status.COMPLETED]
+
+
+def full_disk(descriptor: int) -> None:
+    raise OSError(28, "No space left on device")
+
+
 def test_a_finalists_look_at_the_test_half_comes_back_equal(tmp_path: Path) -> None:
     trial = replace(started(2, kind="finalist"), of="cola-0001")
     seen = replace(

@@ -9,6 +9,11 @@ from krona_tune.study.spec import StudySpec
 from tests.models import build
 
 
+def never(reason: str) -> None:
+    """In the place of what halts a study."""
+    raise AssertionError(reason)
+
+
 def spec(
     adapter: dict[str, Any] | None = None,
     training: dict[str, Any] | None = None,

@@ -12,12 +12,13 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from krona_tune.search.resolve import resolve
-from krona_tune.search.sampler import TaskSampler, distribution_of, open_samplers
+from krona_tune.search.sampler import TaskSampler, distribution_of
+from krona_tune.search.samplers import open_samplers
 from krona_tune.search.space import Space
 from krona_tune.search.transfer import Transfer
 from krona_tune.study.domain import Choice, Divisors, Fixed, Range
 from krona_tune.study.result import Status
-from tests.search.conftest import space, spec
+from tests.search.conftest import never, space, spec
 
 SPACE = space(
     "bert",
@@ -42,7 +43,7 @@ OWN_RATES = {"full": {"learning_rate": {"low": 1e-5, "high": 1e-4, "log": True}}
 
 def opened(journal: Path, of: Space = SPACE, seed: int = 3, task: str = "cola", startup: int = 2) -> Any:
     asked = spec(startup_trials=startup).model_copy(update={"seed": seed, "tasks": (task,)})
-    return open_samplers(asked, Transfer(space=of, tasks=(task,)), journal)[task]
+    return open_samplers(asked, Transfer(space=of, tasks=(task,)), journal, never)[task]
 
 
 def trials(journal: Path, task: str = "cola") -> list[FrozenTrial]:
@@ -133,7 +134,7 @@ def test_with_a_size_for_each_trial_small_adapters_are_searched_as_eagerly_as_la
     everything = space("bert", {"a_out": "divisors", "a_in": "divisors", "scale": {"low": 1.0, "high": 2.0}})
     for objective in ("score", "pareto"):
         asked = spec(startup_trials=40, objective=objective)
-        sampler = open_samplers(asked, Transfer(space=everything, tasks=("cola",)), tmp_path / objective)["cola"]
+        sampler = open_samplers(asked, Transfer(space=everything, tasks=("cola",)), tmp_path / objective, never)["cola"]
         points = [sampler.ask(f"cola-{number:03d}", number) for number in range(40)]
         sizes[objective] = sorted(everything.parameters(point) for point in points if point)
     assert sizes["pareto"][20] < sizes["score"][20]
@@ -171,6 +172,7 @@ def test_two_tasks_draw_different_points_from_one_journal(tmp_path: Path) -> Non
         spec().model_copy(update={"tasks": ("cola", "rte")}),
         Transfer(space=SPACE, tasks=("cola", "rte")),
         tmp_path / "journal",
+        never,
     )
     cola, rte = ([both[task].ask(f"{task}-{n:03d}", n) for n in range(3)] for task in ("cola", "rte"))
     assert cola != rte
@@ -226,18 +228,15 @@ def test_a_trial_that_was_asked_for_and_never_started_is_asked_for_again_as_the_
 
 def test_methods_in_turn_get_equal_numbers_of_trials_and_a_study_each(tmp_path: Path) -> None:
     rivals = space("bert", RIVALS, OWN_RATES)
-    sampler: Any = open_samplers(spec(per_method=True), Transfer(space=rivals, tasks=("cola",)), tmp_path / "journal")[
-        "cola"
-    ]
+    asked, transfer = spec(per_method=True), Transfer(space=rivals, tasks=("cola",))
+    sampler: Any = open_samplers(asked, transfer, tmp_path / "journal", never)["cola"]
     points = [sampler.ask(f"cola-{number:03d}", number) for number in range(7)]
     assert [point["method"] for point in points] == ["krona", "lora", "full", "krona", "lora", "full", "krona"]
     sampler.report("cola-004", 64, 0.25)
     sampler.tell("cola-004", Status.COMPLETED, 0.5)
     assert [t.state for t in trials(tmp_path / "journal", "cola/lora")] == [TrialState.RUNNING, TrialState.COMPLETE]
     assert len(trials(tmp_path / "journal", "cola/krona")) == 3
-    again: Any = open_samplers(spec(per_method=True), Transfer(space=rivals, tasks=("cola",)), tmp_path / "journal")[
-        "cola"
-    ]
+    again: Any = open_samplers(asked, transfer, tmp_path / "journal", never)["cola"]
     assert again.ask("cola-005", 5) == points[5]
 
 
@@ -280,3 +279,49 @@ def test_each_domain_has_its_distribution(domain: Any, distribution: Any) -> Non
 def test_what_is_not_drawn_has_none(domain: Any) -> None:
     with pytest.raises(AssertionError, match="is not sampled"):
         distribution_of(domain)
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        (Status.COMPLETED, TrialState.COMPLETE),
+        (Status.STOPPED_EARLY, TrialState.PRUNED),
+        (Status.DIVERGED, TrialState.FAIL),
+        (Status.INTERRUPTED, TrialState.RUNNING),
+    ],
+)
+def test_a_trial_that_optuna_lost_is_known_again_from_the_records(
+    tmp_path: Path, status: Status, state: TrialState
+) -> None:
+    point = opened(tmp_path / "lost").ask("cola-003", 3)
+    sampler = opened(tmp_path / "journal")
+    for _ in range(2):  # what is known already is not added again
+        sampler.recall("cola-003", point, status, {64: 0.25, 192: 0.5})
+        sampler = opened(tmp_path / "journal")
+    [trial] = trials(tmp_path / "journal")
+    assert (trial.state, trial.intermediate_values) == (state, {64: 0.25, 192: 0.5})
+    assert trial.value == (None if status in {Status.DIVERGED, Status.INTERRUPTED} else 0.5)
+    assert sampler.is_open("cola-003") == (status is Status.INTERRUPTED)
+    if status is Status.INTERRUPTED:
+        assert sampler.ask("cola-003", 3) == point
+    else:
+        assert sampler.ask("cola-004", 4) != point
+
+
+def test_an_end_of_which_optuna_was_not_told_is_told_from_the_records(tmp_path: Path) -> None:
+    first = opened(tmp_path / "journal")
+    point = first.ask("cola-000", 0)
+    first.report("cola-000", 64, 0.25)
+    opened(tmp_path / "journal").recall("cola-000", point, Status.COMPLETED, {64: 0.25, 192: 0.5})
+    [trial] = trials(tmp_path / "journal")
+    assert (trial.state, trial.value) == (TrialState.COMPLETE, 0.5)
+    assert trial.intermediate_values == {64: 0.25, 192: 0.5}
+
+
+def test_a_lost_trial_goes_to_the_study_of_its_method(tmp_path: Path) -> None:
+    rivals = space("bert", RIVALS, OWN_RATES)
+    asked, transfer = spec(per_method=True), Transfer(space=rivals, tasks=("cola",))
+    point = open_samplers(asked, transfer, tmp_path / "lost", never)["cola"].ask("cola-001", 1)
+    assert point
+    open_samplers(asked, transfer, tmp_path / "journal", never)["cola"].recall("cola-001", point, Status.FAILED, {})
+    assert [len(trials(tmp_path / "journal", f"cola/{method}")) for method in rivals.methods] == [0, 1, 0]

@@ -16,6 +16,7 @@ class Sampler:
 
     def __init__(self, open_ones: tuple[str, ...] = ()) -> None:
         self.heard: list[Any] = []
+        self.recalled: dict[str, Any] = {}
         self.open = set(open_ones)
 
     def ask(self, trial_id: str, number: int) -> dict[str, Any] | None:
@@ -28,6 +29,11 @@ class Sampler:
     def tell(self, trial_id: str, status: Status, score: float | None) -> None:
         self.open.discard(trial_id)
         self.heard.append((trial_id, status, score and round(score, 3)))
+
+    def recall(self, trial_id: str, params: dict[str, Any], status: Status, scores: dict[int, float]) -> None:
+        self.recalled[trial_id] = (params["scale"], status, scores)
+        if status is Status.INTERRUPTED:
+            self.open.add(trial_id)
 
     def is_open(self, trial_id: str) -> bool:
         return trial_id in self.open
@@ -116,3 +122,26 @@ def test_a_resumed_study_goes_on_between_two_tasks_and_judges_as_before() -> Non
     assert ("shared-003", Status.STOPPED_EARLY, None) in sampler.heard
     assert ("shared-002", Status.COMPLETED, 0.625) in sampler.heard
     assert ("shared-004", Status.STOPPED_EARLY, None) in sampler.heard
+
+
+def test_configurations_that_optuna_lost_are_known_from_the_records() -> None:
+    """0 is done, 1 was stopped after its first task, 2 failed in its second, 3 stands after its third."""
+    rows = [row(task, 0, 0.5) for task in TASKS] + [row("rte", 1, 0.4), row("rte", 2, 0.6)]
+    rows += [row("cola", 2, 0.1, Status.DIVERGED), *(row(task, 3, 0.75) for task in TASKS[:3])]
+    sampler = Sampler()
+    ids = run(searcher(sampler, range(0), rows), {3: 0.75})
+    assert sampler.recalled == {
+        "shared-000": (1.0, Status.COMPLETED, {1: 0.5, 2: 0.5, 3: 0.5, 4: 0.5}),
+        "shared-001": (2.0, Status.STOPPED_EARLY, {1: 0.4}),
+        "shared-002": (3.0, Status.DIVERGED, {1: 0.6}),
+        "shared-003": (4.0, Status.INTERRUPTED, {1: 0.75, 2: 0.75, 3: 0.75}),
+    }
+    assert ids == ["sst2-003"]
+
+
+def test_a_configuration_that_was_let_go_on_is_not_judged_again() -> None:
+    """0 was judged when it was the only one; better ones have come since."""
+    rows = [row("rte", 0, 0.4), *(row("rte", number, 0.8) for number in (1, 2))]
+    sampler = Sampler(("shared-000",))
+    ids = run(searcher(sampler, range(0), rows), {0: 0.4, 1: 0.8, 2: 0.8})
+    assert "cola-000" in ids

@@ -185,6 +185,29 @@ def test_a_failure_is_a_result_and_the_worker_lives_on(
     failing.cleanup()
 
 
+def test_a_rung_that_finds_no_room_waits_at_the_rung_below(
+    worker: Workers, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(run: TrialRun, folder: Path) -> None:
+        (folder / "half").touch()
+        raise OSError(28, "No space left on device")
+
+    expected = all_steps(worker(config(0)))
+    before = hooks(backbone)
+    trial = worker(config(1))
+    trial.step()
+    with monkeypatch.context() as patched:
+        patched.setattr("krona_tune.train.checkpoint.save", full)
+        result = trial.step()
+    assert result == {
+        "status": "interrupted",
+        "done": True,
+        "error": "the state of rte-001 could not be kept: OSError: [Errno 28] No space left on device",
+    }
+    assert hooks(backbone) == before
+    assert measured(all_steps(worker(config(1)))) == measured(expected)
+
+
 def test_a_loss_that_explodes_is_told_as_diverged(worker: Workers) -> None:
     result = worker(config(learning_rate=1e30, clip_norm=1e30)).step()
     assert (result["status"], result["done"]) == ("diverged", True)

@@ -1,0 +1,64 @@
+"""Optuna's journal on a disk that may be full or have lost a piece of it."""
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+logger = logging.getLogger(__name__)
+Halt = Callable[[str], None]
+"""Ends the study soon, for a reason."""
+
+
+def open_journal(path: Path, halt: Halt) -> JournalStorage:
+    """The journal of a study. A last line that a killed driver left unfinished is cut off; a journal with another
+    damaged line is set aside, and the study's records are all that there is."""
+    if path.exists():
+        lines = path.read_bytes().splitlines(keepends=True)
+        unfinished = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+        if not all(map(_is_whole, lines)):
+            aside = path.with_name(path.name + ".damaged")
+            logger.warning("%s is damaged: set aside as %s, Optuna learns from the records", path, aside.name)
+            path.replace(aside)
+        elif unfinished:
+            os.truncate(path, path.stat().st_size - len(unfinished))
+    return JournalStorage(_Journal(path, halt))
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+class _Journal(JournalFileBackend):
+    """Keeps in memory what the disk has no room for, halts the study, and writes it before the next log.
+
+    One process writes at a time.
+    """
+
+    def __init__(self, path: Path, halt: Halt) -> None:
+        super().__init__(str(path))
+        self._path, self._halt = path, halt
+        self._unwritten: list[dict[str, Any]] = []
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        self._unwritten += logs
+        size = self._path.stat().st_size
+        try:
+            super().append_logs(self._unwritten)
+            self._unwritten = []
+        except OSError as error:
+            os.truncate(self._path, size)  # half a line would make the whole journal unreadable
+            self._halt(f"{type(error).__name__}: {error}")
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        yield from super().read_logs(log_number_from)
+        written = max(self._log_number_offset)
+        yield from self._unwritten[max(0, log_number_from - written) :]
