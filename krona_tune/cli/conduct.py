@@ -76,7 +76,9 @@ def conduct(
     runner.stop_ray()
     if outcome.interrupted:
         where = "" if folder.storage == STUDIES else f" --storage {masked(folder.storage)}"
-        why = f"Stopped, {masked(outcome.halted)}. Make room and go on" if outcome.halted else "Interrupted. Go on"
+        why = (
+            f"Stopped, {masked(outcome.halted)}. When that is mended, go on" if outcome.halted else "Interrupted. Go on"
+        )
         console.print(f"{escape(why)} with: python run_study.py --resume {folder.name}{where}", soft_wrap=True)
         raise typer.Exit(INTERRUPTED)
     if any(outcome.ledger.best(task) is None for task in spec.tasks):

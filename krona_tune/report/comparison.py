@@ -12,7 +12,7 @@ from krona_tune.report import wording
 from krona_tune.report.analysis import Average, TaskSummary, average, summaries
 from krona_tune.report.chart import SCORE, Chart
 from krona_tune.report.cost import Cost, cost
-from krona_tune.report.environment import environment, packed_plotly, put
+from krona_tune.report.environment import environment, packed_plotly
 from krona_tune.report.figure import BLUE, GREEN, ORANGE, PURPLE, RED, empty_figure, log_axis
 from krona_tune.report.finals import FinalAverage, final_average
 from krona_tune.report.frame import Records, records
@@ -21,6 +21,7 @@ from krona_tune.report.parameters import PARAMETERS, front_line, task_front
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.front import Front, average_front
 from krona_tune.study.manifest import Manifest, TaskFacts
+from krona_tune.study.whole import put
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, RED)
 

@@ -1,7 +1,6 @@
 """How values become HTML: the templates with their filters, and plotly inside the page."""
 
 import gzip
-import os
 from base64 import b64encode
 from functools import cache
 from pathlib import Path
@@ -54,11 +53,3 @@ def figure_json(figure: Any) -> Markup:
 def packed_plotly() -> Markup:
     """plotly.js, gzipped and in base64: two fifths of its weight; the page's script unpacks it for its first chart."""
     return Markup(b64encode(gzip.compress(get_plotlyjs().encode(), compresslevel=9, mtime=0)).decode())
-
-
-def put(path: Path, text: str) -> Path:
-    """Writes the page in one step, so that nobody reads half of it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-    return path

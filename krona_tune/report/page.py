@@ -10,7 +10,7 @@ from krona_tune.report.analysis import STANDARD_ERRORS, TaskSummary, average, su
 from krona_tune.report.chart import Chart
 from krona_tune.report.charts import charts
 from krona_tune.report.cost import Cost, cost, cost_chart, saved_by_stopping
-from krona_tune.report.environment import SHAPE, environment, knobs_of, packed_plotly, put
+from krona_tune.report.environment import SHAPE, environment, knobs_of, packed_plotly
 from krona_tune.report.finals import final_average, methods_part
 from krona_tune.report.frame import Records, records
 from krona_tune.report.network import Network, network
@@ -22,6 +22,7 @@ from krona_tune.report.trouble import troubles
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, read_manifest
 from krona_tune.study.result import TrialResult
+from krona_tune.study.whole import put
 
 TOP = 10
 """How many trials of a task the ranking shows at first."""

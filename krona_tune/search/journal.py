@@ -4,11 +4,12 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 logger = logging.getLogger(__name__)
 Halt = Callable[[str], None]
@@ -37,14 +38,23 @@ def _is_whole(line: bytes) -> bool:
         return False
 
 
+class _Unlocked(JournalFileOpenLock):
+    """None is needed: a study's folder belongs to one process at a time."""
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None: ...
+
+
 class _Journal(JournalFileBackend):
     """Keeps in memory what the disk has no room for, halts the study, and writes it before the next log.
 
-    One process writes at a time.
+    What is still not written when the process ends is made up for from the records.
     """
 
     def __init__(self, path: Path, halt: Halt) -> None:
-        super().__init__(str(path))
+        super().__init__(str(path), _Unlocked(str(path)))
         self._path, self._halt = path, halt
         self._unwritten: list[dict[str, Any]] = []
 
@@ -55,10 +65,12 @@ class _Journal(JournalFileBackend):
             super().append_logs(self._unwritten)
             self._unwritten = []
         except OSError as error:
-            os.truncate(self._path, size)  # half a line would make the whole journal unreadable
+            with suppress(OSError):
+                os.truncate(self._path, size)  # half a line would make the whole journal unreadable
             self._halt(f"{type(error).__name__}: {error}")
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         yield from super().read_logs(log_number_from)
-        written = max(self._log_number_offset)
-        yield from self._unwritten[max(0, log_number_from - written) :]
+        if self._unwritten:
+            written = max(self._log_number_offset)
+            yield from self._unwritten[max(0, log_number_from - written) :]

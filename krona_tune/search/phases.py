@@ -49,6 +49,8 @@ def _search_by_task(started: Started, ledger: Ledger, stopping: Stopping) -> Pha
             scores[report.trial_id][report.examples] = report.score
         for row in ledger.rows.values():
             if row.kind == "search":
+                if row.score is not None:
+                    scores[row.trial_id][row.examples] = row.score  # also where its reports were damaged
                 samplers[row.task].recall(row.trial_id, row.params, row.status, scores[row.trial_id])
         scheduler.replay(each for each in told if ledger.settled(each[0]))
         scheduler.expect(each for each in told if not ledger.settled(each[0]))

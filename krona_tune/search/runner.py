@@ -132,6 +132,7 @@ def _left(
     try:
         left += leave_adapters(started, ledger)
     except Exception as error:
+        logger.exception("the adapters could not be written")
         stopping.halt(f"the adapters could not be written: {type(error).__name__}: {error}")
     try:
         left.append(write_report(started.folder))

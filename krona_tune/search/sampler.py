@@ -1,5 +1,6 @@
 """Our domains in Optuna's words: one Optuna study a task that is asked for points and told what became of them."""
 
+import logging
 import random
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -17,6 +18,8 @@ from krona_tune.search.space import Params, Space
 from krona_tune.study.domain import Choice, Divisors, Domain, Fixed, Range
 from krona_tune.study.randomness import stream
 from krona_tune.study.result import Status
+
+logger = logging.getLogger(__name__)
 
 ATTEMPTS = 20
 """How many of Optuna's own proposals may be refused before an acceptable point is drawn evenly."""
@@ -108,6 +111,8 @@ class TaskSampler:
     def recall(self, trial_id: str, params: Params, status: Status, scores: Mapping[int, float]) -> None:
         """What the records say of an earlier trial, in case Optuna's journal lost it or was not told of its end.
 
+        Of a trial whose end Optuna knows, nothing is changed.
+
         Args:
             scores: by step, in their order, as `report` takes them; the last one is the trial's.
         """
@@ -130,19 +135,24 @@ class TaskSampler:
             return drawn[label]
 
         self._space.point(value)
-        trial = create_trial(
-            state=state,
-            params=drawn,
-            distributions=distributions,
-            user_attrs={TRIAL_ID: trial_id},
-            intermediate_values=dict(scores),
-            value=last if state in {TrialState.COMPLETE, TrialState.PRUNED} else None,
-        )
-        self._study.add_trial(trial)
         self._known.add(trial_id)
-        self._tried.add(self._space.meaning(params))
+        try:
+            trial = create_trial(
+                state=state,
+                params=drawn,
+                distributions=distributions,
+                user_attrs={TRIAL_ID: trial_id},
+                intermediate_values=dict(scores),
+                value=last if state in {TrialState.COMPLETE, TrialState.PRUNED} else None,
+            )
+        except ValueError as error:
+            logger.warning("Optuna can't be told of %s again: %s", trial_id, error)
+            return
+        self._study.add_trial(trial)
+        added = self._study.get_trials(deepcopy=False)[-1]
+        self._tried.add(self._space.meaning(self._point_of(added)))
         if state is TrialState.RUNNING:
-            self._open[trial_id] = len(self._study.get_trials(deepcopy=False)) - 1
+            self._open[trial_id] = added.number
 
     def _give_up_what_was_lost(self) -> None:
         """A point that was drawn for a driver that went away at that moment was never tried: it is drawn again."""

@@ -76,8 +76,7 @@ class SharedSearcher(Searcher):
             return
         number, status = config["number"], self._verdict(result, error)
         if status is Status.COMPLETED and result:
-            self._scores[number][config["task"]] = result["score"]
-            self._judge(number)
+            self._judge(number, config["task"], result["score"])
         elif status is not Status.INTERRUPTED:
             self._sampler.tell(shared_id(number), status, None)
 
@@ -97,55 +96,44 @@ class SharedSearcher(Searcher):
         task = next(task for task in self._tasks if task not in self._scores[number])
         return plain_trial(f"{task}-{number:03d}", task, number, "search", self._seeds[task], self._params[number])
 
-    def _judge(self, number: int) -> None:
+    def _judge(self, number: int, task: str, score: float) -> None:
         """After a task: the average so far is told, and the configuration goes on, is stopped or is done."""
-        done = len(self._scores[number])
-        average = float(np.mean(list(self._scores[number].values())))
-        earlier = self._averages[done]
-        self._sampler.report(shared_id(number), done, average)
-        if done == len(self._tasks):
-            self._sampler.tell(shared_id(number), Status.COMPLETED, average)
-        elif done in self._rungs and not goes_on(average, earlier, self._reduction):
-            self._sampler.tell(shared_id(number), Status.STOPPED_EARLY, None)
-        else:
+        average, status = self._averaged(number, task, score)
+        self._sampler.report(shared_id(number), len(self._scores[number]), average)
+        if status is Status.INTERRUPTED:
             self._ready.append(number)
+        else:
+            self._sampler.tell(shared_id(number), status, average if status is Status.COMPLETED else None)
+
+    def _averaged(self, number: int, task: str, score: float) -> tuple[float, Status]:
+        """A configuration's average with one more task, and what becomes of it: interrupted where it goes on."""
+        scores = self._scores[number]
+        scores[task] = score
+        average, done = float(np.mean(list(scores.values()))), len(scores)
+        earlier = self._averages[done]
+        goes = done not in self._rungs or goes_on(average, earlier, self._reduction)
         earlier.append(average)
+        if done == len(self._tasks):
+            return average, Status.COMPLETED
+        return average, Status.INTERRUPTED if goes else Status.STOPPED_EARLY
 
     def _take_up(self, rows: Sequence[TrialResult]) -> None:
-        """Earlier trials: their averages judge new ones, and a configuration between two tasks goes on."""
-        for row in rows:
+        """Earlier trials are judged again in the order of their ends; a configuration between two tasks goes on."""
+        statuses: dict[int, Status] = {}
+        averages: dict[int, dict[int, float]] = defaultdict(dict)
+        for row in sorted(rows, key=lambda row: row.ended_at or 0.0):
             self._params[row.number] = row.params
+            statuses.setdefault(row.number, Status.INTERRUPTED)
             if row.finished and row.score is not None:
-                self._scores[row.number][row.task] = row.score
+                average, statuses[row.number] = self._averaged(row.number, row.task, row.score)
+                averages[row.number][len(averages[row.number]) + 1] = average
+            elif row.status is not Status.INTERRUPTED:
+                statuses[row.number] = row.status
         waiting = {config["number"] for config in self._waiting if config["kind"] == "search"}
-        for number in self._scores:
-            for done, average in enumerate(self._averages_of(number), start=1):
-                self._averages[done].append(average)
         for number, params in self._params.items():
-            averages = self._averages_of(number)
-            status = self._status_of(number, averages, [row.status for row in rows if row.number == number])
-            self._sampler.recall(shared_id(number), params, status, dict(enumerate(averages, start=1)))
+            self._sampler.recall(shared_id(number), params, statuses[number], averages[number])
             if self._sampler.is_open(shared_id(number)) and number not in waiting:
                 self._ready.append(number)
-
-    def _averages_of(self, number: int) -> list[float]:
-        """A configuration's average after its first task, its second, and so on."""
-        scores = self._scores.get(number, {})
-        in_order = [scores[task] for task in self._tasks if task in scores]
-        return [float(np.mean(in_order[:done])) for done in range(1, len(in_order) + 1)]
-
-    def _status_of(self, number: int, averages: Sequence[float], statuses: Sequence[Status]) -> Status:
-        """What became of a configuration with these averages and these trials; where that was lost, judged anew."""
-        if failed := [status for status in statuses if status not in {Status.COMPLETED, Status.INTERRUPTED}]:
-            return failed[0]
-        done = len(averages)
-        if done == len(self._tasks):
-            return Status.COMPLETED
-        if Status.INTERRUPTED in statuses or done not in self._rungs or self._sampler.is_open(shared_id(number)):
-            return Status.INTERRUPTED  # what was judged before is not judged again
-        others = list(self._averages[done])
-        others.remove(averages[-1])
-        return Status.INTERRUPTED if goes_on(averages[-1], others, self._reduction) else Status.STOPPED_EARLY
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: a resumed study is rebuilt from its records."""

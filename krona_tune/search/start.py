@@ -23,6 +23,7 @@ from krona_tune.search.prepare import Prepared, prepare
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.loader import dump_spec
 from krona_tune.study.manifest import Manifest, ModelFacts, read_manifest
+from krona_tune.study.whole import put
 from krona_tune.train.device import this_device
 from krona_tune.train.source import BackboneSource, download
 
@@ -134,7 +135,7 @@ def begin(gathered: Gathered, folder: StudyFolder, command: str) -> Started:
                 "resumed_by": (*earlier.resumed_by, command),
             }
         )
-    folder.spec.write_text(dump_spec(plan.spec), encoding="utf-8")
+    put(folder.spec, dump_spec(plan.spec))
     manifest.write(folder.manifest)
     return Started(**vars(gathered), folder=folder, manifest=manifest)
 

@@ -161,11 +161,15 @@ class KronaTrial(tune.Trainable):
         """Writes the state beside its place and moves it there whole; earlier rungs' states are removed.
 
         Raises:
-            NotKept: the state of this rung is not kept; that of the rung below is.
+            NotKept: the state of this rung is not kept; that of the rung below is, where there is one.
         """
         try:
             self._write(run)
+        except torch.AcceleratorError:
+            raise
         except Exception as error:
+            if status_of_error(error) is Status.OUT_OF_MEMORY:
+                raise
             shutil.rmtree(self._unfinished(run), ignore_errors=True)
             raise NotKept(f"the state of {run.trial_id} could not be kept: {type(error).__name__}: {error}") from error
 

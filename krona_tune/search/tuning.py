@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from ray import tune
 from ray.tune.execution import class_cache
@@ -37,8 +38,11 @@ class Phase:
 def tune_trials(
     started: Started, ledger: Ledger, phase: Phase, stopping: Stopping, changed: Callable[[], None]
 ) -> None:
-    """Runs the phase to its end or until it is stopped; a phase without trials is over at once."""
-    if not phase.trials:
+    """Runs the phase to its end or until it is stopped; a phase without trials is over at once.
+
+    Where the disk has no room for what Tune writes, the study halts.
+    """
+    if not phase.trials or stopping.stop_all():
         return
     folder, slots = started.folder, started.slots
     getattr(class_cache, "DEFAULT_ENV_VARS", {}).clear()  # with them no worker that waits already would be taken
@@ -48,7 +52,8 @@ def tune_trials(
         {"cpu": slots.cpus, "gpu": slots.gpus},
     )
     trainable.__name__ = trainable.__qualname__ = KronaTrial.__name__  # what the dashboard calls its class
-    tune.Tuner(
+    tuner = partial(
+        tune.Tuner,
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=phase.searcher,
@@ -68,7 +73,11 @@ def tune_trials(
             failure_config=tune.FailureConfig(max_failures=RETRIES),
             verbose=0,
         ),
-    ).fit()
+    )
+    try:
+        tuner().fit()
+    except OSError as error:
+        stopping.halt(f"Tune's state could not be kept: {error}")
 
 
 def _workplace(started: Started) -> Workplace:

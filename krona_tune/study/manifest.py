@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 from krona_tune.study.geometry import Stack
 from krona_tune.study.masked import masked
 from krona_tune.study.trial import Frozen
+from krona_tune.study.whole import put
 
 Command = Annotated[str, AfterValidator(masked)]
 """A command line as it was typed, but for passwords."""
@@ -64,7 +65,7 @@ class Manifest(Frozen):
         return any(task.synthetic for task in self.tasks.values())
 
     def write(self, path: Path) -> None:
-        path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        put(path, self.model_dump_json(indent=2) + "\n")
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -325,3 +325,22 @@ def test_a_lost_trial_goes_to_the_study_of_its_method(tmp_path: Path) -> None:
     assert point
     open_samplers(asked, transfer, tmp_path / "journal", never)["cola"].recall("cola-001", point, Status.FAILED, {})
     assert [len(trials(tmp_path / "journal", f"cola/{method}")) for method in rivals.methods] == [0, 1, 0]
+
+
+def test_a_recalled_point_is_not_tried_again_though_the_records_keep_whole_numbers_as_floats(tmp_path: Path) -> None:
+    two = space("bert", {"method": "krona", "a_out": 4, "a_in": 6, "scale": [1, 2]})
+    sampler = opened(tmp_path / "journal", two)
+    sampler.recall("cola-000", {**two.draw(random.Random(1)), "scale": 2.0}, Status.COMPLETED, {64: 0.25})
+    point = sampler.ask("cola-001", 1)
+    assert point
+    assert point["scale"] == 1
+    assert sampler.ask("cola-002", 2) is None
+
+
+def test_a_trial_that_optuna_can_not_take_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sampler = opened(tmp_path / "journal")
+    point = opened(tmp_path / "lost").ask("cola-000", 0)
+    with caplog.at_level("WARNING", "krona_tune"):
+        sampler.recall("cola-000", {**point, "a_out": 7}, Status.COMPLETED, {64: 0.25})
+    assert "Optuna can't be told of cola-000 again" in caplog.text
+    assert trials(tmp_path / "journal") == []

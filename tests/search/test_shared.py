@@ -1,5 +1,6 @@
 """A shared configuration goes from task to task while its average is among the best."""
 
+from dataclasses import replace
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -32,8 +33,7 @@ class Sampler:
 
     def recall(self, trial_id: str, params: dict[str, Any], status: Status, scores: dict[int, float]) -> None:
         self.recalled[trial_id] = (params["scale"], status, scores)
-        if status is Status.INTERRUPTED:
-            self.open.add(trial_id)
+        (self.open.add if status is Status.INTERRUPTED else self.open.discard)(trial_id)
 
     def is_open(self, trial_id: str) -> bool:
         return trial_id in self.open
@@ -139,9 +139,16 @@ def test_configurations_that_optuna_lost_are_known_from_the_records() -> None:
     assert ids == ["sst2-003"]
 
 
-def test_a_configuration_that_was_let_go_on_is_not_judged_again() -> None:
-    """0 was judged when it was the only one; better ones have come since."""
-    rows = [row("rte", 0, 0.4), *(row("rte", number, 0.8) for number in (1, 2))]
-    sampler = Sampler(("shared-000",))
-    ids = run(searcher(sampler, range(0), rows), {0: 0.4, 1: 0.8, 2: 0.8})
-    assert "cola-000" in ids
+def test_a_configuration_is_judged_again_by_what_was_known_when_its_task_ended() -> None:
+    """0 was the first and let go on; better ones came later. 3 was stopped, and would be first of those after it."""
+    scores = {0: 0.4, 1: 0.8, 2: 0.8, 3: 0.5, 4: 0.1, 5: 0.1}
+    ends = [replace(row("rte", number, score), ended_at=10.0 + number) for number, score in scores.items()]
+    sampler = Sampler(("shared-000", "shared-003"))
+    searcher(sampler, range(0), reversed(ends))
+    statuses = {trial_id: status for trial_id, (_, status, _) in sampler.recalled.items()}
+    assert statuses == {
+        "shared-000": Status.INTERRUPTED,
+        "shared-001": Status.INTERRUPTED,
+        "shared-002": Status.INTERRUPTED,
+        **dict.fromkeys(("shared-003", "shared-004", "shared-005"), Status.STOPPED_EARLY),
+    }

@@ -208,6 +208,16 @@ def test_a_rung_that_finds_no_room_waits_at_the_rung_below(
     assert measured(all_steps(worker(config(1)))) == measured(expected)
 
 
+def test_memory_that_runs_out_while_a_state_is_kept_is_no_matter_of_the_disk(
+    worker: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(run: TrialRun, folder: Path) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("krona_tune.train.checkpoint.save", full)
+    assert worker(config()).step()["status"] == "out_of_memory"
+
+
 def test_a_loss_that_explodes_is_told_as_diverged(worker: Workers) -> None:
     result = worker(config(learning_rate=1e30, clip_norm=1e30)).step()
     assert (result["status"], result["done"]) == ("diverged", True)

@@ -11,6 +11,7 @@ from filelock import FileLock
 from krona_tune.record.remote.store import Store
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.trial import Frozen
+from krona_tune.study.whole import put
 
 logger = logging.getLogger(__name__)
 
@@ -157,9 +158,7 @@ class Copy:
             return None
 
     def _note(self, index: Index) -> None:
-        unfinished = self.root / f"{HERE}.tmp"
-        unfinished.write_text(index.model_dump_json(), encoding="utf-8")
-        unfinished.replace(self.root / HERE)
+        put(self.root / HERE, index.model_dump_json())
 
 
 def belongs(name: str) -> bool:
