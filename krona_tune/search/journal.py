@@ -67,7 +67,7 @@ class _Journal(JournalFileBackend):
         except OSError as error:
             with suppress(OSError):
                 os.truncate(self._path, size)  # half a line would make the whole journal unreadable
-            self._halt(f"{type(error).__name__}: {error}")
+            self._halt(f"Optuna's journal could not be kept: {error}")
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         yield from super().read_logs(log_number_from)
