@@ -1,8 +1,12 @@
 """The mirror in MLflow: an experiment a study, a parent run a task, a child run a trial."""
 
+from collections.abc import Sequence
+
 from krona_tune.record.mirror import Mirror
+from krona_tune.record.missing import missing_events
 from krona_tune.record.mlflow_store import MlflowStore
 from krona_tune.study.manifest import Manifest
+from krona_tune.study.result import Report, TrialResult
 
 
 class MlflowSink(Mirror):
@@ -20,14 +24,24 @@ class MlflowSink(Mirror):
         study: str,
         manifest: Manifest,
         spec: str,
+        earlier: tuple[Sequence[TrialResult], Sequence[Report]] = ((), ()),
         drain_seconds: float = 60.0,
     ) -> None:
-        """`spec` is the text of study.yaml. `artifact_location` None leaves it to the tracking server."""
+        """`spec` is the text of study.yaml. `artifact_location` None leaves it to the tracking server.
+
+        `earlier` are the rows and reports of a study that goes on: what the tracking store lacks of them is sent first,
+        since the driver that had them may have been killed before it could.
+        """
         store = _Continued(tracking_uri, artifact_location, study, manifest, spec)
+        store.earlier = earlier
         super().__init__(store, name=f"MLflow at {tracking_uri}", drain_seconds=drain_seconds)
 
 
 class _Continued(MlflowStore):
+    earlier: tuple[Sequence[TrialResult], Sequence[Report]]
+
     def open(self) -> None:
         super().open()
         self.begin()
+        for events in missing_events(self.runs, *self.earlier):
+            self.send(events)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from krona_tune.record.mlflow_sink import MlflowSink
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.record.read import read_trials
+from krona_tune.record.read import read_reports, read_trials
 from krona_tune.record.remote.sink import RemoteSink
 from krona_tune.record.sink import FanOut
 from krona_tune.search.budget import Budget, Rates, spent
@@ -28,7 +28,7 @@ from krona_tune.search.tuning import tune_trials
 from krona_tune.search.view import View
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.loader import dump_spec
-from krona_tune.study.result import Status
+from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.spec import SearchSpec
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def run(
     plan, folder = started.plan, started.folder
     earlier = read_trials(folder.results) if folder.results.exists() else []
     remote = [RemoteSink(folder)] if folder.remote else []
-    sinks = FanOut([ParquetSink(folder.results), _mirror(started, tracking_uri), *remote])
+    sinks = FanOut([ParquetSink(folder.results), _mirror(started, tracking_uri, earlier), *remote])
     shared_by = plan.spec.tasks if plan.spec.search.shared else ()
     ledger = Ledger(plan.geometry, sinks, earlier, shared_by=shared_by)
     rates = Rates(devices=started.slots.gpus or started.slots.cpus, slots=started.slots.count)
@@ -141,7 +141,7 @@ def _left(
     return left
 
 
-def _mirror(started: Started, tracking_uri: str | None) -> MlflowSink:
+def _mirror(started: Started, tracking_uri: str | None, earlier: list[TrialResult]) -> MlflowSink:
     folder = started.folder
     return MlflowSink(
         tracking_uri=tracking_uri or folder.tracking_uri,
@@ -149,6 +149,7 @@ def _mirror(started: Started, tracking_uri: str | None) -> MlflowSink:
         study=folder.name,
         manifest=started.manifest,
         spec=dump_spec(started.plan.spec),
+        earlier=(earlier, read_reports(folder.results) if earlier else []),
     )
 
 

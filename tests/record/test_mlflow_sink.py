@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from krona_tune.record.mlflow_sink import MlflowSink
-from krona_tune.study.result import Status
+from krona_tune.study.result import Report, Status, TrialResult
 from tests.record.conftest import SPEC
 from tests.record.events import RUNGS, ended, manifest, report, started
 
@@ -274,6 +274,38 @@ def test_more_metrics_than_a_batch_takes_are_all_kept(mlflow_sink: OpenSink, tra
     sink.study_ended([])
     store = Store(tracking_uri)
     assert [step for step, _ in store.history(store.child("cola-0000"), "score")] == list(range(400))
+
+
+def test_what_a_killed_driver_had_not_sent_is_sent_when_the_study_goes_on(tracking_uri: str) -> None:
+    """0 had ended, 1 is gone on with; MLflow has heard of neither's last rung."""
+    done, cut = started(0), started(1)
+    reports = [report(done, 0, 0.25), report(done, 1, 0.5), report(cut, 0, 0.75)]
+    row = ended(done, Status.COMPLETED, reports[:2])
+
+    def sink(earlier: tuple[list[TrialResult], list[Report]]) -> MlflowSink:
+        return MlflowSink(
+            tracking_uri=tracking_uri,
+            artifact_location=None,
+            study="first-study",
+            manifest=manifest("cola"),
+            spec=SPEC,
+            earlier=earlier,
+        )
+
+    first = sink(([], []))
+    first.trial_started(done)
+    first.reported(reports[0])
+    first.study_ended([])
+    again = sink(([row, cut], reports))
+    again.trial_started(cut)
+    again.reported(report(cut, 1, 0.875))
+    again.trial_ended(ended(cut, Status.COMPLETED, [reports[2], report(cut, 1, 0.875)]))
+    again.study_ended([])
+    store = Store(tracking_uri)
+    assert store.history(store.child("cola-0000"), "score") == [(RUNGS[0], 0.25), (RUNGS[1], 0.5)]
+    assert store.history(store.child("cola-0001"), "score") == [(RUNGS[0], 0.75), (RUNGS[1], 0.875)]
+    assert [store.child(f"cola-000{number}").data.tags["krona.status"] for number in (0, 1)] == ["completed"] * 2
+    assert [store.child(f"cola-000{number}").info.status for number in (0, 1)] == ["FINISHED"] * 2
 
 
 def test_a_server_that_is_not_there_only_warns(
