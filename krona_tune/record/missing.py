@@ -30,14 +30,17 @@ def _missing(runs: StudyRuns, row: TrialResult, reports: Sequence[Report]) -> It
     absent = [(at, report) for at, report in _timed(row, reports) if report.examples not in there]
     for at, report in absent:
         yield Event(what=report, at_ms=milliseconds(at))
-    ended = run and run.info.status == words.RUN_STATUS[row.status] and _says(run.data.tags, row)
-    if absent or not ended:
+    if absent or not says_its_end(runs, row):
         at = row.ended_at or (row.started_at + row.train_seconds + row.evaluation_seconds)
         yield Event(what=row, at_ms=milliseconds(at), ended=True)
 
 
-def _says(tags: dict[str, str], row: TrialResult) -> bool:
-    return words.trial_tags(row).items() <= tags.items()
+def says_its_end(runs: StudyRuns, row: TrialResult) -> bool:
+    """Whether the trial's run says what became of it; that is sent last."""
+    run = runs.trials.get(row.trial_id)
+    if run is None or run.info.status != words.RUN_STATUS[row.status]:
+        return False
+    return words.trial_tags(row).items() <= run.data.tags.items()
 
 
 def _timed(row: TrialResult, reports: Sequence[Report]) -> Iterator[tuple[float, Report]]:

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from krona_tune.record.mirror import Mirror
-from krona_tune.record.missing import missing_events
+from krona_tune.record.missing import missing_events, says_its_end
 from krona_tune.record.mlflow_store import MlflowStore
 from krona_tune.study.manifest import Manifest
-from krona_tune.study.result import Report, TrialResult
+from krona_tune.study.result import Report, Status, TrialResult
 
 
 class MlflowSink(Mirror):
@@ -43,5 +43,7 @@ class _Continued(MlflowStore):
     def open(self) -> None:
         super().open()
         self.begin()
-        for events in missing_events(self.runs, *self.earlier):
+        rows, reports = self.earlier
+        doubtful = [row for row in rows if row.status is Status.INTERRUPTED or not says_its_end(self.runs, row)]
+        for events in missing_events(self.runs, doubtful, reports):
             self.send(events)
