@@ -4,7 +4,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -44,6 +44,9 @@ class Store(Protocol):
 
     def open(self) -> None: ...
 
+    def behind(self) -> Iterable[Sequence[Event]]:
+        """What the store lacks of earlier sessions, a trial's events at a time; asked when it is open."""
+
     def send(self, events: Sequence[Event]) -> None:
         """One trial's events in their order, or those that follow. Sending the same again does no harm."""
 
@@ -62,14 +65,14 @@ class Mirror:
         self._backlogs: dict[str, list[Event]] = {}
         self._opened = False
         self._pause = 0.0
-        self._taken = self._sent = self._left_out = 0
+        self._taken = self._behind = self._sent = self._left_out = 0
         self._finished = threading.Event()
         threading.Thread(target=self._serve, name=f"{name} mirror", daemon=True).start()
 
     @property
     def unsent(self) -> int:
         """How many events the store doesn't have (yet)."""
-        return self._taken - self._sent
+        return self._taken + self._behind - self._sent
 
     def trial_started(self, result: TrialResult) -> None:
         self._take(Event(what=result, at_ms=milliseconds(result.started_at)))
@@ -142,6 +145,10 @@ class Mirror:
     def _open(self) -> None:
         if not self._opened:
             self._store.open()
+            for events in list(self._store.behind()):
+                trial_id = events[0].what.trial_id
+                self._backlogs[trial_id] = [*events, *self._backlogs.get(trial_id, ())]
+                self._behind += len(events)
             self._opened = True
 
     def _send_all(self) -> None:

@@ -1,8 +1,9 @@
 """The mirror in MLflow: an experiment a study, a parent run a task, a child run a trial."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from krona_tune.record.mirror import Mirror
+from krona_tune.record.mirror import Event, Mirror
 from krona_tune.record.missing import missing_events, says_its_end
 from krona_tune.record.mlflow_store import MlflowStore
 from krona_tune.study.manifest import Manifest
@@ -32,18 +33,20 @@ class MlflowSink(Mirror):
         `earlier` are the rows and reports of a study that goes on: what the tracking store lacks of them is sent first,
         since the driver that had them may have been killed before it could.
         """
-        store = _Continued(tracking_uri, artifact_location, study, manifest, spec)
-        store.earlier = earlier
+        store = _Continued(earlier, tracking_uri, artifact_location, study, manifest, spec)
         super().__init__(store, name=f"MLflow at {tracking_uri}", drain_seconds=drain_seconds)
 
 
 class _Continued(MlflowStore):
-    earlier: tuple[Sequence[TrialResult], Sequence[Report]]
+    def __init__(self, earlier: tuple[Sequence[TrialResult], Sequence[Report]], *request: Any) -> None:
+        super().__init__(*request)
+        self._earlier = earlier
 
     def open(self) -> None:
         super().open()
         self.begin()
-        rows, reports = self.earlier
+
+    def behind(self) -> Iterator[list[Event]]:
+        rows, reports = self._earlier
         doubtful = [row for row in rows if row.status is Status.INTERRUPTED or not says_its_end(self.runs, row)]
-        for events in missing_events(self.runs, doubtful, reports):
-            self.send(events)
+        return missing_events(self.runs, doubtful, reports)

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from krona_tune.record.columns import table_of
 from krona_tune.record.read import KINDS, REPORT_KIND, TRIAL_KIND, Kind, merged
 from krona_tune.study.result import Report, TrialResult
+from krona_tune.study.whole import whole
 
 
 class ParquetSink:
@@ -74,17 +75,11 @@ def _counter(path: Path) -> int:
 
 
 def _write(table: pa.Table, path: Path) -> None:
-    """The whole file or none: a temporary name, flushed to the disk, then renamed."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            pq.write_table(table, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)  # it takes room that the next attempt needs
-        raise
+    """The whole file or none, on the disk before it gets its name."""
+    with whole(path) as temporary, temporary.open("wb") as file:
+        pq.write_table(table, file)
+        file.flush()
+        os.fsync(file.fileno())
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)

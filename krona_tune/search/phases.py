@@ -1,7 +1,7 @@
 """The two phases of a study: the search of all tasks, then its finalists; each made from the rows that there are."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from krona_tune.search.door import plain_trial
 from krona_tune.search.finalists import final_trials
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.plan import Plan, trial_seed
-from krona_tune.search.samplers import SHARED, open_samplers, open_shared_sampler
+from krona_tune.search.sampler import TaskSampler
+from krona_tune.search.samplers import SHARED, MethodsInTurn, open_samplers, open_shared_sampler
 from krona_tune.search.scheduler import AshaPerGroup
 from krona_tune.search.searcher import StudySearcher
 from krona_tune.search.shared import SharedSearcher
@@ -24,7 +25,7 @@ from krona_tune.search.stopping import Stopping
 from krona_tune.search.transfer import Transfer, earlier_points
 from krona_tune.search.tuning import Phase
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.result import Status
+from krona_tune.study.result import Report, Status
 from krona_tune.study.spec import StudySpec
 
 
@@ -44,14 +45,7 @@ def _search_by_task(started: Started, ledger: Ledger, stopping: Stopping) -> Pha
     if ledger.rows:
         reports = read_reports(started.folder.results)
         told = [(r, ledger.rows[r.trial_id].params) for r in reports if ledger.rows[r.trial_id].kind == "search"]
-        scores: dict[str, dict[int, float]] = defaultdict(dict)
-        for report in reports:
-            scores[report.trial_id][report.examples] = report.score
-        for row in ledger.rows.values():
-            if row.kind == "search":
-                if row.score is not None:
-                    scores[row.trial_id][row.examples] = row.score  # also where its reports were damaged
-                samplers[row.task].recall(row.trial_id, row.params, row.status, scores[row.trial_id])
+        _recall(samplers, ledger, reports)
         scheduler.replay(each for each in told if ledger.settled(each[0]))
         scheduler.expect(each for each in told if not ledger.settled(each[0]))
     new = Counter(config["task"] for config in waiting if config["trial_id"] not in ledger.rows)
@@ -62,6 +56,18 @@ def _search_by_task(started: Started, ledger: Ledger, stopping: Stopping) -> Pha
         new={task: new[task] + len(numbers) for task, numbers in remaining.items()},
         works=works,
     )
+
+
+def _recall(samplers: Mapping[str, TaskSampler | MethodsInTurn], ledger: Ledger, reports: Iterable[Report]) -> None:
+    """Tells the samplers of each searched trial, in case Optuna's journal lost it."""
+    scores: dict[str, dict[int, float]] = defaultdict(dict)
+    for report in reports:
+        scores[report.trial_id][report.examples] = report.score
+    for row in ledger.rows.values():
+        if row.kind == "search":
+            if row.score is not None:
+                scores[row.trial_id][row.examples] = row.score  # also where its reports were damaged
+            samplers[row.task].recall(row.trial_id, row.params, row.status, scores[row.trial_id])
 
 
 def _shared_search(started: Started, ledger: Ledger, stopping: Stopping) -> Phase:

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 from ray import tune
 from ray.tune.execution import class_cache
@@ -52,30 +51,28 @@ def tune_trials(
         {"cpu": slots.cpus, "gpu": slots.gpus},
     )
     trainable.__name__ = trainable.__qualname__ = KronaTrial.__name__  # what the dashboard calls its class
-    tuner = partial(
-        tune.Tuner,
-        trainable,
-        tune_config=tune.TuneConfig(
-            search_alg=phase.searcher,
-            scheduler=phase.scheduler,
-            num_samples=phase.trials,
-            max_concurrent_trials=slots.count,
-            reuse_actors=True,
-            trial_name_creator=lambda trial: trial.config["trial_id"],
-            trial_dirname_creator=lambda trial: trial.config["trial_id"],
-        ),
-        run_config=tune.RunConfig(
-            name=f"run-{len(list(folder.ray.glob('run-*'))) + 1}",
-            storage_path=str(folder.ray.resolve()),
-            callbacks=[Recorder(ledger, stopping.verdict, changed)],
-            stop=stopping,
-            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-            failure_config=tune.FailureConfig(max_failures=RETRIES),
-            verbose=0,
-        ),
-    )
     try:
-        tuner().fit()
+        tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=phase.searcher,
+                scheduler=phase.scheduler,
+                num_samples=phase.trials,
+                max_concurrent_trials=slots.count,
+                reuse_actors=True,
+                trial_name_creator=lambda trial: trial.config["trial_id"],
+                trial_dirname_creator=lambda trial: trial.config["trial_id"],
+            ),
+            run_config=tune.RunConfig(
+                name=f"run-{len(list(folder.ray.glob('run-*'))) + 1}",
+                storage_path=str(folder.ray.resolve()),
+                callbacks=[Recorder(ledger, stopping.verdict, changed)],
+                stop=stopping,
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+                failure_config=tune.FailureConfig(max_failures=RETRIES),
+                verbose=0,
+            ),
+        ).fit()
     except OSError as error:
         stopping.halt(f"Tune's state could not be kept: {error}")
 

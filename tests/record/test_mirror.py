@@ -20,6 +20,7 @@ class Memory:
     def __init__(self) -> None:
         self.opened = self.closed = 0
         self.events: list[Event] = []
+        self.earlier: list[list[Event]] = []
         self.artifacts: Sequence[Path] = ()
         self.before_open: Callable[[], None] = lambda: None
         self.before_send: Callable[[Sequence[Event]], None] = lambda events: None
@@ -27,6 +28,9 @@ class Memory:
     def open(self) -> None:
         self.before_open()
         self.opened += 1
+
+    def behind(self) -> list[list[Event]]:
+        return self.earlier
 
     def send(self, events: Sequence[Event]) -> None:
         self.before_send(events)
@@ -186,3 +190,23 @@ def test_an_event_carries_the_time_at_which_it_happened() -> None:
     sink.trial_ended(ended(trial, Status.COMPLETED, []))
     sink.study_ended([])
     assert [event.at_ms for event in store.events] == [1_700_000_030_000, 1_700_000_039_000]
+
+
+def test_what_the_store_lacks_of_earlier_sessions_comes_first_and_a_refused_trial_stops_no_other() -> None:
+    """0 is refused, 1 goes on."""
+    store, refused, trial = Memory(), started(0), started(1)
+    store.earlier = [
+        [Event(what=report(refused, 0, 0.125), at_ms=1)],
+        [Event(what=report(trial, 0, 0.25), at_ms=2)],
+    ]
+
+    def refuse(events: Sequence[Event]) -> None:
+        if events[0].what.trial_id == refused.trial_id:
+            raise NotAcceptedError("not this one")
+
+    store.before_send = refuse
+    sink = Mirror(store, name="memory")
+    sink.reported(report(trial, 1, 0.5))
+    sink.study_ended([])
+    assert store.scores() == [0.25, 0.5]
+    assert (store.closed, sink.unsent) == (1, 1)
