@@ -1,7 +1,12 @@
 """Bad input is refused here: with the place, the value and the mend, before anything starts."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
+
+LONGEST_WORD, LONGEST_LINE = 400, 300
+"""Characters of a word in a refusal, and of what an outside library says: what is longer is cut."""
 
 
 class Refusal(ValueError):
@@ -12,8 +17,9 @@ class Refusal(ValueError):
     """
 
     def __init__(self, place: str, problem: str, mend: str = "") -> None:
-        self.place, self.problem, self.mend = place, problem, mend
-        super().__init__(": ".join(part for part in (place, problem) if part) + (f"; {mend}" if mend else ""))
+        self.place, self.problem, self.mend = (_readable(text) for text in (place, problem, mend))
+        said = ": ".join(part for part in (self.place, self.problem) if part)
+        super().__init__(said + (f"; {self.mend}" if self.mend else ""))
 
     def __reduce__(self) -> tuple[type["Refusal"], tuple[str, str, str]]:
         """What brings it back in another process."""
@@ -27,3 +33,29 @@ def unknown(place: str, kind: str, value: object, known: Iterable[str]) -> Refus
     if near:
         return Refusal(place, f"unknown {kind} {str(value)!r}, did you mean {near[0]!r}?")
     return Refusal(place, f"unknown {kind} {str(value)!r}", f"known: {', '.join(words)}")
+
+
+@contextmanager
+def refusing(place: str, problem: str, mend: str = "") -> Iterator[None]:
+    """Turns whatever an outside library raises in this context into a Refusal; a Refusal passes as it is.
+
+    The refusal reads `place: problem (KeyError: what the library said); mend`.
+    """
+    try:
+        yield
+    except Refusal:
+        raise
+    except Exception as error:
+        raise Refusal(place, f"{problem} ({told(error)})", mend) from error
+
+
+def told(error: BaseException) -> str:
+    """An error in one line: its kind and the first line of what it says."""
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {line[:LONGEST_LINE]}" if line else type(error).__name__
+
+
+def _readable(text: str) -> str:
+    """The text as a terminal can show it: no control characters but line ends, no word longer than a path may be."""
+    shown = "".join(each if each.isprintable() or each == "\n" else ascii(each)[1:-1] for each in text)
+    return re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: f"{word[0][:80]}…{word[0][-40:]}", shown)

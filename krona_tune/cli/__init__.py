@@ -1,6 +1,7 @@
 """The only reader of flags: `python run_study.py …`, and the same as `krona-tune run`, beside its other verbs."""
 
 import sys
+import traceback
 from collections.abc import Callable
 
 import typer
@@ -13,7 +14,8 @@ from krona_tune.refusal import Refusal
 
 __all__ = ["app", "main", "run", "run_study"]
 
-REFUSED = 2
+REFUSED, CRASHED = 2, 70
+"""Exit statuses: the request is wrong; krona_tune is (EX_SOFTWARE of sysexits.h)."""
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 for verb in (
     studies.run,
@@ -43,9 +45,12 @@ def run_study() -> None:
 
 
 def _guarded(program: Callable[[], None]) -> None:
-    """Runs a program; a refusal is one line on standard error, and exit status 2."""
+    """Runs a program: a refusal is one line on standard error and status 2, an error of ours a traceback and 70."""
     try:
         program()
     except Refusal as refusal:
         errors.print(escape(str(refusal)), highlight=False, soft_wrap=True)
         sys.exit(REFUSED)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(CRASHED)

@@ -1,0 +1,48 @@
+"""How bad input is refused, and what becomes of any other error."""
+
+import pickle
+
+import pytest
+
+from krona_tune import cli
+from krona_tune.refusal import Refusal, refusing, told
+
+
+def test_what_an_outside_library_raises_becomes_a_refusal_of_one_line() -> None:
+    with pytest.raises(Refusal) as refused, refusing("--model x", "can't be loaded", "save it again"):
+        raise RuntimeError("\n  first line  \nsecond line")
+    assert str(refused.value) == "--model x: can't be loaded (RuntimeError: first line); save it again"
+
+
+def test_a_refusal_passes_as_it_is() -> None:
+    with pytest.raises(Refusal) as refused, refusing("outer", "is wrong"):
+        raise Refusal("inner", "is odd", "mend it")
+    assert str(refused.value) == "inner: is odd; mend it"
+
+
+def test_an_error_without_words_is_told_by_its_kind() -> None:
+    assert told(EOFError()) == "EOFError"
+    assert told(ValueError("x" * 1000)) == "ValueError: " + "x" * 300
+
+
+def test_a_refusal_shows_control_characters_and_cuts_very_long_words() -> None:
+    refusal = Refusal("--name", "a\x00\x1b[31m and " + "9" * 5000, "écrivez\tautre chose")
+    assert str(refusal) == f"--name: a\\x00\\x1b[31m and {'9' * 80}…{'9' * 40}; écrivez\\tautre chose"
+
+
+def test_a_refusal_crosses_a_process_border() -> None:
+    refusal = pickle.loads(pickle.dumps(Refusal("a", "b", "c")))
+    assert (refusal.place, refusal.problem, refusal.mend, str(refusal)) == ("a", "b", "c", "a: b; c")
+
+
+def test_an_error_of_ours_ends_with_a_status_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> None:
+        raise KeyError("a flaw")
+
+    monkeypatch.setattr(cli, "app", broken)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 70
+    assert "KeyError: 'a flaw'" in capsys.readouterr().err
