@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isfinite, sqrt
 
-from krona_tune.report.frame import Records
+from krona_tune.record.records import Records
 from krona_tune.study.finals import Finals, finals
 from krona_tune.study.front import front_of
 from krona_tune.study.manifest import Manifest, TaskFacts

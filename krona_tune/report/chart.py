@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
+from krona_tune.record.records import Records
 from krona_tune.report.analysis import RankedTrial, TaskSummary
-from krona_tune.report.frame import Records, factor_shape
+from krona_tune.report.frame import factor_shape
 from krona_tune.report.network import Network
 
 SCORE = "validation score"

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
+from krona_tune.record.records import Records
 from krona_tune.report.analysis import TaskSummary
 from krona_tune.report.chart import Chart, Subject
 from krona_tune.report.curves import learning_curves
-from krona_tune.report.frame import Records
 from krona_tune.report.importance import importance
 from krona_tune.report.knobs import scale_and_learning_rate
 from krona_tune.report.network import Network

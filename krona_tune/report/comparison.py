@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from krona_tune.record.records import Records
 from krona_tune.refusal import Refusal
 from krona_tune.report import wording
 from krona_tune.report.analysis import Average, TaskSummary, average, summaries
@@ -15,7 +16,7 @@ from krona_tune.report.cost import Cost, cost
 from krona_tune.report.environment import environment, packed_plotly
 from krona_tune.report.figure import BLUE, GREEN, ORANGE, PURPLE, RED, empty_figure, log_axis
 from krona_tune.report.finals import FinalAverage, final_average
-from krona_tune.report.frame import Records, records
+from krona_tune.report.frame import records
 from krona_tune.report.page import manifest_of, spec_of
 from krona_tune.report.parameters import PARAMETERS, front_line, task_front
 from krona_tune.study.folder import StudyFolder

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
+from krona_tune.record.records import Records
 from krona_tune.report.analysis import TaskSummary
 from krona_tune.report.chart import Chart
 from krona_tune.report.figure import BLUE, GREEN, GREY, ORANGE, RED, empty_figure
-from krona_tune.report.frame import Records
 from krona_tune.study.result import Status, TrialResult
 
 _COLOURS = {
@@ -52,7 +52,9 @@ def cost(trials: Sequence[TrialResult]) -> Cost:
 
 def _under_way(trials: Sequence[TrialResult]) -> float:
     """The length of the union of the trials' spans: what a pause between two sittings took does not count."""
-    spans = sorted((t.started_at, t.ended_at) for t in trials if t.started_at and t.ended_at is not None)
+    spans = sorted(
+        (t.started_at + t.paused_seconds, t.ended_at) for t in trials if t.started_at and t.ended_at is not None
+    )
     total, until = 0.0, 0.0
     for start, end in spans:
         total += max(0.0, end - max(start, until))

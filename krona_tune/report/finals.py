@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from krona_tune.record.records import Records
 from krona_tune.report.analysis import TaskSummary
-from krona_tune.report.frame import Records
 from krona_tune.report.reported import SOURCE, reported
 from krona_tune.study.comparison import MethodLine, compare
 from krona_tune.study.manifest import Manifest

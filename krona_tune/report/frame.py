@@ -1,57 +1,19 @@
 """What a study recorded, as values and as pandas frames for a notebook."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
 
 import pandas as pd
 
-from krona_tune.record.read import read_reports, read_trials
+from krona_tune.record.records import Records, read_records
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Report, TrialResult
 
 _NESTED = {"params", "metrics", "test_metrics"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Records:
-    """Every trial once, in the order in which they started, and every report once, a trial's by rung."""
-
-    trials: tuple[TrialResult, ...] = ()
-    reports: tuple[Report, ...] = ()
-
-    def of(self, task: str) -> "Records":
-        return Records(
-            trials=tuple(trial for trial in self.trials if trial.task == task),
-            reports=tuple(report for report in self.reports if report.task == task),
-        )
-
-
 def records(folder: StudyFolder) -> Records:
     """What the study has recorded so far. A trial without an end has the score of the last rung that it reported."""
-    reports = tuple(read_reports(folder.results))
-    by_trial: dict[str, list[Report]] = defaultdict(list)
-    for report in reports:
-        by_trial[report.trial_id].append(report)
-    trials = tuple(_as_far_as_it_came(trial, by_trial[trial.trial_id]) for trial in read_trials(folder.results))
-    return Records(trials=trials, reports=reports)
-
-
-def _as_far_as_it_came(trial: TrialResult, reports: Sequence[Report]) -> TrialResult:
-    if not reports or trial.ended_at is not None or trial.score is not None:
-        return trial
-    last = reports[-1]
-    return replace(
-        trial,
-        score=last.score,
-        metrics=last.metrics,
-        rung=last.rung,
-        epochs=last.epochs,
-        examples=last.examples,
-        train_seconds=sum(report.train_seconds for report in reports),
-        evaluation_seconds=sum(report.evaluation_seconds for report in reports),
-        peak_memory_bytes=max(report.peak_memory_bytes for report in reports),
-    )
+    return read_records(folder.results)
 
 
 def trials_frame(folder: StudyFolder) -> pd.DataFrame:
@@ -60,9 +22,9 @@ def trials_frame(folder: StudyFolder) -> pd.DataFrame:
     Columns: those of `TrialResult` (`trial_id`, `task`, `kind` search, baseline or finalist, `number`, `seed`,
     `fingerprint`, `status`, `score` on validation, `rung`, `epochs`, `examples`, `adapter_parameters`,
     `norm_parameters`, `head_parameters`, `trainable_parameters`, `trainable_percent`, `train_seconds`,
-    `evaluation_seconds`, `peak_memory_bytes`, `started_at`, `ended_at`, `error`, `checkpoint`), every knob under its
-    own name (`method`, `scale`, `a_out`, `a_in`, `learning_rate`, ...), `metric_...` for each metric, and
-    `factor_shape` such as `24x16`.
+    `evaluation_seconds`, `peak_memory_bytes`, `started_at`, `paused_seconds`, `ended_at`, `error`, `checkpoint`),
+    every knob under its own name (`method`, `scale`, `a_out`, `a_in`, `learning_rate`, ...), `metric_...` for each
+    metric, and `factor_shape` such as `24x16`.
     A finalist's row has `of`, the searched trial that it repeats, and from the test half `test_score`,
     `test_examples`, `test_metric_...` and `test_resampled`, its scores on examples drawn again.
     """

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from krona_tune.record.records import Records
 from krona_tune.refusal import Refusal
 from krona_tune.report import wording
 from krona_tune.report.analysis import STANDARD_ERRORS, TaskSummary, average, summaries
@@ -12,7 +13,7 @@ from krona_tune.report.charts import charts
 from krona_tune.report.cost import Cost, cost, cost_chart, saved_by_stopping
 from krona_tune.report.environment import SHAPE, environment, knobs_of, packed_plotly
 from krona_tune.report.finals import final_average, methods_part
-from krona_tune.report.frame import Records, records
+from krona_tune.report.frame import records
 from krona_tune.report.network import Network, network
 from krona_tune.report.overview import overview_chart
 from krona_tune.report.parameters import average_chart

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import yaml
 
+from krona_tune.record.records import Records
 from krona_tune.report.analysis import TaskSummary
-from krona_tune.report.frame import Records
 from krona_tune.study.average import SharedConfiguration, shared_ranking
 from krona_tune.study.front import Front, front_of
 from krona_tune.study.manifest import Manifest

@@ -8,10 +8,11 @@ from pathlib import Path
 import pandas as pd
 import plotly.graph_objects as go
 
+from krona_tune.record.records import Records
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.report.analysis import TaskSummary, summaries
 from krona_tune.report.charts import charts
-from krona_tune.report.frame import Records, records, reports_frame, trials_frame
+from krona_tune.report.frame import records, reports_frame, trials_frame
 from krona_tune.report.network import network
 from krona_tune.report.page import manifest_of, spec_of
 from krona_tune.report.seeds import seeds_chart

@@ -34,7 +34,8 @@ class Ledger:
 
     def started(self, config: dict[str, Any]) -> None:
         """A trial begins, or goes on where it was interrupted."""
-        row = self.rows.get(config["trial_id"]) or self._row(config)
+        earlier = self.rows.get(config["trial_id"])
+        row = _continued(earlier, time.time()) if earlier else self._row(config)
         self.running.add(row.trial_id)
         self._set(row)
         logger.info("%s begins: %s", row.trial_id, row.params)
@@ -43,6 +44,7 @@ class Ledger:
     def reported(self, report: Report, checkpoint: str) -> None:
         row = self.rows[report.trial_id]
         if row.rung is not None and report.rung <= row.rung:
+            self._set(replace(row, checkpoint=checkpoint))
             return  # a trial that was taken up again repeats what it last reported
         self._set(
             replace(
@@ -79,7 +81,7 @@ class Ledger:
             return
         self.running.discard(trial_id)
         row = self.rows[trial_id]
-        soonest = row.started_at + row.train_seconds + row.evaluation_seconds  # the clock may have been set back
+        soonest = _end_by_its_seconds(row)  # the clock may have been set back
         self._set(replace(row, status=status, error=error, ended_at=max(time.time(), soonest)))
         logger.info("%s ended: %s %s", trial_id, status, error)
         self._sink.trial_ended(self.rows[trial_id])
@@ -151,3 +153,15 @@ class Ledger:
 
     def _set(self, row: TrialResult) -> None:
         self.rows[row.trial_id] = row
+
+
+def _continued(row: TrialResult, now: float) -> TrialResult:
+    """The row of a trial that goes on: without its end, and with the time in which no driver ran it."""
+    pause = max(0.0, now - (row.ended_at or _end_by_its_seconds(row)))
+    paused = row.paused_seconds + pause
+    return replace(row, status=Status.INTERRUPTED, error="", ended_at=None, paused_seconds=paused)
+
+
+def _end_by_its_seconds(row: TrialResult) -> float:
+    """The earliest time at which the trial can have ended."""
+    return row.started_at + row.paused_seconds + row.train_seconds + row.evaluation_seconds

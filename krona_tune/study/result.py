@@ -59,6 +59,8 @@ class LastLook:
 class TrialResult:
     """One trial's row. Seconds sum its reports; `score` is that of the last rung it reached.
 
+    `paused_seconds` passed between the drivers that ran it, so `ended_at - started_at - paused_seconds` is its time.
+
     `of` is the searched trial that a finalist repeats. The `test_…` fields are a finalist's `LastLook`; nobody else
     has them.
     """
@@ -84,6 +86,7 @@ class TrialResult:
     evaluation_seconds: float = 0.0
     peak_memory_bytes: int = 0
     started_at: float = 0.0
+    paused_seconds: float = 0.0
     ended_at: float | None = None
     error: str = ""
     checkpoint: str = ""

@@ -4,7 +4,7 @@ from dataclasses import replace
 from math import log10
 from random import Random
 
-from krona_tune.report.frame import Records
+from krona_tune.record.records import Records
 from krona_tune.study.result import Report, Status, TrialResult
 from tests.record.events import ended, report, started
 

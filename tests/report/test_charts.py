@@ -6,11 +6,12 @@ from math import log2
 import pytest
 
 from krona_tune.record.parquet_sink import ParquetSink
+from krona_tune.record.records import Records
 from krona_tune.report.analysis import summaries, summarise
 from krona_tune.report.chart import Chart, Subject
 from krona_tune.report.charts import charts
 from krona_tune.report.figure import log_axis
-from krona_tune.report.frame import Records, records
+from krona_tune.report.frame import records
 from krona_tune.report.steps import score_against_step_time
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest

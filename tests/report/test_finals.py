@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from krona_tune.record.parquet_sink import ParquetSink
+from krona_tune.record.records import Records
 from krona_tune.report.analysis import summarise
 from krona_tune.report.finals import final_average, methods_part
-from krona_tune.report.frame import Records, records
+from krona_tune.report.frame import records
 from krona_tune.report.page import write_report
 from krona_tune.report.reported import GLUE_AVERAGE, reported
 from krona_tune.report.seeds import seeds_chart

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from krona_tune.report.frame import Records
+from krona_tune.record.records import Records
 from krona_tune.report.page import render
 from krona_tune.report.shared import shared_part
 from krona_tune.study.result import Status

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from krona_tune.adapters.placement import count
+from krona_tune.report.cost import cost
 from krona_tune.search.door import plain_trial, trial_of
 from krona_tune.search.ledger import Ledger
 from krona_tune.study.result import LastLook, Report, Status, TrialResult
@@ -102,6 +103,8 @@ def test_a_report_that_is_repeated_counts_once() -> None:
     for rung in (0, 1, 1, 0, 1, 2):
         book.reported(report("cola-000", rung, 0.1 * rung), f"there/{rung}")
     assert (book.rows["cola-000"].train_seconds, book.rows["cola-000"].rung) == (3, 2)
+    book.reported(report("cola-000", 2, 0.2), "elsewhere/2")
+    assert book.rows["cola-000"].checkpoint == "elsewhere/2"
     assert [event.rung for name, event in heard.events if name == "reported"] == [0, 1, 2]
 
 
@@ -218,3 +221,37 @@ def test_a_finalists_report_is_no_matter_of_early_stopping() -> None:
     book, _ = ledger()
     run_finalist(book, 1, 7, 0.5, 0.4)
     assert not book.settled(report("cola-final-1-s7", 0, 0.5))
+
+
+def test_a_trial_that_goes_on_has_not_ended_and_its_pause_is_no_time_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("krona_tune.search.ledger.time.time", lambda: now[0])
+    first, _ = ledger()
+    first.started(config(0))
+    now[0] = 1060.0
+    first.ended("cola-000", Status.INTERRUPTED, "the state could not be kept")
+    now[0] += 72 * 3600
+    second, heard = ledger(first.rows["cola-000"])
+    second.started(config(0))
+    row = second.rows["cola-000"]
+    assert (row.ended_at, row.error, row.started_at, row.paused_seconds) == (None, "", 1000.0, 72 * 3600)
+    assert heard.events == [("started", row)]
+    now[0] += 60
+    second.ended("cola-000", Status.COMPLETED)
+    row = second.rows["cola-000"]
+    assert row.ended_at is not None
+    assert row.ended_at - row.started_at - row.paused_seconds == 120
+    assert cost([row]).wall_seconds == 120
+
+
+def test_the_pause_of_a_trial_whose_driver_was_killed_counts_from_its_last_report(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("krona_tune.search.ledger.time.time", lambda: 5000.0)
+    killed = replace(run(ledger()[0], config(0), 0.5), status=Status.INTERRUPTED, ended_at=None, started_at=1000.0)
+    assert (killed.train_seconds, killed.evaluation_seconds) == (1, 1)
+    book, _ = ledger(killed)
+    book.started(config(0))
+    assert book.rows["cola-000"].paused_seconds == 5000 - 1002

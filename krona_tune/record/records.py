@@ -1,0 +1,56 @@
+"""A study's rows and reports together: each trial as far as its reports say."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from krona_tune.record.read import read_reports, read_trials
+from krona_tune.study.result import Report, Status, TrialResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """Every trial once, in the order in which they started, and every report once, a trial's by rung."""
+
+    trials: tuple[TrialResult, ...] = ()
+    reports: tuple[Report, ...] = ()
+
+    def of(self, task: str) -> "Records":
+        return Records(
+            trials=tuple(trial for trial in self.trials if trial.task == task),
+            reports=tuple(report for report in self.reports if report.task == task),
+        )
+
+
+def read_records(results: Path) -> Records:
+    """What a study has recorded so far, nothing where there is no such folder."""
+    if not results.exists():
+        return Records()
+    reports = tuple(read_reports(results))
+    by_trial: dict[str, list[Report]] = defaultdict(list)
+    for report in reports:
+        by_trial[report.trial_id].append(report)
+    trials = tuple(as_far_as_reported(trial, by_trial[trial.trial_id]) for trial in read_trials(results))
+    return Records(trials=trials, reports=reports)
+
+
+def as_far_as_reported(trial: TrialResult, reports: Sequence[Report]) -> TrialResult:
+    """A trial without a known end, with the score of its last report and the seconds of all its reports.
+
+    Its row is written when it starts and when it ends, so the row of a driver that was killed lacks them.
+    """
+    if trial.status is not Status.INTERRUPTED or not reports or (trial.rung or 0) > reports[-1].rung:
+        return trial
+    last = reports[-1]
+    return replace(
+        trial,
+        score=last.score,
+        metrics=last.metrics,
+        rung=last.rung,
+        epochs=last.epochs,
+        examples=last.examples,
+        train_seconds=max(trial.train_seconds, sum(report.train_seconds for report in reports)),
+        evaluation_seconds=max(trial.evaluation_seconds, sum(report.evaluation_seconds for report in reports)),
+        peak_memory_bytes=max(trial.peak_memory_bytes, *(report.peak_memory_bytes for report in reports)),
+    )
