@@ -40,7 +40,7 @@ class Rates:
 
 
 def spent(rows: Mapping[str, TrialResult], seconds: float, rates: Rates) -> Amount:
-    """What the rows have used so far; `seconds` is the time on the clock since this run began."""
+    """What the rows have used so far; `seconds` is the time on the study's clock."""
     everyone = list(rows.values())
     busy = sum(row.train_seconds + row.evaluation_seconds for row in everyone)
     return Amount(

@@ -32,6 +32,11 @@ class StudyFolder:
         return self.root / "manifest.json"
 
     @property
+    def clock(self) -> Path:
+        """For how long the study was driven."""
+        return self.root / "clock.json"
+
+    @property
     def results(self) -> Path:
         return self.root / "results"
 

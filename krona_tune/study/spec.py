@@ -81,7 +81,7 @@ class SearchSpec(Frozen):
     """How many trials a task gets, and within which limits.
 
     `time_budget` is in seconds, `examples_budget` in training examples of all trials, `device_hours` in hours of a
-    GPU, or of a CPU core where there is none.
+    GPU, or of a CPU core where there is none. Each counts over all starts of a study.
 
     With `per_method` every method gets `trials` trials of its own on each task, and competes with itself alone.
     With `coupled` the learning rate's domain is that of learning rate × scale. The objective `pareto` looks for the

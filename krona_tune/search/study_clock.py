@@ -1,0 +1,42 @@
+"""The seconds for which a study was driven, over all its drivers."""
+
+import json
+import logging
+import time
+from pathlib import Path
+
+from krona_tune.study.whole import put
+
+logger = logging.getLogger(__name__)
+
+SAVE_SECONDS = 5.0
+"""Between two writes: at most so much is not counted of a driver that was killed."""
+
+
+class StudyClock:
+    """Counts on from what earlier drivers wrote into the study's folder; a file that can't be read counts as none."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._earlier = path, _read(path)
+        self._began = self._saved_at = time.monotonic()
+
+    def seconds(self) -> float:
+        """Of this driver and those before it."""
+        return self._earlier + time.monotonic() - self._began
+
+    def save(self, *, now: bool = False) -> None:
+        """Writes the seconds, where the last time was not just before or `now` is asked for."""
+        if not now and time.monotonic() - self._saved_at < SAVE_SECONDS:
+            return
+        self._saved_at = time.monotonic()
+        try:
+            put(self._path, json.dumps({"seconds": round(self.seconds(), 1)}) + "\n")
+        except OSError as error:
+            logger.warning("%s could not be written: %s", self._path, error)
+
+
+def _read(path: Path) -> float:
+    try:
+        return max(0.0, float(json.loads(path.read_text(encoding="utf-8"))["seconds"]))
+    except (OSError, ValueError, TypeError, KeyError):
+        return 0.0

@@ -1,0 +1,42 @@
+"""A study's seconds are counted over all its drivers."""
+
+from pathlib import Path
+
+import pytest
+
+from krona_tune.search import study_clock
+from krona_tune.search.study_clock import StudyClock
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The machine's monotonic clock, which stands still but for the test."""
+    now = [1000.0]
+    monkeypatch.setattr(study_clock.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_driver_counts_on_from_those_before_it(tmp_path: Path, clock: list[float]) -> None:
+    path = tmp_path / "clock.json"
+    first = StudyClock(path)
+    clock[0] += 30
+    first.save(now=True)
+    clock[0] += 5000  # a pause
+    second = StudyClock(path)
+    clock[0] += 12
+    assert second.seconds() == pytest.approx(42)
+
+
+def test_a_driver_that_is_killed_loses_a_few_seconds(tmp_path: Path, clock: list[float]) -> None:
+    path = tmp_path / "clock.json"
+    killed = StudyClock(path)
+    for _ in range(20):
+        clock[0] += 1
+        killed.save()
+    assert 20 - study_clock.SAVE_SECONDS <= StudyClock(path).seconds() <= 20
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"seconds": "x"}', '{"seconds": null}', '{"seconds": -3}'])
+def test_a_file_that_can_not_be_read_counts_as_none(tmp_path: Path, clock: list[float], text: str) -> None:
+    (tmp_path / "clock.json").write_text(text, encoding="utf-8")
+    assert StudyClock(tmp_path / "clock.json").seconds() == 0
