@@ -1,10 +1,14 @@
 """One study from its request to its ranking."""
 
 import logging
+import os
 import shlex
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from rich.markup import escape
@@ -16,7 +20,11 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.masked import masked
 from krona_tune.study.spec import StudySpec
 
-NO_RESULT, INTERRUPTED = 1, 130
+if TYPE_CHECKING:
+    from krona_tune.search.runner import Outcome
+
+NO_RESULT, RAY_LOST, INTERRUPTED = 1, 75, 130
+"""Exit statuses: done but some task has no result; Ray ended under the study (EX_TEMPFAIL of sysexits.h); stopped."""
 
 
 def conduct(
@@ -68,21 +76,47 @@ def conduct(
             forecast=forecast,
             write_report=write_report,
         )
-    console.print()
-    console.print(ranking(outcome.ledger, started.manifest.tasks, fronts=spec.search.objective == "pareto"))
-    for sink, problem in outcome.lost_sinks.items():
-        errors.print(f"[yellow]{sink} could not keep everything:[/yellow] {escape(masked(problem))}")
-    print_paths(folder, duration(time.monotonic() - began), tracking_uri)
-    runner.stop_ray()
+        try:
+            console.print()
+            console.print(ranking(outcome.ledger, started.manifest.tasks, fronts=spec.search.objective == "pareto"))
+            for sink, problem in outcome.lost_sinks.items():
+                errors.print(f"[yellow]{sink} could not keep everything:[/yellow] {escape(masked(problem))}")
+            print_paths(folder, duration(time.monotonic() - began), tracking_uri)
+        finally:
+            runner.stop_ray(outcome)  # while the study is still claimed: its workers write into its folder
     if outcome.interrupted:
-        where = "" if folder.storage == STUDIES else f" --storage {masked(folder.storage)}"
-        why = (
-            f"Stopped, {masked(outcome.halted)}. When that is mended, go on" if outcome.halted else "Interrupted. Go on"
-        )
-        console.print(f"{escape(why)} with: python run_study.py --resume {folder.name}{where}", soft_wrap=True)
-        raise typer.Exit(INTERRUPTED)
-    if any(outcome.ledger.best(task) is None for task in spec.tasks):
-        raise typer.Exit(NO_RESULT)
+        console.print(escape(_how_to_go_on(outcome, folder)), soft_wrap=True)
+    _exit(_status(outcome, spec.tasks), at_once=bool(outcome.lost))
+
+
+def _how_to_go_on(outcome: "Outcome", folder: StudyFolder) -> str:
+    where = "" if folder.storage == STUDIES else f" --storage {masked(folder.storage)}"
+    why = "Interrupted. Go on"
+    if outcome.halted:
+        why = f"Stopped, {masked(outcome.halted)}. When that is mended, go on"
+    elif outcome.lost and not outcome.asked:
+        why = f"Stopped, {outcome.lost}. Go on"
+    return f"{why} with: python run_study.py --resume {folder.name}{where}"
+
+
+def _status(outcome: "Outcome", tasks: Sequence[str]) -> int:
+    if outcome.lost and not outcome.asked:
+        return RAY_LOST
+    if outcome.interrupted:
+        return INTERRUPTED
+    return NO_RESULT if any(outcome.ledger.best(task) is None for task in tasks) else 0
+
+
+def _exit(status: int, *, at_once: bool) -> None:
+    """Ends the program; `at_once` without the interpreter's own end, which waits for the Ray that is lost."""
+    if at_once:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        logging.shutdown()
+        os._exit(status)
+    if status:
+        raise typer.Exit(status)
 
 
 class _File(logging.FileHandler):

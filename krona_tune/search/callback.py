@@ -1,6 +1,7 @@
 """Ray's trial events, handed to the ledger and the live view; an error here never reaches the study."""
 
 import logging
+import threading
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -8,48 +9,69 @@ from typing import Any
 
 from ray.tune import Callback
 
+from krona_tune.refusal import told
 from krona_tune.search.door import trial_of
 from krona_tune.search.ledger import Ledger
+from krona_tune.search.stopping import Stopping
 from krona_tune.search.wording import in_words
 from krona_tune.study.result import LastLook, Report, Status
 
 logger = logging.getLogger(__name__)
 LOW_ON_MEMORY = "running low on memory"
 """What Ray says of a node whose largest worker it ends before the machine stands still."""
+CLOSING_SECONDS = 5.0
+"""How long an event that is being recorded is waited for when recording ends."""
 
 
-def _guarded(event: Callable[..., None]) -> Callable[..., None]:
-    """An exception in a driver callback would end the whole study: it is logged instead."""
+def _recorded(event: Callable[..., None]) -> Callable[..., None]:
+    """Records an event and then shows it, as long as the recorder is open.
+
+    An exception in a driver callback would end the whole study at once. One that keeps an event from being recorded
+    halts the study, which goes on from its checkpoints when it is resumed; one of the view is logged.
+    """
 
     @wraps(event)
-    def guarded(*args: Any, **info: Any) -> None:
-        try:
-            event(*args, **info)
-        except Exception:
-            logger.exception("the event %s could not be recorded", event.__name__)
+    def recorded(self: "Recorder", *args: Any, **info: Any) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            try:
+                event(self, *args, **info)
+            except Exception as error:
+                logger.exception("the event %s could not be recorded", event.__name__)
+                self._stopping.halt(f"the event {event.__name__} could not be recorded: {told(error)}")
+            try:
+                self._changed()
+            except Exception:
+                logger.exception("the event %s could not be shown", event.__name__)
 
-    return guarded
+    return recorded
 
 
 class Recorder(Callback):
-    """`verdict` turns a trial's last result into its status; `changed` is called after each event."""
+    """Records what Tune tells of trials. `changed` is called after each event."""
 
-    def __init__(
-        self, ledger: Ledger, verdict: Callable[[dict[str, Any] | None, bool], Status], changed: Callable[[], None]
-    ) -> None:
-        self._ledger, self._verdict, self._changed = ledger, verdict, changed
+    def __init__(self, ledger: Ledger, stopping: Stopping, changed: Callable[[], None]) -> None:
+        self._ledger, self._stopping, self._changed = ledger, stopping, changed
+        self._lock, self._closed = threading.RLock(), False
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its driver's objects, a resumed study is rebuilt from its records."""
         return {}
 
-    @_guarded
+    def close(self) -> None:
+        """Records nothing more, whatever a run that was abandoned still tells."""
+        taken = self._lock.acquire(timeout=CLOSING_SECONDS)
+        self._closed = True
+        if taken:
+            self._lock.release()
+
+    @_recorded
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         if trial.config["trial_id"] not in self._ledger.running:
             self._ledger.started(trial.config)
-        self._changed()
 
-    @_guarded
+    @_recorded
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
@@ -57,25 +79,23 @@ class Recorder(Callback):
             self._ledger.reported(Report(**result["report"]), result["checkpoint"])
         if "test" in result:
             self._ledger.looked(trial.config["trial_id"], LastLook(**result["test"]))
-        self._changed()
 
-    @_guarded
+    @_recorded
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         result = trial.last_result
-        self._ledger.ended(trial.config["trial_id"], self._verdict(result, False), (result or {}).get("error", ""))
-        self._changed()
+        status = self._stopping.verdict(trial.trial_id, result, False)
+        self._ledger.ended(trial.config["trial_id"], status, (result or {}).get("error", ""))
 
-    @_guarded
+    @_recorded
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         if trial.config["trial_id"] not in self._ledger.running:
             self._ledger.started(trial.config)  # its worker was lost before it began: that is a row too
-        status, error = self._verdict(None, True), _last_line(trial)
+        status, error = self._stopping.verdict(trial.trial_id, None, True), _last_line(trial)
         if LOW_ON_MEMORY in _last_failure(trial):
             batch_size = trial_of(trial.config).training.batch_size
             size = f"batches of {batch_size}; {in_words(trial.config['params'])}"
             status, error = Status.OUT_OF_MEMORY, f"Ray ended the worker, the node was {LOW_ON_MEMORY}; {size}"
         self._ledger.ended(trial.config["trial_id"], status, error)
-        self._changed()
 
 
 def _last_line(trial: Any) -> str:

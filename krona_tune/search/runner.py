@@ -5,15 +5,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Thread
 
 import ray
 from rich.console import Console
 
 from krona_tune.record.mlflow_sink import MlflowSink
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.record.read import read_reports, read_trials
+from krona_tune.record.records import Records, read_records
 from krona_tune.record.remote.sink import RemoteSink
 from krona_tune.record.sink import FanOut
+from krona_tune.refusal import told
 from krona_tune.search.budget import Budget, Rates, spent
 from krona_tune.search.cost import Forecast
 from krona_tune.search.leave import leave_adapters
@@ -22,27 +24,42 @@ from krona_tune.search.metrics import Reading, StudyMetrics, readings
 from krona_tune.search.phases import finals_left, finals_phase, finals_reserve, search_left, search_phase
 from krona_tune.search.plan import Plan
 from krona_tune.search.progress import share_done
+from krona_tune.search.ray_internals import kill_ray
 from krona_tune.search.start import Started
 from krona_tune.search.stopping import Stopping, interruptible
+from krona_tune.search.study_clock import StudyClock
 from krona_tune.search.tuning import tune_trials
 from krona_tune.search.view import View
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.loader import dump_spec
-from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.result import Status
 from krona_tune.study.spec import SearchSpec
 
 logger = logging.getLogger(__name__)
 
 
+CLOSING_SECONDS = 6.0
+"""How long the records' end may take where Ray was lost: whoever sent a signal to all processes kills them soon."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What is left at the end. `halted` says why the study stopped itself; `lost_sinks` which records could not be
-    kept, and why."""
+    """What is left at the end.
+
+    `asked`: a person or the system ended the study before its end. `halted` says why it stopped itself, `lost` why
+    Ray's run was abandoned, after which nothing of Ray can be called. `lost_sinks` says which records could not be
+    kept, and why.
+    """
 
     ledger: Ledger
-    interrupted: bool
+    asked: bool
     halted: str
+    lost: str
     lost_sinks: dict[str, str]
+
+    @property
+    def interrupted(self) -> bool:
+        return self.asked or bool(self.halted or self.lost)
 
 
 def run(
@@ -56,13 +73,14 @@ def run(
 ) -> Outcome:
     """Runs what the study has not run yet, to its end or until it is stopped; leaves its adapters and its report."""
     plan, folder = started.plan, started.folder
-    earlier = read_trials(folder.results) if folder.results.exists() else []
+    earlier = read_records(folder.results)
     remote = [RemoteSink(folder)] if folder.remote else []
     sinks = FanOut([ParquetSink(folder.results), _mirror(started, tracking_uri, earlier), *remote])
     shared_by = plan.spec.tasks if plan.spec.search.shared else ()
-    ledger = Ledger(plan.geometry, sinks, earlier, shared_by=shared_by)
+    ledger = Ledger(plan.geometry, sinks, list(earlier.trials), shared_by=shared_by)
     rates = Rates(devices=started.slots.gpus or started.slots.cpus, slots=started.slots.count)
-    stopping = Stopping(_budget(plan.spec.search), lambda seconds: spent(ledger.rows, seconds, rates))
+    clock = StudyClock(folder.clock)
+    stopping = Stopping(_budget(plan.spec.search), lambda: spent(ledger.rows, clock.seconds(), rates))
     share, slots = partial(share_done, folder), started.slots.count
     left = (lambda: forecast.left(plan.spec, ledger.rows.values(), share, slots)) if forecast else None
     view = View(console, ledger, started.manifest.tasks, share, quiet=quiet, seconds_left=left)
@@ -71,23 +89,36 @@ def run(
     def changed() -> None:
         if problem := sinks.failures.get(ParquetSink.__name__):
             stopping.halt(f"the records could not be kept: {problem}")
+        clock.save()
         view.changed()
         metrics.changed()
 
-    with view, interruptible(stopping, console):
-        stopping.reserve = finals_reserve(started, ledger, rates, forecast)
-        _search_then_finals(started, ledger, stopping, view, changed)
-        metrics.changed(last=True)
-    for trial_id in list(ledger.running):
-        ledger.ended(trial_id, Status.INTERRUPTED)
-    kept = [] if stopping.halted else _left(started, ledger, stopping, write_report)
-    sinks.study_ended([folder.spec, folder.manifest, *kept])
+    with interruptible(stopping, console):
+        with view:
+            stopping.reserve = finals_reserve(started, ledger, rates, forecast)
+            _search_then_finals(started, ledger, stopping, view, changed)
+        if not stopping.lost:
+            metrics.changed(last=True)
+    with interruptible(stopping, console):
+        for trial_id in list(ledger.running):
+            ledger.ended(trial_id, Status.INTERRUPTED)
+        clock.save(now=True)
+        kept = [] if stopping.halted or stopping.lost else _left(started, ledger, stopping, write_report)
+        _end(sinks, [folder.spec, folder.manifest, *kept], CLOSING_SECONDS if stopping.lost else None)
     return Outcome(
         ledger=ledger,
-        interrupted=stopping.interrupted,
+        asked=stopping.asked,
         halted=stopping.halted,
+        lost=stopping.lost,
         lost_sinks=sinks.failures,
     )
+
+
+def _end(sinks: FanOut, artifacts: list[Path], within: float | None) -> None:
+    """Ends the records; waits at most `within` seconds, or for as long as the sinks do."""
+    ending = Thread(target=sinks.study_ended, args=(artifacts,), name="end of the records", daemon=True)
+    ending.start()
+    ending.join(within)
 
 
 def _readings(plan: Plan, ledger: Ledger, rates: Rates) -> Iterator[Reading]:
@@ -101,8 +132,7 @@ def _search_then_finals(
     search = search_phase(started, ledger, stopping)
     view.expect(search.new)
     tune_trials(started, ledger, search, stopping, changed)
-    if limit := stopping.used_up:
-        left = search_left(started.plan, ledger)
+    if (limit := stopping.used_up) and (left := search_left(started.plan, ledger)):
         view.say(f"The budget of {limit} ended the search with {left} of {search.trials} trials to go.")
     stopping.let_finals_end()
     asked = started.plan.spec.finalists
@@ -127,21 +157,22 @@ def _budget(search: SearchSpec) -> Budget:
 def _left(
     started: Started, ledger: Ledger, stopping: Stopping, write_report: Callable[[StudyFolder], Path]
 ) -> list[Path]:
-    """The adapters and the report; where they can't be written, the records are kept all the same."""
+    """The adapters and the report. Where they can't be written the study halts; the records are kept all the same."""
     left: list[Path] = []
     try:
         left += leave_adapters(started, ledger)
     except Exception as error:
         logger.exception("the adapters could not be written")
-        stopping.halt(f"the adapters could not be written: {type(error).__name__}: {error}")
+        stopping.halt(f"the adapters could not be written: {told(error)}")
     try:
         left.append(write_report(started.folder))
-    except Exception:
-        logger.exception("the report could not be written; krona-tune report tries again")
+    except Exception as error:
+        logger.exception("the report could not be written")
+        stopping.halt(f"the report could not be written: {told(error)}")
     return left
 
 
-def _mirror(started: Started, tracking_uri: str | None, earlier: list[TrialResult]) -> MlflowSink:
+def _mirror(started: Started, tracking_uri: str | None, earlier: Records) -> MlflowSink:
     folder = started.folder
     return MlflowSink(
         tracking_uri=tracking_uri or folder.tracking_uri,
@@ -149,10 +180,13 @@ def _mirror(started: Started, tracking_uri: str | None, earlier: list[TrialResul
         study=folder.name,
         manifest=started.manifest,
         spec=dump_spec(started.plan.spec),
-        earlier=(earlier, read_reports(folder.results) if earlier else []),
+        earlier=(earlier.trials, earlier.reports),
     )
 
 
-def stop_ray() -> None:
-    """Leaves the cluster, or ends the Ray that was started here."""
-    ray.shutdown()
+def stop_ray(outcome: Outcome) -> None:
+    """Leaves the cluster, or ends the Ray that was started here; kills what is left of one that was lost."""
+    if outcome.lost:
+        kill_ray()
+    else:
+        ray.shutdown()

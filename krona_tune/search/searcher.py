@@ -13,7 +13,7 @@ from krona_tune.search.samplers import MethodsInTurn
 from krona_tune.study.result import Status
 
 logger = logging.getLogger(__name__)
-Verdict = Callable[[dict[str, Any] | None, bool], Status]
+Verdict = Callable[[str, dict[str, Any] | None, bool], Status]
 
 
 class StudySearcher(Searcher):
@@ -24,7 +24,7 @@ class StudySearcher(Searcher):
         samplers: one a task.
         remaining: the numbers of the trials that each task may still ask for.
         seeds: the seed that all trials of a task share.
-        verdict: the status that a trial's last result and whether it erred amount to.
+        verdict: the status of a trial, by Tune's id of it, its last result and whether it erred.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class StudySearcher(Searcher):
         if result and "score" in result:  # Tune hands a trial's last result to this method alone
             self._samplers[config["task"]].report(config["trial_id"], result["examples"], result["score"])
         score = result.get("score") if result else None
-        self._samplers[config["task"]].tell(config["trial_id"], self._verdict(result, error), score)
+        self._samplers[config["task"]].tell(config["trial_id"], self._verdict(trial_id, result, error), score)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: a resumed study is rebuilt from its records."""

@@ -12,7 +12,7 @@ from krona_tune.search.door import plain_trial
 from krona_tune.search.sampler import TaskSampler
 from krona_tune.study.result import Status, TrialResult
 
-Verdict = Callable[[dict[str, Any] | None, bool], Status]
+Verdict = Callable[[str, dict[str, Any] | None, bool], Status]
 
 
 def shared_id(number: int) -> str:
@@ -74,7 +74,7 @@ class SharedSearcher(Searcher):
         config = self._asked.pop(trial_id, None)
         if config is None or config["kind"] != "search":
             return
-        number, status = config["number"], self._verdict(result, error)
+        number, status = config["number"], self._verdict(trial_id, result, error)
         if status is Status.COMPLETED and result:
             self._judge(number, config["task"], result["score"])
         elif status is not Status.INTERRUPTED:

@@ -1,8 +1,8 @@
-"""How a study ends before its end: a person presses Ctrl-C, its budget is used up, or what it learns can't be kept."""
+"""How a study ends before its end: a person presses Ctrl-C, its budget is used up, what it learns can't be kept, or Ray
+is lost."""
 
 import logging
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -18,32 +18,44 @@ logger = logging.getLogger(__name__)
 
 
 class Stopping(tune.Stopper):
-    """Ends the whole run when a person or the budget asks for it, or when nothing more could be kept.
+    """Ends the whole run when a person or the budget asks for it, or when it can't go on.
 
-    `halted` says why nothing more could be kept.
+    `asked`: a person, or the system, asked for it. `halted` says why nothing more could be kept. `lost` says why Ray's
+    run was abandoned: nothing of Ray may be called from then on.
 
     Args:
         budget: what the study may use.
-        spent: what it has used so far, given the seconds since this was made.
+        spent: what it has used so far.
     """
 
-    def __init__(self, budget: Budget, spent: Callable[[float], Amount]) -> None:
-        self.interrupted, self.halted = False, ""
+    def __init__(self, budget: Budget, spent: Callable[[], Amount]) -> None:
+        self.asked, self.halted, self.lost = False, "", ""
         self.reserve: Callable[[], Amount] = Amount
-        self._budget, self._spent, self._began = budget, spent, time.monotonic()
+        self._budget, self._spent = budget, spent
+        self._verdicts: dict[str, Status] = {}
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the study ends before its end, with trials that go on when it is resumed."""
+        return self.asked or bool(self.halted or self.lost)
 
     @property
     def used_up(self) -> str | None:
         """Which limit is reached, in words, where what is reserved counts as used; None while there is some left."""
         if self._budget == Budget():
             return None
-        return self._budget.used_up(self._spent(time.monotonic() - self._began), self.reserve())
+        return self._budget.used_up(self._spent(), self.reserve())
 
     def halt(self, reason: str) -> None:
         """Ends the run as a person would, since what comes could not be kept; the first reason is kept."""
         if not self.halted:
             logger.error("stopping: %s", reason)
-        self.interrupted, self.halted = True, self.halted or reason
+        self.halted = self.halted or reason
+
+    def abandon(self, reason: str) -> None:
+        """Leaves Ray's run as it is; the first reason is kept."""
+        logger.error("Ray's run is abandoned: %s", reason)
+        self.lost = self.lost or reason
 
     def let_finals_end(self) -> None:
         """From here on only the clock ends the run: what the finals need was reserved, and trials that were under way
@@ -63,8 +75,19 @@ class Stopping(tune.Stopper):
     def stop_all(self) -> bool:
         return self.interrupted or self.used_up is not None
 
-    def verdict(self, result: dict[str, Any] | None, error: bool) -> Status:
-        """The status that a trial's last result amounts to."""
+    def verdict(self, tune_id: str, result: dict[str, Any] | None, error: bool) -> Status:
+        """The status that a trial's last result amounts to, by Tune's id of the trial.
+
+        It is decided once, when it is first asked for: Optuna and the records are told the same, also where the study
+        is asked to stop between the two.
+        """
+        if tune_id not in self._verdicts:
+            self._verdicts[tune_id] = self._decide(result, error)
+        return self._verdicts[tune_id]
+
+    def _decide(self, result: dict[str, Any] | None, error: bool) -> Status:
+        if self.lost:
+            return Status.INTERRUPTED
         if error:
             return Status.FAILED
         if result and "status" in result:
@@ -80,9 +103,9 @@ def interruptible(stopping: Stopping, console: Console) -> Iterator[None]:
     a second one stops now."""
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if stopping.interrupted:
+        if stopping.asked:
             raise KeyboardInterrupt
-        stopping.interrupted = True
+        stopping.asked = True
         console.print("Stopping: what has reached a rung is kept. Press Ctrl-C again to stop now.")
 
     previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -28,7 +28,7 @@ class Samplers:
         self.heard.append(("tell", trial_id, status, score))
 
 
-def verdict(result: dict[str, Any] | None, error: bool) -> Status:
+def verdict(tune_id: str, result: dict[str, Any] | None, error: bool) -> Status:
     if error:
         return Status.FAILED
     return Status(result["status"]) if result and "status" in result else Status.STOPPED_EARLY

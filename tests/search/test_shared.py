@@ -39,7 +39,7 @@ class Sampler:
         return trial_id in self.open
 
 
-def verdict(result: dict[str, Any] | None, error: bool) -> Status:
+def verdict(tune_id: str, result: dict[str, Any] | None, error: bool) -> Status:
     return Status.FAILED if error or not result else Status(result["status"])
 
 

@@ -61,7 +61,7 @@ def study(data: str) -> Study:
             done = runner.run(
                 started, Console(), tracking_uri=None, quiet=True, forecast=None, write_report=write_report
             )
-        runner.stop_ray()
+        runner.stop_ray(done)
     return Study(rows=tuple(done.ledger.rows.values()))
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray.tune.schedulers import FIFOScheduler
 from rich.console import Console
 
@@ -26,7 +27,6 @@ from krona_tune.search.leave import leave_adapters
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.plan import make_plan
 from krona_tune.search.preflight import preflight
-from krona_tune.search.runner import stop_ray
 from krona_tune.search.searcher import StudySearcher
 from krona_tune.search.start import Started
 from krona_tune.search.stopping import Stopping
@@ -102,7 +102,7 @@ def study(case: Case, data: str, precision: str, folder: StudyFolder) -> tuple[L
 
 
 def _search(started: Started, ledger: Ledger, case: Case) -> None:
-    stopping = Stopping(Budget(), lambda seconds: Amount())
+    stopping = Stopping(Budget(), Amount)
     sampler: Any = Listed(case)
     numbers = list(range(case.trials))
     view = View(Console(), ledger, started.manifest.tasks, lambda trial_id: 0.0, quiet=True)
@@ -125,7 +125,7 @@ def main(name: str, data: str, out: str, precision: str = "auto") -> None:
         folder = StudyFolder(Path(storage) / "study")
         ledger, foretold = study(CASES[name], data, precision, folder)
         reports = read_reports(folder.results)
-    stop_ray()
+    ray.shutdown()
     rows = sorted(ledger.rows.values(), key=lambda row: row.number)
     if bad := [asdict(row) for row in rows if row.status != "completed"]:
         raise RuntimeError(str(bad))

@@ -34,7 +34,7 @@ def execute(
     slots: int,
 ) -> None:
     """The phase to its end, or until it is stopped; the slots report in turn."""
-    recorder = Recorder(ledger, stopping.verdict, changed)
+    recorder = Recorder(ledger, stopping, changed)
     running: deque[Running] = deque()
     begun, exhausted = 0, False
     while not stopping.stop_all():

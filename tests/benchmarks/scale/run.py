@@ -29,8 +29,8 @@ COMPLAINT = re.compile(r"database is locked|OperationalError|could not be (recor
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """The driver at a moment. `cpu_seconds` count all its threads, `loop_seconds` the one that schedules trials, for
-    which they wait; `run` is 1 before the interruption, 2 after."""
+    """The driver at a moment. `cpu_seconds` count all its threads, `loop_seconds` the main one, which schedules trials
+    where one loop takes Tune's place; `run` is 1 before the interruption, 2 after."""
 
     run: int
     seconds: float

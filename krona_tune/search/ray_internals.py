@@ -1,0 +1,71 @@
+"""Ray's own processes, reached by private names of Ray (as they are in 2.60): which of them ended, and their end.
+
+A signal to a whole process group, as `timeout`, systemd and Slurm send it, ends them under a driver that goes on.
+"""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+VITAL = ("gcs_server", "raylet")
+"""Ray's names for the processes that no study can do without, where this driver started them."""
+ANSWER_SECONDS = 2.0
+PATIENCE_SECONDS = 45.0
+"""How long a cluster's head may be silent. Its clients end their own process after 60 s."""
+
+
+class RayWatch:
+    """Tells whether the Ray that this process started or joined is still there."""
+
+    def __init__(self) -> None:
+        self._heard_at = time.monotonic()
+
+    def lost(self) -> str | None:
+        """What is gone, in words; None while Ray is there."""
+        node = _node()
+        if node is None:
+            return None
+        dead = sorted({kind for kind, _ in node.dead_processes()}.intersection(VITAL))
+        if dead:
+            return f"Ray's {' and '.join(dead)} ended"
+        if node.all_processes or _answers(node.gcs_address):
+            self._heard_at = time.monotonic()
+        silent = time.monotonic() - self._heard_at
+        return f"Ray's head did not answer for {silent:.0f} s" if silent > PATIENCE_SECONDS else None
+
+
+def kill_ray() -> None:
+    """Kills every process of the Ray that was started here, its workers too; a cluster that was joined stays."""
+    node = _node()
+    own = [process.pid for _, process in node.live_processes()] if node else []
+    for pid in [*_below(own), *own]:
+        with suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _node() -> Any:
+    from ray._private import worker
+
+    return worker._global_node
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _below(pids: list[int]) -> Iterator[int]:
+    """The ids of all processes that these started."""
+    import psutil
+
+    for pid in pids:
+        with suppress(psutil.Error):
+            yield from (child.pid for child in psutil.Process(pid).children(recursive=True))
