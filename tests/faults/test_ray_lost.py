@@ -1,0 +1,70 @@
+"""A study whose Ray ends under it closes its records at once, says how to go on, and leaves no process behind."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.faults.accounts import settled
+from tests.faults.conftest import Cost
+from tests.faults.doing import LONG, Driver, begun, rungs, taken_up, until, well_ended
+from tests.search.test_study import Home
+
+pytestmark = pytest.mark.slow
+MOST_SECONDS = 30
+"""For what takes about one; Ray's own patience is a minute."""
+
+
+def group_of(driver: Driver) -> dict[int, str]:
+    """The driver's process group, in which Ray's processes and its workers are, by their commands' names."""
+    found = subprocess.run(["ps", "-eo", "pid=,pgid=,stat=,comm="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 3) for line in found.splitlines()]
+    return {int(pid): name for pid, group, state, name in rows if int(group) == driver.pid and state[0] != "Z"}
+
+
+def kill(name: str) -> Callable[[Driver], None]:
+    def done(driver: Driver) -> None:
+        (process,) = (pid for pid, command in group_of(driver).items() if command.startswith(name))
+        os.kill(process, signal.SIGKILL)
+
+    return done
+
+
+def ask_all(driver: Driver) -> None:
+    """As `timeout`, systemd and Slurm do it."""
+    os.killpg(driver.pid, signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("fault", "happens", "status", "reason"),
+    [
+        ("SIGTERM to the whole group", ask_all, 130, "Interrupted. Go on with"),
+        ("Ray's head killed", kill("gcs_server"), 75, "Stopped, Ray's gcs_server ended. Go on with"),
+        ("Ray's raylet killed", kill("raylet"), 75, "Stopped, Ray's raylet ended. Go on with"),
+    ],
+)
+def test_a_study_that_loses_its_ray_ends_in_order(
+    home: Home, bert: Path, cost: Cost, fault: str, happens: Callable[[Driver], None], status: int, reason: str
+) -> None:
+    name = fault.replace(" ", "-").replace("'", "")
+    folder = home.study(name)
+    driver = begun(home, bert, name, "cola", 3, *LONG)
+    until(driver, lambda: rungs(folder) >= 2)
+    happens(driver)
+    began = time.monotonic()
+    said, _ = driver.communicate(timeout=MOST_SECONDS)
+    assert driver.returncode == status, said
+    assert f"{reason}: python run_study.py --resume {name}" in said
+    assert "Traceback" not in said
+    while group_of(driver) and time.monotonic() - began < MOST_SECONDS:
+        time.sleep(0.1)
+    assert not group_of(driver)
+    before = rungs(folder)
+    driver = taken_up(home, name)
+    cost(fault, until(driver, lambda: rungs(folder) > before))
+    well_ended(driver)
+    settled(folder, ("cola",), 3)
