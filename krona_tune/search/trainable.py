@@ -19,7 +19,7 @@ from krona_tune.study.result import Report, Status
 from krona_tune.study.spec import Precision
 from krona_tune.train import checkpoint
 from krona_tune.train.backbone import warm_backbone
-from krona_tune.train.device import keep_freed_memory, this_device
+from krona_tune.train.device import has_broken_device, keep_freed_memory, this_device
 from krona_tune.train.loop import Diverged, TaskWork, TrialRun
 
 logger = logging.getLogger(__name__)
@@ -76,11 +76,11 @@ class KronaTrial(tune.Trainable):
     def step(self) -> dict[str, Any]:
         try:
             return self._advance()
-        except torch.AcceleratorError:
-            raise  # a broken context serves no later trial: Ray replaces the worker and takes the trial up again
         except NotKept as error:
             return self._ended(Status.INTERRUPTED, str(error))
         except Exception as error:
+            if has_broken_device(error):
+                raise  # Ray replaces the worker and takes the trial up again
             status = status_of_error(error)
             if status is Status.OUT_OF_MEMORY:
                 error.add_note(in_words(self.config["params"]))
@@ -140,16 +140,16 @@ class KronaTrial(tune.Trainable):
         return run
 
     def _take_up(self, run: TrialRun) -> None:
-        """Puts the run where its highest readable state is; one that is damaged is set aside, and the trial begins
-        at the one below, or anew."""
+        """Puts the run where its highest usable state is; one that is damaged, or of another trial or backbone, is set
+        aside, and the trial begins at the one below, or anew."""
         self._elsewhere.bring(self._folder())
         while earlier := latest_checkpoint(self._folder()):
             try:
                 checkpoint.load(run, earlier)
                 return
-            except checkpoint.Damaged as error:
+            except checkpoint.Unusable as error:
                 logger.warning("%s: set aside, the trial goes on without it", error)
-                aside = earlier.with_name(f"damaged-{earlier.name}")
+                aside = earlier.with_name(f"unusable-{earlier.name}")
                 shutil.rmtree(aside, ignore_errors=True)
                 earlier.replace(aside)
                 self._elsewhere.bring(self._folder())
@@ -165,10 +165,8 @@ class KronaTrial(tune.Trainable):
         """
         try:
             self._write(run)
-        except torch.AcceleratorError:
-            raise
         except Exception as error:
-            if status_of_error(error) is Status.OUT_OF_MEMORY:
+            if has_broken_device(error) or status_of_error(error) is Status.OUT_OF_MEMORY:
                 raise
             shutil.rmtree(self._unfinished(run), ignore_errors=True)
             raise NotKept(f"the state of {run.trial_id} could not be kept: {type(error).__name__}: {error}") from error

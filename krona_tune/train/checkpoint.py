@@ -18,8 +18,8 @@ _UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, EOFError, Unpickling
 TENSORS, OPTIMISER, PROGRESS = "adapter.safetensors", "optimiser.pt", "progress.json"
 
 
-class Damaged(Exception):
-    """A checkpoint that can't be read."""
+class Unusable(Exception):
+    """A checkpoint that can't be read, or is of another trial or another backbone."""
 
 
 def save(run: TrialRun, folder: Path) -> None:
@@ -42,19 +42,19 @@ def load(run: TrialRun, folder: Path) -> None:
     """Puts a run where `save` found it.
 
     Raises:
-        Damaged: a file is missing or can't be read; the run is as it was.
-        ValueError: the checkpoint is of another trial, or of another backbone.
+        Unusable: a file is missing or can't be read, or the checkpoint is of another trial or another backbone; the
+            run is as it was.
     """
     try:
         progress, tensors = _progress(folder), load_file(folder / TENSORS)
         optimiser = torch.load(folder / OPTIMISER, weights_only=True) if run.optimiser else None
     except _UNREADABLE as error:
-        raise Damaged(f"{folder} can't be read ({type(error).__name__}: {error})") from error
+        raise Unusable(f"{folder} can't be read ({type(error).__name__}: {error})") from error
     if progress["fingerprint"] != run.trial.fingerprint:
-        raise ValueError(f"{folder} is of trial {progress['fingerprint']}, this is {run.trial.fingerprint}")
+        raise Unusable(f"{folder} is of trial {progress['fingerprint']}, this is {run.trial.fingerprint}")
     kept, found = progress["backbone_fingerprint"], run.backbone.fingerprint
     if kept != found:
-        raise ValueError(f"{folder} is of the backbone {kept}, this is {found}")
+        raise Unusable(f"{folder} is of the backbone {kept}, this is {found}")
     run.load_state(tensors)
     if run.optimiser and optimiser:
         run.optimiser.load_state(optimiser)

@@ -10,6 +10,8 @@ import torch
 
 from krona_tune.study.spec import Precision
 
+_ACCELERATOR_ERRORS = (torch.AcceleratorError,) if hasattr(torch, "AcceleratorError") else ()
+"""What torch raises from 2.8 on; before, it is a RuntimeError that says so."""
 ATTENTION = {"cpu": "eager", "cuda": "sdpa"}
 """The faster attention for training short sequences: on CPUs the fused kernel's backward is the slower one."""
 
@@ -72,3 +74,10 @@ def keep_freed_memory() -> None:
         return
     for option, value in MALLOPT.items():
         mallopt(option, value)
+
+
+def has_broken_device(error: BaseException) -> bool:
+    """Whether an error leaves this process with a GPU that no later trial can use."""
+    if isinstance(error, _ACCELERATOR_ERRORS):
+        return True
+    return isinstance(error, RuntimeError) and str(error).startswith("CUDA error")

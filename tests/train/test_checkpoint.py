@@ -23,7 +23,7 @@ def test_a_trial_goes_on_with_its_own_weights_only(tmp_path: Path) -> None:
     assert again.rung == 1
 
     other = TrialRun("t1", tiny_trial(), tiny_work(), _other_backbone())
-    with pytest.raises(ValueError, match=r"is of the backbone [0-9a-f]{64}, this is [0-9a-f]{64}"):
+    with pytest.raises(checkpoint.Unusable, match=r"is of the backbone [0-9a-f]{64}, this is [0-9a-f]{64}"):
         checkpoint.load(other, tmp_path)
 
 

@@ -1,0 +1,21 @@
+"""Which errors leave a process without a GPU that it can use."""
+
+import runpy
+
+import pytest
+import torch
+
+from krona_tune.train import device
+
+
+def test_a_torch_without_a_class_for_broken_devices_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch, "AcceleratorError", raising=False)
+    has_broken_device = runpy.run_path(str(device.__file__))["has_broken_device"]
+    assert has_broken_device(RuntimeError("CUDA error: device-side assert triggered"))
+    assert not has_broken_device(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not has_broken_device(RuntimeError("shapes do not match"))
+
+
+@pytest.mark.skipif(not hasattr(torch, "AcceleratorError"), reason="torch before 2.8 has no such class")
+def test_a_torch_with_one_too() -> None:
+    assert device.has_broken_device(torch.AcceleratorError("an illegal memory access"))
