@@ -82,9 +82,11 @@ def _trained(gathered: Gathered, need: Need) -> FirstBatch:
     import ray
 
     task = ray.remote(num_cpus=fit.cpus, num_gpus=fit.gpus, max_retries=0, max_calls=1)(first_batch)
+    result = task.remote(*asked)
     try:
-        return ray.get(task.remote(*asked), timeout=FIRST_BATCH_SECONDS)
+        return ray.get(result, timeout=FIRST_BATCH_SECONDS)
     except ray.exceptions.GetTimeoutError:
+        ray.cancel(result, force=True)  # it would keep its CPU or GPU from the trials
         raise TimeoutError from None
     except ray.exceptions.RayTaskError as error:
         cause = error.cause if isinstance(error.cause, Refusal) else Refusal("the first batch", str(error.cause))

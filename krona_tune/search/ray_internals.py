@@ -11,31 +11,36 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-VITAL = ("gcs_server", "raylet")
+VITAL = {"gcs_server", "raylet"}
 """Ray's names for the processes that no study can do without, where this driver started them."""
-ANSWER_SECONDS = 2.0
+ASK_SECONDS, ANSWER_SECONDS = 5.0, 2.0
+"""Between two connections to the head of a cluster that was joined, and how long one may take."""
 PATIENCE_SECONDS = 45.0
-"""How long a cluster's head may be silent. Its clients end their own process after 60 s."""
+"""How long that head may be silent. Its clients end their own process after 60 s."""
 
 
 class RayWatch:
     """Tells whether the Ray that this process started or joined is still there."""
 
     def __init__(self) -> None:
-        self._heard_at = time.monotonic()
+        self._asked_at = self._heard_at = time.monotonic()
 
     def lost(self) -> str | None:
         """What is gone, in words; None while Ray is there."""
         node = _node()
         if node is None:
             return None
-        dead = sorted({kind for kind, _ in node.dead_processes()}.intersection(VITAL))
-        if dead:
+        if dead := sorted(VITAL.intersection(kind for kind, _ in node.dead_processes())):
             return f"Ray's {' and '.join(dead)} ended"
-        if node.all_processes or _answers(node.gcs_address):
-            self._heard_at = time.monotonic()
+        return None if node.all_processes else self._silence(node.gcs_address)
+
+    def _silence(self, address: str) -> str | None:
+        if time.monotonic() - self._asked_at >= ASK_SECONDS:
+            self._asked_at = time.monotonic()
+            if _answers(address):
+                self._heard_at = self._asked_at
         silent = time.monotonic() - self._heard_at
-        return f"Ray's head did not answer for {silent:.0f} s" if silent > PATIENCE_SECONDS else None
+        return f"Ray's head at {address} did not answer for {silent:.0f} s" if silent > PATIENCE_SECONDS else None
 
 
 def kill_ray() -> None:

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +13,12 @@ import ray
 from ray.cluster_utils import Cluster as Nodes
 
 from krona_tune.record.read import read_trials
+from krona_tune.search import preflight as flight
 from krona_tune.search.cluster import connect, connecting
 from krona_tune.search.nodes import View, look_around, versions
 from krona_tune.search.plan import make_plan
 from krona_tune.search.preflight import preflight
+from krona_tune.search.room import needed_bytes
 from krona_tune.search.start import gather
 from krona_tune.study.loader import load_spec
 from krona_tune.study.manifest import read_manifest
@@ -105,3 +108,23 @@ def test_a_first_batch_is_trained_in_a_worker(home: Home, three: Nodes, monkeypa
     assert [problem.place for problem in lacking.problems] == ["the first batch"]
     assert "model.safetensors" in str(lacking.problems[0])
     assert not home.study("seen").root.exists()
+
+
+def test_a_first_batch_that_takes_too_long_gives_its_place_back(
+    home: Home, three: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home.root / "cache"))
+    monkeypatch.setattr(flight, "FIRST_BATCH_SECONDS", 1)
+    monkeypatch.setattr(flight, "first_batch", stuck)
+    plan = make_plan(load_spec(Path(home.space(home.root / "bert")), (), {"tasks": ("cola",)}), "x.yaml")
+    gathered = gather(plan, connecting(three.address))
+    found = flight.in_the_first_batch(gathered, needed_bytes(gathered))
+    assert found.warnings == ("no worker trained a first batch within 1 s",)
+    deadline = time.monotonic() + 30
+    while ray.available_resources().get("CPU", 0) < 3 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert ray.available_resources()["CPU"] == 3
+
+
+def stuck(*asked: object) -> None:
+    time.sleep(600)

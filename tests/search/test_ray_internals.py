@@ -1,0 +1,88 @@
+"""Whether the Ray that a driver started or joined is still there, and an end to what is left of it."""
+
+import socket
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray._private import node as ray_node
+
+from krona_tune.search import ray_internals
+from krona_tune.search.ray_internals import RayWatch, kill_ray
+
+
+def started(monkeypatch: pytest.MonkeyPatch, **more: Any) -> SimpleNamespace:
+    """A node as Ray has it, in the place of this process's own."""
+    found = SimpleNamespace(**{"all_processes": {"raylet": [1]}, "gcs_address": "", "dead_processes": list, **more})
+    monkeypatch.setattr(ray_internals, "_node", lambda: found)
+    return found
+
+
+def test_ray_has_the_names_that_are_used() -> None:
+    assert all(hasattr(ray_node.Node, name) for name in ("gcs_address", "dead_processes", "live_processes"))
+    assert "all_processes" in ray_node.Node.dead_processes.__code__.co_names
+    names = vars(ray_node.ray_constants).values()
+    assert set(names) >= ray_internals.VITAL
+
+
+def test_a_ray_that_lives_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    started(monkeypatch)
+    assert RayWatch().lost() is None
+
+
+@pytest.mark.parametrize(
+    ("dead", "said"),
+    [
+        (["raylet"], "Ray's raylet ended"),
+        (["raylet", "gcs_server", "dashboard"], "Ray's gcs_server and raylet ended"),
+        (["dashboard", "log_monitor"], None),
+    ],
+)
+def test_a_ray_that_was_started_here_is_lost_with_its_vital_processes(
+    monkeypatch: pytest.MonkeyPatch, dead: list[str], said: str | None
+) -> None:
+    started(monkeypatch, dead_processes=lambda: [(name, None) for name in dead])
+    assert RayWatch().lost() == said
+
+
+def test_a_cluster_that_was_joined_is_lost_when_its_head_is_silent_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(ray_internals, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        started(monkeypatch, all_processes={}, gcs_address=address)
+        watch = RayWatch()
+        for _ in range(20):
+            now[0] += 10
+            assert watch.lost() is None
+    now[0] += 40
+    assert watch.lost() is None
+    now[0] += 10
+    assert watch.lost() == f"Ray's head at {address} did not answer for 50 s"
+
+
+def test_what_is_left_of_ray_is_killed_with_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import subprocess, sys; print(subprocess.Popen(['sleep', '99']).pid, flush=True); sys.stdin.read()"
+    raylet = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert raylet.stdout is not None
+    worker = int(raylet.stdout.readline())
+    started(monkeypatch, live_processes=lambda: [("raylet", raylet)])
+    kill_ray()
+    assert raylet.wait(timeout=10) == -9
+    assert gone(worker)
+
+
+def gone(process: int) -> bool:
+    """Whether it has ended within some seconds; one that nobody waits for may stay as a zombie."""
+    for _ in range(100):
+        try:
+            with open(f"/proc/{process}/stat", encoding="utf-8") as file:
+                if file.read().rpartition(")")[2].split()[0] == "Z":
+                    return True
+        except FileNotFoundError:
+            return True
+        time.sleep(0.05)
+    return False
