@@ -1,5 +1,6 @@
 """One study from its request to its ranking."""
 
+import atexit
 import logging
 import os
 import shlex
@@ -108,15 +109,18 @@ def _status(outcome: "Outcome", tasks: Sequence[str]) -> int:
 
 
 def _exit(status: int, *, at_once: bool) -> None:
-    """Ends the program; `at_once` without the interpreter's own end, which waits for the Ray that is lost."""
+    """Ends the program; `at_once` before Ray's own exit handlers, which wait for the Ray that is lost."""
     if at_once:
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError):
-                stream.flush()
-        logging.shutdown()
-        os._exit(status)
+        atexit.register(_exit_at_once, status)  # the last one that is registered runs first
     if status:
         raise typer.Exit(status)
+
+
+def _exit_at_once(status: int) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
 
 
 class _File(logging.FileHandler):
