@@ -16,6 +16,7 @@ from krona_tune.adapters.model_card import README, model_card
 from krona_tune.refusal import Refusal
 from krona_tune.study.families import geometry
 from krona_tune.study.geometry import Geometry
+from krona_tune.study.whole import whole_folder
 
 TENSORS = "adapter.safetensors"
 HEAD = "head."
@@ -24,11 +25,11 @@ DIGITS = 12
 
 
 def save_adapter(folder: Path, tensors: dict[str, Tensor], card: AdapterCard) -> None:
-    """Writes an adapter's folder; what was there before under the same names is replaced."""
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / TENSORS)
-    (folder / CARD).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    (folder / README).write_text(model_card(card, Form.ADAPTER, folder.name), encoding="utf-8")
+    """Writes an adapter's folder whole; what was there before under the same names is replaced."""
+    with whole_folder(folder, last=CARD) as built:
+        save_file(tensors, built / TENSORS)
+        (built / README).write_text(model_card(card, Form.ADAPTER, built.name), encoding="utf-8")
+        (built / CARD).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
@@ -48,6 +49,20 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         if not tensor.is_floating_point() or not tensor.isfinite().all():
             raise Refusal(str(path), f"{name} holds what is no finite number", "export the adapter again")
     return tensors
+
+
+def read_adapter(folder: Path) -> tuple[AdapterCard, dict[str, Tensor]]:
+    """A card and the tensors that it is of. Raises a Refusal as `read_card` and `read_tensors`."""
+    card = read_card(folder)
+    tensors = read_tensors(folder)
+    refuse_replaced(folder, card)
+    return card, tensors
+
+
+def refuse_replaced(folder: Path, card: AdapterCard) -> None:
+    """Raises the Refusal of an adapter in whose place another one came since its card was read."""
+    if read_card(folder) != card:
+        raise Refusal(str(folder), "another adapter came here while it was read", "load it again")
 
 
 def head_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -73,7 +88,7 @@ def load(model: nn.Module, folder: str | Path, *, check_backbone: bool = True) -
         Refusal: the files can't be read, or the adapter belongs to another backbone. The model is left as it was.
     """
     folder = Path(folder)
-    card, tensors = read_card(folder), read_tensors(folder)
+    card, tensors = read_adapter(folder)
     shape = _geometry_of(model, folder, card)
     base: nn.Module = model if shape.text_to_text else getattr(model, "base_model", model)
     if check_backbone:

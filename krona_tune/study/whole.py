@@ -1,8 +1,12 @@
-"""Files that are there whole or not at all."""
+"""Files, and folders of files, that are there whole or not at all."""
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+UNFINISHED = ".unfinished-"
+"""How the name of a folder begins in which another is built."""
 
 
 @contextmanager
@@ -23,3 +27,29 @@ def put(path: Path, text: str) -> Path:
     with whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
+
+
+@contextmanager
+def whole_folder(path: Path, last: str = "") -> Iterator[Path]:
+    """Where to build a folder's files, which come to their place together at the end, or not at all.
+
+    Args:
+        path: a folder that is there keeps what else it holds, and stays itself: it may be where somebody works.
+        last: the file without which nobody reads the others. It goes first and comes last, so that nobody finds it
+            beside those of another.
+    """
+    path = path.absolute()
+    there = path.is_dir()
+    if not there:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path if there else path.parent, prefix=UNFINISHED) as room:
+        built = Path(room) / path.name
+        built.mkdir()
+        yield built
+        if not there:
+            built.rename(path)
+            return
+        if last:
+            (path / last).unlink(missing_ok=True)
+        for file in sorted(built.iterdir(), key=lambda file: file.name == last):
+            file.replace(path / file.name)

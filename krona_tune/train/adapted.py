@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from krona_tune.adapters.card import AdapterCard, read_card, task_of
-from krona_tune.adapters.export import load
+from krona_tune.adapters.export import load, refuse_replaced
 from krona_tune.adapters.inject import Adapters
 from krona_tune.glue.tasks import Task
 from krona_tune.train.answer import Answer, answer
@@ -51,6 +51,7 @@ def adapted(folder: Path, *, model: str | None = None, device: Device = CPU) -> 
     with quiet():
         answering = answer(backbone, task, 0, words)  # its head is replaced by the adapter's
     adapters = load(answering.model, folder)
+    refuse_replaced(folder, card)
     answering.model.eval()
     return Adapted(
         card=card,

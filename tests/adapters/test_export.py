@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import krona_tune
+from krona_tune.adapters import export
 from krona_tune.adapters.export import TENSORS
 from krona_tune.refusal import Refusal
 from tests.adapters.cards import saved
@@ -154,6 +155,36 @@ def test_tensors_that_hold_no_numbers_are_refused(value: float, tmp_path: Path) 
     tensors["head.classifier.bias"][1] = value
     save_file(tensors, tmp_path / TENSORS)
     assert "head.classifier.bias holds what is no finite number" in refused(build("bert")[1], tmp_path)
+
+
+def test_an_adapter_that_finds_no_room_leaves_the_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapted = saved(tmp_path, "bert")
+
+    def half(tensors: dict[str, torch.Tensor], path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(export, "save_file", half)
+    with pytest.raises(OSError, match="No space left"):
+        saved(tmp_path, "bert", trial_id="mnli-001")
+    shape, model, _ = build("bert")
+    krona_tune.load(model, tmp_path)
+    assert torch.equal(outputs(model, shape), adapted)
+    assert {path.name for path in tmp_path.iterdir()} == {"adapter.json", TENSORS, "README.md"}
+
+
+def test_an_adapter_that_is_replaced_while_it_is_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(tmp_path, "bert")
+    read = export.read_tensors
+
+    def replaced(folder: Path) -> dict[str, torch.Tensor]:
+        saved(folder, "bert", trial_id="mnli-001")
+        return read(folder)
+
+    monkeypatch.setattr(export, "read_tensors", replaced)
+    assert "another adapter came here while it was read; load it again" in refused(build("bert")[1], tmp_path)
 
 
 @pytest.mark.parametrize("pickled", ["adapter.bin", "adapter.pt", "pytorch_model.bin"])
