@@ -88,6 +88,23 @@ def test_an_export_that_can_not_be_is_refused_and_nothing_left(
     assert not list(Path.cwd().iterdir())
 
 
+@pytest.mark.parametrize("to", ["", " "])
+def test_an_export_to_nowhere_is_refused(run: Run, storage: Path, to: str) -> None:
+    """As from a shell variable that is not set."""
+    code, out, err = run("export", "second", "--storage", storage, "--format", "adapter", "--to", to)
+    assert (code, out, err) == (2, "", "--to: it is empty; name a folder that is not there yet\n")
+
+
+def test_the_folder_that_one_stands_in_is_filled_and_stays(run: Run, storage: Path) -> None:
+    here, words = Path.cwd().stat().st_ino, ("--storage", storage, "--to", ".")
+    assert run("export", "second", *words, "--format", "merged")[0] == 2
+    assert Path.cwd().stat().st_ino == here
+    assert not list(Path.cwd().iterdir())
+    assert run("export", "second", *words, "--format", "adapter")[0] == 0
+    assert Path.cwd().stat().st_ino == here
+    assert {path.name for path in Path.cwd().iterdir()} == {"adapter.json", "adapter.safetensors", "README.md"}
+
+
 def test_lines_are_answered_one_by_one(run: Run, storage: Path) -> None:
     rows = [row[0] for row in texts("cola", rows=7)]
     code, out, err = run("predict", "first", "--task", "cola", "--storage", storage, typed="\n".join(rows) + "\n")

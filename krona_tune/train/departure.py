@@ -1,6 +1,5 @@
 """A study's adapter leaves in another form; what is written gives the same outputs, or nothing is written."""
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,9 @@ from krona_tune.adapters.forms import Form, WrittenDtype, loading
 from krona_tune.adapters.merge import merge
 from krona_tune.adapters.methods import method_named
 from krona_tune.adapters.model_card import README, model_card
-from krona_tune.refusal import Refusal
+from krona_tune.hub import home
+from krona_tune.refusal import Refusal, refusing
+from krona_tune.study.whole import whole_folder
 from krona_tune.train.adapted import Adapted, adapted
 from krona_tune.train.sample import difference, logits, sample_inputs
 
@@ -48,7 +49,7 @@ def depart(
     Raises:
         Refusal: `to` is taken, the form can't carry the method, the backbone can't be had, or the outputs differ.
     """
-    to = to.expanduser().resolve()
+    to = home(to).resolve()
     _refuse_taken(to)
     card = read_card(adapter)
     match form:
@@ -63,7 +64,7 @@ def depart(
 
 def _leave_as_adapter(adapter: Path, to: Path, card: AdapterCard) -> float:
     tensors = read_tensors(adapter)
-    with _unfinished(to) as built:
+    with _written(to) as built:
         save_adapter(built, tensors, card)
     return 0.0
 
@@ -82,7 +83,7 @@ def _leave_merged(adapter: Path, to: Path, card: AdapterCard, name: str | None, 
     _refuse_other_outputs(logits(model, inputs), expected, "merged")
     _name_labels(model, whole)
     model.to(dtype)
-    with _unfinished(to) as built:
+    with _written(to) as built:
         model.save_pretrained(built)
         whole.tokenizer.save_pretrained(built)
         again = type(model).from_pretrained(built, dtype=torch.float32).eval()
@@ -102,7 +103,7 @@ def _leave_as_peft(adapter: Path, to: Path, name: str | None) -> float:
     _refuse_other_outputs(logits(dressed, inputs), expected, "in the form of peft")
     for config in dressed.peft_config.values():
         config.base_model_name_or_path = whole.card.backbone
-    with _unfinished(to) as built:
+    with _written(to) as built:
         dressed.save_pretrained(built, save_embedding_layers=False)
         bare = adapted(adapter, model=name)
         bare.adapters.detach()
@@ -132,26 +133,20 @@ def _name_labels(model: Any, whole: Adapted) -> None:
 
 
 @contextmanager
-def _unfinished(to: Path) -> Iterator[Path]:
-    """A folder beside `to`, which takes its place at the end of the context, or goes away if anything fails."""
-    try:
-        to.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=to.parent, prefix=f".{to.name}-") as room:
-            built = Path(room) / to.name
-            built.mkdir()
-            yield built
-            if to.exists():
-                to.rmdir()
-            built.rename(to)
-    except OSError as error:
-        raise Refusal("--to", f"{to} can't be written: {error.strerror or error}", "name a writable folder") from None
+def _written(to: Path) -> Iterator[Path]:
+    """Where to build what takes the place `to` at the end of the context, or goes away if anything fails."""
+    mend = "name a writable folder with enough room"
+    with refusing("--to", f"{to} can't be written", mend), whole_folder(to) as built:
+        yield built
 
 
 def _refuse_taken(to: Path) -> None:
-    if to.exists() and not to.is_dir():
-        raise Refusal("--to", f"{to} is no folder", "name a folder that is not there yet")
-    if to.is_dir() and any(to.iterdir()):
-        raise Refusal("--to", f"{to} is not empty", "name a folder that is not there yet")
+    mend = "name a folder that is not there yet"
+    with refusing("--to", f"{to} can't be looked at", mend):
+        if to.exists() and not to.is_dir():
+            raise Refusal("--to", f"{to} is no folder", mend)
+        if to.is_dir() and any(to.iterdir()):
+            raise Refusal("--to", f"{to} is not empty", mend)
 
 
 def _refuse_other_outputs(found: Tensor, expected: Tensor, how: str) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 import krona_tune
@@ -182,6 +183,24 @@ def test_files_that_read_back_otherwise_are_not_left(tmp_path: Path, monkeypatch
     monkeypatch.setattr(transformers.BertForSequenceClassification, "save_pretrained", damaged)
     with pytest.raises(Refusal, match="a logit read back differs by"):
         depart(adapter, tmp_path / "out", Form.MERGED)
+    assert {path.name for path in tmp_path.iterdir()} == {"backbone", "adapter"}
+
+
+@pytest.mark.parametrize("form", Form)
+@pytest.mark.parametrize("error", [SafetensorError("No space left on device"), OSError(28, "No space left on device")])
+def test_a_disk_without_room_leaves_nothing_and_is_said(
+    form: Form, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter", method="lora")
+
+    def full(*_: object, **__: object) -> None:
+        raise error
+
+    for room in ("transformers.modeling_utils.safe_save_file", "krona_tune.adapters.export.save_file"):
+        monkeypatch.setattr(room, full)
+    monkeypatch.setattr("peft.peft_model.safe_save_file", full)
+    with pytest.raises(Refusal, match=r"--to: .*out can't be written \(.*No space left on device\); name a writable"):
+        depart(adapter, tmp_path / "out", form)
     assert {path.name for path in tmp_path.iterdir()} == {"backbone", "adapter"}
 
 
