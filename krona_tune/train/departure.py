@@ -54,7 +54,7 @@ def depart(
     card = read_card(adapter)
     match form:
         case Form.ADAPTER:
-            differing = _leave_as_adapter(adapter, to, card)
+            differing = _leave_as_adapter(adapter, to, model)
         case Form.MERGED:
             differing = _leave_merged(adapter, to, card, model, DTYPES[dtype])
         case Form.PEFT:
@@ -62,11 +62,15 @@ def depart(
     return Departure(folder=to, difference=differing, loading=loading(card, form, to))
 
 
-def _leave_as_adapter(adapter: Path, to: Path, card: AdapterCard) -> float:
-    tensors = read_tensors(adapter)
+def _leave_as_adapter(adapter: Path, to: Path, name: str | None) -> float:
+    whole = adapted(adapter, model=name)
+    inputs = sample_inputs(whole)
+    expected = logits(whole.answer.model, inputs)
     with _written(to) as built:
-        save_adapter(built, tensors, card)
-    return 0.0
+        save_adapter(built, read_tensors(adapter), whole.card)
+        written = logits(adapted(built, model=name).answer.model, inputs)
+        _refuse_other_outputs(written, expected, "read back")
+    return difference(written, expected)
 
 
 def _leave_merged(adapter: Path, to: Path, card: AdapterCard, name: str | None, dtype: torch.dtype) -> float:

@@ -1,5 +1,6 @@
 """What leaves gives the study's own outputs, in a process that has never heard of krona_tune; or it does not leave."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 import krona_tune
+from krona_tune.adapters.card import CARD
 from krona_tune.adapters.export import read_tensors
 from krona_tune.adapters.forms import Form, WrittenDtype
 from krona_tune.glue.corpus import load as load_data
@@ -127,6 +129,26 @@ def test_the_same_form_is_the_same_adapter(tmp_path: Path) -> None:
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
     assert "krona_tune.load(model, 'out')" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"adapter": {"method": "lora", "rank": 3}}, "does not fit the model: .* tensors are on one side only"),
+        ({"task": "stsb", "labels": []}, "does not fit the model: classifier.* num_labels must be the task's"),
+        ({"backbone_fingerprint": "00" * 32}, "whose weights are 000000000000; the model's are"),
+        ({"backbone_layers": 4}, "belongs to a bert of width 24 in 4 layers"),
+    ],
+)
+def test_a_card_of_another_adapter_is_not_left_in_the_same_form(
+    change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter")
+    card = json.loads((adapter / CARD).read_text(encoding="utf-8"))
+    (adapter / CARD).write_text(json.dumps(card | change), encoding="utf-8")
+    with pytest.raises(Refusal, match=message):
+        depart(adapter, tmp_path / "out", Form.ADAPTER)
+    assert {path.name for path in tmp_path.iterdir()} == {"backbone", "adapter"}
 
 
 @pytest.mark.parametrize("method", ["krona_b", "krona_b_res", "adapter", "compacter", "parallel_adapter"])
