@@ -3,9 +3,10 @@
 import pytest
 import torch
 from torch import nn
+from transformers.activations import ACT2FN
 
 from krona_tune.refusal import Refusal
-from krona_tune.study.families import FAMILIES, geometry
+from krona_tune.study.families import ACTIVATIONS, FAMILIES, geometry
 from krona_tune.study.geometry import Role, Stack
 from tests.models import CONFIGS, build, build_from
 
@@ -55,6 +56,25 @@ def test_an_unknown_family_is_refused_with_a_suggestion() -> None:
         geometry({"model_type": "robert"}, "x/config.json")
     with pytest.raises(Refusal, match="'hidden_size' is missing"):
         geometry({"model_type": "bert", "vocab_size": 10})
+
+
+def test_every_activation_is_one_of_transformers() -> None:
+    assert set(ACT2FN) >= ACTIVATIONS
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "said"),
+    [
+        ("bert", "hidden_act", "gleu", "unknown activation 'gleu', did you mean 'gelu'"),
+        ("deberta-v2", "pooler_hidden_act", "gated-gleu", "pooler_hidden_act: unknown activation"),
+        ("distilbert", "activation", ["relu"], "unknown activation"),
+        ("t5", "feed_forward_proj", "gated-rleu", "unknown activation 'gated-rleu'"),
+    ],
+)
+def test_an_unknown_activation_is_refused(name: str, key: str, value: object, said: str) -> None:
+    model_type, sizes = CONFIGS[name]
+    with pytest.raises(Refusal, match=said):
+        geometry({"model_type": model_type, **sizes, key: value})
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if "t5" not in name])

@@ -44,12 +44,21 @@ _SIZES = (
 )
 """Keys of a config.json, and the least and the most that they may be."""
 
+_GATED = "gated-"
+_ACTIVATION_KEYS = {"hidden_act", "pooler_hidden_act", "conv_act", "activation", "feed_forward_proj"}
+ACTIVATIONS = (
+    {"gelu", "gelu_10", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python", "gelu_python_tanh"}
+    | {"gelu_pytorch_tanh", "hardswish", "laplace", "leaky_relu", "linear", "mish", "prelu", "quick_gelu", "relu"}
+    | {"relu2", "relu6", "sigmoid", "silu", "swish", "tanh"}
+)
+"""What transformers knows by these names."""
+
 
 def geometry(config: Mapping[str, Any], place: str = "config.json") -> Geometry:
     """The geometry that a transformers config describes.
 
     Raises:
-        Refusal: the model type is not one of the known families, or a dimension is missing.
+        Refusal: the model type is not one of the known families, a dimension is missing, or an activation unknown.
     """
     model_type = config.get("model_type") if isinstance(config, Mapping) else None
     if not isinstance(model_type, str) or model_type not in FAMILIES:
@@ -57,6 +66,7 @@ def geometry(config: Mapping[str, Any], place: str = "config.json") -> Geometry:
     family = FAMILIES[model_type]
     known = {**family.defaults, **{key: value for key, value in config.items() if value is not None}}
     _refuse_odd_sizes(known, place)
+    _refuse_unknown_activation(known, place)
     try:
         return family.build(model_type, known)
     except KeyError as missing:
@@ -72,3 +82,10 @@ def _refuse_odd_sizes(config: Mapping[str, Any], place: str) -> None:
             value = config[name]
             if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
                 raise Refusal(place, f"{name} is {value!r:.40}", f"it is a whole number from {least} to {most:,}")
+
+
+def _refuse_unknown_activation(config: Mapping[str, Any], place: str) -> None:
+    for name in sorted(config.keys() & _ACTIVATION_KEYS):
+        value = config[name]
+        if not isinstance(value, str) or value.removeprefix(_GATED) not in ACTIVATIONS:
+            raise unknown(f"{place}: {name}", "activation", value, ACTIVATIONS)
