@@ -1,11 +1,15 @@
-"""What lies outside: the hub, whose clients are told before they wait where it can't be reached, and homes."""
+"""What lies outside: the hub, whose clients are told before they wait in vain; homes; files that others wrote."""
 
 import os
 import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from krona_tune.refusal import Refusal, refusing
+
 PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
+POINTER = b"version https://git-lfs"
+"""How the text begins that Git LFS leaves in the place of a large file."""
 
 
 def settle_offline() -> None:
@@ -13,14 +17,29 @@ def settle_offline() -> None:
 
     To be called before `huggingface_hub` is imported, which reads the variable then. Without it, each request
     is tried again for half a minute. Behind a proxy names are not resolved here, so nothing is settled.
+
+    Raises:
+        Refusal: HF_ENDPOINT is no address.
     """
-    if "HF_HUB_OFFLINE" in os.environ or any(os.environ.get(name) for name in PROXIES):
+    if "HF_HUB_OFFLINE" in os.environ:
         return
-    host = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co")).hostname
+    host = _hub_host(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+    if any(os.environ.get(name) for name in PROXIES):
+        return
     try:
         socket.getaddrinfo(host, 443)
-    except OSError:
+    except (OSError, UnicodeError):  # a name that is too long for any host is no Unicode
         os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def _hub_host(address: str) -> str:
+    wrong, mend = f"{address!r} is no address of a hub", "write https://HOST, or unset it"
+    with refusing("HF_ENDPOINT", wrong, mend):
+        parts = urlsplit(address)
+        host, _ = parts.hostname, parts.port  # either may raise
+    if parts.scheme not in {"http", "https"} or not host:
+        raise Refusal("HF_ENDPOINT", wrong, mend)
+    return host
 
 
 def home(path: Path) -> Path:
@@ -29,3 +48,15 @@ def home(path: Path) -> Path:
         return path.expanduser()
     except RuntimeError:
         return path
+
+
+def refuse_unreadable(path: Path, mend: str = "") -> None:
+    """Refuses a folder, a fifo or a device in the place of a file, and a Git LFS pointer. What is missing passes."""
+    with refusing(str(path), "can't be read", mend):
+        if not os.path.exists(path):
+            return
+        if not path.is_file():
+            raise Refusal(str(path), "is no file", mend)
+        with path.open("rb") as file:
+            if file.read(len(POINTER)) == POINTER:
+                raise Refusal(str(path), "is a Git LFS pointer", "fetch the file with git lfs pull")

@@ -1,12 +1,14 @@
 """What an adapter says of itself: a small JSON beside its tensors, read as data and nothing else. No torch."""
 
+import os
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, FiniteFloat, ValidationError
 
 from krona_tune.glue.tasks import TASKS, Task
-from krona_tune.refusal import Refusal, unknown
+from krona_tune.hub import refuse_unreadable
+from krona_tune.refusal import Refusal, refusing, unknown
 from krona_tune.study.trial import AdapterConfig, Frozen
 
 CARD = "adapter.json"
@@ -61,12 +63,13 @@ class AdapterCard(Frozen):
 def read_card(folder: Path) -> AdapterCard:
     """Raises a Refusal where there is no readable card."""
     path = folder / CARD
+    if not os.path.exists(path):
+        raise Refusal(str(folder), f"holds no {CARD}", "give a folder such as studies/NAME/adapters/TASK")
+    refuse_unreadable(path)
     try:
-        return AdapterCard.model_validate_json(path.read_bytes(), strict=True)
-    except FileNotFoundError:
-        raise Refusal(str(folder), f"holds no {CARD}", "give a folder such as studies/NAME/adapters/TASK") from None
-    except OSError as error:
-        raise Refusal(str(path), f"can't be read: {error.strerror}") from None
+        with refusing(str(path), "can't be read"):
+            content = path.read_bytes()
+        return AdapterCard.model_validate_json(content, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))

@@ -1,10 +1,10 @@
 """An adapter as files, safetensors and JSON and nothing that is unpickled; and back onto a model."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -13,7 +13,8 @@ from krona_tune.adapters.fingerprint import fingerprint
 from krona_tune.adapters.forms import Form
 from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.model_card import README, model_card
-from krona_tune.refusal import Refusal
+from krona_tune.hub import refuse_unreadable
+from krona_tune.refusal import Refusal, refusing
 from krona_tune.study.families import geometry
 from krona_tune.study.geometry import Geometry
 from krona_tune.study.whole import whole_folder
@@ -38,16 +39,15 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     Raises:
         Refusal: there are none, the file is damaged, or a value is no finite number.
     """
-    path = folder / TENSORS
-    try:
+    path, mend = folder / TENSORS, "export the adapter again"
+    if not os.path.exists(path):
+        raise Refusal(str(folder), f"holds no {TENSORS}", "nothing else is read: pickled files are not")
+    refuse_unreadable(path, mend)
+    with refusing(str(path), "can't be read", mend):
         tensors = load_file(path)
-    except FileNotFoundError:
-        raise Refusal(str(folder), f"holds no {TENSORS}", "nothing else is read: pickled files are not") from None
-    except (OSError, SafetensorError) as error:
-        raise Refusal(str(path), f"can't be read: {error}", "export the adapter again") from None
     for name, tensor in tensors.items():
         if not tensor.is_floating_point() or not tensor.isfinite().all():
-            raise Refusal(str(path), f"{name} holds what is no finite number", "export the adapter again")
+            raise Refusal(str(path), f"{name} holds what is no finite number", mend)
     return tensors
 
 

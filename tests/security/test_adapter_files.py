@@ -1,7 +1,9 @@
 """An adapter's folder is data: any card and any tensors are read or refused, pickled files are never opened."""
 
 import json
+import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,26 @@ def test_tensors_that_claim_more_than_the_file_holds_are_refused(tmp_path: Path,
     (tmp_path / TENSORS).write_bytes(said.to_bytes(8, "little") + header)
     with pytest.raises(Refusal, match="can't be read"):
         read_tensors(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (os.mkfifo, "is no file"),
+        (Path.mkdir, "is no file"),
+        (lambda path: path.symlink_to("/dev/zero"), "is no file"),
+        (lambda path: path.write_bytes(b"version https://git-lfs.github.com/spec/v1\n"), "is a Git LFS pointer; fetch"),
+    ],
+)
+def test_what_is_no_file_of_an_adapter_is_refused_unopened(
+    tmp_path: Path, make: Callable[[Path], object], said: str
+) -> None:
+    make(tmp_path / TENSORS)
+    make(tmp_path / "adapter.json")
+    with pytest.raises(Refusal, match=rf"adapter\.safetensors: {said}"):
+        read_tensors(tmp_path)
+    with pytest.raises(Refusal, match=rf"adapter\.json: {said}"):
+        read_card(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["adapter.bin", "adapter.pt", "adapter_model.bin", "pytorch_model.bin"])
