@@ -1,8 +1,15 @@
 """Configurations of the real backbones that the search spaces name, and model folders that hold nothing more."""
 
 import json
+import os
+from collections.abc import Mapping
+from itertools import accumulate, pairwise
+from math import prod
 from pathlib import Path
 from typing import Any
+
+from krona_tune.study.families import geometry
+from krona_tune.study.geometry import Role
 
 MINILM: dict[str, Any] = {
     "model_type": "bert",
@@ -28,8 +35,19 @@ BY_NAME = {"sentence-transformers/all-MiniLM-L6-v2": MINILM, "google-t5/t5-base"
 
 
 def folder_of(config: dict[str, Any], folder: Path) -> Path:
-    """A model's folder as far as it is looked at before anything is loaded: its config, and a file for its weights."""
+    """A model's folder as far as it is looked at before anything is loaded: its config, and weights full of holes."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    (folder / "model.safetensors").touch()
+    maps = {site.name: (site.d_out, site.d_in) for site in geometry(config).sites if site.role is not Role.FEED_FORWARD}
+    write_holes({f"{name}.weight": sizes for name, sizes in maps.items()}, folder / "model.safetensors")
     return folder
+
+
+def write_holes(shapes: Mapping[str, tuple[int, ...]], path: Path) -> None:
+    """A file of safetensors with these names and shapes, and holes where the values would stand."""
+    ends = list(accumulate((prod(sizes) for sizes in shapes.values()), initial=0))
+    offsets = zip(shapes.items(), pairwise(ends), strict=True)
+    tensors = {name: {"dtype": "I8", "shape": sizes, "data_offsets": at} for (name, sizes), at in offsets}
+    header = json.dumps(tensors).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    os.truncate(path, path.stat().st_size + ends[-1])

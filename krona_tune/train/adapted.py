@@ -44,7 +44,7 @@ def adapted(folder: Path, *, model: str | None = None, device: Device = CPU) -> 
     """
     card = read_card(folder)
     task = task_of(card, folder)
-    source = download(find_backbone(model or card.backbone))
+    source = download(find_backbone(card.backbone if model is None else model))
     tokenizer = open_tokenizer(source.location, source.config["vocab_size"])
     backbone = load_backbone(source.location, device)
     words = candidates(task, tokenizer) if backbone.geometry.text_to_text else ()

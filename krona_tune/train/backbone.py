@@ -11,7 +11,7 @@ import transformers
 from torch import nn
 
 from krona_tune.adapters.fingerprint import fingerprint
-from krona_tune.refusal import Refusal
+from krona_tune.refusal import Refusal, refusing
 from krona_tune.study.families import geometry
 from krona_tune.study.geometry import Geometry
 from krona_tune.train.device import Device
@@ -45,12 +45,13 @@ def load_backbone(location: str, device: Device) -> Backbone:
     """Loads a hub name or folder with transformers and freezes it, its weights in the device's dtype.
 
     Raises:
-        Refusal: the weights lack a part of the base model, which would be random, another one in each process.
+        Refusal: transformers can't load it, or the weights lack a part of the base model, which would be random,
+            another one in each process.
     """
-    config = transformers.AutoConfig.from_pretrained(location, trust_remote_code=False)
-    shape = geometry(config.to_dict(), f"{location}: config.json")
-    kind = transformers.AutoModelForSeq2SeqLM if shape.text_to_text else transformers.AutoModelForSequenceClassification
-    with quiet():
+    with quiet(), refusing(location, "can't be loaded", "save the model again"):
+        config = transformers.AutoConfig.from_pretrained(location, trust_remote_code=False)
+        shape = geometry(config.to_dict(), f"{location}: config.json")
+        kind = _kind(shape)
         whole, loaded = kind.from_pretrained(
             location,
             trust_remote_code=False,
@@ -64,6 +65,10 @@ def load_backbone(location: str, device: Device) -> Backbone:
             location, f"its weights lack {len(lacking)} tensors, the first {lacking[0]}", "save all of the model"
         )
     return freeze(whole, shape, device)
+
+
+def _kind(shape: Geometry) -> Any:
+    return transformers.AutoModelForSeq2SeqLM if shape.text_to_text else transformers.AutoModelForSequenceClassification
 
 
 @contextmanager

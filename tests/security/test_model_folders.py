@@ -1,7 +1,10 @@
 """A model's folder is data too: any config.json is a geometry or refused, and no code in it is run."""
 
 import json
-from contextlib import suppress
+import os
+import pickle
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +57,147 @@ def test_any_name_of_a_model_is_found_or_refused(name: str) -> None:
     clean(lambda: find_backbone(name))
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 90868376\n"
+WEIGHTS, BIN, INDEX = "model.safetensors", "pytorch_model.bin", "model.safetensors.index.json"
+DEEP = b"[" * 100_000
+
+
+@pytest.fixture(scope="module")
+def right(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved_bert(tmp_path_factory.mktemp("right") / "bert")
+
+
+@pytest.fixture
+def model(right: Path, tmp_path: Path) -> Path:
+    """A right model's folder, to be damaged."""
+    return Path(shutil.copytree(right, tmp_path / "model"))
+
+
+Damage = Callable[[Path], object]
+
+
+def put(name: str, content: bytes) -> Damage:
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+def instead(name: str, make: Callable[[Path], object]) -> Damage:
+    """Something else in the place of a file."""
+    return lambda folder: ((folder / name).unlink(missing_ok=True), make(folder / name))
+
+
+def cut(name: str, length: int) -> Damage:
+    return lambda folder: os.truncate(folder / name, length)
+
+
+def config(**changes: object) -> Damage:
+    def change(folder: Path) -> None:
+        known = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        (folder / "config.json").write_text(json.dumps(known | changes), encoding="utf-8")
+
+    return change
+
+
+def with_bin(damage: Damage) -> Damage:
+    """Pickled weights in the place of safetensors."""
+    return lambda folder: ((folder / WEIGHTS).rename(folder / BIN), damage(folder))
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (put(WEIGHTS, b""), r"model\.safetensors: is empty; save the model again, or fetch it again"),
+        (put(WEIGHTS, POINTER), r"model\.safetensors: is a Git LFS pointer; fetch the file with git lfs pull"),
+        (put("config.json", POINTER), r"config\.json: is a Git LFS pointer"),
+        (put("tokenizer.json", POINTER), r"tokenizer\.json: is a Git LFS pointer"),
+        (cut(WEIGHTS, 5), r"model\.safetensors: can't be read as safetensors \(SafetensorError: "),
+        (cut(WEIGHTS, 2_000), r"model\.safetensors: can't be read as safetensors"),
+        (cut(WEIGHTS, 60_000), r"model\.safetensors: can't be read as safetensors"),
+        (
+            put(WEIGHTS, (2).to_bytes(8, "little") + b"{}"),
+            r"lacks encoder\.layer\.0\.attention.* config\.json describes",
+        ),
+        (config(hidden_size=32), r"weight is \(24, 24\), config\.json says \(32, 32\)"),
+        (config(intermediate_size=41), r"intermediate\.dense\.weight is \(40, 24\), config\.json says \(41, 24\)"),
+        (config(num_hidden_layers=4), r"lacks encoder\.layer\.3\.attention"),
+        (
+            config(vocab_size=10_000_000),
+            r"word_embeddings\.weight is \(\d+, 24\), config\.json says vocab_size 10000000",
+        ),
+        (config(max_position_embeddings=10_000_000), r"position_embeddings\.weight is \(40, 24\), config\.json says"),
+        (config(hidden_act="gleu"), r"hidden_act: unknown activation 'gleu', did you mean 'gelu'"),
+        (with_bin(put(BIN, b"")), r"pytorch_model\.bin: is empty"),
+        (with_bin(put(BIN, POINTER)), r"pytorch_model\.bin: is a Git LFS pointer"),
+        (with_bin(put(BIN, b"PK\x03\x04 half of it")), r"pytorch_model\.bin: is cut off"),
+        (with_bin(instead(INDEX, Path.mkdir)), r"index\.json: is no file"),
+        (with_bin(put(INDEX, b"[]")), r"index\.json: is no index of weights"),
+        (with_bin(put(INDEX, b'{"weight_map": {"a": 7}}')), r"index\.json: is no index of weights"),
+        (with_bin(put(INDEX, b'{"weight_map": {"a": "model-1.safetensors"}}')), r"model-1\.safetensors: is missing"),
+        (put("config.json", b""), r"config\.json: not JSON"),
+        (put("config.json", DEEP), r"config\.json: not JSON \(RecursionError: "),
+        (put("config.json", b"\xff\xfe"), r"config\.json: not JSON \(UnicodeDecodeError: "),
+        (put("config.json", b"[]"), r"config\.json: holds a list, not the keys of a model"),
+        (put("config.json", b"null"), r"config\.json: holds a NoneType, not the keys of a model"),
+        (instead("config.json", Path.mkdir), r"config\.json: is no file"),
+        (instead("config.json", os.mkfifo), r"config\.json: is no file"),
+        (instead("config.json", lambda path: path.symlink_to("/dev/zero")), r"config\.json: is no file"),
+        (instead("config.json", lambda path: path.symlink_to(path)), r"holds no config\.json"),
+        (instead(WEIGHTS, Path.mkdir), r"model\.safetensors: is no file"),
+        (instead(WEIGHTS, os.mkfifo), r"model\.safetensors: is no file"),
+        (instead("tokenizer.json", Path.mkdir), r"tokenizer\.json: is no file"),
+        (instead("tokenizer.json", os.mkfifo), r"tokenizer\.json: is no file"),
+        (instead("vocab.txt", os.mkfifo), r"vocab\.txt: is no file"),
+        (
+            put("adapter_config.json", b'{"base_model_name_or_path": "a/b"}'),
+            r"model holds an adapter of peft, not a model",
+        ),
+        (instead("other.safetensors", os.mkfifo), r"other\.safetensors: is no file"),
+    ],
+)
+def test_a_folder_that_holds_no_whole_model_is_refused_unloaded(model: Path, damage: Damage, said: str) -> None:
+    damage(model)
+    with pytest.raises(Refusal, match=said):
+        find_backbone(str(model))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"null", b"{}", b"{", b"\xff\xfe", DEEP, b'{"model": {"type": "WordLevel", "vocab": {}}}', b'"text"'],
+)
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_any_file_of_a_tokenizer_is_read_or_refused(model: Path, name: str, content: bytes) -> None:
+    (model / name).write_bytes(content)
+    found = clean(lambda: open_tokenizer(str(model), 10_000))
+    assert isinstance(found, Refusal) or name == "tokenizer_config.json"
+
+
+def test_a_tokenizer_that_fails_at_its_first_text_is_refused(model: Path) -> None:
+    written = json.loads((model / "tokenizer_config.json").read_text(encoding="utf-8"))
+    written["model_max_length"] = "many"
+    (model / "tokenizer_config.json").write_text(json.dumps(written | {"padding_side": "above"}), encoding="utf-8")
+    with pytest.raises(Refusal, match="no usable tokenizer"):
+        open_tokenizer(str(model), 10_000)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        config(num_attention_heads=5),
+        config(hidden_dropout_prob="much"),
+        config(layer_norm_eps=[]),
+        config(pad_token_id=10_000),
+        config(dtype="float7"),
+        config(transformers_weights="other.safetensors"),
+        with_bin(put(BIN, b"garbage")),
+        with_bin(put(BIN, pickle.dumps({"a": 1}))),
+        with_bin(put(BIN, DEEP)),
+    ],
+)
+def test_what_only_loading_shows_is_refused(model: Path, damage: Damage) -> None:
+    damage(model)
+    with pytest.raises(Refusal, match=r"can't be loaded \(\w+: .*\); save the model again"):
+        load_backbone(find_backbone(str(model)).location, this_device("fp32", gpu=False))
+
+
 @pytest.fixture
 def hostile(tmp_path: Path) -> Path:
     """A right model's folder that also names code of its own, which would leave a mark."""
@@ -93,6 +237,6 @@ def test_weights_that_would_be_unpickled_are_not(tmp_path: Path) -> None:
     (folder / "pytorch_model.bin").write_bytes(
         b"cpathlib\nPath.touch\n(cpathlib\nPath\n(V" + str(mark).encode() + b"\ntRtR."
     )
-    with suppress(Exception):
+    with pytest.raises(Refusal, match=r"can't be loaded \(UnpicklingError: Weights only load failed"):
         load_backbone(str(folder), this_device("fp32", gpu=False))
     assert not mark.exists()

@@ -1,13 +1,15 @@
 """Backbones are found in folders and packages; what is not there is refused with the way out."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from krona_tune.hub import PROXIES, settle_offline
 from krona_tune.refusal import Refusal
 from krona_tune.train import source
-from krona_tune.train.source import PACKAGED, Packaged, find_backbone
+from krona_tune.train.source import PACKAGED, BackboneSource, Packaged, download, find_backbone
 from tests.models import build
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -67,6 +69,65 @@ def test_without_package_and_hub_both_are_named(monkeypatch: pytest.MonkeyPatch)
 
 def _offline(*_: str) -> str:
     raise OSError("no route to host")
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "[" * 100_000, '{"model_type": '])
+def test_a_hubs_config_that_is_none_is_refused(content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.json").write_text(content, encoding="utf-8")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_: str(tmp_path / "config.json"))
+    with pytest.raises(Refusal, match=r"config\.json: (not JSON|holds a list)"):
+        find_backbone("org/name")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(28, "No space left on device"), RuntimeError("it is gone"), KeyError("commit"), ImportError()],
+)
+def test_a_download_that_fails_is_refused(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> str:
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    found = BackboneSource(name="org/name", folder=None, how="hub", config={})
+    with pytest.raises(Refusal, match=rf"--model: 'org/name' can't be had from the hub \({type(error).__name__}"):
+        download(found)
+
+
+def test_what_was_downloaded_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
+    with pytest.raises(Refusal, match=r"model\.safetensors: is empty"):
+        download(BackboneSource(name="org/name", folder=None, how="hub", config={}))
+
+
+@pytest.mark.parametrize("name", ["", " ", "./" + "x" * 5000, "x" * 5000, "a\x00b", "model.json"])
+def test_what_can_be_no_model_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model.json").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(Refusal, match="--model: "):
+        find_backbone(name)
+
+
+@pytest.mark.parametrize(
+    "address", ["", "nonsense", "https://", "http://[", "ftp://host", "https://host:port", "https://host:99999"]
+)
+def test_a_hubs_address_that_is_none_is_refused(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    with pytest.raises(Refusal, match=r"HF_ENDPOINT: '.*' is no address of a hub.*; write https://HOST, or unset it"):
+        find_backbone("org/name")
+
+
+def test_a_hub_whose_name_no_host_can_have_is_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_HUB_OFFLINE", *PROXIES):
+        monkeypatch.setenv(name, "")  # so that what is set here is taken back
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HF_ENDPOINT", "https://" + "x" * 300)
+    settle_offline()
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
 
 
 def test_the_packaged_encoder_is_the_published_one() -> None:

@@ -1,0 +1,97 @@
+"""A model's weight files, as far as they can be judged without loading them. No torch."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import is_zipfile
+
+from safetensors import safe_open
+
+from krona_tune.hub import refuse_unreadable
+from krona_tune.refusal import Refusal, refusing
+from krona_tune.study.geometry import Geometry, Role
+
+Shapes = dict[str, tuple[int, ...]]
+
+FILES = ("model.safetensors", "pytorch_model.bin")
+"""What transformers loads, in its order: the file, else the parts that the index beside it names."""
+MEND = "save the model again, or fetch it again"
+ROWS = {
+    "word_embeddings.weight": "vocab_size",
+    "position_embeddings.weight": "max_position_embeddings",
+    "token_type_embeddings.weight": "type_vocab_size",
+    "shared.weight": "vocab_size",
+}
+"""Tables that have as many rows as a key of config.json says."""
+SAFE, ZIP = ".safetensors", b"PK"
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that a folder's model is loaded from; none where it holds no weights."""
+    for name in FILES:
+        if (folder / name).exists():
+            return [folder / name]
+        if (index := folder / f"{name}.index.json").exists():
+            return _parts(index)
+    return []
+
+
+def _parts(index: Path) -> list[Path]:
+    refuse_unreadable(index, MEND)
+    with refusing(str(index), "is no index of weights", MEND):
+        named = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        return [index.parent / name for name in named]
+
+
+def shapes_of(files: list[Path]) -> Shapes:
+    """Each tensor's shape by its name; nothing of pickled weights, of which only length and first bytes are looked at.
+
+    Raises:
+        Refusal: a file is missing, empty, cut off, or holds something else.
+    """
+    for path in files:
+        if not path.exists():
+            raise Refusal(str(path), "is missing", MEND)
+        refuse_unreadable(path, MEND)
+        if not path.stat().st_size:
+            raise Refusal(str(path), "is empty", MEND)
+        if _first(path) == ZIP and not is_zipfile(path):
+            raise Refusal(str(path), "is cut off", MEND)
+    return {name: sizes for path in files if path.suffix == SAFE for name, sizes in _shapes(path)}
+
+
+def _first(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(ZIP))
+
+
+def _shapes(path: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Each tensor's name and shape, once the header was found to fit the file."""
+    with refusing(str(path), "can't be read as safetensors", MEND), safe_open(path, framework="numpy") as file:
+        for name in file.keys():  # noqa: SIM118 (it is no dict)
+            yield name, tuple(file.get_slice(name).get_shape())
+
+
+def refuse_other_shapes(found: Shapes, config: Mapping[str, Any], shape: Geometry, place: str) -> None:
+    """Refuses tensors of another model than config.json describes.
+
+    Names may begin with the base model's own, such as `bert.`.
+    """
+    found = {name.partition(".")[2]: sizes for name, sizes in found.items()} | found
+    for name, wanted in _maps(shape):
+        if name not in found:
+            raise Refusal(place, f"lacks {name}, which config.json describes", MEND)
+        if found[name] != wanted:
+            raise Refusal(place, f"{name} is {found[name]}, config.json says {wanted}", MEND)
+    for name, sizes in found.items():
+        key = next((key for ending, key in ROWS.items() if name.endswith(ending)), "")
+        rows = config.get(key)
+        if rows and sizes[:1] != (rows,):
+            raise Refusal(place, f"{name} is {sizes}, config.json says {key} {rows}", MEND)
+
+
+def _maps(shape: Geometry) -> Iterator[tuple[str, tuple[int, int]]]:
+    for site in shape.sites:
+        if site.role is not Role.FEED_FORWARD:
+            yield f"{site.name}.weight", (site.d_out * (site.part.parts if site.part else 1), site.d_in)
