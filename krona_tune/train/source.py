@@ -12,7 +12,7 @@ from krona_tune.hub import home, refuse_unreadable, settle_offline
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.study.families import geometry
 from krona_tune.study.geometry import Geometry
-from krona_tune.train.weights import FILES, SAFE, refuse_other_shapes, shapes_of, weight_files
+from krona_tune.train.weights import FILES, SAFE, refuse_other_shapes, shapes_of, tying, weight_files
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,7 @@ def _in_folder(name: str, folder: Path, how: str) -> BackboneSource:
     shapes, shape = shapes_of(files), geometry(config, str(path))
     if files[0].suffix == SAFE:
         refuse_other_shapes(shapes, config, shape, str(files[0]))
+        config |= tying(shapes)
     return BackboneSource(name=name, folder=str(folder), how=how, config=config)
 
 

@@ -24,6 +24,7 @@ ROWS = {
     "shared.weight": "vocab_size",
 }
 """Tables that have as many rows as a key of config.json says."""
+EMBEDDINGS = ("shared.weight", "lm_head.weight")
 SAFE, ZIP = ".safetensors", b"PK"
 
 
@@ -89,6 +90,13 @@ def refuse_other_shapes(found: Shapes, config: Mapping[str, Any], shape: Geometr
         rows = config.get(key)
         if rows and sizes[:1] != (rows,):
             raise Refusal(place, f"{name} is {sizes}, config.json says {key} {rows}", MEND)
+
+
+def tying(found: Shapes) -> dict[str, bool]:
+    """What a text-to-text model's weights say on its two embeddings, whatever its config does: transformers takes
+    both where both are there, else one for both."""
+    there = [name in found for name in EMBEDDINGS]
+    return {"tie_word_embeddings": not all(there)} if any(there) else {}
 
 
 def _maps(shape: Geometry) -> Iterator[tuple[str, tuple[int, int]]]:

@@ -42,6 +42,13 @@ def test_parameters_norms_and_head_are_counted_exactly(name: str) -> None:
     assert shape.head_parameters(3) == sum(p.numel() for p in model.parameters()) - shape.parameters
 
 
+@pytest.mark.parametrize("name", [name for name, (_, sizes) in CONFIGS.items() if "tie_word_embeddings" not in sizes])
+def test_a_config_that_says_only_its_sizes_is_counted_as_it_is_built(name: str) -> None:
+    model_type, sizes = CONFIGS[name]
+    base = build(name, device="meta")[2]
+    assert geometry({"model_type": model_type, **sizes}).parameters == sum(p.numel() for p in base.parameters())
+
+
 def test_t5_base_has_the_papers_numbers() -> None:
     shape, _, _ = build_from("t5", T5_BASE, device="meta")
     assert shape.parameters == 222_903_552

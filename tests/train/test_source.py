@@ -5,12 +5,15 @@ import os
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from krona_tune.hub import PROXIES, settle_offline
 from krona_tune.refusal import Refusal
 from krona_tune.train import source
+from krona_tune.train.backbone import load_backbone
 from krona_tune.train.source import PACKAGED, BackboneSource, Packaged, download, find_backbone
-from tests.models import build
+from tests.models import CONFIGS, build
+from tests.train.conftest import FLOAT32
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -28,6 +31,25 @@ def test_a_folder_is_found_and_its_weights_fingerprinted(tmp_path: Path) -> None
     weights = tmp_path / "two" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     assert found.fingerprint != find_backbone(str(tmp_path / "two")).fingerprint
+
+
+@pytest.mark.parametrize("said", [{}, {"tie_word_embeddings": False}, {"tie_word_embeddings": True}])
+@pytest.mark.parametrize("both", [True, False])
+@pytest.mark.parametrize("name", ["t5", "t5 gated", "mt5", "umt5"])
+def test_two_embeddings_are_counted_where_the_weights_hold_both(
+    name: str, both: bool, said: dict[str, bool], tmp_path: Path
+) -> None:
+    """As transformers takes them up, whatever the config says."""
+    build(name)[1].save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    if both:
+        tensors["lm_head.weight"] = tensors["shared.weight"] + 1
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    model_type, sizes = CONFIGS[name]
+    plain = {key: value for key, value in sizes.items() if key != "tie_word_embeddings"}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type, **plain, **said}), encoding="utf-8")
+    loaded = load_backbone(str(tmp_path), FLOAT32).base
+    assert find_backbone(str(tmp_path)).geometry.parameters == sum(p.numel() for p in loaded.parameters())
 
 
 def test_folders_without_a_model_are_refused(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ class _Family:
 
 FAMILIES: dict[str, _Family] = {
     "t5": _Family(t5, T5_DEFAULTS),
-    "mt5": _Family(t5, {**T5_DEFAULTS, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
-    "umt5": _Family(t5, {**T5_DEFAULTS, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
+    "mt5": _Family(t5, {**T5_DEFAULTS, "feed_forward_proj": "gated-gelu"}),
+    "umt5": _Family(t5, {**T5_DEFAULTS, "feed_forward_proj": "gated-gelu"}),
     "bert": _Family(BERT.build, BERT_DEFAULTS),
     "roberta": _Family(ROBERTA.build, {**BERT_DEFAULTS, "pad_token_id": 1}),
     "xlm-roberta": _Family(ROBERTA.build, {**BERT_DEFAULTS, "pad_token_id": 1}),
