@@ -144,7 +144,35 @@ def test_a_line_that_is_no_example_is_refused(run: Run, storage: Path, typed: st
 def test_a_file_that_can_not_be_read_is_refused(run: Run, storage: Path) -> None:
     adapter = storage / "first" / "adapters" / "cola"
     code, _, err = run("predict", adapter, "--input", "nowhere.txt")
-    assert (code, err) == (2, "--input: nowhere.txt can't be read: No such file or directory; name a text file\n")
+    assert (code, err) == (
+        2,
+        "--input: nowhere.txt can't be read (FileNotFoundError: [Errno 2] No such file or directory: 'nowhere.txt'); "
+        "name a text file\n",
+    )
+    code, _, err = run("predict", adapter, "--input", ".")
+    assert (code, err.partition(" (")[0]) == (2, "--input: . can't be read")
     Path("latin.txt").write_bytes(b"ab\xe9")
     code, _, err = run("predict", adapter, "--input", "latin.txt")
-    assert (code, err) == (2, "--input: latin.txt is not UTF-8 at byte 2; save it as UTF-8\n")
+    assert (code, err) == (2, "--input: latin.txt: line 1 is not UTF-8 at byte 2; save it as UTF-8\n")
+    Path("zero").symlink_to("/dev/zero")
+    code, _, err = run("predict", adapter, "--input", "zero")
+    assert (code, err) == (2, "--input: zero: line 1 is longer than 1,048,576 bytes; split it\n")
+
+
+def test_a_closed_standard_input_is_refused(
+    storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["krona-tune", "predict", str(storage / "first" / "adapters" / "cola")])
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    assert capsys.readouterr().err == "--input: standard input is closed; name a text file\n"
+
+
+def test_a_late_line_of_a_file_that_is_no_example_is_refused_before_any_answer(
+    run: Run, storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("krona_tune.train.predict.ROWS_AT_ONCE", 2)
+    Path("rows.txt").write_text("a\n" * 9 + "\n", encoding="utf-8")
+    words = ("predict", storage / "first" / "adapters" / "cola", "--input", "rows.txt")
+    assert run(*words) == (2, "", "rows.txt: line 10: it is empty; CoLA takes sentence\n")

@@ -1,8 +1,10 @@
 """The verbs about adapters: export, predict."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import typer
 
@@ -11,9 +13,10 @@ from krona_tune.adapters.forms import Form, WrittenDtype
 from krona_tune.cli import options
 from krona_tune.cli.folders import adapter_folder
 from krona_tune.cli.printing import print_departure
+from krona_tune.glue.tasks import Task
 from krona_tune.record.remote.storage import storage_at
-from krona_tune.refusal import Refusal
-from krona_tune.train.examples import examples_of
+from krona_tune.refusal import Refusal, refusing
+from krona_tune.train.examples import examples_of, lines_of
 
 Holder = Annotated[str, typer.Argument(metavar="STUDY|DIR", help="A study's name, or the folder of an adapter.")]
 OfTask = Annotated[str | None, typer.Option("--task", help="Which of the study's adapters, if it has several.")]
@@ -48,26 +51,39 @@ def predict(
     model: Backbone = None,
     scores: Annotated[bool, typer.Option("--scores", help="Adds each label's probability.")] = False,
 ) -> None:
-    """Answers new examples, one a line, the two texts of a pair separated by a tab."""
+    """Answers new examples, one a line, the two texts of a pair separated by a tab; those of a pipe as they come."""
     folder = adapter_folder(storage_at(storage), study, task)
     asked = task_of(read_card(folder), folder)
     if scores and asked.is_regression:
         raise Refusal("--scores", f"{asked.title} is answered with a number", "leave --scores out")
-    rows = examples_of(*_lines(input_file), asked)
-    from krona_tune.train.predict import predictions, ready
+    with _opened(input_file) as (file, place):
+        if file.seekable():
+            _refuse_odd_lines(file, place, asked)
+        rows = examples_of(lines_of(file, place), place, asked)
+        from krona_tune.train.predict import predictions, ready
 
-    for prediction in predictions(ready(folder, model), rows):
-        likely = [f"{probability:.4f}" for probability in prediction.probabilities if scores]
-        typer.echo("\t".join([prediction.text, *likely]))
+        for prediction in predictions(ready(folder, model), rows):
+            likely = [f"{probability:.4f}" for probability in prediction.probabilities if scores]
+            typer.echo("\t".join([prediction.text, *likely]))
 
 
-def _lines(path: Path | None) -> tuple[list[str], str]:
-    """The lines of a file or of standard input, and what to call it."""
-    place = str(path) if path else "standard input"
-    try:
-        text = (path.read_bytes() if path else sys.stdin.buffer.read()).decode("utf-8-sig")
-    except OSError as error:
-        raise Refusal("--input", f"{place} can't be read: {error.strerror}", "name a text file") from None
-    except UnicodeDecodeError as error:
-        raise Refusal("--input", f"{place} is not UTF-8 at byte {error.start}", "save it as UTF-8") from None
-    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")], place
+def _refuse_odd_lines(file: BinaryIO, place: str, task: Task) -> None:
+    """Looks at all lines of a file that can be read twice, so that nothing is answered where one is no example."""
+    begin = file.tell()
+    for _ in examples_of(lines_of(file, place), place, task):
+        pass
+    file.seek(begin)
+
+
+@contextmanager
+def _opened(path: Path | None) -> Iterator[tuple[BinaryIO, str]]:
+    """A file, or standard input, and what to call it."""
+    if path is None:
+        if sys.stdin is None:
+            raise Refusal("--input", "standard input is closed", "name a text file")
+        yield sys.stdin.buffer, "standard input"
+        return
+    with refusing("--input", f"{path} can't be read", "name a text file"):
+        file = path.open("rb")
+    with file:
+        yield file, str(path)

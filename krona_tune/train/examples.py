@@ -1,17 +1,47 @@
 """Examples as people write them, one a line. No torch."""
 
-from collections.abc import Iterable, Sequence
+import codecs
+from collections.abc import Iterable, Iterator, Sequence
+from typing import BinaryIO
 
 from krona_tune.glue.tasks import Task
-from krona_tune.refusal import Refusal
+from krona_tune.refusal import Refusal, refusing
+
+LONGEST_LINE = 1 << 20
+"""Bytes; what has no end is no example."""
 
 
-def examples_of(lines: Iterable[str], place: str, task: Task) -> list[tuple[str, ...]]:
+def lines_of(file: BinaryIO, place: str) -> Iterator[str]:
+    """A file's lines without their ends, one at a time; a file without any has one that is empty.
+
+    Raises:
+        Refusal: a line can't be read, is no UTF-8, or is longer than any example.
+    """
+    number = 0
+    while (line := _line(file, place)) or not number:
+        number += 1
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
+        if len(line) > LONGEST_LINE:
+            raise Refusal("--input", f"{place}: line {number} is longer than {LONGEST_LINE:,} bytes", "split it")
+        try:
+            yield line.removesuffix(b"\n").removesuffix(b"\r").decode()
+        except UnicodeDecodeError as error:
+            problem = f"{place}: line {number} is not UTF-8 at byte {error.start}"
+            raise Refusal("--input", problem, "save it as UTF-8") from None
+
+
+def _line(file: BinaryIO, place: str) -> bytes:
+    with refusing("--input", f"{place} can't be read", "name a text file"):
+        return file.readline(LONGEST_LINE + 1)
+
+
+def examples_of(lines: Iterable[str], place: str, task: Task) -> Iterator[tuple[str, ...]]:
     """Each line's texts, which a tab separates. Raises a Refusal that names the line with too many or too few."""
-    rows = [tuple(line.split("\t")) for line in lines]
-    for number, row in enumerate(rows, start=1):
+    for number, line in enumerate(lines, start=1):
+        row = tuple(line.split("\t"))
         refuse_misshapen(row, task, f"{place}: line {number}")
-    return rows
+        yield row
 
 
 def refuse_misshapen(texts: Sequence[str], task: Task, place: str) -> None:

@@ -1,8 +1,9 @@
 """Answers to new examples from a saved adapter."""
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,6 +20,9 @@ from krona_tune.train.backbone import Batch
 from krona_tune.train.device import Device
 from krona_tune.train.evaluate import EVALUATION_TOKENS, to_device
 from krona_tune.train.examples import refuse_misshapen
+
+ROWS_AT_ONCE = 1024
+"""Rows that are read before any of them is answered: enough for batches with little padding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +61,15 @@ def ready(folder: Path, model: str | None) -> Adapted:
     )
 
 
+def predictions(whole: Adapted, rows: Iterable[Sequence[str]]) -> Iterator[Prediction]:
+    """In the rows' order, some rows at a time, which are batched by length. `rows` have the task's number of texts."""
+    coming = iter(rows)
+    while some := list(islice(coming, ROWS_AT_ONCE)):
+        yield from _predicted(whole, some)
+
+
 @torch.no_grad()
-def predictions(whole: Adapted, rows: Sequence[Sequence[str]]) -> list[Prediction]:
-    """Batched by length, given back in the rows' order. `rows` have the task's number of texts each."""
-    if not rows:
-        return []
+def _predicted(whole: Adapted, rows: Sequence[Sequence[str]]) -> list[Prediction]:
     found: dict[int, Prediction] = {}
     device = whole.backbone.device
     table = _tokenized(whole, rows)

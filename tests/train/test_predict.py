@@ -1,5 +1,6 @@
 """New examples get the answers that the trained model gives, in their own order."""
 
+import io
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ import krona_tune
 from krona_tune.glue.corpus import load as load_data
 from krona_tune.glue.tasks import TASKS
 from krona_tune.refusal import Refusal
+from krona_tune.train import predict
 from krona_tune.train.adapted import adapted
-from krona_tune.train.examples import examples_of
+from krona_tune.train.examples import examples_of, lines_of
 from krona_tune.train.predict import predictions
 from tests.train.departing import adapter_folder, backbone_folder
 
@@ -25,7 +27,7 @@ def test_an_encoders_answers_are_those_of_one_text_at_a_time(task: str, tmp_path
     adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter", task)
     rows = texts(task)
     whole = adapted(adapter)
-    answered = predictions(whole, rows)
+    answered = list(predictions(whole, rows))
     assert len(set(answered)) > 1
     for row, prediction in zip(rows, answered, strict=True):
         with torch.no_grad():
@@ -79,9 +81,53 @@ def test_no_examples_have_no_answers(tmp_path: Path) -> None:
 def test_a_line_that_is_no_example_is_named(task: str, line: str, message: str) -> None:
     good = "\t".join("x" for _ in TASKS[task].inputs)
     with pytest.raises(Refusal) as refused:
-        examples_of([good, line, good], "some.txt", TASKS[task])
+        list(examples_of([good, line, good], "some.txt", TASKS[task]))
     assert str(refused.value).startswith(f"some.txt: line 2: {message}")
-    assert examples_of([good, good], "some.txt", TASKS[task]) == [("x",) * len(TASKS[task].inputs)] * 2
+    assert list(examples_of([good, good], "some.txt", TASKS[task])) == [("x",) * len(TASKS[task].inputs)] * 2
+
+
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        (b"", [""]),
+        (b"\n", [""]),
+        (b"a", ["a"]),
+        (b"a\n", ["a"]),
+        (b"a\n\n", ["a", ""]),
+        (b"\xef\xbb\xbfa\r\nb\xc3\xa9\r", ["a", "bé"]),
+        (b"a\n\xef\xbb\xbfb", ["a", "\ufeffb"]),
+        (b"a\x0bb\xe2\x80\xa8c\rd\n", ["a\vb\u2028c\rd"]),
+        (b"x" * (1 << 20), ["x" * (1 << 20)]),
+    ],
+)
+def test_lines_end_where_a_file_says(content: bytes, lines: list[str]) -> None:
+    assert list(lines_of(io.BytesIO(content), "some.txt")) == lines
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"a\nb\xe9", "--input: some.txt: line 2 is not UTF-8 at byte 1; save it as UTF-8"),
+        (b"a\n" + b"x" * ((1 << 20) + 1), "--input: some.txt: line 2 is longer than 1,048,576 bytes; split it"),
+    ],
+)
+def test_what_is_no_line_is_refused(content: bytes, said: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        list(lines_of(io.BytesIO(content), "some.txt"))
+    assert str(refused.value) == said
+
+
+def test_answers_come_in_order_while_the_rows_are_still_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = adapted(adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter", "stsb"))
+    rows, read = texts("stsb"), []
+    monkeypatch.setattr(predict, "ROWS_AT_ONCE", 7)
+    coming = predictions(whole, (read.append(row) or row for row in rows))
+    first = next(coming)
+    assert read == rows[:7]
+    found = [float(prediction.text) for prediction in (first, *coming)]
+    alone = [float(prediction.text) for row in rows for prediction in predictions(whole, [row])]
+    assert found == pytest.approx(alone, abs=2e-4)
+    assert len(set(found)) > 7
 
 
 def test_an_example_of_another_shape_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
