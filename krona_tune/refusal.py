@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 
-LONGEST_WORD, LONGEST_LINE = 400, 300
-"""Characters of a word in a refusal, and of what an outside library says: what is longer is cut."""
+LONGEST_WORD, LONGEST_LINE, LONGEST_VALUE = 400, 300, 120
+"""Characters of a word in a refusal, of what an outside library says and of a value: what is longer is cut."""
 
 
 class Refusal(ValueError):
@@ -31,8 +31,8 @@ def unknown(place: str, kind: str, value: object, known: Iterable[str]) -> Refus
     words = sorted(known)
     near = get_close_matches(str(value), words, n=1, cutoff=0.5)
     if near:
-        return Refusal(place, f"unknown {kind} {str(value)!r}, did you mean {near[0]!r}?")
-    return Refusal(place, f"unknown {kind} {str(value)!r}", f"known: {', '.join(words)}")
+        return Refusal(place, f"unknown {kind} {shown(str(value))}, did you mean {near[0]!r}?")
+    return Refusal(place, f"unknown {kind} {shown(str(value))}", f"known: {', '.join(words)}")
 
 
 @contextmanager
@@ -55,7 +55,18 @@ def told(error: BaseException) -> str:
     return f"{type(error).__name__}: {line[:LONGEST_LINE]}" if line else type(error).__name__
 
 
+def shown(value: object) -> str:
+    """A value as it is written, a word in quotes, cut where it is long."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower().replace("none", "null")
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # Python writes no integer of thousands of digits and nothing very deep
+        return "a value too large to be shown"
+    return text if len(text) <= LONGEST_VALUE else f"{text[:80]}…{text[-20:]}"
+
+
 def _readable(text: str) -> str:
     """The text as a terminal can show it: no control characters but line ends, no word longer than a path may be."""
-    shown = "".join(each if each.isprintable() or each == "\n" else ascii(each)[1:-1] for each in text)
-    return re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: f"{word[0][:80]}…{word[0][-40:]}", shown)
+    visible = "".join(each if each.isprintable() or each == "\n" else ascii(each)[1:-1] for each in text)
+    return re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: f"{word[0][:80]}…{word[0][-40:]}", visible)

@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from krona_tune import cli
-from krona_tune.refusal import Refusal, refusing, told
+from krona_tune.refusal import Refusal, refusing, shown, told, unknown
 
 
 def test_what_an_outside_library_raises_becomes_a_refusal_of_one_line() -> None:
@@ -28,6 +28,23 @@ def test_an_error_without_words_is_told_by_its_kind() -> None:
 def test_a_refusal_shows_control_characters_and_cuts_very_long_words() -> None:
     refusal = Refusal("--name", "a\x00\x1b[31m and " + "9" * 5000, "écrivez\tautre chose")
     assert str(refusal) == f"--name: a\\x00\\x1b[31m and {'9' * 80}…{'9' * 40}; écrivez\\tautre chose"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "null"), (True, "true"), (1, "1"), ("a ", "'a '"), ({"a": 2}, "{'a': 2}"), ("xy " * 40, "'" + "xy " * 26)],
+)
+def test_a_value_is_shown_as_it_is_written_and_cut_where_it_is_long(value: object, text: str) -> None:
+    assert shown(value).startswith(text)
+    assert len(shown(value)) <= 101
+
+
+def test_a_number_that_python_does_not_write_is_shown_too() -> None:
+    assert shown(16**5000) == "a value too large to be shown"
+
+
+def test_an_unknown_word_is_cut_where_it_is_long() -> None:
+    assert len(str(unknown("x", "key", "a b " * 5000, ["c"]))) < 200
 
 
 def test_a_refusal_crosses_a_process_border() -> None:
