@@ -5,9 +5,12 @@ from math import isfinite
 from typing import Any
 
 from krona_tune.kron.factors import divisors
-from krona_tune.refusal import Refusal
+from krona_tune.refusal import Refusal, shown, unknown
 
 Value = bool | int | float | str
+MOST_STEPS = 10**6
+"""Steps from a range's low to its high: with more it is as good as without."""
+_FORM = "write a value, a list of values, {low: …, high: …, log: true}, or divisors (of a factor's size)"
 
 
 @dataclass(frozen=True)
@@ -94,13 +97,27 @@ def parse_domain(written: Any, place: str) -> Domain:
             return Fixed(written)
         case list():
             return _choice(written, place)
-        case {"divisors": dict(limits), **rest} if not rest and set(limits) <= {"low", "high"}:
+        case dict():
+            return _of_keys(written, place)
+        case _:
+            raise Refusal(place, f"can't be read as a domain: {shown(written)}", _FORM)
+
+
+def _of_keys(written: dict[str, Any], place: str) -> Domain:
+    _refuse_unknown(written, place, ("low", "high", "log", "step", "divisors"))
+    match written:
+        case {"divisors": dict(limits), **rest} if not rest:
             return _divisors(limits, place)
-        case {"low": low, "high": high, **rest} if set(rest) <= {"log", "step"}:
+        case {"low": low, "high": high, **rest} if "divisors" not in rest:
             return _range(low, high, rest.get("log", False), rest.get("step"), place)
         case _:
-            form = "write a value, a list of values, {low: …, high: …, log: true}, or divisors (of a factor's size)"
-            raise Refusal(place, f"can't be read as a domain: {written!r}", form)
+            raise Refusal(place, f"can't be read as a domain: {shown(written)}", _FORM)
+
+
+def _refuse_unknown(written: dict[str, Any], place: str, known: tuple[str, ...]) -> None:
+    for key in written:
+        if key not in known:
+            raise unknown(place, "key", key, known)
 
 
 def _choice(written: list[Any], place: str) -> Domain:
@@ -108,15 +125,16 @@ def _choice(written: list[Any], place: str) -> Domain:
         raise Refusal(place, "an empty list leaves nothing to choose", "list at least one value")
     for value in written:
         if not isinstance(value, bool | int | float | str):
-            raise Refusal(place, f"{value!r} can't be a choice", "list numbers, words, true or false")
+            raise Refusal(place, f"{shown(value)} can't be a choice", "list numbers, words, true or false")
     values = tuple(dict.fromkeys(written))
     return Choice(values) if len(values) > 1 else Fixed(values[0])
 
 
 def _divisors(limits: dict[str, Any], place: str) -> Divisors:
+    _refuse_unknown(limits, place, ("low", "high"))
     for name, value in limits.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise Refusal(place, f"{name} is {value!r}, not a size", "write a whole number from 1")
+            raise Refusal(place, f"{name} is {shown(value)}, not a size", "write a whole number from 1")
     low, high = limits.get("low", 1), limits.get("high")
     if high is not None and low > high:
         raise Refusal(place, f"low {low} is above high {high}", "swap them")
@@ -127,17 +145,19 @@ def _range(low: Any, high: Any, log: Any, step: Any, place: str) -> Domain:
     for name, value in (("low", low), ("high", high), ("step", 1 if step is None else step)):
         if isinstance(value, bool | str) or not _is_number(value):
             mend = f"write {float(value)!r}" if _is_number(value) else "write a number"
-            raise Refusal(place, f"{name} is {value!r}, not a number", mend)
+            raise Refusal(place, f"{name} is {shown(value)}, not a number", mend)
     if low > high:
         raise Refusal(place, f"low {low} is above high {high}", "swap them")
     if not isinstance(log, bool):
-        raise Refusal(place, f"log is {log!r}", "write true or false")
+        raise Refusal(place, f"log is {shown(log)}", "write true or false")
     if log and low <= 0:
         raise Refusal(place, f"low {low} has no logarithm", "start above 0, or leave log out")
     if log and step is not None:
         raise Refusal(place, "log and step together have no meaning", "leave one out")
     if step is not None and not 0 < step <= high - low:
         raise Refusal(place, f"step {step} does not fit between low {low} and high {high}", "make it smaller, above 0")
+    if step is not None and high - low > MOST_STEPS * step:
+        raise Refusal(place, f"step {step} makes more than {MOST_STEPS:,} values", "make it larger, or leave it out")
     return Range(low, high, log, step) if low < high else Fixed(low)
 
 
