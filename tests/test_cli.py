@@ -120,10 +120,10 @@ def test_a_dry_run_loads_neither_torch_nor_ray(model: str, tmp_path: Path) -> No
         (["--max-params", "lots"], "max_params: 'lots' is refused; write a number of parameters such as 200000, or"),
         (["--max-params", "5"], "max_params: 5 allows 5 parameters, the smallest adapter drawn has"),
         (["--time-budget", "soon"], "time_budget: 'soon' is refused; write a time such as 90s, 30m or 1h30m"),
-        (["--cpus-per-trial", "0"], "resources.cpus_per_trial: 0.0 is refused; input should be greater than 0"),
+        (["--cpus-per-trial", "0"], "resources.cpus_per_trial: 0.0 is refused; write a number above 0"),
         (
             ["--max-concurrent", "0"],
-            "resources.max_concurrent: 0 is refused; input should be greater than or equal to 1",
+            "resources.max_concurrent: 0 is refused; write 1 or more",
         ),
         (["--cpus-per-trial", "many"], "Invalid value for '--cpus-per-trial'"),
         (["--trails", "3"], "No such option: --trails"),

@@ -5,57 +5,33 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
-from krona_tune.refusal import Refusal, unknown
+from krona_tune.refusal import Refusal, shown, unknown
 from krona_tune.study.domain import Divisors, Domain
+from krona_tune.study.plain import DEEPEST, LONGEST, dump_yaml, read_yaml
 from krona_tune.study.spec import StudySpec
 from krona_tune.study.trial import SECTION_OF, SECTIONS, SIZES
 
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which 1e-4 is a number (YAML 1.1 wants 1.0e-4) and nothing stands for something else.
-
-    A few lines of aliases to aliases mean gigabytes.
-    """
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
-            raise yaml.composer.ComposerError(
-                None, None, f"*{event.anchor} stands for something else; write it out", event.start_mark
-            )
-        return super().compose_node(parent, index)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Its counterpart, which puts the word '1e-4' in quotes and writes everything out."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-for _half in (_Loader, _Dumper):
-    _half.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-    )
-
-
-_UNREADABLE = (ValueError, LookupError, AttributeError, TypeError, ArithmeticError, RecursionError)
-"""What YAML's own constructors raise on a value of the right form and no meaning, such as 2001-99-99."""
-
-
-def read_yaml(text: str, place: str) -> Any:
-    """YAML as plain values. Raises a Refusal naming line and column where it is not YAML."""
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except _UNREADABLE as error:
-        raise Refusal(place, f"holds a value that can't be read: {error}", "put words and dates in quotes") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{place}, line {mark.line + 1}, column {mark.column + 1}" if mark else place
-        raise Refusal(where, f"not YAML: {getattr(error, 'problem', None) or error}") from None
+MOST_BYTES = 4 * LONGEST
+BEYOND = 2**63
+"""The first integer that no column of the records holds."""
+_MENDS = {
+    "greater_than": "write a number above {gt:g}",
+    "greater_than_equal": "write {ge} or more",
+    "less_than": "write a number below {lt:g}",
+    "less_than_equal": "write {le:,} or less",
+    "finite_number": "write a finite number",
+    "literal_error": "write {expected}",
+    "float": "write a number",
+    "int": "write a whole number",
+    "bool": "write true or false",
+    "string": "write a word, in quotes if it looks like something else",
+    "tuple": "write a list, such as [a, b]",
+    "dict": "write keys and values",
+    "model": "write keys and values",
+}
+"""What a value has to be, by pydantic's kind of error or the first word of it."""
 
 
 def load_spec(path: Path, settings: Sequence[str] = (), overrides: Mapping[str, Any] | None = None) -> StudySpec:
@@ -69,37 +45,70 @@ def load_spec(path: Path, settings: Sequence[str] = (), overrides: Mapping[str, 
     Raises:
         Refusal: whatever can't be read, is unknown or is out of range.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Refusal(str(path), f"can't be read: {error}", "give a YAML file with --space") from None
-    written = read_yaml(text, str(path))
+    written = read_yaml(_text_of(path), str(path))
     if not isinstance(written, dict):
-        raise Refusal(str(path), f"holds {type(written).__name__}, not keys and values", "see search_spaces/")
+        problem = "is empty" if written is None else f"holds {shown(written)}, not keys and values"
+        raise Refusal(str(path), problem, "see search_spaces/")
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
-            raise Refusal("--set", f"{setting!r} has no '='", "write --set adapter.scale=2")
-        _put(written, key.strip(), read_yaml(value, f"--set {key}"), f"--set {setting}")
+            raise Refusal("--set", f"{shown(setting)} has no '='", "write --set adapter.scale=2")
+        _put(written, key.strip(), read_yaml(value, f"--set {key}"), f"--set {key}")
     for key, value in (overrides or {}).items():
         if value is not None:
             _put(written, key, value, key)
     return build_spec(written, str(path))
 
 
+def _text_of(path: Path) -> str:
+    """What a regular file holds; a pipe or a device may have no end."""
+    try:
+        if path.exists() and not path.is_file():
+            raise _unreadable(path, "it is no regular file")
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise _unreadable(path, f"it has more than {MOST_BYTES:,} bytes")
+        return content.decode("utf-8")
+    except OSError as error:
+        raise _unreadable(path, str(error.strerror)) from None
+    except UnicodeDecodeError as error:
+        raise _unreadable(path, f"byte {error.start + 1} is not UTF-8") from None
+
+
+def _unreadable(path: Path, why: str) -> Refusal:
+    return Refusal(str(path), f"can't be read: {why}", "give a YAML file with --space")
+
+
 def build_spec(written: Mapping[str, Any], place: str) -> StudySpec:
     """The spec that plain values mean. Raises a Refusal at the first wrong one, naming `place`."""
+    for key, number in _integers(written):
+        if abs(number) >= BEYOND:
+            raise Refusal(f"{place}: {key}", f"{shown(number)} is beyond 2^63", "write a smaller number")
     try:
         spec = StudySpec.model_validate(written)
     except ValidationError as error:
         raise next(_refusals(error, StudySpec, place)) from None
     except UnicodeEncodeError as error:
-        raise Refusal(place, f"{error.object!r} is no text", "write it in UTF-8") from None
+        raise Refusal(place, f"{shown(error.object)} is no text", "write it in UTF-8") from None
     for section, model in SECTIONS.items():
         _check_domains(getattr(spec, section), section, model.model_fields, place)
     for method, domains in spec.methods.items():
         _check_domains(domains, f"methods.{method}", SECTION_OF.keys() - {"method"}, place)
     return spec
+
+
+def _integers(written: Any, key: str = "") -> Iterator[tuple[str, int]]:
+    """Every integer of nested values, with the dotted path that leads to it."""
+    match written:
+        case int():
+            yield key, written
+        case list() | tuple():
+            for value in written:
+                yield from _integers(value, key)
+        case Mapping():
+            for name, value in written.items():
+                yield from _integers(value, f"{key}.{name}" if key else str(name))
 
 
 def _check_domains(domains: Mapping[str, Domain], section: str, known: Collection[str], place: str) -> None:
@@ -115,6 +124,8 @@ def _check_domains(domains: Mapping[str, Domain], section: str, known: Collectio
                 f"write them at {' or '.join(SIZES)}",
             )
         for value in domain.ends():
+            if isinstance(value, str) and name in SIZES:
+                raise unknown(f"{place}: {section}.{name}", "form of a size", value, ["divisors"])
             try:
                 model.model_validate({name: value}, strict=True)
             except ValidationError as error:
@@ -136,9 +147,16 @@ def _refusals(error: ValidationError, model: type[BaseModel], place: str) -> Ite
             where = ": ".join(part for part in (place, cause.place or ".".join(path)) if part)
             yield Refusal(where, cause.problem, cause.mend)
         else:
-            message = detail["msg"].removeprefix("Value error, ")
             where = ": ".join(part for part in (place, ".".join(filter(_is_key, path))) if part)
-            yield Refusal(where, f"{detail['input']!r} is refused", message[0].lower() + message[1:])
+            yield Refusal(where, f"{shown(detail['input'])} is refused", _mend(detail))
+
+
+def _mend(detail: Any) -> str:
+    kind = detail["type"]
+    if mend := _MENDS.get(kind) or _MENDS.get(kind.partition("_")[0]):
+        return mend.format(**detail.get("ctx", {}))
+    message = detail["msg"].removeprefix("Value error, ")
+    return message[0].lower() + message[1:]
 
 
 def _is_key(part: str) -> bool:
@@ -156,15 +174,15 @@ def _model_at(model: type[BaseModel], path: Sequence[str]) -> type[BaseModel]:
 
 def _put(written: dict[str, Any], key: str, value: Any, place: str) -> None:
     """Sets a dotted path in nested mappings."""
-    *parents, last = key.split(".")
+    *parents, last = key.split(".", DEEPEST)
     for parent in parents:
         inner = written.setdefault(parent, {})
         if not isinstance(inner, dict):
-            raise Refusal(place, f"{parent!r} holds {inner!r}, not keys", "name an existing path")
+            raise Refusal(place, f"{shown(parent)} holds {shown(inner)}, not keys", "name an existing path")
         written = inner
     written[last] = value
 
 
 def dump_spec(spec: StudySpec) -> str:
     """The spec as YAML text that `load_spec` reads back to an equal one."""
-    return yaml.dump(spec.plain(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return dump_yaml(spec.plain())

@@ -5,11 +5,12 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import TypeVar
 
-from krona_tune.refusal import Refusal, unknown
+from krona_tune.refusal import Refusal, shown, unknown
 from krona_tune.study.geometry import Role, Stack
 
 Word = TypeVar("Word", bound=StrEnum)
 
+_NUMBER = re.compile(r"\d{1,9}")
 LAYER_FORMS = "all, first 4, last 4, every other, or numbers from 0 such as 0,2,5"
 
 
@@ -37,15 +38,16 @@ def layers(text: str, depth: int) -> tuple[int, ...]:
             return tuple(every)
         case ["every", "other"]:
             return tuple(every[1::2]) or tuple(every)
-        case ["first", count] if count.isdecimal():
+        case ["first", count] if _NUMBER.fullmatch(count):
             return tuple(every[: _within(int(count), depth, text)])
-        case ["last", count] if count.isdecimal():
+        case ["last", count] if _NUMBER.fullmatch(count):
             return tuple(every[depth - _within(int(count), depth, text) :])
-    if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", text):
-        raise Refusal("layers", f"can't be read: {text!r}", f"write {LAYER_FORMS}")
-    chosen = sorted({int(number) for number in text.split(",")})
+    numbers = [number.strip() for number in text.split(",")]
+    if not all(map(_NUMBER.fullmatch, numbers)):
+        raise Refusal("layers", f"can't be read: {shown(text)}", f"write {LAYER_FORMS}")
+    chosen = sorted(set(map(int, numbers)))
     if chosen[-1] >= depth:
-        raise Refusal("layers", f"{text!r} asks for layer {chosen[-1]}", f"the stack has 0 to {depth - 1}")
+        raise Refusal("layers", f"{shown(text)} asks for layer {chosen[-1]}", f"the stack has 0 to {depth - 1}")
     return tuple(chosen)
 
 

@@ -31,7 +31,7 @@ def _seconds(value: Any) -> Any:
     """`90`, `90s`, `30m`, `2h`, `1h30m` as seconds."""
     if not isinstance(value, str):
         return value
-    parts = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", value.strip())
+    parts = re.fullmatch(r"(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s?)?", value.strip())
     if not value.strip() or parts is None:
         raise ValueError("write a time such as 90s, 30m or 1h30m")
     hours, minutes, seconds = (int(part or 0) for part in parts.groups())
@@ -41,7 +41,7 @@ def _seconds(value: Any) -> Any:
 def _limit(value: Any) -> Any:
     """`200000`, or `0.1%` of the backbone's parameters; kept as it is written."""
     text = str(value).strip().replace("_", "")
-    if not re.fullmatch(r"\d+(\.\d+)?%|\d+", text) or float(text.rstrip("%")) <= 0:
+    if not re.fullmatch(r"\d{1,3}(\.\d{1,18})?%|\d{1,18}", text) or float(text.rstrip("%")) <= 0:
         raise ValueError("write a number of parameters such as 200000, or a share of the backbone such as 0.1%")
     return text
 
@@ -152,10 +152,12 @@ def _domains(section: str) -> BeforeValidator:
 
 def _by_method(written: Any) -> Any:
     """Reads the section `methods`: each key a method, each value knobs of any section."""
-    if not isinstance(written, Mapping) or not all(isinstance(knobs, Mapping) for knobs in written.values()):
+    if not isinstance(written, Mapping):
         return written
-    found = {}
+    found = dict(written)
     for method, knobs in written.items():
+        if not isinstance(knobs, Mapping):
+            continue
         domains = {name: parse_domain(value, f"methods.{method}.{name}") for name, value in knobs.items()}
         found[method] = {name: _as_real(domain) if name in REAL else domain for name, domain in domains.items()}
     return found

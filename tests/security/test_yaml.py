@@ -1,5 +1,7 @@
 """A study's YAML and `--set` are data: nothing is run, nothing grows, and what is wrong is refused."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from krona_tune.refusal import Refusal
-from krona_tune.study.loader import build_spec, dump_spec, load_spec, read_yaml
+from krona_tune.study.loader import build_spec, dump_spec, load_spec
+from krona_tune.study.plain import read_yaml
 from krona_tune.study.spec import StudySpec
-from tests.security.hostile import ODD_TEXTS, THOUSAND, VALUES, changed, clean, damaged
+from tests.security.hostile import ODD_TEXTS, THOUSAND, VALUES, changed, damaged
+from tests.security.hostile import clean as clean_of_tracebacks
 
 SPACES = sorted((Path(__file__).resolve().parents[2] / "search_spaces").glob("*.yaml"))
 RIGHT: dict[str, Any] = {path.stem: read_yaml(path.read_text(encoding="utf-8"), path.name) for path in SPACES}
 MINI = next(path for path in SPACES if path.stem == "mini")
+OUTSIDE_WORDS = re.compile(r"[Ii]nput should|NoneType|Exceeds the limit|codec|Errno|recursion|<class|validation error")
 COMMANDS = [
     "!!python/object/apply:os.system ['touch {mark}']",
     "!!python/object/new:subprocess.Popen [[touch, {mark}]]",
@@ -24,14 +29,21 @@ COMMANDS = [
 ]
 
 
+def clean(read: Callable[[], Any]) -> Any:
+    """What is read, or the refusal, which says in our words what is wrong."""
+    found = clean_of_tracebacks(read)
+    assert not (isinstance(found, Refusal) and OUTSIDE_WORDS.search(str(found))), str(found)
+    return found
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_yaml_can_run_nothing(command: str, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     space = tmp_path / "x.yaml"
     space.write_text(f"model: {command.format(mark=mark)}\n", encoding="utf-8")
-    with pytest.raises(Refusal, match=r"x\.yaml, line 1, column 8: not YAML: could not determine a constructor"):
+    with pytest.raises(Refusal, match=r"x\.yaml, line 1, column 8: the tag '.*' means nothing here"):
         load_spec(space)
-    with pytest.raises(Refusal, match="--set model, line 1, column 1: not YAML"):
+    with pytest.raises(Refusal, match="--set model, line 1, column 1: the tag "):
         load_spec(MINI, [f"model={command.format(mark=mark)}"])
     assert not mark.exists()
 
@@ -39,7 +51,7 @@ def test_a_yaml_can_run_nothing(command: str, tmp_path: Path) -> None:
 def test_a_yaml_of_a_few_lines_can_not_grow_to_gigabytes() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
-    with pytest.raises(Refusal, match=r"line 2, column 10: not YAML: \*a0 stands for something else; write it out"):
+    with pytest.raises(Refusal, match=r"line 2, column 10: \*a0 stands for something else; write it out"):
         read_yaml("\n".join(lines), "x.yaml")
     with pytest.raises(Refusal, match="write it out"):
         read_yaml("a: &a [*a]", "x.yaml")

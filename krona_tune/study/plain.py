@@ -1,0 +1,105 @@
+"""YAML of plain values, read and written: nothing is run, nothing grows, and nothing is dropped without a word."""
+
+import re
+from collections.abc import Hashable
+from typing import Any
+
+import yaml
+
+from krona_tune.refusal import Refusal, refusing, shown
+
+LONGEST, DEEPEST = 100_000, 20
+"""Characters of a text, and lists and mappings within each other: what has more would take seconds to read."""
+_TAGS = {f"tag:yaml.org,2002:{name}": name for name in ("null", "bool", "int", "float", "str", "seq", "map")}
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads words, numbers, true and false, null, lists, and mappings whose keys are words.
+
+    1e-4 is a number (YAML 1.1 wants 1.0e-4) and a date is a word. Nothing stands for something else: a few lines of
+    aliases to aliases mean gigabytes.
+    """
+
+    def __init__(self, text: str, place: str) -> None:
+        super().__init__(text)
+        self._place, self._depth = place, 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):
+            raise self._refusal(event, f"*{event.anchor} stands for something else", "write it out")
+        if self._depth == DEEPEST:
+            raise self._refusal(event, f"more than {DEEPEST} lists and mappings within each other", "write them flat")
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        if node.tag not in _TAGS:
+            raise self._refusal(node, f"the tag {shown(node.tag)} means nothing here", "write a plain value")
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError, OverflowError) as error:
+            if isinstance(error, Refusal):
+                raise
+            problem = f"{shown(node.value)} can't be read as {_TAGS[node.tag]}"
+            raise self._refusal(node, problem, "write a shorter number, or a word in quotes") from None
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+        lines: dict[str, int] = {}
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise self._refusal(key_node, f"the key {shown(key)} is no word", "put it in quotes")
+            if key in lines:
+                problem = f"the key {shown(key)} is written twice, first in line {lines[key]}"
+                raise self._refusal(key_node, problem, "keep one of them")
+            lines[key] = key_node.start_mark.line + 1
+        return super().construct_mapping(node, deep)
+
+    def _refusal(self, at: Any, problem: str, mend: str) -> Refusal:
+        return Refusal(_where(self._place, at.start_mark), problem, mend)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Its counterpart, which puts the word '1e-4' in quotes and writes everything out."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in rows if tag in _TAGS]
+    for first, rows in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.yaml_constructors = {tag: yaml.SafeLoader.yaml_constructors[tag] for tag in _TAGS}
+for _half in (_Loader, _Dumper):
+    _half.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+    )
+
+
+def read_yaml(text: str, place: str) -> Any:
+    """YAML as plain values. Raises a Refusal naming line and column of what is not YAML, or more than plain values."""
+    if len(text) > LONGEST:
+        raise Refusal(place, f"more than {LONGEST:,} characters", "write a shorter request")
+    with refusing(place, "can't be read as YAML"):
+        try:
+            return _Loader(text, place).get_single_data()
+        except yaml.reader.ReaderError as error:
+            before = text[: error.position].split("\n")
+            where = f"{place}, line {len(before)}, column {len(before[-1]) + 1}"
+            raise Refusal(where, f"holds the character {text[error.position]!a}", "take it out") from None
+        except yaml.MarkedYAMLError as error:
+            said = ", ".join(filter(None, (error.context, error.problem)))
+            raise Refusal(_where(place, error.problem_mark or error.context_mark), f"not YAML: {said}") from None
+
+
+def dump_yaml(value: Any) -> str:
+    """Plain values as YAML text that `read_yaml` reads back to equal ones."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def _where(place: str, mark: Any) -> str:
+    return f"{place}, line {mark.line + 1}, column {mark.column + 1}" if mark else place
