@@ -20,7 +20,7 @@ _MENDS = {
     "greater_than": "write a number above {gt:g}",
     "greater_than_equal": "write {ge} or more",
     "less_than": "write a number below {lt:g}",
-    "less_than_equal": "write {le:,} or less",
+    "less_than_equal": "write {le:,.0f} or less",
     "finite_number": "write a finite number",
     "literal_error": "write {expected}",
     "float": "write a number",

@@ -47,17 +47,22 @@ def _limit(value: Any) -> Any:
 
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-ByTaskFloat = Annotated[Positive | dict[str, Positive], BeforeValidator(_complete)]
-ByTaskCount = Annotated[Count | dict[str, Count], BeforeValidator(_complete)]
+MOST, MOST_EXAMPLES = 10**6, 10**15
+"""Trials, seeds, epochs, …; and training examples: more is a slip of the hand, and would be counted for ever."""
+Count = Annotated[int, Field(ge=1, le=MOST)]
+CountFromZero = Annotated[int, Field(ge=0, le=MOST)]
+Examples = Annotated[int, Field(ge=1, le=MOST_EXAMPLES)]
+Epochs = Annotated[float, Field(gt=0, le=MOST)]
+ByTaskEpochs = Annotated[Epochs | dict[str, Epochs], BeforeValidator(_complete)]
+ByTaskExamples = Annotated[Examples | dict[str, Examples], BeforeValidator(_complete)]
 
 
 class ScheduleSpec(Frozen):
     """A trial's full budget and its rungs, in epochs: judged at grace·ηᵏ; η is `reduction`."""
 
-    epochs: ByTaskFloat = 6.0
-    grace_epochs: ByTaskFloat = 1.0
-    reduction: Annotated[int, Field(ge=2)] = 3
+    epochs: ByTaskEpochs = 6.0
+    grace_epochs: ByTaskEpochs = 1.0
+    reduction: Annotated[int, Field(ge=2, le=MOST)] = 3
 
     def of(self, task: str, train_examples: int) -> Schedule:
         return schedule(
@@ -71,10 +76,10 @@ class ScheduleSpec(Frozen):
 class ExamplesSpec(Frozen):
     """How many examples of each split are used at most, and how many tokens of each."""
 
-    train: ByTaskCount | None = None
-    validation: ByTaskCount | None = None
-    test: ByTaskCount | None = None
-    max_length: Annotated[int, Field(ge=4)] = 128
+    train: ByTaskExamples | None = None
+    validation: ByTaskExamples | None = None
+    test: ByTaskExamples | None = None
+    max_length: Annotated[int, Field(ge=4, le=MOST)] = 128
 
 
 class SearchSpec(Frozen):
@@ -96,11 +101,11 @@ class SearchSpec(Frozen):
     shared: bool = False
     transfer: bool = False
     warm_start: str | None = None
-    startup_trials: Annotated[int, Field(ge=0)] = 6
+    startup_trials: CountFromZero = 6
     baseline_learning_rates: tuple[Positive, ...] = (1e-2,)
     max_params: Annotated[str, BeforeValidator(_limit)] | None = None
     time_budget: Annotated[Positive, BeforeValidator(_seconds)] | None = None
-    examples_budget: Count | None = None
+    examples_budget: Examples | None = None
     device_hours: Positive | None = None
 
 
@@ -110,7 +115,7 @@ class FinalistsSpec(Frozen):
     With `search.per_method` they are the best of each method. They get what the search leaves of its time budget.
     """
 
-    top: Annotated[int, Field(ge=0)] = 2
+    top: CountFromZero = 2
     seeds: Count = 3
 
 
