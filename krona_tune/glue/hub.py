@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from krona_tune.glue.layout import hub_split
 from krona_tune.glue.tasks import Task
-from krona_tune.refusal import Refusal
+from krona_tune.refusal import Refusal, refusing
 
 REPOSITORY = "nyu-mll/glue"
 
@@ -21,25 +21,20 @@ def read(task: Task, paths: Sequence[Path]) -> pa.Table:
 
 def check(task: Task, path: Path) -> None:
     """Refuses what the file's schema already shows: a missing column, not a parquet file."""
-    with _parquet(path) as file:
-        _refuse_missing(task, file.schema_arrow.names, str(path))
+    with refusing(str(path), "can't be read as a parquet file", "fetch it again"), pq.ParquetFile(path) as file:
+        names = file.schema_arrow.names
+    _refuse_missing(task, names, str(path))
 
 
 def download(task: Task) -> tuple[pa.Table, tuple[pa.Table, ...]]:
     """The hub's train split and validation splits. Raises Refusal where neither network nor cache has them."""
-    try:
+    mend = "give a folder that holds it with --data DIR, or take the generated miniature with --data mini"
+    with refusing("--data hub", f"{REPOSITORY} ({task.name}) can't be had", mend):
         import datasets
 
         splits = datasets.load_dataset(REPOSITORY, task.name)
         names = ["train", *map(hub_split, task.tsv.dev)]
         tables = [splits[name].with_format("arrow")[:] for name in names]
-    except (OSError, ImportError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise Refusal(
-            "--data hub",
-            f"{REPOSITORY} ({task.name}) can't be had: {reason}",
-            "give a folder that holds it with --data DIR, or take the generated miniature with --data mini",
-        ) from error
     places = [f"{REPOSITORY}: {task.name}: {name}" for name in names]
     train, *dev = (conform(task, table, place) for table, place in zip(tables, places, strict=True))
     return train, tuple(dev)
@@ -54,25 +49,17 @@ def conform(task: Task, table: pa.Table, place: str) -> pa.Table:
     return pa.table({**texts, "label": _labels(task, table["label"], f"{place}: label")})
 
 
-def _parquet(path: Path) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise Refusal(str(path), "can't be read as a parquet file", "fetch it again") from error
-
-
 def _shard(path: Path) -> pa.Table:
-    with _parquet(path) as file:
-        try:
-            return file.read()
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise Refusal(str(path), "a damaged parquet file", "fetch it again") from error
+    with refusing(str(path), "can't be read as a parquet file", "fetch it again"), pq.ParquetFile(path) as file:
+        return file.read()
 
 
 def _refuse_missing(task: Task, found: Sequence[str], place: str) -> None:
     for name in (*task.inputs, "label"):
         if name not in found:
             raise Refusal(place, f"no column {name!r}; found {', '.join(found)}", f"{task.title} has it on the hub")
+        if found.count(name) > 1:
+            raise Refusal(place, f"the column {name!r} stands there {found.count(name)} times", "leave one of them")
 
 
 def _texts(column: pa.ChunkedArray, place: str) -> pa.ChunkedArray:
@@ -80,10 +67,9 @@ def _texts(column: pa.ChunkedArray, place: str) -> pa.ChunkedArray:
         raise Refusal(place, f"holds {column.type}, not text")
     if column.null_count:
         raise Refusal(place, f"{column.null_count} rows have no text")
-    try:
+    with refusing(place, "not UTF-8 text", "write the texts in UTF-8"):
+        column.validate(full=True)
         return column.cast(pa.string())
-    except pa.ArrowException as error:
-        raise Refusal(place, "not UTF-8 text") from error
 
 
 def _labels(task: Task, column: pa.ChunkedArray, place: str) -> pa.ChunkedArray:

@@ -73,7 +73,8 @@ def _tsv_files(folder: Path, split: str) -> tuple[Path, ...]:
 
 
 def _parquet_files(folder: Path, split: str) -> tuple[Path, ...]:
-    shards = tuple(path for path in _listing(folder) if re.match(rf"{hub_split(split)}(-.*)?\.parquet$", path.name))
+    pattern = re.compile(rf"{hub_split(split)}(-.*)?\.parquet$")
+    shards = tuple(path for path in _listing(folder) if pattern.match(path.name) and path.is_file())
     numbers = [match for path in shards if (match := _SHARD.search(path.name))]
     counts = {int(match["count"]) for match in numbers}
     if numbers and (len(counts) > 1 or len(numbers) != len(shards) or len(shards) != max(counts)):

@@ -10,7 +10,7 @@ from textwrap import shorten
 import pyarrow as pa
 
 from krona_tune.glue.tasks import Task
-from krona_tune.refusal import Refusal, unknown
+from krona_tune.refusal import Refusal, shown, unknown
 
 Row = tuple[int, list[str]]
 MALFORMED_SHARE = 0.1  # QQP's train file has a handful in 364,000; a file with a tenth is not what it should be
@@ -121,9 +121,11 @@ def _label_reader(task: Task) -> Callable[[str, str], float]:
     words = task.tsv.label_words or {str(index): index for index in range(len(task.labels))}
 
     def index(text: str, place: str) -> float:
-        if text not in words:
-            raise unknown(place, f"{task.title} label", shorten(text, 80), words)
-        return words[text]
+        if text in words:
+            return words[text]
+        if text.strip() in words:
+            raise Refusal(place, f"the {task.title} label {shown(text)} has blanks around it", "take them out")
+        raise unknown(place, f"{task.title} label", text, words)
 
     def score(text: str, place: str) -> float:
         low, high = task.grid[0], task.grid[-1]
@@ -132,7 +134,7 @@ def _label_reader(task: Task) -> Callable[[str, str], float]:
         except ValueError:
             value = math.nan
         if not low <= value <= high:
-            raise Refusal(place, f"{task.title} score {shorten(text, 80)!r} is not a number from {low:g} to {high:g}")
+            raise Refusal(place, f"{task.title} score {shown(text)} is not a number from {low:g} to {high:g}")
         return value
 
     return score if task.is_regression else index

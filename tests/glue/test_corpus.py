@@ -1,5 +1,6 @@
 """Every layout gives the same tables, GLUE's traps are stepped over, and what is wrong is refused by name."""
 
+import os
 import re
 import sys
 import types
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from krona_tune.glue import corpus, splits, tsv
+from krona_tune.glue import corpus, hub, splits, tsv
 from krona_tune.glue.tasks import TASKS, Split
 from krona_tune.refusal import Refusal
 
@@ -272,6 +273,21 @@ def test_elsewhere_a_dash_is_no_label(write_tsv, tmp_path):
         ("cola", "a\t1\t\tb\na\tlabel\t\tb\n", "{path}:2: unknown CoLA label 'label'; known: 0, 1"),
         ("sst2", "sentence\tlabel\nfine\t2\n", "{path}:2: unknown SST-2 label '2'; known: 0, 1"),
         (
+            "qnli",
+            "question\tsentence\tlabel\na\tb\tnot_entailment \n",
+            "{path}:2: the QNLI label 'not_entailment ' has blanks around it; take them out",
+        ),
+        (
+            "rte",
+            "sentence1\tsentence2\tlabel\na\tb\t\u00a0entailment\n",
+            "{path}:2: the RTE label '\\xa0entailment' has blanks around it; take them out",
+        ),
+        (
+            "qnli",
+            "question\tsentence\tlabel\na\tb\tnot  entailment\n",
+            "{path}:2: unknown QNLI label 'not  entailment', did you mean 'not_entailment'?",
+        ),
+        (
             "mnli",
             "sentence1\tsentence2\tgold_label\na\tb\tneutrl\n",
             "{path}:2: unknown MNLI label 'neutrl', did you mean 'neutral'?",
@@ -418,7 +434,7 @@ def test_a_damaged_parquet_file_is_refused(write_parquet, tmp_path):
     content = bytearray(path.read_bytes())
     content[4:300] = b"\xff" * 296
     path.write_bytes(bytes(content))
-    assert refusal_of(corpus.load, TASKS["rte"], str(tmp_path)).startswith(f"{path}: a damaged parquet file")
+    assert refusal_of(corpus.load, TASKS["rte"], str(tmp_path)).startswith(f"{path}: can't be read as a parquet file (")
     path.write_bytes(bytes(content[:50]))
     assert refusal_of(corpus.check, str(tmp_path), ["rte"]).startswith(f"{path}: can't be read as a parquet file")
 
@@ -468,13 +484,43 @@ def test_what_is_wrong_in_a_parquet_file_is_refused(name, columns, message, tmp_
     assert refusal_of(corpus.load, TASKS[name], str(tmp_path)) == message.format(path=path)
 
 
+@pytest.mark.parametrize("column", ["sentence", "label"])
+def test_a_parquet_file_with_a_column_twice_is_refused(column, tmp_path):
+    columns = {"sentence": pa.array(["a"]), "label": pa.array([1])}
+    path = tmp_path / "twice.parquet"
+    pq.write_table(pa.table([*columns.values(), columns[column]], names=[*columns, column]), path)
+    message = f"{path}: the column '{column}' stands there 2 times; leave one of them"
+    assert refusal_of(hub.check, TASKS["sst2"], path) == message
+    assert refusal_of(hub.read, TASKS["sst2"], [path]) == message
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()], ids=str)
+def test_texts_of_a_parquet_file_that_are_not_utf8_are_refused_with_their_row(kind, tmp_path):
+    offsets = pa.array([0, 2, 4], pa.int32()).buffers()[1]
+    texts = pa.Array.from_buffers(pa.string(), 2, [None, offsets, pa.py_buffer(b"ok\xff\xfe")])
+    path = tmp_path / "bytes.parquet"
+    pq.write_table(pa.table({"sentence": texts.cast(kind), "label": [1, 0]}), path)
+    message = refusal_of(hub.read, TASKS["sst2"], [path])
+    assert message.startswith(f"{path}: sentence: not UTF-8 text (ArrowInvalid: ")
+    assert "at string index 1); write the texts in UTF-8" in message
+
+
+def test_a_pipe_is_no_data(write_parquet, tmp_path):
+    write_parquet(TASKS["rte"])
+    path = tmp_path / "rte" / "validation-00000-of-00001.parquet"
+    path.unlink()
+    os.mkfifo(path)
+    assert "no data for RTE" in refusal_of(corpus.check, str(tmp_path), ["rte"])
+
+
 def test_a_hub_that_is_out_of_reach_is_refused_with_the_other_ways(monkeypatch):
     def load_dataset(repository, name):
         raise ConnectionError(f"Couldn't reach '{repository}' on the Hub (offline)\nand more")
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     assert refusal_of(corpus.load, TASKS["qnli"], "hub") == (
-        "--data hub: nyu-mll/glue (qnli) can't be had: Couldn't reach 'nyu-mll/glue' on the Hub (offline); "
+        "--data hub: nyu-mll/glue (qnli) can't be had (ConnectionError: "
+        "Couldn't reach 'nyu-mll/glue' on the Hub (offline)); "
         "give a folder that holds it with --data DIR, or take the generated miniature with --data mini"
     )
 
