@@ -29,7 +29,7 @@ def preflight(gathered: Gathered, folder: StudyFolder, tracking_uri: str | None)
         if not work.problems:
             work += in_the_first_batch(gathered, need)
         silent = tracking.result()
-    return disk + work + (Findings(warnings=(silent,)) if silent else Findings())
+    return disk + work + Findings(warnings=(*gathered.prepared.doubts, *([silent] if silent else ())))
 
 
 def at_the_uri(folder: StudyFolder) -> Findings:

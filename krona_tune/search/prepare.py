@@ -1,6 +1,7 @@
 """Before the first trial: each task's data loaded, split and tokenised once, as workers take them."""
 
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
 from krona_tune.glue.corpus import TaskData, load
+from krona_tune.glue.doubts import doubts
 from krona_tune.glue.encode import encode, encode_test
 from krona_tune.glue.metrics import constant_baseline
 from krona_tune.glue.tasks import TASKS, Task
@@ -23,12 +25,14 @@ from krona_tune.train.words import candidates, open_tokenizer
 class Prepared:
     """What the workers get, and what the manifest says of it, by task.
 
-    `works` are without the test halves, which stand in `tests` where finalists are asked for.
+    `works` are without the test halves, which stand in `tests` where finalists are asked for; `doubts` are what a
+    person should know of the data before they are trained on.
     """
 
     works: dict[str, TaskWork]
     facts: dict[str, TaskFacts]
     tests: dict[str, pa.Table]
+    doubts: tuple[str, ...] = ()
 
     def final_works(self) -> dict[str, TaskWork]:
         """What a finalist's worker gets: the test half too."""
@@ -50,6 +54,7 @@ def prepare(plan: Plan, location: str) -> Prepared:
         works={name: work for name, (work, _) in prepared.items()},
         facts={name: facts for name, (_, facts) in prepared.items()},
         tests={name: encode_test(each, tokenizer, **_encoding(plan)) for name, each in finals.items()},
+        doubts=tuple(chain.from_iterable(map(doubts, data.values()))),
     )
 
 

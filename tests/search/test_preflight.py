@@ -21,6 +21,7 @@ from krona_tune.search.first_batch import FirstBatch, first_batch, largest, long
 from krona_tune.search.nodes import View, look, refuse_blind, versions
 from krona_tune.search.plan import make_plan
 from krona_tune.search.preflight import preflight
+from krona_tune.search.prepare import prepare
 from krona_tune.search.start import Gathered
 from krona_tune.search.tracking import unreachable
 from krona_tune.study.folder import StudyFolder
@@ -66,6 +67,24 @@ def test_a_study_that_can_run_has_no_findings_and_leaves_nothing(gathered: Gathe
     assert (found.problems, found.warnings) == ((), ())
     found.refuse()
     assert not list(folder.root.parent.parent.iterdir())
+
+
+def test_data_that_teach_nothing_are_warned_of(
+    gathered: Gathered, folder: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("train", "dev"):
+        (tmp_path / f"{name}.tsv").write_text("x\t1\t\tthe same words\n" * 24, encoding="utf-8")
+    plan = gathered.plan
+    spec = plan.spec.model_copy(update={"data": str(tmp_path), "tasks": ("cola",)})
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    prepared = prepare(replace(plan, spec=spec), gathered.source.location)
+    found = preflight(replace(gathered, prepared=prepared), folder, None)
+    assert not found.problems
+    assert found.warnings == (
+        "the 24 train examples of CoLA all have the label 'acceptable'",
+        "the 12 validation examples of CoLA all have the label 'acceptable'",
+        "the 12 test examples of CoLA all have the label 'acceptable'",
+    )
 
 
 def test_the_largest_adapter_is_tried_with_the_largest_batch(gathered: Gathered) -> None:
