@@ -4,13 +4,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import floor
+from math import floor, sqrt
+from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from krona_tune.glue.batches import evaluation_order, lengths, training_order
+from krona_tune.study.domain import Domain, Range
 from krona_tune.study.result import TrialResult
 from krona_tune.study.schedule import Schedule
 from krona_tune.study.spec import StudySpec
@@ -101,7 +103,7 @@ class Forecast:
 
         pace = Pace.of(probe.steps)
         tokens = EVALUATION_TOKENS["cuda" if gathered.slots.gpus else "cpu"]
-        batch_size = _middle_batch_size(gathered.plan.spec)
+        batch_size = round(middle(gathered.plan.spec.domains()["batch_size"]))
         found = {}
         for task, work in gathered.prepared.works.items():
             train, validation, share = lengths(work.train), lengths(work.validation), probe.forward_shares[task]
@@ -188,6 +190,12 @@ def _times(forecast: TaskForecast, factor: float) -> TaskForecast:
     return replace(forecast, **{part: factor * getattr(forecast, part) for part in parts})
 
 
-def _middle_batch_size(spec: StudySpec) -> int:
-    sizes = sorted(int(size) for size in spec.domains()["batch_size"].ends())
-    return sizes[len(sizes) // 2]
+def middle(domain: Domain) -> float:
+    """The middle of a range, on its own scale, or the median of other values."""
+    match domain:
+        case Range(low, high, log=True):
+            return sqrt(low) * sqrt(high)
+        case Range(low, high):
+            return low + (high - low) / 2
+        case _:
+            return float(median(map(float, domain.ends())))

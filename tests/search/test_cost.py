@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 from krona_tune.search.cluster import Slots
-from krona_tune.search.cost import Forecast, Load, Pace, TaskForecast, survivors
+from krona_tune.search.cost import Forecast, Load, Pace, TaskForecast, middle, survivors
+from krona_tune.study.domain import Choice, Domain, Fixed, Range
 from krona_tune.study.result import TrialResult
 from krona_tune.study.schedule import Schedule
 from krona_tune.study.spec import StudySpec
@@ -97,6 +98,22 @@ def test_each_method_searches_for_itself() -> None:
     assert forecast().busy(three) - forecast().busy(one) == pytest.approx(2 * RTE.search(5))
 
 
+@pytest.mark.parametrize(
+    ("domain", "size"),
+    [
+        (Fixed(24), 24),
+        (Choice((64, 8, 16)), 16),
+        (Choice((8, 16)), 12),
+        (Range(8, 64), 36),
+        (Range(8, 64, step=8), 36),
+        (Range(4, 64, log=True), 16),
+        (Range(1, 2**63 - 1, log=True), 2**31.5),
+    ],
+)
+def test_the_middle_of_a_domain_is_no_end_of_it(domain: Domain, size: float) -> None:
+    assert middle(domain) == pytest.approx(size)
+
+
 def test_what_rows_took_corrects_what_is_to_come() -> None:
     took = [row(100, 16.5), row(300, 48.0), row(700, 46.5, kind="baseline"), row(0, 9.0)]
     corrected = forecast().corrected(took)
@@ -117,6 +134,8 @@ def test_a_forecast_is_made_of_the_lengths_that_the_study_has() -> None:
     )
     probe = Probe(steps=(timed(2, 16), timed(32, 16), timed(8, 96)), forward_shares={"rte": 0.25})
     found = Forecast.of(gathered, probe).tasks["rte"]
+    gathered.plan.spec = spec(training={"batch_size": {"low": 1, "high": 4, "log": True}})
+    assert Forecast.of(gathered, probe).tasks["rte"] == found
     assert found.epoch == pytest.approx(PACE.seconds(Load(steps=2, tokens=36, pairs=4 * 81)))
     assert found.baseline_epoch == pytest.approx(found.epoch / 4)
     assert found.evaluation == pytest.approx(0.25 * PACE.seconds(Load(steps=1, tokens=18, pairs=3 * 36)))
