@@ -65,6 +65,27 @@ class Pace:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Counts:
+    """How many trials of each kind a task has; with `search.per_method` each method searches for itself."""
+
+    searched: int
+    heads: int
+    finals: int
+    final_heads: int
+
+    @classmethod
+    def of(cls, spec: StudySpec) -> "Counts":
+        search, top, seeds = spec.search, spec.finalists.top, spec.finalists.seeds
+        groups = len(spec.domains()["method"].ends()) if search.per_method else 1
+        return cls(
+            searched=groups * search.trials,
+            heads=len(search.baseline_learning_rates),
+            finals=groups * top * seeds,
+            final_heads=seeds if top else 0,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TaskForecast:
     """Seconds of one task: an `epoch` of training an adapter, a `baseline_epoch` of training the head alone, and an
     `evaluation` on the validation half."""
@@ -153,14 +174,13 @@ class Forecast:
 
         The head alone is among the finalists.
         """
-        forecast, search = self.tasks[task], spec.search
-        groups = max(1, len(spec.domains()["method"].ends())) if search.per_method else 1
+        forecast, each = self.tasks[task], Counts.of(spec)
         full, head = (forecast.until(forecast.schedule.total_examples, baseline=head) for head in (False, True))
-        top = groups * spec.finalists.top
+        finals = each.finals + each.final_heads
         return {
-            "search": (groups * search.trials, forecast.search(search.trials) / search.trials),
-            "baseline": (len(search.baseline_learning_rates), head),
-            "finalist": ((top + 1) * spec.finalists.seeds if top else 0, (top * full + head) / (top + 1)),
+            "search": (each.searched, forecast.search(spec.search.trials) / spec.search.trials),
+            "baseline": (each.heads, head),
+            "finalist": (finals, (each.finals * full + each.final_heads * head) / max(1, finals)),
         }
 
     def corrected(self, rows: Iterable[TrialResult]) -> "Forecast":

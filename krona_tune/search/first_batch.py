@@ -5,6 +5,8 @@ import random
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,7 @@ from krona_tune.train.probe import Probe, probe
 
 logger = logging.getLogger(__name__)
 
-DRAWS = 200
+POINTS, MOST_DRAWS = 200, 1000
 FEW_ROWS = 2
 """What is trained of a task whose batches are not the longest."""
 
@@ -45,18 +47,25 @@ class FirstBatch:
     peak_bytes: int = 0
 
 
+def drawn(space: Space) -> list[dict[str, Any]]:
+    """Many feasible points, as many of each method; at least one, for a space's feasibility is found by such draws."""
+    found: list[dict[str, Any]] = []
+    for method in map(space.of, space.methods):
+        rng = random.Random(0)
+        points = filter(method.feasible, (method.draw(rng) for _ in range(MOST_DRAWS)))
+        found += islice(points, ceil(POINTS / len(space.methods)))
+    return found
+
+
 def largest(space: Space) -> dict[str, Any]:
     """Of many points drawn, the one with the most parameters, and the largest batch that its method may draw."""
-    rng = random.Random(0)
-    points = [point for point in (space.draw(rng) for _ in range(DRAWS)) if space.feasible(point)]
-    most = max(points, key=space.parameters) if points else space.draw(rng)
+    most = max(drawn(space), key=space.parameters)
     return {**most, "batch_size": max(space.knobs[most["method"]]["batch_size"].ends())}
 
 
 def middling(space: Space) -> dict[str, Any]:
     """Of many points drawn, the one with the middle number of parameters."""
-    rng = random.Random(0)
-    points = sorted((space.draw(rng) for _ in range(DRAWS)), key=space.parameters)
+    points = sorted(drawn(space), key=space.parameters)
     return points[len(points) // 2]
 
 

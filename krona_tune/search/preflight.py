@@ -23,7 +23,7 @@ def preflight(gathered: Gathered, folder: StudyFolder, tracking_uri: str | None)
     storage = nearest_folder(folder.root)
     with ThreadPoolExecutor(max_workers=1) as aside:
         tracking = aside.submit(unreachable, tracking_uri)
-        disk, work = on_disk(gathered, folder, storage, need) + at_the_uri(folder), in_memory(gathered, need)
+        disk, work = on_disk(gathered, folder, storage) + at_the_uri(folder), in_memory(gathered, need)
         if len(gathered.cluster.nodes) > 1 and not disk.problems:
             work += on_every_node(gathered, folder.remote or str(storage))
         if not work.problems:

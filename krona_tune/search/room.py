@@ -3,17 +3,20 @@
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from tempfile import NamedTemporaryFile
 from typing import Any
 
-from krona_tune.adapters.placement import count
+from krona_tune.search.cost import Counts
 from krona_tune.search.findings import Findings, problem
-from krona_tune.search.first_batch import largest, longest
+from krona_tune.search.first_batch import drawn, largest, longest
+from krona_tune.search.plan import Plan
 from krona_tune.search.start import Gathered
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.trial import SECTION_OF, AdapterConfig
 from krona_tune.train.device import this_device
 
+MOST_OUTPUTS = 3
+"""Of a head: the labels of MNLI."""
 PROCESS_BYTES = 600 * 2**20
 """What a worker takes before it has a backbone: Python, torch, transformers."""
 STATE_BYTES, TRAINING_BYTES = 12, 16
@@ -24,30 +27,47 @@ ACTIVATIONS = 17
 
 @dataclass(frozen=True, kw_only=True)
 class Need:
-    """The largest adapter of the space, and roughly the bytes that a trial of it takes on disk and in a worker."""
+    """The largest adapter of the space, and bytes: of the weights, and roughly of a worker that trains it."""
 
     params: dict[str, Any]
     weights: int
-    checkpoint: int
     worker: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoints:
+    """How many trials of a study leave a checkpoint, and the bytes of all: `usually`, and `most` where each is of the
+    largest adapter."""
+
+    trials: int
+    usually: float
+    most: float
 
 
 def needed_bytes(gathered: Gathered) -> Need:
     """What the largest adapter of the space needs, counted from integers."""
     plan, shape = gathered.plan, gathered.plan.geometry
     params = largest(plan.space)
-    adapter = AdapterConfig(**{name: value for name, value in params.items() if SECTION_OF[name] == "adapter"})
-    counted = count(shape, adapter, outputs=3)
-    trained = counted.trainable
+    trained = plan.space.parameters(params) + shape.head_parameters(MOST_OUTPUTS)
     itemsize = this_device(plan.spec.precision, gpu=False).dtype.itemsize if not gathered.slots.gpus else 2
     tokens = params["batch_size"] * max(map(longest, gathered.prepared.works.values()))
     activations = tokens * sum(shape.depths.values()) * shape.head_width * ACTIVATIONS * itemsize
     weights = shape.parameters * itemsize
-    return Need(
-        params=params,
-        weights=weights,
-        checkpoint=trained * STATE_BYTES,
-        worker=PROCESS_BYTES + weights + trained * TRAINING_BYTES + activations,
+    worker = PROCESS_BYTES + weights + trained * TRAINING_BYTES + activations
+    return Need(params=params, weights=weights, worker=worker)
+
+
+def checkpoints_of(plan: Plan) -> Checkpoints:
+    """The checkpoints of all tasks: of the search, of the heads alone, and of the finals of both."""
+    each, tasks = Counts.of(plan.spec), plan.spec.tasks
+    adapters = len(tasks) * (each.searched + each.finals)
+    heads = sum(len(plan.baselines(task)) + each.final_heads for task in tasks)
+    sizes = [plan.space.parameters(point) for point in drawn(plan.space)]
+    beside = (adapters + heads) * plan.geometry.head_parameters(MOST_OUTPUTS)
+    return Checkpoints(
+        trials=adapters + heads,
+        usually=STATE_BYTES * (adapters * fmean(sizes) + beside),
+        most=STATE_BYTES * (adapters * max(sizes) + beside),
     )
 
 
@@ -56,22 +76,23 @@ def nearest_folder(path: Path) -> Path:
     return next(above for above in (path.resolve(), *path.resolve().parents) if above.is_dir())
 
 
-def on_disk(gathered: Gathered, folder: StudyFolder, storage: Path, need: Need) -> Findings:
-    """Whether the storage can be written, and has space for a checkpoint of every trial that is still to come."""
+def on_disk(gathered: Gathered, folder: StudyFolder, storage: Path) -> Findings:
+    """Whether the storage can be written, and has space for the checkpoints of the trials that are still to come:
+    surely not is a problem, perhaps not a warning."""
     try:
         with NamedTemporaryFile(dir=storage, prefix=".preflight-"):
             pass
     except OSError as error:
         return problem("--storage", f"{storage} can't be written: {error.strerror}", "name a writable folder")
-    plan = gathered.plan
-    finals = plan.spec.finalists.top * plan.spec.finalists.seeds
-    trials = (plan.trials + finals) * len(plan.spec.tasks)
-    kept = len(list(folder.root.glob("checkpoints/*")))
-    wanted, free = max(0, trials - kept) * need.checkpoint, shutil.disk_usage(storage).free
-    if wanted <= free:
-        return Findings()
-    what = f"{storage} has {size(free)} free, the checkpoints of {trials} trials may take {size(wanted)}"
-    return problem("--storage", what, "free space, ask for fewer trials, or limit them with --max-params")
+    checkpoints, free = checkpoints_of(gathered.plan), shutil.disk_usage(storage).free
+    left = max(0.0, 1 - len(list(folder.root.glob("checkpoints/*"))) / checkpoints.trials)
+    of = f"{storage} has {size(free)} free, the checkpoints of {checkpoints.trials} trials take"
+    if left * checkpoints.usually > free:
+        mend = "free space, ask for fewer trials, or limit them with --max-params"
+        return problem("--storage", f"{of} about {size(left * checkpoints.usually)}", mend)
+    if left * checkpoints.most > free:
+        return Findings(warnings=(f"--storage: {of} up to {size(left * checkpoints.most)}",))
+    return Findings()
 
 
 def in_memory(gathered: Gathered, need: Need) -> Findings:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from random import Random
 from threading import Thread
 from typing import Any, ClassVar
 
@@ -17,7 +18,7 @@ from krona_tune.search import cluster, room, start
 from krona_tune.search import preflight as flight
 from krona_tune.search.cluster import Cluster, Node, Slots, connecting
 from krona_tune.search.findings import together
-from krona_tune.search.first_batch import FirstBatch, first_batch, largest, longest
+from krona_tune.search.first_batch import FirstBatch, first_batch, largest, longest, middling
 from krona_tune.search.nodes import View, look, refuse_blind, versions
 from krona_tune.search.plan import make_plan
 from krona_tune.search.preflight import preflight
@@ -123,7 +124,7 @@ def test_everything_that_is_wrong_is_said_at_once(
     monkeypatch.setattr(room.shutil, "disk_usage", lambda _: Usage(9, 8, 1))
     found = preflight(sick, folder, "http://me:hunter2@127.0.0.1:1")
     assert [refusal.place for refusal in found.problems] == ["--storage", "the first batch of cola"]
-    assert "the checkpoints of 14 trials may take" in str(found.problems[0])
+    assert "the checkpoints of 16 trials take about" in str(found.problems[0])
     assert "http://me:***@127.0.0.1:1 does not answer" in found.warnings[0]
     with pytest.raises(Refusal) as refused:
         found.refuse()
@@ -136,12 +137,52 @@ def test_everything_that_is_wrong_is_said_at_once(
 def test_checkpoints_that_are_there_need_no_more_space(
     gathered: Gathered, folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    need = room.needed_bytes(gathered)
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: Usage(0, 0, 11 * need.checkpoint))
-    assert room.on_disk(gathered, folder, folder.root.parent.parent, need).problems
-    for number in range(3):
-        (folder.root / "checkpoints" / str(number)).mkdir(parents=True)
-    assert not room.on_disk(gathered, folder, folder.root, need).problems
+    """Of 16 trials."""
+    need = room.checkpoints_of(gathered.plan)
+    assert need.trials == 16
+    storage = folder.root.parent.parent
+    for free, begun, problems, warnings in (
+        (0.9 * need.usually, 0, 1, 0),
+        (0.9 * need.usually, 2, 0, 1),
+        (1.01 * need.usually, 2, 0, 1),
+        (1.01 * need.most, 2, 0, 0),
+        (0, 16, 0, 0),
+    ):
+        for number in range(begun):
+            (folder.root / "checkpoints" / str(number)).mkdir(parents=True, exist_ok=True)
+        monkeypatch.setattr(room.shutil, "disk_usage", lambda _, free=free: Usage(0, 0, free))
+        found = room.on_disk(gathered, folder, storage)
+        assert (len(found.problems), len(found.warnings)) == (problems, warnings), (free, begun)
+
+
+def test_checkpoints_are_counted_by_what_each_trial_trains(gathered: Gathered) -> None:
+    """Five trials of each method on two tasks, two heads, and the finals of both; a head has width 24 and 3 outputs."""
+    asked = {
+        **ASKED,
+        "model": gathered.plan.spec.model,
+        "adapter": {"method": ["lora", "full"], "rank": 1},
+        "search": {"trials": 5, "per_method": True, "baseline_learning_rates": [0.01, 0.001]},
+        "finalists": {"top": 2, "seeds": 3},
+    }
+    plan = make_plan(build_spec(asked, "x.yaml"), "x.yaml")
+    low, full = (plan.space.parameters(plan.space.of(name).draw(Random(0))) for name in ("lora", "full"))
+    head = plan.geometry.head_parameters(3)
+    adapters, heads = 2 * (2 * 5 + 2 * 2 * 3), 2 * (2 + 3)
+    found = room.checkpoints_of(plan)
+    assert found.trials == adapters + heads
+    assert found.usually == pytest.approx(12 * (adapters * (low + full) / 2 + (adapters + heads) * head))
+    assert found.most == pytest.approx(12 * (adapters * full + (adapters + heads) * head))
+
+
+def test_sizes_that_do_not_go_together_are_passed_over(gathered: Gathered) -> None:
+    asked = {
+        **ASKED,
+        "model": gathered.plan.spec.model,
+        "adapter": {"method": "compacter", "bottleneck": [5, 6, 7, 8], "phm": [2, 3]},
+    }
+    space = make_plan(build_spec(asked, "x.yaml"), "x.yaml").space
+    assert space.feasible_share() < 0.6
+    assert all(map(space.feasible, (largest(space), middling(space))))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
