@@ -1,0 +1,40 @@
+"""What krona_tune imports is what it asks pip for."""
+
+import ast
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+FOR_USE = ("quickstart", "peft", "s3", "gs", "dashboard")
+"""The extras that are for people who use krona_tune, not for those who work on it."""
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """The packages that a file imports, anywhere in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (name.name.partition(".")[0] for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
+
+
+def declared() -> set[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = [*project["dependencies"], *(each for extra in FOR_USE for each in project["optional-dependencies"][extra])]
+    return {canonicalize_name(Requirement(each).name) for each in asked}
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    files = [*(ROOT / "krona_tune").rglob("*.py"), ROOT / "run_study.py"]
+    found = {name for path in files for name in imported(ast.parse(path.read_text(encoding="utf-8")))}
+    others = found - sys.stdlib_module_names - {"krona_tune"}
+    assert {"torch", "ray", "yaml"} <= others
+    known, given_by = declared(), packages_distributions()
+    unknown = {name for name in others if not known & {canonicalize_name(each) for each in given_by.get(name, [name])}}
+    assert not unknown, f"imported, and not in pyproject.toml: {', '.join(sorted(unknown))}"
