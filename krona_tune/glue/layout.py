@@ -40,6 +40,13 @@ def locate(task: Task, folder: Path, *, alone: bool = True) -> TaskFiles:
     `alone`: the files may also lie in `folder` itself, unless it carries another task's name.
     Raises Refusal naming what was looked for and what was found.
     """
+    try:
+        return _located(task, folder, alone)
+    except OSError as error:
+        raise Refusal(f"--data {folder}", f"can't be read ({error.strerror or error})") from error
+
+
+def _located(task: Task, folder: Path, alone: bool) -> TaskFiles:
     inside = _listing(folder)
     folders = [path for path in inside if path.is_dir() and _plain(path.name) == task.name]
     own_name = _plain(folder.resolve().name)
@@ -57,10 +64,7 @@ def _listing(folder: Path) -> list[Path]:
     if not folder.is_dir():
         problem = "not a folder" if folder.exists() else f"no such folder as {folder.absolute()}"
         raise Refusal(f"--data {folder}", problem, "give a folder with GLUE's files, or hub, or mini")
-    try:
-        return sorted(folder.iterdir())
-    except OSError as error:
-        raise Refusal(f"--data {folder}", f"can't be read ({error.strerror or error})") from error
+    return sorted(folder.iterdir())
 
 
 def _plain(name: str) -> str:

@@ -81,7 +81,7 @@ class Counts:
             searched=groups * search.trials,
             heads=len(search.baseline_learning_rates),
             finals=groups * top * seeds,
-            final_heads=seeds if top else 0,
+            final_heads=seeds if top and search.baseline_learning_rates else 0,
         )
 
 

@@ -28,8 +28,8 @@ _MENDS = {
     "bool": "write true or false",
     "string": "write a word, in quotes if it looks like something else",
     "tuple": "write a list, such as [a, b]",
-    "dict": "write keys and values",
-    "model": "write keys and values",
+    "dict": "write keys and values, or leave it out",
+    "model": "write keys and values, or leave it out",
 }
 """What a value has to be, by pydantic's kind of error or the first word of it."""
 
@@ -65,6 +65,8 @@ def _text_of(path: Path) -> str:
     try:
         if path.exists() and not path.is_file():
             raise _unreadable(path, "it is no regular file")
+        if not path.stat().st_size:  # some of /proc say so and never end
+            return ""
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:

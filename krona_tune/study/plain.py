@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from krona_tune.refusal import Refusal, refusing, shown
+from krona_tune.refusal import Refusal, shown
 
 LONGEST, DEEPEST = 100_000, 20
 """Characters of a text, and lists and mappings within each other: what has more would take seconds to read."""
@@ -40,9 +40,9 @@ class _Loader(yaml.SafeLoader):
             raise self._refusal(node, f"the tag {shown(node.tag)} means nothing here", "write a plain value")
         try:
             return super().construct_object(node, deep)
-        except (ValueError, LookupError, AttributeError, OverflowError) as error:
-            if isinstance(error, Refusal):
-                raise
+        except Refusal:
+            raise
+        except (ValueError, LookupError, AttributeError, OverflowError):
             problem = f"{shown(node.value)} can't be read as {_TAGS[node.tag]}"
             raise self._refusal(node, problem, "write a shorter number, or a word in quotes") from None
 
@@ -84,16 +84,19 @@ def read_yaml(text: str, place: str) -> Any:
     """YAML as plain values. Raises a Refusal naming line and column of what is not YAML, or more than plain values."""
     if len(text) > LONGEST:
         raise Refusal(place, f"more than {LONGEST:,} characters", "write a shorter request")
-    with refusing(place, "can't be read as YAML"):
-        try:
-            return _Loader(text, place).get_single_data()
-        except yaml.reader.ReaderError as error:
-            before = text[: error.position].split("\n")
-            where = f"{place}, line {len(before)}, column {len(before[-1]) + 1}"
-            raise Refusal(where, f"holds the character {text[error.position]!a}", "take it out") from None
-        except yaml.MarkedYAMLError as error:
-            said = ", ".join(filter(None, (error.context, error.problem)))
-            raise Refusal(_where(place, error.problem_mark or error.context_mark), f"not YAML: {said}") from None
+    try:
+        return _Loader(text, place).get_single_data()
+    except Refusal:
+        raise
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position].split("\n")
+        where = f"{place}, line {len(before)}, column {len(before[-1]) + 1}"
+        raise Refusal(where, f"holds the character {text[error.position]!a}", "take it out") from None
+    except yaml.MarkedYAMLError as error:
+        said = ", ".join(filter(None, (error.context, error.problem)))
+        raise Refusal(_where(place, error.problem_mark or error.context_mark), f"not YAML: {said}") from None
+    except (ValueError, OverflowError):  # of an escape or a %YAML line with a number beyond all bounds
+        raise Refusal(place, "not YAML: it holds an escape that means no character", "write the character") from None
 
 
 def dump_yaml(value: Any) -> str:

@@ -12,6 +12,8 @@ from krona_tune.study.trial import SECTIONS, Frozen
 
 Number = TypeVar("Number", int, float)
 Precision = Literal["auto", "bf16", "fp32"]
+LONGEST_NAME, LONGEST_PATH = 255, 3000
+"""Bytes of a file's name, and of a path, as near as its characters tell."""
 
 
 def for_task(value: Number | dict[str, Number], task: str) -> Number:
@@ -46,6 +48,18 @@ def _limit(value: Any) -> Any:
     return text
 
 
+def _place(text: str) -> str:
+    """A hub's name or a path, as file systems take them."""
+    try:
+        longest = max(len(part.encode()) for part in text.split("/"))
+    except UnicodeEncodeError:
+        raise ValueError("write it in UTF-8") from None
+    if not text.strip() or "\0" in text or longest > LONGEST_NAME or len(text) > LONGEST_PATH:
+        raise ValueError(f"write a name of at most {LONGEST_NAME} bytes, or a path of at most {LONGEST_PATH}")
+    return text
+
+
+Place = Annotated[str, AfterValidator(_place)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 MOST, MOST_EXAMPLES = 10**6, 10**15
 """Trials, seeds, epochs, …; and training examples: more is a slip of the hand, and would be counted for ever."""
@@ -100,7 +114,7 @@ class SearchSpec(Frozen):
     objective: Literal["score", "pareto"] = "score"
     shared: bool = False
     transfer: bool = False
-    warm_start: str | None = None
+    warm_start: Place | None = None
     startup_trials: CountFromZero = 6
     baseline_learning_rates: tuple[Positive, ...] = (1e-2,)
     max_params: Annotated[str, BeforeValidator(_limit)] | None = None
@@ -183,8 +197,8 @@ class StudySpec(Frozen):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    model: str
-    data: str = "hub"
+    model: Place
+    data: Place = "hub"
     tasks: Annotated[tuple[str, ...], AfterValidator(lambda tasks: tuple(dict.fromkeys(tasks)))] = ()
     name: str = ""
     seed: Annotated[int, Field(ge=0)] = 0

@@ -402,6 +402,7 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path):
         assert refusal_of(action) == (
             f"--data {missing}: no such folder as {missing}; give a folder with GLUE's files, or hub, or mini"
         )
+    assert "can't be read (File name too long)" in refusal_of(corpus.check, str(tmp_path / ("x" * 300)), ["rte"])
     (tmp_path / "file").touch()
     assert "not a folder" in refusal_of(corpus.check, str(tmp_path / "file"), ["rte"])
 

@@ -44,6 +44,7 @@ def test_plain_values_are_read_and_what_is_written_of_them_is_read_again(text: s
         ("a: !!int ''", "line 1, column 4: '' can't be read as int; write a shorter number, or a word in quotes"),
         ("a: !!bool maybe", "line 1, column 4: 'maybe' can't be read as bool"),
         ("a: " + "9" * 5000, f"line 1, column 4: '{'9' * 79}…{'9' * 19}' can't be read as int"),
+        (f"%YAML {'9' * 5000}.1\n--- a", "x.yaml: not YAML: it holds an escape"),
         ("a: 1\n--- \nb: 1", "not YAML: expected a single document in the stream, but found another document"),
         ("a: *b", "line 1, column 4: *b stands for something else; write it out"),
         ("[" * 21, "line 1, column 21: more than 20 lists and mappings within each other; write them flat"),
@@ -51,7 +52,7 @@ def test_plain_values_are_read_and_what_is_written_of_them_is_read_again(text: s
         ("- " * 20_000 + "x", "line 1, column 41: more than 20 lists and mappings within each other"),
         ("? " * 20_000 + "x", "more than 20 lists and mappings within each other"),
         ("x " * 50_001, "x.yaml: more than 100,000 characters; write a shorter request"),
-        ('"\\U7fffffff"', "x.yaml: can't be read as YAML ("),
+        ('"\\U7fffffff"', "x.yaml: not YAML: it holds an escape that means no character; write the character"),
     ],
 )
 def test_what_is_no_plain_yaml_is_refused_with_line_and_column(text: str, message: str) -> None:
