@@ -1,7 +1,7 @@
 """The columns of the two Parquet tables, and the way from values to rows and back."""
 
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
@@ -53,14 +53,35 @@ REPORTS = pa.schema(_fields(get_type_hints(Report)))
 """One row a report. Metrics follow as `metric_…`."""
 
 
-def table_of(row: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
-    """One row as a table that has at least the schema's columns; a column that it doesn't know follows its value."""
-    more = [
-        pa.field(name, pa.float64() if name.startswith((METRIC, TEST_METRIC)) else _ARROW[type(value)])
-        for name, value in row.items()
-        if name not in schema.names and value is not None
+def table_of(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows as a table that has at least the schema's columns; a column that it doesn't know follows its values."""
+    more = dict.fromkeys(name for row in rows for name in row if name not in schema.names)
+    columns = {name: pa.array([row.get(name) for row in rows]) for name in more}
+    fields = [
+        pa.field(name, pa.float64() if _is_metric(name) else column.type)
+        for name, column in columns.items()
+        if column.null_count < len(rows)
     ]
-    return pa.Table.from_pylist([dict(row)], schema=pa.schema([*schema, *more]))
+    return pa.Table.from_pylist([dict(row) for row in rows], schema=pa.schema([*schema, *fields]))
+
+
+def typed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A table that was read, its columns of the types that they are written in.
+
+    Raises:
+        ValueError: a column stands twice, is not UTF-8, or holds what its type can't.
+    """
+    table.validate(full=True)
+    names = table.column_names
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"the column {min(twice)} stands twice")
+    known = {field.name: field.type for field in schema}
+    types = [pa.float64() if _is_metric(name) else known.get(name, table.schema.field(name).type) for name in names]
+    return table.cast(pa.schema(list(zip(names, types, strict=True))))
+
+
+def _is_metric(name: str) -> bool:
+    return name.startswith((METRIC, TEST_METRIC))
 
 
 def _metrics(row: Mapping[str, Any], prefix: str = METRIC) -> dict[str, float]:
@@ -75,9 +96,7 @@ def trial_of(row: Mapping[str, Any]) -> TrialResult:
     params = {
         name: value
         for name, value in row.items()
-        if name not in _TRIAL_NAMES
-        and not name.startswith((METRIC, TEST_METRIC))
-        and (value is not None or name in _MAY_BE_NONE)
+        if name not in _TRIAL_NAMES and not _is_metric(name) and (value is not None or name in _MAY_BE_NONE)
     }
     read = {
         "status": Status(row["status"]),
@@ -91,4 +110,7 @@ def trial_of(row: Mapping[str, Any]) -> TrialResult:
 
 def report_of(row: Mapping[str, Any]) -> Report:
     """The report that `Report.row` wrote."""
-    return Report(**{name: row[name] for name in REPORTS.names}, metrics=_metrics(row))
+    own = {name: row[name] for name in REPORTS.names}
+    if None in own.values():
+        raise ValueError("a report lacks a value")
+    return Report(**own, metrics=_metrics(row))

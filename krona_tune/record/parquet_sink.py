@@ -6,12 +6,14 @@ import secrets
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from krona_tune.record.columns import table_of
-from krona_tune.record.read import KINDS, REPORT_KIND, TRIAL_KIND, Kind, merged
+from krona_tune.record.read import KINDS, REPORT_KIND, TRIAL_KIND, Kind, merged, read, set_aside
+from krona_tune.refusal import Refusal, refusing
 from krona_tune.study.result import Report, TrialResult
 from krona_tune.study.whole import whole
 
@@ -21,26 +23,34 @@ class ParquetSink:
 
     A trial's start writes its row as interrupted, so the records are right whenever the process is killed.
     What the disk had no room for is kept in memory and written before the next event, or when the study ends.
-    Opened on records that are there already, it goes on after them. One process writes at a time.
+    Opened on records that are there already, it sets aside those that can't be read and goes on after the others. One
+    process writes at a time.
+
+    `unreadable` are the files that it set aside when it was opened.
     """
 
     def __init__(self, results: Path) -> None:
+        """Raises a Refusal where nothing can be kept in this folder."""
         self._results = results
         self._parts = results / "parts"
-        self._parts.mkdir(parents=True, exist_ok=True)
-        for unfinished in (*results.glob(".*.tmp"), *self._parts.glob(".*.tmp")):
-            unfinished.unlink()
+        with refusing(str(results), "no records can be kept here", "make it a folder that can be written"):
+            self._parts.mkdir(parents=True, exist_ok=True)
+            for unfinished in (*results.glob(".*.tmp"), *self._parts.glob(".*.tmp")):
+                unfinished.unlink()
+        self.unreadable: list[Path] = []
+        for kind in KINDS:
+            read(results, kind, self._set_aside)
         self._count = max((_counter(path) for path in self._parts.iterdir()), default=0)
         self._unwritten: deque[tuple[Path, pa.Table]] = deque()
 
     def trial_started(self, result: TrialResult) -> None:
-        self._add(TRIAL_KIND, table_of(result.row(), TRIAL_KIND.schema))
+        self._add(TRIAL_KIND, table_of([result.row()], TRIAL_KIND.schema))
 
     def reported(self, report: Report) -> None:
-        self._add(REPORT_KIND, table_of(report.row(), REPORT_KIND.schema))
+        self._add(REPORT_KIND, table_of([report.row()], REPORT_KIND.schema))
 
     def trial_ended(self, result: TrialResult) -> None:
-        self._add(TRIAL_KIND, table_of(result.row(), TRIAL_KIND.schema))
+        self._add(TRIAL_KIND, table_of([result.row()], TRIAL_KIND.schema))
 
     def study_ended(self, artifacts: Sequence[Path]) -> None:
         """Compacts; the artifacts stand in the study's folder already."""
@@ -48,7 +58,11 @@ class ParquetSink:
         for kind in KINDS:
             self._compact(kind)
 
-    def _add(self, kind: Kind, table: pa.Table) -> None:
+    def _set_aside(self, path: Path, refusal: Refusal) -> None:
+        set_aside(path, refusal)
+        self.unreadable.append(path)
+
+    def _add(self, kind: Kind[Any], table: pa.Table) -> None:
         self._count += 1
         part = self._parts / f"{kind.name}-{self._count:09d}-{secrets.token_hex(3)}.parquet"
         self._unwritten.append((part, table))
@@ -60,10 +74,10 @@ class ParquetSink:
             _write(table, part)
             self._unwritten.popleft()
 
-    def _compact(self, kind: Kind) -> None:
+    def _compact(self, kind: Kind[Any]) -> None:
         """Removes the oldest part first: a part that survives a kill is never older than one that is gone."""
         parts = kind.parts(self._results)
-        _write(merged(self._results, kind), kind.compacted(self._results))
+        _write(merged(self._results, kind, self._set_aside), kind.compacted(self._results))
         for part in parts:
             part.unlink(missing_ok=True)
 

@@ -73,9 +73,10 @@ def run(
 ) -> Outcome:
     """Runs what the study has not run yet, to its end or until it is stopped; leaves its adapters and its report."""
     plan, folder = started.plan, started.folder
+    records = ParquetSink(folder.results)
     earlier = read_records(folder.results)
     remote = [RemoteSink(folder)] if folder.remote else []
-    sinks = FanOut([ParquetSink(folder.results), _mirror(started, tracking_uri, earlier), *remote])
+    sinks = FanOut([records, _mirror(started, tracking_uri, earlier), *remote])
     shared_by = plan.spec.tasks if plan.spec.search.shared else ()
     ledger = Ledger(plan.geometry, sinks, list(earlier.trials), shared_by=shared_by)
     rates = Rates(devices=started.slots.gpus or started.slots.cpus, slots=started.slots.count)

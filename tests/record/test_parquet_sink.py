@@ -1,6 +1,7 @@
 """The Parquet records survive kills, corrupt parts, resumes and missing values."""
 
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.read import read_reports, read_trials, reports_table, trials_table
+from krona_tune.refusal import Refusal
 from krona_tune.study.result import Status
 from tests.record.events import ended, report, started
 
@@ -204,30 +206,154 @@ def test_a_kill_while_compacting_loses_and_ages_nothing(tmp_path: Path, monkeypa
     assert [each.status for each in read_trials(tmp_path)] == [Status.COMPLETED]
 
 
-@pytest.mark.parametrize("content", [b"", b"PAR1", b"nothing of the kind" * 9], ids=["empty", "cut", "other"])
-def test_a_corrupt_part_is_set_aside_and_the_rest_used(
-    tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def only_its_first_bytes(path: Path) -> None:
+    path.write_bytes(b"PAR1")
+
+
+def other_bytes(path: Path) -> None:
+    path.write_bytes(b"nothing of the kind" * 9)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def column_twice(path: Path) -> None:
+    table = pq.read_table(path)
+    pq.write_table(table.append_column("seed", table["seed"]), path)
+
+
+def not_utf8(path: Path) -> None:
+    table = pq.read_table(path)
+    bad = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")])
+    pq.write_table(table.set_column(table.column_names.index("error"), "error", bad), path)
+
+
+def unknown_status(path: Path) -> None:
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(table.column_names.index("status"), "status", pa.array(["sleeping"])), path)
+
+
+def no_number(path: Path) -> None:
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(table.column_names.index("score"), "score", pa.array(["high"])), path)
+
+
+def no_id(path: Path) -> None:
+    pq.write_table(pq.read_table(path).drop_columns(["trial_id"]), path)
+
+
+def another_table(path: Path) -> None:
+    pq.write_table(pa.table({"x": [1, 2]}), path)
+
+
+BYTES = (empty, only_its_first_bytes, other_bytes, cut, a_folder, a_pipe)
+TABLES = (column_twice, not_utf8, unknown_status, no_number, no_id, another_table)
+
+
+@pytest.fixture(params=[*BYTES, *TABLES], ids=lambda damage: damage.__name__)
+def broken(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The damaged one of two trials' parts."""
     sink = ParquetSink(tmp_path)
     sink.trial_started(started(0))
     sink.trial_started(started(1))
-    broken = parts(tmp_path)[0]
-    broken.write_bytes(content)
+    path = parts(tmp_path)[0]
+    request.param(path)
+    return path
+
+
+def names_below(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*"))
+
+
+def test_a_reader_refuses_what_it_cannot_read_and_renames_nothing(broken: Path, tmp_path: Path) -> None:
+    before = names_below(tmp_path)
+    with pytest.raises(
+        Refusal, match=f"{broken.name}: can't be read .*; resume the study: its driver sets the file aside"
+    ):
+        read_trials(tmp_path)
+    assert names_below(tmp_path) == before
+
+
+def test_a_reader_may_go_on_without_what_it_cannot_read(broken: Path, tmp_path: Path) -> None:
+    without: list[Path] = []
+    assert [each.number for each in read_trials(tmp_path, lambda path, refusal: without.append(path))] == [1]
+    assert without == [broken]
+
+
+def test_the_driver_sets_aside_what_it_cannot_read_and_uses_the_rest(
+    broken: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.WARNING):
-        assert [each.number for each in read_trials(tmp_path)] == [1]
+        sink = ParquetSink(tmp_path)
+    assert sink.unreadable == [broken]
     assert broken.with_name(broken.name + ".corrupt").exists()
     assert f"{broken} can't be read" in caplog.text
+    assert [each.number for each in read_trials(tmp_path)] == [1]
     sink.study_ended([])
     assert [each.number for each in read_trials(tmp_path)] == [1]
 
 
-def test_a_truncated_part_is_set_aside(tmp_path: Path) -> None:
+def test_what_is_damaged_while_the_study_runs_is_set_aside_at_its_end(tmp_path: Path) -> None:
     sink = ParquetSink(tmp_path)
     sink.trial_started(started(0))
+    sink.study_ended([])
     sink.trial_started(started(1))
-    broken = parts(tmp_path)[1]
-    broken.write_bytes(broken.read_bytes()[:-20])
+    other_bytes(tmp_path / "trials.parquet")
+    sink.study_ended([])
+    assert [each.number for each in read_trials(tmp_path)] == [1]
+    assert (tmp_path / "trials.parquet.corrupt").exists()
+
+
+def test_a_file_that_was_set_aside_is_not_overwritten_by_the_next(tmp_path: Path) -> None:
+    for content in (b"first", b"second", b"third"):
+        (tmp_path / "reports.parquet").write_bytes(content)
+        ParquetSink(tmp_path)
+    kept = [tmp_path / f"reports.parquet.corrupt{more}" for more in ("", "-2", "-3")]
+    assert [path.read_bytes() for path in kept] == [b"first", b"second", b"third"]
+
+
+@pytest.mark.parametrize("error", [pa.ArrowMemoryError("malloc failed"), OSError(5, "Input/output error")])
+def test_what_is_no_fault_of_the_file_is_not_taken_for_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    ParquetSink(tmp_path).trial_started(started(0))
+    before = names_below(tmp_path)
+
+    def failing(path: Path) -> None:
+        raise error
+
+    with monkeypatch.context() as no_memory:
+        no_memory.setattr(pq, "ParquetFile", failing)
+        for use in (lambda: read_trials(tmp_path, lambda path, refusal: None), lambda: ParquetSink(tmp_path)):
+            with pytest.raises(Refusal, match="can't be read now"):
+                use()
+    assert names_below(tmp_path) == before
     assert [each.number for each in read_trials(tmp_path)] == [0]
+
+
+@pytest.mark.parametrize("place", ["results", "results/parts"])
+def test_records_in_what_is_no_folder_are_refused(tmp_path: Path, place: str) -> None:
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).write_text("a file", encoding="utf-8")
+    with pytest.raises(Refusal, match="is no folder"):
+        read_trials(tmp_path / "results")
+    with pytest.raises(Refusal, match="no records can be kept here"):
+        ParquetSink(tmp_path / "results")
 
 
 def test_an_unfinished_file_is_not_read_and_swept_away(tmp_path: Path) -> None:
