@@ -2,6 +2,7 @@
 
 import logging
 import time
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -119,6 +120,12 @@ class Ledger:
             r.score for r in self.rows.values() if r.task == task and r.kind == "baseline" and r.score is not None
         ]
         return max(scores, default=None)
+
+    def snapshot(self) -> "Ledger":
+        """The ledger as it stands: another thread can go through it while this one changes."""
+        taken = copy(self)
+        taken.rows, taken.running = dict(self.rows), set(self.running)
+        return taken
 
     def settled(self, report: Report) -> bool:
         """Whether a searched trial's report won't come again: a trial that goes on repeats its last one."""

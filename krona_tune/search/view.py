@@ -31,14 +31,21 @@ class View:
         *,
         quiet: bool,
         seconds_left: Callable[[], float] | None = None,
+        span: tuple[float, float] | None = None,
     ) -> None:
-        """`share_done` says how far the trial of that id is, from 0 to 1; `seconds_left` what is foretold, if it is."""
+        """`share_done` says how far the trial of that id is, from 0 to 1; `seconds_left` what is foretold, if it is.
+
+        `span` is when the session that is looked at began and until when it came (seconds since the epoch); None: it
+        begins now.
+        """
         self._console, self._ledger, self._facts, self._quiet = console, ledger, facts, quiet
         self._share_done, self._seconds_left = share_done, seconds_left
         self._totals = Counter(row.task for row in ledger.rows.values())
-        self._started = time.monotonic()
+        began, until = span or (0.0, 0.0)
+        self._started = time.monotonic() - max(0.0, until - began)
         self._seen = {row.trial_id for row in ledger.rows.values() if _ended(row)}
-        self._already = len(self._seen)
+        earlier = [row for row in ledger.rows.values() if span is None or (row.ended_at or 0.0) < began]
+        self._already = sum(map(_ended, earlier))
         draws = console.is_terminal and not quiet
         self._live = Live(self, console=console, refresh_per_second=2, transient=False) if draws else None
 
@@ -69,7 +76,7 @@ class View:
         for row in list(self._ledger.rows.values()):
             if _ended(row) and row.trial_id not in self._seen:
                 self._seen.add(row.trial_id)
-                self._console.print(self._line(row), highlight=False, soft_wrap=True)
+                self._console.print(self._line(row), highlight=False, markup=False, soft_wrap=True)
 
     def _line(self, row: TrialResult) -> str:
         score = "no score" if row.score is None else f"score {row.score:.3f} after {row.epochs:g} epochs"
@@ -94,24 +101,25 @@ class View:
             "parameters",
         ):
             table.add_column(name, justify="left" if name == "task" else "right")
+        book = self._ledger.snapshot()
         for task, facts in self._facts.items():
-            table.add_row(*self._cells(task, facts))
-        shares = {trial_id: self._share_done(trial_id) for trial_id in sorted(self._ledger.running)}
-        return Group(table, _under_way(shares), self._progress(sum(shares.values())))
+            table.add_row(*self._cells(book, task, facts))
+        shares = {trial_id: self._share_done(trial_id) for trial_id in sorted(book.running)}
+        return Group(table, _under_way(shares), self._progress(book, sum(shares.values())))
 
     def _title(self) -> str:
         return "Validation scores" + synthetic_mark(self._facts)
 
-    def _cells(self, task: str, facts: TaskFacts) -> list[str | Text]:
-        rows = [row for row in self._ledger.rows.values() if row.task == task]
+    def _cells(self, book: Ledger, task: str, facts: TaskFacts) -> list[str | Text]:
+        rows = [row for row in book.rows.values() if row.task == task]
         ended = [row for row in rows if _ended(row)]
-        running = sum(row.trial_id in self._ledger.running for row in rows)
+        running = sum(row.trial_id in book.running for row in rows)
         completed = sum(row.status is Status.COMPLETED for row in ended)
         stopped = sum(row.status is Status.STOPPED_EARLY for row in ended)
-        best, head = self._ledger.best(task), self._ledger.baseline(task)
+        best, head = book.best(task), book.baseline(task)
         failed = len(ended) - completed - stopped
         return [
-            facts.title,
+            Text(facts.title),
             str(running or "·"),
             str(completed or "·"),
             str(stopped or "·"),
@@ -123,10 +131,10 @@ class View:
             f"{best.trainable_parameters:,}" if best else "",
         ]
 
-    def _progress(self, under_way: float) -> Text:
+    def _progress(self, book: Ledger, under_way: float) -> Text:
         """`under_way` counts as trials what is done of those that run."""
-        ended = sum(_ended(row) for row in list(self._ledger.rows.values()))
-        total = sum(self._totals.values())
+        ended = sum(_ended(row) for row in book.rows.values())
+        total = sum(list(self._totals.values()))
         elapsed = time.monotonic() - self._started
         new = ended - self._already + under_way
         rest = total - ended - under_way

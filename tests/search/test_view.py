@@ -1,13 +1,14 @@
 """The view: a line for each trial that has ended, and the total that a study's phases add up to."""
 
 from io import StringIO
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.view import View
-from krona_tune.study.result import Status
+from krona_tune.study.result import Status, TrialResult
 from tests.record.events import manifest
 from tests.search.test_ledger import SHAPE, Heard, config, run, run_finalist
 from tests.study.final_rows import row
@@ -84,3 +85,30 @@ def test_a_long_rungs_progress_counts_for_the_time_left(monkeypatch: pytest.Monk
         book.started(config(number))
     console.print(shown)
     assert "2 of 8 trials, 30 s, about 50 s left" in screen.getvalue()
+
+
+class Changing(dict[str, TrialResult]):
+    """Rows of which one more comes while somebody goes through them."""
+
+    def values(self) -> Any:
+        for each in super().values():
+            self[f"late-{len(self)}"] = each
+            yield each
+
+
+def test_rows_and_trials_that_come_during_a_redraw_do_no_harm() -> None:
+    book = Ledger(SHAPE, Heard(), [])
+    for number in range(2):
+        book.started(config(number))
+
+    def another_begins(trial_id: str) -> float:
+        book.started(config(len(book.rows)))
+        return 0.5
+
+    screen = StringIO()
+    console = Console(file=screen, width=200)
+    shown = View(console, book, manifest("cola").tasks, another_begins, quiet=True)
+    book.rows = Changing(book.rows)
+    console.print(shown)
+    assert "running  cola-000 50%, cola-001 50%" in screen.getvalue()
+    assert "cola-002" not in screen.getvalue()
