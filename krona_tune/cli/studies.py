@@ -14,6 +14,7 @@ from krona_tune.glue.tasks import parse_tasks
 from krona_tune.record.remote.storage import storage_at
 from krona_tune.refusal import Refusal
 from krona_tune.study.loader import load_spec
+from krona_tune.study.manifest import read_manifest
 from krona_tune.study.spec import StudySpec
 
 
@@ -86,6 +87,8 @@ def run(
             }
         )
         folder = existing(kept_at, resume)
+        if folder.manifest.exists():
+            read_manifest(folder.manifest)  # refused here where it is damaged, not after Ray has started
         place, reason = folder.spec, "the study is resumed"
         overrides["search.trials"] = _trials_in_all(trials, load_spec(place).search.trials)
     else:

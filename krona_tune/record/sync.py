@@ -39,8 +39,8 @@ def sync(folder: StudyFolder, tracking_uri: str | None = None) -> SyncOutcome:
         tracking_uri: where to; None: the store that the study shares with its siblings.
 
     Raises:
-        FileNotFoundError: the folder holds no study.
-        Refusal: the tracking store can't be reached, or refuses.
+        Refusal: the folder holds no study, or its records can't be read; the tracking store can't be reached, or
+            refuses.
     """
     try:
         return _sync(folder, tracking_uri)

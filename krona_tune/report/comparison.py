@@ -17,11 +17,11 @@ from krona_tune.report.environment import environment, packed_plotly
 from krona_tune.report.figure import BLUE, GREEN, ORANGE, PURPLE, RED, empty_figure, log_axis
 from krona_tune.report.finals import FinalAverage, final_average
 from krona_tune.report.frame import records
-from krona_tune.report.page import manifest_of, spec_of
+from krona_tune.report.page import spec_of
 from krona_tune.report.parameters import PARAMETERS, front_line, task_front
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.front import Front, average_front
-from krona_tune.study.manifest import Manifest, TaskFacts
+from krona_tune.study.manifest import Manifest, TaskFacts, read_manifest
 from krona_tune.study.whole import put
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, RED)
@@ -125,7 +125,7 @@ def _named(folders: Sequence[StudyFolder]) -> list[tuple[StudyFolder, str]]:
 
 
 def _study(folder: StudyFolder, name: str) -> ComparedStudy:
-    manifest, recorded = manifest_of(folder), records(folder)
+    manifest, recorded = read_manifest(folder.manifest), records(folder)
     tasks = {each.task: each for each in summaries(recorded, manifest)}
     return ComparedStudy(name=name, manifest=manifest, recorded=recorded, spec=spec_of(folder), tasks=tasks)
 

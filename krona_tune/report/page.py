@@ -21,9 +21,10 @@ from krona_tune.report.seeds import seeds_chart
 from krona_tune.report.shared import judged_together, shared_part
 from krona_tune.report.trouble import troubles
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.loader import read_yaml
 from krona_tune.study.manifest import Manifest, read_manifest
 from krona_tune.study.result import TrialResult
-from krona_tune.study.whole import put
+from krona_tune.study.whole import put, text_of
 
 TOP = 10
 """How many trials of a task the ranking shows at first."""
@@ -54,9 +55,9 @@ def write_report(folder: StudyFolder) -> Path:
     """The page about what the study has recorded so far; it may still run.
 
     Raises:
-        Refusal: there is no study in the folder.
+        Refusal: there is no study in the folder, or its records can't be read; the page is left as it was.
     """
-    return put(folder.report, render(manifest_of(folder), records(folder), spec_of(folder)))
+    return put(folder.report, render(read_manifest(folder.manifest), records(folder), spec_of(folder)))
 
 
 def render(manifest: Manifest, recorded: Records, spec: str) -> str:
@@ -94,17 +95,13 @@ def render(manifest: Manifest, recorded: Records, spec: str) -> str:
     )
 
 
-def manifest_of(folder: StudyFolder) -> Manifest:
-    """Raises a Refusal where no study is in the folder."""
-    try:
-        return read_manifest(folder.manifest)
-    except FileNotFoundError:
-        raise Refusal(str(folder.root), "no study is here (no manifest.json)", "name the folder of a study") from None
-
-
 def spec_of(folder: StudyFolder) -> str:
-    """The text of study.yaml, empty where it is missing."""
-    return folder.spec.read_text(encoding="utf-8") if folder.spec.exists() else ""
+    """The text of study.yaml, empty where it is missing. Raises a Refusal where it holds anything but keys."""
+    mend = "put back what the study was begun with"
+    text = text_of(folder.spec, mend)
+    if not isinstance(read_yaml(text, str(folder.spec)), dict | None):
+        raise Refusal(str(folder.spec), "holds no keys and values", mend)
+    return text
 
 
 def _part(summary: TaskSummary, recorded: Records, backbone: Network | None) -> TaskPart:

@@ -27,7 +27,8 @@ class SharedPart:
 
 def shared_part(recorded: Records, manifest: Manifest, spec: str) -> SharedPart | None:
     """None where each task was searched by itself, as the request's text says."""
-    if not ((yaml.safe_load(spec) or {}).get("search") or {}).get("shared"):
+    search = (yaml.safe_load(spec) or {}).get("search")
+    if not isinstance(search, dict) or not search.get("shared"):
         return None
     searched = [row for row in recorded.trials if row.kind == "search"]
     ranked = shared_ranking(searched, tuple(manifest.tasks))

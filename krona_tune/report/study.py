@@ -14,11 +14,11 @@ from krona_tune.report.analysis import TaskSummary, summaries
 from krona_tune.report.charts import charts
 from krona_tune.report.frame import records, reports_frame, trials_frame
 from krona_tune.report.network import network
-from krona_tune.report.page import manifest_of, spec_of
+from krona_tune.report.page import spec_of
 from krona_tune.report.seeds import seeds_chart
 from krona_tune.report.shared import judged_together, shared_part
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.manifest import Manifest
+from krona_tune.study.manifest import Manifest, read_manifest
 from krona_tune.study.result import TrialResult
 
 
@@ -93,4 +93,4 @@ def open_study(folder: str | PathLike[str]) -> Study:
         Refusal: there is no study in the folder.
     """
     place = StudyFolder(Path(folder))
-    return Study(folder=place, manifest=manifest_of(place))
+    return Study(folder=place, manifest=read_manifest(place.manifest))

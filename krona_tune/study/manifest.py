@@ -1,17 +1,21 @@
 """Under which circumstances a study ran: versions, device, data and model with their fingerprints."""
 
+from os.path import lexists
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationError
 
+from krona_tune.refusal import Refusal
 from krona_tune.study.geometry import Stack
 from krona_tune.study.masked import masked
 from krona_tune.study.trial import Frozen
-from krona_tune.study.whole import put
+from krona_tune.study.whole import put, text_of
 
 Command = Annotated[str, AfterValidator(masked)]
 """A command line as it was typed, but for passwords."""
+Depth = Annotated[int, Field(ge=0, le=10_000)]
+MEND = "put back a copy of it; results/ and adapters/ do not need it"
 
 
 class TaskFacts(Frozen):
@@ -40,7 +44,7 @@ class ModelFacts(Frozen):
     parameters: int
     fingerprint: str
     width: int = 0
-    depths: dict[Stack, int] = Field(default_factory=dict)
+    depths: dict[Stack, Depth] = Field(default_factory=dict)
 
 
 class Manifest(Frozen):
@@ -69,5 +73,13 @@ class Manifest(Frozen):
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Raises FileNotFoundError or a ValidationError where there is no manifest."""
-    return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+    """Raises a Refusal where there is no manifest, or it is damaged."""
+    if not lexists(path):
+        raise Refusal(str(path.parent), f"no study is here (no {path.name})", "name the folder of a study")
+    text = text_of(path, MEND)
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise Refusal(str(path), f"is damaged ({where + ': ' if where else ''}{first['msg']})", MEND) from None

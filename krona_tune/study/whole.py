@@ -1,9 +1,12 @@
-"""Files, and folders of files, that are there whole or not at all."""
+"""Files, and folders of files, that are there whole or not at all, and text that is read only from a file."""
 
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os.path import lexists
 from pathlib import Path
+
+from krona_tune.refusal import Refusal, refusing
 
 UNFINISHED = ".unfinished-"
 """How the name of a folder begins in which another is built."""
@@ -53,3 +56,13 @@ def whole_folder(path: Path, last: str = "") -> Iterator[Path]:
             (path / last).unlink(missing_ok=True)
         for file in sorted(built.iterdir(), key=lambda file: file.name == last):
             file.replace(path / file.name)
+
+
+def text_of(path: Path, mend: str) -> str:
+    """The text of a file; empty where there is none. Raises a Refusal where it can't be read as text."""
+    if not lexists(path):
+        return ""
+    if not path.is_file():  # opening a pipe would wait for ever
+        raise Refusal(str(path), "is no file", mend)
+    with refusing(str(path), "can't be read", mend):
+        return path.read_text(encoding="utf-8")

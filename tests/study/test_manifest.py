@@ -1,0 +1,55 @@
+"""A manifest that can't be read is refused by its name, whatever stands in its place."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from krona_tune.refusal import Refusal
+from krona_tune.study.manifest import read_manifest
+from tests.record.events import manifest
+
+Damage = Callable[[Path], object]
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def without_a_value(path: Path) -> None:
+    path.write_text(path.read_text(encoding="utf-8").replace('"seed": 7,', ""), encoding="utf-8")
+
+
+DAMAGES: dict[str, tuple[Damage, str]] = {
+    "empty": (lambda path: path.write_bytes(b""), "is damaged (Invalid JSON: EOF"),
+    "half": (lambda path: path.write_bytes(path.read_bytes()[:99]), "is damaged (Invalid JSON: EOF"),
+    "binary": (lambda path: path.write_bytes(b"\xff\xfe\0"), "can't be read (UnicodeDecodeError"),
+    "another": (lambda path: path.write_text("[1, 2]", encoding="utf-8"), "is damaged (Input should be an object)"),
+    "deep": (lambda path: path.write_text("[" * 100_000, encoding="utf-8"), "is damaged (Invalid JSON: recursion"),
+    "without a value": (without_a_value, "is damaged (seed: Field required)"),
+    "folder": (a_folder, "is no file"),
+    "pipe": (a_pipe, "is no file"),
+}
+
+
+@pytest.mark.parametrize(("damage", "said"), DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_damaged_manifest_is_refused(tmp_path: Path, damage: Damage, said: str) -> None:
+    path = tmp_path / "manifest.json"
+    manifest("cola").write(path)
+    damage(path)
+    with pytest.raises(Refusal) as refused:
+        read_manifest(path)
+    assert str(refused.value).startswith(f"{path}: {said}")
+    assert str(refused.value).endswith("; put back a copy of it; results/ and adapters/ do not need it")
+
+
+def test_a_manifest_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match=r"no study is here \(no manifest.json\); name the folder of a study"):
+        read_manifest(tmp_path / "manifest.json")
