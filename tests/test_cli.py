@@ -261,6 +261,41 @@ def test_check_refuses_a_wrong_space(run: Run, model: str, tmp_path: Path) -> No
     assert (code, err) == (2, f"{path}: adapter: unknown key 'scael', did you mean 'scale'?\n")
 
 
+@pytest.mark.parametrize("words", [("report", "first"), ("resume", "first"), ("show", "first"), ("watch", "first")])
+def test_a_damaged_manifest_is_refused_before_anything_starts(
+    run: Run, monkeypatch: pytest.MonkeyPatch, words: tuple[str, str]
+) -> None:
+    """No Ray is started, no page is written."""
+    from krona_tune.search import cluster
+
+    def never(address: str | None) -> None:
+        raise AssertionError("Ray is started")
+
+    monkeypatch.setattr(cluster, "connecting", never)
+    folder = Path("studies/first")
+    folder.mkdir(parents=True)
+    (folder / "study.yaml").write_text("model: tiny\ntasks: [cola]\n", encoding="utf-8")
+    (folder / "manifest.json").write_text("{", encoding="utf-8")
+    code, _, err = run(*words, program=cli.main)
+    assert code == 2
+    assert err.startswith("studies/first/manifest.json: is damaged (Invalid JSON: EOF while parsing")
+    assert not (folder / "report.html").exists()
+
+
+@pytest.mark.parametrize("damaged", ["results/trials.parquet", "results/reports.parquet", "study.yaml"])
+def test_the_page_stays_where_the_records_can_not_be_read(run: Run, damaged: str) -> None:
+    folder = Path("studies/first")
+    (folder / "results").mkdir(parents=True)
+    (folder / "study.yaml").write_text("model: tiny\n", encoding="utf-8")
+    (folder / "report.html").write_text("the good page", encoding="utf-8")
+    manifest("cola").write(folder / "manifest.json")
+    (folder / damaged).write_bytes(b"PAR1: [\xff")
+    code, _, err = run("report", "first", program=cli.main)
+    assert code == 2
+    assert err.startswith(f"studies/first/{damaged}: can't be read (")
+    assert (folder / "report.html").read_text(encoding="utf-8") == "the good page"
+
+
 def test_the_page_is_written_again_from_the_records(run: Run) -> None:
     folder = Path("studies/first")
     folder.mkdir(parents=True)

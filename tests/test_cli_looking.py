@@ -1,15 +1,24 @@
 """Looking at studies from another terminal: which there are, what one has found, how one goes on."""
 
+import os
+import shutil
+import time
+from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from rich.console import Console
 from typer.testing import CliRunner
 
 from krona_tune.cli import app
 from krona_tune.record.parquet_sink import ParquetSink
+from krona_tune.record.remote.copy import Copy
+from krona_tune.record.remote.storage import Storage, refresh
+from krona_tune.record.running import is_running
 from krona_tune.refusal import Refusal
-from krona_tune.search.looking import is_running
+from krona_tune.search.looking import studies_in, watch
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.loader import build_spec, dump_spec
 from krona_tune.study.result import Status
@@ -62,6 +71,93 @@ def test_a_study_is_shown_as_far_as_it_came(study: StudyFolder, capsys: pytest.C
     assert "0.610" in text
 
 
+def test_a_trial_that_runs_is_shown_as_running(study: StudyFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    with FileLock(study.root / ".lock"):
+        text = said("show", str(study.root)) + capsys.readouterr().out
+    assert ": running 1 now, 1 completed, 1 stopped early\n" in text
+    assert "interrupted" not in text
+
+
 def test_watching_ends_with_the_study(study: StudyFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ten trials and three learning rates of the head alone were asked for."""
+    os.utime(study.manifest, (6.0, 6.0))
     text = said("watch", str(study.root)) + capsys.readouterr().out
-    assert "2 of 3 trials" in text
+    assert "2 of 13 trials, 3 s" in text
+    assert "11  0.610" in text
+
+
+def test_watching_says_since_when_the_study_runs(
+    study: StudyFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.utime(study.manifest, (time.time() - 200,) * 2)
+    lock = FileLock(study.root / ".lock")
+    lock.acquire()
+    monkeypatch.setattr("krona_tune.search.looking.time.sleep", lambda seconds: lock.release())
+    screen = StringIO()
+    watch(study, Console(file=screen, width=120, force_terminal=True))
+    assert "2 of 13 trials, 3 min 2" in screen.getvalue()
+    assert "running  rte-002 0%" in screen.getvalue()
+
+
+def lose(path: Path) -> None:
+    path.unlink()
+
+
+def damage(path: Path) -> None:
+    path.write_bytes(b"PAR1 {")
+
+
+@pytest.mark.parametrize(
+    ("name", "harm", "state"),
+    [
+        ("manifest.json", lose, "hurt: no study is here (no manifest.json)"),
+        ("manifest.json", damage, "manifest.json: is damaged (Invalid JSON"),
+        ("study.yaml", lose, "study.yaml: is missing"),
+        ("results/trials.parquet", damage, "trials.parquet: can't be read (ArrowInvalid"),
+        ("results/parts/trials-000000009-abcdef.parquet", damage, "1 interrupted, 1 of its records can't be read"),
+    ],
+)
+def test_a_damaged_study_is_a_row_that_says_so_and_hides_no_other(
+    study: StudyFolder, capsys: pytest.CaptureFixture[str], name: str, harm: Callable[[Path], None], state: str
+) -> None:
+    hurt = study.root.parent / "hurt"
+    shutil.copytree(study.root, hurt)
+    harm(hurt / name)
+    before = {path: path.stat().st_mtime_ns for path in hurt.rglob("*") if path.name != ".lock"}
+    screen = Console(width=300)
+    screen.print(studies_in(Storage(folder=study.root.parent)))
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert state in lines["hurt"]
+    assert "1 completed, 1 stopped early, 1 interrupted" in lines["mine"]
+    assert {path: path.stat().st_mtime_ns for path in hurt.rglob("*") if path.name != ".lock"} == before
+
+
+@pytest.mark.parametrize("verb", ["show", "watch"])
+def test_looking_at_records_that_can_not_be_read_is_refused(study: StudyFolder, verb: str) -> None:
+    for _ in range(2):
+        damage(study.results / "trials.parquet")
+        with pytest.raises(Refusal, match=r"trials.parquet: can't be read \(ArrowInvalid.*; resume the study"):
+            said(verb, str(study.root))
+
+
+def test_the_list_brings_only_what_it_shows(
+    study: StudyFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("report.html", "study.log", "adapters/rte/adapter.safetensors", "results/reports.parquet"):
+        (study.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (study.root / name).write_bytes(b"x" * 1000)
+    storage = Storage(folder=tmp_path / "there", uri=f"file://{tmp_path}/elsewhere")
+    pushed = StudyFolder(study.root, storage.study("mine").remote)
+    Copy(pushed).make_origin()
+    Copy(pushed).push()
+    Console(width=200).print(studies_in(storage))
+    assert "1 completed, 1 stopped early, 1 interrupted" in capsys.readouterr().out
+    there = storage.study("mine")
+    files = {path.relative_to(there.root).as_posix() for path in there.root.rglob("*") if path.is_file()}
+    assert {name for name in files if not name.startswith(".")} == {
+        "manifest.json",
+        "study.yaml",
+        "results/trials.parquet",
+    }
+    refresh(there)
+    assert (there.root / "adapters/rte/adapter.safetensors").read_bytes() == b"x" * 1000

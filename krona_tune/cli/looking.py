@@ -16,8 +16,7 @@ def list_studies(storage: options.Storage = options.STUDIES) -> None:
     """The studies of a storage, the newest last."""
     from krona_tune.search.looking import studies_in
 
-    place = storage_at(storage)
-    console.print(studies_in(str(place), place.studies()))
+    console.print(studies_in(storage_at(storage)))
 
 
 def show(study: Study, storage: options.Storage = options.STUDIES) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from krona_tune.glue.batches import evaluation_order, lengths, training_order
+from krona_tune.search.planned import Counts
 from krona_tune.study.domain import Domain, Range
 from krona_tune.study.result import TrialResult
 from krona_tune.study.schedule import Schedule
@@ -62,27 +63,6 @@ class Pace:
         loads = np.array([(1, step.rows * step.length, step.rows * step.length**2) for step in steps], dtype=float)
         step, token, pair = nnls(loads / seconds[:, None], np.ones(len(steps)))[0]  # each step's own error counts
         return cls(step=float(step), token=float(token), pair=float(pair))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Counts:
-    """How many trials of each kind a task has; with `search.per_method` each method searches for itself."""
-
-    searched: int
-    heads: int
-    finals: int
-    final_heads: int
-
-    @classmethod
-    def of(cls, spec: StudySpec) -> "Counts":
-        search, top, seeds = spec.search, spec.finalists.top, spec.finalists.seeds
-        groups = len(spec.domains()["method"].ends()) if search.per_method else 1
-        return cls(
-            searched=groups * search.trials,
-            heads=len(search.baseline_learning_rates),
-            finals=groups * top * seeds,
-            final_heads=seeds if top and search.baseline_learning_rates else 0,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

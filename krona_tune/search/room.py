@@ -7,10 +7,10 @@ from statistics import fmean
 from tempfile import NamedTemporaryFile
 from typing import Any
 
-from krona_tune.search.cost import Counts
 from krona_tune.search.findings import Findings, problem
 from krona_tune.search.first_batch import drawn, largest, longest
 from krona_tune.search.plan import Plan
+from krona_tune.search.planned import Counts
 from krona_tune.search.start import Gathered
 from krona_tune.study.folder import StudyFolder
 from krona_tune.train.device import this_device

@@ -2,14 +2,17 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from uuid import uuid4
 
 from filelock import FileLock
 
 from krona_tune.record.remote.store import Store
+from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.masked import masked
 from krona_tune.study.trial import Frozen
 from krona_tune.study.whole import put
 
@@ -58,11 +61,11 @@ class Copy:
         (self.root / ORIGIN).write_text(known, encoding="utf-8")
         return known
 
-    def pull(self) -> None:
+    def pull(self, only: Sequence[str] = ("*",)) -> None:
         """Makes the local folder what the copy is, unless the copy is this folder's own: then this is as new or newer.
 
         What was pushed is never lost. What a driver had not pushed when another one went on elsewhere is set aside
-        here. No driver may write in the local folder meanwhile.
+        here. No driver may write in the local folder meanwhile. `only` are patterns of the files that are brought.
         """
         for attempts_left in reversed(range(ATTEMPTS)):
             there = self._index_there()
@@ -71,24 +74,27 @@ class Copy:
             self.root.mkdir(parents=True, exist_ok=True)
             try:
                 with FileLock(self.root / PULLING):
-                    self._become(there)
+                    self._become(there, only)
             except FileNotFoundError:  # what the index names is gone: there is a newer one by now
                 if not attempts_left:
                     raise
             else:
                 return
 
-    def _become(self, there: Index) -> None:
+    def _become(self, there: Index, only: Sequence[str]) -> None:
         if self.origin:
             self._set_aside()
         known = self._index_here()
         before = known.files if known else {}
-        for name, state in there.files.items():
-            if belongs(name) and (before.get(name) != state or not (self.root / name).exists()):
-                self._fetch(name, state)
+        wanted = {name for name in there.files if belongs(name) and any(fnmatchcase(name, each) for each in only)}
+        for name in wanted:
+            if before.get(name) != there.files[name] or not (self.root / name).exists():
+                self._fetch(name, there.files[name])
         for name in self._states().keys() - there.files.keys():
             (self.root / name).unlink(missing_ok=True)
-        self._note(there)
+        left = {name: state for name, state in before.items() if name not in wanted and name in there.files}
+        brought = {name: state for name, state in there.files.items() if name in wanted or not belongs(name)}
+        self._note(Index(origin=there.origin, files=left | brought))
 
     def push(self) -> None:
         """Makes the copy what the local folder is: files that were changed, then the index, then what is gone.
@@ -150,6 +156,9 @@ class Copy:
             return Index.model_validate_json(self.store.read(INDEX))
         except FileNotFoundError:
             return None
+        except ValueError:
+            place = f"{masked(self.store.uri)}/{INDEX}"
+            raise Refusal(place, "is damaged", "put back a copy of it, or of the whole study") from None
 
     def _index_here(self) -> Index | None:
         try:

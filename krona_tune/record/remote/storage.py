@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from krona_tune.record.remote.store import Store, is_uri, refusing
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.masked import masked
+
+LISTED = ("manifest.json", "study.yaml", "results/trials*", "results/parts/trials-*")
+"""Patterns of the files that tell what a study is and how far it came: a few kilobytes a study."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +52,9 @@ class Storage:
             return sorted(here.union(Store(self.uri).names()))
 
     def studies(self) -> list[StudyFolder]:
-        """Every study, as new as its copy is."""
-        folders = [self.brought(name) for name in self.names()]
-        return [folder for folder in folders if folder.spec.exists()]
+        """What may be a study, as it is known here: also one that has lost its request."""
+        here = {path.parent.name for path in self.folder.glob("*/manifest.json")}
+        return [self.study(name) for name in sorted(here.union(self.names()))]
 
 
 def storage_at(place: str) -> Storage:
@@ -63,12 +67,15 @@ def storage_at(place: str) -> Storage:
     return Storage(folder=platformdirs.user_cache_path("krona_tune") / "storage" / name, uri=uri)
 
 
-def refresh(folder: StudyFolder) -> None:
-    """Makes a study's local folder as new as its copy; one that a driver works in is newer anyhow."""
+def refresh(folder: StudyFolder, only: Sequence[str] = ("*",)) -> None:
+    """Makes a study's local folder as new as its copy; one that a driver works in is newer anyhow.
+
+    `only` are patterns of the files that are brought; the others stay as they are.
+    """
     if not folder.remote or is_locked(folder):
         return
     with refusing(folder.remote):
         copy = Copy(folder)
-        copy.pull()
+        copy.pull(only)
         if not folder.spec.exists() and not copy.store.has_bucket():
             raise Refusal("--storage", f"{masked(folder.remote)}: there is no such bucket", "make it, or name another")
