@@ -19,6 +19,7 @@ from krona_tune.report.finals import FinalAverage, final_average
 from krona_tune.report.frame import records
 from krona_tune.report.page import spec_of
 from krona_tune.report.parameters import PARAMETERS, front_line, task_front
+from krona_tune.report.shared import judged_together, shared_part
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.front import Front, average_front
 from krona_tune.study.manifest import Manifest, TaskFacts, read_manifest
@@ -125,9 +126,10 @@ def _named(folders: Sequence[StudyFolder]) -> list[tuple[StudyFolder, str]]:
 
 
 def _study(folder: StudyFolder, name: str) -> ComparedStudy:
-    manifest, recorded = read_manifest(folder.manifest), records(folder)
-    tasks = {each.task: each for each in summaries(recorded, manifest)}
-    return ComparedStudy(name=name, manifest=manifest, recorded=recorded, spec=spec_of(folder), tasks=tasks)
+    manifest, recorded, spec = read_manifest(folder.manifest), records(folder), spec_of(folder)
+    judged = judged_together(summaries(recorded, manifest), shared_part(recorded, manifest, spec))
+    tasks = {each.task: each for each in judged}
+    return ComparedStudy(name=name, manifest=manifest, recorded=recorded, spec=spec, tasks=tasks)
 
 
 def _task(task: str, studies: Sequence[ComparedStudy]) -> ComparedTask:

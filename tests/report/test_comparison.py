@@ -1,5 +1,6 @@
 """Several studies on one page: held against each other where that is fair, and warned of where it is not."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,6 +57,26 @@ def test_each_study_has_a_row_and_averages_are_over_common_tasks(two: list[Study
     assert "0.750" in studies
     assert "0.200" not in studies
     assert "0.200" in text[text.index("COLA: each study") :]
+
+
+def test_a_shared_study_is_compared_by_the_configuration_that_it_would_deploy(tmp_path: Path) -> None:
+    """Its first configuration is better on RTE, its second on the average of both tasks."""
+    scores = {("rte", 0): 0.9, ("cola", 0): 0.1, ("rte", 1): 0.7, ("cola", 1): 0.5}
+    rows = [
+        replace(
+            row(f"00{number}", "search", score, task=task, number=number), params={"method": "krona", "rank": number}
+        )
+        for (task, number), score in scores.items()
+    ]
+    made = manifest("rte", "cola")
+    shared = study(tmp_path / "shared", made, rows, "model: tiny\nsearch: {shared: true}\n")
+    each = study(tmp_path / "each", made, rows)
+    text = read(write_comparison([shared, each], tmp_path / "comparison.html")).text
+    rte = text[text.index("RTE: each study") : text.index("COLA: each study")]
+    assert re.search(r"shared 0.700", rte)
+    assert re.search(r"each 0.900", rte)
+    assert "0.600" in text[: text.index("The average against")]  # of 0.7 and 0.5
+    assert "0.700" in text[: text.index("The average against")]  # of 0.9 and 0.5
 
 
 def test_other_examples_and_synthetic_data_are_warned_of(two: list[StudyFolder], tmp_path: Path) -> None:
