@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from krona_tune import cli
+from krona_tune.record.lock import lock_of
+from krona_tune.record.parquet_sink import ParquetSink
+from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from tests.backbones import BY_NAME, MINILM, T5_BASE, folder_of
-from tests.record.events import manifest
+from tests.record.events import manifest, started
 
 ROOT = Path(__file__).resolve().parent.parent
 SPACES = ROOT / "search_spaces"
@@ -294,6 +297,18 @@ def test_the_page_stays_where_the_records_can_not_be_read(run: Run, damaged: str
     assert code == 2
     assert err.startswith(f"studies/first/{damaged}: can't be read (")
     assert (folder / "report.html").read_text(encoding="utf-8") == "the good page"
+
+
+def test_the_page_of_a_study_that_runs_says_so(run: Run) -> None:
+    folder = StudyFolder(Path("studies/first"))
+    ParquetSink(folder.results).trial_started(started(0))
+    folder.spec.write_text("model: tiny\n", encoding="utf-8")
+    manifest("cola").write(folder.manifest)
+    with lock_of(folder):
+        run("report", "first", program=cli.main)
+    assert "1 running" in folder.report.read_text(encoding="utf-8")
+    run("report", "first", program=cli.main)
+    assert "1 interrupted" in folder.report.read_text(encoding="utf-8")
 
 
 def test_the_page_is_written_again_from_the_records(run: Run) -> None:

@@ -131,13 +131,14 @@ def report(
     to: Annotated[Path | None, typer.Option("--to", help="The file of a comparison.")] = None,
 ) -> None:
     """Writes report.html again from a study's records, or a page that compares several studies."""
+    from krona_tune.record.running import is_running
     from krona_tune.report.comparison import write_comparison
     from krona_tune.report.page import write_report
 
     place = storage_at(storage)
     folders = [study_folder(place, study) for study in studies]
     if to is None and len(folders) == 1:
-        page = write_report(folders[0])
+        page = write_report(folders[0], runs=is_running(folders[0]))
     else:
         page = write_comparison(folders, to or place.folder / "comparison.html")
     console.print(str(page), soft_wrap=True)

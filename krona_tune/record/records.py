@@ -6,25 +6,29 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from krona_tune.record.read import read_reports, read_trials
+from krona_tune.record.running import under_way
 from krona_tune.study.result import Report, Status, TrialResult
 
 
 @dataclass(frozen=True, kw_only=True)
 class Records:
-    """Every trial once, in the order in which they started, and every report once, a trial's by rung."""
+    """Every trial once, in the order in which they started, and every report once, a trial's by rung; `running` are the
+    ids of the trials that run now."""
 
     trials: tuple[TrialResult, ...] = ()
     reports: tuple[Report, ...] = ()
+    running: frozenset[str] = frozenset()
 
     def of(self, task: str) -> "Records":
         return Records(
             trials=tuple(trial for trial in self.trials if trial.task == task),
             reports=tuple(report for report in self.reports if report.task == task),
+            running=self.running,
         )
 
 
-def read_records(results: Path) -> Records:
-    """What a study has recorded so far, nothing where there is no such folder."""
+def read_records(results: Path, *, runs: bool = False) -> Records:
+    """What a study has recorded so far, nothing where there is no such folder; `runs`: another process goes on with it."""
     if not results.exists():
         return Records()
     reports = tuple(read_reports(results))
@@ -32,7 +36,7 @@ def read_records(results: Path) -> Records:
     for report in reports:
         by_trial[report.trial_id].append(report)
     trials = tuple(as_far_as_reported(trial, by_trial[trial.trial_id]) for trial in read_trials(results))
-    return Records(trials=trials, reports=reports)
+    return Records(trials=trials, reports=reports, running=under_way(trials) if runs else frozenset())
 
 
 def as_far_as_reported(trial: TrialResult, reports: Sequence[Report]) -> TrialResult:

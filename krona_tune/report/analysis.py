@@ -1,7 +1,7 @@
 """What won and by how much: each task's ranking on validation, held against two baselines, with a rough error."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from math import isfinite, sqrt
 
@@ -11,6 +11,8 @@ from krona_tune.study.front import front_of
 from krona_tune.study.manifest import Manifest, TaskFacts
 from krona_tune.study.result import Status, TrialResult
 
+RUNNING = "running"
+"""What a trial is called that has not ended yet, while its study runs."""
 STANDARD_ERRORS = 2.0
 """Two scores are told apart when they differ by more than this many standard errors of their difference."""
 
@@ -68,7 +70,7 @@ class TaskSummary:
     facts: TaskFacts | None
     ranked: tuple[RankedTrial, ...]
     baseline: TrialResult | None
-    counts: dict[Status, int]
+    counts: dict[str, int]
     troubled: tuple[TrialResult, ...]
     finals: Finals
     shared: int | None = None
@@ -133,19 +135,24 @@ def summaries(recorded: Records, manifest: Manifest) -> tuple[TaskSummary, ...]:
     """One summary a task: those of the manifest in their order, then others that have records."""
     others = dict.fromkeys(trial.task for trial in recorded.trials if trial.task not in manifest.tasks)
     return tuple(
-        summarise(task, recorded.of(task).trials, manifest.tasks.get(task)) for task in (*manifest.tasks, *others)
+        summarise(task, recorded.of(task).trials, manifest.tasks.get(task), recorded.running)
+        for task in (*manifest.tasks, *others)
     )
 
 
-def summarise(task: str, trials: Sequence[TrialResult], facts: TaskFacts | None) -> TaskSummary:
+def summarise(
+    task: str, trials: Sequence[TrialResult], facts: TaskFacts | None, running: Collection[str] = ()
+) -> TaskSummary:
     """The task's trials, ranked and counted. An equal score ranks by fewer trainable parameters."""
+    halted = [trial for trial in trials if trial.trial_id not in running]
+    counts = Counter({RUNNING: len(trials) - len(halted)}) + Counter(str(trial.status) for trial in halted)
     return TaskSummary(
         task=task,
         facts=facts,
         ranked=_ranked([trial for trial in trials if trial.kind == "search"], facts),
         baseline=next(iter(_by_score([trial for trial in trials if trial.kind == "baseline"])), None),
-        counts={status: count for status in Status if (count := Counter(t.status for t in trials)[status])},
-        troubled=tuple(trial for trial in trials if trial.status not in {Status.COMPLETED, Status.STOPPED_EARLY}),
+        counts={state: counts[state] for state in (RUNNING, *Status) if counts[state]},
+        troubled=tuple(trial for trial in halted if trial.status not in {Status.COMPLETED, Status.STOPPED_EARLY}),
         finals=finals(trials),
     )
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from krona_tune.record.records import Records
-from krona_tune.report.analysis import TaskSummary
+from krona_tune.report.analysis import RUNNING, TaskSummary
 from krona_tune.report.chart import Chart
-from krona_tune.report.figure import BLUE, GREEN, GREY, ORANGE, RED, empty_figure
+from krona_tune.report.figure import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, empty_figure
 from krona_tune.study.result import Status, TrialResult
 
 _COLOURS = {
@@ -18,6 +18,7 @@ _COLOURS = {
     "without a regular end": RED,
     "finalists": ORANGE,
     "head only": GREEN,
+    RUNNING: PURPLE,
 }
 _ENDS = {Status.COMPLETED: "trained to the end", Status.STOPPED_EARLY: "stopped early"}
 ROW, AROUND = 44, 96
@@ -79,7 +80,9 @@ def cost_chart(tasks: Sequence[TaskSummary], recorded: Records) -> Chart | None:
     """A bar a task, by what became of the trials; None without any time spent."""
     minutes: dict[str, dict[str, float]] = {kind: defaultdict(float) for kind in _COLOURS}
     for trial in recorded.trials:
-        minutes[_kind(trial)][trial.task] += (trial.train_seconds + trial.evaluation_seconds) / 60
+        minutes[RUNNING if trial.trial_id in recorded.running else _kind(trial)][trial.task] += (
+            trial.train_seconds + trial.evaluation_seconds
+        ) / 60
     if not any(sum(each.values()) for each in minutes.values()):
         return None
     figure = empty_figure("device minutes", "")

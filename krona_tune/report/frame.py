@@ -11,9 +11,12 @@ from krona_tune.study.result import Report, TrialResult
 _NESTED = {"params", "metrics", "test_metrics"}
 
 
-def records(folder: StudyFolder) -> Records:
-    """What the study has recorded so far. A trial without an end has the score of the last rung that it reported."""
-    return read_records(folder.results)
+def records(folder: StudyFolder, *, runs: bool = False) -> Records:
+    """What the study has recorded so far; `runs`: another process goes on with it.
+
+    A trial without an end has the score of the last rung that it reported.
+    """
+    return read_records(folder.results, runs=runs)
 
 
 def trials_frame(folder: StudyFolder) -> pd.DataFrame:

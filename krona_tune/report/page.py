@@ -51,13 +51,13 @@ class TaskPart:
     saved: float | None
 
 
-def write_report(folder: StudyFolder) -> Path:
-    """The page about what the study has recorded so far; it may still run.
+def write_report(folder: StudyFolder, *, runs: bool = False) -> Path:
+    """The page about what the study has recorded so far; `runs`: another process goes on with it.
 
     Raises:
         Refusal: there is no study in the folder, or its records can't be read; the page is left as it was.
     """
-    return put(folder.report, render(read_manifest(folder.manifest), records(folder), spec_of(folder)))
+    return put(folder.report, render(read_manifest(folder.manifest), records(folder, runs=runs), spec_of(folder)))
 
 
 def render(manifest: Manifest, recorded: Records, spec: str) -> str:

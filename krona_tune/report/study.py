@@ -9,6 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from krona_tune.record.records import Records
+from krona_tune.record.running import is_running
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.report.analysis import TaskSummary, summaries
 from krona_tune.report.charts import charts
@@ -78,7 +79,7 @@ class Study:
 
     @cached_property
     def _records(self) -> Records:
-        return records(self.folder)
+        return records(self.folder, runs=is_running(self.folder))
 
     def _summary(self, task: str) -> TaskSummary:
         if task not in self.summaries:

@@ -79,6 +79,13 @@ def test_the_page_says_what_won_and_by_how_much(study: StudyFolder) -> None:
     assert "3 of 7 trials diverged, failed or were interrupted" in text
 
 
+def test_a_trial_that_runs_is_no_trial_without_an_end(study: StudyFolder) -> None:
+    text = read(write_report(study, runs=True)).text
+    assert "1 running, 3 completed, 1 stopped early, 1 diverged" in text
+    assert "2 of 7 trials diverged, failed or were interrupted" in text
+    assert "1 interrupted" not in text
+
+
 def test_several_tasks_are_averaged_in_the_headline(study: StudyFolder) -> None:
     sink = ParquetSink(study.results)
     for number, kind, score in ((7, "search", 0.8), (8, "baseline", 0.6)):
