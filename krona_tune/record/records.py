@@ -28,7 +28,7 @@ class Records:
 
 
 def read_records(results: Path, *, runs: bool = False) -> Records:
-    """What a study has recorded so far, nothing where there is no such folder; `runs`: another process goes on with it."""
+    """What a study has recorded so far, nothing where there is no folder; `runs`: another process goes on with it."""
     if not results.exists():
         return Records()
     reports = tuple(read_reports(results))

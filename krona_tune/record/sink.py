@@ -26,6 +26,18 @@ class Sink(Protocol):
         """Everything that was taken is kept when this returns; `artifacts` are files and folders to keep beside it."""
 
 
+class NothingKept:
+    """A sink of which nothing is left, for who only looks at a study."""
+
+    def trial_started(self, result: TrialResult) -> None: ...
+
+    def reported(self, report: Report) -> None: ...
+
+    def trial_ended(self, result: TrialResult) -> None: ...
+
+    def study_ended(self, artifacts: Sequence[Path]) -> None: ...
+
+
 class FanOut:
     """Hands each event to every sink; a sink's error is logged with its traceback and the study goes on.
 

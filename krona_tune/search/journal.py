@@ -1,10 +1,10 @@
 """Optuna's journal on a disk that may be full or have lost a piece of it."""
 
-import json
 import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from os.path import lexists
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +17,30 @@ Halt = Callable[[str], None]
 
 
 def open_journal(path: Path, halt: Halt) -> JournalStorage:
-    """The journal of a study. A last line that a killed driver left unfinished is cut off; a journal with another
-    damaged line is set aside, and the study's records are all that there is."""
-    if path.exists():
-        lines = path.read_bytes().splitlines(keepends=True)
-        unfinished = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
-        if not all(map(_is_whole, lines)):
+    """The journal of a study. A last line that a killed driver left unfinished is cut off; a journal that Optuna can't
+    replay is set aside, and the study's records are all that there is."""
+    if lexists(path):
+        try:
+            _cut_off_unfinished(path)
+            return JournalStorage(_Journal(path, halt))
+        except OSError:
+            raise
+        except Exception as error:
             aside = path.with_name(path.name + ".damaged")
-            logger.warning("%s is damaged: set aside as %s, Optuna learns from the records", path, aside.name)
+            logger.warning(
+                "%s is damaged (%s): set aside as %s, Optuna learns from the records", path, error, aside.name
+            )
             path.replace(aside)
-        elif unfinished:
-            os.truncate(path, path.stat().st_size - len(unfinished))
     return JournalStorage(_Journal(path, halt))
 
 
-def _is_whole(line: bytes) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:
-        return False
+def _cut_off_unfinished(path: Path) -> None:
+    if not path.is_file():  # opening a pipe would wait for ever
+        raise ValueError("it is no file")
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(path, whole)
 
 
 class _Unlocked(JournalFileOpenLock):

@@ -22,7 +22,8 @@ logger = logging.getLogger(__name__)
 class Ledger:
     """Rows by trial id. A row is interrupted from its start until its end is known.
 
-    `shared_by` names the tasks that share their configurations, if they do. A ledger without a geometry is looked at
+    `shared_by` names the tasks that share their configurations, if they do. `lost` are the task and number of searched
+    trials that have no row and whose id is taken. A ledger without a geometry is looked at
     only.
     """
 
@@ -32,6 +33,7 @@ class Ledger:
         self._geometry, self._sink, self._shared_by = geometry, sink, shared_by
         self.rows = {row.trial_id: row for row in earlier}
         self.running: set[str] = set()
+        self.lost: frozenset[tuple[str, int]] = frozenset()
 
     def started(self, config: dict[str, Any]) -> None:
         """A trial begins, or goes on where it was interrupted."""

@@ -16,6 +16,7 @@ from krona_tune.record.lock import is_locked
 from krona_tune.record.read import read_trials
 from krona_tune.record.remote.storage import LISTED, Storage, refresh
 from krona_tune.record.running import is_running, under_way
+from krona_tune.record.sink import NothingKept
 from krona_tune.refusal import Refusal
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planned import not_begun
@@ -31,18 +32,6 @@ from krona_tune.study.spec import StudySpec
 
 SECONDS, REMOTE_SECONDS = 2.0, 15.0
 """Between two looks at a study that runs, and at one that runs elsewhere."""
-
-
-class NothingKept:
-    """A sink for a ledger that is only looked at."""
-
-    def trial_started(self, result: TrialResult) -> None: ...
-
-    def reported(self, report: object) -> None: ...
-
-    def trial_ended(self, result: TrialResult) -> None: ...
-
-    def study_ended(self, artifacts: object) -> None: ...
 
 
 def studies_in(storage: Storage) -> Table:

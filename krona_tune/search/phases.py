@@ -43,7 +43,7 @@ def _search_by_task(started: Started, ledger: Ledger, stopping: Stopping) -> Pha
     size_of = started.plan.space.parameters if spec.search.objective == "pareto" else None
     scheduler = AshaPerGroup(schedules, per_method=spec.search.per_method, size_of=size_of)
     if ledger.rows:
-        reports = read_reports(started.folder.results)
+        reports = [each for each in read_reports(started.folder.results) if each.trial_id in ledger.rows]
         told = [(r, ledger.rows[r.trial_id].params) for r in reports if ledger.rows[r.trial_id].kind == "search"]
         _recall(samplers, ledger, reports)
         scheduler.replay(each for each in told if ledger.settled(each[0]))
@@ -150,5 +150,5 @@ def _known(plan: Plan, ledger: Ledger) -> list[dict[str, Any]]:
 def _numbers_left(plan: Plan, ledger: Ledger, task: str | None = None) -> list[int]:
     """The numbers that may still be proposed: for a task, or for configurations that all tasks share."""
     own = [row for row in ledger.rows.values() if row.kind == "search" and task in {None, row.task}]
-    proposed = {row.number for row in own}
+    proposed = {row.number for row in own} | {number for of, number in ledger.lost if task in {None, of}}
     return [number for number in range(plan.trials) if number not in proposed]

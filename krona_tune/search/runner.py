@@ -12,7 +12,7 @@ from rich.console import Console
 
 from krona_tune.record.mlflow_sink import MlflowSink
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.record.records import Records, read_records
+from krona_tune.record.records import Records
 from krona_tune.record.remote.sink import RemoteSink
 from krona_tune.record.sink import FanOut
 from krona_tune.refusal import told
@@ -25,6 +25,7 @@ from krona_tune.search.phases import finals_left, finals_phase, finals_reserve, 
 from krona_tune.search.plan import Plan
 from krona_tune.search.progress import share_done
 from krona_tune.search.ray_internals import kill_ray
+from krona_tune.search.recovery import open_records
 from krona_tune.search.start import Started
 from krona_tune.search.stopping import Stopping, interruptible
 from krona_tune.search.study_clock import StudyClock
@@ -73,12 +74,13 @@ def run(
 ) -> Outcome:
     """Runs what the study has not run yet, to its end or until it is stopped; leaves its adapters and its report."""
     plan, folder = started.plan, started.folder
-    records = ParquetSink(folder.results)
-    earlier = read_records(folder.results)
+    opened = open_records(plan, folder)
+    earlier = opened.records
     remote = [RemoteSink(folder)] if folder.remote else []
-    sinks = FanOut([records, _mirror(started, tracking_uri, earlier), *remote])
+    sinks = FanOut([opened.sink, _mirror(started, tracking_uri, earlier), *remote])
     shared_by = plan.spec.tasks if plan.spec.search.shared else ()
     ledger = Ledger(plan.geometry, sinks, list(earlier.trials), shared_by=shared_by)
+    ledger.lost = opened.lost
     rates = Rates(devices=started.slots.gpus or started.slots.cpus, slots=started.slots.count)
     clock = StudyClock(folder.clock)
     stopping = Stopping(_budget(plan.spec.search), lambda: spent(ledger.rows, clock.seconds(), rates))
@@ -94,6 +96,8 @@ def run(
         view.changed()
         metrics.changed()
 
+    if opened.said:
+        view.say(opened.said)
     with interruptible(stopping, console):
         with view:
             stopping.reserve = finals_reserve(started, ledger, rates, forecast)

@@ -66,7 +66,7 @@ class TaskSampler:
             self._study.set_metric_names(["score"])
         self._give_up_what_was_lost()
         mine = [trial for trial in self._study.get_trials(deepcopy=False) if TRIAL_ID in trial.user_attrs]
-        self._known = {t.user_attrs[TRIAL_ID] for t in mine}
+        self._numbers = {t.user_attrs[TRIAL_ID]: t.number for t in mine}
         self._open = {t.user_attrs[TRIAL_ID]: t.number for t in mine if t.state is TrialState.RUNNING}
         self._tried = {space.meaning(self._point_of(trial)) for trial in mine}
         self._exhausted = False
@@ -76,11 +76,11 @@ class TaskSampler:
         """A feasible point that was not tried before: each knob that its method reads, by name.
 
         Points beyond the parameter limit and points tried before are told to Optuna as failed and never leave this
-        method. A trial that was asked for before and has not ended gets the same point again.
+        method. A trial that was asked for before gets the same point again.
         None: there is no point left.
         """
-        if trial_id in self._open:
-            return self._point_of(self._study.get_trials(deepcopy=False)[self._open[trial_id]])
+        if trial_id in self._numbers:
+            return self.point(trial_id)
         if self._exhausted:
             return None
         limit = self._limit(number)
@@ -108,6 +108,11 @@ class TaskSampler:
             self._study.tell(trial, state=TrialState.FAIL)
         raise AssertionError("an acceptable point is enqueued in the end")
 
+    def point(self, trial_id: str) -> dict[str, Any] | None:
+        """The point of a trial that was asked for before; None of another one."""
+        number = self._numbers.get(trial_id)
+        return None if number is None else self._point_of(self._study.get_trials(deepcopy=False)[number])
+
     def recall(self, trial_id: str, params: Params, status: Status, scores: Mapping[int, float]) -> None:
         """What the records say of an earlier trial, in case Optuna's journal lost it or was not told of its end.
 
@@ -121,7 +126,7 @@ class TaskSampler:
             for step, score in scores.items():
                 self.report(trial_id, step, score)
             self.tell(trial_id, status, last)
-        elif trial_id not in self._known:
+        elif trial_id not in self._numbers:
             self._add(trial_id, params, STATES.get(status, TrialState.RUNNING), scores, last)
 
     def _add(
@@ -135,7 +140,6 @@ class TaskSampler:
             return drawn[label]
 
         self._space.point(value)
-        self._known.add(trial_id)
         try:
             trial = create_trial(
                 state=state,
@@ -150,6 +154,7 @@ class TaskSampler:
             return
         self._study.add_trial(trial)
         added = self._study.get_trials(deepcopy=False)[-1]
+        self._numbers[trial_id] = added.number
         self._tried.add(self._space.meaning(self._point_of(added)))
         if state is TrialState.RUNNING:
             self._open[trial_id] = added.number
@@ -163,7 +168,7 @@ class TaskSampler:
 
     def _begun(self, trial: optuna.Trial, trial_id: str, params: dict[str, Any]) -> dict[str, Any]:
         trial.set_user_attr(TRIAL_ID, trial_id)
-        self._open[trial_id] = trial.number
+        self._numbers[trial_id] = self._open[trial_id] = trial.number
         self._tried.add(self._space.meaning(params))
         return params
 

@@ -30,6 +30,11 @@ class MethodsInTurn:
         turn, place = divmod(number, len(self._samplers))
         return list(self._samplers.values())[place].ask(trial_id, turn)
 
+    def point(self, trial_id: str) -> dict[str, Any] | None:
+        """As a TaskSampler; one of them knows the trial, or none."""
+        points = (sampler.point(trial_id) for sampler in self._samplers.values())
+        return next((point for point in points if point is not None), None)
+
     def report(self, trial_id: str, step: int, score: float) -> None:
         """As a TaskSampler; it is for the one that was asked, the others know no such trial."""
         for sampler in self._samplers.values():

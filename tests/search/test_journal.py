@@ -79,7 +79,9 @@ def test_a_line_that_a_kill_left_unfinished_is_cut_off(tmp_path: Path) -> None:
     assert list(tmp_path.glob("*.damaged")) == []
 
 
-@pytest.mark.parametrize("damage", [b"\0" * 30, b'{"op_code": 4, "wor', b"17", b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "damage", [b"\0" * 30, b"{}", b'{"op_code": 99, "worker_id": "w"}', b'{"op_code": 4, "wor', b"17", b"\xff\xfe"]
+)
 def test_a_damaged_journal_is_set_aside_and_a_new_one_begun(tmp_path: Path, damage: bytes) -> None:
     path = filled(tmp_path / "journal")
     lines: list[Any] = path.read_bytes().splitlines()

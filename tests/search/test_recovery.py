@@ -1,0 +1,195 @@
+"""Records that were damaged: rows are taken back, and no trial's id is given to another point."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from krona_tune.record.parquet_sink import ParquetSink
+from krona_tune.record.read import read_trials
+from krona_tune.search.door import plain_trial
+from krona_tune.search.ledger import Ledger
+from krona_tune.search.phases import _known, _numbers_left
+from krona_tune.search.plan import Plan, trial_seed
+from krona_tune.search.recovery import Opened, open_records
+from krona_tune.search.resolve import resolve
+from krona_tune.search.samplers import open_samplers, open_shared_sampler
+from krona_tune.search.shared import shared_id
+from krona_tune.search.transfer import Transfer
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.loader import build_spec
+from krona_tune.study.result import Status
+from krona_tune.train.source import BackboneSource
+from tests.models import build
+from tests.search.conftest import never
+from tests.search.test_scheduler import report
+
+SHAPE = build("bert")[0]
+KINDS: dict[str, dict[str, Any]] = {
+    "by task": {},
+    "per method": {"per_method": True},
+    "shared": {"shared": True},
+}
+
+
+def plan(**search: Any) -> Plan:
+    written = {
+        "model": "m",
+        "name": "s",
+        "tasks": ["cola", "rte"],
+        "adapter": {"method": ["krona", "lora"], "a_out": "divisors", "a_in": [2, 4, 6], "rank": [1, 2, 3]},
+        "training": {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}},
+        "search": {"trials": 4, "startup_trials": 2, **search},
+    }
+    made = build_spec(written, "x.yaml")
+    source = BackboneSource(name="m", folder=None, how="", config={})
+    return Plan(spec=made, place="x.yaml", source=source, geometry=SHAPE, space=resolve(made, SHAPE, "x.yaml"))
+
+
+def asked(of: Plan, folder: StudyFolder) -> Callable[[str, int], dict[str, Any] | None]:
+    """What Optuna answers when it is asked for a task's trial of that number."""
+    request = (of.spec, Transfer(space=of.space, tasks=()), folder.journal, never)
+    if of.spec.search.shared:
+        shared = open_shared_sampler(*request)
+        return lambda task, number: shared.ask(shared_id(number), number)
+    samplers = open_samplers(*request)
+    return lambda task, number: samplers[task].ask(f"{task}-{number:03d}", number)
+
+
+def trained(of: Plan, folder: StudyFolder, trials: int = 3) -> dict[str, dict[str, Any]]:
+    """Runs trials of CoLA: each has two reports and has ended; of the last one nothing but its start is known.
+
+    Their points, by id.
+    """
+    ask, sink = asked(of, folder), ParquetSink(folder.results)
+    book, points = Ledger(SHAPE, sink, []), {}
+    for number in range(trials):
+        trial_id, point = f"cola-{number:03d}", ask("cola", number)
+        assert point is not None
+        points[trial_id] = point
+        book.started(plain_trial(trial_id, "cola", number, "search", trial_seed(of.spec, "cola"), point))
+        if number < trials - 1:
+            for rung in range(2):
+                book.reported(report(trial_id, rung, 0.25 + rung / 8), f"there/rung-{rung + 1}")
+            book.ended(trial_id, Status.COMPLETED)
+    sink.study_ended([])
+    return points
+
+
+def half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def ledger(opened: Opened) -> Ledger:
+    book = Ledger(SHAPE, opened.sink, opened.records.trials)
+    book.lost = opened.lost
+    return book
+
+
+@pytest.mark.parametrize("search", KINDS.values(), ids=KINDS.keys())
+def test_rows_of_a_damaged_file_are_taken_back_with_their_points(tmp_path: Path, search: dict[str, Any]) -> None:
+    of, folder = plan(**search), StudyFolder(tmp_path)
+    points = trained(of, folder)
+    before = {row.trial_id: row for row in read_trials(folder.results)}
+    half(folder.results / "trials.parquet")
+    opened = open_records(of, folder)
+    rows = {row.trial_id: row for row in opened.records.trials}
+    assert set(rows) == {"cola-000", "cola-001"}
+    for trial_id, row in rows.items():
+        then = before[trial_id]
+        assert (row.status, row.ended_at) == (Status.INTERRUPTED, None)
+        assert row.params == points[trial_id]
+        for same in ("number", "task", "kind", "seed", "fingerprint", "score", "rung", "examples", "train_seconds"):
+            assert getattr(row, same) == getattr(then, same)
+        assert row.trainable_parameters == then.trainable_parameters
+        assert row.checkpoint == str(folder.checkpoints.resolve() / trial_id / "rung-2")
+    assert opened.said == (
+        "Files of the records that can't be read, set aside beside their place: 1.\n"
+        "Trials whose rows were lost, taken back from their reports and Optuna's journal: 2."
+    )
+    assert {row.trial_id for row in read_trials(folder.results)} == set(rows)
+
+
+@pytest.mark.parametrize("search", KINDS.values(), ids=KINDS.keys())
+def test_no_id_is_given_to_another_point(tmp_path: Path, search: dict[str, Any]) -> None:
+    """Of the third trial no report is there; of the second Optuna knows the end."""
+    of, folder = plan(**search), StudyFolder(tmp_path)
+    points = trained(of, folder)
+    half(folder.results / "trials.parquet")
+    half(folder.results / "reports.parquet")
+    opened = open_records(of, folder)
+    assert opened.records.trials == []
+    ask = asked(of, folder)
+    assert {trial_id: ask("cola", int(trial_id[-3:])) for trial_id in points} == points
+    assert ask("cola", 3) not in points.values()
+
+
+def test_a_trial_whose_end_optuna_knows_is_asked_for_again_as_the_same_point(tmp_path: Path) -> None:
+    of, folder = plan(), StudyFolder(tmp_path)
+    sampler = open_samplers(of.spec, Transfer(space=of.space, tasks=()), folder.journal, never)["cola"]
+    points = []
+    for number, status in enumerate((Status.COMPLETED, Status.STOPPED_EARLY, Status.DIVERGED)):
+        points.append(sampler.ask(f"cola-{number:03d}", number))
+        sampler.report(f"cola-{number:03d}", 60, 0.5)
+        sampler.tell(f"cola-{number:03d}", status, 0.5)
+    ask = asked(of, folder)
+    assert [ask("cola", number) for number in range(3)] == points
+
+
+def test_the_trials_that_were_taken_back_go_on_and_their_numbers_are_not_asked_for(tmp_path: Path) -> None:
+    of, folder = plan(), StudyFolder(tmp_path)
+    points = trained(of, folder)
+    half(folder.results / "trials.parquet")
+    book = ledger(open_records(of, folder))
+    assert {each["trial_id"]: each["params"] for each in _known(of, book) if each["kind"] == "search"} == {
+        trial_id: points[trial_id] for trial_id in ("cola-000", "cola-001")
+    }
+    assert _numbers_left(of, book, "cola") == [2, 3]
+
+
+@pytest.mark.parametrize("search", [KINDS["by task"], KINDS["shared"]], ids=["by task", "shared"])
+def test_numbers_whose_points_nobody_knows_are_left_out(tmp_path: Path, search: dict[str, Any]) -> None:
+    of, folder = plan(**search), StudyFolder(tmp_path)
+    trained(of, folder)
+    half(folder.results / "trials.parquet")
+    folder.journal.write_bytes(b"{}\n")
+    opened = open_records(of, folder)
+    assert opened.records.trials == []
+    assert opened.lost == {("cola", 0), ("cola", 1)}
+    assert opened.said.endswith("Trials whose rows and points were lost, their numbers left out: 2.")
+    assert _numbers_left(of, ledger(opened), "cola") == [2, 3]
+    assert _numbers_left(of, ledger(opened), "rte") == [0, 1, 2, 3]
+    assert _numbers_left(of, ledger(opened)) == [2, 3]
+
+
+def test_of_a_shared_configuration_one_trial_goes_on_at_a_time(tmp_path: Path) -> None:
+    """The others follow when it has ended, under the same ids and with the same point; also when it is opened again."""
+    of, folder = plan(shared=True), StudyFolder(tmp_path)
+    sink, point = ParquetSink(folder.results), asked(of, folder)("cola", 0)
+    assert point is not None
+    for task in ("cola", "rte"):
+        sink.reported(report(f"{task}-000", 0, 0.5, task))
+    for _ in range(2):
+        [row] = open_records(of, folder).rows
+        assert (row.trial_id, row.params) == ("cola-000", point)
+
+
+def test_a_baseline_is_known_by_the_request_and_a_finalist_by_the_finals(tmp_path: Path) -> None:
+    of, folder = plan(), StudyFolder(tmp_path)
+    sink = ParquetSink(folder.results)
+    [head, *_] = of.baselines("cola")
+    for trial_id in (head["trial_id"], "cola-final-1-s1"):
+        sink.reported(report(trial_id, 0, 0.5))
+    opened = open_records(of, folder)
+    [row] = opened.records.trials
+    assert (row.trial_id, row.kind, row.params, row.rung) == (head["trial_id"], "baseline", head["params"], 0)
+    assert opened.lost == frozenset()
+
+
+def test_whole_records_are_opened_without_a_word(tmp_path: Path) -> None:
+    of, folder = plan(), StudyFolder(tmp_path)
+    trained(of, folder)
+    before = read_trials(folder.results)
+    opened = open_records(of, folder)
+    assert (opened.records.trials, opened.lost, opened.said) == (before, frozenset(), "")
