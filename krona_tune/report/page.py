@@ -21,8 +21,8 @@ from krona_tune.report.seeds import seeds_chart
 from krona_tune.report.shared import judged_together, shared_part
 from krona_tune.report.trouble import troubles
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.loader import read_yaml
 from krona_tune.study.manifest import Manifest, read_manifest
+from krona_tune.study.plain import read_yaml
 from krona_tune.study.result import TrialResult
 from krona_tune.study.whole import put, text_of
 

@@ -82,7 +82,7 @@ def half(path: Path) -> None:
 
 
 def ledger(opened: Opened) -> Ledger:
-    book = Ledger(SHAPE, opened.sink, opened.records.trials)
+    book = Ledger(SHAPE, opened.sink, list(opened.records.trials))
     book.lost = opened.lost
     return book
 
@@ -119,7 +119,7 @@ def test_no_id_is_given_to_another_point(tmp_path: Path, search: dict[str, Any])
     half(folder.results / "trials.parquet")
     half(folder.results / "reports.parquet")
     opened = open_records(of, folder)
-    assert opened.records.trials == []
+    assert opened.records.trials == ()
     ask = asked(of, folder)
     assert {trial_id: ask("cola", int(trial_id[-3:])) for trial_id in points} == points
     assert ask("cola", 3) not in points.values()
@@ -155,7 +155,7 @@ def test_numbers_whose_points_nobody_knows_are_left_out(tmp_path: Path, search: 
     half(folder.results / "trials.parquet")
     folder.journal.write_bytes(b"{}\n")
     opened = open_records(of, folder)
-    assert opened.records.trials == []
+    assert opened.records.trials == ()
     assert opened.lost == {("cola", 0), ("cola", 1)}
     assert opened.said.endswith("Trials whose rows and points were lost, their numbers left out: 2.")
     assert _numbers_left(of, ledger(opened), "cola") == [2, 3]
@@ -171,7 +171,7 @@ def test_of_a_shared_configuration_one_trial_goes_on_at_a_time(tmp_path: Path) -
     for task in ("cola", "rte"):
         sink.reported(report(f"{task}-000", 0, 0.5, task))
     for _ in range(2):
-        [row] = open_records(of, folder).rows
+        [row] = open_records(of, folder).records.trials
         assert (row.trial_id, row.params) == ("cola-000", point)
 
 
@@ -192,4 +192,4 @@ def test_whole_records_are_opened_without_a_word(tmp_path: Path) -> None:
     trained(of, folder)
     before = read_trials(folder.results)
     opened = open_records(of, folder)
-    assert (opened.records.trials, opened.lost, opened.said) == (before, frozenset(), "")
+    assert (list(opened.records.trials), opened.lost, opened.said) == (before, frozenset(), "")

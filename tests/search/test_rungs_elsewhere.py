@@ -45,5 +45,5 @@ def test_a_state_that_is_damaged_here_is_taken_from_there(location: str, tmp_pat
     second = worker(location, tmp_path / "a", tmp_path / "bucket")
     assert measured([second.step()]) == before
     second.cleanup()
-    assert (kept.parent / f"damaged-{kept.name}").is_dir()
+    assert (kept.parent / f"unusable-{kept.name}").is_dir()
     assert kept.is_dir()
