@@ -1,8 +1,40 @@
-"""Tests compute on one thread: their models are too small for more."""
+"""Tests compute on one thread, their models are too small for more; and how a program is run in this process."""
 
 import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
 
+import pytest
 import torch
+
+from krona_tune import cli
+from tests.backbones import MINILM, folder_of
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 torch.set_num_threads(1)
+Said = tuple[int, str, str]
+Run = Callable[..., Said]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    return str(folder_of(MINILM, tmp_path / "minilm"))
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a program in an empty folder: its exit status, and what it said on both streams. It can start no Ray."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+
+    def started(*words: str, program: Callable[[], None] = cli.run_study) -> Said:
+        monkeypatch.setattr(sys, "argv", ["run_study.py", *words])
+        with pytest.raises(SystemExit) as ended:
+            program()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    return started

@@ -13,36 +13,12 @@ from krona_tune.record.lock import lock_of
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
-from tests.backbones import BY_NAME, MINILM, T5_BASE, folder_of
+from tests.backbones import BY_NAME, T5_BASE, folder_of
+from tests.conftest import Run
 from tests.record.events import manifest, started
 
 ROOT = Path(__file__).resolve().parent.parent
 SPACES = ROOT / "search_spaces"
-Said = tuple[int, str, str]
-Run = Callable[..., Said]
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> str:
-    return str(folder_of(MINILM, tmp_path / "minilm"))
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a program in an empty folder: its exit status, and what it said on both streams. It can start no Ray."""
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-
-    def started(*words: str, program: Callable[[], None] = cli.run_study) -> Said:
-        monkeypatch.setattr(sys, "argv", ["run_study.py", *words])
-        with pytest.raises(SystemExit) as ended:
-            program()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
-    return started
 
 
 def nothing_left() -> bool:
@@ -173,33 +149,6 @@ def test_resuming_what_is_not_there_is_refused(run: Run) -> None:
     code, _, err = run("--resume", "nothing")
     assert (code, err.split(":")[:2]) == (2, ["studies", " no study 'nothing'; there is none at all"])
     assert nothing_left()
-
-
-@pytest.mark.parametrize(
-    ("flag", "value"),
-    [
-        ("--tasks", "cola"),
-        ("--space", "x.yaml"),
-        ("--name", "y"),
-        ("--model", "m"),
-        ("--data", "mini"),
-        ("--seed", "3"),
-        ("--warm-start", "z"),
-    ],
-)
-def test_a_resumed_study_can_not_be_changed(run: Run, flag: str, value: str) -> None:
-    code, _, err = run("--resume", "first", flag, value)
-    assert (code, err) == (2, f"{flag}: a resumed study keeps what it was begun with; leave {flag} out\n")
-
-
-@pytest.mark.parametrize("words", [["--set", "adapter.scale=3"], ["--max-params", "90%"]])
-def test_a_resumed_study_keeps_its_space(run: Run, model: str, words: list[str]) -> None:
-    folder = Path("studies/first")
-    folder.mkdir(parents=True)
-    (folder / "study.yaml").write_text(f"model: {model}\ndata: mini\ntasks: [cola]\n", encoding="utf-8")
-    code, _, err = run("--dry-run", "--resume", "first", *words)
-    assert code == 2
-    assert words[0] in err
 
 
 def test_a_name_that_is_taken_is_refused(run: Run, model: str) -> None:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import typer
 from rich.markup import escape
 
+from krona_tune.cli.folders import with_whole_paths
 from krona_tune.cli.options import STUDIES
 from krona_tune.cli.printing import console, errors, print_paths, print_plan, print_started
-from krona_tune.hub import home
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.masked import masked
 from krona_tune.study.spec import StudySpec
@@ -45,7 +45,7 @@ def conduct(
 
     if address is None:
         slots(this_machine(), spec.resources)  # said before Ray is started for nothing
-    plan = make_plan(_with_whole_paths(spec), place)
+    plan = make_plan(with_whole_paths(spec), place)
     if dry_run or not quiet:
         print_plan(plan, reason, folder)
     if dry_run:
@@ -146,10 +146,3 @@ def _log_to(path: Path) -> None:
     handler = _File(path, encoding="utf-8")
     handler.setFormatter(_Masking("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     log.addHandler(handler)
-
-
-def _with_whole_paths(spec: StudySpec) -> StudySpec:
-    """Local folders by their whole path, so that the study can be resumed from anywhere."""
-    folders = {name: getattr(spec, name) for name in ("model", "data")}
-    found = {name: home(Path(text)) for name, text in folders.items()}
-    return spec.model_copy(update={name: str(path.resolve()) for name, path in found.items() if path.is_dir()})

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from datetime import datetime
 from pathlib import Path
 
 from krona_tune.adapters.card import CARD
@@ -10,6 +11,7 @@ from krona_tune.record.remote.storage import Storage
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.masked import masked
+from krona_tune.study.spec import StudySpec
 
 CHECKOUT = Path(__file__).resolve().parents[2] / "search_spaces"
 SPACES = CHECKOUT if CHECKOUT.is_dir() else Path(sys.prefix) / "share" / "krona_tune" / "search_spaces"
@@ -58,6 +60,19 @@ def refuse_taken(folder: StudyFolder, name: str | None) -> None:
         raise Refusal("--name", f"{place} holds a study", f"go on with --resume {name}, or choose another name")
     if folder.root.exists() and {path.name for path in folder.root.iterdir()} - BEFORE_A_STUDY:
         raise Refusal("--name", f"{folder.root} is not empty", "choose another name")
+
+
+def new_name(space: Path) -> str:
+    """A name for a study that was given none: its space and the time."""
+    readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", space.stem)[:40].strip("-.") or "study"
+    return f"{readable}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def with_whole_paths(spec: StudySpec) -> StudySpec:
+    """Local folders by their whole path, so that the study can be resumed from anywhere."""
+    folders = {name: getattr(spec, name) for name in ("model", "data")}
+    found = {name: home(Path(text)) for name, text in folders.items()}
+    return spec.model_copy(update={name: str(path.resolve()) for name, path in found.items() if path.is_dir()})
 
 
 def adapter_folder(storage: Storage, study: str, task: str | None) -> Path:

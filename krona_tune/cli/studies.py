@@ -1,6 +1,6 @@
 """The verbs about studies: run, resume, report, check."""
 
-from datetime import datetime
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,14 +8,15 @@ import typer
 
 from krona_tune.cli import options
 from krona_tune.cli.conduct import conduct
-from krona_tune.cli.folders import chosen_space, existing, refuse_odd, refuse_taken, study_folder
+from krona_tune.cli.flags import going_on, overrides, refuse_kept, with_tasks
+from krona_tune.cli.folders import chosen_space, existing, new_name, refuse_odd, refuse_taken, study_folder
 from krona_tune.cli.printing import console, print_plan
 from krona_tune.glue.tasks import parse_tasks
-from krona_tune.record.remote.storage import storage_at
+from krona_tune.record.remote.storage import Storage, storage_at
 from krona_tune.refusal import Refusal
+from krona_tune.study.folder import StudyFolder
 from krona_tune.study.loader import load_spec
 from krona_tune.study.manifest import read_manifest
-from krona_tune.study.spec import StudySpec
 
 
 def run(
@@ -46,79 +47,67 @@ def run(
     """Searches Kronecker adapters for GLUE tasks; with --resume, goes on with a study that was begun."""
     refuse_odd(name)
     kept_at = storage_at(storage)
-    if or_resume and name and kept_at.brought(name).spec.exists():
-        return run(
-            resume=name,
-            storage=storage,
-            trials=trials,
-            time_budget=time_budget,
-            max_concurrent=max_concurrent,
-            address=address,
-            tracking_uri=tracking_uri,
-            quiet=quiet,
-        )
-    overrides: dict[str, Any] = {
-        "tasks": parse_tasks(tasks) if tasks else None,
-        "model": model,
-        "data": data,
-        "seed": seed,
-        "search.objective": objective,
-        "search.shared": shared,
-        "search.max_params": max_params,
-        "search.time_budget": time_budget,
-        "resources.cpus_per_trial": cpus_per_trial,
-        "resources.gpus_per_trial": gpus_per_trial,
-        "resources.max_concurrent": max_concurrent,
+    asked = {
+        "--tasks": parse_tasks(tasks) if tasks else None,
+        "--space": space,
+        "--set": settings or None,
+        "--model": model,
+        "--data": data,
+        "--trials": trials,
+        "--seed": seed,
+        "--max-params": max_params,
+        "--time-budget": time_budget,
+        "--cpus-per-trial": cpus_per_trial,
+        "--gpus-per-trial": gpus_per_trial,
+        "--max-concurrent": max_concurrent,
+        "--name": name,
+        "--warm-start": warm_start,
+        "--objective": objective,
+        "--shared" if shared else "--per-task": shared,
+        "--or-resume": or_resume or None,
     }
-    if resume:
-        _refuse_with_resume(
-            {
-                "tasks": tasks,
-                "space": space,
-                "set": settings,
-                "name": name,
-                "model": model,
-                "data": data,
-                "seed": seed,
-                "max-params": max_params,
-                "warm-start": warm_start,
-                "objective": objective,
-                "shared": shared,
-            }
-        )
-        folder = existing(kept_at, resume)
-        if folder.manifest.exists():
-            read_manifest(folder.manifest)  # refused here where it is damaged, not after Ray has started
-        place, reason = folder.spec, "the study is resumed"
-        overrides["search.trials"] = _trials_in_all(trials, load_spec(place).search.trials)
+    given = {flag: value for flag, value in asked.items() if value is not None}
+    begun = _begun(kept_at, given, resume)
+    if warm_start:
+        given["--warm-start"] = str(study_folder(kept_at, warm_start).root.resolve())
+    if begun:
+        folder, place, reason = begun, begun.spec, f"the study is resumed; trials recorded: {_recorded(begun)}"
+        if begun.manifest.exists():
+            read_manifest(begun.manifest)  # refused here where it is damaged, not after Ray has started
+        spec = going_on(begun, given)
     else:
         place, reason = (space, "") if space else chosen_space(address)
-        folder = kept_at.brought(name or f"{place.stem}-{datetime.now():%Y%m%d-%H%M%S}")
+        folder = kept_at.brought(name or new_name(place))
         refuse_taken(folder, name)
-        overrides |= {"name": folder.name, "search.trials": _number_of_trials(trials)}
-        if warm_start:
-            overrides["search.warm_start"] = str(study_folder(kept_at, warm_start).root.resolve())
-    spec = _with_tasks(load_spec(place, settings or (), overrides))
-    return conduct(spec, str(place), reason, folder, address, tracking_uri, dry_run=dry_run, quiet=quiet)
+        spec = load_spec(place, settings or (), overrides(given) | {"name": folder.name})
+    return conduct(with_tasks(spec), str(place), reason, folder, address, tracking_uri, dry_run=dry_run, quiet=quiet)
 
 
 def resume(
     study: Annotated[str, typer.Argument(help="The study's name.")],
-    storage: options.Storage = options.STUDIES,
     trials: options.Trials = None,
     time_budget: options.TimeBudget = None,
+    cpus_per_trial: options.Cpus = None,
+    gpus_per_trial: options.Gpus = None,
+    max_concurrent: options.Concurrent = None,
     address: options.Address = None,
+    storage: options.Storage = options.STUDIES,
     tracking_uri: options.Tracking = None,
+    dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Goes on with a study; --trials gives it more."""
     run(
         resume=study,
-        storage=storage,
         trials=trials,
         time_budget=time_budget,
+        cpus_per_trial=cpus_per_trial,
+        gpus_per_trial=gpus_per_trial,
+        max_concurrent=max_concurrent,
         address=address,
+        storage=storage,
         tracking_uri=tracking_uri,
+        dry_run=dry_run,
         quiet=quiet,
     )
 
@@ -166,32 +155,26 @@ def check(
     model: options.Model = None,
 ) -> None:
     """Says whether a search space is right, and what it searches, without starting anything."""
-    spec = _with_tasks(load_spec(space, settings or (), {"model": model}))
+    spec = with_tasks(load_spec(space, settings or (), {"model": model}))
     from krona_tune.search.plan import make_plan
 
     print_plan(make_plan(spec, str(space)), "", None)
 
 
-def _with_tasks(spec: StudySpec) -> StudySpec:
-    """Where neither flags nor space name tasks, the eight of GLUE are meant."""
-    return spec if spec.tasks else spec.model_copy(update={"tasks": parse_tasks("glue")})
-
-
-def _refuse_with_resume(flags: dict[str, Any]) -> None:
-    for flag, value in flags.items():
-        if value:
-            raise Refusal(f"--{flag}", "a resumed study keeps what it was begun with", f"leave --{flag} out")
-
-
-def _trials_in_all(text: str | None, earlier: int) -> int | None:
-    """`40`, or `+20` beside the earlier ones."""
-    number = _number_of_trials(text.removeprefix("+") if text else None)
-    return earlier + number if number and text and text.startswith("+") else number
-
-
-def _number_of_trials(text: str | None) -> int | None:
-    if text is None:
+def _begun(kept_at: Storage, given: Mapping[str, Any], resume: str | None) -> StudyFolder | None:
+    """The study that goes on, if one does."""
+    if resume:
+        refuse_kept(given)
+        return existing(kept_at, resume)
+    if "--or-resume" not in given:
         return None
-    if not text.isdecimal() or int(text) < 1:
-        raise Refusal("--trials", f"{text!r} is not a number of trials", "give a whole number from 1")
-    return int(text)
+    if "--name" not in given:
+        raise Refusal("--or-resume", "a study is found again by its name", "give it one with --name")
+    folder = kept_at.brought(given["--name"])
+    return folder if folder.spec.exists() else None
+
+
+def _recorded(folder: StudyFolder) -> int:
+    from krona_tune.record.read import read_trials
+
+    return len(read_trials(folder.results)) if folder.results.exists() else 0

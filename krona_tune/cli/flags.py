@@ -1,0 +1,136 @@
+"""Which key of a study each flag sets, and what a study that goes on does with the flag: one table."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from krona_tune.cli.folders import with_whole_paths
+from krona_tune.glue.tasks import parse_tasks
+from krona_tune.refusal import Refusal
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.loader import load_spec
+from krona_tune.study.spec import StudySpec
+
+MOST_DIGITS = 9
+"""Of a number of trials."""
+
+
+class Flag(NamedTuple):
+    """`key` is where the value stands in study.yaml, if it stands there. A study that goes on takes the flags that are
+    `taken`, and keeps of the others what it was begun with."""
+
+    key: str = ""
+    taken: bool = False
+
+
+FLAGS = {
+    "--tasks": Flag("tasks"),
+    "--space": Flag(),
+    "--set": Flag(),
+    "--model": Flag("model"),
+    "--data": Flag("data"),
+    "--seed": Flag("seed"),
+    "--max-params": Flag("search.max_params"),
+    "--warm-start": Flag("search.warm_start"),
+    "--objective": Flag("search.objective"),
+    "--shared": Flag("search.shared"),
+    "--per-task": Flag("search.shared"),
+    "--name": Flag(),
+    "--or-resume": Flag(),
+    "--trials": Flag("search.trials", taken=True),
+    "--time-budget": Flag("search.time_budget", taken=True),
+    "--cpus-per-trial": Flag("resources.cpus_per_trial", taken=True),
+    "--gpus-per-trial": Flag("resources.gpus_per_trial", taken=True),
+    "--max-concurrent": Flag("resources.max_concurrent", taken=True),
+    "--address": Flag(taken=True),
+    "--storage": Flag(taken=True),
+    "--tracking-uri": Flag(taken=True),
+    "--quiet": Flag(taken=True),
+    "--dry-run": Flag(taken=True),
+}
+
+
+def overrides(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the flags of a new study set, by the keys of study.yaml."""
+    return {
+        FLAGS[flag].key: number_of_trials(value) if flag == "--trials" else value
+        for flag, value in given.items()
+        if FLAGS[flag].key
+    }
+
+
+def refuse_kept(given: Mapping[str, Any]) -> None:
+    """Raises the Refusal of a flag that a study which goes on can't take."""
+    for flag in _kept(given):
+        raise Refusal(flag, "a resumed study keeps what it was begun with", f"leave {flag} out")
+
+
+def going_on(folder: StudyFolder, given: Mapping[str, Any]) -> StudySpec:
+    """The request of a study that goes on, with the flags that it takes.
+
+    Raises:
+        Refusal: another flag says something else than what the study was begun with.
+    """
+    earlier = load_spec(folder.spec)
+    _refuse_different(folder, earlier, _kept(given))
+    taken = {flag: value for flag, value in given.items() if FLAGS[flag].taken}
+    if "--or-resume" not in given and taken.get("--trials", "").startswith("+"):
+        taken["--trials"] = str(earlier.search.trials + number_of_trials(taken["--trials"][1:]))
+    return load_spec(folder.spec, (), overrides(taken))
+
+
+def with_tasks(spec: StudySpec) -> StudySpec:
+    """Where neither flags nor space name tasks, the eight of GLUE are meant."""
+    return spec if spec.tasks else spec.model_copy(update={"tasks": parse_tasks("glue")})
+
+
+def number_of_trials(text: str) -> int:
+    """Raises a Refusal where it is none."""
+    if not text.isdecimal() or len(text) > MOST_DIGITS or int(text) < 1:
+        raise Refusal("--trials", f"{text!r} is not a number of trials", "give a whole number from 1")
+    return int(text)
+
+
+def _refuse_different(folder: StudyFolder, earlier: StudySpec, kept: Mapping[str, Any]) -> None:
+    settings: Sequence[str] = kept.get("--set", ())
+    space: Path = kept.get("--space", folder.spec)
+    again = with_tasks(load_spec(space, settings, overrides(kept) | {"name": folder.name}))
+    then, now = _flat(earlier), _flat(with_whole_paths(again))
+    for flag, key in _compared(kept, settings, then.keys() | now.keys()):
+        if then.get(key) != now.get(key):
+            of = "" if FLAGS[flag].key else f"{key} "
+            problem = f"the study {folder.name!r} was begun with {of}{_said(then, key)}, not {of}{_said(now, key)}"
+            raise Refusal(flag, problem, "repeat what it was begun with, or choose another --name")
+
+
+def _kept(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {flag: value for flag, value in given.items() if not FLAGS[flag].taken}
+
+
+def _compared(kept: Mapping[str, Any], settings: Sequence[str], keys: set[str]) -> Iterator[tuple[str, str]]:
+    """Each flag with each key that it speaks of: of its own, those below a `--set`, or all that stand in a space and
+    that no flag may change later."""
+    yield from ((flag, FLAGS[flag].key) for flag in kept if FLAGS[flag].key)
+    for path in (setting.partition("=")[0].strip() for setting in settings):
+        yield from (("--set", key) for key in sorted(keys) if f"{key}.".startswith(f"{path}."))
+    if "--space" in kept:
+        later = {flag.key for flag in FLAGS.values() if flag.taken}
+        yield from (("--space", key) for key in sorted(keys - later))
+
+
+def _flat(spec: StudySpec) -> dict[str, Any]:
+    """A study's settings by their dotted paths."""
+
+    def below(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+        if isinstance(value, dict):
+            for name, inner in value.items():
+                yield from below(f"{path}.{name}" if path else name, inner)
+        else:
+            yield path, value
+
+    return dict(below("", spec.plain()))
+
+
+def _said(values: Mapping[str, Any], key: str) -> str:
+    value = values.get(key, "nothing")
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,193 @@
+"""A study that goes on, by --resume or by a repeated command: which flags it takes, and which it refuses by name."""
+
+from pathlib import Path
+
+import pytest
+import typer
+
+from krona_tune import cli
+from krona_tune.cli import studies
+from krona_tune.cli.flags import FLAGS
+from krona_tune.record.parquet_sink import ParquetSink
+from krona_tune.study.loader import dump_spec, load_spec
+from krona_tune.study.spec import StudySpec
+from tests.conftest import Run
+from tests.study.final_rows import row
+
+SPACE = """
+model: {model}
+data: mini
+adapter: {{a_out: [8, 12], a_in: [8, 12], scale: [1, 2, 4]}}
+search: {{trials: 4, time_budget: 600}}
+"""
+BEGUN = ["--tasks", "cola,rte", "--seed", "0", "--set", "adapter.scale=[1, 2]", "--max-params", "200_000"]
+"""What the study `first` was begun with, beside its space."""
+
+
+@pytest.fixture
+def space(model: str, tmp_path: Path) -> str:
+    path = tmp_path / "x.yaml"
+    path.write_text(SPACE.format(model=model), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def first(run: Run, space: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The study `first` in the folder where programs run, begun with BEGUN, of which two trials are recorded."""
+    kept: list[StudySpec] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(studies, "conduct", lambda spec, *rest, **flags: kept.append(spec))
+        run("--space", space, "--name", "first", *BEGUN)
+    folder = Path("studies/first")
+    folder.mkdir(parents=True)
+    (folder / "study.yaml").write_text(dump_spec(kept[0]), encoding="utf-8")
+    sink = ParquetSink(folder / "results")
+    for number in range(2):
+        sink.trial_ended(row(f"00{number}", "search", 0.5, number=number))
+    sink.study_ended([])
+    return folder
+
+
+def options_of(verb: object) -> set[str]:
+    """The flags of a verb, both sides of one that has two."""
+    program = typer.Typer(add_completion=False)
+    program.command()(verb)  # type: ignore[type-var]
+    command = typer.main.get_command(program)
+    return {each for option in command.params for each in (*option.opts, *option.secondary_opts) if "-" in each}
+
+
+def test_the_table_knows_every_flag_and_the_verb_resume_offers_those_that_are_taken() -> None:
+    assert options_of(studies.run) == FLAGS.keys() | {"--resume"}
+    assert options_of(studies.resume) == {name for name, flag in FLAGS.items() if flag.taken}
+    keys = {flag.key for flag in FLAGS.values() if flag.key}
+    assert all(key.partition(".")[0] in StudySpec.model_fields for key in keys)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--tasks", "cola"],
+        ["--space", "x.yaml"],
+        ["--set", "adapter.scale=3"],
+        ["--name", "y"],
+        ["--model", "m"],
+        ["--data", "mini"],
+        ["--seed", "3"],
+        ["--seed", "0"],
+        ["--max-params", "90%"],
+        ["--warm-start", "z"],
+        ["--objective", "score"],
+        ["--shared"],
+        ["--per-task"],
+        ["--or-resume"],
+    ],
+    ids=" ".join,
+)
+def test_a_resumed_study_refuses_by_name_what_it_can_not_take(run: Run, words: list[str]) -> None:
+    code, _, err = run("--resume", "first", *words)
+    assert (code, err) == (2, f"{words[0]}: a resumed study keeps what it was begun with; leave {words[0]} out\n")
+
+
+TAKEN = [
+    (["--trials", "9"], "search.trials", 9),
+    (["--trials", "+5"], "search.trials", 9),
+    (["--time-budget", "1h"], "search.time_budget", 3600.0),
+    (["--cpus-per-trial", "2"], "resources.cpus_per_trial", 2.0),
+    (["--gpus-per-trial", "0"], "resources.gpus_per_trial", 0.0),
+    (["--max-concurrent", "3"], "resources.max_concurrent", 3),
+]
+
+
+@pytest.mark.parametrize(("words", "key", "value"), TAKEN, ids=[" ".join(row[0]) for row in TAKEN])
+@pytest.mark.parametrize("way", ["--resume", "resume", "--or-resume"])
+def test_what_a_resumed_study_takes_changes_its_request_and_nothing_else(
+    run: Run,
+    first: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
+    words: list[str],
+    key: str,
+    value: object,
+) -> None:
+    kept: list[StudySpec] = []
+    monkeypatch.setattr(studies, "conduct", lambda spec, *rest, **flags: kept.append(spec))
+    if way == "--or-resume" and words[1].startswith("+"):
+        code, _, err = run("--or-resume", "--name", "first", *words)
+        assert (code, err) == (2, "--trials: '+5' is not a number of trials; give a whole number from 1\n")
+        return
+    program = cli.main if way == "resume" else cli.run_study
+    named = {"resume": ["resume", "first"], "--resume": ["--resume", "first"], "--or-resume": [way, "--name", "first"]}
+    assert run(*named[way], *words, program=program)[::2] == (0, "")
+    section, name = key.split(".")
+    before = load_spec(first / "study.yaml").plain()
+    before[section][name] = value
+    assert kept[0].plain() == before
+
+
+@pytest.mark.parametrize("way", [["--resume", "first"], ["--or-resume", "--name", "first"]], ids=["resume", "or"])
+def test_a_dry_run_of_a_study_that_goes_on_says_what_would_go_on_and_starts_nothing(
+    run: Run, first: Path, monkeypatch: pytest.MonkeyPatch, way: list[str]
+) -> None:
+    monkeypatch.setattr("krona_tune.search.cluster.connecting", lambda address: pytest.fail("Ray was started"))
+    before = {path: path.stat().st_mtime_ns for path in first.rglob("*")}
+    code, out, err = run(*way, "--dry-run", "--trials", "9")
+    assert (code, err) == (0, "")
+    assert "studies/first/study.yaml (the study is resumed; trials recorded: 2)" in out
+    assert "scale {1, 2}" in out
+    assert "9 a task" in out
+    assert {path: path.stat().st_mtime_ns for path in first.rglob("*")} == before
+
+
+def test_a_repeated_command_goes_on_with_what_it_began(run: Run, first: Path, space: str, model: str) -> None:
+    words = ["--or-resume", "--name", "first", "--dry-run"]
+    for said in (["--space", space, *BEGUN], BEGUN, ["--model", model, "--data", "mini", "--per-task"], []):
+        code, out, err = run(*words, *said)
+        assert (code, err) == (0, ""), said
+        assert "the study is resumed" in out
+
+
+def test_a_study_with_more_trials_by_now_is_repeated_with_the_space_it_was_begun_with(
+    run: Run, first: Path, space: str
+) -> None:
+    written = (first / "study.yaml").read_text()
+    (first / "study.yaml").write_text(written.replace("trials: 4", "trials: 24"))
+    code, out, _ = run("--or-resume", "--name", "first", "--dry-run", "--space", space, *BEGUN)
+    assert code == 0
+    assert "24 a task" in out
+
+
+DIFFERENT = [
+    (["--tasks", "cola"], "--tasks", "cola, rte, not cola"),
+    (["--seed", "7"], "--seed", "0, not 7"),
+    (["--set", "adapter.scale=[1, 4]"], "--set", "adapter.scale 1, 2, not adapter.scale 1, 4"),
+    (["--set", "search.transfer=true"], "--set", "search.transfer False, not search.transfer True"),
+    (["--set", "search.trials=5"], "--set", "search.trials 4, not search.trials 5"),
+    (["--max-params", "100000"], "--max-params", "200000, not 100000"),
+    (["--data", "hub"], "--data", "mini, not hub"),
+    (["--model", "other"], "--model", "minilm, not other"),
+    (["--objective", "pareto"], "--objective", "score, not pareto"),
+    (["--shared"], "--shared", "False, not True"),
+    (["--warm-start", "first"], "--warm-start", "nothing, not "),
+]
+
+
+@pytest.mark.parametrize(("words", "flag", "both"), DIFFERENT, ids=[" ".join(row[0]) for row in DIFFERENT])
+def test_another_value_than_the_study_was_begun_with_is_refused_with_both(
+    run: Run, first: Path, words: list[str], flag: str, both: str
+) -> None:
+    code, out, err = run("--or-resume", "--name", "first", "--dry-run", *words)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"{flag}: the study 'first' was begun with ")
+    assert both in err
+    assert err.endswith("; repeat what it was begun with, or choose another --name\n")
+
+
+def test_another_space_is_refused_with_the_first_key_that_differs(run: Run, first: Path, space: str) -> None:
+    code, _, err = run("--or-resume", "--name", "first", "--dry-run", "--space", space)
+    assert code == 2
+    assert "--space: the study 'first' was begun with adapter.scale 1, 2, not adapter.scale 1, 2, 4; repeat" in err
+
+
+def test_a_retry_needs_a_name(run: Run) -> None:
+    code, _, err = run("--or-resume")
+    assert (code, err) == (2, "--or-resume: a study is found again by its name; give it one with --name\n")
