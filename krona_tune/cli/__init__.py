@@ -10,6 +10,7 @@ from rich.markup import escape
 from krona_tune.cli import adapters, looking, studies
 from krona_tune.cli.printing import errors
 from krona_tune.cli.studies import run
+from krona_tune.cli.verb import Verb
 from krona_tune.refusal import Refusal
 
 __all__ = ["app", "main", "run", "run_study"]
@@ -28,8 +29,8 @@ for verb in (
     looking.show,
     looking.watch,
 ):
-    app.command()(verb)
-app.command("list")(looking.list_studies)
+    app.command(cls=Verb)(verb)
+app.command("list", cls=Verb)(looking.list_studies)
 
 
 def main() -> None:
@@ -40,7 +41,7 @@ def main() -> None:
 def run_study() -> None:
     """The program `run_study.py`: the verb `run`."""
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    single.command()(run)
+    single.command(cls=Verb)(run)
     _guarded(single)
 
 

@@ -1,0 +1,65 @@
+"""What no word of the command line may be: empty, too long or too odd for a file's name."""
+
+from pathlib import Path
+
+import pytest
+
+from krona_tune import cli
+from krona_tune.cli import studies
+from tests.conftest import Run
+from tests.test_cli_resume import options_of
+
+TEXTS = sorted(
+    options_of(studies.run)
+    - {"--shared", "--per-task", "--dry-run", "--quiet", "--or-resume"}
+    - {"--seed", "--cpus-per-trial", "--gpus-per-trial", "--max-concurrent"}
+)
+
+
+@pytest.mark.parametrize("value", ["", "  "], ids=["empty", "blank"])
+@pytest.mark.parametrize("flag", TEXTS)
+def test_an_empty_value_is_refused_and_not_taken_for_none(run: Run, flag: str, value: str) -> None:
+    for words in ([flag, value], [f"{flag}={value}"]):
+        code, _, err = run("--dry-run", *words)
+        assert (code, err) == (2, f"{flag}: its value is empty; give one, or leave it out\n")
+    assert not list(Path.cwd().iterdir())
+
+
+@pytest.mark.parametrize(
+    ("verb", "place"),
+    [
+        (["show", ""], "STUDY"),
+        (["watch", ""], "STUDY"),
+        (["report", "first", ""], "STUDIES"),
+        (["check", ""], "SPACE"),
+        (["export", "first", "--to", ""], "--to"),
+        (["predict", "first", "--task", ""], "--task"),
+        (["list", "--storage", ""], "--storage"),
+        (["resume", ""], "STUDY"),
+        (["sync", "first", "--tracking-uri", ""], "--tracking-uri"),
+    ],
+    ids=lambda each: each[0] if isinstance(each, list) else each,
+)
+def test_no_verb_takes_an_empty_word(run: Run, verb: list[str], place: str) -> None:
+    code, _, err = run(*verb, program=cli.main)
+    assert (code, err) == (2, f"{place}: its value is empty; give one, or leave it out\n")
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("a" * 300, "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…' has 300 bytes in one name; use at most 255"),
+        ("a/" * 2000, "/a/…' has 4000 bytes in all; use at most 3000"),
+        ("a\nb", r"'a\nb' holds the control character '\n'; leave that out"),
+        ("\x1b[31m", r"'\x1b[31m' holds the control character '\x1b'; leave that out"),
+        ("a\udcff", r"'a\udcff' is no text in UTF-8; use a name in UTF-8"),
+    ],
+    ids=["a long name", "a long path", "a line end", "an escape", "other bytes"],
+)
+@pytest.mark.parametrize("flag", [flag for flag in TEXTS if flag != "--set"])
+def test_a_value_that_no_file_can_have_as_a_name_is_refused(run: Run, flag: str, value: str, problem: str) -> None:
+    code, _, err = run("--dry-run", flag, value)
+    assert code == 2
+    assert err.startswith(f"{flag}: ")
+    assert err.endswith(f"{problem}\n")
+    assert not list(Path.cwd().iterdir())
