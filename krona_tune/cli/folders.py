@@ -18,6 +18,10 @@ SPACES = CHECKOUT if CHECKOUT.is_dir() else Path(sys.prefix) / "share" / "krona_
 BEFORE_A_STUDY = {".lock", ".origin", ".index.json", "study.log"}
 """What a driver leaves that was killed before its study began."""
 NAMES = re.compile(r"[A-Za-z0-9][\w.-]*")
+LONGEST_NAME = 128
+"""Of a new study: what it leaves in MLflow and on the disk is named after it."""
+OF_THE_STORAGE = {"mlflow.db", "mlflow.db-journal", "mlflow.db-shm", "mlflow.db-wal", "mlartifacts", "comparison.html"}
+"""What stands in a storage beside its studies."""
 
 
 def chosen_space(address: str | None) -> tuple[Path, str]:
@@ -48,8 +52,14 @@ def study_folder(storage: Storage, study: str) -> StudyFolder:
 
 def refuse_odd(name: str | None) -> None:
     """Raises the Refusal of a name that no study can have."""
-    if name is not None and not NAMES.fullmatch(name):
+    if name is None:
+        return
+    if not NAMES.fullmatch(name):
         raise Refusal("--name", f"{name!r} is no name of a study", "use letters, digits, '.', '_' and '-'")
+    if len(name.encode()) > LONGEST_NAME:
+        raise Refusal("--name", f"'{name[:40]}…' has {len(name.encode())} bytes", f"use at most {LONGEST_NAME}")
+    if name.lower() in OF_THE_STORAGE:
+        raise Refusal("--name", f"{name} is the name of a file that a storage keeps", "choose another name")
 
 
 def refuse_taken(folder: StudyFolder, name: str | None) -> None:
@@ -58,6 +68,8 @@ def refuse_taken(folder: StudyFolder, name: str | None) -> None:
     if folder.spec.exists():
         place = masked(folder.remote) if folder.remote else folder.root
         raise Refusal("--name", f"{place} holds a study", f"go on with --resume {name}, or choose another name")
+    if folder.root.exists() and not folder.root.is_dir():
+        raise Refusal("--name", f"{folder.root} is no folder", "choose another name")
     if folder.root.exists() and {path.name for path in folder.root.iterdir()} - BEFORE_A_STUDY:
         raise Refusal("--name", f"{folder.root} is not empty", "choose another name")
 

@@ -12,6 +12,7 @@ from krona_tune.cli.flags import going_on, overrides, refuse_kept, with_tasks
 from krona_tune.cli.folders import chosen_space, existing, new_name, refuse_odd, refuse_taken, study_folder
 from krona_tune.cli.printing import console, print_plan
 from krona_tune.glue.tasks import parse_tasks
+from krona_tune.hub import home
 from krona_tune.record.remote.storage import Storage, storage_at
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
@@ -46,7 +47,7 @@ def run(
 ) -> None:
     """Searches Kronecker adapters for GLUE tasks; with --resume, goes on with a study that was begun."""
     refuse_odd(name)
-    kept_at = storage_at(storage)
+    kept_at, space = storage_at(storage), home(space) if space else None
     asked = {
         "--tasks": parse_tasks(tasks) if tasks else None,
         "--space": space,
@@ -129,7 +130,7 @@ def report(
     if to is None and len(folders) == 1:
         page = write_report(folders[0], runs=is_running(folders[0]))
     else:
-        page = write_comparison(folders, to or place.folder / "comparison.html")
+        page = write_comparison(folders, home(to) if to else place.folder / "comparison.html")
     console.print(str(page), soft_wrap=True)
 
 
@@ -155,7 +156,7 @@ def check(
     model: options.Model = None,
 ) -> None:
     """Says whether a search space is right, and what it searches, without starting anything."""
-    spec = with_tasks(load_spec(space, settings or (), {"model": model}))
+    spec = with_tasks(load_spec(home(space), settings or (), {"model": model}))
     from krona_tune.search.plan import make_plan
 
     print_plan(make_plan(spec, str(space)), "", None)

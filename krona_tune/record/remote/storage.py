@@ -1,6 +1,7 @@
 """Where studies are kept, as `--storage` says it: a folder, or a URI with a local folder to work in."""
 
 import hashlib
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import platformdirs
 
+from krona_tune.hub import home
 from krona_tune.record.lock import is_locked
 from krona_tune.record.remote.copy import Copy
 from krona_tune.record.remote.store import Store, is_uri, refusing
@@ -58,13 +60,25 @@ class Storage:
 
 
 def storage_at(place: str) -> Storage:
-    """What `--storage` means. Nothing is opened yet."""
+    """What `--storage` means. Nothing is opened yet.
+
+    Raises:
+        Refusal: a file stands where the folder would be.
+    """
     if not is_uri(place):
-        return Storage(folder=Path(place))
+        folder = home(Path(place))
+        _refuse_file(folder)
+        return Storage(folder=folder)
     uri = place.rstrip("/")
     readable = re.sub(r"[^A-Za-z0-9.]+", "-", uri.rpartition("@")[2])[-60:].strip("-.")
     name = f"{readable}-{hashlib.sha256(uri.encode()).hexdigest()[:8]}"
     return Storage(folder=platformdirs.user_cache_path("krona_tune") / "storage" / name, uri=uri)
+
+
+def _refuse_file(folder: Path) -> None:
+    nearest = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), None)
+    if nearest and not nearest.is_dir():
+        raise Refusal("--storage", f"{nearest} is no folder", "name a folder, or one that can be made")
 
 
 def refresh(folder: StudyFolder, only: Sequence[str] = ("*",)) -> None:

@@ -1,0 +1,99 @@
+"""Which folders and names a study can have: what can't be one is refused at once, and `~` is the home."""
+
+from pathlib import Path
+
+import pytest
+
+from krona_tune import cli
+from krona_tune.cli.folders import OF_THE_STORAGE, new_name
+from krona_tune.record.remote.storage import storage_at
+from krona_tune.refusal import Refusal
+from tests.conftest import Run
+
+
+@pytest.fixture
+def asked(model: str) -> list[str]:
+    """A request that is right, but for what a test adds."""
+    return ["--dry-run", "--model", model, "--tasks", "cola", "--data", "mini"]
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("file", "--storage: file is no folder; name a folder, or one that can be made"),
+        ("file/below/it", "--storage: file is no folder"),
+        ("dangling", "--storage: dangling is no folder"),
+        ("~/file", "/file is no folder"),
+    ],
+)
+@pytest.mark.parametrize("program", [cli.run_study, cli.main], ids=["run", "list"])
+def test_a_storage_that_is_a_file_is_refused_at_once(
+    run: Run, asked: list[str], monkeypatch: pytest.MonkeyPatch, place: str, said: str, program: object
+) -> None:
+    Path("file").touch()
+    Path("dangling").symlink_to("nowhere")
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    words = asked if program is cli.run_study else ["list"]
+    code, out, err = run(*words, "--storage", place, program=program)  # type: ignore[arg-type]
+    assert (code, out) == (2, "")
+    assert said in err
+
+
+def test_home_is_known_in_storage_space_and_model(
+    run: Run, asked: list[str], model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Path(model).parent
+    monkeypatch.setenv("HOME", str(home))
+    (home / "x.yaml").write_text("adapter: {scale: [1, 2]}\nmodel: ~/minilm\n", encoding="utf-8")
+    code, out, err = run("--dry-run", "--storage=~/kept", "--space=~/x.yaml", "--name", "first", "--data", "mini")
+    assert (code, err) == (0, "")
+    assert f"  folder  {home}/kept/first\n" in out
+    assert run("check", "~/x.yaml", "--set", "data=mini", program=cli.main)[::2] == (0, "")
+    assert not list(Path.cwd().iterdir())
+
+
+@pytest.mark.parametrize("name", [*sorted(OF_THE_STORAGE), "MLflow.db"])
+def test_a_name_of_the_storage_s_own_files_is_refused(run: Run, asked: list[str], name: str) -> None:
+    code, _, err = run(*asked, "--name", name)
+    problem = f"{name} is the name of a file that a storage keeps"
+    assert (code, err) == (2, f"--name: {problem}; choose another name\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("a" * 129, "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…' has 129 bytes; use at most 128"),
+        ("a" + "é" * 64, "has 129 bytes; use at most 128"),
+        ("..", "'..' is no name of a study"),
+        ("a/b", "'a/b' is no name of a study"),
+        ("-a", "'-a' is no name of a study"),
+        ("a b", "'a b' is no name of a study; use letters, digits, '.', '_' and '-'"),
+    ],
+)
+def test_a_name_that_no_study_can_have_is_refused(run: Run, asked: list[str], name: str, problem: str) -> None:
+    code, _, err = run(*asked, f"--name={name}")
+    assert code == 2
+    assert err.startswith("--name: ")
+    assert problem in err
+
+
+def test_a_file_in_a_study_s_place_is_refused(run: Run, asked: list[str]) -> None:
+    Path("studies").mkdir()
+    Path("studies/first").touch()
+    code, _, err = run(*asked, "--name", "first")
+    assert (code, err) == (2, "--name: studies/first is no folder; choose another name\n")
+
+
+@pytest.mark.parametrize("stem", ["x", "my space (2)", "ü" * 90, ".hidden", "a" * 250])
+def test_a_name_that_is_made_is_one_that_a_study_can_be_resumed_by(stem: str) -> None:
+    from krona_tune.cli.folders import refuse_odd
+
+    refuse_odd(new_name(Path(f"{stem}.yaml")))
+
+
+def test_a_storage_is_looked_at_and_not_made(tmp_path: Path) -> None:
+    storage_at(str(tmp_path / "a" / "b"))
+    assert not (tmp_path / "a").exists()
+    (tmp_path / "c").touch()
+    with pytest.raises(Refusal, match="c is no folder"):
+        storage_at(str(tmp_path / "c"))
