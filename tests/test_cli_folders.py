@@ -1,13 +1,19 @@
 """Which folders and names a study can have: what can't be one is refused at once, and `~` is the home."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from krona_tune import cli
+from krona_tune.cli import studies
 from krona_tune.cli.folders import OF_THE_STORAGE, new_name
+from krona_tune.record.lock import claimed
 from krona_tune.record.remote.storage import storage_at
 from krona_tune.refusal import Refusal
+from krona_tune.search import cluster
+from krona_tune.study.folder import StudyFolder
 from tests.conftest import Run
 
 
@@ -97,3 +103,42 @@ def test_a_storage_is_looked_at_and_not_made(tmp_path: Path) -> None:
     (tmp_path / "c").touch()
     with pytest.raises(Refusal, match="c is no folder"):
         storage_at(str(tmp_path / "c"))
+
+
+@pytest.mark.parametrize("words", [["--name", "first"], ["--resume", "first"], ["--or-resume", "--name", "first"]])
+def test_a_study_that_is_being_run_is_refused_before_anything_is_looked_at(
+    run: Run, model: str, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.setattr(studies, "conduct", lambda *given, **flags: pytest.fail("it was looked at"))
+    folder, new = StudyFolder(Path("studies/first")), words[0] == "--name"
+    with claimed(folder):
+        if not new:
+            folder.spec.write_text(f"model: {model}\ndata: mini\ntasks: [cola]\n", encoding="utf-8")
+        code, _, err = run(*words, *(["--model", model] if new else []))
+        assert (code, err) == (2, "--name: the study 'first' is being run; wait for it, or choose another name\n")
+
+
+def test_a_log_that_is_a_folder_is_refused_before_ray_starts(
+    run: Run, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "connecting", lambda address: pytest.fail("Ray was started"))
+    Path("studies/first/study.log").mkdir(parents=True)
+    code, _, err = run(*asked[1:], "--name", "first")
+    assert code == 2
+    assert err.startswith("studies/first/study.log: the log can't be written (IsADirectoryError: ")
+    assert err.endswith("; move it away, or make it writable\n")
+    assert [path.name for path in Path("studies/first").iterdir()] == ["study.log"]
+
+
+def test_a_study_that_was_begun_while_this_one_waited_is_not_begun_again(
+    run: Run, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def claimed_late(folder: StudyFolder) -> Iterator[None]:
+        folder.root.mkdir(parents=True)
+        folder.spec.touch()
+        yield
+
+    monkeypatch.setattr(studies, "claimed", claimed_late)
+    code, _, err = run(*asked[1:], "--name", "first")
+    assert (code, "holds a study; go on with --resume first" in err) == (2, True)

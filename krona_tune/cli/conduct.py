@@ -6,8 +6,8 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from rich.markup import escape
 from krona_tune.cli.folders import with_whole_paths
 from krona_tune.cli.options import STUDIES
 from krona_tune.cli.printing import console, errors, print_paths, print_plan, print_started
+from krona_tune.refusal import refusing
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.masked import masked
 from krona_tune.study.spec import StudySpec
@@ -39,7 +40,7 @@ def conduct(
     dry_run: bool,
     quiet: bool,
 ) -> None:
-    """Prints the plan, runs the study and says what came of it."""
+    """Prints the plan, runs the study, whose folder is claimed, and says what came of it."""
     from krona_tune.search.cluster import connecting, slots, this_machine
     from krona_tune.search.plan import make_plan
 
@@ -50,6 +51,7 @@ def conduct(
         print_plan(plan, reason, folder)
     if dry_run:
         return
+    _refuse_no_log(folder.log)
     began, workers = time.monotonic(), connecting(address)
     from krona_tune.report.page import write_report
     from krona_tune.search import runner, start
@@ -64,8 +66,7 @@ def conduct(
         errors.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
     findings.refuse()
     forecast = Forecast.of(gathered, findings.probe) if findings.probe else None
-    with start.claimed(folder):
-        _log_to(folder.log)
+    with _logging_to(folder.log):
         started = start.begin(gathered, folder, command=shlex.join(["python", *sys.argv]))
         if not quiet:
             print_started(started, tracking_uri, forecast)
@@ -138,11 +139,24 @@ class _Masking(logging.Formatter):
         return masked(super().format(record))
 
 
-def _log_to(path: Path) -> None:
-    """From here on, what krona_tune logs is kept in the study's folder."""
+def _refuse_no_log(path: Path) -> None:
+    """Raises the Refusal of a log that can't be written, before anything is started."""
+    with refusing(str(path), "the log can't be written", "move it away, or make it writable"):
+        path.open("a").close()
+
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """Keeps what krona_tune logs in the study's folder until the context ends."""
     log = logging.getLogger("krona_tune")
     log.setLevel(logging.INFO)
     log.propagate = False
     handler = _File(path, encoding="utf-8")
     handler.setFormatter(_Masking("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+        log.propagate = True

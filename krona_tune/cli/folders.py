@@ -7,6 +7,7 @@ from pathlib import Path
 
 from krona_tune.adapters.card import CARD
 from krona_tune.hub import home
+from krona_tune.record.lock import BEFORE_A_STUDY
 from krona_tune.record.remote.storage import Storage
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.study.folder import StudyFolder
@@ -15,8 +16,6 @@ from krona_tune.study.spec import StudySpec
 
 CHECKOUT = Path(__file__).resolve().parents[2] / "search_spaces"
 SPACES = CHECKOUT if CHECKOUT.is_dir() else Path(sys.prefix) / "share" / "krona_tune" / "search_spaces"
-BEFORE_A_STUDY = {".lock", ".origin", ".index.json", "study.log"}
-"""What a driver leaves that was killed before its study began."""
 NAMES = re.compile(r"[A-Za-z0-9][\w.-]*")
 LONGEST_NAME = 128
 """Of a new study: what it leaves in MLflow and on the disk is named after it."""

@@ -1,6 +1,7 @@
 """The verbs about studies: run, resume, report, check."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from krona_tune.cli.folders import chosen_space, existing, new_name, refuse_odd,
 from krona_tune.cli.printing import console, print_plan
 from krona_tune.glue.tasks import parse_tasks
 from krona_tune.hub import home
+from krona_tune.record.lock import claimed
 from krona_tune.record.remote.storage import Storage, storage_at
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
@@ -81,7 +83,10 @@ def run(
         folder = kept_at.brought(name or new_name(place))
         refuse_taken(folder, name)
         spec = load_spec(place, settings or (), overrides(given) | {"name": folder.name})
-    return conduct(with_tasks(spec), str(place), reason, folder, address, tracking_uri, dry_run=dry_run, quiet=quiet)
+    with nullcontext() if dry_run else claimed(folder):
+        if not begun:
+            refuse_taken(folder, name)  # another driver may have begun it meanwhile
+        conduct(with_tasks(spec), str(place), reason, folder, address, tracking_uri, dry_run=dry_run, quiet=quiet)
 
 
 def resume(
@@ -141,7 +146,6 @@ def sync(
 ) -> None:
     """Brings MLflow up to what a study recorded; a study that runs can't be synced."""
     from krona_tune.record.sync import sync as bring_up
-    from krona_tune.search.start import claimed
 
     folder = study_folder(storage_at(storage), study)
     with claimed(folder):

@@ -1,8 +1,8 @@
-"""Before the first trial: workers, backbone and data are gathered, the folder claimed, the circumstances written."""
+"""Before the first trial: workers, backbone and data are gathered, the circumstances written."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -11,10 +11,7 @@ from subprocess import DEVNULL, CalledProcessError, check_output
 from typing import TypeVar
 
 import torch
-from filelock import Timeout
 
-from krona_tune.record.lock import lock_of
-from krona_tune.record.remote.claim import held
 from krona_tune.refusal import Refusal
 from krona_tune.search.cluster import Cluster, Slots, slots
 from krona_tune.search.findings import together
@@ -79,26 +76,6 @@ def _had(get: Callable[[], Found], problems: list[Refusal]) -> Found | None:
     except Refusal as refusal:
         problems.append(refusal)
         return None
-
-
-@contextmanager
-def claimed(folder: StudyFolder) -> Iterator[None]:
-    """The study's folder, and its copy where it has one, belong to this process until the context ends.
-
-    Raises:
-        Refusal: it is taken, or can't be reached.
-    """
-    try:
-        folder.root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Refusal("--storage", f"{folder.root} can't be made: {error.strerror}", "name a writable folder") from None
-    try:
-        with lock_of(folder).acquire(timeout=0), held(folder):
-            yield
-    except Timeout:
-        raise Refusal(
-            "--name", f"the study {folder.name!r} is being run", "wait for it, or choose another name"
-        ) from None
 
 
 def begin(gathered: Gathered, folder: StudyFolder, command: str) -> Started:

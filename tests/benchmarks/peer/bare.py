@@ -16,6 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from krona_tune.record.lock import claimed
 from krona_tune.report.page import write_report
 from krona_tune.search import runner, start
 from krona_tune.search.cluster import connecting
@@ -56,7 +57,7 @@ def study(data: str) -> Study:
     with tempfile.TemporaryDirectory() as storage:
         folder = StudyFolder(Path(storage) / "study")
         gathered = start.gather(make_plan(asked, "benchmark"), connecting(None))
-        with start.claimed(folder):
+        with claimed(folder):
             started = start.begin(gathered, folder, command="benchmark")
             done = runner.run(
                 started, Console(), tracking_uri=None, quiet=True, forecast=None, write_report=write_report

@@ -14,6 +14,7 @@ import ray
 from ray.tune.schedulers import FIFOScheduler
 from rich.console import Console
 
+from krona_tune.record.lock import claimed
 from krona_tune.record.mlflow_sink import MlflowSink
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.read import read_reports
@@ -84,7 +85,7 @@ def study(case: Case, data: str, precision: str, folder: StudyFolder) -> tuple[L
     findings.refuse()
     assert findings.probe is not None, "nothing was foretold"
     foretold = Forecast.of(gathered, findings.probe).trial(case.task, case.epochs)
-    with start.claimed(folder):
+    with claimed(folder):
         started = start.begin(gathered, folder, command="benchmark")
         mlflow = MlflowSink(
             tracking_uri=folder.tracking_uri,

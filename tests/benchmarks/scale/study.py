@@ -10,6 +10,7 @@ from unittest.mock import patch
 import ray
 from rich.console import Console
 
+from krona_tune.record.lock import claimed
 from krona_tune.search import runner, start, tuning
 from krona_tune.search.cluster import QUIET, connecting
 from krona_tune.search.ledger import Ledger
@@ -63,7 +64,7 @@ def run(home: Path, trials: int, slots: int, seconds: float, *, in_ray: bool) ->
         patch.object(tuning, "KronaTrial", StubTrial),
         patch.object(tuning, "_workplace", lambda started: place),
         patch.object(runner, "tune_trials", by_ray if in_ray else by_loop),
-        start.claimed(folder),
+        claimed(folder),
     ):
         started = start.begin(gathered, folder, "the simulation of scale")
         done = runner.run(

@@ -1,0 +1,58 @@
+"""One driver has a study's folder, from before it looks at anything; of a study that never began nothing is left."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from krona_tune.record.lock import claimed, is_locked
+from krona_tune.refusal import Refusal
+from krona_tune.study.folder import StudyFolder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StudyFolder:
+    return StudyFolder(tmp_path / "studies" / "first")
+
+
+def test_a_second_driver_is_refused_while_the_first_has_the_folder(folder: StudyFolder) -> None:
+    with claimed(folder):
+        assert is_locked(folder)
+        with (
+            pytest.raises(Refusal, match="--name: the study 'first' is being run; wait for it, or choose another name"),
+            claimed(folder),
+        ):
+            pytest.fail("both have it")
+        assert is_locked(folder)
+    with claimed(folder):
+        assert is_locked(folder)
+
+
+def test_of_a_study_that_did_not_begin_nothing_is_left(folder: StudyFolder, tmp_path: Path) -> None:
+    with suppress(KeyError), claimed(folder):
+        folder.log.touch()
+        raise KeyError
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_study_that_has_begun_stays(folder: StudyFolder) -> None:
+    with suppress(KeyError), claimed(folder):
+        folder.spec.touch()
+        folder.log.touch()
+        raise KeyError
+    assert {path.name for path in folder.root.iterdir()} >= {"study.yaml", "study.log"}
+    assert not is_locked(folder)
+
+
+def test_what_was_there_before_stays(folder: StudyFolder) -> None:
+    folder.root.mkdir(parents=True)
+    (folder.root / "study.log").write_text("an earlier one")
+    with claimed(folder):
+        (folder.root / ".origin").touch()
+    assert [path.name for path in folder.root.iterdir()] == ["study.log"]
+
+
+def test_a_folder_that_can_not_be_made_is_refused(folder: StudyFolder) -> None:
+    folder.root.parent.touch()
+    with pytest.raises(Refusal, match=r"--storage: .*first can't be made: .*; name a writable"), claimed(folder):
+        pytest.fail("there is no folder")
