@@ -63,3 +63,11 @@ def test_a_value_that_no_file_can_have_as_a_name_is_refused(run: Run, flag: str,
     assert err.startswith(f"{flag}: ")
     assert err.endswith(f"{problem}\n")
     assert not list(Path.cwd().iterdir())
+
+
+@pytest.mark.parametrize("words", [["--dry-run"], ["--resume", "first"], ["--or-resume", "--name", "first"]])
+def test_a_tracking_uri_that_no_store_can_have_is_refused_at_once(run: Run, words: list[str]) -> None:
+    code, out, err = run(*words, "--tracking-uri", "foo://x")
+    assert (code, out) == (2, "")
+    assert err.startswith("--tracking-uri: unknown scheme 'foo'; known: databricks, databricks-uc, http, https, ")
+    assert not list(Path.cwd().iterdir())

@@ -81,9 +81,11 @@ def conduct(
         try:
             console.print()
             console.print(ranking(outcome.ledger, started.manifest.tasks, fronts=spec.search.objective == "pareto"))
-            for sink, problem in outcome.lost_sinks.items():
+            lost = dict(outcome.lost_sinks)
+            lacking = masked(lost.pop("MlflowSink", "").partition(": ")[2])
+            for sink, problem in lost.items():
                 errors.print(f"[yellow]{sink} could not keep everything:[/yellow] {escape(masked(problem))}")
-            print_paths(folder, duration(time.monotonic() - began), tracking_uri)
+            print_paths(folder, duration(time.monotonic() - began), tracking_uri, lacking)
         finally:
             runner.stop_ray(outcome)  # while the study is still claimed: its workers write into its folder
     if outcome.interrupted:

@@ -1,5 +1,6 @@
 """What the command line says before and after a study."""
 
+import shlex
 from textwrap import fill, indent
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,7 @@ from rich.markup import escape
 
 from krona_tune import __version__
 from krona_tune.adapters.forms import Form
+from krona_tune.cli.options import STUDIES
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.masked import masked
 
@@ -80,7 +82,8 @@ def _foretold(started: "Started", forecast: "Forecast") -> str:
     return f"about {duration(whole)} ({devices}) by a few timed steps{cut}"
 
 
-def print_paths(folder: StudyFolder, took: str, tracking_uri: str | None) -> None:
+def print_paths(folder: StudyFolder, took: str, tracking_uri: str | None, lacking: str = "") -> None:
+    """`lacking` is what MLflow does not have."""
     place = f"{masked(folder.remote)}, worked on in {folder.root}" if folder.remote else folder.root
     console.print(f"Took {took}. Left in {place}:", highlight=False, soft_wrap=True)
     lines = {
@@ -92,7 +95,16 @@ def print_paths(folder: StudyFolder, took: str, tracking_uri: str | None) -> Non
         if (folder.root / key).exists():
             console.print(f"  {key:<13}{value}", highlight=False, soft_wrap=True)
     store = masked(tracking_uri or "") or f"mlflow ui --backend-store-uri {folder.tracking_uri}"
-    console.print(f"Compare trials: {store}", highlight=False, soft_wrap=True)
+    last = f"{lacking}: {_sync(folder, tracking_uri)}" if lacking else f"Compare trials: {store}"
+    console.print(escape(last), highlight=False, soft_wrap=True)
+
+
+def _sync(folder: StudyFolder, tracking_uri: str | None) -> str:
+    """The command that brings MLflow up to date."""
+    words = ["krona-tune", "sync", folder.name]
+    words += ["--storage", masked(folder.storage)] if folder.storage != STUDIES else []
+    words += ["--tracking-uri", masked(tracking_uri)] if tracking_uri else []
+    return shlex.join(words)
 
 
 def print_departure(left: "Departure", form: Form) -> None:

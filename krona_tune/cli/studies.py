@@ -16,6 +16,7 @@ from krona_tune.glue.tasks import parse_tasks
 from krona_tune.hub import home
 from krona_tune.record.lock import claimed
 from krona_tune.record.remote.storage import Storage, storage_at
+from krona_tune.record.tracking import refuse_no_store
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.loader import load_spec
@@ -49,6 +50,7 @@ def run(
 ) -> None:
     """Searches Kronecker adapters for GLUE tasks; with --resume, goes on with a study that was begun."""
     refuse_odd(name)
+    refuse_no_store(tracking_uri)
     kept_at, space = storage_at(storage), home(space) if space else None
     asked = {
         "--tasks": parse_tasks(tasks) if tasks else None,
@@ -147,6 +149,7 @@ def sync(
     """Brings MLflow up to what a study recorded; a study that runs can't be synced."""
     from krona_tune.record.sync import sync as bring_up
 
+    refuse_no_store(tracking_uri)
     folder = study_folder(storage_at(storage), study)
     with claimed(folder):
         outcome = bring_up(folder, tracking_uri)

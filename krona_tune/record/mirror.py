@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 60.0
+UNOPENED_SECONDS = 10.0
+"""How long the study's end waits for a store that never opened, and that has failed to."""
 CAPACITY = 20_000
 """How many events wait at most; further ones are left to the records, where a later sync finds them."""
 
@@ -32,7 +34,11 @@ class Event:
 @dataclass(frozen=True)
 class _Ending:
     artifacts: tuple[Path, ...]
-    deadline: float
+    at: float
+
+
+class NotSentError(Exception):
+    """The store lacks something when the study ends."""
 
 
 class NotAcceptedError(Exception):
@@ -63,8 +69,8 @@ class Mirror:
         self._store, self._name, self._drain_seconds = store, masked(name), drain_seconds
         self._queue: queue.SimpleQueue[Event | _Ending] = queue.SimpleQueue()
         self._backlogs: dict[str, list[Event]] = {}
-        self._opened = False
-        self._pause = 0.0
+        self._opened = self._closed = False
+        self._pause, self._problem, self._refused = 0.0, "", ""
         self._taken = self._behind = self._sent = self._left_out = 0
         self._finished = threading.Event()
         threading.Thread(target=self._serve, name=f"{name} mirror", daemon=True).start()
@@ -84,16 +90,16 @@ class Mirror:
         self._take(Event(what=result, at_ms=milliseconds(result.ended_at or time.time()), ended=True))
 
     def study_ended(self, artifacts: Sequence[Path]) -> None:
-        """Waits until everything is sent, at most `drain_seconds`."""
-        self._queue.put(_Ending(tuple(artifacts), time.monotonic() + self._drain_seconds))
-        if not self._finished.wait(self._drain_seconds):
-            logger.warning("%s: still busy after %g s, the study's end does not wait", self._name, self._drain_seconds)
-        if self.unsent:
-            logger.warning(
-                "%s: %d events could not be sent; the Parquet records have them, and krona-tune sync sends them",
-                self._name,
-                self.unsent,
-            )
+        """Waits until everything is sent, at most `drain_seconds`. Raises NotSentError where something is not."""
+        patience = self._patience_at_the_end()
+        self._queue.put(_Ending(tuple(artifacts), time.monotonic()))
+        if not self._finished.wait(patience):
+            self._problem = f"still busy after {patience:g} s" + (f", {self._problem}" if self._problem else "")
+        if self.unsent or not self._closed:
+            lacks = f"{self.unsent} of {self._taken + self._behind} events" if self.unsent else "tables and artifacts"
+            why = masked(self._problem or self._refused)
+            mend = "the Parquet records have them, and krona-tune sync sends them"
+            raise NotSentError(f"{self._name} lacks {lacks}{why and f' ({why})'}; {mend}")
 
     def _take(self, event: Event) -> None:
         self._taken += 1
@@ -106,7 +112,9 @@ class Mirror:
         try:
             while (ending := self._receive()) is None:
                 self._try(self._send_all)
-            while not self._try(lambda: self._finish(ending)) and time.monotonic() + self._pause < ending.deadline:
+            while not self._try(lambda: self._finish(ending)):
+                if time.monotonic() + self._pause > ending.at + self._patience_at_the_end():
+                    return
                 time.sleep(self._pause)
         finally:
             self._finished.set()
@@ -123,6 +131,11 @@ class Mirror:
                 return item
             self._backlogs.setdefault(item.what.trial_id, []).append(item)
 
+    def _patience_at_the_end(self) -> float:
+        """Shorter for a store that could not be opened by now."""
+        failed = self._pause and not self._opened
+        return min(self._drain_seconds, UNOPENED_SECONDS) if failed else self._drain_seconds
+
     def _patience(self, resume_at: float) -> float | None:
         if self._pause:
             return max(0.0, resume_at - time.monotonic())
@@ -133,13 +146,14 @@ class Mirror:
         try:
             step()
         except Exception as error:
+            self._problem = f"{type(error).__name__}: {_line(error)}"
             if not self._pause:
-                logger.warning("%s: %s: %s; the study goes on", self._name, type(error).__name__, _line(error))
+                logger.warning("%s: %s; the study goes on", self._name, self._problem)
             self._pause = min(max(2 * self._pause, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
             return False
         if self._pause:
             logger.warning("%s: works again", self._name)
-        self._pause = 0.0
+        self._pause, self._problem = 0.0, ""
         return True
 
     def _open(self) -> None:
@@ -159,7 +173,8 @@ class Mirror:
                 self._sent += len(events)
             except NotAcceptedError as error:
                 self._left_out += len(events)
-                logger.warning("%s: trial %s was refused: %s", self._name, trial_id, _line(error))
+                self._refused = f"trial {trial_id} was refused: {_line(error)}"
+                logger.warning("%s: %s", self._name, self._refused)
             except Exception:
                 self._backlogs[trial_id] = self._backlogs.pop(trial_id)  # the others go first next time
                 raise
@@ -171,6 +186,7 @@ class Mirror:
             self._send_all()
         finally:
             self._store.close(ending.artifacts)
+            self._closed = True
 
 
 def milliseconds(seconds: float) -> int:

@@ -9,12 +9,15 @@ from krona_tune.record.mirror import Event, NotAcceptedError
 from krona_tune.record.mlflow_runs import StudyRuns, connected, metric_points
 from krona_tune.record.mlflow_summary import adapter_of, summarise
 from krona_tune.record.registry import register
+from krona_tune.record.tracking import trouble
 from krona_tune.study.manifest import Manifest
 from krona_tune.study.result import Report, Status, TrialResult
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
 
+OPEN_SECONDS = 10.0
+"""How long a store may take to answer at all."""
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST"}
 
 
@@ -33,7 +36,9 @@ class MlflowStore:
         self._running: set[str] = set()
 
     def open(self) -> None:
-        """Raises where the tracking store can't be reached."""
+        """Raises where the tracking store can't be reached, before MLflow's own clients try for minutes."""
+        if problem := trouble(self._tracking_uri, OPEN_SECONDS):
+            raise ConnectionError(problem)
         client = connected(self._tracking_uri)
         self.runs = StudyRuns(client, self._artifact_location, self._study, self._manifest)
         self._scored = {trial_id for trial_id, run in self.runs.trials.items() if "score" in run.data.metrics}

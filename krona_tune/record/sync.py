@@ -3,16 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow.exceptions import MlflowException
-
 from krona_tune.adapters.card import CARD
 from krona_tune.record import mlflow_words as words
 from krona_tune.record.missing import missing_events
 from krona_tune.record.mlflow_store import MlflowStore
 from krona_tune.record.read import read_reports, read_trials
-from krona_tune.refusal import Refusal
+from krona_tune.refusal import refusing
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
+from krona_tune.study.masked import masked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +41,9 @@ def sync(folder: StudyFolder, tracking_uri: str | None = None) -> SyncOutcome:
         Refusal: the folder holds no study, or its records can't be read; the tracking store can't be reached, or
             refuses.
     """
-    try:
+    place = masked(tracking_uri or folder.tracking_uri)
+    with refusing("--tracking-uri", f"{place} could not be brought up to date", "mend it, or name another store"):
         return _sync(folder, tracking_uri)
-    except MlflowException as error:
-        place = tracking_uri or folder.tracking_uri
-        raise Refusal("--tracking-uri", f"{place}: {error.message}", "start the server, or name another") from None
 
 
 def _sync(folder: StudyFolder, tracking_uri: str | None) -> SyncOutcome:

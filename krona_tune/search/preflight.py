@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from krona_tune.record.remote.store import refusing
+from krona_tune.record.tracking import unreachable
 from krona_tune.refusal import Refusal
 from krona_tune.search.findings import Findings, problem
 from krona_tune.search.first_batch import FirstBatch, first_batch, middling
 from krona_tune.search.nodes import View, look_around, refuse_blind, token, versions
 from krona_tune.search.room import Need, in_memory, nearest_folder, needed_bytes, on_disk, size
 from krona_tune.search.start import Gathered
-from krona_tune.search.tracking import unreachable
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status
 
@@ -22,7 +22,7 @@ def preflight(gathered: Gathered, folder: StudyFolder, tracking_uri: str | None)
     need = needed_bytes(gathered)
     storage = nearest_folder(folder.root)
     with ThreadPoolExecutor(max_workers=1) as aside:
-        tracking = aside.submit(unreachable, tracking_uri)
+        tracking = aside.submit(unreachable, tracking_uri or folder.tracking_uri)
         disk, work = on_disk(gathered, folder, storage) + at_the_uri(folder), in_memory(gathered, need)
         if len(gathered.cluster.nodes) > 1 and not disk.problems:
             work += on_every_node(gathered, folder.remote or str(storage))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from krona_tune.record import mirror
-from krona_tune.record.mirror import Event, Mirror, NotAcceptedError
+from krona_tune.record.mirror import Event, Mirror, NotAcceptedError, NotSentError
 from krona_tune.study.result import Report, Status
 from tests.record.events import ended, report, started
 
@@ -114,7 +114,8 @@ def test_a_refused_trial_is_counted_and_the_others_are_sent(caplog: pytest.LogCa
         sink = Mirror(store, name="memory")
         sink.reported(report(started(0), 0, 0.25))
         sink.reported(report(started(1), 0, 0.5))
-        sink.study_ended([])
+        with pytest.raises(NotSentError, match=r"lacks 1 of 2 events \(trial cola-0000 was refused: a parameter"):
+            sink.study_ended([])
     assert (store.scores(), sink.unsent, store.closed) == ([0.5], 1, 1)
     assert "trial cola-0000 was refused: a parameter changed" in caplog.text
     assert "and more" not in caplog.text
@@ -131,24 +132,48 @@ def test_a_trial_that_always_fails_does_not_hold_up_the_others() -> None:
     sink = Mirror(store, name="memory", drain_seconds=0.5)
     for number in range(3):
         sink.reported(report(started(number), 0, number / 4))
-    sink.study_ended([])
+    with pytest.raises(NotSentError, match=r"lacks 1 of 3 events \(RuntimeError: always\)"):
+        sink.study_ended([])
     assert store.scores() == [0.25, 0.5]
     assert sink.unsent == 1
     assert store.closed
 
 
-def test_the_end_does_not_wait_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_end_does_not_wait_for_ever() -> None:
     store, release = Memory(), threading.Event()
     store.before_send = lambda events: (release.wait(10), None)[1]
     sink = Mirror(store, name="memory", drain_seconds=0.1)
     sink.reported(report(started(0), 0, 0.5))
     start = time.monotonic()
-    with caplog.at_level(logging.WARNING):
+    with pytest.raises(NotSentError, match=r"memory lacks 1 of 1 events \(still busy after 0.1 s\)"):
         sink.study_ended([])
     assert time.monotonic() - start < 5
-    assert "still busy after 0.1 s" in caplog.text
-    assert "1 events could not be sent" in caplog.text
     release.set()
+
+
+def test_the_end_hardly_waits_for_a_store_that_never_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirror, "UNOPENED_SECONDS", 0.2)
+    store = Memory()
+    store.before_open = times(1_000_000, ConnectionError("http://me:hunter2@host does not answer"))
+    sink = Mirror(store, name="memory")
+    sink.reported(report(started(0), 0, 0.5))
+    start = time.monotonic()
+    with pytest.raises(NotSentError) as lacking:
+        sink.study_ended([])
+    assert time.monotonic() - start < 5
+    why = "ConnectionError: http://me:***@host does not answer"
+    mend = "the Parquet records have them, and krona-tune sync sends them"
+    assert str(lacking.value) == f"memory lacks 1 of 1 events ({why}); {mend}"
+
+
+def test_a_store_that_takes_everything_but_its_end_lacks_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Memory()
+    monkeypatch.setattr(store, "close", times(1_000_000, OSError("no space left")))
+    sink = Mirror(store, name="memory", drain_seconds=0.2)
+    sink.reported(report(started(0), 0, 0.5))
+    with pytest.raises(NotSentError, match=r"memory lacks tables and artifacts \(OSError: no space left\)"):
+        sink.study_ended([])
+    assert store.scores() == [0.5]
 
 
 def test_nobody_waits_for_a_slow_store() -> None:
@@ -166,9 +191,7 @@ def test_nobody_waits_for_a_slow_store() -> None:
     assert sink.unsent == 0
 
 
-def test_what_waits_is_limited_and_the_rest_is_left_to_a_sync(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_waits_is_limited_and_the_rest_is_left_to_a_sync(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mirror, "CAPACITY", 3)
     store, release = Memory(), threading.Event()
     store.before_open = lambda: (release.wait(10), None)[1]
@@ -176,11 +199,10 @@ def test_what_waits_is_limited_and_the_rest_is_left_to_a_sync(
     for number in range(5):
         sink.reported(report(started(number), 0, number / 4))
     release.set()
-    with caplog.at_level(logging.WARNING):
+    with pytest.raises(NotSentError, match="lacks 2 of 5 events; the Parquet records have them, and krona-tune sync"):
         sink.study_ended([])
     assert store.scores() == [0.0, 0.25, 0.5]
     assert sink.unsent == 2
-    assert "2 events could not be sent; the Parquet records have them, and krona-tune sync sends them" in caplog.text
 
 
 def test_an_event_carries_the_time_at_which_it_happened() -> None:
@@ -207,6 +229,7 @@ def test_what_the_store_lacks_of_earlier_sessions_comes_first_and_a_refused_tria
     store.before_send = refuse
     sink = Mirror(store, name="memory")
     sink.reported(report(trial, 1, 0.5))
-    sink.study_ended([])
+    with pytest.raises(NotSentError, match="lacks 1 of 3 events"):
+        sink.study_ended([])
     assert store.scores() == [0.25, 0.5]
     assert (store.closed, sink.unsent) == (1, 1)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pytest
 
+from krona_tune.record.tracking import unreachable
 from krona_tune.refusal import Refusal
 from krona_tune.search import cluster, room, start
 from krona_tune.search import preflight as flight
@@ -24,7 +25,6 @@ from krona_tune.search.plan import make_plan
 from krona_tune.search.preflight import preflight
 from krona_tune.search.prepare import prepare
 from krona_tune.search.start import Gathered
-from krona_tune.search.tracking import unreachable
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.loader import build_spec
 from krona_tune.study.result import Status
@@ -285,3 +285,13 @@ def test_a_server_that_answers_is_asked_once_and_told_no_password(server: HTTPSe
     assert unreachable(f"http://me:hunter2@127.0.0.1:{port}/mlflow/") is None
     assert unreachable(f"postgresql://me:hunter2@127.0.0.1:{port}/db") is None
     assert server.RequestHandlerClass.asked == [("/mlflow/health", None)]  # type: ignore[attr-defined]
+
+
+def test_the_store_beside_the_studies_is_looked_at_where_no_other_is_named(
+    gathered: Gathered, folder: StudyFolder
+) -> None:
+    folder.root.parent.mkdir()
+    (folder.root.parent / "mlflow.db").write_text("garbage" * 100)
+    [warning] = preflight(gathered, folder, None).warnings
+    assert "/mlflow.db can't be used (file is not a database); Parquet keeps everything, MLflow what" in warning
+    assert preflight(gathered, folder, f"sqlite:///{folder.root.parent / 'other.db'}").warnings == ()

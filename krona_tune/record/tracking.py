@@ -1,0 +1,109 @@
+"""Whether a tracking store can be used, asked without MLflow and without credentials."""
+
+import os
+import socket
+import sqlite3
+from contextlib import closing, suppress
+from importlib.metadata import entry_points
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.parse import SplitResult, quote, unquote, urlsplit
+from urllib.request import ProxyHandler, build_opener
+
+from krona_tune.refusal import Refusal, refusing, unknown
+from krona_tune.study.masked import masked
+
+TIMEOUT_SECONDS = 2.0
+PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+"""The servers among the stores, and where they listen."""
+WEB = {"http", "https"}
+HOSTED = {"databricks", "databricks-uc", "uc"}
+
+
+def refuse_no_store(tracking_uri: str | None) -> None:
+    """Raises the Refusal of a URI that no tracking store can have."""
+    if tracking_uri is None:
+        return
+    with refusing("--tracking-uri", f"{masked(tracking_uri)!r} is no URI", "write http://host:port"):
+        parts = urlsplit(tracking_uri)
+        scheme, known = _scheme(tracking_uri, parts), {*PORTS, *HOSTED, "sqlite", *_plugins()}
+        if scheme in {"", "file"}:
+            _refuse_folder(tracking_uri)
+        elif scheme not in known:
+            raise unknown("--tracking-uri", "scheme", scheme, known)
+        elif scheme == "sqlite" and _file(tracking_uri) in {"", ":memory:"}:
+            raise Refusal("--tracking-uri", f"{tracking_uri!r} names no file", "write sqlite:////folder/mlflow.db")
+        elif scheme in WEB and not parts.hostname:
+            raise Refusal("--tracking-uri", f"{tracking_uri!r} names no host", "write http://host:port")
+        _ = parts.port  # raises where it is none
+
+
+def unreachable(tracking_uri: str | None) -> str | None:
+    """Why a study will run without its mirror for now; None where the store answers, or can't be asked.
+
+    A warning and no refusal: what is recorded meanwhile is sent when the store comes back.
+    """
+    problem = trouble(tracking_uri, TIMEOUT_SECONDS) if tracking_uri else None
+    return problem and f"{problem}; Parquet keeps everything, MLflow what comes through"
+
+
+def trouble(tracking_uri: str, timeout: float) -> str | None:
+    """What is wrong with a store, found within some `timeout` seconds."""
+    try:
+        _try(tracking_uri, timeout)
+    except Exception as error:  # whatever the clients of files, sockets and servers say
+        reason = error.reason if isinstance(error, URLError) else error
+        problem = "can't be used" if tracking_uri.startswith("sqlite") else "does not answer"
+        return masked(f"{tracking_uri} {problem} ({reason})")
+    return None
+
+
+def _try(uri: str, timeout: float) -> None:
+    parts = urlsplit(uri)
+    scheme = _scheme(uri, parts)
+    if scheme == "sqlite":
+        _write(_file(uri), timeout)
+    elif scheme in WEB:
+        _ask(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}/health", timeout)
+    elif scheme in PORTS and parts.hostname:  # without one, a database's own socket on this machine
+        socket.create_connection((parts.hostname, parts.port or PORTS[scheme]), timeout).close()
+
+
+def _ask(url: str, timeout: float) -> None:
+    """Any answer will do, a refused login too."""
+    with suppress(HTTPError):
+        build_opener(ProxyHandler()).open(url, timeout=timeout).close()
+
+
+def _write(name: str, timeout: float) -> None:
+    """Begins to write to a file of sqlite and changes nothing; where there is none, it must be possible to make one."""
+    path = Path(name)
+    if unquote(name) != name or "?" in name:
+        raise OSError("MLflow reads '?' and '%' in a file's name as something else")
+    if path.exists():
+        with closing(sqlite3.connect(f"file:{quote(name)}?mode=rw", timeout, isolation_level=None, uri=True)) as file:
+            file.execute("BEGIN IMMEDIATE")
+            return
+    nearest = next(parent for parent in path.parents if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise OSError(f"{nearest} is no folder that can be written")
+
+
+def _scheme(uri: str, parts: SplitResult) -> str:
+    return uri if uri in HOSTED else parts.scheme.partition("+")[0]
+
+
+def _file(uri: str) -> str:
+    """The file of a store in sqlite."""
+    return uri.partition(":///")[2]
+
+
+def _plugins() -> set[str]:
+    """The stores that other packages bring along."""
+    return {plugin.name for plugin in entry_points(group="mlflow.tracking_store")}
+
+
+def _refuse_folder(uri: str) -> None:
+    if os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in {"true", "1"}:
+        mend = "write http://host:port or sqlite:////folder/mlflow.db"
+        raise Refusal("--tracking-uri", f"{uri!r} is a folder, which MLflow no longer writes to", mend)
