@@ -281,3 +281,14 @@ def test_help_names_every_flag_and_verb(run: Run, program: Callable[[], None]) -
         cli.run_study: ["--tasks", "--set", "--resume"],
     }
     assert all(word in out for word in words[program])
+
+
+def test_a_dry_run_joins_no_cluster_and_asks_for_no_node(run: Run, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from krona_tune.search import cluster
+
+    monkeypatch.setattr(cluster, "connect", lambda address: pytest.fail("the cluster was joined"))
+    code, out, err = run("--dry-run", "--address", "auto", "--model", model)
+    assert (code, err) == (0, "")
+    assert "mini.yaml (this machine has no GPU; the cluster at auto is asked when the study begins)" in out
+    code, _, err = run("--dry-run", "--address", "ray://head:10001", "--model", model)
+    assert (code, "can't be driven through Ray Client" in err) == (2, True)

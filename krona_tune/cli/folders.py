@@ -23,13 +23,17 @@ OF_THE_STORAGE = {"mlflow.db", "mlflow.db-journal", "mlflow.db-shm", "mlflow.db-
 """What stands in a storage beside its studies."""
 
 
-def chosen_space(address: str | None) -> tuple[Path, str]:
-    """The space for this machine, and why."""
-    from krona_tune.search.cluster import connect, this_machine
+def chosen_space(address: str | None, *, dry_run: bool) -> tuple[Path, str]:
+    """The space for this machine or cluster, and why. A dry run joins no cluster, which could get a node for it."""
+    from krona_tune.search.cluster import connect, refuse_odd_address, this_machine
 
-    cluster, where = (connect(address), f"the cluster at {address}") if address else (this_machine(), "this machine")
+    if address:
+        refuse_odd_address(address)
+    asked = address and not dry_run
+    cluster, where = (connect(address), f"the cluster at {address}") if asked else (this_machine(), "this machine")
+    later = f"; the cluster at {address} is asked when the study begins" if address and dry_run else ""
     space, found = ("t5_base.yaml", "has a GPU") if cluster.gpus else ("mini.yaml", "has no GPU")
-    return SPACES / space, f"{where} {found}"
+    return SPACES / space, f"{where} {found}{later}"
 
 
 def existing(storage: Storage, name: str) -> StudyFolder:

@@ -81,7 +81,7 @@ def run(
             read_manifest(begun.manifest)  # refused here where it is damaged, not after Ray has started
         spec = going_on(begun, given)
     else:
-        place, reason = (space, "") if space else chosen_space(address)
+        place, reason = (space, "") if space else chosen_space(address, dry_run=dry_run)
         folder = kept_at.brought(name or new_name(place))
         refuse_taken(folder, name)
         spec = load_spec(place, settings or (), overrides(given) | {"name": folder.name})

@@ -7,6 +7,7 @@ from typing import Any
 from typer.core import TyperCommand
 
 from krona_tune.refusal import Refusal
+from krona_tune.search.surroundings import refuse_gone_folder
 
 LONGEST_NAME, LONGEST_PATH = 255, 3000
 """Bytes of a file's name on common file systems, and of a path below which a study's own files still have names."""
@@ -28,6 +29,10 @@ class Verb(TyperCommand):
             for text in _texts(words.get(name)):
                 _refuse_odd(text, place, is_name=name not in FREE)
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        refuse_gone_folder()
+        return super().invoke(ctx)
 
 
 def _texts(value: Any) -> Iterator[str]:

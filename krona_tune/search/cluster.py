@@ -3,13 +3,17 @@
 import logging
 import math
 import os
+import socket
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
-from krona_tune.refusal import Refusal
+from krona_tune.refusal import Refusal, refusing, told
+from krona_tune.search.ray_internals import count_gpus, stay_on_this_machine
+from krona_tune.search.surroundings import refuse_cache, refuse_temporary_folder
 from krona_tune.study.spec import ResourcesSpec
 
 logger = logging.getLogger(__name__)
@@ -22,10 +26,17 @@ QUIET = {  # less chatter, our own handling of Ctrl-C, and failures as results w
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
 }
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+NVIDIA = Path("/proc/driver/nvidia/gpus")
+DRIVERS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+"""One of these is there where a GPU is: of NVIDIA, under WSL2, of AMD. Without one Ray need not be imported."""
 LOOPBACK = "127.0.0.1"
 FEW_CPUS = 8
 EARLY = ("krona_tune.search.trainable", "transformers.modeling_utils")
 """What a worker imports before its first trial; transformers' models bring half of torch's compiler along."""
+START = "start one with ray start --head"
+ANSWER_SECONDS = 5.0
+"""How long a cluster may take to answer at all."""
 WORKER_WAIT_SECONDS = 900
 """How long a cluster that has only its head may take to bring the first worker."""
 
@@ -70,18 +81,40 @@ class Slots:
 
 
 def this_machine() -> Cluster:
-    """What a Ray started here would see; no torch, no Ray."""
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in {"", "-1"}
-    gpus = 0 if hidden else len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+    """What a Ray started here would see; no torch, and Ray's own count of GPUs only where a driver of some is."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    gpus = _gpus() if any(Path(path).exists() for path in DRIVERS) and not _hides_gpus() else 0
     return Cluster(nodes=(Node(cpus, gpus),), dashboard="")
+
+
+def _gpus() -> int:
+    """As Ray counts them; the driver's own list where this Ray can't be asked."""
+    try:
+        return count_gpus()
+    except Exception as error:
+        logger.warning("Ray's count of GPUs can't be had: %s", told(error))
+        listed, visible = len(list(NVIDIA.glob("*"))), os.environ.get(VISIBLE)
+        return listed if visible is None else min(listed, len(visible.split(",")))
+
+
+def _hides_gpus() -> bool:
+    """Whether CUDA shows no GPU: from the first number on that names none."""
+    return os.environ.get(VISIBLE, "0").split(",")[0].strip() in {"", "-1", "NoDevFiles"}
 
 
 def connecting(address: str | None) -> "Future[Cluster]":
     """`connect`, begun: Ray starts while the caller reads what it needs.
 
     The thread stays as long as the process, since what Ray starts dies with the thread that started it.
+
+    Raises:
+        Refusal: at once, where no Ray could start here, or none could be joined at `address`.
     """
+    refuse_cache()
+    if address:
+        _refuse_silent(address)
+    else:
+        refuse_temporary_folder()
     found: Future[Cluster] = Future()
 
     def connected() -> None:
@@ -103,17 +136,23 @@ def connect(address: str | None) -> Cluster:
     Raises:
         Refusal: there is no cluster at that address, or no worker comes.
     """
-    if address and address.startswith("ray://"):
-        mend = "run this on the cluster's head with --address auto, or through ray job submit"
-        raise Refusal("--address", f"{address!r}: a study can't be driven through Ray Client", mend)
+    if address:
+        _refuse_silent(address)
     import ray
 
     os.environ.update({key: os.environ.get(key, value) for key, value in QUIET.items()})
     if not address:
-        _stay_on_this_machine()
+        stay_on_this_machine()
         _import_early()
-    local = {} if address else {"include_dashboard": True, "dashboard_host": LOOPBACK}
-    try:
+    local: dict[str, Any] = {} if address else {"include_dashboard": True, "dashboard_host": LOOPBACK}
+    if not address and _hides_gpus():
+        local["num_gpus"] = 0  # Ray would count the hidden one
+    place, problem, mend = (
+        ("--address", f"no Ray cluster at {address!r}", START)
+        if address
+        else ("Ray", "it could not be started here", "look at /tmp/ray/session_latest/logs")
+    )
+    with refusing(place, problem, mend):
         context = ray.init(
             address=address or "local",
             logging_level=logging.ERROR,
@@ -121,10 +160,6 @@ def connect(address: str | None) -> Cluster:
             ignore_reinit_error=True,
             **local,
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise Refusal(
-            "--address", f"no Ray cluster at {address!r}: {error}", "start one with ray start --head"
-        ) from None
     nodes = _nodes()
     return Cluster(
         nodes=nodes if any(node.cpus for node in nodes) else _first_worker(),
@@ -132,14 +167,26 @@ def connect(address: str | None) -> Cluster:
     )
 
 
-def _stay_on_this_machine() -> None:
-    """Keeps every server of a Ray that is started here on the loopback address, as Ray does by itself on a laptop.
+def refuse_odd_address(address: str) -> None:
+    """Raises the Refusal of what is no address of a cluster that a study can be driven in."""
+    if address.startswith("ray://"):
+        mend = "run this on the cluster's head with --address auto, or through ray job submit"
+        raise Refusal("--address", f"{address!r}: a study can't be driven through Ray Client", mend)
+    host, _, port = address.rpartition(":")
+    if address != "auto" and not (host and port.isascii() and port.isdecimal() and int(port) < 65536):
+        mend = "write auto, or host:6379; without --address Ray starts here"
+        raise Refusal("--address", f"{address!r} is no address of a cluster", mend)
 
-    Otherwise only the dashboard would be there, and whoever reaches the others can run code in their workers.
-    """
-    from ray._private import ray_constants
 
-    ray_constants.ENABLE_RAY_CLUSTER = False
+def _refuse_silent(address: str) -> None:
+    """Raises the Refusal of an address at which nothing listens; Ray would try for minutes."""
+    refuse_odd_address(address)
+    asked = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
+    host, _, port = asked.rpartition(":")
+    if not host or "://" in asked:
+        return
+    with refusing("--address", f"no Ray cluster at {asked!r}", START):
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
 
 
 def _import_early() -> None:

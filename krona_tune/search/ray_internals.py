@@ -1,7 +1,4 @@
-"""Ray's own processes, reached by private names of Ray (as they are in 2.60): which of them ended, and their end.
-
-A signal to a whole process group, as `timeout`, systemd and Slurm send it, ends them under a driver that goes on.
-"""
+"""Every private part of Ray that is touched, each with its reason; as seen in Ray 2.60."""
 
 import os
 import signal
@@ -20,7 +17,11 @@ PATIENCE_SECONDS = 45.0
 
 
 class RayWatch:
-    """Tells whether the Ray that this process started or joined is still there."""
+    """Tells whether the Ray that this process started or joined is still there.
+
+    A signal to a whole process group, as `timeout`, systemd and Slurm send it, ends Ray's processes under a driver that
+    goes on. Ray does not tell: its next call waits for a minute and then ends the driver.
+    """
 
     def __init__(self) -> None:
         self._asked_at = self._heard_at = time.monotonic()
@@ -74,3 +75,23 @@ def _below(pids: list[int]) -> Iterator[int]:
     for pid in pids:
         with suppress(psutil.Error):
             yield from (child.pid for child in psutil.Process(pid).children(recursive=True))
+
+
+def stay_on_this_machine() -> None:
+    """Keeps every server of a Ray that is started here on the loopback address, as Ray does by itself on a laptop.
+
+    Otherwise only the dashboard would be there, and whoever reaches the others can run code in their workers. Ray has
+    no public setting for it.
+    """
+    from ray._private import ray_constants
+
+    ray_constants.ENABLE_RAY_CLUSTER = False
+
+
+def count_gpus() -> int:
+    """Returns how many GPUs a Ray that is started here would offer. Ray tells it publicly only after its start."""
+    from ray._private.accelerators import get_accelerator_manager_for_resource
+
+    manager = get_accelerator_manager_for_resource("GPU")
+    there, visible = manager.get_current_node_num_accelerators(), manager.get_current_process_visible_accelerator_ids()
+    return int(there if visible is None else min(there, len(visible)))

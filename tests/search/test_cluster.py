@@ -1,10 +1,18 @@
 """How many trials fit: counted by node, refused where no node could hold one."""
 
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
 import pytest
+from ray._private.resource_and_label_spec import ResourceAndLabelSpec
+from ray._private.thirdparty import pynvml
 
 from krona_tune.refusal import Refusal
 from krona_tune.search import cluster as clusters
-from krona_tune.search.cluster import Cluster, Node, connect, slots
+from krona_tune.search.cluster import Cluster, Node, connect, connecting, slots, this_machine
 from krona_tune.study.spec import ResourcesSpec
 
 
@@ -47,9 +55,48 @@ def test_what_no_node_could_hold_is_refused(
     assert message in str(refused.value)
 
 
-def test_ray_client_is_refused_with_the_way_that_works() -> None:
-    with pytest.raises(Refusal, match="can't be driven through Ray Client; run this on the cluster's head"):
-        connect("ray://head:10001")
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("ray://head:10001", "can't be driven through Ray Client; run this on the cluster's head with --address auto"),
+        ("local", "'local' is no address of a cluster; write auto, or host:6379; without --address Ray starts here"),
+        ("nonsense", "'nonsense' is no address of a cluster"),
+        ("host:99999999", "'host:99999999' is no address of a cluster"),
+        ("host:port", "'host:port' is no address of a cluster"),
+        ("host:٣", "is no address of a cluster"),
+        (":6379", "':6379' is no address of a cluster"),
+        ("127.0.0.1:1", "no Ray cluster at '127.0.0.1:1' (ConnectionRefusedError: [Errno 111] Connection ref"),
+        ("[::1]:1", "no Ray cluster at '[::1]:1' ("),
+        ("nowhere.invalid:6379", "no Ray cluster at 'nowhere.invalid:6379' (gaierror: "),
+    ],
+)
+@pytest.mark.parametrize("join", [connect, connecting])
+def test_an_address_without_a_cluster_is_refused_at_once(
+    join: Callable[[str], object], address: str, problem: str
+) -> None:
+    began = time.monotonic()
+    with pytest.raises(Refusal) as refused:
+        join(address)
+    assert str(refused.value).startswith("--address: ")
+    assert problem in str(refused.value)
+    assert time.monotonic() - began < 6
+
+
+def test_the_address_that_ray_is_told_by_the_environment_is_asked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(Refusal, match=r"--address: no Ray cluster at '127.0.0.1:1'"):
+        connecting("auto")
+
+
+def test_what_ray_says_when_it_can_not_start_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def fail(**_: object) -> None:
+        raise OSError("AF_UNIX path length cannot exceed 107 bytes")
+
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(Refusal, match=r"Ray: it could not be started here \(OSError: AF_UNIX path length"):
+        connect(None)
 
 
 def test_a_cluster_with_its_head_alone_is_asked_for_a_worker_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,3 +120,70 @@ def test_a_cluster_that_brings_no_worker_is_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("ray.autoscaler.sdk.request_resources", lambda num_cpus: None)
     with pytest.raises(Refusal, match="no node of the cluster offers a CPU; look at what ray status says"):
         clusters._first_worker()
+
+
+@pytest.fixture
+def four_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine on which NVIDIA's library counts four, and whose driver lists none, as under WSL2."""
+    monkeypatch.setattr(clusters, "DRIVERS", (str(tmp_path),))
+    monkeypatch.setattr(clusters, "NVIDIA", tmp_path / "nothing")
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: 4)
+
+
+VISIBLE = [(None, 4), ("0,2", 2), ("3", 1), ("0,1,2,3,4,5", 4), ("GPU-8932f937,GPU-11", 2), ("", 0), ("NoDevFiles", 0)]
+
+
+@pytest.mark.parametrize(("visible", "count"), VISIBLE)
+def test_gpus_are_counted_as_ray_counts_them(
+    four_gpus: None, monkeypatch: pytest.MonkeyPatch, visible: str | None, count: int
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert this_machine().gpus == count
+    assert ResourceAndLabelSpec._get_current_node_accelerator(None, {})[1] == count
+
+
+def test_gpus_that_are_hidden_by_a_minus_are_not_offered_to_ray_either(
+    four_gpus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    asked: dict[str, object] = {}
+
+    def note(**words: object) -> None:
+        asked.update(words)
+        raise OSError("enough")
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    monkeypatch.setattr(ray, "init", note)
+    assert this_machine().gpus == 0
+    with pytest.raises(Refusal):
+        connect(None)
+    assert asked["num_gpus"] == 0
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    asked.clear()
+    with pytest.raises(Refusal):
+        connect(None)
+    assert "num_gpus" not in asked
+
+
+def test_the_driver_s_list_is_counted_where_this_ray_can_not_be_asked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(clusters, "DRIVERS", (str(tmp_path),))
+    monkeypatch.setattr(clusters, "NVIDIA", tmp_path)
+    monkeypatch.setitem(sys.modules, "ray._private.accelerators", ModuleType("another Ray's"))
+    for number in range(3):
+        (tmp_path / f"0000:0{number}").mkdir()
+    for visible, count in (("0", 1), ("0,1,2,3", 3)):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert this_machine().gpus == count
+
+
+def test_ray_is_not_asked_where_no_driver_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "DRIVERS", ("/nowhere",))
+    monkeypatch.setattr(clusters, "count_gpus", lambda: pytest.fail("Ray was asked"))
+    assert this_machine().gpus == 0
