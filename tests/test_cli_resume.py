@@ -12,6 +12,7 @@ from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.study.loader import dump_spec, load_spec
 from krona_tune.study.spec import StudySpec
 from tests.conftest import Run
+from tests.record.events import manifest
 from tests.study.final_rows import row
 
 SPACE = """
@@ -191,3 +192,37 @@ def test_another_space_is_refused_with_the_first_key_that_differs(run: Run, firs
 def test_a_retry_needs_a_name(run: Run) -> None:
     code, _, err = run("--or-resume")
     assert (code, err) == (2, "--or-resume: a study is found again by its name; give it one with --name\n")
+
+
+EDITED = [
+    ("a_out:\n  - 8\n  - 12", "a_out:\n  - 8", "adapter.a_out was [8, 12] when the study began"),
+    ("seed: 0", "seed: 7", "seed was the default when the study began"),
+]
+
+
+@pytest.mark.parametrize(("text", "edited", "said"), EDITED)
+def test_a_request_that_was_edited_by_hand_is_refused_when_its_study_goes_on(
+    run: Run, first: Path, text: str, edited: str, said: str
+) -> None:
+    path = first / "study.yaml"
+    spec = load_spec(path)
+    manifest().model_copy(update={"request": spec.kept()}).write(first / "manifest.json")
+    written = path.read_text(encoding="utf-8")
+    assert text in written
+    path.write_text(written.replace(text, edited), encoding="utf-8")
+    status, _, err = run("--resume", "first", "--trials", "+1", "--dry-run")
+    assert (status, said in err) == (2, True), err
+
+
+def test_what_may_be_given_anew_may_also_be_edited(run: Run, first: Path) -> None:
+    path = first / "study.yaml"
+    manifest().model_copy(update={"request": load_spec(path).kept()}).write(first / "manifest.json")
+    text = path.read_text(encoding="utf-8")
+    assert "trials: 4" in text
+    path.write_text(text.replace("trials: 4", "trials: 9"), encoding="utf-8")
+    assert run("--resume", "first", "--dry-run")[0] == 0
+
+
+def test_a_study_whose_manifest_does_not_tell_its_request_goes_on(run: Run, first: Path) -> None:
+    manifest().write(first / "manifest.json")
+    assert run("--resume", "first", "--dry-run")[0] == 0

@@ -9,6 +9,7 @@ from krona_tune.glue.tasks import parse_tasks
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.loader import load_spec
+from krona_tune.study.manifest import read_manifest, refuse_edited
 from krona_tune.study.spec import StudySpec
 
 MOST_DIGITS = 9
@@ -69,9 +70,11 @@ def going_on(folder: StudyFolder, given: Mapping[str, Any]) -> StudySpec:
     """The request of a study that goes on, with the flags that it takes.
 
     Raises:
-        Refusal: another flag says something else than what the study was begun with.
+        Refusal: another flag says something else than what the study was begun with, or its request was edited since.
     """
     earlier = load_spec(folder.spec)
+    if folder.manifest.exists():
+        refuse_edited(read_manifest(folder.manifest), earlier, folder.spec)
     _refuse_different(folder, earlier, _kept(given))
     taken = {flag: value for flag, value in given.items() if FLAGS[flag].taken}
     if "--or-resume" not in given and taken.get("--trials", "").startswith("+"):
@@ -95,7 +98,7 @@ def _refuse_different(folder: StudyFolder, earlier: StudySpec, kept: Mapping[str
     settings: Sequence[str] = kept.get("--set", ())
     space: Path = kept.get("--space", folder.spec)
     again = with_tasks(load_spec(space, settings, overrides(kept) | {"name": folder.name}))
-    then, now = _flat(earlier), _flat(with_whole_paths(again))
+    then, now = earlier.settings(), with_whole_paths(again).settings()
     for flag, key in _compared(kept, settings, then.keys() | now.keys()):
         if then.get(key) != now.get(key):
             of = "" if FLAGS[flag].key else f"{key} "
@@ -116,19 +119,6 @@ def _compared(kept: Mapping[str, Any], settings: Sequence[str], keys: set[str]) 
     if "--space" in kept:
         later = {flag.key for flag in FLAGS.values() if flag.taken}
         yield from (("--space", key) for key in sorted(keys - later))
-
-
-def _flat(spec: StudySpec) -> dict[str, Any]:
-    """A study's settings by their dotted paths."""
-
-    def below(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-        if isinstance(value, dict):
-            for name, inner in value.items():
-                yield from below(f"{path}.{name}" if path else name, inner)
-        else:
-            yield path, value
-
-    return dict(below("", spec.plain()))
 
 
 def _said(values: Mapping[str, Any], key: str) -> str:

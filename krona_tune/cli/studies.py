@@ -20,7 +20,6 @@ from krona_tune.record.tracking import refuse_no_store
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.loader import load_spec
-from krona_tune.study.manifest import read_manifest
 
 
 def run(
@@ -77,8 +76,6 @@ def run(
         given["--warm-start"] = str(study_folder(kept_at, warm_start).root.resolve())
     if begun:
         folder, place, reason = begun, begun.spec, f"the study is resumed; trials recorded: {_recorded(begun)}"
-        if begun.manifest.exists():
-            read_manifest(begun.manifest)  # refused here where it is damaged, not after Ray has started
         spec = going_on(begun, given)
     else:
         place, reason = (space, "") if space else chosen_space(address, dry_run=dry_run)
@@ -182,7 +179,11 @@ def _begun(kept_at: Storage, given: Mapping[str, Any], resume: str | None) -> St
     return folder if folder.spec.exists() else None
 
 
-def _recorded(folder: StudyFolder) -> int:
+def _recorded(folder: StudyFolder) -> str:
+    """How many trials have a row; what can't be read is set aside when the study goes on."""
     from krona_tune.record.read import read_trials
 
-    return len(read_trials(folder.results)) if folder.results.exists() else 0
+    try:
+        return str(len(read_trials(folder.results)))
+    except Refusal as refusal:
+        return str(refusal)

@@ -91,6 +91,7 @@ def begin(gathered: Gathered, folder: StudyFolder, command: str) -> Started:
         workers=fit.count,
         versions={package: version(package) for package in PACKAGES},
         git_commit=_git_commit(),
+        request=plan.spec.kept(),
         model=ModelFacts(
             name=source.name,
             source=source.how,

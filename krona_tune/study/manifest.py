@@ -2,13 +2,14 @@
 
 from os.path import lexists
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from krona_tune.refusal import Refusal
+from krona_tune.refusal import Refusal, shown
 from krona_tune.study.geometry import Stack
 from krona_tune.study.masked import masked
+from krona_tune.study.spec import StudySpec
 from krona_tune.study.trial import Frozen
 from krona_tune.study.whole import put, text_of
 
@@ -48,7 +49,10 @@ class ModelFacts(Frozen):
 
 
 class Manifest(Frozen):
-    """The circumstances of one study. `synthetic` data carry a mark wherever their numbers appear."""
+    """The circumstances of one study. `synthetic` data carry a mark wherever their numbers appear.
+
+    `request` is what the study keeps of its request (`StudySpec.kept`); None where an older study does not tell.
+    """
 
     format: Literal[1] = 1
     name: str
@@ -61,6 +65,7 @@ class Manifest(Frozen):
     workers: int
     versions: dict[str, str]
     git_commit: str | None = None
+    request: dict[str, Any] | None = None
     model: ModelFacts
     tasks: dict[str, TaskFacts] = Field(default_factory=dict)
 
@@ -83,3 +88,18 @@ def read_manifest(path: Path) -> Manifest:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise Refusal(str(path), f"is damaged ({where + ': ' if where else ''}{first['msg']})", MEND) from None
+
+
+def refuse_edited(manifest: Manifest, spec: StudySpec, place: Path) -> None:
+    """Raises the Refusal of a request that was edited since its study began: trials of two would be compared."""
+    then, now = manifest.request, spec.kept()
+    if then is None:
+        return
+    for path in sorted(then.keys() | now.keys()):
+        if then.get(path) != now.get(path):
+            value = shown(then[path]) if path in then else "the default"
+            raise Refusal(
+                str(place),
+                f"{path} was {value} when the study began",
+                "put it back, or begin a new study with --space and this file",
+            )

@@ -1,7 +1,7 @@
 """The request, fully resolved: what a study asks, frozen and checked before anything starts."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer
@@ -141,6 +141,9 @@ class ResourcesSpec(Frozen):
     max_concurrent: Count | None = None
 
 
+CHANGEABLE = ("search.trials", "search.time_budget", "search.examples_budget", "search.device_hours", "resources.")
+"""What begins the paths of the settings that a study may be given anew when it goes on."""
+
 REAL = {
     name
     for model in SECTIONS.values()
@@ -221,3 +224,25 @@ class StudySpec(Frozen):
     def plain(self) -> dict[str, Any]:
         """The request as YAML writes it; reading it back gives an equal spec."""
         return self.model_dump(mode="json", exclude_none=True)
+
+    def settings(self) -> dict[str, Any]:
+        """The request as values by dotted paths, such as `search.trials`."""
+        return dict(_flat("", self.plain()))
+
+    def kept(self) -> dict[str, Any]:
+        """The settings that a study keeps when it goes on. Those at their defaults are left out, so that a later
+        version with more settings finds the same."""
+        default = StudySpec(model="any").settings()
+        return {
+            path: value
+            for path, value in self.settings().items()
+            if not path.startswith(CHANGEABLE) and default.get(path) != value
+        }
+
+
+def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _flat(f"{path}.{name}" if path else name, inner)
+    else:
+        yield path, value
