@@ -1,0 +1,61 @@
+"""What a study leaves at its end, also where the disk has no room for it."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from krona_tune.search import runner
+from krona_tune.search.budget import Amount, Budget
+from krona_tune.search.stopping import Stopping
+from krona_tune.study.folder import StudyFolder
+
+
+def full(*asked: object) -> Any:
+    raise OSError(28, "No space left on device")
+
+
+def one(*asked: object) -> list[Path]:
+    return [Path("a")]
+
+
+@pytest.mark.parametrize(
+    ("adapters", "page", "halted", "left"),
+    [
+        (one, lambda folder: Path("page"), "", [Path("a"), Path("page")]),
+        (
+            lambda *asked: [Path("a")],
+            full,
+            "the report could not be written: OSError: [Errno 28] No space",
+            [Path("a")],
+        ),
+        (full, lambda folder: Path("page"), "the adapters could not be written: OSError: [Errno 28]", [Path("page")]),
+        (full, full, "the adapters could not be written: OSError: [Errno 28] No space", []),
+    ],
+)
+def test_adapters_or_a_page_that_can_not_be_written_halt_the_study(
+    monkeypatch: pytest.MonkeyPatch, adapters: Any, page: Any, halted: str, left: list[Path]
+) -> None:
+    stopping, started, ledger = Stopping(Budget(), Amount), SimpleNamespace(folder=StudyFolder(Path("x"))), None
+    monkeypatch.setattr(runner, "leave_adapters", adapters)
+    assert runner._left(started, ledger, stopping, page) == left  # type: ignore[arg-type]
+    assert stopping.halted.startswith(halted)
+    assert bool(stopping.halted) == bool(halted)
+
+
+@pytest.mark.parametrize(
+    ("left", "said"), [(0, []), (3, ["The budget of seconds ended the search with 3 of 4 trials"])]
+)
+def test_a_search_that_has_just_ended_is_not_said_to_be_cut_short(
+    monkeypatch: pytest.MonkeyPatch, left: int, said: list[str]
+) -> None:
+    heard: list[str] = []
+    view: Any = SimpleNamespace(expect=lambda new: None, say=heard.append)
+    plan = SimpleNamespace(spec=SimpleNamespace(finalists=SimpleNamespace(top=0)))
+    stopping = Stopping(Budget(seconds=1), lambda: Amount(seconds=2))
+    monkeypatch.setattr(runner, "search_phase", lambda *asked: SimpleNamespace(new={}, trials=4))
+    monkeypatch.setattr(runner, "tune_trials", lambda *asked: None)
+    monkeypatch.setattr(runner, "search_left", lambda *asked: left)
+    runner._search_then_finals(SimpleNamespace(plan=plan), None, stopping, view, lambda: None)  # type: ignore[arg-type]
+    assert [line[: len(begin)] for line, begin in zip(heard, said, strict=True)] == said

@@ -1,0 +1,88 @@
+"""How a study ends on the screen and in the exit status, and that Ray stops before the study's lock is given back."""
+
+from concurrent.futures import Future
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from krona_tune.cli import conduct
+from krona_tune.record.lock import is_locked
+from krona_tune.search import cluster, preflight, ranking, runner, start
+from krona_tune.search.findings import Findings
+from krona_tune.search.runner import Outcome
+from krona_tune.study.folder import StudyFolder
+from tests.conftest import Run
+
+FOLDER = StudyFolder(Path("studies/x"))
+
+
+class Book:
+    """A ledger of which only the best trials are asked for."""
+
+    def __init__(self, best: object) -> None:
+        self._best = best
+
+    def best(self, task: str) -> object:
+        return self._best
+
+
+def outcome(best: object = "a trial", **more: Any) -> Outcome:
+    ledger: Any = Book(best)
+    return Outcome(**{"ledger": ledger, "asked": False, "halted": "", "lost": "", "lost_sinks": {}, **more})
+
+
+@pytest.fixture
+def program(run: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`run_study.py` on a study that ends with an outcome; also says whether the study was locked when Ray stopped."""
+    space = tmp_path / "x.yaml"
+    space.write_text(f"model: {model}\ndata: mini\nadapter: {{a_out: 8, a_in: 8}}\n", encoding="utf-8")
+    locked: list[bool] = []
+    nothing = SimpleNamespace(manifest=SimpleNamespace(tasks={}))
+    monkeypatch.setattr(cluster, "connecting", lambda address: Future())
+    monkeypatch.setattr(start, "gather", lambda plan, workers: nothing)
+    monkeypatch.setattr(start, "begin", lambda gathered, folder, command: nothing)
+    monkeypatch.setattr(preflight, "preflight", lambda *asked: Findings())
+    monkeypatch.setattr(ranking, "ranking", lambda ledger, tasks, fronts: "the ranking")
+    monkeypatch.setattr(conduct, "print_started", lambda *said: None)
+    monkeypatch.setattr(conduct.atexit, "register", lambda end, status: locked.append(status))
+
+    def ended(end: Outcome) -> tuple[int, str, list[Any]]:
+        monkeypatch.setattr(runner, "run", lambda *asked, **more: end)
+        monkeypatch.setattr(runner, "stop_ray", lambda end: locked.append(is_locked(FOLDER)))
+        status, out, err = run("--space", str(space), "--tasks", "cola", "--name", "x")
+        return status, out + err, locked
+
+    return ended
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "said"),
+    [
+        (outcome(), 0, "the ranking"),
+        (outcome(None), 1, "the ranking"),
+        (outcome(asked=True), 130, "Interrupted. Go on with: python run_study.py --resume x"),
+        (outcome(halted="the report could not be written: OSError: [Errno 28] No space left on device"), 130,
+         "Stopped, the report could not be written: OSError: [Errno 28] No space left on device. When that is mended, "
+         "go on with: python run_study.py --resume x"),
+    ],
+)  # fmt: skip
+def test_a_study_ends_with_its_status_and_ray_stops_while_it_is_locked(
+    program: Any, end: Outcome, status: int, said: str
+) -> None:
+    found, text, locked = program(end)
+    assert (found, locked) == (status, [True])
+    assert said in text
+    assert not is_locked(FOLDER)
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "why"), [(False, 75, "Stopped, Ray's raylet ended. Go"), (True, 130, "Interrupted. Go")]
+)
+def test_a_study_that_lost_its_ray_ends_before_rays_own_exit_handlers(
+    program: Any, asked: bool, status: int, why: str
+) -> None:
+    found, text, told = program(outcome(asked=asked, lost="Ray's raylet ended"))
+    assert (found, told) == (status, [True, status])
+    assert f"{why} on with: python run_study.py --resume x" in text
