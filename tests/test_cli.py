@@ -182,6 +182,10 @@ def test_a_study_to_start_warm_from_is_named_or_its_folder_is(run: Run, model: s
         assert run(*words, "--warm-start", named)[::2] == (0, "")
     code, _, err = run(*words, "--warm-start", "frist")
     assert (code, err) == (2, "studies: unknown study 'frist', did you mean 'first'?\n")
+    (earlier / "results" / "trials.parquet").touch()
+    code, _, err = run(*words, "--warm-start", "first")
+    assert code == 2
+    assert "studies/first/results/trials.parquet: can't be read (ArrowInvalid" in err
 
 
 @pytest.mark.parametrize("path", sorted(SPACES.glob("*.yaml")), ids=lambda path: path.stem)

@@ -110,6 +110,7 @@ def damage(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "harm", "state"),
     [
+        (".lock", Path.mkdir, "1 completed, 1 stopped early, 1 interrupted"),
         ("manifest.json", lose, "hurt: no study is here (no manifest.json)"),
         ("manifest.json", damage, "manifest.json: is damaged (Invalid JSON"),
         ("study.yaml", lose, "study.yaml: is missing"),

@@ -20,6 +20,8 @@ _ARROW: dict[Any, pa.DataType] = {
     float: pa.float64(),
     tuple[float, ...]: pa.list_(pa.float64()),
 }
+_KNOB = {_ARROW[kind] for kind in (str, bool, int, float)} | {pa.null()}
+"""The types of a column that a knob may have which is not known here."""
 _NESTED = {"params", "metrics", "test_metrics"}
 
 
@@ -76,8 +78,13 @@ def typed(table: pa.Table, schema: pa.Schema) -> pa.Table:
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"the column {min(twice)} stands twice")
     known = {field.name: field.type for field in schema}
-    types = [pa.float64() if _is_metric(name) else known.get(name, table.schema.field(name).type) for name in names]
-    return table.cast(pa.schema(list(zip(names, types, strict=True))))
+    fields = [
+        field.with_type(pa.float64() if _is_metric(field.name) else known.get(field.name, field.type))
+        for field in table.schema
+    ]
+    if odd := [field.name for field in fields if field.name not in known and field.type not in _KNOB]:
+        raise ValueError(f"the column {odd[0]} holds what no knob can be")
+    return table.cast(pa.schema(fields))
 
 
 def _is_metric(name: str) -> bool:
@@ -98,6 +105,8 @@ def trial_of(row: Mapping[str, Any]) -> TrialResult:
         for name, value in row.items()
         if name not in _TRIAL_NAMES and not _is_metric(name) and (value is not None or name in _MAY_BE_NONE)
     }
+    if "method" not in params:
+        raise ValueError("a trial lacks its method")
     read = {
         "status": Status(row["status"]),
         "params": params,

@@ -60,7 +60,7 @@ def lock_of(folder: StudyFolder) -> FileLock:
 
 def is_locked(folder: StudyFolder) -> bool:
     """Whether a process has the study's folder."""
-    if not (folder.root / ".lock").exists():
+    if not (folder.root / ".lock").is_file():
         return False
     try:
         with lock_of(folder).acquire(timeout=0):

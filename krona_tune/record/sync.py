@@ -12,6 +12,7 @@ from krona_tune.refusal import refusing
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.masked import masked
+from krona_tune.study.whole import text_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,7 @@ def _sync(folder: StudyFolder, tracking_uri: str | None) -> SyncOutcome:
         None if tracking_uri else folder.artifact_location,
         folder.name,
         read_manifest(folder.manifest),
-        folder.spec.read_text(encoding="utf-8"),
+        text_of(folder.spec, "put back what the study was begun with"),
     )
     rows, reports = read_trials(folder.results), read_reports(folder.results)
     store.open()

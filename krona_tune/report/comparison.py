@@ -17,13 +17,12 @@ from krona_tune.report.environment import environment, packed_plotly
 from krona_tune.report.figure import BLUE, GREEN, ORANGE, PURPLE, RED, empty_figure, log_axis
 from krona_tune.report.finals import FinalAverage, final_average
 from krona_tune.report.frame import records
-from krona_tune.report.page import spec_of
+from krona_tune.report.page import spec_of, write_page
 from krona_tune.report.parameters import PARAMETERS, front_line, task_front
 from krona_tune.report.shared import judged_together, shared_part
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.front import Front, average_front
 from krona_tune.study.manifest import Manifest, TaskFacts, read_manifest
-from krona_tune.study.whole import put
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, RED)
 
@@ -75,7 +74,7 @@ def write_comparison(folders: Sequence[StudyFolder], to: Path) -> Path:
     if len(different) < 2:
         named = ", ".join(str(folder.root) for folder in different) or "no study"
         raise Refusal("studies", f"{named} is nothing to compare", "name two studies or more")
-    return put(to, render_comparison([_study(folder, name) for folder, name in _named(different)]))
+    return write_page(to, render_comparison([_study(folder, name) for folder, name in _named(different)]))
 
 
 def render_comparison(studies: Sequence[ComparedStudy]) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from krona_tune.record.records import Records
-from krona_tune.refusal import Refusal
+from krona_tune.refusal import Refusal, refusing
 from krona_tune.report import wording
 from krona_tune.report.analysis import STANDARD_ERRORS, TaskSummary, average, summaries
 from krona_tune.report.chart import Chart
@@ -57,7 +57,15 @@ def write_report(folder: StudyFolder, *, runs: bool = False) -> Path:
     Raises:
         Refusal: there is no study in the folder, or its records can't be read; the page is left as it was.
     """
-    return put(folder.report, render(read_manifest(folder.manifest), records(folder, runs=runs), spec_of(folder)))
+    return write_page(
+        folder.report, render(read_manifest(folder.manifest), records(folder, runs=runs), spec_of(folder))
+    )
+
+
+def write_page(path: Path, html: str) -> Path:
+    """Raises a Refusal where there is no room for it, or no right to write."""
+    with refusing(str(path), "the page can't be written", "make room there, and its folder writable"):
+        return put(path, html)
 
 
 def render(manifest: Manifest, recorded: Records, spec: str) -> str:

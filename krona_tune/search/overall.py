@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rich.markup import escape
 from rich.table import Table
 
 from krona_tune.search.ledger import Ledger
@@ -26,7 +27,7 @@ def methods_table(lines: tuple[MethodLine, ...], facts: dict[str, TaskFacts]) ->
     for line in lines:
         percent = "" if line.trainable_percent is None else f"{line.trainable_percent:.3g} %"
         cells = [_cell(each, mark=len(halves) > 1) for each in (*map(line.cells.get, facts), line.average)]
-        table.add_row(line.method, percent, *cells)
+        table.add_row(escape(line.method), percent, *cells)
     return table
 
 
@@ -38,7 +39,7 @@ def shared_table(shared: Sequence[SharedConfiguration], facts: dict[str, TaskFac
     for each in shared[:TOP]:
         scores = [score_of(each.rows[task].score) for task in facts]
         table.add_row(
-            str(each.number), score_of(each.average), *scores, f"{each.parameters:,}", in_words(each.row.params)
+            str(each.number), score_of(each.average), *scores, f"{each.parameters:,}", escape(in_words(each.row.params))
         )
     return table
 
@@ -51,7 +52,12 @@ def fronts_table(ledger: Ledger, facts: dict[str, TaskFacts]) -> Table:
     fronts = {task: ledger.front(task) for task in facts}
     for task, front in fronts.items():
         for place, row in enumerate(front):
-            cells = (row.trial_id, score_of(row.score), f"{row.trainable_parameters:,}", in_words(row.params))
+            cells = (
+                escape(row.trial_id),
+                score_of(row.score),
+                f"{row.trainable_parameters:,}",
+                escape(in_words(row.params)),
+            )
             table.add_row("" if place else facts[task].title, *cells)
     average = average_front([[row.point for row in front] for front in fronts.values()])
     for place, (size, score) in enumerate(average if len(facts) > 1 else ()):

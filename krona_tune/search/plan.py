@@ -9,6 +9,7 @@ from krona_tune.adapters.methods import METHODS
 from krona_tune.glue import corpus
 from krona_tune.glue.tasks import TASKS
 from krona_tune.hub import settle_offline
+from krona_tune.record.read import read_trials
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.search.door import plain_trial
 from krona_tune.search.resolve import resolve
@@ -108,6 +109,8 @@ def _check_search(spec: StudySpec) -> None:
         raise Refusal("--shared", f"finalists.top {spec.finalists.top}: one configuration wins for all", "write 1")
     if search.warm_start and not StudyFolder(Path(search.warm_start)).results.is_dir():
         raise Refusal("--warm-start", f"no study with results in {search.warm_start}", "name a study's folder")
+    if search.warm_start:
+        read_trials(StudyFolder(Path(search.warm_start)).results)  # refused here where they can't be read
 
 
 def _refuse_missing_package(method: str, place: str) -> None:

@@ -1,6 +1,7 @@
 """The end's tables: each task's best adapter or finalists beside its baselines, and what is over all tasks."""
 
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -29,6 +30,7 @@ def ranking(ledger: Ledger, facts: dict[str, TaskFacts], *, fronts: bool = False
 
     `fronts` adds score against parameters, of each task and of the average.
     """
+    facts = {task: fact.model_copy(update={"title": escape(fact.title)}) for task, fact in facts.items()}
     tables: list[RenderableType] = [_search_table(ledger, facts)]
     if any(ledger.finals(task).winner for task in facts):
         tables = [_finals_table(ledger, facts), _legend(ledger, facts)]
@@ -57,7 +59,7 @@ def _search_table(ledger: Ledger, facts: dict[str, TaskFacts]) -> Table:
             score_of(head),
             f"{fact.constant_score:.3f}",
             f"{best.trainable_parameters:,}",
-            in_words(best.params),
+            escape(in_words(best.params)),
         )
     return table
 
@@ -69,7 +71,7 @@ def _finals_table(ledger: Ledger, facts: dict[str, TaskFacts]) -> Table:
     for task, fact in facts.items():
         finals, best = ledger.finals(task), ledger.best(task)
         if finals.winner is None:
-            found = (best.trial_id, f"{score_of(best.score)} (search)") if best else ("no result",)
+            found = (escape(best.trial_id), f"{score_of(best.score)} (search)") if best else ("no result",)
             table.add_row(fact.title, *found)
         for each in finals.finalists:
             if each is finals.winner:
@@ -83,7 +85,7 @@ def _finals_table(ledger: Ledger, facts: dict[str, TaskFacts]) -> Table:
 def _finalist(each: Finalist, beside: tuple[str, str], *, style: str) -> tuple[str, ...]:
     within = "\n\\[{:.3f}, {:.3f}]".format(*each.test.interval) if each.test.interval else ""
     return (
-        each.of,
+        escape(each.of),
         f"[{style}]{spread(each.validation)}[/{style}]",
         f"[{style}]{spread(each.test)}[/{style}]{within}",
         *beside,

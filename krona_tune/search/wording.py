@@ -50,7 +50,8 @@ def in_words(params: Mapping[str, Any]) -> str:
         "layers": "{layers} layers",
         "learning_rate": "learning rate {learning_rate:.2g}",
     }
-    return ", ".join(text.format(**params) for name, text in words.items() if name in params)
+    whole = params if "a_in" in params else {name: value for name, value in params.items() if name != "a_out"}
+    return ", ".join(text.format(**whole) for name, text in words.items() if name in whole)
 
 
 def duration(seconds: float) -> str:

@@ -257,12 +257,21 @@ def no_id(path: Path) -> None:
     pq.write_table(pq.read_table(path).drop_columns(["trial_id"]), path)
 
 
+def no_method(path: Path) -> None:
+    pq.write_table(pq.read_table(path).drop_columns(["method"]), path)
+
+
+def lists(path: Path) -> None:
+    table = pq.read_table(path)
+    pq.write_table(table.append_column("shape", pa.array([[1]])), path)
+
+
 def another_table(path: Path) -> None:
     pq.write_table(pa.table({"x": [1, 2]}), path)
 
 
 BYTES = (empty, only_its_first_bytes, other_bytes, cut, a_folder, a_pipe)
-TABLES = (column_twice, not_utf8, unknown_status, no_number, no_id, another_table)
+TABLES = (column_twice, not_utf8, unknown_status, no_number, no_id, no_method, lists, another_table)
 
 
 @pytest.fixture(params=[*BYTES, *TABLES], ids=lambda damage: damage.__name__)

@@ -266,6 +266,12 @@ def test_a_folder_without_a_study_is_refused(folder: StudyFolder) -> None:
         write_report(folder)
 
 
+def test_a_page_that_can_not_be_written_is_refused(study: StudyFolder) -> None:
+    study.report.mkdir()
+    with pytest.raises(Refusal, match=r"report.html: the page can.t be written \(IsADirectoryError.*; make room"):
+        write_report(study)
+
+
 def test_the_report_needs_neither_ray_nor_torch_nor_mlflow() -> None:
     heavy = "{'torch', 'ray', 'mlflow', 'optuna'}"
     code = f"import sys, krona_tune.report.page as _; print(sorted({heavy} & set(sys.modules)))"

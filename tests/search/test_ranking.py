@@ -121,3 +121,16 @@ def test_configurations_for_all_tasks_are_ranked_by_their_average() -> None:
     assert lines(text, " 0.650 ")[0].startswith("1 0.650 0.500 0.800 310")
     assert lines(text, " 0.900 ")[0].startswith("0 0.500 0.900 0.100 100")
     assert lines(text, "COLA ")[0].startswith("COLA 0.500")
+
+
+def test_what_records_and_manifest_say_is_no_markup() -> None:
+    """A row that was written by another hand, with brackets that close nothing and half a shape."""
+    odd = row("[/x]", "search", 0.7, params={"method": "[/b]", "a_out": 16, "roles": "[/y]"})
+    facts = {"rte": manifest("rte").tasks["rte"].model_copy(update={"title": "[/t]"})}
+    console = Console(width=120, file=StringIO())
+    console.print(ranking(Ledger(SHAPE, Heard(), [odd, *FINALS]), facts, fronts=True))
+    console.print(ranking(Ledger(SHAPE, Heard(), [odd, LORA]), facts, fronts=True))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "[/t]" in text
+    assert "[/b], [/y]" in text
+    assert "rte-[/x]" in text
