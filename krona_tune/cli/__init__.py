@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 
 from krona_tune.cli import adapters, looking, studies
+from krona_tune.cli.output import Output
 from krona_tune.cli.printing import errors
 from krona_tune.cli.studies import run
 from krona_tune.cli.verb import Verb
@@ -15,8 +16,9 @@ from krona_tune.refusal import Refusal
 
 __all__ = ["app", "main", "run", "run_study"]
 
-REFUSED, CRASHED = 2, 70
-"""Exit statuses: the request is wrong; krona_tune is (EX_SOFTWARE of sysexits.h)."""
+REFUSED, CRASHED, UNWRITTEN = 2, 70, 74
+"""Exit statuses: the request is wrong; krona_tune is (EX_SOFTWARE of sysexits.h); all is done, but not all that was
+printed could be written (EX_IOERR)."""
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 for verb in (
     studies.run,
@@ -46,12 +48,26 @@ def run_study() -> None:
 
 
 def _guarded(program: Callable[[], None]) -> None:
-    """Runs a program: a refusal is one line on standard error and status 2, an error of ours a traceback and 70."""
+    """Runs a program to its exit status. Output that could not be written is told of by the status, if nothing else."""
+    output = Output()
+    status = _status(program)
+    lost = output.lost()
+    if lost and not isinstance(lost, BrokenPipeError):
+        errors.print(f"the output could not be written: {lost.strerror}", highlight=False, markup=False)
+    output.give_back()
+    sys.exit(status or (UNWRITTEN if lost else 0))
+
+
+def _status(program: Callable[[], None]) -> int:
+    """A refusal is one line on standard error and status 2, an error of ours a traceback and 70."""
     try:
         program()
+    except SystemExit as ended:
+        return int(ended.code or 0)
     except Refusal as refusal:
         errors.print(escape(str(refusal)), highlight=False, soft_wrap=True)
-        sys.exit(REFUSED)
+        return REFUSED
     except Exception:
         traceback.print_exc()
-        sys.exit(CRASHED)
+        return CRASHED
+    return 0

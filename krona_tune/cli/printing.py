@@ -10,6 +10,7 @@ from rich.markup import escape
 from krona_tune import __version__
 from krona_tune.adapters.forms import Form
 from krona_tune.cli.options import STUDIES
+from krona_tune.cli.output import drop_odd_width
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.masked import masked
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from krona_tune.search.start import Started
     from krona_tune.train.departure import Departure
 
+drop_odd_width()  # before a console asks for it
 console = Console()
 errors = Console(stderr=True)
 WIDTH = 100

@@ -1,0 +1,113 @@
+"""Output that can't be encoded or written never ends a program: it is replaced or left out, and the status says so."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from krona_tune import cli
+from krona_tune.cli.output import Output, drop_odd_width
+from krona_tune.refusal import Refusal
+
+SAID = "a_out 8…16 × 2 ≈ 3 ± 1 漢"
+SAY = f"""
+import sys
+from krona_tune import cli
+from krona_tune.cli.printing import console, errors
+from krona_tune.refusal import Refusal
+def program():
+    console.print({SAID!r})
+    for number in range({{lines}}):
+        console.print(number)
+    {{end}}
+    print("the end was reached", file=sys.stderr)
+cli._guarded(program)
+"""
+
+
+def ended(
+    *, lines: int = 1, end: str = "", stdout: int = subprocess.PIPE, stderr: int = subprocess.PIPE, **environment: str
+) -> subprocess.CompletedProcess[bytes]:
+    code = SAY.format(lines=lines, end=end)
+    known = {**os.environ, "PYTHONUTF8": "0", **environment}
+    return subprocess.run([sys.executable, "-c", code], stdout=stdout, stderr=stderr, env=known, check=False)
+
+
+def test_what_an_encoding_lacks_is_replaced() -> None:
+    for encoding, said in (
+        ("ascii", b"a_out 8...16 x 2 ~ 3 +- 1 ?"),
+        ("iso-8859-1", b"a_out 8...16 \xd7 2 ~ 3 \xb1 1 ?"),
+        ("utf-8", SAID.encode()),
+    ):
+        done = ended(PYTHONIOENCODING=encoding)
+        assert (done.returncode, done.stderr) == (0, b"the end was reached\n")
+        assert done.stdout == said + b"\n0\n"
+
+
+FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+
+
+@FULL
+def test_a_full_disk_under_the_output_lets_the_program_end_and_is_told_by_the_status() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = ended(stdout=full.fileno(), lines=5000)
+        assert done.returncode == cli.UNWRITTEN
+        assert done.stderr == b"the end was reached\nthe output could not be written: No space left on device\n"
+        refused = ended(stdout=full.fileno(), stderr=full.fileno(), end="raise Refusal('a', 'b')")
+        assert refused.returncode == cli.REFUSED
+        assert ended(stdout=full.fileno(), end="sys.exit(130)").returncode == 130
+
+
+def test_a_reader_that_has_gone_lets_the_program_end_without_a_word() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = ended(stdout=writing, lines=5000)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (cli.UNWRITTEN, b"the end was reached\n")
+
+
+@pytest.mark.parametrize(
+    ("columns", "kept"),
+    [("0", False), ("1", False), ("19", False), ("99999999999999", False), ("20", True), ("200", True), ("x", True)],
+)
+def test_a_width_that_can_not_be_meant_is_forgotten(monkeypatch: pytest.MonkeyPatch, columns: str, kept: bool) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    drop_odd_width()
+    assert os.environ.get("COLUMNS") == (columns if kept else None)
+
+
+def test_a_line_is_printed_where_the_width_is_said_to_be_none() -> None:
+    assert ended(COLUMNS="0", PYTHONIOENCODING="utf-8").stdout == f"{SAID}\n0\n".encode()
+
+
+def test_the_streams_are_given_back_and_those_without_a_descriptor_are_kept(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = sys.stdout, sys.stderr
+    output = Output()
+    print(SAID)
+    assert output.lost() is None
+    output.give_back()
+    assert (sys.stdout, sys.stderr) == before
+    assert capsys.readouterr().out == f"{SAID}\n"
+
+
+def _refuse() -> None:
+    raise Refusal("--x", "no")
+
+
+def _crash() -> None:
+    raise KeyError("no")
+
+
+@pytest.mark.parametrize(
+    ("program", "status"),
+    [(_refuse, cli.REFUSED), (_crash, cli.CRASHED), (lambda: None, 0), (lambda: sys.exit(130), 130)],
+)
+def test_every_end_has_its_status(capsys: pytest.CaptureFixture[str], program: Callable[[], None], status: int) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli._guarded(program)
+    assert stopped.value.code == status
