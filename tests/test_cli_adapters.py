@@ -92,7 +92,7 @@ def test_an_export_that_can_not_be_is_refused_and_nothing_left(
 def test_an_export_to_nowhere_is_refused(run: Run, storage: Path, to: str) -> None:
     """As from a shell variable that is not set."""
     code, out, err = run("export", "second", "--storage", storage, "--format", "adapter", "--to", to)
-    assert (code, out, err) == (2, "", "--to: it is empty; name a folder that is not there yet\n")
+    assert (code, out, err) == (2, "", "--to: its value is empty; give one, or leave it out\n")
 
 
 def test_the_folder_that_one_stands_in_is_filled_and_stays(run: Run, storage: Path) -> None:
