@@ -8,6 +8,9 @@ from difflib import get_close_matches
 LONGEST_WORD, LONGEST_LINE, LONGEST_VALUE = 400, 300, 120
 """Characters of a word in a refusal, of what an outside library says and of a value: what is longer is cut."""
 
+RUST = "pyo3_runtime"
+"""Where the panics of a library written in Rust say that they come from; they are no Exception."""
+
 
 class Refusal(ValueError):
     """A request that can't be met, said so that the person can mend it.
@@ -45,7 +48,9 @@ def refusing(place: str, problem: str, mend: str = "") -> Iterator[None]:
         yield
     except Refusal:
         raise
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__module__ != RUST:
+            raise
         raise Refusal(place, f"{problem} ({told(error)})", mend) from error
 
 

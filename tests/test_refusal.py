@@ -14,6 +14,14 @@ def test_what_an_outside_library_raises_becomes_a_refusal_of_one_line() -> None:
     assert str(refused.value) == "--model x: can't be loaded (RuntimeError: first line); save it again"
 
 
+def test_a_panic_of_a_library_in_rust_becomes_a_refusal_and_an_interruption_does_not() -> None:
+    panic = type("PanicException", (BaseException,), {"__module__": "pyo3_runtime"})
+    with pytest.raises(Refusal, match=r"x: can't be read \(PanicException: no entry\)"), refusing("x", "can't be read"):
+        raise panic("no entry")
+    with pytest.raises(KeyboardInterrupt), refusing("x", "can't be read"):
+        raise KeyboardInterrupt
+
+
 def test_a_refusal_passes_as_it_is() -> None:
     with pytest.raises(Refusal) as refused, refusing("outer", "is wrong"):
         raise Refusal("inner", "is odd", "mend it")
