@@ -10,6 +10,7 @@ from krona_tune.adapters.card import AdapterCard, read_card, task_of
 from krona_tune.adapters.export import load, refuse_replaced
 from krona_tune.adapters.inject import Adapters
 from krona_tune.glue.tasks import Task
+from krona_tune.refusal import refusing
 from krona_tune.train.answer import Answer, answer
 from krona_tune.train.backbone import Backbone, load_backbone, quiet
 from krona_tune.train.device import Device
@@ -48,11 +49,14 @@ def adapted(folder: Path, *, model: str | None = None, device: Device = CPU) -> 
     tokenizer = open_tokenizer(source.location, source.config["vocab_size"])
     backbone = load_backbone(source.location, device)
     words = candidates(task, tokenizer) if backbone.geometry.text_to_text else ()
-    with quiet():
+    unable = (source.location, f"can't answer {task.title}", "save the model again")
+    with quiet(), refusing(*unable):
         answering = answer(backbone, task, 0, words)  # its head is replaced by the adapter's
     adapters = load(answering.model, folder)
     refuse_replaced(folder, card)
     answering.model.eval()
+    with torch.no_grad(), refusing(*unable):
+        answering.predict(dict(tokenizer("a word", return_tensors="pt").to(device.kind)))
     return Adapted(
         card=card,
         task=task,

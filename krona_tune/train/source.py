@@ -35,6 +35,7 @@ PACKAGED = {
 }
 READ = {".json", ".jinja", ".model", ".txt"}
 """How the names of the files end that transformers reads beside the weights."""
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 MEND = "save the model again"
 
 
@@ -91,9 +92,12 @@ def _in_folder(name: str, folder: Path, how: str) -> BackboneSource:
     _refuse_odd_files(folder)
     if not path.exists():
         raise Refusal("--model", f"{folder} holds no config.json", "give the folder of a saved model")
+    for words in TOKENIZER:
+        if (folder / words).exists():
+            _object(folder / words)
     if (folder / "adapter_config.json").exists():  # transformers would load what it names instead
         raise Refusal("--model", f"{folder} holds an adapter of peft, not a model", "merge it into its backbone first")
-    config = _config(path)
+    config = _object(path)
     files = weight_files(folder)
     if not files:
         raise Refusal("--model", f"{folder} holds no weights ({', '.join(FILES)})", "save the model there")
@@ -112,13 +116,14 @@ def _refuse_odd_files(folder: Path) -> None:
                 refuse_unreadable(path, MEND)
 
 
-def _config(path: Path) -> dict[str, Any]:
+def _object(path: Path) -> dict[str, Any]:
+    """What a JSON file says that holds keys and their values."""
     refuse_unreadable(path, MEND)
     with refusing(str(path), "not JSON", MEND):
-        config = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(config, dict):
-        raise Refusal(str(path), f"holds a {type(config).__name__}, not the keys of a model", MEND)
-    return config
+        found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise Refusal(str(path), f"holds a {type(found).__name__}, not keys and their values", MEND)
+    return found
 
 
 def _in_package(name: str, folder: Path, packaged: Packaged) -> BackboneSource:
@@ -141,7 +146,7 @@ def _on_hub(name: str, packaged: Packaged | None) -> BackboneSource:
     with refusing("--model", f"{name!r} is no folder and can't be had from the hub", mend):
         from huggingface_hub import hf_hub_download
 
-        config = _config(Path(hf_hub_download(name, "config.json")))
+        config = _object(Path(hf_hub_download(name, "config.json")))
     return BackboneSource(name=name, folder=None, how="hub", config=config)
 
 

@@ -1,6 +1,6 @@
 """A backbone's tokenizer, and a task's label words in its ids."""
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from krona_tune.glue.tasks import Task
 from krona_tune.refusal import Refusal, refusing
@@ -10,15 +10,19 @@ def open_tokenizer(location: str, vocabulary: int) -> PreTrainedTokenizerBase:
     """The tokenizer of a hub name or folder.
 
     Raises:
-        Refusal: there is none, or it knows more words than the model's `vocabulary`.
+        Refusal: there is none, it fails at its first text, or it knows other words than the model's `vocabulary`.
     """
+    with refusing(location, "its config.json can't be read", "save the model again"):
+        config = AutoConfig.from_pretrained(location, trust_remote_code=False)
     with refusing("--model", f"{location} has no usable tokenizer", "save one there"):
-        tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False)
-        tokenizer("a word", "another", truncation=True, max_length=8)
-    words = len(tokenizer) - len(tokenizer.all_special_ids)
-    if not 0 < words <= vocabulary:
-        problem = f"its tokenizer knows {words:,} words, the model {vocabulary:,}"
-        raise Refusal("--model", f"{location}: {problem}", "save the model's own tokenizer there")
+        tokenizer = AutoTokenizer.from_pretrained(location, config=config, trust_remote_code=False)
+        tried = tokenizer("a word", "another", truncation=True, max_length=8).input_ids
+        words = set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids)
+    if not words or max(words | set(tried)) >= vocabulary:
+        problem = f"its tokenizer knows {len(words):,} words, to the id {max(words | set(tried), default=0):,}"
+        raise Refusal(
+            "--model", f"{location}: {problem}, the model {vocabulary:,}", "save the model's own tokenizer there"
+        )
     return tokenizer
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from krona_tune.refusal import Refusal
 from krona_tune.study.families import geometry
 from krona_tune.study.geometry import Geometry
+from krona_tune.train.adapted import adapted
 from krona_tune.train.backbone import load_backbone
 from krona_tune.train.device import this_device
 from krona_tune.train.source import find_backbone
@@ -22,6 +23,7 @@ from krona_tune.train.words import open_tokenizer
 from tests.models import CONFIGS
 from tests.search.models import saved_bert
 from tests.security.hostile import ODD_TEXTS, THOUSAND, VALUES, changed, clean, damaged
+from tests.train.departing import adapter_folder, backbone_folder
 
 RIGHT: dict[str, dict[str, Any]] = {
     name: {"model_type": model_type, **values} for name, (model_type, values) in CONFIGS.items()
@@ -135,14 +137,16 @@ def with_bin(damage: Damage) -> Damage:
         (put("config.json", b""), r"config\.json: not JSON"),
         (put("config.json", DEEP), r"config\.json: not JSON \(RecursionError: "),
         (put("config.json", b"\xff\xfe"), r"config\.json: not JSON \(UnicodeDecodeError: "),
-        (put("config.json", b"[]"), r"config\.json: holds a list, not the keys of a model"),
-        (put("config.json", b"null"), r"config\.json: holds a NoneType, not the keys of a model"),
+        (put("config.json", b"[]"), r"config\.json: holds a list, not keys and their values"),
+        (put("config.json", b"null"), r"config\.json: holds a NoneType, not keys and their values"),
         (instead("config.json", Path.mkdir), r"config\.json: is no file"),
         (instead("config.json", os.mkfifo), r"config\.json: is no file"),
         (instead("config.json", lambda path: path.symlink_to("/dev/zero")), r"config\.json: is no file"),
         (instead("config.json", lambda path: path.symlink_to(path)), r"holds no config\.json"),
         (instead(WEIGHTS, Path.mkdir), r"model\.safetensors: is no file"),
         (instead(WEIGHTS, os.mkfifo), r"model\.safetensors: is no file"),
+        (put("tokenizer.json", DEEP), r"tokenizer\.json: not JSON \(RecursionError: "),
+        (put("tokenizer_config.json", b"[]"), r"tokenizer_config\.json: holds a list"),
         (instead("tokenizer.json", Path.mkdir), r"tokenizer\.json: is no file"),
         (instead("tokenizer.json", os.mkfifo), r"tokenizer\.json: is no file"),
         (instead("vocab.txt", os.mkfifo), r"vocab\.txt: is no file"),
@@ -168,6 +172,51 @@ def test_any_file_of_a_tokenizer_is_read_or_refused(model: Path, name: str, cont
     (model / name).write_bytes(content)
     found = clean(lambda: open_tokenizer(str(model), 10_000))
     assert isinstance(found, Refusal) or name == "tokenizer_config.json"
+
+
+def tokenizer(change: Callable[[dict[str, Any]], object]) -> Damage:
+    def damage(folder: Path) -> None:
+        known = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        change(known)
+        (folder / "tokenizer.json").write_text(json.dumps(known), encoding="utf-8")
+
+    return damage
+
+
+def beyond(known: dict[str, Any]) -> None:
+    words = known["model"]["vocab"]
+    known["model"]["vocab"] = {word: id + 10_000 * (id > 9) for word, id in words.items()}
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (tokenizer(beyond), r"its tokenizer knows \d+ words, to the id 10,\d+, the model 10,000"),
+        (tokenizer(lambda known: known["post_processor"].update(special_tokens={})), "no usable tokenizer .PanicEx"),
+        (tokenizer(lambda known: known["model"].update(vocab={})), "no usable tokenizer"),
+        (config(hidden_dropout_prob="much"), r"its config\.json can't be read .*hidden_dropout_prob"),
+    ],
+)
+def test_a_tokenizer_of_another_model_is_refused(model: Path, damage: Damage, said: str) -> None:
+    damage(model)
+    with pytest.raises(Refusal, match=said):
+        open_tokenizer(str(model), 10_000)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("bert", config(chunk_size_feed_forward=7)),
+        ("t5", config(decoder_start_token_id=10**9)),
+        ("t5", config(pad_token_id=None, decoder_start_token_id=None)),
+    ],
+)
+def test_a_model_that_fails_at_its_first_text_is_refused(name: str, damage: Damage, tmp_path: Path) -> None:
+    backbone = backbone_folder(name, tmp_path / "backbone")
+    adapter = adapter_folder(backbone, tmp_path / "adapter")
+    damage(backbone)
+    with pytest.raises(Refusal, match=r"backbone: can't answer CoLA \(\w+: .*\); save the model again"):
+        adapted(adapter)
 
 
 def test_a_tokenizer_that_fails_at_its_first_text_is_refused(model: Path) -> None:
@@ -223,7 +272,7 @@ def test_a_tokenizer_that_is_code_alone_is_refused_and_nobody_is_asked(
     words = json.loads((hostile / "tokenizer_config.json").read_text(encoding="utf-8"))
     (hostile / "tokenizer_config.json").write_text(json.dumps({**words, "tokenizer_class": "Words"}), encoding="utf-8")
     (hostile / "config.json").write_text(json.dumps({"auto_map": REMOTE, "model_type": "hostile"}), encoding="utf-8")
-    with pytest.raises(Refusal, match="no usable tokenizer"):
+    with pytest.raises(Refusal, match=r"its config\.json can't be read"):
         open_tokenizer(str(hostile), 10_000)
     with pytest.raises(Refusal, match="unknown model_type 'hostile'"):
         find_backbone(str(hostile)).geometry  # noqa: B018
