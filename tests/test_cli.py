@@ -294,5 +294,6 @@ def test_a_dry_run_joins_no_cluster_and_asks_for_no_node(run: Run, model: str, m
     code, out, err = run("--dry-run", "--address", "auto", "--model", model)
     assert (code, err) == (0, "")
     assert "mini.yaml (this machine has no GPU; the cluster at auto is asked when the study begins)" in out
-    code, _, err = run("--dry-run", "--address", "ray://head:10001", "--model", model)
-    assert (code, "can't be driven through Ray Client" in err) == (2, True)
+    for words in (["--model", model], ["--resume", "first"]):
+        code, _, err = run("--dry-run", "--address", "ray://head:10001", *words)
+        assert (code, "can't be driven through Ray Client" in err) == (2, True)

@@ -97,6 +97,12 @@ def test_a_name_that_is_made_is_one_that_a_study_can_be_resumed_by(stem: str) ->
     refuse_odd(new_name(Path(f"{stem}.yaml")))
 
 
+@pytest.mark.parametrize("uri", ["s3://", "file:///", "://x", "://"])
+def test_a_uri_without_a_protocol_or_a_place_is_refused(uri: str) -> None:
+    with pytest.raises(Refusal, match=r"--storage: '.*' names no place; write protocol://place/folder"):
+        storage_at(uri)
+
+
 def test_a_storage_is_looked_at_and_not_made(tmp_path: Path) -> None:
     storage_at(str(tmp_path / "a" / "b"))
     assert not (tmp_path / "a").exists()

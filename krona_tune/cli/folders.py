@@ -25,10 +25,8 @@ OF_THE_STORAGE = {"mlflow.db", "mlflow.db-journal", "mlflow.db-shm", "mlflow.db-
 
 def chosen_space(address: str | None, *, dry_run: bool) -> tuple[Path, str]:
     """The space for this machine or cluster, and why. A dry run joins no cluster, which could get a node for it."""
-    from krona_tune.search.cluster import connect, refuse_odd_address, this_machine
+    from krona_tune.search.cluster import connect, this_machine
 
-    if address:
-        refuse_odd_address(address)
     asked = address and not dry_run
     cluster, where = (connect(address), f"the cluster at {address}") if asked else (this_machine(), "this machine")
     later = f"; the cluster at {address} is asked when the study begins" if address and dry_run else ""

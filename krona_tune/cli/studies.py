@@ -18,6 +18,7 @@ from krona_tune.record.lock import claimed
 from krona_tune.record.remote.storage import Storage, storage_at
 from krona_tune.record.tracking import refuse_no_store
 from krona_tune.refusal import Refusal
+from krona_tune.search.cluster import refuse_odd_address
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.loader import load_spec
 
@@ -50,6 +51,7 @@ def run(
     """Searches Kronecker adapters for GLUE tasks; with --resume, goes on with a study that was begun."""
     refuse_odd(name)
     refuse_no_store(tracking_uri)
+    refuse_odd_address(address)
     kept_at, space = storage_at(storage), home(space) if space else None
     asked = {
         "--tasks": parse_tasks(tasks) if tasks else None,

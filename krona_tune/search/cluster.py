@@ -167,8 +167,10 @@ def connect(address: str | None) -> Cluster:
     )
 
 
-def refuse_odd_address(address: str) -> None:
+def refuse_odd_address(address: str | None) -> None:
     """Raises the Refusal of what is no address of a cluster that a study can be driven in."""
+    if address is None:
+        return
     if address.startswith("ray://"):
         mend = "run this on the cluster's head with --address auto, or through ray job submit"
         raise Refusal("--address", f"{address!r}: a study can't be driven through Ray Client", mend)

@@ -70,6 +70,9 @@ def storage_at(place: str) -> Storage:
         _refuse_file(folder)
         return Storage(folder=folder)
     uri = place.rstrip("/")
+    scheme, _, where = uri.partition("://")
+    if not (scheme and where):
+        raise Refusal("--storage", f"{place!r} names no place", "write protocol://place/folder")
     readable = re.sub(r"[^A-Za-z0-9.]+", "-", uri.rpartition("@")[2])[-60:].strip("-.")
     name = f"{readable}-{hashlib.sha256(uri.encode()).hexdigest()[:8]}"
     return Storage(folder=platformdirs.user_cache_path("krona_tune") / "storage" / name, uri=uri)
