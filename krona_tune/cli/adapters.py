@@ -25,7 +25,7 @@ Backbone = Annotated[str | None, typer.Option("--model", help="A hub name or loc
 
 def export(
     study: Holder,
-    to: Annotated[str, typer.Option("--to", help="A folder that is not there yet, or empty.")],
+    to: Annotated[Path, typer.Option("--to", help="A folder that is not there yet, or empty.")],
     form: Annotated[Form, typer.Option("--format", help="A whole model, peft's form, or ours.")] = Form.MERGED,
     task: OfTask = None,
     storage: options.Storage = options.STUDIES,
@@ -33,12 +33,10 @@ def export(
     dtype: Annotated[WrittenDtype, typer.Option(help="Of a merged model's weights.")] = WrittenDtype.FLOAT32,
 ) -> None:
     """Writes a study's adapter in a form that leaves the house, once its outputs are proven the same."""
-    if not to.strip():
-        raise Refusal("--to", "it is empty", "name a folder that is not there yet")
     folder = adapter_folder(storage_at(storage), study, task)
     from krona_tune.train.departure import depart
 
-    print_departure(depart(folder, Path(to), form, model=model, dtype=dtype), form)
+    print_departure(depart(folder, to, form, model=model, dtype=dtype), form)
 
 
 def predict(

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from os.path import lexists
 from pathlib import Path
 
-from krona_tune.refusal import Refusal, refusing
+from krona_tune.hub import refuse_unreadable
+from krona_tune.refusal import refusing
 
 UNFINISHED = ".unfinished-"
 """How the name of a folder begins in which another is built."""
@@ -60,9 +61,8 @@ def whole_folder(path: Path, last: str = "") -> Iterator[Path]:
 
 def text_of(path: Path, mend: str) -> str:
     """The text of a file; empty where there is none. Raises a Refusal where it can't be read as text."""
+    refuse_unreadable(path, mend)
     if not lexists(path):
         return ""
-    if not path.is_file():  # opening a pipe would wait for ever
-        raise Refusal(str(path), "is no file", mend)
     with refusing(str(path), "can't be read", mend):
         return path.read_text(encoding="utf-8")
