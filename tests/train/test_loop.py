@@ -111,7 +111,7 @@ def test_a_checkpoint_of_another_trial_is_refused(tmp_path: Path) -> None:
     checkpoint.save(run, tmp_path)
     run.close()
     other = TrialRun("t2", tiny_trial(scale=3.0), tiny_work(), tiny_backbone())
-    with pytest.raises(ValueError, match="is of trial"):
+    with pytest.raises(checkpoint.Unusable, match="is of trial"):
         checkpoint.load(other, tmp_path)
 
 
