@@ -150,5 +150,7 @@ def _known(plan: Plan, ledger: Ledger) -> list[dict[str, Any]]:
 def _numbers_left(plan: Plan, ledger: Ledger, task: str | None = None) -> list[int]:
     """The numbers that may still be proposed: for a task, or for configurations that all tasks share."""
     own = [row for row in ledger.rows.values() if row.kind == "search" and task in {None, row.task}]
-    proposed = {row.number for row in own} | {number for of, number in ledger.lost if task in {None, of}}
-    return [number for number in range(plan.trials) if number not in proposed]
+    proposed = {row.number for row in own}
+    lost = {number for of, number in ledger.lost if task in {None, of}}
+    asked = [number for number in range(plan.trials + len(lost)) if number not in lost][: plan.trials]
+    return [number for number in asked if number not in proposed]

@@ -56,7 +56,7 @@ def _said(files: int, rows: int, lost: int) -> str:
     parts = {
         "Files of the records that can't be read, set aside beside their place": files,
         "Trials whose rows were lost, taken back from their reports and Optuna's journal": rows,
-        "Trials whose rows and points were lost, their numbers left out": lost,
+        "Trials whose rows and points were lost, others take their place": lost,
     }
     return "\n".join(f"{text}: {count}." for text, count in parts.items() if count)
 

@@ -149,7 +149,7 @@ def test_the_trials_that_were_taken_back_go_on_and_their_numbers_are_not_asked_f
 
 
 @pytest.mark.parametrize("search", [KINDS["by task"], KINDS["shared"]], ids=["by task", "shared"])
-def test_numbers_whose_points_nobody_knows_are_left_out(tmp_path: Path, search: dict[str, Any]) -> None:
+def test_others_take_the_place_of_trials_whose_points_nobody_knows(tmp_path: Path, search: dict[str, Any]) -> None:
     of, folder = plan(**search), StudyFolder(tmp_path)
     trained(of, folder)
     half(folder.results / "trials.parquet")
@@ -157,10 +157,10 @@ def test_numbers_whose_points_nobody_knows_are_left_out(tmp_path: Path, search: 
     opened = open_records(of, folder)
     assert opened.records.trials == ()
     assert opened.lost == {("cola", 0), ("cola", 1)}
-    assert opened.said.endswith("Trials whose rows and points were lost, their numbers left out: 2.")
-    assert _numbers_left(of, ledger(opened), "cola") == [2, 3]
+    assert opened.said.endswith("Trials whose rows and points were lost, others take their place: 2.")
+    assert _numbers_left(of, ledger(opened), "cola") == [2, 3, 4, 5]
     assert _numbers_left(of, ledger(opened), "rte") == [0, 1, 2, 3]
-    assert _numbers_left(of, ledger(opened)) == [2, 3]
+    assert _numbers_left(of, ledger(opened)) == [2, 3, 4, 5]
 
 
 def test_of_a_shared_configuration_one_trial_goes_on_at_a_time(tmp_path: Path) -> None:
