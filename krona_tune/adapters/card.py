@@ -33,7 +33,7 @@ class AdapterCard(Frozen):
     task: str
     labels: tuple[str, ...]
     text_to_text: bool
-    max_length: int
+    max_length: int = Field(ge=1)
     precision: str
     adapter: AdapterConfig
     backbone: str

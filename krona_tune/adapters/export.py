@@ -121,6 +121,9 @@ def _geometry_of(model: nn.Module, folder: Path, card: AdapterCard) -> Geometry:
     if found != named:
         ours, theirs = ("a {} of width {} in {} layers".format(*sizes) for sizes in (named, found))
         raise Refusal(str(folder), f"belongs to {ours} ({card.backbone}), the model is {theirs}")
+    if card.text_to_text != shape.text_to_text:
+        said, mend = f"text_to_text is {card.text_to_text}, not so of a {shape.model_type}", "take what a study left"
+        raise Refusal(str(folder / CARD), said, mend)
     return shape
 
 

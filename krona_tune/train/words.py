@@ -4,6 +4,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from krona_tune.glue.tasks import Task
 from krona_tune.refusal import Refusal, refusing
+from krona_tune.train.backbone import quiet
 
 
 def open_tokenizer(location: str, vocabulary: int) -> PreTrainedTokenizerBase:
@@ -12,7 +13,7 @@ def open_tokenizer(location: str, vocabulary: int) -> PreTrainedTokenizerBase:
     Raises:
         Refusal: there is none, it fails at its first text, or it knows other words than the model's `vocabulary`.
     """
-    with refusing(location, "its config.json can't be read", "save the model again"):
+    with quiet(), refusing(location, "its config.json can't be read", "save the model again"):
         config = AutoConfig.from_pretrained(location, trust_remote_code=False)
     with refusing("--model", f"{location} has no usable tokenizer", "save one there"):
         tokenizer = AutoTokenizer.from_pretrained(location, config=config, trust_remote_code=False)

@@ -51,6 +51,7 @@ def test_a_card_comes_back_equal(tmp_path: Path) -> None:
         ({"adapter": {"scael": 1}}, "adapter.scael: Extra inputs"),
         ({"adapter": {"scale": -1}}, "adapter.scale: Input should be greater than 0"),
         ({"adapter": {"a_out": 2.5}}, "adapter.a_out: Input should be a valid integer"),
+        ({"max_length": 0}, "max_length: Input should be greater than or equal to 1"),
         ({"task": None}, "task: Input should be a valid string"),
     ],
 )

@@ -137,6 +137,7 @@ def test_the_same_form_is_the_same_adapter(tmp_path: Path) -> None:
         ({"adapter": {"method": "lora", "rank": 3}}, "does not fit the model: .* tensors are on one side only"),
         ({"task": "stsb", "labels": []}, "does not fit the model: classifier.* num_labels must be the task's"),
         ({"backbone_fingerprint": "00" * 32}, "whose weights are 000000000000; the model's are"),
+        ({"text_to_text": True}, "text_to_text is True, not so of a bert; take what a study left"),
         ({"backbone_layers": 4}, "belongs to a bert of width 24 in 4 layers"),
     ],
 )
