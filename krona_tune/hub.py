@@ -43,10 +43,10 @@ def _hub_host(address: str) -> str:
 
 
 def home(path: Path) -> Path:
-    """A path with its `~` resolved; one of a person that nobody knows stays as it is."""
+    """A path with its `~` resolved; one of a person that nobody knows, or can, stays as it is."""
     try:
         return path.expanduser()
-    except RuntimeError:
+    except (RuntimeError, ValueError):
         return path
 
 

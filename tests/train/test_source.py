@@ -124,7 +124,7 @@ def test_what_was_downloaded_is_looked_at(tmp_path: Path, monkeypatch: pytest.Mo
         download(BackboneSource(name="org/name", folder=None, how="hub", config={}))
 
 
-@pytest.mark.parametrize("name", ["", " ", "./" + "x" * 5000, "x" * 5000, "a\x00b", "model.json"])
+@pytest.mark.parametrize("name", ["", " ", "./" + "x" * 5000, "x" * 5000, "a\x00b", "~\x00", "model.json"])
 def test_what_can_be_no_model_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "model.json").touch()
     monkeypatch.chdir(tmp_path)
