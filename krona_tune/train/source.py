@@ -104,7 +104,7 @@ def _in_folder(name: str, folder: Path, how: str) -> BackboneSource:
     shapes, shape = shapes_of(files), geometry(config, str(path))
     if files[0].suffix == SAFE:
         refuse_other_shapes(shapes, config, shape, str(files[0]))
-        config |= tying(shapes)
+        config |= tying(files, shapes)
     return BackboneSource(name=name, folder=str(folder), how=how, config=config)
 
 

@@ -1,7 +1,7 @@
 """A model's weight files, as far as they can be judged without loading them. No torch."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import is_zipfile
@@ -25,6 +25,8 @@ ROWS = {
 }
 """Tables that have as many rows as a key of config.json says."""
 EMBEDDINGS = ("shared.weight", "lm_head.weight")
+COMPARED_BYTES = 2**20
+"""Of each embedding: two that were trained apart differ long before."""
 SAFE, ZIP = ".safetensors", b"PK"
 
 
@@ -92,11 +94,26 @@ def refuse_other_shapes(found: Shapes, config: Mapping[str, Any], shape: Geometr
             raise Refusal(place, f"{name} is {sizes}, config.json says {key} {rows}", MEND)
 
 
-def tying(found: Shapes) -> dict[str, bool]:
+def tying(files: list[Path], found: Shapes) -> dict[str, bool]:
     """What a text-to-text model's weights say on its two embeddings, whatever its config does: transformers takes
-    both where both are there, else one for both."""
-    there = [name in found for name in EMBEDDINGS]
-    return {"tie_word_embeddings": not all(there)} if any(there) else {}
+    both where both are there and differ, else one for both."""
+    there = [name for name in EMBEDDINGS if name in found]
+    if len(there) < len(EMBEDDINGS):
+        return {"tie_word_embeddings": True} if there else {}
+    starts = {start for path in files if path.suffix == SAFE for start in _starts(path, EMBEDDINGS)}
+    return {"tie_word_embeddings": len(starts) == 1}
+
+
+def _starts(path: Path, names: Sequence[str]) -> Iterator[bytes]:
+    """The first bytes of those tensors that a file holds, found by its header (a length, then JSON)."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        for name in names:
+            if name in header:
+                begin, end = header[name]["data_offsets"]
+                file.seek(8 + length + begin)
+                yield file.read(min(end - begin, COMPARED_BYTES))
 
 
 def _maps(shape: Geometry) -> Iterator[tuple[str, tuple[int, int]]]:

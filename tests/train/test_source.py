@@ -34,16 +34,16 @@ def test_a_folder_is_found_and_its_weights_fingerprinted(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("said", [{}, {"tie_word_embeddings": False}, {"tie_word_embeddings": True}])
-@pytest.mark.parametrize("both", [True, False])
+@pytest.mark.parametrize("head", ["none", "the same", "another"])
 @pytest.mark.parametrize("name", ["t5", "t5 gated", "mt5", "umt5"])
-def test_two_embeddings_are_counted_where_the_weights_hold_both(
-    name: str, both: bool, said: dict[str, bool], tmp_path: Path
+def test_two_embeddings_are_counted_where_the_weights_hold_two_that_differ(
+    name: str, head: str, said: dict[str, bool], tmp_path: Path
 ) -> None:
     """As transformers takes them up, whatever the config says."""
     build(name)[1].save_pretrained(tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
-    if both:
-        tensors["lm_head.weight"] = tensors["shared.weight"] + 1
+    if head != "none":
+        tensors["lm_head.weight"] = tensors["shared.weight"] + (head == "another")
     save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
     model_type, sizes = CONFIGS[name]
     plain = {key: value for key, value in sizes.items() if key != "tie_word_embeddings"}
