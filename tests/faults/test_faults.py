@@ -35,7 +35,7 @@ def resumed(home: Home, name: str) -> tuple[dict[str, TrialResult], float]:
     return settled(home.study(name), TASKS, TRIALS), seconds
 
 
-@pytest.mark.parametrize("moment", range(10))
+@pytest.mark.parametrize("moment", [0, 1, 2, 4, 6, 8])
 def test_a_driver_that_is_killed_loses_nothing(home: Home, bert: Path, cost: Cost, moment: int) -> None:
     """At the start, and after 1, 2, … rungs, at some time between two events."""
     name, folder = f"killed-{moment}", home.study(f"killed-{moment}")
