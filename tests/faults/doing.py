@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from krona_tune.record.read import read_reports, read_trials
+from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status, TrialResult
 from tests.search.test_study import Home
@@ -60,14 +61,18 @@ def synced(home: Home, name: str, tracking_uri: str) -> float:
     return time.monotonic() - began
 
 
+def pass_over(path: Path, refusal: Refusal) -> None:
+    """A file that a test damaged, until the driver has set it aside."""
+
+
 def rungs(folder: StudyFolder, trial_id: str | None = None) -> int:
     """How many reports a study has kept: all, or those of a trial."""
-    reports = read_reports(folder.results) if folder.results.exists() else []
+    reports = read_reports(folder.results, pass_over) if folder.results.exists() else []
     return sum(trial_id in {None, report.trial_id} for report in reports)
 
 
 def ended(folder: StudyFolder) -> dict[str, TrialResult]:
-    rows = read_trials(folder.results) if folder.results.exists() else []
+    rows = read_trials(folder.results, pass_over) if folder.results.exists() else []
     return {row.trial_id: row for row in rows if row.status is not Status.INTERRUPTED}
 
 
