@@ -1,5 +1,6 @@
 """How a study ends on the screen and in the exit status, and that Ray stops before the study's lock is given back."""
 
+import logging
 from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
@@ -86,3 +87,9 @@ def test_a_study_that_lost_its_ray_ends_before_rays_own_exit_handlers(
     found, text, told = program(outcome(asked=asked, lost="Ray's raylet ended"))
     assert (found, told) == (status, [True, status])
     assert f"{why} on with: python run_study.py --resume x" in text
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_log_whose_disk_is_full_ends_no_program() -> None:
+    with conduct._logging_to(Path("/dev/full")):
+        logging.getLogger("krona_tune").warning("there is no room for this")

@@ -133,6 +133,10 @@ class _File(logging.FileHandler):
         if not isinstance(sys.exc_info()[1], OSError):
             super().handleError(record)
 
+    def close(self) -> None:
+        with suppress(OSError):  # the last lines may find no room either
+            super().close()
+
 
 class _Masking(logging.Formatter):
     """Lines in which no password stands."""
