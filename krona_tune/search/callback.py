@@ -19,7 +19,7 @@ from krona_tune.study.result import LastLook, Report, Status
 logger = logging.getLogger(__name__)
 LOW_ON_MEMORY = "running low on memory"
 """What Ray says of a node whose largest worker it ends before the machine stands still."""
-CLOSING_SECONDS = 5.0
+CLOSING_SECONDS = 2.0
 """How long an event that is being recorded is waited for when recording ends."""
 
 

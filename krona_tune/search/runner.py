@@ -39,7 +39,7 @@ from krona_tune.study.spec import SearchSpec
 logger = logging.getLogger(__name__)
 
 
-CLOSING_SECONDS = 6.0
+CLOSING_SECONDS = 4.0
 """How long the records' end may take where Ray was lost: whoever sent a signal to all processes kills them soon."""
 
 
