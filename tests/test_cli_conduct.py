@@ -47,7 +47,12 @@ def program(run: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(preflight, "preflight", lambda *asked: Findings())
     monkeypatch.setattr(ranking, "ranking", lambda ledger, tasks, fronts: "the ranking")
     monkeypatch.setattr(conduct, "print_started", lambda *said: None)
-    monkeypatch.setattr(conduct.atexit, "register", lambda end, status: locked.append(status))
+
+    def end_at_once(status: int) -> None:
+        locked.append(status)
+        raise SystemExit(status)
+
+    monkeypatch.setattr("krona_tune.cli.os._exit", end_at_once)
 
     def ended(end: Outcome) -> tuple[int, str, list[Any]]:
         monkeypatch.setattr(runner, "run", lambda *asked, **more: end)

@@ -1,5 +1,6 @@
 """The only reader of flags: `python run_study.py …`, and the same as `krona-tune run`, beside its other verbs."""
 
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -8,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from krona_tune.cli import adapters, looking, studies
+from krona_tune.cli.conduct import RayLostExit
 from krona_tune.cli.output import Output
 from krona_tune.cli.printing import errors
 from krona_tune.cli.studies import run
@@ -62,6 +64,10 @@ def _status(program: Callable[[], None]) -> int:
     """A refusal is one line on standard error and status 2, an error of ours a traceback and 70."""
     try:
         program()
+    except RayLostExit as ended:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(int(ended.code or 0))
     except SystemExit as ended:
         return int(ended.code or 0)
     except Refusal as refusal:

@@ -1,8 +1,6 @@
 """One study from its request to its ranking."""
 
-import atexit
 import logging
-import os
 import shlex
 import sys
 import time
@@ -111,19 +109,15 @@ def _status(outcome: "Outcome", tasks: Sequence[str]) -> int:
     return NO_RESULT if any(outcome.ledger.best(task) is None for task in tasks) else 0
 
 
+class RayLostExit(SystemExit):
+    """Ends the program at once: the interpreter's own end would wait for threads of the Ray that is lost."""
+
+
 def _exit(status: int, *, at_once: bool) -> None:
-    """Ends the program; `at_once` before Ray's own exit handlers, which wait for the Ray that is lost."""
     if at_once:
-        atexit.register(_exit_at_once, status)  # the last one that is registered runs first
+        raise RayLostExit(status)
     if status:
         raise typer.Exit(status)
-
-
-def _exit_at_once(status: int) -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(status)
 
 
 class _File(logging.FileHandler):
