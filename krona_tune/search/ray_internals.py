@@ -26,12 +26,17 @@ class RayWatch:
     def __init__(self) -> None:
         self._asked_at = self._heard_at = time.monotonic()
 
-    def lost(self) -> str | None:
-        """What is gone, in words; None while Ray is there."""
+    def lost(self, *, asked: bool = False) -> str | None:
+        """What is gone, in words; None while Ray is there.
+
+        `asked`: the study was asked to stop. Then any process of Ray's that ended had the same signal, and the vital
+        ones, which take some 10 s to end, will follow.
+        """
         node = _node()
         if node is None:
             return None
-        if dead := sorted(VITAL.intersection(kind for kind, _ in node.dead_processes())):
+        ended = {kind for kind, _ in node.dead_processes()}
+        if dead := sorted(ended if asked else ended & VITAL):
             return f"Ray's {' and '.join(dead)} ended"
         return None if node.all_processes else self._silence(node.gcs_address)
 

@@ -85,7 +85,8 @@ def tune_trials(
         ),
     )
     try:
-        watched(tuner.fit, RayWatch().lost, stopping)
+        watch = RayWatch()
+        watched(tuner.fit, lambda: watch.lost(asked=stopping.asked), stopping)
     finally:
         recorder.close()
 

@@ -46,6 +46,7 @@ def test_a_ray_that_was_started_here_is_lost_with_its_vital_processes(
 ) -> None:
     started(monkeypatch, dead_processes=lambda: [(name, None) for name in dead])
     assert RayWatch().lost() == said
+    assert RayWatch().lost(asked=True) == f"Ray's {' and '.join(sorted(dead))} ended"
 
 
 def test_a_cluster_that_was_joined_is_lost_when_its_head_is_silent_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
