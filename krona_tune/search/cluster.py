@@ -12,7 +12,7 @@ from threading import Event, Thread
 from typing import Any
 
 from krona_tune.refusal import Refusal, refusing, told
-from krona_tune.search.ray_internals import count_gpus, stay_on_this_machine
+from krona_tune.search.ray_internals import count_gpus, start_ray, stay_on_this_machine
 from krona_tune.search.surroundings import refuse_cache, refuse_temporary_folder
 from krona_tune.study.spec import ResourcesSpec
 
@@ -141,25 +141,17 @@ def connect(address: str | None) -> Cluster:
     import ray
 
     os.environ.update({key: os.environ.get(key, value) for key, value in QUIET.items()})
-    if not address:
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "ignore_reinit_error": True}
+    if address:
+        with refusing("--address", f"no Ray cluster at {address!r}", START):
+            context = ray.init(address=address, **options)
+    else:
         stay_on_this_machine()
         _import_early()
-    local: dict[str, Any] = {} if address else {"include_dashboard": True, "dashboard_host": LOOPBACK}
-    if not address and _hides_gpus():
-        local["num_gpus"] = 0  # Ray would count the hidden one
-    place, problem, mend = (
-        ("--address", f"no Ray cluster at {address!r}", START)
-        if address
-        else ("Ray", "it could not be started here", "look at /tmp/ray/session_latest/logs")
-    )
-    with refusing(place, problem, mend):
-        context = ray.init(
-            address=address or "local",
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            ignore_reinit_error=True,
-            **local,
-        )
+        if _hides_gpus():
+            options["num_gpus"] = 0  # Ray would count the hidden one
+        with refusing("Ray", "it could not be started here", "look at /tmp/ray/session_latest/logs"):
+            context = start_ray(include_dashboard=True, dashboard_host=LOOPBACK, **options)
     nodes = _nodes()
     return Cluster(
         nodes=nodes if any(node.cpus for node in nodes) else _first_worker(),

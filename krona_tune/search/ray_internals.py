@@ -1,11 +1,10 @@
 """Every private part of Ray that is touched, each with its reason; as seen in Ray 2.60."""
 
-import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from contextlib import suppress
+from subprocess import TimeoutExpired
 from typing import Any
 
 VITAL = {"gcs_server", "raylet"}
@@ -14,29 +13,25 @@ ASK_SECONDS, ANSWER_SECONDS = 5.0, 2.0
 """Between two connections to the head of a cluster that was joined, and how long one may take."""
 PATIENCE_SECONDS = 45.0
 """How long that head may be silent. Its clients end their own process after 60 s."""
+KILL_SECONDS = 2.0
+"""How long processes that are killed are waited for."""
 
 
 class RayWatch:
     """Tells whether the Ray that this process started or joined is still there.
 
-    A signal to a whole process group, as `timeout`, systemd and Slurm send it, ends Ray's processes under a driver that
-    goes on. Ray does not tell: its next call waits for a minute and then ends the driver.
+    Ray does not tell: its next call waits for a minute and then ends the driver.
     """
 
     def __init__(self) -> None:
         self._asked_at = self._heard_at = time.monotonic()
 
-    def lost(self, *, asked: bool = False) -> str | None:
-        """What is gone, in words; None while Ray is there.
-
-        `asked`: the study was asked to stop. Then any process of Ray's that ended had the same signal, and the vital
-        ones, which take some 10 s to end, will follow.
-        """
+    def lost(self) -> str | None:
+        """What is gone, in words; None while Ray is there."""
         node = _node()
         if node is None:
             return None
-        ended = {kind for kind, _ in node.dead_processes()}
-        if dead := sorted(ended if asked else ended & VITAL):
+        if dead := sorted(VITAL & {kind for kind, _ in node.dead_processes()}):
             return f"Ray's {' and '.join(dead)} ended"
         return None if node.all_processes else self._silence(node.gcs_address)
 
@@ -49,13 +44,38 @@ class RayWatch:
         return f"Ray's head at {address} did not answer for {silent:.0f} s" if silent > PATIENCE_SECONDS else None
 
 
+def start_ray(**options: Any) -> Any:
+    """Starts a Ray on this machine that only this process ends; as `ray.init`, which gets the options.
+
+    Ray's processes don't hear SIGTERM, as by Ray's own doing they don't hear SIGINT. A signal to all processes, as
+    `timeout`, systemd and Slurm send it, then leaves the driver a Ray with which it ends its study in order. When it
+    leaves Ray it kills them: Ray would ask each one with SIGTERM and wait for a second.
+    """
+    import ray
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # the processes that are started have it too
+    try:
+        context = ray.init(address="local", **options)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    _node().kill_all_processes = lambda **asked: kill_ray()
+    return context
+
+
 def kill_ray() -> None:
     """Kills every process of the Ray that was started here, its workers too; a cluster that was joined stays."""
+    import psutil
+
     node = _node()
-    own = [process.pid for _, process in node.live_processes()] if node else []
-    for pid in [*_below(own), *own]:
-        with suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
+    own = [process for _, process in node.live_processes()] if node else []
+    below = [child for process in own for child in _children(process.pid)]
+    for each in [*below, *own]:
+        with suppress(psutil.Error):
+            each.kill()
+    for process in own:
+        with suppress(TimeoutExpired):
+            process.wait(KILL_SECONDS)
+    psutil.wait_procs(below, KILL_SECONDS)
 
 
 def _node() -> Any:
@@ -73,13 +93,13 @@ def _answers(address: str) -> bool:
     return True
 
 
-def _below(pids: list[int]) -> Iterator[int]:
-    """The ids of all processes that these started."""
+def _children(process_id: int) -> list[Any]:
+    """All that a process started; nothing where it has ended."""
     import psutil
 
-    for pid in pids:
-        with suppress(psutil.Error):
-            yield from (child.pid for child in psutil.Process(pid).children(recursive=True))
+    with suppress(psutil.Error):
+        return list(psutil.Process(process_id).children(recursive=True))
+    return []
 
 
 def stay_on_this_machine() -> None:

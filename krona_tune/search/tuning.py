@@ -85,8 +85,7 @@ def tune_trials(
         ),
     )
     try:
-        watch = RayWatch()
-        watched(tuner.fit, lambda: watch.lost(asked=stopping.asked), stopping)
+        watched(tuner.fit, RayWatch().lost, stopping)
     finally:
         recorder.close()
 

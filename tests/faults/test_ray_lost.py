@@ -1,10 +1,12 @@
-"""A study whose Ray ends under it closes its records at once, says how to go on, and leaves no process behind."""
+"""A study whose Ray ends under it, or that is asked to stop together with all of its processes, closes its records,
+says how to go on, and leaves no process behind."""
 
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,33 +18,41 @@ from tests.search.test_study import Home
 
 pytestmark = pytest.mark.slow
 MOST_SECONDS = 30
-"""For what takes about one; Ray's own patience is a minute."""
+"""For what takes a few; Ray's own patience is a minute."""
 
 
-def group_of(driver: Driver) -> dict[int, str]:
-    """The driver's process group, in which Ray's processes and its workers are, by their commands' names."""
-    found = subprocess.run(["ps", "-eo", "pid=,pgid=,stat=,comm="], capture_output=True, text=True, check=True).stdout
+def session_of(driver: Driver) -> dict[int, str]:
+    """The driver and what it started, Ray's workers too, which have groups of their own: by their commands' names."""
+    found = subprocess.run(["ps", "-eo", "pid=,sid=,stat=,comm="], capture_output=True, text=True, check=True).stdout
     rows = [line.split(None, 3) for line in found.splitlines()]
-    return {int(pid): name for pid, group, state, name in rows if int(group) == driver.pid and state[0] != "Z"}
+    return {int(pid): name for pid, session, state, name in rows if int(session) == driver.pid and state[0] != "Z"}
 
 
 def kill(name: str) -> Callable[[Driver], None]:
     def done(driver: Driver) -> None:
-        (process,) = (pid for pid, command in group_of(driver).items() if command.startswith(name))
+        (process,) = (pid for pid, command in session_of(driver).items() if command.startswith(name))
         os.kill(process, signal.SIGKILL)
 
     return done
 
 
-def ask_all(driver: Driver) -> None:
-    """As `timeout`, systemd and Slurm do it."""
+def ask_group(driver: Driver) -> None:
+    """As `timeout` does it: Ray's own processes are in the driver's group."""
     os.killpg(driver.pid, signal.SIGTERM)
+
+
+def ask_all(driver: Driver) -> None:
+    """As systemd and Slurm do it."""
+    for process in session_of(driver):
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGTERM)
 
 
 @pytest.mark.parametrize(
     ("fault", "happens", "status", "reason"),
     [
-        ("SIGTERM to the whole group", ask_all, 130, "Interrupted. Go on with"),
+        ("SIGTERM to the driver's group", ask_group, 130, "Interrupted. Go on with"),
+        ("SIGTERM to every process", ask_all, 130, "Interrupted. Go on with"),
         ("Ray's head killed", kill("gcs_server"), 75, "Stopped, Ray's gcs_server ended. Go on with"),
         ("Ray's raylet killed", kill("raylet"), 75, "Stopped, Ray's raylet ended. Go on with"),
     ],
@@ -60,9 +70,9 @@ def test_a_study_that_loses_its_ray_ends_in_order(
     assert driver.returncode == status, said
     assert f"{reason}: python run_study.py --resume {name}" in said
     assert "Traceback" not in said
-    while group_of(driver) and time.monotonic() - began < MOST_SECONDS:
+    while session_of(driver) and time.monotonic() - began < MOST_SECONDS:
         time.sleep(0.1)
-    assert not group_of(driver)
+    assert not session_of(driver)
     before = rungs(folder)
     driver = taken_up(home, name)
     cost(fault, until(driver, lambda: rungs(folder) > before))

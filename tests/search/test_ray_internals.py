@@ -1,5 +1,6 @@
 """Whether the Ray that a driver started or joined is still there, and an end to what is left of it."""
 
+import signal
 import socket
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 from ray._private import node as ray_node
 
 from krona_tune.search import ray_internals
-from krona_tune.search.ray_internals import RayWatch, kill_ray
+from krona_tune.search.ray_internals import RayWatch, kill_ray, start_ray
 
 
 def started(monkeypatch: pytest.MonkeyPatch, **more: Any) -> SimpleNamespace:
@@ -22,7 +23,10 @@ def started(monkeypatch: pytest.MonkeyPatch, **more: Any) -> SimpleNamespace:
 
 
 def test_ray_has_the_names_that_are_used() -> None:
-    assert all(hasattr(ray_node.Node, name) for name in ("gcs_address", "dead_processes", "live_processes"))
+    assert all(
+        hasattr(ray_node.Node, name)
+        for name in ("gcs_address", "dead_processes", "live_processes", "kill_all_processes")
+    )
     assert "all_processes" in ray_node.Node.dead_processes.__code__.co_names
     constants = ray_node.ray_constants
     assert {constants.PROCESS_TYPE_GCS_SERVER, constants.PROCESS_TYPE_RAYLET} == ray_internals.VITAL
@@ -46,7 +50,6 @@ def test_a_ray_that_was_started_here_is_lost_with_its_vital_processes(
 ) -> None:
     started(monkeypatch, dead_processes=lambda: [(name, None) for name in dead])
     assert RayWatch().lost() == said
-    assert RayWatch().lost(asked=True) == f"Ray's {' and '.join(sorted(dead))} ended"
 
 
 def test_a_cluster_that_was_joined_is_lost_when_its_head_is_silent_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,6 +66,31 @@ def test_a_cluster_that_was_joined_is_lost_when_its_head_is_silent_for_long(monk
     assert watch.lost() is None
     now[0] += 10
     assert watch.lost() == f"Ray's head at {address} did not answer for 50 s"
+
+
+def test_a_ray_that_is_started_does_not_hear_sigterm_and_is_killed_when_it_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A process in Ray's place, which its driver asks to end."""
+    raylets: list[subprocess.Popen[bytes]] = []
+
+    def init(**options: Any) -> str:
+        assert options == {"address": "local", "num_gpus": 0}
+        raylets.append(subprocess.Popen(["sleep", "99"]))
+        return "a context"
+
+    node = started(monkeypatch, live_processes=lambda: [("raylet", raylets[0])])
+    monkeypatch.setattr("ray.init", init)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    assert start_ray(num_gpus=0) == "a context"
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+
+    [raylet] = raylets
+    raylet.terminate()
+    with pytest.raises(subprocess.TimeoutExpired):
+        raylet.wait(0.3)
+    node.kill_all_processes(check_alive=False, allow_graceful=True, wait=False)
+    assert raylet.wait(timeout=10) == -signal.SIGKILL
 
 
 def test_what_is_left_of_ray_is_killed_with_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
