@@ -12,7 +12,7 @@ from threading import Event, Thread
 from typing import Any
 
 from krona_tune.refusal import Refusal, refusing, told
-from krona_tune.search.ray_internals import count_gpus, start_ray, stay_on_this_machine
+from krona_tune.search.ray_internals import count_gpus, start_ray
 from krona_tune.search.surroundings import refuse_cache, refuse_temporary_folder
 from krona_tune.study.spec import ResourcesSpec
 
@@ -146,7 +146,6 @@ def connect(address: str | None) -> Cluster:
         with refusing("--address", f"no Ray cluster at {address!r}", START):
             context = ray.init(address=address, **options)
     else:
-        stay_on_this_machine()
         _import_early()
         if _hides_gpus():
             options["num_gpus"] = 0  # Ray would count the hidden one

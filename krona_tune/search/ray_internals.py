@@ -45,18 +45,24 @@ class RayWatch:
 
 
 def start_ray(**options: Any) -> Any:
-    """Starts a Ray on this machine that only this process ends; as `ray.init`, which gets the options.
+    """Starts a Ray on this machine, for it alone, that only this process ends; as `ray.init`, which gets the options.
+
+    Every server is kept on the loopback address, as Ray does by itself on a laptop and has no public setting for.
+    Otherwise only the dashboard would be there, and whoever reaches the others can run code in their workers.
 
     Ray's processes don't hear SIGTERM, as by Ray's own doing they don't hear SIGINT. A signal to all processes, as
     `timeout`, systemd and Slurm send it, then leaves the driver a Ray with which it ends its study in order. When it
     leaves Ray it kills them: Ray would ask each one with SIGTERM and wait for a second.
     """
     import ray
+    from ray._private import ray_constants
 
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # the processes that are started have it too
+    reachable, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
     try:
         context = ray.init(address="local", **options)
     finally:
+        ray_constants.ENABLE_RAY_CLUSTER = reachable
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     _node().kill_all_processes = lambda **asked: kill_ray()
     return context
@@ -100,17 +106,6 @@ def _children(process_id: int) -> list[Any]:
     with suppress(psutil.Error):
         return list(psutil.Process(process_id).children(recursive=True))
     return []
-
-
-def stay_on_this_machine() -> None:
-    """Keeps every server of a Ray that is started here on the loopback address, as Ray does by itself on a laptop.
-
-    Otherwise only the dashboard would be there, and whoever reaches the others can run code in their workers. Ray has
-    no public setting for it.
-    """
-    from ray._private import ray_constants
-
-    ray_constants.ENABLE_RAY_CLUSTER = False
 
 
 def count_gpus() -> int:

@@ -105,7 +105,7 @@ def test_a_first_batch_is_trained_in_a_worker(home: Home, three: Nodes, monkeypa
         lacking = preflight(gathered, home.study("seen"), None)
     finally:
         (home.root / "weights").rename(home.root / "bert" / "model.safetensors")
-    assert [problem.place for problem in lacking.problems] == ["the first batch"]
+    assert [problem.place for problem in lacking.problems] == [str(home.root / "bert")]
     assert "model.safetensors" in str(lacking.problems[0])
     assert not home.study("seen").root.exists()
 

@@ -76,14 +76,15 @@ def test_a_ray_that_is_started_does_not_hear_sigterm_and_is_killed_when_it_is_le
 
     def init(**options: Any) -> str:
         assert options == {"address": "local", "num_gpus": 0}
+        assert not ray_node.ray_constants.ENABLE_RAY_CLUSTER
         raylets.append(subprocess.Popen(["sleep", "99"]))
         return "a context"
 
     node = started(monkeypatch, live_processes=lambda: [("raylet", raylets[0])])
     monkeypatch.setattr("ray.init", init)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    before = (signal.pthread_sigmask(signal.SIG_BLOCK, []), ray_node.ray_constants.ENABLE_RAY_CLUSTER)
     assert start_ray(num_gpus=0) == "a context"
-    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+    assert (signal.pthread_sigmask(signal.SIG_BLOCK, []), ray_node.ray_constants.ENABLE_RAY_CLUSTER) == before
 
     [raylet] = raylets
     raylet.terminate()
