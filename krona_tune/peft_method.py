@@ -31,7 +31,7 @@ PREFIX = "krona_"
 
 
 @dataclass(kw_only=True)
-class KronAConfig(PeftConfig):
+class KronAConfig(PeftConfig):  # type: ignore[misc]
     """Which linear maps carry KronA, and of which shape.
 
     `a_out` and `a_in` are the sizes of A and divide each map's d_out and d_in; B's follow. `scale` is a plain factor.
@@ -66,7 +66,7 @@ class KronAConfig(PeftConfig):
             raise Refusal("KronAConfig: scale", f"is {self.scale!r}", "give a positive number")
 
 
-class KronALayer(nn.Module, BaseTunerLayer):
+class KronALayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
     """A linear map W with adapters by name: x ↦ xWᵀ + Σ s · x(A⊗B)ᵀ over the active ones.
 
     `krona_a` holds A (a_out, a_in) and `krona_b` B (b_out, b_in) of each adapter. B starts at zero.
@@ -149,7 +149,7 @@ class KronALayer(nn.Module, BaseTunerLayer):
         weight.copy_(total)
 
 
-class KronAModel(BaseTuner):
+class KronAModel(BaseTuner):  # type: ignore[misc]
     """peft's tuner: it puts a KronALayer in the place of each targeted linear map."""
 
     prefix = PREFIX

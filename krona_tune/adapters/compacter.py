@@ -25,7 +25,7 @@ class Hypercomplex(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (..., d_in) to (..., d_out)."""
         n = len(self.rules)
-        through = torch.einsum("...pq,iq->...ip", x.unflatten(-1, (n, -1)), self.right.to(x))
+        through = torch.einsum("...pq,iq->...ip", torch.unflatten(x, -1, (n, -1)), self.right.to(x))
         mixed = torch.einsum("iop,...ip->...io", self.rules.to(through), through)
         return torch.einsum("...io,ir->...or", mixed, self.left.to(mixed)).flatten(-2) + self.bias.to(mixed)
 
@@ -50,7 +50,8 @@ class Compacter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., d) to (..., d)."""
-        return self.up(gelu(self.down(x), approximate="tanh"))
+        y: Tensor = self.up(gelu(self.down(x), approximate="tanh"))
+        return y
 
 
 def compacters(sites: Sequence[Site], adapter: AdapterConfig, generator: torch.Generator) -> list[nn.Module]:

@@ -44,7 +44,7 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         raise Refusal(str(folder), f"holds no {TENSORS}", "nothing else is read: pickled files are not")
     refuse_unreadable(path, mend)
     with refusing(str(path), "can't be read", mend):
-        tensors = load_file(path)
+        tensors: dict[str, Tensor] = load_file(path)
     for name, tensor in tensors.items():
         if not tensor.is_floating_point() or not tensor.isfinite().all():
             raise Refusal(str(path), f"{name} holds what is no finite number", mend)

@@ -179,7 +179,7 @@ def _hook_after(model: nn.Module, site: Site, adapter: nn.Module) -> list[Handle
     """Adds adapter(what leaves the site) to what leaves it."""
 
     def add(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return output + adapter(output)
+        return torch.add(output, adapter(output))
 
     return [model.get_submodule(site.name).register_forward_hook(add)]
 

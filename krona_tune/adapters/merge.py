@@ -72,7 +72,7 @@ def _rows(delta: Tensor, part: Part | None, parameter: nn.Parameter) -> Tensor:
     """The delta (d_out, ...) at the rows of its part of a fused parameter (heads·parts·width, ...)."""
     if part is None:
         return delta
-    by_head = delta.unflatten(0, (part.heads, -1))
+    by_head = torch.unflatten(delta, 0, (part.heads, -1))
     whole = torch.zeros(part.heads, part.parts, *by_head.shape[1:], device=delta.device)
     whole[:, part.index] = by_head
     return whole.view(parameter.shape)

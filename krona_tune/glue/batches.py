@@ -92,7 +92,7 @@ def evaluation_order(lengths: Ints, tokens_per_batch: int) -> Iterator[Ints]:
 
 def lengths(table: pa.Table) -> Ints:
     """(n,) tokens of each row."""
-    return pc.list_value_length(table["input_ids"]).to_numpy().astype(np.int64)
+    return np.asarray(pc.list_value_length(table["input_ids"]), np.int64)
 
 
 def padding_share(batches: Iterable[Batch]) -> float:

@@ -1,5 +1,6 @@
 """The step of autograd: y and dx from the frozen weight and the factors together, dA and dB, with only x kept."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -41,6 +42,10 @@ class Beside(torch.autograd.Function):
         if any(ctx.needs_input_grad[3:]):
             da, db = formed_gradients(dy, x, a, b) if ctx.path.formed_gradient else gradients(dy, x, a, b, ctx.shape)
         return dx, None, None, da, db
+
+
+beside: Callable[..., Tensor] = Beside.apply
+"""`Beside.apply`, which torch leaves untyped."""
 
 
 def _back(dy: Tensor, weight: Tensor | None, a: Tensor, b: Tensor, way: Path) -> Tensor:

@@ -38,7 +38,7 @@ def _gradients(dy: Tensor, x: Tensor, a: Tensor, b: Tensor, shape: FactorShape) 
     for part_x, part_dy in _chunks(x, dy, shape):
         turned = _turned(part_dy, shape.a_out)
         da += turned.mT @ _narrow(part_x, b, shape.a_in)
-        back = (turned @ a).unflatten(-2, (shape.b_out, -1)).flatten(-2)
+        back = torch.unflatten(turned @ a, -2, (shape.b_out, -1)).flatten(-2)
         db += back @ part_x.reshape(*x.shape[:-2], -1, shape.b_in)
     return da, db
 
@@ -47,7 +47,7 @@ def _chunks(x: Tensor, y: Tensor, shape: FactorShape) -> Iterator[tuple[Tensor, 
     if x.numel() == 0:
         return
     tokens = chunk_tokens(shape, x.device.type) or x.shape[-2]
-    yield from zip(x.split(tokens, dim=-2), y.split(tokens, dim=-2), strict=True)
+    yield from zip(torch.split(x, tokens, -2), torch.split(y, tokens, -2), strict=True)
 
 
 def _narrow(x: Tensor, b: Tensor, a_in: int) -> Tensor:
@@ -58,16 +58,16 @@ def _narrow(x: Tensor, b: Tensor, a_in: int) -> Tensor:
 
 def _turned(y: Tensor, a_out: int) -> Tensor:
     """y (*, tokens, a_out·b_out) as (*, b_out·tokens, a_out): the one copy that the products need."""
-    return y.unflatten(-1, (a_out, -1)).movedim(-1, -3).flatten(-3, -2)
+    return torch.unflatten(y, -1, (a_out, -1)).movedim(-1, -3).flatten(-3, -2)
 
 
 def _add_turned(y: Tensor, narrow: Tensor, a: Tensor) -> None:
     """y (*, tokens, a_out·b_out) += narrow (*, b_out·tokens, a_in) Aᵀ, turned back."""
-    turned = (narrow @ a.mT).unflatten(-2, (-1, y.shape[-2]))
-    y.unflatten(-1, (a.shape[-2], -1)).add_(turned.movedim(-3, -1))
+    turned = torch.unflatten(narrow @ a.mT, -2, (-1, y.shape[-2]))
+    torch.unflatten(y, -1, (a.shape[-2], -1)).add_(turned.movedim(-3, -1))
 
 
 def _add_rows(y: Tensor, turned: Tensor, b: Tensor) -> None:
     """y (*, tokens, a·b_in) += turned (*, b_out·tokens, a), whose rows are B's, times B (b_out, b_in)."""
-    rows = turned.unflatten(-2, (b.shape[-2], -1)).flatten(-2)
+    rows = torch.unflatten(turned, -2, (b.shape[-2], -1)).flatten(-2)
     y += (rows.mT @ b).reshape(y.shape)

@@ -12,7 +12,7 @@ def form(a: Tensor, b: Tensor) -> Tensor:
 
 def fold(weight: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """W + A⊗B (d_out, d_in), in one pass over W."""
-    return torch.addcmul(weight.unflatten(0, (-1, b.shape[0])), *_rows(a, b)).flatten(0, 1)
+    return torch.addcmul(torch.unflatten(weight, 0, (-1, b.shape[0])), *_rows(a, b)).flatten(0, 1)
 
 
 def formed_gradients(dy: Tensor, x: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

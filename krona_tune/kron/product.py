@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from krona_tune.kron.apply import Beside
+from krona_tune.kron.apply import beside
 from krona_tune.kron.factors import FactorShape
 from krona_tune.kron.formed import form
 
@@ -30,7 +30,7 @@ def kron_linear(x: Tensor, a: Tensor, b: Tensor, scale: float | Tensor = 1.0) ->
     shape = _checked(x, a, b)
     trials = a.shape[:-2]
     flat = _compute(x).reshape(*trials, x.shape[len(trials) : -1].numel(), shape.d_in)
-    return Beside.apply(flat, None, None, a * scale, b).view(*x.shape[:-1], shape.d_out)
+    return beside(flat, None, None, a * scale, b).view(*x.shape[:-1], shape.d_out)
 
 
 def kron_beside(
@@ -58,7 +58,7 @@ def kron_beside(
         return linear(x, weight, bias) + kron_linear(x, a, b, scale)
     wide = _compute(x)
     weight, bias = weight.to(wide.dtype), None if bias is None else bias.to(wide.dtype)
-    flat = Beside.apply(wide.reshape(-1, shape.d_in), weight, bias, a * scale, b)
+    flat = beside(wide.reshape(-1, shape.d_in), weight, bias, a * scale, b)
     return flat.view(*x.shape[:-1], shape.d_out)
 
 

@@ -40,7 +40,8 @@ def says_its_end(runs: StudyRuns, row: TrialResult) -> bool:
     run = runs.trials.get(row.trial_id)
     if run is None or run.info.status != words.RUN_STATUS[row.status]:
         return False
-    return words.trial_tags(row).items() <= run.data.tags.items()
+    tags: dict[str, str] = run.data.tags
+    return words.trial_tags(row).items() <= tags.items()
 
 
 def _timed(row: TrialResult, reports: Sequence[Report]) -> Iterator[tuple[float, Report]]:

@@ -48,7 +48,7 @@ def _recorded(event: Callable[..., None]) -> Callable[..., None]:
     return recorded
 
 
-class Recorder(Callback):
+class Recorder(Callback):  # type: ignore[misc]
     """Records what Tune tells of trials. `changed` is called after each event."""
 
     def __init__(self, ledger: Ledger, stopping: Stopping, changed: Callable[[], None]) -> None:

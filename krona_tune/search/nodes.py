@@ -64,11 +64,12 @@ def _seen(view: Any) -> View | str:
     import ray
 
     try:
-        return ray.get(view, timeout=0)
+        seen: View = ray.get(view, timeout=0)
     except ray.exceptions.GetTimeoutError:
         return f"it did not answer within {LOOK_SECONDS} s"
     except ray.exceptions.RayError as error:
         return str(error).strip().splitlines()[-1]
+    return seen
 
 
 @contextmanager

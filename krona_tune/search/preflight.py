@@ -84,7 +84,7 @@ def _trained(gathered: Gathered, need: Need) -> FirstBatch:
     task = ray.remote(num_cpus=fit.cpus, num_gpus=fit.gpus, max_retries=0, max_calls=1)(first_batch)
     result = task.remote(*asked)
     try:
-        return ray.get(result, timeout=FIRST_BATCH_SECONDS)
+        trained: FirstBatch = ray.get(result, timeout=FIRST_BATCH_SECONDS)
     except ray.exceptions.GetTimeoutError:
         ray.cancel(result, force=True)  # it would keep its CPU or GPU from the trials
         raise TimeoutError from None
@@ -93,6 +93,7 @@ def _trained(gathered: Gathered, need: Need) -> FirstBatch:
         raise cause from None
     except ray.exceptions.RayError as error:
         raise Refusal("the first batch", f"its worker was lost: {str(error).splitlines()[0]}") from None
+    return trained
 
 
 def _refused(done: FirstBatch) -> Iterator[Refusal]:

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 
-from krona_tune.search.smaller import AshaAmongSmaller
+from krona_tune.search.smaller import CONTINUE, AshaAmongSmaller
 from krona_tune.search.space import Params
 from krona_tune.study.result import Report
 from krona_tune.study.schedule import Schedule
@@ -15,7 +15,7 @@ TIE = 1e-6
 """What a unit of training loss weighs beside the score."""
 
 
-class AshaPerGroup(FIFOScheduler):
+class AshaPerGroup(FIFOScheduler):  # type: ignore[misc]
     """ASHA for what competes: a task's searched trials or, `per_method`, those of one method on a task.
 
     Trials report exactly at ASHA's rungs, grace·ηᵏ examples, so each report counts at its own rung. Baselines and
@@ -57,16 +57,17 @@ class AshaPerGroup(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         if trial.config["kind"] != "search" or "score" not in result:
-            return TrialScheduler.CONTINUE
+            return CONTINUE
         trial_id, examples = trial.config["trial_id"], result["examples"]
         if trial_id in self._awaited and self._awaited[trial_id][0].examples <= examples:
             last = self._awaited.pop(trial_id)
             self.replay([last] if last[0].examples < examples else [])
         if (trial_id, examples) in self._judged:  # it went on from here, and reports again after a fault
-            return TrialScheduler.CONTINUE
+            return CONTINUE
         self._judged.add((trial_id, examples))
         told = _told(examples, result["score"], result["report/train_loss"])  # Tune flattens results
-        return self._of(trial).on_trial_result(tune_controller, trial, told)
+        decision: str = self._of(trial).on_trial_result(tune_controller, trial, told)
+        return decision
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Nothing: the full budget judges nobody, and ASHA would put its score at a rung that the trial skipped."""

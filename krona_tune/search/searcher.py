@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 Verdict = Callable[[str, dict[str, Any] | None, bool], Status]
 
 
-class StudySearcher(Searcher):
+class StudySearcher(Searcher):  # type: ignore[misc]
     """Hands Tune one plain dict a trial, the tasks in turn, and tells Optuna what became of each.
 
     Args:
@@ -47,7 +47,8 @@ class StudySearcher(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         config = self._waiting.popleft() if self._waiting else self._propose()
         if config is None:
-            return Searcher.FINISHED
+            finished: dict[str, Any] = Searcher.FINISHED  # a word, in the place of a trial
+            return finished
         self._asked[trial_id] = config
         return config
 

@@ -20,7 +20,7 @@ def shared_id(number: int) -> str:
     return f"shared-{number:03d}"
 
 
-class SharedSearcher(Searcher):
+class SharedSearcher(Searcher):  # type: ignore[misc]
     """Hands Tune one trial a task of each configuration, the next task when the last has ended.
 
     After 1, η, η² … tasks a configuration goes on if its average is in the upper 1/η of those that came as far.

@@ -10,6 +10,8 @@ from krona_tune.search.cutoff import goes_on
 from krona_tune.search.space import Params
 from krona_tune.study.schedule import Schedule
 
+CONTINUE, STOP = str(TrialScheduler.CONTINUE), str(TrialScheduler.STOP)
+
 
 class AshaAmongSmaller:
     """At each rung a trial goes on if its score is in the upper 1/η of the trials there that have no more parameters.
@@ -32,8 +34,8 @@ class AshaAmongSmaller:
         the earlier ones."""
         examples, score = result["examples"], result["score"]
         if examples >= self._schedule.total_examples:
-            return TrialScheduler.STOP
+            return STOP
         size = self._size_of(trial.config["params"])
         rivals = [other for other_size, other in self._seen[examples] if other_size <= size]
         self._seen[examples].append((size, score))
-        return TrialScheduler.CONTINUE if goes_on(score, rivals, self._schedule.reduction) else TrialScheduler.STOP
+        return CONTINUE if goes_on(score, rivals, self._schedule.reduction) else STOP

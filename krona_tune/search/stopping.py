@@ -17,7 +17,7 @@ from krona_tune.study.result import Status
 logger = logging.getLogger(__name__)
 
 
-class Stopping(tune.Stopper):
+class Stopping(tune.Stopper):  # type: ignore[misc]
     """Ends the whole run when a person or the budget asks for it, or when it can't go on.
 
     `asked`: a person, or the system, asked for it. `halted` says why nothing more could be kept. `lost` says why Ray's

@@ -50,7 +50,7 @@ class NotKept(Exception):
     """A trial's state could not be written: it waits at its last rung until there is room."""
 
 
-class KronaTrial(tune.Trainable):
+class KronaTrial(tune.Trainable):  # type: ignore[misc]
     """One `step` is one rung. A failure is a result with its status, never a crash of the study.
 
     The trained state is kept at each rung, in the study's own folder; a trial that finds such a state goes

@@ -25,7 +25,7 @@ class _Loader(yaml.SafeLoader):
         self._place, self._depth = place, 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
             raise self._refusal(event, f"*{event.anchor} stands for something else", "write it out")
         if self._depth == DEEPEST:

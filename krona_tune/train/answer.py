@@ -58,7 +58,7 @@ class Head:
         return functional.cross_entropy(logits, labels)
 
     def predict(self, inputs: Batch) -> Tensor:
-        logits = self.model(**inputs).logits.float()
+        logits: Tensor = self.model(**inputs).logits.float()
         return logits.squeeze(-1) if self.task.is_regression else logits.argmax(-1)
 
 
@@ -76,7 +76,8 @@ def with_head(backbone: Backbone, outputs: int, seed: int) -> nn.Module:
             if name != model.base_model_prefix:
                 module.to_empty(device="cpu").apply(model._init_weights)
                 module.to(device=device, dtype=torch.float32)
-    return model
+    headed: nn.Module = model
+    return headed
 
 
 class LabelWords:

@@ -56,7 +56,7 @@ def this_device(precision: Precision, *, gpu: bool) -> Device:
 
 def _computes_bfloat16(kind: str) -> bool:
     if kind == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 

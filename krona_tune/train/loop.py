@@ -154,7 +154,7 @@ class TrialRun:
         inputs, labels = to_device(batch, self.backbone.device)
         with self.backbone.device.autocast():
             loss = self.answer.loss(inputs, labels)
-        loss.backward()
+        torch.autograd.backward(loss)
         self.optimiser.step()
         return loss.detach()
 

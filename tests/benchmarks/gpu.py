@@ -105,7 +105,7 @@ def stepping(backbone: Backbone, size: Size, adapter: AdapterConfig | None) -> I
     def step() -> None:
         with device.autocast():
             loss = words.loss(inputs, labels)
-        loss.backward()
+        torch.autograd.backward(loss)
         if trained:
             trained.step()
         wait(device)

@@ -18,25 +18,28 @@ _DISTIL_MAPS = {
 }
 
 
+def _embedding_rows(config: Mapping[str, Any]) -> int:
+    rows: int = config["vocab_size"] + config["max_position_embeddings"] + config["type_vocab_size"]
+    return rows
+
+
 def _bert_outside(config: Mapping[str, Any]) -> int:
-    hidden = config["hidden_size"]
-    rows = config["vocab_size"] + config["max_position_embeddings"] + config["type_vocab_size"]
-    return rows * hidden
+    return _embedding_rows(config) * int(config["hidden_size"])
 
 
 def _with_pooler(config: Mapping[str, Any]) -> int:
-    hidden = config["hidden_size"]
+    hidden: int = config["hidden_size"]
     return _bert_outside(config) + hidden * hidden + hidden
 
 
 def _electra_outside(config: Mapping[str, Any]) -> int:
-    hidden, size = config["hidden_size"], config["embedding_size"]
-    rows = config["vocab_size"] + config["max_position_embeddings"] + config["type_vocab_size"]
-    return rows * size + (size * hidden + hidden if size != hidden else 0)
+    hidden, size = int(config["hidden_size"]), int(config["embedding_size"])
+    return _embedding_rows(config) * size + (size * hidden + hidden if size != hidden else 0)
 
 
 def _distilbert_outside(config: Mapping[str, Any]) -> int:
-    return (config["vocab_size"] + config["max_position_embeddings"]) * config["hidden_size"]
+    rows: int = config["vocab_size"] + config["max_position_embeddings"]
+    return rows * int(config["hidden_size"])
 
 
 BERT = EncoderNames(layers="encoder.layer", maps=_BERT_MAPS, outside=_with_pooler, head_layers=1)

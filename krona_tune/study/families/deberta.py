@@ -28,14 +28,14 @@ _PROJ_MAPS = {f"attention.self.{role}_proj": role for role in (Role.QUERY, Role.
 
 
 def _relative_span(config: Mapping[str, Any]) -> int:
-    span = config["max_relative_positions"]
-    return span if span >= 1 else config["max_position_embeddings"]
+    span: int = config["max_relative_positions"]
+    return span if span >= 1 else int(config["max_position_embeddings"])
 
 
 def _deberta_embeddings(config: Mapping[str, Any]) -> int:
-    hidden = config["hidden_size"]
-    size = config.get("embedding_size", hidden)
-    rows = config["vocab_size"] + config["type_vocab_size"]
+    hidden: int = config["hidden_size"]
+    size: int = config.get("embedding_size", hidden)
+    rows: int = config["vocab_size"] + config["type_vocab_size"]
     rows += config["max_position_embeddings"] if config["position_biased_input"] else 0
     return rows * size + (size * hidden if size != hidden else 0)
 
@@ -69,13 +69,14 @@ def _deberta_v2_outside(config: Mapping[str, Any]) -> int:
 def _deberta_v2_extra(config: Mapping[str, Any]) -> int:
     if not config["relative_attention"] or config["share_att_key"]:
         return 0
-    linear = config["hidden_size"] ** 2 + config["hidden_size"]
+    linear: int = config["hidden_size"] ** 2 + config["hidden_size"]
     return linear * sum(kind in config["pos_att_type"] for kind in ("c2p", "p2c"))
 
 
 def _deberta_v2_norms(config: Mapping[str, Any]) -> int:
-    relative = config["relative_attention"] and "layer_norm" in config["norm_rel_ebd"]
-    return 1 + relative + (config["conv_kernel_size"] > 0)
+    relative = bool(config["relative_attention"]) and "layer_norm" in config["norm_rel_ebd"]
+    convolution = bool(config["conv_kernel_size"] > 0)
+    return 1 + relative + convolution
 
 
 DEBERTA = EncoderNames(

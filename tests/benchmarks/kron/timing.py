@@ -58,7 +58,7 @@ def peak_bytes(case: Case) -> int:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
         case()
     changes = (e for e in watched.profiler.kineto_results.events() if e.name() == "[memory]")
-    return max(0, *accumulate(e.nbytes() for e in sorted(changes, key=lambda e: e.start_ns())))
+    return max(0, *accumulate(int(e.nbytes()) for e in sorted(changes, key=lambda e: e.start_ns())))
 
 
 def conditions() -> str:

@@ -79,4 +79,4 @@ def read_side(path: Path) -> Side:
 
 def process_start() -> float:
     """When this process was started, in seconds since 1970."""
-    return psutil.Process().create_time()
+    return float(psutil.Process().create_time())

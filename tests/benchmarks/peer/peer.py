@@ -61,7 +61,7 @@ def tokenised(case: Case, data: str) -> dict[str, Dataset]:
     }
 
 
-class Reporting(TrainerCallback):
+class Reporting(TrainerCallback):  # type: ignore[misc]
     """Each evaluation to Ray Tune, with facts of the trial."""
 
     def __init__(self, **facts: float) -> None:

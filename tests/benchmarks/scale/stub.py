@@ -19,7 +19,7 @@ class StubPlace:
     seconds: float
 
 
-class StubTrial(tune.Trainable):
+class StubTrial(tune.Trainable):  # type: ignore[misc]
     """One `step` is one rung, as with the real worker; nothing is kept, so a trial that is taken up again repeats."""
 
     def setup(self, config: dict[str, Any], *, works: dict[str, Any], workplace: StubPlace) -> None:
