@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from krona_tune.refusal import Refusal, shown, unknown
 from krona_tune.study.domain import Divisors, Domain
+from krona_tune.study.dropped import without_dropped
 from krona_tune.study.plain import DEEPEST, LONGEST, dump_yaml, read_yaml
 from krona_tune.study.spec import StudySpec
 from krona_tune.study.trial import SECTION_OF, SECTIONS, SIZES
@@ -88,7 +89,7 @@ def build_spec(written: Mapping[str, Any], place: str) -> StudySpec:
         if abs(number) >= BEYOND:
             raise Refusal(f"{place}: {key}", f"{shown(number)} is beyond 2^63", "write a smaller number")
     try:
-        spec = StudySpec.model_validate(written)
+        spec = StudySpec.model_validate(without_dropped(written, place))
     except ValidationError as error:
         raise next(_refusals(error, StudySpec, place)) from None
     except UnicodeEncodeError as error:
@@ -157,7 +158,7 @@ def _mend(detail: Any) -> str:
     kind = detail["type"]
     if mend := _MENDS.get(kind) or _MENDS.get(kind.partition("_")[0]):
         return mend.format(**detail.get("ctx", {}))
-    message = detail["msg"].removeprefix("Value error, ")
+    message: str = detail["msg"].removeprefix("Value error, ")
     return message[0].lower() + message[1:]
 
 

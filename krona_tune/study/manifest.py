@@ -2,9 +2,9 @@
 
 from os.path import lexists
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from krona_tune.refusal import Refusal, shown
 from krona_tune.study.geometry import Stack
@@ -17,6 +17,8 @@ Command = Annotated[str, AfterValidator(masked)]
 """A command line as it was typed, but for passwords."""
 Depth = Annotated[int, Field(ge=0, le=10_000)]
 MEND = "put back a copy of it; results/ and adapters/ do not need it"
+FORMAT: Final = 1
+"""What a study leaves behind, as this version writes it. A later version reads this one and every one before it."""
 
 
 class TaskFacts(Frozen):
@@ -54,7 +56,7 @@ class Manifest(Frozen):
     `request` is what the study keeps of its request (`StudySpec.kept`); None where an older study does not tell.
     """
 
-    format: Literal[1] = 1
+    format: Literal[1] = FORMAT
     name: str
     created_at: str
     command: Command
@@ -85,9 +87,24 @@ def read_manifest(path: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
+        if (written := _written_format(text)) > FORMAT:
+            problem = f"was written by a newer krona_tune (format {written}, this version reads up to {FORMAT})"
+            raise Refusal(str(path), problem, "install the version that its manifest names") from None
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise Refusal(str(path), f"is damaged ({where + ': ' if where else ''}{first['msg']})", MEND) from None
+
+
+class _AnyManifest(BaseModel):
+    format: int
+
+
+def _written_format(text: str) -> int:
+    """The format that a manifest says it has, whatever else it holds; 0 where it says none."""
+    try:
+        return _AnyManifest.model_validate_json(text).format
+    except ValidationError:
+        return 0
 
 
 def refuse_edited(manifest: Manifest, spec: StudySpec, place: Path) -> None:

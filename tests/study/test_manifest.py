@@ -50,6 +50,13 @@ def test_a_damaged_manifest_is_refused(tmp_path: Path, damage: Damage, said: str
     assert str(refused.value).endswith("; put back a copy of it; results/ and adapters/ do not need it")
 
 
+def test_a_manifest_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_text('{"format": 2, "new": true}', encoding="utf-8")
+    with pytest.raises(Refusal, match=r"was written by a newer krona_tune \(format 2, this version reads up to 1\)"):
+        read_manifest(path)
+
+
 def test_a_manifest_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match=r"no study is here \(no manifest.json\); name the folder of a study"):
         read_manifest(tmp_path / "manifest.json")
