@@ -1,9 +1,7 @@
 """A real Ray of three nodes: a study's work is on all of them, and each is looked at before the first trial."""
 
 import os
-import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,10 +31,8 @@ Done = subprocess.CompletedProcess[str]
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Home]:
-    """Near the root: a socket's path must be short."""
-    folder = Path(tempfile.mkdtemp(prefix="krona-"))
-    yield Home(folder)
-    shutil.rmtree(folder, ignore_errors=True)
+    with Home.near_the_root() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,16 @@ class Home:
 
     root: Path
 
+    @staticmethod
+    @contextmanager
+    def near_the_root() -> "Iterator[Home]":
+        """A folder for as long as it is needed; a socket's path must be short."""
+        folder = Path(tempfile.mkdtemp(prefix="krona-"))
+        try:
+            yield Home(folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
     def command(self, *words: str) -> dict[str, Any]:
         """What `subprocess` needs to start the program here, apart from any Ray that runs already."""
         places = {"RAY_TMPDIR": str(self.root), "XDG_CACHE_HOME": str(self.root / "cache"), "HF_HUB_OFFLINE": "1"}
@@ -85,10 +96,8 @@ class Home:
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Home]:
-    """Near the root: a socket's path must be short."""
-    folder = Path(tempfile.mkdtemp(prefix="krona-"))
-    yield Home(folder)
-    shutil.rmtree(folder, ignore_errors=True)
+    with Home.near_the_root() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
