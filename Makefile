@@ -1,14 +1,21 @@
-# `make study` runs the main job, `make test` the tests; each makes .venv if it is not there.
+# `make study` runs the main job, `make test` the quick tests, `make test-all` those with faults and whole studies,
+# `make test-long` what is left; each makes .venv if it is not there.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: study test check lint scan audit bench format clean
+.PHONY: study test test-all test-long check lint scan audit bench format clean
 
 study: .venv/study
 	$(BIN)/python run_study.py --tasks glue
 
 test: .venv/test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow and not long"
+
+test-all: .venv/test
+	$(BIN)/python -m pytest -m "not long"
+
+test-long: .venv/test
+	$(BIN)/python -m pytest -m long
 
 check: lint scan audit
 

@@ -1,5 +1,6 @@
 """A room imports only from lower floors, and what answers at once loads neither torch nor Ray."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,12 @@ import pytest
 from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
 
 ROOT = Path(__file__).resolve().parent.parent
+LINT = """
+import sys
+sys.path.insert(0, ".")
+from importlinter.cli import lint_imports
+sys.exit(lint_imports(config_filename=sys.argv[1], no_cache=True))
+"""
 HEAVY = {"torch", "transformers", "ray", "optuna", "mlflow", "datasets", "sklearn", "scipy"}
 
 
@@ -16,6 +23,29 @@ def test_every_import_keeps_to_the_floors(capsys: pytest.CaptureFixture[str], mo
     status = lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True)
     assert status == EXIT_STATUS_SUCCESS, capsys.readouterr().out
     assert "0 kept" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("place", "planted", "contract"),
+    [
+        ("kron/factors.py", "import krona_tune.study.spec", "a room imports only from lower floors"),
+        ("train/loop.py", "import krona_tune.report.page", "a room imports only from lower floors"),
+        ("record/registry.py", "import ray", "only search imports ray"),
+        ("search/trainable.py", "import optuna", "only the searchers and the importance chart import optuna"),
+        ("search/runner.py", "import mlflow", "only the MLflow mirror and the model registry import mlflow"),
+        ("report/frame.py", "import torch", "study, the Parquet sink, the factors and the report need no torch"),
+        ("search/plan.py", "import transformers", "the plan and the terminal need no torch"),
+    ],
+)
+def test_an_import_that_a_contract_forbids_breaks_it(tmp_path: Path, place: str, planted: str, contract: str) -> None:
+    """In a copy of the package, the import stands inside a function, as a late one would."""
+    shutil.copytree(ROOT / "krona_tune", tmp_path / "krona_tune", ignore=shutil.ignore_patterns("__pycache__"))
+    with (tmp_path / "krona_tune" / place).open("a", encoding="utf-8") as file:
+        file.write(f"\n\ndef planted() -> None:\n    {planted}\n")
+    command = [sys.executable, "-c", LINT, str(ROOT / "pyproject.toml")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert [line.partition(" BROKEN")[0] for line in done.stdout.splitlines() if " BROKEN" in line] == [contract]
 
 
 def loaded_by(*modules: str) -> set[str]:

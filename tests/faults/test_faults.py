@@ -20,6 +20,7 @@ from tests.search.test_study import Home
 
 pytestmark = pytest.mark.slow
 TASKS, TRIALS = ("cola", "rte"), 4
+MORE = pytest.mark.long
 
 
 def started(home: Home, model: Path, name: str) -> Driver:
@@ -35,7 +36,7 @@ def resumed(home: Home, name: str) -> tuple[dict[str, TrialResult], float]:
     return settled(home.study(name), TASKS, TRIALS), seconds
 
 
-@pytest.mark.parametrize("moment", [0, 1, 2, 4, 6, 8])
+@pytest.mark.parametrize("moment", [1, 4, 8, *(pytest.param(moment, marks=MORE) for moment in (0, 2, 6))])
 def test_a_driver_that_is_killed_loses_nothing(home: Home, bert: Path, cost: Cost, moment: int) -> None:
     """At the start, and after 1, 2, … rungs, at some time between two events."""
     name, folder = f"killed-{moment}", home.study(f"killed-{moment}")
@@ -63,7 +64,7 @@ def test_a_worker_that_is_killed_is_replaced_and_goes_on_from_its_last_rung(home
     settled(folder, TASKS, TRIALS)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=MORE)])
 def test_a_study_that_is_asked_to_stop_says_how_to_go_on(
     home: Home, bert: Path, cost: Cost, number: signal.Signals
 ) -> None:

@@ -51,8 +51,10 @@ def ask_all(driver: Driver) -> None:
 @pytest.mark.parametrize(
     ("fault", "happens", "status", "reason"),
     [
-        ("SIGTERM to the driver's group", ask_group, 130, "Interrupted. Go on with"),
         ("SIGTERM to every process", ask_all, 130, "Interrupted. Go on with"),
+        pytest.param(
+            "SIGTERM to the driver's group", ask_group, 130, "Interrupted. Go on with", marks=pytest.mark.long
+        ),
         ("Ray's head killed", kill("gcs_server"), 75, "Stopped, Ray's gcs_server ended. Go on with"),
         ("Ray's raylet killed", kill("raylet"), 75, "Stopped, Ray's raylet ended. Go on with"),
     ],

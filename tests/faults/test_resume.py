@@ -45,7 +45,9 @@ def uninterrupted(home: Home, bert: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "moment"), [(signal.SIGINT, 4), (signal.SIGKILL, 8)])
+@pytest.mark.parametrize(
+    ("number", "moment"), [(signal.SIGKILL, 8), pytest.param(signal.SIGINT, 4, marks=pytest.mark.long)]
+)
 def test_a_resumed_study_finds_what_an_uninterrupted_one_finds(
     home: Home,
     bert: Path,

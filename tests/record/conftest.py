@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,16 +24,8 @@ def _environment() -> Iterator[None]:
     os.environ.update(before)
 
 
-@pytest.fixture(autouse=True)
-def _third_party_warnings() -> None:
-    """MLflow uses a loader strategy that SQLAlchemy deprecates; the filters are per test and reach its thread."""
-    warnings.filterwarnings("ignore", message=".*An input example was not provided")
-    warnings.filterwarnings("ignore", "The ``noload`` loader strategy is deprecated")
-
-
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    warnings.filterwarnings("ignore", "The ``noload`` loader strategy is deprecated")
     folder = tmp_path_factory.mktemp("store")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     sink = MlflowSink(tracking_uri=uri, artifact_location=None, study="none", manifest=manifest(), spec=SPEC)

@@ -53,6 +53,7 @@ def test_a_shared_adapter_is_the_same_on_every_task(home: Home, bert: Path) -> N
     assert {row.of for row in finalists} == {f"{task}-{best:03d}" for task in ("cola", "rte", "mrpc")}
 
 
+@pytest.mark.long
 def test_two_studies_with_one_worker_and_one_seed_are_alike(home: Home, bert: Path) -> None:  # noqa: F811
     words = ["--tasks", "cola,rte", "--trials", "4", "--seed", "7", "--max-concurrent", "1"]
     first, second = (started(home, bert, name, *words) for name in ("alike-1", "alike-2"))
@@ -79,6 +80,7 @@ def test_the_search_leaves_of_its_budget_what_the_finals_need(home: Home, bert: 
     assert 1000 < sum(row.examples for row in rows) <= 1600 + 3 * 128
 
 
+@pytest.mark.long
 def test_an_earlier_studys_best_points_are_tried_first(home: Home, bert: Path) -> None:  # noqa: F811
     earlier = started(home, bert, "earlier", "--tasks", "rte", "--trials", "3", "--seed", "3")
     whole = [row for row in earlier.values() if row.kind == "search" and row.status is Status.COMPLETED]
@@ -88,6 +90,7 @@ def test_an_earlier_studys_best_points_are_tried_first(home: Home, bert: Path) -
         assert rows[f"{task}-000"].params == pytest.approx(best.params)
 
 
+@pytest.mark.long
 def test_every_size_is_looked_for(home: Home, bert: Path) -> None:  # noqa: F811
     rows = started(home, bert, "sizes", "--tasks", "rte", "--trials", "6", "--objective", "pareto")
     searched = [row for row in rows.values() if row.kind == "search"]

@@ -96,13 +96,15 @@ def test_a_ray_that_is_started_does_not_hear_sigterm_and_is_killed_when_it_is_le
 
 def test_what_is_left_of_ray_is_killed_with_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     code = "import subprocess, sys; print(subprocess.Popen(['sleep', '99']).pid, flush=True); sys.stdin.read()"
-    raylet = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert raylet.stdout is not None
-    worker = int(raylet.stdout.readline())
-    started(monkeypatch, live_processes=lambda: [("raylet", raylet)])
-    kill_ray()
-    assert raylet.wait(timeout=10) == -9
-    assert gone(worker)
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as raylet:
+        assert raylet.stdout is not None
+        worker = int(raylet.stdout.readline())
+        started(monkeypatch, live_processes=lambda: [("raylet", raylet)])
+        kill_ray()
+        assert raylet.wait(timeout=10) == -9
+        assert gone(worker)
 
 
 def gone(process: int) -> bool:

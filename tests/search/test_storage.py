@@ -22,7 +22,7 @@ from tests.faults.accounts import settled
 from tests.faults.doing import begun, taken_up, until, well_ended
 from tests.search.test_study import Home, bert, home  # noqa: F401
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")]
+pytestmark = pytest.mark.slow
 TASKS, TRIALS = ("rte",), 3
 
 

@@ -32,7 +32,6 @@ from krona_tune.study.manifest import read_manifest
 from krona_tune.study.result import Status, TrialResult
 from tests.search.models import saved_bert, saved_t5
 
-pytestmark = pytest.mark.slow
 SPACE = """\
 model: {model}
 data: mini
@@ -227,6 +226,7 @@ def test_a_second_study_of_the_same_name_is_refused(home: Home, first: StudyFold
     assert first.spec.stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_a_finished_study_has_nothing_to_resume(home: Home, first: StudyFolder, copied: str) -> None:
     done = home.run("--resume", "first", "--storage", copied)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -237,6 +237,8 @@ def test_a_finished_study_has_nothing_to_resume(home: Home, first: StudyFolder, 
     assert load_spec(again.spec) == load_spec(first.spec)
 
 
+@pytest.mark.slow
+@pytest.mark.long
 def test_a_finished_study_can_be_given_more_trials(home: Home, first: StudyFolder, copied: str) -> None:
     done = home.run("--resume", "first", "--trials", "4", "--storage", copied)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -247,6 +249,8 @@ def test_a_finished_study_can_be_given_more_trials(home: Home, first: StudyFolde
     assert load_spec(home.study("first", copied).spec).search.trials == 4
 
 
+@pytest.mark.slow
+@pytest.mark.long
 def test_an_interrupted_study_is_completed_with_every_trial_once(home: Home, bert: Path) -> None:
     words = ["--tasks", "cola", "--trials", "6", "--space", home.space(bert), "--name", "cut", "--max-concurrent", "2"]
     longer = ["--set", "schedule.epochs=32", "--set", "examples.train=256"]
@@ -283,6 +287,7 @@ def test_an_interrupted_study_is_completed_with_every_trial_once(home: Home, ber
     assert read_manifest(cut.manifest).resumed_by
 
 
+@pytest.mark.slow
 def test_a_text_to_text_study_answers_with_its_label_words(home: Home) -> None:
     t5 = saved_t5(home.root / "t5")
     words = ["--tasks", "cola", "--trials", "2", "--space", home.space(t5), "--name", "words"]
@@ -334,6 +339,7 @@ def decided(home: Home, bert: Path) -> StudyFolder:
     return folder
 
 
+@pytest.mark.slow
 def test_finals_that_were_interrupted_end_with_the_same_finalists(decided: StudyFolder) -> None:
     before = {row.trial_id: row for row in read_trials(decided.root / "results at the interruption")}
     after = by_id(decided)
@@ -359,6 +365,7 @@ def test_finals_that_were_interrupted_end_with_the_same_finalists(decided: Study
     assert all(seeds == by_number[0] for seeds in by_number)
 
 
+@pytest.mark.slow
 def test_finalists_alone_were_looked_at_on_the_test_half_and_told_optuna_nothing(decided: StudyFolder) -> None:
     rows = by_id(decided)
     for row in rows.values():
@@ -372,12 +379,14 @@ def test_finalists_alone_were_looked_at_on_the_test_half_and_told_optuna_nothing
     assert set(told(decided, "cola")) == {trial_id for trial_id, row in rows.items() if row.kind == "search"}
 
 
+@pytest.mark.slow
 def test_the_page_leads_with_the_winners_test_score(decided: StudyFolder) -> None:
     page = decided.report.read_text(encoding="utf-8")
     assert "the winner is krona" in page
     assert "test score <strong>" in page
 
 
+@pytest.mark.slow
 def test_a_study_that_is_given_more_trials_chooses_again_and_keeps_its_finalists(
     home: Home, decided: StudyFolder
 ) -> None:

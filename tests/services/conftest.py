@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,11 +21,6 @@ def _environment() -> Iterator[None]:
     yield
     os.environ.clear()
     os.environ.update(before)
-
-
-@pytest.fixture(autouse=True)
-def _third_party_warnings() -> None:
-    warnings.filterwarnings("ignore", "The ``noload`` loader strategy is deprecated")
 
 
 @dataclass(frozen=True)
