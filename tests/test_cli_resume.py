@@ -161,7 +161,7 @@ DIFFERENT = [
     (["--tasks", "cola"], "--tasks", "cola, rte, not cola"),
     (["--seed", "7"], "--seed", "0, not 7"),
     (["--set", "adapter.scale=[1, 4]"], "--set", "adapter.scale 1, 2, not adapter.scale 1, 4"),
-    (["--set", "search.transfer=true"], "--set", "search.transfer False, not search.transfer True"),
+    (["--set", "search.per_method=true"], "--set", "search.per_method False, not search.per_method True"),
     (["--set", "search.trials=5"], "--set", "search.trials 4, not search.trials 5"),
     (["--max-params", "100000"], "--max-params", "200000, not 100000"),
     (["--data", "hub"], "--data", "mini, not hub"),

@@ -20,10 +20,11 @@ from krona_tune.search.samplers import SHARED, MethodsInTurn, open_samplers, ope
 from krona_tune.search.scheduler import AshaPerGroup
 from krona_tune.search.searcher import StudySearcher
 from krona_tune.search.shared import SharedSearcher
+from krona_tune.search.space import Params
 from krona_tune.search.start import Started
 from krona_tune.search.stopping import Stopping
-from krona_tune.search.transfer import Transfer, earlier_points
 from krona_tune.search.tuning import Phase
+from krona_tune.search.warm_start import earlier_points
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Report, Status
 from krona_tune.study.spec import StudySpec
@@ -38,7 +39,7 @@ def _search_by_task(started: Started, ledger: Ledger, stopping: Stopping) -> Pha
     spec, works = started.plan.spec, started.prepared.works
     waiting = _known(started.plan, ledger)
     remaining = {task: _numbers_left(started.plan, ledger, task) for task in spec.tasks}
-    samplers = open_samplers(spec, _transfer(started.plan, ledger), started.folder.journal, stopping.halt)
+    samplers = open_samplers(spec, started.plan.space, started.folder.journal, stopping.halt, _earlier(spec))
     schedules = {task: work.schedule for task, work in works.items()}
     size_of = started.plan.space.parameters if spec.search.objective == "pareto" else None
     scheduler = AshaPerGroup(schedules, per_method=spec.search.per_method, size_of=size_of)
@@ -75,7 +76,7 @@ def _shared_search(started: Started, ledger: Ledger, stopping: Stopping) -> Phas
     spec, works = started.plan.spec, started.prepared.works
     waiting, numbers = _known(started.plan, ledger), _numbers_left(started.plan, ledger)
     tasks = sorted(spec.tasks, key=lambda task: works[task].schedule.total_examples)
-    sampler = open_shared_sampler(spec, _transfer(started.plan, ledger), started.folder.journal, stopping.halt)
+    sampler = open_shared_sampler(spec, started.plan.space, started.folder.journal, stopping.halt, _earlier(spec))
     rows = ledger.rows.values()
     searcher = SharedSearcher(
         waiting, sampler, tasks, numbers, _seeds(spec), stopping.verdict, rows, spec.schedule.reduction
@@ -95,16 +96,11 @@ def _seeds(spec: StudySpec) -> dict[str, int]:
     return {task: trial_seed(spec, task) for task in spec.tasks}
 
 
-def _transfer(plan: Plan, ledger: Ledger) -> Transfer:
-    """What the tasks may learn from each other and from the study that `warm_start` names."""
-    search = plan.spec.search
-    rows = read_trials(StudyFolder(Path(search.warm_start)).results) if search.warm_start else []
-    return Transfer(
-        space=plan.space,
-        tasks=plan.spec.tasks,
-        best=ledger.best if search.transfer else None,
-        earlier=earlier_points(rows, (*plan.spec.tasks, SHARED)),
-    )
+def _earlier(spec: StudySpec) -> dict[str, list[Params]]:
+    """What each task may learn from the study that `warm_start` names."""
+    if not spec.search.warm_start:
+        return {}
+    return earlier_points(read_trials(StudyFolder(Path(spec.search.warm_start)).results), (*spec.tasks, SHARED))
 
 
 def finals_phase(started: Started, ledger: Ledger, stopping: Stopping) -> Phase:

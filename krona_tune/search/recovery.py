@@ -18,7 +18,6 @@ from krona_tune.search.plan import Plan, trial_seed
 from krona_tune.search.samplers import open_samplers, open_shared_sampler
 from krona_tune.search.shared import shared_id
 from krona_tune.search.space import Params
-from krona_tune.search.transfer import Transfer
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Report, Status, TrialResult
 
@@ -88,7 +87,7 @@ def _made_again(
 
 def _points(plan: Plan, folder: StudyFolder) -> PointOf:
     """Asks Optuna's journal."""
-    request = (plan.spec, Transfer(space=plan.space, tasks=()), folder.journal, lambda reason: None)
+    request = (plan.spec, plan.space, folder.journal, lambda reason: None)
     if plan.spec.search.shared:
         shared = open_shared_sampler(*request)
         return lambda task, number: shared.point(shared_id(number))

@@ -7,7 +7,7 @@ from itertools import product
 from krona_tune.adapters.methods import METHODS, method_named
 from krona_tune.adapters.placement import common_dimensions, sites
 from krona_tune.refusal import Refusal
-from krona_tune.search.space import BY, COUPLED, PLACES, Space
+from krona_tune.search.space import PLACES, Space
 from krona_tune.study.domain import Choice, Divisors, Domain, Fixed, Range, Value
 from krona_tune.study.geometry import Geometry, Site
 from krona_tune.study.spec import StudySpec
@@ -24,12 +24,7 @@ def resolve(spec: StudySpec, geometry: Geometry, place: str) -> Space:
     if isinstance(method, Range | Divisors):
         raise Refusal(f"{place}: adapter.method", "a method is no number", f"known: {', '.join(METHODS)}")
     knobs = {str(name): _knobs(spec, str(name), geometry, place) for name in method.ends()}
-    coupled = spec.search.coupled
-    space = Space(method=method, knobs=knobs, geometry=geometry, limit=_limit(spec, geometry), coupled=coupled)
-    if coupled and not any(BY in names and not isinstance(names[COUPLED], Fixed) for names in knobs.values()):
-        raise Refusal(
-            f"{place}: search.coupled", f"{COUPLED} is not searched beside {BY}", "search it, or leave it out"
-        )
+    space = Space(method=method, knobs=knobs, geometry=geometry, limit=_limit(spec, geometry))
     for name in space.methods:
         _refuse_empty(space.of(name), f"{place}: {name}", spec.search.max_params)
     return space

@@ -1,7 +1,6 @@
 """The samplers of a study, all in one journal file that optuna-dashboard opens."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,15 @@ import optuna
 from krona_tune.search.journal import Halt, open_journal
 from krona_tune.search.sampler import TaskSampler
 from krona_tune.search.space import Params, Space
-from krona_tune.search.transfer import Transfer
+from krona_tune.search.warm_start import adopt_points
 from krona_tune.study.result import Status
 from krona_tune.study.spec import StudySpec
 
 SHARED = "shared"
 """What stands for the task of configurations that all tasks share."""
+Earlier = Mapping[str, Sequence[Params]]
+"""Each task's points from an earlier study: what its first trials try."""
+NOTHING: Earlier = {}
 
 
 class MethodsInTurn:
@@ -51,10 +53,10 @@ class MethodsInTurn:
 
 
 def open_samplers(
-    spec: StudySpec, transfer: Transfer, journal: Path, halt: Halt
+    spec: StudySpec, space: Space, journal: Path, halt: Halt, earlier: Earlier = NOTHING
 ) -> dict[str, TaskSampler | MethodsInTurn]:
     """One sampler a task, or a task and method. `halt` is called where the journal can't be written."""
-    sampler, space = _sampler_in(spec, transfer, journal, halt), transfer.space
+    sampler = _sampler_in(spec, journal, halt, earlier)
     if not spec.search.per_method:
         return {task: sampler(space, task, task) for task in spec.tasks}
     return {
@@ -63,13 +65,15 @@ def open_samplers(
     }
 
 
-def open_shared_sampler(spec: StudySpec, transfer: Transfer, journal: Path, halt: Halt) -> TaskSampler:
+def open_shared_sampler(
+    spec: StudySpec, space: Space, journal: Path, halt: Halt, earlier: Earlier = NOTHING
+) -> TaskSampler:
     """The sampler of configurations that all tasks share."""
-    return _sampler_in(spec, transfer, journal, halt)(transfer.space, SHARED, SHARED)
+    return _sampler_in(spec, journal, halt, earlier)(space, SHARED, SHARED)
 
 
 def _sampler_in(
-    spec: StudySpec, transfer: Transfer, journal: Path, halt: Halt
+    spec: StudySpec, journal: Path, halt: Halt, earlier: Earlier
 ) -> Callable[[Space, str, str], TaskSampler]:
     """Makes samplers of a part of the space, under a name in the journal, for a task."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -82,7 +86,7 @@ def _sampler_in(
             f"{spec.name}/{name}",
             seed=spec.seed,
             startup_trials=spec.search.startup_trials,
-            suggest=partial(replace(transfer, space=part).suggestions, task),
+            suggest=partial(adopt_points, part, earlier.get(task, ())),
             every_size=spec.search.objective == "pareto",
         )
 

@@ -15,8 +15,6 @@ from krona_tune.study.trial import SECTION_OF, AdapterConfig
 
 EVEN_DRAWS = 5_000
 PLACES = ("roles", "stacks", "layers")
-COUPLED, BY = "learning_rate", "scale"
-"""In a coupled space the domain of the learning rate is that of its product with the scale."""
 
 Params = Mapping[str, Any]
 
@@ -25,15 +23,13 @@ Params = Mapping[str, Any]
 class Space:
     """Domains resolved against a backbone: of `method`, and a method's knobs by name.
 
-    `limit`: at most so many adapter and norm parameters, or None. `coupled`: what is drawn for the learning rate is
-    its product with the scale, on which a step of Adam depends (an adapter of twice the scale moves twice as far).
+    `limit`: at most so many adapter and norm parameters, or None.
     """
 
     method: Fixed | Choice
     knobs: dict[str, dict[str, Domain]]
     geometry: Geometry
     limit: int | None
-    coupled: bool = False
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -46,8 +42,7 @@ class Space:
     def label(self, method: str, name: str) -> str:
         """What is drawn for a knob: its name; with the method's where most methods search it in another domain."""
         usual, _ = Counter(knobs[name] for knobs in self.knobs.values() if name in knobs).most_common(1)[0]
-        drawn = f"{name} × {BY}" if self._is_coupled(method, name) else name
-        return drawn if self.knobs[method][name] == usual else f"{drawn} of {method}"
+        return name if self.knobs[method][name] == usual else f"{name} of {method}"
 
     def searched(self) -> dict[str, Domain]:
         """The knobs that are not fixed, by label."""
@@ -63,11 +58,8 @@ class Space:
             return domain.value if isinstance(domain, Fixed) else draw(label, domain)
 
         method = str(value("method", self.method))
-        params: dict[str, Any] = {"method": method}
-        params |= {name: value(self.label(method, name), domain) for name, domain in self.knobs[method].items()}
-        if self._is_coupled(method, COUPLED):
-            params[COUPLED] /= params[BY]
-        return params
+        knobs = self.knobs[method].items()
+        return {"method": method, **{name: value(self.label(method, name), domain) for name, domain in knobs}}
 
     def drawn(self, params: Params) -> dict[str, Value]:
         """What would have to be drawn to get a point, by label: the inverse of `point`."""
@@ -75,8 +67,7 @@ class Space:
         values: dict[str, Value] = {} if isinstance(self.method, Fixed) else {"method": method}
         for name, domain in self.knobs[method].items():
             if not isinstance(domain, Fixed):
-                factor = params[BY] if self._is_coupled(method, name) else 1
-                values[self.label(method, name)] = params[name] * factor if factor != 1 else params[name]
+                values[self.label(method, name)] = params[name]
         return values
 
     def adopted(self, params: Params) -> dict[str, Any] | None:
@@ -127,9 +118,6 @@ class Space:
         """The share of the space that is feasible, by drawing."""
         rng = random.Random(0)
         return sum(self.feasible(self.draw(rng)) for _ in range(draws)) / draws
-
-    def _is_coupled(self, method: str, name: str) -> bool:
-        return self.coupled and name == COUPLED and BY in self.knobs[method]
 
 
 def _adapter(params: Params) -> AdapterConfig:

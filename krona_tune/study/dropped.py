@@ -13,7 +13,10 @@ class Dropped(NamedTuple):
     reason: str
 
 
-DROPPED: dict[str, Dropped] = {}
+DROPPED = {
+    "search.coupled": Dropped(False, "its lead over drawing learning rate and scale apart did not last"),
+    "search.transfer": Dropped(False, "no gain was seen from one task's points on another within a study"),
+}
 """By dotted path."""
 
 

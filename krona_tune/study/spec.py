@@ -103,17 +103,14 @@ class SearchSpec(Frozen):
     GPU, or of a CPU core where there is none. Each counts over all starts of a study.
 
     With `per_method` every method gets `trials` trials of its own on each task, and competes with itself alone.
-    With `coupled` the learning rate's domain is that of learning rate × scale. The objective `pareto` looks for the
-    best score at every size instead of the best score. With `transfer` every third trial of a task tries what is best
-    on another task; `warm_start` is the folder of an earlier study, whose best points are tried first.
+    The objective `pareto` looks for the best score at every size instead of the best score. `warm_start` is the folder
+    of an earlier study, whose best points are tried first.
     """
 
     trials: Count = 12
     per_method: bool = False
-    coupled: bool = False
     objective: Literal["score", "pareto"] = "score"
     shared: bool = False
-    transfer: bool = False
     warm_start: Place | None = None
     startup_trials: CountFromZero = 6
     baseline_learning_rates: tuple[Positive, ...] = (1e-2,)

@@ -1,4 +1,6 @@
-"""Two ways to search, on the miniature, seed by seed: `python -m tests.benchmarks.miniature transfer --storage DIR`.
+"""Two ways to search, on the miniature, seed by seed.
+
+`python -m tests.benchmarks.miniature warm --earlier STUDY --storage DIR`
 
 Prints, for each task, the best validation score after so many trials (a mean over seeds), and how many trials each way
 needed to reach the score that the plain one ended with. The data are synthetic.
@@ -16,12 +18,10 @@ from krona_tune.record.read import read_trials
 from krona_tune.study.folder import StudyFolder
 
 WAYS: dict[str, tuple[str, list[str]]] = {
-    "transfer": ("mini.yaml", ["search.transfer=true"]),
     "warm": ("mini.yaml", ["search.warm_start={earlier}"]),
-    "coupled": ("scale.yaml", ["search.coupled=true", "training.learning_rate={low: 3e-3, high: 3e-1, log: true}"]),
 }
-"""What is compared with the plain search: in which space, and what is set otherwise. A coupled rate is a product with
-the scale, whose middle is near 10; a warm start learns from the study that `--earlier` names."""
+"""What is compared with the plain search: in which space, and what is set otherwise. A warm start learns from the study
+that `--earlier` names."""
 PLAIN = "finalists={top: 0}"
 
 

@@ -16,7 +16,6 @@ from krona_tune.search.recovery import Opened, open_records
 from krona_tune.search.resolve import resolve
 from krona_tune.search.samplers import open_samplers, open_shared_sampler
 from krona_tune.search.shared import shared_id
-from krona_tune.search.transfer import Transfer
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.loader import build_spec
 from krona_tune.study.result import Status
@@ -49,7 +48,7 @@ def plan(**search: Any) -> Plan:
 
 def asked(of: Plan, folder: StudyFolder) -> Callable[[str, int], dict[str, Any] | None]:
     """What Optuna answers when it is asked for a task's trial of that number."""
-    request = (of.spec, Transfer(space=of.space, tasks=()), folder.journal, never)
+    request = (of.spec, of.space, folder.journal, never)
     if of.spec.search.shared:
         shared = open_shared_sampler(*request)
         return lambda task, number: shared.ask(shared_id(number), number)
@@ -127,7 +126,7 @@ def test_no_id_is_given_to_another_point(tmp_path: Path, search: dict[str, Any])
 
 def test_a_trial_whose_end_optuna_knows_is_asked_for_again_as_the_same_point(tmp_path: Path) -> None:
     of, folder = plan(), StudyFolder(tmp_path)
-    sampler = open_samplers(of.spec, Transfer(space=of.space, tasks=()), folder.journal, never)["cola"]
+    sampler = open_samplers(of.spec, of.space, folder.journal, never)["cola"]
     points = []
     for number, status in enumerate((Status.COMPLETED, Status.STOPPED_EARLY, Status.DIVERGED)):
         points.append(sampler.ask(f"cola-{number:03d}", number))

@@ -11,11 +11,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from krona_tune.search.resolve import resolve
 from krona_tune.search.sampler import TaskSampler, distribution_of
 from krona_tune.search.samplers import open_samplers
 from krona_tune.search.space import Space
-from krona_tune.search.transfer import Transfer
 from krona_tune.study.domain import Choice, Divisors, Fixed, Range
 from krona_tune.study.result import Status
 from tests.search.conftest import never, space, spec
@@ -43,7 +41,7 @@ OWN_RATES = {"full": {"learning_rate": {"low": 1e-5, "high": 1e-4, "log": True}}
 
 def opened(journal: Path, of: Space = SPACE, seed: int = 3, task: str = "cola", startup: int = 2) -> Any:
     asked = spec(startup_trials=startup).model_copy(update={"seed": seed, "tasks": (task,)})
-    return open_samplers(asked, Transfer(space=of, tasks=(task,)), journal, never)[task]
+    return open_samplers(asked, of, journal, never)[task]
 
 
 def trials(journal: Path, task: str = "cola") -> list[FrozenTrial]:
@@ -134,28 +132,11 @@ def test_with_a_size_for_each_trial_small_adapters_are_searched_as_eagerly_as_la
     everything = space("bert", {"a_out": "divisors", "a_in": "divisors", "scale": {"low": 1.0, "high": 2.0}})
     for objective in ("score", "pareto"):
         asked = spec(startup_trials=40, objective=objective)
-        sampler = open_samplers(asked, Transfer(space=everything, tasks=("cola",)), tmp_path / objective, never)["cola"]
+        sampler = open_samplers(asked, everything, tmp_path / objective, never)["cola"]
         points = [sampler.ask(f"cola-{number:03d}", number) for number in range(40)]
         sizes[objective] = sorted(everything.parameters(point) for point in points if point)
     assert sizes["pareto"][20] < sizes["score"][20]
     assert sizes["pareto"][0] == 6 * 48
-
-
-def test_a_coupled_learning_rate_is_drawn_as_its_product_with_the_scale(tmp_path: Path) -> None:
-    adapter = {"scale": {"low": 0.5, "high": 32.0, "log": True}, "method": ["krona", "bitfit"]}
-    rates = {"learning_rate": {"low": 1e-3, "high": 1e-2, "log": True}}
-    coupled = resolve(spec(adapter, rates, coupled=True), SPACE.geometry, "x.yaml")
-    sampler = opened(tmp_path / "journal", coupled)
-    points = [sampler.ask(f"cola-{number:03d}", number) for number in range(12)]
-    for point, trial in zip(points, trials(tmp_path / "journal"), strict=True):
-        assert point
-        if point["method"] == "krona":
-            assert trial.params["learning_rate × scale"] == pytest.approx(point["learning_rate"] * point["scale"])
-            assert 1e-3 <= point["learning_rate"] * point["scale"] <= 1e-2
-            assert coupled.drawn(point) == pytest.approx(trial.params)
-        else:
-            assert 1e-3 <= point["learning_rate"] <= 1e-2
-    assert opened(tmp_path / "journal", coupled).ask("cola-003", 3) == points[3]
 
 
 def test_the_same_seed_gives_the_same_points_also_when_reopened_in_between(tmp_path: Path) -> None:
@@ -170,7 +151,7 @@ def test_the_same_seed_gives_the_same_points_also_when_reopened_in_between(tmp_p
 def test_two_tasks_draw_different_points_from_one_journal(tmp_path: Path) -> None:
     both = open_samplers(
         spec().model_copy(update={"tasks": ("cola", "rte")}),
-        Transfer(space=SPACE, tasks=("cola", "rte")),
+        SPACE,
         tmp_path / "journal",
         never,
     )
@@ -228,15 +209,15 @@ def test_a_trial_that_was_asked_for_and_never_started_is_asked_for_again_as_the_
 
 def test_methods_in_turn_get_equal_numbers_of_trials_and_a_study_each(tmp_path: Path) -> None:
     rivals = space("bert", RIVALS, OWN_RATES)
-    asked, transfer = spec(per_method=True), Transfer(space=rivals, tasks=("cola",))
-    sampler: Any = open_samplers(asked, transfer, tmp_path / "journal", never)["cola"]
+    asked = spec(per_method=True)
+    sampler: Any = open_samplers(asked, rivals, tmp_path / "journal", never)["cola"]
     points = [sampler.ask(f"cola-{number:03d}", number) for number in range(7)]
     assert [point["method"] for point in points] == ["krona", "lora", "full", "krona", "lora", "full", "krona"]
     sampler.report("cola-004", 64, 0.25)
     sampler.tell("cola-004", Status.COMPLETED, 0.5)
     assert [t.state for t in trials(tmp_path / "journal", "cola/lora")] == [TrialState.RUNNING, TrialState.COMPLETE]
     assert len(trials(tmp_path / "journal", "cola/krona")) == 3
-    again: Any = open_samplers(asked, transfer, tmp_path / "journal", never)["cola"]
+    again: Any = open_samplers(asked, rivals, tmp_path / "journal", never)["cola"]
     assert again.ask("cola-005", 5) == points[5]
 
 
@@ -320,10 +301,10 @@ def test_an_end_of_which_optuna_was_not_told_is_told_from_the_records(tmp_path: 
 
 def test_a_lost_trial_goes_to_the_study_of_its_method(tmp_path: Path) -> None:
     rivals = space("bert", RIVALS, OWN_RATES)
-    asked, transfer = spec(per_method=True), Transfer(space=rivals, tasks=("cola",))
-    point = open_samplers(asked, transfer, tmp_path / "lost", never)["cola"].ask("cola-001", 1)
+    asked = spec(per_method=True)
+    point = open_samplers(asked, rivals, tmp_path / "lost", never)["cola"].ask("cola-001", 1)
     assert point
-    open_samplers(asked, transfer, tmp_path / "journal", never)["cola"].recall("cola-001", point, Status.FAILED, {})
+    open_samplers(asked, rivals, tmp_path / "journal", never)["cola"].recall("cola-001", point, Status.FAILED, {})
     assert [len(trials(tmp_path / "journal", f"cola/{method}")) for method in rivals.methods] == [0, 1, 0]
 
 

@@ -27,21 +27,16 @@ ROLES = (
     "query+key+value+output+cross_query+cross_value",
 )
 LAYERS = ("all", "last 6", "every other")
-COUPLED = {"low": 6e-4, "high": 6e-2, "log": True}
-"""Learning rate × scale: the learning rate's domain times the middle of the scale's."""
 
 Array = NDArray[np.float64]
 
 
 @cache
-def t5_space(*, coupled: bool = False) -> Space:
+def t5_space() -> Space:
     """`search_spaces/t5_base.yaml` with placements to choose from and without a limit on parameters."""
     written = load_spec(ROOT / "search_spaces" / "t5_base.yaml").plain()
     written["adapter"] |= {"roles": list(ROLES), "layers": list(LAYERS)}
     del written["search"]["max_params"]
-    if coupled:
-        written["search"]["coupled"] = True
-        written["training"]["learning_rate"] = COUPLED
     return resolve(build_spec(written, "benchmark"), geometry(T5_BASE), "benchmark")
 
 

@@ -33,11 +33,10 @@ RULE = "last score"
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A strategy in the table. `coupled`: the space draws learning rate × scale."""
+    """A strategy in the table."""
 
     make: Make
     reduction: int = 3
-    coupled: bool = False
     workers: tuple[int, ...] = (8,)
 
 
@@ -49,13 +48,10 @@ LAST = Choices(fidelity="last", diverged=True)
 ORDERED = Choices(fidelity="last", diverged=True, ordered=True)
 ROWS = {
     RAY: Row(make=RaysOwn, workers=(2, 8)),
-    "the same, coupled": Row(make=RaysOwn, coupled=True),
     "random, full budget": Row(make=ByChance),
     "random + ASHA": Row(make=partial(ByChance, early=True)),
     "krona_tune": Row(make=Ours, workers=(2, 8)),
-    "krona_tune, coupled": Row(make=Ours, coupled=True),
     "last, ordered": Row(make=_candidate(ORDERED), workers=(2, 8)),
-    "last, ordered, coupled": Row(make=_candidate(ORDERED), coupled=True),
 }
 VARIANTS = {
     RAY: Row(make=RaysOwn),
@@ -75,7 +71,6 @@ VARIANTS = {
 }
 CHOSEN = {
     **{name: replace(row, workers=(8,)) for name, row in ROWS.items() if name in {RAY, "krona_tune"}},
-    "krona_tune, coupled": ROWS["krona_tune, coupled"],
     "shifted": VARIANTS["shifted"],
 }
 SETS = {"regret": (ROWS, range(30)), "variants": (VARIANTS, range(20)), "confirmation": (CHOSEN, range(100, 130))}
@@ -86,7 +81,7 @@ chosen after seeing them, so it is run again with seeds of its own."""
 def losses(name: str, row: Row, task: Task, seed: int, workers: int, budgets: Sequence[float]) -> list[Lost]:
     """One run to the largest budget, looked at when each was spent."""
     trainer, schedule = Trainer(task, seed), rungs(row.reduction)
-    setting = Setting(space=t5_space(coupled=row.coupled), schedule=schedule, seed=seed, chance=task.chance)
+    setting = Setting(space=t5_space(), schedule=schedule, seed=seed, chance=task.chance)
     events = simulate(row.make(setting), trainer, workers=workers, budget=max(budgets))
     return [
         Lost(

@@ -1,8 +1,8 @@
-"""Tasks try what is best elsewhere, as far as it can be had in their own space."""
+"""Tasks try first what an earlier study found best, as far as it can be had in their own space."""
 
 from typing import Any
 
-from krona_tune.search.transfer import Transfer, earlier_points
+from krona_tune.search.warm_start import adopt_points, earlier_points
 from krona_tune.study.result import Status, TrialResult
 from tests.search.conftest import space
 
@@ -28,14 +28,6 @@ def scales(points: Any) -> list[float]:
     return [point["scale"] for point in points]
 
 
-def test_every_third_trial_tries_the_best_of_the_tasks_that_follow() -> None:
-    best = {"cola": row("cola", 1, 0.5), "stsb": row("stsb", 3, 0.9)}
-    transfer = Transfer(space=SPACE, tasks=TASKS, best=best.get)
-    assert [scales(transfer.suggestions("rte", number)) for number in range(6)] == [[], [], [4.0, 2.0], [], [], [4, 2]]
-    assert scales(transfer.suggestions("cola", 2)) == [4.0]
-    assert list(Transfer(space=SPACE, tasks=TASKS).suggestions("rte", 2)) == []
-
-
 def test_an_earlier_study_is_tried_first_its_own_task_before_the_others() -> None:
     rows = [
         row("rte", 0, 0.6),
@@ -53,10 +45,7 @@ def test_an_earlier_study_is_tried_first_its_own_task_before_the_others() -> Non
         "cola": [7.0, 8.0, 2.0],
         "stsb": [2.0, 7.0],
     }
-    transfer = Transfer(space=SPACE, tasks=TASKS, earlier=earlier)
-    assert scales(transfer.suggestions("stsb", 0)) == [2.0, 7.0]
-    assert scales(transfer.suggestions("stsb", 1)) == [7.0]
-    assert list(transfer.suggestions("stsb", 2)) == []
+    assert [scales(adopt_points(SPACE, earlier["stsb"], number)) for number in range(3)] == [[2.0, 7.0], [7.0], []]
 
 
 def test_a_point_is_adopted_with_the_values_that_are_fixed_here_and_only_where_the_others_can_be_drawn() -> None:
