@@ -1,18 +1,18 @@
 """One ASHA a group, so that an easy task's scores never stop a hard task's trials."""
 
 from collections.abc import Callable, Iterable, Mapping
-from types import SimpleNamespace
 from typing import Any
 
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from krona_tune.search.smaller import CONTINUE, AshaAmongSmaller
+from krona_tune.search.cutoff import Rungs
 from krona_tune.search.space import Params
 from krona_tune.study.result import Report
 from krona_tune.study.schedule import Schedule
 
 TIE = 1e-6
 """What a unit of training loss weighs beside the score."""
+CONTINUE, STOP = str(TrialScheduler.CONTINUE), str(TrialScheduler.STOP)
 
 
 class AshaPerGroup(FIFOScheduler):  # type: ignore[misc]
@@ -23,7 +23,8 @@ class AshaPerGroup(FIFOScheduler):  # type: ignore[misc]
     begins with one answer to everything, and scores the same.
 
     Args:
-        size_of: the parameters of a point; with it, a trial is judged among those that are not larger.
+        size_of: the parameters of a point; with it, a trial is judged among those that are not larger, so that the
+            whole front of score against parameters is trained to its end.
     """
 
     def __init__(
@@ -31,7 +32,7 @@ class AshaPerGroup(FIFOScheduler):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         self._schedules, self._per_method, self._size_of = schedules, per_method, size_of
-        self._ashas: dict[tuple[str, str], AsyncHyperBandScheduler | AshaAmongSmaller] = {}
+        self._groups: dict[tuple[str, str], Rungs] = {}
         self._judged: set[tuple[str, int]] = set()
         self._awaited: dict[str, tuple[Report, Params]] = {}
 
@@ -40,22 +41,15 @@ class AshaPerGroup(FIFOScheduler):  # type: ignore[misc]
         before."""
         for report, params in reports:
             self._judged.add((report.trial_id, report.examples))
-            config = {"task": report.task, "kind": "search", "params": params}
-            trial: Any = SimpleNamespace(trial_id=f"earlier {report.trial_id}", config=config)
-            asha = self._of(trial)
-            asha.on_trial_add(None, trial)
-            asha.on_trial_result(None, trial, _told(report.examples, report.score, report.train_loss))
+            self._survives(report.task, params, report.examples, report.score, report.train_loss)
 
     def expect(self, reports: Iterable[tuple[Report, Params]]) -> None:
         """The last reports of trials that go on: each is judged when it comes again, or put at its rung when the next
         one comes instead, from a worker that was ahead of what the records had."""
         self._awaited |= {report.trial_id: (report, params) for report, params in reports}
 
-    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        if trial.config["kind"] == "search":
-            self._of(trial).on_trial_add(tune_controller, trial)
-
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Whether the trial goes on from the rung that its `examples` are."""
         if trial.config["kind"] != "search" or "score" not in result:
             return CONTINUE
         trial_id, examples = trial.config["trial_id"], result["examples"]
@@ -65,44 +59,15 @@ class AshaPerGroup(FIFOScheduler):  # type: ignore[misc]
         if (trial_id, examples) in self._judged:  # it went on from here, and reports again after a fault
             return CONTINUE
         self._judged.add((trial_id, examples))
-        told = _told(examples, result["score"], result["report/train_loss"])  # Tune flattens results
-        decision: str = self._of(trial).on_trial_result(tune_controller, trial, told)
-        return decision
-
-    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """Nothing: the full budget judges nobody, and ASHA would put its score at a rung that the trial skipped."""
-
-    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
-        if trial.config["kind"] == "search":
-            self._of(trial).on_trial_remove(tune_controller, trial)
-
-    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Nothing to take back: its earlier reports stay at their rungs."""
-
-    def debug_string(self) -> str:
-        return ""
-
-    def _of(self, trial: Any) -> AsyncHyperBandScheduler | AshaAmongSmaller:
-        """The ASHA of a trial's group, made when its first trial comes."""
         task, params = trial.config["task"], trial.config["params"]
+        loss = result["report/train_loss"]  # Tune flattens results
+        return CONTINUE if self._survives(task, params, examples, result["score"], loss) else STOP
+
+    def _survives(self, task: str, params: Params, examples: int, score: float, train_loss: float) -> bool:
+        """Judges a report in its group; the full budget ends every trial and judges nobody."""
+        schedule = self._schedules[task]
+        if examples >= schedule.total_examples:
+            return False
         group = (task, params["method"] if self._per_method else "")
-        if group not in self._ashas:
-            self._ashas[group] = self._new(self._schedules[task])
-        return self._ashas[group]
-
-    def _new(self, schedule: Schedule) -> AsyncHyperBandScheduler | AshaAmongSmaller:
-        if self._size_of:
-            return AshaAmongSmaller(schedule, self._size_of)
-        return AsyncHyperBandScheduler(
-            time_attr="examples",
-            metric="score",
-            mode="max",
-            grace_period=schedule.rungs[0],
-            max_t=schedule.total_examples,
-            reduction_factor=schedule.reduction,
-        )
-
-
-def _told(examples: int, score: float, train_loss: float) -> dict[str, Any]:
-    """What ASHA hears of a report."""
-    return {"examples": examples, "score": score - TIE * train_loss}
+        rungs = self._groups.setdefault(group, Rungs(schedule.reduction))
+        return rungs.survives(examples, score - TIE * train_loss, self._size_of(params) if self._size_of else 0)

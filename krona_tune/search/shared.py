@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from ray.tune.search import Searcher
 
-from krona_tune.search.cutoff import goes_on
+from krona_tune.search.cutoff import Rungs
 from krona_tune.search.door import plain_trial
 from krona_tune.search.sampler import TaskSampler
 from krona_tune.study.result import Status, TrialResult
@@ -47,11 +47,12 @@ class SharedSearcher(Searcher):  # type: ignore[misc]
         super().__init__(metric="score", mode="max")
         self._waiting, self._numbers = deque(waiting), deque(numbers)
         self._sampler, self._tasks, self._seeds, self._verdict = sampler, tuple(tasks), seeds, verdict
-        self._rungs = {reduction**power for power in range(len(self._tasks)) if reduction**power < len(self._tasks)}
-        self._reduction = reduction
+        self._judged_after = {
+            reduction**power for power in range(len(self._tasks)) if reduction**power < len(self._tasks)
+        }
+        self._rungs = Rungs(reduction)
         self._params: dict[int, dict[str, Any]] = {}
         self._scores: dict[int, dict[str, float]] = defaultdict(dict)
-        self._averages: dict[int, list[float]] = defaultdict(list)
         self._ready: deque[int] = deque()
         self._asked: dict[str, dict[str, Any]] = {}
         self._take_up([row for row in rows if row.kind == "search"])
@@ -110,11 +111,9 @@ class SharedSearcher(Searcher):  # type: ignore[misc]
         scores = self._scores[number]
         scores[task] = score
         average, done = float(np.mean(list(scores.values()))), len(scores)
-        earlier = self._averages[done]
-        goes = done not in self._rungs or goes_on(average, earlier, self._reduction)
-        earlier.append(average)
         if done == len(self._tasks):
             return average, Status.COMPLETED
+        goes = done not in self._judged_after or self._rungs.survives(done, average)
         return average, Status.INTERRUPTED if goes else Status.STOPPED_EARLY
 
     def _take_up(self, rows: Sequence[TrialResult]) -> None:

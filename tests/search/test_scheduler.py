@@ -3,7 +3,9 @@
 from types import SimpleNamespace
 from typing import Any
 
-from ray.tune.schedulers import TrialScheduler
+from hypothesis import given
+from hypothesis import strategies as st
+from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 from krona_tune.search.scheduler import AshaPerGroup
 from krona_tune.study.result import Report
@@ -53,6 +55,35 @@ def report(trial_id: str, rung: int, score: float, task: str = "cola") -> Report
         evaluation_seconds=1,
         peak_memory_bytes=1,
     )
+
+
+@given(
+    reports=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 3), st.integers(0, 20)), max_size=60),
+    reduction=st.sampled_from([2, 3, 4]),
+)
+def test_decisions_are_those_of_rays_own_asha(reports: list[tuple[int, int, int]], reduction: int) -> None:
+    """Any trials that report once at any rungs in any order, up to one beyond the budget."""
+    own = schedule(examples_per_epoch=60, epochs=reduction**3, grace_epochs=1, reduction=reduction)
+    ours = AshaPerGroup({"cola": own}, per_method=False)
+    rays = AsyncHyperBandScheduler(
+        time_attr="examples",
+        metric="score",
+        mode="max",
+        grace_period=own.rungs[0],
+        max_t=own.total_examples,
+        reduction_factor=reduction,
+    )
+    trials: dict[int, Any] = {}
+    reached: dict[int, int] = {}
+    for number, rung, score in reports:
+        if rung <= reached.get(number, -1):
+            continue
+        if number not in trials:
+            trials[number] = added(ours, number)
+            rays.on_trial_add(None, trials[number])
+        reached[number] = rung
+        result = {"examples": own.rungs[rung], "score": score / 20, "report/train_loss": 0.0}
+        assert ours.on_trial_result(None, trials[number], result) == rays.on_trial_result(None, trials[number], result)
 
 
 def test_an_easy_and_a_hard_task_keep_the_same_share() -> None:
