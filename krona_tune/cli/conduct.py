@@ -78,7 +78,9 @@ def conduct(
         )
         try:
             console.print()
-            console.print(ranking(outcome.ledger, started.manifest.tasks, fronts=spec.search.objective == "pareto"))
+            console.print(
+                ranking(outcome.ledger.standings, started.manifest.tasks, fronts=spec.search.objective == "pareto")
+            )
             lost = dict(outcome.lost_sinks)
             lacking = masked(lost.pop("MlflowSink", "").partition(": ")[2])
             for sink, problem in lost.items():
@@ -106,7 +108,8 @@ def _status(outcome: "Outcome", tasks: Sequence[str]) -> int:
         return RAY_LOST
     if outcome.interrupted:
         return INTERRUPTED
-    return NO_RESULT if any(outcome.ledger.best(task) is None for task in tasks) else 0
+    standings = outcome.ledger.standings
+    return NO_RESULT if any(standings.best(task) is None for task in tasks) else 0
 
 
 class RayLostExit(SystemExit):

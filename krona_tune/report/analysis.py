@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from math import isfinite, sqrt
 
 from krona_tune.record.records import Records
-from krona_tune.study.finals import Finals, finals
+from krona_tune.study.finals import Finals
 from krona_tune.study.front import front_of
 from krona_tune.study.manifest import Manifest, TaskFacts
 from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.standings import Standings
 
 RUNNING = "running"
 """What a trial is called that has not ended yet, while its study runs."""
@@ -144,16 +145,17 @@ def summarise(
     task: str, trials: Sequence[TrialResult], facts: TaskFacts | None, running: Collection[str] = ()
 ) -> TaskSummary:
     """The task's trials, ranked and counted. An equal score ranks by fewer trainable parameters."""
+    standings = Standings(trials)
     halted = [trial for trial in trials if trial.trial_id not in running]
     counts = Counter({RUNNING: len(trials) - len(halted)}) + Counter(str(trial.status) for trial in halted)
     return TaskSummary(
         task=task,
         facts=facts,
-        ranked=_ranked([trial for trial in trials if trial.kind == "search"], facts),
-        baseline=next(iter(_by_score([trial for trial in trials if trial.kind == "baseline"])), None),
+        ranked=_ranked(standings.searched(task), facts),
+        baseline=standings.baseline(task),
         counts={state: counts[state] for state in (RUNNING, *Status) if counts[state]},
         troubled=tuple(trial for trial in halted if trial.status not in {Status.COMPLETED, Status.STOPPED_EARLY}),
-        finals=finals(trials),
+        finals=standings.finals(task),
     )
 
 
@@ -175,13 +177,7 @@ def pareto(trials: Sequence[RankedTrial]) -> tuple[RankedTrial, ...]:
     return tuple(front_of(trials, lambda each: each.trial.point))
 
 
-def _by_score(trials: Sequence[TrialResult]) -> list[TrialResult]:
-    scored = [trial for trial in trials if trial.scored]
-    return sorted(scored, key=lambda trial: (-(trial.score or 0.0), trial.trainable_parameters, trial.number))
-
-
-def _ranked(trials: Sequence[TrialResult], facts: TaskFacts | None) -> tuple[RankedTrial, ...]:
-    ordered = _by_score(trials)
+def _ranked(ordered: Sequence[TrialResult], facts: TaskFacts | None) -> tuple[RankedTrial, ...]:
     errors = [standard_error(trial.metrics, facts.validation_examples if facts else 0) for trial in ordered]
     return tuple(
         RankedTrial(

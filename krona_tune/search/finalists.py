@@ -16,6 +16,7 @@ from krona_tune.study.front import front_of
 from krona_tune.study.randomness import stream
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.spec import StudySpec
+from krona_tune.study.standings import rank
 from krona_tune.study.trial import trial
 
 HEAD = 0
@@ -91,8 +92,7 @@ def _best(rows: Sequence[TrialResult], top: int) -> list[TrialResult]:
     One that was stopped early may be among them: where little is spent, few trials reach the end, and the last scores
     of all find better ones.
     """
-    judged = [row for row in rows if row.scored and row.status in {Status.COMPLETED, Status.STOPPED_EARLY}]
-    judged.sort(key=lambda row: (-(row.score or 0.0), row.trainable_parameters, row.number))
+    judged = rank(row for row in rows if row.status in {Status.COMPLETED, Status.STOPPED_EARLY})
     first = {_configuration(row): row for row in reversed(judged)}
     return [row for row in judged if first[_configuration(row)] is row][:top]
 

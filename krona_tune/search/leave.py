@@ -9,23 +9,23 @@ from krona_tune.adapters.export import save_adapter
 from krona_tune.glue.tasks import TASKS
 from krona_tune.record.remote.rungs import RungsElsewhere
 from krona_tune.search.door import plain_trial, trial_of
-from krona_tune.search.ledger import Ledger
 from krona_tune.search.start import Started
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import TrialResult
+from krona_tune.study.standings import Standings
 from krona_tune.train import checkpoint
 
 
-def leave_adapters(started: Started, ledger: Ledger) -> list[Path]:
+def leave_adapters(started: Started, standings: Standings) -> list[Path]:
     """Each task's best adapter, with its card, from the state that the winning trial kept."""
     left = []
     manifest, shape = started.manifest, started.plan.geometry
     for task in started.plan.spec.tasks:
-        best = ledger.winner(task)
+        best = standings.winner(task)
         kept = _state(started.folder, best)
         if best is None or kept is None:
             continue
-        final = ledger.finals(task).winner
+        final = standings.finals(task).winner
         trial = trial_of(plain_trial(best.trial_id, task, best.number, best.kind, best.seed, best.params))
         card = AdapterCard(
             krona_tune_version=manifest.versions["krona_tune"],

@@ -10,11 +10,9 @@ from krona_tune.adapters.placement import count
 from krona_tune.glue.tasks import TASKS
 from krona_tune.record.sink import Sink
 from krona_tune.search.door import trial_of
-from krona_tune.study.average import SharedConfiguration, shared_ranking
-from krona_tune.study.finals import Finals, finals
-from krona_tune.study.front import front_of
 from krona_tune.study.geometry import Geometry
 from krona_tune.study.result import LastLook, Report, Status, TrialResult
+from krona_tune.study.standings import Standings
 
 logger = logging.getLogger(__name__)
 
@@ -89,39 +87,10 @@ class Ledger:
         logger.info("%s ended: %s %s", trial_id, status, error)
         self._sink.trial_ended(self.rows[trial_id])
 
-    def best(self, task: str) -> TrialResult | None:
-        """The searched trial with the highest validation score; of equals the one with fewer parameters.
-
-        Where tasks share their configurations, the trial of the one with the highest average.
-        """
-        if shared := self.shared():
-            return shared[0].rows[task]
-        return max(self._searched(task), key=lambda r: (r.score or 0.0, -r.trainable_parameters), default=None)
-
-    def front(self, task: str) -> list[TrialResult]:
-        """The task's searched trials that none beats with as few parameters, from few to many."""
-        return front_of(self._searched(task), lambda row: row.point)
-
-    def shared(self) -> list[SharedConfiguration]:
-        """Where tasks share their configurations: those that were trained on every task, the best average first."""
-        return shared_ranking(list(self.rows.values()), self._shared_by) if self._shared_by else []
-
-    def finals(self, task: str) -> Finals:
-        """The task's finalists as far as they have ended."""
-        return finals(row for row in list(self.rows.values()) if row.task == task)
-
-    def winner(self, task: str) -> TrialResult | None:
-        """The trial to take away: of the winning finalist the seed with the highest validation score; without
-        finalists the best of the search."""
-        final = self.finals(task).winner
-        return final.best_row if final else self.best(task)
-
-    def baseline(self, task: str) -> float | None:
-        """The best score of the head alone."""
-        scores = [
-            r.score for r in self.rows.values() if r.task == task and r.kind == "baseline" and r.score is not None
-        ]
-        return max(scores, default=None)
+    @property
+    def standings(self) -> Standings:
+        """Who is ahead now."""
+        return Standings(list(self.rows.values()), self._shared_by)
 
     def snapshot(self) -> "Ledger":
         """The ledger as it stands: another thread can go through it while this one changes."""
@@ -133,10 +102,6 @@ class Ledger:
         """Whether a searched trial's report won't come again: a trial that goes on repeats its last one."""
         row = self.rows[report.trial_id]
         return row.kind == "search" and (row.status is not Status.INTERRUPTED or report.rung != row.rung)
-
-    def _searched(self, task: str) -> list[TrialResult]:
-        """The task's searched trials that have a score."""
-        return [row for row in list(self.rows.values()) if row.task == task and row.kind == "search" and row.scored]
 
     def _row(self, config: dict[str, Any]) -> TrialResult:
         assert self._geometry is not None, "this ledger is looked at only"

@@ -29,6 +29,7 @@ from krona_tune.study.loader import load_spec
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.spec import StudySpec
+from krona_tune.study.standings import Standings
 
 SECONDS, REMOTE_SECONDS = 2.0, 15.0
 """Between two looks at a study that runs, and at one that runs elsewhere."""
@@ -56,7 +57,7 @@ def show(folder: StudyFolder, console: Console) -> None:
     spec = load_spec(folder.spec)
     rows, state = _looked_at(folder)
     console.print(f"{folder.root}: {state}", highlight=False, markup=False, soft_wrap=True)
-    console.print(ranking(_ledger(rows, spec), manifest.tasks, fronts=spec.search.objective == "pareto"))
+    console.print(ranking(_standings(rows, spec), manifest.tasks, fronts=spec.search.objective == "pareto"))
 
 
 def watch(folder: StudyFolder, console: Console) -> None:
@@ -131,6 +132,10 @@ def _rows(folder: StudyFolder) -> tuple[list[TrialResult], set[Path]]:
         unread.add(path)
 
     return read_trials(folder.results, leave_out), unread
+
+
+def _standings(rows: list[TrialResult], spec: StudySpec) -> Standings:
+    return Standings(rows, spec.tasks if spec.search.shared else ())
 
 
 def _ledger(rows: list[TrialResult], spec: StudySpec) -> Ledger:

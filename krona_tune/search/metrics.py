@@ -8,6 +8,7 @@ from typing import Literal
 from ray.util.metrics import Counter, Gauge
 
 from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.standings import Standings
 
 PREFIX = "ray_"
 """What Ray puts before every name where Prometheus reads it; a count also ends in `_total`."""
@@ -60,6 +61,7 @@ def readings(
         tasks: the study's tasks; each has readings from the start.
         devices: how many devices one trial uses.
     """
+    standings = Standings(list(rows))
     for task in tasks:
         own = [row for row in rows if row.task == task]
         for status in (RUNNING, *Status):
@@ -68,8 +70,8 @@ def readings(
         active = [row for row in own if row.trial_id in running and row.train_seconds]
         busy = sum(row.train_seconds + row.evaluation_seconds for row in own)
         values = {
-            "krona_best_score": _best(own, "search"),
-            "krona_head_only_score": _best(own, "baseline"),
+            "krona_best_score": _score(standings.searched(task)),
+            "krona_head_only_score": _score(standings.baselines(task)),
             "krona_examples_per_second": sum(row.examples / row.train_seconds for row in active),
             "krona_examples": sum(row.examples for row in own),
             "krona_device_hours": busy * devices / 3600,
@@ -79,8 +81,8 @@ def readings(
                 yield Reading(name=name, value=value, tags={"task": task})
 
 
-def _best(rows: Sequence[TrialResult], kind: str) -> float | None:
-    return max((row.score for row in rows if row.kind == kind and row.score is not None), default=None)
+def _score(ranked: Sequence[TrialResult]) -> float | None:
+    return ranked[0].score if ranked else None
 
 
 class StudyMetrics:

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from rich.markup import escape
 from rich.table import Table
 
-from krona_tune.search.ledger import Ledger
 from krona_tune.search.wording import in_words, score_of, spread, titled
 from krona_tune.study.average import SharedConfiguration
 from krona_tune.study.comparison import Average, Cell, MethodLine
 from krona_tune.study.front import average_front
 from krona_tune.study.manifest import TaskFacts
+from krona_tune.study.standings import Standings
 
 TOP = 5
 """How many configurations for all tasks are shown."""
@@ -44,12 +44,12 @@ def shared_table(shared: Sequence[SharedConfiguration], facts: dict[str, TaskFac
     return table
 
 
-def fronts_table(ledger: Ledger, facts: dict[str, TaskFacts]) -> Table:
+def fronts_table(standings: Standings, facts: dict[str, TaskFacts]) -> Table:
     table = titled("Score against parameters: what no smaller adapter beats, validation scores", facts)
     for name in ("task", "trial", "score", "parameters"):
         table.add_column(name, justify="left" if name in {"task", "trial"} else "right", no_wrap=True)
     table.add_column("adapter")
-    fronts = {task: ledger.front(task) for task in facts}
+    fronts = {task: standings.front(task) for task in facts}
     for task, front in fronts.items():
         for place, row in enumerate(front):
             cells = (

@@ -5,12 +5,12 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from krona_tune.search.ledger import Ledger
 from krona_tune.search.overall import fronts_table, methods_table, shared_table
 from krona_tune.search.wording import in_words, score_of, spread, titled
 from krona_tune.study.comparison import compare
 from krona_tune.study.finals import Finalist
 from krona_tune.study.manifest import TaskFacts
+from krona_tune.study.standings import Standings
 
 TIED = "≈"
 """Marks what can't be told apart from the best."""
@@ -25,38 +25,38 @@ WHOLE = {"task", "finalist", "constant", "parameters"}
 """The columns that are never broken."""
 
 
-def ranking(ledger: Ledger, facts: dict[str, TaskFacts], *, fronts: bool = False) -> Group:
+def ranking(standings: Standings, facts: dict[str, TaskFacts], *, fronts: bool = False) -> Group:
     """What the study found: the finalists where there are some, else the best of the search; then the methods.
 
     `fronts` adds score against parameters, of each task and of the average.
     """
     facts = {task: fact.model_copy(update={"title": escape(fact.title)}) for task, fact in facts.items()}
-    tables: list[RenderableType] = [_search_table(ledger, facts)]
-    if any(ledger.finals(task).winner for task in facts):
-        tables = [_finals_table(ledger, facts), _legend(ledger, facts)]
-    if lines := compare(ledger.rows.values(), tuple(facts)):
+    tables: list[RenderableType] = [_search_table(standings, facts)]
+    if any(standings.finals(task).winner for task in facts):
+        tables = [_finals_table(standings, facts), _legend(standings, facts)]
+    if lines := compare(standings.rows, tuple(facts)):
         tables.append(methods_table(lines, facts))
-    if shared := ledger.shared():
+    if shared := standings.shared:
         tables.append(shared_table(shared, facts))
     if fronts:
-        tables.append(fronts_table(ledger, facts))
+        tables.append(fronts_table(standings, facts))
     return Group(*tables)
 
 
-def _search_table(ledger: Ledger, facts: dict[str, TaskFacts]) -> Table:
+def _search_table(standings: Standings, facts: dict[str, TaskFacts]) -> Table:
     table = titled("Best adapter of each task, validation scores", facts)
     for name in ("task", "score", "head only", "constant", "parameters"):
         table.add_column(name, justify="left" if name == "task" else "right", no_wrap=True)
     table.add_column("adapter")
     for task, fact in facts.items():
-        best, head = ledger.best(task), ledger.baseline(task)
+        best, head = standings.best(task), standings.baseline(task)
         if best is None or best.score is None:
             table.add_row(fact.title, "no result")
             continue
         table.add_row(
             fact.title,
             f"[green]{best.score:.3f}[/green]",
-            score_of(head),
+            score_of(head.score if head else None),
             f"{fact.constant_score:.3f}",
             f"{best.trainable_parameters:,}",
             escape(in_words(best.params)),
@@ -64,12 +64,12 @@ def _search_table(ledger: Ledger, facts: dict[str, TaskFacts]) -> Table:
     return table
 
 
-def _finals_table(ledger: Ledger, facts: dict[str, TaskFacts]) -> Table:
+def _finals_table(standings: Standings, facts: dict[str, TaskFacts]) -> Table:
     table = titled("Finalists of each task", facts, FINALS_CAPTION)
     for name in ("task", "finalist", "validation", "test", "head only\non test", "constant", "parameters"):
         table.add_column(name, justify="left" if name in {"task", "finalist"} else "right", no_wrap=name in WHOLE)
     for task, fact in facts.items():
-        finals, best = ledger.finals(task), ledger.best(task)
+        finals, best = standings.finals(task), standings.best(task)
         if finals.winner is None:
             found = (escape(best.trial_id), f"{score_of(best.score)} (search)") if best else ("no result",)
             table.add_row(fact.title, *found)
@@ -93,7 +93,7 @@ def _finalist(each: Finalist, beside: tuple[str, str], *, style: str) -> tuple[s
     )
 
 
-def _legend(ledger: Ledger, facts: dict[str, TaskFacts]) -> Text:
+def _legend(standings: Standings, facts: dict[str, TaskFacts]) -> Text:
     """Which configuration each finalist is."""
-    everyone = [each for task in facts for each in ledger.finals(task).finalists]
+    everyone = [each for task in facts for each in standings.finals(task).finalists]
     return Text("\n".join(f"{each.of}: {in_words(each.params)}" for each in everyone))

@@ -165,7 +165,7 @@ def _left(
     """The adapters and the report. Where they can't be written the study halts; the records are kept all the same."""
     left: list[Path] = []
     try:
-        left += leave_adapters(started, ledger)
+        left += leave_adapters(started, ledger.standings)
     except Exception as error:
         logger.exception("the adapters could not be written")
         stopping.halt(f"the adapters could not be written: {told(error)}")

@@ -14,6 +14,7 @@ from krona_tune.search.ledger import Ledger
 from krona_tune.search.wording import duration, synthetic_mark
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.standings import Standings
 
 SHOWN = 8
 """How many running trials are named."""
@@ -102,21 +103,22 @@ class View:
         ):
             table.add_column(name, justify="left" if name == "task" else "right")
         book = self._ledger.snapshot()
+        standings = book.standings
         for task, facts in self._facts.items():
-            table.add_row(*self._cells(book, task, facts))
+            table.add_row(*self._cells(book, standings, task, facts))
         shares = {trial_id: self._share_done(trial_id) for trial_id in sorted(book.running)}
         return Group(table, _under_way(shares), self._progress(book, sum(shares.values())))
 
     def _title(self) -> str:
         return "Validation scores" + synthetic_mark(self._facts)
 
-    def _cells(self, book: Ledger, task: str, facts: TaskFacts) -> list[str | Text]:
+    def _cells(self, book: Ledger, standings: Standings, task: str, facts: TaskFacts) -> list[str | Text]:
         rows = [row for row in book.rows.values() if row.task == task]
         ended = [row for row in rows if _ended(row)]
         running = sum(row.trial_id in book.running for row in rows)
         completed = sum(row.status is Status.COMPLETED for row in ended)
         stopped = sum(row.status is Status.STOPPED_EARLY for row in ended)
-        best, head = book.best(task), book.baseline(task)
+        best, head = standings.best(task), standings.baseline(task)
         failed = len(ended) - completed - stopped
         return [
             Text(facts.title),
@@ -126,7 +128,7 @@ class View:
             Text(str(failed), style="red") if failed else "·",
             str(self._totals[task] - len(ended) - running),
             Text(f"{best.score:.3f}", style="green") if best and best.score is not None else "",
-            "" if head is None else f"{head:.3f}",
+            f"{head.score:.3f}" if head and head.score is not None else "",
             f"{facts.constant_score:.3f}",
             f"{best.trainable_parameters:,}" if best else "",
         ]

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from krona_tune.search.space import Params, Space
 from krona_tune.study.result import TrialResult
+from krona_tune.study.standings import rank
 
 EARLIER = 3
 """How many of its own best points an earlier study hands to the same task."""
@@ -11,8 +12,7 @@ EARLIER = 3
 
 def earlier_points(rows: Sequence[TrialResult], tasks: Sequence[str]) -> dict[str, list[Params]]:
     """What an earlier study's trials tell each task: the best points on the same task, then the best on every other."""
-    whole = [row for row in rows if row.kind == "search" and row.finished]
-    whole.sort(key=lambda row: -(row.score or 0.0))
+    whole = rank(row for row in rows if row.kind == "search" and row.finished)
     of_task: dict[str, list[Params]] = {}
     for row in whole:
         of_task.setdefault(row.task, []).append(row.params)

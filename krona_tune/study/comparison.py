@@ -6,6 +6,7 @@ from typing import Literal
 
 from krona_tune.study.finals import BASELINE, Finalist, finals
 from krona_tune.study.result import TrialResult
+from krona_tune.study.standings import rank
 from krona_tune.study.statistics import mean
 
 Half = Literal["test", "validation"]
@@ -95,16 +96,15 @@ def _final_cell(final: Finalist) -> Cell:
 
 
 def _searched_cell(rows: Sequence[TrialResult]) -> Cell | None:
-    scored = [(row.score, -row.trainable_parameters, row) for row in rows if row.kind != "finalist" and row.scored]
-    if not scored:
+    ranked = rank(row for row in rows if row.kind != "finalist")
+    if not ranked:
         return None
-    score, _, row = max(scored, key=lambda each: (each[0] or 0.0, each[1]))
     return Cell(
-        score=score or 0.0,
+        score=ranked[0].score or 0.0,
         half="validation",
         deviation=None,
         seeds=1,
-        trainable_percent=row.trainable_percent,
+        trainable_percent=ranked[0].trainable_percent,
     )
 
 

@@ -102,7 +102,9 @@ def test_whether_a_baseline_is_beaten_is_unknown_without_one() -> None:
 def test_the_average_is_over_the_tasks_that_have_a_result() -> None:
     with_result = summarise("rte", [scored(0, 0.75, 9), scored(1, 0.6, 9, kind="baseline")], FACTS)
     other = FACTS.model_copy(update={"constant_score": 0.25})
-    second = summarise("mrpc", [scored(2, 0.25, 9), scored(3, 0.5, 9, kind="baseline")], other)
+    second = summarise(
+        "mrpc", [scored(2, 0.25, 9, task="mrpc"), scored(3, 0.5, 9, task="mrpc", kind="baseline")], other
+    )
     none = summarise("cola", [], FACTS)
     mean = average([with_result, none, second])
     assert mean is not None
@@ -113,7 +115,7 @@ def test_the_average_is_over_the_tasks_that_have_a_result() -> None:
 
 def test_an_average_of_baselines_needs_each_of_them() -> None:
     with_baseline = summarise("rte", [scored(0, 0.75, 9), scored(1, 0.6, 9, kind="baseline")], FACTS)
-    without = summarise("mrpc", [scored(2, 0.25, 9)], FACTS)
+    without = summarise("mrpc", [scored(2, 0.25, 9, task="mrpc")], FACTS)
     mean = average([with_baseline, without])
     assert mean is not None
     assert mean.baseline is None

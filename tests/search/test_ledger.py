@@ -141,7 +141,7 @@ def test_a_trial_that_goes_on_keeps_its_row_and_adds_to_it() -> None:
 
 def test_the_best_has_the_highest_score_then_the_fewest_parameters() -> None:
     book, _ = ledger()
-    assert book.best("cola") is None
+    assert book.standings.best("cola") is None
     run(book, config(0, a_out=24), 0.5, 0.7)
     run(book, config(1, a_out=6), 0.7)
     run(book, config(2, a_out=8), 0.1, 0.7, status=Status.STOPPED_EARLY)
@@ -150,7 +150,7 @@ def test_the_best_has_the_highest_score_then_the_fewest_parameters() -> None:
     run(book, config(5, "rte"), 0.95)
     sizes = {book.rows[f"cola-00{n}"].trainable_parameters for n in range(3)}
     assert len(sizes) == 3
-    best = book.best("cola")
+    best = book.standings.best("cola")
     assert best is not None
     assert best.score == 0.7
     assert best.trainable_parameters == min(sizes)
@@ -160,19 +160,19 @@ def test_a_negative_score_is_a_score() -> None:
     book, _ = ledger()
     run(book, config(0), -0.25)
     run(book, config(1), -0.125)
-    assert book.best("cola") == book.rows["cola-001"]
+    assert book.standings.best("cola") == book.rows["cola-001"]
 
 
 def test_baselines_stand_apart_from_the_search() -> None:
     book, _ = ledger()
-    assert book.baseline("cola") is None
+    assert book.standings.baseline("cola") is None
     run(book, config(0, kind="baseline"), 0.9)
     run(book, config(1, kind="baseline"), 0.8)
-    assert book.best("cola") is None
+    assert book.standings.best("cola") is None
     run(book, config(0), 0.5)
-    assert book.best("cola") == book.rows["cola-000"]
-    assert book.baseline("cola") == 0.9
-    assert book.baseline("rte") is None
+    assert book.standings.best("cola") == book.rows["cola-000"]
+    assert book.standings.baseline("cola") == book.rows["cola-000-head"]
+    assert book.standings.baseline("rte") is None
 
 
 def finalist(number: int, seed: int, of: str) -> dict[str, Any]:
@@ -205,16 +205,16 @@ def test_a_finalists_row_tells_what_it_repeats_and_its_look_at_the_test_half() -
 
 def test_the_winner_is_the_best_of_the_search_until_there_are_finalists() -> None:
     book, _ = ledger()
-    assert book.winner("cola") is None
+    assert book.standings.winner("cola") is None
     run(book, config(0), 0.9)
-    assert book.winner("cola") == book.best("cola") == book.rows["cola-000"]
+    assert book.standings.winner("cola") == book.standings.best("cola") == book.rows["cola-000"]
     run_finalist(book, 1, 7, 0.75, 0.9)
     run_finalist(book, 1, 8, 0.25, 0.9)
     run_finalist(book, 2, 7, 0.5, 0.1)
     run_finalist(book, 2, 8, 0.625, 0.1)
-    assert book.winner("cola") == book.rows["cola-final-2-s8"]
-    assert book.best("cola") == book.rows["cola-000"]
-    assert book.winner("rte") is None
+    assert book.standings.winner("cola") == book.rows["cola-final-2-s8"]
+    assert book.standings.best("cola") == book.rows["cola-000"]
+    assert book.standings.winner("rte") is None
 
 
 def test_a_finalists_report_is_no_matter_of_early_stopping() -> None:

@@ -97,7 +97,7 @@ def study(case: Case, data: str, precision: str, folder: StudyFolder) -> tuple[L
         sinks = FanOut([ParquetSink(folder.results), mlflow])
         ledger = Ledger(plan.geometry, sinks, [])
         _search(started, ledger, case)
-        adapters = leave_adapters(started, ledger)
+        adapters = leave_adapters(started, ledger.standings)
         sinks.study_ended([folder.spec, folder.manifest, write_report(folder), *adapters])
     return ledger, foretold
 
