@@ -9,7 +9,7 @@ import pytest
 from krona_tune.adapters.placement import count
 from krona_tune.cli import run
 from krona_tune.glue.tasks import parse_tasks
-from krona_tune.search.door import plain_trial, trial_of
+from krona_tune.search.door import TrialMessage
 from krona_tune.search.resolve import resolve
 from krona_tune.study.families import geometry
 from krona_tune.study.loader import build_spec, dump_spec, load_spec, read_yaml
@@ -55,7 +55,7 @@ def test_two_hundred_drawn_points_fit_the_backbone(path: Path) -> None:
     rng = random.Random(7)
     points = [space.draw(rng) for _ in range(200)]
     for number, point in enumerate(points):
-        trial = trial_of(plain_trial("rte", "rte", number, "search", 1, point))
+        trial = TrialMessage("rte", "rte", number, "search", 1, point).checked()
         assert count(space.geometry, trial.adapter, outputs=2).adapter > 0
     assert space.searched()
     assert sum(map(space.feasible, points)) > 20

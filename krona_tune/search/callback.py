@@ -10,11 +10,11 @@ from typing import Any
 from ray.tune import Callback
 
 from krona_tune.refusal import told
-from krona_tune.search.door import trial_of
+from krona_tune.search.door import StepResult, TrialMessage
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.stopping import Stopping
 from krona_tune.search.wording import in_words
-from krona_tune.study.result import LastLook, Report, Status
+from krona_tune.study.result import Status
 
 logger = logging.getLogger(__name__)
 LOW_ON_MEMORY = "running low on memory"
@@ -68,34 +68,35 @@ class Recorder(Callback):  # type: ignore[misc]
 
     @_recorded
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        if trial.config["trial_id"] not in self._ledger.running:
-            self._ledger.started(trial.config)
+        message = TrialMessage.from_dict(trial.config)
+        if message.trial_id not in self._ledger.running:
+            self._ledger.started(message)
 
     @_recorded
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        if "report" in result:
-            self._ledger.reported(Report(**result["report"]), result["checkpoint"])
-        if "test" in result:
-            self._ledger.looked(trial.config["trial_id"], LastLook(**result["test"]))
+        step = StepResult.from_dict(result)
+        if step.report:
+            self._ledger.reported(step.report, step.checkpoint)
+        if step.test:
+            self._ledger.looked(trial.config["trial_id"], step.test)
 
     @_recorded
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        result = trial.last_result
-        status = self._stopping.verdict(trial.trial_id, result, False)
-        self._ledger.ended(trial.config["trial_id"], status, (result or {}).get("error", ""))
+        status = self._stopping.verdict(trial.trial_id, trial.last_result, False)
+        self._ledger.ended(trial.config["trial_id"], status, StepResult.from_dict(trial.last_result).error)
 
     @_recorded
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        if trial.config["trial_id"] not in self._ledger.running:
-            self._ledger.started(trial.config)  # its worker was lost before it began: that is a row too
+        message = TrialMessage.from_dict(trial.config)
+        if message.trial_id not in self._ledger.running:
+            self._ledger.started(message)  # its worker was lost before it began: that is a row too
         status, error = self._stopping.verdict(trial.trial_id, None, True), _last_line(trial)
         if LOW_ON_MEMORY in _last_failure(trial):
-            batch_size = trial_of(trial.config).training.batch_size
-            size = f"batches of {batch_size}; {in_words(trial.config['params'])}"
+            size = f"batches of {message.checked().training.batch_size}; {in_words(message.params)}"
             status, error = Status.OUT_OF_MEMORY, f"Ray ended the worker, the node was {LOW_ON_MEMORY}; {size}"
-        self._ledger.ended(trial.config["trial_id"], status, error)
+        self._ledger.ended(message.trial_id, status, error)
 
 
 def _last_line(trial: Any) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from krona_tune.search.door import plain_trial
+from krona_tune.search.door import TrialMessage
 from krona_tune.study.average import shared_ranking
 from krona_tune.study.front import front_of
 from krona_tune.study.randomness import stream
@@ -32,8 +32,8 @@ class Entry:
     params: dict[str, Any]
 
 
-def final_trials(spec: StudySpec, rows: Iterable[TrialResult]) -> list[dict[str, Any]]:
-    """Every trial of the finals as a plain dict, begun or not: each task's configurations, seed by seed."""
+def final_trials(spec: StudySpec, rows: Iterable[TrialResult]) -> list[TrialMessage]:
+    """Every trial of the finals, begun or not: each task's configurations, seed by seed."""
     if not spec.finalists.top:
         return []
     by_task: dict[str, list[TrialResult]] = defaultdict(list)
@@ -45,17 +45,17 @@ def final_trials(spec: StudySpec, rows: Iterable[TrialResult]) -> list[dict[str,
         shared = shared_ranking(everyone, spec.tasks)[: spec.finalists.top]
         winners = {task: [each.rows[task] for each in shared] for task in spec.tasks}
     return [
-        _plain(spec, task, entry, index)
+        _final_trial(spec, task, entry, index)
         for task in spec.tasks
         for index in range(1, spec.finalists.seeds + 1)
         for entry in _entries(by_task[task], winners[task])
     ]
 
 
-def _plain(spec: StudySpec, task: str, entry: Entry, index: int) -> dict[str, Any]:
+def _final_trial(spec: StudySpec, task: str, entry: Entry, index: int) -> TrialMessage:
     seed = stream(spec.seed, "finalist", task, index) % 2**31
     trial_id = f"{task}-final-{entry.number or 'head'}-s{index}"
-    return {**plain_trial(trial_id, task, entry.number, "finalist", seed, entry.params), "of": entry.of}
+    return TrialMessage(trial_id, task, entry.number, "finalist", seed, entry.params, entry.of)
 
 
 def _entries(rows: Sequence[TrialResult], winners: Sequence[TrialResult]) -> list[Entry]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 
 from krona_tune.glue.batches import lengths
-from krona_tune.search.door import plain_trial, trial_of
+from krona_tune.search.door import TrialMessage
 from krona_tune.search.space import Space
 from krona_tune.search.trainable import describe, status_of_error
 from krona_tune.study.result import Report, Status
@@ -114,10 +114,10 @@ def first_batch(
 def _train(task: str, work: TaskWork, backbone: Backbone, params: dict[str, Any]) -> int:
     """One step and one evaluation as a trial does them. Returns the most memory that was used."""
     reports: list[Report] = []
-    config = plain_trial(f"{task}-first-batch", task, 0, "search", 0, params)
+    config = TrialMessage(f"{task}-first-batch", task, 0, "search", 0, params)
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of metrics that a few rows can't have
-        train_trial(str(config["trial_id"]), trial_of(config), work, backbone, reports.append)
+        train_trial(config.trial_id, config.checked(), work, backbone, reports.append)
     return reports[-1].peak_memory_bytes
 
 
@@ -128,7 +128,7 @@ def _probe(backbone: Backbone, works: Mapping[str, TaskWork], params: dict[str, 
     try:
         with quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return probe(backbone, works, trial_of(plain_trial("probe", task, 0, "search", 0, params)))
+            return probe(backbone, works, TrialMessage("probe", task, 0, "search", 0, params).checked())
     except Exception:
         logger.exception("no step could be timed, so nothing is foretold")
         return None

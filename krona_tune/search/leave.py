@@ -8,7 +8,7 @@ from krona_tune.adapters.card import SELECTED, SELECTED_IN_FINALS, AdapterCard
 from krona_tune.adapters.export import save_adapter
 from krona_tune.glue.tasks import TASKS
 from krona_tune.record.remote.rungs import RungsElsewhere
-from krona_tune.search.door import plain_trial, trial_of
+from krona_tune.search.door import TrialMessage
 from krona_tune.search.start import Started
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import TrialResult
@@ -26,7 +26,7 @@ def leave_adapters(started: Started, standings: Standings) -> list[Path]:
         if best is None or kept is None:
             continue
         final = standings.finals(task).winner
-        trial = trial_of(plain_trial(best.trial_id, task, best.number, best.kind, best.seed, best.params))
+        trial = TrialMessage(best.trial_id, task, best.number, best.kind, best.seed, best.params).checked()
         card = AdapterCard(
             krona_tune_version=manifest.versions["krona_tune"],
             task=task,

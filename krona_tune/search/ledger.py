@@ -4,12 +4,11 @@ import logging
 import time
 from copy import copy
 from dataclasses import replace
-from typing import Any
 
 from krona_tune.adapters.placement import count
 from krona_tune.glue.tasks import TASKS
 from krona_tune.record.sink import Sink
-from krona_tune.search.door import trial_of
+from krona_tune.search.door import TrialMessage
 from krona_tune.study.geometry import Geometry
 from krona_tune.study.result import LastLook, Report, Status, TrialResult
 from krona_tune.study.standings import Standings
@@ -33,9 +32,9 @@ class Ledger:
         self.running: set[str] = set()
         self.lost: frozenset[tuple[str, int]] = frozenset()
 
-    def started(self, config: dict[str, Any]) -> None:
+    def started(self, config: TrialMessage) -> None:
         """A trial begins, or goes on where it was interrupted."""
-        earlier = self.rows.get(config["trial_id"])
+        earlier = self.rows.get(config.trial_id)
         row = _continued(earlier, time.time()) if earlier else self._row(config)
         self.running.add(row.trial_id)
         self._set(row)
@@ -103,20 +102,20 @@ class Ledger:
         row = self.rows[report.trial_id]
         return row.kind == "search" and (row.status is not Status.INTERRUPTED or report.rung != row.rung)
 
-    def _row(self, config: dict[str, Any]) -> TrialResult:
+    def _row(self, config: TrialMessage) -> TrialResult:
         assert self._geometry is not None, "this ledger is looked at only"
-        trial = trial_of(config)
+        trial = config.checked()
         outputs = max(len(TASKS[trial.task].labels), 1)
         counted = count(self._geometry, trial.adapter, outputs)
         return TrialResult(
-            trial_id=config["trial_id"],
+            trial_id=config.trial_id,
             task=trial.task,
             kind=trial.kind,
-            number=config["number"],
+            number=config.number,
             seed=trial.seed,
             fingerprint=trial.fingerprint,
-            params=config["params"],
-            of=config.get("of", ""),
+            params=config.params,
+            of=config.of,
             adapter_parameters=counted.adapter,
             norm_parameters=counted.norms,
             head_parameters=counted.head,

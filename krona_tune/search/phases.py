@@ -4,14 +4,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler
 
 from krona_tune.record.read import read_reports, read_trials
 from krona_tune.search.budget import Amount, Rates, needed
 from krona_tune.search.cost import Forecast
-from krona_tune.search.door import plain_trial
+from krona_tune.search.door import TrialMessage
 from krona_tune.search.finalists import final_trials
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.plan import Plan, trial_seed
@@ -49,7 +48,7 @@ def _search_by_task(started: Started, ledger: Ledger, stopping: Stopping) -> Pha
         _recall(samplers, ledger, reports)
         scheduler.replay(each for each in told if ledger.settled(each[0]))
         scheduler.expect(each for each in told if not ledger.settled(each[0]))
-    new = Counter(config["task"] for config in waiting if config["trial_id"] not in ledger.rows)
+    new = Counter(config.task for config in waiting if config.trial_id not in ledger.rows)
     return Phase(
         searcher=StudySearcher(waiting, samplers, remaining, stopping.verdict, _seeds(spec)),
         scheduler=scheduler,
@@ -110,16 +109,16 @@ def finals_phase(started: Started, ledger: Ledger, stopping: Stopping) -> Phase:
         searcher=StudySearcher(waiting, {}, {}, stopping.verdict, {}),
         scheduler=FIFOScheduler(),
         trials=len(waiting),
-        new=Counter(config["task"] for config in waiting if config["trial_id"] not in ledger.rows),
+        new=Counter(config.task for config in waiting if config.trial_id not in ledger.rows),
         works=started.prepared.final_works(),
     )
 
 
-def finals_left(started: Started, ledger: Ledger) -> list[dict[str, Any]]:
-    """The finalists that have not begun or not ended, as plain dicts."""
+def finals_left(started: Started, ledger: Ledger) -> list[TrialMessage]:
+    """The finalists that have not begun or not ended."""
     ended = {row.trial_id for row in ledger.rows.values() if row.status is not Status.INTERRUPTED}
     everyone = final_trials(started.plan.spec, ledger.rows.values())
-    return [config for config in everyone if config["trial_id"] not in ended]
+    return [config for config in everyone if config.trial_id not in ended]
 
 
 def finals_reserve(started: Started, ledger: Ledger, rates: Rates, forecast: Forecast | None) -> Callable[[], Amount]:
@@ -129,18 +128,18 @@ def finals_reserve(started: Started, ledger: Ledger, rates: Rates, forecast: For
 
     @lru_cache(maxsize=1)
     def need(ended: int) -> Amount:
-        waiting = Counter(config["task"] for config in finals_left(started, ledger))
+        waiting = Counter(config.task for config in finals_left(started, ledger))
         return needed(ledger.rows, full, waiting, rates, foretold)
 
     return lambda: need(len(ledger.rows) - len(ledger.running))
 
 
-def _known(plan: Plan, ledger: Ledger) -> list[dict[str, Any]]:
+def _known(plan: Plan, ledger: Ledger) -> list[TrialMessage]:
     """The trials that are known before Optuna is asked and have not ended: interrupted ones and baselines."""
     begun = [row for row in ledger.rows.values() if row.kind != "finalist" and row.status is Status.INTERRUPTED]
-    waiting = [plain_trial(r.trial_id, r.task, r.number, r.kind, r.seed, r.params) for r in begun]
+    waiting = [TrialMessage(r.trial_id, r.task, r.number, r.kind, r.seed, r.params) for r in begun]
     baselines = [config for task in plan.spec.tasks for config in plan.baselines(task)]
-    return waiting + [config for config in baselines if config["trial_id"] not in ledger.rows]
+    return waiting + [config for config in baselines if config.trial_id not in ledger.rows]
 
 
 def _numbers_left(plan: Plan, ledger: Ledger, task: str | None = None) -> list[int]:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from krona_tune.adapters.methods import METHODS
 from krona_tune.glue import corpus
@@ -11,7 +10,7 @@ from krona_tune.glue.tasks import TASKS
 from krona_tune.hub import settle_offline
 from krona_tune.record.read import read_trials
 from krona_tune.refusal import Refusal, unknown
-from krona_tune.search.door import plain_trial
+from krona_tune.search.door import TrialMessage
 from krona_tune.search.resolve import resolve
 from krona_tune.search.space import Space
 from krona_tune.study.domain import Fixed
@@ -38,14 +37,14 @@ class Plan:
         """How many trials a task searches with."""
         return self.spec.search.trials * (len(self.space.methods) if self.spec.search.per_method else 1)
 
-    def baselines(self, task: str) -> list[dict[str, Any]]:
-        """The trials of the head alone, as plain dicts: the request's training with each baseline learning rate."""
+    def baselines(self, task: str) -> list[TrialMessage]:
+        """The trials of the head alone: the request's training with each baseline learning rate."""
         domains = self.spec.domains()
         fixed = {name: domains[name] for name in TrainingConfig.model_fields}
         training = {name: domain.value for name, domain in fixed.items() if isinstance(domain, Fixed)}
         rates = self.spec.search.baseline_learning_rates[: 1 if self.geometry.text_to_text else None]
         return [
-            plain_trial(
+            TrialMessage(
                 f"{task}-head-{number}",
                 task,
                 number,

@@ -7,12 +7,11 @@ id is given to another point: its reports and its checkpoint are those of the fi
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import Records, read_records
 from krona_tune.record.sink import NothingKept
-from krona_tune.search.door import plain_trial
+from krona_tune.search.door import TrialMessage
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.plan import Plan, trial_seed
 from krona_tune.search.samplers import open_samplers, open_shared_sampler
@@ -101,15 +100,15 @@ def _number(report: Report) -> int | None:
     return int(number) if number.isdecimal() else None
 
 
-def _config(plan: Plan, report: Report, number: int | None, point_of: PointOf) -> dict[str, Any] | None:
-    """The trial as a plain dict, as it was begun; None where it is not known, and of a finalist, which the finals
+def _config(plan: Plan, report: Report, number: int | None, point_of: PointOf) -> TrialMessage | None:
+    """The trial as it was begun; None where it is not known, and of a finalist, which the finals
     choose again."""
     task = report.task
     if number is None:
-        return next((each for each in plan.baselines(task) if each["trial_id"] == report.trial_id), None)
+        return next((each for each in plan.baselines(task) if each.trial_id == report.trial_id), None)
     point = point_of(task, number)
     seed = trial_seed(plan.spec, task)
-    return None if point is None else plain_trial(report.trial_id, task, number, "search", seed, dict(point))
+    return None if point is None else TrialMessage(report.trial_id, task, number, "search", seed, dict(point))
 
 
 def _one_at_a_time(again: Sequence[TrialResult], rows: Sequence[TrialResult]) -> list[TrialResult]:

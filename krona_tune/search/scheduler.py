@@ -6,6 +6,7 @@ from typing import Any
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from krona_tune.search.cutoff import Rungs
+from krona_tune.search.door import TrialMessage
 from krona_tune.search.space import Params
 from krona_tune.study.result import Report
 from krona_tune.study.schedule import Schedule
@@ -50,18 +51,18 @@ class AshaPerGroup(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Whether the trial goes on from the rung that its `examples` are."""
-        if trial.config["kind"] != "search" or "score" not in result:
+        message = TrialMessage.from_dict(trial.config)
+        if message.kind != "search" or "score" not in result:
             return CONTINUE
-        trial_id, examples = trial.config["trial_id"], result["examples"]
+        trial_id, examples = message.trial_id, result["examples"]
         if trial_id in self._awaited and self._awaited[trial_id][0].examples <= examples:
             last = self._awaited.pop(trial_id)
             self.replay([last] if last[0].examples < examples else [])
         if (trial_id, examples) in self._judged:  # it went on from here, and reports again after a fault
             return CONTINUE
         self._judged.add((trial_id, examples))
-        task, params = trial.config["task"], trial.config["params"]
-        loss = result["report/train_loss"]  # Tune flattens results
-        return CONTINUE if self._survives(task, params, examples, result["score"], loss) else STOP
+        survives = self._survives(message.task, message.params, examples, result["score"], result["train_loss"])
+        return CONTINUE if survives else STOP
 
     def _survives(self, task: str, params: Params, examples: int, score: float, train_loss: float) -> bool:
         """Judges a report in its group; the full budget ends every trial and judges nobody."""

@@ -2,12 +2,12 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ray.tune.search import Searcher
 
-from krona_tune.search.door import plain_trial
+from krona_tune.search.door import TrialMessage
 from krona_tune.search.sampler import TaskSampler
 from krona_tune.search.samplers import MethodsInTurn
 from krona_tune.study.result import Status
@@ -17,10 +17,10 @@ Verdict = Callable[[str, dict[str, Any] | None, bool], Status]
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]
-    """Hands Tune one plain dict a trial, the tasks in turn, and tells Optuna what became of each.
+    """Hands Tune one trial after the other, the tasks in turn, and tells Optuna what became of each.
 
     Args:
-        waiting: trials to run before any is asked for, as plain dicts.
+        waiting: trials to run before any is asked for.
         samplers: one a task.
         remaining: the numbers of the trials that each task may still ask for.
         seeds: the seed that all trials of a task share.
@@ -29,7 +29,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
     def __init__(
         self,
-        waiting: list[dict[str, Any]],
+        waiting: Sequence[TrialMessage],
         samplers: Mapping[str, TaskSampler | MethodsInTurn],
         remaining: dict[str, list[int]],
         verdict: Verdict,
@@ -38,7 +38,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         super().__init__(metric="score", mode="max")
         self._waiting, self._samplers, self._verdict, self._seeds = deque(waiting), samplers, verdict, seeds
         self._turns = deque((task, deque(numbers)) for task, numbers in remaining.items() if numbers)
-        self._asked: dict[str, dict[str, Any]] = {}
+        self._asked: dict[str, TrialMessage] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its driver's objects, a resumed study is rebuilt from its records."""
@@ -50,9 +50,9 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             finished: dict[str, Any] = Searcher.FINISHED  # a word, in the place of a trial
             return finished
         self._asked[trial_id] = config
-        return config
+        return config.to_dict()
 
-    def _propose(self) -> dict[str, Any] | None:
+    def _propose(self) -> TrialMessage | None:
         """The next proposal, None where every task has had its trials or has no point left to try."""
         while self._turns:
             task, numbers = self._turns.popleft()
@@ -62,24 +62,24 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             trial_id = f"{task}-{number:03d}"
             params = self._samplers[task].ask(trial_id, number)
             if params is not None:
-                return plain_trial(trial_id, task, number, "search", self._seeds[task], params)
+                return TrialMessage(trial_id, task, number, "search", self._seeds[task], params)
             logger.info("%s is left out: every point that its space holds was tried before", trial_id)
         return None
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """`result` comes flattened: its own keys stay, a nested report's become `report/…`."""
         config = self._asked[trial_id]
-        if config["kind"] == "search" and "score" in result:
-            self._samplers[config["task"]].report(config["trial_id"], result["examples"], result["score"])
+        if config.kind == "search" and "score" in result:
+            self._samplers[config.task].report(config.trial_id, result["examples"], result["score"])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         config = self._asked.pop(trial_id, None)
-        if config is None or config["kind"] != "search":
+        if config is None or config.kind != "search":
             return
         if result and "score" in result:  # Tune hands a trial's last result to this method alone
-            self._samplers[config["task"]].report(config["trial_id"], result["examples"], result["score"])
+            self._samplers[config.task].report(config.trial_id, result["examples"], result["score"])
         score = result.get("score") if result else None
-        self._samplers[config["task"]].tell(config["trial_id"], self._verdict(trial_id, result, error), score)
+        self._samplers[config.task].tell(config.trial_id, self._verdict(trial_id, result, error), score)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: a resumed study is rebuilt from its records."""

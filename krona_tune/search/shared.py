@@ -8,7 +8,7 @@ import numpy as np
 from ray.tune.search import Searcher
 
 from krona_tune.search.cutoff import Rungs
-from krona_tune.search.door import plain_trial
+from krona_tune.search.door import TrialMessage
 from krona_tune.search.sampler import TaskSampler
 from krona_tune.study.result import Status, TrialResult
 
@@ -26,7 +26,7 @@ class SharedSearcher(Searcher):  # type: ignore[misc]
     After 1, η, η² … tasks a configuration goes on if its average is in the upper 1/η of those that came as far.
 
     Args:
-        waiting: trials to run before any is asked for, as plain dicts.
+        waiting: trials to run before any is asked for.
         sampler: is asked for configurations and told their averages; the step is the number of tasks done.
         tasks: in the order in which they are trained, cheap ones first.
         numbers: of the configurations that may still be asked for.
@@ -35,7 +35,7 @@ class SharedSearcher(Searcher):  # type: ignore[misc]
 
     def __init__(
         self,
-        waiting: Sequence[dict[str, Any]],
+        waiting: Sequence[TrialMessage],
         sampler: TaskSampler,
         tasks: Sequence[str],
         numbers: Iterable[int],
@@ -54,7 +54,7 @@ class SharedSearcher(Searcher):  # type: ignore[misc]
         self._params: dict[int, dict[str, Any]] = {}
         self._scores: dict[int, dict[str, float]] = defaultdict(dict)
         self._ready: deque[int] = deque()
-        self._asked: dict[str, dict[str, Any]] = {}
+        self._asked: dict[str, TrialMessage] = {}
         self._take_up([row for row in rows if row.kind == "search"])
 
     def __getstate__(self) -> dict[str, Any]:
@@ -64,24 +64,24 @@ class SharedSearcher(Searcher):  # type: ignore[misc]
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         config = self._waiting.popleft() if self._waiting else self._next()
         if config is None:
-            return None if any(asked["kind"] == "search" for asked in self._asked.values()) else Searcher.FINISHED
+            return None if any(asked.kind == "search" for asked in self._asked.values()) else Searcher.FINISHED
         self._asked[trial_id] = config
-        return config
+        return config.to_dict()
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing: a configuration is judged between tasks."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         config = self._asked.pop(trial_id, None)
-        if config is None or config["kind"] != "search":
+        if config is None or config.kind != "search":
             return
-        number, status = config["number"], self._verdict(trial_id, result, error)
+        number, status = config.number, self._verdict(trial_id, result, error)
         if status is Status.COMPLETED and result:
-            self._judge(number, config["task"], result["score"])
+            self._judge(number, config.task, result["score"])
         elif status is not Status.INTERRUPTED:
             self._sampler.tell(shared_id(number), status, None)
 
-    def _next(self) -> dict[str, Any] | None:
+    def _next(self) -> TrialMessage | None:
         """The next task of a configuration that goes on, else the first task of a new one."""
         if self._ready:
             return self._config(self._ready.popleft())
@@ -93,9 +93,9 @@ class SharedSearcher(Searcher):  # type: ignore[misc]
                 return self._config(number)
         return None
 
-    def _config(self, number: int) -> dict[str, Any]:
+    def _config(self, number: int) -> TrialMessage:
         task = next(task for task in self._tasks if task not in self._scores[number])
-        return plain_trial(f"{task}-{number:03d}", task, number, "search", self._seeds[task], self._params[number])
+        return TrialMessage(f"{task}-{number:03d}", task, number, "search", self._seeds[task], self._params[number])
 
     def _judge(self, number: int, task: str, score: float) -> None:
         """After a task: the average so far is told, and the configuration goes on, is stopped or is done."""
@@ -128,7 +128,7 @@ class SharedSearcher(Searcher):  # type: ignore[misc]
                 averages[row.number][len(averages[row.number]) + 1] = average
             elif row.status is not Status.INTERRUPTED:
                 statuses[row.number] = row.status
-        waiting = {config["number"] for config in self._waiting if config["kind"] == "search"}
+        waiting = {config.number for config in self._waiting if config.kind == "search"}
         for number, params in self._params.items():
             self._sampler.recall(shared_id(number), params, statuses[number], averages[number])
             if self._sampler.is_open(shared_id(number)) and number not in waiting:

@@ -1,9 +1,9 @@
-"""What a worker runs: a plain dict in, a trial trained from rung to rung, plain dicts out; warm between trials."""
+"""What a worker runs: a trial in, trained from rung to rung, one result a rung out; warm between trials."""
 
 import logging
 import shutil
 import traceback
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from ray import tune
 
 from krona_tune.record.remote.rungs import RungsElsewhere
-from krona_tune.search.door import trial_of
+from krona_tune.search.door import StepResult, TrialMessage
 from krona_tune.search.progress import noted, place_of
 from krona_tune.search.title import show_as
 from krona_tune.search.wording import in_words
@@ -62,11 +62,12 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
         keep_freed_memory()
         self._works, self._workplace = works, workplace
         self._elsewhere = RungsElsewhere(workplace.elsewhere)
+        self._message = TrialMessage.from_dict(config)
         self._run: TrialRun | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._close()
-        self.config = new_config
+        self.config, self._message = new_config, TrialMessage.from_dict(new_config)
         return True
 
     def __repr__(self) -> str:
@@ -74,6 +75,9 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
         return f"KronaTrial({Path(self._workplace.checkpoints).parent.name})"
 
     def step(self) -> dict[str, Any]:
+        return self._step().to_dict()
+
+    def _step(self) -> StepResult:
         try:
             return self._advance()
         except NotKept as error:
@@ -83,12 +87,12 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
                 raise  # Ray replaces the worker and takes the trial up again
             status = status_of_error(error)
             if status is Status.OUT_OF_MEMORY:
-                error.add_note(in_words(self.config["params"]))
+                error.add_note(in_words(self._message.params))
             return self._ended(status, describe(error))
 
-    def _ended(self, status: Status, error: str) -> dict[str, Any]:
+    def _ended(self, status: Status, error: str) -> StepResult:
         self._close()
-        return {"status": str(status), "error": error, "done": True}
+        return StepResult(status=status, error=error)
 
     def cleanup(self) -> None:
         self._close()
@@ -99,39 +103,33 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Nothing: the trial finds its own state."""
 
-    def _advance(self) -> dict[str, Any]:
+    def _advance(self) -> StepResult:
         """Trains to the next rung; a trial that was taken up again first repeats what it last reported."""
         if self._run is None:
             self._run = self._start()
             if self._run.last_report:
                 return self._result(self._run, self._run.last_report)
         run = self._run
-        show_as(f"{run.trial_id}, {in_words(self.config['params'])}")
+        show_as(f"{run.trial_id}, {in_words(self._message.params)}")
         with noted(place_of(Path(self._workplace.checkpoints), run.trial_id), lambda: run.share_done):
             report = run.advance()
         self._keep(run)
         return self._result(run, report)
 
-    def _result(self, run: TrialRun, report: Report) -> dict[str, Any]:
-        return {
-            "report": asdict(report),
-            "score": report.score,
-            "examples": report.examples,
-            "checkpoint": str(self._folder() / f"rung-{run.rung}"),
-            "done": run.finished,
-            **(self._end(run) if run.finished else {}),
-        }
-
-    def _end(self, run: TrialRun) -> dict[str, Any]:
-        """What a trial's last result adds: its status and, for a finalist, its one look at the test half."""
-        look = {"test": asdict(run.last_look())} if run.trial.kind == "finalist" else {}
-        return {"status": str(Status.COMPLETED), **look}
+    def _result(self, run: TrialRun, report: Report) -> StepResult:
+        """A finalist's last one has its one look at the test half."""
+        return StepResult(
+            report=report,
+            checkpoint=str(self._folder() / f"rung-{run.rung}"),
+            status=Status.COMPLETED if run.finished else None,
+            test=run.last_look() if run.finished and run.trial.kind == "finalist" else None,
+        )
 
     def _start(self) -> TrialRun:
         device = this_device(self._workplace.precision, gpu=self._workplace.gpu)
         backbone = warm_backbone(self._workplace.location, device)
-        work = self._works[self.config["task"]]
-        run = TrialRun(self.config["trial_id"], trial_of(self.config), work, backbone)
+        message = self._message
+        run = TrialRun(message.trial_id, message.checked(), self._works[message.task], backbone)
         try:
             self._take_up(run)
         except BaseException:
@@ -155,7 +153,7 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
                 self._elsewhere.bring(self._folder())
 
     def _folder(self) -> Path:
-        return Path(self._workplace.checkpoints) / str(self.config["trial_id"])
+        return Path(self._workplace.checkpoints) / self._message.trial_id
 
     def _keep(self, run: TrialRun) -> None:
         """Writes the state beside its place and moves it there whole; earlier rungs' states are removed.

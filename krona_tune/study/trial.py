@@ -114,7 +114,7 @@ SIZES = {"a_out": 0, "a_in": 1}
 """The knobs that must divide a dimension, and which of (d_out, d_in) it is."""
 
 
-def trial(task: str, seed: int, params: Mapping[str, Any], kind: Kind = "search") -> TrialConfig:
+def trial(task: str, seed: int, params: Mapping[str, Any], kind: str = "search") -> TrialConfig:
     """The trial that flat parameters mean, checked.
 
     Raises:

@@ -15,7 +15,7 @@ from tests.search.test_ledger import config, ledger
 
 def tuned(number: int, result: dict[str, Any] | None = None) -> Any:
     """A trial as Tune's callbacks have it."""
-    return SimpleNamespace(trial_id=f"tune{number}", config=config(number), last_result=result)
+    return SimpleNamespace(trial_id=f"tune{number}", config=config(number).to_dict(), last_result=result)
 
 
 @pytest.fixture

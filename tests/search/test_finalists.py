@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from krona_tune.refusal import Refusal
-from krona_tune.search.door import trial_of
 from krona_tune.search.finalists import final_trials
 from krona_tune.study.loader import build_spec
 from krona_tune.study.result import Status, TrialResult
@@ -39,23 +38,23 @@ def head(number: int, score: float, task: str = "rte") -> TrialResult:
 
 def begun(config: dict[str, Any], status: Status = Status.COMPLETED) -> TrialResult:
     """The row of a finalist, as the ledger would have it."""
-    trial = trial_of(config)
+    trial = config.checked()
     return row(
-        config["trial_id"].removeprefix(f"{trial.task}-"),
+        config.trial_id.removeprefix(f"{trial.task}-"),
         "finalist",
         0.5,
         task=trial.task,
-        number=config["number"],
+        number=config.number,
         seed=trial.seed,
-        params=config["params"],
-        of=config["of"],
+        params=config.params,
+        of=config.of,
         status=status,
     )
 
 
 def chosen(trials: list[dict[str, Any]]) -> dict[int, str]:
     """What each configuration repeats, by its number."""
-    return {config["number"]: config["of"] for config in trials}
+    return {config.number: config.of for config in trials}
 
 
 ROWS = [head(0, 0.50), head(1, 0.55), *(searched(n, s) for n, s in enumerate((0.6, 0.9, 0.7, 0.8, 0.65)))]
@@ -64,18 +63,18 @@ ROWS = [head(0, 0.50), head(1, 0.55), *(searched(n, s) for n, s in enumerate((0.
 def test_the_best_of_the_search_and_the_best_head_are_trained_with_the_same_seeds() -> None:
     trials = final_trials(spec(), ROWS)
     assert chosen(trials) == {0: "rte-head-1", 1: "rte-001", 2: "rte-003"}
-    assert [config["trial_id"] for config in trials[:4]] == [
+    assert [config.trial_id for config in trials[:4]] == [
         "rte-final-head-s1",
         "rte-final-1-s1",
         "rte-final-2-s1",
         "rte-final-head-s2",
     ]
-    seeds = {number: [c["seed"] for c in trials if c["number"] == number] for number in (0, 1, 2)}
+    seeds = {number: [c.seed for c in trials if c.number == number] for number in (0, 1, 2)}
     assert seeds[0] == seeds[1] == seeds[2]
     assert len(set(seeds[0])) == 3
-    assert {config["kind"] for config in trials} == {"finalist"}
-    assert trials[1]["params"] == ROWS[3].params
-    assert trial_of(trials[1]).kind == "finalist"
+    assert {config.kind for config in trials} == {"finalist"}
+    assert trials[1].params == ROWS[3].params
+    assert trials[1].checked().kind == "finalist"
 
 
 def test_nothing_is_chosen_where_no_finalists_are_asked_for() -> None:
@@ -109,11 +108,11 @@ def test_tasks_and_with_per_method_their_methods_have_their_own_finalists() -> N
         searched(1, 0.4, "cola", params=lora),
     ]
     every = final_trials(spec(1, 2, per_method=True, tasks=("cola", "rte")), rows)
-    assert sorted({config["of"] for config in every}) == ["cola-000", "cola-001", "rte-000", "rte-002"]
-    assert len({config["trial_id"] for config in every}) == len(every) == 8
+    assert sorted({config.of for config in every}) == ["cola-000", "cola-001", "rte-000", "rte-002"]
+    assert len({config.trial_id for config in every}) == len(every) == 8
     together = final_trials(spec(1, 2, tasks=("cola", "rte")), rows)
-    assert {config["of"] for config in together} == {"cola-001", "rte-000"}
-    by_task = {c["task"]: c["seed"] for c in together if c["trial_id"].endswith("s1")}
+    assert {config.of for config in together} == {"cola-001", "rte-000"}
+    by_task = {c.task: c.seed for c in together if c.trial_id.endswith("s1")}
     assert by_task["cola"] != by_task["rte"]
 
 
@@ -136,7 +135,7 @@ def test_with_one_adapter_for_all_tasks_the_best_on_average_enters_everywhere() 
     rows = [searched(number, score, task) for task in tasks for number, score in enumerate(scores[task])]
     rows.append(searched(3, 1.0, "rte"))
     trials = final_trials(spec(top=1, tasks=tasks, shared=True), rows)
-    assert {(config["task"], config["of"]) for config in trials} == {("rte", "rte-002"), ("cola", "cola-002")}
+    assert {(config.task, config.of) for config in trials} == {("rte", "rte-002"), ("cola", "cola-002")}
 
 
 def test_a_resumed_study_makes_the_same_choice() -> None:
@@ -150,24 +149,24 @@ def test_more_trials_add_finalists_and_what_has_begun_stays() -> None:
     rows = [*ROWS, *(begun(config) for config in first), searched(5, 0.99), searched(6, 0.1)]
     again = final_trials(spec(), rows)
     assert chosen(again) == {0: "rte-head-1", 1: "rte-001", 2: "rte-003", 3: "rte-005"}
-    assert [config for config in again if config["number"] != 3] == first
+    assert [config for config in again if config.number != 3] == first
 
 
 def test_a_begun_finalist_is_found_again_by_its_configuration_and_not_by_its_score() -> None:
     """The record gives a knob that may be None to trials that never had it."""
-    [config] = [c for c in final_trials(spec(1, 1), ROWS[2:]) if c["number"]]
+    [config] = [c for c in final_trials(spec(1, 1), ROWS[2:]) if c.number]
     reread = begun(config)
     reread = replace(reread, params={**reread.params, "dropout": None})
     again = final_trials(spec(1, 1), [*ROWS[2:], reread])
-    assert [c["trial_id"] for c in again] == [config["trial_id"]]
+    assert [c.trial_id for c in again] == [config.trial_id]
 
 
 def test_more_seeds_are_added_to_those_that_there_are() -> None:
     few = final_trials(spec(1, 2), ROWS)
     rows = [*ROWS, *(begun(config) for config in few)]
-    more = {config["trial_id"]: config["seed"] for config in final_trials(spec(1, 4), rows)}
+    more = {config.trial_id: config.seed for config in final_trials(spec(1, 4), rows)}
     assert len(more) == 8
-    assert {config["trial_id"]: config["seed"] for config in few}.items() <= more.items()
+    assert {config.trial_id: config.seed for config in few}.items() <= more.items()
 
 
 def test_a_request_that_says_nothing_has_no_finalists() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from krona_tune.adapters.placement import count
 from krona_tune.report.cost import cost
-from krona_tune.search.door import plain_trial, trial_of
+from krona_tune.search.door import TrialMessage
 from krona_tune.search.ledger import Ledger
 from krona_tune.study.result import LastLook, Report, Status, TrialResult
 from tests.models import build
@@ -34,9 +34,9 @@ class Heard:
     def study_ended(self, artifacts: Any) -> None: ...
 
 
-def config(number: int, task: str = "cola", kind: str = "search", **params: Any) -> dict[str, Any]:
+def config(number: int, task: str = "cola", kind: str = "search", **params: Any) -> TrialMessage:
     knobs = {"method": "krona", "a_out": 4, "a_in": 6, **params} if kind == "search" else {"method": "head_only"}
-    return plain_trial(f"{task}-{number:03d}" + "-head" * (kind != "search"), task, number, kind, 5, knobs)
+    return TrialMessage(f"{task}-{number:03d}" + "-head" * (kind != "search"), task, number, kind, 5, knobs)
 
 
 def ledger(*earlier: TrialResult) -> tuple[Ledger, Heard]:
@@ -44,12 +44,12 @@ def ledger(*earlier: TrialResult) -> tuple[Ledger, Heard]:
     return Ledger(SHAPE, heard, list(earlier)), heard
 
 
-def run(book: Ledger, trial: dict[str, Any], *scores: float, status: Status = Status.COMPLETED) -> TrialResult:
+def run(book: Ledger, trial: TrialMessage, *scores: float, status: Status = Status.COMPLETED) -> TrialResult:
     book.started(trial)
     for rung, score in enumerate(scores):
-        book.reported(report(trial["trial_id"], rung, score, trial["task"]), f"there/rung-{rung + 1}")
-    book.ended(trial["trial_id"], status)
-    return book.rows[trial["trial_id"]]
+        book.reported(report(trial.trial_id, rung, score, trial.task), f"there/rung-{rung + 1}")
+    book.ended(trial.trial_id, status)
+    return book.rows[trial.trial_id]
 
 
 def test_a_row_is_interrupted_until_it_has_ended() -> None:
@@ -72,9 +72,9 @@ def test_a_row_knows_its_trial_and_what_it_trains() -> None:
     trial = config(3, "rte", layer_norms=True, a_out=8)
     book.started(trial)
     row = book.rows["rte-003"]
-    counted = count(SHAPE, trial_of(trial).adapter, outputs=2)
-    assert row.fingerprint == trial_of(trial).fingerprint
-    assert (row.task, row.number, row.kind, row.seed, row.params) == ("rte", 3, "search", 5, trial["params"])
+    counted = count(SHAPE, trial.checked().adapter, outputs=2)
+    assert row.fingerprint == trial.checked().fingerprint
+    assert (row.task, row.number, row.kind, row.seed, row.params) == ("rte", 3, "search", 5, trial.params)
     assert (row.adapter_parameters, row.norm_parameters) == (counted.adapter, SHAPE.norms)
     assert row.head_parameters == SHAPE.head_parameters(2) > 0
     assert row.trainable_parameters == counted.trainable
@@ -175,17 +175,17 @@ def test_baselines_stand_apart_from_the_search() -> None:
     assert book.standings.baseline("rte") is None
 
 
-def finalist(number: int, seed: int, of: str) -> dict[str, Any]:
+def finalist(number: int, seed: int, of: str) -> TrialMessage:
     knobs = {"method": "krona", "a_out": 4 * number, "a_in": 6}
-    return {**plain_trial(f"cola-final-{number}-s{seed}", "cola", number, "finalist", seed, knobs), "of": of}
+    return TrialMessage(f"cola-final-{number}-s{seed}", "cola", number, "finalist", seed, knobs, of)
 
 
 def run_finalist(book: Ledger, number: int, seed: int, score: float, test: float) -> None:
     trial = finalist(number, seed, f"cola-00{number}")
     book.started(trial)
-    book.reported(report(trial["trial_id"], 0, score), "there/rung-1")
-    book.looked(trial["trial_id"], LastLook(score=test, metrics={"matthews": test}, examples=90, resampled=(test,)))
-    book.ended(trial["trial_id"], Status.COMPLETED)
+    book.reported(report(trial.trial_id, 0, score), "there/rung-1")
+    book.looked(trial.trial_id, LastLook(score=test, metrics={"matthews": test}, examples=90, resampled=(test,)))
+    book.ended(trial.trial_id, Status.COMPLETED)
 
 
 def test_a_finalists_row_tells_what_it_repeats_and_its_look_at_the_test_half() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.read import read_trials
-from krona_tune.search.door import plain_trial
+from krona_tune.search.door import TrialMessage
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.phases import _known, _numbers_left
 from krona_tune.search.plan import Plan, trial_seed
@@ -67,7 +67,7 @@ def trained(of: Plan, folder: StudyFolder, trials: int = 3) -> dict[str, dict[st
         trial_id, point = f"cola-{number:03d}", ask("cola", number)
         assert point is not None
         points[trial_id] = point
-        book.started(plain_trial(trial_id, "cola", number, "search", trial_seed(of.spec, "cola"), point))
+        book.started(TrialMessage(trial_id, "cola", number, "search", trial_seed(of.spec, "cola"), point))
         if number < trials - 1:
             for rung in range(2):
                 book.reported(report(trial_id, rung, 0.25 + rung / 8), f"there/rung-{rung + 1}")
@@ -141,7 +141,7 @@ def test_the_trials_that_were_taken_back_go_on_and_their_numbers_are_not_asked_f
     points = trained(of, folder)
     half(folder.results / "trials.parquet")
     book = ledger(open_records(of, folder))
-    assert {each["trial_id"]: each["params"] for each in _known(of, book) if each["kind"] == "search"} == {
+    assert {each.trial_id: each.params for each in _known(of, book) if each.kind == "search"} == {
         trial_id: points[trial_id] for trial_id in ("cola-000", "cola-001")
     }
     assert _numbers_left(of, book, "cola") == [2, 3]
@@ -178,11 +178,11 @@ def test_a_baseline_is_known_by_the_request_and_a_finalist_by_the_finals(tmp_pat
     of, folder = plan(), StudyFolder(tmp_path)
     sink = ParquetSink(folder.results)
     [head, *_] = of.baselines("cola")
-    for trial_id in (head["trial_id"], "cola-final-1-s1"):
+    for trial_id in (head.trial_id, "cola-final-1-s1"):
         sink.reported(report(trial_id, 0, 0.5))
     opened = open_records(of, folder)
     [row] = opened.records.trials
-    assert (row.trial_id, row.kind, row.params, row.rung) == (head["trial_id"], "baseline", head["params"], 0)
+    assert (row.trial_id, row.kind, row.params, row.rung) == (head.trial_id, "baseline", head.params, 0)
     assert opened.lost == frozenset()
 
 

@@ -10,6 +10,7 @@ from krona_tune.search import runner
 from krona_tune.search.budget import Amount, Budget
 from krona_tune.search.stopping import Stopping
 from krona_tune.study.folder import StudyFolder
+from tests.search.test_ledger import ledger
 
 
 def full(*asked: object) -> Any:
@@ -37,9 +38,9 @@ def one(*asked: object) -> list[Path]:
 def test_adapters_or_a_page_that_can_not_be_written_halt_the_study(
     monkeypatch: pytest.MonkeyPatch, adapters: Any, page: Any, halted: str, left: list[Path]
 ) -> None:
-    stopping, started, ledger = Stopping(Budget(), Amount), SimpleNamespace(folder=StudyFolder(Path("x"))), None
+    stopping, started, book = Stopping(Budget(), Amount), SimpleNamespace(folder=StudyFolder(Path("x"))), ledger()[0]
     monkeypatch.setattr(runner, "leave_adapters", adapters)
-    assert runner._left(started, ledger, stopping, page) == left  # type: ignore[arg-type]
+    assert runner._left(started, book, stopping, page) == left  # type: ignore[arg-type]
     assert stopping.halted.startswith(halted)
     assert bool(stopping.halted) == bool(halted)
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
+from krona_tune.search.door import TrialMessage
 from krona_tune.search.scheduler import AshaPerGroup
 from krona_tune.study.result import Report
 from krona_tune.study.schedule import schedule
@@ -22,8 +23,8 @@ def judges(*tasks: str, epochs: float = 4, per_method: bool = False) -> AshaPerG
 
 
 def tune_trial(number: int, task: str = "cola", kind: str = "search", method: str = "krona") -> Any:
-    config = {"trial_id": f"{task}-{number:03d}", "task": task, "kind": kind, "params": {"method": method}}
-    return SimpleNamespace(trial_id=f"tune-{task}-{number}", config=config)
+    message = TrialMessage(f"{task}-{number:03d}", task, number, kind, 1, {"method": method})
+    return SimpleNamespace(trial_id=f"tune-{task}-{number}", config=message.to_dict())
 
 
 def added(scheduler: AshaPerGroup, number: int, task: str = "cola", kind: str = "search", method: str = "krona") -> Any:
@@ -33,7 +34,7 @@ def added(scheduler: AshaPerGroup, number: int, task: str = "cola", kind: str = 
 
 
 def at(scheduler: AshaPerGroup, trial: Any, rung: int, score: float, loss: float = 0.5) -> str:
-    return scheduler.on_trial_result(None, trial, {"examples": RUNGS[rung], "score": score, "report/train_loss": loss})
+    return scheduler.on_trial_result(None, trial, {"examples": RUNGS[rung], "score": score, "train_loss": loss})
 
 
 def ends(scheduler: AshaPerGroup, trial: Any, score: float) -> None:
@@ -82,7 +83,7 @@ def test_decisions_are_those_of_rays_own_asha(reports: list[tuple[int, int, int]
             trials[number] = added(ours, number)
             rays.on_trial_add(None, trials[number])
         reached[number] = rung
-        result = {"examples": own.rungs[rung], "score": score / 20, "report/train_loss": 0.0}
+        result = {"examples": own.rungs[rung], "score": score / 20, "train_loss": 0.0}
         assert ours.on_trial_result(None, trials[number], result) == rays.on_trial_result(None, trials[number], result)
 
 
@@ -193,8 +194,8 @@ def test_with_sizes_a_trial_is_judged_among_those_that_are_not_larger() -> None:
     scheduler = AshaPerGroup({"cola": own}, per_method=False, size_of=lambda params: params["size"])
 
     def judged(number: int, size: int, score: float, rung: int = 0) -> str:
-        own = {"trial_id": f"cola-{number:03d}", "params": {"method": "krona", "size": size}}
-        trial: Any = SimpleNamespace(trial_id=f"t{number}", config={"task": "cola", "kind": "search", **own})
+        message = TrialMessage(f"cola-{number:03d}", "cola", number, "search", 1, {"method": "krona", "size": size})
+        trial: Any = SimpleNamespace(trial_id=f"t{number}", config=message.to_dict())
         scheduler.on_trial_add(None, trial)
         return at(scheduler, trial, rung, score)
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from ray.tune.search import Searcher
 
-from krona_tune.search.door import plain_trial
+from krona_tune.search.door import TrialMessage
 from krona_tune.search.searcher import StudySearcher
 from krona_tune.study.result import Status
 
@@ -55,8 +55,8 @@ def suggested(search: StudySearcher) -> list[str]:
 
 def test_what_waits_comes_first_then_the_tasks_in_turn_then_the_end(heard: list[Any]) -> None:
     waiting = [
-        plain_trial("rte-001", "rte", 1, "search", 12, {"scale": 3.0}),
-        plain_trial("cola-head-0", "cola", 0, "baseline", 11, {"method": "head_only"}),
+        TrialMessage("rte-001", "rte", 1, "search", 12, {"scale": 3.0}),
+        TrialMessage("cola-head-0", "cola", 0, "baseline", 11, {"method": "head_only"}),
     ]
     search = searcher(heard, waiting, cola=range(0, 3), rte=range(2, 3), stsb=range(4, 4))
     expected = ["rte-001", "cola-head-0", "cola-000", "rte-002", "cola-001", "cola-002"]
@@ -73,6 +73,7 @@ def test_a_proposal_is_one_plain_dict_with_its_tasks_seed(heard: list[Any]) -> N
         "kind": "search",
         "seed": 12,
         "params": {"method": "krona", "scale": 2.0},
+        "of": "",
     }
 
 
@@ -124,7 +125,7 @@ def test_a_second_end_and_an_unknown_trial_are_told_nothing(heard: list[Any]) ->
 
 
 def test_a_baseline_is_no_concern_of_optunas(heard: list[Any]) -> None:
-    search = searcher(heard, [plain_trial("cola-head-0", "cola", 0, "baseline", 11, {"method": "head_only"})])
+    search = searcher(heard, [TrialMessage("cola-head-0", "cola", 0, "baseline", 11, {"method": "head_only"})])
     search.suggest("tune-0")
     search.on_trial_result("tune-0", {"score": 0.5, "examples": 64})
     search.on_trial_complete("tune-0", {"score": 0.7, "examples": 128, "status": "completed"})

@@ -5,7 +5,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from krona_tune.search.door import plain_trial
+from krona_tune.search.door import TrialMessage
 from krona_tune.search.shared import SharedSearcher
 from krona_tune.study.result import Status, TrialResult
 
@@ -116,7 +116,7 @@ def test_a_resumed_study_goes_on_between_two_tasks_and_judges_as_before() -> Non
     rows = [row(task, 0, 0.5) for task in TASKS] + [row("rte", 1, 0.4), row("rte", 2, 0.6), row("cola", 2, 0.7)]
     rows.append(row("rte", 3, 0.2, Status.INTERRUPTED))
     sampler = Sampler(("shared-002", "shared-003"))
-    waiting = [plain_trial("rte-003", "rte", 3, "search", 1, {"method": "krona", "scale": 4.0})]
+    waiting = [TrialMessage("rte-003", "rte", 3, "search", 1, {"method": "krona", "scale": 4.0})]
     ids = run(searcher(sampler, range(4, 5), rows, waiting), {2: 0.6, 3: 0.1, 4: 0.42})
     assert ids == ["rte-003", "stsb-002", "sst2-002", "rte-004"]
     assert ("shared-003", Status.STOPPED_EARLY, None) in sampler.heard

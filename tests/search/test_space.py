@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from krona_tune.adapters.placement import count, sites
 from krona_tune.refusal import Refusal
-from krona_tune.search.door import plain_trial, trial_of
+from krona_tune.search.door import TrialMessage
 from krona_tune.search.resolve import resolve
 from krona_tune.search.space import Space
 from krona_tune.study.domain import Choice, Fixed, Range
@@ -66,7 +66,7 @@ def test_each_methods_sizes_divide_its_own_sites() -> None:
 )
 def test_every_drawn_point_fits_the_backbone_and_is_a_trial(name: str, seed: int) -> None:
     point = wide(name).draw(random.Random(seed))
-    made = trial_of(plain_trial("rte-000", "rte", 0, "search", 3, point))
+    made = TrialMessage("rte-000", "rte", 0, "search", 3, point).checked()
     counted = count(shape_of(name), made.adapter, outputs=2)
     assert counted.adapter > 0
     assert counted.adapter + counted.norms == wide(name).parameters(point)
@@ -160,7 +160,7 @@ def test_a_layer_that_one_of_two_stacks_lacks_is_refused() -> None:
         space("t5", {"layers": "last 3"})
     decoder = space("t5", {"layers": "last 3", "stacks": "decoder"})
     point = decoder.draw(random.Random(0))
-    adapter = trial_of(plain_trial("t", "rte", 0, "search", 1, point)).adapter
+    adapter = TrialMessage("t", "rte", 0, "search", 1, point).checked().adapter
     assert {site.layer for site in sites(decoder.geometry, adapter)} == {0, 1, 2}
 
 

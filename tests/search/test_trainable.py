@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from krona_tune.search.door import plain_trial
+from krona_tune.search.door import TrialMessage
 from krona_tune.search.trainable import KronaTrial, Workplace, describe, latest_checkpoint, status_of_error
 from krona_tune.study.result import LastLook, Report, Status
 from krona_tune.train.backbone import Backbone, warm_backbone
@@ -27,7 +27,7 @@ WORKS = {
 
 def config(number: int = 0, task: str = "rte", kind: str = "search", **params: Any) -> dict[str, Any]:
     knobs = {"method": "krona", "a_out": 4, "a_in": 6, "scale": 2.0, "learning_rate": 1e-2, "batch_size": 8}
-    return plain_trial(f"{task}-{number:03d}", task, number, kind, 5, {**knobs, "dropout": 0.2, **params})
+    return TrialMessage(f"{task}-{number:03d}", task, number, kind, 5, {**knobs, "dropout": 0.2, **params}).to_dict()
 
 
 @pytest.fixture(scope="session")

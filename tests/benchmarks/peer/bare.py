@@ -20,7 +20,7 @@ from krona_tune.record.lock import claimed
 from krona_tune.report.page import write_report
 from krona_tune.search import runner, start
 from krona_tune.search.cluster import connecting
-from krona_tune.search.door import plain_trial, trial_of
+from krona_tune.search.door import TrialMessage
 from krona_tune.search.plan import make_plan
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import TrialResult
@@ -73,8 +73,8 @@ def bare(data: str, rows: Sequence[TrialResult]) -> float:
     work = work_of(CASE.task, data, train=CASE.train_examples, validation=None, seed=CASE.seed, rungs=RUNGS)
     seconds = 0.0
     for row in rows:
-        config = plain_trial(row.trial_id, row.task, row.number, row.kind, row.seed, row.params)
-        run = TrialRun(row.trial_id, trial_of(config), work, backbone)
+        config = TrialMessage(row.trial_id, row.task, row.number, row.kind, row.seed, row.params)
+        run = TrialRun(row.trial_id, config.checked(), work, backbone)
         began = time.perf_counter()
         while run.rung <= (-1 if row.rung is None else row.rung):
             run.advance()

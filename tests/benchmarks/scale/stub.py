@@ -2,11 +2,12 @@
 
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from ray import tune
 
+from krona_tune.search.door import StepResult
 from krona_tune.study.randomness import stream
 from krona_tune.study.result import Report, Status
 
@@ -55,8 +56,7 @@ class StubTrial(tune.Trainable):  # type: ignore[misc]
             peak_memory_bytes=2**28,
         )
         self._rung += 1
-        told = {"report": asdict(report), "score": score, "examples": examples, "checkpoint": "", "done": last}
-        return told | ({"status": str(Status.COMPLETED)} if last else {})
+        return StepResult(report=report, status=Status.COMPLETED if last else None).to_dict()
 
 
 def curve(config: dict[str, Any], share: float) -> float:

@@ -12,6 +12,7 @@ from optuna.storages import InMemoryStorage
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
+from krona_tune.search.door import TrialMessage
 from krona_tune.search.sampler import TaskSampler, distribution_of
 from krona_tune.search.scheduler import AshaPerGroup
 from krona_tune.search.space import Space
@@ -141,7 +142,7 @@ class Ours:
         self._sampler.report(trial.trial_id, seen.examples, seen.score)
         if is_over(trial, self.schedule):
             return self._ended(trial, Status.COMPLETED, seen.score)
-        told = {"examples": seen.examples, "score": seen.score, "report/train_loss": seen.train_loss}
+        told = {"examples": seen.examples, "score": seen.score, "train_loss": seen.train_loss}
         if self._judge.on_trial_result(None, _tunes(trial), told) == TrialScheduler.CONTINUE:
             return True
         return self._ended(trial, Status.STOPPED_EARLY, seen.score)
@@ -153,5 +154,5 @@ class Ours:
 
 def _tunes(trial: Trial) -> Any:
     """A trial as Tune hands it to a scheduler."""
-    config = {"trial_id": trial.trial_id, "task": TASK, "kind": "search", "params": trial.params}
-    return SimpleNamespace(trial_id=trial.trial_id, config=config)
+    message = TrialMessage(trial.trial_id, TASK, 0, "search", 0, dict(trial.params))
+    return SimpleNamespace(trial_id=trial.trial_id, config=message.to_dict())
