@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from krona_tune.record.records import Records
 from krona_tune.report.analysis import TaskSummary
 from krona_tune.report.reported import SOURCE, reported
 from krona_tune.study.comparison import MethodLine, compare
 from krona_tune.study.manifest import Manifest
-from krona_tune.study.statistics import mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +44,8 @@ def final_average(tasks: Sequence[TaskSummary]) -> FinalAverage | None:
     heads = [finals.head_only.test.mean for _, finals, _ in known if finals.head_only]
     return FinalAverage(
         tasks=tuple(task for task, _, _ in known),
-        test=mean([winner.test.mean for _, _, winner in known]),
-        head_only=mean(heads) if len(heads) == len(known) else None,
+        test=fmean([winner.test.mean for _, _, winner in known]),
+        head_only=fmean(heads) if len(heads) == len(known) else None,
         seeds=tuple(sorted({winner.seeds for _, _, winner in known})),
     )
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal
 
 from krona_tune.study.finals import BASELINE, Finalist, finals
 from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import rank
-from krona_tune.study.statistics import mean
 
 Half = Literal["test", "validation"]
 
@@ -49,7 +49,7 @@ class MethodLine:
     @property
     def trainable_percent(self) -> float | None:
         """Of the backbone's parameters, the head not counted; the mean over the tasks' winners."""
-        return mean([cell.trainable_percent for cell in self.cells.values()]) if self.cells else None
+        return fmean([cell.trainable_percent for cell in self.cells.values()]) if self.cells else None
 
 
 def compare(rows: Iterable[TrialResult], tasks: Sequence[str]) -> tuple[MethodLine, ...]:
@@ -74,7 +74,7 @@ def _line(method: str, rows: Sequence[TrialResult], tasks: Sequence[str]) -> Met
     cells = {task: cell for task in tasks if (cell := _cell([row for row in own if row.task == task]))}
     halves = {cell.half for cell in cells.values()}
     whole = len(cells) == len(tasks) and len(halves) == 1
-    average = Average(score=mean([cell.score for cell in cells.values()]), half=halves.pop()) if whole else None
+    average = Average(score=fmean([cell.score for cell in cells.values()]), half=halves.pop()) if whole else None
     return MethodLine(method=method, cells=cells, average=average)
 
 

@@ -4,10 +4,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import isfinite
+from statistics import fmean
 from typing import Any
 
 from krona_tune.study.result import TrialResult
-from krona_tune.study.statistics import bootstrap_interval, deviation, mean, told_apart
+from krona_tune.study.statistics import bootstrap_interval, deviation, told_apart
 
 BASELINE = "head_only"
 """The method of the baseline, which is held beside the finalists and never wins."""
@@ -113,8 +114,8 @@ def _finalist(of: str, repeats: list[TrialResult]) -> Finalist:
     return Finalist(
         of=of,
         rows=tuple(rows),
-        validation=Spread(mean=mean(validation), deviation=deviation(validation)),
-        test=Spread(mean=mean(test), deviation=deviation(test), interval=interval),
+        validation=Spread(mean=fmean(validation), deviation=deviation(validation)),
+        test=Spread(mean=fmean(test), deviation=deviation(test), interval=interval),
     )
 
 

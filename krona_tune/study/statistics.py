@@ -1,7 +1,8 @@
-"""What few repeated measurements amount to: mean, spread, interval, and whether two can be told apart."""
+"""What few repeated measurements amount to: spread, interval, and whether two can be told apart."""
 
 from collections.abc import Mapping, Sequence
 from math import sqrt
+from statistics import fmean, stdev
 
 import numpy as np
 from scipy.special import stdtrit
@@ -11,17 +12,9 @@ DRAWS = 4_000
 """How many times the bootstrap draws."""
 
 
-def mean(values: Sequence[float]) -> float:
-    """The arithmetic mean; there must be a value."""
-    return sum(values) / len(values)
-
-
 def deviation(values: Sequence[float]) -> float | None:
     """The sample standard deviation, Σ(x−x̄)² over n−1; None for a single value."""
-    if len(values) < 2:
-        return None
-    middle = mean(values)
-    return sqrt(sum((value - middle) ** 2 for value in values) / (len(values) - 1))
+    return stdev(values) if len(values) > 1 else None
 
 
 def bootstrap_interval(
@@ -63,4 +56,4 @@ def told_apart(first: Mapping[int, float], second: Mapping[int, float]) -> bool 
     if spread is None:
         return None
     n = len(differences)
-    return abs(mean(differences)) > float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * spread / sqrt(n)
+    return abs(fmean(differences)) > float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * spread / sqrt(n)

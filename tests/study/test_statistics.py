@@ -6,13 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from krona_tune.study.statistics import bootstrap_interval, deviation, mean, told_apart
+from krona_tune.study.statistics import bootstrap_interval, deviation, told_apart
 
 SCORES = st.lists(st.floats(-1, 1), min_size=2, max_size=7)
 
 
 def test_the_deviation_is_of_a_sample() -> None:
-    assert mean([0.5, 0.6, 0.85]) == pytest.approx(0.65)
     assert deviation([2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]) == pytest.approx(sqrt(32 / 7))
     assert deviation([0.7]) is None
 
