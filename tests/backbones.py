@@ -8,8 +8,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from krona_tune.study.families import geometry
-from krona_tune.study.geometry import Role
+from krona_tune.backbones.families import geometry
+from krona_tune.backbones.geometry import Role
 
 MINILM: dict[str, Any] = {
     "model_type": "bert",

@@ -6,8 +6,8 @@ import torch
 import transformers
 from torch import nn
 
-from krona_tune.study.families import geometry
-from krona_tune.study.geometry import Geometry
+from krona_tune.backbones.families import geometry
+from krona_tune.backbones.geometry import Geometry
 
 SMALL = {"vocab_size": 97, "max_position_embeddings": 40}
 ENCODER = {**SMALL, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 3, "num_attention_heads": 4}

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, FiniteFloat, ValidationError
 
-from krona_tune.glue.tasks import TASKS, Task
+from krona_tune.data.tasks import TASKS, Task
 from krona_tune.hub import refuse_unreadable
 from krona_tune.refusal import Refusal, refusing, unknown
 from krona_tune.study.trial import AdapterConfig, Frozen

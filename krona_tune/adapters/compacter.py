@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
-from krona_tune.study.geometry import Site
+from krona_tune.backbones.geometry import Site
 from krona_tune.study.trial import AdapterConfig
 
 

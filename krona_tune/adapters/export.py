@@ -13,10 +13,10 @@ from krona_tune.adapters.fingerprint import fingerprint
 from krona_tune.adapters.forms import Form
 from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.model_card import README, model_card
+from krona_tune.backbones.families import geometry
+from krona_tune.backbones.geometry import Geometry
 from krona_tune.hub import refuse_unreadable
 from krona_tune.refusal import Refusal, refusing
-from krona_tune.study.families import geometry
-from krona_tune.study.geometry import Geometry
 from krona_tune.study.whole import whole_folder
 
 TENSORS = "adapter.safetensors"

@@ -5,7 +5,7 @@ import hashlib
 import torch
 from torch import nn
 
-from krona_tune.study.geometry import Geometry, Role
+from krona_tune.backbones.geometry import Geometry, Role
 
 SAMPLE = 4096
 """About so many values of each weight are looked at, so that billions of parameters take well under a second."""

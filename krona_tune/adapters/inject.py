@@ -19,7 +19,7 @@ from krona_tune.adapters.lora import Lora
 from krona_tune.adapters.methods import Stands, method_named
 from krona_tune.adapters.own import Holders, beside, own_parameters
 from krona_tune.adapters.placement import sites
-from krona_tune.study.geometry import Geometry, Part, Site
+from krona_tune.backbones.geometry import Geometry, Part, Site
 from krona_tune.study.trial import AdapterConfig
 
 Handle = RemovableHandle | Instead

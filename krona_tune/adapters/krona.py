@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from krona_tune.backbones.geometry import Site
 from krona_tune.kron.product import kron_beside, kron_linear, kron_weight
-from krona_tune.study.geometry import Site
 from krona_tune.study.trial import AdapterConfig
 
 

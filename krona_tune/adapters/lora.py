@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from krona_tune.study.geometry import Site
+from krona_tune.backbones.geometry import Site
 from krona_tune.study.trial import AdapterConfig
 
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.methods import method_named
+from krona_tune.backbones.geometry import Part
 from krona_tune.refusal import Refusal
-from krona_tune.study.geometry import Part
 
 
 class Mergeable(Protocol):

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from krona_tune.adapters.lokr_shape import lokr_cost
+from krona_tune.backbones.geometry import Site
 from krona_tune.kron.factors import factor_shape
 from krona_tune.refusal import Refusal, unknown
-from krona_tune.study.geometry import Site
 from krona_tune.study.trial import AdapterConfig
 
 

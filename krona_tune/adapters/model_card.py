@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from krona_tune.adapters.card import AdapterCard
 from krona_tune.adapters.forms import LIBRARIES, Form, loading
-from krona_tune.glue.tasks import TASKS
+from krona_tune.data.tasks import TASKS
 
 README = "README.md"
 TEMPLATES = Path(__file__).parent / "templates"

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from math import gcd
 
 from krona_tune.adapters.methods import Own, Stands, cost_at, method_named
+from krona_tune.backbones.geometry import Geometry, Role, Site
 from krona_tune.refusal import Refusal
-from krona_tune.study.geometry import Geometry, Role, Site
 from krona_tune.study.placement import layers
 from krona_tune.study.trial import AdapterConfig
 

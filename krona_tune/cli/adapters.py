@@ -13,7 +13,7 @@ from krona_tune.adapters.forms import Form, WrittenDtype
 from krona_tune.cli import options
 from krona_tune.cli.folders import adapter_folder
 from krona_tune.cli.printing import print_departure
-from krona_tune.glue.tasks import Task
+from krona_tune.data.tasks import Task
 from krona_tune.record.remote.storage import storage_at
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.train.examples import examples_of, lines_of

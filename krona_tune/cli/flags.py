@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from krona_tune.cli.folders import with_whole_paths
-from krona_tune.glue.tasks import parse_tasks
+from krona_tune.data.tasks import parse_tasks
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.loader import load_spec

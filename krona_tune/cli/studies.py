@@ -12,7 +12,7 @@ from krona_tune.cli.conduct import conduct
 from krona_tune.cli.flags import going_on, overrides, refuse_kept, with_tasks
 from krona_tune.cli.folders import chosen_space, existing, new_name, refuse_odd, refuse_taken, study_folder
 from krona_tune.cli.printing import console, print_plan
-from krona_tune.glue.tasks import parse_tasks
+from krona_tune.data.tasks import parse_tasks
 from krona_tune.hub import home
 from krona_tune.record.lock import claimed
 from krona_tune.record.remote.storage import Storage, storage_at

@@ -10,7 +10,7 @@ from torch.nn.functional import linear
 
 from krona_tune.kron.contract import add_product, gradients
 from krona_tune.kron.factors import FactorShape
-from krona_tune.kron.formed import fold, form, formed_gradients
+from krona_tune.kron.materialized import fold, form, formed_gradients
 from krona_tune.kron.path import Path, path
 
 

@@ -6,7 +6,7 @@ from torch.nn.functional import linear
 
 from krona_tune.kron.apply import beside
 from krona_tune.kron.factors import FactorShape
-from krona_tune.kron.formed import form
+from krona_tune.kron.materialized import form
 
 
 def kron_linear(x: Tensor, a: Tensor, b: Tensor, scale: float | Tensor = 1.0) -> Tensor:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from krona_tune.study.geometry import Geometry, Role, Site, Stack
+from krona_tune.backbones.geometry import Geometry, Role, Site, Stack
 from krona_tune.study.manifest import ModelFacts
 
 _SELF = (Role.QUERY, Role.KEY, Role.VALUE, Role.OUTPUT)

@@ -9,13 +9,13 @@ import plotly.graph_objects as go
 from pydantic import ValidationError
 
 from krona_tune.adapters.placement import sites
+from krona_tune.backbones.geometry import Geometry, Stack
 from krona_tune.refusal import Refusal
 from krona_tune.report import wording
 from krona_tune.report.analysis import RankedTrial
 from krona_tune.report.chart import Chart, Subject
 from krona_tune.report.figure import BLUE, empty_figure, with_alpha
 from krona_tune.report.network import ROLES, Network
-from krona_tune.study.geometry import Geometry, Stack
 from krona_tune.study.result import TrialResult
 from krona_tune.study.trial import AdapterConfig
 

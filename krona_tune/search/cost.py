@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from krona_tune.glue.batches import evaluation_order, lengths, training_order
+from krona_tune.data.batches import evaluation_order, lengths, training_order
 from krona_tune.search.planned import Counts
 from krona_tune.study.domain import Domain, Range
 from krona_tune.study.result import TrialResult

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from krona_tune.glue.batches import lengths
+from krona_tune.data.batches import lengths
 from krona_tune.search.door import TrialMessage
 from krona_tune.search.space import Space
 from krona_tune.search.trainable import describe, status_of_error

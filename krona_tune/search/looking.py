@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from krona_tune.backbones.geometry import Stack
 from krona_tune.record.lock import is_locked
 from krona_tune.record.read import read_trials
 from krona_tune.record.remote.storage import LISTED, Storage, refresh
@@ -24,7 +25,6 @@ from krona_tune.search.progress import share_done
 from krona_tune.search.ranking import ranking
 from krona_tune.search.view import View
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.geometry import Stack
 from krona_tune.study.loader import load_spec
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.result import Status, TrialResult

@@ -5,8 +5,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from krona_tune.adapters.methods import METHODS
-from krona_tune.glue import corpus
-from krona_tune.glue.tasks import TASKS
+from krona_tune.backbones.geometry import Geometry
+from krona_tune.data import corpus
+from krona_tune.data.tasks import TASKS
 from krona_tune.hub import settle_offline
 from krona_tune.record.read import read_trials
 from krona_tune.refusal import Refusal, unknown
@@ -15,7 +16,6 @@ from krona_tune.search.resolve import resolve
 from krona_tune.search.space import Space
 from krona_tune.study.domain import Fixed
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.geometry import Geometry
 from krona_tune.study.randomness import stream
 from krona_tune.study.spec import StudySpec
 from krona_tune.study.trial import TrainingConfig

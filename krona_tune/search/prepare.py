@@ -9,11 +9,11 @@ import platformdirs
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
-from krona_tune.glue.corpus import TaskData, load
-from krona_tune.glue.doubts import doubts
-from krona_tune.glue.encode import encode, encode_test
-from krona_tune.glue.metrics import constant_baseline
-from krona_tune.glue.tasks import TASKS, Task
+from krona_tune.data.corpus import TaskData, load
+from krona_tune.data.data_warnings import doubts
+from krona_tune.data.encode import encode, encode_test
+from krona_tune.data.metrics import constant_baseline
+from krona_tune.data.tasks import TASKS, Task
 from krona_tune.search.plan import Plan
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.spec import for_task

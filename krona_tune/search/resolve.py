@@ -6,10 +6,10 @@ from itertools import product
 
 from krona_tune.adapters.methods import METHODS, method_named
 from krona_tune.adapters.placement import common_dimensions, sites
+from krona_tune.backbones.geometry import Geometry, Site
 from krona_tune.refusal import Refusal
 from krona_tune.search.space import PLACES, Space
 from krona_tune.study.domain import Choice, Divisors, Domain, Fixed, Range, Value
-from krona_tune.study.geometry import Geometry, Site
 from krona_tune.study.spec import StudySpec
 from krona_tune.study.trial import SECTION_OF, SIZES, AdapterConfig
 

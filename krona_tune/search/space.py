@@ -8,9 +8,9 @@ from math import exp, log
 from typing import Any
 
 from krona_tune.adapters.placement import count, sites
+from krona_tune.backbones.geometry import Geometry
 from krona_tune.refusal import Refusal
 from krona_tune.study.domain import Choice, Divisors, Domain, Fixed, Range, Value
-from krona_tune.study.geometry import Geometry
 from krona_tune.study.trial import SECTION_OF, AdapterConfig
 
 EVEN_DRAWS = 5_000

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
+from krona_tune.backbones.geometry import Stack
 from krona_tune.refusal import Refusal, shown
-from krona_tune.study.geometry import Stack
 from krona_tune.study.masked import masked
 from krona_tune.study.spec import StudySpec
 from krona_tune.study.trial import Frozen

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import TypeVar
 
+from krona_tune.backbones.geometry import Role, Stack
 from krona_tune.refusal import Refusal, shown, unknown
-from krona_tune.study.geometry import Role, Stack
 
 Word = TypeVar("Word", bound=StrEnum)
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from krona_tune.backbones.geometry import Role, Stack
 from krona_tune.study import placement
-from krona_tune.study.geometry import Role, Stack
 
 
 class Frozen(BaseModel):

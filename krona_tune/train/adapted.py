@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from krona_tune.adapters.card import AdapterCard, read_card, task_of
 from krona_tune.adapters.export import load, refuse_replaced
 from krona_tune.adapters.inject import Adapters
-from krona_tune.glue.tasks import Task
+from krona_tune.data.tasks import Task
 from krona_tune.refusal import refusing
 from krona_tune.train.answer import Answer, answer
 from krona_tune.train.backbone import Backbone, load_backbone, quiet

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModelForSequenceClassification
 
-from krona_tune.glue.tasks import Task
+from krona_tune.data.tasks import Task
 from krona_tune.train.backbone import Backbone, Batch
 
 CANDIDATE_ROWS = 512

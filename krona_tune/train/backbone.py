@@ -11,9 +11,9 @@ import transformers
 from torch import nn
 
 from krona_tune.adapters.fingerprint import fingerprint
+from krona_tune.backbones.families import geometry
+from krona_tune.backbones.geometry import Geometry
 from krona_tune.refusal import Refusal, refusing
-from krona_tune.study.families import geometry
-from krona_tune.study.geometry import Geometry
 from krona_tune.train.device import Device
 
 Batch = dict[str, torch.Tensor]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from krona_tune.glue.batches import Batch
+from krona_tune.data.batches import Batch
 
 
 @contextmanager

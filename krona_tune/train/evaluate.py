@@ -5,9 +5,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from krona_tune.glue.batches import Batch, evaluation_batches
-from krona_tune.glue.metrics import measure
-from krona_tune.glue.tasks import Task
+from krona_tune.data.batches import Batch, evaluation_batches
+from krona_tune.data.metrics import measure
+from krona_tune.data.tasks import Task
 from krona_tune.train.answer import Answer
 from krona_tune.train.batch_shape import named
 from krona_tune.train.device import Device

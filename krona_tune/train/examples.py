@@ -4,7 +4,7 @@ import codecs
 from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
-from krona_tune.glue.tasks import Task
+from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal, refusing
 
 LONGEST_LINE = 1 << 20

@@ -3,8 +3,8 @@
 import numpy as np
 import pyarrow as pa
 
-from krona_tune.glue.metrics import measure
-from krona_tune.glue.tasks import Task
+from krona_tune.data.metrics import measure
+from krona_tune.data.tasks import Task
 from krona_tune.study.randomness import stream
 from krona_tune.study.result import LastLook
 from krona_tune.train.answer import Answer

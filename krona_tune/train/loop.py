@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from krona_tune.adapters.inject import Adapters
-from krona_tune.glue.batches import Batch, training_batches
-from krona_tune.glue.tasks import Task
+from krona_tune.data.batches import Batch, training_batches
+from krona_tune.data.tasks import Task
 from krona_tune.study.randomness import stream
 from krona_tune.study.result import LastLook, Report
 from krona_tune.study.schedule import Schedule

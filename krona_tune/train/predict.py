@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from krona_tune.adapters.card import read_card, task_of
-from krona_tune.glue.batches import evaluation_batches
-from krona_tune.glue.corpus import TaskData
-from krona_tune.glue.encode import encode_test
+from krona_tune.data.batches import evaluation_batches
+from krona_tune.data.corpus import TaskData
+from krona_tune.data.encode import encode_test
 from krona_tune.train.adapted import Adapted, adapted
 from krona_tune.train.answer import Answer, Head, LabelWords
 from krona_tune.train.backbone import Batch

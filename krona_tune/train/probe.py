@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from krona_tune.glue.batches import Batch, training_batches
+from krona_tune.data.batches import Batch, training_batches
 from krona_tune.study.trial import TrialConfig
 from krona_tune.train.backbone import Backbone
 from krona_tune.train.evaluate import predict

@@ -8,10 +8,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from krona_tune.backbones.families import geometry
+from krona_tune.backbones.geometry import Geometry
 from krona_tune.hub import home, refuse_unreadable, settle_offline
 from krona_tune.refusal import Refusal, refusing
-from krona_tune.study.families import geometry
-from krona_tune.study.geometry import Geometry
 from krona_tune.train.weights import FILES, SAFE, refuse_other_shapes, shapes_of, tying, weight_files
 
 

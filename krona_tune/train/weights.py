@@ -8,9 +8,9 @@ from zipfile import is_zipfile
 
 from safetensors import safe_open
 
+from krona_tune.backbones.geometry import Geometry, Role
 from krona_tune.hub import refuse_unreadable
 from krona_tune.refusal import Refusal, refusing
-from krona_tune.study.geometry import Geometry, Role
 
 Shapes = dict[str, tuple[int, ...]]
 

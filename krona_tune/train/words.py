@@ -2,7 +2,7 @@
 
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
-from krona_tune.glue.tasks import Task
+from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.train.backbone import quiet
 

@@ -11,7 +11,7 @@ from krona_tune.adapters.card import CARD, AdapterCard, read_card, task_of
 from krona_tune.adapters.export import README
 from krona_tune.adapters.forms import Form, loading
 from krona_tune.adapters.model_card import model_card
-from krona_tune.glue.tasks import TASKS
+from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
 from tests.adapters.cards import card_of, saved
 from tests.adapters.test_inject import shaped

@@ -8,8 +8,8 @@ import torch
 from krona_tune.adapters.inject import MODULES, Adapters
 from krona_tune.adapters.methods import METHODS
 from krona_tune.adapters.placement import count, sites
+from krona_tune.backbones.geometry import Geometry, Role
 from krona_tune.kron.product import kron_weight
-from krona_tune.study.geometry import Geometry, Role
 from krona_tune.study.trial import AdapterConfig
 from tests.models import CONFIGS, build, tokens
 

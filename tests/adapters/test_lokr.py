@@ -13,7 +13,7 @@ from torch import nn
 from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.lokr import Lokr
 from krona_tune.adapters.lokr_shape import lokr_cost, lokr_sides
-from krona_tune.study.geometry import Role, Site, Stack
+from krona_tune.backbones.geometry import Role, Site, Stack
 from krona_tune.study.trial import AdapterConfig
 from tests.adapters.test_inject import outputs, trained
 from tests.models import build
@@ -151,7 +151,7 @@ import torch
 import krona_tune.adapters.inject
 from krona_tune.adapters.lokr import Lokr
 from krona_tune.refusal import Refusal
-from krona_tune.study.geometry import Role, Site, Stack
+from krona_tune.backbones.geometry import Role, Site, Stack
 from krona_tune.study.trial import AdapterConfig
 site = Site(name="map", enters="map", role=Role.QUERY, stack=Stack.ENCODER, layer=0, d_out=6, d_in=4)
 try:

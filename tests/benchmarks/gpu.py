@@ -19,8 +19,8 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import T5Config, T5ForConditionalGeneration
 
 from krona_tune.adapters.inject import Adapters
-from krona_tune.glue.tasks import TASKS
-from krona_tune.study.families import geometry
+from krona_tune.backbones.families import geometry
+from krona_tune.data.tasks import TASKS
 from krona_tune.study.trial import AdapterConfig, TrainingConfig
 from krona_tune.train.answer import answer
 from krona_tune.train.backbone import Backbone, freeze

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from krona_tune.backbones.geometry import Stack
 from krona_tune.report.comparison import write_comparison
 from krona_tune.report.page import render
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.geometry import Stack
 from tests.record.events import manifest
 from tests.report.browser import CHROMIUM, Browser, chromium
 from tests.report.crowd import crowd

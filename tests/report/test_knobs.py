@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from krona_tune.backbones.geometry import Stack
 from krona_tune.report.analysis import summarise
 from krona_tune.report.chart import Subject
 from krona_tune.report.importance import importance, importances, searched_knobs
@@ -12,7 +13,6 @@ from krona_tune.report.parameters import average_chart, task_front
 from krona_tune.report.picture import placement, places_of
 from krona_tune.report.shapes import factor_shapes
 from krona_tune.study.front import average_front
-from krona_tune.study.geometry import Stack
 from krona_tune.study.manifest import ModelFacts
 from krona_tune.study.result import TrialResult
 from tests.record.events import manifest, started

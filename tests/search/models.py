@@ -7,8 +7,8 @@ from typing import Any
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from krona_tune.glue.corpus import load
-from krona_tune.glue.tasks import TASKS
+from krona_tune.data.corpus import load
+from krona_tune.data.tasks import TASKS
 from tests.models import ENCODER, T5, build_from
 
 MINI_TASKS = ("cola", "stsb")

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from krona_tune.glue import hub, tsv
-from krona_tune.glue.corpus import load
-from krona_tune.glue.tasks import TASKS, Task
+from krona_tune.data import hub_datasets, tsv
+from krona_tune.data.corpus import load
+from krona_tune.data.tasks import TASKS, Task
 from krona_tune.refusal import Refusal
-from tests.glue.conftest import HEADERS, hub_table
+from tests.data.conftest import HEADERS, hub_table
 from tests.security.hostile import THOUSAND, clean, damaged
 
 MOST_MORE_BYTES = 2**30
@@ -52,7 +52,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tables(task: Task, path: Path) -> pa.Table:
-    return tsv.read(task, path).table if path.suffix == ".tsv" else hub.read(task, [path])
+    return tsv.read(task, path).table if path.suffix == ".tsv" else hub_datasets.read(task, [path])
 
 
 def looks_right(task: Task, found: object) -> None:
@@ -76,7 +76,7 @@ def test_any_tsv_is_a_table_or_refused(place: Path, task: Task, data: st.DataObj
 def test_any_parquet_is_a_table_or_refused(place: Path, task: Task, data: st.DataObject) -> None:
     path = place / f"{task.name}.parquet"
     path.write_bytes(data.draw(damaged(shard(task)) | st.binary(max_size=300)))
-    clean(lambda: hub.check(task, path))
+    clean(lambda: hub_datasets.check(task, path))
     looks_right(task, clean(lambda: tables(task, path)))
 
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from krona_tune.backbones.families import geometry
+from krona_tune.backbones.geometry import Geometry
 from krona_tune.refusal import Refusal
-from krona_tune.study.families import geometry
-from krona_tune.study.geometry import Geometry
 from krona_tune.train.adapted import adapted
 from krona_tune.train.backbone import load_backbone
 from krona_tune.train.device import this_device

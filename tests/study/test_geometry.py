@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from transformers.activations import ACT2FN
 
+from krona_tune.backbones.families import ACTIVATIONS, FAMILIES, geometry
+from krona_tune.backbones.geometry import Role, Stack
 from krona_tune.refusal import Refusal
-from krona_tune.study.families import ACTIVATIONS, FAMILIES, geometry
-from krona_tune.study.geometry import Role, Stack
 from tests.models import CONFIGS, build, build_from
 
 T5_BASE = {"d_model": 768, "d_ff": 3072, "num_layers": 12, "num_heads": 12, "d_kv": 64}

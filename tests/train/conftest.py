@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from krona_tune.glue.tasks import TASKS
+from krona_tune.data.tasks import TASKS
 from krona_tune.study.schedule import schedule
 from krona_tune.study.trial import TrialConfig, trial
 from krona_tune.train.backbone import Backbone, freeze

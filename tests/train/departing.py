@@ -6,7 +6,7 @@ import torch
 
 from krona_tune.adapters.export import save_adapter
 from krona_tune.adapters.inject import Adapters
-from krona_tune.glue.tasks import TASKS
+from krona_tune.data.tasks import TASKS
 from krona_tune.train.answer import answer
 from krona_tune.train.backbone import load_backbone
 from krona_tune.train.words import candidates, open_tokenizer

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from krona_tune.glue.tasks import TASKS
+from krona_tune.data.tasks import TASKS
 from krona_tune.train.answer import LabelWords, answer, with_head
 from tests.models import CONFIGS, tokens
 from tests.train.conftest import WORDS, tiny_backbone

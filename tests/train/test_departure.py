@@ -17,10 +17,10 @@ import krona_tune
 from krona_tune.adapters.card import CARD
 from krona_tune.adapters.export import read_tensors
 from krona_tune.adapters.forms import Form, WrittenDtype
-from krona_tune.glue.corpus import load as load_data
-from krona_tune.glue.encode import encode
-from krona_tune.glue.metrics import measure
-from krona_tune.glue.tasks import TASKS
+from krona_tune.data.corpus import load as load_data
+from krona_tune.data.encode import encode
+from krona_tune.data.metrics import measure
+from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
 from krona_tune.study.schedule import schedule
 from krona_tune.train import departure

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from krona_tune.glue.metrics import measure
-from krona_tune.glue.tasks import TASKS
+from krona_tune.data.metrics import measure
+from krona_tune.data.tasks import TASKS
 from krona_tune.train.evaluate import evaluate
 from krona_tune.train.last_look import RESAMPLES, predict
 from krona_tune.train.loop import TrialRun

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import krona_tune
-from krona_tune.glue.corpus import load as load_data
-from krona_tune.glue.tasks import TASKS
+from krona_tune.data.corpus import load as load_data
+from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
 from krona_tune.train import predict
 from krona_tune.train.adapted import adapted

@@ -29,9 +29,9 @@ from transformers import (
     TrainingArguments,
 )
 
-from krona_tune.glue.corpus import load
-from krona_tune.glue.metrics import measure
-from krona_tune.glue.tasks import TASKS
+from krona_tune.data.corpus import load
+from krona_tune.data.metrics import measure
+from krona_tune.data.tasks import TASKS
 from krona_tune.train.device import this_device
 from tests.benchmarks.peer.case import CASES, CONFIGURATIONS, MINILM, TRIALS_AT_ONCE, Case, Side, process_start
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import platformdirs
 import torch
 
-from krona_tune.glue.corpus import load
-from krona_tune.glue.encode import encode
-from krona_tune.glue.tasks import TASKS
+from krona_tune.data.corpus import load
+from krona_tune.data.encode import encode
+from krona_tune.data.tasks import TASKS
 from krona_tune.study.schedule import Schedule, schedule
 from krona_tune.train.loop import TaskWork
 from krona_tune.train.words import open_tokenizer

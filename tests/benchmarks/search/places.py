@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from krona_tune.adapters.placement import sites
+from krona_tune.backbones.families import geometry
 from krona_tune.search.resolve import resolve
 from krona_tune.search.space import Space
-from krona_tune.study.families import geometry
 from krona_tune.study.loader import build_spec, load_spec
 from krona_tune.study.schedule import Schedule, schedule
 from krona_tune.study.trial import AdapterConfig

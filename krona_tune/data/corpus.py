@@ -1,0 +1,153 @@
+"""A task's examples, wherever they come from: the miniature, the hub, or a folder in either layout."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from krona_tune.data import hub_datasets, layout, splits, tsv
+from krona_tune.data.layout import Layout, TaskFiles
+from krona_tune.data.tasks import TASKS, Task
+from krona_tune.refusal import Refusal
+
+MINI = "mini"
+HUB = "hub"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskData:
+    """One task's three parts. Columns: `*task.inputs` (string) and `label` (int64, float64 for a regression).
+
+    `provenance` is for people; `fingerprint` is the sha256 of the task's name and every text and label.
+    """
+
+    task: Task
+    train: pa.Table
+    validation: pa.Table
+    test: pa.Table
+    provenance: str
+    synthetic: bool
+    fingerprint: str
+
+
+def load(
+    task: Task,
+    source: str,
+    *,
+    train_examples: int | None = None,
+    validation_examples: int | None = None,
+    test_examples: int | None = None,
+    seed: int = 0,
+) -> TaskData:
+    """The task's data from `source`: "mini" (generated), "hub", or a folder in the TSV or the parquet layout.
+
+    At most `*_examples` rows of each part, chosen by `seed`; which part a row belongs to doesn't depend on it.
+    Raises Refusal where the source is missing or holds what the task can't have, with file and line.
+    """
+    wanted = dict(zip(splits.PARTS, (train_examples, validation_examples, test_examples), strict=True))
+    for part, examples in wanted.items():
+        if examples is not None and examples < 1:
+            raise Refusal(f"{part}_examples", f"{examples} is not a number of examples", "give 1 or more")
+    if source == MINI:
+        return _mini(task, wanted, seed)
+    train, dev, provenance = _hub(task) if source == HUB else _folder(task, _folder_named(source))
+    whole = splits.divide(task, train, dev)
+    parts = splits.subsample(whole, wanted, seed)
+    return _task_data(task, parts, f"{provenance}; {_counts(parts, whole)}", synthetic=False)
+
+
+def check(source: str, tasks: Iterable[str]) -> None:
+    """Refuses a folder that lacks one of the tasks or a column of it, reading first lines and schemas only.
+
+    "mini" and "hub" are not looked into: `load` finds out.
+    """
+    names = list(tasks)
+    if source in (MINI, HUB):
+        return
+    for name in names:
+        task = TASKS[name]
+        files = layout.locate(task, _folder_named(source), alone=len(names) == 1)
+        for path in (*files.train, *(path for split in files.dev for path in split)):
+            _CHECKS[files.layout](task, path)
+
+
+def _folder_named(source: str) -> Path:
+    try:
+        return Path(source).expanduser()
+    except RuntimeError:  # ~someone, who is not known here
+        raise Refusal(f"--data {source}", "no such home", "give the folder's whole path") from None
+
+
+_CHECKS = {Layout.TSV: tsv.check, Layout.PARQUET: hub_datasets.check}
+
+Official = tuple[pa.Table, tuple[pa.Table, ...], str]
+"""The official train split, the official validation splits, and where they are from."""
+
+
+def _mini(task: Task, wanted: dict[str, int | None], seed: int) -> TaskData:
+    from krona_tune.data import mini
+
+    parts = mini.generate(
+        task, **{part: examples for part, examples in wanted.items() if examples is not None}, seed=seed
+    )
+    return _task_data(task, parts, f"generated miniature, seed {seed}; {_counts(parts, parts)}", synthetic=True)
+
+
+def _hub(task: Task) -> Official:
+    return *hub_datasets.download(task), f"{hub_datasets.REPOSITORY} ({task.name}) from the hub"
+
+
+def _folder(task: Task, folder: Path) -> Official:
+    files = layout.locate(task, folder)
+    return _READERS[files.layout](task, files)
+
+
+def _read_tsv(task: Task, files: TaskFiles) -> Official:
+    paths = [*files.train, *(path for split in files.dev for path in split)]
+    read = [tsv.read(task, path) for path in paths]
+    notes = [
+        f"{count} {kind} rows of {path.name} left out"
+        for path, file in zip(paths, read, strict=True)
+        for kind, count in (("malformed", file.malformed), ("unlabelled", file.unlabelled))
+        if count
+    ]
+    train, *dev = (file.table for file in read)
+    return train, tuple(dev), "; ".join([f"TSV files in {files.folder}", *notes])
+
+
+def _read_parquet(task: Task, files: TaskFiles) -> Official:
+    dev = tuple(hub_datasets.read(task, split) for split in files.dev)
+    return hub_datasets.read(task, files.train), dev, f"parquet files in {files.folder}"
+
+
+_READERS = {Layout.TSV: _read_tsv, Layout.PARQUET: _read_parquet}
+
+
+def _counts(parts: dict[str, pa.Table], whole: dict[str, pa.Table]) -> str:
+    def count(part: str) -> str:
+        some, available = parts[part].num_rows, whole[part].num_rows
+        return f"{part} {some}" + (f" of {available}" if some < available else "")
+
+    return ", ".join(map(count, parts))
+
+
+def _task_data(task: Task, parts: dict[str, pa.Table], provenance: str, *, synthetic: bool) -> TaskData:
+    tables = {part: parts[part].select([*task.inputs, "label"]).combine_chunks() for part in splits.PARTS}
+    fingerprint = _fingerprint(task, tables)
+    return TaskData(task=task, **tables, provenance=provenance, synthetic=synthetic, fingerprint=fingerprint)
+
+
+def _fingerprint(task: Task, tables: dict[str, pa.Table]) -> str:
+    """Of contents alone: the same for other chunks, other columns beside, another place."""
+    digest = hashlib.sha256(task.name.encode())
+    for part, table in tables.items():
+        digest.update(f"{part} {table.num_rows}\n".encode())
+        for name in task.inputs:
+            texts = [text.encode() for text in table[name].to_pylist()]
+            digest.update(np.array([len(text) for text in texts], dtype="<i8").tobytes())
+            digest.update(b"".join(texts))
+        digest.update(table["label"].to_numpy().astype("<f8").tobytes())
+    return digest.hexdigest()

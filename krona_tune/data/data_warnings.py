@@ -1,0 +1,29 @@
+"""What makes a task's scores mean little though its data can be read."""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from krona_tune.data.corpus import TaskData
+from krona_tune.data.splits import PARTS
+from krona_tune.data.tasks import Task
+
+
+def doubts(data: TaskData) -> Iterator[str]:
+    """A sentence for each part whose texts are all empty, or whose labels are all the same."""
+    for part in PARTS:
+        table = getattr(data, part)
+        which = f"the {table.num_rows} {part} examples of {data.task.title}"
+        yield from (f"{which} have no {name}: all are empty" for name in data.task.inputs if _is_empty(table[name]))
+        labels = table["label"].unique().to_pylist()
+        if len(labels) == 1:
+            yield f"{which} all have the {_said(data.task, labels[0])}"
+
+
+def _is_empty(texts: pa.ChunkedArray) -> bool:
+    return bool(pc.max(pc.utf8_length(pc.utf8_trim_whitespace(texts))).as_py() == 0)
+
+
+def _said(task: Task, label: float) -> str:
+    return f"score {label:g}" if task.is_regression else f"label {task.labels[int(label)]!r}"

@@ -1,0 +1,184 @@
+"""Texts to token ids, once: kept as Arrow files beside each other, named by what went into them."""
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from krona_tune.data.corpus import TaskData
+from krona_tune.refusal import Refusal
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+FORMAT = 1  # goes into the file names: raise it when the files' meaning changes
+ROWS_PER_CALL = 1_000
+_CHECKSUM_BYTES = 4
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """A task's train and validation parts as token ids.
+
+    Columns: `input_ids` list<int32>, `token_type_ids` list<int8> where the tokenizer gives them, `label` (int64,
+    float64 for a regression). `fingerprint` is the hash of data, tokenizer, prompts and max_length.
+    """
+
+    task: str
+    train: pa.Table
+    validation: pa.Table
+    fingerprint: str
+    pad_token_id: int
+    provenance: str
+    synthetic: bool
+
+
+def encode(
+    data: TaskData, tokenizer: "PreTrainedTokenizerBase", *, prompts: bool, max_length: int, cache: Path
+) -> Encoded:
+    """Train and validation, from the cache where they are there, memory-mapped.
+
+    `prompts`: each example is one text, `task.prompt(texts)`, as T5 reads it; else a text or a pair of texts.
+    Longer examples are cut to `max_length` tokens, the longest text first.
+    Raises Refusal where the tokenizer has no padding token, `max_length` leaves no room, or `cache` can't be written.
+    """
+    work = _Encoding(data=data, tokenizer=tokenizer, prompts=prompts, max_length=max_length, cache=cache)
+    return Encoded(
+        task=data.task.name,
+        train=work.part("train"),
+        validation=work.part("validation"),
+        fingerprint=work.fingerprint,
+        pad_token_id=work.pad_token_id,
+        provenance=data.provenance,
+        synthetic=data.synthetic,
+    )
+
+
+def encode_test(
+    data: TaskData, tokenizer: "PreTrainedTokenizerBase", *, prompts: bool, max_length: int, cache: Path
+) -> pa.Table:
+    """The test part on its own, for the last look; as `encode` otherwise."""
+    work = _Encoding(data=data, tokenizer=tokenizer, prompts=prompts, max_length=max_length, cache=cache)
+    return work.part("test")
+
+
+def tokenizer_fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """The hash of what decides its ids; not of the truncation and padding that the last call left in it."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        state: dict[str, Any] = {"class": type(tokenizer).__name__, "vocabulary": tokenizer.get_vocab()}
+    else:
+        state = {**json.loads(backend.to_str()), "truncation": None, "padding": None}
+    state["inputs"] = list(tokenizer.model_input_names)
+    state["truncation side"] = tokenizer.truncation_side
+    return _digest(state)
+
+
+class _Encoding:
+    """One data set under one tokenizer: what its files are called, and how each is read or made."""
+
+    def __init__(
+        self, *, data: TaskData, tokenizer: "PreTrainedTokenizerBase", prompts: bool, max_length: int, cache: Path
+    ) -> None:
+        if tokenizer.pad_token_id is None:
+            raise Refusal("tokenizer", "it has no padding token", "take a model whose tokenizer has one")
+        special = tokenizer.num_special_tokens_to_add(pair=len(data.task.inputs) > 1 and not prompts)
+        if max_length <= special:
+            raise Refusal("max_length", f"{max_length} leaves no room beside {special} special tokens")
+        self.data, self.tokenizer, self.cache = data, tokenizer, cache
+        self.prompts, self.max_length = prompts, max_length
+        self.pad_token_id = int(tokenizer.pad_token_id)
+        self.fingerprint = _digest(
+            [FORMAT, data.task.name, data.fingerprint, tokenizer_fingerprint(tokenizer), prompts, max_length]
+        )
+
+    def part(self, name: str) -> pa.Table:
+        path = self.cache / f"{self.data.task.name}-{name}-{self.fingerprint[:32]}.arrow"
+        table = _read(path)
+        if table is None:
+            _write(path, self._tokenized(getattr(self.data, name)))
+            table = _read(path)
+        if table is None:
+            raise Refusal(str(path), "it can't be read back after it was written", "free space, or use another cache")
+        return table
+
+    def _tokenized(self, examples: pa.Table) -> pa.Table:
+        types = {"input_ids": pa.list_(pa.int32()), "token_type_ids": pa.list_(pa.int8())}
+        chunks: dict[str, list[pa.Array]] = {}
+        for texts in self._texts(examples):
+            ids = self.tokenizer(*texts, truncation=True, max_length=self.max_length, return_attention_mask=False)
+            for name in types.keys() & ids.keys():
+                chunks.setdefault(name, []).append(pa.array(ids[name], types[name]))
+        columns = {name: pa.chunked_array(chunks[name]) for name in types if name in chunks}
+        return pa.table({**columns, "label": examples["label"]}).combine_chunks()
+
+    def _texts(self, examples: pa.Table) -> Iterator[list[list[str]]]:
+        """Some rows at a time: one list of prompts, or a list for each of the task's texts."""
+        task = self.data.task
+        for start in range(0, examples.num_rows, ROWS_PER_CALL):
+            some = examples.slice(start, ROWS_PER_CALL)
+            texts = [some[name].to_pylist() for name in task.inputs]
+            yield [[task.prompt(row) for row in zip(*texts, strict=True)]] if self.prompts else texts
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _read(path: Path) -> pa.Table | None:
+    """The table at `path`, memory-mapped; None where there is none, or where it was damaged and is now set aside.
+
+    The file is an Arrow stream and the checksum of its bytes, which is looked at first: Arrow may crash the
+    process on a damaged stream.
+    """
+    try:
+        with pa.memory_map(str(path)) as file:
+            content = file.read_buffer()
+    except FileNotFoundError:
+        return None
+    except PermissionError as error:
+        raise Refusal(str(path), "it belongs to someone else", "use another cache") from error
+    except (pa.ArrowException, OSError):  # an empty file can't be mapped
+        content = pa.py_buffer(b"")
+    stream = content.slice(0, max(0, content.size - _CHECKSUM_BYTES))
+    if content.size > _CHECKSUM_BYTES and _checksum(stream) == content.slice(stream.size).to_pybytes():
+        return pa.ipc.open_stream(stream).read_all()
+    _log.warning("%s is damaged: set aside as *.corrupt and made again", path)
+    with suppress(FileNotFoundError):  # another process has just set it aside
+        path.replace(path.with_suffix(".corrupt"))
+    return None
+
+
+def _checksum(stream: pa.Buffer) -> bytes:
+    return zlib.crc32(stream).to_bytes(_CHECKSUM_BYTES, "little")
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    """Whole or not at all, whoever else writes the same."""
+    output = pa.BufferOutputStream()
+    with pa.ipc.new_stream(output, table.schema) as writer:
+        writer.write_table(table)
+    stream = output.getvalue()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(stream)
+                file.write(_checksum(stream))
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise Refusal(str(path.parent), f"can't be written ({error.strerror or error})", "use another cache") from error

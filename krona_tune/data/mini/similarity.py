@@ -1,0 +1,27 @@
+"""STS-B's format: two sentences and how near they are in meaning, 0 to 5."""
+
+from random import Random
+
+from krona_tune.data.mini.grammar import Example, Fact, change, draw, reword, sentence
+
+WEIGHTS = {"agent": 1.4, "verb": 1.2, "thing": 1.4, "city": 0.6, "colour": 0.4}
+"""What each part of a fact counts; together 5.0."""
+
+
+def stsb(rng: Random, level: int) -> Example:
+    """`level` of the five parts are the same (or synonyms) in both sentences; the score is what they count."""
+    one = other = draw(rng)
+    changed = rng.sample(tuple(WEIGHTS), len(WEIGHTS) - level)
+    for slot in changed:
+        other = change(rng, other, slot)
+    pair = _plain(one), _fronted(reword(rng, other))
+    score = round(sum(WEIGHTS.values()) - sum(WEIGHTS[slot] for slot in changed), 1)
+    return Example(pair if rng.random() < 0.5 else pair[::-1], score)
+
+
+def _plain(fact: Fact) -> str:
+    return sentence(f"the {fact.agent} {fact.past} the {fact.colour} {fact.thing} in {fact.city}")
+
+
+def _fronted(fact: Fact) -> str:
+    return sentence(f"in {fact.city}, the {fact.colour} {fact.thing} was {fact.participle} by the {fact.agent}")

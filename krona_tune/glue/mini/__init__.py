@@ -1,5 +1,0 @@
-"""Mini-GLUE: synthetic examples in the format of every GLUE task, written by a small grammar."""
-
-from krona_tune.glue.mini.splits import generate
-
-__all__ = ["generate"]

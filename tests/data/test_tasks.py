@@ -1,0 +1,98 @@
+"""The table of tasks is consistent, `--tasks` is understood, and prompts and targets are T5's."""
+
+from pathlib import Path
+
+import pytest
+
+from krona_tune.data.metrics import METRICS
+from krona_tune.data.tasks import GLUE, TASKS, Split, parse_tasks
+from krona_tune.refusal import Refusal
+
+EVERY_TASK = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("glue", GLUE),
+        ("cola,sst2", ("cola", "sst2")),
+        (" SST-2 , STS-B,", ("sst2", "stsb")),
+        ("rte,cola,rte", ("rte", "cola")),
+        ("wnli,glue", ("wnli", *GLUE)),
+    ],
+)
+def test_tasks_are_read_in_their_order_without_repeats(text, names):
+    assert parse_tasks(text) == names
+
+
+def test_glue_is_every_task_but_wnli():
+    assert {*GLUE, "wnli"} == set(TASKS)
+    assert "wnli" not in parse_tasks("glue")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cola,mnlii", "--tasks: unknown task 'mnlii', did you mean 'mnli'?"),
+        (" , ", "--tasks: no task in ' , '; known: glue, cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte, wnli"),
+    ],
+)
+def test_a_wrong_word_is_refused_with_a_mend(text, message):
+    with pytest.raises(Refusal) as refused:
+        parse_tasks(text)
+    assert str(refused.value) == message
+
+
+@EVERY_TASK
+def test_a_row_of_the_table_is_consistent(task):
+    assert len(task.inputs) in (1, 2)
+    assert set(task.tsv.columns) == {*task.inputs, "label"}
+    assert set(task.prompt_order or task.inputs) == set(task.inputs)
+    assert set(task.metrics) <= set(METRICS)
+    assert bool(task.grid) == task.is_regression
+    assert len(set(task.candidates)) == len(task.candidates) >= 2
+    assert len(task.tsv.dev) == (2 if task.split is Split.TWO_DEV else 1)
+    if task.tsv.label_words:
+        assert {word: task.labels[index] for word, index in task.tsv.label_words.items()} == {
+            word: word for word in task.labels
+        }
+
+
+@EVERY_TASK
+def test_the_title_spells_the_official_folder_and_the_name_the_hubs(task):
+    assert task.title.lower().replace("-", "") == task.name
+    assert Path(task.title).name == task.title
+
+
+@pytest.mark.parametrize(
+    ("name", "texts", "prompt"),
+    [
+        ("cola", ["Tea grows here."], "cola sentence: Tea grows here."),
+        ("mnli", ["It rains.", "It is wet."], "mnli hypothesis: It is wet. premise: It rains."),
+        ("qnli", ["Who?", "Ann did."], "qnli question: Who? sentence: Ann did."),
+        ("qqp", ["Why?", "How?"], "qqp question1: Why? question2: How?"),
+        ("stsb", ["A cat.", "A dog."], "stsb sentence1: A cat. sentence2: A dog."),
+    ],
+)
+def test_prompts_are_those_of_the_t5_paper(name, texts, prompt):
+    assert TASKS[name].prompt(texts) == prompt
+
+
+def test_a_missing_text_is_an_error():
+    with pytest.raises(ValueError, match="shorter"):
+        TASKS["rte"].prompt(["only one"])
+
+
+@EVERY_TASK
+def test_a_label_aims_at_the_candidate_that_says_it(task):
+    for index, candidate in enumerate(task.candidates):
+        label = float(candidate) if task.is_regression else index
+        assert task.candidates[task.target(label)] == candidate
+
+
+@pytest.mark.parametrize(
+    ("score", "text"), [(0.0, "0.0"), (5.0, "5.0"), (2.57, "2.6"), (3.667, "3.6"), (4.889, "4.8"), (4.9001, "5.0")]
+)
+def test_a_score_is_rounded_to_the_nearest_fifth(score, text):
+    stsb = TASKS["stsb"]
+    assert stsb.candidates[stsb.target(score)] == text
