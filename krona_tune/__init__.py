@@ -7,13 +7,13 @@ __version__ = "0.1.0"
 __all__ = ["load", "open_study", "predict"]
 
 if TYPE_CHECKING:
-    from krona_tune.adapters.export import load
-    from krona_tune.train.predict import predict
+    from krona_tune.adapters.files.adapter_files import load
+    from krona_tune.train.serving.predict import predict
 
 ROOMS = {
-    "load": "krona_tune.adapters.export",
+    "load": "krona_tune.adapters.files.adapter_files",
     "open_study": "krona_tune.report.study",
-    "predict": "krona_tune.train.predict",
+    "predict": "krona_tune.train.serving.predict",
 }
 
 

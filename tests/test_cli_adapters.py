@@ -9,7 +9,7 @@ import pytest
 
 import krona_tune
 from krona_tune import cli
-from krona_tune.adapters.export import TENSORS
+from krona_tune.adapters.files.adapter_files import TENSORS
 from tests.train.departing import adapter_folder, backbone_folder
 from tests.train.test_predict import texts
 
@@ -172,7 +172,7 @@ def test_a_closed_standard_input_is_refused(
 def test_a_late_line_of_a_file_that_is_no_example_is_refused_before_any_answer(
     run: Run, storage: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("krona_tune.train.predict.ROWS_AT_ONCE", 2)
+    monkeypatch.setattr("krona_tune.train.serving.predict.ROWS_AT_ONCE", 2)
     Path("rows.txt").write_text("a\n" * 9 + "\n", encoding="utf-8")
     words = ("predict", storage / "first" / "adapters" / "cola", "--input", "rows.txt")
     assert run(*words) == (2, "", "rows.txt: line 10: it is empty; CoLA takes sentence\n")

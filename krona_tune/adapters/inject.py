@@ -8,16 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from krona_tune.adapters.bitfit import Bias
-from krona_tune.adapters.bottleneck import ParallelAdapter, SequentialAdapter
-from krona_tune.adapters.compacter import compacters
-from krona_tune.adapters.instead import Instead, Joint, is_free
-from krona_tune.adapters.krona import Krona
-from krona_tune.adapters.krona_block import KronaBlock, KronaBlockResidual
-from krona_tune.adapters.lokr import Lokr
-from krona_tune.adapters.lora import Lora
-from krona_tune.adapters.methods import Stands, method_named
-from krona_tune.adapters.own import Holders, beside, own_parameters
+from krona_tune.adapters.fused_forward import Instead, Joint, is_free
+from krona_tune.adapters.methods.bitfit import Bias
+from krona_tune.adapters.methods.bottleneck import ParallelAdapter, SequentialAdapter
+from krona_tune.adapters.methods.compacter import compacters
+from krona_tune.adapters.methods.krona import Krona
+from krona_tune.adapters.methods.krona_block import KronaBlock, KronaBlockResidual
+from krona_tune.adapters.methods.lokr import Lokr
+from krona_tune.adapters.methods.lora import Lora
+from krona_tune.adapters.methods.method_table import Stands, method_named
+from krona_tune.adapters.model_parameters import Holders, beside, own_parameters
 from krona_tune.adapters.placement import sites
 from krona_tune.backbones.geometry import Geometry, Part, Site
 from krona_tune.study.trial import AdapterConfig

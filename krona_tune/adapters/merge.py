@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from krona_tune.adapters.inject import Adapters
-from krona_tune.adapters.methods import method_named
+from krona_tune.adapters.methods.method_table import method_named
 from krona_tune.backbones.geometry import Part
 from krona_tune.refusal import Refusal
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import gcd
 
-from krona_tune.adapters.methods import Own, Stands, cost_at, method_named
+from krona_tune.adapters.methods.method_table import Own, Stands, cost_at, method_named
 from krona_tune.backbones.geometry import Geometry, Role, Site
 from krona_tune.refusal import Refusal
 from krona_tune.study.placement import layers

@@ -8,8 +8,8 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from krona_tune.adapters.card import read_card, task_of
-from krona_tune.adapters.forms import Form, WrittenDtype
+from krona_tune.adapters.files.adapter_card import read_card, task_of
+from krona_tune.adapters.files.forms import Form, WrittenDtype
 from krona_tune.cli import options
 from krona_tune.cli.folders import adapter_folder
 from krona_tune.cli.printing import print_departure
@@ -34,7 +34,7 @@ def export(
 ) -> None:
     """Writes a study's adapter in a form that leaves the house, once its outputs are proven the same."""
     folder = adapter_folder(storage_at(storage), study, task)
-    from krona_tune.train.departure import depart
+    from krona_tune.train.serving.export import depart
 
     print_departure(depart(folder, to, form, model=model, dtype=dtype), form)
 
@@ -58,7 +58,7 @@ def predict(
         if file.seekable():
             _refuse_odd_lines(file, place, asked)
         rows = examples_of(lines_of(file, place), place, asked)
-        from krona_tune.train.predict import predictions, ready
+        from krona_tune.train.serving.predict import predictions, ready
 
         for prediction in predictions(ready(folder, model), rows):
             likely = [f"{probability:.4f}" for probability in prediction.probabilities if scores]

@@ -5,7 +5,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from krona_tune.adapters.card import CARD
+from krona_tune.adapters.files.adapter_card import CARD
 from krona_tune.hub import home
 from krona_tune.record.lock import BEFORE_A_STUDY
 from krona_tune.record.remote.storage import Storage

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from krona_tune import __version__
-from krona_tune.adapters.forms import Form
+from krona_tune.adapters.files.forms import Form
 from krona_tune.cli.options import STUDIES
 from krona_tune.cli.output import drop_odd_width
 from krona_tune.study.folder import StudyFolder
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from krona_tune.search.cost import Forecast
     from krona_tune.search.plan import Plan
     from krona_tune.search.start import Started
-    from krona_tune.train.departure import Departure
+    from krona_tune.train.serving.export import Departure
 
 drop_odd_width()  # before a console asks for it
 console = Console()

@@ -6,7 +6,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from krona_tune.adapters.card import CARD, AdapterCard, read_card
+from krona_tune.adapters.files.adapter_card import CARD, AdapterCard, read_card
 from krona_tune.record import mlflow_words as words
 from krona_tune.record.mlflow_runs import StudyRuns, metric_points
 from krona_tune.refusal import Refusal

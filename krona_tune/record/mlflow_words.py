@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from krona_tune.adapters.card import AdapterCard
+from krona_tune.adapters.files.adapter_card import AdapterCard
 from krona_tune.study.manifest import Manifest
 from krona_tune.study.result import Report, Status, TrialResult
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from krona_tune.adapters.card import CARD
+from krona_tune.adapters.files.adapter_card import CARD
 from krona_tune.record import mlflow_words as words
 from krona_tune.record.missing import missing_events
 from krona_tune.record.mlflow_store import MlflowStore

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from krona_tune.adapters.card import SELECTED, SELECTED_IN_FINALS, AdapterCard
-from krona_tune.adapters.export import save_adapter
+from krona_tune.adapters.files.adapter_card import SELECTED, SELECTED_IN_FINALS, AdapterCard
+from krona_tune.adapters.files.adapter_files import save_adapter
 from krona_tune.data.tasks import TASKS
 from krona_tune.record.remote.rungs import RungsElsewhere
 from krona_tune.search.door import TrialMessage

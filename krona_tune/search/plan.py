@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from krona_tune.adapters.methods import METHODS
+from krona_tune.adapters.methods.method_table import METHODS
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.data import corpus
 from krona_tune.data.tasks import TASKS
@@ -19,7 +19,7 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.randomness import stream
 from krona_tune.study.spec import StudySpec
 from krona_tune.study.trial import TrainingConfig
-from krona_tune.train.source import BackboneSource, find_backbone
+from krona_tune.train.backbone_source import BackboneSource, find_backbone
 
 
 @dataclass(frozen=True, kw_only=True)

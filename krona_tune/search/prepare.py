@@ -18,7 +18,7 @@ from krona_tune.search.plan import Plan
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.spec import for_task
 from krona_tune.train.loop import TaskWork
-from krona_tune.train.words import candidates, open_tokenizer
+from krona_tune.train.tokenizer import candidates, open_tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)

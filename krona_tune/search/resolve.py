@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator
 from itertools import product
 
-from krona_tune.adapters.methods import METHODS, method_named
+from krona_tune.adapters.methods.method_table import METHODS, method_named
 from krona_tune.adapters.placement import common_dimensions, sites
 from krona_tune.backbones.geometry import Geometry, Site
 from krona_tune.refusal import Refusal

@@ -21,8 +21,8 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.loader import dump_spec
 from krona_tune.study.manifest import Manifest, ModelFacts, read_manifest
 from krona_tune.study.whole import put
+from krona_tune.train.backbone_source import BackboneSource, download
 from krona_tune.train.device import this_device
-from krona_tune.train.source import BackboneSource, download
 
 PACKAGES = ("krona_tune", "ray", "torch", "transformers", "datasets", "optuna", "mlflow", "pyarrow")
 

@@ -44,7 +44,7 @@ class AdapterConfig(Frozen):
     `a_out` and `a_in` are the sizes of A; B's follow from the weight it stands beside. `rank` is LoRA's and LoKr's,
     `decompose_factor` LoKr's (-1: as square as can be), `bottleneck` the width inside an adapter of two layers and
     `phm` the number of Kronecker products that a parametrised hypercomplex layer sums. A method reads the fields
-    that it needs (the table in `adapters.methods`); the others don't matter to it.
+    that it needs (the table in `adapters.methods.method_table`); the others don't matter to it.
     """
 
     method: str = "krona"

@@ -8,9 +8,9 @@ import torch
 from krona_tune.data.batches import Batch, evaluation_batches
 from krona_tune.data.metrics import measure
 from krona_tune.data.tasks import Task
-from krona_tune.train.answer import Answer
-from krona_tune.train.batch_shape import named
 from krona_tune.train.device import Device
+from krona_tune.train.error_notes import named
+from krona_tune.train.task_heads import Answer
 
 EVALUATION_TOKENS = {"cpu": 2048, "cuda": 65536}
 """Padded tokens in one evaluation batch: on a CPU what stays in its caches, on a GPU what fills it."""

@@ -18,12 +18,12 @@ from krona_tune.study.randomness import stream
 from krona_tune.study.result import LastLook, Report
 from krona_tune.study.schedule import Schedule
 from krona_tune.study.trial import TrialConfig
-from krona_tune.train.answer import answer
 from krona_tune.train.backbone import Backbone, dropouts, set_dropout
-from krona_tune.train.batch_shape import named
+from krona_tune.train.error_notes import named
 from krona_tune.train.evaluate import evaluate, to_device
-from krona_tune.train.last_look import last_look
 from krona_tune.train.optimiser import optimiser
+from krona_tune.train.task_heads import answer
+from krona_tune.train.test_evaluation import last_look
 
 
 class Diverged(ArithmeticError):

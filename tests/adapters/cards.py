@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from krona_tune.adapters.card import AdapterCard
-from krona_tune.adapters.export import save_adapter
+from krona_tune.adapters.files.adapter_card import AdapterCard
+from krona_tune.adapters.files.adapter_files import save_adapter
 from krona_tune.adapters.fingerprint import fingerprint
 from krona_tune.adapters.inject import Adapters
 from krona_tune.backbones.geometry import Geometry

@@ -22,10 +22,10 @@ from krona_tune.adapters.inject import Adapters
 from krona_tune.backbones.families import geometry
 from krona_tune.data.tasks import TASKS
 from krona_tune.study.trial import AdapterConfig, TrainingConfig
-from krona_tune.train.answer import answer
 from krona_tune.train.backbone import Backbone, freeze
 from krona_tune.train.device import Device
 from krona_tune.train.optimiser import optimiser
+from krona_tune.train.task_heads import answer
 
 YES_AND_NO = ((4273, 1), (150, 1))
 

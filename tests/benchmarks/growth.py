@@ -21,7 +21,7 @@ from transformers import BertConfig, BertForSequenceClassification
 from krona_tune.record.read import read_trials
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
-from krona_tune.train.words import open_tokenizer
+from krona_tune.train.tokenizer import open_tokenizer
 from tests.benchmarks.peer.case import MINILM
 
 mpl.use("svg")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from krona_tune.adapters.methods import METHODS
+from krona_tune.adapters.methods.method_table import METHODS
 from krona_tune.record.read import read_reports, read_trials
 from krona_tune.study.result import Status, TrialResult
 from tests.search.models import saved_t5

@@ -19,7 +19,7 @@ from krona_tune.search.shared import shared_id
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.loader import build_spec
 from krona_tune.study.result import Status
-from krona_tune.train.source import BackboneSource
+from krona_tune.train.backbone_source import BackboneSource
 from tests.models import build
 from tests.search.conftest import never
 from tests.search.test_scheduler import report

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from krona_tune.adapters.card import AdapterCard, read_card, task_of
-from krona_tune.adapters.export import TENSORS, read_tensors
+from krona_tune.adapters.files.adapter_card import AdapterCard, read_card, task_of
+from krona_tune.adapters.files.adapter_files import TENSORS, read_tensors
 from krona_tune.refusal import Refusal
 from krona_tune.train import checkpoint
-from krona_tune.train.adapted import adapted
+from krona_tune.train.serving.load_adapted import adapted
 from tests.adapters.cards import card_of
 from tests.adapters.test_inject import shaped
 from tests.models import build

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import torch
 
-from krona_tune.adapters.export import save_adapter
+from krona_tune.adapters.files.adapter_files import save_adapter
 from krona_tune.adapters.inject import Adapters
 from krona_tune.data.tasks import TASKS
-from krona_tune.train.answer import answer
 from krona_tune.train.backbone import load_backbone
-from krona_tune.train.words import candidates, open_tokenizer
+from krona_tune.train.task_heads import answer
+from krona_tune.train.tokenizer import candidates, open_tokenizer
 from tests.adapters.cards import card_of
 from tests.adapters.test_inject import shaped, trained
 from tests.models import CONFIGS

@@ -7,9 +7,9 @@ import torch
 import transformers
 
 from krona_tune.refusal import Refusal
-from krona_tune.train.answer import with_head
 from krona_tune.train.backbone import dropouts, load_backbone, set_dropout
 from krona_tune.train.device import ATTENTION
+from krona_tune.train.task_heads import with_head
 from tests.models import CONFIGS, ENCODER, build, tokens
 from tests.train.conftest import FLOAT32, tiny_backbone
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from krona_tune.adapters.methods import METHODS
+from krona_tune.adapters.methods.method_table import METHODS
 from krona_tune.study.result import Report
 from krona_tune.study.schedule import schedule
 from krona_tune.train import checkpoint

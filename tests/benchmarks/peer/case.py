@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 
-from krona_tune.train.source import find_backbone
+from krona_tune.train.backbone_source import find_backbone
 
 MINILM = Path(find_backbone("sentence-transformers/all-MiniLM-L6-v2").location)
 TRIALS_AT_ONCE = 2

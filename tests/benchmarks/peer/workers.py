@@ -10,7 +10,7 @@ from krona_tune.data.encode import encode
 from krona_tune.data.tasks import TASKS
 from krona_tune.study.schedule import Schedule, schedule
 from krona_tune.train.loop import TaskWork
-from krona_tune.train.words import open_tokenizer
+from krona_tune.train.tokenizer import open_tokenizer
 from tests.benchmarks.peer.case import MINILM
 
 CACHE = Path(platformdirs.user_cache_dir("krona_tune")) / "encoded"

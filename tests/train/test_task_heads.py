@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from krona_tune.data.tasks import TASKS
-from krona_tune.train.answer import LabelWords, answer, with_head
+from krona_tune.train.task_heads import LabelWords, answer, with_head
 from tests.models import CONFIGS, tokens
 from tests.train.conftest import WORDS, tiny_backbone
 
@@ -80,7 +80,7 @@ def test_many_candidates_are_scored_in_chunks_like_at_once(monkeypatch: pytest.M
     inputs = {key: value for key, value in tokens(backbone.geometry).items() if key != "decoder_input_ids"}
     with torch.no_grad():
         together = words.log_likelihoods(inputs)
-        monkeypatch.setattr("krona_tune.train.answer.CANDIDATE_ROWS", 52)
+        monkeypatch.setattr("krona_tune.train.task_heads.CANDIDATE_ROWS", 52)
         torch.testing.assert_close(words.log_likelihoods(inputs), together)
         scores = words.predict(inputs)
     assert torch.equal(scores, together.argmax(-1) / 5)

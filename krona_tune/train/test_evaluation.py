@@ -7,9 +7,9 @@ from krona_tune.data.metrics import measure
 from krona_tune.data.tasks import Task
 from krona_tune.study.randomness import stream
 from krona_tune.study.result import LastLook
-from krona_tune.train.answer import Answer
 from krona_tune.train.device import Device
 from krona_tune.train.evaluate import predict
+from krona_tune.train.task_heads import Answer
 
 RESAMPLES = 500
 """How often the examples are drawn again."""

@@ -17,8 +17,8 @@ from peft import (
 from torch import Tensor, nn
 
 from krona_tune.adapters.inject import Adapters
-from krona_tune.adapters.lokr_shape import lokr_factor
-from krona_tune.adapters.methods import method_named
+from krona_tune.adapters.methods.lokr_shape import lokr_factor
+from krona_tune.adapters.methods.method_table import method_named
 from krona_tune.kron.factors import FactorShape
 from krona_tune.kron.product import kron_weight, shape_of
 from krona_tune.refusal import Refusal

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from pathlib import Path
 
-from krona_tune.adapters.card import AdapterCard
+from krona_tune.adapters.files.adapter_card import AdapterCard
 
 
 class Form(StrEnum):

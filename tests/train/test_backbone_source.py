@@ -9,9 +9,9 @@ from safetensors.torch import load_file, save_file
 
 from krona_tune.hub import PROXIES, settle_offline
 from krona_tune.refusal import Refusal
-from krona_tune.train import source
+from krona_tune.train import backbone_source
 from krona_tune.train.backbone import load_backbone
-from krona_tune.train.source import PACKAGED, BackboneSource, Packaged, download, find_backbone
+from krona_tune.train.backbone_source import PACKAGED, BackboneSource, Packaged, download, find_backbone
 from tests.models import CONFIGS, build
 from tests.train.conftest import FLOAT32
 
@@ -74,13 +74,13 @@ def test_a_packages_changed_weights_are_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setitem(PACKAGED, "org/name", wrong)
     with pytest.raises(Refusal, match=r"published is 00; reinstall krona_tune\[quickstart\]"):
         find_backbone("org/name")
-    right = source._sha256(package / "model" / "model.safetensors")
+    right = backbone_source._sha256(package / "model" / "model.safetensors")
     monkeypatch.setitem(PACKAGED, "org/name", Packaged("carrier", "model", "quickstart", right))
     assert find_backbone("org/name").how == "package carrier (sha256 verified)"
 
 
 def test_without_package_and_hub_both_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "find_spec", lambda name: None)
+    monkeypatch.setattr(backbone_source, "find_spec", lambda name: None)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", _offline)
     with pytest.raises(Refusal) as refused:
         find_backbone(MINILM)

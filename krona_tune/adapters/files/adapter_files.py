@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from krona_tune.adapters.card import CARD, AdapterCard, read_card
+from krona_tune.adapters.files.adapter_card import CARD, AdapterCard, read_card
+from krona_tune.adapters.files.forms import Form
+from krona_tune.adapters.files.model_card import README, model_card
 from krona_tune.adapters.fingerprint import fingerprint
-from krona_tune.adapters.forms import Form
 from krona_tune.adapters.inject import Adapters
-from krona_tune.adapters.model_card import README, model_card
 from krona_tune.backbones.families import geometry
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.hub import refuse_unreadable

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import krona_tune
-from krona_tune.adapters import export
-from krona_tune.adapters.export import TENSORS
+from krona_tune.adapters.files import adapter_files
+from krona_tune.adapters.files.adapter_files import TENSORS
 from krona_tune.refusal import Refusal
 from tests.adapters.cards import saved
 from tests.adapters.test_inject import outputs, shaped
@@ -164,7 +164,7 @@ def test_an_adapter_that_finds_no_room_leaves_the_earlier_one(tmp_path: Path, mo
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(export, "save_file", half)
+    monkeypatch.setattr(adapter_files, "save_file", half)
     with pytest.raises(OSError, match="No space left"):
         saved(tmp_path, "bert", trial_id="mnli-001")
     shape, model, _ = build("bert")
@@ -177,13 +177,13 @@ def test_an_adapter_that_is_replaced_while_it_is_read_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved(tmp_path, "bert")
-    read = export.read_tensors
+    read = adapter_files.read_tensors
 
     def replaced(folder: Path) -> dict[str, torch.Tensor]:
         saved(folder, "bert", trial_id="mnli-001")
         return read(folder)
 
-    monkeypatch.setattr(export, "read_tensors", replaced)
+    monkeypatch.setattr(adapter_files, "read_tensors", replaced)
     assert "another adapter came here while it was read; load it again" in refused(build("bert")[1], tmp_path)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 from torch import nn
 
-from krona_tune.adapters.methods import Own
+from krona_tune.adapters.methods.method_table import Own
 
 Holders = list[tuple[nn.Module, str]]
 """Where one parameter stands: module and key. A tied parameter stands in several places."""

@@ -14,23 +14,23 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 import krona_tune
-from krona_tune.adapters.card import CARD
-from krona_tune.adapters.export import read_tensors
-from krona_tune.adapters.forms import Form, WrittenDtype
+from krona_tune.adapters.files.adapter_card import CARD
+from krona_tune.adapters.files.adapter_files import read_tensors
+from krona_tune.adapters.files.forms import Form, WrittenDtype
 from krona_tune.data.corpus import load as load_data
 from krona_tune.data.encode import encode
 from krona_tune.data.metrics import measure
 from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
 from krona_tune.study.schedule import schedule
-from krona_tune.train import departure
-from krona_tune.train.adapted import adapted
 from krona_tune.train.backbone import load_backbone
-from krona_tune.train.departure import depart
+from krona_tune.train.backbone_source import find_backbone
 from krona_tune.train.loop import TaskWork, TrialRun
-from krona_tune.train.sample import logits, sample_inputs
-from krona_tune.train.source import find_backbone
-from krona_tune.train.words import open_tokenizer
+from krona_tune.train.serving import export
+from krona_tune.train.serving.comparison_inputs import logits, sample_inputs
+from krona_tune.train.serving.export import depart
+from krona_tune.train.serving.load_adapted import adapted
+from krona_tune.train.tokenizer import open_tokenizer
 from tests.adapters.cards import card_of
 from tests.train.conftest import FLOAT32, tiny_trial
 from tests.train.departing import adapter_folder, backbone_folder
@@ -187,7 +187,7 @@ def test_other_weights_than_the_adapters_are_refused(tmp_path: Path) -> None:
 
 def test_outputs_that_differ_are_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter")
-    monkeypatch.setattr(departure, "merge", lambda adapters: adapters.leave_hooks())
+    monkeypatch.setattr(export, "merge", lambda adapters: adapters.leave_hooks())
     with pytest.raises(Refusal, match=r"export: a logit merged differs by .*; nothing was written"):
         depart(adapter, tmp_path / "out", Form.MERGED)
     assert {path.name for path in tmp_path.iterdir()} == {"backbone", "adapter"}
@@ -219,7 +219,7 @@ def test_a_disk_without_room_leaves_nothing_and_is_said(
     def full(*_: object, **__: object) -> None:
         raise error
 
-    for room in ("transformers.modeling_utils.safe_save_file", "krona_tune.adapters.export.save_file"):
+    for room in ("transformers.modeling_utils.safe_save_file", "krona_tune.adapters.files.adapter_files.save_file"):
         monkeypatch.setattr(room, full)
     monkeypatch.setattr("peft.peft_model.safe_save_file", full)
     with pytest.raises(Refusal, match=r"--to: .*out can't be written \(.*No space left on device\); name a writable"):
@@ -294,7 +294,7 @@ def test_a_trained_encoder_keeps_its_validation_score_when_it_leaves(tmp_path: P
         backbone=source.name,
         score=report.score,
     )
-    departure.save_adapter(tmp_path / "adapter", run.state(), card)
+    export.save_adapter(tmp_path / "adapter", run.state(), card)
     run.close()
     assert report.score > 0.3
 

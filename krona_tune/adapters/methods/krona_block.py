@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from krona_tune.adapters.krona import Krona
+from krona_tune.adapters.methods.krona import Krona
 from krona_tune.backbones.geometry import Site
 from krona_tune.study.trial import AdapterConfig
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from krona_tune.adapters.lokr_shape import lokr_cost
+from krona_tune.adapters.methods.lokr_shape import lokr_cost
 from krona_tune.backbones.geometry import Site
 from krona_tune.kron.factors import factor_shape
 from krona_tune.refusal import Refusal, unknown

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from krona_tune.train.adapted import Adapted
 from krona_tune.train.backbone import Batch
+from krona_tune.train.serving.load_adapted import Adapted
 
 LENGTHS = (24, 3, 17, 8, 21, 5, 12, 15)
 ANSWER_LENGTH = 4

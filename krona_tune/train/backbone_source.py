@@ -12,7 +12,7 @@ from krona_tune.backbones.families import geometry
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.hub import home, refuse_unreadable, settle_offline
 from krona_tune.refusal import Refusal, refusing
-from krona_tune.train.weights import FILES, SAFE, refuse_other_shapes, shapes_of, tying, weight_files
+from krona_tune.train.weight_files import FILES, SAFE, refuse_other_shapes, shapes_of, tying, weight_files
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,16 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from krona_tune.adapters.card import read_card, task_of
+from krona_tune.adapters.files.adapter_card import read_card, task_of
 from krona_tune.data.batches import evaluation_batches
 from krona_tune.data.corpus import TaskData
 from krona_tune.data.encode import encode_test
-from krona_tune.train.adapted import Adapted, adapted
-from krona_tune.train.answer import Answer, Head, LabelWords
 from krona_tune.train.backbone import Batch
 from krona_tune.train.device import Device
 from krona_tune.train.evaluate import EVALUATION_TOKENS, to_device
 from krona_tune.train.examples import refuse_misshapen
+from krona_tune.train.serving.load_adapted import Adapted, adapted
+from krona_tune.train.task_heads import Answer, Head, LabelWords
 
 ROWS_AT_ONCE = 1024
 """Rows that are read before any of them is answered: enough for batches with little padding."""

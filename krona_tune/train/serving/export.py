@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from krona_tune.adapters.card import AdapterCard, read_card
-from krona_tune.adapters.export import head_of, read_tensors, save_adapter
-from krona_tune.adapters.forms import Form, WrittenDtype, loading
+from krona_tune.adapters.files.adapter_card import AdapterCard, read_card
+from krona_tune.adapters.files.adapter_files import head_of, read_tensors, save_adapter
+from krona_tune.adapters.files.forms import Form, WrittenDtype, loading
+from krona_tune.adapters.files.model_card import README, model_card
 from krona_tune.adapters.merge import merge
-from krona_tune.adapters.methods import method_named
-from krona_tune.adapters.model_card import README, model_card
+from krona_tune.adapters.methods.method_table import method_named
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.study.whole import whole_folder
-from krona_tune.train.adapted import Adapted, adapted
-from krona_tune.train.sample import difference, logits, sample_inputs
+from krona_tune.train.serving.comparison_inputs import difference, logits, sample_inputs
+from krona_tune.train.serving.load_adapted import Adapted, adapted
 
 DTYPES = {WrittenDtype.FLOAT32: torch.float32, WrittenDtype.BFLOAT16: torch.bfloat16}
 WEIGHTS_ROUNDING = 1e-4
@@ -122,7 +122,7 @@ def _peft() -> tuple[Any, Any]:
         from peft import PeftModel
     except ImportError:
         raise Refusal("--format", "the package peft is not installed", "pip install 'krona_tune[peft]'") from None
-    from krona_tune.adapters.peft_form import as_peft
+    from krona_tune.adapters.files.peft_form import as_peft
 
     return as_peft, PeftModel
 

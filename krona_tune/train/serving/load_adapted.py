@@ -6,16 +6,16 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from krona_tune.adapters.card import AdapterCard, read_card, task_of
-from krona_tune.adapters.export import load, refuse_replaced
+from krona_tune.adapters.files.adapter_card import AdapterCard, read_card, task_of
+from krona_tune.adapters.files.adapter_files import load, refuse_replaced
 from krona_tune.adapters.inject import Adapters
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import refusing
-from krona_tune.train.answer import Answer, answer
 from krona_tune.train.backbone import Backbone, load_backbone, quiet
+from krona_tune.train.backbone_source import BackboneSource, download, find_backbone
 from krona_tune.train.device import Device
-from krona_tune.train.source import BackboneSource, download, find_backbone
-from krona_tune.train.words import candidates, open_tokenizer
+from krona_tune.train.task_heads import Answer, answer
+from krona_tune.train.tokenizer import candidates, open_tokenizer
 
 CPU = Device(kind="cpu", dtype=torch.float32)
 

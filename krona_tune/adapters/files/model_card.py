@@ -7,8 +7,8 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from krona_tune.adapters.card import AdapterCard
-from krona_tune.adapters.forms import LIBRARIES, Form, loading
+from krona_tune.adapters.files.adapter_card import AdapterCard
+from krona_tune.adapters.files.forms import LIBRARIES, Form, loading
 from krona_tune.data.tasks import TASKS
 
 README = "README.md"

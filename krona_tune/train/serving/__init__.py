@@ -1,0 +1,1 @@
+"""What happens to an adapter after its training: loading, exporting, predicting."""
