@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 ROOMS = {
     "load": "krona_tune.adapters.files.adapter_files",
-    "open_study": "krona_tune.report.study",
+    "open_study": "krona_tune.report.notebook",
     "predict": "krona_tune.train.serving.predict",
 }
 

@@ -13,10 +13,10 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from krona_tune.cli import app
+from krona_tune.record.ownership import is_running
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.remote.copy import Copy
 from krona_tune.record.remote.storage import Storage, refresh
-from krona_tune.record.running import is_running
 from krona_tune.refusal import Refusal
 from krona_tune.search.looking import studies_in, watch
 from krona_tune.study.folder import StudyFolder

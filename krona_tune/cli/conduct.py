@@ -51,7 +51,7 @@ def conduct(
         return
     _refuse_no_log(folder.log)
     began, workers = time.monotonic(), connecting(address)
-    from krona_tune.report.page import write_report
+    from krona_tune.report.pages.study_page import write_report
     from krona_tune.search import runner, start
     from krona_tune.search.cost import Forecast
     from krona_tune.search.preflight import preflight

@@ -15,8 +15,8 @@ from krona_tune.cli.printing import console, print_plan
 from krona_tune.data.tasks import parse_tasks
 from krona_tune.hub import home
 from krona_tune.record.lock import claimed
+from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
 from krona_tune.record.remote.storage import Storage, storage_at
-from krona_tune.record.tracking import refuse_no_store
 from krona_tune.refusal import Refusal
 from krona_tune.search.cluster import refuse_odd_address
 from krona_tune.study.folder import StudyFolder
@@ -127,9 +127,9 @@ def report(
     to: Annotated[Path | None, typer.Option("--to", help="The file of a comparison.")] = None,
 ) -> None:
     """Writes report.html again from a study's records, or a page that compares several studies."""
-    from krona_tune.record.running import is_running
-    from krona_tune.report.comparison import write_comparison
-    from krona_tune.report.page import write_report
+    from krona_tune.record.ownership import is_running
+    from krona_tune.report.pages.comparison_page import write_comparison
+    from krona_tune.report.pages.study_page import write_report
 
     place = storage_at(storage)
     folders = [study_folder(place, study) for study in studies]
@@ -146,7 +146,7 @@ def sync(
     tracking_uri: options.Tracking = None,
 ) -> None:
     """Brings MLflow up to what a study recorded; a study that runs can't be synced."""
-    from krona_tune.record.sync import sync as bring_up
+    from krona_tune.record.mlflow_mirror.sync import sync as bring_up
 
     refuse_no_store(tracking_uri)
     folder = study_folder(storage_at(storage), study)
@@ -183,7 +183,7 @@ def _begun(kept_at: Storage, given: Mapping[str, Any], resume: str | None) -> St
 
 def _recorded(folder: StudyFolder) -> str:
     """How many trials have a row; what can't be read is set aside when the study goes on."""
-    from krona_tune.record.read import read_trials
+    from krona_tune.record.parquet_reader import read_trials
 
     try:
         return str(len(read_trials(folder.results)))

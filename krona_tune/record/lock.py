@@ -6,7 +6,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from krona_tune.record.remote.claim import held
+from krona_tune.record.remote.lease import held
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 

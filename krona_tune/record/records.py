@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from krona_tune.record.read import read_reports, read_trials
-from krona_tune.record.running import under_way
+from krona_tune.record.ownership import under_way
+from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.study.result import Report, Status, TrialResult
 
 

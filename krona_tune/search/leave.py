@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from krona_tune.adapters.files.adapter_card import SELECTED, SELECTED_IN_FINALS, AdapterCard
 from krona_tune.adapters.files.adapter_files import save_adapter
 from krona_tune.data.tasks import TASKS
-from krona_tune.record.remote.rungs import RungsElsewhere
+from krona_tune.record.remote.remote_checkpoints import RungsElsewhere
 from krona_tune.search.door import TrialMessage
 from krona_tune.search.start import Started
 from krona_tune.study.folder import StudyFolder

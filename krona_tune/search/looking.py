@@ -14,14 +14,14 @@ from rich.table import Table
 
 from krona_tune.backbones.geometry import Stack
 from krona_tune.record.lock import is_locked
-from krona_tune.record.read import read_trials
+from krona_tune.record.ownership import is_running, under_way
+from krona_tune.record.parquet_reader import read_trials
+from krona_tune.record.progress import share_done
 from krona_tune.record.remote.storage import LISTED, Storage, refresh
-from krona_tune.record.running import is_running, under_way
 from krona_tune.record.sink import NothingKept
 from krona_tune.refusal import Refusal
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planned import not_begun
-from krona_tune.search.progress import share_done
 from krona_tune.search.ranking import ranking
 from krona_tune.search.view import View
 from krona_tune.study.folder import StudyFolder

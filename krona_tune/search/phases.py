@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ray.tune.schedulers import FIFOScheduler
 
-from krona_tune.record.read import read_reports, read_trials
+from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.search.budget import Amount, Rates, needed
 from krona_tune.search.cost import Forecast
 from krona_tune.search.door import TrialMessage

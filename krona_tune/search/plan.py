@@ -9,7 +9,7 @@ from krona_tune.backbones.geometry import Geometry
 from krona_tune.data import corpus
 from krona_tune.data.tasks import TASKS
 from krona_tune.hub import settle_offline
-from krona_tune.record.read import read_trials
+from krona_tune.record.parquet_reader import read_trials
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.search.door import TrialMessage
 from krona_tune.search.resolve import resolve

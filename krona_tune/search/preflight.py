@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from krona_tune.record.mlflow_mirror.tracking_uri import unreachable
 from krona_tune.record.remote.store import refusing
-from krona_tune.record.tracking import unreachable
 from krona_tune.refusal import Refusal
 from krona_tune.search.findings import Findings, problem
 from krona_tune.search.first_batch import FirstBatch, first_batch, middling

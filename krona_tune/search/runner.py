@@ -10,10 +10,11 @@ from threading import Thread
 import ray
 from rich.console import Console
 
-from krona_tune.record.mlflow_sink import MlflowSink
+from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink
 from krona_tune.record.parquet_sink import ParquetSink
+from krona_tune.record.progress import share_done
 from krona_tune.record.records import Records
-from krona_tune.record.remote.sink import RemoteSink
+from krona_tune.record.remote.remote_sink import RemoteSink
 from krona_tune.record.sink import FanOut
 from krona_tune.refusal import told
 from krona_tune.search.budget import Budget, Rates, spent
@@ -23,7 +24,6 @@ from krona_tune.search.ledger import Ledger
 from krona_tune.search.metrics import Reading, StudyMetrics, readings
 from krona_tune.search.phases import finals_left, finals_phase, finals_reserve, search_left, search_phase
 from krona_tune.search.plan import Plan
-from krona_tune.search.progress import share_done
 from krona_tune.search.ray_internals import kill_ray
 from krona_tune.search.recovery import open_records
 from krona_tune.search.start import Started

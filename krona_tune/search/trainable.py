@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from ray import tune
 
-from krona_tune.record.remote.rungs import RungsElsewhere
+from krona_tune.record.progress import noted, place_of
+from krona_tune.record.remote.remote_checkpoints import RungsElsewhere
 from krona_tune.search.door import StepResult, TrialMessage
-from krona_tune.search.progress import noted, place_of
 from krona_tune.search.title import show_as
 from krona_tune.search.wording import in_words
 from krona_tune.study.result import Report, Status

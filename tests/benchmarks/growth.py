@@ -18,7 +18,7 @@ import matplotlib as mpl
 from matplotlib import pyplot
 from transformers import BertConfig, BertForSequenceClassification
 
-from krona_tune.record.read import read_trials
+from krona_tune.record.parquet_reader import read_trials
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.train.tokenizer import open_tokenizer

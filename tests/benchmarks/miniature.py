@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from krona_tune.record.read import read_trials
+from krona_tune.record.parquet_reader import read_trials
 from krona_tune.study.folder import StudyFolder
 
 WAYS: dict[str, tuple[str, list[str]]] = {

@@ -4,7 +4,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from krona_tune.report.page import render
+from krona_tune.report.pages.study_page import render
 from tests.report.browser import chromium
 from tests.report.crowd import crowd
 from tests.report.test_browser import FIRST_CHART, T5

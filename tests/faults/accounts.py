@@ -8,8 +8,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from krona_tune.record import mlflow_words as words
-from krona_tune.record.read import read_reports, read_trials
+from krona_tune.record.mlflow_mirror import mlflow_names as words
+from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status, TrialResult
 

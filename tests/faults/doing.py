@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from krona_tune.record.read import read_reports, read_trials
+from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status, TrialResult

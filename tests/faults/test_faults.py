@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from krona_tune.record.read import read_trials
+from krona_tune.record.parquet_reader import read_trials
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status, TrialResult
 from tests.faults.accounts import settled

@@ -7,7 +7,7 @@ from typing import Any
 import optuna
 import pytest
 
-from krona_tune.record.read import read_reports, read_trials
+from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status
 from tests.faults.doing import begun, rungs, taken_up, until, well_ended

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from krona_tune import cli, open_study
-from krona_tune.record.read import read_trials
+from krona_tune.record.parquet_reader import read_trials
 from krona_tune.study.loader import load_spec
 from krona_tune.study.manifest import FORMAT
 from tests.faults.accounts import settled

@@ -12,7 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
-from krona_tune.record.read import read_trials
+from krona_tune.record.parquet_reader import read_trials
 from krona_tune.study.folder import StudyFolder
 from tests.faults.doing import Driver, begun, rungs, until, well_ended
 from tests.search.models import saved_bert

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from krona_tune.record.mlflow_runs import ENVIRONMENT
-from krona_tune.record.mlflow_sink import MlflowSink
+from krona_tune.record.mlflow_mirror.mlflow_runs import ENVIRONMENT
+from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink
 from tests.record.events import manifest
 
 SPEC = "model: tiny\n"

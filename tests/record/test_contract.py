@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from krona_tune.record.mlflow_sink import MlflowSink
+from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink
+from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.record.read import read_reports, read_trials
 from krona_tune.record.sink import FanOut, Sink
 from krona_tune.study.result import Status
 from tests.record.events import RUNGS, ended, report, started

@@ -12,8 +12,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from krona_tune.record.mirror import NotSentError
-from krona_tune.record.mlflow_sink import MlflowSink
+from krona_tune.record.mlflow_mirror.background_sink import NotSentError
+from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink
 from krona_tune.study.result import Report, Status, TrialResult
 from tests.record.conftest import SPEC
 from tests.record.events import RUNGS, ended, manifest, report, started

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from krona_tune.record.parquet_reader import read_reports, read_trials, reports_table, trials_table
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.record.read import read_reports, read_trials, reports_table, trials_table
 from krona_tune.refusal import Refusal
 from krona_tune.study.result import Status
 from tests.record.events import ended, report, started

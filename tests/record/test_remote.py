@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from krona_tune.record.lock import lock_of
+from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.record.read import read_trials
-from krona_tune.record.remote import claim as claims
-from krona_tune.record.remote import sink as sinks
-from krona_tune.record.remote.claim import CLAIM, Claim, claim_of, held, is_held
+from krona_tune.record.remote import lease as claims
+from krona_tune.record.remote import remote_sink as sinks
 from krona_tune.record.remote.copy import INDEX, Copy, Index, OvertakenError, belongs
-from krona_tune.record.remote.rungs import RungsElsewhere
-from krona_tune.record.remote.sink import NotPushedError, RemoteSink
+from krona_tune.record.remote.lease import CLAIM, Claim, claim_of, held, is_held
+from krona_tune.record.remote.remote_checkpoints import RungsElsewhere
+from krona_tune.record.remote.remote_sink import NotPushedError, RemoteSink
 from krona_tune.record.remote.storage import Storage, refresh, storage_at
 from krona_tune.record.remote.store import Store
 from krona_tune.refusal import Refusal

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from krona_tune.backbones.geometry import Stack
-from krona_tune.report.comparison import write_comparison
-from krona_tune.report.page import render
+from krona_tune.report.pages.comparison_page import write_comparison
+from krona_tune.report.pages.study_page import render
 from krona_tune.study.folder import StudyFolder
 from tests.record.events import manifest
 from tests.report.browser import CHROMIUM, Browser, chromium

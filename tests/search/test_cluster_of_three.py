@@ -10,7 +10,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster as Nodes
 
-from krona_tune.record.read import read_trials
+from krona_tune.record.parquet_reader import read_trials
 from krona_tune.search import preflight as flight
 from krona_tune.search.cluster import connect, connecting
 from krona_tune.search.nodes import View, look_around, versions

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from krona_tune.adapters.methods.method_table import METHODS
-from krona_tune.record.read import read_reports, read_trials
+from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.study.result import Status, TrialResult
 from tests.search.models import saved_t5
 from tests.search.test_study import Home, bert, home  # noqa: F401

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from krona_tune.adapters.placement import count
-from krona_tune.report.cost import cost
+from krona_tune.report.summary.cost import cost
 from krona_tune.search.door import TrialMessage
 from krona_tune.search.ledger import Ledger
 from krona_tune.study.result import LastLook, Report, Status, TrialResult

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pytest
 
-from krona_tune.record.tracking import unreachable
+from krona_tune.record.mlflow_mirror.tracking_uri import unreachable
 from krona_tune.refusal import Refusal
 from krona_tune.search import cluster, room, start
 from krona_tune.search import preflight as flight

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from krona_tune.search import progress
-from krona_tune.search.progress import noted, place_of, share_done
+from krona_tune.record import progress
+from krona_tune.record.progress import noted, place_of, share_done
 from krona_tune.study.folder import StudyFolder
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.record.read import read_trials
 from krona_tune.search.door import TrialMessage
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.phases import _known, _numbers_left

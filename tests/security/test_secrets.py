@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import krona_tune
 from krona_tune.cli.folders import existing, refuse_taken
+from krona_tune.record.mlflow_mirror.tracking_uri import unreachable
 from krona_tune.record.remote.storage import Storage
-from krona_tune.record.tracking import unreachable
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from krona_tune.record.mlflow_runs import ENVIRONMENT
+from krona_tune.record.mlflow_mirror.mlflow_runs import ENVIRONMENT
 from tests.services.processes import free_port, mlflow_server, postgres
 
 

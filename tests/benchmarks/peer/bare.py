@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 from krona_tune.record.lock import claimed
-from krona_tune.report.page import write_report
+from krona_tune.report.pages.study_page import write_report
 from krona_tune.search import runner, start
 from krona_tune.search.cluster import connecting
 from krona_tune.search.door import TrialMessage

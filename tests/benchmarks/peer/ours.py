@@ -15,11 +15,11 @@ from ray.tune.schedulers import FIFOScheduler
 from rich.console import Console
 
 from krona_tune.record.lock import claimed
-from krona_tune.record.mlflow_sink import MlflowSink
+from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink
+from krona_tune.record.parquet_reader import read_reports
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.record.read import read_reports
 from krona_tune.record.sink import FanOut
-from krona_tune.report.page import write_report
+from krona_tune.report.pages.study_page import write_report
 from krona_tune.search import start
 from krona_tune.search.budget import Amount, Budget
 from krona_tune.search.cluster import connecting

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from krona_tune.record.read import read_reports, read_trials
+from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.study.folder import StudyFolder
 from tests.benchmarks.scale.plot import draw
 from tests.benchmarks.scale.study import TASKS

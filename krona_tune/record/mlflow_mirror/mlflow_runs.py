@@ -1,0 +1,145 @@
+"""A study's experiment in MLflow: its runs are found by the study's own words, or made; values go in by the batch."""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from krona_tune.record.mlflow_mirror import mlflow_names as words
+from krona_tune.record.mlflow_mirror.sqlite_schema import ensure_schema
+from krona_tune.study.manifest import Manifest
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment, Metric, Run
+
+ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+"""Where the environment says nothing: a dead server is noticed in seconds, nothing is sent elsewhere, and a run's end
+prints nothing among the study's own lines."""
+
+METRICS_A_BATCH = 1000
+_CHATTY = ("alembic", "mlflow.store.db.utils", "mlflow.store.tracking", "mlflow.tracking", "urllib3.connectionpool")
+
+
+def connected(tracking_uri: str) -> "MlflowClient":
+    """A client; the first use of a new sqlite file creates its tables, which takes seconds."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what they say of an error comes with the error
+    warnings.filterwarnings("ignore", message=".*An input example was not provided")
+    ensure_schema(tracking_uri)
+    return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+
+
+class StudyRuns:
+    """One run a task and, below it, one a trial. Runs are addressed by their ids, so no active run matters."""
+
+    def __init__(self, client: "MlflowClient", artifact_location: str | None, study: str, manifest: Manifest) -> None:
+        """`artifact_location` None leaves it to the tracking server."""
+        self.client = client
+        self._study, self._manifest = study, manifest
+        self.experiment_id = self._find_or_create_experiment(artifact_location)
+        self._described: dict[str, set[str]] = {}
+        self.tasks: dict[str, str] = {}
+        self.trials: dict[str, Run] = {}
+        for run in self.all():
+            self._remember(run)
+
+    def all(self) -> "Iterator[Run]":
+        token: str | None = None
+        while True:
+            page = self.client.search_runs([self.experiment_id], max_results=1000, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def of_task(self, task: str, at_ms: int) -> str:
+        """The id of a task's run."""
+        if task not in self.tasks:
+            run = self._create(task, {**self._tags(task), words.KIND: words.TASK_KIND}, at_ms)
+            self.tasks[task] = str(run.info.run_id)
+            manifest, facts = self._manifest, self._manifest.tasks.get(task)
+            params = {"task": task, "model": manifest.model.name, "precision": manifest.precision}
+            constant = {"constant_score": facts.constant_score} if facts else {}
+            self.log(self.tasks[task], metric_points(constant, at_ms, 0), params, {})
+        return self.tasks[task]
+
+    def of_trial(self, trial_id: str, task: str, at_ms: int) -> str:
+        """The id of a trial's run."""
+        if trial_id not in self.trials:
+            tags = {**self._tags(task), words.TRIAL: trial_id, words.PARENT: self.of_task(task, at_ms)}
+            self.trials[trial_id] = self._create(trial_id, tags, at_ms)
+        return str(self.trials[trial_id].info.run_id)
+
+    def log(self, run_id: str, metrics: "Sequence[Metric]", params: Mapping[str, str], tags: Mapping[str, str]) -> None:
+        """One batch, or several where there are more metrics than a batch takes. A logged parameter never changes."""
+        from mlflow.entities import Param, RunTag
+
+        described = self._described.setdefault(run_id, set())
+        new = [Param(name, value) for name, value in params.items() if name not in described]
+        self.client.log_batch(
+            run_id,
+            metrics=metrics[:METRICS_A_BATCH],
+            params=new,
+            tags=[RunTag(name, value) for name, value in tags.items()],
+            synchronous=True,
+        )
+        described.update(params)
+        for start in range(METRICS_A_BATCH, len(metrics), METRICS_A_BATCH):
+            self.client.log_batch(run_id, metrics=metrics[start : start + METRICS_A_BATCH], synchronous=True)
+
+    def _find_or_create_experiment(self, artifact_location: str | None) -> str:
+        """This study's experiment. Another study of the same name keeps its own; ours then carries its time too."""
+        begun, name = self._manifest.created_at, self._study
+        found = self.client.get_experiment_by_name(name)
+        if found is not None and found.tags.get(words.BEGUN, begun) != begun:
+            name = f"{name} ({begun})"
+            found = self.client.get_experiment_by_name(name)
+        if found is None:
+            synthetic = str(self._manifest.synthetic).lower()
+            tags = {words.STUDY: self._study, words.BEGUN: begun, words.SYNTHETIC: synthetic, **words.EXPERIMENT_KIND}
+            return str(self.client.create_experiment(name, artifact_location, tags))
+        self._revive(found)
+        return str(found.experiment_id)
+
+    def _revive(self, found: "Experiment") -> None:
+        if found.lifecycle_stage == "deleted":
+            self.client.restore_experiment(found.experiment_id)
+        for name, value in words.EXPERIMENT_KIND.items():
+            if name not in found.tags:
+                self.client.set_experiment_tag(found.experiment_id, name, value)
+
+    def _remember(self, run: "Run") -> None:
+        tags = run.data.tags
+        if tags.get(words.KIND) == words.TASK_KIND:
+            self.tasks[tags[words.TASK]] = run.info.run_id
+        elif words.TRIAL in tags:
+            self.trials[tags[words.TRIAL]] = run
+            self._described[run.info.run_id] = set(run.data.params)
+
+    def _create(self, name: str, tags: Mapping[str, str], at_ms: int) -> "Run":
+        return self.client.create_run(self.experiment_id, start_time=at_ms, tags=dict(tags), run_name=name)
+
+    def _tags(self, task: str) -> dict[str, str]:
+        facts = self._manifest.tasks.get(task)
+        synthetic = str(facts is not None and facts.synthetic).lower()
+        commit = {words.COMMIT: self._manifest.git_commit} if self._manifest.git_commit else {}
+        own = {words.STUDY: self._study, words.TASK: task, words.SYNTHETIC: synthetic}
+        return {**own, words.SOURCE: "krona_tune", **commit}
+
+
+def metric_points(values: Mapping[str, float], at_ms: int, step: int) -> "list[Metric]":
+    """`step` counts training examples."""
+    from mlflow.entities import Metric
+
+    return [Metric(name, value, at_ms, step) for name, value in values.items()]

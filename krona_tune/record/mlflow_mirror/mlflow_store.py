@@ -1,0 +1,117 @@
+"""What the mirror's thread, or a sync, does to a study's experiment: events in, and at the end the tasks' summaries."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from krona_tune.record.mlflow_mirror import mlflow_names as words
+from krona_tune.record.mlflow_mirror.background_sink import Event, NotAcceptedError
+from krona_tune.record.mlflow_mirror.mlflow_runs import StudyRuns, connected, metric_points
+from krona_tune.record.mlflow_mirror.mlflow_summary import adapter_of, summarise
+from krona_tune.record.mlflow_mirror.registry import register
+from krona_tune.record.mlflow_mirror.tracking_uri import trouble
+from krona_tune.study.manifest import Manifest
+from krona_tune.study.result import Report, Status, TrialResult
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric
+
+OPEN_SECONDS = 10.0
+"""How long a store may take to answer at all."""
+_REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST"}
+
+
+class MlflowStore:
+    """One study in one tracking store. Used from one thread at a time."""
+
+    runs: StudyRuns
+
+    def __init__(
+        self, tracking_uri: str, artifact_location: str | None, study: str, manifest: Manifest, spec: str
+    ) -> None:
+        """`spec` is the text of study.yaml. `artifact_location` None leaves it to the tracking server."""
+        self._tracking_uri, self._artifact_location = tracking_uri, artifact_location
+        self._study, self._manifest, self._spec = study, manifest, spec
+        self._scored: set[str] = set()
+        self._running: set[str] = set()
+
+    def open(self) -> None:
+        """Raises where the tracking store can't be reached, before MLflow's own clients try for minutes."""
+        if problem := trouble(self._tracking_uri, OPEN_SECONDS):
+            raise ConnectionError(problem)
+        client = connected(self._tracking_uri)
+        self.runs = StudyRuns(client, self._artifact_location, self._study, self._manifest)
+        self._scored = {trial_id for trial_id, run in self.runs.trials.items() if "score" in run.data.metrics}
+
+    def ensure_tasks(self) -> None:
+        """Every task has a run, whether or not it has a trial."""
+        for task in self._manifest.tasks:
+            self.runs.of_task(task, words.begun_ms(self._manifest))
+
+    def begin(self) -> None:
+        """Every task has a run, and it runs."""
+        self.ensure_tasks()
+        for run_id in self.runs.tasks.values():
+            self.runs.client.update_run(run_id, status="RUNNING")
+
+    def send(self, events: Sequence[Event]) -> None:
+        """One trial's events. Metrics of the same time, step and value are one; so sending again does no harm.
+
+        Raises:
+            NotAcceptedError: MLflow refuses the events themselves.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._send(events)
+        except MlflowException as error:
+            if error.error_code in _REFUSALS:
+                raise NotAcceptedError(str(error)) from error
+            raise
+
+    def close(self, artifacts: Sequence[Path]) -> None:
+        """What still runs was interrupted. A task's run gets its end, its tables and the artifacts that concern it."""
+        everyone = list(self.runs.all())
+        client = self.runs.client
+        for run in everyone:
+            if words.TRIAL in run.data.tags and run.info.status == "RUNNING":
+                client.set_tag(run.info.run_id, words.STATUS, str(Status.INTERRUPTED))
+                client.set_terminated(run.info.run_id, words.RUN_STATUS[Status.INTERRUPTED])
+        texts = {"study.yaml": self._spec, "manifest.json": self._manifest.model_dump_json(indent=2)}
+        for task in self.runs.tasks:
+            summarise(self.runs, task, everyone, texts, artifacts)
+        for task in self.runs.tasks:
+            if adapter := adapter_of(task, artifacts):
+                register(self.runs, task, f"{self._study}.{task}", adapter)
+        self._running.clear()
+
+    def _send(self, events: Sequence[Event]) -> None:
+        first = events[0].what
+        run_id = self.runs.of_trial(first.trial_id, first.task, events[0].at_ms)
+        if first.trial_id not in self._running:
+            self.runs.client.update_run(run_id, status="RUNNING")
+            self._running.add(first.trial_id)
+        self.runs.log(run_id, *self._values(events))
+        last = events[-1]
+        if last.ended and isinstance(last.what, TrialResult):
+            self.runs.client.set_terminated(run_id, words.RUN_STATUS[last.what.status], last.at_ms)
+            self._running.discard(first.trial_id)
+
+    def _values(self, events: Sequence[Event]) -> "tuple[list[Metric], Mapping[str, str], Mapping[str, str]]":
+        """The events' metrics, parameters and tags. An end tells the score where no report did."""
+        metrics: list[Metric] = []
+        params: dict[str, str] = {}
+        tags: dict[str, str] = {}
+        for event in events:
+            trial_id = event.what.trial_id
+            match event.what:
+                case Report() as report:
+                    self._scored.add(trial_id)
+                    metrics += metric_points(words.report_metrics(report), event.at_ms, report.examples)
+                case TrialResult() as result:
+                    params |= words.trial_params(result)
+                    tags |= words.trial_tags(result)
+                    if event.ended:
+                        values = words.end_metrics(result, with_score=trial_id not in self._scored)
+                        metrics += metric_points(values, event.at_ms, result.examples)
+        return metrics, params, tags

@@ -1,0 +1,73 @@
+"""Makes MLflow hold what the Parquet records hold: after a tracking server was away, or into another one."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from krona_tune.adapters.files.adapter_card import CARD
+from krona_tune.record.mlflow_mirror import mlflow_names as words
+from krona_tune.record.mlflow_mirror.backlog import missing_events
+from krona_tune.record.mlflow_mirror.mlflow_store import MlflowStore
+from krona_tune.record.parquet_reader import read_reports, read_trials
+from krona_tune.refusal import refusing
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.manifest import read_manifest
+from krona_tune.study.masked import masked
+from krona_tune.study.whole import text_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyncOutcome:
+    """How many of the study's trials something was added to, and where they can be looked at."""
+
+    trials: int
+    mended: int
+    experiment_id: str
+    tracking_uri: str
+
+    @property
+    def page(self) -> str | None:
+        """The experiment's page, where the tracking store is a server."""
+        if not self.tracking_uri.startswith("http"):
+            return None
+        return f"{self.tracking_uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs?{words.MODEL_TRAINING}"
+
+
+def sync(folder: StudyFolder, tracking_uri: str | None = None) -> SyncOutcome:
+    """Adds what is missing, closes what was left running; twice changes nothing. The study must not be running.
+
+    Args:
+        tracking_uri: where to; None: the store that the study shares with its siblings.
+
+    Raises:
+        Refusal: the folder holds no study, or its records can't be read; the tracking store can't be reached, or
+            refuses.
+    """
+    place = masked(tracking_uri or folder.tracking_uri)
+    with refusing("--tracking-uri", f"{place} could not be brought up to date", "mend it, or name another store"):
+        return _sync(folder, tracking_uri)
+
+
+def _sync(folder: StudyFolder, tracking_uri: str | None) -> SyncOutcome:
+    uri = tracking_uri or folder.tracking_uri
+    store = MlflowStore(
+        uri,
+        None if tracking_uri else folder.artifact_location,
+        folder.name,
+        read_manifest(folder.manifest),
+        text_of(folder.spec, "put back what the study was begun with"),
+    )
+    rows, reports = read_trials(folder.results), read_reports(folder.results)
+    store.open()
+    store.ensure_tasks()
+    mended = 0
+    for events in missing_events(store.runs, rows, reports):
+        store.send(events)
+        mended += 1
+    store.close(artifacts_of(folder))
+    return SyncOutcome(trials=len(rows), mended=mended, experiment_id=store.runs.experiment_id, tracking_uri=uri)
+
+
+def artifacts_of(folder: StudyFolder) -> list[Path]:
+    """What stands in a study's folder to be kept beside its runs: the page and the adapters."""
+    page = [folder.report] if folder.report.exists() else []
+    return [*page, *sorted(path.parent for path in folder.root.glob(f"adapters/*/{CARD}"))]

@@ -1,0 +1,164 @@
+"""Reads a study's Parquet records: what was compacted and the parts written since, the last written row winning.
+
+Reading changes nothing. What can't be read is refused, unless whoever reads says what becomes of it.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from operator import attrgetter
+from os.path import lexists
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from krona_tune.record.parquet_schema import REPORTS, TRIALS, report_of, table_of, trial_of, typed
+from krona_tune.refusal import Refusal, refusing, told
+from krona_tune.study.result import Report, TrialResult
+
+logger = logging.getLogger(__name__)
+
+_ATTEMPTS = 5
+"""How often a reader starts again because a study that is running compacted its parts meanwhile."""
+CORRUPT = ".corrupt"
+"""What the name of a file ends in that was set aside."""
+
+Value = TypeVar("Value", bound=TrialResult | Report)
+Unreadable = Callable[[Path, Refusal], None]
+"""What becomes of a file whose content can't be read; what it held is missing then."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind(Generic[Value]):
+    """One of the two tables: what a row means, what it is known by, and in which order rows are given."""
+
+    name: str
+    schema: pa.Schema
+    value_of: Callable[[Mapping[str, Any]], Value]
+    key: Callable[[Value], Any]
+    order: Callable[[Value], Any]
+
+    def compacted(self, results: Path) -> Path:
+        return results / f"{self.name}.parquet"
+
+    def parts(self, results: Path) -> list[Path]:
+        """The parts in the order in which they were written."""
+        return sorted((results / "parts").glob(f"{self.name}-*.parquet"))
+
+
+TRIAL_KIND = Kind[TrialResult](
+    name="trials",
+    schema=TRIALS,
+    value_of=trial_of,
+    key=attrgetter("trial_id"),
+    order=attrgetter("started_at", "number", "trial_id"),
+)
+REPORT_KIND = Kind[Report](
+    name="reports",
+    schema=REPORTS,
+    value_of=report_of,
+    key=attrgetter("trial_id", "rung"),
+    order=attrgetter("trial_id", "rung"),
+)
+KINDS: tuple[Kind[Any], ...] = (TRIAL_KIND, REPORT_KIND)
+
+
+def refuse(path: Path, refusal: Refusal) -> None:
+    """A file that can't be read is refused: what a reader could say without it may be wrong."""
+    raise refusal
+
+
+def set_aside(path: Path, refusal: Refusal) -> None:
+    """A file that can't be read gets another name, and the rest is used. Only the study's driver may do this."""
+    taken = len(list(path.parent.glob(f"{path.name}{CORRUPT}*")))
+    aside = path.with_name(f"{path.name}{CORRUPT}{f'-{taken + 1}' if taken else ''}")
+    with refusing(str(path), "can't be read, and can't be set aside", "make its folder writable"):
+        path.replace(aside)
+    logger.warning("%s %s: set aside as %s, the rest is used", path, refusal.problem, aside.name)
+
+
+def read_trials(results: Path, unreadable: Unreadable = refuse) -> list[TrialResult]:
+    """Every trial once, in the order in which they started; empty where nothing was recorded.
+
+    Raises:
+        Refusal: a file can't be read.
+    """
+    return read(results, TRIAL_KIND, unreadable)
+
+
+def read_reports(results: Path, unreadable: Unreadable = refuse) -> list[Report]:
+    """Every report once, a trial's in the order of its rungs.
+
+    Raises:
+        Refusal: a file can't be read.
+    """
+    return read(results, REPORT_KIND, unreadable)
+
+
+def trials_table(results: Path) -> pa.Table:
+    """One row a trial, whatever became of it, in the order in which they started."""
+    return merged(results, TRIAL_KIND)
+
+
+def reports_table(results: Path) -> pa.Table:
+    """One row a trial and rung."""
+    return merged(results, REPORT_KIND)
+
+
+def merged(results: Path, kind: Kind[Any], unreadable: Unreadable = refuse) -> pa.Table:
+    """The compacted file and the parts as one table: each key once, ordered."""
+    return table_of([value.row() for value in read(results, kind, unreadable)], kind.schema)
+
+
+def read(results: Path, kind: Kind[Value], unreadable: Unreadable) -> list[Value]:
+    """What the compacted file and the parts hold, each key once, ordered."""
+    _refuse_no_folders(results)
+    values = {kind.key(value): value for held in _held(results, kind, unreadable) for value in held}
+    return sorted(values.values(), key=kind.order)
+
+
+def _held(results: Path, kind: Kind[Value], unreadable: Unreadable) -> list[list[Value]]:
+    """What the compacted file holds, then what the parts do. Again where a part went away meanwhile: it may be
+    compacted by now."""
+    found: list[list[Value]] = []
+    for _ in range(_ATTEMPTS):
+        parts = kind.parts(results)
+        newer = [_read(path, kind, unreadable) for path in parts]
+        found = [_read(kind.compacted(results), kind, unreadable), *newer]
+        if set(parts) <= set(kind.parts(results)):
+            break
+    return found
+
+
+def _refuse_no_folders(results: Path) -> None:
+    for folder in (results, results / "parts"):
+        if lexists(folder) and not folder.is_dir():
+            raise Refusal(str(folder), "is no folder, so it can hold no records", "put the study's records back")
+
+
+def _read(path: Path, kind: Kind[Value], unreadable: Unreadable) -> list[Value]:
+    """What a file holds; nothing where it is gone, or can't be read and that was taken care of.
+
+    Raises:
+        Refusal: the disk or the memory refuses, which says nothing about the file.
+    """
+    try:
+        return _values(path, kind)
+    except FileNotFoundError:
+        return []
+    except Exception as error:
+        if isinstance(error, MemoryError) or getattr(error, "errno", None):
+            raise Refusal(str(path), f"can't be read now ({told(error)})", "look at the disk and the memory") from error
+        mend = "resume the study: its driver sets the file aside and takes back what it can"
+        unreadable(path, Refusal(str(path), f"can't be read ({told(error)})", mend))
+        return []
+
+
+def _values(path: Path, kind: Kind[Value]) -> list[Value]:
+    if lexists(path) and not path.is_file():  # opening a pipe would wait for ever
+        raise ValueError("it is no file")
+    with pq.ParquetFile(path) as file:
+        table = typed(file.read(), kind.schema)
+    return [kind.value_of(row) for row in table.to_pylist()]

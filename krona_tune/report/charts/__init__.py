@@ -1,0 +1,1 @@
+"""The charts of a page, each a figure of its own."""

@@ -1,0 +1,44 @@
+"""A chart of the page: a figure in words, and what a task's charts are drawn from."""
+
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from krona_tune.record.records import Records
+from krona_tune.report.charts.network import Network
+from krona_tune.report.frame import factor_shape
+from krona_tune.report.summary.task_summary import RankedTrial, TaskSummary
+
+SCORE = "validation score"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """A figure with its name, what it shows in words, and a caption."""
+
+    name: str
+    title: str
+    caption: str
+    figure: go.Figure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """One task: its summary, its own records, and the network where the study has left word of it."""
+
+    summary: TaskSummary
+    recorded: Records
+    network: Network | None = None
+
+
+def hover(each: RankedTrial) -> str:
+    """What a trial's point says when it is pointed at."""
+    params = each.trial.params
+    lines = [
+        f"<b>{each.score:.3f}</b> {each.trial.trial_id}",
+        f"{params.get('method', '')} {each.trial.trainable_parameters:,} parameters".strip(),
+    ]
+    if shape := factor_shape(each.trial):
+        lines.append(f"A {shape}")
+    lines += [f"{name} {params[name]:.3g}" for name in ("scale", "learning_rate") if name in params]
+    return "<br>".join(lines)

@@ -1,0 +1,116 @@
+"""Factor shapes: the best score of each shape of A, with the shapes of equal cost joined."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from math import log2
+
+import plotly.graph_objects as go
+
+from krona_tune.kron.factors import divisors
+from krona_tune.report.charts.chart import Chart, Subject
+from krona_tune.report.charts.style import GREY, SCALE, colour_bar, empty_figure
+from krona_tune.report.frame import factor_shape
+from krona_tune.report.summary.task_summary import RankedTrial
+
+MOST_LINES = 9
+EDGE = 0.45
+"""How far the picture reaches beyond the outermost sizes, in powers of two."""
+
+
+def factor_shapes(subject: Subject) -> Chart | None:
+    best: dict[tuple[int, int], RankedTrial] = {}
+    tried: dict[tuple[int, int], int] = defaultdict(int)
+    for each in subject.summary.ranked:
+        if factor_shape(each.trial):
+            shape = (each.trial.params["a_out"], each.trial.params["a_in"])
+            best.setdefault(shape, each)
+            tried[shape] += 1
+    if len(best) < 2:
+        return None
+    width = subject.network.width if subject.network else None
+    rows, columns = (_sizes({shape[axis] for shape in best}, width) for axis in (0, 1))
+    cells = [[best.get((row, column)) for column in columns] for row in rows]
+    figure = empty_figure("a_in", "a_out")
+    figure.add_trace(
+        go.Heatmap(
+            x=_places(columns),
+            y=_places(rows),
+            z=[[cell.score if cell else None for cell in line] for line in cells],
+            text=[[f"{cell.score:.3f}" if cell else "" for cell in line] for line in cells],
+            customdata=[[[row, column, tried[row, column]] for column in columns] for row in rows],
+            texttemplate="%{text}" if len(best) <= 60 else None,
+            hovertemplate="A %{customdata[0]}×%{customdata[1]}: best %{z:.3f} of %{customdata[2]}<extra></extra>",
+            hoverongaps=False,
+            colorscale=SCALE,
+            colorbar=colour_bar(),
+            xgap=2,
+            ygap=2,
+        )
+    )
+    products = _spread_out(sorted({row * column for row, column in best}))
+    figure.add_traces([_equal_cost(product, rows, columns, width) for product in products])
+    figure.update_xaxes(_axis(columns)).update_yaxes(_axis(rows))
+    return Chart(name="shapes", title="Factor shapes", caption=_caption(width), figure=figure)
+
+
+def _caption(width: int | None) -> str:
+    cost = (
+        f"the parameters that A and B have together at one {width}×{width} map are"
+        if width
+        else "a_out·a_in, which decides the parameters at a site, is"
+    )
+    return (
+        "The best validation score of each shape of A, on logarithmic axes; a shape that is not filled was not tried. "
+        f"Along a dashed line the cost is the same: {cost} written at its end."
+    )
+
+
+def _sizes(tried: set[int], width: int | None) -> list[int]:
+    """The sizes that were tried and, where they all divide the width, the other divisors between them."""
+    if width is None or any(width % size for size in tried):
+        return sorted(tried)
+    return [size for size in divisors(width) if min(tried) <= size <= max(tried)]
+
+
+def _places(sizes: Sequence[int]) -> list[float]:
+    return [log2(size) for size in sizes]
+
+
+def _range(sizes: Sequence[int]) -> tuple[float, float]:
+    return log2(sizes[0]) - EDGE, log2(sizes[-1]) + EDGE
+
+
+def _axis(sizes: Sequence[int]) -> dict[str, object]:
+    """A logarithmic axis that names each size that was tried."""
+    return {
+        "tickvals": _places(sizes),
+        "ticktext": [str(size) for size in sizes],
+        "range": _range(sizes),
+        "showgrid": False,
+    }
+
+
+def _spread_out(products: Sequence[int]) -> list[int]:
+    """At most `MOST_LINES` of them, from the first to the last."""
+    if len(products) <= MOST_LINES:
+        return list(products)
+    step = (len(products) - 1) / (MOST_LINES - 1)
+    return [products[round(index * step)] for index in range(MOST_LINES)]
+
+
+def _equal_cost(product: int, rows: Sequence[int], columns: Sequence[int], width: int | None) -> go.Scatter:
+    """The shapes with a_out·a_in = product cost product + width²/product at a square map, all of them the same."""
+    (left, right), (bottom, top) = _range(columns), _range(rows)
+    ends = (max(left, log2(product) - top), min(right, log2(product) - bottom))
+    cost = round(product + width * width / product) if width else product
+    return go.Scatter(
+        x=list(ends),
+        y=[log2(product) - end for end in ends],
+        mode="lines+text",
+        text=["", f"{cost:,}"],
+        textposition="top left",
+        textfont={"size": 11, "color": GREY},
+        line={"color": GREY, "dash": "dash", "width": 1},
+        hoverinfo="skip",
+        showlegend=False,
+    )

@@ -1,0 +1,103 @@
+"""Learning curves: one line a trial, the rungs, and where trials were stopped."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+
+import plotly.graph_objects as go
+
+from krona_tune.report.charts.chart import SCORE, Chart, Subject
+from krona_tune.report.charts.style import BLUE, GREEN, GREY, ORANGE, empty_figure
+from krona_tune.study.result import Report, Status
+
+Curves = dict[str, list[Report]]
+
+_LINES = {
+    "stopped early or broken off": {"color": GREY, "opacity": 0.35, "width": 1.2, "dash": "solid"},
+    "trained to the end": {"color": BLUE, "opacity": 0.75, "width": 1.6, "dash": "solid"},
+    "head only": {"color": GREEN, "opacity": 1.0, "width": 1.8, "dash": "dash"},
+    "best": {"color": ORANGE, "opacity": 1.0, "width": 3.0, "dash": "solid"},
+}
+
+CROWD = 60
+"""More lines than this are drawn thin."""
+
+
+def learning_curves(subject: Subject) -> Chart | None:
+    curves = _curves_of_the_search(subject)
+    if not curves:
+        return None
+    summary, trials = subject.summary, subject.recorded.trials
+    best = summary.best.trial.trial_id if summary.best else ""
+    whole = {each.trial.trial_id for each in summary.ranked if each.trial.status is Status.COMPLETED}
+    baselines = {trial.trial_id for trial in trials if trial.kind == "baseline"}
+    groups: dict[str, Callable[[str], bool]] = {
+        "stopped early or broken off": lambda trial: trial != best and trial not in whole | baselines,
+        "trained to the end": lambda trial: trial in whole - {best},
+        "head only": lambda trial: trial in baselines,
+        "best": lambda trial: trial == best,
+    }
+    figure = empty_figure("epochs", SCORE)
+    for name, belongs in groups.items():
+        chosen = [curve for trial, curve in curves.items() if belongs(trial)]
+        if chosen:
+            figure.add_trace(_lines(name, chosen, _LINES[name]))
+    ends = [curves[trial.trial_id][-1] for trial in trials if _stopped(trial.status) and trial.trial_id in curves]
+    if ends:
+        figure.add_trace(_crosses(ends))
+    for number, epochs in enumerate(_rungs(subject), start=1):
+        figure.add_vline(epochs, line={"color": GREY, "dash": "dot", "width": 1}, annotation_text=f"rung {number}")
+    return Chart(
+        name="curves",
+        title="Learning curves",
+        caption="One line a trial of the search, a point at each rung (dotted). Dimmed lines were stopped early or "
+        "broken off; a cross is where ASHA, which compares trials at each rung, stopped one.",
+        figure=figure.update_layout(margin={"t": 28}, legend={"y": 1.08}),
+    )
+
+
+def _curves_of_the_search(subject: Subject) -> Curves:
+    finalists = {trial.trial_id for trial in subject.recorded.trials if trial.kind == "finalist"}
+    curves: Curves = defaultdict(list)
+    for report in subject.recorded.reports:
+        if report.trial_id not in finalists:
+            curves[report.trial_id].append(report)
+    return curves
+
+
+def _stopped(status: Status) -> bool:
+    return status is Status.STOPPED_EARLY
+
+
+def _rungs(subject: Subject) -> Iterable[float]:
+    """The task's rungs in epochs."""
+    facts = subject.summary.facts
+    return [rung / facts.train_examples for rung in facts.rungs] if facts and facts.train_examples else []
+
+
+def _lines(name: str, curves: Sequence[Sequence[Report]], line: dict[str, object]) -> go.Scatter:
+    """Many curves as one trace, a gap between them, so that the legend switches all of them."""
+    crowded = len(curves) > CROWD
+    points = [point for curve in curves for point in (*curve, None)]
+    return go.Scatter(
+        name=name,
+        x=[point.epochs if point else None for point in points],
+        y=[point.score if point else None for point in points],
+        text=[point.trial_id if point else "" for point in points],
+        hovertemplate="%{text}: %{y:.3f} after %{x:.3g} epochs<extra></extra>",
+        mode="lines+markers",
+        opacity=line["opacity"],
+        line={**{key: line[key] for key in ("color", "width", "dash")}, **({"width": 0.8} if crowded else {})},
+        marker={"size": 3 if crowded else 5},
+    )
+
+
+def _crosses(ends: Sequence[Report]) -> go.Scatter:
+    return go.Scatter(
+        name="stopped by ASHA",
+        x=[end.epochs for end in ends],
+        y=[end.score for end in ends],
+        text=[end.trial_id for end in ends],
+        hovertemplate="%{text} was stopped at %{y:.3f}<extra></extra>",
+        mode="markers",
+        marker={"symbol": "x-thin", "size": 8, "line": {"width": 1.5, "color": GREY}},
+    )

@@ -1,0 +1,141 @@
+"""Placement as a picture of the network: which sites the winner adapts, and how often good trials do."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from math import ceil
+from typing import Any
+
+import plotly.graph_objects as go
+from pydantic import ValidationError
+
+from krona_tune.adapters.placement import sites
+from krona_tune.backbones.geometry import Geometry, Stack
+from krona_tune.refusal import Refusal
+from krona_tune.report import wording
+from krona_tune.report.charts.chart import Chart, Subject
+from krona_tune.report.charts.network import ROLES, Network
+from krona_tune.report.charts.style import BLUE, empty_figure, with_alpha
+from krona_tune.report.summary.task_summary import RankedTrial
+from krona_tune.study.result import TrialResult
+from krona_tune.study.trial import AdapterConfig
+
+GOOD = 0.25
+"""The share of the ranked trials that counts as good."""
+
+TINT = 0.4
+"""How opaque a site is that all good trials adapt but the winner does not."""
+
+Place = tuple[Stack, int, str]
+"""A stack, a layer and a role."""
+
+Where = tuple[tuple[str, Any], ...]
+DECIDING = ("method", "roles", "stacks", "layers")
+"""The knobs that decide where an adapter stands."""
+
+
+def placement(subject: Subject) -> Chart | None:
+    network, ranked = subject.network, subject.summary.ranked
+    if network is None or not ranked:
+        return None
+    shown = subject.summary.finals.winner.rows[0] if subject.summary.finals.winner else ranked[0].trial
+    geometry = network.bare()
+    winner = places_of(shown, geometry)
+    if not winner:
+        return None
+    good = ranked[: max(1, ceil(GOOD * len(ranked)))]
+    in_good, in_all = _counted(good, geometry), _counted(ranked, geometry)
+    figure = empty_figure("layer", "")
+    names = [str(role) for role in ROLES[max(network.depths, key=lambda stack: len(ROLES[stack]))]]
+    every = _everywhere(network)
+    colours = [BLUE if place in winner else with_alpha(BLUE, TINT * in_good[place] / len(good)) for place in every]
+    text = [_said(place, in_good[place], len(good), in_all[place], len(ranked)) for place in every]
+    figure.add_trace(_squares(every, network, names, colours, text))
+    figure.update_xaxes(_layers(network)).update_yaxes(_roles(names))
+    for stack in network.depths:
+        middle = _at(network, stack, (network.depths[stack] - 1) / 2)
+        figure.add_annotation(text=str(stack), x=middle, y=1.0, yref="paper", yanchor="bottom", showarrow=False)
+    return Chart(
+        name="placement",
+        title="Placement",
+        caption=f"The network, a column a layer and a row a role. The filled sites are those that "
+        f"{'the winner' if subject.summary.finals.winner else 'the best trial'} adapts; the others are tinted "
+        f"by how many of the best {len(good)} of {len(ranked)} trials adapt them.",
+        figure=figure.update_layout(showlegend=False, margin={"l": 128, "t": 28}),
+    )
+
+
+def places_of(trial: TrialResult, geometry: Geometry) -> frozenset[Place]:
+    """The sites that a trial adapts; empty for a method that stands nowhere, such as full fine-tuning."""
+    return _places(_where(trial), geometry)
+
+
+def _where(trial: TrialResult) -> Where:
+    return tuple((name, trial.params[name]) for name in DECIDING if name in trial.params)
+
+
+def _places(where: Where, geometry: Geometry) -> frozenset[Place]:
+    try:
+        found = sites(geometry, AdapterConfig.model_validate(dict(where)))
+    except (Refusal, ValidationError):
+        return frozenset()
+    return frozenset((site.stack, site.layer, str(site.role)) for site in found)
+
+
+def _counted(ranked: Iterable[RankedTrial], geometry: Geometry) -> Mapping[Place, int]:
+    """How many of the trials adapt each site."""
+    counts: Counter[Place] = Counter()
+    for where, number in Counter(_where(each.trial) for each in ranked).items():
+        counts.update(dict.fromkeys(_places(where, geometry), number))
+    return counts
+
+
+def _everywhere(network: Network) -> list[Place]:
+    return [
+        (stack, layer, str(role))
+        for stack, depth in network.depths.items()
+        for layer in range(depth)
+        for role in ROLES[stack]
+    ]
+
+
+def _at(network: Network, stack: Stack, layer: float) -> float:
+    """Where a layer stands on the axis: the decoder one place after the encoder."""
+    return layer + (network.depths[Stack.ENCODER] + 1 if stack is Stack.DECODER else 0)
+
+
+def _squares(
+    chosen: list[Place], network: Network, names: list[str], colours: list[str], text: list[str]
+) -> go.Scatter:
+    return go.Scatter(
+        x=[_at(network, stack, layer) for stack, layer, _ in chosen],
+        y=[names.index(role) for *_, role in chosen],
+        mode="markers",
+        marker={"symbol": "square", "size": 20, "color": colours, "line": {"color": BLUE, "width": 1}},
+        text=text,
+        hovertemplate="%{text}<extra></extra>",
+    )
+
+
+def _said(place: Place, good: int, of_good: int, every: int, of_all: int) -> str:
+    stack, layer, role = place
+    return (
+        f"{stack} layer {layer}, {wording.words(role)}<br>in {good} of the best {of_good}, in {every} of all {of_all}"
+    )
+
+
+def _layers(network: Network) -> dict[str, object]:
+    every = [(stack, layer) for stack, depth in network.depths.items() for layer in range(depth)]
+    return {
+        "tickvals": [_at(network, stack, layer) for stack, layer in every],
+        "ticktext": [str(layer) for _, layer in every],
+        "showgrid": False,
+    }
+
+
+def _roles(names: list[str]) -> dict[str, object]:
+    return {
+        "tickvals": list(range(len(names))),
+        "ticktext": [wording.words(name) for name in names],
+        "range": [len(names) - 0.4, -0.6],
+        "showgrid": False,
+    }

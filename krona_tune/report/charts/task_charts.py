@@ -1,0 +1,32 @@
+"""One task's charts, in the order in which the page shows them."""
+
+from collections.abc import Callable
+
+from krona_tune.record.records import Records
+from krona_tune.report.charts.chart import Chart, Subject
+from krona_tune.report.charts.factor_shapes import factor_shapes
+from krona_tune.report.charts.importance import importance
+from krona_tune.report.charts.learning_curves import learning_curves
+from krona_tune.report.charts.network import Network
+from krona_tune.report.charts.parameters import score_against_parameters
+from krona_tune.report.charts.placement_chart import placement
+from krona_tune.report.charts.scale_learning_rate import scale_and_learning_rate
+from krona_tune.report.charts.training_time import score_against_step_time
+from krona_tune.report.summary.task_summary import TaskSummary
+
+CHARTS: tuple[Callable[[Subject], Chart | None], ...] = (
+    score_against_parameters,
+    score_against_step_time,
+    learning_curves,
+    scale_and_learning_rate,
+    factor_shapes,
+    importance,
+    placement,
+)
+
+
+def charts(summary: TaskSummary, recorded: Records, network: Network | None = None) -> tuple[Chart, ...]:
+    """The task's charts, without those that would have nothing to compare. `recorded` are the task's own records."""
+    subject = Subject(summary=summary, recorded=recorded, network=network)
+    drawn = (draw(subject) for draw in CHARTS)
+    return tuple(chart for chart in drawn if chart is not None)

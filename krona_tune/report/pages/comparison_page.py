@@ -1,0 +1,162 @@
+"""Writes a page that sets several studies side by side: what each found on each task, and what it was asked."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+
+import yaml
+
+from krona_tune.record.records import Records
+from krona_tune.refusal import Refusal
+from krona_tune.report import wording
+from krona_tune.report.charts.chart import SCORE, Chart
+from krona_tune.report.charts.parameters import PARAMETERS, front_line, task_front
+from krona_tune.report.charts.style import BLUE, GREEN, ORANGE, PURPLE, RED, empty_figure, log_axis
+from krona_tune.report.frame import records
+from krona_tune.report.pages.html import environment, packed_plotly
+from krona_tune.report.pages.study_page import spec_of, write_page
+from krona_tune.report.summary.cost import Cost, cost
+from krona_tune.report.summary.finals_summary import FinalAverage, final_average
+from krona_tune.report.summary.shared_summary import judged_together, shared_part
+from krona_tune.report.summary.task_summary import Average, TaskSummary, average, summaries
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.front import Front, average_front
+from krona_tune.study.manifest import Manifest, TaskFacts, read_manifest
+
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE, RED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedStudy:
+    """One study of several. `average` and `final_average` are over the tasks that all of them have a result on."""
+
+    name: str
+    manifest: Manifest
+    recorded: Records
+    spec: str
+    tasks: Mapping[str, TaskSummary]
+
+    @property
+    def cost(self) -> Cost:
+        return cost(self.recorded.trials)
+
+    def average(self, common: Sequence[str]) -> Average | None:
+        return average([self.tasks[task] for task in common])
+
+    def final_average(self, common: Sequence[str]) -> FinalAverage | None:
+        found = final_average([self.tasks[task] for task in common])
+        return found if found and len(found.tasks) == len(common) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedTask:
+    """One task over the studies that have it. `same_data`: all of them saw the same examples."""
+
+    task: str
+    title: str
+    studies: tuple[tuple[ComparedStudy, TaskSummary], ...]
+    same_data: bool
+    chart: Chart | None
+
+    @property
+    def synthetic(self) -> bool:
+        return any(summary.synthetic for _, summary in self.studies)
+
+
+def write_comparison(folders: Sequence[StudyFolder], to: Path) -> Path:
+    """The page about two or more studies, written to the file `to`.
+
+    Raises:
+        Refusal: fewer than two different studies are named, or there is none in one of the folders.
+    """
+    different = list({folder.root.resolve(): folder for folder in folders}.values())
+    if len(different) < 2:
+        named = ", ".join(str(folder.root) for folder in different) or "no study"
+        raise Refusal("studies", f"{named} is nothing to compare", "name two studies or more")
+    return write_page(to, render_comparison([_study(folder, name) for folder, name in _named(different)]))
+
+
+def render_comparison(studies: Sequence[ComparedStudy]) -> str:
+    """The page's HTML. Whatever comes from records or files is escaped."""
+    tasks = [_task(task, studies) for task in dict.fromkeys(task for study in studies for task in study.tasks)]
+    common = [each.task for each in tasks if len(each.studies) == len(studies) and all(s.best for _, s in each.studies)]
+    front = _average_chart(studies, common)
+    return (
+        environment()
+        .get_template("comparison.html.j2")
+        .render(
+            studies=studies,
+            tasks=tasks,
+            common=common,
+            titles={each.task: each.title for each in tasks},
+            front=front,
+            synthetic=any(study.manifest.synthetic for study in studies),
+            differences=differences({study.name: study.spec for study in studies}),
+            backbones=tuple(dict.fromkeys(study.manifest.model.fingerprint for study in studies)),
+            plotly=packed_plotly() if front or any(each.chart for each in tasks) else None,
+            version=studies[0].manifest.versions.get("krona_tune"),
+        )
+    )
+
+
+def differences(specs: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """The keys of the requests that are not alike in all studies, with each study's value; its name is left out."""
+    flat = [_flat(yaml.safe_load(text) or {}) for text in specs.values()]
+    keys = dict.fromkeys(key for each in flat for key in each)
+    rows = {key: tuple(each.get(key, wording.NOTHING) for each in flat) for key in keys if key != "name"}
+    return {key: values for key, values in rows.items() if len(set(values)) > 1}
+
+
+def _flat(value: object, above: str = "") -> dict[str, str]:
+    if not isinstance(value, dict) or not value:
+        return {above: yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("...\n").strip()}
+    below = (_flat(each, f"{above}.{key}" if above else str(key)) for key, each in value.items())
+    return {key: text for each in below for key, text in each.items()}
+
+
+def _named(folders: Sequence[StudyFolder]) -> list[tuple[StudyFolder, str]]:
+    """Each study under its name; under its path where another one has the same name."""
+    names = [folder.root.resolve().name for folder in folders]
+    return [
+        (folder, name if names.count(name) == 1 else str(folder.root))
+        for folder, name in zip(folders, names, strict=True)
+    ]
+
+
+def _study(folder: StudyFolder, name: str) -> ComparedStudy:
+    manifest, recorded, spec = read_manifest(folder.manifest), records(folder), spec_of(folder)
+    judged = judged_together(summaries(recorded, manifest), shared_part(recorded, manifest, spec))
+    tasks = {each.task: each for each in judged}
+    return ComparedStudy(name=name, manifest=manifest, recorded=recorded, spec=spec, tasks=tasks)
+
+
+def _task(task: str, studies: Sequence[ComparedStudy]) -> ComparedTask:
+    having = tuple((study, study.tasks[task]) for study in studies if task in study.tasks)
+    fronts = {study.name: task_front(summary) for study, summary in having}
+    title = having[0][1].title
+    chart = _fronts_chart(
+        "front", f"{title}: score against trainable parameters", "The Pareto front of each study's search.", fronts
+    )
+    same = len({_data(summary.facts) for _, summary in having}) == 1
+    return ComparedTask(task=task, title=title, studies=having, same_data=same, chart=chart)
+
+
+def _data(facts: TaskFacts | None) -> object:
+    return (facts.fingerprint, facts.train_examples, facts.validation_examples) if facts else None
+
+
+def _average_chart(studies: Sequence[ComparedStudy], common: Sequence[str]) -> Chart | None:
+    fronts = {study.name: average_front([task_front(study.tasks[task]) for task in common]) for study in studies}
+    caption = f"At each size the mean over {len(common)} tasks of the best score with at most that many parameters."
+    return _fronts_chart("average", "The average against trainable parameters", caption, fronts) if common else None
+
+
+def _fronts_chart(name: str, title: str, caption: str, fronts: Mapping[str, Front]) -> Chart | None:
+    if not any(fronts.values()):
+        return None
+    figure = empty_figure(PARAMETERS, SCORE)
+    for (study, front), colour in zip(fronts.items(), cycle(COLOURS), strict=False):
+        figure.add_trace(front_line(wording.plain(study), front, colour))
+    figure.update_xaxes(log_axis([size for front in fronts.values() for size, _ in front]))
+    return Chart(name=name, title=title, caption=caption, figure=figure)

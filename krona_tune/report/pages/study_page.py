@@ -1,0 +1,135 @@
+"""Writes report.html: one self-contained page about one study, from its records alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from krona_tune.record.records import Records
+from krona_tune.refusal import Refusal, refusing
+from krona_tune.report import wording
+from krona_tune.report.charts.chart import Chart
+from krona_tune.report.charts.network import Network, network
+from krona_tune.report.charts.overview import overview_chart
+from krona_tune.report.charts.parameters import average_chart
+from krona_tune.report.charts.seeds import seeds_chart
+from krona_tune.report.charts.task_charts import charts
+from krona_tune.report.frame import records
+from krona_tune.report.pages.html import SHAPE, environment, knobs_of, packed_plotly
+from krona_tune.report.summary.cost import Cost, cost, cost_chart, saved_by_stopping
+from krona_tune.report.summary.failures import troubles
+from krona_tune.report.summary.finals_summary import final_average, methods_part
+from krona_tune.report.summary.shared_summary import judged_together, shared_part
+from krona_tune.report.summary.task_summary import STANDARD_ERRORS, TaskSummary, average, summaries
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.manifest import Manifest, read_manifest
+from krona_tune.study.plain import read_yaml
+from krona_tune.study.result import TrialResult
+from krona_tune.study.whole import put, text_of
+
+TOP = 10
+"""How many trials of a task the ranking shows at first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Knobs:
+    """Some trials' knobs: those that differ between them, and those that are the same in all of them."""
+
+    differing: tuple[str, ...]
+    fixed: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskPart:
+    """One task on the page, with the knobs of its ranked trials and of its finalists."""
+
+    summary: TaskSummary
+    knobs: Knobs
+    final_knobs: Knobs
+    charts: tuple[Chart, ...]
+    seeds: Chart | None
+    cost: Cost
+    saved: float | None
+
+
+def write_report(folder: StudyFolder, *, runs: bool = False) -> Path:
+    """The page about what the study has recorded so far; `runs`: another process goes on with it.
+
+    Raises:
+        Refusal: there is no study in the folder, or its records can't be read; the page is left as it was.
+    """
+    return write_page(
+        folder.report, render(read_manifest(folder.manifest), records(folder, runs=runs), spec_of(folder))
+    )
+
+
+def write_page(path: Path, html: str) -> Path:
+    """Raises a Refusal where there is no room for it, or no right to write."""
+    with refusing(str(path), "the page can't be written", "make room there, and its folder writable"):
+        return put(path, html)
+
+
+def render(manifest: Manifest, recorded: Records, spec: str) -> str:
+    """The page's HTML. Whatever comes from records or files is escaped."""
+    shared = shared_part(recorded, manifest, spec)
+    tasks = judged_together(summaries(recorded, manifest), shared)
+    backbone = network(manifest.model)
+    parts = [_part(summary, recorded.of(summary.task), backbone) for summary in tasks]
+    whole = {
+        "overview": overview_chart(tasks),
+        "average": average_chart(tasks, shared.front if shared else None),
+        "cost": cost_chart(tasks, recorded),
+    }
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            manifest=manifest,
+            synthetic=manifest.synthetic,
+            spec=spec,
+            parts=parts,
+            average=average(tasks),
+            final_average=final_average(tasks),
+            shared=shared,
+            shared_knobs=_knobs([each.row for each in shared.ranked] if shared else []),
+            methods=methods_part(recorded, tasks, manifest),
+            trials=len(recorded.trials),
+            cost=cost(recorded.trials),
+            whole=whole,
+            troubles=troubles(tasks),
+            plotly=packed_plotly() if any(whole.values()) or any(part.charts or part.seeds for part in parts) else None,
+            top=TOP,
+            standard_errors=STANDARD_ERRORS,
+        )
+    )
+
+
+def spec_of(folder: StudyFolder) -> str:
+    """The text of study.yaml, empty where it is missing. Raises a Refusal where it holds anything but keys."""
+    mend = "put back what the study was begun with"
+    text = text_of(folder.spec, mend)
+    if not isinstance(read_yaml(text, str(folder.spec)), dict | None):
+        raise Refusal(str(folder.spec), "holds no keys and values", mend)
+    return text
+
+
+def _part(summary: TaskSummary, recorded: Records, backbone: Network | None) -> TaskPart:
+    return TaskPart(
+        summary=summary,
+        knobs=_knobs([each.trial for each in summary.ranked]),
+        final_knobs=_knobs([each.rows[0] for each in summary.finals.finalists]),
+        charts=charts(summary, recorded, backbone),
+        seeds=seeds_chart(summary.finals),
+        cost=cost(recorded.trials),
+        saved=saved_by_stopping(summary, recorded.trials),
+    )
+
+
+def _knobs(trials: Sequence[TrialResult]) -> Knobs:
+    written = [knobs_of(trial) for trial in trials]
+    names = list(dict.fromkeys(name for knobs in written for name in knobs))
+    values = {name: {knobs.get(name, wording.NOTHING) for knobs in written} for name in names}
+    order = sorted(names, key=lambda name: (name not in {"method", SHAPE}, name != "method"))
+    return Knobs(
+        differing=tuple(name for name in order if len(values[name]) > 1),
+        fixed={name: written[0][name] for name in order if len(values[name]) == 1},
+    )

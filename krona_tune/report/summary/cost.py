@@ -1,0 +1,114 @@
+"""What a study cost: device time, wall time, memory, and what early stopping saved."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from krona_tune.record.records import Records
+from krona_tune.report.charts.chart import Chart
+from krona_tune.report.charts.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, empty_figure
+from krona_tune.report.summary.task_summary import RUNNING, TaskSummary
+from krona_tune.study.result import Status, TrialResult
+
+_COLOURS = {
+    "trained to the end": BLUE,
+    "stopped early": GREY,
+    "without a regular end": RED,
+    "finalists": ORANGE,
+    "head only": GREEN,
+    RUNNING: PURPLE,
+}
+_ENDS = {Status.COMPLETED: "trained to the end", Status.STOPPED_EARLY: "stopped early"}
+ROW, AROUND = 44, 96
+"""The height of a task's bar and of what is around the bars, in pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What some trials took. Seconds are sums over trials, each of which holds a device or its share of one;
+    `wall_seconds` are those in which at least one of the trials that have ended was under way."""
+
+    trials: int
+    train_seconds: float
+    evaluation_seconds: float
+    wall_seconds: float
+    peak_memory_bytes: int
+
+    @property
+    def device_seconds(self) -> float:
+        return self.train_seconds + self.evaluation_seconds
+
+
+def cost(trials: Sequence[TrialResult]) -> Cost:
+    return Cost(
+        trials=len(trials),
+        train_seconds=sum(trial.train_seconds for trial in trials),
+        evaluation_seconds=sum(trial.evaluation_seconds for trial in trials),
+        wall_seconds=_under_way(trials),
+        peak_memory_bytes=max((trial.peak_memory_bytes for trial in trials), default=0),
+    )
+
+
+def _under_way(trials: Sequence[TrialResult]) -> float:
+    """The length of the union of the trials' spans: what a pause between two sittings took does not count."""
+    spans = sorted(
+        (t.started_at + t.paused_seconds, t.ended_at) for t in trials if t.started_at and t.ended_at is not None
+    )
+    total, until = 0.0, 0.0
+    for start, end in spans:
+        total += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return total
+
+
+def saved_by_stopping(summary: TaskSummary, trials: Sequence[TrialResult]) -> float | None:
+    """The share of the searched trials' full budget, in training examples, that early stopping did not spend.
+
+    None where the full budget is not known or nothing was searched to an end.
+    """
+    searched = [trial for trial in trials if trial.kind == "search" and trial.status in _ENDS]
+    full = summary.facts.rungs[-1] if summary.facts and summary.facts.rungs else 0
+    if not searched or not full:
+        return None
+    left = sum(full - trial.examples for trial in searched if trial.status is Status.STOPPED_EARLY)
+    return left / (full * len(searched))
+
+
+def cost_chart(tasks: Sequence[TaskSummary], recorded: Records) -> Chart | None:
+    """A bar a task, by what became of the trials; None without any time spent."""
+    minutes: dict[str, dict[str, float]] = {kind: defaultdict(float) for kind in _COLOURS}
+    for trial in recorded.trials:
+        minutes[RUNNING if trial.trial_id in recorded.running else _kind(trial)][trial.task] += (
+            trial.train_seconds + trial.evaluation_seconds
+        ) / 60
+    if not any(sum(each.values()) for each in minutes.values()):
+        return None
+    figure = empty_figure("device minutes", "")
+    for kind, by_task in minutes.items():
+        if any(by_task.values()):
+            figure.add_trace(
+                go.Bar(
+                    name=kind,
+                    orientation="h",
+                    x=[by_task[each.task] for each in tasks],
+                    y=[each.title for each in tasks],
+                    marker={"color": _COLOURS[kind]},
+                    hovertemplate=f"%{{y}}, {kind}: %{{x:.2f}} min<extra></extra>",
+                )
+            )
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    return Chart(
+        name="cost",
+        title="Where the time went",
+        caption="Training and evaluation, summed over trials, by what became of them.",
+        figure=figure.update_layout(
+            barmode="stack", height=ROW * len(tasks) + AROUND, margin={"l": 72}, legend={"traceorder": "normal"}
+        ),
+    )
+
+
+def _kind(trial: TrialResult) -> str:
+    named = {"finalist": "finalists", "baseline": "head only"}
+    return named.get(trial.kind) or _ENDS.get(trial.status, "without a regular end")

@@ -1,0 +1,57 @@
+"""What the page says of the finals: the average over tasks, and the methods side by side."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from krona_tune.record.records import Records
+from krona_tune.report.summary.published_scores import SOURCE, reported
+from krona_tune.report.summary.task_summary import TaskSummary
+from krona_tune.study.comparison import MethodLine, compare
+from krona_tune.study.manifest import Manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalAverage:
+    """Means on the test half over the tasks that have a winner; `head_only` None unless each of them has it."""
+
+    tasks: tuple[str, ...]
+    test: float
+    head_only: float | None
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodsPart:
+    """The methods' table: a line a method, and what others report of it, in points, where it can stand beside."""
+
+    lines: tuple[MethodLine, ...]
+    tasks: tuple[TaskSummary, ...]
+    reported: Mapping[str, float]
+    source: str
+
+    @property
+    def halves(self) -> set[str]:
+        return {cell.half for line in self.lines for cell in line.cells.values()}
+
+
+def final_average(tasks: Sequence[TaskSummary]) -> FinalAverage | None:
+    """The winners' mean test score over the tasks that have finalists; None where none has."""
+    won = [(each.task, each.finals, each.finals.winner) for each in tasks]
+    known = [(task, finals, winner) for task, finals, winner in won if winner is not None]
+    if not known:
+        return None
+    heads = [finals.head_only.test.mean for _, finals, _ in known if finals.head_only]
+    return FinalAverage(
+        tasks=tuple(task for task, _, _ in known),
+        test=fmean([winner.test.mean for _, _, winner in known]),
+        head_only=fmean(heads) if len(heads) == len(known) else None,
+        seeds=tuple(sorted({winner.seeds for _, _, winner in known})),
+    )
+
+
+def methods_part(recorded: Records, tasks: Sequence[TaskSummary], manifest: Manifest) -> MethodsPart | None:
+    """The methods side by side over the study's tasks; None where fewer than two were searched."""
+    lines = compare(recorded.trials, [each.task for each in tasks])
+    beside = {method: points for method, points in reported(manifest).items() if method in {x.method for x in lines}}
+    return MethodsPart(lines=lines, tasks=tuple(tasks), reported=beside, source=SOURCE) if lines else None

@@ -1,0 +1,42 @@
+"""One configuration for all tasks: those that were trained on every task, by their average."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import yaml
+
+from krona_tune.record.records import Records
+from krona_tune.report.summary.task_summary import TaskSummary
+from krona_tune.study.average import SharedConfiguration, shared_ranking
+from krona_tune.study.front import Front, front_of
+from krona_tune.study.manifest import Manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedPart:
+    """The configurations that came to their end on every task, the best average first, of so many begun."""
+
+    ranked: tuple[SharedConfiguration, ...]
+    begun: int
+
+    @property
+    def front(self) -> Front:
+        """(parameters, average) of those that none beats with as few."""
+        return front_of([(each.parameters, each.average) for each in self.ranked], lambda point: point)
+
+
+def shared_part(recorded: Records, manifest: Manifest, spec: str) -> SharedPart | None:
+    """None where each task was searched by itself, as the request's text says."""
+    search = (yaml.safe_load(spec) or {}).get("search")
+    if not isinstance(search, dict) or not search.get("shared"):
+        return None
+    searched = [row for row in recorded.trials if row.kind == "search"]
+    ranked = shared_ranking(searched, tuple(manifest.tasks))
+    return SharedPart(ranked=tuple(ranked), begun=len({row.number for row in searched}))
+
+
+def judged_together(tasks: Sequence[TaskSummary], part: SharedPart | None) -> tuple[TaskSummary, ...]:
+    """The summaries, whose best is the winner of the average where the tasks share their configurations."""
+    if part is None or not part.ranked:
+        return tuple(tasks)
+    return tuple(replace(each, shared=part.ranked[0].number) for each in tasks)

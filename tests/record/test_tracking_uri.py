@@ -1,0 +1,141 @@
+"""A tracking store that can't work is known in seconds: refused where no store can be, else told of."""
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from krona_tune.record.mlflow_mirror.mlflow_store import MlflowStore
+from krona_tune.record.mlflow_mirror.sync import sync
+from krona_tune.record.mlflow_mirror.tracking_uri import HOSTED, PORTS, refuse_no_store, trouble, unreachable
+from krona_tune.refusal import Refusal
+from tests.record.adapters import study_folder
+from tests.record.events import manifest
+
+
+@pytest.mark.parametrize(
+    ("uri", "problem"),
+    [
+        ("nonsense", "'nonsense' is a folder, which MLflow no longer writes to; write http://host:port or sqlite:////"),
+        ("./mlruns", "'./mlruns' is a folder"),
+        ("file:///tmp/mlruns", "is a folder, which MLflow no longer writes to"),
+        ("foo://x", "unknown scheme 'foo'"),
+        ("htp://host:5000", "unknown scheme 'htp', did you mean 'http'?"),
+        ("localhost:5000", "unknown scheme 'localhost'"),
+        ("http://", "'http://' names no host; write http://host:port"),
+        ("http://host:port", "is no URI"),
+        ("http://host:99999", "is no URI"),
+        ("http://[", "is no URI"),
+        ("http://me:hunter2@[", "'http://me:***@[' is no URI"),
+        ("sqlite://", "'sqlite://' names no file; write sqlite:////folder/mlflow.db"),
+        ("sqlite:///", "names no file"),
+        ("sqlite:x.db", "names no file"),
+        ("sqlite:///:memory:", "names no file"),
+    ],
+)
+def test_a_uri_that_no_store_can_have_is_refused(uri: str, problem: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        refuse_no_store(uri)
+    assert str(refused.value).startswith("--tracking-uri: ")
+    assert problem in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        None,
+        "http://host:5000",
+        "https://me:secret@host/mlflow/",
+        "HTTP://host",
+        "postgresql+psycopg2://me:secret@host/db",
+        "postgresql+psycopg2:///db?host=/var/run/postgresql",
+        "mysql+pymysql://host:3306/db",
+        "mssql+pyodbc://host/db",
+        "sqlite:///mlflow.db",
+        "sqlite:////tmp/mlflow.db",
+        "databricks",
+        "databricks://profile",
+        "uc:http://host:8080",
+    ],
+)
+def test_a_uri_that_a_store_can_have_passes(uri: str | None) -> None:
+    refuse_no_store(uri)
+
+
+def test_a_database_without_a_host_is_not_asked() -> None:
+    assert trouble("postgresql+psycopg2:///db?host=/var/run/postgresql", 1) is None
+
+
+def test_a_folder_passes_where_mlflow_was_told_to_take_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    refuse_no_store("./mlruns")
+
+
+def test_the_schemes_are_those_that_mlflow_knows() -> None:
+    from mlflow.tracking._tracking_service.utils import _tracking_store_registry
+
+    assert {"", "file", "sqlite", *PORTS, *HOSTED} == set(_tracking_store_registry._registry)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Iterator[Path]:
+    """Files of sqlite that MLflow can't use, each by its name."""
+    (tmp_path / "garbage.db").write_text("garbage\n" * 1000)
+    (tmp_path / "folder.db").mkdir()
+    (tmp_path / "file").touch()
+    locked = sqlite3.connect(tmp_path / "locked.db")
+    locked.execute("CREATE TABLE t (a)")
+    locked.commit()
+    locked.execute("BEGIN EXCLUSIVE")
+    yield tmp_path
+    locked.close()
+
+
+UNUSABLE = [
+    ("garbage.db", "file is not a database"),
+    ("folder.db", "unable to open database file"),
+    ("locked.db", "database is locked"),
+    ("file/mlflow.db", "/file is no folder that can be written"),
+    ("a?b/mlflow.db", "MLflow reads '?' and '%' in a file's name as something else"),
+    ("a%41b/mlflow.db", "MLflow reads '?' and '%' in a file's name as something else"),
+]
+
+
+@pytest.mark.parametrize(("name", "problem"), UNUSABLE)
+def test_a_file_that_can_not_be_used_is_told_of_within_seconds(files: Path, name: str, problem: str) -> None:
+    uri, began = f"sqlite:///{files / name}", time.monotonic()
+    said = unreachable(uri)
+    assert time.monotonic() - began < 5
+    assert said is not None
+    assert said.startswith(f"{uri} can't be used (")
+    assert f"{problem}); Parquet keeps everything, MLflow what comes through" in said
+
+
+@pytest.mark.parametrize("name", ["garbage.db", "folder.db"])
+def test_mlflow_does_not_try_for_minutes_to_open_such_a_file(files: Path, name: str) -> None:
+    store, began = MlflowStore(f"sqlite:///{files / name}", None, "first-study", manifest("cola"), ""), time.monotonic()
+    with pytest.raises(ConnectionError, match="can't be used"):
+        store.open()
+    assert time.monotonic() - began < 5
+
+
+def test_a_sync_with_such_a_file_is_refused(tmp_path: Path) -> None:
+    folder = study_folder(tmp_path / "studies")
+    (folder.root.parent / "mlflow.db").write_text("garbage" * 100)
+    with pytest.raises(Refusal, match=r"--tracking-uri: .*could not be brought up to date .*file is not a database"):
+        sync(folder)
+
+
+def test_a_file_that_is_there_or_can_be_made_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    assert trouble(f"sqlite:///{path}", 1) is None
+    assert trouble(f"sqlite:///{tmp_path / 'not' / 'there' / 'mlflow.db'}", 1) is None
+    assert not list(tmp_path.iterdir())
+    sqlite3.connect(path).execute("CREATE TABLE t (a)").connection.close()
+    before = path.read_bytes()
+    assert trouble(f"sqlite:///{path}", 1) is None
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["mlflow.db"]

@@ -1,0 +1,116 @@
+"""Several studies on one page: held against each other where that is fair, and warned of where it is not."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from krona_tune.record.parquet_sink import ParquetSink
+from krona_tune.refusal import Refusal
+from krona_tune.report.pages.comparison_page import differences, write_comparison
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.manifest import Manifest
+from krona_tune.study.result import TrialResult
+from tests.record.events import manifest
+from tests.report.test_study_page import read
+from tests.study.final_rows import row
+
+
+def study(root: Path, made: Manifest, rows: list[TrialResult], spec: str = "model: tiny\nseed: 1\n") -> StudyFolder:
+    root.mkdir(parents=True)
+    folder = StudyFolder(root)
+    made.write(folder.manifest)
+    folder.spec.write_text(spec, encoding="utf-8")
+    sink = ParquetSink(folder.results)
+    for each in rows:
+        sink.trial_ended(each)
+    return folder
+
+
+def searched(task: str, score: float, size: int) -> TrialResult:
+    return replace(row("000", "search", score, task=task, metrics={"accuracy": score}), trainable_parameters=size)
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> list[StudyFolder]:
+    first = study(tmp_path / "first", manifest("rte", "cola"), [searched("rte", 0.6, 700), searched("cola", 0.2, 900)])
+    other = manifest("rte", synthetic=True)
+    facts = {"rte": other.tasks["rte"].model_copy(update={"fingerprint": "others"})}
+    second = study(
+        tmp_path / "second",
+        other.model_copy(update={"tasks": facts}),
+        [searched("rte", 0.75, 1700)],
+        "model: tiny\nseed: 2\n",
+    )
+    return [first, second]
+
+
+def test_each_study_has_a_row_and_averages_are_over_common_tasks(two: list[StudyFolder], tmp_path: Path) -> None:
+    path = write_comparison(two, tmp_path / "comparison.html")
+    text = read(path).text
+    assert path == tmp_path / "comparison.html"
+    assert "Averages are over the 1 task on which all of them have a result: RTE" in text
+    studies = text[text.index("What each study found") : text.index("The average against")]
+    assert "first tiny" in studies
+    assert "0.600" in studies
+    assert "0.750" in studies
+    assert "0.200" not in studies
+    assert "0.200" in text[text.index("COLA: each study") :]
+
+
+def test_a_shared_study_is_compared_by_the_configuration_that_it_would_deploy(tmp_path: Path) -> None:
+    """Its first configuration is better on RTE, its second on the average of both tasks."""
+    scores = {("rte", 0): 0.9, ("cola", 0): 0.1, ("rte", 1): 0.7, ("cola", 1): 0.5}
+    rows = [
+        replace(
+            row(f"00{number}", "search", score, task=task, number=number), params={"method": "krona", "rank": number}
+        )
+        for (task, number), score in scores.items()
+    ]
+    made = manifest("rte", "cola")
+    shared = study(tmp_path / "shared", made, rows, "model: tiny\nsearch: {shared: true}\n")
+    each = study(tmp_path / "each", made, rows)
+    text = read(write_comparison([shared, each], tmp_path / "comparison.html")).text
+    rte = text[text.index("RTE: each study") : text.index("COLA: each study")]
+    assert re.search(r"shared 0.700", rte)
+    assert re.search(r"each 0.900", rte)
+    assert "0.600" in text[: text.index("The average against")]  # of 0.7 and 0.5
+    assert "0.700" in text[: text.index("The average against")]  # of 0.9 and 0.5
+
+
+def test_other_examples_and_synthetic_data_are_warned_of(two: list[StudyFolder], tmp_path: Path) -> None:
+    path = write_comparison(two, tmp_path / "comparison.html")
+    text = read(path).text
+    assert "On RTE the studies did not see the same examples" in text
+    assert "The sentences of at least one study were generated" in text
+    assert "different backbones" not in text
+
+
+def test_the_page_is_self_contained(two: list[StudyFolder], tmp_path: Path) -> None:
+    page = read(write_comparison(two, tmp_path / "comparison.html"))
+    assert [load for load in page.loads if not load.startswith(("#", "data:"))] == []
+    assert len(page.ids) == len(set(page.ids))
+    assert page.tags["script"] == 4 + page.tags["figure"]
+
+
+def test_requests_are_compared_key_by_key() -> None:
+    specs = {
+        "a": "name: a\nseed: 1\nadapter:\n  scale: [1, 2]\n",
+        "b": "name: b\nseed: 1\nadapter:\n  scale: 4\n  rank: 2\n",
+    }
+    assert differences(specs) == {"adapter.scale": ("[1, 2]", "4"), "adapter.rank": ("–", "2")}
+
+
+def test_studies_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    folders = [study(tmp_path / place / "same", manifest("rte"), []) for place in ("here", "there")]
+    text = read(write_comparison(folders, tmp_path / "comparison.html")).text
+    assert str(tmp_path / "here" / "same") in text
+    assert "No task has a result in all of them" in text
+
+
+def test_one_study_is_nothing_to_compare(two: list[StudyFolder], tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match="first is nothing to compare; name two studies or more"):
+        write_comparison([two[0], two[0]], tmp_path / "comparison.html")
+    with pytest.raises(Refusal, match="no study is here"):
+        write_comparison([two[0], StudyFolder(tmp_path / "empty")], tmp_path / "comparison.html")

@@ -1,0 +1,169 @@
+"""The page leads with the test half where there are finalists, and sets methods side by side."""
+
+from dataclasses import replace
+
+import pytest
+
+from krona_tune.record.parquet_sink import ParquetSink
+from krona_tune.record.records import Records
+from krona_tune.report.charts.seeds import seeds_chart
+from krona_tune.report.frame import records
+from krona_tune.report.pages.study_page import write_report
+from krona_tune.report.summary.finals_summary import final_average, methods_part
+from krona_tune.report.summary.published_scores import GLUE_AVERAGE, reported
+from krona_tune.report.summary.task_summary import summarise
+from krona_tune.study.finals import finals
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.manifest import Manifest
+from krona_tune.study.result import TrialResult
+from tests.record.events import manifest
+from tests.report.conftest import Empty
+from tests.report.test_study_page import Page, read
+from tests.study.final_rows import repeats, row
+
+KNOBS = {"method": "krona", "a_out": 16, "a_in": 24, "scale": 4.0}
+SEARCHED = row("000", "search", 0.7, params=KNOBS)
+HEAD = row("head-0", "baseline", 0.5, params={"method": "head_only"}, trainable_percent=0.0)
+LORA = row("001", "search", 0.6, params={"method": "lora", "rank": 2}, trainable_percent=0.2)
+
+
+def final_rows(task: str = "rte", shift: float = 0.0) -> list[TrialResult]:
+    """A winner of .60 on test, a second that is no different, a third that is, and a head of .45."""
+    krona = repeats("000", (0.66, 0.7), (0.58 + shift, 0.62 + shift), task=task, test_resampled=(0.5, 0.75))
+    return [
+        *(replace(each, params=KNOBS, of=f"{task}-000") for each in krona),
+        *repeats(f"{task}-001", (0.6, 0.6), (0.57, 0.63), task=task, method="lora"),
+        *repeats(f"{task}-002", (0.5, 0.5), (0.38, 0.42), task=task),
+        *repeats(f"{task}-head-0", (0.5, 0.5), (0.45, 0.45), task=task, method="head_only"),
+    ]
+
+
+def page(folder: StudyFolder, rows: list[TrialResult]) -> Page:
+    sink = ParquetSink(folder.results)
+    for each in rows:
+        sink.trial_ended(each)
+    return read(write_report(folder))
+
+
+def test_one_tasks_headline_is_the_winners_test_score(empty: Empty) -> None:
+    text = page(empty("rte"), [SEARCHED, HEAD, *final_rows()]).text
+    assert "On RTE, the winner is krona with A of 16×24 and scale 4: test score 0.600 ± 0.028" in text
+    assert (
+        "mean and standard deviation over 2 seeds (95 % interval 0.500 to 0.750, over seeds and test examples)" in text
+    )
+    assert "+0.150 against training the head alone under the same seeds (0.450 ± 0.000)" in text
+    assert "The winner can't be shown to beat the head alone over so few seeds" in text
+    assert "the test half was looked at once, afterwards" in text
+
+
+def test_several_tasks_are_averaged_on_the_test_half(empty: Empty) -> None:
+    rows = [SEARCHED, *final_rows(), row("000", "search", 0.9, task="mrpc"), *final_rows("mrpc", shift=0.2)]
+    text = page(empty("rte", "mrpc", "cola"), [*rows, row("003", "search", 0.3, task="cola")]).text
+    assert "The winners average 0.700 on the test half over 2 tasks, each a mean over 2 seeds" in text
+    assert "+0.250 against training the head alone under the same seeds (0.450)" in text
+    assert "Without finalists yet: COLA" in text
+
+
+def test_the_finalists_table_marks_who_can_not_be_told_apart(empty: Empty) -> None:
+    shown = page(empty("rte"), [SEARCHED, HEAD, *final_rows()])
+    table = shown.text[shown.text.index("the finalists, by mean") : shown.text.index("The search")]
+    assert "1 0.680 ± 0.028 0.600 ± 0.028 0.500 to 0.750 2 krona" in table
+    assert "2 0.600 ± 0.000 0.600 ± 0.042 ≈" in table
+    assert "3 0.500 ± 0.000 0.400 ± 0.028 0.380 to 0.420" in table
+    assert "head only 0.500 ± 0.000 0.450 ± 0.000" in table
+    assert "Of 2 other finalists, 1 can't be told apart from the winner on test" in shown.text
+    assert "rte-seeds" in shown.ids
+
+
+def test_every_table_and_chart_of_a_synthetic_study_is_marked(empty: Empty) -> None:
+    folder = empty("rte", synthetic=True)
+    page(folder, [SEARCHED, LORA, HEAD, *final_rows()])
+    html = folder.report.read_text(encoding="utf-8")
+    captions = [part for tag in ("caption", "figcaption") for part in html.split(f"<{tag}")[1:]]
+    assert len(captions) == 6 + html.count("<figure ")
+    assert all("synthetic data: mini-GLUE" in caption.split("caption>")[0] for caption in captions)
+
+
+def test_a_study_without_finalists_says_nothing_of_them(study: StudyFolder) -> None:
+    text = read(write_report(study)).text
+    assert "inalist" not in text
+    assert "on test" not in text
+
+
+def test_the_seeds_chart_has_a_dot_a_seed_and_the_tests_interval() -> None:
+    chart = seeds_chart(finals(final_rows()))
+    assert chart is not None
+    validation, test, _, means = chart.figure.data
+    assert list(validation.y[:2]) == [0.66, 0.7]
+    assert list(test.y) == [0.58, 0.62, 0.57, 0.63, 0.38, 0.42, 0.45, 0.45]
+    assert means.y[0] == pytest.approx(0.6)
+    assert (means.error_y.array[0], means.error_y.arrayminus[0]) == (pytest.approx(0.15), pytest.approx(0.10))
+    names = ["krona 16×24<br>rte-000", "lora<br>rte-001", "krona<br>rte-002", "head_only<br>rte-head-0"]
+    assert list(chart.figure.layout.xaxis.ticktext) == names
+    assert seeds_chart(finals([])) is None
+
+
+def test_finalists_draw_no_learning_curves_and_do_not_rank_in_the_search(empty: Empty) -> None:
+    folder = empty("rte")
+    page(folder, [SEARCHED, *final_rows()])
+    summary = summarise("rte", records(folder).trials, None)
+    assert [each.trial.trial_id for each in summary.ranked] == ["rte-000"]
+    assert summary.finals.winner is not None
+
+
+def test_methods_stand_side_by_side(empty: Empty) -> None:
+    text = page(empty("rte"), [SEARCHED, LORA, HEAD, *final_rows()]).text
+    table = text[text.index("Each method's winner on test") :]
+    assert "krona 0.07 % 0.600 ± 0.028 0.600 lora 0.07 % 0.600 ± 0.042 0.600 head only" in table
+    assert "Edalati et al." not in table
+
+
+def test_methods_without_finalists_are_compared_on_validation_and_that_is_said(empty: Empty) -> None:
+    text = page(empty("rte"), [SEARCHED, LORA, HEAD]).text
+    table = text[text.index("Each method's best validation score") :]
+    assert "krona 0.07 % 0.700 0.700 lora 0.2 % 0.600 0.600 head only 0 % 0.500 0.500" in table
+    assert "flattered by being chosen on the same examples" in table
+
+
+def test_one_method_is_set_beside_nothing(empty: Empty) -> None:
+    assert "methods" not in page(empty("rte"), [SEARCHED, HEAD]).ids
+
+
+def t5_base(*, synthetic: bool = False, name: str = "google-t5/t5-base") -> Manifest:
+    made = manifest("rte", synthetic=synthetic)
+    return made.model_copy(update={"model": made.model.model_copy(update={"name": name, "model_type": "t5"})})
+
+
+def test_reported_averages_stand_beside_t5_base_on_real_data_only(empty: Empty) -> None:
+    assert reported(t5_base()) == GLUE_AVERAGE
+    assert reported(t5_base(name="/models/t5-base/")) == GLUE_AVERAGE
+    assert reported(t5_base(synthetic=True)) == {}
+    assert reported(t5_base(name="google-t5/t5-small")) == {}
+    assert reported(manifest("rte")) == {}
+
+
+def test_reported_averages_are_said_to_be_others(empty: Empty) -> None:
+    folder = empty("rte")
+    t5_base().write(folder.manifest)
+    text = page(folder, [SEARCHED, LORA, HEAD, *final_rows()]).text
+    assert "reported by Edalati et al. (arXiv 2212.10650), as transcribed" in text
+    assert "The last column is not measured here" in text
+    assert "krona 0.07 % 0.600 ± 0.028 0.600 86.14 lora 0.07 % 0.600 ± 0.042 0.600 85.73 head only" in text
+
+
+def test_the_final_average_needs_every_head() -> None:
+    facts = manifest("rte").tasks["rte"]
+    with_head = summarise("rte", final_rows(), facts)
+    without = summarise("mrpc", [each for each in final_rows("mrpc") if each.params["method"] != "head_only"], facts)
+    both = final_average([with_head, without])
+    assert both is not None
+    assert (both.tasks, both.test, both.head_only, both.seeds) == (("rte", "mrpc"), pytest.approx(0.6), None, (2,))
+    assert final_average([summarise("cola", [], facts)]) is None
+    assert methods_part(Records(), [], manifest()) is None
+
+
+def test_the_page_stays_self_contained(empty: Empty) -> None:
+    shown = page(empty("rte"), [SEARCHED, LORA, HEAD, *final_rows()])
+    assert [load for load in shown.loads if not load.startswith(("#", "data:"))] == []
+    assert shown.tags["script"] == 4 + shown.tags["figure"]
+    assert len(shown.ids) == len(set(shown.ids))

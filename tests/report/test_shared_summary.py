@@ -1,0 +1,40 @@
+"""The page of a study whose tasks share their configurations ranks those by their average."""
+
+from dataclasses import replace
+
+from krona_tune.record.records import Records
+from krona_tune.report.pages.study_page import render
+from krona_tune.report.summary.shared_summary import shared_part
+from krona_tune.study.result import Status
+from tests.record.events import manifest
+from tests.search.test_ranking import sized
+
+SHARED, OWN = "search: {shared: true}", "search: {trials: 3}"
+ROWS = [
+    *sized("cola", (100, 0.9), (300, 0.5), (250, 0.4)),
+    *sized("rte", (100, 0.1), (310, 0.8), (250, 0.6)),
+]
+
+
+def test_only_configurations_that_came_to_their_end_on_every_task_are_ranked() -> None:
+    broken = [*ROWS[:-1], replace(ROWS[-1], status=Status.DIVERGED)]
+    part = shared_part(Records(trials=tuple(broken)), manifest("cola", "rte"), SHARED)
+    assert part is not None
+    assert [(each.number, each.average, each.parameters) for each in part.ranked] == [(1, 0.65, 310), (0, 0.5, 100)]
+    assert part.begun == 3
+    assert part.front == [(100, 0.5), (310, 0.65)]
+
+
+def test_the_winner_of_the_average_is_named_on_every_task() -> None:
+    page = " ".join(render(manifest("cola", "rte"), Records(trials=tuple(ROWS)), SHARED).split())
+    assert "One configuration for all tasks averages <strong>0.650</strong> on validation over 2 tasks" in page
+    assert "<code>cola-001</code>, here at place 2 with 0.500" in page
+    assert 'id="shared-ranking"' in page
+    own = render(manifest("cola", "rte"), Records(trials=tuple(ROWS)), OWN)
+    assert 'id="shared-ranking"' not in own
+    assert "The best adapters average <strong>0.850</strong>" in " ".join(own.split())
+
+
+def test_without_a_whole_configuration_the_page_says_so() -> None:
+    page = " ".join(render(manifest("cola", "rte"), Records(trials=tuple(ROWS[:2])), SHARED).split())
+    assert "None of the 2 configurations that were begun has come to its end on every task" in page

@@ -1,0 +1,297 @@
+"""The page: self-contained, escaped, honest about synthetic data, and there for an empty study too."""
+
+import base64
+import gzip
+import re
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from plotly.offline import get_plotlyjs
+
+from krona_tune.record.parquet_sink import ParquetSink
+from krona_tune.refusal import Refusal
+from krona_tune.report import wording
+from krona_tune.report.pages.study_page import write_report
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.result import Status
+from tests.record.events import ended, manifest, report, started
+from tests.report.conftest import Empty
+
+LOADS = {"src", "href", "srcset", "data", "poster", "action"}
+VOID = {"meta", "link", "br", "img", "hr", "input"}
+
+
+@dataclass
+class Page(HTMLParser):
+    """The page's elements, its visible text, and whether the tags close as they opened."""
+
+    loads: list[str] = field(default_factory=list)
+    tags: Counter[str] = field(default_factory=Counter)
+    words: list[str] = field(default_factory=list)
+    open: list[str] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    attributes: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes.append((tag, dict(attrs)))
+        self.loads += [value or "" for name, value in attrs if name in LOADS]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and not {"script", "style", "template"} & set(self.open):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def read(path: Path) -> Page:
+    page = Page()
+    page.feed(path.read_text(encoding="utf-8"))
+    assert page.open == []
+    return page
+
+
+def test_the_page_says_what_won_and_by_how_much(study: StudyFolder) -> None:
+    path = write_report(study)
+    assert path == study.report
+    text = read(path).text
+    assert re.search(r"On COLA, the best adapter is krona with A of 24×16 and scale 1.5: validation score 0.600", text)
+    assert "2,001 trainable parameters" in text
+    assert "+0.400 against training the head alone and +0.600 against the constant answer" in text
+    assert "Without a result: RTE, MRPC" in text
+    assert "3 completed, 1 stopped early, 1 diverged, 1 interrupted" in text
+    assert "3 of 7 trials diverged, failed or were interrupted" in text
+
+
+def test_a_trial_that_runs_is_no_trial_without_an_end(study: StudyFolder) -> None:
+    text = read(write_report(study, runs=True)).text
+    assert "1 running, 3 completed, 1 stopped early, 1 diverged" in text
+    assert "2 of 7 trials diverged, failed or were interrupted" in text
+    assert "1 interrupted" not in text
+
+
+def test_several_tasks_are_averaged_in_the_headline(study: StudyFolder) -> None:
+    sink = ParquetSink(study.results)
+    for number, kind, score in ((7, "search", 0.8), (8, "baseline", 0.6)):
+        trial = started(number, "rte", kind)  # type: ignore[arg-type]
+        sink.trial_ended(ended(trial, Status.COMPLETED, [report(trial, 0, score)]))
+    text = read(write_report(study)).text
+    assert "The best adapters average 0.700 on validation over 2 tasks" in text
+    assert "+0.300 against training the head alone (0.400)" in text
+    assert "+0.425 against constant answers (0.275)" in text
+    assert "Average of 2 tasks with a result 0.700 0.275 0.400 +0.425 +0.300" in text
+
+
+def test_nothing_is_loaded_from_outside(study: StudyFolder) -> None:
+    page = read(write_report(study))
+    assert [load for load in page.loads if not load.startswith(("#", "data:"))] == []
+    assert page.loads
+    style = re.findall(r"<style>.*?</style>", study.report.read_text(encoding="utf-8"), re.DOTALL)[0]
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_plotly_is_there_once_and_each_chart_has_its_figure(study: StudyFolder) -> None:
+    page = read(write_report(study))
+    [packed] = re.findall(r'id="plotly">(.*?)</script>', study.report.read_text(encoding="utf-8"), re.DOTALL)
+    assert gzip.decompress(base64.b64decode(packed)).decode() == get_plotlyjs()
+    figures = {tag["data-figure"] for _, tag in page.attributes if "data-figure" in tag}
+    own = {f"cola-{name}" for name in ("parameters", "steps", "curves", "scale", "shapes")}
+    assert figures == own | {"all-overview", "all-cost"}
+    assert figures <= set(page.ids)
+
+
+def test_what_a_trial_said_is_text_and_not_markup(study: StudyFolder) -> None:
+    page = read(write_report(study))
+    assert '<script>alert("x")' not in study.report.read_text(encoding="utf-8")
+    assert 'ValueError: <script>alert("x")</script> & </pre>' in page.text
+    assert page.tags["script"] == 4 + page.tags["figure"]
+
+
+def test_names_from_files_are_escaped_too(study: StudyFolder) -> None:
+    changed = manifest("cola").model_copy(update={"command": "run --name '<b>x</b>'", "name": "<i>n</i>"})
+    changed.write(study.manifest)
+    study.spec.write_text("model: </code><script>1</script>\n", encoding="utf-8")
+    page = read(write_report(study))
+    assert "run --name '<b>x</b>'" in page.text
+    assert "model: </code><script>1</script>" in page.text
+    assert page.tags["i"] == 0
+
+
+def test_a_figure_can_not_end_its_script(study: StudyFolder) -> None:
+    sink = ParquetSink(study.results)
+    trial = started(6, roles="query")
+    hostile = {**trial.params, "method": "</script><b>"}
+    trial = trial.__class__(**{**trial.__dict__, "params": hostile, "trial_id": "</script><b>"})
+    sink.trial_ended(ended(trial, Status.COMPLETED, [report(trial, 0, 0.9)]))
+    page = read(write_report(study))
+    assert page.tags["script"] == 4 + page.tags["figure"]
+
+
+@pytest.mark.parametrize("tasks", [(), ("cola",), ("cola", "rte")])
+def test_a_study_without_trials_has_a_page(empty: Empty, tasks: tuple[str, ...]) -> None:
+    text = read(write_report(empty(*tasks))).text
+    assert "No trial has a validation score yet" in text
+    assert "python run_study.py --tasks cola,rte" in text
+    assert "edalati2022krona" in text
+
+
+def test_a_study_of_failures_only_has_a_page(empty: Empty) -> None:
+    folder = empty("cola")
+    sink = ParquetSink(folder.results)
+    sink.trial_ended(ended(started(0), Status.OUT_OF_MEMORY, [], error="no room"))
+    text = read(write_report(folder)).text
+    assert "1 out of memory" in text
+    assert "no room" in text
+
+
+def test_a_study_of_scores_that_are_no_numbers_has_a_page(empty: Empty) -> None:
+    folder = empty("cola")
+    trial = started(0)
+    nothing = report(trial, 0, float("nan"))
+    sink = ParquetSink(folder.results)
+    sink.reported(nothing)
+    sink.trial_ended(ended(trial, Status.DIVERGED, [nothing]))
+    assert "No trial of this task has a validation score" in read(write_report(folder)).text
+
+
+def test_synthetic_data_are_marked_at_the_top_and_at_each_table(study: StudyFolder) -> None:
+    manifest("cola", "rte", synthetic=True).write(study.manifest)
+    text = read(write_report(study)).text
+    assert text.index("Synthetic data: mini-GLUE.") < text.index("Adapters for tiny")
+    html = study.report.read_text(encoding="utf-8")
+    captions = re.findall(r"<caption.*?</caption>", html, re.DOTALL)
+    assert len(captions) == 5
+    assert all("synthetic data: mini-GLUE" in caption for caption in captions)
+
+
+def test_real_data_carry_no_such_mark(study: StudyFolder) -> None:
+    assert "synthetic" not in read(write_report(study)).text.lower()
+
+
+def test_a_synthetic_task_beside_a_real_one_is_marked_alone(study: StudyFolder) -> None:
+    both = manifest("cola", "rte")
+    facts = {**both.tasks, "rte": both.tasks["rte"].model_copy(update={"synthetic": True})}
+    both.model_copy(update={"tasks": facts}).write(study.manifest)
+    write_report(study)
+    html = study.report.read_text(encoding="utf-8")
+    heading = {name: re.findall(rf'<h2 id="{name}">.*?</h2>', html, re.DOTALL)[0] for name in ("cola", "rte")}
+    assert "synthetic" in heading["rte"]
+    assert "synthetic" not in heading["cola"]
+    assert "The sentences of RTE were generated" in read(study.report).text
+
+
+def test_tables_can_be_read_aloud_and_reached_by_keyboard(study: StudyFolder) -> None:
+    page = read(write_report(study))
+    assert page.tags["table"] == page.tags["caption"] == page.tags["thead"] == 5
+    assert all(tag.get("scope") in {"col", "row"} for name, tag in page.attributes if name == "th")
+    regions = [tag for _, tag in page.attributes if tag.get("class") == "scroll"]
+    assert all(tag.get("tabindex") == "0" and tag.get("aria-labelledby") in page.ids for tag in regions)
+    assert max(Counter(page.ids).values()) == 1
+
+
+def test_the_ranking_shows_ten_trials_and_only_the_knobs_that_differ(empty: Empty) -> None:
+    folder = empty("cola")
+    sink = ParquetSink(folder.results)
+    for number in range(14):
+        trial = started(number)
+        sink.trial_ended(ended(trial, Status.COMPLETED, [report(trial, 0, number / 20)]))
+    page = read(write_report(folder))
+    assert "the best 10 of 14 scored trials" in page.text
+    assert "cola-0013" in page.text
+    assert "cola-0003" not in page.text
+    head = page.text[page.text.index("Place") : page.text.index("Ended")]
+    assert "scale" in head
+    assert "learning rate" not in head
+    assert "learning rate 0.003" in page.text
+
+
+def test_the_other_trials_wait_in_the_page_to_be_shown(empty: Empty) -> None:
+    folder = empty("cola")
+    sink = ParquetSink(folder.results)
+    for number in range(14):
+        trial = started(number)
+        sink.trial_ended(ended(trial, Status.COMPLETED, [report(trial, 0, number / 20)]))
+    html = write_report(folder).read_text(encoding="utf-8")
+    [waiting] = re.findall(r"<template>(.*?)</template>", html, re.DOTALL)
+    assert re.findall(r"cola-\d{4}", waiting) == ["cola-0003", "cola-0002", "cola-0001", "cola-0000"]
+    assert "Show all 14 trials" in html
+
+
+def test_what_failed_the_same_way_stands_in_one_row(empty: Empty) -> None:
+    folder = empty("cola", "rte")
+    sink = ParquetSink(folder.results)
+    for number, task, error in ((0, "cola", "a\nboom"), (1, "rte", "b\nboom"), (2, "rte", "gone")):
+        sink.trial_ended(ended(started(number, task), Status.FAILED, [], error=error))
+    text = read(write_report(folder)).text
+    assert "2 failed boom a boom COLA, RTE cola-0000 , rte-0001" in text
+    assert "1 failed gone RTE rte-0002" in text
+
+
+def test_time_and_what_early_stopping_saved_are_told(study: StudyFolder) -> None:
+    text = read(write_report(study)).text
+    table = text[text.index("Device hours sum") :]
+    assert "COLA 6 3 completed, 1 stopped early, 1 diverged, 1 interrupted 22 s 2.2 s 0.01 45 s 1 MB 30 %" in table
+
+
+def test_the_page_says_how_to_cite_method_and_software(empty: Empty) -> None:
+    folder = empty("cola")
+    changed = manifest("cola")
+    changed.model_copy(update={"versions": {"krona_tune": "3.2.1"}}).write(folder.manifest)
+    text = read(write_report(folder)).text
+    assert "@software{krona_tune" in text
+    assert "version = {3.2.1}" in text
+
+
+def test_a_folder_without_a_study_is_refused(folder: StudyFolder) -> None:
+    with pytest.raises(
+        Refusal, match=r"first-study: no study is here \(no manifest.json\); name the folder of a study"
+    ):
+        write_report(folder)
+
+
+def test_a_page_that_can_not_be_written_is_refused(study: StudyFolder) -> None:
+    study.report.mkdir()
+    with pytest.raises(Refusal, match=r"report.html: the page can.t be written \(IsADirectoryError.*; make room"):
+        write_report(study)
+
+
+def test_the_report_needs_neither_ray_nor_torch_nor_mlflow() -> None:
+    heavy = "{'torch', 'ray', 'mlflow', 'optuna'}"
+    code = f"import sys, krona_tune.report.pages.study_page as _; print(sorted({heavy} & set(sys.modules)))"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("value", "written"), [(4.04, "4.0 s"), (41.3, "41 s"), (125, "2 min 5 s"), (3600 + 180, "1 h 3 min")]
+)
+def test_seconds_are_written_for_people(value: float, written: str) -> None:
+    assert wording.seconds(value) == written
+
+
+@pytest.mark.parametrize(
+    ("value", "written"), [(None, "default"), (True, "yes"), (0.00123456, "0.00123"), (24, "24"), ("all", "all")]
+)
+def test_knobs_are_written_for_people(value: object, written: str) -> None:
+    assert wording.knob(value) == written
+
+
+def test_a_loss_has_a_true_minus() -> None:
+    assert (wording.gain(-0.1234), wording.gain(0.5), wording.gain(None)) == ("−0.123", "+0.500", "–")

@@ -1,0 +1,116 @@
+"""What the charts show, read from their figures."""
+
+from dataclasses import replace
+from math import log2
+
+import pytest
+
+from krona_tune.record.parquet_sink import ParquetSink
+from krona_tune.record.records import Records
+from krona_tune.report.charts.chart import Chart, Subject
+from krona_tune.report.charts.style import log_axis
+from krona_tune.report.charts.task_charts import charts
+from krona_tune.report.charts.training_time import score_against_step_time
+from krona_tune.report.frame import records
+from krona_tune.report.summary.task_summary import summaries, summarise
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.manifest import read_manifest
+from krona_tune.study.result import Status, TrialResult
+from tests.record.events import ended, report, started
+from tests.study.final_rows import row
+
+
+def subject(*trials: TrialResult) -> Subject:
+    recorded = Records(trials=trials)
+    return Subject(summary=summarise("cola", trials, None), recorded=recorded)
+
+
+@pytest.fixture
+def drawn(study: StudyFolder) -> dict[str, Chart]:
+    recorded = records(study)
+    [cola, *_] = summaries(recorded, read_manifest(study.manifest))
+    return {chart.name: chart for chart in charts(cola, recorded.of("cola"))}
+
+
+def test_every_chart_has_a_name_of_its_own(drawn: dict[str, Chart]) -> None:
+    assert list(drawn) == ["parameters", "steps", "curves", "scale", "shapes"]
+
+
+def test_each_ranked_trial_is_a_point_against_its_parameters(drawn: dict[str, Chart]) -> None:
+    early, full, front, head = drawn["parameters"].figure.data
+    assert sorted(zip(full.x, full.y, strict=True)) == [(2001, 0.6), (2002, 0.6)]
+    assert sorted(early.y) == [0.1, 0.5]
+    assert (list(front.x), list(front.y)) == ([2001], [0.6])
+    assert (list(head.x), list(head.y)) == ([2000], [0.2])
+
+
+def test_curves_are_grouped_by_their_end_with_gaps_between(drawn: dict[str, Chart]) -> None:
+    curves = {trace.name: trace for trace in drawn["curves"].figure.data}
+    assert list(curves["best"].y) == [0.3, 0.6, None]
+    assert list(curves["head only"].y) == [0.1, 0.2, None]
+    assert list(curves["trained to the end"].y) == [0.4, 0.6, None]
+    assert list(curves["best"].x) == [1.0, 3.0, None]
+    assert list(curves["stopped by ASHA"].text) == ["cola-0003"]
+    assert [line.x0 for line in drawn["curves"].figure.layout.shapes] == [1.0, 3.0, 9.0]
+    dimmed = curves["stopped early or broken off"]
+    assert dimmed.opacity < curves["trained to the end"].opacity
+    assert set(dimmed.text) - {""} == {"cola-0003", "cola-0004", "cola-0005"}
+
+
+def test_scale_and_learning_rate_are_coloured_by_score(drawn: dict[str, Chart]) -> None:
+    trace, *lines = drawn["scale"].figure.data
+    points = set(zip(trace.x, trace.y, trace.marker.color, strict=True))
+    assert {(0.003, 1.5, 0.6), (1e-4, 3.5, 0.1)} <= points
+    for line in lines:
+        product = float(line.text[1])
+        assert [x * y for x, y in zip(line.x, line.y, strict=True)] == pytest.approx([product, product])
+
+
+def test_a_factor_shape_shows_the_best_of_its_trials(drawn: dict[str, Chart]) -> None:
+    trace, *lines = drawn["shapes"].figure.data
+    assert (list(trace.y), list(trace.x)) == ([log2(12), log2(24)], [4.0])
+    assert [list(row) for row in trace.z] == [[0.6], [0.6]]
+    assert [list(row) for row in trace.customdata] == [[[12, 16, 2]], [[24, 16, 2]]]
+    assert [line.text[1] for line in lines] == ["192", "384"]
+    assert [sum(line.x) + sum(line.y) for line in lines] == pytest.approx([2 * log2(192), 2 * log2(384)])
+
+
+def test_a_method_without_a_knob_is_in_no_chart_of_that_knob(study: StudyFolder) -> None:
+    sink = ParquetSink(study.results)
+    for number, more in ((7, {"method": "bitfit"}), (8, {"method": "lora", "scale": 9.5, "rank": 2})):
+        trial = replace(started(number), params={"learning_rate": 0.07, **more})
+        sink.trial_ended(ended(trial, Status.COMPLETED, [report(trial, 0, 0.55)]))
+    recorded = records(study)
+    [cola, *_] = summaries(recorded, read_manifest(study.manifest))
+    drawn = {chart.name: chart.figure for chart in charts(cola, recorded.of("cola"))}
+    scale, shapes = drawn["scale"].data[0], drawn["shapes"].data[0]
+    assert (0.07, 9.5) in set(zip(scale.x, scale.y, strict=True))
+    assert list(scale.x).count(0.07) == 1
+    assert [list(row) for row in shapes.customdata] == [[[12, 16, 2]], [[24, 16, 2]]]
+
+
+def test_a_task_without_records_has_no_charts(study: StudyFolder) -> None:
+    mrpc = summaries(Records(), read_manifest(study.manifest))[2]
+    assert charts(mrpc, Records()) == ()
+
+
+def test_a_logarithmic_axis_is_labelled_in_words_that_people_write() -> None:
+    axis = log_axis([0.003, 0.2])
+    labels = dict(zip(axis["tickvals"], axis["ticktext"], strict=True))
+    assert (axis["type"], labels[0.001], labels[0.05]) == ("log", "0.001", "0.05")
+    assert "20k" in log_axis([1500, 30_000])["ticktext"]
+    assert log_axis([0])["type"] == "log"
+
+
+def test_score_against_training_time_has_a_front_of_its_own() -> None:
+    fast, slow, worse = (
+        row(f"{number:03d}", "search", score, task="cola", number=number, train_seconds=seconds, examples=500)
+        for number, (score, seconds) in enumerate([(0.5, 1.0), (0.75, 4.0), (0.625, 5.0)])
+    )
+    untimed = row("003", "search", 0.9, task="cola", number=3)
+    chart = score_against_step_time(subject(fast, slow, worse, untimed))
+    assert chart is not None
+    trials, front = chart.figure.data
+    assert sorted(trials.x) == [2.0, 8.0, 10.0]
+    assert list(front.x) == [2.0, 8.0]
+    assert score_against_step_time(subject(fast, untimed)) is None

@@ -1,0 +1,132 @@
+"""Who won and by how much: the numbers of a study that are known beforehand."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import isclose, nan, sqrt
+
+import pytest
+
+from krona_tune.report.frame import records
+from krona_tune.report.summary.task_summary import TaskSummary, average, pareto, standard_error, summaries, summarise
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.manifest import TaskFacts, read_manifest
+from krona_tune.study.result import Status, TrialResult
+from tests.record.events import ended, manifest, report, started
+
+FACTS = manifest("rte").tasks["rte"]
+
+
+def scored(number: int, score: float, parameters: int, **changes: object) -> TrialResult:
+    trial = started(number, "rte")
+    done = ended(trial, Status.COMPLETED, [report(trial, 0, score)])
+    return replace(done, trainable_parameters=parameters, metrics={"accuracy": score}, **changes)  # type: ignore[arg-type]
+
+
+def summary_of(trials: Sequence[TrialResult], facts: TaskFacts | None = FACTS) -> TaskSummary:
+    return summarise("rte", trials, facts)
+
+
+def test_a_task_is_ranked_on_validation_and_held_against_both_baselines(study: StudyFolder) -> None:
+    cola, rte, mrpc = summaries(records(study), read_manifest(study.manifest))
+    assert [each.trial.trial_id for each in cola.ranked] == ["cola-0001", "cola-0002", "cola-0005", "cola-0003"]
+    assert cola.best is not None
+    assert (cola.best.score, cola.constant_score, cola.baseline_score) == (0.6, 0.0, 0.2)
+    assert isclose(cola.gain_over_constant or 0, 0.6)
+    assert isclose(cola.gain_over_baseline or 0, 0.4)
+    assert cola.counts == {
+        Status.COMPLETED: 3,
+        Status.STOPPED_EARLY: 1,
+        Status.DIVERGED: 1,
+        Status.INTERRUPTED: 1,
+    }
+    assert [trial.trial_id for trial in cola.troubled] == ["cola-0004", "cola-0005"]
+    assert (rte.best, rte.gain_over_constant, rte.counts) == (None, None, {Status.FAILED: 1})
+    assert (mrpc.best, mrpc.counts, mrpc.smallest_tied) == (None, {}, None)
+
+
+def test_an_equal_score_ranks_by_fewer_parameters() -> None:
+    summary = summary_of([scored(0, 0.75, 900), scored(1, 0.75, 500), scored(2, 0.5, 100)])
+    assert [each.trial.trainable_parameters for each in summary.ranked] == [500, 900, 100]
+    assert [each.place for each in summary.ranked] == [1, 2, 3]
+
+
+def test_a_baseline_is_never_the_best_and_the_best_baseline_counts() -> None:
+    summary = summary_of(
+        [scored(0, 0.9, 10, kind="baseline"), scored(1, 0.8, 10, kind="baseline"), scored(2, 0.7, 500)]
+    )
+    assert summary.best is not None
+    assert (summary.best.score, summary.baseline_score) == (0.7, 0.9)
+    assert isclose(summary.gain_over_baseline or 0, -0.2)
+
+
+def test_a_score_that_is_not_a_number_does_not_rank() -> None:
+    summary = summary_of([scored(0, nan, 10), scored(1, 0.6, 20)])
+    assert [each.trial.number for each in summary.ranked] == [1]
+
+
+def test_standard_errors_of_shares_and_correlations() -> None:
+    assert standard_error({"accuracy": 0.8}, 100) == pytest.approx(sqrt(0.8 * 0.2 / 100))
+    assert standard_error({"matthews": 0.6}, 101) == pytest.approx(0.64 / 10)
+    both = standard_error({"accuracy": 0.8, "f1": 0.9}, 100)
+    assert both == pytest.approx((0.04 + 0.03) / 2)
+
+
+@pytest.mark.parametrize(("metrics", "examples"), [({}, 9), ({"bleu": 0.5}, 9), ({"f1": nan}, 9), ({"f1": 0.5}, 0)])
+def test_no_standard_error_where_none_is_known(metrics: dict[str, float], examples: int) -> None:
+    assert standard_error(metrics, examples) is None
+
+
+def test_trials_within_two_standard_errors_of_the_difference_are_tied() -> None:
+    """At 100 examples and .8 the error is .04, of a difference about .057: .10 is within two of them, .13 is not."""
+    summary = summary_of([scored(0, 0.8, 900), scored(1, 0.7, 300), scored(2, 0.67, 200)])
+    assert [each.tied for each in summary.ranked] == [True, True, False]
+    assert summary.smallest_tied is not None
+    assert summary.smallest_tied.trial.trainable_parameters == 300
+
+
+def test_more_examples_tell_more_trials_apart() -> None:
+    facts = FACTS.model_copy(update={"validation_examples": 10_000})
+    summary = summary_of([scored(0, 0.8, 900), scored(1, 0.7, 300)], facts)
+    assert [each.tied for each in summary.ranked] == [True, False]
+
+
+@pytest.mark.parametrize(("baseline", "beats"), [(0.6, True), (0.75, False)])
+def test_a_gain_over_the_head_alone_may_be_chance(baseline: float, beats: bool) -> None:
+    assert summary_of([scored(0, baseline, 10, kind="baseline"), scored(1, 0.8, 500)]).beats_baseline is beats
+
+
+def test_whether_a_baseline_is_beaten_is_unknown_without_one() -> None:
+    assert summary_of([scored(1, 0.8, 500)]).beats_baseline is None
+
+
+def test_the_average_is_over_the_tasks_that_have_a_result() -> None:
+    with_result = summarise("rte", [scored(0, 0.75, 9), scored(1, 0.6, 9, kind="baseline")], FACTS)
+    other = FACTS.model_copy(update={"constant_score": 0.25})
+    second = summarise(
+        "mrpc", [scored(2, 0.25, 9, task="mrpc"), scored(3, 0.5, 9, task="mrpc", kind="baseline")], other
+    )
+    none = summarise("cola", [], FACTS)
+    mean = average([with_result, none, second])
+    assert mean is not None
+    assert mean.tasks == ("rte", "mrpc")
+    assert (mean.best, mean.constant, mean.baseline) == (0.5, pytest.approx(0.4), pytest.approx(0.55))
+    assert average([none]) is None
+
+
+def test_an_average_of_baselines_needs_each_of_them() -> None:
+    with_baseline = summarise("rte", [scored(0, 0.75, 9), scored(1, 0.6, 9, kind="baseline")], FACTS)
+    without = summarise("mrpc", [scored(2, 0.25, 9, task="mrpc")], FACTS)
+    mean = average([with_baseline, without])
+    assert mean is not None
+    assert mean.baseline is None
+
+
+def test_the_pareto_front_rises_from_few_parameters_to_many() -> None:
+    trials = [scored(0, 0.8, 900), scored(1, 0.7, 300), scored(2, 0.65, 500), scored(3, 0.6, 100), scored(4, 0.7, 400)]
+    front = pareto(summary_of([*trials, scored(5, 0.9, 0)]).ranked)
+    assert [each.trial.trainable_parameters for each in front] == [100, 300, 900]
+
+
+def test_a_task_that_the_manifest_does_not_know_is_shown_too(study: StudyFolder) -> None:
+    manifest("rte").write(study.manifest)
+    assert [each.task for each in summaries(records(study), read_manifest(study.manifest))] == ["rte", "cola"]
