@@ -50,7 +50,7 @@ def test_a_dry_run_tells_of_the_limit(run: Run, model: str) -> None:
 def test_without_a_space_one_is_chosen_and_the_reason_told(
     run: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from krona_tune.search import cluster
+    from krona_tune.search.startup import cluster
 
     for gpus, chosen, folder in ((0, "mini.yaml", model), (2, "t5_base.yaml", folder_of(T5_BASE, tmp_path / "t5"))):
         there = cluster.Cluster(nodes=(cluster.Node(4, gpus),), dashboard="")
@@ -222,7 +222,7 @@ def test_a_damaged_manifest_is_refused_before_anything_starts(
     run: Run, monkeypatch: pytest.MonkeyPatch, words: tuple[str, str]
 ) -> None:
     """No Ray is started, no page is written."""
-    from krona_tune.search import cluster
+    from krona_tune.search.startup import cluster
 
     def never(address: str | None) -> None:
         raise AssertionError("Ray is started")
@@ -288,7 +288,7 @@ def test_help_names_every_flag_and_verb(run: Run, program: Callable[[], None]) -
 
 
 def test_a_dry_run_joins_no_cluster_and_asks_for_no_node(run: Run, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from krona_tune.search import cluster
+    from krona_tune.search.startup import cluster
 
     monkeypatch.setattr(cluster, "connect", lambda address: pytest.fail("the cluster was joined"))
     code, out, err = run("--dry-run", "--address", "auto", "--model", model)

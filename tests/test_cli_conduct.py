@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
-from krona_tune.cli import conduct
+from krona_tune.cli import study_run
 from krona_tune.record.lock import is_locked
-from krona_tune.search import cluster, preflight, ranking, runner, start
-from krona_tune.search.findings import Findings
+from krona_tune.search import runner
+from krona_tune.search.preflight import checks
+from krona_tune.search.preflight.findings import Findings
 from krona_tune.search.runner import Outcome
+from krona_tune.search.startup import cluster, gather
+from krona_tune.search.terminal import result_tables
 from krona_tune.study.folder import StudyFolder
 from tests.conftest import Run
 
@@ -33,11 +36,11 @@ def program(run: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     locked: list[bool] = []
     nothing = SimpleNamespace(manifest=SimpleNamespace(tasks={}))
     monkeypatch.setattr(cluster, "connecting", lambda address: Future())
-    monkeypatch.setattr(start, "gather", lambda plan, workers: nothing)
-    monkeypatch.setattr(start, "begin", lambda gathered, folder, command: nothing)
-    monkeypatch.setattr(preflight, "preflight", lambda *asked: Findings())
-    monkeypatch.setattr(ranking, "ranking", lambda ledger, tasks, fronts: "the ranking")
-    monkeypatch.setattr(conduct, "print_started", lambda *said: None)
+    monkeypatch.setattr(gather, "gather", lambda plan, workers: nothing)
+    monkeypatch.setattr(gather, "begin", lambda gathered, folder, command: nothing)
+    monkeypatch.setattr(checks, "preflight", lambda *asked: Findings())
+    monkeypatch.setattr(result_tables, "ranking", lambda ledger, tasks, fronts: "the ranking")
+    monkeypatch.setattr(study_run, "print_started", lambda *said: None)
 
     def end_at_once(status: int) -> None:
         locked.append(status)
@@ -87,5 +90,5 @@ def test_a_study_that_lost_its_ray_ends_before_rays_own_exit_handlers(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_a_log_whose_disk_is_full_ends_no_program() -> None:
-    with conduct._logging_to(Path("/dev/full")):
+    with study_run._logging_to(Path("/dev/full")):
         logging.getLogger("krona_tune").warning("there is no room for this")

@@ -12,7 +12,7 @@ from krona_tune.cli.folders import OF_THE_STORAGE, new_name
 from krona_tune.record.lock import claimed
 from krona_tune.record.remote.storage import storage_at
 from krona_tune.refusal import Refusal
-from krona_tune.search import cluster
+from krona_tune.search.startup import cluster
 from krona_tune.study.folder import StudyFolder
 from tests.conftest import Run
 

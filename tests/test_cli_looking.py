@@ -18,10 +18,10 @@ from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.remote.copy import Copy
 from krona_tune.record.remote.storage import Storage, refresh
 from krona_tune.refusal import Refusal
-from krona_tune.search.looking import studies_in, watch
+from krona_tune.search.terminal.inspect_studies import studies_in, watch
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.loader import build_spec, dump_spec
 from krona_tune.study.result import Status
+from krona_tune.study.spec.loader import build_spec, dump_spec
 from tests.record.events import manifest
 from tests.study.final_rows import row
 
@@ -92,7 +92,7 @@ def test_watching_says_since_when_the_study_runs(
     os.utime(study.manifest, (time.time() - 200,) * 2)
     lock = FileLock(study.root / ".lock")
     lock.acquire()
-    monkeypatch.setattr("krona_tune.search.looking.time.sleep", lambda seconds: lock.release())
+    monkeypatch.setattr("krona_tune.search.terminal.inspect_studies.time.sleep", lambda seconds: lock.release())
     screen = StringIO()
     watch(study, Console(file=screen, width=120, force_terminal=True))
     assert "2 of 13 trials, 3 min 2" in screen.getvalue()

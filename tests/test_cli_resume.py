@@ -9,8 +9,8 @@ from krona_tune import cli
 from krona_tune.cli import studies
 from krona_tune.cli.flags import FLAGS
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.study.loader import dump_spec, load_spec
-from krona_tune.study.spec import StudySpec
+from krona_tune.study.spec.loader import dump_spec, load_spec
+from krona_tune.study.spec.study_spec import StudySpec
 from tests.conftest import Run
 from tests.record.events import manifest
 from tests.study.final_rows import row
@@ -129,7 +129,7 @@ def test_what_a_resumed_study_takes_changes_its_request_and_nothing_else(
 def test_a_dry_run_of_a_study_that_goes_on_says_what_would_go_on_and_starts_nothing(
     run: Run, first: Path, monkeypatch: pytest.MonkeyPatch, way: list[str]
 ) -> None:
-    monkeypatch.setattr("krona_tune.search.cluster.connecting", lambda address: pytest.fail("Ray was started"))
+    monkeypatch.setattr("krona_tune.search.startup.cluster.connecting", lambda address: pytest.fail("Ray was started"))
     before = {path: path.stat().st_mtime_ns for path in first.rglob("*")}
     code, out, err = run(*way, "--dry-run", "--trials", "9")
     assert (code, err) == (0, "")

@@ -32,13 +32,13 @@ def test_every_import_keeps_to_the_floors() -> None:
 @pytest.mark.parametrize(
     ("place", "planted", "contract"),
     [
-        ("kron/factors.py", "import krona_tune.study.spec", "a room imports only from lower floors"),
+        ("kron/factors.py", "import krona_tune.study.spec.study_spec", "a room imports only from lower floors"),
         ("train/loop.py", "import krona_tune.report.pages.study_page", "a room imports only from lower floors"),
         ("record/mlflow_mirror/registry.py", "import ray", "only search imports ray"),
-        ("search/trainable.py", "import optuna", "only the searchers and the importance chart import optuna"),
+        ("search/worker/trainable.py", "import optuna", "only the searchers and the importance chart import optuna"),
         ("search/runner.py", "import mlflow", "only the MLflow mirror imports mlflow"),
         ("report/frame.py", "import torch", "study, the Parquet sink, the factors and the report need no torch"),
-        ("search/plan.py", "import transformers", "the plan and the terminal need no torch"),
+        ("search/planning/plan.py", "import transformers", "the plan and the terminal need no torch"),
     ],
 )
 def test_an_import_that_a_contract_forbids_breaks_it(tmp_path: Path, place: str, planted: str, contract: str) -> None:
@@ -57,7 +57,7 @@ def loaded_by(*modules: str) -> set[str]:
 
 
 def test_requests_records_and_factors_need_neither_torch_nor_ray() -> None:
-    light = ("krona_tune.study.spec", "krona_tune.record.parquet_sink", "krona_tune.kron.factors")
+    light = ("krona_tune.study.spec.study_spec", "krona_tune.record.parquet_sink", "krona_tune.kron.factors")
     assert not loaded_by(*light) & HEAVY
 
 

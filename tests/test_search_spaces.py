@@ -10,9 +10,9 @@ from krona_tune.adapters.placement import count
 from krona_tune.backbones.families import geometry
 from krona_tune.cli import run
 from krona_tune.data.tasks import parse_tasks
-from krona_tune.search.door import TrialMessage
-from krona_tune.search.resolve import resolve
-from krona_tune.study.loader import build_spec, dump_spec, load_spec, read_yaml
+from krona_tune.search.planning.resolve_space import resolve
+from krona_tune.search.trial_message import TrialMessage
+from krona_tune.study.spec.loader import build_spec, dump_spec, load_spec, read_yaml
 from tests.backbones import BY_NAME, MINILM, T5_BASE
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -20,7 +20,7 @@ from krona_tune.adapters.methods.method_table import Stands, method_named
 from krona_tune.adapters.model_parameters import Holders, beside, own_parameters
 from krona_tune.adapters.placement import sites
 from krona_tune.backbones.geometry import Geometry, Part, Site
-from krona_tune.study.trial import AdapterConfig
+from krona_tune.study.spec.trial import AdapterConfig
 
 Handle = RemovableHandle | Instead
 """What stands in a model for an adapter, until its `remove`."""

@@ -7,8 +7,8 @@ from math import gcd
 from krona_tune.adapters.methods.method_table import Own, Stands, cost_at, method_named
 from krona_tune.backbones.geometry import Geometry, Role, Site
 from krona_tune.refusal import Refusal
-from krona_tune.study.placement import layers
-from krona_tune.study.trial import AdapterConfig
+from krona_tune.study.spec.placement_spec import layers
+from krona_tune.study.spec.trial import AdapterConfig
 
 MAPS = frozenset(Role) - {Role.FEED_FORWARD}
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import typer
 from rich.markup import escape
 
-from krona_tune.cli import adapters, looking, studies
-from krona_tune.cli.conduct import RayLostExit
+from krona_tune.cli import adapters, inspection, studies
 from krona_tune.cli.output import Output
 from krona_tune.cli.printing import errors
 from krona_tune.cli.studies import run
+from krona_tune.cli.study_run import RayLostExit
 from krona_tune.cli.verb import Verb
 from krona_tune.refusal import Refusal
 
@@ -30,11 +30,11 @@ for verb in (
     studies.sync,
     adapters.export,
     adapters.predict,
-    looking.show,
-    looking.watch,
+    inspection.show,
+    inspection.watch,
 ):
     app.command(cls=Verb)(verb)
-app.command("list", cls=Verb)(looking.list_studies)
+app.command("list", cls=Verb)(inspection.list_studies)
 
 
 def main() -> None:

@@ -8,9 +8,9 @@ from krona_tune.cli.folders import with_whole_paths
 from krona_tune.data.tasks import parse_tasks
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.loader import load_spec
 from krona_tune.study.manifest import read_manifest, refuse_edited
-from krona_tune.study.spec import StudySpec
+from krona_tune.study.spec.loader import load_spec
+from krona_tune.study.spec.study_spec import StudySpec
 
 MOST_DIGITS = 9
 """Of a number of trials."""

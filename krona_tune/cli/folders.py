@@ -11,8 +11,8 @@ from krona_tune.record.lock import BEFORE_A_STUDY
 from krona_tune.record.remote.storage import Storage
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.masked import masked
-from krona_tune.study.spec import StudySpec
+from krona_tune.study.redact import masked
+from krona_tune.study.spec.study_spec import StudySpec
 
 CHECKOUT = Path(__file__).resolve().parents[2] / "search_spaces"
 SPACES = CHECKOUT if CHECKOUT.is_dir() else Path(sys.prefix) / "share" / "krona_tune" / "search_spaces"
@@ -25,7 +25,7 @@ OF_THE_STORAGE = {"mlflow.db", "mlflow.db-journal", "mlflow.db-shm", "mlflow.db-
 
 def chosen_space(address: str | None, *, dry_run: bool) -> tuple[Path, str]:
     """The space for this machine or cluster, and why. A dry run joins no cluster, which could get a node for it."""
-    from krona_tune.search.cluster import connect, this_machine
+    from krona_tune.search.startup.cluster import connect, this_machine
 
     asked = address and not dry_run
     cluster, where = (connect(address), f"the cluster at {address}") if asked else (this_machine(), "this machine")

@@ -12,12 +12,12 @@ from krona_tune.adapters.files.forms import Form
 from krona_tune.cli.options import STUDIES
 from krona_tune.cli.output import drop_odd_width
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.masked import masked
+from krona_tune.study.redact import masked
 
 if TYPE_CHECKING:
-    from krona_tune.search.cost import Forecast
-    from krona_tune.search.plan import Plan
-    from krona_tune.search.start import Started
+    from krona_tune.search.budget.forecast import Forecast
+    from krona_tune.search.planning.plan import Plan
+    from krona_tune.search.startup.gather import Started
     from krona_tune.train.serving.export import Departure
 
 drop_odd_width()  # before a console asks for it
@@ -75,7 +75,7 @@ def print_started(started: "Started", tracking_uri: str | None, forecast: "Forec
 
 def _foretold(started: "Started", forecast: "Forecast") -> str:
     """What the whole request takes here, of which a resumed study has done some; and its own limit, if that is less."""
-    from krona_tune.search.wording import duration
+    from krona_tune.study.formatting import duration
 
     spec, slots = started.plan.spec, started.slots
     whole, limit = forecast.study(spec, slots), spec.search.time_budget

@@ -8,19 +8,19 @@ from typing import Annotated, Any
 import typer
 
 from krona_tune.cli import options
-from krona_tune.cli.conduct import conduct
 from krona_tune.cli.flags import going_on, overrides, refuse_kept, with_tasks
 from krona_tune.cli.folders import chosen_space, existing, new_name, refuse_odd, refuse_taken, study_folder
 from krona_tune.cli.printing import console, print_plan
+from krona_tune.cli.study_run import conduct
 from krona_tune.data.tasks import parse_tasks
 from krona_tune.hub import home
 from krona_tune.record.lock import claimed
 from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
 from krona_tune.record.remote.storage import Storage, storage_at
 from krona_tune.refusal import Refusal
-from krona_tune.search.cluster import refuse_odd_address
+from krona_tune.search.startup.cluster import refuse_odd_address
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.loader import load_spec
+from krona_tune.study.spec.loader import load_spec
 
 
 def run(
@@ -163,7 +163,7 @@ def check(
 ) -> None:
     """Says whether a search space is right, and what it searches, without starting anything."""
     spec = with_tasks(load_spec(home(space), settings or (), {"model": model}))
-    from krona_tune.search.plan import make_plan
+    from krona_tune.search.planning.plan import make_plan
 
     print_plan(make_plan(spec, str(space)), "", None)
 

@@ -7,7 +7,7 @@ from typing import Any
 from typer.core import TyperCommand
 
 from krona_tune.refusal import Refusal
-from krona_tune.search.surroundings import refuse_gone_folder
+from krona_tune.search.preflight.machine import refuse_gone_folder
 
 LONGEST_NAME, LONGEST_PATH = 255, 3000
 """Bytes of a file's name on common file systems, and of a path below which a study's own files still have names."""

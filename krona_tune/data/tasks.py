@@ -175,7 +175,7 @@ GLUE = ("cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte")
 
 
 def parse_tasks(text: str) -> tuple[str, ...]:
-    """`data`, or names separated by commas, in the order given and without repeats."""
+    """`glue`, or names separated by commas, in the order given and without repeats."""
     names: dict[str, None] = {}
     for word in (part.strip().lower() for part in text.split(",")):
         if word == "glue":

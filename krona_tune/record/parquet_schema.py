@@ -7,7 +7,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import pyarrow as pa
 
 from krona_tune.study.result import Report, Status, TrialResult
-from krona_tune.study.trial import SECTIONS
+from krona_tune.study.spec.trial import SECTIONS
 
 METRIC, TEST_METRIC = "metric_", "test_metric_"
 """What a metric's column begins with, on the validation and on the test half."""

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from krona_tune.record.parquet_reader import KINDS, REPORT_KIND, TRIAL_KIND, Kind, merged, read, set_aside
 from krona_tune.record.parquet_schema import table_of
 from krona_tune.refusal import Refusal, refusing
+from krona_tune.study.atomic_write import whole
 from krona_tune.study.result import Report, TrialResult
-from krona_tune.study.whole import whole
 
 
 class ParquetSink:

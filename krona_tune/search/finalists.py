@@ -10,14 +10,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from krona_tune.search.door import TrialMessage
-from krona_tune.study.average import shared_ranking
-from krona_tune.study.front import front_of
+from krona_tune.search.trial_message import TrialMessage
+from krona_tune.study.pareto import front_of
 from krona_tune.study.randomness import stream
 from krona_tune.study.result import Status, TrialResult
-from krona_tune.study.spec import StudySpec
+from krona_tune.study.shared_configurations import shared_ranking
+from krona_tune.study.spec.study_spec import StudySpec
+from krona_tune.study.spec.trial import trial
 from krona_tune.study.standings import rank
-from krona_tune.study.trial import trial
 
 HEAD = 0
 """The number of the head alone among a task's configurations; the others count from 1."""

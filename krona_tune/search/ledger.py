@@ -9,7 +9,7 @@ from krona_tune.adapters.placement import count
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.data.tasks import TASKS
 from krona_tune.record.sink import Sink
-from krona_tune.search.door import TrialMessage
+from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.result import LastLook, Report, Status, TrialResult
 from krona_tune.study.standings import Standings
 

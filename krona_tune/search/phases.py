@@ -8,25 +8,25 @@ from pathlib import Path
 from ray.tune.schedulers import FIFOScheduler
 
 from krona_tune.record.parquet_reader import read_reports, read_trials
-from krona_tune.search.budget import Amount, Rates, needed
-from krona_tune.search.cost import Forecast
-from krona_tune.search.door import TrialMessage
+from krona_tune.search.budget.budget import Amount, Rates, needed
+from krona_tune.search.budget.forecast import Forecast
 from krona_tune.search.finalists import final_trials
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.plan import Plan, trial_seed
-from krona_tune.search.sampler import TaskSampler
-from krona_tune.search.samplers import SHARED, MethodsInTurn, open_samplers, open_shared_sampler
-from krona_tune.search.scheduler import AshaPerGroup
-from krona_tune.search.searcher import StudySearcher
-from krona_tune.search.shared import SharedSearcher
-from krona_tune.search.space import Params
-from krona_tune.search.start import Started
-from krona_tune.search.stopping import Stopping
-from krona_tune.search.tuning import Phase
-from krona_tune.search.warm_start import earlier_points
+from krona_tune.search.planning.plan import Plan, trial_seed
+from krona_tune.search.planning.space import Params
+from krona_tune.search.schedulers.asha import AshaPerGroup
+from krona_tune.search.searchers.open_samplers import SHARED, MethodsInTurn, open_samplers, open_shared_sampler
+from krona_tune.search.searchers.shared_searcher import SharedSearcher
+from krona_tune.search.searchers.task_sampler import TaskSampler
+from krona_tune.search.searchers.task_searcher import StudySearcher
+from krona_tune.search.searchers.warm_start import earlier_points
+from krona_tune.search.startup.gather import Started
+from krona_tune.search.study_stopper import Stopping
+from krona_tune.search.trial_message import TrialMessage
+from krona_tune.search.tune_run import Phase
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Report, Status
-from krona_tune.study.spec import StudySpec
+from krona_tune.study.spec.study_spec import StudySpec
 
 
 def search_phase(started: Started, ledger: Ledger, stopping: Stopping) -> Phase:

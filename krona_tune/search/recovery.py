@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import Records, read_records
 from krona_tune.record.sink import NothingKept
-from krona_tune.search.door import TrialMessage
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.plan import Plan, trial_seed
-from krona_tune.search.samplers import open_samplers, open_shared_sampler
-from krona_tune.search.shared import shared_id
-from krona_tune.search.space import Params
+from krona_tune.search.planning.plan import Plan, trial_seed
+from krona_tune.search.planning.space import Params
+from krona_tune.search.searchers.open_samplers import open_samplers, open_shared_sampler
+from krona_tune.search.searchers.shared_searcher import shared_id
+from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Report, Status, TrialResult
 

@@ -17,24 +17,24 @@ from krona_tune.record.records import Records
 from krona_tune.record.remote.remote_sink import RemoteSink
 from krona_tune.record.sink import FanOut
 from krona_tune.refusal import told
-from krona_tune.search.budget import Budget, Rates, spent
-from krona_tune.search.cost import Forecast
-from krona_tune.search.leave import leave_adapters
+from krona_tune.search.best_adapters import leave_adapters
+from krona_tune.search.budget.budget import Budget, Rates, spent
+from krona_tune.search.budget.forecast import Forecast
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.metrics import Reading, StudyMetrics, readings
 from krona_tune.search.phases import finals_left, finals_phase, finals_reserve, search_left, search_phase
-from krona_tune.search.plan import Plan
+from krona_tune.search.planning.plan import Plan
 from krona_tune.search.ray_internals import kill_ray
+from krona_tune.search.ray_metrics import Reading, StudyMetrics, readings
 from krona_tune.search.recovery import open_records
-from krona_tune.search.start import Started
-from krona_tune.search.stopping import Stopping, interruptible
+from krona_tune.search.startup.gather import Started
 from krona_tune.search.study_clock import StudyClock
-from krona_tune.search.tuning import tune_trials
-from krona_tune.search.view import View
+from krona_tune.search.study_stopper import Stopping, interruptible
+from krona_tune.search.terminal.live_view import View
+from krona_tune.search.tune_run import tune_trials
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.loader import dump_spec
 from krona_tune.study.result import Status
-from krona_tune.study.spec import SearchSpec
+from krona_tune.study.spec.loader import dump_spec
+from krona_tune.study.spec.study_spec import SearchSpec
 
 logger = logging.getLogger(__name__)
 

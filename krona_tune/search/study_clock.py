@@ -5,7 +5,7 @@ import logging
 import time
 from pathlib import Path
 
-from krona_tune.study.whole import put
+from krona_tune.study.atomic_write import put
 
 logger = logging.getLogger(__name__)
 

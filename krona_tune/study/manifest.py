@@ -8,10 +8,10 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from krona_tune.backbones.geometry import Stack
 from krona_tune.refusal import Refusal, shown
-from krona_tune.study.masked import masked
-from krona_tune.study.spec import StudySpec
-from krona_tune.study.trial import Frozen
-from krona_tune.study.whole import put, text_of
+from krona_tune.study.atomic_write import put, text_of
+from krona_tune.study.redact import masked
+from krona_tune.study.spec.study_spec import StudySpec
+from krona_tune.study.spec.trial import Frozen
 
 Command = Annotated[str, AfterValidator(masked)]
 """A command line as it was typed, but for passwords."""

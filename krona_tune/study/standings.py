@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from krona_tune.study.average import SharedConfiguration, shared_ranking
 from krona_tune.study.finals import Finals, finals
-from krona_tune.study.front import front_of
+from krona_tune.study.pareto import front_of
 from krona_tune.study.result import TrialResult
+from krona_tune.study.shared_configurations import SharedConfiguration, shared_ranking
 
 
 def rank(rows: Iterable[TrialResult]) -> list[TrialResult]:

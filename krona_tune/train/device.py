@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from krona_tune.study.spec import Precision
+from krona_tune.study.spec.study_spec import Precision
 
 _ACCELERATOR_ERRORS = (torch.AcceleratorError,) if hasattr(torch, "AcceleratorError") else ()
 """What torch raises from 2.8 on; before, it is a RuntimeError that says so."""

@@ -16,8 +16,8 @@ from krona_tune.data.batches import Batch, training_batches
 from krona_tune.data.tasks import Task
 from krona_tune.study.randomness import stream
 from krona_tune.study.result import LastLook, Report
-from krona_tune.study.schedule import Schedule
-from krona_tune.study.trial import TrialConfig
+from krona_tune.study.spec.schedule import Schedule
+from krona_tune.study.spec.trial import TrialConfig
 from krona_tune.train.backbone import Backbone, dropouts, set_dropout
 from krona_tune.train.error_notes import named
 from krona_tune.train.evaluate import evaluate, to_device

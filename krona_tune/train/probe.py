@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from krona_tune.data.batches import Batch, training_batches
-from krona_tune.study.trial import TrialConfig
+from krona_tune.study.spec.trial import TrialConfig
 from krona_tune.train.backbone import Backbone
 from krona_tune.train.evaluate import predict
 from krona_tune.train.loop import TaskWork, TrialRun

@@ -14,7 +14,7 @@ from tests.search.test_ledger import config, ledger, report
 from tests.train.conftest import tiny_backbone, tiny_trial, tiny_work
 
 HOUR = 3600.0
-MOMENTS = ["search/ledger.py", "search/looking.py"]
+MOMENTS = ["search/ledger.py", "search/terminal/inspect_studies.py"]
 """Who asks what time it is where trials are searched and trained: when a trial began and when it ended, and for how
 long a study has run that somebody watches from another process."""
 

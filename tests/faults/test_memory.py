@@ -10,9 +10,9 @@ import ray
 import torch
 from ray import tune
 
-from krona_tune.search.budget import Amount, Budget
-from krona_tune.search.callback import Recorder
-from krona_tune.search.stopping import Stopping
+from krona_tune.search.budget.budget import Amount, Budget
+from krona_tune.search.study_stopper import Stopping
+from krona_tune.search.tune_callback import Recorder
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.train.loop import TrialRun
 from tests.faults.accounts import settled

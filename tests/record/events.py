@@ -5,7 +5,7 @@ from typing import Any
 
 from krona_tune.study.manifest import Manifest, ModelFacts, TaskFacts
 from krona_tune.study.result import Report, Status, TrialResult
-from krona_tune.study.trial import Kind, trial
+from krona_tune.study.spec.trial import Kind, trial
 
 RUNGS = (340, 1020, 3060)
 

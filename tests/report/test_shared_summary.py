@@ -7,7 +7,7 @@ from krona_tune.report.pages.study_page import render
 from krona_tune.report.summary.shared_summary import shared_part
 from krona_tune.study.result import Status
 from tests.record.events import manifest
-from tests.search.test_ranking import sized
+from tests.search.test_result_tables import sized
 
 SHARED, OWN = "search: {shared: true}", "search: {trials: 3}"
 ROWS = [

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from krona_tune.search.resolve import resolve
-from krona_tune.search.space import Space
-from krona_tune.study.loader import build_spec
-from krona_tune.study.spec import StudySpec
+from krona_tune.search.planning.resolve_space import resolve
+from krona_tune.search.planning.space import Space
+from krona_tune.study.spec.loader import build_spec
+from krona_tune.study.spec.study_spec import StudySpec
 from tests.models import build
 
 

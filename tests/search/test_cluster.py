@@ -11,9 +11,9 @@ from ray._private.resource_and_label_spec import ResourceAndLabelSpec
 from ray._private.thirdparty import pynvml
 
 from krona_tune.refusal import Refusal
-from krona_tune.search import cluster as clusters
-from krona_tune.search.cluster import Cluster, Node, connect, connecting, slots, this_machine
-from krona_tune.study.spec import ResourcesSpec
+from krona_tune.search.startup import cluster as clusters
+from krona_tune.search.startup.cluster import Cluster, Node, connect, connecting, slots, this_machine
+from krona_tune.study.spec.study_spec import ResourcesSpec
 
 
 def cluster(*nodes: tuple[float, float]) -> Cluster:

@@ -11,16 +11,16 @@ import ray
 from ray.cluster_utils import Cluster as Nodes
 
 from krona_tune.record.parquet_reader import read_trials
-from krona_tune.search import preflight as flight
-from krona_tune.search.cluster import connect, connecting
-from krona_tune.search.nodes import View, look_around, versions
-from krona_tune.search.plan import make_plan
-from krona_tune.search.preflight import preflight
-from krona_tune.search.room import needed_bytes
-from krona_tune.search.start import gather
-from krona_tune.study.loader import load_spec
+from krona_tune.search.planning.plan import make_plan
+from krona_tune.search.preflight import checks as flight
+from krona_tune.search.preflight.capacity import needed_bytes
+from krona_tune.search.preflight.checks import preflight
+from krona_tune.search.preflight.nodes import View, look_around, versions
+from krona_tune.search.startup.cluster import connect, connecting
+from krona_tune.search.startup.gather import gather
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.result import Status
+from krona_tune.study.spec.loader import load_spec
 from tests.search.models import saved_bert
 from tests.search.test_study import Home
 

@@ -7,9 +7,9 @@ import pytest
 
 from krona_tune.refusal import Refusal
 from krona_tune.search.finalists import final_trials
-from krona_tune.study.loader import build_spec
 from krona_tune.study.result import Status, TrialResult
-from krona_tune.study.spec import StudySpec
+from krona_tune.study.spec.loader import build_spec
+from krona_tune.study.spec.study_spec import StudySpec
 from tests.study.final_rows import row
 
 

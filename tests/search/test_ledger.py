@@ -7,11 +7,11 @@ import pytest
 
 from krona_tune.adapters.placement import count
 from krona_tune.report.summary.cost import cost
-from krona_tune.search.door import TrialMessage
 from krona_tune.search.ledger import Ledger
+from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.result import LastLook, Report, Status, TrialResult
 from tests.models import build
-from tests.search.test_scheduler import report
+from tests.search.test_asha import report
 
 SHAPE = build("bert")[0]
 

@@ -8,21 +8,21 @@ import pytest
 
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.search.door import TrialMessage
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.phases import _known, _numbers_left
-from krona_tune.search.plan import Plan, trial_seed
+from krona_tune.search.planning.plan import Plan, trial_seed
+from krona_tune.search.planning.resolve_space import resolve
 from krona_tune.search.recovery import Opened, open_records
-from krona_tune.search.resolve import resolve
-from krona_tune.search.samplers import open_samplers, open_shared_sampler
-from krona_tune.search.shared import shared_id
+from krona_tune.search.searchers.open_samplers import open_samplers, open_shared_sampler
+from krona_tune.search.searchers.shared_searcher import shared_id
+from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.loader import build_spec
 from krona_tune.study.result import Status
+from krona_tune.study.spec.loader import build_spec
 from krona_tune.train.backbone_source import BackboneSource
 from tests.models import build
 from tests.search.conftest import never
-from tests.search.test_scheduler import report
+from tests.search.test_asha import report
 
 SHAPE = build("bert")[0]
 KINDS: dict[str, dict[str, Any]] = {

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from krona_tune.search.trainable import KronaTrial, Workplace
+from krona_tune.search.worker.trainable import KronaTrial, Workplace
 from tests.search.test_trainable import WORKS, all_steps, config, location, measured  # noqa: F401
 
 

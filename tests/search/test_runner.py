@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from krona_tune.search import runner
-from krona_tune.search.budget import Amount, Budget
-from krona_tune.search.stopping import Stopping
+from krona_tune.search.budget.budget import Amount, Budget
+from krona_tune.search.study_stopper import Stopping
 from krona_tune.study.folder import StudyFolder
 from tests.search.test_ledger import ledger
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from krona_tune.adapters.placement import count, sites
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.refusal import Refusal
-from krona_tune.search.door import TrialMessage
-from krona_tune.search.resolve import resolve
-from krona_tune.search.space import Space
-from krona_tune.study.domain import Choice, Fixed, Range
+from krona_tune.search.planning.resolve_space import resolve
+from krona_tune.search.planning.space import Space
+from krona_tune.search.trial_message import TrialMessage
+from krona_tune.study.spec.domain import Choice, Fixed, Range
 from tests.models import CONFIGS, build
 from tests.search.conftest import space, spec
 

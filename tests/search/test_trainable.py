@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from krona_tune.search.door import TrialMessage
-from krona_tune.search.trainable import KronaTrial, Workplace, describe, latest_checkpoint, status_of_error
+from krona_tune.search.trial_message import TrialMessage
+from krona_tune.search.worker.trainable import KronaTrial, Workplace, describe, latest_checkpoint, status_of_error
 from krona_tune.study.result import LastLook, Report, Status
 from krona_tune.train.backbone import Backbone, warm_backbone
 from krona_tune.train.device import this_device

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from krona_tune.search.warm_start import adopt_points, earlier_points
+from krona_tune.search.searchers.warm_start import adopt_points, earlier_points
 from krona_tune.study.result import Status, TrialResult
 from tests.search.conftest import space
 

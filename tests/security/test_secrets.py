@@ -15,7 +15,7 @@ from krona_tune.record.remote.storage import Storage
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
-from krona_tune.study.masked import masked
+from krona_tune.study.redact import masked
 from tests.record.events import manifest
 from tests.security.hostile import ODD_TEXTS, THOUSAND
 

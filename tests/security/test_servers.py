@@ -9,7 +9,7 @@ import pytest
 pytestmark = pytest.mark.slow
 LISTENERS = """
 import psutil, ray
-from krona_tune.search.cluster import connect
+from krona_tune.search.startup.cluster import connect
 cluster = connect(None)
 ray.get(ray.remote(lambda: 1).remote())
 me = psutil.Process()

@@ -8,7 +8,7 @@ from importlib.resources import files
 
 import pytest
 
-from krona_tune.search.metrics import MEASURES, RUNNING, Reading, StudyMetrics, readings
+from krona_tune.search.ray_metrics import MEASURES, RUNNING, Reading, StudyMetrics, readings
 from krona_tune.study.result import Status, TrialResult
 from tests.record.events import ended, report, started
 from tests.services.processes import free_port, get

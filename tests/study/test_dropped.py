@@ -3,9 +3,9 @@
 import pytest
 
 from krona_tune.refusal import Refusal
-from krona_tune.study import dropped
-from krona_tune.study.dropped import Dropped
-from krona_tune.study.loader import build_spec
+from krona_tune.study.spec import dropped
+from krona_tune.study.spec.dropped import Dropped
+from krona_tune.study.spec.loader import build_spec
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from krona_tune.study.schedule import schedule
+from krona_tune.study.spec.schedule import schedule
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 
 from krona_tune.adapters.methods.method_table import METHODS
 from krona_tune.study.result import Report
-from krona_tune.study.schedule import schedule
+from krona_tune.study.spec.schedule import schedule
 from krona_tune.train import checkpoint
 from krona_tune.train.device import Device
 from krona_tune.train.loop import Diverged, TrialRun, train_trial

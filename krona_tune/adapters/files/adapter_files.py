@@ -17,7 +17,7 @@ from krona_tune.backbones.families import geometry
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.hub import refuse_unreadable
 from krona_tune.refusal import Refusal, refusing
-from krona_tune.study.whole import whole_folder
+from krona_tune.study.atomic_write import whole_folder
 
 TENSORS = "adapter.safetensors"
 HEAD = "head."

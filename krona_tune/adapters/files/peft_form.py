@@ -22,7 +22,7 @@ from krona_tune.adapters.methods.method_table import method_named
 from krona_tune.kron.factors import FactorShape
 from krona_tune.kron.product import kron_weight, shape_of
 from krona_tune.refusal import Refusal
-from krona_tune.study.trial import AdapterConfig
+from krona_tune.study.spec.trial import AdapterConfig
 
 Tensors = dict[str, Tensor]
 Modules = dict[str, nn.Module]

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from krona_tune.backbones.geometry import Site
-from krona_tune.study.trial import AdapterConfig
+from krona_tune.study.spec.trial import AdapterConfig
 
 
 class Bias(nn.Module):

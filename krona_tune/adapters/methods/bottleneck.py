@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, linear, relu
 
 from krona_tune.backbones.geometry import Site
-from krona_tune.study.trial import AdapterConfig
+from krona_tune.study.spec.trial import AdapterConfig
 
 
 class _TwoLayers(nn.Module):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu
 
 from krona_tune.backbones.geometry import Site
-from krona_tune.study.trial import AdapterConfig
+from krona_tune.study.spec.trial import AdapterConfig
 
 
 class Hypercomplex(nn.Module):

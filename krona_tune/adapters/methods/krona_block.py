@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from krona_tune.adapters.methods.krona import Krona
 from krona_tune.backbones.geometry import Site
-from krona_tune.study.trial import AdapterConfig
+from krona_tune.study.spec.trial import AdapterConfig
 
 KronaBlock = Krona
 """KronA^B is the same operator; its site is the block, so x is what enters the feed-forward network."""

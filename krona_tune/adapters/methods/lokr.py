@@ -8,7 +8,7 @@ from torch.nn.functional import linear
 
 from krona_tune.backbones.geometry import Site
 from krona_tune.refusal import Refusal
-from krona_tune.study.trial import AdapterConfig
+from krona_tune.study.spec.trial import AdapterConfig
 
 LOKR = "lokr_"
 """How peft begins the names of a layer's tensors: lokr_w1, and lokr_w2 or lokr_w2_a and lokr_w2_b."""

@@ -8,7 +8,7 @@ from krona_tune.adapters.methods.lokr_shape import lokr_cost
 from krona_tune.backbones.geometry import Site
 from krona_tune.kron.factors import factor_shape
 from krona_tune.refusal import Refusal, unknown
-from krona_tune.study.trial import AdapterConfig
+from krona_tune.study.spec.trial import AdapterConfig
 
 
 class Stands(StrEnum):

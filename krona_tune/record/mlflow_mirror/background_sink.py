@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from krona_tune.study.masked import masked
+from krona_tune.study.redact import masked
 from krona_tune.study.result import Report, TrialResult
 
 logger = logging.getLogger(__name__)

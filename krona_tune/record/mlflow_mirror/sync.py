@@ -9,10 +9,10 @@ from krona_tune.record.mlflow_mirror.backlog import missing_events
 from krona_tune.record.mlflow_mirror.mlflow_store import MlflowStore
 from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.refusal import refusing
+from krona_tune.study.atomic_write import text_of
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
-from krona_tune.study.masked import masked
-from krona_tune.study.whole import text_of
+from krona_tune.study.redact import masked
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 from urllib.request import ProxyHandler, build_opener
 
 from krona_tune.refusal import Refusal, refusing, unknown
-from krona_tune.study.masked import masked
+from krona_tune.study.redact import masked
 
 TIMEOUT_SECONDS = 2.0
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}

@@ -11,10 +11,10 @@ from filelock import FileLock
 
 from krona_tune.record.remote.store import Store
 from krona_tune.refusal import Refusal
+from krona_tune.study.atomic_write import put
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.masked import masked
-from krona_tune.study.trial import Frozen
-from krona_tune.study.whole import put
+from krona_tune.study.redact import masked
+from krona_tune.study.spec.trial import Frozen
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from krona_tune.record.remote.copy import Copy, OvertakenError
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.masked import masked
+from krona_tune.study.redact import masked
 from krona_tune.study.result import Report, TrialResult
 
 logger = logging.getLogger(__name__)

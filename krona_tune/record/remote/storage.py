@@ -15,7 +15,7 @@ from krona_tune.record.remote.copy import Copy
 from krona_tune.record.remote.store import Store, is_uri, refusing
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.masked import masked
+from krona_tune.study.redact import masked
 
 LISTED = ("manifest.json", "study.yaml", "results/trials*", "results/parts/trials-*")
 """Patterns of the files that tell what a study is and how far it came: a few kilobytes a study."""

@@ -5,7 +5,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from krona_tune.refusal import Refusal, unknown
-from krona_tune.study.masked import masked
+from krona_tune.study.redact import masked
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 """Protocols whose package is an extra of this one, and which."""

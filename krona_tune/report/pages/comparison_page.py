@@ -21,8 +21,8 @@ from krona_tune.report.summary.finals_summary import FinalAverage, final_average
 from krona_tune.report.summary.shared_summary import judged_together, shared_part
 from krona_tune.report.summary.task_summary import Average, TaskSummary, average, summaries
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.front import Front, average_front
 from krona_tune.study.manifest import Manifest, TaskFacts, read_manifest
+from krona_tune.study.pareto import Front, average_front
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, RED)
 

@@ -20,11 +20,11 @@ from krona_tune.report.summary.failures import troubles
 from krona_tune.report.summary.finals_summary import final_average, methods_part
 from krona_tune.report.summary.shared_summary import judged_together, shared_part
 from krona_tune.report.summary.task_summary import STANDARD_ERRORS, TaskSummary, average, summaries
+from krona_tune.study.atomic_write import put, text_of
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, read_manifest
-from krona_tune.study.plain import read_yaml
 from krona_tune.study.result import TrialResult
-from krona_tune.study.whole import put, text_of
+from krona_tune.study.spec.plain_yaml import read_yaml
 
 TOP = 10
 """How many trials of a task the ranking shows at first."""

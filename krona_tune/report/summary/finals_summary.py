@@ -7,7 +7,7 @@ from statistics import fmean
 from krona_tune.record.records import Records
 from krona_tune.report.summary.published_scores import SOURCE, reported
 from krona_tune.report.summary.task_summary import TaskSummary
-from krona_tune.study.comparison import MethodLine, compare
+from krona_tune.study.compared_values import MethodLine, compare
 from krona_tune.study.manifest import Manifest
 
 

@@ -7,8 +7,8 @@ from math import isfinite, sqrt
 
 from krona_tune.record.records import Records
 from krona_tune.study.finals import Finals
-from krona_tune.study.front import front_of
 from krona_tune.study.manifest import Manifest, TaskFacts
+from krona_tune.study.pareto import front_of
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.standings import Standings
 

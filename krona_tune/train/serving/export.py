@@ -17,7 +17,7 @@ from krona_tune.adapters.merge import merge
 from krona_tune.adapters.methods.method_table import method_named
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal, refusing
-from krona_tune.study.whole import whole_folder
+from krona_tune.study.atomic_write import whole_folder
 from krona_tune.train.serving.comparison_inputs import difference, logits, sample_inputs
 from krona_tune.train.serving.load_adapted import Adapted, adapted
 

@@ -18,14 +18,15 @@ from rich.console import Console
 
 from krona_tune.record.lock import claimed
 from krona_tune.report.pages.study_page import write_report
-from krona_tune.search import runner, start
-from krona_tune.search.cluster import connecting
-from krona_tune.search.door import TrialMessage
-from krona_tune.search.plan import make_plan
+from krona_tune.search import runner
+from krona_tune.search.planning.plan import make_plan
+from krona_tune.search.startup import gather
+from krona_tune.search.startup.cluster import connecting
+from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import TrialResult
-from krona_tune.study.schedule import Schedule
-from krona_tune.study.spec import StudySpec
+from krona_tune.study.spec.schedule import Schedule
+from krona_tune.study.spec.study_spec import StudySpec
 from krona_tune.train.backbone import load_backbone
 from krona_tune.train.device import keep_freed_memory, this_device
 from krona_tune.train.loop import TrialRun
@@ -56,9 +57,9 @@ def study(data: str) -> Study:
     asked = StudySpec.model_validate(spec(CASE, data).plain() | {"search": {"trials": CASE.trials}})
     with tempfile.TemporaryDirectory() as storage:
         folder = StudyFolder(Path(storage) / "study")
-        gathered = start.gather(make_plan(asked, "benchmark"), connecting(None))
+        gathered = gather.gather(make_plan(asked, "benchmark"), connecting(None))
         with claimed(folder):
-            started = start.begin(gathered, folder, command="benchmark")
+            started = gather.begin(gathered, folder, command="benchmark")
             done = runner.run(
                 started, Console(), tracking_uri=None, quiet=True, forecast=None, write_report=write_report
             )

@@ -20,23 +20,23 @@ from krona_tune.record.parquet_reader import read_reports
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.sink import FanOut
 from krona_tune.report.pages.study_page import write_report
-from krona_tune.search import start
-from krona_tune.search.budget import Amount, Budget
-from krona_tune.search.cluster import connecting
-from krona_tune.search.cost import Forecast
-from krona_tune.search.leave import leave_adapters
+from krona_tune.search.best_adapters import leave_adapters
+from krona_tune.search.budget.budget import Amount, Budget
+from krona_tune.search.budget.forecast import Forecast
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.plan import make_plan
-from krona_tune.search.preflight import preflight
-from krona_tune.search.searcher import StudySearcher
-from krona_tune.search.start import Started
-from krona_tune.search.stopping import Stopping
-from krona_tune.search.tuning import Phase, tune_trials
-from krona_tune.search.view import View
+from krona_tune.search.planning.plan import make_plan
+from krona_tune.search.preflight.checks import preflight
+from krona_tune.search.searchers.task_searcher import StudySearcher
+from krona_tune.search.startup import gather
+from krona_tune.search.startup.cluster import connecting
+from krona_tune.search.startup.gather import Started
+from krona_tune.search.study_stopper import Stopping
+from krona_tune.search.terminal.live_view import View
+from krona_tune.search.tune_run import Phase, tune_trials
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.loader import dump_spec
 from krona_tune.study.result import Status
-from krona_tune.study.spec import StudySpec
+from krona_tune.study.spec.loader import dump_spec
+from krona_tune.study.spec.study_spec import StudySpec
 from tests.benchmarks.peer.case import CASES, CONFIGURATIONS, MINILM, TRIALS_AT_ONCE, Case, Side, process_start
 
 
@@ -80,13 +80,13 @@ class Listed:
 def study(case: Case, data: str, precision: str, folder: StudyFolder) -> tuple[Ledger, float]:
     """From the request to adapters, records and page; and the seconds that a trial was expected to take."""
     plan = make_plan(spec(case, data, precision), "benchmark")
-    gathered = start.gather(plan, connecting(None))
+    gathered = gather.gather(plan, connecting(None))
     findings = preflight(gathered, folder, None)
     findings.refuse()
     assert findings.probe is not None, "nothing was foretold"
     foretold = Forecast.of(gathered, findings.probe).trial(case.task, case.epochs)
     with claimed(folder):
-        started = start.begin(gathered, folder, command="benchmark")
+        started = gather.begin(gathered, folder, command="benchmark")
         mlflow = MlflowSink(
             tracking_uri=folder.tracking_uri,
             artifact_location=folder.artifact_location,

@@ -7,8 +7,8 @@ import statistics
 import sys
 
 from krona_tune.study.result import Report
-from krona_tune.study.spec import Precision
-from krona_tune.study.trial import trial
+from krona_tune.study.spec.study_spec import Precision
+from krona_tune.study.spec.trial import trial
 from krona_tune.train.backbone import Backbone, load_backbone
 from krona_tune.train.device import this_device
 from krona_tune.train.loop import TaskWork, train_trial

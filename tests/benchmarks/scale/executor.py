@@ -8,10 +8,10 @@ from typing import Any
 
 from ray.tune.schedulers import TrialScheduler
 
-from krona_tune.search.callback import Recorder
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.stopping import Stopping
-from krona_tune.search.tuning import Phase
+from krona_tune.search.study_stopper import Stopping
+from krona_tune.search.tune_callback import Recorder
+from krona_tune.search.tune_run import Phase
 from tests.benchmarks.scale.stub import StubPlace, StubTrial
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ray import tune
 
-from krona_tune.search.door import StepResult
+from krona_tune.search.trial_message import StepResult
 from krona_tune.study.randomness import stream
 from krona_tune.study.result import Report, Status
 

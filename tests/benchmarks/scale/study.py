@@ -11,20 +11,21 @@ import ray
 from rich.console import Console
 
 from krona_tune.record.lock import claimed
-from krona_tune.search import runner, start, tuning
-from krona_tune.search.cluster import QUIET, connecting
+from krona_tune.search import runner, tune_run
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.plan import make_plan
-from krona_tune.search.stopping import Stopping
-from krona_tune.search.tuning import Phase
+from krona_tune.search.planning.plan import make_plan
+from krona_tune.search.startup import gather
+from krona_tune.search.startup.cluster import QUIET, connecting
+from krona_tune.search.study_stopper import Stopping
+from krona_tune.search.tune_run import Phase
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.loader import build_spec
+from krona_tune.study.spec.loader import build_spec
 from tests.benchmarks.scale.executor import execute
 from tests.benchmarks.scale.stub import StubPlace, StubTrial
 from tests.search.models import saved_bert
 
 TASKS = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte")
-TUNE = tuning.tune_trials
+TUNE = tune_run.tune_trials
 Changed = Callable[[], None]
 
 
@@ -50,23 +51,23 @@ def run(home: Path, trials: int, slots: int, seconds: float, *, in_ray: bool) ->
         saved_bert(home / "bert")
     os.environ |= QUIET
     ray.init(address="local", num_cpus=slots, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    gathered = start.gather(make_plan(build_spec(request(home, trials), "scale"), "scale"), connecting(None))
+    gathered = gather.gather(make_plan(build_spec(request(home, trials), "scale"), "scale"), connecting(None))
     place = StubPlace(rungs={n: w.schedule.rungs for n, w in gathered.prepared.works.items()}, seconds=seconds)
 
-    def by_ray(started: start.Started, ledger: Ledger, phase: Phase, stopping: Stopping, changed: Changed) -> None:
+    def by_ray(started: gather.Started, ledger: Ledger, phase: Phase, stopping: Stopping, changed: Changed) -> None:
         TUNE(started, ledger, replace(phase, works={}), stopping, changed)
 
-    def by_loop(started: start.Started, ledger: Ledger, phase: Phase, stopping: Stopping, changed: Changed) -> None:
+    def by_loop(started: gather.Started, ledger: Ledger, phase: Phase, stopping: Stopping, changed: Changed) -> None:
         execute(phase, ledger, stopping, changed, place, slots)
 
     folder = StudyFolder(home / "studies" / "scale")
     with (
-        patch.object(tuning, "KronaTrial", StubTrial),
-        patch.object(tuning, "_workplace", lambda started: place),
+        patch.object(tune_run, "KronaTrial", StubTrial),
+        patch.object(tune_run, "_workplace", lambda started: place),
         patch.object(runner, "tune_trials", by_ray if in_ray else by_loop),
         claimed(folder),
     ):
-        started = start.begin(gathered, folder, "the simulation of scale")
+        started = gather.begin(gathered, folder, "the simulation of scale")
         done = runner.run(
             started, Console(), tracking_uri=None, quiet=True, forecast=None, write_report=lambda folder: folder.spec
         )

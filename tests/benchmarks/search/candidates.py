@@ -6,7 +6,7 @@ import optuna
 from optuna.samplers import TPESampler
 from ray.tune.schedulers import TrialScheduler
 
-from krona_tune.search.space import Params
+from krona_tune.search.planning.space import Params
 from krona_tune.study.randomness import stream
 from tests.benchmarks.search.curves import Seen
 from tests.benchmarks.search.engine import Trial, is_over

@@ -11,9 +11,9 @@ from itertools import product
 import numpy as np
 
 from krona_tune.kron.factors import divisors
-from krona_tune.search.space import Params
+from krona_tune.search.planning.space import Params
 from krona_tune.study.randomness import stream
-from krona_tune.study.schedule import Schedule
+from krona_tune.study.spec.schedule import Schedule
 from tests.benchmarks.search.places import LAYERS, ROLES, WIDTH, Array, Place, in_arrays
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Protocol
 
-from krona_tune.search.space import Params
-from krona_tune.study.schedule import Schedule
+from krona_tune.search.planning.space import Params
+from krona_tune.study.spec.schedule import Schedule
 from tests.benchmarks.search.curves import Seen, Trainer
 
 START = 0.01

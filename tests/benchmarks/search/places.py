@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from krona_tune.adapters.placement import sites
 from krona_tune.backbones.families import geometry
-from krona_tune.search.resolve import resolve
-from krona_tune.search.space import Space
-from krona_tune.study.loader import build_spec, load_spec
-from krona_tune.study.schedule import Schedule, schedule
-from krona_tune.study.trial import AdapterConfig
+from krona_tune.search.planning.resolve_space import resolve
+from krona_tune.search.planning.space import Space
+from krona_tune.study.spec.loader import build_spec, load_spec
+from krona_tune.study.spec.schedule import Schedule, schedule
+from krona_tune.study.spec.trial import AdapterConfig
 from tests.backbones import T5_BASE
 
 ROOT = Path(__file__).resolve().parents[3]

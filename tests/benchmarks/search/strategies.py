@@ -12,12 +12,12 @@ from optuna.storages import InMemoryStorage
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from krona_tune.search.door import TrialMessage
-from krona_tune.search.sampler import TaskSampler, distribution_of
-from krona_tune.search.scheduler import AshaPerGroup
-from krona_tune.search.space import Space
+from krona_tune.search.planning.space import Space
+from krona_tune.search.schedulers.asha import AshaPerGroup
+from krona_tune.search.searchers.task_sampler import TaskSampler, distribution_of
+from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.result import Status
-from krona_tune.study.schedule import Schedule
+from krona_tune.study.spec.schedule import Schedule
 from tests.benchmarks.search.curves import Seen
 from tests.benchmarks.search.engine import Strategy, Trial, is_over
 
@@ -115,7 +115,7 @@ class RaysOwn:
 
 @dataclass
 class Ours:
-    """krona_tune's sampler and scheduler, told what `search.searcher` tells them."""
+    """krona_tune's sampler and scheduler, told what `search.searchers.task_searcher` tells them."""
 
     setting: Setting
 

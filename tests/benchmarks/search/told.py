@@ -9,11 +9,11 @@ from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from krona_tune.search.sampler import distribution_of
-from krona_tune.search.scheduler import TIE
-from krona_tune.search.space import Space
-from krona_tune.study.domain import Choice, Domain, Value
-from krona_tune.study.schedule import Schedule
+from krona_tune.search.planning.space import Space
+from krona_tune.search.schedulers.asha import TIE
+from krona_tune.search.searchers.task_sampler import distribution_of
+from krona_tune.study.spec.domain import Choice, Domain, Value
+from krona_tune.study.spec.schedule import Schedule
 from tests.benchmarks.search.curves import Seen
 from tests.benchmarks.search.engine import Trial, is_over
 

@@ -1,0 +1,166 @@
+"""One study from its request to its ranking."""
+
+import logging
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.markup import escape
+
+from krona_tune.cli.folders import with_whole_paths
+from krona_tune.cli.options import STUDIES
+from krona_tune.cli.printing import console, errors, print_paths, print_plan, print_started
+from krona_tune.refusal import refusing
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.redact import masked
+from krona_tune.study.spec.study_spec import StudySpec
+
+if TYPE_CHECKING:
+    from krona_tune.search.runner import Outcome
+
+NO_RESULT, RAY_LOST, INTERRUPTED = 1, 75, 130
+"""Exit statuses: done but some task has no result; Ray ended under the study (EX_TEMPFAIL of sysexits.h); stopped."""
+
+
+def conduct(
+    spec: StudySpec,
+    place: str,
+    reason: str,
+    folder: StudyFolder,
+    address: str | None,
+    tracking_uri: str | None,
+    *,
+    dry_run: bool,
+    quiet: bool,
+) -> None:
+    """Prints the plan, runs the study, whose folder is claimed, and says what came of it."""
+    from krona_tune.search.planning.plan import make_plan
+    from krona_tune.search.startup.cluster import connecting, slots, this_machine
+
+    if address is None:
+        slots(this_machine(), spec.resources)  # said before Ray is started for nothing
+    plan = make_plan(with_whole_paths(spec), place)
+    if dry_run or not quiet:
+        print_plan(plan, reason, folder)
+    if dry_run:
+        return
+    _refuse_no_log(folder.log)
+    began, workers = time.monotonic(), connecting(address)
+    from krona_tune.report.pages.study_page import write_report
+    from krona_tune.search import runner
+    from krona_tune.search.budget.forecast import Forecast
+    from krona_tune.search.preflight.checks import preflight
+    from krona_tune.search.startup import gather
+    from krona_tune.search.terminal.result_tables import ranking
+    from krona_tune.study.formatting import duration
+
+    gathered = gather.gather(plan, workers)
+    findings = preflight(gathered, folder, tracking_uri)
+    for warning in findings.warnings:
+        errors.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
+    findings.refuse()
+    forecast = Forecast.of(gathered, findings.probe) if findings.probe else None
+    with _logging_to(folder.log):
+        started = gather.begin(gathered, folder, command=shlex.join(["python", *sys.argv]))
+        if not quiet:
+            print_started(started, tracking_uri, forecast)
+        outcome = runner.run(
+            started,
+            console,
+            tracking_uri=tracking_uri,
+            quiet=quiet,
+            forecast=forecast,
+            write_report=write_report,
+        )
+        try:
+            console.print()
+            console.print(
+                ranking(outcome.ledger.standings, started.manifest.tasks, fronts=spec.search.objective == "pareto")
+            )
+            lost = dict(outcome.lost_sinks)
+            lacking = masked(lost.pop("MlflowSink", "").partition(": ")[2])
+            for sink, problem in lost.items():
+                errors.print(f"[yellow]{sink} could not keep everything:[/yellow] {escape(masked(problem))}")
+            print_paths(folder, duration(time.monotonic() - began), tracking_uri, lacking)
+        finally:
+            runner.stop_ray(outcome)  # while the study is still claimed: its workers write into its folder
+    if outcome.interrupted:
+        console.print(escape(_how_to_go_on(outcome, folder)), soft_wrap=True)
+    _exit(_status(outcome, spec.tasks), at_once=bool(outcome.lost))
+
+
+def _how_to_go_on(outcome: "Outcome", folder: StudyFolder) -> str:
+    where = "" if folder.storage == STUDIES else f" --storage {masked(folder.storage)}"
+    why = "Interrupted. Go on"
+    if outcome.halted:
+        why = f"Stopped, {masked(outcome.halted)}. When that is mended, go on"
+    elif outcome.lost and not outcome.asked:
+        why = f"Stopped, {outcome.lost}. Go on"
+    return f"{why} with: python run_study.py --resume {folder.name}{where}"
+
+
+def _status(outcome: "Outcome", tasks: Sequence[str]) -> int:
+    if outcome.lost and not outcome.asked:
+        return RAY_LOST
+    if outcome.interrupted:
+        return INTERRUPTED
+    standings = outcome.ledger.standings
+    return NO_RESULT if any(standings.best(task) is None for task in tasks) else 0
+
+
+class RayLostExit(SystemExit):
+    """Ends the program at once: the interpreter's own end would wait for threads of the Ray that is lost."""
+
+
+def _exit(status: int, *, at_once: bool) -> None:
+    if at_once:
+        raise RayLostExit(status)
+    if status:
+        raise typer.Exit(status)
+
+
+class _File(logging.FileHandler):
+    """A line for which there is no room on the disk is left out without a word."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        with suppress(OSError):  # the last lines may find no room either
+            super().close()
+
+
+class _Masking(logging.Formatter):
+    """Lines in which no password stands."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return masked(super().format(record))
+
+
+def _refuse_no_log(path: Path) -> None:
+    """Raises the Refusal of a log that can't be written, before anything is started."""
+    with refusing(str(path), "the log can't be written", "move it away, or make it writable"):
+        path.open("a").close()
+
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """Keeps what krona_tune logs in the study's folder until the context ends."""
+    log = logging.getLogger("krona_tune")
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    handler = _File(path, encoding="utf-8")
+    handler.setFormatter(_Masking("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+        log.propagate = True

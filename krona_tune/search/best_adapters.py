@@ -1,0 +1,70 @@
+"""What a study leaves to be used: each task's best adapter as files."""
+
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from krona_tune.adapters.files.adapter_card import SELECTED, SELECTED_IN_FINALS, AdapterCard
+from krona_tune.adapters.files.adapter_files import save_adapter
+from krona_tune.data.tasks import TASKS
+from krona_tune.record.remote.remote_checkpoints import RungsElsewhere
+from krona_tune.search.startup.gather import Started
+from krona_tune.search.trial_message import TrialMessage
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.result import TrialResult
+from krona_tune.study.standings import Standings
+from krona_tune.train import checkpoint
+
+
+def leave_adapters(started: Started, standings: Standings) -> list[Path]:
+    """Each task's best adapter, with its card, from the state that the winning trial kept."""
+    left = []
+    manifest, shape = started.manifest, started.plan.geometry
+    for task in started.plan.spec.tasks:
+        best = standings.winner(task)
+        kept = _state(started.folder, best)
+        if best is None or kept is None:
+            continue
+        final = standings.finals(task).winner
+        trial = TrialMessage(best.trial_id, task, best.number, best.kind, best.seed, best.params).checked()
+        card = AdapterCard(
+            krona_tune_version=manifest.versions["krona_tune"],
+            task=task,
+            labels=TASKS[task].candidates if shape.text_to_text else TASKS[task].labels,
+            text_to_text=shape.text_to_text,
+            max_length=started.plan.spec.examples.max_length,
+            precision=manifest.precision,
+            adapter=trial.adapter,
+            backbone=started.source.name,
+            model_type=shape.model_type,
+            backbone_width=shape.head_width,
+            backbone_layers=sum(shape.depths.values()),
+            backbone_fingerprint=checkpoint.backbone_fingerprint(kept),
+            backbone_sha256=manifest.model.fingerprint,
+            score=best.score or 0.0,
+            metrics=best.metrics,
+            test_score=best.test_score,
+            test_metrics=best.test_metrics,
+            selected_by=SELECTED_IN_FINALS if final else SELECTED,
+            synthetic=manifest.tasks[task].synthetic,
+            trial_id=best.trial_id,
+            study=started.folder.name,
+            seed=best.seed,
+            seeds=tuple(row.seed for row in final.rows) if final else (best.seed,),
+            command=manifest.command,
+            params=best.params,
+        )
+        save_adapter(started.folder.adapter(task), load_file(kept / checkpoint.TENSORS), card)
+        left.append(started.folder.adapter(task))
+    return left
+
+
+def _state(folder: StudyFolder, row: TrialResult | None) -> Path | None:
+    """The state that a trial kept last: where it kept it, or in the study's folder, if need be brought there."""
+    if row is None or not row.checkpoint:
+        return None
+    recorded = Path(row.checkpoint)
+    here = folder.checkpoints / row.trial_id / recorded.name
+    if not recorded.exists() and not here.exists():
+        RungsElsewhere(folder.remote_checkpoints).bring(here.parent)
+    return next((path for path in (recorded, here) if path.exists()), None)

@@ -1,0 +1,118 @@
+"""From a request to a plan: everything that can be refused without torch or Ray is refused here."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from krona_tune.adapters.methods.method_table import METHODS
+from krona_tune.backbones.geometry import Geometry
+from krona_tune.data import corpus
+from krona_tune.data.tasks import TASKS
+from krona_tune.hub import settle_offline
+from krona_tune.record.parquet_reader import read_trials
+from krona_tune.refusal import Refusal, unknown
+from krona_tune.search.planning.resolve_space import resolve
+from krona_tune.search.planning.space import Space
+from krona_tune.search.trial_message import TrialMessage
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.randomness import stream
+from krona_tune.study.spec.domain import Fixed
+from krona_tune.study.spec.study_spec import StudySpec
+from krona_tune.study.spec.trial import TrainingConfig
+from krona_tune.train.backbone_source import BackboneSource, find_backbone
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A request that was found feasible. `place` is the file it was read from."""
+
+    spec: StudySpec
+    place: str
+    source: BackboneSource
+    geometry: Geometry
+    space: Space
+
+    @property
+    def trials(self) -> int:
+        """How many trials a task searches with."""
+        return self.spec.search.trials * (len(self.space.methods) if self.spec.search.per_method else 1)
+
+    def baselines(self, task: str) -> list[TrialMessage]:
+        """The trials of the head alone: the request's training with each baseline learning rate."""
+        domains = self.spec.domains()
+        fixed = {name: domains[name] for name in TrainingConfig.model_fields}
+        training = {name: domain.value for name, domain in fixed.items() if isinstance(domain, Fixed)}
+        rates = self.spec.search.baseline_learning_rates[: 1 if self.geometry.text_to_text else None]
+        return [
+            TrialMessage(
+                f"{task}-head-{number}",
+                task,
+                number,
+                "baseline",
+                trial_seed(self.spec, task),
+                {"method": "head_only", **training, "learning_rate": rate},
+            )
+            for number, rate in enumerate(rates)
+        ]
+
+
+def trial_seed(spec: StudySpec, task: str) -> int:
+    """One seed for all trials of a task: they differ in what is searched, not in their data's order."""
+    return stream(spec.seed, "trial", task) % 2**31
+
+
+def make_plan(spec: StudySpec, place: str) -> Plan:
+    """Finds the backbone, resolves the space on it and looks at the data's files.
+
+    Raises:
+        Refusal: naming the place, the value and the mend.
+    """
+    _check_tasks(spec, place)
+    _check_methods(spec, place)
+    _check_search(spec)
+    if spec.data == corpus.HUB:
+        settle_offline()
+    corpus.check(spec.data, spec.tasks)
+    source = find_backbone(spec.model)
+    geometry = source.geometry
+    if geometry.positions is not None and spec.examples.max_length > geometry.positions:
+        problem = f"{spec.examples.max_length} tokens, {source.name} reads {geometry.positions}"
+        raise Refusal(f"{place}: examples.max_length", problem, f"write {geometry.positions} or less")
+    return Plan(spec=spec, place=place, source=source, geometry=geometry, space=resolve(spec, geometry, place))
+
+
+def _check_tasks(spec: StudySpec, place: str) -> None:
+    for task in spec.tasks:
+        if task not in TASKS:
+            raise unknown(f"{place}: tasks", "task", task, TASKS)
+    for setting in (*vars(spec.schedule).items(), *vars(spec.examples).items()):
+        for task in setting[1] if isinstance(setting[1], dict) else ():
+            if task not in {*TASKS, "default"}:
+                raise unknown(f"{place}: {setting[0]}", "task", task, {*TASKS, "default"})
+
+
+def _check_methods(spec: StudySpec, place: str) -> None:
+    for section, names in (("adapter.method", spec.domains()["method"].ends()), ("methods", spec.methods)):
+        for name in names:
+            if name not in METHODS:
+                raise unknown(f"{place}: {section}", "method", name, METHODS)
+            _refuse_missing_package(str(name), f"{place}: {section}")
+
+
+def _check_search(spec: StudySpec) -> None:
+    search = spec.search
+    if search.shared and (search.per_method or search.objective == "pareto"):
+        problem = "one configuration for all tasks has no methods and no sizes of its own"
+        raise Refusal("--shared", problem, "leave out search.per_method and --objective pareto")
+    if search.shared and spec.finalists.top > 1:
+        raise Refusal("--shared", f"finalists.top {spec.finalists.top}: one configuration wins for all", "write 1")
+    if search.warm_start and not StudyFolder(Path(search.warm_start)).results.is_dir():
+        raise Refusal("--warm-start", f"no study with results in {search.warm_start}", "name a study's folder")
+    if search.warm_start:
+        read_trials(StudyFolder(Path(search.warm_start)).results)  # refused here where they can't be read
+
+
+def _refuse_missing_package(method: str, place: str) -> None:
+    package = METHODS[method].needs
+    if package and find_spec(package) is None:
+        raise Refusal(place, f"{method} needs the package {package}", f"pip install 'krona_tune[{package}]'")

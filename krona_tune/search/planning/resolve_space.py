@@ -1,0 +1,117 @@
+"""A request's space on a backbone: what does not fit is refused before anything is drawn."""
+
+import random
+from collections.abc import Iterator
+from itertools import product
+
+from krona_tune.adapters.methods.method_table import METHODS, method_named
+from krona_tune.adapters.placement import common_dimensions, sites
+from krona_tune.backbones.geometry import Geometry, Site
+from krona_tune.refusal import Refusal
+from krona_tune.search.planning.space import PLACES, Space
+from krona_tune.study.spec.domain import Choice, Divisors, Domain, Fixed, Range, Value
+from krona_tune.study.spec.study_spec import StudySpec
+from krona_tune.study.spec.trial import SECTION_OF, SIZES, AdapterConfig
+
+
+def resolve(spec: StudySpec, geometry: Geometry, place: str) -> Space:
+    """The spec's space on a backbone. What can be drawn fits, but for sizes that do not go together.
+
+    Raises:
+        Refusal: a method, placement or size does not fit the backbone, or nothing is feasible for some method.
+    """
+    method = spec.domains()["method"]
+    if isinstance(method, Range | Divisors):
+        raise Refusal(f"{place}: adapter.method", "a method is no number", f"known: {', '.join(METHODS)}")
+    knobs = {str(name): _knobs(spec, str(name), geometry, place) for name in method.ends()}
+    space = Space(method=method, knobs=knobs, geometry=geometry, limit=_limit(spec, geometry))
+    for name in space.methods:
+        _refuse_empty(space.of(name), f"{place}: {name}", spec.search.max_params)
+    return space
+
+
+def _knobs(spec: StudySpec, method: str, geometry: Geometry, place: str) -> dict[str, Domain]:
+    """The domains of what a method reads, its factors' sizes as divisors of every weight it may adapt."""
+    row = method_named(method, f"{place}: adapter.method")
+    if method == "head_only":
+        raise Refusal(f"{place}: adapter.method", f"{method} has nothing to search", "it is run as the baseline")
+    for name in spec.methods.get(method, {}):
+        if SECTION_OF[name] == "adapter" and name not in row.reads:
+            raise Refusal(f"{place}: methods.{method}.{name}", f"{method} does not read it", _reads(method))
+    domains = {
+        name: domain
+        for name, domain in spec.domains(method).items()
+        if name in row.reads or SECTION_OF[name] == "training"
+    }
+    places = list(_every_placement(method, domains, geometry, place))
+    for name, side in SIZES.items():
+        if name in domains:
+            domains[name] = _dividing(name, domains[name], common_dimensions(places)[side], f"{place}: adapter.{name}")
+    return domains
+
+
+def _reads(method: str) -> str:
+    return f"it reads {', '.join(sorted(METHODS[method].reads)) or 'nothing'}, and what stands under training"
+
+
+def _refuse_empty(space: Space, place: str, max_params: str | None) -> None:
+    """Raises the Refusal that says why no point of the space is feasible, where none is."""
+    if space.feasible_share() > 0:
+        return
+    rng = random.Random(0)
+    least: int | None = None
+    for _ in range(1000):
+        point = space.draw(rng)
+        try:
+            least = min(space.parameters(point), least or space.geometry.parameters)
+        except Refusal as misfit:
+            reason = misfit
+    if least is None:
+        raise Refusal(f"{place}: adapter", reason.problem, reason.mend)
+    raise Refusal(
+        f"{place}: max_params",
+        f"{max_params} allows {space.limit:,} parameters, the smallest adapter drawn has {least:,}",
+        "raise --max-params, or offer cheaper sizes or fewer sites",
+    )
+
+
+def _every_placement(method: str, domains: dict[str, Domain], geometry: Geometry, place: str) -> Iterator[Site]:
+    """Every site that some point of the space adapts; each combination of placements must have one."""
+    read = {name: domains[name].ends() for name in PLACES if name in domains}
+    for values in product(*read.values()):
+        chosen = dict(zip(read, map(str, values), strict=True))
+        try:
+            yield from sites(geometry, AdapterConfig.model_validate({"method": method, **chosen}))
+        except Refusal as refusal:
+            where = f"{place}: adapter" + (f".{refusal.place}" if refusal.place in SECTION_OF else "")
+            raise Refusal(where, refusal.problem, refusal.mend) from None
+
+
+def _dividing(name: str, domain: Domain, dimension: int, place: str) -> Domain:
+    """The sizes of a factor that divide every adapted weight."""
+    offered = Divisors().of(dimension).values
+    match domain:
+        case Divisors():
+            found = domain.of(dimension)
+            if not found.values:
+                raise Refusal(place, f"no divisor of {dimension} within the limits", f"divisors: {_listed(offered)}")
+            return found if len(found.values) > 1 else Fixed(found.values[0])
+        case Range():
+            raise Refusal(place, "a range of sizes holds some that do not divide", "write divisors, or a list")
+        case Fixed() | Choice():
+            for size in domain.ends():
+                if size not in offered:
+                    problem = f"{name} {size} does not divide {dimension}, common to all adapted weights"
+                    raise Refusal(place, problem, f"divisors: {_listed(offered)}")
+            return domain
+
+
+def _listed(values: tuple[Value, ...]) -> str:
+    return ", ".join(map(str, values))
+
+
+def _limit(spec: StudySpec, geometry: Geometry) -> int | None:
+    text = spec.search.max_params
+    if text is None:
+        return None
+    return int(float(text[:-1]) / 100 * geometry.parameters) if text.endswith("%") else int(text)

@@ -1,0 +1,154 @@
+"""The space that a study searches on one backbone: every knob's domain a method, and which points are feasible."""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from math import exp, log
+from typing import Any
+
+from krona_tune.adapters.placement import count, sites
+from krona_tune.backbones.geometry import Geometry
+from krona_tune.refusal import Refusal
+from krona_tune.study.spec.domain import Choice, Divisors, Domain, Fixed, Range, Value
+from krona_tune.study.spec.trial import SECTION_OF, AdapterConfig
+
+EVEN_DRAWS = 5_000
+PLACES = ("roles", "stacks", "layers")
+
+Params = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """Domains resolved against a backbone: of `method`, and a method's knobs by name.
+
+    `limit`: at most so many adapter and norm parameters, or None.
+    """
+
+    method: Fixed | Choice
+    knobs: dict[str, dict[str, Domain]]
+    geometry: Geometry
+    limit: int | None
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        return tuple(map(str, self.method.ends()))
+
+    def of(self, method: str) -> "Space":
+        """The part of the space that searches one method."""
+        return replace(self, method=Fixed(method), knobs={method: self.knobs[method]})
+
+    def label(self, method: str, name: str) -> str:
+        """What is drawn for a knob: its name; with the method's where most methods search it in another domain."""
+        usual, _ = Counter(knobs[name] for knobs in self.knobs.values() if name in knobs).most_common(1)[0]
+        return name if self.knobs[method][name] == usual else f"{name} of {method}"
+
+    def searched(self) -> dict[str, Domain]:
+        """The knobs that are not fixed, by label."""
+        found: dict[str, Domain] = {"method": self.method}
+        for method, knobs in self.knobs.items():
+            found |= {self.label(method, name): domain for name, domain in knobs.items()}
+        return {label: domain for label, domain in found.items() if not isinstance(domain, Fixed)}
+
+    def point(self, draw: Callable[[str, Domain], Value]) -> dict[str, Any]:
+        """Each knob that the drawn method reads: its fixed value, or what `draw` gives for its label and domain."""
+
+        def value(label: str, domain: Domain) -> Value:
+            return domain.value if isinstance(domain, Fixed) else draw(label, domain)
+
+        method = str(value("method", self.method))
+        knobs = self.knobs[method].items()
+        return {"method": method, **{name: value(self.label(method, name), domain) for name, domain in knobs}}
+
+    def drawn(self, params: Params) -> dict[str, Value]:
+        """What would have to be drawn to get a point, by label: the inverse of `point`."""
+        method = params["method"]
+        values: dict[str, Value] = {} if isinstance(self.method, Fixed) else {"method": method}
+        for name, domain in self.knobs[method].items():
+            if not isinstance(domain, Fixed):
+                values[self.label(method, name)] = params[name]
+        return values
+
+    def adopted(self, params: Params) -> dict[str, Any] | None:
+        """The space's own point that is nearest to another study's: its values where they are searched here, the
+        fixed ones where they are not. None where a value can't be drawn here, or the point is not feasible."""
+        method = params["method"]
+        if method not in self.knobs:
+            return None
+        point: dict[str, Any] = {"method": method}
+        for name, domain in self.knobs[method].items():
+            point[name] = domain.value if isinstance(domain, Fixed) else params.get(name)
+            if point[name] is None and not isinstance(domain, Fixed):
+                return None
+        labels = {self.label(method, name): domain for name, domain in self.knobs[method].items()}
+        fits = all(_holds(labels.get(label, self.method), value) for label, value in self.drawn(point).items())
+        return point if fits and self.feasible(point) else None
+
+    def meaning(self, params: Params) -> str:
+        """Equal for points that mean the same adapter and the same training, however their placement is written."""
+        adapter = _adapter(params)
+        places = ",".join(site.key for site in sites(self.geometry, adapter))
+        others = sorted((name, value) for name, value in params.items() if name not in PLACES)
+        return f"{places} {others}"
+
+    def feasible(self, params: Params, limit: int | None = None) -> bool:
+        """Whether a point's sizes go together and it stays within the space's limit, and within another one."""
+        try:
+            parameters = self.parameters(params)
+        except Refusal:
+            return False
+        return all(most is None or parameters <= most for most in (self.limit, limit))
+
+    def parameters(self, params: Params) -> int:
+        """Adapter and norm parameters of a point, the head not counted. Raises a Refusal where its sizes don't fit."""
+        counted = count(self.geometry, _adapter(params), outputs=0)
+        return counted.adapter + counted.norms
+
+    def draw(self, rng: random.Random) -> dict[str, Any]:
+        """A point drawn uniformly (log-uniformly where the domain is), feasible or not."""
+        return self.point(lambda _, domain: _draw(domain, rng))
+
+    def draw_where(self, accepted: Callable[[Params], bool], rng: random.Random) -> dict[str, Any] | None:
+        """An accepted point, None where none comes up in many draws."""
+        draws = (self.draw(rng) for _ in range(EVEN_DRAWS))
+        return next((point for point in draws if accepted(point)), None)
+
+    def feasible_share(self, draws: int = 1000) -> float:
+        """The share of the space that is feasible, by drawing."""
+        rng = random.Random(0)
+        return sum(self.feasible(self.draw(rng)) for _ in range(draws)) / draws
+
+
+def _adapter(params: Params) -> AdapterConfig:
+    return AdapterConfig(**{name: value for name, value in params.items() if SECTION_OF[name] == "adapter"})
+
+
+def _draw(domain: Domain, rng: random.Random) -> Value:
+    match domain:
+        case Fixed(value):
+            return value
+        case Choice(values):
+            return rng.choice(values)
+        case Range(low, high, log=True):
+            drawn = exp(rng.uniform(log(low), log(high)))
+            return round(drawn) if domain.whole else drawn
+        case Range(low, high, step=step):
+            if step or domain.whole:
+                return low + (step or 1) * rng.randrange(int((high - low) / (step or 1)) + 1)
+            return rng.uniform(low, high)
+        case Divisors():
+            raise AssertionError("divisors are resolved before anything is drawn")
+
+
+def _holds(domain: Domain, value: Value) -> bool:
+    """Whether a value can be drawn from a domain."""
+    match domain:
+        case Fixed() | Choice():
+            return value in domain.ends()
+        case Range(low, high, step=step):
+            if isinstance(value, str) or not low <= value <= high:
+                return False
+            return step is None or ((value - low) / step).is_integer()
+        case Divisors():
+            raise AssertionError("divisors are resolved before anything is drawn")

@@ -1,0 +1,41 @@
+"""How many trials a study was asked for, counted from the request alone."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from krona_tune.study.result import TrialResult
+from krona_tune.study.spec.study_spec import StudySpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """How many trials of each kind a task has; with `search.per_method` each method searches for itself."""
+
+    searched: int
+    heads: int
+    finals: int
+    final_heads: int
+
+    @classmethod
+    def of(cls, spec: StudySpec, *, text_to_text: bool = False) -> "Counts":
+        """A text-to-text backbone has no head whose learning rate could be searched."""
+        search, top, seeds = spec.search, spec.finalists.top, spec.finalists.seeds
+        groups = len(spec.domains()["method"].ends()) if search.per_method else 1
+        return cls(
+            searched=groups * search.trials,
+            heads=len(search.baseline_learning_rates[: 1 if text_to_text else None]),
+            finals=groups * top * seeds,
+            final_heads=seeds if top and search.baseline_learning_rates else 0,
+        )
+
+    @property
+    def by_kind(self) -> dict[str, int]:
+        return {"search": self.searched, "baseline": self.heads, "finalist": self.finals + self.final_heads}
+
+
+def not_begun(spec: StudySpec, rows: Iterable[TrialResult], *, text_to_text: bool) -> Mapping[str, int]:
+    """How many trials of each task have no row yet."""
+    begun = Counter((row.task, row.kind) for row in rows)
+    asked = Counts.of(spec, text_to_text=text_to_text).by_kind
+    return {task: sum(max(0, count - begun[task, kind]) for kind, count in asked.items()) for task in spec.tasks}

@@ -1,0 +1,116 @@
+"""Whether a study has room: on the disk for its checkpoints, in memory for its workers. Counted from integers."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+from krona_tune.search.planning.plan import Plan
+from krona_tune.search.planning.trial_counts import Counts
+from krona_tune.search.preflight.findings import Findings, problem
+from krona_tune.search.preflight.first_batch import drawn, largest, longest
+from krona_tune.search.startup.gather import Gathered
+from krona_tune.study.folder import StudyFolder
+from krona_tune.train.device import this_device
+
+MOST_OUTPUTS = 3
+"""Of a head: the labels of MNLI."""
+PROCESS_BYTES = 600 * 2**20
+"""What a worker takes before it has a backbone: Python, torch, transformers."""
+STATE_BYTES, TRAINING_BYTES = 12, 16
+"""Of each trained parameter: float32 beside its two moments on disk; in memory its gradient too."""
+ACTIVATIONS = 17
+"""Values that a layer keeps for its backward pass, in widths a token: its maps' inputs and outputs, roughly."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """The largest adapter of the space, and bytes: of the weights, and roughly of a worker that trains it."""
+
+    params: dict[str, Any]
+    weights: int
+    worker: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoints:
+    """How many trials of a study leave a checkpoint, and the bytes of all: `usually`, and `most` where each is of the
+    largest adapter."""
+
+    trials: int
+    usually: float
+    most: float
+
+
+def needed_bytes(gathered: Gathered) -> Need:
+    """What the largest adapter of the space needs, counted from integers."""
+    plan, shape = gathered.plan, gathered.plan.geometry
+    params = largest(plan.space)
+    trained = plan.space.parameters(params) + shape.head_parameters(MOST_OUTPUTS)
+    itemsize = this_device(plan.spec.precision, gpu=False).dtype.itemsize if not gathered.slots.gpus else 2
+    tokens = params["batch_size"] * max(map(longest, gathered.prepared.works.values()))
+    activations = tokens * sum(shape.depths.values()) * shape.head_width * ACTIVATIONS * itemsize
+    weights = shape.parameters * itemsize
+    worker = PROCESS_BYTES + weights + trained * TRAINING_BYTES + activations
+    return Need(params=params, weights=weights, worker=worker)
+
+
+def checkpoints_of(plan: Plan) -> Checkpoints:
+    """The checkpoints of all tasks: of the search, of the heads alone, and of the finals of both."""
+    each, tasks = Counts.of(plan.spec), plan.spec.tasks
+    adapters = len(tasks) * (each.searched + each.finals)
+    heads = sum(len(plan.baselines(task)) + each.final_heads for task in tasks)
+    sizes = [plan.space.parameters(point) for point in drawn(plan.space)]
+    beside = (adapters + heads) * plan.geometry.head_parameters(MOST_OUTPUTS)
+    return Checkpoints(
+        trials=adapters + heads,
+        usually=STATE_BYTES * (adapters * fmean(sizes) + beside),
+        most=STATE_BYTES * (adapters * max(sizes) + beside),
+    )
+
+
+def nearest_folder(path: Path) -> Path:
+    """The folder itself, or the nearest one above it that is there already."""
+    return next(above for above in (path.resolve(), *path.resolve().parents) if above.is_dir())
+
+
+def on_disk(gathered: Gathered, folder: StudyFolder, storage: Path) -> Findings:
+    """Whether the storage can be written, and has space for the checkpoints of the trials that are still to come:
+    surely not is a problem, perhaps not a warning."""
+    try:
+        with NamedTemporaryFile(dir=storage, prefix=".preflight-"):
+            pass
+    except OSError as error:
+        return problem("--storage", f"{storage} can't be written: {error.strerror}", "name a writable folder")
+    checkpoints, free = checkpoints_of(gathered.plan), shutil.disk_usage(storage).free
+    left = max(0.0, 1 - len(list(folder.root.glob("checkpoints/*"))) / checkpoints.trials)
+    of = f"{storage} has {size(free)} free, the checkpoints of {checkpoints.trials} trials take"
+    if left * checkpoints.usually > free:
+        mend = "free space, ask for fewer trials, or limit them with --max-params"
+        return problem("--storage", f"{of} about {size(left * checkpoints.usually)}", mend)
+    if left * checkpoints.most > free:
+        return Findings(warnings=(f"--storage: {of} up to {size(left * checkpoints.most)}",))
+    return Findings()
+
+
+def in_memory(gathered: Gathered, need: Need) -> Findings:
+    """Whether the workers that a node holds fit in its memory: surely not is a problem, roughly not a warning."""
+    fit, found = gathered.slots, Findings()
+    for node in set(gathered.cluster.nodes):
+        workers = min(node.fits(fit.cpus, fit.gpus), fit.count)
+        memory = f"{workers} workers on a node of {node.cpus:g} CPUs"
+        if not fit.gpus and workers * need.weights > node.memory_bytes:
+            what = f"{memory}: the backbone alone takes {size(workers * need.weights)}"
+            mend = "ask for fewer with --max-concurrent, or for more CPUs a trial"
+            found += problem("memory", f"{what}, Ray has {size(node.memory_bytes)}", mend)
+        elif not fit.gpus and workers * need.worker > node.memory_bytes:
+            rough = f"{memory} may take {size(workers * need.worker)}, Ray has {size(node.memory_bytes)}"
+            found += Findings(warnings=(f"memory: {rough}; --max-concurrent asks for fewer",))
+    return found
+
+
+def size(number: float) -> str:
+    """Bytes for people."""
+    return f"{number / 2**30:.1f} GiB" if number >= 2**30 else f"{number / 2**20:.0f} MiB"

@@ -1,0 +1,118 @@
+"""Before the first trial: one report of all that stands in its way, not one error after the other."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from krona_tune.record.mlflow_mirror.tracking_uri import unreachable
+from krona_tune.record.remote.store import refusing
+from krona_tune.refusal import Refusal
+from krona_tune.search.preflight.capacity import Need, in_memory, nearest_folder, needed_bytes, on_disk, size
+from krona_tune.search.preflight.findings import Findings, problem
+from krona_tune.search.preflight.first_batch import FirstBatch, first_batch, middling
+from krona_tune.search.preflight.nodes import View, look_around, refuse_blind, token, versions
+from krona_tune.search.startup.gather import Gathered
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.result import Status
+
+FIRST_BATCH_SECONDS = 300
+
+
+def preflight(gathered: Gathered, folder: StudyFolder, tracking_uri: str | None) -> Findings:
+    """Looks at everything that would fail a trial later. Writes nothing that stays."""
+    need = needed_bytes(gathered)
+    storage = nearest_folder(folder.root)
+    with ThreadPoolExecutor(max_workers=1) as aside:
+        tracking = aside.submit(unreachable, tracking_uri or folder.tracking_uri)
+        disk, work = on_disk(gathered, folder, storage) + at_the_uri(folder), in_memory(gathered, need)
+        if len(gathered.cluster.nodes) > 1 and not disk.problems:
+            work += on_every_node(gathered, folder.remote or str(storage))
+        if not work.problems:
+            work += in_the_first_batch(gathered, need)
+        silent = tracking.result()
+    return disk + work + Findings(warnings=(*gathered.prepared.doubts, *([silent] if silent else ())))
+
+
+def at_the_uri(folder: StudyFolder) -> Findings:
+    """Whether the driver can write the study's copy, where the storage is a URI."""
+    if folder.remote:
+        try:
+            with refusing(folder.remote), token(folder.remote):
+                pass
+        except Refusal as refusal:
+            return Findings(problems=(refusal,))
+    return Findings()
+
+
+def on_every_node(gathered: Gathered, storage: str) -> Findings:
+    """Whether each node sees and writes the storage, and has the backbone and the same packages."""
+    source = gathered.source
+    views = look_around(storage, source.location)
+    found = Findings(problems=tuple(refuse_blind(storage, views)))
+    here = versions()
+    for node, view in views.items():
+        if not isinstance(view, View):
+            continue
+        if not view.sees_model and source.how == "local folder":
+            found += problem("--model", f"node {node} does not see {source.location}", "put it where every node does")
+        elif not view.sees_model:
+            found += Findings(warnings=(f"node {node} does not see {source.location}: it will ask the hub",))
+        if view.versions != here:
+            found += Findings(warnings=(f"node {node} has {_listed(view.versions)}, the driver {_listed(here)}",))
+    return found
+
+
+def in_the_first_batch(gathered: Gathered, need: Need) -> Findings:
+    """Whether the largest adapter trains and evaluates one batch of every task."""
+    try:
+        done = _trained(gathered, need)
+    except Refusal as refusal:
+        return Findings(problems=(refusal,))
+    except TimeoutError:
+        return Findings(warnings=(f"no worker trained a first batch within {FIRST_BATCH_SECONDS} s",))
+    return Findings(problems=tuple(_refused(done)), warnings=tuple(_doubtful(gathered, done)), probe=done.probe)
+
+
+def _trained(gathered: Gathered, need: Need) -> FirstBatch:
+    """On one machine without a GPU in this process, which has all it needs; else in a worker that trials may get."""
+    fit, works = gathered.slots, gathered.prepared.works
+    usual, threads = middling(gathered.plan.space), max(1, int(fit.cpus))
+    asked = (gathered.source.location, gathered.plan.spec.precision, fit.gpus > 0, works, need.params, usual, threads)
+    if not fit.gpus and len(gathered.cluster.nodes) == 1:
+        return first_batch(*asked)
+    import ray
+
+    task = ray.remote(num_cpus=fit.cpus, num_gpus=fit.gpus, max_retries=0, max_calls=1)(first_batch)
+    result = task.remote(*asked)
+    try:
+        trained: FirstBatch = ray.get(result, timeout=FIRST_BATCH_SECONDS)
+    except ray.exceptions.GetTimeoutError:
+        ray.cancel(result, force=True)  # it would keep its CPU or GPU from the trials
+        raise TimeoutError from None
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause if isinstance(error.cause, Refusal) else Refusal("the first batch", str(error.cause))
+        raise cause from None
+    except ray.exceptions.RayError as error:
+        raise Refusal("the first batch", f"its worker was lost: {str(error).splitlines()[0]}") from None
+    return trained
+
+
+def _refused(done: FirstBatch) -> Iterator[Refusal]:
+    for task, (status, error) in done.failures.items():
+        if status is Status.FAILED:
+            yield Refusal(f"the first batch of {task}", error)
+
+
+def _doubtful(gathered: Gathered, done: FirstBatch) -> Iterator[str]:
+    for task, (status, error) in done.failures.items():
+        if status is not Status.FAILED:  # a smaller adapter may train
+            yield f"the first batch of {task} with the largest adapter: {status}: {error}"
+    if done.emulates_bfloat16 and gathered.plan.spec.precision == "bf16":
+        yield f"{done.device} computes bf16 by emulation only; --set precision=fp32 is faster there"
+    side_by_side = int(1 / gathered.slots.gpus) if 0 < gathered.slots.gpus < 1 else 1
+    if side_by_side * done.peak_bytes > done.memory_bytes:
+        sizes = f"{side_by_side} × {size(done.peak_bytes)}, {done.device} has {size(done.memory_bytes)}"
+        yield f"the largest adapter takes more than a GPU has: {sizes}; ask for a larger --gpus-per-trial"
+
+
+def _listed(versions: dict[str, str]) -> str:
+    return ", ".join(f"{package} {number}" for package, number in versions.items()) or "none of the packages"

@@ -1,0 +1,120 @@
+"""What each node of a cluster sees: the study's storage, the backbone's folder, the same packages. No torch."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from krona_tune.record.remote.store import Store, is_uri
+from krona_tune.refusal import Refusal
+from krona_tune.study.redact import masked
+
+PACKAGES = ("krona_tune", "torch", "transformers")
+"""What a worker must have in the driver's version for its trials to mean the same."""
+LOOK_SECONDS = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What one node sees. `versions` lacks what is not installed there."""
+
+    reads_storage: bool
+    writes_storage: bool
+    sees_model: bool
+    versions: dict[str, str]
+
+
+def look(place: str, written: str, model: str) -> View:
+    """Looks from the node that this runs on: `place` is a file in the storage that holds `written`."""
+    storage, _, name = place.rpartition("/")
+    reads = _can_read(storage, name, written)
+    return View(
+        reads_storage=reads,
+        writes_storage=reads and _can_write(storage),
+        sees_model=Path(model).is_dir(),
+        versions=versions(),
+    )
+
+
+def look_around(storage: str, model: str) -> dict[str, View | str]:
+    """What each node of the cluster that this process has joined sees, by its address; a text where it can't look.
+
+    `storage` is a folder or a URI.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    alive = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    with token(storage) as (place, written):
+        task = ray.remote(num_cpus=0, max_retries=0)(look)
+        views = {
+            node: task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
+                place, written, model
+            )
+            for node in alive
+        }
+        ray.wait(list(views.values()), num_returns=len(views), timeout=LOOK_SECONDS)
+        return {f"{alive[node]} ({node[:6]})": _seen(view) for node, view in views.items()}
+
+
+def _seen(view: Any) -> View | str:
+    import ray
+
+    try:
+        seen: View = ray.get(view, timeout=0)
+    except ray.exceptions.GetTimeoutError:
+        return f"it did not answer within {LOOK_SECONDS} s"
+    except ray.exceptions.RayError as error:
+        return str(error).strip().splitlines()[-1]
+    return seen
+
+
+@contextmanager
+def token(storage: str) -> Iterator[tuple[str, str]]:
+    """A file in the storage with a text of its own, while the context lasts."""
+    written, store = uuid4().hex, Store(storage)
+    name = f".seen-{written[:12]}"
+    store.write(name, written.encode())
+    try:
+        yield f"{storage}/{name}", written
+    finally:
+        store.remove(name)
+
+
+def _can_read(storage: str, name: str, written: str) -> bool:
+    with suppress(Exception):  # every store has errors of its own
+        return Store(storage).read(name) == written.encode()
+    return False
+
+
+def _can_write(storage: str) -> bool:
+    with suppress(Exception), token(storage):
+        return True
+    return False
+
+
+def versions() -> dict[str, str]:
+    """The packages' versions where this runs; one that is not installed is left out."""
+    found = {}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def refuse_blind(storage: str, views: dict[str, View | str]) -> Iterator[Refusal]:
+    """A refusal for each node on which trials could not be trained."""
+    name, equal = masked(storage), "give it the packages and the credentials that the driver has"
+    for node, view in views.items():
+        match view:
+            case str():
+                yield Refusal(f"node {node}", view, "install the same krona_tune on every node")
+            case View(reads_storage=False):
+                mend = equal if is_uri(storage) else "name a folder that every node mounts"
+                yield Refusal("--storage", f"node {node} does not see {name}", mend)
+            case View(writes_storage=False):
+                mend = equal if is_uri(storage) else "mount it writable there"
+                yield Refusal("--storage", f"node {node} can't write in {name}", mend)

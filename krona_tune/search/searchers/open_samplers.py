@@ -1,0 +1,93 @@
+"""The samplers of a study, all in one journal file that optuna-dashboard opens."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from krona_tune.search.planning.space import Params, Space
+from krona_tune.search.searchers.journal import Halt, open_journal
+from krona_tune.search.searchers.task_sampler import TaskSampler
+from krona_tune.search.searchers.warm_start import adopt_points
+from krona_tune.study.result import Status
+from krona_tune.study.spec.study_spec import StudySpec
+
+SHARED = "shared"
+"""What stands for the task of configurations that all tasks share."""
+Earlier = Mapping[str, Sequence[Params]]
+"""Each task's points from an earlier study: what its first trials try."""
+NOTHING: Earlier = {}
+
+
+class MethodsInTurn:
+    """A sampler a method, asked in turn, so that every method gets the same number of trials."""
+
+    def __init__(self, samplers: Mapping[str, TaskSampler]) -> None:
+        self._samplers = samplers
+
+    def ask(self, trial_id: str, number: int) -> dict[str, Any] | None:
+        """A point of the method whose turn the trial's number is."""
+        turn, place = divmod(number, len(self._samplers))
+        return list(self._samplers.values())[place].ask(trial_id, turn)
+
+    def point(self, trial_id: str) -> dict[str, Any] | None:
+        """As a TaskSampler; one of them knows the trial, or none."""
+        points = (sampler.point(trial_id) for sampler in self._samplers.values())
+        return next((point for point in points if point is not None), None)
+
+    def report(self, trial_id: str, step: int, score: float) -> None:
+        """As a TaskSampler; it is for the one that was asked, the others know no such trial."""
+        for sampler in self._samplers.values():
+            sampler.report(trial_id, step, score)
+
+    def tell(self, trial_id: str, status: Status, score: float | None) -> None:
+        """As a TaskSampler; it is for the one that was asked, the others know no such trial."""
+        for sampler in self._samplers.values():
+            sampler.tell(trial_id, status, score)
+
+    def recall(self, trial_id: str, params: Params, status: Status, scores: Mapping[int, float]) -> None:
+        """As a TaskSampler; it is for the sampler of the trial's method."""
+        self._samplers[params["method"]].recall(trial_id, params, status, scores)
+
+
+def open_samplers(
+    spec: StudySpec, space: Space, journal: Path, halt: Halt, earlier: Earlier = NOTHING
+) -> dict[str, TaskSampler | MethodsInTurn]:
+    """One sampler a task, or a task and method. `halt` is called where the journal can't be written."""
+    sampler = _sampler_in(spec, journal, halt, earlier)
+    if not spec.search.per_method:
+        return {task: sampler(space, task, task) for task in spec.tasks}
+    return {
+        task: MethodsInTurn({method: sampler(space.of(method), f"{task}/{method}", task) for method in space.methods})
+        for task in spec.tasks
+    }
+
+
+def open_shared_sampler(
+    spec: StudySpec, space: Space, journal: Path, halt: Halt, earlier: Earlier = NOTHING
+) -> TaskSampler:
+    """The sampler of configurations that all tasks share."""
+    return _sampler_in(spec, journal, halt, earlier)(space, SHARED, SHARED)
+
+
+def _sampler_in(
+    spec: StudySpec, journal: Path, halt: Halt, earlier: Earlier
+) -> Callable[[Space, str, str], TaskSampler]:
+    """Makes samplers of a part of the space, under a name in the journal, for a task."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = open_journal(journal, halt)
+
+    def sampler(part: Space, name: str, task: str) -> TaskSampler:
+        return TaskSampler(
+            part,
+            storage,
+            f"{spec.name}/{name}",
+            seed=spec.seed,
+            startup_trials=spec.search.startup_trials,
+            suggest=partial(adopt_points, part, earlier.get(task, ())),
+            every_size=spec.search.objective == "pareto",
+        )
+
+    return sampler

@@ -1,0 +1,141 @@
+"""One configuration for all tasks: trained on task after task, judged by the average over the tasks done so far."""
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from ray.tune.search import Searcher
+
+from krona_tune.search.schedulers.asha_rule import Rungs
+from krona_tune.search.searchers.task_sampler import TaskSampler
+from krona_tune.search.trial_message import TrialMessage
+from krona_tune.study.result import Status, TrialResult
+
+Verdict = Callable[[str, dict[str, Any] | None, bool], Status]
+
+
+def shared_id(number: int) -> str:
+    """What a configuration is called in Optuna."""
+    return f"shared-{number:03d}"
+
+
+class SharedSearcher(Searcher):  # type: ignore[misc]
+    """Hands Tune one trial a task of each configuration, the next task when the last has ended.
+
+    After 1, η, η² … tasks a configuration goes on if its average is in the upper 1/η of those that came as far.
+
+    Args:
+        waiting: trials to run before any is asked for.
+        sampler: is asked for configurations and told their averages; the step is the number of tasks done.
+        tasks: in the order in which they are trained, cheap ones first.
+        numbers: of the configurations that may still be asked for.
+        rows: what is known of earlier trials; the sampler is told of configurations that it does not know.
+    """
+
+    def __init__(
+        self,
+        waiting: Sequence[TrialMessage],
+        sampler: TaskSampler,
+        tasks: Sequence[str],
+        numbers: Iterable[int],
+        seeds: Mapping[str, int],
+        verdict: Verdict,
+        rows: Iterable[TrialResult],
+        reduction: int,
+    ) -> None:
+        super().__init__(metric="score", mode="max")
+        self._waiting, self._numbers = deque(waiting), deque(numbers)
+        self._sampler, self._tasks, self._seeds, self._verdict = sampler, tuple(tasks), seeds, verdict
+        self._judged_after = {
+            reduction**power for power in range(len(self._tasks)) if reduction**power < len(self._tasks)
+        }
+        self._rungs = Rungs(reduction)
+        self._params: dict[int, dict[str, Any]] = {}
+        self._scores: dict[int, dict[str, float]] = defaultdict(dict)
+        self._ready: deque[int] = deque()
+        self._asked: dict[str, TrialMessage] = {}
+        self._take_up([row for row in rows if row.kind == "search"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its driver's objects, a resumed study is rebuilt from its records."""
+        return {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        config = self._waiting.popleft() if self._waiting else self._next()
+        if config is None:
+            return None if any(asked.kind == "search" for asked in self._asked.values()) else Searcher.FINISHED
+        self._asked[trial_id] = config
+        return config.to_dict()
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Nothing: a configuration is judged between tasks."""
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        config = self._asked.pop(trial_id, None)
+        if config is None or config.kind != "search":
+            return
+        number, status = config.number, self._verdict(trial_id, result, error)
+        if status is Status.COMPLETED and result:
+            self._judge(number, config.task, result["score"])
+        elif status is not Status.INTERRUPTED:
+            self._sampler.tell(shared_id(number), status, None)
+
+    def _next(self) -> TrialMessage | None:
+        """The next task of a configuration that goes on, else the first task of a new one."""
+        if self._ready:
+            return self._config(self._ready.popleft())
+        while self._numbers:
+            number = self._numbers.popleft()
+            params = self._sampler.ask(shared_id(number), number)
+            if params is not None:
+                self._params[number] = params
+                return self._config(number)
+        return None
+
+    def _config(self, number: int) -> TrialMessage:
+        task = next(task for task in self._tasks if task not in self._scores[number])
+        return TrialMessage(f"{task}-{number:03d}", task, number, "search", self._seeds[task], self._params[number])
+
+    def _judge(self, number: int, task: str, score: float) -> None:
+        """After a task: the average so far is told, and the configuration goes on, is stopped or is done."""
+        average, status = self._averaged(number, task, score)
+        self._sampler.report(shared_id(number), len(self._scores[number]), average)
+        if status is Status.INTERRUPTED:
+            self._ready.append(number)
+        else:
+            self._sampler.tell(shared_id(number), status, average if status is Status.COMPLETED else None)
+
+    def _averaged(self, number: int, task: str, score: float) -> tuple[float, Status]:
+        """A configuration's average with one more task, and what becomes of it: interrupted where it goes on."""
+        scores = self._scores[number]
+        scores[task] = score
+        average, done = float(np.mean(list(scores.values()))), len(scores)
+        if done == len(self._tasks):
+            return average, Status.COMPLETED
+        goes = done not in self._judged_after or self._rungs.survives(done, average)
+        return average, Status.INTERRUPTED if goes else Status.STOPPED_EARLY
+
+    def _take_up(self, rows: Sequence[TrialResult]) -> None:
+        """Earlier trials are judged again in the order of their ends; a configuration between two tasks goes on."""
+        statuses: dict[int, Status] = {}
+        averages: dict[int, dict[int, float]] = defaultdict(dict)
+        for row in sorted(rows, key=lambda row: row.ended_at or 0.0):
+            self._params[row.number] = row.params
+            statuses.setdefault(row.number, Status.INTERRUPTED)
+            if row.finished and row.score is not None:
+                average, statuses[row.number] = self._averaged(row.number, row.task, row.score)
+                averages[row.number][len(averages[row.number]) + 1] = average
+            elif row.status is not Status.INTERRUPTED:
+                statuses[row.number] = row.status
+        waiting = {config.number for config in self._waiting if config.kind == "search"}
+        for number, params in self._params.items():
+            self._sampler.recall(shared_id(number), params, statuses[number], averages[number])
+            if self._sampler.is_open(shared_id(number)) and number not in waiting:
+                self._ready.append(number)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: a resumed study is rebuilt from its records."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: a resumed study is rebuilt from its records."""

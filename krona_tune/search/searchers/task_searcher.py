@@ -1,0 +1,88 @@
+"""Which trial comes next: interrupted ones first, then the baselines, then Optuna's proposals, task by task."""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from krona_tune.search.searchers.open_samplers import MethodsInTurn
+from krona_tune.search.searchers.task_sampler import TaskSampler
+from krona_tune.search.trial_message import TrialMessage
+from krona_tune.study.result import Status
+
+logger = logging.getLogger(__name__)
+Verdict = Callable[[str, dict[str, Any] | None, bool], Status]
+
+
+class StudySearcher(Searcher):  # type: ignore[misc]
+    """Hands Tune one trial after the other, the tasks in turn, and tells Optuna what became of each.
+
+    Args:
+        waiting: trials to run before any is asked for.
+        samplers: one a task.
+        remaining: the numbers of the trials that each task may still ask for.
+        seeds: the seed that all trials of a task share.
+        verdict: the status of a trial, by Tune's id of it, its last result and whether it erred.
+    """
+
+    def __init__(
+        self,
+        waiting: Sequence[TrialMessage],
+        samplers: Mapping[str, TaskSampler | MethodsInTurn],
+        remaining: dict[str, list[int]],
+        verdict: Verdict,
+        seeds: dict[str, int],
+    ) -> None:
+        super().__init__(metric="score", mode="max")
+        self._waiting, self._samplers, self._verdict, self._seeds = deque(waiting), samplers, verdict, seeds
+        self._turns = deque((task, deque(numbers)) for task, numbers in remaining.items() if numbers)
+        self._asked: dict[str, TrialMessage] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its driver's objects, a resumed study is rebuilt from its records."""
+        return {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        config = self._waiting.popleft() if self._waiting else self._propose()
+        if config is None:
+            finished: dict[str, Any] = Searcher.FINISHED  # a word, in the place of a trial
+            return finished
+        self._asked[trial_id] = config
+        return config.to_dict()
+
+    def _propose(self) -> TrialMessage | None:
+        """The next proposal, None where every task has had its trials or has no point left to try."""
+        while self._turns:
+            task, numbers = self._turns.popleft()
+            number = numbers.popleft()
+            if numbers:
+                self._turns.append((task, numbers))
+            trial_id = f"{task}-{number:03d}"
+            params = self._samplers[task].ask(trial_id, number)
+            if params is not None:
+                return TrialMessage(trial_id, task, number, "search", self._seeds[task], params)
+            logger.info("%s is left out: every point that its space holds was tried before", trial_id)
+        return None
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """`result` comes flattened: its own keys stay, a nested report's become `report/…`."""
+        config = self._asked[trial_id]
+        if config.kind == "search" and "score" in result:
+            self._samplers[config.task].report(config.trial_id, result["examples"], result["score"])
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        config = self._asked.pop(trial_id, None)
+        if config is None or config.kind != "search":
+            return
+        if result and "score" in result:  # Tune hands a trial's last result to this method alone
+            self._samplers[config.task].report(config.trial_id, result["examples"], result["score"])
+        score = result.get("score") if result else None
+        self._samplers[config.task].tell(config.trial_id, self._verdict(trial_id, result, error), score)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: a resumed study is rebuilt from its records."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: a resumed study is rebuilt from its records."""

@@ -1,0 +1,1 @@
+"""From a plan to a study that can run: Ray, the data, the folder."""

@@ -1,0 +1,239 @@
+"""Join or start Ray, and what one trial may use there."""
+
+import logging
+import math
+import os
+import socket
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+from krona_tune.refusal import Refusal, refusing, told
+from krona_tune.search.preflight.machine import refuse_cache, refuse_temporary_folder
+from krona_tune.search.ray_internals import count_gpus, start_ray
+from krona_tune.study.spec.study_spec import ResourcesSpec
+
+logger = logging.getLogger(__name__)
+
+QUIET = {  # less chatter, our own handling of Ctrl-C, and failures as results without a score
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+}
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+NVIDIA = Path("/proc/driver/nvidia/gpus")
+DRIVERS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+"""One of these is there where a GPU is: of NVIDIA, under WSL2, of AMD. Without one Ray need not be imported."""
+LOOPBACK = "127.0.0.1"
+FEW_CPUS = 8
+EARLY = ("krona_tune.search.worker.trainable", "transformers.modeling_utils")
+"""What a worker imports before its first trial; transformers' models bring half of torch's compiler along."""
+START = "start one with ray start --head"
+ANSWER_SECONDS = 5.0
+"""How long a cluster may take to answer at all."""
+WORKER_WAIT_SECONDS = 900
+"""How long a cluster that has only its head may take to bring the first worker."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One machine's CPUs, GPUs and the memory that Ray counts for work."""
+
+    cpus: float
+    gpus: float
+    memory_bytes: float = math.inf
+
+    def fits(self, cpus: float, gpus: float) -> int:
+        """How many trials of that size it holds. Shares of a GPU don't reach over to the next one."""
+        on_gpus = int(self.gpus) * int(1 / gpus) if 0 < gpus < 1 else int(self.gpus / gpus) if gpus else math.inf
+        return int(min(self.cpus // cpus, on_gpus))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """What Ray sees: its resources, its nodes, and where its dashboard listens (empty: nowhere)."""
+
+    nodes: tuple[Node, ...]
+    dashboard: str
+
+    @property
+    def cpus(self) -> float:
+        return sum(node.cpus for node in self.nodes)
+
+    @property
+    def gpus(self) -> float:
+        return sum(node.gpus for node in self.nodes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slots:
+    """What one trial uses and how many run at once."""
+
+    cpus: float
+    gpus: float
+    count: int
+
+
+def this_machine() -> Cluster:
+    """What a Ray started here would see; no torch, and Ray's own count of GPUs only where a driver of some is."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    gpus = _gpus() if any(Path(path).exists() for path in DRIVERS) and not _hides_gpus() else 0
+    return Cluster(nodes=(Node(cpus, gpus),), dashboard="")
+
+
+def _gpus() -> int:
+    """As Ray counts them; the driver's own list where this Ray can't be asked."""
+    try:
+        return count_gpus()
+    except Exception as error:
+        logger.warning("Ray's count of GPUs can't be had: %s", told(error))
+        listed, visible = len(list(NVIDIA.glob("*"))), os.environ.get(VISIBLE)
+        return listed if visible is None else min(listed, len(visible.split(",")))
+
+
+def _hides_gpus() -> bool:
+    """Whether CUDA shows no GPU: from the first number on that names none."""
+    return os.environ.get(VISIBLE, "0").split(",")[0].strip() in {"", "-1", "NoDevFiles"}
+
+
+def connecting(address: str | None) -> "Future[Cluster]":
+    """`connect`, begun: Ray starts while the caller reads what it needs.
+
+    The thread stays as long as the process, since what Ray starts dies with the thread that started it.
+
+    Raises:
+        Refusal: at once, where no Ray could start here, or none could be joined at `address`.
+    """
+    refuse_cache()
+    if address:
+        _refuse_silent(address)
+    else:
+        refuse_temporary_folder()
+    found: Future[Cluster] = Future()
+
+    def connected() -> None:
+        try:
+            found.set_result(connect(address))
+        except BaseException as error:
+            found.set_exception(error)
+        Event().wait()
+
+    Thread(target=connected, name="ray", daemon=True).start()
+    return found
+
+
+def connect(address: str | None) -> Cluster:
+    """Joins the cluster at `address`, or starts Ray on this machine, for this machine alone.
+
+    A cluster whose head takes no trials and that has no worker yet is asked for one, and waited for.
+
+    Raises:
+        Refusal: there is no cluster at that address, or no worker comes.
+    """
+    if address:
+        _refuse_silent(address)
+    import ray
+
+    os.environ.update({key: os.environ.get(key, value) for key, value in QUIET.items()})
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "ignore_reinit_error": True}
+    if address:
+        with refusing("--address", f"no Ray cluster at {address!r}", START):
+            context = ray.init(address=address, **options)
+    else:
+        _import_early()
+        if _hides_gpus():
+            options["num_gpus"] = 0  # Ray would count the hidden one
+        with refusing("Ray", "it could not be started here", "look at /tmp/ray/session_latest/logs"):
+            context = start_ray(include_dashboard=True, dashboard_host=LOOPBACK, **options)
+    nodes = _nodes()
+    return Cluster(
+        nodes=nodes if any(node.cpus for node in nodes) else _first_worker(),
+        dashboard=f"http://{context.dashboard_url}" if context.dashboard_url else "",
+    )
+
+
+def refuse_odd_address(address: str | None) -> None:
+    """Raises the Refusal of what is no address of a cluster that a study can be driven in."""
+    if address is None:
+        return
+    if address.startswith("ray://"):
+        mend = "run this on the cluster's head with --address auto, or through ray job submit"
+        raise Refusal("--address", f"{address!r}: a study can't be driven through Ray Client", mend)
+    host, _, port = address.rpartition(":")
+    if address != "auto" and not (host and port.isascii() and port.isdecimal() and int(port) < 65536):
+        mend = "write auto, or host:6379; without --address Ray starts here"
+        raise Refusal("--address", f"{address!r} is no address of a cluster", mend)
+
+
+def _refuse_silent(address: str) -> None:
+    """Raises the Refusal of an address at which nothing listens; Ray would try for minutes."""
+    refuse_odd_address(address)
+    asked = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
+    host, _, port = asked.rpartition(":")
+    if not host or "://" in asked:
+        return
+    with refusing("--address", f"no Ray cluster at {asked!r}", START):
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
+
+
+def _import_early() -> None:
+    """Has the workers that Ray starts at once, one a CPU, import what trials need, while the driver reads its own.
+
+    Not where there are many: on a machine with GPUs most of them would wait for nothing, each with a torch in memory.
+    """
+    if this_machine().cpus <= FEW_CPUS:
+        os.environ.setdefault("RAY_preload_python_modules", ",".join(EARLY))
+
+
+def _nodes() -> tuple[Node, ...]:
+    import ray
+
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return tuple(Node(each.get("CPU", 0), each.get("GPU", 0), each.get("memory", math.inf)) for each in alive)
+
+
+def _first_worker() -> tuple[Node, ...]:
+    """The nodes, once there is one that offers CPUs."""
+    from ray.autoscaler.sdk import request_resources
+
+    logger.warning("the cluster has no worker yet: asked for one, at most %d s are waited", WORKER_WAIT_SECONDS)
+    request_resources(num_cpus=1)
+    deadline = time.monotonic() + WORKER_WAIT_SECONDS
+    try:
+        while time.monotonic() < deadline:
+            nodes = _nodes()
+            if any(node.cpus for node in nodes):
+                return nodes
+            time.sleep(1)
+    finally:
+        request_resources(num_cpus=0)
+    raise Refusal("--address", "no node of the cluster offers a CPU", "look at what ray status says, or add a worker")
+
+
+def slots(cluster: Cluster, asked: ResourcesSpec) -> Slots:
+    """How many trials fit now, or how many are asked for: on a cluster that grows, that may be more.
+
+    Where there are GPUs and nothing is asked, a trial gets one.
+
+    Raises:
+        Refusal: no node could ever hold one trial.
+    """
+    gpus = asked.gpus_per_trial if asked.gpus_per_trial is not None else min(1.0, cluster.gpus)
+    if gpus > 1 and gpus != int(gpus):
+        raise Refusal("--gpus-per-trial", f"{gpus:g} is no share of a GPU and no whole number", "ask for 0.5, 1, 2, …")
+    for flag, wanted, there in (
+        ("--cpus-per-trial", asked.cpus_per_trial, max((node.cpus for node in cluster.nodes), default=0)),
+        ("--gpus-per-trial", gpus, max((node.gpus for node in cluster.nodes), default=0)),
+    ):
+        if wanted > there:
+            raise Refusal(flag, f"{wanted:g} asked, the largest node has {there:g}", f"ask for at most {there:g}")
+    fit = sum(node.fits(asked.cpus_per_trial, gpus) for node in cluster.nodes)
+    if not fit:
+        raise Refusal("--gpus-per-trial", "no node has CPUs and GPUs enough for one trial", "ask for less of one")
+    return Slots(cpus=asked.cpus_per_trial, gpus=gpus, count=asked.max_concurrent or fit)

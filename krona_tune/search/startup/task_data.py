@@ -1,0 +1,103 @@
+"""Before the first trial: each task's data loaded, split and tokenised once, as workers take them."""
+
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import pyarrow as pa
+from transformers import PreTrainedTokenizerBase
+
+from krona_tune.data.corpus import TaskData, load
+from krona_tune.data.data_warnings import doubts
+from krona_tune.data.encode import encode, encode_test
+from krona_tune.data.metrics import constant_baseline
+from krona_tune.data.tasks import TASKS, Task
+from krona_tune.search.planning.plan import Plan
+from krona_tune.study.manifest import TaskFacts
+from krona_tune.study.spec.study_spec import for_task
+from krona_tune.train.loop import TaskWork
+from krona_tune.train.tokenizer import candidates, open_tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What the workers get, and what the manifest says of it, by task.
+
+    `works` are without the test halves, which stand in `tests` where finalists are asked for; `doubts` are what a
+    person should know of the data before they are trained on.
+    """
+
+    works: dict[str, TaskWork]
+    facts: dict[str, TaskFacts]
+    tests: dict[str, pa.Table]
+    doubts: tuple[str, ...] = ()
+
+    def final_works(self) -> dict[str, TaskWork]:
+        """What a finalist's worker gets: the test half too."""
+        return {task: replace(work, test=self.tests[task]) for task, work in self.works.items()}
+
+
+def cache_folder() -> Path:
+    """Where tokenised data are kept between studies."""
+    return Path(platformdirs.user_cache_dir("krona_tune")) / "encoded"
+
+
+def prepare(plan: Plan, location: str) -> Prepared:
+    """Loads and tokenises every task. Raises a Refusal where data or tokenizer can't be had."""
+    tokenizer = open_tokenizer(location, plan.source.config["vocab_size"])
+    data = {name: _load(plan, TASKS[name]) for name in plan.spec.tasks}
+    prepared = {name: _prepare_task(plan, each, tokenizer) for name, each in data.items()}
+    finals = data if plan.spec.finalists.top else {}
+    return Prepared(
+        works={name: work for name, (work, _) in prepared.items()},
+        facts={name: facts for name, (_, facts) in prepared.items()},
+        tests={name: encode_test(each, tokenizer, **_encoding(plan)) for name, each in finals.items()},
+        doubts=tuple(chain.from_iterable(map(doubts, data.values()))),
+    )
+
+
+def _load(plan: Plan, task: Task) -> TaskData:
+    spec = plan.spec
+    limits = {
+        f"{split}_examples": None if limit is None else for_task(limit, task.name)
+        for split in ("train", "validation", "test")
+        for limit in [getattr(spec.examples, split)]
+    }
+    return load(task, spec.data, seed=spec.seed, **limits)
+
+
+def _encoding(plan: Plan) -> dict[str, Any]:
+    """How texts become token ids in this study."""
+    return {
+        "prompts": plan.geometry.text_to_text,
+        "max_length": plan.spec.examples.max_length,
+        "cache": cache_folder(),
+    }
+
+
+def _prepare_task(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase) -> tuple[TaskWork, TaskFacts]:
+    task, spec = data.task, plan.spec
+    encoded = encode(data, tokenizer, **_encoding(plan))
+    work = TaskWork(
+        task=task,
+        train=encoded.train,
+        validation=encoded.validation,
+        pad_token_id=encoded.pad_token_id,
+        schedule=spec.schedule.of(task.name, len(encoded.train)),
+        candidates=candidates(task, tokenizer) if plan.geometry.text_to_text else (),
+    )
+    labels = [table.column("label").to_numpy() for table in (encoded.train, encoded.validation)]
+    facts = TaskFacts(
+        title=task.title,
+        metrics=task.metrics,
+        provenance=data.provenance,
+        synthetic=data.synthetic,
+        fingerprint=data.fingerprint,
+        train_examples=len(encoded.train),
+        validation_examples=len(encoded.validation),
+        constant_score=constant_baseline(task, *labels),
+        rungs=work.schedule.rungs,
+    )
+    return work, facts

@@ -1,0 +1,142 @@
+"""Looking at studies and changing nothing: which there are, what one has found, how one goes on."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from os.path import lexists
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from krona_tune.backbones.geometry import Stack
+from krona_tune.record.lock import is_locked
+from krona_tune.record.ownership import is_running, under_way
+from krona_tune.record.parquet_reader import read_trials
+from krona_tune.record.progress import share_done
+from krona_tune.record.remote.storage import LISTED, Storage, refresh
+from krona_tune.record.sink import NothingKept
+from krona_tune.refusal import Refusal
+from krona_tune.search.ledger import Ledger
+from krona_tune.search.planning.trial_counts import not_begun
+from krona_tune.search.terminal.live_view import View
+from krona_tune.search.terminal.result_tables import ranking
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.manifest import read_manifest
+from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.spec.loader import load_spec
+from krona_tune.study.spec.study_spec import StudySpec
+from krona_tune.study.standings import Standings
+
+SECONDS, REMOTE_SECONDS = 2.0, 15.0
+"""Between two looks at a study that runs, and at one that runs elsewhere."""
+
+
+def studies_in(storage: Storage) -> Table:
+    """The studies of a storage, the newest last. Raises a Refusal where there is none.
+
+    A study that can't be read is a row that says so.
+    """
+    lines = [line for folder in storage.studies() if (line := _line(folder))]
+    if not lines:
+        raise Refusal(str(storage), "no study is here", "run one, or name its folder with --storage")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("study", "begun", "state", "tasks", "trials", "data"):
+        table.add_column(name, justify="right" if name == "trials" else "left")
+    for line in sorted(lines, key=lambda line: line[1]):
+        table.add_row(*map(escape, line))
+    return table
+
+
+def show(folder: StudyFolder, console: Console) -> None:
+    """Prints what a study has found so far. Raises a Refusal where it has not begun, or can't be read."""
+    manifest = read_manifest(folder.manifest)
+    spec = load_spec(folder.spec)
+    rows, state = _looked_at(folder)
+    console.print(f"{folder.root}: {state}", highlight=False, markup=False, soft_wrap=True)
+    console.print(ranking(_standings(rows, spec), manifest.tasks, fronts=spec.search.objective == "pareto"))
+
+
+def watch(folder: StudyFolder, console: Console) -> None:
+    """Draws a running study until it ends. Raises a Refusal where it has not begun, or can't be read."""
+    manifest, spec = read_manifest(folder.manifest), load_spec(folder.spec)
+    text_to_text = Stack.DECODER in manifest.model.depths
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            runs = is_running(folder)
+            rows = _rows(folder)[0]
+            ledger = _ledger(rows, spec)
+            ledger.running = set(under_way(rows)) if runs else set()
+            span = _session(folder, None if runs else rows)
+            view = View(console, ledger, manifest.tasks, partial(share_done, folder), quiet=True, span=span)
+            view.expect(not_begun(spec, rows, text_to_text=text_to_text))
+            live.update(view, refresh=True)
+            if not runs:
+                return
+            time.sleep(SECONDS if is_locked(folder) else REMOTE_SECONDS)
+            refresh(folder)
+
+
+def _session(folder: StudyFolder, ended: Sequence[TrialResult] | None) -> tuple[float, float]:
+    """When the study's last session began, which wrote the manifest, and when its last trial `ended`; None: it runs."""
+    began = folder.manifest.stat().st_mtime
+    if ended is None:
+        return began, time.time()
+    return began, max((row.ended_at for row in ended if row.ended_at is not None), default=began)
+
+
+def _line(folder: StudyFolder) -> tuple[str, ...] | None:
+    """A study's row; None where none has begun."""
+    begun = tasks = trials = data = ""
+    try:
+        refresh(folder, LISTED)
+        if not lexists(folder.spec) and not lexists(folder.manifest):
+            return None
+        manifest = read_manifest(folder.manifest)
+        begun, tasks = manifest.created_at[:16], ", ".join(manifest.tasks)
+        data = "synthetic" if manifest.synthetic else "real"
+        if not lexists(folder.spec):
+            raise Refusal(str(folder.spec), "is missing")
+        rows, state = _looked_at(folder)
+        trials = str(len(rows))
+    except Refusal as refusal:
+        state = f"{Path(refusal.place).name}: {refusal.problem}"
+    return folder.name, begun, state, tasks, trials, data
+
+
+def _looked_at(folder: StudyFolder) -> tuple[list[TrialResult], str]:
+    """The study's rows, and its state in words."""
+    rows, unread = _rows(folder)
+    runs = is_running(folder)
+    running = under_way(rows) if runs else frozenset()
+    counts = Counter(row.status for row in rows if row.trial_id not in running)
+    words = [f"{counts[status]} {str(status).replace('_', ' ')}" for status in Status if counts[status]]
+    if runs:
+        words.insert(0, f"running {len(running)} now" if running else "running")
+    if unread:
+        words.append(f"{len(unread)} of its records can't be read")
+    return rows, ", ".join(words) or "nothing yet"
+
+
+def _rows(folder: StudyFolder) -> tuple[list[TrialResult], set[Path]]:
+    """The study's rows, as its driver has them, and the parts that can't be read; without the compacted file, too much
+    would be missing."""
+    unread: set[Path] = set()
+
+    def leave_out(path: Path, refusal: Refusal) -> None:
+        if path.parent == folder.results:
+            raise refusal
+        unread.add(path)
+
+    return read_trials(folder.results, leave_out), unread
+
+
+def _standings(rows: list[TrialResult], spec: StudySpec) -> Standings:
+    return Standings(rows, spec.tasks if spec.search.shared else ())
+
+
+def _ledger(rows: list[TrialResult], spec: StudySpec) -> Ledger:
+    return Ledger(None, NothingKept(), rows, shared_by=spec.tasks if spec.search.shared else ())

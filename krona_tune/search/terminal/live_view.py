@@ -1,0 +1,158 @@
+"""The live view: a table a task while a study runs; plain lines where there is no terminal."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from krona_tune.search.ledger import Ledger
+from krona_tune.study.formatting import duration, synthetic_mark
+from krona_tune.study.manifest import TaskFacts
+from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.standings import Standings
+
+SHOWN = 8
+"""How many running trials are named."""
+
+
+class View:
+    """Shows the ledger. As a context it draws until it is left; `changed` is called after each event."""
+
+    def __init__(
+        self,
+        console: Console,
+        ledger: Ledger,
+        facts: dict[str, TaskFacts],
+        share_done: Callable[[str], float],
+        *,
+        quiet: bool,
+        seconds_left: Callable[[], float] | None = None,
+        span: tuple[float, float] | None = None,
+    ) -> None:
+        """`share_done` says how far the trial of that id is, from 0 to 1; `seconds_left` what is foretold, if it is.
+
+        `span` is when the session that is looked at began and until when it came (seconds since the epoch); None: it
+        begins now.
+        """
+        self._console, self._ledger, self._facts, self._quiet = console, ledger, facts, quiet
+        self._share_done, self._seconds_left = share_done, seconds_left
+        self._totals = Counter(row.task for row in ledger.rows.values())
+        began, until = span or (0.0, 0.0)
+        self._started = time.monotonic() - max(0.0, until - began)
+        self._seen = {row.trial_id for row in ledger.rows.values() if _ended(row)}
+        earlier = [row for row in ledger.rows.values() if span is None or (row.ended_at or 0.0) < began]
+        self._already = sum(map(_ended, earlier))
+        draws = console.is_terminal and not quiet
+        self._live = Live(self, console=console, refresh_per_second=2, transient=False) if draws else None
+
+    def __enter__(self) -> "View":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def expect(self, new: Mapping[str, int]) -> None:
+        """So many more trials of each task are to come."""
+        self._totals.update(new)
+
+    def say(self, text: str) -> None:
+        """A line between the events, in the log's place on the screen; nothing where all is quiet."""
+        if not self._quiet:
+            self._console.print(text, highlight=False, soft_wrap=True)
+
+    def changed(self) -> None:
+        """Without a terminal: a line for each trial that has ended since the last call."""
+        if self._live or self._quiet:
+            return
+        for row in list(self._ledger.rows.values()):
+            if _ended(row) and row.trial_id not in self._seen:
+                self._seen.add(row.trial_id)
+                self._console.print(self._line(row), highlight=False, markup=False, soft_wrap=True)
+
+    def _line(self, row: TrialResult) -> str:
+        score = "no score" if row.score is None else f"score {row.score:.3f} after {row.epochs:g} epochs"
+        if row.test_score is not None:
+            score += f", {row.test_score:.3f} on test"
+        tail = f"  {row.error}" if row.error else ""
+        ended = f"[{len(self._seen)}/{sum(self._totals.values())}]"
+        return f"{ended} {row.trial_id}  {row.status}  {score}  {row.trainable_parameters:,} parameters{tail}"
+
+    def __rich__(self) -> Group:
+        table = Table(box=None, pad_edge=False, header_style="bold", title=self._title(), title_justify="left")
+        for name in (
+            "task",
+            "running",
+            "done",
+            "stopped",
+            "failed",
+            "to go",
+            "best",
+            "head only",
+            "constant",
+            "parameters",
+        ):
+            table.add_column(name, justify="left" if name == "task" else "right")
+        book = self._ledger.snapshot()
+        standings = book.standings
+        for task, facts in self._facts.items():
+            table.add_row(*self._cells(book, standings, task, facts))
+        shares = {trial_id: self._share_done(trial_id) for trial_id in sorted(book.running)}
+        return Group(table, _under_way(shares), self._progress(book, sum(shares.values())))
+
+    def _title(self) -> str:
+        return "Validation scores" + synthetic_mark(self._facts)
+
+    def _cells(self, book: Ledger, standings: Standings, task: str, facts: TaskFacts) -> list[str | Text]:
+        rows = [row for row in book.rows.values() if row.task == task]
+        ended = [row for row in rows if _ended(row)]
+        running = sum(row.trial_id in book.running for row in rows)
+        completed = sum(row.status is Status.COMPLETED for row in ended)
+        stopped = sum(row.status is Status.STOPPED_EARLY for row in ended)
+        best, head = standings.best(task), standings.baseline(task)
+        failed = len(ended) - completed - stopped
+        return [
+            Text(facts.title),
+            str(running or "·"),
+            str(completed or "·"),
+            str(stopped or "·"),
+            Text(str(failed), style="red") if failed else "·",
+            str(self._totals[task] - len(ended) - running),
+            Text(f"{best.score:.3f}", style="green") if best and best.score is not None else "",
+            f"{head.score:.3f}" if head and head.score is not None else "",
+            f"{facts.constant_score:.3f}",
+            f"{best.trainable_parameters:,}" if best else "",
+        ]
+
+    def _progress(self, book: Ledger, under_way: float) -> Text:
+        """`under_way` counts as trials what is done of those that run."""
+        ended = sum(_ended(row) for row in book.rows.values())
+        total = sum(list(self._totals.values()))
+        elapsed = time.monotonic() - self._started
+        new = ended - self._already + under_way
+        rest = total - ended - under_way
+        seconds = elapsed / new * rest if new >= 3 else 0.0
+        if self._seconds_left:
+            seconds = self._seconds_left()
+        left = f", about {duration(seconds)} left" if seconds > 0 else ""
+        return Text(f"{ended} of {total} trials, {duration(elapsed)}{left}", style="dim")
+
+
+def _under_way(shares: Mapping[str, float]) -> Text:
+    """How far each running trial is; of many, the first few."""
+    shown = [f"{trial_id} {share:.0%}" for trial_id, share in list(shares.items())[:SHOWN]]
+    more = f" and {len(shares) - SHOWN} more" if len(shares) > SHOWN else ""
+    return Text("running  " + ", ".join(shown) + more if shown else "", style="dim")
+
+
+def _ended(row: TrialResult) -> bool:
+    return row.ended_at is not None and row.status is not Status.INTERRUPTED

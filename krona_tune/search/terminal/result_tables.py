@@ -1,0 +1,99 @@
+"""The end's tables: each task's best adapter or finalists beside its baselines, and what is over all tasks."""
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from krona_tune.search.terminal.tables_over_tasks import fronts_table, methods_table, shared_table
+from krona_tune.study.compared_values import compare
+from krona_tune.study.finals import Finalist
+from krona_tune.study.formatting import in_words, score_of, spread, titled
+from krona_tune.study.manifest import TaskFacts
+from krona_tune.study.standings import Standings
+
+TIED = "≈"
+"""Marks what can't be told apart from the best."""
+
+FINALS_CAPTION = (
+    "Chosen on validation, looked at on test once: mean ± standard deviation over seeds, and the 95 % interval of the "
+    f"mean over seeds and test examples. {TIED} can't be told apart from the first on test, seed by seed. The constant "
+    "answer's score is on validation."
+)
+
+WHOLE = {"task", "finalist", "constant", "parameters"}
+"""The columns that are never broken."""
+
+
+def ranking(standings: Standings, facts: dict[str, TaskFacts], *, fronts: bool = False) -> Group:
+    """What the study found: the finalists where there are some, else the best of the search; then the methods.
+
+    `fronts` adds score against parameters, of each task and of the average.
+    """
+    facts = {task: fact.model_copy(update={"title": escape(fact.title)}) for task, fact in facts.items()}
+    tables: list[RenderableType] = [_search_table(standings, facts)]
+    if any(standings.finals(task).winner for task in facts):
+        tables = [_finals_table(standings, facts), _legend(standings, facts)]
+    if lines := compare(standings.rows, tuple(facts)):
+        tables.append(methods_table(lines, facts))
+    if shared := standings.shared:
+        tables.append(shared_table(shared, facts))
+    if fronts:
+        tables.append(fronts_table(standings, facts))
+    return Group(*tables)
+
+
+def _search_table(standings: Standings, facts: dict[str, TaskFacts]) -> Table:
+    table = titled("Best adapter of each task, validation scores", facts)
+    for name in ("task", "score", "head only", "constant", "parameters"):
+        table.add_column(name, justify="left" if name == "task" else "right", no_wrap=True)
+    table.add_column("adapter")
+    for task, fact in facts.items():
+        best, head = standings.best(task), standings.baseline(task)
+        if best is None or best.score is None:
+            table.add_row(fact.title, "no result")
+            continue
+        table.add_row(
+            fact.title,
+            f"[green]{best.score:.3f}[/green]",
+            score_of(head.score if head else None),
+            f"{fact.constant_score:.3f}",
+            f"{best.trainable_parameters:,}",
+            escape(in_words(best.params)),
+        )
+    return table
+
+
+def _finals_table(standings: Standings, facts: dict[str, TaskFacts]) -> Table:
+    table = titled("Finalists of each task", facts, FINALS_CAPTION)
+    for name in ("task", "finalist", "validation", "test", "head only\non test", "constant", "parameters"):
+        table.add_column(name, justify="left" if name in {"task", "finalist"} else "right", no_wrap=name in WHOLE)
+    for task, fact in facts.items():
+        finals, best = standings.finals(task), standings.best(task)
+        if finals.winner is None:
+            found = (escape(best.trial_id), f"{score_of(best.score)} (search)") if best else ("no result",)
+            table.add_row(fact.title, *found)
+        for each in finals.finalists:
+            if each is finals.winner:
+                head = "–" if finals.head_only is None else spread(finals.head_only.test)
+                table.add_row(fact.title, *_finalist(each, (head, f"{fact.constant_score:.3f}"), style="green"))
+            else:
+                table.add_row(TIED if each.tied else "", *_finalist(each, ("", ""), style="default"))
+    return table
+
+
+def _finalist(each: Finalist, beside: tuple[str, str], *, style: str) -> tuple[str, ...]:
+    within = "\n\\[{:.3f}, {:.3f}]".format(*each.test.interval) if each.test.interval else ""
+    return (
+        escape(each.of),
+        f"[{style}]{spread(each.validation)}[/{style}]",
+        f"[{style}]{spread(each.test)}[/{style}]{within}",
+        *beside,
+        f"{each.rows[0].trainable_parameters:,}",
+    )
+
+
+def _legend(standings: Standings, facts: dict[str, TaskFacts]) -> Text:
+    """Which configuration each finalist is."""
+    everyone = [each for task in facts for each in standings.finals(task).finalists]
+    return Text("\n".join(f"{each.of}: {in_words(each.params)}" for each in everyone))

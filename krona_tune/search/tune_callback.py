@@ -1,0 +1,112 @@
+"""Ray's trial events, handed to the ledger and the live view; an error here never reaches the study."""
+
+import logging
+import threading
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback
+
+from krona_tune.refusal import told
+from krona_tune.search.ledger import Ledger
+from krona_tune.search.study_stopper import Stopping
+from krona_tune.search.trial_message import StepResult, TrialMessage
+from krona_tune.study.formatting import in_words
+from krona_tune.study.result import Status
+
+logger = logging.getLogger(__name__)
+LOW_ON_MEMORY = "running low on memory"
+"""What Ray says of a node whose largest worker it ends before the machine stands still."""
+CLOSING_SECONDS = 2.0
+"""How long an event that is being recorded is waited for when recording ends."""
+
+
+def _recorded(event: Callable[..., None]) -> Callable[..., None]:
+    """Records an event and then shows it, as long as the recorder is open.
+
+    An exception in a driver callback would end the whole study at once. One that keeps an event from being recorded
+    halts the study, which goes on from its checkpoints when it is resumed; one of the view is logged.
+    """
+
+    @wraps(event)
+    def recorded(self: "Recorder", *args: Any, **info: Any) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            try:
+                event(self, *args, **info)
+            except Exception as error:
+                logger.exception("the event %s could not be recorded", event.__name__)
+                self._stopping.halt(f"the event {event.__name__} could not be recorded: {told(error)}")
+            try:
+                self._changed()
+            except Exception:
+                logger.exception("the event %s could not be shown", event.__name__)
+
+    return recorded
+
+
+class Recorder(Callback):  # type: ignore[misc]
+    """Records what Tune tells of trials. `changed` is called after each event."""
+
+    def __init__(self, ledger: Ledger, stopping: Stopping, changed: Callable[[], None]) -> None:
+        self._ledger, self._stopping, self._changed = ledger, stopping, changed
+        self._lock, self._closed = threading.RLock(), False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its driver's objects, a resumed study is rebuilt from its records."""
+        return {}
+
+    def close(self) -> None:
+        """Records nothing more, whatever a run that was abandoned still tells."""
+        taken = self._lock.acquire(timeout=CLOSING_SECONDS)
+        self._closed = True
+        if taken:
+            self._lock.release()
+
+    @_recorded
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        message = TrialMessage.from_dict(trial.config)
+        if message.trial_id not in self._ledger.running:
+            self._ledger.started(message)
+
+    @_recorded
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        step = StepResult.from_dict(result)
+        if step.report:
+            self._ledger.reported(step.report, step.checkpoint)
+        if step.test:
+            self._ledger.looked(trial.config["trial_id"], step.test)
+
+    @_recorded
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        status = self._stopping.verdict(trial.trial_id, trial.last_result, False)
+        self._ledger.ended(trial.config["trial_id"], status, StepResult.from_dict(trial.last_result).error)
+
+    @_recorded
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        message = TrialMessage.from_dict(trial.config)
+        if message.trial_id not in self._ledger.running:
+            self._ledger.started(message)  # its worker was lost before it began: that is a row too
+        status, error = self._stopping.verdict(trial.trial_id, None, True), _last_line(trial)
+        if LOW_ON_MEMORY in _last_failure(trial):
+            size = f"batches of {message.checked().training.batch_size}; {in_words(message.params)}"
+            status, error = Status.OUT_OF_MEMORY, f"Ray ended the worker, the node was {LOW_ON_MEMORY}; {size}"
+        self._ledger.ended(message.trial_id, status, error)
+
+
+def _last_line(trial: Any) -> str:
+    """What Ray says of a trial whose worker is gone."""
+    error = getattr(trial, "pickled_error_file", None) and trial.get_pickled_error()
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[-1]}" if error else "the worker was lost"
+
+
+def _last_failure(trial: Any) -> str:
+    """The text of a trial's last error, which Ray keeps also where it keeps no exception."""
+    kept = getattr(trial, "error_file", None)
+    text = Path(kept).read_text(encoding="utf-8") if kept and Path(kept).exists() else ""
+    return text.rpartition("Failure # ")[2]

@@ -1,0 +1,141 @@
+"""One Tune run over trials that are still to be done."""
+
+import errno
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from threading import Thread
+
+from ray import tune
+from ray.tune.execution import class_cache
+from ray.tune.schedulers import TrialScheduler
+
+from krona_tune.refusal import told
+from krona_tune.search.ledger import Ledger
+from krona_tune.search.ray_internals import RayWatch
+from krona_tune.search.searchers.task_searcher import StudySearcher
+from krona_tune.search.startup.gather import Started
+from krona_tune.search.study_stopper import Stopping
+from krona_tune.search.tune_callback import Recorder
+from krona_tune.search.worker.trainable import KronaTrial, Workplace
+from krona_tune.train.loop import TaskWork
+
+logger = logging.getLogger(__name__)
+
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
+WATCH_SECONDS = 0.5
+"""Between two looks at whether Ray is still there."""
+RETRIES = 2
+"""How often a trial whose worker was lost is taken up again, from its last rung."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """What one Tune run takes: who proposes, who stops, how many trials it runs, and what the workers get.
+
+    `new` counts the trials of each task that have no row yet.
+    """
+
+    searcher: StudySearcher
+    scheduler: TrialScheduler
+    trials: int
+    new: Mapping[str, int]
+    works: dict[str, TaskWork]
+
+
+def tune_trials(
+    started: Started, ledger: Ledger, phase: Phase, stopping: Stopping, changed: Callable[[], None]
+) -> None:
+    """Runs the phase to its end or until it is stopped; a phase without trials is over at once.
+
+    Where Tune fails, on a full disk for instance, the study halts; where Ray is lost, Tune is abandoned.
+    """
+    if not phase.trials or stopping.stop_all():
+        return
+    folder, slots = started.folder, started.slots
+    getattr(class_cache, "DEFAULT_ENV_VARS", {}).clear()  # with them no worker that waits already would be taken
+    logging.getLogger("ray.tune.execution.experiment_state").disabled = True  # Tune's state is never read again
+    trainable = tune.with_resources(
+        tune.with_parameters(KronaTrial, works=phase.works, workplace=_workplace(started)),
+        {"cpu": slots.cpus, "gpu": slots.gpus},
+    )
+    trainable.__name__ = trainable.__qualname__ = KronaTrial.__name__  # what the dashboard calls its class
+    recorder = Recorder(ledger, stopping, changed)
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=phase.searcher,
+            scheduler=phase.scheduler,
+            num_samples=phase.trials,
+            max_concurrent_trials=slots.count,
+            reuse_actors=True,
+            trial_name_creator=lambda trial: trial.config["trial_id"],
+            trial_dirname_creator=lambda trial: trial.config["trial_id"],
+        ),
+        run_config=tune.RunConfig(
+            name=f"run-{len(list(folder.ray.glob('run-*'))) + 1}",
+            storage_path=str(folder.ray.resolve()),
+            callbacks=[recorder],
+            stop=stopping,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=RETRIES),
+            verbose=0,
+        ),
+    )
+    try:
+        watched(tuner.fit, RayWatch().lost, stopping)
+    finally:
+        recorder.close()
+
+
+def watched(run: Callable[[], object], lost: Callable[[], str | None], stopping: Stopping) -> None:
+    """Waits for Tune's run, which has a thread of its own: a call into a Ray that is lost may never come back.
+
+    Args:
+        lost: says why Ray is lost, None while it is there.
+    """
+    ended: Future[object] = Future()
+    Thread(target=_run_into, args=(run, ended), name="tune", daemon=True).start()
+    try:
+        while not ended.done():
+            if reason := lost():
+                stopping.abandon(reason)
+                return
+            with suppress(TimeoutError):
+                ended.exception(WATCH_SECONDS)
+    except KeyboardInterrupt:
+        stopping.abandon("a second request to stop")
+        raise
+    if error := ended.exception():
+        logger.error("Tune failed", exc_info=error)
+        if reason := lost():
+            stopping.abandon(reason)
+        else:
+            stopping.halt(_failure(error))
+
+
+def _run_into(run: Callable[[], object], ended: "Future[object]") -> None:
+    try:
+        ended.set_result(run())
+    except BaseException as error:
+        ended.set_exception(error)
+
+
+def _failure(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        return f"Tune's state could not be kept: {error}"
+    return f"Ray Tune failed: {told(error)}"
+
+
+def _workplace(started: Started) -> Workplace:
+    return Workplace(
+        folder=started.source.location,
+        name=started.source.name,
+        precision=started.plan.spec.precision,
+        gpu=started.slots.gpus > 0,
+        threads=max(1, int(started.slots.cpus)),
+        checkpoints=str(started.folder.checkpoints.resolve()),
+        elsewhere=started.folder.remote_checkpoints,
+    )

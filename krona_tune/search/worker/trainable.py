@@ -1,0 +1,219 @@
+"""What a worker runs: a trial in, trained from rung to rung, one result a rung out; warm between trials."""
+
+import logging
+import shutil
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from krona_tune.record.progress import noted, place_of
+from krona_tune.record.remote.remote_checkpoints import RungsElsewhere
+from krona_tune.search.title import show_as
+from krona_tune.search.trial_message import StepResult, TrialMessage
+from krona_tune.study.formatting import in_words
+from krona_tune.study.result import Report, Status
+from krona_tune.study.spec.study_spec import Precision
+from krona_tune.train import checkpoint
+from krona_tune.train.backbone import warm_backbone
+from krona_tune.train.device import has_broken_device, keep_freed_memory, this_device
+from krona_tune.train.loop import Diverged, TaskWork, TrialRun
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workplace:
+    """What every worker of a study shares: where the backbone is, how to compute, where checkpoints go.
+
+    `folder` holds the backbone on the driver's machine; a worker that does not see it asks the hub for `name`.
+    `elsewhere` is the URI at which checkpoints are found by workers on other machines, where the storage is one.
+    """
+
+    folder: str
+    name: str
+    precision: Precision
+    gpu: bool
+    threads: int
+    checkpoints: str
+    elsewhere: str | None = None
+
+    @property
+    def location(self) -> str:
+        return self.folder if Path(self.folder).is_dir() else self.name
+
+
+class NotKept(Exception):
+    """A trial's state could not be written: it waits at its last rung until there is room."""
+
+
+class KronaTrial(tune.Trainable):  # type: ignore[misc]
+    """One `step` is one rung. A failure is a result with its status, never a crash of the study.
+
+    The trained state is kept at each rung, in the study's own folder; a trial that finds such a state goes
+    on from it, whether Ray restarted it or the study was resumed.
+    """
+
+    def setup(self, config: dict[str, Any], *, works: dict[str, TaskWork], workplace: Workplace) -> None:
+        torch.set_num_threads(workplace.threads)
+        keep_freed_memory()
+        self._works, self._workplace = works, workplace
+        self._elsewhere = RungsElsewhere(workplace.elsewhere)
+        self._message = TrialMessage.from_dict(config)
+        self._run: TrialRun | None = None
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._close()
+        self.config, self._message = new_config, TrialMessage.from_dict(new_config)
+        return True
+
+    def __repr__(self) -> str:
+        """What the Ray dashboard calls the worker: the study, since one worker runs many trials."""
+        return f"KronaTrial({Path(self._workplace.checkpoints).parent.name})"
+
+    def step(self) -> dict[str, Any]:
+        return self._step().to_dict()
+
+    def _step(self) -> StepResult:
+        try:
+            return self._advance()
+        except NotKept as error:
+            return self._ended(Status.INTERRUPTED, str(error))
+        except Exception as error:
+            if has_broken_device(error):
+                raise  # Ray replaces the worker and takes the trial up again
+            status = status_of_error(error)
+            if status is Status.OUT_OF_MEMORY:
+                error.add_note(in_words(self._message.params))
+            return self._ended(status, describe(error))
+
+    def _ended(self, status: Status, error: str) -> StepResult:
+        self._close()
+        return StepResult(status=status, error=error)
+
+    def cleanup(self) -> None:
+        self._close()
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing: the trial keeps its own state, at every rung."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing: the trial finds its own state."""
+
+    def _advance(self) -> StepResult:
+        """Trains to the next rung; a trial that was taken up again first repeats what it last reported."""
+        if self._run is None:
+            self._run = self._start()
+            if self._run.last_report:
+                return self._result(self._run, self._run.last_report)
+        run = self._run
+        show_as(f"{run.trial_id}, {in_words(self._message.params)}")
+        with noted(place_of(Path(self._workplace.checkpoints), run.trial_id), lambda: run.share_done):
+            report = run.advance()
+        self._keep(run)
+        return self._result(run, report)
+
+    def _result(self, run: TrialRun, report: Report) -> StepResult:
+        """A finalist's last one has its one look at the test half."""
+        return StepResult(
+            report=report,
+            checkpoint=str(self._folder() / f"rung-{run.rung}"),
+            status=Status.COMPLETED if run.finished else None,
+            test=run.last_look() if run.finished and run.trial.kind == "finalist" else None,
+        )
+
+    def _start(self) -> TrialRun:
+        device = this_device(self._workplace.precision, gpu=self._workplace.gpu)
+        backbone = warm_backbone(self._workplace.location, device)
+        message = self._message
+        run = TrialRun(message.trial_id, message.checked(), self._works[message.task], backbone)
+        try:
+            self._take_up(run)
+        except BaseException:
+            run.close()  # the backbone stays warm for the next trial
+            raise
+        return run
+
+    def _take_up(self, run: TrialRun) -> None:
+        """Puts the run where its highest usable state is; one that is damaged, or of another trial or backbone, is set
+        aside, and the trial begins at the one below, or anew."""
+        self._elsewhere.bring(self._folder())
+        while earlier := latest_checkpoint(self._folder()):
+            try:
+                checkpoint.load(run, earlier)
+                return
+            except checkpoint.Unusable as error:
+                logger.warning("%s: set aside, the trial goes on without it", error)
+                aside = earlier.with_name(f"unusable-{earlier.name}")
+                shutil.rmtree(aside, ignore_errors=True)
+                earlier.replace(aside)
+                self._elsewhere.bring(self._folder())
+
+    def _folder(self) -> Path:
+        return Path(self._workplace.checkpoints) / self._message.trial_id
+
+    def _keep(self, run: TrialRun) -> None:
+        """Writes the state beside its place and moves it there whole; earlier rungs' states are removed.
+
+        Raises:
+            NotKept: the state of this rung is not kept; that of the rung below is, where there is one.
+        """
+        try:
+            self._write(run)
+        except Exception as error:
+            if has_broken_device(error) or status_of_error(error) is Status.OUT_OF_MEMORY:
+                raise
+            shutil.rmtree(self._unfinished(run), ignore_errors=True)
+            raise NotKept(f"the state of {run.trial_id} could not be kept: {type(error).__name__}: {error}") from error
+
+    def _write(self, run: TrialRun) -> None:
+        folder, unfinished = self._folder(), self._unfinished(run)
+        kept = folder / f"rung-{run.rung}"
+        for leftover in (kept, unfinished):
+            shutil.rmtree(leftover, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        checkpoint.save(run, unfinished)
+        unfinished.rename(kept)
+        self._elsewhere.send(kept)
+        for earlier in folder.glob("rung-*"):
+            if earlier != kept:
+                shutil.rmtree(earlier, ignore_errors=True)
+
+    def _unfinished(self, run: TrialRun) -> Path:
+        return self._folder() / f".rung-{run.rung}"
+
+    def _close(self) -> None:
+        if self._run:
+            self._run.close()
+        self._run = None
+        if self._workplace.gpu:
+            torch.cuda.empty_cache()  # the neighbour on the same GPU may need what a large trial held
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The state of the highest rung that a trial has kept."""
+    return max(folder.glob("rung-*"), key=lambda path: int(path.name.removeprefix("rung-")), default=None)
+
+
+def status_of_error(error: BaseException) -> Status:
+    """Which row an error becomes."""
+    match error:
+        case Diverged():
+            return Status.DIVERGED
+        case torch.OutOfMemoryError() | MemoryError():
+            return Status.OUT_OF_MEMORY
+        case RuntimeError() if "can't allocate memory" in str(error):
+            return Status.OUT_OF_MEMORY
+        case _:
+            return Status.FAILED
+
+
+def describe(error: BaseException) -> str:
+    """The error's kind, message and notes, and the last places that it passed."""
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    path = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames))
+    said = "; ".join([str(error), *getattr(error, "__notes__", [])])
+    return f"{type(error).__name__}: {said} ({path})"

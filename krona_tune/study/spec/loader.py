@@ -1,0 +1,191 @@
+"""From YAML and `--set` to a StudySpec; every error names the place, the value and the mend."""
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from krona_tune.refusal import Refusal, shown, unknown
+from krona_tune.study.spec.domain import Divisors, Domain
+from krona_tune.study.spec.dropped import without_dropped
+from krona_tune.study.spec.plain_yaml import DEEPEST, LONGEST, dump_yaml, read_yaml
+from krona_tune.study.spec.study_spec import StudySpec
+from krona_tune.study.spec.trial import SECTION_OF, SECTIONS, SIZES
+
+MOST_BYTES = 4 * LONGEST
+BEYOND = 2**63
+"""The first integer that no column of the records holds."""
+_MENDS = {
+    "greater_than": "write a number above {gt:g}",
+    "greater_than_equal": "write {ge} or more",
+    "less_than": "write a number below {lt:g}",
+    "less_than_equal": "write {le:,.0f} or less",
+    "finite_number": "write a finite number",
+    "literal_error": "write {expected}",
+    "float": "write a number",
+    "int": "write a whole number",
+    "bool": "write true or false",
+    "string": "write a word, in quotes if it looks like something else",
+    "tuple": "write a list, such as [a, b]",
+    "dict": "write keys and values, or leave it out",
+    "model": "write keys and values, or leave it out",
+}
+"""What a value has to be, by pydantic's kind of error or the first word of it."""
+
+
+def load_spec(path: Path, settings: Sequence[str] = (), overrides: Mapping[str, Any] | None = None) -> StudySpec:
+    """The study that a file asks for, changed by `--set PATH=VALUE` and then by the command line's own flags.
+
+    Args:
+        path: a YAML file.
+        settings: texts `adapter.scale=2`, the value in YAML.
+        overrides: dotted paths and values; None values are passed over.
+
+    Raises:
+        Refusal: whatever can't be read, is unknown or is out of range.
+    """
+    written = read_yaml(_text_of(path), str(path))
+    if not isinstance(written, dict):
+        problem = "is empty" if written is None else f"holds {shown(written)}, not keys and values"
+        raise Refusal(str(path), problem, "see search_spaces/")
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise Refusal("--set", f"{shown(setting)} has no '='", "write --set adapter.scale=2")
+        _put(written, key.strip(), read_yaml(value, f"--set {key}"), f"--set {key}")
+    for key, value in (overrides or {}).items():
+        if value is not None:
+            _put(written, key, value, key)
+    return build_spec(written, str(path))
+
+
+def _text_of(path: Path) -> str:
+    """What a regular file holds; a pipe or a device may have no end."""
+    try:
+        if path.exists() and not path.is_file():
+            raise _unreadable(path, "it is no regular file")
+        if not path.stat().st_size:  # some of /proc say so and never end
+            return ""
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise _unreadable(path, f"it has more than {MOST_BYTES:,} bytes")
+        return content.decode("utf-8")
+    except OSError as error:
+        raise _unreadable(path, str(error.strerror)) from None
+    except UnicodeDecodeError as error:
+        raise _unreadable(path, f"byte {error.start + 1} is not UTF-8") from None
+
+
+def _unreadable(path: Path, why: str) -> Refusal:
+    return Refusal(str(path), f"can't be read: {why}", "give a YAML file with --space")
+
+
+def build_spec(written: Mapping[str, Any], place: str) -> StudySpec:
+    """The spec that plain values mean. Raises a Refusal at the first wrong one, naming `place`."""
+    for key, number in _integers(written):
+        if abs(number) >= BEYOND:
+            raise Refusal(f"{place}: {key}", f"{shown(number)} is beyond 2^63", "write a smaller number")
+    try:
+        spec = StudySpec.model_validate(without_dropped(written, place))
+    except ValidationError as error:
+        raise next(_refusals(error, StudySpec, place)) from None
+    except UnicodeEncodeError as error:
+        raise Refusal(place, f"{shown(error.object)} is no text", "write it in UTF-8") from None
+    for section, model in SECTIONS.items():
+        _check_domains(getattr(spec, section), section, model.model_fields, place)
+    for method, domains in spec.methods.items():
+        _check_domains(domains, f"methods.{method}", SECTION_OF.keys() - {"method"}, place)
+    return spec
+
+
+def _integers(written: Any, key: str = "") -> Iterator[tuple[str, int]]:
+    """Every integer of nested values, with the dotted path that leads to it."""
+    match written:
+        case int():
+            yield key, written
+        case list() | tuple():
+            for value in written:
+                yield from _integers(value, key)
+        case Mapping():
+            for name, value in written.items():
+                yield from _integers(value, f"{key}.{name}" if key else str(name))
+
+
+def _check_domains(domains: Mapping[str, Domain], section: str, known: Collection[str], place: str) -> None:
+    """Each value that a domain can take at its ends must be one that the trial would accept."""
+    for name, domain in domains.items():
+        if name not in known:
+            raise unknown(f"{place}: {section}", "key", name, known)
+        model = SECTIONS[SECTION_OF[name]]
+        if isinstance(domain, Divisors) and name not in SIZES:
+            raise Refusal(
+                f"{place}: {section}.{name}",
+                "divisors are the sizes of a factor",
+                f"write them at {' or '.join(SIZES)}",
+            )
+        for value in domain.ends():
+            if isinstance(value, str) and name in SIZES:
+                raise unknown(f"{place}: {section}.{name}", "form of a size", value, ["divisors"])
+            try:
+                model.model_validate({name: value}, strict=True)
+            except ValidationError as error:
+                raise next(_refusals(error, model, f"{place}: {section}")) from None
+
+
+def _refusals(error: ValidationError, model: type[BaseModel], place: str) -> Iterator[Refusal]:
+    """The deepest error first: of a setting that may be a number or a mapping, it is the one that was meant."""
+    for detail in sorted(error.errors(), key=lambda detail: -len(detail["loc"])):
+        *parents, last = map(str, detail["loc"] or ("",))
+        path = [*(part for part in parents if _is_key(part)), last]
+        if detail["type"] == "extra_forbidden":
+            owner = _model_at(model, path[:-1])
+            where = ": ".join(part for part in (place, ".".join(path[:-1])) if part)
+            yield unknown(where, "key", last, owner.model_fields)
+        elif detail["type"] == "missing":
+            yield Refusal(place, f"the key {'.'.join(path)!r} is missing", "add it")
+        elif isinstance(cause := detail.get("ctx", {}).get("error"), Refusal):
+            where = ": ".join(part for part in (place, cause.place or ".".join(path)) if part)
+            yield Refusal(where, cause.problem, cause.mend)
+        else:
+            where = ": ".join(part for part in (place, ".".join(filter(_is_key, path))) if part)
+            yield Refusal(where, f"{shown(detail['input'])} is refused", _mend(detail))
+
+
+def _mend(detail: Any) -> str:
+    kind = detail["type"]
+    if mend := _MENDS.get(kind) or _MENDS.get(kind.partition("_")[0]):
+        return mend.format(**detail.get("ctx", {}))
+    message: str = detail["msg"].removeprefix("Value error, ")
+    return message[0].lower() + message[1:]
+
+
+def _is_key(part: str) -> bool:
+    """Whether a part of an error's location is a key, not an index or the name of a type."""
+    return re.fullmatch(r"[A-Za-z_]\w*", part) is not None
+
+
+def _model_at(model: type[BaseModel], path: Sequence[str]) -> type[BaseModel]:
+    for part in path:
+        inner = model.model_fields[part].annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            model = inner
+    return model
+
+
+def _put(written: dict[str, Any], key: str, value: Any, place: str) -> None:
+    """Sets a dotted path in nested mappings."""
+    *parents, last = key.split(".", DEEPEST)
+    for parent in parents:
+        inner = written.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise Refusal(place, f"{shown(parent)} holds {shown(inner)}, not keys", "name an existing path")
+        written = inner
+    written[last] = value
+
+
+def dump_spec(spec: StudySpec) -> str:
+    """The spec as YAML text that `load_spec` reads back to an equal one."""
+    return dump_yaml(spec.plain())

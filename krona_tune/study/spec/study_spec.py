@@ -1,0 +1,245 @@
+"""The request, fully resolved: what a study asks, frozen and checked before anything starts."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer
+
+from krona_tune.study.spec.domain import Choice, Divisors, Domain, Fixed, Range, parse_domain
+from krona_tune.study.spec.schedule import Schedule, schedule
+from krona_tune.study.spec.trial import SECTIONS, Frozen
+
+Number = TypeVar("Number", int, float)
+Precision = Literal["auto", "bf16", "fp32"]
+LONGEST_NAME, LONGEST_PATH = 255, 3000
+"""Bytes of a file's name, and of a path, as near as its characters tell."""
+
+
+def for_task(value: Number | dict[str, Number], task: str) -> Number:
+    """The value that a setting has for a task: one for all, or one a task with `default` for the others."""
+    if isinstance(value, dict):
+        return value[task] if task in value else value["default"]
+    return value
+
+
+def _complete(value: Any) -> Any:
+    if isinstance(value, Mapping) and "default" not in value:
+        raise ValueError("a setting by task needs the key 'default' for the tasks that it does not name")
+    return value
+
+
+def _seconds(value: Any) -> Any:
+    """`90`, `90s`, `30m`, `2h`, `1h30m` as seconds."""
+    if not isinstance(value, str):
+        return value
+    parts = re.fullmatch(r"(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s?)?", value.strip())
+    if not value.strip() or parts is None:
+        raise ValueError("write a time such as 90s, 30m or 1h30m")
+    hours, minutes, seconds = (int(part or 0) for part in parts.groups())
+    return 3600 * hours + 60 * minutes + seconds
+
+
+def _limit(value: Any) -> Any:
+    """`200000`, or `0.1%` of the backbone's parameters; kept as it is written."""
+    text = str(value).strip().replace("_", "")
+    if not re.fullmatch(r"\d{1,3}(\.\d{1,18})?%|\d{1,18}", text) or float(text.rstrip("%")) <= 0:
+        raise ValueError("write a number of parameters such as 200000, or a share of the backbone such as 0.1%")
+    return text
+
+
+def _place(text: str) -> str:
+    """A hub's name or a path, as file systems take them."""
+    try:
+        longest = max(len(part.encode()) for part in text.split("/"))
+    except UnicodeEncodeError:
+        raise ValueError("write it in UTF-8") from None
+    if not text.strip() or "\0" in text or longest > LONGEST_NAME or len(text) > LONGEST_PATH:
+        raise ValueError(f"write a name of at most {LONGEST_NAME} bytes, or a path of at most {LONGEST_PATH}")
+    return text
+
+
+Place = Annotated[str, AfterValidator(_place)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+MOST, MOST_EXAMPLES = 10**6, 10**15
+"""Trials, seeds, epochs, …; and training examples: more is a slip of the hand, and would be counted for ever."""
+Count = Annotated[int, Field(ge=1, le=MOST)]
+CountFromZero = Annotated[int, Field(ge=0, le=MOST)]
+Examples = Annotated[int, Field(ge=1, le=MOST_EXAMPLES)]
+Epochs = Annotated[float, Field(gt=0, le=MOST)]
+ByTaskEpochs = Annotated[Epochs | dict[str, Epochs], BeforeValidator(_complete)]
+ByTaskExamples = Annotated[Examples | dict[str, Examples], BeforeValidator(_complete)]
+
+
+class ScheduleSpec(Frozen):
+    """A trial's full budget and its rungs, in epochs: judged at grace·ηᵏ; η is `reduction`."""
+
+    epochs: ByTaskEpochs = 6.0
+    grace_epochs: ByTaskEpochs = 1.0
+    reduction: Annotated[int, Field(ge=2, le=MOST)] = 3
+
+    def of(self, task: str, train_examples: int) -> Schedule:
+        return schedule(
+            examples_per_epoch=train_examples,
+            epochs=for_task(self.epochs, task),
+            grace_epochs=min(for_task(self.grace_epochs, task), for_task(self.epochs, task)),
+            reduction=self.reduction,
+        )
+
+
+class ExamplesSpec(Frozen):
+    """How many examples of each split are used at most, and how many tokens of each."""
+
+    train: ByTaskExamples | None = None
+    validation: ByTaskExamples | None = None
+    test: ByTaskExamples | None = None
+    max_length: Annotated[int, Field(ge=4, le=MOST)] = 128
+
+
+class SearchSpec(Frozen):
+    """How many trials a task gets, and within which limits.
+
+    `time_budget` is in seconds, `examples_budget` in training examples of all trials, `device_hours` in hours of a
+    GPU, or of a CPU core where there is none. Each counts over all starts of a study.
+
+    With `per_method` every method gets `trials` trials of its own on each task, and competes with itself alone.
+    The objective `pareto` looks for the best score at every size instead of the best score. `warm_start` is the folder
+    of an earlier study, whose best points are tried first.
+    """
+
+    trials: Count = 12
+    per_method: bool = False
+    objective: Literal["score", "pareto"] = "score"
+    shared: bool = False
+    warm_start: Place | None = None
+    startup_trials: CountFromZero = 6
+    baseline_learning_rates: tuple[Positive, ...] = (1e-2,)
+    max_params: Annotated[str, BeforeValidator(_limit)] | None = None
+    time_budget: Annotated[Positive, BeforeValidator(_seconds)] | None = None
+    examples_budget: Examples | None = None
+    device_hours: Positive | None = None
+
+
+class FinalistsSpec(Frozen):
+    """How many of a task's best configurations are trained again, each with how many fresh seeds; `top` 0: none.
+
+    With `search.per_method` they are the best of each method. They get what the search leaves of its time budget.
+    """
+
+    top: CountFromZero = 2
+    seeds: Count = 3
+
+
+class ResourcesSpec(Frozen):
+    """What one trial may use, and how many run at once; null: as many as fit."""
+
+    cpus_per_trial: Positive = 1
+    gpus_per_trial: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    max_concurrent: Count | None = None
+
+
+CHANGEABLE = ("search.trials", "search.time_budget", "search.examples_budget", "search.device_hours", "resources.")
+"""What begins the paths of the settings that a study may be given anew when it goes on."""
+
+REAL = {
+    name
+    for model in SECTIONS.values()
+    for name, field in model.model_fields.items()
+    if field.annotation in (float, float | None)
+}
+"""The knobs that are real numbers: `{low: 1, high: 16}` of them holds 2.5 as well."""
+
+
+def _as_real(domain: Domain) -> Domain:
+    if isinstance(domain, Range) and domain.step is None:
+        return Range(float(domain.low), float(domain.high), domain.log)
+    return domain
+
+
+def _domains(section: str) -> BeforeValidator:
+    """Reads a section of the YAML: each key a knob of that section, each value a domain."""
+
+    def read(written: Any) -> Any:
+        if not isinstance(written, Mapping):
+            return written
+        given = {key: value for key, value in written.items() if value is not None}  # null: the default
+        found = {key: parse_domain(value, f"{section}.{key}") for key, value in given.items()}
+        return {key: _as_real(domain) if key in REAL else domain for key, domain in found.items()}
+
+    return BeforeValidator(read)
+
+
+def _by_method(written: Any) -> Any:
+    """Reads the section `methods`: each key a method, each value knobs of any section."""
+    if not isinstance(written, Mapping):
+        return written
+    found = dict(written)
+    for method, knobs in written.items():
+        if not isinstance(knobs, Mapping):
+            continue
+        domains = {name: parse_domain(value, f"methods.{method}.{name}") for name, value in knobs.items()}
+        found[method] = {name: _as_real(domain) if name in REAL else domain for name, domain in domains.items()}
+    return found
+
+
+Domains = dict[str, Fixed | Choice | Range | Divisors]
+_plain = PlainSerializer(lambda domains: {name: domain.plain() for name, domain in domains.items()})
+_plain_by_method = PlainSerializer(
+    lambda methods: {method: {n: domain.plain() for n, domain in knobs.items()} for method, knobs in methods.items()}
+)
+
+
+class StudySpec(Frozen):
+    """One study: a backbone, tasks, a space of adapters and trainings, a budget.
+
+    `methods` holds what a single method searches otherwise than `adapter` and `training` say.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    model: Place
+    data: Place = "hub"
+    tasks: Annotated[tuple[str, ...], AfterValidator(lambda tasks: tuple(dict.fromkeys(tasks)))] = ()
+    name: str = ""
+    seed: Annotated[int, Field(ge=0)] = 0
+    precision: Precision = "auto"
+    adapter: Annotated[Domains, _domains("adapter"), _plain] = Field(default_factory=dict)
+    training: Annotated[Domains, _domains("training"), _plain] = Field(default_factory=dict)
+    methods: Annotated[dict[str, Domains], BeforeValidator(_by_method), _plain_by_method] = Field(default_factory=dict)
+    schedule: ScheduleSpec = ScheduleSpec()
+    examples: ExamplesSpec = ExamplesSpec()
+    search: SearchSpec = SearchSpec()
+    finalists: FinalistsSpec = FinalistsSpec(top=0)
+    resources: ResourcesSpec = ResourcesSpec()
+
+    def domains(self, method: str = "") -> dict[str, Domain]:
+        """Every knob's domain, for one method or in general; one that the request does not name has its default."""
+        asked = {**self.adapter, **self.training, **self.methods.get(method, {})}
+        defaults = {name: field.default for model in SECTIONS.values() for name, field in model.model_fields.items()}
+        return {name: asked.get(name, Fixed(default)) for name, default in defaults.items()}
+
+    def plain(self) -> dict[str, Any]:
+        """The request as YAML writes it; reading it back gives an equal spec."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    def settings(self) -> dict[str, Any]:
+        """The request as values by dotted paths, such as `search.trials`."""
+        return dict(_flat("", self.plain()))
+
+    def kept(self) -> dict[str, Any]:
+        """The settings that a study keeps when it goes on. Those at their defaults are left out, so that a later
+        version with more settings finds the same."""
+        default = StudySpec(model="any").settings()
+        return {
+            path: value
+            for path, value in self.settings().items()
+            if not path.startswith(CHANGEABLE) and default.get(path) != value
+        }
+
+
+def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _flat(f"{path}.{name}" if path else name, inner)
+    else:
+        yield path, value

@@ -1,0 +1,126 @@
+"""One trial's configuration: checked and frozen where it is made, the only door into training."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from krona_tune.backbones.geometry import Role, Stack
+from krona_tune.study.spec import placement_spec
+
+
+class Frozen(BaseModel):
+    """A value that can't change and takes no unknown key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _readable_layers(text: str) -> str:
+    placement_spec.layers(text, depth=10_000)
+    return text
+
+
+def _readable_roles(text: str) -> str:
+    placement_spec.roles(text)
+    return text
+
+
+def _readable_stacks(text: str) -> str:
+    placement_spec.stacks(text)
+    return text
+
+
+def _not_zero(number: int) -> int:
+    if number == 0:
+        raise ValueError("0 divides nothing: write -1, or 1 or more")
+    return number
+
+
+class AdapterConfig(Frozen):
+    """Which adapter, how strong, of which shape, where.
+
+    `a_out` and `a_in` are the sizes of A; B's follow from the weight it stands beside. `rank` is LoRA's and LoKr's,
+    `decompose_factor` LoKr's (-1: as square as can be), `bottleneck` the width inside an adapter of two layers and
+    `phm` the number of Kronecker products that a parametrised hypercomplex layer sums. A method reads the fields
+    that it needs (the table in `adapters.methods.method_table`); the others don't matter to it.
+    """
+
+    method: str = "krona"
+    scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    a_out: Annotated[int, Field(ge=1)] = 1
+    a_in: Annotated[int, Field(ge=1)] = 1
+    rank: Annotated[int, Field(ge=1)] = 1
+    decompose_factor: Annotated[int, Field(ge=-1), AfterValidator(_not_zero)] = -1
+    bottleneck: Annotated[int, Field(ge=1)] = 24
+    phm: Annotated[int, Field(ge=1)] = 4
+    roles: Annotated[str, AfterValidator(_readable_roles)] = "query+value"
+    stacks: Annotated[str, AfterValidator(_readable_stacks)] = "encoder+decoder"
+    layers: Annotated[str, AfterValidator(_readable_layers)] = "all"
+    layer_norms: bool = False
+
+    @property
+    def role_set(self) -> frozenset[Role]:
+        return placement_spec.roles(self.roles)
+
+    @property
+    def stack_set(self) -> frozenset[Stack]:
+        return placement_spec.stacks(self.stacks)
+
+
+class TrainingConfig(Frozen):
+    """How the adapter learns. AdamW, linear decay after a linear warm-up.
+
+    `warmup` is the share of all steps; `dropout` null leaves the backbone's own probabilities.
+    """
+
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3e-3
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.06
+    clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+
+
+Kind = Literal["search", "baseline", "finalist"]
+
+
+class TrialConfig(Frozen):
+    """A whole trial. `kind` tells a searched adapter from the head-only baseline that it is held against, and from
+    a finalist, which is trained again with another seed."""
+
+    task: str
+    seed: int
+    kind: Kind = "search"
+    adapter: AdapterConfig = AdapterConfig()
+    training: TrainingConfig = TrainingConfig()
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits that are equal for equal configurations."""
+        text = json.dumps(self.model_dump(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def params(self) -> dict[str, Any]:
+        """Every knob by its one name: what `trial` takes back."""
+        return {**self.adapter.model_dump(), **self.training.model_dump()}
+
+
+SECTIONS: dict[str, type[Frozen]] = {"adapter": AdapterConfig, "training": TrainingConfig}
+SECTION_OF = {name: section for section, model in SECTIONS.items() for name in model.model_fields}
+"""Which section of the YAML a knob stands in; the knobs' names are unique."""
+SIZES = {"a_out": 0, "a_in": 1}
+"""The knobs that must divide a dimension, and which of (d_out, d_in) it is."""
+
+
+def trial(task: str, seed: int, params: Mapping[str, Any], kind: str = "search") -> TrialConfig:
+    """The trial that flat parameters mean, checked.
+
+    Raises:
+        pydantic.ValidationError: a value is out of its field's range.
+    """
+    sections: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    for name, value in params.items():
+        sections[SECTION_OF[name]][name] = value
+    return TrialConfig.model_validate({"task": task, "seed": seed, "kind": kind, **sections})

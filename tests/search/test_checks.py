@@ -1,0 +1,298 @@
+"""What would fail a trial later is found before the first one, all of it at once, and nothing is left behind."""
+
+import os
+from collections import namedtuple
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from random import Random
+from threading import Thread
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pytest
+
+from krona_tune.record.mlflow_mirror.tracking_uri import unreachable
+from krona_tune.refusal import Refusal
+from krona_tune.search.planning.plan import make_plan
+from krona_tune.search.preflight import capacity
+from krona_tune.search.preflight import checks as flight
+from krona_tune.search.preflight.checks import preflight
+from krona_tune.search.preflight.findings import together
+from krona_tune.search.preflight.first_batch import FirstBatch, first_batch, largest, longest, middling
+from krona_tune.search.preflight.nodes import View, look, refuse_blind, versions
+from krona_tune.search.startup import cluster, gather
+from krona_tune.search.startup.cluster import Cluster, Node, Slots, connecting
+from krona_tune.search.startup.gather import Gathered
+from krona_tune.search.startup.task_data import prepare
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.result import Status
+from krona_tune.study.spec.loader import build_spec
+from tests.search.models import saved_bert
+
+GIGABYTE = 2**30
+Usage = namedtuple("Usage", "total used free")
+ASKED: dict[str, Any] = {
+    "data": "mini",
+    "tasks": ["cola", "stsb"],
+    "precision": "fp32",
+    "adapter": {"a_out": "divisors", "a_in": "divisors", "roles": ["query", "query+value"]},
+    "training": {"batch_size": [4, 16], "dropout": 0.0},
+    "examples": {"train": 48, "validation": 24, "test": 24, "max_length": 40},
+    "search": {"trials": 7},
+}
+
+
+def one_node(cpus: float = 3, memory_bytes: float = 64 * GIGABYTE) -> Cluster:
+    return Cluster(nodes=(Node(cpus, 0, memory_bytes),), dashboard="")
+
+
+@pytest.fixture(scope="module")
+def gathered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gathered]:
+    """A study as it stands before its first trial, on a machine of three CPUs; no Ray is started."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+        patch.setattr(cluster, "connect", lambda _: one_node())
+        plan = make_plan(build_spec({**ASKED, "model": str(saved_bert(home / "bert"))}, "x.yaml"), "x.yaml")
+        yield gather.gather(plan, connecting(None))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StudyFolder:
+    return StudyFolder(tmp_path / "studies" / "first")
+
+
+def test_a_study_that_can_run_has_no_findings_and_leaves_nothing(gathered: Gathered, folder: StudyFolder) -> None:
+    found = preflight(gathered, folder, None)
+    assert (found.problems, found.warnings) == ((), ())
+    found.refuse()
+    assert not list(folder.root.parent.parent.iterdir())
+
+
+def test_data_that_teach_nothing_are_warned_of(
+    gathered: Gathered, folder: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("train", "dev"):
+        (tmp_path / f"{name}.tsv").write_text("x\t1\t\tthe same words\n" * 24, encoding="utf-8")
+    plan = gathered.plan
+    spec = plan.spec.model_copy(update={"data": str(tmp_path), "tasks": ("cola",)})
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    prepared = prepare(replace(plan, spec=spec), gathered.source.location)
+    found = preflight(replace(gathered, prepared=prepared), folder, None)
+    assert not found.problems
+    assert found.warnings == (
+        "the 24 train examples of CoLA all have the label 'acceptable'",
+        "the 12 validation examples of CoLA all have the label 'acceptable'",
+        "the 12 test examples of CoLA all have the label 'acceptable'",
+    )
+
+
+def test_the_largest_adapter_is_tried_with_the_largest_batch(gathered: Gathered) -> None:
+    space = gathered.plan.space
+    params = largest(space)
+    assert params["batch_size"] == 16
+    assert params["roles"] == "query+value"
+    every = [space.parameters({**params, "a_out": a, "a_in": b}) for a in (1, 24) for b in (1, 24)]
+    assert space.parameters(params) >= max(every) / 2
+
+
+def test_the_first_batch_is_of_the_longest_examples(gathered: Gathered, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[tuple[str, int, int]] = []
+
+    def listen(trial_id: str, trial: Any, work: Any, backbone: Any, report: Any) -> None:
+        trained.append((trial.task, len(work.train), longest(work)))
+        raise ArithmeticError
+
+    monkeypatch.setattr("krona_tune.search.preflight.first_batch.train_trial", listen)
+    works = gathered.prepared.works
+    done = first_batch(gathered.source.location, "fp32", False, works, largest(gathered.plan.space))
+    heaviest = max(works, key=lambda task: longest(works[task]))
+    assert {task: rows for task, rows, _ in trained} == {task: 16 if task == heaviest else 2 for task in works}
+    assert {task: tokens for task, _, tokens in trained} == {task: longest(work) for task, work in works.items()}
+    assert set(done.failures) == set(works)
+
+
+def test_everything_that_is_wrong_is_said_at_once(
+    gathered: Gathered, folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    works = gathered.prepared.works
+    train = works["cola"].train
+    unknown = train.set_column(train.column_names.index("label"), "label", pa.array([7] * len(train)))
+    broken = replace(gathered.prepared, works={**works, "cola": replace(works["cola"], train=unknown)})
+    sick = replace(gathered, prepared=broken)
+    monkeypatch.setattr(capacity.shutil, "disk_usage", lambda _: Usage(9, 8, 1))
+    found = preflight(sick, folder, "http://me:hunter2@127.0.0.1:1")
+    assert [refusal.place for refusal in found.problems] == ["--storage", "the first batch of cola"]
+    assert "the checkpoints of 16 trials take about" in str(found.problems[0])
+    assert "http://me:***@127.0.0.1:1 does not answer" in found.warnings[0]
+    with pytest.raises(Refusal) as refused:
+        found.refuse()
+    first, *lines = str(refused.value).splitlines()
+    assert first == "2 things stand in the way:"
+    assert len(lines) == 2
+    assert "hunter2" not in str(refused.value)
+
+
+def test_checkpoints_that_are_there_need_no_more_space(
+    gathered: Gathered, folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 16 trials."""
+    need = capacity.checkpoints_of(gathered.plan)
+    assert need.trials == 16
+    storage = folder.root.parent.parent
+    for free, begun, problems, warnings in (
+        (0.9 * need.usually, 0, 1, 0),
+        (0.9 * need.usually, 2, 0, 1),
+        (1.01 * need.usually, 2, 0, 1),
+        (1.01 * need.most, 2, 0, 0),
+        (0, 16, 0, 0),
+    ):
+        for number in range(begun):
+            (folder.root / "checkpoints" / str(number)).mkdir(parents=True, exist_ok=True)
+        monkeypatch.setattr(capacity.shutil, "disk_usage", lambda _, free=free: Usage(0, 0, free))
+        found = capacity.on_disk(gathered, folder, storage)
+        assert (len(found.problems), len(found.warnings)) == (problems, warnings), (free, begun)
+
+
+def test_checkpoints_are_counted_by_what_each_trial_trains(gathered: Gathered) -> None:
+    """Five trials of each method on two tasks, two heads, and the finals of both; a head has width 24 and 3 outputs."""
+    asked = {
+        **ASKED,
+        "model": gathered.plan.spec.model,
+        "adapter": {"method": ["lora", "full"], "rank": 1},
+        "search": {"trials": 5, "per_method": True, "baseline_learning_rates": [0.01, 0.001]},
+        "finalists": {"top": 2, "seeds": 3},
+    }
+    plan = make_plan(build_spec(asked, "x.yaml"), "x.yaml")
+    low, full = (plan.space.parameters(plan.space.of(name).draw(Random(0))) for name in ("lora", "full"))
+    head = plan.geometry.head_parameters(3)
+    adapters, heads = 2 * (2 * 5 + 2 * 2 * 3), 2 * (2 + 3)
+    found = capacity.checkpoints_of(plan)
+    assert found.trials == adapters + heads
+    assert found.usually == pytest.approx(12 * (adapters * (low + full) / 2 + (adapters + heads) * head))
+    assert found.most == pytest.approx(12 * (adapters * full + (adapters + heads) * head))
+
+
+def test_sizes_that_do_not_go_together_are_passed_over(gathered: Gathered) -> None:
+    asked = {
+        **ASKED,
+        "model": gathered.plan.spec.model,
+        "adapter": {"method": "compacter", "bottleneck": [5, 6, 7, 8], "phm": [2, 3]},
+    }
+    space = make_plan(build_spec(asked, "x.yaml"), "x.yaml").space
+    assert space.feasible_share() < 0.6
+    assert all(map(space.feasible, (largest(space), middling(space))))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_storage_that_can_not_be_written_is_refused(gathered: Gathered, tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    found = preflight(gathered, StudyFolder(tmp_path / "studies" / "first"), None)
+    assert "can't be written: Permission denied" in str(found.problems[0])
+
+
+def test_workers_that_surely_do_not_fit_are_refused_and_others_are_doubted(gathered: Gathered) -> None:
+    need = replace(capacity.needed_bytes(gathered), weights=3 * GIGABYTE, worker=4 * GIGABYTE)
+    for memory, problems, warnings in ((8, 1, 0), (10, 0, 1), (13, 0, 0)):
+        study = replace(gathered, cluster=one_node(3, memory * GIGABYTE))
+        found = capacity.in_memory(study, need)
+        assert (len(found.problems), len(found.warnings)) == (problems, warnings)
+    alone = replace(gathered, cluster=one_node(3, 4 * GIGABYTE), slots=Slots(cpus=1, gpus=0, count=1))
+    assert not capacity.in_memory(alone, need).problems
+
+
+def test_what_a_gpu_says_of_a_first_batch_becomes_warnings(gathered: Gathered, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = FirstBatch(
+        failures={"cola": (Status.OUT_OF_MEMORY, "too large"), "stsb": (Status.FAILED, "KeyError: x")},
+        device="Tesla T4",
+        emulates_bfloat16=True,
+        memory_bytes=15 * GIGABYTE,
+        peak_bytes=6 * GIGABYTE,
+    )
+    monkeypatch.setattr(flight, "_trained", lambda *_: card)
+    spec = gathered.plan.spec.model_copy(update={"precision": "bf16"})
+    study = replace(gathered, plan=replace(gathered.plan, spec=spec), slots=Slots(cpus=1, gpus=0.3, count=3))
+    found = flight.in_the_first_batch(study, capacity.needed_bytes(gathered))
+    assert [str(problem) for problem in found.problems] == ["the first batch of stsb: KeyError: x"]
+    assert [line.partition(":")[0] for line in found.warnings] == [
+        "the first batch of cola with the largest adapter",
+        "Tesla T4 computes bf16 by emulation only; --set precision=fp32 is faster there",
+        "the largest adapter takes more than a GPU has",
+    ]
+    assert "3 × 6.0 GiB, Tesla T4 has 15.0 GiB" in found.warnings[2]
+
+
+def test_a_node_sees_the_storage_or_is_named(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("abc", encoding="utf-8")
+    good = look(str(token), "abc", str(tmp_path))
+    assert good == View(reads_storage=True, writes_storage=True, sees_model=True, versions=versions())
+    other = look(str(token), "another storage's", str(tmp_path / "model"))
+    assert (other.reads_storage, other.writes_storage, other.sees_model) == (False, False, False)
+    views = {"a": good, "b": other, "c": replace(good, writes_storage=False), "d": "No module named 'krona_tune'"}
+    said = [str(refusal) for refusal in refuse_blind(str(tmp_path), views)]
+    assert said == [
+        f"--storage: node b does not see {tmp_path}; name a folder that every node mounts",
+        f"--storage: node c can't write in {tmp_path}; mount it writable there",
+        "node d: No module named 'krona_tune'; install the same krona_tune on every node",
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["token"]
+
+
+def test_workers_and_data_that_both_can_not_be_had_are_refused_together(
+    gathered: Gathered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(place: str) -> Callable[..., Any]:
+        def refused(*_: Any) -> Any:
+            raise Refusal(place, "nowhere")
+
+        return refused
+
+    monkeypatch.setattr(cluster, "connect", refuse("--address"))
+    monkeypatch.setattr(gather, "prepare", refuse("--data"))
+    with pytest.raises(Refusal) as refused:
+        gather.gather(gathered.plan, connecting(None))
+    assert str(refused.value) == "2 things stand in the way:\n  --data: nowhere\n  --address: nowhere"
+    one = Refusal("a", "b", "c")
+    assert together([one]) is one
+
+
+@pytest.fixture
+def server() -> Iterator[HTTPServer]:
+    """A tracking server on this machine that wants a password."""
+
+    class Health(BaseHTTPRequestHandler):
+        asked: ClassVar[list[tuple[str, str | None]]] = []
+
+        def do_GET(self) -> None:
+            self.asked.append((self.path, self.headers.get("Authorization")))
+            self.send_response(401)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Nothing."""
+
+    serving = HTTPServer(("127.0.0.1", 0), Health)
+    Thread(target=serving.serve_forever, daemon=True).start()
+    yield serving
+    serving.shutdown()
+    serving.server_close()
+
+
+def test_a_server_that_answers_is_asked_once_and_told_no_password(server: HTTPServer) -> None:
+    port = server.server_address[1]
+    assert unreachable(f"http://me:hunter2@127.0.0.1:{port}/mlflow/") is None
+    assert unreachable(f"postgresql://me:hunter2@127.0.0.1:{port}/db") is None
+    assert server.RequestHandlerClass.asked == [("/mlflow/health", None)]  # type: ignore[attr-defined]
+
+
+def test_the_store_beside_the_studies_is_looked_at_where_no_other_is_named(
+    gathered: Gathered, folder: StudyFolder
+) -> None:
+    folder.root.parent.mkdir()
+    (folder.root.parent / "mlflow.db").write_text("garbage" * 100)
+    [warning] = preflight(gathered, folder, None).warnings
+    assert "/mlflow.db can't be used (file is not a database); Parquet keeps everything, MLflow what" in warning
+    assert preflight(gathered, folder, f"sqlite:///{folder.root.parent / 'other.db'}").warnings == ()

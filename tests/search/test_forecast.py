@@ -1,0 +1,153 @@
+"""What is to come is counted from lengths and timed steps: plain numbers in, seconds out."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from krona_tune.search.budget.forecast import Forecast, Load, Pace, TaskForecast, middle, survivors
+from krona_tune.search.startup.cluster import Slots
+from krona_tune.study.result import TrialResult
+from krona_tune.study.spec.domain import Choice, Domain, Fixed, Range
+from krona_tune.study.spec.schedule import Schedule
+from krona_tune.study.spec.study_spec import StudySpec
+from krona_tune.train.probe import Probe, Timed
+
+PACE = Pace(step=0.02, token=1e-4, pair=3e-7)
+RUNGS = Schedule(examples_per_epoch=100, rungs=(100, 300, 700), reduction=3)
+RTE = TaskForecast(schedule=RUNGS, epoch=10.0, baseline_epoch=4.0, evaluation=1.0)
+
+
+def timed(rows: int, length: int, noise: float = 1.0) -> Timed:
+    load = Load(steps=1, tokens=rows * length, pairs=rows * length**2)
+    return Timed(rows=rows, length=length, seconds=noise * PACE.seconds(load))
+
+
+def forecast() -> Forecast:
+    return Forecast(tasks={"rte": RTE})
+
+
+def spec(**sections: Any) -> StudySpec:
+    return StudySpec.model_validate({"model": "m", "tasks": ("rte",), **sections})
+
+
+def row(examples: int, seconds: float, kind: str = "search") -> TrialResult:
+    names = {"trial_id": "t", "task": "rte", "kind": kind, "number": 0, "seed": 1, "fingerprint": "f"}
+    return TrialResult(**names, params={}, examples=examples, train_seconds=seconds)  # type: ignore[arg-type]
+
+
+def test_a_load_counts_padding_too() -> None:
+    load = Load.of([np.array([0, 2]), np.array([1])], np.array([3, 7, 5]))
+    assert load == Load(steps=2, tokens=2 * 5 + 7, pairs=2 * 25 + 49)
+
+
+def test_the_pace_is_found_from_three_steps() -> None:
+    found = Pace.of([timed(2, 16), timed(32, 16), timed(8, 96)])
+    assert (found.step, found.token, found.pair) == pytest.approx((PACE.step, PACE.token, PACE.pair))
+
+
+def test_a_noisy_probe_gives_no_negative_pace_and_little_error() -> None:
+    found = Pace.of([timed(2, 16, 1.2), timed(32, 16), timed(8, 96, 0.8)])
+    assert min(found.step, found.token, found.pair) >= 0
+    load = Load(steps=16, tokens=16 * 32 * 70, pairs=16 * 32 * 70**2)
+    assert found.seconds(load) == pytest.approx(PACE.seconds(load), rel=0.3)
+
+
+def test_a_trial_takes_its_epochs_and_the_evaluations_on_its_way() -> None:
+    assert forecast().trial("rte", 7) == 70 + 3
+    assert forecast().trial("rte", 2) == 20 + 1
+    assert RTE.until(700, baseline=True) == 28 + 3
+
+
+def test_of_many_arrivals_about_one_in_reduction_goes_on_and_of_few_more() -> None:
+    assert survivors(1, 3) == 1
+    assert survivors(2, 3) == 1.5
+    assert survivors(900, 3) == pytest.approx(300, rel=0.03)
+    assert survivors(9, 3) > 3
+
+
+def test_survivors_are_those_that_asha_lets_go_on() -> None:
+    """The rule itself, drawn many times."""
+    rng = np.random.default_rng(5)
+    counts = []
+    for _ in range(3000):
+        scores = rng.random(7)
+        cutoffs = [np.percentile(scores[:m], 100 * (1 - 1 / 4)) if m else -1.0 for m in range(7)]
+        counts.append(sum(score >= cutoff for score, cutoff in zip(scores, cutoffs, strict=True)))
+    assert np.mean(counts) == pytest.approx(survivors(7, 4), rel=0.03)
+
+
+def test_a_study_is_its_trials_less_what_is_stopped_over_the_slots() -> None:
+    search = {"trials": 6, "baseline_learning_rates": [1e-2, 1e-3]}
+    asked = spec(search=search, finalists={"top": 2, "seeds": 4})
+    second, third = survivors(6, 3), survivors(survivors(6, 3), 3)
+    busy = 6 * 11 + second * 21 + third * 41 + 2 * 31 + 8 * 73 + 4 * 31
+    assert forecast().busy(asked) == pytest.approx(busy)
+    assert forecast().study(asked, Slots(cpus=2, gpus=0.5, count=5)) == pytest.approx(busy / 5)
+    assert forecast().study(asked, Slots(cpus=2, gpus=0.5, count=500)) == 73
+    assert forecast().device_hours(asked, Slots(cpus=2, gpus=0.5, count=5)) == pytest.approx(busy * 0.5 / 3600)
+    assert forecast().device_hours(asked, Slots(cpus=2, gpus=0, count=5)) == pytest.approx(busy * 2 / 3600)
+
+
+def test_each_method_searches_for_itself() -> None:
+    each = {"method": ["krona", "lora", "lokr"]}
+    one, three = (spec(adapter=each, search={"trials": 5, "per_method": per_method}) for per_method in (False, True))
+    assert forecast().busy(three) - forecast().busy(one) == pytest.approx(2 * RTE.search(5))
+
+
+@pytest.mark.parametrize(
+    ("domain", "size"),
+    [
+        (Fixed(24), 24),
+        (Choice((64, 8, 16)), 16),
+        (Choice((8, 16)), 12),
+        (Range(8, 64), 36),
+        (Range(8, 64, step=8), 36),
+        (Range(4, 64, log=True), 16),
+        (Range(1, 2**63 - 1, log=True), 2**31.5),
+    ],
+)
+def test_the_middle_of_a_domain_is_no_end_of_it(domain: Domain, size: float) -> None:
+    assert middle(domain) == pytest.approx(size)
+
+
+def test_what_rows_took_corrects_what_is_to_come() -> None:
+    took = [row(100, 16.5), row(300, 48.0), row(700, 46.5, kind="baseline"), row(0, 9.0)]
+    corrected = forecast().corrected(took)
+    assert corrected.trial("rte", 7) == pytest.approx(1.5 * 73, rel=0.01)
+    assert forecast().corrected([]) == forecast()
+
+
+def test_a_forecast_is_made_of_the_lengths_that_the_study_has() -> None:
+    def table(*lengths: int) -> pa.Table:
+        return pa.table({"input_ids": [[7] * length for length in lengths], "label": [0] * len(lengths)})
+
+    schedule = Schedule(examples_per_epoch=4, rungs=(4, 8), reduction=2)
+    work = SimpleNamespace(train=table(9, 9, 9, 9), validation=table(6, 6, 6), schedule=schedule)
+    gathered: Any = SimpleNamespace(
+        plan=SimpleNamespace(spec=spec(training={"batch_size": 2})),
+        prepared=SimpleNamespace(works={"rte": work}),
+        slots=Slots(cpus=1, gpus=0, count=2),
+    )
+    probe = Probe(steps=(timed(2, 16), timed(32, 16), timed(8, 96)), forward_shares={"rte": 0.25})
+    found = Forecast.of(gathered, probe).tasks["rte"]
+    gathered.plan.spec = spec(training={"batch_size": {"low": 1, "high": 4, "log": True}})
+    assert Forecast.of(gathered, probe).tasks["rte"] == found
+    assert found.epoch == pytest.approx(PACE.seconds(Load(steps=2, tokens=36, pairs=4 * 81)))
+    assert found.baseline_epoch == pytest.approx(found.epoch / 4)
+    assert found.evaluation == pytest.approx(0.25 * PACE.seconds(Load(steps=1, tokens=18, pairs=3 * 36)))
+
+
+def test_what_is_left_is_what_no_row_and_no_running_trial_has_done() -> None:
+    """Six searched trials, a head; one has ended as foretold, one is half done."""
+    asked = spec(search={"trials": 6, "baseline_learning_rates": [0.01]})
+    searched = RTE.search(6) / 6
+    ended, running = row(100, 11.0), row(0, 0.0)
+    ended, running = replace(ended, ended_at=3.0), replace(running, trial_id="r")
+    left = forecast().left(asked, [ended, running], lambda trial_id: 0.5, slots=2)
+    assert left == pytest.approx((4.5 * searched + 31) / 2)
+    slower = replace(ended, train_seconds=22.0)
+    assert forecast().left(asked, [slower], lambda trial_id: 0.0, slots=1) == pytest.approx(2 * (5 * searched + 31))

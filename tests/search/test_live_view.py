@@ -1,0 +1,114 @@
+"""The view: a line for each trial that has ended, and the total that a study's phases add up to."""
+
+from io import StringIO
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from krona_tune.search.ledger import Ledger
+from krona_tune.search.terminal.live_view import View
+from krona_tune.study.result import Status, TrialResult
+from tests.record.events import manifest
+from tests.search.test_ledger import SHAPE, Heard, config, run, run_finalist
+from tests.study.final_rows import row
+
+
+def nothing_done(trial_id: str) -> float:
+    return 0.0
+
+
+def view(book: Ledger, *, quiet: bool = False) -> tuple[View, StringIO]:
+    screen = StringIO()
+    return View(Console(file=screen, width=200), book, manifest("cola").tasks, nothing_done, quiet=quiet), screen
+
+
+def test_the_phases_trials_add_up() -> None:
+    book = Ledger(SHAPE, Heard(), [])
+    shown, screen = view(book)
+    shown.expect({"cola": 1})
+    run(book, config(0), 0.5)
+    shown.changed()
+    shown.say("The search is done.")
+    shown.expect({"cola": 2})
+    run_finalist(book, 1, 7, 0.5, 0.375)
+    shown.changed()
+    first, between, last = screen.getvalue().splitlines()
+    assert first.startswith("[1/1] cola-000  completed  score 0.500 after 1 epochs  ")
+    assert between == "The search is done."
+    assert last.startswith("[2/3] cola-final-1-s7  completed  score 0.500 after 1 epochs, 0.375 on test  ")
+
+
+def test_a_resumed_study_counts_what_it_has() -> None:
+    ended, cut = row("000", "search", 0.5, task="cola", ended_at=7.0), row("001", "search", None, task="cola")
+    book = Ledger(SHAPE, Heard(), [ended, cut])
+    shown, screen = view(book)
+    shown.expect({"cola": 3})
+    run(book, config(2), status=Status.FAILED)
+    shown.changed()
+    assert screen.getvalue().startswith("[2/5] cola-002  failed  no score")
+
+
+def test_quiet_is_quiet() -> None:
+    book = Ledger(SHAPE, Heard(), [])
+    shown, screen = view(book, quiet=True)
+    shown.say("The search is done.")
+    run(book, config(0), 0.5)
+    shown.changed()
+    assert screen.getvalue() == ""
+
+
+def test_what_runs_is_shown_with_how_far_it_is() -> None:
+    book = Ledger(SHAPE, Heard(), [])
+    for number in range(10):
+        book.started(config(number))
+    screen = StringIO()
+    console = Console(file=screen, width=400)
+    console.print(View(console, book, manifest("cola").tasks, lambda trial_id: int(trial_id[-1]) / 16, quiet=True))
+    assert "running  cola-000 0%, cola-001 6%, cola-002 12%, cola-003 19%, " in screen.getvalue()
+    assert "cola-007 44% and 2 more" in screen.getvalue()
+    assert "cola-008" not in screen.getvalue()
+
+
+def test_a_long_rungs_progress_counts_for_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two trials have ended and two halves are done in 30 s: six are left, one of which is done by the halves."""
+    times = iter([100.0, 130.0])
+    monkeypatch.setattr("krona_tune.search.terminal.live_view.time.monotonic", lambda: next(times))
+    book = Ledger(SHAPE, Heard(), [])
+    screen = StringIO()
+    console = Console(file=screen, width=200)
+    shown = View(console, book, manifest("cola").tasks, lambda trial_id: 0.5, quiet=True)
+    shown.expect({"cola": 8})
+    for number in range(2):
+        run(book, config(number), 0.5)
+    for number in (2, 3):
+        book.started(config(number))
+    console.print(shown)
+    assert "2 of 8 trials, 30 s, about 50 s left" in screen.getvalue()
+
+
+class Changing(dict[str, TrialResult]):
+    """Rows of which one more comes while somebody goes through them."""
+
+    def values(self) -> Any:
+        for each in super().values():
+            self[f"late-{len(self)}"] = each
+            yield each
+
+
+def test_rows_and_trials_that_come_during_a_redraw_do_no_harm() -> None:
+    book = Ledger(SHAPE, Heard(), [])
+    for number in range(2):
+        book.started(config(number))
+
+    def another_begins(trial_id: str) -> float:
+        book.started(config(len(book.rows)))
+        return 0.5
+
+    screen = StringIO()
+    console = Console(file=screen, width=200)
+    shown = View(console, book, manifest("cola").tasks, another_begins, quiet=True)
+    book.rows = Changing(book.rows)
+    console.print(shown)
+    assert "running  cola-000 50%, cola-001 50%" in screen.getvalue()
+    assert "cola-002" not in screen.getvalue()

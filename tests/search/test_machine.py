@@ -1,0 +1,83 @@
+"""What the machine lacks is said before Ray or torch start, in one line."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from krona_tune import cli
+from krona_tune.refusal import Refusal
+from krona_tune.search.preflight.machine import LONGEST_SOCKET, SOCKET, refuse_gone_folder, refuse_temporary_folder
+from krona_tune.search.startup.cluster import connecting
+from tests.conftest import Run
+
+
+@pytest.fixture(autouse=True)
+def _plain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No variable of this machine's own, and a file in place of a folder."""
+    for name in ("RAY_TMPDIR", "TMPDIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "file").touch()
+
+
+@pytest.mark.parametrize("name", ["TMPDIR", "RAY_TMPDIR"])
+@pytest.mark.parametrize(
+    ("folder", "problem"),
+    [
+        ("{here}/file", "{here}/file can't be made, {here}/file is no folder; set RAY_TMPDIR to a folder"),
+        ("{here}/file/below", "{here}/file/below can't be made, {here}/file is no folder"),
+        ("relative", "'relative' is no whole path; set RAY_TMPDIR to a folder with a short path, such as /tmp"),
+        ("", "'' is no whole path"),
+        ("/tmp/" + "x" * 90, "is too long for Ray's sockets, which leave it "),
+    ],
+)
+def test_a_temporary_folder_in_which_ray_can_not_start_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, folder: str, problem: str
+) -> None:
+    monkeypatch.setenv(name, folder.format(here=tmp_path))
+    with pytest.raises(Refusal) as refused:
+        connecting(None)
+    assert str(refused.value).startswith(f"{name}: ")
+    assert problem.format(here=tmp_path) in str(refused.value)
+
+
+def test_the_longest_temporary_folder_is_the_longest_that_ray_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray._private.utils import validate_socket_filepath
+
+    rest = len("/" + SOCKET.format(pid=os.getpid()))
+    for size, taken in ((LONGEST_SOCKET - rest, True), (LONGEST_SOCKET - rest + 1, False)):
+        folder = "/tmp/" + "x" * (size - 5)
+        monkeypatch.setenv("TMPDIR", folder)
+        for refuse in (refuse_temporary_folder, lambda path=folder: validate_socket_filepath("x" * (len(path) + rest))):
+            if taken:
+                refuse()
+            else:
+                with pytest.raises((Refusal, OSError)):
+                    refuse()
+
+
+@pytest.mark.parametrize("name", ["HOME", "XDG_CACHE_HOME"])
+def test_a_cache_folder_that_can_not_be_made_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    monkeypatch.setenv(name, str(tmp_path / "file"))
+    with pytest.raises(Refusal) as refused:
+        connecting(None)
+    assert str(refused.value).startswith(f"the cache folder: {tmp_path}/file/")
+    assert f"{tmp_path}/file is no folder; set HOME or XDG_CACHE_HOME to a folder" in str(refused.value)
+
+
+def test_a_working_directory_that_is_gone_is_refused_by_every_verb(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    said = "the working directory: it can't be used: No such file or directory; change to another\n"
+    for words in (["--dry-run"], ["--resume", "first"]):
+        assert run(*words)[::2] == (2, said)
+    for words in (["show", "first"], ["predict", "first"], ["list"]):
+        assert run(*words, program=cli.main)[::2] == (2, said)
+    monkeypatch.chdir(tmp_path)
+    refuse_gone_folder()

@@ -1,0 +1,136 @@
+"""The end's tables: on validation without finalists, on test with them, the methods where there are several."""
+
+from collections.abc import Sequence
+from io import StringIO
+
+from rich.console import Console
+
+from krona_tune.search.ledger import Ledger
+from krona_tune.search.terminal.result_tables import ranking
+from krona_tune.study.formatting import in_words
+from krona_tune.study.result import TrialResult
+from tests.record.events import manifest
+from tests.search.test_ledger import SHAPE, Heard
+from tests.study.final_rows import repeats, row
+
+
+def said(
+    rows: Sequence[TrialResult],
+    *tasks: str,
+    synthetic: bool = False,
+    width: int = 80,
+    fronts: bool = False,
+    shared: bool = False,
+) -> str:
+    console = Console(width=width, file=StringIO())
+    facts = manifest(*tasks, synthetic=synthetic).tasks
+    ledger = Ledger(SHAPE, Heard(), list(rows), shared_by=tasks if shared else ())
+    console.print(ranking(ledger.standings, facts, fronts=fronts))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def lines(text: str, word: str) -> list[str]:
+    return [" ".join(line.split()) for line in text.splitlines() if word in line]
+
+
+KRONA = row("000", "search", 0.7, params={"method": "krona", "a_out": 16, "a_in": 24})
+LORA = row("001", "search", 0.6, params={"method": "lora", "rank": 4}, trainable_percent=0.2)
+HEAD = row("head-0", "baseline", 0.5, params={"method": "head_only"}, trainable_percent=0.0)
+FINALS = [
+    *repeats("rte-000", (0.6, 0.7), (0.58, 0.62), trainable_parameters=900, test_resampled=(0.5, 0.75)),
+    *repeats("rte-001", (0.6, 0.6), (0.57, 0.63), method="lora"),
+    *repeats("rte-002", (0.5, 0.5), (0.38, 0.42)),
+    *repeats("rte-head-0", (0.5, 0.5), (0.45, 0.45), method="head_only"),
+]
+
+
+def test_without_finalists_the_best_of_the_search_stands_beside_its_baselines() -> None:
+    text = said([KRONA, HEAD], "rte", "cola")
+    assert "validation scores" in text
+    assert lines(text, "RTE") == ["RTE 0.700 0.500 0.550 700 krona, 16×24"]
+    assert lines(text, "COLA") == ["COLA no result"]
+    assert "Finalists" not in text
+    assert "Methods" not in text
+
+
+def test_finalists_are_shown_on_both_halves_with_the_head_alone_on_test() -> None:
+    text = said([KRONA, HEAD, *FINALS], "rte", "cola")
+    assert lines(text, "rte-000 ") == ["RTE rte-000 0.650±0.071 0.600±0.028 0.450±0.000 0.550 900"]
+    assert "[0.500, 0.750]" in text
+    assert lines(text, "rte-001 ")[0].startswith("≈ rte-001 0.600±0.000 0.600±0.042")
+    assert lines(text, "rte-002 ")[0].startswith("rte-002 0.500±0.000 0.400±0.028")
+    assert lines(text, "COLA") == ["COLA no result"]
+    assert "rte-000: krona" in text
+
+
+def test_a_task_whose_finals_did_not_come_says_what_the_search_had() -> None:
+    text = said([row("003", "search", 0.4, task="cola"), *FINALS], "rte", "cola")
+    assert lines(text, "COLA") == ["COLA cola-003 0.400 (search)"]
+
+
+def test_several_methods_stand_side_by_side() -> None:
+    text = said([KRONA, LORA, HEAD], "rte")
+    assert "Methods, validation scores" in text
+    assert lines(text, " %") == ["krona 0.07 % 0.700 0.700", "lora 0.2 % 0.600 0.600", "head_only 0 % 0.500 0.500"]
+    mixed = said([KRONA, LORA, *FINALS, row("004", "search", 0.9, task="cola")], "rte", "cola", width=100)
+    assert "Methods, test scores" in mixed
+    assert lines(mixed, " v ") == ["krona 0.07 % 0.600±0.028 0.900 v –"]
+    assert "v: a validation score" in mixed
+
+
+def test_synthetic_numbers_are_marked_on_every_table() -> None:
+    assert said([KRONA, LORA, *FINALS], "rte", synthetic=True).count("(synthetic data)") == 2
+    assert "synthetic" not in said([KRONA, LORA, *FINALS], "rte")
+
+
+def test_the_finals_fit_a_terminal_of_eighty_columns() -> None:
+    text = said([KRONA, HEAD, *FINALS], "rte")
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_an_adapter_in_a_line() -> None:
+    assert in_words({"method": "lora", "rank": 4, "scale": 2.0, "layers": "all"}) == "lora, rank 4, scale 2, all layers"
+
+
+def sized(task: str, *points: tuple[int, float]) -> list[TrialResult]:
+    return [
+        row(f"{number:03d}", "search", score, task=task, number=number, trainable_parameters=size)
+        for number, (size, score) in enumerate(points)
+    ]
+
+
+def test_score_against_parameters_is_shown_a_task_and_for_the_average_where_it_was_the_aim() -> None:
+    rows = [*sized("cola", (100, 0.2), (300, 0.5), (250, 0.1)), *sized("rte", (150, 0.6), (400, 0.8))]
+    text = said(rows, "cola", "rte", width=120, fronts=True)
+    assert lines(text, "cola-00")[0].startswith("COLA cola-000 0.200 100")
+    assert lines(text, "cola-00")[1].startswith("cola-001 0.500 300")
+    assert "cola-002" not in text
+    assert [line.split()[:3] for line in text.splitlines()[-3:]] == [
+        ["average", "0.400", "150"],
+        ["0.550", "300"],
+        ["0.650", "400"],
+    ]
+    assert "at most" not in said(rows, "cola", "rte", width=120)
+    assert "at most" not in said(sized("cola", (100, 0.2)), "cola", fronts=True)
+
+
+def test_configurations_for_all_tasks_are_ranked_by_their_average() -> None:
+    rows = [*sized("cola", (100, 0.9), (300, 0.5), (250, 0.4)), *sized("rte", (100, 0.1), (310, 0.8))]
+    text = said(rows, "cola", "rte", width=120, shared=True)
+    assert lines(text, " 0.650 ")[0].startswith("1 0.650 0.500 0.800 310")
+    assert lines(text, " 0.900 ")[0].startswith("0 0.500 0.900 0.100 100")
+    assert lines(text, "COLA ")[0].startswith("COLA 0.500")
+
+
+def test_what_records_and_manifest_say_is_no_markup() -> None:
+    """A row that was written by another hand, with brackets that close nothing and half a shape."""
+    odd = row("[/x]", "search", 0.7, params={"method": "[/b]", "a_out": 16, "roles": "[/y]"})
+    facts = {"rte": manifest("rte").tasks["rte"].model_copy(update={"title": "[/t]"})}
+    console = Console(width=120, file=StringIO())
+    console.print(ranking(Ledger(SHAPE, Heard(), [odd, *FINALS]).standings, facts, fronts=True))
+    console.print(ranking(Ledger(SHAPE, Heard(), [odd, LORA]).standings, facts, fronts=True))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "[/t]" in text
+    assert "[/b], [/y]" in text
+    assert "rte-[/x]" in text

@@ -1,0 +1,55 @@
+"""What ends a study before its end, and what becomes of the trials that were under way."""
+
+from krona_tune.search.budget.budget import Amount, Budget
+from krona_tune.search.study_stopper import Stopping
+from krona_tune.study.result import Status
+
+AT_A_RUNG = {"score": 0.5}
+
+
+def stopping() -> Stopping:
+    return Stopping(Budget(), Amount)
+
+
+def test_a_trial_that_could_not_keep_its_state_ends_the_study() -> None:
+    study = stopping()
+    assert not study("cola-000", {"score": 0.5})
+    assert not study("cola-001", {"status": "failed", "error": "KeyError", "done": True})
+    assert not study.stop_all()
+    study("cola-002", {"status": "interrupted", "error": "no room for cola-002", "done": True})
+    study("cola-003", {"status": "interrupted", "error": "no room for cola-003", "done": True})
+    assert study.stop_all()
+    assert study.halted == "no room for cola-002"
+
+
+def test_trials_that_were_under_way_when_the_study_was_halted_are_interrupted() -> None:
+    study = stopping()
+    assert study.verdict("a", AT_A_RUNG, False) is Status.STOPPED_EARLY
+    study.halt("the records could not be kept")
+    assert study.verdict("b", AT_A_RUNG, False) is Status.INTERRUPTED
+    assert study.verdict("c", {"status": "completed", "score": 0.5}, False) is Status.COMPLETED
+
+
+def test_a_trials_status_is_decided_once_whatever_happens_between_two_who_ask() -> None:
+    study = stopping()
+    assert study.verdict("a", AT_A_RUNG, False) is Status.STOPPED_EARLY
+    study.asked = True
+    assert study.verdict("a", AT_A_RUNG, False) is Status.STOPPED_EARLY
+    assert study.verdict("b", AT_A_RUNG, False) is Status.INTERRUPTED
+
+
+def test_a_trial_whose_worker_went_with_ray_is_interrupted_and_not_failed() -> None:
+    study = stopping()
+    assert study.verdict("a", None, True) is Status.FAILED
+    study.abandon("Ray's raylet ended")
+    assert study.verdict("b", None, True) is Status.INTERRUPTED
+
+
+def test_the_clock_alone_ends_the_finals() -> None:
+    used = Amount(seconds=5, examples=100)
+    study = Stopping(Budget(seconds=10, examples=50), lambda: used)
+    assert study.used_up == "examples"
+    study.let_finals_end()
+    assert study.used_up is None
+    used = Amount(seconds=10)
+    assert study.used_up == "seconds"

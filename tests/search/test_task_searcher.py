@@ -1,0 +1,132 @@
+"""What waits comes first, then each task in turn, and Optuna is told what became of its trials."""
+
+from typing import Any
+
+import pytest
+from ray.tune.search import Searcher
+
+from krona_tune.search.searchers.task_searcher import StudySearcher
+from krona_tune.search.trial_message import TrialMessage
+from krona_tune.study.result import Status
+
+
+class Samplers:
+    """Stands for a task's Optuna study and keeps what it hears."""
+
+    def __init__(self, task: str, heard: list[Any]) -> None:
+        self.task, self.heard = task, heard
+
+    def ask(self, trial_id: str, number: int) -> dict[str, Any]:
+        assert trial_id.endswith(f"-{number:03d}")
+        self.heard.append(("ask", trial_id))
+        return {"method": "krona", "scale": 2.0}
+
+    def report(self, trial_id: str, examples: int, score: float) -> None:
+        self.heard.append(("report", trial_id, examples, score))
+
+    def tell(self, trial_id: str, status: Status, score: float | None) -> None:
+        self.heard.append(("tell", trial_id, status, score))
+
+
+def verdict(tune_id: str, result: dict[str, Any] | None, error: bool) -> Status:
+    if error:
+        return Status.FAILED
+    return Status(result["status"]) if result and "status" in result else Status.STOPPED_EARLY
+
+
+@pytest.fixture
+def heard() -> list[Any]:
+    return []
+
+
+def searcher(heard: list[Any], waiting: list[dict[str, Any]] | None = None, **remaining: range) -> StudySearcher:
+    samplers: Any = {task: Samplers(task, heard) for task in ("cola", "rte", "stsb")}
+    return StudySearcher(waiting or [], samplers, remaining, verdict, {"cola": 11, "rte": 12, "stsb": 13})
+
+
+def suggested(search: StudySearcher) -> list[str]:
+    """The ids of all trials up to the end."""
+    ids = []
+    while (config := search.suggest(f"tune-{len(ids)}")) != Searcher.FINISHED:
+        assert config is not None
+        ids.append(config["trial_id"])
+    return ids
+
+
+def test_what_waits_comes_first_then_the_tasks_in_turn_then_the_end(heard: list[Any]) -> None:
+    waiting = [
+        TrialMessage("rte-001", "rte", 1, "search", 12, {"scale": 3.0}),
+        TrialMessage("cola-head-0", "cola", 0, "baseline", 11, {"method": "head_only"}),
+    ]
+    search = searcher(heard, waiting, cola=range(0, 3), rte=range(2, 3), stsb=range(4, 4))
+    expected = ["rte-001", "cola-head-0", "cola-000", "rte-002", "cola-001", "cola-002"]
+    assert suggested(search) == expected
+    assert heard == [("ask", trial_id) for trial_id in expected[2:]]
+    assert search.suggest("tune-again") == Searcher.FINISHED
+
+
+def test_a_proposal_is_one_plain_dict_with_its_tasks_seed(heard: list[Any]) -> None:
+    assert searcher(heard, rte=range(7, 9)).suggest("tune-0") == {
+        "trial_id": "rte-007",
+        "task": "rte",
+        "number": 7,
+        "kind": "search",
+        "seed": 12,
+        "params": {"method": "krona", "scale": 2.0},
+        "of": "",
+    }
+
+
+def test_nothing_to_do_ends_at_once(heard: list[Any]) -> None:
+    assert searcher(heard).suggest("tune-0") == Searcher.FINISHED
+    assert searcher(heard, cola=range(3, 3)).suggest("tune-0") == Searcher.FINISHED
+
+
+def test_reports_and_the_end_reach_the_tasks_sampler(heard: list[Any]) -> None:
+    search = searcher(heard, rte=range(0, 1))
+    search.suggest("tune-0")
+    search.on_trial_result("tune-0", {"score": 0.5, "examples": 64, "report/rung": 0})
+    search.on_trial_complete("tune-0", {"score": 0.7, "examples": 128, "status": "completed", "done": True})
+    assert heard[1:] == [
+        ("report", "rte-000", 64, 0.5),
+        ("report", "rte-000", 128, 0.7),
+        ("tell", "rte-000", Status.COMPLETED, 0.7),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("result", "error", "told"),
+    [
+        ({"score": 0.3, "examples": 64}, False, (Status.STOPPED_EARLY, 0.3)),
+        ({"status": "diverged", "done": True}, False, (Status.DIVERGED, None)),
+        ({"status": "out_of_memory", "done": True}, False, (Status.OUT_OF_MEMORY, None)),
+        (None, True, (Status.FAILED, None)),
+    ],
+)
+def test_each_end_is_told_with_its_status(
+    heard: list[Any], result: dict[str, Any] | None, error: bool, told: tuple[Status, float | None]
+) -> None:
+    search = searcher(heard, cola=range(2, 3))
+    search.suggest("tune-0")
+    search.on_trial_complete("tune-0", result, error)
+    assert heard[-1] == ("tell", "cola-002", *told)
+    reported = [event for event in heard if event[0] == "report"]
+    assert reported == ([("report", "cola-002", 64, 0.3)] if result and "score" in result else [])
+
+
+def test_a_second_end_and_an_unknown_trial_are_told_nothing(heard: list[Any]) -> None:
+    search = searcher(heard, cola=range(0, 1))
+    search.suggest("tune-0")
+    search.on_trial_complete("tune-0", None, True)
+    before = list(heard)
+    search.on_trial_complete("tune-0", None, True)
+    search.on_trial_complete("tune-7", {"score": 1.0, "examples": 3})
+    assert heard == before
+
+
+def test_a_baseline_is_no_concern_of_optunas(heard: list[Any]) -> None:
+    search = searcher(heard, [TrialMessage("cola-head-0", "cola", 0, "baseline", 11, {"method": "head_only"})])
+    search.suggest("tune-0")
+    search.on_trial_result("tune-0", {"score": 0.5, "examples": 64})
+    search.on_trial_complete("tune-0", {"score": 0.7, "examples": 128, "status": "completed"})
+    assert heard == []

@@ -1,0 +1,64 @@
+"""What Tune tells of trials is recorded, or the study stops and says why it was not."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from krona_tune.search.budget.budget import Amount, Budget
+from krona_tune.search.ledger import Ledger
+from krona_tune.search.study_stopper import Stopping
+from krona_tune.search.tune_callback import Recorder
+from krona_tune.study.result import Status
+from tests.search.test_ledger import config, ledger
+
+
+def tuned(number: int, result: dict[str, Any] | None = None) -> Any:
+    """A trial as Tune's callbacks have it."""
+    return SimpleNamespace(trial_id=f"tune{number}", config=config(number).to_dict(), last_result=result)
+
+
+@pytest.fixture
+def book() -> Ledger:
+    return ledger()[0]
+
+
+@pytest.fixture
+def stopping() -> Stopping:
+    return Stopping(Budget(), Amount)
+
+
+def test_a_trial_is_recorded_from_its_start_to_its_end(book: Ledger, stopping: Stopping) -> None:
+    shown: list[int] = []
+    recorder = Recorder(book, stopping, lambda: shown.append(len(book.running)))
+    recorder.on_trial_start(0, [], tuned(0))
+    recorder.on_trial_complete(0, [], tuned(0, {"status": "completed", "score": 0.5}))
+    assert book.rows["cola-000"].status is Status.COMPLETED
+    assert shown == [1, 0]
+
+
+def test_an_event_that_can_not_be_recorded_halts_the_study(book: Ledger, stopping: Stopping) -> None:
+    recorder = Recorder(book, stopping, lambda: None)
+    recorder.on_trial_start(0, [], tuned(0))
+    recorder.on_trial_result(0, [], tuned(0), {"report": {"odd": 1}, "checkpoint": ""})
+    assert stopping.halted.startswith("the event on_trial_result could not be recorded: TypeError: ")
+    recorder.on_trial_complete(0, [], tuned(0, {"score": 0.5}))
+    assert book.rows["cola-000"].status is Status.INTERRUPTED
+
+
+def test_an_error_of_the_view_does_not_stop_the_study(book: Ledger, stopping: Stopping) -> None:
+    def broken() -> None:
+        raise KeyError("a flaw of the view")
+
+    Recorder(book, stopping, broken).on_trial_start(0, [], tuned(0))
+    assert book.running == {"cola-000"}
+    assert not stopping.interrupted
+
+
+def test_a_run_that_was_abandoned_records_nothing_more(book: Ledger, stopping: Stopping) -> None:
+    recorder = Recorder(book, stopping, lambda: None)
+    recorder.on_trial_start(0, [], tuned(0))
+    recorder.close()
+    recorder.on_trial_error(0, [], tuned(0))
+    recorder.on_trial_start(0, [], tuned(1))
+    assert book.running == set(book.rows) == {"cola-000"}

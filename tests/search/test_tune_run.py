@@ -1,0 +1,71 @@
+"""Tune's run is waited for as long as Ray is there, and whatever ends it ends the study in order."""
+
+import errno
+import threading
+
+import pytest
+
+from krona_tune.search import tune_run
+from krona_tune.search.budget.budget import Amount, Budget
+from krona_tune.search.study_stopper import Stopping
+
+
+@pytest.fixture
+def stopping(monkeypatch: pytest.MonkeyPatch) -> Stopping:
+    monkeypatch.setattr(tune_run, "WATCH_SECONDS", 0.01)
+    return Stopping(Budget(), Amount)
+
+
+def test_a_run_that_ends_well_stops_nothing(stopping: Stopping) -> None:
+    done = []
+    tune_run.watched(lambda: done.append(threading.current_thread().name), lambda: None, stopping)
+    assert done == ["tune"]
+    assert not stopping.interrupted
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "Tune's state could not be kept: [Errno 28] No space left"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), "Ray Tune failed: ConnectionRefusedError: "),
+        (FileNotFoundError(errno.ENOENT, "gone"), "Ray Tune failed: FileNotFoundError: "),
+        (RuntimeError("an actor died\nmore"), "Ray Tune failed: RuntimeError: an actor died"),
+    ],
+)
+def test_a_run_that_fails_halts_the_study_and_says_why(stopping: Stopping, error: Exception, reason: str) -> None:
+    def fails() -> None:
+        raise error
+
+    tune_run.watched(fails, lambda: None, stopping)
+    assert stopping.halted.startswith(reason)
+    assert not stopping.lost
+
+
+def test_a_run_on_a_ray_that_is_lost_is_abandoned(stopping: Stopping) -> None:
+    forever, looks = threading.Event(), iter([None, None, "Ray's raylet ended"])
+    tune_run.watched(forever.wait, lambda: next(looks), stopping)
+    assert (stopping.lost, stopping.halted) == ("Ray's raylet ended", "")
+    forever.set()
+
+
+def test_a_run_that_fails_since_ray_is_lost_is_abandoned_too(stopping: Stopping) -> None:
+    failed = threading.Event()
+
+    def fails() -> None:
+        failed.set()
+        raise RuntimeError("the owner died")
+
+    tune_run.watched(fails, lambda: "Ray's gcs_server ended" if failed.is_set() else None, stopping)
+    assert (stopping.lost, stopping.halted) == ("Ray's gcs_server ended", "")
+
+
+def test_a_second_request_to_stop_abandons_the_run(stopping: Stopping) -> None:
+    forever = threading.Event()
+
+    def pressed() -> str | None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune_run.watched(forever.wait, pressed, stopping)
+    assert stopping.lost
+    forever.set()

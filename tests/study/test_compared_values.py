@@ -1,0 +1,68 @@
+"""Methods side by side: winners on test where there are finalists, and averages of like with like only."""
+
+import pytest
+
+from krona_tune.study.compared_values import compare
+from krona_tune.study.result import Status, TrialResult
+from tests.study.final_rows import repeats, row
+
+
+def searched(method: str, score: float | None, task: str = "rte", **more: object) -> TrialResult:
+    return row(f"{method}-{score}", "search", score, task=task, params={"method": method}, **more)
+
+
+def test_one_method_is_compared_with_nothing() -> None:
+    assert compare([searched("krona", 0.5), row("h", "baseline", 0.4, params={"method": "head_only"})], ["rte"]) == ()
+
+
+def test_without_finalists_the_best_validation_score_stands_and_the_best_average_comes_first() -> None:
+    rows = [
+        searched("krona", 0.5, trainable_percent=0.05),
+        searched("krona", 0.6, trainable_percent=0.07),
+        searched("krona", 0.4, "cola", trainable_percent=0.09),
+        searched("lora", 0.7),
+        searched("lora", 0.5, "cola"),
+        row("h", "baseline", 0.9, params={"method": "head_only"}, trainable_percent=0.0),
+    ]
+    lora, krona, head = compare(rows, ["rte", "cola"])
+    assert (lora.method, krona.method, head.method) == ("lora", "krona", "head_only")
+    assert krona.average is not None
+    assert (krona.average.score, krona.average.half) == (pytest.approx(0.5), "validation")
+    assert (krona.cells["rte"].score, krona.cells["rte"].deviation, krona.cells["rte"].seeds) == (0.6, None, 1)
+    assert krona.trainable_percent == pytest.approx(0.08)
+    assert (head.average, head.cells.keys()) == (None, {"rte"})
+
+
+def test_with_finalists_the_test_mean_of_the_methods_own_winner_stands() -> None:
+    rows = [
+        searched("krona", 0.9),
+        searched("lora", 0.8),
+        *repeats("k1", (0.6, 0.6), (0.50, 0.54)),
+        *repeats("k2", (0.5, 0.5), (0.90, 0.90)),
+        *repeats("l1", (0.5, 0.5), (0.61, 0.63), method="lora"),
+        *repeats("h", (0.5, 0.5), (0.40, 0.40), method="head_only"),
+    ]
+    lines = {line.method: line for line in compare(rows, ["rte"])}
+    assert list(lines) == ["lora", "krona", "head_only"]
+    cell = lines["krona"].cells["rte"]
+    assert (cell.score, cell.half, cell.seeds) == (pytest.approx(0.52), "test", 2)
+    assert cell.deviation == pytest.approx(0.02 * 2**0.5)
+    assert lines["head_only"].cells["rte"].score == pytest.approx(0.40)
+
+
+def test_halves_are_never_averaged_together() -> None:
+    rows = [
+        searched("krona", 0.9),
+        searched("krona", 0.8, "cola"),
+        searched("lora", 0.7),
+        *repeats("k", (0.6,), (0.5,)),
+    ]
+    line = next(line for line in compare(rows, ["rte", "cola"]) if line.method == "krona")
+    assert {task: cell.half for task, cell in line.cells.items()} == {"rte": "test", "cola": "validation"}
+    assert line.average is None
+
+
+def test_a_method_of_failures_has_a_line_of_its_own() -> None:
+    failed = searched("bitfit", None, status=Status.FAILED)
+    line = compare([searched("krona", 0.5), failed], ["rte"])[1]
+    assert (line.method, line.cells, line.average, line.trainable_percent) == ("bitfit", {}, None, None)
