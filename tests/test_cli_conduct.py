@@ -39,7 +39,7 @@ def program(run: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(gather, "gather", lambda plan, workers: nothing)
     monkeypatch.setattr(gather, "begin", lambda gathered, folder, command: nothing)
     monkeypatch.setattr(checks, "preflight", lambda *asked: Findings())
-    monkeypatch.setattr(result_tables, "ranking", lambda ledger, tasks, fronts: "the ranking")
+    monkeypatch.setattr(result_tables, "result_tables", lambda ledger, tasks, fronts: "the ranking")
     monkeypatch.setattr(study_run, "print_started", lambda *said: None)
 
     def end_at_once(status: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 from krona_tune import cli
 from krona_tune.cli import studies
 from krona_tune.cli.folders import OF_THE_STORAGE, new_name
-from krona_tune.record.lock import claimed
+from krona_tune.record.lock import claim
 from krona_tune.record.remote.storage import storage_at
 from krona_tune.refusal import Refusal
 from krona_tune.search.startup import cluster
@@ -115,9 +115,9 @@ def test_a_storage_is_looked_at_and_not_made(tmp_path: Path) -> None:
 def test_a_study_that_is_being_run_is_refused_before_anything_is_looked_at(
     run: Run, model: str, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
-    monkeypatch.setattr(studies, "conduct", lambda *given, **flags: pytest.fail("it was looked at"))
+    monkeypatch.setattr(studies, "run_and_report", lambda *given, **flags: pytest.fail("it was looked at"))
     folder, new = StudyFolder(Path("studies/first")), words[0] == "--name"
-    with claimed(folder):
+    with claim(folder):
         if not new:
             folder.spec.write_text(f"model: {model}\ndata: mini\ntasks: [cola]\n", encoding="utf-8")
         code, _, err = run(*words, *(["--model", model] if new else []))
@@ -145,6 +145,6 @@ def test_a_study_that_was_begun_while_this_one_waited_is_not_begun_again(
         folder.spec.touch()
         yield
 
-    monkeypatch.setattr(studies, "claimed", claimed_late)
+    monkeypatch.setattr(studies, "claim", claimed_late)
     code, _, err = run(*asked[1:], "--name", "first")
     assert (code, "holds a study; go on with --resume first" in err) == (2, True)

@@ -37,7 +37,7 @@ def first(run: Run, space: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The study `first` in the folder where programs run, begun with BEGUN, of which two trials are recorded."""
     kept: list[StudySpec] = []
     with monkeypatch.context() as patch:
-        patch.setattr(studies, "conduct", lambda spec, *rest, **flags: kept.append(spec))
+        patch.setattr(studies, "run_and_report", lambda spec, *rest, **flags: kept.append(spec))
         run("--space", space, "--name", "first", *BEGUN)
     folder = Path("studies/first")
     folder.mkdir(parents=True)
@@ -111,7 +111,7 @@ def test_what_a_resumed_study_takes_changes_its_request_and_nothing_else(
     value: object,
 ) -> None:
     kept: list[StudySpec] = []
-    monkeypatch.setattr(studies, "conduct", lambda spec, *rest, **flags: kept.append(spec))
+    monkeypatch.setattr(studies, "run_and_report", lambda spec, *rest, **flags: kept.append(spec))
     if way == "--or-resume" and words[1].startswith("+"):
         code, _, err = run("--or-resume", "--name", "first", *words)
         assert (code, err) == (2, "--trials: '+5' is not a number of trials; give a whole number from 1\n")

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 @runtime_checkable
-class Joint(Protocol):
+class FusedAdapter(Protocol):
     """An adapter that gives what a linear map and itself give together, for less than one after the other."""
 
     def beside(self, x: Tensor, linear: nn.Linear) -> Tensor:
@@ -15,10 +15,10 @@ class Joint(Protocol):
         ...
 
 
-class Instead:
+class ForwardOverride:
     """The adapter's `beside` in the place of a map's forward, until `remove`. The map's hooks go on as ever."""
 
-    def __init__(self, linear: nn.Linear, adapter: Joint) -> None:
+    def __init__(self, linear: nn.Linear, adapter: FusedAdapter) -> None:
         def forward(self: nn.Linear, x: Tensor) -> Tensor:
             return adapter.beside(x, self)
 
@@ -31,6 +31,6 @@ class Instead:
             del self._linear.forward
 
 
-def is_free(module: nn.Module) -> bool:
+def can_override(module: nn.Module) -> bool:
     """Whether a module is a plain linear map whose forward is its class's own, which can be replaced and given back."""
     return type(module) is nn.Linear and "forward" not in vars(module)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from krona_tune.adapters.fused_forward import Instead, Joint, is_free
+from krona_tune.adapters.fused_forward import ForwardOverride, FusedAdapter, can_override
 from krona_tune.adapters.methods.bitfit import Bias
 from krona_tune.adapters.methods.bottleneck import ParallelAdapter, SequentialAdapter
 from krona_tune.adapters.methods.compacter import compacters
@@ -22,7 +22,7 @@ from krona_tune.adapters.placement import sites
 from krona_tune.backbones.geometry import Geometry, Part, Site
 from krona_tune.study.spec.trial import AdapterConfig
 
-Handle = RemovableHandle | Instead
+Handle = RemovableHandle | ForwardOverride
 """What stands in a model for an adapter, until its `remove`."""
 Build = Callable[[Sequence[Site], AdapterConfig, torch.Generator], list[nn.Module]]
 
@@ -188,8 +188,8 @@ def _hook_beside(model: nn.Module, site: Site, adapter: nn.Module) -> list[Handl
     """Adds adapter(what enters the site) to what leaves it."""
     leaves = model.get_submodule(site.name)
     if site.enters == site.name:
-        if site.part is None and isinstance(adapter, Joint) and is_free(leaves):
-            return [Instead(cast(nn.Linear, leaves), adapter)]
+        if site.part is None and isinstance(adapter, FusedAdapter) and can_override(leaves):
+            return [ForwardOverride(cast(nn.Linear, leaves), adapter)]
 
         def add(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
             return _add(output, adapter(inputs[0]), site.part)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 from torch import nn
 
-from krona_tune.adapters.methods.method_table import Own
+from krona_tune.adapters.methods.method_table import TrainedModelPart
 
 Holders = list[tuple[nn.Module, str]]
 """Where one parameter stands: module and key. A tied parameter stands in several places."""
@@ -14,15 +14,15 @@ def _is_norm(module: nn.Module) -> bool:
     return type(module).__name__.endswith(("LayerNorm", "RMSNorm"))
 
 
-_CHOSEN: dict[Own, Callable[[nn.Module, str], bool]] = {
-    Own.NOTHING: lambda module, key: False,
-    Own.NORM_BIASES: lambda module, key: _is_norm(module) and key == "bias",
-    Own.NORMS: lambda module, key: _is_norm(module),
-    Own.ALL: lambda module, key: True,
+_CHOSEN: dict[TrainedModelPart, Callable[[nn.Module, str], bool]] = {
+    TrainedModelPart.NOTHING: lambda module, key: False,
+    TrainedModelPart.NORM_BIASES: lambda module, key: _is_norm(module) and key == "bias",
+    TrainedModelPart.NORMS: lambda module, key: _is_norm(module),
+    TrainedModelPart.ALL: lambda module, key: True,
 }
 
 
-def own_parameters(model: nn.Module, own: Own) -> dict[str, Holders]:
+def own_parameters(model: nn.Module, own: TrainedModelPart) -> dict[str, Holders]:
     """The chosen parameters by their dotted names; a tied one under its first."""
     chosen: dict[int, tuple[str, Holders]] = {}
     for name, module, key in _every(model):
@@ -31,9 +31,9 @@ def own_parameters(model: nn.Module, own: Own) -> dict[str, Holders]:
     return dict(chosen.values())
 
 
-def beside(model: nn.Module, own: Own) -> list[Holders]:
+def beside(model: nn.Module, own: TrainedModelPart) -> list[Holders]:
     """The frozen parameters of norms whose bias is trained: a norm takes both in one dtype."""
-    if own is not Own.NORM_BIASES:
+    if own is not TrainedModelPart.NORM_BIASES:
         return []
     return [
         [(module, key)]

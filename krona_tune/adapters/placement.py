@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import gcd
 
-from krona_tune.adapters.methods.method_table import Own, Stands, cost_at, method_named
+from krona_tune.adapters.methods.method_table import Stands, TrainedModelPart, cost_at, method_named
 from krona_tune.backbones.geometry import Geometry, Role, Site
 from krona_tune.refusal import Refusal
 from krona_tune.study.spec.placement_spec import layers
@@ -85,11 +85,11 @@ def count(geometry: Geometry, adapter: AdapterConfig, outputs: int) -> Parameter
     """
     method = method_named(adapter.method)
     own = method.trains_of_model(adapter)
-    norms = {Own.NORMS: geometry.norms, Own.NORM_BIASES: geometry.norm_biases}
+    norms = {TrainedModelPart.NORMS: geometry.norms, TrainedModelPart.NORM_BIASES: geometry.norm_biases}
     places = sites(geometry, adapter)
     added = sum(cost_at(site, adapter) for site in places) + (method.shared(adapter) if places else 0)
     return ParameterCount(
-        adapter=added + (geometry.parameters if own is Own.ALL else 0),
+        adapter=added + (geometry.parameters if own is TrainedModelPart.ALL else 0),
         norms=norms.get(own, 0),
         head=geometry.head_parameters(outputs),
         backbone=geometry.parameters,

@@ -34,9 +34,9 @@ def export(
 ) -> None:
     """Writes a study's adapter in a form that leaves the house, once its outputs are proven the same."""
     folder = adapter_folder(storage_at(storage), study, task)
-    from krona_tune.train.serving.export import depart
+    from krona_tune.train.serving.export import export_adapter
 
-    print_departure(depart(folder, to, form, model=model, dtype=dtype), form)
+    print_departure(export_adapter(folder, to, form, model=model, dtype=dtype), form)
 
 
 def predict(

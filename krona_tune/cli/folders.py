@@ -11,7 +11,7 @@ from krona_tune.record.lock import BEFORE_A_STUDY
 from krona_tune.record.remote.storage import Storage
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.redact import masked
+from krona_tune.study.redact import redact
 from krona_tune.study.spec.study_spec import StudySpec
 
 CHECKOUT = Path(__file__).resolve().parents[2] / "search_spaces"
@@ -67,7 +67,7 @@ def refuse_taken(folder: StudyFolder, name: str | None) -> None:
     """Raises the Refusal of a folder that a new study can't have."""
     refuse_odd(name)
     if folder.spec.exists():
-        place = masked(folder.remote) if folder.remote else folder.root
+        place = redact(folder.remote) if folder.remote else folder.root
         raise Refusal("--name", f"{place} holds a study", f"go on with --resume {name}, or choose another name")
     if folder.root.exists() and not folder.root.is_dir():
         raise Refusal("--name", f"{folder.root} is no folder", "choose another name")

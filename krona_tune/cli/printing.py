@@ -12,13 +12,13 @@ from krona_tune.adapters.files.forms import Form
 from krona_tune.cli.options import STUDIES
 from krona_tune.cli.output import drop_odd_width
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.redact import masked
+from krona_tune.study.redact import redact
 
 if TYPE_CHECKING:
     from krona_tune.search.budget.forecast import Forecast
     from krona_tune.search.planning.plan import Plan
     from krona_tune.search.startup.gather import Started
-    from krona_tune.train.serving.export import Departure
+    from krona_tune.train.serving.export import Exported
 
 drop_odd_width()  # before a console asks for it
 console = Console()
@@ -54,7 +54,7 @@ def print_plan(plan: "Plan", reason: str, folder: StudyFolder | None) -> None:
         of = "each method on each task" if search.per_method else "each task"
         lines["finals"] = f"the best {spec.finalists.top} of {of} again with {spec.finalists.seeds} seeds, then tested"
     if folder:
-        lines["folder"] = str(folder.root) + (f", copied to {masked(folder.remote)}" if folder.remote else "")
+        lines["folder"] = str(folder.root) + (f", copied to {redact(folder.remote)}" if folder.remote else "")
     for key, value in lines.items():
         console.print(f"  {key:<8}{escape(value)}", highlight=False, soft_wrap=True)
 
@@ -66,7 +66,7 @@ def print_started(started: "Started", tracking_uri: str | None, forecast: "Forec
         "workers": computing,
         **({"time": _foretold(started, forecast)} if forecast else {}),
         "Ray": cluster.dashboard or "no dashboard",
-        "MLflow": masked(tracking_uri or "") or f"mlflow ui --backend-store-uri {started.folder.tracking_uri}",
+        "MLflow": redact(tracking_uri or "") or f"mlflow ui --backend-store-uri {started.folder.tracking_uri}",
     }
     for key, value in lines.items():
         console.print(f"  {key:<8}{escape(value)}", highlight=False, soft_wrap=True)
@@ -86,7 +86,7 @@ def _foretold(started: "Started", forecast: "Forecast") -> str:
 
 def print_paths(folder: StudyFolder, took: str, tracking_uri: str | None, lacking: str = "") -> None:
     """`lacking` is what MLflow does not have."""
-    place = f"{masked(folder.remote)}, worked on in {folder.root}" if folder.remote else folder.root
+    place = f"{redact(folder.remote)}, worked on in {folder.root}" if folder.remote else folder.root
     console.print(f"Took {took}. Left in {place}:", highlight=False, soft_wrap=True)
     lines = {
         "report.html": "the page to look at",
@@ -96,7 +96,7 @@ def print_paths(folder: StudyFolder, took: str, tracking_uri: str | None, lackin
     for key, value in lines.items():
         if (folder.root / key).exists():
             console.print(f"  {key:<13}{value}", highlight=False, soft_wrap=True)
-    store = masked(tracking_uri or "") or f"mlflow ui --backend-store-uri {folder.tracking_uri}"
+    store = redact(tracking_uri or "") or f"mlflow ui --backend-store-uri {folder.tracking_uri}"
     last = f"{lacking}: {_sync(folder, tracking_uri)}" if lacking else f"Compare trials: {store}"
     console.print(escape(last), highlight=False, soft_wrap=True)
 
@@ -104,12 +104,12 @@ def print_paths(folder: StudyFolder, took: str, tracking_uri: str | None, lackin
 def _sync(folder: StudyFolder, tracking_uri: str | None) -> str:
     """The command that brings MLflow up to date."""
     words = ["krona-tune", "sync", folder.name]
-    words += ["--storage", masked(folder.storage)] if folder.storage != STUDIES else []
-    words += ["--tracking-uri", masked(tracking_uri)] if tracking_uri else []
+    words += ["--storage", redact(folder.storage)] if folder.storage != STUDIES else []
+    words += ["--tracking-uri", redact(tracking_uri)] if tracking_uri else []
     return shlex.join(words)
 
 
-def print_departure(left: "Departure", form: Form) -> None:
+def print_departure(left: "Exported", form: Form) -> None:
     console.print(f"Written to {left.folder}, {FORMS[form]}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"Largest difference of a logit: {left.difference:.2g}. Load it with", highlight=False)
     console.print(indent(left.loading, "  "), highlight=False, markup=False, soft_wrap=True)

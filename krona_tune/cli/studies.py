@@ -11,10 +11,10 @@ from krona_tune.cli import options
 from krona_tune.cli.flags import going_on, overrides, refuse_kept, with_tasks
 from krona_tune.cli.folders import chosen_space, existing, new_name, refuse_odd, refuse_taken, study_folder
 from krona_tune.cli.printing import console, print_plan
-from krona_tune.cli.study_run import conduct
+from krona_tune.cli.study_run import run_and_report
 from krona_tune.data.tasks import parse_tasks
 from krona_tune.hub import home
-from krona_tune.record.lock import claimed
+from krona_tune.record.lock import claim
 from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
 from krona_tune.record.remote.storage import Storage, storage_at
 from krona_tune.refusal import Refusal
@@ -84,10 +84,12 @@ def run(
         folder = kept_at.brought(name or new_name(place))
         refuse_taken(folder, name)
         spec = load_spec(place, settings or (), overrides(given) | {"name": folder.name})
-    with nullcontext() if dry_run else claimed(folder):
+    with nullcontext() if dry_run else claim(folder):
         if not begun:
             refuse_taken(folder, name)  # another driver may have begun it meanwhile
-        conduct(with_tasks(spec), str(place), reason, folder, address, tracking_uri, dry_run=dry_run, quiet=quiet)
+        run_and_report(
+            with_tasks(spec), str(place), reason, folder, address, tracking_uri, dry_run=dry_run, quiet=quiet
+        )
 
 
 def resume(
@@ -150,7 +152,7 @@ def sync(
 
     refuse_no_store(tracking_uri)
     folder = study_folder(storage_at(storage), study)
-    with claimed(folder):
+    with claim(folder):
         outcome = bring_up(folder, tracking_uri)
     where = outcome.page or f"mlflow ui --backend-store-uri {outcome.tracking_uri}"
     console.print(f"{outcome.mended} of {outcome.trials} trials were brought up to date: {where}", soft_wrap=True)

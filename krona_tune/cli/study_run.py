@@ -17,7 +17,7 @@ from krona_tune.cli.options import STUDIES
 from krona_tune.cli.printing import console, errors, print_paths, print_plan, print_started
 from krona_tune.refusal import refusing
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.redact import masked
+from krona_tune.study.redact import redact
 from krona_tune.study.spec.study_spec import StudySpec
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ NO_RESULT, RAY_LOST, INTERRUPTED = 1, 75, 130
 """Exit statuses: done but some task has no result; Ray ended under the study (EX_TEMPFAIL of sysexits.h); stopped."""
 
 
-def conduct(
+def run_and_report(
     spec: StudySpec,
     place: str,
     reason: str,
@@ -56,7 +56,7 @@ def conduct(
     from krona_tune.search.budget.forecast import Forecast
     from krona_tune.search.preflight.checks import preflight
     from krona_tune.search.startup import gather
-    from krona_tune.search.terminal.result_tables import ranking
+    from krona_tune.search.terminal.result_tables import result_tables
     from krona_tune.study.formatting import duration
 
     gathered = gather.gather(plan, workers)
@@ -80,12 +80,14 @@ def conduct(
         try:
             console.print()
             console.print(
-                ranking(outcome.ledger.standings, started.manifest.tasks, fronts=spec.search.objective == "pareto")
+                result_tables(
+                    outcome.ledger.standings, started.manifest.tasks, fronts=spec.search.objective == "pareto"
+                )
             )
             lost = dict(outcome.lost_sinks)
-            lacking = masked(lost.pop("MlflowSink", "").partition(": ")[2])
+            lacking = redact(lost.pop("MlflowSink", "").partition(": ")[2])
             for sink, problem in lost.items():
-                errors.print(f"[yellow]{sink} could not keep everything:[/yellow] {escape(masked(problem))}")
+                errors.print(f"[yellow]{sink} could not keep everything:[/yellow] {escape(redact(problem))}")
             print_paths(folder, duration(time.monotonic() - began), tracking_uri, lacking)
         finally:
             runner.stop_ray(outcome)  # while the study is still claimed: its workers write into its folder
@@ -95,10 +97,10 @@ def conduct(
 
 
 def _how_to_go_on(outcome: "Outcome", folder: StudyFolder) -> str:
-    where = "" if folder.storage == STUDIES else f" --storage {masked(folder.storage)}"
+    where = "" if folder.storage == STUDIES else f" --storage {redact(folder.storage)}"
     why = "Interrupted. Go on"
     if outcome.halted:
-        why = f"Stopped, {masked(outcome.halted)}. When that is mended, go on"
+        why = f"Stopped, {redact(outcome.halted)}. When that is mended, go on"
     elif outcome.lost and not outcome.asked:
         why = f"Stopped, {outcome.lost}. Go on"
     return f"{why} with: python run_study.py --resume {folder.name}{where}"
@@ -140,7 +142,7 @@ class _Masking(logging.Formatter):
     """Lines in which no password stands."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return masked(super().format(record))
+        return redact(super().format(record))
 
 
 def _refuse_no_log(path: Path) -> None:

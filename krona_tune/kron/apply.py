@@ -10,7 +10,7 @@ from torch.nn.functional import linear
 
 from krona_tune.kron.contract import add_product, gradients
 from krona_tune.kron.factors import FactorShape
-from krona_tune.kron.materialized import fold, form, formed_gradients
+from krona_tune.kron.materialized import gradients_by_matrix, kron_matrix, weight_plus_kron
 from krona_tune.kron.path import Path, path
 
 
@@ -29,7 +29,7 @@ class Beside(torch.autograd.Function):
         if weight is None:
             return _plus_product(x.new_zeros(*x.shape[:-1], shape.d_out), x, a, b, way)
         if way.folded:
-            return linear(x, fold(weight, a, b), bias)
+            return linear(x, weight_plus_kron(weight, a, b), bias)
         return _plus_product(linear(x, weight, bias), x, a, b, way)
 
     @staticmethod
@@ -40,7 +40,7 @@ class Beside(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             dx = _back(dy, weight, a, b, ctx.path)
         if any(ctx.needs_input_grad[3:]):
-            da, db = formed_gradients(dy, x, a, b) if ctx.path.formed_gradient else gradients(dy, x, a, b, ctx.shape)
+            da, db = gradients_by_matrix(dy, x, a, b) if ctx.path.formed_gradient else gradients(dy, x, a, b, ctx.shape)
         return dx, None, None, da, db
 
 
@@ -54,7 +54,7 @@ def _back(dy: Tensor, weight: Tensor | None, a: Tensor, b: Tensor, way: Path) ->
         dx = dy.new_zeros(*dy.shape[:-1], a.shape[-1] * b.shape[-1])
         return _plus_product(dx, dy, a.mT, b.mT, way)
     if way.folded:
-        return dy @ fold(weight, a, b)
+        return dy @ weight_plus_kron(weight, a, b)
     return _plus_product(dy @ weight, dy, a.mT, b.mT, way)
 
 
@@ -62,6 +62,6 @@ def _plus_product(y: Tensor, x: Tensor, a: Tensor, b: Tensor, way: Path) -> Tens
     """y + x(A⊗B)ᵀ, in y's memory."""
     if way.formed:
         add = y.addmm_ if y.dim() == 2 else y.baddbmm_
-        return add(x, form(a.to(x), b.to(x)).mT)
+        return add(x, kron_matrix(a.to(x), b.to(x)).mT)
     add_product(y, x, a.to(x), b.to(x))
     return y

@@ -4,18 +4,18 @@ import torch
 from torch import Tensor
 
 
-def form(a: Tensor, b: Tensor) -> Tensor:
+def kron_matrix(a: Tensor, b: Tensor) -> Tensor:
     """A⊗B (*, d_out, d_in) of a (*, a_out, a_in) and b (*, b_out, b_in)."""
     outer, inner = _rows(a, b)
     return (outer * inner).flatten(-3, -2)
 
 
-def fold(weight: Tensor, a: Tensor, b: Tensor) -> Tensor:
+def weight_plus_kron(weight: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """W + A⊗B (d_out, d_in), in one pass over W."""
     return torch.addcmul(torch.unflatten(weight, 0, (-1, b.shape[0])), *_rows(a, b)).flatten(0, 1)
 
 
-def formed_gradients(dy: Tensor, x: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+def gradients_by_matrix(dy: Tensor, x: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """dA and dB from dyᵀx, the gradient of A⊗B; x (*, tokens, d_in), dy (*, tokens, d_out)."""
     sizes = (a.shape[-2], b.shape[-2], a.shape[-1], b.shape[-1])
     blocks = (dy.mT @ x).reshape(*a.shape[:-2], *sizes)

@@ -6,7 +6,7 @@ from torch.nn.functional import linear
 
 from krona_tune.kron.apply import beside
 from krona_tune.kron.factors import FactorShape
-from krona_tune.kron.materialized import form
+from krona_tune.kron.materialized import kron_matrix
 
 
 def kron_linear(x: Tensor, a: Tensor, b: Tensor, scale: float | Tensor = 1.0) -> Tensor:
@@ -65,7 +65,7 @@ def kron_beside(
 def kron_weight(a: Tensor, b: Tensor, scale: float | Tensor = 1.0) -> Tensor:
     """scale · A⊗B (a_out·b_out, a_in·b_in) as a matrix, to become part of a weight."""
     shape_of(a, b)
-    return form(a * scale, b)
+    return kron_matrix(a * scale, b)
 
 
 def shape_of(a: Tensor, b: Tensor) -> FactorShape:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from krona_tune.record.remote.lease import held
+from krona_tune.record.remote.lease import holding
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 
@@ -15,7 +15,7 @@ BEFORE_A_STUDY = {".lock", ".origin", ".index.json", ".pulling.lock", "study.log
 
 
 @contextmanager
-def claimed(folder: StudyFolder) -> Iterator[None]:
+def claim(folder: StudyFolder) -> Iterator[None]:
     """The study's folder, and its copy where it has one, belong to this process until the context ends.
 
     Of a study that has not begun by then nothing is left.
@@ -36,7 +36,7 @@ def claimed(folder: StudyFolder) -> Iterator[None]:
     except OSError as error:
         raise Refusal("--storage", f"{root} can't be made: {error.strerror}", "name a writable folder") from None
     try:
-        with held(folder):
+        with holding(folder):
             yield
     finally:
         if not folder.spec.exists():

@@ -13,6 +13,6 @@ def is_running(folder: StudyFolder) -> bool:
     return is_locked(folder) or is_held(folder)
 
 
-def under_way(rows: Iterable[TrialResult]) -> frozenset[str]:
+def running_trials(rows: Iterable[TrialResult]) -> frozenset[str]:
     """The trials that have begun and not ended: they run while the study does, else they were interrupted."""
     return frozenset(row.trial_id for row in rows if row.status is Status.INTERRUPTED and row.ended_at is None)

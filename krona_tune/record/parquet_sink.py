@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from krona_tune.record.parquet_reader import KINDS, REPORT_KIND, TRIAL_KIND, Kind, merged, read, set_aside
 from krona_tune.record.parquet_schema import table_of
 from krona_tune.refusal import Refusal, refusing
-from krona_tune.study.atomic_write import whole
+from krona_tune.study.atomic_write import atomic_path
 from krona_tune.study.result import Report, TrialResult
 
 
@@ -90,7 +90,7 @@ def _counter(path: Path) -> int:
 
 def _write(table: pa.Table, path: Path) -> None:
     """The whole file or none, on the disk before it gets its name."""
-    with whole(path) as temporary, temporary.open("wb") as file:
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
         pq.write_table(table, file)
         file.flush()
         os.fsync(file.fileno())

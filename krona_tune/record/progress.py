@@ -12,7 +12,7 @@ SECONDS = 1.0
 
 
 @contextmanager
-def noted(place: Path, share: Callable[[], float]) -> Iterator[None]:
+def note_progress(place: Path, share: Callable[[], float]) -> Iterator[None]:
     """While the context lasts, a thread notes what `share` says, from 0 to 1; where it can't be written, nothing is."""
     over = threading.Event()
 

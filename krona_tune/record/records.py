@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from krona_tune.record.ownership import under_way
+from krona_tune.record.ownership import running_trials
 from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.study.result import Report, Status, TrialResult
 
@@ -36,7 +36,7 @@ def read_records(results: Path, *, runs: bool = False) -> Records:
     for report in reports:
         by_trial[report.trial_id].append(report)
     trials = tuple(as_far_as_reported(trial, by_trial[trial.trial_id]) for trial in read_trials(results))
-    return Records(trials=trials, reports=reports, running=under_way(trials) if runs else frozenset())
+    return Records(trials=trials, reports=reports, running=running_trials(trials) if runs else frozenset())
 
 
 def as_far_as_reported(trial: TrialResult, reports: Sequence[Report]) -> TrialResult:

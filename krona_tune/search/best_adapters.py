@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from krona_tune.adapters.files.adapter_card import SELECTED, SELECTED_IN_FINALS, AdapterCard
 from krona_tune.adapters.files.adapter_files import save_adapter
 from krona_tune.data.tasks import TASKS
-from krona_tune.record.remote.remote_checkpoints import RungsElsewhere
+from krona_tune.record.remote.remote_checkpoints import RemoteCheckpoints
 from krona_tune.search.startup.gather import Started
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
@@ -16,7 +16,7 @@ from krona_tune.study.standings import Standings
 from krona_tune.train import checkpoint
 
 
-def leave_adapters(started: Started, standings: Standings) -> list[Path]:
+def save_best_adapters(started: Started, standings: Standings) -> list[Path]:
     """Each task's best adapter, with its card, from the state that the winning trial kept."""
     left = []
     manifest, shape = started.manifest, started.plan.geometry
@@ -66,5 +66,5 @@ def _state(folder: StudyFolder, row: TrialResult | None) -> Path | None:
     recorded = Path(row.checkpoint)
     here = folder.checkpoints / row.trial_id / recorded.name
     if not recorded.exists() and not here.exists():
-        RungsElsewhere(folder.remote_checkpoints).bring(here.parent)
+        RemoteCheckpoints(folder.remote_checkpoints).bring(here.parent)
     return next((path for path in (recorded, here) if path.exists()), None)

@@ -10,7 +10,7 @@ from krona_tune.backbones.geometry import Geometry
 from krona_tune.data.tasks import TASKS
 from krona_tune.record.sink import Sink
 from krona_tune.search.trial_message import TrialMessage
-from krona_tune.study.result import LastLook, Report, Status, TrialResult
+from krona_tune.study.result import Report, ScoreOnTest, Status, TrialResult
 from krona_tune.study.standings import Standings
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Ledger:
         logger.info("%s at rung %d: score %.4f", report.trial_id, report.rung, report.score)
         self._sink.reported(report)
 
-    def looked(self, trial_id: str, look: LastLook) -> None:
+    def tested(self, trial_id: str, look: ScoreOnTest) -> None:
         """A finalist's one evaluation on the test half; its end hands the row on."""
         self._set(
             replace(

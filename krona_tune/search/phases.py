@@ -21,7 +21,7 @@ from krona_tune.search.searchers.task_sampler import TaskSampler
 from krona_tune.search.searchers.task_searcher import StudySearcher
 from krona_tune.search.searchers.warm_start import earlier_points
 from krona_tune.search.startup.gather import Started
-from krona_tune.search.study_stopper import Stopping
+from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.search.tune_run import Phase
 from krona_tune.study.folder import StudyFolder
@@ -29,12 +29,12 @@ from krona_tune.study.result import Report, Status
 from krona_tune.study.spec.study_spec import StudySpec
 
 
-def search_phase(started: Started, ledger: Ledger, stopping: Stopping) -> Phase:
+def search_phase(started: Started, ledger: Ledger, stopping: StudyStopper) -> Phase:
     """The searched trials and baselines that have not ended: those that are known, then Optuna's proposals."""
     return (_shared_search if started.plan.spec.search.shared else _search_by_task)(started, ledger, stopping)
 
 
-def _search_by_task(started: Started, ledger: Ledger, stopping: Stopping) -> Phase:
+def _search_by_task(started: Started, ledger: Ledger, stopping: StudyStopper) -> Phase:
     spec, works = started.plan.spec, started.prepared.works
     waiting = _known(started.plan, ledger)
     remaining = {task: _numbers_left(started.plan, ledger, task) for task in spec.tasks}
@@ -70,7 +70,7 @@ def _recall(samplers: Mapping[str, TaskSampler | MethodsInTurn], ledger: Ledger,
             samplers[row.task].recall(row.trial_id, row.params, row.status, scores[row.trial_id])
 
 
-def _shared_search(started: Started, ledger: Ledger, stopping: Stopping) -> Phase:
+def _shared_search(started: Started, ledger: Ledger, stopping: StudyStopper) -> Phase:
     """Configurations for all tasks at once; how many of their trials will be run is not known before."""
     spec, works = started.plan.spec, started.prepared.works
     waiting, numbers = _known(started.plan, ledger), _numbers_left(started.plan, ledger)
@@ -102,7 +102,7 @@ def _earlier(spec: StudySpec) -> dict[str, list[Params]]:
     return earlier_points(read_trials(StudyFolder(Path(spec.search.warm_start)).results), (*spec.tasks, SHARED))
 
 
-def finals_phase(started: Started, ledger: Ledger, stopping: Stopping) -> Phase:
+def finals_phase(started: Started, ledger: Ledger, stopping: StudyStopper) -> Phase:
     """The finalists that have not ended, over the full budget and without early stopping."""
     waiting = finals_left(started, ledger)
     return Phase(

@@ -17,7 +17,7 @@ from krona_tune.record.records import Records
 from krona_tune.record.remote.remote_sink import RemoteSink
 from krona_tune.record.sink import FanOut
 from krona_tune.refusal import told
-from krona_tune.search.best_adapters import leave_adapters
+from krona_tune.search.best_adapters import save_best_adapters
 from krona_tune.search.budget.budget import Budget, Rates, spent
 from krona_tune.search.budget.forecast import Forecast
 from krona_tune.search.ledger import Ledger
@@ -28,7 +28,7 @@ from krona_tune.search.ray_metrics import Reading, StudyMetrics, readings
 from krona_tune.search.recovery import open_records
 from krona_tune.search.startup.gather import Started
 from krona_tune.search.study_clock import StudyClock
-from krona_tune.search.study_stopper import Stopping, interruptible
+from krona_tune.search.study_stopper import StudyStopper, interruptible
 from krona_tune.search.terminal.live_view import View
 from krona_tune.search.tune_run import tune_trials
 from krona_tune.study.folder import StudyFolder
@@ -83,7 +83,7 @@ def run(
     ledger.lost = opened.lost
     rates = Rates(devices=started.slots.gpus or started.slots.cpus, slots=started.slots.count)
     clock = StudyClock(folder.clock)
-    stopping = Stopping(_budget(plan.spec.search), lambda: spent(ledger.rows, clock.seconds(), rates))
+    stopping = StudyStopper(_budget(plan.spec.search), lambda: spent(ledger.rows, clock.seconds(), rates))
     share, slots = partial(share_done, folder), started.slots.count
     left = (lambda: forecast.left(plan.spec, ledger.rows.values(), share, slots)) if forecast else None
     view = View(console, ledger, started.manifest.tasks, share, quiet=quiet, seconds_left=left)
@@ -131,7 +131,7 @@ def _readings(plan: Plan, ledger: Ledger, rates: Rates) -> Iterator[Reading]:
 
 
 def _search_then_finals(
-    started: Started, ledger: Ledger, stopping: Stopping, view: View, changed: Callable[[], None]
+    started: Started, ledger: Ledger, stopping: StudyStopper, view: View, changed: Callable[[], None]
 ) -> None:
     """Both phases share one budget: the search leaves what its finals will need, and a person's stop ends both."""
     search = search_phase(started, ledger, stopping)
@@ -160,12 +160,12 @@ def _budget(search: SearchSpec) -> Budget:
 
 
 def _left(
-    started: Started, ledger: Ledger, stopping: Stopping, write_report: Callable[[StudyFolder], Path]
+    started: Started, ledger: Ledger, stopping: StudyStopper, write_report: Callable[[StudyFolder], Path]
 ) -> list[Path]:
     """The adapters and the report. Where they can't be written the study halts; the records are kept all the same."""
     left: list[Path] = []
     try:
-        left += leave_adapters(started, ledger.standings)
+        left += save_best_adapters(started, ledger.standings)
     except Exception as error:
         logger.exception("the adapters could not be written")
         stopping.halt(f"the adapters could not be written: {told(error)}")

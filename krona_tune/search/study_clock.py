@@ -5,7 +5,7 @@ import logging
 import time
 from pathlib import Path
 
-from krona_tune.study.atomic_write import put
+from krona_tune.study.atomic_write import write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class StudyClock:
             return
         self._saved_at = time.monotonic()
         try:
-            put(self._path, json.dumps({"seconds": round(self.seconds(), 1)}) + "\n")
+            write_atomically(self._path, json.dumps({"seconds": round(self.seconds(), 1)}) + "\n")
         except OSError as error:
             logger.warning("%s could not be written: %s", self._path, error)
 

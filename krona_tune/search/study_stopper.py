@@ -17,7 +17,7 @@ from krona_tune.study.result import Status
 logger = logging.getLogger(__name__)
 
 
-class Stopping(tune.Stopper):  # type: ignore[misc]
+class StudyStopper(tune.Stopper):  # type: ignore[misc]
     """Ends the whole run when a person or the budget asks for it, or when it can't go on.
 
     `asked`: a person, or the system, asked for it. `halted` says why nothing more could be kept. `lost` says why Ray's
@@ -98,7 +98,7 @@ class Stopping(tune.Stopper):  # type: ignore[misc]
 
 
 @contextmanager
-def interruptible(stopping: Stopping, console: Console) -> Iterator[None]:
+def interruptible(stopping: StudyStopper, console: Console) -> Iterator[None]:
     """Ctrl-C once, or SIGTERM as a cluster's scheduler sends it, ends the study at the next moment that loses nothing;
     a second one stops now."""
 

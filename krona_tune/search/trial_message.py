@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from krona_tune.study.result import LastLook, Report, Status
+from krona_tune.study.result import Report, ScoreOnTest, Status
 from krona_tune.study.spec.trial import TrialConfig, trial
 
 
@@ -42,7 +42,7 @@ class StepResult:
     report: Report | None = None
     checkpoint: str = ""
     status: Status | None = None
-    test: LastLook | None = None
+    test: ScoreOnTest | None = None
     error: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -65,6 +65,6 @@ class StepResult:
             report=Report(**found["report"]) if "report" in found else None,
             checkpoint=found.get("checkpoint", ""),
             status=Status(found["status"]) if "status" in found else None,
-            test=LastLook(**found["test"]) if "test" in found else None,
+            test=ScoreOnTest(**found["test"]) if "test" in found else None,
             error=found.get("error", ""),
         )

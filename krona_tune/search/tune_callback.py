@@ -11,7 +11,7 @@ from ray.tune import Callback
 
 from krona_tune.refusal import told
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.study_stopper import Stopping
+from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.trial_message import StepResult, TrialMessage
 from krona_tune.study.formatting import in_words
 from krona_tune.study.result import Status
@@ -51,7 +51,7 @@ def _recorded(event: Callable[..., None]) -> Callable[..., None]:
 class Recorder(Callback):  # type: ignore[misc]
     """Records what Tune tells of trials. `changed` is called after each event."""
 
-    def __init__(self, ledger: Ledger, stopping: Stopping, changed: Callable[[], None]) -> None:
+    def __init__(self, ledger: Ledger, stopping: StudyStopper, changed: Callable[[], None]) -> None:
         self._ledger, self._stopping, self._changed = ledger, stopping, changed
         self._lock, self._closed = threading.RLock(), False
 
@@ -80,7 +80,7 @@ class Recorder(Callback):  # type: ignore[misc]
         if step.report:
             self._ledger.reported(step.report, step.checkpoint)
         if step.test:
-            self._ledger.looked(trial.config["trial_id"], step.test)
+            self._ledger.tested(trial.config["trial_id"], step.test)
 
     @_recorded
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

@@ -17,7 +17,7 @@ from krona_tune.search.ledger import Ledger
 from krona_tune.search.ray_internals import RayWatch
 from krona_tune.search.searchers.task_searcher import StudySearcher
 from krona_tune.search.startup.gather import Started
-from krona_tune.search.study_stopper import Stopping
+from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.tune_callback import Recorder
 from krona_tune.search.worker.trainable import KronaTrial, Workplace
 from krona_tune.train.loop import TaskWork
@@ -46,7 +46,7 @@ class Phase:
 
 
 def tune_trials(
-    started: Started, ledger: Ledger, phase: Phase, stopping: Stopping, changed: Callable[[], None]
+    started: Started, ledger: Ledger, phase: Phase, stopping: StudyStopper, changed: Callable[[], None]
 ) -> None:
     """Runs the phase to its end or until it is stopped; a phase without trials is over at once.
 
@@ -90,7 +90,7 @@ def tune_trials(
         recorder.close()
 
 
-def watched(run: Callable[[], object], lost: Callable[[], str | None], stopping: Stopping) -> None:
+def watched(run: Callable[[], object], lost: Callable[[], str | None], stopping: StudyStopper) -> None:
     """Waits for Tune's run, which has a thread of its own: a call into a Ray that is lost may never come back.
 
     Args:

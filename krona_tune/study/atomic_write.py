@@ -14,7 +14,7 @@ UNFINISHED = ".unfinished-"
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """Where to write a file that takes its place in one step: nobody reads half of it, and a full disk leaves what was
     there, and no half of a file."""
     temporary = path.with_name(f".{path.name}.tmp")
@@ -26,15 +26,15 @@ def whole(path: Path) -> Iterator[Path]:
         raise
 
 
-def put(path: Path, text: str) -> Path:
+def write_atomically(path: Path, text: str) -> Path:
     """Writes a whole text file."""
-    with whole(path) as temporary:
+    with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
 
 
 @contextmanager
-def whole_folder(path: Path, last: str = "") -> Iterator[Path]:
+def atomic_folder(path: Path, last: str = "") -> Iterator[Path]:
     """Where to build a folder's files, which come to their place together at the end, or not at all.
 
     Args:
@@ -59,7 +59,7 @@ def whole_folder(path: Path, last: str = "") -> Iterator[Path]:
             file.replace(path / file.name)
 
 
-def text_of(path: Path, mend: str) -> str:
+def read_text(path: Path, mend: str) -> str:
     """The text of a file; empty where there is none. Raises a Refusal where it can't be read as text."""
     refuse_unreadable(path, mend)
     if not lexists(path):

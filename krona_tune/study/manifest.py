@@ -8,12 +8,12 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from krona_tune.backbones.geometry import Stack
 from krona_tune.refusal import Refusal, shown
-from krona_tune.study.atomic_write import put, text_of
-from krona_tune.study.redact import masked
+from krona_tune.study.atomic_write import read_text, write_atomically
+from krona_tune.study.redact import redact
 from krona_tune.study.spec.study_spec import StudySpec
 from krona_tune.study.spec.trial import Frozen
 
-Command = Annotated[str, AfterValidator(masked)]
+Command = Annotated[str, AfterValidator(redact)]
 """A command line as it was typed, but for passwords."""
 Depth = Annotated[int, Field(ge=0, le=10_000)]
 MEND = "put back a copy of it; results/ and adapters/ do not need it"
@@ -76,14 +76,14 @@ class Manifest(Frozen):
         return any(task.synthetic for task in self.tasks.values())
 
     def write(self, path: Path) -> None:
-        put(path, self.model_dump_json(indent=2) + "\n")
+        write_atomically(path, self.model_dump_json(indent=2) + "\n")
 
 
 def read_manifest(path: Path) -> Manifest:
     """Raises a Refusal where there is no manifest, or it is damaged."""
     if not lexists(path):
         raise Refusal(str(path.parent), f"no study is here (no {path.name})", "name the folder of a study")
-    text = text_of(path, MEND)
+    text = read_text(path, MEND)
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:

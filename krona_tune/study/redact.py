@@ -9,7 +9,7 @@ MASKS = {
 """What a password stands in, and what is left of it: `scheme://user:…@host`, and `password=…` in a query."""
 
 
-def masked(text: str) -> str:
+def redact(text: str) -> str:
     """A text in which no URL carries a password, and no `password=`, `token=` or their like a value."""
     for secret, left in MASKS.items():
         text = secret.sub(left, text)

@@ -42,7 +42,7 @@ class Report:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LastLook:
+class ScoreOnTest:
     """A finalist's one evaluation on the test half.
 
     `resampled` are its scores on as many examples drawn again with replacement; the draws are the same for every
@@ -61,7 +61,7 @@ class TrialResult:
 
     `paused_seconds` passed between the drivers that ran it, so `ended_at - started_at - paused_seconds` is its time.
 
-    `of` is the searched trial that a finalist repeats. The `test_…` fields are a finalist's `LastLook`; nobody else
+    `of` is the searched trial that a finalist repeats. The `test_…` fields are a finalist's `ScoreOnTest`; nobody else
     has them.
     """
 

@@ -7,7 +7,7 @@ from krona_tune.data.batches import Batch
 
 
 @contextmanager
-def named(batch: Batch) -> Iterator[None]:
+def noting_batch_shape(batch: Batch) -> Iterator[None]:
     """Adds a note such as `in a batch of 16 × 40 tokens` to any error inside."""
     try:
         yield

@@ -9,7 +9,7 @@ from krona_tune.data.batches import Batch, evaluation_batches
 from krona_tune.data.metrics import measure
 from krona_tune.data.tasks import Task
 from krona_tune.train.device import Device
-from krona_tune.train.error_notes import named
+from krona_tune.train.error_notes import noting_batch_shape
 from krona_tune.train.task_heads import Answer
 
 EVALUATION_TOKENS = {"cpu": 2048, "cuda": 65536}
@@ -35,7 +35,7 @@ def predict(answer: Answer, task: Task, table: pa.Table, pad_token_id: int, devi
     predictions = np.zeros(len(table), dtype=np.float64)
     with device.autocast():
         for batch in evaluation_batches(table, EVALUATION_TOKENS[device.kind], pad_token_id):
-            with named(batch):
+            with noting_batch_shape(batch):
                 inputs, _ = to_device(batch, device)
                 predictions[batch.rows] = answer.predict(inputs).float().cpu().numpy()
     return predictions if task.is_regression else predictions.astype(np.int64)

@@ -15,15 +15,15 @@ from krona_tune.adapters.inject import Adapters
 from krona_tune.data.batches import Batch, training_batches
 from krona_tune.data.tasks import Task
 from krona_tune.study.randomness import stream
-from krona_tune.study.result import LastLook, Report
+from krona_tune.study.result import Report, ScoreOnTest
 from krona_tune.study.spec.schedule import Schedule
 from krona_tune.study.spec.trial import TrialConfig
 from krona_tune.train.backbone import Backbone, dropouts, set_dropout
-from krona_tune.train.error_notes import named
+from krona_tune.train.error_notes import noting_batch_shape
 from krona_tune.train.evaluate import evaluate, to_device
 from krona_tune.train.optimiser import optimiser
 from krona_tune.train.task_heads import answer
-from krona_tune.train.test_evaluation import last_look
+from krona_tune.train.test_evaluation import evaluate_on_test
 
 
 class Diverged(ArithmeticError):
@@ -125,11 +125,13 @@ class TrialRun:
         )
         return self.last_report
 
-    def last_look(self) -> LastLook:
+    def evaluate_on_test(self) -> ScoreOnTest:
         """The finished trial on the test half. Raises ValueError before its end, or where the work has no test half."""
         if not self.finished or self.work.test is None:
             raise ValueError(f"{self.trial_id}: it has not ended or has no test half")
-        return last_look(self.answer, self.work.task, self.work.test, self.work.pad_token_id, self.backbone.device)
+        return evaluate_on_test(
+            self.answer, self.work.task, self.work.test, self.work.pad_token_id, self.backbone.device
+        )
 
     def _train_until(self, last_step: int) -> float:
         """The mean loss of the steps from here to `last_step`."""
@@ -138,7 +140,7 @@ class TrialRun:
         losses = []
         while self.step < last_step:
             for batch in self._rest_of_epoch(last_step):
-                with named(batch):
+                with noting_batch_shape(batch):
                     losses.append(self.train_on(batch))
                 self.step += 1
         if not losses:  # two rungs within one step: nothing was trained since the last

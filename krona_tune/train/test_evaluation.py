@@ -6,7 +6,7 @@ import pyarrow as pa
 from krona_tune.data.metrics import measure
 from krona_tune.data.tasks import Task
 from krona_tune.study.randomness import stream
-from krona_tune.study.result import LastLook
+from krona_tune.study.result import ScoreOnTest
 from krona_tune.train.device import Device
 from krona_tune.train.evaluate import predict
 from krona_tune.train.task_heads import Answer
@@ -15,7 +15,7 @@ RESAMPLES = 500
 """How often the examples are drawn again."""
 
 
-def last_look(answer: Answer, task: Task, table: pa.Table, pad_token_id: int, device: Device) -> LastLook:
+def evaluate_on_test(answer: Answer, task: Task, table: pa.Table, pad_token_id: int, device: Device) -> ScoreOnTest:
     """The task's metrics over the whole table, in evaluation mode, and its scores on resampled examples."""
     predictions = predict(answer, task, table, pad_token_id, device)
     labels = table.column("label").to_numpy()
@@ -23,4 +23,4 @@ def last_look(answer: Answer, task: Task, table: pa.Table, pad_token_id: int, de
     draw = np.random.default_rng(stream(0, "resampled examples", task.name))
     rows = [draw.integers(0, len(labels), len(labels)) for _ in range(RESAMPLES)]
     resampled = tuple(measure(task, predictions[drawn], labels[drawn])["score"] for drawn in rows)
-    return LastLook(score=metrics.pop("score"), metrics=metrics, examples=len(labels), resampled=resampled)
+    return ScoreOnTest(score=metrics.pop("score"), metrics=metrics, examples=len(labels), resampled=resampled)

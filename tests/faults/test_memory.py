@@ -11,7 +11,7 @@ import torch
 from ray import tune
 
 from krona_tune.search.budget.budget import Amount, Budget
-from krona_tune.search.study_stopper import Stopping
+from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.tune_callback import Recorder
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.train.loop import TrialRun
@@ -96,7 +96,7 @@ def test_a_worker_that_ray_ends_for_the_nodes_sake_is_out_of_memory(
             param_space=config(3, batch_size=64),
             run_config=tune.RunConfig(
                 storage_path=str(home.root / "ray"),
-                callbacks=[Recorder(book, Stopping(Budget(), Amount), lambda: None)],
+                callbacks=[Recorder(book, StudyStopper(Budget(), Amount), lambda: None)],
                 verbose=0,
             ),
         ).fit()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from krona_tune.record.mlflow_mirror import background_sink
-from krona_tune.record.mlflow_mirror.background_sink import Event, Mirror, NotAcceptedError, NotSentError
+from krona_tune.record.mlflow_mirror.background_sink import BackgroundSink, Event, NotAcceptedError, NotSentError
 from krona_tune.study.result import Report, Status
 from tests.record.events import ended, report, started
 
@@ -61,7 +61,7 @@ def times(count: int, error: Exception) -> Callable[..., None]:
 
 def test_events_arrive_in_their_order_and_the_end_is_told() -> None:
     store, trial = Memory(), started(0)
-    sink = Mirror(store, name="memory")
+    sink = BackgroundSink(store, name="memory")
     sink.trial_started(trial)
     for rung, score in enumerate((0.25, 0.5, 0.75)):
         sink.reported(report(trial, rung, score))
@@ -78,7 +78,7 @@ def test_a_store_that_comes_back_gets_everything(caplog: pytest.LogCaptureFixtur
     store.before_open = times(2, ConnectionError("no route"))
     store.before_send = times(2, ConnectionError("gone"))
     with caplog.at_level(logging.WARNING):
-        sink = Mirror(store, name="memory")
+        sink = BackgroundSink(store, name="memory")
         sink.reported(report(started(0), 0, 0.25))
         sink.reported(report(started(1), 0, 0.5))
         sink.study_ended([])
@@ -91,7 +91,7 @@ def test_trouble_is_told_once_and_its_end_too(caplog: pytest.LogCaptureFixture) 
     store = Memory()
     store.before_open = times(4, ConnectionError("no route"))
     with caplog.at_level(logging.WARNING):
-        sink = Mirror(store, name="memory")
+        sink = BackgroundSink(store, name="memory")
         deadline = time.monotonic() + 10
         while not store.opened and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -111,7 +111,7 @@ def test_a_refused_trial_is_counted_and_the_others_are_sent(caplog: pytest.LogCa
 
     store.before_send = refuse
     with caplog.at_level(logging.WARNING):
-        sink = Mirror(store, name="memory")
+        sink = BackgroundSink(store, name="memory")
         sink.reported(report(started(0), 0, 0.25))
         sink.reported(report(started(1), 0, 0.5))
         with pytest.raises(NotSentError, match=r"lacks 1 of 2 events \(trial cola-0000 was refused: a parameter"):
@@ -129,7 +129,7 @@ def test_a_trial_that_always_fails_does_not_hold_up_the_others() -> None:
             raise RuntimeError("always")
 
     store.before_send = fail
-    sink = Mirror(store, name="memory", drain_seconds=0.5)
+    sink = BackgroundSink(store, name="memory", drain_seconds=0.5)
     for number in range(3):
         sink.reported(report(started(number), 0, number / 4))
     with pytest.raises(NotSentError, match=r"lacks 1 of 3 events \(RuntimeError: always\)"):
@@ -142,7 +142,7 @@ def test_a_trial_that_always_fails_does_not_hold_up_the_others() -> None:
 def test_the_end_does_not_wait_for_ever() -> None:
     store, release = Memory(), threading.Event()
     store.before_send = lambda events: (release.wait(10), None)[1]
-    sink = Mirror(store, name="memory", drain_seconds=0.1)
+    sink = BackgroundSink(store, name="memory", drain_seconds=0.1)
     sink.reported(report(started(0), 0, 0.5))
     start = time.monotonic()
     with pytest.raises(NotSentError, match=r"memory lacks 1 of 1 events \(still busy after 0.1 s\)"):
@@ -155,7 +155,7 @@ def test_the_end_hardly_waits_for_a_store_that_never_opened(monkeypatch: pytest.
     monkeypatch.setattr(background_sink, "UNOPENED_SECONDS", 0.2)
     store = Memory()
     store.before_open = times(1_000_000, ConnectionError("http://me:hunter2@host does not answer"))
-    sink = Mirror(store, name="memory")
+    sink = BackgroundSink(store, name="memory")
     sink.reported(report(started(0), 0, 0.5))
     start = time.monotonic()
     with pytest.raises(NotSentError) as lacking:
@@ -169,7 +169,7 @@ def test_the_end_hardly_waits_for_a_store_that_never_opened(monkeypatch: pytest.
 def test_a_store_that_takes_everything_but_its_end_lacks_that(monkeypatch: pytest.MonkeyPatch) -> None:
     store = Memory()
     monkeypatch.setattr(store, "close", times(1_000_000, OSError("no space left")))
-    sink = Mirror(store, name="memory", drain_seconds=0.2)
+    sink = BackgroundSink(store, name="memory", drain_seconds=0.2)
     sink.reported(report(started(0), 0, 0.5))
     with pytest.raises(NotSentError, match=r"memory lacks tables and artifacts \(OSError: no space left\)"):
         sink.study_ended([])
@@ -179,7 +179,7 @@ def test_a_store_that_takes_everything_but_its_end_lacks_that(monkeypatch: pytes
 def test_nobody_waits_for_a_slow_store() -> None:
     store, release = Memory(), threading.Event()
     store.before_open = lambda: (release.wait(10), None)[1]
-    sink = Mirror(store, name="memory")
+    sink = BackgroundSink(store, name="memory")
     start = time.perf_counter()
     sink.trial_started(started(0))
     for _ in range(100):
@@ -195,7 +195,7 @@ def test_what_waits_is_limited_and_the_rest_is_left_to_a_sync(monkeypatch: pytes
     monkeypatch.setattr(background_sink, "CAPACITY", 3)
     store, release = Memory(), threading.Event()
     store.before_open = lambda: (release.wait(10), None)[1]
-    sink = Mirror(store, name="memory")
+    sink = BackgroundSink(store, name="memory")
     for number in range(5):
         sink.reported(report(started(number), 0, number / 4))
     release.set()
@@ -207,7 +207,7 @@ def test_what_waits_is_limited_and_the_rest_is_left_to_a_sync(monkeypatch: pytes
 
 def test_an_event_carries_the_time_at_which_it_happened() -> None:
     store, trial = Memory(), started(3)
-    sink = Mirror(store, name="memory")
+    sink = BackgroundSink(store, name="memory")
     sink.trial_started(trial)
     sink.trial_ended(ended(trial, Status.COMPLETED, []))
     sink.study_ended([])
@@ -227,7 +227,7 @@ def test_what_the_store_lacks_of_earlier_sessions_comes_first_and_a_refused_tria
             raise NotAcceptedError("not this one")
 
     store.before_send = refuse
-    sink = Mirror(store, name="memory")
+    sink = BackgroundSink(store, name="memory")
     sink.reported(report(trial, 1, 0.5))
     with pytest.raises(NotSentError, match="lacks 1 of 3 events"):
         sink.study_ended([])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from krona_tune.record.lock import claimed, is_locked
+from krona_tune.record.lock import claim, is_locked
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 
@@ -16,27 +16,27 @@ def folder(tmp_path: Path) -> StudyFolder:
 
 
 def test_a_second_driver_is_refused_while_the_first_has_the_folder(folder: StudyFolder) -> None:
-    with claimed(folder):
+    with claim(folder):
         assert is_locked(folder)
         with (
             pytest.raises(Refusal, match="--name: the study 'first' is being run; wait for it, or choose another name"),
-            claimed(folder),
+            claim(folder),
         ):
             pytest.fail("both have it")
         assert is_locked(folder)
-    with claimed(folder):
+    with claim(folder):
         assert is_locked(folder)
 
 
 def test_of_a_study_that_did_not_begin_nothing_is_left(folder: StudyFolder, tmp_path: Path) -> None:
-    with suppress(KeyError), claimed(folder):
+    with suppress(KeyError), claim(folder):
         folder.log.touch()
         raise KeyError
     assert not list(tmp_path.iterdir())
 
 
 def test_a_study_that_has_begun_stays(folder: StudyFolder) -> None:
-    with suppress(KeyError), claimed(folder):
+    with suppress(KeyError), claim(folder):
         folder.spec.touch()
         folder.log.touch()
         raise KeyError
@@ -47,12 +47,12 @@ def test_a_study_that_has_begun_stays(folder: StudyFolder) -> None:
 def test_what_was_there_before_stays(folder: StudyFolder) -> None:
     folder.root.mkdir(parents=True)
     (folder.root / "study.log").write_text("an earlier one")
-    with claimed(folder):
+    with claim(folder):
         (folder.root / ".origin").touch()
     assert [path.name for path in folder.root.iterdir()] == ["study.log"]
 
 
 def test_a_folder_that_can_not_be_made_is_refused(folder: StudyFolder) -> None:
     folder.root.parent.touch()
-    with pytest.raises(Refusal, match=r"--storage: .*first can't be made: .*; name a writable"), claimed(folder):
+    with pytest.raises(Refusal, match=r"--storage: .*first can't be made: .*; name a writable"), claim(folder):
         pytest.fail("there is no folder")

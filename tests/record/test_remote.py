@@ -18,8 +18,8 @@ from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.remote import lease as claims
 from krona_tune.record.remote import remote_sink as sinks
 from krona_tune.record.remote.copy import INDEX, Copy, Index, OvertakenError, belongs
-from krona_tune.record.remote.lease import CLAIM, Claim, claim_of, held, is_held
-from krona_tune.record.remote.remote_checkpoints import RungsElsewhere
+from krona_tune.record.remote.lease import CLAIM, Lease, holding, is_held, read_lease
+from krona_tune.record.remote.remote_checkpoints import RemoteCheckpoints
 from krona_tune.record.remote.remote_sink import NotPushedError, RemoteSink
 from krona_tune.record.remote.storage import Storage, refresh, storage_at
 from krona_tune.record.remote.store import Store
@@ -157,7 +157,7 @@ def test_half_a_push_is_not_seen(here: StudyFolder, uri: str, tmp_path: Path, mo
 def test_a_driver_that_comes_back_to_its_own_copy_keeps_what_it_had_not_pushed(here: StudyFolder) -> None:
     Copy(here).push()
     ParquetSink(here.results).trial_ended(ended(started(2), Status.FAILED, []))
-    with held(here):
+    with holding(here):
         assert read_trials(here.results)[2].status is Status.FAILED
 
 
@@ -166,7 +166,7 @@ def test_a_driver_that_was_overtaken_pushes_nothing_and_sets_its_own_aside(
 ) -> None:
     Copy(here).push()
     there = on(tmp_path / "there", uri)
-    with held(there):
+    with holding(there):
         ParquetSink(there.results).trial_ended(ended(started(2), Status.STOPPED_EARLY, []))
         Copy(there).push()
     ParquetSink(here.results).trial_ended(ended(started(2), Status.FAILED, []))
@@ -186,39 +186,39 @@ def test_one_driver_has_a_study_at_a_time(
 ) -> None:
     there = on(tmp_path / "there", uri)
     assert not is_held(there)
-    with held(here):
+    with holding(here):
         Copy(here).push()
         assert is_held(there)
         with pytest.raises(Refusal, match=f"'first' is being run on .* by process {os.getpid()}; wait for it"):
-            held(there).__enter__()
+            holding(there).__enter__()
         monkeypatch.setattr(claims, "STALE_SECONDS", -1.0)
-        with held(there), pytest.raises(claims.OvertakenError):
+        with holding(there), pytest.raises(claims.OvertakenError):
             claims.refuse_overtaken(Copy(here).store, Copy(here).origin)
-    assert claim_of(Copy(here).store) is None
+    assert read_lease(Copy(here).store) is None
     assert not is_held(there)
 
 
 def test_a_driver_that_was_killed_here_is_gone_at_once_and_one_elsewhere_after_two_minutes(here: StudyFolder) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    mine = Claim(origin="x", host=claims._host(), pid=dead.pid, at=time.time())
+    mine = Lease(origin="x", host=claims._host(), pid=dead.pid, at=time.time())
     assert not mine.alive
     assert mine.model_copy(update={"pid": os.getpid()}).alive
     assert mine.model_copy(update={"host": "elsewhere/7"}).alive
     assert not mine.model_copy(update={"host": "elsewhere/7", "at": time.time() - 121}).alive
     Copy(here).store.write(CLAIM, mine.model_dump_json().encode())
-    with held(here):
-        assert claim_of(Copy(here).store) != mine
+    with holding(here):
+        assert read_lease(Copy(here).store) != mine
 
 
 def test_a_claim_is_renewed(here: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "RENEWED_SECONDS", 0.05)
     monkeypatch.setattr(claims, "SETTLED_SECONDS", 0.0)
-    with held(here):
-        first = claim_of(Copy(here).store)
+    with holding(here):
+        first = read_lease(Copy(here).store)
         assert first is not None
         until = time.monotonic() + 10
-        while (now := claim_of(Copy(here).store)) is None or now.at == first.at:
+        while (now := read_lease(Copy(here).store)) is None or now.at == first.at:
             assert time.monotonic() < until
             time.sleep(0.02)
 
@@ -278,32 +278,32 @@ def rung(trial: Path, number: int, text: str) -> Path:
 def test_a_state_is_found_by_another_worker_and_only_the_last_one_stays(uri: str, tmp_path: Path) -> None:
     here, there = (tmp_path / machine / "cola-000" for machine in ("a", "b"))
     for number in (2, 10):
-        RungsElsewhere(uri).send(rung(here, number, f"after {number}"))
+        RemoteCheckpoints(uri).send(rung(here, number, f"after {number}"))
     assert Store(uri).names("cola-000") == ["rung-10.zip"]
     rung(there, 3, "older")
-    worker = RungsElsewhere(uri)
+    worker = RemoteCheckpoints(uri)
     worker.bring(there)
     assert (there / "rung-10" / "adapter.safetensors").read_text() == "after 10"
     shutil.rmtree(there / "rung-10")
     worker.bring(there)
     assert not (there / "rung-10").exists()  # it was brought once, and set aside: it would be damaged again
-    RungsElsewhere(None).send(here)
-    RungsElsewhere(None).bring(there)
+    RemoteCheckpoints(None).send(here)
+    RemoteCheckpoints(None).bring(there)
 
 
 def test_half_an_upload_is_not_taken_for_a_state(uri: str, tmp_path: Path) -> None:
-    RungsElsewhere(uri).send(rung(tmp_path / "a" / "rte-001", 1, "whole"))
+    RemoteCheckpoints(uri).send(rung(tmp_path / "a" / "rte-001", 1, "whole"))
     whole = Store(uri).read("rte-001/rung-1.zip")
     for size in (0, len(whole) // 2, len(whole) - 1):
         Store(uri).write("rte-001/rung-4.zip", whole[:size])
         there = tmp_path / f"b{size}" / "rte-001"
-        RungsElsewhere(uri).bring(there)
+        RemoteCheckpoints(uri).bring(there)
         assert [path.name for path in there.glob("rung-*")] == ["rung-1"]
 
 
 def test_a_store_that_is_away_costs_a_worker_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("no folder", encoding="utf-8")
-    worker = RungsElsewhere(f"file://{tmp_path}/file")
+    worker = RemoteCheckpoints(f"file://{tmp_path}/file")
     kept = rung(tmp_path / "rte-001", 1, "x")
     worker.send(kept)
     worker.send(kept)  # not tried again at once

@@ -9,7 +9,13 @@ import pytest
 
 from krona_tune.record.mlflow_mirror.mlflow_store import MlflowStore
 from krona_tune.record.mlflow_mirror.sync import sync
-from krona_tune.record.mlflow_mirror.tracking_uri import HOSTED, PORTS, refuse_no_store, trouble, unreachable
+from krona_tune.record.mlflow_mirror.tracking_uri import (
+    HOSTED,
+    PORTS,
+    explain_unreachable,
+    find_trouble,
+    refuse_no_store,
+)
 from krona_tune.refusal import Refusal
 from tests.record.adapters import study_folder
 from tests.record.events import manifest
@@ -66,7 +72,7 @@ def test_a_uri_that_a_store_can_have_passes(uri: str | None) -> None:
 
 
 def test_a_database_without_a_host_is_not_asked() -> None:
-    assert trouble("postgresql+psycopg2:///db?host=/var/run/postgresql", 1) is None
+    assert find_trouble("postgresql+psycopg2:///db?host=/var/run/postgresql", 1) is None
 
 
 def test_a_folder_passes_where_mlflow_was_told_to_take_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +113,7 @@ UNUSABLE = [
 @pytest.mark.parametrize(("name", "problem"), UNUSABLE)
 def test_a_file_that_can_not_be_used_is_told_of_within_seconds(files: Path, name: str, problem: str) -> None:
     uri, began = f"sqlite:///{files / name}", time.monotonic()
-    said = unreachable(uri)
+    said = explain_unreachable(uri)
     assert time.monotonic() - began < 5
     assert said is not None
     assert said.startswith(f"{uri} can't be used (")
@@ -131,11 +137,11 @@ def test_a_sync_with_such_a_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_is_there_or_can_be_made_is_left_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "mlflow.db"
-    assert trouble(f"sqlite:///{path}", 1) is None
-    assert trouble(f"sqlite:///{tmp_path / 'not' / 'there' / 'mlflow.db'}", 1) is None
+    assert find_trouble(f"sqlite:///{path}", 1) is None
+    assert find_trouble(f"sqlite:///{tmp_path / 'not' / 'there' / 'mlflow.db'}", 1) is None
     assert not list(tmp_path.iterdir())
     sqlite3.connect(path).execute("CREATE TABLE t (a)").connection.close()
     before = path.read_bytes()
-    assert trouble(f"sqlite:///{path}", 1) is None
+    assert find_trouble(f"sqlite:///{path}", 1) is None
     assert path.read_bytes() == before
     assert [each.name for each in tmp_path.iterdir()] == ["mlflow.db"]

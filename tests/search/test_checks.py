@@ -13,19 +13,25 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pytest
 
-from krona_tune.record.mlflow_mirror.tracking_uri import unreachable
+from krona_tune.record.mlflow_mirror.tracking_uri import explain_unreachable
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.preflight import capacity
 from krona_tune.search.preflight import checks as flight
 from krona_tune.search.preflight.checks import preflight
 from krona_tune.search.preflight.findings import together
-from krona_tune.search.preflight.first_batch import FirstBatch, first_batch, largest, longest, middling
-from krona_tune.search.preflight.nodes import View, look, refuse_blind, versions
+from krona_tune.search.preflight.first_batch import (
+    FirstBatch,
+    largest_point,
+    longest_example,
+    median_point,
+    train_first_batch,
+)
+from krona_tune.search.preflight.nodes import NodeReport, inspect_node, node_problems, versions
 from krona_tune.search.startup import cluster, gather
 from krona_tune.search.startup.cluster import Cluster, Node, Slots, connecting
 from krona_tune.search.startup.gather import Gathered
-from krona_tune.search.startup.task_data import prepare
+from krona_tune.search.startup.task_data import prepare_data
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status
 from krona_tune.study.spec.loader import build_spec
@@ -79,7 +85,7 @@ def test_data_that_teach_nothing_are_warned_of(
     plan = gathered.plan
     spec = plan.spec.model_copy(update={"data": str(tmp_path), "tasks": ("cola",)})
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    prepared = prepare(replace(plan, spec=spec), gathered.source.location)
+    prepared = prepare_data(replace(plan, spec=spec), gathered.source.location)
     found = preflight(replace(gathered, prepared=prepared), folder, None)
     assert not found.problems
     assert found.warnings == (
@@ -91,7 +97,7 @@ def test_data_that_teach_nothing_are_warned_of(
 
 def test_the_largest_adapter_is_tried_with_the_largest_batch(gathered: Gathered) -> None:
     space = gathered.plan.space
-    params = largest(space)
+    params = largest_point(space)
     assert params["batch_size"] == 16
     assert params["roles"] == "query+value"
     every = [space.parameters({**params, "a_out": a, "a_in": b}) for a in (1, 24) for b in (1, 24)]
@@ -102,15 +108,17 @@ def test_the_first_batch_is_of_the_longest_examples(gathered: Gathered, monkeypa
     trained: list[tuple[str, int, int]] = []
 
     def listen(trial_id: str, trial: Any, work: Any, backbone: Any, report: Any) -> None:
-        trained.append((trial.task, len(work.train), longest(work)))
+        trained.append((trial.task, len(work.train), longest_example(work)))
         raise ArithmeticError
 
     monkeypatch.setattr("krona_tune.search.preflight.first_batch.train_trial", listen)
     works = gathered.prepared.works
-    done = first_batch(gathered.source.location, "fp32", False, works, largest(gathered.plan.space))
-    heaviest = max(works, key=lambda task: longest(works[task]))
+    done = train_first_batch(gathered.source.location, "fp32", False, works, largest_point(gathered.plan.space))
+    heaviest = max(works, key=lambda task: longest_example(works[task]))
     assert {task: rows for task, rows, _ in trained} == {task: 16 if task == heaviest else 2 for task in works}
-    assert {task: tokens for task, _, tokens in trained} == {task: longest(work) for task, work in works.items()}
+    assert {task: tokens for task, _, tokens in trained} == {
+        task: longest_example(work) for task, work in works.items()
+    }
     assert set(done.failures) == set(works)
 
 
@@ -152,7 +160,7 @@ def test_checkpoints_that_are_there_need_no_more_space(
         for number in range(begun):
             (folder.root / "checkpoints" / str(number)).mkdir(parents=True, exist_ok=True)
         monkeypatch.setattr(capacity.shutil, "disk_usage", lambda _, free=free: Usage(0, 0, free))
-        found = capacity.on_disk(gathered, folder, storage)
+        found = capacity.check_disk(gathered, folder, storage)
         assert (len(found.problems), len(found.warnings)) == (problems, warnings), (free, begun)
 
 
@@ -183,7 +191,7 @@ def test_sizes_that_do_not_go_together_are_passed_over(gathered: Gathered) -> No
     }
     space = make_plan(build_spec(asked, "x.yaml"), "x.yaml").space
     assert space.feasible_share() < 0.6
-    assert all(map(space.feasible, (largest(space), middling(space))))
+    assert all(map(space.feasible, (largest_point(space), median_point(space))))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
@@ -197,10 +205,10 @@ def test_workers_that_surely_do_not_fit_are_refused_and_others_are_doubted(gathe
     need = replace(capacity.needed_bytes(gathered), weights=3 * GIGABYTE, worker=4 * GIGABYTE)
     for memory, problems, warnings in ((8, 1, 0), (10, 0, 1), (13, 0, 0)):
         study = replace(gathered, cluster=one_node(3, memory * GIGABYTE))
-        found = capacity.in_memory(study, need)
+        found = capacity.check_memory(study, need)
         assert (len(found.problems), len(found.warnings)) == (problems, warnings)
     alone = replace(gathered, cluster=one_node(3, 4 * GIGABYTE), slots=Slots(cpus=1, gpus=0, count=1))
-    assert not capacity.in_memory(alone, need).problems
+    assert not capacity.check_memory(alone, need).problems
 
 
 def test_what_a_gpu_says_of_a_first_batch_becomes_warnings(gathered: Gathered, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,12 +235,12 @@ def test_what_a_gpu_says_of_a_first_batch_becomes_warnings(gathered: Gathered, m
 def test_a_node_sees_the_storage_or_is_named(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("abc", encoding="utf-8")
-    good = look(str(token), "abc", str(tmp_path))
-    assert good == View(reads_storage=True, writes_storage=True, sees_model=True, versions=versions())
-    other = look(str(token), "another storage's", str(tmp_path / "model"))
+    good = inspect_node(str(token), "abc", str(tmp_path))
+    assert good == NodeReport(reads_storage=True, writes_storage=True, sees_model=True, versions=versions())
+    other = inspect_node(str(token), "another storage's", str(tmp_path / "model"))
     assert (other.reads_storage, other.writes_storage, other.sees_model) == (False, False, False)
     views = {"a": good, "b": other, "c": replace(good, writes_storage=False), "d": "No module named 'krona_tune'"}
-    said = [str(refusal) for refusal in refuse_blind(str(tmp_path), views)]
+    said = [str(refusal) for refusal in node_problems(str(tmp_path), views)]
     assert said == [
         f"--storage: node b does not see {tmp_path}; name a folder that every node mounts",
         f"--storage: node c can't write in {tmp_path}; mount it writable there",
@@ -251,7 +259,7 @@ def test_workers_and_data_that_both_can_not_be_had_are_refused_together(
         return refused
 
     monkeypatch.setattr(cluster, "connect", refuse("--address"))
-    monkeypatch.setattr(gather, "prepare", refuse("--data"))
+    monkeypatch.setattr(gather, "prepare_data", refuse("--data"))
     with pytest.raises(Refusal) as refused:
         gather.gather(gathered.plan, connecting(None))
     assert str(refused.value) == "2 things stand in the way:\n  --data: nowhere\n  --address: nowhere"
@@ -283,8 +291,8 @@ def server() -> Iterator[HTTPServer]:
 
 def test_a_server_that_answers_is_asked_once_and_told_no_password(server: HTTPServer) -> None:
     port = server.server_address[1]
-    assert unreachable(f"http://me:hunter2@127.0.0.1:{port}/mlflow/") is None
-    assert unreachable(f"postgresql://me:hunter2@127.0.0.1:{port}/db") is None
+    assert explain_unreachable(f"http://me:hunter2@127.0.0.1:{port}/mlflow/") is None
+    assert explain_unreachable(f"postgresql://me:hunter2@127.0.0.1:{port}/db") is None
     assert server.RequestHandlerClass.asked == [("/mlflow/health", None)]  # type: ignore[attr-defined]
 
 

@@ -15,7 +15,7 @@ from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.preflight import checks as flight
 from krona_tune.search.preflight.capacity import needed_bytes
 from krona_tune.search.preflight.checks import preflight
-from krona_tune.search.preflight.nodes import View, look_around, versions
+from krona_tune.search.preflight.nodes import NodeReport, inspect_nodes, versions
 from krona_tune.search.startup.cluster import connect, connecting
 from krona_tune.search.startup.gather import gather
 from krona_tune.study.manifest import read_manifest
@@ -81,8 +81,8 @@ def test_a_password_is_neither_printed_nor_kept(home: Home, wide: Done) -> None:
 
 def test_every_node_is_looked_at(home: Home, three: Nodes) -> None:
     connect(three.address)
-    views = look_around(str(home.root), str(home.root / "no model"))
-    right = View(reads_storage=True, writes_storage=True, sees_model=False, versions=versions())
+    views = inspect_nodes(str(home.root), str(home.root / "no model"))
+    right = NodeReport(reads_storage=True, writes_storage=True, sees_model=False, versions=versions())
     assert list(views.values()) == [right] * 3
     assert not list(home.root.glob(".seen-*"))
     assert os.environ.get("RAY_ADDRESS") is None
@@ -111,7 +111,7 @@ def test_a_first_batch_that_takes_too_long_gives_its_place_back(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(home.root / "cache"))
     monkeypatch.setattr(flight, "FIRST_BATCH_SECONDS", 1)
-    monkeypatch.setattr(flight, "first_batch", stuck)
+    monkeypatch.setattr(flight, "train_first_batch", stuck)
     plan = make_plan(load_spec(Path(home.space(home.root / "bert")), (), {"tasks": ("cola",)}), "x.yaml")
     gathered = gather(plan, connecting(three.address))
     found = flight.in_the_first_batch(gathered, needed_bytes(gathered))

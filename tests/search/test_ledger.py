@@ -9,7 +9,7 @@ from krona_tune.adapters.placement import count
 from krona_tune.report.summary.cost import cost
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.trial_message import TrialMessage
-from krona_tune.study.result import LastLook, Report, Status, TrialResult
+from krona_tune.study.result import Report, ScoreOnTest, Status, TrialResult
 from tests.models import build
 from tests.search.test_asha import report
 
@@ -184,7 +184,7 @@ def run_finalist(book: Ledger, number: int, seed: int, score: float, test: float
     trial = finalist(number, seed, f"cola-00{number}")
     book.started(trial)
     book.reported(report(trial.trial_id, 0, score), "there/rung-1")
-    book.looked(trial.trial_id, LastLook(score=test, metrics={"matthews": test}, examples=90, resampled=(test,)))
+    book.tested(trial.trial_id, ScoreOnTest(score=test, metrics={"matthews": test}, examples=90, resampled=(test,)))
     book.ended(trial.trial_id, Status.COMPLETED)
 
 

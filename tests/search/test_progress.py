@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from krona_tune.record import progress
-from krona_tune.record.progress import noted, place_of, share_done
+from krona_tune.record.progress import note_progress, place_of, share_done
 from krona_tune.study.folder import StudyFolder
 
 
@@ -19,7 +19,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyFolder:
 def test_the_note_is_there_while_the_rung_lasts(folder: StudyFolder) -> None:
     place = place_of(folder.checkpoints, "cola-003")
     assert share_done(folder, "cola-003") == 0.0
-    with noted(place, lambda: 0.4375):
+    with note_progress(place, lambda: 0.4375):
         until = time.monotonic() + 10
         while not share_done(folder, "cola-003"):
             assert time.monotonic() < until
@@ -29,7 +29,7 @@ def test_the_note_is_there_while_the_rung_lasts(folder: StudyFolder) -> None:
 
 def test_a_place_that_cannot_be_written_stops_nothing(folder: StudyFolder) -> None:
     folder.checkpoints.write_text("a file stands where the folder should be", encoding="utf-8")
-    with noted(place_of(folder.checkpoints, "cola-003"), lambda: 0.5):
+    with note_progress(place_of(folder.checkpoints, "cola-003"), lambda: 0.5):
         time.sleep(0.05)
     assert share_done(folder, "cola-003") == 0.0
 

@@ -8,7 +8,7 @@ import pytest
 
 from krona_tune.search import runner
 from krona_tune.search.budget.budget import Amount, Budget
-from krona_tune.search.study_stopper import Stopping
+from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.study.folder import StudyFolder
 from tests.search.test_ledger import ledger
 
@@ -38,8 +38,12 @@ def one(*asked: object) -> list[Path]:
 def test_adapters_or_a_page_that_can_not_be_written_halt_the_study(
     monkeypatch: pytest.MonkeyPatch, adapters: Any, page: Any, halted: str, left: list[Path]
 ) -> None:
-    stopping, started, book = Stopping(Budget(), Amount), SimpleNamespace(folder=StudyFolder(Path("x"))), ledger()[0]
-    monkeypatch.setattr(runner, "leave_adapters", adapters)
+    stopping, started, book = (
+        StudyStopper(Budget(), Amount),
+        SimpleNamespace(folder=StudyFolder(Path("x"))),
+        ledger()[0],
+    )
+    monkeypatch.setattr(runner, "save_best_adapters", adapters)
     assert runner._left(started, book, stopping, page) == left  # type: ignore[arg-type]
     assert stopping.halted.startswith(halted)
     assert bool(stopping.halted) == bool(halted)
@@ -54,7 +58,7 @@ def test_a_search_that_has_just_ended_is_not_said_to_be_cut_short(
     heard: list[str] = []
     view: Any = SimpleNamespace(expect=lambda new: None, say=heard.append)
     plan = SimpleNamespace(spec=SimpleNamespace(finalists=SimpleNamespace(top=0)))
-    stopping = Stopping(Budget(seconds=1), lambda: Amount(seconds=2))
+    stopping = StudyStopper(Budget(seconds=1), lambda: Amount(seconds=2))
     monkeypatch.setattr(runner, "search_phase", lambda *asked: SimpleNamespace(new={}, trials=4))
     monkeypatch.setattr(runner, "tune_trials", lambda *asked: None)
     monkeypatch.setattr(runner, "search_left", lambda *asked: left)

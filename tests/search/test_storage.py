@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from krona_tune.record.parquet_reader import read_trials
-from krona_tune.record.remote.lease import claim_of
+from krona_tune.record.remote.lease import read_lease
 from krona_tune.record.remote.storage import Storage, storage_at
 from krona_tune.record.remote.store import Store
 from krona_tune.refusal import Refusal
@@ -91,7 +91,7 @@ def test_a_study_whose_machine_is_lost_is_completed_from_its_bucket(
     until(driver, pushed)
     os.kill(driver.pid, signal.SIGKILL)
     said, _ = driver.communicate()
-    assert claim_of(copy), said
+    assert read_lease(copy), said
     before = {
         row.trial_id: row
         for row in read_trials(elsewhere.brought("lost").results)
@@ -103,7 +103,7 @@ def test_a_study_whose_machine_is_lost_is_completed_from_its_bucket(
 
     said = well_ended(taken_up(home, "lost", "--storage", server))
     assert f"Left in {server}/lost" in said
-    assert claim_of(copy) is None
+    assert read_lease(copy) is None
     synced = home.command("sync", "lost", "--storage", server)
     synced["args"][:3] = [sys.executable, "-c", "from krona_tune.cli import main; main()"]
     subprocess.run(**synced, timeout=120, check=True)

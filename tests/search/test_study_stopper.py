@@ -1,14 +1,14 @@
 """What ends a study before its end, and what becomes of the trials that were under way."""
 
 from krona_tune.search.budget.budget import Amount, Budget
-from krona_tune.search.study_stopper import Stopping
+from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.study.result import Status
 
 AT_A_RUNG = {"score": 0.5}
 
 
-def stopping() -> Stopping:
-    return Stopping(Budget(), Amount)
+def stopping() -> StudyStopper:
+    return StudyStopper(Budget(), Amount)
 
 
 def test_a_trial_that_could_not_keep_its_state_ends_the_study() -> None:
@@ -47,7 +47,7 @@ def test_a_trial_whose_worker_went_with_ray_is_interrupted_and_not_failed() -> N
 
 def test_the_clock_alone_ends_the_finals() -> None:
     used = Amount(seconds=5, examples=100)
-    study = Stopping(Budget(seconds=10, examples=50), lambda: used)
+    study = StudyStopper(Budget(seconds=10, examples=50), lambda: used)
     assert study.used_up == "examples"
     study.let_finals_end()
     assert study.used_up is None

@@ -11,7 +11,7 @@ import torch
 
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.search.worker.trainable import KronaTrial, Workplace, describe, latest_checkpoint, status_of_error
-from krona_tune.study.result import LastLook, Report, Status
+from krona_tune.study.result import Report, ScoreOnTest, Status
 from krona_tune.train.backbone import Backbone, warm_backbone
 from krona_tune.train.device import this_device
 from krona_tune.train.loop import Diverged, TrialRun
@@ -275,7 +275,7 @@ def test_an_error_tells_where_it_happened() -> None:
 def test_a_finalists_last_result_alone_has_its_look_at_the_test_half(worker: Workers) -> None:
     results = all_steps(worker(config(kind="finalist")))
     assert ["test" in result for result in results] == [False, False, True]
-    look = LastLook(**results[-1]["test"])
+    look = ScoreOnTest(**results[-1]["test"])
     assert (look.examples, set(look.metrics)) == (44, {"accuracy"})
     assert look.score == look.metrics["accuracy"]
     assert worker(config(kind="finalist")).step()["test"] == results[-1]["test"]
@@ -283,10 +283,10 @@ def test_a_finalists_last_result_alone_has_its_look_at_the_test_half(worker: Wor
 
 @pytest.mark.parametrize("kind", ["search", "baseline"])
 def test_nobody_else_ever_looks_at_the_test_half(worker: Workers, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def look(run: TrialRun) -> LastLook:
+    def look(run: TrialRun) -> ScoreOnTest:
         raise AssertionError("the test half was looked at")
 
-    monkeypatch.setattr(TrialRun, "last_look", look)
+    monkeypatch.setattr(TrialRun, "evaluate_on_test", look)
     assert all_steps(worker(config(kind=kind)))[-1]["status"] == "completed"
 
 

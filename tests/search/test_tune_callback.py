@@ -7,7 +7,7 @@ import pytest
 
 from krona_tune.search.budget.budget import Amount, Budget
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.study_stopper import Stopping
+from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.tune_callback import Recorder
 from krona_tune.study.result import Status
 from tests.search.test_ledger import config, ledger
@@ -24,11 +24,11 @@ def book() -> Ledger:
 
 
 @pytest.fixture
-def stopping() -> Stopping:
-    return Stopping(Budget(), Amount)
+def stopping() -> StudyStopper:
+    return StudyStopper(Budget(), Amount)
 
 
-def test_a_trial_is_recorded_from_its_start_to_its_end(book: Ledger, stopping: Stopping) -> None:
+def test_a_trial_is_recorded_from_its_start_to_its_end(book: Ledger, stopping: StudyStopper) -> None:
     shown: list[int] = []
     recorder = Recorder(book, stopping, lambda: shown.append(len(book.running)))
     recorder.on_trial_start(0, [], tuned(0))
@@ -37,7 +37,7 @@ def test_a_trial_is_recorded_from_its_start_to_its_end(book: Ledger, stopping: S
     assert shown == [1, 0]
 
 
-def test_an_event_that_can_not_be_recorded_halts_the_study(book: Ledger, stopping: Stopping) -> None:
+def test_an_event_that_can_not_be_recorded_halts_the_study(book: Ledger, stopping: StudyStopper) -> None:
     recorder = Recorder(book, stopping, lambda: None)
     recorder.on_trial_start(0, [], tuned(0))
     recorder.on_trial_result(0, [], tuned(0), {"report": {"odd": 1}, "checkpoint": ""})
@@ -46,7 +46,7 @@ def test_an_event_that_can_not_be_recorded_halts_the_study(book: Ledger, stoppin
     assert book.rows["cola-000"].status is Status.INTERRUPTED
 
 
-def test_an_error_of_the_view_does_not_stop_the_study(book: Ledger, stopping: Stopping) -> None:
+def test_an_error_of_the_view_does_not_stop_the_study(book: Ledger, stopping: StudyStopper) -> None:
     def broken() -> None:
         raise KeyError("a flaw of the view")
 
@@ -55,7 +55,7 @@ def test_an_error_of_the_view_does_not_stop_the_study(book: Ledger, stopping: St
     assert not stopping.interrupted
 
 
-def test_a_run_that_was_abandoned_records_nothing_more(book: Ledger, stopping: Stopping) -> None:
+def test_a_run_that_was_abandoned_records_nothing_more(book: Ledger, stopping: StudyStopper) -> None:
     recorder = Recorder(book, stopping, lambda: None)
     recorder.on_trial_start(0, [], tuned(0))
     recorder.close()

@@ -7,16 +7,16 @@ import pytest
 
 from krona_tune.search import tune_run
 from krona_tune.search.budget.budget import Amount, Budget
-from krona_tune.search.study_stopper import Stopping
+from krona_tune.search.study_stopper import StudyStopper
 
 
 @pytest.fixture
-def stopping(monkeypatch: pytest.MonkeyPatch) -> Stopping:
+def stopping(monkeypatch: pytest.MonkeyPatch) -> StudyStopper:
     monkeypatch.setattr(tune_run, "WATCH_SECONDS", 0.01)
-    return Stopping(Budget(), Amount)
+    return StudyStopper(Budget(), Amount)
 
 
-def test_a_run_that_ends_well_stops_nothing(stopping: Stopping) -> None:
+def test_a_run_that_ends_well_stops_nothing(stopping: StudyStopper) -> None:
     done = []
     tune_run.watched(lambda: done.append(threading.current_thread().name), lambda: None, stopping)
     assert done == ["tune"]
@@ -32,7 +32,7 @@ def test_a_run_that_ends_well_stops_nothing(stopping: Stopping) -> None:
         (RuntimeError("an actor died\nmore"), "Ray Tune failed: RuntimeError: an actor died"),
     ],
 )
-def test_a_run_that_fails_halts_the_study_and_says_why(stopping: Stopping, error: Exception, reason: str) -> None:
+def test_a_run_that_fails_halts_the_study_and_says_why(stopping: StudyStopper, error: Exception, reason: str) -> None:
     def fails() -> None:
         raise error
 
@@ -41,14 +41,14 @@ def test_a_run_that_fails_halts_the_study_and_says_why(stopping: Stopping, error
     assert not stopping.lost
 
 
-def test_a_run_on_a_ray_that_is_lost_is_abandoned(stopping: Stopping) -> None:
+def test_a_run_on_a_ray_that_is_lost_is_abandoned(stopping: StudyStopper) -> None:
     forever, looks = threading.Event(), iter([None, None, "Ray's raylet ended"])
     tune_run.watched(forever.wait, lambda: next(looks), stopping)
     assert (stopping.lost, stopping.halted) == ("Ray's raylet ended", "")
     forever.set()
 
 
-def test_a_run_that_fails_since_ray_is_lost_is_abandoned_too(stopping: Stopping) -> None:
+def test_a_run_that_fails_since_ray_is_lost_is_abandoned_too(stopping: StudyStopper) -> None:
     failed = threading.Event()
 
     def fails() -> None:
@@ -59,7 +59,7 @@ def test_a_run_that_fails_since_ray_is_lost_is_abandoned_too(stopping: Stopping)
     assert (stopping.lost, stopping.halted) == ("Ray's gcs_server ended", "")
 
 
-def test_a_second_request_to_stop_abandons_the_run(stopping: Stopping) -> None:
+def test_a_second_request_to_stop_abandons_the_run(stopping: StudyStopper) -> None:
     forever = threading.Event()
 
     def pressed() -> str | None:

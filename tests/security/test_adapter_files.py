@@ -16,7 +16,7 @@ from krona_tune.adapters.files.adapter_card import AdapterCard, read_card, task_
 from krona_tune.adapters.files.adapter_files import TENSORS, read_tensors
 from krona_tune.refusal import Refusal
 from krona_tune.train import checkpoint
-from krona_tune.train.serving.load_adapted import adapted
+from krona_tune.train.serving.load_adapted import load_adapted
 from tests.adapters.cards import card_of
 from tests.adapters.test_inject import shaped
 from tests.models import build
@@ -124,4 +124,4 @@ def test_a_card_that_names_an_odd_backbone_is_refused(tmp_path: Path, backbone: 
     known = {**CARD, "task": "cola", "labels": ["unacceptable", "acceptable"], "backbone": backbone}
     (tmp_path / "adapter.json").write_text(json.dumps(known))
     with pytest.raises(Refusal):
-        adapted(tmp_path)
+        load_adapted(tmp_path)

@@ -18,7 +18,7 @@ from krona_tune.refusal import Refusal
 from krona_tune.train.backbone import load_backbone
 from krona_tune.train.backbone_source import find_backbone
 from krona_tune.train.device import this_device
-from krona_tune.train.serving.load_adapted import adapted
+from krona_tune.train.serving.load_adapted import load_adapted
 from krona_tune.train.tokenizer import open_tokenizer
 from tests.models import CONFIGS
 from tests.search.models import saved_bert
@@ -216,7 +216,7 @@ def test_a_model_that_fails_at_its_first_text_is_refused(name: str, damage: Dama
     adapter = adapter_folder(backbone, tmp_path / "adapter")
     damage(backbone)
     with pytest.raises(Refusal, match=r"backbone: can't answer CoLA \(\w+: .*\); save the model again"):
-        adapted(adapter)
+        load_adapted(adapter)
 
 
 def test_a_tokenizer_that_fails_at_its_first_text_is_refused(model: Path) -> None:

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 import krona_tune
 from krona_tune.cli.folders import existing, refuse_taken
-from krona_tune.record.mlflow_mirror.tracking_uri import unreachable
+from krona_tune.record.mlflow_mirror.tracking_uri import explain_unreachable
 from krona_tune.record.remote.storage import Storage
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
-from krona_tune.study.redact import masked
+from krona_tune.study.redact import redact
 from tests.record.events import manifest
 from tests.security.hostile import ODD_TEXTS, THOUSAND
 
@@ -42,8 +42,8 @@ FORBIDDEN = {
 )
 def test_no_url_carries_its_password(scheme: str, secret: str, path: str) -> None:
     text = f"before --tracking-uri={scheme}://user:{secret}@host:5000{path} after"
-    assert secret not in masked(text).replace("user", "").replace("after", "")
-    assert masked(text) == f"before --tracking-uri={scheme}://user:***@host:5000{path} after"
+    assert secret not in redact(text).replace("user", "").replace("after", "")
+    assert redact(text) == f"before --tracking-uri={scheme}://user:***@host:5000{path} after"
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_no_url_carries_its_password(scheme: str, secret: str, path: str) -> Non
     ],
 )
 def test_what_is_masked_and_what_is_left(text: str, left: str) -> None:
-    assert masked(text) == left
+    assert redact(text) == left
 
 
 def test_a_manifest_keeps_no_password(tmp_path: Path) -> None:
@@ -74,12 +74,12 @@ def test_a_manifest_keeps_no_password(tmp_path: Path) -> None:
 
 def test_a_tracking_server_that_is_not_there_is_told_of_without_its_password() -> None:
     for uri in ("http://me:hunter2@127.0.0.1:1/mlflow", "postgresql+psycopg2://me:hunter2@127.0.0.1:1/mlflow"):
-        said = unreachable(uri)
+        said = explain_unreachable(uri)
         assert said is not None
         assert "does not answer" in said
         assert "hunter2" not in said
-    assert unreachable(None) is None
-    assert unreachable("sqlite:///mlflow.db") is None
+    assert explain_unreachable(None) is None
+    assert explain_unreachable("sqlite:///mlflow.db") is None
 
 
 @THOUSAND

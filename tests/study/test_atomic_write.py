@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from krona_tune.study.atomic_write import put, whole_folder
+from krona_tune.study.atomic_write import atomic_folder, write_atomically
 
 
 def test_a_file_that_finds_no_room_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    request = put(tmp_path / "study.yaml", "seed: 7\n")
+    request = write_atomically(tmp_path / "study.yaml", "seed: 7\n")
 
     def half(path: Path, text: str, encoding: str) -> int:
         path.write_bytes(text[:3].encode(encoding))
@@ -17,7 +17,7 @@ def test_a_file_that_finds_no_room_stays_as_it_was(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(Path, "write_text", half)
     with pytest.raises(OSError, match="No space left"):
-        put(request, "seed: 8\n")
+        write_atomically(request, "seed: 8\n")
     assert request.read_text(encoding="utf-8") == "seed: 7\n"
     assert list(tmp_path.iterdir()) == [request]
 
@@ -28,7 +28,7 @@ def test_a_folder_that_is_not_finished_changes_nothing(tmp_path: Path, there: bo
     if there:
         place.mkdir(parents=True)
         (place / "card").write_text("old", encoding="utf-8")
-    with suppress(OSError), whole_folder(place, last="card") as built:
+    with suppress(OSError), atomic_folder(place, last="card") as built:
         (built / "card").write_text("new", encoding="utf-8")
         raise OSError(28, "No space left on device")
     assert [path.read_text(encoding="utf-8") for path in place.parent.rglob("*") if path.is_file()] == ["old"] * there
@@ -37,7 +37,7 @@ def test_a_folder_that_is_not_finished_changes_nothing(tmp_path: Path, there: bo
 def test_a_finished_folder_takes_its_place_and_keeps_what_else_was_there(tmp_path: Path) -> None:
     place, seen = tmp_path / "place", []
     for text in ("one", "two"):
-        with whole_folder(place, last="card") as built:
+        with atomic_folder(place, last="card") as built:
             assert built.name == "place"
             for name in ("card", "tensors"):
                 (built / name).write_text(text, encoding="utf-8")
@@ -58,7 +58,7 @@ def test_the_last_file_never_stands_beside_the_others_of_before(
         return moved
 
     for _ in range(2):
-        with whole_folder(place, last="card") as built:
+        with atomic_folder(place, last="card") as built:
             for name in ("card", "tensors", "words"):
                 (built / name).touch()
         monkeypatch.setattr(Path, "replace", watched)

@@ -28,8 +28,8 @@ from krona_tune.train.backbone_source import find_backbone
 from krona_tune.train.loop import TaskWork, TrialRun
 from krona_tune.train.serving import export
 from krona_tune.train.serving.comparison_inputs import logits, sample_inputs
-from krona_tune.train.serving.export import depart
-from krona_tune.train.serving.load_adapted import adapted
+from krona_tune.train.serving.export import export_adapter
+from krona_tune.train.serving.load_adapted import load_adapted
 from krona_tune.train.tokenizer import open_tokenizer
 from tests.adapters.cards import card_of
 from tests.train.conftest import FLOAT32, tiny_trial
@@ -79,12 +79,12 @@ def test_a_merged_model_gives_the_adapted_logits_to_a_stranger(
 ) -> None:
     backbone = backbone_folder(name, tmp_path / "backbone")
     adapter = adapter_folder(backbone, tmp_path / "adapter", task, method, layer_norms=layer_norms)
-    whole = adapted(adapter)
+    whole = load_adapted(adapter)
     inputs = sample_inputs(whole)
     expected = logits(whole.answer.model, inputs)
     whole.adapters.detach()
     assert not torch.allclose(logits(whole.answer.model, inputs), expected, atol=1e-2)
-    left = depart(adapter, tmp_path / "out", Form.MERGED)
+    left = export_adapter(adapter, tmp_path / "out", Form.MERGED)
     assert left.difference < 1e-4 * expected.abs().max()
     names: dict[str, Any] = {}
     exec(left.loading, names)
@@ -104,7 +104,7 @@ def test_a_merged_model_gives_the_adapted_logits_to_a_stranger(
 
 def test_the_sample_has_padding_and_no_special_tokens(tmp_path: Path) -> None:
     adapter = adapter_folder(backbone_folder("t5", tmp_path / "backbone"), tmp_path / "adapter")
-    whole = adapted(adapter)
+    whole = load_adapted(adapter)
     inputs = sample_inputs(whole)
     mask = inputs["attention_mask"].bool()
     assert len(set(mask.sum(1).tolist())) == 8
@@ -116,7 +116,7 @@ def test_the_sample_has_padding_and_no_special_tokens(tmp_path: Path) -> None:
 
 def test_a_merged_model_can_be_written_in_bfloat16(tmp_path: Path) -> None:
     adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter")
-    left = depart(adapter, tmp_path / "out", Form.MERGED, dtype=WrittenDtype.BFLOAT16)
+    left = export_adapter(adapter, tmp_path / "out", Form.MERGED, dtype=WrittenDtype.BFLOAT16)
     assert {tensor.dtype for tensor in load_file(tmp_path / "out" / "model.safetensors").values()} == {torch.bfloat16}
     assert 0 < left.difference < 0.1
 
@@ -124,7 +124,7 @@ def test_a_merged_model_can_be_written_in_bfloat16(tmp_path: Path) -> None:
 def test_the_same_form_is_the_same_adapter(tmp_path: Path) -> None:
     adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter", method="krona_b")
     (tmp_path / "out").mkdir()
-    assert depart(adapter, tmp_path / "out", Form.ADAPTER).difference == 0
+    assert export_adapter(adapter, tmp_path / "out", Form.ADAPTER).difference == 0
     ours, theirs = read_tensors(adapter), read_tensors(tmp_path / "out")
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
@@ -148,7 +148,7 @@ def test_a_card_of_another_adapter_is_not_left_in_the_same_form(
     card = json.loads((adapter / CARD).read_text(encoding="utf-8"))
     (adapter / CARD).write_text(json.dumps(card | change), encoding="utf-8")
     with pytest.raises(Refusal, match=message):
-        depart(adapter, tmp_path / "out", Form.ADAPTER)
+        export_adapter(adapter, tmp_path / "out", Form.ADAPTER)
     assert {path.name for path in tmp_path.iterdir()} == {"backbone", "adapter"}
 
 
@@ -156,23 +156,23 @@ def test_a_card_of_another_adapter_is_not_left_in_the_same_form(
 def test_what_is_no_sum_with_weights_is_not_merged(method: str, tmp_path: Path) -> None:
     adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter", method=method)
     with pytest.raises(Refusal, match=rf"--format: merged: {method} is no sum .*; use --format adapter"):
-        depart(adapter, tmp_path / "out", Form.MERGED)
+        export_adapter(adapter, tmp_path / "out", Form.MERGED)
     assert not (tmp_path / "out").exists()
 
 
 def test_biases_are_not_merged_into_maps_without(tmp_path: Path) -> None:
     adapter = adapter_folder(backbone_folder("t5", tmp_path / "backbone"), tmp_path / "adapter", method="bitfit")
     with pytest.raises(Refusal, match=r"has no bias that could take it up; use --format adapter"):
-        depart(adapter, tmp_path / "out", Form.MERGED)
+        export_adapter(adapter, tmp_path / "out", Form.MERGED)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter")
     with pytest.raises(Refusal, match=r"--to: .*backbone is not empty; name a folder that is not there yet"):
-        depart(adapter, tmp_path / "backbone", Form.MERGED)
+        export_adapter(adapter, tmp_path / "backbone", Form.MERGED)
     with pytest.raises(Refusal, match=r"--to: .*config\.json is no folder"):
-        depart(adapter, tmp_path / "backbone" / "config.json", Form.ADAPTER)
+        export_adapter(adapter, tmp_path / "backbone" / "config.json", Form.ADAPTER)
 
 
 def test_other_weights_than_the_adapters_are_refused(tmp_path: Path) -> None:
@@ -182,14 +182,14 @@ def test_other_weights_than_the_adapters_are_refused(tmp_path: Path) -> None:
     other.base_model.encoder.layer[1].attention.self.value.weight.data.mul_(1.01)
     other.save_pretrained(backbone)
     with pytest.raises(Refusal, match=r"whose weights are \w{12}; the model's are \w{12}"):
-        depart(adapter, tmp_path / "out", Form.MERGED)
+        export_adapter(adapter, tmp_path / "out", Form.MERGED)
 
 
 def test_outputs_that_differ_are_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter")
     monkeypatch.setattr(export, "merge", lambda adapters: adapters.leave_hooks())
     with pytest.raises(Refusal, match=r"export: a logit merged differs by .*; nothing was written"):
-        depart(adapter, tmp_path / "out", Form.MERGED)
+        export_adapter(adapter, tmp_path / "out", Form.MERGED)
     assert {path.name for path in tmp_path.iterdir()} == {"backbone", "adapter"}
 
 
@@ -205,7 +205,7 @@ def test_files_that_read_back_otherwise_are_not_left(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(transformers.BertForSequenceClassification, "save_pretrained", damaged)
     with pytest.raises(Refusal, match="a logit read back differs by"):
-        depart(adapter, tmp_path / "out", Form.MERGED)
+        export_adapter(adapter, tmp_path / "out", Form.MERGED)
     assert {path.name for path in tmp_path.iterdir()} == {"backbone", "adapter"}
 
 
@@ -223,7 +223,7 @@ def test_a_disk_without_room_leaves_nothing_and_is_said(
         monkeypatch.setattr(room, full)
     monkeypatch.setattr("peft.peft_model.safe_save_file", full)
     with pytest.raises(Refusal, match=r"--to: .*out can't be written \(.*No space left on device\); name a writable"):
-        depart(adapter, tmp_path / "out", form)
+        export_adapter(adapter, tmp_path / "out", form)
     assert {path.name for path in tmp_path.iterdir()} == {"backbone", "adapter"}
 
 
@@ -237,10 +237,10 @@ def test_pefts_form_gives_the_adapted_logits_and_names_its_backbone(
     peft = pytest.importorskip("peft", reason="the extra `peft` is not installed")
     backbone = backbone_folder(name, tmp_path / "backbone")
     adapter = adapter_folder(backbone, tmp_path / "adapter", task, method, layer_norms=layer_norms)
-    whole = adapted(adapter)
+    whole = load_adapted(adapter)
     inputs = sample_inputs(whole)
     expected = logits(whole.answer.model, inputs)
-    left = depart(adapter, tmp_path / "out", Form.PEFT)
+    left = export_adapter(adapter, tmp_path / "out", Form.PEFT)
     assert left.difference < 1e-4 * expected.abs().max()
     assert not list((tmp_path / "out").glob("*.bin"))
     assert (tmp_path / "out" / "README.md").read_text(encoding="utf-8").startswith("---\nlibrary_name: peft\n")
@@ -255,7 +255,7 @@ def test_what_peft_can_not_say_is_not_left(tmp_path: Path) -> None:
     pytest.importorskip("peft", reason="the extra `peft` is not installed")
     adapter = adapter_folder(backbone_folder("deberta", tmp_path / "backbone"), tmp_path / "adapter")
     with pytest.raises(Refusal, match=r"--format: .*; use --format merged"):
-        depart(adapter, tmp_path / "out", Form.PEFT)
+        export_adapter(adapter, tmp_path / "out", Form.PEFT)
     assert not (tmp_path / "out").exists()
 
 
@@ -263,7 +263,7 @@ def test_without_peft_its_form_is_refused_with_the_mend(tmp_path: Path, monkeypa
     adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter")
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(Refusal, match=r"the package peft is not installed; pip install 'krona_tune\[peft\]'"):
-        depart(adapter, tmp_path / "out", Form.PEFT)
+        export_adapter(adapter, tmp_path / "out", Form.PEFT)
 
 
 @pytest.mark.slow
@@ -298,7 +298,7 @@ def test_a_trained_encoder_keeps_its_validation_score_when_it_leaves(tmp_path: P
     run.close()
     assert report.score > 0.3
 
-    depart(tmp_path / "adapter", tmp_path / "out", Form.MERGED)
+    export_adapter(tmp_path / "adapter", tmp_path / "out", Form.MERGED)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
     own = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
     texts, labels = data.validation["sentence"].to_pylist(), data.validation["label"].to_numpy()

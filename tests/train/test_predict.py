@@ -12,7 +12,7 @@ from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
 from krona_tune.train.examples import examples_of, lines_of
 from krona_tune.train.serving import predict
-from krona_tune.train.serving.load_adapted import adapted
+from krona_tune.train.serving.load_adapted import load_adapted
 from krona_tune.train.serving.predict import predictions
 from tests.train.departing import adapter_folder, backbone_folder
 
@@ -26,7 +26,7 @@ def texts(task: str, rows: int = 40) -> list[tuple[str, ...]]:
 def test_an_encoders_answers_are_those_of_one_text_at_a_time(task: str, tmp_path: Path) -> None:
     adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter", task)
     rows = texts(task)
-    whole = adapted(adapter)
+    whole = load_adapted(adapter)
     answered = list(predictions(whole, rows))
     assert len(set(answered)) > 1
     for row, prediction in zip(rows, answered, strict=True):
@@ -45,7 +45,7 @@ def test_an_encoders_answers_are_those_of_one_text_at_a_time(task: str, tmp_path
 def test_a_text_to_text_model_answers_with_its_likeliest_word(task: str, tmp_path: Path) -> None:
     adapter = adapter_folder(backbone_folder("t5", tmp_path / "backbone"), tmp_path / "adapter", task)
     rows = texts(task, rows=9)
-    whole = adapted(adapter)
+    whole = load_adapted(adapter)
     for row, prediction in zip(rows, predictions(whole, rows), strict=True):
         inputs = whole.tokenizer(whole.task.prompt(row), return_tensors="pt")
         losses = []
@@ -118,7 +118,7 @@ def test_what_is_no_line_is_refused(content: bytes, said: str) -> None:
 
 
 def test_answers_come_in_order_while_the_rows_are_still_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = adapted(adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter", "stsb"))
+    whole = load_adapted(adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter", "stsb"))
     rows, read = texts("stsb"), []
     monkeypatch.setattr(predict, "ROWS_AT_ONCE", 7)
     coming = predictions(whole, (read.append(row) or row for row in rows))

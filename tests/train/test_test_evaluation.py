@@ -26,7 +26,7 @@ def finished(task: str = "rte", name: str = "bert", *, test_rows: int = 44) -> T
 @pytest.mark.parametrize(("task", "name"), [("rte", "bert"), ("stsb", "bert"), ("rte", "t5")])
 def test_the_score_is_that_of_an_ordinary_evaluation(task: str, name: str) -> None:
     run = finished(task, name)
-    look = run.last_look()
+    look = run.evaluate_on_test()
     assert run.work.test is not None
     expected = evaluate(run.answer, run.work.task, run.work.test, run.work.pad_token_id, run.backbone.device)
     assert {"score": look.score, **look.metrics} == expected
@@ -36,7 +36,7 @@ def test_the_score_is_that_of_an_ordinary_evaluation(task: str, name: str) -> No
 def test_resampled_scores_scatter_about_the_score_as_chance_has_it() -> None:
     """Of a share p on n examples the standard deviation is √(p(1−p)/n)."""
     run = finished(test_rows=64)
-    look = run.last_look()
+    look = run.evaluate_on_test()
     assert np.mean(look.resampled) == pytest.approx(look.score, abs=0.02)
     assert np.std(look.resampled) == pytest.approx(np.sqrt(look.score * (1 - look.score) / 64), rel=0.15)
 
@@ -44,7 +44,7 @@ def test_resampled_scores_scatter_about_the_score_as_chance_has_it() -> None:
 def test_every_finalist_of_a_task_has_the_same_draws_of_examples(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two trials that are right on the same rows have the same resampled scores."""
     monkeypatch.setattr("krona_tune.train.test_evaluation.predict", lambda *_: np.arange(44) % 3 // 2)
-    first, second = finished().last_look(), finished().last_look()
+    first, second = finished().evaluate_on_test(), finished().evaluate_on_test()
     assert first.resampled == second.resampled
     assert len(set(first.resampled)) > 5
 
@@ -56,16 +56,16 @@ def test_predictions_stand_in_the_tables_order() -> None:
     every = predict(run.answer, work.task, whole, work.pad_token_id, run.backbone.device)
     some = predict(run.answer, work.task, whole.slice(30, 9), work.pad_token_id, run.backbone.device)
     assert every[30:39] == pytest.approx(some, abs=1e-4)
-    assert measure(work.task, every, whole.column("label").to_numpy())["score"] == run.last_look().score
+    assert measure(work.task, every, whole.column("label").to_numpy())["score"] == run.evaluate_on_test().score
 
 
 def test_there_is_no_look_before_the_end_or_without_a_test_half() -> None:
     work = replace(tiny_work(), test=table(44, 3))
     early = TrialRun("t1", tiny_trial(), work, tiny_backbone())
     with pytest.raises(ValueError, match="t1: it has not ended or has no test half"):
-        early.last_look()
+        early.evaluate_on_test()
     early.close()
     ended = TrialRun("t2", tiny_trial(), tiny_work(epochs=1), tiny_backbone())
     ended.advance()
     with pytest.raises(ValueError, match="has no test half"):
-        ended.last_look()
+        ended.evaluate_on_test()

@@ -17,7 +17,7 @@ from krona_tune.backbones.families import geometry
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.hub import refuse_unreadable
 from krona_tune.refusal import Refusal, refusing
-from krona_tune.study.atomic_write import whole_folder
+from krona_tune.study.atomic_write import atomic_folder
 
 TENSORS = "adapter.safetensors"
 HEAD = "head."
@@ -27,7 +27,7 @@ DIGITS = 12
 
 def save_adapter(folder: Path, tensors: dict[str, Tensor], card: AdapterCard) -> None:
     """Writes an adapter's folder whole; what was there before under the same names is replaced."""
-    with whole_folder(folder, last=CARD) as built:
+    with atomic_folder(folder, last=CARD) as built:
         save_file(tensors, built / TENSORS)
         (built / README).write_text(model_card(card, Form.ADAPTER, built.name), encoding="utf-8")
         (built / CARD).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -21,7 +21,7 @@ class Stands(StrEnum):
     NOWHERE = "nowhere"
 
 
-class Own(StrEnum):
+class TrainedModelPart(StrEnum):
     """Which of the model's own parameters are trained."""
 
     NOTHING = "nothing"
@@ -52,15 +52,15 @@ class Method:
     reads: frozenset[str]
     cost: Callable[[Site, AdapterConfig], int] = _free
     shared: Callable[[AdapterConfig], int] = _nothing_shared
-    own: Own = Own.NOTHING
+    own: TrainedModelPart = TrainedModelPart.NOTHING
     merges_into: str | None = None
     needs: str | None = None
 
-    def trains_of_model(self, adapter: AdapterConfig) -> Own:
+    def trains_of_model(self, adapter: AdapterConfig) -> TrainedModelPart:
         """Which of the model's own parameters are trained under this configuration."""
-        if self.own is Own.ALL or not adapter.layer_norms:
+        if self.own is TrainedModelPart.ALL or not adapter.layer_norms:
             return self.own
-        return Own.NORMS
+        return TrainedModelPart.NORMS
 
 
 def _krona_cost(site: Site, adapter: AdapterConfig) -> int:
@@ -140,10 +140,10 @@ METHODS: dict[str, Method] = {
             stands=Stands.BESIDE_EVERY_MAP,
             reads=_LAYERS,
             cost=_bias_cost,
-            own=Own.NORM_BIASES,
+            own=TrainedModelPart.NORM_BIASES,
             merges_into="bias",
         ),
-        Method(name="full", stands=Stands.NOWHERE, reads=frozenset(), own=Own.ALL, merges_into="weight"),
+        Method(name="full", stands=Stands.NOWHERE, reads=frozenset(), own=TrainedModelPart.ALL, merges_into="weight"),
         Method(name="head_only", stands=Stands.NOWHERE, reads=frozenset({"layer_norms"}), merges_into="weight"),
     )
 }

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from krona_tune.study.redact import masked
+from krona_tune.study.redact import redact
 from krona_tune.study.result import Report, TrialResult
 
 logger = logging.getLogger(__name__)
@@ -59,14 +59,14 @@ class Store(Protocol):
     def close(self, artifacts: Sequence[Path]) -> None: ...
 
 
-class Mirror:
+class BackgroundSink:
     """A sink whose calls return at once. What can't be sent is tried again until the study ends, then counted.
 
     The store is opened for the first event: opening one takes seconds, which the first trial need not wait for.
     """
 
     def __init__(self, store: Store, *, name: str, drain_seconds: float = 60.0) -> None:
-        self._store, self._name, self._drain_seconds = store, masked(name), drain_seconds
+        self._store, self._name, self._drain_seconds = store, redact(name), drain_seconds
         self._queue: queue.SimpleQueue[Event | _Ending] = queue.SimpleQueue()
         self._backlogs: dict[str, list[Event]] = {}
         self._opened = self._closed = False
@@ -97,7 +97,7 @@ class Mirror:
             self._problem = f"still busy after {patience:g} s" + (f", {self._problem}" if self._problem else "")
         if self.unsent or not self._closed:
             lacks = f"{self.unsent} of {self._taken + self._behind} events" if self.unsent else "tables and artifacts"
-            why = masked(self._problem or self._refused)
+            why = redact(self._problem or self._refused)
             mend = "the Parquet records have them, and krona-tune sync sends them"
             raise NotSentError(f"{self._name} lacks {lacks}{why and f' ({why})'}; {mend}")
 

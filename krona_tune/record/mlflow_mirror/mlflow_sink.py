@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from krona_tune.record.mlflow_mirror.background_sink import Event, Mirror
+from krona_tune.record.mlflow_mirror.background_sink import BackgroundSink, Event
 from krona_tune.record.mlflow_mirror.backlog import missing_events, says_its_end
 from krona_tune.record.mlflow_mirror.mlflow_store import MlflowStore
 from krona_tune.study.manifest import Manifest
 from krona_tune.study.result import Report, Status, TrialResult
 
 
-class MlflowSink(Mirror):
+class MlflowSink(BackgroundSink):
     """Mirrors a study into MLflow from a background thread; an experiment that is there already is continued.
 
     The first use of a new sqlite file creates its tables, which takes seconds; that happens in the thread too, when the

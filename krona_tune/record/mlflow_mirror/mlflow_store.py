@@ -9,7 +9,7 @@ from krona_tune.record.mlflow_mirror.background_sink import Event, NotAcceptedEr
 from krona_tune.record.mlflow_mirror.mlflow_runs import StudyRuns, connected, metric_points
 from krona_tune.record.mlflow_mirror.mlflow_summary import adapter_of, summarise
 from krona_tune.record.mlflow_mirror.registry import register
-from krona_tune.record.mlflow_mirror.tracking_uri import trouble
+from krona_tune.record.mlflow_mirror.tracking_uri import find_trouble
 from krona_tune.study.manifest import Manifest
 from krona_tune.study.result import Report, Status, TrialResult
 
@@ -37,7 +37,7 @@ class MlflowStore:
 
     def open(self) -> None:
         """Raises where the tracking store can't be reached, before MLflow's own clients try for minutes."""
-        if problem := trouble(self._tracking_uri, OPEN_SECONDS):
+        if problem := find_trouble(self._tracking_uri, OPEN_SECONDS):
             raise ConnectionError(problem)
         client = connected(self._tracking_uri)
         self.runs = StudyRuns(client, self._artifact_location, self._study, self._manifest)

@@ -9,10 +9,10 @@ from krona_tune.record.mlflow_mirror.backlog import missing_events
 from krona_tune.record.mlflow_mirror.mlflow_store import MlflowStore
 from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.refusal import refusing
-from krona_tune.study.atomic_write import text_of
+from krona_tune.study.atomic_write import read_text
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
-from krona_tune.study.redact import masked
+from krona_tune.study.redact import redact
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ def sync(folder: StudyFolder, tracking_uri: str | None = None) -> SyncOutcome:
         Refusal: the folder holds no study, or its records can't be read; the tracking store can't be reached, or
             refuses.
     """
-    place = masked(tracking_uri or folder.tracking_uri)
+    place = redact(tracking_uri or folder.tracking_uri)
     with refusing("--tracking-uri", f"{place} could not be brought up to date", "mend it, or name another store"):
         return _sync(folder, tracking_uri)
 
@@ -54,7 +54,7 @@ def _sync(folder: StudyFolder, tracking_uri: str | None) -> SyncOutcome:
         None if tracking_uri else folder.artifact_location,
         folder.name,
         read_manifest(folder.manifest),
-        text_of(folder.spec, "put back what the study was begun with"),
+        read_text(folder.spec, "put back what the study was begun with"),
     )
     rows, reports = read_trials(folder.results), read_reports(folder.results)
     store.open()

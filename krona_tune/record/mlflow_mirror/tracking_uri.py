@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 from urllib.request import ProxyHandler, build_opener
 
 from krona_tune.refusal import Refusal, refusing, unknown
-from krona_tune.study.redact import masked
+from krona_tune.study.redact import redact
 
 TIMEOUT_SECONDS = 2.0
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
@@ -24,7 +24,7 @@ def refuse_no_store(tracking_uri: str | None) -> None:
     """Raises the Refusal of a URI that no tracking store can have."""
     if tracking_uri is None:
         return
-    with refusing("--tracking-uri", f"{masked(tracking_uri)!r} is no URI", "write http://host:port"):
+    with refusing("--tracking-uri", f"{redact(tracking_uri)!r} is no URI", "write http://host:port"):
         parts = urlsplit(tracking_uri)
         scheme, known = _scheme(tracking_uri, parts), {*PORTS, *HOSTED, "sqlite", *_plugins()}
         if scheme in {"", "file"}:
@@ -38,23 +38,23 @@ def refuse_no_store(tracking_uri: str | None) -> None:
         _ = parts.port  # raises where it is none
 
 
-def unreachable(tracking_uri: str | None) -> str | None:
+def explain_unreachable(tracking_uri: str | None) -> str | None:
     """Why a study will run without its mirror for now; None where the store answers, or can't be asked.
 
     A warning and no refusal: what is recorded meanwhile is sent when the store comes back.
     """
-    problem = trouble(tracking_uri, TIMEOUT_SECONDS) if tracking_uri else None
+    problem = find_trouble(tracking_uri, TIMEOUT_SECONDS) if tracking_uri else None
     return problem and f"{problem}; Parquet keeps everything, MLflow what comes through"
 
 
-def trouble(tracking_uri: str, timeout: float) -> str | None:
+def find_trouble(tracking_uri: str, timeout: float) -> str | None:
     """What is wrong with a store, found within some `timeout` seconds."""
     try:
         _try(tracking_uri, timeout)
     except Exception as error:  # whatever the clients of files, sockets and servers say
         reason = error.reason if isinstance(error, URLError) else error
         problem = "can't be used" if tracking_uri.startswith("sqlite") else "does not answer"
-        return masked(f"{tracking_uri} {problem} ({reason})")
+        return redact(f"{tracking_uri} {problem} ({reason})")
     return None
 
 

@@ -11,9 +11,9 @@ from filelock import FileLock
 
 from krona_tune.record.remote.store import Store
 from krona_tune.refusal import Refusal
-from krona_tune.study.atomic_write import put
+from krona_tune.study.atomic_write import write_atomically
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.redact import masked
+from krona_tune.study.redact import redact
 from krona_tune.study.spec.trial import Frozen
 
 logger = logging.getLogger(__name__)
@@ -157,7 +157,7 @@ class Copy:
         except FileNotFoundError:
             return None
         except ValueError:
-            place = f"{masked(self.store.uri)}/{INDEX}"
+            place = f"{redact(self.store.uri)}/{INDEX}"
             raise Refusal(place, "is damaged", "put back a copy of it, or of the whole study") from None
 
     def _index_here(self) -> Index | None:
@@ -167,7 +167,7 @@ class Copy:
             return None
 
     def _note(self, index: Index) -> None:
-        put(self.root / HERE, index.model_dump_json())
+        write_atomically(self.root / HERE, index.model_dump_json())
 
 
 def belongs(name: str) -> bool:

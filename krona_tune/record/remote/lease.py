@@ -23,7 +23,7 @@ SETTLED_SECONDS = 1.0
 """Within which two drivers that claim at the same moment have both written: the one that wrote last has it."""
 
 
-class Claim(Frozen):
+class Lease(Frozen):
     """Who drives a study: in which local folder, which process, and when it last said so (seconds since the epoch)."""
 
     origin: str
@@ -43,10 +43,10 @@ class Claim(Frozen):
         return self.host != _host() or _runs(self.pid)
 
 
-def claim_of(store: Store) -> Claim | None:
+def read_lease(store: Store) -> Lease | None:
     """The claim that stands in a study's store, of a driver that may be gone."""
     try:
-        return Claim.model_validate_json(store.read(CLAIM))
+        return Lease.model_validate_json(store.read(CLAIM))
     except (FileNotFoundError, ValueError):
         return None
 
@@ -56,12 +56,12 @@ def is_held(folder: StudyFolder) -> bool:
     if not folder.remote:
         return False
     with refusing(folder.remote):
-        claim = claim_of(Store(folder.remote))
+        claim = read_lease(Store(folder.remote))
     return claim is not None and claim.alive
 
 
 @contextmanager
-def held(folder: StudyFolder) -> Iterator[None]:
+def holding(folder: StudyFolder) -> Iterator[None]:
     """The study is this process's until the context ends, and its local folder is as new as its copy.
 
     Does nothing for a study without a copy. The local folder must be locked.
@@ -95,13 +95,13 @@ def held(folder: StudyFolder) -> Iterator[None]:
 
 def refuse_overtaken(store: Store, origin: str) -> None:
     """Raises OvertakenError where the study has become another driver's."""
-    claim = claim_of(store)
+    claim = read_lease(store)
     if claim and claim.origin != origin:
         raise OvertakenError(f"the study is driven {claim.driver} now")
 
 
 def _refuse_other(folder: StudyFolder, copy: Copy) -> None:
-    claim = claim_of(copy.store)
+    claim = read_lease(copy.store)
     if claim and claim.alive and claim.origin != copy.origin:
         problem = f"the study {folder.name!r} is being run {claim.driver}"
         raise Refusal("--name", problem, "wait for it, or choose another name")
@@ -121,7 +121,7 @@ def _keep_alive(uri: str, origin: str, over: threading.Event) -> None:
 
 
 def _renew(store: Store, origin: str) -> None:
-    claim = Claim(origin=origin, host=_host(), pid=os.getpid(), at=time.time())
+    claim = Lease(origin=origin, host=_host(), pid=os.getpid(), at=time.time())
     store.write(CLAIM, claim.model_dump_json().encode())
 
 

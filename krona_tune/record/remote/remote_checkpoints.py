@@ -15,7 +15,7 @@ PAUSE_SECONDS = 60.0
 """After a state could not be sent: a store that is away should not cost every rung its patience."""
 
 
-class RungsElsewhere:
+class RemoteCheckpoints:
     """Sends and brings a trial's states, `<trial>/rung-3` here, `<trial>/rung-3.zip` there.
 
     An archive's table of contents comes last, so half an upload is no archive and is never taken for a state. A store
@@ -34,7 +34,7 @@ class RungsElsewhere:
         trial, name = kept.parent.name, f"{kept.name}.zip"
         try:
             store = Store(self._uri)
-            store.write(f"{trial}/{name}", packed(kept))
+            store.write(f"{trial}/{name}", pack(kept))
             for other in store.names(trial):
                 if other != name:
                     store.remove(f"{trial}/{other}")
@@ -53,7 +53,7 @@ class RungsElsewhere:
             for rung in sorted(there, reverse=True):
                 if rung > here and there[rung] not in self._brought:
                     self._brought.add(there[rung])
-                    if _unpacked(store.read(there[rung]), trial / f"rung-{rung}"):
+                    if _unpack(store.read(there[rung]), trial / f"rung-{rung}"):
                         return
         except Exception as error:
             logger.warning("%s: no state could be looked for: %s: %s", trial, type(error).__name__, error)
@@ -65,7 +65,7 @@ def rung_of(path: Path) -> int:
     return int(number) if number.isdecimal() else -1
 
 
-def packed(folder: Path) -> bytes:
+def pack(folder: Path) -> bytes:
     """A folder's files as an archive."""
     whole = BytesIO()
     with ZipFile(whole, "w") as archive:
@@ -74,7 +74,7 @@ def packed(folder: Path) -> bytes:
     return whole.getvalue()
 
 
-def _unpacked(content: bytes, folder: Path) -> bool:
+def _unpack(content: bytes, folder: Path) -> bool:
     """Whether the archive was whole: then the folder is there, whole as well."""
     unfinished = folder.with_name(f".{folder.name}")
     shutil.rmtree(unfinished, ignore_errors=True)

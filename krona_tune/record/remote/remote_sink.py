@@ -8,7 +8,7 @@ from pathlib import Path
 
 from krona_tune.record.remote.copy import Copy, OvertakenError
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.redact import masked
+from krona_tune.study.redact import redact
 from krona_tune.study.result import Report, TrialResult
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class RemoteSink:
     """
 
     def __init__(self, folder: StudyFolder, *, drain_seconds: float = 60.0) -> None:
-        self._folder, self._name, self._drain_seconds = folder, masked(folder.remote or ""), drain_seconds
+        self._folder, self._name, self._drain_seconds = folder, redact(folder.remote or ""), drain_seconds
         self._due, self._ending = threading.Event(), threading.Event()
         self._deadline = float("inf")
         self._problem = ""
@@ -83,7 +83,7 @@ class RemoteSink:
 
     def _fail(self, error: Exception) -> None:
         """A warning the first time."""
-        said = masked(f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')[:300]}")
+        said = redact(f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')[:300]}")
         if not self._problem:
             logger.warning("%s: %s; the study goes on, the copy is tried again", self._name, said)
         self._problem = said

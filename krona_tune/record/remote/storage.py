@@ -15,7 +15,7 @@ from krona_tune.record.remote.copy import Copy
 from krona_tune.record.remote.store import Store, is_uri, refusing
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.redact import masked
+from krona_tune.study.redact import redact
 
 LISTED = ("manifest.json", "study.yaml", "results/trials*", "results/parts/trials-*")
 """Patterns of the files that tell what a study is and how far it came: a few kilobytes a study."""
@@ -29,7 +29,7 @@ class Storage:
     uri: str | None = None
 
     def __str__(self) -> str:
-        return masked(self.uri) if self.uri else str(self.folder)
+        return redact(self.uri) if self.uri else str(self.folder)
 
     def study(self, name: str) -> StudyFolder:
         """A study by its name, whether it is there or not, as it is known here."""
@@ -95,4 +95,4 @@ def refresh(folder: StudyFolder, only: Sequence[str] = ("*",)) -> None:
         copy = Copy(folder)
         copy.pull(only)
         if not folder.spec.exists() and not copy.store.has_bucket():
-            raise Refusal("--storage", f"{masked(folder.remote)}: there is no such bucket", "make it, or name another")
+            raise Refusal("--storage", f"{redact(folder.remote)}: there is no such bucket", "make it, or name another")

@@ -5,7 +5,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from krona_tune.refusal import Refusal, unknown
-from krona_tune.study.redact import masked
+from krona_tune.study.redact import redact
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 """Protocols whose package is an extra of this one, and which."""
@@ -41,9 +41,9 @@ class Store:
         except ImportError as error:
             extra = EXTRAS.get(self._scheme)
             mend = f"pip install 'krona_tune[{extra}]'" if extra else str(error)
-            raise Refusal("--storage", f"{masked(uri)} needs a package that is not installed", mend) from None
+            raise Refusal("--storage", f"{redact(uri)} needs a package that is not installed", mend) from None
         except ValueError as error:
-            raise Refusal("--storage", f"{masked(uri)}: {error}", "write protocol://place/folder") from None
+            raise Refusal("--storage", f"{redact(uri)}: {error}", "write protocol://place/folder") from None
         self._root = str(path).rstrip("/")
 
     def read(self, name: str) -> bytes:
@@ -94,6 +94,6 @@ def refusing(uri: str) -> Iterator[None]:
     except Refusal:
         raise
     except Exception as error:
-        said = masked(next(iter(str(error).splitlines()), ""))[:300]
+        said = redact(next(iter(str(error).splitlines()), ""))[:300]
         mend = "give credentials that may list, read and write there, or name another place"
-        raise Refusal("--storage", f"{masked(uri)}: {type(error).__name__}: {said}", mend) from None
+        raise Refusal("--storage", f"{redact(uri)}: {type(error).__name__}: {said}", mend) from None

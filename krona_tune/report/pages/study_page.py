@@ -20,7 +20,7 @@ from krona_tune.report.summary.failures import troubles
 from krona_tune.report.summary.finals_summary import final_average, methods_part
 from krona_tune.report.summary.shared_summary import judged_together, shared_part
 from krona_tune.report.summary.task_summary import STANDARD_ERRORS, TaskSummary, average, summaries
-from krona_tune.study.atomic_write import put, text_of
+from krona_tune.study.atomic_write import read_text, write_atomically
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, read_manifest
 from krona_tune.study.result import TrialResult
@@ -65,7 +65,7 @@ def write_report(folder: StudyFolder, *, runs: bool = False) -> Path:
 def write_page(path: Path, html: str) -> Path:
     """Raises a Refusal where there is no room for it, or no right to write."""
     with refusing(str(path), "the page can't be written", "make room there, and its folder writable"):
-        return put(path, html)
+        return write_atomically(path, html)
 
 
 def render(manifest: Manifest, recorded: Records, spec: str) -> str:
@@ -106,7 +106,7 @@ def render(manifest: Manifest, recorded: Records, spec: str) -> str:
 def spec_of(folder: StudyFolder) -> str:
     """The text of study.yaml, empty where it is missing. Raises a Refusal where it holds anything but keys."""
     mend = "put back what the study was begun with"
-    text = text_of(folder.spec, mend)
+    text = read_text(folder.spec, mend)
     if not isinstance(read_yaml(text, str(folder.spec)), dict | None):
         raise Refusal(str(folder.spec), "holds no keys and values", mend)
     return text

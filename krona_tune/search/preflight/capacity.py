@@ -10,7 +10,7 @@ from typing import Any
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.planning.trial_counts import Counts
 from krona_tune.search.preflight.findings import Findings, problem
-from krona_tune.search.preflight.first_batch import drawn, largest, longest
+from krona_tune.search.preflight.first_batch import drawn, largest_point, longest_example
 from krona_tune.search.startup.gather import Gathered
 from krona_tune.study.folder import StudyFolder
 from krona_tune.train.device import this_device
@@ -26,7 +26,7 @@ ACTIVATIONS = 17
 
 
 @dataclass(frozen=True, kw_only=True)
-class Need:
+class Footprint:
     """The largest adapter of the space, and bytes: of the weights, and roughly of a worker that trains it."""
 
     params: dict[str, Any]
@@ -44,17 +44,17 @@ class Checkpoints:
     most: float
 
 
-def needed_bytes(gathered: Gathered) -> Need:
+def needed_bytes(gathered: Gathered) -> Footprint:
     """What the largest adapter of the space needs, counted from integers."""
     plan, shape = gathered.plan, gathered.plan.geometry
-    params = largest(plan.space)
+    params = largest_point(plan.space)
     trained = plan.space.parameters(params) + shape.head_parameters(MOST_OUTPUTS)
     itemsize = this_device(plan.spec.precision, gpu=False).dtype.itemsize if not gathered.slots.gpus else 2
-    tokens = params["batch_size"] * max(map(longest, gathered.prepared.works.values()))
+    tokens = params["batch_size"] * max(map(longest_example, gathered.prepared.works.values()))
     activations = tokens * sum(shape.depths.values()) * shape.head_width * ACTIVATIONS * itemsize
     weights = shape.parameters * itemsize
     worker = PROCESS_BYTES + weights + trained * TRAINING_BYTES + activations
-    return Need(params=params, weights=weights, worker=worker)
+    return Footprint(params=params, weights=weights, worker=worker)
 
 
 def checkpoints_of(plan: Plan) -> Checkpoints:
@@ -76,7 +76,7 @@ def nearest_folder(path: Path) -> Path:
     return next(above for above in (path.resolve(), *path.resolve().parents) if above.is_dir())
 
 
-def on_disk(gathered: Gathered, folder: StudyFolder, storage: Path) -> Findings:
+def check_disk(gathered: Gathered, folder: StudyFolder, storage: Path) -> Findings:
     """Whether the storage can be written, and has space for the checkpoints of the trials that are still to come:
     surely not is a problem, perhaps not a warning."""
     try:
@@ -95,7 +95,7 @@ def on_disk(gathered: Gathered, folder: StudyFolder, storage: Path) -> Findings:
     return Findings()
 
 
-def in_memory(gathered: Gathered, need: Need) -> Findings:
+def check_memory(gathered: Gathered, need: Footprint) -> Findings:
     """Whether the workers that a node holds fit in its memory: surely not is a problem, roughly not a warning."""
     fit, found = gathered.slots, Findings()
     for node in set(gathered.cluster.nodes):

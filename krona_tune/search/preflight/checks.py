@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from krona_tune.record.mlflow_mirror.tracking_uri import unreachable
+from krona_tune.record.mlflow_mirror.tracking_uri import explain_unreachable
 from krona_tune.record.remote.store import refusing
 from krona_tune.refusal import Refusal
-from krona_tune.search.preflight.capacity import Need, in_memory, nearest_folder, needed_bytes, on_disk, size
+from krona_tune.search.preflight.capacity import Footprint, check_disk, check_memory, nearest_folder, needed_bytes, size
 from krona_tune.search.preflight.findings import Findings, problem
-from krona_tune.search.preflight.first_batch import FirstBatch, first_batch, middling
-from krona_tune.search.preflight.nodes import View, look_around, refuse_blind, token, versions
+from krona_tune.search.preflight.first_batch import FirstBatch, median_point, train_first_batch
+from krona_tune.search.preflight.nodes import NodeReport, inspect_nodes, node_problems, token, versions
 from krona_tune.search.startup.gather import Gathered
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status
@@ -22,8 +22,8 @@ def preflight(gathered: Gathered, folder: StudyFolder, tracking_uri: str | None)
     need = needed_bytes(gathered)
     storage = nearest_folder(folder.root)
     with ThreadPoolExecutor(max_workers=1) as aside:
-        tracking = aside.submit(unreachable, tracking_uri or folder.tracking_uri)
-        disk, work = on_disk(gathered, folder, storage) + at_the_uri(folder), in_memory(gathered, need)
+        tracking = aside.submit(explain_unreachable, tracking_uri or folder.tracking_uri)
+        disk, work = check_disk(gathered, folder, storage) + at_the_uri(folder), check_memory(gathered, need)
         if len(gathered.cluster.nodes) > 1 and not disk.problems:
             work += on_every_node(gathered, folder.remote or str(storage))
         if not work.problems:
@@ -46,11 +46,11 @@ def at_the_uri(folder: StudyFolder) -> Findings:
 def on_every_node(gathered: Gathered, storage: str) -> Findings:
     """Whether each node sees and writes the storage, and has the backbone and the same packages."""
     source = gathered.source
-    views = look_around(storage, source.location)
-    found = Findings(problems=tuple(refuse_blind(storage, views)))
+    views = inspect_nodes(storage, source.location)
+    found = Findings(problems=tuple(node_problems(storage, views)))
     here = versions()
     for node, view in views.items():
-        if not isinstance(view, View):
+        if not isinstance(view, NodeReport):
             continue
         if not view.sees_model and source.how == "local folder":
             found += problem("--model", f"node {node} does not see {source.location}", "put it where every node does")
@@ -61,7 +61,7 @@ def on_every_node(gathered: Gathered, storage: str) -> Findings:
     return found
 
 
-def in_the_first_batch(gathered: Gathered, need: Need) -> Findings:
+def in_the_first_batch(gathered: Gathered, need: Footprint) -> Findings:
     """Whether the largest adapter trains and evaluates one batch of every task."""
     try:
         done = _trained(gathered, need)
@@ -72,16 +72,16 @@ def in_the_first_batch(gathered: Gathered, need: Need) -> Findings:
     return Findings(problems=tuple(_refused(done)), warnings=tuple(_doubtful(gathered, done)), probe=done.probe)
 
 
-def _trained(gathered: Gathered, need: Need) -> FirstBatch:
+def _trained(gathered: Gathered, need: Footprint) -> FirstBatch:
     """On one machine without a GPU in this process, which has all it needs; else in a worker that trials may get."""
     fit, works = gathered.slots, gathered.prepared.works
-    usual, threads = middling(gathered.plan.space), max(1, int(fit.cpus))
+    usual, threads = median_point(gathered.plan.space), max(1, int(fit.cpus))
     asked = (gathered.source.location, gathered.plan.spec.precision, fit.gpus > 0, works, need.params, usual, threads)
     if not fit.gpus and len(gathered.cluster.nodes) == 1:
-        return first_batch(*asked)
+        return train_first_batch(*asked)
     import ray
 
-    task = ray.remote(num_cpus=fit.cpus, num_gpus=fit.gpus, max_retries=0, max_calls=1)(first_batch)
+    task = ray.remote(num_cpus=fit.cpus, num_gpus=fit.gpus, max_retries=0, max_calls=1)(train_first_batch)
     result = task.remote(*asked)
     try:
         trained: FirstBatch = ray.get(result, timeout=FIRST_BATCH_SECONDS)

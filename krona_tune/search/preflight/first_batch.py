@@ -57,24 +57,24 @@ def drawn(space: Space) -> list[dict[str, Any]]:
     return found
 
 
-def largest(space: Space) -> dict[str, Any]:
+def largest_point(space: Space) -> dict[str, Any]:
     """Of many points drawn, the one with the most parameters, and the largest batch that its method may draw."""
     most = max(drawn(space), key=space.parameters)
     return {**most, "batch_size": max(space.knobs[most["method"]]["batch_size"].ends())}
 
 
-def middling(space: Space) -> dict[str, Any]:
+def median_point(space: Space) -> dict[str, Any]:
     """Of many points drawn, the one with the middle number of parameters."""
     points = sorted(drawn(space), key=space.parameters)
     return points[len(points) // 2]
 
 
-def longest(work: TaskWork) -> int:
+def longest_example(work: TaskWork) -> int:
     """Tokens of the task's longest training example."""
     return int(lengths(work.train).max())
 
 
-def first_batch(
+def train_first_batch(
     location: str,
     precision: Precision,
     gpu: bool,
@@ -89,7 +89,7 @@ def first_batch(
     """
     device = this_device(precision, gpu=gpu)
     backbone = load_backbone(location, device)
-    heaviest = max(works, key=lambda task: longest(works[task]))
+    heaviest = max(works, key=lambda task: longest_example(works[task]))
     failures: dict[str, tuple[Status, str]] = {}
     peak = 0
     for task, work in works.items():

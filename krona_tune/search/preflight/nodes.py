@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from krona_tune.record.remote.store import Store, is_uri
 from krona_tune.refusal import Refusal
-from krona_tune.study.redact import masked
+from krona_tune.study.redact import redact
 
 PACKAGES = ("krona_tune", "torch", "transformers")
 """What a worker must have in the driver's version for its trials to mean the same."""
@@ -18,7 +18,7 @@ LOOK_SECONDS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
+class NodeReport:
     """What one node sees. `versions` lacks what is not installed there."""
 
     reads_storage: bool
@@ -27,11 +27,11 @@ class View:
     versions: dict[str, str]
 
 
-def look(place: str, written: str, model: str) -> View:
+def inspect_node(place: str, written: str, model: str) -> NodeReport:
     """Looks from the node that this runs on: `place` is a file in the storage that holds `written`."""
     storage, _, name = place.rpartition("/")
     reads = _can_read(storage, name, written)
-    return View(
+    return NodeReport(
         reads_storage=reads,
         writes_storage=reads and _can_write(storage),
         sees_model=Path(model).is_dir(),
@@ -39,7 +39,7 @@ def look(place: str, written: str, model: str) -> View:
     )
 
 
-def look_around(storage: str, model: str) -> dict[str, View | str]:
+def inspect_nodes(storage: str, model: str) -> dict[str, NodeReport | str]:
     """What each node of the cluster that this process has joined sees, by its address; a text where it can't look.
 
     `storage` is a folder or a URI.
@@ -49,7 +49,7 @@ def look_around(storage: str, model: str) -> dict[str, View | str]:
 
     alive = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
     with token(storage) as (place, written):
-        task = ray.remote(num_cpus=0, max_retries=0)(look)
+        task = ray.remote(num_cpus=0, max_retries=0)(inspect_node)
         views = {
             node: task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
                 place, written, model
@@ -60,11 +60,11 @@ def look_around(storage: str, model: str) -> dict[str, View | str]:
         return {f"{alive[node]} ({node[:6]})": _seen(view) for node, view in views.items()}
 
 
-def _seen(view: Any) -> View | str:
+def _seen(view: Any) -> NodeReport | str:
     import ray
 
     try:
-        seen: View = ray.get(view, timeout=0)
+        seen: NodeReport = ray.get(view, timeout=0)
     except ray.exceptions.GetTimeoutError:
         return f"it did not answer within {LOOK_SECONDS} s"
     except ray.exceptions.RayError as error:
@@ -105,16 +105,16 @@ def versions() -> dict[str, str]:
     return found
 
 
-def refuse_blind(storage: str, views: dict[str, View | str]) -> Iterator[Refusal]:
+def node_problems(storage: str, views: dict[str, NodeReport | str]) -> Iterator[Refusal]:
     """A refusal for each node on which trials could not be trained."""
-    name, equal = masked(storage), "give it the packages and the credentials that the driver has"
+    name, equal = redact(storage), "give it the packages and the credentials that the driver has"
     for node, view in views.items():
         match view:
             case str():
                 yield Refusal(f"node {node}", view, "install the same krona_tune on every node")
-            case View(reads_storage=False):
+            case NodeReport(reads_storage=False):
                 mend = equal if is_uri(storage) else "name a folder that every node mounts"
                 yield Refusal("--storage", f"node {node} does not see {name}", mend)
-            case View(writes_storage=False):
+            case NodeReport(writes_storage=False):
                 mend = equal if is_uri(storage) else "mount it writable there"
                 yield Refusal("--storage", f"node {node} can't write in {name}", mend)

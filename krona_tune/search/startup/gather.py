@@ -16,8 +16,8 @@ from krona_tune.refusal import Refusal
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.preflight.findings import together
 from krona_tune.search.startup.cluster import Cluster, Slots, slots
-from krona_tune.search.startup.task_data import Prepared, prepare
-from krona_tune.study.atomic_write import put
+from krona_tune.search.startup.task_data import Prepared, prepare_data
+from krona_tune.study.atomic_write import write_atomically
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, ModelFacts, read_manifest
 from krona_tune.study.spec.loader import dump_spec
@@ -56,9 +56,9 @@ def gather(plan: Plan, connecting: "Future[Cluster]") -> Gathered:
         Refusal: naming every one of them that can't be had.
     """
     problems: list[Refusal] = []
-    read = _had(lambda: _backbone_and_data(plan), problems)
-    cluster = _had(connecting.result, problems)
-    fit = _had(lambda: slots(cluster, plan.spec.resources), problems) if cluster else None
+    read = _result_or_problem(lambda: _backbone_and_data(plan), problems)
+    cluster = _result_or_problem(connecting.result, problems)
+    fit = _result_or_problem(lambda: slots(cluster, plan.spec.resources), problems) if cluster else None
     if cluster is None or fit is None or read is None:
         raise together(problems)
     return Gathered(plan=plan, cluster=cluster, slots=fit, source=read[0], prepared=read[1])
@@ -66,10 +66,10 @@ def gather(plan: Plan, connecting: "Future[Cluster]") -> Gathered:
 
 def _backbone_and_data(plan: Plan) -> tuple[BackboneSource, Prepared]:
     source = download(plan.source)
-    return source, prepare(plan, source.location)
+    return source, prepare_data(plan, source.location)
 
 
-def _had(get: Callable[[], Found], problems: list[Refusal]) -> Found | None:
+def _result_or_problem(get: Callable[[], Found], problems: list[Refusal]) -> Found | None:
     """What is got; None, and a problem more, where it is refused."""
     try:
         return get()
@@ -113,7 +113,7 @@ def begin(gathered: Gathered, folder: StudyFolder, command: str) -> Started:
                 "resumed_by": (*earlier.resumed_by, command),
             }
         )
-    put(folder.spec, dump_spec(plan.spec))
+    write_atomically(folder.spec, dump_spec(plan.spec))
     manifest.write(folder.manifest)
     return Started(**vars(gathered), folder=folder, manifest=manifest)
 

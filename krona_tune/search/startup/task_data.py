@@ -44,7 +44,7 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("krona_tune")) / "encoded"
 
 
-def prepare(plan: Plan, location: str) -> Prepared:
+def prepare_data(plan: Plan, location: str) -> Prepared:
     """Loads and tokenises every task. Raises a Refusal where data or tokenizer can't be had."""
     tokenizer = open_tokenizer(location, plan.source.config["vocab_size"])
     data = {name: _load(plan, TASKS[name]) for name in plan.spec.tasks}

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from krona_tune.backbones.geometry import Stack
 from krona_tune.record.lock import is_locked
-from krona_tune.record.ownership import is_running, under_way
+from krona_tune.record.ownership import is_running, running_trials
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.progress import share_done
 from krona_tune.record.remote.storage import LISTED, Storage, refresh
@@ -23,7 +23,7 @@ from krona_tune.refusal import Refusal
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.trial_counts import not_begun
 from krona_tune.search.terminal.live_view import View
-from krona_tune.search.terminal.result_tables import ranking
+from krona_tune.search.terminal.result_tables import result_tables
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.result import Status, TrialResult
@@ -57,7 +57,7 @@ def show(folder: StudyFolder, console: Console) -> None:
     spec = load_spec(folder.spec)
     rows, state = _looked_at(folder)
     console.print(f"{folder.root}: {state}", highlight=False, markup=False, soft_wrap=True)
-    console.print(ranking(_standings(rows, spec), manifest.tasks, fronts=spec.search.objective == "pareto"))
+    console.print(result_tables(_standings(rows, spec), manifest.tasks, fronts=spec.search.objective == "pareto"))
 
 
 def watch(folder: StudyFolder, console: Console) -> None:
@@ -69,7 +69,7 @@ def watch(folder: StudyFolder, console: Console) -> None:
             runs = is_running(folder)
             rows = _rows(folder)[0]
             ledger = _ledger(rows, spec)
-            ledger.running = set(under_way(rows)) if runs else set()
+            ledger.running = set(running_trials(rows)) if runs else set()
             span = _session(folder, None if runs else rows)
             view = View(console, ledger, manifest.tasks, partial(share_done, folder), quiet=True, span=span)
             view.expect(not_begun(spec, rows, text_to_text=text_to_text))
@@ -111,7 +111,7 @@ def _looked_at(folder: StudyFolder) -> tuple[list[TrialResult], str]:
     """The study's rows, and its state in words."""
     rows, unread = _rows(folder)
     runs = is_running(folder)
-    running = under_way(rows) if runs else frozenset()
+    running = running_trials(rows) if runs else frozenset()
     counts = Counter(row.status for row in rows if row.trial_id not in running)
     words = [f"{counts[status]} {str(status).replace('_', ' ')}" for status in Status if counts[status]]
     if runs:

@@ -25,7 +25,7 @@ WHOLE = {"task", "finalist", "constant", "parameters"}
 """The columns that are never broken."""
 
 
-def ranking(standings: Standings, facts: dict[str, TaskFacts], *, fronts: bool = False) -> Group:
+def result_tables(standings: Standings, facts: dict[str, TaskFacts], *, fronts: bool = False) -> Group:
     """What the study found: the finalists where there are some, else the best of the search; then the methods.
 
     `fronts` adds score against parameters, of each task and of the average.

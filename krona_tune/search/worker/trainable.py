@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from ray import tune
 
-from krona_tune.record.progress import noted, place_of
-from krona_tune.record.remote.remote_checkpoints import RungsElsewhere
+from krona_tune.record.progress import note_progress, place_of
+from krona_tune.record.remote.remote_checkpoints import RemoteCheckpoints
 from krona_tune.search.title import show_as
 from krona_tune.search.trial_message import StepResult, TrialMessage
 from krona_tune.study.formatting import in_words
@@ -61,7 +61,7 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
         torch.set_num_threads(workplace.threads)
         keep_freed_memory()
         self._works, self._workplace = works, workplace
-        self._elsewhere = RungsElsewhere(workplace.elsewhere)
+        self._elsewhere = RemoteCheckpoints(workplace.elsewhere)
         self._message = TrialMessage.from_dict(config)
         self._run: TrialRun | None = None
 
@@ -111,7 +111,7 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
                 return self._result(self._run, self._run.last_report)
         run = self._run
         show_as(f"{run.trial_id}, {in_words(self._message.params)}")
-        with noted(place_of(Path(self._workplace.checkpoints), run.trial_id), lambda: run.share_done):
+        with note_progress(place_of(Path(self._workplace.checkpoints), run.trial_id), lambda: run.share_done):
             report = run.advance()
         self._keep(run)
         return self._result(run, report)
@@ -122,7 +122,7 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
             report=report,
             checkpoint=str(self._folder() / f"rung-{run.rung}"),
             status=Status.COMPLETED if run.finished else None,
-            test=run.last_look() if run.finished and run.trial.kind == "finalist" else None,
+            test=run.evaluate_on_test() if run.finished and run.trial.kind == "finalist" else None,
         )
 
     def _start(self) -> TrialRun:

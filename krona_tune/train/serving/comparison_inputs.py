@@ -4,13 +4,13 @@ import torch
 from torch import Tensor, nn
 
 from krona_tune.train.backbone import Batch
-from krona_tune.train.serving.load_adapted import Adapted
+from krona_tune.train.serving.load_adapted import AdaptedModel
 
 LENGTHS = (24, 3, 17, 8, 21, 5, 12, 15)
 ANSWER_LENGTH = 4
 
 
-def sample_inputs(whole: Adapted) -> Batch:
+def sample_inputs(whole: AdaptedModel) -> Batch:
     """Eight sequences of different lengths, padded: ids drawn from the vocabulary without its special tokens.
 
     `input_ids` and `attention_mask` int64 (8, length); a text-to-text model also gets `decoder_input_ids`.

@@ -17,9 +17,9 @@ from krona_tune.adapters.merge import merge
 from krona_tune.adapters.methods.method_table import method_named
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal, refusing
-from krona_tune.study.atomic_write import whole_folder
+from krona_tune.study.atomic_write import atomic_folder
 from krona_tune.train.serving.comparison_inputs import difference, logits, sample_inputs
-from krona_tune.train.serving.load_adapted import Adapted, adapted
+from krona_tune.train.serving.load_adapted import AdaptedModel, load_adapted
 
 DTYPES = {WrittenDtype.FLOAT32: torch.float32, WrittenDtype.BFLOAT16: torch.bfloat16}
 WEIGHTS_ROUNDING = 1e-4
@@ -27,7 +27,7 @@ WEIGHTS_ROUNDING = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Departure:
+class Exported:
     """What was written where. `difference` is the largest one between a logit of the study's adapter and of this."""
 
     folder: Path
@@ -35,9 +35,9 @@ class Departure:
     loading: str
 
 
-def depart(
+def export_adapter(
     adapter: Path, to: Path, form: Form, *, model: str | None = None, dtype: WrittenDtype = WrittenDtype.FLOAT32
-) -> Departure:
+) -> Exported:
     """Writes an adapter's folder in another form to `to`.
 
     Args:
@@ -59,16 +59,16 @@ def depart(
             differing = _leave_merged(adapter, to, card, model, DTYPES[dtype])
         case Form.PEFT:
             differing = _leave_as_peft(adapter, to, model)
-    return Departure(folder=to, difference=differing, loading=loading(card, form, to))
+    return Exported(folder=to, difference=differing, loading=loading(card, form, to))
 
 
 def _leave_as_adapter(adapter: Path, to: Path, name: str | None) -> float:
-    whole = adapted(adapter, model=name)
+    whole = load_adapted(adapter, model=name)
     inputs = sample_inputs(whole)
     expected = logits(whole.answer.model, inputs)
     with _written(to) as built:
         save_adapter(built, read_tensors(adapter), whole.card)
-        written = logits(adapted(built, model=name).answer.model, inputs)
+        written = logits(load_adapted(built, model=name).answer.model, inputs)
         _refuse_other_outputs(written, expected, "read back")
     return difference(written, expected)
 
@@ -76,7 +76,7 @@ def _leave_as_adapter(adapter: Path, to: Path, name: str | None) -> float:
 def _leave_merged(adapter: Path, to: Path, card: AdapterCard, name: str | None, dtype: torch.dtype) -> float:
     if method_named(card.adapter.method).merges_into is None:
         raise _unmergeable(f"{card.adapter.method} is no sum with the weights of the model")
-    whole = adapted(adapter, model=name)
+    whole = load_adapted(adapter, model=name)
     model: Any = whole.answer.model
     inputs = sample_inputs(whole)
     expected = logits(model, inputs)
@@ -99,7 +99,7 @@ def _leave_merged(adapter: Path, to: Path, card: AdapterCard, name: str | None, 
 
 def _leave_as_peft(adapter: Path, to: Path, name: str | None) -> float:
     as_peft, peft_model = _peft()
-    whole = adapted(adapter, model=name)
+    whole = load_adapted(adapter, model=name)
     inputs = sample_inputs(whole)
     expected = logits(whole.answer.model, inputs)
     whole.adapters.detach()
@@ -109,7 +109,7 @@ def _leave_as_peft(adapter: Path, to: Path, name: str | None) -> float:
         config.base_model_name_or_path = whole.card.backbone
     with _written(to) as built:
         dressed.save_pretrained(built, save_embedding_layers=False)
-        bare = adapted(adapter, model=name)
+        bare = load_adapted(adapter, model=name)
         bare.adapters.detach()
         written = logits(peft_model.from_pretrained(bare.answer.model, built).eval(), inputs)
         _refuse_other_outputs(written, expected, "read back")
@@ -127,7 +127,7 @@ def _peft() -> tuple[Any, Any]:
     return as_peft, PeftModel
 
 
-def _name_labels(model: Any, whole: Adapted) -> None:
+def _name_labels(model: Any, whole: AdaptedModel) -> None:
     """The task's labels in the model's config, so that a pipeline of transformers says them."""
     if whole.card.text_to_text:
         return
@@ -140,7 +140,7 @@ def _name_labels(model: Any, whole: Adapted) -> None:
 def _written(to: Path) -> Iterator[Path]:
     """Where to build what takes the place `to` at the end of the context, or goes away if anything fails."""
     mend = "name a writable folder with enough room"
-    with refusing("--to", f"{to} can't be written", mend), whole_folder(to) as built:
+    with refusing("--to", f"{to} can't be written", mend), atomic_folder(to) as built:
         yield built
 
 

@@ -21,7 +21,7 @@ CPU = Device(kind="cpu", dtype=torch.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Adapted:
+class AdaptedModel:
     """What an adapter's folder and its backbone make together. `answer.model` gives the adapted outputs."""
 
     card: AdapterCard
@@ -33,7 +33,7 @@ class Adapted:
     tokenizer: PreTrainedTokenizerBase
 
 
-def adapted(folder: Path, *, model: str | None = None, device: Device = CPU) -> Adapted:
+def load_adapted(folder: Path, *, model: str | None = None, device: Device = CPU) -> AdaptedModel:
     """Loads an adapter's backbone and puts the adapter on it, in the way that training does.
 
     Args:
@@ -57,7 +57,7 @@ def adapted(folder: Path, *, model: str | None = None, device: Device = CPU) -> 
     answering.model.eval()
     with torch.no_grad(), refusing(*unable):
         answering.predict(dict(tokenizer("a word", return_tensors="pt").to(device.kind)))
-    return Adapted(
+    return AdaptedModel(
         card=card,
         task=task,
         source=source,

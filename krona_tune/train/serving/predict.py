@@ -18,7 +18,7 @@ from krona_tune.train.backbone import Batch
 from krona_tune.train.device import Device
 from krona_tune.train.evaluate import EVALUATION_TOKENS, to_device
 from krona_tune.train.examples import refuse_misshapen
-from krona_tune.train.serving.load_adapted import Adapted, adapted
+from krona_tune.train.serving.load_adapted import AdaptedModel, load_adapted
 from krona_tune.train.task_heads import Answer, Head, LabelWords
 
 ROWS_AT_ONCE = 1024
@@ -44,7 +44,7 @@ def predict(folder: str | Path, examples: Sequence[str | Sequence[str]], *, mode
         model: a hub name or folder of the backbone; without it, the card's.
 
     Raises:
-        Refusal: an example has not as many texts as the task, or as `adapted` refuses.
+        Refusal: an example has not as many texts as the task, or as `load_adapted` refuses.
     """
     folder = Path(folder)
     task = task_of(read_card(folder), folder)
@@ -54,14 +54,14 @@ def predict(folder: str | Path, examples: Sequence[str | Sequence[str]], *, mode
     return [prediction.text for prediction in predictions(ready(folder, model), rows)]
 
 
-def ready(folder: Path, model: str | None) -> Adapted:
+def ready(folder: Path, model: str | None) -> AdaptedModel:
     """The adapter on its backbone, on the GPU if there is one, in float32."""
-    return adapted(
+    return load_adapted(
         folder, model=model, device=Device(kind="cuda" if torch.cuda.is_available() else "cpu", dtype=torch.float32)
     )
 
 
-def predictions(whole: Adapted, rows: Iterable[Sequence[str]]) -> Iterator[Prediction]:
+def predictions(whole: AdaptedModel, rows: Iterable[Sequence[str]]) -> Iterator[Prediction]:
     """In the rows' order, some rows at a time, which are batched by length. `rows` have the task's number of texts."""
     coming = iter(rows)
     while some := list(islice(coming, ROWS_AT_ONCE)):
@@ -69,7 +69,7 @@ def predictions(whole: Adapted, rows: Iterable[Sequence[str]]) -> Iterator[Predi
 
 
 @torch.no_grad()
-def _predicted(whole: Adapted, rows: Sequence[Sequence[str]]) -> list[Prediction]:
+def _predicted(whole: AdaptedModel, rows: Sequence[Sequence[str]]) -> list[Prediction]:
     found: dict[int, Prediction] = {}
     device = whole.backbone.device
     table = _tokenized(whole, rows)
@@ -79,7 +79,7 @@ def _predicted(whole: Adapted, rows: Sequence[Sequence[str]]) -> list[Prediction
     return [found[row] for row in range(len(rows))]
 
 
-def _tokenized(whole: Adapted, rows: Sequence[Sequence[str]]) -> pa.Table:
+def _tokenized(whole: AdaptedModel, rows: Sequence[Sequence[str]]) -> pa.Table:
     """The rows' token ids, made as those of a task's test half are; their labels mean nothing."""
     columns = zip(*rows, strict=True)
     texts = {name: pa.array(column, pa.string()) for name, column in zip(whole.task.inputs, columns, strict=True)}
@@ -104,7 +104,7 @@ def _tokenized(whole: Adapted, rows: Sequence[Sequence[str]]) -> pa.Table:
         )
 
 
-def _answers(whole: Adapted, inputs: Batch) -> Iterable[Prediction]:
+def _answers(whole: AdaptedModel, inputs: Batch) -> Iterable[Prediction]:
     task = whole.task
     if task.is_regression:
         values = whole.answer.predict(inputs).tolist()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from krona_tune.record.lock import claimed
+from krona_tune.record.lock import claim
 from krona_tune.report.pages.study_page import write_report
 from krona_tune.search import runner
 from krona_tune.search.planning.plan import make_plan
@@ -58,7 +58,7 @@ def study(data: str) -> Study:
     with tempfile.TemporaryDirectory() as storage:
         folder = StudyFolder(Path(storage) / "study")
         gathered = gather.gather(make_plan(asked, "benchmark"), connecting(None))
-        with claimed(folder):
+        with claim(folder):
             started = gather.begin(gathered, folder, command="benchmark")
             done = runner.run(
                 started, Console(), tracking_uri=None, quiet=True, forecast=None, write_report=write_report

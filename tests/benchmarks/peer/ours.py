@@ -14,13 +14,13 @@ import ray
 from ray.tune.schedulers import FIFOScheduler
 from rich.console import Console
 
-from krona_tune.record.lock import claimed
+from krona_tune.record.lock import claim
 from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink
 from krona_tune.record.parquet_reader import read_reports
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.sink import FanOut
 from krona_tune.report.pages.study_page import write_report
-from krona_tune.search.best_adapters import leave_adapters
+from krona_tune.search.best_adapters import save_best_adapters
 from krona_tune.search.budget.budget import Amount, Budget
 from krona_tune.search.budget.forecast import Forecast
 from krona_tune.search.ledger import Ledger
@@ -30,7 +30,7 @@ from krona_tune.search.searchers.task_searcher import StudySearcher
 from krona_tune.search.startup import gather
 from krona_tune.search.startup.cluster import connecting
 from krona_tune.search.startup.gather import Started
-from krona_tune.search.study_stopper import Stopping
+from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.terminal.live_view import View
 from krona_tune.search.tune_run import Phase, tune_trials
 from krona_tune.study.folder import StudyFolder
@@ -85,7 +85,7 @@ def study(case: Case, data: str, precision: str, folder: StudyFolder) -> tuple[L
     findings.refuse()
     assert findings.probe is not None, "nothing was foretold"
     foretold = Forecast.of(gathered, findings.probe).trial(case.task, case.epochs)
-    with claimed(folder):
+    with claim(folder):
         started = gather.begin(gathered, folder, command="benchmark")
         mlflow = MlflowSink(
             tracking_uri=folder.tracking_uri,
@@ -97,13 +97,13 @@ def study(case: Case, data: str, precision: str, folder: StudyFolder) -> tuple[L
         sinks = FanOut([ParquetSink(folder.results), mlflow])
         ledger = Ledger(plan.geometry, sinks, [])
         _search(started, ledger, case)
-        adapters = leave_adapters(started, ledger.standings)
+        adapters = save_best_adapters(started, ledger.standings)
         sinks.study_ended([folder.spec, folder.manifest, write_report(folder), *adapters])
     return ledger, foretold
 
 
 def _search(started: Started, ledger: Ledger, case: Case) -> None:
-    stopping = Stopping(Budget(), Amount)
+    stopping = StudyStopper(Budget(), Amount)
     sampler: Any = Listed(case)
     numbers = list(range(case.trials))
     view = View(Console(), ledger, started.manifest.tasks, lambda trial_id: 0.0, quiet=True)

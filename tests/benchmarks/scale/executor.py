@@ -9,7 +9,7 @@ from typing import Any
 from ray.tune.schedulers import TrialScheduler
 
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.study_stopper import Stopping
+from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.tune_callback import Recorder
 from krona_tune.search.tune_run import Phase
 from tests.benchmarks.scale.stub import StubPlace, StubTrial
@@ -28,7 +28,7 @@ class Running:
 def execute(
     phase: Phase,
     ledger: Ledger,
-    stopping: Stopping,
+    stopping: StudyStopper,
     changed: Callable[[], None],
     place: StubPlace,
     slots: int,

@@ -10,13 +10,13 @@ from unittest.mock import patch
 import ray
 from rich.console import Console
 
-from krona_tune.record.lock import claimed
+from krona_tune.record.lock import claim
 from krona_tune.search import runner, tune_run
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.startup import gather
 from krona_tune.search.startup.cluster import QUIET, connecting
-from krona_tune.search.study_stopper import Stopping
+from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.tune_run import Phase
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.spec.loader import build_spec
@@ -54,10 +54,12 @@ def run(home: Path, trials: int, slots: int, seconds: float, *, in_ray: bool) ->
     gathered = gather.gather(make_plan(build_spec(request(home, trials), "scale"), "scale"), connecting(None))
     place = StubPlace(rungs={n: w.schedule.rungs for n, w in gathered.prepared.works.items()}, seconds=seconds)
 
-    def by_ray(started: gather.Started, ledger: Ledger, phase: Phase, stopping: Stopping, changed: Changed) -> None:
+    def by_ray(started: gather.Started, ledger: Ledger, phase: Phase, stopping: StudyStopper, changed: Changed) -> None:
         TUNE(started, ledger, replace(phase, works={}), stopping, changed)
 
-    def by_loop(started: gather.Started, ledger: Ledger, phase: Phase, stopping: Stopping, changed: Changed) -> None:
+    def by_loop(
+        started: gather.Started, ledger: Ledger, phase: Phase, stopping: StudyStopper, changed: Changed
+    ) -> None:
         execute(phase, ledger, stopping, changed, place, slots)
 
     folder = StudyFolder(home / "studies" / "scale")
@@ -65,7 +67,7 @@ def run(home: Path, trials: int, slots: int, seconds: float, *, in_ray: bool) ->
         patch.object(tune_run, "KronaTrial", StubTrial),
         patch.object(tune_run, "_workplace", lambda started: place),
         patch.object(runner, "tune_trials", by_ray if in_ray else by_loop),
-        claimed(folder),
+        claim(folder),
     ):
         started = gather.begin(gathered, folder, "the simulation of scale")
         done = runner.run(
