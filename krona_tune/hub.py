@@ -33,12 +33,12 @@ def settle_offline() -> None:
 
 
 def _hub_host(address: str) -> str:
-    wrong, mend = f"{address!r} is no address of a hub", "write https://HOST, or unset it"
-    with refusing("HF_ENDPOINT", wrong, mend):
+    wrong, fix = f"{address!r} is no address of a hub", "write https://HOST, or unset it"
+    with refusing("HF_ENDPOINT", wrong, fix):
         parts = urlsplit(address)
         host, _ = parts.hostname, parts.port  # either may raise
     if parts.scheme not in {"http", "https"} or not host:
-        raise Refusal("HF_ENDPOINT", wrong, mend)
+        raise Refusal("HF_ENDPOINT", wrong, fix)
     return host
 
 
@@ -50,13 +50,13 @@ def home(path: Path) -> Path:
         return path
 
 
-def refuse_unreadable(path: Path, mend: str = "") -> None:
+def refuse_unreadable(path: Path, fix: str = "") -> None:
     """Refuses a folder, a fifo or a device in the place of a file, and a Git LFS pointer. What is missing passes."""
-    with refusing(str(path), "can't be read", mend):
+    with refusing(str(path), "can't be read", fix):
         if not os.path.exists(path):
             return
         if not path.is_file():
-            raise Refusal(str(path), "is no file", mend)
+            raise Refusal(str(path), "is no file", fix)
         with path.open("rb") as file:
             if file.read(len(POINTER)) == POINTER:
                 raise Refusal(str(path), "is a Git LFS pointer", "fetch the file with git lfs pull")

@@ -1,4 +1,4 @@
-"""Bad input is refused here: with the place, the value and the mend, before anything starts."""
+"""Bad input is refused here: with the place, the value and the fix, before anything starts."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -13,20 +13,20 @@ RUST = "pyo3_runtime"
 
 
 class Refusal(ValueError):
-    """A request that can't be met, said so that the person can mend it.
+    """A request that can't be met, said so that the person can fix it.
 
-    `str()` reads `place: what is wrong; mend`, for example
+    `str()` reads `place: what is wrong; fix`, for example
     `search_spaces/x.yaml: adapter: unknown key 'scael', did you mean 'scale'?`
     """
 
-    def __init__(self, place: str, problem: str, mend: str = "") -> None:
-        self.place, self.problem, self.mend = (_readable(text) for text in (place, problem, mend))
+    def __init__(self, place: str, problem: str, fix: str = "") -> None:
+        self.place, self.problem, self.fix = (_readable(text) for text in (place, problem, fix))
         said = ": ".join(part for part in (self.place, self.problem) if part)
-        super().__init__(said + (f"; {self.mend}" if self.mend else ""))
+        super().__init__(said + (f"; {self.fix}" if self.fix else ""))
 
     def __reduce__(self) -> tuple[type["Refusal"], tuple[str, str, str]]:
         """What brings it back in another process."""
-        return type(self), (self.place, self.problem, self.mend)
+        return type(self), (self.place, self.problem, self.fix)
 
 
 def unknown(place: str, kind: str, value: object, known: Iterable[str]) -> Refusal:
@@ -39,10 +39,10 @@ def unknown(place: str, kind: str, value: object, known: Iterable[str]) -> Refus
 
 
 @contextmanager
-def refusing(place: str, problem: str, mend: str = "") -> Iterator[None]:
+def refusing(place: str, problem: str, fix: str = "") -> Iterator[None]:
     """Turns whatever an outside library raises in this context into a Refusal; a Refusal passes as it is.
 
-    The refusal reads `place: problem (KeyError: what the library said); mend`.
+    The refusal reads `place: problem (KeyError: what the library said); fix`.
     """
     try:
         yield
@@ -51,7 +51,7 @@ def refusing(place: str, problem: str, mend: str = "") -> Iterator[None]:
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__module__ != RUST:
             raise
-        raise Refusal(place, f"{problem} ({told(error)})", mend) from error
+        raise Refusal(place, f"{problem} ({told(error)})", fix) from error
 
 
 def told(error: BaseException) -> str:

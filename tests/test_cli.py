@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
+import krona_tune
 from krona_tune import cli
 from krona_tune.record.lock import lock_of
 from krona_tune.record.parquet_sink import ParquetSink
@@ -109,7 +111,7 @@ def test_a_dry_run_loads_neither_torch_nor_ray(model: str, tmp_path: Path) -> No
     ],
 )
 @pytest.mark.parametrize("dry", [["--dry-run"], []], ids=["dry", "for real"])
-def test_a_wrong_request_ends_with_2_the_mend_and_nothing_left(
+def test_a_wrong_request_ends_with_2_the_fix_and_nothing_left(
     run: Run, model: str, words: list[str], message: str, dry: list[str]
 ) -> None:
     usual = {"--space": str(SPACES / "mini.yaml"), "--model": model, "--tasks": "cola", "--data": "mini"}
@@ -274,6 +276,18 @@ def test_the_page_is_written_again_from_the_records(run: Run) -> None:
     assert code == 0
     assert out.strip().endswith("studies/first/report.html")
     assert "<html" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("program", [cli.main, cli.run_study])
+def test_the_version_is_printed(run: Run, program: Callable[[], None]) -> None:
+    assert run("--version", program=program) == (0, f"krona_tune {krona_tune.__version__}\n", "")
+
+
+def test_every_flag_of_a_study_has_a_help_text_and_a_panel() -> None:
+    command: Any = typer.main.get_command(cli.app)
+    options = [each for each in command.commands["run"].params if each.name != "version"]
+    assert len(options) > 20
+    assert [each.name for each in options if not each.help or not each.rich_help_panel] == []
 
 
 @pytest.mark.parametrize("program", [cli.main, cli.run_study])

@@ -64,7 +64,7 @@ def program(run: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (outcome(None), 1, "the ranking"),
         (outcome(asked=True), 130, "Interrupted. Go on with: python run_study.py --resume x"),
         (outcome(halted="the report could not be written: OSError: [Errno 28] No space left on device"), 130,
-         "Stopped, the report could not be written: OSError: [Errno 28] No space left on device. When that is mended, "
+         "Stopped, the report could not be written: OSError: [Errno 28] No space left on device. When that is fixed, "
          "go on with: python run_study.py --resume x"),
     ],
 )  # fmt: skip

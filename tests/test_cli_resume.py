@@ -58,7 +58,7 @@ def options_of(verb: object) -> set[str]:
 
 
 def test_the_table_knows_every_flag_and_the_verb_resume_offers_those_that_are_taken() -> None:
-    assert options_of(studies.run) == FLAGS.keys() | {"--resume"}
+    assert options_of(studies.run) == FLAGS.keys() | {"--resume", "--version"}
     assert options_of(studies.resume) == {name for name, flag in FLAGS.items() if flag.taken}
     keys = {flag.key for flag in FLAGS.values() if flag.key}
     assert all(key.partition(".")[0] in StudySpec.model_fields for key in keys)

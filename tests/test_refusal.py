@@ -24,8 +24,8 @@ def test_a_panic_of_a_library_in_rust_becomes_a_refusal_and_an_interruption_does
 
 def test_a_refusal_passes_as_it_is() -> None:
     with pytest.raises(Refusal) as refused, refusing("outer", "is wrong"):
-        raise Refusal("inner", "is odd", "mend it")
-    assert str(refused.value) == "inner: is odd; mend it"
+        raise Refusal("inner", "is odd", "fix it")
+    assert str(refused.value) == "inner: is odd; fix it"
 
 
 def test_an_error_without_words_is_told_by_its_kind() -> None:
@@ -57,7 +57,7 @@ def test_an_unknown_word_is_cut_where_it_is_long() -> None:
 
 def test_a_refusal_crosses_a_process_border() -> None:
     refusal = pickle.loads(pickle.dumps(Refusal("a", "b", "c")))
-    assert (refusal.place, refusal.problem, refusal.mend, str(refusal)) == ("a", "b", "c", "a: b; c")
+    assert (refusal.place, refusal.problem, refusal.fix, str(refusal)) == ("a", "b", "c", "a: b; c")
 
 
 def test_an_error_of_ours_ends_with_a_status_of_its_own(

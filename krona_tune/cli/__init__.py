@@ -1,4 +1,4 @@
-"""The only reader of flags: `python run_study.py …`, and the same as `krona-tune run`, beside its other verbs."""
+"""The command line: `python run_study.py` runs a study, and so does `krona-tune run`, beside other commands."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ from collections.abc import Callable
 import typer
 from rich.markup import escape
 
-from krona_tune.cli import adapters, inspection, studies
+from krona_tune.cli import adapters, inspection, options, studies
 from krona_tune.cli.output import Output
 from krona_tune.cli.printing import errors
 from krona_tune.cli.studies import run
@@ -21,7 +21,14 @@ __all__ = ["app", "main", "run", "run_study"]
 REFUSED, CRASHED, UNWRITTEN = 2, 70, 74
 """Exit statuses: the request is wrong; krona_tune is (EX_SOFTWARE of sysexits.h); all is done, but not all that was
 printed could be written (EX_IOERR)."""
-app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def _program(version: options.Version = False) -> None:
+    """Search Kronecker adapters for your tasks, look at studies, and take the adapters away."""
+
+
 for verb in (
     studies.run,
     studies.resume,
@@ -44,7 +51,7 @@ def main() -> None:
 
 def run_study() -> None:
     """The program `run_study.py`: the verb `run`."""
-    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    single = typer.Typer(pretty_exceptions_enable=False)
     single.command(cls=Verb)(run)
     _guarded(single)
 

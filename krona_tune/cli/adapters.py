@@ -1,4 +1,4 @@
-"""The verbs about adapters: export, predict."""
+"""The commands about adapters: export, predict."""
 
 import sys
 from collections.abc import Iterator
@@ -12,44 +12,46 @@ from krona_tune.adapters.files.adapter_card import read_card, task_of
 from krona_tune.adapters.files.forms import Form, WrittenDtype
 from krona_tune.cli import options
 from krona_tune.cli.folders import adapter_folder
-from krona_tune.cli.printing import print_departure
+from krona_tune.cli.printing import print_exported
 from krona_tune.data.tasks import Task
 from krona_tune.record.remote.storage import storage_at
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.train.examples import examples_of, lines_of
 
 Holder = Annotated[str, typer.Argument(metavar="STUDY|DIR", help="A study's name, or the folder of an adapter.")]
-OfTask = Annotated[str | None, typer.Option("--task", help="Which of the study's adapters, if it has several.")]
+OfTask = Annotated[str | None, typer.Option("--task", help="Which of the study's adapters to take, if it has several.")]
 Backbone = Annotated[str | None, typer.Option("--model", help="A hub name or local folder of the same backbone.")]
 
 
 def export(
     study: Holder,
-    to: Annotated[Path, typer.Option("--to", help="A folder that is not there yet, or empty.")],
-    form: Annotated[Form, typer.Option("--format", help="A whole model, peft's form, or ours.")] = Form.MERGED,
+    to: Annotated[Path, typer.Option("--to", help="A folder that does not exist yet, or an empty one.")],
+    form: Annotated[
+        Form, typer.Option("--format", help="merged: a whole model; peft: for PEFT; adapter: ours.")
+    ] = Form.MERGED,
     task: OfTask = None,
     storage: options.Storage = options.STUDIES,
     model: Backbone = None,
-    dtype: Annotated[WrittenDtype, typer.Option(help="Of a merged model's weights.")] = WrittenDtype.FLOAT32,
+    dtype: Annotated[WrittenDtype, typer.Option(help="The dtype of a merged model's weights.")] = WrittenDtype.FLOAT32,
 ) -> None:
-    """Writes a study's adapter in a form that leaves the house, once its outputs are proven the same."""
+    """Export an adapter. The exported files are loaded back and must give the same logits."""
     folder = adapter_folder(storage_at(storage), study, task)
     from krona_tune.train.serving.export import export_adapter
 
-    print_departure(export_adapter(folder, to, form, model=model, dtype=dtype), form)
+    print_exported(export_adapter(folder, to, form, model=model, dtype=dtype), form)
 
 
 def predict(
     study: Holder,
     task: OfTask = None,
     input_file: Annotated[
-        Path | None, typer.Option("--input", help="One example a line; without it, standard input.")
+        Path | None, typer.Option("--input", help="A file with one example per line; without it, standard input.")
     ] = None,
     storage: options.Storage = options.STUDIES,
     model: Backbone = None,
-    scores: Annotated[bool, typer.Option("--scores", help="Adds each label's probability.")] = False,
+    scores: Annotated[bool, typer.Option("--scores", help="Add each label's probability.")] = False,
 ) -> None:
-    """Answers new examples, one a line, the two texts of a pair separated by a tab; those of a pipe as they come."""
+    """Answer new examples, one per line; a tab separates the two texts of a pair."""
     folder = adapter_folder(storage_at(storage), study, task)
     asked = task_of(read_card(folder), folder)
     if scores and asked.is_regression:

@@ -1,4 +1,4 @@
-"""The verbs that look at studies and change nothing: list, show, watch."""
+"""The commands that look at studies and change nothing: list, show, watch."""
 
 from typing import Annotated
 
@@ -13,21 +13,21 @@ Study = Annotated[str, typer.Argument(help="A study's name or folder.")]
 
 
 def list_studies(storage: options.Storage = options.STUDIES) -> None:
-    """The studies of a storage, the newest last."""
+    """List the studies of a storage, the newest last."""
     from krona_tune.search.terminal.inspect_studies import studies_in
 
     console.print(studies_in(storage_at(storage)))
 
 
 def show(study: Study, storage: options.Storage = options.STUDIES) -> None:
-    """What a study has found so far."""
+    """Show what a study has found so far."""
     from krona_tune.search.terminal import inspect_studies
 
     inspect_studies.show(study_folder(storage_at(storage), study), console)
 
 
 def watch(study: Study, storage: options.Storage = options.STUDIES) -> None:
-    """Looks at a running study from another terminal, until it ends or Ctrl-C."""
+    """Watch a running study from another terminal, until it ends or Ctrl-C."""
     from krona_tune.search.terminal import inspect_studies
 
     inspect_studies.watch(study_folder(storage_at(storage), study), console)

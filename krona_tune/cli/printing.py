@@ -109,7 +109,7 @@ def _sync(folder: StudyFolder, tracking_uri: str | None) -> str:
     return shlex.join(words)
 
 
-def print_departure(left: "Exported", form: Form) -> None:
+def print_exported(left: "Exported", form: Form) -> None:
     console.print(f"Written to {left.folder}, {FORMS[form]}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"Largest difference of a logit: {left.difference:.2g}. Load it with", highlight=False)
     console.print(indent(left.loading, "  "), highlight=False, markup=False, soft_wrap=True)

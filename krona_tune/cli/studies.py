@@ -1,4 +1,4 @@
-"""The verbs about studies: run, resume, report, check."""
+"""The commands about studies: run, resume, report, check, sync."""
 
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -47,8 +47,9 @@ def run(
     quiet: options.Quiet = False,
     resume: options.Resume = None,
     or_resume: options.OrResume = False,
+    version: options.Version = False,
 ) -> None:
-    """Searches Kronecker adapters for GLUE tasks; with --resume, goes on with a study that was begun."""
+    """Search Kronecker adapters for tasks, or resume a study with --resume."""
     refuse_odd(name)
     refuse_no_store(tracking_uri)
     refuse_odd_address(address)
@@ -105,7 +106,7 @@ def resume(
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Goes on with a study; --trials gives it more."""
+    """Resume a study; --trials +20 gives it 20 more trials a task."""
     run(
         resume=study,
         trials=trials,
@@ -123,12 +124,12 @@ def resume(
 
 def report(
     studies: Annotated[
-        list[str], typer.Argument(metavar="STUDY...", help="A study's name or folder; several: compared.")
+        list[str], typer.Argument(metavar="STUDY...", help="A study's name or folder; several are compared.")
     ],
     storage: options.Storage = options.STUDIES,
-    to: Annotated[Path | None, typer.Option("--to", help="The file of a comparison.")] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="The file to write a comparison to.")] = None,
 ) -> None:
-    """Writes report.html again from a study's records, or a page that compares several studies."""
+    """Write a study's page again from its records, or a page that compares several studies."""
     from krona_tune.record.ownership import is_running
     from krona_tune.report.pages.comparison_page import write_comparison
     from krona_tune.report.pages.study_page import write_report
@@ -147,7 +148,7 @@ def sync(
     storage: options.Storage = options.STUDIES,
     tracking_uri: options.Tracking = None,
 ) -> None:
-    """Brings MLflow up to what a study recorded; a study that runs can't be synced."""
+    """Send MLflow what it lacks of a study; a running study can't be synced."""
     from krona_tune.record.mlflow_mirror.sync import sync as bring_up
 
     refuse_no_store(tracking_uri)
@@ -155,7 +156,7 @@ def sync(
     with claim(folder):
         outcome = bring_up(folder, tracking_uri)
     where = outcome.page or f"mlflow ui --backend-store-uri {outcome.tracking_uri}"
-    console.print(f"{outcome.mended} of {outcome.trials} trials were brought up to date: {where}", soft_wrap=True)
+    console.print(f"{outcome.fixed} of {outcome.trials} trials were brought up to date: {where}", soft_wrap=True)
 
 
 def check(
@@ -163,7 +164,7 @@ def check(
     settings: options.Settings = None,
     model: options.Model = None,
 ) -> None:
-    """Says whether a search space is right, and what it searches, without starting anything."""
+    """Check a search space and print what it searches; start nothing."""
     spec = with_tasks(load_spec(home(space), settings or (), {"model": model}))
     from krona_tune.search.planning.plan import make_plan
 

@@ -100,7 +100,7 @@ def _how_to_go_on(outcome: "Outcome", folder: StudyFolder) -> str:
     where = "" if folder.storage == STUDIES else f" --storage {redact(folder.storage)}"
     why = "Interrupted. Go on"
     if outcome.halted:
-        why = f"Stopped, {redact(outcome.halted)}. When that is mended, go on"
+        why = f"Stopped, {redact(outcome.halted)}. When that is fixed, go on"
     elif outcome.lost and not outcome.asked:
         why = f"Stopped, {outcome.lost}. Go on"
     return f"{why} with: python run_study.py --resume {folder.name}{where}"

@@ -28,8 +28,8 @@ def check(task: Task, path: Path) -> None:
 
 def download(task: Task) -> tuple[pa.Table, tuple[pa.Table, ...]]:
     """The hub's train split and validation splits. Raises Refusal where neither network nor cache has them."""
-    mend = "give a folder that holds it with --data DIR, or take the generated miniature with --data mini"
-    with refusing("--data hub", f"{REPOSITORY} ({task.name}) can't be had", mend):
+    fix = "give a folder that holds it with --data DIR, or take the generated miniature with --data mini"
+    with refusing("--data hub", f"{REPOSITORY} ({task.name}) can't be had", fix):
         import datasets
 
         splits = datasets.load_dataset(REPOSITORY, task.name)

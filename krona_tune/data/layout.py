@@ -101,11 +101,11 @@ def _nothing_found(task: Task, folder: Path, nearest: Path, alone: bool) -> Refu
     place = nearest if nearest != folder else folder / task.title
     names = [path.name + "/" * path.is_dir() for path in _listing(nearest)]
     found = ", ".join([*names[:12], *(["..."] if len(names) > 12 else [])]) or "nothing"
-    mend = "give the folder above the tasks' folders" + (
+    fix = "give the folder above the tasks' folders" + (
         "" if alone else "; one task's own folder serves that task only"
     )
     return Refusal(
         f"--data {folder}",
         f"no data for {task.title}: looked in {place} for {tsv} or {parquet}, found in {nearest}: {found}",
-        mend,
+        fix,
     )

@@ -151,8 +151,8 @@ def _read(path: Path, kind: Kind[Value], unreadable: Unreadable) -> list[Value]:
     except Exception as error:
         if isinstance(error, MemoryError) or getattr(error, "errno", None):
             raise Refusal(str(path), f"can't be read now ({told(error)})", "look at the disk and the memory") from error
-        mend = "resume the study: its driver sets the file aside and takes back what it can"
-        unreadable(path, Refusal(str(path), f"can't be read ({told(error)})", mend))
+        fix = "resume the study: its driver sets the file aside and takes back what it can"
+        unreadable(path, Refusal(str(path), f"can't be read ({told(error)})", fix))
         return []
 
 

@@ -59,10 +59,10 @@ def atomic_folder(path: Path, last: str = "") -> Iterator[Path]:
             file.replace(path / file.name)
 
 
-def read_text(path: Path, mend: str) -> str:
+def read_text(path: Path, fix: str) -> str:
     """The text of a file; empty where there is none. Raises a Refusal where it can't be read as text."""
-    refuse_unreadable(path, mend)
+    refuse_unreadable(path, fix)
     if not lexists(path):
         return ""
-    with refusing(str(path), "can't be read", mend):
+    with refusing(str(path), "can't be read", fix):
         return path.read_text(encoding="utf-8")

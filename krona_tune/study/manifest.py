@@ -16,7 +16,7 @@ from krona_tune.study.spec.trial import Frozen
 Command = Annotated[str, AfterValidator(redact)]
 """A command line as it was typed, but for passwords."""
 Depth = Annotated[int, Field(ge=0, le=10_000)]
-MEND = "put back a copy of it; results/ and adapters/ do not need it"
+FIX = "put back a copy of it; results/ and adapters/ do not need it"
 FORMAT: Final = 1
 """What a study leaves behind, as this version writes it. A later version reads this one and every one before it."""
 
@@ -83,7 +83,7 @@ def read_manifest(path: Path) -> Manifest:
     """Raises a Refusal where there is no manifest, or it is damaged."""
     if not lexists(path):
         raise Refusal(str(path.parent), f"no study is here (no {path.name})", "name the folder of a study")
-    text = read_text(path, MEND)
+    text = read_text(path, FIX)
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
@@ -92,7 +92,7 @@ def read_manifest(path: Path) -> Manifest:
             raise Refusal(str(path), problem, "install the version that its manifest names") from None
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise Refusal(str(path), f"is damaged ({where + ': ' if where else ''}{first['msg']})", MEND) from None
+        raise Refusal(str(path), f"is damaged ({where + ': ' if where else ''}{first['msg']})", FIX) from None
 
 
 class _AnyManifest(BaseModel):

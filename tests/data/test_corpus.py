@@ -309,7 +309,7 @@ def test_elsewhere_a_dash_is_no_label(write_tsv, tmp_path):
         ),
     ],
 )
-def test_what_is_wrong_in_a_file_is_refused_with_place_value_and_mend(name, text, message, tmp_path):
+def test_what_is_wrong_in_a_file_is_refused_with_place_value_and_fix(name, text, message, tmp_path):
     path = tmp_path / "train.tsv"
     path.write_text(text)
     assert refusal_of(tsv.read, TASKS[name], path) == message.format(path=path)

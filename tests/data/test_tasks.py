@@ -37,7 +37,7 @@ def test_glue_is_every_task_but_wnli():
         (" , ", "--tasks: no task in ' , '; known: glue, cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte, wnli"),
     ],
 )
-def test_a_wrong_word_is_refused_with_a_mend(text, message):
+def test_a_wrong_word_is_refused_with_a_fix(text, message):
     with pytest.raises(Refusal) as refused:
         parse_tasks(text)
     assert str(refused.value) == message

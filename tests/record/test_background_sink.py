@@ -162,8 +162,8 @@ def test_the_end_hardly_waits_for_a_store_that_never_opened(monkeypatch: pytest.
         sink.study_ended([])
     assert time.monotonic() - start < 5
     why = "ConnectionError: http://me:***@host does not answer"
-    mend = "the Parquet records have them, and krona-tune sync sends them"
-    assert str(lacking.value) == f"memory lacks 1 of 1 events ({why}); {mend}"
+    fix = "the Parquet records have them, and krona-tune sync sends them"
+    assert str(lacking.value) == f"memory lacks 1 of 1 events ({why}); {fix}"
 
 
 def test_a_store_that_takes_everything_but_its_end_lacks_that(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,7 @@ def test_each_form_is_read_and_its_plain_form_reads_back_to_the_same(written: An
         ({"divisors": {"low": 9, "high": 3}}, "low 9 is above high 3; swap them"),
     ],
 )
-def test_what_can_not_be_drawn_from_is_refused_with_place_value_and_mend(written: Any, message: str) -> None:
+def test_what_can_not_be_drawn_from_is_refused_with_place_value_and_fix(written: Any, message: str) -> None:
     with pytest.raises(Refusal) as refused:
         parse_domain(written, "adapter.scale")
     assert str(refused.value).startswith("adapter.scale: ")

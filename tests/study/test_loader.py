@@ -1,4 +1,4 @@
-"""From YAML and `--set` to a StudySpec: every form is read, every refusal names place, value and mend."""
+"""From YAML and `--set` to a StudySpec: every form is read, every refusal names place, value and fix."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -260,7 +260,7 @@ def test_what_is_thousands_of_characters_long_is_refused_in_few(tmp_path: Path, 
         ("name: [", "x.yaml, line 2, column 8: not YAML: while parsing a flow node, expected the node content"),
     ],
 )
-def test_a_wrong_request_is_refused_with_place_value_and_mend(text: str, message: str) -> None:
+def test_a_wrong_request_is_refused_with_place_value_and_fix(text: str, message: str) -> None:
     with pytest.raises(Refusal) as refused:
         spec_of(text if text.startswith("model") else f"model: m\n{text}")
     assert str(refused.value).startswith("x.yaml")

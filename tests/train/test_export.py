@@ -259,7 +259,7 @@ def test_what_peft_can_not_say_is_not_left(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_without_peft_its_form_is_refused_with_the_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_peft_its_form_is_refused_with_the_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter")
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(Refusal, match=r"the package peft is not installed; pip install 'krona_tune\[peft\]'"):

@@ -39,15 +39,15 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     Raises:
         Refusal: there are none, the file is damaged, or a value is no finite number.
     """
-    path, mend = folder / TENSORS, "export the adapter again"
+    path, fix = folder / TENSORS, "export the adapter again"
     if not os.path.exists(path):
         raise Refusal(str(folder), f"holds no {TENSORS}", "nothing else is read: pickled files are not")
-    refuse_unreadable(path, mend)
-    with refusing(str(path), "can't be read", mend):
+    refuse_unreadable(path, fix)
+    with refusing(str(path), "can't be read", fix):
         tensors: dict[str, Tensor] = load_file(path)
     for name, tensor in tensors.items():
         if not tensor.is_floating_point() or not tensor.isfinite().all():
-            raise Refusal(str(path), f"{name} holds what is no finite number", mend)
+            raise Refusal(str(path), f"{name} holds what is no finite number", fix)
     return tensors
 
 
@@ -122,8 +122,8 @@ def _geometry_of(model: nn.Module, folder: Path, card: AdapterCard) -> Geometry:
         ours, theirs = ("a {} of width {} in {} layers".format(*sizes) for sizes in (named, found))
         raise Refusal(str(folder), f"belongs to {ours} ({card.backbone}), the model is {theirs}")
     if card.text_to_text != shape.text_to_text:
-        said, mend = f"text_to_text is {card.text_to_text}, not so of a {shape.model_type}", "take what a study left"
-        raise Refusal(str(folder / CARD), said, mend)
+        said, fix = f"text_to_text is {card.text_to_text}, not so of a {shape.model_type}", "take what a study left"
+        raise Refusal(str(folder / CARD), said, fix)
     return shape
 
 

@@ -91,8 +91,8 @@ def _filled(dressed: PeftModel, tensors: Tensors) -> PeftModel:
 def _form(adapters: Adapters, modules: Modules) -> Form:
     method = method_named(adapters.config.method)
     if method.name not in _FORMS:
-        mend = "use --format adapter" if method.merges_into is None else "use --format merged"
-        raise Refusal("--format", f"peft has no {method.name}", mend)
+        fix = "use --format adapter" if method.merges_into is None else "use --format merged"
+        raise Refusal("--format", f"peft has no {method.name}", fix)
     for site in adapters.sites:
         if site.part:
             raise _unfit(f"peft adapts whole maps, and {site.key} is a part of one")

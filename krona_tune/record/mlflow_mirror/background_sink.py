@@ -98,8 +98,8 @@ class BackgroundSink:
         if self.unsent or not self._closed:
             lacks = f"{self.unsent} of {self._taken + self._behind} events" if self.unsent else "tables and artifacts"
             why = redact(self._problem or self._refused)
-            mend = "the Parquet records have them, and krona-tune sync sends them"
-            raise NotSentError(f"{self._name} lacks {lacks}{why and f' ({why})'}; {mend}")
+            fix = "the Parquet records have them, and krona-tune sync sends them"
+            raise NotSentError(f"{self._name} lacks {lacks}{why and f' ({why})'}; {fix}")
 
     def _take(self, event: Event) -> None:
         self._taken += 1

@@ -1,6 +1,6 @@
 """A new tracking store in sqlite appears whole or not at all: a study that is stopped in its first seconds leaves none.
 
-MLflow makes its tables one by one, which takes seconds; a file in which only some were made can't be mended.
+MLflow makes its tables one by one, which takes seconds; a file in which only some were made can't be fixed.
 """
 
 from pathlib import Path

@@ -20,7 +20,7 @@ class SyncOutcome:
     """How many of the study's trials something was added to, and where they can be looked at."""
 
     trials: int
-    mended: int
+    fixed: int
     experiment_id: str
     tracking_uri: str
 
@@ -43,7 +43,7 @@ def sync(folder: StudyFolder, tracking_uri: str | None = None) -> SyncOutcome:
             refuses.
     """
     place = redact(tracking_uri or folder.tracking_uri)
-    with refusing("--tracking-uri", f"{place} could not be brought up to date", "mend it, or name another store"):
+    with refusing("--tracking-uri", f"{place} could not be brought up to date", "fix it, or name another store"):
         return _sync(folder, tracking_uri)
 
 
@@ -59,12 +59,12 @@ def _sync(folder: StudyFolder, tracking_uri: str | None) -> SyncOutcome:
     rows, reports = read_trials(folder.results), read_reports(folder.results)
     store.open()
     store.ensure_tasks()
-    mended = 0
+    fixed = 0
     for events in missing_events(store.runs, rows, reports):
         store.send(events)
-        mended += 1
+        fixed += 1
     store.close(artifacts_of(folder))
-    return SyncOutcome(trials=len(rows), mended=mended, experiment_id=store.runs.experiment_id, tracking_uri=uri)
+    return SyncOutcome(trials=len(rows), fixed=fixed, experiment_id=store.runs.experiment_id, tracking_uri=uri)
 
 
 def artifacts_of(folder: StudyFolder) -> list[Path]:

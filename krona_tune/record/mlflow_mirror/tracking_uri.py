@@ -105,5 +105,5 @@ def _plugins() -> set[str]:
 
 def _refuse_folder(uri: str) -> None:
     if os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in {"true", "1"}:
-        mend = "write http://host:port or sqlite:////folder/mlflow.db"
-        raise Refusal("--tracking-uri", f"{uri!r} is a folder, which MLflow no longer writes to", mend)
+        fix = "write http://host:port or sqlite:////folder/mlflow.db"
+        raise Refusal("--tracking-uri", f"{uri!r} is a folder, which MLflow no longer writes to", fix)

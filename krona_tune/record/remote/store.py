@@ -40,8 +40,8 @@ class Store:
             self._files, path = url_to_fs(uri, **OPTIONS.get(self._scheme, {}))
         except ImportError as error:
             extra = EXTRAS.get(self._scheme)
-            mend = f"pip install 'krona_tune[{extra}]'" if extra else str(error)
-            raise Refusal("--storage", f"{redact(uri)} needs a package that is not installed", mend) from None
+            fix = f"pip install 'krona_tune[{extra}]'" if extra else str(error)
+            raise Refusal("--storage", f"{redact(uri)} needs a package that is not installed", fix) from None
         except ValueError as error:
             raise Refusal("--storage", f"{redact(uri)}: {error}", "write protocol://place/folder") from None
         self._root = str(path).rstrip("/")
@@ -95,5 +95,5 @@ def refusing(uri: str) -> Iterator[None]:
         raise
     except Exception as error:
         said = redact(next(iter(str(error).splitlines()), ""))[:300]
-        mend = "give credentials that may list, read and write there, or name another place"
-        raise Refusal("--storage", f"{redact(uri)}: {type(error).__name__}: {said}", mend) from None
+        fix = "give credentials that may list, read and write there, or name another place"
+        raise Refusal("--storage", f"{redact(uri)}: {type(error).__name__}: {said}", fix) from None

@@ -105,10 +105,10 @@ def render(manifest: Manifest, recorded: Records, spec: str) -> str:
 
 def spec_of(folder: StudyFolder) -> str:
     """The text of study.yaml, empty where it is missing. Raises a Refusal where it holds anything but keys."""
-    mend = "put back what the study was begun with"
-    text = read_text(folder.spec, mend)
+    fix = "put back what the study was begun with"
+    text = read_text(folder.spec, fix)
     if not isinstance(read_yaml(text, str(folder.spec)), dict | None):
-        raise Refusal(str(folder.spec), "holds no keys and values", mend)
+        raise Refusal(str(folder.spec), "holds no keys and values", fix)
     return text
 
 

@@ -67,7 +67,7 @@ def _refuse_empty(space: Space, place: str, max_params: str | None) -> None:
         except Refusal as misfit:
             reason = misfit
     if least is None:
-        raise Refusal(f"{place}: adapter", reason.problem, reason.mend)
+        raise Refusal(f"{place}: adapter", reason.problem, reason.fix)
     raise Refusal(
         f"{place}: max_params",
         f"{max_params} allows {space.limit:,} parameters, the smallest adapter drawn has {least:,}",
@@ -84,7 +84,7 @@ def _every_placement(method: str, domains: dict[str, Domain], geometry: Geometry
             yield from sites(geometry, AdapterConfig.model_validate({"method": method, **chosen}))
         except Refusal as refusal:
             where = f"{place}: adapter" + (f".{refusal.place}" if refusal.place in SECTION_OF else "")
-            raise Refusal(where, refusal.problem, refusal.mend) from None
+            raise Refusal(where, refusal.problem, refusal.fix) from None
 
 
 def _dividing(name: str, domain: Domain, dimension: int, place: str) -> Domain:

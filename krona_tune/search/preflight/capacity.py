@@ -88,8 +88,8 @@ def check_disk(gathered: Gathered, folder: StudyFolder, storage: Path) -> Findin
     left = max(0.0, 1 - len(list(folder.root.glob("checkpoints/*"))) / checkpoints.trials)
     of = f"{storage} has {size(free)} free, the checkpoints of {checkpoints.trials} trials take"
     if left * checkpoints.usually > free:
-        mend = "free space, ask for fewer trials, or limit them with --max-params"
-        return problem("--storage", f"{of} about {size(left * checkpoints.usually)}", mend)
+        fix = "free space, ask for fewer trials, or limit them with --max-params"
+        return problem("--storage", f"{of} about {size(left * checkpoints.usually)}", fix)
     if left * checkpoints.most > free:
         return Findings(warnings=(f"--storage: {of} up to {size(left * checkpoints.most)}",))
     return Findings()
@@ -103,8 +103,8 @@ def check_memory(gathered: Gathered, need: Footprint) -> Findings:
         memory = f"{workers} workers on a node of {node.cpus:g} CPUs"
         if not fit.gpus and workers * need.weights > node.memory_bytes:
             what = f"{memory}: the backbone alone takes {size(workers * need.weights)}"
-            mend = "ask for fewer with --max-concurrent, or for more CPUs a trial"
-            found += problem("memory", f"{what}, Ray has {size(node.memory_bytes)}", mend)
+            fix = "ask for fewer with --max-concurrent, or for more CPUs a trial"
+            found += problem("memory", f"{what}, Ray has {size(node.memory_bytes)}", fix)
         elif not fit.gpus and workers * need.worker > node.memory_bytes:
             rough = f"{memory} may take {size(workers * need.worker)}, Ray has {size(node.memory_bytes)}"
             found += Findings(warnings=(f"memory: {rough}; --max-concurrent asks for fewer",))

@@ -35,6 +35,6 @@ def together(problems: Sequence[Refusal]) -> Refusal:
     return Refusal("", f"{len(problems)} things stand in the way:" + "".join(f"\n  {each}" for each in problems))
 
 
-def problem(place: str, what: str, mend: str) -> Findings:
+def problem(place: str, what: str, fix: str) -> Findings:
     """One problem."""
-    return Findings(problems=(Refusal(place, what, mend),))
+    return Findings(problems=(Refusal(place, what, fix),))

@@ -32,19 +32,19 @@ def refuse_temporary_folder() -> None:
     """Raises the Refusal of a temporary folder in which Ray can't start."""
     name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "the temporary folder")
     folder = Path(os.environ.get(name, "/tmp"))
-    mend = "set RAY_TMPDIR to a folder with a short path, such as /tmp"
+    fix = "set RAY_TMPDIR to a folder with a short path, such as /tmp"
     if not os.environ.get(name, "/tmp").startswith("/"):
-        raise Refusal(name, f"{os.environ[name]!r} is no whole path", mend)
-    _refuse_unwritable(folder, name, mend)
+        raise Refusal(name, f"{os.environ[name]!r} is no whole path", fix)
+    _refuse_unwritable(folder, name, fix)
     longest = len(os.fsencode(folder / SOCKET.format(pid=os.getpid())))
     if longest > LONGEST_SOCKET:
         most = LONGEST_SOCKET - longest + len(os.fsencode(folder))
-        raise Refusal(name, f"{folder} is too long for Ray's sockets, which leave it {most} bytes", mend)
+        raise Refusal(name, f"{folder} is too long for Ray's sockets, which leave it {most} bytes", fix)
 
 
-def _refuse_unwritable(folder: Path, place: str, mend: str) -> None:
+def _refuse_unwritable(folder: Path, place: str, fix: str) -> None:
     nearest = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     if not nearest.is_dir():
-        raise Refusal(place, f"{folder} can't be made, {nearest} is no folder", mend)
+        raise Refusal(place, f"{folder} can't be made, {nearest} is no folder", fix)
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise Refusal(place, f"{nearest} can't be written", mend)
+        raise Refusal(place, f"{nearest} can't be written", fix)

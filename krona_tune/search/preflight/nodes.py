@@ -113,8 +113,8 @@ def node_problems(storage: str, views: dict[str, NodeReport | str]) -> Iterator[
             case str():
                 yield Refusal(f"node {node}", view, "install the same krona_tune on every node")
             case NodeReport(reads_storage=False):
-                mend = equal if is_uri(storage) else "name a folder that every node mounts"
-                yield Refusal("--storage", f"node {node} does not see {name}", mend)
+                fix = equal if is_uri(storage) else "name a folder that every node mounts"
+                yield Refusal("--storage", f"node {node} does not see {name}", fix)
             case NodeReport(writes_storage=False):
-                mend = equal if is_uri(storage) else "mount it writable there"
-                yield Refusal("--storage", f"node {node} can't write in {name}", mend)
+                fix = equal if is_uri(storage) else "mount it writable there"
+                yield Refusal("--storage", f"node {node} can't write in {name}", fix)

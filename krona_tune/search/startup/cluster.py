@@ -163,12 +163,12 @@ def refuse_odd_address(address: str | None) -> None:
     if address is None:
         return
     if address.startswith("ray://"):
-        mend = "run this on the cluster's head with --address auto, or through ray job submit"
-        raise Refusal("--address", f"{address!r}: a study can't be driven through Ray Client", mend)
+        fix = "run this on the cluster's head with --address auto, or through ray job submit"
+        raise Refusal("--address", f"{address!r}: a study can't be driven through Ray Client", fix)
     host, _, port = address.rpartition(":")
     if address != "auto" and not (host and port.isascii() and port.isdecimal() and int(port) < 65536):
-        mend = "write auto, or host:6379; without --address Ray starts here"
-        raise Refusal("--address", f"{address!r} is no address of a cluster", mend)
+        fix = "write auto, or host:6379; without --address Ray starts here"
+        raise Refusal("--address", f"{address!r} is no address of a cluster", fix)
 
 
 def _refuse_silent(address: str) -> None:

@@ -86,7 +86,7 @@ def parse_domain(written: Any, place: str) -> Domain:
     """The domain that a piece of YAML means.
 
     Raises:
-        Refusal: naming `place`, what is wrong with it and the mend.
+        Refusal: naming `place`, what is wrong with it and the fix.
     """
     match written:
         case bool() | int() | float():
@@ -144,8 +144,8 @@ def _divisors(limits: dict[str, Any], place: str) -> Divisors:
 def _range(low: Any, high: Any, log: Any, step: Any, place: str) -> Domain:
     for name, value in (("low", low), ("high", high), ("step", 1 if step is None else step)):
         if isinstance(value, bool | str) or not _is_number(value):
-            mend = f"write {float(value)!r}" if _is_number(value) else "write a number"
-            raise Refusal(place, f"{name} is {shown(value)}, not a number", mend)
+            fix = f"write {float(value)!r}" if _is_number(value) else "write a number"
+            raise Refusal(place, f"{name} is {shown(value)}, not a number", fix)
     if low > high:
         raise Refusal(place, f"low {low} is above high {high}", "swap them")
     if not isinstance(log, bool):

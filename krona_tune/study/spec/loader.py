@@ -1,4 +1,4 @@
-"""From YAML and `--set` to a StudySpec; every error names the place, the value and the mend."""
+"""From YAML and `--set` to a StudySpec; every error names the place, the value and the fix."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from krona_tune.study.spec.trial import SECTION_OF, SECTIONS, SIZES
 MOST_BYTES = 4 * LONGEST
 BEYOND = 2**63
 """The first integer that no column of the records holds."""
-_MENDS = {
+_FIXES = {
     "greater_than": "write a number above {gt:g}",
     "greater_than_equal": "write {ge} or more",
     "less_than": "write a number below {lt:g}",
@@ -148,16 +148,16 @@ def _refusals(error: ValidationError, model: type[BaseModel], place: str) -> Ite
             yield Refusal(place, f"the key {'.'.join(path)!r} is missing", "add it")
         elif isinstance(cause := detail.get("ctx", {}).get("error"), Refusal):
             where = ": ".join(part for part in (place, cause.place or ".".join(path)) if part)
-            yield Refusal(where, cause.problem, cause.mend)
+            yield Refusal(where, cause.problem, cause.fix)
         else:
             where = ": ".join(part for part in (place, ".".join(filter(_is_key, path))) if part)
-            yield Refusal(where, f"{shown(detail['input'])} is refused", _mend(detail))
+            yield Refusal(where, f"{shown(detail['input'])} is refused", _fix(detail))
 
 
-def _mend(detail: Any) -> str:
+def _fix(detail: Any) -> str:
     kind = detail["type"]
-    if mend := _MENDS.get(kind) or _MENDS.get(kind.partition("_")[0]):
-        return mend.format(**detail.get("ctx", {}))
+    if fix := _FIXES.get(kind) or _FIXES.get(kind.partition("_")[0]):
+        return fix.format(**detail.get("ctx", {}))
     message: str = detail["msg"].removeprefix("Value error, ")
     return message[0].lower() + message[1:]
 

@@ -58,8 +58,8 @@ class _Loader(yaml.SafeLoader):
             lines[key] = key_node.start_mark.line + 1
         return super().construct_mapping(node, deep)
 
-    def _refusal(self, at: Any, problem: str, mend: str) -> Refusal:
-        return Refusal(_where(self._place, at.start_mark), problem, mend)
+    def _refusal(self, at: Any, problem: str, fix: str) -> Refusal:
+        return Refusal(_where(self._place, at.start_mark), problem, fix)
 
 
 class _Dumper(yaml.SafeDumper):

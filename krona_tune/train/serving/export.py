@@ -139,18 +139,18 @@ def _name_labels(model: Any, whole: AdaptedModel) -> None:
 @contextmanager
 def _written(to: Path) -> Iterator[Path]:
     """Where to build what takes the place `to` at the end of the context, or goes away if anything fails."""
-    mend = "name a writable folder with enough room"
-    with refusing("--to", f"{to} can't be written", mend), atomic_folder(to) as built:
+    fix = "name a writable folder with enough room"
+    with refusing("--to", f"{to} can't be written", fix), atomic_folder(to) as built:
         yield built
 
 
 def _refuse_taken(to: Path) -> None:
-    mend = "name a folder that is not there yet"
-    with refusing("--to", f"{to} can't be looked at", mend):
+    fix = "name a folder that is not there yet"
+    with refusing("--to", f"{to} can't be looked at", fix):
         if to.exists() and not to.is_dir():
-            raise Refusal("--to", f"{to} is no folder", mend)
+            raise Refusal("--to", f"{to} is no folder", fix)
         if to.is_dir() and any(to.iterdir()):
-            raise Refusal("--to", f"{to} is not empty", mend)
+            raise Refusal("--to", f"{to} is not empty", fix)
 
 
 def _refuse_other_outputs(found: Tensor, expected: Tensor, how: str) -> None:
