@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from krona_tune.adapters.files.adapter_files import load
     from krona_tune.train.serving.predict import predict
 
-ROOMS = {
+MODULES = {
     "load": "krona_tune.adapters.files.adapter_files",
     "open_study": "krona_tune.report.notebook",
     "predict": "krona_tune.train.serving.predict",
@@ -19,6 +19,6 @@ ROOMS = {
 
 def __getattr__(name: str) -> Any:
     """What is offered here is found when it is asked for, so that importing krona_tune imports no torch."""
-    if name in ROOMS:
-        return getattr(import_module(ROOMS[name]), name)
+    if name in MODULES:
+        return getattr(import_module(MODULES[name]), name)
     raise AttributeError(f"module 'krona_tune' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""KronA as a method of the package peft: importing this room makes peft know it. Needs peft.
+"""KronA as a method of the package peft: importing this module makes peft know it. Needs peft.
 
     from peft import PeftModel, get_peft_model
     from krona_tune.peft_method import KronAConfig
@@ -7,7 +7,7 @@
     model.save_pretrained("adapter")
     model = PeftModel.from_pretrained(fresh_model, "adapter")
 
-What is saved can be loaded wherever this room was imported before. A⊗B is formed only when it is merged.
+What is saved can be loaded wherever this module was imported before. A⊗B is formed only when it is merged.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""A room imports only from lower floors, and what answers at once loads neither torch nor Ray."""
+"""A package imports only from lower floors, and what answers at once loads neither torch nor Ray."""
 
 import shutil
 import subprocess
@@ -32,8 +32,8 @@ def test_every_import_keeps_to_the_floors() -> None:
 @pytest.mark.parametrize(
     ("place", "planted", "contract"),
     [
-        ("kron/factors.py", "import krona_tune.study.spec.study_spec", "a room imports only from lower floors"),
-        ("train/loop.py", "import krona_tune.report.pages.study_page", "a room imports only from lower floors"),
+        ("kron/factors.py", "import krona_tune.study.spec.study_spec", "a package imports only from lower floors"),
+        ("train/loop.py", "import krona_tune.report.pages.study_page", "a package imports only from lower floors"),
         ("record/mlflow_mirror/registry.py", "import ray", "only search imports ray"),
         ("search/worker/trainable.py", "import optuna", "only the searchers and the importance chart import optuna"),
         ("search/runner.py", "import mlflow", "only the MLflow mirror imports mlflow"),

@@ -127,7 +127,7 @@ def _exit(status: int, *, at_once: bool) -> None:
 
 
 class _File(logging.FileHandler):
-    """A line for which there is no room on the disk is left out without a word."""
+    """Drops log lines that do not fit on a full disk."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         if not isinstance(sys.exc_info()[1], OSError):

@@ -17,10 +17,10 @@ class AdapterModel:
 
     def __init__(self, folder: Path, model: str | None) -> None:
         """`model` is a hub name or folder of the backbone; None: the card's."""
-        self._room = import_module(
+        self._predict = import_module(
             "krona_tune.train.serving.predict"
         )  # a neighbour: found when asked for, not imported
-        self._whole = self._room.ready(folder, model)
+        self._whole = self._predict.ready(folder, model)
 
     def predict(self, frame: pd.DataFrame, params: Mapping[str, Any] | None = None) -> list[str] | list[float]:
         """Raises a Refusal that names the row with an empty text."""
@@ -29,8 +29,8 @@ class AdapterModel:
         chosen = frame[columns] if set(columns) <= set(frame.columns) else frame.iloc[:, : len(columns)]
         rows = [tuple(map(str, row)) for row in chosen.itertuples(index=False)]
         for number, row in enumerate(rows):
-            self._room.refuse_misshapen(row, task, f"row {number}")
-        texts = [prediction.text for prediction in self._room.predictions(self._whole, rows)]
+            self._predict.refuse_misshapen(row, task, f"row {number}")
+        texts = [prediction.text for prediction in self._predict.predictions(self._whole, rows)]
         return [float(text) for text in texts] if task.is_regression else texts
 
 

@@ -5,6 +5,7 @@ from math import isfinite
 from typing import Any
 
 from krona_tune.study.finals import Spread
+from krona_tune.study.formatting import format_bytes
 
 NOTHING = "–"
 
@@ -45,11 +46,8 @@ def seconds(value: float) -> str:
 
 
 def memory(count: int) -> str:
-    """Bytes: `1.3 GB`, `744 MB`; a dash where nothing was measured."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count:,} B" if count else NOTHING
+    """Bytes: `1.3 GB`, `744.0 MB`; a dash where nothing was measured."""
+    return format_bytes(count) if count else NOTHING
 
 
 def moment(text: str) -> str:

@@ -1,1 +1,1 @@
-"""The only rooms that know Ray and Optuna."""
+"""Runs a study on Ray: the only package that imports Ray."""

@@ -1,5 +1,6 @@
 """Every private part of Ray that is touched, each with its reason; as seen in Ray 2.60."""
 
+import logging
 import signal
 import socket
 import time
@@ -106,6 +107,29 @@ def _children(process_id: int) -> list[Any]:
     with suppress(psutil.Error):
         return list(psutil.Process(process_id).children(recursive=True))
     return []
+
+
+def set_process_title(words: str) -> None:
+    """Names this worker in `ps`, `py-spy` and the dashboard's list of workers, until its present task ends.
+
+    An actor's own name can't be changed, and one worker runs many trials. Ray's copy of setproctitle is asked, since
+    a second one does nothing; where it has gone, the worker keeps its usual name.
+    """
+    from ray import _raylet
+
+    if set_title := getattr(_raylet, "setproctitle", None):
+        set_title(f"ray::KronaTrial({words}).train")
+
+
+def prepare_tune() -> None:
+    """Lets Tune take the workers that wait already, and keeps quiet about its own state, which is never read again.
+
+    With the environment variables that Tune gives its workers, none that was started before would be taken.
+    """
+    from ray.tune.execution import class_cache
+
+    getattr(class_cache, "DEFAULT_ENV_VARS", {}).clear()
+    logging.getLogger("ray.tune.execution.experiment_state").disabled = True
 
 
 def count_gpus() -> int:

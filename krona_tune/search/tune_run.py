@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from threading import Thread
 
 from ray import tune
-from ray.tune.execution import class_cache
 from ray.tune.schedulers import TrialScheduler
 
 from krona_tune.refusal import told
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.ray_internals import RayWatch
+from krona_tune.search.ray_internals import RayWatch, prepare_tune
 from krona_tune.search.searchers.task_searcher import StudySearcher
 from krona_tune.search.startup.gather import Started
 from krona_tune.search.study_stopper import StudyStopper
@@ -55,8 +54,7 @@ def tune_trials(
     if not phase.trials or stopping.stop_all():
         return
     folder, slots = started.folder, started.slots
-    getattr(class_cache, "DEFAULT_ENV_VARS", {}).clear()  # with them no worker that waits already would be taken
-    logging.getLogger("ray.tune.execution.experiment_state").disabled = True  # Tune's state is never read again
+    prepare_tune()
     trainable = tune.with_resources(
         tune.with_parameters(KronaTrial, works=phase.works, workplace=_workplace(started)),
         {"cpu": slots.cpus, "gpu": slots.gpus},

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rich.filesize import decimal
 from rich.table import Table
 
 from krona_tune.study.compared_values import Cell
@@ -62,3 +63,8 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def format_bytes(number: float) -> str:
+    """Bytes as a person says them: 744.0 MB, 1.3 GB."""
+    return decimal(round(number))

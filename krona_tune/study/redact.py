@@ -1,4 +1,4 @@
-"""Passwords don't leave the house: what is written or printed has them masked."""
+"""Redacts passwords in everything that is written or printed."""
 
 import re
 

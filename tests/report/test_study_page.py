@@ -247,7 +247,7 @@ def test_what_failed_the_same_way_stands_in_one_row(empty: Empty) -> None:
 def test_time_and_what_early_stopping_saved_are_told(study: StudyFolder) -> None:
     text = read(write_report(study)).text
     table = text[text.index("Device hours sum") :]
-    assert "COLA 6 3 completed, 1 stopped early, 1 diverged, 1 interrupted 22 s 2.2 s 0.01 45 s 1 MB 30 %" in table
+    assert "COLA 6 3 completed, 1 stopped early, 1 diverged, 1 interrupted 22 s 2.2 s 0.01 45 s 1.0 MB 30 %" in table
 
 
 def test_the_page_says_how_to_cite_method_and_software(empty: Empty) -> None:

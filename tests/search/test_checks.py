@@ -229,7 +229,7 @@ def test_what_a_gpu_says_of_a_first_batch_becomes_warnings(gathered: Gathered, m
         "Tesla T4 computes bf16 by emulation only; --set precision=fp32 is faster there",
         "the largest adapter takes more than a GPU has",
     ]
-    assert "3 × 6.0 GiB, Tesla T4 has 15.0 GiB" in found.warnings[2]
+    assert "3 × 6.4 GB, Tesla T4 has 16.1 GB" in found.warnings[2]
 
 
 def test_a_node_sees_the_storage_or_is_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""An adapter in the form of the package peft, which loads it without krona_tune. Importing this room needs peft."""
+"""An adapter in the form of the package peft, which loads it without krona_tune. Importing this module needs peft."""
 
 import re
 from collections.abc import Callable, Mapping

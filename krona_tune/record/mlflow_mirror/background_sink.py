@@ -42,7 +42,7 @@ class NotSentError(Exception):
 
 
 class NotAcceptedError(Exception):
-    """The store took offence at the events themselves: sending them again won't help."""
+    """The store rejected these events: sending them again can not succeed."""
 
 
 class Store(Protocol):

@@ -13,6 +13,7 @@ from krona_tune.search.preflight.findings import Findings, problem
 from krona_tune.search.preflight.first_batch import drawn, largest_point, longest_example
 from krona_tune.search.startup.gather import Gathered
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.formatting import format_bytes
 from krona_tune.train.device import this_device
 
 MOST_OUTPUTS = 3
@@ -86,12 +87,12 @@ def check_disk(gathered: Gathered, folder: StudyFolder, storage: Path) -> Findin
         return problem("--storage", f"{storage} can't be written: {error.strerror}", "name a writable folder")
     checkpoints, free = checkpoints_of(gathered.plan), shutil.disk_usage(storage).free
     left = max(0.0, 1 - len(list(folder.root.glob("checkpoints/*"))) / checkpoints.trials)
-    of = f"{storage} has {size(free)} free, the checkpoints of {checkpoints.trials} trials take"
+    of = f"{storage} has {format_bytes(free)} free, the checkpoints of {checkpoints.trials} trials take"
     if left * checkpoints.usually > free:
         fix = "free space, ask for fewer trials, or limit them with --max-params"
-        return problem("--storage", f"{of} about {size(left * checkpoints.usually)}", fix)
+        return problem("--storage", f"{of} about {format_bytes(left * checkpoints.usually)}", fix)
     if left * checkpoints.most > free:
-        return Findings(warnings=(f"--storage: {of} up to {size(left * checkpoints.most)}",))
+        return Findings(warnings=(f"--storage: {of} up to {format_bytes(left * checkpoints.most)}",))
     return Findings()
 
 
@@ -102,15 +103,11 @@ def check_memory(gathered: Gathered, need: Footprint) -> Findings:
         workers = min(node.fits(fit.cpus, fit.gpus), fit.count)
         memory = f"{workers} workers on a node of {node.cpus:g} CPUs"
         if not fit.gpus and workers * need.weights > node.memory_bytes:
-            what = f"{memory}: the backbone alone takes {size(workers * need.weights)}"
+            what = f"{memory}: the backbone alone takes {format_bytes(workers * need.weights)}"
             fix = "ask for fewer with --max-concurrent, or for more CPUs a trial"
-            found += problem("memory", f"{what}, Ray has {size(node.memory_bytes)}", fix)
+            found += problem("memory", f"{what}, Ray has {format_bytes(node.memory_bytes)}", fix)
         elif not fit.gpus and workers * need.worker > node.memory_bytes:
-            rough = f"{memory} may take {size(workers * need.worker)}, Ray has {size(node.memory_bytes)}"
+            taken, there = format_bytes(workers * need.worker), format_bytes(node.memory_bytes)
+            rough = f"{memory} may take {taken}, Ray has {there}"
             found += Findings(warnings=(f"memory: {rough}; --max-concurrent asks for fewer",))
     return found
-
-
-def size(number: float) -> str:
-    """Bytes for people."""
-    return f"{number / 2**30:.1f} GiB" if number >= 2**30 else f"{number / 2**20:.0f} MiB"

@@ -6,12 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from krona_tune.record.mlflow_mirror.tracking_uri import explain_unreachable
 from krona_tune.record.remote.store import refusing
 from krona_tune.refusal import Refusal
-from krona_tune.search.preflight.capacity import Footprint, check_disk, check_memory, nearest_folder, needed_bytes, size
+from krona_tune.search.preflight.capacity import Footprint, check_disk, check_memory, nearest_folder, needed_bytes
 from krona_tune.search.preflight.findings import Findings, problem
 from krona_tune.search.preflight.first_batch import FirstBatch, median_point, train_first_batch
 from krona_tune.search.preflight.nodes import NodeReport, inspect_nodes, node_problems, token, versions
 from krona_tune.search.startup.gather import Gathered
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.formatting import format_bytes
 from krona_tune.study.result import Status
 
 FIRST_BATCH_SECONDS = 300
@@ -110,7 +111,7 @@ def _doubtful(gathered: Gathered, done: FirstBatch) -> Iterator[str]:
         yield f"{done.device} computes bf16 by emulation only; --set precision=fp32 is faster there"
     side_by_side = int(1 / gathered.slots.gpus) if 0 < gathered.slots.gpus < 1 else 1
     if side_by_side * done.peak_bytes > done.memory_bytes:
-        sizes = f"{side_by_side} × {size(done.peak_bytes)}, {done.device} has {size(done.memory_bytes)}"
+        sizes = f"{side_by_side} × {format_bytes(done.peak_bytes)}, {done.device} has {format_bytes(done.memory_bytes)}"
         yield f"the largest adapter takes more than a GPU has: {sizes}; ask for a larger --gpus-per-trial"
 
 

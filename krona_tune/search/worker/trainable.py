@@ -12,7 +12,7 @@ from ray import tune
 
 from krona_tune.record.progress import note_progress, place_of
 from krona_tune.record.remote.remote_checkpoints import RemoteCheckpoints
-from krona_tune.search.title import show_as
+from krona_tune.search.ray_internals import set_process_title
 from krona_tune.search.trial_message import StepResult, TrialMessage
 from krona_tune.study.formatting import in_words
 from krona_tune.study.result import Report, Status
@@ -110,7 +110,7 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
             if self._run.last_report:
                 return self._result(self._run, self._run.last_report)
         run = self._run
-        show_as(f"{run.trial_id}, {in_words(self._message.params)}")
+        set_process_title(f"{run.trial_id}, {in_words(self._message.params)}")
         with note_progress(place_of(Path(self._workplace.checkpoints), run.trial_id), lambda: run.share_done):
             report = run.advance()
         self._keep(run)
