@@ -11,7 +11,7 @@ import typer
 
 import krona_tune
 from krona_tune import cli
-from krona_tune.record.lock import lock_of
+from krona_tune.record.ownership import lock_of
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest

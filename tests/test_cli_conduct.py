@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from krona_tune.cli import study_run
-from krona_tune.record.lock import is_locked
+from krona_tune.record.ownership import is_locked
 from krona_tune.search import runner
 from krona_tune.search.preflight import checks
 from krona_tune.search.preflight.findings import Findings
 from krona_tune.search.runner import Outcome
-from krona_tune.search.startup import cluster, gather
+from krona_tune.search.startup import begin, cluster, gather
 from krona_tune.search.terminal import result_tables
 from krona_tune.study.folder import StudyFolder
 from tests.conftest import Run
@@ -36,9 +36,9 @@ def program(run: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     locked: list[bool] = []
     nothing = SimpleNamespace(manifest=SimpleNamespace(tasks={}))
     monkeypatch.setattr(cluster, "connecting", lambda address: Future())
-    monkeypatch.setattr(gather, "gather", lambda plan, workers: nothing)
-    monkeypatch.setattr(gather, "begin", lambda gathered, folder, command: nothing)
-    monkeypatch.setattr(checks, "preflight", lambda *asked: Findings())
+    monkeypatch.setattr(gather, "gather_study", lambda plan, workers: nothing)
+    monkeypatch.setattr(begin, "begin_study", lambda gathered, folder, command: nothing)
+    monkeypatch.setattr(checks, "run_preflight", lambda *asked: Findings())
     monkeypatch.setattr(result_tables, "result_tables", lambda ledger, tasks, fronts: "the ranking")
     monkeypatch.setattr(study_run, "print_started", lambda *said: None)
 

@@ -9,7 +9,7 @@ import pytest
 from krona_tune import cli
 from krona_tune.cli import studies
 from krona_tune.cli.folders import OF_THE_STORAGE, new_name
-from krona_tune.record.lock import claim
+from krona_tune.record.ownership import claim
 from krona_tune.record.remote.storage import storage_at
 from krona_tune.refusal import Refusal
 from krona_tune.search.startup import cluster

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from krona_tune.adapters.files.adapter_card import CARD
 from krona_tune.hub import home
-from krona_tune.record.lock import BEFORE_A_STUDY
+from krona_tune.record.ownership import BEFORE_A_STUDY
 from krona_tune.record.remote.storage import Storage
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.study.folder import StudyFolder

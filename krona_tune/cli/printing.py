@@ -17,7 +17,7 @@ from krona_tune.study.redact import redact
 if TYPE_CHECKING:
     from krona_tune.search.budget.forecast import Forecast
     from krona_tune.search.planning.plan import Plan
-    from krona_tune.search.startup.gather import Started
+    from krona_tune.search.startup.begin import Started
     from krona_tune.train.serving.export import Exported
 
 drop_odd_width()  # before a console asks for it

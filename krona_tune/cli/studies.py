@@ -14,8 +14,8 @@ from krona_tune.cli.printing import console, print_plan
 from krona_tune.cli.study_run import run_and_report
 from krona_tune.data.tasks import parse_tasks
 from krona_tune.hub import home
-from krona_tune.record.lock import claim
 from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
+from krona_tune.record.ownership import claim
 from krona_tune.record.remote.storage import Storage, storage_at
 from krona_tune.refusal import Refusal
 from krona_tune.search.startup.cluster import refuse_odd_address

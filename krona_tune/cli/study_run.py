@@ -54,19 +54,19 @@ def run_and_report(
     from krona_tune.report.pages.study_page import write_report
     from krona_tune.search import runner
     from krona_tune.search.budget.forecast import Forecast
-    from krona_tune.search.preflight.checks import preflight
-    from krona_tune.search.startup import gather
+    from krona_tune.search.preflight.checks import run_preflight
+    from krona_tune.search.startup import begin, gather
     from krona_tune.search.terminal.result_tables import result_tables
     from krona_tune.study.formatting import duration
 
-    gathered = gather.gather(plan, workers)
-    findings = preflight(gathered, folder, tracking_uri)
+    gathered = gather.gather_study(plan, workers)
+    findings = run_preflight(gathered, folder, tracking_uri)
     for warning in findings.warnings:
         errors.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
     findings.refuse()
     forecast = Forecast.of(gathered, findings.probe) if findings.probe else None
     with _logging_to(folder.log):
-        started = gather.begin(gathered, folder, command=shlex.join(["python", *sys.argv]))
+        started = begin.begin_study(gathered, folder, command=shlex.join(["python", *sys.argv]))
         if not quiet:
             print_started(started, tracking_uri, forecast)
         outcome = runner.run(

@@ -10,7 +10,7 @@ from krona_tune.data.splits import PARTS
 from krona_tune.data.tasks import Task
 
 
-def doubts(data: TaskData) -> Iterator[str]:
+def find_warnings(data: TaskData) -> Iterator[str]:
     """A sentence for each part whose texts are all empty, or whose labels are all the same."""
     for part in PARTS:
         table = getattr(data, part)

@@ -8,7 +8,7 @@ from krona_tune.adapters.files.adapter_card import SELECTED, SELECTED_IN_FINALS,
 from krona_tune.adapters.files.adapter_files import save_adapter
 from krona_tune.data.tasks import TASKS
 from krona_tune.record.remote.remote_checkpoints import RemoteCheckpoints
-from krona_tune.search.startup.gather import Started
+from krona_tune.search.startup.begin import Started
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import TrialResult

@@ -16,7 +16,7 @@ from krona_tune.study.randomness import stream
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.shared_configurations import shared_ranking
 from krona_tune.study.spec.study_spec import StudySpec
-from krona_tune.study.spec.trial import trial
+from krona_tune.study.spec.trial import check_trial
 from krona_tune.study.standings import rank
 
 HEAD = 0
@@ -99,4 +99,4 @@ def _best(rows: Sequence[TrialResult], top: int) -> list[TrialResult]:
 
 def _configuration(row: TrialResult) -> str:
     """Equal for trials that differ in nothing but their seed and kind."""
-    return trial(row.task, 0, row.params).fingerprint
+    return check_trial(row.task, 0, row.params).fingerprint

@@ -21,12 +21,13 @@ from krona_tune.search.best_adapters import save_best_adapters
 from krona_tune.search.budget.budget import Budget, Rates, spent
 from krona_tune.search.budget.forecast import Forecast
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.phases import finals_left, finals_phase, finals_reserve, search_left, search_phase
+from krona_tune.search.phases import finals_phase, finals_reserve, search_phase
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.ray_internals import kill_ray
 from krona_tune.search.ray_metrics import Reading, StudyMetrics, readings
 from krona_tune.search.recovery import open_records
-from krona_tune.search.startup.gather import Started
+from krona_tune.search.resume import finals_left, search_left
+from krona_tune.search.startup.begin import Started
 from krona_tune.search.study_clock import StudyClock
 from krona_tune.search.study_stopper import StudyStopper, interruptible
 from krona_tune.search.terminal.live_view import View
@@ -151,7 +152,7 @@ def _search_then_finals(
     if final.trials:
         view.say(f"The search is done. Its best are trained again with {asked.seeds} seeds: {final.trials} trials.")
     tune_trials(started, ledger, final, stopping, changed)
-    if left := len(finals_left(started, ledger)):
+    if left := len(finals_left(started.plan.spec, ledger)):
         view.say(f"Stopped with {left} of {final.trials} finalists to go; they are trained when the study is resumed.")
 
 

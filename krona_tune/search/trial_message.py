@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from krona_tune.study.result import Report, ScoreOnTest, Status
-from krona_tune.study.spec.trial import TrialConfig, trial
+from krona_tune.study.spec.trial import TrialConfig, check_trial
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class TrialMessage:
 
     def checked(self) -> TrialConfig:
         """The trial, checked. Raises a Refusal as `krona_tune.study.spec.trial.trial`."""
-        return trial(self.task, self.seed, self.params, self.kind)
+        return check_trial(self.task, self.seed, self.params, self.kind)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from krona_tune.refusal import told
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.ray_internals import RayWatch, prepare_tune
 from krona_tune.search.searchers.task_searcher import StudySearcher
-from krona_tune.search.startup.gather import Started
+from krona_tune.search.startup.begin import Started
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.tune_callback import Recorder
 from krona_tune.search.worker.trainable import KronaTrial, Workplace

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from krona_tune.study.finals import BASELINE, Finalist, finals
+from krona_tune.study.finals import BASELINE, Finalist, rank_finals
 from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import rank
 
@@ -80,7 +80,7 @@ def _line(method: str, rows: Sequence[TrialResult], tasks: Sequence[str]) -> Met
 
 def _cell(rows: Sequence[TrialResult]) -> Cell | None:
     """The winner among one method's rows of one task."""
-    held = finals(rows)
+    held = rank_finals(rows)
     final = held.winner or held.head_only
     return _final_cell(final) if final else _searched_cell(rows)
 

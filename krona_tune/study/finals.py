@@ -88,7 +88,7 @@ class Finals:
         return None if apart is None else apart and (self.gain_over_head or 0.0) > 0
 
 
-def finals(rows: Iterable[TrialResult]) -> Finals:
+def rank_finals(rows: Iterable[TrialResult]) -> Finals:
     """The finals that the rows of one task hold; only completed finalists with a look at the test half count.
 
     A finalist is tied with the winner where `told_apart` does not tell their test scores apart, seed by seed.

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from krona_tune.study.finals import Finals, finals
+from krona_tune.study.finals import Finals, rank_finals
 from krona_tune.study.pareto import front_of
 from krona_tune.study.result import TrialResult
 from krona_tune.study.shared_configurations import SharedConfiguration, shared_ranking
@@ -56,7 +56,7 @@ class Standings:
 
     def finals(self, task: str) -> Finals:
         """The task's finalists as far as they have ended."""
-        return finals(row for row in self.rows if row.task == task)
+        return rank_finals(row for row in self.rows if row.task == task)
 
     def winner(self, task: str) -> TrialResult | None:
         """The trial to take away: of the winning finalist the seed with the highest validation score; without

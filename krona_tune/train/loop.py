@@ -22,7 +22,7 @@ from krona_tune.train.backbone import Backbone, dropouts, set_dropout
 from krona_tune.train.error_notes import noting_batch_shape
 from krona_tune.train.evaluate import evaluate, to_device
 from krona_tune.train.optimiser import optimiser
-from krona_tune.train.task_heads import answer
+from krona_tune.train.task_heads import make_answer
 from krona_tune.train.test_evaluation import evaluate_on_test
 
 
@@ -84,7 +84,7 @@ class TrialRun:
     def _enter(self) -> None:
         """What comes after the adapters stand in the model: the answer, its dropout, the optimiser."""
         trial, work = self.trial, self.work
-        self.answer = answer(self.backbone, work.task, stream(trial.seed, "head"), work.candidates)
+        self.answer = make_answer(self.backbone, work.task, stream(trial.seed, "head"), work.candidates)
         if trial.training.dropout is not None:
             set_dropout(self.answer.model, trial.training.dropout)
         trained = [*self.adapters.parameters(), *(parameter for _, parameter in self.answer.head())]

@@ -37,7 +37,7 @@ class Probe:
     forward_shares: Mapping[str, float]
 
 
-def probe(backbone: Backbone, works: Mapping[str, TaskWork], trial: TrialConfig) -> Probe:
+def time_steps(backbone: Backbone, works: Mapping[str, TaskWork], trial: TrialConfig) -> Probe:
     """Times a trial's steps on the first task, and a prediction of each.
 
     Costs some ten small steps; whatever is built at a first step of a size is not counted. Sequences that are longer

@@ -33,7 +33,7 @@ class Answer(Protocol):
         ...
 
 
-def answer(backbone: Backbone, task: Task, seed: int, candidates: Sequence[Sequence[int]] = ()) -> Answer:
+def make_answer(backbone: Backbone, task: Task, seed: int, candidates: Sequence[Sequence[int]] = ()) -> Answer:
     """The answer that the backbone's kind and the task call for; `candidates` are label words as token ids."""
     if backbone.geometry.text_to_text:
         return LabelWords(backbone, task, candidates)

@@ -25,7 +25,7 @@ from krona_tune.study.spec.trial import AdapterConfig, TrainingConfig
 from krona_tune.train.backbone import Backbone, freeze
 from krona_tune.train.device import Device
 from krona_tune.train.optimiser import optimiser
-from krona_tune.train.task_heads import answer
+from krona_tune.train.task_heads import make_answer
 
 YES_AND_NO = ((4273, 1), (150, 1))
 
@@ -95,7 +95,7 @@ def stepping(backbone: Backbone, size: Size, adapter: AdapterConfig | None) -> I
     ids = torch.randint(5, 32000, (size.rows, size.length), generator=torch.Generator().manual_seed(1)).to(device.kind)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     labels = (torch.arange(size.rows) % 2).to(device.kind)
-    words = answer(backbone, TASKS["cola"], 0, YES_AND_NO)
+    words = make_answer(backbone, TASKS["cola"], 0, YES_AND_NO)
     backbone.base.train()
     tables = [backbone.base.get_submodule(f"{stack}.embed_tokens") for stack in ("encoder", "decoder")]
     hooks = [table.register_forward_hook(_flow) for table in tables]

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from krona_tune.data.corpus import TaskData, load
-from krona_tune.data.data_warnings import doubts
+from krona_tune.data.data_warnings import find_warnings
 from krona_tune.data.tasks import TASKS
 
 
@@ -42,10 +42,10 @@ def data(name: str, **parts: Any) -> TaskData:
     ],
 )
 def test_empty_texts_and_constant_labels_are_doubted(name: str, parts: dict[str, Any], said: list[str]) -> None:
-    assert list(doubts(data(name, **parts))) == said
+    assert list(find_warnings(data(name, **parts))) == said
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_the_miniature_is_not_doubted(name: str) -> None:
     sizes = {"train_examples": 40, "validation_examples": 20, "test_examples": 20}
-    assert not list(doubts(load(TASKS[name], "mini", **sizes)))
+    assert not list(find_warnings(load(TASKS[name], "mini", **sizes)))

@@ -44,7 +44,7 @@ def test_a_driver_that_is_killed_loses_nothing(home: Home, bert: Path, cost: Cos
     until(driver, lambda: folder.manifest.exists() and rungs(folder) >= moment)
     time.sleep(random.Random(moment).uniform(0, 0.5))
     os.kill(driver.pid, signal.SIGKILL)
-    driver.wait()
+    driver.communicate()
     before = ended(folder)
     after, seconds = resumed(home, name)
     cost("driver killed (SIGKILL)", seconds)
@@ -84,7 +84,7 @@ def test_damaged_checkpoints_and_parts_are_set_aside_and_the_rest_is_used(home: 
     driver = started(home, bert, "damaged")
     until(driver, lambda: rungs(folder) >= 4)
     os.kill(driver.pid, signal.SIGKILL)
-    driver.wait()
+    driver.communicate()
     open_ones = [row.trial_id for row in read_trials(folder.results) if row.status is Status.INTERRUPTED]
     for kept in (path for trial in open_ones for path in folder.root.glob(f"checkpoints/{trial}/rung-*")):
         whole = (kept / "adapter.safetensors").read_bytes()

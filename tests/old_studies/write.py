@@ -48,7 +48,7 @@ def _write(home: Home, target: Path) -> None:
 def _stop(driver: Driver, study: StudyFolder, number: signal.Signals) -> None:
     until(driver, lambda: rungs(study, "cola-000") >= 2 and rungs(study) >= 4)
     os.kill(driver.pid, number)
-    driver.wait()
+    driver.communicate()
 
 
 def _keep(study: StudyFolder, target: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from krona_tune.record.lock import claim, is_locked
+from krona_tune.record.ownership import claim, is_locked
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from krona_tune.record.lock import lock_of
+from krona_tune.record.ownership import lock_of
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.remote import lease as claims

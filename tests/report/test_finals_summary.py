@@ -12,7 +12,7 @@ from krona_tune.report.pages.study_page import write_report
 from krona_tune.report.summary.finals_summary import final_average, methods_part
 from krona_tune.report.summary.published_scores import GLUE_AVERAGE, reported
 from krona_tune.report.summary.task_summary import summarise
-from krona_tune.study.finals import finals
+from krona_tune.study.finals import rank_finals
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest
 from krona_tune.study.result import TrialResult
@@ -91,7 +91,7 @@ def test_a_study_without_finalists_says_nothing_of_them(study: StudyFolder) -> N
 
 
 def test_the_seeds_chart_has_a_dot_a_seed_and_the_tests_interval() -> None:
-    chart = seeds_chart(finals(final_rows()))
+    chart = seeds_chart(rank_finals(final_rows()))
     assert chart is not None
     validation, test, _, means = chart.figure.data
     assert list(validation.y[:2]) == [0.66, 0.7]
@@ -100,7 +100,7 @@ def test_the_seeds_chart_has_a_dot_a_seed_and_the_tests_interval() -> None:
     assert (means.error_y.array[0], means.error_y.arrayminus[0]) == (pytest.approx(0.15), pytest.approx(0.10))
     names = ["krona 16×24<br>rte-000", "lora<br>rte-001", "krona<br>rte-002", "head_only<br>rte-head-0"]
     assert list(chart.figure.layout.xaxis.ticktext) == names
-    assert seeds_chart(finals([])) is None
+    assert seeds_chart(rank_finals([])) is None
 
 
 def test_finalists_draw_no_learning_curves_and_do_not_rank_in_the_search(empty: Empty) -> None:

@@ -10,7 +10,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from krona_tune.search.schedulers.asha import AshaPerGroup
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.result import Report
-from krona_tune.study.spec.schedule import schedule
+from krona_tune.study.spec.schedule import make_schedule
 
 RUNGS = (60, 120, 240)
 SCORES = (0.2, 0.9, 0.5, 0.1, 0.8, 0.4, 0.7, 0.3)
@@ -18,7 +18,7 @@ CONTINUE, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
 
 
 def judges(*tasks: str, epochs: float = 4, per_method: bool = False) -> AshaPerGroup:
-    own = schedule(examples_per_epoch=60, epochs=epochs, grace_epochs=1, reduction=2)
+    own = make_schedule(examples_per_epoch=60, epochs=epochs, grace_epochs=1, reduction=2)
     return AshaPerGroup(dict.fromkeys(tasks or ("cola",), own), per_method=per_method)
 
 
@@ -64,7 +64,7 @@ def report(trial_id: str, rung: int, score: float, task: str = "cola") -> Report
 )
 def test_decisions_are_those_of_rays_own_asha(reports: list[tuple[int, int, int]], reduction: int) -> None:
     """Any trials that report once at any rungs in any order, up to one beyond the budget."""
-    own = schedule(examples_per_epoch=60, epochs=reduction**3, grace_epochs=1, reduction=reduction)
+    own = make_schedule(examples_per_epoch=60, epochs=reduction**3, grace_epochs=1, reduction=reduction)
     ours = AshaPerGroup({"cola": own}, per_method=False)
     rays = AsyncHyperBandScheduler(
         time_attr="examples",
@@ -190,7 +190,7 @@ def test_equal_scores_are_told_apart_by_the_training_loss() -> None:
 
 
 def test_with_sizes_a_trial_is_judged_among_those_that_are_not_larger() -> None:
-    own = schedule(examples_per_epoch=60, epochs=4, grace_epochs=1, reduction=2)
+    own = make_schedule(examples_per_epoch=60, epochs=4, grace_epochs=1, reduction=2)
     scheduler = AshaPerGroup({"cola": own}, per_method=False, size_of=lambda params: params["size"])
 
     def judged(number: int, size: int, score: float, rung: int = 0) -> str:

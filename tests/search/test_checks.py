@@ -18,7 +18,7 @@ from krona_tune.refusal import Refusal
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.preflight import capacity
 from krona_tune.search.preflight import checks as flight
-from krona_tune.search.preflight.checks import preflight
+from krona_tune.search.preflight.checks import run_preflight
 from krona_tune.search.preflight.findings import together
 from krona_tune.search.preflight.first_batch import (
     FirstBatch,
@@ -62,7 +62,7 @@ def gathered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gathered]:
         patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
         patch.setattr(cluster, "connect", lambda _: one_node())
         plan = make_plan(build_spec({**ASKED, "model": str(saved_bert(home / "bert"))}, "x.yaml"), "x.yaml")
-        yield gather.gather(plan, connecting(None))
+        yield gather.gather_study(plan, connecting(None))
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def folder(tmp_path: Path) -> StudyFolder:
 
 
 def test_a_study_that_can_run_has_no_findings_and_leaves_nothing(gathered: Gathered, folder: StudyFolder) -> None:
-    found = preflight(gathered, folder, None)
+    found = run_preflight(gathered, folder, None)
     assert (found.problems, found.warnings) == ((), ())
     found.refuse()
     assert not list(folder.root.parent.parent.iterdir())
@@ -86,7 +86,7 @@ def test_data_that_teach_nothing_are_warned_of(
     spec = plan.spec.model_copy(update={"data": str(tmp_path), "tasks": ("cola",)})
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     prepared = prepare_data(replace(plan, spec=spec), gathered.source.location)
-    found = preflight(replace(gathered, prepared=prepared), folder, None)
+    found = run_preflight(replace(gathered, prepared=prepared), folder, None)
     assert not found.problems
     assert found.warnings == (
         "the 24 train examples of CoLA all have the label 'acceptable'",
@@ -131,7 +131,7 @@ def test_everything_that_is_wrong_is_said_at_once(
     broken = replace(gathered.prepared, works={**works, "cola": replace(works["cola"], train=unknown)})
     sick = replace(gathered, prepared=broken)
     monkeypatch.setattr(capacity.shutil, "disk_usage", lambda _: Usage(9, 8, 1))
-    found = preflight(sick, folder, "http://me:hunter2@127.0.0.1:1")
+    found = run_preflight(sick, folder, "http://me:hunter2@127.0.0.1:1")
     assert [refusal.place for refusal in found.problems] == ["--storage", "the first batch of cola"]
     assert "the checkpoints of 16 trials take about" in str(found.problems[0])
     assert "http://me:***@127.0.0.1:1 does not answer" in found.warnings[0]
@@ -197,7 +197,7 @@ def test_sizes_that_do_not_go_together_are_passed_over(gathered: Gathered) -> No
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
 def test_a_storage_that_can_not_be_written_is_refused(gathered: Gathered, tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
-    found = preflight(gathered, StudyFolder(tmp_path / "studies" / "first"), None)
+    found = run_preflight(gathered, StudyFolder(tmp_path / "studies" / "first"), None)
     assert "can't be written: Permission denied" in str(found.problems[0])
 
 
@@ -261,7 +261,7 @@ def test_workers_and_data_that_both_can_not_be_had_are_refused_together(
     monkeypatch.setattr(cluster, "connect", refuse("--address"))
     monkeypatch.setattr(gather, "prepare_data", refuse("--data"))
     with pytest.raises(Refusal) as refused:
-        gather.gather(gathered.plan, connecting(None))
+        gather.gather_study(gathered.plan, connecting(None))
     assert str(refused.value) == "2 things stand in the way:\n  --data: nowhere\n  --address: nowhere"
     one = Refusal("a", "b", "c")
     assert together([one]) is one
@@ -301,6 +301,6 @@ def test_the_store_beside_the_studies_is_looked_at_where_no_other_is_named(
 ) -> None:
     folder.root.parent.mkdir()
     (folder.root.parent / "mlflow.db").write_text("garbage" * 100)
-    [warning] = preflight(gathered, folder, None).warnings
+    [warning] = run_preflight(gathered, folder, None).warnings
     assert "/mlflow.db can't be used (file is not a database); Parquet keeps everything, MLflow what" in warning
-    assert preflight(gathered, folder, f"sqlite:///{folder.root.parent / 'other.db'}").warnings == ()
+    assert run_preflight(gathered, folder, f"sqlite:///{folder.root.parent / 'other.db'}").warnings == ()

@@ -14,10 +14,10 @@ from krona_tune.record.parquet_reader import read_trials
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.preflight import checks as flight
 from krona_tune.search.preflight.capacity import needed_bytes
-from krona_tune.search.preflight.checks import preflight
+from krona_tune.search.preflight.checks import run_preflight
 from krona_tune.search.preflight.nodes import NodeReport, inspect_nodes, versions
 from krona_tune.search.startup.cluster import connect, connecting
-from krona_tune.search.startup.gather import gather
+from krona_tune.search.startup.gather import gather_study
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.result import Status
 from krona_tune.study.spec.loader import load_spec
@@ -92,13 +92,13 @@ def test_a_first_batch_is_trained_in_a_worker(home: Home, three: Nodes, monkeypa
     monkeypatch.setenv("XDG_CACHE_HOME", str(home.root / "cache"))
     overrides = {"tasks": ("cola",), "precision": "fp32"}
     plan = make_plan(load_spec(Path(home.space(home.root / "bert")), (), overrides), "x.yaml")
-    gathered = gather(plan, connecting(three.address))
-    found = preflight(gathered, home.study("seen"), None)
+    gathered = gather_study(plan, connecting(three.address))
+    found = run_preflight(gathered, home.study("seen"), None)
     assert (found.problems, found.warnings) == ((), ())
 
     (home.root / "bert" / "model.safetensors").rename(home.root / "weights")
     try:
-        lacking = preflight(gathered, home.study("seen"), None)
+        lacking = run_preflight(gathered, home.study("seen"), None)
     finally:
         (home.root / "weights").rename(home.root / "bert" / "model.safetensors")
     assert [problem.place for problem in lacking.problems] == [str(home.root / "bert")]
@@ -113,7 +113,7 @@ def test_a_first_batch_that_takes_too_long_gives_its_place_back(
     monkeypatch.setattr(flight, "FIRST_BATCH_SECONDS", 1)
     monkeypatch.setattr(flight, "train_first_batch", stuck)
     plan = make_plan(load_spec(Path(home.space(home.root / "bert")), (), {"tasks": ("cola",)}), "x.yaml")
-    gathered = gather(plan, connecting(three.address))
+    gathered = gather_study(plan, connecting(three.address))
     found = flight.in_the_first_batch(gathered, needed_bytes(gathered))
     assert found.warnings == ("no worker trained a first batch within 1 s",)
     deadline = time.monotonic() + 30

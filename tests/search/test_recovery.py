@@ -9,10 +9,10 @@ import pytest
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.phases import _known, _numbers_left
 from krona_tune.search.planning.plan import Plan, trial_seed
 from krona_tune.search.planning.resolve_space import resolve
 from krona_tune.search.recovery import Opened, open_records
+from krona_tune.search.resume import known_trials, numbers_left
 from krona_tune.search.searchers.open_samplers import open_samplers, open_shared_sampler
 from krona_tune.search.searchers.shared_searcher import shared_id
 from krona_tune.search.trial_message import TrialMessage
@@ -141,10 +141,10 @@ def test_the_trials_that_were_taken_back_go_on_and_their_numbers_are_not_asked_f
     points = trained(of, folder)
     half(folder.results / "trials.parquet")
     book = ledger(open_records(of, folder))
-    assert {each.trial_id: each.params for each in _known(of, book) if each.kind == "search"} == {
+    assert {each.trial_id: each.params for each in known_trials(of, book) if each.kind == "search"} == {
         trial_id: points[trial_id] for trial_id in ("cola-000", "cola-001")
     }
-    assert _numbers_left(of, book, "cola") == [2, 3]
+    assert numbers_left(of, book, "cola") == [2, 3]
 
 
 @pytest.mark.parametrize("search", [KINDS["by task"], KINDS["shared"]], ids=["by task", "shared"])
@@ -157,9 +157,9 @@ def test_others_take_the_place_of_trials_whose_points_nobody_knows(tmp_path: Pat
     assert opened.records.trials == ()
     assert opened.lost == {("cola", 0), ("cola", 1)}
     assert opened.said.endswith("Trials whose rows and points were lost, others take their place: 2.")
-    assert _numbers_left(of, ledger(opened), "cola") == [2, 3, 4, 5]
-    assert _numbers_left(of, ledger(opened), "rte") == [0, 1, 2, 3]
-    assert _numbers_left(of, ledger(opened)) == [2, 3, 4, 5]
+    assert numbers_left(of, ledger(opened), "cola") == [2, 3, 4, 5]
+    assert numbers_left(of, ledger(opened), "rte") == [0, 1, 2, 3]
+    assert numbers_left(of, ledger(opened)) == [2, 3, 4, 5]
 
 
 def test_of_a_shared_configuration_one_trial_goes_on_at_a_time(tmp_path: Path) -> None:

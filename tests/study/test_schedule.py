@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from krona_tune.study.spec.schedule import schedule
+from krona_tune.study.spec.schedule import make_schedule
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from krona_tune.study.spec.schedule import schedule
 def test_rungs_are_grace_times_powers_of_the_reduction(
     examples: int, epochs: float, grace: float, reduction: int, rungs: tuple[int, ...]
 ) -> None:
-    made = schedule(examples_per_epoch=examples, epochs=epochs, grace_epochs=grace, reduction=reduction)
+    made = make_schedule(examples_per_epoch=examples, epochs=epochs, grace_epochs=grace, reduction=reduction)
     assert made.rungs == rungs
     assert made.total_examples == rungs[-1]
     assert made.epochs == pytest.approx(max(epochs, 1 / examples))
@@ -39,7 +39,7 @@ def test_rungs_are_grace_times_powers_of_the_reduction(
 def test_every_rung_is_reached_after_enough_steps_and_not_many_more(
     examples: int, epochs: float, grace: float, reduction: int, batch_size: int
 ) -> None:
-    made = schedule(examples_per_epoch=examples, epochs=epochs, grace_epochs=grace, reduction=reduction)
+    made = make_schedule(examples_per_epoch=examples, epochs=epochs, grace_epochs=grace, reduction=reduction)
     assert all(later > earlier for earlier, later in zip(made.rungs, made.rungs[1:], strict=False))
     assert all(later == reduction * earlier for earlier, later in zip(made.rungs, made.rungs[1:-1], strict=False))
     for rung in made.rungs:
@@ -50,6 +50,6 @@ def test_every_rung_is_reached_after_enough_steps_and_not_many_more(
 
 
 def test_an_epochs_last_batch_may_be_smaller() -> None:
-    made = schedule(examples_per_epoch=50, epochs=2, grace_epochs=1, reduction=3)
+    made = make_schedule(examples_per_epoch=50, epochs=2, grace_epochs=1, reduction=3)
     assert made.steps_per_epoch(16) == 4
     assert [made.step_at(examples, 16) for examples in (1, 16, 17, 50, 51, 100)] == [1, 1, 2, 4, 5, 8]

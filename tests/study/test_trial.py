@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from krona_tune.backbones.geometry import Role, Stack
-from krona_tune.study.spec.trial import SECTION_OF, AdapterConfig, TrainingConfig, TrialConfig, trial
+from krona_tune.study.spec.trial import SECTION_OF, AdapterConfig, TrainingConfig, TrialConfig, check_trial
 
 OTHER: dict[str, Any] = {
     "method": "krona_b",
@@ -39,26 +39,33 @@ def test_each_knob_has_one_name_and_one_section() -> None:
 
 @pytest.mark.parametrize("name", OTHER)
 def test_the_fingerprint_changes_with_each_knob(name: str) -> None:
-    plain, changed = trial("rte", 5, {}), trial("rte", 5, {name: OTHER[name]})
+    plain, changed = check_trial("rte", 5, {}), check_trial("rte", 5, {name: OTHER[name]})
     assert plain.params()[name] != changed.params()[name] == OTHER[name]
     assert plain.fingerprint != changed.fingerprint
 
 
 def test_the_fingerprint_changes_with_task_seed_and_kind_and_with_nothing_else() -> None:
-    made = [trial("rte", 5, OTHER), trial("cola", 5, OTHER), trial("rte", 6, OTHER), trial("rte", 5, OTHER, "baseline")]
+    made = [
+        check_trial("rte", 5, OTHER),
+        check_trial("cola", 5, OTHER),
+        check_trial("rte", 6, OTHER),
+        check_trial("rte", 5, OTHER, "baseline"),
+    ]
     assert len({one.fingerprint for one in made}) == 4
-    assert trial("rte", 5, dict(reversed(OTHER.items()))).fingerprint == made[0].fingerprint
+    assert check_trial("rte", 5, dict(reversed(OTHER.items()))).fingerprint == made[0].fingerprint
     assert len(made[0].fingerprint) == 12
     assert int(made[0].fingerprint, 16) >= 0
 
 
 @given(st.sets(st.sampled_from(sorted(OTHER))))
 def test_a_trials_params_are_what_makes_it_again(names: set[str]) -> None:
-    made = trial("rte", 5, {name: OTHER[name] for name in names})
-    assert trial("rte", 5, made.params()) == made
+    made = check_trial("rte", 5, {name: OTHER[name] for name in names})
+    assert check_trial("rte", 5, made.params()) == made
 
 
-@pytest.mark.parametrize("owner", [trial("rte", 5, {}), trial("rte", 5, {}).adapter, trial("rte", 5, {}).training])
+@pytest.mark.parametrize(
+    "owner", [check_trial("rte", 5, {}), check_trial("rte", 5, {}).adapter, check_trial("rte", 5, {}).training]
+)
 def test_a_trial_can_not_be_changed(owner: Any) -> None:
     field = next(iter(type(owner).model_fields))
     with pytest.raises(ValidationError, match="frozen"):
@@ -85,17 +92,17 @@ def test_a_trial_can_not_be_changed(owner: Any) -> None:
 )
 def test_a_value_out_of_its_range_is_refused(params: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError) as refused:
-        trial("rte", 5, params)
+        check_trial("rte", 5, params)
     assert message in str(refused.value)
 
 
 def test_an_unknown_kind_or_key_is_refused() -> None:
     with pytest.raises(ValidationError, match="'search', 'baseline' or 'finalist'"):
-        trial("rte", 5, {}, "final")  # type: ignore[arg-type]
+        check_trial("rte", 5, {}, "final")  # type: ignore[arg-type]
     with pytest.raises(ValidationError, match="Extra inputs"):
         TrialConfig.model_validate({"task": "rte", "seed": 1, "alpha": 4})
     with pytest.raises(KeyError, match="alpha"):
-        trial("rte", 5, {"alpha": 4})
+        check_trial("rte", 5, {"alpha": 4})
 
 
 def test_roles_and_stacks_are_read_once_as_sets() -> None:

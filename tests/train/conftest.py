@@ -5,8 +5,8 @@ import pyarrow as pa
 import torch
 
 from krona_tune.data.tasks import TASKS
-from krona_tune.study.spec.schedule import schedule
-from krona_tune.study.spec.trial import TrialConfig, trial
+from krona_tune.study.spec.schedule import make_schedule
+from krona_tune.study.spec.trial import TrialConfig, check_trial
 from krona_tune.train.backbone import Backbone, freeze
 from krona_tune.train.device import Device
 from krona_tune.train.loop import TaskWork
@@ -45,7 +45,7 @@ def tiny_work(
         train=table(rows, 1, regression),
         validation=table(32, 2, regression),
         pad_token_id=0,
-        schedule=schedule(examples_per_epoch=rows, epochs=epochs, grace_epochs=1, reduction=2),
+        schedule=make_schedule(examples_per_epoch=rows, epochs=epochs, grace_epochs=1, reduction=2),
         candidates=candidates,
     )
 
@@ -53,4 +53,4 @@ def tiny_work(
 def tiny_trial(task: str = "rte", **params: object) -> TrialConfig:
     sizes = {"a_out": 4, "a_in": 6, "rank": 3, "bottleneck": 10, "phm": 2}
     knobs = {**sizes, "scale": 2.0, "learning_rate": 1e-2, "batch_size": 8, "dropout": 0.0}
-    return trial(task, 5, {**knobs, **params})
+    return check_trial(task, 5, {**knobs, **params})

@@ -8,7 +8,7 @@ from krona_tune.adapters.files.adapter_files import save_adapter
 from krona_tune.adapters.inject import Adapters
 from krona_tune.data.tasks import TASKS
 from krona_tune.train.backbone import load_backbone
-from krona_tune.train.task_heads import answer
+from krona_tune.train.task_heads import make_answer
 from krona_tune.train.tokenizer import candidates, open_tokenizer
 from tests.adapters.cards import card_of
 from tests.adapters.test_inject import shaped, trained
@@ -38,7 +38,7 @@ def adapter_folder(backbone: Path, folder: Path, task: str = "cola", method: str
     words = candidates(facts, open_tokenizer(str(backbone), 10_000)) if shape.text_to_text else ()
     config = shaped(shape, method, **knobs)
     adapters = trained(Adapters(loaded.base, shape, config, torch.Generator().manual_seed(0)))
-    head = {f"head.{name}": p.detach() + 0.1 for name, p in answer(loaded, facts, 3, words).head()}
+    head = {f"head.{name}": p.detach() + 0.1 for name, p in make_answer(loaded, facts, 3, words).head()}
     card = card_of(
         shape,
         config,

@@ -22,7 +22,7 @@ from krona_tune.data.encode import encode
 from krona_tune.data.metrics import measure
 from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
-from krona_tune.study.spec.schedule import schedule
+from krona_tune.study.spec.schedule import make_schedule
 from krona_tune.train.backbone import load_backbone
 from krona_tune.train.backbone_source import find_backbone
 from krona_tune.train.loop import TaskWork, TrialRun
@@ -279,7 +279,7 @@ def test_a_trained_encoder_keeps_its_validation_score_when_it_leaves(tmp_path: P
         train=encoded.train,
         validation=encoded.validation,
         pad_token_id=encoded.pad_token_id,
-        schedule=schedule(examples_per_epoch=256, epochs=6, grace_epochs=6, reduction=2),
+        schedule=make_schedule(examples_per_epoch=256, epochs=6, grace_epochs=6, reduction=2),
     )
     backbone = load_backbone(source.location, FLOAT32)
     trial = tiny_trial("cola", a_out=32, a_in=12, roles="query+key+value+output", layer_norms=True, batch_size=16)

@@ -10,7 +10,7 @@ import torch
 
 from krona_tune.adapters.methods.method_table import METHODS
 from krona_tune.study.result import Report
-from krona_tune.study.spec.schedule import schedule
+from krona_tune.study.spec.schedule import make_schedule
 from krona_tune.train import checkpoint
 from krona_tune.train.device import Device
 from krona_tune.train.loop import Diverged, TrialRun, train_trial
@@ -145,7 +145,7 @@ def test_a_loss_that_explodes_is_told_apart() -> None:
 
 def test_two_rungs_within_one_step_are_both_reported() -> None:
     work = tiny_work(rows=20)
-    rungs = schedule(examples_per_epoch=20, epochs=1, grace_epochs=0.3, reduction=2)
+    rungs = make_schedule(examples_per_epoch=20, epochs=1, grace_epochs=0.3, reduction=2)
     reports: list[Report] = []
     train_trial("t", tiny_trial(batch_size=16), replace(work, schedule=rungs), tiny_backbone(), reports.append)
     assert [(r.examples, r.step) for r in reports] == [(6, 1), (12, 1), (20, 2)]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from krona_tune.train.probe import SIZES, probe, sequences
+from krona_tune.train.probe import SIZES, sequences, time_steps
 from tests.train.conftest import WORDS, tiny_backbone, tiny_trial, tiny_work
 
 
@@ -13,7 +13,7 @@ def test_steps_of_three_sizes_are_timed_and_a_prediction_of_each_task(name: str)
     before = {key: tensor.clone() for key, tensor in backbone.whole.state_dict().items()}
     words = WORDS if name == "t5" else ()
     works = {task: tiny_work(task, candidates=words) for task in ("rte", "mrpc")}
-    found = probe(backbone, works, tiny_trial())
+    found = time_steps(backbone, works, tiny_trial())
     longest = backbone.geometry.positions or 1000
     assert [(step.rows, step.length) for step in found.steps] == [(n, min(length, longest)) for n, length in SIZES]
     assert all(step.seconds > 0 for step in found.steps)
@@ -23,7 +23,7 @@ def test_steps_of_three_sizes_are_timed_and_a_prediction_of_each_task(name: str)
 
 def test_a_baseline_that_trains_nothing_is_not_asked_for() -> None:
     with pytest.raises(AssertionError):
-        probe(tiny_backbone("t5"), {"rte": tiny_work(candidates=WORDS)}, tiny_trial(method="head_only"))
+        time_steps(tiny_backbone("t5"), {"rte": tiny_work(candidates=WORDS)}, tiny_trial(method="head_only"))
 
 
 def test_sequences_are_the_tasks_rows_over_and_over_at_one_length() -> None:

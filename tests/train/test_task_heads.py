@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from krona_tune.data.tasks import TASKS
-from krona_tune.train.task_heads import LabelWords, answer, with_head
+from krona_tune.train.task_heads import LabelWords, make_answer, with_head
 from tests.models import CONFIGS, tokens
 from tests.train.conftest import WORDS, tiny_backbone
 
@@ -27,7 +27,7 @@ def test_a_shared_base_with_a_head_equals_the_familys_model(name: str) -> None:
 def test_heads_are_drawn_from_their_seed_alone_and_sanely(name: str) -> None:
     backbone = tiny_backbone(name)
     first, again, other = (
-        torch.cat([p.flatten() for _, p in answer(backbone, TASKS["mnli"], seed).head()]) for seed in (3, 3, 4)
+        torch.cat([p.flatten() for _, p in make_answer(backbone, TASKS["mnli"], seed).head()]) for seed in (3, 3, 4)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -38,7 +38,7 @@ def test_heads_are_drawn_from_their_seed_alone_and_sanely(name: str) -> None:
 
 @pytest.mark.parametrize(("task", "outputs"), [("mnli", 3), ("cola", 2), ("stsb", 1)])
 def test_the_head_has_the_tasks_outputs(task: str, outputs: int) -> None:
-    got = answer(tiny_backbone("roberta"), TASKS[task], 0)
+    got = make_answer(tiny_backbone("roberta"), TASKS[task], 0)
     assert got.model.classifier.out_proj.weight.shape[0] == outputs
     inputs = tokens(tiny_backbone("roberta").geometry)
     assert got.predict(inputs).shape == (5,)
@@ -47,12 +47,12 @@ def test_the_head_has_the_tasks_outputs(task: str, outputs: int) -> None:
 def test_a_regression_learns_its_scores_and_a_classification_its_classes() -> None:
     backbone = tiny_backbone()
     inputs = tokens(backbone.geometry)
-    score = answer(backbone, TASKS["stsb"], 0)
+    score = make_answer(backbone, TASKS["stsb"], 0)
     score.model.eval()
     labels = torch.tensor([0.0, 1.2, 2.4, 3.6, 5.0])
     predicted = score.predict(inputs)
     torch.testing.assert_close(score.loss(inputs, labels), (predicted - labels).square().mean())
-    classes = answer(backbone, TASKS["rte"], 0)
+    classes = make_answer(backbone, TASKS["rte"], 0)
     classes.model.eval()
     likely = classes.predict(inputs)
     assert classes.loss(inputs, likely) < classes.loss(inputs, 1 - likely)

@@ -10,7 +10,7 @@ from pathlib import Path
 import platformdirs
 
 from krona_tune.hub import home
-from krona_tune.record.lock import is_locked
+from krona_tune.record.ownership import is_locked
 from krona_tune.record.remote.copy import Copy
 from krona_tune.record.remote.store import Store, is_uri, refusing
 from krona_tune.refusal import Refusal

@@ -18,7 +18,7 @@ from krona_tune.study.result import Status
 FIRST_BATCH_SECONDS = 300
 
 
-def preflight(gathered: Gathered, folder: StudyFolder, tracking_uri: str | None) -> Findings:
+def run_preflight(gathered: Gathered, folder: StudyFolder, tracking_uri: str | None) -> Findings:
     """Looks at everything that would fail a trial later. Writes nothing that stays."""
     need = needed_bytes(gathered)
     storage = nearest_folder(folder.root)
@@ -30,7 +30,7 @@ def preflight(gathered: Gathered, folder: StudyFolder, tracking_uri: str | None)
         if not work.problems:
             work += in_the_first_batch(gathered, need)
         silent = tracking.result()
-    return disk + work + Findings(warnings=(*gathered.prepared.doubts, *([silent] if silent else ())))
+    return disk + work + Findings(warnings=(*gathered.prepared.data_warnings, *([silent] if silent else ())))
 
 
 def at_the_uri(folder: StudyFolder) -> Findings:

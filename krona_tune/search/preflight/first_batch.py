@@ -16,14 +16,14 @@ import torch
 from krona_tune.data.batches import lengths
 from krona_tune.search.planning.space import Space
 from krona_tune.search.trial_message import TrialMessage
-from krona_tune.search.worker.trainable import describe, status_of_error
+from krona_tune.search.worker.errors import describe, status_of_error
 from krona_tune.study.result import Report, Status
 from krona_tune.study.spec.schedule import Schedule
 from krona_tune.study.spec.study_spec import Precision
 from krona_tune.train.backbone import Backbone, load_backbone, quiet
 from krona_tune.train.device import this_device
 from krona_tune.train.loop import TaskWork, train_trial
-from krona_tune.train.probe import Probe, probe
+from krona_tune.train.probe import Probe, time_steps
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ FEW_ROWS = 2
 class FirstBatch:
     """What came of it: each failed task's status and error, and of a GPU its name, its memory and the most used.
 
-    `probe` is what a step costs; None where a task failed.
+    `time_steps` is what a step costs; None where a task failed.
     """
 
     failures: dict[str, tuple[Status, str]]
@@ -128,7 +128,7 @@ def _probe(backbone: Backbone, works: Mapping[str, TaskWork], params: dict[str, 
     try:
         with quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return probe(backbone, works, TrialMessage("probe", task, 0, "search", 0, params).checked())
+            return time_steps(backbone, works, TrialMessage("probe", task, 0, "search", 0, params).checked())
     except Exception:
         logger.exception("no step could be timed, so nothing is foretold")
         return None

@@ -10,7 +10,7 @@ import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
 from krona_tune.data.corpus import TaskData, load
-from krona_tune.data.data_warnings import doubts
+from krona_tune.data.data_warnings import find_warnings
 from krona_tune.data.encode import encode, encode_test
 from krona_tune.data.metrics import constant_baseline
 from krona_tune.data.tasks import TASKS, Task
@@ -25,14 +25,14 @@ from krona_tune.train.tokenizer import candidates, open_tokenizer
 class Prepared:
     """What the workers get, and what the manifest says of it, by task.
 
-    `works` are without the test halves, which stand in `tests` where finalists are asked for; `doubts` are what a
-    person should know of the data before they are trained on.
+    `works` are without the test halves, which stand in `tests` where finalists are asked for; `data_warnings` are what
+    a person should know of the data before they are trained on.
     """
 
     works: dict[str, TaskWork]
     facts: dict[str, TaskFacts]
     tests: dict[str, pa.Table]
-    doubts: tuple[str, ...] = ()
+    data_warnings: tuple[str, ...] = ()
 
     def final_works(self) -> dict[str, TaskWork]:
         """What a finalist's worker gets: the test half too."""
@@ -54,7 +54,7 @@ def prepare_data(plan: Plan, location: str) -> Prepared:
         works={name: work for name, (work, _) in prepared.items()},
         facts={name: facts for name, (_, facts) in prepared.items()},
         tests={name: encode_test(each, tokenizer, **_encoding(plan)) for name, each in finals.items()},
-        doubts=tuple(chain.from_iterable(map(doubts, data.values()))),
+        data_warnings=tuple(chain.from_iterable(map(find_warnings, data.values()))),
     )
 
 

@@ -13,8 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from krona_tune.backbones.geometry import Stack
-from krona_tune.record.lock import is_locked
-from krona_tune.record.ownership import is_running, running_trials
+from krona_tune.record.ownership import is_locked, is_running, running_trials
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.progress import share_done
 from krona_tune.record.remote.storage import LISTED, Storage, refresh

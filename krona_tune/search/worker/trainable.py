@@ -1,8 +1,6 @@
 """What a worker runs: a trial in, trained from rung to rung, one result a rung out; warm between trials."""
 
 import logging
-import shutil
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +9,16 @@ import torch
 from ray import tune
 
 from krona_tune.record.progress import note_progress, place_of
-from krona_tune.record.remote.remote_checkpoints import RemoteCheckpoints
 from krona_tune.search.ray_internals import set_process_title
 from krona_tune.search.trial_message import StepResult, TrialMessage
+from krona_tune.search.worker.checkpoints import NotKept, TrialCheckpoints
+from krona_tune.search.worker.errors import describe, status_of_error
 from krona_tune.study.formatting import in_words
 from krona_tune.study.result import Report, Status
 from krona_tune.study.spec.study_spec import Precision
-from krona_tune.train import checkpoint
 from krona_tune.train.backbone import warm_backbone
 from krona_tune.train.device import has_broken_device, keep_freed_memory, this_device
-from krona_tune.train.loop import Diverged, TaskWork, TrialRun
+from krona_tune.train.loop import TaskWork, TrialRun
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +44,6 @@ class Workplace:
         return self.folder if Path(self.folder).is_dir() else self.name
 
 
-class NotKept(Exception):
-    """A trial's state could not be written: it waits at its last rung until there is room."""
-
-
 class KronaTrial(tune.Trainable):  # type: ignore[misc]
     """One `step` is one rung. A failure is a result with its status, never a crash of the study.
 
@@ -61,7 +55,7 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
         torch.set_num_threads(workplace.threads)
         keep_freed_memory()
         self._works, self._workplace = works, workplace
-        self._elsewhere = RemoteCheckpoints(workplace.elsewhere)
+        self._checkpoints = TrialCheckpoints(Path(workplace.checkpoints), workplace.elsewhere)
         self._message = TrialMessage.from_dict(config)
         self._run: TrialRun | None = None
 
@@ -113,14 +107,14 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
         set_process_title(f"{run.trial_id}, {in_words(self._message.params)}")
         with note_progress(place_of(Path(self._workplace.checkpoints), run.trial_id), lambda: run.share_done):
             report = run.advance()
-        self._keep(run)
+        self._checkpoints.keep(run)
         return self._result(run, report)
 
     def _result(self, run: TrialRun, report: Report) -> StepResult:
         """A finalist's last one has its one look at the test half."""
         return StepResult(
             report=report,
-            checkpoint=str(self._folder() / f"rung-{run.rung}"),
+            checkpoint=str(self._checkpoints.of(run)),
             status=Status.COMPLETED if run.finished else None,
             test=run.evaluate_on_test() if run.finished and run.trial.kind == "finalist" else None,
         )
@@ -131,59 +125,11 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
         message = self._message
         run = TrialRun(message.trial_id, message.checked(), self._works[message.task], backbone)
         try:
-            self._take_up(run)
+            self._checkpoints.resume(run)
         except BaseException:
             run.close()  # the backbone stays warm for the next trial
             raise
         return run
-
-    def _take_up(self, run: TrialRun) -> None:
-        """Puts the run where its highest usable state is; one that is damaged, or of another trial or backbone, is set
-        aside, and the trial begins at the one below, or anew."""
-        self._elsewhere.bring(self._folder())
-        while earlier := latest_checkpoint(self._folder()):
-            try:
-                checkpoint.load(run, earlier)
-                return
-            except checkpoint.Unusable as error:
-                logger.warning("%s: set aside, the trial goes on without it", error)
-                aside = earlier.with_name(f"unusable-{earlier.name}")
-                shutil.rmtree(aside, ignore_errors=True)
-                earlier.replace(aside)
-                self._elsewhere.bring(self._folder())
-
-    def _folder(self) -> Path:
-        return Path(self._workplace.checkpoints) / self._message.trial_id
-
-    def _keep(self, run: TrialRun) -> None:
-        """Writes the state beside its place and moves it there whole; earlier rungs' states are removed.
-
-        Raises:
-            NotKept: the state of this rung is not kept; that of the rung below is, where there is one.
-        """
-        try:
-            self._write(run)
-        except Exception as error:
-            if has_broken_device(error) or status_of_error(error) is Status.OUT_OF_MEMORY:
-                raise
-            shutil.rmtree(self._unfinished(run), ignore_errors=True)
-            raise NotKept(f"the state of {run.trial_id} could not be kept: {type(error).__name__}: {error}") from error
-
-    def _write(self, run: TrialRun) -> None:
-        folder, unfinished = self._folder(), self._unfinished(run)
-        kept = folder / f"rung-{run.rung}"
-        for leftover in (kept, unfinished):
-            shutil.rmtree(leftover, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        checkpoint.save(run, unfinished)
-        unfinished.rename(kept)
-        self._elsewhere.send(kept)
-        for earlier in folder.glob("rung-*"):
-            if earlier != kept:
-                shutil.rmtree(earlier, ignore_errors=True)
-
-    def _unfinished(self, run: TrialRun) -> Path:
-        return self._folder() / f".rung-{run.rung}"
 
     def _close(self) -> None:
         if self._run:
@@ -191,29 +137,3 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
         self._run = None
         if self._workplace.gpu:
             torch.cuda.empty_cache()  # the neighbour on the same GPU may need what a large trial held
-
-
-def latest_checkpoint(folder: Path) -> Path | None:
-    """The state of the highest rung that a trial has kept."""
-    return max(folder.glob("rung-*"), key=lambda path: int(path.name.removeprefix("rung-")), default=None)
-
-
-def status_of_error(error: BaseException) -> Status:
-    """Which row an error becomes."""
-    match error:
-        case Diverged():
-            return Status.DIVERGED
-        case torch.OutOfMemoryError() | MemoryError():
-            return Status.OUT_OF_MEMORY
-        case RuntimeError() if "can't allocate memory" in str(error):
-            return Status.OUT_OF_MEMORY
-        case _:
-            return Status.FAILED
-
-
-def describe(error: BaseException) -> str:
-    """The error's kind, message and notes, and the last places that it passed."""
-    frames = traceback.extract_tb(error.__traceback__)[-3:]
-    path = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames))
-    said = "; ".join([str(error), *getattr(error, "__notes__", [])])
-    return f"{type(error).__name__}: {said} ({path})"

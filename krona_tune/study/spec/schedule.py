@@ -29,7 +29,7 @@ class Schedule:
         return epochs * self.steps_per_epoch(batch_size) + ceil(rest / batch_size)
 
 
-def schedule(*, examples_per_epoch: int, epochs: float, grace_epochs: float, reduction: int) -> Schedule:
+def make_schedule(*, examples_per_epoch: int, epochs: float, grace_epochs: float, reduction: int) -> Schedule:
     """Rungs at grace·ηᵏ below the full budget, and the full budget itself."""
     total = max(1, round(epochs * examples_per_epoch))
     rung = max(1, round(grace_epochs * examples_per_epoch))

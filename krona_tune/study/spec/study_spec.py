@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from krona_tune.study.spec.domain import Choice, Divisors, Domain, Fixed, Range, parse_domain
-from krona_tune.study.spec.schedule import Schedule, schedule
+from krona_tune.study.spec.schedule import Schedule, make_schedule
 from krona_tune.study.spec.trial import SECTIONS, Frozen
 
 Number = TypeVar("Number", int, float)
@@ -79,7 +79,7 @@ class ScheduleSpec(Frozen):
     reduction: Annotated[int, Field(ge=2, le=MOST)] = 3
 
     def of(self, task: str, train_examples: int) -> Schedule:
-        return schedule(
+        return make_schedule(
             examples_per_epoch=train_examples,
             epochs=for_task(self.epochs, task),
             grace_epochs=min(for_task(self.grace_epochs, task), for_task(self.epochs, task)),

@@ -103,7 +103,7 @@ class TrialConfig(Frozen):
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def params(self) -> dict[str, Any]:
-        """Every knob by its one name: what `trial` takes back."""
+        """Every knob by its one name: what `check_trial` takes back."""
         return {**self.adapter.model_dump(), **self.training.model_dump()}
 
 
@@ -114,7 +114,7 @@ SIZES = {"a_out": 0, "a_in": 1}
 """The knobs that must divide a dimension, and which of (d_out, d_in) it is."""
 
 
-def trial(task: str, seed: int, params: Mapping[str, Any], kind: str = "search") -> TrialConfig:
+def check_trial(task: str, seed: int, params: Mapping[str, Any], kind: str = "search") -> TrialConfig:
     """The trial that flat parameters mean, checked.
 
     Raises:

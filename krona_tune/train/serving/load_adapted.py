@@ -14,7 +14,7 @@ from krona_tune.refusal import refusing
 from krona_tune.train.backbone import Backbone, load_backbone, quiet
 from krona_tune.train.backbone_source import BackboneSource, download, find_backbone
 from krona_tune.train.device import Device
-from krona_tune.train.task_heads import Answer, answer
+from krona_tune.train.task_heads import Answer, make_answer
 from krona_tune.train.tokenizer import candidates, open_tokenizer
 
 CPU = Device(kind="cpu", dtype=torch.float32)
@@ -51,7 +51,7 @@ def load_adapted(folder: Path, *, model: str | None = None, device: Device = CPU
     words = candidates(task, tokenizer) if backbone.geometry.text_to_text else ()
     unable = (source.location, f"can't answer {task.title}", "save the model again")
     with quiet(), refusing(*unable):
-        answering = answer(backbone, task, 0, words)  # its head is replaced by the adapter's
+        answering = make_answer(backbone, task, 0, words)  # its head is replaced by the adapter's
     adapters = load(answering.model, folder)
     refuse_replaced(folder, card)
     answering.model.eval()

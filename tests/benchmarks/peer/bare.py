@@ -16,11 +16,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from krona_tune.record.lock import claim
+from krona_tune.record.ownership import claim
 from krona_tune.report.pages.study_page import write_report
 from krona_tune.search import runner
 from krona_tune.search.planning.plan import make_plan
-from krona_tune.search.startup import gather
+from krona_tune.search.startup import begin, gather
 from krona_tune.search.startup.cluster import connecting
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
@@ -57,9 +57,9 @@ def study(data: str) -> Study:
     asked = StudySpec.model_validate(spec(CASE, data).plain() | {"search": {"trials": CASE.trials}})
     with tempfile.TemporaryDirectory() as storage:
         folder = StudyFolder(Path(storage) / "study")
-        gathered = gather.gather(make_plan(asked, "benchmark"), connecting(None))
+        gathered = gather.gather_study(make_plan(asked, "benchmark"), connecting(None))
         with claim(folder):
-            started = gather.begin(gathered, folder, command="benchmark")
+            started = begin.begin_study(gathered, folder, command="benchmark")
             done = runner.run(
                 started, Console(), tracking_uri=None, quiet=True, forecast=None, write_report=write_report
             )

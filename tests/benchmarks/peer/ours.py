@@ -14,8 +14,8 @@ import ray
 from ray.tune.schedulers import FIFOScheduler
 from rich.console import Console
 
-from krona_tune.record.lock import claim
 from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink
+from krona_tune.record.ownership import claim
 from krona_tune.record.parquet_reader import read_reports
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.sink import FanOut
@@ -25,11 +25,11 @@ from krona_tune.search.budget.budget import Amount, Budget
 from krona_tune.search.budget.forecast import Forecast
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import make_plan
-from krona_tune.search.preflight.checks import preflight
+from krona_tune.search.preflight.checks import run_preflight
 from krona_tune.search.searchers.task_searcher import StudySearcher
-from krona_tune.search.startup import gather
+from krona_tune.search.startup import begin, gather
+from krona_tune.search.startup.begin import Started
 from krona_tune.search.startup.cluster import connecting
-from krona_tune.search.startup.gather import Started
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.terminal.live_view import View
 from krona_tune.search.tune_run import Phase, tune_trials
@@ -80,13 +80,13 @@ class Listed:
 def study(case: Case, data: str, precision: str, folder: StudyFolder) -> tuple[Ledger, float]:
     """From the request to adapters, records and page; and the seconds that a trial was expected to take."""
     plan = make_plan(spec(case, data, precision), "benchmark")
-    gathered = gather.gather(plan, connecting(None))
-    findings = preflight(gathered, folder, None)
+    gathered = gather.gather_study(plan, connecting(None))
+    findings = run_preflight(gathered, folder, None)
     findings.refuse()
     assert findings.probe is not None, "nothing was foretold"
     foretold = Forecast.of(gathered, findings.probe).trial(case.task, case.epochs)
     with claim(folder):
-        started = gather.begin(gathered, folder, command="benchmark")
+        started = begin.begin_study(gathered, folder, command="benchmark")
         mlflow = MlflowSink(
             tracking_uri=folder.tracking_uri,
             artifact_location=folder.artifact_location,

@@ -8,7 +8,7 @@ import sys
 
 from krona_tune.study.result import Report
 from krona_tune.study.spec.study_spec import Precision
-from krona_tune.study.spec.trial import trial
+from krona_tune.study.spec.trial import check_trial
 from krona_tune.train.backbone import Backbone, load_backbone
 from krona_tune.train.device import this_device
 from krona_tune.train.loop import TaskWork, train_trial
@@ -22,7 +22,7 @@ PRECISIONS: tuple[Precision, ...] = ("bf16", "fp32")
 def last(task: str, seed: int, work: TaskWork, backbone: Backbone) -> Report:
     """The last report of one trial."""
     reports: list[Report] = []
-    train_trial(f"{task}-{seed}", trial(task, seed, {**KNOBS, "dropout": 0.0}), work, backbone, reports.append)
+    train_trial(f"{task}-{seed}", check_trial(task, seed, {**KNOBS, "dropout": 0.0}), work, backbone, reports.append)
     return reports[-1]
 
 

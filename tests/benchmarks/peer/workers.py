@@ -8,7 +8,7 @@ import torch
 from krona_tune.data.corpus import load
 from krona_tune.data.encode import encode
 from krona_tune.data.tasks import TASKS
-from krona_tune.study.spec.schedule import Schedule, schedule
+from krona_tune.study.spec.schedule import Schedule, make_schedule
 from krona_tune.train.loop import TaskWork
 from krona_tune.train.tokenizer import open_tokenizer
 from tests.benchmarks.peer.case import MINILM
@@ -25,7 +25,7 @@ def work_of(
     rows = load(TASKS[task], data, train_examples=train, validation_examples=validation, seed=seed)
     tokenizer = open_tokenizer(str(MINILM), 30522)
     encoded = encode(rows, tokenizer, prompts=False, max_length=128, cache=CACHE)
-    each = schedule(examples_per_epoch=len(encoded.train), epochs=3, grace_epochs=1, reduction=2)
+    each = make_schedule(examples_per_epoch=len(encoded.train), epochs=3, grace_epochs=1, reduction=2)
     return TaskWork(
         task=TASKS[task],
         train=encoded.train,

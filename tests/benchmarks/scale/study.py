@@ -10,11 +10,11 @@ from unittest.mock import patch
 import ray
 from rich.console import Console
 
-from krona_tune.record.lock import claim
+from krona_tune.record.ownership import claim
 from krona_tune.search import runner, tune_run
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import make_plan
-from krona_tune.search.startup import gather
+from krona_tune.search.startup import begin, gather
 from krona_tune.search.startup.cluster import QUIET, connecting
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.tune_run import Phase
@@ -51,15 +51,13 @@ def run(home: Path, trials: int, slots: int, seconds: float, *, in_ray: bool) ->
         saved_bert(home / "bert")
     os.environ |= QUIET
     ray.init(address="local", num_cpus=slots, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    gathered = gather.gather(make_plan(build_spec(request(home, trials), "scale"), "scale"), connecting(None))
+    gathered = gather.gather_study(make_plan(build_spec(request(home, trials), "scale"), "scale"), connecting(None))
     place = StubPlace(rungs={n: w.schedule.rungs for n, w in gathered.prepared.works.items()}, seconds=seconds)
 
-    def by_ray(started: gather.Started, ledger: Ledger, phase: Phase, stopping: StudyStopper, changed: Changed) -> None:
+    def by_ray(started: begin.Started, ledger: Ledger, phase: Phase, stopping: StudyStopper, changed: Changed) -> None:
         TUNE(started, ledger, replace(phase, works={}), stopping, changed)
 
-    def by_loop(
-        started: gather.Started, ledger: Ledger, phase: Phase, stopping: StudyStopper, changed: Changed
-    ) -> None:
+    def by_loop(started: begin.Started, ledger: Ledger, phase: Phase, stopping: StudyStopper, changed: Changed) -> None:
         execute(phase, ledger, stopping, changed, place, slots)
 
     folder = StudyFolder(home / "studies" / "scale")
@@ -69,7 +67,7 @@ def run(home: Path, trials: int, slots: int, seconds: float, *, in_ray: bool) ->
         patch.object(runner, "tune_trials", by_ray if in_ray else by_loop),
         claim(folder),
     ):
-        started = gather.begin(gathered, folder, "the simulation of scale")
+        started = begin.begin_study(gathered, folder, "the simulation of scale")
         done = runner.run(
             started, Console(), tracking_uri=None, quiet=True, forecast=None, write_report=lambda folder: folder.spec
         )

@@ -14,7 +14,7 @@ from krona_tune.backbones.families import geometry
 from krona_tune.search.planning.resolve_space import resolve
 from krona_tune.search.planning.space import Space
 from krona_tune.study.spec.loader import build_spec, load_spec
-from krona_tune.study.spec.schedule import Schedule, schedule
+from krona_tune.study.spec.schedule import Schedule, make_schedule
 from krona_tune.study.spec.trial import AdapterConfig
 from tests.backbones import T5_BASE
 
@@ -42,7 +42,7 @@ def t5_space() -> Space:
 
 def rungs(reduction: int = 3) -> Schedule:
     """20 epochs of 1,000 examples, judged first after 2."""
-    return schedule(examples_per_epoch=1000, epochs=20, grace_epochs=2, reduction=reduction)
+    return make_schedule(examples_per_epoch=1000, epochs=20, grace_epochs=2, reduction=reduction)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,56 @@
+"""What a study still has to run, from its rows alone: a resumed study goes on where it was."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from krona_tune.search.finalists import final_trials
+from krona_tune.search.ledger import Ledger
+from krona_tune.search.planning.plan import Plan
+from krona_tune.search.searchers.open_samplers import MethodsInTurn
+from krona_tune.search.searchers.task_sampler import TaskSampler
+from krona_tune.search.trial_message import TrialMessage
+from krona_tune.study.result import Report, Status
+from krona_tune.study.spec.study_spec import StudySpec
+
+
+def search_left(plan: Plan, ledger: Ledger) -> int:
+    """How many trials of the search have not ended."""
+    return len(known_trials(plan, ledger)) + sum(len(numbers_left(plan, ledger, task)) for task in plan.spec.tasks)
+
+
+def finals_left(spec: StudySpec, ledger: Ledger) -> list[TrialMessage]:
+    """The finalists that have not begun or not ended."""
+    ended = {row.trial_id for row in ledger.rows.values() if row.status is not Status.INTERRUPTED}
+    everyone = final_trials(spec, ledger.rows.values())
+    return [config for config in everyone if config.trial_id not in ended]
+
+
+def known_trials(plan: Plan, ledger: Ledger) -> list[TrialMessage]:
+    """The trials that are known before Optuna is asked and have not ended: interrupted ones and baselines."""
+    begun = [row for row in ledger.rows.values() if row.kind != "finalist" and row.status is Status.INTERRUPTED]
+    waiting = [TrialMessage(r.trial_id, r.task, r.number, r.kind, r.seed, r.params) for r in begun]
+    baselines = [config for task in plan.spec.tasks for config in plan.baselines(task)]
+    return waiting + [config for config in baselines if config.trial_id not in ledger.rows]
+
+
+def numbers_left(plan: Plan, ledger: Ledger, task: str | None = None) -> list[int]:
+    """The numbers that may still be proposed: for a task, or for configurations that all tasks share."""
+    own = [row for row in ledger.rows.values() if row.kind == "search" and task in {None, row.task}]
+    proposed = {row.number for row in own}
+    lost = {number for of, number in ledger.lost if task in {None, of}}
+    asked = [number for number in range(plan.trials + len(lost)) if number not in lost][: plan.trials]
+    return [number for number in asked if number not in proposed]
+
+
+def recall_trials(
+    samplers: Mapping[str, TaskSampler | MethodsInTurn], ledger: Ledger, reports: Iterable[Report]
+) -> None:
+    """Tells the samplers of each searched trial, in case Optuna's journal lost it."""
+    scores: dict[str, dict[int, float]] = defaultdict(dict)
+    for report in reports:
+        scores[report.trial_id][report.examples] = report.score
+    for row in ledger.rows.values():
+        if row.kind == "search":
+            if row.score is not None:
+                scores[row.trial_id][row.examples] = row.score  # also where its reports were damaged
+            samplers[row.task].recall(row.trial_id, row.params, row.status, scores[row.trial_id])

@@ -1,0 +1,95 @@
+"""Begins a study: writes its request and the circumstances into its folder, or compares them with those it had."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from subprocess import DEVNULL, CalledProcessError, check_output
+
+import torch
+
+from krona_tune.refusal import Refusal
+from krona_tune.search.planning.plan import Plan
+from krona_tune.search.startup.cluster import Slots
+from krona_tune.search.startup.gather import Gathered
+from krona_tune.study.atomic_write import write_atomically
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.manifest import Manifest, ModelFacts, read_manifest
+from krona_tune.study.spec.loader import dump_spec
+from krona_tune.train.device import this_device
+
+PACKAGES = ("krona_tune", "ray", "torch", "transformers", "datasets", "optuna", "mlflow", "pyarrow")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started(Gathered):
+    """A study whose folder tells what it is."""
+
+    folder: StudyFolder
+    manifest: Manifest
+
+
+def begin_study(gathered: Gathered, folder: StudyFolder, command: str) -> Started:
+    """Writes the request and its circumstances into the study's folder."""
+    plan, fit, source = gathered.plan, gathered.slots, gathered.source
+    manifest = Manifest(
+        name=folder.name,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command,
+        seed=plan.spec.seed,
+        precision=_precision(plan, fit),
+        device="cuda" if fit.gpus else "cpu",
+        workers=fit.count,
+        versions={package: version(package) for package in PACKAGES},
+        git_commit=_git_commit(),
+        request=plan.spec.kept(),
+        model=ModelFacts(
+            name=source.name,
+            source=source.how,
+            model_type=plan.geometry.model_type,
+            parameters=plan.geometry.parameters,
+            fingerprint=source.fingerprint,
+            width=plan.geometry.head_width,
+            depths=plan.geometry.depths,
+        ),
+        tasks=gathered.prepared.facts,
+    )
+    if folder.manifest.exists():
+        earlier = read_manifest(folder.manifest)
+        _refuse_changed(earlier, manifest)
+        manifest = manifest.model_copy(
+            update={
+                "created_at": earlier.created_at,
+                "command": earlier.command,
+                "resumed_by": (*earlier.resumed_by, command),
+            }
+        )
+    write_atomically(folder.spec, dump_spec(plan.spec))
+    manifest.write(folder.manifest)
+    return Started(**vars(gathered), folder=folder, manifest=manifest)
+
+
+def _refuse_changed(earlier: Manifest, now: Manifest) -> None:
+    """A resumed study goes on with the weights and data that it was begun with."""
+    pairs = [("model", earlier.model.fingerprint, now.model.fingerprint)]
+    pairs += [(f"data of {t}", facts.fingerprint, now.tasks[t].fingerprint) for t, facts in earlier.tasks.items()]
+    for what, then, found in pairs:
+        if then != found:
+            problem = f"the {what} was {then[:12]}, now it is {found[:12]}"
+            raise Refusal("--resume", problem, "put back what the study was begun with, or begin a new one")
+
+
+def _precision(plan: Plan, fit: Slots) -> str:
+    """What the workers compute in, as far as this machine can tell: a head without a GPU can't for those that have."""
+    if fit.gpus and not torch.cuda.is_available():
+        return plan.spec.precision
+    return str(this_device(plan.spec.precision, gpu=fit.gpus > 0).dtype).removeprefix("torch.")
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that this code runs from, where it is one."""
+    with suppress(OSError, CalledProcessError):
+        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+        return check_output(command, stderr=DEVNULL, text=True).strip()
+    return None

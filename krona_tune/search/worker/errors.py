@@ -1,0 +1,30 @@
+"""What becomes of a trial whose training failed, and what its row says of the error."""
+
+import traceback
+from pathlib import Path
+
+import torch
+
+from krona_tune.study.result import Status
+from krona_tune.train.loop import Diverged
+
+
+def status_of_error(error: BaseException) -> Status:
+    """Which row an error becomes."""
+    match error:
+        case Diverged():
+            return Status.DIVERGED
+        case torch.OutOfMemoryError() | MemoryError():
+            return Status.OUT_OF_MEMORY
+        case RuntimeError() if "can't allocate memory" in str(error):
+            return Status.OUT_OF_MEMORY
+        case _:
+            return Status.FAILED
+
+
+def describe(error: BaseException) -> str:
+    """The error's kind, message and notes, and the last places that it passed."""
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    path = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames))
+    said = "; ".join([str(error), *getattr(error, "__notes__", [])])
+    return f"{type(error).__name__}: {said} ({path})"
