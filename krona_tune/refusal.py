@@ -1,4 +1,4 @@
-"""Bad input is refused here: with the place, the value and the fix, before anything starts."""
+"""Bad input is refused here: with the place, the problem and the fix, before anything starts."""
 
 import re
 from collections.abc import Iterable, Iterator

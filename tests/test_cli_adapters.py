@@ -1,4 +1,4 @@
-"""The verbs about adapters: what is written is told with the lines that load it, what is wrong is refused."""
+"""The commands about adapters: what is written is told with the lines that load it, what is wrong is refused."""
 
 import io
 import sys

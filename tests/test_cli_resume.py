@@ -50,14 +50,14 @@ def first(run: Run, space: str, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def options_of(verb: object) -> set[str]:
-    """The flags of a verb, both sides of one that has two."""
+    """The flags of a command, both sides of one that has two."""
     program = typer.Typer(add_completion=False)
     program.command()(verb)  # type: ignore[type-var]
     command = typer.main.get_command(program)
     return {each for option in command.params for each in (*option.opts, *option.secondary_opts) if "-" in each}
 
 
-def test_the_table_knows_every_flag_and_the_verb_resume_offers_those_that_are_taken() -> None:
+def test_the_table_knows_every_flag_and_resume_offers_those_that_are_taken() -> None:
     assert options_of(studies.run) == FLAGS.keys() | {"--resume", "--version"}
     assert options_of(studies.resume) == {name for name, flag in FLAGS.items() if flag.taken}
     keys = {flag.key for flag in FLAGS.values() if flag.key}

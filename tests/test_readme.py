@@ -33,9 +33,11 @@ def test_every_path_of_the_tree_exists() -> None:
     assert not [path for path in tree() if not (ROOT / path).exists()]
 
 
-def test_every_room_stands_in_the_tree() -> None:
-    rooms = {f"krona_tune/{path.name}/" for path in (ROOT / "krona_tune").iterdir() if (path / "__init__.py").exists()}
-    assert rooms <= set(tree())
+def test_every_package_stands_in_the_tree() -> None:
+    packages = {
+        f"krona_tune/{path.name}/" for path in (ROOT / "krona_tune").iterdir() if (path / "__init__.py").exists()
+    }
+    assert packages <= set(tree())
 
 
 def test_the_top_level_holds_what_the_tree_says_and_no_more() -> None:

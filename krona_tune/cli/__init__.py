@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def run_study() -> None:
-    """The program `run_study.py`: the verb `run`."""
+    """The program `run_study.py`: the command `run`."""
     single = typer.Typer(pretty_exceptions_enable=False)
     single.command(cls=Verb)(run)
     _guarded(single)

@@ -156,7 +156,7 @@ def sync(
     with claim(folder):
         outcome = bring_up(folder, tracking_uri)
     where = outcome.page or f"mlflow ui --backend-store-uri {outcome.tracking_uri}"
-    console.print(f"{outcome.fixed} of {outcome.trials} trials were brought up to date: {where}", soft_wrap=True)
+    console.print(f"{outcome.updated} of {outcome.trials} trials were brought up to date: {where}", soft_wrap=True)
 
 
 def check(

@@ -138,7 +138,7 @@ class _File(logging.FileHandler):
             super().close()
 
 
-class _Masking(logging.Formatter):
+class _Redacting(logging.Formatter):
     """Lines in which no password stands."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -158,7 +158,7 @@ def _logging_to(path: Path) -> Iterator[None]:
     log.setLevel(logging.INFO)
     log.propagate = False
     handler = _File(path, encoding="utf-8")
-    handler.setFormatter(_Masking("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_Redacting("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     log.addHandler(handler)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What every verb refuses of its words, before they mean anything."""
+"""What every command refuses of its words, before they mean anything."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ FREE = {"settings"}
 
 
 class Verb(TyperCommand):
-    """A verb whose texts are not empty, as an unset variable of the shell leaves them, and can be names of files.
+    """A command whose texts are not empty, as an unset variable of the shell leaves them, and can be names of files.
 
     It looks at them as they were given: an empty path would else be the current folder.
     """

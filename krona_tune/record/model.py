@@ -17,9 +17,8 @@ class AdapterModel:
 
     def __init__(self, folder: Path, model: str | None) -> None:
         """`model` is a hub name or folder of the backbone; None: the card's."""
-        self._predict = import_module(
-            "krona_tune.train.serving.predict"
-        )  # a neighbour: found when asked for, not imported
+        # A neighbour: found when asked for, not imported.
+        self._predict = import_module("krona_tune.train.serving.predict")
         self._whole = self._predict.ready(folder, model)
 
     def predict(self, frame: pd.DataFrame, params: Mapping[str, Any] | None = None) -> list[str] | list[float]:

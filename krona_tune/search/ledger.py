@@ -20,8 +20,7 @@ class Ledger:
     """Rows by trial id. A row is interrupted from its start until its end is known.
 
     `shared_by` names the tasks that share their configurations, if they do. `lost` are the task and number of searched
-    trials that have no row and whose id is taken. A ledger without a geometry is looked at
-    only.
+    trials that have no row and whose id is taken. A ledger without a geometry is looked at only.
     """
 
     def __init__(

@@ -101,8 +101,7 @@ def _number(report: Report) -> int | None:
 
 
 def _config(plan: Plan, report: Report, number: int | None, point_of: PointOf) -> TrialMessage | None:
-    """The trial as it was begun; None where it is not known, and of a finalist, which the finals
-    choose again."""
+    """The trial as it was begun; None where it is not known, and of a finalist, which the finals choose again."""
     task = report.task
     if number is None:
         return next((each for each in plan.baselines(task) if each.trial_id == report.trial_id), None)

@@ -28,7 +28,7 @@ class TrialMessage:
         return cls(**config)
 
     def checked(self) -> TrialConfig:
-        """The trial, checked. Raises a Refusal as `krona_tune.study.spec.trial.trial`."""
+        """The trial, checked. Raises a pydantic.ValidationError as `krona_tune.study.spec.trial.check_trial`."""
         return check_trial(self.task, self.seed, self.params, self.kind)
 
 

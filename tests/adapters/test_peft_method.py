@@ -1,4 +1,4 @@
-"""peft knows KronA once the room is imported: trains, saves, loads, merges, switches and stacks it like its own."""
+"""peft knows KronA once the module is imported: trains, saves, loads, merges, switches and stacks it like its own."""
 
 import subprocess
 import sys

@@ -24,11 +24,11 @@ def started(number: int, task: str = "cola", kind: Kind = "search", **params: An
     )
 
 
-def report(check_trial: TrialResult, rung: int, score: float) -> Report:
+def report(trial: TrialResult, rung: int, score: float) -> Report:
     examples = RUNGS[rung]
     return Report(
-        trial_id=check_trial.trial_id,
-        task=check_trial.task,
+        trial_id=trial.trial_id,
+        task=trial.task,
         rung=rung,
         examples=examples,
         epochs=examples / 340,
@@ -42,22 +42,22 @@ def report(check_trial: TrialResult, rung: int, score: float) -> Report:
     )
 
 
-def ended(check_trial: TrialResult, status: Status, reports: list[Report], error: str = "") -> TrialResult:
+def ended(trial: TrialResult, status: Status, reports: list[Report], error: str = "") -> TrialResult:
     last = reports[-1] if reports else None
     return replace(
-        check_trial,
+        trial,
         status=status,
         score=last.score if last else None,
         rung=last.rung if last else None,
         epochs=last.epochs if last else 0.0,
         examples=last.examples if last else 0,
         metrics=last.metrics if last else {},
-        trainable_parameters=2000 + check_trial.number,
+        trainable_parameters=2000 + trial.number,
         trainable_percent=0.01,
         train_seconds=2.5 * len(reports),
         evaluation_seconds=0.25 * len(reports),
         peak_memory_bytes=1_000_003 if reports else 0,
-        ended_at=check_trial.started_at + 9,
+        ended_at=trial.started_at + 9,
         error=error,
     )
 

@@ -48,4 +48,4 @@ def _history(client: MlflowClient, run: Run, metric: str) -> dict[int, float]:
 
 
 def changed_nothing(outcome: SyncOutcome) -> bool:
-    return outcome.fixed == 0
+    return outcome.updated == 0

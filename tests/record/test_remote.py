@@ -15,10 +15,9 @@ import pytest
 from krona_tune.record.ownership import lock_of
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.record.remote import lease as claims
-from krona_tune.record.remote import remote_sink as sinks
+from krona_tune.record.remote import lease, remote_sink
 from krona_tune.record.remote.copy import INDEX, Copy, Index, OvertakenError, belongs
-from krona_tune.record.remote.lease import CLAIM, Lease, holding, is_held, read_lease
+from krona_tune.record.remote.lease import LEASE, Lease, holding, is_held, read_lease
 from krona_tune.record.remote.remote_checkpoints import RemoteCheckpoints
 from krona_tune.record.remote.remote_sink import NotPushedError, RemoteSink
 from krona_tune.record.remote.storage import Storage, refresh, storage_at
@@ -191,9 +190,9 @@ def test_one_driver_has_a_study_at_a_time(
         assert is_held(there)
         with pytest.raises(Refusal, match=f"'first' is being run on .* by process {os.getpid()}; wait for it"):
             holding(there).__enter__()
-        monkeypatch.setattr(claims, "STALE_SECONDS", -1.0)
-        with holding(there), pytest.raises(claims.OvertakenError):
-            claims.refuse_overtaken(Copy(here).store, Copy(here).origin)
+        monkeypatch.setattr(lease, "STALE_SECONDS", -1.0)
+        with holding(there), pytest.raises(lease.OvertakenError):
+            lease.refuse_overtaken(Copy(here).store, Copy(here).origin)
     assert read_lease(Copy(here).store) is None
     assert not is_held(there)
 
@@ -201,19 +200,19 @@ def test_one_driver_has_a_study_at_a_time(
 def test_a_driver_that_was_killed_here_is_gone_at_once_and_one_elsewhere_after_two_minutes(here: StudyFolder) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    mine = Lease(origin="x", host=claims._host(), pid=dead.pid, at=time.time())
+    mine = Lease(origin="x", host=lease._host(), pid=dead.pid, at=time.time())
     assert not mine.alive
     assert mine.model_copy(update={"pid": os.getpid()}).alive
     assert mine.model_copy(update={"host": "elsewhere/7"}).alive
     assert not mine.model_copy(update={"host": "elsewhere/7", "at": time.time() - 121}).alive
-    Copy(here).store.write(CLAIM, mine.model_dump_json().encode())
+    Copy(here).store.write(LEASE, mine.model_dump_json().encode())
     with holding(here):
         assert read_lease(Copy(here).store) != mine
 
 
-def test_a_claim_is_renewed(here: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "RENEWED_SECONDS", 0.05)
-    monkeypatch.setattr(claims, "SETTLED_SECONDS", 0.0)
+def test_a_lease_is_renewed(here: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "RENEWED_SECONDS", 0.05)
+    monkeypatch.setattr(lease, "SETTLED_SECONDS", 0.0)
     with holding(here):
         first = read_lease(Copy(here).store)
         assert first is not None
@@ -254,7 +253,7 @@ def test_a_store_that_is_away_is_tried_again_and_what_it_lacks_in_the_end_is_sai
             raise ConnectionError("no route to s3://me:hunter2@host")
         push(self)
 
-    monkeypatch.setattr(sinks, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(remote_sink, "FIRST_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(Copy, "push", perhaps)
     lost = RemoteSink(here, drain_seconds=0.2)
     with pytest.raises(NotPushedError, match=r"lacks what came last \(ConnectionError: no route"):

@@ -26,7 +26,7 @@ def sink_of(folder: StudyFolder, uri: str) -> MlflowSink:
 
 def test_an_empty_store_gets_everything_and_a_second_time_nothing(folder: StudyFolder, tracking_uri: str) -> None:
     outcome = sync(folder, tracking_uri)
-    assert (outcome.trials, outcome.fixed) == (len(SCORES), len(SCORES))
+    assert (outcome.trials, outcome.updated) == (len(SCORES), len(SCORES))
     first = held(tracking_uri)
     assert (first.statuses, first.scores) == (RUN_STATUSES, SCORES)
     assert changed_nothing(sync(folder, tracking_uri))
@@ -53,7 +53,7 @@ def test_a_mirror_that_was_cut_off_is_completed_and_what_it_left_running_is_clos
     sink.study_ended([])
     monkeypatch.undo()
     assert held(tracking_uri).statuses == {**dict(list(RUN_STATUSES.items())[:2]), "cola-0002": "RUNNING"}
-    assert sync(folder, tracking_uri).fixed == 2
+    assert sync(folder, tracking_uri).updated == 2
     after = held(tracking_uri)
     assert (after.statuses, after.scores) == (RUN_STATUSES, SCORES)
     assert {run[0]["status"] for name, run in after.everything.items() if name in {"cola", "rte"}} == {"FINISHED"}
@@ -67,5 +67,5 @@ def test_the_store_beside_the_study_is_made_whole_where_there_is_none(folder: St
 
 def test_a_servers_page_opens_as_model_training(folder: StudyFolder, tracking_uri: str) -> None:
     outcome = sync(folder, tracking_uri)
-    page = type(outcome)(trials=1, fixed=0, experiment_id="7", tracking_uri="http://host:5000/").page
+    page = type(outcome)(trials=1, updated=0, experiment_id="7", tracking_uri="http://host:5000/").page
     assert page == "http://host:5000/#/experiments/7/runs?workflowType=machine_learning"

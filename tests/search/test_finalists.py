@@ -7,6 +7,7 @@ import pytest
 
 from krona_tune.refusal import Refusal
 from krona_tune.search.finalists import final_trials
+from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.spec.loader import build_spec
 from krona_tune.study.spec.study_spec import StudySpec
@@ -36,7 +37,7 @@ def head(number: int, score: float, task: str = "rte") -> TrialResult:
     return row(f"head-{number}", "baseline", score, task=task, number=number, params=knobs)
 
 
-def begun(config: dict[str, Any], status: Status = Status.COMPLETED) -> TrialResult:
+def begun(config: TrialMessage, status: Status = Status.COMPLETED) -> TrialResult:
     """The row of a finalist, as the ledger would have it."""
     trial = config.checked()
     return row(
@@ -52,7 +53,7 @@ def begun(config: dict[str, Any], status: Status = Status.COMPLETED) -> TrialRes
     )
 
 
-def chosen(trials: list[dict[str, Any]]) -> dict[int, str]:
+def chosen(trials: list[TrialMessage]) -> dict[int, str]:
     """What each configuration repeats, by its number."""
     return {config.number: config.of for config in trials}
 

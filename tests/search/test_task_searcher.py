@@ -39,7 +39,7 @@ def heard() -> list[Any]:
     return []
 
 
-def searcher(heard: list[Any], waiting: list[dict[str, Any]] | None = None, **remaining: range) -> StudySearcher:
+def searcher(heard: list[Any], waiting: list[TrialMessage] | None = None, **remaining: range) -> StudySearcher:
     samplers: Any = {task: Samplers(task, heard) for task in ("cola", "rte", "stsb")}
     return StudySearcher(waiting or [], samplers, remaining, verdict, {"cola": 11, "rte": 12, "stsb": 13})
 

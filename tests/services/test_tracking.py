@@ -90,7 +90,7 @@ def test_a_server_that_is_away_from_the_start_costs_a_warning_and_a_sync(
     assert "the study goes on" in caplog.text
     assert "krona-tune sync sends them" in caplog.text
     with server.up() as uri:
-        assert sync(folder, uri).fixed == len(SCORES)
+        assert sync(folder, uri).updated == len(SCORES)
         assert complete(uri)
 
 
@@ -105,7 +105,7 @@ def test_a_server_that_dies_in_the_middle_is_given_the_rest_by_a_sync(server: Se
     study.study_ended(artifacts_of(folder))
     with server.up() as uri:
         assert set(held(uri).statuses) == {"cola-0000", "cola-0001"}
-        assert sync(folder, uri).fixed == 2
+        assert sync(folder, uri).updated == 2
         assert complete(uri)
         assert changed_nothing(sync(folder, uri))
 

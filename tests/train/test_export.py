@@ -219,8 +219,8 @@ def test_a_disk_without_room_leaves_nothing_and_is_said(
     def full(*_: object, **__: object) -> None:
         raise error
 
-    for room in ("transformers.modeling_utils.safe_save_file", "krona_tune.adapters.files.adapter_files.save_file"):
-        monkeypatch.setattr(room, full)
+    for writer in ("transformers.modeling_utils.safe_save_file", "krona_tune.adapters.files.adapter_files.save_file"):
+        monkeypatch.setattr(writer, full)
     monkeypatch.setattr("peft.peft_model.safe_save_file", full)
     with pytest.raises(Refusal, match=r"--to: .*out can't be written \(.*No space left on device\); name a writable"):
         export_adapter(adapter, tmp_path / "out", form)

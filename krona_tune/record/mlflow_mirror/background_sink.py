@@ -46,7 +46,7 @@ class NotAcceptedError(Exception):
 
 
 class Store(Protocol):
-    """What the mirror writes to. Every method is called from the mirror's thread only."""
+    """What the sink writes to. Every method is called from the sink's thread only."""
 
     def open(self) -> None: ...
 

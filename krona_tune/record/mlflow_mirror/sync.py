@@ -20,7 +20,7 @@ class SyncOutcome:
     """How many of the study's trials something was added to, and where they can be looked at."""
 
     trials: int
-    fixed: int
+    updated: int
     experiment_id: str
     tracking_uri: str
 
@@ -59,12 +59,12 @@ def _sync(folder: StudyFolder, tracking_uri: str | None) -> SyncOutcome:
     rows, reports = read_trials(folder.results), read_reports(folder.results)
     store.open()
     store.ensure_tasks()
-    fixed = 0
+    updated = 0
     for events in missing_events(store.runs, rows, reports):
         store.send(events)
-        fixed += 1
+        updated += 1
     store.close(artifacts_of(folder))
-    return SyncOutcome(trials=len(rows), fixed=fixed, experiment_id=store.runs.experiment_id, tracking_uri=uri)
+    return SyncOutcome(trials=len(rows), updated=updated, experiment_id=store.runs.experiment_id, tracking_uri=uri)
 
 
 def artifacts_of(folder: StudyFolder) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Which driver has a study whose storage is a URI: one at a time, known by a claim that it renews beside the copy."""
+"""Which driver has a study whose storage is a URI: one at a time, known by a lease that it renews beside the copy."""
 
 import logging
 import os
@@ -16,11 +16,11 @@ from krona_tune.study.spec.trial import Frozen
 
 logger = logging.getLogger(__name__)
 
-CLAIM = "driver.json"
+LEASE = "driver.json"
 RENEWED_SECONDS, STALE_SECONDS = 30.0, 120.0
 """Between two renewals, and after how long without one a driver counts as gone. Clocks may differ by the rest."""
 SETTLED_SECONDS = 1.0
-"""Within which two drivers that claim at the same moment have both written: the one that wrote last has it."""
+"""Within which two drivers that take the lease at the same moment have both written: the one that wrote last has it."""
 
 
 class Lease(Frozen):
@@ -37,16 +37,16 @@ class Lease(Frozen):
 
     @property
     def alive(self) -> bool:
-        """A driver that was killed on this machine is known to be gone at once, another one after two minutes."""
+        """Whether its driver is there: here while its process lives, elsewhere for 120 s after the last renewal."""
         if time.time() - self.at > STALE_SECONDS:
             return False
         return self.host != _host() or _runs(self.pid)
 
 
 def read_lease(store: Store) -> Lease | None:
-    """The claim that stands in a study's store, of a driver that may be gone."""
+    """The lease that stands in a study's store, of a driver that may be gone."""
     try:
-        return Lease.model_validate_json(store.read(CLAIM))
+        return Lease.model_validate_json(store.read(LEASE))
     except (FileNotFoundError, ValueError):
         return None
 
@@ -56,8 +56,8 @@ def is_held(folder: StudyFolder) -> bool:
     if not folder.remote:
         return False
     with refusing(folder.remote):
-        claim = read_lease(Store(folder.remote))
-    return claim is not None and claim.alive
+        lease = read_lease(Store(folder.remote))
+    return lease is not None and lease.alive
 
 
 @contextmanager
@@ -81,7 +81,7 @@ def holding(folder: StudyFolder) -> Iterator[None]:
         time.sleep(SETTLED_SECONDS)
         _refuse_other(folder, copy)
     over = threading.Event()
-    thread = threading.Thread(target=_keep_alive, args=(folder.remote, origin, over), name="claim", daemon=True)
+    thread = threading.Thread(target=_keep_alive, args=(folder.remote, origin, over), name="lease", daemon=True)
     thread.start()
     try:
         yield
@@ -90,20 +90,20 @@ def holding(folder: StudyFolder) -> Iterator[None]:
         thread.join(RENEWED_SECONDS)
         with suppress(Exception):
             refuse_overtaken(copy.store, origin)
-            copy.store.remove(CLAIM)
+            copy.store.remove(LEASE)
 
 
 def refuse_overtaken(store: Store, origin: str) -> None:
     """Raises OvertakenError where the study has become another driver's."""
-    claim = read_lease(store)
-    if claim and claim.origin != origin:
-        raise OvertakenError(f"the study is driven {claim.driver} now")
+    lease = read_lease(store)
+    if lease and lease.origin != origin:
+        raise OvertakenError(f"the study is driven {lease.driver} now")
 
 
 def _refuse_other(folder: StudyFolder, copy: Copy) -> None:
-    claim = read_lease(copy.store)
-    if claim and claim.alive and claim.origin != copy.origin:
-        problem = f"the study {folder.name!r} is being run {claim.driver}"
+    lease = read_lease(copy.store)
+    if lease and lease.alive and lease.origin != copy.origin:
+        problem = f"the study {folder.name!r} is being run {lease.driver}"
         raise Refusal("--name", problem, "wait for it, or choose another name")
 
 
@@ -117,12 +117,12 @@ def _keep_alive(uri: str, origin: str, over: threading.Event) -> None:
             logger.error("%s; what is found from here on stays in the local folder", error)
             return
         except Exception as error:
-            logger.warning("the claim on the study could not be renewed: %s: %s", type(error).__name__, error)
+            logger.warning("the lease on the study could not be renewed: %s: %s", type(error).__name__, error)
 
 
 def _renew(store: Store, origin: str) -> None:
-    claim = Lease(origin=origin, host=_host(), pid=os.getpid(), at=time.time())
-    store.write(CLAIM, claim.model_dump_json().encode())
+    lease = Lease(origin=origin, host=_host(), pid=os.getpid(), at=time.time())
+    store.write(LEASE, lease.model_dump_json().encode())
 
 
 def _host() -> str:

@@ -65,7 +65,7 @@ def make_plan(spec: StudySpec, place: str) -> Plan:
     """Finds the backbone, resolves the space on it and looks at the data's files.
 
     Raises:
-        Refusal: naming the place, the value and the fix.
+        Refusal: naming the place, the problem and the fix.
     """
     _check_tasks(spec, place)
     _check_methods(spec, place)

@@ -70,7 +70,7 @@ def in_the_first_batch(gathered: Gathered, need: Footprint) -> Findings:
         return Findings(problems=(refusal,))
     except TimeoutError:
         return Findings(warnings=(f"no worker trained a first batch within {FIRST_BATCH_SECONDS} s",))
-    return Findings(problems=tuple(_refused(done)), warnings=tuple(_doubtful(gathered, done)), probe=done.probe)
+    return Findings(problems=tuple(_refused(done)), warnings=tuple(_warned(gathered, done)), probe=done.probe)
 
 
 def _trained(gathered: Gathered, need: Footprint) -> FirstBatch:
@@ -103,7 +103,7 @@ def _refused(done: FirstBatch) -> Iterator[Refusal]:
             yield Refusal(f"the first batch of {task}", error)
 
 
-def _doubtful(gathered: Gathered, done: FirstBatch) -> Iterator[str]:
+def _warned(gathered: Gathered, done: FirstBatch) -> Iterator[str]:
     for task, (status, error) in done.failures.items():
         if status is not Status.FAILED:  # a smaller adapter may train
             yield f"the first batch of {task} with the largest adapter: {status}: {error}"

@@ -36,7 +36,7 @@ FEW_ROWS = 2
 class FirstBatch:
     """What came of it: each failed task's status and error, and of a GPU its name, its memory and the most used.
 
-    `time_steps` is what a step costs; None where a task failed.
+    `probe` is what a step costs; None where a task failed.
     """
 
     failures: dict[str, tuple[Status, str]]

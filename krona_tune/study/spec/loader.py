@@ -1,4 +1,4 @@
-"""From YAML and `--set` to a StudySpec; every error names the place, the value and the fix."""
+"""From YAML and `--set` to a StudySpec; every error names the place, the problem and the fix."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
