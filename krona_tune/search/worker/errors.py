@@ -1,5 +1,6 @@
 """What becomes of a trial whose training failed, and what its row says of the error."""
 
+import re
 import traceback
 from pathlib import Path
 
@@ -7,6 +8,9 @@ import torch
 
 from krona_tune.study.result import Status
 from krona_tune.train.loop import Diverged
+
+LACKS_MEMORY = re.compile(r"can't allocate memory|could not create a primitive$")
+"""What torch says on a CPU that has no memory left, and oneDNN below it."""
 
 
 def status_of_error(error: BaseException) -> Status:
@@ -16,7 +20,7 @@ def status_of_error(error: BaseException) -> Status:
             return Status.DIVERGED
         case torch.OutOfMemoryError() | MemoryError():
             return Status.OUT_OF_MEMORY
-        case RuntimeError() if "can't allocate memory" in str(error):
+        case RuntimeError() if LACKS_MEMORY.search(str(error)):
             return Status.OUT_OF_MEMORY
         case _:
             return Status.FAILED
