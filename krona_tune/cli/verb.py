@@ -1,4 +1,4 @@
-"""What every command refuses of its words, before they mean anything."""
+"""Refuses the words of a command that are empty or can't be names, before they mean anything."""
 
 import re
 from collections.abc import Iterator, Sequence
