@@ -9,9 +9,9 @@ from krona_tune.adapters.files.adapter_files import save_adapter
 from krona_tune.data.tasks import TASKS
 from krona_tune.record.remote.remote_checkpoints import RemoteCheckpoints
 from krona_tune.search.startup.begin import Started
-from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import TrialResult
+from krona_tune.study.spec.trial import check_trial
 from krona_tune.study.standings import Standings
 from krona_tune.train import checkpoint
 
@@ -26,7 +26,7 @@ def save_best_adapters(started: Started, standings: Standings) -> list[Path]:
         if best is None or kept is None:
             continue
         final = standings.finals(task).winner
-        trial = TrialMessage(best.trial_id, task, best.number, best.kind, best.seed, best.params).checked()
+        trial = check_trial(task, best.seed, best.params, best.kind)
         card = AdapterCard(
             krona_tune_version=manifest.versions["krona_tune"],
             task=task,

@@ -15,11 +15,11 @@ import torch
 
 from krona_tune.data.batches import lengths
 from krona_tune.search.planning.space import Space
-from krona_tune.search.trial_message import TrialMessage
 from krona_tune.search.worker.errors import describe, status_of_error
 from krona_tune.study.result import Report, Status
 from krona_tune.study.spec.schedule import Schedule
 from krona_tune.study.spec.study_spec import Precision
+from krona_tune.study.spec.trial import check_trial
 from krona_tune.train.backbone import Backbone, load_backbone, quiet
 from krona_tune.train.device import this_device
 from krona_tune.train.loop import TaskWork, train_trial
@@ -114,10 +114,9 @@ def train_first_batch(
 def _train(task: str, work: TaskWork, backbone: Backbone, params: dict[str, Any]) -> int:
     """One step and one evaluation as a trial does them. Returns the most memory that was used."""
     reports: list[Report] = []
-    config = TrialMessage(f"{task}-first-batch", task, 0, "search", 0, params)
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of metrics that a few rows can't have
-        train_trial(config.trial_id, config.checked(), work, backbone, reports.append)
+        train_trial(f"{task}-first-batch", check_trial(task, 0, params), work, backbone, reports.append)
     return reports[-1].peak_memory_bytes
 
 
@@ -128,7 +127,7 @@ def _probe(backbone: Backbone, works: Mapping[str, TaskWork], params: dict[str, 
     try:
         with quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return time_steps(backbone, works, TrialMessage("probe", task, 0, "search", 0, params).checked())
+            return time_steps(backbone, works, check_trial(task, 0, params))
     except Exception:
         logger.exception("no step could be timed, so nothing is foretold")
         return None

@@ -22,11 +22,11 @@ from krona_tune.search import runner
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.startup import begin, gather
 from krona_tune.search.startup.cluster import connecting
-from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import TrialResult
 from krona_tune.study.spec.schedule import Schedule
 from krona_tune.study.spec.study_spec import StudySpec
+from krona_tune.study.spec.trial import check_trial
 from krona_tune.train.backbone import load_backbone
 from krona_tune.train.device import keep_freed_memory, this_device
 from krona_tune.train.loop import TrialRun
@@ -74,8 +74,7 @@ def bare(data: str, rows: Sequence[TrialResult]) -> float:
     work = work_of(CASE.task, data, train=CASE.train_examples, validation=None, seed=CASE.seed, rungs=RUNGS)
     seconds = 0.0
     for row in rows:
-        config = TrialMessage(row.trial_id, row.task, row.number, row.kind, row.seed, row.params)
-        run = TrialRun(row.trial_id, config.checked(), work, backbone)
+        run = TrialRun(row.trial_id, check_trial(row.task, row.seed, row.params, row.kind), work, backbone)
         began = time.perf_counter()
         while run.rung <= (-1 if row.rung is None else row.rung):
             run.advance()
