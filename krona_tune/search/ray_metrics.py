@@ -70,8 +70,8 @@ def readings(
         active = [row for row in own if row.trial_id in running and row.train_seconds]
         busy = sum(row.train_seconds + row.evaluation_seconds for row in own)
         values = {
-            "krona_best_score": _score(standings.searched(task)),
-            "krona_head_only_score": _score(standings.baselines(task)),
+            "krona_best_score": _score(standings.best(task)),
+            "krona_head_only_score": _score(standings.baseline(task)),
             "krona_examples_per_second": sum(row.examples / row.train_seconds for row in active),
             "krona_examples": sum(row.examples for row in own),
             "krona_device_hours": busy * devices / 3600,
@@ -81,8 +81,8 @@ def readings(
                 yield Reading(name=name, value=value, tags={"task": task})
 
 
-def _score(ranked: Sequence[TrialResult]) -> float | None:
-    return ranked[0].score if ranked else None
+def _score(row: TrialResult | None) -> float | None:
+    return row.score if row else None
 
 
 class StudyMetrics:

@@ -30,13 +30,9 @@ class Standings:
         """The task's searched trials that have a score, the best first."""
         return self._ranked(task, "search")
 
-    def baselines(self, task: str) -> list[TrialResult]:
-        """The heads alone that have a score, the best first."""
-        return self._ranked(task, "baseline")
-
     def baseline(self, task: str) -> TrialResult | None:
         """The best head alone."""
-        return next(iter(self.baselines(task)), None)
+        return next(iter(self._ranked(task, "baseline")), None)
 
     def best(self, task: str) -> TrialResult | None:
         """The searched trial with the highest validation score; where tasks share their configurations, the trial of
