@@ -15,11 +15,10 @@ from krona_tune.record.parquet_reader import read_trials
 from krona_tune.study.manifest import FORMAT
 from krona_tune.study.spec.loader import load_spec
 from tests.faults.accounts import settled
-from tests.old_studies.write import PLACE, STORED
+from tests.old_studies.write import PLACE, STORED, TEXTS
 from tests.search.test_study import Home
 
 FORMATS = sorted(Path(__file__).parent.glob("format_*"))
-TEXTS = {".yaml", ".json", ".journal", ".md"}
 Said = tuple[int, str, str]
 Ask = Callable[..., Said]
 

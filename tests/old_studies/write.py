@@ -22,6 +22,8 @@ PLACE = "/home/user/work"
 """Where the studies say that they were made."""
 STORED = "stored"
 """Where they are in a format's folder: git passes over `studies`."""
+TEXTS = {".yaml", ".json", ".journal", ".md"}
+"""The files that name a place."""
 FINALS = ("--set", "finalists.top=1", "--set", "finalists.seeds=2")
 LONG = ("--set", "schedule.epochs=8")
 
@@ -40,7 +42,7 @@ def _write(home: Home, target: Path) -> None:
     for name in ("finished", "interrupted", "killed"):
         _keep(home.study(name), target / STORED / name)
     for path in target.rglob("*"):
-        if path.suffix in {".yaml", ".json", ".journal", ".md"}:
+        if path.suffix in TEXTS:
             path.write_text(path.read_text(encoding="utf-8").replace(str(root), PLACE), encoding="utf-8")
     (target / "rows.json").write_text(json.dumps(_rows(target / STORED), indent=1) + "\n", encoding="utf-8")
 
