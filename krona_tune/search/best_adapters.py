@@ -8,21 +8,21 @@ from krona_tune.adapters.files.adapter_card import SELECTED, SELECTED_IN_FINALS,
 from krona_tune.adapters.files.adapter_files import save_adapter
 from krona_tune.data.tasks import TASKS
 from krona_tune.record.remote.remote_checkpoints import RemoteCheckpoints
-from krona_tune.search.startup.begin import Started
+from krona_tune.search.planning.plan import Plan
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.manifest import Manifest
 from krona_tune.study.result import TrialResult
 from krona_tune.study.spec.trial import check_trial
 from krona_tune.study.standings import Standings
 from krona_tune.train import checkpoint
 
 
-def save_best_adapters(started: Started, standings: Standings) -> list[Path]:
+def save_best_adapters(folder: StudyFolder, manifest: Manifest, plan: Plan, standings: Standings) -> list[Path]:
     """Each task's best adapter, with its card, from the state that the winning trial kept."""
-    left = []
-    manifest, shape = started.manifest, started.plan.geometry
-    for task in started.plan.spec.tasks:
+    left, shape = [], plan.geometry
+    for task in plan.spec.tasks:
         best = standings.winner(task)
-        kept = _state(started.folder, best)
+        kept = _state(folder, best)
         if best is None or kept is None:
             continue
         final = standings.finals(task).winner
@@ -32,10 +32,10 @@ def save_best_adapters(started: Started, standings: Standings) -> list[Path]:
             task=task,
             labels=TASKS[task].candidates if shape.text_to_text else TASKS[task].labels,
             text_to_text=shape.text_to_text,
-            max_length=started.plan.spec.examples.max_length,
+            max_length=plan.spec.examples.max_length,
             precision=manifest.precision,
             adapter=trial.adapter,
-            backbone=started.source.name,
+            backbone=manifest.model.name,
             model_type=shape.model_type,
             backbone_width=shape.head_width,
             backbone_layers=sum(shape.depths.values()),
@@ -48,14 +48,14 @@ def save_best_adapters(started: Started, standings: Standings) -> list[Path]:
             selected_by=SELECTED_IN_FINALS if final else SELECTED,
             synthetic=manifest.tasks[task].synthetic,
             trial_id=best.trial_id,
-            study=started.folder.name,
+            study=folder.name,
             seed=best.seed,
             seeds=tuple(row.seed for row in final.rows) if final else (best.seed,),
             command=manifest.command,
             params=best.params,
         )
-        save_adapter(started.folder.adapter(task), load_file(kept / checkpoint.TENSORS), card)
-        left.append(started.folder.adapter(task))
+        save_adapter(folder.adapter(task), load_file(kept / checkpoint.TENSORS), card)
+        left.append(folder.adapter(task))
     return left
 
 

@@ -1,7 +1,7 @@
 """The two phases of a study: the search of all tasks, then its finalists; each made from the rows that there are."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.search.budget.budget import Amount, Rates, needed
 from krona_tune.search.budget.forecast import Forecast
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.planning.plan import trial_seed
+from krona_tune.search.planning.plan import Plan, trial_seed
 from krona_tune.search.planning.space import Params
 from krona_tune.search.resume import finals_left, known_trials, numbers_left, recall_trials
 from krona_tune.search.schedulers.asha import AshaPerGroup
@@ -19,28 +19,30 @@ from krona_tune.search.searchers.open_samplers import SHARED, open_samplers, ope
 from krona_tune.search.searchers.shared_searcher import SharedSearcher
 from krona_tune.search.searchers.task_searcher import StudySearcher
 from krona_tune.search.searchers.warm_start import earlier_points
-from krona_tune.search.startup.begin import Started
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.tune_run import Phase
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.spec.study_spec import StudySpec
+from krona_tune.train.loop import TaskWork
+
+Works = Mapping[str, TaskWork]
+"""What a task's workers get, by task."""
 
 
-def search_phase(started: Started, ledger: Ledger, stopping: StudyStopper) -> Phase:
+def search_phase(plan: Plan, works: Works, folder: StudyFolder, ledger: Ledger, stopping: StudyStopper) -> Phase:
     """The searched trials and baselines that have not ended: those that are known, then Optuna's proposals."""
-    return (_shared_search if started.plan.spec.search.shared else _search_by_task)(started, ledger, stopping)
+    return (_shared_search if plan.spec.search.shared else _search_by_task)(plan, works, folder, ledger, stopping)
 
 
-def _search_by_task(started: Started, ledger: Ledger, stopping: StudyStopper) -> Phase:
-    spec, works = started.plan.spec, started.prepared.works
-    waiting = known_trials(started.plan, ledger)
-    remaining = {task: numbers_left(started.plan, ledger, task) for task in spec.tasks}
-    samplers = open_samplers(spec, started.plan.space, started.folder.journal, stopping.halt, _earlier(spec))
+def _search_by_task(plan: Plan, works: Works, folder: StudyFolder, ledger: Ledger, stopping: StudyStopper) -> Phase:
+    spec, waiting = plan.spec, known_trials(plan, ledger)
+    remaining = {task: numbers_left(plan, ledger, task) for task in spec.tasks}
+    samplers = open_samplers(spec, plan.space, folder.journal, stopping.halt, _earlier(spec))
     schedules = {task: work.schedule for task, work in works.items()}
-    size_of = started.plan.space.parameters if spec.search.objective == "pareto" else None
+    size_of = plan.space.parameters if spec.search.objective == "pareto" else None
     scheduler = AshaPerGroup(schedules, per_method=spec.search.per_method, size_of=size_of)
     if ledger.rows:
-        reports = [each for each in read_reports(started.folder.results) if each.trial_id in ledger.rows]
+        reports = [each for each in read_reports(folder.results) if each.trial_id in ledger.rows]
         told = [(r, ledger.rows[r.trial_id].params) for r in reports if ledger.rows[r.trial_id].kind == "search"]
         recall_trials(samplers, ledger, reports)
         scheduler.replay(each for each in told if ledger.settled(each[0]))
@@ -55,17 +57,16 @@ def _search_by_task(started: Started, ledger: Ledger, stopping: StudyStopper) ->
     )
 
 
-def _shared_search(started: Started, ledger: Ledger, stopping: StudyStopper) -> Phase:
+def _shared_search(plan: Plan, works: Works, folder: StudyFolder, ledger: Ledger, stopping: StudyStopper) -> Phase:
     """Configurations for all tasks at once; how many of their trials will be run is not known before."""
-    spec, works = started.plan.spec, started.prepared.works
-    waiting, numbers = known_trials(started.plan, ledger), numbers_left(started.plan, ledger)
+    spec, waiting, numbers = plan.spec, known_trials(plan, ledger), numbers_left(plan, ledger)
     tasks = sorted(spec.tasks, key=lambda task: works[task].schedule.total_examples)
-    sampler = open_shared_sampler(spec, started.plan.space, started.folder.journal, stopping.halt, _earlier(spec))
+    sampler = open_shared_sampler(spec, plan.space, folder.journal, stopping.halt, _earlier(spec))
     rows = ledger.rows.values()
     searcher = SharedSearcher(
         waiting, sampler, tasks, numbers, _seeds(spec), stopping.verdict, rows, spec.schedule.reduction
     )
-    left = {task: len(numbers_left(started.plan, ledger, task)) for task in tasks}
+    left = {task: len(numbers_left(plan, ledger, task)) for task in tasks}
     return Phase(
         searcher=searcher, scheduler=FIFOScheduler(), trials=len(waiting) + sum(left.values()), new=left, works=works
     )
@@ -82,26 +83,28 @@ def _earlier(spec: StudySpec) -> dict[str, list[Params]]:
     return earlier_points(read_trials(StudyFolder(Path(spec.search.warm_start)).results), (*spec.tasks, SHARED))
 
 
-def finals_phase(started: Started, ledger: Ledger, stopping: StudyStopper) -> Phase:
+def finals_phase(spec: StudySpec, works: Works, ledger: Ledger, stopping: StudyStopper) -> Phase:
     """The finalists that have not ended, over the full budget and without early stopping."""
-    waiting = finals_left(started.plan.spec, ledger)
+    waiting = finals_left(spec, ledger)
     return Phase(
         searcher=StudySearcher(waiting, {}, {}, stopping.verdict, {}),
         scheduler=FIFOScheduler(),
         trials=len(waiting),
         new=Counter(config.task for config in waiting if config.trial_id not in ledger.rows),
-        works=started.prepared.final_works(),
+        works=works,
     )
 
 
-def finals_reserve(started: Started, ledger: Ledger, rates: Rates, forecast: Forecast | None) -> Callable[[], Amount]:
+def finals_reserve(
+    spec: StudySpec, works: Works, ledger: Ledger, rates: Rates, forecast: Forecast | None
+) -> Callable[[], Amount]:
     """Says what the finals would need if the search ended now; reckoned again when a trial has ended."""
-    full = {task: work.schedule.total_examples for task, work in started.prepared.works.items()}
+    full = {task: work.schedule.total_examples for task, work in works.items()}
     foretold = {task: each.until(full[task]) / full[task] for task, each in forecast.tasks.items()} if forecast else {}
 
     @lru_cache(maxsize=1)
     def need(ended: int) -> Amount:
-        waiting = Counter(config.task for config in finals_left(started.plan.spec, ledger))
+        waiting = Counter(config.task for config in finals_left(spec, ledger))
         return needed(ledger.rows, full, waiting, rates, foretold)
 
     return lambda: need(len(ledger.rows) - len(ledger.running))

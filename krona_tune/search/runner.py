@@ -32,6 +32,7 @@ from krona_tune.search.study_clock import StudyClock
 from krona_tune.search.study_stopper import StudyStopper, interruptible
 from krona_tune.search.terminal.live_view import View
 from krona_tune.search.tune_run import tune_trials
+from krona_tune.search.worker.trainable import Workplace
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status
 from krona_tune.study.spec.loader import dump_spec
@@ -101,7 +102,7 @@ def run(
         view.say(opened.said)
     with interruptible(stopping, console):
         with view:
-            stopping.reserve = finals_reserve(started, ledger, rates, forecast)
+            stopping.reserve = finals_reserve(plan.spec, started.prepared.works, ledger, rates, forecast)
             _search_then_finals(started, ledger, stopping, view, changed)
         if not stopping.lost:
             metrics.changed(last=True)
@@ -135,25 +136,48 @@ def _search_then_finals(
     started: Started, ledger: Ledger, stopping: StudyStopper, view: View, changed: Callable[[], None]
 ) -> None:
     """Both phases share one budget: the search leaves what its finals will need, and a person's stop ends both."""
-    search = search_phase(started, ledger, stopping)
+    plan, prepared = started.plan, started.prepared
+    train = partial(
+        tune_trials,
+        ledger=ledger,
+        stopping=stopping,
+        changed=changed,
+        workplace=workplace(started),
+        slots=started.slots,
+        storage=started.folder.ray,
+    )
+    search = search_phase(plan, prepared.works, started.folder, ledger, stopping)
     view.expect(search.new)
-    tune_trials(started, ledger, search, stopping, changed)
-    if (limit := stopping.used_up) and (left := search_left(started.plan, ledger)):
+    train(search)
+    if (limit := stopping.used_up) and (left := search_left(plan, ledger)):
         view.say(f"The budget of {limit} ended the search with {left} of {search.trials} trials to go.")
     stopping.let_finals_end()
-    asked = started.plan.spec.finalists
+    asked = plan.spec.finalists
     if not asked.top:
         return
     if stopping.interrupted:
         view.say("The search was stopped before its end, so nothing was trained again with other seeds yet.")
         return
-    final = finals_phase(started, ledger, stopping)
+    final = finals_phase(plan.spec, prepared.final_works(), ledger, stopping)
     view.expect(final.new)
     if final.trials:
         view.say(f"The search is done. Its best are trained again with {asked.seeds} seeds: {final.trials} trials.")
-    tune_trials(started, ledger, final, stopping, changed)
-    if left := len(finals_left(started.plan.spec, ledger)):
+    train(final)
+    if left := len(finals_left(plan.spec, ledger)):
         view.say(f"Stopped with {left} of {final.trials} finalists to go; they are trained when the study is resumed.")
+
+
+def workplace(started: Started) -> Workplace:
+    """Returns what every worker of the study shares."""
+    return Workplace(
+        folder=started.source.location,
+        name=started.source.name,
+        precision=started.plan.spec.precision,
+        gpu=started.slots.gpus > 0,
+        threads=max(1, int(started.slots.cpus)),
+        checkpoints=str(started.folder.checkpoints.resolve()),
+        elsewhere=started.folder.remote_checkpoints,
+    )
 
 
 def _budget(search: SearchSpec) -> Budget:
@@ -166,7 +190,7 @@ def _left(
     """The adapters and the report. Where they can't be written the study halts; the records are kept all the same."""
     left: list[Path] = []
     try:
-        left += save_best_adapters(started, ledger.standings)
+        left += save_best_adapters(started.folder, started.manifest, started.plan, ledger.standings)
     except Exception as error:
         logger.exception("the adapters could not be written")
         stopping.halt(f"the adapters could not be written: {told(error)}")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Thread
 
 from ray import tune
@@ -15,7 +16,7 @@ from krona_tune.refusal import told
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.ray_internals import RayWatch, prepare_tune
 from krona_tune.search.searchers.task_searcher import StudySearcher
-from krona_tune.search.startup.begin import Started
+from krona_tune.search.startup.cluster import Slots
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.tune_callback import Recorder
 from krona_tune.search.worker.trainable import KronaTrial, Workplace
@@ -41,22 +42,32 @@ class Phase:
     scheduler: TrialScheduler
     trials: int
     new: Mapping[str, int]
-    works: dict[str, TaskWork]
+    works: Mapping[str, TaskWork]
 
 
 def tune_trials(
-    started: Started, ledger: Ledger, phase: Phase, stopping: StudyStopper, changed: Callable[[], None]
+    phase: Phase,
+    ledger: Ledger,
+    stopping: StudyStopper,
+    changed: Callable[[], None],
+    *,
+    workplace: Workplace,
+    slots: Slots,
+    storage: Path,
 ) -> None:
     """Runs the phase to its end or until it is stopped; a phase without trials is over at once.
 
     Where Tune fails, on a full disk for instance, the study halts; where Ray is lost, Tune is abandoned.
+
+    Args:
+        changed: called after each event of a trial.
+        storage: the folder in which Tune keeps its own state.
     """
     if not phase.trials or stopping.stop_all():
         return
-    folder, slots = started.folder, started.slots
     prepare_tune()
     trainable = tune.with_resources(
-        tune.with_parameters(KronaTrial, works=phase.works, workplace=_workplace(started)),
+        tune.with_parameters(KronaTrial, works=phase.works, workplace=workplace),
         {"cpu": slots.cpus, "gpu": slots.gpus},
     )
     trainable.__name__ = trainable.__qualname__ = KronaTrial.__name__  # what the dashboard calls its class
@@ -73,8 +84,8 @@ def tune_trials(
             trial_dirname_creator=lambda trial: trial.config["trial_id"],
         ),
         run_config=tune.RunConfig(
-            name=f"run-{len(list(folder.ray.glob('run-*'))) + 1}",
-            storage_path=str(folder.ray.resolve()),
+            name=f"run-{len(list(storage.glob('run-*'))) + 1}",
+            storage_path=str(storage.resolve()),
             callbacks=[recorder],
             stop=stopping,
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
@@ -125,15 +136,3 @@ def _failure(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         return f"Tune's state could not be kept: {error}"
     return f"Ray Tune failed: {told(error)}"
-
-
-def _workplace(started: Started) -> Workplace:
-    return Workplace(
-        folder=started.source.location,
-        name=started.source.name,
-        precision=started.plan.spec.precision,
-        gpu=started.slots.gpus > 0,
-        threads=max(1, int(started.slots.cpus)),
-        checkpoints=str(started.folder.checkpoints.resolve()),
-        elsewhere=started.folder.remote_checkpoints,
-    )

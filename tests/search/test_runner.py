@@ -40,7 +40,7 @@ def test_adapters_or_a_page_that_can_not_be_written_halt_the_study(
 ) -> None:
     stopping, started, book = (
         StudyStopper(Budget(), Amount),
-        SimpleNamespace(folder=StudyFolder(Path("x"))),
+        SimpleNamespace(folder=StudyFolder(Path("x")), manifest=None, plan=None),
         ledger()[0],
     )
     monkeypatch.setattr(runner, "save_best_adapters", adapters)
@@ -57,10 +57,16 @@ def test_a_search_that_has_just_ended_is_not_said_to_be_cut_short(
 ) -> None:
     heard: list[str] = []
     view: Any = SimpleNamespace(expect=lambda new: None, say=heard.append)
-    plan = SimpleNamespace(spec=SimpleNamespace(finalists=SimpleNamespace(top=0)))
+    started: Any = SimpleNamespace(
+        plan=SimpleNamespace(spec=SimpleNamespace(finalists=SimpleNamespace(top=0))),
+        prepared=SimpleNamespace(works={}),
+        folder=StudyFolder(Path("x")),
+        slots=None,
+    )
     stopping = StudyStopper(Budget(seconds=1), lambda: Amount(seconds=2))
     monkeypatch.setattr(runner, "search_phase", lambda *asked: SimpleNamespace(new={}, trials=4))
-    monkeypatch.setattr(runner, "tune_trials", lambda *asked: None)
+    monkeypatch.setattr(runner, "tune_trials", lambda *asked, **others: None)
+    monkeypatch.setattr(runner, "workplace", lambda started: None)
     monkeypatch.setattr(runner, "search_left", lambda *asked: left)
-    runner._search_then_finals(SimpleNamespace(plan=plan), None, stopping, view, lambda: None)  # type: ignore[arg-type]
+    runner._search_then_finals(started, None, stopping, view, lambda: None)  # type: ignore[arg-type]
     assert [line[: len(begin)] for line, begin in zip(heard, said, strict=True)] == said

@@ -20,6 +20,7 @@ from krona_tune.record.parquet_reader import read_reports
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.sink import FanOut
 from krona_tune.report.pages.study_page import write_report
+from krona_tune.search import runner
 from krona_tune.search.best_adapters import save_best_adapters
 from krona_tune.search.budget.budget import Amount, Budget
 from krona_tune.search.budget.forecast import Forecast
@@ -97,7 +98,7 @@ def study(case: Case, data: str, precision: str, folder: StudyFolder) -> tuple[L
         sinks = FanOut([ParquetSink(folder.results), mlflow])
         ledger = Ledger(plan.geometry, sinks, [])
         _search(started, ledger, case)
-        adapters = save_best_adapters(started, ledger.standings)
+        adapters = save_best_adapters(folder, started.manifest, plan, ledger.standings)
         sinks.study_ended([folder.spec, folder.manifest, write_report(folder), *adapters])
     return ledger, foretold
 
@@ -116,7 +117,15 @@ def _search(started: Started, ledger: Ledger, case: Case) -> None:
         new=Counter(),
         works=started.prepared.works,
     )
-    tune_trials(started, ledger, phase, stopping, view.changed)
+    tune_trials(
+        phase,
+        ledger,
+        stopping,
+        view.changed,
+        workplace=runner.workplace(started),
+        slots=started.slots,
+        storage=started.folder.ray,
+    )
 
 
 def main(name: str, data: str, out: str, precision: str = "auto") -> None:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import ray
@@ -54,16 +55,16 @@ def run(home: Path, trials: int, slots: int, seconds: float, *, in_ray: bool) ->
     gathered = gather.gather_study(make_plan(build_spec(request(home, trials), "scale"), "scale"), connecting(None))
     place = StubPlace(rungs={n: w.schedule.rungs for n, w in gathered.prepared.works.items()}, seconds=seconds)
 
-    def by_ray(started: begin.Started, ledger: Ledger, phase: Phase, stopping: StudyStopper, changed: Changed) -> None:
-        TUNE(started, ledger, replace(phase, works={}), stopping, changed)
+    def by_ray(phase: Phase, **others: Any) -> None:
+        TUNE(replace(phase, works={}), **others)
 
-    def by_loop(started: begin.Started, ledger: Ledger, phase: Phase, stopping: StudyStopper, changed: Changed) -> None:
+    def by_loop(phase: Phase, *, ledger: Ledger, stopping: StudyStopper, changed: Changed, **others: Any) -> None:
         execute(phase, ledger, stopping, changed, place, slots)
 
     folder = StudyFolder(home / "studies" / "scale")
     with (
         patch.object(tune_run, "KronaTrial", StubTrial),
-        patch.object(tune_run, "_workplace", lambda started: place),
+        patch.object(runner, "workplace", lambda started: place),
         patch.object(runner, "tune_trials", by_ray if in_ray else by_loop),
         claim(folder),
     ):
