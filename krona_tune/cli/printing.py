@@ -75,13 +75,13 @@ def print_started(started: "Started", tracking_uri: str | None, forecast: "Forec
 
 def _foretold(started: "Started", forecast: "Forecast") -> str:
     """What the whole request takes here, of which a resumed study has done some; and its own limit, if that is less."""
-    from krona_tune.study.formatting import duration
+    from krona_tune.study.formatting import format_duration
 
     spec, slots = started.plan.spec, started.slots
     whole, limit = forecast.study(spec, slots), spec.search.time_budget
     devices = f"{forecast.device_hours(spec, slots):.2g} {'GPU' if slots.gpus else 'core'} hours"
-    cut = f"; the budget ends it after {duration(limit)}, finals included" if limit and limit < whole else ""
-    return f"about {duration(whole)} ({devices}) by a few timed steps{cut}"
+    cut = f"; the budget ends it after {format_duration(limit)}, finals included" if limit and limit < whole else ""
+    return f"about {format_duration(whole)} ({devices}) by a few timed steps{cut}"
 
 
 def print_paths(folder: StudyFolder, took: str, tracking_uri: str | None, lacking: str = "") -> None:

@@ -57,7 +57,7 @@ def run_and_report(
     from krona_tune.search.preflight.checks import run_preflight
     from krona_tune.search.startup import begin, gather
     from krona_tune.search.terminal.result_tables import result_tables
-    from krona_tune.study.formatting import duration
+    from krona_tune.study.formatting import format_duration
 
     gathered = gather.gather_study(plan, workers)
     findings = run_preflight(gathered, folder, tracking_uri)
@@ -88,7 +88,7 @@ def run_and_report(
             lacking = redact(lost.pop("MlflowSink", "").partition(": ")[2])
             for sink, problem in lost.items():
                 errors.print(f"[yellow]{sink} could not keep everything:[/yellow] {escape(redact(problem))}")
-            print_paths(folder, duration(time.monotonic() - began), tracking_uri, lacking)
+            print_paths(folder, format_duration(time.monotonic() - began), tracking_uri, lacking)
         finally:
             runner.stop_ray(outcome)  # while the study is still claimed: its workers write into its folder
     if outcome.interrupted:

@@ -13,7 +13,7 @@ from krona_tune.refusal import told
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.trial_message import StepResult, TrialMessage
-from krona_tune.study.formatting import in_words
+from krona_tune.study.formatting import describe_adapter
 from krona_tune.study.result import Status
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class Recorder(Callback):  # type: ignore[misc]
             self._ledger.started(message)  # its worker was lost before it began: that is a row too
         status, error = self._stopping.verdict(trial.trial_id, None, True), _last_line(trial)
         if LOW_ON_MEMORY in _last_failure(trial):
-            size = f"batches of {message.checked().training.batch_size}; {in_words(message.params)}"
+            size = f"batches of {message.checked().training.batch_size}; {describe_adapter(message.params)}"
             status, error = Status.OUT_OF_MEMORY, f"Ray ended the worker, the node was {LOW_ON_MEMORY}; {size}"
         self._ledger.ended(message.trial_id, status, error)
 

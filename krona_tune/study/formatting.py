@@ -1,70 +1,112 @@
-"""How the terminal writes scores, adapters, times and the heads of its tables."""
+"""Writes values as text for people: scores, counts, times, sizes and adapters, in the terminal and on the page."""
 
 from collections.abc import Mapping
+from datetime import datetime
+from math import isfinite
 from typing import Any
 
 from rich.filesize import decimal
-from rich.table import Table
 
 from krona_tune.study.compared_values import Cell
 from krona_tune.study.finals import Spread
-from krona_tune.study.manifest import TaskFacts
+
+NOTHING = "–"
+"""Stands where there is no value."""
+AXIS_UNITS = ((1e6, "M"), (1e3, "k"))
+ADAPTER = {
+    "method": "{method}",
+    "a_out": "{a_out}×{a_in}",
+    "rank": "rank {rank}",
+    "bottleneck": "bottleneck {bottleneck}",
+    "scale": "scale {scale:.3g}",
+    "roles": "{roles}",
+    "layers": "{layers} layers",
+    "learning_rate": "learning rate {learning_rate:.2g}",
+}
+"""The knobs that a line about an adapter names, in this order."""
 
 
-def titled(title: str, facts: dict[str, TaskFacts], caption: str = "") -> Table:
-    marked = title + synthetic_mark(facts)
-    return Table(
-        title=marked,
-        title_justify="left",
-        caption=caption or None,
-        caption_justify="left",
-        header_style="bold",
-        box=None,
-        pad_edge=False,
-    )
+def format_score(value: float | None) -> str:
+    return f"{value:.3f}" if value is not None and isfinite(value) else NOTHING
 
 
-def spread(each: Spread | Cell) -> str:
-    """A mean over seeds: 0.612±0.013, without the deviation of a single seed."""
-    middle = each.score if isinstance(each, Cell) else each.mean
-    return f"{middle:.3f}" + ("" if each.deviation is None else f"±{each.deviation:.3f}")
+def format_gain(value: float | None) -> str:
+    """Writes a difference with its sign, which is a true minus."""
+    return f"{value:+.3f}".replace("-", "−") if value is not None and isfinite(value) else NOTHING
 
 
-def score_of(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+def format_spread(value: Spread | Cell | None, plus_minus: str = "±") -> str:
+    """Writes a mean over seeds with its standard deviation, `0.612±0.013`; a single seed has none."""
+    if value is None:
+        return NOTHING
+    mean = value.score if isinstance(value, Cell) else value.mean
+    return format_score(mean) + ("" if value.deviation is None else plus_minus + format_score(value.deviation))
 
 
-def synthetic_mark(facts: dict[str, TaskFacts]) -> str:
-    """What a table of synthetic numbers is headed with; nothing for real data."""
-    return " (synthetic data)" if any(fact.synthetic for fact in facts.values()) else ""
+def format_count(value: float) -> str:
+    return f"{value:,.0f}"
 
 
-def in_words(params: Mapping[str, Any]) -> str:
-    """An adapter in a line: krona 16×24, scale 4, query+value, all layers, learning rate 0.005."""
-    words = {
-        "method": "{method}",
-        "a_out": "{a_out}×{a_in}",
-        "rank": "rank {rank}",
-        "bottleneck": "bottleneck {bottleneck}",
-        "scale": "scale {scale:.3g}",
-        "roles": "{roles}",
-        "layers": "{layers} layers",
-        "learning_rate": "learning rate {learning_rate:.2g}",
-    }
-    whole = params if "a_in" in params else {name: value for name, value in params.items() if name != "a_out"}
-    return ", ".join(text.format(**whole) for name, text in words.items() if name in whole)
+def format_percent(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.3g} %"
 
 
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: 45 s, 3 min 20 s, 2 h 05 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+def format_duration(seconds: float) -> str:
+    """Writes seconds as `4.0 s`, `41 s`, `3 min 20 s` or `2 h 05 min`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def format_bytes(number: float) -> str:
-    """Bytes as a person says them: 744.0 MB, 1.3 GB."""
+    """Writes bytes as `744.0 MB` or `1.3 GB`."""
     return decimal(round(number))
+
+
+def format_memory(number: float) -> str:
+    """Writes bytes, or a dash if nothing was measured."""
+    return format_bytes(number) if number else NOTHING
+
+
+def format_time(text: str) -> str:
+    """Writes an ISO time to the minute; returns any other text unchanged."""
+    try:
+        return datetime.fromisoformat(text).strftime("%Y-%m-%d %H:%M %Z").strip()
+    except ValueError:
+        return text
+
+
+def format_tick(value: float) -> str:
+    """Writes a number on an axis: `0.002`, `1e-05`, `50`, `20k`, `3M`."""
+    for unit, suffix in AXIS_UNITS:
+        if value >= unit:
+            return f"{value / unit:g}{suffix}"
+    return f"{value:g}"
+
+
+def format_knob(value: Any) -> str:
+    """Writes a knob's value: a float with three digits, yes or no, `default` for None."""
+    match value:
+        case None:
+            return "default"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.3g}"
+        case _:
+            return str(value)
+
+
+def format_name(name: str) -> str:
+    """Writes `stopped_early` as `stopped early`."""
+    return name.replace("_", " ")
+
+
+def describe_adapter(params: Mapping[str, Any]) -> str:
+    """Writes an adapter in a line: krona 16×24, scale 4, query+value, all layers, learning rate 0.005."""
+    whole = params if "a_in" in params else {name: value for name, value in params.items() if name != "a_out"}
+    return ", ".join(text.format(**whole) for name, text in ADAPTER.items() if name in whole)

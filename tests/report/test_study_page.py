@@ -15,9 +15,9 @@ from plotly.offline import get_plotlyjs
 
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.refusal import Refusal
-from krona_tune.report import wording
 from krona_tune.report.pages.study_page import write_report
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.formatting import format_duration, format_gain, format_knob
 from krona_tune.study.result import Status
 from tests.record.events import ended, manifest, report, started
 from tests.report.conftest import Empty
@@ -280,18 +280,18 @@ def test_the_report_needs_neither_ray_nor_torch_nor_mlflow() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "written"), [(4.04, "4.0 s"), (41.3, "41 s"), (125, "2 min 5 s"), (3600 + 180, "1 h 3 min")]
+    ("value", "written"), [(4.04, "4.0 s"), (41.3, "41 s"), (125, "2 min 05 s"), (3600 + 180, "1 h 03 min")]
 )
 def test_seconds_are_written_for_people(value: float, written: str) -> None:
-    assert wording.seconds(value) == written
+    assert format_duration(value) == written
 
 
 @pytest.mark.parametrize(
     ("value", "written"), [(None, "default"), (True, "yes"), (0.00123456, "0.00123"), (24, "24"), ("all", "all")]
 )
 def test_knobs_are_written_for_people(value: object, written: str) -> None:
-    assert wording.knob(value) == written
+    assert format_knob(value) == written
 
 
 def test_a_loss_has_a_true_minus() -> None:
-    assert (wording.gain(-0.1234), wording.gain(0.5), wording.gain(None)) == ("−0.123", "+0.500", "–")
+    assert (format_gain(-0.1234), format_gain(0.5), format_gain(None)) == ("−0.123", "+0.500", "–")

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.terminal.result_tables import result_tables
-from krona_tune.study.formatting import in_words
+from krona_tune.study.formatting import describe_adapter
 from krona_tune.study.result import TrialResult
 from tests.record.events import manifest
 from tests.search.test_ledger import SHAPE, Heard
@@ -90,7 +90,10 @@ def test_the_finals_fit_a_terminal_of_eighty_columns() -> None:
 
 
 def test_an_adapter_in_a_line() -> None:
-    assert in_words({"method": "lora", "rank": 4, "scale": 2.0, "layers": "all"}) == "lora, rank 4, scale 2, all layers"
+    assert (
+        describe_adapter({"method": "lora", "rank": 4, "scale": 2.0, "layers": "all"})
+        == "lora, rank 4, scale 2, all layers"
+    )
 
 
 def sized(task: str, *points: tuple[int, float]) -> list[TrialResult]:

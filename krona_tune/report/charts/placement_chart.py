@@ -11,11 +11,11 @@ from pydantic import ValidationError
 from krona_tune.adapters.placement import sites
 from krona_tune.backbones.geometry import Geometry, Stack
 from krona_tune.refusal import Refusal
-from krona_tune.report import wording
 from krona_tune.report.charts.chart import Chart, Subject
 from krona_tune.report.charts.network import ROLES, Network
 from krona_tune.report.charts.style import BLUE, empty_figure, with_alpha
 from krona_tune.report.summary.task_summary import RankedTrial
+from krona_tune.study.formatting import format_name
 from krona_tune.study.result import TrialResult
 from krona_tune.study.spec.trial import AdapterConfig
 
@@ -118,9 +118,7 @@ def _squares(
 
 def _said(place: Place, good: int, of_good: int, every: int, of_all: int) -> str:
     stack, layer, role = place
-    return (
-        f"{stack} layer {layer}, {wording.words(role)}<br>in {good} of the best {of_good}, in {every} of all {of_all}"
-    )
+    return f"{stack} layer {layer}, {format_name(role)}<br>in {good} of the best {of_good}, in {every} of all {of_all}"
 
 
 def _layers(network: Network) -> dict[str, object]:
@@ -135,7 +133,7 @@ def _layers(network: Network) -> dict[str, object]:
 def _roles(names: list[str]) -> dict[str, object]:
     return {
         "tickvals": list(range(len(names))),
-        "ticktext": [wording.words(name) for name in names],
+        "ticktext": [format_name(name) for name in names],
         "range": [len(names) - 0.4, -0.6],
         "showgrid": False,
     }

@@ -5,9 +5,9 @@ from math import ceil, floor, log10
 
 import plotly.graph_objects as go
 
-from krona_tune.report import wording
 from krona_tune.report.charts.chart import Chart, Subject, hover
 from krona_tune.report.charts.style import GREY, SCALE, colour_bar, empty_figure, log_axis
+from krona_tune.study.formatting import format_tick
 
 MARGIN = 0.12
 """How far the axes reach beyond the outermost trial, in powers of ten."""
@@ -63,7 +63,7 @@ def _line(product: float, rates: Sequence[float], scales: Sequence[float]) -> go
         x=[10**end for end in ends],
         y=[product / 10**end for end in ends],
         mode="lines+text",
-        text=["", wording.short(product)],
+        text=["", format_tick(product)],
         textposition="top left",
         textfont={"size": 11, "color": GREY},
         line={"color": GREY, "dash": "dash", "width": 1},

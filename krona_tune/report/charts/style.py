@@ -6,7 +6,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from krona_tune.report import wording
+from krona_tune.study.formatting import format_tick
 
 BLUE, ORANGE, GREEN, PURPLE, RED, GREY = "#3f83c8", "#d9792b", "#2f9e76", "#8f6bc4", "#c0513f", "#8a8f98"
 SCALE = "Viridis"
@@ -50,4 +50,4 @@ def log_axis(values: Sequence[float]) -> dict[str, Any]:
     low, high = floor(log10(min(positive))), floor(log10(max(positive)))
     digits = (1, 2, 5) if max(positive) <= 100 * min(positive) else (1,)
     ticks = [digit * 10.0**power for power in range(low, high + 2) for digit in digits]
-    return {"type": "log", "tickvals": ticks, "ticktext": [wording.short(float(f"{tick:.1g}")) for tick in ticks]}
+    return {"type": "log", "tickvals": ticks, "ticktext": [format_tick(float(f"{tick:.1g}")) for tick in ticks]}

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from itertools import cycle
 from pathlib import Path
 
@@ -9,7 +10,6 @@ import yaml
 
 from krona_tune.record.records import Records
 from krona_tune.refusal import Refusal
-from krona_tune.report import wording
 from krona_tune.report.charts.chart import SCORE, Chart
 from krona_tune.report.charts.parameters import PARAMETERS, front_line, task_front
 from krona_tune.report.charts.style import BLUE, GREEN, ORANGE, PURPLE, RED, empty_figure, log_axis
@@ -21,6 +21,7 @@ from krona_tune.report.summary.finals_summary import FinalAverage, final_average
 from krona_tune.report.summary.shared_summary import judged_together, shared_part
 from krona_tune.report.summary.task_summary import Average, TaskSummary, average, summaries
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.formatting import NOTHING
 from krona_tune.study.manifest import Manifest, TaskFacts, read_manifest
 from krona_tune.study.pareto import Front, average_front
 
@@ -104,7 +105,7 @@ def differences(specs: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     """The keys of the requests that are not alike in all studies, with each study's value; its name is left out."""
     flat = [_flat(yaml.safe_load(text) or {}) for text in specs.values()]
     keys = dict.fromkeys(key for each in flat for key in each)
-    rows = {key: tuple(each.get(key, wording.NOTHING) for each in flat) for key in keys if key != "name"}
+    rows = {key: tuple(each.get(key, NOTHING) for each in flat) for key in keys if key != "name"}
     return {key: values for key, values in rows.items() if len(set(values)) > 1}
 
 
@@ -157,6 +158,6 @@ def _fronts_chart(name: str, title: str, caption: str, fronts: Mapping[str, Fron
         return None
     figure = empty_figure(PARAMETERS, SCORE)
     for (study, front), colour in zip(fronts.items(), cycle(COLOURS), strict=False):
-        figure.add_trace(front_line(wording.plain(study), front, colour))
+        figure.add_trace(front_line(escape(study, quote=False), front, colour))
     figure.update_xaxes(log_axis([size for front in fronts.values() for size, _ in front]))
     return Chart(name=name, title=title, caption=caption, figure=figure)

@@ -2,7 +2,7 @@
 
 import gzip
 from base64 import b64encode
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,19 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from krona_tune.report import wording
 from krona_tune.report.frame import factor_shape
+from krona_tune.study.formatting import (
+    format_count,
+    format_duration,
+    format_gain,
+    format_knob,
+    format_memory,
+    format_name,
+    format_percent,
+    format_score,
+    format_spread,
+    format_time,
+)
 from krona_tune.study.result import TrialResult
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -19,7 +30,17 @@ TEMPLATES = Path(__file__).parent / "templates"
 SHAPE = "A"
 """The heading under which `a_out` and `a_in` stand together."""
 
-_WORDING = ("score", "gain", "count", "percent", "seconds", "moment", "knob", "words", "spread", "memory")
+FILTERS = {
+    "score": format_score,
+    "gain": format_gain,
+    "spread": partial(format_spread, plus_minus=" ± "),
+    "count": format_count,
+    "percent": format_percent,
+    "seconds": format_duration,
+    "memory": format_memory,
+    "moment": format_time,
+    "words": format_name,
+}
 
 
 @cache
@@ -32,7 +53,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update({name: getattr(wording, name) for name in _WORDING})
+    made.filters.update(FILTERS)
     made.filters["knobs_of"] = knobs_of
     made.filters["figure_json"] = figure_json
     return made
@@ -40,7 +61,7 @@ def environment() -> Environment:
 
 def knobs_of(trial: TrialResult) -> dict[str, str]:
     """The trial's knobs as the page writes them, with the two sizes of A in one place."""
-    written = {name: wording.knob(value) for name, value in trial.params.items() if name not in {"a_out", "a_in"}}
+    written = {name: format_knob(value) for name, value in trial.params.items() if name not in {"a_out", "a_in"}}
     return written | ({SHAPE: shape.replace("x", "×")} if (shape := factor_shape(trial)) else {})
 
 

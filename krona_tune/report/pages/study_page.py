@@ -6,7 +6,6 @@ from pathlib import Path
 
 from krona_tune.record.records import Records
 from krona_tune.refusal import Refusal, refusing
-from krona_tune.report import wording
 from krona_tune.report.charts.chart import Chart
 from krona_tune.report.charts.network import Network, network
 from krona_tune.report.charts.overview import overview_chart
@@ -22,6 +21,7 @@ from krona_tune.report.summary.shared_summary import judged_together, shared_par
 from krona_tune.report.summary.task_summary import STANDARD_ERRORS, TaskSummary, average, summaries
 from krona_tune.study.atomic_write import read_text, write_atomically
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.formatting import NOTHING
 from krona_tune.study.manifest import Manifest, read_manifest
 from krona_tune.study.result import TrialResult
 from krona_tune.study.spec.plain_yaml import read_yaml
@@ -127,7 +127,7 @@ def _part(summary: TaskSummary, recorded: Records, backbone: Network | None) -> 
 def _knobs(trials: Sequence[TrialResult]) -> Knobs:
     written = [knobs_of(trial) for trial in trials]
     names = list(dict.fromkeys(name for knobs in written for name in knobs))
-    values = {name: {knobs.get(name, wording.NOTHING) for knobs in written} for name in names}
+    values = {name: {knobs.get(name, NOTHING) for knobs in written} for name in names}
     order = sorted(names, key=lambda name: (name not in {"method", SHAPE}, name != "method"))
     return Knobs(
         differing=tuple(name for name in order if len(values[name]) > 1),

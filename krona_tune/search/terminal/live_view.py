@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from krona_tune.search.ledger import Ledger
-from krona_tune.study.formatting import duration, synthetic_mark
+from krona_tune.search.terminal.titled_table import synthetic_mark
+from krona_tune.study.formatting import format_duration
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.standings import Standings
@@ -143,8 +144,8 @@ class View:
         seconds = elapsed / new * rest if new >= 3 else 0.0
         if self._seconds_left:
             seconds = self._seconds_left()
-        left = f", about {duration(seconds)} left" if seconds > 0 else ""
-        return Text(f"{ended} of {total} trials, {duration(elapsed)}{left}", style="dim")
+        left = f", about {format_duration(seconds)} left" if seconds > 0 else ""
+        return Text(f"{ended} of {total} trials, {format_duration(elapsed)}{left}", style="dim")
 
 
 def _under_way(shares: Mapping[str, float]) -> Text:

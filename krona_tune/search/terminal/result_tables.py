@@ -6,9 +6,10 @@ from rich.table import Table
 from rich.text import Text
 
 from krona_tune.search.terminal.tables_over_tasks import fronts_table, methods_table, shared_table
+from krona_tune.search.terminal.titled_table import titled_table
 from krona_tune.study.compared_values import compare
 from krona_tune.study.finals import Finalist
-from krona_tune.study.formatting import in_words, score_of, spread, titled
+from krona_tune.study.formatting import describe_adapter, format_score, format_spread
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.standings import Standings
 
@@ -44,7 +45,7 @@ def result_tables(standings: Standings, facts: dict[str, TaskFacts], *, fronts: 
 
 
 def _search_table(standings: Standings, facts: dict[str, TaskFacts]) -> Table:
-    table = titled("Best adapter of each task, validation scores", facts)
+    table = titled_table("Best adapter of each task, validation scores", facts)
     for name in ("task", "score", "head only", "constant", "parameters"):
         table.add_column(name, justify="left" if name == "task" else "right", no_wrap=True)
     table.add_column("adapter")
@@ -56,26 +57,26 @@ def _search_table(standings: Standings, facts: dict[str, TaskFacts]) -> Table:
         table.add_row(
             fact.title,
             f"[green]{best.score:.3f}[/green]",
-            score_of(head.score if head else None),
+            format_score(head.score if head else None),
             f"{fact.constant_score:.3f}",
             f"{best.trainable_parameters:,}",
-            escape(in_words(best.params)),
+            escape(describe_adapter(best.params)),
         )
     return table
 
 
 def _finals_table(standings: Standings, facts: dict[str, TaskFacts]) -> Table:
-    table = titled("Finalists of each task", facts, FINALS_CAPTION)
+    table = titled_table("Finalists of each task", facts, FINALS_CAPTION)
     for name in ("task", "finalist", "validation", "test", "head only\non test", "constant", "parameters"):
         table.add_column(name, justify="left" if name in {"task", "finalist"} else "right", no_wrap=name in WHOLE)
     for task, fact in facts.items():
         finals, best = standings.finals(task), standings.best(task)
         if finals.winner is None:
-            found = (escape(best.trial_id), f"{score_of(best.score)} (search)") if best else ("no result",)
+            found = (escape(best.trial_id), f"{format_score(best.score)} (search)") if best else ("no result",)
             table.add_row(fact.title, *found)
         for each in finals.finalists:
             if each is finals.winner:
-                head = "–" if finals.head_only is None else spread(finals.head_only.test)
+                head = "–" if finals.head_only is None else format_spread(finals.head_only.test)
                 table.add_row(fact.title, *_finalist(each, (head, f"{fact.constant_score:.3f}"), style="green"))
             else:
                 table.add_row(TIED if each.tied else "", *_finalist(each, ("", ""), style="default"))
@@ -86,8 +87,8 @@ def _finalist(each: Finalist, beside: tuple[str, str], *, style: str) -> tuple[s
     within = "\n\\[{:.3f}, {:.3f}]".format(*each.test.interval) if each.test.interval else ""
     return (
         escape(each.of),
-        f"[{style}]{spread(each.validation)}[/{style}]",
-        f"[{style}]{spread(each.test)}[/{style}]{within}",
+        f"[{style}]{format_spread(each.validation)}[/{style}]",
+        f"[{style}]{format_spread(each.test)}[/{style}]{within}",
         *beside,
         f"{each.rows[0].trainable_parameters:,}",
     )
@@ -96,4 +97,4 @@ def _finalist(each: Finalist, beside: tuple[str, str], *, style: str) -> tuple[s
 def _legend(standings: Standings, facts: dict[str, TaskFacts]) -> Text:
     """Which configuration each finalist is."""
     everyone = [each for task in facts for each in standings.finals(task).finalists]
-    return Text("\n".join(f"{each.of}: {in_words(each.params)}" for each in everyone))
+    return Text("\n".join(f"{each.of}: {describe_adapter(each.params)}" for each in everyone))

@@ -13,7 +13,7 @@ from krona_tune.search.ray_internals import set_process_title
 from krona_tune.search.trial_message import StepResult, TrialMessage
 from krona_tune.search.worker.checkpoints import NotKept, TrialCheckpoints
 from krona_tune.search.worker.errors import describe, status_of_error
-from krona_tune.study.formatting import in_words
+from krona_tune.study.formatting import describe_adapter
 from krona_tune.study.result import Report, Status
 from krona_tune.study.spec.study_spec import Precision
 from krona_tune.train.backbone import warm_backbone
@@ -81,7 +81,7 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
                 raise  # Ray replaces the worker and takes the trial up again
             status = status_of_error(error)
             if status is Status.OUT_OF_MEMORY:
-                error.add_note(in_words(self._message.params))
+                error.add_note(describe_adapter(self._message.params))
             return self._ended(status, describe(error))
 
     def _ended(self, status: Status, error: str) -> StepResult:
@@ -104,7 +104,7 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
             if self._run.last_report:
                 return self._result(self._run, self._run.last_report)
         run = self._run
-        set_process_title(f"{run.trial_id}, {in_words(self._message.params)}")
+        set_process_title(f"{run.trial_id}, {describe_adapter(self._message.params)}")
         with note_progress(place_of(Path(self._workplace.checkpoints), run.trial_id), lambda: run.share_done):
             report = run.advance()
         self._checkpoints.keep(run)
