@@ -1,5 +1,6 @@
 """Tests compute on one thread, their models are too small for more; and how a program is run in this process."""
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from krona_tune import cli
-from tests.backbones import MINILM, folder_of
+from tests.backbone_folders import MINILM, folder_of
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 torch.set_num_threads(1)
@@ -30,8 +31,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
 
-    def started(*words: str, program: Callable[[], None] = cli.run_study) -> Said:
-        monkeypatch.setattr(sys, "argv", ["run_study.py", *words])
+    def started(*words: object, program: Callable[[], None] = cli.run_study, typed: str = "") -> Said:
+        monkeypatch.setattr(sys, "argv", [program.__name__, *map(str, words)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed.encode())))
         with pytest.raises(SystemExit) as ended:
             program()
         said = capsys.readouterr()

@@ -15,7 +15,7 @@ from krona_tune.record.ownership import lock_of
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
-from tests.backbones import BY_NAME, T5_BASE, folder_of
+from tests.backbone_folders import BY_NAME, T5_BASE, folder_of
 from tests.conftest import Run
 from tests.record.events import manifest, started
 

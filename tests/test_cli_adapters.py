@@ -1,8 +1,7 @@
 """The commands about adapters: what is written is told with the lines that load it, what is wrong is refused."""
 
-import io
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,11 +9,9 @@ import pytest
 import krona_tune
 from krona_tune import cli
 from krona_tune.adapters.files.adapter_files import TENSORS
-from tests.train.departing import adapter_folder, backbone_folder
+from tests.conftest import Run
+from tests.train.exported_adapters import adapter_folder, backbone_folder
 from tests.train.test_predict import texts
-
-Said = tuple[int, str, str]
-Run = Callable[..., Said]
 
 
 @pytest.fixture(scope="module")
@@ -31,25 +28,14 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs `krona-tune` in an empty folder: its exit status, and what it said on both streams."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def started(*words: object, typed: str = "") -> Said:
-        monkeypatch.setattr(sys, "argv", ["krona-tune", *map(str, words)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed.encode())))
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
-    return started
+def ask(run: Run) -> Run:
+    """Runs `krona-tune`."""
+    return partial(run, program=cli.main)
 
 
 @pytest.mark.parametrize("form", ["merged", "adapter"])
-def test_an_export_tells_what_was_written_and_how_to_load_it(run: Run, storage: Path, form: str) -> None:
-    code, out, err = run("export", "first", "--storage", storage, "--task", "cola", "--to", "out", "--format", form)
+def test_an_export_tells_what_was_written_and_how_to_load_it(ask: Run, storage: Path, form: str) -> None:
+    code, out, err = ask("export", "first", "--storage", storage, "--task", "cola", "--to", "out", "--format", form)
     assert (code, err) == (0, "")
     assert f"Written to {Path.cwd() / 'out'}, " in out
     assert "Largest difference of a logit: " in out
@@ -59,9 +45,9 @@ def test_an_export_tells_what_was_written_and_how_to_load_it(run: Run, storage: 
     assert type(names["model"]).__name__ == "BertForSequenceClassification"
 
 
-def test_a_study_is_named_by_its_folder_as_well_and_so_is_an_adapter(run: Run, storage: Path) -> None:
-    assert run("export", storage / "second", "--format", "adapter", "--to", "one")[0] == 0
-    assert run("export", storage / "first" / "adapters" / "stsb", "--format", "adapter", "--to", "two")[0] == 0
+def test_a_study_is_named_by_its_folder_as_well_and_so_is_an_adapter(ask: Run, storage: Path) -> None:
+    assert ask("export", storage / "second", "--format", "adapter", "--to", "one")[0] == 0
+    assert ask("export", storage / "first" / "adapters" / "stsb", "--format", "adapter", "--to", "two")[0] == 0
     assert Path("one", TENSORS).read_bytes() == (storage / "second" / "adapters" / "cola" / TENSORS).read_bytes()
 
 
@@ -80,50 +66,50 @@ def test_a_study_is_named_by_its_folder_as_well_and_so_is_an_adapter(run: Run, s
     ],
 )
 def test_an_export_that_can_not_be_is_refused_and_nothing_left(
-    run: Run, storage: Path, words: list[str], message: str
+    ask: Run, storage: Path, words: list[str], message: str
 ) -> None:
-    code, out, err = run("export", *words, "--storage", storage, "--to", "out")
+    code, out, err = ask("export", *words, "--storage", storage, "--to", "out")
     assert (code, out) == (2, "")
     assert message in err
     assert not list(Path.cwd().iterdir())
 
 
 @pytest.mark.parametrize("to", ["", " "])
-def test_an_export_to_nowhere_is_refused(run: Run, storage: Path, to: str) -> None:
+def test_an_export_to_nowhere_is_refused(ask: Run, storage: Path, to: str) -> None:
     """As from a shell variable that is not set."""
-    code, out, err = run("export", "second", "--storage", storage, "--format", "adapter", "--to", to)
+    code, out, err = ask("export", "second", "--storage", storage, "--format", "adapter", "--to", to)
     assert (code, out, err) == (2, "", "--to: its value is empty; give one, or leave it out\n")
 
 
-def test_the_folder_that_one_stands_in_is_filled_and_stays(run: Run, storage: Path) -> None:
+def test_the_folder_that_one_stands_in_is_filled_and_stays(ask: Run, storage: Path) -> None:
     here, words = Path.cwd().stat().st_ino, ("--storage", storage, "--to", ".")
-    assert run("export", "second", *words, "--format", "merged")[0] == 2
+    assert ask("export", "second", *words, "--format", "merged")[0] == 2
     assert Path.cwd().stat().st_ino == here
     assert not list(Path.cwd().iterdir())
-    assert run("export", "second", *words, "--format", "adapter")[0] == 0
+    assert ask("export", "second", *words, "--format", "adapter")[0] == 0
     assert Path.cwd().stat().st_ino == here
     assert {path.name for path in Path.cwd().iterdir()} == {"adapter.json", "adapter.safetensors", "README.md"}
 
 
-def test_lines_are_answered_one_by_one(run: Run, storage: Path) -> None:
+def test_lines_are_answered_one_by_one(ask: Run, storage: Path) -> None:
     rows = [row[0] for row in texts("cola", rows=7)]
-    code, out, err = run("predict", "first", "--task", "cola", "--storage", storage, typed="\n".join(rows) + "\n")
+    code, out, err = ask("predict", "first", "--task", "cola", "--storage", storage, typed="\n".join(rows) + "\n")
     assert (code, err) == (0, "")
     assert out.splitlines() == krona_tune.predict(storage / "first" / "adapters" / "cola", rows)
     Path("rows.txt").write_bytes("\ufeff".encode() + "\r\n".join(rows).encode())
     words = ("predict", "first", "--task", "cola", "--storage", storage, "--input", "rows.txt", "--scores")
-    scored = run(*words)[1].splitlines()
+    scored = ask(*words)[1].splitlines()
     assert [line.split("\t")[0] for line in scored] == out.splitlines()
     assert all(sum(map(float, line.split("\t")[1:])) == pytest.approx(1, abs=2e-4) for line in scored)
     assert {len(line.split("\t")) for line in scored} == {3}
 
 
-def test_a_regression_is_answered_with_numbers_and_has_no_probabilities(run: Run, storage: Path) -> None:
+def test_a_regression_is_answered_with_numbers_and_has_no_probabilities(ask: Run, storage: Path) -> None:
     typed = "".join("\t".join(row) + "\n" for row in texts("stsb", rows=5))
-    code, out, err = run("predict", storage / "first" / "adapters" / "stsb", typed=typed)
+    code, out, err = ask("predict", storage / "first" / "adapters" / "stsb", typed=typed)
     assert (code, err) == (0, "")
     assert len([float(line) for line in out.splitlines()]) == 5
-    code, _, err = run("predict", storage / "first" / "adapters" / "stsb", "--scores", typed=typed)
+    code, _, err = ask("predict", storage / "first" / "adapters" / "stsb", "--scores", typed=typed)
     assert (code, err) == (2, "--scores: STS-B is answered with a number; leave --scores out\n")
 
 
@@ -135,27 +121,27 @@ def test_a_regression_is_answered_with_numbers_and_has_no_probabilities(run: Run
         ("", "standard input: line 1: it is empty"),
     ],
 )
-def test_a_line_that_is_no_example_is_refused(run: Run, storage: Path, typed: str, message: str) -> None:
-    code, out, err = run("predict", storage / "first" / "adapters" / "stsb", typed=typed)
+def test_a_line_that_is_no_example_is_refused(ask: Run, storage: Path, typed: str, message: str) -> None:
+    code, out, err = ask("predict", storage / "first" / "adapters" / "stsb", typed=typed)
     assert (code, out) == (2, "")
     assert err.startswith(message)
 
 
-def test_a_file_that_can_not_be_read_is_refused(run: Run, storage: Path) -> None:
+def test_a_file_that_can_not_be_read_is_refused(ask: Run, storage: Path) -> None:
     adapter = storage / "first" / "adapters" / "cola"
-    code, _, err = run("predict", adapter, "--input", "nowhere.txt")
+    code, _, err = ask("predict", adapter, "--input", "nowhere.txt")
     assert (code, err) == (
         2,
         "--input: nowhere.txt can't be read (FileNotFoundError: [Errno 2] No such file or directory: 'nowhere.txt'); "
         "name a text file\n",
     )
-    code, _, err = run("predict", adapter, "--input", ".")
+    code, _, err = ask("predict", adapter, "--input", ".")
     assert (code, err.partition(" (")[0]) == (2, "--input: . can't be read")
     Path("latin.txt").write_bytes(b"ab\xe9")
-    code, _, err = run("predict", adapter, "--input", "latin.txt")
+    code, _, err = ask("predict", adapter, "--input", "latin.txt")
     assert (code, err) == (2, "--input: latin.txt: line 1 is not UTF-8 at byte 2; save it as UTF-8\n")
     Path("zero").symlink_to("/dev/zero")
-    code, _, err = run("predict", adapter, "--input", "zero")
+    code, _, err = ask("predict", adapter, "--input", "zero")
     assert (code, err) == (2, "--input: zero: line 1 is longer than 1,048,576 bytes; split it\n")
 
 
@@ -170,9 +156,9 @@ def test_a_closed_standard_input_is_refused(
 
 
 def test_a_late_line_of_a_file_that_is_no_example_is_refused_before_any_answer(
-    run: Run, storage: Path, monkeypatch: pytest.MonkeyPatch
+    ask: Run, storage: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("krona_tune.train.serving.predict.ROWS_AT_ONCE", 2)
     Path("rows.txt").write_text("a\n" * 9 + "\n", encoding="utf-8")
     words = ("predict", storage / "first" / "adapters" / "cola", "--input", "rows.txt")
-    assert run(*words) == (2, "", "rows.txt: line 10: it is empty; CoLA takes sentence\n")
+    assert ask(*words) == (2, "", "rows.txt: line 10: it is empty; CoLA takes sentence\n")

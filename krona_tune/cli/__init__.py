@@ -9,11 +9,11 @@ import typer
 from rich.markup import escape
 
 from krona_tune.cli import adapters, inspection, options, studies
+from krona_tune.cli.checked_command import CheckedCommand
 from krona_tune.cli.output import Output
 from krona_tune.cli.printing import errors
 from krona_tune.cli.studies import run
 from krona_tune.cli.study_run import RayLostExit
-from krona_tune.cli.verb import Verb
 from krona_tune.refusal import Refusal
 
 __all__ = ["app", "main", "run", "run_study"]
@@ -29,7 +29,7 @@ def _program(version: options.Version = False) -> None:
     """Search Kronecker adapters for your tasks, look at studies, and take the adapters away."""
 
 
-for verb in (
+for function in (
     studies.run,
     studies.resume,
     studies.report,
@@ -40,8 +40,8 @@ for verb in (
     inspection.show,
     inspection.watch,
 ):
-    app.command(cls=Verb)(verb)
-app.command("list", cls=Verb)(inspection.list_studies)
+    app.command(cls=CheckedCommand)(function)
+app.command("list", cls=CheckedCommand)(inspection.list_studies)
 
 
 def main() -> None:
@@ -52,7 +52,7 @@ def main() -> None:
 def run_study() -> None:
     """The program `run_study.py`: the command `run`."""
     single = typer.Typer(pretty_exceptions_enable=False)
-    single.command(cls=Verb)(run)
+    single.command(cls=CheckedCommand)(run)
     _guarded(single)
 
 

@@ -10,18 +10,22 @@ from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest, refuse_edited
 from krona_tune.study.spec.loader import load_spec
-from krona_tune.study.spec.study_spec import StudySpec
+from krona_tune.study.spec.study_spec import CHANGEABLE, StudySpec
 
 MOST_DIGITS = 9
 """Of a number of trials."""
 
 
 class Flag(NamedTuple):
-    """`key` is where the value stands in study.yaml, if it stands there. A study that goes on takes the flags that are
-    `taken`, and keeps of the others what it was begun with."""
+    """A flag and the key of study.yaml that it sets; `of_command` marks one that only this command reads."""
 
     key: str = ""
-    taken: bool = False
+    of_command: bool = False
+
+    @property
+    def taken(self) -> bool:
+        """Returns whether a resumed study takes the flag; of the others it keeps what it was begun with."""
+        return self.of_command or self.key.startswith(CHANGEABLE)
 
 
 FLAGS = {
@@ -38,16 +42,16 @@ FLAGS = {
     "--per-task": Flag("search.shared"),
     "--name": Flag(),
     "--or-resume": Flag(),
-    "--trials": Flag("search.trials", taken=True),
-    "--time-budget": Flag("search.time_budget", taken=True),
-    "--cpus-per-trial": Flag("resources.cpus_per_trial", taken=True),
-    "--gpus-per-trial": Flag("resources.gpus_per_trial", taken=True),
-    "--max-concurrent": Flag("resources.max_concurrent", taken=True),
-    "--address": Flag(taken=True),
-    "--storage": Flag(taken=True),
-    "--tracking-uri": Flag(taken=True),
-    "--quiet": Flag(taken=True),
-    "--dry-run": Flag(taken=True),
+    "--trials": Flag("search.trials"),
+    "--time-budget": Flag("search.time_budget"),
+    "--cpus-per-trial": Flag("resources.cpus_per_trial"),
+    "--gpus-per-trial": Flag("resources.gpus_per_trial"),
+    "--max-concurrent": Flag("resources.max_concurrent"),
+    "--address": Flag(of_command=True),
+    "--storage": Flag(of_command=True),
+    "--tracking-uri": Flag(of_command=True),
+    "--quiet": Flag(of_command=True),
+    "--dry-run": Flag(of_command=True),
 }
 
 

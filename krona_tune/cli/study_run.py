@@ -79,11 +79,7 @@ def run_and_report(
         )
         try:
             console.print()
-            console.print(
-                result_tables(
-                    outcome.ledger.standings, started.manifest.tasks, fronts=spec.search.objective == "pareto"
-                )
-            )
+            console.print(result_tables(outcome.ledger.standings, started.manifest.tasks, fronts=spec.search.pareto))
             lost = dict(outcome.lost_sinks)
             lacking = redact(lost.pop("MlflowSink", "").partition(": ")[2])
             for sink, problem in lost.items():

@@ -81,7 +81,7 @@ def _winners(spec: StudySpec, rows: Sequence[TrialResult]) -> list[TrialResult]:
         if row.kind == "search":
             groups[row.params["method"] if spec.search.per_method else ""].append(row)
     ranked = [_best(group, len(group)) for group in groups.values()]
-    if spec.search.objective == "pareto":
+    if spec.search.pareto:
         ranked = [front_of(group, lambda row: row.point)[::-1] for group in ranked]
     return [row for group in ranked for row in group[: spec.finalists.top]]
 

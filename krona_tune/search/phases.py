@@ -39,7 +39,7 @@ def _search_by_task(plan: Plan, works: Works, folder: StudyFolder, ledger: Ledge
     remaining = {task: numbers_left(plan, ledger, task) for task in spec.tasks}
     samplers = open_samplers(spec, plan.space, folder.journal, stopping.halt, _earlier(spec))
     schedules = {task: work.schedule for task, work in works.items()}
-    size_of = plan.space.parameters if spec.search.objective == "pareto" else None
+    size_of = plan.space.parameters if spec.search.pareto else None
     scheduler = AshaPerGroup(schedules, per_method=spec.search.per_method, size_of=size_of)
     if ledger.rows:
         reports = [each for each in read_reports(folder.results) if each.trial_id in ledger.rows]

@@ -80,8 +80,7 @@ def run(
     earlier = opened.records
     remote = [RemoteSink(folder)] if folder.remote else []
     sinks = FanOut([opened.sink, _mirror(started, tracking_uri, earlier), *remote])
-    shared_by = plan.spec.tasks if plan.spec.search.shared else ()
-    ledger = Ledger(plan.geometry, sinks, list(earlier.trials), shared_by=shared_by)
+    ledger = Ledger(plan.geometry, sinks, list(earlier.trials), shared_by=plan.spec.shared_by)
     ledger.lost = opened.lost
     rates = Rates(devices=started.slots.gpus or started.slots.cpus, slots=started.slots.count)
     clock = StudyClock(folder.clock)

@@ -52,9 +52,9 @@ def format_percent(value: float | None) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Writes seconds as `4.0 s`, `41 s`, `3 min 20 s` or `2 h 05 min`."""
+    """Writes seconds as `4.2 s`, `41 s`, `3 min 20 s` or `2 h 05 min`."""
     if seconds < 10:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.2g} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

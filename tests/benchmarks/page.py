@@ -6,7 +6,7 @@ from pathlib import Path
 
 from krona_tune.report.pages.study_page import render
 from tests.report.browser import chromium
-from tests.report.crowd import crowd
+from tests.report.many_trials import crowd
 from tests.report.test_browser import FIRST_CHART, T5
 
 OPENS = 5

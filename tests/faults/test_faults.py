@@ -13,9 +13,9 @@ import pytest
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status, TrialResult
-from tests.faults.accounts import settled
 from tests.faults.conftest import Cost
-from tests.faults.doing import LONG, Driver, begun, ended, rungs, taken_up, until, well_ended, workers_of
+from tests.faults.consistency import settled
+from tests.faults.drivers import LONG, Driver, begun, ended, rungs, taken_up, until, well_ended, workers_of
 from tests.search.test_study import Home
 
 pytestmark = pytest.mark.slow

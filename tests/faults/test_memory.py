@@ -15,9 +15,9 @@ from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.tune_callback import Recorder
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.train.loop import TrialRun
-from tests.faults.accounts import settled
 from tests.faults.conftest import Cost
-from tests.faults.doing import begun, ended, rungs, until, well_ended, workers_of
+from tests.faults.consistency import settled
+from tests.faults.drivers import begun, ended, rungs, until, well_ended, workers_of
 from tests.search.test_ledger import ledger
 from tests.search.test_study import Home
 from tests.search.test_trainable import Workers, all_steps, backbone, config, location, worker  # noqa: F401

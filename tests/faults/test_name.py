@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import Cost
-from tests.faults.doing import begun, rungs, taken_up, until
+from tests.faults.drivers import begun, rungs, taken_up, until
 from tests.search.test_study import Home
 
 pytestmark = pytest.mark.slow

@@ -9,9 +9,9 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster as Nodes
 
-from tests.faults.accounts import settled
 from tests.faults.conftest import Cost
-from tests.faults.doing import LONG, begun, parent_of, rungs, until, well_ended, workers_of
+from tests.faults.consistency import settled
+from tests.faults.drivers import LONG, begun, parent_of, rungs, until, well_ended, workers_of
 from tests.search.test_study import Home
 
 pytestmark = pytest.mark.slow

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.accounts import settled
 from tests.faults.conftest import Cost
-from tests.faults.doing import LONG, Driver, begun, rungs, taken_up, until, well_ended
+from tests.faults.consistency import settled
+from tests.faults.drivers import LONG, Driver, begun, rungs, taken_up, until, well_ended
 from tests.search.test_study import Home
 
 pytestmark = pytest.mark.slow

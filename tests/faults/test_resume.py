@@ -10,7 +10,7 @@ import pytest
 from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status
-from tests.faults.doing import begun, rungs, taken_up, until, well_ended
+from tests.faults.drivers import begun, rungs, taken_up, until, well_ended
 from tests.search.test_asha import CONTINUE, STOP, added, at, judges, report
 from tests.search.test_study import Home
 from tests.search.test_task_sampler import opened, told

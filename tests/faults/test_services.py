@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.accounts import settled
 from tests.faults.conftest import Cost
-from tests.faults.doing import LONG, begun, rungs, synced, until, well_ended
+from tests.faults.consistency import settled
+from tests.faults.drivers import LONG, begun, rungs, synced, until, well_ended
 from tests.search.test_study import Home
 from tests.services.processes import Postgres, free_port, mlflow_server, postgres
 

@@ -1,10 +1,8 @@
 """Studies of every format are listed, shown, drawn, compared and exported, answer, are learned from and go on."""
 
-import io
 import json
 import shutil
-import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +12,12 @@ from krona_tune import cli, open_study
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.study.manifest import FORMAT
 from krona_tune.study.spec.loader import load_spec
-from tests.faults.accounts import settled
+from tests.conftest import Run
+from tests.faults.consistency import settled
 from tests.old_studies.write import PLACE, STORED, TEXTS
 from tests.search.test_study import Home
 
 FORMATS = sorted(Path(__file__).parent.glob("format_*"))
-Said = tuple[int, str, str]
-Ask = Callable[..., Said]
 
 
 @pytest.fixture(params=FORMATS, ids=[folder.name for folder in FORMATS])
@@ -36,21 +33,10 @@ def home(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture
-def ask(home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ask:
-    """Asks `krona-tune`, where the studies are; it can start no Ray."""
+def ask(home: Home, run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs `krona-tune` where the studies are."""
     monkeypatch.chdir(home.root)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-
-    def asked(*words: str, typed: str = "") -> Said:
-        monkeypatch.setattr(sys, "argv", ["krona-tune", *words])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed.encode())))
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
-    return asked
+    return partial(run, program=cli.main)
 
 
 def test_there_is_a_study_of_every_format() -> None:
@@ -65,7 +51,7 @@ def test_every_row_is_read_as_it_was_written(home: Home) -> None:
         assert read == rows
 
 
-def test_they_are_listed_shown_and_watched(ask: Ask) -> None:
+def test_they_are_listed_shown_and_watched(ask: Run) -> None:
     code, out, err = ask("list")
     assert (code, err) == (0, "")
     assert [line.split()[0] for line in out.splitlines()[1:]] == ["finished", "interrupted", "killed"]
@@ -76,7 +62,7 @@ def test_they_are_listed_shown_and_watched(ask: Ask) -> None:
         assert ask("watch", name)[0] == 0
 
 
-def test_their_pages_are_written_and_they_are_compared(home: Home, ask: Ask) -> None:
+def test_their_pages_are_written_and_they_are_compared(home: Home, ask: Run) -> None:
     for name in ("finished", "interrupted", "killed"):
         assert ask("report", name)[0] == 0
         assert home.study(name).report.stat().st_size > 100_000
@@ -94,18 +80,18 @@ def test_their_rows_and_charts_are_there_for_a_notebook(home: Home) -> None:
 
 
 @pytest.mark.parametrize("form", ["adapter", "merged"])
-def test_their_adapters_are_exported(ask: Ask, form: str) -> None:
+def test_their_adapters_are_exported(ask: Run, form: str) -> None:
     code, _, err = ask("export", "finished", "--task", "cola", "--to", f"as-{form}", "--format", form)
     assert (code, err) == (0, "")
 
 
-def test_their_adapters_answer(ask: Ask) -> None:
+def test_their_adapters_answer(ask: Run) -> None:
     code, out, err = ask("predict", "finished", "--task", "stsb", typed="one text\tanother text\n")
     assert (code, err) == (0, "")
     assert float(out)
 
 
-def test_a_new_study_may_learn_from_them_and_they_may_go_on(home: Home, ask: Ask) -> None:
+def test_a_new_study_may_learn_from_them_and_they_may_go_on(home: Home, ask: Run) -> None:
     space = str(home.study("finished").spec)
     code, _, err = ask("run", "--space", space, "--warm-start", "finished", "--name", "new", "--dry-run")
     assert (code, err) == (0, "")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.study.folder import StudyFolder
-from tests.faults.doing import Driver, begun, rungs, until, well_ended
+from tests.faults.drivers import Driver, begun, rungs, until, well_ended
 from tests.search.models import saved_bert
 from tests.search.test_study import Home
 

@@ -7,7 +7,7 @@ from krona_tune.record.sink import Sink
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status
 from tests.record.events import RUNGS, ended, manifest, report, started
-from tests.train.departing import adapter_folder, backbone_folder
+from tests.train.exported_adapters import adapter_folder, backbone_folder
 
 STATUSES = (Status.COMPLETED, Status.STOPPED_EARLY, Status.FAILED, Status.INTERRUPTED)
 SCORES = {f"cola-{number:04d}": {RUNGS[0]: 0.1 * number, RUNGS[1]: 0.2 * number} for number in range(len(STATUSES))}

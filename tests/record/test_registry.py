@@ -14,7 +14,7 @@ from krona_tune.record.mlflow_mirror.registry import save_model
 from krona_tune.record.mlflow_mirror.sync import sync
 from krona_tune.refusal import Refusal
 from tests.record.adapters import study_folder
-from tests.train.departing import adapter_folder, backbone_folder
+from tests.train.exported_adapters import adapter_folder, backbone_folder
 
 PAIRS = [("the old dog sleeps", "a dog sleeps"), ("the cat runs", "nobody runs"), ("a man sings", "a man eats")]
 SENTENCES = ["the old dog sleeps", "dog the sleeps old"]

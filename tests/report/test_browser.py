@@ -11,7 +11,7 @@ from krona_tune.report.pages.study_page import render
 from krona_tune.study.folder import StudyFolder
 from tests.record.events import manifest
 from tests.report.browser import CHROMIUM, Browser, chromium
-from tests.report.crowd import crowd
+from tests.report.many_trials import crowd
 
 pytestmark = [
     pytest.mark.slow,

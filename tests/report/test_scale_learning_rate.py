@@ -16,7 +16,7 @@ from krona_tune.study.manifest import ModelFacts
 from krona_tune.study.pareto import average_front
 from krona_tune.study.result import TrialResult
 from tests.record.events import manifest, started
-from tests.report.crowd import crowd
+from tests.report.many_trials import crowd
 from tests.study.final_rows import row
 
 FACTS = manifest("cola").tasks["cola"]

@@ -280,7 +280,8 @@ def test_the_report_needs_neither_ray_nor_torch_nor_mlflow() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "written"), [(4.04, "4.0 s"), (41.3, "41 s"), (125, "2 min 05 s"), (3600 + 180, "1 h 03 min")]
+    ("value", "written"),
+    [(4.04, "4 s"), (4.24, "4.2 s"), (41.3, "41 s"), (125, "2 min 05 s"), (3600 + 180, "1 h 03 min")],
 )
 def test_seconds_are_written_for_people(value: float, written: str) -> None:
     assert format_duration(value) == written

@@ -16,8 +16,7 @@ import pytest
 from krona_tune.record.mlflow_mirror.tracking_uri import explain_unreachable
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.plan import make_plan
-from krona_tune.search.preflight import capacity
-from krona_tune.search.preflight import checks as flight
+from krona_tune.search.preflight import capacity, checks
 from krona_tune.search.preflight.checks import run_preflight
 from krona_tune.search.preflight.findings import together
 from krona_tune.search.preflight.first_batch import (
@@ -219,10 +218,10 @@ def test_what_a_gpu_says_of_a_first_batch_becomes_warnings(gathered: Gathered, m
         memory_bytes=15 * GIGABYTE,
         peak_bytes=6 * GIGABYTE,
     )
-    monkeypatch.setattr(flight, "_trained", lambda *_: card)
+    monkeypatch.setattr(checks, "_trained", lambda *_: card)
     spec = gathered.plan.spec.model_copy(update={"precision": "bf16"})
     study = replace(gathered, plan=replace(gathered.plan, spec=spec), slots=Slots(cpus=1, gpus=0.3, count=3))
-    found = flight.in_the_first_batch(study, capacity.needed_bytes(gathered))
+    found = checks.in_the_first_batch(study, capacity.needed_bytes(gathered))
     assert [str(problem) for problem in found.problems] == ["the first batch of stsb: KeyError: x"]
     assert [line.partition(":")[0] for line in found.warnings] == [
         "the first batch of cola with the largest adapter",

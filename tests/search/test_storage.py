@@ -18,8 +18,8 @@ from krona_tune.record.remote.storage import Storage, storage_at
 from krona_tune.record.remote.store import Store
 from krona_tune.refusal import Refusal
 from krona_tune.study.result import Status
-from tests.faults.accounts import settled
-from tests.faults.doing import begun, taken_up, until, well_ended
+from tests.faults.consistency import settled
+from tests.faults.drivers import begun, taken_up, until, well_ended
 from tests.search.test_study import Home, bert, home  # noqa: F401
 
 pytestmark = pytest.mark.slow

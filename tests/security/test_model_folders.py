@@ -23,7 +23,7 @@ from krona_tune.train.tokenizer import open_tokenizer
 from tests.models import CONFIGS
 from tests.search.models import saved_bert
 from tests.security.hostile import ODD_TEXTS, THOUSAND, VALUES, changed, clean, damaged
-from tests.train.departing import adapter_folder, backbone_folder
+from tests.train.exported_adapters import adapter_folder, backbone_folder
 
 RIGHT: dict[str, dict[str, Any]] = {
     name: {"model_type": model_type, **values} for name, (model_type, values) in CONFIGS.items()

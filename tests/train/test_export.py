@@ -33,7 +33,7 @@ from krona_tune.train.serving.load_adapted import load_adapted
 from krona_tune.train.tokenizer import open_tokenizer
 from tests.adapters.cards import card_of
 from tests.train.conftest import FLOAT32, tiny_trial
-from tests.train.departing import adapter_folder, backbone_folder
+from tests.train.exported_adapters import adapter_folder, backbone_folder
 
 STRANGER = """
 import sys

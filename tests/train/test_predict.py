@@ -14,7 +14,7 @@ from krona_tune.train.examples import examples_of, lines_of
 from krona_tune.train.serving import predict
 from krona_tune.train.serving.load_adapted import load_adapted
 from krona_tune.train.serving.predict import predictions
-from tests.train.departing import adapter_folder, backbone_folder
+from tests.train.exported_adapters import adapter_folder, backbone_folder
 
 
 def texts(task: str, rows: int = 40) -> list[tuple[str, ...]]:

@@ -101,7 +101,7 @@ def _check_methods(spec: StudySpec, place: str) -> None:
 
 def _check_search(spec: StudySpec) -> None:
     search = spec.search
-    if search.shared and (search.per_method or search.objective == "pareto"):
+    if search.shared and (search.per_method or search.pareto):
         problem = "one configuration for all tasks has no methods and no sizes of its own"
         raise Refusal("--shared", problem, "leave out search.per_method and --objective pareto")
     if search.shared and spec.finalists.top > 1:

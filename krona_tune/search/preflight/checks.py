@@ -47,18 +47,18 @@ def at_the_uri(folder: StudyFolder) -> Findings:
 def on_every_node(gathered: Gathered, storage: str) -> Findings:
     """Whether each node sees and writes the storage, and has the backbone and the same packages."""
     source = gathered.source
-    views = inspect_nodes(storage, source.location)
-    found = Findings(problems=tuple(node_problems(storage, views)))
+    reports = inspect_nodes(storage, source.location)
+    found = Findings(problems=tuple(node_problems(storage, reports)))
     here = versions()
-    for node, view in views.items():
-        if not isinstance(view, NodeReport):
+    for node, report in reports.items():
+        if not isinstance(report, NodeReport):
             continue
-        if not view.sees_model and source.how == "local folder":
+        if not report.sees_model and source.how == "local folder":
             found += problem("--model", f"node {node} does not see {source.location}", "put it where every node does")
-        elif not view.sees_model:
+        elif not report.sees_model:
             found += Findings(warnings=(f"node {node} does not see {source.location}: it will ask the hub",))
-        if view.versions != here:
-            found += Findings(warnings=(f"node {node} has {_listed(view.versions)}, the driver {_listed(here)}",))
+        if report.versions != here:
+            found += Findings(warnings=(f"node {node} has {_listed(report.versions)}, the driver {_listed(here)}",))
     return found
 
 

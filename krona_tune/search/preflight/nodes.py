@@ -50,21 +50,21 @@ def inspect_nodes(storage: str, model: str) -> dict[str, NodeReport | str]:
     alive = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
     with token(storage) as (place, written):
         task = ray.remote(num_cpus=0, max_retries=0)(inspect_node)
-        views = {
+        reports = {
             node: task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
                 place, written, model
             )
             for node in alive
         }
-        ray.wait(list(views.values()), num_returns=len(views), timeout=LOOK_SECONDS)
-        return {f"{alive[node]} ({node[:6]})": _seen(view) for node, view in views.items()}
+        ray.wait(list(reports.values()), num_returns=len(reports), timeout=LOOK_SECONDS)
+        return {f"{alive[node]} ({node[:6]})": _seen(report) for node, report in reports.items()}
 
 
-def _seen(view: Any) -> NodeReport | str:
+def _seen(report: Any) -> NodeReport | str:
     import ray
 
     try:
-        seen: NodeReport = ray.get(view, timeout=0)
+        seen: NodeReport = ray.get(report, timeout=0)
     except ray.exceptions.GetTimeoutError:
         return f"it did not answer within {LOOK_SECONDS} s"
     except ray.exceptions.RayError as error:
@@ -105,13 +105,13 @@ def versions() -> dict[str, str]:
     return found
 
 
-def node_problems(storage: str, views: dict[str, NodeReport | str]) -> Iterator[Refusal]:
+def node_problems(storage: str, reports: dict[str, NodeReport | str]) -> Iterator[Refusal]:
     """A refusal for each node on which trials could not be trained."""
     name, equal = redact(storage), "give it the packages and the credentials that the driver has"
-    for node, view in views.items():
-        match view:
+    for node, report in reports.items():
+        match report:
             case str():
-                yield Refusal(f"node {node}", view, "install the same krona_tune on every node")
+                yield Refusal(f"node {node}", report, "install the same krona_tune on every node")
             case NodeReport(reads_storage=False):
                 fix = equal if is_uri(storage) else "name a folder that every node mounts"
                 yield Refusal("--storage", f"node {node} does not see {name}", fix)

@@ -87,7 +87,7 @@ def _sampler_in(
             seed=spec.seed,
             startup_trials=spec.search.startup_trials,
             suggest=partial(adopt_points, part, earlier.get(task, ())),
-            every_size=spec.search.objective == "pareto",
+            every_size=spec.search.pareto,
         )
 
     return sampler

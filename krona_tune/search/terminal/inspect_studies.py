@@ -56,7 +56,7 @@ def show(folder: StudyFolder, console: Console) -> None:
     spec = load_spec(folder.spec)
     rows, state = _looked_at(folder)
     console.print(f"{folder.root}: {state}", highlight=False, markup=False, soft_wrap=True)
-    console.print(result_tables(_standings(rows, spec), manifest.tasks, fronts=spec.search.objective == "pareto"))
+    console.print(result_tables(Standings(rows, spec.shared_by), manifest.tasks, fronts=spec.search.pareto))
 
 
 def watch(folder: StudyFolder, console: Console) -> None:
@@ -133,9 +133,5 @@ def _rows(folder: StudyFolder) -> tuple[list[TrialResult], set[Path]]:
     return read_trials(folder.results, leave_out), unread
 
 
-def _standings(rows: list[TrialResult], spec: StudySpec) -> Standings:
-    return Standings(rows, spec.tasks if spec.search.shared else ())
-
-
 def _ledger(rows: list[TrialResult], spec: StudySpec) -> Ledger:
-    return Ledger(None, NothingKept(), rows, shared_by=spec.tasks if spec.search.shared else ())
+    return Ledger(None, NothingKept(), rows, shared_by=spec.shared_by)

@@ -119,6 +119,11 @@ class SearchSpec(Frozen):
     examples_budget: Examples | None = None
     device_hours: Positive | None = None
 
+    @property
+    def pareto(self) -> bool:
+        """Returns whether the best score at every size is looked for."""
+        return self.objective == "pareto"
+
 
 class FinalistsSpec(Frozen):
     """How many of a task's best configurations are trained again, each with how many fresh seeds; `top` 0: none.
@@ -211,6 +216,11 @@ class StudySpec(Frozen):
     search: SearchSpec = SearchSpec()
     finalists: FinalistsSpec = FinalistsSpec(top=0)
     resources: ResourcesSpec = ResourcesSpec()
+
+    @property
+    def shared_by(self) -> tuple[str, ...]:
+        """Returns the tasks that share their configurations, if they do."""
+        return self.tasks if self.search.shared else ()
 
     def domains(self, method: str = "") -> dict[str, Domain]:
         """Every knob's domain, for one method or in general; one that the request does not name has its default."""

@@ -10,8 +10,8 @@ from krona_tune.search.planning.space import Params
 from krona_tune.study.randomness import stream
 from tests.benchmarks.search.curves import Seen
 from tests.benchmarks.search.engine import Trial, is_over
+from tests.benchmarks.search.model_history import Choices, History, Memory, value_of
 from tests.benchmarks.search.strategies import Setting, asha
-from tests.benchmarks.search.told import Choices, History, Memory, value_of
 
 
 @dataclass

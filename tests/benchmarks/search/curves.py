@@ -14,7 +14,7 @@ from krona_tune.kron.factors import divisors
 from krona_tune.search.planning.space import Params
 from krona_tune.study.randomness import stream
 from krona_tune.study.spec.schedule import Schedule
-from tests.benchmarks.search.places import LAYERS, ROLES, WIDTH, Array, Place, in_arrays
+from tests.benchmarks.search.search_points import LAYERS, ROLES, WIDTH, Array, Place, in_arrays
 
 
 @dataclass(frozen=True, kw_only=True)

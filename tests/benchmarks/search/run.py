@@ -18,10 +18,10 @@ from matplotlib import pyplot
 from tests.benchmarks.search.candidates import Candidate
 from tests.benchmarks.search.curves import TASKS, Task, Trainer
 from tests.benchmarks.search.engine import simulate
-from tests.benchmarks.search.places import rungs, t5_space
+from tests.benchmarks.search.model_history import Choices
+from tests.benchmarks.search.search_points import rungs, t5_space
 from tests.benchmarks.search.strategies import ByChance, Make, Ours, RaysOwn, Setting
 from tests.benchmarks.search.table import Lost, compare, winners
-from tests.benchmarks.search.told import Choices
 
 mpl.use("svg")
 mpl.rcParams["svg.hashsalt"] = "search"

@@ -10,11 +10,11 @@ import pytest
 from tests.benchmarks.search.candidates import Candidate
 from tests.benchmarks.search.curves import TASKS, Trainer
 from tests.benchmarks.search.engine import START, Event, simulate
-from tests.benchmarks.search.places import rungs, t5_space
+from tests.benchmarks.search.model_history import Choices
 from tests.benchmarks.search.run import ROWS, VARIANTS, losses
+from tests.benchmarks.search.search_points import rungs, t5_space
 from tests.benchmarks.search.strategies import ByChance, Make, Setting
 from tests.benchmarks.search.table import RULES, compare, winners
-from tests.benchmarks.search.told import Choices
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 TASK = TASKS[2]

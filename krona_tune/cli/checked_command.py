@@ -15,7 +15,7 @@ FREE = {"settings"}
 """Parameters whose values are no names: YAML of any length."""
 
 
-class Verb(TyperCommand):
+class CheckedCommand(TyperCommand):
     """A command whose texts are not empty, as an unset variable of the shell leaves them, and can be names of files.
 
     It looks at them as they were given: an empty path would else be the current folder.

@@ -16,7 +16,7 @@ from krona_tune.search.planning.space import Space
 from krona_tune.study.spec.loader import build_spec, load_spec
 from krona_tune.study.spec.schedule import Schedule, make_schedule
 from krona_tune.study.spec.trial import AdapterConfig
-from tests.backbones import T5_BASE
+from tests.backbone_folders import T5_BASE
 
 ROOT = Path(__file__).resolve().parents[3]
 WIDTH = 768
