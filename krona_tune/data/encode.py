@@ -3,8 +3,6 @@
 import hashlib
 import json
 import logging
-import os
-import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,6 +14,7 @@ import pyarrow as pa
 
 from krona_tune.data.corpus import TaskData
 from krona_tune.refusal import Refusal
+from krona_tune.study.atomic_write import atomic_path
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -171,14 +170,8 @@ def _write(path: Path, table: pa.Table) -> None:
     stream = output.getvalue()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(stream)
-                file.write(_checksum(stream))
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            file.write(stream)
+            file.write(_checksum(stream))
     except OSError as error:
         raise Refusal(str(path.parent), f"can't be written ({error.strerror or error})", "use another cache") from error

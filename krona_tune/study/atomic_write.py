@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from os.path import lexists
 from pathlib import Path
+from uuid import uuid4
 
 from krona_tune.hub import refuse_unreadable
 from krona_tune.refusal import refusing
@@ -15,9 +16,11 @@ UNFINISHED = ".unfinished-"
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Where to write a file that takes its place in one step: nobody reads half of it, and a full disk leaves what was
-    there, and no half of a file."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    """Gives a path to write to; the file then takes its place in one step.
+
+    Nobody reads half of it, two writers of one file don't meet, and a full disk leaves what was there.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
     try:
         yield temporary
         temporary.replace(path)

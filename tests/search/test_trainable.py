@@ -143,13 +143,14 @@ def test_only_the_last_rungs_state_is_kept(worker: Workers, tmp_path: Path) -> N
 
 def test_an_unfinished_state_is_passed_over(worker: Workers, tmp_path: Path) -> None:
     expected = all_steps(worker(config(0)))
-    (tmp_path / "rte-001" / ".rung-1").mkdir(parents=True)
+    (tmp_path / "rte-001" / ".unfinished-1").mkdir(parents=True)
     assert measured(all_steps(worker(config(1)))) == measured(expected)
+    assert not list((tmp_path / "rte-001").glob(".*"))
 
 
 def test_the_highest_rung_is_the_latest(tmp_path: Path) -> None:
     assert latest_checkpoint(tmp_path / "nothing") is None
-    for name in ("rung-2", "rung-10", "rung-9", ".rung-11"):
+    for name in ("rung-2", "rung-10", "rung-9", ".unfinished-11"):
         (tmp_path / name).mkdir()
     assert latest_checkpoint(tmp_path) == tmp_path / "rung-10"
 

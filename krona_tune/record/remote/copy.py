@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from krona_tune.record.remote.store import Store
 from krona_tune.refusal import Refusal
-from krona_tune.study.atomic_write import write_atomically
+from krona_tune.study.atomic_write import atomic_path, write_atomically
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.redact import redact
 from krona_tune.study.spec.trial import Frozen
@@ -136,11 +136,10 @@ class Copy:
 
     def _fetch(self, name: str, state: State) -> None:
         path = self.root / name
-        unfinished = path.with_name(f".{path.name}.pulled")
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(self.store.read(name))
-        os.utime(unfinished, ns=(state[1], state[1]))
-        unfinished.replace(path)
+        with atomic_path(path) as unfinished:
+            unfinished.write_bytes(self.store.read(name))
+            os.utime(unfinished, ns=(state[1], state[1]))
 
     def _set_aside(self) -> None:
         """What a driver here had, after another one has gone on elsewhere."""

@@ -1,13 +1,13 @@
 """The states that trials keep at their rungs, at a URI where workers on other nodes find them."""
 
 import logging
-import shutil
 import time
 from io import BytesIO
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
 from krona_tune.record.remote.store import Store
+from krona_tune.study.atomic_write import atomic_folder
 
 logger = logging.getLogger(__name__)
 
@@ -76,13 +76,10 @@ def pack(folder: Path) -> bytes:
 
 def _unpack(content: bytes, folder: Path) -> bool:
     """Whether the archive was whole: then the folder is there, whole as well."""
-    unfinished = folder.with_name(f".{folder.name}")
-    shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        with ZipFile(BytesIO(content)) as archive:
+        with ZipFile(BytesIO(content)) as archive, atomic_folder(folder) as unfinished:
             archive.extractall(unfinished)
     except BadZipFile as error:
         logger.warning("%s: what was sent is not whole (%s), an earlier state is looked for", folder, error)
         return False
-    unfinished.rename(folder)
     return True

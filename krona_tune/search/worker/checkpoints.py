@@ -6,6 +6,7 @@ from pathlib import Path
 
 from krona_tune.record.remote.remote_checkpoints import RemoteCheckpoints
 from krona_tune.search.worker.errors import status_of_error
+from krona_tune.study.atomic_write import UNFINISHED, atomic_folder
 from krona_tune.study.result import Status
 from krona_tune.train import checkpoint
 from krona_tune.train.device import has_broken_device
@@ -53,22 +54,18 @@ class TrialCheckpoints:
         Raises:
             NotKept: the state of this rung is not kept; that of the rung below is, where there is one.
         """
-        kept = self.of(run)
-        unfinished = kept.with_name(f".{kept.name}")
         try:
-            self._write(run, kept, unfinished)
+            self._write(run, self.of(run))
         except Exception as error:
             if has_broken_device(error) or status_of_error(error) is Status.OUT_OF_MEMORY:
                 raise
-            shutil.rmtree(unfinished, ignore_errors=True)
             raise NotKept(f"the state of {run.trial_id} could not be kept: {type(error).__name__}: {error}") from error
 
-    def _write(self, run: TrialRun, kept: Path, unfinished: Path) -> None:
-        for leftover in (kept, unfinished):
+    def _write(self, run: TrialRun, kept: Path) -> None:
+        for leftover in (kept, *kept.parent.glob(f"{UNFINISHED}*")):
             shutil.rmtree(leftover, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        checkpoint.save(run, unfinished)
-        unfinished.rename(kept)
+        with atomic_folder(kept) as unfinished:
+            checkpoint.save(run, unfinished)
         self._remote.send(kept)
         for earlier in kept.parent.glob("rung-*"):
             if earlier != kept:
