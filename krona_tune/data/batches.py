@@ -1,6 +1,6 @@
 """Batches with little padding: rows of like length together, every row once. numpy only."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,15 +93,6 @@ def evaluation_order(lengths: Ints, tokens_per_batch: int) -> Iterator[Ints]:
 def lengths(table: pa.Table) -> Ints:
     """(n,) tokens of each row."""
     return np.asarray(pc.list_value_length(table["input_ids"]), np.int64)
-
-
-def padding_share(batches: Iterable[Batch]) -> float:
-    """The share of padding among all tokens of `batches`; 0.0 for none."""
-    tokens = padded = 0
-    for batch in batches:
-        tokens += int(batch.inputs["attention_mask"].sum())
-        padded += batch.inputs["attention_mask"].size
-    return 1 - tokens / padded if padded else 0.0
 
 
 class _Sequences:

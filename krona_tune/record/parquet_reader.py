@@ -97,16 +97,6 @@ def read_reports(results: Path, unreadable: Unreadable = refuse) -> list[Report]
     return read(results, REPORT_KIND, unreadable)
 
 
-def trials_table(results: Path) -> pa.Table:
-    """One row a trial, whatever became of it, in the order in which they started."""
-    return merged(results, TRIAL_KIND)
-
-
-def reports_table(results: Path) -> pa.Table:
-    """One row a trial and rung."""
-    return merged(results, REPORT_KIND)
-
-
 def merged(results: Path, kind: Kind[Any], unreadable: Unreadable = refuse) -> pa.Table:
     """The compacted file and the parts as one table: each key once, ordered."""
     return table_of([value.row() for value in read(results, kind, unreadable)], kind.schema)

@@ -4,19 +4,11 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from krona_tune.record.records import Records, read_records
+from krona_tune.record.records import read_records
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Report, TrialResult
 
 _NESTED = {"params", "metrics", "test_metrics"}
-
-
-def records(folder: StudyFolder, *, runs: bool = False) -> Records:
-    """What the study has recorded so far; `runs`: another process goes on with it.
-
-    A trial without an end has the score of the last rung that it reported.
-    """
-    return read_records(folder.results, runs=runs)
 
 
 def trials_frame(folder: StudyFolder) -> pd.DataFrame:
@@ -31,7 +23,7 @@ def trials_frame(folder: StudyFolder) -> pd.DataFrame:
     A finalist's row has `of`, the searched trial that it repeats, and from the test half `test_score`,
     `test_examples`, `test_metric_...` and `test_resampled`, its scores on examples drawn again.
     """
-    trials = records(folder).trials
+    trials = read_records(folder.results).trials
     frame = _frame((trial.row() for trial in trials), TrialResult)
     return frame.assign(factor_shape=[factor_shape(trial) for trial in trials])
 
@@ -42,7 +34,7 @@ def reports_frame(folder: StudyFolder) -> pd.DataFrame:
     Columns: those of `Report` (`trial_id`, `task`, `rung`, `examples`, `epochs`, `step`, `score` on validation,
     `train_loss`, `train_seconds`, `evaluation_seconds`, `peak_memory_bytes`) and `metric_...` for each metric.
     """
-    return _frame((report.row() for report in records(folder).reports), Report)
+    return _frame((report.row() for report in read_records(folder.results).reports), Report)
 
 
 def factor_shape(trial: TrialResult) -> str:

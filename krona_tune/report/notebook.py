@@ -9,12 +9,12 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from krona_tune.record.ownership import is_running
-from krona_tune.record.records import Records
+from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.report.charts.network import network
 from krona_tune.report.charts.seeds import seeds_chart
 from krona_tune.report.charts.task_charts import charts
-from krona_tune.report.frame import records, reports_frame, trials_frame
+from krona_tune.report.frame import reports_frame, trials_frame
 from krona_tune.report.pages.study_page import spec_of
 from krona_tune.report.summary.shared_summary import judged_together, shared_part
 from krona_tune.report.summary.task_summary import TaskSummary, summaries
@@ -79,7 +79,7 @@ class Study:
 
     @cached_property
     def _records(self) -> Records:
-        return records(self.folder, runs=is_running(self.folder))
+        return read_records(self.folder.results, runs=is_running(self.folder))
 
     def _summary(self, task: str) -> TaskSummary:
         if task not in self.summaries:

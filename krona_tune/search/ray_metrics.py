@@ -10,7 +10,6 @@ from ray.util.metrics import Counter, Gauge
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.standings import Standings
 
-PREFIX = "ray_"
 """What Ray puts before every name where Prometheus reads it; a count also ends in `_total`."""
 RUNNING = "running"
 SECONDS = 1.0
@@ -24,10 +23,6 @@ class Measure:
     kind: Literal["value", "count"]
     about: str
     tags: tuple[str, ...] = ("study", "task")
-
-    def exported(self, name: str) -> str:
-        """The name under which Prometheus has it."""
-        return f"{PREFIX}{name}{'_total' if self.kind == 'count' else ''}"
 
 
 MEASURES: dict[str, Measure] = {

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from krona_tune.record.parquet_reader import read_reports, read_trials, reports_table, trials_table
+from krona_tune.record.parquet_reader import REPORT_KIND, TRIAL_KIND, merged, read_reports, read_trials
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.refusal import Refusal
 from krona_tune.study.result import Status
@@ -102,7 +102,7 @@ def test_a_finalists_look_at_the_test_half_comes_back_equal(tmp_path: Path) -> N
     assert read_trials(tmp_path) == [plain, seen]
     sink.study_ended([])
     assert read_trials(tmp_path) == [plain, seen]
-    table = trials_table(tmp_path)
+    table = merged(tmp_path, TRIAL_KIND)
     assert table["test_metric_matthews"].to_pylist() == [None, 0.375]
     assert table["test_score"].to_pylist() == [None, 0.375]
 
@@ -122,10 +122,10 @@ def test_a_parameter_that_may_be_none_comes_back_as_none(tmp_path: Path) -> None
 
 
 def test_types_do_not_depend_on_what_came_first(tmp_path: Path) -> None:
-    empty = trials_table(tmp_path).schema
+    empty = merged(tmp_path, TRIAL_KIND).schema
     sink = ParquetSink(tmp_path)
     sink.trial_started(started(0, scale=2))
-    assert trials_table(tmp_path).schema == empty
+    assert merged(tmp_path, TRIAL_KIND).schema == empty
     assert (empty.field("score").type, empty.field("scale").type) == (pa.float64(), pa.float64())
     assert (empty.field("a_out").type, empty.field("dropout").type) == (pa.int64(), pa.float64())
     assert (empty.field("rung").type, empty.field("layer_norms").type) == (pa.int64(), pa.bool_())
@@ -138,7 +138,7 @@ def test_trials_with_different_metrics_share_a_table(tmp_path: Path) -> None:
     sink.reported(replace(report(second, 0, 0.75), metrics={"accuracy": 0.75}))
     sink.study_ended([])
     assert [each.metrics for each in read_reports(tmp_path)] == [{"matthews": 0.5}, {"accuracy": 0.75}]
-    assert reports_table(tmp_path)["metric_accuracy"].to_pylist() == [None, 0.75]
+    assert merged(tmp_path, REPORT_KIND)["metric_accuracy"].to_pylist() == [None, 0.75]
 
 
 def test_trials_are_ordered_by_their_start_and_reports_by_rung(tmp_path: Path) -> None:
@@ -167,13 +167,13 @@ def test_compaction_leaves_one_file_a_table_and_is_idempotent(tmp_path: Path) ->
         trial = started(number)
         sink.trial_started(trial)
         sink.trial_ended(ended(trial, Status.COMPLETED, []))
-    before = trials_table(tmp_path)
+    before = merged(tmp_path, TRIAL_KIND)
     assert len(parts(tmp_path)) == 6
     for _ in range(2):
         sink.study_ended([])
         assert parts(tmp_path) == []
         assert pq.read_table(tmp_path / "trials.parquet").num_rows == 3
-        assert trials_table(tmp_path).equals(before)
+        assert merged(tmp_path, TRIAL_KIND).equals(before)
 
 
 def test_a_later_session_writes_after_the_parts_that_are_there(tmp_path: Path) -> None:

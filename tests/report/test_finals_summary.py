@@ -5,9 +5,8 @@ from dataclasses import replace
 import pytest
 
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.record.records import Records
+from krona_tune.record.records import Records, read_records
 from krona_tune.report.charts.seeds import seeds_chart
-from krona_tune.report.frame import records
 from krona_tune.report.pages.study_page import write_report
 from krona_tune.report.summary.finals_summary import final_average, methods_part
 from krona_tune.report.summary.published_scores import GLUE_AVERAGE, reported
@@ -106,7 +105,7 @@ def test_the_seeds_chart_has_a_dot_a_seed_and_the_tests_interval() -> None:
 def test_finalists_draw_no_learning_curves_and_do_not_rank_in_the_search(empty: Empty) -> None:
     folder = empty("rte")
     page(folder, [SEARCHED, *final_rows()])
-    summary = summarise("rte", records(folder).trials, None)
+    summary = summarise("rte", read_records(folder.results).trials, None)
     assert [each.trial.trial_id for each in summary.ranked] == ["rte-000"]
     assert summary.finals.winner is not None
 

@@ -1,6 +1,7 @@
 """The frames have their documented columns, one row a trial and one a rung."""
 
-from krona_tune.report.frame import factor_shape, records, reports_frame, trials_frame
+from krona_tune.record.records import read_records
+from krona_tune.report.frame import factor_shape, reports_frame, trials_frame
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Report, TrialResult
 from tests.record.events import started
@@ -23,13 +24,13 @@ def test_a_report_is_one_row(study: StudyFolder) -> None:
 
 
 def test_a_trial_that_never_ended_has_what_it_reported_last(study: StudyFolder) -> None:
-    [trial] = [trial for trial in records(study).trials if trial.trial_id == "cola-0005"]
+    [trial] = [trial for trial in read_records(study.results).trials if trial.trial_id == "cola-0005"]
     assert (trial.status, trial.score, trial.epochs) == ("interrupted", 0.5, 1.0)
     assert (trial.train_seconds, trial.evaluation_seconds, trial.metrics) == (2.5, 0.25, {"matthews": 0.5})
 
 
 def test_a_failed_trial_keeps_having_no_score(study: StudyFolder) -> None:
-    [trial] = [trial for trial in records(study).trials if trial.task == "rte"]
+    [trial] = [trial for trial in read_records(study.results).trials if trial.task == "rte"]
     assert trial.score is None
 
 

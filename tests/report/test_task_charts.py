@@ -6,12 +6,11 @@ from math import log2
 import pytest
 
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.record.records import Records
+from krona_tune.record.records import Records, read_records
 from krona_tune.report.charts.chart import Chart, Subject
 from krona_tune.report.charts.style import log_axis
 from krona_tune.report.charts.task_charts import charts
 from krona_tune.report.charts.training_time import score_against_step_time
-from krona_tune.report.frame import records
 from krona_tune.report.summary.task_summary import summaries, summarise
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
@@ -27,7 +26,7 @@ def subject(*trials: TrialResult) -> Subject:
 
 @pytest.fixture
 def drawn(study: StudyFolder) -> dict[str, Chart]:
-    recorded = records(study)
+    recorded = read_records(study.results)
     [cola, *_] = summaries(recorded, read_manifest(study.manifest))
     return {chart.name: chart for chart in charts(cola, recorded.of("cola"))}
 
@@ -80,7 +79,7 @@ def test_a_method_without_a_knob_is_in_no_chart_of_that_knob(study: StudyFolder)
     for number, more in ((7, {"method": "bitfit"}), (8, {"method": "lora", "scale": 9.5, "rank": 2})):
         trial = replace(started(number), params={"learning_rate": 0.07, **more})
         sink.trial_ended(ended(trial, Status.COMPLETED, [report(trial, 0, 0.55)]))
-    recorded = records(study)
+    recorded = read_records(study.results)
     [cola, *_] = summaries(recorded, read_manifest(study.manifest))
     drawn = {chart.name: chart.figure for chart in charts(cola, recorded.of("cola"))}
     scale, shapes = drawn["scale"].data[0], drawn["shapes"].data[0]

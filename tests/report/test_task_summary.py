@@ -6,7 +6,7 @@ from math import isclose, nan, sqrt
 
 import pytest
 
-from krona_tune.report.frame import records
+from krona_tune.record.records import read_records
 from krona_tune.report.summary.task_summary import TaskSummary, average, pareto, standard_error, summaries, summarise
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import TaskFacts, read_manifest
@@ -27,7 +27,7 @@ def summary_of(trials: Sequence[TrialResult], facts: TaskFacts | None = FACTS) -
 
 
 def test_a_task_is_ranked_on_validation_and_held_against_both_baselines(study: StudyFolder) -> None:
-    cola, rte, mrpc = summaries(records(study), read_manifest(study.manifest))
+    cola, rte, mrpc = summaries(read_records(study.results), read_manifest(study.manifest))
     assert [each.trial.trial_id for each in cola.ranked] == ["cola-0001", "cola-0002", "cola-0005", "cola-0003"]
     assert cola.best is not None
     assert (cola.best.score, cola.constant_score, cola.baseline_score) == (0.6, 0.0, 0.2)
@@ -129,4 +129,7 @@ def test_the_pareto_front_rises_from_few_parameters_to_many() -> None:
 
 def test_a_task_that_the_manifest_does_not_know_is_shown_too(study: StudyFolder) -> None:
     manifest("rte").write(study.manifest)
-    assert [each.task for each in summaries(records(study), read_manifest(study.manifest))] == ["rte", "cola"]
+    assert [each.task for each in summaries(read_records(study.results), read_manifest(study.manifest))] == [
+        "rte",
+        "cola",
+    ]

@@ -8,12 +8,17 @@ from importlib.resources import files
 
 import pytest
 
-from krona_tune.search.ray_metrics import MEASURES, RUNNING, Reading, StudyMetrics, readings
+from krona_tune.search.ray_metrics import MEASURES, RUNNING, Measure, Reading, StudyMetrics, readings
 from krona_tune.study.result import Status, TrialResult
 from tests.record.events import ended, report, started
 from tests.services.processes import free_port, get
 
 PANELS = json.loads((files("krona_tune") / "search" / "grafana.json").read_text(encoding="utf-8"))["panels"]
+
+
+def exported_name(name: str, measure: Measure) -> str:
+    """Returns the name under which Prometheus has a metric."""
+    return f"ray_{name}{'_total' if measure.kind == 'count' else ''}"
 
 
 def rows() -> list[TrialResult]:
@@ -56,7 +61,7 @@ def test_every_reading_is_of_a_known_measure_with_its_tags() -> None:
 def test_the_dashboard_draws_every_measure_and_nothing_else() -> None:
     asked = " ".join(target["expr"] for panel in PANELS for target in panel["targets"])
     drawn = set(re.findall(r"\bray_krona_\w+", asked))
-    assert drawn == {measure.exported(name) for name, measure in MEASURES.items()}
+    assert drawn == {exported_name(name, measure) for name, measure in MEASURES.items()}
     assert all(panel["title"] and panel["gridPos"]["w"] for panel in PANELS)
     assert len({panel["id"] for panel in PANELS}) == len(PANELS)
 
@@ -104,7 +109,7 @@ def _scraped(port: int) -> str:
             text = get(f"http://127.0.0.1:{port}/metrics")
         except OSError:
             text = ""
-        exported = [measure.exported(name) for name, measure in MEASURES.items()]
+        exported = [exported_name(name, measure) for name, measure in MEASURES.items()]
         if all(name in text for name in exported) and _sample(text, "ray_krona_examples_total", "cola") == 1700:
             return text
         time.sleep(0.5)

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import yaml
 
-from krona_tune.record.records import Records
+from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal
 from krona_tune.report.charts.chart import SCORE, Chart
 from krona_tune.report.charts.parameters import PARAMETERS, front_line, task_front
 from krona_tune.report.charts.style import BLUE, GREEN, ORANGE, PURPLE, RED, empty_figure, log_axis
-from krona_tune.report.frame import records
 from krona_tune.report.pages.html import environment, packed_plotly
 from krona_tune.report.pages.study_page import spec_of, write_page
 from krona_tune.report.summary.cost import Cost, cost
@@ -126,7 +125,7 @@ def _named(folders: Sequence[StudyFolder]) -> list[tuple[StudyFolder, str]]:
 
 
 def _study(folder: StudyFolder, name: str) -> ComparedStudy:
-    manifest, recorded, spec = read_manifest(folder.manifest), records(folder), spec_of(folder)
+    manifest, recorded, spec = read_manifest(folder.manifest), read_records(folder.results), spec_of(folder)
     judged = judged_together(summaries(recorded, manifest), shared_part(recorded, manifest, spec))
     tasks = {each.task: each for each in judged}
     return ComparedStudy(name=name, manifest=manifest, recorded=recorded, spec=spec, tasks=tasks)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from krona_tune.record.records import Records
+from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.report.charts.chart import Chart
 from krona_tune.report.charts.network import Network, network
@@ -12,7 +12,6 @@ from krona_tune.report.charts.overview import overview_chart
 from krona_tune.report.charts.parameters import average_chart
 from krona_tune.report.charts.seeds import seeds_chart
 from krona_tune.report.charts.task_charts import charts
-from krona_tune.report.frame import records
 from krona_tune.report.pages.html import SHAPE, environment, knobs_of, packed_plotly
 from krona_tune.report.summary.cost import Cost, cost, cost_chart, saved_by_stopping
 from krona_tune.report.summary.failures import troubles
@@ -58,7 +57,7 @@ def write_report(folder: StudyFolder, *, runs: bool = False) -> Path:
         Refusal: there is no study in the folder, or its records can't be read; the page is left as it was.
     """
     return write_page(
-        folder.report, render(read_manifest(folder.manifest), records(folder, runs=runs), spec_of(folder))
+        folder.report, render(read_manifest(folder.manifest), read_records(folder.results, runs=runs), spec_of(folder))
     )
 
 
