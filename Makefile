@@ -1,5 +1,5 @@
-# `make study` runs the main job, `make test` the quick tests, `make test-all` those with faults and whole studies,
-# `make test-long` what is left; each makes .venv if it is not there.
+# `make study` runs the main job, `make test` the quick tests, `make test-all` also those of faults and whole studies,
+# `make test-long` the remaining ones; each creates .venv if it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -22,16 +22,16 @@ check: lint scan audit
 lint: .venv/test
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
-# Digests of files and the passwords of tests are no secrets.
+# File digests and the passwords in tests are not secrets.
 scan: .venv/dev
 	git ls-files -z --cached --others --exclude-standard | xargs -0 $(BIN)/detect-secrets-hook \
 		--exclude-lines '^DIGEST = ' --exclude-secrets '^([0-9a-f]{64}|hunter2|s3cret|correct-horse-7)$$'
 
-# Asks the package index for known holes in what is installed, so it needs the network.
+# Asks the package index for known vulnerabilities of the installed packages, so it needs the network.
 audit: .venv/dev
 	$(BIN)/pip-audit --local --skip-editable --progress-spinner off
 
-# krona_tune beside Ray Tune with PEFT's LoKr: make bench DATA=DIR, where DIR holds GLUE's official TSV files.
+# Compares krona_tune with Ray Tune and PEFT's LoKr: make bench DATA=DIR, where DIR holds GLUE's official TSV files.
 bench: .venv/test
 	$(BIN)/python -m tests.benchmarks.peer.run --data $(DATA)
 
