@@ -1,1 +1,1 @@
-"""Measurements: what a choice moves, with numbers that anyone can get again."""
+"""Measurements that show what a choice changes, with numbers that anyone can reproduce."""

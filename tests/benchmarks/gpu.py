@@ -1,8 +1,8 @@
-"""What KronA costs on one GPU, without Ray: python -m tests.benchmarks.gpu [base | tiny] [REPEATS]
+"""Measures what KronA costs on one GPU, without Ray: python -m tests.benchmarks.gpu [base | tiny] [REPEATS]
 
-T5-base with random weights in bfloat16, 32 × 64 tokens; the same step of each method in turn, round by round.
-`frozen` is the backbone with gradients flowing from the embeddings and nothing trained. Without a GPU, `tiny` tells
-whether it runs.
+The model is T5-base with random weights in bfloat16, the batch is 32 × 64 tokens. In each round, every method runs the
+same step in turn. `frozen` is the backbone with gradients flowing from the embeddings and nothing trained. Without a
+GPU, `tiny` only checks that the benchmark runs.
 """
 
 import statistics
@@ -51,8 +51,8 @@ SIZES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """One method's step: seconds a round, the most memory, the launches of a step, and the share of its time in which
-    the device (on a CPU: an operator) computed."""
+    """The cost of one method's step: seconds per round, peak memory, launches, and the share of time in which the
+    device (on a CPU: an operator) computed."""
 
     seconds: tuple[float, ...]
     peak_bytes: int
@@ -61,7 +61,7 @@ class Cost:
 
 
 def backbone_of(size: Size, device: Device) -> Backbone:
-    """A frozen T5 drawn from a seed."""
+    """Returns a frozen T5 with random weights from a fixed seed."""
     config = T5Config(
         vocab_size=32128,
         d_model=size.width,
@@ -78,7 +78,7 @@ def backbone_of(size: Size, device: Device) -> Backbone:
 
 
 def methods(size: Size) -> dict[str, AdapterConfig | None]:
-    """What is compared; None trains nothing."""
+    """Returns the configurations that are compared; None trains nothing."""
     places: dict[str, Any] = {"roles": "query+value", "scale": 4.0}
     return {
         "frozen": None,
@@ -90,7 +90,7 @@ def methods(size: Size) -> dict[str, AdapterConfig | None]:
 
 @contextmanager
 def stepping(backbone: Backbone, size: Size, adapter: AdapterConfig | None) -> Iterator[Callable[[], None]]:
-    """A training step of the adapter on one batch: forward, backward, clipping, AdamW."""
+    """Yields a training step of the adapter on one batch: forward, backward, clipping, AdamW."""
     device = backbone.device
     ids = torch.randint(5, 32000, (size.rows, size.length), generator=torch.Generator().manual_seed(1)).to(device.kind)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
@@ -120,7 +120,7 @@ def stepping(backbone: Backbone, size: Size, adapter: AdapterConfig | None) -> I
 
 
 def _flow(_: nn.Module, __: object, output: Tensor) -> Tensor:
-    """From here on every map's dx is computed, as below an adapter."""
+    """Makes every later map compute its dx, as below an adapter."""
     return output.detach().requires_grad_()
 
 
@@ -130,7 +130,7 @@ def wait(device: Device) -> None:
 
 
 def measure(backbone: Backbone, size: Size, repeats: int) -> dict[str, Cost]:
-    """Every method's cost; a round of steps before the first is not counted."""
+    """Returns every method's cost; the first round is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in methods(size)}
     rest: dict[str, tuple[int, int, float]] = {}
     for number in range(repeats + 1):
@@ -152,7 +152,7 @@ def measure(backbone: Backbone, size: Size, repeats: int) -> dict[str, Cost]:
 
 
 def launches(step: Callable[[], None], device: Device) -> tuple[int, float]:
-    """How many kernels (on a CPU: operators) one step launches, and the share of its time in which one computes."""
+    """Returns how many kernels (on a CPU: operators) a step launches, and which share of its time they compute."""
     on_gpu = device.kind == "cuda"
     activities = [ProfilerActivity.CPU, ProfilerActivity.CUDA] if on_gpu else [ProfilerActivity.CPU]
     with profile(activities=activities) as watched:

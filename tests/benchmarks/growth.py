@@ -1,8 +1,8 @@
-"""How the time of a study grows: `python -m tests.benchmarks.growth`, four curves in one figure.
+"""Measures how a study's time grows: `python -m tests.benchmarks.growth`, four curves in one figure.
 
-One small study of the miniature (synthetic data, BERT from random numbers, nobody stopped early) is made larger in one
-direction after the other: trials, tasks, training examples, the backbone's width. Each is a program run from start to
-end; beside its seconds stand those in which its trials trained and were judged, over the cores that they had.
+One small study of the miniature (synthetic data, a random BERT, no early stopping) is enlarged in one direction at a
+time: trials, tasks, training examples, the backbone's width. Each study is a whole program run. The figure shows its
+seconds and, for comparison, the training and evaluation seconds of its trials divided by the number of cores.
 """
 
 import argparse
@@ -40,7 +40,7 @@ search: {baseline_learning_rates: []}
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """One study: trials a task, tasks, training examples a task, and the width of a backbone of six layers."""
+    """One study: trials per task, tasks, training examples per task, and the width of a backbone of six layers."""
 
     trials: int = 4
     tasks: int = 1
@@ -50,7 +50,7 @@ class Size:
 
 @dataclass(frozen=True, kw_only=True)
 class Took:
-    """A study's seconds: of the program, until its first trial, and of its trials over the cores that they had."""
+    """A study's seconds: of the program, until the first trial, and of its trials divided by the number of cores."""
 
     direction: str
     size: int
@@ -74,7 +74,7 @@ LABELS = {
 
 
 def run(home: Path, size: Size) -> tuple[float, float, float]:
-    """The seconds of `Took` for one study."""
+    """Returns the seconds of `Took` for one study."""
     folder = StudyFolder(home / "studies" / f"{size.trials}-{size.tasks}-{size.examples}-{size.width}")
     space = home / "space.yaml"
     space.write_text(SPACE, encoding="utf-8")
@@ -90,7 +90,7 @@ def run(home: Path, size: Size) -> tuple[float, float, float]:
 
 
 def _backbone(home: Path, width: int) -> Path:
-    """A BERT of six layers from random numbers, with MiniLM's words."""
+    """Returns the folder of a random BERT of six layers, with MiniLM's vocabulary."""
     folder = home / f"bert-{width}"
     if not folder.exists():
         tokenizer = open_tokenizer(str(MINILM), 30522)
@@ -101,7 +101,7 @@ def _backbone(home: Path, width: int) -> Path:
 
 
 def draw(table: Path, picture: Path) -> None:
-    """The four curves from the CSV file that this leaves."""
+    """Draws the four curves from the CSV file that `main` writes."""
     with table.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     figure, panels = pyplot.subplots(1, 4, figsize=(12, 3), layout="constrained")
@@ -118,7 +118,7 @@ def draw(table: Path, picture: Path) -> None:
 
 
 def main() -> None:
-    """Runs each study once and leaves a table and a picture."""
+    """Runs each study once and writes a table and a picture."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", type=Path, default=RESULTS, help="where the results go")
     asked = parser.parse_args()

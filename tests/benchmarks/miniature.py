@@ -1,9 +1,9 @@
-"""Two ways to search, on the miniature, seed by seed.
+"""Compares two ways to search on the miniature, seed by seed.
 
 `python -m tests.benchmarks.miniature warm --earlier STUDY --storage DIR`
 
-Prints, for each task, the best validation score after so many trials (a mean over seeds), and how many trials each way
-needed to reach the score that the plain one ended with. The data are synthetic.
+Prints, for each task, the best validation score after each number of trials (a mean over seeds), and how many trials
+each way needed to reach the score with which the plain search ended. The data are synthetic.
 """
 
 import argparse
@@ -20,13 +20,13 @@ from krona_tune.study.folder import StudyFolder
 WAYS: dict[str, tuple[str, list[str]]] = {
     "warm": ("mini.yaml", ["search.warm_start={earlier}"]),
 }
-"""What is compared with the plain search: in which space, and what is set otherwise. A warm start learns from the study
+"""The ways that are compared with the plain search: their space and their settings. A warm start learns from the study
 that `--earlier` names."""
 PLAIN = "finalists={top: 0}"
 
 
 def main() -> None:
-    """Runs what is missing, then prints the comparison."""
+    """Runs missing studies, then prints the comparison."""
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("way", choices=WAYS)
     words.add_argument("--storage", type=Path, required=True)
@@ -56,7 +56,7 @@ def _run(folder: StudyFolder, space: str, tasks: str, trials: int, seed: int, se
 
 
 def _best_so_far(folder: StudyFolder, trials: int) -> dict[str, list[float]]:
-    """By task, the best score after one, two, … trials; a trial without a score adds nothing."""
+    """Returns, by task, the best score after one, two, … trials; a trial without a score adds nothing."""
     rows = [row for row in read_trials(folder.results) if row.kind == "search"]
     found: dict[str, list[float]] = {}
     for task in {row.task for row in rows}:
@@ -77,7 +77,7 @@ def _print(task: str, ways: dict[str, list[list[float]]]) -> None:
 
 
 def _first(study: Sequence[float], goal: float) -> int | None:
-    """The number of trials after which the goal was reached; None: never."""
+    """Returns the number of trials after which the goal was reached; None if it was not."""
     return next((number for number, score in enumerate(study, start=1) if score >= goal), None)
 
 

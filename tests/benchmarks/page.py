@@ -1,4 +1,4 @@
-"""How fast the page of a study of 1,000 trials opens: `python -m tests.benchmarks.page` (Chromium must be there)."""
+"""Measures how fast the page of a study of 1,000 trials opens: `python -m tests.benchmarks.page` (needs Chromium)."""
 
 import tempfile
 import time
@@ -13,7 +13,7 @@ OPENS = 5
 
 
 def main() -> None:
-    """Prints the seconds to write the page, its weight, and from opening it to its first chart, open by open."""
+    """Prints the seconds to write the page, its size, and for each opening the seconds until its first chart."""
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "report.html"
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The benchmark for a GPU runs, on a tiny model and whatever device there is."""
+"""Tests that the GPU benchmark runs, on a tiny model and any device."""
 
 import pytest
 

@@ -1,1 +1,1 @@
-"""What the Kronecker operator costs beside a frozen map, and in a training step of a whole model."""
+"""Measures what the Kronecker operator costs beside a frozen map, and in a training step of a whole model."""

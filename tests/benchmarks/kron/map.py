@@ -1,4 +1,4 @@
-"""One 768×768 map, 2,048 tokens, forward and backward: each factor shape, LoRA and PEFT's LoKr over the frozen map.
+"""Times a 768×768 map on 2,048 tokens, forward and backward: factor shapes, LoRA and PEFT's LoKr over the frozen map.
 
 python -m tests.benchmarks.kron.map [repeats] [float32 | bfloat16]
 """

@@ -1,6 +1,6 @@
-"""A whole training step of the packaged MiniLM: forward, backward, clipping and AdamW, 32 sentences of 32 tokens.
+"""Times a training step of the packaged MiniLM: forward, backward, clipping and AdamW, 32 sentences of 32 tokens.
 
-Everything is divided by the frozen backbone with the same head, in which gradients flow back to the embeddings.
+Times are divided by that of the frozen backbone with the same head, in which gradients flow back to the embeddings.
 
 python -m tests.benchmarks.kron.step [repeats] [float32 | bfloat16]
 """
@@ -38,7 +38,7 @@ PEERS = {
 
 
 def step(backbone: Backbone, adapter_parameters: list[nn.Parameter]) -> Case:
-    """One step on one batch of real sizes, of the adapter and the head."""
+    """Returns one step of the adapter and the head on one batch of real sizes."""
     torch.manual_seed(1)
     batch = {"input_ids": torch.randint(1000, 30000, (32, 32)), "labels": torch.randint(2, (32,))}
     model = backbone.whole.train()
@@ -56,7 +56,7 @@ def step(backbone: Backbone, adapter_parameters: list[nn.Parameter]) -> Case:
 
 
 def flowing(backbone: Backbone) -> None:
-    """From here on every map's dx is computed, as below an adapter."""
+    """Makes every later map compute its dx, as below an adapter."""
 
     def from_here(_: nn.Module, __: object, output: Tensor) -> Tensor:
         return output.detach().requires_grad_()

@@ -1,6 +1,6 @@
-"""Cases measured side by side: rounds in which each runs once, each round's times divided by its first case's.
+"""Times cases side by side: each round runs every case once and divides its times by that of its first case.
 
-The clock counts the computing thread's own time, so that waiting for a busy machine's core does not count.
+The clock counts only the computing thread's time, so that waiting for a busy machine's core does not count.
 """
 
 import os
@@ -19,7 +19,7 @@ Case = Callable[[], object]
 
 @dataclass(frozen=True, kw_only=True)
 class Ratios:
-    """One case's ratios to the first case's, a number a round."""
+    """One case's ratios to the first case, one number per round."""
 
     rounds: tuple[float, ...]
     milliseconds: float
@@ -34,7 +34,7 @@ class Ratios:
 
 
 def side_by_side(cases: dict[str, Case], repeats: int) -> dict[str, Ratios]:
-    """Every case's ratios; one round before the first is not counted."""
+    """Returns every case's ratios; the first round is not counted."""
     for case in cases.values():
         case()
     times: dict[str, list[float]] = {name: [] for name in cases}
@@ -54,7 +54,7 @@ def side_by_side(cases: dict[str, Case], repeats: int) -> dict[str, Ratios]:
 
 
 def peak_bytes(case: Case) -> int:
-    """The most that the case has allocated at one time, beyond what was there before it."""
+    """Returns the most bytes that the case has allocated at one time, without those allocated before it."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
         case()
     changes = (e for e in watched.profiler.kineto_results.events() if e.name() == "[memory]")
@@ -62,7 +62,7 @@ def peak_bytes(case: Case) -> int:
 
 
 def conditions() -> str:
-    """What the numbers below were measured under."""
+    """Returns the conditions of the numbers that are printed below."""
     torch.set_num_threads(1)
     load = os.getloadavg()[0]
     return f"torch {torch.__version__}, {platform.machine()}, one thread, load {load:.1f} on {os.cpu_count()} cores"

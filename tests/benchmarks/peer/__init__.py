@@ -1,1 +1,1 @@
-"""A study of krona_tune against what a careful user would write today with Ray Tune, transformers and PEFT."""
+"""Compares a study of krona_tune with what a careful user would write today with Ray Tune, transformers and PEFT."""

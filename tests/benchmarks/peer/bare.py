@@ -1,8 +1,8 @@
-"""What Ray, the search and the records cost beside the training itself: python -m tests.benchmarks.peer.bare DATA
+"""Measures what Ray, the search and the records cost beside training: python -m tests.benchmarks.peer.bare DATA
 
-A study of 24 trials with ASHA; then the same trials, each as far as it came, in a bare loop, one process a core.
-Efficiency is the loop's training and evaluation seconds over the cores' seconds from the study's first trial to its
-last one's end.
+Runs a study of 24 trials with ASHA; then the same trials, each to the rung that it reached, in a bare loop, one process
+per core. Efficiency is the loop's training and evaluation seconds over the cores' seconds from the start of the study's
+first trial to the end of its last one.
 """
 
 import sys
@@ -40,7 +40,7 @@ RUNGS = Schedule(examples_per_epoch=1000, rungs=(1000, 2000, 4000), reduction=2)
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """What the study's trials came to."""
+    """The study's rows, and its wall and busy seconds."""
 
     rows: tuple[TrialResult, ...]
 
@@ -68,7 +68,7 @@ def study(data: str) -> Study:
 
 
 def bare(data: str, rows: Sequence[TrialResult]) -> float:
-    """The seconds that the trials' steps and evaluations take in this process."""
+    """Returns the seconds that the trials' steps and evaluations take in this process."""
     keep_freed_memory()
     backbone = load_backbone(str(MINILM), this_device("auto", gpu=False))
     work = work_of(CASE.task, data, train=CASE.train_examples, validation=None, seed=CASE.seed, rungs=RUNGS)
@@ -84,7 +84,7 @@ def bare(data: str, rows: Sequence[TrialResult]) -> float:
 
 
 def main(data: str) -> None:
-    """Prints how much of the cores' time was training."""
+    """Prints which share of the cores' time was training."""
     done = study(data)
     by_cost = sorted(done.rows, key=lambda row: row.examples)
     shares = [by_cost[core::TRIALS_AT_ONCE] for core in range(TRIALS_AT_ONCE)]

@@ -1,4 +1,4 @@
-"""What both sides train: the same sentences, the same six configurations, the same three epochs."""
+"""Holds what both sides train: the same sentences, the same six configurations, the same three epochs."""
 
 import json
 import math
@@ -25,7 +25,7 @@ class Configuration:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One task and its budget: so many configurations, `train_examples` at most, judged after each epoch."""
+    """One task and its budget: `trials` configurations on at most `train_examples`, judged after each epoch."""
 
     task: str
     train_examples: int
@@ -45,7 +45,7 @@ CONFIGURATIONS = (
     Configuration(factor=12, scale=2.0, learning_rate=8e-3),
     Configuration(factor=8, scale=4.0, learning_rate=2e-3),
 )
-"""384 = 16·24 = 12·32 = 8·48: shapes that both sides can have."""
+"""384 = 16·24 = 12·32 = 8·48: shapes that both sides support."""
 CASES = {
     "rte": Case(task="rte", train_examples=512),
     "cola": Case(task="cola", train_examples=2000),
@@ -55,11 +55,11 @@ CASES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """What a side says of itself.
+    """What a side measured about itself.
 
-    `scores` has a list a configuration, one score an epoch. `first_trial_seconds` runs from the program's start to the
-    first trial's; `trial_seconds` from a trial's start to its end; `foretold_seconds` is what a trial was expected to
-    take, where anything was expected.
+    `scores` has a list per configuration, one score per epoch. `first_trial_seconds` runs from the program's start to
+    that of the first trial; `trial_seconds` from a trial's start to its end; `foretold_seconds` is the forecast for a
+    trial, if there was one.
     """
 
     scores: list[list[float]]
@@ -78,5 +78,5 @@ def read_side(path: Path) -> Side:
 
 
 def process_start() -> float:
-    """When this process was started, in seconds since 1970."""
+    """Returns when this process was started, in seconds since 1970."""
     return float(psutil.Process().create_time())

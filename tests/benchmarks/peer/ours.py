@@ -1,4 +1,4 @@
-"""krona_tune on a fixed list of configurations: all that `run_study.py` does, but that Optuna is asked for nothing.
+"""Runs krona_tune on a fixed list of configurations: all of `run_study.py`, except that Optuna proposes nothing.
 
 python -m tests.benchmarks.peer.ours CASE DATA OUT [bf16 | fp32]
 """
@@ -42,7 +42,7 @@ from tests.benchmarks.peer.case import CASES, CONFIGURATIONS, MINILM, TRIALS_AT_
 
 
 def spec(case: Case, data: str, precision: str = "auto") -> StudySpec:
-    """The request; η = 2 puts a rung at the end of each of three epochs."""
+    """Returns the request; η = 2 puts a rung at the end of each of three epochs."""
     rates = [configuration.learning_rate for configuration in CONFIGURATIONS]
     training = {"learning_rate": {"low": min(rates), "high": max(rates), "log": True}, "warmup": case.warmup}
     return StudySpec.model_validate(
@@ -63,7 +63,7 @@ def spec(case: Case, data: str, precision: str = "auto") -> StudySpec:
 
 
 class Listed:
-    """In a sampler's place: proposes the configurations in their order and keeps nothing."""
+    """A sampler that proposes the configurations in their order and keeps nothing."""
 
     def __init__(self, case: Case) -> None:
         self._training = {"warmup": case.warmup, "batch_size": case.batch_size, "dropout": 0.0}
@@ -79,7 +79,7 @@ class Listed:
 
 
 def study(case: Case, data: str, precision: str, folder: StudyFolder) -> tuple[Ledger, float]:
-    """From the request to adapters, records and page; and the seconds that a trial was expected to take."""
+    """Runs everything from the request to adapters, records and page; returns also the forecast seconds of a trial."""
     plan = make_plan(spec(case, data, precision), "benchmark")
     gathered = gather.gather_study(plan, connecting(None))
     findings = run_preflight(gathered, folder, None)
@@ -129,7 +129,7 @@ def _search(started: Started, ledger: Ledger, case: Case) -> None:
 
 
 def main(name: str, data: str, out: str, precision: str = "auto") -> None:
-    """Runs the study and writes what it found."""
+    """Runs the study and writes its measurements."""
     began = process_start()
     with tempfile.TemporaryDirectory() as storage:
         folder = StudyFolder(Path(storage) / "study")

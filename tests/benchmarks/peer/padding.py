@@ -1,7 +1,7 @@
-"""How much of what is computed is padding, by task: python -m tests.benchmarks.peer.padding DATA
+"""Measures the share of padding in the computation, by task: python -m tests.benchmarks.peer.padding DATA
 
-Training in batches of 32 and evaluation, as krona_tune makes its batches; beside them, batches of 32 at random, each
-padded to its longest.
+Takes krona_tune's training batches of 32 and evaluation batches; for comparison, random batches of 32, each padded to
+its longest row.
 """
 
 import sys
@@ -34,7 +34,7 @@ def main(data: str) -> None:
 
 
 def share(batches: list[Ints], lengths: Ints) -> float:
-    """The share of padding in batches that are rows of sequences with these lengths."""
+    """Returns the share of padding in these batches of rows with these lengths."""
     return 1 - int(lengths.sum()) / Load.of(batches, lengths).tokens
 
 

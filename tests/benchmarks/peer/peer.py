@@ -2,7 +2,7 @@
 
 python -m tests.benchmarks.peer.peer CASE DATA OUT [careful | fast]
 
-`fast` also asks the Trainer for batches of like length and, where the CPU computes in it, for bfloat16: few do.
+`fast` also asks the Trainer for batches of similar length and, if the CPU supports it (few do), for bfloat16.
 """
 
 import sys
@@ -46,7 +46,7 @@ NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
 def tokenised(case: Case, data: str) -> dict[str, Dataset]:
-    """The rows that krona_tune takes of the task, tokenised, not padded."""
+    """Returns the rows that krona_tune uses for the task, tokenised, not padded."""
     task = TASKS[case.task]
     rows = load(task, data, train_examples=case.train_examples, seed=case.seed)
     tokenizer = AutoTokenizer.from_pretrained(MINILM)
@@ -62,7 +62,7 @@ def tokenised(case: Case, data: str) -> dict[str, Dataset]:
 
 
 class Reporting(TrainerCallback):  # type: ignore[misc]
-    """Each evaluation to Ray Tune, with facts of the trial."""
+    """A callback that reports each evaluation to Ray Tune, with facts of the trial."""
 
     def __init__(self, **facts: float) -> None:
         self._facts = facts
@@ -72,13 +72,13 @@ class Reporting(TrainerCallback):  # type: ignore[misc]
 
 
 def train(config: dict[str, Any], *, case: Case, halves: dict[str, Dataset], way: str) -> None:
-    """One trial, as the documentation of each library has it."""
+    """Trains one trial as the documentation of each library describes it."""
     torch.set_num_threads(1)
     started, task = time.time(), TASKS[case.task]
     tokenizer = AutoTokenizer.from_pretrained(MINILM)
     torch.manual_seed(case.seed)
     model = AutoModelForSequenceClassification.from_pretrained(MINILM, num_labels=len(task.labels), **NO_DROPOUT)
-    rank = model.config.hidden_size  # both factors full
+    rank = model.config.hidden_size  # both factors are full
     lokr = LoKrConfig(
         task_type=TaskType.SEQ_CLS,
         r=rank,
@@ -122,7 +122,7 @@ def train(config: dict[str, Any], *, case: Case, halves: dict[str, Dataset], way
 
 
 def main(name: str, data: str, out: str, way: str = "careful") -> None:
-    """Runs the study and writes what it found."""
+    """Runs the study and writes its measurements."""
     began, case = process_start(), CASES[name]
     halves = tokenised(case, data)
     ray.init(num_cpus=TRIALS_AT_ONCE, log_to_driver=False)
@@ -153,7 +153,7 @@ def main(name: str, data: str, out: str, way: str = "careful") -> None:
 
 
 def _by_number() -> dict[str, Any]:
-    """Each knob as its value in the configuration of that number."""
+    """Returns each knob's value in the configuration of each number."""
 
     def knob(name: str) -> Any:
         values = [asdict(configuration)[name] for configuration in CONFIGURATIONS]

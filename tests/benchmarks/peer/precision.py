@@ -1,6 +1,6 @@
-"""Do bfloat16 and float32 end at the same scores? python -m tests.benchmarks.peer.precision DATA [TASK] [SEEDS]
+"""Tests if bfloat16 and float32 give the same scores: python -m tests.benchmarks.peer.precision DATA [TASK] [SEEDS]
 
-The same trial with the same seeds in both; the differences of pairs, their mean and its standard error.
+Runs the same trial with the same seeds in both; prints the paired differences, their mean and its standard error.
 """
 
 import statistics
@@ -20,14 +20,14 @@ PRECISIONS: tuple[Precision, ...] = ("bf16", "fp32")
 
 
 def last(task: str, seed: int, work: TaskWork, backbone: Backbone) -> Report:
-    """The last report of one trial."""
+    """Returns the last report of one trial."""
     reports: list[Report] = []
     train_trial(f"{task}-{seed}", check_trial(task, seed, {**KNOBS, "dropout": 0.0}), work, backbone, reports.append)
     return reports[-1]
 
 
 def main(data: str, task: str = "sst2", seeds: str = "6") -> None:
-    """Prints a line a seed and the mean difference."""
+    """Prints a line per seed and the mean difference."""
     work = work_of(task, data, train=1000, validation=500)
     backbones = {p: load_backbone(str(MINILM), this_device(p, gpu=False)) for p in PRECISIONS}
     differences = []

@@ -1,7 +1,7 @@
-"""krona_tune beside its peer, program by program: python -m tests.benchmarks.peer.run --data DIR [--case rte]
+"""Compares krona_tune with its peer as whole programs: python -m tests.benchmarks.peer.run --data DIR [--case rte]
 
-DIR holds GLUE's official TSV files. Each round runs both sides one after the other; times are of the whole programs,
-from start to end, with all the processes that they start.
+DIR holds GLUE's official TSV files. Each round runs both sides one after the other. Times are from start to end of the
+whole program, with all processes that it starts.
 """
 
 import argparse
@@ -31,7 +31,7 @@ PEER = "peer"
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """One program run once."""
+    """The measurements of one program run."""
 
     watched: Watched
     side: Side
@@ -61,7 +61,7 @@ def outcome(case: str, data: str, side: str) -> Outcome:
 
 
 def table(case: str, outcomes: dict[str, list[Outcome]]) -> str:
-    """Medians over the rounds, and each over the peer's."""
+    """Returns the medians over the rounds, each with its ratio to the peer's."""
     medians = {side: _medians(runs) for side, runs in outcomes.items()}
     lines = [f"{case}: medians of {len(next(iter(outcomes.values())))} rounds"]
     for name in next(iter(medians.values())):
@@ -78,7 +78,7 @@ def _medians(runs: list[Outcome]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Runs the cases, prints a table each and writes every number to a file."""
+    """Runs the cases, prints one table per case and writes every number to a file."""
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--data", required=True)
     words.add_argument("--case", choices=CASES, action="append", help="default: rte and cola")

@@ -1,4 +1,4 @@
-"""A command watched from outside: its time, and the processor time and memory of it and all that it starts."""
+"""Measures a command from outside: its time, and the processor time and memory of it and all its child processes."""
 
 import subprocess
 import sys
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import psutil
 
 GLANCE_SECONDS, LOOK_SECONDS = 1.0, 5.0
-"""Processor times are read at each glance; memory, which costs the kernel more, at each look. More often would take a
-tenth of a core from what is watched."""
+"""Processor times are read at each glance; memory, which costs the kernel more, at each look. Shorter intervals would
+take a tenth of a core from the watched program."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """`cpu_seconds` miss what a process did after the last glance at it. `peak_bytes` is the largest sum over
-    processes of what each has for itself and its share of what several have (PSS)."""
+    """A command's measurements. `cpu_seconds` miss what a process used after the last glance. `peak_bytes` is the
+    largest sum over the processes of their own memory and their share of common memory (PSS)."""
 
     wall_seconds: float
     cpu_seconds: float
@@ -24,7 +24,7 @@ class Watched:
 
 
 def watch(command: Sequence[str]) -> Watched:
-    """Runs the command to its end. Raises CalledProcessError where it fails, its output shown."""
+    """Runs the command to its end. If it fails, shows its output and raises CalledProcessError."""
     began = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
         used: dict[tuple[int, float], float] = {}

@@ -1,4 +1,4 @@
-"""A task's data and trials in one process, without Ray: what the other benchmarks here train."""
+"""Prepares a task's data for trials in one process, without Ray: the other benchmarks here train on it."""
 
 from pathlib import Path
 
@@ -19,8 +19,8 @@ CACHE = Path(platformdirs.user_cache_dir("krona_tune")) / "encoded"
 def work_of(
     task: str, data: str, *, train: int | None, validation: int | None, seed: int = 0, rungs: Schedule | None = None
 ) -> TaskWork:
-    """At most so many examples, tokenised for MiniLM at length 128; three epochs, a rung after each, if nothing else is
-    asked."""
+    """Returns a task's examples, at most `train` and `validation` of them, tokenised for MiniLM at length 128; without
+    `rungs` there are three epochs, with a rung after each."""
     torch.set_num_threads(1)
     rows = load(TASKS[task], data, train_examples=train, validation_examples=validation, seed=seed)
     tokenizer = open_tokenizer(str(MINILM), 30522)

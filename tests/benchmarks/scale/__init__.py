@@ -1,1 +1,1 @@
-"""A study of thousands of trials on dozens of workers, with nothing in it that trains."""
+"""Simulates a study of thousands of trials on dozens of workers, without training."""

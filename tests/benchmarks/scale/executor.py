@@ -1,5 +1,5 @@
-"""Tune's place taken by one loop: trials on so many slots, each event handed to searcher, scheduler and recorder in
-Tune's order. No process, no clock: what is left is the driver's own work, beside Tune's."""
+"""Replaces Tune by one loop: runs trials on some slots and hands each event to searcher, scheduler and recorder in
+Tune's order. There are no worker processes and no clock, so only the driver's own work without Tune's remains."""
 
 from collections import deque
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from tests.benchmarks.scale.stub import StubPlace, StubTrial
 
 @dataclass(kw_only=True)
 class Running:
-    """As much of Ray's trial as its listeners look at, and the stub that works for it."""
+    """The attributes of Ray's trial that its listeners read, and the stub that works for it."""
 
     trial_id: str
     config: dict[str, Any]
@@ -33,7 +33,7 @@ def execute(
     place: StubPlace,
     slots: int,
 ) -> None:
-    """The phase to its end, or until it is stopped; the slots report in turn."""
+    """Runs the phase to its end, or until it is stopped; the slots report in turn."""
     recorder = Recorder(ledger, stopping, changed)
     running: deque[Running] = deque()
     begun, exhausted = 0, False
@@ -64,7 +64,7 @@ def _begun(trial_id: str, config: dict[str, Any], place: StubPlace) -> Running:
 
 
 def _goes_on(trial: Running, phase: Phase, recorder: Recorder) -> bool:
-    """One rung of a trial; whether another one follows."""
+    """Runs one rung of a trial; returns whether another one follows."""
     result = trial.worker.step()
     told = _flat(result)
     stops = result["done"] or phase.scheduler.on_trial_result(None, trial, told) == TrialScheduler.STOP

@@ -1,4 +1,4 @@
-"""The picture of a scale run: the driver's memory and the scheduling thread's processor seconds, over its reports."""
+"""Draws a scale run: the driver's memory and the scheduling thread's processor seconds over its reports."""
 
 import csv
 from pathlib import Path
@@ -11,7 +11,7 @@ mpl.rcParams["svg.hashsalt"] = "scale"
 
 
 def draw(table: Path, picture: Path) -> None:
-    """Two panels from the CSV file that `tests.benchmarks.scale.run` leaves."""
+    """Draws two panels from the CSV file that `tests.benchmarks.scale.run` writes."""
     with table.open(encoding="utf-8") as file:
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
     figure, (memory, work) = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")

@@ -1,6 +1,6 @@
-"""`python -m tests.benchmarks.scale.run`: a study of 2,000 simulated trials over 64 slots, stopped at its half and
-resumed; the driver's memory, its seconds a report and its complaints, watched from outside. `--in-ray` makes the slots
-actors of Ray Tune."""
+"""`python -m tests.benchmarks.scale.run`: runs a study of 2,000 simulated trials over 64 slots, stops it halfway and
+resumes it; measures the driver's memory, seconds per report and error messages from outside. `--in-ray` makes the
+slots actors of Ray Tune."""
 
 import argparse
 import csv
@@ -29,8 +29,8 @@ COMPLAINT = re.compile(r"database is locked|OperationalError|could not be (recor
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """The driver at a moment. `cpu_seconds` count all its threads, `loop_seconds` the main one, which schedules trials
-    where one loop takes Tune's place; `run` is 1 before the interruption, 2 after."""
+    """The driver at one moment. `cpu_seconds` count all its threads, `loop_seconds` its main thread, which schedules
+    trials if one loop replaces Tune; `run` is 1 before the interruption, 2 after it."""
 
     run: int
     seconds: float
@@ -42,7 +42,7 @@ class Moment:
 
 
 def watched(driver: "subprocess.Popen[str]", folder: StudyFolder, run: int, every: float) -> Iterator[Moment]:
-    """The driver every few seconds until it ends."""
+    """Yields the driver's state every `every` seconds until it ends."""
     began, parts = time.monotonic(), folder.results / "parts"
     while driver.poll() is None:
         try:
@@ -65,13 +65,13 @@ def watched(driver: "subprocess.Popen[str]", folder: StudyFolder, run: int, ever
 
 
 def _cpu_seconds(process: Path) -> float:
-    """User and system time of a process, or of a thread, by its folder in /proc."""
+    """Returns the user and system time of a process, or of a thread, from its folder in /proc."""
     stat = (process / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def watch(home: Path, words: list[str], run: int, half: int | None) -> list[Moment]:
-    """One run of the driver from its start to its end; interrupted where `half` trials have ended."""
+    """Watches one run of the driver from start to end; interrupts it when `half` trials have ended."""
     folder = StudyFolder(home / "studies" / "scale")
     command = [sys.executable, "-m", "tests.benchmarks.scale.study", str(home), *words]
     moments = []
@@ -90,7 +90,7 @@ def watch(home: Path, words: list[str], run: int, half: int | None) -> list[Mome
 
 
 def summary(home: Path, moments: list[Moment]) -> Iterator[str]:
-    """What was seen, in lines."""
+    """Yields the summary, line by line."""
     folder = StudyFolder(home / "studies" / "scale")
     trials, reports = read_trials(folder.results), read_reports(folder.results)
     yield f"{len(trials)} trials and {len(reports)} reports, each once; {len({t.status for t in trials})} kinds of end"
@@ -114,7 +114,7 @@ def summary(home: Path, moments: list[Moment]) -> Iterator[str]:
 
 
 def main() -> None:
-    """Runs both halves and leaves a table, a CSV file and a picture."""
+    """Runs both halves and writes a table, a CSV file and a picture."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=2000, help="of all tasks together")
     parser.add_argument("--slots", type=int, default=64)

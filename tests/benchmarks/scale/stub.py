@@ -1,4 +1,4 @@
-"""A worker that trains nothing: known curves over the rungs, at a rung every so many seconds. Imports no torch."""
+"""Holds a worker that trains nothing: known curves, with a rung every few seconds. Imports no torch."""
 
 import math
 import time
@@ -14,14 +14,14 @@ from krona_tune.study.result import Report, Status
 
 @dataclass(frozen=True, kw_only=True)
 class StubPlace:
-    """What every worker of the simulated study gets: the rungs of each task in examples, and the seconds between."""
+    """What every worker of the simulated study gets: the rungs of each task in examples, and the seconds per rung."""
 
     rungs: dict[str, tuple[int, ...]]
     seconds: float
 
 
 class StubTrial(tune.Trainable):  # type: ignore[misc]
-    """One `step` is one rung, as with the real worker; nothing is kept, so a trial that is taken up again repeats."""
+    """A worker with one rung per `step`, like the real one; it keeps nothing, so a resumed trial restarts."""
 
     def setup(self, config: dict[str, Any], *, works: dict[str, Any], workplace: StubPlace) -> None:
         self._place, self._rung = workplace, 0
@@ -31,10 +31,10 @@ class StubTrial(tune.Trainable):  # type: ignore[misc]
         return True
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing is kept."""
+        """Keeps nothing."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Nothing was kept."""
+        """Does nothing: nothing was kept."""
 
     def step(self) -> dict[str, Any]:
         time.sleep(self._place.seconds)
@@ -60,7 +60,7 @@ class StubTrial(tune.Trainable):  # type: ignore[misc]
 
 
 def curve(config: dict[str, Any], share: float) -> float:
-    """The score of a configuration after a share of the budget: best at a learning rate of 0.01 and a scale of 4."""
+    """Returns a configuration's score after a share of the budget: best at learning rate 0.01 and scale 4."""
     params = config["params"]
     off = math.log10(params["learning_rate"]) + 2
     off_scale = math.log2(params.get("scale", 1.0)) - 2

@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks.scale.study`: the simulated study's driver, everything real but the workers' training."""
+"""`python -m tests.benchmarks.scale.study`: runs the simulated study's driver; only the workers' training is a stub."""
 
 import argparse
 import os
@@ -31,7 +31,7 @@ Changed = Callable[[], None]
 
 
 def request(home: Path, trials: int) -> dict[str, object]:
-    """The space of the simulated study; `trials` a task."""
+    """Returns the request of the simulated study, with `trials` trials per task."""
     rate = {"low": 1e-4, "high": 1.0, "log": True}
     return {
         "model": str(home / "bert"),
@@ -47,7 +47,7 @@ def request(home: Path, trials: int) -> dict[str, object]:
 
 
 def run(home: Path, trials: int, slots: int, seconds: float, *, in_ray: bool) -> None:
-    """Runs or resumes the study: its trials as actors of Ray Tune, or in one loop that takes Tune's place."""
+    """Runs or resumes the study, with its trials as actors of Ray Tune or in one loop that replaces Tune."""
     if not (home / "bert").exists():
         saved_bert(home / "bert")
     os.environ |= QUIET
@@ -77,7 +77,7 @@ def run(home: Path, trials: int, slots: int, seconds: float, *, in_ray: bool) ->
 
 
 def main() -> None:
-    """The words that `tests.benchmarks.scale.run` passes on."""
+    """Reads the arguments that `tests.benchmarks.scale.run` passes on and runs the study."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("home", type=Path)
     parser.add_argument("--trials", type=int, required=True, help="a task")

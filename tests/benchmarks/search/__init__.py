@@ -1,1 +1,1 @@
-"""How well the search searches: strategies on tasks whose learning curves, and so whose best adapters, are known."""
+"""Measures the search: strategies on tasks with known learning curves, so that the best adapter is known."""

@@ -1,4 +1,4 @@
-"""Ways to search that krona_tune might adopt, each a few choices away from what it does."""
+"""Holds search strategies that krona_tune might adopt, each a few choices away from the present one."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from tests.benchmarks.search.strategies import Setting, asha
 
 @dataclass
 class Candidate:
-    """TPE over a history that is told anew for each proposal."""
+    """TPE over a history that is built anew for each proposal."""
 
     setting: Setting
     choices: Choices
@@ -54,13 +54,13 @@ class Candidate:
         return True
 
     def _best_at(self, rung: int) -> list[Trial]:
-        """The upper 1/η of the trials that have reported at a rung."""
+        """Returns the best 1/η of the trials that have reported at a rung."""
         there = [trial for trial in self._trials if len(trial.seen) > rung and not trial.seen[rung].diverged]
         there.sort(key=lambda trial: -value_of(trial.seen[rung]))
         return there[: len(there) // self.schedule.reduction]
 
     def _promoted(self) -> Trial | None:
-        """A trial that waits and is among the best by now, at the highest rung that has one."""
+        """Returns a waiting trial that is now among the best at its rung, from the highest rung that has one."""
         for rung in reversed(range(len(self.schedule.rungs) - 1)):
             for trial in self._best_at(rung):
                 if (trial.trial_id, rung) not in self._gone_on and len(trial.seen) == rung + 1:

@@ -1,4 +1,4 @@
-"""Stub tasks on T5-base's space of Kronecker adapters: every point's learning curve, and so the best point, is known.
+"""Holds stub tasks on T5-base's space of Kronecker adapters: every point's learning curve, and the best, is known.
 
 Nothing here is measured on GLUE: the shapes of the curves are assumed, the numbers are synthetic.
 """
@@ -19,7 +19,7 @@ from tests.benchmarks.search.search_points import LAYERS, ROLES, WIDTH, Array, P
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What a stub task is like. All but the last four are scores.
+    """The properties of a stub task. All but the last four are scores.
 
     `span`: how much the worst learning rate loses. `gap`: how far an average learner is from its end at rate 1.
     `width`: the ridge's half width, in powers of ten of learning rate × scale. `slow`: how much more slowly small
@@ -42,12 +42,12 @@ TASKS = (
     Task(name="hard", ceiling=0.62, chance=0.0, span=0.60, noise=0.035, gap=0.13, exponent=0.5, width=0.5, slow=0.9),
     Task(name="noisy", ceiling=0.79, chance=0.53, span=0.22, noise=0.020, gap=0.03, exponent=0.4, width=0.5, slow=0.8),
 )
-"""Like SST-2 (872 validation examples), CoLA (521, Matthews) and RTE (500)."""
+"""Similar to SST-2 (872 validation examples), CoLA (521, Matthews) and RTE (500)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """One report. `score` is NaN from where the training diverged; `examples` counts what was really trained."""
+    """One report. `score` is NaN if the training diverged; `examples` counts the examples really trained on."""
 
     examples: int
     score: float
@@ -60,7 +60,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Trainer:
-    """A stub task in one of its many instances: the seed moves the optimum and decides which placements are good."""
+    """One of a stub task's many instances: the seed moves the optimum and decides which placements are good."""
 
     task: Task
     seed: int
@@ -81,7 +81,7 @@ class Trainer:
 
     @cached_property
     def _bonuses(self) -> dict[tuple[str, str], float]:
-        """What a placement adds: its roles', its layers', and what only both together do."""
+        """Returns what each placement adds to the score: its roles, its layers, and their combination."""
         rng = self._rng("places")
         by_roles, by_layers = rng.normal(0, 0.6, len(ROLES)), rng.normal(0, 0.6, len(LAYERS))
         both = rng.normal(0, 0.4, (len(ROLES), len(LAYERS))) + by_roles[:, None] + by_layers
@@ -90,7 +90,7 @@ class Trainer:
         return {place: value - most for place, value in drawn.items()}
 
     def _placed(self, params: Params) -> Place:
-        """One point as arrays of one element."""
+        """Returns one point as arrays of one element."""
         return in_arrays(
             product=np.log10(np.array([params["learning_rate"] * params["scale"]])),
             scale=np.log10(np.array([params["scale"]])),
@@ -101,14 +101,14 @@ class Trainer:
         )
 
     def _off(self, at: Place) -> Array:
-        """How far from the ridge's top, in half widths: larger steps than the best are positive."""
+        """Returns the distance from the ridge's top in half widths: positive for larger steps than the best."""
         middle = self._moved["product"] + self._moved["tilt"] * (at.reach - 0.7) - 0.3 * np.log10(at.sites / 36)
         return (at.product - middle) / self.task.width
 
     def _finals(self, at: Place) -> Array:
         off, moved = self._off(at), self._moved
         steep = np.where(off > 0, 1.6 * off, off) ** 2
-        lost = steep / (1 + steep)  # broad at the top, level far away
+        lost = steep / (1 + steep)  # broad at the top, flat far away
         lost = lost + 0.05 * (at.scale - moved["scale"]) ** 2
         lost = lost + 0.6 * np.exp(-4 * at.reach)
         lost = lost + 0.25 * np.exp(-1.5 * np.maximum(at.size - 4.2, 0)) + 0.1 * np.maximum(at.size - 5.7, 0) ** 2
@@ -117,11 +117,11 @@ class Trainer:
         return score
 
     def final(self, params: Params) -> float:
-        """The score that the point reaches on endless validation data, averaged over seeds."""
+        """Returns the score of the point on unlimited validation data, averaged over seeds."""
         return float(self._finals(self._placed(params))[0])
 
     def divergence(self, params: Params) -> float:
-        """How likely the training is to diverge."""
+        """Returns the probability that the training diverges."""
         return float(self._risk(self._placed(params))[0])
 
     def _risk(self, at: Place) -> Array:
@@ -130,7 +130,7 @@ class Trainer:
 
     @cached_property
     def best(self) -> float:
-        """The highest final score among points that hardly ever diverge: every choice, on a fine grid of the rest."""
+        """Returns the highest final score of points that rarely diverge: every choice, on a fine grid of the rest."""
         shapes = list(product(divisors(WIDTH), repeat=2))
         choices = [(shape, place) for shape in shapes for place in self._bonuses]
         steps = np.linspace(-3.2, -1.0, 56)
@@ -149,7 +149,7 @@ class Trainer:
         return float(np.max(self._finals(at), where=self._risk(at) < 0.05, initial=-np.inf))
 
     def curve(self, params: Params, at: Schedule) -> tuple[Seen, ...]:
-        """The reports of one training, one a rung; the last one is NaN where it diverged."""
+        """Returns the reports of one training, one per rung; the last one is NaN if it diverged."""
         place = self._placed(params)
         off, final, risk = (float(a[0]) for a in (self._off(place), self._finals(place), self._risk(place)))
         rng = self._rng("trial", repr(sorted(params.items())))

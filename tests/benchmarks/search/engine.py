@@ -1,4 +1,4 @@
-"""Workers that train stub trials in simulated time: what a strategy asks for, what it hears, what it has found when."""
+"""Simulates workers that train stub trials: what a strategy proposes, which reports it gets, and at which cost."""
 
 import heapq
 from dataclasses import dataclass, field
@@ -10,12 +10,12 @@ from krona_tune.study.spec.schedule import Schedule
 from tests.benchmarks.search.curves import Seen, Trainer
 
 START = 0.01
-"""What starting a trial, or taking it up again, costs: a share of a full training."""
+"""The cost of starting or resuming a trial, as a share of a full training."""
 
 
 @dataclass(kw_only=True, eq=False)
 class Trial:
-    """A trial under way: its point and what it has reported so far."""
+    """A running trial: its point and its reports so far."""
 
     number: int
     params: Params
@@ -27,20 +27,20 @@ class Trial:
 
 
 class Strategy(Protocol):
-    """Who proposes and who stops."""
+    """A strategy, which proposes and stops trials."""
 
     schedule: Schedule
 
     def next(self) -> Trial:
-        """A new trial, or one that goes on from its last rung."""
+        """Returns a new trial, or one that continues from its last rung."""
 
     def heard(self, trial: Trial, seen: Seen) -> bool:
-        """Takes in a report, the trial's last so far; whether the trial goes on to its next rung at once."""
+        """Takes a report, the trial's last so far; returns whether the trial continues to its next rung at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """A report at a moment: `cost` is what all workers have spent until then, in full trainings."""
+    """A report at one moment: `cost` is what all workers have spent until then, in full trainings."""
 
     cost: float
     trial: Trial
@@ -49,7 +49,7 @@ class Event:
 
 
 def simulate(strategy: Strategy, trainer: Trainer, *, workers: int, budget: float) -> list[Event]:
-    """The reports, in order, that `workers` workers give before they have spent `budget` full trainings together."""
+    """Returns the reports, in order, that `workers` workers give before they have spent `budget` full trainings."""
     order, events = count(), list[Event]()
     busy: list[tuple[float, int, Trial]] = []
 
@@ -74,6 +74,6 @@ def simulate(strategy: Strategy, trainer: Trainer, *, workers: int, budget: floa
 
 
 def is_over(trial: Trial, schedule: Schedule) -> bool:
-    """Whether a trial has reached its full budget or has diverged."""
+    """Returns whether a trial has reached its full budget or has diverged."""
     last = trial.seen[-1]
     return last.diverged or last.examples >= schedule.total_examples

@@ -1,4 +1,4 @@
-"""What a model of the scores is told of the trials so far: the choices there are, and the history in Optuna's words."""
+"""Holds what a model of the scores is told about the trials so far: the choices, and the history in Optuna's terms."""
 
 from collections.abc import Container
 from dataclasses import dataclass
@@ -18,19 +18,19 @@ from tests.benchmarks.search.curves import Seen
 from tests.benchmarks.search.engine import Trial, is_over
 
 ENOUGH = 10
-"""So many trials must have reached a rung before the model sees that rung alone."""
+"""How many trials must have reached a rung before the model sees only that rung."""
 Fidelity = Literal["pruned", "last", "shifted", "one rung"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """What the model is told, and when trials go on.
+    """What the model is told, and when trials continue.
 
-    `fidelity`: a trial that stopped is told as `pruned`; or as complete with its `last` score; or with the score that
-    it would have had if the gains of those that went on are a guide, `shifted`; or the model sees the scores of `one
-    rung` alone, the highest that enough trials have reached. `ordered`: sizes are drawn as numbers in their order, not
-    as names. `diverged`: the model is told of those trials, as the worst. `promote`: a trial waits at its rung and goes
-    on when it is among the best there, as in ASHA's paper; else it is stopped, as by Ray.
+    `fidelity`: how a stopped trial is told: as `pruned`; as complete with its `last` score; as complete with its last
+    score `shifted` by the median gain of trials that continued; or, with `one rung`, the model sees only scores of the
+    highest rung that enough trials have reached. `ordered`: sizes are drawn as ordered numbers, not as names.
+    `diverged`: the model is told of diverged trials, as the worst. `promote`: a trial waits at its rung and continues
+    when it is among the best there, as in ASHA's paper; otherwise it is stopped, as by Ray.
     """
 
     fidelity: Fidelity = "pruned"
@@ -41,7 +41,7 @@ class Choices:
 
 
 class History(InMemoryStorage):
-    """A storage in which other trials than its own are found."""
+    """A storage that returns given trials instead of its own."""
 
     def __init__(self, told: list[FrozenTrial]) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class History(InMemoryStorage):
 
 
 class Memory:
-    """Trials in Optuna's words; what was said once of a trial is kept."""
+    """The trials in Optuna's terms; a trial is built once for each state."""
 
     def __init__(self, space: Space, schedule: Schedule, choices: Choices) -> None:
         self._space, self._schedule, self._choices = space, schedule, choices
@@ -63,7 +63,7 @@ class Memory:
         self._kept: dict[tuple[Any, ...], FrozenTrial] = {}
 
     def _in_order(self, domain: Domain) -> tuple[Value, ...]:
-        """The sizes that are drawn as numbers; none where names are drawn."""
+        """Returns the sizes that are drawn as numbers; none if names are drawn."""
         if not self._choices.ordered or not isinstance(domain, Choice):
             return ()
         return domain.values if all(isinstance(size, int) for size in domain.values) else ()
@@ -73,12 +73,12 @@ class Memory:
         return IntDistribution(0, len(sizes) - 1) if sizes else distribution_of(domain)
 
     def meant(self, label: str, drawn: Any) -> Value:
-        """The value of a knob that what was drawn stands for."""
+        """Returns the value of a knob for a drawn value."""
         value: Value = self._sizes[label][drawn] if label in self._sizes else drawn
         return value
 
     def told(self, trials: list[Trial], ended: set[str]) -> list[FrozenTrial]:
-        """All that the model is told now. `ended` holds also those that wait at a rung."""
+        """Returns all that the model is told now. `ended` also holds trials that wait at a rung."""
         shifts, fullest = self._shifts(trials), self._fullest(trials)
 
         def said(trial: Trial) -> FrozenTrial | None:
@@ -125,7 +125,7 @@ class Memory:
         return self._kept[key]
 
     def _shifts(self, trials: list[Trial]) -> list[float]:
-        """What is still to come at each rung: the middle gain from rung to rung of those that went on, added up."""
+        """Returns, for each rung, the sum of the median gains from rung to rung of trials that continued."""
         gains = []
         for rung in range(len(self._schedule.rungs) - 1):
             pairs = [(t.seen[rung], t.seen[rung + 1]) for t in trials if len(t.seen) > rung + 1]
@@ -134,12 +134,12 @@ class Memory:
         return [sum(gains[rung:]) for rung in range(len(gains) + 1)]
 
     def _fullest(self, trials: list[Trial]) -> int:
-        """The highest rung that enough trials have reached."""
+        """Returns the highest rung that enough trials have reached."""
         every = range(len(self._schedule.rungs))
         reached = [sum(len(t.seen) > rung and not t.seen[rung].diverged for t in trials) for rung in every]
         return max((rung for rung in every if reached[rung] >= ENOUGH), default=0)
 
 
 def value_of(seen: Seen) -> float:
-    """A score; of equal ones that of the lower training loss is higher."""
+    """Returns the score; among equal scores, a lower training loss gives a higher value."""
     return seen.score - TIE * seen.train_loss

@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks.search.run`: strategies side by side at equal cost, as a table, a CSV file and a plot."""
+"""`python -m tests.benchmarks.search.run`: compares strategies at equal cost, as a table, a CSV file and a plot."""
 
 import argparse
 import csv
@@ -74,12 +74,12 @@ CHOSEN = {
     "shifted": VARIANTS["shifted"],
 }
 SETS = {"regret": (ROWS, range(30)), "variants": (VARIANTS, range(20)), "confirmation": (CHOSEN, range(100, 130))}
-"""By the name of its files: strategies and the seeds they are run with. What looked best among the first two sets was
-chosen after seeing them, so it is run again with seeds of its own."""
+"""By the name of their files: strategies and their seeds. The strategies that looked best in the first two sets were
+chosen after those results, so they run again with other seeds."""
 
 
 def losses(name: str, row: Row, task: Task, seed: int, workers: int, budgets: Sequence[float]) -> list[Lost]:
-    """One run to the largest budget, looked at when each was spent."""
+    """Runs one strategy to the largest budget; returns its regrets when each budget was spent."""
     trainer, schedule = Trainer(task, seed), rungs(row.reduction)
     setting = Setting(space=t5_space(), schedule=schedule, seed=seed, chance=task.chance)
     events = simulate(row.make(setting), trainer, workers=workers, budget=max(budgets))
@@ -110,7 +110,7 @@ def measure(rows: Mapping[str, Row], seeds: Sequence[int], budgets: Sequence[flo
 
 
 def text(found: Sequence[Lost], rule: str = RULE) -> str:
-    """The table; regrets in thousandths of a score."""
+    """Returns the table; regrets are in thousandths of a score."""
     lines = [f"Regret x 1000: median [quartiles]; better/worse seeds than {RAY}, sign test's p, interval of the median "
              f"difference. Winner: {rule}."]  # fmt: skip
     groups = sorted({(lost.workers, lost.task, lost.budget) for lost in found})
@@ -127,7 +127,7 @@ def text(found: Sequence[Lost], rule: str = RULE) -> str:
 
 
 def overall(found: Sequence[Lost]) -> str:
-    """A line a strategy and number of workers, all tasks together."""
+    """Returns a line per strategy and number of workers, over all tasks."""
     spans = {task.name: task.span for task in TASKS}
     lines = ["All tasks: mean regret as a share of a task's span at each budget, by rule; better/worse than Ray's own"]
     for workers in sorted({lost.workers for lost in found}):
@@ -153,7 +153,7 @@ def _regrets(found: Iterable[Lost], strategy: str, workers: int, task: str, budg
 
 
 def plot(found: Sequence[Lost], file: Path) -> None:
-    """Median regret against budget, a panel a task, with 8 workers."""
+    """Draws median regret against budget, one panel per task, with 8 workers."""
     budgets = sorted({lost.budget for lost in found})
     figure, panels = pyplot.subplots(1, len(TASKS), figsize=(13, 4.5), layout="constrained")
     for panel, task in zip(panels, TASKS, strict=True):
@@ -172,7 +172,7 @@ def main() -> None:
     flags.add_argument("--set", choices=SETS, default="regret", help="which strategies, and which files are written")
     given = flags.parse_args()
     rows, seeds = SETS[given.set]
-    warnings.simplefilter("ignore")  # of empty rungs, and of what Optuna calls experimental
+    warnings.simplefilter("ignore")  # about empty rungs and experimental parts of Optuna
     found = measure(rows, seeds[:2] if given.quick else seeds)
     report = f"{overall(found)}\n\n{text(found)}\n"
     print(report)

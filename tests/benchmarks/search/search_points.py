@@ -1,4 +1,4 @@
-"""The points of the stub tasks: T5-base's space of Kronecker adapters, and what of a point matters to a score."""
+"""Holds the points of the stub tasks, T5-base's space of Kronecker adapters, and the quantities that decide a score."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ Array = NDArray[np.float64]
 
 @cache
 def t5_space() -> Space:
-    """`search_spaces/t5_base.yaml` with placements to choose from and without a limit on parameters."""
+    """Returns the space of `search_spaces/t5_base.yaml`, with several placements and no limit on parameters."""
     written = load_spec(ROOT / "search_spaces" / "t5_base.yaml").plain()
     written["adapter"] |= {"roles": list(ROLES), "layers": list(LAYERS)}
     del written["search"]["max_params"]
@@ -41,13 +41,13 @@ def t5_space() -> Space:
 
 
 def rungs(reduction: int = 3) -> Schedule:
-    """20 epochs of 1,000 examples, judged first after 2."""
+    """Returns the schedule: 20 epochs of 1,000 examples, judged first after 2."""
     return make_schedule(examples_per_epoch=1000, epochs=20, grace_epochs=2, reduction=reduction)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Points as arrays: logarithms to base 10 of learning rate × scale and of scale, and what their choices amount to.
+    """Points as arrays: base-10 logarithms of learning rate × scale and of scale, and quantities of their choices.
 
     `reach` is the logarithm of the reachable rank to base 768, `sites` the number of adapted maps.
     """
@@ -71,7 +71,7 @@ def in_arrays(
     bonuses: Mapping[tuple[str, str], float],
     which: NDArray[Any] | None = None,
 ) -> Place:
-    """Arrays (points,), of points whose placement is the `which`-th of `places`."""
+    """Returns arrays (points,); the placement of each point is the `which`-th of `places`."""
     chosen = np.arange(len(product)) if which is None else which
     rank = np.minimum(a_out, a_in) * np.minimum(WIDTH // a_out, WIDTH // a_in)
     adapted = np.array([SITES[place] for place in places], dtype=float)[chosen]

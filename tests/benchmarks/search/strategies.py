@@ -1,4 +1,4 @@
-"""The ways to search that exist: by chance, with Ray's own pieces, and krona_tune's."""
+"""Holds the existing ways to search: at random, with Ray's own parts, and krona_tune's."""
 
 import logging
 import random
@@ -28,7 +28,7 @@ TASK = "stub"
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What a strategy is made for. `chance`: the score of one answer to everything."""
+    """What a strategy is made for. `chance` is the score of a constant answer."""
 
     space: Space
     schedule: Schedule
@@ -52,7 +52,7 @@ def asha(schedule: Schedule, time_attr: str) -> AsyncHyperBandScheduler:
 
 @dataclass
 class ByChance:
-    """Points drawn evenly; with `early` stopped by Ray's ASHA, where a diverged trial counts with its last score."""
+    """Uniform random points; with `early`, stopped by Ray's ASHA, where a diverged trial counts with its last score."""
 
     setting: Setting
     early: bool = False
@@ -79,8 +79,8 @@ class ByChance:
 class RaysOwn:
     """`OptunaSearch` with `ASHAScheduler`, called in the order in which Tune's controller calls them.
 
-    A training that diverges ends and reports the score of one answer to everything, as an accuracy would be; with
-    `nan` it reports NaN, as a loss would be.
+    A training that diverges ends and reports the score of a constant answer, as an accuracy would be; with `nan` it
+    reports NaN, as a loss would be.
     """
 
     setting: Setting
@@ -115,7 +115,7 @@ class RaysOwn:
 
 @dataclass
 class Ours:
-    """krona_tune's sampler and scheduler, told what `search.searchers.task_searcher` tells them."""
+    """krona_tune's sampler and scheduler, with the calls that `search.searchers.task_searcher` makes."""
 
     setting: Setting
 
@@ -153,6 +153,6 @@ class Ours:
 
 
 def _tunes(trial: Trial) -> Any:
-    """A trial as Tune hands it to a scheduler."""
+    """Returns a trial as Tune hands it to a scheduler."""
     message = TrialMessage(trial.trial_id, TASK, 0, "search", 0, dict(trial.params))
     return SimpleNamespace(trial_id=trial.trial_id, config=message.to_dict())

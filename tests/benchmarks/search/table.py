@@ -1,4 +1,4 @@
-"""What a strategy lost, side by side: medians, quartiles, and how sure the difference from a reference is."""
+"""Compares the regrets of strategies: medians, quartiles, and how sure the difference from a reference is."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True, kw_only=True)
 class Lost:
-    """One run's regret at one budget in full trainings: a score. `rule`: how the winner was chosen."""
+    """The regret of one run, a score, at one budget in full trainings. `rule`: how the winner was chosen."""
 
     strategy: str
     workers: int
@@ -26,12 +26,12 @@ class Lost:
 
 
 def last_score(event: Event) -> tuple[float, ...]:
-    """The highest last score, wherever the trial ended: what `ResultGrid.get_best_result` gives."""
+    """Returns the last score, wherever the trial ended: its maximum is what `ResultGrid.get_best_result` gives."""
     return (event.seen.score,)
 
 
 def completed_first(event: Event) -> tuple[float, ...]:
-    """The highest score of those that reached the highest rung."""
+    """Returns the examples and the score, so that the trials at the highest rung come first."""
     return (event.seen.examples, event.seen.score)
 
 
@@ -39,14 +39,14 @@ RULES = {"last score": last_score, "highest rung first": completed_first}
 
 
 def winners(events: Iterable[Event], budget: float) -> dict[str, Event]:
-    """By rule, the last report of the trial that is chosen from what was known when the budget was spent."""
+    """Returns, by rule, the last report of the winner among the trials known when the budget was spent."""
     last = {e.trial.trial_id: e for e in events if e.cost <= budget and not e.seen.diverged}
     return {name: max(last.values(), key=rule) for name, rule in RULES.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """Regrets of a strategy on one task at one budget; `interval` is that of the median difference (95 %)."""
+    """The regrets of a strategy on one task at one budget; `interval` is that of the median difference (95 %)."""
 
     lower: float
     median: float
@@ -58,7 +58,7 @@ class Line:
 
 
 def compare(regrets: Sequence[float], reference: Sequence[float]) -> Line:
-    """Both with the same seeds in the same order. `p` is the sign test's, two-sided; negative differences are good."""
+    """Compares regrets, in the same order of seeds. `p` is the two-sided sign test's; negative differences are good."""
     lower, median, upper = np.quantile(regrets, (0.25, 0.5, 0.75))
     difference = np.array(regrets) - np.array(reference)
     better, worse = int(np.sum(difference < 0)), int(np.sum(difference > 0))
@@ -74,7 +74,7 @@ def compare(regrets: Sequence[float], reference: Sequence[float]) -> Line:
 
 
 def _interval(difference: NDArray[np.float64]) -> tuple[float, float]:
-    """A bootstrap interval of the median, resampling seeds."""
+    """Returns a bootstrap interval of the median, resampling seeds."""
     rng = np.random.default_rng(0)
     drawn = rng.choice(difference, (RESAMPLES, len(difference)))
     low, high = np.quantile(np.median(drawn, axis=1), (0.025, 0.975))

@@ -1,4 +1,4 @@
-"""The simulation is fair and repeatable: equal costs, winners with a score, the same seed the same result."""
+"""Tests that the simulation is fair and repeatable: equal costs, winners with a score, same seed, same result."""
 
 import math
 import random
@@ -48,7 +48,7 @@ def test_a_winner_has_a_score_and_a_seed_repeats_it(name: str) -> None:
 
 
 def test_what_is_paid_is_what_was_trained() -> None:
-    """One worker, no early stopping: its clock is the examples that its trials have seen and their starts."""
+    """With one worker and no early stopping, the cost is that of the examples trained on and of the trials' starts."""
     events = run(ByChance, 0, workers=1)
     trials = {event.trial.number: event.seen.examples for event in events}
     assert events[-1].cost == pytest.approx(sum(trials.values()) / 20_000 + START * len(trials))
