@@ -1,4 +1,4 @@
-"""Configurations of the real backbones that the search spaces name, and model folders that hold nothing more."""
+"""Holds the configurations of the real backbones in the search spaces, and writes model folders without values."""
 
 import json
 import os
@@ -35,7 +35,7 @@ BY_NAME = {"sentence-transformers/all-MiniLM-L6-v2": MINILM, "google-t5/t5-base"
 
 
 def folder_of(config: dict[str, Any], folder: Path) -> Path:
-    """A model's folder as far as it is looked at before anything is loaded: its config, and weights full of holes."""
+    """Writes a model folder that suffices until weights are loaded: a config, and weights without values."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     maps = {site.name: (site.d_out, site.d_in) for site in geometry(config).sites if site.role is not Role.FEED_FORWARD}
@@ -44,7 +44,7 @@ def folder_of(config: dict[str, Any], folder: Path) -> Path:
 
 
 def write_holes(shapes: Mapping[str, tuple[int, ...]], path: Path) -> None:
-    """A file of safetensors with these names and shapes, and holes where the values would stand."""
+    """Writes a sparse safetensors file with these names and shapes; it holds no values."""
     ends = list(accumulate((prod(sizes) for sizes in shapes.values()), initial=0))
     offsets = zip(shapes.items(), pairwise(ends), strict=True)
     tensors = {name: {"dtype": "I8", "shape": sizes, "data_offsets": at} for (name, sizes), at in offsets}

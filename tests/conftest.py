@@ -1,4 +1,4 @@
-"""Tests compute on one thread, their models are too small for more; and how a program is run in this process."""
+"""Makes tests compute on one thread, because their models are small, and runs a program in this process."""
 
 import io
 import os
@@ -25,7 +25,7 @@ def model(tmp_path: Path) -> str:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a program in an empty folder: its exit status, and what it said on both streams. It can start no Ray."""
+    """Runs a program in an empty folder; returns its exit status, stdout and stderr. It can start no Ray."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("COLUMNS", "200")

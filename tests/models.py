@@ -1,4 +1,4 @@
-"""Tiny models of every family, randomly initialised, in which all sizes differ."""
+"""Builds tiny, randomly initialised models of every family, in which all sizes differ."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def build(name: str, outputs: int = 3, device: str = "cpu") -> tuple[Geometry, nn.Module, nn.Module]:
-    """The geometry, the model with its head, and the base model that the geometry's names are relative to."""
+    """Returns the geometry, the model with its head, and the base model, to which the geometry's names are relative."""
     model_type, values = CONFIGS[name]
     return build_from(model_type, values, outputs, device)
 
@@ -59,7 +59,7 @@ def build_from(
 
 
 def tokens(shape: Geometry, rows: int = 5, length: int = 11) -> dict[str, torch.Tensor]:
-    """Random inputs with some padding; a text-to-text model also gets what its decoder reads."""
+    """Returns random inputs with some padding; for a text-to-text model also what its decoder reads."""
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(5, 97, (rows, length), generator=generator)
     mask = torch.ones_like(ids)

@@ -1,4 +1,4 @@
-"""The command line without Ray: what would be run is said at once, what is wrong is refused and nothing is left."""
+"""Tests the command line without Ray: a dry run answers at once, and wrong requests are refused and leave nothing."""
 
 import subprocess
 import sys

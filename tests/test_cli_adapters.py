@@ -1,4 +1,4 @@
-"""The commands about adapters: what is written is told with the lines that load it, what is wrong is refused."""
+"""Tests the adapter commands: they print the code that loads what was written, and refuse what is wrong."""
 
 import sys
 from functools import partial
@@ -16,7 +16,7 @@ from tests.train.test_predict import texts
 
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two studies: one with adapters of two tasks, one with a single adapter that can't be merged."""
+    """Writes two studies: one with adapters of two tasks, one with a single adapter that can't be merged."""
     root = tmp_path_factory.mktemp("adapters")
     backbone = backbone_folder("bert", root / "backbone")
     for study, task, method in (("first", "cola", "krona"), ("first", "stsb", "lora"), ("second", "cola", "krona_b")):

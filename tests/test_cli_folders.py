@@ -1,4 +1,4 @@
-"""Which folders and names a study can have: what can't be one is refused at once, and `~` is the home."""
+"""Tests which folders and names a study can have: others are refused at once, and `~` is the home."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ from tests.conftest import Run
 
 @pytest.fixture
 def asked(model: str) -> list[str]:
-    """A request that is right, but for what a test adds."""
+    """Returns a valid request, except for what a test adds."""
     return ["--dry-run", "--model", model, "--tasks", "cola", "--data", "mini"]
 
 

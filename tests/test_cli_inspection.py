@@ -1,4 +1,4 @@
-"""Looking at studies from another terminal: which there are, what one has found, how one goes on."""
+"""Tests inspecting studies from another terminal: the list, the results of one, and its progress."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ from tests.study.final_rows import row
 
 @pytest.fixture
 def study(tmp_path: Path) -> StudyFolder:
-    """Two ended trials and one that runs, on RTE."""
+    """Writes two ended trials and one that runs, on RTE."""
     folder = StudyFolder(tmp_path / "studies" / "mine")
     folder.root.mkdir(parents=True)
     folder.spec.write_text(dump_spec(build_spec({"model": "m", "name": "mine", "tasks": ["rte"]}, "x.yaml")))
@@ -79,7 +79,7 @@ def test_a_trial_that_runs_is_shown_as_running(study: StudyFolder, capsys: pytes
 
 
 def test_watching_ends_with_the_study(study: StudyFolder, capsys: pytest.CaptureFixture[str]) -> None:
-    """Ten trials and three learning rates of the head alone were asked for."""
+    """The study has ten trials and three learning rates of the head alone."""
     os.utime(study.manifest, (6.0, 6.0))
     text = said("watch", str(study.root)) + capsys.readouterr().out
     assert "2 of 13 trials, 3 s" in text

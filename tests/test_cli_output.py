@@ -1,4 +1,4 @@
-"""Output that can't be encoded or written never ends a program: it is replaced or left out, and the status says so."""
+"""Tests that output that can't be encoded or written never ends a program, and that the exit status reports it."""
 
 import os
 import subprocess

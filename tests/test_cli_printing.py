@@ -1,4 +1,4 @@
-"""What is said after a study."""
+"""Tests what is printed after a study."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A study that goes on, by --resume or by a repeated command: which flags it takes, and which it refuses by name."""
+"""Tests a study that continues, by --resume or a repeated command: which flags it accepts and which it refuses."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ adapter: {{a_out: [8, 12], a_in: [8, 12], scale: [1, 2, 4]}}
 search: {{trials: 4, time_budget: 600}}
 """
 BEGUN = ["--tasks", "cola,rte", "--seed", "0", "--set", "adapter.scale=[1, 2]", "--max-params", "200_000"]
-"""What the study `first` was begun with, beside its space."""
+"""The settings with which the study `first` was begun, besides its space."""
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def space(model: str, tmp_path: Path) -> str:
 
 @pytest.fixture
 def first(run: Run, space: str, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The study `first` in the folder where programs run, begun with BEGUN, of which two trials are recorded."""
+    """Writes the study `first` in the folder where programs run, begun with BEGUN, with two recorded trials."""
     kept: list[StudySpec] = []
     with monkeypatch.context() as patch:
         patch.setattr(studies, "run_and_report", lambda spec, *rest, **flags: kept.append(spec))
@@ -50,7 +50,7 @@ def first(run: Run, space: str, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def options_of(verb: object) -> set[str]:
-    """The flags of a command, both sides of one that has two."""
+    """Returns the flags of a command, both sides of two-sided ones."""
     program = typer.Typer(add_completion=False)
     program.command()(verb)  # type: ignore[type-var]
     command = typer.main.get_command(program)

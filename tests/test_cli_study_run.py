@@ -1,4 +1,4 @@
-"""How a study ends on the screen and in the exit status, and that Ray stops before the study's lock is given back."""
+"""Tests a study's end on the screen and in the exit status, and that Ray stops before the study's lock is released."""
 
 import logging
 from concurrent.futures import Future
@@ -23,14 +23,14 @@ FOLDER = StudyFolder(Path("studies/x"))
 
 
 def outcome(best: object = "a trial", **more: Any) -> Outcome:
-    """The end of a study of which only the best trials are asked for."""
+    """Returns the end of a study; only the best trials can be asked for."""
     ledger: Any = SimpleNamespace(standings=SimpleNamespace(best=lambda task: best))
     return Outcome(**{"ledger": ledger, "asked": False, "halted": "", "lost": "", "lost_sinks": {}, **more})
 
 
 @pytest.fixture
 def program(run: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """`run_study.py` on a study that ends with an outcome; also says whether the study was locked when Ray stopped."""
+    """Runs `run_study.py` on a study with a given outcome; tells also whether the study was locked when Ray stopped."""
     space = tmp_path / "x.yaml"
     space.write_text(f"model: {model}\ndata: mini\nadapter: {{a_out: 8, a_in: 8}}\n", encoding="utf-8")
     locked: list[bool] = []

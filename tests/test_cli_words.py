@@ -1,4 +1,4 @@
-"""What no word of the command line may be: empty, too long or too odd for a file's name."""
+"""Tests which command-line values are refused: empty, too long or unfit for a file's name."""
 
 from pathlib import Path
 

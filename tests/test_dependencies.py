@@ -1,4 +1,4 @@
-"""What krona_tune imports is what it asks pip for."""
+"""Tests that krona_tune declares every package that it imports."""
 
 import ast
 import sys
@@ -12,11 +12,11 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 FOR_USE = ("quickstart", "peft", "s3", "gs", "dashboard")
-"""The extras that are for people who use krona_tune, not for those who work on it."""
+"""The extras for users of krona_tune, not for its developers."""
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
-    """The packages that a file imports, anywhere in it."""
+    """Yields the packages that a file imports, anywhere in it."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (name.name.partition(".")[0] for name in node.names)

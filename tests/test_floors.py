@@ -1,4 +1,4 @@
-"""A package imports only from lower floors, and what answers at once loads neither torch nor Ray."""
+"""Tests that a package imports only from lower floors, and that fast commands load neither torch nor Ray."""
 
 import shutil
 import subprocess
@@ -18,7 +18,7 @@ HEAVY = {"torch", "transformers", "ray", "optuna", "mlflow", "datasets", "sklear
 
 
 def lint(folder: Path) -> subprocess.CompletedProcess[str]:
-    """In a process of its own: import-linter silences the loggers that there are."""
+    """Runs lint-imports in another process, because import-linter silences the existing loggers."""
     command = [sys.executable, "-c", LINT, str(ROOT / "pyproject.toml")]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
@@ -42,7 +42,7 @@ def test_every_import_keeps_to_the_floors() -> None:
     ],
 )
 def test_an_import_that_a_contract_forbids_breaks_it(tmp_path: Path, place: str, planted: str, contract: str) -> None:
-    """In a copy of the package, the import stands inside a function, as a late one would."""
+    """The import is added inside a function of a copy of the package, like a late import."""
     shutil.copytree(ROOT / "krona_tune", tmp_path / "krona_tune", ignore=shutil.ignore_patterns("__pycache__"))
     with (tmp_path / "krona_tune" / place).open("a", encoding="utf-8") as file:
         file.write(f"\n\ndef planted() -> None:\n    {planted}\n")

@@ -1,4 +1,4 @@
-"""What the README shows is what is there."""
+"""Tests that the README shows what exists."""
 
 import re
 import subprocess
@@ -15,7 +15,7 @@ EXPECTED_AT_THE_TOP = {
 
 
 def tree() -> dict[str, str]:
-    """The paths of the README's tree, with what is said of each."""
+    """Returns the paths in the README's tree, with their descriptions."""
     block = README.split("## The tree")[1].split("```")[1].removeprefix("text\n")
     paths, folder = {}, ""
     for line in block.splitlines():

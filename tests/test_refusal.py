@@ -1,4 +1,4 @@
-"""How bad input is refused, and what becomes of any other error."""
+"""Tests how bad input is refused, and what happens to any other error."""
 
 import pickle
 

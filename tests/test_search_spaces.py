@@ -1,4 +1,4 @@
-"""Every search space that comes along says how to run it, loads, and holds only points that fit its backbone."""
+"""Tests that every shipped search space says how to run it, loads, and holds only points that fit its backbone."""
 
 import random
 import shlex

@@ -1,4 +1,4 @@
-"""A card for an adapter on a tiny backbone, and folders of trained adapters."""
+"""Holds a card for an adapter on a tiny backbone, and writes folders of trained adapters."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""A card is read as data, strictly; what it says in a README.md can't leave its place."""
+"""Tests that a card is read strictly, as data, and that its texts can't leave their place in a README.md."""
 
 import json
 from pathlib import Path

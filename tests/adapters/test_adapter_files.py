@@ -1,4 +1,4 @@
-"""An adapter's folder comes back onto a model, head and all, and onto no other; nothing is unpickled."""
+"""Tests that an adapter's folder loads onto its own model only, with the head, and that nothing is unpickled."""
 
 from pathlib import Path
 
@@ -58,7 +58,7 @@ def test_a_base_model_takes_the_adapter_without_the_head(tmp_path: Path) -> None
 
 
 def refused(model: torch.nn.Module, folder: Path) -> str:
-    """What `load` says against a model, which it leaves bit for bit and without a hook."""
+    """Returns the refusal of `load`, after checking that the model is bit for bit unchanged and has no hook."""
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     parameters = {name: id(parameter) for name, parameter in model.named_parameters()}
     with pytest.raises(Refusal) as refusal:

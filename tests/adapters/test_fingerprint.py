@@ -1,4 +1,4 @@
-"""A fingerprint tells other weights, not another dtype."""
+"""Tests that a fingerprint changes with the weights, but not with the dtype."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def test_the_same_weights_have_one_fingerprint_in_float32_and_bfloat16_and_none_
     assert fingerprint(build(name)[2], shape) == found
     model.bfloat16()
     assert fingerprint(base, shape) == found
-    model.float()  # what was stored in bfloat16 and is computed in float32
+    model.float()  # stored in bfloat16, computed in float32
     assert fingerprint(base, shape) == found
     model.half()
     assert fingerprint(base, shape) is None

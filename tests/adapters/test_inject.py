@@ -1,4 +1,4 @@
-"""A fresh adapter changes nothing, a trained one changes what it should, and a detached one leaves no trace."""
+"""Tests that a fresh adapter changes nothing, a trained one only its sites, and that detaching restores the model."""
 
 import copy
 
@@ -18,7 +18,7 @@ EVERY_MAP = "+".join(role for role in Role if role is not Role.FEED_FORWARD)
 
 
 def shaped(shape: Geometry, method: str, **knobs: object) -> AdapterConfig:
-    """An adapter whose sizes differ and fit every site: inner widths are multiples of 4 and 2."""
+    """Returns an adapter whose sizes differ and fit every site: inner widths are multiples of 4 and 2."""
     sizes = {"a_out": 4, "a_in": 2, "rank": 3, "decompose_factor": 4, "bottleneck": 6, "phm": 2}
     return AdapterConfig(method=method, scale=1.5, **{"roles": EVERY_MAP, **sizes, **knobs})
 
@@ -68,7 +68,7 @@ def test_every_counted_parameter_is_trained_and_no_other(name: str, method: str,
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_adapted_output_is_the_map_plus_the_scaled_product_of_its_input(name: str) -> None:
-    """Each adapted map is compared with the dense map W + s(A⊗B) on the very input that it got."""
+    """Compares each adapted map with the dense map W + s(A⊗B) on the same input."""
     shape, model, base = build(name)
     with Adapters(base, shape, shaped(shape, "krona"), torch.Generator().manual_seed(0)) as adapters:
         trained(adapters)
@@ -126,7 +126,7 @@ def test_a_sequential_adapter_adds_to_what_each_sublayer_gives(name: str) -> Non
             module = base.get_submodule(site.name)
             x = torch.randn(2, 5, next(module.parameters()).shape[1] if name == "bert" or "SelfA" in site.name else 24)
             with torch.no_grad():
-                y = module.forward(x)  # past the hooks
+                y = module.forward(x)  # bypasses the hooks
                 inside = torch.nn.functional.gelu(y @ adapter.down.T + adapter.down_bias)
                 torch.testing.assert_close(module(x), y + inside @ adapter.up.T + adapter.up_bias)
     layer = {"bert": "encoder.layer.1", "t5": "encoder.block.1.layer"}[name]

@@ -1,4 +1,4 @@
-"""LoKr here is peft's: its sizes in integers, its numbers, and its outputs in a whole model."""
+"""Tests that LoKr has the sizes, parameter counts and whole-model outputs of PEFT's."""
 
 import copy
 import subprocess

@@ -1,4 +1,4 @@
-"""LoRA here and in PEFT are the same adapter: equal weights give equal outputs."""
+"""Tests that LoRA here and in PEFT are the same adapter: equal weights give equal outputs."""
 
 import pytest
 import torch

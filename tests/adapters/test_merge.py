@@ -1,4 +1,4 @@
-"""A merged model gives the adapted model's outputs with no adapter in it, and unmerging takes it back."""
+"""Tests that a merged model gives the adapted model's outputs without an adapter, and that unmerging restores it."""
 
 import pytest
 import torch

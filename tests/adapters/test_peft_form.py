@@ -1,4 +1,4 @@
-"""An adapter in peft's form gives the same outputs where krona_tune is not installed, or is refused with the reason."""
+"""Tests that an adapter exported to PEFT gives the same outputs without krona_tune, or is refused with the reason."""
 
 import os
 import subprocess
@@ -74,7 +74,7 @@ CASES = [Case(family, kind, place) for family in FAMILIES for kind in KINDS for 
 
 
 def head_of(model: nn.Module, base: nn.Module) -> dict[str, torch.Tensor]:
-    """Fresh values for everything outside the base model."""
+    """Returns new values for every parameter outside the base model."""
     generator = torch.Generator().manual_seed(11)
     own = {id(parameter) for parameter in base.parameters()}
     outside = {name: p for name, p in model.named_parameters() if id(p) not in own}
@@ -82,7 +82,7 @@ def head_of(model: nn.Module, base: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def adapted(shape: Geometry, model: nn.Module, base: nn.Module, config: AdapterConfig) -> tuple[Adapters, torch.Tensor]:
-    """The trained adapters, detached, and the outputs that they gave with the trained head."""
+    """Returns the trained adapters, detached, and the outputs that they gave with the trained head."""
     with trained(Adapters(base, shape, config, torch.Generator().manual_seed(0))) as adapters:
         before = {name: p.clone() for name, p in model.named_parameters()}
         with torch.no_grad():
@@ -96,7 +96,7 @@ def adapted(shape: Geometry, model: nn.Module, base: nn.Module, config: AdapterC
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, torch.Tensor]]:
-    """Every case written, read and run in a process that can't import krona_tune; and what to expect of each."""
+    """Runs every case in a process that can't import krona_tune; returns the folder and the expected outputs."""
     room = tmp_path_factory.mktemp("peft")
     expected = {}
     for case in CASES:

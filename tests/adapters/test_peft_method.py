@@ -1,4 +1,4 @@
-"""peft knows KronA once the module is imported: trains, saves, loads, merges, switches and stacks it like its own."""
+"""Tests that PEFT trains, saves, loads, merges, switches and stacks KronA like its own methods, after one import."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ CASES = [("bert", BERT), ("t5", T5)]
 
 
 def dressed(name: str, config: dict[str, object]) -> tuple[object, nn.Module, torch.Tensor]:
-    """A model under peft with trained adapters, and the outputs that it had before."""
+    """Returns the geometry, the model under PEFT with trained adapters, and its outputs before."""
     shape, model, _ = build(name)
     before = outputs(model, shape)
     wrapped = peft.get_peft_model(model, KronAConfig(**config)).eval()

@@ -1,4 +1,4 @@
-"""Parameters are counted from integers before anything is trained; what fits nowhere is refused."""
+"""Tests that parameters are counted from integers before training, and that what fits nowhere is refused."""
 
 import pytest
 
@@ -38,7 +38,7 @@ def test_the_papers_counts_for_t5_base() -> None:
     ],
 )
 def test_the_rivals_counts_for_t5_base(adapter: dict[str, object], added: int, percent: float) -> None:
-    """With layer norms trained, as the 0.06 and 0.07 % that are reported suggest."""
+    """The layer norms are trained, as the reported 0.06 and 0.07 % suggest."""
     shape, _, _ = build_from("t5", T5_BASE, device="meta")
     counted = count(shape, AdapterConfig(layer_norms=True, **adapter), outputs=2)
     assert counted.adapter == added

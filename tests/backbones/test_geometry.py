@@ -1,4 +1,4 @@
-"""The integers read from a config equal what transformers builds from it, module by module."""
+"""Tests that the integers read from a config equal what transformers builds from it, module by module."""
 
 import pytest
 import torch

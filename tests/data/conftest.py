@@ -10,7 +10,7 @@ import pytest
 from krona_tune.data.tasks import Task
 
 Example = tuple[tuple[str, ...], float]
-"""Texts in the order of `task.inputs`, and the label."""
+"""The texts in the order of `task.inputs`, and the label."""
 
 _MNLI = (
     "index\tpromptID\tpairID\tgenre\tsentence1_binary_parse\tsentence2_binary_parse\tsentence1_parse\tsentence2_parse"
@@ -29,7 +29,7 @@ MNLI_DEV = f"{_MNLI}\tsentence1\tsentence2\tlabel1\tlabel2\tlabel3\tlabel4\tlabe
 
 
 def _some_examples(task: Task, count: int, word: str) -> list[Example]:
-    """Every text is another one, some hold a lone quotation mark; every label occurs."""
+    """Returns examples whose texts all differ, some with a lone quotation mark; every label occurs."""
 
     def label(i: int) -> float:
         return (i % 26) / 5 if task.is_regression else i % len(task.labels)
@@ -42,7 +42,7 @@ def _some_examples(task: Task, count: int, word: str) -> list[Example]:
 
 
 def _tsv_lines(task: Task, examples: list[Example], header: str | None) -> list[str]:
-    """The official file's lines. Columns that are not read hold something else than the ones that are."""
+    """Returns the official file's lines; columns that are not read hold other values than those that are."""
     words = {index: word for word, index in (task.tsv.label_words or {}).items()}
     lines = [header] if header else []
     for texts, label in examples:
@@ -65,7 +65,7 @@ def some_examples() -> Callable[[Task, int, str], list[Example]]:
 
 @pytest.fixture
 def write_tsv(tmp_path: Path) -> Callable[..., dict[str, list[Example]]]:
-    """Writes a task's official folder below tmp_path and gives what it holds, by file name."""
+    """Writes a task's official folder below tmp_path and returns its contents, by file name."""
 
     def write(
         task: Task, folder: str | None = None, *, train: int = 12, dev: int = 7, end: str = "\n"
@@ -86,7 +86,7 @@ def write_tsv(tmp_path: Path) -> Callable[..., dict[str, list[Example]]]:
 
 @pytest.fixture
 def write_parquet(tmp_path: Path) -> Callable[..., dict[str, list[Example]]]:
-    """Writes a task's hub folder below tmp_path, the train split in two shards, and gives what it holds."""
+    """Writes a task's hub folder below tmp_path, the train split in two shards, and returns its contents."""
 
     def write(task: Task, folder: str | None = None, *, train: int = 12, dev: int = 7) -> dict[str, list[Example]]:
         path = tmp_path / (folder or task.name)

@@ -1,4 +1,4 @@
-"""Every row once, padded right, the labels beside their rows, little padding, and an order that can be taken up."""
+"""Tests that batches hold every row once, padded right, with its label, with little padding, in a resumable order."""
 
 import time
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from krona_tune.data.batches import Batch, evaluation_batches, training_batches
 
-PAD = 7  # also a token of some rows: padding is told by the mask
+PAD = 7  # also a token of some rows: only the mask marks padding
 
 
 def padding_share(batches: Iterable[Batch]) -> float:
@@ -22,7 +22,7 @@ def padding_share(batches: Iterable[Batch]) -> float:
 
 
 def table_of(lengths, *, types=True, chunks=1, before=0, after=0):
-    """A table whose ids tell row and place; `before` and `after` rows are cut off again, as a slice."""
+    """Returns a table whose ids encode row and place; `before` and `after` extra rows are removed by slicing."""
     rng = np.random.default_rng(len(lengths))
     lengths = [*rng.integers(0, 9, before), *lengths, *rng.integers(0, 9, after)]
     ids = [[1_000 * (row - before) + at if at else PAD for at in range(n)] for row, n in enumerate(lengths)]

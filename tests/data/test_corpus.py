@@ -1,4 +1,4 @@
-"""Every layout gives the same tables, GLUE's traps are stepped over, and what is wrong is refused by name."""
+"""Tests that every layout gives the same tables, despite GLUE's traps, and that wrong data are refused by name."""
 
 import os
 import re
@@ -33,7 +33,7 @@ def refusal_of(action, *given_to, **named):
 
 
 def assert_is_divided_as_the_protocol_says(task, data, held):
-    """`held`: the official files' examples by file name."""
+    """Checks the split; `held` are the official files' examples by file name."""
     parts = {name: examples_of(task, getattr(data, name)) for name in ("train", "validation", "test")}
     dev = [sorted(held[name]) for name in task.tsv.dev]
     if task.split is Split.HALVED:

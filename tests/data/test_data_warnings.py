@@ -1,4 +1,4 @@
-"""Data that can be read and teach nothing are doubted before they are trained on."""
+"""Tests that data that can be read but teach nothing get a warning before training."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from krona_tune.data.tasks import TASKS
 
 
 def data(name: str, **parts: Any) -> TaskData:
-    """Three rows a part; of those named, other columns."""
+    """Returns data of three rows per part; `parts` replaces columns of the named parts."""
     task = TASKS[name]
     usual = {text: ["a", "", "c"] for text in task.inputs} | {
         "label": [0.0, 1.0, 1.0] if task.is_regression else [0, 1, 1]

@@ -1,4 +1,4 @@
-"""Texts become the tokenizer's ids, once; the cache is found again, and is never believed when damaged."""
+"""Tests that texts are encoded to the tokenizer's ids once; the cache is found again, but never used if damaged."""
 
 import logging
 from concurrent.futures import ThreadPoolExecutor

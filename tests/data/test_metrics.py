@@ -1,4 +1,4 @@
-"""The metrics agree with hand counts, and give 0.0, silently, where a correlation has no value."""
+"""Tests that the metrics agree with hand counts, and give 0.0 without a warning if a correlation has no value."""
 
 import math
 import warnings

@@ -1,4 +1,4 @@
-"""The synthetic miniature: reproducible, balanced, split cleanly, and not to be solved by a cue."""
+"""Tests that the synthetic miniature is reproducible, balanced, cleanly split and not solvable by a simple cue."""
 
 import hashlib
 import json
@@ -37,14 +37,14 @@ every_classification = pytest.mark.parametrize(
 
 
 def digest() -> str:
-    """A fingerprint of a small miniature of every task."""
+    """Returns a fingerprint of a small miniature of every task."""
     tables = [generate(task, train=20, validation=10, test=10, seed=3) for task in TASKS.values()]
     rows = [table.to_pylist() for task_tables in tables for table in task_tables.values()]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
 def texts(table: pa.Table, columns: tuple[str, ...]) -> list[str]:
-    """The columns of each row as one text."""
+    """Returns the columns of each row as one text."""
     return [" ".join(row) for row in zip(*(table[name].to_pylist() for name in columns), strict=True)]
 
 
@@ -53,7 +53,7 @@ def sentences(table: pa.Table, task: Task) -> set[str]:
 
 
 def bag_of_words(task: Task, columns: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, LogisticRegression | Ridge]:
-    """Word counts and labels of the test split, and a linear model fitted to those of the training split."""
+    """Returns the test split's word counts and labels, and a linear model fitted to those of the training split."""
     tables = generate(task)
     words = CountVectorizer(token_pattern=r"\w+")
     train = words.fit_transform(texts(tables["train"], columns))
@@ -189,7 +189,7 @@ NAMED = {noun.many: kind for kind, nouns in {"animals": ANIMALS, "people": PEOPL
 
 
 def judged(premise: str, hypothesis: str) -> int:
-    """The label of an MNLI pair, worked out from the words of both sentences."""
+    """Returns the label of an MNLI pair, derived from the words of both sentences."""
     said, noun, _, _, scene, _, doing = premise.lower().strip(".").split()
     claimed, other_noun, _, other_doing, _, _, other_scene = hypothesis.lower().strip(".").split()
     narrow, wide = (noun, other_noun) if said != "no" else (other_noun, noun)
@@ -216,7 +216,7 @@ def test_an_answer_tells_of_the_thing_and_the_deed_that_were_asked_for() -> None
         asked = row["question"].split()[0].lower()
         deed = row["question"].strip("?").split(" the ")[1].split()
         same = row["sentence"].replace(" was", "").split()[1 : 1 + len(deed)] == deed
-        if asked != "who" or not same:  # who: the question holds the past, the sentence the participle
+        if asked != "who" or not same:  # who: the question has the past tense, the sentence the participle
             assert (same and f" {told[asked]} " in row["sentence"]) == (row["label"] == 0), row
 
 

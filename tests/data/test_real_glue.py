@@ -1,4 +1,4 @@
-"""GLUE's own files, where this machine has them: counts, labels and parts are the published ones."""
+"""Tests that GLUE's own files, if this machine has them, give the published counts, labels and parts."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The table of tasks is consistent, `--tasks` is understood, and prompts and targets are T5's."""
+"""Tests that the table of tasks is consistent, `--tasks` is parsed, and prompts and targets are T5's."""
 
 from pathlib import Path
 

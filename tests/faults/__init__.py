@@ -1,1 +1,1 @@
-"""What a cluster does to a study, really done."""
+"""Causes in real studies the faults that a cluster causes."""

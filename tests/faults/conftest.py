@@ -1,4 +1,4 @@
-"""A place for each file's studies, a backbone for them, and what a fault cost, as properties in pytest's XML."""
+"""Provides a place for each file's studies, a backbone, and the cost of a fault as properties in pytest's XML."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ Cost = Callable[..., None]
 
 @pytest.fixture
 def cost(record_property: Callable[[str, object], None]) -> Cost:
-    """Keeps which fault was done and the seconds until the study had got over it: `tests.faults.table` reads them."""
+    """Keeps a fault and the seconds until the study recovered: `tests.faults.table` reads them."""
 
     def keep(fault: str, seconds: float) -> None:
         record_property("fault", fault)

@@ -1,4 +1,4 @@
-"""Whether every trial of a study stands once in each of its records."""
+"""Checks whether every trial of a study is present once in each of its records."""
 
 from collections import Counter
 
@@ -25,7 +25,7 @@ TOLD = {
 def settled(
     folder: StudyFolder, tasks: tuple[str, ...], trials: int, tracking_uri: str | None = None
 ) -> dict[str, TrialResult]:
-    """The study's rows, when Parquet, Optuna and MLflow agree on each of them and none is missing, twice or open."""
+    """Returns the study's rows; asserts that Parquet, Optuna and MLflow agree and none is missing, doubled or open."""
     rows = read_trials(folder.results)
     expected = {f"{task}-{end}" for task in tasks for end in ("head-0", *(f"{n:03d}" for n in range(trials)))}
     assert Counter(row.trial_id for row in rows) == Counter(expected)

@@ -1,4 +1,4 @@
-"""How a study is begun in a process of its own, watched from outside, and taken up again."""
+"""Starts a study in its own process, watches it from outside, and resumes it."""
 
 import re
 import subprocess
@@ -15,11 +15,11 @@ from tests.search.test_study import Home
 
 Driver = subprocess.Popen[str]
 LONG = ("--set", "schedule.epochs=16", "--set", "examples.train=256")
-"""What makes the miniature last some seconds a trial."""
+"""Makes the miniature take a few seconds per trial."""
 
 
 def begun(home: Home, model: Path, name: str, tasks: str, trials: int, *more: str) -> Driver:
-    """A study's driver, begun and not waited for."""
+    """Starts a study's driver without waiting for it."""
     words = ["--tasks", tasks, "--trials", str(trials), "--space", home.space(model), "--name", name, *more]
     return subprocess.Popen(
         **home.command(*words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
@@ -27,7 +27,7 @@ def begun(home: Home, model: Path, name: str, tasks: str, trials: int, *more: st
 
 
 def taken_up(home: Home, name: str, *more: str) -> Driver:
-    """The driver that goes on with a study, not waited for."""
+    """Starts a driver that resumes a study, without waiting for it."""
     return subprocess.Popen(
         **home.command("--resume", name, *more),
         stdout=subprocess.PIPE,
@@ -37,7 +37,7 @@ def taken_up(home: Home, name: str, *more: str) -> Driver:
 
 
 def until(driver: Driver, happened: Callable[[], object]) -> float:
-    """The seconds until something has happened, or the driver has ended."""
+    """Waits until something has happened or the driver has ended; returns the seconds."""
     began = time.monotonic()
     while driver.poll() is None and not happened():
         time.sleep(0.02)
@@ -45,14 +45,14 @@ def until(driver: Driver, happened: Callable[[], object]) -> float:
 
 
 def well_ended(driver: Driver) -> str:
-    """What a driver said until its good end."""
+    """Waits for the driver, asserts that it ends well, and returns its output."""
     said, _ = driver.communicate(timeout=300)
     assert driver.returncode == 0, said
     return said
 
 
 def synced(home: Home, name: str, tracking_uri: str) -> float:
-    """The seconds that it takes to bring MLflow up to what a study recorded."""
+    """Returns the seconds that a sync needs to bring MLflow up to date with a study's records."""
     began = time.monotonic()
     command = home.command("sync", str(home.study(name).root), "--tracking-uri", tracking_uri)
     command["args"][:3] = [sys.executable, "-c", "from krona_tune.cli import main; main()"]
@@ -62,11 +62,11 @@ def synced(home: Home, name: str, tracking_uri: str) -> float:
 
 
 def pass_over(path: Path, refusal: Refusal) -> None:
-    """A file that a test damaged, until the driver has set it aside."""
+    """Ignores a file that a test damaged, until the driver has quarantined it."""
 
 
 def rungs(folder: StudyFolder, trial_id: str | None = None) -> int:
-    """How many reports a study has kept: all, or those of a trial."""
+    """Returns how many reports a study has kept: all, or those of a trial."""
     reports = read_reports(folder.results, pass_over) if folder.results.exists() else []
     return sum(trial_id in {None, report.trial_id} for report in reports)
 
@@ -77,7 +77,7 @@ def ended(folder: StudyFolder) -> dict[str, TrialResult]:
 
 
 def workers_of(home: Home) -> dict[int, str]:
-    """The processes that train for the studies at home, each with its trial's id."""
+    """Returns the processes that train for the studies at home, each with its trial's id."""
     found = {}
     for process in Path("/proc").iterdir():
         if process.name.isdigit():

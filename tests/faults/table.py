@@ -1,7 +1,7 @@
-"""What the faults cost, as the README's table: `python -m tests.faults.table faults.xml`, made by
+"""Prints the README's table of faults: `python -m tests.faults.table faults.xml`, where faults.xml comes from
 `pytest tests/faults -o junit_family=xunit1 --junitxml=faults.xml`.
 
-A test that passes has found every trial once in each record, so nothing was lost and nothing was doubled.
+A test that passes has found every trial once in each record, so no trial was lost or doubled.
 """
 
 import sys
@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 
 def rows(xml: Path) -> list[str]:
-    """A line a fault: times tried, trials lost, trials doubled, the median of the seconds until it was got over."""
+    """Returns a line per fault: times tried, trials lost, trials doubled, median seconds until recovery."""
     seconds: dict[str, list[float]] = defaultdict(list)
     for case in ElementTree.parse(xml).iter("testcase"):
         found = {each.attrib["name"]: each.attrib["value"] for each in case.iter("property")}

@@ -1,4 +1,4 @@
-"""A clock that is set back and forth moves no duration: those come from a clock that only goes on."""
+"""Tests that setting the clock back and forth changes no duration: durations come from a monotonic clock."""
 
 import time
 from collections.abc import Callable
@@ -15,13 +15,13 @@ from tests.train.conftest import tiny_backbone, tiny_trial, tiny_work
 
 HOUR = 3600.0
 MOMENTS = ["search/ledger.py", "search/terminal/inspect_studies.py"]
-"""Who asks what time it is where trials are searched and trained: when a trial began and when it ended, and for how
-long a study has run that somebody watches from another process."""
+"""The modules that read the time of day in the search and training: a trial's start and end, and how long a study that
+another process watches has run."""
 
 
 @pytest.fixture
 def jumps(monkeypatch: pytest.MonkeyPatch) -> Callable[[], float]:
-    """The wall clock, an hour wrong at every other look, a little further back each time."""
+    """Makes the wall clock wrong by an hour at every other call, and further back each time."""
     looks, began = count(), time.time()
     monkeypatch.setattr(time, "time", lambda: began + (HOUR if (look := next(looks)) % 2 == 0 else -HOUR) - look)
     return time.time

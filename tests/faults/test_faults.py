@@ -1,4 +1,4 @@
-"""A study ends with every trial accounted for once, whatever happened to its processes and files on the way."""
+"""Tests that a study ends with every trial counted once, whatever happened to its processes and files."""
 
 import os
 import random
@@ -28,7 +28,7 @@ def started(home: Home, model: Path, name: str) -> Driver:
 
 
 def resumed(home: Home, name: str) -> tuple[dict[str, TrialResult], float]:
-    """The rows at the end of a study that was gone on with, and the seconds until it had a new report or was done."""
+    """Resumes a study; returns its rows at the end, and the seconds until it had a new report or was done."""
     before = rungs(home.study(name))
     driver = taken_up(home, name)
     seconds = until(driver, lambda: rungs(home.study(name)) > before)
@@ -38,7 +38,7 @@ def resumed(home: Home, name: str) -> tuple[dict[str, TrialResult], float]:
 
 @pytest.mark.parametrize("moment", [1, 4, 8, *(pytest.param(moment, marks=MORE) for moment in (0, 2, 6))])
 def test_a_driver_that_is_killed_loses_nothing(home: Home, bert: Path, cost: Cost, moment: int) -> None:
-    """At the start, and after 1, 2, … rungs, at some time between two events."""
+    """The driver is killed at the start, and after 1, 2, … rungs, at a random time between two events."""
     name, folder = f"killed-{moment}", home.study(f"killed-{moment}")
     driver = started(home, bert, name)
     until(driver, lambda: folder.manifest.exists() and rungs(folder) >= moment)
@@ -109,7 +109,7 @@ def test_a_loss_that_explodes_is_a_row(home: Home, bert: Path, cost: Cost) -> No
 def test_a_disk_that_fills_up_stops_the_study_which_goes_on_when_there_is_room(
     home: Home, bert: Path, cost: Cost
 ) -> None:
-    """A file system of a few megabytes holds the study's folder; needs the right to mount one."""
+    """The study's folder is on a file system of a few megabytes; this needs the right to mount one."""
     place = home.root / "small"
     place.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(place)], check=False)

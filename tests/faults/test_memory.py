@@ -1,4 +1,4 @@
-"""A trial that asks for more memory than there is becomes a row that says how large it was, and the others go on."""
+"""Tests that a trial that needs too much memory becomes a row with its size, and that the other trials continue."""
 
 import resource
 import time
@@ -25,20 +25,20 @@ from tests.search.test_trainable import Workers, all_steps, backbone, config, lo
 GIANT = ["--set", "training.batch_size=[8, 4096]", "--set", "examples.train=4096", "--set", "schedule.epochs=1"]
 ATTEMPTS = 4
 ROOM = 32 * 2**20
-"""What a worker may take beyond what it has after its first rung: enough for a small batch, not for a giant one."""
+"""What a worker may allocate beyond its memory after the first rung: enough for a small batch, not for a giant one."""
 
 
 def limit(process: int, more: int | None) -> None:
-    """Its address space may grow by so many bytes and no further; None: as it likes."""
+    """Limits a process to `more` bytes of address space beyond its present one; None removes the limit."""
     pages = int(Path(f"/proc/{process}/statm").read_text(encoding="utf-8").split()[0])
     most = resource.RLIM_INFINITY if more is None else pages * resource.getpagesize() + more
     resource.prlimit(process, resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
 
 
 def short_of_room(home: Home, model: Path, name: str) -> dict[str, TrialResult]:
-    """A study whose worker gets too little memory for a giant batch.
+    """Runs a study whose worker gets too little memory for a giant batch.
 
-    The limit falls when a trial has met it: what a process has freed it may keep, so it would stay short of room.
+    The limit is removed when a trial has hit it: a process may keep freed memory and would stay short of it.
     """
     folder = home.study(name)
     driver = begun(home, model, name, "rte", 6, "--max-concurrent", "1", *GIANT)
@@ -56,9 +56,9 @@ def short_of_room(home: Home, model: Path, name: str) -> dict[str, TrialResult]:
 def test_a_batch_that_does_not_fit_is_a_row_and_the_rest_of_the_study_goes_on(
     home: Home, bert: Path, cost: Cost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The limit sometimes kills the worker outright, where no error can be raised: then its trial is taken up again by
-    another one, which has room, and the deed is done once more."""
-    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", str(2**17))  # what an earlier giant took is given back
+    """The limit sometimes kills the worker before it can raise an error. Then another worker, which has enough memory,
+    resumes its trial, and the test tries again."""
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", str(2**17))  # memory of an earlier giant batch is returned
     for attempt in range(ATTEMPTS):
         rows = short_of_room(home, bert, f"giant-{attempt}")
         assert Status.COMPLETED in {row.status for row in rows.values() if row.params.get("batch_size") == 8}
@@ -84,7 +84,7 @@ class Idle(tune.Trainable):
 def test_a_worker_that_ray_ends_for_the_nodes_sake_is_out_of_memory(
     home: Home, monkeypatch: pytest.MonkeyPatch, cost: Cost
 ) -> None:
-    """A Ray that finds two hundredths of the memory too much: it ends the worker at once."""
+    """Ray is configured to accept only 2 % of memory use, so it ends the worker at once."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_TMPDIR", str(home.root))
     careful = {"memory_usage_threshold": 0.02, "memory_monitor_refresh_ms": 100}

@@ -1,4 +1,4 @@
-"""Two drivers and one name: the second is refused while the first is at work, and the first does not notice."""
+"""Tests two drivers with one name: the second is refused while the first runs, and the first is not affected."""
 
 import signal
 from pathlib import Path

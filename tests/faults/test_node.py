@@ -1,4 +1,4 @@
-"""A machine is gone in the middle of a trial: another one takes the trial up, and it is accounted for once."""
+"""Tests that another node resumes a trial after its machine is lost, and that the trial is counted once."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ SMALL = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
 
 @pytest.fixture
 def nodes(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
-    """A head and another node of one CPU each, apart from any Ray that runs already; only these are stopped."""
+    """Starts a head and another node of one CPU each, separate from any running Ray; only these are stopped."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_TMPDIR", str(home.root))
     made = Nodes(initialize_head=True, head_node_args={**SMALL, "include_dashboard": False})
@@ -37,7 +37,7 @@ def test_a_node_that_is_lost_gives_its_trial_to_another(home: Home, bert: Path, 
     driver = begun(home, bert, "node", "cola,rte", 3, "--address", nodes.address, *LONG)
 
     def at_work() -> dict[int, str]:
-        """Who trains on the node, past its trial's first rung."""
+        """Returns the processes that train on the node and have passed their trial's first rung."""
         there = {process: trial for process, trial in workers_of(home).items() if parent_of(process) == raylet}
         return {process: trial for process, trial in there.items() if rungs(folder, trial)}
 

@@ -1,5 +1,5 @@
-"""A study whose Ray ends under it, or that is asked to stop together with all of its processes, closes its records,
-says how to go on, and leaves no process behind."""
+"""Tests that a study that loses its Ray, or is asked to stop with all its processes, closes its records, says how to
+resume, and leaves no process behind."""
 
 import os
 import signal
@@ -18,11 +18,11 @@ from tests.search.test_study import Home
 
 pytestmark = pytest.mark.slow
 MOST_SECONDS = 30
-"""For what takes a few; Ray's own patience is a minute."""
+"""For steps that take a few seconds; Ray itself waits a minute."""
 
 
 def session_of(driver: Driver) -> dict[int, str]:
-    """The driver and what it started, Ray's workers too, which have groups of their own: by their commands' names."""
+    """Returns the names of the driver and the processes it started, with Ray's workers, which have their own groups."""
     found = subprocess.run(["ps", "-eo", "pid=,sid=,stat=,comm="], capture_output=True, text=True, check=True).stdout
     rows = [line.split(None, 3) for line in found.splitlines()]
     return {int(pid): name for pid, session, state, name in rows if int(session) == driver.pid and state[0] != "Z"}
@@ -37,12 +37,12 @@ def kill(name: str) -> Callable[[Driver], None]:
 
 
 def ask_group(driver: Driver) -> None:
-    """As `timeout` does it: Ray's own processes are in the driver's group."""
+    """Signals as `timeout` does: Ray's own processes are in the driver's group."""
     os.killpg(driver.pid, signal.SIGTERM)
 
 
 def ask_all(driver: Driver) -> None:
-    """As systemd and Slurm do it."""
+    """Signals every process, as systemd and Slurm do."""
     for process in session_of(driver):
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""A study that was interrupted and resumed ends as one that never was: the same trials, adapters and scores."""
+"""Tests that an interrupted and resumed study gives the same trials, adapters and scores as an uninterrupted one."""
 
 import signal
 from pathlib import Path
@@ -25,7 +25,7 @@ def whole(home: Home, model: Path, name: str) -> StudyFolder:
 
 
 def what_happened(folder: StudyFolder) -> dict[str, Any]:
-    """Everything that a study found, and nothing of when."""
+    """Returns every result of a study, without times."""
     trials = {
         row.trial_id: (row.params, row.seed, row.status, row.rung, row.score, row.metrics, row.trainable_parameters)
         for row in read_trials(folder.results)
@@ -71,7 +71,7 @@ KRONA = {"method": "krona"}
 
 
 def test_a_rung_that_a_worker_had_left_before_its_driver_went_away_still_judges_others() -> None:
-    """The trial's state is ahead of the records: it reports at its second rung, never again at its first."""
+    """The trial's state is ahead of the records: it reports at its second rung and never again at its first."""
     resumed = judges()
     resumed.expect([(report("cola-000", 0, 0.6), KRONA)])
     assert at(resumed, added(resumed, 0), 1, 0.7) == CONTINUE

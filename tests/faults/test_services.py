@@ -1,4 +1,4 @@
-"""The tracking store goes away and comes back in the middle of a study: a warning, and each run is there once."""
+"""Tests that if the tracking store fails and returns during a study, it warns and each run is present once."""
 
 import tempfile
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def uri(database: Postgres) -> str:
 
 
 def test_a_database_that_is_restarted_costs_a_warning(home: Home, bert: Path, database: Postgres, cost: Cost) -> None:
-    """Every connection is cut, and for three rungs nothing answers."""
+    """Every connection is cut, and the database does not answer for three rungs."""
     folder = home.study("database")
     driver = begun(home, bert, "database", TASKS, TRIALS, *LONG, "--tracking-uri", uri(database))
     until(driver, lambda: rungs(folder) >= 3)

@@ -1,4 +1,4 @@
-"""Which factor shapes fit, what they cost and what they can reach."""
+"""Tests which factor shapes fit, what they cost and which rank they can reach."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The operator equals the dense product that it never forms."""
+"""Tests that the operator equals the dense product, which it never forms."""
 
 import pytest
 import torch
@@ -79,7 +79,7 @@ def test_wrong_sizes_are_refused_with_the_numbers() -> None:
 
 
 WIDE = (3, 6, 5, 4)
-"""15 × 24 with a gradient that is contracted; (1, 1, 15, 24) and the like form it."""
+"""15 × 24 with a gradient that is contracted; shapes like (1, 1, 15, 24) form it."""
 
 
 def map_of(shape: tuple[int, int, int, int], dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
@@ -108,7 +108,7 @@ def test_beside_a_map_gives_both_and_the_gradients_of_the_factors_and_the_input(
 
 
 def test_chunks_of_tokens_add_up_to_the_whole() -> None:
-    """More tokens than one chunk holds, in float64, for both orders."""
+    """There are more tokens than one chunk holds, in float64, for both orders."""
     for shape in ((16, 8, 10, 24), (8, 16, 24, 10)):
         a, b = (t.requires_grad_() for t in factors(*shape))
         x = torch.randn(1300, shape[1] * shape[3], dtype=torch.float64, requires_grad=True)

@@ -1,1 +1,1 @@
-"""Studies as earlier versions left them: `format_N` holds what was written while the manifest's format was N."""
+"""Studies that earlier versions wrote: `format_N` holds what was written with the manifest's format N."""

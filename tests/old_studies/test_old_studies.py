@@ -1,4 +1,4 @@
-"""Studies of every format are listed, shown, drawn, compared and exported, answer, are learned from and go on."""
+"""Tests that studies of every format are listed, shown, drawn, compared, exported, used for prediction and resumed."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ FORMATS = sorted(Path(__file__).parent.glob("format_*"))
 
 @pytest.fixture(params=FORMATS, ids=[folder.name for folder in FORMATS])
 def home(request: pytest.FixtureRequest) -> Any:
-    """The studies of one format and their backbone, as if they had been made where they are now."""
+    """Copies the studies of one format and their backbone, with their paths changed to the present place."""
     with Home.near_the_root() as found:
         shutil.copytree(request.param, found.root, dirs_exist_ok=True)
         (found.root / STORED).rename(found.root / "studies")

@@ -1,8 +1,8 @@
 """Writes the studies that every later version must open: `python -m tests.old_studies.write FOLDER`.
 
-One ended, with finals and adapters, one was asked to stop and one was killed. Their backbone is tiny and random, their
-data are generated. Only what a study needs is kept: no page, no log, nothing of Ray or MLflow. `rows.json` holds what
-became of each trial: its status, and its score where it ended.
+One study ended, with finals and adapters, one was asked to stop and one was killed. Their backbone is tiny and random,
+their data are generated. Only what a study needs is kept: no page, no log, nothing of Ray or MLflow. `rows.json` holds
+each trial's status, and its score if it ended.
 """
 
 import json
@@ -19,11 +19,11 @@ from tests.search.models import saved_bert
 from tests.search.test_study import Home
 
 PLACE = "/home/user/work"
-"""Where the studies say that they were made."""
+"""Where the studies say that they were written."""
 STORED = "stored"
-"""Where they are in a format's folder: git passes over `studies`."""
+"""Their folder in a format's folder: git ignores `studies`."""
 TEXTS = {".yaml", ".json", ".journal", ".md"}
-"""The files that name a place."""
+"""The files that contain a path."""
 FINALS = ("--set", "finalists.top=1", "--set", "finalists.seeds=2")
 LONG = ("--set", "schedule.epochs=8")
 
@@ -54,7 +54,7 @@ def _stop(driver: Driver, study: StudyFolder, number: signal.Signals) -> None:
 
 
 def _keep(study: StudyFolder, target: Path) -> None:
-    left_out = ("optimiser.pt",) if study.name == "finished" else ()  # only a trial that goes on reads it
+    left_out = ("optimiser.pt",) if study.name == "finished" else ()  # only a trial that continues reads it
     kept = (study.spec, study.manifest, study.clock, study.journal, study.results, study.checkpoints)
     for path in (*kept, study.root / "adapters"):
         if path.is_dir():

@@ -1,4 +1,4 @@
-"""Folders of studies with an adapter that answers, and their records."""
+"""Writes folders of studies with a working adapter, and their records."""
 
 from pathlib import Path
 
@@ -11,12 +11,12 @@ from tests.train.exported_adapters import adapter_folder, backbone_folder
 
 STATUSES = (Status.COMPLETED, Status.STOPPED_EARLY, Status.FAILED, Status.INTERRUPTED)
 SCORES = {f"cola-{number:04d}": {RUNGS[0]: 0.1 * number, RUNGS[1]: 0.2 * number} for number in range(len(STATUSES))}
-"""What a store must know of the events that `happen`: each trial's scores by the examples seen."""
+"""What a store must hold after `happen`: each trial's scores by the number of examples."""
 RUN_STATUSES = {"cola-0000": "FINISHED", "cola-0001": "FINISHED", "cola-0002": "FAILED", "cola-0003": "KILLED"}
 
 
 def happen(sink: Sink, numbers: range = range(len(STATUSES))) -> None:
-    """Trials that end in every way, told to a sink."""
+    """Sends a sink trials that end in every way."""
     for number in numbers:
         trial, status = started(number), STATUSES[number]
         reports = [report(trial, rung, score) for rung, score in enumerate(SCORES[trial.trial_id].values())]
@@ -28,7 +28,7 @@ def happen(sink: Sink, numbers: range = range(len(STATUSES))) -> None:
 
 
 def study_folder(storage: Path, *, records: bool = True) -> StudyFolder:
-    """A finished study of two tasks, with an adapter of cola on a tiny BERT."""
+    """Writes a finished study of two tasks, with an adapter of cola on a tiny BERT."""
     folder = StudyFolder(storage / "first-study")
     folder.root.mkdir(parents=True)
     folder.spec.write_text("model: tiny\n", encoding="utf-8")

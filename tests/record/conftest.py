@@ -1,4 +1,4 @@
-"""A tracking store whose tables are there already; creating them takes seconds, so it is done once."""
+"""Provides a tracking store whose tables exist already; creating them takes seconds, so it is done once."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ SPEC = "model: tiny\n"
 
 @pytest.fixture(scope="session", autouse=True)
 def _environment() -> Iterator[None]:
-    """What the sink sets where nothing is set, set before mlflow is imported and taken back afterwards."""
+    """Sets the sink's default variables before mlflow is imported, and restores the environment afterwards."""
     before = dict(os.environ)
     os.environ.update(ENVIRONMENT)
     yield
@@ -42,7 +42,7 @@ def tracking_uri(empty_store: Path, tmp_path: Path) -> str:
 
 @pytest.fixture
 def mlflow_sink(tracking_uri: str, tmp_path: Path) -> Callable[[], MlflowSink]:
-    """Opens the sink of one study, each time as a new session of it would."""
+    """Returns a function that opens the sink of one study, each time as a new session would."""
     return lambda: MlflowSink(
         tracking_uri=tracking_uri,
         artifact_location=(tmp_path / "mlartifacts").as_uri(),

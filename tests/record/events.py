@@ -1,4 +1,4 @@
-"""Made-up events of a study, and the manifest that goes with them."""
+"""Makes up events of a study, and the manifest that goes with them."""
 
 from dataclasses import replace
 from typing import Any

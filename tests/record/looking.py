@@ -1,4 +1,4 @@
-"""What a tracking store holds of the study `first-study`, told as plain values."""
+"""Reads what a tracking store holds of the study `first-study`, as plain values."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from krona_tune.record.mlflow_mirror.sync import SyncOutcome
 
 @dataclass(frozen=True)
 class Held:
-    """Each trial's run status and scores by step; everything that a second sync could change."""
+    """Each trial's run status, its scores by step, and everything that a second sync could change."""
 
     statuses: dict[str, str]
     scores: dict[str, dict[int, float]]

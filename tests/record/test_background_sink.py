@@ -1,4 +1,4 @@
-"""The mirror's thread: what fails is tried again, what is refused is left out, and nobody waits."""
+"""Tests that the mirror's thread retries what fails and omits what is refused, and that nothing waits for it."""
 
 import logging
 import threading
@@ -15,7 +15,7 @@ from tests.record.events import ended, report, started
 
 
 class Memory:
-    """A store in memory that fails as it is told."""
+    """A store in memory that fails as a test tells it to."""
 
     def __init__(self) -> None:
         self.opened = self.closed = 0
@@ -215,7 +215,7 @@ def test_an_event_carries_the_time_at_which_it_happened() -> None:
 
 
 def test_what_the_store_lacks_of_earlier_sessions_comes_first_and_a_refused_trial_stops_no_other() -> None:
-    """0 is refused, 1 goes on."""
+    """Trial 0 is refused, trial 1 continues."""
     store, refused, trial = Memory(), started(0), started(1)
     store.earlier = [
         [Event(what=report(refused, 0, 0.125), at_ms=1)],

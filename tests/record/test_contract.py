@@ -1,4 +1,4 @@
-"""What every sink owes: the same events in, every trial accounted for exactly once."""
+"""Tests the contract of every sink: for the same events, every trial is kept exactly once."""
 
 import math
 from collections import Counter
@@ -17,7 +17,7 @@ from krona_tune.study.result import Status
 from tests.record.events import RUNGS, ended, report, started
 
 Account = dict[str, tuple[str, str, dict[int, float]]]
-"""What a store knows of each trial: its task, its status, its score by the examples seen."""
+"""What a store knows of each trial: its task, its status, its scores by the number of examples."""
 
 
 def in_parquet(results: Path) -> Account:
@@ -51,7 +51,7 @@ def in_mlflow(uri: str) -> Account:
 
 
 class Case:
-    """A sink that can be opened again, and what its store knows."""
+    """A sink that can be opened again, and what its store holds."""
 
     def __init__(self, open_sink: Callable[[], Sink], account: Callable[[], Account]) -> None:
         self.open, self.account = open_sink, account
@@ -64,7 +64,7 @@ def case(
     results = tmp_path / "results"
 
     def both() -> Account:
-        assert repr(in_parquet(results)) == repr(in_mlflow(tracking_uri))  # as text: NaN equals itself
+        assert repr(in_parquet(results)) == repr(in_mlflow(tracking_uri))  # as text, NaN equals itself
         return in_parquet(results)
 
     return {

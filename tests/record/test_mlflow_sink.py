@@ -1,4 +1,4 @@
-"""What stands in MLflow: experiment, a parent a task, a child a trial, and nothing twice."""
+"""Tests what MLflow holds: an experiment, a parent run per task, a child run per trial, and nothing twice."""
 
 import csv
 import logging
@@ -22,7 +22,7 @@ OpenSink = Callable[[], MlflowSink]
 
 
 class Store:
-    """Reads one experiment back."""
+    """Reads one experiment from the store."""
 
     def __init__(self, uri: str) -> None:
         self.client = MlflowClient(uri)
@@ -277,7 +277,7 @@ def test_more_metrics_than_a_batch_takes_are_all_kept(mlflow_sink: OpenSink, tra
 
 
 def test_what_a_killed_driver_had_not_sent_is_sent_when_the_study_goes_on(tracking_uri: str) -> None:
-    """0 had ended, 1 is gone on with; MLflow has heard of neither's last rung."""
+    """Trial 0 had ended, trial 1 is resumed; MLflow lacks the last rung of both."""
     done, cut = started(0), started(1)
     reports = [report(done, 0, 0.25), report(done, 1, 0.5), report(cut, 0, 0.75)]
     row = ended(done, Status.COMPLETED, reports[:2])

@@ -1,4 +1,4 @@
-"""One driver has a study's folder, from before it looks at anything; of a study that never began nothing is left."""
+"""Tests that one driver owns a study's folder before it reads anything, and that an unbegun study leaves nothing."""
 
 from contextlib import suppress
 from pathlib import Path

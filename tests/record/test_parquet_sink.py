@@ -1,4 +1,4 @@
-"""The Parquet records survive kills, corrupt parts, resumes and missing values."""
+"""Tests that the Parquet records survive kills, corrupt parts, resumed studies and missing values."""
 
 import logging
 import os
@@ -66,7 +66,7 @@ def test_what_finds_no_room_is_written_before_what_comes_next(tmp_path: Path, mo
             with pytest.raises(OSError, match="No space left"):
                 sink.reported(report(trial, rung, score))
         assert read_reports(tmp_path) == []
-        assert list((tmp_path / "parts").glob(".*")) == []  # no half of a file takes the room that is left
+        assert list((tmp_path / "parts").glob(".*")) == []  # no half-written file takes the remaining space
     sink.trial_ended(ended(trial, Status.COMPLETED, []))
     assert [each.score for each in read_reports(tmp_path)] == [0.25, 0.5]
     assert [each.status for each in read_trials(tmp_path)] == [Status.COMPLETED]
@@ -276,7 +276,7 @@ TABLES = (column_twice, not_utf8, unknown_status, no_number, no_id, no_method, l
 
 @pytest.fixture(params=[*BYTES, *TABLES], ids=lambda damage: damage.__name__)
 def broken(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """The damaged one of two trials' parts."""
+    """Damages one of two trials' parts and returns it."""
     sink = ParquetSink(tmp_path)
     sink.trial_started(started(0))
     sink.trial_started(started(1))
@@ -375,7 +375,7 @@ def test_an_unfinished_file_is_not_read_and_swept_away(tmp_path: Path) -> None:
 
 
 def test_a_reader_is_not_fooled_by_a_compaction_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first part is read, then its trial ends and all parts are compacted before the second is read."""
+    """The first part is read; then its trial ends and all parts are compacted before the second is read."""
     sink = ParquetSink(tmp_path)
     trial = started(0)
     sink.trial_started(trial)

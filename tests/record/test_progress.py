@@ -1,4 +1,4 @@
-"""Progress inside a rung is a note beside the checkpoint, which comes and goes with the rung."""
+"""Tests that progress inside a rung is a note beside the checkpoint and is removed together with the rung."""
 
 import time
 from pathlib import Path

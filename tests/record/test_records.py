@@ -1,4 +1,4 @@
-"""A trial without a known end is as far as its reports say, whatever its row has."""
+"""Tests that a trial without a known end has the progress of its reports, whatever its row says."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A task's adapter is a registered model that answers as `krona_tune.predict` does."""
+"""Tests that a task's adapter is a registered model that gives the answers of `krona_tune.predict`."""
 
 from pathlib import Path
 from typing import Any

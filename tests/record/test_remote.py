@@ -1,4 +1,4 @@
-"""A study whose storage is a URI has a copy there: whole at every moment, one driver's at a time, and never a loss."""
+"""Tests that a URI holds a complete copy of a study at every moment, for one driver at a time, without loss."""
 
 import logging
 import os
@@ -30,7 +30,7 @@ from tests.record.events import ended, report, started
 
 @pytest.fixture(autouse=True)
 def _what_is_logged_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever ran in this process before."""
+    """Makes krona_tune's loggers propagate, whatever ran in this process before."""
     names = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "krona_tune"]
     for logger in map(logging.getLogger, names):
         monkeypatch.setattr(logger, "propagate", True)
@@ -39,7 +39,7 @@ def _what_is_logged_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=["file", "memory"])
 def uri(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An empty place of a kind."""
+    """Yields an empty URI of each kind."""
     if request.param == "file":
         yield f"file://{tmp_path}/elsewhere"
         return
@@ -50,7 +50,7 @@ def uri(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def here(uri: str, tmp_path: Path) -> StudyFolder:
-    """A study on the machine that it was begun on, driven: three trials, one of them under way."""
+    """Returns a study with a driver on its first machine: three trials, one of them running."""
     folder = on(tmp_path / "here", uri)
     recorded(folder, 3)
     folder.spec.write_text("tasks: [cola]\n", encoding="utf-8")
@@ -64,7 +64,7 @@ def here(uri: str, tmp_path: Path) -> StudyFolder:
 
 
 def on(machine: Path, uri: str) -> StudyFolder:
-    """The study as a machine has it."""
+    """Returns the study's folder on a machine."""
     return Storage(folder=machine, uri=uri).study("first")
 
 
@@ -79,7 +79,7 @@ def recorded(folder: StudyFolder, trials: int) -> None:
 
 
 def files(folder: StudyFolder) -> dict[str, bytes]:
-    """What is not hidden in a study's folder."""
+    """Returns the files in a study's folder that are not hidden."""
     paths = (path for path in folder.root.rglob("*") if path.is_file())
     named = {path.relative_to(folder.root).as_posix(): path for path in paths}
     return {name: path.read_bytes() for name, path in named.items() if not name.startswith(".")}
@@ -119,7 +119,7 @@ def test_only_what_was_changed_is_pushed_and_pulled_again(
 
 
 def test_parts_that_were_compacted_go_there_too(here: StudyFolder, uri: str, tmp_path: Path) -> None:
-    """A part that stayed would be newer than the compacted rows."""
+    """A part that remained would count as newer than the compacted rows."""
     Copy(here).push()
     there = on(tmp_path / "there", uri)
     refresh(there)
@@ -172,7 +172,7 @@ def test_a_driver_that_was_overtaken_pushes_nothing_and_sets_its_own_aside(
     with pytest.raises(OvertakenError):
         Copy(here).push()
     with lock_of(here):
-        refresh(here)  # a driver works in it
+        refresh(here)  # changes nothing, because a driver works in it
     assert read_trials(here.results)[2].status is Status.FAILED
     refresh(here)
     assert read_trials(here.results)[2].status is Status.STOPPED_EARLY
@@ -285,7 +285,7 @@ def test_a_state_is_found_by_another_worker_and_only_the_last_one_stays(uri: str
     assert (there / "rung-10" / "adapter.safetensors").read_text() == "after 10"
     shutil.rmtree(there / "rung-10")
     worker.bring(there)
-    assert not (there / "rung-10").exists()  # it was brought once, and set aside: it would be damaged again
+    assert not (there / "rung-10").exists()  # not fetched twice: the first copy was quarantined as damaged
     RemoteCheckpoints(None).send(here)
     RemoteCheckpoints(None).bring(there)
 
@@ -305,7 +305,7 @@ def test_a_store_that_is_away_costs_a_worker_a_warning(tmp_path: Path, caplog: p
     worker = RemoteCheckpoints(f"file://{tmp_path}/file")
     kept = rung(tmp_path / "rte-001", 1, "x")
     worker.send(kept)
-    worker.send(kept)  # not tried again at once
+    worker.send(kept)  # it is not retried at once
     assert len([line for line in caplog.messages if "could not be sent" in line]) == 1
 
 

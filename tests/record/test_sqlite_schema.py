@@ -1,4 +1,4 @@
-"""A tracking store's file is there whole or not at all."""
+"""Tests that a tracking store's file is complete or does not exist."""
 
 import os
 import signal

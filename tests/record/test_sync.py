@@ -1,4 +1,4 @@
-"""After a sync MLflow holds what the records hold, each thing once; a second one changes nothing."""
+"""Tests that after a sync MLflow holds each record once, and that a second sync changes nothing."""
 
 from pathlib import Path
 

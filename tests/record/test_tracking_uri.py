@@ -1,4 +1,4 @@
-"""A tracking store that can't work is known in seconds: refused where no store can be, else told of."""
+"""Tests that an unusable tracking store is found in seconds: refused if it can't be a store, otherwise reported."""
 
 import sqlite3
 import time
@@ -88,7 +88,7 @@ def test_the_schemes_are_those_that_mlflow_knows() -> None:
 
 @pytest.fixture
 def files(tmp_path: Path) -> Iterator[Path]:
-    """Files of sqlite that MLflow can't use, each by its name."""
+    """Provides sqlite files that MLflow can't use, under names that say why."""
     (tmp_path / "garbage.db").write_text("garbage\n" * 1000)
     (tmp_path / "folder.db").mkdir()
     (tmp_path / "file").touch()

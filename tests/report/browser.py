@@ -1,4 +1,4 @@
-"""A headless Chromium that a test can ask: the DevTools protocol over two pipes, nothing to install."""
+"""Drives a headless Chromium over the DevTools protocol and two pipes; nothing needs to be installed."""
 
 import base64
 import json
@@ -35,7 +35,7 @@ os.execv(sys.argv[3], sys.argv[3:])
 
 
 class Browser:
-    """One tab. `said` holds what its console, its log and its exceptions said, `asked_for` what it requested."""
+    """One tab. `said` holds the messages of its console, log and exceptions, `asked_for` the URLs that it requested."""
 
     def __init__(self, read: int, write: int) -> None:
         self._read, self._write = read, write
@@ -50,7 +50,7 @@ class Browser:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, /, **params: Any) -> dict[str, Any]:
-        """A method of the protocol, waited for."""
+        """Calls a method of the protocol and waits for its result."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": params}
         if self._session:
@@ -65,7 +65,7 @@ class Browser:
                 return result
 
     def open(self, page: Path, width: int = 1280, height: int = 900) -> None:
-        """Opens the page and forgets what was said before."""
+        """Opens the page and clears `said` and `asked_for`."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         self.said.clear()
         self.asked_for.clear()
@@ -73,7 +73,7 @@ class Browser:
         self.until("document.readyState === 'complete'")
 
     def ask(self, expression: str) -> Any:
-        """The value of a JavaScript expression."""
+        """Returns the value of a JavaScript expression."""
         result = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in result:
             raise RuntimeError(f"{expression}: {result['exceptionDetails']['exception'].get('description')}")
@@ -88,7 +88,7 @@ class Browser:
             sleep(0.02)
 
     def draw_everything(self) -> int:
-        """Scrolls each chart into view and waits until all are drawn; how many there are."""
+        """Scrolls each chart into view and waits until all are drawn; returns how many there are."""
         self.ask(
             """(async () => {
               for (const place of document.querySelectorAll(".chart")) {
@@ -132,7 +132,7 @@ class Browser:
 
 @contextmanager
 def chromium(profile: Path) -> Iterator[Browser]:
-    """A browser with a profile of its own, for which every host name leads nowhere."""
+    """Starts a browser with its own profile, in which no host name resolves."""
     assert CHROMIUM is not None
     theirs_in, ours_out = os.pipe()
     ours_in, theirs_out = os.pipe()

@@ -1,4 +1,4 @@
-"""A small study on disk whose every number is known."""
+"""Writes a small study with known numbers."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> StudyFolder:
 
 @pytest.fixture
 def study(folder: StudyFolder) -> StudyFolder:
-    """CoLA: a baseline and five trials of different ends. RTE: one failure and no result. MRPC: nothing."""
+    """Writes a study. CoLA: a baseline and five trials of different ends; RTE: a failure, no result; MRPC: nothing."""
     manifest("cola", "rte", "mrpc").write(folder.manifest)
     folder.spec.write_text("model: tiny\n", encoding="utf-8")
     sink = ParquetSink(folder.results)
@@ -52,7 +52,7 @@ Empty = Callable[..., StudyFolder]
 
 @pytest.fixture
 def empty(folder: StudyFolder) -> Empty:
-    """A study that has a manifest and no record."""
+    """Returns a function that writes a study with a manifest and no records."""
 
     def write(*tasks: str, synthetic: bool = False) -> StudyFolder:
         manifest(*tasks, synthetic=synthetic).write(folder.manifest)

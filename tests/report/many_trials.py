@@ -1,4 +1,4 @@
-"""Made-up records of a study with many trials, written down without writing a file."""
+"""Makes up the records of a study with many trials, without writing a file."""
 
 from dataclasses import replace
 from math import log10
@@ -12,7 +12,7 @@ SIZES = (8, 12, 16, 24, 32, 48)
 
 
 def crowd(trials: int, task: str = "cola") -> Records:
-    """As many searched trials of one task, two thirds of them stopped at the first rung; the learning rate decides."""
+    """Returns this many searched trials of a task; two thirds stop at the first rung; the learning rate decides."""
     random = Random(11)
     rows: list[TrialResult] = []
     reports: list[Report] = []

@@ -1,4 +1,4 @@
-"""The page in a real browser: it draws, sorts, darkens, prints, asks nobody for anything, and is quick."""
+"""Tests the page in a real browser: it draws, sorts, switches to dark, prints, requests nothing and is fast."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,14 +37,14 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study of 1,000 trials."""
+    """Writes the page of a study of 1,000 trials."""
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(render(T5, crowd(1000), "model: x\n"), encoding="utf-8")
     return path
 
 
 def own(asked_for: list[str]) -> set[str]:
-    """The requests without those that the page answers itself."""
+    """Returns the requested URLs without those that the page answers itself."""
     return {url for url in asked_for if not url.startswith(("data:", "blob:"))}
 
 
@@ -186,4 +186,4 @@ WORST_CONTRAST = """(() => {
     return (Math.max(one, two) + 0.05) / (Math.min(one, two) + 0.05);
   }));
 })()"""
-"""The least contrast, as WCAG defines it, of any text of the page with what is behind it; `.chart` left out."""
+"""The lowest contrast (WCAG) between a text of the page and its background, without `.chart`."""

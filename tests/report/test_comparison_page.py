@@ -1,4 +1,4 @@
-"""Several studies on one page: held against each other where that is fair, and warned of where it is not."""
+"""Tests several studies on one page: compared if that is fair, with a warning if not."""
 
 import re
 from dataclasses import replace
@@ -60,7 +60,7 @@ def test_each_study_has_a_row_and_averages_are_over_common_tasks(two: list[Study
 
 
 def test_a_shared_study_is_compared_by_the_configuration_that_it_would_deploy(tmp_path: Path) -> None:
-    """Its first configuration is better on RTE, its second on the average of both tasks."""
+    """Configuration 0 is better on RTE, configuration 1 on the average of both tasks."""
     scores = {("rte", 0): 0.9, ("cola", 0): 0.1, ("rte", 1): 0.7, ("cola", 1): 0.5}
     rows = [
         replace(
@@ -75,8 +75,8 @@ def test_a_shared_study_is_compared_by_the_configuration_that_it_would_deploy(tm
     rte = text[text.index("RTE: each study") : text.index("COLA: each study")]
     assert re.search(r"shared 0.700", rte)
     assert re.search(r"each 0.900", rte)
-    assert "0.600" in text[: text.index("The average against")]  # of 0.7 and 0.5
-    assert "0.700" in text[: text.index("The average against")]  # of 0.9 and 0.5
+    assert "0.600" in text[: text.index("The average against")]  # average of 0.7 and 0.5
+    assert "0.700" in text[: text.index("The average against")]  # average of 0.9 and 0.5
 
 
 def test_other_examples_and_synthetic_data_are_warned_of(two: list[StudyFolder], tmp_path: Path) -> None:

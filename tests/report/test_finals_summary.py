@@ -1,4 +1,4 @@
-"""The page leads with the test half where there are finalists, and sets methods side by side."""
+"""Tests that the page shows the test half first if there are finalists, and compares methods."""
 
 from dataclasses import replace
 
@@ -27,7 +27,7 @@ LORA = row("001", "search", 0.6, params={"method": "lora", "rank": 2}, trainable
 
 
 def final_rows(task: str = "rte", shift: float = 0.0) -> list[TrialResult]:
-    """A winner of .60 on test, a second that is no different, a third that is, and a head of .45."""
+    """Returns a winner of .60 on test, a second that is tied with it, a third that is not, and a head of .45."""
     krona = repeats("000", (0.66, 0.7), (0.58 + shift, 0.62 + shift), task=task, test_resampled=(0.5, 0.75))
     return [
         *(replace(each, params=KNOBS, of=f"{task}-000") for each in krona),

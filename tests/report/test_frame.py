@@ -1,4 +1,4 @@
-"""The frames have their documented columns, one row a trial and one a rung."""
+"""Tests that the frames have their documented columns, with one row per trial and one per rung."""
 
 from krona_tune.record.records import read_records
 from krona_tune.report.frame import factor_shape, reports_frame, trials_frame

@@ -1,4 +1,4 @@
-"""A study in a notebook."""
+"""Tests the use of a study in a notebook."""
 
 import subprocess
 import sys

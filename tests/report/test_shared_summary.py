@@ -1,4 +1,4 @@
-"""The page of a study whose tasks share their configurations ranks those by their average."""
+"""Tests that the page of a study with shared configurations ranks them by their average."""
 
 from dataclasses import replace
 

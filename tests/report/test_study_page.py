@@ -1,4 +1,4 @@
-"""The page: self-contained, escaped, honest about synthetic data, and there for an empty study too."""
+"""Tests that the page is self-contained and escaped, names synthetic data as such, and works for an empty study."""
 
 import base64
 import gzip
@@ -28,7 +28,7 @@ VOID = {"meta", "link", "br", "img", "hr", "input"}
 
 @dataclass
 class Page(HTMLParser):
-    """The page's elements, its visible text, and whether the tags close as they opened."""
+    """The page's elements, its visible text, and whether tags are closed in the right order."""
 
     loads: list[str] = field(default_factory=list)
     tags: Counter[str] = field(default_factory=Counter)

@@ -1,4 +1,4 @@
-"""What the charts show, read from their figures."""
+"""Tests what the charts show, read from their figures."""
 
 from dataclasses import replace
 from math import log2

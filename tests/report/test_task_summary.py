@@ -1,4 +1,4 @@
-"""Who won and by how much: the numbers of a study that are known beforehand."""
+"""Tests who won and by how much, on a study with known numbers."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -77,7 +77,7 @@ def test_no_standard_error_where_none_is_known(metrics: dict[str, float], exampl
 
 
 def test_trials_within_two_standard_errors_of_the_difference_are_tied() -> None:
-    """At 100 examples and .8 the error is .04, of a difference about .057: .10 is within two of them, .13 is not."""
+    """With 100 examples at .8 the error is .04, and .057 for a difference: .10 is within two of them, .13 is not."""
     summary = summary_of([scored(0, 0.8, 900), scored(1, 0.7, 300), scored(2, 0.67, 200)])
     assert [each.tied for each in summary.ranked] == [True, True, False]
     assert summary.smallest_tied is not None

@@ -1,4 +1,4 @@
-"""Requests, spaces and journals that need no Ray."""
+"""Provides requests and spaces that need no Ray."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from tests.models import build
 
 
 def never(reason: str) -> None:
-    """In the place of what halts a study."""
+    """Takes the place of the function that halts a study, and fails the test if it is called."""
     raise AssertionError(reason)
 
 
@@ -28,5 +28,5 @@ def spec(
 def space(
     name: str = "bert", adapter: dict[str, Any] | None = None, methods: dict[str, Any] | None = None, **search: Any
 ) -> Space:
-    """A space resolved on one of the tiny backbones of `tests.models`."""
+    """Returns a space resolved on one of the tiny backbones of `tests.models`."""
     return resolve(spec(adapter, methods=methods, **search), build(name)[0], "x.yaml")

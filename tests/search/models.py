@@ -1,4 +1,4 @@
-"""Folders with tiny randomly initialised backbones, and tokenizers that know the words of mini-GLUE."""
+"""Writes folders with tiny, randomly initialised backbones and tokenizers that know mini-GLUE's words."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -33,7 +33,7 @@ def _saved(folder: Path, model_type: str, sizes: Mapping[str, object], tokenizer
 
 
 def _tokenizer(specials: dict[str, str], single: str, pair: str) -> PreTrainedTokenizerFast:
-    """A word for a token, and the special ones where the templates put them."""
+    """Returns a tokenizer with one token per word, and special tokens where the templates put them."""
     names = list(specials.values())
     words = Tokenizer(models.WordLevel(unk_token=specials["unk_token"]))
     words.pre_tokenizer = pre_tokenizers.Whitespace()

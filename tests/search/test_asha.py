@@ -1,4 +1,4 @@
-"""One ASHA a task: tasks don't judge each other, baselines are never stopped, a resumed study judges as before."""
+"""Tests one ASHA per task: tasks don't judge each other, baselines never stop, a resumed study judges as before."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -63,7 +63,7 @@ def report(trial_id: str, rung: int, score: float, task: str = "cola") -> Report
     reduction=st.sampled_from([2, 3, 4]),
 )
 def test_decisions_are_those_of_rays_own_asha(reports: list[tuple[int, int, int]], reduction: int) -> None:
-    """Any trials that report once at any rungs in any order, up to one beyond the budget."""
+    """Any trials report once at any rungs in any order, up to one rung beyond the budget."""
     own = make_schedule(examples_per_epoch=60, epochs=reduction**3, grace_epochs=1, reduction=reduction)
     ours = AshaPerGroup({"cola": own}, per_method=False)
     rays = AsyncHyperBandScheduler(
@@ -156,7 +156,7 @@ def test_replayed_reports_judge_as_the_live_ones_did() -> None:
 
 
 def test_a_trial_taken_up_at_a_higher_rung_leaves_its_last_score_out_of_the_lower_ones() -> None:
-    """It repeats rung 1 and ends; the next trial's first report is not held against a full training's score."""
+    """The resumed trial repeats rung 1 and ends; its final score must not judge the next trial's first report."""
     scheduler = judges(epochs=3)
     taken_up = added(scheduler, 0)
     assert at(scheduler, taken_up, 1, 0.8) == CONTINUE
@@ -181,7 +181,7 @@ def test_the_last_rung_stops_a_trial_that_did_not_say_that_it_is_done() -> None:
 
 
 def test_equal_scores_are_told_apart_by_the_training_loss() -> None:
-    """A trial that gives one answer to everything goes on only where it has learned most."""
+    """If all scores are equal, only trials with a low training loss continue."""
     scheduler = judges()
     losses = (0.69, 0.66, 0.68, 0.61, 0.675)
     got = [at(scheduler, added(scheduler, n), 0, 0.0, loss) for n, loss in enumerate(losses)]

@@ -1,4 +1,4 @@
-"""What would fail a trial later is found before the first one, all of it at once, and nothing is left behind."""
+"""Tests that the preflight finds everything that would fail a trial, all at once, and leaves nothing behind."""
 
 import os
 from collections import namedtuple
@@ -55,7 +55,7 @@ def one_node(cpus: float = 3, memory_bytes: float = 64 * GIGABYTE) -> Cluster:
 
 @pytest.fixture(scope="module")
 def gathered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gathered]:
-    """A study as it stands before its first trial, on a machine of three CPUs; no Ray is started."""
+    """Returns a study as it is before its first trial, on a machine of three CPUs; no Ray is started."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
@@ -145,7 +145,7 @@ def test_everything_that_is_wrong_is_said_at_once(
 def test_checkpoints_that_are_there_need_no_more_space(
     gathered: Gathered, folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of 16 trials."""
+    """The study has 16 trials."""
     need = capacity.checkpoints_of(gathered.plan)
     assert need.trials == 16
     storage = folder.root.parent.parent
@@ -164,7 +164,7 @@ def test_checkpoints_that_are_there_need_no_more_space(
 
 
 def test_checkpoints_are_counted_by_what_each_trial_trains(gathered: Gathered) -> None:
-    """Five trials of each method on two tasks, two heads, and the finals of both; a head has width 24 and 3 outputs."""
+    """Five trials of each method on two tasks, two heads, and both tasks' finals; a head has width 24 and 3 outputs."""
     asked = {
         **ASKED,
         "model": gathered.plan.spec.model,
@@ -268,7 +268,7 @@ def test_workers_and_data_that_both_can_not_be_had_are_refused_together(
 
 @pytest.fixture
 def server() -> Iterator[HTTPServer]:
-    """A tracking server on this machine that wants a password."""
+    """Starts a tracking server on this machine that wants a password."""
 
     class Health(BaseHTTPRequestHandler):
         asked: ClassVar[list[tuple[str, str | None]]] = []
@@ -279,7 +279,7 @@ def server() -> Iterator[HTTPServer]:
             self.end_headers()
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Nothing."""
+            """Logs nothing."""
 
     serving = HTTPServer(("127.0.0.1", 0), Health)
     Thread(target=serving.serve_forever, daemon=True).start()

@@ -1,4 +1,4 @@
-"""How many trials fit: counted by node, refused where no node could hold one."""
+"""Tests how many trials fit: they are counted by node, and refused if no node can hold one."""
 
 import sys
 import time
@@ -124,7 +124,7 @@ def test_a_cluster_that_brings_no_worker_is_refused(monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture
 def four_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A machine on which NVIDIA's library counts four, and whose driver lists none, as under WSL2."""
+    """Simulates a machine on which NVIDIA's library counts four GPUs and the driver lists none, as under WSL2."""
     monkeypatch.setattr(clusters, "DRIVERS", (str(tmp_path),))
     monkeypatch.setattr(clusters, "NVIDIA", tmp_path / "nothing")
     monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)

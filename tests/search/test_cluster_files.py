@@ -1,4 +1,4 @@
-"""The files that put a study on a cluster: Ray's own schema takes them, and their commands are ours."""
+"""Tests that Ray's own schema accepts the files for clusters, and that krona_tune accepts their commands."""
 
 import json
 import re
@@ -36,7 +36,7 @@ def job() -> dict[str, Any]:
 
 
 def commands_of_ours() -> Iterator[str]:
-    """Every `krona-tune …` that one of the two files says."""
+    """Yields every `krona-tune …` command in the two files."""
     for path in (CLUSTER, RAY_JOB):
         text = re.sub(r"\n\s+--name", " --name", path.read_text(encoding="utf-8"))
         yield from re.findall(r"krona-tune run [^\n`]+", text)

@@ -1,4 +1,4 @@
-"""A real Ray of three nodes: a study's work is on all of them, and each is looked at before the first trial."""
+"""Tests a real Ray of three nodes: a study uses all of them, and each is checked before the first trial."""
 
 import os
 import subprocess
@@ -37,7 +37,7 @@ def home() -> Iterator[Home]:
 
 @pytest.fixture(scope="module")
 def three(home: Home) -> Iterator[Nodes]:
-    """Three nodes of one CPU each, apart from any Ray that runs already; only these are stopped."""
+    """Starts three nodes of one CPU each, separate from any running Ray; only these are stopped."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
         patch.setenv("RAY_TMPDIR", str(home.root))
@@ -52,7 +52,7 @@ def three(home: Home) -> Iterator[Nodes]:
 
 @pytest.fixture(scope="module")
 def wide(home: Home, three: Nodes) -> Done:
-    """A study on all three nodes, whose tracking server is gone and has a password."""
+    """Runs a study on all three nodes; its tracking server has a password and is down."""
     words = ["--tasks", "cola,stsb", "--trials", "3", "--space", home.space(saved_bert(home.root / "bert"))]
     words += ["--name", "wide", "--address", three.address, "--tracking-uri", f"http://me:{PASSWORD}@127.0.0.1:1"]
     done = home.run(*words)

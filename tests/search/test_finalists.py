@@ -1,4 +1,4 @@
-"""The choice of finalists is a function of the rows; what has begun goes on, what came later is added."""
+"""Tests that the finalists depend only on the rows: begun ones continue, later ones are added."""
 
 from dataclasses import replace
 from typing import Any
@@ -38,7 +38,7 @@ def head(number: int, score: float, task: str = "rte") -> TrialResult:
 
 
 def begun(config: TrialMessage, status: Status = Status.COMPLETED) -> TrialResult:
-    """The row of a finalist, as the ledger would have it."""
+    """Returns the row of a finalist, as the ledger would write it."""
     trial = config.checked()
     return row(
         config.trial_id.removeprefix(f"{trial.task}-"),
@@ -54,7 +54,7 @@ def begun(config: TrialMessage, status: Status = Status.COMPLETED) -> TrialResul
 
 
 def chosen(trials: list[TrialMessage]) -> dict[int, str]:
-    """What each configuration repeats, by its number."""
+    """Returns which trial each configuration repeats, by its number."""
     return {config.number: config.of for config in trials}
 
 
@@ -118,7 +118,7 @@ def test_tasks_and_with_per_method_their_methods_have_their_own_finalists() -> N
 
 
 def test_with_the_objective_pareto_the_front_of_score_and_size_enters() -> None:
-    """002 is larger than the better 001, 003 smaller than both: 001 and 003 are the front."""
+    """Trial 002 is larger than the better 001, so it is not on the front; 000, 001 and 003 are."""
     sizes = {0: 900, 1: 500, 2: 700, 3: 100}
     scores = {0: 0.9, 1: 0.8, 2: 0.7, 3: 0.6}
     rows = [searched(number, scores[number], trainable_parameters=size) for number, size in sizes.items()]

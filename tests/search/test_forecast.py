@@ -1,4 +1,4 @@
-"""What is to come is counted from lengths and timed steps: plain numbers in, seconds out."""
+"""Tests that the forecast is computed from lengths and timed steps: plain numbers in, seconds out."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -70,7 +70,7 @@ def test_of_many_arrivals_about_one_in_reduction_goes_on_and_of_few_more() -> No
 
 
 def test_survivors_are_those_that_asha_lets_go_on() -> None:
-    """The rule itself, drawn many times."""
+    """Applies ASHA's rule itself to many random draws."""
     rng = np.random.default_rng(5)
     counts = []
     for _ in range(3000):
@@ -142,7 +142,7 @@ def test_a_forecast_is_made_of_the_lengths_that_the_study_has() -> None:
 
 
 def test_what_is_left_is_what_no_row_and_no_running_trial_has_done() -> None:
-    """Six searched trials, a head; one has ended as foretold, one is half done."""
+    """Six searched trials and a head: one trial has ended as forecast, one is half done."""
     asked = spec(search={"trials": 6, "baseline_learning_rates": [0.01]})
     searched = RTE.search(6) / 6
     ended, running = row(100, 11.0), row(0, 0.0)

@@ -1,4 +1,4 @@
-"""Optuna's journal where the disk is full or a line is damaged: nothing is forgotten, and it can be read again."""
+"""Tests that Optuna's journal forgets nothing and can be read again after a full disk or a damaged line."""
 
 import json
 import os
@@ -20,7 +20,7 @@ def study(storage: JournalStorage) -> optuna.Study:
 
 
 def filled(path: Path, trials: int = 2) -> Path:
-    """A journal in which some trials have ended."""
+    """Writes a journal in which some trials have ended."""
     asked = study(open_journal(path, never))
     for number in range(trials):
         trial = asked.ask()
@@ -30,14 +30,14 @@ def filled(path: Path, trials: int = 2) -> Path:
 
 
 def values(path: Path) -> list[float | None]:
-    """What another program reads."""
+    """Returns the values that another program reads."""
     read = optuna.load_study(study_name="s", storage=JournalStorage(JournalFileBackend(str(path))))
     return [trial.value for trial in read.trials]
 
 
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
-    """Turns a disk on and off on which half of what is written finds room."""
+    """Returns a switch for a full disk, which cuts off the end of what is written."""
     flushed = os.fsync
     state = {"full": False}
 

@@ -1,4 +1,4 @@
-"""Studies of other kinds on a real Ray: all methods, one adapter for all tasks, every size, budgets, two alike."""
+"""Tests other kinds of study on a real Ray: all methods, shared adapters, every size, budgets, two equal studies."""
 
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def test_two_studies_with_one_worker_and_one_seed_are_alike(home: Home, bert: Pa
 
 
 def test_the_search_leaves_of_its_budget_what_the_finals_need(home: Home, bert: Path) -> None:  # noqa: F811
-    """A full trial takes 128 examples; the finals are of one adapter and the head alone, with two seeds each."""
+    """A full trial takes 128 examples; the finals train one adapter and the head alone, with two seeds each."""
     words = ["--tasks", "rte", "--trials", "40", "--set", "search.examples_budget=1600"]
     done = home.run("--space", home.space(bert), "--name", "budget", *words, "--set", "finalists={top: 1, seeds: 2}")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""Every trial has a row from its start: interrupted until it has ended, its seconds counted once."""
+"""Tests that every trial has a row from its start, is interrupted until it ends, and has its seconds counted once."""
 
 from dataclasses import replace
 from typing import Any
@@ -17,7 +17,7 @@ SHAPE = build("bert")[0]
 
 
 class Heard:
-    """A sink that keeps what it takes."""
+    """A sink that keeps its events."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, Any]] = []

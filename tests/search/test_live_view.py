@@ -1,4 +1,4 @@
-"""The view: a line for each trial that has ended, and the total that a study's phases add up to."""
+"""Tests the view: a line for each ended trial, and the total of a study's phases."""
 
 from io import StringIO
 from typing import Any
@@ -71,7 +71,7 @@ def test_what_runs_is_shown_with_how_far_it_is() -> None:
 
 
 def test_a_long_rungs_progress_counts_for_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two trials have ended and two halves are done in 30 s: six are left, one of which is done by the halves."""
+    """Two trials have ended and two are half done after 30 s: of the six left, the two halves count as one done."""
     times = iter([100.0, 130.0])
     monkeypatch.setattr("krona_tune.search.terminal.live_view.time.monotonic", lambda: next(times))
     book = Ledger(SHAPE, Heard(), [])
@@ -88,7 +88,7 @@ def test_a_long_rungs_progress_counts_for_the_time_left(monkeypatch: pytest.Monk
 
 
 class Changing(dict[str, TrialResult]):
-    """Rows of which one more comes while somebody goes through them."""
+    """Rows that grow by one while they are iterated."""
 
     def values(self) -> Any:
         for each in super().values():

@@ -1,4 +1,4 @@
-"""What the machine lacks is said before Ray or torch start, in one line."""
+"""Tests that a defect of the machine is reported in one line before Ray or torch start."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.conftest import Run
 
 @pytest.fixture(autouse=True)
 def _plain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No variable of this machine's own, and a file in place of a folder."""
+    """Removes this machine's own variables, and makes a file that tests use as a folder."""
     for name in ("RAY_TMPDIR", "TMPDIR", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "file").touch()

@@ -1,4 +1,4 @@
-"""Whether the Ray that a driver started or joined is still there, and an end to what is left of it."""
+"""Tests whether a driver notices that its Ray is gone, and that the rest of Ray is killed."""
 
 import signal
 import socket
@@ -16,7 +16,7 @@ from krona_tune.search.ray_internals import RayWatch, kill_ray, start_ray
 
 
 def started(monkeypatch: pytest.MonkeyPatch, **more: Any) -> SimpleNamespace:
-    """A node as Ray has it, in the place of this process's own."""
+    """Replaces this process's Ray node by a made-up one."""
     found = SimpleNamespace(**{"all_processes": {"raylet": [1]}, "gcs_address": "", "dead_processes": list, **more})
     monkeypatch.setattr(ray_internals, "_node", lambda: found)
     return found
@@ -71,7 +71,7 @@ def test_a_cluster_that_was_joined_is_lost_when_its_head_is_silent_for_long(monk
 def test_a_ray_that_is_started_does_not_hear_sigterm_and_is_killed_when_it_is_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A process in Ray's place, which its driver asks to end."""
+    """A process plays Ray's part, and its driver asks it to end."""
     raylets: list[subprocess.Popen[bytes]] = []
 
     def init(**options: Any) -> str:
@@ -108,7 +108,7 @@ def test_what_is_left_of_ray_is_killed_with_its_workers(monkeypatch: pytest.Monk
 
 
 def gone(process: int) -> bool:
-    """Whether it has ended within some seconds; one that nobody waits for may stay as a zombie."""
+    """Returns whether a process ends within a few seconds; if nobody waits for it, it may remain as a zombie."""
     for _ in range(100):
         try:
             with open(f"/proc/{process}/stat", encoding="utf-8") as file:

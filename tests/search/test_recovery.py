@@ -1,4 +1,4 @@
-"""Records that were damaged: rows are taken back, and no trial's id is given to another point."""
+"""Tests damaged records: rows are restored, and no trial's id is given to another point."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -47,7 +47,7 @@ def plan(**search: Any) -> Plan:
 
 
 def asked(of: Plan, folder: StudyFolder) -> Callable[[str, int], dict[str, Any] | None]:
-    """What Optuna answers when it is asked for a task's trial of that number."""
+    """Returns a function that asks Optuna for a task's trial of a given number."""
     request = (of.spec, of.space, folder.journal, never)
     if of.spec.search.shared:
         shared = open_shared_sampler(*request)
@@ -57,9 +57,9 @@ def asked(of: Plan, folder: StudyFolder) -> Callable[[str, int], dict[str, Any] 
 
 
 def trained(of: Plan, folder: StudyFolder, trials: int = 3) -> dict[str, dict[str, Any]]:
-    """Runs trials of CoLA: each has two reports and has ended; of the last one nothing but its start is known.
+    """Runs trials of CoLA: each has two reports and an end, the last one only a start.
 
-    Their points, by id.
+    Returns their points, by id.
     """
     ask, sink = asked(of, folder), ParquetSink(folder.results)
     book, points = Ledger(SHAPE, sink, []), {}
@@ -112,7 +112,7 @@ def test_rows_of_a_damaged_file_are_taken_back_with_their_points(tmp_path: Path,
 
 @pytest.mark.parametrize("search", KINDS.values(), ids=KINDS.keys())
 def test_no_id_is_given_to_another_point(tmp_path: Path, search: dict[str, Any]) -> None:
-    """Of the third trial no report is there; of the second Optuna knows the end."""
+    """The third trial has no report; Optuna knows the end of the second."""
     of, folder = plan(**search), StudyFolder(tmp_path)
     points = trained(of, folder)
     half(folder.results / "trials.parquet")
@@ -163,7 +163,7 @@ def test_others_take_the_place_of_trials_whose_points_nobody_knows(tmp_path: Pat
 
 
 def test_of_a_shared_configuration_one_trial_goes_on_at_a_time(tmp_path: Path) -> None:
-    """The others follow when it has ended, under the same ids and with the same point; also when it is opened again."""
+    """The other trial follows after its end, with its own id and the same point; also if the records are reopened."""
     of, folder = plan(shared=True), StudyFolder(tmp_path)
     sink, point = ParquetSink(folder.results), asked(of, folder)("cola", 0)
     assert point is not None

@@ -1,4 +1,4 @@
-"""A trial goes on where another worker, on a machine whose disk is not seen here, kept its state."""
+"""Tests that a trial resumes from the state that a worker on another machine kept, without access to its disk."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The end's tables: on validation without finalists, on test with them, the methods where there are several."""
+"""Tests the final tables: on validation without finalists, on test with them, and by method if there are several."""
 
 from collections.abc import Sequence
 from io import StringIO
@@ -127,7 +127,7 @@ def test_configurations_for_all_tasks_are_ranked_by_their_average() -> None:
 
 
 def test_what_records_and_manifest_say_is_no_markup() -> None:
-    """A row that was written by another hand, with brackets that close nothing and half a shape."""
+    """The row was edited by hand: its brackets close nothing and it has only half a shape."""
     odd = row("[/x]", "search", 0.7, params={"method": "[/b]", "a_out": 16, "roles": "[/y]"})
     facts = {"rte": manifest("rte").tasks["rte"].model_copy(update={"title": "[/t]"})}
     console = Console(width=120, file=StringIO())

@@ -1,4 +1,4 @@
-"""What a study leaves at its end, also where the disk has no room for it."""
+"""Tests what a study writes at its end, also if the disk is full."""
 
 from pathlib import Path
 from types import SimpleNamespace

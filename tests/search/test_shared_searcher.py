@@ -1,4 +1,4 @@
-"""A shared configuration goes from task to task while its average is among the best."""
+"""Tests that a shared configuration moves from task to task while its average is among the best."""
 
 from dataclasses import replace
 from typing import Any
@@ -13,7 +13,7 @@ TASKS = ("rte", "cola", "stsb", "sst2")
 
 
 class Sampler:
-    """Stands for Optuna's study and keeps what it hears."""
+    """A stand-in for Optuna's study that keeps what it is told."""
 
     def __init__(self, open_ones: tuple[str, ...] = ()) -> None:
         self.heard: list[Any] = []
@@ -49,7 +49,7 @@ def searcher(sampler: Any, numbers: range, rows: Any = (), waiting: Any = ()) ->
 
 
 def run(search: SharedSearcher, scores: dict[int, float]) -> list[str]:
-    """Runs trials one at a time; a configuration scores the same on every task."""
+    """Runs trials one at a time; a configuration has the same score on every task."""
     ids = []
     while (config := search.suggest(f"tune-{len(ids)}")) != Searcher.FINISHED:
         assert config
@@ -112,7 +112,7 @@ def row(task: str, number: int, score: float, status: Status = Status.COMPLETED)
 
 
 def test_a_resumed_study_goes_on_between_two_tasks_and_judges_as_before() -> None:
-    """0 is done, 1 was stopped, 2 stands between two tasks, 3 was broken off in its first."""
+    """Configuration 0 is done, 1 was stopped, 2 waits between two tasks, 3 was interrupted in its first task."""
     rows = [row(task, 0, 0.5) for task in TASKS] + [row("rte", 1, 0.4), row("rte", 2, 0.6), row("cola", 2, 0.7)]
     rows.append(row("rte", 3, 0.2, Status.INTERRUPTED))
     sampler = Sampler(("shared-002", "shared-003"))
@@ -125,7 +125,7 @@ def test_a_resumed_study_goes_on_between_two_tasks_and_judges_as_before() -> Non
 
 
 def test_configurations_that_optuna_lost_are_known_from_the_records() -> None:
-    """0 is done, 1 was stopped after its first task, 2 failed in its second, 3 stands after its third."""
+    """Configuration 0 is done, 1 stopped after its first task, 2 failed in its second, 3 waits after its third."""
     rows = [row(task, 0, 0.5) for task in TASKS] + [row("rte", 1, 0.4), row("rte", 2, 0.6)]
     rows += [row("cola", 2, 0.1, Status.DIVERGED), *(row(task, 3, 0.75) for task in TASKS[:3])]
     sampler = Sampler()
@@ -140,7 +140,7 @@ def test_configurations_that_optuna_lost_are_known_from_the_records() -> None:
 
 
 def test_a_configuration_is_judged_again_by_what_was_known_when_its_task_ended() -> None:
-    """0 was the first and let go on; better ones came later. 3 was stopped, and would be first of those after it."""
+    """0 came first and continued; better ones came later. 3 was stopped, and would be first among those after it."""
     scores = {0: 0.4, 1: 0.8, 2: 0.8, 3: 0.5, 4: 0.1, 5: 0.1}
     ends = [replace(row("rte", number, score), ended_at=10.0 + number) for number, score in scores.items()]
     sampler = Sampler(("shared-000", "shared-003"))

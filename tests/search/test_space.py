@@ -1,4 +1,4 @@
-"""A space is resolved on a backbone: every point that can be drawn fits it, what never fits is refused."""
+"""Tests that a space is resolved on a backbone: every drawn point fits it, and what never fits is refused."""
 
 import random
 from functools import cache

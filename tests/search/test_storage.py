@@ -1,4 +1,4 @@
-"""A study whose storage is an S3 bucket, on a real server of that protocol: its machine may go away in the middle."""
+"""Tests a study in a bucket on a real S3 server, also if its machine is lost in the middle."""
 
 import logging
 import os
@@ -28,7 +28,7 @@ TASKS, TRIALS = ("rte",), 3
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """An S3 server with one bucket, and the environment in which it is the one that is asked."""
+    """Starts an S3 server with one bucket, and sets the environment so that it is used."""
     moto = pytest.importorskip("moto.server", reason="moto is not installed")
     pytest.importorskip("s3fs", reason="s3fs is not installed")
     logging.getLogger("werkzeug").setLevel(logging.WARNING)

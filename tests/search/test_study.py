@@ -1,4 +1,4 @@
-"""Whole studies on a real Ray, as a person starts, interrupts, resumes and extends them."""
+"""Tests whole studies on a real Ray: start, interrupt, resume and extend, as a user does it."""
 
 import json
 import os
@@ -59,14 +59,14 @@ TOLD = {
 
 @dataclass(frozen=True)
 class Home:
-    """A place of its own for studies, caches and Ray's sessions."""
+    """A folder for studies, caches and Ray's sessions."""
 
     root: Path
 
     @staticmethod
     @contextmanager
     def near_the_root() -> "Iterator[Home]":
-        """A folder for as long as it is needed; a socket's path must be short."""
+        """Yields a temporary folder with a short path, because a socket's path must be short."""
         folder = Path(tempfile.mkdtemp(prefix="krona-"))
         try:
             yield Home(folder)
@@ -74,7 +74,7 @@ class Home:
             shutil.rmtree(folder, ignore_errors=True)
 
     def command(self, *words: str) -> dict[str, Any]:
-        """What `subprocess` needs to start the program here, apart from any Ray that runs already."""
+        """Returns the arguments with which `subprocess` runs the program here, separate from any running Ray."""
         places = {"RAY_TMPDIR": str(self.root), "XDG_CACHE_HOME": str(self.root / "cache"), "HF_HUB_OFFLINE": "1"}
         apart = {
             name: value for name, value in os.environ.items() if name not in {"RAY_ADDRESS", "MLFLOW_TRACKING_URI"}
@@ -106,7 +106,7 @@ def bert(home: Home) -> Path:
 
 @pytest.fixture(scope="module")
 def first(home: Home, bert: Path) -> StudyFolder:
-    """Two tasks, three trials each."""
+    """Runs the study `first` of two tasks with three trials each."""
     words = ["--tasks", "cola,stsb", "--trials", "3", "--space", home.space(bert), "--name", "first"]
     done = home.run(*words)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -115,7 +115,7 @@ def first(home: Home, bert: Path) -> StudyFolder:
 
 @pytest.fixture
 def copied(home: Home, first: StudyFolder, request: pytest.FixtureRequest) -> str:
-    """The first study in a storage folder of this test's own."""
+    """Copies the first study to a storage folder of this test and returns its name."""
     name = f"storage-{request.node.name}"
     shutil.copytree(first.root.parent, home.root / name)
     return name
@@ -128,7 +128,7 @@ def by_id(folder: StudyFolder) -> dict[str, TrialResult]:
 
 
 def told(folder: StudyFolder, task: str) -> dict[str, FrozenTrial]:
-    """Optuna's trials that left it, by our id; each id once."""
+    """Returns Optuna's trials that were proposed, by our id; each id once."""
     storage = JournalStorage(JournalFileBackend(str(folder.journal)))
     asked = [t for t in optuna.load_study(study_name=f"{folder.name}/{task}", storage=storage).trials if t.user_attrs]
     assert max(Counter(t.user_attrs["trial_id"] for t in asked).values()) == 1
@@ -320,7 +320,7 @@ def final_ids(task: str, *numbers: int | str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def decided(home: Home, bert: Path) -> StudyFolder:
-    """A study with finalists, interrupted in the finals and resumed: its rows at the interruption are kept aside."""
+    """Runs a study with finalists, interrupts it in the finals and resumes it; keeps the rows at the interruption."""
     long = ["--set", "schedule.epochs=32", "--set", "examples.train=256", "--set", "schedule.grace_epochs=16"]
     words = ["--tasks", "cola", "--trials", "3", "--space", home.space(bert), "--name", "decided", *FINALS, *long]
     folder = home.study("decided")

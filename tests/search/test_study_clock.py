@@ -1,4 +1,4 @@
-"""A study's seconds are counted over all its drivers."""
+"""Tests that a study's seconds are counted over all its drivers."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from krona_tune.search.study_clock import StudyClock
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The machine's monotonic clock, which stands still but for the test."""
+    """Replaces the monotonic clock by one that only the test moves."""
     now = [1000.0]
     monkeypatch.setattr(study_clock.time, "monotonic", lambda: now[0])
     return now

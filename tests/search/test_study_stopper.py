@@ -1,4 +1,4 @@
-"""What ends a study before its end, and what becomes of the trials that were under way."""
+"""Tests what ends a study early, and the status of its running trials."""
 
 from krona_tune.search.budget.budget import Amount, Budget
 from krona_tune.search.study_stopper import StudyStopper

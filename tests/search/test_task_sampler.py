@@ -1,4 +1,4 @@
-"""Optuna is asked for feasible points, the same ones for the same seed, and told what became of each."""
+"""Tests that Optuna proposes feasible points, the same ones for the same seed, and is told each one's result."""
 
 import random
 from pathlib import Path
@@ -50,7 +50,7 @@ def trials(journal: Path, task: str = "cola") -> list[FrozenTrial]:
 
 
 def told(sampler: TaskSampler, number: int, status: Status = Status.COMPLETED) -> dict[str, Any]:
-    """Asks for a point, reports two rungs of a score that follows the scale, and tells its end."""
+    """Asks for a point, reports two rungs with a score that follows the scale, and tells its end."""
     point = sampler.ask(f"cola-{number:03d}", number)
     for examples in (64, 128):
         sampler.report(f"cola-{number:03d}", examples, point["scale"] / examples)
@@ -97,7 +97,7 @@ def test_points_beyond_the_limit_never_leave_and_are_told_as_failed(tmp_path: Pa
 
 
 def test_no_adapter_is_proposed_twice_and_a_space_that_is_used_up_gives_nothing(tmp_path: Path) -> None:
-    """Query and value, whatever their order, and the last two layers, however named, are one placement."""
+    """Query and value in any order, and the last two layers under any name, are the same placement."""
     small = {"a_out": 4, "a_in": [4, 6], "roles": ["query+value", "value+query"], "layers": ["last 2", "1,2"]}
     sampler = opened(tmp_path / "journal", space("bert", small))
     points = [sampler.ask(f"cola-{number:03d}", number) for number in range(4)]
@@ -276,7 +276,7 @@ def test_a_trial_that_optuna_lost_is_known_again_from_the_records(
 ) -> None:
     point = opened(tmp_path / "lost").ask("cola-003", 3)
     sampler = opened(tmp_path / "journal")
-    for _ in range(2):  # what is known already is not added again
+    for _ in range(2):  # a known trial is not added again
         sampler.recall("cola-003", point, status, {64: 0.25, 192: 0.5})
         sampler = opened(tmp_path / "journal")
     [trial] = trials(tmp_path / "journal")

@@ -1,4 +1,4 @@
-"""What waits comes first, then each task in turn, and Optuna is told what became of its trials."""
+"""Tests that waiting trials come first, then each task in turn, and that Optuna is told the results."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from krona_tune.study.result import Status
 
 
 class Samplers:
-    """Stands for a task's Optuna study and keeps what it hears."""
+    """A stand-in for a task's Optuna study that keeps what it is told."""
 
     def __init__(self, task: str, heard: list[Any]) -> None:
         self.task, self.heard = task, heard
@@ -45,7 +45,7 @@ def searcher(heard: list[Any], waiting: list[TrialMessage] | None = None, **rema
 
 
 def suggested(search: StudySearcher) -> list[str]:
-    """The ids of all trials up to the end."""
+    """Returns the ids of all trials until the end."""
     ids = []
     while (config := search.suggest(f"tune-{len(ids)}")) != Searcher.FINISHED:
         assert config is not None

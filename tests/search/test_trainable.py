@@ -1,4 +1,4 @@
-"""What a worker runs: each step is a rung, each failure a result, and a warm worker is as good as a new one."""
+"""Tests the worker: each step is a rung, each failure a result, and a warm worker is equal to a new one."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ def location(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def worker(location: str, tmp_path: Path) -> Iterator[Workers]:
-    """Workers as Ray sets them up, in this process, which they give up at the test's end."""
+    """Returns a function that makes workers in this process, as Ray does; the test's end clears their backbone."""
     place = Workplace(
         folder=location, name="nowhere", precision="fp32", gpu=False, threads=1, checkpoints=str(tmp_path)
     )
@@ -58,7 +58,7 @@ def worker(location: str, tmp_path: Path) -> Iterator[Workers]:
 
 @pytest.fixture
 def backbone(location: str) -> Backbone:
-    """The warm backbone that the workers of this process share."""
+    """Returns the warm backbone that the workers of this process share."""
     return warm_backbone(location, this_device("fp32", gpu=False))
 
 
@@ -75,7 +75,7 @@ def measured(results: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
 
 
 def hooks(backbone: Backbone) -> int:
-    """How many modules an adapter acts on, by a hook or in the place of their forward."""
+    """Returns how many modules an adapter acts on, by a hook or by replacing their forward."""
     return sum(bool(module._forward_hooks) or "forward" in vars(module) for module in backbone.whole.modules())
 
 
@@ -242,7 +242,7 @@ def test_a_checkpoint_of_another_trial_is_set_aside_and_the_trial_begins_anew(wo
 def test_a_broken_gpu_ends_the_worker_and_not_the_trial(
     worker: Workers, monkeypatch: pytest.MonkeyPatch, keeps: bool
 ) -> None:
-    """Ray then replaces the worker; torch before 2.8 has no class of its own for it."""
+    """Ray then replaces the worker; torch before 2.8 has no separate class for this error."""
 
     def fail(*_: object) -> Report:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")

@@ -1,4 +1,4 @@
-"""What Tune tells of trials is recorded, or the study stops and says why it was not."""
+"""Tests that what Tune says about trials is recorded, or that the study stops and gives the reason."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +14,7 @@ from tests.search.test_ledger import config, ledger
 
 
 def tuned(number: int, result: dict[str, Any] | None = None) -> Any:
-    """A trial as Tune's callbacks have it."""
+    """Returns a trial as Tune's callbacks see it."""
     return SimpleNamespace(trial_id=f"tune{number}", config=config(number).to_dict(), last_result=result)
 
 

@@ -1,4 +1,4 @@
-"""Tune's run is waited for as long as Ray is there, and whatever ends it ends the study in order."""
+"""Tests that a study waits for Tune's run while Ray exists, and ends in order however the run ends."""
 
 import errno
 import threading

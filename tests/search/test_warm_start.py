@@ -1,4 +1,4 @@
-"""Tasks try first what an earlier study found best, as far as it can be had in their own space."""
+"""Tests that tasks first try the best points of an earlier study, as far as their own space allows."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Inputs as an enemy or an accident makes them: random, or something right with a few things changed."""
+"""Makes inputs as an attacker or an accident would: random, or a correct input with a few changes."""
 
 import copy
 from collections.abc import Callable
@@ -41,7 +41,7 @@ VALUES = st.recursive(
 
 @st.composite
 def changed(draw: st.DrawFn, right: Any) -> Any:
-    """Something right in which one to three of its parts are other values, missing, or joined by a key more."""
+    """Draws a correct input with one to three changes: another value, a missing part, or an added key."""
     wrong = copy.deepcopy(right)
     for _ in range(draw(st.integers(1, 3))):
         where = wrong
@@ -66,7 +66,7 @@ def changed(draw: st.DrawFn, right: Any) -> Any:
 
 @st.composite
 def damaged(draw: st.DrawFn, right: bytes) -> bytes:
-    """Something right with bytes changed, cut out or put in."""
+    """Draws a correct input with bytes changed, cut out or inserted."""
     wrong = bytearray(right)
     for _ in range(draw(st.integers(1, 6))):
         at = draw(st.integers(0, max(0, len(wrong) - 1)))
@@ -83,7 +83,7 @@ def damaged(draw: st.DrawFn, right: bytes) -> bytes:
 
 
 def clean(read: Callable[[], Any]) -> Any:
-    """What is read, or the refusal; any other exception goes through and fails the test. A refusal is short."""
+    """Returns what is read, or the refusal, which must be short; any other exception fails the test."""
     try:
         return read()
     except Refusal as refused:

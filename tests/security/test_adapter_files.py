@@ -1,4 +1,4 @@
-"""An adapter's folder is data: any card and any tensors are read or refused, pickled files are never opened."""
+"""Tests that an adapter's folder is data: cards and tensors are read or refused, pickled files are never opened."""
 
 import json
 import os
@@ -27,7 +27,7 @@ CARD = json.loads(card_of(SHAPE, shaped(SHAPE, "krona"), "0f").model_dump_json()
 
 
 class Touch:
-    """Unpickled, it makes a file."""
+    """An object that makes a file when it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark

@@ -1,4 +1,4 @@
-"""Data files of any content: TSV bytes and parquet shards are tables or refused, in bounded memory."""
+"""Tests that data files of any content, TSV bytes or parquet shards, become tables or are refused in bounded memory."""
 
 import io
 import resource
@@ -23,7 +23,7 @@ EXAMPLES = [(("a clause", "another"), 1.0), (("the third", "a fourth one"), 0.0)
 
 
 def official(task: Task) -> bytes:
-    """A right file of the task, as far as its header and a few rows tell."""
+    """Returns a correct file of the task: its header and a few rows."""
     header = HEADERS.get(task.name)
     width = len(header.split("\t")) if header else 4
     label = next(iter(task.tsv.label_words or {"1": 1}))
@@ -39,7 +39,7 @@ def shard(task: Task) -> bytes:
 
 @pytest.fixture(scope="module", autouse=True)
 def bounded_memory() -> Iterator[None]:
-    """However many inputs were read, the most memory that this process ever took has hardly grown."""
+    """Checks that this process's peak memory hardly grew, however many inputs were read."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     yield
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024

@@ -1,4 +1,4 @@
-"""A model's folder is data too: any config.json is a geometry or refused, and no code in it is run."""
+"""Tests that a model's folder is data: any config.json is a geometry or refused, and no code in it is run."""
 
 import json
 import os
@@ -71,7 +71,7 @@ def right(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def model(right: Path, tmp_path: Path) -> Path:
-    """A right model's folder, to be damaged."""
+    """Copies the folder of a correct model, to be damaged."""
     return Path(shutil.copytree(right, tmp_path / "model"))
 
 
@@ -83,7 +83,7 @@ def put(name: str, content: bytes) -> Damage:
 
 
 def instead(name: str, make: Callable[[Path], object]) -> Damage:
-    """Something else in the place of a file."""
+    """Returns a damage that replaces a file by something else."""
     return lambda folder: ((folder / name).unlink(missing_ok=True), make(folder / name))
 
 
@@ -100,7 +100,7 @@ def config(**changes: object) -> Damage:
 
 
 def with_bin(damage: Damage) -> Damage:
-    """Pickled weights in the place of safetensors."""
+    """Returns a damage to pickled weights that replace safetensors."""
     return lambda folder: ((folder / WEIGHTS).rename(folder / BIN), damage(folder))
 
 
@@ -249,7 +249,7 @@ def test_what_only_loading_shows_is_refused(model: Path, damage: Damage) -> None
 
 @pytest.fixture
 def hostile(tmp_path: Path) -> Path:
-    """A right model's folder that also names code of its own, which would leave a mark."""
+    """Writes the folder of a correct model that also names its own code, which would make a file if run."""
     folder = saved_bert(tmp_path / "bert")
     (folder / "hostile.py").write_text(CODE.format(mark=str(tmp_path / "mark")), encoding="utf-8")
     for name in ("config.json", "tokenizer_config.json"):

@@ -1,4 +1,4 @@
-"""Passwords are masked in what is written, names can't leave their folder, and the code has no door for strangers."""
+"""Tests that passwords are masked when written, names can't leave their folder, and the code has no unsafe calls."""
 
 import re
 import shlex

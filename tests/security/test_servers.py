@@ -1,4 +1,4 @@
-"""A Ray that a study starts on one machine can't be reached from another: whoever reaches it can run code in it."""
+"""Tests that a Ray started on one machine can't be reached from another, because whoever reaches it can run code."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""A study's YAML and `--set` are data: nothing is run, nothing grows, and what is wrong is refused."""
+"""Tests that a study's YAML and `--set` are data: nothing is run, nothing grows, and errors are refused."""
 
 import re
 from collections.abc import Callable
@@ -30,7 +30,7 @@ COMMANDS = [
 
 
 def clean(read: Callable[[], Any]) -> Any:
-    """What is read, or the refusal, which says in our words what is wrong."""
+    """Returns what is read, or the refusal, which must be in krona_tune's own words."""
     found = clean_of_tracebacks(read)
     assert not (isinstance(found, Refusal) and OUTSIDE_WORDS.search(str(found))), str(found)
     return found

@@ -1,4 +1,4 @@
-"""The tracking stores that a study may be given: a sqlite file, a server on sqlite, a server on PostgreSQL."""
+"""Provides the tracking stores of a study: a sqlite file, a server on sqlite, a server on PostgreSQL."""
 
 import os
 import tempfile
@@ -15,7 +15,7 @@ from tests.services.processes import free_port, mlflow_server, postgres
 
 @pytest.fixture(scope="session", autouse=True)
 def _environment() -> Iterator[None]:
-    """A dead server is noticed in seconds; all is taken back afterwards."""
+    """Makes a dead server noticeable in seconds; restores the environment afterwards."""
     before = dict(os.environ)
     os.environ.update({**ENVIRONMENT, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"})
     yield
@@ -25,7 +25,7 @@ def _environment() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Server:
-    """An MLflow server that a test may start and end again; it keeps what it has."""
+    """An MLflow server that a test may start and stop repeatedly; it keeps its data."""
 
     home: Path
     backend: str
@@ -43,7 +43,7 @@ class Server:
 
 @pytest.fixture(scope="session")
 def database() -> Iterator[str]:
-    """An empty PostgreSQL; skips where there is none."""
+    """Yields the address of an empty PostgreSQL; skips the test if PostgreSQL is not installed."""
     with tempfile.TemporaryDirectory(prefix="krona-pg-") as home, postgres(Path(home)) as made:
         yield made.address
 
@@ -58,7 +58,7 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Server:
 
 
 def fresh(address: str, name: str) -> str:
-    """A database of the test's own."""
+    """Returns the URI of a new database for one test."""
     import psycopg2
 
     connection = psycopg2.connect(address)

@@ -1,4 +1,4 @@
-"""Programs that a test starts and ends, each on a port of its own."""
+"""Starts and ends programs for tests, each on its own port."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ def get(url: str, seconds: float = 10) -> str:
 
 @contextmanager
 def serving(command: Sequence[str], url: str, log: Path, environment: Mapping[str, str]) -> Iterator[None]:
-    """A program that answers at `url` before the context begins and is gone when it ends."""
+    """Starts a program; it answers at `url` before the context begins and has ended when the context ends."""
     with log.open("ab") as said:
         child = subprocess.Popen(
             command, stdout=said, stderr=said, env={**os.environ, **environment}, start_new_session=True
@@ -65,7 +65,7 @@ def _await(child: "subprocess.Popen[bytes]", url: str, log: Path, seconds: float
 
 @contextmanager
 def mlflow_server(home: Path, backend: str, port: int) -> Iterator[str]:
-    """An MLflow server that keeps and hands out the artifacts itself; yields its address."""
+    """Starts an MLflow server that stores and serves the artifacts itself; yields its address."""
     address = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", backend, "--artifacts-destination", str(home / "artifacts")]
@@ -76,7 +76,7 @@ def mlflow_server(home: Path, backend: str, port: int) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Postgres:
-    """A PostgreSQL of its own in `home`, which a test may stop and start again; it keeps what it has."""
+    """A PostgreSQL in `home`, which a test may stop and start again; it keeps its data."""
 
     home: Path
     port: int
@@ -97,7 +97,7 @@ class Postgres:
         self._tell("start", "-w", "-l", str(self._cluster / "log"), "-o", options)
 
     def stop(self, how: str = "fast") -> None:
-        """`fast` ends every connection, `immediate` is a crash."""
+        """Stops it: `fast` ends every connection, `immediate` is a crash."""
         self._tell("stop", "-w", "-m", how)
 
     @property
@@ -113,7 +113,7 @@ class Postgres:
 
 @contextmanager
 def postgres(home: Path) -> Iterator[Postgres]:
-    """A PostgreSQL that runs; skips where there is none."""
+    """Yields a running PostgreSQL; skips the test if PostgreSQL is not installed."""
     program = _pg_ctl()
     if program is None:
         pytest.skip("PostgreSQL is not installed")

@@ -1,4 +1,4 @@
-"""optuna-dashboard opens the journal that a study leaves, and shows its history and what mattered."""
+"""Tests that optuna-dashboard opens a study's journal and shows its history and importances."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ SCORES = (0.25, 0.75, 0.5, 0.125, 0.625, 0.375)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> StudyFolder:
-    """A journal as the search writes it: a study a task, named after both; a trial that was stopped is pruned."""
+    """Writes a journal as the search does: a study per task, named after both; a stopped trial is pruned."""
     folder = StudyFolder(tmp_path / "first")
     folder.root.mkdir()
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -1,4 +1,4 @@
-"""A study in Ray's metrics: the numbers, their names where Prometheus reads them, and the dashboard that draws them."""
+"""Tests a study in Ray's metrics: the numbers, their names in Prometheus, and the dashboard that draws them."""
 
 import json
 import re
@@ -90,7 +90,7 @@ def test_prometheus_reads_the_study_from_rays_endpoint() -> None:
         metrics = StudyMetrics("first", reading)
         metrics.changed()
         now += rows()[1:]
-        metrics.changed()  # so soon after the first that nothing is read
+        metrics.changed()  # too soon after the first: nothing is read
         assert len(read) == 1
         metrics.changed(last=True)
         text = _scraped(port)
@@ -102,7 +102,7 @@ def test_prometheus_reads_the_study_from_rays_endpoint() -> None:
 
 
 def _scraped(port: int) -> str:
-    """The endpoint's text once it has all our metrics as they stand at the end."""
+    """Returns the endpoint's text when it has all our metrics with their final values."""
     deadline, text = time.monotonic() + 90, ""
     while time.monotonic() < deadline:
         try:

@@ -1,4 +1,4 @@
-"""A study and a real tracking server: what it is told, what it answers, and what becomes of a study when it is away."""
+"""Tests a study with a real tracking server: what it gets, what it answers, and what happens if it is down."""
 
 import json
 import logging
@@ -32,7 +32,7 @@ print(json.dumps(mlflow.pyfunc.load_model("models:/first-study.cola@winner").pre
 
 @pytest.fixture
 def folder(tmp_path: Path) -> StudyFolder:
-    """A study that has not recorded anything yet."""
+    """Returns a study that has not recorded anything yet."""
     return study_folder(tmp_path / "studies", records=False)
 
 

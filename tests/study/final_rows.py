@@ -1,4 +1,4 @@
-"""Made-up finalists: rows of completed trials with both scores."""
+"""Makes up finalists: rows of completed trials with both scores."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from krona_tune.study.spec.trial import Kind
 
 
 def row(name: str, kind: Kind, score: float | None, *, task: str = "rte", **more: Any) -> TrialResult:
-    """A completed trial; its method and knobs in `params`."""
+    """Returns a completed trial, with its method and knobs in `params`."""
     values: dict[str, Any] = {"number": 3, "seed": 5, "fingerprint": "f", "params": {"method": "krona"}}
     known = {"trial_id": f"{task}-{name}", "task": task, "kind": kind, "score": score, "status": Status.COMPLETED}
     return TrialResult(**{**values, **known, "trainable_parameters": 700, "trainable_percent": 0.07, **more})
@@ -17,7 +17,7 @@ def row(name: str, kind: Kind, score: float | None, *, task: str = "rte", **more
 def repeats(
     of: str, validation: Sequence[float], test: Sequence[float], *, method: str = "krona", **more: Any
 ) -> list[TrialResult]:
-    """One configuration's finalists, seed by seed from 101."""
+    """Returns one configuration's finalists, with seeds from 101 on."""
     return [
         row(
             f"final-{of}-s{index + 1}",

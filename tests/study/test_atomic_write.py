@@ -1,4 +1,4 @@
-"""A file or a folder is there whole or as it was before."""
+"""Tests that a file or folder is written completely or stays as it was."""
 
 from contextlib import suppress
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Methods side by side: winners on test where there are finalists, and averages of like with like only."""
+"""Tests the comparison of methods: winners on test if there are finalists, and averages only of comparable values."""
 
 import pytest
 

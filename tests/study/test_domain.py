@@ -1,4 +1,4 @@
-"""A knob is a value, a list, a range or divisors; what can't be drawn from is refused where it is read."""
+"""Tests that a knob is a value, a list, a range or divisors, and that other domains are refused when they are read."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A request with settings that are no more is read where they changed nothing, and refused with the reason else."""
+"""Tests that a removed setting is ignored at its old default, and otherwise refused with the reason."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Who wins is decided on validation; the test half only tells how much it is worth."""
+"""Tests that validation decides who wins; the test half only measures the winner."""
 
 from dataclasses import replace
 

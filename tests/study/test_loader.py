@@ -1,4 +1,4 @@
-"""From YAML and `--set` to a StudySpec: every form is read, every refusal names place, value and fix."""
+"""Tests that YAML and `--set` become a StudySpec in every form, and that refusals name place, value and fix."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -283,7 +283,7 @@ def test_a_file_that_is_no_request_is_refused(tmp_path: Path, text: str, message
 
 
 def test_only_a_regular_file_of_some_size_is_read(tmp_path: Path) -> None:
-    """A reading that does not end would end the test's thread alone."""
+    """A read that never ends would stop only the test's thread."""
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "large").write_bytes(b"#" * 10**6)
     said = []
@@ -316,7 +316,7 @@ def test_a_file_that_can_not_be_read_is_refused(tmp_path: Path) -> None:
 
 
 def spec_or_refusal(text: str) -> tuple[StudySpec | None, Refusal | None]:
-    """What a text amounts to; neither where it is YAML and no mapping."""
+    """Returns the spec or the refusal of a text; neither if it is YAML but no mapping."""
     try:
         read = read_yaml(text, "x.yaml")
         return (build_spec(read, "x.yaml") if isinstance(read, dict) else None), None

@@ -1,4 +1,4 @@
-"""A manifest that can't be read is refused by its name, whatever stands in its place."""
+"""Tests that an unreadable manifest is refused by its name, whatever is in its place."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""YAML is read as plain values; what is more, or would take long, is refused with line and column."""
+"""Tests that YAML is read as plain values; other or slow content is refused with line and column."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""One seed, an address for each use: equal everywhere, and no use disturbs another."""
+"""Tests that a seed gives each use its own stream, equal everywhere and independent of other uses."""
 
 from hypothesis import given
 from hypothesis import strategies as st

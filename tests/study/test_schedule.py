@@ -1,4 +1,4 @@
-"""Rungs stand at grace·ηᵏ examples below the full budget, and the full budget is the last."""
+"""Tests that rungs are at grace·ηᵏ examples below the full budget, and that the full budget is the last."""
 
 from math import ceil
 

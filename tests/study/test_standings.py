@@ -1,4 +1,4 @@
-"""Who is ahead: by score, of equals the smaller, then the earlier; by the average where tasks share; by the finals."""
+"""Tests the ranking: by score, then smaller, then earlier; by the average if tasks share; by the finals."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Known values, and what must hold for whatever was measured."""
+"""Tests the statistics against known values, and properties that hold for any measurements."""
 
 from math import sqrt
 
@@ -17,7 +17,7 @@ def test_the_deviation_is_of_a_sample() -> None:
 
 
 def test_the_interval_over_seeds_alone_lies_between_the_worst_and_the_best() -> None:
-    """Of three seeds, 1 in 27 draws takes the lowest three times: its mean is the 2.5 % point."""
+    """With three seeds, 1 draw in 27 takes the lowest three times: its mean is the 2.5 % point."""
     assert bootstrap_interval([0.2, 0.5, 0.6]) == (pytest.approx(0.2), pytest.approx(0.6))
 
 
@@ -53,7 +53,7 @@ def test_an_interval_stays_within_what_was_measured_and_is_the_same_again(scores
 
 
 def test_differences_are_paired_by_seed() -> None:
-    """Seeds move both scores by far more than the configurations differ."""
+    """Seeds change both scores by far more than the configurations differ."""
     first, second = {5: 0.30, 7: 0.60, 11: 0.90}, {5: 0.28, 7: 0.581, 11: 0.879}
     assert told_apart(first, second) is True
     assert told_apart(first, {5: 0.60, 7: 0.90, 11: 0.30}) is False

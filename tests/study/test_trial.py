@@ -1,4 +1,4 @@
-"""A trial is checked where it is made, can't change, and is known by the hash of all it is."""
+"""Tests that a trial is checked when made, can't change, and is identified by the hash of all its values."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A tiny task of token ids, and tiny backbones that learn it."""
+"""Provides a tiny task of token ids, and tiny backbones that learn it."""
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ def tiny_backbone(name: str = "bert", device: Device = FLOAT32) -> Backbone:
 
 
 def table(rows: int, seed: int, regression: bool = False) -> pa.Table:
-    """Token ids in which the label is whether token 7 stands among the first four; lengths vary."""
+    """Returns token ids of various lengths; the label is whether token 7 is among the first four."""
     draw = np.random.default_rng(seed)
     ids, labels = [], []
     for row in range(rows):

@@ -1,4 +1,4 @@
-"""Folders of tiny backbones with tokenizers, and of adapters that stand on them, as a study leaves them."""
+"""Writes folders of tiny backbones with tokenizers, and of adapters for them, as a study does."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from tests.train.conftest import FLOAT32
 
 
 def backbone_folder(name: str, folder: Path) -> Path:
-    """A tiny model of a family, with a tokenizer that knows mini-GLUE's words."""
+    """Writes a tiny model of a family, with a tokenizer that knows mini-GLUE's words."""
     if "t5" in name:
         return saved_t5(folder)
     saved_bert(folder)
@@ -31,7 +31,7 @@ def backbone_folder(name: str, folder: Path) -> Path:
 
 
 def adapter_folder(backbone: Path, folder: Path, task: str = "cola", method: str = "krona", **knobs: object) -> Path:
-    """A changed adapter with a changed head, saved with its card."""
+    """Saves a trained adapter with a changed head and its card."""
     loaded = load_backbone(str(backbone), FLOAT32)
     shape = loaded.geometry
     facts = TASKS[task]

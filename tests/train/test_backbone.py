@@ -1,4 +1,4 @@
-"""A backbone is frozen, and its dropout is what the user says."""
+"""Tests that a backbone is frozen and has the user's dropout."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def test_nothing_in_a_backbone_is_trained() -> None:
 
 
 def test_weights_that_lack_a_part_of_the_base_are_refused(tmp_path: Path) -> None:
-    """What is missing would be random, and another one in each process."""
+    """A missing part would be random, and different in each process."""
     config = transformers.BertConfig(**ENCODER)
     transformers.BertForMaskedLM(config).save_pretrained(tmp_path)
     with pytest.raises(Refusal, match=r"its weights lack 2 tensors, the first bert\.pooler\.dense\.bias"):

@@ -1,4 +1,4 @@
-"""Backbones are found in folders and packages; what is not there is refused with the way out."""
+"""Tests that backbones are found in folders and packages; others are refused with the fix."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def test_a_folder_is_found_and_its_weights_fingerprinted(tmp_path: Path) -> None
 def test_two_embeddings_are_counted_where_the_weights_hold_two_that_differ(
     name: str, head: str, said: dict[str, bool], tmp_path: Path
 ) -> None:
-    """As transformers takes them up, whatever the config says."""
+    """Whatever the config says, transformers keeps two if the weights differ."""
     build(name)[1].save_pretrained(tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
     if head != "none":
@@ -145,7 +145,7 @@ def test_a_hubs_address_that_is_none_is_refused(address: str, monkeypatch: pytes
 
 def test_a_hub_whose_name_no_host_can_have_is_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HF_HUB_OFFLINE", *PROXIES):
-        monkeypatch.setenv(name, "")  # so that what is set here is taken back
+        monkeypatch.setenv(name, "")  # so that the test's change is undone
         monkeypatch.delenv(name)
     monkeypatch.setenv("HF_ENDPOINT", "https://" + "x" * 300)
     settle_offline()

@@ -1,4 +1,4 @@
-"""A checkpoint knows the weights that it belongs to."""
+"""Tests that a checkpoint belongs to certain weights."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Which errors leave a process without a GPU that it can use."""
+"""Tests which errors leave a process without a usable GPU."""
 
 import runpy
 

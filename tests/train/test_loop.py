@@ -1,4 +1,4 @@
-"""A trial trains from rung to rung, learns, resumes exactly, and gives the backbone back as it was."""
+"""Tests that a trial trains from rung to rung, learns, resumes exactly and leaves the backbone unchanged."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_every_method_trains_in_bfloat16(name: str, method: str, layer_norms: bo
 
 
 def test_a_frozen_random_t5_lets_an_adapter_memorise_64_examples() -> None:
-    """The labels are coin tosses, so nothing but memory helps; a fresh adapter gets about half of them."""
+    """The labels are random, so only memorising helps; a fresh adapter gets about half of them right."""
     tosses = pa.array(np.random.default_rng(3).integers(0, 2, 64))
     work = tiny_work(rows=64, epochs=40, candidates=WORDS)
     memory = work.train.set_column(1, "label", tosses)

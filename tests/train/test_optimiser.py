@@ -1,4 +1,4 @@
-"""The learning rate rises over the warm-up and falls to zero at the end."""
+"""Tests that the learning rate rises over the warm-up and falls to zero at the end."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""New examples get the answers that the trained model gives, in their own order."""
+"""Tests that new examples get the trained model's answers, in their own order."""
 
 import io
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A probe times steps as trials do them, and leaves the backbone as it was."""
+"""Tests that a probe times steps like those of trials, and leaves the backbone unchanged."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A head is the family's own; a T5's candidates get exactly the likelihood that transformers gives them."""
+"""Tests that a head is the family's own, and that a T5's candidates get exactly transformers' likelihood."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The test half is looked at after the last rung, in its own order, and leaves no trace in the training."""
+"""Tests that the test half is evaluated after the last rung, in its own order, without an effect on training."""
 
 from dataclasses import replace
 
@@ -34,7 +34,7 @@ def test_the_score_is_that_of_an_ordinary_evaluation(task: str, name: str) -> No
 
 
 def test_resampled_scores_scatter_about_the_score_as_chance_has_it() -> None:
-    """Of a share p on n examples the standard deviation is √(p(1−p)/n)."""
+    """For a share p on n examples the standard deviation is √(p(1−p)/n)."""
     run = finished(test_rows=64)
     look = run.evaluate_on_test()
     assert np.mean(look.resampled) == pytest.approx(look.score, abs=0.02)
