@@ -1,4 +1,4 @@
-"""Holds the points of the stub tasks, T5-base's space of Kronecker adapters, and the quantities that decide a score."""
+"""Holds the stub tasks' points (T5-base's space of Kronecker adapters) and the quantities that decide a score."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
