@@ -149,7 +149,7 @@ def test_a_space_without_a_model_is_completed_by_the_flag(run: Run, model: str, 
 
 def test_resuming_what_is_not_there_is_refused(run: Run) -> None:
     code, _, err = run("--resume", "nothing")
-    assert (code, err.split(":")[:2]) == (2, ["studies", " no study 'nothing'; there is none at all"])
+    assert (code, err.split(":")[:2]) == (2, ["studies", " no study 'nothing'; there are no studies"])
     assert nothing_left()
 
 
@@ -162,7 +162,7 @@ def test_a_name_that_is_taken_is_refused(run: Run, model: str) -> None:
     (taken / "study.yaml").touch()
     code, _, err = run(*words)
     assert code == 2
-    assert err == "--name: studies/first holds a study; go on with --resume first, or choose another name\n"
+    assert err == "--name: studies/first holds a study; use --resume first, or choose another name\n"
 
 
 def test_a_study_that_is_not_there_is_named_with_the_nearest(run: Run) -> None:

@@ -147,4 +147,4 @@ def test_a_study_that_was_begun_while_this_one_waited_is_not_begun_again(
 
     monkeypatch.setattr(studies, "claim", claimed_late)
     code, _, err = run(*asked[1:], "--name", "first")
-    assert (code, "holds a study; go on with --resume first" in err) == (2, True)
+    assert (code, "holds a study; use --resume first" in err) == (2, True)

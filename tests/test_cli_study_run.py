@@ -62,10 +62,10 @@ def program(run: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     [
         (outcome(), 0, "the ranking"),
         (outcome(None), 1, "the ranking"),
-        (outcome(asked=True), 130, "Interrupted. Go on with: python run_study.py --resume x"),
+        (outcome(asked=True), 130, "Interrupted. Resume with: python run_study.py --resume x"),
         (outcome(halted="the report could not be written: OSError: [Errno 28] No space left on device"), 130,
          "Stopped, the report could not be written: OSError: [Errno 28] No space left on device. When that is fixed, "
-         "go on with: python run_study.py --resume x"),
+         "resume with: python run_study.py --resume x"),
     ],
 )  # fmt: skip
 def test_a_study_ends_with_its_status_and_ray_stops_while_it_is_locked(
@@ -78,14 +78,14 @@ def test_a_study_ends_with_its_status_and_ray_stops_while_it_is_locked(
 
 
 @pytest.mark.parametrize(
-    ("asked", "status", "why"), [(False, 75, "Stopped, Ray's raylet ended. Go"), (True, 130, "Interrupted. Go")]
+    ("asked", "status", "why"), [(False, 75, "Stopped, Ray's raylet ended."), (True, 130, "Interrupted.")]
 )
 def test_a_study_that_lost_its_ray_ends_before_rays_own_exit_handlers(
     program: Any, asked: bool, status: int, why: str
 ) -> None:
     found, text, told = program(outcome(asked=asked, lost="Ray's raylet ended"))
     assert (found, told) == (status, [True, status])
-    assert f"{why} on with: python run_study.py --resume x" in text
+    assert f"{why} Resume with: python run_study.py --resume x" in text
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")

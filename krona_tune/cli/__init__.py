@@ -1,4 +1,4 @@
-"""The command line: `python run_study.py` runs a study, and so does `krona-tune run`, beside other commands."""
+"""The command line: `krona-tune` and its commands; `python run_study.py` is the same as `krona-tune run`."""
 
 import os
 import sys
@@ -19,14 +19,14 @@ from krona_tune.refusal import Refusal
 __all__ = ["app", "main", "run", "run_study"]
 
 REFUSED, CRASHED, UNWRITTEN = 2, 70, 74
-"""Exit statuses: the request is wrong; krona_tune is (EX_SOFTWARE of sysexits.h); all is done, but not all that was
-printed could be written (EX_IOERR)."""
+"""Exit statuses: the request is wrong; krona_tune itself failed (EX_SOFTWARE of sysexits.h); the command succeeded, but
+some of its output could not be written (EX_IOERR)."""
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 @app.callback()
 def _program(version: options.Version = False) -> None:
-    """Search Kronecker adapters for your tasks, look at studies, and take the adapters away."""
+    """Search Kronecker adapters for your tasks, look at studies, export the adapters and predict with them."""
 
 
 for function in (
@@ -45,19 +45,19 @@ app.command("list", cls=CheckedCommand)(inspection.list_studies)
 
 
 def main() -> None:
-    """The program `krona-tune`."""
+    """Runs the program `krona-tune`."""
     _guarded(app)
 
 
 def run_study() -> None:
-    """The program `run_study.py`: the command `run`."""
+    """Runs the program `run_study.py`: the command `run`."""
     single = typer.Typer(pretty_exceptions_enable=False)
     single.command(cls=CheckedCommand)(run)
     _guarded(single)
 
 
 def _guarded(program: Callable[[], None]) -> None:
-    """Runs a program to its exit status. Output that could not be written is told of by the status, if nothing else."""
+    """Runs a program and exits with its status, or with UNWRITTEN if only writing its output failed."""
     output = Output()
     status = _status(program)
     lost = output.lost()
@@ -68,7 +68,7 @@ def _guarded(program: Callable[[], None]) -> None:
 
 
 def _status(program: Callable[[], None]) -> int:
-    """A refusal is one line on standard error and status 2, an error of ours a traceback and 70."""
+    """Returns a program's exit status; prints a refusal as one line (status 2), any other error as a traceback (70)."""
     try:
         program()
     except RayLostExit as ended:

@@ -68,7 +68,7 @@ def predict(
 
 
 def _refuse_odd_lines(file: BinaryIO, place: str, task: Task) -> None:
-    """Looks at all lines of a file that can be read twice, so that nothing is answered where one is no example."""
+    """Checks all lines of a seekable file, so that nothing is answered if one of them is not an example."""
     begin = file.tell()
     for _ in examples_of(lines_of(file, place), place, task):
         pass
@@ -77,7 +77,7 @@ def _refuse_odd_lines(file: BinaryIO, place: str, task: Task) -> None:
 
 @contextmanager
 def _opened(path: Path | None) -> Iterator[tuple[BinaryIO, str]]:
-    """A file, or standard input, and what to call it."""
+    """Opens a file, or standard input if `path` is None, and yields it with its name for messages."""
     if path is None:
         if sys.stdin is None:
             raise Refusal("--input", "standard input is closed", "name a text file")

@@ -1,4 +1,4 @@
-"""Refuses the words of a command that are empty or can't be names, before they mean anything."""
+"""Refuses words of a command that are empty or can't be names, before they are interpreted."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -10,15 +10,15 @@ from krona_tune.refusal import Refusal
 from krona_tune.search.preflight.machine import refuse_gone_folder
 
 LONGEST_NAME, LONGEST_PATH = 255, 3000
-"""Bytes of a file's name on common file systems, and of a path below which a study's own files still have names."""
+"""Bytes of a file's name on common file systems, and of a path that leaves room for the names of a study's files."""
 FREE = {"settings"}
-"""Parameters whose values are no names: YAML of any length."""
+"""Parameters that hold YAML of any length instead of names."""
 
 
 class CheckedCommand(TyperCommand):
     """A command whose texts are not empty, as an unset variable of the shell leaves them, and can be names of files.
 
-    It looks at them as they were given: an empty path would else be the current folder.
+    It checks the words as they were given, because an empty path would become the current folder.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

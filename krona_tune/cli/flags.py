@@ -1,4 +1,4 @@
-"""Which key of a study each flag sets, and what a study that goes on does with the flag: one table."""
+"""Holds one table: which key of a study each flag sets, and whether a resumed study accepts the flag."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from krona_tune.study.spec.loader import load_spec
 from krona_tune.study.spec.study_spec import CHANGEABLE, StudySpec
 
 MOST_DIGITS = 9
-"""Of a number of trials."""
+"""The most digits that a number of trials may have."""
 
 
 class Flag(NamedTuple):
@@ -56,7 +56,7 @@ FLAGS = {
 
 
 def overrides(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What the flags of a new study set, by the keys of study.yaml."""
+    """Returns the values that the flags set, by the keys of study.yaml."""
     return {
         FLAGS[flag].key: number_of_trials(value) if flag == "--trials" else value
         for flag, value in given.items()
@@ -65,16 +65,16 @@ def overrides(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def refuse_kept(given: Mapping[str, Any]) -> None:
-    """Raises the Refusal of a flag that a study which goes on can't take."""
+    """Raises a Refusal if a flag is given that a resumed study does not accept."""
     for flag in _kept(given):
         raise Refusal(flag, "a resumed study keeps what it was begun with", f"leave {flag} out")
 
 
 def going_on(folder: StudyFolder, given: Mapping[str, Any]) -> StudySpec:
-    """The request of a study that goes on, with the flags that it takes.
+    """Returns the request of a resumed study, with the accepted flags applied.
 
     Raises:
-        Refusal: another flag says something else than what the study was begun with, or its request was edited since.
+        Refusal: another flag differs from what the study was begun with, or its request was edited since.
     """
     earlier = load_spec(folder.spec)
     if folder.manifest.exists():
@@ -87,12 +87,12 @@ def going_on(folder: StudyFolder, given: Mapping[str, Any]) -> StudySpec:
 
 
 def with_tasks(spec: StudySpec) -> StudySpec:
-    """Where neither flags nor space name tasks, the eight of GLUE are meant."""
+    """Returns the spec, with the eight tasks of GLUE if it names no tasks."""
     return spec if spec.tasks else spec.model_copy(update={"tasks": parse_tasks("glue")})
 
 
 def number_of_trials(text: str) -> int:
-    """Raises a Refusal where it is none."""
+    """Returns the text as a number of trials. Raises a Refusal if it is not one."""
     if not text.isdecimal() or len(text) > MOST_DIGITS or int(text) < 1:
         raise Refusal("--trials", f"{text!r} is not a number of trials", "give a whole number from 1")
     return int(text)
@@ -115,8 +115,8 @@ def _kept(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _compared(kept: Mapping[str, Any], settings: Sequence[str], keys: set[str]) -> Iterator[tuple[str, str]]:
-    """Each flag with each key that it speaks of: of its own, those below a `--set`, or all that stand in a space and
-    that no flag may change later."""
+    """Yields each flag with each key to compare: its own key, the keys that a `--set` sets, or, for `--space`, all keys
+    that no flag may change in a resumed study."""
     yield from ((flag, FLAGS[flag].key) for flag in kept if FLAGS[flag].key)
     for path in (setting.partition("=")[0].strip() for setting in settings):
         yield from (("--set", key) for key in sorted(keys) if f"{key}.".startswith(f"{path}."))

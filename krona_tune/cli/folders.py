@@ -1,4 +1,4 @@
-"""Which folder a name on the command line means, and which space a machine gets."""
+"""Finds the folder that a name on the command line means, and the default space of a machine."""
 
 import re
 import sys
@@ -18,13 +18,13 @@ CHECKOUT = Path(__file__).resolve().parents[2] / "search_spaces"
 SPACES = CHECKOUT if CHECKOUT.is_dir() else Path(sys.prefix) / "share" / "krona_tune" / "search_spaces"
 NAMES = re.compile(r"[A-Za-z0-9][\w.-]*")
 LONGEST_NAME = 128
-"""Of a new study: what it leaves in MLflow and on the disk is named after it."""
+"""Bytes of a new study's name: what the study leaves in MLflow and on the disk is named after it."""
 OF_THE_STORAGE = {"mlflow.db", "mlflow.db-journal", "mlflow.db-shm", "mlflow.db-wal", "mlartifacts", "comparison.html"}
-"""What stands in a storage beside its studies."""
+"""Files and folders of a storage that are not studies."""
 
 
 def chosen_space(address: str | None, *, dry_run: bool) -> tuple[Path, str]:
-    """The space for this machine or cluster, and why. A dry run joins no cluster, which could get a node for it."""
+    """Returns the space for this machine or cluster, and why. A dry run joins no cluster: that could start a node."""
     from krona_tune.search.startup.cluster import connect, this_machine
 
     asked = address and not dry_run
@@ -35,24 +35,24 @@ def chosen_space(address: str | None, *, dry_run: bool) -> tuple[Path, str]:
 
 
 def existing(storage: Storage, name: str) -> StudyFolder:
-    """A study by its name. Raises a Refusal where it is not there."""
+    """Returns a study by its name. Raises a Refusal if the storage does not have it."""
     if NAMES.fullmatch(name) and (folder := storage.brought(name)).spec.exists():
         return folder
     if there := storage.names():
         raise unknown(str(storage), "study", name, there)
     raise Refusal(
-        str(storage), f"no study {name!r}", "there is none at all: run one, or name its folder with --storage"
+        str(storage), f"no study {name!r}", "there are no studies: run one, or name its folder with --storage"
     )
 
 
 def study_folder(storage: Storage, study: str) -> StudyFolder:
-    """A study by its name or by its folder."""
+    """Returns a study by its name or by its folder."""
     direct = StudyFolder(home(Path(study)))
     return direct if direct.spec.exists() else existing(storage, study)
 
 
 def refuse_odd(name: str | None) -> None:
-    """Raises the Refusal of a name that no study can have."""
+    """Raises a Refusal if no study can have this name."""
     if name is None:
         return
     if not NAMES.fullmatch(name):
@@ -64,11 +64,11 @@ def refuse_odd(name: str | None) -> None:
 
 
 def refuse_taken(folder: StudyFolder, name: str | None) -> None:
-    """Raises the Refusal of a folder that a new study can't have."""
+    """Raises a Refusal if a new study can't have this folder."""
     refuse_odd(name)
     if folder.spec.exists():
         place = redact(folder.remote) if folder.remote else folder.root
-        raise Refusal("--name", f"{place} holds a study", f"go on with --resume {name}, or choose another name")
+        raise Refusal("--name", f"{place} holds a study", f"use --resume {name}, or choose another name")
     if folder.root.exists() and not folder.root.is_dir():
         raise Refusal("--name", f"{folder.root} is no folder", "choose another name")
     if folder.root.exists() and {path.name for path in folder.root.iterdir()} - BEFORE_A_STUDY:
@@ -76,20 +76,20 @@ def refuse_taken(folder: StudyFolder, name: str | None) -> None:
 
 
 def new_name(space: Path) -> str:
-    """A name for a study that was given none: its space and the time."""
+    """Returns a name for a study that was given none: its space and the time."""
     readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", space.stem)[:40].strip("-.") or "study"
     return f"{readable}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
 def with_whole_paths(spec: StudySpec) -> StudySpec:
-    """Local folders by their whole path, so that the study can be resumed from anywhere."""
+    """Returns the spec with absolute paths of local folders, so that the study can be resumed from anywhere."""
     folders = {name: getattr(spec, name) for name in ("model", "data")}
     found = {name: home(Path(text)) for name, text in folders.items()}
     return spec.model_copy(update={name: str(path.resolve()) for name, path in found.items() if path.is_dir()})
 
 
 def adapter_folder(storage: Storage, study: str, task: str | None) -> Path:
-    """The folder of an adapter: of a study by its name or its folder, or named itself."""
+    """Returns an adapter's folder: `study` itself if it is one, else that of a task of this study."""
     direct = home(Path(study))
     if (direct / CARD).exists() or ("/" in study and not StudyFolder(direct).spec.exists()):
         return direct

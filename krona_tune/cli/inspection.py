@@ -1,4 +1,4 @@
-"""The commands that look at studies and change nothing: list, show, watch."""
+"""The commands that only read studies: list, show, watch."""
 
 from typing import Annotated
 

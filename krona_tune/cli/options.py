@@ -1,4 +1,4 @@
-"""Every flag of the command line, each written once, by the panels of `--help`."""
+"""Defines every flag of the command line once, grouped by the panels of `--help`."""
 
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ BUDGET = partial(typer.Option, rich_help_panel="Budget")
 RESOURCES = partial(typer.Option, rich_help_panel="Resources")
 KEPT = partial(typer.Option, rich_help_panel="Where it is kept")
 BEGIN = partial(typer.Option, rich_help_panel="Begin, resume")
-"""The panels, each as what makes an option of it."""
+"""The panels; each makes an option that `--help` shows in it."""
 
 
 def _print_version(asked: bool) -> None:

@@ -1,6 +1,6 @@
-"""Standard output and error that don't fail: what can't be encoded is replaced, what can't be written is left out.
+"""Makes standard output and error never fail: unencodable signs are replaced, unwritable text is dropped.
 
-A study whose terminal is gone or whose log's disk is full goes on to its end; the exit status then tells of it.
+A study continues to its end if its terminal is gone or the disk is full; the exit status then says so.
 """
 
 import codecs
@@ -10,20 +10,20 @@ from io import BufferedWriter, FileIO, TextIOWrapper
 from typing import Any, TextIO
 
 NARROWEST, WIDEST = 20, 1000
-"""Columns of a terminal that can be meant."""
+"""The range of plausible terminal widths, in columns."""
 PLAIN = {"…": "...", "×": "x", "–": "-", "≈": "~", "±": "+-", "·": ".", "ᵏ": "^k", "η": "eta"}
-"""What stands for a sign that an encoding lacks; for any other a question mark does."""
+"""Replacements for signs that an encoding lacks; any other sign becomes a question mark."""
 
 
 def drop_odd_width() -> None:
-    """Forgets a width of the terminal that can't be meant, such as COLUMNS=0: rich would print nothing."""
+    """Drops an implausible terminal width, such as COLUMNS=0, because rich would print nothing."""
     said = os.environ.get("COLUMNS", "")
     if said.isdecimal() and not NARROWEST <= int(said[:9]) <= WIDEST:
         del os.environ["COLUMNS"]
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
-    """A handler of errors for `codecs`."""
+    """Handles encoding errors for `codecs` by replacing signs."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(PLAIN.get(sign, "?") for sign in error.object[error.start : error.end]), error.end
@@ -33,7 +33,7 @@ codecs.register_error("plain", _plain)
 
 
 class _File(FileIO):
-    """A descriptor that remembers the first write that failed, and takes everything."""
+    """A file that accepts every write and remembers the first one that failed."""
 
     problem: OSError | None = None
 
@@ -46,7 +46,7 @@ class _File(FileIO):
 
 
 class Output:
-    """Both streams of this process, until they are given back."""
+    """Standard output and error of this process, made unfailing until `give_back` is called."""
 
     def __init__(self) -> None:
         self._before = sys.stdout, sys.stderr
@@ -54,18 +54,18 @@ class Output:
         sys.stdout, sys.stderr = self._unfailing(sys.stdout, "plain"), self._unfailing(sys.stderr, "backslashreplace")
 
     def lost(self) -> OSError | None:
-        """The first error by which something could not be written."""
+        """Returns the error of the first write that failed, if any."""
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
         return next((file.problem for file in self._files if file.problem), None)
 
     def give_back(self) -> None:
-        """Leaves both streams as they were."""
+        """Restores both streams."""
         sys.stdout, sys.stderr = self._before
 
     def _unfailing(self, stream: TextIO, errors: str) -> TextIO:
-        """The stream again, on the same descriptor; itself where it has none, as in a notebook."""
+        """Returns a stream on the same descriptor that never fails; `stream` itself if it has none (a notebook)."""
         try:
             file = _File(stream.fileno(), "w", closefd=False)
         except (AttributeError, OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What the command line says before and after a study."""
+"""Prints what the command line says before and after a study."""
 
 import shlex
 from textwrap import fill, indent
@@ -24,7 +24,7 @@ drop_odd_width()  # before a console asks for it
 console = Console()
 errors = Console(stderr=True)
 WIDTH = 100
-"""Of a line about what is searched."""
+"""The width of the lines about what is searched."""
 FORMS = {
     Form.ADAPTER: "an adapter of krona_tune",
     Form.MERGED: "a whole model of transformers",
@@ -33,7 +33,7 @@ FORMS = {
 
 
 def print_plan(plan: "Plan", reason: str, folder: StudyFolder | None) -> None:
-    """What will be run, in a few lines."""
+    """Prints what will be run, in a few lines."""
     spec, shape, search = plan.spec, plan.geometry, plan.spec.search
     console.print(f"[bold]krona_tune {__version__}[/bold]")
     lines = {
@@ -85,9 +85,9 @@ def _foretold(started: "Started", forecast: "Forecast") -> str:
 
 
 def print_paths(folder: StudyFolder, took: str, tracking_uri: str | None, lacking: str = "") -> None:
-    """`lacking` is what MLflow does not have."""
-    place = f"{redact(folder.remote)}, worked on in {folder.root}" if folder.remote else folder.root
-    console.print(f"Took {took}. Left in {place}:", highlight=False, soft_wrap=True)
+    """Prints where the results are; `lacking` says what MLflow does not have."""
+    place = f"{redact(folder.remote)}, with a local copy in {folder.root}" if folder.remote else folder.root
+    console.print(f"Took {took}. Results in {place}:", highlight=False, soft_wrap=True)
     lines = {
         "report.html": "the page to look at",
         "adapters/": "each task's best adapter, for krona-tune predict and krona-tune export",
@@ -102,7 +102,7 @@ def print_paths(folder: StudyFolder, took: str, tracking_uri: str | None, lackin
 
 
 def _sync(folder: StudyFolder, tracking_uri: str | None) -> str:
-    """The command that brings MLflow up to date."""
+    """Returns the command that brings MLflow up to date."""
     words = ["krona-tune", "sync", folder.name]
     words += ["--storage", redact(folder.storage)] if folder.storage != STUDIES else []
     words += ["--tracking-uri", redact(tracking_uri)] if tracking_uri else []
@@ -116,7 +116,7 @@ def print_exported(left: "Exported", form: Form) -> None:
 
 
 def _indented(text: str) -> str:
-    """A long line as several, below each other."""
+    """Returns a long line wrapped into several."""
     return fill(text, width=WIDTH, subsequent_indent=" " * 10, break_long_words=False, break_on_hyphens=False)
 
 

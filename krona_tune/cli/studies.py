@@ -172,7 +172,7 @@ def check(
 
 
 def _begun(kept_at: Storage, given: Mapping[str, Any], resume: str | None) -> StudyFolder | None:
-    """The study that goes on, if one does."""
+    """Returns the study to resume, if there is one."""
     if resume:
         refuse_kept(given)
         return existing(kept_at, resume)
@@ -185,7 +185,7 @@ def _begun(kept_at: Storage, given: Mapping[str, Any], resume: str | None) -> St
 
 
 def _recorded(folder: StudyFolder) -> str:
-    """How many trials have a row; what can't be read is set aside when the study goes on."""
+    """Returns how many trials have a row, or why that can't be read; a resumed study renames unreadable files."""
     from krona_tune.record.parquet_reader import read_trials
 
     try:

@@ -1,4 +1,4 @@
-"""One study from its request to its ranking."""
+"""Runs one study from its request to its ranking."""
 
 import logging
 import shlex
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from krona_tune.search.runner import Outcome
 
 NO_RESULT, RAY_LOST, INTERRUPTED = 1, 75, 130
-"""Exit statuses: done but some task has no result; Ray ended under the study (EX_TEMPFAIL of sysexits.h); stopped."""
+"""Exit statuses: done but some task has no result; Ray ended during the study (EX_TEMPFAIL of sysexits.h); stopped."""
 
 
 def run_and_report(
@@ -38,12 +38,12 @@ def run_and_report(
     dry_run: bool,
     quiet: bool,
 ) -> None:
-    """Prints the plan, runs the study, whose folder is claimed, and says what came of it."""
+    """Prints the plan, runs the study and prints its results; the caller has claimed the study's folder."""
     from krona_tune.search.planning.plan import make_plan
     from krona_tune.search.startup.cluster import connecting, slots, this_machine
 
     if address is None:
-        slots(this_machine(), spec.resources)  # said before Ray is started for nothing
+        slots(this_machine(), spec.resources)  # refuses before Ray is started for nothing
     plan = make_plan(with_whole_paths(spec), place)
     if dry_run or not quiet:
         print_plan(plan, reason, folder)
@@ -94,11 +94,11 @@ def run_and_report(
 
 def _how_to_go_on(outcome: "Outcome", folder: StudyFolder) -> str:
     where = "" if folder.storage == STUDIES else f" --storage {redact(folder.storage)}"
-    why = "Interrupted. Go on"
+    why = "Interrupted. Resume"
     if outcome.halted:
-        why = f"Stopped, {redact(outcome.halted)}. When that is fixed, go on"
+        why = f"Stopped, {redact(outcome.halted)}. When that is fixed, resume"
     elif outcome.lost and not outcome.asked:
-        why = f"Stopped, {outcome.lost}. Go on"
+        why = f"Stopped, {outcome.lost}. Resume"
     return f"{why} with: python run_study.py --resume {folder.name}{where}"
 
 
@@ -112,7 +112,7 @@ def _status(outcome: "Outcome", tasks: Sequence[str]) -> int:
 
 
 class RayLostExit(SystemExit):
-    """Ends the program at once: the interpreter's own end would wait for threads of the Ray that is lost."""
+    """Ends the program at once: a normal exit of the interpreter would wait for threads of the lost Ray."""
 
 
 def _exit(status: int, *, at_once: bool) -> None:
@@ -123,33 +123,33 @@ def _exit(status: int, *, at_once: bool) -> None:
 
 
 class _File(logging.FileHandler):
-    """Drops log lines that do not fit on a full disk."""
+    """A log file that drops lines which do not fit on a full disk."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         if not isinstance(sys.exc_info()[1], OSError):
             super().handleError(record)
 
     def close(self) -> None:
-        with suppress(OSError):  # the last lines may find no room either
+        with suppress(OSError):  # the last lines may not fit on the disk
             super().close()
 
 
 class _Redacting(logging.Formatter):
-    """Lines in which no password stands."""
+    """A formatter that removes passwords from log lines."""
 
     def format(self, record: logging.LogRecord) -> str:
         return redact(super().format(record))
 
 
 def _refuse_no_log(path: Path) -> None:
-    """Raises the Refusal of a log that can't be written, before anything is started."""
+    """Raises a Refusal if the log can't be written, before anything is started."""
     with refusing(str(path), "the log can't be written", "move it away, or make it writable"):
         path.open("a").close()
 
 
 @contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
-    """Keeps what krona_tune logs in the study's folder until the context ends."""
+    """Writes krona_tune's log to this file until the context ends."""
     log = logging.getLogger("krona_tune")
     log.setLevel(logging.INFO)
     log.propagate = False

@@ -123,7 +123,7 @@ def test_a_disk_that_fills_up_stops_the_study_which_goes_on_when_there_is_room(
         fill(ballast)
         said, _ = driver.communicate(timeout=120)
         assert driver.returncode == 130, said
-        assert "When that is fixed, go on with: python run_study.py --resume full" in said
+        assert "When that is fixed, resume with: python run_study.py --resume full" in said
         assert "No space left on device" in said
         assert "Traceback" not in said
         assert "adapters/" not in said

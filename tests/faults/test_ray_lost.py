@@ -51,12 +51,12 @@ def ask_all(driver: Driver) -> None:
 @pytest.mark.parametrize(
     ("fault", "happens", "status", "reason"),
     [
-        ("SIGTERM to every process", ask_all, 130, "Interrupted. Go on with"),
+        ("SIGTERM to every process", ask_all, 130, "Interrupted. Resume with"),
         pytest.param(
-            "SIGTERM to the driver's group", ask_group, 130, "Interrupted. Go on with", marks=pytest.mark.long
+            "SIGTERM to the driver's group", ask_group, 130, "Interrupted. Resume with", marks=pytest.mark.long
         ),
-        ("Ray's head killed", kill("gcs_server"), 75, "Stopped, Ray's gcs_server ended. Go on with"),
-        ("Ray's raylet killed", kill("raylet"), 75, "Stopped, Ray's raylet ended. Go on with"),
+        ("Ray's head killed", kill("gcs_server"), 75, "Stopped, Ray's gcs_server ended. Resume with"),
+        ("Ray's raylet killed", kill("raylet"), 75, "Stopped, Ray's raylet ended. Resume with"),
     ],
 )
 def test_a_study_that_loses_its_ray_ends_in_order(

@@ -102,7 +102,7 @@ def test_a_study_whose_machine_is_lost_is_completed_from_its_bucket(
     lose(storage.folder)
 
     said = well_ended(taken_up(home, "lost", "--storage", server))
-    assert f"Left in {server}/lost" in said
+    assert f"Results in {server}/lost" in said
     assert read_lease(copy) is None
     synced = home.command("sync", "lost", "--storage", server)
     synced["args"][:3] = [sys.executable, "-c", "from krona_tune.cli import main; main()"]

@@ -222,7 +222,7 @@ def test_a_second_study_of_the_same_name_is_refused(home: Home, first: StudyFold
     before = first.spec.stat().st_mtime_ns
     refused = home.run("--tasks", "cola", "--space", home.space(bert), "--name", "first")
     assert refused.returncode == 2
-    assert refused.stderr == "--name: studies/first holds a study; go on with --resume first, or choose another name\n"
+    assert refused.stderr == "--name: studies/first holds a study; use --resume first, or choose another name\n"
     assert first.spec.stat().st_mtime_ns == before
 
 
