@@ -137,7 +137,7 @@ def test_everything_that_is_wrong_is_said_at_once(
     with pytest.raises(Refusal) as refused:
         found.refuse()
     first, *lines = str(refused.value).splitlines()
-    assert first == "2 things stand in the way:"
+    assert first == "2 problems:"
     assert len(lines) == 2
     assert "hunter2" not in str(refused.value)
 
@@ -261,7 +261,7 @@ def test_workers_and_data_that_both_can_not_be_had_are_refused_together(
     monkeypatch.setattr(gather, "prepare_data", refuse("--data"))
     with pytest.raises(Refusal) as refused:
         gather.gather_study(gathered.plan, connecting(None))
-    assert str(refused.value) == "2 things stand in the way:\n  --data: nowhere\n  --address: nowhere"
+    assert str(refused.value) == "2 problems:\n  --data: nowhere\n  --address: nowhere"
     one = Refusal("a", "b", "c")
     assert together([one]) is one
 

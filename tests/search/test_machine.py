@@ -26,8 +26,8 @@ def _plain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     [
         ("{here}/file", "{here}/file can't be made, {here}/file is no folder; set RAY_TMPDIR to a folder"),
         ("{here}/file/below", "{here}/file/below can't be made, {here}/file is no folder"),
-        ("relative", "'relative' is no whole path; set RAY_TMPDIR to a folder with a short path, such as /tmp"),
-        ("", "'' is no whole path"),
+        ("relative", "'relative' is not an absolute path; set RAY_TMPDIR to a folder with a short path, such as /tmp"),
+        ("", "'' is not an absolute path"),
         ("/tmp/" + "x" * 90, "is too long for Ray's sockets, which leave it "),
     ],
 )

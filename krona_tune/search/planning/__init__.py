@@ -1,1 +1,1 @@
-"""What will run: the plan and the space. No Ray, Optuna or torch."""
+"""Makes the plan and the space of a study, without Ray, Optuna or torch."""

@@ -1,4 +1,4 @@
-"""From a request to a plan: everything that can be refused without torch or Ray is refused here."""
+"""Makes a plan from a request and refuses everything that can be refused without torch or Ray."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -24,7 +24,7 @@ from krona_tune.train.backbone_source import BackboneSource, find_backbone
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A request that was found feasible. `place` is the file it was read from."""
+    """A request that passed all checks. `place` is the file it was read from."""
 
     spec: StudySpec
     place: str
@@ -34,11 +34,11 @@ class Plan:
 
     @property
     def trials(self) -> int:
-        """How many trials a task searches with."""
+        """Returns the number of search trials of a task."""
         return self.spec.search.trials * (len(self.space.methods) if self.spec.search.per_method else 1)
 
     def baselines(self, task: str) -> list[TrialMessage]:
-        """The trials of the head alone: the request's training with each baseline learning rate."""
+        """Returns the trials of the head alone: the request's training with each baseline learning rate."""
         domains = self.spec.domains()
         fixed = {name: domains[name] for name in TrainingConfig.model_fields}
         training = {name: domain.value for name, domain in fixed.items() if isinstance(domain, Fixed)}
@@ -57,15 +57,15 @@ class Plan:
 
 
 def trial_seed(spec: StudySpec, task: str) -> int:
-    """One seed for all trials of a task: they differ in what is searched, not in their data's order."""
+    """Returns one seed for all trials of a task: they differ in what is searched, not in their data's order."""
     return stream(spec.seed, "trial", task) % 2**31
 
 
 def make_plan(spec: StudySpec, place: str) -> Plan:
-    """Finds the backbone, resolves the space on it and looks at the data's files.
+    """Finds the backbone, resolves the space on it and checks the data's files.
 
     Raises:
-        Refusal: naming the place, the problem and the fix.
+        Refusal: the request can't be met.
     """
     _check_tasks(spec, place)
     _check_methods(spec, place)
@@ -109,7 +109,7 @@ def _check_search(spec: StudySpec) -> None:
     if search.warm_start and not StudyFolder(Path(search.warm_start)).results.is_dir():
         raise Refusal("--warm-start", f"no study with results in {search.warm_start}", "name a study's folder")
     if search.warm_start:
-        read_trials(StudyFolder(Path(search.warm_start)).results)  # refused here where they can't be read
+        read_trials(StudyFolder(Path(search.warm_start)).results)  # raises a Refusal here if they can't be read
 
 
 def _refuse_missing_package(method: str, place: str) -> None:

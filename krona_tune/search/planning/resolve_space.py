@@ -1,4 +1,4 @@
-"""A request's space on a backbone: what does not fit is refused before anything is drawn."""
+"""Resolves a request's space on a backbone and refuses what does not fit before anything is drawn."""
 
 import random
 from collections.abc import Iterator
@@ -15,14 +15,14 @@ from krona_tune.study.spec.trial import SECTION_OF, SIZES, AdapterConfig
 
 
 def resolve(spec: StudySpec, geometry: Geometry, place: str) -> Space:
-    """The spec's space on a backbone. What can be drawn fits, but for sizes that do not go together.
+    """Returns the spec's space on a backbone. Every value that can be drawn fits; some combinations of sizes may not.
 
     Raises:
         Refusal: a method, placement or size does not fit the backbone, or nothing is feasible for some method.
     """
     method = spec.domains()["method"]
     if isinstance(method, Range | Divisors):
-        raise Refusal(f"{place}: adapter.method", "a method is no number", f"known: {', '.join(METHODS)}")
+        raise Refusal(f"{place}: adapter.method", "a method is a name, not a number", f"known: {', '.join(METHODS)}")
     knobs = {str(name): _knobs(spec, str(name), geometry, place) for name in method.ends()}
     space = Space(method=method, knobs=knobs, geometry=geometry, limit=_limit(spec, geometry))
     for name in space.methods:
@@ -31,7 +31,7 @@ def resolve(spec: StudySpec, geometry: Geometry, place: str) -> Space:
 
 
 def _knobs(spec: StudySpec, method: str, geometry: Geometry, place: str) -> dict[str, Domain]:
-    """The domains of what a method reads, its factors' sizes as divisors of every weight it may adapt."""
+    """Returns the domains that a method reads, with factor sizes that divide every weight it may adapt."""
     row = method_named(method, f"{place}: adapter.method")
     if method == "head_only":
         raise Refusal(f"{place}: adapter.method", f"{method} has nothing to search", "it is run as the baseline")
@@ -51,11 +51,11 @@ def _knobs(spec: StudySpec, method: str, geometry: Geometry, place: str) -> dict
 
 
 def _reads(method: str) -> str:
-    return f"it reads {', '.join(sorted(METHODS[method].reads)) or 'nothing'}, and what stands under training"
+    return f"it reads {', '.join(sorted(METHODS[method].reads)) or 'nothing'}, and the keys under training"
 
 
 def _refuse_empty(space: Space, place: str, max_params: str | None) -> None:
-    """Raises the Refusal that says why no point of the space is feasible, where none is."""
+    """Raises a Refusal that says why no point of the space is feasible, if none is."""
     if space.feasible_share() > 0:
         return
     rng = random.Random(0)
@@ -76,7 +76,7 @@ def _refuse_empty(space: Space, place: str, max_params: str | None) -> None:
 
 
 def _every_placement(method: str, domains: dict[str, Domain], geometry: Geometry, place: str) -> Iterator[Site]:
-    """Every site that some point of the space adapts; each combination of placements must have one."""
+    """Yields every site that some point of the space adapts; raises a Refusal if some placement has no site."""
     read = {name: domains[name].ends() for name in PLACES if name in domains}
     for values in product(*read.values()):
         chosen = dict(zip(read, map(str, values), strict=True))
@@ -88,7 +88,7 @@ def _every_placement(method: str, domains: dict[str, Domain], geometry: Geometry
 
 
 def _dividing(name: str, domain: Domain, dimension: int, place: str) -> Domain:
-    """The sizes of a factor that divide every adapted weight."""
+    """Returns the domain of a factor's sizes that divide `dimension`, common to all adapted weights."""
     offered = Divisors().of(dimension).values
     match domain:
         case Divisors():

@@ -1,4 +1,4 @@
-"""The space that a study searches on one backbone: every knob's domain a method, and which points are feasible."""
+"""Holds the space that a study searches on one backbone: each method's domains, and which points are feasible."""
 
 import random
 from collections import Counter
@@ -21,9 +21,9 @@ Params = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Space:
-    """Domains resolved against a backbone: of `method`, and a method's knobs by name.
+    """Domains resolved on a backbone: that of `method`, and those of each method's knobs by name.
 
-    `limit`: at most so many adapter and norm parameters, or None.
+    `limit` is the most adapter and norm parameters, or None.
     """
 
     method: Fixed | Choice
@@ -36,23 +36,23 @@ class Space:
         return tuple(map(str, self.method.ends()))
 
     def of(self, method: str) -> "Space":
-        """The part of the space that searches one method."""
+        """Returns the part of the space that searches one method."""
         return replace(self, method=Fixed(method), knobs={method: self.knobs[method]})
 
     def label(self, method: str, name: str) -> str:
-        """What is drawn for a knob: its name; with the method's where most methods search it in another domain."""
+        """Returns a knob's label: its name, with the method's if the method's domain is not the most common one."""
         usual, _ = Counter(knobs[name] for knobs in self.knobs.values() if name in knobs).most_common(1)[0]
         return name if self.knobs[method][name] == usual else f"{name} of {method}"
 
     def searched(self) -> dict[str, Domain]:
-        """The knobs that are not fixed, by label."""
+        """Returns the domains that are not fixed, by label."""
         found: dict[str, Domain] = {"method": self.method}
         for method, knobs in self.knobs.items():
             found |= {self.label(method, name): domain for name, domain in knobs.items()}
         return {label: domain for label, domain in found.items() if not isinstance(domain, Fixed)}
 
     def point(self, draw: Callable[[str, Domain], Value]) -> dict[str, Any]:
-        """Each knob that the drawn method reads: its fixed value, or what `draw` gives for its label and domain."""
+        """Returns the drawn method and its knobs: fixed values, or what `draw` returns for a label and a domain."""
 
         def value(label: str, domain: Domain) -> Value:
             return domain.value if isinstance(domain, Fixed) else draw(label, domain)
@@ -62,7 +62,7 @@ class Space:
         return {"method": method, **{name: value(self.label(method, name), domain) for name, domain in knobs}}
 
     def drawn(self, params: Params) -> dict[str, Value]:
-        """What would have to be drawn to get a point, by label: the inverse of `point`."""
+        """Returns what must be drawn to get a point, by label: the inverse of `point`."""
         method = params["method"]
         values: dict[str, Value] = {} if isinstance(self.method, Fixed) else {"method": method}
         for name, domain in self.knobs[method].items():
@@ -71,8 +71,8 @@ class Space:
         return values
 
     def adopted(self, params: Params) -> dict[str, Any] | None:
-        """The space's own point that is nearest to another study's: its values where they are searched here, the
-        fixed ones where they are not. None where a value can't be drawn here, or the point is not feasible."""
+        """Returns another study's point adopted by this space: its values of what is searched here, and this space's
+        fixed values. Returns None if a value can't be drawn here, or if the point is not feasible."""
         method = params["method"]
         if method not in self.knobs:
             return None
@@ -86,14 +86,14 @@ class Space:
         return point if fits and self.feasible(point) else None
 
     def meaning(self, params: Params) -> str:
-        """Equal for points that mean the same adapter and the same training, however their placement is written."""
+        """Returns a text that is equal for points with the same sites and the same other values."""
         adapter = _adapter(params)
         places = ",".join(site.key for site in sites(self.geometry, adapter))
         others = sorted((name, value) for name, value in params.items() if name not in PLACES)
         return f"{places} {others}"
 
     def feasible(self, params: Params, limit: int | None = None) -> bool:
-        """Whether a point's sizes go together and it stays within the space's limit, and within another one."""
+        """Returns whether a point's sizes fit and its parameters are within the space's limit and `limit`."""
         try:
             parameters = self.parameters(params)
         except Refusal:
@@ -101,21 +101,21 @@ class Space:
         return all(most is None or parameters <= most for most in (self.limit, limit))
 
     def parameters(self, params: Params) -> int:
-        """Adapter and norm parameters of a point, the head not counted. Raises a Refusal where its sizes don't fit."""
+        """Returns a point's adapter and norm parameters, without the head. Raises a Refusal if its sizes don't fit."""
         counted = count(self.geometry, _adapter(params), outputs=0)
         return counted.adapter + counted.norms
 
     def draw(self, rng: random.Random) -> dict[str, Any]:
-        """A point drawn uniformly (log-uniformly where the domain is), feasible or not."""
+        """Returns a point drawn uniformly (log-uniformly from log domains), feasible or not."""
         return self.point(lambda _, domain: _draw(domain, rng))
 
     def draw_where(self, accepted: Callable[[Params], bool], rng: random.Random) -> dict[str, Any] | None:
-        """An accepted point, None where none comes up in many draws."""
+        """Returns the first accepted point of EVEN_DRAWS draws; None if none is accepted."""
         draws = (self.draw(rng) for _ in range(EVEN_DRAWS))
         return next((point for point in draws if accepted(point)), None)
 
     def feasible_share(self, draws: int = 1000) -> float:
-        """The share of the space that is feasible, by drawing."""
+        """Returns the share of points that are feasible, estimated by drawing."""
         rng = random.Random(0)
         return sum(self.feasible(self.draw(rng)) for _ in range(draws)) / draws
 
@@ -142,7 +142,7 @@ def _draw(domain: Domain, rng: random.Random) -> Value:
 
 
 def _holds(domain: Domain, value: Value) -> bool:
-    """Whether a value can be drawn from a domain."""
+    """Returns whether a value can be drawn from a domain."""
     match domain:
         case Fixed() | Choice():
             return value in domain.ends()

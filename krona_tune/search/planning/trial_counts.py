@@ -1,4 +1,4 @@
-"""How many trials a study was asked for, counted from the request alone."""
+"""Counts the trials of a study from its request alone."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ from krona_tune.study.spec.study_spec import StudySpec
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """How many trials of each kind a task has; with `search.per_method` each method searches for itself."""
+    """The number of trials of each kind that a task has; with `search.per_method`, each method has its own search."""
 
     searched: int
     heads: int
@@ -19,7 +19,7 @@ class Counts:
 
     @classmethod
     def of(cls, spec: StudySpec, *, text_to_text: bool = False) -> "Counts":
-        """A text-to-text backbone has no head whose learning rate could be searched."""
+        """Returns a request's counts; a text-to-text backbone has no head, so it uses one baseline rate only."""
         search, top, seeds = spec.search, spec.finalists.top, spec.finalists.seeds
         groups = len(spec.domains()["method"].ends()) if search.per_method else 1
         return cls(
@@ -35,7 +35,7 @@ class Counts:
 
 
 def not_begun(spec: StudySpec, rows: Iterable[TrialResult], *, text_to_text: bool) -> Mapping[str, int]:
-    """How many trials of each task have no row yet."""
+    """Returns the number of each task's trials that have no row yet."""
     begun = Counter((row.task, row.kind) for row in rows)
     asked = Counts.of(spec, text_to_text=text_to_text).by_kind
     return {task: sum(max(0, count - begun[task, kind]) for kind, count in asked.items()) for task in spec.tasks}

@@ -1,4 +1,4 @@
-"""Whether a study has room: on the disk for its checkpoints, in memory for its workers. Counted from integers."""
+"""Estimates whether a study's checkpoints fit on the disk, and its workers in memory."""
 
 import shutil
 from dataclasses import dataclass
@@ -17,18 +17,18 @@ from krona_tune.study.formatting import format_bytes
 from krona_tune.train.device import this_device
 
 MOST_OUTPUTS = 3
-"""Of a head: the labels of MNLI."""
+"""The most outputs of a head: MNLI's three labels."""
 PROCESS_BYTES = 600 * 2**20
-"""What a worker takes before it has a backbone: Python, torch, transformers."""
+"""The memory of a worker before it loads a backbone: Python, torch, transformers."""
 STATE_BYTES, TRAINING_BYTES = 12, 16
-"""Of each trained parameter: float32 beside its two moments on disk; in memory its gradient too."""
+"""Bytes per trained parameter: a float32 value and its two moments on disk; in memory also its gradient."""
 ACTIVATIONS = 17
-"""Values that a layer keeps for its backward pass, in widths a token: its maps' inputs and outputs, roughly."""
+"""Values per token that a layer keeps for its backward pass, in units of the width: inputs and outputs, roughly."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Footprint:
-    """The largest adapter of the space, and bytes: of the weights, and roughly of a worker that trains it."""
+    """The largest adapter of the space, the bytes of the backbone's weights, and the rough bytes of its worker."""
 
     params: dict[str, Any]
     weights: int
@@ -37,8 +37,8 @@ class Footprint:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoints:
-    """How many trials of a study leave a checkpoint, and the bytes of all: `usually`, and `most` where each is of the
-    largest adapter."""
+    """The number of trials that leave a checkpoint, and their total bytes: `usually`, and at `most` if every trial has
+    the largest adapter."""
 
     trials: int
     usually: float
@@ -46,7 +46,7 @@ class Checkpoints:
 
 
 def needed_bytes(gathered: Gathered) -> Footprint:
-    """What the largest adapter of the space needs, counted from integers."""
+    """Returns what the largest adapter of the space needs, computed from sizes alone."""
     plan, shape = gathered.plan, gathered.plan.geometry
     params = largest_point(plan.space)
     trained = plan.space.parameters(params) + shape.head_parameters(MOST_OUTPUTS)
@@ -59,7 +59,7 @@ def needed_bytes(gathered: Gathered) -> Footprint:
 
 
 def checkpoints_of(plan: Plan) -> Checkpoints:
-    """The checkpoints of all tasks: of the search, of the heads alone, and of the finals of both."""
+    """Returns the checkpoints of all tasks: of the search, of the heads alone, and of the finals of both."""
     each, tasks = Counts.of(plan.spec), plan.spec.tasks
     adapters = len(tasks) * (each.searched + each.finals)
     heads = sum(len(plan.baselines(task)) + each.final_heads for task in tasks)
@@ -73,13 +73,13 @@ def checkpoints_of(plan: Plan) -> Checkpoints:
 
 
 def nearest_folder(path: Path) -> Path:
-    """The folder itself, or the nearest one above it that is there already."""
+    """Returns the folder itself, or its nearest parent that exists."""
     return next(above for above in (path.resolve(), *path.resolve().parents) if above.is_dir())
 
 
 def check_disk(gathered: Gathered, folder: StudyFolder, storage: Path) -> Findings:
-    """Whether the storage can be written, and has space for the checkpoints of the trials that are still to come:
-    surely not is a problem, perhaps not a warning."""
+    """Checks that the storage can be written and has space for the checkpoints of the remaining trials: a problem if
+    the usual size does not fit, a warning if only the largest does not."""
     try:
         with NamedTemporaryFile(dir=storage, prefix=".preflight-"):
             pass
@@ -97,7 +97,7 @@ def check_disk(gathered: Gathered, folder: StudyFolder, storage: Path) -> Findin
 
 
 def check_memory(gathered: Gathered, need: Footprint) -> Findings:
-    """Whether the workers that a node holds fit in its memory: surely not is a problem, roughly not a warning."""
+    """Checks that a node's CPU workers fit in its memory: a problem if the backbones alone don't, else a warning."""
     fit, found = gathered.slots, Findings()
     for node in set(gathered.cluster.nodes):
         workers = min(node.fits(fit.cpus, fit.gpus), fit.count)

@@ -1,4 +1,4 @@
-"""Before the first trial: one report of all that stands in its way, not one error after the other."""
+"""Checks a study before its first trial and reports all problems at once."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,7 @@ FIRST_BATCH_SECONDS = 300
 
 
 def run_preflight(gathered: Gathered, folder: StudyFolder, tracking_uri: str | None) -> Findings:
-    """Looks at everything that would fail a trial later. Writes nothing that stays."""
+    """Checks everything that could make a trial fail later. Leaves no files behind."""
     need = needed_bytes(gathered)
     storage = nearest_folder(folder.root)
     with ThreadPoolExecutor(max_workers=1) as aside:
@@ -34,7 +34,7 @@ def run_preflight(gathered: Gathered, folder: StudyFolder, tracking_uri: str | N
 
 
 def at_the_uri(folder: StudyFolder) -> Findings:
-    """Whether the driver can write the study's copy, where the storage is a URI."""
+    """Checks that the driver can write the study's copy, if the storage is a URI."""
     if folder.remote:
         try:
             with refusing(folder.remote), token(folder.remote):
@@ -45,7 +45,7 @@ def at_the_uri(folder: StudyFolder) -> Findings:
 
 
 def on_every_node(gathered: Gathered, storage: str) -> Findings:
-    """Whether each node sees and writes the storage, and has the backbone and the same packages."""
+    """Checks that each node can read and write the storage, and has the backbone and the same packages."""
     source = gathered.source
     reports = inspect_nodes(storage, source.location)
     found = Findings(problems=tuple(node_problems(storage, reports)))
@@ -63,7 +63,7 @@ def on_every_node(gathered: Gathered, storage: str) -> Findings:
 
 
 def in_the_first_batch(gathered: Gathered, need: Footprint) -> Findings:
-    """Whether the largest adapter trains and evaluates one batch of every task."""
+    """Checks that the largest adapter trains and evaluates on one batch of every task."""
     try:
         done = _trained(gathered, need)
     except Refusal as refusal:
@@ -74,7 +74,7 @@ def in_the_first_batch(gathered: Gathered, need: Footprint) -> Findings:
 
 
 def _trained(gathered: Gathered, need: Footprint) -> FirstBatch:
-    """On one machine without a GPU in this process, which has all it needs; else in a worker that trials may get."""
+    """Trains the first batch: in this process on one machine without GPUs, else in a worker like a trial's."""
     fit, works = gathered.slots, gathered.prepared.works
     usual, threads = median_point(gathered.plan.space), max(1, int(fit.cpus))
     asked = (gathered.source.location, gathered.plan.spec.precision, fit.gpus > 0, works, need.params, usual, threads)

@@ -1,4 +1,4 @@
-"""What stands in a study's way: all of it at once."""
+"""Collects the problems and warnings of a study, to report them all at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from krona_tune.train.probe import Probe
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What was found: `problems` no trial could survive, `warnings` some might not, and what a step costs, if timed."""
+    """The findings: `problems` that fail every trial, `warnings` that may fail some, and a step's cost, if timed."""
 
     problems: tuple[Refusal, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -23,18 +23,18 @@ class Findings:
         )
 
     def refuse(self) -> None:
-        """Raises all problems as one Refusal, where there are any."""
+        """Raises all problems as one Refusal, if there are any."""
         if self.problems:
             raise together(self.problems)
 
 
 def together(problems: Sequence[Refusal]) -> Refusal:
-    """One problem as it is; several as one refusal with a line for each."""
+    """Returns a single problem as it is, and several as one Refusal with a line for each."""
     if len(problems) == 1:
         return problems[0]
-    return Refusal("", f"{len(problems)} things stand in the way:" + "".join(f"\n  {each}" for each in problems))
+    return Refusal("", f"{len(problems)} problems:" + "".join(f"\n  {each}" for each in problems))
 
 
 def problem(place: str, what: str, fix: str) -> Findings:
-    """One problem."""
+    """Returns findings with one problem."""
     return Findings(problems=(Refusal(place, what, fix),))

@@ -1,4 +1,4 @@
-"""The first batch, trained once before any trial: with the largest adapter of the space, where trials are trained."""
+"""Trains a first batch before any trial, with the largest adapter of the space, where trials are trained."""
 
 import logging
 import random
@@ -29,14 +29,14 @@ logger = logging.getLogger(__name__)
 
 POINTS, MOST_DRAWS = 200, 1000
 FEW_ROWS = 2
-"""What is trained of a task whose batches are not the longest."""
+"""The rows that are trained of a task that does not have the longest example."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FirstBatch:
-    """What came of it: each failed task's status and error, and of a GPU its name, its memory and the most used.
+    """The result: each failed task's status and error, and a GPU's name, memory and peak use.
 
-    `probe` is what a step costs; None where a task failed.
+    `probe` is the cost of a step; None if a task failed or no step was timed.
     """
 
     failures: dict[str, tuple[Status, str]]
@@ -48,7 +48,7 @@ class FirstBatch:
 
 
 def drawn(space: Space) -> list[dict[str, Any]]:
-    """Many feasible points, as many of each method; at least one, for a space's feasibility is found by such draws."""
+    """Returns feasible points, equally many per method if found; at least one: such draws proved feasibility."""
     found: list[dict[str, Any]] = []
     for method in map(space.of, space.methods):
         rng = random.Random(0)
@@ -58,19 +58,19 @@ def drawn(space: Space) -> list[dict[str, Any]]:
 
 
 def largest_point(space: Space) -> dict[str, Any]:
-    """Of many points drawn, the one with the most parameters, and the largest batch that its method may draw."""
+    """Returns the point with the most parameters of many drawn, with the largest batch of its method."""
     most = max(drawn(space), key=space.parameters)
     return {**most, "batch_size": max(space.knobs[most["method"]]["batch_size"].ends())}
 
 
 def median_point(space: Space) -> dict[str, Any]:
-    """Of many points drawn, the one with the middle number of parameters."""
+    """Returns the point with the median number of parameters of many drawn."""
     points = sorted(drawn(space), key=space.parameters)
     return points[len(points) // 2]
 
 
 def longest_example(work: TaskWork) -> int:
-    """Tokens of the task's longest training example."""
+    """Returns the number of tokens of the task's longest training example."""
     return int(lengths(work.train).max())
 
 
@@ -83,9 +83,9 @@ def train_first_batch(
     usual: dict[str, Any] | None = None,
     threads: int = 1,
 ) -> FirstBatch:
-    """Trains and evaluates one batch of each task: of the longest examples a whole one, of other tasks a few rows.
+    """Trains and evaluates one batch of each task: a whole one if it has the longest example, else a few rows.
 
-    Then steps of the point `usual` are timed, if there is one, with the threads that a trial has.
+    Then times steps of the point `usual`, if given, with a trial's number of threads.
     """
     device = this_device(precision, gpu=gpu)
     backbone = load_backbone(location, device)
@@ -112,16 +112,16 @@ def train_first_batch(
 
 
 def _train(task: str, work: TaskWork, backbone: Backbone, params: dict[str, Any]) -> int:
-    """One step and one evaluation as a trial does them. Returns the most memory that was used."""
+    """Runs one step and one evaluation as a trial does. Returns the peak memory in bytes."""
     reports: list[Report] = []
     with quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of metrics that a few rows can't have
+        warnings.simplefilter("ignore")  # about metrics that a few rows can't have
         train_trial(f"{task}-first-batch", check_trial(task, 0, params), work, backbone, reports.append)
     return reports[-1].peak_memory_bytes
 
 
 def _probe(backbone: Backbone, works: Mapping[str, TaskWork], params: dict[str, Any], threads: int) -> Probe | None:
-    """The timed steps; None where they failed, for a study may go without a forecast."""
+    """Returns the timed steps; None if they failed, because a study can run without a forecast."""
     task, own_threads = next(iter(works)), torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -129,14 +129,14 @@ def _probe(backbone: Backbone, works: Mapping[str, TaskWork], params: dict[str, 
             warnings.simplefilter("ignore")
             return time_steps(backbone, works, check_trial(task, 0, params))
     except Exception:
-        logger.exception("no step could be timed, so nothing is foretold")
+        logger.exception("no step could be timed, so there is no forecast")
         return None
     finally:
         torch.set_num_threads(own_threads)
 
 
 def _shortened(work: TaskWork, rows: int) -> TaskWork:
-    """The task with as many of its longest examples as make one step, judged on as many."""
+    """Returns the task with only its longest `rows` examples, which make one step, and as many to evaluate on."""
     train, validation = _of_the_longest(work.train, rows), _of_the_longest(work.validation, rows)
     once = Schedule(examples_per_epoch=len(train), rungs=(len(train),), reduction=work.schedule.reduction)
     return replace(work, train=train, validation=validation, schedule=once, test=None)

@@ -1,4 +1,4 @@
-"""What a study needs of the machine around it, looked at before Ray or torch start and fail in their own words."""
+"""Checks the machine before Ray or torch start, because their own errors would be less clear."""
 
 import os
 import sys
@@ -11,11 +11,11 @@ from krona_tune.refusal import Refusal
 SOCKET = "ray/session_2026-01-31_23-59-59_123456_{pid}/sockets/plasma_store"
 """The longest path that Ray gives to a Unix socket below its temporary folder."""
 LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
-"""Bytes that a Unix socket's path may have."""
+"""The most bytes of a Unix socket's path."""
 
 
 def refuse_gone_folder() -> None:
-    """Raises the Refusal of a working directory that was removed."""
+    """Raises a Refusal if the working directory was removed."""
     try:
         Path.cwd()
     except OSError as error:
@@ -23,18 +23,18 @@ def refuse_gone_folder() -> None:
 
 
 def refuse_cache() -> None:
-    """Raises the Refusal of a cache folder that can't be made."""
+    """Raises a Refusal if the cache folder can't be created or written."""
     folder = platformdirs.user_cache_path("krona_tune")
     _refuse_unwritable(folder, "the cache folder", "set HOME or XDG_CACHE_HOME to a folder that can be written")
 
 
 def refuse_temporary_folder() -> None:
-    """Raises the Refusal of a temporary folder in which Ray can't start."""
+    """Raises a Refusal if Ray can't start in the temporary folder."""
     name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "the temporary folder")
     folder = Path(os.environ.get(name, "/tmp"))
     fix = "set RAY_TMPDIR to a folder with a short path, such as /tmp"
     if not os.environ.get(name, "/tmp").startswith("/"):
-        raise Refusal(name, f"{os.environ[name]!r} is no whole path", fix)
+        raise Refusal(name, f"{os.environ[name]!r} is not an absolute path", fix)
     _refuse_unwritable(folder, name, fix)
     longest = len(os.fsencode(folder / SOCKET.format(pid=os.getpid())))
     if longest > LONGEST_SOCKET:

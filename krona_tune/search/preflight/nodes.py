@@ -1,4 +1,4 @@
-"""What each node of a cluster sees: the study's storage, the backbone's folder, the same packages. No torch."""
+"""Checks what each node of a cluster sees: the study's storage, the backbone's folder and packages, without torch."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,13 +13,13 @@ from krona_tune.refusal import Refusal
 from krona_tune.study.redact import redact
 
 PACKAGES = ("krona_tune", "torch", "transformers")
-"""What a worker must have in the driver's version for its trials to mean the same."""
+"""The packages that a worker needs in the driver's version, so that its trials give the same results."""
 LOOK_SECONDS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
 class NodeReport:
-    """What one node sees. `versions` lacks what is not installed there."""
+    """What one node sees. `versions` leaves out packages that are not installed there."""
 
     reads_storage: bool
     writes_storage: bool
@@ -28,7 +28,7 @@ class NodeReport:
 
 
 def inspect_node(place: str, written: str, model: str) -> NodeReport:
-    """Looks from the node that this runs on: `place` is a file in the storage that holds `written`."""
+    """Reports on the node that this runs on; `place` is a file in the storage that holds `written`."""
     storage, _, name = place.rpartition("/")
     reads = _can_read(storage, name, written)
     return NodeReport(
@@ -40,7 +40,7 @@ def inspect_node(place: str, written: str, model: str) -> NodeReport:
 
 
 def inspect_nodes(storage: str, model: str) -> dict[str, NodeReport | str]:
-    """What each node of the cluster that this process has joined sees, by its address; a text where it can't look.
+    """Returns the report of each node of the joined cluster, by its address; an error text if there is no report.
 
     `storage` is a folder or a URI.
     """
@@ -74,7 +74,7 @@ def _seen(report: Any) -> NodeReport | str:
 
 @contextmanager
 def token(storage: str) -> Iterator[tuple[str, str]]:
-    """A file in the storage with a text of its own, while the context lasts."""
+    """Creates a file with a unique text in the storage for the context; yields its place and the text."""
     written, store = uuid4().hex, Store(storage)
     name = f".seen-{written[:12]}"
     store.write(name, written.encode())
@@ -85,7 +85,7 @@ def token(storage: str) -> Iterator[tuple[str, str]]:
 
 
 def _can_read(storage: str, name: str, written: str) -> bool:
-    with suppress(Exception):  # every store has errors of its own
+    with suppress(Exception):  # every store has its own errors
         return Store(storage).read(name) == written.encode()
     return False
 
@@ -97,7 +97,7 @@ def _can_write(storage: str) -> bool:
 
 
 def versions() -> dict[str, str]:
-    """The packages' versions where this runs; one that is not installed is left out."""
+    """Returns the versions of the packages on this node; leaves out those that are not installed."""
     found = {}
     for package in PACKAGES:
         with suppress(PackageNotFoundError):
