@@ -323,5 +323,5 @@ def test_a_trial_that_optuna_can_not_take_is_left_out(tmp_path: Path, caplog: py
     point = opened(tmp_path / "lost").ask("cola-000", 0)
     with caplog.at_level("WARNING", "krona_tune"):
         sampler.recall("cola-000", {**point, "a_out": 7}, Status.COMPLETED, {64: 0.25})
-    assert "Optuna can't be told of cola-000 again" in caplog.text
+    assert "cola-000 could not be added to Optuna's study" in caplog.text
     assert trials(tmp_path / "journal") == []

@@ -1,1 +1,1 @@
-"""Which trials stop early: ASHA."""
+"""Decides with ASHA which trials stop early."""

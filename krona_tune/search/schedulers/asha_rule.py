@@ -1,4 +1,4 @@
-"""The rule by which ASHA judges, as Ray's own has it: by tasks, by size and by averages over tasks alike."""
+"""Holds ASHA's rule, the same as Ray's, for trials of a task, of limited size, and for averages over tasks."""
 
 from collections import defaultdict
 
@@ -6,10 +6,10 @@ import numpy as np
 
 
 class Rungs:
-    """What was seen at each rung of trials that compete.
+    """The scores and sizes of competing trials at each rung.
 
     Args:
-        reduction: η: of those that came to a rung, the upper 1/η go on.
+        reduction: η: the upper 1/η of those that reached a rung continue.
     """
 
     def __init__(self, reduction: int) -> None:
@@ -17,10 +17,10 @@ class Rungs:
         self._seen: dict[int, list[tuple[float, int]]] = defaultdict(list)
 
     def survives(self, rung: int, score: float, size: int = 0) -> bool:
-        """Puts a score at a rung and says whether its trial goes on from there.
+        """Adds a score to a rung and returns whether its trial continues from there.
 
-        It goes on if the score is in the upper 1/η of those that came there before it with no more parameters; where
-        nobody did, it goes on. So later trials are judged by earlier ones, and what no smaller trial beats goes on.
+        It continues if its score is in the upper 1/η of the earlier scores there with no more parameters, or if there
+        are none. So later trials are judged by earlier ones, and a trial that no smaller one beats continues.
         """
         rivals = [other for other, other_size in self._seen[rung] if other_size <= size]
         self._seen[rung].append((score, size))

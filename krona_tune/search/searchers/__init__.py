@@ -1,1 +1,1 @@
-"""Which trial comes next: Optuna, asked and told."""
+"""Chooses the next trial with Optuna and reports the results to it."""

@@ -1,4 +1,4 @@
-"""Optuna's journal on a disk that may be full or have lost a piece of it."""
+"""Opens Optuna's journal, also if it is damaged or its disk is full."""
 
 import logging
 import os
@@ -17,8 +17,8 @@ Halt = Callable[[str], None]
 
 
 def open_journal(path: Path, halt: Halt) -> JournalStorage:
-    """The journal of a study. A last line that a killed driver left unfinished is cut off; a journal that Optuna can't
-    replay is set aside, and the study's records are all that there is."""
+    """Opens the journal of a study. Cuts off a last line that a killed driver left unfinished; renames a journal that
+    Optuna can't replay, and then only the study's records are left."""
     if lexists(path):
         try:
             _cut_off_unfinished(path)
@@ -27,15 +27,13 @@ def open_journal(path: Path, halt: Halt) -> JournalStorage:
             raise
         except Exception as error:
             aside = path.with_name(path.name + ".damaged")
-            logger.warning(
-                "%s is damaged (%s): set aside as %s, Optuna learns from the records", path, error, aside.name
-            )
+            logger.warning("%s is damaged (%s): renamed to %s, Optuna learns from the records", path, error, aside.name)
             path.replace(aside)
     return JournalStorage(_Journal(path, halt))
 
 
 def _cut_off_unfinished(path: Path) -> None:
-    if not path.is_file():  # opening a pipe would wait for ever
+    if not path.is_file():  # opening a pipe would wait forever
         raise ValueError("it is no file")
     content = path.read_bytes()
     whole = content.rfind(b"\n") + 1
@@ -44,7 +42,7 @@ def _cut_off_unfinished(path: Path) -> None:
 
 
 class _Unlocked(JournalFileOpenLock):
-    """None is needed: a study's folder belongs to one process at a time."""
+    """A lock that does nothing: a study's folder belongs to one process at a time."""
 
     def acquire(self) -> bool:
         return True
@@ -53,9 +51,9 @@ class _Unlocked(JournalFileOpenLock):
 
 
 class _Journal(JournalFileBackend):
-    """Keeps in memory what the disk has no room for, halts the study, and writes it before the next log.
+    """A journal that, if the disk is full, halts the study, keeps logs in memory and writes them before the next log.
 
-    What is still not written when the process ends is made up for from the records.
+    Logs that are still not written when the process ends are restored from the records.
     """
 
     def __init__(self, path: Path, halt: Halt) -> None:

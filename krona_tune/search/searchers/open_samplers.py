@@ -1,4 +1,4 @@
-"""The samplers of a study, all in one journal file that optuna-dashboard opens."""
+"""Opens the samplers of a study, all in one journal file that optuna-dashboard can read."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -15,47 +15,47 @@ from krona_tune.study.result import Status
 from krona_tune.study.spec.study_spec import StudySpec
 
 SHARED = "shared"
-"""What stands for the task of configurations that all tasks share."""
+"""The task name of configurations that all tasks share."""
 Earlier = Mapping[str, Sequence[Params]]
-"""Each task's points from an earlier study: what its first trials try."""
+"""Each task's points from an earlier study, which its first trials try."""
 NOTHING: Earlier = {}
 
 
 class MethodsInTurn:
-    """A sampler a method, asked in turn, so that every method gets the same number of trials."""
+    """One sampler per method, asked in turn, so that every method gets the same number of trials."""
 
     def __init__(self, samplers: Mapping[str, TaskSampler]) -> None:
         self._samplers = samplers
 
     def ask(self, trial_id: str, number: int) -> dict[str, Any] | None:
-        """A point of the method whose turn the trial's number is."""
+        """Returns a point of the method that the trial's number selects in turn."""
         turn, place = divmod(number, len(self._samplers))
         return list(self._samplers.values())[place].ask(trial_id, turn)
 
     def point(self, trial_id: str) -> dict[str, Any] | None:
-        """As a TaskSampler; one of them knows the trial, or none."""
+        """Returns the trial's point like a TaskSampler, from the sampler that knows it; None if none does."""
         points = (sampler.point(trial_id) for sampler in self._samplers.values())
         return next((point for point in points if point is not None), None)
 
     def report(self, trial_id: str, step: int, score: float) -> None:
-        """As a TaskSampler; it is for the one that was asked, the others know no such trial."""
+        """Reports like a TaskSampler to all samplers; those that do not know the trial ignore it."""
         for sampler in self._samplers.values():
             sampler.report(trial_id, step, score)
 
     def tell(self, trial_id: str, status: Status, score: float | None) -> None:
-        """As a TaskSampler; it is for the one that was asked, the others know no such trial."""
+        """Tells all samplers like a TaskSampler; those that do not know the trial ignore it."""
         for sampler in self._samplers.values():
             sampler.tell(trial_id, status, score)
 
     def recall(self, trial_id: str, params: Params, status: Status, scores: Mapping[int, float]) -> None:
-        """As a TaskSampler; it is for the sampler of the trial's method."""
+        """Recalls a trial like a TaskSampler, in the sampler of the trial's method."""
         self._samplers[params["method"]].recall(trial_id, params, status, scores)
 
 
 def open_samplers(
     spec: StudySpec, space: Space, journal: Path, halt: Halt, earlier: Earlier = NOTHING
 ) -> dict[str, TaskSampler | MethodsInTurn]:
-    """One sampler a task, or a task and method. `halt` is called where the journal can't be written."""
+    """Returns one sampler per task, or per task and method. `halt` is called if the journal can't be written."""
     sampler = _sampler_in(spec, journal, halt, earlier)
     if not spec.search.per_method:
         return {task: sampler(space, task, task) for task in spec.tasks}
@@ -68,14 +68,14 @@ def open_samplers(
 def open_shared_sampler(
     spec: StudySpec, space: Space, journal: Path, halt: Halt, earlier: Earlier = NOTHING
 ) -> TaskSampler:
-    """The sampler of configurations that all tasks share."""
+    """Returns the sampler of configurations that all tasks share."""
     return _sampler_in(spec, journal, halt, earlier)(space, SHARED, SHARED)
 
 
 def _sampler_in(
     spec: StudySpec, journal: Path, halt: Halt, earlier: Earlier
 ) -> Callable[[Space, str, str], TaskSampler]:
-    """Makes samplers of a part of the space, under a name in the journal, for a task."""
+    """Returns a function that makes a sampler of a part of the space, under a name in the journal, for a task."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = open_journal(journal, halt)
 

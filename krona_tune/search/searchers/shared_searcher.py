@@ -1,4 +1,4 @@
-"""One configuration for all tasks: trained on task after task, judged by the average over the tasks done so far."""
+"""Searches one configuration for all tasks: trained task by task, judged by the average over the tasks so far."""
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,21 +16,21 @@ Verdict = Callable[[str, dict[str, Any] | None, bool], Status]
 
 
 def shared_id(number: int) -> str:
-    """What a configuration is called in Optuna."""
+    """Returns a configuration's name in Optuna."""
     return f"shared-{number:03d}"
 
 
 class SharedSearcher(Searcher):  # type: ignore[misc]
-    """Hands Tune one trial a task of each configuration, the next task when the last has ended.
+    """A searcher that gives Tune each configuration's trials one task at a time, the next when the last has ended.
 
-    After 1, η, η² … tasks a configuration goes on if its average is in the upper 1/η of those that came as far.
+    After 1, η, η² … tasks a configuration continues if its average is in the upper 1/η of those that got as far.
 
     Args:
-        waiting: trials to run before any is asked for.
-        sampler: is asked for configurations and told their averages; the step is the number of tasks done.
-        tasks: in the order in which they are trained, cheap ones first.
-        numbers: of the configurations that may still be asked for.
-        rows: what is known of earlier trials; the sampler is told of configurations that it does not know.
+        waiting: trials to run before the sampler is asked for any.
+        sampler: proposes configurations and gets their averages; the step is the number of tasks done.
+        tasks: the tasks in the order of training, cheap ones first.
+        numbers: the numbers of the configurations that may still be proposed.
+        rows: the rows of earlier trials; the sampler learns the configurations that it does not know.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class SharedSearcher(Searcher):  # type: ignore[misc]
         self._take_up([row for row in rows if row.kind == "search"])
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its driver's objects, a resumed study is rebuilt from its records."""
+        """Returns nothing: Tune pickles its driver's objects, but a resumed study is rebuilt from its records."""
         return {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
@@ -69,7 +69,7 @@ class SharedSearcher(Searcher):  # type: ignore[misc]
         return config.to_dict()
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Nothing: a configuration is judged between tasks."""
+        """Does nothing: a configuration is judged between tasks."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         config = self._asked.pop(trial_id, None)
@@ -82,7 +82,7 @@ class SharedSearcher(Searcher):  # type: ignore[misc]
             self._sampler.tell(shared_id(number), status, None)
 
     def _next(self) -> TrialMessage | None:
-        """The next task of a configuration that goes on, else the first task of a new one."""
+        """Returns the next task's trial of a configuration that continues, else the first of a new one, else None."""
         if self._ready:
             return self._config(self._ready.popleft())
         while self._numbers:
@@ -98,7 +98,7 @@ class SharedSearcher(Searcher):  # type: ignore[misc]
         return TrialMessage(f"{task}-{number:03d}", task, number, "search", self._seeds[task], self._params[number])
 
     def _judge(self, number: int, task: str, score: float) -> None:
-        """After a task: the average so far is told, and the configuration goes on, is stopped or is done."""
+        """Reports the average after a task; then the configuration continues, is stopped or is done."""
         average, status = self._averaged(number, task, score)
         self._sampler.report(shared_id(number), len(self._scores[number]), average)
         if status is Status.INTERRUPTED:
@@ -107,7 +107,7 @@ class SharedSearcher(Searcher):  # type: ignore[misc]
             self._sampler.tell(shared_id(number), status, average if status is Status.COMPLETED else None)
 
     def _averaged(self, number: int, task: str, score: float) -> tuple[float, Status]:
-        """A configuration's average with one more task, and what becomes of it: interrupted where it goes on."""
+        """Returns a configuration's average with one more task and its status: INTERRUPTED if it continues."""
         scores = self._scores[number]
         scores[task] = score
         average, done = float(np.mean(list(scores.values()))), len(scores)
@@ -117,7 +117,7 @@ class SharedSearcher(Searcher):  # type: ignore[misc]
         return average, Status.INTERRUPTED if goes else Status.STOPPED_EARLY
 
     def _take_up(self, rows: Sequence[TrialResult]) -> None:
-        """Earlier trials are judged again in the order of their ends; a configuration between two tasks goes on."""
+        """Judges earlier trials again in the order of their ends; configurations between two tasks will continue."""
         statuses: dict[int, Status] = {}
         averages: dict[int, dict[int, float]] = defaultdict(dict)
         for row in sorted(rows, key=lambda row: row.ended_at or 0.0):
@@ -135,7 +135,7 @@ class SharedSearcher(Searcher):  # type: ignore[misc]
                 self._ready.append(number)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: a resumed study is rebuilt from its records."""
+        """Does nothing: a resumed study is rebuilt from its records."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: a resumed study is rebuilt from its records."""
+        """Does nothing: a resumed study is rebuilt from its records."""

@@ -1,4 +1,4 @@
-"""Our domains in Optuna's words: one Optuna study a task that is asked for points and told what became of them."""
+"""Connects our domains to Optuna: one Optuna study per task proposes points and gets their results."""
 
 import logging
 import random
@@ -22,7 +22,7 @@ from krona_tune.study.spec.domain import Choice, Divisors, Domain, Fixed, Range
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 20
-"""How many of Optuna's own proposals may be refused before an acceptable point is drawn evenly."""
+"""How many of Optuna's proposals may be rejected before an acceptable point is drawn evenly."""
 STATES = {
     Status.COMPLETED: TrialState.COMPLETE,
     Status.STOPPED_EARLY: TrialState.PRUNED,
@@ -30,21 +30,20 @@ STATES = {
     Status.OUT_OF_MEMORY: TrialState.FAIL,
     Status.FAILED: TrialState.FAIL,
 }
-"""What Optuna is told. An interrupted trial is told nothing: it goes on when the study does."""
+"""The states that Optuna gets. It gets none for an interrupted trial, which continues when the study is resumed."""
 TRIAL_ID, LOST = "trial_id", "lost"
-"""What Optuna keeps beside a point: the trial that tries it, or that the driver went away before one could."""
+"""Attributes of a point in Optuna: the trial that tries it, or that the driver ended before a trial had it."""
 Suggest = Callable[[int], Iterable[Params]]
-"""Points from elsewhere that are worth trying as the trial of a number; none to leave it to Optuna."""
+"""Returns points from elsewhere that are worth trying as the trial of a number; none to leave it to Optuna."""
 
 
 class TaskSampler:
-    """Proposes points of a space for one task. Every draw's randomness is a stream of (seed, task, number).
+    """A sampler of a space's points for one task. Every draw's randomness is a stream of (seed, task, number).
 
     Args:
         startup_trials: how many points are drawn evenly before Optuna models the scores.
-        suggest: points from elsewhere that are tried first; those that are not acceptable here are passed over.
-        every_size: each trial has a parameter limit of its own, so that small adapters are searched as eagerly as
-            large ones.
+        suggest: returns points from elsewhere that are tried first; those that are not acceptable here are skipped.
+        every_size: gives each trial its own parameter limit, so that small adapters are searched as much as large ones.
     """
 
     def __init__(
@@ -59,7 +58,7 @@ class TaskSampler:
         every_size: bool = False,
     ) -> None:
         self._space, self._seed, self._startup, self._suggest = space, seed, startup_trials, suggest
-        self._address = name.partition("/")[2]  # randomness follows what is searched for, not what the study is called
+        self._address = name.partition("/")[2]  # randomness depends on what is searched, not on the study's name
         self._study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
@@ -73,11 +72,10 @@ class TaskSampler:
         self._sizes = self._smallest_and_largest() if every_size else None
 
     def ask(self, trial_id: str, number: int) -> dict[str, Any] | None:
-        """A feasible point that was not tried before: each knob that its method reads, by name.
+        """Returns a feasible point that was not tried before, by knob name; None if none is found.
 
-        Points beyond the parameter limit and points tried before are told to Optuna as failed and never leave this
-        method. A trial that was asked for before gets the same point again.
-        None: there is no point left.
+        Points beyond the parameter limit and points tried before are reported to Optuna as failed and never returned.
+        A trial that was asked for before gets the same point again.
         """
         if trial_id in self._numbers:
             return self.point(trial_id)
@@ -109,17 +107,17 @@ class TaskSampler:
         raise AssertionError("an acceptable point is enqueued in the end")
 
     def point(self, trial_id: str) -> dict[str, Any] | None:
-        """The point of a trial that was asked for before; None of another one."""
+        """Returns the point of a trial that was asked for before; None for any other trial."""
         number = self._numbers.get(trial_id)
         return None if number is None else self._point_of(self._study.get_trials(deepcopy=False)[number])
 
     def recall(self, trial_id: str, params: Params, status: Status, scores: Mapping[int, float]) -> None:
-        """What the records say of an earlier trial, in case Optuna's journal lost it or was not told of its end.
+        """Adds an earlier trial from the records, in case Optuna's journal lost it or its end.
 
-        Of a trial whose end Optuna knows, nothing is changed.
+        Changes nothing if Optuna knows the trial's end.
 
         Args:
-            scores: by step, in their order, as `report` takes them; the last one is the trial's.
+            scores: the scores by step, in order, as for `report`; the last one is the trial's.
         """
         last = list(scores.values())[-1] if scores else None
         if trial_id in self._open:
@@ -132,7 +130,7 @@ class TaskSampler:
     def _add(
         self, trial_id: str, params: Params, state: TrialState, scores: Mapping[int, float], last: float | None
     ) -> None:
-        """A trial as Optuna would have it, had it been told of it."""
+        """Adds a trial to Optuna's study as if Optuna had proposed it."""
         drawn, distributions = self._space.drawn(params), {}
 
         def value(label: str, domain: Domain) -> Any:
@@ -150,7 +148,7 @@ class TaskSampler:
                 value=last if state in {TrialState.COMPLETE, TrialState.PRUNED} else None,
             )
         except ValueError as error:
-            logger.warning("Optuna can't be told of %s again: %s", trial_id, error)
+            logger.warning("%s could not be added to Optuna's study: %s", trial_id, error)
             return
         self._study.add_trial(trial)
         added = self._study.get_trials(deepcopy=False)[-1]
@@ -160,7 +158,7 @@ class TaskSampler:
             self._open[trial_id] = added.number
 
     def _give_up_what_was_lost(self) -> None:
-        """A point that was drawn for a driver that went away at that moment was never tried: it is drawn again."""
+        """Marks points as lost if their driver ended before it gave them to a trial, so that they are drawn again."""
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if TRIAL_ID not in trial.user_attrs:
                 optuna.Trial(self._study, trial._trial_id).set_user_attr(LOST, True)
@@ -173,11 +171,11 @@ class TaskSampler:
         return params
 
     def _point_of(self, trial: FrozenTrial) -> dict[str, Any]:
-        """The point that an earlier trial drew."""
+        """Returns the point that an earlier trial drew."""
         return self._space.point(lambda label, domain: trial.params[label])
 
     def _limit(self, number: int) -> int | None:
-        """The parameter limit of one trial, drawn log-uniformly between the smallest and the largest adapter."""
+        """Returns one trial's parameter limit, drawn log-uniformly between the smallest and the largest adapter."""
         if self._sizes is None:
             return None
         low, high = map(log, self._sizes)
@@ -191,11 +189,11 @@ class TaskSampler:
         return min(sizes), max(sizes)
 
     def is_open(self, trial_id: str) -> bool:
-        """Whether a trial was asked for and has not ended."""
+        """Returns whether a trial was asked for and has not ended."""
         return trial_id in self._open
 
     def report(self, trial_id: str, step: int, score: float) -> None:
-        """A score at a rung; the step is what the rungs are counted in, such as examples."""
+        """Reports a score at a rung; `step` is in the unit of the rungs, such as examples."""
         if trial_id in self._open:
             trial = optuna.trial.Trial(
                 self._study, self._study.get_trials(deepcopy=False)[self._open[trial_id]]._trial_id
@@ -205,7 +203,7 @@ class TaskSampler:
                 trial.report(score, step)
 
     def tell(self, trial_id: str, status: Status, score: float | None) -> None:
-        """What became of a trial; of one that is not open nothing is told."""
+        """Tells Optuna the end of a trial; does nothing if the trial is not open or was interrupted."""
         if status not in STATES or trial_id not in self._open:
             return
         number = self._open.pop(trial_id)
@@ -219,12 +217,12 @@ class TaskSampler:
                 n_startup_trials=self._startup,
                 constant_liar=True,
                 seed=stream(self._seed, "sampler", self._address, number) % 2**32,
-                group=True,  # a method's knobs are modelled together, whatever other methods read
+                group=True,  # models a method's knobs together, whatever other methods read
             )
 
 
 def distribution_of(domain: Domain) -> BaseDistribution:
-    """The Optuna distribution that draws from a domain.
+    """Returns the Optuna distribution that draws from a domain.
 
     Raises:
         AssertionError: the domain draws nothing (fixed), or is not resolved (divisors).

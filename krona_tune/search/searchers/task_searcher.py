@@ -1,4 +1,4 @@
-"""Which trial comes next: interrupted ones first, then the baselines, then Optuna's proposals, task by task."""
+"""Chooses the next trial: interrupted ones first, then the baselines, then Optuna's proposals, task by task."""
 
 import logging
 from collections import deque
@@ -17,14 +17,14 @@ Verdict = Callable[[str, dict[str, Any] | None, bool], Status]
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]
-    """Hands Tune one trial after the other, the tasks in turn, and tells Optuna what became of each.
+    """A searcher that gives Tune one trial after the other, the tasks in turn, and reports each result to Optuna.
 
     Args:
-        waiting: trials to run before any is asked for.
-        samplers: one a task.
+        waiting: trials to run before the samplers are asked for any.
+        samplers: one per task.
         remaining: the numbers of the trials that each task may still ask for.
         seeds: the seed that all trials of a task share.
-        verdict: the status of a trial, by Tune's id of it, its last result and whether it erred.
+        verdict: returns a trial's status from Tune's id, its last result and whether it raised an error.
     """
 
     def __init__(
@@ -41,19 +41,19 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self._asked: dict[str, TrialMessage] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its driver's objects, a resumed study is rebuilt from its records."""
+        """Returns nothing: Tune pickles its driver's objects, but a resumed study is rebuilt from its records."""
         return {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         config = self._waiting.popleft() if self._waiting else self._propose()
         if config is None:
-            finished: dict[str, Any] = Searcher.FINISHED  # a word, in the place of a trial
+            finished: dict[str, Any] = Searcher.FINISHED  # a string, returned instead of a trial
             return finished
         self._asked[trial_id] = config
         return config.to_dict()
 
     def _propose(self) -> TrialMessage | None:
-        """The next proposal, None where every task has had its trials or has no point left to try."""
+        """Returns the next proposal; None if every task has had its trials or has no point left to try."""
         while self._turns:
             task, numbers = self._turns.popleft()
             number = numbers.popleft()
@@ -67,7 +67,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         return None
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """`result` comes flattened: its own keys stay, a nested report's become `report/…`."""
+        """Reports a score to Optuna. `result` is flattened: keys of a nested report become `report/…`."""
         config = self._asked[trial_id]
         if config.kind == "search" and "score" in result:
             self._samplers[config.task].report(config.trial_id, result["examples"], result["score"])
@@ -76,13 +76,13 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         config = self._asked.pop(trial_id, None)
         if config is None or config.kind != "search":
             return
-        if result and "score" in result:  # Tune hands a trial's last result to this method alone
+        if result and "score" in result:  # Tune passes a trial's last result only to this method
             self._samplers[config.task].report(config.trial_id, result["examples"], result["score"])
         score = result.get("score") if result else None
         self._samplers[config.task].tell(config.trial_id, self._verdict(trial_id, result, error), score)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: a resumed study is rebuilt from its records."""
+        """Does nothing: a resumed study is rebuilt from its records."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: a resumed study is rebuilt from its records."""
+        """Does nothing: a resumed study is rebuilt from its records."""

@@ -1,4 +1,4 @@
-"""What an earlier study learned: points worth trying before Optuna is asked."""
+"""Finds points of an earlier study that are worth trying before Optuna's proposals."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,11 +7,11 @@ from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import rank
 
 EARLIER = 3
-"""How many of its own best points an earlier study hands to the same task."""
+"""How many of a task's best points in an earlier study the same task tries."""
 
 
 def earlier_points(rows: Sequence[TrialResult], tasks: Sequence[str]) -> dict[str, list[Params]]:
-    """What an earlier study's trials tell each task: the best points on the same task, then the best on every other."""
+    """Returns each task's points from an earlier study: the best on the same task, then the best on every other."""
     whole = rank(row for row in rows if row.kind == "search" and row.finished)
     of_task: dict[str, list[Params]] = {}
     for row in whole:
@@ -23,5 +23,5 @@ def earlier_points(rows: Sequence[TrialResult], tasks: Sequence[str]) -> dict[st
 
 
 def adopt_points(space: Space, points: Sequence[Params], number: int) -> Iterator[Params]:
-    """Points to try as the trial of that number, the first acceptable one; none where it is Optuna's turn."""
+    """Yields points to try as the trial of that number, the best first; none if Optuna should propose it."""
     return (point for params in points[number:] if (point := space.adopted(params)) is not None)
