@@ -43,7 +43,7 @@ def test_what_fits(nodes: list[tuple[float, float]], asked: dict[str, float], fi
     [
         ([(4, 0)] * 4, {"cpus_per_trial": 8}, "--cpus-per-trial: 8 asked, the largest node has 4; ask for at most 4"),
         ([(4, 0)], {"gpus_per_trial": 1}, "--gpus-per-trial: 1 asked, the largest node has 0"),
-        ([(16, 4)], {"gpus_per_trial": 1.5}, "1.5 is no share of a GPU and no whole number; ask for 0.5, 1, 2"),
+        ([(16, 4)], {"gpus_per_trial": 1.5}, "1.5 is not a share of a GPU or a whole number; ask for 0.5, 1, 2"),
         ([(0, 1), (8, 0)], {"gpus_per_trial": 1}, "no node has CPUs and GPUs enough for one trial"),
     ],
 )

@@ -1,1 +1,1 @@
-"""From a plan to a study that can run: Ray, the data, the folder."""
+"""Makes a plan ready to run: starts Ray, loads the data, writes the folder."""

@@ -1,4 +1,4 @@
-"""Begins a study: writes its request and the circumstances into its folder, or compares them with those it had."""
+"""Begins a study: writes its request and manifest into its folder; a resumed study must have the same inputs."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,14 +24,14 @@ PACKAGES = ("krona_tune", "ray", "torch", "transformers", "datasets", "optuna", 
 
 @dataclass(frozen=True, kw_only=True)
 class Started(Gathered):
-    """A study whose folder tells what it is."""
+    """A study with its request and manifest in its folder."""
 
     folder: StudyFolder
     manifest: Manifest
 
 
 def begin_study(gathered: Gathered, folder: StudyFolder, command: str) -> Started:
-    """Writes the request and its circumstances into the study's folder."""
+    """Writes the request and the manifest into the folder; raises a Refusal if a resumed study's inputs changed."""
     plan, fit, source = gathered.plan, gathered.slots, gathered.source
     manifest = Manifest(
         name=folder.name,
@@ -71,7 +71,7 @@ def begin_study(gathered: Gathered, folder: StudyFolder, command: str) -> Starte
 
 
 def _refuse_changed(earlier: Manifest, now: Manifest) -> None:
-    """A resumed study goes on with the weights and data that it was begun with."""
+    """Raises a Refusal if a resumed study's weights or data differ from those that it was begun with."""
     pairs = [("model", earlier.model.fingerprint, now.model.fingerprint)]
     pairs += [(f"data of {t}", facts.fingerprint, now.tasks[t].fingerprint) for t, facts in earlier.tasks.items()]
     for what, then, found in pairs:
@@ -81,14 +81,14 @@ def _refuse_changed(earlier: Manifest, now: Manifest) -> None:
 
 
 def _precision(plan: Plan, fit: Slots) -> str:
-    """What the workers compute in, as far as this machine can tell: a head without a GPU can't for those that have."""
+    """Returns the workers' dtype; the request's precision if they have GPUs and this machine has none to ask."""
     if fit.gpus and not torch.cuda.is_available():
         return plan.spec.precision
     return str(this_device(plan.spec.precision, gpu=fit.gpus > 0).dtype).removeprefix("torch.")
 
 
 def _git_commit() -> str | None:
-    """The commit of the checkout that this code runs from, where it is one."""
+    """Returns the commit of the checkout that this code runs from, if it is one."""
     with suppress(OSError, CalledProcessError):
         command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
         return check_output(command, stderr=DEVNULL, text=True).strip()

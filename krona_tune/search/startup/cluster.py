@@ -1,4 +1,4 @@
-"""Join or start Ray, and what one trial may use there."""
+"""Joins or starts Ray, and finds what one trial may use there."""
 
 import logging
 import math
@@ -18,7 +18,7 @@ from krona_tune.study.spec.study_spec import ResourcesSpec
 
 logger = logging.getLogger(__name__)
 
-QUIET = {  # less chatter, our own handling of Ctrl-C, and failures as results without a score
+QUIET = {  # less output, our own handling of Ctrl-C, results without a score for failures
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
@@ -29,35 +29,35 @@ QUIET = {  # less chatter, our own handling of Ctrl-C, and failures as results w
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 NVIDIA = Path("/proc/driver/nvidia/gpus")
 DRIVERS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
-"""One of these is there where a GPU is: of NVIDIA, under WSL2, of AMD. Without one Ray need not be imported."""
+"""One of these exists if there is a GPU: NVIDIA, WSL2 or AMD. If none exists, Ray need not be imported."""
 LOOPBACK = "127.0.0.1"
 FEW_CPUS = 8
 EARLY = ("krona_tune.search.worker.trainable", "transformers.modeling_utils")
-"""What a worker imports before its first trial; transformers' models bring half of torch's compiler along."""
+"""What a worker imports before its first trial; transformers' models import much of torch's compiler."""
 START = "start one with ray start --head"
 ANSWER_SECONDS = 5.0
-"""How long a cluster may take to answer at all."""
+"""How long a cluster may take to accept a connection."""
 WORKER_WAIT_SECONDS = 900
-"""How long a cluster that has only its head may take to bring the first worker."""
+"""How long a cluster that has only its head may take to start the first worker."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """One machine's CPUs, GPUs and the memory that Ray counts for work."""
+    """One machine's CPUs and GPUs, and the memory that Ray offers to tasks."""
 
     cpus: float
     gpus: float
     memory_bytes: float = math.inf
 
     def fits(self, cpus: float, gpus: float) -> int:
-        """How many trials of that size it holds. Shares of a GPU don't reach over to the next one."""
+        """Returns how many trials of that size fit on the node. A share of a GPU never spans two GPUs."""
         on_gpus = int(self.gpus) * int(1 / gpus) if 0 < gpus < 1 else int(self.gpus / gpus) if gpus else math.inf
         return int(min(self.cpus // cpus, on_gpus))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """What Ray sees: its resources, its nodes, and where its dashboard listens (empty: nowhere)."""
+    """The nodes and resources that Ray sees, and its dashboard's address (empty if there is none)."""
 
     nodes: tuple[Node, ...]
     dashboard: str
@@ -73,7 +73,7 @@ class Cluster:
 
 @dataclass(frozen=True, kw_only=True)
 class Slots:
-    """What one trial uses and how many run at once."""
+    """What one trial uses, and how many trials run at once."""
 
     cpus: float
     gpus: float
@@ -81,34 +81,34 @@ class Slots:
 
 
 def this_machine() -> Cluster:
-    """What a Ray started here would see; no torch, and Ray's own count of GPUs only where a driver of some is."""
+    """Returns what a Ray started here would see, without torch; asks Ray for GPUs only if a GPU driver is present."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gpus = _gpus() if any(Path(path).exists() for path in DRIVERS) and not _hides_gpus() else 0
     return Cluster(nodes=(Node(cpus, gpus),), dashboard="")
 
 
 def _gpus() -> int:
-    """As Ray counts them; the driver's own list where this Ray can't be asked."""
+    """Returns the number of GPUs as Ray counts them; as NVIDIA's driver lists them if Ray's count fails."""
     try:
         return count_gpus()
     except Exception as error:
-        logger.warning("Ray's count of GPUs can't be had: %s", told(error))
+        logger.warning("Ray could not count the GPUs: %s", told(error))
         listed, visible = len(list(NVIDIA.glob("*"))), os.environ.get(VISIBLE)
         return listed if visible is None else min(listed, len(visible.split(",")))
 
 
 def _hides_gpus() -> bool:
-    """Whether CUDA shows no GPU: from the first number on that names none."""
+    """Returns whether CUDA_VISIBLE_DEVICES hides every GPU: it hides all from the first invalid entry on."""
     return os.environ.get(VISIBLE, "0").split(",")[0].strip() in {"", "-1", "NoDevFiles"}
 
 
 def connecting(address: str | None) -> "Future[Cluster]":
-    """`connect`, begun: Ray starts while the caller reads what it needs.
+    """Begins `connect` in a thread, so that Ray starts while the caller reads what it needs.
 
-    The thread stays as long as the process, since what Ray starts dies with the thread that started it.
+    The thread lives as long as the process, because what Ray starts dies with the thread that started it.
 
     Raises:
-        Refusal: at once, where no Ray could start here, or none could be joined at `address`.
+        Refusal: at once, if Ray can't start here, or nothing answers at `address`.
     """
     refuse_cache()
     if address:
@@ -131,10 +131,10 @@ def connecting(address: str | None) -> "Future[Cluster]":
 def connect(address: str | None) -> Cluster:
     """Joins the cluster at `address`, or starts Ray on this machine, for this machine alone.
 
-    A cluster whose head takes no trials and that has no worker yet is asked for one, and waited for.
+    If no node of the cluster offers a CPU yet, requests a worker and waits for it.
 
     Raises:
-        Refusal: there is no cluster at that address, or no worker comes.
+        Refusal: there is no cluster at that address, Ray can't start, or no worker comes.
     """
     if address:
         _refuse_silent(address)
@@ -148,7 +148,7 @@ def connect(address: str | None) -> Cluster:
     else:
         _import_early()
         if _hides_gpus():
-            options["num_gpus"] = 0  # Ray would count the hidden one
+            options["num_gpus"] = 0  # Ray would count the hidden ones
         with refusing("Ray", "it could not be started here", "look at /tmp/ray/session_latest/logs"):
             context = start_ray(include_dashboard=True, dashboard_host=LOOPBACK, **options)
     nodes = _nodes()
@@ -159,7 +159,7 @@ def connect(address: str | None) -> Cluster:
 
 
 def refuse_odd_address(address: str | None) -> None:
-    """Raises the Refusal of what is no address of a cluster that a study can be driven in."""
+    """Raises a Refusal if a study can't be driven on a cluster at this address, or if it is not an address."""
     if address is None:
         return
     if address.startswith("ray://"):
@@ -172,7 +172,7 @@ def refuse_odd_address(address: str | None) -> None:
 
 
 def _refuse_silent(address: str) -> None:
-    """Raises the Refusal of an address at which nothing listens; Ray would try for minutes."""
+    """Raises a Refusal if nothing listens at the address, because Ray would try for minutes."""
     refuse_odd_address(address)
     asked = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
     host, _, port = asked.rpartition(":")
@@ -183,9 +183,9 @@ def _refuse_silent(address: str) -> None:
 
 
 def _import_early() -> None:
-    """Has the workers that Ray starts at once, one a CPU, import what trials need, while the driver reads its own.
+    """Makes the workers that Ray starts first, one per CPU, import what trials need while the driver reads its data.
 
-    Not where there are many: on a machine with GPUs most of them would wait for nothing, each with a torch in memory.
+    Does nothing if there are many CPUs: on a GPU machine most workers would stay idle, each with torch in memory.
     """
     if this_machine().cpus <= FEW_CPUS:
         os.environ.setdefault("RAY_preload_python_modules", ",".join(EARLY))
@@ -199,10 +199,10 @@ def _nodes() -> tuple[Node, ...]:
 
 
 def _first_worker() -> tuple[Node, ...]:
-    """The nodes, once there is one that offers CPUs."""
+    """Requests a worker and returns the nodes once one offers CPUs."""
     from ray.autoscaler.sdk import request_resources
 
-    logger.warning("the cluster has no worker yet: asked for one, at most %d s are waited", WORKER_WAIT_SECONDS)
+    logger.warning("the cluster has no worker yet: requested one, waiting at most %d s", WORKER_WAIT_SECONDS)
     request_resources(num_cpus=1)
     deadline = time.monotonic() + WORKER_WAIT_SECONDS
     try:
@@ -217,16 +217,15 @@ def _first_worker() -> tuple[Node, ...]:
 
 
 def slots(cluster: Cluster, asked: ResourcesSpec) -> Slots:
-    """How many trials fit now, or how many are asked for: on a cluster that grows, that may be more.
-
-    Where there are GPUs and nothing is asked, a trial gets one.
+    """Returns what a trial uses and how many run at once: the number asked for, which may exceed what fits now on a
+    cluster that grows, else as many as fit now. By default a trial gets one GPU if there are any.
 
     Raises:
-        Refusal: no node could ever hold one trial.
+        Refusal: the GPUs asked for are above 1 and not whole, or no node can hold one trial.
     """
     gpus = asked.gpus_per_trial if asked.gpus_per_trial is not None else min(1.0, cluster.gpus)
     if gpus > 1 and gpus != int(gpus):
-        raise Refusal("--gpus-per-trial", f"{gpus:g} is no share of a GPU and no whole number", "ask for 0.5, 1, 2, …")
+        raise Refusal("--gpus-per-trial", f"{gpus:g} is not a share of a GPU or a whole number", "ask for 0.5, 1, 2, …")
     for flag, wanted, there in (
         ("--cpus-per-trial", asked.cpus_per_trial, max((node.cpus for node in cluster.nodes), default=0)),
         ("--gpus-per-trial", gpus, max((node.gpus for node in cluster.nodes), default=0)),

@@ -27,10 +27,10 @@ class Gathered:
 
 
 def gather_study(plan: Plan, connecting: "Future[Cluster]") -> Gathered:
-    """Workers, backbone and data; Ray starts while the data are read.
+    """Returns workers, backbone and data; reads the data while Ray starts.
 
     Raises:
-        Refusal: naming every one of them that can't be had.
+        Refusal: some of them are not available; it names all of those.
     """
     problems: list[Refusal] = []
     read = _result_or_problem(lambda: _backbone_and_data(plan), problems)
@@ -47,7 +47,7 @@ def _backbone_and_data(plan: Plan) -> tuple[BackboneSource, Prepared]:
 
 
 def _result_or_problem(get: Callable[[], Found], problems: list[Refusal]) -> Found | None:
-    """What is got; None, and a problem more, where it is refused."""
+    """Returns the result of `get`; on a Refusal adds it to `problems` and returns None."""
     try:
         return get()
     except Refusal as refusal:

@@ -1,4 +1,4 @@
-"""Before the first trial: each task's data loaded, split and tokenised once, as workers take them."""
+"""Loads, splits and tokenises each task's data once, before the first trial, for the workers."""
 
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -23,10 +23,10 @@ from krona_tune.train.tokenizer import candidates, open_tokenizer
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What the workers get, and what the manifest says of it, by task.
+    """The workers' data and the manifest's facts about them, by task.
 
-    `works` are without the test halves, which stand in `tests` where finalists are asked for; `data_warnings` are what
-    a person should know of the data before they are trained on.
+    `works` do not contain the test halves, which are in `tests` if finalists are asked for; `data_warnings` are what a
+    person should know about the data before training.
     """
 
     works: dict[str, TaskWork]
@@ -35,17 +35,17 @@ class Prepared:
     data_warnings: tuple[str, ...] = ()
 
     def final_works(self) -> dict[str, TaskWork]:
-        """What a finalist's worker gets: the test half too."""
+        """Returns the data of finalists' workers, which include the test halves."""
         return {task: replace(work, test=self.tests[task]) for task, work in self.works.items()}
 
 
 def cache_folder() -> Path:
-    """Where tokenised data are kept between studies."""
+    """Returns the folder where tokenised data are kept between studies."""
     return Path(platformdirs.user_cache_dir("krona_tune")) / "encoded"
 
 
 def prepare_data(plan: Plan, location: str) -> Prepared:
-    """Loads and tokenises every task. Raises a Refusal where data or tokenizer can't be had."""
+    """Loads and tokenises every task's data. Raises a Refusal if data or tokenizer are not available."""
     tokenizer = open_tokenizer(location, plan.source.config["vocab_size"])
     data = {name: _load(plan, TASKS[name]) for name in plan.spec.tasks}
     prepared = {name: _prepare_task(plan, each, tokenizer) for name, each in data.items()}
@@ -69,7 +69,7 @@ def _load(plan: Plan, task: Task) -> TaskData:
 
 
 def _encoding(plan: Plan) -> dict[str, Any]:
-    """How texts become token ids in this study."""
+    """Returns the settings that turn texts into token ids in this study."""
     return {
         "prompts": plan.geometry.text_to_text,
         "max_length": plan.spec.examples.max_length,

@@ -1,1 +1,1 @@
-"""What the terminal shows: the live view, the tables, other studies."""
+"""Shows studies in the terminal: the live view, the tables, other studies."""

@@ -1,4 +1,4 @@
-"""Looking at studies and changing nothing: which there are, what one has found, how one goes on."""
+"""Reads studies without changing them: lists them, shows one's results, or watches its progress."""
 
 import time
 from collections import Counter
@@ -31,13 +31,13 @@ from krona_tune.study.spec.study_spec import StudySpec
 from krona_tune.study.standings import Standings
 
 SECONDS, REMOTE_SECONDS = 2.0, 15.0
-"""Between two looks at a study that runs, and at one that runs elsewhere."""
+"""The time between two looks at a study that runs here, and at one that runs elsewhere."""
 
 
 def studies_in(storage: Storage) -> Table:
-    """The studies of a storage, the newest last. Raises a Refusal where there is none.
+    """Returns a table of a storage's studies, the newest last. Raises a Refusal if there are none.
 
-    A study that can't be read is a row that says so.
+    The row of a study that can't be read says so.
     """
     lines = [line for folder in storage.studies() if (line := _line(folder))]
     if not lines:
@@ -51,7 +51,7 @@ def studies_in(storage: Storage) -> Table:
 
 
 def show(folder: StudyFolder, console: Console) -> None:
-    """Prints what a study has found so far. Raises a Refusal where it has not begun, or can't be read."""
+    """Prints what a study has found so far. Raises a Refusal if it has not begun or can't be read."""
     manifest = read_manifest(folder.manifest)
     spec = load_spec(folder.spec)
     rows, state = _looked_at(folder)
@@ -60,7 +60,7 @@ def show(folder: StudyFolder, console: Console) -> None:
 
 
 def watch(folder: StudyFolder, console: Console) -> None:
-    """Draws a running study until it ends. Raises a Refusal where it has not begun, or can't be read."""
+    """Shows a running study until it ends. Raises a Refusal if it has not begun or can't be read."""
     manifest, spec = read_manifest(folder.manifest), load_spec(folder.spec)
     text_to_text = Stack.DECODER in manifest.model.depths
     with Live(console=console, auto_refresh=False) as live:
@@ -80,7 +80,7 @@ def watch(folder: StudyFolder, console: Console) -> None:
 
 
 def _session(folder: StudyFolder, ended: Sequence[TrialResult] | None) -> tuple[float, float]:
-    """When the study's last session began, which wrote the manifest, and when its last trial `ended`; None: it runs."""
+    """Returns the last session's start, when it wrote the manifest, and its end: now if `ended` is None."""
     began = folder.manifest.stat().st_mtime
     if ended is None:
         return began, time.time()
@@ -88,7 +88,7 @@ def _session(folder: StudyFolder, ended: Sequence[TrialResult] | None) -> tuple[
 
 
 def _line(folder: StudyFolder) -> tuple[str, ...] | None:
-    """A study's row; None where none has begun."""
+    """Returns a study's row; None if the study has not begun."""
     begun = tasks = trials = data = ""
     try:
         refresh(folder, LISTED)
@@ -107,7 +107,7 @@ def _line(folder: StudyFolder) -> tuple[str, ...] | None:
 
 
 def _looked_at(folder: StudyFolder) -> tuple[list[TrialResult], str]:
-    """The study's rows, and its state in words."""
+    """Returns the study's rows, and its state in words."""
     rows, unread = _rows(folder)
     runs = is_running(folder)
     running = running_trials(rows) if runs else frozenset()
@@ -121,8 +121,8 @@ def _looked_at(folder: StudyFolder) -> tuple[list[TrialResult], str]:
 
 
 def _rows(folder: StudyFolder) -> tuple[list[TrialResult], set[Path]]:
-    """The study's rows, as its driver has them, and the parts that can't be read; without the compacted file, too much
-    would be missing."""
+    """Returns the study's rows and the parts that can't be read; raises a Refusal if the compacted file can't be read,
+    because too much would be missing."""
     unread: set[Path] = set()
 
     def leave_out(path: Path, refusal: Refusal) -> None:

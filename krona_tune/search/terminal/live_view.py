@@ -1,4 +1,4 @@
-"""The live view: a table a task while a study runs; plain lines where there is no terminal."""
+"""Shows a running study: a live table with a row per task, or plain lines if there is no terminal."""
 
 import time
 from collections import Counter
@@ -22,7 +22,7 @@ SHOWN = 8
 
 
 class View:
-    """Shows the ledger. As a context it draws until it is left; `changed` is called after each event."""
+    """A view of the ledger. As a context manager it draws until its end; `changed` is called after each event."""
 
     def __init__(
         self,
@@ -35,9 +35,9 @@ class View:
         seconds_left: Callable[[], float] | None = None,
         span: tuple[float, float] | None = None,
     ) -> None:
-        """`share_done` says how far the trial of that id is, from 0 to 1; `seconds_left` what is foretold, if it is.
+        """Takes `share_done`, which returns a trial's progress from 0 to 1, and `seconds_left`, the forecast if any.
 
-        `span` is when the session that is looked at began and until when it came (seconds since the epoch); None: it
+        `span` is the start of the session shown and the last moment known of it (seconds since the epoch); None if it
         begins now.
         """
         self._console, self._ledger, self._facts, self._quiet = console, ledger, facts, quiet
@@ -63,16 +63,16 @@ class View:
             self._live.stop()
 
     def expect(self, new: Mapping[str, int]) -> None:
-        """So many more trials of each task are to come."""
+        """Adds trials that each task will still run to the totals."""
         self._totals.update(new)
 
     def say(self, text: str) -> None:
-        """A line between the events, in the log's place on the screen; nothing where all is quiet."""
+        """Prints a line between the events; does nothing if the view is quiet."""
         if not self._quiet:
             self._console.print(text, highlight=False, soft_wrap=True)
 
     def changed(self) -> None:
-        """Without a terminal: a line for each trial that has ended since the last call."""
+        """Prints a line for each trial that has ended since the last call, if there is no live table."""
         if self._live or self._quiet:
             return
         for row in list(self._ledger.rows.values()):
@@ -135,7 +135,7 @@ class View:
         ]
 
     def _progress(self, book: Ledger, under_way: float) -> Text:
-        """`under_way` counts as trials what is done of those that run."""
+        """Returns the last line; `under_way` is the sum of the running trials' shares done."""
         ended = sum(_ended(row) for row in book.rows.values())
         total = sum(list(self._totals.values()))
         elapsed = time.monotonic() - self._started
@@ -149,7 +149,7 @@ class View:
 
 
 def _under_way(shares: Mapping[str, float]) -> Text:
-    """How far each running trial is; of many, the first few."""
+    """Returns the progress of the first SHOWN running trials, and how many more run."""
     shown = [f"{trial_id} {share:.0%}" for trial_id, share in list(shares.items())[:SHOWN]]
     more = f" and {len(shares) - SHOWN} more" if len(shares) > SHOWN else ""
     return Text("running  " + ", ".join(shown) + more if shown else "", style="dim")

@@ -1,4 +1,4 @@
-"""The end's tables: each task's best adapter or finalists beside its baselines, and what is over all tasks."""
+"""Makes the final tables: each task's best adapter or finalists with its baselines, and tables over all tasks."""
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -14,20 +14,20 @@ from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.standings import Standings
 
 TIED = "≈"
-"""Marks what can't be told apart from the best."""
+"""Marks finalists that can't be distinguished from the best."""
 
 FINALS_CAPTION = (
-    "Chosen on validation, looked at on test once: mean ± standard deviation over seeds, and the 95 % interval of the "
+    "Chosen on validation, evaluated on test once: mean ± standard deviation over seeds, and the 95 % interval of the "
     f"mean over seeds and test examples. {TIED} can't be told apart from the first on test, seed by seed. The constant "
     "answer's score is on validation."
 )
 
 WHOLE = {"task", "finalist", "constant", "parameters"}
-"""The columns that are never broken."""
+"""The columns that never wrap."""
 
 
 def result_tables(standings: Standings, facts: dict[str, TaskFacts], *, fronts: bool = False) -> Group:
-    """What the study found: the finalists where there are some, else the best of the search; then the methods.
+    """Returns the study's results: the finalists if there are any, else the best of the search; then the methods.
 
     `fronts` adds score against parameters, of each task and of the average.
     """
@@ -95,6 +95,6 @@ def _finalist(each: Finalist, beside: tuple[str, str], *, style: str) -> tuple[s
 
 
 def _legend(standings: Standings, facts: dict[str, TaskFacts]) -> Text:
-    """Which configuration each finalist is."""
+    """Returns the configuration of each finalist."""
     everyone = [each for task in facts for each in standings.finals(task).finalists]
     return Text("\n".join(f"{each.of}: {describe_adapter(each.params)}" for each in everyone))

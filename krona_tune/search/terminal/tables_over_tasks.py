@@ -1,4 +1,4 @@
-"""Tables over all tasks together: the methods, one configuration for all, score against parameters."""
+"""Makes the tables over all tasks: the methods, shared configurations, score against parameters."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from krona_tune.study.shared_configurations import SharedConfiguration
 from krona_tune.study.standings import Standings
 
 TOP = 5
-"""How many configurations for all tasks are shown."""
+"""How many shared configurations are shown."""
 
 
 def methods_table(lines: tuple[MethodLine, ...], facts: dict[str, TaskFacts]) -> Table:

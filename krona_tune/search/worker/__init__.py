@@ -1,1 +1,1 @@
-"""What runs in a trial's process."""
+"""Runs trials in the worker processes."""

@@ -1,4 +1,4 @@
-"""The states of a worker's trials: kept at each rung, found again when a trial is resumed."""
+"""Writes the state of a worker's trials at each rung and loads it when a trial is resumed."""
 
 import logging
 import shutil
@@ -16,25 +16,25 @@ logger = logging.getLogger(__name__)
 
 
 class NotKept(Exception):
-    """A trial's state could not be written: it waits at its last rung until there is room."""
+    """A trial's state could not be written; the trial stays at its last rung until it is resumed."""
 
 
 class TrialCheckpoints:
-    """A folder a trial below `root`, in it the state of its highest rung.
+    """One folder per trial below `root`, with the state of its highest rung.
 
-    `elsewhere` is the URI at which workers on other machines find them, where the storage is one.
+    `elsewhere` is the URI at which workers on other machines find the states, if the storage is a URI.
     """
 
     def __init__(self, root: Path, elsewhere: str | None) -> None:
         self._root, self._remote = root, RemoteCheckpoints(elsewhere)
 
     def of(self, run: TrialRun) -> Path:
-        """Where the state of the run's present rung is kept."""
+        """Returns where the state of the run's current rung is kept."""
         return self._root / run.trial_id / f"rung-{run.rung}"
 
     def resume(self, run: TrialRun) -> None:
-        """Puts the run where its highest usable state is; one that is damaged, or of another trial or backbone, is set
-        aside, and the trial begins at the one below, or anew."""
+        """Loads the run's highest usable state; renames a state that is damaged or of another trial or backbone, and
+        continues from the next lower one, or from the start."""
         folder = self._root / run.trial_id
         self._remote.bring(folder)
         while earlier := latest_checkpoint(folder):
@@ -42,17 +42,17 @@ class TrialCheckpoints:
                 checkpoint.load(run, earlier)
                 return
             except checkpoint.Unusable as error:
-                logger.warning("%s: set aside, the trial goes on without it", error)
+                logger.warning("%s: renamed, the trial continues without it", error)
                 aside = earlier.with_name(f"unusable-{earlier.name}")
                 shutil.rmtree(aside, ignore_errors=True)
                 earlier.replace(aside)
                 self._remote.bring(folder)
 
     def keep(self, run: TrialRun) -> None:
-        """Writes the state beside its place and moves it there whole; earlier rungs' states are removed.
+        """Writes the state under a temporary name, then moves it to its place and removes earlier rungs' states.
 
         Raises:
-            NotKept: the state of this rung is not kept; that of the rung below is, where there is one.
+            NotKept: the state of this rung is not kept; that of the rung below is, if there is one.
         """
         try:
             self._write(run, self.of(run))
@@ -73,5 +73,5 @@ class TrialCheckpoints:
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The state of the highest rung that a trial has kept."""
+    """Returns the state of the highest rung that a trial has kept; None if there is none."""
     return max(folder.glob("rung-*"), key=lambda path: int(path.name.removeprefix("rung-")), default=None)

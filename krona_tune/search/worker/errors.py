@@ -1,4 +1,4 @@
-"""What becomes of a trial whose training failed, and what its row says of the error."""
+"""Finds the status of a failed trial, and describes the error for its row."""
 
 import re
 import traceback
@@ -10,11 +10,11 @@ from krona_tune.study.result import Status
 from krona_tune.train.loop import Diverged
 
 LACKS_MEMORY = re.compile(r"can't allocate memory|could not create a primitive$")
-"""What torch says on a CPU that has no memory left, and oneDNN below it."""
+"""What torch and oneDNN say if the CPU has no memory left."""
 
 
 def status_of_error(error: BaseException) -> Status:
-    """Which row an error becomes."""
+    """Returns the status that an error gives a trial."""
     match error:
         case Diverged():
             return Status.DIVERGED
@@ -27,7 +27,7 @@ def status_of_error(error: BaseException) -> Status:
 
 
 def describe(error: BaseException) -> str:
-    """The error's kind, message and notes, and the last places that it passed."""
+    """Returns the error's type, message and notes, and its last three stack frames, innermost first."""
     frames = traceback.extract_tb(error.__traceback__)[-3:]
     path = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames))
     said = "; ".join([str(error), *getattr(error, "__notes__", [])])

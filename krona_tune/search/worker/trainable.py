@@ -1,4 +1,4 @@
-"""What a worker runs: a trial in, trained from rung to rung, one result a rung out; warm between trials."""
+"""Trains a trial in a worker, with one result per rung; the worker stays warm between trials."""
 
 import logging
 from dataclasses import dataclass
@@ -25,10 +25,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Workplace:
-    """What every worker of a study shares: where the backbone is, how to compute, where checkpoints go.
+    """The settings that every worker of a study shares: where the backbone is, how to compute, where checkpoints go.
 
-    `folder` holds the backbone on the driver's machine; a worker that does not see it asks the hub for `name`.
-    `elsewhere` is the URI at which checkpoints are found by workers on other machines, where the storage is one.
+    `folder` holds the backbone on the driver's machine; a worker that does not see it gets `name` from the hub.
+    `elsewhere` is the URI at which workers on other machines find checkpoints, if the storage is a URI.
     """
 
     folder: str
@@ -45,10 +45,10 @@ class Workplace:
 
 
 class KronaTrial(tune.Trainable):  # type: ignore[misc]
-    """One `step` is one rung. A failure is a result with its status, never a crash of the study.
+    """A trial as a Tune trainable; one `step` is one rung. A failure becomes a result and never crashes the study.
 
-    The trained state is kept at each rung, in the study's own folder; a trial that finds such a state goes
-    on from it, whether Ray restarted it or the study was resumed.
+    The trained state is kept at each rung, in the study's own folder; a trial that finds such a state continues
+    from it, whether Ray restarted it or the study was resumed.
     """
 
     def setup(self, config: dict[str, Any], *, works: dict[str, TaskWork], workplace: Workplace) -> None:
@@ -65,7 +65,7 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
         return True
 
     def __repr__(self) -> str:
-        """What the Ray dashboard calls the worker: the study, since one worker runs many trials."""
+        """Returns the worker's name in the Ray dashboard: the study's, because one worker runs many trials."""
         return f"KronaTrial({Path(self._workplace.checkpoints).parent.name})"
 
     def step(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
             return self._ended(Status.INTERRUPTED, str(error))
         except Exception as error:
             if has_broken_device(error):
-                raise  # Ray replaces the worker and takes the trial up again
+                raise  # Ray replaces the worker and resumes the trial
             status = status_of_error(error)
             if status is Status.OUT_OF_MEMORY:
                 error.add_note(describe_adapter(self._message.params))
@@ -92,13 +92,13 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
         self._close()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing: the trial keeps its own state, at every rung."""
+        """Does nothing: the trial writes its own state, at every rung."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Nothing: the trial finds its own state."""
+        """Does nothing: the trial finds its own state."""
 
     def _advance(self) -> StepResult:
-        """Trains to the next rung; a trial that was taken up again first repeats what it last reported."""
+        """Trains to the next rung; a resumed trial first repeats its last report."""
         if self._run is None:
             self._run = self._start()
             if self._run.last_report:
@@ -111,7 +111,7 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
         return self._result(run, report)
 
     def _result(self, run: TrialRun, report: Report) -> StepResult:
-        """A finalist's last one has its one look at the test half."""
+        """Returns the result of a rung; a finalist's last result includes its only score on the test half."""
         return StepResult(
             report=report,
             checkpoint=str(self._checkpoints.of(run)),
@@ -136,4 +136,4 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
             self._run.close()
         self._run = None
         if self._workplace.gpu:
-            torch.cuda.empty_cache()  # the neighbour on the same GPU may need what a large trial held
+            torch.cuda.empty_cache()  # another trial on the same GPU may need the memory of a large one
