@@ -1,4 +1,4 @@
-"""What a study leaves to be used: each task's best adapter as files."""
+"""Writes each task's best adapter as files."""
 
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def save_best_adapters(folder: StudyFolder, manifest: Manifest, plan: Plan, stan
 
 
 def _state(folder: StudyFolder, row: TrialResult | None) -> Path | None:
-    """The state that a trial kept last: where it kept it, or in the study's folder, if need be brought there."""
+    """Returns a trial's last state, where it was written or in the study's folder; downloads it if neither exists."""
     if row is None or not row.checkpoint:
         return None
     recorded = Path(row.checkpoint)

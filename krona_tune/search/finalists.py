@@ -1,8 +1,8 @@
-"""Who is trained again: the best of the search and the best head alone, each with the same fresh seeds.
+"""Chooses the finalists: the best of the search and the best head alone, trained again with the same fresh seeds.
 
-The choice is a function of the rows alone, so a resumed study makes the same one. A configuration that has entered the
-finals stays in them under its number, with all its seeds; a study that was given more trials adds those that are among
-the best now.
+The choice depends only on the rows, so a resumed study makes the same one. A configuration that has entered the finals
+stays in them under its number, with all its seeds; a study that was given more trials adds those that are now among
+the best.
 """
 
 from collections import defaultdict
@@ -25,7 +25,7 @@ HEAD = 0
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A configuration in a task's finals. `of` is the searched trial that it was found by."""
+    """A configuration in a task's finals. `of` is the searched trial or baseline that it comes from."""
 
     number: int
     of: str
@@ -33,7 +33,7 @@ class Entry:
 
 
 def final_trials(spec: StudySpec, rows: Iterable[TrialResult]) -> list[TrialMessage]:
-    """Every trial of the finals, begun or not: each task's configurations, seed by seed."""
+    """Returns every trial of the finals, begun or not: each task's configurations, seed by seed."""
     if not spec.finalists.top:
         return []
     by_task: dict[str, list[TrialResult]] = defaultdict(list)
@@ -59,7 +59,7 @@ def _final_trial(spec: StudySpec, task: str, entry: Entry, index: int) -> TrialM
 
 
 def _entries(rows: Sequence[TrialResult], winners: Sequence[TrialResult]) -> list[Entry]:
-    """A task's configurations by number: those that have entered already, then the best that have not."""
+    """Returns a task's configurations by number: those that have entered already, then the best that have not."""
     entered = {
         _configuration(row): Entry(number=row.number, of=row.of, params=row.params)
         for row in rows
@@ -75,7 +75,7 @@ def _entries(rows: Sequence[TrialResult], winners: Sequence[TrialResult]) -> lis
 
 
 def _winners(spec: StudySpec, rows: Sequence[TrialResult]) -> list[TrialResult]:
-    """The best searched trials of each group: of the task or, `per_method`, of each method."""
+    """Returns the best searched trials of each group: of the task or, with `per_method`, of each method."""
     groups: dict[str, list[TrialResult]] = defaultdict(list)
     for row in rows:
         if row.kind == "search":
@@ -87,10 +87,10 @@ def _winners(spec: StudySpec, rows: Sequence[TrialResult]) -> list[TrialResult]:
 
 
 def _best(rows: Sequence[TrialResult], top: int) -> list[TrialResult]:
-    """The first of each configuration by its last validation score, the highest first.
+    """Returns the best trial of each configuration by its last validation score, the highest first.
 
-    One that was stopped early may be among them: where little is spent, few trials reach the end, and the last scores
-    of all find better ones.
+    Trials that were stopped early are included: with a small budget few trials reach the end, and the last scores of
+    all trials find better configurations.
     """
     judged = rank(row for row in rows if row.status in {Status.COMPLETED, Status.STOPPED_EARLY})
     first = {_configuration(row): row for row in reversed(judged)}
@@ -98,5 +98,5 @@ def _best(rows: Sequence[TrialResult], top: int) -> list[TrialResult]:
 
 
 def _configuration(row: TrialResult) -> str:
-    """Equal for trials that differ in nothing but their seed and kind."""
+    """Returns a fingerprint that is equal for trials which differ only in their seed and kind."""
     return check_trial(row.task, 0, row.params).fingerprint

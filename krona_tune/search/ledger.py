@@ -1,4 +1,4 @@
-"""The study's state in the driver: every trial's row as it stands, handed on to the sinks at each change."""
+"""Holds the study's state in the driver: every trial's current row, passed on to the sinks at each event."""
 
 import logging
 import time
@@ -17,10 +17,10 @@ logger = logging.getLogger(__name__)
 
 
 class Ledger:
-    """Rows by trial id. A row is interrupted from its start until its end is known.
+    """Rows by trial id. A row has the status interrupted from its trial's start until its end is known.
 
-    `shared_by` names the tasks that share their configurations, if they do. `lost` are the task and number of searched
-    trials that have no row and whose id is taken. A ledger without a geometry is looked at only.
+    `shared_by` names the tasks that share their configurations, if they do. `lost` holds the task and number of each
+    searched trial that has no row but an id that must not be used again. A ledger without a geometry is read-only.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Ledger:
         self.lost: frozenset[tuple[str, int]] = frozenset()
 
     def started(self, config: TrialMessage) -> None:
-        """A trial begins, or goes on where it was interrupted."""
+        """Records that a trial begins, or resumes after an interruption."""
         earlier = self.rows.get(config.trial_id)
         row = _continued(earlier, time.time()) if earlier else self._row(config)
         self.running.add(row.trial_id)
@@ -44,7 +44,7 @@ class Ledger:
         row = self.rows[report.trial_id]
         if row.rung is not None and report.rung <= row.rung:
             self._set(replace(row, checkpoint=checkpoint))
-            return  # a trial that was taken up again repeats what it last reported
+            return  # a resumed trial repeats its last report
         self._set(
             replace(
                 row,
@@ -63,7 +63,7 @@ class Ledger:
         self._sink.reported(report)
 
     def tested(self, trial_id: str, look: ScoreOnTest) -> None:
-        """A finalist's one evaluation on the test half; its end hands the row on."""
+        """Records a finalist's only evaluation on the test half; `ended` passes the row on to the sinks."""
         self._set(
             replace(
                 self.rows[trial_id],
@@ -75,7 +75,7 @@ class Ledger:
         )
 
     def ended(self, trial_id: str, status: Status, error: str = "") -> None:
-        """What became of a trial. A second end of the same trial changes nothing."""
+        """Records the end of a trial. A second end of the same trial changes nothing."""
         if trial_id not in self.running:
             return
         self.running.discard(trial_id)
@@ -87,22 +87,22 @@ class Ledger:
 
     @property
     def standings(self) -> Standings:
-        """Who is ahead now."""
+        """Returns the current standings."""
         return Standings(list(self.rows.values()), self._shared_by)
 
     def snapshot(self) -> "Ledger":
-        """The ledger as it stands: another thread can go through it while this one changes."""
+        """Returns a copy that another thread can read while this ledger changes."""
         taken = copy(self)
         taken.rows, taken.running = dict(self.rows), set(self.running)
         return taken
 
     def settled(self, report: Report) -> bool:
-        """Whether a searched trial's report won't come again: a trial that goes on repeats its last one."""
+        """Returns whether a searched trial's report won't come again: a resumed trial repeats its last one."""
         row = self.rows[report.trial_id]
         return row.kind == "search" and (row.status is not Status.INTERRUPTED or report.rung != row.rung)
 
     def _row(self, config: TrialMessage) -> TrialResult:
-        assert self._geometry is not None, "this ledger is looked at only"
+        assert self._geometry is not None, "this ledger is read-only"
         trial = config.checked()
         outputs = max(len(TASKS[trial.task].labels), 1)
         counted = count(self._geometry, trial.adapter, outputs)
@@ -128,12 +128,12 @@ class Ledger:
 
 
 def _continued(row: TrialResult, now: float) -> TrialResult:
-    """The row of a trial that goes on: without its end, and with the time in which no driver ran it."""
+    """Returns the row of a resumed trial: without its end, and with the time in which no driver ran it added."""
     pause = max(0.0, now - (row.ended_at or _end_by_its_seconds(row)))
     paused = row.paused_seconds + pause
     return replace(row, status=Status.INTERRUPTED, error="", ended_at=None, paused_seconds=paused)
 
 
 def _end_by_its_seconds(row: TrialResult) -> float:
-    """The earliest time at which the trial can have ended."""
+    """Returns the earliest time at which the trial can have ended."""
     return row.started_at + row.paused_seconds + row.train_seconds + row.evaluation_seconds

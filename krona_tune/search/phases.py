@@ -1,4 +1,4 @@
-"""The two phases of a study: the search of all tasks, then its finalists; each made from the rows that there are."""
+"""Makes the two phases of a study from its rows: the search of all tasks, then the finals."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -77,7 +77,7 @@ def _seeds(spec: StudySpec) -> dict[str, int]:
 
 
 def _earlier(spec: StudySpec) -> dict[str, list[Params]]:
-    """What each task may learn from the study that `warm_start` names."""
+    """Returns the points that each task takes from the study that `warm_start` names."""
     if not spec.search.warm_start:
         return {}
     return earlier_points(read_trials(StudyFolder(Path(spec.search.warm_start)).results), (*spec.tasks, SHARED))

@@ -1,4 +1,4 @@
-"""Every private part of Ray that is touched, each with its reason; as seen in Ray 2.60."""
+"""Holds every use of Ray's private parts, each with its reason; checked with Ray 2.60."""
 
 import logging
 import signal
@@ -9,26 +9,26 @@ from subprocess import TimeoutExpired
 from typing import Any
 
 VITAL = {"gcs_server", "raylet"}
-"""Ray's names for the processes that no study can do without, where this driver started them."""
+"""Ray's names for the processes that every study needs, if this driver started them."""
 ASK_SECONDS, ANSWER_SECONDS = 5.0, 2.0
-"""Between two connections to the head of a cluster that was joined, and how long one may take."""
+"""The time between two connections to the head of a joined cluster, and how long one may take."""
 PATIENCE_SECONDS = 45.0
-"""How long that head may be silent. Its clients end their own process after 60 s."""
+"""How long that head may be silent. Ray's clients end their own process after 60 s."""
 KILL_SECONDS = 2.0
-"""How long processes that are killed are waited for."""
+"""How long to wait for killed processes."""
 
 
 class RayWatch:
-    """Tells whether the Ray that this process started or joined is still there.
+    """A watch on the Ray that this process started or joined: whether it is still running.
 
-    Ray does not tell: its next call waits for a minute and then ends the driver.
+    Ray itself does not report its loss: its next call waits for a minute and then ends the driver.
     """
 
     def __init__(self) -> None:
         self._asked_at = self._heard_at = time.monotonic()
 
     def lost(self) -> str | None:
-        """What is gone, in words; None while Ray is there."""
+        """Returns what ended or does not answer, in words; None while Ray is running."""
         node = _node()
         if node is None:
             return None
@@ -46,19 +46,19 @@ class RayWatch:
 
 
 def start_ray(**options: Any) -> Any:
-    """Starts a Ray on this machine, for it alone, that only this process ends; as `ray.init`, which gets the options.
+    """Starts Ray for this machine alone and passes the options to `ray.init`; only this process ends that Ray.
 
-    Every server is kept on the loopback address, as Ray does by itself on a laptop and has no public setting for.
-    Otherwise only the dashboard would be there, and whoever reaches the others can run code in their workers.
+    Every server listens on the loopback address only, as Ray does by default on a laptop; there is no public setting.
+    Otherwise only the dashboard would be limited to it, and whoever reaches the other servers can run code in workers.
 
-    Ray's processes don't hear SIGTERM, as by Ray's own doing they don't hear SIGINT. A signal to all processes, as
-    `timeout`, systemd and Slurm send it, then leaves the driver a Ray with which it ends its study in order. When it
-    leaves Ray it kills them: Ray would ask each one with SIGTERM and wait for a second.
+    Ray's processes ignore SIGTERM, as Ray already makes them ignore SIGINT. So a signal to all processes, as sent by
+    `timeout`, systemd and Slurm, leaves the driver a working Ray with which it can end its study in order. When the
+    driver leaves Ray it kills them, because Ray would send each one SIGTERM and wait for a second.
     """
     import ray
     from ray._private import ray_constants
 
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # the processes that are started have it too
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # the started processes inherit it
     reachable, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
     try:
         context = ray.init(address="local", **options)
@@ -70,7 +70,7 @@ def start_ray(**options: Any) -> Any:
 
 
 def kill_ray() -> None:
-    """Kills every process of the Ray that was started here, its workers too; a cluster that was joined stays."""
+    """Kills every process of the Ray that was started here, its workers too; does nothing to a joined cluster."""
     import psutil
 
     node = _node()
@@ -101,7 +101,7 @@ def _answers(address: str) -> bool:
 
 
 def _children(process_id: int) -> list[Any]:
-    """All that a process started; nothing where it has ended."""
+    """Returns all descendants of a process; an empty list if it has ended."""
     import psutil
 
     with suppress(psutil.Error):
@@ -110,10 +110,10 @@ def _children(process_id: int) -> list[Any]:
 
 
 def set_process_title(words: str) -> None:
-    """Names this worker in `ps`, `py-spy` and the dashboard's list of workers, until its present task ends.
+    """Names this worker in `ps`, `py-spy` and the dashboard's list of workers, until its current task ends.
 
-    An actor's own name can't be changed, and one worker runs many trials. Ray's copy of setproctitle is asked, since
-    a second one does nothing; where it has gone, the worker keeps its usual name.
+    An actor's own name can't be changed, and one worker runs many trials. This uses Ray's copy of setproctitle, because
+    a second copy does nothing; if Ray no longer has it, the worker keeps its usual name.
     """
     from ray import _raylet
 
@@ -122,9 +122,9 @@ def set_process_title(words: str) -> None:
 
 
 def prepare_tune() -> None:
-    """Lets Tune take the workers that wait already, and keeps quiet about its own state, which is never read again.
+    """Lets Tune use the idle workers, and silences its log about its own state, which is never read again.
 
-    With the environment variables that Tune gives its workers, none that was started before would be taken.
+    With the environment variables that Tune gives its workers, Ray would not reuse a worker that was started before.
     """
     from ray.tune.execution import class_cache
 
@@ -133,7 +133,7 @@ def prepare_tune() -> None:
 
 
 def count_gpus() -> int:
-    """Returns how many GPUs a Ray that is started here would offer. Ray tells it publicly only after its start."""
+    """Returns how many GPUs a Ray started here would offer. Ray's public interface says so only after its start."""
     from ray._private.accelerators import get_accelerator_manager_for_resource
 
     manager = get_accelerator_manager_for_resource("GPU")

@@ -1,4 +1,4 @@
-"""A study in Ray's own metrics: what Prometheus reads from the cluster and the dashboard `grafana.json` draws."""
+"""Writes a study to Ray's metrics, which Prometheus reads from the cluster and the dashboard `grafana.json` draws."""
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from krona_tune.study.standings import Standings
 """What Ray puts before every name where Prometheus reads it; a count also ends in `_total`."""
 RUNNING = "running"
 SECONDS = 1.0
-"""Between two readings: each walks over all rows, and Ray exports every few seconds."""
+"""The least time between two readings: each goes over all rows, and Ray exports only every few seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +26,7 @@ class Measure:
 
 
 MEASURES: dict[str, Measure] = {
-    "krona_trials": Measure(
-        kind="value", about="Trials by what became of them, or running.", tags=("study", "task", "status")
-    ),
+    "krona_trials": Measure(kind="value", about="Trials by status, or running.", tags=("study", "task", "status")),
     "krona_best_score": Measure(kind="value", about="The best validation score of the search so far."),
     "krona_head_only_score": Measure(kind="value", about="The validation score of the head alone."),
     "krona_examples_per_second": Measure(kind="value", about="Training examples a second of the trials that run."),
@@ -49,7 +47,7 @@ class Reading:
 def readings(
     rows: Collection[TrialResult], running: Collection[str], tasks: Sequence[str], devices: float
 ) -> Iterator[Reading]:
-    """What the rows amount to.
+    """Yields the metrics' values, computed from the rows.
 
     Args:
         running: the ids of the trials that run.
@@ -81,10 +79,10 @@ def _score(row: TrialResult | None) -> float | None:
 
 
 class StudyMetrics:
-    """Hands readings to Ray. Ray must have been started or joined.
+    """The metrics of one study in Ray, which must have been started or joined.
 
     Args:
-        read: the readings as they stand.
+        read: returns the current readings.
     """
 
     def __init__(self, study: str, read: Callable[[], Iterator[Reading]]) -> None:
@@ -100,10 +98,10 @@ class StudyMetrics:
                     self._counts[name] = Counter(name, measure.about, measure.tags)
 
     def changed(self, *, last: bool = False) -> None:
-        """Called after each event of the study; what is looked at now and then is read no more often.
+        """Passes the readings to Ray after an event of the study, unless the last time was less than SECONDS ago.
 
         Args:
-            last: nothing comes after it, so it is read in any case.
+            last: no event follows, so the readings are passed in any case.
         """
         if not last and time.monotonic() - self._read_at < SECONDS:
             return
@@ -116,7 +114,7 @@ class StudyMetrics:
                 self._count(reading, tags)
 
     def _count(self, reading: Reading, tags: dict[str, str]) -> None:
-        """A count is told what it has grown by."""
+        """Adds to a count what it has grown by."""
         key = (reading.name, *tags.values())
         grown = reading.value - self._counted.get(key, 0.0)
         if grown > 0:

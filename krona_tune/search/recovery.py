@@ -1,7 +1,7 @@
-"""A study's records when its driver opens them: what can't be read is set aside, lost rows are made again.
+"""Opens a study's records in its driver: renames unreadable files and restores lost rows.
 
-A row is made again from its trial's reports, and from the point that the request or Optuna's journal knows it by. So no
-id is given to another point: its reports and its checkpoint are those of the first.
+A row is restored from its trial's reports and from the trial's point in the request or in Optuna's journal. So no trial
+id gets a second point: its reports and its checkpoint belong to the first.
 """
 
 from collections import defaultdict
@@ -23,14 +23,14 @@ from krona_tune.study.result import Report, Status, TrialResult
 Number = tuple[str, int]
 """A searched trial: its task, and its number there."""
 PointOf = Callable[[str, int], Params | None]
-"""The point of a searched trial; None where nobody knows it."""
+"""Returns the point of a searched trial; None if it is unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """Where records go, what is known of earlier drivers, and the numbers of trials that have reports and no point.
+    """Where records are written, the records of earlier drivers, and the trials that have reports but no point.
 
-    `said` is what a person should know of it; empty where nothing was lost.
+    `said` is a message for the user; empty if nothing was lost.
     """
 
     sink: ParquetSink
@@ -40,7 +40,7 @@ class Opened:
 
 
 def open_records(plan: Plan, folder: StudyFolder) -> Opened:
-    """Opens a study's records to go on with them; the rows that are made again are kept at once."""
+    """Opens the records of a new or resumed study; restored rows are written at once."""
     sink = ParquetSink(folder.results)
     known = read_records(folder.results)
     again, lost = _made_again(plan, folder, known.trials, known.reports)
@@ -52,9 +52,9 @@ def open_records(plan: Plan, folder: StudyFolder) -> Opened:
 
 def _said(files: int, rows: int, lost: int) -> str:
     parts = {
-        "Files of the records that can't be read, set aside beside their place": files,
-        "Trials whose rows were lost, taken back from their reports and Optuna's journal": rows,
-        "Trials whose rows and points were lost, others take their place": lost,
+        "Unreadable files of the records, renamed in their folder": files,
+        "Trials whose rows were lost, restored from their reports and Optuna's journal": rows,
+        "Trials whose rows and points were lost, replaced by new trials": lost,
     }
     return "\n".join(f"{text}: {count}." for text, count in parts.items() if count)
 
@@ -62,7 +62,7 @@ def _said(files: int, rows: int, lost: int) -> str:
 def _made_again(
     plan: Plan, folder: StudyFolder, rows: Sequence[TrialResult], reports: Sequence[Report]
 ) -> tuple[list[TrialResult], frozenset[Number]]:
-    """The rows of trials that have reports and no row, and the numbers of those whose point nobody knows."""
+    """Returns rows for trials that have reports but no row, and the numbers of those without a known point."""
     without_row: dict[str, list[Report]] = defaultdict(list)
     known = {row.trial_id for row in rows}
     for report in reports:
@@ -85,7 +85,7 @@ def _made_again(
 
 
 def _points(plan: Plan, folder: StudyFolder) -> PointOf:
-    """Asks Optuna's journal."""
+    """Returns a function that looks points up in Optuna's journal."""
     request = (plan.spec, plan.space, folder.journal, lambda reason: None)
     if plan.spec.search.shared:
         shared = open_shared_sampler(*request)
@@ -95,13 +95,13 @@ def _points(plan: Plan, folder: StudyFolder) -> PointOf:
 
 
 def _number(report: Report) -> int | None:
-    """The number of a searched trial; None of a baseline and of a finalist."""
+    """Returns the number of a searched trial; None for a baseline or a finalist."""
     number = report.trial_id.removeprefix(f"{report.task}-")
     return int(number) if number.isdecimal() else None
 
 
 def _config(plan: Plan, report: Report, number: int | None, point_of: PointOf) -> TrialMessage | None:
-    """The trial as it was begun; None where it is not known, and of a finalist, which the finals choose again."""
+    """Returns the trial as it was begun; None if it is unknown, or a finalist, which the finals choose again."""
     task = report.task
     if number is None:
         return next((each for each in plan.baselines(task) if each.trial_id == report.trial_id), None)
@@ -111,7 +111,7 @@ def _config(plan: Plan, report: Report, number: int | None, point_of: PointOf) -
 
 
 def _one_at_a_time(again: Sequence[TrialResult], rows: Sequence[TrialResult]) -> list[TrialResult]:
-    """One row of each configuration that tasks share: when its trial has ended, the searcher goes on to the others."""
+    """Returns one row of each shared configuration: when its trial has ended, the searcher runs the other tasks."""
     waiting = {row.number for row in rows if row.kind == "search" and row.status is Status.INTERRUPTED}
     first = {row.number: row for row in reversed(again) if row.kind == "search" and row.number not in waiting}
     return [row for row in again if row.kind != "search" or first.get(row.number) is row]

@@ -1,4 +1,4 @@
-"""What a study still has to run, from its rows alone: a resumed study goes on where it was."""
+"""Finds what a study still has to run, from its rows alone, so that a resumed study continues where it stopped."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -14,19 +14,19 @@ from krona_tune.study.spec.study_spec import StudySpec
 
 
 def search_left(plan: Plan, ledger: Ledger) -> int:
-    """How many trials of the search have not ended."""
+    """Returns how many trials of the search have not ended."""
     return len(known_trials(plan, ledger)) + sum(len(numbers_left(plan, ledger, task)) for task in plan.spec.tasks)
 
 
 def finals_left(spec: StudySpec, ledger: Ledger) -> list[TrialMessage]:
-    """The finalists that have not begun or not ended."""
+    """Returns the finalists that have not ended, begun or not."""
     ended = {row.trial_id for row in ledger.rows.values() if row.status is not Status.INTERRUPTED}
     everyone = final_trials(spec, ledger.rows.values())
     return [config for config in everyone if config.trial_id not in ended]
 
 
 def known_trials(plan: Plan, ledger: Ledger) -> list[TrialMessage]:
-    """The trials that are known before Optuna is asked and have not ended: interrupted ones and baselines."""
+    """Returns the trials that need no proposal by Optuna: interrupted ones, and baselines that have not begun."""
     begun = [row for row in ledger.rows.values() if row.kind != "finalist" and row.status is Status.INTERRUPTED]
     waiting = [TrialMessage(r.trial_id, r.task, r.number, r.kind, r.seed, r.params) for r in begun]
     baselines = [config for task in plan.spec.tasks for config in plan.baselines(task)]
@@ -34,7 +34,7 @@ def known_trials(plan: Plan, ledger: Ledger) -> list[TrialMessage]:
 
 
 def numbers_left(plan: Plan, ledger: Ledger, task: str | None = None) -> list[int]:
-    """The numbers that may still be proposed: for a task, or for configurations that all tasks share."""
+    """Returns the numbers that may still be proposed, for a task or for configurations that all tasks share."""
     own = [row for row in ledger.rows.values() if row.kind == "search" and task in {None, row.task}]
     proposed = {row.number for row in own}
     lost = {number for of, number in ledger.lost if task in {None, of}}
@@ -45,12 +45,12 @@ def numbers_left(plan: Plan, ledger: Ledger, task: str | None = None) -> list[in
 def recall_trials(
     samplers: Mapping[str, TaskSampler | MethodsInTurn], ledger: Ledger, reports: Iterable[Report]
 ) -> None:
-    """Tells the samplers of each searched trial, in case Optuna's journal lost it."""
+    """Tells the samplers about each searched trial, in case Optuna's journal lost it."""
     scores: dict[str, dict[int, float]] = defaultdict(dict)
     for report in reports:
         scores[report.trial_id][report.examples] = report.score
     for row in ledger.rows.values():
         if row.kind == "search":
             if row.score is not None:
-                scores[row.trial_id][row.examples] = row.score  # also where its reports were damaged
+                scores[row.trial_id][row.examples] = row.score  # even if its reports were damaged
             samplers[row.task].recall(row.trial_id, row.params, row.status, scores[row.trial_id])

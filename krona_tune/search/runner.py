@@ -1,4 +1,4 @@
-"""Run a study to its end: search, finals, records, and what is left."""
+"""Runs a study to its end: search, finals, records, adapters and report."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -42,16 +42,15 @@ logger = logging.getLogger(__name__)
 
 
 CLOSING_SECONDS = 4.0
-"""How long the records' end may take where Ray was lost: whoever sent a signal to all processes kills them soon."""
+"""How long ending the records may take if Ray was lost: whoever sent a signal to all processes soon kills them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What is left at the end.
+    """The result of a study's run.
 
-    `asked`: a person or the system ended the study before its end. `halted` says why it stopped itself, `lost` why
-    Ray's run was abandoned, after which nothing of Ray can be called. `lost_sinks` says which records could not be
-    kept, and why.
+    `asked`: a person or the system stopped the study. `halted` says why it stopped itself, `lost` why Ray's run was
+    abandoned, after which Ray can't be called. `lost_sinks` says which records could not be written, and why.
     """
 
     ledger: Ledger
@@ -74,7 +73,7 @@ def run(
     forecast: Forecast | None,
     write_report: Callable[[StudyFolder], Path],
 ) -> Outcome:
-    """Runs what the study has not run yet, to its end or until it is stopped; leaves its adapters and its report."""
+    """Runs the rest of the study until its end or a stop; writes its adapters and its report."""
     plan, folder = started.plan, started.folder
     opened = open_records(plan, folder)
     earlier = opened.records
@@ -121,7 +120,7 @@ def run(
 
 
 def _end(sinks: FanOut, artifacts: list[Path], within: float | None) -> None:
-    """Ends the records; waits at most `within` seconds, or for as long as the sinks do."""
+    """Ends the records; waits at most `within` seconds, or without a limit if that is None."""
     ending = Thread(target=sinks.study_ended, args=(artifacts,), name="end of the records", daemon=True)
     ending.start()
     ending.join(within)
@@ -186,7 +185,7 @@ def _budget(search: SearchSpec) -> Budget:
 def _left(
     started: Started, ledger: Ledger, stopping: StudyStopper, write_report: Callable[[StudyFolder], Path]
 ) -> list[Path]:
-    """The adapters and the report. Where they can't be written the study halts; the records are kept all the same."""
+    """Writes the adapters and the report and returns their paths; an error halts the study, but keeps its records."""
     left: list[Path] = []
     try:
         left += save_best_adapters(started.folder, started.manifest, started.plan, ledger.standings)
@@ -214,7 +213,7 @@ def _mirror(started: Started, tracking_uri: str | None, earlier: Records) -> Mlf
 
 
 def stop_ray(outcome: Outcome) -> None:
-    """Leaves the cluster, or ends the Ray that was started here; kills what is left of one that was lost."""
+    """Leaves the cluster, or ends the Ray that was started here; kills the remaining processes of a lost Ray."""
     if outcome.lost:
         kill_ray()
     else:

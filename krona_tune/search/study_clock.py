@@ -1,4 +1,4 @@
-"""The seconds for which a study was driven, over all its drivers."""
+"""Counts the seconds for which a study was driven, over all its drivers."""
 
 import json
 import logging
@@ -10,22 +10,22 @@ from krona_tune.study.atomic_write import write_atomically
 logger = logging.getLogger(__name__)
 
 SAVE_SECONDS = 5.0
-"""Between two writes: at most so much is not counted of a driver that was killed."""
+"""The time between two writes: at most this much of a killed driver's time is not counted."""
 
 
 class StudyClock:
-    """Counts on from what earlier drivers wrote into the study's folder; a file that can't be read counts as none."""
+    """A clock that starts at what earlier drivers wrote into the study's folder; at 0 if the file can't be read."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._earlier = path, _read(path)
         self._began = self._saved_at = time.monotonic()
 
     def seconds(self) -> float:
-        """Of this driver and those before it."""
+        """Returns the seconds of this driver and those before it."""
         return self._earlier + time.monotonic() - self._began
 
     def save(self, *, now: bool = False) -> None:
-        """Writes the seconds, where the last time was not just before or `now` is asked for."""
+        """Writes the seconds if the last write was at least SAVE_SECONDS ago or `now` is true."""
         if not now and time.monotonic() - self._saved_at < SAVE_SECONDS:
             return
         self._saved_at = time.monotonic()

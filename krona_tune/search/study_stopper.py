@@ -1,5 +1,4 @@
-"""How a study ends before its end: a person presses Ctrl-C, its budget is used up, what it learns can't be kept, or Ray
-is lost."""
+"""Stops a study early: a person presses Ctrl-C, its budget is used up, its records can't be written, or Ray is lost."""
 
 import logging
 import signal
@@ -18,14 +17,14 @@ logger = logging.getLogger(__name__)
 
 
 class StudyStopper(tune.Stopper):  # type: ignore[misc]
-    """Ends the whole run when a person or the budget asks for it, or when it can't go on.
+    """A stopper that ends the whole run on a person's request, at the budget's end, or when it can't continue.
 
-    `asked`: a person, or the system, asked for it. `halted` says why nothing more could be kept. `lost` says why Ray's
-    run was abandoned: nothing of Ray may be called from then on.
+    `asked`: a person or the system requested it. `halted` says why the study stopped itself. `lost` says why Ray's run
+    was abandoned: Ray must not be called from then on.
 
     Args:
         budget: what the study may use.
-        spent: what it has used so far.
+        spent: returns what it has used so far.
     """
 
     def __init__(self, budget: Budget, spent: Callable[[], Amount]) -> None:
@@ -36,38 +35,38 @@ class StudyStopper(tune.Stopper):  # type: ignore[misc]
 
     @property
     def interrupted(self) -> bool:
-        """Whether the study ends before its end, with trials that go on when it is resumed."""
+        """Returns whether the study is stopped with trials that continue when it is resumed."""
         return self.asked or bool(self.halted or self.lost)
 
     @property
     def used_up(self) -> str | None:
-        """Which limit is reached, in words, where what is reserved counts as used; None while there is some left."""
+        """Returns the limit that is reached, in words, with the reserve counted as used; None if none is reached."""
         if self._budget == Budget():
             return None
         return self._budget.used_up(self._spent(), self.reserve())
 
     def halt(self, reason: str) -> None:
-        """Ends the run as a person would, since what comes could not be kept; the first reason is kept."""
+        """Ends the run as a person would, because its results could not be written; keeps the first reason."""
         if not self.halted:
             logger.error("stopping: %s", reason)
         self.halted = self.halted or reason
 
     def abandon(self, reason: str) -> None:
-        """Leaves Ray's run as it is; the first reason is kept."""
+        """Abandons Ray's run as it is; keeps the first reason."""
         logger.error("Ray's run is abandoned: %s", reason)
         self.lost = self.lost or reason
 
     def let_finals_end(self) -> None:
-        """From here on only the clock ends the run: what the finals need was reserved, and trials that were under way
-        may have used a little of it."""
+        """Lifts all limits except time: what the finals need was reserved, but trials that were running may have used a
+        little of it."""
         self.reserve, self._budget = Amount, Budget(seconds=self._budget.seconds)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its driver's objects, a resumed study is rebuilt from its records."""
+        """Returns nothing: Tune pickles its driver's objects, but a resumed study is rebuilt from its records."""
         return {}
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Asked after each result; a trial that ends as interrupted could not keep its state."""
+        """Halts the study if a result is interrupted, because its trial could not write its state; returns False."""
         if result.get("status") == Status.INTERRUPTED:
             self.halt(result["error"])
         return False
@@ -76,10 +75,10 @@ class StudyStopper(tune.Stopper):  # type: ignore[misc]
         return self.interrupted or self.used_up is not None
 
     def verdict(self, tune_id: str, result: dict[str, Any] | None, error: bool) -> Status:
-        """The status that a trial's last result amounts to, by Tune's id of the trial.
+        """Returns the final status of a trial, given by Tune's id, from its last result.
 
-        It is decided once, when it is first asked for: Optuna and the records are told the same, also where the study
-        is asked to stop between the two.
+        It is decided at the first call only, so that Optuna and the records get the same status, even if the study is
+        asked to stop between the two calls.
         """
         if tune_id not in self._verdicts:
             self._verdicts[tune_id] = self._decide(result, error)
@@ -99,20 +98,20 @@ class StudyStopper(tune.Stopper):  # type: ignore[misc]
 
 @contextmanager
 def interruptible(stopping: StudyStopper, console: Console) -> Iterator[None]:
-    """Ctrl-C once, or SIGTERM as a cluster's scheduler sends it, ends the study at the next moment that loses nothing;
-    a second one stops now."""
+    """Makes a first Ctrl-C, or SIGTERM from a cluster's scheduler, end the study without loss at the next safe moment;
+    a second one stops it at once."""
 
     def ask(number: int, frame: FrameType | None) -> None:
         if stopping.asked:
             raise KeyboardInterrupt
         stopping.asked = True
-        console.print("Stopping: what has reached a rung is kept. Press Ctrl-C again to stop now.")
+        console.print("Stopping: the state of each trial's last rung is kept. Press Ctrl-C again to stop now.")
 
     previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     except KeyboardInterrupt:
-        logger.warning("stopped at once; the trials under way go on from their last rungs when the study is resumed")
+        logger.warning("stopped at once; running trials continue from their last rungs when the study is resumed")
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

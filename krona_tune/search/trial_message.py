@@ -1,4 +1,4 @@
-"""What crosses the process border: a trial on its way to a worker, and what one of its steps gave on the way back."""
+"""Holds the messages between driver and workers: a trial for a worker, and the result of one of its steps."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,7 +9,7 @@ from krona_tune.study.spec.trial import TrialConfig, check_trial
 
 @dataclass(frozen=True)
 class TrialMessage:
-    """A trial as a worker gets it. `of` is the searched trial that a finalist repeats."""
+    """A trial as a worker receives it. `of` is the trial whose configuration a finalist repeats."""
 
     trial_id: str
     task: str
@@ -20,7 +20,7 @@ class TrialMessage:
     of: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """As Tune hands it on: plain values."""
+        """Returns plain values, which Tune passes to the worker."""
         return asdict(self)
 
     @classmethod
@@ -28,15 +28,15 @@ class TrialMessage:
         return cls(**config)
 
     def checked(self) -> TrialConfig:
-        """The trial, checked. Raises a pydantic.ValidationError as `krona_tune.study.spec.trial.check_trial`."""
+        """Returns the checked trial. Raises a pydantic.ValidationError if a value is out of its field's range."""
         return check_trial(self.task, self.seed, self.params, self.kind)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
-    """What a step gave: the report of a rung and where its state is kept, or the `error` that ended the trial.
+    """The result of a step: the report of a rung and where its state is, or the `error` that ended the trial.
 
-    `status` is what became of the trial, None while it goes on. `test` is a finalist's one look at the test half.
+    `status` is the trial's final status, None while it continues. `test` is a finalist's only score on the test half.
     """
 
     report: Report | None = None
@@ -46,7 +46,7 @@ class StepResult:
     error: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values, with what Tune, its searcher and its scheduler read; a failure has no score."""
+        """Returns plain values, with those that Tune, its searcher and its scheduler read; a failure has no score."""
         values: dict[str, Any] = {"done": self.status is not None}
         if self.report:
             read = {name: getattr(self.report, name) for name in ("score", "examples", "train_loss")}
@@ -59,7 +59,7 @@ class StepResult:
 
     @classmethod
     def from_dict(cls, result: dict[str, Any] | None) -> "StepResult":
-        """What a worker gave; an empty result where it gave none."""
+        """Returns the result that a worker sent; an empty result if it sent none."""
         found = result or {}
         return cls(
             report=Report(**found["report"]) if "report" in found else None,

@@ -1,4 +1,4 @@
-"""Ray's trial events, handed to the ledger and the live view; an error here never reaches the study."""
+"""Passes Ray's trial events to the ledger and the live view; no exception from here reaches Tune."""
 
 import logging
 import threading
@@ -18,16 +18,16 @@ from krona_tune.study.result import Status
 
 logger = logging.getLogger(__name__)
 LOW_ON_MEMORY = "running low on memory"
-"""What Ray says of a node whose largest worker it ends before the machine stands still."""
+"""What Ray says when it ends a node's largest worker before the machine runs out of memory."""
 CLOSING_SECONDS = 2.0
-"""How long an event that is being recorded is waited for when recording ends."""
+"""How long the end of recording waits for an event that is being recorded."""
 
 
 def _recorded(event: Callable[..., None]) -> Callable[..., None]:
-    """Records an event and then shows it, as long as the recorder is open.
+    """Makes a callback record an event and then show it, as long as the recorder is open.
 
-    An exception in a driver callback would end the whole study at once. One that keeps an event from being recorded
-    halts the study, which goes on from its checkpoints when it is resumed; one of the view is logged.
+    An exception in a driver callback would end the whole study at once. Instead, an error in recording halts the study,
+    which continues from its checkpoints when it is resumed; an error in the view is only logged.
     """
 
     @wraps(event)
@@ -49,18 +49,18 @@ def _recorded(event: Callable[..., None]) -> Callable[..., None]:
 
 
 class Recorder(Callback):  # type: ignore[misc]
-    """Records what Tune tells of trials. `changed` is called after each event."""
+    """A Tune callback that records the events of trials and calls `changed` after each."""
 
     def __init__(self, ledger: Ledger, stopping: StudyStopper, changed: Callable[[], None]) -> None:
         self._ledger, self._stopping, self._changed = ledger, stopping, changed
         self._lock, self._closed = threading.RLock(), False
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its driver's objects, a resumed study is rebuilt from its records."""
+        """Returns nothing: Tune pickles its driver's objects, but a resumed study is rebuilt from its records."""
         return {}
 
     def close(self) -> None:
-        """Records nothing more, whatever a run that was abandoned still tells."""
+        """Stops recording, so that later events of an abandoned run are ignored."""
         taken = self._lock.acquire(timeout=CLOSING_SECONDS)
         self._closed = True
         if taken:
@@ -91,7 +91,7 @@ class Recorder(Callback):  # type: ignore[misc]
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         message = TrialMessage.from_dict(trial.config)
         if message.trial_id not in self._ledger.running:
-            self._ledger.started(message)  # its worker was lost before it began: that is a row too
+            self._ledger.started(message)  # its worker was lost before the start: record a row anyway
         status, error = self._stopping.verdict(trial.trial_id, None, True), _last_line(trial)
         if LOW_ON_MEMORY in _last_failure(trial):
             size = f"batches of {message.checked().training.batch_size}; {describe_adapter(message.params)}"
@@ -100,13 +100,13 @@ class Recorder(Callback):  # type: ignore[misc]
 
 
 def _last_line(trial: Any) -> str:
-    """What Ray says of a trial whose worker is gone."""
+    """Returns the last line of Ray's error for a trial that lost its worker."""
     error = getattr(trial, "pickled_error_file", None) and trial.get_pickled_error()
     return f"{type(error).__name__}: {str(error).strip().splitlines()[-1]}" if error else "the worker was lost"
 
 
 def _last_failure(trial: Any) -> str:
-    """The text of a trial's last error, which Ray keeps also where it keeps no exception."""
+    """Returns the text of a trial's last error, which Ray keeps even if it keeps no exception."""
     kept = getattr(trial, "error_file", None)
     text = Path(kept).read_text(encoding="utf-8") if kept and Path(kept).exists() else ""
     return text.rpartition("Failure # ")[2]

@@ -1,4 +1,4 @@
-"""One Tune run over trials that are still to be done."""
+"""Runs the remaining trials of a phase with Ray Tune."""
 
 import errno
 import logging
@@ -26,14 +26,14 @@ logger = logging.getLogger(__name__)
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
 WATCH_SECONDS = 0.5
-"""Between two looks at whether Ray is still there."""
+"""The time between two checks whether Ray is still running."""
 RETRIES = 2
-"""How often a trial whose worker was lost is taken up again, from its last rung."""
+"""How often a trial that lost its worker is resumed from its last rung."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """What one Tune run takes: who proposes, who stops, how many trials it runs, and what the workers get.
+    """The input of one Tune run: its searcher, its scheduler, its number of trials, and the workers' data.
 
     `new` counts the trials of each task that have no row yet.
     """
@@ -55,7 +55,7 @@ def tune_trials(
     slots: Slots,
     storage: Path,
 ) -> None:
-    """Runs the phase to its end or until it is stopped; a phase without trials is over at once.
+    """Runs the phase to its end or until it is stopped; returns at once if the phase has no trials.
 
     Where Tune fails, on a full disk for instance, the study halts; where Ray is lost, Tune is abandoned.
 
@@ -70,7 +70,7 @@ def tune_trials(
         tune.with_parameters(KronaTrial, works=phase.works, workplace=workplace),
         {"cpu": slots.cpus, "gpu": slots.gpus},
     )
-    trainable.__name__ = trainable.__qualname__ = KronaTrial.__name__  # what the dashboard calls its class
+    trainable.__name__ = trainable.__qualname__ = KronaTrial.__name__  # the class name in the dashboard
     recorder = Recorder(ledger, stopping, changed)
     tuner = tune.Tuner(
         trainable,
@@ -100,10 +100,10 @@ def tune_trials(
 
 
 def watched(run: Callable[[], object], lost: Callable[[], str | None], stopping: StudyStopper) -> None:
-    """Waits for Tune's run, which has a thread of its own: a call into a Ray that is lost may never come back.
+    """Runs Tune in its own thread and waits for it, because a call into a lost Ray may never return.
 
     Args:
-        lost: says why Ray is lost, None while it is there.
+        lost: returns why Ray is lost, or None while it is running.
     """
     ended: Future[object] = Future()
     Thread(target=_run_into, args=(run, ended), name="tune", daemon=True).start()

@@ -104,8 +104,8 @@ def test_rows_of_a_damaged_file_are_taken_back_with_their_points(tmp_path: Path,
         assert row.trainable_parameters == then.trainable_parameters
         assert row.checkpoint == str(folder.checkpoints.resolve() / trial_id / "rung-2")
     assert opened.said == (
-        "Files of the records that can't be read, set aside beside their place: 1.\n"
-        "Trials whose rows were lost, taken back from their reports and Optuna's journal: 2."
+        "Unreadable files of the records, renamed in their folder: 1.\n"
+        "Trials whose rows were lost, restored from their reports and Optuna's journal: 2."
     )
     assert {row.trial_id for row in read_trials(folder.results)} == set(rows)
 
@@ -156,7 +156,7 @@ def test_others_take_the_place_of_trials_whose_points_nobody_knows(tmp_path: Pat
     opened = open_records(of, folder)
     assert opened.records.trials == ()
     assert opened.lost == {("cola", 0), ("cola", 1)}
-    assert opened.said.endswith("Trials whose rows and points were lost, others take their place: 2.")
+    assert opened.said.endswith("Trials whose rows and points were lost, replaced by new trials: 2.")
     assert numbers_left(of, ledger(opened), "cola") == [2, 3, 4, 5]
     assert numbers_left(of, ledger(opened), "rte") == [0, 1, 2, 3]
     assert numbers_left(of, ledger(opened)) == [2, 3, 4, 5]

@@ -1,1 +1,1 @@
-"""What a study may use, and what it will need."""
+"""Computes what a study may use and what it will need."""

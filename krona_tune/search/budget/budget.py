@@ -1,4 +1,4 @@
-"""What a study may use, what it has used, and what its finals will still need."""
+"""Computes what a study may use, what it has used, and what its finals will still need."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from krona_tune.study.result import TrialResult
 
 @dataclass(frozen=True, kw_only=True)
 class Amount:
-    """Time on the clock, training examples, and hours of devices (of GPUs, or of CPU cores where there are none)."""
+    """Time on the clock, training examples, and hours of devices (GPUs, or CPU cores if trials get no GPU)."""
 
     seconds: float = 0.0
     examples: float = 0.0
@@ -17,14 +17,14 @@ class Amount:
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """Limits of a study; None where there is none."""
+    """Limits of a study; None means no limit."""
 
     seconds: float | None = None
     examples: float | None = None
     device_hours: float | None = None
 
     def used_up(self, *amounts: Amount) -> str | None:
-        """The name of the first limit that the amounts together reach, in words; None while there is some left."""
+        """Returns the name of the first limit that the amounts together reach, in words; None if there is none."""
         for name, limit in vars(self).items():
             if limit is not None and sum(getattr(amount, name) for amount in amounts) >= limit:
                 return name.replace("_", " ")
@@ -33,14 +33,14 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """What turns examples into time: devices a trial and trials at once."""
+    """What converts examples to time: devices per trial and trials at once."""
 
     devices: float
     slots: int
 
 
 def spent(rows: Mapping[str, TrialResult], seconds: float, rates: Rates) -> Amount:
-    """What the rows have used so far; `seconds` is the time on the study's clock."""
+    """Returns what the rows have used so far; `seconds` is the time on the study's clock."""
     everyone = list(rows.values())
     busy = sum(row.train_seconds + row.evaluation_seconds for row in everyone)
     return Amount(
@@ -57,12 +57,12 @@ def needed(
     rates: Rates,
     foretold: Mapping[str, float],
 ) -> Amount:
-    """What trials to the full budget will need, from the seconds an example that a task's rows took so far.
+    """Returns what full trials will need, from the seconds per example that a task's rows took so far.
 
     Args:
         full: training examples of a full trial, by task.
-        trials: how many are to be trained, by task.
-        foretold: seconds an example by task, for those without a row yet.
+        trials: how many will be trained, by task.
+        foretold: forecast seconds per example by task, for tasks without a row yet.
     """
     examples = {task: full[task] * count for task, count in trials.items()}
     busy = sum(count * (_seconds_an_example(rows, task) or foretold.get(task, 0.0)) for task, count in examples.items())
@@ -70,7 +70,7 @@ def needed(
 
 
 def _seconds_an_example(rows: Mapping[str, TrialResult], task: str) -> float:
-    """0.0 while nothing is known."""
+    """Returns the seconds per example of a task's trials, baselines excluded; 0.0 if no row has examples yet."""
     known = [row for row in list(rows.values()) if row.task == task and row.examples and row.kind != "baseline"]
     busy = sum(row.train_seconds + row.evaluation_seconds for row in known)
     return busy / sum(row.examples for row in known) if known else 0.0

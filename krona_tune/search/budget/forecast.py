@@ -1,4 +1,4 @@
-"""What a trial and a study will take, counted from the lengths of their sequences and a few timed steps."""
+"""Forecasts the seconds of a trial and a study from the lengths of their sequences and a few timed steps."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -28,7 +28,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What batches hold: how many they are, their padded tokens, and the padded lengths' squares, row by row."""
+    """The load of batches: their number, their padded tokens, and the squared padded lengths, summed over rows."""
 
     steps: int
     tokens: int
@@ -36,7 +36,7 @@ class Load:
 
     @classmethod
     def of(cls, batches: Iterable[Ints], lengths: Ints) -> "Load":
-        """Of batches that are the rows of sequences with these lengths."""
+        """Returns the load of batches, each an array of row numbers, given the length of every row."""
         sizes = np.array([(len(rows), max(1, lengths[rows].max())) for rows in batches], dtype=np.int64)
         rows, longest = sizes.reshape(-1, 2).T
         return cls(steps=len(sizes), tokens=int(rows @ longest), pairs=int(rows @ longest**2))
@@ -44,7 +44,7 @@ class Load:
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """Seconds that a training step takes whatever it holds, those a padded token, and those a pair of tokens."""
+    """Seconds per training step whatever its size, per padded token, and per pair of tokens."""
 
     step: float
     token: float
@@ -55,13 +55,13 @@ class Pace:
 
     @classmethod
     def of(cls, timed: Iterable["Timed"]) -> "Pace":
-        """The pace that explains the timed steps, none of its parts negative."""
+        """Returns the pace that best fits the timed steps, with no part negative."""
         from scipy.optimize import nnls
 
         steps = list(timed)
         seconds = np.array([step.seconds for step in steps])
         loads = np.array([(1, step.rows * step.length, step.rows * step.length**2) for step in steps], dtype=float)
-        step, token, pair = nnls(loads / seconds[:, None], np.ones(len(steps)))[0]  # each step's own error counts
+        step, token, pair = nnls(loads / seconds[:, None], np.ones(len(steps)))[0]  # minimises relative errors
         return cls(step=float(step), token=float(token), pair=float(pair))
 
 
@@ -76,13 +76,13 @@ class TaskForecast:
     evaluation: float
 
     def until(self, examples: float, *, baseline: bool = False) -> float:
-        """A trial's seconds until it has seen so many examples, with the evaluations at its rungs."""
+        """Returns a trial's seconds until it has seen `examples`, with the evaluations at its rungs."""
         epoch = self.baseline_epoch if baseline else self.epoch
         judged = sum(rung <= examples for rung in self.schedule.rungs)
         return epoch * examples / self.schedule.examples_per_epoch + self.evaluation * judged
 
     def search(self, trials: int) -> float:
-        """The seconds of so many trials of which ASHA stops some at each rung."""
+        """Returns the seconds of this many searched trials, some of which ASHA stops at each rung."""
         rungs = (0, *self.schedule.rungs)
         remaining, total = float(trials), 0.0
         for below, rung in pairwise(rungs):
@@ -93,13 +93,13 @@ class TaskForecast:
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """Seconds that are to come, by task. Ray's start, preflight and the page are not in it."""
+    """The forecast seconds of a study, by task. Ray's start, preflight and the report page are not included."""
 
     tasks: Mapping[str, TaskForecast]
 
     @classmethod
     def of(cls, gathered: "Gathered", probe: "Probe") -> "Forecast":
-        """For a study's data, batch size and schedules, at the pace that the probe found."""
+        """Returns the forecast for a study's data, batch size and schedules, at the pace that the probe measured."""
         from krona_tune.train.evaluate import EVALUATION_TOKENS
 
         pace = Pace.of(probe.steps)
@@ -117,27 +117,27 @@ class Forecast:
         return cls(tasks=found)
 
     def trial(self, task: str, epochs: float) -> float:
-        """Seconds of one trial until it has trained so many epochs, evaluations at its rungs included."""
+        """Returns the seconds of one trial until it has trained `epochs`, with the evaluations at its rungs."""
         forecast = self.tasks[task]
         return forecast.until(epochs * forecast.schedule.examples_per_epoch)
 
     def study(self, spec: StudySpec, slots: "Slots") -> float:
-        """Seconds on the clock from the first trial's start to the last one's end."""
+        """Returns the seconds on the clock from the first trial's start to the last one's end."""
         longest = max(each.until(each.schedule.total_examples) for each in self.tasks.values())
         return max(self.busy(spec) / slots.count, longest)
 
     def device_hours(self, spec: StudySpec, slots: "Slots") -> float:
-        """Hours of GPUs, or of CPU cores where trials get no GPU."""
+        """Returns the hours of GPUs, or of CPU cores if trials get no GPU."""
         return self.busy(spec) * (slots.gpus or slots.cpus) / 3600
 
     def busy(self, spec: StudySpec) -> float:
-        """The seconds of all the study's trials together."""
+        """Returns the seconds of all the study's trials together."""
         return sum(count * seconds for task in spec.tasks for count, seconds in self.parts(task, spec).values())
 
     def left(
         self, spec: StudySpec, rows: Iterable[TrialResult], share_done: Callable[[str], float], slots: int
     ) -> float:
-        """Seconds on the clock until the study's end, as far as its rows and its running trials have come."""
+        """Returns the seconds on the clock until the study's end, given its rows and its running trials' progress."""
         known = list(rows)
         forecast = self.corrected(known)
         done: dict[tuple[str, str], float] = defaultdict(float)
@@ -150,9 +150,9 @@ class Forecast:
         return busy / slots
 
     def parts(self, task: str, spec: StudySpec) -> dict[str, tuple[int, float]]:
-        """By kind of trial: how many a task has, and the seconds of one on average.
+        """Returns, by kind of trial, how many a task has and the mean seconds of one.
 
-        The head alone is among the finalists.
+        The finalists include those of the head alone.
         """
         forecast, each = self.tasks[task], Counts.of(spec)
         full, head = (forecast.until(forecast.schedule.total_examples, baseline=head) for head in (False, True))
@@ -164,7 +164,7 @@ class Forecast:
         }
 
     def corrected(self, rows: Iterable[TrialResult]) -> "Forecast":
-        """By what the rows took beside what was foretold of them; unchanged while there are none."""
+        """Returns the forecast scaled by what the rows took over what was forecast for them; unscaled without rows."""
         took = foretold = 0.0
         for row in rows:
             if row.examples and row.task in self.tasks:
@@ -175,10 +175,10 @@ class Forecast:
 
 
 def survivors(arrivals: float, reduction: int) -> float:
-    """How many of the trials that come to a rung one after the other ASHA lets go on, on average.
+    """Returns how many of the trials that reach a rung one after the other continue under ASHA, on average.
 
-    The first goes on; one that finds m scores there goes on where it is not below their quantile 1 - 1/reduction,
-    for which scores in random order give ((m - 1)/reduction + 1) / (m + 1).
+    The first continues; a trial that finds m scores there continues if it is not below their quantile 1 - 1/reduction.
+    For scores in random order the probability of that is ((m - 1)/reduction + 1) / (m + 1).
     """
     whole = floor(arrivals)
     chances = [((m - 1) / reduction + 1) / (m + 1) if m else 1.0 for m in range(whole + 1)]
@@ -191,7 +191,7 @@ def _times(forecast: TaskForecast, factor: float) -> TaskForecast:
 
 
 def middle(domain: Domain) -> float:
-    """The middle of a range, on its own scale, or the median of other values."""
+    """Returns the middle of a range on its own scale (linear or log), or the median of the other domains' values."""
     match domain:
         case Range(low, high, log=True):
             return sqrt(low) * sqrt(high)
