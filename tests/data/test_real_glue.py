@@ -38,11 +38,11 @@ TOLERANCE = {"qqp": 1e-4}  # the official file and the hub's differ by a few row
 def data(request):
     task = TASKS[request.param]
     if not FOLDER:
-        pytest.skip("KRONA_GLUE_DIR names no folder with GLUE's files; README says how to get them")
+        pytest.skip("KRONA_GLUE_DIR names no folder with GLUE's files")
     try:
         corpus.check(FOLDER, [task.name])
     except Refusal:
-        pytest.skip(f"no {task.title} in KRONA_GLUE_DIR, {FOLDER}; README says how to get it")
+        pytest.skip(f"no {task.title} in KRONA_GLUE_DIR, {FOLDER}")
     return corpus.load(task, FOLDER)
 
 

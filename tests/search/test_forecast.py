@@ -90,6 +90,8 @@ def test_a_study_is_its_trials_less_what_is_stopped_over_the_slots() -> None:
     assert forecast().study(asked, Slots(cpus=2, gpus=0.5, count=500)) == 73
     assert forecast().device_hours(asked, Slots(cpus=2, gpus=0.5, count=5)) == pytest.approx(busy * 0.5 / 3600)
     assert forecast().device_hours(asked, Slots(cpus=2, gpus=0, count=5)) == pytest.approx(busy * 2 / 3600)
+    without_head = Forecast(tasks={"rte": RTE}, text_to_text=True)
+    assert without_head.busy(asked) == pytest.approx(busy - 31)  # one baseline, whatever the learning rates
 
 
 def test_each_method_searches_for_itself() -> None:
@@ -128,7 +130,7 @@ def test_a_forecast_is_made_of_the_lengths_that_the_study_has() -> None:
     schedule = Schedule(examples_per_epoch=4, rungs=(4, 8), reduction=2)
     work = SimpleNamespace(train=table(9, 9, 9, 9), validation=table(6, 6, 6), schedule=schedule)
     gathered: Any = SimpleNamespace(
-        plan=SimpleNamespace(spec=spec(training={"batch_size": 2})),
+        plan=SimpleNamespace(spec=spec(training={"batch_size": 2}), geometry=SimpleNamespace(text_to_text=False)),
         prepared=SimpleNamespace(works={"rte": work}),
         slots=Slots(cpus=1, gpus=0, count=2),
     )

@@ -96,6 +96,7 @@ class Forecast:
     """The forecast seconds of a study, by task. Ray's start, preflight and the report page are not included."""
 
     tasks: Mapping[str, TaskForecast]
+    text_to_text: bool = False
 
     @classmethod
     def of(cls, gathered: "Gathered", probe: "Probe") -> "Forecast":
@@ -114,7 +115,7 @@ class Forecast:
             found[task] = TaskForecast(
                 schedule=work.schedule, epoch=epoch, baseline_epoch=share * epoch, evaluation=share * judged
             )
-        return cls(tasks=found)
+        return cls(tasks=found, text_to_text=gathered.plan.geometry.text_to_text)
 
     def trial(self, task: str, epochs: float) -> float:
         """Returns the seconds of one trial until it has trained `epochs`, with the evaluations at its rungs."""
@@ -154,7 +155,7 @@ class Forecast:
 
         The finalists include those of the head alone.
         """
-        forecast, each = self.tasks[task], Counts.of(spec)
+        forecast, each = self.tasks[task], Counts.of(spec, text_to_text=self.text_to_text)
         full, head = (forecast.until(forecast.schedule.total_examples, baseline=head) for head in (False, True))
         finals = each.finals + each.final_heads
         return {
@@ -171,7 +172,7 @@ class Forecast:
                 took += row.train_seconds + row.evaluation_seconds
                 foretold += self.tasks[row.task].until(row.examples, baseline=row.kind == "baseline")
         factor = took / foretold if foretold else 1.0
-        return Forecast(tasks={task: _times(each, factor) for task, each in self.tasks.items()})
+        return replace(self, tasks={task: _times(each, factor) for task, each in self.tasks.items()})
 
 
 def survivors(arrivals: float, reduction: int) -> float:

@@ -18,7 +18,7 @@ class Counts:
     final_heads: int
 
     @classmethod
-    def of(cls, spec: StudySpec, *, text_to_text: bool = False) -> "Counts":
+    def of(cls, spec: StudySpec, *, text_to_text: bool) -> "Counts":
         """Returns a request's counts; a text-to-text backbone has no head, so it uses one baseline rate only."""
         search, top, seeds = spec.search, spec.finalists.top, spec.finalists.seeds
         groups = len(spec.domains()["method"].ends()) if search.per_method else 1
