@@ -18,7 +18,7 @@ MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """What is offered here is found when it is asked for, so that importing krona_tune imports no torch."""
+    """Imports what is offered here only when it is used, so that importing krona_tune imports no torch."""
     if name in MODULES:
         return getattr(import_module(MODULES[name]), name)
     raise AttributeError(f"module 'krona_tune' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""What lies outside: the hub, whose clients are told before they wait in vain; homes; files that others wrote."""
+"""Handles what is outside this program: an unreachable hub, home folders, and files that others wrote."""
 
 import os
 import socket
@@ -9,17 +9,17 @@ from krona_tune.refusal import Refusal, refusing
 
 PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 POINTER = b"version https://git-lfs"
-"""How the text begins that Git LFS leaves in the place of a large file."""
+"""The first bytes of the text that Git LFS leaves in place of a large file."""
 
 
 def settle_offline() -> None:
-    """Sets HF_HUB_OFFLINE where the hub's name can't be resolved, so that its cache alone is asked.
+    """Sets HF_HUB_OFFLINE if the hub's name can't be resolved, so that only the local cache is used.
 
-    To be called before `huggingface_hub` is imported, which reads the variable then. Without it, each request
-    is tried again for half a minute. Behind a proxy names are not resolved here, so nothing is settled.
+    Call it before importing `huggingface_hub`, which reads the variable at import. Without it, each request is retried
+    for half a minute. Behind a proxy names are not resolved here, so it does nothing.
 
     Raises:
-        Refusal: HF_ENDPOINT is no address.
+        Refusal: HF_ENDPOINT is not an address.
     """
     if "HF_HUB_OFFLINE" in os.environ:
         return
@@ -28,7 +28,7 @@ def settle_offline() -> None:
         return
     try:
         socket.getaddrinfo(host, 443)
-    except (OSError, UnicodeError):  # a name that is too long for any host is no Unicode
+    except (OSError, UnicodeError):  # UnicodeError: the name is too long for a host
         os.environ["HF_HUB_OFFLINE"] = "1"
 
 
@@ -43,7 +43,7 @@ def _hub_host(address: str) -> str:
 
 
 def home(path: Path) -> Path:
-    """A path with its `~` resolved; one of a person that nobody knows, or can, stays as it is."""
+    """Returns a path with its `~` resolved, or unchanged if that home folder can't be found."""
     try:
         return path.expanduser()
     except (RuntimeError, ValueError):
@@ -51,7 +51,7 @@ def home(path: Path) -> Path:
 
 
 def refuse_unreadable(path: Path, fix: str = "") -> None:
-    """Refuses a folder, a fifo or a device in the place of a file, and a Git LFS pointer. What is missing passes."""
+    """Refuses a folder, a fifo, a device or a Git LFS pointer in place of a file. A missing file passes."""
     with refusing(str(path), "can't be read", fix):
         if not os.path.exists(path):
             return

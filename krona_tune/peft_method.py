@@ -1,4 +1,4 @@
-"""KronA as a method of the package peft: importing this module makes peft know it. Needs peft.
+"""Adds KronA to the methods of the package peft as soon as this module is imported. Needs peft.
 
     from peft import PeftModel, get_peft_model
     from krona_tune.peft_method import KronAConfig
@@ -7,7 +7,7 @@
     model.save_pretrained("adapter")
     model = PeftModel.from_pretrained(fresh_model, "adapter")
 
-What is saved can be loaded wherever this module was imported before. A⊗B is formed only when it is merged.
+Import this module before you load what was saved. Unmerged, A⊗B is formed only where `kron.path` finds that faster.
 """
 
 import math
@@ -32,15 +32,15 @@ PREFIX = "krona_"
 
 @dataclass(kw_only=True)
 class KronAConfig(PeftConfig):  # type: ignore[misc]
-    """Which linear maps carry KronA, and of which shape.
+    """The configuration of KronA in peft: which linear maps carry it, and in which factor shape.
 
-    `a_out` and `a_in` are the sizes of A and divide each map's d_out and d_in; B's follow. `scale` is a plain factor.
-    The other fields have the meaning that they have in peft's LoraConfig: names, or a regular expression that matches
-    whole names. Without `target_modules`, those that peft's LoRA would take.
+    `a_out` and `a_in` are the sizes of A and divide each map's d_out and d_in; B's sizes follow. `scale` is a plain
+    factor. The other fields mean the same as in peft's LoraConfig: names, or a regular expression that matches whole
+    names. Without `target_modules`, the defaults of peft's LoRA are used.
 
     Raises:
-        Refusal: a size is no whole number from 1, or the scale is no positive number; and, once it meets a model, a
-            size that does not divide a map's dimension or a target that is no linear map.
+        Refusal: a size is not a whole number from 1, or the scale is not a positive number. Later, for a given model: a
+            size does not divide a map's dimension, or a target is not a linear map.
     """
 
     target_modules: list[str] | set[str] | str | None = None
@@ -92,7 +92,7 @@ class KronALayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         self.update_layer(adapter_name, config)
 
     def update_layer(self, adapter_name: str, config: KronAConfig) -> None:
-        """Adds a fresh adapter. Raises a ValueError where its sizes do not divide the map's."""
+        """Adds a fresh adapter. Raises a ValueError if its sizes do not divide the map's."""
         shape = factor_shape(self.out_features, self.in_features, config.a_out, config.a_in)
         self.krona_a[adapter_name] = nn.Parameter(torch.randn(shape.a_out, shape.a_in) * shape.a_in**-0.5)
         self.krona_b[adapter_name] = nn.Parameter(torch.zeros(shape.b_out, shape.b_in))
@@ -101,7 +101,7 @@ class KronALayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (..., d_in) to (..., d_out)."""
+        """Maps x (..., d_in) to (..., d_out)."""
         if self.disable_adapters and self.merged:
             self.unmerge()
         result: Tensor = self.base_layer(x)
@@ -113,14 +113,14 @@ class KronALayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         return result
 
     def get_delta_weight(self, adapter_name: str) -> Tensor:
-        """s · A⊗B (d_out, d_in) of one adapter."""
+        """Returns s · A⊗B (d_out, d_in) of one adapter."""
         return kron_weight(self.krona_a[adapter_name], self.krona_b[adapter_name], self.krona_scale[adapter_name])
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Adds adapters, by default the active ones, to the map's weight.
 
         Raises:
-            ValueError: the weight is quantised; or with `safe_merge`, the sum is not finite. Nothing was merged.
+            ValueError: the weight is quantised; or with `safe_merge`, the sum is not finite. It stays unmerged.
         """
         for name in check_adapters_to_merge(self, adapter_names):
             if name in self.krona_a:
@@ -128,7 +128,7 @@ class KronALayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
                 self.merged_adapters.append(name)
 
     def unmerge(self) -> None:
-        """Takes the merged adapters from the weight, within its dtype's rounding."""
+        """Subtracts the merged adapters from the weight, within its dtype's rounding."""
         if not self.merged:
             warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
         while self.merged_adapters:
@@ -141,7 +141,7 @@ class KronALayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
     def _add(self, adapter_name: str, sign: int, safe: bool) -> None:
         weight = self.base_layer.weight
         if not weight.is_floating_point():
-            raise ValueError(f"a weight of {weight.dtype} can't take an adapter up; use it unmerged")
+            raise ValueError(f"an adapter can't be merged into a weight of {weight.dtype}; use it unmerged")
         delta = self.get_delta_weight(adapter_name)
         total = (weight.to(delta.dtype) + sign * delta).to(weight.dtype)
         if safe and not total.isfinite().all():
@@ -150,7 +150,7 @@ class KronALayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
 
 
 class KronAModel(BaseTuner):  # type: ignore[misc]
-    """peft's tuner: it puts a KronALayer in the place of each targeted linear map."""
+    """The tuner that peft uses: it replaces each targeted linear map by a KronALayer."""
 
     prefix = PREFIX
     tuner_layer_cls = KronALayer
@@ -180,7 +180,7 @@ class KronAModel(BaseTuner):  # type: ignore[misc]
 
 def _linear(module: nn.Module) -> nn.Linear:
     if not isinstance(module, nn.Linear):
-        raise ValueError(f"KronA stands beside linear maps, not a {type(module).__name__}")
+        raise ValueError(f"KronA adapts linear maps, not a {type(module).__name__}")
     return module
 
 

@@ -1,4 +1,4 @@
-"""Bad input is refused here: with the place, the problem and the fix, before anything starts."""
+"""Refuses bad input before anything starts, naming the place, the problem and the fix."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -6,14 +6,14 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 
 LONGEST_WORD, LONGEST_LINE, LONGEST_VALUE = 400, 300, 120
-"""Characters of a word in a refusal, of what an outside library says and of a value: what is longer is cut."""
+"""The most characters of a word, of an outside library's message and of a value in a refusal; the rest is cut."""
 
 RUST = "pyo3_runtime"
-"""Where the panics of a library written in Rust say that they come from; they are no Exception."""
+"""The module that the panics of a Rust library name as theirs; they are not an Exception."""
 
 
 class Refusal(ValueError):
-    """A request that can't be met, said so that the person can fix it.
+    """A request that can't be met, with a message that tells the person how to fix it.
 
     `str()` reads `place: what is wrong; fix`, for example
     `search_spaces/x.yaml: adapter: unknown key 'scael', did you mean 'scale'?`
@@ -25,12 +25,12 @@ class Refusal(ValueError):
         super().__init__(said + (f"; {self.fix}" if self.fix else ""))
 
     def __reduce__(self) -> tuple[type["Refusal"], tuple[str, str, str]]:
-        """What brings it back in another process."""
+        """Returns what pickle needs to make it again in another process."""
         return type(self), (self.place, self.problem, self.fix)
 
 
 def unknown(place: str, kind: str, value: object, known: Iterable[str]) -> Refusal:
-    """The refusal of a word that is not among the known ones, with the nearest one suggested."""
+    """Returns the Refusal of an unknown word; it suggests the nearest known word, or lists all of them."""
     words = sorted(known)
     near = get_close_matches(str(value), words, n=1, cutoff=0.5)
     if near:
@@ -40,7 +40,7 @@ def unknown(place: str, kind: str, value: object, known: Iterable[str]) -> Refus
 
 @contextmanager
 def refusing(place: str, problem: str, fix: str = "") -> Iterator[None]:
-    """Turns whatever an outside library raises in this context into a Refusal; a Refusal passes as it is.
+    """Turns any error that an outside library raises in this context into a Refusal; a Refusal passes unchanged.
 
     The refusal reads `place: problem (KeyError: what the library said); fix`.
     """
@@ -55,23 +55,23 @@ def refusing(place: str, problem: str, fix: str = "") -> Iterator[None]:
 
 
 def told(error: BaseException) -> str:
-    """An error in one line: its kind and the first line of what it says."""
+    """Returns an error in one line: its class and the first line of its message."""
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     return f"{type(error).__name__}: {line[:LONGEST_LINE]}" if line else type(error).__name__
 
 
 def shown(value: object) -> str:
-    """A value as it is written, a word in quotes, cut where it is long."""
+    """Returns a value as a person would write it: words in quotes, and cut if it is long."""
     if value is None or isinstance(value, bool):
         return str(value).lower().replace("none", "null")
     try:
         text = repr(value)
-    except (ValueError, RecursionError):  # Python writes no integer of thousands of digits and nothing very deep
+    except (ValueError, RecursionError):  # from integers of thousands of digits and from very deep nesting
         return "a value too large to be shown"
     return text if len(text) <= LONGEST_VALUE else f"{text[:80]}…{text[-20:]}"
 
 
 def _readable(text: str) -> str:
-    """The text as a terminal can show it: no control characters but line ends, no word longer than a path may be."""
+    """Returns the text as a terminal can show it: escapes control characters except line ends, and cuts long words."""
     visible = "".join(each if each.isprintable() or each == "\n" else ascii(each)[1:-1] for each in text)
     return re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: f"{word[0][:80]}…{word[0][-40:]}", visible)

@@ -1,1 +1,1 @@
-"""The geometry of a backbone, in integers: families that are known by name."""
+"""Describes backbones in integers, for the families that are known by name."""

@@ -1,4 +1,4 @@
-"""BERT and its kin: RoBERTa, ELECTRA, DistilBERT."""
+"""Describes BERT and its relatives RoBERTa, ELECTRA and DistilBERT."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -47,7 +47,7 @@ ROBERTA = EncoderNames(
     layers="encoder.layer",
     maps=_BERT_MAPS,
     outside=_bert_outside,
-    positions=lambda config: config["max_position_embeddings"] - config["pad_token_id"] - 1,  # it counts from there
+    positions=lambda config: config["max_position_embeddings"] - config["pad_token_id"] - 1,  # ids start after it
 )
 ELECTRA = EncoderNames(layers="encoder.layer", maps=_BERT_MAPS, outside=_electra_outside)
 _DISTILBERT = EncoderNames(layers="transformer.layer", maps=_DISTIL_MAPS, outside=_distilbert_outside)

@@ -1,4 +1,4 @@
-"""DeBERTa and DeBERTa-v2: attention relative to positions, with maps of its own."""
+"""Describes DeBERTa and DeBERTa-v2, which have extra maps for relative positions."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What BERT-like families have in common: an encoder of equal layers, biases, and something outside its layers."""
+"""Builds the geometry of BERT-like families: an encoder of equal layers with biases, and parameters outside of them."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ AFTER_ATTENTION = {
     "intermediate.dense": Role.FEED_FORWARD_IN,
     "output.dense": Role.FEED_FORWARD_OUT,
 }
-"""The maps of a layer behind its attention, as most families name them."""
+"""The maps of a layer that follow its attention, as most families name them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderNames:
-    """Where a BERT-like family keeps its maps (under `layers`.i) and what stands outside its layers."""
+    """The names of a BERT-like family's maps (under `layers`.i), and the number of parameters outside its layers."""
 
     layers: str
     maps: dict[str, Role]

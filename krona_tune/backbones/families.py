@@ -1,4 +1,4 @@
-"""The families of backbones that are known, and how their config.json becomes a geometry."""
+"""Turns a config.json into a geometry, for the known families of backbones."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ _SIZES = (
     ({"type_vocab_size", "conv_kernel_size", "pad_token_id"}, 0, 10_000_000),
     ({"max_relative_positions", "position_buckets"}, -1, 10_000_000),
 )
-"""Keys of a config.json, and the least and the most that they may be."""
+"""Keys of a config.json with their smallest and largest allowed values."""
 
 _GATED = "gated-"
 _ACTIVATION_KEYS = {"hidden_act", "pooler_hidden_act", "conv_act", "activation", "feed_forward_proj"}
@@ -51,14 +51,14 @@ ACTIVATIONS = (
     | {"gelu_pytorch_tanh", "hardswish", "laplace", "leaky_relu", "linear", "mish", "prelu", "quick_gelu", "relu"}
     | {"relu2", "relu6", "sigmoid", "silu", "swish", "tanh"}
 )
-"""What transformers knows by these names."""
+"""The names of activations that transformers knows."""
 
 
 def geometry(config: Mapping[str, Any], place: str = "config.json") -> Geometry:
-    """The geometry that a transformers config describes.
+    """Returns the geometry that a transformers config describes.
 
     Raises:
-        Refusal: the model type is not one of the known families, a dimension is missing, or an activation unknown.
+        Refusal: the model type is unknown, a dimension is missing or out of range, or an activation is unknown.
     """
     model_type = config.get("model_type") if isinstance(config, Mapping) else None
     if not isinstance(model_type, str) or model_type not in FAMILIES:
@@ -76,7 +76,7 @@ def geometry(config: Mapping[str, Any], place: str = "config.json") -> Geometry:
 
 
 def _refuse_odd_sizes(config: Mapping[str, Any], place: str) -> None:
-    """Whole numbers within what any model has: a depth of billions would be built layer by layer."""
+    """Refuses sizes that no model has, because a depth of billions would be built layer by layer."""
     for names, least, most in _SIZES:
         for name in config.keys() & names:
             value = config[name]

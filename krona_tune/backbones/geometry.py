@@ -1,11 +1,11 @@
-"""What a backbone looks like in integers: its sites and their dimensions."""
+"""Describes a backbone in integers: its sites and their dimensions."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Role(StrEnum):
-    """What a weight matrix does in its layer. `feed_forward` is the whole feed-forward block."""
+    """The role of a weight matrix in its layer. `feed_forward` is the whole feed-forward block."""
 
     QUERY = "query"
     KEY = "key"
@@ -21,7 +21,7 @@ class Role(StrEnum):
 
 
 class Stack(StrEnum):
-    """Which half of the network a layer stands in; a BERT-like encoder has the first only."""
+    """The half of the network that a layer belongs to; a BERT-like model has only the encoder."""
 
     ENCODER = "encoder"
     DECODER = "decoder"
@@ -29,7 +29,7 @@ class Stack(StrEnum):
 
 @dataclass(frozen=True)
 class Part:
-    """The share of a fused map that one role owns: its output is (heads, parts, width), this is `index` of `parts`."""
+    """One role's share of a fused map. The map's output is (heads, parts, width); this is `index` of `parts`."""
 
     index: int
     parts: int
@@ -40,8 +40,8 @@ class Part:
 class Site:
     """One weight matrix or block that can carry an adapter: a map from d_in to d_out features.
 
-    The adapter reads what enters the module `enters` and adds to what leaves the module `name`;
-    for a linear map both are the same module. Names are relative to the backbone's base model.
+    The adapter reads the input of module `enters` and adds to the output of module `name`; for a linear map both are
+    the same. Names are relative to the backbone's base model.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Site:
 
     @property
     def key(self) -> str:
-        """A name unique among the sites: a fused map carries several."""
+        """Returns a name that is unique among the sites, because a fused map carries several."""
         return self.name if self.part is None else f"{self.name}#{self.role}"
 
 
@@ -77,7 +77,7 @@ class Geometry:
     positions: int | None = None
 
     def head_parameters(self, outputs: int) -> int:
-        """Parameters of a fresh classification or regression head with that many outputs; 0 for text to text."""
+        """Counts the parameters of a fresh task head with that many outputs; 0 for text to text."""
         if self.text_to_text:
             return 0
         width = self.head_width

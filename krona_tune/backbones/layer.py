@@ -1,4 +1,4 @@
-"""One layer of a backbone, where sites stand."""
+"""Makes the sites of one layer of a backbone."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""T5 and its kin: an encoder and a decoder, no biases."""
+"""Describes T5 and its relatives mT5 and UMT5: an encoder and a decoder, no biases."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

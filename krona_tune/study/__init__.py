@@ -1,1 +1,1 @@
-"""What a study is: frozen, validated values; no torch."""
+"""Holds what a study is, as frozen, validated values. No torch."""

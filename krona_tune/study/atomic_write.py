@@ -1,4 +1,4 @@
-"""Files, and folders of files, that are there whole or not at all, and text that is read only from a file."""
+"""Writes files and folders completely or not at all, and reads text only from regular files."""
 
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from krona_tune.hub import refuse_unreadable
 from krona_tune.refusal import refusing
 
 UNFINISHED = ".unfinished-"
-"""How the name of a folder begins in which another is built."""
+"""The prefix of the temporary folder in which a folder is built."""
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, text: str) -> Path:
-    """Writes a whole text file."""
+    """Writes a text file in one step."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
@@ -38,12 +38,12 @@ def write_atomically(path: Path, text: str) -> Path:
 
 @contextmanager
 def atomic_folder(path: Path, last: str = "") -> Iterator[Path]:
-    """Where to build a folder's files, which come to their place together at the end, or not at all.
+    """Yields a folder to build files in; at the end of the context, unless it failed, they are moved to `path`.
 
     Args:
-        path: a folder that is there keeps what else it holds, and stays itself: it may be where somebody works.
-        last: the file without which nobody reads the others. It goes first and comes last, so that nobody finds it
-            beside those of another.
+        path: an existing folder keeps its other files and is not replaced, because somebody may be working in it.
+        last: the file without which nobody reads the others. It is removed first and moved last, so that nobody finds
+            it beside files of another version.
     """
     path = path.absolute()
     there = path.is_dir()
@@ -63,7 +63,7 @@ def atomic_folder(path: Path, last: str = "") -> Iterator[Path]:
 
 
 def read_text(path: Path, fix: str) -> str:
-    """The text of a file; empty where there is none. Raises a Refusal where it can't be read as text."""
+    """Returns the text of a file, empty if there is none. Raises a Refusal if it can't be read as text."""
     refuse_unreadable(path, fix)
     if not lexists(path):
         return ""

@@ -1,4 +1,4 @@
-"""A study's methods side by side: each one's winner on each task, and its average."""
+"""Compares a study's methods: the winner of each on each task, and its average."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ Half = Literal["test", "validation"]
 class Cell:
     """A method's winner on one task.
 
-    On the `test` half it is a mean over `seeds`; a method without finalists has the best `validation` score of its
-    searched trials, one seed, somewhat flattered by being chosen.
+    On the `test` half the score is a mean over `seeds`. A method without finalists has the best `validation` score of
+    its trials: one seed, and somewhat too high because the trial was chosen by it.
     """
 
     score: float
@@ -29,7 +29,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Average:
-    """The mean over all tasks, on the half that all of its scores are on."""
+    """The mean over all tasks; all of its scores are on the same half."""
 
     score: float
     half: Half
@@ -37,9 +37,9 @@ class Average:
 
 @dataclass(frozen=True, kw_only=True)
 class MethodLine:
-    """One method: a cell a task that it has a score on, none where all its trials failed.
+    """One method, with a cell for each task on which it has a score.
 
-    `average` is None unless every task has a score on one half.
+    `average` is None unless every task has a score, all on one half.
     """
 
     method: str
@@ -48,14 +48,14 @@ class MethodLine:
 
     @property
     def trainable_percent(self) -> float | None:
-        """Of the backbone's parameters, the head not counted; the mean over the tasks' winners."""
+        """Returns the mean over the tasks' winners, in percent of the backbone's parameters, without the head."""
         return fmean([cell.trainable_percent for cell in self.cells.values()]) if self.cells else None
 
 
 def compare(rows: Iterable[TrialResult], tasks: Sequence[str]) -> tuple[MethodLine, ...]:
-    """A line a method, the best average first, the head alone last; empty where fewer than two methods were searched.
+    """Returns one line per method, the best average first, the head alone last; empty for fewer than two methods.
 
-    Methods without an average follow in the order in which they started.
+    Methods without an average come after those with one, in the order in which they started.
     """
     known = [row for row in rows if row.task in tasks]
     searched = list(dict.fromkeys(_method(row) for row in known if row.kind == "search"))
@@ -79,7 +79,7 @@ def _line(method: str, rows: Sequence[TrialResult], tasks: Sequence[str]) -> Met
 
 
 def _cell(rows: Sequence[TrialResult]) -> Cell | None:
-    """The winner among one method's rows of one task."""
+    """Returns the winner among one method's rows of one task."""
     held = rank_finals(rows)
     final = held.winner or held.head_only
     return _final_cell(final) if final else _searched_cell(rows)

@@ -1,4 +1,4 @@
-"""The finals of a task: configurations that were trained again with several seeds, ranked on validation."""
+"""Ranks a task's finalists, the configurations that were trained again with several seeds, on validation."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -11,12 +11,12 @@ from krona_tune.study.result import TrialResult
 from krona_tune.study.statistics import bootstrap_interval, deviation, told_apart
 
 BASELINE = "head_only"
-"""The method of the baseline, which is held beside the finalists and never wins."""
+"""The method of the baseline, which is compared with the finalists and never wins."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """Scores over seeds: their mean and sample standard deviation (None for one seed); `interval` of the mean, 95 %."""
+    """Scores over seeds: their mean, its 95 % interval, and their sample standard deviation (None for one seed)."""
 
     mean: float
     deviation: float | None
@@ -25,7 +25,7 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True)
 class Finalist:
-    """One configuration with its completed rows, one a seed. `tied`: can't be told apart from the winner on test.
+    """One configuration with its completed rows, one per seed. `tied`: not distinguishable from the winner on test.
 
     `test` is a mean over the same seeds as `validation`, on the test half; its interval covers seeds and examples.
     """
@@ -50,7 +50,7 @@ class Finalist:
 
     @property
     def best_row(self) -> TrialResult:
-        """The seed with the highest validation score."""
+        """Returns the row of the seed with the highest validation score."""
         return max(self.rows, key=lambda row: row.score or 0.0)
 
     def test_by_seed(self) -> dict[int, float]:
@@ -59,9 +59,9 @@ class Finalist:
 
 @dataclass(frozen=True, kw_only=True)
 class Finals:
-    """A task's finalists, the highest validation mean first, and the head alone under the same seeds.
+    """A task's finalists, the highest validation mean first, and the head alone with the same seeds.
 
-    Those with fewer completed seeds than others come after them: a mean over less is not held against one over more.
+    Finalists with fewer completed seeds come later, because means over different numbers of seeds are not compared.
     """
 
     finalists: tuple[Finalist, ...] = ()
@@ -69,19 +69,19 @@ class Finals:
 
     @property
     def winner(self) -> Finalist | None:
-        """Selected on validation; the test half plays no part."""
+        """Returns the finalist that was selected on validation; the test half is not used."""
         return self.finalists[0] if self.finalists else None
 
     @property
     def gain_over_head(self) -> float | None:
-        """The winner's test mean above that of the head alone."""
+        """Returns the winner's test mean minus that of the head alone."""
         if self.winner is None or self.head_only is None:
             return None
         return self.winner.test.mean - self.head_only.test.mean
 
     @property
     def beats_head(self) -> bool | None:
-        """Whether that gain is more than chance between seeds gives; None where that can't be said."""
+        """Returns whether that gain is more than chance between seeds gives; None if that can't be decided."""
         if self.winner is None or self.head_only is None:
             return None
         apart = told_apart(self.winner.test_by_seed(), self.head_only.test_by_seed())
@@ -89,9 +89,9 @@ class Finals:
 
 
 def rank_finals(rows: Iterable[TrialResult]) -> Finals:
-    """The finals that the rows of one task hold; only completed finalists with a look at the test half count.
+    """Returns the finals of one task's rows; only completed finalists with a score on the test half count.
 
-    A finalist is tied with the winner where `told_apart` does not tell their test scores apart, seed by seed.
+    A finalist is tied with the winner if `told_apart` finds no difference between their test scores by seed.
     """
     together: dict[str, list[TrialResult]] = defaultdict(list)
     for row in rows:

@@ -1,4 +1,4 @@
-"""What a study leaves behind, by name."""
+"""Names the files and folders of a study."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,9 +6,9 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """The paths inside one study's folder, and the tracking store that it shares with its siblings.
+    """The paths inside one study's folder, and the tracking store that it shares with the studies beside it.
 
-    `remote` is the URI at which a copy of the folder is kept, where there is one.
+    `remote` is the URI of a copy of the folder, if there is one.
     """
 
     root: Path
@@ -20,7 +20,7 @@ class StudyFolder:
 
     @property
     def storage(self) -> str:
-        """What `--storage` finds the study with."""
+        """Returns the value of `--storage` with which the study is found."""
         return self.remote.rpartition("/")[0] if self.remote else str(self.root.parent)
 
     @property
@@ -33,7 +33,7 @@ class StudyFolder:
 
     @property
     def clock(self) -> Path:
-        """For how long the study was driven."""
+        """Returns the file that records how long drivers have run the study."""
         return self.root / "clock.json"
 
     @property
@@ -46,12 +46,12 @@ class StudyFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """A folder a trial that is under way."""
+        """Returns the folder that has one folder for each unfinished trial."""
         return self.root / "checkpoints"
 
     @property
     def remote_checkpoints(self) -> str | None:
-        """Where workers that don't see `checkpoints` find what is in it."""
+        """Returns the URI where workers that can't see `checkpoints` find its content."""
         return f"{self.remote}/checkpoints" if self.remote else None
 
     @property

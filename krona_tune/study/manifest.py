@@ -1,4 +1,4 @@
-"""Under which circumstances a study ran: versions, device, data and model with their fingerprints."""
+"""Records the circumstances of a study: versions, device, data and model with their fingerprints."""
 
 from os.path import lexists
 from pathlib import Path
@@ -14,15 +14,15 @@ from krona_tune.study.spec.study_spec import StudySpec
 from krona_tune.study.spec.trial import Frozen
 
 Command = Annotated[str, AfterValidator(redact)]
-"""A command line as it was typed, but for passwords."""
+"""A command line as it was typed, with passwords masked."""
 Depth = Annotated[int, Field(ge=0, le=10_000)]
 FIX = "put back a copy of it; results/ and adapters/ do not need it"
 FORMAT: Final = 1
-"""What a study leaves behind, as this version writes it. A later version reads this one and every one before it."""
+"""The format of a study's folder, as this version writes it. A later version reads it and every earlier one."""
 
 
 class TaskFacts(Frozen):
-    """What a task's data were. `constant_score` is what the best single answer gets."""
+    """Facts about a task's data. `constant_score` is the score of the best constant answer."""
 
     title: str
     metrics: tuple[str, ...]
@@ -36,9 +36,9 @@ class TaskFacts(Frozen):
 
 
 class ModelFacts(Frozen):
-    """Which backbone was adapted, where it was found, and a hash of its weights.
+    """The backbone that was adapted, where it was found, and a hash of its weights.
 
-    `width` counts features, `depths` each stack's layers; 0 and nothing where an older study does not tell.
+    `width` counts features, `depths` each stack's layers; 0 and empty if an older study did not record them.
     """
 
     name: str
@@ -51,9 +51,9 @@ class ModelFacts(Frozen):
 
 
 class Manifest(Frozen):
-    """The circumstances of one study. `synthetic` data carry a mark wherever their numbers appear.
+    """The circumstances of one study. Numbers from `synthetic` data are marked wherever they appear.
 
-    `request` is what the study keeps of its request (`StudySpec.kept`); None where an older study does not tell.
+    `request` is what the study keeps of its request (`StudySpec.kept`); None if an older study did not record it.
     """
 
     format: Literal[1] = FORMAT
@@ -80,7 +80,7 @@ class Manifest(Frozen):
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Raises a Refusal where there is no manifest, or it is damaged."""
+    """Returns the manifest in a file. Raises a Refusal if there is none, or it is damaged."""
     if not lexists(path):
         raise Refusal(str(path.parent), f"no study is here (no {path.name})", "name the folder of a study")
     text = read_text(path, FIX)
@@ -100,7 +100,7 @@ class _AnyManifest(BaseModel):
 
 
 def _written_format(text: str) -> int:
-    """The format that a manifest says it has, whatever else it holds; 0 where it says none."""
+    """Returns the format that a manifest states, whatever else it holds; 0 if it states none."""
     try:
         return _AnyManifest.model_validate_json(text).format
     except ValidationError:
@@ -108,7 +108,7 @@ def _written_format(text: str) -> int:
 
 
 def refuse_edited(manifest: Manifest, spec: StudySpec, place: Path) -> None:
-    """Raises the Refusal of a request that was edited since its study began: trials of two would be compared."""
+    """Refuses a request that was edited after its study began, because trials of two requests would be compared."""
     then, now = manifest.request, spec.kept()
     if then is None:
         return

@@ -1,19 +1,19 @@
-"""Pareto fronts of score against a cost: of one task, and of the average over tasks."""
+"""Computes Pareto fronts of score against a cost: of one task, and of the average over tasks."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 Each = TypeVar("Each")
 Point = tuple[float, float]
-"""(cost, score): trainable parameters, or another number of which less is better."""
+"""(cost, score). The cost is the number of trainable parameters, or another number that should be low."""
 Front = Sequence[Point]
-"""Points of which both rise."""
+"""Points in which both the cost and the score rise."""
 
 
 def front_of(everyone: Iterable[Each], point: Callable[[Each], Point]) -> list[Each]:
-    """Those that no other beats at as low a cost, from cheap to dear.
+    """Returns those that no other beats at the same or a lower cost, from the cheapest to the most expensive.
 
-    A cost of 0 stands for a number not known yet; such a one is left out.
+    A cost of 0 means that the cost is not known yet; such a one is left out.
     """
     front: list[Each] = []
     for each in sorted(everyone, key=lambda each: (point(each)[0], -point(each)[1])):
@@ -23,8 +23,8 @@ def front_of(everyone: Iterable[Each], point: Callable[[Each], Point]) -> list[E
 
 
 def average_front(fronts: Sequence[Front]) -> Front:
-    """The average at each size where it rises: the mean over the tasks of the best score with at most that many
-    parameters. It begins where each task has a trial so small; empty where a task has none."""
+    """Returns, by size, the mean over the tasks of the best score with at most that many parameters, where it rises. It
+    begins at the first size at which every task has a trial; it is empty if a task has none."""
     if not fronts or not all(fronts):
         return ()
     begin = max(front[0][0] for front in fronts)

@@ -6,11 +6,11 @@ MASKS = {
     re.compile(r"([a-z][a-z0-9+.-]*://[^\s/:@]*):[^\s/]+@", re.IGNORECASE): r"\1:***@",
     re.compile(r"(\b(?:password|passwd|secret|token|api[_-]?key)=)[^\s&'\"]+", re.IGNORECASE): r"\1***",
 }
-"""What a password stands in, and what is left of it: `scheme://user:…@host`, and `password=…` in a query."""
+"""Patterns with a password, and what remains of them: `scheme://user:…@host`, and `password=…` in a query."""
 
 
 def redact(text: str) -> str:
-    """A text in which no URL carries a password, and no `password=`, `token=` or their like a value."""
+    """Masks the passwords of URLs, and the values of `password=`, `token=` and similar words."""
     for secret, left in MASKS.items():
         text = secret.sub(left, text)
     return text

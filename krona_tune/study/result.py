@@ -1,4 +1,4 @@
-"""What a trial gives back: a report at each rung and, whatever became of it, one row at its end."""
+"""Holds what a trial returns: a report at each rung and, whatever its status, one row at its end."""
 
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Status(StrEnum):
-    """What became of a trial. A trial counts as interrupted until it has ended."""
+    """The status of a trial. A trial counts as interrupted until it has ended."""
 
     COMPLETED = "completed"
     STOPPED_EARLY = "stopped_early"
@@ -35,7 +35,7 @@ class Report:
     peak_memory_bytes: int
 
     def row(self) -> dict[str, Any]:
-        """The report as plain values, its metrics as columns `metric_…`."""
+        """Returns the report as plain values, with its metrics as columns `metric_…`."""
         values = asdict(self)
         metrics = values.pop("metrics")
         return values | {f"metric_{name}": value for name, value in metrics.items()}
@@ -45,8 +45,8 @@ class Report:
 class ScoreOnTest:
     """A finalist's one evaluation on the test half.
 
-    `resampled` are its scores on as many examples drawn again with replacement; the draws are the same for every
-    finalist of a task, so that differences pair up.
+    `resampled` are its scores on as many examples drawn again with replacement. All finalists of a task use the same
+    draws, so that their differences are paired.
     """
 
     score: float
@@ -57,12 +57,12 @@ class ScoreOnTest:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialResult:
-    """One trial's row. Seconds sum its reports; `score` is that of the last rung it reached.
+    """One trial's row. Seconds are sums over its reports; `score` is that of the last rung it reached.
 
-    `paused_seconds` passed between the drivers that ran it, so `ended_at - started_at - paused_seconds` is its time.
+    `paused_seconds` is the time between the drivers that ran it: `ended_at - started_at - paused_seconds` is its
+    running time.
 
-    `of` is the searched trial that a finalist repeats. The `test_…` fields are a finalist's `ScoreOnTest`; nobody else
-    has them.
+    `of` is the searched trial that a finalist repeats. Only a finalist has the `test_…` fields of its `ScoreOnTest`.
     """
 
     trial_id: str
@@ -99,21 +99,21 @@ class TrialResult:
 
     @property
     def scored(self) -> bool:
-        """Whether it has a score that can be ranked."""
+        """Returns whether it has a score that can be ranked."""
         return self.score is not None and isfinite(self.score)
 
     @property
     def point(self) -> tuple[int, float]:
-        """(trainable parameters, score), as on a Pareto front; for a scored trial."""
+        """Returns (trainable parameters, score) of a scored trial, as on a Pareto front."""
         return self.trainable_parameters, self.score or 0.0
 
     @property
     def finished(self) -> bool:
-        """Trained to the end, with a score."""
+        """Returns whether it was trained to the end, with a score."""
         return self.status is Status.COMPLETED and self.scored
 
     def row(self) -> dict[str, Any]:
-        """The result as plain values: its parameters under their own names, its metrics as `metric_…` and
+        """Returns the result as plain values: its parameters under their own names, its metrics as `metric_…` and
         `test_metric_…`."""
         values = asdict(self)
         params, metrics, test = (values.pop(name) for name in ("params", "metrics", "test_metrics"))

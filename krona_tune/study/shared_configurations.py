@@ -1,4 +1,4 @@
-"""Configurations that all tasks share, by their average."""
+"""Ranks by their average score the configurations that all tasks share."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
@@ -9,9 +9,9 @@ from krona_tune.study.result import TrialResult
 
 @dataclass(frozen=True, kw_only=True)
 class SharedConfiguration:
-    """A configuration that was trained to the end on every task: its row on each of them.
+    """A configuration that was trained to the end on every task, with its row on each of them.
 
-    A task's head may differ in size, so `parameters` are those of the task with the most.
+    Tasks may have heads of different sizes, so `parameters` is the largest of their numbers.
     """
 
     number: int
@@ -19,7 +19,7 @@ class SharedConfiguration:
 
     @property
     def row(self) -> TrialResult:
-        """That of the first task; its parameters are those of all."""
+        """Returns the row of the first task; all rows have the same `params`."""
         return next(iter(self.rows.values()))
 
     @property
@@ -28,13 +28,13 @@ class SharedConfiguration:
 
     @property
     def average(self) -> float:
-        """Equal scores give an equal mean, in whatever order they come."""
+        """Returns the mean score, rounded so that it does not depend on the order of the scores."""
         return round(sum(row.score or 0.0 for row in self.rows.values()) / len(self.rows), 9)
 
 
 def shared_ranking(rows: Iterable[TrialResult], tasks: Collection[str]) -> list[SharedConfiguration]:
-    """The configurations that were trained to the end on every task, the highest average first, of equals the
-    smallest."""
+    """Returns the configurations that were trained to the end on every task, the highest average first, and among equal
+    ones the smallest first."""
     found: dict[int, dict[str, TrialResult]] = defaultdict(dict)
     for row in rows:
         if row.kind == "search" and row.finished and row.task in tasks:

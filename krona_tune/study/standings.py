@@ -1,4 +1,4 @@
-"""Who is ahead among a study's trials: one rule for the best, the front, the finals and the winner."""
+"""Ranks a study's trials by one rule, which decides the best, the front, the finals and the winner."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from krona_tune.study.shared_configurations import SharedConfiguration, shared_r
 
 
 def rank(rows: Iterable[TrialResult]) -> list[TrialResult]:
-    """The rows that have a score, the highest first; of equals the one with fewer parameters, then the earlier.
+    """Returns the rows that have a score, the highest first; if equal, the one with fewer parameters, then the earlier.
 
-    Whatever became of a trial, the score of the last rung that it reached counts.
+    Whatever a trial's status, the score of the last rung that it reached counts.
     """
     scored = [row for row in rows if row.scored]
     return sorted(scored, key=lambda row: (-(row.score or 0.0), row.trainable_parameters, row.number))
@@ -21,41 +21,41 @@ def rank(rows: Iterable[TrialResult]) -> list[TrialResult]:
 
 @dataclass(frozen=True)
 class Standings:
-    """The rows of a study as they stand. `shared_by` names the tasks that share their configurations, if they do."""
+    """The present rankings of a study's rows. `shared_by` names the tasks that share their configurations, if any."""
 
     rows: Sequence[TrialResult]
     shared_by: tuple[str, ...] = ()
 
     def searched(self, task: str) -> list[TrialResult]:
-        """The task's searched trials that have a score, the best first."""
+        """Returns the task's searched trials that have a score, the best first."""
         return self._ranked(task, "search")
 
     def baseline(self, task: str) -> TrialResult | None:
-        """The best head alone."""
+        """Returns the best trial of the head alone."""
         return next(iter(self._ranked(task, "baseline")), None)
 
     def best(self, task: str) -> TrialResult | None:
-        """The searched trial with the highest validation score; where tasks share their configurations, the trial of
-        the one with the highest average."""
+        """Returns the searched trial with the highest validation score; if tasks share their configurations, the trial
+        of the one with the highest average."""
         if self.shared:
             return self.shared[0].rows[task]
         return next(iter(self.searched(task)), None)
 
     def front(self, task: str) -> list[TrialResult]:
-        """The task's searched trials that none beats with as few parameters, from few to many."""
+        """Returns the task's searched trials that none beats with the same or fewer parameters, from few to many."""
         return front_of(self.searched(task), lambda row: row.point)
 
     @cached_property
     def shared(self) -> list[SharedConfiguration]:
-        """Where tasks share their configurations: those that were trained on every task, the best average first."""
+        """Returns the shared configurations that were trained on every task, the best average first; else nothing."""
         return shared_ranking(self.rows, self.shared_by) if self.shared_by else []
 
     def finals(self, task: str) -> Finals:
-        """The task's finalists as far as they have ended."""
+        """Returns the task's finals, from the finalists that have ended."""
         return rank_finals(row for row in self.rows if row.task == task)
 
     def winner(self, task: str) -> TrialResult | None:
-        """The trial to take away: of the winning finalist the seed with the highest validation score; without
+        """Returns the trial to use: of the winning finalist the seed with the highest validation score; without
         finalists the best of the search."""
         final = self.finals(task).winner
         return final.best_row if final else self.best(task)

@@ -1,4 +1,4 @@
-"""What few repeated measurements amount to: spread, interval, and whether two can be told apart."""
+"""Computes from few repeated measurements their spread, an interval, and whether two of them differ."""
 
 from collections.abc import Mapping, Sequence
 from math import sqrt
@@ -9,26 +9,26 @@ from scipy.special import stdtrit
 
 CONFIDENCE = 0.95
 DRAWS = 4_000
-"""How many times the bootstrap draws."""
+"""The number of the bootstrap's draws."""
 
 
 def deviation(values: Sequence[float]) -> float | None:
-    """The sample standard deviation, Σ(x−x̄)² over n−1; None for a single value."""
+    """Returns the sample standard deviation, Σ(x−x̄)² over n−1; None for a single value."""
     return stdev(values) if len(values) > 1 else None
 
 
 def bootstrap_interval(
     scores: Sequence[float], resampled: Sequence[Sequence[float]] = ()
 ) -> tuple[float, float] | None:
-    """The percentile bootstrap's 95 % interval of the mean over seeds.
+    """Returns the percentile bootstrap's 95 % interval of the mean over seeds.
 
     Args:
-        scores: (n,), one a seed.
-        resampled: (n, m), each seed's scores on m draws of the examples, draw j the same examples for all seeds.
+        scores: (n,), one per seed.
+        resampled: (n, m), each seed's scores on m draws of the examples; draw j has the same examples for all seeds.
 
-    With `resampled` each draw takes n seeds and the examples with replacement, so the interval covers both chances;
-    without it, the seeds alone. Few seeds make it too narrow by up to √((n−1)/n) in their share. None where nothing
-    varies by chance: one seed and no resampled examples.
+    With `resampled` each draw takes n seeds and the examples with replacement, so the interval covers both kinds of
+    chance; without it, only the seeds. With few seeds, their part of it is too narrow by up to √((n−1)/n). None if
+    nothing varies by chance: one seed and no resampled examples.
     """
     known = bool(resampled) and all(len(each) == len(resampled[0]) > 0 for each in resampled)
     if not known and len(scores) < 2:
@@ -46,10 +46,10 @@ def bootstrap_interval(
 
 
 def told_apart(first: Mapping[int, float], second: Mapping[int, float]) -> bool | None:
-    """Whether two scores by seed differ by more than chance between seeds gives.
+    """Returns whether two scores by seed differ by more than chance between seeds gives.
 
-    The differences at the seeds that both have are held against Student's t: told apart where |d̄| is more than
-    t(0.975, n−1)·s/√n. None where fewer than two seeds are shared.
+    The differences at the seeds that both have are compared with Student's t: the scores differ if |d̄| is more than
+    t(0.975, n−1)·s/√n. None if fewer than two seeds are shared.
     """
     differences = [first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())]
     spread = deviation(differences)

@@ -192,7 +192,7 @@ def test_peft_turns_it_into_a_lora_of_its_rank() -> None:
         ({"scale": -1.0}, "KronAConfig: scale: is -1.0; give a positive number"),
         (
             {"target_modules": ["LayerNorm"]},
-            "KronAConfig: KronA stands beside linear maps, not a LayerNorm; needed at bert.embeddings.LayerNorm",
+            "KronAConfig: KronA adapts linear maps, not a LayerNorm; needed at bert.embeddings.LayerNorm",
         ),
     ],
 )

@@ -46,7 +46,7 @@ def test_plain_values_are_read_and_what_is_written_of_them_is_read_again(text: s
         ("a: " + "9" * 5000, f"line 1, column 4: '{'9' * 79}…{'9' * 19}' can't be read as int"),
         (f"%YAML {'9' * 5000}.1\n--- a", "x.yaml: not YAML: it holds an escape"),
         ("a: 1\n--- \nb: 1", "not YAML: expected a single document in the stream, but found another document"),
-        ("a: *b", "line 1, column 4: *b stands for something else; write it out"),
+        ("a: *b", "line 1, column 4: *b is an alias; write it out"),
         ("[" * 21, "line 1, column 21: more than 20 lists and mappings within each other; write them flat"),
         ("{a: " * 20_000, "line 1, column 78: more than 20 lists and mappings within each other"),
         ("- " * 20_000 + "x", "line 1, column 41: more than 20 lists and mappings within each other"),

@@ -1,1 +1,1 @@
-"""What study.yaml says, checked and frozen."""
+"""Holds what study.yaml says, checked and frozen."""

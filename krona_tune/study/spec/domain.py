@@ -1,4 +1,4 @@
-"""What a knob may be: one value, one of several, or a range; written in YAML, drawn by a sampler."""
+"""Reads from YAML which values a knob may have: one value, one of several, or a range."""
 
 from dataclasses import dataclass
 from math import isfinite
@@ -9,7 +9,7 @@ from krona_tune.refusal import Refusal, shown, unknown
 
 Value = bool | int | float | str
 MOST_STEPS = 10**6
-"""Steps from a range's low to its high: with more it is as good as without."""
+"""The most steps from a range's low to its high; with more, a step makes no practical difference."""
 _FORM = "write a value, a list of values, {low: …, high: …, log: true}, or divisors (of a factor's size)"
 
 
@@ -53,7 +53,7 @@ class Range:
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     def ends(self) -> tuple[Value, ...]:
-        """Both ends, and the first step where there are steps."""
+        """Returns both ends, and the first step if there are steps."""
         return (self.low, self.high) if self.step is None else (self.low, self.low + self.step, self.high)
 
     def plain(self) -> Any:
@@ -75,7 +75,7 @@ class Divisors:
         return {"divisors": {"low": self.low, **({"high": self.high} if self.high else {})}}
 
     def of(self, dimension: int) -> Choice:
-        """The divisors of `dimension` within the limits; empty where none is."""
+        """Returns the divisors of `dimension` within the limits; empty if there is none."""
         return Choice(tuple(n for n in divisors(dimension) if self.low <= n <= (self.high or n)))
 
 
@@ -83,10 +83,10 @@ Domain = Fixed | Choice | Range | Divisors
 
 
 def parse_domain(written: Any, place: str) -> Domain:
-    """The domain that a piece of YAML means.
+    """Returns the domain that a piece of YAML describes.
 
     Raises:
-        Refusal: naming `place`, what is wrong with it and the fix.
+        Refusal: it is not a domain; names `place`, what is wrong and the fix.
     """
     match written:
         case bool() | int() | float():

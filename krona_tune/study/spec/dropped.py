@@ -1,4 +1,4 @@
-"""Settings that earlier versions had: an old study.yaml opens where it asks for what is done now in any case."""
+"""Handles settings that earlier versions had: an old study.yaml may still set them to what is now always done."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -7,24 +7,24 @@ from krona_tune.refusal import Refusal, shown
 
 
 class Dropped(NamedTuple):
-    """`default` is what the setting was where nobody set it, `reason` why it is no more."""
+    """A former setting: `default` is the value that it had if nobody set it, `reason` says why it was removed."""
 
     default: Any
     reason: str
 
 
 DROPPED = {
-    "search.coupled": Dropped(False, "its lead over drawing learning rate and scale apart did not last"),
+    "search.coupled": Dropped(False, "its advantage over drawing learning rate and scale separately did not last"),
     "search.transfer": Dropped(False, "no gain was seen from one task's points on another within a study"),
 }
 """By dotted path."""
 
 
 def without_dropped(written: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """The values of a request, by nested keys, without the settings that were dropped.
+    """Returns the values of a request, by nested keys, without the settings that were dropped.
 
     Raises:
-        Refusal: one of them asks for something else than its default.
+        Refusal: one of them has another value than its default.
     """
     kept = dict(written)
     for path, (default, reason) in DROPPED.items():

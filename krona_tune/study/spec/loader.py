@@ -1,4 +1,4 @@
-"""From YAML and `--set` to a StudySpec; every error names the place, the problem and the fix."""
+"""Turns YAML and `--set` into a StudySpec; every error names the place, the problem and the fix."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from krona_tune.study.spec.trial import SECTION_OF, SECTIONS, SIZES
 
 MOST_BYTES = 4 * LONGEST
 BEYOND = 2**63
-"""The first integer that no column of the records holds."""
+"""The smallest positive integer that no column of the records can hold."""
 _FIXES = {
     "greater_than": "write a number above {gt:g}",
     "greater_than_equal": "write {ge} or more",
@@ -32,19 +32,19 @@ _FIXES = {
     "dict": "write keys and values, or leave it out",
     "model": "write keys and values, or leave it out",
 }
-"""What a value has to be, by pydantic's kind of error or the first word of it."""
+"""The fix to suggest, by pydantic's type of error or the first word of it."""
 
 
 def load_spec(path: Path, settings: Sequence[str] = (), overrides: Mapping[str, Any] | None = None) -> StudySpec:
-    """The study that a file asks for, changed by `--set PATH=VALUE` and then by the command line's own flags.
+    """Returns the study that a file asks for, changed by `--set PATH=VALUE` and then by the command line's own flags.
 
     Args:
         path: a YAML file.
         settings: texts `adapter.scale=2`, the value in YAML.
-        overrides: dotted paths and values; None values are passed over.
+        overrides: dotted paths and values; None values are ignored.
 
     Raises:
-        Refusal: whatever can't be read, is unknown or is out of range.
+        Refusal: something can't be read, is unknown or is out of range.
     """
     written = read_yaml(_text_of(path), str(path))
     if not isinstance(written, dict):
@@ -62,11 +62,11 @@ def load_spec(path: Path, settings: Sequence[str] = (), overrides: Mapping[str, 
 
 
 def _text_of(path: Path) -> str:
-    """What a regular file holds; a pipe or a device may have no end."""
+    """Returns the text of a regular file; a pipe or a device is refused because it may never end."""
     try:
         if path.exists() and not path.is_file():
             raise _unreadable(path, "it is no regular file")
-        if not path.stat().st_size:  # some of /proc say so and never end
+        if not path.stat().st_size:  # some files in /proc have no size and never end
             return ""
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
@@ -84,7 +84,7 @@ def _unreadable(path: Path, why: str) -> Refusal:
 
 
 def build_spec(written: Mapping[str, Any], place: str) -> StudySpec:
-    """The spec that plain values mean. Raises a Refusal at the first wrong one, naming `place`."""
+    """Returns the spec that plain values describe. Raises a Refusal at the first wrong one, naming `place`."""
     for key, number in _integers(written):
         if abs(number) >= BEYOND:
             raise Refusal(f"{place}: {key}", f"{shown(number)} is beyond 2^63", "write a smaller number")
@@ -102,7 +102,7 @@ def build_spec(written: Mapping[str, Any], place: str) -> StudySpec:
 
 
 def _integers(written: Any, key: str = "") -> Iterator[tuple[str, int]]:
-    """Every integer of nested values, with the dotted path that leads to it."""
+    """Yields every integer of nested values, with the dotted path to it."""
     match written:
         case int():
             yield key, written
@@ -115,7 +115,7 @@ def _integers(written: Any, key: str = "") -> Iterator[tuple[str, int]]:
 
 
 def _check_domains(domains: Mapping[str, Domain], section: str, known: Collection[str], place: str) -> None:
-    """Each value that a domain can take at its ends must be one that the trial would accept."""
+    """Refuses unknown knobs, and domains with a value at an end that the trial would not accept."""
     for name, domain in domains.items():
         if name not in known:
             raise unknown(f"{place}: {section}", "key", name, known)
@@ -136,7 +136,7 @@ def _check_domains(domains: Mapping[str, Domain], section: str, known: Collectio
 
 
 def _refusals(error: ValidationError, model: type[BaseModel], place: str) -> Iterator[Refusal]:
-    """The deepest error first: of a setting that may be a number or a mapping, it is the one that was meant."""
+    """Yields the deepest error first: if a number or a mapping is allowed, it belongs to the form that was meant."""
     for detail in sorted(error.errors(), key=lambda detail: -len(detail["loc"])):
         *parents, last = map(str, detail["loc"] or ("",))
         path = [*(part for part in parents if _is_key(part)), last]
@@ -163,7 +163,7 @@ def _fix(detail: Any) -> str:
 
 
 def _is_key(part: str) -> bool:
-    """Whether a part of an error's location is a key, not an index or the name of a type."""
+    """Returns whether a part of an error's location is a key, not an index or the name of a type."""
     return re.fullmatch(r"[A-Za-z_]\w*", part) is not None
 
 
@@ -176,7 +176,7 @@ def _model_at(model: type[BaseModel], path: Sequence[str]) -> type[BaseModel]:
 
 
 def _put(written: dict[str, Any], key: str, value: Any, place: str) -> None:
-    """Sets a dotted path in nested mappings."""
+    """Sets the value at a dotted path in nested mappings."""
     *parents, last = key.split(".", DEEPEST)
     for parent in parents:
         inner = written.setdefault(parent, {})
@@ -187,5 +187,5 @@ def _put(written: dict[str, Any], key: str, value: Any, place: str) -> None:
 
 
 def dump_spec(spec: StudySpec) -> str:
-    """The spec as YAML text that `load_spec` reads back to an equal one."""
+    """Returns the spec as YAML text that `load_spec` reads back to an equal one."""
     return dump_yaml(spec.plain())

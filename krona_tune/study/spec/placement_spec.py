@@ -1,4 +1,4 @@
-"""Where adapters go, as a person writes it: roles, stacks and layers."""
+"""Reads placements as people write them: roles, stacks and layers."""
 
 import re
 from collections.abc import Iterable
@@ -15,19 +15,19 @@ LAYER_FORMS = "all, first 4, last 4, every other, or numbers from 0 such as 0,2,
 
 
 def roles(text: str) -> frozenset[Role]:
-    """`query+value` as roles. Raises a Refusal naming the unknown word."""
+    """Returns `query+value` as roles. Raises a Refusal that names the unknown word."""
     return frozenset(_words(text, Role, "role"))
 
 
 def stacks(text: str) -> frozenset[Stack]:
-    """`encoder+decoder` as stacks. Raises a Refusal naming the unknown word."""
+    """Returns `encoder+decoder` as stacks. Raises a Refusal that names the unknown word."""
     return frozenset(_words(text, Stack, "stack"))
 
 
 def layers(text: str, depth: int) -> tuple[int, ...]:
-    """The layers that `text` chooses in a stack of that depth, ascending, counted from 0.
+    """Returns the layers that `text` chooses in a stack of that depth, ascending, counted from 0.
 
-    `every other` begins at the second layer, so that the last one of an even depth is among them.
+    `every other` begins at the second layer, so that it includes the last one of an even depth.
 
     Raises:
         Refusal: the text has none of the known forms, or asks for a layer that the stack does not have.

@@ -1,4 +1,4 @@
-"""YAML of plain values, read and written: nothing is run, nothing grows, and nothing is dropped without a word."""
+"""Reads and writes YAML of plain values: nothing is executed, no alias is expanded, and nothing is silently dropped."""
 
 import re
 from collections.abc import Hashable
@@ -9,15 +9,15 @@ import yaml
 from krona_tune.refusal import Refusal, shown
 
 LONGEST, DEEPEST = 100_000, 20
-"""Characters of a text, and lists and mappings within each other: what has more would take seconds to read."""
+"""The most characters of a text, and the most levels of lists and mappings: more would take seconds to read."""
 _TAGS = {f"tag:yaml.org,2002:{name}": name for name in ("null", "bool", "int", "float", "str", "seq", "map")}
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads words, numbers, true and false, null, lists, and mappings whose keys are words.
+    """A loader of words, numbers, true and false, null, lists, and mappings with words as keys.
 
-    1e-4 is a number (YAML 1.1 wants 1.0e-4) and a date is a word. Nothing stands for something else: a few lines of
-    aliases to aliases mean gigabytes.
+    1e-4 is a number (YAML 1.1 wants 1.0e-4) and a date is a word. Aliases are refused, because a few lines of aliases
+    to aliases mean gigabytes.
     """
 
     def __init__(self, text: str, place: str) -> None:
@@ -27,7 +27,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
-            raise self._refusal(event, f"*{event.anchor} stands for something else", "write it out")
+            raise self._refusal(event, f"*{event.anchor} is an alias", "write it out")
         if self._depth == DEEPEST:
             raise self._refusal(event, f"more than {DEEPEST} lists and mappings within each other", "write them flat")
         self._depth += 1
@@ -63,7 +63,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Its counterpart, which puts the word '1e-4' in quotes and writes everything out."""
+    """The dumper that fits the loader: it puts the word '1e-4' in quotes and writes no aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -81,7 +81,7 @@ for _half in (_Loader, _Dumper):
 
 
 def read_yaml(text: str, place: str) -> Any:
-    """YAML as plain values. Raises a Refusal naming line and column of what is not YAML, or more than plain values."""
+    """Returns YAML as plain values. Raises a Refusal with line and column if it is not YAML or has other values."""
     if len(text) > LONGEST:
         raise Refusal(place, f"more than {LONGEST:,} characters", "write a shorter request")
     try:
@@ -95,12 +95,12 @@ def read_yaml(text: str, place: str) -> Any:
     except yaml.MarkedYAMLError as error:
         said = ", ".join(filter(None, (error.context, error.problem)))
         raise Refusal(_where(place, error.problem_mark or error.context_mark), f"not YAML: {said}") from None
-    except (ValueError, OverflowError):  # of an escape or a %YAML line with a number beyond all bounds
+    except (ValueError, OverflowError):  # from an escape or a %YAML line with too large a number
         raise Refusal(place, "not YAML: it holds an escape that means no character", "write the character") from None
 
 
 def dump_yaml(value: Any) -> str:
-    """Plain values as YAML text that `read_yaml` reads back to equal ones."""
+    """Returns plain values as YAML text that `read_yaml` reads back to equal ones."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 

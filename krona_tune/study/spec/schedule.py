@@ -1,4 +1,4 @@
-"""How far a trial trains and where it is judged: rungs at grace·ηᵏ, counted in training examples seen."""
+"""Computes how long a trial trains and where it is judged: at rungs grace·ηᵏ, counted in training examples seen."""
 
 from dataclasses import dataclass
 from math import ceil
@@ -24,13 +24,13 @@ class Schedule:
         return ceil(self.examples_per_epoch / batch_size)
 
     def step_at(self, examples: int, batch_size: int) -> int:
-        """The number of optimiser steps after which at least that many examples were seen."""
+        """Returns the number of optimiser steps after which at least that many examples were seen."""
         epochs, rest = divmod(examples, self.examples_per_epoch)
         return epochs * self.steps_per_epoch(batch_size) + ceil(rest / batch_size)
 
 
 def make_schedule(*, examples_per_epoch: int, epochs: float, grace_epochs: float, reduction: int) -> Schedule:
-    """Rungs at grace·ηᵏ below the full budget, and the full budget itself."""
+    """Returns a schedule with rungs at grace·ηᵏ below the full budget, and the full budget itself."""
     total = max(1, round(epochs * examples_per_epoch))
     rung = max(1, round(grace_epochs * examples_per_epoch))
     rungs = []

@@ -1,4 +1,4 @@
-"""The request, fully resolved: what a study asks, frozen and checked before anything starts."""
+"""Holds the request of a study, frozen and checked before anything starts."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -13,11 +13,11 @@ from krona_tune.study.spec.trial import SECTIONS, Frozen
 Number = TypeVar("Number", int, float)
 Precision = Literal["auto", "bf16", "fp32"]
 LONGEST_NAME, LONGEST_PATH = 255, 3000
-"""Bytes of a file's name, and of a path, as near as its characters tell."""
+"""The most bytes of a file's name, and the most characters of a path."""
 
 
 def for_task(value: Number | dict[str, Number], task: str) -> Number:
-    """The value that a setting has for a task: one for all, or one a task with `default` for the others."""
+    """Returns a setting's value for a task: one for all tasks, or one per task with `default` for the others."""
     if isinstance(value, dict):
         return value[task] if task in value else value["default"]
     return value
@@ -30,7 +30,7 @@ def _complete(value: Any) -> Any:
 
 
 def _seconds(value: Any) -> Any:
-    """`90`, `90s`, `30m`, `2h`, `1h30m` as seconds."""
+    """Returns `90`, `90s`, `30m`, `2h`, `1h30m` as seconds."""
     if not isinstance(value, str):
         return value
     parts = re.fullmatch(r"(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s?)?", value.strip())
@@ -41,7 +41,7 @@ def _seconds(value: Any) -> Any:
 
 
 def _limit(value: Any) -> Any:
-    """`200000`, or `0.1%` of the backbone's parameters; kept as it is written."""
+    """Returns `200000`, or `0.1%` of the backbone's parameters, checked but as it is written."""
     text = str(value).strip().replace("_", "")
     if not re.fullmatch(r"\d{1,3}(\.\d{1,18})?%|\d{1,18}", text) or float(text.rstrip("%")) <= 0:
         raise ValueError("write a number of parameters such as 200000, or a share of the backbone such as 0.1%")
@@ -49,7 +49,7 @@ def _limit(value: Any) -> Any:
 
 
 def _place(text: str) -> str:
-    """A hub's name or a path, as file systems take them."""
+    """Returns a hub's name or a path, if file systems accept it."""
     try:
         longest = max(len(part.encode()) for part in text.split("/"))
     except UnicodeEncodeError:
@@ -62,7 +62,7 @@ def _place(text: str) -> str:
 Place = Annotated[str, AfterValidator(_place)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 MOST, MOST_EXAMPLES = 10**6, 10**15
-"""Trials, seeds, epochs, …; and training examples: more is a slip of the hand, and would be counted for ever."""
+"""Limits for trials, seeds, epochs and so on, and for training examples: more is a typing error and would never end."""
 Count = Annotated[int, Field(ge=1, le=MOST)]
 CountFromZero = Annotated[int, Field(ge=0, le=MOST)]
 Examples = Annotated[int, Field(ge=1, le=MOST_EXAMPLES)]
@@ -72,7 +72,7 @@ ByTaskExamples = Annotated[Examples | dict[str, Examples], BeforeValidator(_comp
 
 
 class ScheduleSpec(Frozen):
-    """A trial's full budget and its rungs, in epochs: judged at grace·ηᵏ; η is `reduction`."""
+    """A trial's full budget and its first rung, in epochs; the rungs are at grace·ηᵏ, where η is `reduction`."""
 
     epochs: ByTaskEpochs = 6.0
     grace_epochs: ByTaskEpochs = 1.0
@@ -88,7 +88,7 @@ class ScheduleSpec(Frozen):
 
 
 class ExamplesSpec(Frozen):
-    """How many examples of each split are used at most, and how many tokens of each."""
+    """The most examples that are used of each split, and the most tokens of each example."""
 
     train: ByTaskExamples | None = None
     validation: ByTaskExamples | None = None
@@ -97,14 +97,14 @@ class ExamplesSpec(Frozen):
 
 
 class SearchSpec(Frozen):
-    """How many trials a task gets, and within which limits.
+    """The number of trials that a task gets, and the limits for them.
 
-    `time_budget` is in seconds, `examples_budget` in training examples of all trials, `device_hours` in hours of a
-    GPU, or of a CPU core where there is none. Each counts over all starts of a study.
+    `time_budget` is in seconds, `examples_budget` in training examples of all trials, `device_hours` in hours of a GPU,
+    or of a CPU core if there is no GPU. Each counts over all starts of a study.
 
-    With `per_method` every method gets `trials` trials of its own on each task, and competes with itself alone.
-    The objective `pareto` looks for the best score at every size instead of the best score. `warm_start` is the folder
-    of an earlier study, whose best points are tried first.
+    With `per_method` every method gets `trials` trials of its own on each task, and competes only with itself. The
+    objective `pareto` looks for the best score at every size instead of the best score. `warm_start` is the folder of
+    an earlier study; its best points are tried first.
     """
 
     trials: Count = 12
@@ -126,9 +126,9 @@ class SearchSpec(Frozen):
 
 
 class FinalistsSpec(Frozen):
-    """How many of a task's best configurations are trained again, each with how many fresh seeds; `top` 0: none.
+    """The number of a task's best configurations to train again, and of new seeds for each of them; `top` 0: none.
 
-    With `search.per_method` they are the best of each method. They get what the search leaves of its time budget.
+    With `search.per_method` they are the best of each method. They get the time budget that the search has left.
     """
 
     top: CountFromZero = 2
@@ -136,7 +136,7 @@ class FinalistsSpec(Frozen):
 
 
 class ResourcesSpec(Frozen):
-    """What one trial may use, and how many run at once; null: as many as fit."""
+    """The resources of one trial, and how many trials run at once; null: as many as fit."""
 
     cpus_per_trial: Positive = 1
     gpus_per_trial: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
@@ -144,7 +144,7 @@ class ResourcesSpec(Frozen):
 
 
 CHANGEABLE = ("search.trials", "search.time_budget", "search.examples_budget", "search.device_hours", "resources.")
-"""What begins the paths of the settings that a study may be given anew when it goes on."""
+"""The prefixes of the settings that may change in a resumed study."""
 
 REAL = {
     name
@@ -152,7 +152,7 @@ REAL = {
     for name, field in model.model_fields.items()
     if field.annotation in (float, float | None)
 }
-"""The knobs that are real numbers: `{low: 1, high: 16}` of them holds 2.5 as well."""
+"""The knobs that are real numbers: for them, `{low: 1, high: 16}` includes 2.5."""
 
 
 def _as_real(domain: Domain) -> Domain:
@@ -162,7 +162,7 @@ def _as_real(domain: Domain) -> Domain:
 
 
 def _domains(section: str) -> BeforeValidator:
-    """Reads a section of the YAML: each key a knob of that section, each value a domain."""
+    """Returns a reader for a section of the YAML: each key is a knob of that section, each value a domain."""
 
     def read(written: Any) -> Any:
         if not isinstance(written, Mapping):
@@ -175,7 +175,7 @@ def _domains(section: str) -> BeforeValidator:
 
 
 def _by_method(written: Any) -> Any:
-    """Reads the section `methods`: each key a method, each value knobs of any section."""
+    """Reads the section `methods`: each key is a method, each value holds knobs of any section."""
     if not isinstance(written, Mapping):
         return written
     found = dict(written)
@@ -197,7 +197,7 @@ _plain_by_method = PlainSerializer(
 class StudySpec(Frozen):
     """One study: a backbone, tasks, a space of adapters and trainings, a budget.
 
-    `methods` holds what a single method searches otherwise than `adapter` and `training` say.
+    `methods` holds the domains of a single method that replace those of `adapter` and `training`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -223,21 +223,21 @@ class StudySpec(Frozen):
         return self.tasks if self.search.shared else ()
 
     def domains(self, method: str = "") -> dict[str, Domain]:
-        """Every knob's domain, for one method or in general; one that the request does not name has its default."""
+        """Returns every knob's domain, for one method or in general; a knob not in the request has its default."""
         asked = {**self.adapter, **self.training, **self.methods.get(method, {})}
         defaults = {name: field.default for model in SECTIONS.values() for name, field in model.model_fields.items()}
         return {name: asked.get(name, Fixed(default)) for name, default in defaults.items()}
 
     def plain(self) -> dict[str, Any]:
-        """The request as YAML writes it; reading it back gives an equal spec."""
+        """Returns the request as YAML writes it; reading it back gives an equal spec."""
         return self.model_dump(mode="json", exclude_none=True)
 
     def settings(self) -> dict[str, Any]:
-        """The request as values by dotted paths, such as `search.trials`."""
+        """Returns the request as values by dotted paths, such as `search.trials`."""
         return dict(_flat("", self.plain()))
 
     def kept(self) -> dict[str, Any]:
-        """The settings that a study keeps when it goes on. Those at their defaults are left out, so that a later
+        """Returns the settings that a resumed study keeps. Those at their defaults are left out, so that a later
         version with more settings finds the same."""
         default = StudySpec(model="any").settings()
         return {

@@ -1,4 +1,4 @@
-"""One trial's configuration: checked and frozen where it is made, the only door into training."""
+"""Holds one trial's configuration, checked and frozen when it is made; training accepts nothing else."""
 
 import hashlib
 import json
@@ -39,12 +39,12 @@ def _not_zero(number: int) -> int:
 
 
 class AdapterConfig(Frozen):
-    """Which adapter, how strong, of which shape, where.
+    """The method of an adapter, its scale, its sizes and its placement.
 
-    `a_out` and `a_in` are the sizes of A; B's follow from the weight it stands beside. `rank` is LoRA's and LoKr's,
-    `decompose_factor` LoKr's (-1: as square as can be), `bottleneck` the width inside an adapter of two layers and
-    `phm` the number of Kronecker products that a parametrised hypercomplex layer sums. A method reads the fields
-    that it needs (the table in `adapters.methods.method_table`); the others don't matter to it.
+    `a_out` and `a_in` are the sizes of A; B's follow from the adapted weight. `rank` is LoRA's and LoKr's,
+    `decompose_factor` LoKr's (-1: as square as possible), `bottleneck` the width inside an adapter of two layers and
+    `phm` the number of Kronecker products that a parametrised hypercomplex layer sums. A method reads the fields that
+    it needs (the table in `adapters.methods.method_table`) and ignores the others.
     """
 
     method: str = "krona"
@@ -70,9 +70,9 @@ class AdapterConfig(Frozen):
 
 
 class TrainingConfig(Frozen):
-    """How the adapter learns. AdamW, linear decay after a linear warm-up.
+    """The training of an adapter: AdamW, linear decay after a linear warm-up.
 
-    `warmup` is the share of all steps; `dropout` null leaves the backbone's own probabilities.
+    `warmup` is the share of all steps; `dropout` null keeps the backbone's own probabilities.
     """
 
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3e-3
@@ -87,8 +87,8 @@ Kind = Literal["search", "baseline", "finalist"]
 
 
 class TrialConfig(Frozen):
-    """A whole trial. `kind` tells a searched adapter from the head-only baseline that it is held against, and from
-    a finalist, which is trained again with another seed."""
+    """A whole trial. Its `kind` is a searched adapter, the head-only baseline for comparison, or a finalist, which is
+    trained again with another seed."""
 
     task: str
     seed: int
@@ -98,24 +98,24 @@ class TrialConfig(Frozen):
 
     @property
     def fingerprint(self) -> str:
-        """Twelve hexadecimal digits that are equal for equal configurations."""
+        """Returns twelve hexadecimal digits that are equal for equal configurations."""
         text = json.dumps(self.model_dump(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def params(self) -> dict[str, Any]:
-        """Every knob by its one name: what `check_trial` takes back."""
+        """Returns every knob by its name, as `check_trial` accepts them."""
         return {**self.adapter.model_dump(), **self.training.model_dump()}
 
 
 SECTIONS: dict[str, type[Frozen]] = {"adapter": AdapterConfig, "training": TrainingConfig}
 SECTION_OF = {name: section for section, model in SECTIONS.items() for name in model.model_fields}
-"""Which section of the YAML a knob stands in; the knobs' names are unique."""
+"""The section of the YAML that a knob belongs to; the knobs' names are unique."""
 SIZES = {"a_out": 0, "a_in": 1}
-"""The knobs that must divide a dimension, and which of (d_out, d_in) it is."""
+"""The knobs that must divide a dimension, and the index of that dimension in (d_out, d_in)."""
 
 
 def check_trial(task: str, seed: int, params: Mapping[str, Any], kind: str = "search") -> TrialConfig:
-    """The trial that flat parameters mean, checked.
+    """Returns the trial that flat parameters describe, checked.
 
     Raises:
         pydantic.ValidationError: a value is out of its field's range.
