@@ -1,1 +1,1 @@
-"""The GLUE tasks: their table, metrics, data, the generated miniature and batches."""
+"""Holds the GLUE tasks: their table, metrics, data, the generated miniature and batches."""

@@ -1,4 +1,4 @@
-"""Batches with little padding: rows of like length together, every row once. numpy only."""
+"""Makes batches with little padding: rows of similar length together, every row once. numpy only."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 POOL_BATCHES = 50
-"""Batches drawn at random into one pool and sorted by length there: more pad less, fewer mix more."""
+"""Batches in a random pool, which is sorted by length: more of them mean less padding, fewer mean more mixing."""
 
 PADDING, FREE = 0.1, 1 / 64
-"""An evaluation batch may be padding to this share; or have this share of a full batch, which costs no more than
-another batch does."""
+"""The share of an evaluation batch that may be padding; and the share of a full batch that may be padding in any case,
+because it costs no more than another batch does."""
 
 Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """`inputs`: `input_ids`, `attention_mask` and, where the table has it, `token_type_ids`, int64 (n, length).
+    """`inputs`: `input_ids`, `attention_mask` and, if the table has it, `token_type_ids`, int64 (n, length).
 
     `labels` (n,) int64 or float64. `rows` (n,): which rows of the table these are.
     """
@@ -34,10 +34,10 @@ class Batch:
 def training_batches(
     table: pa.Table, batch_size: int, rng: np.random.Generator, pad_token_id: int, *, at: int = 0
 ) -> Iterator[Batch]:
-    """One epoch, every row once, from batch number `at` on.
+    """Returns the batches of one epoch, every row once, from batch number `at` on.
 
-    The order is drawn from `rng` by this call, before the first batch is asked for: an epoch taken up at `at`
-    with the same generator goes on as it would have gone. Only the last batch may be smaller.
+    This call draws the order from `rng`, before the first batch is asked for: an epoch that is resumed at `at` with the
+    same generator continues with the same batches. Only the last batch may be smaller.
     """
     sequences = _Sequences(table, pad_token_id)
     order = training_order(sequences.lengths, batch_size, rng)
@@ -45,20 +45,20 @@ def training_batches(
 
 
 def evaluation_batches(table: pa.Table, tokens_per_batch: int, pad_token_id: int) -> Iterator[Batch]:
-    """Every row once, the longest first, as many in a batch as fit in `tokens_per_batch` padded tokens, or one.
+    """Returns every row once, the longest first, as many per batch as fit in `tokens_per_batch` padded tokens, or one.
 
-    A batch ends earlier where shorter rows would make a tenth of it padding.
+    A batch ends earlier if it would have more padding than `PADDING` and `FREE` allow.
     """
     sequences = _Sequences(table, pad_token_id)
     return map(sequences.batch, evaluation_order(sequences.lengths, tokens_per_batch))
 
 
 def training_order(lengths: Ints, batch_size: int, rng: np.random.Generator) -> list[Ints]:
-    """The rows of each batch of an epoch, for rows of `lengths` (n,).
+    """Returns the rows of each batch of an epoch, for rows of `lengths` (n,).
 
-    A permutation is cut into pools, a pool is sorted by length and cut into batches, and the batches are shuffled.
-    What would not fill a batch is taken out of the last pool at a place drawn at random, so that no length is
-    favoured there, and comes last.
+    A permutation is cut into pools, a pool is sorted by length and cut into batches, and the batches are shuffled. The
+    rows that do not fill a batch come last; they are taken out of the last pool at a random place, so that no length is
+    favoured there.
     """
     permutation = rng.permutation(len(lengths))
     pool_size = POOL_BATCHES * batch_size
@@ -75,7 +75,7 @@ def training_order(lengths: Ints, batch_size: int, rng: np.random.Generator) -> 
 
 
 def evaluation_order(lengths: Ints, tokens_per_batch: int) -> Iterator[Ints]:
-    """The rows of each batch, for rows of `lengths` (n,)."""
+    """Yields the rows of each batch, for rows of `lengths` (n,)."""
     order = np.argsort(-lengths, kind="stable")
     descending = lengths[order]
     before = np.concatenate([[0], np.cumsum(descending)])
@@ -91,17 +91,17 @@ def evaluation_order(lengths: Ints, tokens_per_batch: int) -> Iterator[Ints]:
 
 
 def lengths(table: pa.Table) -> Ints:
-    """(n,) tokens of each row."""
+    """Returns the number of tokens of each row, (n,)."""
     return np.asarray(pc.list_value_length(table["input_ids"]), np.int64)
 
 
 class _Sequences:
-    """The table's buffers as numpy arrays, without a copy where the table is one chunk."""
+    """The table's buffers as numpy arrays, without a copy if the table is one chunk."""
 
     def __init__(self, table: pa.Table, pad_token_id: int) -> None:
         names = [name for name in ("input_ids", "token_type_ids") if name in table.column_names]
         columns = {name: _one_chunk(table[name]) for name in names}
-        # The offsets of a sliced list array start past zero and count in the whole of its values.
+        # The offsets of a sliced list array do not start at zero: they count in all of its values.
         self.offsets = {name: column.offsets.to_numpy() for name, column in columns.items()}
         self.values = {name: column.values.to_numpy() for name, column in columns.items()}
         self.fill = {"input_ids": pad_token_id, "token_type_ids": 0}
@@ -116,7 +116,7 @@ class _Sequences:
         return Batch(inputs={**inputs, "attention_mask": mask.astype(np.int64)}, labels=self.labels[rows], rows=rows)
 
     def _padded(self, name: str, rows: Ints, columns: Ints, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-        """The rows' values (n, length), the fill value where `mask` (n, length) is false."""
+        """Returns the rows' values (n, length), and the fill value where `mask` (n, length) is false."""
         padded = np.full(mask.shape, self.fill[name], dtype=np.int64)
         positions = self.offsets[name][rows][:, None] + columns
         padded[mask] = self.values[name][positions[mask]]

@@ -1,4 +1,4 @@
-"""A task's examples, wherever they come from: the miniature, the hub, or a folder in either layout."""
+"""Loads a task's examples from the miniature, from the hub, or from a folder in either layout."""
 
 import hashlib
 from collections.abc import Iterable
@@ -42,10 +42,10 @@ def load(
     test_examples: int | None = None,
     seed: int = 0,
 ) -> TaskData:
-    """The task's data from `source`: "mini" (generated), "hub", or a folder in the TSV or the parquet layout.
+    """Returns the task's data from `source`: "mini" (generated), "hub", or a folder in the TSV or the parquet layout.
 
-    At most `*_examples` rows of each part, chosen by `seed`; which part a row belongs to doesn't depend on it.
-    Raises Refusal where the source is missing or holds what the task can't have, with file and line.
+    At most `*_examples` rows of each part are chosen by `seed`; which part a row belongs to doesn't depend on it.
+    Raises a Refusal, with file and line, if the source is missing or holds what the task can't have.
     """
     wanted = dict(zip(splits.PARTS, (train_examples, validation_examples, test_examples), strict=True))
     for part, examples in wanted.items():
@@ -60,9 +60,9 @@ def load(
 
 
 def check(source: str, tasks: Iterable[str]) -> None:
-    """Refuses a folder that lacks one of the tasks or a column of it, reading first lines and schemas only.
+    """Refuses a folder that lacks one of the tasks or a column of it; reads first lines and schemas only.
 
-    "mini" and "hub" are not looked into: `load` finds out.
+    "mini" and "hub" are not checked here, only by `load`.
     """
     names = list(tasks)
     if source in (MINI, HUB):
@@ -77,8 +77,8 @@ def check(source: str, tasks: Iterable[str]) -> None:
 def _folder_named(source: str) -> Path:
     try:
         return Path(source).expanduser()
-    except RuntimeError:  # ~someone, who is not known here
-        raise Refusal(f"--data {source}", "no such home", "give the folder's whole path") from None
+    except RuntimeError:  # ~someone has no home folder here
+        raise Refusal(f"--data {source}", "no such home folder", "give the folder's whole path") from None
 
 
 _CHECKS = {Layout.TSV: tsv.check, Layout.PARQUET: hub_datasets.check}
@@ -141,7 +141,7 @@ def _task_data(task: Task, parts: dict[str, pa.Table], provenance: str, *, synth
 
 
 def _fingerprint(task: Task, tables: dict[str, pa.Table]) -> str:
-    """Of contents alone: the same for other chunks, other columns beside, another place."""
+    """Hashes the contents only: other chunks, additional columns and another place give the same hash."""
     digest = hashlib.sha256(task.name.encode())
     for part, table in tables.items():
         digest.update(f"{part} {table.num_rows}\n".encode())

@@ -1,4 +1,4 @@
-"""What makes a task's scores mean little though its data can be read."""
+"""Finds what makes a task's scores mean little, although its data can be read."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from krona_tune.data.tasks import Task
 
 
 def find_warnings(data: TaskData) -> Iterator[str]:
-    """A sentence for each part whose texts are all empty, or whose labels are all the same."""
+    """Yields a sentence for each part with only empty texts, or with only one label."""
     for part in PARTS:
         table = getattr(data, part)
         which = f"the {table.num_rows} {part} examples of {data.task.title}"

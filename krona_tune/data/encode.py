@@ -1,4 +1,4 @@
-"""Texts to token ids, once: kept as Arrow files beside each other, named by what went into them."""
+"""Turns texts into token ids once, and keeps them in Arrow files that are named by a hash of what went into them."""
 
 import hashlib
 import json
@@ -29,8 +29,8 @@ _log = logging.getLogger(__name__)
 class Encoded:
     """A task's train and validation parts as token ids.
 
-    Columns: `input_ids` list<int32>, `token_type_ids` list<int8> where the tokenizer gives them, `label` (int64,
-    float64 for a regression). `fingerprint` is the hash of data, tokenizer, prompts and max_length.
+    Columns: `input_ids` list<int32>, `token_type_ids` list<int8> if the tokenizer gives them, `label` (int64, float64
+    for a regression). `fingerprint` is the hash of data, tokenizer, prompts and max_length.
     """
 
     task: str
@@ -45,11 +45,11 @@ class Encoded:
 def encode(
     data: TaskData, tokenizer: "PreTrainedTokenizerBase", *, prompts: bool, max_length: int, cache: Path
 ) -> Encoded:
-    """Train and validation, from the cache where they are there, memory-mapped.
+    """Returns train and validation, memory-mapped, from the cache if they are in it.
 
-    `prompts`: each example is one text, `task.prompt(texts)`, as T5 reads it; else a text or a pair of texts.
-    Longer examples are cut to `max_length` tokens, the longest text first.
-    Raises Refusal where the tokenizer has no padding token, `max_length` leaves no room, or `cache` can't be written.
+    `prompts`: each example is one text, `task.prompt(texts)`, as T5 reads it; else a text or a pair of texts. Longer
+    examples are cut to `max_length` tokens, the longest text first. Raises a Refusal if the tokenizer has no padding
+    token, `max_length` leaves no room, or `cache` can't be written.
     """
     work = _Encoding(data=data, tokenizer=tokenizer, prompts=prompts, max_length=max_length, cache=cache)
     return Encoded(
@@ -66,13 +66,13 @@ def encode(
 def encode_test(
     data: TaskData, tokenizer: "PreTrainedTokenizerBase", *, prompts: bool, max_length: int, cache: Path
 ) -> pa.Table:
-    """The test part on its own, for the last look; as `encode` otherwise."""
+    """Returns the test part on its own, for the final evaluation; otherwise as `encode`."""
     work = _Encoding(data=data, tokenizer=tokenizer, prompts=prompts, max_length=max_length, cache=cache)
     return work.part("test")
 
 
 def tokenizer_fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """The hash of what decides its ids; not of the truncation and padding that the last call left in it."""
+    """Returns the hash of what decides its ids, without the truncation and padding that its last call left in it."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         state: dict[str, Any] = {"class": type(tokenizer).__name__, "vocabulary": tokenizer.get_vocab()}
@@ -84,7 +84,7 @@ def tokenizer_fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
 
 
 class _Encoding:
-    """One data set under one tokenizer: what its files are called, and how each is read or made."""
+    """One data set with one tokenizer: the names of its files, and how each is read or made."""
 
     def __init__(
         self, *, data: TaskData, tokenizer: "PreTrainedTokenizerBase", prompts: bool, max_length: int, cache: Path
@@ -122,7 +122,7 @@ class _Encoding:
         return pa.table({**columns, "label": examples["label"]}).combine_chunks()
 
     def _texts(self, examples: pa.Table) -> Iterator[list[list[str]]]:
-        """Some rows at a time: one list of prompts, or a list for each of the task's texts."""
+        """Yields some rows at a time: one list of prompts, or a list for each of the task's texts."""
         task = self.data.task
         for start in range(0, examples.num_rows, ROWS_PER_CALL):
             some = examples.slice(start, ROWS_PER_CALL)
@@ -135,10 +135,10 @@ def _digest(value: object) -> str:
 
 
 def _read(path: Path) -> pa.Table | None:
-    """The table at `path`, memory-mapped; None where there is none, or where it was damaged and is now set aside.
+    """Returns the table at `path`, memory-mapped; None if there is none, or if it was damaged and is now renamed.
 
-    The file is an Arrow stream and the checksum of its bytes, which is looked at first: Arrow may crash the
-    process on a damaged stream.
+    The file is an Arrow stream and then the checksum of its bytes. The checksum is verified first, because Arrow may
+    crash the process on a damaged stream.
     """
     try:
         with pa.memory_map(str(path)) as file:
@@ -152,8 +152,8 @@ def _read(path: Path) -> pa.Table | None:
     stream = content.slice(0, max(0, content.size - _CHECKSUM_BYTES))
     if content.size > _CHECKSUM_BYTES and _checksum(stream) == content.slice(stream.size).to_pybytes():
         return pa.ipc.open_stream(stream).read_all()
-    _log.warning("%s is damaged: set aside as *.corrupt and made again", path)
-    with suppress(FileNotFoundError):  # another process has just set it aside
+    _log.warning("%s is damaged: renamed to *.corrupt and made again", path)
+    with suppress(FileNotFoundError):  # another process has just renamed it
         path.replace(path.with_suffix(".corrupt"))
     return None
 
@@ -163,7 +163,7 @@ def _checksum(stream: pa.Buffer) -> bytes:
 
 
 def _write(path: Path, table: pa.Table) -> None:
-    """Whole or not at all, whoever else writes the same."""
+    """Writes the whole file or nothing, even if another process writes the same file."""
     output = pa.BufferOutputStream()
     with pa.ipc.new_stream(output, table.schema) as writer:
         writer.write_table(table)

@@ -15,21 +15,21 @@ REPOSITORY = "nyu-mll/glue"
 
 
 def read(task: Task, paths: Sequence[Path]) -> pa.Table:
-    """The shards of one official split, as columns `*task.inputs` and `label`. Raises Refusal with file and row."""
+    """Reads the shards of one official split as columns `*task.inputs` and `label`. A Refusal names file and row."""
     return pa.concat_tables([conform(task, _shard(path), str(path)) for path in paths])
 
 
 def check(task: Task, path: Path) -> None:
-    """Refuses what the file's schema already shows: a missing column, not a parquet file."""
+    """Refuses what is not a parquet file or lacks a column; reads only the schema."""
     with refusing(str(path), "can't be read as a parquet file", "fetch it again"), pq.ParquetFile(path) as file:
         names = file.schema_arrow.names
     _refuse_missing(task, names, str(path))
 
 
 def download(task: Task) -> tuple[pa.Table, tuple[pa.Table, ...]]:
-    """The hub's train split and validation splits. Raises Refusal where neither network nor cache has them."""
+    """Returns the hub's train split and validation splits. Raises a Refusal if neither network nor cache has them."""
     fix = "give a folder that holds it with --data DIR, or take the generated miniature with --data mini"
-    with refusing("--data hub", f"{REPOSITORY} ({task.name}) can't be had", fix):
+    with refusing("--data hub", f"{REPOSITORY} ({task.name}) can't be fetched", fix):
         import datasets
 
         splits = datasets.load_dataset(REPOSITORY, task.name)
@@ -41,7 +41,7 @@ def download(task: Task) -> tuple[pa.Table, tuple[pa.Table, ...]]:
 
 
 def conform(task: Task, table: pa.Table, place: str) -> pa.Table:
-    """`table` as columns `*task.inputs` (string) and `label` (int64, float64 for a regression), every value checked."""
+    """Checks every value; returns columns `*task.inputs` (string) and `label` (int64, float64 for a regression)."""
     _refuse_missing(task, table.column_names, place)
     if not table.num_rows:
         raise Refusal(place, "no row", "fetch it again")
@@ -59,7 +59,7 @@ def _refuse_missing(task: Task, found: Sequence[str], place: str) -> None:
         if name not in found:
             raise Refusal(place, f"no column {name!r}; found {', '.join(found)}", f"{task.title} has it on the hub")
         if found.count(name) > 1:
-            raise Refusal(place, f"the column {name!r} stands there {found.count(name)} times", "leave one of them")
+            raise Refusal(place, f"the column {name!r} appears {found.count(name)} times", "leave one of them")
 
 
 def _texts(column: pa.ChunkedArray, place: str) -> pa.ChunkedArray:

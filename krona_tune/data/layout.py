@@ -13,7 +13,7 @@ _SHARD = re.compile(r"-(?P<index>\d+)-of-(?P<count>\d+)\.parquet$")
 
 
 class Layout(StrEnum):
-    """How a folder keeps a task's official splits."""
+    """The way in which a folder keeps a task's official splits."""
 
     TSV = "tsv"
     PARQUET = "parquet"
@@ -21,7 +21,7 @@ class Layout(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class TaskFiles:
-    """Where a task's official splits lie; each split may have several files. `dev` is in `TsvLayout.dev`'s order."""
+    """The files of a task's official splits; each split may have several. `dev` is in `TsvLayout.dev`'s order."""
 
     folder: Path
     layout: Layout
@@ -30,15 +30,15 @@ class TaskFiles:
 
 
 def hub_split(dev: str) -> str:
-    """The hub's word for an official dev file: `dev_matched` is `validation_matched`."""
+    """Returns the hub's word for an official dev file: `dev_matched` is `validation_matched`."""
     return dev.replace("dev", "validation", 1)
 
 
 def locate(task: Task, folder: Path, *, alone: bool = True) -> TaskFiles:
-    """The task's files below `folder`, in a folder of the task's name in any spelling (SST-2, sst2).
+    """Finds the task's files below `folder`, in a folder with the task's name in any spelling (SST-2, sst2).
 
-    `alone`: the files may also lie in `folder` itself, unless it carries another task's name.
-    Raises Refusal naming what was looked for and what was found.
+    `alone`: the files may also be in `folder` itself, unless it has another task's name. Raises a Refusal that names
+    what was looked for and what was found.
     """
     try:
         return _located(task, folder, alone)

@@ -1,4 +1,4 @@
-"""GLUE's metrics by name, a task's score (their mean, on a 0 to 1 scale), and what a constant answer scores."""
+"""Computes GLUE's metrics by name, a task's score (their mean, not in percent), and the score of a constant answer."""
 
 import warnings
 from collections.abc import Callable
@@ -16,7 +16,7 @@ Metric = Callable[[Values, Values], float]
 
 
 def _correlation(statistic: Callable[..., Any], predictions: Values, labels: Values) -> float:
-    """A correlation, or 0.0 where there is none: a constant or non-finite side, or fewer than two rows."""
+    """Returns a correlation, or 0.0 if there is none: a constant or non-finite side, or fewer than two rows."""
     if len(labels) < 2 or not (np.isfinite(predictions).all() and np.isfinite(labels).all()):
         return 0.0
     if (predictions == predictions[0]).all() or (labels == labels[0]).all():
@@ -28,27 +28,27 @@ def _correlation(statistic: Callable[..., Any], predictions: Values, labels: Val
 
 
 def matthews(predictions: Values, labels: Values) -> float:
-    """Matthews' correlation, -1 to 1; 0.0 for a constant prediction."""
+    """Returns Matthews' correlation, -1 to 1; 0.0 for a constant prediction."""
     return _correlation(lambda p, y: matthews_corrcoef(y, p), predictions, labels)
 
 
 def accuracy(predictions: Values, labels: Values) -> float:
-    """The share of predictions that equal their label."""
+    """Returns the share of predictions that equal their label."""
     return float(accuracy_score(labels, predictions))
 
 
 def f1(predictions: Values, labels: Values) -> float:
-    """F1 of class 1, as GLUE has it; 0.0 where nothing is predicted or labelled 1."""
+    """Returns the F1 of class 1, as GLUE defines it; 0.0 if nothing is predicted or labelled 1."""
     return float(f1_score(labels == 1, predictions == 1, zero_division=0.0))
 
 
 def pearson(predictions: Values, labels: Values) -> float:
-    """Pearson's correlation; 0.0 for a constant or non-finite prediction."""
+    """Returns Pearson's correlation; 0.0 for a constant or non-finite prediction."""
     return _correlation(lambda p, y: pearsonr(p, y).statistic, predictions, labels)
 
 
 def spearman(predictions: Values, labels: Values) -> float:
-    """Spearman's rank correlation; 0.0 for a constant or non-finite prediction."""
+    """Returns Spearman's rank correlation; 0.0 for a constant or non-finite prediction."""
     return _correlation(lambda p, y: spearmanr(p, y).statistic, predictions, labels)
 
 
@@ -62,10 +62,10 @@ METRICS: dict[str, Metric] = {
 
 
 def measure(task: Task, predictions: Values, labels: Values) -> dict[str, float]:
-    """Each of the task's metrics, and "score", their mean; higher is better.
+    """Returns each of the task's metrics, and "score", their mean; higher is better.
 
-    `predictions` (n,) and `labels` (n,): class indices, or numbers for a regression.
-    Raises ValueError where they are empty or differ in shape.
+    `predictions` (n,) and `labels` (n,): class indices, or numbers for a regression. Raises ValueError if they are
+    empty or differ in shape.
     """
     if predictions.shape != labels.shape or predictions.ndim != 1 or not len(labels):
         raise ValueError(f"{task.name}: predictions {predictions.shape} and labels {labels.shape} must be (n,), n > 0")
@@ -74,9 +74,9 @@ def measure(task: Task, predictions: Values, labels: Values) -> dict[str, float]
 
 
 def constant_baseline(task: Task, train_labels: Values, labels: Values) -> float:
-    """The score on `labels` (n,) of the one answer that serves `train_labels` (m,) best: a label, or their mean.
+    """Returns the score on `labels` (n,) of the best constant answer for `train_labels` (m,): a label, or their mean.
 
-    For accuracy that is the majority class; where F1 counts and classes are even, it is the positive one.
+    For accuracy that is the majority class; if F1 counts and the classes are balanced, it is the positive one.
     """
     answers = [train_labels.mean()] if task.is_regression else sorted(set(train_labels.tolist()))
 

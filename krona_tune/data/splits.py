@@ -1,4 +1,4 @@
-"""From GLUE's official splits to train, validation and test, the same for every seed of a study."""
+"""Divides GLUE's official splits into train, validation and test, the same for every seed of a study."""
 
 import numpy as np
 import pyarrow as pa
@@ -12,12 +12,11 @@ HELD_OUT_EXAMPLES = 1_000
 
 
 def divide(task: Task, train: pa.Table, dev: tuple[pa.Table, ...]) -> dict[str, pa.Table]:
-    """train, validation and test, as `task.split` says; no row stands in two of them.
+    """Returns train, validation and test, as `task.split` says; no row is in two of them.
 
-    The permutation is numpy's `default_rng(42)`; Compacter's code takes torch's generator with seed 42, so the
-    protocol is the same but the rows are not. Half an odd set: validation has the smaller half. A training set
-    below 2,000 rows holds out half of itself instead of 1,000 rows.
-    Raises Refusal where a set is too small to be divided.
+    The permutation is numpy's `default_rng(42)`; Compacter's code takes torch's generator with seed 42, so the protocol
+    is the same but the rows are not. Of an odd set, validation has the smaller half. A training set below 2,000 rows
+    holds out half of itself instead of 1,000 rows. Raises a Refusal if a set is too small to be divided.
     """
     match task.split:
         case Split.HALVED:
@@ -32,7 +31,7 @@ def divide(task: Task, train: pa.Table, dev: tuple[pa.Table, ...]) -> dict[str, 
 
 
 def subsample(parts: dict[str, pa.Table], wanted: dict[str, int | None], seed: int) -> dict[str, pa.Table]:
-    """At most `wanted` rows of each part, by a permutation of its own; a smaller wish is a prefix of a larger one."""
+    """Returns at most `wanted` rows of each part, by its own permutation; fewer rows are a prefix of more rows."""
     return {part: _some(table, wanted[part], [seed, PARTS.index(part)]) for part, table in parts.items()}
 
 
@@ -43,7 +42,7 @@ def _some(table: pa.Table, examples: int | None, seed: list[int]) -> pa.Table:
 
 
 def _cut(task: Task, table: pa.Table, first: int) -> tuple[pa.Table, pa.Table]:
-    """Two tables of a permuted `table`: the first has `first` rows."""
+    """Returns two tables of a permuted `table`: the first has `first` rows."""
     if not first:
         raise Refusal(task.title, f"{table.num_rows} row is too few to be divided", "give at least 2 in each file")
     order = np.random.default_rng(PERMUTATION_SEED).permutation(table.num_rows)

@@ -1,4 +1,4 @@
-"""The GLUE tasks as one table: columns, labels, prompts, metrics, splits and file layouts."""
+"""Holds the GLUE tasks as one table: columns, labels, prompts, metrics, splits and file layouts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,24 +8,24 @@ from krona_tune.refusal import Refusal, unknown
 
 
 class Split(StrEnum):
-    """How the labelled data become train, validation and test (the hidden official test set is never used).
+    """The way from labelled data to train, validation and test (the hidden official test set is never used).
 
-    The convention of the Compacter code base, with the permutation seed 42.
+    This is the convention of the Compacter code base, with the permutation seed 42.
     """
 
     HALVED = "halved"  # the official validation set is halved into validation and test
-    HELD_OUT = "held_out"  # 1,000 training examples validate, the official validation set tests
-    TWO_DEV = "two_dev"  # validation_mismatched validates, validation_matched tests
+    HELD_OUT = "held_out"  # validation is 1,000 training examples, test the official validation set
+    TWO_DEV = "two_dev"  # validation is validation_mismatched, test validation_matched
 
 
 @dataclass(frozen=True, kw_only=True)
 class TsvLayout:
-    """Where a task's columns stand in the official TSV files. Quoting is off in all of them.
+    """The columns of a task in the official TSV files. Quoting is off in all of them.
 
-    `columns` maps our column names (the hub's) to header names, or to positions where there is no header.
-    `label_words` maps the file's label texts to label indices; None: the text is a number already.
-    A row whose label reads `unlabelled` has none (annotators disagreed) and is left out.
-    `dev` are the official validation files, in the order validation, test where there are two.
+    `columns` maps our column names (the hub's) to header names, or to positions if there is no header. `label_words`
+    maps the file's label texts to label indices; None: the text is already a number. A row with the label `unlabelled`
+    has none (annotators disagreed) and is left out. `dev` are the official validation files; two of them are in the
+    order validation, test.
     """
 
     columns: dict[str, str | int]
@@ -55,16 +55,16 @@ class Task:
 
     @property
     def candidates(self) -> tuple[str, ...]:
-        """What a text-to-text model may answer: the label words, or the grid of scores as text."""
+        """Returns what a text-to-text model may answer: the label words, or the grid of scores as text."""
         return self.labels or tuple(f"{value:.1f}" for value in self.grid)
 
     def prompt(self, texts: Sequence[str]) -> str:
-        """The T5 paper's input text, for texts in the order of `inputs` (appendix D of arXiv 1910.10683)."""
+        """Returns the T5 paper's input for texts in the order of `inputs` (appendix D of arXiv 1910.10683)."""
         by_name = dict(zip(self.inputs, texts, strict=True))
         return " ".join([self.name, *(f"{name}: {by_name[name]}" for name in self.prompt_order or self.inputs)])
 
     def target(self, label: float) -> int:
-        """The index among `candidates` that a label stands for; a regression's score is rounded to the grid."""
+        """Returns a label's index among `candidates`; a regression's score is rounded to the grid."""
         if not self.is_regression:
             return int(label)
         return min(range(len(self.grid)), key=lambda i: abs(self.grid[i] - label))
@@ -171,11 +171,11 @@ TASKS: dict[str, Task] = {
 }
 
 GLUE = ("cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte")
-"""The eight tasks that `--tasks glue` stands for; WNLI is asked for by name."""
+"""The eight tasks that `--tasks glue` means; WNLI must be named."""
 
 
 def parse_tasks(text: str) -> tuple[str, ...]:
-    """`glue`, or names separated by commas, in the order given and without repeats."""
+    """Returns the tasks of `glue`, or of names separated by commas, in the order given and without repeats."""
     names: dict[str, None] = {}
     for word in (part.strip().lower() for part in text.split(",")):
         if word == "glue":

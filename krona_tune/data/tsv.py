@@ -13,12 +13,12 @@ from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal, shown, unknown
 
 Row = tuple[int, list[str]]
-MALFORMED_SHARE = 0.1  # QQP's train file has a handful in 364,000; a file with a tenth is not what it should be
+MALFORMED_SHARE = 0.1  # QQP's train file has a handful in 364,000; a file with a tenth is wrong or damaged
 
 
 @dataclass(frozen=True, kw_only=True)
 class TsvFile:
-    """What a file held: columns `*task.inputs` (string) and `label` (int64, float64 for a regression)."""
+    """The content of a file: columns `*task.inputs` (string) and `label` (int64, float64 for a regression)."""
 
     table: pa.Table
     malformed: int
@@ -27,7 +27,7 @@ class TsvFile:
 
 @dataclass(frozen=True, kw_only=True)
 class _Columns:
-    """Where a file's columns stand, for rows of exactly `width` columns."""
+    """The positions of a file's columns, for rows of exactly `width` columns."""
 
     width: int
     inputs: tuple[int, ...]
@@ -35,11 +35,11 @@ class _Columns:
 
 
 def read(task: Task, path: Path) -> TsvFile:
-    """The labelled rows of `path`, in the file's order.
+    """Returns the labelled rows of `path`, in the file's order.
 
-    Rows with another number of columns than the first one are left out and counted, as are unlabelled ones.
-    Raises Refusal, with file and line, for a missing column, an unknown label, text that is not UTF-8, an empty
-    file, or one in which a tenth of the rows are malformed.
+    Rows with another number of columns than the first one are left out and counted, as are unlabelled ones. Raises a
+    Refusal, with file and line, for a missing column, an unknown label, text that is not UTF-8, an empty file, or one
+    in which a tenth of the rows are malformed.
     """
     first, rows = _open(path)
     columns = _columns(task, path, first)
@@ -66,7 +66,7 @@ def read(task: Task, path: Path) -> TsvFile:
 
 
 def check(task: Task, path: Path) -> None:
-    """Refuses what the first line already shows: an empty file, a missing column."""
+    """Refuses an empty file and a missing column; reads only the first line."""
     first, _ = _open(path)
     _columns(task, path, first)
 
@@ -80,7 +80,7 @@ def _open(path: Path) -> tuple[Row, Iterator[Row]]:
 
 
 def _rows(path: Path) -> Iterator[Row]:
-    """Line number and columns. Only a newline ends a line: U+2028 and a lone carriage return are text."""
+    """Yields line number and columns. Only a newline ends a line: U+2028 and a lone carriage return are text."""
     try:
         with path.open("rb") as file:
             for number, raw in enumerate(file, start=1):
@@ -117,7 +117,7 @@ def _columns(task: Task, path: Path, first: Row) -> _Columns:
 
 
 def _label_reader(task: Task) -> Callable[[str, str], float]:
-    """Text and place to a label: among the task's words, or a number within the grid of a regression."""
+    """Returns a function from text and place to a label: one of the task's words, or a number within the grid."""
     words = task.tsv.label_words or {str(index): index for index in range(len(task.labels))}
 
     def index(text: str, place: str) -> float:

@@ -490,7 +490,7 @@ def test_a_parquet_file_with_a_column_twice_is_refused(column, tmp_path):
     columns = {"sentence": pa.array(["a"]), "label": pa.array([1])}
     path = tmp_path / "twice.parquet"
     pq.write_table(pa.table([*columns.values(), columns[column]], names=[*columns, column]), path)
-    message = f"{path}: the column '{column}' stands there 2 times; leave one of them"
+    message = f"{path}: the column '{column}' appears 2 times; leave one of them"
     assert refusal_of(hub_datasets.check, TASKS["sst2"], path) == message
     assert refusal_of(hub_datasets.read, TASKS["sst2"], [path]) == message
 
@@ -520,7 +520,7 @@ def test_a_hub_that_is_out_of_reach_is_refused_with_the_other_ways(monkeypatch):
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     assert refusal_of(corpus.load, TASKS["qnli"], "hub") == (
-        "--data hub: nyu-mll/glue (qnli) can't be had (ConnectionError: "
+        "--data hub: nyu-mll/glue (qnli) can't be fetched (ConnectionError: "
         "Couldn't reach 'nyu-mll/glue' on the Hub (offline)); "
         "give a folder that holds it with --data DIR, or take the generated miniature with --data mini"
     )

@@ -208,7 +208,7 @@ def test_a_damaged_file_is_set_aside_and_made_again(damage, tokenizer, tmp_path,
         again = encode(make_data(), tokenizer, prompts=False, max_length=32, cache=tmp_path)
     assert again.train.to_pylist() == rows
     assert path.with_suffix(".corrupt").read_bytes() == damaged
-    assert "set aside" in caplog.text
+    assert "renamed to *.corrupt" in caplog.text
     caplog.clear()
     encode(make_data(), Untouchable(tokenizer), prompts=False, max_length=32, cache=tmp_path)
     assert not caplog.text

@@ -1,4 +1,4 @@
-"""CoLA's format: a sentence, and whether it is acceptable English."""
+"""Writes examples in CoLA's format: a sentence, and whether it is acceptable English."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""The formats of MNLI and RTE: does the first sentence entail, leave open or contradict the second?"""
+"""Writes examples of MNLI and RTE: does the first sentence entail, leave open or contradict the second?"""
 
 from random import Random
 
@@ -14,10 +14,10 @@ ENTAILMENT, NEUTRAL, CONTRADICTION = range(3)
 
 
 def mnli(rng: Random, label: int) -> Example:
-    """Some or no people or animals do something somewhere.
+    """Writes about some or no people or animals that do something somewhere.
 
-    The hypothesis is drawn first, whatever the label. `Two dogs` settles what is said of some animals, `no animals`
-    what is said of dogs; the other way round the hypothesis stays open, as it does for another doing or scene.
+    The hypothesis is drawn first, whatever the label. `Two dogs` decides what is said of some animals, `no animals`
+    what is said of dogs; the other way round the hypothesis stays open, as it does for another activity or scene.
     """
     noun = rng.choice(tuple(_NOUNS) if rng.random() < 0.2 else tuple(_KIND))
     doing, scene = rng.choice(DOINGS), rng.choice(SCENES)
@@ -38,7 +38,7 @@ def mnli(rng: Random, label: int) -> Example:
 
 
 def _settling(rng: Random, noun: str, asserted: bool) -> str:
-    """A narrower noun for a premise that asserts, a wider one for a premise that denies; `noun` where there is none."""
+    """Returns a narrower noun for a premise that asserts, a wider one for one that denies; `noun` if there is none."""
     return rng.choice(_NOUNS.get(noun, (noun,))) if asserted else _KIND.get(noun, noun)
 
 
@@ -47,7 +47,7 @@ def _other(rng: Random, word: str, words: tuple[str, ...]) -> str:
 
 
 def rte(rng: Random, label: int) -> Example:
-    """Two facts, and a third: one of them (label 0), or one of them with its agent or its thing changed."""
+    """Writes two facts, and a third: one of them (label 0), or one of them with its agent or its thing changed."""
     facts = draw(rng), draw(rng)
     concluded = rng.choice(facts)
     if label:

@@ -1,4 +1,4 @@
-"""Splits of synthetic examples: balanced, without repeats, and with no text in common."""
+"""Generates splits of synthetic examples: balanced, without repeats, and with no text in common."""
 
 from itertools import cycle, islice
 from random import Random
@@ -18,11 +18,11 @@ from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal, unknown
 
 ATTEMPTS = 500
-"""How many drafts in a row may be used up already before a task counts as exhausted."""
+"""The number of drafts in a row that may repeat used texts before a task counts as exhausted."""
 
 
 class Builder(NamedTuple):
-    """How one task is written: `write(rng, level)` drafts an example; all levels come equally often.
+    """The way in which one task is written: `write(rng, level)` drafts an example; all levels are equally frequent.
 
     The level is the label, or in a regression how many parts agree.
     """
@@ -47,11 +47,11 @@ BUILDERS: dict[str, Builder] = {
 def generate(
     task: Task, *, train: int = 512, validation: int = 256, test: int = 512, seed: int = 0
 ) -> dict[str, pa.Table]:
-    """Tables `train`, `validation` and `test` with the columns `*task.inputs` and `label`.
+    """Returns tables `train`, `validation` and `test` with the columns `*task.inputs` and `label`.
 
-    The same arguments give the same tables, in every process and on every machine. No example occurs twice in a
-    split, and no text of one split occurs in another. Train is written last: a larger one leaves the others as
-    they are. Raises `Refusal` for more examples than the vocabulary allows.
+    The same arguments give the same tables, in every process and on every machine. No example occurs twice in a split,
+    and no text of one split occurs in another. Train is written last, so that a larger one does not change the others.
+    Raises a Refusal for more examples than the vocabulary allows.
     """
     if task.name not in BUILDERS:
         raise unknown("mini-GLUE", "task", task.name, BUILDERS)
@@ -66,7 +66,7 @@ def generate(
 
 
 def _write(name: str, split: str, size: int, rng: Random, taken: set[str]) -> list[Example]:
-    """`size` examples with different texts, balanced over the levels, with no text from `taken`."""
+    """Returns `size` examples with different texts, balanced over the levels, with no text from `taken`."""
     write, levels = BUILDERS[name]
     order = list(islice(cycle(range(levels)), size))
     rng.shuffle(order)

@@ -1,4 +1,4 @@
-"""What the builders share: an example, sentences as text, and facts with their paraphrases."""
+"""Holds what the builders share: an example, sentences as text, and facts with their paraphrases."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ Writer = Callable[[Random, int], Example]
 
 
 def sentence(text: str, end: str = ".") -> str:
-    """A capital letter first, a stop last."""
+    """Returns the text with a capital letter first and `end` last."""
     return text[0].upper() + text[1:] + end
 
 
@@ -28,13 +28,13 @@ def question(text: str) -> str:
 
 
 def a(phrase: str) -> str:
-    """The phrase with its indefinite article."""
+    """Returns the phrase with its indefinite article."""
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fact:
-    """Who did what to which thing, where and when: every word can be changed on its own."""
+    """A fact: who did what to which thing, where and when. Every word can be changed on its own."""
 
     agent: str
     verb: str
@@ -70,17 +70,17 @@ SYNONYMS: Mapping[str, str] = {
 
 
 def draw(rng: Random) -> Fact:
-    """Any fact at all."""
+    """Returns a random fact."""
     return Fact(**{slot: rng.choice(words) for slot, words in WORDS.items()})
 
 
 def change(rng: Random, fact: Fact, slot: str) -> Fact:
-    """The same fact but for one word, which is neither the old one nor its synonym."""
+    """Returns the same fact except for one word, which is neither the old one nor its synonym."""
     old = getattr(fact, slot)
     return replace(fact, **{slot: rng.choice([word for word in WORDS[slot] if word not in (old, SYNONYMS.get(old))])})
 
 
 def reword(rng: Random, fact: Fact) -> Fact:
-    """The same fact, about half of the words that have a synonym exchanged for it."""
+    """Returns the same fact, with about half of the words that have a synonym replaced by it."""
     words = {slot: getattr(fact, slot) for slot in WORDS}
     return replace(fact, **{slot: SYNONYMS[w] for slot, w in words.items() if w in SYNONYMS and rng.random() < 0.5})

@@ -1,4 +1,4 @@
-"""The vocabulary of mini-GLUE as tables: verbs with their forms, nouns with plural, kind and synonym, plain words."""
+"""Holds the vocabulary of mini-GLUE: verbs with their forms, nouns with plural, kind and synonym, plain words."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ class Noun:
 
 
 def _nouns(kind: str, alone: str, twins: str = "") -> dict[str, Noun]:
-    """Nouns written as `one/many`; `twins` holds pairs of synonyms, written as `one/many=one/many`."""
+    """Reads nouns written as `one/many`; `twins` holds pairs of synonyms, written as `one/many=one/many`."""
     table = {one: Noun(many=many, kind=kind) for one, many in (word.split("/") for word in alone.split())}
     for twin in twins.split():
         (left, lefts), (right, rights) = (word.split("/") for word in twin.split("="))

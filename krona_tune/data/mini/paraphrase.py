@@ -1,4 +1,4 @@
-"""The formats of MRPC and QQP: two statements or two questions, and whether they mean the same."""
+"""Writes examples of MRPC and QQP: two statements or two questions, and whether they mean the same."""
 
 from random import Random
 
@@ -7,7 +7,7 @@ from krona_tune.data.mini.lexicon import CITIES, MEETINGS, PEOPLE, THINGS
 
 
 def mrpc(rng: Random, label: int) -> Example:
-    """An active and a passive sentence; in those that do not agree one word differs, or the roles are reversed."""
+    """Writes an active and a passive sentence; if they do not agree, one word differs, or the roles are reversed."""
     pair = _meeting(rng, label) if rng.random() < 0.15 else _deal(rng, label)
     return Example(pair if rng.random() < 0.5 else pair[::-1], label)
 
@@ -43,7 +43,7 @@ INTENTS = (
 
 
 def qqp(rng: Random, label: int) -> Example:
-    """Two questions; in those that do not agree one word of the content differs, or what one wants to know."""
+    """Writes two questions; if they do not agree, one word of the content differs, or the kind of question."""
     one = other = draw(rng)
     intent, another = rng.sample(INTENTS, 2)
     openings = rng.sample(intent, 2)

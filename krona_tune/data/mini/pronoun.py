@@ -1,4 +1,4 @@
-"""WNLI's format: a sentence with a pronoun, and whether the second sentence reads the pronoun rightly."""
+"""Writes examples of WNLI: a sentence with a pronoun, and whether the second sentence reads the pronoun correctly."""
 
 from random import Random
 
@@ -7,7 +7,7 @@ from krona_tune.data.mini.lexicon import MEETINGS, MEN, STATES, TRAITS, WOMEN
 
 
 def wnli(rng: Random, label: int) -> Example:
-    """A man and a woman, one of them called he or she; the second sentence names that person (label 1) or the other."""
+    """Writes of a man and a woman, one called he or she; the second sentence names that one (label 1) or the other."""
     he, she = (f"{rng.choice(TRAITS)} {rng.choice(people)}" for people in (MEN, WOMEN))
     pronoun, meant, other = rng.choice((("he", he, she), ("she", she, he)))
     agent, patient = rng.sample((he, she), 2)

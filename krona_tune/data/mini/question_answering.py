@@ -1,4 +1,4 @@
-"""QNLI's format: a question and a sentence, and whether the sentence answers the question."""
+"""Writes examples of QNLI: a question and a sentence, and whether the sentence answers the question."""
 
 from random import Random
 
@@ -13,9 +13,9 @@ ASKED = {
 
 
 def qnli(rng: Random, label: int) -> Example:
-    """The sentence tells two of who, where and when.
+    """Writes a question, and a sentence that tells two of who, where and when.
 
-    Without an answer (label 1) it leaves out what is asked, or tells of another deed or another thing.
+    Without an answer (label 1) the sentence leaves out what is asked, or is about another deed or another thing.
     """
     fact = draw(rng)
     answer = rng.choice(tuple(ASKED))

@@ -1,4 +1,4 @@
-"""SST-2's format: a sentence of a review, and whether it is favourable."""
+"""Writes examples of SST-2: a sentence of a review, and whether it is favourable."""
 
 from random import Random
 
@@ -33,7 +33,7 @@ CONTRASTED = (
     "despite its {opposite} {aspect}, the film is {word}",
     "the film is {word} despite its {opposite} {aspect}",
 )
-"""Both kinds of words stand in these: `word` carries the verdict, `opposite` is denied or outweighed."""
+"""These contain both kinds of words: `word` decides the label, `opposite` is denied or outweighed."""
 
 
 def sst2(rng: Random, label: int) -> Example:

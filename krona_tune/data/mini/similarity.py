@@ -1,15 +1,15 @@
-"""STS-B's format: two sentences and how near they are in meaning, 0 to 5."""
+"""Writes examples of STS-B: two sentences and how similar they are in meaning, 0 to 5."""
 
 from random import Random
 
 from krona_tune.data.mini.grammar import Example, Fact, change, draw, reword, sentence
 
 WEIGHTS = {"agent": 1.4, "verb": 1.2, "thing": 1.4, "city": 0.6, "colour": 0.4}
-"""What each part of a fact counts; together 5.0."""
+"""The weight of each part of a fact; together 5.0."""
 
 
 def stsb(rng: Random, level: int) -> Example:
-    """`level` of the five parts are the same (or synonyms) in both sentences; the score is what they count."""
+    """Writes two sentences of which `level` of the five parts are the same (or synonyms); the score is their weight."""
     one = other = draw(rng)
     changed = rng.sample(tuple(WEIGHTS), len(WEIGHTS) - level)
     for slot in changed:
