@@ -1,1 +1,1 @@
-"""Where results go: Parquet is the truth, MLflow its mirror."""
+"""Records results: the Parquet files are authoritative, MLflow holds a copy."""

@@ -1,4 +1,4 @@
-"""What MLflow loads a registered adapter with: `mlflow.pyfunc.load_model("models:/STUDY.TASK/1").predict([...])`."""
+"""Loads a registered adapter for MLflow: `mlflow.pyfunc.load_model("models:/STUDY.TASK/1").predict([...])`."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -11,18 +11,18 @@ import pandas as pd
 class AdapterModel:
     """An adapter on its backbone, loaded once.
 
-    `predict` takes a frame with the task's text columns, by their names or in their order, and returns one answer a
+    `predict` takes a frame with the task's text columns, by their names or in their order, and returns one answer per
     row: a label, or a number for a regression.
     """
 
     def __init__(self, folder: Path, model: str | None) -> None:
         """`model` is a hub name or folder of the backbone; None: the card's."""
-        # A neighbour: found when asked for, not imported.
+        # Another package of ours: loaded when it is needed, not imported.
         self._predict = import_module("krona_tune.train.serving.predict")
         self._whole = self._predict.ready(folder, model)
 
     def predict(self, frame: pd.DataFrame, params: Mapping[str, Any] | None = None) -> list[str] | list[float]:
-        """Raises a Refusal that names the row with an empty text."""
+        """Returns the answers. Raises a Refusal that names the row with an empty text."""
         task = self._whole.task
         columns = list(task.inputs)
         chosen = frame[columns] if set(columns) <= set(frame.columns) else frame.iloc[:, : len(columns)]
@@ -34,7 +34,7 @@ class AdapterModel:
 
 
 def _load_pyfunc(data_path: str, model_config: Mapping[str, Any] | None = None) -> AdapterModel:
-    """MLflow calls this by its name. `model_config={"model": …}` of `load_model` names another place of the backbone.
+    """Loads an adapter for MLflow, which calls this name. The key `model` of `model_config` names another backbone.
 
     `data_path` is the adapter's folder inside the model.
     """

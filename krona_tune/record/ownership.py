@@ -1,4 +1,4 @@
-"""Whose a study is: one process at a time has its folder, and its copy elsewhere."""
+"""Gives a study's folder, and its copy elsewhere, to one process at a time."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,17 +12,17 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status, TrialResult
 
 BEFORE_A_STUDY = {".lock", ".origin", ".index.json", ".pulling.lock", "study.log"}
-"""What a driver leaves that was killed before its study began."""
+"""Files of a driver that was killed before its study began."""
 
 
 @contextmanager
 def claim(folder: StudyFolder) -> Iterator[None]:
-    """The study's folder, and its copy where it has one, belong to this process until the context ends.
+    """Holds the study's folder, and its copy if it has one, for this process until the context ends.
 
-    Of a study that has not begun by then nothing is left.
+    If the study has not begun by then, nothing of it is left.
 
     Raises:
-        Refusal: it is taken, or can't be reached.
+        Refusal: another process has it, or it can't be reached.
     """
     root, lock = folder.root, lock_of(folder)
     try:
@@ -55,12 +55,12 @@ def _remove(files: list[Path], folders: list[Path]) -> None:
 
 
 def lock_of(folder: StudyFolder) -> FileLock:
-    """The study's lock, not taken yet."""
+    """Returns the study's lock, not acquired yet."""
     return FileLock(folder.root / ".lock")
 
 
 def is_locked(folder: StudyFolder) -> bool:
-    """Whether a process has the study's folder."""
+    """Returns whether a process has the study's folder."""
     if not (folder.root / ".lock").is_file():
         return False
     try:
@@ -71,10 +71,10 @@ def is_locked(folder: StudyFolder) -> bool:
 
 
 def is_running(folder: StudyFolder) -> bool:
-    """Whether a process has the study, here or, where it has a copy elsewhere, there."""
+    """Returns whether a process has the study, here or, if it has a copy elsewhere, there."""
     return is_locked(folder) or is_held(folder)
 
 
 def running_trials(rows: Iterable[TrialResult]) -> frozenset[str]:
-    """The trials that have begun and not ended: they run while the study does, else they were interrupted."""
+    """Returns the trials that have begun and not ended: they run if the study does, else they were interrupted."""
     return frozenset(row.trial_id for row in rows if row.status is Status.INTERRUPTED and row.ended_at is None)

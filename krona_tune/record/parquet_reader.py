@@ -1,6 +1,6 @@
-"""Reads a study's Parquet records: what was compacted and the parts written since, the last written row winning.
+"""Reads a study's Parquet records: the compacted file and the parts written since, where the last written row counts.
 
-Reading changes nothing. What can't be read is refused, unless whoever reads says what becomes of it.
+Reading changes nothing. A file that can't be read is refused, unless the caller gives another way to handle it.
 """
 
 import logging
@@ -21,18 +21,18 @@ from krona_tune.study.result import Report, TrialResult
 logger = logging.getLogger(__name__)
 
 _ATTEMPTS = 5
-"""How often a reader starts again because a study that is running compacted its parts meanwhile."""
+"""How often a reader starts again because a running study compacted its parts meanwhile."""
 CORRUPT = ".corrupt"
-"""What the name of a file ends in that was set aside."""
+"""The end of the name of a file that was renamed because it can't be read."""
 
 Value = TypeVar("Value", bound=TrialResult | Report)
 Unreadable = Callable[[Path, Refusal], None]
-"""What becomes of a file whose content can't be read; what it held is missing then."""
+"""The handler of a file that can't be read; what the file held is missing then."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind(Generic[Value]):
-    """One of the two tables: what a row means, what it is known by, and in which order rows are given."""
+    """One of the two tables: the value that a row stands for, its key, and the order of the rows."""
 
     name: str
     schema: pa.Schema
@@ -44,7 +44,7 @@ class Kind(Generic[Value]):
         return results / f"{self.name}.parquet"
 
     def parts(self, results: Path) -> list[Path]:
-        """The parts in the order in which they were written."""
+        """Returns the parts in the order in which they were written."""
         return sorted((results / "parts").glob(f"{self.name}-*.parquet"))
 
 
@@ -66,21 +66,21 @@ KINDS: tuple[Kind[Any], ...] = (TRIAL_KIND, REPORT_KIND)
 
 
 def refuse(path: Path, refusal: Refusal) -> None:
-    """A file that can't be read is refused: what a reader could say without it may be wrong."""
+    """Refuses a file that can't be read, because what a reader says without it may be wrong."""
     raise refusal
 
 
 def set_aside(path: Path, refusal: Refusal) -> None:
-    """A file that can't be read gets another name, and the rest is used. Only the study's driver may do this."""
+    """Renames a file that can't be read, so that the rest can be used. Only the study's driver may do this."""
     taken = len(list(path.parent.glob(f"{path.name}{CORRUPT}*")))
     aside = path.with_name(f"{path.name}{CORRUPT}{f'-{taken + 1}' if taken else ''}")
-    with refusing(str(path), "can't be read, and can't be set aside", "make its folder writable"):
+    with refusing(str(path), "can't be read, and can't be renamed", "make its folder writable"):
         path.replace(aside)
-    logger.warning("%s %s: set aside as %s, the rest is used", path, refusal.problem, aside.name)
+    logger.warning("%s %s: renamed to %s, the rest is used", path, refusal.problem, aside.name)
 
 
 def read_trials(results: Path, unreadable: Unreadable = refuse) -> list[TrialResult]:
-    """Every trial once, in the order in which they started; empty where nothing was recorded.
+    """Returns every trial once, in the order in which they started; empty if nothing was recorded.
 
     Raises:
         Refusal: a file can't be read.
@@ -89,7 +89,7 @@ def read_trials(results: Path, unreadable: Unreadable = refuse) -> list[TrialRes
 
 
 def read_reports(results: Path, unreadable: Unreadable = refuse) -> list[Report]:
-    """Every report once, a trial's in the order of its rungs.
+    """Returns every report once, a trial's in the order of its rungs.
 
     Raises:
         Refusal: a file can't be read.
@@ -98,20 +98,20 @@ def read_reports(results: Path, unreadable: Unreadable = refuse) -> list[Report]
 
 
 def merged(results: Path, kind: Kind[Any], unreadable: Unreadable = refuse) -> pa.Table:
-    """The compacted file and the parts as one table: each key once, ordered."""
+    """Returns the compacted file and the parts as one table: each key once, ordered."""
     return table_of([value.row() for value in read(results, kind, unreadable)], kind.schema)
 
 
 def read(results: Path, kind: Kind[Value], unreadable: Unreadable) -> list[Value]:
-    """What the compacted file and the parts hold, each key once, ordered."""
+    """Returns what the compacted file and the parts hold, each key once, ordered."""
     _refuse_no_folders(results)
     values = {kind.key(value): value for held in _held(results, kind, unreadable) for value in held}
     return sorted(values.values(), key=kind.order)
 
 
 def _held(results: Path, kind: Kind[Value], unreadable: Unreadable) -> list[list[Value]]:
-    """What the compacted file holds, then what the parts do. Again where a part went away meanwhile: it may be
-    compacted by now."""
+    """Returns what the compacted file holds, then what the parts do. Reads again if a part was removed meanwhile,
+    because it may be compacted by now."""
     found: list[list[Value]] = []
     for _ in range(_ATTEMPTS):
         parts = kind.parts(results)
@@ -129,10 +129,10 @@ def _refuse_no_folders(results: Path) -> None:
 
 
 def _read(path: Path, kind: Kind[Value], unreadable: Unreadable) -> list[Value]:
-    """What a file holds; nothing where it is gone, or can't be read and that was taken care of.
+    """Returns what a file holds; nothing if it is missing, or if it can't be read and `unreadable` raises nothing.
 
     Raises:
-        Refusal: the disk or the memory refuses, which says nothing about the file.
+        Refusal: the disk or the memory fails, which says nothing about the file.
     """
     try:
         return _values(path, kind)
@@ -141,7 +141,7 @@ def _read(path: Path, kind: Kind[Value], unreadable: Unreadable) -> list[Value]:
     except Exception as error:
         if isinstance(error, MemoryError) or getattr(error, "errno", None):
             raise Refusal(str(path), f"can't be read now ({told(error)})", "look at the disk and the memory") from error
-        fix = "resume the study: its driver sets the file aside and takes back what it can"
+        fix = "resume the study: its driver renames the file and recovers what it can"
         unreadable(path, Refusal(str(path), f"can't be read ({told(error)})", fix))
         return []
 

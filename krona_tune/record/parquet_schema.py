@@ -1,4 +1,4 @@
-"""The columns of the two Parquet tables, and the way from values to rows and back."""
+"""Defines the columns of the two Parquet tables, and turns values into rows and back."""
 
 import types
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from krona_tune.study.result import Report, Status, TrialResult
 from krona_tune.study.spec.trial import SECTIONS
 
 METRIC, TEST_METRIC = "metric_", "test_metric_"
-"""What a metric's column begins with, on the validation and on the test half."""
+"""The prefixes of a metric's column, on the validation and on the test half."""
 
 _ARROW: dict[Any, pa.DataType] = {
     str: pa.string(),
@@ -21,12 +21,12 @@ _ARROW: dict[Any, pa.DataType] = {
     tuple[float, ...]: pa.list_(pa.float64()),
 }
 _KNOB = {_ARROW[kind] for kind in (str, bool, int, float)} | {pa.null()}
-"""The types of a column that a knob may have which is not known here."""
+"""The types that the column of an unknown knob may have."""
 _NESTED = {"params", "metrics", "test_metrics"}
 
 
 def _plain(annotation: Any) -> tuple[Any, bool]:
-    """The bare type behind `Annotated[...]` and `... | None`, and whether None is allowed."""
+    """Returns the bare type behind `Annotated[...]` and `... | None`, and whether None is allowed."""
     if get_origin(annotation) is Annotated:
         return _plain(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
@@ -49,14 +49,14 @@ _TRIAL_FIELDS = _fields(get_type_hints(TrialResult))
 _TRIAL_NAMES = {field.name for field in _TRIAL_FIELDS}
 
 TRIALS = pa.schema([*_TRIAL_FIELDS, *_fields(_KNOBS)])
-"""One row a trial: the result's own fields, then every knob. Metrics follow as `metric_…` and `test_metric_…`."""
+"""One row per trial: the result's own fields, then every knob. Metrics follow as `metric_…` and `test_metric_…`."""
 
 REPORTS = pa.schema(_fields(get_type_hints(Report)))
-"""One row a report. Metrics follow as `metric_…`."""
+"""One row per report. Metrics follow as `metric_…`."""
 
 
 def table_of(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    """Rows as a table that has at least the schema's columns; a column that it doesn't know follows its values."""
+    """Returns rows as a table that has at least the schema's columns; an unknown column has the type of its values."""
     more = dict.fromkeys(name for row in rows for name in row if name not in schema.names)
     columns = {name: pa.array([row.get(name) for row in rows]) for name in more}
     fields = [
@@ -68,22 +68,22 @@ def table_of(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
 
 
 def typed(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """A table that was read, its columns of the types that they are written in.
+    """Returns a table that was read, with its columns in the types that they are written in.
 
     Raises:
-        ValueError: a column stands twice, is not UTF-8, or holds what its type can't.
+        ValueError: a column appears twice, is not UTF-8, or holds what its type can't.
     """
     table.validate(full=True)
     names = table.column_names
     if twice := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"the column {min(twice)} stands twice")
+        raise ValueError(f"the column {min(twice)} appears twice")
     known = {field.name: field.type for field in schema}
     fields = [
         field.with_type(pa.float64() if _is_metric(field.name) else known.get(field.name, field.type))
         for field in table.schema
     ]
     if odd := [field.name for field in fields if field.name not in known and field.type not in _KNOB]:
-        raise ValueError(f"the column {odd[0]} holds what no knob can be")
+        raise ValueError(f"the column {odd[0]} holds values that no knob can have")
     return table.cast(pa.schema(fields))
 
 
@@ -98,7 +98,7 @@ def _metrics(row: Mapping[str, Any], prefix: str = METRIC) -> dict[str, float]:
 
 
 def trial_of(row: Mapping[str, Any]) -> TrialResult:
-    """The result that `TrialResult.row` wrote; a null is a knob's value only where the knob may be None."""
+    """Returns the result that `TrialResult.row` wrote; a null is a knob's value only if the knob may be None."""
     own = {name: row[name] for name in _TRIAL_NAMES if row.get(name) is not None}
     params = {
         name: value
@@ -118,7 +118,7 @@ def trial_of(row: Mapping[str, Any]) -> TrialResult:
 
 
 def report_of(row: Mapping[str, Any]) -> Report:
-    """The report that `Report.row` wrote."""
+    """Returns the report that `Report.row` wrote."""
     own = {name: row[name] for name in REPORTS.names}
     if None in own.values():
         raise ValueError("a report lacks a value")

@@ -1,4 +1,4 @@
-"""The truth: every event is on the disk as Parquet before the study goes on."""
+"""Writes the authoritative records: every event is on the disk as Parquet before the study continues."""
 
 import os
 import re
@@ -19,18 +19,17 @@ from krona_tune.study.result import Report, TrialResult
 
 
 class ParquetSink:
-    """Writes a small part for each event and compacts the parts when the study ends.
+    """A sink that writes a small part for each event and compacts the parts when the study ends.
 
-    A trial's start writes its row as interrupted, so the records are right whenever the process is killed.
-    What the disk had no room for is kept in memory and written before the next event, or when the study ends.
-    Opened on records that are there already, it sets aside those that can't be read and goes on after the others. One
-    process writes at a time.
+    A trial's start writes its row as interrupted, so the records are right whenever the process is killed. What the
+    disk had no room for is kept in memory and written before the next event, or when the study ends. Opened on existing
+    records, it renames those that can't be read and continues after the others. One process writes at a time.
 
-    `unreadable` are the files that it set aside when it was opened.
+    `unreadable` are the files that it renamed.
     """
 
     def __init__(self, results: Path) -> None:
-        """Raises a Refusal where nothing can be kept in this folder."""
+        """Raises a Refusal if nothing can be kept in this folder."""
         self._results = results
         self._parts = results / "parts"
         with refusing(str(results), "no records can be kept here", "make it a folder that can be written"):
@@ -53,7 +52,7 @@ class ParquetSink:
         self._add(TRIAL_KIND, table_of([result.row()], TRIAL_KIND.schema))
 
     def study_ended(self, artifacts: Sequence[Path]) -> None:
-        """Compacts; the artifacts stand in the study's folder already."""
+        """Compacts the parts; the artifacts are in the study's folder already."""
         self._catch_up()
         for kind in KINDS:
             self._compact(kind)
@@ -75,7 +74,8 @@ class ParquetSink:
             self._unwritten.popleft()
 
     def _compact(self, kind: Kind[Any]) -> None:
-        """Removes the oldest part first: a part that survives a kill is never older than one that is gone."""
+        """Compacts the parts, then removes the oldest first: one that survives a kill is never older than a removed
+        one."""
         parts = kind.parts(self._results)
         _write(merged(self._results, kind, self._set_aside), kind.compacted(self._results))
         for part in parts:
@@ -83,13 +83,13 @@ class ParquetSink:
 
 
 def _counter(path: Path) -> int:
-    """The counter in a part's name, also of one that was set aside; 0 for another file."""
+    """Returns the counter in a part's name, even if the part was renamed; 0 for another file."""
     found = re.match(r"(?:trials|reports)-(\d+)-", path.name)
     return int(found[1]) if found else 0
 
 
 def _write(table: pa.Table, path: Path) -> None:
-    """The whole file or none, on the disk before it gets its name."""
+    """Writes the whole file or nothing; it is on the disk before it gets its name."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         pq.write_table(table, file)
         file.flush()

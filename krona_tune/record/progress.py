@@ -1,4 +1,4 @@
-"""How far a trial is inside its rung: a worker writes it beside the trial's checkpoint, whoever looks reads it."""
+"""Records how much of its full budget a trial has done: a worker writes it beside the trial's checkpoint."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -8,12 +8,12 @@ from pathlib import Path
 from krona_tune.study.folder import StudyFolder
 
 SECONDS = 1.0
-"""Between two notes."""
+"""The time between two notes."""
 
 
 @contextmanager
 def note_progress(place: Path, share: Callable[[], float]) -> Iterator[None]:
-    """While the context lasts, a thread notes what `share` says, from 0 to 1; where it can't be written, nothing is."""
+    """Writes `share()`, from 0 to 1, in a thread while the context lasts; does nothing if it can't be written."""
     over = threading.Event()
 
     def note() -> None:
@@ -38,7 +38,7 @@ def place_of(checkpoints: Path, trial_id: str) -> Path:
 
 
 def share_done(folder: StudyFolder, trial_id: str) -> float:
-    """What was noted last; 0.0 where nothing is, or half a note."""
+    """Returns the last note; 0.0 if there is none, or only half of one."""
     try:
         return min(max(float(place_of(folder.checkpoints, trial_id).read_text(encoding="utf-8")), 0.0), 1.0)
     except (OSError, ValueError):

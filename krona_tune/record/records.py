@@ -1,4 +1,4 @@
-"""A study's rows and reports together: each trial as far as its reports say."""
+"""Reads a study's rows and reports together: each trial up to its last report."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ class Records:
 
 
 def read_records(results: Path, *, runs: bool = False) -> Records:
-    """What a study has recorded so far, nothing where there is no folder; `runs`: another process goes on with it."""
+    """Returns what a study has recorded so far, nothing if there is no folder; `runs`: another process runs it."""
     if not results.exists():
         return Records()
     reports = tuple(read_reports(results))
@@ -40,9 +40,9 @@ def read_records(results: Path, *, runs: bool = False) -> Records:
 
 
 def as_far_as_reported(trial: TrialResult, reports: Sequence[Report]) -> TrialResult:
-    """A trial without a known end, with the score of its last report and the seconds of all its reports.
+    """Returns a trial without a known end, with the score of its last report and the seconds of all its reports.
 
-    Its row is written when it starts and when it ends, so the row of a driver that was killed lacks them.
+    Its row is written when it starts and when it ends, so a killed driver leaves a row without them.
     """
     if trial.status is not Status.INTERRUPTED or not reports or (trial.rung or 0) > reports[-1].rung:
         return trial

@@ -1,4 +1,4 @@
-"""Where results go: one protocol, and a fan-out in which one failing sink never harms the others."""
+"""Defines a protocol for sinks, and a fan-out in which one failing sink never harms the others."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -11,9 +11,9 @@ logger = logging.getLogger(__name__)
 
 
 class Sink(Protocol):
-    """Takes a study's events in the order in which they happen. A trial's end may come without its start.
+    """A receiver of a study's events in the order in which they happen. A trial's end may come without its start.
 
-    A sink that raises makes up for it later: with a later event, or with the study's end, it keeps what it could not.
+    A sink that raises keeps later what it could not keep: with a later event, or with the study's end.
     """
 
     def trial_started(self, result: TrialResult) -> None: ...
@@ -23,11 +23,11 @@ class Sink(Protocol):
     def trial_ended(self, result: TrialResult) -> None: ...
 
     def study_ended(self, artifacts: Sequence[Path]) -> None:
-        """Everything that was taken is kept when this returns; `artifacts` are files and folders to keep beside it."""
+        """Keeps everything that it received before it returns; `artifacts` are files and folders to keep as well."""
 
 
 class NothingKept:
-    """A sink of which nothing is left, for who only looks at a study."""
+    """A sink that keeps nothing, for those who only look at a study."""
 
     def trial_started(self, result: TrialResult) -> None: ...
 
@@ -39,9 +39,9 @@ class NothingKept:
 
 
 class FanOut:
-    """Hands each event to every sink; a sink's error is logged with its traceback and the study goes on.
+    """A sink that passes each event to every sink; a sink's error is logged with its traceback and the study continues.
 
-    `failures` says what each sink lacks now, and why: a sink that works again has made up for it.
+    `failures` says what each sink lacks now, and why: a sink that works again lacks nothing.
     """
 
     def __init__(self, sinks: Sequence[Sink]) -> None:

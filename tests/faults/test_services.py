@@ -37,7 +37,7 @@ def test_a_database_that_is_restarted_costs_a_warning(home: Home, bert: Path, da
     database.start()
     assert driver.poll() is None
     well_ended(driver)
-    assert "the study goes on" in folder.log.read_text(encoding="utf-8")
+    assert "the study continues" in folder.log.read_text(encoding="utf-8")
     seconds = synced(home, "database", uri(database))
     settled(folder, tuple(TASKS.split(",")), TRIALS, uri(database))
     cost("PostgreSQL crashed and started again", seconds)
@@ -55,7 +55,7 @@ def test_a_server_that_is_gone_and_back_costs_a_warning(
     with mlflow_server(tmp_path, uri(database), port) as address:
         assert driver.poll() is None
         well_ended(driver)
-        assert "the study goes on" in folder.log.read_text(encoding="utf-8")
+        assert "the study continues" in folder.log.read_text(encoding="utf-8")
         seconds = synced(home, "server", address)
         settled(folder, tuple(TASKS.split(",")), TRIALS, address)
     cost("MLflow server gone and back", seconds)

@@ -84,7 +84,7 @@ def test_a_store_that_comes_back_gets_everything(caplog: pytest.LogCaptureFixtur
         sink.study_ended([])
     assert sorted(store.scores()) == [0.25, 0.5]
     assert sink.unsent == 0
-    assert "memory: ConnectionError: no route; the study goes on" in caplog.text
+    assert "memory: ConnectionError: no route; the study continues" in caplog.text
 
 
 def test_trouble_is_told_once_and_its_end_too(caplog: pytest.LogCaptureFixture) -> None:
@@ -97,7 +97,7 @@ def test_trouble_is_told_once_and_its_end_too(caplog: pytest.LogCaptureFixture) 
             time.sleep(0.01)
         sink.study_ended([])
     assert [record.getMessage() for record in caplog.records] == [
-        "memory: ConnectionError: no route; the study goes on",
+        "memory: ConnectionError: no route; the study continues",
         "memory: works again",
     ]
 

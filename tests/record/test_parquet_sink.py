@@ -292,7 +292,7 @@ def names_below(folder: Path) -> list[str]:
 def test_a_reader_refuses_what_it_cannot_read_and_renames_nothing(broken: Path, tmp_path: Path) -> None:
     before = names_below(tmp_path)
     with pytest.raises(
-        Refusal, match=f"{broken.name}: can't be read .*; resume the study: its driver sets the file aside"
+        Refusal, match=f"{broken.name}: can't be read .*; resume the study: its driver renames the file"
     ):
         read_trials(tmp_path)
     assert names_below(tmp_path) == before

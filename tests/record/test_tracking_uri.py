@@ -117,7 +117,7 @@ def test_a_file_that_can_not_be_used_is_told_of_within_seconds(files: Path, name
     assert time.monotonic() - began < 5
     assert said is not None
     assert said.startswith(f"{uri} can't be used (")
-    assert f"{problem}); Parquet keeps everything, MLflow what comes through" in said
+    assert f"{problem}); Parquet keeps everything, MLflow what reaches it" in said
 
 
 @pytest.mark.parametrize("name", ["garbage.db", "folder.db"])

@@ -87,7 +87,7 @@ def test_a_server_that_is_away_from_the_start_costs_a_warning_and_a_sync(
         began = time.monotonic()
         study.study_ended(artifacts_of(folder))
     assert time.monotonic() - began < 20
-    assert "the study goes on" in caplog.text
+    assert "the study continues" in caplog.text
     assert "krona-tune sync sends them" in caplog.text
     with server.up() as uri:
         assert sync(folder, uri).updated == len(SCORES)

@@ -1,1 +1,1 @@
-"""A copy of the records in MLflow."""
+"""Copies the records to MLflow."""

@@ -1,4 +1,4 @@
-"""Hands a sink's events to a slow store from one background thread, so that nobody waits for it but the study's end."""
+"""Sends a sink's events to a slow store from one background thread, so that only the study's end waits for it."""
 
 import logging
 import queue
@@ -17,14 +17,14 @@ logger = logging.getLogger(__name__)
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 60.0
 UNOPENED_SECONDS = 10.0
-"""How long the study's end waits for a store that never opened, and that has failed to."""
+"""How long the study's end waits for a store that could not be opened so far."""
 CAPACITY = 20_000
-"""How many events wait at most; further ones are left to the records, where a later sync finds them."""
+"""The most events that wait; further ones are only in the records, from which a later sync sends them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """What happened to a trial, and when (milliseconds since the epoch). `ended` is the trial's end."""
+    """An event of a trial and its time (milliseconds since the epoch). `ended`: it is the trial's end."""
 
     what: TrialResult | Report
     at_ms: int
@@ -46,23 +46,23 @@ class NotAcceptedError(Exception):
 
 
 class Store(Protocol):
-    """What the sink writes to. Every method is called from the sink's thread only."""
+    """The store that the sink writes to. Every method is called from the sink's thread only."""
 
     def open(self) -> None: ...
 
     def behind(self) -> Iterable[Sequence[Event]]:
-        """What the store lacks of earlier sessions, a trial's events at a time; asked when it is open."""
+        """Returns what the store lacks of earlier drivers, one trial's events at a time; called when it is open."""
 
     def send(self, events: Sequence[Event]) -> None:
-        """One trial's events in their order, or those that follow. Sending the same again does no harm."""
+        """Sends some of one trial's events, in their order. Sending the same again does no harm."""
 
     def close(self, artifacts: Sequence[Path]) -> None: ...
 
 
 class BackgroundSink:
-    """A sink whose calls return at once. What can't be sent is tried again until the study ends, then counted.
+    """A sink with calls that return at once. What can't be sent is tried again until the study ends, then counted.
 
-    The store is opened for the first event: opening one takes seconds, which the first trial need not wait for.
+    The store is opened for the first event: opening takes seconds, and the first trial need not wait for it.
     """
 
     def __init__(self, store: Store, *, name: str, drain_seconds: float = 60.0) -> None:
@@ -77,7 +77,7 @@ class BackgroundSink:
 
     @property
     def unsent(self) -> int:
-        """How many events the store doesn't have (yet)."""
+        """Returns how many events the store doesn't have (yet)."""
         return self._taken + self._behind - self._sent
 
     def trial_started(self, result: TrialResult) -> None:
@@ -90,7 +90,7 @@ class BackgroundSink:
         self._take(Event(what=result, at_ms=milliseconds(result.ended_at or time.time()), ended=True))
 
     def study_ended(self, artifacts: Sequence[Path]) -> None:
-        """Waits until everything is sent, at most `drain_seconds`. Raises NotSentError where something is not."""
+        """Waits until everything is sent, at most `drain_seconds`. Raises NotSentError if something is not."""
         patience = self._patience_at_the_end()
         self._queue.put(_Ending(tuple(artifacts), time.monotonic()))
         if not self._finished.wait(patience):
@@ -120,7 +120,7 @@ class BackgroundSink:
             self._finished.set()
 
     def _receive(self) -> _Ending | None:
-        """Everything that has come by now, after waiting for something to come and for a pause to be over."""
+        """Collects the events so far, after waiting for one and for the end of a pause; returns the ending, if any."""
         resume_at = time.monotonic() + self._pause
         while True:
             try:
@@ -132,7 +132,7 @@ class BackgroundSink:
             self._backlogs.setdefault(item.what.trial_id, []).append(item)
 
     def _patience_at_the_end(self) -> float:
-        """Shorter for a store that could not be opened by now."""
+        """Returns how long to wait at the end: shorter for a store that could not be opened so far."""
         failed = self._pause and not self._opened
         return min(self._drain_seconds, UNOPENED_SECONDS) if failed else self._drain_seconds
 
@@ -142,13 +142,13 @@ class BackgroundSink:
         return 0.0 if self._backlogs else None
 
     def _try(self, step: Callable[[], None]) -> bool:
-        """Whether the step came through. A failure is a warning the first time, and makes the pause longer."""
+        """Returns whether the step succeeded. A failure logs a warning the first time, and makes the pause longer."""
         try:
             step()
         except Exception as error:
             self._problem = f"{type(error).__name__}: {_line(error)}"
             if not self._pause:
-                logger.warning("%s: %s; the study goes on", self._name, self._problem)
+                logger.warning("%s: %s; the study continues", self._name, self._problem)
             self._pause = min(max(2 * self._pause, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
             return False
         if self._pause:
@@ -194,5 +194,5 @@ def milliseconds(seconds: float) -> int:
 
 
 def _line(error: Exception) -> str:
-    """The error's first line, shortened."""
+    """Returns the error's first line, shortened."""
     return next(iter(str(error).splitlines()), "")[:300]

@@ -1,4 +1,4 @@
-"""What MLflow has not had of a study's records."""
+"""Finds what MLflow lacks of a study's records."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from krona_tune.study.result import Report, TrialResult
 
 
 def missing_events(runs: StudyRuns, rows: Sequence[TrialResult], reports: Sequence[Report]) -> Iterator[list[Event]]:
-    """The missing events, in their order, of each trial that lacks any."""
+    """Yields the missing events, in their order, of each trial that lacks any."""
     reports_of: dict[str, list[Report]] = defaultdict(list)
     for report in reports:
         reports_of[report.trial_id].append(report)
@@ -20,7 +20,7 @@ def missing_events(runs: StudyRuns, rows: Sequence[TrialResult], reports: Sequen
 
 
 def _missing(runs: StudyRuns, row: TrialResult, reports: Sequence[Report]) -> Iterator[Event]:
-    """The trial's events that its run has not had; its end again where anything is missing."""
+    """Yields the trial's events that its run lacks, and its end again if anything is missing."""
     run = runs.trials.get(row.trial_id)
     there: set[int] = set()
     if run is None:
@@ -36,7 +36,7 @@ def _missing(runs: StudyRuns, row: TrialResult, reports: Sequence[Report]) -> It
 
 
 def says_its_end(runs: StudyRuns, row: TrialResult) -> bool:
-    """Whether the trial's run says what became of it; that is sent last."""
+    """Returns whether the trial's run has the trial's final status and tags, which are sent last."""
     run = runs.trials.get(row.trial_id)
     if run is None or run.info.status != words.RUN_STATUS[row.status]:
         return False
@@ -45,7 +45,7 @@ def says_its_end(runs: StudyRuns, row: TrialResult) -> bool:
 
 
 def _timed(row: TrialResult, reports: Sequence[Report]) -> Iterator[tuple[float, Report]]:
-    """Each report with about the time at which it came: the seconds that it and those before it took."""
+    """Yields each report with its approximate time: the start, plus the seconds that it and those before it took."""
     at = row.started_at
     for report in reports:
         at += report.train_seconds + report.evaluation_seconds

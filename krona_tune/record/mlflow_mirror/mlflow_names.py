@@ -1,4 +1,4 @@
-"""A trial in MLflow's words: its few, stable tags, parameters and metrics as plain values."""
+"""Describes a trial to MLflow: its few, stable tags, parameters and metrics as plain values."""
 
 import csv
 import io
@@ -37,7 +37,7 @@ TASK_KIND = "task"
 """The `krona.kind` of a task's run, the parent of its trials' runs."""
 
 MODEL_TRAINING = "workflowType=machine_learning"
-"""What a page's address ends with to be opened so, whatever was looked at before."""
+"""The end of a page's address that makes MLflow show it as model training, whatever was shown before."""
 
 RUN_STATUS: dict[Status, str] = {
     Status.COMPLETED: "FINISHED",
@@ -56,7 +56,7 @@ AT_THE_END = (
     "peak_memory_bytes",
     "epochs",
 )
-"""What a trial's end adds to its metrics."""
+"""The metrics that a trial's end adds."""
 
 
 def trial_tags(result: TrialResult) -> dict[str, str]:
@@ -66,7 +66,7 @@ def trial_tags(result: TrialResult) -> dict[str, str]:
 
 
 def trial_params(result: TrialResult) -> dict[str, str]:
-    """Every knob under its own name."""
+    """Returns the task, the seed and every knob under its own name."""
     return {name: str(value) for name, value in {"task": result.task, "seed": result.seed, **result.params}.items()}
 
 
@@ -76,7 +76,7 @@ def report_metrics(report: Report) -> dict[str, float]:
 
 
 def end_metrics(result: TrialResult, *, with_score: bool) -> dict[str, float]:
-    """What is known at the end, a finalist's test scores among it; with the score too where no report came before."""
+    """Returns what is known at the end, with a finalist's test scores, and with the score if no report came before."""
     values: dict[str, float] = {name: float(getattr(result, name)) for name in AT_THE_END}
     if result.test_score is not None:
         values["test_score"] = result.test_score
@@ -90,7 +90,7 @@ def end_metrics(result: TrialResult, *, with_score: bool) -> dict[str, float]:
 def trial_line(
     name: str, tags: Mapping[str, str], params: Mapping[str, str], metrics: Mapping[str, float]
 ) -> dict[str, Any]:
-    """One trial's run as a line of its task's table: what it is, what it scored, then its knobs and its other metrics.
+    """Returns one trial's run as a line of its task's table: what it is, its scores, then its knobs and other metrics.
 
     A run without a score has NaN.
     """
@@ -99,7 +99,7 @@ def trial_line(
 
 
 def table_text(lines: Sequence[Mapping[str, Any]]) -> str:
-    """Lines as CSV, the best score first; a line lacks what other lines have."""
+    """Returns lines as CSV, the best score first; a line may lack columns that other lines have."""
     ordered = sorted(lines, key=lambda line: (math.isnan(line["score"]), -line["score"]))
     columns = list(dict.fromkeys(name for line in ordered for name in line))
     text = io.StringIO()
@@ -110,7 +110,7 @@ def table_text(lines: Sequence[Mapping[str, Any]]) -> str:
 
 
 def task_metrics(lines: Sequence[Mapping[str, Any]], card: AdapterCard | None) -> dict[str, float]:
-    """A task's run in a few numbers; `winner_…` are those of the adapter that the study leaves."""
+    """Returns a task's run in a few numbers; `winner_…` are those of the study's final adapter."""
     values = {"trials": float(len(lines))}
     for name, kind in (("best_score", "search"), ("head_only_score", "baseline")):
         scores = [line["score"] for line in lines if line["kind"] == kind and not math.isnan(line["score"])]
@@ -122,14 +122,14 @@ def task_metrics(lines: Sequence[Mapping[str, Any]], card: AdapterCard | None) -
 
 
 def task_note(values: Mapping[str, float], card: AdapterCard | None) -> str:
-    """The description of a task's run, as Markdown."""
+    """Returns the description of a task's run, as Markdown."""
     rows = "".join(f"| {name.replace('_', ' ')} | {value:g} |\n" for name, value in values.items())
     winner = f"{model_note(card)}\n\n" if card else ""
     return f"{winner}| | |\n|---|---|\n{rows}"
 
 
 def model_note(card: AdapterCard) -> str:
-    """An adapter in two sentences."""
+    """Returns an adapter in two sentences."""
     test = "" if card.test_score is None else f", {card.test_score:.4f} on test"
     synthetic = " (synthetic data)" if card.synthetic else ""
     return (
@@ -151,7 +151,7 @@ def model_tags(card: AdapterCard, digest: str) -> dict[str, str]:
 
 
 def begun_ms(manifest: Manifest) -> int:
-    """When the study began, in milliseconds since the epoch."""
+    """Returns when the study began, in milliseconds since the epoch."""
     return round(datetime.fromisoformat(manifest.created_at).timestamp() * 1000)
 
 

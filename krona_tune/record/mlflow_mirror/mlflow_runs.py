@@ -1,4 +1,4 @@
-"""A study's experiment in MLflow: its runs are found by the study's own words, or made; values go in by the batch."""
+"""Manages a study's experiment in MLflow: finds or makes its runs by the study's tags, and logs values in batches."""
 
 import logging
 import os
@@ -20,28 +20,28 @@ ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-"""Where the environment says nothing: a dead server is noticed in seconds, nothing is sent elsewhere, and a run's end
-prints nothing among the study's own lines."""
+"""Defaults for the environment: a dead server is noticed in seconds, nothing is sent elsewhere, and a run's end prints
+nothing among the study's own lines."""
 
 METRICS_A_BATCH = 1000
 _CHATTY = ("alembic", "mlflow.store.db.utils", "mlflow.store.tracking", "mlflow.tracking", "urllib3.connectionpool")
 
 
 def connected(tracking_uri: str) -> "MlflowClient":
-    """A client; the first use of a new sqlite file creates its tables, which takes seconds."""
+    """Returns a client; the first use of a new sqlite file creates its tables, which takes seconds."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
     for name in _CHATTY:
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what they say of an error comes with the error
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # the error itself has what they say
     warnings.filterwarnings("ignore", message=".*An input example was not provided")
     ensure_schema(tracking_uri)
     return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
 
 
 class StudyRuns:
-    """One run a task and, below it, one a trial. Runs are addressed by their ids, so no active run matters."""
+    """The runs of a study: one per task and, below it, one per trial. All are named by id, so no active run matters."""
 
     def __init__(self, client: "MlflowClient", artifact_location: str | None, study: str, manifest: Manifest) -> None:
         """`artifact_location` None leaves it to the tracking server."""
@@ -64,7 +64,7 @@ class StudyRuns:
                 return
 
     def of_task(self, task: str, at_ms: int) -> str:
-        """The id of a task's run."""
+        """Returns the id of a task's run; makes the run if it is missing."""
         if task not in self.tasks:
             run = self._create(task, {**self._tags(task), words.KIND: words.TASK_KIND}, at_ms)
             self.tasks[task] = str(run.info.run_id)
@@ -75,14 +75,14 @@ class StudyRuns:
         return self.tasks[task]
 
     def of_trial(self, trial_id: str, task: str, at_ms: int) -> str:
-        """The id of a trial's run."""
+        """Returns the id of a trial's run; makes the run if it is missing."""
         if trial_id not in self.trials:
             tags = {**self._tags(task), words.TRIAL: trial_id, words.PARENT: self.of_task(task, at_ms)}
             self.trials[trial_id] = self._create(trial_id, tags, at_ms)
         return str(self.trials[trial_id].info.run_id)
 
     def log(self, run_id: str, metrics: "Sequence[Metric]", params: Mapping[str, str], tags: Mapping[str, str]) -> None:
-        """One batch, or several where there are more metrics than a batch takes. A logged parameter never changes."""
+        """Logs one batch, or several if there are more metrics than a batch takes. A logged parameter never changes."""
         from mlflow.entities import Param, RunTag
 
         described = self._described.setdefault(run_id, set())
@@ -99,7 +99,8 @@ class StudyRuns:
             self.client.log_batch(run_id, metrics=metrics[start : start + METRICS_A_BATCH], synchronous=True)
 
     def _find_or_create_experiment(self, artifact_location: str | None) -> str:
-        """This study's experiment. Another study of the same name keeps its own; ours then carries its time too."""
+        """Returns this study's experiment. If another study has its name already, ours also has its time in the
+        name."""
         begun, name = self._manifest.created_at, self._study
         found = self.client.get_experiment_by_name(name)
         if found is not None and found.tags.get(words.BEGUN, begun) != begun:
@@ -139,7 +140,7 @@ class StudyRuns:
 
 
 def metric_points(values: Mapping[str, float], at_ms: int, step: int) -> "list[Metric]":
-    """`step` counts training examples."""
+    """Returns the values as metrics; `step` counts training examples, or trials for a task's progress."""
     from mlflow.entities import Metric
 
     return [Metric(name, value, at_ms, step) for name, value in values.items()]

@@ -1,4 +1,4 @@
-"""The mirror in MLflow: an experiment a study, a parent run a task, a child run a trial."""
+"""Mirrors a study in MLflow: an experiment per study, a parent run per task, a child run per trial."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,10 +11,10 @@ from krona_tune.study.result import Report, Status, TrialResult
 
 
 class MlflowSink(BackgroundSink):
-    """Mirrors a study into MLflow from a background thread; an experiment that is there already is continued.
+    """A sink that mirrors a study into MLflow from a background thread; it continues an experiment that exists.
 
-    The first use of a new sqlite file creates its tables, which takes seconds; that happens in the thread too, when the
-    first event comes.
+    The first use of a new sqlite file creates its tables, which takes seconds; the thread does that too, when the first
+    event comes.
     """
 
     def __init__(
@@ -30,8 +30,8 @@ class MlflowSink(BackgroundSink):
     ) -> None:
         """`spec` is the text of study.yaml. `artifact_location` None leaves it to the tracking server.
 
-        `earlier` are the rows and reports of a study that goes on: what the tracking store lacks of them is sent first,
-        since the driver that had them may have been killed before it could.
+        `earlier` are the rows and reports of a resumed study: what the tracking store lacks of them is sent first,
+        because the driver that had them may have been killed before it could send them.
         """
         store = _Continued(earlier, tracking_uri, artifact_location, study, manifest, spec)
         super().__init__(store, name=f"MLflow at {tracking_uri}", drain_seconds=drain_seconds)

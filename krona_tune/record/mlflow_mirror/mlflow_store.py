@@ -1,4 +1,4 @@
-"""What the mirror's thread, or a sync, does to a study's experiment: events in, and at the end the tasks' summaries."""
+"""Writes a study's events to its experiment, and at the end the tasks' summaries, for the mirror's thread or sync."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric
 
 OPEN_SECONDS = 10.0
-"""How long a store may take to answer at all."""
+"""How long a store may take to answer."""
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST"}
 
 
@@ -36,7 +36,7 @@ class MlflowStore:
         self._running: set[str] = set()
 
     def open(self) -> None:
-        """Raises where the tracking store can't be reached, before MLflow's own clients try for minutes."""
+        """Raises ConnectionError if the store can't be reached, before MLflow's own clients try for minutes."""
         if problem := find_trouble(self._tracking_uri, OPEN_SECONDS):
             raise ConnectionError(problem)
         client = connected(self._tracking_uri)
@@ -44,18 +44,18 @@ class MlflowStore:
         self._scored = {trial_id for trial_id, run in self.runs.trials.items() if "score" in run.data.metrics}
 
     def ensure_tasks(self) -> None:
-        """Every task has a run, whether or not it has a trial."""
+        """Makes a run for every task, whether or not it has a trial."""
         for task in self._manifest.tasks:
             self.runs.of_task(task, words.begun_ms(self._manifest))
 
     def begin(self) -> None:
-        """Every task has a run, and it runs."""
+        """Makes a run for every task, and marks it as running."""
         self.ensure_tasks()
         for run_id in self.runs.tasks.values():
             self.runs.client.update_run(run_id, status="RUNNING")
 
     def send(self, events: Sequence[Event]) -> None:
-        """One trial's events. Metrics of the same time, step and value are one; so sending again does no harm.
+        """Sends one trial's events. Metrics of the same time, step and value are one, so sending again does no harm.
 
         Raises:
             NotAcceptedError: MLflow refuses the events themselves.
@@ -70,7 +70,7 @@ class MlflowStore:
             raise
 
     def close(self, artifacts: Sequence[Path]) -> None:
-        """What still runs was interrupted. A task's run gets its end, its tables and the artifacts that concern it."""
+        """Marks what still runs as interrupted. Gives each task's run its end, tables, artifacts and model."""
         everyone = list(self.runs.all())
         client = self.runs.client
         for run in everyone:
@@ -98,7 +98,7 @@ class MlflowStore:
             self._running.discard(first.trial_id)
 
     def _values(self, events: Sequence[Event]) -> "tuple[list[Metric], Mapping[str, str], Mapping[str, str]]":
-        """The events' metrics, parameters and tags. An end tells the score where no report did."""
+        """Returns the events' metrics, parameters and tags. An end has the score if no report had one."""
         metrics: list[Metric] = []
         params: dict[str, str] = {}
         tags: dict[str, str] = {}

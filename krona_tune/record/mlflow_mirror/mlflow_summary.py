@@ -1,4 +1,4 @@
-"""What a task's run gets at the end: its trials as a table, its best scores, a description and its files."""
+"""Completes a task's run at the end: its trials as a table, its best scores, a description and its files."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 OF_A_TASK = {"adapters": "adapter"}
-"""Folders of a study that hold one folder a task, and what such a one is called beside its task's run."""
+"""Folders of a study that hold one folder per task, and the name of the task's folder in its run."""
 
 
 def summarise(
     runs: StudyRuns, task: str, everyone: "Sequence[Run]", texts: Mapping[str, str], artifacts: Sequence[Path]
 ) -> None:
-    """Doing this again with the same trials and artifacts changes nothing. `texts` are further files by their names."""
+    """Completes a task's run; a second call with the same input changes nothing. `texts` are more files by name."""
     run_id = runs.tasks[task]
     children = [run for run in everyone if run.data.tags.get(words.PARENT) == run_id]
     lines = [words.trial_line(run.info.run_name, run.data.tags, run.data.params, run.data.metrics) for run in children]
@@ -39,7 +39,7 @@ def summarise(
 
 
 def adapter_of(task: str, artifacts: Sequence[Path]) -> Path | None:
-    """The task's adapter among the artifacts, if there is one that can be read."""
+    """Returns the task's adapter among the artifacts, if there is one that can be read."""
     for path in artifacts:
         if path.name == task and (path / CARD).exists():
             try:
@@ -69,9 +69,9 @@ def _table(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _best_so_far(children: "Sequence[Run]") -> "list[Metric]":
-    """The search's progress as a curve: after each trial that came to its end, the best score until then.
+    """Returns the search's progress as a curve: after each trial that came to its end, the best score until then.
 
-    Steps count trials and times are theirs, so doing this again adds nothing.
+    Steps count trials and times are their ends, so a second call adds nothing.
     """
     searched = [run for run in children if run.data.tags.get(words.KIND) == "search"]
     ended = [run for run in searched if run.info.status == "FINISHED" and "score" in run.data.metrics]
@@ -86,7 +86,7 @@ def _best_so_far(children: "Sequence[Run]") -> "list[Metric]":
 
 
 def _describe(runs: StudyRuns, task: str, lines: Sequence[Mapping[str, Any]], card: AdapterCard | None) -> None:
-    """Ends the task's run, and says what came of it where that is new."""
+    """Ends the task's run, and adds its results if they are new."""
     run_id = runs.tasks[task]
     run = runs.client.get_run(run_id)
     values = words.task_metrics(lines, card)

@@ -1,4 +1,4 @@
-"""A task's adapter as a model in MLflow's registry: the adapter's own folder and the name of what loads it; no code."""
+"""Registers a task's adapter as a model in MLflow: its own folder and the name of what loads it; no code."""
 
 import hashlib
 import tempfile
@@ -20,10 +20,10 @@ ALIAS = "winner"
 
 
 def register(runs: StudyRuns, task: str, name: str, adapter: Path) -> str:
-    """The version of the registered model that holds this adapter, new only where no version holds it yet.
+    """Returns the version of the registered model that holds this adapter; makes one if no version holds it yet.
 
     Args:
-        task: whose run the model is shown with.
+        task: the task that has the model in its run.
         name: of the registered model, `<study>.<task>`.
         adapter: what a study leaves in `adapters/<task>`.
     """
@@ -40,7 +40,7 @@ def register(runs: StudyRuns, task: str, name: str, adapter: Path) -> str:
 
 
 def _digest(adapter: Path) -> str:
-    """A hash of the adapter's tensors."""
+    """Returns a hash of the adapter's tensors."""
     found = hashlib.sha256()
     for path in sorted(adapter.glob("*.safetensors")):
         found.update(path.read_bytes())
@@ -68,7 +68,7 @@ def _new_version(runs: StudyRuns, run_id: str, name: str, adapter: Path, tags: M
 
 
 def _logged(runs: StudyRuns, tags: Mapping[str, str]) -> "LoggedModel | None":
-    """The adapter as a model that an earlier attempt uploaded whole and did not come to register."""
+    """Returns the adapter as a model that an earlier attempt uploaded completely but did not register."""
     models = runs.client.search_logged_models([runs.experiment_id])
     ready = [model for model in models if str(model.status) == "READY"]
     return next((model for model in ready if model.tags.get(words.DIGEST) == tags[words.DIGEST]), None)
@@ -79,7 +79,7 @@ def _log(runs: StudyRuns, run_id: str, name: str, adapter: Path, tags: Mapping[s
 
     client = runs.client
     params = {knob: str(value) for knob, value in read_card(adapter).params.items()}
-    title = name.replace(".", "-")  # a logged model's name takes no point
+    title = name.replace(".", "-")  # a logged model's name has no point
     model = client.create_logged_model(
         runs.experiment_id, name=title, source_run_id=run_id, tags=dict(tags), params=params
     )
@@ -92,7 +92,7 @@ def _log(runs: StudyRuns, run_id: str, name: str, adapter: Path, tags: Mapping[s
 
 
 def save_model(to: Path, adapter: Path, *, run_id: str | None = None, model_id: str | None = None) -> None:
-    """Writes an adapter's folder as an MLflow model; what loads it needs krona_tune and the backbone."""
+    """Writes an adapter's folder as an MLflow model; loading it needs krona_tune and the backbone."""
     import mlflow.pyfunc
     from mlflow.models import Model
 
@@ -110,7 +110,7 @@ def save_model(to: Path, adapter: Path, *, run_id: str | None = None, model_id: 
 
 
 def _signature(adapter: Path, card: AdapterCard) -> "ModelSignature":
-    """A text column an input, without names: so a list of texts is taken as well as a frame with the task's columns."""
+    """Returns a text column per input, without names, so that a list of texts fits, and a frame of all columns."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
 

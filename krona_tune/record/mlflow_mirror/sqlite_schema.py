@@ -1,6 +1,6 @@
-"""A new tracking store in sqlite appears whole or not at all: a study that is stopped in its first seconds leaves none.
+"""Makes a new sqlite tracking store completely or not at all: a study that is stopped in its first seconds leaves none.
 
-MLflow makes its tables one by one, which takes seconds; a file in which only some were made can't be fixed.
+MLflow makes its tables one by one, which takes seconds; a file with only some of them can't be repaired.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ SQLITE = "sqlite:///"
 
 
 def ensure_schema(tracking_uri: str) -> None:
-    """Makes the file of a sqlite store that is not there yet; studies that begin at once wait for each other."""
+    """Makes the file of a sqlite store if it is missing; studies that begin at the same time wait for each other."""
     if not tracking_uri.startswith(SQLITE):
         return
     path = Path(tracking_uri.removeprefix(SQLITE))

@@ -1,4 +1,4 @@
-"""Makes MLflow hold what the Parquet records hold: after a tracking server was away, or into another one."""
+"""Sends to MLflow what the Parquet records hold: after a tracking server was unreachable, or to another one."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from krona_tune.study.redact import redact
 
 @dataclass(frozen=True, kw_only=True)
 class SyncOutcome:
-    """How many of the study's trials something was added to, and where they can be looked at."""
+    """The number of the study's trials to which something was added, and the place to see them."""
 
     trials: int
     updated: int
@@ -26,17 +26,17 @@ class SyncOutcome:
 
     @property
     def page(self) -> str | None:
-        """The experiment's page, where the tracking store is a server."""
+        """Returns the experiment's page if the tracking store is a server."""
         if not self.tracking_uri.startswith("http"):
             return None
         return f"{self.tracking_uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs?{words.MODEL_TRAINING}"
 
 
 def sync(folder: StudyFolder, tracking_uri: str | None = None) -> SyncOutcome:
-    """Adds what is missing, closes what was left running; twice changes nothing. The study must not be running.
+    """Adds what is missing and closes what was left running; again changes nothing. The study must not be running.
 
     Args:
-        tracking_uri: where to; None: the store that the study shares with its siblings.
+        tracking_uri: where to send it; None: the store that the study shares with the studies beside it.
 
     Raises:
         Refusal: the folder holds no study, or its records can't be read; the tracking store can't be reached, or
@@ -68,6 +68,6 @@ def _sync(folder: StudyFolder, tracking_uri: str | None) -> SyncOutcome:
 
 
 def artifacts_of(folder: StudyFolder) -> list[Path]:
-    """What stands in a study's folder to be kept beside its runs: the page and the adapters."""
+    """Returns what to keep of a study's folder with its runs: the page and the adapters."""
     page = [folder.report] if folder.report.exists() else []
     return [*page, *sorted(path.parent for path in folder.root.glob(f"adapters/*/{CARD}"))]

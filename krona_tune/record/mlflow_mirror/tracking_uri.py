@@ -1,4 +1,4 @@
-"""Whether a tracking store can be used, asked without MLflow and without credentials."""
+"""Checks whether a tracking store can be used, without MLflow and without credentials."""
 
 import os
 import socket
@@ -15,13 +15,13 @@ from krona_tune.study.redact import redact
 
 TIMEOUT_SECONDS = 2.0
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
-"""The servers among the stores, and where they listen."""
+"""The stores that are servers, and their default ports."""
 WEB = {"http", "https"}
 HOSTED = {"databricks", "databricks-uc", "uc"}
 
 
 def refuse_no_store(tracking_uri: str | None) -> None:
-    """Raises the Refusal of a URI that no tracking store can have."""
+    """Refuses a URI that no tracking store can have."""
     if tracking_uri is None:
         return
     with refusing("--tracking-uri", f"{redact(tracking_uri)!r} is no URI", "write http://host:port"):
@@ -39,19 +39,19 @@ def refuse_no_store(tracking_uri: str | None) -> None:
 
 
 def explain_unreachable(tracking_uri: str | None) -> str | None:
-    """Why a study will run without its mirror for now; None where the store answers, or can't be asked.
+    """Returns why a study will run without its mirror for now; None if the store answers, or can't be checked.
 
-    A warning and no refusal: what is recorded meanwhile is sent when the store comes back.
+    It is a warning and not a Refusal, because what is recorded meanwhile is sent when the store is back.
     """
     problem = find_trouble(tracking_uri, TIMEOUT_SECONDS) if tracking_uri else None
-    return problem and f"{problem}; Parquet keeps everything, MLflow what comes through"
+    return problem and f"{problem}; Parquet keeps everything, MLflow what reaches it"
 
 
 def find_trouble(tracking_uri: str, timeout: float) -> str | None:
-    """What is wrong with a store, found within some `timeout` seconds."""
+    """Returns what is wrong with a store, found within about `timeout` seconds; None if nothing is."""
     try:
         _try(tracking_uri, timeout)
-    except Exception as error:  # whatever the clients of files, sockets and servers say
+    except Exception as error:  # whatever the clients of files, sockets and servers raise
         reason = error.reason if isinstance(error, URLError) else error
         problem = "can't be used" if tracking_uri.startswith("sqlite") else "does not answer"
         return redact(f"{tracking_uri} {problem} ({reason})")
@@ -65,18 +65,18 @@ def _try(uri: str, timeout: float) -> None:
         _write(_file(uri), timeout)
     elif scheme in WEB:
         _ask(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}/health", timeout)
-    elif scheme in PORTS and parts.hostname:  # without one, a database's own socket on this machine
+    elif scheme in PORTS and parts.hostname:  # without a host, it is a socket on this machine
         socket.create_connection((parts.hostname, parts.port or PORTS[scheme]), timeout).close()
 
 
 def _ask(url: str, timeout: float) -> None:
-    """Any answer will do, a refused login too."""
+    """Accepts any answer, even a refused login."""
     with suppress(HTTPError):
         build_opener(ProxyHandler()).open(url, timeout=timeout).close()
 
 
 def _write(name: str, timeout: float) -> None:
-    """Begins to write to a file of sqlite and changes nothing; where there is none, it must be possible to make one."""
+    """Begins to write to a sqlite file but changes nothing; if there is none, checks that one could be made."""
     path = Path(name)
     if unquote(name) != name or "?" in name:
         raise OSError("MLflow reads '?' and '%' in a file's name as something else")
@@ -94,12 +94,12 @@ def _scheme(uri: str, parts: SplitResult) -> str:
 
 
 def _file(uri: str) -> str:
-    """The file of a store in sqlite."""
+    """Returns the file of a sqlite store."""
     return uri.partition(":///")[2]
 
 
 def _plugins() -> set[str]:
-    """The stores that other packages bring along."""
+    """Returns the stores that other packages add."""
     return {plugin.name for plugin in entry_points(group="mlflow.tracking_store")}
 
 

@@ -1,4 +1,4 @@
-"""A study's folder and its copy in a store: the copy is what its index names, so that half a push is never seen."""
+"""Copies a study's folder to a store and back: the copy is what its index names, so that half a push is never seen."""
 
 import logging
 import os
@@ -20,18 +20,18 @@ logger = logging.getLogger(__name__)
 
 INDEX = "files.json"
 HERE, ORIGIN = ".index.json", ".origin"
-"""What a local folder knows of its copy: the index that was pushed or pulled last; by what it is known as an origin."""
+"""Files in a local folder about its copy: the index that was pushed or pulled last, and the folder's own id."""
 LOCK, PULLING, ASIDE = ".lock", ".pulling.lock", ".superseded-"
 LEFT_OUT = {"ray", "checkpoints"}
-"""Folders that are not copied: nothing reads the first again, the second have `rungs`."""
+"""Folders that are not copied: nothing reads the first again, the second is copied by `RemoteCheckpoints`."""
 ATTEMPTS = 5
 """How often a pull begins again because a running study compacted its parts meanwhile."""
 State = tuple[int, int]
-"""A file's bytes, and when it was changed (nanoseconds since the epoch)."""
+"""A file's size in bytes, and when it was changed (nanoseconds since the epoch)."""
 
 
 class OvertakenError(Exception):
-    """Another driver has gone on with the study elsewhere."""
+    """Another driver has continued the study elsewhere."""
 
 
 class Index(Frozen):
@@ -42,7 +42,7 @@ class Index(Frozen):
 
 
 class Copy:
-    """A study's local folder beside its copy at `folder.remote`."""
+    """A study's local folder and its copy at `folder.remote`."""
 
     def __init__(self, folder: StudyFolder) -> None:
         assert folder.remote, "this study has no copy"
@@ -50,22 +50,22 @@ class Copy:
 
     @property
     def origin(self) -> str:
-        """By what this local folder is known; empty where no driver has worked in it."""
+        """Returns the id of this local folder; empty if no driver has worked in it."""
         path = self.root / ORIGIN
         return path.read_text(encoding="utf-8") if path.exists() else ""
 
     def make_origin(self) -> str:
-        """From here on a driver works in this local folder."""
+        """Marks that a driver works in this local folder from now on; returns its id."""
         known = self.origin or uuid4().hex
         self.root.mkdir(parents=True, exist_ok=True)
         (self.root / ORIGIN).write_text(known, encoding="utf-8")
         return known
 
     def pull(self, only: Sequence[str] = ("*",)) -> None:
-        """Makes the local folder what the copy is, unless the copy is this folder's own: then this is as new or newer.
+        """Makes the local folder equal to the copy, unless the copy is this folder's own: then the folder is not older.
 
-        What was pushed is never lost. What a driver had not pushed when another one went on elsewhere is set aside
-        here. No driver may write in the local folder meanwhile. `only` are patterns of the files that are brought.
+        What was pushed is never lost. What a driver had not pushed when another one continued elsewhere is moved to a
+        subfolder here. No driver may write in the local folder meanwhile. `only` are patterns of the files to fetch.
         """
         for attempts_left in reversed(range(ATTEMPTS)):
             there = self._index_there()
@@ -75,7 +75,7 @@ class Copy:
             try:
                 with FileLock(self.root / PULLING):
                     self._become(there, only)
-            except FileNotFoundError:  # what the index names is gone: there is a newer one by now
+            except FileNotFoundError:  # a file of the index is gone: there is a newer index by now
                 if not attempts_left:
                     raise
             else:
@@ -97,13 +97,13 @@ class Copy:
         self._note(Index(origin=there.origin, files=left | brought))
 
     def push(self) -> None:
-        """Makes the copy what the local folder is: files that were changed, then the index, then what is gone.
+        """Makes the copy equal to the local folder: sends changed files, then the index, then removes what is gone.
 
-        Raises OvertakenError where the copy is neither this folder's nor what was pulled here.
+        Raises OvertakenError if the copy is neither this folder's nor what was pulled here.
         """
         known, there, origin = self._index_here(), self._index_there(), self.origin
         if there and there.origin != origin and there != known:
-            raise OvertakenError("another driver has gone on with this study elsewhere")
+            raise OvertakenError("another driver has continued this study elsewhere")
         before, states = known.files if known else {}, self._states()
         changed = [name for name, state in states.items() if before.get(name) != state]
         gone = sorted(before.keys() - states.keys())
@@ -123,8 +123,8 @@ class Copy:
         self._note(index)
 
     def _states(self) -> dict[str, State]:
-        """Every file that is copied, by its name below the folder. To be called before any of them is read: what is
-        written meanwhile then counts as changed next time, and the proposals are never behind the results."""
+        """Returns every file to copy, by its name below the folder. Call it before any of them is read: what is written
+        meanwhile then counts as changed next time, and the proposals are never behind the results."""
         found = {}
         for name in _files_below(self.root):
             try:
@@ -142,13 +142,13 @@ class Copy:
             os.utime(unfinished, ns=(state[1], state[1]))
 
     def _set_aside(self) -> None:
-        """What a driver here had, after another one has gone on elsewhere."""
+        """Moves what a driver had here to a subfolder, after another driver continued elsewhere."""
         aside = self.root / f"{ASIDE}{self.origin[:8]}"
         aside.mkdir()
         for path in list(self.root.iterdir()):
             if not path.name.startswith(ASIDE) and path.name not in {LOCK, PULLING}:
                 path.rename(aside / path.name)
-        logger.warning("another driver went on with this study elsewhere; what was here is set aside in %s", aside)
+        logger.warning("another driver continued this study elsewhere; what was here is now in %s", aside)
 
     def _index_there(self) -> Index | None:
         try:
@@ -170,7 +170,7 @@ class Copy:
 
 
 def belongs(name: str) -> bool:
-    """Whether a file is copied: not what is hidden, locked or unfinished, and nothing outside the folder."""
+    """Returns whether a file is copied: not if it is hidden, locked, unfinished or outside the folder."""
     path = PurePosixPath(name)
     hidden = any(part.startswith(".") for part in path.parts)
     return not (hidden or path.is_absolute() or path.parts[0] in LEFT_OUT or ".lock" in path.name)

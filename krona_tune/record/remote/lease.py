@@ -1,4 +1,4 @@
-"""Which driver has a study whose storage is a URI: one at a time, known by a lease that it renews beside the copy."""
+"""Gives a study at a URI to one driver at a time, with a lease beside the copy that the driver renews."""
 
 import logging
 import os
@@ -18,13 +18,13 @@ logger = logging.getLogger(__name__)
 
 LEASE = "driver.json"
 RENEWED_SECONDS, STALE_SECONDS = 30.0, 120.0
-"""Between two renewals, and after how long without one a driver counts as gone. Clocks may differ by the rest."""
+"""The time between renewals, and after how long without one a driver counts as gone. Clocks may differ by the rest."""
 SETTLED_SECONDS = 1.0
-"""Within which two drivers that take the lease at the same moment have both written: the one that wrote last has it."""
+"""The time in which two drivers that take the lease at once have both written: the one that wrote last has it."""
 
 
 class Lease(Frozen):
-    """Who drives a study: in which local folder, which process, and when it last said so (seconds since the epoch)."""
+    """The driver of a study: its local folder, its process, and its last renewal (seconds since the epoch)."""
 
     origin: str
     host: str
@@ -37,14 +37,14 @@ class Lease(Frozen):
 
     @property
     def alive(self) -> bool:
-        """Whether its driver is there: here while its process lives, elsewhere for 120 s after the last renewal."""
+        """Returns whether its driver runs: for 120 s after the last renewal, but here only while its process lives."""
         if time.time() - self.at > STALE_SECONDS:
             return False
         return self.host != _host() or _runs(self.pid)
 
 
 def read_lease(store: Store) -> Lease | None:
-    """The lease that stands in a study's store, of a driver that may be gone."""
+    """Returns the lease in a study's store; its driver may be gone."""
     try:
         return Lease.model_validate_json(store.read(LEASE))
     except (FileNotFoundError, ValueError):
@@ -52,7 +52,7 @@ def read_lease(store: Store) -> Lease | None:
 
 
 def is_held(folder: StudyFolder) -> bool:
-    """Whether some driver, here or elsewhere, has the study; without a copy none has."""
+    """Returns whether some driver, here or elsewhere, has the study; False without a copy."""
     if not folder.remote:
         return False
     with refusing(folder.remote):
@@ -62,7 +62,7 @@ def is_held(folder: StudyFolder) -> bool:
 
 @contextmanager
 def holding(folder: StudyFolder) -> Iterator[None]:
-    """The study is this process's until the context ends, and its local folder is as new as its copy.
+    """Holds the study for this process until the context ends, with a local folder as new as its copy.
 
     Does nothing for a study without a copy. The local folder must be locked.
 
@@ -94,10 +94,10 @@ def holding(folder: StudyFolder) -> Iterator[None]:
 
 
 def refuse_overtaken(store: Store, origin: str) -> None:
-    """Raises OvertakenError where the study has become another driver's."""
+    """Raises OvertakenError if another driver has the study now."""
     lease = read_lease(store)
     if lease and lease.origin != origin:
-        raise OvertakenError(f"the study is driven {lease.driver} now")
+        raise OvertakenError(f"the study is now run {lease.driver}")
 
 
 def _refuse_other(folder: StudyFolder, copy: Copy) -> None:
@@ -114,7 +114,7 @@ def _keep_alive(uri: str, origin: str, over: threading.Event) -> None:
             refuse_overtaken(store, origin)
             _renew(store, origin)
         except OvertakenError as error:
-            logger.error("%s; what is found from here on stays in the local folder", error)
+            logger.error("%s; from here on, results stay in the local folder", error)
             return
         except Exception as error:
             logger.warning("the lease on the study could not be renewed: %s: %s", type(error).__name__, error)
@@ -126,7 +126,7 @@ def _renew(store: Store, origin: str) -> None:
 
 
 def _host() -> str:
-    """This machine, and the namespace in which its process ids mean something: containers have their own."""
+    """Returns this machine and its namespace of process ids, because containers have their own."""
     try:
         return f"{socket.gethostname()}/{os.stat('/proc/self/ns/pid').st_ino}"
     except OSError:

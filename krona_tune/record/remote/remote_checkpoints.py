@@ -1,4 +1,4 @@
-"""The states that trials keep at their rungs, at a URI where workers on other nodes find them."""
+"""Copies the states that trials keep at their rungs to a URI, where workers on other nodes find them."""
 
 import logging
 import time
@@ -12,14 +12,14 @@ from krona_tune.study.atomic_write import atomic_folder
 logger = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 60.0
-"""After a state could not be sent: a store that is away should not cost every rung its patience."""
+"""The pause after a state could not be sent, so that an unreachable store does not delay every rung."""
 
 
 class RemoteCheckpoints:
-    """Sends and brings a trial's states, `<trial>/rung-3` here, `<trial>/rung-3.zip` there.
+    """The remote copies of trials' states, `<trial>/rung-3` here, `<trial>/rung-3.zip` there.
 
-    An archive's table of contents comes last, so half an upload is no archive and is never taken for a state. A store
-    that is away costs a warning. Without a URI there is no elsewhere: nothing is sent, nothing found.
+    An archive's table of contents comes last, so half an upload is not an archive and is never taken for a state. An
+    unreachable store causes a warning. Without a URI nothing is sent and nothing found.
     """
 
     def __init__(self, uri: str | None) -> None:
@@ -28,7 +28,7 @@ class RemoteCheckpoints:
         self._again_at = 0.0
 
     def send(self, kept: Path) -> None:
-        """Sends a state; of the trial's earlier ones none stays."""
+        """Sends a state, then removes the trial's earlier ones."""
         if not self._uri or time.monotonic() < self._again_at:
             return
         trial, name = kept.parent.name, f"{kept.name}.zip"
@@ -43,7 +43,7 @@ class RemoteCheckpoints:
             logger.warning("%s could not be sent: %s: %s", kept, type(error).__name__, error)
 
     def bring(self, trial: Path) -> None:
-        """Brings the trial's highest whole state, if it is higher than what its folder has and was not brought yet."""
+        """Fetches the trial's highest whole state, if it is higher than what its folder has and was not fetched yet."""
         if not self._uri:
             return
         here = max(map(rung_of, trial.glob("rung-*")), default=-1)
@@ -60,13 +60,13 @@ class RemoteCheckpoints:
 
 
 def rung_of(path: Path) -> int:
-    """The rung of a state by its name, `rung-3` or `rung-3.zip`; -1 for another file."""
+    """Returns the rung in a state's name, `rung-3` or `rung-3.zip`; -1 for another file."""
     number = path.name.removesuffix(".zip").removeprefix("rung-")
     return int(number) if number.isdecimal() else -1
 
 
 def pack(folder: Path) -> bytes:
-    """A folder's files as an archive."""
+    """Returns a folder's files as an archive."""
     whole = BytesIO()
     with ZipFile(whole, "w") as archive:
         for path in sorted(folder.iterdir()):

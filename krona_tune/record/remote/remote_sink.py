@@ -1,4 +1,4 @@
-"""Brings what a study records to its copy, from one background thread, so that nobody waits but the study's end."""
+"""Sends what a study records to its copy, from one background thread, so that only the study's end waits for it."""
 
 import logging
 import threading
@@ -14,7 +14,7 @@ from krona_tune.study.result import Report, TrialResult
 logger = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 60.0
-"""After a push that failed; each further one doubles it."""
+"""The pause after a push that failed, doubled by each further one, and its limit."""
 
 
 class NotPushedError(Exception):
@@ -22,10 +22,11 @@ class NotPushedError(Exception):
 
 
 class RemoteSink:
-    """Pushes when the study begins, after trials' ends (several at once, if the store is slow) and when it ends.
+    """A sink that pushes at the study's start, after trials' ends (several at once if the store is slow) and at the
+    end.
 
-    A store that is away costs a warning and is tried again. A driver that is lost with its machine loses at most
-    what happened after the last push.
+    An unreachable store causes a warning and is tried again. A driver that is lost with its machine loses at most what
+    happened after the last push.
     """
 
     def __init__(self, folder: StudyFolder, *, drain_seconds: float = 60.0) -> None:
@@ -38,23 +39,23 @@ class RemoteSink:
         self._thread.start()
 
     def trial_started(self, result: TrialResult) -> None:
-        """Nothing: an end brings it along."""
+        """Does nothing: the push after a trial's end includes it."""
 
     def reported(self, report: Report) -> None:
-        """Nothing: an end brings it along; the trial's state is where every worker finds it already."""
+        """Does nothing: the push after a trial's end includes it, and every worker already finds the trial's state."""
 
     def trial_ended(self, result: TrialResult) -> None:
         self._due.set()
 
     def study_ended(self, artifacts: Sequence[Path]) -> None:
-        """Waits until the copy has everything, at most `drain_seconds`. Raises NotPushedError where it does not."""
+        """Waits until the copy has everything, at most `drain_seconds`. Raises NotPushedError if it does not."""
         self._deadline = time.monotonic() + self._drain_seconds
         self._ending.set()
         self._due.set()
         self._thread.join(self._drain_seconds)
         if self._thread.is_alive() or self._problem:
             why = self._problem or f"still busy after {self._drain_seconds:g} s"
-            raise NotPushedError(f"{self._name} lacks what came last ({why}); {self._folder.root} has everything")
+            raise NotPushedError(f"{self._name} lacks the latest changes ({why}); {self._folder.root} has everything")
 
     def _serve(self) -> None:
         pause = 0.0
@@ -82,8 +83,8 @@ class RemoteSink:
         return time.monotonic() > self._deadline
 
     def _fail(self, error: Exception) -> None:
-        """A warning the first time."""
+        """Keeps the error; logs a warning the first time."""
         said = redact(f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')[:300]}")
         if not self._problem:
-            logger.warning("%s: %s; the study goes on, the copy is tried again", self._name, said)
+            logger.warning("%s: %s; the study continues, the copy is tried again", self._name, said)
         self._problem = said

@@ -1,4 +1,4 @@
-"""Where studies are kept, as `--storage` says it: a folder, or a URI with a local folder to work in."""
+"""Finds where studies are kept, as `--storage` says: a folder, or a URI with a local folder to work in."""
 
 import hashlib
 import os
@@ -18,12 +18,12 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.redact import redact
 
 LISTED = ("manifest.json", "study.yaml", "results/trials*", "results/parts/trials-*")
-"""Patterns of the files that tell what a study is and how far it came: a few kilobytes a study."""
+"""Patterns of the files that tell what a study is and how far it is: a few kilobytes per study."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Storage:
-    """`folder` is where studies are worked on; with a `uri`, what stands there is brought to it first."""
+    """The place of studies: they run in `folder`; if there is a `uri`, what is there is fetched into it first."""
 
     folder: Path
     uri: str | None = None
@@ -32,11 +32,11 @@ class Storage:
         return redact(self.uri) if self.uri else str(self.folder)
 
     def study(self, name: str) -> StudyFolder:
-        """A study by its name, whether it is there or not, as it is known here."""
+        """Returns a study by its name, whether it exists or not, as it is known here."""
         return StudyFolder(self.folder / name, f"{self.uri}/{name}" if self.uri else None)
 
     def brought(self, name: str) -> StudyFolder:
-        """A study by its name, whether it is there or not, as new as its copy is.
+        """Returns a study by its name, whether it exists or not, as new as its copy is.
 
         Raises:
             Refusal: the URI can't be opened or reached.
@@ -46,7 +46,7 @@ class Storage:
         return folder
 
     def names(self) -> list[str]:
-        """The studies that are here or at the URI, by their names."""
+        """Returns the names of the studies that are here or at the URI."""
         here = {path.parent.name for path in self.folder.glob("*/study.yaml")}
         if not self.uri:
             return sorted(here)
@@ -54,16 +54,16 @@ class Storage:
             return sorted(here.union(Store(self.uri).names()))
 
     def studies(self) -> list[StudyFolder]:
-        """What may be a study, as it is known here: also one that has lost its request."""
+        """Returns what may be a study, as it is known here, even without its request."""
         here = {path.parent.name for path in self.folder.glob("*/manifest.json")}
         return [self.study(name) for name in sorted(here.union(self.names()))]
 
 
 def storage_at(place: str) -> Storage:
-    """What `--storage` means. Nothing is opened yet.
+    """Returns what `--storage` means. Opens nothing yet.
 
     Raises:
-        Refusal: a file stands where the folder would be.
+        Refusal: the folder's path is a file's, or the URI names no place.
     """
     if not is_uri(place):
         folder = home(Path(place))
@@ -85,9 +85,9 @@ def _refuse_file(folder: Path) -> None:
 
 
 def refresh(folder: StudyFolder, only: Sequence[str] = ("*",)) -> None:
-    """Makes a study's local folder as new as its copy; one that a driver works in is newer anyhow.
+    """Makes a study's local folder as new as its copy; one that a driver works in is newer in any case.
 
-    `only` are patterns of the files that are brought; the others stay as they are.
+    `only` are patterns of the files to fetch; the others stay as they are.
     """
     if not folder.remote or is_locked(folder):
         return

@@ -1,4 +1,4 @@
-"""Files below a URI that fsspec opens: object stores, servers, folders. What can't be opened or reached is refused."""
+"""Reads and writes files below a URI with fsspec: object stores, servers, folders. Refuses what can't be reached."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -8,16 +8,16 @@ from krona_tune.refusal import Refusal, unknown
 from krona_tune.study.redact import redact
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
-"""Protocols whose package is an extra of this one, and which."""
+"""Protocols that need an extra of this package, and the extra's name."""
 BUCKETS = EXTRAS.keys()
-"""Protocols whose first name is a bucket, which is not made here."""
+"""Protocols in which the first name is a bucket, which is not made here."""
 OPTIONS: dict[str, dict[str, Any]] = {"file": {"auto_mkdir": True}, "local": {"auto_mkdir": True}}
 FOLDERS = {"ftp", "hdfs", "sftp", "smb", "ssh", "webhdfs"}
-"""Protocols in which a folder must be there before a file in it."""
+"""Protocols in which a folder must exist before a file in it."""
 
 
 def is_uri(place: str) -> bool:
-    """Whether a place is a URI; else it is a path."""
+    """Returns whether a place is a URI; else it is a path."""
     return "://" in place
 
 
@@ -47,23 +47,23 @@ class Store:
         self._root = str(path).rstrip("/")
 
     def read(self, name: str) -> bytes:
-        """Raises FileNotFoundError where there is none."""
+        """Returns a file's content. Raises FileNotFoundError if there is none."""
         return bytes(self._files.cat_file(self._path(name)))
 
     def write(self, name: str, content: bytes) -> None:
-        """The whole file at once, as far as the store can."""
+        """Writes the whole file at once, as far as the store can."""
         path = self._path(name)
         if self._scheme in FOLDERS:
             self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
         self._files.pipe_file(path, content)
 
     def remove(self, name: str) -> None:
-        """One that is not there does no harm."""
+        """Removes a file, if it is there."""
         with suppress(FileNotFoundError):
             self._files.rm_file(self._path(name))
 
     def names(self, folder: str = "") -> list[str]:
-        """What lies directly in a folder, sorted; nothing where there is none."""
+        """Returns the names directly in a folder, sorted; empty if there is no folder."""
         self._files.invalidate_cache()
         try:
             paths = self._files.ls(self._path(folder), detail=False)
@@ -72,7 +72,7 @@ class Store:
         return sorted(str(path).rstrip("/").rpartition("/")[2] for path in paths)
 
     def has_bucket(self) -> bool:
-        """Whether the bucket is there, where the protocol has buckets; one that can't be asked for counts as there."""
+        """Returns whether the bucket is there; True if the protocol has no buckets, or the bucket can't be checked."""
         try:
             if self._scheme in BUCKETS:
                 self._files.info(self._root.partition("/")[0])
@@ -88,7 +88,7 @@ class Store:
 
 @contextmanager
 def refusing(uri: str) -> Iterator[None]:
-    """Whatever the store says in this context is said as a Refusal of `--storage`."""
+    """Turns every error of the store in this context into a Refusal of `--storage`."""
     try:
         yield
     except Refusal:
