@@ -116,7 +116,7 @@ def test_a_regression_is_answered_with_numbers_and_has_no_probabilities(ask: Run
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        ("a\tb\nc\n", "standard input: line 2: 1 text where 2 belong; STS-B takes sentence1 and sentence2, "),
+        ("a\tb\nc\n", "standard input: line 2: 1 text instead of 2; STS-B takes sentence1 and sentence2, "),
         ("a\tb\n\nc\td\n", "standard input: line 2: it is empty"),
         ("", "standard input: line 1: it is empty"),
     ],

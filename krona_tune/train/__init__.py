@@ -1,1 +1,1 @@
-"""One trial in one process: torch and transformers only."""
+"""Trains one trial in one process, with torch and transformers only."""

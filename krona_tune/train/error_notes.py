@@ -1,4 +1,4 @@
-"""An error that a batch meets says how large the batch was."""
+"""Adds the size of a batch to the errors that occur in it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""One pass over labelled data: predictions and the task's metrics."""
+"""Evaluates a model in one pass over labelled data: predictions and the task's metrics."""
 
 import numpy as np
 import numpy.typing as npt
@@ -13,24 +13,24 @@ from krona_tune.train.error_notes import noting_batch_shape
 from krona_tune.train.task_heads import Answer
 
 EVALUATION_TOKENS = {"cpu": 2048, "cuda": 65536}
-"""Padded tokens in one evaluation batch: on a CPU what stays in its caches, on a GPU what fills it."""
+"""Padded tokens in one evaluation batch: on a CPU as many as fit in its caches, on a GPU as many as fill it."""
 
 
 def to_device(batch: Batch, device: Device) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """A batch's inputs and labels as tensors on the device."""
+    """Returns a batch's inputs and labels as tensors on the device."""
     inputs = {name: torch.from_numpy(array).to(device.kind) for name, array in batch.inputs.items()}
     return inputs, torch.from_numpy(batch.labels).to(device.kind)
 
 
 def evaluate(answer: Answer, task: Task, table: pa.Table, pad_token_id: int, device: Device) -> dict[str, float]:
-    """Each of the task's metrics and their mean, `score`, over the whole table, in evaluation mode."""
+    """Returns each of the task's metrics and their mean, `score`, over the whole table, in evaluation mode."""
     labels = table.column("label").to_numpy()
     return measure(task, predict(answer, task, table, pad_token_id, device), labels)
 
 
 @torch.no_grad()
 def predict(answer: Answer, task: Task, table: pa.Table, pad_token_id: int, device: Device) -> npt.NDArray[np.generic]:
-    """(n,): label indices, or numbers of a regression, in the table's order."""
+    """Returns (n,): label indices, or numbers of a regression, in the table's order."""
     answer.model.eval()
     predictions = np.zeros(len(table), dtype=np.float64)
     with device.autocast():

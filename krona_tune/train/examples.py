@@ -1,4 +1,4 @@
-"""Examples as people write them, one a line. No torch."""
+"""Reads examples as people write them, one per line. No torch."""
 
 import codecs
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,14 +8,14 @@ from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal, refusing
 
 LONGEST_LINE = 1 << 20
-"""Bytes; what has no end is no example."""
+"""The most bytes of a line, because an input without an end is not an example."""
 
 
 def lines_of(file: BinaryIO, place: str) -> Iterator[str]:
-    """A file's lines without their ends, one at a time; a file without any has one that is empty.
+    """Yields a file's lines without their ends, one at a time; a file without any has one that is empty.
 
     Raises:
-        Refusal: a line can't be read, is no UTF-8, or is longer than any example.
+        Refusal: a line can't be read, is not UTF-8, or is longer than any example.
     """
     number = 0
     while (line := _line(file, place)) or not number:
@@ -37,7 +37,7 @@ def _line(file: BinaryIO, place: str) -> bytes:
 
 
 def examples_of(lines: Iterable[str], place: str, task: Task) -> Iterator[tuple[str, ...]]:
-    """Each line's texts, which a tab separates. Raises a Refusal that names the line with too many or too few."""
+    """Yields each line's texts, which a tab separates. Raises a Refusal that names a line with too many or too few."""
     for number, line in enumerate(lines, start=1):
         row = tuple(line.split("\t"))
         refuse_misshapen(row, task, f"{place}: line {number}")
@@ -45,12 +45,12 @@ def examples_of(lines: Iterable[str], place: str, task: Task) -> Iterator[tuple[
 
 
 def refuse_misshapen(texts: Sequence[str], task: Task, place: str) -> None:
-    """Refuses an example that has another number of texts than the task, or an empty one."""
+    """Refuses an example that has another number of texts than the task, or an empty text."""
     wanted = f"{task.title} takes {' and '.join(task.inputs)}"
     if not any(text.strip() for text in texts):
         raise Refusal(place, "it is empty", wanted)
     if len(texts) != len(task.inputs):
-        problem = f"{len(texts)} text{'s' * (len(texts) != 1)} where {len(task.inputs)} belong"
+        problem = f"{len(texts)} text{'s' * (len(texts) != 1)} instead of {len(task.inputs)}"
         raise Refusal(place, problem, wanted + ", separated by a tab" * (len(task.inputs) > 1))
     if empty := [name for name, text in zip(task.inputs, texts, strict=True) if not text.strip()]:
         raise Refusal(place, f"{empty[0]} is empty", wanted)

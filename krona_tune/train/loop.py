@@ -1,4 +1,4 @@
-"""One trial in one process: trained from rung to rung, judged at each, never knowing who listens."""
+"""Trains one trial in one process from rung to rung, and evaluates it at each, whoever uses the reports."""
 
 import math
 import time
@@ -32,9 +32,9 @@ class Diverged(ArithmeticError):
 
 @dataclass(frozen=True, kw_only=True)
 class TaskWork:
-    """What a worker needs of a task: its encoded halves, its rungs, and a T5's label words as token ids.
+    """What a worker needs of a task: its encoded parts, its rungs, and a T5's label words as token ids.
 
-    `test` is there for finalists alone.
+    Only finalists have `test`.
     """
 
     task: Task
@@ -49,7 +49,7 @@ class TaskWork:
 def train_trial(
     trial_id: str, trial: TrialConfig, work: TaskWork, backbone: Backbone, report: Callable[[Report], None]
 ) -> None:
-    """Trains one trial to its full budget and hands each rung's report to `report`.
+    """Trains one trial to its full budget and passes each rung's report to `report`.
 
     Raises:
         Diverged: the loss is not finite.
@@ -63,7 +63,7 @@ def train_trial(
 
 
 class TrialRun:
-    """A trial under way. `advance` trains to the next rung; `close` gives the backbone back as it was."""
+    """A running trial. `advance` trains to the next rung; `close` restores the backbone."""
 
     def __init__(self, trial_id: str, trial: TrialConfig, work: TaskWork, backbone: Backbone) -> None:
         self.trial_id, self.trial, self.work, self.backbone = trial_id, trial, work, backbone
@@ -82,7 +82,7 @@ class TrialRun:
             raise
 
     def _enter(self) -> None:
-        """What comes after the adapters stand in the model: the answer, its dropout, the optimiser."""
+        """Makes what needs the adapters in the model: the answer, its dropout, the optimiser."""
         trial, work = self.trial, self.work
         self.answer = make_answer(self.backbone, work.task, stream(trial.seed, "head"), work.candidates)
         if trial.training.dropout is not None:
@@ -96,11 +96,11 @@ class TrialRun:
 
     @property
     def share_done(self) -> float:
-        """The steps done of all that the full budget has."""
+        """Returns the share of the full budget's steps that are done."""
         return self.step / self._steps[-1] if self._steps[-1] else 1.0
 
     def advance(self) -> Report:
-        """Trains to the next rung and evaluates there. Raises Diverged where the loss is not finite."""
+        """Trains to the next rung and evaluates there. Raises Diverged if the loss is not finite."""
         started = time.perf_counter()
         loss = self._train_until(self._steps[self.rung]) if self.optimiser else 0.0
         self.step = self._steps[self.rung]
@@ -126,7 +126,7 @@ class TrialRun:
         return self.last_report
 
     def evaluate_on_test(self) -> ScoreOnTest:
-        """The finished trial on the test half. Raises ValueError before its end, or where the work has no test half."""
+        """Evaluates the finished trial on the test half. Raises ValueError before its end, or without a test half."""
         if not self.finished or self.work.test is None:
             raise ValueError(f"{self.trial_id}: it has not ended or has no test half")
         return evaluate_on_test(
@@ -134,7 +134,7 @@ class TrialRun:
         )
 
     def _train_until(self, last_step: int) -> float:
-        """The mean loss of the steps from here to `last_step`."""
+        """Trains up to `last_step`; returns the mean loss of these steps."""
         self.answer.model.train()
         torch.manual_seed(stream(self.trial.seed, "dropout", self.rung))
         losses = []
@@ -151,7 +151,7 @@ class TrialRun:
         return mean
 
     def train_on(self, batch: Batch) -> Tensor:
-        """One optimiser step; its loss, which may still be on its way from the device."""
+        """Makes one optimiser step; returns its loss, which the device may still be computing."""
         assert self.optimiser is not None
         inputs, labels = to_device(batch, self.backbone.device)
         with self.backbone.device.autocast():
@@ -161,7 +161,7 @@ class TrialRun:
         return loss.detach()
 
     def _rest_of_epoch(self, last_step: int) -> Iterator[Batch]:
-        """The batches of the present epoch that are still to come, up to `last_step`."""
+        """Returns the remaining batches of the present epoch, up to `last_step`."""
         batch_size = self.trial.training.batch_size
         epoch, done = divmod(self.step, self.work.schedule.steps_per_epoch(batch_size))
         order = np.random.default_rng(stream(self.trial.seed, "data order", epoch))
@@ -169,12 +169,12 @@ class TrialRun:
         return islice(batches, last_step - self.step)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Everything trained, on the CPU: the adapters' tensors and the head's, `head.<parameter>`."""
+        """Returns everything trained, on the CPU: the adapters' tensors and the head's, `head.<parameter>`."""
         head = {f"head.{name}": p.detach().cpu().clone() for name, p in self.answer.head()}
         return self.adapters.state() | head
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        """Takes tensors as `state` gives them. Raises ValueError where a name or shape differs."""
+        """Takes tensors as `state` gives them. Raises ValueError if an adapter's name or shape differs."""
         self.adapters.load_state({name: t for name, t in state.items() if not name.startswith("head.")})
         with torch.no_grad():
             for name, parameter in self.answer.head():

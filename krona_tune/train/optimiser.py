@@ -1,4 +1,4 @@
-"""AdamW with a linear warm-up and a linear decay to zero over the full budget."""
+"""Makes AdamW with a linear warm-up and a linear decay to zero over the full budget."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from krona_tune.study.spec.trial import TrainingConfig
 
 @dataclass(frozen=True)
 class Optimiser:
-    """The optimiser and its schedule as one thing that steps, saves and loads."""
+    """The optimiser and its schedule as one object that steps, saves and loads."""
 
     adamw: torch.optim.AdamW
     decay: torch.optim.lr_scheduler.LambdaLR
@@ -20,7 +20,7 @@ class Optimiser:
     clip_norm: float
 
     def step(self) -> None:
-        """One update from the gradients that are there, their norm clipped; the gradients are cleared."""
+        """Makes one update from the present gradients, with their norm clipped, then clears the gradients."""
         nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
         self.adamw.step()
         self.decay.step()
@@ -35,7 +35,7 @@ class Optimiser:
 
 
 def optimiser(parameters: Iterable[nn.Parameter], training: TrainingConfig, total_steps: int) -> Optimiser | None:
-    """The optimiser of everything trained; None where nothing is. Scalars and vectors get no weight decay."""
+    """Returns the optimiser of everything trained; None if nothing is. Scalars and vectors get no weight decay."""
     trained = tuple(parameters)
     if not trained:
         return None
@@ -49,7 +49,7 @@ def optimiser(parameters: Iterable[nn.Parameter], training: TrainingConfig, tota
 
 
 def share(warmup_steps: int, total_steps: int) -> Callable[[int], float]:
-    """The share of the learning rate at a step: from zero to one over the warm-up, and back to zero at the end."""
+    """Returns the learning rate's share by step: from zero to one over the warm-up, then to zero at the end."""
 
     def at(step: int) -> float:
         if step < warmup_steps:

@@ -1,4 +1,4 @@
-"""What a step costs on this device: a few batches timed, before any trial."""
+"""Measures what a step costs on this device: it times a few batches before any trial."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -16,13 +16,13 @@ from krona_tune.train.loop import TaskWork, TrialRun
 SHORT, LONG = 16, 96
 FEW, SOME, MANY = 2, 8, 32
 SIZES = ((FEW, SHORT), (MANY, SHORT), (SOME, LONG))
-"""(rows, tokens a row): a step's fixed cost, tokens, and long sequences stand out in one of them each."""
+"""(rows, tokens per row): each shows one of a step's fixed cost, the cost of tokens, and that of long sequences."""
 REPEATS, PATIENCE_SECONDS = 3, 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timed:
-    """A training step on `rows` sequences of `length` tokens took `seconds`."""
+    """The `seconds` of a training step on `rows` sequences of `length` tokens."""
 
     rows: int
     length: int
@@ -31,17 +31,17 @@ class Timed:
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """Timed training steps, and for each task what a prediction took of a step on the same batch."""
+    """Timed training steps, and for each task the time of a prediction as a share of a step of the same size."""
 
     steps: tuple[Timed, ...]
     forward_shares: Mapping[str, float]
 
 
 def time_steps(backbone: Backbone, works: Mapping[str, TaskWork], trial: TrialConfig) -> Probe:
-    """Times a trial's steps on the first task, and a prediction of each.
+    """Times a trial's steps on the first task, and a prediction on each task.
 
-    Costs some ten small steps; whatever is built at a first step of a size is not counted. Sequences that are longer
-    than the backbone reads are cut to what it does.
+    Costs about ten small steps; what is built at the first step of a size is not counted. Sequences that are longer
+    than the backbone can read are cut.
     """
     sizes = [(rows, min(length, backbone.geometry.positions or length)) for rows, length in SIZES]
     first = next(iter(works))
@@ -70,7 +70,7 @@ def _prediction(run: TrialRun, rows: int, length: int) -> float:
 
 
 def _seconds(once: Callable[[], object]) -> float:
-    """The quickest of some, after a first one that is not counted; what takes long is timed once."""
+    """Returns the shortest time of several, after a first one that is not counted; what takes long is timed once."""
     once()
     times: list[float] = []
     while len(times) < REPEATS and sum(times) < PATIENCE_SECONDS:
@@ -81,7 +81,7 @@ def _seconds(once: Callable[[], object]) -> float:
 
 
 def sequences(work: TaskWork, rows: int, length: int) -> pa.Table:
-    """A table as the task's own: its first rows over and over, each made `length` tokens long."""
+    """Returns a table like the task's own: its first rows over and over, each made `length` tokens long."""
     taken = work.train.take(np.arange(rows) % len(work.train))
     for index, name in enumerate(taken.column_names):
         if pa.types.is_list(taken.schema.field(name).type):

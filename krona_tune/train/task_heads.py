@@ -1,4 +1,4 @@
-"""How a backbone answers a task: a classification or regression head, or label words scored by a T5."""
+"""Lets a backbone answer a task: with a classification or regression head, or with label words that a T5 scores."""
 
 from collections.abc import Iterator, Sequence
 from typing import Protocol
@@ -12,7 +12,7 @@ from krona_tune.data.tasks import Task
 from krona_tune.train.backbone import Backbone, Batch
 
 CANDIDATE_ROWS = 512
-"""At most so many (example, candidate) pairs go through a decoder at once."""
+"""The most (example, candidate) pairs that go through a decoder at once."""
 
 
 class Answer(Protocol):
@@ -21,27 +21,27 @@ class Answer(Protocol):
     model: nn.Module
 
     def head(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """The head's parameters by name; nothing for a text-to-text model."""
+        """Returns the head's parameters by name; nothing for a text-to-text model."""
         ...
 
     def loss(self, inputs: Batch, labels: Tensor) -> Tensor:
-        """The mean training loss; labels (n,) as the task's table has them."""
+        """Returns the mean training loss; labels (n,) as the task's table has them."""
         ...
 
     def predict(self, inputs: Batch) -> Tensor:
-        """(n,) label indices, or scores of a regression."""
+        """Returns (n,) label indices, or scores of a regression."""
         ...
 
 
 def make_answer(backbone: Backbone, task: Task, seed: int, candidates: Sequence[Sequence[int]] = ()) -> Answer:
-    """The answer that the backbone's kind and the task call for; `candidates` are label words as token ids."""
+    """Returns the answer for the backbone's kind and the task; `candidates` are label words as token ids."""
     if backbone.geometry.text_to_text:
         return LabelWords(backbone, task, candidates)
     return Head(backbone, task, seed)
 
 
 class Head:
-    """A fresh float32 head on a shared encoder; the head is whatever stands outside the pretrained base model."""
+    """A fresh float32 head on a shared encoder; the head is everything outside the pretrained base model."""
 
     def __init__(self, backbone: Backbone, task: Task, seed: int) -> None:
         self.task = task
@@ -63,7 +63,7 @@ class Head:
 
 
 def with_head(backbone: Backbone, outputs: int, seed: int) -> nn.Module:
-    """The family's own model for sequence classification around the shared base, with a head drawn from `seed`."""
+    """Returns the family's model for sequence classification around the shared base, with a head drawn from `seed`."""
     config = type(backbone.config).from_dict({**backbone.config.to_dict(), "num_labels": outputs})
     config._attn_implementation = backbone.config._attn_implementation
     with torch.device("meta"):
@@ -81,10 +81,10 @@ def with_head(backbone: Backbone, outputs: int, seed: int) -> nn.Module:
 
 
 class LabelWords:
-    """A T5 that answers in words: trained on the label word, judged by which candidate is likeliest.
+    """A T5 that answers in words: it is trained on the label word and answers with the most likely candidate.
 
-    Every candidate's log-likelihood is the sum over its tokens, end of sequence included; all candidates of
-    an example share one pass of the encoder. Nothing is generated.
+    The log-likelihood of a candidate is the sum over its tokens, including the end of sequence; all candidates of an
+    example share one pass of the encoder. Nothing is generated.
     """
 
     def __init__(self, backbone: Backbone, task: Task, candidates: Sequence[Sequence[int]]) -> None:
@@ -96,7 +96,7 @@ class LabelWords:
         width = max(map(len, candidates))
         padded = [[*ids, *[-100] * (width - len(ids))] for ids in candidates]
         self._targets = torch.tensor(padded, device=device)
-        first = getattr(config, "decoder_start_token_id", None)  # a T5 that does not say starts with padding
+        first = getattr(config, "decoder_start_token_id", None)  # without it, a T5 starts with padding
         start = torch.full((len(padded), 1), config.pad_token_id if first is None else first, device=device)
         words = self._targets.masked_fill(self._targets == -100, config.pad_token_id)
         self._decoder_inputs = torch.cat([start, words[:, :-1]], dim=1)
@@ -114,7 +114,7 @@ class LabelWords:
         return self._values[self.log_likelihoods(inputs).argmax(-1)]
 
     def log_likelihoods(self, inputs: Batch) -> Tensor:
-        """(n, candidates): the log-probability of each candidate given each input."""
+        """Returns (n, candidates): the log-probability of each candidate given each input."""
         encoded = self._encoder(**inputs).last_hidden_state
         count = len(self._targets)
         rows = max(1, CANDIDATE_ROWS // count)

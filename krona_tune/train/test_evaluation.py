@@ -1,4 +1,4 @@
-"""The last look: a finished trial on the test half, once, and how far its score would move on other examples."""
+"""Evaluates a finished trial once on the test half, and how much its score would vary with other examples."""
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ RESAMPLES = 500
 
 
 def evaluate_on_test(answer: Answer, task: Task, table: pa.Table, pad_token_id: int, device: Device) -> ScoreOnTest:
-    """The task's metrics over the whole table, in evaluation mode, and its scores on resampled examples."""
+    """Returns the task's metrics over the whole table, in evaluation mode, and its scores on resampled examples."""
     predictions = predict(answer, task, table, pad_token_id, device)
     labels = table.column("label").to_numpy()
     metrics = measure(task, predictions, labels)

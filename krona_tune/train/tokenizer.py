@@ -1,4 +1,4 @@
-"""A backbone's tokenizer, and a task's label words in its ids."""
+"""Opens a backbone's tokenizer, and gives a task's label words as its ids."""
 
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
@@ -8,10 +8,10 @@ from krona_tune.train.backbone import quiet
 
 
 def open_tokenizer(location: str, vocabulary: int) -> PreTrainedTokenizerBase:
-    """The tokenizer of a hub name or folder.
+    """Returns the tokenizer of a hub name or folder.
 
     Raises:
-        Refusal: there is none, it fails at its first text, or it knows other words than the model's `vocabulary`.
+        Refusal: there is none, it fails at a first text, or its ids do not fit into the model's `vocabulary`.
     """
     with quiet(), refusing(location, "its config.json can't be read", "save the model again"):
         config = AutoConfig.from_pretrained(location, trust_remote_code=False)
@@ -28,5 +28,5 @@ def open_tokenizer(location: str, vocabulary: int) -> PreTrainedTokenizerBase:
 
 
 def candidates(task: Task, tokenizer: PreTrainedTokenizerBase) -> tuple[tuple[int, ...], ...]:
-    """The label words as token ids, each with its end of sequence."""
+    """Returns the label words as token ids, each with its end of sequence."""
     return tuple(tuple(tokenizer(word).input_ids) for word in task.candidates)

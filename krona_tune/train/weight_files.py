@@ -1,4 +1,4 @@
-"""A model's weight files, as far as they can be judged without loading them. No torch."""
+"""Checks a model's weight files as far as is possible without loading them. No torch."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from krona_tune.refusal import Refusal, refusing
 Shapes = dict[str, tuple[int, ...]]
 
 FILES = ("model.safetensors", "pytorch_model.bin")
-"""What transformers loads, in its order: the file, else the parts that the index beside it names."""
+"""What transformers loads, in its order: the file, else the parts that its index names."""
 FIX = "save the model again, or fetch it again"
 ROWS = {
     "word_embeddings.weight": "vocab_size",
@@ -23,15 +23,15 @@ ROWS = {
     "token_type_embeddings.weight": "type_vocab_size",
     "shared.weight": "vocab_size",
 }
-"""Tables that have as many rows as a key of config.json says."""
+"""Tables with as many rows as a key of config.json says."""
 EMBEDDINGS = ("shared.weight", "lm_head.weight")
 COMPARED_BYTES = 2**20
-"""Of each embedding: two that were trained apart differ long before."""
+"""The bytes to compare of each embedding: two that were trained separately differ long before."""
 SAFE, ZIP = ".safetensors", b"PK"
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that a folder's model is loaded from; none where it holds no weights."""
+    """Returns the files that a folder's model is loaded from; none if it holds no weights."""
     for name in FILES:
         if (folder / name).exists():
             return [folder / name]
@@ -48,7 +48,7 @@ def _parts(index: Path) -> list[Path]:
 
 
 def shapes_of(files: list[Path]) -> Shapes:
-    """Each tensor's shape by its name; nothing of pickled weights, of which only length and first bytes are looked at.
+    """Returns each tensor's shape by name; none of pickled weights: only their length and first bytes are checked.
 
     Raises:
         Refusal: a file is missing, empty, cut off, or holds something else.
@@ -70,7 +70,7 @@ def _first(path: Path) -> bytes:
 
 
 def _shapes(path: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Each tensor's name and shape, once the header was found to fit the file."""
+    """Yields each tensor's name and shape, after the header was found to fit the file."""
     with refusing(str(path), "can't be read as safetensors", FIX), safe_open(path, framework="numpy") as file:
         for name in file.keys():  # noqa: SIM118 (it is no dict)
             yield name, tuple(file.get_slice(name).get_shape())
@@ -79,7 +79,7 @@ def _shapes(path: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
 def refuse_other_shapes(found: Shapes, config: Mapping[str, Any], shape: Geometry, place: str) -> None:
     """Refuses tensors of another model than config.json describes.
 
-    Names may begin with the base model's own, such as `bert.`.
+    Names may begin with the base model's own name, such as `bert.`.
     """
     found = {name.partition(".")[2]: sizes for name, sizes in found.items()} | found
     for name, wanted in _maps(shape):
@@ -95,8 +95,8 @@ def refuse_other_shapes(found: Shapes, config: Mapping[str, Any], shape: Geometr
 
 
 def tying(files: list[Path], found: Shapes) -> dict[str, bool]:
-    """What a text-to-text model's weights say on its two embeddings, whatever its config does: transformers takes
-    both where both are there and differ, else one for both."""
+    """Returns what a text-to-text model's weights say about its two embeddings, whatever its config says: transformers
+    uses both if both are there and differ, else one for both."""
     there = [name for name in EMBEDDINGS if name in found]
     if len(there) < len(EMBEDDINGS):
         return {"tie_word_embeddings": True} if there else {}
@@ -105,7 +105,7 @@ def tying(files: list[Path], found: Shapes) -> dict[str, bool]:
 
 
 def _starts(path: Path, names: Sequence[str]) -> Iterator[bytes]:
-    """The first bytes of those tensors that a file holds, found by its header (a length, then JSON)."""
+    """Yields the first bytes of those tensors that a file holds, found by its header (a length, then JSON)."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))

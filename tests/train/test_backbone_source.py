@@ -112,7 +112,7 @@ def test_a_download_that_fails_is_refused(error: Exception, monkeypatch: pytest.
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
     found = BackboneSource(name="org/name", folder=None, how="hub", config={})
-    with pytest.raises(Refusal, match=rf"--model: 'org/name' can't be had from the hub \({type(error).__name__}"):
+    with pytest.raises(Refusal, match=rf"--model: 'org/name' can't be fetched from the hub \({type(error).__name__}"):
         download(found)
 
 

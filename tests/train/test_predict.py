@@ -71,9 +71,9 @@ def test_no_examples_have_no_answers(tmp_path: Path) -> None:
     ("task", "line", "message"),
     [
         ("cola", "", "it is empty; CoLA takes sentence"),
-        ("cola", "a\tb", "2 texts where 1 belong; CoLA takes sentence"),
-        ("mnli", "a", "1 text where 2 belong; MNLI takes premise and hypothesis, separated by a tab"),
-        ("mnli", "a\tb\tc", "3 texts where 2 belong"),
+        ("cola", "a\tb", "2 texts instead of 1; CoLA takes sentence"),
+        ("mnli", "a", "1 text instead of 2; MNLI takes premise and hypothesis, separated by a tab"),
+        ("mnli", "a\tb\tc", "3 texts instead of 2"),
         ("mnli", "a\t ", "hypothesis is empty"),
         ("mnli", "\t", "it is empty"),
     ],
@@ -134,5 +134,5 @@ def test_an_example_of_another_shape_is_refused_before_anything_is_loaded(tmp_pa
     backbone = backbone_folder("bert", tmp_path / "backbone")
     adapter = adapter_folder(backbone, tmp_path / "adapter", "stsb")
     (backbone / "config.json").unlink()
-    with pytest.raises(Refusal, match=r"examples\[1\]: 1 text where 2 belong"):
+    with pytest.raises(Refusal, match=r"examples\[1\]: 1 text instead of 2"):
         krona_tune.predict(adapter, [("a", "b"), "a"])

@@ -99,8 +99,7 @@ class StudyRuns:
             self.client.log_batch(run_id, metrics=metrics[start : start + METRICS_A_BATCH], synchronous=True)
 
     def _find_or_create_experiment(self, artifact_location: str | None) -> str:
-        """Returns this study's experiment. If another study has its name already, ours also has its time in the
-        name."""
+        """Returns this study's experiment. If another study has its name, ours also has its time in the name."""
         begun, name = self._manifest.created_at, self._study
         found = self.client.get_experiment_by_name(name)
         if found is not None and found.tags.get(words.BEGUN, begun) != begun:

@@ -22,8 +22,7 @@ class NotPushedError(Exception):
 
 
 class RemoteSink:
-    """A sink that pushes at the study's start, after trials' ends (several at once if the store is slow) and at the
-    end.
+    """A sink that pushes at the study's start, after trials' ends (several at once for a slow store) and at its end.
 
     An unreachable store causes a warning and is tried again. A driver that is lost with its machine loses at most what
     happened after the last push.

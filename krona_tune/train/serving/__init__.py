@@ -1,1 +1,1 @@
-"""What happens to an adapter after its training: loading, exporting, predicting."""
+"""Loads, exports and uses an adapter after its training."""

@@ -1,4 +1,4 @@
-"""Inputs that two forms of one model are compared on."""
+"""Makes inputs to compare two forms of one model."""
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ ANSWER_LENGTH = 4
 
 
 def sample_inputs(whole: AdaptedModel) -> Batch:
-    """Eight sequences of different lengths, padded: ids drawn from the vocabulary without its special tokens.
+    """Returns eight padded sequences of different lengths: ids drawn from the vocabulary without its special tokens.
 
     `input_ids` and `attention_mask` int64 (8, length); a text-to-text model also gets `decoder_input_ids`.
     """
@@ -29,11 +29,11 @@ def sample_inputs(whole: AdaptedModel) -> Batch:
 
 @torch.no_grad()
 def logits(model: nn.Module, inputs: Batch) -> Tensor:
-    """What the model answers, float32."""
+    """Returns the model's logits, float32."""
     found: Tensor = model(**inputs).logits
     return found.float()
 
 
 def difference(some: Tensor, others: Tensor) -> float:
-    """The largest absolute difference; not a number where one of them is not."""
+    """Returns the largest absolute difference; not a number if one of them is not."""
     return (some - others).abs().max().item()

@@ -1,4 +1,4 @@
-"""A study's adapter leaves in another form; what is written gives the same outputs, or nothing is written."""
+"""Exports a study's adapter in another form; what is written gives the same outputs, or nothing is written."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,12 +23,12 @@ from krona_tune.train.serving.load_adapted import AdaptedModel, load_adapted
 
 DTYPES = {WrittenDtype.FLOAT32: torch.float32, WrittenDtype.BFLOAT16: torch.bfloat16}
 WEIGHTS_ROUNDING = 1e-4
-"""Logits made in another order of the same float32 sums differ by less than this share of the largest."""
+"""Logits from the same float32 sums in another order differ by less than this share of the largest."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What was written where. `difference` is the largest one between a logit of the study's adapter and of this."""
+    """The result of an export. `difference` is the largest one between a logit of the study's adapter and of this."""
 
     folder: Path
     difference: float
@@ -42,12 +42,12 @@ def export_adapter(
 
     Args:
         adapter: what a study leaves in `adapters/<task>`.
-        to: a folder that is not there yet, or empty.
+        to: a folder that does not exist yet, or is empty.
         model: a hub name or folder of the backbone; without it, the card's.
         dtype: of a merged model's weights.
 
     Raises:
-        Refusal: `to` is taken, the form can't carry the method, the backbone can't be had, or the outputs differ.
+        Refusal: `to` is taken, the form can't carry the method, the backbone can't be found, or the outputs differ.
     """
     to = home(to).resolve()
     _refuse_taken(to)
@@ -128,7 +128,7 @@ def _peft() -> tuple[Any, Any]:
 
 
 def _name_labels(model: Any, whole: AdaptedModel) -> None:
-    """The task's labels in the model's config, so that a pipeline of transformers says them."""
+    """Writes the task's labels to the model's config, so that a pipeline of transformers uses them."""
     if whole.card.text_to_text:
         return
     model.config.problem_type = "regression" if whole.task.is_regression else "single_label_classification"
@@ -138,7 +138,7 @@ def _name_labels(model: Any, whole: AdaptedModel) -> None:
 
 @contextmanager
 def _written(to: Path) -> Iterator[Path]:
-    """Where to build what takes the place `to` at the end of the context, or goes away if anything fails."""
+    """Yields where to build what moves to `to` at the end of the context, or is removed if anything fails."""
     fix = "name a writable folder with enough room"
     with refusing("--to", f"{to} can't be written", fix), atomic_folder(to) as built:
         yield built

@@ -1,4 +1,4 @@
-"""A backbone with a saved adapter on it, ready to answer its task."""
+"""Loads a backbone with a saved adapter on it, ready to answer its task."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ CPU = Device(kind="cpu", dtype=torch.float32)
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptedModel:
-    """What an adapter's folder and its backbone make together. `answer.model` gives the adapted outputs."""
+    """A backbone with the adapter from a folder. `answer.model` gives the adapted outputs."""
 
     card: AdapterCard
     task: Task
@@ -34,14 +34,14 @@ class AdaptedModel:
 
 
 def load_adapted(folder: Path, *, model: str | None = None, device: Device = CPU) -> AdaptedModel:
-    """Loads an adapter's backbone and puts the adapter on it, in the way that training does.
+    """Loads an adapter's backbone and puts the adapter on it, as training does.
 
     Args:
         folder: what a study leaves in `adapters/<task>`.
         model: a hub name or folder of the backbone; without it, the card's.
 
     Raises:
-        Refusal: the adapter can't be read, the backbone can't be had, or they do not belong together.
+        Refusal: the adapter can't be read, the backbone can't be found, or they do not belong together.
     """
     card = read_card(folder)
     task = task_of(card, folder)

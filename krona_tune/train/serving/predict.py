@@ -1,4 +1,4 @@
-"""Answers to new examples from a saved adapter."""
+"""Answers new examples with a saved adapter."""
 
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,17 +34,17 @@ class Prediction:
 
 
 def predict(folder: str | Path, examples: Sequence[str | Sequence[str]], *, model: str | None = None) -> list[str]:
-    """One answer for each example, in their order: a label, or a number as text.
+    """Returns one answer for each example, in their order: a label, or a number as text.
 
         krona_tune.predict("studies/NAME/adapters/cola", ["The cat sat.", "Cat the sat."])
 
     Args:
         folder: what a study leaves in `adapters/<task>`.
-        examples: a text each, or for a task of pairs two texts in the order of the task's inputs.
+        examples: one text each, or for a task of pairs two texts in the order of the task's inputs.
         model: a hub name or folder of the backbone; without it, the card's.
 
     Raises:
-        Refusal: an example has not as many texts as the task, or as `load_adapted` refuses.
+        Refusal: an example has another number of texts than the task, or `load_adapted` refuses.
     """
     folder = Path(folder)
     task = task_of(read_card(folder), folder)
@@ -55,14 +55,14 @@ def predict(folder: str | Path, examples: Sequence[str | Sequence[str]], *, mode
 
 
 def ready(folder: Path, model: str | None) -> AdaptedModel:
-    """The adapter on its backbone, on the GPU if there is one, in float32."""
+    """Returns the adapter on its backbone, on the GPU if there is one, in float32."""
     return load_adapted(
         folder, model=model, device=Device(kind="cuda" if torch.cuda.is_available() else "cpu", dtype=torch.float32)
     )
 
 
 def predictions(whole: AdaptedModel, rows: Iterable[Sequence[str]]) -> Iterator[Prediction]:
-    """In the rows' order, some rows at a time, which are batched by length. `rows` have the task's number of texts."""
+    """Yields the answers in the rows' order. `rows` fit the task; some at a time are batched by length."""
     coming = iter(rows)
     while some := list(islice(coming, ROWS_AT_ONCE)):
         yield from _predicted(whole, some)
@@ -80,7 +80,7 @@ def _predicted(whole: AdaptedModel, rows: Sequence[Sequence[str]]) -> list[Predi
 
 
 def _tokenized(whole: AdaptedModel, rows: Sequence[Sequence[str]]) -> pa.Table:
-    """The rows' token ids, made as those of a task's test half are; their labels mean nothing."""
+    """Returns the rows' token ids, made like those of a task's test half; their labels mean nothing."""
     columns = zip(*rows, strict=True)
     texts = {name: pa.array(column, pa.string()) for name, column in zip(whole.task.inputs, columns, strict=True)}
     examples = pa.table({**texts, "label": pa.array([0] * len(rows), pa.int64())})
@@ -114,7 +114,7 @@ def _answers(whole: AdaptedModel, inputs: Batch) -> Iterable[Prediction]:
 
 
 def _probabilities(answer: Answer, inputs: Batch) -> Tensor:
-    """(n, labels): a head's softmax, or the label words' likelihoods among each other."""
+    """Returns (n, labels): a head's softmax, or the label words' likelihoods, scaled to a sum of 1."""
     match answer:
         case LabelWords():
             return answer.log_likelihoods(inputs).softmax(-1)
