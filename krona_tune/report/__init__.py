@@ -1,1 +1,1 @@
-"""What a study found, read from its records alone."""
+"""Reports what a study found, from its records alone."""

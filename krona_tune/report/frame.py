@@ -1,4 +1,4 @@
-"""What a study recorded, as values and as pandas frames for a notebook."""
+"""Gives what a study recorded, as values and as pandas frames for a notebook."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ _NESTED = {"params", "metrics", "test_metrics"}
 
 
 def trials_frame(folder: StudyFolder) -> pd.DataFrame:
-    """One row a trial, whatever became of it.
+    """Returns one row per trial, whatever its status.
 
     Columns: those of `TrialResult` (`trial_id`, `task`, `kind` search, baseline or finalist, `number`, `seed`,
     `fingerprint`, `status`, `score` on validation, `rung`, `epochs`, `examples`, `adapter_parameters`,
@@ -29,7 +29,7 @@ def trials_frame(folder: StudyFolder) -> pd.DataFrame:
 
 
 def reports_frame(folder: StudyFolder) -> pd.DataFrame:
-    """One row a trial and rung.
+    """Returns one row per trial and rung.
 
     Columns: those of `Report` (`trial_id`, `task`, `rung`, `examples`, `epochs`, `step`, `score` on validation,
     `train_loss`, `train_seconds`, `evaluation_seconds`, `peak_memory_bytes`) and `metric_...` for each metric.
@@ -38,14 +38,14 @@ def reports_frame(folder: StudyFolder) -> pd.DataFrame:
 
 
 def factor_shape(trial: TrialResult) -> str:
-    """The sizes of A as one word, such as `24x16`; empty for a baseline, which has no adapter."""
+    """Returns the sizes of A as one word, such as `24x16`; empty for a baseline, which has no adapter."""
     if trial.kind == "baseline" or not {"a_out", "a_in"} <= trial.params.keys():
         return ""
     return f"{trial.params['a_out']}x{trial.params['a_in']}"
 
 
 def _frame(rows: Iterable[dict[str, object]], kind: type[TrialResult] | type[Report]) -> pd.DataFrame:
-    """Rows as a frame that has its fixed columns even where there is no row."""
+    """Returns rows as a frame that has its fixed columns even if there is no row."""
     frame = pd.DataFrame(list(rows))
     missing = [name for name in kind.__dataclass_fields__ if name not in {*_NESTED, *frame.columns}]
     return frame.assign(**{name: pd.Series(dtype="object") for name in missing})

@@ -1,4 +1,4 @@
-"""A study in a notebook: its rows as frames, its charts as figures, its best adapters."""
+"""Opens a study in a notebook: its rows as frames, its charts as figures, its best trials."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,7 +25,7 @@ from krona_tune.study.result import TrialResult
 
 @dataclass(frozen=True)
 class Study:
-    """What a study has recorded, as it stood when each of these was first asked for."""
+    """The records of a study; each property shows them as they were when it was first read."""
 
     folder: StudyFolder
     manifest: Manifest
@@ -36,23 +36,23 @@ class Study:
 
     @cached_property
     def trials(self) -> pd.DataFrame:
-        """One row a trial; the columns are those of `krona_tune.report.frame.trials_frame`."""
+        """Returns one row per trial; the columns are those of `krona_tune.report.frame.trials_frame`."""
         return trials_frame(self.folder)
 
     @cached_property
     def reports(self) -> pd.DataFrame:
-        """One row a trial and rung; the columns are those of `krona_tune.report.frame.reports_frame`."""
+        """Returns one row per trial and rung; the columns are those of `krona_tune.report.frame.reports_frame`."""
         return reports_frame(self.folder)
 
     @cached_property
     def summaries(self) -> dict[str, TaskSummary]:
-        """By task: its ranking, its baselines, its finalists."""
+        """Returns by task its ranking, its baselines and its finalists."""
         shared = shared_part(self._records, self.manifest, spec_of(self.folder))
         return {each.task: each for each in judged_together(summaries(self._records, self.manifest), shared)}
 
     def best(self, task: str) -> TrialResult:
-        """The trial that won the task: of the finals the winner's best seed, else the best of the search
-        (where tasks share their configurations, the one with the best average).
+        """Returns the trial that won the task: of the finals the winner's best seed, else the best of the search (if
+        tasks share their configurations, the one with the best average).
 
         Raises:
             Refusal: the study has no such task, or no trial of it has a score.
@@ -65,9 +65,9 @@ class Study:
         return summary.best.trial
 
     def charts(self, task: str) -> dict[str, go.Figure]:
-        """The page's charts of a task by name: parameters, steps, curves, scale, shapes, importance, placement, seeds.
+        """Returns a task's charts by name: parameters, steps, curves, scale, shapes, importance, placement, seeds.
 
-        Those that would have nothing to show are left out.
+        Those that have nothing to show are left out.
 
         Raises:
             Refusal: the study has no such task.
@@ -88,7 +88,7 @@ class Study:
 
 
 def open_study(folder: str | PathLike[str]) -> Study:
-    """The study in a folder such as `studies/NAME`; it may still run.
+    """Opens the study in a folder such as `studies/NAME`; it may still run.
 
     Raises:
         Refusal: there is no study in the folder.

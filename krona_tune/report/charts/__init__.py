@@ -1,1 +1,1 @@
-"""The charts of a page, each a figure of its own."""
+"""Draws the charts of a page, each as a figure of its own."""

@@ -1,4 +1,4 @@
-"""A chart of the page: a figure in words, and what a task's charts are drawn from."""
+"""Defines a chart of the page, and what a task's charts are drawn from."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ SCORE = "validation score"
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """A figure with its name, what it shows in words, and a caption."""
+    """A figure with its name, its title and a caption."""
 
     name: str
     title: str
@@ -24,7 +24,7 @@ class Chart:
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """One task: its summary, its own records, and the network where the study has left word of it."""
+    """One task: its summary, its own records, and the network if the study has recorded it."""
 
     summary: TaskSummary
     recorded: Records
@@ -32,7 +32,7 @@ class Subject:
 
 
 def hover(each: RankedTrial) -> str:
-    """What a trial's point says when it is pointed at."""
+    """Returns what a trial's point says under the mouse."""
     params = each.trial.params
     lines = [
         f"<b>{each.score:.3f}</b> {each.trial.trial_id}",

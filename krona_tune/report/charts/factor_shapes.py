@@ -1,4 +1,4 @@
-"""Factor shapes: the best score of each shape of A, with the shapes of equal cost joined."""
+"""Draws the best score of each shape of A, with lines through the shapes of equal cost."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from krona_tune.report.summary.task_summary import RankedTrial
 
 MOST_LINES = 9
 EDGE = 0.45
-"""How far the picture reaches beyond the outermost sizes, in powers of two."""
+"""How far the picture extends beyond the outermost sizes, in powers of two."""
 
 
 def factor_shapes(subject: Subject) -> Chart | None:
@@ -66,7 +66,7 @@ def _caption(width: int | None) -> str:
 
 
 def _sizes(tried: set[int], width: int | None) -> list[int]:
-    """The sizes that were tried and, where they all divide the width, the other divisors between them."""
+    """Returns the sizes that were tried and, if they all divide the width, the other divisors between them."""
     if width is None or any(width % size for size in tried):
         return sorted(tried)
     return [size for size in divisors(width) if min(tried) <= size <= max(tried)]
@@ -81,7 +81,7 @@ def _range(sizes: Sequence[int]) -> tuple[float, float]:
 
 
 def _axis(sizes: Sequence[int]) -> dict[str, object]:
-    """A logarithmic axis that names each size that was tried."""
+    """Returns a logarithmic axis that names each size."""
     return {
         "tickvals": _places(sizes),
         "ticktext": [str(size) for size in sizes],
@@ -91,7 +91,7 @@ def _axis(sizes: Sequence[int]) -> dict[str, object]:
 
 
 def _spread_out(products: Sequence[int]) -> list[int]:
-    """At most `MOST_LINES` of them, from the first to the last."""
+    """Returns at most `MOST_LINES` of them, evenly from the first to the last."""
     if len(products) <= MOST_LINES:
         return list(products)
     step = (len(products) - 1) / (MOST_LINES - 1)
@@ -99,7 +99,7 @@ def _spread_out(products: Sequence[int]) -> list[int]:
 
 
 def _equal_cost(product: int, rows: Sequence[int], columns: Sequence[int], width: int | None) -> go.Scatter:
-    """The shapes with a_out·a_in = product cost product + width²/product at a square map, all of them the same."""
+    """Draws the shapes with a_out·a_in = product: at a square map all of them cost product + width²/product."""
     (left, right), (bottom, top) = _range(columns), _range(rows)
     ends = (max(left, log2(product) - top), min(right, log2(product) - bottom))
     cost = round(product + width * width / product) if width else product

@@ -1,4 +1,4 @@
-"""Which knobs mattered: PED-ANOVA importances through Optuna, held against what chance gives."""
+"""Shows which knobs mattered: PED-ANOVA importances from Optuna, compared with what chance gives."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -12,14 +12,14 @@ from krona_tune.report.charts.style import BLUE, GREY, ORANGE, empty_figure
 from krona_tune.study.randomness import stream
 
 FEWEST = 12
-"""With fewer scored trials nothing is said of the knobs."""
+"""With fewer scored trials no importances are shown."""
 
 TOP = 0.25
-"""PED-ANOVA asks how differently a knob is set in this share of the best trials than in all of them."""
+"""PED-ANOVA measures how differently a knob is set in this share of the best trials than in all of them."""
 
 SHUFFLES = 20
 FEW_VALUES = 12
-"""A number that takes no more values than this is taken as a choice among them."""
+"""A number with no more values than this is treated as a choice among them."""
 
 
 def importance(subject: Subject) -> Chart | None:
@@ -39,21 +39,21 @@ def importance(subject: Subject) -> Chart | None:
         name="importance",
         title="Which knobs mattered",
         caption=f"How differently a knob is set in the best quarter of {len(ranked)} trials than in all of them. The "
-        "mark is what scores shuffled at random reach once in twenty times: a grey bar that stays behind it tells "
+        "mark is what scores shuffled at random reach once in twenty times: a grey bar that ends before it means "
         "nothing. Scores of trials that were stopped early count as they stood.",
         figure=figure.update_layout(margin={"l": 128}),
     )
 
 
 def searched_knobs(params: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-    """The values, trial by trial, of each knob that every trial has and that differs between them."""
+    """Returns the values, trial by trial, of each knob that every trial has and that differs between them."""
     shared = [name for name in (params[0] if params else {}) if all(name in each for each in params)]
     values = {name: [each[name] for each in params] for name in shared}
     return {name: taken for name, taken in values.items() if len(set(taken)) > 1}
 
 
 def importances(knobs: dict[str, list[Any]], scorings: Sequence[Sequence[float]]) -> list[dict[str, float]]:
-    """Each knob's importance, not normalised, from an in-memory Optuna study of these trials; once for each scoring."""
+    """Returns for each scoring each knob's importance, not normalised, from an in-memory Optuna study of the trials."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -69,7 +69,7 @@ def importances(knobs: dict[str, list[Any]], scorings: Sequence[Sequence[float]]
 
 
 def _losses(scores: Sequence[float]) -> Callable[[Any], float]:
-    """A trial's score by its number, turned over: PED-ANOVA takes a lower target for a better one."""
+    """Returns a trial's negated score by its number, because PED-ANOVA takes a lower target for a better one."""
     return lambda trial: -scores[trial.number]
 
 

@@ -1,4 +1,4 @@
-"""Learning curves: one line a trial, the rungs, and where trials were stopped."""
+"""Draws learning curves: one line per trial, the rungs, and where trials were stopped."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -49,7 +49,7 @@ def learning_curves(subject: Subject) -> Chart | None:
     return Chart(
         name="curves",
         title="Learning curves",
-        caption="One line a trial of the search, a point at each rung (dotted). Dimmed lines were stopped early or "
+        caption="One line per trial of the search, a point at each rung (dotted). Dimmed lines were stopped early or "
         "broken off; a cross is where ASHA, which compares trials at each rung, stopped one.",
         figure=figure.update_layout(margin={"t": 28}, legend={"y": 1.08}),
     )
@@ -69,13 +69,13 @@ def _stopped(status: Status) -> bool:
 
 
 def _rungs(subject: Subject) -> Iterable[float]:
-    """The task's rungs in epochs."""
+    """Returns the task's rungs in epochs."""
     facts = subject.summary.facts
     return [rung / facts.train_examples for rung in facts.rungs] if facts and facts.train_examples else []
 
 
 def _lines(name: str, curves: Sequence[Sequence[Report]], line: dict[str, object]) -> go.Scatter:
-    """Many curves as one trace, a gap between them, so that the legend switches all of them."""
+    """Draws many curves as one trace, with a gap between them, so that the legend switches all of them."""
     crowded = len(curves) > CROWD
     points = [point for curve in curves for point in (*curve, None)]
     return go.Scatter(

@@ -1,4 +1,4 @@
-"""The backbone as far as a picture of it needs: how wide, how deep, which stacks."""
+"""Describes a backbone for a picture of it: how wide, how deep, which stacks."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +21,8 @@ class Network:
     depths: dict[Stack, int]
 
     def bare(self) -> Geometry:
-        """Its sites by stack, layer and role, as if every map were square: where adapters stand, not what they cost."""
+        """Returns its sites by stack, layer and role, with square maps: they show where adapters are, not their
+        cost."""
         return Geometry(
             model_type="",
             sites=tuple(self._sites()),
@@ -44,5 +45,5 @@ class Network:
 
 
 def network(model: ModelFacts) -> Network | None:
-    """What the manifest tells of the backbone; None for a study that was begun before manifests told it."""
+    """Returns what the manifest says of the backbone; None for a study that is older than that."""
     return Network(width=model.width, depths=model.depths) if model.depths else None

@@ -1,4 +1,4 @@
-"""All tasks in one picture: what won, with intervals, beside the head alone and the constant answer."""
+"""Draws all tasks in one picture: what won, with intervals, beside the head alone and the constant answer."""
 
 from collections.abc import Sequence
 
@@ -9,11 +9,11 @@ from krona_tune.report.charts.style import BLUE, GREEN, GREY, ORANGE, empty_figu
 from krona_tune.report.summary.task_summary import STANDARD_ERRORS, TaskSummary
 
 ROW, AROUND, LOWEST = 54, 96, 360
-"""The height of a task's row, of what is around the rows, and of the whole beside another chart; in pixels."""
+"""The height of a task's row, of what is around the rows, and the lowest one beside another chart; in pixels."""
 
 
 def overview_chart(tasks: Sequence[TaskSummary]) -> Chart | None:
-    """A row a task that has a result; None where none has."""
+    """Draws a row per task that has a result; None if none has."""
     scored = [each for each in tasks if each.best is not None]
     if not scored:
         return None

@@ -1,4 +1,4 @@
-"""Score against trainable parameters: one task's trials with their Pareto front, and the front of the average."""
+"""Draws score against trainable parameters: one task's trials and their Pareto front, and the front of the average."""
 
 from collections.abc import Sequence
 
@@ -52,7 +52,7 @@ def task_front(summary: TaskSummary) -> Front:
 
 
 def average_chart(tasks: Sequence[TaskSummary], shared: Front | None = None) -> Chart | None:
-    """The front of the average over the tasks with a result; None for fewer than two of them.
+    """Draws the front of the average over the tasks with a result; None for fewer than two of them.
 
     `shared` is the front of configurations that all tasks share, if they do.
     """
@@ -78,7 +78,7 @@ def average_chart(tasks: Sequence[TaskSummary], shared: Front | None = None) -> 
 
 
 def front_line(name: str, front: Front, colour: str) -> go.Scatter:
-    """A front as a stair: the score that a size allows holds until a greater size allows more."""
+    """Draws a front as steps: the score that a size allows holds until a greater size allows more."""
     return go.Scatter(
         name=name,
         x=[size for size, _ in front],

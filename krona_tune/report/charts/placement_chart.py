@@ -1,4 +1,4 @@
-"""Placement as a picture of the network: which sites the winner adapts, and how often good trials do."""
+"""Draws placement in a picture of the network: which sites the winner adapts, and how often good trials do."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -23,14 +23,14 @@ GOOD = 0.25
 """The share of the ranked trials that counts as good."""
 
 TINT = 0.4
-"""How opaque a site is that all good trials adapt but the winner does not."""
+"""The opacity of a site that all good trials adapt but the winner does not."""
 
 Place = tuple[Stack, int, str]
 """A stack, a layer and a role."""
 
 Where = tuple[tuple[str, Any], ...]
 DECIDING = ("method", "roles", "stacks", "layers")
-"""The knobs that decide where an adapter stands."""
+"""The knobs that decide where an adapter is."""
 
 
 def placement(subject: Subject) -> Chart | None:
@@ -57,7 +57,7 @@ def placement(subject: Subject) -> Chart | None:
     return Chart(
         name="placement",
         title="Placement",
-        caption=f"The network, a column a layer and a row a role. The filled sites are those that "
+        caption=f"The network, a column per layer and a row per role. The filled sites are those that "
         f"{'the winner' if subject.summary.finals.winner else 'the best trial'} adapts; the others are tinted "
         f"by how many of the best {len(good)} of {len(ranked)} trials adapt them.",
         figure=figure.update_layout(showlegend=False, margin={"l": 128, "t": 28}),
@@ -65,7 +65,7 @@ def placement(subject: Subject) -> Chart | None:
 
 
 def places_of(trial: TrialResult, geometry: Geometry) -> frozenset[Place]:
-    """The sites that a trial adapts; empty for a method that stands nowhere, such as full fine-tuning."""
+    """Returns the sites that a trial adapts; empty for a method that has none, such as full fine-tuning."""
     return _places(_where(trial), geometry)
 
 
@@ -82,7 +82,7 @@ def _places(where: Where, geometry: Geometry) -> frozenset[Place]:
 
 
 def _counted(ranked: Iterable[RankedTrial], geometry: Geometry) -> Mapping[Place, int]:
-    """How many of the trials adapt each site."""
+    """Counts how many of the trials adapt each site."""
     counts: Counter[Place] = Counter()
     for where, number in Counter(_where(each.trial) for each in ranked).items():
         counts.update(dict.fromkeys(_places(where, geometry), number))
@@ -99,7 +99,7 @@ def _everywhere(network: Network) -> list[Place]:
 
 
 def _at(network: Network, stack: Stack, layer: float) -> float:
-    """Where a layer stands on the axis: the decoder one place after the encoder."""
+    """Returns the position of a layer on the axis: the decoder begins one place after the encoder."""
     return layer + (network.depths[Stack.ENCODER] + 1 if stack is Stack.DECODER else 0)
 
 

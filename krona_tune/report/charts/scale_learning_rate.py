@@ -1,4 +1,4 @@
-"""Scale against learning rate: two knobs that partly do the same under Adam."""
+"""Draws scale against learning rate: two knobs that partly do the same under Adam."""
 
 from collections.abc import Sequence
 from math import ceil, floor, log10
@@ -10,7 +10,7 @@ from krona_tune.report.charts.style import GREY, SCALE, colour_bar, empty_figure
 from krona_tune.study.formatting import format_tick
 
 MARGIN = 0.12
-"""How far the axes reach beyond the outermost trial, in powers of ten."""
+"""How far the axes extend beyond the outermost trial, in powers of ten."""
 
 
 def scale_and_learning_rate(subject: Subject) -> Chart | None:
@@ -48,7 +48,7 @@ def _range(values: Sequence[float]) -> list[float]:
 
 
 def _products(rates: Sequence[float], scales: Sequence[float]) -> list[float]:
-    """Round products that cross the picture: powers of ten, with 3 between them."""
+    """Returns round products that cross the picture: powers of ten, with 3 between them."""
     low, high = log10(min(rates) * min(scales)), log10(max(rates) * max(scales))
     steps = range(floor(2 * low), ceil(2 * high) + 1)
     round_ones = [float(f"{10 ** (step / 2):.1g}") for step in steps]
@@ -56,7 +56,7 @@ def _products(rates: Sequence[float], scales: Sequence[float]) -> list[float]:
 
 
 def _line(product: float, rates: Sequence[float], scales: Sequence[float]) -> go.Scatter:
-    """From where the line enters the picture to where it leaves it, with the product written at its lower end."""
+    """Draws a product's line across the whole picture, with the product written at its lower end."""
     (left, right), (bottom, top) = _range(rates), _range(scales)
     ends = (max(left, log10(product) - top), min(right, log10(product) - bottom))
     return go.Scatter(

@@ -1,4 +1,4 @@
-"""The finalists' chart: how far seeds scatter, on validation and on test."""
+"""Draws the finalists: how much the scores of seeds differ, on validation and on test."""
 
 from collections.abc import Sequence
 
@@ -10,17 +10,17 @@ from krona_tune.report.frame import factor_shape
 from krona_tune.study.finals import Finalist, Finals
 
 BESIDE = 0.14
-"""How far validation stands to the left of its configuration, and test to the right; 1 is the next configuration."""
+"""How far validation is to the left of its configuration, and test to the right; 1 is the next configuration."""
 
 
 def seeds_chart(finals: Finals) -> Chart | None:
-    """One dot a seed for each finalist and the head alone, with the means; None without finalists."""
+    """Draws one dot per seed for each finalist and the head alone, with the means; None without finalists."""
     everyone = [*finals.finalists, *([finals.head_only] if finals.head_only else [])]
     if not finals.finalists:
         return None
     figure = empty_figure("", "score")
-    figure.add_trace(_dots("validation, a dot a seed", everyone, "score", -BESIDE, BLUE))
-    figure.add_trace(_dots("test, a dot a seed", everyone, "test_score", BESIDE, ORANGE))
+    figure.add_trace(_dots("validation, a dot per seed", everyone, "score", -BESIDE, BLUE))
+    figure.add_trace(_dots("test, a dot per seed", everyone, "test_score", BESIDE, ORANGE))
     validation = [each.validation.mean for each in everyone]
     figure.add_trace(_means("validation mean", validation, -BESIDE, {"visible": False}))
     figure.add_trace(_means("test mean and 95 % interval", [e.test.mean for e in everyone], BESIDE, _bars(everyone)))
@@ -36,7 +36,7 @@ def seeds_chart(finals: Finals) -> Chart | None:
 
 
 def configuration(each: Finalist) -> str:
-    """A name that fits below an axis: method, shape of A, and the searched trial."""
+    """Returns a name that fits below an axis: method, shape of A, and the searched trial."""
     shape = factor_shape(each.rows[0]).replace("x", "×")
     return "<br>".join(part for part in (f"{each.method} {shape}".strip(), each.of) if part)
 
@@ -68,7 +68,7 @@ def _means(name: str, means: Sequence[float], shift: float, bars: dict[str, obje
 
 
 def _bars(everyone: Sequence[Finalist]) -> dict[str, object]:
-    """The interval's ends as distances from the mean; none where there is no interval."""
+    """Returns the interval's ends as distances from the mean; zeros if there is no interval."""
     ends = [each.test.interval or (each.test.mean, each.test.mean) for each in everyone]
     return {
         "type": "data",

@@ -1,4 +1,4 @@
-"""An empty figure in the report's style. Text colours come from the page, which knows whether it is light or dark."""
+"""Makes figures in the report's style. Text colours come from the page, which knows whether it is light or dark."""
 
 from collections.abc import Sequence
 from math import floor, log10
@@ -13,7 +13,7 @@ SCALE = "Viridis"
 
 
 def empty_figure(x_title: str, y_title: str) -> go.Figure:
-    """Axes with titles on a transparent ground; all sizes are in pixels."""
+    """Returns axes with titles on a transparent background; all sizes are in pixels."""
     axis = {"gridcolor": "rgba(128,128,128,0.22)", "linecolor": "rgba(128,128,128,0.5)", "zeroline": False}
     return go.Figure(
         layout=go.Layout(
@@ -32,7 +32,7 @@ def empty_figure(x_title: str, y_title: str) -> go.Figure:
 
 
 def with_alpha(colour: str, alpha: float) -> str:
-    """A colour such as `#3f83c8`, as opaque as `alpha` from 0 to 1."""
+    """Returns a colour such as `#3f83c8` with the opacity `alpha`, from 0 to 1."""
     red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
     return f"rgba({red},{green},{blue},{alpha:g})"
 
@@ -42,7 +42,7 @@ def colour_bar() -> dict[str, object]:
 
 
 def log_axis(values: Sequence[float]) -> dict[str, Any]:
-    """A logarithmic axis, labelled at 1, 2 and 5 times the powers of ten; at the powers only where it spans many.
+    """Returns a logarithmic axis, labelled at 1, 2 and 5 times the powers of ten; only at the powers if it spans many.
 
     It can show positive values only.
     """

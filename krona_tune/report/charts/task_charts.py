@@ -1,4 +1,4 @@
-"""One task's charts, in the order in which the page shows them."""
+"""Draws one task's charts, in the order in which the page shows them."""
 
 from collections.abc import Callable
 
@@ -26,7 +26,7 @@ CHARTS: tuple[Callable[[Subject], Chart | None], ...] = (
 
 
 def charts(summary: TaskSummary, recorded: Records, network: Network | None = None) -> tuple[Chart, ...]:
-    """The task's charts, without those that would have nothing to compare. `recorded` are the task's own records."""
+    """Draws the task's charts, without those that have nothing to compare. `recorded` are the task's own records."""
     subject = Subject(summary=summary, recorded=recorded, network=network)
     drawn = (draw(subject) for draw in CHARTS)
     return tuple(chart for chart in drawn if chart is not None)

@@ -1,4 +1,4 @@
-"""Score against the time that an example takes in training: an adapter may be small and slow."""
+"""Draws score against the training time per example, because an adapter may be small and slow."""
 
 import plotly.graph_objects as go
 
@@ -9,7 +9,7 @@ from krona_tune.study.pareto import front_of
 
 
 def score_against_step_time(subject: Subject) -> Chart | None:
-    """None for fewer than two trials whose time is known."""
+    """Returns None for fewer than two trials with a known time."""
     timed = [each for each in subject.summary.ranked if _milliseconds(each) > 0]
     if len(timed) < 2:
         return None
@@ -47,5 +47,5 @@ def score_against_step_time(subject: Subject) -> Chart | None:
 
 
 def _milliseconds(each: RankedTrial) -> float:
-    """0.0 where it is not known."""
+    """Returns the training time per example; 0.0 if it is not known."""
     return 1000 * each.trial.train_seconds / each.trial.examples if each.trial.examples else 0.0

@@ -1,1 +1,1 @@
-"""The pages: one study, several compared, and how values become HTML."""
+"""Writes the pages: one study, several compared, and how values become HTML."""

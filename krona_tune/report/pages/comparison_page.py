@@ -1,4 +1,4 @@
-"""Writes a page that sets several studies side by side: what each found on each task, and what it was asked."""
+"""Writes a page that compares several studies: what each found on each task, and how their requests differ."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ COLOURS = (BLUE, ORANGE, GREEN, PURPLE, RED)
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedStudy:
-    """One study of several. `average` and `final_average` are over the tasks that all of them have a result on."""
+    """One study of several. `average` and `final_average` are over the tasks on which all of them have a result."""
 
     name: str
     manifest: Manifest
@@ -65,10 +65,10 @@ class ComparedTask:
 
 
 def write_comparison(folders: Sequence[StudyFolder], to: Path) -> Path:
-    """The page about two or more studies, written to the file `to`.
+    """Writes the page about two or more studies to the file `to`.
 
     Raises:
-        Refusal: fewer than two different studies are named, or there is none in one of the folders.
+        Refusal: fewer than two different studies are named, or one of the folders holds none.
     """
     different = list({folder.root.resolve(): folder for folder in folders}.values())
     if len(different) < 2:
@@ -78,7 +78,7 @@ def write_comparison(folders: Sequence[StudyFolder], to: Path) -> Path:
 
 
 def render_comparison(studies: Sequence[ComparedStudy]) -> str:
-    """The page's HTML. Whatever comes from records or files is escaped."""
+    """Returns the page's HTML. Everything from records or files is escaped."""
     tasks = [_task(task, studies) for task in dict.fromkeys(task for study in studies for task in study.tasks)]
     common = [each.task for each in tasks if len(each.studies) == len(studies) and all(s.best for _, s in each.studies)]
     front = _average_chart(studies, common)
@@ -101,7 +101,7 @@ def render_comparison(studies: Sequence[ComparedStudy]) -> str:
 
 
 def differences(specs: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """The keys of the requests that are not alike in all studies, with each study's value; its name is left out."""
+    """Returns the keys in which the studies' requests differ, with each study's value; its name is left out."""
     flat = [_flat(yaml.safe_load(text) or {}) for text in specs.values()]
     keys = dict.fromkeys(key for each in flat for key in each)
     rows = {key: tuple(each.get(key, NOTHING) for each in flat) for key in keys if key != "name"}
@@ -116,7 +116,7 @@ def _flat(value: object, above: str = "") -> dict[str, str]:
 
 
 def _named(folders: Sequence[StudyFolder]) -> list[tuple[StudyFolder, str]]:
-    """Each study under its name; under its path where another one has the same name."""
+    """Returns each study with its name, or with its path if another one has the same name."""
     names = [folder.root.resolve().name for folder in folders]
     return [
         (folder, name if names.count(name) == 1 else str(folder.root))

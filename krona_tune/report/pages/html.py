@@ -1,4 +1,4 @@
-"""How values become HTML: the templates with their filters, and plotly inside the page."""
+"""Turns values into HTML: the templates with their filters, and plotly inside the page."""
 
 import gzip
 from base64 import b64encode
@@ -28,7 +28,7 @@ from krona_tune.study.result import TrialResult
 TEMPLATES = Path(__file__).parent / "templates"
 
 SHAPE = "A"
-"""The heading under which `a_out` and `a_in` stand together."""
+"""The common heading of `a_out` and `a_in`."""
 
 FILTERS = {
     "score": format_score,
@@ -45,7 +45,7 @@ FILTERS = {
 
 @cache
 def environment() -> Environment:
-    """The page's templates. Whatever is not a filter's Markup is escaped."""
+    """Returns the page's templates. Whatever is not a filter's Markup is escaped."""
     made = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -66,11 +66,11 @@ def knobs_of(trial: TrialResult) -> dict[str, str]:
 
 
 def figure_json(figure: Any) -> Markup:
-    """The figure for a script element: no `<` in it can end the element."""
+    """Returns the figure for a script element; no `<` in it can end the element."""
     return Markup(figure.to_json(remove_uids=True).replace("<", "\\u003c"))
 
 
 @cache
 def packed_plotly() -> Markup:
-    """plotly.js, gzipped and in base64: two fifths of its weight; the page's script unpacks it for its first chart."""
+    """Returns plotly.js, gzipped and in base64: two fifths of its size; the page unpacks it for its first chart."""
     return Markup(b64encode(gzip.compress(get_plotlyjs().encode(), compresslevel=9, mtime=0)).decode())

@@ -51,7 +51,7 @@ class TaskPart:
 
 
 def write_report(folder: StudyFolder, *, runs: bool = False) -> Path:
-    """The page about what the study has recorded so far; `runs`: another process goes on with it.
+    """Writes the page about what the study has recorded so far; `runs`: another process is running it.
 
     Raises:
         Refusal: there is no study in the folder, or its records can't be read; the page is left as it was.
@@ -62,13 +62,13 @@ def write_report(folder: StudyFolder, *, runs: bool = False) -> Path:
 
 
 def write_page(path: Path, html: str) -> Path:
-    """Raises a Refusal where there is no room for it, or no right to write."""
+    """Writes a page. Raises a Refusal if there is no room for it, or no right to write."""
     with refusing(str(path), "the page can't be written", "make room there, and its folder writable"):
         return write_atomically(path, html)
 
 
 def render(manifest: Manifest, recorded: Records, spec: str) -> str:
-    """The page's HTML. Whatever comes from records or files is escaped."""
+    """Returns the page's HTML. Everything from records or files is escaped."""
     shared = shared_part(recorded, manifest, spec)
     tasks = judged_together(summaries(recorded, manifest), shared)
     backbone = network(manifest.model)
@@ -103,7 +103,7 @@ def render(manifest: Manifest, recorded: Records, spec: str) -> str:
 
 
 def spec_of(folder: StudyFolder) -> str:
-    """The text of study.yaml, empty where it is missing. Raises a Refusal where it holds anything but keys."""
+    """Returns the text of study.yaml, empty if it is missing. Raises a Refusal if it holds anything but keys."""
     fix = "put back what the study was begun with"
     text = read_text(folder.spec, fix)
     if not isinstance(read_yaml(text, str(folder.spec)), dict | None):

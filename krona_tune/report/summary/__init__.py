@@ -1,1 +1,1 @@
-"""What the pages say, computed from the records."""
+"""Computes what the pages say from the records."""

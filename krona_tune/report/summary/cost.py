@@ -1,4 +1,4 @@
-"""What a study cost: device time, wall time, memory, and what early stopping saved."""
+"""Computes what a study cost: device time, wall time, memory, and what early stopping saved."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -27,8 +27,8 @@ ROW, AROUND = 44, 96
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What some trials took. Seconds are sums over trials, each of which holds a device or its share of one;
-    `wall_seconds` are those in which at least one of the trials that have ended was under way."""
+    """The cost of some trials. Seconds are sums over trials, each of which has a device or its share of one;
+    `wall_seconds` are those in which at least one of the ended trials ran."""
 
     trials: int
     train_seconds: float
@@ -52,7 +52,7 @@ def cost(trials: Sequence[TrialResult]) -> Cost:
 
 
 def _under_way(trials: Sequence[TrialResult]) -> float:
-    """The length of the union of the trials' spans: what a pause between two sittings took does not count."""
+    """Returns the length of the union of the trials' time spans; the pause between two drivers does not count."""
     spans = sorted(
         (t.started_at + t.paused_seconds, t.ended_at) for t in trials if t.started_at and t.ended_at is not None
     )
@@ -64,9 +64,9 @@ def _under_way(trials: Sequence[TrialResult]) -> float:
 
 
 def saved_by_stopping(summary: TaskSummary, trials: Sequence[TrialResult]) -> float | None:
-    """The share of the searched trials' full budget, in training examples, that early stopping did not spend.
+    """Returns the share of the searched trials' full budget, in training examples, that early stopping saved.
 
-    None where the full budget is not known or nothing was searched to an end.
+    None if the full budget is not known or no searched trial was completed or stopped early.
     """
     searched = [trial for trial in trials if trial.kind == "search" and trial.status in _ENDS]
     full = summary.facts.rungs[-1] if summary.facts and summary.facts.rungs else 0
@@ -77,7 +77,7 @@ def saved_by_stopping(summary: TaskSummary, trials: Sequence[TrialResult]) -> fl
 
 
 def cost_chart(tasks: Sequence[TaskSummary], recorded: Records) -> Chart | None:
-    """A bar a task, by what became of the trials; None without any time spent."""
+    """Draws a bar per task, by kind and end of the trials; None if no time was spent."""
     minutes: dict[str, dict[str, float]] = {kind: defaultdict(float) for kind in _COLOURS}
     for trial in recorded.trials:
         minutes[RUNNING if trial.trial_id in recorded.running else _kind(trial)][trial.task] += (

@@ -1,4 +1,4 @@
-"""What failed and why: trials without a regular end, those that say the same together."""
+"""Collects what failed and why: trials without a regular end, grouped by their reason."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -10,7 +10,8 @@ from krona_tune.study.result import Status, TrialResult
 
 @dataclass(frozen=True, kw_only=True)
 class Trouble:
-    """Trials of one status that gave one reason, the last line of what they said; `text` is the first one's whole."""
+    """Trials with the same status and reason, which is the last line of their error; `text` is the first whole
+    error."""
 
     status: Status
     reason: str
@@ -20,7 +21,7 @@ class Trouble:
 
 
 def troubles(tasks: Iterable[TaskSummary]) -> tuple[Trouble, ...]:
-    """The commonest first."""
+    """Returns the troubles, the most frequent first."""
     together: dict[tuple[Status, str], list[tuple[str, TrialResult]]] = defaultdict(list)
     for summary in tasks:
         for trial in summary.troubled:

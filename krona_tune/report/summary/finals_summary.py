@@ -1,4 +1,4 @@
-"""What the page says of the finals: the average over tasks, and the methods side by side."""
+"""Computes what the page says of the finals: the average over tasks, and the methods side by side."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from krona_tune.study.manifest import Manifest
 
 @dataclass(frozen=True, kw_only=True)
 class FinalAverage:
-    """Means on the test half over the tasks that have a winner; `head_only` None unless each of them has it."""
+    """Means on the test half over the tasks that have a winner; `head_only` is None unless each of them has it."""
 
     tasks: tuple[str, ...]
     test: float
@@ -23,7 +23,7 @@ class FinalAverage:
 
 @dataclass(frozen=True, kw_only=True)
 class MethodsPart:
-    """The methods' table: a line a method, and what others report of it, in points, where it can stand beside."""
+    """The methods' table: a line per method, and what others report of it, in points, if that is comparable."""
 
     lines: tuple[MethodLine, ...]
     tasks: tuple[TaskSummary, ...]
@@ -36,7 +36,7 @@ class MethodsPart:
 
 
 def final_average(tasks: Sequence[TaskSummary]) -> FinalAverage | None:
-    """The winners' mean test score over the tasks that have finalists; None where none has."""
+    """Returns the winners' mean test score over the tasks that have finalists; None if none has."""
     won = [(each.task, each.finals, each.finals.winner) for each in tasks]
     known = [(task, finals, winner) for task, finals, winner in won if winner is not None]
     if not known:
@@ -51,7 +51,7 @@ def final_average(tasks: Sequence[TaskSummary]) -> FinalAverage | None:
 
 
 def methods_part(recorded: Records, tasks: Sequence[TaskSummary], manifest: Manifest) -> MethodsPart | None:
-    """The methods side by side over the study's tasks; None where fewer than two were searched."""
+    """Returns the methods side by side over the study's tasks; None if fewer than two were searched."""
     lines = compare(recorded.trials, [each.task for each in tasks])
     beside = {method: points for method, points in reported(manifest).items() if method in {x.method for x in lines}}
     return MethodsPart(lines=lines, tasks=tuple(tasks), reported=beside, source=SOURCE) if lines else None

@@ -1,4 +1,4 @@
-"""What Edalati et al. report for T5-base: other people's measurements, to be read beside ours and never as ours."""
+"""Holds what Edalati et al. report for T5-base: the measurements of others, to compare with ours, never as ours."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -24,7 +24,7 @@ GLUE_AVERAGE: Mapping[str, float] = MappingProxyType(
 
 
 def reported(manifest: Manifest) -> Mapping[str, float]:
-    """The reported averages where a study can be read beside them: T5-base on real data; else nothing."""
+    """Returns the reported averages if a study is comparable with them: T5-base on real data; else nothing."""
     name = manifest.model.name.rstrip("/").rsplit("/", maxsplit=1)[-1].lower()
     comparable = name == "t5-base" and manifest.model.model_type == "t5" and not manifest.synthetic
     return GLUE_AVERAGE if comparable else {}

@@ -1,4 +1,4 @@
-"""One configuration for all tasks: those that were trained on every task, by their average."""
+"""Ranks the configurations for all tasks: those that were trained on every task, by their average."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,19 +14,19 @@ from krona_tune.study.shared_configurations import SharedConfiguration, shared_r
 
 @dataclass(frozen=True, kw_only=True)
 class SharedPart:
-    """The configurations that came to their end on every task, the best average first, of so many begun."""
+    """The configurations that were trained to the end on every task, the best average first; `begun` were begun."""
 
     ranked: tuple[SharedConfiguration, ...]
     begun: int
 
     @property
     def front(self) -> Front:
-        """(parameters, average) of those that none beats with as few."""
+        """Returns (parameters, average) of those that none beats with as few."""
         return front_of([(each.parameters, each.average) for each in self.ranked], lambda point: point)
 
 
 def shared_part(recorded: Records, manifest: Manifest, spec: str) -> SharedPart | None:
-    """None where each task was searched by itself, as the request's text says."""
+    """Returns the shared configurations; None if the request's text says that each task was searched by itself."""
     search = (yaml.safe_load(spec) or {}).get("search")
     if not isinstance(search, dict) or not search.get("shared"):
         return None
@@ -36,7 +36,7 @@ def shared_part(recorded: Records, manifest: Manifest, spec: str) -> SharedPart 
 
 
 def judged_together(tasks: Sequence[TaskSummary], part: SharedPart | None) -> tuple[TaskSummary, ...]:
-    """The summaries, whose best is the winner of the average where the tasks share their configurations."""
+    """Returns the summaries; if the tasks share their configurations, their best is the winner of the average."""
     if part is None or not part.ranked:
         return tuple(tasks)
     return tuple(replace(each, shared=part.ranked[0].number) for each in tasks)

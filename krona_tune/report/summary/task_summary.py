@@ -1,4 +1,4 @@
-"""What won and by how much: each task's ranking on validation, held against two baselines, with a rough error."""
+"""Computes what won and by how much: each task's ranking on validation, against two baselines, with a rough error."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -13,18 +13,18 @@ from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.standings import Standings
 
 RUNNING = "running"
-"""What a trial is called that has not ended yet, while its study runs."""
+"""The state of a trial that has not ended yet, while its study runs."""
 STANDARD_ERRORS = 2.0
-"""Two scores are told apart when they differ by more than this many standard errors of their difference."""
+"""Two scores count as different if they differ by more than this many standard errors of their difference."""
 
 
 def _of_a_share(value: float, examples: int) -> float:
-    """Binomial: √(p(1−p)/n)."""
+    """Returns the binomial √(p(1−p)/n)."""
     return sqrt(max(value * (1 - value), 0.0) / examples)
 
 
 def _of_a_correlation(value: float, examples: int) -> float:
-    """√((1−r²)²/(n−1)), the textbook value for Pearson's r under normality."""
+    """Returns √((1−r²)²/(n−1)), the textbook value for Pearson's r under normality."""
     return (1 - min(value * value, 1.0)) / sqrt(max(examples - 1, 1))
 
 
@@ -38,10 +38,10 @@ _ERROR_OF: dict[str, Callable[[float, int], float]] = {
 
 
 def standard_error(metrics: dict[str, float], examples: int) -> float | None:
-    """A rough standard error of a score, the mean of its metrics, from the number of validation examples.
+    """Returns a rough standard error of a score, the mean of its metrics, from the number of validation examples.
 
-    Metrics of one model move together, so their errors are averaged, not divided by √count. It says nothing of
-    the spread between seeds. None where a metric is unknown or not finite, or there are no examples.
+    Metrics of one model vary together, so their errors are averaged, not divided by √count. It does not include the
+    spread between seeds. None if a metric is unknown or not finite, or there are no examples.
     """
     if not metrics or examples < 1 or not all(name in _ERROR_OF and isfinite(x) for name, x in metrics.items()):
         return None
@@ -50,7 +50,7 @@ def standard_error(metrics: dict[str, float], examples: int) -> float | None:
 
 @dataclass(frozen=True, kw_only=True)
 class RankedTrial:
-    """A trial with its place. `tied`: its score can't be told apart from the best one's."""
+    """A trial with its place. `tied`: its score can't be distinguished from the best one's."""
 
     place: int
     trial: TrialResult
@@ -61,10 +61,10 @@ class RankedTrial:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskSummary:
-    """What is known of one task. All scores but those of `finals` are on validation, from the search.
+    """What is known of one task. All scores except those of `finals` are on validation, from the search.
 
-    `facts` None: the manifest does not know the task. `shared` numbers the configuration that won by its average over
-    tasks; None where each task is judged by itself.
+    `facts` None: the manifest does not have the task. `shared` is the number of the configuration that won by its
+    average over tasks; None if each task is judged by itself.
     """
 
     task: str
@@ -91,7 +91,7 @@ class TaskSummary:
 
     @property
     def smallest_tied(self) -> RankedTrial | None:
-        """The trial with the fewest parameters among those that can't be told apart from the best."""
+        """Returns the trial with the fewest parameters among those that can't be distinguished from the best."""
         tied = [each for each in self.ranked if each.tied and each.trial.trainable_parameters]
         return min(tied, key=lambda each: (each.trial.trainable_parameters, each.place), default=None)
 
@@ -113,7 +113,7 @@ class TaskSummary:
 
     @property
     def beats_baseline(self) -> bool | None:
-        """Whether the gain over the head alone is more than chance may give; None where that can't be said."""
+        """Returns whether the gain over the head alone is more than chance may give; None if that can't be decided."""
         if self.best is None or self.baseline is None or self.facts is None:
             return None
         error = standard_error(self.baseline.metrics, self.facts.validation_examples)
@@ -124,7 +124,7 @@ class TaskSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class Average:
-    """Means over the tasks that have a result. A baseline's is None unless each of those tasks has it."""
+    """Means over the tasks that have a result. A baseline's mean is None unless each of those tasks has it."""
 
     tasks: tuple[str, ...]
     best: float
@@ -133,7 +133,7 @@ class Average:
 
 
 def summaries(recorded: Records, manifest: Manifest) -> tuple[TaskSummary, ...]:
-    """One summary a task: those of the manifest in their order, then others that have records."""
+    """Returns one summary per task: those of the manifest in their order, then others that have records."""
     others = dict.fromkeys(trial.task for trial in recorded.trials if trial.task not in manifest.tasks)
     return tuple(
         summarise(task, recorded.of(task).trials, manifest.tasks.get(task), recorded.running)
@@ -144,7 +144,7 @@ def summaries(recorded: Records, manifest: Manifest) -> tuple[TaskSummary, ...]:
 def summarise(
     task: str, trials: Sequence[TrialResult], facts: TaskFacts | None, running: Collection[str] = ()
 ) -> TaskSummary:
-    """The task's trials, ranked and counted. An equal score ranks by fewer trainable parameters."""
+    """Returns the task's trials, ranked and counted. An equal score ranks by fewer trainable parameters."""
     standings = Standings(trials)
     halted = [trial for trial in trials if trial.trial_id not in running]
     counts = Counter({RUNNING: len(trials) - len(halted)}) + Counter(str(trial.status) for trial in halted)
@@ -160,7 +160,7 @@ def summarise(
 
 
 def average(tasks: Sequence[TaskSummary]) -> Average | None:
-    """The mean best score over the tasks that have one, and the same mean for both baselines."""
+    """Returns the mean best score over the tasks that have one, and the same mean for both baselines."""
     scored = [each for each in tasks if each.best is not None]
     if not scored:
         return None
@@ -173,7 +173,7 @@ def average(tasks: Sequence[TaskSummary]) -> Average | None:
 
 
 def pareto(trials: Sequence[RankedTrial]) -> tuple[RankedTrial, ...]:
-    """Those that no other trial beats with as few parameters, from few to many; 0 stands for a number not known yet."""
+    """Returns those that no other trial beats with as few parameters, from few to many; 0 means not known yet."""
     return tuple(front_of(trials, lambda each: each.trial.point))
 
 
