@@ -60,7 +60,7 @@ def test_a_study_is_named_by_its_folder_as_well_and_so_is_an_adapter(ask: Run, s
         (["frist"], "unknown study 'frist', did you mean 'first'?"),
         (["empty"], "holds no adapter; resume the study to its end"),
         (["./nowhere"], "nowhere: holds no adapter.json; give a folder such as studies/NAME/adapters/TASK"),
-        (["second"], "--format: merged: krona_b is no sum with the weights of the model; use --format adapter"),
+        (["second"], "--format: merged: krona_b can't be added to the weights of the model; use --format adapter"),
         (["second", "--format", "onnx"], "Invalid value for '--format'"),
         (["first", "--task", "cola", "--model", "./nowhere"], "--model: no folder './nowhere'"),
     ],

@@ -1,1 +1,1 @@
-"""Every adaptation method: where it goes, how it enters a model and how it leaves."""
+"""Holds every adaptation method: where it is placed, how it enters a model and how it is removed."""

@@ -1,4 +1,4 @@
-"""An adapter that computes a linear map's product together with its own, for as long as it stands."""
+"""Lets an adapter compute a linear map's product together with its own."""
 
 from types import MethodType
 from typing import Protocol, runtime_checkable
@@ -8,15 +8,15 @@ from torch import Tensor, nn
 
 @runtime_checkable
 class FusedAdapter(Protocol):
-    """An adapter that gives what a linear map and itself give together, for less than one after the other."""
+    """An adapter that computes a linear map's output and its own together, at less cost than one after the other."""
 
     def beside(self, x: Tensor, linear: nn.Linear) -> Tensor:
-        """x (..., d_in) to (..., d_out)."""
+        """Maps x (..., d_in) to (..., d_out)."""
         ...
 
 
 class ForwardOverride:
-    """The adapter's `beside` in the place of a map's forward, until `remove`. The map's hooks go on as ever."""
+    """The adapter's `beside` in place of a map's forward, until `remove`. The map's hooks still run."""
 
     def __init__(self, linear: nn.Linear, adapter: FusedAdapter) -> None:
         def forward(self: nn.Linear, x: Tensor) -> Tensor:
@@ -26,11 +26,11 @@ class ForwardOverride:
         linear.forward = self._forward  # type: ignore[method-assign]
 
     def remove(self) -> None:
-        """The map's class computes its product again. A second call does nothing."""
+        """Restores the forward of the map's class. A second call does nothing."""
         if vars(self._linear).get("forward") is self._forward:
             del self._linear.forward
 
 
 def can_override(module: nn.Module) -> bool:
-    """Whether a module is a plain linear map whose forward is its class's own, which can be replaced and given back."""
+    """Returns whether a module is a plain linear map with its class's own forward, which can be restored later."""
     return type(module) is nn.Linear and "forward" not in vars(module)

@@ -1,4 +1,4 @@
-"""Adapters enter a frozen model through hooks and leave it as it was."""
+"""Attaches adapters to a frozen model with hooks, and leaves the model as it was when it detaches them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
@@ -23,12 +23,12 @@ from krona_tune.backbones.geometry import Geometry, Part, Site
 from krona_tune.study.spec.trial import AdapterConfig
 
 Handle = RemovableHandle | ForwardOverride
-"""What stands in a model for an adapter, until its `remove`."""
+"""What acts in a model for an adapter, until its `remove`."""
 Build = Callable[[Sequence[Site], AdapterConfig, torch.Generator], list[nn.Module]]
 
 
 def _each(kind: Callable[[Site, AdapterConfig, torch.Generator], nn.Module]) -> Build:
-    """Sites that share nothing."""
+    """Returns a builder for sites that share nothing."""
     return lambda sites, adapter, generator: [kind(site, adapter, generator) for site in sites]
 
 
@@ -54,14 +54,14 @@ MODULES: dict[str, Build] = {
 class Adapters:
     """The adapters of one trial on one model: a set of small modules by site, attached by hooks.
 
-    The model's own modules and parameters stay in place under their names, so several sets can come and
-    go on one frozen backbone. Used as a context, the set is detached at the end.
+    The model's own modules and parameters keep their places and names, so several sets can be attached and detached on
+    one frozen backbone. Used as a context, the set is detached at the end.
 
-    Where parameters of the model's own are trained (layer norms, biases of norms, or all of them), float32 copies
-    stand in their place, and the model's own are put back at `detach`.
+    If parameters of the model's own are trained (layer norms, biases of norms, or all of them), float32 copies replace
+    them, and `detach` puts the model's own back.
 
     Args:
-        model: the backbone's base model, whose module names the geometry's sites use.
+        model: the backbone's base model, in which the geometry's sites name modules.
         generator: draws the first values; the same seed gives the same adapters on every device.
     """
 
@@ -88,23 +88,23 @@ class Adapters:
             self._replace(holders).requires_grad_(False)
 
     def by_site(self) -> Iterator[tuple[Site, nn.Module]]:
-        """Each site with its adapter."""
+        """Yields each site with its adapter."""
         for site in self.sites:
             yield site, self.modules[_key(site)]
 
     def enter_hooks(self) -> None:
-        """From here on the model's outputs are the adapted ones."""
+        """Attaches the hooks: from then on the model's outputs are the adapted ones."""
         hook = _hook_after if self._reads_output else _hook_beside
         self._handles = [handle for site, module in self.by_site() for handle in hook(self.model, site, module)]
 
     def leave_hooks(self) -> None:
-        """The adapters act no more; trained parameters of the model's own stay."""
+        """Removes the hooks; trained parameters of the model's own stay."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
 
     def detach(self) -> None:
-        """Leaves the model exactly as it was; merged weights stay merged. A second call does nothing."""
+        """Leaves the model exactly as it was, except that merged weights stay merged. A second call does nothing."""
         self.leave_hooks()
         for holders, parameter, _ in self._replaced:
             for module, key in holders:
@@ -112,12 +112,12 @@ class Adapters:
         self._replaced = []
 
     def round_own(self) -> None:
-        """Brings the trained parameters of the model's own to its dtype, for use outside autocast."""
+        """Converts the trained parameters of the model's own to its dtype, for use outside autocast."""
         for _, parameter, copy in self._replaced:
             copy.data = copy.data.to(parameter.dtype)
 
     def _replace(self, holders: Holders) -> nn.Parameter:
-        """A float32 copy in the place of a parameter, wherever it is held."""
+        """Puts a float32 copy in place of a parameter, wherever it is held."""
         parameter: nn.Parameter = getattr(*holders[0])
         copy = nn.Parameter(parameter.detach().float().clone())
         for module, key in holders:
@@ -134,14 +134,14 @@ class Adapters:
         self.detach()
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Everything that the set trains: the adapters' parameters and the model's own."""
+        """Yields everything that the set trains: the adapters' parameters and the model's own."""
         yield from self.modules.parameters()
         yield from self.own.values()
 
     def state(self) -> dict[str, Tensor]:
-        """The trained tensors by name, detached and on the CPU.
+        """Returns the trained tensors by name, detached and on the CPU.
 
-        `adapter.<site>.<parameter>`, where one that several sites share stands under the first of them, and
+        The names are `adapter.<site>.<parameter>`, with the first site of a parameter that several share, and
         `model.<parameter>`.
         """
         return {name: tensor.detach().cpu().clone() for name, tensor in self._named()}
@@ -171,12 +171,12 @@ class Adapters:
 
 
 def _key(site: Site) -> str:
-    """A ModuleDict takes no dots."""
+    """Returns the site's key without dots, which a ModuleDict does not accept."""
     return site.key.replace(".", "/")
 
 
 def _hook_after(model: nn.Module, site: Site, adapter: nn.Module) -> list[Handle]:
-    """Adds adapter(what leaves the site) to what leaves it."""
+    """Adds adapter(the site's output) to the site's output."""
 
     def add(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         return torch.add(output, adapter(output))
@@ -185,7 +185,7 @@ def _hook_after(model: nn.Module, site: Site, adapter: nn.Module) -> list[Handle
 
 
 def _hook_beside(model: nn.Module, site: Site, adapter: nn.Module) -> list[Handle]:
-    """Adds adapter(what enters the site) to what leaves it."""
+    """Adds adapter(the site's input) to the site's output."""
     leaves = model.get_submodule(site.name)
     if site.enters == site.name:
         if site.part is None and isinstance(adapter, FusedAdapter) and can_override(leaves):
@@ -211,7 +211,7 @@ def _hook_beside(model: nn.Module, site: Site, adapter: nn.Module) -> list[Handl
 
 
 def _add(output: Tensor, delta: Tensor, part: Part | None) -> Tensor:
-    """output + delta; in a fused map only the rows of one part: (..., heads, parts, width) at its index."""
+    """Returns output + delta; in a fused map only the rows of one part: (..., heads, parts, width) at its index."""
     if part is None:
         return output + delta
     shape = (*output.shape[:-1], part.heads, part.parts, -1)

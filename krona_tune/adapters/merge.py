@@ -1,4 +1,4 @@
-"""Merge and unmerge: a mergeable adapter becomes part of the weights, with no cost at inference, and back."""
+"""Merges a mergeable adapter into the weights, so that it costs nothing at inference, and unmerges it."""
 
 from collections.abc import Iterable, Iterator
 from typing import Protocol, cast
@@ -16,18 +16,18 @@ class Mergeable(Protocol):
     """An adapter beside a linear map that is itself linear, or constant."""
 
     def delta(self) -> Tensor:
-        """What a parameter of the map becomes more: of its weight's shape, or its bias's."""
+        """Returns what is added to a parameter of the map: in its weight's shape, or its bias's."""
         ...
 
 
 def merge(adapters: Adapters) -> None:
     """Adds every adapter to the model's own weights, W + s(A⊗B), and detaches the adapters' hooks.
 
-    Trained parameters of the model's own stay in the model. The sum is made in float32,
-    or the weight's wider dtype, and rounded once.
+    Trained parameters of the model's own stay in the model. The sum is made in float32, or the weight's wider dtype,
+    and rounded once.
 
     Raises:
-        Refusal: the method is not a sum with a linear map and can't be merged.
+        Refusal: the method can't be added to a linear map, or the adapters are merged already.
     """
     parameters = list(_mergeable(adapters))
     if adapters.merged:
@@ -38,7 +38,7 @@ def merge(adapters: Adapters) -> None:
 
 
 def unmerge(adapters: Adapters) -> None:
-    """Takes what `merge` added from the weights, within their dtype's rounding, and attaches the hooks again."""
+    """Subtracts what `merge` added from the weights, within their dtype's rounding, and attaches the hooks again."""
     if not adapters.merged:
         raise Refusal("unmerge", "the adapters are not merged", "merge them first")
     _add(_mergeable(adapters), sign=-1)
@@ -47,16 +47,14 @@ def unmerge(adapters: Adapters) -> None:
 
 
 def _mergeable(adapters: Adapters) -> Iterator[tuple[nn.Parameter, Mergeable, Part | None]]:
-    """Each site's parameter that takes the adapter up, and the adapter."""
+    """Yields each site's parameter to merge the adapter into, and the adapter."""
     method = method_named(adapters.config.method)
     if method.merges_into is None:
-        raise Refusal("merge", f"{method.name} is no sum with a linear map", "use it as an adapter")
+        raise Refusal("merge", f"{method.name} can't be added to a linear map", "use it as an adapter")
     for site, module in adapters.by_site():
         parameter = getattr(adapters.model.get_submodule(site.name), method.merges_into, None)
         if parameter is None:
-            raise Refusal(
-                "merge", f"{site.name} has no {method.merges_into} that could take it up", "use it as an adapter"
-            )
+            raise Refusal("merge", f"{site.name} has no {method.merges_into} to merge it into", "use it as an adapter")
         yield parameter, cast(Mergeable, module), site.part
 
 
@@ -69,7 +67,7 @@ def _add(parameters: Iterable[tuple[nn.Parameter, Mergeable, Part | None]], sign
 
 
 def _rows(delta: Tensor, part: Part | None, parameter: nn.Parameter) -> Tensor:
-    """The delta (d_out, ...) at the rows of its part of a fused parameter (heads·parts·width, ...)."""
+    """Returns the delta (d_out, ...) at the rows of its part of a fused parameter (heads·parts·width, ...)."""
     if part is None:
         return delta
     by_head = torch.unflatten(delta, 0, (part.heads, -1))

@@ -1,4 +1,4 @@
-"""A model's own parameters, by name, with every module that holds them."""
+"""Finds a model's own parameters by name, with every module that holds them."""
 
 from collections.abc import Callable, Iterator
 
@@ -7,7 +7,7 @@ from torch import nn
 from krona_tune.adapters.methods.method_table import TrainedModelPart
 
 Holders = list[tuple[nn.Module, str]]
-"""Where one parameter stands: module and key. A tied parameter stands in several places."""
+"""The places of one parameter: module and key. A tied parameter has several places."""
 
 
 def _is_norm(module: nn.Module) -> bool:
@@ -23,7 +23,7 @@ _CHOSEN: dict[TrainedModelPart, Callable[[nn.Module, str], bool]] = {
 
 
 def own_parameters(model: nn.Module, own: TrainedModelPart) -> dict[str, Holders]:
-    """The chosen parameters by their dotted names; a tied one under its first."""
+    """Returns the chosen parameters by their dotted names; a tied one by its first."""
     chosen: dict[int, tuple[str, Holders]] = {}
     for name, module, key in _every(model):
         if _CHOSEN[own](module, key):
@@ -32,7 +32,7 @@ def own_parameters(model: nn.Module, own: TrainedModelPart) -> dict[str, Holders
 
 
 def beside(model: nn.Module, own: TrainedModelPart) -> list[Holders]:
-    """The frozen parameters of norms whose bias is trained: a norm takes both in one dtype."""
+    """Returns the frozen parameters of norms with a trained bias, because a norm takes both in one dtype."""
     if own is not TrainedModelPart.NORM_BIASES:
         return []
     return [

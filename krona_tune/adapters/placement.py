@@ -1,4 +1,4 @@
-"""Which sites of a backbone an adapter stands at, and how many parameters that trains. No torch."""
+"""Finds the sites of a backbone that carry an adapter, and counts the parameters that this trains. No torch."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -15,9 +15,9 @@ MAPS = frozenset(Role) - {Role.FEED_FORWARD}
 
 @dataclass(frozen=True, kw_only=True)
 class ParameterCount:
-    """What a trial trains, exactly. `percent` is of the backbone's own parameters and leaves the head out.
+    """The exact numbers of a trial's trained parameters. `percent` is of the backbone's own, without the head.
 
-    `norms` are the layer norms' parameters that are trained, `adapter` everything else but the head.
+    `norms` are the layer norms' parameters that are trained, `adapter` everything else except the head.
     """
 
     adapter: int
@@ -35,10 +35,10 @@ class ParameterCount:
 
 
 def sites(geometry: Geometry, adapter: AdapterConfig) -> tuple[Site, ...]:
-    """The sites that carry the adapter, in the backbone's order.
+    """Returns the sites that carry the adapter, in the backbone's order.
 
     Raises:
-        Refusal: no site is left, or the layers asked for are not there.
+        Refusal: no site is left, or the layers asked for do not exist.
     """
     stands = method_named(adapter.method).stands
     if stands is Stands.NOWHERE:
@@ -62,7 +62,7 @@ def sites(geometry: Geometry, adapter: AdapterConfig) -> tuple[Site, ...]:
 
 
 def _roles(stands: Stands, adapter: AdapterConfig) -> frozenset[Role]:
-    """The roles of the sites that a method stands at; cross-attention carries no sequential adapter."""
+    """Returns the roles of the sites for a method's place; cross-attention carries no sequential adapter."""
     by_stand = {
         Stands.BESIDE_MAPS: adapter.role_set & MAPS,
         Stands.BESIDE_EVERY_MAP: MAPS,
@@ -73,12 +73,12 @@ def _roles(stands: Stands, adapter: AdapterConfig) -> frozenset[Role]:
 
 
 def _after(site: Site) -> Site:
-    """The site of an adapter that reads what the module gives, not what enters it."""
+    """Returns the site of an adapter that reads the module's output, not its input."""
     return replace(site, enters=site.name, d_in=site.d_out)
 
 
 def count(geometry: Geometry, adapter: AdapterConfig, outputs: int) -> ParameterCount:
-    """The exact number of parameters that a trial trains on a task with that many outputs.
+    """Counts exactly the parameters that a trial trains on a task with that many outputs.
 
     Raises:
         Refusal: the adapter fits no site, or its sizes do not fit a site's dimensions.
@@ -97,7 +97,7 @@ def count(geometry: Geometry, adapter: AdapterConfig, outputs: int) -> Parameter
 
 
 def common_dimensions(places: Iterable[Site]) -> tuple[int, int]:
-    """The greatest (d_out, d_in) whose divisors divide every site's dimensions."""
+    """Returns the greatest (d_out, d_in) with divisors that divide every site's dimensions."""
     d_out, d_in = 0, 0
     for site in places:
         d_out, d_in = gcd(d_out, site.d_out), gcd(d_in, site.d_in)

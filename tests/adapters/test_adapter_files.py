@@ -154,7 +154,7 @@ def test_tensors_that_hold_no_numbers_are_refused(value: float, tmp_path: Path) 
     tensors = load_file(tmp_path / TENSORS)
     tensors["head.classifier.bias"][1] = value
     save_file(tensors, tmp_path / TENSORS)
-    assert "head.classifier.bias holds what is no finite number" in refused(build("bert")[1], tmp_path)
+    assert "head.classifier.bias holds a value that is not a finite number" in refused(build("bert")[1], tmp_path)
 
 
 def test_an_adapter_that_finds_no_room_leaves_the_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ def test_a_map_without_a_bias_takes_none_up_and_nothing_is_changed(name: str, si
     shape, model, base = build(name)
     with trained(Adapters(base, shape, shaped(shape, "bitfit"), torch.Generator())) as adapters:
         adapted = outputs(model, shape)
-        with pytest.raises(Refusal, match=f"{site} has no bias that could take it up; use it as an adapter"):
+        with pytest.raises(Refusal, match=f"{site} has no bias to merge it into; use it as an adapter"):
             merge(adapters)
         assert torch.equal(outputs(model, shape), adapted)
 
@@ -75,6 +75,6 @@ def test_what_is_not_linear_can_not_be_merged_and_the_refusal_says_why(method: s
     shape, _, base = build("bert")
     with (
         Adapters(base, shape, shaped(shape, method), torch.Generator()) as adapters,
-        pytest.raises(Refusal, match=f"merge: {method} is no sum with a linear map; use it as an adapter"),
+        pytest.raises(Refusal, match=f"merge: {method} can't be added to a linear map; use it as an adapter"),
     ):
         merge(adapters)

@@ -137,7 +137,7 @@ def test_the_same_form_is_the_same_adapter(tmp_path: Path) -> None:
         ({"adapter": {"method": "lora", "rank": 3}}, "does not fit the model: .* tensors are on one side only"),
         ({"task": "stsb", "labels": []}, "does not fit the model: classifier.* num_labels must be the task's"),
         ({"backbone_fingerprint": "00" * 32}, "whose weights are 000000000000; the model's are"),
-        ({"text_to_text": True}, "text_to_text is True, not so of a bert; take what a study left"),
+        ({"text_to_text": True}, "text_to_text is True, unlike a bert; take what a study left"),
         ({"backbone_layers": 4}, "belongs to a bert of width 24 in 4 layers"),
     ],
 )
@@ -155,14 +155,14 @@ def test_a_card_of_another_adapter_is_not_left_in_the_same_form(
 @pytest.mark.parametrize("method", ["krona_b", "krona_b_res", "adapter", "compacter", "parallel_adapter"])
 def test_what_is_no_sum_with_weights_is_not_merged(method: str, tmp_path: Path) -> None:
     adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter", method=method)
-    with pytest.raises(Refusal, match=rf"--format: merged: {method} is no sum .*; use --format adapter"):
+    with pytest.raises(Refusal, match=rf"--format: merged: {method} can't be added .*; use --format adapter"):
         export_adapter(adapter, tmp_path / "out", Form.MERGED)
     assert not (tmp_path / "out").exists()
 
 
 def test_biases_are_not_merged_into_maps_without(tmp_path: Path) -> None:
     adapter = adapter_folder(backbone_folder("t5", tmp_path / "backbone"), tmp_path / "adapter", method="bitfit")
-    with pytest.raises(Refusal, match=r"has no bias that could take it up; use --format adapter"):
+    with pytest.raises(Refusal, match=r"has no bias to merge it into; use --format adapter"):
         export_adapter(adapter, tmp_path / "out", Form.MERGED)
     assert not (tmp_path / "out").exists()
 

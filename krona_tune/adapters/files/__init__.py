@@ -1,1 +1,1 @@
-"""An adapter in files: what is written, the cards beside it, and the forms that it is exported in."""
+"""Reads and writes an adapter as files: its tensors, the cards beside them, and the forms that it is exported in."""

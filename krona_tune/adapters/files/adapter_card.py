@@ -1,4 +1,4 @@
-"""What an adapter says of itself: a small JSON beside its tensors, read as data and nothing else. No torch."""
+"""Reads what an adapter says of itself: a small JSON file beside its tensors, which is only data. No torch."""
 
 import os
 from pathlib import Path
@@ -19,13 +19,13 @@ SELECTED_IN_FINALS = (
 
 
 class AdapterCard(Frozen):
-    """What an adapter is: its configuration, the backbone that it belongs to, how it was chosen and how good it is.
+    """The facts about an adapter: its configuration, its backbone, how it was chosen and how good it is.
 
     `labels` are the classes in their order, a text-to-text model's candidates, or nothing for a regression's head.
     `backbone_fingerprint` is `adapters.fingerprint`'s, `backbone_sha256` that of the weights' files; either may be
-    unknown. `max_length` tokens of an input were read, in `precision`. `score` and `metrics` are this adapter's on the
-    validation half, the `test_…` ones on the test half where it was looked at. It was trained with `seed`, one of the
-    `seeds` that its configuration was trained with.
+    unknown. At most `max_length` tokens of an input are read, in `precision`. `score` and `metrics` are this adapter's
+    on the validation half, the `test_…` ones on the test half if it was evaluated there. It was trained with `seed`,
+    one of the `seeds` that its configuration was trained with.
     """
 
     format: Literal[2] = 2
@@ -61,7 +61,7 @@ class AdapterCard(Frozen):
 
 
 def read_card(folder: Path) -> AdapterCard:
-    """Raises a Refusal where there is no readable card."""
+    """Returns the card in a folder. Raises a Refusal if there is no readable card."""
     path = folder / CARD
     if not os.path.exists(path):
         raise Refusal(str(folder), f"holds no {CARD}", "give a folder such as studies/NAME/adapters/TASK")
@@ -78,7 +78,7 @@ def read_card(folder: Path) -> AdapterCard:
 
 
 def task_of(card: AdapterCard, folder: Path) -> Task:
-    """The task that the adapter answers. Raises a Refusal where it is unknown or has other labels than the card."""
+    """Returns the task that the adapter answers. Raises a Refusal if it is unknown or the card has other labels."""
     if card.task not in TASKS:
         raise unknown(str(folder), "task", card.task, TASKS)
     task = TASKS[card.task]

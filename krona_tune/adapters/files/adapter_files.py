@@ -1,4 +1,4 @@
-"""An adapter as files, safetensors and JSON and nothing that is unpickled; and back onto a model."""
+"""Saves an adapter as files, safetensors and JSON and nothing that is pickled, and loads it onto a model."""
 
 import os
 from pathlib import Path
@@ -22,11 +22,11 @@ from krona_tune.study.atomic_write import atomic_folder
 TENSORS = "adapter.safetensors"
 HEAD = "head."
 DIGITS = 12
-"""How much of a fingerprint is shown."""
+"""How many digits of a fingerprint are shown."""
 
 
 def save_adapter(folder: Path, tensors: dict[str, Tensor], card: AdapterCard) -> None:
-    """Writes an adapter's folder whole; what was there before under the same names is replaced."""
+    """Writes an adapter's whole folder; files that were there before under the same names are replaced."""
     with atomic_folder(folder, last=CARD) as built:
         save_file(tensors, built / TENSORS)
         (built / README).write_text(model_card(card, Form.ADAPTER, built.name), encoding="utf-8")
@@ -34,10 +34,10 @@ def save_adapter(folder: Path, tensors: dict[str, Tensor], card: AdapterCard) ->
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """An adapter's tensors by name, as `Adapters.state` gives them, and its head's as `head.<parameter>`.
+    """Returns an adapter's tensors by name, as `Adapters.state` gives them, and its head's as `head.<parameter>`.
 
     Raises:
-        Refusal: there are none, the file is damaged, or a value is no finite number.
+        Refusal: there are none, the file is damaged, or a value is not a finite number.
     """
     path, fix = folder / TENSORS, "export the adapter again"
     if not os.path.exists(path):
@@ -47,12 +47,12 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = load_file(path)
     for name, tensor in tensors.items():
         if not tensor.is_floating_point() or not tensor.isfinite().all():
-            raise Refusal(str(path), f"{name} holds what is no finite number", fix)
+            raise Refusal(str(path), f"{name} holds a value that is not a finite number", fix)
     return tensors
 
 
 def read_adapter(folder: Path) -> tuple[AdapterCard, dict[str, Tensor]]:
-    """A card and the tensors that it is of. Raises a Refusal as `read_card` and `read_tensors`."""
+    """Returns a card and its tensors. Raises a Refusal as `read_card` and `read_tensors` do."""
     card = read_card(folder)
     tensors = read_tensors(folder)
     refuse_replaced(folder, card)
@@ -60,18 +60,18 @@ def read_adapter(folder: Path) -> tuple[AdapterCard, dict[str, Tensor]]:
 
 
 def refuse_replaced(folder: Path, card: AdapterCard) -> None:
-    """Raises the Refusal of an adapter in whose place another one came since its card was read."""
+    """Refuses an adapter that another one has replaced since its card was read."""
     if read_card(folder) != card:
         raise Refusal(str(folder), "another adapter came here while it was read", "load it again")
 
 
 def head_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The head's tensors by their names in the model."""
+    """Returns the head's tensors by their names in the model."""
     return {name.removeprefix(HEAD): tensor for name, tensor in tensors.items() if name.startswith(HEAD)}
 
 
 def load(model: nn.Module, folder: str | Path, *, check_backbone: bool = True) -> Adapters:
-    """Puts a saved adapter on a model and returns it; from here on the model's outputs are the adapted ones.
+    """Puts a saved adapter on a model and returns it; from then on the model's outputs are the adapted ones.
 
     A model for sequence classification also gets the head that was trained with the adapter.
 
@@ -79,9 +79,9 @@ def load(model: nn.Module, folder: str | Path, *, check_backbone: bool = True) -
         adapters = krona_tune.load(model, "studies/NAME/adapters/cola")
 
     Args:
-        model: a transformers model of the adapter's backbone; text to text, with its language-model head.
+        model: a transformers model of the adapter's backbone; if it is text to text, with its language-model head.
         folder: what a study leaves in `adapters/<task>`.
-        check_backbone: refuse other weights than the adapter was trained on. They can be told apart in float32 and
+        check_backbone: refuse other weights than the adapter was trained on. They are recognised in float32 and
             bfloat16; a model in another dtype passes if kind and sizes are right. False: a fine-tuned copy passes.
 
     Raises:
@@ -111,7 +111,7 @@ def load(model: nn.Module, folder: str | Path, *, check_backbone: bool = True) -
 
 
 def _geometry_of(model: nn.Module, folder: Path, card: AdapterCard) -> Geometry:
-    """The model's geometry, of the kind and the sizes that the card names."""
+    """Returns the model's geometry; refuses another kind or other sizes than the card names."""
     config: Any = getattr(model, "config", None)
     if config is None:
         raise Refusal("model", f"a {type(model).__name__} has no config", "give a model of transformers")
@@ -122,7 +122,7 @@ def _geometry_of(model: nn.Module, folder: Path, card: AdapterCard) -> Geometry:
         ours, theirs = ("a {} of width {} in {} layers".format(*sizes) for sizes in (named, found))
         raise Refusal(str(folder), f"belongs to {ours} ({card.backbone}), the model is {theirs}")
     if card.text_to_text != shape.text_to_text:
-        said, fix = f"text_to_text is {card.text_to_text}, not so of a {shape.model_type}", "take what a study left"
+        said, fix = f"text_to_text is {card.text_to_text}, unlike a {shape.model_type}", "take what a study left"
         raise Refusal(str(folder / CARD), said, fix)
     return shape
 
@@ -138,7 +138,7 @@ def _refuse_other_weights(found: str | None, folder: Path, card: AdapterCard) ->
 
 
 def _head_places(model: nn.Module, base: nn.Module, head: dict[str, Tensor]) -> list[tuple[nn.Parameter, Tensor]]:
-    """Which parameter outside the base takes which tensor of the head; none in a model that has no such head."""
+    """Returns the parameters outside the base, each with its tensor of the head; none if the model has no such head."""
     inside = {id(parameter) for parameter in base.parameters()}
     own = {name: parameter for name, parameter in model.named_parameters() if id(parameter) not in inside}
     if not head.keys() & own.keys():

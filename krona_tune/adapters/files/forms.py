@@ -1,4 +1,4 @@
-"""The forms in which an adapter leaves, and how each is loaded. No torch."""
+"""Names the forms in which an adapter is exported, and how each is loaded. No torch."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -7,7 +7,7 @@ from krona_tune.adapters.files.adapter_card import AdapterCard
 
 
 class Form(StrEnum):
-    """Ours, a whole model of transformers, or an adapter of the package peft."""
+    """The form of an export: our own, a whole model of transformers, or an adapter of the package peft."""
 
     ADAPTER = "adapter"
     MERGED = "merged"
@@ -15,7 +15,7 @@ class Form(StrEnum):
 
 
 class WrittenDtype(StrEnum):
-    """In which dtype a merged model is written; it is merged in float32."""
+    """The dtype in which a merged model is written; it is merged in float32."""
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
@@ -37,7 +37,7 @@ _LINES = {
 
 
 def loading(card: AdapterCard, form: Form, folder: Path | str) -> str:
-    """The lines of Python that load what was written to `folder`."""
+    """Returns the lines of Python that load what was written to `folder`."""
     words = {
         "kind": "AutoModelForSeq2SeqLM" if card.text_to_text else "AutoModelForSequenceClassification",
         "outputs": "" if card.text_to_text else f", num_labels={max(len(card.labels), 1)}",

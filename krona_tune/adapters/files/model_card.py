@@ -1,4 +1,4 @@
-"""The README.md beside what leaves: a model card as the Hugging Face hub reads it. No torch."""
+"""Writes the README.md beside an adapter: a model card as the Hugging Face hub reads it. No torch."""
 
 import re
 from pathlib import Path
@@ -22,14 +22,14 @@ INTROS = {
 
 
 def model_card(card: AdapterCard, form: Form, folder: str) -> str:
-    """The text of README.md. What comes from the card is data: it can't leave its line, cell or quotes."""
+    """Returns the text of README.md. Values from the card can't break out of their line, cell or quotes."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # Markdown, not HTML: `plain` takes out what either would read
+        autoescape=False,  # Markdown, not HTML: `plain` removes the markup of both
     )
     environment.filters |= {"plain": _plain, "code": _code}
     return environment.get_template(f"{README}.j2").render(
@@ -58,7 +58,7 @@ def _front(card: AdapterCard, form: Form) -> dict[str, Any]:
 
 
 def _halves(card: AdapterCard) -> dict[str, list[str]]:
-    """The score and each metric on the validation half and, where it was looked at, on the test half."""
+    """Returns the score and each metric on the validation half and, if it was evaluated there, on the test half."""
     halves = {"validation": (card.score, card.metrics)}
     if card.test_score is not None:
         halves["test"] = (card.test_score, card.test_metrics)
@@ -73,7 +73,7 @@ def _title(card: AdapterCard) -> str:
 
 
 def _backbone(card: AdapterCard) -> str:
-    """A hub name as it is; of a folder its last part, which is nobody's home."""
+    """Returns a hub name as it is, or the last part of a folder, which does not show anybody's home folder."""
     return card.backbone if HUB_NAME.fullmatch(card.backbone) else Path(card.backbone).name
 
 
@@ -82,10 +82,10 @@ def _line(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """On one line, without what opens a tag, a link, a code span or a cell."""
+    """Returns the text on one line, without what opens a tag, a link, a code span or a cell."""
     return re.sub(r"[<>|`\[\]]", "", _line(text))
 
 
 def _code(text: str) -> str:
-    """In a code span, where only a backtick, a bar or a new line would end it."""
+    """Returns the text in a code span, without the backtick, bar or new line that would end it."""
     return "`" + _line(text).replace("`", "'").replace("|", "¦") + "`"

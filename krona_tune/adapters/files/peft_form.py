@@ -1,4 +1,4 @@
-"""An adapter in the form of the package peft, which loads it without krona_tune. Importing this module needs peft."""
+"""Turns an adapter into the form of the package peft, which loads it without krona_tune. Needs peft."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -28,20 +28,19 @@ Tensors = dict[str, Tensor]
 Modules = dict[str, nn.Module]
 """Our adapters by the names that their maps have in the whole model."""
 Form = tuple[PeftConfig, Tensors]
-"""A configuration of peft that does not yet say where it stands, and its tensors by peft's names."""
+"""A configuration of peft that does not name its modules yet, and its tensors by peft's names."""
 INSIDE = "base_model.model."
-"""How peft begins the names of what it saves; after it comes the name in the model."""
+"""The prefix of the names that peft saves; the name in the model follows it."""
 
 HEADS = ("classifier", "score")
-"""The heads that peft saves of its own accord in every model for sequence classification."""
+"""The heads that peft always saves in a model for sequence classification."""
 
 
 def as_peft(model: nn.Module, adapters: Adapters, head: Mapping[str, Tensor]) -> PeftModel:
-    """The model as a PeftModel with the same adapter; its adapted maps are wrapped in place.
+    """Returns the model as a PeftModel with the same adapter; its adapted maps are wrapped in place.
 
-    KronA becomes LoKr where one decompose factor divides every weight as its factor shape does, else LoRA of the
-    shape's rank where that is smaller than the weights themselves. The head and trained layer norms are peft's
-    modules to save.
+    KronA becomes LoKr if one decompose factor divides every weight as its factor shape does, else LoRA of the shape's
+    rank if that is smaller than the weights themselves. The head and trained layer norms become peft's modules to save.
 
     Args:
         model: of the adapter's backbone, for sequence classification or text to text, with no adapter on it.
@@ -62,13 +61,13 @@ def as_peft(model: nn.Module, adapters: Adapters, head: Mapping[str, Tensor]) ->
 
 
 def _saved_module(name: str) -> str:
-    """The module that peft is to save with a parameter: the one that holds it, or a head that peft takes whole."""
+    """Returns the module that peft must save for a parameter: its holder, or a head that peft saves whole."""
     first = name.partition(".")[0]
     return first if first in HEADS else name.rpartition(".")[0]
 
 
 def _within(model: nn.Module) -> str:
-    """What stands before the base model's names in the model: "bert." for example, or nothing."""
+    """Returns the prefix of the base model's names in the model: "bert." for example, or nothing."""
     base = getattr(model, "base_model", model)
     name = next(name for name, module in model.named_modules() if module is base)
     return f"{name}." if name else ""
@@ -121,8 +120,8 @@ def _krona(adapter: AdapterConfig, modules: Modules) -> Form:
 
 
 def _as_lokr(scale: float, decompose_factor: int, factors: Mapping[str, tuple[Tensor, Tensor]]) -> Form:
-    """(A, B) by place as LoKr's full factors. Its rank only says that both are full, and divides its alpha: a power
-    of two takes nothing from the scale."""
+    """Returns (A, B) by place as LoKr's full factors. The rank only says that both are full, and divides alpha: a power
+    of two keeps the scale exact."""
     widest = max(size for _, b in factors.values() for size in b.shape)
     rank = 1 << (widest - 1).bit_length()
     named = {f"{name}.lokr_w{i}": t for name, pair in factors.items() for i, t in enumerate(pair, start=1)}
@@ -130,7 +129,7 @@ def _as_lokr(scale: float, decompose_factor: int, factors: Mapping[str, tuple[Te
 
 
 def _as_lora(scale: float, halves: Mapping[str, tuple[Tensor, Tensor]]) -> Form:
-    """(left (d_out, rank), right (rank, d_in)) by place as LoRA's B and A; the rank may differ from place to place."""
+    """Returns (left (d_out, rank), right (rank, d_in)) by place as LoRA's B and A; the rank may differ by place."""
     ranks = {name: left.shape[1] for name, (left, _) in halves.items()}
     most = max(ranks.values())
     patterns = {f"^{re.escape(name)}": rank for name, rank in ranks.items() if rank != most}
@@ -145,7 +144,7 @@ def _as_lora(scale: float, halves: Mapping[str, tuple[Tensor, Tensor]]) -> Form:
 
 
 def _refuse_wide(name: str, shape: FactorShape) -> None:
-    """A product of two thin matrices that holds more numbers than the weight is no adapter."""
+    """Refuses two thin matrices that hold as many numbers as the weight or more, which are no adapter."""
     if shape.max_rank * (shape.d_out + shape.d_in) >= shape.d_out * shape.d_in:
         raise _unfit(
             f"peft's LoKr, with one decompose factor for both sides and all maps, has no {shape}, "
@@ -154,8 +153,8 @@ def _refuse_wide(name: str, shape: FactorShape) -> None:
 
 
 def _halves(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """A⊗B as left (d_out, rank) times right (rank, d_in), exactly: of A = A·I or I·A, the narrower way, and so of B;
-    (A₁A₂)⊗(B₁B₂) = (A₁⊗B₁)(A₂⊗B₂)."""
+    """Returns A⊗B as left (d_out, rank) times right (rank, d_in), exactly: A = A·I or I·A, whichever is narrower, and
+    the same for B; (A₁A₂)⊗(B₁B₂) = (A₁⊗B₁)(A₂⊗B₂)."""
     (a_left, a_right), (b_left, b_right) = _split(a), _split(b)
     return kron_weight(a_left, b_left), kron_weight(a_right, b_right)
 

@@ -1,1 +1,1 @@
-"""The methods: a table of what each one counts and reads, and the module of each."""
+"""Holds the methods: a table of what each one counts and reads, and the module of each."""

@@ -1,4 +1,4 @@
-"""Adapters of two layers with a narrow middle: after a sublayer (arXiv 1902.00751) or beside a block (2110.04366)."""
+"""Defines bottleneck adapters of two layers: after a sublayer (arXiv 1902.00751), beside a block (arXiv 2110.04366)."""
 
 import torch
 from torch import Tensor, nn
@@ -27,20 +27,20 @@ class _TwoLayers(nn.Module):
 
 
 class SequentialAdapter(_TwoLayers):
-    """y ↦ up(gelu(down(y))), to be added to y, which a sublayer gave; the sublayer's residual comes later."""
+    """y ↦ up(gelu(down(y))), to be added to y, the output of a sublayer before its residual is added."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (..., d) to (..., d)."""
+        """Maps x (..., d) to (..., d)."""
         return self._widen(gelu(self._narrow(x)))
 
 
 class ParallelAdapter(_TwoLayers):
-    """x ↦ s · up(relu(down(x))), where x enters the block and the result is added to what the block gives."""
+    """x ↦ s · up(relu(down(x))), where x is the block's input and the result is added to the block's output."""
 
     def __init__(self, site: Site, adapter: AdapterConfig, generator: torch.Generator) -> None:
         super().__init__(site, adapter, generator)
         self.scale = adapter.scale
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (..., d) to (..., d)."""
+        """Maps x (..., d) to (..., d)."""
         return self.scale * self._widen(relu(self._narrow(x)))

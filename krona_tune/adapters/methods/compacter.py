@@ -1,4 +1,4 @@
-"""Compacter: a sequential adapter of parametrised hypercomplex layers with shared rules (arXiv 2106.04647)."""
+"""Defines Compacter: a sequential adapter of parametrised hypercomplex layers with shared rules (arXiv 2106.04647)."""
 
 from collections.abc import Sequence
 
@@ -23,20 +23,20 @@ class Hypercomplex(nn.Module):
         self.bias = nn.Parameter(torch.zeros(left.numel()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (..., d_in) to (..., d_out)."""
+        """Maps x (..., d_in) to (..., d_out)."""
         n = len(self.rules)
         through = torch.einsum("...pq,iq->...ip", torch.unflatten(x, -1, (n, -1)), self.right.to(x))
         mixed = torch.einsum("iop,...ip->...io", self.rules.to(through), through)
         return torch.einsum("...io,ir->...or", mixed, self.left.to(mixed)).flatten(-2) + self.bias.to(mixed)
 
     def weight(self) -> Tensor:
-        """W (d_out, d_in)."""
+        """Returns W (d_out, d_in)."""
         terms = zip(self.rules, self.left, self.right, strict=True)
         return torch.stack([torch.kron(rule, torch.outer(left, right)) for rule, left, right in terms]).sum(0)
 
 
 class Compacter(nn.Module):
-    """y ↦ up(gelu(down(y))), to be added to y, which a sublayer gave. The left factors of `up` start at zero."""
+    """y ↦ up(gelu(down(y))), to be added to y, the output of a sublayer. The left factors of `up` start at zero."""
 
     def __init__(self, site: Site, adapter: AdapterConfig, generator: torch.Generator, rules: nn.Parameter) -> None:
         super().__init__()
@@ -49,13 +49,13 @@ class Compacter(nn.Module):
         self.up = Hypercomplex(rules, torch.zeros(n, wide_out), up_right)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (..., d) to (..., d)."""
+        """Maps x (..., d) to (..., d)."""
         y: Tensor = self.up(gelu(self.down(x), approximate="tanh"))
         return y
 
 
 def compacters(sites: Sequence[Site], adapter: AdapterConfig, generator: torch.Generator) -> list[nn.Module]:
-    """A Compacter a site, all with the same rules: normal with deviation 1/n, so that a layer keeps x's size."""
+    """Returns a Compacter per site, with the same rules: normal with deviation 1/n, so that a layer keeps x's size."""
     n = adapter.phm
     rules = nn.Parameter(torch.randn(n, n, n, generator=generator) / n)
     return [Compacter(site, adapter, generator, rules) for site in sites]

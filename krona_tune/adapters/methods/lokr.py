@@ -1,4 +1,4 @@
-"""LoKr as the package peft computes it, the Kronecker adapter that people have today (arXiv 2309.14859)."""
+"""Defines LoKr as the package peft computes it, the Kronecker adapter in common use (arXiv 2309.14859)."""
 
 from typing import Any
 
@@ -11,16 +11,16 @@ from krona_tune.refusal import Refusal
 from krona_tune.study.spec.trial import AdapterConfig
 
 LOKR = "lokr_"
-"""How peft begins the names of a layer's tensors: lokr_w1, and lokr_w2 or lokr_w2_a and lokr_w2_b."""
+"""The prefix of peft's names for a layer's tensors: lokr_w1, and lokr_w2 or lokr_w2_a and lokr_w2_b."""
 NAME = "default"
-"""A layer of peft carries several adapters by name; here it carries one."""
+"""The name of a layer's adapter: a layer of peft may have several, here it has one."""
 
 
 class Lokr(nn.Module):
-    """x ↦ s · x(W₁⊗W₂)ᵀ, to be added to what the map gives; the product is formed anew at each call, as peft does.
+    """x ↦ s · x(W₁⊗W₂)ᵀ, to be added to the map's output; the product is formed anew at each call, as in peft.
 
-    W₁ is full, W₂ full or of low rank. W₁ starts at zero, W₂'s tensors are uniform within ±1/√columns: peft's own
-    start. s is a plain factor, which peft writes as alpha / rank.
+    W₁ is full, W₂ full or of low rank. W₁ starts at zero, W₂'s tensors are uniform within ±1/√columns, as in peft. s is
+    a plain factor, which peft writes as alpha / rank.
 
     Raises:
         Refusal: peft is not installed.
@@ -35,20 +35,20 @@ class Lokr(nn.Module):
                 parameter = nn.Parameter(_first(store, tensor.shape, generator))
                 getattr(layer, store)[NAME] = parameter
                 self.register_parameter(store.removeprefix(LOKR), parameter)
-        self._layer = (layer,)  # in a tuple, so that peft's module is not among ours
+        self._layer = (layer,)  # in a tuple, so that peft's module is not a submodule
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (..., d_in) to (..., d_out)."""
+        """Maps x (..., d_in) to (..., d_out)."""
         return linear(x, self.delta().to(x))
 
     def delta(self) -> Tensor:
-        """What merging adds to the map's weight: s · W₁⊗W₂ (d_out, d_in)."""
+        """Returns what merging adds to the map's weight: s · W₁⊗W₂ (d_out, d_in)."""
         delta: Tensor = self._layer[0].get_delta_weight(NAME)
         return delta
 
 
 def _layer(site: Site, adapter: AdapterConfig) -> Any:
-    """peft's layer around a map that has a shape and no numbers."""
+    """Returns peft's layer around a map that has a shape but no values."""
     try:
         from peft.tuners.lokr import Linear, LoKrConfig
     except ImportError:

@@ -1,4 +1,4 @@
-"""LoRA: a product of two thin matrices beside a linear map (arXiv 2106.09685)."""
+"""Defines LoRA: a product of two thin matrices beside a linear map (arXiv 2106.09685)."""
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from krona_tune.study.spec.trial import AdapterConfig
 
 
 class Lora(nn.Module):
-    """x ↦ s · x AᵀBᵀ with A (rank, d_in) and B (d_out, rank), to be added to what the map gives.
+    """x ↦ s · x AᵀBᵀ with A (rank, d_in) and B (d_out, rank), to be added to the map's output.
 
     s is a plain factor: what other libraries write as alpha / rank. B starts at zero, A is uniform within ±1/√d_in.
     """
@@ -22,9 +22,9 @@ class Lora(nn.Module):
         self.scale = adapter.scale
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (..., d_in) to (..., d_out)."""
+        """Maps x (..., d_in) to (..., d_out)."""
         return linear(linear(x, (self.a * self.scale).to(x)), self.b.to(x))
 
     def delta(self) -> Tensor:
-        """What merging adds to the map's weight: s · BA (d_out, d_in)."""
+        """Returns what merging adds to the map's weight: s · BA (d_out, d_in)."""
         return self.scale * self.b @ self.a

@@ -1,4 +1,4 @@
-"""The table of methods: where each stands, which knobs it reads, what it costs. Integers only, no torch."""
+"""Holds the table of methods: where each is placed, which knobs it reads, what it costs. Integers only, no torch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from krona_tune.study.spec.trial import AdapterConfig
 
 
 class Stands(StrEnum):
-    """Where a method's adapters stand."""
+    """The place of a method's adapters."""
 
     BESIDE_MAPS = "beside linear maps, chosen by role"
     BESIDE_EVERY_MAP = "beside every linear map"
@@ -22,7 +22,7 @@ class Stands(StrEnum):
 
 
 class TrainedModelPart(StrEnum):
-    """Which of the model's own parameters are trained."""
+    """The part of the model's own parameters that is trained."""
 
     NOTHING = "nothing"
     NORM_BIASES = "norm biases"
@@ -42,9 +42,9 @@ def _nothing_shared(adapter: AdapterConfig) -> int:
 class Method:
     """One method.
 
-    `reads` are the adapter's knobs that matter to it, `cost` its parameters at one site, `shared` those that all
-    its sites share; a ValueError of `cost` says why the knobs don't fit the site. `own` is trained even where layer
-    norms are not. `merges_into` is the parameter of a linear map that can take the adapter up, None if none can.
+    `reads` are the adapter's knobs that matter to it, `cost` its parameters at one site, `shared` those that all its
+    sites share; a ValueError of `cost` says why the knobs don't fit the site. `own` is trained even if layer norms are
+    not. `merges_into` is the parameter of a linear map to merge the adapter into, None if it can't be merged.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Method:
     needs: str | None = None
 
     def trains_of_model(self, adapter: AdapterConfig) -> TrainedModelPart:
-        """Which of the model's own parameters are trained under this configuration."""
+        """Returns which of the model's own parameters are trained under this configuration."""
         if self.own is TrainedModelPart.ALL or not adapter.layer_norms:
             return self.own
         return TrainedModelPart.NORMS
@@ -80,12 +80,12 @@ def _lokr_cost(site: Site, adapter: AdapterConfig) -> int:
 
 
 def _bottleneck_cost(site: Site, adapter: AdapterConfig) -> int:
-    """Two layers with their biases."""
+    """Counts two layers with their biases."""
     return adapter.bottleneck * (site.d_in + 1) + site.d_out * (adapter.bottleneck + 1)
 
 
 def _compacter_cost(site: Site, adapter: AdapterConfig) -> int:
-    """Two layers of rank-one factors (n of each, so d_in + bottleneck and bottleneck + d_out) with their biases."""
+    """Counts two layers of rank-one factors (n of each: d_in + bottleneck and bottleneck + d_out) with their biases."""
     for size in (site.d_in, site.d_out, adapter.bottleneck):
         if size % adapter.phm:
             raise ValueError(f"phm {adapter.phm} does not divide {size}")
@@ -150,14 +150,14 @@ METHODS: dict[str, Method] = {
 
 
 def method_named(name: str, place: str = "adapter: method") -> Method:
-    """The row of a method. Raises a Refusal that suggests the nearest name."""
+    """Returns the row of a method. Raises a Refusal that suggests the nearest name."""
     if name not in METHODS:
         raise unknown(place, "method", name, METHODS)
     return METHODS[name]
 
 
 def cost_at(site: Site, adapter: AdapterConfig) -> int:
-    """The adapter's parameters at one site. Raises a Refusal where its sizes do not fit the site."""
+    """Returns the adapter's parameters at one site. Raises a Refusal if its sizes do not fit the site."""
     try:
         return method_named(adapter.method).cost(site, adapter)
     except ValueError as error:

@@ -21,8 +21,7 @@ class Network:
     depths: dict[Stack, int]
 
     def bare(self) -> Geometry:
-        """Returns its sites by stack, layer and role, with square maps: they show where adapters are, not their
-        cost."""
+        """Returns its sites by stack, layer and role, with square maps: where adapters are, not what they cost."""
         return Geometry(
             model_type="",
             sites=tuple(self._sites()),

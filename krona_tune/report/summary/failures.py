@@ -10,8 +10,7 @@ from krona_tune.study.result import Status, TrialResult
 
 @dataclass(frozen=True, kw_only=True)
 class Trouble:
-    """Trials with the same status and reason, which is the last line of their error; `text` is the first whole
-    error."""
+    """Trials with the same status and reason (the last line of their error); `text` is the first whole error."""
 
     status: Status
     reason: str

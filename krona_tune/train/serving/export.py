@@ -75,7 +75,7 @@ def _leave_as_adapter(adapter: Path, to: Path, name: str | None) -> float:
 
 def _leave_merged(adapter: Path, to: Path, card: AdapterCard, name: str | None, dtype: torch.dtype) -> float:
     if method_named(card.adapter.method).merges_into is None:
-        raise _unmergeable(f"{card.adapter.method} is no sum with the weights of the model")
+        raise _unmergeable(f"{card.adapter.method} can't be added to the weights of the model")
     whole = load_adapted(adapter, model=name)
     model: Any = whole.answer.model
     inputs = sample_inputs(whole)
