@@ -1,1 +1,1 @@
-"""The ground: Kronecker mathematics. `factors` is integers only, `product` is the operator."""
+"""Holds the Kronecker mathematics: `factors` is integers only, `product` is the operator."""

@@ -1,7 +1,7 @@
-"""The products with the factors themselves: large matrix products, few, over a chunk of tokens at a time.
+"""Computes the products with the factors themselves: few, large matrix products, over a chunk of tokens at a time.
 
-Everything here takes any leading dimensions (*, ...), of which there is one where several adapters act at once.
-The order is B first; A first is the transposed problem, in which x and y change places and A⊗B becomes Aᵀ⊗Bᵀ.
+Everything here takes any leading dimensions (*, ...); several adapters at once are one such dimension. The order is B
+first; A first is the transposed problem, in which x and y change places and A⊗B becomes Aᵀ⊗Bᵀ.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Integers only: which factor shapes fit a weight, what each costs, which rank it can reach."""
+"""Computes in integers which factor shapes fit a weight, what each costs, and which rank it can reach."""
 
 from dataclasses import dataclass
 
@@ -46,7 +46,7 @@ class FactorShape:
 
     @property
     def b_first(self) -> bool:
-        """Whether contracting with B before A needs fewer multiply-adds (B first where they are equal)."""
+        """Returns whether contracting with B before A needs fewer multiply-adds, or as many."""
         return self._multiply_adds_b_first <= self._multiply_adds_a_first
 
     @property

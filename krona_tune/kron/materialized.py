@@ -1,4 +1,4 @@
-"""The matrix A⊗B itself, for as long as one product needs it, and what its gradient says of A and B."""
+"""Forms the matrix A⊗B itself for one product, and computes dA and dB from its gradient."""
 
 import torch
 from torch import Tensor

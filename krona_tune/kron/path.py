@@ -1,4 +1,4 @@
-"""By which path A⊗B acts: one rule over integers and precision. tests/benchmarks/LOG.md has what each path costs."""
+"""Chooses how A⊗B is applied, by one rule over integers and precision. tests/benchmarks/LOG.md has the costs."""
 
 from dataclasses import dataclass
 
@@ -14,8 +14,8 @@ LOW_FORMED = 1024
 activations that the factors need between their two products."""
 
 CHUNK = {"cpu": 3 << 15}
-"""How many activations are worked on at a time, so that what the factors make of them stays in a core's cache.
-Other devices take all at once."""
+"""How many activations are processed at a time, so that the intermediate results stay in a core's cache. Other devices
+process all at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
