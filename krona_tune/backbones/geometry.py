@@ -63,7 +63,7 @@ class Site:
 class Geometry:
     """A backbone in integers. `parameters` counts the pretrained weights, without a task's head,
     `norms` those of its layer norms, `norm_biases` the biases among them;
-    `positions` is the longest input in tokens, None where there is no such limit."""
+    `positions` is the longest input in tokens, None if there is no limit."""
 
     model_type: str
     sites: tuple[Site, ...]

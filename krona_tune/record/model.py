@@ -17,7 +17,7 @@ class AdapterModel:
 
     def __init__(self, folder: Path, model: str | None) -> None:
         """`model` is a hub name or folder of the backbone; None: the card's."""
-        # Another package of ours: loaded when it is needed, not imported.
+        # Loaded only here, so that this package does not import `train`.
         self._predict = import_module("krona_tune.train.serving.predict")
         self._whole = self._predict.ready(folder, model)
 

@@ -1,4 +1,4 @@
-"""Reads a study's Parquet records: the compacted file and the parts written since, where the last written row counts.
+"""Reads a study's Parquet records: the compacted file and the parts written since. The last written row counts.
 
 Reading changes nothing. A file that can't be read is refused, unless the caller gives another way to handle it.
 """

@@ -109,7 +109,7 @@ def _in_folder(name: str, folder: Path, how: str) -> BackboneSource:
 
 
 def _refuse_odd_files(folder: Path) -> None:
-    """Refuses files that would make a reader wait for ever, or fail."""
+    """Refuses files that would block a reader or make it fail."""
     with refusing(str(folder), "can't be read", "give a folder with config.json and weights"):
         for path in sorted(folder.iterdir()):
             if path.suffix in READ or not (path.is_file() or path.is_dir()):

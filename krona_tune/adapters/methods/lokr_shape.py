@@ -20,8 +20,7 @@ def lokr_sides(dimension: int, decompose_factor: int) -> tuple[int, int]:
 
 
 def lokr_cost(d_out: int, d_in: int, rank: int, decompose_factor: int) -> int:
-    """Counts the parameters at a weight (d_out, d_in): a full first factor, a second one that is full or of low
-    rank."""
+    """Counts the parameters at a weight (d_out, d_in): a full first factor, a second one full or of low rank."""
     (out_first, out_second), (in_first, in_second) = (lokr_sides(d, decompose_factor) for d in (d_out, d_in))
     is_full = rank >= max(out_second, in_second) / 2
     return out_first * in_first + (out_second * in_second if is_full else rank * (out_second + in_second))

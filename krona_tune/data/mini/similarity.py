@@ -9,7 +9,7 @@ WEIGHTS = {"agent": 1.4, "verb": 1.2, "thing": 1.4, "city": 0.6, "colour": 0.4}
 
 
 def stsb(rng: Random, level: int) -> Example:
-    """Writes two sentences of which `level` of the five parts are the same (or synonyms); the score is their weight."""
+    """Writes two sentences with `level` of the five parts the same (or synonyms); the score is the weight of these."""
     one = other = draw(rng)
     changed = rng.sample(tuple(WEIGHTS), len(WEIGHTS) - level)
     for slot in changed:

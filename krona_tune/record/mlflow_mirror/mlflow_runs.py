@@ -34,7 +34,7 @@ def connected(tracking_uri: str) -> "MlflowClient":
     from mlflow import MlflowClient
 
     for name in _CHATTY:
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # the error itself has what they say
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # the error itself repeats what they log
     warnings.filterwarnings("ignore", message=".*An input example was not provided")
     ensure_schema(tracking_uri)
     return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)

@@ -79,7 +79,7 @@ def _log(runs: StudyRuns, run_id: str, name: str, adapter: Path, tags: Mapping[s
 
     client = runs.client
     params = {knob: str(value) for knob, value in read_card(adapter).params.items()}
-    title = name.replace(".", "-")  # a logged model's name has no point
+    title = name.replace(".", "-")  # a logged model's name can't contain a dot
     model = client.create_logged_model(
         runs.experiment_id, name=title, source_run_id=run_id, tags=dict(tags), params=params
     )

@@ -35,7 +35,7 @@ def refuse_no_store(tracking_uri: str | None) -> None:
             raise Refusal("--tracking-uri", f"{tracking_uri!r} names no file", "write sqlite:////folder/mlflow.db")
         elif scheme in WEB and not parts.hostname:
             raise Refusal("--tracking-uri", f"{tracking_uri!r} names no host", "write http://host:port")
-        _ = parts.port  # raises where it is none
+        _ = parts.port  # raises if it is not a port
 
 
 def explain_unreachable(tracking_uri: str | None) -> str | None:

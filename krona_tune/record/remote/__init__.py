@@ -1,1 +1,1 @@
-"""Studies whose storage is a URI: worked on in a local folder, with a copy of it in an object store or on a server."""
+"""Keeps studies at a URI: they run in a local folder, with a copy of it in an object store or on a server."""

@@ -173,7 +173,7 @@ def average(tasks: Sequence[TaskSummary]) -> Average | None:
 
 
 def pareto(trials: Sequence[RankedTrial]) -> tuple[RankedTrial, ...]:
-    """Returns those that no other trial beats with as few parameters, from few to many; 0 means not known yet."""
+    """Returns those that no other trial beats with as few parameters, from few to many, without unknown numbers (0)."""
     return tuple(front_of(trials, lambda each: each.trial.point))
 
 

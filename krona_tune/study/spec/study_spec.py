@@ -62,7 +62,7 @@ def _place(text: str) -> str:
 Place = Annotated[str, AfterValidator(_place)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 MOST, MOST_EXAMPLES = 10**6, 10**15
-"""Limits for trials, seeds, epochs and so on, and for training examples: more is a typing error and would never end."""
+"""Limits for trials, seeds, epochs and so on, and for training examples: more is a mistake that would run for ever."""
 Count = Annotated[int, Field(ge=1, le=MOST)]
 CountFromZero = Annotated[int, Field(ge=0, le=MOST)]
 Examples = Annotated[int, Field(ge=1, le=MOST_EXAMPLES)]
