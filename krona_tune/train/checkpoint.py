@@ -42,8 +42,8 @@ def load(run: TrialRun, folder: Path) -> None:
     """Restores the state of a run that `save` wrote.
 
     Raises:
-        Unusable: a file is missing or can't be read, or the checkpoint is of another trial or another backbone; the run
-            is unchanged.
+        Unusable: a file is missing or can't be read, the checkpoint is of another trial or backbone, or a tensor does
+            not fit; the run is unchanged.
     """
     try:
         progress, tensors = _progress(folder), load_file(folder / TENSORS)
@@ -55,7 +55,10 @@ def load(run: TrialRun, folder: Path) -> None:
     kept, found = progress["backbone_fingerprint"], run.backbone.fingerprint
     if kept != found:
         raise Unusable(f"{folder} is of the backbone {kept}, this is {found}")
-    run.load_state(tensors)
+    try:
+        run.load_state(tensors)
+    except ValueError as error:
+        raise Unusable(f"{folder} does not fit this trial: {error}") from error
     if run.optimiser and optimiser:
         run.optimiser.load_state(optimiser)
     run.rung, run.step = progress["rung"], progress["step"]

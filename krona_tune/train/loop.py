@@ -174,11 +174,15 @@ class TrialRun:
         return self.adapters.state() | head
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        """Takes tensors as `state` gives them. Raises ValueError if an adapter's name or shape differs."""
+        """Takes tensors as `state` gives them. Raises ValueError if a name or a shape differs; nothing was changed."""
+        head = {f"head.{name}": parameter for name, parameter in self.answer.head()}
+        for name, parameter in head.items():
+            if name not in state or state[name].shape != parameter.shape:
+                raise ValueError(f"{name} is missing or is not {tuple(parameter.shape)}")
         self.adapters.load_state({name: t for name, t in state.items() if not name.startswith("head.")})
         with torch.no_grad():
-            for name, parameter in self.answer.head():
-                parameter.copy_(state[f"head.{name}"])
+            for name, parameter in head.items():
+                parameter.copy_(state[name])
 
     def close(self) -> None:
         """Detaches the adapters and restores the backbone's dropouts. A second call does nothing."""

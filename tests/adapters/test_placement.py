@@ -7,8 +7,8 @@ from krona_tune.adapters.placement import common_dimensions, count, sites
 from krona_tune.refusal import Refusal
 from krona_tune.study.spec.placement_spec import layers
 from krona_tune.study.spec.trial import AdapterConfig
-from tests.models import build, build_from
 from tests.backbones.test_geometry import T5_BASE
+from tests.models import build, build_from
 
 PAPER = "query+value+cross_query+cross_value"
 
