@@ -54,8 +54,8 @@ def _place(text: str) -> str:
         longest = max(len(part.encode()) for part in text.split("/"))
     except UnicodeEncodeError:
         raise ValueError("write it in UTF-8") from None
-    if not text.strip() or "\0" in text or longest > LONGEST_NAME or len(text) > LONGEST_PATH:
-        raise ValueError(f"write a name of at most {LONGEST_NAME} bytes, or a path of at most {LONGEST_PATH}")
+    if not text.strip() or "\0" in text or longest > LONGEST_NAME or len(text.encode()) > LONGEST_PATH:
+        raise ValueError(f"write a name of at most {LONGEST_NAME} bytes, or a path of at most {LONGEST_PATH} bytes")
     return text
 
 
