@@ -8,22 +8,21 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-from krona_tune.kron.contract import add_product, gradients
-from krona_tune.kron.factors import FactorShape
+from krona_tune.kron.contract import add_product, gradients, sum_shape
 from krona_tune.kron.materialized import gradients_by_matrix, kron_matrix, weight_plus_kron
 from krona_tune.kron.path import Path, path
 
 
 class Beside(torch.autograd.Function):
-    """y = x Wᵀ + bias + x(A⊗B)ᵀ, with W and bias frozen.
+    """y = x Wᵀ + bias + x(Σ A⊗B)ᵀ, with W and bias frozen.
 
-    x (*, tokens, d_in); W (d_out, d_in) and bias (d_out) in x's dtype, or None; A and B (*, ..., ...) in theirs.
-    Several adapters at once, (trials, ...), stand beside no W.
+    x (*, tokens, d_in); W (d_out, d_in) and bias (d_out) in x's dtype, or None; A (*, terms, a_out, a_in) and
+    B (*, terms, b_out, b_in) in theirs. Several adapters at once, * = (trials), stand beside no W.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
-        ctx.shape = shape = FactorShape(*a.shape[-2:], *b.shape[-2:])
+        ctx.shape = shape = sum_shape(a, b)
         ctx.path = way = path(shape, x.shape[-2], x.dtype, None if weight is None else weight.dtype)
         ctx.save_for_backward(x, weight, a, b)
         if weight is None:
@@ -49,7 +48,7 @@ beside: Callable[..., Tensor] = Beside.apply
 
 
 def _back(dy: Tensor, weight: Tensor | None, a: Tensor, b: Tensor, way: Path) -> Tensor:
-    """dx (*, tokens, d_in) = dy (W + A⊗B)."""
+    """dx (*, tokens, d_in) = dy (W + Σ A⊗B)."""
     if weight is None:
         dx = dy.new_zeros(*dy.shape[:-1], a.shape[-1] * b.shape[-1])
         return _plus_product(dx, dy, a.mT, b.mT, way)
@@ -59,7 +58,7 @@ def _back(dy: Tensor, weight: Tensor | None, a: Tensor, b: Tensor, way: Path) ->
 
 
 def _plus_product(y: Tensor, x: Tensor, a: Tensor, b: Tensor, way: Path) -> Tensor:
-    """y + x(A⊗B)ᵀ, in y's memory."""
+    """y + x(Σ A⊗B)ᵀ, in y's memory."""
     if way.formed:
         add = y.addmm_ if y.dim() == 2 else y.baddbmm_
         return add(x, kron_matrix(a.to(x), b.to(x)).mT)

@@ -1,25 +1,33 @@
 """Computes in integers which factor shapes fit a weight, what each costs, and which rank it can reach."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
+
+Init = Literal["krona", "cdka"]
+"""Which factors start at zero: all B's, or all A's."""
+Scaling = Literal["plain", "stable"]
+"""Whether the scale is divided by √(terms·a_in)."""
 
 
 @dataclass(frozen=True, order=True)
 class FactorShape:
-    """The sizes of A (a_out, a_in) and B (b_out, b_in), whose product A⊗B is (a_out·b_out, a_in·b_in)."""
+    """The sizes of a sum of `terms` products A⊗B (a_out·b_out, a_in·b_in), each of an A (a_out, a_in) and a B."""
 
     a_out: int
     a_in: int
     b_out: int
     b_in: int
+    terms: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("a_out", "a_in", "b_out", "b_in"):
+        for name in ("a_out", "a_in", "b_out", "b_in", "terms"):
             size = getattr(self, name)
             if not isinstance(size, int) or size < 1:
                 raise ValueError(f"{name} is {size!r}; a factor's sizes are whole numbers from 1")
 
     def __str__(self) -> str:
-        return f"{self.a_out}x{self.a_in}⊗{self.b_out}x{self.b_in}"
+        product = f"{self.a_out}x{self.a_in}⊗{self.b_out}x{self.b_in}"
+        return product if self.terms == 1 else f"{self.terms}·({product})"
 
     @property
     def d_out(self) -> int:
@@ -31,18 +39,27 @@ class FactorShape:
 
     @property
     def parameters(self) -> int:
-        """Trainable numbers in A and B together."""
-        return self.a_out * self.a_in + self.b_out * self.b_in
+        """Trainable numbers in all A's and B's together."""
+        return self.terms * (self.a_out * self.a_in + self.b_out * self.b_in)
+
+    @property
+    def max_terms(self) -> int:
+        """The number of terms that holds every matrix: a sum is a matrix of this rank at most, once rearranged.
+
+        The rearrangement (Van Loan and Pitsianis, 1993) has a row per entry of A and a column per entry of B.
+        """
+        return min(self.a_out * self.a_in, self.b_out * self.b_in)
 
     @property
     def max_rank(self) -> int:
-        """The highest rank that A⊗B can reach: rank(A⊗B) = rank(A)·rank(B)."""
-        return min(self.a_out, self.a_in) * min(self.b_out, self.b_in)
+        """The highest rank that the sum can reach: rank(A⊗B) = rank(A)·rank(B), and ranks add up to a full one."""
+        product = min(self.a_out, self.a_in) * min(self.b_out, self.b_in)
+        return min(self.terms * product, self.d_out, self.d_in)
 
     @property
     def transposed(self) -> "FactorShape":
         """The shape of (A⊗B)ᵀ = Aᵀ⊗Bᵀ."""
-        return FactorShape(self.a_in, self.a_out, self.b_in, self.b_out)
+        return FactorShape(self.a_in, self.a_out, self.b_in, self.b_out, self.terms)
 
     @property
     def b_first(self) -> bool:
@@ -50,9 +67,14 @@ class FactorShape:
         return self._multiply_adds_b_first <= self._multiply_adds_a_first
 
     @property
+    def between(self) -> int:
+        """The numbers per input vector between the two products, in the cheaper order."""
+        return self.terms * (self.a_in * self.b_out if self.b_first else self.a_out * self.b_in)
+
+    @property
     def multiply_adds(self) -> int:
         """Multiply-adds for one input vector in the cheaper order."""
-        return min(self._multiply_adds_b_first, self._multiply_adds_a_first)
+        return self.terms * min(self._multiply_adds_b_first, self._multiply_adds_a_first)
 
     @property
     def _multiply_adds_b_first(self) -> int:
@@ -71,27 +93,41 @@ def divisors(number: int) -> tuple[int, ...]:
     return tuple(sorted({*small, *(number // i for i in small)}))
 
 
-def factor_shape(d_out: int, d_in: int, a_out: int, a_in: int) -> FactorShape:
-    """The shape with A (a_out, a_in) for a weight (d_out, d_in); B's sizes follow.
+def factor_shape(d_out: int, d_in: int, a_out: int, a_in: int, terms: int = 1) -> FactorShape:
+    """Returns the shape with `terms` factors A (a_out, a_in) for a weight (d_out, d_in); B's sizes follow.
 
     Raises:
-        ValueError: a_out does not divide d_out, or a_in does not divide d_in.
+        ValueError: a_out does not divide d_out, a_in does not divide d_in, or fewer terms hold every matrix already.
     """
     for name, size, whole, dimension in (("a_out", a_out, d_out, "d_out"), ("a_in", a_in, d_in, "d_in")):
         if size < 1 or whole % size:
             choices = ", ".join(map(str, divisors(whole)))
             raise ValueError(f"{name} {size} does not divide {dimension} {whole}; divisors: {choices}")
-    return FactorShape(a_out, a_in, d_out // a_out, d_in // a_in)
+    shape = FactorShape(a_out, a_in, d_out // a_out, d_in // a_in, terms)
+    if terms > shape.max_terms:
+        product = str(replace(shape, terms=1))
+        raise ValueError(f"terms {terms}: {shape.max_terms} of {product} hold every matrix already; write at most that")
+    return shape
 
 
-def factor_shapes(d_out: int, d_in: int, *, max_parameters: int | None = None, min_rank: int = 1) -> list[FactorShape]:
-    """Every factor shape of a weight (d_out, d_in), cheapest first and, at equal cost, highest reachable rank first.
+def factor_shapes(
+    d_out: int, d_in: int, *, terms: int = 1, max_parameters: int | None = None, min_rank: int = 1
+) -> list[FactorShape]:
+    """Returns the factor shapes of a weight (d_out, d_in), cheapest first and, at equal cost, highest rank first.
 
     Args:
         d_out, d_in: the weight's dimensions.
+        terms: the number of products that are summed; shapes that hold every matrix with fewer are left out.
         max_parameters: keep only the shapes that cost at most this.
-        min_rank: keep only the shapes whose product can reach this rank.
+        min_rank: keep only the shapes whose sum can reach this rank.
     """
-    shapes = (factor_shape(d_out, d_in, a_out, a_in) for a_out in divisors(d_out) for a_in in divisors(d_in))
-    kept = [s for s in shapes if s.max_rank >= min_rank and (max_parameters is None or s.parameters <= max_parameters)]
+    sizes = ((a_out, a_in) for a_out in divisors(d_out) for a_in in divisors(d_in))
+    shapes = (FactorShape(a_out, a_in, d_out // a_out, d_in // a_in, terms) for a_out, a_in in sizes)
+    kept = [
+        s
+        for s in shapes
+        if terms <= s.max_terms
+        and s.max_rank >= min_rank
+        and (max_parameters is None or s.parameters <= max_parameters)
+    ]
     return sorted(kept, key=lambda s: (s.parameters, -s.max_rank, s))

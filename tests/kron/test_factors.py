@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,6 +34,30 @@ def test_the_cheaper_order_is_chosen() -> None:
     row_times_column = FactorShape(768, 1, 1, 768)
     assert row_times_column.b_first
     assert row_times_column.multiply_adds == 1536
+
+
+def test_sums_have_the_counts_and_ranks_of_their_methods() -> None:
+    assert FactorShape(384, 8, 2, 96, 4).parameters == 13_056  # CDKA with r 4, r1 2, r2 8
+    assert FactorShape(384, 8, 2, 96, 4).max_rank == 4 * 2 * 8
+    assert FactorShape(768, 1, 1, 768, 16).parameters == 16 * (768 + 768)  # LoRA of rank 16
+    assert FactorShape(768, 1, 1, 768, 16).max_rank == 16
+    assert FactorShape(24, 32, 32, 24, 2).max_rank == 768
+    assert str(FactorShape(384, 8, 2, 96, 4)) == "4·(384x8⊗2x96)"
+
+
+@given(*[st.integers(1, 4)] * 4, st.integers(1, 5))
+def test_a_random_sum_reaches_the_highest_rank(a_out: int, a_in: int, b_out: int, b_in: int, terms: int) -> None:
+    rng = np.random.default_rng(a_out + 5 * a_in + 25 * b_out + 125 * b_in)
+    total = sum(np.kron(rng.normal(size=(a_out, a_in)), rng.normal(size=(b_out, b_in))) for _ in range(terms))
+    assert np.linalg.matrix_rank(total) == FactorShape(a_out, a_in, b_out, b_in, terms).max_rank
+
+
+def test_more_terms_than_hold_every_matrix_are_refused() -> None:
+    assert factor_shape(12, 12, 2, 3, terms=6).max_terms == 6
+    with pytest.raises(ValueError, match=r"terms 7: 6 of 2x3⊗6x4 hold every matrix already; write at most that"):
+        factor_shape(12, 12, 2, 3, terms=7)
+    assert {s.max_terms >= 7 for s in factor_shapes(12, 12, terms=7)} == {True}
+    assert len(factor_shapes(12, 12, terms=7)) < len(factor_shapes(12, 12))
 
 
 @given(dimensions, dimensions)

@@ -13,10 +13,17 @@ from krona_tune.kron.product import kron_beside, kron_linear, kron_weight, shape
 sizes = st.integers(1, 7)
 
 
-def factors(a_out: int, a_in: int, b_out: int, b_in: int, *trials: int) -> tuple[torch.Tensor, torch.Tensor]:
+def factors(a_out: int, a_in: int, b_out: int, b_in: int, *leading: int) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(a_out + 10 * a_in + 100 * b_out + 1000 * b_in)
     draw = {"generator": generator, "dtype": torch.float64}
-    return torch.randn(*trials, a_out, a_in, **draw), torch.randn(*trials, b_out, b_in, **draw)
+    return torch.randn(*leading, a_out, a_in, **draw), torch.randn(*leading, b_out, b_in, **draw)
+
+
+def dense(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Returns Σᵢ Aᵢ⊗Bᵢ, term by term."""
+    if a.dim() == 2:
+        return torch.kron(a, b)
+    return torch.stack([torch.kron(one_a, one_b) for one_a, one_b in zip(a, b, strict=True)]).sum(0)
 
 
 @given(sizes, sizes, sizes, sizes, st.lists(st.integers(0, 3), max_size=3), st.floats(-4, 4))
@@ -29,23 +36,53 @@ def test_it_equals_torch_kron(a_out: int, a_in: int, b_out: int, b_in: int, lead
     torch.testing.assert_close(y, scale * (x @ torch.kron(a, b).T))
 
 
-@given(sizes, sizes, sizes, sizes)
+@given(sizes, sizes, sizes, sizes, st.integers(1, 5), st.integers(0, 3))
 @settings(deadline=None)
-def test_several_trials_at_once_equal_one_after_the_other(a_out: int, a_in: int, b_out: int, b_in: int) -> None:
-    a, b = factors(a_out, a_in, b_out, b_in, 3)
+def test_terms_are_summed(a_out: int, a_in: int, b_out: int, b_in: int, terms: int, tokens: int) -> None:
+    a, b = factors(a_out, a_in, b_out, b_in, terms)
+    x = torch.randn(2, tokens, a_in * b_in, dtype=torch.float64)
+    torch.testing.assert_close(kron_linear(x, a, b, 0.7), 0.7 * (x @ dense(a, b).T))
+    torch.testing.assert_close(kron_weight(a, b, 0.7), 0.7 * dense(a, b))
+
+
+@given(sizes, sizes, sizes, sizes, st.integers(1, 4))
+@settings(deadline=None)
+def test_several_trials_at_once_equal_one_after_the_other(
+    a_out: int, a_in: int, b_out: int, b_in: int, terms: int
+) -> None:
+    a, b = factors(a_out, a_in, b_out, b_in, 3, terms)
     x = torch.randn(3, 2, 5, a_in * b_in, dtype=torch.float64)
-    scale = torch.tensor([0.5, 2.0, 3.0], dtype=torch.float64).view(3, 1, 1)
+    scale = torch.tensor([0.5, 2.0, 3.0], dtype=torch.float64).view(3, 1, 1, 1)
     together = kron_linear(x, a, b, scale)
     for i in range(3):
         torch.testing.assert_close(together[i], kron_linear(x[i], a[i], b[i], scale[i]))
-        torch.testing.assert_close(kron_weight(a, b)[i], torch.kron(a[i], b[i]))
+        torch.testing.assert_close(kron_weight(a, b)[i], dense(a[i], b[i]))
 
 
+@pytest.mark.parametrize("leading", [(), (1,), (3,)])
 @pytest.mark.parametrize(("a_out", "a_in", "b_out", "b_in"), [(2, 3, 4, 5), (5, 4, 3, 2), (1, 6, 5, 1), (6, 1, 1, 5)])
-def test_gradients_are_right_in_both_orders(a_out: int, a_in: int, b_out: int, b_in: int) -> None:
-    a, b = (t.requires_grad_() for t in factors(a_out, a_in, b_out, b_in))
+def test_gradients_are_right_in_both_orders(
+    a_out: int, a_in: int, b_out: int, b_in: int, leading: tuple[int, ...]
+) -> None:
+    a, b = (t.requires_grad_() for t in factors(a_out, a_in, b_out, b_in, *leading))
     x = torch.randn(2, 3, a_in * b_in, dtype=torch.float64, requires_grad=True)
     assert gradcheck(lambda *tensors: kron_linear(*tensors, 1.7), (x, a, b))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("tokens", [3, 300])
+@pytest.mark.parametrize("shape", [(4, 6, 6, 4), (1, 24, 24, 1), (24, 1, 1, 24), (2, 2, 12, 12), (12, 12, 2, 2)])
+def test_one_term_is_the_product_bit_for_bit(shape: tuple[int, ...], tokens: int, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(5)
+    x, weight, dy = (torch.randn(n, 24, generator=generator).to(dtype) for n in (tokens, 24, tokens))
+    results = []
+    for leading in ((), (1,)):
+        a, b = (t.float().requires_grad_() for t in factors(*shape, *leading))
+        inputs = x.clone().requires_grad_()
+        y = kron_beside(inputs, weight, None, a, b, 0.3) + kron_linear(inputs, a, b, 2.0)
+        results.append([y, *torch.autograd.grad(y, (inputs, a, b), dy), kron_weight(a, b, 0.3)])
+    for alone, term in zip(*results, strict=True):
+        assert torch.equal(alone, term.view_as(alone))
 
 
 def test_bfloat16_stays_bfloat16_and_close() -> None:
@@ -75,7 +112,9 @@ def test_wrong_sizes_are_refused_with_the_numbers() -> None:
     with pytest.raises(ValueError, match="factors are two matrices"):
         shape_of(a[0], b)
     with pytest.raises(ValueError, match="4 adapters at once"):
-        kron_linear(torch.randn(3, 2, 15), a.expand(4, 2, 3), b.expand(4, 4, 5))
+        kron_linear(torch.randn(3, 2, 15), a.expand(4, 2, 2, 3), b.expand(4, 2, 4, 5))
+    with pytest.raises(ValueError, match="factors are two matrices"):
+        shape_of(a.expand(2, 2, 3), b.expand(3, 4, 5))
 
 
 WIDE = (3, 6, 5, 4)
@@ -91,17 +130,18 @@ def map_of(shape: tuple[int, int, int, int], dtype: torch.dtype = torch.float64)
 
 @pytest.mark.parametrize("shape", [WIDE, (6, 3, 2, 5), (1, 1, 15, 24), (15, 24, 1, 1), (1, 24, 15, 1), (2, 8, 8, 2)])
 @pytest.mark.parametrize("tokens", [1, 40])
+@pytest.mark.parametrize("leading", [(), (2,), (5,)])
 def test_beside_a_map_gives_both_and_the_gradients_of_the_factors_and_the_input(
-    shape: tuple[int, int, int, int], tokens: int
+    shape: tuple[int, int, int, int], tokens: int, leading: tuple[int, ...]
 ) -> None:
-    a, b = (t.requires_grad_() for t in factors(*shape))
+    a, b = (t.requires_grad_() for t in factors(*shape, *leading))
     weight, bias = map_of(shape)
     x = torch.randn(2, tokens, weight.shape[1], dtype=torch.float64, requires_grad=True)
-    dense = torch.nn.functional.linear(x, weight + 1.7 * torch.kron(a, b), bias)
+    formed = torch.nn.functional.linear(x, weight + 1.7 * dense(a, b), bias)
     y = kron_beside(x, weight, bias, a, b, 1.7)
-    torch.testing.assert_close(y, dense)
+    torch.testing.assert_close(y, formed)
     dy = torch.randn_like(y)
-    expected = torch.autograd.grad(dense, (x, a, b), dy)
+    expected = torch.autograd.grad(formed, (x, a, b), dy)
     torch.testing.assert_close(torch.autograd.grad(y, (x, a, b), dy), expected)
     if tokens == 1:
         assert gradcheck(lambda x, a, b: kron_beside(x, weight, bias, a, b, 1.7), (x, a, b))
@@ -109,21 +149,22 @@ def test_beside_a_map_gives_both_and_the_gradients_of_the_factors_and_the_input(
 
 def test_chunks_of_tokens_add_up_to_the_whole() -> None:
     """There are more tokens than one chunk holds, in float64, for both orders."""
-    for shape in ((16, 8, 10, 24), (8, 16, 24, 10)):
-        a, b = (t.requires_grad_() for t in factors(*shape))
+    for *shape, terms in ((16, 8, 10, 24, 1), (8, 16, 24, 10, 1), (48, 2, 4, 96, 2), (2, 48, 96, 4, 2)):
+        assert not path(FactorShape(*shape, terms), 1300, torch.float64, None).formed_gradient
+        a, b = (t.requires_grad_() for t in factors(*shape, terms))
         x = torch.randn(1300, shape[1] * shape[3], dtype=torch.float64, requires_grad=True)
-        y, dense = kron_linear(x, a, b, 0.6), 0.6 * x @ torch.kron(a, b).T
-        torch.testing.assert_close(y, dense)
+        y, formed = kron_linear(x, a, b, 0.6), 0.6 * x @ dense(a, b).T
+        torch.testing.assert_close(y, formed)
         dy = torch.randn_like(y)
-        expected = torch.autograd.grad(dense, (x, a, b), dy)
+        expected = torch.autograd.grad(formed, (x, a, b), dy)
         torch.testing.assert_close(torch.autograd.grad(y, (x, a, b), dy), expected)
 
 
 def test_gradients_of_several_trials_at_once_are_each_trials_own() -> None:
     for dtype in (torch.float64, torch.bfloat16):
-        a, b = (t.float().to(torch.float64).requires_grad_() for t in factors(4, 3, 2, 5, 3))
+        a, b = (t.float().to(torch.float64).requires_grad_() for t in factors(4, 3, 2, 5, 3, 2))
         x = torch.randn(3, 6, 15).to(dtype).requires_grad_()
-        scale = torch.tensor([0.5, 2.0, 3.0], dtype=torch.float64).view(3, 1, 1).requires_grad_()
+        scale = torch.tensor([0.5, 2.0, 3.0], dtype=torch.float64).view(3, 1, 1, 1).requires_grad_()
         together = torch.autograd.grad(kron_linear(x, a, b, scale).sum(), (x, a, b, scale))
         for i in range(3):
             alone = torch.autograd.grad(kron_linear(x[i], a[i], b[i], scale[i]).sum(), (x, a, b, scale))
@@ -182,6 +223,8 @@ def test_the_path_follows_from_integers_and_precision() -> None:
     exact = path(shape, 2048, torch.float32, torch.float32)
     assert (exact.folded, exact.formed_gradient) == (True, False)
     assert path(FactorShape(2, 2, 384, 384), 2048, torch.float32, torch.float32).formed_gradient
+    assert path(FactorShape(24, 32, 32, 24, 8), 2048, torch.float32, torch.float32).formed_gradient  # 8 of them
+    assert not path(FactorShape(384, 8, 2, 96, 4), 2048, torch.float32, torch.float32).formed_gradient
     assert not path(shape, 2, torch.float32, torch.float32).formed  # two tokens would not pay for 768 × 768 numbers
     assert not path(shape, 2048, torch.float32, None).formed
     assert path(shape, 2048, torch.bfloat16, torch.bfloat16).formed

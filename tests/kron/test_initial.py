@@ -1,0 +1,57 @@
+"""Tests the first factors and the scale against the formulas of KronA, CDKA and LoRA."""
+
+import math
+
+import pytest
+import torch
+
+from krona_tune.kron.factors import FactorShape
+from krona_tune.kron.initial import effective_scale, first_factors
+from krona_tune.kron.product import kron_weight
+
+SHAPES = [FactorShape(24, 16, 16, 24), FactorShape(192, 8, 2, 48, 4)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_krona_starts_with_normal_a_and_no_b(shape: FactorShape) -> None:
+    a, b = first_factors(shape, "krona", torch.Generator().manual_seed(0))
+    assert a.std().item() == pytest.approx(shape.a_in**-0.5, rel=0.1)
+    assert not b.any()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_cdka_starts_with_kaiming_b_and_no_a(shape: FactorShape) -> None:
+    """Compares with torch's own Kaiming initialisation, which CDKA calls with a = √5."""
+    a, b = first_factors(shape, "cdka", torch.Generator().manual_seed(0))
+    expected = torch.empty(shape.b_out, shape.b_in)
+    torch.nn.init.kaiming_uniform_(expected, a=math.sqrt(5), generator=torch.Generator().manual_seed(0))
+    assert not a.any()
+    torch.testing.assert_close(b.view(-1, *expected.shape)[0], expected)
+    assert b.abs().max() <= shape.b_in**-0.5
+
+
+def test_one_term_has_no_dimension_of_terms() -> None:
+    assert [tuple(t.shape) for t in first_factors(SHAPES[0], "krona")] == [(24, 16), (16, 24)]
+    assert [tuple(t.shape) for t in first_factors(SHAPES[1], "cdka")] == [(4, 192, 8), (4, 2, 48)]
+
+
+def test_stable_scaling_divides_by_the_root_of_terms_times_a_in() -> None:
+    assert effective_scale(SHAPES[1], 16.0, "plain") == 16.0
+    assert effective_scale(SHAPES[1], 16.0, "stable") == pytest.approx(16.0 / math.sqrt(4 * 8))
+
+
+def test_the_sum_is_cdkas_formula_by_loops() -> None:
+    """CDKA: ΔW = α/√(r·r₂) Σᵢ B⁽ⁱ⁾⊗A⁽ⁱ⁾ with B⁽ⁱ⁾ (d_out/r₁, r₂) and A⁽ⁱ⁾ (r₁, d_in/r₂)."""
+    d_out, d_in, r, r_1, r_2, alpha = 12, 10, 3, 2, 5, 16.0
+    generator = torch.Generator().manual_seed(1)
+    theirs_b = torch.randn(r, d_out // r_1, r_2, generator=generator, dtype=torch.float64)
+    theirs_a = torch.randn(r, r_1, d_in // r_2, generator=generator, dtype=torch.float64)
+    expected = torch.zeros(d_out, d_in, dtype=torch.float64)
+    for i in range(r):
+        for row in range(d_out):
+            for column in range(d_in):
+                left = theirs_b[i, row // r_1, column // (d_in // r_2)]
+                expected[row, column] += left * theirs_a[i, row % r_1, column % (d_in // r_2)]
+    shape = FactorShape(d_out // r_1, r_2, r_1, d_in // r_2, r)
+    found = kron_weight(theirs_b, theirs_a, effective_scale(shape, alpha, "stable"))
+    torch.testing.assert_close(found, alpha / math.sqrt(r * r_2) * expected)
