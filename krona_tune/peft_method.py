@@ -14,6 +14,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING, PeftConfig
@@ -22,7 +23,8 @@ from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_adapters_t
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import Tensor, nn
 
-from krona_tune.kron.factors import factor_shape
+from krona_tune.kron.factors import Init, Scaling, factor_shape
+from krona_tune.kron.initial import effective_scale, first_factors
 from krona_tune.kron.product import kron_linear, kron_weight
 from krona_tune.refusal import Refusal
 
@@ -34,20 +36,25 @@ PREFIX = "krona_"
 class KronAConfig(PeftConfig):  # type: ignore[misc]
     """The configuration of KronA in peft: which linear maps carry it, and in which factor shape.
 
-    `a_out` and `a_in` are the sizes of A and divide each map's d_out and d_in; B's sizes follow. `scale` is a plain
-    factor. The other fields mean the same as in peft's LoraConfig: names, or a regular expression that matches whole
-    names. Without `target_modules`, the defaults of peft's LoRA are used.
+    `a_out` and `a_in` are the sizes of A and divide each map's d_out and d_in; B's sizes follow. `terms` such products
+    are summed. `scale` is a plain factor, which `scaling` "stable" divides by √(terms·a_in). `init` "krona" starts the
+    B's at zero, "cdka" the A's. The other fields mean the same as in peft's LoraConfig: names, or a regular expression
+    that matches whole names. Without `target_modules`, the defaults of peft's LoRA are used.
 
     Raises:
-        Refusal: a size is not a whole number from 1, or the scale is not a positive number. Later, for a given model: a
-            size does not divide a map's dimension, or a target is not a linear map.
+        Refusal: a size is not a whole number from 1, the scale is not a positive number, or a word is unknown. Later,
+            for a given model: a size does not divide a map's dimension, there are more terms than hold every matrix, or
+            a target is not a linear map.
     """
 
     target_modules: list[str] | set[str] | str | None = None
     exclude_modules: list[str] | set[str] | str | None = None
     a_out: int = 1
     a_in: int = 1
+    terms: int = 1
     scale: float = 1.0
+    scaling: Scaling = "plain"
+    init: Init = "krona"
     layers_to_transform: list[int] | int | None = None
     layers_pattern: list[str] | str | None = None
     modules_to_save: list[str] | None = None
@@ -59,17 +66,20 @@ class KronAConfig(PeftConfig):  # type: ignore[misc]
             self.target_modules = set(self.target_modules)
         if isinstance(self.exclude_modules, list):
             self.exclude_modules = set(self.exclude_modules)
-        for name, size in (("a_out", self.a_out), ("a_in", self.a_in)):
+        for name, size in (("a_out", self.a_out), ("a_in", self.a_in), ("terms", self.terms)):
             if not isinstance(size, int) or size < 1:
-                raise Refusal(f"KronAConfig: {name}", f"is {size!r}", "a factor's sizes are whole numbers from 1")
+                raise Refusal(f"KronAConfig: {name}", f"is {size!r}", "write a whole number from 1")
+        for name, word, known in (("scaling", self.scaling, Scaling), ("init", self.init, Init)):
+            if word not in get_args(known):
+                raise Refusal(f"KronAConfig: {name}", f"is {word!r}", f"write {' or '.join(get_args(known))}")
         if not (self.scale > 0 and math.isfinite(self.scale)):
             raise Refusal("KronAConfig: scale", f"is {self.scale!r}", "give a positive number")
 
 
 class KronALayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
-    """A linear map W with adapters by name: x ↦ xWᵀ + Σ s · x(A⊗B)ᵀ over the active ones.
+    """A linear map W with adapters by name: x ↦ xWᵀ + s · x(Σᵢ Aᵢ⊗Bᵢ)ᵀ of each active one.
 
-    `krona_a` holds A (a_out, a_in) and `krona_b` B (b_out, b_in) of each adapter. B starts at zero.
+    `krona_a` holds A (a_out, a_in) and `krona_b` B (b_out, b_in) of each adapter, or (terms, ...) of each.
     """
 
     adapter_layer_names = ("krona_a", "krona_b")
@@ -93,10 +103,10 @@ class KronALayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
 
     def update_layer(self, adapter_name: str, config: KronAConfig) -> None:
         """Adds a fresh adapter. Raises a ValueError if its sizes do not divide the map's."""
-        shape = factor_shape(self.out_features, self.in_features, config.a_out, config.a_in)
-        self.krona_a[adapter_name] = nn.Parameter(torch.randn(shape.a_out, shape.a_in) * shape.a_in**-0.5)
-        self.krona_b[adapter_name] = nn.Parameter(torch.zeros(shape.b_out, shape.b_in))
-        self.krona_scale[adapter_name] = config.scale
+        shape = factor_shape(self.out_features, self.in_features, config.a_out, config.a_in, config.terms)
+        a, b = first_factors(shape, config.init)
+        self.krona_a[adapter_name], self.krona_b[adapter_name] = nn.Parameter(a), nn.Parameter(b)
+        self.krona_scale[adapter_name] = effective_scale(shape, config.scale, config.scaling)
         self._move_adapter_to_device_of_base_layer(adapter_name)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
@@ -113,7 +123,7 @@ class KronALayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         return result
 
     def get_delta_weight(self, adapter_name: str) -> Tensor:
-        """Returns s · A⊗B (d_out, d_in) of one adapter."""
+        """Returns s · Σᵢ Aᵢ⊗Bᵢ (d_out, d_in) of one adapter."""
         return kron_weight(self.krona_a[adapter_name], self.krona_b[adapter_name], self.krona_scale[adapter_name])
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:

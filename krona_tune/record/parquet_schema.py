@@ -2,7 +2,7 @@
 
 import types
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 
@@ -29,6 +29,8 @@ def _plain(annotation: Any) -> tuple[Any, bool]:
     """Returns the bare type behind `Annotated[...]` and `... | None`, and whether None is allowed."""
     if get_origin(annotation) is Annotated:
         return _plain(get_args(annotation)[0])
+    if get_origin(annotation) is Literal:
+        return type(get_args(annotation)[0]), False
     if get_origin(annotation) in (Union, types.UnionType):
         inner = [part for part in get_args(annotation) if part is not type(None)]
         return _plain(inner[0])[0], len(inner) < len(get_args(annotation))

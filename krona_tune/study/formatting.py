@@ -9,6 +9,7 @@ from rich.filesize import decimal
 
 from krona_tune.study.compared_values import Cell
 from krona_tune.study.finals import Spread
+from krona_tune.study.spec.trial import ADDED
 
 NOTHING = "–"
 """Stands where there is no value."""
@@ -16,9 +17,12 @@ AXIS_UNITS = ((1e6, "M"), (1e3, "k"))
 ADAPTER = {
     "method": "{method}",
     "a_out": "{a_out}×{a_in}",
+    "terms": "{terms} terms",
+    "init": "init {init}",
     "rank": "rank {rank}",
     "bottleneck": "bottleneck {bottleneck}",
     "scale": "scale {scale:.3g}",
+    "scaling": "{scaling} scaling",
     "roles": "{roles}",
     "layers": "{layers} layers",
     "learning_rate": "learning rate {learning_rate:.2g}",
@@ -108,5 +112,7 @@ def format_name(name: str) -> str:
 
 def describe_adapter(params: Mapping[str, Any]) -> str:
     """Writes an adapter in a line: krona 16×24, scale 4, query+value, all layers, learning rate 0.005."""
-    whole = params if "a_in" in params else {name: value for name, value in params.items() if name != "a_out"}
+    unsaid = {name for name, default in ADDED.items() if params.get(name) == default}
+    unsaid |= set() if "a_in" in params else {"a_out"}
+    whole = {name: value for name, value in params.items() if name not in unsaid}
     return ", ".join(text.format(**whole) for name, text in ADAPTER.items() if name in whole)

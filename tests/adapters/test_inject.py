@@ -1,6 +1,7 @@
 """Tests that a fresh adapter changes nothing, a trained one only its sites, and that detaching restores the model."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -64,6 +65,27 @@ def test_every_counted_parameter_is_trained_and_no_other(name: str, method: str,
         model(**tokens(shape)).logits.square().sum().backward()
         assert all(p.grad is not None for p in parameters)
         assert all(p.grad is None for p in model.parameters() if not any(p is own for own in parameters))
+
+
+@pytest.mark.parametrize("method", ["krona", "cdka", "krona_b", "krona_b_res"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_sum_starts_at_nothing_is_counted_and_adds_its_terms(name: str, method: str) -> None:
+    shape, model, base = build(name)
+    before = outputs(model, shape)
+    start = {} if method == "cdka" else {"scaling": "stable", "init": "cdka"}
+    config = shaped(shape, method, terms=3, **start)
+    with Adapters(base, shape, config, torch.Generator().manual_seed(0)) as adapters:
+        assert torch.equal(outputs(model, shape), before)
+        assert sum(p.numel() for p in adapters.parameters()) == count(shape, config, outputs=3).adapter
+        site, module = next(trained(adapters).by_site())
+        assert module.a.shape == (3, 4, 2)
+        x = torch.randn(5, site.d_in)
+        terms = [torch.kron(a, b) for a, b in zip(module.a, module.b, strict=True)]
+        expected = 1.5 / math.sqrt(3 * 2) * x @ torch.stack(terms).sum(0).T
+        expected = expected + (module.residual_scale * x if method == "krona_b_res" else 0)
+        torch.testing.assert_close(module(x), expected)
+        model(**tokens(shape)).logits.square().sum().backward()
+        assert all(p.grad is not None for p in adapters.parameters())
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -9,13 +9,18 @@ from krona_tune.refusal import Refusal
 from tests.adapters.test_inject import outputs, shaped, trained
 from tests.models import CONFIGS, build
 
+SUM = {"terms": 3, "scaling": "stable", "init": "cdka"}
 
-@pytest.mark.parametrize("method", ["krona", "lora", "lokr", "full"])
+
+METHODS = [("krona", {}), ("krona", SUM), ("cdka", {"terms": 3}), ("lora", {}), ("lokr", {}), ("full", {})]
+
+
+@pytest.mark.parametrize(("method", "knobs"), METHODS)
 @pytest.mark.parametrize("name", CONFIGS)
-def test_merged_equals_adapted_and_unmerged_equals_the_start(name: str, method: str) -> None:
+def test_merged_equals_adapted_and_unmerged_equals_the_start(name: str, method: str, knobs: dict[str, object]) -> None:
     shape, model, base = build(name)
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    adapters = trained(Adapters(base, shape, shaped(shape, method), torch.Generator().manual_seed(0)))
+    adapters = trained(Adapters(base, shape, shaped(shape, method, **knobs), torch.Generator().manual_seed(0)))
     adapted = outputs(model, shape)
     merge(adapters)
     merged = outputs(model, shape)

@@ -28,6 +28,16 @@ from krona_tune.adapters.files.peft_form import as_peft  # noqa: E402
 KINDS: dict[str, dict[str, object]] = {
     "krona, square": {"method": "krona", "a_out": 4, "a_in": 4, "roles": "query+value+feed_forward_in"},
     "krona, of low rank": {"method": "krona", "a_out": 2, "a_in": 8, "roles": "query+feed_forward_out"},
+    "krona, a sum": {
+        "method": "krona",
+        "a_out": 4,
+        "a_in": 24,
+        "terms": 2,
+        "scaling": "stable",
+        "init": "cdka",
+        "roles": "query+value",
+    },
+    "cdka": {"method": "cdka", "a_out": 4, "a_in": 24, "terms": 2, "roles": "query+value"},
     "lora": {"method": "lora", "rank": 3, "roles": "query+value"},
     "lokr": {"method": "lokr", "rank": 2, "decompose_factor": 4, "roles": "query+feed_forward_in"},
 }
@@ -134,6 +144,8 @@ def test_what_is_loaded_without_krona_tune_gives_the_same_logits(
     [
         ("krona, square", "LOKR", {"decompose_factor": 4, "alpha": 3.7 * 16, "r": 16}),
         ("krona, of low rank", "LORA", {"r": 10, "lora_alpha": 37.0}),
+        ("cdka", "LORA", {"r": 8, "lora_alpha": 3.7 * 48**-0.5 * 8}),
+        ("krona, a sum", "LORA", {"r": 8, "lora_alpha": 3.7 * 48**-0.5 * 8}),
         ("lora", "LORA", {"r": 3, "lora_alpha": 3.7 * 3}),
         ("lokr", "LOKR", {"r": 2, "alpha": 3.7 * 2, "decompose_factor": 4}),
     ],
@@ -186,8 +198,9 @@ def test_one_factor_is_found_where_it_divides_both_sides_and_every_weight() -> N
         (
             "bert",
             {"method": "krona", "a_out": 4, "a_in": 6},
-            "--format: peft's LoKr, with one decompose factor for both sides and all maps, has no 4x6⊗6x4, and LoRA of "
-            "its rank 16 is no smaller than bert.encoder.layer.0.attention.self.query itself; use --format merged",
+            "--format: peft's LoKr, of one term and with one decompose factor for both sides and all maps, has no "
+            "4x6⊗6x4, and LoRA of its rank 16 is no smaller than bert.encoder.layer.0.attention.self.query itself; use "
+            "--format merged",
         ),
         (
             "deberta",

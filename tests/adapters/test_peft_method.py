@@ -22,7 +22,8 @@ from krona_tune.peft_method import KronAConfig, KronALayer  # noqa: E402
 SIZES = {"a_out": 4, "a_in": 6, "scale": 1.5}
 BERT = {"target_modules": ["query", "intermediate.dense"], **SIZES}
 T5 = {"target_modules": r"decoder\..*(SelfAttention\.q|wo)", **SIZES, "a_in": 8}
-CASES = [("bert", BERT), ("t5", T5)]
+SUM = {**BERT, "terms": 3, "scaling": "stable", "init": "cdka"}
+CASES = [("bert", BERT), ("t5", T5), ("bert", SUM)]
 
 
 def dressed(name: str, config: dict[str, object]) -> tuple[object, nn.Module, torch.Tensor]:
@@ -74,12 +75,13 @@ def test_a_fresh_adapter_changes_nothing_and_only_its_factors_learn() -> None:
     assert all(layer.krona_b["default"].any() for layer in layers(wrapped))
 
 
-def test_the_same_weights_give_the_outputs_of_our_own_adapters() -> None:
+@pytest.mark.parametrize("more", [{}, {"terms": 3, "scaling": "stable", "init": "cdka"}])
+def test_the_same_weights_give_the_outputs_of_our_own_adapters(more: dict[str, object]) -> None:
     shape, model, base = build("bert")
-    config = AdapterConfig(method="krona", roles="query+feed_forward_in", **SIZES)
+    config = AdapterConfig(method="krona", roles="query+feed_forward_in", **SIZES, **more)
     with trained(Adapters(base, shape, config, torch.Generator().manual_seed(0))) as adapters:
         ours, state = outputs(model, shape), adapters.state()
-    wrapped = peft.get_peft_model(model, KronAConfig(**BERT)).eval()
+    wrapped = peft.get_peft_model(model, KronAConfig(**BERT, **more)).eval()
     with torch.no_grad():
         for site in adapters.sites:
             layer = wrapped.base_model.model.bert.get_submodule(site.name)
@@ -97,6 +99,7 @@ def test_what_is_saved_is_small_and_comes_back(name: str, config: dict[str, obje
     loaded_config = peft.PeftConfig.from_pretrained(tmp_path)
     assert isinstance(loaded_config, KronAConfig)
     assert (loaded_config.a_out, loaded_config.a_in, loaded_config.scale) == (4, config["a_in"], 1.5)
+    assert (loaded_config.terms, loaded_config.init) == (config.get("terms", 1), config.get("init", "krona"))
     keys = peft.get_peft_model_state_dict(wrapped).keys()
     assert all(key.endswith((".krona_a", ".krona_b")) for key in keys)
     assert len(keys) == 2 * len(layers(wrapped))
@@ -188,7 +191,15 @@ def test_peft_turns_it_into_a_lora_of_its_rank() -> None:
             "KronAConfig: a_out 5 does not divide d_out 24; divisors: 1, 2, 3, 4, 6, 8, 12, 24; needed at "
             "bert.encoder.layer.0.attention.self.query",
         ),
-        ({"a_in": 0}, "KronAConfig: a_in: is 0; a factor's sizes are whole numbers from 1"),
+        ({"a_in": 0}, "KronAConfig: a_in: is 0; write a whole number from 1"),
+        ({"terms": 1.5}, "KronAConfig: terms: is 1.5; write a whole number from 1"),
+        ({"scaling": "rs"}, "KronAConfig: scaling: is 'rs'; write plain or stable"),
+        ({"init": "lora"}, "KronAConfig: init: is 'lora'; write krona or cdka"),
+        (
+            {"terms": 25},
+            "KronAConfig: terms 25: 24 of 4x6⊗6x4 hold every matrix already; write at most that; needed at "
+            "bert.encoder.layer.0.attention.self.query",
+        ),
         ({"scale": -1.0}, "KronAConfig: scale: is -1.0; give a positive number"),
         (
             {"target_modules": ["LayerNorm"]},

@@ -69,9 +69,20 @@ def test_a_factor_shape_shows_the_best_of_its_trials(drawn: dict[str, Chart]) ->
     trace, *lines = drawn["shapes"].figure.data
     assert (list(trace.y), list(trace.x)) == ([log2(12), log2(24)], [4.0])
     assert [list(row) for row in trace.z] == [[0.6], [0.6]]
-    assert [list(row) for row in trace.customdata] == [[[12, 16, 2]], [[24, 16, 2]]]
+    assert [list(row) for row in trace.customdata] == [[[12, 16, 2, ""]], [[24, 16, 2, ""]]]
     assert [line.text[1] for line in lines] == ["192", "384"]
     assert [sum(line.x) + sum(line.y) for line in lines] == pytest.approx([2 * log2(192), 2 * log2(384)])
+
+
+def test_the_terms_of_a_sum_are_said_beside_its_shape(study: StudyFolder) -> None:
+    sink = ParquetSink(study.results)
+    trial = replace(started(7), params={"method": "krona", "a_out": 24, "a_in": 16, "terms": 4, "learning_rate": 0.07})
+    sink.trial_ended(ended(trial, Status.COMPLETED, [report(trial, 0, 0.95)]))
+    recorded = read_records(study.results)
+    [cola, *_] = summaries(recorded, read_manifest(study.manifest))
+    [shapes] = [chart for chart in charts(cola, recorded.of("cola")) if chart.name == "shapes"]
+    assert [list(row) for row in shapes.figure.data[0].customdata] == [[[12, 16, 2, ""]], [[24, 16, 3, ", 4 terms"]]]
+    assert shapes.caption.endswith("is written at its end, for each term.")
 
 
 def test_a_method_without_a_knob_is_in_no_chart_of_that_knob(study: StudyFolder) -> None:
@@ -85,7 +96,7 @@ def test_a_method_without_a_knob_is_in_no_chart_of_that_knob(study: StudyFolder)
     scale, shapes = drawn["scale"].data[0], drawn["shapes"].data[0]
     assert (0.07, 9.5) in set(zip(scale.x, scale.y, strict=True))
     assert list(scale.x).count(0.07) == 1
-    assert [list(row) for row in shapes.customdata] == [[[12, 16, 2]], [[24, 16, 2]]]
+    assert [list(row) for row in shapes.customdata] == [[[12, 16, 2, ""]], [[24, 16, 2, ""]]]
 
 
 def test_a_task_without_records_has_no_charts(study: StudyFolder) -> None:

@@ -89,6 +89,13 @@ def test_the_finals_fit_a_terminal_of_eighty_columns() -> None:
     assert max(map(len, text.splitlines())) <= 80
 
 
+def test_a_sum_in_a_line_says_what_differs_from_a_single_product() -> None:
+    single = {"method": "krona", "a_out": 24, "a_in": 16, "terms": 1, "scaling": "plain", "init": "krona", "scale": 4}
+    assert describe_adapter(single) == "krona, 24×16, scale 4"
+    summed = single | {"terms": 4, "scaling": "stable", "init": "cdka"}
+    assert describe_adapter(summed) == "krona, 24×16, 4 terms, init cdka, scale 4, stable scaling"
+
+
 def test_an_adapter_in_a_line() -> None:
     assert (
         describe_adapter({"method": "lora", "rank": 4, "scale": 2.0, "layers": "all"})

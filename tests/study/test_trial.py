@@ -14,6 +14,9 @@ OTHER: dict[str, Any] = {
     "method": "krona_b",
     "scale": 2.5,
     "a_out": 4,
+    "terms": 4,
+    "scaling": "stable",
+    "init": "cdka",
     "a_in": 6,
     "roles": "key",
     "stacks": "decoder",
@@ -42,6 +45,12 @@ def test_the_fingerprint_changes_with_each_knob(name: str) -> None:
     plain, changed = check_trial("rte", 5, {}), check_trial("rte", 5, {name: OTHER[name]})
     assert plain.params()[name] != changed.params()[name] == OTHER[name]
     assert plain.fingerprint != changed.fingerprint
+
+
+def test_knobs_that_were_added_leave_the_fingerprint_of_an_earlier_study_as_it_was() -> None:
+    """The digits are those of the version without sums of products."""
+    trial = check_trial("rte", 5, {"a_out": 24, "a_in": 16, "scale": 4.0})
+    assert trial.fingerprint == "d682b219e29b"
 
 
 def test_the_fingerprint_changes_with_task_seed_and_kind_and_with_nothing_else() -> None:

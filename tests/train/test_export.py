@@ -62,23 +62,28 @@ def by_a_stranger(folder: Path, inputs: dict[str, torch.Tensor], room: Path) -> 
     return load_file(room / "logits")["logits"]
 
 
+NORMS: dict[str, Any] = {"layer_norms": True}
+SUM: dict[str, Any] = {"terms": 2, "scaling": "stable", "init": "cdka"}
+
+
 @pytest.mark.parametrize(
-    ("name", "task", "method", "layer_norms"),
+    ("name", "task", "method", "knobs"),
     [
-        ("bert", "cola", "krona", True),
-        ("bert", "stsb", "lora", False),
-        ("distilbert", "cola", "bitfit", True),
-        ("deberta", "cola", "krona", False),
-        ("deberta-v2", "cola", "full", False),
-        ("t5", "stsb", "krona", True),
-        ("t5", "cola", "full", False),
+        ("bert", "cola", "krona", NORMS),
+        ("bert", "cola", "krona", SUM),
+        ("bert", "stsb", "lora", {}),
+        ("distilbert", "cola", "bitfit", NORMS),
+        ("deberta", "cola", "krona", {}),
+        ("deberta-v2", "cola", "full", {}),
+        ("t5", "stsb", "krona", NORMS),
+        ("t5", "cola", "full", {}),
     ],
 )
 def test_a_merged_model_gives_the_adapted_logits_to_a_stranger(
-    name: str, task: str, method: str, layer_norms: bool, tmp_path: Path
+    name: str, task: str, method: str, knobs: dict[str, Any], tmp_path: Path
 ) -> None:
     backbone = backbone_folder(name, tmp_path / "backbone")
-    adapter = adapter_folder(backbone, tmp_path / "adapter", task, method, layer_norms=layer_norms)
+    adapter = adapter_folder(backbone, tmp_path / "adapter", task, method, **knobs)
     whole = load_adapted(adapter)
     inputs = sample_inputs(whole)
     expected = logits(whole.answer.model, inputs)
@@ -228,15 +233,20 @@ def test_a_disk_without_room_leaves_nothing_and_is_said(
 
 
 @pytest.mark.parametrize(
-    ("name", "task", "method", "layer_norms"),
-    [("bert", "cola", "lora", True), ("distilbert", "cola", "lokr", False), ("t5", "cola", "lora", True)],
+    ("name", "task", "method", "knobs"),
+    [
+        ("bert", "cola", "lora", NORMS),
+        ("bert", "cola", "krona", {**SUM, "a_in": 24, "roles": "query+value"}),
+        ("distilbert", "cola", "lokr", {}),
+        ("t5", "cola", "lora", NORMS),
+    ],
 )
 def test_pefts_form_gives_the_adapted_logits_and_names_its_backbone(
-    name: str, task: str, method: str, layer_norms: bool, tmp_path: Path
+    name: str, task: str, method: str, knobs: dict[str, Any], tmp_path: Path
 ) -> None:
     peft = pytest.importorskip("peft", reason="the extra `peft` is not installed")
     backbone = backbone_folder(name, tmp_path / "backbone")
-    adapter = adapter_folder(backbone, tmp_path / "adapter", task, method, layer_norms=layer_norms)
+    adapter = adapter_folder(backbone, tmp_path / "adapter", task, method, **knobs)
     whole = load_adapted(adapter)
     inputs = sample_inputs(whole)
     expected = logits(whole.answer.model, inputs)

@@ -28,6 +28,17 @@ def test_reports_come_at_the_rungs_and_the_loss_falls() -> None:
     assert reports[0].peak_memory_bytes > 10**7
 
 
+def test_a_sum_of_terms_learns_more_than_one_and_leaves_the_backbone_untouched() -> None:
+    backbone, losses = tiny_backbone(), []
+    before = {name: tensor.clone() for name, tensor in backbone.whole.state_dict().items()}
+    for knobs in ({}, {"terms": 4}, {"terms": 4, "init": "cdka", "scaling": "stable", "scale": 8.0}):
+        reports: list[Report] = []
+        train_trial("t1", tiny_trial(**knobs), tiny_work(), backbone, reports.append)
+        losses.append(reports[-1].train_loss)
+    assert max(losses[1:]) < losses[0]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.whole.state_dict().items())
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_and_leaves_the_backbone_untouched(method: str) -> None:
     backbone = tiny_backbone()
@@ -80,10 +91,10 @@ def test_a_text_to_text_baseline_trains_nothing_and_is_judged_all_the_same() -> 
     assert reports[-1].train_loss == 0
 
 
-@pytest.mark.parametrize("batch_size", [8, 7])
-def test_a_run_resumed_from_a_rung_ends_as_if_never_interrupted(tmp_path: Path, batch_size: int) -> None:
+@pytest.mark.parametrize("knobs", [{"batch_size": 8}, {"batch_size": 7}, {"terms": 3, "init": "cdka"}])
+def test_a_run_resumed_from_a_rung_ends_as_if_never_interrupted(tmp_path: Path, knobs: dict[str, object]) -> None:
     trial, work, backbone = (
-        tiny_trial(batch_size=batch_size, dropout=0.2, layer_norms=True),
+        tiny_trial(dropout=0.2, layer_norms=True, **knobs),
         tiny_work(),
         tiny_backbone(),
     )

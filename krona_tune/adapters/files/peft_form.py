@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import (
@@ -17,6 +17,7 @@ from peft import (
 from torch import Tensor, nn
 
 from krona_tune.adapters.inject import Adapters
+from krona_tune.adapters.methods.krona import Krona
 from krona_tune.adapters.methods.lokr_shape import lokr_factor
 from krona_tune.adapters.methods.method_table import method_named
 from krona_tune.kron.factors import FactorShape
@@ -111,12 +112,13 @@ def _lokr(adapter: AdapterConfig, modules: Modules) -> Form:
 def _krona(adapter: AdapterConfig, modules: Modules) -> Form:
     factors = {name: (_own(module, "a"), _own(module, "b")) for name, module in modules.items()}
     shapes = {name: shape_of(*pair) for name, pair in factors.items()}
-    factor = lokr_factor(shapes.values())
+    [scale] = {cast(Krona, module).scale for module in modules.values()}
+    factor = lokr_factor(shapes.values()) if adapter.terms == 1 else None
     if factor is not None:
-        return _as_lokr(adapter.scale, factor, factors)
+        return _as_lokr(scale, factor, factors)
     for name, shape in shapes.items():
         _refuse_wide(name, shape)
-    return _as_lora(adapter.scale, {name: _halves(*pair) for name, pair in factors.items()})
+    return _as_lora(scale, {name: _halves(*pair) for name, pair in factors.items()})
 
 
 def _as_lokr(scale: float, decompose_factor: int, factors: Mapping[str, tuple[Tensor, Tensor]]) -> Form:
@@ -147,16 +149,22 @@ def _refuse_wide(name: str, shape: FactorShape) -> None:
     """Refuses two thin matrices that hold as many numbers as the weight or more, which are no adapter."""
     if shape.max_rank * (shape.d_out + shape.d_in) >= shape.d_out * shape.d_in:
         raise _unfit(
-            f"peft's LoKr, with one decompose factor for both sides and all maps, has no {shape}, "
+            f"peft's LoKr, of one term and with one decompose factor for both sides and all maps, has no {shape}, "
             f"and LoRA of its rank {shape.max_rank} is no smaller than {name} itself"
         )
 
 
 def _halves(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns A⊗B as left (d_out, rank) times right (rank, d_in), exactly: A = A·I or I·A, whichever is narrower, and
-    the same for B; (A₁A₂)⊗(B₁B₂) = (A₁⊗B₁)(A₂⊗B₂)."""
-    (a_left, a_right), (b_left, b_right) = _split(a), _split(b)
-    return kron_weight(a_left, b_left), kron_weight(a_right, b_right)
+    """Returns Σ A⊗B as left (d_out, rank) times right (rank, d_in), exactly, the terms beside and below each other.
+
+    A = A·I or I·A, whichever is narrower, and the same for B; (A₁A₂)⊗(B₁B₂) = (A₁⊗B₁)(A₂⊗B₂).
+    """
+    lefts, rights = [], []
+    for one_a, one_b in zip(a.view(-1, *a.shape[-2:]), b.view(-1, *b.shape[-2:]), strict=True):
+        (a_left, a_right), (b_left, b_right) = _split(one_a), _split(one_b)
+        lefts.append(kron_weight(a_left, b_left))
+        rights.append(kron_weight(a_right, b_right))
+    return torch.cat(lefts, dim=1), torch.cat(rights)
 
 
 def _split(factor: Tensor) -> tuple[Tensor, Tensor]:
@@ -174,4 +182,9 @@ def _unfit(problem: str) -> Refusal:
     return Refusal("--format", problem, "use --format merged")
 
 
-_FORMS: dict[str, Callable[[AdapterConfig, Modules], Form]] = {"krona": _krona, "lora": _lora, "lokr": _lokr}
+_FORMS: dict[str, Callable[[AdapterConfig, Modules], Form]] = {
+    "krona": _krona,
+    "cdka": _krona,
+    "lora": _lora,
+    "lokr": _lokr,
+}

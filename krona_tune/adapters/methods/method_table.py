@@ -64,7 +64,7 @@ class Method:
 
 
 def _krona_cost(site: Site, adapter: AdapterConfig) -> int:
-    return factor_shape(site.d_out, site.d_in, adapter.a_out, adapter.a_in).parameters
+    return factor_shape(site.d_out, site.d_in, adapter.a_out, adapter.a_in, adapter.terms).parameters
 
 
 def _krona_res_cost(site: Site, adapter: AdapterConfig) -> int:
@@ -98,7 +98,7 @@ def _bias_cost(site: Site, adapter: AdapterConfig) -> int:
 
 _LAYERS = frozenset({"stacks", "layers", "layer_norms"})
 _MAPS = _LAYERS | {"roles", "scale"}
-_KRONECKER = _LAYERS | {"scale", "a_out", "a_in"}
+_KRONECKER = _LAYERS | {"scale", "a_out", "a_in", "terms", "scaling", "init"}
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -107,6 +107,13 @@ METHODS: dict[str, Method] = {
             name="krona",
             stands=Stands.BESIDE_MAPS,
             reads=_KRONECKER | {"roles"},
+            cost=_krona_cost,
+            merges_into="weight",
+        ),
+        Method(
+            name="cdka",
+            stands=Stands.BESIDE_MAPS,
+            reads=_KRONECKER - {"init", "scaling"} | {"roles"},
             cost=_krona_cost,
             merges_into="weight",
         ),

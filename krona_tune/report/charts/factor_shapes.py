@@ -37,9 +37,13 @@ def factor_shapes(subject: Subject) -> Chart | None:
             y=_places(rows),
             z=[[cell.score if cell else None for cell in line] for line in cells],
             text=[[f"{cell.score:.3f}" if cell else "" for cell in line] for line in cells],
-            customdata=[[[row, column, tried[row, column]] for column in columns] for row in rows],
+            customdata=[
+                [[row, column, tried[row, column], _terms(cell)] for column, cell in zip(columns, line, strict=True)]
+                for row, line in zip(rows, cells, strict=True)
+            ],
             texttemplate="%{text}" if len(best) <= 60 else None,
-            hovertemplate="A %{customdata[0]}×%{customdata[1]}: best %{z:.3f} of %{customdata[2]}<extra></extra>",
+            hovertemplate="A %{customdata[0]}×%{customdata[1]}%{customdata[3]}: best %{z:.3f} of %{customdata[2]}"
+            "<extra></extra>",
             hoverongaps=False,
             colorscale=SCALE,
             colorbar=colour_bar(),
@@ -50,10 +54,17 @@ def factor_shapes(subject: Subject) -> Chart | None:
     products = _spread_out(sorted({row * column for row, column in best}))
     figure.add_traces([_equal_cost(product, rows, columns, width) for product in products])
     figure.update_xaxes(_axis(columns)).update_yaxes(_axis(rows))
-    return Chart(name="shapes", title="Factor shapes", caption=_caption(width), figure=figure)
+    sums = any(_terms(each) for each in best.values())
+    return Chart(name="shapes", title="Factor shapes", caption=_caption(width, sums=sums), figure=figure)
 
 
-def _caption(width: int | None) -> str:
+def _terms(best: RankedTrial | None) -> str:
+    """Returns the terms of a shape's best trial as the picture says them; nothing for a single term."""
+    terms = best.trial.params.get("terms", 1) if best else 1
+    return "" if terms == 1 else f", {terms} terms"
+
+
+def _caption(width: int | None, *, sums: bool) -> str:
     cost = (
         f"the parameters that A and B have together at one {width}×{width} map are"
         if width
@@ -61,7 +72,7 @@ def _caption(width: int | None) -> str:
     )
     return (
         "The best validation score of each shape of A, on logarithmic axes; a shape that is not filled was not tried. "
-        f"Along a dashed line the cost is the same: {cost} written at its end."
+        f"Along a dashed line the cost is the same: {cost} written at its end{', for each term' if sums else ''}."
     )
 
 

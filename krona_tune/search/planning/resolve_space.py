@@ -13,6 +13,9 @@ from krona_tune.study.spec.domain import Choice, Divisors, Domain, Fixed, Range,
 from krona_tune.study.spec.study_spec import StudySpec
 from krona_tune.study.spec.trial import SECTION_OF, SIZES, AdapterConfig
 
+NEVER_IGNORED = {"scaling", "init"}
+"""Knobs that are refused if no method of the space reads them: their value would be believed to act."""
+
 
 def resolve(spec: StudySpec, geometry: Geometry, place: str) -> Space:
     """Returns the spec's space on a backbone. Every value that can be drawn fits; some combinations of sizes may not.
@@ -24,6 +27,9 @@ def resolve(spec: StudySpec, geometry: Geometry, place: str) -> Space:
     if isinstance(method, Range | Divisors):
         raise Refusal(f"{place}: adapter.method", "a method is a name, not a number", f"known: {', '.join(METHODS)}")
     knobs = {str(name): _knobs(spec, str(name), geometry, place) for name in method.ends()}
+    for name in NEVER_IGNORED & spec.adapter.keys():
+        if not any(name in domains for domains in knobs.values()):
+            raise Refusal(f"{place}: adapter.{name}", f"none of {', '.join(knobs)} reads it", "leave it out")
     space = Space(method=method, knobs=knobs, geometry=geometry, limit=_limit(spec, geometry))
     for name in space.methods:
         _refuse_empty(space.of(name), f"{place}: {name}", spec.search.max_params)

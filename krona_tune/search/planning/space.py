@@ -11,7 +11,7 @@ from krona_tune.adapters.placement import count, sites
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.refusal import Refusal
 from krona_tune.study.spec.domain import Choice, Divisors, Domain, Fixed, Range, Value
-from krona_tune.study.spec.trial import SECTION_OF, AdapterConfig
+from krona_tune.study.spec.trial import ADDED, SECTION_OF, AdapterConfig
 
 EVEN_DRAWS = 5_000
 PLACES = ("roles", "stacks", "layers")
@@ -78,7 +78,7 @@ class Space:
             return None
         point: dict[str, Any] = {"method": method}
         for name, domain in self.knobs[method].items():
-            point[name] = domain.value if isinstance(domain, Fixed) else params.get(name)
+            point[name] = domain.value if isinstance(domain, Fixed) else params.get(name, ADDED.get(name))
             if point[name] is None and not isinstance(domain, Fixed):
                 return None
         labels = {self.label(method, name): domain for name, domain in self.knobs[method].items()}
@@ -89,8 +89,8 @@ class Space:
         """Returns a text that is equal for points with the same sites and the same other values."""
         adapter = _adapter(params)
         places = ",".join(site.key for site in sites(self.geometry, adapter))
-        others = sorted((name, value) for name, value in params.items() if name not in PLACES)
-        return f"{places} {others}"
+        others = {**params, **adapter.model_dump()}
+        return f"{places} {sorted((name, value) for name, value in others.items() if name not in PLACES)}"
 
     def feasible(self, params: Params, limit: int | None = None) -> bool:
         """Returns whether a point's sizes fit and its parameters are within the space's limit and `limit`."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from krona_tune.backbones.geometry import Role, Stack
+from krona_tune.kron.factors import Init, Scaling
 from krona_tune.study.spec import placement_spec
 
 
@@ -41,16 +42,22 @@ def _not_zero(number: int) -> int:
 class AdapterConfig(Frozen):
     """The method of an adapter, its scale, its sizes and its placement.
 
-    `a_out` and `a_in` are the sizes of A; B's follow from the adapted weight. `rank` is LoRA's and LoKr's,
-    `decompose_factor` LoKr's (-1: as square as possible), `bottleneck` the width inside an adapter of two layers and
-    `phm` the number of Kronecker products that a parametrised hypercomplex layer sums. A method reads the fields that
-    it needs (the table in `adapters.methods.method_table`) and ignores the others.
+    `a_out` and `a_in` are the sizes of A; B's follow from the adapted weight. `terms` such products are summed.
+    `scaling` "stable" divides the scale by √(terms·a_in), so that one scale suits every shape (CDKA, arXiv 2602.01267).
+    `init` says which factors start at zero: "krona" the B's, beside normal A's (arXiv 2212.10650), "cdka" the A's,
+    beside Kaiming-uniform B's. `rank` is LoRA's and LoKr's, `decompose_factor` LoKr's (-1: as square as possible),
+    `bottleneck` the width inside an adapter of two layers and `phm` the number of Kronecker products that a
+    parametrised hypercomplex layer sums. A method reads the fields that it needs (the table in
+    `adapters.methods.method_table`) and ignores the others.
     """
 
     method: str = "krona"
     scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     a_out: Annotated[int, Field(ge=1)] = 1
     a_in: Annotated[int, Field(ge=1)] = 1
+    terms: Annotated[int, Field(ge=1)] = 1
+    scaling: Scaling = "plain"
+    init: Init = "krona"
     rank: Annotated[int, Field(ge=1)] = 1
     decompose_factor: Annotated[int, Field(ge=-1), AfterValidator(_not_zero)] = -1
     bottleneck: Annotated[int, Field(ge=1)] = 24
@@ -67,6 +74,10 @@ class AdapterConfig(Frozen):
     @property
     def stack_set(self) -> frozenset[Stack]:
         return placement_spec.stacks(self.stacks)
+
+
+ADDED = {name: AdapterConfig.model_fields[name].default for name in ("terms", "scaling", "init")}
+"""Knobs that studies of earlier versions lack. At these defaults a fingerprint leaves them out, as it was before."""
 
 
 class TrainingConfig(Frozen):
@@ -99,8 +110,11 @@ class TrialConfig(Frozen):
     @property
     def fingerprint(self) -> str:
         """Returns twelve hexadecimal digits that are equal for equal configurations."""
-        text = json.dumps(self.model_dump(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        config = self.model_dump()
+        for name, default in ADDED.items():
+            if config["adapter"][name] == default:
+                del config["adapter"][name]
+        return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
 
     def params(self) -> dict[str, Any]:
         """Returns every knob by its name, as `check_trial` accepts them."""
