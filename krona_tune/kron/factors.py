@@ -23,7 +23,7 @@ class FactorShape:
         for name in ("a_out", "a_in", "b_out", "b_in", "terms"):
             size = getattr(self, name)
             if not isinstance(size, int) or size < 1:
-                raise ValueError(f"{name} is {size!r}; a factor's sizes are whole numbers from 1")
+                raise ValueError(f"{name} is {size!r}; write a whole number from 1")
 
     def __str__(self) -> str:
         product = f"{self.a_out}x{self.a_in}⊗{self.b_out}x{self.b_in}"
@@ -44,17 +44,17 @@ class FactorShape:
 
     @property
     def max_terms(self) -> int:
-        """The number of terms that holds every matrix: a sum is a matrix of this rank at most, once rearranged.
+        """The number of terms that reaches every matrix.
 
-        The rearrangement (Van Loan and Pitsianis, 1993) has a row per entry of A and a column per entry of B.
+        Rearranged to a row per entry of A and a column per entry of B, a sum of t products is a matrix of rank t at
+        most (Van Loan and Pitsianis, 1993).
         """
         return min(self.a_out * self.a_in, self.b_out * self.b_in)
 
     @property
     def max_rank(self) -> int:
-        """The highest rank that the sum can reach: rank(A⊗B) = rank(A)·rank(B), and ranks add up to a full one."""
-        product = min(self.a_out, self.a_in) * min(self.b_out, self.b_in)
-        return min(self.terms * product, self.d_out, self.d_in)
+        """The highest rank that the sum can reach, which almost all factors do; of one term, rank(A)·rank(B)."""
+        return _rank(self.terms, self.a_in, self.a_out, self.b_in, self.b_out)
 
     @property
     def transposed(self) -> "FactorShape":
@@ -85,6 +85,27 @@ class FactorShape:
         return self.a_out * self.a_in * self.b_in + self.a_out * self.b_in * self.b_out
 
 
+def _rank(terms: int, a_in: int, a_out: int, b_in: int, b_out: int) -> int:
+    """Returns the rank of a sum of products of generic factors.
+
+    Let α: (terms·a_in) → a_out be the A's side by side and β: b_in → (terms·b_out) the B's stacked; the sum is β, then
+    α. If α is injective or β surjective, the rank follows. Else the sum has the kernel of another sum, with the kernel
+    of α and the cokernel of β in place of A and B, which are generic again (the reflections of Bernstein, Gelfand and
+    Ponomarev, 1973). The same holds for the transposed sum. If neither other sum is smaller, the rank is full.
+    """
+    sides = ((a_in, a_out, b_in, b_out), (a_out, a_in, b_out, b_in))
+    for inner, outer, start, end in sides:
+        if terms * inner <= outer:
+            return inner * min(start, terms * end)
+        if start >= terms * end:
+            return min(outer, terms * inner) * end
+    for inner, outer, start, end in sides:
+        if terms * (inner + end) < 2 * (outer + start):
+            kernel = terms * inner - outer
+            return inner * start - kernel * end + _rank(terms, kernel, inner, end, terms * end - start)
+    return min(a_in * b_in, a_out * b_out)
+
+
 def divisors(number: int) -> tuple[int, ...]:
     """All divisors of a positive whole number, ascending."""
     if number < 1:
@@ -106,7 +127,7 @@ def factor_shape(d_out: int, d_in: int, a_out: int, a_in: int, terms: int = 1) -
     shape = FactorShape(a_out, a_in, d_out // a_out, d_in // a_in, terms)
     if terms > shape.max_terms:
         product = str(replace(shape, terms=1))
-        raise ValueError(f"terms {terms}: {shape.max_terms} of {product} hold every matrix already; write at most that")
+        raise ValueError(f"terms {terms}: {shape.max_terms} of {product} reach every matrix; write at most that")
     return shape
 
 

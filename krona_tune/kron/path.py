@@ -7,7 +7,7 @@ import torch
 from krona_tune.kron.factors import FactorShape
 
 FULL = frozenset({torch.float32, torch.float64})
-"""Precisions in which W + s(A⊗B) keeps a small adapter; in the others it would be rounded away."""
+"""Precisions in which W + s·ΣA⊗B keeps a small adapter; in the others it would be rounded away."""
 
 LOW_FORMED = 1024
 """Up to this d_out·d_in / (d_out + d_in), low precision multiplies a formed product faster than it moves the
@@ -24,9 +24,9 @@ process all at once."""
 
 @dataclass(frozen=True, kw_only=True)
 class Path:
-    """How one application of A⊗B is computed.
+    """How one application of Σ A⊗B is computed.
 
-    `formed`: y and dx come from one product with a formed matrix, W + s(A⊗B) where `folded`, else from the factors.
+    `formed`: y and dx come from one product with a formed matrix, W + s·ΣA⊗B where `folded`, else from the factors.
     `formed_gradient`: dA and dB are read from the formed dyᵀx, else contracted with the factors.
     """
 

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from krona_tune.kron.factors import FactorShape, divisors, factor_shape, factor_shapes
@@ -45,7 +45,11 @@ def test_sums_have_the_counts_and_ranks_of_their_methods() -> None:
     assert str(FactorShape(384, 8, 2, 96, 4)) == "4·(384x8⊗2x96)"
 
 
-@given(*[st.integers(1, 4)] * 4, st.integers(1, 5))
+@given(*[st.integers(1, 8)] * 4, st.integers(1, 5))
+@example(5, 3, 3, 5, 2)
+@example(8, 5, 5, 8, 2)
+@example(14, 5, 5, 14, 3)
+@example(1, 3, 3, 1, 2)
 def test_a_random_sum_reaches_the_highest_rank(a_out: int, a_in: int, b_out: int, b_in: int, terms: int) -> None:
     rng = np.random.default_rng(a_out + 5 * a_in + 25 * b_out + 125 * b_in)
     total = sum(np.kron(rng.normal(size=(a_out, a_in)), rng.normal(size=(b_out, b_in))) for _ in range(terms))
@@ -54,7 +58,7 @@ def test_a_random_sum_reaches_the_highest_rank(a_out: int, a_in: int, b_out: int
 
 def test_more_terms_than_hold_every_matrix_are_refused() -> None:
     assert factor_shape(12, 12, 2, 3, terms=6).max_terms == 6
-    with pytest.raises(ValueError, match=r"terms 7: 6 of 2x3⊗6x4 hold every matrix already; write at most that"):
+    with pytest.raises(ValueError, match=r"terms 7: 6 of 2x3⊗6x4 reach every matrix; write at most that"):
         factor_shape(12, 12, 2, 3, terms=7)
     assert {s.max_terms >= 7 for s in factor_shapes(12, 12, terms=7)} == {True}
     assert len(factor_shapes(12, 12, terms=7)) < len(factor_shapes(12, 12))
@@ -82,7 +86,7 @@ def test_divisors_are_all_and_only_the_divisors(number: int) -> None:
 def test_a_shape_that_does_not_divide_is_refused_with_the_choices() -> None:
     with pytest.raises(ValueError, match=r"a_in 7 does not divide d_in 12; divisors: 1, 2, 3, 4, 6, 12"):
         factor_shape(10, 12, 5, 7)
-    with pytest.raises(ValueError, match="b_out is 0"):
+    with pytest.raises(ValueError, match="b_out is 0; write a whole number from 1"):
         FactorShape(1, 2, 0, 4)
 
 
