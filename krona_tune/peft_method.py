@@ -7,7 +7,7 @@
     model.save_pretrained("adapter")
     model = PeftModel.from_pretrained(fresh_model, "adapter")
 
-Import this module before you load what was saved. Unmerged, A⊗B is formed only where `kron.path` finds that faster.
+Import this module before you load what was saved. Unmerged, Σ A⊗B is formed only where `kron.path` finds that faster.
 """
 
 import math
@@ -102,7 +102,7 @@ class KronALayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         self.update_layer(adapter_name, config)
 
     def update_layer(self, adapter_name: str, config: KronAConfig) -> None:
-        """Adds a fresh adapter. Raises a ValueError if its sizes do not divide the map's."""
+        """Adds a fresh adapter. Raises a ValueError if its sizes or terms do not fit the map."""
         shape = factor_shape(self.out_features, self.in_features, config.a_out, config.a_in, config.terms)
         a, b = first_factors(shape, config.init)
         self.krona_a[adapter_name], self.krona_b[adapter_name] = nn.Parameter(a), nn.Parameter(b)
@@ -153,7 +153,8 @@ class KronALayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         if not weight.is_floating_point():
             raise ValueError(f"an adapter can't be merged into a weight of {weight.dtype}; use it unmerged")
         delta = self.get_delta_weight(adapter_name)
-        total = (weight.to(delta.dtype) + sign * delta).to(weight.dtype)
+        wide = torch.promote_types(weight.dtype, delta.dtype)
+        total = (weight.to(wide) + sign * delta).to(weight.dtype)
         if safe and not total.isfinite().all():
             raise ValueError(f"adapter {adapter_name!r} makes a weight that is not finite")
         weight.copy_(total)

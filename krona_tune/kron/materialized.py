@@ -21,8 +21,8 @@ def kron_matrix(a: Tensor, b: Tensor) -> Tensor:
 def weight_plus_kron(weight: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """W + Σ A⊗B (d_out, d_in); a (terms, a_out, a_in) and b (terms, b_out, b_in)."""
     if a.shape[-3] > TERM_BY_TERM:
-        products = _products(a, b).movedim(-3, -2)
-        return torch.add(weight.view(products.shape), products).view(weight.shape)
+        products = _products(a.to(weight), b.to(weight)).movedim(-3, -2)
+        return torch.add(weight.reshape(products.shape), products).view(weight.shape)
     (outer, inner), *others = _rows(a, b)
     total = torch.addcmul(torch.unflatten(weight, 0, (-1, b.shape[-2])), outer, inner)
     for outer, inner in others:
@@ -38,8 +38,9 @@ def gradients_by_matrix(dy: Tensor, x: Tensor, a: Tensor, b: Tensor) -> tuple[Te
     sizes = (a.shape[-2], b.shape[-2], a.shape[-1], b.shape[-1])
     blocks = (dy.mT @ x).reshape(*a.shape[:-3], *sizes)
     by_b = blocks.movedim((-3, -1), (-4, -3)).flatten(-4, -3).flatten(-2).to(a.dtype)  # (*, b_out·b_in, a_out·a_in)
+    entries_of_a = a.flatten(-3).unsqueeze(-1) if a.shape[-3] == 1 else a.flatten(-2).mT
     da = b.flatten(-2) @ by_b
-    db = (by_b @ a.flatten(-2).mT).mT
+    db = (by_b @ entries_of_a).mT
     return da.reshape(a.shape), db.reshape(b.shape)
 
 

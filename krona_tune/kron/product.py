@@ -71,7 +71,8 @@ def kron_beside(
 def kron_weight(a: Tensor, b: Tensor, scale: float | Tensor = 1.0) -> Tensor:
     """Returns scale · Σᵢ Aᵢ⊗Bᵢ (a_out·b_out, a_in·b_in) as a matrix, to become part of a weight."""
     shape_of(a, b)
-    return kron_matrix(_terms(a) * scale, _terms(b))
+    with torch.autocast(a.device.type, enabled=False):  # a weight is exact, whatever precision products are made in
+        return kron_matrix(_terms(a) * scale, _terms(b))
 
 
 def shape_of(a: Tensor, b: Tensor) -> FactorShape:

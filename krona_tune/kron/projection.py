@@ -17,6 +17,7 @@ class Projection:
     relative_error: float
 
 
+@torch.no_grad()
 def project(matrix: Tensor, shape: FactorShape) -> Projection:
     """Returns the sum Σᵢ Aᵢ⊗Bᵢ of `shape.terms` products that is nearest to the matrix in the Frobenius norm.
 
@@ -25,14 +26,17 @@ def project(matrix: Tensor, shape: FactorShape) -> Projection:
     Young, 1936). Each singular value is divided equally between its A and its B.
 
     Args:
-        matrix: (d_out, d_in), of any precision; it is decomposed in float64.
+        matrix: (d_out, d_in), of any floating-point dtype; it is decomposed in float64.
 
     Returns:
         Factors in the matrix's dtype on its device, the largest term first. `relative_error` is of the float64 sum.
 
     Raises:
-        ValueError: the matrix is not (a_out·b_out, a_in·b_in), or the shape has more terms than hold every matrix.
+        ValueError: the matrix is not (a_out·b_out, a_in·b_in) or not of floating-point numbers, or the shape has more
+            terms than hold every matrix.
     """
+    if not matrix.is_floating_point():
+        raise ValueError(f"a matrix of {matrix.dtype} can't be projected; give floating-point numbers")
     if matrix.shape != (shape.d_out, shape.d_in):
         raise ValueError(f"{shape} makes {shape.d_out}x{shape.d_in}, the matrix is {tuple(matrix.shape)}")
     if shape.terms > shape.max_terms:

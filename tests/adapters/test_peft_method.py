@@ -138,6 +138,18 @@ def test_merged_equals_adapted_and_the_plain_model_comes_back(name: str, config:
     assert apart(outputs(merged, shape), adapted) < 2e-5
 
 
+def test_merging_and_unmerging_under_autocast_gives_the_weights_back() -> None:
+    _, model, _ = build("bert")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    wrapped = peft.get_peft_model(model, KronAConfig(**SUM)).eval()
+    fill(wrapped)
+    with torch.autocast("cpu", torch.bfloat16):
+        wrapped.merge_adapter()
+        wrapped.unmerge_adapter()
+    for name, tensor in wrapped.unload().state_dict().items():
+        torch.testing.assert_close(tensor, before[name], atol=1e-6, rtol=1e-5)
+
+
 def test_two_adapters_of_different_shapes_are_switched_stacked_and_deleted() -> None:
     shape, wrapped, before = dressed("bert", BERT)
     first = outputs(wrapped, shape)
@@ -197,7 +209,7 @@ def test_peft_turns_it_into_a_lora_of_its_rank() -> None:
         ({"init": "lora"}, "KronAConfig: init: is 'lora'; write krona or cdka"),
         (
             {"terms": 25},
-            "KronAConfig: terms 25: 24 of 4x6⊗6x4 hold every matrix already; write at most that; needed at "
+            "KronAConfig: terms 25: 24 of 4x6⊗6x4 reach every matrix; write at most that; needed at "
             "bert.encoder.layer.0.attention.self.query",
         ),
         ({"scale": -1.0}, "KronAConfig: scale: is -1.0; give a positive number"),

@@ -71,7 +71,7 @@ def test_gradients_are_right_in_both_orders(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("tokens", [3, 300])
-@pytest.mark.parametrize("shape", [(4, 6, 6, 4), (1, 24, 24, 1), (24, 1, 1, 24), (2, 2, 12, 12), (12, 12, 2, 2)])
+@pytest.mark.parametrize("shape", [(4, 6, 6, 4), (1, 24, 24, 1), (24, 1, 1, 24), (2, 2, 12, 12), (24, 24, 1, 1)])
 def test_one_term_is_the_product_bit_for_bit(shape: tuple[int, ...], tokens: int, dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(5)
     x, weight, dy = (torch.randn(n, 24, generator=generator).to(dtype) for n in (tokens, 24, tokens))
@@ -191,6 +191,22 @@ def test_autocast_decides_the_precision_and_gradients_keep_their_own() -> None:
     assert y.dtype == torch.bfloat16
     y.float().square().sum().backward()
     assert {t.grad.dtype for t in (x, a, b)} == {torch.float32}
+
+
+@pytest.mark.parametrize("terms", [1, 3])
+def test_a_weight_is_exact_also_where_autocast_is_on(terms: int) -> None:
+    a, b = (t.float() for t in factors(*WIDE, terms))
+    with torch.autocast("cpu", torch.bfloat16):
+        weight = kron_weight(a, b, 0.8)
+    torch.testing.assert_close(weight, 0.8 * dense(a, b))
+
+
+def test_factors_of_low_precision_beside_a_float32_weight_are_summed_in_float32() -> None:
+    a, b = (t.bfloat16() for t in factors(*WIDE, 5))
+    weight, _ = map_of(WIDE, torch.float32)
+    x = torch.randn(40, 24)
+    expected = torch.nn.functional.linear(x, weight + dense(a.float(), b.float()))
+    torch.testing.assert_close(kron_beside(x, weight, None, a, b), expected)
 
 
 def test_what_is_not_frozen_gets_its_gradient_too() -> None:

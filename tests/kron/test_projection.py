@@ -69,6 +69,13 @@ def test_a_matrix_of_zeros_and_one_in_bfloat16_are_taken() -> None:
     assert {low.a.dtype, low.b.dtype} == {torch.bfloat16}
 
 
+def test_a_parameter_is_projected_without_its_graph() -> None:
+    found = project(torch.nn.Linear(18, 12).weight, FactorShape(4, 3, 3, 6))
+    assert not found.a.requires_grad
+    with pytest.raises(ValueError, match=r"a matrix of torch.int64 can't be projected"):
+        project(torch.ones(12, 18, dtype=torch.int64), FactorShape(4, 3, 3, 6))
+
+
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match=r"4x3⊗3x6 makes 12x18, the matrix is \(18, 12\)"):
         project(matrix(18, 12), FactorShape(4, 3, 3, 6))
