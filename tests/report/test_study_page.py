@@ -67,6 +67,13 @@ def read(path: Path) -> Page:
     return page
 
 
+def test_the_page_says_of_a_sum_how_many_terms_it_has(study: StudyFolder) -> None:
+    trial = started(7, terms=4, scaling="stable", init="cdka")
+    ParquetSink(study.results).trial_ended(ended(trial, Status.COMPLETED, [report(trial, 0, 0.9)]))
+    text = read(write_report(study)).text
+    assert "the best adapter is krona with A of 24×16 in 4 terms and stable scale 7.5: validation score 0.900" in text
+
+
 def test_the_page_says_what_won_and_by_how_much(study: StudyFolder) -> None:
     path = write_report(study)
     assert path == study.report

@@ -39,6 +39,7 @@ def hover(each: RankedTrial) -> str:
         f"{params.get('method', '')} {each.trial.trainable_parameters:,} parameters".strip(),
     ]
     if shape := factor_shape(each.trial):
-        lines.append(f"A {shape}")
+        lines.append(f"A {shape}" + (f", {params['terms']} terms" if params.get("terms", 1) > 1 else ""))
     lines += [f"{name} {params[name]:.3g}" for name in ("scale", "learning_rate") if name in params]
+    lines += ["stable scaling"] if params.get("scaling") == "stable" else []
     return "<br>".join(lines)
