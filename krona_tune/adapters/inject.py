@@ -12,7 +12,7 @@ from krona_tune.adapters.fused_forward import ForwardOverride, FusedAdapter, can
 from krona_tune.adapters.methods.bitfit import Bias
 from krona_tune.adapters.methods.bottleneck import ParallelAdapter, SequentialAdapter
 from krona_tune.adapters.methods.compacter import compacters
-from krona_tune.adapters.methods.krona import Cdka, Krona
+from krona_tune.adapters.methods.krona import Krona
 from krona_tune.adapters.methods.krona_block import KronaBlock, KronaBlockResidual
 from krona_tune.adapters.methods.lokr import Lokr
 from krona_tune.adapters.methods.lora import Lora
@@ -38,7 +38,7 @@ def _none(sites: Sequence[Site], adapter: AdapterConfig, generator: torch.Genera
 
 MODULES: dict[str, Build] = {
     "krona": _each(Krona),
-    "cdka": _each(Cdka),
+    "cdka": _each(Krona),
     "krona_b": _each(KronaBlock),
     "krona_b_res": _each(KronaBlockResidual),
     "lora": _each(Lora),

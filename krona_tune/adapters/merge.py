@@ -21,7 +21,7 @@ class Mergeable(Protocol):
 
 
 def merge(adapters: Adapters) -> None:
-    """Adds every adapter to the model's own weights, W + s(A⊗B), and detaches the adapters' hooks.
+    """Adds every adapter to the model's own weights, such as W + s·Σᵢ Aᵢ⊗Bᵢ, and detaches the adapters' hooks.
 
     Trained parameters of the model's own stay in the model. The sum is made in float32, or the weight's wider dtype,
     and rounded once.

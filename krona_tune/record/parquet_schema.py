@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import pyarrow as pa
 
 from krona_tune.study.result import Report, Status, TrialResult
-from krona_tune.study.spec.trial import SECTIONS
+from krona_tune.study.spec.trial import ADDED, SECTIONS
 
 METRIC, TEST_METRIC = "metric_", "test_metric_"
 """The prefixes of a metric's column, on the validation and on the test half."""
@@ -109,6 +109,8 @@ def trial_of(row: Mapping[str, Any]) -> TrialResult:
     }
     if "method" not in params:
         raise ValueError("a trial lacks its method")
+    if "a_out" in params and "terms" not in params:  # a Kronecker adapter of a version that had fewer knobs
+        params = ADDED | params
     read = {
         "status": Status(row["status"]),
         "params": params,

@@ -114,6 +114,14 @@ def test_records_of_before_there_were_finalists_are_read(tmp_path: Path) -> None
     assert read_trials(tmp_path) == [ended(started(1), Status.COMPLETED, [])]
 
 
+def test_a_kronecker_adapter_of_before_there_were_sums_has_one_term(tmp_path: Path) -> None:
+    ParquetSink(tmp_path).trial_ended(ended(started(1), Status.COMPLETED, []))
+    [part] = parts(tmp_path)
+    pq.write_table(pq.read_table(part).drop_columns(["terms", "scaling", "init"]), part)
+    [row] = read_trials(tmp_path)
+    assert row.params == {**started(1).params, "terms": 1, "scaling": "plain", "init": "krona"}
+
+
 def test_a_parameter_that_may_be_none_comes_back_as_none(tmp_path: Path) -> None:
     trial = started(3)
     assert trial.params["dropout"] is None

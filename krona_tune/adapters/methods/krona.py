@@ -35,10 +35,3 @@ class Krona(nn.Module):
     def delta(self) -> Tensor:
         """Returns what merging adds to the map's weight: s · Σᵢ Aᵢ⊗Bᵢ (d_out, d_in)."""
         return kron_weight(self.a, self.b, self.scale)
-
-
-class Cdka(Krona):
-    """CDKA: the same sum with the start and the scaling of its paper (arXiv 2602.01267)."""
-
-    def __init__(self, site: Site, adapter: AdapterConfig, generator: torch.Generator) -> None:
-        super().__init__(site, adapter.model_copy(update={"init": "cdka", "scaling": "stable"}), generator)

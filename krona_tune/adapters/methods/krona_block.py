@@ -12,7 +12,7 @@ KronaBlock = Krona
 
 
 class KronaBlockResidual(Krona):
-    """x ↦ s · x(A⊗B)ᵀ + s_res · x with a learnable scalar s_res, zero at the start."""
+    """x ↦ s · x(Σᵢ Aᵢ⊗Bᵢ)ᵀ + s_res · x with a learnable scalar s_res, zero at the start."""
 
     def __init__(self, site: Site, adapter: AdapterConfig, generator: torch.Generator) -> None:
         super().__init__(site, adapter, generator)

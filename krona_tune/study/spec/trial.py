@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from krona_tune.backbones.geometry import Role, Stack
 from krona_tune.kron.factors import Init, Scaling
@@ -39,14 +39,18 @@ def _not_zero(number: int) -> int:
     return number
 
 
+SET_BY_METHOD: dict[str, dict[str, Any]] = {"cdka": {"scaling": "stable", "init": "cdka"}}
+"""Knobs that a method sets itself, and that nobody else can set for it."""
+
+
 class AdapterConfig(Frozen):
     """The method of an adapter, its scale, its sizes and its placement.
 
     `a_out` and `a_in` are the sizes of A; B's follow from the adapted weight. `terms` such products are summed.
-    `scaling` "stable" divides the scale by √(terms·a_in), so that one scale suits every shape (CDKA, arXiv 2602.01267).
-    `init` says which factors start at zero: "krona" the B's, beside normal A's (arXiv 2212.10650), "cdka" the A's,
-    beside Kaiming-uniform B's. `rank` is LoRA's and LoKr's, `decompose_factor` LoKr's (-1: as square as possible),
-    `bottleneck` the width inside an adapter of two layers and `phm` the number of Kronecker products that a
+    `init` says which factors start at zero: "krona" the B's, beside A's that shrink as a_in grows (arXiv 2212.10650),
+    "cdka" the A's, beside Kaiming-uniform B's. `scaling` "stable" divides the scale by √(terms·a_in), and is meant for
+    the start "cdka" (arXiv 2602.01267). `rank` is LoRA's and LoKr's, `decompose_factor` LoKr's (-1: as square as
+    possible), `bottleneck` the width inside an adapter of two layers and `phm` the number of Kronecker products that a
     parametrised hypercomplex layer sums. A method reads the fields that it needs (the table in
     `adapters.methods.method_table`) and ignores the others.
     """
@@ -66,6 +70,12 @@ class AdapterConfig(Frozen):
     stacks: Annotated[str, AfterValidator(_readable_stacks)] = "encoder+decoder"
     layers: Annotated[str, AfterValidator(_readable_layers)] = "all"
     layer_norms: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _set_by_method(cls, given: Any) -> Any:
+        """Returns the values with those that the method sets itself."""
+        return given | SET_BY_METHOD.get(str(given.get("method")), {}) if isinstance(given, dict) else given
 
     @property
     def role_set(self) -> frozenset[Role]:
