@@ -152,6 +152,10 @@ def test_a_knob_that_no_method_reads_is_not_searched() -> None:
         ),
         ({"scaling": "rs"}, "scaling: 'rs' is refused"),
         ({"terms": 0}, "terms: 0 is refused"),
+        (
+            {"a_out": [1, 2], "a_in": 2, "terms": {"low": 1, "high": 9}},
+            "x.yaml: adapter.terms: 9 terms: 4 reach every matrix in any offered shape; write 4 or less",
+        ),
         ({"method": "kronna"}, "x.yaml: adapter.method: unknown method 'kronna', did you mean 'krona'?"),
         (
             {"method": ["krona", "head_only"]},
@@ -170,24 +174,14 @@ def test_more_terms_than_the_shapes_hold_are_infeasible_points_or_refused() -> N
     points = [made.draw(random.Random(seed)) for seed in range(80)]
     fits = {(p["a_out"], p["terms"]): made.feasible(p) for p in points}
     assert fits == {(2, 1): True, (2, 8): False, (2, 24): False, (12, 1): True, (12, 8): True, (12, 24): True}
-    with pytest.raises(
-        Refusal, match=r"x.yaml: krona: adapter: terms 8: 4 of 2x2⊗12x12 hold every matrix already; wri"
-    ):
-        space("bert", {"a_out": 2, "a_in": 2, "terms": 8})
+    with pytest.raises(Refusal, match=r"x.yaml: methods.krona.terms: 8 terms: 4 reach every matrix"):
+        space("bert", {"a_out": 2, "a_in": 2}, {"krona": {"terms": 8}})
 
 
 def test_the_terms_of_a_sum_are_counted_against_the_limit() -> None:
     made = space("bert", {"a_out": 4, "a_in": 6, "terms": [1, 4], "roles": "query"})
     points = {terms: {**made.draw(random.Random(0)), "terms": terms} for terms in (1, 4)}
     assert made.parameters(points[4]) == 4 * made.parameters(points[1]) == 4 * 3 * (24 + 24)
-
-
-def test_a_point_of_a_study_without_terms_means_one_term_and_can_be_adopted() -> None:
-    made = space("bert", {"a_out": 4, "a_in": 6, "terms": [1, 4], "scaling": ["plain", "stable"]})
-    earlier = {name: value for name, value in made.draw(random.Random(0)).items() if name not in {"terms", "scaling"}}
-    adopted = made.adopted(earlier)
-    assert adopted == {**earlier, "terms": 1, "scaling": "plain"}
-    assert made.meaning(earlier) == made.meaning(adopted)
 
 
 def test_a_layer_that_one_of_two_stacks_lacks_is_refused() -> None:

@@ -1,12 +1,13 @@
 """Resolves a request's space on a backbone and refuses what does not fit before anything is drawn."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import product
 
 from krona_tune.adapters.methods.method_table import METHODS, method_named
 from krona_tune.adapters.placement import common_dimensions, sites
 from krona_tune.backbones.geometry import Geometry, Site
+from krona_tune.kron.factors import factor_shape
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.space import PLACES, Space
 from krona_tune.study.spec.domain import Choice, Divisors, Domain, Fixed, Range, Value
@@ -27,7 +28,7 @@ def resolve(spec: StudySpec, geometry: Geometry, place: str) -> Space:
     if isinstance(method, Range | Divisors):
         raise Refusal(f"{place}: adapter.method", "a method is a name, not a number", f"known: {', '.join(METHODS)}")
     knobs = {str(name): _knobs(spec, str(name), geometry, place) for name in method.ends()}
-    for name in NEVER_IGNORED & spec.adapter.keys():
+    for name in sorted(NEVER_IGNORED & spec.adapter.keys()):
         if not any(name in domains for domains in knobs.values()):
             raise Refusal(f"{place}: adapter.{name}", f"none of {', '.join(knobs)} reads it", "leave it out")
     space = Space(method=method, knobs=knobs, geometry=geometry, limit=_limit(spec, geometry))
@@ -53,7 +54,21 @@ def _knobs(spec: StudySpec, method: str, geometry: Geometry, place: str) -> dict
     for name, side in SIZES.items():
         if name in domains:
             domains[name] = _dividing(name, domains[name], common_dimensions(places)[side], f"{place}: adapter.{name}")
+    if "terms" in domains:
+        own = f"methods.{method}" if "terms" in spec.methods.get(method, {}) else "adapter"
+        _refuse_terms(domains, places, f"{place}: {own}.terms")
     return domains
+
+
+def _refuse_terms(domains: dict[str, Domain], places: Iterable[Site], place: str) -> None:
+    """Raises a Refusal if some number of terms is more than every offered shape needs to reach every matrix."""
+    dimensions = {(site.d_out, site.d_in) for site in places}
+    sizes = list(product(map(int, domains["a_out"].ends()), map(int, domains["a_in"].ends())))
+    most = max(min(factor_shape(*each, *size).max_terms for each in dimensions) for size in sizes)
+    for terms in domains["terms"].ends():
+        if int(terms) > most:
+            problem = f"{terms} terms: {most} reach every matrix in any offered shape"
+            raise Refusal(place, problem, f"write {most} or less")
 
 
 def _reads(method: str) -> str:

@@ -11,7 +11,7 @@ from krona_tune.adapters.placement import count, sites
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.refusal import Refusal
 from krona_tune.study.spec.domain import Choice, Divisors, Domain, Fixed, Range, Value
-from krona_tune.study.spec.trial import ADDED, SECTION_OF, AdapterConfig
+from krona_tune.study.spec.trial import SECTION_OF, AdapterConfig
 
 EVEN_DRAWS = 5_000
 PLACES = ("roles", "stacks", "layers")
@@ -78,7 +78,7 @@ class Space:
             return None
         point: dict[str, Any] = {"method": method}
         for name, domain in self.knobs[method].items():
-            point[name] = domain.value if isinstance(domain, Fixed) else params.get(name, ADDED.get(name))
+            point[name] = domain.value if isinstance(domain, Fixed) else params.get(name)
             if point[name] is None and not isinstance(domain, Fixed):
                 return None
         labels = {self.label(method, name): domain for name, domain in self.knobs[method].items()}
