@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from math import gcd
 
 from krona_tune.adapters.methods.method_table import Stands, TrainedModelPart, cost_at, method_named
-from krona_tune.backbones.geometry import Geometry, Role, Site
+from krona_tune.backbones.geometry import Geometry, Role, Site, Stack
 from krona_tune.refusal import Refusal
 from krona_tune.study.spec.placement_spec import layers
 from krona_tune.study.spec.trial import AdapterConfig
@@ -94,6 +94,14 @@ def count(geometry: Geometry, adapter: AdapterConfig, outputs: int) -> Parameter
         head=geometry.head_parameters(outputs),
         backbone=geometry.parameters,
     )
+
+
+def frozen_layers(geometry: Geometry, adapter: AdapterConfig) -> int:
+    """Returns the number of the encoder's first layers that no trained parameter is in or below."""
+    if method_named(adapter.method).trains_of_model(adapter) is not TrainedModelPart.NOTHING:
+        return 0
+    adapted = (site.layer for site in sites(geometry, adapter) if site.stack is Stack.ENCODER)
+    return min(adapted, default=geometry.depths[Stack.ENCODER])
 
 
 def common_dimensions(places: Iterable[Site]) -> tuple[int, int]:

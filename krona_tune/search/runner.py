@@ -175,6 +175,7 @@ def workplace(started: Started) -> Workplace:
         threads=max(1, int(started.slots.cpus)),
         checkpoints=str(started.folder.checkpoints.resolve()),
         elsewhere=started.folder.remote_checkpoints,
+        stored_bytes=int(started.plan.spec.resources.stored_states_gb * 1e9),
     )
 
 

@@ -1,5 +1,7 @@
 """Evaluates a model in one pass over labelled data: predictions and the task's metrics."""
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -16,26 +18,39 @@ EVALUATION_TOKENS = {"cpu": 2048, "cuda": 65536}
 """Padded tokens in one evaluation batch: on a CPU as many as fit in its caches, on a GPU as many as fill it."""
 
 
+Enter = Callable[[pa.Table, Batch], None]
+"""Is told of a table's batch before the model computes it."""
+
+
+def nothing(table: pa.Table, batch: Batch) -> None:
+    """Does nothing."""
+
+
 def to_device(batch: Batch, device: Device) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """Returns a batch's inputs and labels as tensors on the device."""
     inputs = {name: torch.from_numpy(array).to(device.kind) for name, array in batch.inputs.items()}
     return inputs, torch.from_numpy(batch.labels).to(device.kind)
 
 
-def evaluate(answer: Answer, task: Task, table: pa.Table, pad_token_id: int, device: Device) -> dict[str, float]:
+def evaluate(
+    answer: Answer, task: Task, table: pa.Table, pad_token_id: int, device: Device, enter: Enter = nothing
+) -> dict[str, float]:
     """Returns each of the task's metrics and their mean, `score`, over the whole table, in evaluation mode."""
     labels = table.column("label").to_numpy()
-    return measure(task, predict(answer, task, table, pad_token_id, device), labels)
+    return measure(task, predict(answer, task, table, pad_token_id, device, enter), labels)
 
 
 @torch.no_grad()
-def predict(answer: Answer, task: Task, table: pa.Table, pad_token_id: int, device: Device) -> npt.NDArray[np.generic]:
-    """Returns (n,): label indices, or numbers of a regression, in the table's order."""
+def predict(
+    answer: Answer, task: Task, table: pa.Table, pad_token_id: int, device: Device, enter: Enter = nothing
+) -> npt.NDArray[np.generic]:
+    """Returns (n,): label indices, or numbers of a regression, in the table's order; `enter` is told of each batch."""
     answer.model.eval()
     predictions = np.zeros(len(table), dtype=np.float64)
     with device.autocast():
         for batch in evaluation_batches(table, EVALUATION_TOKENS[device.kind], pad_token_id):
             with noting_batch_shape(batch):
+                enter(table, batch)
                 inputs, _ = to_device(batch, device)
                 predictions[batch.rows] = answer.predict(inputs).float().cpu().numpy()
     return predictions if task.is_regression else predictions.astype(np.int64)

@@ -21,6 +21,8 @@ from krona_tune.study.spec.trial import TrialConfig
 from krona_tune.train.backbone import Backbone, dropouts, set_dropout
 from krona_tune.train.error_notes import noting_batch_shape
 from krona_tune.train.evaluate import evaluate, to_device
+from krona_tune.train.frozen_prefix import FrozenPrefix, open_states, skipped_layers
+from krona_tune.train.hidden_states import HiddenStates, HiddenStateStore
 from krona_tune.train.optimiser import optimiser
 from krona_tune.train.task_heads import make_answer
 from krona_tune.train.test_evaluation import evaluate_on_test
@@ -47,14 +49,19 @@ class TaskWork:
 
 
 def train_trial(
-    trial_id: str, trial: TrialConfig, work: TaskWork, backbone: Backbone, report: Callable[[Report], None]
+    trial_id: str,
+    trial: TrialConfig,
+    work: TaskWork,
+    backbone: Backbone,
+    report: Callable[[Report], None],
+    store: HiddenStateStore | None = None,
 ) -> None:
     """Trains one trial to its full budget and passes each rung's report to `report`.
 
     Raises:
         Diverged: the loss is not finite.
     """
-    run = TrialRun(trial_id, trial, work, backbone)
+    run = TrialRun(trial_id, trial, work, backbone, store)
     try:
         while not run.finished:
             report(run.advance())
@@ -63,9 +70,19 @@ def train_trial(
 
 
 class TrialRun:
-    """A running trial. `advance` trains to the next rung; `close` restores the backbone."""
+    """A running trial. `advance` trains to the next rung; `close` restores the backbone.
 
-    def __init__(self, trial_id: str, trial: TrialConfig, work: TaskWork, backbone: Backbone) -> None:
+    With a `store`, layers that no trained parameter precedes are computed once and their states are read from there.
+    """
+
+    def __init__(
+        self,
+        trial_id: str,
+        trial: TrialConfig,
+        work: TaskWork,
+        backbone: Backbone,
+        store: HiddenStateStore | None = None,
+    ) -> None:
         self.trial_id, self.trial, self.work, self.backbone = trial_id, trial, work, backbone
         self.rung, self.step = 0, 0
         self.last_report: Report | None = None
@@ -73,15 +90,18 @@ class TrialRun:
         batch_size = trial.training.batch_size
         self._steps = [work.schedule.step_at(examples, batch_size) for examples in work.schedule.rungs]
         self._own_dropouts = dropouts(backbone.base)
+        self._filling = 0.0
+        self._states = self._stored_states(store) if store else None
+        self._prefix: FrozenPrefix | None = None
         generator = torch.Generator().manual_seed(stream(trial.seed, "adapter"))
         self.adapters = Adapters(backbone.base, backbone.geometry, trial.adapter, generator)
         try:
-            self._enter()
+            self._complete()
         except BaseException:
             self.close()
             raise
 
-    def _enter(self) -> None:
+    def _complete(self) -> None:
         """Makes what needs the adapters in the model: the answer, its dropout, the optimiser."""
         trial, work = self.trial, self.work
         self.answer = make_answer(self.backbone, work.task, stream(trial.seed, "head"), work.candidates)
@@ -89,6 +109,20 @@ class TrialRun:
             set_dropout(self.answer.model, trial.training.dropout)
         trained = [*self.adapters.parameters(), *(parameter for _, parameter in self.answer.head())]
         self.optimiser = optimiser(trained, trial.training, total_steps=self._steps[-1])
+        self._prefix = self._states and FrozenPrefix(self.backbone, *self._states)
+
+    def _stored_states(self, store: HiddenStateStore) -> tuple[int, dict[int, HiddenStates]] | None:
+        """Returns the number of layers that can be left out and what they gave; None if there is nothing to gain."""
+        began, backbone, work = time.perf_counter(), self.backbone, self.work
+        tables = [table for table in (work.train, work.validation, work.test) if table is not None]
+        depth = skipped_layers(backbone, self.trial)
+        states = open_states(backbone, depth, tables, work.pad_token_id, store) if depth else None
+        self._filling = time.perf_counter() - began
+        return None if states is None else (depth, states)
+
+    def _enter(self, table: pa.Table, batch: Batch) -> None:
+        if self._prefix:
+            self._prefix.enter(table, batch)
 
     @property
     def finished(self) -> bool:
@@ -101,12 +135,13 @@ class TrialRun:
 
     def advance(self) -> Report:
         """Trains to the next rung and evaluates there. Raises Diverged if the loss is not finite."""
-        started = time.perf_counter()
+        started = time.perf_counter() - self._filling
+        self._filling = 0.0
         loss = self._train_until(self._steps[self.rung]) if self.optimiser else 0.0
         self.step = self._steps[self.rung]
         trained = time.perf_counter()
         work, device = self.work, self.backbone.device
-        measured = evaluate(self.answer, work.task, work.validation, work.pad_token_id, device)
+        measured = evaluate(self.answer, work.task, work.validation, work.pad_token_id, device, self._enter)
         examples = work.schedule.rungs[self.rung]
         self.rung += 1
         self.last_report = Report(
@@ -130,7 +165,7 @@ class TrialRun:
         if not self.finished or self.work.test is None:
             raise ValueError(f"{self.trial_id}: it has not ended or has no test half")
         return evaluate_on_test(
-            self.answer, self.work.task, self.work.test, self.work.pad_token_id, self.backbone.device
+            self.answer, self.work.task, self.work.test, self.work.pad_token_id, self.backbone.device, self._enter
         )
 
     def _train_until(self, last_step: int) -> float:
@@ -153,6 +188,7 @@ class TrialRun:
     def train_on(self, batch: Batch) -> Tensor:
         """Makes one optimiser step; returns its loss, which the device may still be computing."""
         assert self.optimiser is not None
+        self._enter(self.work.train, batch)
         inputs, labels = to_device(batch, self.backbone.device)
         with self.backbone.device.autocast():
             loss = self.answer.loss(inputs, labels)
@@ -185,7 +221,9 @@ class TrialRun:
                 parameter.copy_(state[name])
 
     def close(self) -> None:
-        """Detaches the adapters and restores the backbone's dropouts. A second call does nothing."""
+        """Detaches the adapters and restores the backbone's layers and dropouts. A second call does nothing."""
+        if self._prefix:
+            self._prefix.close()
         self.adapters.detach()
         for (path, name), probability in self._own_dropouts.items():
             setattr(self.backbone.base.get_submodule(path), name, probability)

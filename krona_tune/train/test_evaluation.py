@@ -8,16 +8,18 @@ from krona_tune.data.tasks import Task
 from krona_tune.study.randomness import stream
 from krona_tune.study.result import ScoreOnTest
 from krona_tune.train.device import Device
-from krona_tune.train.evaluate import predict
+from krona_tune.train.evaluate import Enter, nothing, predict
 from krona_tune.train.task_heads import Answer
 
 RESAMPLES = 500
 """How often the examples are drawn again."""
 
 
-def evaluate_on_test(answer: Answer, task: Task, table: pa.Table, pad_token_id: int, device: Device) -> ScoreOnTest:
+def evaluate_on_test(
+    answer: Answer, task: Task, table: pa.Table, pad_token_id: int, device: Device, enter: Enter = nothing
+) -> ScoreOnTest:
     """Returns the task's metrics over the whole table, in evaluation mode, and its scores on resampled examples."""
-    predictions = predict(answer, task, table, pad_token_id, device)
+    predictions = predict(answer, task, table, pad_token_id, device, enter)
     labels = table.column("label").to_numpy()
     metrics = measure(task, predictions, labels)
     draw = np.random.default_rng(stream(0, "resampled examples", task.name))

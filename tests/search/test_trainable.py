@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from krona_tune.search.trial_message import TrialMessage
-from krona_tune.search.worker.checkpoints import latest_checkpoint
+from krona_tune.search.worker.checkpoints import TrialCheckpoints, latest_checkpoint
 from krona_tune.search.worker.errors import describe, status_of_error
 from krona_tune.search.worker.trainable import KronaTrial, Workplace
 from krona_tune.study.result import Report, ScoreOnTest, Status
@@ -130,6 +130,26 @@ def test_a_trial_taken_up_again_repeats_its_last_report_and_ends_as_if_never_sto
 def test_a_trial_that_had_ended_says_so_again(worker: Workers) -> None:
     ended = all_steps(worker(config()))[-1]
     assert worker(config()).step() == ended
+
+
+def test_frozen_layers_are_stored_for_the_machines_later_trials_and_stop_at_any_rung(
+    worker: Workers, backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    above = config(layers="last 1", dropout=0.0)
+    expected = all_steps(worker(above))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    storing = worker(above)
+    storing._workplace = replace(storing._workplace, stored_bytes=10**9, checkpoints=str(tmp_path / "other"))
+    storing._checkpoints = TrialCheckpoints(tmp_path / "other", None)
+    found = measured(all_steps(storing))
+    assert [score for _, score, _ in found] == pytest.approx([score for _, score, _ in measured(expected)])
+    assert len(list((tmp_path / "cache" / "krona_tune" / "hidden_states").glob("*.safetensors"))) == 3
+    storing.reset_config(above | {"trial_id": "rte-001"})
+    storing.step()
+    before = hooks(backbone)
+    storing.reset_config(config(2))
+    assert before > 0 == hooks(backbone)
+    storing.cleanup()
 
 
 def test_only_the_last_rungs_state_is_kept(worker: Workers, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import torch
 from ray import tune
 
@@ -18,6 +19,7 @@ from krona_tune.study.result import Report, Status
 from krona_tune.study.spec.study_spec import Precision
 from krona_tune.train.backbone import warm_backbone
 from krona_tune.train.device import has_broken_device, keep_freed_memory, this_device
+from krona_tune.train.hidden_states import HiddenStateStore
 from krona_tune.train.loop import TaskWork, TrialRun
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,7 @@ class Workplace:
 
     `folder` holds the backbone on the driver's machine; a worker that does not see it gets `name` from the hub.
     `elsewhere` is the URI at which workers on other machines find checkpoints, if the storage is a URI.
+    `stored_bytes` limits the hidden states that a machine may keep in its cache folder.
     """
 
     folder: str
@@ -38,6 +41,7 @@ class Workplace:
     threads: int
     checkpoints: str
     elsewhere: str | None = None
+    stored_bytes: int = 0
 
     @property
     def location(self) -> str:
@@ -123,13 +127,17 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
         device = this_device(self._workplace.precision, gpu=self._workplace.gpu)
         backbone = warm_backbone(self._workplace.location, device)
         message = self._message
-        run = TrialRun(message.trial_id, message.checked(), self._works[message.task], backbone)
+        run = TrialRun(message.trial_id, message.checked(), self._works[message.task], backbone, self._store())
         try:
             self._checkpoints.resume(run)
         except BaseException:
             run.close()  # the backbone stays warm for the next trial
             raise
         return run
+
+    def _store(self) -> HiddenStateStore | None:
+        limit = self._workplace.stored_bytes
+        return HiddenStateStore(platformdirs.user_cache_path("krona_tune") / "hidden_states", limit) if limit else None
 
     def _close(self) -> None:
         if self._run:

@@ -136,11 +136,15 @@ class FinalistsSpec(Frozen):
 
 
 class ResourcesSpec(Frozen):
-    """The resources of one trial, and how many trials run at once; null: as many as fit."""
+    """The resources of one trial, and the number that run at once; null: as many as fit.
+
+    `stored_states_gb` limits the disk that each machine may fill with hidden states below the first trained layer.
+    """
 
     cpus_per_trial: Positive = 1
     gpus_per_trial: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     max_concurrent: Count | None = None
+    stored_states_gb: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2.0
 
 
 CHANGEABLE = ("search.trials", "search.time_budget", "search.examples_budget", "search.device_hours", "resources.")

@@ -1,0 +1,168 @@
+"""Starts a model above the layers that no trained parameter precedes, from hidden states that are computed once."""
+
+import hashlib
+import logging
+from collections.abc import Generator, Sequence
+from functools import partial
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+
+from krona_tune.adapters.placement import frozen_layers
+from krona_tune.backbones.geometry import Stack
+from krona_tune.data.batches import Batch, evaluation_batches
+from krona_tune.study.spec.trial import TrialConfig
+from krona_tune.train.backbone import Backbone, dropouts
+from krona_tune.train.evaluate import EVALUATION_TOKENS, to_device
+from krona_tune.train.hidden_states import HiddenStates, HiddenStateStore, Part
+
+logger = logging.getLogger(__name__)
+
+EMBEDDINGS = ("embeddings", "embeddings_project", "encoder.embed_tokens")
+"""The modules below an encoder's first layer, by their names in the base model."""
+
+
+class FrozenPrefix:
+    """An encoder's first `depth` layers and its embeddings, replaced by what they gave for each batch.
+
+    `enter` names the batch of the next forwards. `close` gives the model its own layers back.
+    """
+
+    def __init__(self, backbone: Backbone, depth: int, states: dict[int, HiddenStates]) -> None:
+        self._states, self._device, self._entered = states, backbone.device.kind, torch.empty(0)
+        self._encoder, self._name = _layers(backbone)
+        self._layers: nn.ModuleList = getattr(self._encoder, self._name)
+        self._embeddings = _embeddings(backbone.base)
+        for module in self._embeddings:
+            module.forward = self._give
+        above = self._layers[depth:]
+        setattr(self._encoder, self._name, nn.ModuleList([*_stand_in(self._layers, above), *above]))
+
+    def enter(self, table: pa.Table, batch: Batch) -> None:
+        """Takes the states of a batch of a stored table."""
+        self._entered = self._states[id(table)].padded(batch).to(self._device)
+
+    def close(self) -> None:
+        """Puts the model's own layers back. A second call does nothing."""
+        setattr(self._encoder, self._name, self._layers)
+        for module in self._embeddings:
+            vars(module).pop("forward", None)
+        self._entered = torch.empty(0)
+
+    def _give(self, *_: Any, **__: Any) -> Tensor:
+        return self._entered
+
+
+class _NoLayer(nn.Module):
+    """Stands for the layers of a DeBERTa, which needs one and takes two outputs from it."""
+
+    def forward(self, hidden: Tensor, *_: Any, **__: Any) -> tuple[Tensor, None]:
+        return hidden, None
+
+
+class _PositionBias(nn.Module):
+    """Stands for a T5's first block, whose attention alone knows the position bias that all blocks use."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.attention: Any = block.get_submodule("layer.0.SelfAttention")
+
+    def forward(self, hidden: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor, None]:
+        length = hidden.shape[1]
+        return hidden, self.attention.compute_bias(length, length, device=hidden.device), None
+
+
+def skipped_layers(backbone: Backbone, trial: TrialConfig) -> int:
+    """Returns the number of the encoder's first layers whose outputs are the same in every epoch of the trial.
+
+    None are if a trained parameter or dropout acts in or below them, or if the model is a DeBERTa whose convolution
+    belongs to its first layer.
+    """
+    own = trial.training.dropout
+    acts = any(dropouts(backbone.base).values()) if own is None else own > 0
+    if acts or getattr(_layers(backbone)[0], "conv", None) is not None:
+        return 0
+    return frozen_layers(backbone.geometry, trial.adapter)
+
+
+def compute_states(backbone: Backbone, depth: int, table: pa.Table, pad_token_id: int) -> Generator[Part]:
+    """Returns rows of the table, and what enters layer number `depth` for them, (n, length, width) on the CPU."""
+    encoder, name = _layers(backbone)
+    found: list[Tensor] = []
+
+    def stop(_: nn.Module, __: Any, output: Any) -> None:
+        found[:] = [output if isinstance(output, Tensor) else output[0]]
+        raise _Found
+
+    handle = getattr(encoder, name)[depth - 1].register_forward_hook(stop)
+    base = backbone.base.get_submodule("encoder") if backbone.geometry.text_to_text else backbone.base
+    backbone.base.eval()
+    try:
+        with torch.no_grad(), backbone.device.autocast():
+            for batch in evaluation_batches(table, EVALUATION_TOKENS[backbone.device.kind], pad_token_id):
+                try:
+                    base(**to_device(batch, backbone.device)[0])
+                except _Found:
+                    yield batch.rows, found[0].cpu()
+    finally:
+        handle.remove()
+
+
+def open_states(
+    backbone: Backbone, depth: int, tables: Sequence[pa.Table], pad_token_id: int, store: HiddenStateStore
+) -> dict[int, HiddenStates] | None:
+    """Returns each table's states by its id, computed unless they are stored; None if they can't be stored."""
+    key = f"{_hash_of(backbone.base)} {depth} {backbone.device.dtype}"
+    states = {}
+    for table in tables:
+        try:
+            found = store.get(key, table, partial(compute_states, backbone, depth, table, pad_token_id))
+        except OSError as error:
+            logger.warning("hidden states can't be stored (%s), they are computed in every step", error)
+            return None
+        if found is None:
+            return None
+        states[id(table)] = found
+    return states
+
+
+_HASHES: "WeakKeyDictionary[nn.Module, str]" = WeakKeyDictionary()
+"""The hash of each backbone of this process, which never changes."""
+
+
+def _hash_of(base: nn.Module) -> str:
+    """Returns a hash of all weights: the backbone's fingerprint knows those only that can carry an adapter."""
+    if base not in _HASHES:
+        found = hashlib.blake2b(digest_size=20)
+        for name, parameter in base.named_parameters():
+            found.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode())
+            found.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        _HASHES[base] = found.hexdigest()
+    return _HASHES[base]
+
+
+class _Found(Exception):
+    """The layer was reached."""
+
+
+def _layers(backbone: Backbone) -> tuple[nn.Module, str]:
+    """Returns the module that holds the encoder's layers, and their name in it."""
+    site = next(site for site in backbone.geometry.sites if site.stack is Stack.ENCODER)
+    holder, _, name = site.name.partition(f".{site.layer}.")[0].rpartition(".")
+    return backbone.base.get_submodule(holder), name
+
+
+def _embeddings(base: nn.Module) -> list[nn.Module]:
+    modules = dict(base.named_modules())
+    return [modules[name] for name in EMBEDDINGS if name in modules]
+
+
+def _stand_in(layers: nn.ModuleList, above: nn.ModuleList) -> list[nn.Module]:
+    """Returns what must stand in the place of the layers that are left out, below those above."""
+    if len(above):
+        attention: Any = dict(above[0].named_modules()).get("layer.0.SelfAttention")
+        return [] if attention is None or attention.has_relative_attention_bias else [_PositionBias(layers[0])]
+    return [_NoLayer()] if type(layers[0]).__name__.startswith("Deberta") else []
