@@ -47,6 +47,7 @@ def print_plan(plan: "Plan", reason: str, folder: StudyFolder | None) -> None:
         "rungs": f"judged from {_each(spec.schedule.grace_epochs)} to {_each(spec.schedule.epochs)} epochs, "
         f"each {spec.schedule.reduction} times further",
     }
+    lines["frozen"] = f"computed once: {plan.computed_once()}"
     if plan.space.limit is not None:
         share = plan.space.feasible_share()
         lines["limit"] = f"{plan.space.limit:,} adapter parameters; {share:.0%} of the space stays within it"

@@ -54,6 +54,7 @@ class Manifest(Frozen):
     """The circumstances of one study. Numbers from `synthetic` data are marked wherever they appear.
 
     `request` is what the study keeps of its request (`StudySpec.kept`); None if an older study did not record it.
+    `computed_once` says which layers are not computed in every step; empty if an older study did not record it.
     """
 
     format: Literal[1] = FORMAT
@@ -70,6 +71,7 @@ class Manifest(Frozen):
     request: dict[str, Any] | None = None
     model: ModelFacts
     tasks: dict[str, TaskFacts] = Field(default_factory=dict)
+    computed_once: str = ""
 
     @property
     def synthetic(self) -> bool:

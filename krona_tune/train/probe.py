@@ -2,15 +2,19 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import torch
 
-from krona_tune.data.batches import Batch, training_batches
-from krona_tune.study.spec.trial import TrialConfig
+from krona_tune.data.batches import Batch, lengths, training_batches
+from krona_tune.study.spec.trial import AdapterConfig, TrialConfig
 from krona_tune.train.backbone import Backbone
 from krona_tune.train.evaluate import predict
+from krona_tune.train.frozen_prefix import skipped_layers
+from krona_tune.train.hidden_states import HiddenStates, HiddenStateStore
 from krona_tune.train.loop import TaskWork, TrialRun
 
 SHORT, LONG = 16, 96
@@ -31,10 +35,14 @@ class Timed:
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """Timed training steps, and for each task the time of a prediction as a share of a step of the same size."""
+    """Timed training steps, and for each task the time of a prediction as a share of a step of the same size.
+
+    `head_share` is the share of such a step that the head alone takes over stored states; None if it can't use them.
+    """
 
     steps: tuple[Timed, ...]
     forward_shares: Mapping[str, float]
+    head_share: float | None = None
 
 
 def time_steps(backbone: Backbone, works: Mapping[str, TaskWork], trial: TrialConfig) -> Probe:
@@ -55,7 +63,38 @@ def time_steps(backbone: Backbone, works: Mapping[str, TaskWork], trial: TrialCo
             shares[task] = _prediction(run, *sizes[1]) / steps[1].seconds
         finally:
             run.close()
-    return Probe(steps=tuple(steps), forward_shares=shares)
+    head = _head_alone(backbone, works[first], trial.model_copy(update={"task": first}), *sizes[1])
+    return Probe(
+        steps=tuple(steps), forward_shares=shares, head_share=None if head is None else head / steps[1].seconds
+    )
+
+
+def _head_alone(backbone: Backbone, work: TaskWork, trial: TrialConfig, rows: int, length: int) -> float | None:
+    """Returns the seconds of a step of the head alone over states of zeros; None if it is computed as ever."""
+    alone = trial.model_copy(update={"adapter": AdapterConfig(method="head_only")})
+    if backbone.geometry.text_to_text or not skipped_layers(backbone, alone):
+        return None
+    table = sequences(work, rows, length)
+    blank = _BlankStates(backbone.geometry.head_width, backbone.device.dtype)
+    run = TrialRun("head-probe", alone, replace(work, train=table, validation=table, test=None), backbone, blank)
+    try:
+        batch = _batch(table, work)
+        run.answer.model.train()
+        return _seconds(lambda: run.train_on(batch).item())
+    finally:
+        run.close()
+
+
+class _BlankStates(HiddenStateStore):
+    """States of zeros, of a table whose rows are equally long."""
+
+    def __init__(self, width: int, dtype: torch.dtype) -> None:
+        super().__init__(Path(), 0)
+        self._width, self._dtype = width, dtype
+
+    def get(self, key: str, table: pa.Table, compute: object) -> HiddenStates:
+        counts = lengths(table)
+        return HiddenStates(torch.zeros(int(counts.sum()), self._width, dtype=self._dtype), np.cumsum(counts) - counts)
 
 
 def _step(run: TrialRun, rows: int, length: int) -> float:

@@ -18,7 +18,7 @@ from krona_tune.train.probe import Probe, Timed
 
 PACE = Pace(step=0.02, token=1e-4, pair=3e-7)
 RUNGS = Schedule(examples_per_epoch=100, rungs=(100, 300, 700), reduction=3)
-RTE = TaskForecast(schedule=RUNGS, epoch=10.0, baseline_epoch=4.0, evaluation=1.0)
+RTE = TaskForecast(schedule=RUNGS, epoch=10.0, evaluation=1.0, baseline_epoch=4.0, baseline_evaluation=1.0)
 
 
 def timed(rows: int, length: int, noise: float = 1.0) -> Timed:
@@ -143,6 +143,16 @@ def test_a_forecast_is_made_of_the_lengths_that_the_study_has() -> None:
     assert found.evaluation == pytest.approx(0.25 * PACE.seconds(Load(steps=1, tokens=18, pairs=3 * 36)))
 
 
+def test_a_head_over_stored_states_is_forecast_by_its_own_pace_and_corrected_by_its_own_rows() -> None:
+    stored = replace(RTE, baseline_epoch=0.5, baseline_evaluation=0.1, filling=3.0)
+    asked = spec(search={"trials": 6, "baseline_learning_rates": [0.01, 0.001]})
+    found = Forecast(tasks={"rte": stored})
+    assert found.parts("rte", asked)["baseline"] == (2, pytest.approx(7 * 0.5 + 3 * 0.1 + 3.0 / 2))
+    rows = [row(700, 3.8 * 2, kind="baseline"), row(100, 11.0)]
+    corrected = found.corrected(rows).tasks["rte"]
+    assert (corrected.epoch, corrected.baseline_epoch) == (10.0, pytest.approx(1.0))
+
+
 def test_what_is_left_is_what_no_row_and_no_running_trial_has_done() -> None:
     """Six searched trials and a head: one trial has ended as forecast, one is half done."""
     asked = spec(search={"trials": 6, "baseline_learning_rates": [0.01]})
@@ -152,4 +162,4 @@ def test_what_is_left_is_what_no_row_and_no_running_trial_has_done() -> None:
     left = forecast().left(asked, [ended, running], lambda trial_id: 0.5, slots=2)
     assert left == pytest.approx((4.5 * searched + 31) / 2)
     slower = replace(ended, train_seconds=22.0)
-    assert forecast().left(asked, [slower], lambda trial_id: 0.0, slots=1) == pytest.approx(2 * (5 * searched + 31))
+    assert forecast().left(asked, [slower], lambda trial_id: 0.0, slots=1) == pytest.approx(2 * 5 * searched + 31)

@@ -67,19 +67,23 @@ class Pace:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskForecast:
-    """Seconds of one task: an `epoch` of training an adapter, a `baseline_epoch` of training the head alone, and an
-    `evaluation` on the validation half."""
+    """Seconds of one task: an `epoch` of training an adapter, an `evaluation` on the validation half, the same of the
+    head alone, and `filling`, in which the head's stored states are computed once."""
 
     schedule: Schedule
     epoch: float
-    baseline_epoch: float
     evaluation: float
+    baseline_epoch: float
+    baseline_evaluation: float
+    filling: float = 0.0
 
     def until(self, examples: float, *, baseline: bool = False) -> float:
         """Returns a trial's seconds until it has seen `examples`, with the evaluations at its rungs."""
-        epoch = self.baseline_epoch if baseline else self.epoch
+        epoch, evaluation = self.epoch, self.evaluation
+        if baseline:
+            epoch, evaluation = self.baseline_epoch, self.baseline_evaluation
         judged = sum(rung <= examples for rung in self.schedule.rungs)
-        return epoch * examples / self.schedule.examples_per_epoch + self.evaluation * judged
+        return epoch * examples / self.schedule.examples_per_epoch + evaluation * judged
 
     def search(self, trials: int) -> float:
         """Returns the seconds of this many searched trials, some of which ASHA stops at each rung."""
@@ -106,14 +110,21 @@ class Forecast:
         pace = Pace.of(probe.steps)
         tokens = EVALUATION_TOKENS["cuda" if gathered.slots.gpus else "cpu"]
         batch_size = round(middle(gathered.plan.spec.domains()["batch_size"]))
+        stored = gathered.plan.spec.resources.stored_states_gb > 0 and probe.head_share is not None
         found = {}
         for task, work in gathered.prepared.works.items():
             train, validation, share = lengths(work.train), lengths(work.validation), probe.forward_shares[task]
             order = training_order(train, batch_size, np.random.default_rng(0))
             epoch = pace.seconds(Load.of(order, train))
             judged = pace.seconds(Load.of(evaluation_order(validation, tokens), validation))
+            head = probe.head_share if stored and probe.head_share is not None else share
             found[task] = TaskForecast(
-                schedule=work.schedule, epoch=epoch, baseline_epoch=share * epoch, evaluation=share * judged
+                schedule=work.schedule,
+                epoch=epoch,
+                evaluation=share * judged,
+                baseline_epoch=head * epoch,
+                baseline_evaluation=head * judged,
+                filling=share * (epoch + judged) if stored else 0.0,
             )
         return cls(tasks=found, text_to_text=gathered.plan.geometry.text_to_text)
 
@@ -160,19 +171,20 @@ class Forecast:
         finals = each.finals + each.final_heads
         return {
             "search": (each.searched, forecast.search(spec.search.trials) / spec.search.trials),
-            "baseline": (each.heads, head),
+            "baseline": (each.heads, head + forecast.filling / max(1, each.heads)),
             "finalist": (finals, (each.finals * full + each.final_heads * head) / max(1, finals)),
         }
 
     def corrected(self, rows: Iterable[TrialResult]) -> "Forecast":
         """Returns the forecast scaled by what the rows took over what was forecast for them; unscaled without rows."""
-        took = foretold = 0.0
+        took, foretold = {True: 0.0, False: 0.0}, {True: 0.0, False: 0.0}
         for row in rows:
             if row.examples and row.task in self.tasks:
-                took += row.train_seconds + row.evaluation_seconds
-                foretold += self.tasks[row.task].until(row.examples, baseline=row.kind == "baseline")
-        factor = took / foretold if foretold else 1.0
-        return replace(self, tasks={task: _times(each, factor) for task, each in self.tasks.items()})
+                is_baseline = row.kind == "baseline"
+                took[is_baseline] += row.train_seconds + row.evaluation_seconds
+                foretold[is_baseline] += self.tasks[row.task].until(row.examples, baseline=is_baseline)
+        by = {kind: took[kind] / foretold[kind] if foretold[kind] else 1.0 for kind in (True, False)}
+        return replace(self, tasks={task: _times(each, by[False], by[True]) for task, each in self.tasks.items()})
 
 
 def survivors(arrivals: float, reduction: int) -> float:
@@ -186,9 +198,10 @@ def survivors(arrivals: float, reduction: int) -> float:
     return sum(chances[:whole]) + (arrivals - whole) * chances[whole]
 
 
-def _times(forecast: TaskForecast, factor: float) -> TaskForecast:
-    parts = ("epoch", "baseline_epoch", "evaluation")
-    return replace(forecast, **{part: factor * getattr(forecast, part) for part in parts})
+def _times(forecast: TaskForecast, factor: float, baseline_factor: float) -> TaskForecast:
+    factors = dict.fromkeys(("epoch", "evaluation"), factor)
+    factors |= dict.fromkeys(("baseline_epoch", "baseline_evaluation"), baseline_factor)
+    return replace(forecast, **{part: by * getattr(forecast, part) for part, by in factors.items()})
 
 
 def middle(domain: Domain) -> float:

@@ -1,18 +1,20 @@
 """Makes a plan from a request and refuses everything that can be refused without torch or Ray."""
 
+import random
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from krona_tune.adapters.methods.method_table import METHODS
-from krona_tune.backbones.geometry import Geometry
+from krona_tune.adapters.placement import frozen_layers
+from krona_tune.backbones.geometry import Geometry, Stack
 from krona_tune.data import corpus
 from krona_tune.data.tasks import TASKS
 from krona_tune.hub import settle_offline
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.search.planning.resolve_space import resolve
-from krona_tune.search.planning.space import Space
+from krona_tune.search.planning.space import Space, adapter_of
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.randomness import stream
@@ -20,6 +22,9 @@ from krona_tune.study.spec.domain import Fixed
 from krona_tune.study.spec.study_spec import StudySpec
 from krona_tune.study.spec.trial import TrainingConfig
 from krona_tune.train.backbone_source import BackboneSource, find_backbone
+
+DRAWS = 200
+"""Points that are drawn to see how many layers the placements of a space leave frozen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +41,18 @@ class Plan:
     def trials(self) -> int:
         """Returns the number of search trials of a task."""
         return self.spec.search.trials * (len(self.space.methods) if self.spec.search.per_method else 1)
+
+    def computed_once(self) -> str:
+        """Returns which of the encoder's layers are computed once for all trials and epochs, or why none are."""
+        depth = self.geometry.depths[Stack.ENCODER]
+        if not self.spec.resources.stored_states_gb:
+            return "no layers, since resources.stored_states_gb is 0"
+        if self.spec.domains()["dropout"] != Fixed(0.0):
+            return "no layers, since training.dropout acts in all of them"
+        rng = random.Random(0)
+        adapters = [adapter_of(self.space.draw(rng)) for _ in range(DRAWS)]
+        placed = sorted({frozen_layers(self.geometry, adapter) for adapter in adapters})
+        return f"{' or '.join(map(str, placed))} of {depth} encoder layers by placement, {depth} for the head alone"
 
     def baselines(self, task: str) -> list[TrialMessage]:
         """Returns the trials of the head alone: the request's training with each baseline learning rate."""

@@ -87,7 +87,7 @@ class Space:
 
     def meaning(self, params: Params) -> str:
         """Returns a text that is equal for points with the same sites and the same other values."""
-        adapter = _adapter(params)
+        adapter = adapter_of(params)
         places = ",".join(site.key for site in sites(self.geometry, adapter))
         others = {**params, **adapter.model_dump()}
         return f"{places} {sorted((name, value) for name, value in others.items() if name not in PLACES)}"
@@ -102,7 +102,7 @@ class Space:
 
     def parameters(self, params: Params) -> int:
         """Returns a point's adapter and norm parameters, without the head. Raises a Refusal if its sizes don't fit."""
-        counted = count(self.geometry, _adapter(params), outputs=0)
+        counted = count(self.geometry, adapter_of(params), outputs=0)
         return counted.adapter + counted.norms
 
     def draw(self, rng: random.Random) -> dict[str, Any]:
@@ -120,7 +120,8 @@ class Space:
         return sum(self.feasible(self.draw(rng)) for _ in range(draws)) / draws
 
 
-def _adapter(params: Params) -> AdapterConfig:
+def adapter_of(params: Params) -> AdapterConfig:
+    """Returns the adapter of a point."""
     return AdapterConfig(**{name: value for name, value in params.items() if SECTION_OF[name] == "adapter"})
 
 

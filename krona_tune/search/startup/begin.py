@@ -54,6 +54,7 @@ def begin_study(gathered: Gathered, folder: StudyFolder, command: str) -> Starte
             depths=plan.geometry.depths,
         ),
         tasks=gathered.prepared.facts,
+        computed_once=plan.computed_once(),
     )
     if folder.manifest.exists():
         earlier = read_manifest(folder.manifest)
