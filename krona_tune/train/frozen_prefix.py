@@ -1,6 +1,7 @@
 """Starts a model above the layers that no trained parameter precedes, from hidden states that are computed once."""
 
 import hashlib
+import json
 import logging
 from collections.abc import Generator, Sequence
 from functools import partial
@@ -10,6 +11,7 @@ from weakref import WeakKeyDictionary
 import pyarrow as pa
 import torch
 from torch import Tensor, nn
+from transformers import __version__ as version
 
 from krona_tune.adapters.placement import frozen_layers
 from krona_tune.backbones.geometry import Stack
@@ -21,6 +23,8 @@ from krona_tune.train.hidden_states import HiddenStates, HiddenStateStore, Part
 
 logger = logging.getLogger(__name__)
 
+FORMAT = 1
+"""Part of the files' names: raise it when the states' meaning changes."""
 EMBEDDINGS = ("embeddings", "embeddings_project", "encoder.embed_tokens")
 """The modules below an encoder's first layer, by their names in the base model."""
 
@@ -36,10 +40,11 @@ class FrozenPrefix:
         self._encoder, self._name = _layers(backbone)
         self._layers: nn.ModuleList = getattr(self._encoder, self._name)
         self._embeddings = _embeddings(backbone.base)
+        above = self._layers[depth:]
+        left = nn.ModuleList([*_stand_in(self._layers, above), *above])
         for module in self._embeddings:
             module.forward = self._give
-        above = self._layers[depth:]
-        setattr(self._encoder, self._name, nn.ModuleList([*_stand_in(self._layers, above), *above]))
+        setattr(self._encoder, self._name, left)
 
     def enter(self, table: pa.Table, batch: Batch) -> None:
         """Takes the states of a batch of a stored table."""
@@ -89,8 +94,14 @@ def skipped_layers(backbone: Backbone, trial: TrialConfig) -> int:
 
 
 def compute_states(backbone: Backbone, depth: int, table: pa.Table, pad_token_id: int) -> Generator[Part]:
-    """Returns rows of the table, and what enters layer number `depth` for them, (n, length, width) on the CPU."""
+    """Returns rows of the table, and what enters layer number `depth` for them, (n, length, width) on the CPU.
+
+    No adapter may act on the backbone.
+    """
     encoder, name = _layers(backbone)
+    assert not any("forward" in vars(module) for module in _embeddings(backbone.base)), (
+        "a prefix stands on the backbone"
+    )
     found: list[Tensor] = []
 
     def stop(_: nn.Module, __: Any, output: Any) -> None:
@@ -114,32 +125,27 @@ def compute_states(backbone: Backbone, depth: int, table: pa.Table, pad_token_id
 def open_states(
     backbone: Backbone, depth: int, tables: Sequence[pa.Table], pad_token_id: int, store: HiddenStateStore
 ) -> dict[int, HiddenStates] | None:
-    """Returns each table's states by its id, computed unless they are stored; None if they can't be stored."""
-    key = f"{_hash_of(backbone.base)} {depth} {backbone.device.dtype}"
-    states = {}
-    for table in tables:
-        try:
-            found = store.get(key, table, partial(compute_states, backbone, depth, table, pad_token_id))
-        except OSError as error:
-            logger.warning("hidden states can't be stored (%s), they are computed in every step", error)
-            return None
-        if found is None:
-            return None
-        states[id(table)] = found
-    return states
+    """Returns each table's states by its id, computed unless they are stored; None if they exceed the store's limit."""
+    device = backbone.device
+    key = f"{FORMAT} {_hash_of(backbone)} {depth} {device.kind} {device.dtype} {torch.__version__} {version}"
+    compute = partial(compute_states, backbone, depth, pad_token_id=pad_token_id)
+    states = store.get(key, tables, backbone.geometry.head_width, device.dtype, compute)
+    return None if states is None else dict(zip(map(id, tables), states, strict=True))
 
 
 _HASHES: "WeakKeyDictionary[nn.Module, str]" = WeakKeyDictionary()
 """The hash of each backbone of this process, which never changes."""
 
 
-def _hash_of(base: nn.Module) -> str:
-    """Returns a hash of all weights: the backbone's fingerprint knows those only that can carry an adapter."""
+def _hash_of(backbone: Backbone) -> str:
+    """Returns a hash of all weights and of the config: a fingerprint knows only weights that can carry an adapter."""
+    base = backbone.base
     if base not in _HASHES:
-        found = hashlib.blake2b(digest_size=20)
-        for name, parameter in base.named_parameters():
-            found.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode())
-            found.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        config = {name: value for name, value in backbone.config.to_dict().items() if name != "_name_or_path"}
+        found = hashlib.blake2b(json.dumps(config, sort_keys=True, default=str).encode(), digest_size=20)
+        for name, tensor in (*base.named_parameters(), *base.named_buffers()):
+            found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         _HASHES[base] = found.hexdigest()
     return _HASHES[base]
 

@@ -6,10 +6,13 @@ is known by what went into it, and carries a checksum.
 
 import hashlib
 import logging
+import os
+import time
 import zlib
-from collections.abc import Callable, Generator
-from contextlib import closing
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +30,12 @@ logger = logging.getLogger(__name__)
 
 NAME, CHECKSUM = "hidden_states", "crc32"
 """The tensor of a file, and the key of its checksum."""
-
-
+FAILURES = (OSError, SafetensorError)
+"""What a full or unwritable disk raises."""
 Part = tuple[Ints, Tensor]
 """Some rows of a table, and their states (n, at least their tokens, width)."""
+Compute = Callable[[pa.Table], Generator[Part]]
+"""Gives the states of all rows of a table, some rows at a time."""
 
 
 @dataclass(frozen=True)
@@ -50,57 +55,87 @@ class HiddenStates:
         return states
 
 
+def stored_bytes(tables: Sequence[pa.Table], width: int, itemsize: int) -> int:
+    """Returns the bytes that the states of tables take."""
+    return sum(int(lengths(table).sum()) for table in tables) * width * itemsize
+
+
 class HiddenStateStore:
     """The files of one machine in `folder`, together at most `limit` bytes; the least recently used are removed."""
 
     def __init__(self, folder: Path, limit: int) -> None:
         self._folder, self._limit = folder, limit
 
-    def get(self, key: str, table: pa.Table, compute: Callable[[], Generator[Part]]) -> HiddenStates | None:
-        """Returns the states of a table, from its file if there is one; None if they take more than the limit.
+    def get(
+        self, key: str, tables: Sequence[pa.Table], width: int, dtype: torch.dtype, compute: Compute
+    ) -> list[HiddenStates] | None:
+        """Returns the states of tables, from their files if there are some; None if together they exceed the limit.
+
+        States that can't be written are returned in memory, with a warning.
 
         Args:
             key: what the states depend on beside the table: the backbone, the depth, the precision.
-            compute: gives the states of all rows, some rows at a time.
-
-        Raises:
-            OSError: the folder can't be written.
         """
+        if stored_bytes(tables, width, dtype.itemsize) > self._limit:
+            logger.info("hidden states of %s bytes and more are not stored", f"{self._limit:,}")
+            return None
+        paths = [self._folder / f"{_digest(key, table)}.safetensors" for table in tables]
+        return [
+            self._get(path, table, paths, partial(_gather, compute, table, width, dtype))
+            for path, table in zip(paths, tables, strict=True)
+        ]
+
+    def _get(self, path: Path, table: pa.Table, own: Sequence[Path], gather: Callable[[], Tensor]) -> HiddenStates:
         counts = lengths(table)
-        ends = np.cumsum(counts)
-        path = self._folder / f"{_digest(key, table)}.safetensors"
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
-            values = _read(path)
-            if values is None:
-                values = self._gathered(compute(), counts, ends)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_suffix(".lock")):
+                values = _read(path)
                 if values is None:
-                    return None
-                self._make_room(values.nbytes)
+                    values = self._written(path, gather(), own)
+            with suppress(FileNotFoundError):  # another process needed the room
+                os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
+        except FAILURES as error:
+            logger.warning("hidden states can't be stored: %s: %s", type(error).__name__, error)
+            values = gather()
+        return HiddenStates(values, np.cumsum(counts) - counts)
+
+    def _written(self, path: Path, values: Tensor, own: Sequence[Path]) -> Tensor:
+        """Writes the states and returns them mapped; in memory, with a warning, if they can't be written."""
+        try:
+            with FileLock(self._folder / ".lock"):
+                self._make_room(values.nbytes, own)
                 with atomic_path(path) as temporary:
                     save_file({NAME: values}, temporary, {CHECKSUM: _checksum(values)})
-        path.touch()
-        return HiddenStates(values, ends - counts)
+            mapped = _read(path)
+        except FAILURES as error:
+            logger.warning("hidden states can't be stored: %s: %s", type(error).__name__, error)
+            return values
+        return values if mapped is None else mapped
 
-    def _gathered(self, parts: Generator[Part], counts: Ints, ends: Ints) -> Tensor | None:
-        values: Tensor | None = None
-        with closing(parts):
-            for rows, states in parts:
-                values = states.new_empty(int(ends[-1]), states.shape[-1]) if values is None else values
-                if values.nbytes > self._limit:
-                    return None
-                for row, each in zip(rows, states, strict=True):
-                    values[ends[row] - counts[row] : ends[row]] = each[: counts[row]]
-        return values
-
-    def _make_room(self, size: int) -> None:
-        files = sorted(self._folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime)
-        kept = sum(path.stat().st_size for path in files)
-        for path in files:
+    def _make_room(self, size: int, own: Sequence[Path]) -> None:
+        """Removes what a killed process left half written, then the least recently used files but the caller's own."""
+        for leftover in self._folder.glob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
+        files = {path: path.stat() for path in self._folder.glob("*.safetensors")}
+        kept = sum(found.st_size for found in files.values())
+        for path in sorted(files.keys() - set(own), key=lambda path: files[path].st_atime):
             if kept + size <= self._limit:
                 return
-            kept -= path.stat().st_size
+            kept -= files[path].st_size
             path.unlink(missing_ok=True)
+            path.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def _gather(compute: Compute, table: pa.Table, width: int, dtype: torch.dtype) -> Tensor:
+    """Returns the computed states of all rows, without padding."""
+    counts = lengths(table)
+    ends = np.cumsum(counts)
+    values = torch.empty(int(counts.sum()), width, dtype=dtype)
+    for rows, states in compute(table):
+        for row, each in zip(rows, states, strict=True):
+            values[ends[row] - counts[row] : ends[row]] = each[: counts[row]]
+    return values
 
 
 def _digest(key: str, table: pa.Table) -> str:
@@ -114,18 +149,22 @@ def _digest(key: str, table: pa.Table) -> str:
     return found.hexdigest()
 
 
+_VERIFIED: dict[Path, tuple[int, ...]] = {}
+"""The inode, size and time of the files whose checksum this process has compared."""
+
+
 def _read(path: Path) -> Tensor | None:
     """Returns the mapped states; None if there are none or the file is damaged."""
-    if not path.exists():
-        return None
     try:
-        with safe_open(path, framework="pt") as file:
-            values: Tensor = file.get_tensor(NAME)
-            if file.metadata()[CHECKSUM] == _checksum(values):
-                return values
-    except (OSError, SafetensorError, KeyError, TypeError) as error:
-        logger.warning("%s can't be read (%s) and is made again", path, error)
+        found = path.stat()
+    except FileNotFoundError:
         return None
+    with suppress(SafetensorError, KeyError, TypeError), safe_open(path, framework="pt") as file:
+        values: Tensor = file.get_tensor(NAME)
+        known = (found.st_ino, found.st_size, found.st_mtime_ns)
+        if _VERIFIED.get(path) == known or file.metadata()[CHECKSUM] == _checksum(values):
+            _VERIFIED[path] = known
+            return values
     logger.warning("%s is damaged and is made again", path)
     return None
 

@@ -90,7 +90,6 @@ class TrialRun:
         batch_size = trial.training.batch_size
         self._steps = [work.schedule.step_at(examples, batch_size) for examples in work.schedule.rungs]
         self._own_dropouts = dropouts(backbone.base)
-        self._filling = 0.0
         self._states = self._stored_states(store) if store else None
         self._prefix: FrozenPrefix | None = None
         generator = torch.Generator().manual_seed(stream(trial.seed, "adapter"))
@@ -113,11 +112,12 @@ class TrialRun:
 
     def _stored_states(self, store: HiddenStateStore) -> tuple[int, dict[int, HiddenStates]] | None:
         """Returns the number of layers that can be left out and what they gave; None if there is nothing to gain."""
-        began, backbone, work = time.perf_counter(), self.backbone, self.work
-        tables = [table for table in (work.train, work.validation, work.test) if table is not None]
-        depth = skipped_layers(backbone, self.trial)
-        states = open_states(backbone, depth, tables, work.pad_token_id, store) if depth else None
-        self._filling = time.perf_counter() - began
+        work, depth = self.work, skipped_layers(self.backbone, self.trial)
+        if not depth or work.schedule.total_examples < work.schedule.examples_per_epoch:
+            return None
+        trains = not (self.trial.adapter.method == "head_only" and self.backbone.geometry.text_to_text)
+        tables = [table for table in (work.train if trains else None, work.validation, work.test) if table is not None]
+        states = open_states(self.backbone, depth, tables, work.pad_token_id, store)
         return None if states is None else (depth, states)
 
     def _enter(self, table: pa.Table, batch: Batch) -> None:
@@ -135,8 +135,7 @@ class TrialRun:
 
     def advance(self) -> Report:
         """Trains to the next rung and evaluates there. Raises Diverged if the loss is not finite."""
-        started = time.perf_counter() - self._filling
-        self._filling = 0.0
+        started = time.perf_counter()
         loss = self._train_until(self._steps[self.rung]) if self.optimiser else 0.0
         self.step = self._steps[self.rung]
         trained = time.perf_counter()

@@ -1,7 +1,7 @@
 """Measures what a step costs on this device: it times a few batches before any trial."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -75,7 +75,7 @@ def _head_alone(backbone: Backbone, work: TaskWork, trial: TrialConfig, rows: in
     if backbone.geometry.text_to_text or not skipped_layers(backbone, alone):
         return None
     table = sequences(work, rows, length)
-    blank = _BlankStates(backbone.geometry.head_width, backbone.device.dtype)
+    blank = _BlankStates(Path(), 0)
     run = TrialRun("head-probe", alone, replace(work, train=table, validation=table, test=None), backbone, blank)
     try:
         batch = _batch(table, work)
@@ -86,15 +86,13 @@ def _head_alone(backbone: Backbone, work: TaskWork, trial: TrialConfig, rows: in
 
 
 class _BlankStates(HiddenStateStore):
-    """States of zeros, of a table whose rows are equally long."""
+    """States of zeros, which nothing computes."""
 
-    def __init__(self, width: int, dtype: torch.dtype) -> None:
-        super().__init__(Path(), 0)
-        self._width, self._dtype = width, dtype
-
-    def get(self, key: str, table: pa.Table, compute: object) -> HiddenStates:
-        counts = lengths(table)
-        return HiddenStates(torch.zeros(int(counts.sum()), self._width, dtype=self._dtype), np.cumsum(counts) - counts)
+    def get(
+        self, key: str, tables: Sequence[pa.Table], width: int, dtype: torch.dtype, compute: object
+    ) -> list[HiddenStates]:
+        counts = [lengths(table) for table in tables]
+        return [HiddenStates(torch.zeros(int(n.sum()), width, dtype=dtype), np.cumsum(n) - n) for n in counts]
 
 
 def _step(run: TrialRun, rows: int, length: int) -> float:

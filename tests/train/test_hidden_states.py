@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from krona_tune.data.batches import Ints, evaluation_batches
-from krona_tune.train.hidden_states import HiddenStateStore
+from krona_tune.train.hidden_states import HiddenStates, HiddenStateStore, stored_bytes
 from tests.train.conftest import table
 
 TABLE = table(10, 1)
@@ -28,13 +29,21 @@ def states(
         yield batch.rows, (ids + value + (ids == 0) * 1e9)[..., None].expand(*ids.shape, WIDTH)
 
 
+def get(
+    store: HiddenStateStore, key: str, value: float, calls: list[float] | None = None, of: pa.Table = TABLE
+) -> HiddenStates:
+    """Returns the states of one table."""
+    found = store.get(key, [of], WIDTH, torch.float32, lambda table: states(value, calls, table))
+    assert found is not None
+    return found[0]
+
+
 def files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime)
+    return sorted(folder.glob("*.safetensors"), key=lambda path: path.stat().st_atime)
 
 
 def test_rows_come_back_padded_with_zeros(tmp_path: Path) -> None:
-    found = HiddenStateStore(tmp_path, 10**6).get("a", TABLE, lambda: states(0.5))
-    assert found is not None
+    found = get(HiddenStateStore(tmp_path, 10**6), "a", 0.5)
     [batch] = evaluation_batches(TABLE.slice(0, 10), 10**6, 0)
     padded = found.padded(batch)
     ids = torch.from_numpy(batch.inputs["input_ids"]).float()
@@ -45,11 +54,11 @@ def test_rows_come_back_padded_with_zeros(tmp_path: Path) -> None:
 def test_they_are_computed_once_for_a_key_and_a_table(tmp_path: Path) -> None:
     calls: list[float] = []
     for _ in range(2):
-        HiddenStateStore(tmp_path, 10**6).get("a", TABLE, lambda: states(1.0, calls))
+        get(HiddenStateStore(tmp_path, 10**6), "a", 1.0, calls)
     assert calls == [1.0]
-    HiddenStateStore(tmp_path, 10**6).get("b", TABLE, lambda: states(2.0, calls))
+    get(HiddenStateStore(tmp_path, 10**6), "b", 2.0, calls)
     other = table(10, 2)
-    HiddenStateStore(tmp_path, 10**6).get("a", other, lambda: states(3.0, calls, other))
+    get(HiddenStateStore(tmp_path, 10**6), "a", 3.0, calls, other)
     assert calls == [1.0, 2.0, 3.0]
 
 
@@ -57,7 +66,7 @@ def test_labels_do_not_matter(tmp_path: Path) -> None:
     calls: list[float] = []
     flipped = TABLE.set_column(1, "label", [1 - np.array(TABLE["label"])])
     for each in (TABLE, flipped):
-        HiddenStateStore(tmp_path, 10**6).get("a", each, lambda: states(1.0, calls))
+        get(HiddenStateStore(tmp_path, 10**6), "a", 1.0, calls, each)
     assert calls == [1.0]
 
 
@@ -66,8 +75,7 @@ def test_a_damaged_file_is_noticed_and_made_again(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     store, calls = HiddenStateStore(tmp_path, 10**6), []
-    first = store.get("a", TABLE, lambda: states(1.0, calls))
-    assert first is not None
+    first = get(store, "a", 1.0, calls)
     whole = first.values.clone()
     del first
     [path] = files(tmp_path)
@@ -75,29 +83,52 @@ def test_a_damaged_file_is_noticed_and_made_again(
     content[-1] ^= 1
     path.unlink()
     path.write_bytes({"cut": content[:-7], "changed": content, "emptied": b""}[damage])
-    again = store.get("a", TABLE, lambda: states(1.0, calls))
-    assert again is not None
+    again = get(store, "a", 1.0, calls)
     assert torch.equal(again.values, whole)
     assert calls == [1.0, 1.0]
     assert "is made again" in caplog.text
 
 
-def test_what_is_too_large_is_not_stored(tmp_path: Path) -> None:
-    assert HiddenStateStore(tmp_path, 100).get("a", TABLE, lambda: states(1.0)) is None
+def test_tables_that_are_too_large_together_are_not_even_computed(tmp_path: Path) -> None:
+    size = stored_bytes([TABLE], WIDTH, 4)
+    store = HiddenStateStore(tmp_path, int(1.5 * size))
+    calls: list[float] = []
+    assert store.get("a", [TABLE, TABLE], WIDTH, torch.float32, lambda table: states(1.0, calls)) is None
+    assert calls == []
     assert not files(tmp_path)
 
 
+def test_a_full_disk_costs_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise SafetensorError("I/O error: No space left on device")
+
+    monkeypatch.setattr("krona_tune.train.hidden_states.save_file", full)
+    found = get(HiddenStateStore(tmp_path, 10**6), "a", 0.5)
+    assert found.values.shape == (stored_bytes([TABLE], 1, 1), WIDTH)
+    assert "hidden states can't be stored: SafetensorError" in caplog.text
+    assert not [path for path in tmp_path.iterdir() if path.suffix != ".lock" and path.name != ".lock"]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    leftover = tmp_path / ".states.safetensors.1234.tmp"
+    leftover.write_bytes(b"half")
+    get(HiddenStateStore(tmp_path, 10**6), "a", 0.5)
+    assert not leftover.exists()
+
+
 def test_the_least_recently_used_goes_where_room_is_needed(tmp_path: Path) -> None:
-    size = sum(map(len, TABLE["input_ids"].to_pylist())) * WIDTH * 4
+    size = stored_bytes([TABLE], WIDTH, 4)
     store = HiddenStateStore(tmp_path, int(2.5 * size) + 300)
     for age, key in ((300, "a"), (200, "b")):
-        store.get(key, TABLE, lambda: states(1.0))
+        get(store, key, 1.0)
         os.utime(files(tmp_path)[-1], (1e9 - age, 1e9 - age))
-    store.get("a", TABLE, lambda: states(1.0))  # used again
-    store.get("c", TABLE, lambda: states(1.0))
+    get(store, "a", 1.0)  # used again
+    get(store, "c", 1.0)
     calls: list[float] = []
     for key in ("a", "c"):
-        store.get(key, TABLE, lambda: states(1.0, calls))
+        get(store, key, 1.0, calls)
     assert calls == []
-    store.get("b", TABLE, lambda: states(1.0, calls))
+    get(store, "b", 1.0, calls)
     assert calls == [1.0]

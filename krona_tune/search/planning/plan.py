@@ -14,7 +14,7 @@ from krona_tune.hub import settle_offline
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.search.planning.resolve_space import resolve
-from krona_tune.search.planning.space import Space, adapter_of
+from krona_tune.search.planning.space import Params, Space, adapter_of
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.randomness import stream
@@ -44,15 +44,21 @@ class Plan:
 
     def computed_once(self) -> str:
         """Returns which of the encoder's layers are computed once for all trials and epochs, or why none are."""
-        depth = self.geometry.depths[Stack.ENCODER]
-        if not self.spec.resources.stored_states_gb:
+        limit, depth = self.spec.resources.stored_states_gb, self.geometry.depths[Stack.ENCODER]
+        if not limit:
             return "no layers, since resources.stored_states_gb is 0"
-        if self.spec.domains()["dropout"] != Fixed(0.0):
-            return "no layers, since training.dropout acts in all of them"
+        if self.source.config.get("conv_kernel_size"):
+            return "no layers, since a convolution joins them"
         rng = random.Random(0)
-        adapters = [adapter_of(self.space.draw(rng)) for _ in range(DRAWS)]
-        placed = sorted({frozen_layers(self.geometry, adapter) for adapter in adapters})
-        return f"{' or '.join(map(str, placed))} of {depth} encoder layers by placement, {depth} for the head alone"
+        placed = sorted({self._skipped(self.space.draw(rng)) for _ in range(DRAWS)})
+        head = depth if self.spec.domains()["dropout"] == Fixed(0.0) and not self.geometry.text_to_text else 0
+        if {*placed, head} == {0}:
+            return "no layers, since dropout, trained norms or adapters act in the first"
+        alone = f", {head} for the head alone" if head else ""
+        return f"{' or '.join(map(str, placed))} of {depth} encoder layers by placement{alone}, in {limit:g} GB at most"
+
+    def _skipped(self, point: Params) -> int:
+        return 0 if point["dropout"] != 0.0 else frozen_layers(self.geometry, adapter_of(point))
 
     def baselines(self, task: str) -> list[TrialMessage]:
         """Returns the trials of the head alone: the request's training with each baseline learning rate."""
