@@ -36,7 +36,8 @@ def spec(**sections: Any) -> StudySpec:
 
 def row(examples: int, seconds: float, kind: str = "search") -> TrialResult:
     names = {"trial_id": "t", "task": "rte", "kind": kind, "number": 0, "seed": 1, "fingerprint": "f"}
-    return TrialResult(**names, params={}, examples=examples, train_seconds=seconds)  # type: ignore[arg-type]
+    params = {"method": "head_only" if kind == "baseline" else "krona"}
+    return TrialResult(**names, params=params, examples=examples, train_seconds=seconds)  # type: ignore[arg-type]
 
 
 def test_a_load_counts_padding_too() -> None:
@@ -130,7 +131,9 @@ def test_a_forecast_is_made_of_the_lengths_that_the_study_has() -> None:
     schedule = Schedule(examples_per_epoch=4, rungs=(4, 8), reduction=2)
     work = SimpleNamespace(train=table(9, 9, 9, 9), validation=table(6, 6, 6), schedule=schedule)
     gathered: Any = SimpleNamespace(
-        plan=SimpleNamespace(spec=spec(training={"batch_size": 2}), geometry=SimpleNamespace(text_to_text=False)),
+        plan=SimpleNamespace(
+            spec=spec(training={"batch_size": 2}), geometry=SimpleNamespace(text_to_text=False, head_width=4)
+        ),
         prepared=SimpleNamespace(works={"rte": work}),
         slots=Slots(cpus=1, gpus=0, count=2),
     )

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from krona_tune.study.finals import BASELINE
 from krona_tune.study.result import TrialResult
 
 
@@ -70,7 +71,8 @@ def needed(
 
 
 def _seconds_an_example(rows: Mapping[str, TrialResult], task: str) -> float:
-    """Returns the seconds per example of a task's trials, baselines excluded; 0.0 if no row has examples yet."""
-    known = [row for row in list(rows.values()) if row.task == task and row.examples and row.kind != "baseline"]
+    """Returns the seconds per example of a task's trials, the head alone excluded; 0.0 if no row has examples yet."""
+    searched = [row for row in list(rows.values()) if row.params.get("method") != BASELINE]
+    known = [row for row in searched if row.task == task and row.examples]
     busy = sum(row.train_seconds + row.evaluation_seconds for row in known)
     return busy / sum(row.examples for row in known) if known else 0.0

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from krona_tune.data.batches import evaluation_order, lengths, training_order
 from krona_tune.search.planning.trial_counts import Counts
+from krona_tune.study.finals import BASELINE
 from krona_tune.study.result import TrialResult
 from krona_tune.study.spec.domain import Domain, Range
 from krona_tune.study.spec.schedule import Schedule
@@ -65,10 +66,14 @@ class Pace:
         return cls(step=float(step), token=float(token), pair=float(pair))
 
 
+WIDEST = 4
+"""Bytes of a stored number in the widest precision that a worker may have."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskForecast:
-    """Seconds of one task: an `epoch` of training an adapter, an `evaluation` on the validation half, the same of the
-    head alone, and `filling`, in which the head's stored states are computed once."""
+    """Seconds of one task: an `epoch` of training an adapter, an `evaluation` on the validation half, both of training
+    the head alone (`baseline_...`), and `filling`, in which the states that the head needs are computed once."""
 
     schedule: Schedule
     epoch: float
@@ -106,18 +111,21 @@ class Forecast:
     def of(cls, gathered: "Gathered", probe: "Probe") -> "Forecast":
         """Returns the forecast for a study's data, batch size and schedules, at the pace that the probe measured."""
         from krona_tune.train.evaluate import EVALUATION_TOKENS
+        from krona_tune.train.hidden_states import stored_bytes
 
         pace = Pace.of(probe.steps)
         tokens = EVALUATION_TOKENS["cuda" if gathered.slots.gpus else "cpu"]
         batch_size = round(middle(gathered.plan.spec.domains()["batch_size"]))
-        stored = gathered.plan.spec.resources.stored_states_gb > 0 and probe.head_share is not None
+        limit, width = gathered.plan.spec.resources.stored_states_gb * 1e9, gathered.plan.geometry.head_width
         found = {}
         for task, work in gathered.prepared.works.items():
             train, validation, share = lengths(work.train), lengths(work.validation), probe.forward_shares[task]
             order = training_order(train, batch_size, np.random.default_rng(0))
             epoch = pace.seconds(Load.of(order, train))
             judged = pace.seconds(Load.of(evaluation_order(validation, tokens), validation))
-            head = probe.head_share if stored and probe.head_share is not None else share
+            fits = stored_bytes((work.train, work.validation), width, WIDEST) <= limit
+            stored = probe.head_share is not None and fits
+            head = probe.head_share if probe.head_share is not None and fits else share
             found[task] = TaskForecast(
                 schedule=work.schedule,
                 epoch=epoch,
@@ -180,9 +188,9 @@ class Forecast:
         took, foretold = {True: 0.0, False: 0.0}, {True: 0.0, False: 0.0}
         for row in rows:
             if row.examples and row.task in self.tasks:
-                is_baseline = row.kind == "baseline"
-                took[is_baseline] += row.train_seconds + row.evaluation_seconds
-                foretold[is_baseline] += self.tasks[row.task].until(row.examples, baseline=is_baseline)
+                is_head = row.params.get("method") == BASELINE
+                took[is_head] += row.train_seconds + row.evaluation_seconds
+                foretold[is_head] += self.tasks[row.task].until(row.examples, baseline=is_head)
         by = {kind: took[kind] / foretold[kind] if foretold[kind] else 1.0 for kind in (True, False)}
         return replace(self, tasks={task: _times(each, by[False], by[True]) for task, each in self.tasks.items()})
 
