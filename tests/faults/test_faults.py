@@ -87,8 +87,9 @@ def test_damaged_checkpoints_and_parts_are_set_aside_and_the_rest_is_used(home: 
     driver.communicate()
     open_ones = [row.trial_id for row in read_trials(folder.results) if row.status is Status.INTERRUPTED]
     for kept in (path for trial in open_ones for path in folder.root.glob(f"checkpoints/{trial}/rung-*")):
-        whole = (kept / "adapter.safetensors").read_bytes()
-        (kept / "adapter.safetensors").write_bytes(whole[: len(whole) // 2])
+        with suppress(FileNotFoundError):  # its worker, which outlives the driver for a moment, has a later one
+            whole = (kept / "adapter.safetensors").read_bytes()
+            (kept / "adapter.safetensors").write_bytes(whole[: len(whole) // 2])
     part = max((folder.results / "parts").glob("reports-*.parquet"))
     part.write_bytes(part.read_bytes()[:100])
     _, seconds = resumed(home, "damaged")
