@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 from collections.abc import Generator, Sequence
 from functools import partial
 from typing import Any
@@ -20,8 +19,6 @@ from krona_tune.study.spec.trial import TrialConfig
 from krona_tune.train.backbone import Backbone, dropouts
 from krona_tune.train.evaluate import EVALUATION_TOKENS, to_device
 from krona_tune.train.hidden_states import HiddenStates, HiddenStateStore, Part
-
-logger = logging.getLogger(__name__)
 
 FORMAT = 1
 """Part of the files' names: raise it when the states' meaning changes."""

@@ -86,32 +86,27 @@ class HiddenStateStore:
         ]
 
     def _get(self, path: Path, table: pa.Table, own: Sequence[Path], gather: Callable[[], Tensor]) -> HiddenStates:
-        counts = lengths(table)
+        counts, values = lengths(table), None
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with FileLock(path.with_suffix(".lock")):
                 values = _read(path)
                 if values is None:
-                    values = self._written(path, gather(), own)
+                    values = gather()
+                    self._write(path, values, own)
+                    mapped = _read(path)
+                    values = values if mapped is None else mapped
             with suppress(FileNotFoundError):  # another process needed the room
                 os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
         except FAILURES as error:
             logger.warning("hidden states can't be stored: %s: %s", type(error).__name__, error)
-            values = gather()
-        return HiddenStates(values, np.cumsum(counts) - counts)
+        return HiddenStates(gather() if values is None else values, np.cumsum(counts) - counts)
 
-    def _written(self, path: Path, values: Tensor, own: Sequence[Path]) -> Tensor:
-        """Writes the states and returns them mapped; in memory, with a warning, if they can't be written."""
-        try:
-            with FileLock(self._folder / ".lock"):
-                self._make_room(values.nbytes, own)
-                with atomic_path(path) as temporary:
-                    save_file({NAME: values}, temporary, {CHECKSUM: _checksum(values)})
-            mapped = _read(path)
-        except FAILURES as error:
-            logger.warning("hidden states can't be stored: %s: %s", type(error).__name__, error)
-            return values
-        return values if mapped is None else mapped
+    def _write(self, path: Path, values: Tensor, own: Sequence[Path]) -> None:
+        with FileLock(self._folder / ".lock"):
+            self._make_room(values.nbytes, own)
+            with atomic_path(path) as temporary:
+                save_file({NAME: values}, temporary, {CHECKSUM: _checksum(values)})
 
     def _make_room(self, size: int, own: Sequence[Path]) -> None:
         """Removes what a killed process left half written, then the least recently used files but the caller's own."""

@@ -90,25 +90,25 @@ class TrialRun:
         batch_size = trial.training.batch_size
         self._steps = [work.schedule.step_at(examples, batch_size) for examples in work.schedule.rungs]
         self._own_dropouts = dropouts(backbone.base)
-        self._states = self._stored_states(store) if store else None
+        states = self._stored_states(store) if store else None
         self._prefix: FrozenPrefix | None = None
         generator = torch.Generator().manual_seed(stream(trial.seed, "adapter"))
         self.adapters = Adapters(backbone.base, backbone.geometry, trial.adapter, generator)
         try:
-            self._complete()
+            self._complete(states)
         except BaseException:
             self.close()
             raise
 
-    def _complete(self) -> None:
-        """Makes what needs the adapters in the model: the answer, its dropout, the optimiser."""
+    def _complete(self, states: tuple[int, dict[int, HiddenStates]] | None) -> None:
+        """Makes what needs the adapters in the model: the answer, its dropout, the optimiser, the prefix."""
         trial, work = self.trial, self.work
         self.answer = make_answer(self.backbone, work.task, stream(trial.seed, "head"), work.candidates)
         if trial.training.dropout is not None:
             set_dropout(self.answer.model, trial.training.dropout)
         trained = [*self.adapters.parameters(), *(parameter for _, parameter in self.answer.head())]
         self.optimiser = optimiser(trained, trial.training, total_steps=self._steps[-1])
-        self._prefix = self._states and FrozenPrefix(self.backbone, *self._states)
+        self._prefix = FrozenPrefix(self.backbone, *states) if states else None
 
     def _stored_states(self, store: HiddenStateStore) -> tuple[int, dict[int, HiddenStates]] | None:
         """Returns the number of layers that can be left out and what they gave; None if there is nothing to gain."""
