@@ -23,7 +23,7 @@ from krona_tune.backbones.geometry import Geometry, Part, Site
 from krona_tune.study.spec.trial import AdapterConfig
 
 Handle = RemovableHandle | ForwardOverride
-"""What acts in a model for an adapter, until its `remove`."""
+"""A hook or a replaced forward of an adapter; `remove` takes it out of the model."""
 Build = Callable[[Sequence[Site], AdapterConfig, torch.Generator], list[nn.Module]]
 
 

@@ -61,7 +61,7 @@ class RankedTrial:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskSummary:
-    """What is known of one task. All scores except those of `finals` are on validation, from the search.
+    """The results of one task. All scores except those of `finals` are on validation, from the search.
 
     `facts` None: the manifest does not have the task. `shared` is the number of the configuration that won by its
     average over tasks; None if each task is judged by itself.

@@ -1,6 +1,6 @@
 """Times trials of MiniLM over stored hidden states, over the same trials that compute them, on the miniature.
 
-python -m tests.benchmarks.frozen_prefix [TASK] [ROUNDS] [float32 | bfloat16]
+python -m tests.benchmarks.stored_states [TASK] [ROUNDS] [float32 | bfloat16]
 
 `first` fills the store, `later` finds it. Each round runs every case once; times are of the computing thread.
 """

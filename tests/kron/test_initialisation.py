@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from krona_tune.kron.factors import FactorShape
-from krona_tune.kron.initial import effective_scale, first_factors
+from krona_tune.kron.initialisation import effective_scale, first_factors
 from krona_tune.kron.product import kron_weight
 
 SHAPES = [FactorShape(24, 16, 16, 24), FactorShape(192, 8, 2, 48, 4)]
