@@ -58,7 +58,7 @@ class Adapters:
     The model's own modules and parameters keep their places and names, so several sets can be attached and detached on
     one frozen backbone. Used as a context, the set is detached at the end.
 
-    If parameters of the model's own are trained (layer norms, biases of norms, or all of them), float32 copies replace
+    If parameters of the model's own are trained (layer norms, their biases, or all parameters), float32 copies replace
     them, and `detach` puts the model's own back.
 
     Args:
@@ -83,7 +83,7 @@ class Adapters:
         self._replaced: list[tuple[Holders, nn.Parameter, nn.Parameter]] = []
         self.enter_hooks()
         own = method.trains_of_model(adapter)
-        for name, holders in own_parameters(model, own).items():
+        for name, holders in own_parameters(model, own, {site.layer_name for site in self.sites}).items():
             self.own[name] = self._replace(holders)
         for holders in beside(model, own):
             self._replace(holders).requires_grad_(False)

@@ -1,6 +1,6 @@
 """Finds a model's own parameters by name, with every module that holds them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from torch import nn
 
@@ -18,15 +18,21 @@ _CHOSEN: dict[TrainedModelPart, Callable[[nn.Module, str], bool]] = {
     TrainedModelPart.NOTHING: lambda module, key: False,
     TrainedModelPart.NORM_BIASES: lambda module, key: _is_norm(module) and key == "bias",
     TrainedModelPart.NORMS: lambda module, key: _is_norm(module),
+    TrainedModelPart.ADAPTED_NORMS: lambda module, key: _is_norm(module),
     TrainedModelPart.ALL: lambda module, key: True,
 }
 
 
-def own_parameters(model: nn.Module, own: TrainedModelPart) -> dict[str, Holders]:
-    """Returns the chosen parameters by their dotted names; a tied one by its first."""
+def own_parameters(model: nn.Module, own: TrainedModelPart, adapted: Collection[str] = ()) -> dict[str, Holders]:
+    """Returns the chosen parameters by their dotted names; a tied one by its first.
+
+    Args:
+        adapted: the names of the layers that carry an adapter.
+    """
     chosen: dict[int, tuple[str, Holders]] = {}
     for name, module, key in _every(model):
-        if _CHOSEN[own](module, key):
+        inside = own is not TrainedModelPart.ADAPTED_NORMS or is_inside(name, adapted)
+        if inside and _CHOSEN[own](module, key):
             chosen.setdefault(id(getattr(module, key)), (name, []))[1].append((module, key))
     return dict(chosen.values())
 
@@ -40,6 +46,11 @@ def beside(model: nn.Module, own: TrainedModelPart) -> list[Holders]:
         for _, module, key in _every(model)
         if _is_norm(module) and key != "bias" and getattr(module, "bias", None) is not None
     ]
+
+
+def is_inside(name: str, modules: Collection[str]) -> bool:
+    """Returns whether a dotted name is inside one of the modules."""
+    return any(name.startswith(f"{module}.") for module in modules)
 
 
 def _every(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:

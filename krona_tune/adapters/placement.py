@@ -85,8 +85,13 @@ def count(geometry: Geometry, adapter: AdapterConfig, outputs: int) -> Parameter
     """
     method = method_named(adapter.method)
     own = method.trains_of_model(adapter)
-    norms = {TrainedModelPart.NORMS: geometry.norms, TrainedModelPart.NORM_BIASES: geometry.norm_biases}
     places = sites(geometry, adapter)
+    adapted = {(site.stack, site.layer) for site in places}
+    norms = {
+        TrainedModelPart.NORMS: geometry.norms,
+        TrainedModelPart.ADAPTED_NORMS: sum(geometry.norms_of_layer[stack] for stack, _ in adapted),
+        TrainedModelPart.NORM_BIASES: geometry.norm_biases,
+    }
     added = sum(cost_at(site, adapter) for site in places) + (method.shared(adapter) if places else 0)
     return ParameterCount(
         adapter=added + (geometry.parameters if own is TrainedModelPart.ALL else 0),
@@ -98,10 +103,17 @@ def count(geometry: Geometry, adapter: AdapterConfig, outputs: int) -> Parameter
 
 def frozen_layers(geometry: Geometry, adapter: AdapterConfig) -> int:
     """Returns the number of the encoder's first layers that no trained parameter is in or below."""
-    if method_named(adapter.method).trains_of_model(adapter) is not TrainedModelPart.NOTHING:
+    own = method_named(adapter.method).trains_of_model(adapter)
+    if own not in {TrainedModelPart.NOTHING, TrainedModelPart.ADAPTED_NORMS}:
         return 0
     adapted = (site.layer for site in sites(geometry, adapter) if site.stack is Stack.ENCODER)
     return min(adapted, default=geometry.depths[Stack.ENCODER])
+
+
+def adapted_layers(geometry: Geometry, adapter: AdapterConfig) -> frozenset[str]:
+    """Returns the names of the layers that are trained: those that carry an adapter, or all if all of the model is."""
+    whole = method_named(adapter.method).own is TrainedModelPart.ALL
+    return frozenset(site.layer_name for site in (geometry.sites if whole else sites(geometry, adapter)))
 
 
 def common_dimensions(places: Iterable[Site]) -> tuple[int, int]:

@@ -65,6 +65,7 @@ class EncoderNames:
             depths={Stack.ENCODER: depth},
             norms=inner_norms + outer,
             norm_biases=(inner_norms + outer) // 2,
+            norms_of_layer={Stack.ENCODER: 4 * hidden},
             parameters=weights + inner_norms + outer + self.outside(config),
             head_width=hidden,
             head_layers=self.head_layers,

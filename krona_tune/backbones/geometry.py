@@ -54,6 +54,11 @@ class Site:
     part: Part | None = None
 
     @property
+    def layer_name(self) -> str:
+        """Returns the name of the layer's module, which the site is in."""
+        return f"{self.name.partition(f'.{self.layer}.')[0]}.{self.layer}"
+
+    @property
     def key(self) -> str:
         """Returns a name that is unique among the sites, because a fused map carries several."""
         return self.name if self.part is None else f"{self.name}#{self.role}"
@@ -62,7 +67,7 @@ class Site:
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
     """A backbone in integers. `parameters` counts the pretrained weights, without a task's head,
-    `norms` those of its layer norms, `norm_biases` the biases among them;
+    `norms` those of its layer norms, `norm_biases` the biases among them, `norms_of_layer` those inside one layer;
     `positions` is the longest input in tokens, None if there is no limit."""
 
     model_type: str
@@ -70,6 +75,7 @@ class Geometry:
     depths: dict[Stack, int]
     norms: int
     norm_biases: int
+    norms_of_layer: dict[Stack, int]
     parameters: int
     head_width: int
     head_layers: int

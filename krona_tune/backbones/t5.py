@@ -40,7 +40,8 @@ def t5(model_type: str, config: Mapping[str, Any]) -> Geometry:
                 yield at.block(feed, feed, d)
 
     every = tuple(sites())
-    norms = d * (2 * depths[Stack.ENCODER] + 3 * depths[Stack.DECODER] + 2)
+    norms_of_layer = {Stack.ENCODER: 2 * d, Stack.DECODER: 3 * d}
+    norms = sum(depth * norms_of_layer[stack] for stack, depth in depths.items()) + 2 * d
     buckets = config["relative_attention_num_buckets"] * config["num_heads"]
     own_biases = sum(depths.values()) if model_type == "umt5" else 2
     embeddings = config["vocab_size"] * d * (1 if config["tie_word_embeddings"] else 2)
@@ -51,6 +52,7 @@ def t5(model_type: str, config: Mapping[str, Any]) -> Geometry:
         depths=depths,
         norms=norms,
         norm_biases=0,
+        norms_of_layer=norms_of_layer,
         parameters=embeddings + weights + norms + own_biases * buckets,
         head_width=d,
         head_layers=0,

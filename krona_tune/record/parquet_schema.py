@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import pyarrow as pa
 
 from krona_tune.study.result import Report, Status, TrialResult
-from krona_tune.study.spec.trial import ADDED, SECTIONS
+from krona_tune.study.spec.trial import ADDED, SECTION_OF, SECTIONS
 
 METRIC, TEST_METRIC = "metric_", "test_metric_"
 """The prefixes of a metric's column, on the validation and on the test half."""
@@ -46,6 +46,8 @@ def _fields(annotations: Mapping[str, Any]) -> list[pa.Field]:
 
 
 _KNOBS: dict[str, Any] = {name: field.annotation for m in SECTIONS.values() for name, field in m.model_fields.items()}
+_SWITCHES = {name for name, hint in _KNOBS.items() if bool in get_args(hint) and _plain(hint)[0] is str}
+"""Knobs that are true, false or a word, and are stored as words."""
 _MAY_BE_NONE = {name for name, annotation in _KNOBS.items() if _plain(annotation)[1]}
 _TRIAL_FIELDS = _fields(get_type_hints(TrialResult))
 _TRIAL_NAMES = {field.name for field in _TRIAL_FIELDS}
@@ -66,7 +68,12 @@ def table_of(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
         for name, column in columns.items()
         if column.null_count < len(rows)
     ]
-    return pa.Table.from_pylist([dict(row) for row in rows], schema=pa.schema([*schema, *fields]))
+    return pa.Table.from_pylist(list(map(_with_words, rows)), schema=pa.schema([*schema, *fields]))
+
+
+def _with_words(row: Mapping[str, Any]) -> dict[str, Any]:
+    words = {name: str(row[name]).lower() for name in _SWITCHES if isinstance(row.get(name), bool)}
+    return {**row, **words}
 
 
 def typed(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -109,8 +116,10 @@ def trial_of(row: Mapping[str, Any]) -> TrialResult:
     }
     if "method" not in params:
         raise ValueError("a trial lacks its method")
-    if "a_out" in params and "terms" not in params:  # a Kronecker adapter of a version that had fewer knobs
-        params = ADDED | params
+    params |= {name: params[name] == "true" for name in _SWITCHES if params.get(name) in {"true", "false"}}
+    for name, default in ADDED.items():  # of a version that had fewer knobs
+        if SECTION_OF[name] == "training" or "a_out" in params:
+            params.setdefault(name, default)
     read = {
         "status": Status(row["status"]),
         "params": params,

@@ -100,20 +100,3 @@ def freeze(whole: nn.Module, shape: Geometry, device: Device) -> Backbone:
         device=device,
         fingerprint=fingerprint(base, shape),
     )
-
-
-def set_dropout(model: nn.Module, probability: float) -> None:
-    """Sets every dropout of a model: the modules, and the probabilities that attention keeps as plain numbers."""
-    for path, name in dropouts(model):
-        setattr(model.get_submodule(path), name, probability)
-
-
-def dropouts(model: nn.Module) -> dict[tuple[str, str], float]:
-    """Returns every dropout probability by module and attribute, so that the model's own can be restored later."""
-    found = {}
-    for path, module in model.named_modules():
-        names = ("p",) if isinstance(module, nn.Dropout) else ("dropout", "dropout_prob", "attention_dropout")
-        for name in names:
-            if isinstance(getattr(module, name, None), float):
-                found[path, name] = getattr(module, name)
-    return found

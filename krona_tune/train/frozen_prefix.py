@@ -16,7 +16,8 @@ from krona_tune.adapters.placement import frozen_layers
 from krona_tune.backbones.geometry import Stack
 from krona_tune.data.batches import Batch, evaluation_batches
 from krona_tune.study.spec.trial import TrialConfig
-from krona_tune.train.backbone import Backbone, dropouts
+from krona_tune.train.backbone import Backbone
+from krona_tune.train.dropout import dropouts
 from krona_tune.train.evaluate import EVALUATION_TOKENS, to_device
 from krona_tune.train.hidden_states import HiddenStates, HiddenStateStore, Part
 
@@ -83,9 +84,9 @@ def skipped_layers(backbone: Backbone, trial: TrialConfig) -> int:
     None are if a trained parameter or dropout acts in or below them, or if the model is a DeBERTa whose convolution
     belongs to its first layer.
     """
-    own = trial.training.dropout
+    own, everywhere = trial.training.dropout, trial.training.dropout_layers == "all"
     acts = any(dropouts(backbone.base).values()) if own is None else own > 0
-    if acts or getattr(_layers(backbone)[0], "conv", None) is not None:
+    if (acts and everywhere) or getattr(_layers(backbone)[0], "conv", None) is not None:
         return 0
     return frozen_layers(backbone.geometry, trial.adapter)
 

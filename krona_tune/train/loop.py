@@ -12,13 +12,15 @@ import torch
 from torch import Tensor
 
 from krona_tune.adapters.inject import Adapters
+from krona_tune.adapters.placement import adapted_layers
 from krona_tune.data.batches import Batch, training_batches
 from krona_tune.data.tasks import Task
 from krona_tune.study.randomness import stream
 from krona_tune.study.result import Report, ScoreOnTest
 from krona_tune.study.spec.schedule import Schedule
 from krona_tune.study.spec.trial import TrialConfig
-from krona_tune.train.backbone import Backbone, dropouts, set_dropout
+from krona_tune.train.backbone import Backbone
+from krona_tune.train.dropout import assign_dropouts, dropouts, set_dropout
 from krona_tune.train.error_notes import noting_batch_shape
 from krona_tune.train.evaluate import evaluate, to_device
 from krona_tune.train.frozen_prefix import FrozenPrefix, open_states, skipped_layers
@@ -104,8 +106,8 @@ class TrialRun:
         """Makes what needs the adapters in the model: the answer, its dropout, the optimiser, the prefix."""
         trial, work = self.trial, self.work
         self.answer = make_answer(self.backbone, work.task, stream(trial.seed, "head"), work.candidates)
-        if trial.training.dropout is not None:
-            set_dropout(self.answer.model, trial.training.dropout)
+        trained_layers = adapted_layers(self.backbone.geometry, trial.adapter)
+        set_dropout(self.answer.model, self.backbone.base, trial.training, trained_layers)
         trained = [*self.adapters.parameters(), *(parameter for _, parameter in self.answer.head())]
         self.optimiser = optimiser(trained, trial.training, total_steps=self._steps[-1])
         self._prefix = FrozenPrefix(self.backbone, *states) if states else None
@@ -224,5 +226,4 @@ class TrialRun:
         if self._prefix:
             self._prefix.close()
         self.adapters.detach()
-        for (path, name), probability in self._own_dropouts.items():
-            setattr(self.backbone.base.get_submodule(path), name, probability)
+        assign_dropouts(self.backbone.base, self._own_dropouts)

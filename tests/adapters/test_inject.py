@@ -52,12 +52,12 @@ def test_fresh_changes_no_bit_trained_changes_and_detached_restores(name: str, m
     assert all(torch.equal(tensor, weights[key]) for key, tensor in model.state_dict().items())
 
 
-@pytest.mark.parametrize("layer_norms", [False, True])
+@pytest.mark.parametrize("layer_norms", [False, True, "adapted"])
 @pytest.mark.parametrize("method", ADAPTING)
 @pytest.mark.parametrize("name", CONFIGS)
-def test_every_counted_parameter_is_trained_and_no_other(name: str, method: str, layer_norms: bool) -> None:
+def test_every_counted_parameter_is_trained_and_no_other(name: str, method: str, layer_norms: bool | str) -> None:
     shape, model, base = build(name)
-    config = shaped(shape, method, layer_norms=layer_norms)
+    config = shaped(shape, method, layer_norms=layer_norms, layers="last 1" if layer_norms == "adapted" else "all")
     counted = count(shape, config, outputs=3)
     with Adapters(base, shape, config, torch.Generator().manual_seed(0)) as adapters:
         parameters = list(trained(adapters).parameters())
@@ -65,6 +65,20 @@ def test_every_counted_parameter_is_trained_and_no_other(name: str, method: str,
         model(**tokens(shape)).logits.square().sum().backward()
         assert all(p.grad is not None for p in parameters)
         assert all(p.grad is None for p in model.parameters() if not any(p is own for own in parameters))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_norms_of_adapted_layers_are_those_inside_them(name: str) -> None:
+    shape, _, base = build(name)
+    config = shaped(shape, "krona", layer_norms="adapted", layers="last 1")
+    every = shaped(shape, "krona", layer_norms=True, layers="last 1")
+    adapters = Adapters(base, shape, config, torch.Generator())
+    own = set(adapters.own)
+    adapters.detach()
+    adapters = Adapters(base, shape, every, torch.Generator())
+    inside = {key for key in adapters.own if any(f"{site.layer_name}." in key for site in adapters.sites)}
+    adapters.detach()
+    assert own == inside < set(adapters.own)
 
 
 @pytest.mark.parametrize("method", ["krona", "cdka", "krona_b", "krona_b_res"])

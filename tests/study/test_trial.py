@@ -32,6 +32,7 @@ OTHER: dict[str, Any] = {
     "warmup": 0.2,
     "clip_norm": 0.5,
     "dropout": 0.3,
+    "dropout_layers": "adapted",
 }
 
 
@@ -97,6 +98,8 @@ def test_a_trial_can_not_be_changed(owner: Any) -> None:
         ({"warmup": 1}, "less than 1"),
         ({"clip_norm": float("inf")}, "finite"),
         ({"dropout": 1.0}, "less than 1"),
+        ({"layer_norms": "some"}, "write true, false or adapted"),
+        ({"dropout_layers": "some"}, "'all' or 'adapted'"),
     ],
 )
 def test_a_value_out_of_its_range_is_refused(params: dict[str, Any], message: str) -> None:

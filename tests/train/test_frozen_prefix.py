@@ -55,6 +55,18 @@ def test_the_last_layer_is_trained_as_above_computed_layers(name: str, method: s
     assert_equal(outcome(backbone, store, **knobs), outcome(backbone, None, **knobs))
 
 
+@pytest.mark.parametrize("name", [name for name in CONFIGS if "convolution" not in name])
+def test_adapted_layers_train_their_norms_and_drop_out_above_computed_layers(
+    name: str, store: HiddenStateStore
+) -> None:
+    """The random numbers are those of the layers that are computed, so both ways drop the same."""
+    backbone = tiny_backbone(name)
+    knobs = {"layers": "last 1", "layer_norms": "adapted", "dropout": 0.2, "dropout_layers": "adapted"}
+    stored = outcome(backbone, store, **knobs)
+    assert_equal(stored, outcome(backbone, None, **knobs))
+    assert stored[0] != outcome(backbone, store, **{**knobs, "dropout": 0.0})[0]
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_model_is_left_as_it_was(name: str, store: HiddenStateStore) -> None:
     backbone = tiny_backbone(name)
@@ -118,6 +130,10 @@ def test_a_whole_encoder_is_left_out_where_only_the_decoder_is_adapted(name: str
         ({"layers": "last 1", "layer_norms": True}, 0),
         ({"layers": "last 1", "dropout": 0.1}, 0),
         ({"layers": "last 1", "dropout": None}, 0),
+        ({"layers": "last 1", "layer_norms": "adapted", "dropout": 0.1, "dropout_layers": "adapted"}, 2),
+        ({"layers": "last 1", "dropout": None, "dropout_layers": "adapted"}, 2),
+        ({"method": "bitfit", "layers": "last 1", "layer_norms": "adapted"}, 2),
+        ({"method": "head_only", "layer_norms": "adapted", "dropout": 0.1, "dropout_layers": "adapted"}, 3),
         ({"method": "head_only"}, 3),
         ({"method": "bitfit", "layers": "last 1"}, 0),
         ({"method": "full"}, 0),

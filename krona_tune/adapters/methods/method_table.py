@@ -27,6 +27,7 @@ class TrainedModelPart(StrEnum):
     NOTHING = "nothing"
     NORM_BIASES = "norm biases"
     NORMS = "norms"
+    ADAPTED_NORMS = "norms inside adapted layers"
     ALL = "all"
 
 
@@ -60,7 +61,7 @@ class Method:
         """Returns which of the model's own parameters are trained under this configuration."""
         if self.own is TrainedModelPart.ALL or not adapter.layer_norms:
             return self.own
-        return TrainedModelPart.NORMS
+        return TrainedModelPart.ADAPTED_NORMS if adapter.layer_norms == "adapted" else TrainedModelPart.NORMS
 
 
 def _krona_cost(site: Site, adapter: AdapterConfig) -> int:

@@ -28,6 +28,7 @@ class Network:
             depths=self.depths,
             norms=0,
             norm_biases=0,
+            norms_of_layer={},
             parameters=1,
             head_width=self.width,
             head_layers=1,

@@ -51,14 +51,17 @@ class Plan:
             return "no layers, since a convolution joins them"
         rng = random.Random(0)
         placed = sorted({self._skipped(self.space.draw(rng)) for _ in range(DRAWS)})
-        head = depth if self.spec.domains()["dropout"] == Fixed(0.0) and not self.geometry.text_to_text else 0
+        domains = self.spec.domains()
+        no_dropout = domains["dropout"] == Fixed(0.0) or domains["dropout_layers"] == Fixed("adapted")
+        head = depth if no_dropout and not self.geometry.text_to_text else 0
         if {*placed, head} == {0}:
             return "no layers, since dropout, trained norms or adapters act in the first"
         alone = f", {head} for the head alone" if head else ""
         return f"{' or '.join(map(str, placed))} of {depth} encoder layers by placement{alone}, in {limit:g} GB at most"
 
     def _skipped(self, point: Params) -> int:
-        return 0 if point["dropout"] != 0.0 else frozen_layers(self.geometry, adapter_of(point))
+        acts = point["dropout"] != 0.0 and point["dropout_layers"] == "all"
+        return 0 if acts else frozen_layers(self.geometry, adapter_of(point))
 
     def baselines(self, task: str) -> list[TrialMessage]:
         """Returns the trials of the head alone: the request's training with each baseline learning rate."""

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from krona_tune.backbones.geometry import Role, Stack
 from krona_tune.kron.factors import Init, Scaling
@@ -39,6 +39,12 @@ def _not_zero(number: int) -> int:
     return number
 
 
+def _switch(value: object) -> object:
+    if value != "adapted" and not isinstance(value, bool):
+        raise ValueError("write true, false or adapted")
+    return value
+
+
 SET_BY_METHOD: dict[str, dict[str, Any]] = {"cdka": {"scaling": "stable", "init": "cdka"}}
 """Knobs that a method sets itself, and that nobody else can set for it."""
 
@@ -51,8 +57,9 @@ class AdapterConfig(Frozen):
     "cdka" the A's, beside Kaiming-uniform B's. `scaling` "stable" divides the scale by √(terms·a_in), and is meant for
     the start "cdka" (arXiv 2602.01267). `rank` is LoRA's and LoKr's, `decompose_factor` LoKr's (-1: as square as
     possible), `bottleneck` the width inside an adapter of two layers and `phm` the number of Kronecker products that a
-    parametrised hypercomplex layer sums. A method reads the fields that it needs (the table in
-    `adapters.methods.method_table`) and ignores the others.
+    parametrised hypercomplex layer sums. `layer_norms` true also trains every layer norm, "adapted" those inside the
+    layers that carry an adapter. A method reads the fields that it needs (the table in `adapters.methods.method_table`)
+    and ignores the others.
     """
 
     method: str = "krona"
@@ -69,7 +76,7 @@ class AdapterConfig(Frozen):
     roles: Annotated[str, AfterValidator(_readable_roles)] = "query+value"
     stacks: Annotated[str, AfterValidator(_readable_stacks)] = "encoder+decoder"
     layers: Annotated[str, AfterValidator(_readable_layers)] = "all"
-    layer_norms: bool = False
+    layer_norms: Annotated[Literal["adapted"] | bool, BeforeValidator(_switch)] = False
 
     @model_validator(mode="before")
     @classmethod
@@ -86,14 +93,11 @@ class AdapterConfig(Frozen):
         return placement_spec.stacks(self.stacks)
 
 
-ADDED = {name: AdapterConfig.model_fields[name].default for name in ("terms", "scaling", "init")}
-"""Knobs that studies of earlier versions lack. At these defaults a fingerprint leaves them out, as it was before."""
-
-
 class TrainingConfig(Frozen):
     """The training of an adapter: AdamW, linear decay after a linear warm-up.
 
-    `warmup` is the share of all steps; `dropout` null keeps the backbone's own probabilities.
+    `warmup` is the share of all steps; `dropout` null keeps the backbone's own probabilities. Dropout acts in the whole
+    model, or with `dropout_layers` "adapted" only in the layers that carry an adapter and in the head.
     """
 
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3e-3
@@ -102,6 +106,7 @@ class TrainingConfig(Frozen):
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.06
     clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    dropout_layers: Literal["all", "adapted"] = "all"
 
 
 Kind = Literal["search", "baseline", "finalist"]
@@ -122,8 +127,8 @@ class TrialConfig(Frozen):
         """Returns twelve hexadecimal digits that are equal for equal configurations."""
         config = self.model_dump()
         for name, default in ADDED.items():
-            if config["adapter"][name] == default:
-                del config["adapter"][name]
+            if config[SECTION_OF[name]][name] == default:
+                del config[SECTION_OF[name]][name]
         return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
 
     def params(self) -> dict[str, Any]:
@@ -134,6 +139,8 @@ class TrialConfig(Frozen):
 SECTIONS: dict[str, type[Frozen]] = {"adapter": AdapterConfig, "training": TrainingConfig}
 SECTION_OF = {name: section for section, model in SECTIONS.items() for name in model.model_fields}
 """The section of the YAML that a knob belongs to; the knobs' names are unique."""
+ADDED: dict[str, Any] = {"terms": 1, "scaling": "plain", "init": "krona", "dropout_layers": "all"}
+"""Knobs that studies of earlier versions lack. At these defaults a fingerprint leaves them out, as it was before."""
 SIZES = {"a_out": 0, "a_in": 1}
 """The knobs that must divide a dimension, and the index of that dimension in (d_out, d_in)."""
 
