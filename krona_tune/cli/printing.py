@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from krona_tune.search.budget.forecast import Forecast
     from krona_tune.search.planning.plan import Plan
     from krona_tune.search.startup.begin import Started
+    from krona_tune.study.spec.study_spec import StudySpec
     from krona_tune.train.serving.export import Exported
 
 drop_odd_width()  # before a console asks for it
@@ -25,6 +26,7 @@ console = Console()
 errors = Console(stderr=True)
 WIDTH = 100
 """The width of the lines about what is searched."""
+SAMPLERS = {"tpe": "by TPE", "random": "drawn evenly", "sobol": "of a Sobol sequence"}
 FORMS = {
     Form.ADAPTER: "an adapter of krona_tune",
     Form.MERGED: "a whole model of transformers",
@@ -43,14 +45,16 @@ def print_plan(plan: "Plan", reason: str, folder: StudyFolder | None) -> None:
         "tasks": ", ".join(spec.tasks),
         "search": _indented("; ".join(f"{name} {_domain(each)}" for name, each in plan.space.searched().items()))
         or "nothing: all is fixed",
-        "trials": f"{plan.trials} a task, and {len(plan.baselines(spec.tasks[0]))} with the head alone",
-        "rungs": f"judged from {_each(spec.schedule.grace_epochs)} to {_each(spec.schedule.epochs)} epochs, "
-        f"each {spec.schedule.reduction} times further",
+        "trials": f"{plan.trials} a task {SAMPLERS[search.sampler]}, "
+        f"and {len(plan.baselines(spec.tasks[0]))} with the head alone",
+        "rungs": _rungs(spec),
     }
     lines["frozen"] = f"computed once: {plan.computed_once()}"
     if plan.space.limit is not None:
         share = plan.space.feasible_share()
         lines["limit"] = f"{plan.space.limit:,} adapter parameters; {share:.0%} of the space stays within it"
+    if search.repeats.points:
+        lines["repeats"] = f"the first {search.repeats.points} of each task again with {search.repeats.seeds} seeds"
     if spec.finalists.top:
         of = "each method on each task" if search.per_method else "each task"
         lines["finals"] = f"the best {spec.finalists.top} of {of} again with {spec.finalists.seeds} seeds, then tested"
@@ -58,6 +62,16 @@ def print_plan(plan: "Plan", reason: str, folder: StudyFolder | None) -> None:
         lines["folder"] = str(folder.root) + (f", copied to {redact(folder.remote)}" if folder.remote else "")
     for key, value in lines.items():
         console.print(f"  {key:<8}{escape(value)}", highlight=False, soft_wrap=True)
+
+
+def _rungs(spec: "StudySpec") -> str:
+    """Says when trials are evaluated and stopped."""
+    schedule = spec.schedule
+    reports = ", evaluated after each epoch" if schedule.report_every == "epoch" else ""
+    if not spec.search.early_stopping:
+        return f"{_each(schedule.epochs)} epochs, no early stopping{reports}"
+    first, last = _each(schedule.grace_epochs), _each(schedule.epochs)
+    return f"judged from {first} to {last} epochs, each {schedule.reduction} times further{reports}"
 
 
 def print_started(started: "Started", tracking_uri: str | None, forecast: "Forecast | None") -> None:

@@ -13,13 +13,14 @@ from krona_tune.search.budget.forecast import Forecast
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import Plan, trial_seed
 from krona_tune.search.planning.space import Params
-from krona_tune.search.resume import finals_left, known_trials, numbers_left, recall_trials
+from krona_tune.search.resume import finals_left, known_trials, numbers_left, recall_trials, repeats_left
 from krona_tune.search.schedulers.asha import AshaPerGroup
 from krona_tune.search.searchers.open_samplers import SHARED, open_samplers, open_shared_sampler
 from krona_tune.search.searchers.shared_searcher import SharedSearcher
 from krona_tune.search.searchers.task_searcher import StudySearcher
 from krona_tune.search.searchers.warm_start import earlier_points
 from krona_tune.search.study_stopper import StudyStopper
+from krona_tune.search.trial_message import TrialMessage
 from krona_tune.search.tune_run import Phase
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.spec.study_spec import StudySpec
@@ -40,17 +41,17 @@ def _search_by_task(plan: Plan, works: Works, folder: StudyFolder, ledger: Ledge
     samplers = open_samplers(spec, plan.space, folder.journal, stopping.halt, _earlier(spec))
     schedules = {task: work.schedule for task, work in works.items()}
     size_of = plan.space.parameters if spec.search.pareto else None
-    scheduler = AshaPerGroup(schedules, per_method=spec.search.per_method, size_of=size_of)
+    asha = AshaPerGroup(schedules, per_method=spec.search.per_method, size_of=size_of)
     if ledger.rows:
         reports = [each for each in read_reports(folder.results) if each.trial_id in ledger.rows]
         told = [(r, ledger.rows[r.trial_id].params) for r in reports if ledger.rows[r.trial_id].kind == "search"]
         recall_trials(samplers, ledger, reports)
-        scheduler.replay(each for each in told if ledger.settled(each[0]))
-        scheduler.expect(each for each in told if not ledger.settled(each[0]))
+        asha.replay(each for each in told if ledger.settled(each[0]))
+        asha.expect(each for each in told if not ledger.settled(each[0]))
     new = Counter(config.task for config in waiting if config.trial_id not in ledger.rows)
     return Phase(
         searcher=StudySearcher(waiting, samplers, remaining, stopping.verdict, _seeds(spec)),
-        scheduler=scheduler,
+        scheduler=asha if spec.search.early_stopping else FIFOScheduler(),
         trials=len(waiting) + sum(map(len, remaining.values())),
         new={task: new[task] + len(numbers) for task, numbers in remaining.items()},
         works=works,
@@ -83,9 +84,17 @@ def _earlier(spec: StudySpec) -> dict[str, list[Params]]:
     return earlier_points(read_trials(StudyFolder(Path(spec.search.warm_start)).results), (*spec.tasks, SHARED))
 
 
+def repeats_phase(spec: StudySpec, works: Works, ledger: Ledger, stopping: StudyStopper) -> Phase:
+    """The repeats that have not ended, over the full budget and without early stopping."""
+    return _again(repeats_left(spec, ledger), works, ledger, stopping)
+
+
 def finals_phase(spec: StudySpec, works: Works, ledger: Ledger, stopping: StudyStopper) -> Phase:
     """The finalists that have not ended, over the full budget and without early stopping."""
-    waiting = finals_left(spec, ledger)
+    return _again(finals_left(spec, ledger), works, ledger, stopping)
+
+
+def _again(waiting: list[TrialMessage], works: Works, ledger: Ledger, stopping: StudyStopper) -> Phase:
     return Phase(
         searcher=StudySearcher(waiting, {}, {}, stopping.verdict, {}),
         scheduler=FIFOScheduler(),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from krona_tune.search.finalists import final_trials
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import Plan
+from krona_tune.search.repeats import repeat_trials
 from krona_tune.search.searchers.open_samplers import MethodsInTurn
 from krona_tune.search.searchers.task_sampler import TaskSampler
 from krona_tune.search.trial_message import TrialMessage
@@ -20,14 +21,23 @@ def search_left(plan: Plan, ledger: Ledger) -> int:
 
 def finals_left(spec: StudySpec, ledger: Ledger) -> list[TrialMessage]:
     """Returns the finalists that have not ended, begun or not."""
+    return _not_ended(final_trials(spec, ledger.rows.values()), ledger)
+
+
+def repeats_left(spec: StudySpec, ledger: Ledger) -> list[TrialMessage]:
+    """Returns the repeats that have not ended, begun or not."""
+    return _not_ended(repeat_trials(spec, ledger.rows.values()), ledger)
+
+
+def _not_ended(trials: Iterable[TrialMessage], ledger: Ledger) -> list[TrialMessage]:
     ended = {row.trial_id for row in ledger.rows.values() if row.status is not Status.INTERRUPTED}
-    everyone = final_trials(spec, ledger.rows.values())
-    return [config for config in everyone if config.trial_id not in ended]
+    return [config for config in trials if config.trial_id not in ended]
 
 
 def known_trials(plan: Plan, ledger: Ledger) -> list[TrialMessage]:
     """Returns the trials that need no proposal by Optuna: interrupted ones, and baselines that have not begun."""
-    begun = [row for row in ledger.rows.values() if row.kind != "finalist" and row.status is Status.INTERRUPTED]
+    kinds = {"search", "baseline"}
+    begun = [row for row in ledger.rows.values() if row.kind in kinds and row.status is Status.INTERRUPTED]
     waiting = [TrialMessage(r.trial_id, r.task, r.number, r.kind, r.seed, r.params) for r in begun]
     baselines = [config for task in plan.spec.tasks for config in plan.baselines(task)]
     return waiting + [config for config in baselines if config.trial_id not in ledger.rows]

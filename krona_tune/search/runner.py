@@ -21,7 +21,7 @@ from krona_tune.search.best_adapters import save_best_adapters
 from krona_tune.search.budget.budget import Budget, Rates, spent
 from krona_tune.search.budget.forecast import Forecast
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.phases import finals_phase, finals_reserve, search_phase
+from krona_tune.search.phases import finals_phase, finals_reserve, repeats_phase, search_phase
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.ray_internals import kill_ray
 from krona_tune.search.ray_metrics import Reading, StudyMetrics, readings
@@ -149,6 +149,9 @@ def _search_then_finals(
     train(search)
     if (limit := stopping.used_up) and (left := search_left(plan, ledger)):
         view.say(f"The budget of {limit} ended the search with {left} of {search.trials} trials to go.")
+    repeats = repeats_phase(plan.spec, prepared.works, ledger, stopping)
+    view.expect(repeats.new)
+    train(repeats)
     stopping.let_finals_end()
     asked = plan.spec.finalists
     if not asked.top:

@@ -96,7 +96,7 @@ def _final_cell(final: Finalist) -> Cell:
 
 
 def _searched_cell(rows: Sequence[TrialResult]) -> Cell | None:
-    ranked = rank(row for row in rows if row.kind != "finalist")
+    ranked = rank(row for row in rows if row.kind in {"search", "baseline"})
     if not ranked:
         return None
     return Cell(

@@ -90,7 +90,7 @@ class TrialRun:
         self.last_report: Report | None = None
         backbone.device.start_measuring()
         batch_size = trial.training.batch_size
-        self._steps = [work.schedule.step_at(examples, batch_size) for examples in work.schedule.rungs]
+        self._steps = [work.schedule.step_at(examples, batch_size) for examples in work.schedule.reports]
         self._own_dropouts = dropouts(backbone.base)
         states = self._stored_states(store) if store else None
         self._prefix: FrozenPrefix | None = None
@@ -143,7 +143,7 @@ class TrialRun:
         trained = time.perf_counter()
         work, device = self.work, self.backbone.device
         measured = evaluate(self.answer, work.task, work.validation, work.pad_token_id, device, self._enter)
-        examples = work.schedule.rungs[self.rung]
+        examples = work.schedule.reports[self.rung]
         self.rung += 1
         self.last_report = Report(
             trial_id=self.trial_id,

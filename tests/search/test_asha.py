@@ -208,3 +208,12 @@ def test_with_sizes_a_trial_is_judged_among_those_that_are_not_larger() -> None:
     scheduler.replay([(report("cola-009", 0, 0.6), {"method": "krona", "size": 60})])
     assert judged(7, 80, 0.5) == CONTINUE
     assert judged(8, 80, 0.05) == STOP
+
+
+def test_reports_between_the_rungs_stop_nobody_and_judge_nobody() -> None:
+    own = make_schedule(examples_per_epoch=60, epochs=4, grace_epochs=1, reduction=2, every_epoch=True)
+    scheduler = AshaPerGroup({"cola": own}, per_method=False)
+    for number, score in enumerate(SCORES):
+        result = {"examples": 180, "score": score, "train_loss": 0.5}
+        assert scheduler.on_trial_result(None, added(scheduler, number), result) == CONTINUE
+    assert at(scheduler, added(scheduler, 20), 1, 0.01) == CONTINUE  # the first at its rung

@@ -68,6 +68,23 @@ def test_two_studies_with_one_worker_and_one_seed_are_alike(home: Home, bert: Pa
     assert sorted(scores[0]) == sorted(scores[1])
 
 
+def test_a_design_trains_the_same_points_to_their_end_and_some_again(home: Home, bert: Path) -> None:  # noqa: F811
+    search = "search={sampler: sobol, early_stopping: false, repeats: {points: 1, seeds: 2}}"
+    schedule = "schedule={epochs: 3, grace_epochs: 1, reduction: 3, report_every: epoch}"
+    words = ["--tasks", "cola,rte", "--set", search, "--set", schedule, "--set", "finalists.top=0", "--trials", "3"]
+    rows = started(home, bert, "design", *words)
+    searched = {(row.task, row.number): row for row in rows.values() if row.kind == "search"}
+    assert {row.status for row in rows.values()} == {Status.COMPLETED}
+    assert all(searched["cola", number].params == searched["rte", number].params for number in range(3))
+    assert {row.trial_id for row in rows.values() if row.kind == "repeat"} == {
+        f"{task}-000-s{index}" for task in ("cola", "rte") for index in (1, 2)
+    }
+    reports = read_reports(home.study("design").results)
+    assert [each.epochs for each in reports if each.trial_id == "cola-002"] == [1, 2, 3]
+    losses = {each.trial_id: each.train_loss for each in reports if each.rung == 0}
+    assert len({losses[trial] for trial in ("cola-000", "cola-000-s1", "cola-000-s2")}) == 3
+
+
 def test_the_search_leaves_of_its_budget_what_the_finals_need(home: Home, bert: Path) -> None:  # noqa: F811
     """A full trial takes 128 examples; the finals train one adapter and the head alone, with two seeds each."""
     words = ["--tasks", "rte", "--trials", "40", "--set", "search.examples_budget=1600"]

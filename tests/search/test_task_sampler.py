@@ -325,3 +325,15 @@ def test_a_trial_that_optuna_can_not_take_is_left_out(tmp_path: Path, caplog: py
         sampler.recall("cola-000", {**point, "a_out": 7}, Status.COMPLETED, {64: 0.25})
     assert "cola-000 could not be added to Optuna's study" in caplog.text
     assert trials(tmp_path / "journal") == []
+
+
+def test_random_points_learn_from_no_score(tmp_path: Path) -> None:
+    asked = spec(startup_trials=1, sampler="random").model_copy(update={"seed": 3})
+    points = []
+    for name, sign in (("up", 1), ("down", -1)):
+        sampler: Any = open_samplers(asked, SPACE, tmp_path / name, never)["cola"]
+        points.append([])
+        for number in range(12):
+            points[-1].append(sampler.ask(f"cola-{number:03d}", number))
+            sampler.tell(f"cola-{number:03d}", Status.COMPLETED, sign * points[-1][-1]["scale"])
+    assert points[0] == points[1]

@@ -53,3 +53,18 @@ def test_an_epochs_last_batch_may_be_smaller() -> None:
     made = make_schedule(examples_per_epoch=50, epochs=2, grace_epochs=1, reduction=3)
     assert made.steps_per_epoch(16) == 4
     assert [made.step_at(examples, 16) for examples in (1, 16, 17, 50, 51, 100)] == [1, 1, 2, 4, 5, 8]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "grace", "reports"),
+    [(3, 1, (10, 20, 30)), (4, 0.5, (5, 10, 15, 20, 30, 40)), (2.5, 1, (10, 20, 25)), (0.5, 0.5, (5,))],
+)
+def test_a_trial_is_evaluated_at_its_rungs_and_on_request_after_each_epoch(
+    epochs: float, grace: float, reports: tuple[int, ...]
+) -> None:
+    made = [
+        make_schedule(examples_per_epoch=10, epochs=epochs, grace_epochs=grace, reduction=3, every_epoch=each)
+        for each in (False, True)
+    ]
+    assert made[0].rungs == made[1].rungs == made[0].reports
+    assert made[1].reports == reports

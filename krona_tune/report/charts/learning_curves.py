@@ -49,17 +49,17 @@ def learning_curves(subject: Subject) -> Chart | None:
     return Chart(
         name="curves",
         title="Learning curves",
-        caption="One line per trial of the search, a point at each rung (dotted). Dimmed lines were stopped early or "
-        "broken off; a cross is where ASHA, which compares trials at each rung, stopped one.",
+        caption="One line per trial of the search, a point at each report, rungs dotted. Dimmed lines were stopped "
+        "early or broken off; a cross is where ASHA, which compares trials at each rung, stopped one.",
         figure=figure.update_layout(margin={"t": 28}, legend={"y": 1.08}),
     )
 
 
 def _curves_of_the_search(subject: Subject) -> Curves:
-    finalists = {trial.trial_id for trial in subject.recorded.trials if trial.kind == "finalist"}
+    again = {trial.trial_id for trial in subject.recorded.trials if trial.kind in {"finalist", "repeat"}}
     curves: Curves = defaultdict(list)
     for report in subject.recorded.reports:
-        if report.trial_id not in finalists:
+        if report.trial_id not in again:
             curves[report.trial_id].append(report)
     return curves
 

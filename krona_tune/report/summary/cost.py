@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from krona_tune.record.records import Records
 from krona_tune.report.charts.chart import Chart
-from krona_tune.report.charts.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, empty_figure
+from krona_tune.report.charts.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, YELLOW, empty_figure
 from krona_tune.report.summary.task_summary import RUNNING, TaskSummary
 from krona_tune.study.result import Status, TrialResult
 
@@ -16,6 +16,7 @@ _COLOURS = {
     "trained to the end": BLUE,
     "stopped early": GREY,
     "without a regular end": RED,
+    "repeats": YELLOW,
     "finalists": ORANGE,
     "head only": GREEN,
     RUNNING: PURPLE,
@@ -110,5 +111,5 @@ def cost_chart(tasks: Sequence[TaskSummary], recorded: Records) -> Chart | None:
 
 
 def _kind(trial: TrialResult) -> str:
-    named = {"finalist": "finalists", "baseline": "head only"}
+    named = {"finalist": "finalists", "repeat": "repeats", "baseline": "head only"}
     return named.get(trial.kind) or _ENDS.get(trial.status, "without a regular end")

@@ -87,11 +87,13 @@ class TaskForecast:
         epoch, evaluation = self.epoch, self.evaluation
         if baseline:
             epoch, evaluation = self.baseline_epoch, self.baseline_evaluation
-        judged = sum(rung <= examples for rung in self.schedule.rungs)
+        judged = sum(reported <= examples for reported in self.schedule.reports)
         return epoch * examples / self.schedule.examples_per_epoch + evaluation * judged
 
-    def search(self, trials: int) -> float:
+    def search(self, trials: int, *, early_stopping: bool = True) -> float:
         """Returns the seconds of this many searched trials, some of which ASHA stops at each rung."""
+        if not early_stopping:
+            return trials * self.until(self.schedule.total_examples)
         rungs = (0, *self.schedule.rungs)
         remaining, total = float(trials), 0.0
         for below, rung in pairwise(rungs):
@@ -176,9 +178,11 @@ class Forecast:
         """
         forecast, each = self.tasks[task], Counts.of(spec, text_to_text=self.text_to_text)
         full, head = (forecast.until(forecast.schedule.total_examples, baseline=head) for head in (False, True))
-        finals = each.finals + each.final_heads
+        finals, search = each.finals + each.final_heads, spec.search
+        searched = forecast.search(search.trials, early_stopping=search.early_stopping) / search.trials
         return {
-            "search": (each.searched, forecast.search(spec.search.trials) / spec.search.trials),
+            "search": (each.searched, searched),
+            "repeat": (each.repeats, full),
             "baseline": (each.heads, head + forecast.filling / max(1, each.heads)),
             "finalist": (finals, (each.finals * full + each.final_heads * head) / max(1, finals)),
         }

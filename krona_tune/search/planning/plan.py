@@ -132,6 +132,12 @@ def _check_search(spec: StudySpec) -> None:
         raise Refusal("--shared", problem, "leave out search.per_method and --objective pareto")
     if search.shared and spec.finalists.top > 1:
         raise Refusal("--shared", f"finalists.top {spec.finalists.top}: one configuration wins for all", "write 1")
+    if search.shared and not search.early_stopping:
+        problem = "search.early_stopping is false: configurations for all tasks are stopped between tasks"
+        raise Refusal("--shared", problem, "leave it out")
+    if search.sampler == "sobol" and (search.pareto or search.warm_start):
+        other = "search.objective pareto" if search.pareto else "search.warm_start"
+        raise Refusal("search.sampler", f"sobol takes its own points in order, {other} others", "leave one out")
     if search.warm_start and not StudyFolder(Path(search.warm_start)).results.is_dir():
         raise Refusal("--warm-start", f"no study with results in {search.warm_start}", "name a study's folder")
     if search.warm_start:

@@ -4,7 +4,6 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from math import exp, log
 from typing import Any
 
 from krona_tune.adapters.placement import count, sites
@@ -107,7 +106,11 @@ class Space:
 
     def draw(self, rng: random.Random) -> dict[str, Any]:
         """Returns a point drawn uniformly (log-uniformly from log domains), feasible or not."""
-        return self.point(lambda _, domain: _draw(domain, rng))
+        return self.point(lambda _, domain: _at(domain, rng.random()))
+
+    def at(self, shares: Mapping[str, float]) -> dict[str, Any]:
+        """Returns the point whose searched domains are at these shares, by label; it may not be feasible."""
+        return self.point(lambda label, domain: _at(domain, shares[label]))
 
     def draw_where(self, accepted: Callable[[Params], bool], rng: random.Random) -> dict[str, Any] | None:
         """Returns the first accepted point of EVEN_DRAWS draws; None if none is accepted."""
@@ -125,21 +128,9 @@ def adapter_of(params: Params) -> AdapterConfig:
     return AdapterConfig(**{name: value for name, value in params.items() if SECTION_OF[name] == "adapter"})
 
 
-def _draw(domain: Domain, rng: random.Random) -> Value:
-    match domain:
-        case Fixed(value):
-            return value
-        case Choice(values):
-            return rng.choice(values)
-        case Range(low, high, log=True):
-            drawn = exp(rng.uniform(log(low), log(high)))
-            return round(drawn) if domain.whole else drawn
-        case Range(low, high, step=step):
-            if step or domain.whole:
-                return low + (step or 1) * rng.randrange(int((high - low) / (step or 1)) + 1)
-            return rng.uniform(low, high)
-        case Divisors():
-            raise AssertionError("divisors are resolved before anything is drawn")
+def _at(domain: Domain, share: float) -> Value:
+    assert not isinstance(domain, Divisors), "divisors are resolved before anything is drawn"
+    return domain.at(share)
 
 
 def _holds(domain: Domain, value: Value) -> bool:

@@ -14,6 +14,7 @@ class Counts:
 
     searched: int
     heads: int
+    repeats: int
     finals: int
     final_heads: int
 
@@ -25,13 +26,15 @@ class Counts:
         return cls(
             searched=groups * search.trials,
             heads=len(search.baseline_learning_rates[: 1 if text_to_text else None]),
+            repeats=min(search.repeats.points, groups * search.trials) * search.repeats.seeds,
             finals=groups * top * seeds,
             final_heads=seeds if top and search.baseline_learning_rates else 0,
         )
 
     @property
     def by_kind(self) -> dict[str, int]:
-        return {"search": self.searched, "baseline": self.heads, "finalist": self.finals + self.final_heads}
+        finals = self.finals + self.final_heads
+        return {"search": self.searched, "baseline": self.heads, "repeat": self.repeats, "finalist": finals}
 
 
 def not_begun(spec: StudySpec, rows: Iterable[TrialResult], *, text_to_text: bool) -> Mapping[str, int]:

@@ -19,9 +19,9 @@ CONTINUE, STOP = str(TrialScheduler.CONTINUE), str(TrialScheduler.STOP)
 class AshaPerGroup(FIFOScheduler):  # type: ignore[misc]
     """ASHA for each group of competing trials: a task's searched trials or, with `per_method`, those of one method.
 
-    Trials report exactly at ASHA's rungs, grace·ηᵏ examples, so each report counts at its own rung. Baselines and
-    finalists run to their end. The training loss breaks ties: on a hard task many trials first give the same answer to
-    every example, and so get the same score.
+    Trials report exactly at ASHA's rungs, grace·ηᵏ examples, so each report counts at its own rung; they continue from
+    reports between the rungs. Baselines and finalists run to their end. The training loss breaks ties: on a hard task
+    many trials first give the same answer to every example, and so get the same score.
 
     Args:
         size_of: returns a point's parameters; with it, a trial competes only with trials that are not larger, so that
@@ -68,6 +68,8 @@ class AshaPerGroup(FIFOScheduler):  # type: ignore[misc]
         schedule = self._schedules[task]
         if examples >= schedule.total_examples:
             return False
+        if examples not in schedule.rungs:
+            return True
         group = (task, params["method"] if self._per_method else "")
         rungs = self._groups.setdefault(group, Rungs(schedule.reduction))
         return rungs.survives(examples, score - TIE * train_loss, self._size_of(params) if self._size_of else 0)

@@ -9,6 +9,7 @@ import optuna
 
 from krona_tune.search.planning.space import Params, Space
 from krona_tune.search.searchers.journal import Halt, open_journal
+from krona_tune.search.searchers.sobol import sobol_points
 from krona_tune.search.searchers.task_sampler import TaskSampler
 from krona_tune.search.searchers.warm_start import adopt_points
 from krona_tune.study.result import Status
@@ -85,8 +86,10 @@ def _sampler_in(
             storage,
             f"{spec.name}/{name}",
             seed=spec.seed,
-            startup_trials=spec.search.startup_trials,
-            suggest=partial(adopt_points, part, earlier.get(task, ())),
+            startup_trials=None if spec.search.sampler == "random" else spec.search.startup_trials,
+            suggest=sobol_points(part, spec.seed)
+            if spec.search.sampler == "sobol"
+            else partial(adopt_points, part, earlier.get(task, ())),
             every_size=spec.search.pareto,
         )
 

@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, TPESampler
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -41,7 +41,7 @@ class TaskSampler:
     """A sampler of a space's points for one task. Every draw's randomness is a stream of (seed, task, number).
 
     Args:
-        startup_trials: how many points are drawn evenly before Optuna models the scores.
+        startup_trials: how many points are drawn evenly before Optuna models the scores; None for all.
         suggest: returns points from elsewhere that are tried first; those that are not acceptable here are skipped.
         every_size: gives each trial its own parameter limit, so that small adapters are searched as much as large ones.
     """
@@ -53,7 +53,7 @@ class TaskSampler:
         name: str,
         *,
         seed: int,
-        startup_trials: int,
+        startup_trials: int | None,
         suggest: Suggest = lambda number: (),
         every_size: bool = False,
     ) -> None:
@@ -211,12 +211,15 @@ class TaskSampler:
         self._study.tell(number, values, state=STATES[status])
 
     def _sampler(self, number: int) -> BaseSampler:
+        seed = stream(self._seed, "sampler", self._address, number) % 2**32
+        if self._startup is None:
+            return RandomSampler(seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             return TPESampler(
                 n_startup_trials=self._startup,
                 constant_liar=True,
-                seed=stream(self._seed, "sampler", self._address, number) % 2**32,
+                seed=seed,
                 group=True,  # models a method's knobs together, whatever other methods read
             )
 

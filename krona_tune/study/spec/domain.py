@@ -1,7 +1,7 @@
 """Reads from YAML which values a knob may have: one value, one of several, or a range."""
 
 from dataclasses import dataclass
-from math import isfinite
+from math import exp, isfinite, log
 from typing import Any
 
 from krona_tune.kron.factors import divisors
@@ -22,6 +22,10 @@ class Fixed:
     def ends(self) -> tuple[Value, ...]:
         return (self.value,)
 
+    def at(self, share: float) -> Value:
+        """Returns the value at a share of the domain, from 0 up to but not including 1."""
+        return self.value
+
     def plain(self) -> Any:
         return self.value
 
@@ -34,6 +38,10 @@ class Choice:
 
     def ends(self) -> tuple[Value, ...]:
         return self.values
+
+    def at(self, share: float) -> Value:
+        """Returns the value at a share of the domain, from 0 up to but not including 1."""
+        return self.values[int(share * len(self.values))]
 
     def plain(self) -> Any:
         return list(self.values)
@@ -55,6 +63,16 @@ class Range:
     def ends(self) -> tuple[Value, ...]:
         """Returns both ends, and the first step if there are steps."""
         return (self.low, self.high) if self.step is None else (self.low, self.low + self.step, self.high)
+
+    def at(self, share: float) -> Value:
+        """Returns the value at a share of the domain, from 0 up to but not including 1; of a log domain's logarithm."""
+        if self.log:
+            drawn = exp(log(self.low) + share * (log(self.high) - log(self.low)))
+            return round(drawn) if self.whole else drawn
+        if self.step or self.whole:
+            step = self.step or 1
+            return self.low + step * int(share * (int((self.high - self.low) / step) + 1))
+        return self.low + share * (self.high - self.low)
 
     def plain(self) -> Any:
         written = {"low": self.low, "high": self.high}

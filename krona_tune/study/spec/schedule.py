@@ -1,4 +1,4 @@
-"""Computes how long a trial trains and where it is judged: at rungs grace·ηᵏ, counted in training examples seen."""
+"""Computes how long a trial trains and where it is evaluated, counted in training examples seen."""
 
 from dataclasses import dataclass
 from math import ceil
@@ -6,11 +6,21 @@ from math import ceil
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """A task's full budget and its rungs, in examples; the last rung is the full budget."""
+    """A task's full budget and its rungs, in examples; the last rung is the full budget.
+
+    A trial is evaluated at its rungs, and with `every_epoch` also at the end of each epoch.
+    """
 
     examples_per_epoch: int
     rungs: tuple[int, ...]
     reduction: int
+    every_epoch: bool = False
+
+    @property
+    def reports(self) -> tuple[int, ...]:
+        """Returns when a trial is evaluated, in examples."""
+        epochs = range(self.examples_per_epoch, self.total_examples, self.examples_per_epoch)
+        return tuple(sorted({*self.rungs, *(epochs if self.every_epoch else ())}))
 
     @property
     def total_examples(self) -> int:
@@ -29,7 +39,9 @@ class Schedule:
         return epochs * self.steps_per_epoch(batch_size) + ceil(rest / batch_size)
 
 
-def make_schedule(*, examples_per_epoch: int, epochs: float, grace_epochs: float, reduction: int) -> Schedule:
+def make_schedule(
+    *, examples_per_epoch: int, epochs: float, grace_epochs: float, reduction: int, every_epoch: bool = False
+) -> Schedule:
     """Returns a schedule with rungs at grace·ηᵏ below the full budget, and the full budget itself."""
     total = max(1, round(epochs * examples_per_epoch))
     rung = max(1, round(grace_epochs * examples_per_epoch))
@@ -37,4 +49,6 @@ def make_schedule(*, examples_per_epoch: int, epochs: float, grace_epochs: float
     while rung < total:
         rungs.append(rung)
         rung *= reduction
-    return Schedule(examples_per_epoch=examples_per_epoch, rungs=(*rungs, total), reduction=reduction)
+    return Schedule(
+        examples_per_epoch=examples_per_epoch, rungs=(*rungs, total), reduction=reduction, every_epoch=every_epoch
+    )

@@ -12,6 +12,7 @@ from krona_tune.study.spec.trial import SECTIONS, Frozen
 
 Number = TypeVar("Number", int, float)
 Precision = Literal["auto", "bf16", "fp32"]
+Sampler = Literal["tpe", "random", "sobol"]
 LONGEST_NAME, LONGEST_PATH = 255, 3000
 """The most bytes of a file's name, and the most characters of a path."""
 
@@ -72,11 +73,15 @@ ByTaskExamples = Annotated[Examples | dict[str, Examples], BeforeValidator(_comp
 
 
 class ScheduleSpec(Frozen):
-    """A trial's full budget and its first rung, in epochs; the rungs are at grace·ηᵏ, where η is `reduction`."""
+    """A trial's full budget and its first rung, in epochs; the rungs are at grace·ηᵏ, where η is `reduction`.
+
+    A trial is evaluated at each rung, and with `report_every` "epoch" also after each epoch.
+    """
 
     epochs: ByTaskEpochs = 6.0
     grace_epochs: ByTaskEpochs = 1.0
     reduction: Annotated[int, Field(ge=2, le=MOST)] = 3
+    report_every: Literal["rung", "epoch"] = "rung"
 
     def of(self, task: str, train_examples: int) -> Schedule:
         return make_schedule(
@@ -84,6 +89,7 @@ class ScheduleSpec(Frozen):
             epochs=for_task(self.epochs, task),
             grace_epochs=min(for_task(self.grace_epochs, task), for_task(self.epochs, task)),
             reduction=self.reduction,
+            every_epoch=self.report_every == "epoch",
         )
 
 
@@ -96,11 +102,25 @@ class ExamplesSpec(Frozen):
     max_length: Annotated[int, Field(ge=4, le=MOST)] = 128
 
 
+class RepeatsSpec(Frozen):
+    """How many of a task's first configurations are trained again when the search is done, each with `seeds` new seeds.
+
+    They show how much scores differ by chance, and take no part in any ranking.
+    """
+
+    points: CountFromZero = 0
+    seeds: Count = 3
+
+
 class SearchSpec(Frozen):
     """The number of trials that a task gets, and the limits for them.
 
     `time_budget` is in seconds, `examples_budget` in training examples of all trials, `device_hours` in hours of a GPU,
     or of a CPU core if there is no GPU. Each counts over all starts of a study.
+
+    The `sampler` proposes points: "tpe" learns from the scores, "random" draws evenly, "sobol" takes the points of a
+    scrambled Sobol sequence, which cover the space evenly and are the same on every task. Without `early_stopping`
+    every trial runs to its end.
 
     With `per_method` every method gets `trials` trials of its own on each task, and competes only with itself. The
     objective `pareto` looks for the best score at every size instead of the best score. `warm_start` is the folder of
@@ -108,6 +128,9 @@ class SearchSpec(Frozen):
     """
 
     trials: Count = 12
+    sampler: Sampler = "tpe"
+    early_stopping: bool = True
+    repeats: RepeatsSpec = RepeatsSpec()
     per_method: bool = False
     objective: Literal["score", "pareto"] = "score"
     shared: bool = False

@@ -109,12 +109,13 @@ class TrainingConfig(Frozen):
     dropout_layers: Literal["all", "adapted"] = "all"
 
 
-Kind = Literal["search", "baseline", "finalist"]
+Kind = Literal["search", "baseline", "finalist", "repeat"]
 
 
 class TrialConfig(Frozen):
-    """A whole trial. Its `kind` is a searched adapter, the head-only baseline for comparison, or a finalist, which is
-    trained again with another seed."""
+    """A whole trial. Its `kind` is a searched adapter, the head-only baseline for comparison, a finalist, which is one
+    of the best trained again with another seed, or a repeat, which is a searched adapter trained again by its number.
+    """
 
     task: str
     seed: int

@@ -1,0 +1,30 @@
+"""Chooses the repeats: a task's first configurations, trained again with new seeds to see how much scores differ."""
+
+from collections.abc import Iterable
+
+from krona_tune.search.trial_message import TrialMessage
+from krona_tune.study.randomness import stream
+from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.spec.study_spec import StudySpec
+
+TRAINED = {Status.COMPLETED, Status.STOPPED_EARLY, Status.DIVERGED}
+"""The ends of a trial that another seed may change."""
+
+
+def repeat_trials(spec: StudySpec, rows: Iterable[TrialResult]) -> list[TrialMessage]:
+    """Returns every repeat of the trials that have ended, begun or not: seed by seed, the tasks in turn."""
+    asked = spec.search.repeats
+    first = [r for r in rows if r.kind == "search" and r.number < asked.points and r.status in TRAINED]
+    return [
+        TrialMessage(
+            f"{row.trial_id}-s{index}",
+            row.task,
+            row.number,
+            "repeat",
+            stream(spec.seed, "repeat", row.task, index) % 2**31,
+            row.params,
+            row.trial_id,
+        )
+        for index in range(1, asked.seeds + 1)
+        for row in sorted(first, key=lambda row: row.number)
+    ]

@@ -1,0 +1,59 @@
+"""Tests that repeats are a task's first configurations with new seeds, chosen from the rows alone."""
+
+from dataclasses import replace
+from typing import Any
+
+from krona_tune.search.planning.trial_counts import Counts
+from krona_tune.search.repeats import repeat_trials
+from krona_tune.study.compared_values import compare
+from krona_tune.study.result import Status
+from krona_tune.study.spec.loader import build_spec
+from krona_tune.study.spec.study_spec import StudySpec
+from krona_tune.study.standings import Standings
+from tests.search.test_finalists import head, searched
+
+
+def asked(points: int, seeds: int = 2, **search: Any) -> StudySpec:
+    repeats = {"points": points, "seeds": seeds}
+    return build_spec(
+        {"model": "m", "tasks": ["rte", "cola"], "search": {"trials": 4, "repeats": repeats, **search}}, "x"
+    )
+
+
+ROWS = [
+    searched(3, 0.9),
+    searched(1, 0.2),
+    searched(0, 0.1, status=Status.DIVERGED),
+    searched(2, None, status=Status.FAILED),
+    searched(0, 0.4, task="cola"),
+    head(0, 0.5),
+]
+
+
+def test_the_first_configurations_are_trained_again_with_the_same_new_seeds_for_all() -> None:
+    found = repeat_trials(asked(3), ROWS)
+    assert [each.trial_id for each in found] == [
+        f"{of}-s{index}" for index in (1, 2) for of in ("rte-000", "cola-000", "rte-001")
+    ]
+    seeds = {each.trial_id: each.seed for each in found}
+    assert seeds["rte-000-s1"] == seeds["rte-001-s1"] != seeds["rte-000-s2"]
+    assert {each.kind for each in found} == {"repeat"}
+    assert found[0].params == next(row for row in ROWS if row.trial_id == "rte-000").params
+
+
+def test_nothing_is_repeated_unless_it_is_asked_for() -> None:
+    assert repeat_trials(asked(0), ROWS) == []
+
+
+def test_no_more_repeats_are_counted_than_there_are_trials() -> None:
+    assert Counts.of(asked(3), text_to_text=False).by_kind["repeat"] == 6
+    assert Counts.of(asked(12), text_to_text=False).by_kind["repeat"] == 8
+
+
+def test_repeats_are_in_no_ranking() -> None:
+    again = [
+        replace(searched(0, 0.99), trial_id=each.trial_id, kind="repeat") for each in repeat_trials(asked(3), ROWS)
+    ]
+    standings = Standings([*ROWS, *again])
+    assert standings.best("rte") == standings.winner("rte") == ROWS[0]
+    assert compare([*ROWS, *again], ["rte", "cola"]) == compare(ROWS, ["rte", "cola"])

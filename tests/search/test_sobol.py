@@ -1,0 +1,92 @@
+"""Tests that a Sobol design covers a space evenly, with the same points on every task and in a resumed study."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from krona_tune.refusal import Refusal
+from krona_tune.search.planning.plan import make_plan
+from krona_tune.search.planning.space import Space
+from krona_tune.search.searchers.open_samplers import open_samplers
+from krona_tune.search.searchers.sobol import sobol_points
+from krona_tune.study.result import Status
+from krona_tune.study.spec.loader import build_spec
+from tests.search.conftest import never, space, spec
+
+SPACE = space(
+    "bert",
+    {
+        "a_out": [2, 4, 8],
+        "a_in": "divisors",
+        "scale": {"low": 0.25, "high": 16, "log": True},
+        "roles": ["query", "query+value"],
+        "terms": {"low": 1, "high": 2},
+    },
+)
+SMALL = space("bert", {"a_out": [2, 4], "a_in": 4, "roles": ["query", "value"]})
+
+
+def design(tmp_path: Path, of: Space, *tasks: str, trials: int, seed: int = 3) -> dict[str, list[Any]]:
+    asked = spec(sampler="sobol").model_copy(update={"seed": seed, "tasks": tasks})
+    samplers: Any = open_samplers(asked, of, tmp_path, never)
+    found: dict[str, list[Any]] = {task: [] for task in tasks}
+    for number in range(trials):
+        for task in tasks:
+            trial = f"{task}-{number:03d}"
+            found[task].append(samplers[task].ask(trial, number))
+            samplers[task].tell(trial, Status.COMPLETED, float(number))
+    return found
+
+
+def test_a_point_is_the_same_on_every_task_and_differs_from_every_other(tmp_path: Path) -> None:
+    found = design(tmp_path / "j", SPACE, "cola", "rte", trials=40)
+    assert found["cola"] == found["rte"]
+    assert len({SPACE.meaning(point) for point in found["cola"]}) == 40
+    assert all(map(SPACE.feasible, found["cola"]))
+
+
+def test_a_resumed_study_takes_the_next_point(tmp_path: Path) -> None:
+    whole = design(tmp_path / "whole", SPACE, "cola", trials=9)["cola"]
+    design(tmp_path / "cut", SPACE, "cola", trials=4)
+    assert design(tmp_path / "cut", SPACE, "cola", trials=9)["cola"] == whole
+
+
+def test_another_seed_has_other_points(tmp_path: Path) -> None:
+    one, other = (design(tmp_path / str(seed), SPACE, "cola", trials=3, seed=seed)["cola"] for seed in (1, 2))
+    assert one != other
+
+
+def test_64_points_cover_each_knob_more_evenly_than_chance() -> None:
+    suggest = sobol_points(SPACE, 5)
+    points = [next(iter(suggest(number))) for number in range(64)]
+    assert max(Counter(point["roles"] for point in points).values()) <= 36
+    quarters = np.floor(np.array([np.log2(point["scale"] / 0.25) / 6 * 4 for point in points])).clip(0, 3)
+    assert max(Counter(quarters).values()) <= 20
+
+
+def test_a_small_space_ends_when_every_point_was_tried(tmp_path: Path) -> None:
+    found = design(tmp_path / "j", SMALL, "cola", trials=6)["cola"]
+    assert len({str(point) for point in found[:4]}) == 4
+    assert found[4:] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        ({"sampler": "sobol", "objective": "pareto"}, "search.sampler: sobol takes its own points"),
+        ({"sampler": "sobol", "warm_start": "x"}, "search.warm_start others; leave one out"),
+        ({"shared": True, "early_stopping": False}, "--shared: search.early_stopping is false"),
+    ],
+)
+def test_what_contradicts_a_design_is_refused(search: dict[str, Any], message: str) -> None:
+    asked = build_spec({"model": "m", "tasks": ["cola"], "data": "mini", "search": search}, "x.yaml")
+    with pytest.raises(Refusal, match=message):
+        make_plan(asked, "x.yaml")
+
+
+def test_an_unknown_sampler_is_refused() -> None:
+    with pytest.raises(Refusal, match=r"search\.sampler: 'gp' is refused; write 'tpe', 'random' or 'sobol'"):
+        build_spec({"model": "m", "search": {"sampler": "gp"}}, "x.yaml")
