@@ -134,7 +134,7 @@ def test_a_forecast_is_made_of_the_lengths_that_the_study_has() -> None:
         plan=SimpleNamespace(
             spec=spec(training={"batch_size": 2}), geometry=SimpleNamespace(text_to_text=False, head_width=4)
         ),
-        prepared=SimpleNamespace(works={"rte": work}),
+        prepared=SimpleNamespace(works={"rte": work}, tests={"rte": table(5, 5)}),
         slots=Slots(cpus=1, gpus=0, count=2),
     )
     probe = Probe(steps=(timed(2, 16), timed(32, 16), timed(8, 96)), forward_shares={"rte": 0.25})
@@ -144,6 +144,16 @@ def test_a_forecast_is_made_of_the_lengths_that_the_study_has() -> None:
     assert found.epoch == pytest.approx(PACE.seconds(Load(steps=2, tokens=36, pairs=4 * 81)))
     assert found.baseline_epoch == pytest.approx(found.epoch / 4)
     assert found.evaluation == pytest.approx(0.25 * PACE.seconds(Load(steps=1, tokens=18, pairs=3 * 36)))
+    assert found.test == found.baseline_test == pytest.approx(0.25 * PACE.seconds(Load(steps=1, tokens=10, pairs=50)))
+    gathered.prepared.tests = {}
+    assert Forecast.of(gathered, probe).tasks["rte"] == replace(found, test=0.0, baseline_test=0.0)
+
+
+def test_finalists_also_take_their_evaluation_on_the_test_half() -> None:
+    asked = spec(search={"trials": 6, "baseline_learning_rates": [0.01]}, finalists={"top": 1, "seeds": 3})
+    plain, tested = (Forecast(tasks={"rte": replace(RTE, test=4.0 * times, baseline_test=times)}) for times in (0, 1))
+    (count, before), (_, after) = (each.parts("rte", asked)["finalist"] for each in (plain, tested))
+    assert (count, after - before) == (6, pytest.approx(2.5))
 
 
 def test_a_head_over_stored_states_is_forecast_by_its_own_pace_and_corrected_by_its_own_rows() -> None:

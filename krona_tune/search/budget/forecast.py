@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from krona_tune.data.batches import evaluation_order, lengths, training_order
 from krona_tune.search.planning.trial_counts import Counts
@@ -72,14 +73,17 @@ WIDEST = 4
 
 @dataclass(frozen=True, kw_only=True)
 class TaskForecast:
-    """Seconds of one task: an `epoch` of training an adapter, an `evaluation` on the validation half, both of training
-    the head alone (`baseline_...`), and `filling`, in which the states that the head needs are computed once."""
+    """Seconds of one task: an `epoch` of training an adapter, an `evaluation` on the validation half and one on the
+    `test` half, all of them for the head alone (`baseline_...`), and `filling`, in which the states that the head needs
+    are computed once."""
 
     schedule: Schedule
     epoch: float
     evaluation: float
     baseline_epoch: float
     baseline_evaluation: float
+    test: float = 0.0
+    baseline_test: float = 0.0
     filling: float = 0.0
 
     def until(self, examples: float, *, baseline: bool = False) -> float:
@@ -119,12 +123,15 @@ class Forecast:
         tokens = EVALUATION_TOKENS["cuda" if gathered.slots.gpus else "cpu"]
         batch_size = round(middle(gathered.plan.spec.domains()["batch_size"]))
         limit, width = gathered.plan.spec.resources.stored_states_gb * 1e9, gathered.plan.geometry.head_width
-        found = {}
+        tests, found = gathered.prepared.tests, {}
+
+        def evaluating(table: pa.Table) -> float:
+            return pace.seconds(Load.of(evaluation_order(lengths(table), tokens), lengths(table)))
+
         for task, work in gathered.prepared.works.items():
-            train, validation, share = lengths(work.train), lengths(work.validation), probe.forward_shares[task]
-            order = training_order(train, batch_size, np.random.default_rng(0))
-            epoch = pace.seconds(Load.of(order, train))
-            judged = pace.seconds(Load.of(evaluation_order(validation, tokens), validation))
+            train, share = lengths(work.train), probe.forward_shares[task]
+            epoch = pace.seconds(Load.of(training_order(train, batch_size, np.random.default_rng(0)), train))
+            judged, tested = evaluating(work.validation), evaluating(tests[task]) if task in tests else 0.0
             fits = stored_bytes((work.train, work.validation), width, WIDEST) <= limit
             stored = probe.head_share is not None and fits
             head = probe.head_share if probe.head_share is not None and fits else share
@@ -134,7 +141,9 @@ class Forecast:
                 evaluation=share * judged,
                 baseline_epoch=head * epoch,
                 baseline_evaluation=head * judged,
-                filling=share * (epoch + judged) if stored else 0.0,
+                test=share * tested,
+                baseline_test=head * tested,
+                filling=share * (epoch + judged + tested) if stored else 0.0,
             )
         return cls(tasks=found, text_to_text=gathered.plan.geometry.text_to_text)
 
@@ -178,13 +187,14 @@ class Forecast:
         """
         forecast, each = self.tasks[task], Counts.of(spec, text_to_text=self.text_to_text)
         full, head = (forecast.until(forecast.schedule.total_examples, baseline=head) for head in (False, True))
+        tested, tested_head = full + forecast.test, head + forecast.baseline_test
         finals, search = each.finals + each.final_heads, spec.search
         searched = forecast.search(search.trials, early_stopping=search.early_stopping) / search.trials
         return {
             "search": (each.searched, searched),
             "repeat": (each.repeats, full),
             "baseline": (each.heads, head + forecast.filling / max(1, each.heads)),
-            "finalist": (finals, (each.finals * full + each.final_heads * head) / max(1, finals)),
+            "finalist": (finals, (each.finals * tested + each.final_heads * tested_head) / max(1, finals)),
         }
 
     def corrected(self, rows: Iterable[TrialResult]) -> "Forecast":
@@ -211,8 +221,8 @@ def survivors(arrivals: float, reduction: int) -> float:
 
 
 def _times(forecast: TaskForecast, factor: float, baseline_factor: float) -> TaskForecast:
-    factors = dict.fromkeys(("epoch", "evaluation"), factor)
-    factors |= dict.fromkeys(("baseline_epoch", "baseline_evaluation"), baseline_factor)
+    factors = dict.fromkeys(("epoch", "evaluation", "test"), factor)
+    factors |= dict.fromkeys(("baseline_epoch", "baseline_evaluation", "baseline_test"), baseline_factor)
     return replace(forecast, **{part: by * getattr(forecast, part) for part, by in factors.items()})
 
 
