@@ -51,7 +51,6 @@ def run_and_report(
         return
     _refuse_no_log(folder.log)
     began, workers = time.monotonic(), connecting(address)
-    from krona_tune.report.pages.study_page import write_report
     from krona_tune.search import runner
     from krona_tune.search.budget.forecast import Forecast
     from krona_tune.search.preflight.checks import run_preflight
@@ -75,7 +74,7 @@ def run_and_report(
             tracking_uri=tracking_uri,
             quiet=quiet,
             forecast=forecast,
-            write_report=write_report,
+            write_report=_write_report,
         )
         try:
             console.print()
@@ -90,6 +89,13 @@ def run_and_report(
     if outcome.interrupted:
         console.print(escape(_how_to_go_on(outcome, folder)), soft_wrap=True)
     _exit(_status(outcome, spec.tasks), at_once=bool(outcome.lost))
+
+
+def _write_report(folder: StudyFolder) -> Path:
+    """Writes the study's page; the packages that draw it are loaded now, not before the first trial."""
+    from krona_tune.report.pages.study_page import write_report
+
+    return write_report(folder)
 
 
 def _how_to_go_on(outcome: "Outcome", folder: StudyFolder) -> str:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import pyarrow as pa
 
@@ -83,6 +84,16 @@ def tokenizer_fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
     return _digest(state)
 
 
+_FINGERPRINTS: "WeakKeyDictionary[PreTrainedTokenizerBase, str]" = WeakKeyDictionary()
+"""The fingerprint of each tokenizer that encodes in this process, which nothing changes; a large one takes .1 s."""
+
+
+def _fingerprint_of(tokenizer: "PreTrainedTokenizerBase") -> str:
+    if tokenizer not in _FINGERPRINTS:
+        _FINGERPRINTS[tokenizer] = tokenizer_fingerprint(tokenizer)
+    return _FINGERPRINTS[tokenizer]
+
+
 class _Encoding:
     """One data set with one tokenizer: the names of its files, and how each is read or made."""
 
@@ -98,7 +109,7 @@ class _Encoding:
         self.prompts, self.max_length = prompts, max_length
         self.pad_token_id = int(tokenizer.pad_token_id)
         self.fingerprint = _digest(
-            [FORMAT, data.task.name, data.fingerprint, tokenizer_fingerprint(tokenizer), prompts, max_length]
+            [FORMAT, data.task.name, data.fingerprint, _fingerprint_of(tokenizer), prompts, max_length]
         )
 
     def part(self, name: str) -> pa.Table:

@@ -46,7 +46,7 @@ class Probe:
 
 
 def time_steps(backbone: Backbone, works: Mapping[str, TaskWork], trial: TrialConfig) -> Probe:
-    """Times a trial's steps on the first task, and a prediction on each task.
+    """Times a trial's steps on the first task, and a prediction on each task; a head costs about the same on all.
 
     Costs about ten small steps; what is built at the first step of a size is not counted. Sequences that are longer
     than the backbone can read are cut.
@@ -56,6 +56,9 @@ def time_steps(backbone: Backbone, works: Mapping[str, TaskWork], trial: TrialCo
     steps: list[Timed] = []
     shares: dict[str, float] = {}
     for task, work in works.items():
+        if task != first and not backbone.geometry.text_to_text:
+            shares[task] = shares[first]
+            continue
         run = TrialRun(f"{task}-probe", trial.model_copy(update={"task": task}), work, backbone)
         try:
             if task == first:

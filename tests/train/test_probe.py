@@ -18,6 +18,7 @@ def test_steps_of_three_sizes_are_timed_and_a_prediction_of_each_task(name: str)
     assert [(step.rows, step.length) for step in found.steps] == [(n, min(length, longest)) for n, length in SIZES]
     assert all(step.seconds > 0 for step in found.steps)
     assert found.forward_shares.keys() == works.keys()
+    assert name == "t5" or found.forward_shares["rte"] == found.forward_shares["mrpc"]
     assert (found.head_share is None) == (name == "t5")
     assert name == "t5" or 0 < found.head_share < 1
     assert all(torch.equal(tensor, before[key]) for key, tensor in backbone.whole.state_dict().items())
