@@ -29,8 +29,8 @@ SPACE = space(
 SMALL = space("bert", {"a_out": [2, 4], "a_in": 4, "roles": ["query", "value"]})
 
 
-def design(tmp_path: Path, of: Space, *tasks: str, trials: int, seed: int = 3) -> dict[str, list[Any]]:
-    asked = spec(sampler="sobol").model_copy(update={"seed": seed, "tasks": tasks})
+def design(tmp_path: Path, of: Space, *tasks: str, trials: int, seed: int = 3, first: int = 0) -> dict[str, list[Any]]:
+    asked = spec(sampler="sobol", first_point=first).model_copy(update={"seed": seed, "tasks": tasks})
     samplers: Any = open_samplers(asked, of, tmp_path, never)
     found: dict[str, list[Any]] = {task: [] for task in tasks}
     for number in range(trials):
@@ -52,6 +52,11 @@ def test_a_resumed_study_takes_the_next_point(tmp_path: Path) -> None:
     whole = design(tmp_path / "whole", SPACE, "cola", trials=9)["cola"]
     design(tmp_path / "cut", SPACE, "cola", trials=4)
     assert design(tmp_path / "cut", SPACE, "cola", trials=9)["cola"] == whole
+
+
+def test_a_second_study_takes_the_points_behind_the_first(tmp_path: Path) -> None:
+    whole = design(tmp_path / "whole", SPACE, "cola", trials=9)["cola"]
+    assert design(tmp_path / "rest", SPACE, "cola", trials=5, first=4)["cola"] == whole[4:]
 
 
 def test_another_seed_has_other_points(tmp_path: Path) -> None:
@@ -78,6 +83,7 @@ def test_a_small_space_ends_when_every_point_was_tried(tmp_path: Path) -> None:
     [
         ({"sampler": "sobol", "objective": "pareto"}, "search.sampler: sobol takes its own points"),
         ({"sampler": "sobol", "warm_start": "x"}, "search.warm_start others; leave one out"),
+        ({"first_point": 3}, "search.first_point: tpe has no point number 3"),
         ({"shared": True, "early_stopping": False}, "--shared: search.early_stopping is false"),
     ],
 )

@@ -87,7 +87,7 @@ def _sampler_in(
             f"{spec.name}/{name}",
             seed=spec.seed,
             startup_trials=None if spec.search.sampler == "random" else spec.search.startup_trials,
-            suggest=sobol_points(part, spec.seed)
+            suggest=sobol_points(part, spec.seed, spec.search.first_point)
             if spec.search.sampler == "sobol"
             else partial(adopt_points, part, earlier.get(task, ())),
             every_size=spec.search.pareto,

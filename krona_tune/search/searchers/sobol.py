@@ -11,9 +11,9 @@ from krona_tune.search.searchers.task_sampler import Suggest
 from krona_tune.study.randomness import stream
 
 
-def sobol_points(space: Space, seed: int) -> Suggest:
-    """Returns a function of a trial's number: the feasible points of the sequence, each once, from that number on."""
-    remaining, found = _points(space, seed), list[dict[str, Any]]()
+def sobol_points(space: Space, seed: int, first: int = 0) -> Suggest:
+    """Returns a function that gives a trial its point: feasible points of the sequence, each once, from `first` on."""
+    remaining, found = islice(_points(space, seed), first, None), list[dict[str, Any]]()
 
     def suggest(number: int) -> Iterator[Params]:
         found.extend(islice(remaining, max(0, number + 1 - len(found))))

@@ -119,8 +119,8 @@ class SearchSpec(Frozen):
     or of a CPU core if there is no GPU. Each counts over all starts of a study.
 
     The `sampler` proposes points: "tpe" learns from the scores, "random" draws evenly, "sobol" takes the points of a
-    scrambled Sobol sequence, which cover the space evenly and are the same on every task. Without `early_stopping`
-    every trial runs to its end.
+    scrambled Sobol sequence, which cover the space evenly and are the same on every task, from number `first_point` on,
+    so that several studies can share one design. Without `early_stopping` every trial runs to its end.
 
     With `per_method` every method gets `trials` trials of its own on each task, and competes only with itself. The
     objective `pareto` looks for the best score at every size instead of the best score. `warm_start` is the folder of
@@ -129,6 +129,7 @@ class SearchSpec(Frozen):
 
     trials: Count = 12
     sampler: Sampler = "tpe"
+    first_point: CountFromZero = 0
     early_stopping: bool = True
     repeats: RepeatsSpec = RepeatsSpec()
     per_method: bool = False
