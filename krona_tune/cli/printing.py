@@ -54,7 +54,8 @@ def print_plan(plan: "Plan", reason: str, folder: StudyFolder | None) -> None:
         share = plan.space.feasible_share()
         lines["limit"] = f"{plan.space.limit:,} adapter parameters; {share:.0%} of the space stays within it"
     if search.repeats.points:
-        lines["repeats"] = f"the first {search.repeats.points} of each task again with {search.repeats.seeds} seeds"
+        points = min(search.repeats.points, plan.trials)
+        lines["repeats"] = f"the first {points} of each task again with {search.repeats.seeds} seeds"
     if spec.finalists.top:
         of = "each method on each task" if search.per_method else "each task"
         lines["finals"] = f"the best {spec.finalists.top} of {of} again with {spec.finalists.seeds} seeds, then tested"

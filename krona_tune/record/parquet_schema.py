@@ -117,8 +117,9 @@ def trial_of(row: Mapping[str, Any]) -> TrialResult:
     if "method" not in params:
         raise ValueError("a trial lacks its method")
     params |= {name: params[name] == "true" for name in _SWITCHES if params.get(name) in {"true", "false"}}
-    for name, default in ADDED.items():  # of a version that had fewer knobs
-        if SECTION_OF[name] == "training" or "a_out" in params:
+    older = "a_out" in params and "terms" not in params  # a Kronecker adapter of a version that had fewer knobs
+    for name, default in ADDED.items():
+        if older or SECTION_OF[name] == "training":
             params.setdefault(name, default)
     read = {
         "status": Status(row["status"]),

@@ -14,14 +14,14 @@ _NESTED = {"params", "metrics", "test_metrics"}
 def trials_frame(folder: StudyFolder) -> pd.DataFrame:
     """Returns one row per trial, whatever its status.
 
-    Columns: those of `TrialResult` (`trial_id`, `task`, `kind` search, baseline or finalist, `number`, `seed`,
+    Columns: those of `TrialResult` (`trial_id`, `task`, `kind` search, baseline, finalist or repeat, `number`, `seed`,
     `fingerprint`, `status`, `score` on validation, `rung`, `epochs`, `examples`, `adapter_parameters`,
     `norm_parameters`, `head_parameters`, `trainable_parameters`, `trainable_percent`, `train_seconds`,
     `evaluation_seconds`, `peak_memory_bytes`, `started_at`, `paused_seconds`, `ended_at`, `error`, `checkpoint`),
     every knob under its own name (`method`, `scale`, `a_out`, `a_in`, `learning_rate`, ...), `metric_...` for each
     metric, and `factor_shape` such as `24x16`.
-    A finalist's row has `of`, the searched trial that it repeats, and from the test half `test_score`,
-    `test_examples`, `test_metric_...` and `test_resampled`, its scores on examples drawn again.
+    A repeat's and a finalist's row has `of`, the searched trial that is trained again. A finalist's has from the test
+    half `test_score`, `test_examples`, `test_metric_...` and `test_resampled`, its scores on examples drawn again.
     """
     trials = read_records(folder.results).trials
     frame = _frame((trial.row() for trial in trials), TrialResult)
@@ -29,7 +29,7 @@ def trials_frame(folder: StudyFolder) -> pd.DataFrame:
 
 
 def reports_frame(folder: StudyFolder) -> pd.DataFrame:
-    """Returns one row per trial and rung.
+    """Returns one row per trial and report: at each rung, or also after each epoch.
 
     Columns: those of `Report` (`trial_id`, `task`, `rung`, `examples`, `epochs`, `step`, `score` on validation,
     `train_loss`, `train_seconds`, `evaluation_seconds`, `peak_memory_bytes`) and `metric_...` for each metric.

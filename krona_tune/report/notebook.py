@@ -41,7 +41,7 @@ class Study:
 
     @cached_property
     def reports(self) -> pd.DataFrame:
-        """Returns one row per trial and rung; the columns are those of `krona_tune.report.frame.reports_frame`."""
+        """Returns one row per trial and report; the columns are those of `krona_tune.report.frame.reports_frame`."""
         return reports_frame(self.folder)
 
     @cached_property

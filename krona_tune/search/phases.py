@@ -107,13 +107,13 @@ def _again(waiting: list[TrialMessage], works: Works, ledger: Ledger, stopping: 
 def finals_reserve(
     spec: StudySpec, works: Works, ledger: Ledger, rates: Rates, forecast: Forecast | None
 ) -> Callable[[], Amount]:
-    """Says what the finals would need if the search ended now; reckoned again when a trial has ended."""
+    """Says what finals and repeats would need if the search ended now; reckoned again when a trial has ended."""
     full = {task: work.schedule.total_examples for task, work in works.items()}
     foretold = {task: each.until(full[task]) / full[task] for task, each in forecast.tasks.items()} if forecast else {}
 
     @lru_cache(maxsize=1)
     def need(ended: int) -> Amount:
-        waiting = Counter(config.task for config in finals_left(spec, ledger))
+        waiting = Counter(config.task for config in (*finals_left(spec, ledger), *repeats_left(spec, ledger)))
         return needed(ledger.rows, full, waiting, rates, foretold)
 
     return lambda: need(len(ledger.rows) - len(ledger.running))

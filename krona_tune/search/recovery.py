@@ -95,13 +95,13 @@ def _points(plan: Plan, folder: StudyFolder) -> PointOf:
 
 
 def _number(report: Report) -> int | None:
-    """Returns the number of a searched trial; None for a baseline or a finalist."""
+    """Returns the number of a searched trial; None for any other."""
     number = report.trial_id.removeprefix(f"{report.task}-")
     return int(number) if number.isdecimal() else None
 
 
 def _config(plan: Plan, report: Report, number: int | None, point_of: PointOf) -> TrialMessage | None:
-    """Returns the trial as it was begun; None if it is unknown, or a finalist, which the finals choose again."""
+    """Returns the trial as it was begun; None if it is unknown, or a finalist or repeat, which is chosen again."""
     task = report.task
     if number is None:
         return next((each for each in plan.baselines(task) if each.trial_id == report.trial_id), None)

@@ -7,14 +7,12 @@ from krona_tune.study.randomness import stream
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.spec.study_spec import StudySpec
 
-TRAINED = {Status.COMPLETED, Status.STOPPED_EARLY, Status.DIVERGED}
-"""The ends of a trial that another seed may change."""
-
 
 def repeat_trials(spec: StudySpec, rows: Iterable[TrialResult]) -> list[TrialMessage]:
-    """Returns every repeat of the trials that have ended, begun or not: seed by seed, the tasks in turn."""
+    """Returns every repeat of the trials that have ended, however they ended, begun or not: seed by seed."""
     asked = spec.search.repeats
-    first = [r for r in rows if r.kind == "search" and r.number < asked.points and r.status in TRAINED]
+    ended = [row for row in rows if row.kind == "search" and row.status is not Status.INTERRUPTED]
+    first = sorted((row for row in ended if row.number < asked.points), key=lambda row: row.number)
     return [
         TrialMessage(
             f"{row.trial_id}-s{index}",
@@ -26,5 +24,5 @@ def repeat_trials(spec: StudySpec, rows: Iterable[TrialResult]) -> list[TrialMes
             row.trial_id,
         )
         for index in range(1, asked.seeds + 1)
-        for row in sorted(first, key=lambda row: row.number)
+        for row in first
     ]

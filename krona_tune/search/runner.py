@@ -26,7 +26,7 @@ from krona_tune.search.planning.plan import Plan
 from krona_tune.search.ray_internals import kill_ray
 from krona_tune.search.ray_metrics import Reading, StudyMetrics, readings
 from krona_tune.search.recovery import open_records
-from krona_tune.search.resume import finals_left, search_left
+from krona_tune.search.resume import finals_left, repeats_left, search_left
 from krona_tune.search.startup.begin import Started
 from krona_tune.search.study_clock import StudyClock
 from krona_tune.search.study_stopper import StudyStopper, interruptible
@@ -133,7 +133,7 @@ def _readings(plan: Plan, ledger: Ledger, rates: Rates) -> Iterator[Reading]:
 def _search_then_finals(
     started: Started, ledger: Ledger, stopping: StudyStopper, view: View, changed: Callable[[], None]
 ) -> None:
-    """Both phases share one budget: the search leaves what its finals will need, and a person's stop ends both."""
+    """All phases share one budget: the search leaves what finals and repeats will need; a stop ends all."""
     plan, prepared = started.plan, started.prepared
     train = partial(
         tune_trials,
@@ -149,23 +149,27 @@ def _search_then_finals(
     train(search)
     if (limit := stopping.used_up) and (left := search_left(plan, ledger)):
         view.say(f"The budget of {limit} ended the search with {left} of {search.trials} trials to go.")
-    repeats = repeats_phase(plan.spec, prepared.works, ledger, stopping)
-    view.expect(repeats.new)
-    train(repeats)
     stopping.let_finals_end()
-    asked = plan.spec.finalists
-    if not asked.top:
-        return
+    finalists, repeats = plan.spec.finalists, plan.spec.search.repeats
     if stopping.interrupted:
-        view.say("The search was stopped before its end, so nothing was trained again with other seeds yet.")
+        if finalists.top or repeats.points:
+            view.say("The search was stopped before its end, so nothing was trained again with other seeds yet.")
         return
     final = finals_phase(plan.spec, prepared.final_works(), ledger, stopping)
     view.expect(final.new)
     if final.trials:
-        view.say(f"The search is done. Its best are trained again with {asked.seeds} seeds: {final.trials} trials.")
+        view.say(f"The search is done. Its best are trained again with {finalists.seeds} seeds: {final.trials} trials.")
     train(final)
     if left := len(finals_left(plan.spec, ledger)):
         view.say(f"Stopped with {left} of {final.trials} finalists to go; they are trained when the study is resumed.")
+        return
+    again = repeats_phase(plan.spec, prepared.works, ledger, stopping)
+    view.expect(again.new)
+    if again.trials:
+        view.say(f"The first points are trained again with {repeats.seeds} seeds: {again.trials} trials.")
+    train(again)
+    if left := len(repeats_left(plan.spec, ledger)):
+        view.say(f"Stopped with {left} of {again.trials} repeats to go; they are trained when the study is resumed.")
 
 
 def workplace(started: Started) -> Workplace:

@@ -9,7 +9,7 @@ from krona_tune.study.spec.trial import TrialConfig, check_trial
 
 @dataclass(frozen=True)
 class TrialMessage:
-    """A trial as a worker receives it. `of` is the trial whose configuration a finalist repeats."""
+    """A trial as a worker receives it. `of` is the trial whose configuration a finalist or a repeat trains again."""
 
     trial_id: str
     task: str

@@ -62,7 +62,8 @@ class TrialResult:
     `paused_seconds` is the time between the drivers that ran it: `ended_at - started_at - paused_seconds` is its
     running time.
 
-    `of` is the searched trial that a finalist repeats. Only a finalist has the `test_…` fields of its `ScoreOnTest`.
+    `of` is the searched trial that a finalist or a repeat trains again. Only a finalist has the `test_…` fields of its
+    `ScoreOnTest`.
     """
 
     trial_id: str

@@ -172,10 +172,10 @@ class TrialRun:
     def _train_until(self, last_step: int) -> float:
         """Trains up to `last_step`; returns the mean loss of these steps."""
         self.answer.model.train()
-        torch.manual_seed(stream(self.trial.seed, "dropout", self.rung))
         losses = []
         while self.step < last_step:
             for batch in self._rest_of_epoch(last_step):
+                torch.manual_seed(stream(self.trial.seed, "dropout", self.step))  # whenever a trial reports or resumes
                 with noting_batch_shape(batch):
                     losses.append(self.train_on(batch))
                 self.step += 1

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from krona_tune.adapters.methods.method_table import METHODS
 from krona_tune.record.parquet_reader import REPORT_KIND, TRIAL_KIND, merged, read_reports, read_trials
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.refusal import Refusal
@@ -57,6 +58,18 @@ def test_every_field_comes_back_equal(tmp_path: Path, layer_norms: bool | str) -
     sink.study_ended([])
     assert (read_trials(tmp_path), read_reports(tmp_path)) == ([result], reports)
     assert read_trials(tmp_path)[0].params["layer_norms"] == layer_norms
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_comes_back_with_the_knobs_that_it_reads(tmp_path: Path, method: str) -> None:
+    trial = started(3, method=method)
+    read = {name: trial.params[name] for name in trial.params if name in METHODS[method].reads or name == "method"}
+    result = replace(
+        ended(trial, Status.COMPLETED, []),
+        params={**read, "learning_rate": 0.25, "dropout": 0.0, "dropout_layers": "all"},
+    )
+    ParquetSink(tmp_path).trial_ended(result)
+    assert read_trials(tmp_path) == [result]
 
 
 def test_what_finds_no_room_is_written_before_what_comes_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,17 @@
 """Tests that repeats are a task's first configurations with new seeds, chosen from the rows alone."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
+from krona_tune.search.budget.budget import Rates
+from krona_tune.search.phases import finals_reserve
 from krona_tune.search.planning.trial_counts import Counts
 from krona_tune.search.repeats import repeat_trials
 from krona_tune.study.compared_values import compare
 from krona_tune.study.result import Status
 from krona_tune.study.spec.loader import build_spec
+from krona_tune.study.spec.schedule import Schedule
 from krona_tune.study.spec.study_spec import StudySpec
 from krona_tune.study.standings import Standings
 from tests.search.test_finalists import head, searched
@@ -24,7 +28,7 @@ ROWS = [
     searched(3, 0.9),
     searched(1, 0.2),
     searched(0, 0.1, status=Status.DIVERGED),
-    searched(2, None, status=Status.FAILED),
+    searched(2, None, status=Status.INTERRUPTED),
     searched(0, 0.4, task="cola"),
     head(0, 0.5),
 ]
@@ -57,3 +61,12 @@ def test_repeats_are_in_no_ranking() -> None:
     standings = Standings([*ROWS, *again])
     assert standings.best("rte") == standings.winner("rte") == ROWS[0]
     assert compare([*ROWS, *again], ["rte", "cola"]) == compare(ROWS, ["rte", "cola"])
+
+
+def test_the_search_leaves_of_a_budget_what_repeats_need() -> None:
+    full = Schedule(examples_per_epoch=50, rungs=(50, 150), reduction=3)
+    works: Any = dict.fromkeys(("rte", "cola"), SimpleNamespace(schedule=full))
+    ledger: Any = SimpleNamespace(rows={each.trial_id: each for each in ROWS}, running=[])
+    rates = Rates(devices=1, slots=2)
+    assert finals_reserve(asked(3), works, ledger, rates, None)().examples == 2 * 3 * 150
+    assert finals_reserve(asked(0), works, ledger, rates, None)().examples == 0

@@ -76,6 +76,7 @@ def test_a_small_space_ends_when_every_point_was_tried(tmp_path: Path) -> None:
     found = design(tmp_path / "j", SMALL, "cola", trials=6)["cola"]
     assert len({str(point) for point in found[:4]}) == 4
     assert found[4:] == [None, None]
+    assert design(tmp_path / "rest", SMALL, "cola", trials=2, first=4)["cola"] == [None, None]
 
 
 @pytest.mark.parametrize(

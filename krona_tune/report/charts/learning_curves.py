@@ -18,6 +18,11 @@ _LINES = {
     "best": {"color": ORANGE, "opacity": 1.0, "width": 3.0, "dash": "solid"},
 }
 
+STOPPED = (
+    " Dimmed lines were stopped early or broken off; a cross is where ASHA, which compares trials at each rung, "
+    "stopped one."
+)
+"""The sentence for a task with trials that were stopped early."""
 CROWD = 60
 """More lines than this are drawn thin."""
 
@@ -49,8 +54,7 @@ def learning_curves(subject: Subject) -> Chart | None:
     return Chart(
         name="curves",
         title="Learning curves",
-        caption="One line per trial of the search, a point at each report, rungs dotted. Dimmed lines were stopped "
-        "early or broken off; a cross is where ASHA, which compares trials at each rung, stopped one.",
+        caption="One line per trial of the search, a point at each report, rungs dotted." + (STOPPED if ends else ""),
         figure=figure.update_layout(margin={"t": 28}, legend={"y": 1.08}),
     )
 

@@ -59,9 +59,9 @@ def needed_bytes(gathered: Gathered) -> Footprint:
 
 
 def checkpoints_of(plan: Plan) -> Checkpoints:
-    """Returns the checkpoints of all tasks: of the search, of the heads alone, and of the finals of both."""
+    """Returns the checkpoints of all tasks: of the search, its repeats, the heads alone, and the finals of both."""
     each, tasks = Counts.of(plan.spec, text_to_text=plan.geometry.text_to_text), plan.spec.tasks
-    adapters = len(tasks) * (each.searched + each.finals)
+    adapters = len(tasks) * (each.searched + each.repeats + each.finals)
     heads = sum(len(plan.baselines(task)) + each.final_heads for task in tasks)
     sizes = [plan.space.parameters(point) for point in drawn(plan.space)]
     beside = (adapters + heads) * plan.geometry.head_parameters(MOST_OUTPUTS)

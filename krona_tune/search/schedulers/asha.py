@@ -19,7 +19,7 @@ CONTINUE, STOP = str(TrialScheduler.CONTINUE), str(TrialScheduler.STOP)
 class AshaPerGroup(FIFOScheduler):  # type: ignore[misc]
     """ASHA for each group of competing trials: a task's searched trials or, with `per_method`, those of one method.
 
-    Trials report exactly at ASHA's rungs, grace·ηᵏ examples, so each report counts at its own rung; they continue from
+    Trials report at ASHA's rungs, grace·ηᵏ examples, so a report there counts at its own rung; they continue from
     reports between the rungs. Baselines and finalists run to their end. The training loss breaks ties: on a hard task
     many trials first give the same answer to every example, and so get the same score.
 

@@ -86,10 +86,11 @@ def _sampler_in(
             storage,
             f"{spec.name}/{name}",
             seed=spec.seed,
-            startup_trials=None if spec.search.sampler == "random" else spec.search.startup_trials,
+            startup_trials=spec.search.startup_trials if spec.search.sampler == "tpe" else None,
             suggest=sobol_points(part, spec.seed, spec.search.first_point)
             if spec.search.sampler == "sobol"
             else partial(adopt_points, part, earlier.get(task, ())),
+            only_suggested=spec.search.sampler == "sobol",
             every_size=spec.search.pareto,
         )
 

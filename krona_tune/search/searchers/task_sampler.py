@@ -43,6 +43,7 @@ class TaskSampler:
     Args:
         startup_trials: how many points are drawn evenly before Optuna models the scores; None for all.
         suggest: returns points from elsewhere that are tried first; those that are not acceptable here are skipped.
+        only_suggested: proposes nothing else.
         every_size: gives each trial its own parameter limit, so that small adapters are searched as much as large ones.
     """
 
@@ -55,6 +56,7 @@ class TaskSampler:
         seed: int,
         startup_trials: int | None,
         suggest: Suggest = lambda number: (),
+        only_suggested: bool = False,
         every_size: bool = False,
     ) -> None:
         self._space, self._seed, self._startup, self._suggest = space, seed, startup_trials, suggest
@@ -69,6 +71,7 @@ class TaskSampler:
         self._open = {t.user_attrs[TRIAL_ID]: t.number for t in mine if t.state is TrialState.RUNNING}
         self._tried = {space.meaning(self._point_of(trial)) for trial in mine}
         self._exhausted = False
+        self._only_suggested = only_suggested
         self._sizes = self._smallest_and_largest() if every_size else None
 
     def ask(self, trial_id: str, number: int) -> dict[str, Any] | None:
@@ -87,6 +90,8 @@ class TaskSampler:
             return self._space.feasible(params, limit) and self._space.meaning(params) not in self._tried
 
         suggested = next(filter(acceptable, self._suggest(number)), None)
+        if suggested is None and self._only_suggested:
+            return None
         for attempt in range(ATTEMPTS + 1):
             asked = sum(LOST not in drawn.user_attrs for drawn in self._study.get_trials(deepcopy=False))
             if attempt == ATTEMPTS:

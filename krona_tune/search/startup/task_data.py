@@ -98,6 +98,6 @@ def _prepare_task(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase
         train_examples=len(encoded.train),
         validation_examples=len(encoded.validation),
         constant_score=constant_baseline(task, *labels),
-        rungs=work.schedule.rungs,
+        rungs=work.schedule.rungs if spec.search.early_stopping else (work.schedule.total_examples,),
     )
     return work, facts

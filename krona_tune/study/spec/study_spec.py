@@ -64,6 +64,8 @@ Place = Annotated[str, AfterValidator(_place)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 MOST, MOST_EXAMPLES = 10**6, 10**15
 """Limits for trials, seeds, epochs and so on, and for training examples: more is a mistake that would run for ever."""
+MOST_POINTS = 10**4
+"""The latest first point of a design: all points before it are drawn and checked."""
 Count = Annotated[int, Field(ge=1, le=MOST)]
 CountFromZero = Annotated[int, Field(ge=0, le=MOST)]
 Examples = Annotated[int, Field(ge=1, le=MOST_EXAMPLES)]
@@ -129,7 +131,7 @@ class SearchSpec(Frozen):
 
     trials: Count = 12
     sampler: Sampler = "tpe"
-    first_point: CountFromZero = 0
+    first_point: Annotated[int, Field(ge=0, le=MOST_POINTS)] = 0
     early_stopping: bool = True
     repeats: RepeatsSpec = RepeatsSpec()
     per_method: bool = False
