@@ -10,6 +10,7 @@ from krona_tune.search import runner
 from krona_tune.search.budget.budget import Amount, Budget
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.study.folder import StudyFolder
+from tests.search.conftest import spec
 from tests.search.test_ledger import ledger
 
 
@@ -58,8 +59,8 @@ def test_a_search_that_has_just_ended_is_not_said_to_be_cut_short(
     heard: list[str] = []
     view: Any = SimpleNamespace(expect=lambda new: None, say=heard.append)
     started: Any = SimpleNamespace(
-        plan=SimpleNamespace(spec=SimpleNamespace(finalists=SimpleNamespace(top=0))),
-        prepared=SimpleNamespace(works={}),
+        plan=SimpleNamespace(spec=spec()),
+        prepared=SimpleNamespace(works={}, final_works=dict),
         folder=StudyFolder(Path("x")),
         slots=None,
     )
@@ -68,5 +69,5 @@ def test_a_search_that_has_just_ended_is_not_said_to_be_cut_short(
     monkeypatch.setattr(runner, "tune_trials", lambda *asked, **others: None)
     monkeypatch.setattr(runner, "workplace", lambda started: None)
     monkeypatch.setattr(runner, "search_left", lambda *asked: left)
-    runner._search_then_finals(started, None, stopping, view, lambda: None)  # type: ignore[arg-type]
+    runner._search_then_finals(started, ledger()[0], stopping, view, lambda: None)
     assert [line[: len(begin)] for line, begin in zip(heard, said, strict=True)] == said
