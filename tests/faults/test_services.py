@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from krona_tune.study.folder import StudyFolder
 from tests.faults.conftest import Cost
 from tests.faults.consistency import settled
 from tests.faults.drivers import LONG, begun, rungs, synced, until, well_ended
@@ -26,6 +27,10 @@ def uri(database: Postgres) -> str:
     return database.address.replace("postgresql://", "postgresql+psycopg2://")
 
 
+def warned(folder: StudyFolder) -> bool:
+    return "the study continues" in folder.log.read_text(encoding="utf-8")
+
+
 def test_a_database_that_is_restarted_costs_a_warning(home: Home, bert: Path, database: Postgres, cost: Cost) -> None:
     """Every connection is cut, and the database does not answer for three rungs."""
     folder = home.study("database")
@@ -33,11 +38,11 @@ def test_a_database_that_is_restarted_costs_a_warning(home: Home, bert: Path, da
     until(driver, lambda: rungs(folder) >= 3)
     database.stop("immediate")
     before = rungs(folder)
-    until(driver, lambda: rungs(folder) >= before + 3)
+    until(driver, lambda: rungs(folder) >= before + 3 and warned(folder))
     database.start()
     assert driver.poll() is None
     well_ended(driver)
-    assert "the study continues" in folder.log.read_text(encoding="utf-8")
+    assert warned(folder)
     seconds = synced(home, "database", uri(database))
     settled(folder, tuple(TASKS.split(",")), TRIALS, uri(database))
     cost("PostgreSQL crashed and started again", seconds)
@@ -51,11 +56,11 @@ def test_a_server_that_is_gone_and_back_costs_a_warning(
         driver = begun(home, bert, "server", TASKS, TRIALS, *LONG, "--tracking-uri", address)
         until(driver, lambda: rungs(folder) >= 3)
     before = rungs(folder)
-    until(driver, lambda: rungs(folder) >= before + 3)
+    until(driver, lambda: rungs(folder) >= before + 3 and warned(folder))
     with mlflow_server(tmp_path, uri(database), port) as address:
         assert driver.poll() is None
         well_ended(driver)
-        assert "the study continues" in folder.log.read_text(encoding="utf-8")
+        assert warned(folder)
         seconds = synced(home, "server", address)
         settled(folder, tuple(TASKS.split(",")), TRIALS, address)
     cost("MLflow server gone and back", seconds)

@@ -35,8 +35,8 @@ class Prepared:
     data_warnings: tuple[str, ...] = ()
 
     def final_works(self) -> dict[str, TaskWork]:
-        """Returns the data of finalists' workers, which include the test halves."""
-        return {task: replace(work, test=self.tests[task]) for task, work in self.works.items()}
+        """Returns the data of finalists' workers, which include the test halves; those without finalists have none."""
+        return {task: replace(work, test=self.tests.get(task)) for task, work in self.works.items()}
 
 
 def cache_folder() -> Path:
