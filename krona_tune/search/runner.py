@@ -31,7 +31,7 @@ from krona_tune.search.startup.begin import Started
 from krona_tune.search.study_clock import StudyClock
 from krona_tune.search.study_stopper import StudyStopper, interruptible
 from krona_tune.search.terminal.live_view import View
-from krona_tune.search.tune_run import tune_trials
+from krona_tune.search.tune_run import Phase, tune_trials
 from krona_tune.search.worker.trainable import Workplace
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status
@@ -155,21 +155,23 @@ def _search_then_finals(
         if finalists.top or repeats.points:
             view.say("The search was stopped before its end, so nothing was trained again with other seeds yet.")
         return
+
+    def train_again(phase: Phase, begins: str, kind: str, unended: Callable[[], int]) -> bool:
+        """Returns whether all trials of the phase have ended."""
+        view.expect(phase.new)
+        if phase.trials:
+            view.say(f"{begins}: {phase.trials} trials.")
+        train(phase)
+        if left := unended():
+            view.say(f"Stopped with {left} of {phase.trials} {kind} to go; they are trained when the study is resumed.")
+        return not left
+
     final = finals_phase(plan.spec, prepared.final_works(), ledger, stopping)
-    view.expect(final.new)
-    if final.trials:
-        view.say(f"The search is done. Its best are trained again with {finalists.seeds} seeds: {final.trials} trials.")
-    train(final)
-    if left := len(finals_left(plan.spec, ledger)):
-        view.say(f"Stopped with {left} of {final.trials} finalists to go; they are trained when the study is resumed.")
-        return
-    again = repeats_phase(plan.spec, prepared.works, ledger, stopping)
-    view.expect(again.new)
-    if again.trials:
-        view.say(f"The first points are trained again with {repeats.seeds} seeds: {again.trials} trials.")
-    train(again)
-    if left := len(repeats_left(plan.spec, ledger)):
-        view.say(f"Stopped with {left} of {again.trials} repeats to go; they are trained when the study is resumed.")
+    begins = f"The search is done. Its best are trained again with {finalists.seeds} seeds"
+    if train_again(final, begins, "finalists", lambda: len(finals_left(plan.spec, ledger))):
+        again = repeats_phase(plan.spec, prepared.works, ledger, stopping)
+        begins = f"The first points are trained again with {repeats.seeds} seeds"
+        train_again(again, begins, "repeats", lambda: len(repeats_left(plan.spec, ledger)))
 
 
 def workplace(started: Started) -> Workplace:

@@ -155,7 +155,7 @@ class _Found(Exception):
 def _layers(backbone: Backbone) -> tuple[nn.Module, str]:
     """Returns the module that holds the encoder's layers, and their name in it."""
     site = next(site for site in backbone.geometry.sites if site.stack is Stack.ENCODER)
-    holder, _, name = site.name.partition(f".{site.layer}.")[0].rpartition(".")
+    holder, _, name = site.layer_name.rpartition(".")[0].rpartition(".")
     return backbone.base.get_submodule(holder), name
 
 

