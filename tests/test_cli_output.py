@@ -111,3 +111,13 @@ def test_every_end_has_its_status(capsys: pytest.CaptureFixture[str], program: C
     with pytest.raises(SystemExit) as stopped:
         cli._guarded(program)
     assert stopped.value.code == status
+
+
+def test_a_process_ends_after_its_exit_handlers_whatever_its_threads_do() -> None:
+    code = (
+        "import atexit, sys, threading, time\nfrom krona_tune.cli import end_process_after\n"
+        "atexit.register(print, 'the handler ran')\nthreading.Thread(target=time.sleep, args=(600,)).start()\n"
+        "end_process_after(lambda: sys.exit(3))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"the handler ran\n", b"")

@@ -1,9 +1,12 @@
 """The command line: `krona-tune` and its commands; `python run_study.py` is the same as `krona-tune run`."""
 
+import atexit
 import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from typing import NoReturn
 
 import typer
 from rich.markup import escape
@@ -16,7 +19,7 @@ from krona_tune.cli.studies import run
 from krona_tune.cli.study_run import RayLostExit
 from krona_tune.refusal import Refusal
 
-__all__ = ["app", "main", "run", "run_study"]
+__all__ = ["app", "end_process_after", "main", "program", "run", "run_study"]
 
 REFUSED, CRASHED, UNWRITTEN = 2, 70, 74
 """Exit statuses: the request is wrong; krona_tune itself failed (EX_SOFTWARE of sysexits.h); the command succeeded, but
@@ -56,7 +59,30 @@ def run_study() -> None:
     _guarded(single)
 
 
-def _guarded(program: Callable[[], None]) -> None:
+def program() -> NoReturn:
+    """Runs `krona-tune` in a process of its own."""
+    end_process_after(main)
+
+
+def end_process_after(run: Callable[[], None]) -> NoReturn:
+    """Runs a program, then the exit handlers, and ends the process: the interpreter's own end would take two seconds
+    more to free what torch, Ray and MLflow loaded."""
+    try:
+        run()
+        raise SystemExit(0)
+    except SystemExit as ended:
+        atexit._run_exitfuncs()
+        _end(ended)
+
+
+def _end(ended: SystemExit) -> NoReturn:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, AttributeError):  # it is closed, or its reader left
+            stream.flush()
+    os._exit(int(ended.code or 0))
+
+
+def _guarded(program: Callable[[], None]) -> NoReturn:
     """Runs a program and exits with its status, or with UNWRITTEN if only writing its output failed."""
     output = Output()
     status = _status(program)
@@ -72,9 +98,7 @@ def _status(program: Callable[[], None]) -> int:
     try:
         program()
     except RayLostExit as ended:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        os._exit(int(ended.code or 0))
+        _end(ended)
     except SystemExit as ended:
         return int(ended.code or 0)
     except Refusal as refusal:

@@ -6,7 +6,9 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
+from threading import Timer
 from typing import TYPE_CHECKING
 
 import typer
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 NO_RESULT, RAY_LOST, INTERRUPTED = 1, 75, 130
 """Exit statuses: done but some task has no result; Ray ended during the study (EX_TEMPFAIL of sysexits.h); stopped."""
+REPORT = "krona_tune.report.pages.study_page"
+LOAD_SECONDS = 10.0
+"""When a study loads the packages that draw its page, in seconds from its start: while its first trials train."""
 
 
 def run_and_report(
@@ -68,6 +73,9 @@ def run_and_report(
         started = begin.begin_study(gathered, folder, command=shlex.join(["python", *sys.argv]))
         if not quiet:
             print_started(started, tracking_uri, forecast)
+        load = Timer(LOAD_SECONDS, import_module, [REPORT])
+        load.daemon = True
+        load.start()
         outcome = runner.run(
             started,
             console,
@@ -92,10 +100,9 @@ def run_and_report(
 
 
 def _write_report(folder: StudyFolder) -> Path:
-    """Writes the study's page; the packages that draw it are loaded now, not before the first trial."""
-    from krona_tune.report.pages.study_page import write_report
-
-    return write_report(folder)
+    """Writes the study's page; the packages that draw it are loaded now, unless they were loaded meanwhile."""
+    written: Path = import_module(REPORT).write_report(folder)
+    return written
 
 
 def _how_to_go_on(outcome: "Outcome", folder: StudyFolder) -> str:

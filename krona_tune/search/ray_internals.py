@@ -14,8 +14,8 @@ ASK_SECONDS, ANSWER_SECONDS = 5.0, 2.0
 """The time between two connections to the head of a joined cluster, and how long one may take."""
 PATIENCE_SECONDS = 45.0
 """How long that head may be silent. Ray's clients end their own process after 60 s."""
-KILL_SECONDS = 2.0
-"""How long to wait for killed processes."""
+KILL_SECONDS, POLL_SECONDS = 2.0, 0.01
+"""How long to wait for killed processes, and the time between two looks at them."""
 
 
 class RayWatch:
@@ -82,7 +82,19 @@ def kill_ray() -> None:
     for process in own:
         with suppress(TimeoutExpired):
             process.wait(KILL_SECONDS)
-    psutil.wait_procs(below, KILL_SECONDS)
+    until = time.monotonic() + KILL_SECONDS
+    while any(map(_is_alive, below)) and time.monotonic() < until:
+        time.sleep(POLL_SECONDS)
+
+
+def _is_alive(process: Any) -> bool:
+    """Returns whether a process can still do something; a zombie, which a container's init reads late, can't."""
+    import psutil
+
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _node() -> Any:

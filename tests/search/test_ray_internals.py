@@ -8,11 +8,12 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 from ray._private import node as ray_node
 
 from krona_tune.search import ray_internals
-from krona_tune.search.ray_internals import RayWatch, kill_ray, start_ray
+from krona_tune.search.ray_internals import RayWatch, _is_alive, kill_ray, start_ray
 
 
 def started(monkeypatch: pytest.MonkeyPatch, **more: Any) -> SimpleNamespace:
@@ -105,6 +106,17 @@ def test_what_is_left_of_ray_is_killed_with_its_workers(monkeypatch: pytest.Monk
         kill_ray()
         assert raylet.wait(timeout=10) == -9
         assert gone(worker)
+
+
+def test_a_process_that_only_waits_to_be_read_is_not_waited_for() -> None:
+    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as ended:
+        process = psutil.Process(ended.pid)
+        assert _is_alive(process)
+        ended.kill()
+        assert gone(ended.pid)
+        assert process.is_running()
+        assert not _is_alive(process)
+    assert not _is_alive(process)
 
 
 def gone(process: int) -> bool:
