@@ -26,7 +26,12 @@ console = Console()
 errors = Console(stderr=True)
 WIDTH = 100
 """The width of the lines about what is searched."""
-SAMPLERS = {"tpe": "by TPE", "random": "drawn evenly", "sobol": "of a Sobol sequence"}
+SAMPLERS = {
+    "tpe": "by TPE",
+    "study_model": "by one model of all tasks",
+    "random": "drawn evenly",
+    "sobol": "of a Sobol sequence",
+}
 FORMS = {
     Form.ADAPTER: "an adapter of krona_tune",
     Form.MERGED: "a whole model of transformers",
@@ -45,7 +50,7 @@ def print_plan(plan: "Plan", reason: str, folder: StudyFolder | None) -> None:
         "tasks": ", ".join(spec.tasks),
         "search": _indented("; ".join(f"{name} {_domain(each)}" for name, each in plan.space.searched().items()))
         or "nothing: all is fixed",
-        "trials": f"{plan.trials} a task {SAMPLERS[search.sampler]}, "
+        "trials": f"{plan.trials} a task {SAMPLERS[search.proposes_by]}, "
         f"and {len(plan.baselines(spec.tasks[0]))} with the head alone",
         "rungs": _rungs(spec),
     }

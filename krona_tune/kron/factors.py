@@ -1,6 +1,7 @@
 """Computes in integers which factor shapes fit a weight, what each costs, and which rank it can reach."""
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 Init = Literal["krona", "cdka"]
@@ -114,6 +115,7 @@ def divisors(number: int) -> tuple[int, ...]:
     return tuple(sorted({*small, *(number // i for i in small)}))
 
 
+@lru_cache(maxsize=4096)
 def factor_shape(d_out: int, d_in: int, a_out: int, a_in: int, terms: int = 1) -> FactorShape:
     """Returns the shape with `terms` factors A (a_out, a_in) for a weight (d_out, d_in); B's sizes follow.
 

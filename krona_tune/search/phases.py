@@ -17,6 +17,7 @@ from krona_tune.search.resume import finals_left, known_trials, numbers_left, re
 from krona_tune.search.schedulers.asha import AshaPerGroup
 from krona_tune.search.searchers.open_samplers import SHARED, open_samplers, open_shared_sampler
 from krona_tune.search.searchers.shared_searcher import SharedSearcher
+from krona_tune.search.searchers.study_model import StudyModel
 from krona_tune.search.searchers.task_searcher import StudySearcher
 from krona_tune.search.searchers.warm_start import earlier_points
 from krona_tune.search.study_stopper import StudyStopper
@@ -38,19 +39,25 @@ def search_phase(plan: Plan, works: Works, folder: StudyFolder, ledger: Ledger, 
 def _search_by_task(plan: Plan, works: Works, folder: StudyFolder, ledger: Ledger, stopping: StudyStopper) -> Phase:
     spec, waiting = plan.spec, known_trials(plan, ledger)
     remaining = {task: numbers_left(plan, ledger, task) for task in spec.tasks}
-    samplers = open_samplers(spec, plan.space, folder.journal, stopping.halt, _earlier(spec))
     schedules = {task: work.schedule for task, work in works.items()}
+    model = None
+    if spec.search.proposes_by == "study_model":
+        budgets = {task: schedule.total_examples for task, schedule in schedules.items()}
+        model = StudyModel(plan.space, budgets, spec.seed)
+    samplers = open_samplers(spec, plan.space, folder.journal, stopping.halt, _earlier(spec), model)
     size_of = plan.space.parameters if spec.search.pareto else None
     asha = AshaPerGroup(schedules, per_method=spec.search.per_method, size_of=size_of)
     if ledger.rows:
         reports = [each for each in read_reports(folder.results) if each.trial_id in ledger.rows]
         told = [(r, ledger.rows[r.trial_id].params) for r in reports if ledger.rows[r.trial_id].kind == "search"]
         recall_trials(samplers, ledger, reports)
+        if model:
+            model.recall(ledger.rows.values(), reports)
         asha.replay(each for each in told if ledger.settled(each[0]))
         asha.expect(each for each in told if not ledger.settled(each[0]))
     new = Counter(config.task for config in waiting if config.trial_id not in ledger.rows)
     return Phase(
-        searcher=StudySearcher(waiting, samplers, remaining, stopping.verdict, _seeds(spec)),
+        searcher=StudySearcher(waiting, samplers, remaining, stopping.verdict, _seeds(spec), model),
         scheduler=asha if spec.search.early_stopping else FIFOScheduler(),
         trials=len(waiting) + sum(map(len, remaining.values())),
         new={task: new[task] + len(numbers) for task, numbers in remaining.items()},

@@ -26,7 +26,11 @@ def spec(
 
 
 def space(
-    name: str = "bert", adapter: dict[str, Any] | None = None, methods: dict[str, Any] | None = None, **search: Any
+    name: str = "bert",
+    adapter: dict[str, Any] | None = None,
+    methods: dict[str, Any] | None = None,
+    training: dict[str, Any] | None = None,
+    **search: Any,
 ) -> Space:
     """Returns a space resolved on one of the tiny backbones of `tests.models`."""
-    return resolve(spec(adapter, methods=methods, **search), build(name)[0], "x.yaml")
+    return resolve(spec(adapter, training, methods, **search), build(name)[0], "x.yaml")

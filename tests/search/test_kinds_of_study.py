@@ -68,6 +68,21 @@ def test_two_studies_with_one_worker_and_one_seed_are_alike(home: Home, bert: Pa
     assert sorted(scores[0]) == sorted(scores[1])
 
 
+def test_a_model_of_all_tasks_proposes_the_same_after_a_resume(home: Home, bert: Path) -> None:  # noqa: F811
+    rates = "training={learning_rate: {low: 1e-4, high: 1e-2, log: true}}"
+    words = ["--tasks", "cola,rte", "--set", "search.sampler=study_model", "--set", rates, "--max-concurrent", "1"]
+    whole = started(home, bert, "modelled", *words, "--trials", "5")
+    assert "a task by one model of all tasks" in home.run("--resume", "modelled", "--dry-run").stdout
+    started(home, bert, "modelled-twice", *words, "--trials", "3")
+    done = home.run("--resume", "modelled-twice", "--trials", "+2", "--max-concurrent", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    again = rows_of(home, "modelled-twice")
+    assert {trial_id: row.params for trial_id, row in again.items()} == {
+        trial_id: row.params for trial_id, row in whole.items()
+    }
+    assert "could not be fitted" not in home.study("modelled").log.read_text()
+
+
 def test_a_design_trains_the_same_points_to_their_end_and_some_again(home: Home, bert: Path) -> None:  # noqa: F811
     search = "search={sampler: sobol, early_stopping: false, repeats: {points: 1, seeds: 2}}"
     schedule = "schedule={epochs: 3, grace_epochs: 1, reduction: 3, report_every: epoch}"

@@ -1,9 +1,10 @@
 """Holds the space that a study searches on one backbone: each method's domains, and which points are feasible."""
 
 import random
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from krona_tune.adapters.placement import count, sites
@@ -40,8 +41,19 @@ class Space:
 
     def label(self, method: str, name: str) -> str:
         """Returns a knob's label: its name, with the method's if the method's domain is not the most common one."""
-        usual, _ = Counter(knobs[name] for knobs in self.knobs.values() if name in knobs).most_common(1)[0]
-        return name if self.knobs[method][name] == usual else f"{name} of {method}"
+        return self._labels[method][name]
+
+    @cached_property
+    def _labels(self) -> dict[str, dict[str, str]]:
+        domains: dict[str, Counter[Domain]] = defaultdict(Counter)
+        for knobs in self.knobs.values():
+            for name, domain in knobs.items():
+                domains[name][domain] += 1
+        usual = {name: counted.most_common(1)[0][0] for name, counted in domains.items()}
+        return {
+            method: {name: name if domain == usual[name] else f"{name} of {method}" for name, domain in knobs.items()}
+            for method, knobs in self.knobs.items()
+        }
 
     def searched(self) -> dict[str, Domain]:
         """Returns the domains that are not fixed, by label."""
@@ -107,6 +119,11 @@ class Space:
     def draw(self, rng: random.Random) -> dict[str, Any]:
         """Returns a point drawn uniformly (log-uniformly from log domains), feasible or not."""
         return self.point(lambda _, domain: _at(domain, rng.random()))
+
+    def changed(self, params: Params, labels: Collection[str], rng: random.Random) -> dict[str, Any]:
+        """Returns a point whose values of these labels, and of what only it reads, are drawn anew."""
+        kept = {label: value for label, value in self.drawn(params).items() if label not in labels}
+        return self.point(lambda label, domain: kept[label] if label in kept else _at(domain, rng.random()))
 
     def at(self, shares: Mapping[str, float]) -> dict[str, Any]:
         """Returns the point whose searched domains are at these shares, by label; it may not be feasible."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import optuna
 from krona_tune.search.planning.space import Params, Space
 from krona_tune.search.searchers.journal import Halt, open_journal
 from krona_tune.search.searchers.sobol import sobol_points
-from krona_tune.search.searchers.task_sampler import TaskSampler
+from krona_tune.search.searchers.study_model import StudyModel
+from krona_tune.search.searchers.task_sampler import Suggest, TaskSampler
 from krona_tune.search.searchers.warm_start import adopt_points
 from krona_tune.study.result import Status
 from krona_tune.study.spec.study_spec import StudySpec
@@ -54,10 +56,18 @@ class MethodsInTurn:
 
 
 def open_samplers(
-    spec: StudySpec, space: Space, journal: Path, halt: Halt, earlier: Earlier = NOTHING
+    spec: StudySpec,
+    space: Space,
+    journal: Path,
+    halt: Halt,
+    earlier: Earlier = NOTHING,
+    model: StudyModel | None = None,
 ) -> dict[str, TaskSampler | MethodsInTurn]:
-    """Returns one sampler per task, or per task and method. `halt` is called if the journal can't be written."""
-    sampler = _sampler_in(spec, journal, halt, earlier)
+    """Returns one sampler per task, or per task and method. `halt` is called if the journal can't be written.
+
+    A `model` proposes for all of them; where it has no proposal, TPE has one.
+    """
+    sampler = _sampler_in(spec, journal, halt, earlier, model)
     if not spec.search.per_method:
         return {task: sampler(space, task, task) for task in spec.tasks}
     return {
@@ -74,11 +84,17 @@ def open_shared_sampler(
 
 
 def _sampler_in(
-    spec: StudySpec, journal: Path, halt: Halt, earlier: Earlier
+    spec: StudySpec, journal: Path, halt: Halt, earlier: Earlier, model: StudyModel | None = None
 ) -> Callable[[Space, str, str], TaskSampler]:
     """Returns a function that makes a sampler of a part of the space, under a name in the journal, for a task."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = open_journal(journal, halt)
+    storage, search = open_journal(journal, halt), spec.search
+
+    def suggest(part: Space, task: str) -> Suggest:
+        if search.sampler == "sobol":
+            return sobol_points(part, spec.seed, search.first_point)
+        adopted = partial(adopt_points, part, earlier.get(task, ()))
+        return adopted if model is None else lambda number: chain(adopted(number), model.suggest(task, number))
 
     def sampler(part: Space, name: str, task: str) -> TaskSampler:
         return TaskSampler(
@@ -86,12 +102,10 @@ def _sampler_in(
             storage,
             f"{spec.name}/{name}",
             seed=spec.seed,
-            startup_trials=spec.search.startup_trials if spec.search.sampler == "tpe" else None,
-            suggest=sobol_points(part, spec.seed, spec.search.first_point)
-            if spec.search.sampler == "sobol"
-            else partial(adopt_points, part, earlier.get(task, ())),
-            only_suggested=spec.search.sampler == "sobol",
-            every_size=spec.search.pareto,
+            startup_trials=search.startup_trials if search.sampler in {"tpe", "study_model"} else None,
+            suggest=suggest(part, task),
+            only_suggested=search.sampler == "sobol",
+            every_size=search.pareto,
         )
 
     return sampler

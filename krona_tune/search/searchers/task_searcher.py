@@ -8,6 +8,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from krona_tune.search.searchers.open_samplers import MethodsInTurn
+from krona_tune.search.searchers.study_model import StudyModel
 from krona_tune.search.searchers.task_sampler import TaskSampler
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.result import Status
@@ -25,6 +26,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         remaining: the numbers of the trials that each task may still ask for.
         seeds: the seed that all trials of a task share.
         verdict: returns a trial's status from Tune's id, its last result and whether it raised an error.
+        model: proposes through the samplers, so it gets every searched trial too.
     """
 
     def __init__(
@@ -34,11 +36,13 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         remaining: dict[str, list[int]],
         verdict: Verdict,
         seeds: dict[str, int],
+        model: StudyModel | None = None,
     ) -> None:
         super().__init__(metric="score", mode="max")
         self._waiting, self._samplers, self._verdict, self._seeds = deque(waiting), samplers, verdict, seeds
         self._turns = deque((task, deque(numbers)) for task, numbers in remaining.items() if numbers)
         self._asked: dict[str, TrialMessage] = {}
+        self._history = model.history if model else None
 
     def __getstate__(self) -> dict[str, Any]:
         """Returns nothing: Tune pickles its driver's objects, but a resumed study is rebuilt from its records."""
@@ -62,6 +66,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             trial_id = f"{task}-{number:03d}"
             params = self._samplers[task].ask(trial_id, number)
             if params is not None:
+                if self._history:
+                    self._history.begin(trial_id, task, params)
                 return TrialMessage(trial_id, task, number, "search", self._seeds[task], params)
             logger.info("%s is left out: every point that its space holds was tried before", trial_id)
         return None
@@ -70,16 +76,23 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         """Reports a score to Optuna. `result` is flattened: keys of a nested report become `report/…`."""
         config = self._asked[trial_id]
         if config.kind == "search" and "score" in result:
-            self._samplers[config.task].report(config.trial_id, result["examples"], result["score"])
+            self._report(config, result)
+
+    def _report(self, config: TrialMessage, result: dict[str, Any]) -> None:
+        self._samplers[config.task].report(config.trial_id, result["examples"], result["score"])
+        if self._history:
+            self._history.report(config.trial_id, result["examples"], result["score"], result["train_loss"])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         config = self._asked.pop(trial_id, None)
         if config is None or config.kind != "search":
             return
         if result and "score" in result:  # Tune passes a trial's last result only to this method
-            self._samplers[config.task].report(config.trial_id, result["examples"], result["score"])
-        score = result.get("score") if result else None
-        self._samplers[config.task].tell(config.trial_id, self._verdict(trial_id, result, error), score)
+            self._report(config, result)
+        score, status = result.get("score") if result else None, self._verdict(trial_id, result, error)
+        self._samplers[config.task].tell(config.trial_id, status, score)
+        if self._history and status is not Status.INTERRUPTED:
+            self._history.end(config.trial_id, diverged=status is Status.DIVERGED)
 
     def save(self, checkpoint_path: str) -> None:
         """Does nothing: a resumed study is rebuilt from its records."""

@@ -12,7 +12,7 @@ from krona_tune.study.spec.trial import SECTIONS, Frozen
 
 Number = TypeVar("Number", int, float)
 Precision = Literal["auto", "bf16", "fp32"]
-Sampler = Literal["tpe", "random", "sobol"]
+Sampler = Literal["tpe", "study_model", "random", "sobol"]
 LONGEST_NAME, LONGEST_PATH = 255, 3000
 """The most bytes of a file's name, and the most characters of a path."""
 
@@ -120,9 +120,11 @@ class SearchSpec(Frozen):
     `time_budget` is in seconds, `examples_budget` in training examples of all trials, `device_hours` in hours of a GPU,
     or of a CPU core if there is no GPU. Each counts over all starts of a study.
 
-    The `sampler` proposes points: "tpe" learns from the scores, "random" draws evenly, "sobol" takes the points of a
-    scrambled Sobol sequence, which cover the space evenly and are the same on every task, from number `first_point` on,
-    so that several studies can share one design. Without `early_stopping` every trial runs to its end.
+    The `sampler` proposes points: "tpe" learns from the scores of the same task, "study_model" from those of all tasks
+    (a search by method, size or shared configuration is left to TPE), "random" draws evenly, "sobol" takes the points
+    of a scrambled Sobol sequence, which cover the space evenly and are the same on every task, from number
+    `first_point` on, so that several studies can share one design. Without `early_stopping` every trial runs to its
+    end. `startup_trials` are drawn evenly before TPE models the scores.
 
     With `per_method` every method gets `trials` trials of its own on each task, and competes only with itself. The
     objective `pareto` looks for the best score at every size instead of the best score. `warm_start` is the folder of
@@ -144,6 +146,12 @@ class SearchSpec(Frozen):
     time_budget: Annotated[Positive, BeforeValidator(_seconds)] | None = None
     examples_budget: Examples | None = None
     device_hours: Positive | None = None
+
+    @property
+    def proposes_by(self) -> Sampler:
+        """Returns the sampler that is used."""
+        by_task = not (self.per_method or self.pareto or self.shared)
+        return self.sampler if by_task or self.sampler != "study_model" else "tpe"
 
     @property
     def pareto(self) -> bool:

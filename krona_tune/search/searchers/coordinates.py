@@ -1,0 +1,82 @@
+"""Describes points by what they do, in numbers between 0 and 1 that mean the same on every task of a study."""
+
+import random
+from collections.abc import Mapping
+from math import log2
+
+import numpy as np
+import numpy.typing as npt
+
+from krona_tune.adapters.placement import count, sites
+from krona_tune.kron.factors import factor_shape
+from krona_tune.search.planning.space import Params, Space, adapter_of
+from krona_tune.study.randomness import stream
+from krona_tune.study.spec.domain import Domain, Fixed
+from krona_tune.study.spec.trial import SIZES, AdapterConfig
+
+REFERENCE = 300
+"""How many even draws show the least and the greatest value of a coordinate."""
+Array = npt.NDArray[np.float64]
+
+
+def coordinates(space: Space, params: Params) -> dict[str, float]:
+    """Returns a feasible point's coordinates by name; a coordinate that is not named is 0.
+
+    Numbers that are above 0 count by their logarithm, and names by one coordinate each, which is 1. In place of A's two
+    sizes there are the parameters, the reachable rank, and how tall A is: shapes that do nearly the same are near each
+    other. In addition there are the number of adapted maps and the learning rate times the scale.
+    """
+    adapter, method = adapter_of(params), str(params["method"])
+    found = {f"method {method}": 1.0} if len(space.methods) > 1 else {}
+    for name, domain in space.knobs[method].items():
+        if not isinstance(domain, Fixed) and name not in SIZES:
+            found |= _of_knob(name, params[name], domain)
+    places = sites(space.geometry, adapter)
+    if not places:
+        return found
+    counted = count(space.geometry, adapter, outputs=0)
+    found |= {"parameters": log2(max(1, counted.adapter + counted.norms)), "sites": log2(len(places))}
+    scale = adapter.scale if "scale" in space.knobs[method] else 1.0
+    if "a_out" in space.knobs[method]:
+        shape = factor_shape(places[0].d_out, places[0].d_in, adapter.a_out, adapter.a_in, adapter.terms)
+        found |= {"rank": log2(shape.max_rank), "tall": log2(adapter.a_out / adapter.a_in)}
+        scale *= _shrunk(adapter)
+    return found | {"step": log2(params["learning_rate"] * scale)}
+
+
+def _shrunk(adapter: AdapterConfig) -> float:
+    return 1.0 if adapter.scaling == "plain" else float(adapter.terms * adapter.a_in) ** -0.5
+
+
+def _of_knob(name: str, value: object, domain: Domain) -> Mapping[str, float]:
+    values = domain.ends()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return {f"{name} {value}": 1.0}
+    positive = all(isinstance(each, int | float) and each > 0 for each in values)
+    return {name: log2(value) if positive else float(value)}
+
+
+class Encoder:
+    """Turns points of a space into rows of numbers between 0 and 1, which even draws span."""
+
+    def __init__(self, space: Space, seed: int) -> None:
+        self._space = space
+        rng = random.Random(stream(seed, "coordinates"))
+        drawn = [point for _ in range(REFERENCE) if space.feasible(point := space.draw(rng))]
+        rows = [coordinates(space, point) for point in drawn]
+        self.names = sorted({name for row in rows for name in row})
+        table = np.array([[row.get(name, 0.0) for name in self.names] for row in rows or [{}]])
+        self._low: Array = table.min(axis=0)
+        spread = table.max(axis=0) - self._low
+        self._width = np.where(spread > 0, spread, 1.0)
+
+    @property
+    def width(self) -> int:
+        """Returns the number of coordinates."""
+        return len(self.names)
+
+    def __call__(self, point: Params) -> Array:
+        """Returns (d,): the point's coordinates in the order of `names`. Raises a Refusal if its sizes don't fit."""
+        found = coordinates(self._space, point)
+        encoded: Array = (np.array([found.get(name, 0.0) for name in self.names]) - self._low) / self._width
+        return encoded

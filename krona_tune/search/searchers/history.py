@@ -1,0 +1,121 @@
+"""Holds what was reported of all of a study's trials, as the rows and values that a model of the study reads."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import log, nan
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtri
+from scipy.stats import rankdata
+
+from krona_tune.search.planning.space import Params
+from krona_tune.search.searchers.coordinates import Encoder
+
+WORST = 2.0
+"""A value is at most this far from 0: the worst of many trials says little more than a bad one."""
+SMALLEST_SHARE = 1 / 30
+"""The share of the full budget whose coordinate is 0; that of the full budget is 1."""
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Told:
+    """One report: the share of the full budget, the score, and the training loss; a diverged trial has no numbers."""
+
+    share: float
+    score: float = nan
+    loss: float = nan
+
+    @property
+    def place(self) -> tuple[float, float]:
+        """Returns what orders a task's reports, the better the greater: the training loss breaks ties."""
+        diverged = self.score != self.score
+        return (-np.inf, -np.inf) if diverged else (self.score, -self.loss if self.loss == self.loss else -np.inf)
+
+
+@dataclass(eq=False, kw_only=True)
+class Trial:
+    """A trial with its coordinates and its reports; `ended` is the number of its end among all ends, if it ended."""
+
+    trial_id: str
+    task: str
+    params: Params
+    coordinates: Array
+    reports: list[Told] = field(default_factory=list)
+    ended: int | None = None
+
+
+class History:
+    """The trials of a study. Everything that is read from it is in the order of the trials' names.
+
+    Args:
+        budgets: the examples of a full training, by task.
+    """
+
+    def __init__(self, encode: Encoder, budgets: Mapping[str, int]) -> None:
+        self._encode, self._budgets, self._tasks = encode, budgets, tuple(budgets)
+        self._trials: dict[str, Trial] = {}
+        self.ends = 0
+
+    def begin(self, trial_id: str, task: str, params: Params) -> None:
+        """Adds a trial; does nothing if it is known."""
+        if trial_id not in self._trials:
+            coordinates = self._encode(params)
+            self._trials[trial_id] = Trial(trial_id=trial_id, task=task, params=params, coordinates=coordinates)
+
+    def report(self, trial_id: str, examples: int, score: float, loss: float) -> None:
+        """Adds a score. One that comes again after a fault replaces the first."""
+        trial = self._trials[trial_id]
+        share = examples / self._budgets[trial.task]
+        trial.reports = [*(each for each in trial.reports if each.share < share), Told(share, score, loss)]
+
+    def end(self, trial_id: str, *, diverged: bool) -> None:
+        """Marks the end of a trial; a trial that diverged counts as the worst at the full budget."""
+        trial = self._trials[trial_id]
+        if trial.ended is None:
+            trial.ended, self.ends = self.ends, self.ends + 1
+            trial.reports += [Told(1.0)] if diverged else []
+
+    def trials(self, until: int | None = None) -> list[Trial]:
+        """Returns all trials, or those that were among the first `until` to end."""
+        ordered = sorted(self._trials.values(), key=lambda trial: trial.trial_id)
+        return [each for each in ordered if until is None or (each.ended is not None and each.ended < until)]
+
+    def rows(self, trials: Sequence[Trial], most: int, task: str | None = None) -> tuple[Array, Array]:
+        """Returns a row (n, d) and a value (n,) per report of the trials.
+
+        If they are more than `most`, other tasks' trials have their last report only; if they are still more, they are
+        taken evenly over the trials. A value is the score's normal quantile among its task's reports.
+        """
+        values = _values(trials)
+        every = [(trial, index) for trial in trials for index in range(len(trial.reports))]
+        if len(every) > most:
+            every = [(trial, i) for trial, i in every if trial.task == task or i == len(trial.reports) - 1]
+        if len(every) > most:
+            every = [every[index] for index in np.linspace(0, len(every) - 1, most).round().astype(int)]
+        table = np.array([self.row(trial, trial.reports[index].share) for trial, index in every])
+        return table, np.array([values[trial.trial_id][index] for trial, index in every])
+
+    def row(self, trial: Trial, share: float) -> Array:
+        """Returns the row (d,) of a trial at a share of the full budget."""
+        found: Array = self.complete(trial.coordinates[None], trial.task, share)[0]
+        return found
+
+    def complete(self, coordinates: Array, task: str, share: float = 1.0) -> Array:
+        """Returns rows (n, d) of points (n, c): their coordinates, the share's logarithm, and their task."""
+        places = [1 - log(share) / log(SMALLEST_SHARE), *(float(task == each) for each in self._tasks)]
+        return np.hstack([coordinates, np.tile(places, (len(coordinates), 1))])
+
+
+def _values(trials: Sequence[Trial]) -> dict[str, list[float]]:
+    """Returns the normal quantile of each report among its task's, by trial."""
+    found: dict[str, list[float]] = {trial.trial_id: [] for trial in trials}
+    for task in {trial.task for trial in trials}:
+        own = [(trial.trial_id, told.place) for trial in trials if trial.task == task for told in trial.reports]
+        order = {place: rank for rank, place in enumerate(sorted({place for _, place in own}))}
+        ranks = rankdata([order[place] for _, place in own])
+        quantiles = np.clip(ndtri((ranks - 0.5) / max(1, len(own))), -WORST, WORST)
+        for (trial_id, _), value in zip(own, quantiles, strict=True):
+            found[trial_id].append(float(value))
+    return found

@@ -1,0 +1,132 @@
+"""Proposes the points of all tasks by one model of the whole study, so that each task uses what the others showed."""
+
+import logging
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+
+import numpy as np
+from scipy.stats import norm
+from sklearn.gaussian_process.kernels import Kernel
+
+from krona_tune.refusal import Refusal
+from krona_tune.search.planning.space import Params, Space
+from krona_tune.search.searchers.coordinates import Encoder
+from krona_tune.search.searchers.gaussian_process import condition, first_kernel, fitted_kernel, predict
+from krona_tune.search.searchers.history import Array, History, Trial
+from krona_tune.study.randomness import stream
+from krona_tune.study.result import Report, Status, TrialResult
+
+logger = logging.getLogger(__name__)
+
+EVEN_FIRST, EVEN_EVERY = 2, 8
+"""A task's first trials that are even draws, and every how many it has another one, in case the model is wrong."""
+EVEN, CHANGED, BEST = 500, 120, 3
+"""Candidates that are even draws, those that are changes of the task's best points, and how many those best are."""
+FIRST_FIT, GROWTH = 6, 1.4
+"""How many trials have ended when the kernel is fitted first, and the factor between one time and the next."""
+ROWS, ROWS_FITTED = 400, 180
+"""The most rows that the process is conditioned on, and that its kernel is fitted to."""
+
+
+class StudyModel:
+    """A Gaussian process over all reports of a study: their point, their share of the budget and their task.
+
+    A candidate is judged by its expected improvement at the full budget on its task, over the expected score of the
+    task's best point. Everything depends on the reports and their order alone, so that with one worker a resumed study
+    proposes what an uninterrupted one would.
+
+    Args:
+        budgets: the examples of a full training, by task.
+    """
+
+    def __init__(self, space: Space, budgets: Mapping[str, int], seed: int) -> None:
+        self._space, self._seed = space, seed
+        self._encode = Encoder(space, seed)
+        self.history = History(self._encode, budgets)
+        self._kernels: dict[int, Kernel] = {}
+        rng = random.Random(stream(seed, "even candidates"))
+        self._even = self._encoded(space.draw(rng) for _ in range(4 * EVEN))
+
+    def recall(self, rows: Iterable[TrialResult], reports: Iterable[Report]) -> None:
+        """Adds the searched trials of an interrupted study from its records, in the order of their ends."""
+        known = sorted((row for row in rows if row.kind == "search"), key=lambda row: row.ended_at or 0.0)
+        for row in known:
+            self.history.begin(row.trial_id, row.task, row.params)
+        searched = {row.trial_id for row in known}
+        for report in sorted(reports, key=lambda report: report.examples):
+            if report.trial_id in searched:
+                self.history.report(report.trial_id, report.examples, report.score, report.train_loss)
+        for row in known:
+            if row.status is not Status.INTERRUPTED:
+                self.history.end(row.trial_id, diverged=row.status is Status.DIVERGED)
+
+    def suggest(self, task: str, number: int) -> Iterator[Params]:
+        """Yields points for a task's trial of that number, the most promising first; none if the model fails."""
+        if number < EVEN_FIRST or number % EVEN_EVERY == EVEN_EVERY - 1 or self.history.ends < FIRST_FIT:
+            return self._drawn(task, number)
+        try:
+            return iter(self._ranked(task, number))
+        except (ValueError, np.linalg.LinAlgError):
+            logger.exception("the model of the study could not be fitted for trial %d of %s", number, task)
+            return iter(())
+
+    def _drawn(self, task: str, number: int) -> Iterator[Params]:
+        rng = random.Random(stream(self._seed, "even draw", task, number))
+        return iter([self._space.draw(rng) for _ in range(EVEN)])
+
+    def _ranked(self, task: str, number: int) -> list[Params]:
+        """Returns the candidates; trials that have not reported yet count at what is expected of them."""
+        history, trials = self.history, self.history.trials()
+        kernel = self._kernel()
+        rows, values = history.rows(trials, ROWS, task)
+        process = condition(rows, values, kernel)
+        awaited = [history.row(trial, 1.0) for trial in trials if trial.ended is None and not trial.reports]
+        if awaited:
+            rows, values = np.vstack([rows, awaited]), np.append(values, predict(process, np.array(awaited))[0])
+            process = condition(rows, values, kernel)
+        own = [trial for trial in trials if trial.task == task and trial.reports]
+        points, coordinates = self._candidates(task, number, own)
+        mean, deviation = predict(process, history.complete(coordinates, task))
+        best = predict(process, np.array([history.row(trial, 1.0) for trial in own]))[0].max() if own else 0.0
+        gain = (mean - best) / deviation
+        improvement = deviation * (gain * norm.cdf(gain) + norm.pdf(gain))
+        return [points[index] for index in np.argsort(-improvement, kind="stable")]
+
+    def _kernel(self) -> Kernel:
+        """Returns the kernel that was fitted at the last of the fixed numbers of ended trials."""
+        until = _last_fit(self.history.ends)
+        if until not in self._kernels:
+            rows, values = self.history.rows(self.history.trials(until), ROWS_FITTED)
+            self._kernels[until] = fitted_kernel(rows, values, first_kernel(rows.shape[1]))
+        return self._kernels[until]
+
+    def _candidates(self, task: str, number: int, own: Sequence[Trial]) -> tuple[list[Params], Array]:
+        """Returns points and their coordinates (n, c): even draws, and changes of the task's best points so far."""
+        rng = random.Random(stream(self._seed, "candidates", task, number))
+        points, coordinates = self._even
+        chosen = rng.sample(range(len(points)), min(EVEN, len(points)))
+        best = sorted(own, key=lambda trial: trial.reports[-1].place, reverse=True)[:BEST]
+        near, beside = self._encoded(self._changed(trial.params, rng) for trial in best for _ in range(CHANGED // BEST))
+        return [*(points[index] for index in chosen), *near], np.vstack([coordinates[chosen], beside])
+
+    def _encoded(self, points: Iterable[Params]) -> tuple[list[Params], Array]:
+        """Returns the points whose sizes fit, and their coordinates (n, c)."""
+        fitting: list[tuple[Params, Array]] = []
+        for point in points:
+            with suppress(Refusal):
+                fitting.append((point, self._encode(point)))
+        return [point for point, _ in fitting], np.array([row for _, row in fitting]).reshape(-1, self._encode.width)
+
+    def _changed(self, params: Params, rng: random.Random) -> Params:
+        """Returns a point with one or two of its values drawn anew."""
+        labels = sorted(self._space.drawn(params))
+        return self._space.changed(params, rng.sample(labels, min(len(labels), rng.choice((1, 2)))), rng)
+
+
+def _last_fit(ended: int) -> int:
+    """Returns the greatest of FIRST_FIT·GROWTHᵏ, rounded down, that `ended` trials have reached."""
+    at = float(FIRST_FIT)
+    while int(at * GROWTH) <= ended:
+        at *= GROWTH
+    return int(at)

@@ -1,0 +1,245 @@
+"""Tests that one model of all tasks proposes good points, the same ones whenever it was told the same."""
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from math import log2, log10
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from krona_tune.search.planning.space import Space
+from krona_tune.search.searchers import study_model
+from krona_tune.search.searchers.coordinates import Encoder, coordinates
+from krona_tune.search.searchers.gaussian_process import condition, first_kernel, fitted_kernel, predict
+from krona_tune.search.searchers.history import WORST, History
+from krona_tune.search.searchers.open_samplers import open_samplers
+from krona_tune.search.searchers.study_model import StudyModel
+from krona_tune.study.result import Report, Status, TrialResult
+from tests.search.conftest import never, space, spec
+
+KNOBS = {
+    "a_out": "divisors",
+    "a_in": {"divisors": {"low": 2}},
+    "terms": [1, 2],
+    "scale": {"low": 0.25, "high": 16, "log": True},
+    "roles": ["query", "query+value"],
+    "layers": ["all", "last 1"],
+}
+RATE = {"learning_rate": {"low": 1e-5, "high": 1e-1, "log": True}}
+SPACE = space("bert", KNOBS, training=RATE)
+RIVALS = space(
+    "bert", {"method": ["krona", "lora", "bitfit"], "a_out": [2, 4], "a_in": 2, "rank": [1, 2], "scale": 2.0}
+)
+BUDGETS = {"cola": 100, "rte": 300}
+Params = Mapping[str, Any]
+
+
+def quality(params: Params) -> float:
+    """Returns a score that depends on the learning rate alone, and is highest at 1e-3."""
+    return -abs(log10(params["learning_rate"]) + 3)
+
+
+def drawn(seed: object, of: Space = SPACE) -> dict[str, Any]:
+    """Returns a feasible even draw."""
+    point = of.draw_where(of.feasible, random.Random(str(seed)))
+    assert point is not None
+    return point
+
+
+def feed(model: StudyModel, task: str, numbers: range, score: Callable[[Params], float] = quality) -> None:
+    """Tells the model about evenly drawn trials, each with a report at a third of the budget and at its end."""
+    for number in numbers:
+        params = drawn((task, number))
+        trial_id = f"{task}-{number:03d}"
+        model.history.begin(trial_id, task, params)
+        for share in (3, 1):
+            model.history.report(trial_id, BUDGETS[task] // share, score(params) - share, 0.5)
+        model.history.end(trial_id, diverged=False)
+
+
+def test_coordinates_say_what_a_point_does() -> None:
+    point = {
+        **drawn(0), "a_out": 8, "a_in": 2, "terms": 2, "scale": 4.0, "roles": "query",
+        "layers": "all", "learning_rate": 1e-3,
+    }  # fmt: skip
+    found = coordinates(SPACE, point)
+    d = SPACE.geometry.sites[0].d_out
+    assert found["parameters"] == pytest.approx(log2(SPACE.parameters(point)))
+    assert found["sites"] == log2(SPACE.geometry.depths["encoder"])  # type: ignore[index]
+    assert (found["tall"], found["terms"], found["scale"]) == (2, 1, 2)
+    assert found["rank"] == log2(min(2 * 2 * (d // 8), d))
+    assert found["step"] == pytest.approx(log2(4e-3))
+    assert (found["roles query"], found["layers all"]) == (1, 1)
+    assert "a_out" not in found
+
+
+def test_stable_scaling_shrinks_the_step() -> None:
+    both = space("bert", {"a_out": 8, "a_in": [2, 8], "terms": 2, "scaling": ["plain", "stable"]}, training=RATE)
+    point = {**drawn(0, both), "a_in": 8, "scaling": "plain"}
+    plain, stable = (coordinates(both, {**point, "scaling": scaling})["step"] for scaling in ("plain", "stable"))
+    assert plain - stable == pytest.approx(log2(4))
+
+
+def test_what_a_method_does_not_read_is_no_coordinate_of_it() -> None:
+    points = {point["method"]: point for point in (drawn(seed, RIVALS) for seed in range(40))}
+    names = {method: set(coordinates(RIVALS, point)) for method, point in points.items()}
+    assert {name for name in names["lora"] if "rank" in name} == {"rank"}
+    assert not {"tall", "rank"} & names["bitfit"]
+    assert {"tall", "method krona"} <= names["krona"]
+
+
+def test_even_draws_lie_between_0_and_1() -> None:
+    encode = Encoder(SPACE, seed=0)
+    rows = np.array([encode(drawn(seed)) for seed in range(60)])
+    assert rows.shape[1] == encode.width == len(encode.names)
+    assert rows.min() > -0.1
+    assert rows.max() < 1.1
+    assert (rows.std(axis=0) > 0).all()
+
+
+def test_the_process_finds_the_coordinate_that_matters() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.uniform(size=(60, 4))
+    y = np.sin(5 * x[:, 2]) + rng.normal(0, 0.1, 60)
+    kernel = fitted_kernel(x, y, first_kernel(4))
+    lengths = kernel.k1.k2.length_scale
+    assert lengths[2] < min(lengths[[0, 1, 3]]) / 2
+    unseen = rng.uniform(size=(200, 4))
+    mean, deviation = predict(condition(x, y, kernel), unseen)
+    off = mean - np.sin(5 * unseen[:, 2])
+    assert float(np.sqrt(np.mean(off**2))) < 0.1
+    assert 0.6 < float(np.mean(np.abs(off) < 2 * deviation)) <= 1
+    assert deviation.max() < 0.5
+
+
+def test_a_task_uses_what_another_has_shown() -> None:
+    model = StudyModel(SPACE, BUDGETS, seed=1)
+    feed(model, "cola", range(30))
+    feed(model, "rte", range(2), score=lambda params: 0.0)
+    proposed = [next(model.suggest("rte", number)) for number in (2, 3, 4)]
+    even = [drawn(seed) for seed in range(200)]
+    assert min(map(quality, proposed)) > np.quantile(list(map(quality, even)), 0.8)
+
+
+def test_a_task_keeps_its_own_optimum_where_the_tasks_differ() -> None:
+    model = StudyModel(SPACE, BUDGETS, seed=1)
+    feed(model, "cola", range(30))
+    feed(model, "rte", range(30), score=lambda params: -quality(params))
+    assert quality(next(model.suggest("cola", 33))) > -0.7
+    assert quality(next(model.suggest("rte", 33))) < -1.3
+
+
+def test_the_first_trials_and_every_eighth_are_even_draws() -> None:
+    model = StudyModel(SPACE, BUDGETS, seed=1)
+    empty = {number: next(model.suggest("cola", number)) for number in (0, 1, 2, 7, 15)}
+    feed(model, "cola", range(30))
+    later = {number: next(model.suggest("cola", number)) for number in empty}
+    assert [number for number in empty if empty[number] == later[number]] == [0, 1, 7, 15]
+    assert next(model.suggest("rte", 0)) != later[0]
+
+
+def recorded(model: StudyModel) -> tuple[list[TrialResult], list[Report]]:
+    """Returns the records of what a model was told."""
+    rows, reports = list[TrialResult](), list[Report]()
+    for trial in model.history.trials():
+        status = Status.INTERRUPTED if trial.ended is None else Status.COMPLETED
+        rows.append(
+            TrialResult(
+                trial_id=trial.trial_id, task=trial.task, kind="search", number=0, seed=0, fingerprint="",
+                params=dict(trial.params), status=status, ended_at=None if trial.ended is None else float(trial.ended),
+            )
+        )  # fmt: skip
+        reports += [
+            Report(
+                trial_id=trial.trial_id, task=trial.task, rung=0, examples=round(told.share * BUDGETS[trial.task]),
+                epochs=0, step=0, score=told.score, metrics={}, train_loss=told.loss, train_seconds=0,
+                evaluation_seconds=0, peak_memory_bytes=0,
+            )
+            for told in trial.reports
+        ]  # fmt: skip
+    return rows, reports
+
+
+def test_a_resumed_study_proposes_what_it_would_have_proposed() -> None:
+    whole = StudyModel(SPACE, BUDGETS, seed=1)
+    proposed = []
+    for number in range(2, 10):
+        feed(whole, "cola", range(3 * number, 3 * number + 3))
+        feed(whole, "rte", range(number, number + 1))
+        proposed.append(next(whole.suggest("rte", number)))
+    rows, reports = recorded(whole)
+    baseline = replace(rows[0], trial_id="cola-head-0", kind="baseline")
+    again = StudyModel(SPACE, BUDGETS, seed=1)
+    again.recall([*reversed(rows), baseline], [*reversed(reports), replace(reports[0], trial_id="cola-head-0")])
+    assert next(again.suggest("rte", 9)) == proposed[-1]
+    assert len(again.history.trials()) == len(rows)
+
+
+def test_running_trials_are_not_proposed_again_nearby() -> None:
+    model = StudyModel(SPACE, BUDGETS, seed=1)
+    feed(model, "cola", range(20))
+    first = next(model.suggest("cola", 20))
+    best = list(model.suggest("cola", 20))
+    model.history.begin("cola-020", "cola", first)
+    assert best.index(first) == 0
+    assert list(model.suggest("cola", 20)).index(first) > 0
+
+
+def test_values_are_quantiles_within_a_task_and_the_loss_breaks_ties() -> None:
+    history = History(Encoder(SPACE, 0), BUDGETS)
+    told = {"cola-a": (0.0, 0.7), "cola-b": (0.0, 0.6), "cola-c": (0.5, 0.1), "rte-a": (0.9, 0.1)}
+    for trial_id, (score, loss) in told.items():
+        task = trial_id.partition("-")[0]
+        history.begin(trial_id, task, drawn(trial_id))
+        history.report(trial_id, BUDGETS[task], score, loss)
+        history.end(trial_id, diverged=False)
+    history.begin("cola-d", "cola", drawn(4))
+    history.end("cola-d", diverged=True)
+    history.end("cola-d", diverged=True)
+    rows, values = history.rows(history.trials(), most=10)
+    assert history.ends == 5
+    assert values == pytest.approx([-0.3186, 0.3186, 1.1503, -1.1503, 0.0], abs=1e-3)
+    assert np.array_equal(rows[:, -2:], [[1, 0]] * 4 + [[0, 1]])
+    assert np.array_equal(rows[:, -3], [1.0] * 5)
+    for number in range(60):
+        history.begin(f"rte-{number}", "rte", drawn(number))
+        history.report(f"rte-{number}", 10, number / 60, 0.1)
+    rows, values = history.rows(history.trials(), most=100)
+    assert np.abs(values).max() == WORST
+    assert rows[:, -3].min() == pytest.approx(0.0, abs=0.01)
+
+
+def test_too_many_rows_are_thinned_and_the_own_task_keeps_its_curves() -> None:
+    model = StudyModel(SPACE, BUDGETS, seed=1)
+    feed(model, "cola", range(20))
+    feed(model, "rte", range(40))
+    trials = model.history.trials()
+    assert len(model.history.rows(trials, most=200)[1]) == 120
+    rows, values = model.history.rows(trials, 80, "cola")
+    assert (len(values), rows[:, -2].sum(), rows[:, -1].sum()) == (80, 40, 40)
+    rows, values = model.history.rows(trials, 30, "cola")
+    assert rows.shape == (30, len(model.history.row(trials[0], 1.0)))
+    assert 10 <= rows[:, -2].sum() <= 20
+
+
+def test_where_the_model_fails_tpe_proposes_and_the_log_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*asked: object) -> None:
+        raise np.linalg.LinAlgError("not positive definite")
+
+    model = StudyModel(SPACE, BUDGETS, seed=1)
+    asked = spec(sampler="study_model", startup_trials=0).model_copy(update={"tasks": ("cola",)})
+    sampler = open_samplers(asked, SPACE, tmp_path / "journal", never, model=model)["cola"]
+    feed(model, "cola", range(20))
+    good = sampler.ask("cola-020", 20)
+    assert good == next(model.suggest("cola", 20))
+    monkeypatch.setattr(study_model, "fitted_kernel", broken)
+    feed(model, "cola", range(30, 50))
+    point = sampler.ask("cola-021", 21)
+    assert point is not None
+    assert SPACE.feasible(point)
+    assert "the model of the study could not be fitted for trial 21 of cola" in caplog.text
