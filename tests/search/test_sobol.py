@@ -95,5 +95,7 @@ def test_what_contradicts_a_design_is_refused(search: dict[str, Any], message: s
 
 
 def test_an_unknown_sampler_is_refused() -> None:
-    with pytest.raises(Refusal, match=r"search\.sampler: 'gp' is refused; write 'tpe', 'study_model', 'random' or 'sobol'"):
+    with pytest.raises(
+        Refusal, match=r"search\.sampler: 'gp' is refused; write 'tpe', 'study_model', 'random' or 'sobol'"
+    ):
         build_spec({"model": "m", "search": {"sampler": "gp"}}, "x.yaml")

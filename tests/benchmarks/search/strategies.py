@@ -2,7 +2,7 @@
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +12,7 @@ from optuna.storages import InMemoryStorage
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from krona_tune.search.planning.space import Space
+from krona_tune.search.planning.space import Params, Space
 from krona_tune.search.schedulers.asha import AshaPerGroup
 from krona_tune.search.searchers.task_sampler import TaskSampler, distribution_of
 from krona_tune.search.trial_message import TrialMessage
@@ -63,7 +63,9 @@ class ByChance:
         self._asha = asha(self.schedule, "examples")
 
     def next(self) -> Trial:
-        trial = Trial(number=self._begun, params=self.setting.space.draw(self._rng))
+        point = self.setting.space.draw_where(self.setting.space.feasible, self._rng)
+        assert point is not None
+        trial = Trial(number=self._begun, params=point)
         self._begun += 1
         self._asha.on_trial_add(None, trial)
         return trial
@@ -80,7 +82,7 @@ class RaysOwn:
     """`OptunaSearch` with `ASHAScheduler`, called in the order in which Tune's controller calls them.
 
     A training that diverges ends and reports the score of a constant answer, as an accuracy would be; with `nan` it
-    reports NaN, as a loss would be.
+    reports NaN, as a loss would be. A point whose sizes do not fit reports the same at once, and costs nothing.
     """
 
     setting: Setting
@@ -94,12 +96,16 @@ class RaysOwn:
         self._asha, self._begun = asha(self.schedule, "examples"), 0
 
     def next(self) -> Trial:
-        number = self._begun
-        drawn = self._search.suggest(f"stub-{number:04d}")
-        self._begun += 1
-        trial = Trial(number=number, params=self.setting.space.point(lambda label, _: drawn[label]))
-        self._asha.on_trial_add(None, trial)
-        return trial
+        while True:
+            number = self._begun
+            drawn = self._search.suggest(f"stub-{number:04d}")
+            self._begun += 1
+            trial = Trial(number=number, params=self.setting.space.point(lambda label, _: drawn[label]))  # noqa: B023
+            if self.setting.space.feasible(trial.params):
+                self._asha.on_trial_add(None, trial)
+                return trial
+            told = {"score": self.setting.chance, "training_iteration": 1}
+            self._search.on_trial_complete(trial.trial_id, result=told)
 
     def heard(self, trial: Trial, seen: Seen) -> bool:
         score = seen.score if not seen.diverged or self.nan else self.setting.chance
@@ -118,11 +124,17 @@ class Ours:
     """krona_tune's sampler and scheduler, with the calls that `search.searchers.task_searcher` makes."""
 
     setting: Setting
+    startup: int = 10
 
     def __post_init__(self) -> None:
         self.schedule, self._begun = self.setting.schedule, 0
         self._sampler = TaskSampler(
-            self.setting.space, InMemoryStorage(), TASK, seed=self.setting.seed, startup_trials=10
+            self.setting.space,
+            InMemoryStorage(),
+            TASK,
+            seed=self.setting.seed,
+            startup_trials=self.startup,
+            suggest=self._suggested,
         )
         self._judge = AshaPerGroup({TASK: self.schedule}, per_method=False)
 
@@ -146,6 +158,10 @@ class Ours:
         if self._judge.on_trial_result(None, _tunes(trial), told) == TrialScheduler.CONTINUE:
             return True
         return self._ended(trial, Status.STOPPED_EARLY, seen.score)
+
+    def _suggested(self, number: int) -> Iterable[Params]:
+        """Returns points that are tried before Optuna's proposals."""
+        return ()
 
     def _ended(self, trial: Trial, status: Status, score: float | None) -> bool:
         self._sampler.tell(trial.trial_id, status, score)

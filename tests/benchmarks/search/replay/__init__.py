@@ -1,0 +1,1 @@
+"""Replays whole studies on recorded learning curves, to compare searches at equal cost."""

@@ -1,0 +1,42 @@
+"""Simulates a study of several tasks: workers that train replayed trials, the tasks in turn, at equal cost."""
+
+import heapq
+from collections.abc import Mapping
+from itertools import count, cycle
+
+from tests.benchmarks.search.engine import START, Event, Strategy, Trial
+from tests.benchmarks.search.replay.surrogate import Surrogate
+
+
+def simulate_study(
+    strategies: Mapping[str, Strategy], tasks: Mapping[str, Surrogate], *, workers: int, budget: float
+) -> dict[str, list[Event]]:
+    """Returns each task's reports until all workers have spent `budget` full trainings a task, on all tasks together.
+
+    An event's cost is what was spent until then, a task, in full trainings.
+    """
+    order, turn = count(), cycle(strategies)
+    busy: list[tuple[float, int, str, Trial]] = []
+    events: dict[str, list[Event]] = {task: [] for task in strategies}
+
+    def work(task: str, trial: Trial, since: float, start: float) -> None:
+        schedule, done = strategies[task].schedule, trial.seen
+        curve = tasks[task].curve(trial.params, schedule)
+        trained = curve[len(done)].examples - (done[-1].examples if done else 0)
+        heapq.heappush(busy, (since + start + trained / schedule.total_examples, next(order), task, trial))
+
+    for _ in range(workers):
+        task = next(turn)
+        work(task, strategies[task].next(), 0.0, START)
+    while busy[0][0] * workers <= budget * len(strategies):
+        now, _, task, trial = heapq.heappop(busy)
+        seen = tasks[task].curve(trial.params, strategies[task].schedule)[len(trial.seen)]
+        trial.seen.append(seen)
+        cost = now * workers / len(strategies)
+        events[task].append(Event(cost=cost, trial=trial, rung=len(trial.seen) - 1, seen=seen))
+        if strategies[task].heard(trial, seen):
+            work(task, trial, now, 0.0)
+        else:
+            task = next(turn)
+            work(task, strategies[task].next(), now, START)
+    return events

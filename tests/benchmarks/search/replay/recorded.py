@@ -1,0 +1,115 @@
+"""Reads the recorded learning curves as points of one space, and as arrays for a surrogate."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from krona_tune.backbones.families import geometry
+from krona_tune.search.planning.resolve_space import resolve
+from krona_tune.search.planning.space import Params, Space
+from krona_tune.study.spec.loader import load_spec
+from krona_tune.study.spec.schedule import Schedule, make_schedule
+from tests.benchmarks.curves.record import DESIGN, KNOBS
+
+EPOCHS = 9
+CONTROL = "wnli"
+"""A task that can't be learned: it takes no part in a comparison."""
+BACKBONE = {
+    "model_type": "bert", "hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 3,
+    "num_attention_heads": 12, "max_position_embeddings": 512, "type_vocab_size": 2, "vocab_size": 30522,
+}  # fmt: skip
+"""The recorded backbone's config: the packaged MiniLM's first three layers."""
+ROLES = ("query", "key", "value", "output", "feed_forward_in", "feed_forward_out")
+Array = npt.NDArray[np.float64]
+
+
+@cache
+def space() -> Space:
+    """Returns the space whose points were recorded."""
+    return resolve(load_spec(DESIGN), geometry(BACKBONE), "design")
+
+
+def rungs(reduction: int = 3) -> Schedule:
+    """Returns the schedule of a replayed study, in hundredths of an epoch: rungs after 1, 3 and 9 epochs."""
+    return make_schedule(examples_per_epoch=100, epochs=EPOCHS, grace_epochs=1, reduction=reduction)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """A task's recorded configurations: `features` (n, d), `scores` and `losses` (n, EPOCHS), NaN after a divergence.
+
+    `deviations` (m, EPOCHS) are those of repeated seeds from their configuration's mean, whose last score `around` (m,)
+    says.
+    """
+
+    task: str
+    points: tuple[Params, ...]
+    features: Array
+    scores: Array
+    losses: Array
+    deviations: Array
+    around: Array
+
+
+def recorded(table: pd.DataFrame, task: str) -> Recorded:
+    """Returns a task's part of the table."""
+    own = table[table.task == task]
+    searched = own[own.kind == "search"].sort_values(["number", "epochs"])
+    groups = [group for _, group in searched.groupby("number")]
+    points = tuple(point_of({name: group.iloc[0][name] for name in KNOBS}) for group in groups)
+    deviations, around = _deviations(own)
+    return Recorded(
+        task=task,
+        points=points,
+        features=np.array([features(point) for point in points]),
+        scores=np.array([_curve(group, "score") for group in groups]),
+        losses=np.array([_curve(group, "train_loss") for group in groups]),
+        deviations=deviations,
+        around=around,
+    )
+
+
+def point_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a row's point in the recorded space."""
+    words = {"true": True, "false": False}
+    values = {name: row[name] for name in KNOBS}
+    whole = {name: int(values[name]) for name in ("a_out", "a_in", "terms", "batch_size")}
+    norms = {"layer_norms": words.get(str(values["layer_norms"]).lower(), values["layer_norms"])}
+    found = space().adopted({"method": "krona", **values, **whole, **norms})
+    if found is None:
+        raise ValueError(f"{values} is no point of the recorded space")
+    return found
+
+
+def features(point: Params) -> Array:
+    """Returns the values (d,) that the surrogate reads: each knob as it is, sizes and rates by their logarithm."""
+    logarithms = [np.log2(point[name]) for name in ("learning_rate", "scale", "a_out", "a_in", "terms", "batch_size")]
+    roles = str(point["roles"]).split("+")
+    layers = {"all": 3, "last 2": 2, "last 1": 1}[str(point["layers"])]
+    switches = [point["scaling"] == "stable", point["layer_norms"] is True, *(role in roles for role in ROLES)]
+    return np.array([*logarithms, point["dropout"], point["warmup"], layers, *map(float, switches)])
+
+
+def _curve(group: pd.DataFrame, column: str) -> list[float]:
+    by_epoch = dict(zip(group.epochs.round(), group[column], strict=True))
+    return [float(by_epoch.get(epoch, np.nan)) for epoch in range(1, EPOCHS + 1)]
+
+
+def _deviations(own: pd.DataFrame) -> tuple[Array, Array]:
+    """Returns each repeat's deviation from the mean over its configuration's seeds, the first seed included."""
+    found: list[Array] = []
+    around: list[float] = []
+    for number in sorted(own[own.kind == "repeat"].number.unique()):
+        seeds = own[(own.number == number) & own.kind.isin(["search", "repeat"])].sort_values("epochs")
+        curves = np.array([_curve(group, "score") for _, group in seeds.groupby("seed")])
+        curves = curves[~np.isnan(curves).any(axis=1)]
+        if len(curves) > 1:
+            unbiased = (curves - curves.mean(axis=0)) * np.sqrt(len(curves) / (len(curves) - 1))
+            found += list(unbiased)
+            around += [float(curves[:, -1].mean())] * len(curves)
+    return np.array(found).reshape(-1, EPOCHS), np.array(around)

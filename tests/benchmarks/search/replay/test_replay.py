@@ -1,0 +1,122 @@
+"""Tests that a replayed study is fair and repeatable, on a table that a formula fills in."""
+
+import random
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from krona_tune.search.planning.space import Params
+from tests.benchmarks.curves.record import KNOBS
+from tests.benchmarks.search.engine import START
+from tests.benchmarks.search.replay.engine import simulate_study
+from tests.benchmarks.search.replay.recorded import EPOCHS, features, point_of, recorded, rungs, space
+from tests.benchmarks.search.replay.rivals import RIVALS
+from tests.benchmarks.search.replay.run import summary
+from tests.benchmarks.search.replay.surrogate import Surrogate, fidelity
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+POINTS, REPEATED = 40, 4
+
+
+def quality(params: Params) -> float:
+    return -abs(float(np.log10(params["learning_rate"])) + 2.7)
+
+
+@cache
+def table() -> pd.DataFrame:
+    """Returns a made-up table of two tasks: the score depends on the learning rate, and the highest rates diverge."""
+    rng, noise = random.Random(0), np.random.default_rng(0)
+    rows = []
+    for number in range(POINTS):
+        point = space().draw_where(space().feasible, rng)
+        assert point is not None
+        lasts = EPOCHS if point["learning_rate"] < 1e-2 else 2
+        for task in ("cola", "rte"):
+            for seed in range(4 if number < REPEATED else 1):
+                off = noise.normal(0, 0.02)
+                rows += [
+                    {
+                        **{name: point[name] for name in KNOBS},
+                        "layer_norms": str(point["layer_norms"]).lower(),
+                        **{"task": task, "kind": "repeat" if seed else "search", "number": number, "seed": seed},
+                        **{"epochs": float(epoch), "score": quality(point) - 1 / epoch + off, "train_loss": 1 / epoch},
+                    }
+                    for epoch in range(1, lasts + 1)
+                ]
+    return pd.DataFrame(rows)
+
+
+def instances(seed: int) -> dict[str, Surrogate]:
+    return {task: Surrogate(recorded(table(), task), seed) for task in ("cola", "rte")}
+
+
+def test_the_recorded_points_and_curves_are_read() -> None:
+    found = recorded(table(), "cola")
+    assert len(found.points) == len(found.features) == POINTS
+    assert all(map(space().feasible, found.points))
+    row = {name: table().iloc[0][name] for name in KNOBS}
+    assert point_of(row) == found.points[0]
+    whole = ~np.isnan(found.scores[:, -1])
+    assert found.scores[whole][0] == pytest.approx(
+        quality(found.points[int(np.argmax(whole))]) - 1 / np.arange(1, 10), abs=0.1
+    )
+    assert 0 < whole.sum() < POINTS
+    assert np.isnan(found.scores[~whole][:, 2:]).all()
+    assert found.deviations.std() == pytest.approx(0.02, rel=0.5)
+    with pytest.raises(ValueError, match="no point of the recorded space"):
+        point_of({**row, "roles": "key"})
+
+
+def test_the_forest_ranks_unseen_points_and_finds_what_diverges() -> None:
+    found = fidelity(recorded(table(), "cola"))
+    assert found.rank_correlation > 0.5
+    [cola, _] = instances(3).values()
+    low, high = ({**cola.recorded.points[0], "learning_rate": rate} for rate in (2e-3, 2.9e-2))
+    assert len(cola.curve(low, rungs())) == 3
+    drawn = [Surrogate(cola.recorded, seed).curve(high, rungs())[-1].diverged for seed in range(8)]
+    assert any(drawn)
+    assert cola.best > cola.final(low) > cola.final({**low, "learning_rate": 1e-4})
+    assert 0 < cola.span < 2
+    assert features(low).shape == features(high).shape
+
+
+@pytest.mark.parametrize(
+    "name", ["random + ASHA", "Ray's OptunaSearch + ASHA", "krona_tune, TPE", "krona_tune, one model"]
+)
+def test_every_rival_pays_for_what_it_trains_and_a_seed_repeats_it(name: str) -> None:
+    budget, workers = 4.0, 3
+    first, again = (
+        simulate_study(
+            RIVALS[name](1, {"cola": -3.0, "rte": -3.0}), instances(1), workers=workers, budget=budget
+        )
+        for _ in range(2)
+    )
+    assert first.keys() == {"cola", "rte"}
+    for task, events in first.items():
+        assert [(event.cost, event.seen) for event in events] == [(event.cost, event.seen) for event in again[task]]
+        assert all(event.cost <= budget for event in events)
+    last = max(event.cost for events in first.values() for event in events)
+    assert last >= budget - workers * (1 + START) / 2
+    trained = {
+        (task, e.trial.trial_id): e.seen.examples / rungs().total_examples for task in first for e in first[task]
+    }
+    paid = sum(trained.values()) + START * len(trained)
+    assert paid <= budget * 2
+    assert paid == pytest.approx(budget * 2, abs=workers * (1 + START))
+
+
+def test_the_summary_is_a_ratio_of_regrets() -> None:
+    rival, ray = "krona_tune, one model", "Ray's OptunaSearch + ASHA"
+    frame = pd.DataFrame(
+        [
+            (name, seed, "cola", budget, "last score", factor * (1 + seed))
+            for name, factor in ((ray, 0.2), (rival, 0.1))
+            for seed in range(3)
+            for budget in (5.0, 10.0, 20.0, 40.0)
+        ],
+        columns=["rival", "seed", "task", "budget", "rule", "regret"],
+    )
+    [line] = [line for line in summary(frame).splitlines() if line.startswith(rival)]
+    assert line.count("0.200 (0.50, 0.50-0.50)") == 4
