@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -208,6 +209,17 @@ def test_a_driver_that_was_killed_here_is_gone_at_once_and_one_elsewhere_after_t
     Copy(here).store.write(LEASE, mine.model_dump_json().encode())
     with holding(here):
         assert read_lease(Copy(here).store) != mine
+
+
+def test_a_reader_of_a_folder_finds_a_whole_file_at_any_time(tmp_path: Path) -> None:
+    store, contents = Store(f"file://{tmp_path}/there"), [b"A" * 9, b"B" * 3_000_000]
+    store.write("index", contents[0])
+    writing = Thread(target=lambda: [store.write("index", contents[turn % 2]) for turn in range(60)])
+    writing.start()
+    read = {store.read("index") for _ in iter(writing.is_alive, False)}
+    writing.join()
+    assert read <= set(contents)
+    assert store.names() == ["index"]
 
 
 def test_a_lease_is_renewed(here: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,11 +51,15 @@ class Store:
         return bytes(self._files.cat_file(self._path(name)))
 
     def write(self, name: str, content: bytes) -> None:
-        """Writes the whole file at once, as far as the store can."""
+        """Writes the whole file at once, as far as the store can; in a folder it is the old file or the new one."""
         path = self._path(name)
         if self._scheme in FOLDERS:
             self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
-        self._files.pipe_file(path, content)
+        if self._scheme not in OPTIONS:
+            self._files.pipe_file(path, content)
+            return
+        self._files.pipe_file(f"{path}.part", content)
+        self._files.mv(f"{path}.part", path)
 
     def remove(self, name: str) -> None:
         """Removes a file, if it is there."""
