@@ -9,7 +9,8 @@ from krona_tune.study.spec.trial import TrialConfig, check_trial
 
 @dataclass(frozen=True)
 class TrialMessage:
-    """A trial as a worker receives it. `of` is the trial whose configuration a finalist or a repeat trains again."""
+    """A trial as a worker receives it. `of` is the trial whose configuration a finalist or a repeat trains again; the
+    last three say who proposed a searched one."""
 
     trial_id: str
     task: str
@@ -18,6 +19,9 @@ class TrialMessage:
     seed: int
     params: dict[str, Any]
     of: str = ""
+    proposed_by: str = ""
+    expected_score: float | None = None
+    expected_deviation: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values, which Tune passes to the worker."""

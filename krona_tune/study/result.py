@@ -62,6 +62,9 @@ class TrialResult:
     `paused_seconds` is the time between the drivers that ran it: `ended_at - started_at - paused_seconds` is its
     running time.
 
+    `proposed_by` says how a searched trial's point was chosen ("even draw", "TPE", "study model", "Sobol" or "earlier
+    study"); the study's model also says which final score it expects, and how far off that may be (one deviation).
+
     `of` is the searched trial that a finalist or a repeat trains again. Only a finalist has the `test_…` fields of its
     `ScoreOnTest`.
     """
@@ -93,6 +96,9 @@ class TrialResult:
     checkpoint: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
     of: str = ""
+    proposed_by: str = ""
+    expected_score: float | None = None
+    expected_deviation: float | None = None
     test_score: float | None = None
     test_examples: int = 0
     test_metrics: dict[str, float] = field(default_factory=dict)

@@ -43,6 +43,21 @@ def test_each_ranked_trial_is_a_point_against_its_parameters(drawn: dict[str, Ch
     assert (list(head.x), list(head.y)) == ([2000], [0.2])
 
 
+def test_a_point_says_who_proposed_it_and_what_was_expected() -> None:
+    known = (
+        {"proposed_by": "study model", "expected_score": 0.68, "expected_deviation": 0.05},
+        {"proposed_by": "TPE"},
+        {},
+    )
+    trials = [row(f"{n:03d}", "search", 0.5 + n / 10, task="cola", **more) for n, more in enumerate(known)]
+    of = subject(*trials)
+    drawn = {chart.name: chart for chart in charts(of.summary, of.recorded)}
+    said = [text for trace in drawn["parameters"].figure.data for text in trace.text or ()]
+    assert sum("proposed by study model, expected 0.680 ± 0.050" in text for text in said) == 1
+    assert sum(text.endswith("proposed by TPE") for text in said) == 1
+    assert sum("proposed" not in text for text in said) >= 1
+
+
 def test_curves_are_grouped_by_their_end_with_gaps_between(drawn: dict[str, Chart]) -> None:
     curves = {trace.name: trace for trace in drawn["curves"].figure.data}
     assert list(curves["best"].y) == [0.3, 0.6, None]

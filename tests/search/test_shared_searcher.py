@@ -5,6 +5,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from krona_tune.search.searchers.proposal import Origin
 from krona_tune.search.searchers.shared_searcher import SharedSearcher
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.result import Status, TrialResult
@@ -23,6 +24,9 @@ class Sampler:
     def ask(self, trial_id: str, number: int) -> dict[str, Any] | None:
         self.open.add(trial_id)
         return {"method": "krona", "scale": 1.0 + number} if number < 5 else None
+
+    def origin(self, trial_id: str) -> Origin:
+        return Origin(proposed_by="TPE")
 
     def report(self, trial_id: str, step: int, score: float) -> None:
         self.heard.append((trial_id, step, round(score, 3)))

@@ -66,7 +66,7 @@ def test_another_seed_has_other_points(tmp_path: Path) -> None:
 
 def test_64_points_cover_each_knob_more_evenly_than_chance() -> None:
     suggest = sobol_points(SPACE, 5)
-    points = [next(iter(suggest(number))) for number in range(64)]
+    points = [next(iter(suggest(number))).point for number in range(64)]
     assert max(Counter(point["roles"] for point in points).values()) <= 36
     quarters = np.floor(np.array([np.log2(point["scale"] / 0.25) / 6 * 4 for point in points])).clip(0, 3)
     assert max(Counter(quarters).values()) <= 20

@@ -119,7 +119,7 @@ def test_a_task_uses_what_another_has_shown() -> None:
     model = StudyModel(SPACE, BUDGETS, seed=1)
     feed(model, "cola", range(30))
     feed(model, "rte", range(2), score=lambda params: 0.0)
-    proposed = [next(model.suggest("rte", number)) for number in (2, 3, 4)]
+    proposed = [next(model.suggest("rte", number)).point for number in (2, 3, 4)]
     even = [drawn(seed) for seed in range(200)]
     assert min(map(quality, proposed)) > np.quantile(list(map(quality, even)), 0.8)
 
@@ -128,8 +128,8 @@ def test_a_task_keeps_its_own_optimum_where_the_tasks_differ() -> None:
     model = StudyModel(SPACE, BUDGETS, seed=1)
     feed(model, "cola", range(30))
     feed(model, "rte", range(30), score=lambda params: -quality(params))
-    assert quality(next(model.suggest("cola", 33))) > -0.7
-    assert quality(next(model.suggest("rte", 33))) < -1.3
+    assert quality(next(model.suggest("cola", 33)).point) > -0.7
+    assert quality(next(model.suggest("rte", 33)).point) < -1.3
 
 
 def test_the_first_trials_and_every_eighth_are_even_draws() -> None:
@@ -181,11 +181,9 @@ def test_a_resumed_study_proposes_what_it_would_have_proposed() -> None:
 def test_running_trials_are_not_proposed_again_nearby() -> None:
     model = StudyModel(SPACE, BUDGETS, seed=1)
     feed(model, "cola", range(20))
-    first = next(model.suggest("cola", 20))
-    best = list(model.suggest("cola", 20))
+    first = next(model.suggest("cola", 20)).point
     model.history.begin("cola-020", "cola", first)
-    assert best.index(first) == 0
-    assert list(model.suggest("cola", 20)).index(first) > 0
+    assert [each.point for each in model.suggest("cola", 20)].index(first) > 0
 
 
 def test_values_are_quantiles_within_a_task_and_the_loss_breaks_ties() -> None:
@@ -236,10 +234,16 @@ def test_where_the_model_fails_tpe_proposes_and_the_log_says_so(
     sampler = open_samplers(asked, SPACE, tmp_path / "journal", never, model=model)["cola"]
     feed(model, "cola", range(20))
     good = sampler.ask("cola-020", 20)
-    assert good == next(model.suggest("cola", 20))
+    assert good == next(model.suggest("cola", 20)).point
+    origin = sampler.origin("cola-020")
+    assert (origin.proposed_by, origin) == ("study model", next(model.suggest("cola", 20)).origin)
+    assert origin.expected_score is not None
+    assert origin.expected_deviation is not None
+    assert -5 < origin.expected_score <= 0 < origin.expected_deviation < 3
     monkeypatch.setattr(study_model, "fitted_kernel", broken)
     feed(model, "cola", range(30, 50))
     point = sampler.ask("cola-021", 21)
     assert point is not None
     assert SPACE.feasible(point)
+    assert sampler.origin("cola-021").proposed_by == "TPE"
     assert "the model of the study could not be fitted for trial 21 of cola" in caplog.text

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from krona_tune.search.planning.space import Space
 from krona_tune.search.searchers.open_samplers import open_samplers
+from krona_tune.search.searchers.proposal import Origin, Proposal
 from krona_tune.search.searchers.task_sampler import TaskSampler, distribution_of
 from krona_tune.study.result import Status
 from krona_tune.study.spec.domain import Choice, Divisors, Fixed, Range
@@ -120,7 +121,10 @@ def test_a_suggestion_is_tried_first_where_it_is_acceptable(tmp_path: Path) -> N
     beyond = {**wanted, "scale": 99.0}
     storage = JournalStorage(JournalFileBackend(str(tmp_path / "journal")))
     assert SPACE.adopted(beyond) is None
-    hints = [[SPACE.adopted(wanted)], [], [wanted]]
+    adopted = SPACE.adopted(wanted)
+    assert adopted is not None
+    hinted = Origin(proposed_by="earlier study")
+    hints = [[Proposal(adopted, hinted)], [], [Proposal(wanted, hinted)]]
     sampler = TaskSampler(SPACE, storage, "s/cola", seed=3, startup_trials=2, suggest=lambda number: hints[number])
     first, second, third = (sampler.ask(f"cola-{number:03d}", number) for number in range(3))
     assert first == wanted
@@ -182,7 +186,7 @@ def test_optuna_is_told_what_became_of_a_trial(
     (trial,) = trials(tmp_path / "journal")
     assert (trial.state, trial.value) == (state, value)
     assert trial.intermediate_values == {64: 0.25, 192: 0.5}
-    assert trial.user_attrs == {"trial_id": "cola-000"}
+    assert trial.user_attrs == {"trial_id": "cola-000", "origin": {"proposed_by": "even draw"}}
 
 
 def test_an_interrupted_trial_goes_on_after_reopening(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from ray.tune.search import Searcher
 
+from krona_tune.search.searchers.proposal import Origin
 from krona_tune.search.searchers.task_searcher import StudySearcher
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.result import Status
@@ -20,6 +21,9 @@ class Samplers:
         assert trial_id.endswith(f"-{number:03d}")
         self.heard.append(("ask", trial_id))
         return {"method": "krona", "scale": 2.0}
+
+    def origin(self, trial_id: str) -> Origin:
+        return Origin(proposed_by="TPE")
 
     def report(self, trial_id: str, examples: int, score: float) -> None:
         self.heard.append(("report", trial_id, examples, score))
@@ -74,6 +78,9 @@ def test_a_proposal_is_one_plain_dict_with_its_tasks_seed(heard: list[Any]) -> N
         "seed": 12,
         "params": {"method": "krona", "scale": 2.0},
         "of": "",
+        "proposed_by": "TPE",
+        "expected_score": None,
+        "expected_deviation": None,
     }
 
 

@@ -60,7 +60,12 @@ AT_THE_END = (
 
 
 def trial_tags(result: TrialResult) -> dict[str, str]:
-    more = {"krona.error": result.error[:5000], OF: result.of, METHOD: str(result.params.get("method", ""))}
+    more = {
+        "krona.error": result.error[:5000],
+        "krona.proposed_by": result.proposed_by,
+        OF: result.of,
+        METHOD: str(result.params.get("method", "")),
+    }
     given = {name: value for name, value in more.items() if value}
     return {STATUS: str(result.status), KIND: result.kind, "krona.fingerprint": result.fingerprint, **given}
 

@@ -8,6 +8,7 @@ from krona_tune.record.records import Records
 from krona_tune.report.charts.network import Network
 from krona_tune.report.frame import factor_shape
 from krona_tune.report.summary.task_summary import RankedTrial, TaskSummary
+from krona_tune.study.result import TrialResult
 
 SCORE = "validation score"
 
@@ -42,4 +43,13 @@ def hover(each: RankedTrial) -> str:
         lines.append(f"A {shape}" + (f", {params['terms']} terms" if params.get("terms", 1) > 1 else ""))
     lines += [f"{name} {params[name]:.3g}" for name in ("scale", "learning_rate") if name in params]
     lines += ["stable scaling"] if params.get("scaling") == "stable" else []
-    return "<br>".join(lines)
+    return "<br>".join([*lines, *_origin(each.trial)])
+
+
+def _origin(trial: TrialResult) -> list[str]:
+    if not trial.proposed_by:
+        return []
+    expected = ""
+    if trial.expected_score is not None and trial.expected_deviation is not None:
+        expected = f", expected {trial.expected_score:.3f} ± {trial.expected_deviation:.3f}"
+    return [f"proposed by {trial.proposed_by}{expected}"]

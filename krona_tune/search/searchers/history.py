@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import log, nan
+from math import isfinite, log, nan
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 
 from krona_tune.search.planning.space import Params
@@ -30,8 +30,8 @@ class Told:
     @property
     def place(self) -> tuple[float, float]:
         """Returns what orders a task's reports, the better the greater: the training loss breaks ties."""
-        diverged = self.score != self.score
-        return (-np.inf, -np.inf) if diverged else (self.score, -self.loss if self.loss == self.loss else -np.inf)
+        score = self.score if isfinite(self.score) else -np.inf
+        return score, -self.loss if isfinite(self.loss) else -np.inf
 
 
 @dataclass(eq=False, kw_only=True)
@@ -96,6 +96,12 @@ class History:
             every = [every[index] for index in np.linspace(0, len(every) - 1, most).round().astype(int)]
         table = np.array([self.row(trial, trial.reports[index].share) for trial, index in every])
         return table, np.array([values[trial.trial_id][index] for trial, index in every])
+
+    def scores(self, task: str, values: Array) -> list[float]:
+        """Returns the scores that such values stand for: the quantiles of the task's reports so far."""
+        known = [told.score for trial in self.trials() if trial.task == task for told in trial.reports]
+        told = [score for score in known if isfinite(score)]
+        return [float(score) for score in np.quantile(told, ndtr(values))] if told else [nan] * len(values)
 
     def row(self, trial: Trial, share: float) -> Array:
         """Returns the row (d,) of a trial at a share of the full budget."""

@@ -10,9 +10,10 @@ import optuna
 
 from krona_tune.search.planning.space import Params, Space
 from krona_tune.search.searchers.journal import Halt, open_journal
+from krona_tune.search.searchers.proposal import Origin, Suggest
 from krona_tune.search.searchers.sobol import sobol_points
 from krona_tune.search.searchers.study_model import StudyModel
-from krona_tune.search.searchers.task_sampler import Suggest, TaskSampler
+from krona_tune.search.searchers.task_sampler import TaskSampler
 from krona_tune.search.searchers.warm_start import adopt_points
 from krona_tune.study.result import Status
 from krona_tune.study.spec.study_spec import StudySpec
@@ -39,6 +40,11 @@ class MethodsInTurn:
         """Returns the trial's point like a TaskSampler, from the sampler that knows it; None if none does."""
         points = (sampler.point(trial_id) for sampler in self._samplers.values())
         return next((point for point in points if point is not None), None)
+
+    def origin(self, trial_id: str) -> Origin:
+        """Returns the origin of the trial's point like a TaskSampler; an empty one if no sampler knows it."""
+        found = (sampler.origin(trial_id) for sampler in self._samplers.values())
+        return next((origin for origin in found if origin.proposed_by), Origin())
 
     def report(self, trial_id: str, step: int, score: float) -> None:
         """Reports like a TaskSampler to all samplers; those that do not know the trial ignore it."""

@@ -95,7 +95,9 @@ class SharedSearcher(Searcher):  # type: ignore[misc]
 
     def _config(self, number: int) -> TrialMessage:
         task = next(task for task in self._tasks if task not in self._scores[number])
-        return TrialMessage(f"{task}-{number:03d}", task, number, "search", self._seeds[task], self._params[number])
+        origin = self._sampler.origin(shared_id(number)).plain()
+        trial_id, seed = f"{task}-{number:03d}", self._seeds[task]
+        return TrialMessage(trial_id, task, number, "search", seed, self._params[number], **origin)
 
     def _judge(self, number: int, task: str, score: float) -> None:
         """Reports the average after a task; then the configuration continues, is stopped or is done."""

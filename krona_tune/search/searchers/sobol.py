@@ -6,8 +6,8 @@ from typing import Any
 
 from scipy.stats.qmc import Sobol
 
-from krona_tune.search.planning.space import EVEN_DRAWS, Params, Space
-from krona_tune.search.searchers.task_sampler import Suggest
+from krona_tune.search.planning.space import EVEN_DRAWS, Space
+from krona_tune.search.searchers.proposal import SOBOL, Origin, Proposal, Suggest
 from krona_tune.study.randomness import stream
 
 
@@ -15,9 +15,9 @@ def sobol_points(space: Space, seed: int, first: int = 0) -> Suggest:
     """Returns a function that gives a trial its point: feasible points of the sequence, each once, from `first` on."""
     remaining, found = islice(_points(space, seed), first, None), list[dict[str, Any]]()
 
-    def suggest(number: int) -> Iterator[Params]:
+    def suggest(number: int) -> Iterator[Proposal]:
         found.extend(islice(remaining, max(0, number + 1 - len(found))))
-        return iter(found[number : number + 1])
+        return (Proposal(point, Origin(proposed_by=SOBOL)) for point in found[number : number + 1])
 
     return suggest
 

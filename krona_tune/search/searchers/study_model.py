@@ -10,10 +10,11 @@ from scipy.stats import norm
 from sklearn.gaussian_process.kernels import Kernel
 
 from krona_tune.refusal import Refusal
-from krona_tune.search.planning.space import Params, Space
+from krona_tune.search.planning.space import EVEN_DRAWS, Params, Space
 from krona_tune.search.searchers.coordinates import Encoder
 from krona_tune.search.searchers.gaussian_process import condition, first_kernel, fitted_kernel, predict
 from krona_tune.search.searchers.history import Array, History, Trial
+from krona_tune.search.searchers.proposal import EVEN, MODEL, Origin, Proposal
 from krona_tune.study.randomness import stream
 from krona_tune.study.result import Report, Status, TrialResult
 
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 EVEN_FIRST, EVEN_EVERY = 2, 8
 """A task's first trials that are even draws, and every how many it has another one, in case the model is wrong."""
-EVEN, CHANGED, BEST = 500, 120, 3
+DRAWN, CHANGED, BEST = 500, 120, 3
 """Candidates that are even draws, those that are changes of the task's best points, and how many those best are."""
 FIRST_FIT, GROWTH = 6, 1.4
 """How many trials have ended when the kernel is fitted first, and the factor between one time and the next."""
@@ -46,7 +47,7 @@ class StudyModel:
         self.history = History(self._encode, budgets)
         self._kernels: dict[int, Kernel] = {}
         rng = random.Random(stream(seed, "even candidates"))
-        self._even = self._encoded(space.draw(rng) for _ in range(4 * EVEN))
+        self._even = self._encoded(space.draw(rng) for _ in range(4 * DRAWN))
 
     def recall(self, rows: Iterable[TrialResult], reports: Iterable[Report]) -> None:
         """Adds the searched trials of an interrupted study from its records, in the order of their ends."""
@@ -61,21 +62,21 @@ class StudyModel:
             if row.status is not Status.INTERRUPTED:
                 self.history.end(row.trial_id, diverged=row.status is Status.DIVERGED)
 
-    def suggest(self, task: str, number: int) -> Iterator[Params]:
+    def suggest(self, task: str, number: int) -> Iterator[Proposal]:
         """Yields points for a task's trial of that number, the most promising first; none if the model fails."""
         if number < EVEN_FIRST or number % EVEN_EVERY == EVEN_EVERY - 1 or self.history.ends < FIRST_FIT:
             return self._drawn(task, number)
         try:
-            return iter(self._ranked(task, number))
+            return self._ranked(task, number)
         except (ValueError, np.linalg.LinAlgError):
             logger.exception("the model of the study could not be fitted for trial %d of %s", number, task)
             return iter(())
 
-    def _drawn(self, task: str, number: int) -> Iterator[Params]:
+    def _drawn(self, task: str, number: int) -> Iterator[Proposal]:
         rng = random.Random(stream(self._seed, "even draw", task, number))
-        return iter([self._space.draw(rng) for _ in range(EVEN)])
+        return (Proposal(self._space.draw(rng), Origin(proposed_by=EVEN)) for _ in range(EVEN_DRAWS))
 
-    def _ranked(self, task: str, number: int) -> list[Params]:
+    def _ranked(self, task: str, number: int) -> Iterator[Proposal]:
         """Returns the candidates; trials that have not reported yet count at what is expected of them."""
         history, trials = self.history, self.history.trials()
         kernel = self._kernel()
@@ -91,7 +92,13 @@ class StudyModel:
         best = predict(process, np.array([history.row(trial, 1.0) for trial in own]))[0].max() if own else 0.0
         gain = (mean - best) / deviation
         improvement = deviation * (gain * norm.cdf(gain) + norm.pdf(gain))
-        return [points[index] for index in np.argsort(-improvement, kind="stable")]
+        ranked = np.argsort(-improvement, kind="stable")
+        return (Proposal(points[index], self._origin(task, mean[index], deviation[index])) for index in ranked)
+
+    def _origin(self, task: str, mean: float, deviation: float) -> Origin:
+        """Returns the model's expectation in the task's own scores."""
+        low, middle, high = self.history.scores(task, np.array([mean - deviation, mean, mean + deviation]))
+        return Origin(proposed_by=MODEL, expected_score=middle, expected_deviation=(high - low) / 2)
 
     def _kernel(self) -> Kernel:
         """Returns the kernel that was fitted at the last of the fixed numbers of ended trials."""
@@ -105,7 +112,7 @@ class StudyModel:
         """Returns points and their coordinates (n, c): even draws, and changes of the task's best points so far."""
         rng = random.Random(stream(self._seed, "candidates", task, number))
         points, coordinates = self._even
-        chosen = rng.sample(range(len(points)), min(EVEN, len(points)))
+        chosen = rng.sample(range(len(points)), min(DRAWN, len(points)))
         best = sorted(own, key=lambda trial: trial.reports[-1].place, reverse=True)[:BEST]
         near, beside = self._encoded(self._changed(trial.params, rng) for trial in best for _ in range(CHANGED // BEST))
         return [*(points[index] for index in chosen), *near], np.vstack([coordinates[chosen], beside])

@@ -3,7 +3,7 @@
 import logging
 import random
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from math import exp, log
 from typing import Any
 
@@ -15,6 +15,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from krona_tune.search.planning.space import Params, Space
+from krona_tune.search.searchers.proposal import EVEN, TPE, Origin, Proposal, Suggest
 from krona_tune.study.randomness import stream
 from krona_tune.study.result import Status
 from krona_tune.study.spec.domain import Choice, Divisors, Domain, Fixed, Range
@@ -31,10 +32,9 @@ STATES = {
     Status.FAILED: TrialState.FAIL,
 }
 """The states that Optuna gets. It gets none for an interrupted trial, which continues when the study is resumed."""
-TRIAL_ID, LOST = "trial_id", "lost"
-"""Attributes of a point in Optuna: the trial that tries it, or that the driver ended before a trial had it."""
-Suggest = Callable[[int], Iterable[Params]]
-"""Returns points from elsewhere that are worth trying as the trial of a number; none to leave it to Optuna."""
+TRIAL_ID, LOST, ORIGIN = "trial_id", "lost", "origin"
+"""Attributes of a point in Optuna: the trial that tries it, that the driver ended before a trial had it, and who
+proposed it."""
 
 
 class TaskSampler:
@@ -89,27 +89,40 @@ class TaskSampler:
         def acceptable(params: Params) -> bool:
             return self._space.feasible(params, limit) and self._space.meaning(params) not in self._tried
 
-        suggested = next(filter(acceptable, self._suggest(number)), None)
+        suggested = next((each for each in self._suggest(number) if acceptable(each.point)), None)
         if suggested is None and self._only_suggested:
             return None
         for attempt in range(ATTEMPTS + 1):
-            asked = sum(LOST not in drawn.user_attrs for drawn in self._study.get_trials(deepcopy=False))
+            asked = sum(LOST not in each.user_attrs for each in self._study.get_trials(deepcopy=False))
             if attempt == ATTEMPTS:
                 rng = random.Random(stream(self._seed, "even draw", self._address, asked))
-                suggested = self._space.draw_where(acceptable, rng)
-                if suggested is None:
+                drawn = self._space.draw_where(acceptable, rng)
+                if drawn is None:
                     self._exhausted = limit is None
                     return None
+                suggested = Proposal(drawn, Origin(proposed_by=EVEN))
             if suggested and not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-                self._study.enqueue_trial(self._space.drawn(suggested))
+                self._study.enqueue_trial(self._space.drawn(suggested.point))
+            origin = suggested.origin if suggested else self._own_origin(asked)
             suggested = None
             self._study.sampler = self._sampler(asked)
             trial = self._study.ask()
             params = self._space.point(lambda label, domain: trial._suggest(label, distribution_of(domain)))  # noqa: B023
             if acceptable(params):
-                return self._begun(trial, trial_id, params)
+                return self._begun(trial, trial_id, params, origin)
             self._study.tell(trial, state=TrialState.FAIL)
         raise AssertionError("an acceptable point is enqueued in the end")
+
+    def origin(self, trial_id: str) -> Origin:
+        """Returns who proposed the point of a trial that was asked for before; an empty origin if nobody knows."""
+        number = self._numbers.get(trial_id)
+        known = {} if number is None else self._study.get_trials(deepcopy=False)[number].user_attrs
+        return Origin(**known.get(ORIGIN, {}))
+
+    def _own_origin(self, asked: int) -> Origin:
+        """Returns the origin of what Optuna proposes when it has been asked that often."""
+        drawn = self._startup is None or asked < self._startup
+        return Origin(proposed_by=EVEN if drawn else TPE)
 
     def point(self, trial_id: str) -> dict[str, Any] | None:
         """Returns the point of a trial that was asked for before; None for any other trial."""
@@ -169,7 +182,8 @@ class TaskSampler:
                 optuna.Trial(self._study, trial._trial_id).set_user_attr(LOST, True)
                 self._study.tell(trial.number, state=TrialState.FAIL)
 
-    def _begun(self, trial: optuna.Trial, trial_id: str, params: dict[str, Any]) -> dict[str, Any]:
+    def _begun(self, trial: optuna.Trial, trial_id: str, params: dict[str, Any], origin: Origin) -> dict[str, Any]:
+        trial.set_user_attr(ORIGIN, origin.plain())
         trial.set_user_attr(TRIAL_ID, trial_id)
         self._numbers[trial_id] = self._open[trial_id] = trial.number
         self._tried.add(self._space.meaning(params))

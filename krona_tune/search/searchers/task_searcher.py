@@ -68,7 +68,9 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             if params is not None:
                 if self._history:
                     self._history.begin(trial_id, task, params)
-                return TrialMessage(trial_id, task, number, "search", self._seeds[task], params)
+                origin = self._samplers[task].origin(trial_id)
+                seed = self._seeds[task]
+                return TrialMessage(trial_id, task, number, "search", seed, params, **origin.plain())
             logger.info("%s is left out: every point that its space holds was tried before", trial_id)
         return None
 

@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Sequence
 
 from krona_tune.search.planning.space import Params, Space
+from krona_tune.search.searchers.proposal import EARLIER, Origin, Proposal
 from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import rank
 
-EARLIER = 3
+BEST = 3
 """How many of a task's best points in an earlier study the same task tries."""
 
 
@@ -17,11 +18,12 @@ def earlier_points(rows: Sequence[TrialResult], tasks: Sequence[str]) -> dict[st
     for row in whole:
         of_task.setdefault(row.task, []).append(row.params)
     return {
-        task: [*of_task.get(task, [])[:EARLIER], *(points[0] for other, points in of_task.items() if other != task)]
+        task: [*of_task.get(task, [])[:BEST], *(points[0] for other, points in of_task.items() if other != task)]
         for task in tasks
     }
 
 
-def adopt_points(space: Space, points: Sequence[Params], number: int) -> Iterator[Params]:
+def adopt_points(space: Space, points: Sequence[Params], number: int) -> Iterator[Proposal]:
     """Yields points to try as the trial of that number, the best first; none if Optuna should propose it."""
-    return (point for params in points[number:] if (point := space.adopted(params)) is not None)
+    adopted = (point for params in points[number:] if (point := space.adopted(params)) is not None)
+    return (Proposal(point, Origin(proposed_by=EARLIER)) for point in adopted)

@@ -12,8 +12,9 @@ from optuna.storages import InMemoryStorage
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from krona_tune.search.planning.space import Params, Space
+from krona_tune.search.planning.space import Space
 from krona_tune.search.schedulers.asha import AshaPerGroup
+from krona_tune.search.searchers.proposal import Proposal
 from krona_tune.search.searchers.task_sampler import TaskSampler, distribution_of
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.result import Status
@@ -159,7 +160,7 @@ class Ours:
             return True
         return self._ended(trial, Status.STOPPED_EARLY, seen.score)
 
-    def _suggested(self, number: int) -> Iterable[Params]:
+    def _suggested(self, number: int) -> Iterable[Proposal]:
         """Returns points that are tried before Optuna's proposals."""
         return ()
 

@@ -11,6 +11,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from krona_tune.search.planning.space import Params
 from krona_tune.search.searchers.history import History
+from krona_tune.search.searchers.proposal import Origin, Proposal
 from krona_tune.search.searchers.study_model import StudyModel
 from krona_tune.search.searchers.task_sampler import distribution_of
 from krona_tune.study.randomness import stream
@@ -74,9 +75,10 @@ class Modelled(Ours):
             self._shared.end(self._name(trial), diverged=seen.diverged)
         return goes_on
 
-    def _suggested(self, number: int) -> Iterable[Params]:
+    def _suggested(self, number: int) -> Iterable[Proposal]:
         assert self.model is not None
-        return chain(self.first[number : number + 1], self.model.suggest(self.task, number))
+        first = (Proposal(point, Origin()) for point in self.first[number : number + 1])
+        return chain(first, self.model.suggest(self.task, number))
 
     def _name(self, trial: Trial) -> str:
         return f"{self.task}-{trial.number:03d}"

@@ -88,9 +88,7 @@ def test_the_forest_ranks_unseen_points_and_finds_what_diverges() -> None:
 def test_every_rival_pays_for_what_it_trains_and_a_seed_repeats_it(name: str) -> None:
     budget, workers = 4.0, 3
     first, again = (
-        simulate_study(
-            RIVALS[name](1, {"cola": -3.0, "rte": -3.0}), instances(1), workers=workers, budget=budget
-        )
+        simulate_study(RIVALS[name](1, {"cola": -3.0, "rte": -3.0}), instances(1), workers=workers, budget=budget)
         for _ in range(2)
     )
     assert first.keys() == {"cola", "rte"}
