@@ -27,6 +27,7 @@ from krona_tune.search.budget.forecast import Forecast
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.preflight.checks import run_preflight
+from krona_tune.search.searchers.proposal import Origin
 from krona_tune.search.searchers.task_searcher import StudySearcher
 from krona_tune.search.startup import begin, gather
 from krona_tune.search.startup.begin import Started
@@ -72,6 +73,9 @@ class Listed:
         listed = CONFIGURATIONS[number]
         shape = {"method": "krona", "a_out": listed.factor, "a_in": listed.factor, "scale": listed.scale}
         return {**shape, "learning_rate": listed.learning_rate, **self._training}
+
+    def origin(self, trial_id: str) -> Origin:
+        return Origin()
 
     def report(self, trial_id: str, step: int, score: float) -> None: ...
 
