@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,20 @@ import psutil
 from krona_tune.train.backbone_source import find_backbone
 
 MINILM = Path(find_backbone("sentence-transformers/all-MiniLM-L6-v2").location)
-TRIALS_AT_ONCE = 2
+LAYERS, TRIALS_AT_ONCE = 6, 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
-    """A near-square Kronecker adapter: LoKr's decompose factor is KronA's a_out and a_in, and the sizes are equal."""
+    """A near-square Kronecker adapter: LoKr's decompose factor is KronA's a_out and a_in, and the sizes are equal.
 
-    factor: int
+    It adapts the layers from `first_layer` on; without a factor the head is trained alone.
+    """
+
+    factor: int | None
     scale: float
     learning_rate: float
+    first_layer: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,11 @@ class Case:
     max_length: int = 128
     seed: int = 7
     warmup: float = 0.06
+    configurations: tuple[Configuration, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.configurations:
+            object.__setattr__(self, "configurations", CONFIGURATIONS[: self.trials])
 
 
 CONFIGURATIONS = (
@@ -46,10 +55,17 @@ CONFIGURATIONS = (
     Configuration(factor=8, scale=4.0, learning_rate=2e-3),
 )
 """384 = 16·24 = 12·32 = 8·48: shapes that both sides support."""
+FROZEN = (
+    *(Configuration(factor=None, scale=1.0, learning_rate=rate) for rate in (1e-2, 5e-3, 2e-3, 1e-3)),
+    *(replace(each, first_layer=3) for each in CONFIGURATIONS[:4]),
+)
+"""Heads alone, and adapters in the last three of six layers: most of their work is the same in every trial."""
 CASES = {
     "rte": Case(task="rte", train_examples=512),
     "cola": Case(task="cola", train_examples=2000),
     "small": Case(task="rte", train_examples=128, trials=2),
+    "frozen": Case(task="rte", train_examples=512, trials=len(FROZEN), configurations=FROZEN),
+    "small frozen": Case(task="rte", train_examples=128, trials=2, configurations=FROZEN[3:5]),
 }
 
 

@@ -39,12 +39,14 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status
 from krona_tune.study.spec.loader import dump_spec
 from krona_tune.study.spec.study_spec import StudySpec
-from tests.benchmarks.peer.case import CASES, CONFIGURATIONS, MINILM, TRIALS_AT_ONCE, Case, Side, process_start
+from tests.benchmarks.peer.case import CASES, LAYERS, MINILM, TRIALS_AT_ONCE, Case, Configuration, Side, process_start
 
 
 def spec(case: Case, data: str, precision: str = "auto") -> StudySpec:
     """Returns the request; η = 2 puts a rung at the end of each of three epochs."""
-    rates = [configuration.learning_rate for configuration in CONFIGURATIONS]
+    listed = case.configurations
+    rates = [configuration.learning_rate for configuration in listed]
+    places = sorted({_layers(configuration) for configuration in listed if configuration.factor})
     training = {"learning_rate": {"low": min(rates), "high": max(rates), "log": True}, "warmup": case.warmup}
     return StudySpec.model_validate(
         {
@@ -53,7 +55,10 @@ def spec(case: Case, data: str, precision: str = "auto") -> StudySpec:
             "tasks": (case.task,),
             "seed": case.seed,
             "precision": precision,
-            "adapter": {"method": "krona", "a_out": [8, 12, 16], "a_in": [8, 12, 16], "scale": [2, 4, 8]},
+            "adapter": {
+                **{"method": "krona", "layers": places},
+                **{"a_out": [8, 12, 16], "a_in": [8, 12, 16], "scale": [2, 4, 8]},
+            },
             "training": {**training, "batch_size": case.batch_size, "dropout": 0.0},
             "schedule": {"epochs": case.epochs, "grace_epochs": 1, "reduction": 2},
             "examples": {"train": case.train_examples, "max_length": case.max_length},
@@ -63,16 +68,22 @@ def spec(case: Case, data: str, precision: str = "auto") -> StudySpec:
     )
 
 
+def _layers(configuration: Configuration) -> str:
+    return f"last {LAYERS - configuration.first_layer}" if configuration.first_layer else "all"
+
+
 class Listed:
     """A sampler that proposes the configurations in their order and keeps nothing."""
 
     def __init__(self, case: Case) -> None:
+        self._listed = case.configurations
         self._training = {"warmup": case.warmup, "batch_size": case.batch_size, "dropout": 0.0}
 
     def ask(self, trial_id: str, number: int) -> dict[str, Any]:
-        listed = CONFIGURATIONS[number]
-        shape = {"method": "krona", "a_out": listed.factor, "a_in": listed.factor, "scale": listed.scale}
-        return {**shape, "learning_rate": listed.learning_rate, **self._training}
+        listed = self._listed[number]
+        sizes = {"a_out": listed.factor, "a_in": listed.factor, "scale": listed.scale, "layers": _layers(listed)}
+        adapter = {"method": "krona", **sizes} if listed.factor else {"method": "head_only"}
+        return {**adapter, "learning_rate": listed.learning_rate, **self._training}
 
     def origin(self, trial_id: str) -> Origin:
         return Origin()

@@ -19,6 +19,8 @@ from datasets import Dataset
 from peft import LoKrConfig, TaskType, get_peft_model
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
+from torch.nn import functional
+from torch.utils.data import DataLoader
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -27,13 +29,14 @@ from transformers import (
     Trainer,
     TrainerCallback,
     TrainingArguments,
+    get_linear_schedule_with_warmup,
 )
 
 from krona_tune.data.corpus import load
 from krona_tune.data.metrics import measure
 from krona_tune.data.tasks import TASKS
 from krona_tune.train.device import this_device
-from tests.benchmarks.peer.case import CASES, CONFIGURATIONS, MINILM, TRIALS_AT_ONCE, Case, Side, process_start
+from tests.benchmarks.peer.case import CASES, LAYERS, MINILM, TRIALS_AT_ONCE, Case, Side, process_start
 
 WAYS: dict[str, dict[str, Any]] = {
     "careful": {},
@@ -74,6 +77,9 @@ class Reporting(TrainerCallback):  # type: ignore[misc]
 def train(config: dict[str, Any], *, case: Case, halves: dict[str, Dataset], way: str) -> None:
     """Trains one trial as the documentation of each library describes it."""
     torch.set_num_threads(1)
+    if config["factor"] is None:
+        train_head(config, case=case, halves=halves)
+        return
     started, task = time.time(), TASKS[case.task]
     tokenizer = AutoTokenizer.from_pretrained(MINILM)
     torch.manual_seed(case.seed)
@@ -85,6 +91,8 @@ def train(config: dict[str, Any], *, case: Case, halves: dict[str, Dataset], way
         alpha=config["scale"] * rank,
         decompose_factor=config["factor"],
         target_modules=["query", "value"],
+        layers_to_transform=list(range(config["first_layer"], LAYERS)),
+        layers_pattern="layer",
     )
     model = get_peft_model(model, lokr)
     trainable, _ = model.get_nb_trainable_parameters()
@@ -121,6 +129,40 @@ def train(config: dict[str, Any], *, case: Case, halves: dict[str, Dataset], way
     trainer.train()
 
 
+def train_head(config: dict[str, Any], *, case: Case, halves: dict[str, Dataset]) -> None:
+    """Trains the head alone as an expert would: the encoder runs once, then only the head is trained on its output."""
+    started, task = time.time(), TASKS[case.task]
+    torch.manual_seed(case.seed)
+    model = AutoModelForSequenceClassification.from_pretrained(MINILM, num_labels=len(task.labels), **NO_DROPOUT)
+    collate = DataCollatorWithPadding(AutoTokenizer.from_pretrained(MINILM))
+    states, labels = {}, {}
+    for name, half in halves.items():
+        parts = DataLoader(half, batch_size=64, collate_fn=collate)
+        with torch.no_grad():
+            batches = [(model.base_model(**_inputs(part)).pooler_output, part["labels"]) for part in parts]
+        states[name], labels[name] = (torch.cat(each) for each in zip(*batches, strict=True))
+    head = model.classifier
+    steps = case.epochs * -(-len(states["train"]) // case.batch_size)
+    optimiser = torch.optim.AdamW(head.parameters(), lr=config["learning_rate"], weight_decay=0.0)
+    rate = get_linear_schedule_with_warmup(optimiser, int(case.warmup * steps), steps)
+    for epoch in range(case.epochs):
+        for rows in torch.split(torch.randperm(len(states["train"])), case.batch_size):
+            optimiser.zero_grad()
+            loss: Any = functional.cross_entropy(head(states["train"][rows]), labels["train"][rows])
+            loss.backward()
+            optimiser.step()
+            rate.step()
+        with torch.no_grad():
+            answers = head(states["validation"]).argmax(-1).numpy()
+        score = measure(task, answers, labels["validation"].numpy())["score"]
+        trained = sum(each.numel() for each in head.parameters())
+        tune.report({"score": score, "epoch": epoch + 1, "started": started, "trainable": trained})
+
+
+def _inputs(part: Any) -> dict[str, Any]:
+    return {name: value for name, value in part.items() if name != "labels"}
+
+
 def main(name: str, data: str, out: str, way: str = "careful") -> None:
     """Runs the study and writes its measurements."""
     began, case = process_start(), CASES[name]
@@ -129,7 +171,7 @@ def main(name: str, data: str, out: str, way: str = "careful") -> None:
     with tempfile.TemporaryDirectory() as folder:
         results = tune.Tuner(
             tune.with_resources(tune.with_parameters(train, case=case, halves=halves, way=way), {"cpu": 1}),
-            param_space={"number": tune.grid_search(list(range(case.trials)))} | _by_number(),
+            param_space={"number": tune.grid_search(list(range(case.trials)))} | _by_number(case),
             tune_config=tune.TuneConfig(
                 metric="score",
                 mode="max",
@@ -152,14 +194,14 @@ def main(name: str, data: str, out: str, way: str = "careful") -> None:
     ).write(Path(out))
 
 
-def _by_number() -> dict[str, Any]:
+def _by_number(case: Case) -> dict[str, Any]:
     """Returns each knob's value in the configuration of each number."""
 
     def knob(name: str) -> Any:
-        values = [asdict(configuration)[name] for configuration in CONFIGURATIONS]
+        values = [asdict(configuration)[name] for configuration in case.configurations]
         return tune.sample_from(lambda config: values[config["number"]])
 
-    return {name: knob(name) for name in ("factor", "scale", "learning_rate")}
+    return {name: knob(name) for name in ("factor", "scale", "learning_rate", "first_layer")}
 
 
 if __name__ == "__main__":
