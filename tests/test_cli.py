@@ -177,8 +177,10 @@ def test_a_study_that_is_not_there_is_named_with_the_nearest(run: Run) -> None:
 
 def test_a_study_to_start_warm_from_is_named_or_its_folder_is(run: Run, model: str) -> None:
     earlier = Path("studies/first")
-    (earlier / "results").mkdir(parents=True)
+    sink = ParquetSink(earlier / "results")
+    manifest("cola").write(earlier / "manifest.json")
     (earlier / "study.yaml").touch()
+    sink.trial_started(started(1))
     words = ["--dry-run", "--space", str(SPACES / "mini.yaml"), "--model", model, "--tasks", "cola"]
     for named in ("first", "studies/first"):
         assert run(*words, "--warm-start", named)[::2] == (0, "")

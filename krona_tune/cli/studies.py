@@ -68,7 +68,7 @@ def run(
         "--gpus-per-trial": gpus_per_trial,
         "--max-concurrent": max_concurrent,
         "--name": name,
-        "--warm-start": warm_start,
+        "--warm-start": warm_start or None,
         "--objective": objective,
         "--shared" if shared else "--per-task": shared,
         "--or-resume": or_resume or None,
@@ -76,7 +76,7 @@ def run(
     given = {flag: value for flag, value in asked.items() if value is not None}
     begun = _begun(kept_at, given, resume)
     if warm_start:
-        given["--warm-start"] = str(study_folder(kept_at, warm_start).root.resolve())
+        given["--warm-start"] = [str(study_folder(kept_at, study).root.resolve()) for study in warm_start]
     if begun:
         folder, place, reason = begun, begun.spec, f"the study is resumed; trials recorded: {_recorded(begun)}"
         spec = going_on(begun, given)

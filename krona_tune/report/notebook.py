@@ -11,7 +11,6 @@ import plotly.graph_objects as go
 from krona_tune.record.ownership import is_running
 from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal, unknown
-from krona_tune.report.charts.network import network
 from krona_tune.report.charts.seeds import seeds_chart
 from krona_tune.report.charts.task_charts import charts
 from krona_tune.report.frame import reports_frame, trials_frame
@@ -20,6 +19,7 @@ from krona_tune.report.summary.shared_summary import judged_together, shared_par
 from krona_tune.report.summary.task_summary import TaskSummary, summaries
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, read_manifest
+from krona_tune.study.network import network
 from krona_tune.study.result import TrialResult
 
 

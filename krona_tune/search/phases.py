@@ -3,11 +3,10 @@
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from pathlib import Path
 
 from ray.tune.schedulers import FIFOScheduler
 
-from krona_tune.record.parquet_reader import read_reports, read_trials
+from krona_tune.record.parquet_reader import read_reports
 from krona_tune.search.budget.budget import Amount, Rates, needed
 from krona_tune.search.budget.forecast import Forecast
 from krona_tune.search.ledger import Ledger
@@ -43,8 +42,8 @@ def _search_by_task(plan: Plan, works: Works, folder: StudyFolder, ledger: Ledge
     model = None
     if spec.search.proposes_by == "study_model":
         budgets = {task: schedule.total_examples for task, schedule in schedules.items()}
-        model = StudyModel(plan.space, budgets, spec.seed)
-    samplers = open_samplers(spec, plan.space, folder.journal, stopping.halt, _earlier(spec), model)
+        model = StudyModel(plan.space, budgets, spec.seed, plan.earlier)
+    samplers = open_samplers(spec, plan.space, folder.journal, stopping.halt, _earlier(plan), model)
     size_of = plan.space.parameters if spec.search.pareto else None
     asha = AshaPerGroup(schedules, per_method=spec.search.per_method, size_of=size_of)
     if ledger.rows:
@@ -69,7 +68,7 @@ def _shared_search(plan: Plan, works: Works, folder: StudyFolder, ledger: Ledger
     """Configurations for all tasks at once; how many of their trials will be run is not known before."""
     spec, waiting, numbers = plan.spec, known_trials(plan, ledger), numbers_left(plan, ledger)
     tasks = sorted(spec.tasks, key=lambda task: works[task].schedule.total_examples)
-    sampler = open_shared_sampler(spec, plan.space, folder.journal, stopping.halt, _earlier(spec))
+    sampler = open_shared_sampler(spec, plan.space, folder.journal, stopping.halt, _earlier(plan))
     rows = ledger.rows.values()
     searcher = SharedSearcher(
         waiting, sampler, tasks, numbers, _seeds(spec), stopping.verdict, rows, spec.schedule.reduction
@@ -84,11 +83,13 @@ def _seeds(spec: StudySpec) -> dict[str, int]:
     return {task: trial_seed(spec, task) for task in spec.tasks}
 
 
-def _earlier(spec: StudySpec) -> dict[str, list[Params]]:
-    """Returns the points that each task takes from the study that `warm_start` names."""
-    if not spec.search.warm_start:
-        return {}
-    return earlier_points(read_trials(StudyFolder(Path(spec.search.warm_start)).results), (*spec.tasks, SHARED))
+def _earlier(plan: Plan) -> dict[str, list[Params]]:
+    """Returns the points that each task takes from the studies that `warm_start` names, the first one's first."""
+    found: dict[str, list[Params]] = {}
+    for study in plan.earlier:
+        for task, points in earlier_points(study.rows, (*plan.spec.tasks, SHARED)).items():
+            found.setdefault(task, []).extend(points)
+    return found
 
 
 def repeats_phase(spec: StudySpec, works: Works, ledger: Ledger, stopping: StudyStopper) -> Phase:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from krona_tune.backbones.geometry import Stack
 from krona_tune.search.planning.space import Space
 from krona_tune.search.searchers import study_model
 from krona_tune.search.searchers.coordinates import Encoder, coordinates
@@ -66,11 +67,11 @@ def test_coordinates_say_what_a_point_does() -> None:
         "layers": "all", "learning_rate": 1e-3,
     }  # fmt: skip
     found = coordinates(SPACE, point)
-    d = SPACE.geometry.sites[0].d_out
-    assert found["parameters"] == pytest.approx(log2(SPACE.parameters(point)))
-    assert found["sites"] == log2(SPACE.geometry.depths["encoder"])  # type: ignore[index]
+    d, backbone = SPACE.geometry.sites[0].d_out, SPACE.geometry
+    assert found["parameters"] == pytest.approx(log2(SPACE.parameters(point) / backbone.parameters))
+    assert found["sites"] == log2(backbone.depths[Stack.ENCODER] / len(backbone.sites))
     assert (found["tall"], found["terms"], found["scale"]) == (2, 1, 2)
-    assert found["rank"] == log2(min(2 * 2 * (d // 8), d))
+    assert found["rank"] == pytest.approx(log2(min(2 * 2 * min(d // 8, d // 2), d)) / log2(d))
     assert found["step"] == pytest.approx(log2(4e-3))
     assert (found["roles query"], found["layers all"]) == (1, 1)
     assert "a_out" not in found

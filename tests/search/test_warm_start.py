@@ -1,9 +1,24 @@
-"""Tests that tasks first try the best points of an earlier study, as far as their own space allows."""
+"""Tests that a study learns from earlier ones: TPE tries their best points, a model of the study uses all trials."""
 
+import random
+from dataclasses import replace
+from math import log10
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from krona_tune.backbones.geometry import Stack
+from krona_tune.record.parquet_sink import ParquetSink
+from krona_tune.refusal import Refusal
+from krona_tune.search.planning.earlier_study import read_earlier
+from krona_tune.search.searchers.coordinates import coordinates
+from krona_tune.search.searchers.study_model import StudyModel
 from krona_tune.search.searchers.warm_start import adopt_points, earlier_points
+from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.spec.loader import build_spec
+from tests.record.events import RUNGS, ended, manifest, report, started
 from tests.search.conftest import space
 
 SPACE = space("bert", {"a_out": [4, 6], "a_in": 6, "scale": {"low": 1.0, "high": 8.0}, "roles": ["query", "value"]})
@@ -57,3 +72,81 @@ def test_a_point_is_adopted_with_the_values_that_are_fixed_here_and_only_where_t
     other = {"method": "krona", "a_out": 6, "a_in": 2, "scale": 3.5, "roles": "query"}
     for change in ({"a_out": 12}, {"scale": 9.0}, {"roles": "output"}, {"method": "krona_b"}, {"scale": None}):
         assert SPACE.adopted({**other, **change}) is None
+
+
+MODELLED = space(
+    "bert", {"a_out": [2, 4], "a_in": [2, 4, 6], "roles": ["query", "query+value"]},
+    training={"learning_rate": {"low": 1e-5, "high": 1e-1, "log": True}},
+)  # fmt: skip
+
+
+def recorded(folder: Path, *, trials: int = 24, width: int = 768, **params: Any) -> StudyFolder:
+    """Writes a study of one task on a wider backbone: the score depends on the learning rate, the best is 1e-3."""
+    folder.mkdir()
+    study = StudyFolder(folder)
+    whole = manifest("cola")
+    facts = whole.model.model_copy(update={"width": width, "depths": {Stack.ENCODER: 6}, "parameters": 10**8})
+    whole.model_copy(update={"model": facts}).write(study.manifest)
+    sink, rng = ParquetSink(study.results), random.Random(0)
+    for number in range(trials):
+        rate = 10 ** rng.uniform(-5, -1)
+        trial = started(number, learning_rate=rate, roles="query", **params)
+        status = Status.DIVERGED if number == 3 else Status.COMPLETED
+        reports = [report(trial, rung, -abs(log10(rate) + 3) - 0.1 * (2 - rung)) for rung in range(3)]
+        sink.trial_started(trial)
+        for each in reports:
+            sink.reported(each)
+        sink.trial_ended(ended(trial, status, reports))
+    sink.study_ended([])
+    return study
+
+
+def test_a_model_learns_from_another_backbones_trials_from_the_first_trial_on(tmp_path: Path) -> None:
+    earlier = read_earlier(recorded(tmp_path / "earlier").root, MODELLED)
+    assert len(earlier.rows) == 24
+    assert earlier.budgets == {"cola": RUNGS[-1]}
+    assert earlier.geometry is not None
+    model = StudyModel(MODELLED, {"rte": 100}, 1, [earlier])
+    assert len(model.history.trials()) == model.history.ends == 24
+    first = [next(model.suggest("rte", number)) for number in (0, 1, 2)]
+    assert {each.origin.proposed_by for each in first} == {"study model"}
+    assert max(abs(log10(each.point["learning_rate"]) + 3) for each in first) < 0.8
+    assert next(StudyModel(MODELLED, {"rte": 100}, 1).suggest("rte", 0)).origin.proposed_by == "even draw"
+
+
+def test_sizes_are_shares_so_that_they_mean_the_same_on_a_wider_backbone(tmp_path: Path) -> None:
+    earlier = read_earlier(recorded(tmp_path / "earlier", a_out=24, a_in=24).root, MODELLED)
+    wide = coordinates(MODELLED, earlier.rows[0].params, earlier.geometry)
+    own = MODELLED.draw(random.Random(0)) | {"roles": "query"}
+    here = coordinates(MODELLED, own)
+    assert wide["sites"] == pytest.approx(here["sites"], abs=0.3)
+    assert 0 < wide["rank"] <= 1
+    assert wide["parameters"] < 0
+
+
+def test_trials_that_fit_no_map_of_their_backbone_are_left_out(tmp_path: Path) -> None:
+    earlier = read_earlier(recorded(tmp_path / "earlier", width=50).root, MODELLED)
+    assert StudyModel(MODELLED, {"rte": 100}, 1, [earlier]).history.trials() == []
+    unknown = replace(earlier, geometry=None, rows=earlier.rows[:2])
+    assert len(StudyModel(MODELLED, {"rte": 100}, 1, [unknown]).history.trials()) == 0
+
+
+def test_what_a_study_can_not_learn_from_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match=r"--warm-start: no study with results in .*nowhere; name a study's folder"):
+        read_earlier(tmp_path / "nowhere", MODELLED)
+    study = recorded(tmp_path / "earlier", trials=2)
+    lora = space("bert", {"method": "lora", "rank": [1, 2]})
+    with pytest.raises(
+        Refusal, match=r"has no trial of lora; its methods: krona; leave it out, or name a study of the"
+    ):
+        read_earlier(study.root, lora)
+
+
+def test_one_study_or_several_are_written_as_before() -> None:
+    def written(value: Any) -> Any:
+        asked = build_spec({"model": "m", "search": {"warm_start": value}}, "x.yaml")
+        return asked.search.warm_start, asked.plain()["search"].get("warm_start")
+
+    assert written("a") == (("a",), "a")
+    assert written(["a", "b"]) == (("a", "b"), ["a", "b"])
+    assert written(None) == (None, None)

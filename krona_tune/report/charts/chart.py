@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from krona_tune.record.records import Records
-from krona_tune.report.charts.network import Network
 from krona_tune.report.frame import factor_shape
 from krona_tune.report.summary.task_summary import RankedTrial, TaskSummary
+from krona_tune.study.network import Network
 from krona_tune.study.result import TrialResult
 
 SCORE = "validation score"

@@ -12,10 +12,10 @@ from krona_tune.adapters.placement import sites
 from krona_tune.backbones.geometry import Geometry, Stack
 from krona_tune.refusal import Refusal
 from krona_tune.report.charts.chart import Chart, Subject
-from krona_tune.report.charts.network import ROLES, Network
 from krona_tune.report.charts.style import BLUE, empty_figure, with_alpha
 from krona_tune.report.summary.task_summary import RankedTrial
 from krona_tune.study.formatting import format_name
+from krona_tune.study.network import ROLES, Network
 from krona_tune.study.result import TrialResult
 from krona_tune.study.spec.trial import AdapterConfig
 

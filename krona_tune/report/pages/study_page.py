@@ -7,7 +7,6 @@ from pathlib import Path
 from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.report.charts.chart import Chart
-from krona_tune.report.charts.network import Network, network
 from krona_tune.report.charts.overview import overview_chart
 from krona_tune.report.charts.parameters import average_chart
 from krona_tune.report.charts.seeds import seeds_chart
@@ -22,6 +21,7 @@ from krona_tune.study.atomic_write import read_text, write_atomically
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import NOTHING
 from krona_tune.study.manifest import Manifest, read_manifest
+from krona_tune.study.network import Network, network
 from krona_tune.study.result import TrialResult
 from krona_tune.study.spec.plain_yaml import read_yaml
 

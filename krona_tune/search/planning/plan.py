@@ -10,13 +10,12 @@ from krona_tune.adapters.placement import frozen_layers
 from krona_tune.backbones.geometry import Geometry, Stack
 from krona_tune.data import corpus
 from krona_tune.data.tasks import TASKS
-from krona_tune.hub import settle_offline
-from krona_tune.record.parquet_reader import read_trials
+from krona_tune.hub import home, settle_offline
 from krona_tune.refusal import Refusal, unknown
+from krona_tune.search.planning.earlier_study import EarlierStudy, read_earlier
 from krona_tune.search.planning.resolve_space import resolve
 from krona_tune.search.planning.space import Params, Space, adapter_of
 from krona_tune.search.trial_message import TrialMessage
-from krona_tune.study.folder import StudyFolder
 from krona_tune.study.randomness import stream
 from krona_tune.study.spec.domain import Fixed
 from krona_tune.study.spec.study_spec import StudySpec
@@ -29,13 +28,14 @@ DRAWS = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A request that passed all checks. `place` is the file it was read from."""
+    """A request that passed all checks. `place` is the file it was read from; the study learns from the `earlier`."""
 
     spec: StudySpec
     place: str
     source: BackboneSource
     geometry: Geometry
     space: Space
+    earlier: tuple[EarlierStudy, ...] = ()
 
     @property
     def trials(self) -> int:
@@ -104,7 +104,9 @@ def make_plan(spec: StudySpec, place: str) -> Plan:
     if geometry.positions is not None and spec.examples.max_length > geometry.positions:
         problem = f"{spec.examples.max_length} tokens, {source.name} reads {geometry.positions}"
         raise Refusal(f"{place}: examples.max_length", problem, f"write {geometry.positions} or less")
-    return Plan(spec=spec, place=place, source=source, geometry=geometry, space=resolve(spec, geometry, place))
+    space = resolve(spec, geometry, place)
+    earlier = tuple(read_earlier(home(Path(folder)), space) for folder in spec.search.warm_start or ())
+    return Plan(spec=spec, place=place, source=source, geometry=geometry, space=space, earlier=earlier)
 
 
 def _check_tasks(spec: StudySpec, place: str) -> None:
@@ -141,10 +143,6 @@ def _check_search(spec: StudySpec) -> None:
     if search.sampler == "sobol" and (search.pareto or search.warm_start):
         other = "search.objective pareto" if search.pareto else "search.warm_start"
         raise Refusal("search.sampler", f"sobol takes its own points in order, {other} others", "leave one out")
-    if search.warm_start and not StudyFolder(Path(search.warm_start)).results.is_dir():
-        raise Refusal("--warm-start", f"no study with results in {search.warm_start}", "name a study's folder")
-    if search.warm_start:
-        read_trials(StudyFolder(Path(search.warm_start)).results)  # raises a Refusal here if they can't be read
 
 
 def _refuse_missing_package(method: str, place: str) -> None:

@@ -2,12 +2,13 @@
 
 import random
 from collections.abc import Mapping
-from math import log2
+from math import log, log2
 
 import numpy as np
 import numpy.typing as npt
 
 from krona_tune.adapters.placement import count, sites
+from krona_tune.backbones.geometry import Geometry
 from krona_tune.kron.factors import factor_shape
 from krona_tune.search.planning.space import Params, Space, adapter_of
 from krona_tune.study.randomness import stream
@@ -19,27 +20,37 @@ REFERENCE = 300
 Array = npt.NDArray[np.float64]
 
 
-def coordinates(space: Space, params: Params) -> dict[str, float]:
+def coordinates(space: Space, params: Params, geometry: Geometry | None = None) -> dict[str, float]:
     """Returns a feasible point's coordinates by name; a coordinate that is not named is 0.
 
     Numbers that are above 0 count by their logarithm, and names by one coordinate each, which is 1. In place of A's two
     sizes there are the parameters, the reachable rank, and how tall A is: shapes that do nearly the same are near each
-    other. In addition there are the number of adapted maps and the learning rate times the scale.
+    other. In addition there are the number of adapted maps and the learning rate times the scale. Sizes are shares of
+    the backbone's, so that they mean the same on another one.
+
+    Args:
+        geometry: the backbone of an earlier study's point; None for the space's own.
+
+    Raises:
+        Refusal: the sizes don't fit the backbone.
     """
+    backbone = geometry or space.geometry
     adapter, method = adapter_of(params), str(params["method"])
     found = {f"method {method}": 1.0} if len(space.methods) > 1 else {}
     for name, domain in space.knobs[method].items():
-        if not isinstance(domain, Fixed) and name not in SIZES:
+        if not isinstance(domain, Fixed) and name not in SIZES and name in params:
             found |= _of_knob(name, params[name], domain)
-    places = sites(space.geometry, adapter)
+    places = sites(backbone, adapter)
     if not places:
         return found
-    counted = count(space.geometry, adapter, outputs=0)
-    found |= {"parameters": log2(max(1, counted.adapter + counted.norms)), "sites": log2(len(places))}
+    counted = count(backbone, adapter, outputs=0)
+    share = max(1, counted.adapter + counted.norms) / backbone.parameters
+    found |= {"parameters": log2(share), "sites": log2(len(places) / len(backbone.sites))}
     scale = adapter.scale if "scale" in space.knobs[method] else 1.0
     if "a_out" in space.knobs[method]:
         shape = factor_shape(places[0].d_out, places[0].d_in, adapter.a_out, adapter.a_in, adapter.terms)
-        found |= {"rank": log2(shape.max_rank), "tall": log2(adapter.a_out / adapter.a_in)}
+        rank = log(shape.max_rank) / log(min(shape.d_out, shape.d_in))
+        found |= {"rank": rank, "tall": log2(adapter.a_out / adapter.a_in)}
         scale *= _shrunk(adapter)
     return found | {"step": log2(params["learning_rate"] * scale)}
 
@@ -75,8 +86,9 @@ class Encoder:
         """Returns the number of coordinates."""
         return len(self.names)
 
-    def __call__(self, point: Params) -> Array:
-        """Returns (d,): the point's coordinates in the order of `names`. Raises a Refusal if its sizes don't fit."""
-        found = coordinates(self._space, point)
+    def __call__(self, point: Params, geometry: Geometry | None = None) -> Array:
+        """Returns (d,): the point's coordinates in the order of `names`; of an earlier study's point with the geometry
+        of its backbone. Raises a Refusal if its sizes don't fit."""
+        found = coordinates(self._space, point, geometry)
         encoded: Array = (np.array([found.get(name, 0.0) for name in self.names]) - self._low) / self._width
         return encoded

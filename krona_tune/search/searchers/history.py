@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 
+from krona_tune.backbones.geometry import Geometry
 from krona_tune.search.planning.space import Params
 from krona_tune.search.searchers.coordinates import Encoder
 
@@ -58,10 +59,10 @@ class History:
         self._trials: dict[str, Trial] = {}
         self.ends = 0
 
-    def begin(self, trial_id: str, task: str, params: Params) -> None:
-        """Adds a trial; does nothing if it is known."""
+    def begin(self, trial_id: str, task: str, params: Params, geometry: Geometry | None = None) -> None:
+        """Adds a trial, one of an earlier study with the geometry of its backbone; does nothing if it is known."""
         if trial_id not in self._trials:
-            coordinates = self._encode(params)
+            coordinates = self._encode(params, geometry)
             self._trials[trial_id] = Trial(trial_id=trial_id, task=task, params=params, coordinates=coordinates)
 
     def report(self, trial_id: str, examples: int, score: float, loss: float) -> None:

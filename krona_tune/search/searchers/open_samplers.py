@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +98,7 @@ def _sampler_in(
     def suggest(part: Space, task: str) -> Suggest:
         if search.sampler == "sobol":
             return sobol_points(part, spec.seed, search.first_point)
-        adopted = partial(adopt_points, part, earlier.get(task, ()))
-        return adopted if model is None else lambda number: chain(adopted(number), model.suggest(task, number))
+        return partial(model.suggest, task) if model else partial(adopt_points, part, earlier.get(task, ()))
 
     def sampler(part: Space, name: str, task: str) -> TaskSampler:
         return TaskSampler(

@@ -4,12 +4,15 @@ import logging
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 from scipy.stats import norm
 from sklearn.gaussian_process.kernels import Kernel
 
+from krona_tune.backbones.geometry import Geometry
 from krona_tune.refusal import Refusal
+from krona_tune.search.planning.earlier_study import EarlierStudy
 from krona_tune.search.planning.space import EVEN_DRAWS, Params, Space
 from krona_tune.search.searchers.coordinates import Encoder
 from krona_tune.search.searchers.gaussian_process import condition, first_kernel, fitted_kernel, predict
@@ -39,24 +42,44 @@ class StudyModel:
 
     Args:
         budgets: the examples of a full training, by task.
+        earlier: studies whose tasks are further tasks; with one, no trial is drawn evenly at the beginning.
     """
 
-    def __init__(self, space: Space, budgets: Mapping[str, int], seed: int) -> None:
+    def __init__(
+        self, space: Space, budgets: Mapping[str, int], seed: int, earlier: Sequence[EarlierStudy] = ()
+    ) -> None:
         self._space, self._seed = space, seed
         self._encode = Encoder(space, seed)
-        self.history = History(self._encode, budgets)
+        further = {study.task(task): budget for study in earlier for task, budget in study.budgets.items()}
+        self.history = History(self._encode, {**budgets, **further})
+        self._even_first = 0 if earlier else EVEN_FIRST
+        for study in earlier:
+            self._learn(study)
         self._kernels: dict[int, Kernel] = {}
         rng = random.Random(stream(seed, "even candidates"))
         self._even = self._encoded(space.draw(rng) for _ in range(4 * DRAWN))
 
     def recall(self, rows: Iterable[TrialResult], reports: Iterable[Report]) -> None:
         """Adds the searched trials of an interrupted study from its records, in the order of their ends."""
-        known = sorted((row for row in rows if row.kind == "search"), key=lambda row: row.ended_at or 0.0)
+        self._add([row for row in rows if row.kind == "search"], reports)
+
+    def _learn(self, study: EarlierStudy) -> None:
+        """Adds an earlier study's trials that have ended, under names of their own; those whose sizes fit no map of its
+        backbone, as far as it is known, are left out."""
+        for row in study.rows:
+            if row.status is not Status.INTERRUPTED:
+                named = replace(row, trial_id=study.task(row.trial_id), task=study.task(row.task))
+                reports = [each for each in study.reports if each.trial_id == row.trial_id]
+                with suppress(Refusal):
+                    self._add([named], (replace(each, trial_id=named.trial_id) for each in reports), study.geometry)
+
+    def _add(self, rows: Sequence[TrialResult], reports: Iterable[Report], geometry: Geometry | None = None) -> None:
+        known = sorted(rows, key=lambda row: row.ended_at or 0.0)
         for row in known:
-            self.history.begin(row.trial_id, row.task, row.params)
-        searched = {row.trial_id for row in known}
+            self.history.begin(row.trial_id, row.task, row.params, geometry)
+        names = {row.trial_id for row in known}
         for report in sorted(reports, key=lambda report: report.examples):
-            if report.trial_id in searched:
+            if report.trial_id in names:
                 self.history.report(report.trial_id, report.examples, report.score, report.train_loss)
         for row in known:
             if row.status is not Status.INTERRUPTED:
@@ -64,7 +87,7 @@ class StudyModel:
 
     def suggest(self, task: str, number: int) -> Iterator[Proposal]:
         """Yields points for a task's trial of that number, the most promising first; none if the model fails."""
-        if number < EVEN_FIRST or number % EVEN_EVERY == EVEN_EVERY - 1 or self.history.ends < FIRST_FIT:
+        if number < self._even_first or number % EVEN_EVERY == EVEN_EVERY - 1 or self.history.ends < FIRST_FIT:
             return self._drawn(task, number)
         try:
             return self._ranked(task, number)

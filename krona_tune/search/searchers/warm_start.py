@@ -1,4 +1,4 @@
-"""Finds points of an earlier study that are worth trying before Optuna's proposals."""
+"""Finds points of earlier studies that are worth trying before Optuna's proposals."""
 
 from collections.abc import Iterator, Sequence
 

@@ -1,7 +1,8 @@
 """Holds the request of a study, frozen and checked before anything starts."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer
@@ -47,6 +48,16 @@ def _limit(value: Any) -> Any:
     if not re.fullmatch(r"\d{1,3}(\.\d{1,18})?%|\d{1,18}", text) or float(text.rstrip("%")) <= 0:
         raise ValueError("write a number of parameters such as 200000, or a share of the backbone such as 0.1%")
     return text
+
+
+def _listed(value: Any) -> Any:
+    """Returns a list of one value for a value."""
+    return [value] if isinstance(value, str | Path) else value
+
+
+def _unlisted(values: Sequence[Any]) -> Any:
+    """Returns the inverse of `_listed`: a single value by itself, as versions wrote it that had no lists."""
+    return values[0] if len(values) == 1 else list(values)
 
 
 def _place(text: str) -> str:
@@ -128,7 +139,7 @@ class SearchSpec(Frozen):
 
     With `per_method` every method gets `trials` trials of its own on each task, and competes only with itself. The
     objective `pareto` looks for the best score at every size instead of the best score. `warm_start` is the folder of
-    an earlier study; its best points are tried first.
+    an earlier study, or a list of them: TPE tries their best points first, a model of the study learns from all.
     """
 
     trials: Count = 12
@@ -139,7 +150,7 @@ class SearchSpec(Frozen):
     per_method: bool = False
     objective: Literal["score", "pareto"] = "score"
     shared: bool = False
-    warm_start: Place | None = None
+    warm_start: Annotated[tuple[Place, ...], BeforeValidator(_listed), PlainSerializer(_unlisted)] | None = None
     startup_trials: CountFromZero = 6
     baseline_learning_rates: tuple[Positive, ...] = (1e-2,)
     max_params: Annotated[str, BeforeValidator(_limit)] | None = None

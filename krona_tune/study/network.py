@@ -28,7 +28,7 @@ class Network:
             depths=self.depths,
             norms=0,
             norm_biases=0,
-            norms_of_layer={},
+            norms_of_layer=dict.fromkeys(self.depths, 0),
             parameters=1,
             head_width=self.width,
             head_layers=1,
