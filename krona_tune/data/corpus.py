@@ -3,18 +3,17 @@
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from krona_tune.data import hub_datasets, layout, splits, tsv
-from krona_tune.data.layout import Layout, TaskFiles
-from krona_tune.data.tasks import TASKS, Task
+from krona_tune.data import splits
+from krona_tune.data.glue import official
+from krona_tune.data.glue.official import HUB
+from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal
 
 MINI = "mini"
-HUB = "hub"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +52,7 @@ def load(
             raise Refusal(f"{part}_examples", f"{examples} is not a number of examples", "give 1 or more")
     if source == MINI:
         return _mini(task, wanted, seed)
-    train, dev, provenance = _hub(task) if source == HUB else _folder(task, _folder_named(source))
-    whole = splits.divide(task, train, dev)
+    whole, provenance = official.read(task, source)
     parts = splits.subsample(whole, wanted, seed)
     return _task_data(task, parts, f"{provenance}; {_counts(parts, whole)}", synthetic=False)
 
@@ -64,27 +62,8 @@ def check(source: str, tasks: Iterable[str]) -> None:
 
     "mini" and "hub" are not checked here, only by `load`.
     """
-    names = list(tasks)
-    if source in (MINI, HUB):
-        return
-    for name in names:
-        task = TASKS[name]
-        files = layout.locate(task, _folder_named(source), alone=len(names) == 1)
-        for path in (*files.train, *(path for split in files.dev for path in split)):
-            _CHECKS[files.layout](task, path)
-
-
-def _folder_named(source: str) -> Path:
-    try:
-        return Path(source).expanduser()
-    except RuntimeError:  # ~someone has no home folder here
-        raise Refusal(f"--data {source}", "no such home folder", "give the folder's whole path") from None
-
-
-_CHECKS = {Layout.TSV: tsv.check, Layout.PARQUET: hub_datasets.check}
-
-Official = tuple[pa.Table, tuple[pa.Table, ...], str]
-"""The official train split, the official validation splits, and where they are from."""
+    if source not in (MINI, HUB):
+        official.check(source, tasks)
 
 
 def _mini(task: Task, wanted: dict[str, int | None], seed: int) -> TaskData:
@@ -94,36 +73,6 @@ def _mini(task: Task, wanted: dict[str, int | None], seed: int) -> TaskData:
         task, **{part: examples for part, examples in wanted.items() if examples is not None}, seed=seed
     )
     return _task_data(task, parts, f"generated miniature, seed {seed}; {_counts(parts, parts)}", synthetic=True)
-
-
-def _hub(task: Task) -> Official:
-    return *hub_datasets.download(task), f"{hub_datasets.REPOSITORY} ({task.name}) from the hub"
-
-
-def _folder(task: Task, folder: Path) -> Official:
-    files = layout.locate(task, folder)
-    return _READERS[files.layout](task, files)
-
-
-def _read_tsv(task: Task, files: TaskFiles) -> Official:
-    paths = [*files.train, *(path for split in files.dev for path in split)]
-    read = [tsv.read(task, path) for path in paths]
-    notes = [
-        f"{count} {kind} rows of {path.name} left out"
-        for path, file in zip(paths, read, strict=True)
-        for kind, count in (("malformed", file.malformed), ("unlabelled", file.unlabelled))
-        if count
-    ]
-    train, *dev = (file.table for file in read)
-    return train, tuple(dev), "; ".join([f"TSV files in {files.folder}", *notes])
-
-
-def _read_parquet(task: Task, files: TaskFiles) -> Official:
-    dev = tuple(hub_datasets.read(task, split) for split in files.dev)
-    return hub_datasets.read(task, files.train), dev, f"parquet files in {files.folder}"
-
-
-_READERS = {Layout.TSV: _read_tsv, Layout.PARQUET: _read_parquet}
 
 
 def _counts(parts: dict[str, pa.Table], whole: dict[str, pa.Table]) -> str:

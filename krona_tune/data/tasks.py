@@ -1,38 +1,9 @@
-"""Holds the GLUE tasks as one table: columns, labels, prompts, metrics, splits and file layouts."""
+"""Holds the GLUE tasks as one table: texts, labels, prompts and metrics."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from krona_tune.refusal import Refusal, unknown
-
-
-class Split(StrEnum):
-    """The way from labelled data to train, validation and test (the hidden official test set is never used).
-
-    This is the convention of the Compacter code base, with the permutation seed 42.
-    """
-
-    HALVED = "halved"  # the official validation set is halved into validation and test
-    HELD_OUT = "held_out"  # validation is 1,000 training examples, test the official validation set
-    TWO_DEV = "two_dev"  # validation is validation_mismatched, test validation_matched
-
-
-@dataclass(frozen=True, kw_only=True)
-class TsvLayout:
-    """The columns of a task in the official TSV files. Quoting is off in all of them.
-
-    `columns` maps our column names (the hub's) to header names, or to positions if there is no header. `label_words`
-    maps the file's label texts to label indices; None: the text is already a number. A row with the label `unlabelled`
-    has none (annotators disagreed) and is left out. `dev` are the official validation files; two of them are in the
-    order validation, test.
-    """
-
-    columns: dict[str, str | int]
-    header: bool = True
-    label_words: dict[str, int] | None = None
-    unlabelled: str | None = None
-    dev: tuple[str, ...] = ("dev",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +15,6 @@ class Task:
     inputs: tuple[str, ...]
     labels: tuple[str, ...]
     metrics: tuple[str, ...]
-    split: Split
-    tsv: TsvLayout
     prompt_order: tuple[str, ...] = ()
     grid: tuple[float, ...] = field(default=())
 
@@ -70,9 +39,7 @@ class Task:
         return min(range(len(self.grid)), key=lambda i: abs(self.grid[i] - label))
 
 
-_ENTAILMENT = {"entailment": 0, "not_entailment": 1}
 _PAIR = ("sentence1", "sentence2")
-_PAIR_COLUMNS: dict[str, str | int] = {"sentence1": "sentence1", "sentence2": "sentence2", "label": "label"}
 
 TASKS: dict[str, Task] = {
     task.name: task
@@ -83,8 +50,6 @@ TASKS: dict[str, Task] = {
             inputs=("sentence",),
             labels=("unacceptable", "acceptable"),
             metrics=("matthews",),
-            split=Split.HALVED,
-            tsv=TsvLayout(columns={"sentence": 3, "label": 1}, header=False),
         ),
         Task(
             name="sst2",
@@ -92,8 +57,6 @@ TASKS: dict[str, Task] = {
             inputs=("sentence",),
             labels=("negative", "positive"),
             metrics=("accuracy",),
-            split=Split.HELD_OUT,
-            tsv=TsvLayout(columns={"sentence": "sentence", "label": "label"}),
         ),
         Task(
             name="mrpc",
@@ -101,8 +64,6 @@ TASKS: dict[str, Task] = {
             inputs=_PAIR,
             labels=("not_equivalent", "equivalent"),
             metrics=("accuracy", "f1"),
-            split=Split.HALVED,
-            tsv=TsvLayout(columns={"sentence1": "#1 String", "sentence2": "#2 String", "label": "Quality"}),
         ),
         Task(
             name="qqp",
@@ -110,8 +71,6 @@ TASKS: dict[str, Task] = {
             inputs=("question1", "question2"),
             labels=("not_duplicate", "duplicate"),
             metrics=("accuracy", "f1"),
-            split=Split.HELD_OUT,
-            tsv=TsvLayout(columns={"question1": "question1", "question2": "question2", "label": "is_duplicate"}),
         ),
         Task(
             name="stsb",
@@ -119,8 +78,6 @@ TASKS: dict[str, Task] = {
             inputs=_PAIR,
             labels=(),
             metrics=("pearson", "spearman"),
-            split=Split.HALVED,
-            tsv=TsvLayout(columns={**_PAIR_COLUMNS, "label": "score"}),
             grid=tuple(i / 5 for i in range(26)),
         ),
         Task(
@@ -130,13 +87,6 @@ TASKS: dict[str, Task] = {
             prompt_order=("hypothesis", "premise"),
             labels=("entailment", "neutral", "contradiction"),
             metrics=("accuracy",),
-            split=Split.TWO_DEV,
-            tsv=TsvLayout(
-                columns={"premise": "sentence1", "hypothesis": "sentence2", "label": "gold_label"},
-                label_words={"entailment": 0, "neutral": 1, "contradiction": 2},
-                unlabelled="-",
-                dev=("dev_mismatched", "dev_matched"),
-            ),
         ),
         Task(
             name="qnli",
@@ -144,10 +94,6 @@ TASKS: dict[str, Task] = {
             inputs=("question", "sentence"),
             labels=("entailment", "not_entailment"),
             metrics=("accuracy",),
-            split=Split.HELD_OUT,
-            tsv=TsvLayout(
-                columns={"question": "question", "sentence": "sentence", "label": "label"}, label_words=_ENTAILMENT
-            ),
         ),
         Task(
             name="rte",
@@ -155,8 +101,6 @@ TASKS: dict[str, Task] = {
             inputs=_PAIR,
             labels=("entailment", "not_entailment"),
             metrics=("accuracy",),
-            split=Split.HALVED,
-            tsv=TsvLayout(columns=_PAIR_COLUMNS, label_words=_ENTAILMENT),
         ),
         Task(
             name="wnli",
@@ -164,8 +108,6 @@ TASKS: dict[str, Task] = {
             inputs=_PAIR,
             labels=("not_entailment", "entailment"),
             metrics=("accuracy",),
-            split=Split.HALVED,
-            tsv=TsvLayout(columns=_PAIR_COLUMNS),
         ),
     )
 }

@@ -14,8 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from krona_tune.data import corpus, hub_datasets, splits, tsv
-from krona_tune.data.tasks import TASKS, Split
+from krona_tune.data import corpus
+from krona_tune.data.glue import hub_datasets, tsv
+from krona_tune.data.glue.divide import divide
+from krona_tune.data.glue.files import FILES, Split
+from krona_tune.data.splits import PARTS
+from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
 
 EVERY_TASK = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
@@ -35,12 +39,12 @@ def refusal_of(action, *given_to, **named):
 def assert_is_divided_as_the_protocol_says(task, data, held):
     """Checks the split; `held` are the official files' examples by file name."""
     parts = {name: examples_of(task, getattr(data, name)) for name in ("train", "validation", "test")}
-    dev = [sorted(held[name]) for name in task.tsv.dev]
-    if task.split is Split.HALVED:
+    dev = [sorted(held[name]) for name in FILES[task.name].tsv.dev]
+    if FILES[task.name].split is Split.HALVED:
         assert parts["train"] == held["train"]
         assert len(parts["validation"]) == len(held["dev"]) // 2
         assert sorted(parts["validation"] + parts["test"]) == dev[0]
-    elif task.split is Split.HELD_OUT:
+    elif FILES[task.name].split is Split.HELD_OUT:
         assert len(parts["validation"]) == len(held["train"]) // 2
         assert sorted(parts["validation"] + parts["train"]) == sorted(held["train"])
         assert sorted(parts["test"]) == dev[0]
@@ -80,7 +84,7 @@ def test_the_hubs_parquet_layout_is_read_and_divided(task, write_parquet, tmp_pa
 
 @EVERY_TASK
 def test_the_hub_itself_is_read_and_divided(task, some_examples, monkeypatch):
-    held = {name: some_examples(task, 12, name) for name in ("train", *task.tsv.dev)}
+    held = {name: some_examples(task, 12, name) for name in ("train", *FILES[task.name].tsv.dev)}
     label = datasets.Value("float32") if task.is_regression else datasets.ClassLabel(names=list(task.labels))
     features = datasets.Features({name: datasets.Value("string") for name in task.inputs} | {"label": label})
 
@@ -330,7 +334,7 @@ def test_a_file_that_can_not_be_read_is_refused(tmp_path):
 @given(content=st.data())
 def test_whatever_the_bytes_are_there_is_a_table_or_a_refusal(task, content, tmp_path, headers):
     header = headers.get(task.name, "x\t1\t\ty").encode() + b"\n"
-    words = [*(task.tsv.label_words or {}), "0", "1", "-", "4.5", "1e999", "x", '"', ""]
+    words = [*(FILES[task.name].tsv.label_words or {}), "0", "1", "-", "4.5", "1e999", "x", '"', ""]
     cells = st.lists(st.sampled_from(words), min_size=1, max_size=10).map(lambda row: "\t".join(row).encode())
     pieces = st.lists(st.one_of(st.binary(max_size=30), cells), max_size=8)
     path = tmp_path / "fuzz.tsv"
@@ -535,7 +539,7 @@ def test_a_set_too_small_to_be_divided_is_refused(name, write_tsv, tmp_path):
 
 def test_the_parts_are_named_once():
     table = pa.table({"sentence": ["a", "b"], "label": [0, 1]})
-    assert tuple(splits.divide(TASKS["cola"], table, (table,))) == splits.PARTS
+    assert tuple(divide(TASKS["cola"], table, (table,))) == PARTS
 
 
 def test_a_home_folder_is_understood(write_tsv, tmp_path, monkeypatch):

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from krona_tune.data.glue.files import FILES, Split
 from krona_tune.data.metrics import METRICS
-from krona_tune.data.tasks import GLUE, TASKS, Split, parse_tasks
+from krona_tune.data.tasks import GLUE, TASKS, parse_tasks
 from krona_tune.refusal import Refusal
 
 EVERY_TASK = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
@@ -46,14 +47,14 @@ def test_a_wrong_word_is_refused_with_a_fix(text, message):
 @EVERY_TASK
 def test_a_row_of_the_table_is_consistent(task):
     assert len(task.inputs) in (1, 2)
-    assert set(task.tsv.columns) == {*task.inputs, "label"}
+    assert set(FILES[task.name].tsv.columns) == {*task.inputs, "label"}
     assert set(task.prompt_order or task.inputs) == set(task.inputs)
     assert set(task.metrics) <= set(METRICS)
     assert bool(task.grid) == task.is_regression
     assert len(set(task.candidates)) == len(task.candidates) >= 2
-    assert len(task.tsv.dev) == (2 if task.split is Split.TWO_DEV else 1)
-    if task.tsv.label_words:
-        assert {word: task.labels[index] for word, index in task.tsv.label_words.items()} == {
+    assert len(FILES[task.name].tsv.dev) == (2 if FILES[task.name].split is Split.TWO_DEV else 1)
+    if FILES[task.name].tsv.label_words:
+        assert {word: task.labels[index] for word, index in FILES[task.name].tsv.label_words.items()} == {
             word: word for word in task.labels
         }
 

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from krona_tune.data import hub_datasets, tsv
 from krona_tune.data.corpus import load
+from krona_tune.data.glue import hub_datasets, tsv
+from krona_tune.data.glue.files import FILES
 from krona_tune.data.tasks import TASKS, Task
 from krona_tune.refusal import Refusal
 from tests.data.conftest import HEADERS, hub_table
@@ -26,7 +27,7 @@ def official(task: Task) -> bytes:
     """Returns a correct file of the task: its header and a few rows."""
     header = HEADERS.get(task.name)
     width = len(header.split("\t")) if header else 4
-    label = next(iter(task.tsv.label_words or {"1": 1}))
+    label = next(iter(FILES[task.name].tsv.label_words or {"1": 1}))
     rows = ["\t".join([label] * width)] * 7
     return "\n".join([*([header] if header else []), *rows, ""]).encode()
 

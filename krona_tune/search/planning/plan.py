@@ -9,6 +9,7 @@ from krona_tune.adapters.methods.method_table import METHODS
 from krona_tune.adapters.placement import frozen_layers
 from krona_tune.backbones.geometry import Geometry, Stack
 from krona_tune.data import corpus
+from krona_tune.data.glue.official import HUB
 from krona_tune.data.tasks import TASKS
 from krona_tune.hub import home, settle_offline
 from krona_tune.refusal import Refusal, unknown
@@ -96,7 +97,7 @@ def make_plan(spec: StudySpec, place: str) -> Plan:
     _check_tasks(spec, place)
     _check_methods(spec, place)
     _check_search(spec)
-    if spec.data == corpus.HUB:
+    if spec.data == HUB:
         settle_offline()
     corpus.check(spec.data, spec.tasks)
     source = find_backbone(spec.model)

@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from krona_tune.data.layout import hub_split
+from krona_tune.data.glue.files import FILES
+from krona_tune.data.glue.layout import hub_split
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal, refusing
 
@@ -33,7 +34,7 @@ def download(task: Task) -> tuple[pa.Table, tuple[pa.Table, ...]]:
         import datasets
 
         splits = datasets.load_dataset(REPOSITORY, task.name)
-        names = ["train", *map(hub_split, task.tsv.dev)]
+        names = ["train", *map(hub_split, FILES[task.name].tsv.dev)]
         tables = [splits[name].with_format("arrow")[:] for name in names]
     places = [f"{REPOSITORY}: {task.name}: {name}" for name in names]
     train, *dev = (conform(task, table, place) for table, place in zip(tables, places, strict=True))

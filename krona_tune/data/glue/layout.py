@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from krona_tune.data.glue.files import FILES
 from krona_tune.data.tasks import TASKS, Task
 from krona_tune.refusal import Refusal
 
@@ -54,7 +55,7 @@ def _located(task: Task, folder: Path, alone: bool) -> TaskFiles:
         folders.append(folder)
     for candidate in folders:
         for layout, find in _FINDERS.items():
-            splits = [find(candidate, name) for name in ("train", *task.tsv.dev)]
+            splits = [find(candidate, name) for name in ("train", *FILES[task.name].tsv.dev)]
             if all(splits):
                 return TaskFiles(folder=candidate, layout=layout, train=splits[0], dev=tuple(splits[1:]))
     raise _nothing_found(task, folder, folders[0] if folders else folder, alone)
@@ -96,8 +97,8 @@ _FINDERS: dict[Layout, Callable[[Path, str], tuple[Path, ...]]] = {
 
 
 def _nothing_found(task: Task, folder: Path, nearest: Path, alone: bool) -> Refusal:
-    tsv = ", ".join(f"{name}.tsv" for name in ("train", *task.tsv.dev))
-    parquet = ", ".join(f"{hub_split(name)}-*.parquet" for name in ("train", *task.tsv.dev))
+    tsv = ", ".join(f"{name}.tsv" for name in ("train", *FILES[task.name].tsv.dev))
+    parquet = ", ".join(f"{hub_split(name)}-*.parquet" for name in ("train", *FILES[task.name].tsv.dev))
     place = nearest if nearest != folder else folder / task.title
     names = [path.name + "/" * path.is_dir() for path in _listing(nearest)]
     found = ", ".join([*names[:12], *(["..."] if len(names) > 12 else [])]) or "nothing"

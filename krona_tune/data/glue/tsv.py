@@ -9,6 +9,7 @@ from textwrap import shorten
 
 import pyarrow as pa
 
+from krona_tune.data.glue.files import FILES
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal, shown, unknown
 
@@ -48,10 +49,10 @@ def read(task: Task, path: Path) -> TsvFile:
     labels: list[float] = []
     malformed: list[int] = []
     unlabelled = 0
-    for number, fields in rows if task.tsv.header else chain([first], rows):
+    for number, fields in rows if FILES[task.name].tsv.header else chain([first], rows):
         if len(fields) != columns.width:
             malformed.append(number)
-        elif fields[columns.label] == task.tsv.unlabelled:
+        elif fields[columns.label] == FILES[task.name].tsv.unlabelled:
             unlabelled += 1
         else:
             labels.append(label_of(fields[columns.label], f"{path}:{number}"))
@@ -103,7 +104,7 @@ def _columns(task: Task, path: Path, first: Row) -> _Columns:
     header = {name.strip(): at for at, name in reversed(list(enumerate(fields)))}
 
     def position(name: str) -> int:
-        column = task.tsv.columns[name]
+        column = FILES[task.name].tsv.columns[name]
         at = header.get(column) if isinstance(column, str) else column
         if at is not None and at < len(fields):
             return at
@@ -118,7 +119,7 @@ def _columns(task: Task, path: Path, first: Row) -> _Columns:
 
 def _label_reader(task: Task) -> Callable[[str, str], float]:
     """Returns a function from text and place to a label: one of the task's words, or a number within the grid."""
-    words = task.tsv.label_words or {str(index): index for index in range(len(task.labels))}
+    words = FILES[task.name].tsv.label_words or {str(index): index for index in range(len(task.labels))}
 
     def index(text: str, place: str) -> float:
         if text in words:
