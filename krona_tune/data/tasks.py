@@ -23,6 +23,11 @@ class Task:
         return not self.labels
 
     @property
+    def outputs(self) -> int:
+        """Returns the number of outputs of a head: one per label, or one number."""
+        return max(len(self.labels), 1)
+
+    @property
     def candidates(self) -> tuple[str, ...]:
         """Returns what a text-to-text model may answer: the label words, or the grid of scores as text."""
         return self.labels or tuple(f"{value:.1f}" for value in self.grid)

@@ -6,7 +6,6 @@ from safetensors.torch import load_file
 
 from krona_tune.adapters.files.adapter_card import SELECTED, SELECTED_IN_FINALS, AdapterCard
 from krona_tune.adapters.files.adapter_files import save_adapter
-from krona_tune.data.tasks import TASKS
 from krona_tune.record.remote.remote_checkpoints import RemoteCheckpoints
 from krona_tune.search.planning.plan import Plan
 from krona_tune.study.folder import StudyFolder
@@ -30,7 +29,7 @@ def save_best_adapters(folder: StudyFolder, manifest: Manifest, plan: Plan, stan
         card = AdapterCard(
             krona_tune_version=manifest.versions["krona_tune"],
             task=task,
-            labels=TASKS[task].candidates if shape.text_to_text else TASKS[task].labels,
+            labels=plan.tasks[task].candidates if shape.text_to_text else plan.tasks[task].labels,
             text_to_text=shape.text_to_text,
             max_length=plan.spec.examples.max_length,
             precision=manifest.precision,

@@ -2,31 +2,35 @@
 
 import logging
 import time
+from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
 
-from krona_tune.adapters.placement import count
-from krona_tune.backbones.geometry import Geometry
-from krona_tune.data.tasks import TASKS
+from krona_tune.adapters.placement import ParameterCount
 from krona_tune.record.sink import Sink
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.result import Report, ScoreOnTest, Status, TrialResult
+from krona_tune.study.spec.trial import TrialConfig
 from krona_tune.study.standings import Standings
 
 logger = logging.getLogger(__name__)
+Count = Callable[[TrialConfig], ParameterCount]
 
 
 class Ledger:
     """Rows by trial id. A row has the status interrupted from its trial's start until its end is known.
 
-    `shared_by` names the tasks that share their configurations, if they do. `lost` holds the task and number of each
-    searched trial that has no row but an id that must not be used again. A ledger without a geometry is read-only.
+    `lost` holds the task and number of each searched trial that has no row but an id that must not be used again.
+
+    Args:
+        count: counts what a trial trains; a ledger without it is read-only.
+        shared_by: the tasks that share their configurations, if they do.
     """
 
     def __init__(
-        self, geometry: Geometry | None, sink: Sink, earlier: list[TrialResult], *, shared_by: tuple[str, ...] = ()
+        self, count: Count | None, sink: Sink, earlier: list[TrialResult], *, shared_by: tuple[str, ...] = ()
     ) -> None:
-        self._geometry, self._sink, self._shared_by = geometry, sink, shared_by
+        self._count, self._sink, self._shared_by = count, sink, shared_by
         self.rows = {row.trial_id: row for row in earlier}
         self.running: set[str] = set()
         self.lost: frozenset[tuple[str, int]] = frozenset()
@@ -102,10 +106,9 @@ class Ledger:
         return row.kind == "search" and (row.status is not Status.INTERRUPTED or report.rung != row.rung)
 
     def _row(self, config: TrialMessage) -> TrialResult:
-        assert self._geometry is not None, "this ledger is read-only"
+        assert self._count is not None, "this ledger is read-only"
         trial = config.checked()
-        outputs = max(len(TASKS[trial.task].labels), 1)
-        counted = count(self._geometry, trial.adapter, outputs)
+        counted = self._count(trial)
         return TrialResult(
             trial_id=config.trial_id,
             task=trial.task,

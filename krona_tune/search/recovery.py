@@ -71,7 +71,7 @@ def _made_again(
     if not without_row:
         return [], frozenset()
     point_of = _points(plan, folder)
-    book, lost = Ledger(plan.geometry, NothingKept(), []), set()
+    book, lost = Ledger(plan.count, NothingKept(), []), set()
     for trial_id, own in without_row.items():
         number = _number(own[0])
         if config := _config(plan, own[0], number, point_of):

@@ -79,7 +79,7 @@ def run(
     earlier = opened.records
     remote = [RemoteSink(folder)] if folder.remote else []
     sinks = FanOut([opened.sink, _mirror(started, tracking_uri, earlier), *remote])
-    ledger = Ledger(plan.geometry, sinks, list(earlier.trials), shared_by=plan.spec.shared_by)
+    ledger = Ledger(plan.count, sinks, list(earlier.trials), shared_by=plan.spec.shared_by)
     ledger.lost = opened.lost
     rates = Rates(devices=started.slots.gpus or started.slots.cpus, slots=started.slots.count)
     clock = StudyClock(folder.clock)

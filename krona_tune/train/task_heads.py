@@ -45,7 +45,7 @@ class Head:
 
     def __init__(self, backbone: Backbone, task: Task, seed: int) -> None:
         self.task = task
-        self.model = with_head(backbone, max(len(task.labels), 1), seed)
+        self.model = with_head(backbone, task.outputs, seed)
         self._prefix = f"{self.model.base_model_prefix}."
 
     def head(self) -> Iterator[tuple[str, nn.Parameter]]:

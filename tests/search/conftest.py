@@ -2,6 +2,10 @@
 
 from typing import Any
 
+from krona_tune.adapters.placement import count
+from krona_tune.backbones.geometry import Geometry
+from krona_tune.data.tasks import TASKS
+from krona_tune.search.ledger import Count
 from krona_tune.search.planning.resolve_space import resolve
 from krona_tune.search.planning.space import Space
 from krona_tune.study.spec.loader import build_spec
@@ -12,6 +16,11 @@ from tests.models import build
 def never(reason: str) -> None:
     """Takes the place of the function that halts a study, and fails the test if it is called."""
     raise AssertionError(reason)
+
+
+def count_on(geometry: Geometry) -> Count:
+    """Returns a function that counts what a trial of a GLUE task trains on a backbone."""
+    return lambda trial: count(geometry, trial.adapter, TASKS[trial.task].outputs)
 
 
 def spec(

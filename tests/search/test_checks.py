@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pytest
 
+from krona_tune.data.tasks import TASKS
 from krona_tune.record.mlflow_mirror.tracking_uri import explain_unreachable
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.plan import make_plan
@@ -84,7 +85,7 @@ def test_data_that_teach_nothing_are_warned_of(
     plan = gathered.plan
     spec = plan.spec.model_copy(update={"data": str(tmp_path), "tasks": ("cola",)})
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    prepared = prepare_data(replace(plan, spec=spec), gathered.source.location)
+    prepared = prepare_data(replace(plan, spec=spec, tasks={"cola": TASKS["cola"]}), gathered.source.location)
     found = run_preflight(replace(gathered, prepared=prepared), folder, None)
     assert not found.problems
     assert found.warnings == (

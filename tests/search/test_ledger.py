@@ -11,6 +11,7 @@ from krona_tune.search.ledger import Ledger
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.result import Report, ScoreOnTest, Status, TrialResult
 from tests.models import build
+from tests.search.conftest import count_on
 from tests.search.test_asha import report
 
 SHAPE = build("bert")[0]
@@ -41,7 +42,7 @@ def config(number: int, task: str = "cola", kind: str = "search", **params: Any)
 
 def ledger(*earlier: TrialResult) -> tuple[Ledger, Heard]:
     heard = Heard()
-    return Ledger(SHAPE, heard, list(earlier)), heard
+    return Ledger(count_on(SHAPE), heard, list(earlier)), heard
 
 
 def run(book: Ledger, trial: TrialMessage, *scores: float, status: Status = Status.COMPLETED) -> TrialResult:

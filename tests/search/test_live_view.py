@@ -10,6 +10,7 @@ from krona_tune.search.ledger import Ledger
 from krona_tune.search.terminal.live_view import View
 from krona_tune.study.result import Status, TrialResult
 from tests.record.events import manifest
+from tests.search.conftest import count_on
 from tests.search.test_ledger import SHAPE, Heard, config, run, run_finalist
 from tests.study.final_rows import row
 
@@ -24,7 +25,7 @@ def view(book: Ledger, *, quiet: bool = False) -> tuple[View, StringIO]:
 
 
 def test_the_phases_trials_add_up() -> None:
-    book = Ledger(SHAPE, Heard(), [])
+    book = Ledger(count_on(SHAPE), Heard(), [])
     shown, screen = view(book)
     shown.expect({"cola": 1})
     run(book, config(0), 0.5)
@@ -41,7 +42,7 @@ def test_the_phases_trials_add_up() -> None:
 
 def test_a_resumed_study_counts_what_it_has() -> None:
     ended, cut = row("000", "search", 0.5, task="cola", ended_at=7.0), row("001", "search", None, task="cola")
-    book = Ledger(SHAPE, Heard(), [ended, cut])
+    book = Ledger(count_on(SHAPE), Heard(), [ended, cut])
     shown, screen = view(book)
     shown.expect({"cola": 3})
     run(book, config(2), status=Status.FAILED)
@@ -50,7 +51,7 @@ def test_a_resumed_study_counts_what_it_has() -> None:
 
 
 def test_quiet_is_quiet() -> None:
-    book = Ledger(SHAPE, Heard(), [])
+    book = Ledger(count_on(SHAPE), Heard(), [])
     shown, screen = view(book, quiet=True)
     shown.say("The search is done.")
     run(book, config(0), 0.5)
@@ -59,7 +60,7 @@ def test_quiet_is_quiet() -> None:
 
 
 def test_what_runs_is_shown_with_how_far_it_is() -> None:
-    book = Ledger(SHAPE, Heard(), [])
+    book = Ledger(count_on(SHAPE), Heard(), [])
     for number in range(10):
         book.started(config(number))
     screen = StringIO()
@@ -74,7 +75,7 @@ def test_a_long_rungs_progress_counts_for_the_time_left(monkeypatch: pytest.Monk
     """Two trials have ended and two are half done after 30 s: of the six left, the two halves count as one done."""
     times = iter([100.0, 130.0])
     monkeypatch.setattr("krona_tune.search.terminal.live_view.time.monotonic", lambda: next(times))
-    book = Ledger(SHAPE, Heard(), [])
+    book = Ledger(count_on(SHAPE), Heard(), [])
     screen = StringIO()
     console = Console(file=screen, width=200)
     shown = View(console, book, manifest("cola").tasks, lambda trial_id: 0.5, quiet=True)
@@ -97,7 +98,7 @@ class Changing(dict[str, TrialResult]):
 
 
 def test_rows_and_trials_that_come_during_a_redraw_do_no_harm() -> None:
-    book = Ledger(SHAPE, Heard(), [])
+    book = Ledger(count_on(SHAPE), Heard(), [])
     for number in range(2):
         book.started(config(number))
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from krona_tune.data.tasks import TASKS
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.search.ledger import Ledger
@@ -21,7 +22,7 @@ from krona_tune.study.result import Status
 from krona_tune.study.spec.loader import build_spec
 from krona_tune.train.backbone_source import BackboneSource
 from tests.models import build
-from tests.search.conftest import never
+from tests.search.conftest import count_on, never
 from tests.search.test_asha import report
 
 SHAPE = build("bert")[0]
@@ -43,7 +44,9 @@ def plan(**search: Any) -> Plan:
     }
     made = build_spec(written, "x.yaml")
     source = BackboneSource(name="m", folder=None, how="", config={})
-    return Plan(spec=made, place="x.yaml", source=source, geometry=SHAPE, space=resolve(made, SHAPE, "x.yaml"))
+    tasks = {name: TASKS[name] for name in made.tasks}
+    of = resolve(made, SHAPE, "x.yaml")
+    return Plan(spec=made, place="x.yaml", tasks=tasks, source=source, geometry=SHAPE, space=of)
 
 
 def asked(of: Plan, folder: StudyFolder) -> Callable[[str, int], dict[str, Any] | None]:
@@ -62,7 +65,7 @@ def trained(of: Plan, folder: StudyFolder, trials: int = 3) -> dict[str, dict[st
     Returns their points, by id.
     """
     ask, sink = asked(of, folder), ParquetSink(folder.results)
-    book, points = Ledger(SHAPE, sink, []), {}
+    book, points = Ledger(count_on(SHAPE), sink, []), {}
     for number in range(trials):
         trial_id, point = f"cola-{number:03d}", ask("cola", number)
         assert point is not None
@@ -81,7 +84,7 @@ def half(path: Path) -> None:
 
 
 def ledger(opened: Opened) -> Ledger:
-    book = Ledger(SHAPE, opened.sink, list(opened.records.trials))
+    book = Ledger(count_on(SHAPE), opened.sink, list(opened.records.trials))
     book.lost = opened.lost
     return book
 

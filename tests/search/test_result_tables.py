@@ -10,6 +10,7 @@ from krona_tune.search.terminal.result_tables import result_tables
 from krona_tune.study.formatting import describe_adapter
 from krona_tune.study.result import TrialResult
 from tests.record.events import manifest
+from tests.search.conftest import count_on
 from tests.search.test_ledger import SHAPE, Heard
 from tests.study.final_rows import repeats, row
 
@@ -24,7 +25,7 @@ def said(
 ) -> str:
     console = Console(width=width, file=StringIO())
     facts = manifest(*tasks, synthetic=synthetic).tasks
-    ledger = Ledger(SHAPE, Heard(), list(rows), shared_by=tasks if shared else ())
+    ledger = Ledger(count_on(SHAPE), Heard(), list(rows), shared_by=tasks if shared else ())
     console.print(result_tables(ledger.standings, facts, fronts=fronts))
     return console.file.getvalue()  # type: ignore[attr-defined]
 
@@ -138,8 +139,8 @@ def test_what_records_and_manifest_say_is_no_markup() -> None:
     odd = row("[/x]", "search", 0.7, params={"method": "[/b]", "a_out": 16, "roles": "[/y]"})
     facts = {"rte": manifest("rte").tasks["rte"].model_copy(update={"title": "[/t]"})}
     console = Console(width=120, file=StringIO())
-    console.print(result_tables(Ledger(SHAPE, Heard(), [odd, *FINALS]).standings, facts, fronts=True))
-    console.print(result_tables(Ledger(SHAPE, Heard(), [odd, LORA]).standings, facts, fronts=True))
+    console.print(result_tables(Ledger(count_on(SHAPE), Heard(), [odd, *FINALS]).standings, facts, fronts=True))
+    console.print(result_tables(Ledger(count_on(SHAPE), Heard(), [odd, LORA]).standings, facts, fronts=True))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "[/t]" in text
     assert "[/b], [/y]" in text

@@ -1,16 +1,17 @@
 """Makes a plan from a request and refuses everything that can be refused without torch or Ray."""
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from krona_tune.adapters.methods.method_table import METHODS
-from krona_tune.adapters.placement import frozen_layers
+from krona_tune.adapters.placement import ParameterCount, count, frozen_layers
 from krona_tune.backbones.geometry import Geometry, Stack
 from krona_tune.data import corpus
 from krona_tune.data.glue.official import HUB
-from krona_tune.data.tasks import TASKS
+from krona_tune.data.tasks import TASKS, Task
 from krona_tune.hub import home, settle_offline
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.search.planning.earlier_study import EarlierStudy, read_earlier
@@ -20,7 +21,7 @@ from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.randomness import stream
 from krona_tune.study.spec.domain import Fixed
 from krona_tune.study.spec.study_spec import StudySpec
-from krona_tune.study.spec.trial import TrainingConfig
+from krona_tune.study.spec.trial import TrainingConfig, TrialConfig
 from krona_tune.train.backbone_source import BackboneSource, find_backbone
 
 DRAWS = 200
@@ -33,6 +34,7 @@ class Plan:
 
     spec: StudySpec
     place: str
+    tasks: Mapping[str, Task]
     source: BackboneSource
     geometry: Geometry
     space: Space
@@ -42,6 +44,10 @@ class Plan:
     def trials(self) -> int:
         """Returns the number of search trials of a task."""
         return self.spec.search.trials * (len(self.space.methods) if self.spec.search.per_method else 1)
+
+    def count(self, trial: TrialConfig) -> ParameterCount:
+        """Counts the parameters that a trial trains. Raises a Refusal if its sizes do not fit the backbone."""
+        return count(self.geometry, trial.adapter, self.tasks[trial.task].outputs)
 
     def computed_once(self) -> str:
         """Returns which of the encoder's layers are computed once for all trials and epochs, or why none are."""
@@ -107,7 +113,8 @@ def make_plan(spec: StudySpec, place: str) -> Plan:
         raise Refusal(f"{place}: examples.max_length", problem, f"write {geometry.positions} or less")
     space = resolve(spec, geometry, place)
     earlier = tuple(read_earlier(home(Path(folder)), space) for folder in spec.search.warm_start or ())
-    return Plan(spec=spec, place=place, source=source, geometry=geometry, space=space, earlier=earlier)
+    tasks = {name: TASKS[name] for name in spec.tasks}
+    return Plan(spec=spec, place=place, tasks=tasks, source=source, geometry=geometry, space=space, earlier=earlier)
 
 
 def _check_tasks(spec: StudySpec, place: str) -> None:

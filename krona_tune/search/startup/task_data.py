@@ -13,7 +13,7 @@ from krona_tune.data.corpus import TaskData, load
 from krona_tune.data.data_warnings import find_warnings
 from krona_tune.data.encode import encode, encode_test
 from krona_tune.data.metrics import constant_baseline
-from krona_tune.data.tasks import TASKS, Task
+from krona_tune.data.tasks import Task
 from krona_tune.search.planning.plan import Plan
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.spec.study_spec import for_task
@@ -47,7 +47,7 @@ def cache_folder() -> Path:
 def prepare_data(plan: Plan, location: str) -> Prepared:
     """Loads and tokenises every task's data. Raises a Refusal if data or tokenizer are not available."""
     tokenizer = open_tokenizer(location, plan.source.config["vocab_size"])
-    data = {name: _load(plan, TASKS[name]) for name in plan.spec.tasks}
+    data = {name: _load(plan, task) for name, task in plan.tasks.items()}
     prepared = {name: _prepare_task(plan, each, tokenizer) for name, each in data.items()}
     finals = data if plan.spec.finalists.top else {}
     return Prepared(

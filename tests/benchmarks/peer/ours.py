@@ -111,7 +111,7 @@ def study(case: Case, data: str, precision: str, folder: StudyFolder) -> tuple[L
             spec=dump_spec(plan.spec),
         )
         sinks = FanOut([ParquetSink(folder.results), mlflow])
-        ledger = Ledger(plan.geometry, sinks, [])
+        ledger = Ledger(plan.count, sinks, [])
         _search(started, ledger, case)
         adapters = save_best_adapters(folder, started.manifest, plan, ledger.standings)
         sinks.study_ended([folder.spec, folder.manifest, write_report(folder), *adapters])
