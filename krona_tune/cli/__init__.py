@@ -77,7 +77,7 @@ def end_process_after(run: Callable[[], None]) -> NoReturn:
 
 def _end(ended: SystemExit) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, AttributeError):  # it is closed, or its reader left
+        with suppress(OSError, ValueError, AttributeError):  # its reader left, it is closed, or there is none
             stream.flush()
     os._exit(int(ended.code or 0))
 

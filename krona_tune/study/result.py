@@ -63,7 +63,8 @@ class TrialResult:
     running time.
 
     `proposed_by` says how a searched trial's point was chosen ("even draw", "TPE", "study model", "Sobol" or "earlier
-    study"); the study's model also says which final score it expects, and how far off that may be (one deviation).
+    study"); the study's model also says which final score it expects, and one deviation of
+    that expectation, without the noise of a single training.
 
     `of` is the searched trial that a finalist or a repeat trains again. Only a finalist has the `test_…` fields of its
     `ScoreOnTest`.

@@ -55,7 +55,7 @@ def synced(home: Home, name: str, tracking_uri: str) -> float:
     """Returns the seconds that a sync needs to bring MLflow up to date with a study's records."""
     began = time.monotonic()
     command = home.command("sync", str(home.study(name).root), "--tracking-uri", tracking_uri)
-    command["args"][:3] = [sys.executable, "-c", "from krona_tune.cli import main; main()"]
+    command["args"][:3] = [sys.executable, "-c", "from krona_tune.cli import program; program()"]
     done = subprocess.run(**command, capture_output=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return time.monotonic() - began

@@ -105,7 +105,7 @@ def test_a_study_whose_machine_is_lost_is_completed_from_its_bucket(
     assert f"Results in {server}/lost" in said
     assert read_lease(copy) is None
     synced = home.command("sync", "lost", "--storage", server)
-    synced["args"][:3] = [sys.executable, "-c", "from krona_tune.cli import main; main()"]
+    synced["args"][:3] = [sys.executable, "-c", "from krona_tune.cli import program; program()"]
     subprocess.run(**synced, timeout=120, check=True)
     after = settled(folder, TASKS, TRIALS)
     assert {trial_id: after[trial_id] for trial_id in before} == before

@@ -48,7 +48,11 @@ schedule: {{epochs: 2, grace_epochs: 1, reduction: 2}}
 examples: {{train: 64, validation: 32, test: 32, max_length: 40}}
 search: {{startup_trials: 2}}
 """
-PROGRAM = [sys.executable, "-c", "from krona_tune.cli import run_study; run_study()"]
+PROGRAM = [
+    sys.executable,
+    "-c",
+    "from krona_tune.cli import end_process_after, run_study; end_process_after(run_study)",
+]
 TOLD = {
     Status.COMPLETED: TrialState.COMPLETE,
     Status.STOPPED_EARLY: TrialState.PRUNED,

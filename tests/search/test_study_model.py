@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from krona_tune.backbones.geometry import Stack
+from krona_tune.record.parquet_schema import TRIALS, table_of, trial_of
 from krona_tune.search.planning.space import Space
 from krona_tune.search.searchers import study_model
 from krona_tune.search.searchers.coordinates import Encoder, coordinates
@@ -29,7 +30,7 @@ KNOBS = {
     "roles": ["query", "query+value"],
     "layers": ["all", "last 1"],
 }
-RATE = {"learning_rate": {"low": 1e-5, "high": 1e-1, "log": True}}
+RATE = {"learning_rate": {"low": 1e-5, "high": 1e-1, "log": True}, "warmup": [0, 0.1]}
 SPACE = space("bert", KNOBS, training=RATE)
 RIVALS = space(
     "bert", {"method": ["krona", "lora", "bitfit"], "a_out": [2, 4], "a_in": 2, "rank": [1, 2], "scale": 2.0}
@@ -143,16 +144,16 @@ def test_the_first_trials_and_every_eighth_are_even_draws() -> None:
 
 
 def recorded(model: StudyModel) -> tuple[list[TrialResult], list[Report]]:
-    """Returns the records of what a model was told."""
+    """Returns the records of what a model was told, as they are read from Parquet."""
     rows, reports = list[TrialResult](), list[Report]()
     for trial in model.history.trials():
-        status = Status.INTERRUPTED if trial.ended is None else Status.COMPLETED
-        rows.append(
-            TrialResult(
-                trial_id=trial.trial_id, task=trial.task, kind="search", number=0, seed=0, fingerprint="",
-                params=dict(trial.params), status=status, ended_at=None if trial.ended is None else float(trial.ended),
-            )
+        status = Status.INTERRUPTED if trial.running else Status.COMPLETED
+        row = TrialResult(
+            trial_id=trial.trial_id, task=trial.task, kind="search", number=0, seed=0, fingerprint="",
+            params=dict(trial.params), status=status, ended_at=None if trial.ended is None else float(trial.ended),
+            score=trial.reports[-1].score, examples=BUDGETS[trial.task],
         )  # fmt: skip
+        rows.append(trial_of(table_of([row.row()], TRIALS).to_pylist()[0]))
         reports += [
             Report(
                 trial_id=trial.trial_id, task=trial.task, rung=0, examples=round(told.share * BUDGETS[trial.task]),
@@ -177,6 +178,44 @@ def test_a_resumed_study_proposes_what_it_would_have_proposed() -> None:
     again.recall([*reversed(rows), baseline], [*reversed(reports), replace(reports[0], trial_id="cola-head-0")])
     assert next(again.suggest("rte", 9)) == proposed[-1]
     assert len(again.history.trials()) == len(rows)
+    assert {trial.params["warmup"] for trial in again.history.trials()} == {0, 0.1}
+    assert 0.0 in {row.params["warmup"] for row in rows}
+    damaged = StudyModel(SPACE, BUDGETS, seed=1)
+    damaged.recall(rows, [])
+    assert [len(trial.reports) for trial in damaged.history.trials()] == [1] * len(rows)
+
+
+def test_trials_without_a_report_teach_nothing_and_break_nothing() -> None:
+    model = StudyModel(SPACE, BUDGETS, seed=1)
+    for number in range(9):
+        model.history.begin(f"cola-f{number}", "cola", drawn(number))
+        model.history.end(f"cola-f{number}", diverged=False)
+    assert next(model.suggest("cola", 9)).origin.proposed_by == "even draw"
+    feed(model, "rte", range(8))
+    assert next(model.suggest("cola", 9)).origin.plain() == {"proposed_by": "study model"}
+
+
+def test_a_diverged_trial_counts_as_the_lowest_score_of_its_task() -> None:
+    model = StudyModel(SPACE, BUDGETS, seed=1)
+    for number in range(40):
+        model.history.begin(f"cola-{number}", "cola", drawn(number))
+        if number >= 15:
+            model.history.report(f"cola-{number}", 100, float(number), 0.1)
+        model.history.end(f"cola-{number}", diverged=number < 15)
+    history = model.history
+    values = history.rows(history.trials(), most=99)[1]
+    scores = dict(zip([trial.trial_id for trial in history.trials()], history.scores("cola", values), strict=True))
+    off = [abs(scores[f"cola-{number}"] - max(number, 15)) for number in range(40)]
+    assert max(off) < 1.1
+    assert history.scores("rte", values) == []
+
+
+def test_a_limit_that_few_draws_keep_takes_no_coordinate_away() -> None:
+    tight = replace(SPACE, limit=min(map(SPACE.parameters, map(drawn, range(200)))) + 1)
+    assert Encoder(tight, 0).names == Encoder(SPACE, 0).names
+    model = StudyModel(tight, BUDGETS, seed=1)
+    feed(model, "cola", range(20))
+    assert next(model.suggest("cola", 20)).origin.proposed_by == "study model"
 
 
 def test_running_trials_are_not_proposed_again_nearby() -> None:

@@ -131,6 +131,16 @@ def test_a_suggestion_is_tried_first_where_it_is_acceptable(tmp_path: Path) -> N
     assert wanted not in (second, third)
 
 
+def test_an_even_draw_is_not_said_to_be_tpes(tmp_path: Path) -> None:
+    sampler = opened(tmp_path / "journal", startup=2)
+    for number, status in enumerate((Status.DIVERGED, Status.DIVERGED, Status.COMPLETED, Status.STOPPED_EARLY)):
+        told(sampler, number, status)
+        assert sampler.origin(f"cola-{number:03d}").proposed_by == "even draw"
+    told(sampler, 4)
+    assert sampler.origin("cola-004").proposed_by == "TPE"
+    assert sampler.origin("cola-099") == Origin()
+
+
 def test_with_a_size_for_each_trial_small_adapters_are_searched_as_eagerly_as_large_ones(tmp_path: Path) -> None:
     sizes = {}
     everything = space("bert", {"a_out": "divisors", "a_in": "divisors", "scale": {"low": 1.0, "high": 2.0}})

@@ -83,6 +83,8 @@ def report_metrics(report: Report) -> dict[str, float]:
 def end_metrics(result: TrialResult, *, with_score: bool) -> dict[str, float]:
     """Returns what is known at the end, with a finalist's test scores, and with the score if no report came before."""
     values: dict[str, float] = {name: float(getattr(result, name)) for name in AT_THE_END}
+    expected = {name: getattr(result, name) for name in ("expected_score", "expected_deviation")}
+    values.update({name: value for name, value in expected.items() if value is not None})
     if result.test_score is not None:
         values["test_score"] = result.test_score
         values.update({f"test_metric_{name}": value for name, value in result.test_metrics.items()})

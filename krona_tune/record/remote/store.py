@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from krona_tune.refusal import Refusal, unknown
+from krona_tune.study.atomic_write import atomic_path
 from krona_tune.study.redact import redact
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
@@ -58,8 +60,9 @@ class Store:
         if self._scheme not in OPTIONS:
             self._files.pipe_file(path, content)
             return
-        self._files.pipe_file(f"{path}.part", content)
-        self._files.mv(f"{path}.part", path)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(Path(path)) as temporary:
+            temporary.write_bytes(content)
 
     def remove(self, name: str) -> None:
         """Removes a file, if it is there."""

@@ -89,7 +89,7 @@ class Space:
             return None
         point: dict[str, Any] = {"method": method}
         for name, domain in self.knobs[method].items():
-            point[name] = domain.value if isinstance(domain, Fixed) else params.get(name)
+            point[name] = domain.value if isinstance(domain, Fixed) else _own(domain, params.get(name))
             if point[name] is None and not isinstance(domain, Fixed):
                 return None
         labels = {self.label(method, name): domain for name, domain in self.knobs[method].items()}
@@ -148,6 +148,11 @@ def adapter_of(params: Params) -> AdapterConfig:
 def _at(domain: Domain, share: float) -> Value:
     assert not isinstance(domain, Divisors), "divisors are resolved before anything is drawn"
     return domain.at(share)
+
+
+def _own(domain: Domain, value: Any) -> Any:
+    """Returns a domain's own value that equals another: records hold 0.0 for a 0 among real numbers."""
+    return next((each for each in domain.ends() if each == value), value) if isinstance(domain, Choice) else value
 
 
 def _holds(domain: Domain, value: Value) -> bool:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Mapping
+from contextlib import suppress
 from math import log, log2
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from krona_tune.adapters.placement import count, sites
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.kron.factors import factor_shape
+from krona_tune.refusal import Refusal
 from krona_tune.search.planning.space import Params, Space, adapter_of
 from krona_tune.study.randomness import stream
 from krona_tune.study.spec.domain import Domain, Fixed
@@ -68,13 +70,15 @@ def _of_knob(name: str, value: object, domain: Domain) -> Mapping[str, float]:
 
 
 class Encoder:
-    """Turns points of a space into rows of numbers between 0 and 1, which even draws span."""
+    """Turns points of a space into rows of numbers between 0 and 1, which even draws whose sizes fit span."""
 
     def __init__(self, space: Space, seed: int) -> None:
         self._space = space
         rng = random.Random(stream(seed, "coordinates"))
-        drawn = [point for _ in range(REFERENCE) if space.feasible(point := space.draw(rng))]
-        rows = [coordinates(space, point) for point in drawn]
+        rows: list[dict[str, float]] = []
+        for _ in range(REFERENCE):
+            with suppress(Refusal):  # a limit on parameters is no matter here: few draws may be within it
+                rows.append(coordinates(space, space.draw(rng)))
         self.names = sorted({name for row in rows for name in row})
         table = np.array([[row.get(name, 0.0) for name in self.names] for row in rows or [{}]])
         self._low: Array = table.min(axis=0)

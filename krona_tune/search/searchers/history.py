@@ -37,13 +37,15 @@ class Told:
 
 @dataclass(eq=False, kw_only=True)
 class Trial:
-    """A trial with its coordinates and its reports; `ended` is the number of its end among all ends, if it ended."""
+    """A trial with its coordinates and its reports. `running` until its end is known; `ended` is the number of its end
+    among those of all trials that had reported, if it had."""
 
     trial_id: str
     task: str
     params: Params
     coordinates: Array
     reports: list[Told] = field(default_factory=list)
+    running: bool = True
     ended: int | None = None
 
 
@@ -74,12 +76,14 @@ class History:
     def end(self, trial_id: str, *, diverged: bool) -> None:
         """Marks the end of a trial; a trial that diverged counts as the worst at the full budget."""
         trial = self._trials[trial_id]
-        if trial.ended is None:
-            trial.ended, self.ends = self.ends, self.ends + 1
+        if trial.running:
+            trial.running = False
             trial.reports += [Told(1.0)] if diverged else []
+            if trial.reports:
+                trial.ended, self.ends = self.ends, self.ends + 1
 
     def trials(self, until: int | None = None) -> list[Trial]:
-        """Returns all trials, or those that were among the first `until` to end."""
+        """Returns all trials, or those that were among the first `until` to end after a report."""
         ordered = sorted(self._trials.values(), key=lambda trial: trial.trial_id)
         return [each for each in ordered if until is None or (each.ended is not None and each.ended < until)]
 
@@ -99,10 +103,14 @@ class History:
         return table, np.array([values[trial.trial_id][index] for trial, index in every])
 
     def scores(self, task: str, values: Array) -> list[float]:
-        """Returns the scores that such values stand for: the quantiles of the task's reports so far."""
-        known = [told.score for trial in self.trials() if trial.task == task for told in trial.reports]
-        told = [score for score in known if isfinite(score)]
-        return [float(score) for score in np.quantile(told, ndtr(values))] if told else [nan] * len(values)
+        """Returns the scores that such values stand for: the quantiles of the task's reports so far, where a diverged
+        trial counts as the lowest score. Empty if the task has no score yet."""
+        told = [told.score for trial in self.trials() if trial.task == task for told in trial.reports]
+        lowest = min(filter(isfinite, told), default=None)
+        if lowest is None:
+            return []
+        known = [score if isfinite(score) else lowest for score in told]
+        return [float(score) for score in np.quantile(known, ndtr(values))]
 
     def row(self, trial: Trial, share: float) -> Array:
         """Returns the row (d,) of a trial at a share of the full budget."""

@@ -5,6 +5,7 @@ import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from math import nan
 
 import numpy as np
 from scipy.stats import norm
@@ -61,7 +62,8 @@ class StudyModel:
 
     def recall(self, rows: Iterable[TrialResult], reports: Iterable[Report]) -> None:
         """Adds the searched trials of an interrupted study from its records, in the order of their ends."""
-        self._add([row for row in rows if row.kind == "search"], reports)
+        searched = (row for row in rows if row.kind == "search")
+        self._add([replace(row, params=self._space.adopted(row.params) or row.params) for row in searched], reports)
 
     def _learn(self, study: EarlierStudy) -> None:
         """Adds an earlier study's trials that have ended, under names of their own; those whose sizes fit no map of its
@@ -77,11 +79,14 @@ class StudyModel:
         known = sorted(rows, key=lambda row: row.ended_at or 0.0)
         for row in known:
             self.history.begin(row.trial_id, row.task, row.params, geometry)
-        names = {row.trial_id for row in known}
+        reported: dict[str, int] = {row.trial_id: 0 for row in known}
         for report in sorted(reports, key=lambda report: report.examples):
-            if report.trial_id in names:
+            if report.trial_id in reported:
+                reported[report.trial_id] = report.examples
                 self.history.report(report.trial_id, report.examples, report.score, report.train_loss)
         for row in known:
+            if row.score is not None and row.examples > reported[row.trial_id]:  # its reports were damaged
+                self.history.report(row.trial_id, row.examples, row.score, nan)
             if row.status is not Status.INTERRUPTED:
                 self.history.end(row.trial_id, diverged=row.status is Status.DIVERGED)
 
@@ -105,7 +110,7 @@ class StudyModel:
         kernel = self._kernel()
         rows, values = history.rows(trials, ROWS, task)
         process = condition(rows, values, kernel)
-        awaited = [history.row(trial, 1.0) for trial in trials if trial.ended is None and not trial.reports]
+        awaited = [history.row(trial, 1.0) for trial in trials if trial.running and not trial.reports]
         if awaited:
             rows, values = np.vstack([rows, awaited]), np.append(values, predict(process, np.array(awaited))[0])
             process = condition(rows, values, kernel)
@@ -119,8 +124,11 @@ class StudyModel:
         return (Proposal(points[index], self._origin(task, mean[index], deviation[index])) for index in ranked)
 
     def _origin(self, task: str, mean: float, deviation: float) -> Origin:
-        """Returns the model's expectation in the task's own scores."""
-        low, middle, high = self.history.scores(task, np.array([mean - deviation, mean, mean + deviation]))
+        """Returns the model's expectation in the task's own scores, if it has any."""
+        scores = self.history.scores(task, np.array([mean - deviation, mean, mean + deviation]))
+        if not scores:
+            return Origin(proposed_by=MODEL)
+        low, middle, high = scores
         return Origin(proposed_by=MODEL, expected_score=middle, expected_deviation=(high - low) / 2)
 
     def _kernel(self) -> Kernel:
@@ -146,7 +154,8 @@ class StudyModel:
         for point in points:
             with suppress(Refusal):
                 fitting.append((point, self._encode(point)))
-        return [point for point, _ in fitting], np.array([row for _, row in fitting]).reshape(-1, self._encode.width)
+        rows = np.array([row for _, row in fitting]).reshape(len(fitting), self._encode.width)
+        return [point for point, _ in fitting], rows
 
     def _changed(self, params: Params, rng: random.Random) -> Params:
         """Returns a point with one or two of its values drawn anew."""

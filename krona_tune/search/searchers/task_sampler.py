@@ -103,7 +103,7 @@ class TaskSampler:
                 suggested = Proposal(drawn, Origin(proposed_by=EVEN))
             if suggested and not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
                 self._study.enqueue_trial(self._space.drawn(suggested.point))
-            origin = suggested.origin if suggested else self._own_origin(asked)
+            origin = suggested.origin if suggested else self._own_origin()
             suggested = None
             self._study.sampler = self._sampler(asked)
             trial = self._study.ask()
@@ -119,9 +119,10 @@ class TaskSampler:
         known = {} if number is None else self._study.get_trials(deepcopy=False)[number].user_attrs
         return Origin(**known.get(ORIGIN, {}))
 
-    def _own_origin(self, asked: int) -> Origin:
-        """Returns the origin of what Optuna proposes when it has been asked that often."""
-        drawn = self._startup is None or asked < self._startup
+    def _own_origin(self) -> Origin:
+        """Returns the origin of what Optuna proposes now: TPE draws evenly until enough trials have a score."""
+        scored = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+        drawn = self._startup is None or len(scored) < self._startup
         return Origin(proposed_by=EVEN if drawn else TPE)
 
     def point(self, trial_id: str) -> dict[str, Any] | None:

@@ -24,7 +24,7 @@ Points = tuple[Params, ...]
 STARTUP = 6
 """krona_tune's default number of even draws before TPE."""
 MakeAll = Callable[[int, Mapping[str, float]], dict[str, Strategy]]
-"""Makes a strategy per task, from the study's seed and the score of each task's constant answer."""
+"""Makes a strategy per task, from the study's seed and the worst last score of each task, that of a constant answer."""
 
 
 def by_task(make: Make) -> MakeAll:

@@ -66,8 +66,8 @@ def one_study(name: str, seed: int) -> list[tuple[str, int, str, float, str, flo
     """Returns (rival, seed, task, budget, rule, regret as a share of the span) of one replayed study."""
     warnings.simplefilter("ignore")  # about empty rungs and experimental parts of Optuna
     instances = {task: Surrogate(each, seed) for task, each in _tasks().items()}
-    chances = {task: float(np.nanmin(each.recorded.scores)) for task, each in instances.items()}
-    events = simulate_study(RIVALS[name](seed, chances), instances, workers=WORKERS, budget=max(BUDGETS))
+    worst = {task: float(np.nanmin(each.recorded.scores[:, -1])) for task, each in instances.items()}
+    events = simulate_study(RIVALS[name](seed, worst), instances, workers=WORKERS, budget=max(BUDGETS))
     return [
         (name, seed, task, budget, rule, (each.best - each.final(winner.trial.params)) / each.span)
         for (task, each), budget in product(instances.items(), BUDGETS)
@@ -91,7 +91,7 @@ def compare(seeds: Sequence[int], names: Sequence[str], path: Path = RESULTS) ->
 
 
 def summary(frame: pd.DataFrame) -> str:
-    """Returns the mean regret, and the study-mean logarithm's ratio to the first rival with its 95 % interval."""
+    """Returns the mean regret, and the study-mean logarithm's ratio to Ray's own search with its 95 % interval."""
     rule = next(iter(RULES))
     own = frame[frame.rule == rule].assign(log=lambda rows: np.log(np.maximum(rows.regret, LEAST)))
     logs = own.pivot_table(index=["budget", "seed"], columns="rival", values="log", aggfunc="mean")
