@@ -37,6 +37,7 @@ for function in (
     studies.resume,
     studies.report,
     studies.check,
+    studies.clean,
     studies.sync,
     adapters.export,
     adapters.predict,

@@ -17,10 +17,14 @@ from krona_tune.hub import home
 from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
 from krona_tune.record.ownership import claim
 from krona_tune.record.remote.storage import Storage, storage_at
-from krona_tune.refusal import Refusal
+from krona_tune.refusal import Refusal, unknown
 from krona_tune.search.startup.cluster import refuse_odd_address
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.spec.loader import load_spec
+from krona_tune.study.spec.study_spec import Keep
+
+KEPT: dict[str, Keep] = {"winners": "winners", "finalists": "finalists"}
+"""Whose checkpoints `clean` can keep."""
 
 
 def run(
@@ -157,6 +161,31 @@ def sync(
         outcome = bring_up(folder, tracking_uri)
     where = outcome.page or f"mlflow ui --backend-store-uri {outcome.tracking_uri}"
     console.print(f"{outcome.updated} of {outcome.trials} trials were brought up to date: {where}", soft_wrap=True)
+
+
+def clean(
+    study: Annotated[str, typer.Argument(help="A study's name or folder.")],
+    keep: Annotated[
+        str,
+        typer.Option("--keep", help="winners: each task's best adapter; finalists: also all that were trained again."),
+    ] = "finalists",
+    storage: options.Storage = options.STUDIES,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove the checkpoints that a study needs no more; interrupted trials keep theirs."""
+    from krona_tune.record.parquet_reader import read_trials
+    from krona_tune.record.unneeded_checkpoints import remove, size, unneeded
+    from krona_tune.study.formatting import format_bytes
+
+    if keep not in KEPT:
+        raise unknown("--keep", "choice", keep, KEPT)
+    folder = study_folder(storage_at(storage), study)
+    with claim(folder):
+        trials = unneeded(read_trials(folder.results), with_tasks(load_spec(folder.spec)), KEPT[keep])
+        freed = format_bytes(size(folder, trials))
+        if yes or typer.confirm(f"Remove the checkpoints of {len(trials)} trials of {folder.name}, {freed}?"):
+            remove(folder, trials)
+            console.print(f"{freed} freed: the checkpoints of {len(trials)} trials", highlight=False)
 
 
 def check(

@@ -16,6 +16,7 @@ from krona_tune.record.progress import share_done
 from krona_tune.record.records import Records
 from krona_tune.record.remote.remote_sink import RemoteSink
 from krona_tune.record.sink import FanOut
+from krona_tune.record.unneeded_checkpoints import remove, unneeded
 from krona_tune.refusal import told
 from krona_tune.search.best_adapters import save_best_adapters
 from krona_tune.search.budget.budget import Budget, Rates, spent
@@ -207,7 +208,15 @@ def _left(
     except Exception as error:
         logger.exception("the report could not be written")
         stopping.halt(f"the report could not be written: {told(error)}")
+    if not stopping.interrupted:
+        _clean(started, ledger)
     return left
+
+
+def _clean(started: Started, ledger: Ledger) -> None:
+    """Removes the checkpoints that a study which has come to its end needs no more."""
+    spec = started.plan.spec
+    remove(started.folder, unneeded(list(ledger.rows.values()), spec, spec.resources.keep_checkpoints))
 
 
 def _mirror(started: Started, tracking_uri: str | None, earlier: Records) -> MlflowSink:

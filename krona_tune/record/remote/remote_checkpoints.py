@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
@@ -41,6 +42,18 @@ class RemoteCheckpoints:
         except Exception as error:
             self._again_at = time.monotonic() + PAUSE_SECONDS
             logger.warning("%s could not be sent: %s: %s", kept, type(error).__name__, error)
+
+    def remove(self, trials: Iterable[str]) -> None:
+        """Removes all states of these trials."""
+        if not self._uri:
+            return
+        try:
+            store = Store(self._uri)
+            there = set(store.names())
+            for path in (f"{trial}/{name}" for trial in trials if trial in there for name in store.names(trial)):
+                store.remove(path)
+        except Exception as error:
+            logger.warning("states at %s could not be removed: %s: %s", self._uri, type(error).__name__, error)
 
     def bring(self, trial: Path) -> None:
         """Fetches the trial's highest whole state, if it is higher than what its folder has and was not fetched yet."""

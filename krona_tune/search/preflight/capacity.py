@@ -7,6 +7,7 @@ from statistics import fmean
 from tempfile import NamedTemporaryFile
 from typing import Any
 
+from krona_tune.record.parquet_reader import read_trials
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.planning.trial_counts import Counts
 from krona_tune.search.preflight.findings import Findings, problem
@@ -14,6 +15,7 @@ from krona_tune.search.preflight.first_batch import drawn, largest_point, longes
 from krona_tune.search.startup.gather import Gathered
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import format_bytes
+from krona_tune.study.result import Status
 from krona_tune.train.device import this_device
 
 MOST_OUTPUTS = 3
@@ -86,7 +88,10 @@ def check_disk(gathered: Gathered, folder: StudyFolder, storage: Path) -> Findin
     except OSError as error:
         return problem("--storage", f"{storage} can't be written: {error.strerror}", "name a writable folder")
     checkpoints, free = checkpoints_of(gathered.plan), shutil.disk_usage(storage).free
-    left = max(0.0, 1 - len(list(folder.root.glob("checkpoints/*"))) / checkpoints.trials)
+    there, ended = len(list(folder.checkpoints.glob("*"))), 0
+    if folder.results.is_dir():
+        ended = sum(row.status is not Status.INTERRUPTED for row in read_trials(folder.results))
+    left = max(0.0, 1 - max(there, ended) / checkpoints.trials)
     of = f"{storage} has {format_bytes(free)} free, the checkpoints of {checkpoints.trials} trials take"
     if left * checkpoints.usually > free:
         fix = "free space, ask for fewer trials, or limit them with --max-params"

@@ -13,6 +13,7 @@ from krona_tune.study.spec.trial import SECTIONS, Frozen
 
 Number = TypeVar("Number", int, float)
 Precision = Literal["auto", "bf16", "fp32"]
+Keep = Literal["winners", "finalists", "all"]
 Sampler = Literal["tpe", "study_model", "random", "sobol"]
 LONGEST_NAME, LONGEST_PATH = 255, 3000
 """The most bytes of a file's name, and the most characters of a path."""
@@ -184,12 +185,14 @@ class ResourcesSpec(Frozen):
     """The resources of one trial, and the number that run at once; null: as many as fit.
 
     `stored_states_gb` limits the disk that each machine may fill with hidden states below the first trained layer.
+    When the study ends, `keep_checkpoints` says whose checkpoints stay: the winners', also the finalists', or all.
     """
 
     cpus_per_trial: Positive = 1
     gpus_per_trial: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     max_concurrent: Count | None = None
     stored_states_gb: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2.0
+    keep_checkpoints: Keep = "finalists"
 
 
 CHANGEABLE = ("search.trials", "search.time_budget", "search.examples_budget", "search.device_hours", "resources.")
