@@ -1,6 +1,7 @@
 """Tests what MLflow holds: an experiment, a parent run per task, a child run per trial, and nothing twice."""
 
 import csv
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -88,6 +89,18 @@ def test_a_trial_is_a_child_of_its_task(mlflow_sink: OpenSink, tracking_uri: str
     }
     for name, value in at_the_end.items():
         assert store.history(child, name) == [(RUNGS[1], value)]
+
+
+def test_every_run_says_which_data_it_used(mlflow_sink: OpenSink, tracking_uri: str) -> None:
+    sink = mlflow_sink()
+    sink.trial_started(started(3))
+    sink.study_ended([])
+    store, facts = Store(tracking_uri), manifest("cola").tasks["cola"]
+    for run in (store.parent("cola"), store.child("cola-0003")):
+        [used] = run.inputs.dataset_inputs
+        assert (used.dataset.name, used.dataset.digest) == (facts.title, facts.fingerprint[:16])
+        assert json.loads(used.dataset.profile)["train_examples"] == facts.train_examples
+        assert [(tag.key, tag.value) for tag in used.tags] == [("mlflow.data.context", "training")]
 
 
 @pytest.mark.parametrize(

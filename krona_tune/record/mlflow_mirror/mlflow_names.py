@@ -2,16 +2,21 @@
 
 import csv
 import io
+import json
 import math
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from krona_tune.adapters.files.adapter_card import AdapterCard
-from krona_tune.study.manifest import Manifest
+from krona_tune.study.manifest import Manifest, TaskFacts
 from krona_tune.study.result import Report, Status, TrialResult
 
+if TYPE_CHECKING:
+    from mlflow.entities import DatasetInput
+
+DIGEST_LENGTH = 16
 STUDY, BEGUN, TASK, TRIAL, METHOD, STATUS, KIND, OF, SYNTHETIC, WINNER, DIGEST = (
     f"krona.{word}"
     for word in (
@@ -57,6 +62,21 @@ AT_THE_END = (
     "epochs",
 )
 """The metrics that a trial's end adds."""
+
+
+def dataset_input(facts: TaskFacts) -> "DatasetInput":
+    """Returns a task's data as MLflow's column "Dataset" shows them: name, fingerprint, origin and sizes, no texts."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    sizes = {"train_examples": facts.train_examples, "validation_examples": facts.validation_examples}
+    dataset = Dataset(
+        name=facts.title,
+        digest=facts.fingerprint[:DIGEST_LENGTH],
+        source_type="generated" if facts.synthetic else "glue",
+        source=json.dumps({"provenance": facts.provenance}),
+        profile=json.dumps(sizes),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
 
 def trial_tags(result: TrialResult) -> dict[str, str]:

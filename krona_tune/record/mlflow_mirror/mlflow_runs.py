@@ -66,7 +66,7 @@ class StudyRuns:
     def of_task(self, task: str, at_ms: int) -> str:
         """Returns the id of a task's run; makes the run if it is missing."""
         if task not in self.tasks:
-            run = self._create(task, {**self._tags(task), words.KIND: words.TASK_KIND}, at_ms)
+            run = self._create(task, task, {words.KIND: words.TASK_KIND}, at_ms)
             self.tasks[task] = str(run.info.run_id)
             manifest, facts = self._manifest, self._manifest.tasks.get(task)
             params = {"task": task, "model": manifest.model.name, "precision": manifest.precision}
@@ -77,8 +77,8 @@ class StudyRuns:
     def of_trial(self, trial_id: str, task: str, at_ms: int) -> str:
         """Returns the id of a trial's run; makes the run if it is missing."""
         if trial_id not in self.trials:
-            tags = {**self._tags(task), words.TRIAL: trial_id, words.PARENT: self.of_task(task, at_ms)}
-            self.trials[trial_id] = self._create(trial_id, tags, at_ms)
+            tags = {words.TRIAL: trial_id, words.PARENT: self.of_task(task, at_ms)}
+            self.trials[trial_id] = self._create(trial_id, task, tags, at_ms)
         return str(self.trials[trial_id].info.run_id)
 
     def log(self, run_id: str, metrics: "Sequence[Metric]", params: Mapping[str, str], tags: Mapping[str, str]) -> None:
@@ -127,8 +127,12 @@ class StudyRuns:
             self.trials[tags[words.TRIAL]] = run
             self._described[run.info.run_id] = set(run.data.params)
 
-    def _create(self, name: str, tags: Mapping[str, str], at_ms: int) -> "Run":
-        return self.client.create_run(self.experiment_id, start_time=at_ms, tags=dict(tags), run_name=name)
+    def _create(self, name: str, task: str, tags: Mapping[str, str], at_ms: int) -> "Run":
+        own = {**self._tags(task), **tags}
+        run = self.client.create_run(self.experiment_id, start_time=at_ms, tags=own, run_name=name)
+        if facts := self._manifest.tasks.get(task):
+            self.client.log_inputs(run.info.run_id, [words.dataset_input(facts)])
+        return run
 
     def _tags(self, task: str) -> dict[str, str]:
         facts = self._manifest.tasks.get(task)
