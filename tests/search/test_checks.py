@@ -24,8 +24,8 @@ from krona_tune.search.preflight.first_batch import (
     FirstBatch,
     largest_point,
     longest_example,
-    median_point,
     train_first_batch,
+    usual_point,
 )
 from krona_tune.search.preflight.nodes import NodeReport, inspect_node, node_problems, versions
 from krona_tune.search.startup import cluster, gather
@@ -35,6 +35,7 @@ from krona_tune.search.startup.task_data import prepare_data
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status
 from krona_tune.study.spec.loader import build_spec
+from tests.search.conftest import space
 from tests.search.models import saved_bert
 
 GIGABYTE = 2**30
@@ -191,7 +192,14 @@ def test_sizes_that_do_not_go_together_are_passed_over(gathered: Gathered) -> No
     }
     space = make_plan(build_spec(asked, "x.yaml"), "x.yaml").space
     assert space.feasible_share() < 0.6
-    assert all(map(space.feasible, (largest_point(space), median_point(space))))
+    assert all(map(space.feasible, (largest_point(space), usual_point(space))))
+
+
+@pytest.mark.parametrize(("layers", "timed"), [(["all", "last 1"], "all"), (["last 1"], "last 1"), (["all"], "all")])
+def test_the_timed_point_trains_about_as_many_layers_as_the_mean(layers: list[str], timed: str) -> None:
+    of = space("bert", {"a_out": [2, 4], "a_in": [2, 4, 6], "layers": layers})
+    assert usual_point(of)["layers"] == timed
+    assert of.feasible(usual_point(of))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")

@@ -8,7 +8,7 @@ from krona_tune.record.remote.store import refusing
 from krona_tune.refusal import Refusal
 from krona_tune.search.preflight.capacity import Footprint, check_disk, check_memory, nearest_folder, needed_bytes
 from krona_tune.search.preflight.findings import Findings, problem
-from krona_tune.search.preflight.first_batch import FirstBatch, median_point, train_first_batch
+from krona_tune.search.preflight.first_batch import FirstBatch, train_first_batch, usual_point
 from krona_tune.search.preflight.nodes import NodeReport, inspect_nodes, node_problems, token, versions
 from krona_tune.search.startup.gather import Gathered
 from krona_tune.study.folder import StudyFolder
@@ -76,7 +76,7 @@ def in_the_first_batch(gathered: Gathered, need: Footprint) -> Findings:
 def _trained(gathered: Gathered, need: Footprint) -> FirstBatch:
     """Trains the first batch: in this process on one machine without GPUs, else in a worker like a trial's."""
     fit, works = gathered.slots, gathered.prepared.works
-    usual, threads = median_point(gathered.plan.space), max(1, int(fit.cpus))
+    usual, threads = usual_point(gathered.plan.space), max(1, int(fit.cpus))
     asked = (gathered.source.location, gathered.plan.spec.precision, fit.gpus > 0, works, need.params, usual, threads)
     if not fit.gpus and len(gathered.cluster.nodes) == 1:
         return train_first_batch(*asked)

@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from math import ceil
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 
+from krona_tune.adapters.placement import frozen_layers
 from krona_tune.data.batches import lengths
-from krona_tune.search.planning.space import Space
+from krona_tune.search.planning.space import Space, adapter_of
 from krona_tune.search.worker.errors import describe, status_of_error
 from krona_tune.study.result import Report, Status
 from krona_tune.study.spec.schedule import Schedule
@@ -63,10 +65,14 @@ def largest_point(space: Space) -> dict[str, Any]:
     return {**most, "batch_size": max(space.knobs[most["method"]]["batch_size"].ends())}
 
 
-def median_point(space: Space) -> dict[str, Any]:
-    """Returns the point with the median number of parameters of many drawn."""
-    points = sorted(drawn(space), key=space.parameters)
-    return points[len(points) // 2]
+def usual_point(space: Space) -> dict[str, Any]:
+    """Returns a point whose steps cost about the mean: of many drawn, those that leave about as many layers frozen as
+    the mean (of two numbers the smaller), and of these the one with the median number of parameters."""
+    points = drawn(space)
+    frozen = [frozen_layers(space.geometry, adapter_of(point)) for point in points]
+    usual = min(sorted(set(frozen)), key=lambda layers: round(abs(layers - fmean(frozen)), 1))
+    alike = sorted((p for p, layers in zip(points, frozen, strict=True) if layers == usual), key=space.parameters)
+    return alike[len(alike) // 2]
 
 
 def longest_example(work: TaskWork) -> int:
