@@ -111,6 +111,9 @@ def run(
         clock.save(now=True)
         kept = [] if stopping.halted or stopping.lost else _left(started, ledger, stopping, write_report)
         _end(sinks, [folder.spec, folder.manifest, *kept], CLOSING_SECONDS if stopping.lost else None)
+        if not stopping.interrupted:
+            rows, spec = list(ledger.rows.values()), plan.spec
+            remove(folder, unneeded(rows, spec, spec.resources.keep_checkpoints))
     return Outcome(
         ledger=ledger,
         asked=stopping.asked,
@@ -208,15 +211,7 @@ def _left(
     except Exception as error:
         logger.exception("the report could not be written")
         stopping.halt(f"the report could not be written: {told(error)}")
-    if not stopping.interrupted:
-        _clean(started, ledger)
     return left
-
-
-def _clean(started: Started, ledger: Ledger) -> None:
-    """Removes the checkpoints that a study which has come to its end needs no more."""
-    spec = started.plan.spec
-    remove(started.folder, unneeded(list(ledger.rows.values()), spec, spec.resources.keep_checkpoints))
 
 
 def _mirror(started: Started, tracking_uri: str | None, earlier: Records) -> MlflowSink:

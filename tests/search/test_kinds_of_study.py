@@ -47,6 +47,8 @@ def test_a_shared_adapter_is_the_same_on_every_task(home: Home, bert: Path) -> N
     finalists = [row for row in rows.values() if row.kind == "finalist" and row.params["method"] != "head_only"]
     assert {row.task for row in finalists} == {"cola", "rte", "mrpc"}
     assert len({str(row.params) for row in finalists}) == 1
+    kept = {path.name for path in home.study("shared").checkpoints.iterdir()}
+    assert kept == {row.trial_id for row in rows.values() if row.kind == "finalist"}
     averages = {n: round(sum(row.score or 0 for row in by_number[n]), 9) for n in whole}
     sizes = {n: max(row.trainable_parameters for row in by_number[n]) for n in whole}
     best = min(whole, key=lambda n: (-averages[n], sizes[n], n))
