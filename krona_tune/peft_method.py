@@ -23,8 +23,8 @@ from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_adapters_t
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import Tensor, nn
 
-from krona_tune.kron.factors import Init, Scaling, factor_shape
-from krona_tune.kron.initialisation import effective_scale, first_factors
+from krona_tune.kron.factors import Init, Scaling, effective_scale, factor_shape
+from krona_tune.kron.initialisation import first_factors
 from krona_tune.kron.product import kron_linear, kron_weight
 from krona_tune.refusal import Refusal
 

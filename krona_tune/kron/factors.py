@@ -154,3 +154,13 @@ def factor_shapes(
         and (max_parameters is None or s.parameters <= max_parameters)
     ]
     return sorted(kept, key=lambda s: (s.parameters, -s.max_rank, s))
+
+
+def effective_scale(shape: FactorShape, scale: float, scaling: Scaling) -> float:
+    """Returns what the sum is multiplied by: the scale, or with "stable" scale / √(terms·a_in).
+
+    One number of y adds up terms·a_in products with an entry of A. If their signs are independent, it grows with the
+    root of that count, and stable scaling keeps its size (arXiv 2602.01267). It belongs to the start "cdka": the A's of
+    "krona" are divided by √a_in already.
+    """
+    return scale if scaling == "plain" else scale * float(shape.terms * shape.a_in) ** -0.5

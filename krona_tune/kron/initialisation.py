@@ -1,9 +1,9 @@
-"""The first values of the factors, and the scale that the sum is multiplied by."""
+"""The first values of the factors."""
 
 import torch
 from torch import Tensor
 
-from krona_tune.kron.factors import FactorShape, Init, Scaling
+from krona_tune.kron.factors import FactorShape, Init
 
 
 def first_factors(shape: FactorShape, init: Init, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
@@ -22,13 +22,3 @@ def first_factors(shape: FactorShape, init: Init, generator: torch.Generator | N
         bound: float = shape.b_in**-0.5
         b.uniform_(-bound, bound, generator=generator)
     return a, b
-
-
-def effective_scale(shape: FactorShape, scale: float, scaling: Scaling) -> float:
-    """Returns what the sum is multiplied by: the scale, or with "stable" scale / √(terms·a_in).
-
-    One number of y adds up terms·a_in products with an entry of A. If their signs are independent, it grows with the
-    root of that count, and stable scaling keeps its size (arXiv 2602.01267). It belongs to the start "cdka": the A's of
-    "krona" are divided by √a_in already.
-    """
-    return scale if scaling == "plain" else scale * float(shape.terms * shape.a_in) ** -0.5

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from krona_tune.kron.factors import FactorShape
-from krona_tune.kron.initialisation import effective_scale, first_factors
+from krona_tune.kron.factors import FactorShape, effective_scale
+from krona_tune.kron.initialisation import first_factors
 from krona_tune.kron.product import kron_weight
 
 SHAPES = [FactorShape(24, 16, 16, 24), FactorShape(192, 8, 2, 48, 4)]

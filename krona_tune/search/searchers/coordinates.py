@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 from krona_tune.adapters.placement import count, sites
 from krona_tune.backbones.geometry import Geometry
-from krona_tune.kron.factors import factor_shape
+from krona_tune.kron.factors import effective_scale, factor_shape
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.space import Params, Space, adapter_of
 from krona_tune.study.randomness import stream
 from krona_tune.study.spec.domain import Domain, Fixed
-from krona_tune.study.spec.trial import SIZES, AdapterConfig
+from krona_tune.study.spec.trial import SIZES
 
 REFERENCE = 300
 """How many even draws show the least and the greatest value of a coordinate."""
@@ -53,12 +53,8 @@ def coordinates(space: Space, params: Params, geometry: Geometry | None = None) 
         shape = factor_shape(places[0].d_out, places[0].d_in, adapter.a_out, adapter.a_in, adapter.terms)
         rank = log(shape.max_rank) / log(min(shape.d_out, shape.d_in))
         found |= {"rank": rank, "tall": log2(adapter.a_out / adapter.a_in)}
-        scale *= _shrunk(adapter)
+        scale = effective_scale(shape, scale, adapter.scaling)
     return found | {"step": log2(params["learning_rate"] * scale)}
-
-
-def _shrunk(adapter: AdapterConfig) -> float:
-    return 1.0 if adapter.scaling == "plain" else float(adapter.terms * adapter.a_in) ** -0.5
 
 
 def _of_knob(name: str, value: object, domain: Domain) -> Mapping[str, float]:
