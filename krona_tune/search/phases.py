@@ -16,7 +16,6 @@ from krona_tune.search.resume import finals_left, known_trials, numbers_left, re
 from krona_tune.search.schedulers.asha import AshaPerGroup
 from krona_tune.search.searchers.open_samplers import SHARED, open_samplers, open_shared_sampler
 from krona_tune.search.searchers.shared_searcher import SharedSearcher
-from krona_tune.search.searchers.study_model import StudyModel
 from krona_tune.search.searchers.task_searcher import StudySearcher
 from krona_tune.search.searchers.warm_start import earlier_points
 from krona_tune.search.study_stopper import StudyStopper
@@ -41,6 +40,8 @@ def _search_by_task(plan: Plan, works: Works, folder: StudyFolder, ledger: Ledge
     schedules = {task: work.schedule for task, work in works.items()}
     model = None
     if spec.search.proposes_by == "study_model":
+        from krona_tune.search.searchers.study_model import StudyModel  # no other study loads its packages
+
         budgets = {task: schedule.total_examples for task, schedule in schedules.items()}
         model = StudyModel(plan.space, budgets, spec.seed, plan.earlier)
     samplers = open_samplers(spec, plan.space, folder.journal, stopping.halt, _earlier(plan), model)

@@ -34,7 +34,7 @@ class TsvLayout:
 
 @dataclass(frozen=True, kw_only=True)
 class GlueFiles:
-    """How one task is kept and divided."""
+    """Says how one task is kept and divided."""
 
     split: Split
     tsv: TsvLayout

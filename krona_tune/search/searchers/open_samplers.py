@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 
@@ -11,11 +11,13 @@ from krona_tune.search.planning.space import Params, Space
 from krona_tune.search.searchers.journal import Halt, open_journal
 from krona_tune.search.searchers.proposal import Origin, Suggest
 from krona_tune.search.searchers.sobol import sobol_points
-from krona_tune.search.searchers.study_model import StudyModel
 from krona_tune.search.searchers.task_sampler import TaskSampler
 from krona_tune.search.searchers.warm_start import adopt_points
 from krona_tune.study.result import Status
 from krona_tune.study.spec.study_spec import StudySpec
+
+if TYPE_CHECKING:
+    from krona_tune.search.searchers.study_model import StudyModel
 
 SHARED = "shared"
 """The task name of configurations that all tasks share."""
@@ -66,7 +68,7 @@ def open_samplers(
     journal: Path,
     halt: Halt,
     earlier: Earlier = NOTHING,
-    model: StudyModel | None = None,
+    model: "StudyModel | None" = None,
 ) -> dict[str, TaskSampler | MethodsInTurn]:
     """Returns one sampler per task, or per task and method. `halt` is called if the journal can't be written.
 
@@ -89,7 +91,7 @@ def open_shared_sampler(
 
 
 def _sampler_in(
-    spec: StudySpec, journal: Path, halt: Halt, earlier: Earlier, model: StudyModel | None = None
+    spec: StudySpec, journal: Path, halt: Halt, earlier: Earlier, model: "StudyModel | None" = None
 ) -> Callable[[Space, str, str], TaskSampler]:
     """Returns a function that makes a sampler of a part of the space, under a name in the journal, for a task."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)

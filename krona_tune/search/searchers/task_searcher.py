@@ -3,15 +3,17 @@
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray.tune.search import Searcher
 
 from krona_tune.search.searchers.open_samplers import MethodsInTurn
-from krona_tune.search.searchers.study_model import StudyModel
 from krona_tune.search.searchers.task_sampler import TaskSampler
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.result import Status
+
+if TYPE_CHECKING:
+    from krona_tune.search.searchers.study_model import StudyModel
 
 logger = logging.getLogger(__name__)
 Verdict = Callable[[str, dict[str, Any] | None, bool], Status]
@@ -36,7 +38,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         remaining: dict[str, list[int]],
         verdict: Verdict,
         seeds: dict[str, int],
-        model: StudyModel | None = None,
+        model: "StudyModel | None" = None,
     ) -> None:
         super().__init__(metric="score", mode="max")
         self._waiting, self._samplers, self._verdict, self._seeds = deque(waiting), samplers, verdict, seeds
