@@ -9,7 +9,8 @@ import pytest
 from krona_tune.adapters.placement import count
 from krona_tune.backbones.families import geometry
 from krona_tune.cli import run
-from krona_tune.data.tasks import parse_tasks
+from krona_tune.cli.asked_tasks import asked_tasks
+from krona_tune.data.tasks import GLUE
 from krona_tune.search.planning.resolve_space import resolve
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.spec.loader import build_spec, dump_spec, load_spec, read_yaml
@@ -38,7 +39,7 @@ def test_a_space_opens_with_the_command_that_runs_it(path: Path) -> None:
     assert (mark, command[:2]) == ("#", ["python", "run_study.py"])
     given = dict(zip(command[2::2], command[3::2], strict=True))
     assert given["--space"] == str(path.relative_to(ROOT))
-    assert parse_tasks(given["--tasks"])
+    assert asked_tasks(given["--tasks"], {})
     assert {flag.removeprefix("--") for flag in given} <= set(run.__annotations__)
 
 
@@ -80,7 +81,7 @@ def test_every_searched_knob_really_varies(path: Path) -> None:
 @EVERY_SPACE
 def test_a_spaces_trials_are_judged_before_their_end(path: Path) -> None:
     spec = load_spec(path)
-    for task in spec.tasks or parse_tasks("glue"):
+    for task in spec.tasks or GLUE:
         rungs = spec.schedule.of(task, 1000).rungs
         assert len(rungs) > 1, task
     assert spec.search.startup_trials < spec.search.trials

@@ -8,9 +8,8 @@ from typer.core import TyperCommand
 
 from krona_tune.refusal import Refusal
 from krona_tune.search.preflight.machine import refuse_gone_folder
+from krona_tune.study.spec.place import LONGEST_NAME, LONGEST_PATH
 
-LONGEST_NAME, LONGEST_PATH = 255, 3000
-"""Bytes of a file's name on common file systems, and of a path that leaves room for the names of a study's files."""
 FREE = {"settings"}
 """Parameters that hold YAML of any length instead of names."""
 

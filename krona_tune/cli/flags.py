@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from krona_tune.cli.folders import with_whole_paths
-from krona_tune.data.tasks import parse_tasks
+from krona_tune.data.tasks import GLUE
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest, refuse_edited
@@ -88,7 +88,7 @@ def going_on(folder: StudyFolder, given: Mapping[str, Any]) -> StudySpec:
 
 def with_tasks(spec: StudySpec) -> StudySpec:
     """Returns the spec, with the eight tasks of GLUE if it names no tasks."""
-    return spec if spec.tasks else spec.model_copy(update={"tasks": parse_tasks("glue")})
+    return spec if spec.tasks else spec.model_copy(update={"tasks": GLUE})
 
 
 def number_of_trials(text: str) -> int:
@@ -117,7 +117,9 @@ def _kept(given: Mapping[str, Any]) -> dict[str, Any]:
 def _compared(kept: Mapping[str, Any], settings: Sequence[str], keys: set[str]) -> Iterator[tuple[str, str]]:
     """Yields each flag with each key to compare: its own key, the keys that a `--set` sets, or, for `--space`, all keys
     that no flag may change in a resumed study."""
-    yield from ((flag, FLAGS[flag].key) for flag in kept if FLAGS[flag].key)
+    for flag in kept:
+        if key := FLAGS[flag].key:
+            yield from ((flag, path) for path in sorted({key, *(path for path in keys if path.startswith(f"{key}."))}))
     for path in (setting.partition("=")[0].strip() for setting in settings):
         yield from (("--set", key) for key in sorted(keys) if f"{key}.".startswith(f"{path}."))
     if "--space" in kept:

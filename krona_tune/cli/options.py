@@ -26,7 +26,9 @@ Version = Annotated[
     bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
 ]
 
-Tasks = Annotated[str | None, SEARCHED(help="glue for the eight tasks, or names such as cola,sst2,wnli.")]
+Tasks = Annotated[
+    str | None, SEARCHED(help="glue for the eight tasks, names such as cola,sst2, or a YAML file of your own tasks.")
+]
 SpaceFile = Annotated[Path | None, SEARCHED("--space", help="A search space in YAML; without it krona_tune picks one.")]
 Settings = Annotated[list[str] | None, SEARCHED("--set", help="Set a key of the YAML: PATH=VALUE. May be repeated.")]
 Model = Annotated[str | None, SEARCHED(help="A hub name or a local folder.")]

@@ -11,10 +11,12 @@ from krona_tune import __version__
 from krona_tune.adapters.files.forms import Form
 from krona_tune.cli.options import STUDIES
 from krona_tune.cli.output import drop_odd_width
+from krona_tune.refusal import shown
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.redact import redact
 
 if TYPE_CHECKING:
+    from krona_tune.data.own.own_data import OwnData
     from krona_tune.search.budget.forecast import Forecast
     from krona_tune.search.planning.plan import Plan
     from krona_tune.search.startup.begin import Started
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 drop_odd_width()  # before a console asks for it
 console = Console()
 errors = Console(stderr=True)
+GLUE_DATA = {"mini": "mini-GLUE (synthetic)", "hub": "nyu-mll/glue from the hub"}
+SHOWN_EXAMPLES, MOST_LABELS = 3, 8
+"""The most examples of a task that a dry run prints, and the most labels that a plan lists."""
 WIDTH = 100
 """The width of the lines about what is searched."""
 SAMPLERS = {
@@ -46,8 +51,9 @@ def print_plan(plan: "Plan", reason: str, folder: StudyFolder | None) -> None:
     lines = {
         "space": plan.place + (f" ({reason})" if reason else ""),
         "model": f"{plan.source.name}, {shape.model_type}, {shape.parameters:,} parameters, {plan.source.how}",
-        "data": {"mini": "mini-GLUE (synthetic)", "hub": "nyu-mll/glue from the hub"}.get(spec.data, spec.data),
+        "data": GLUE_DATA.get(spec.data, spec.data),
         "tasks": ", ".join(spec.tasks),
+        **{name: _own_task(own) for name, own in plan.own.items()},
         "search": _indented("; ".join(f"{name} {_domain(each)}" for name, each in plan.space.searched().items()))
         or "nothing: all is fixed",
         "trials": f"{plan.trials} a task {SAMPLERS[search.proposes_by]}, "
@@ -66,8 +72,33 @@ def print_plan(plan: "Plan", reason: str, folder: StudyFolder | None) -> None:
         lines["finals"] = f"the best {spec.finalists.top} of {of} again with {spec.finalists.seeds} seeds, then tested"
     if folder:
         lines["folder"] = str(folder.root) + (f", copied to {redact(folder.remote)}" if folder.remote else "")
+    if set(plan.own) == set(spec.tasks):
+        del lines["data"]
     for key, value in lines.items():
-        console.print(f"  {key:<8}{escape(value)}", highlight=False, soft_wrap=True)
+        console.print(f"  {key:<7} {escape(value)}", highlight=False, soft_wrap=True)
+
+
+def _own_task(own: "OwnData") -> str:
+    """Says what was found in a task's files: examples, and labels with their shares."""
+    task = own.task
+    sizes = ", ".join(f"{table.num_rows:,} {part}" for part, table in own.parts.items())
+    shares = [f"{shown(label)[1:-1]} {share:.1%}" for label, share in zip(task.labels, own.shares, strict=True)]
+    more = f" and {len(shares) - MOST_LABELS} more" if len(shares) > MOST_LABELS else ""
+    answers = f"{len(shares)} labels: {', '.join(shares[:MOST_LABELS])}{more}" if shares else "numbers"
+    weighted = ", weighted in the loss" if task.class_weights else ""
+    return f"{own.provenance}: {sizes}; {answers}{weighted}; scored by {' and '.join(task.metrics)}"
+
+
+def print_examples(plan: "Plan") -> None:
+    """Prints the first training examples of each own task as the model will see them. Nothing keeps them."""
+    if not plan.own:
+        return
+    from krona_tune.search.startup.task_data import first_examples
+
+    for name, rows in first_examples(plan, SHOWN_EXAMPLES).items():
+        console.print(f"\n{name}, as the model will see it:", highlight=False)
+        for text, label in rows:
+            console.print(escape(f"  {text}\n    → {label}"), highlight=False, soft_wrap=True)
 
 
 def _rungs(spec: "StudySpec") -> str:

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from krona_tune.cli import options
+from krona_tune.cli.asked_tasks import asked_tasks
 from krona_tune.cli.flags import going_on, overrides, refuse_kept, with_tasks
 from krona_tune.cli.folders import chosen_space, existing, new_name, refuse_odd, refuse_taken, study_folder
 from krona_tune.cli.printing import console, print_plan
 from krona_tune.cli.study_run import run_and_report
-from krona_tune.data.tasks import parse_tasks
 from krona_tune.hub import home
 from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
 from krona_tune.record.ownership import claim
@@ -20,7 +20,7 @@ from krona_tune.record.remote.storage import Storage, storage_at
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.search.startup.cluster import refuse_odd_address
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.spec.loader import load_spec
+from krona_tune.study.spec.loader import load_spec, tasks_defined_in
 from krona_tune.study.spec.study_spec import Keep
 
 KEPT: dict[str, Keep] = {"winners": "winners", "finalists": "finalists"}
@@ -59,7 +59,7 @@ def run(
     refuse_odd_address(address)
     kept_at, space = storage_at(storage), home(space) if space else None
     asked = {
-        "--tasks": parse_tasks(tasks) if tasks else None,
+        "--tasks": asked_tasks(tasks, tasks_defined_in(space) if space else {}) if tasks else None,
         "--space": space,
         "--set": settings or None,
         "--model": model,

@@ -16,7 +16,7 @@ from rich.markup import escape
 
 from krona_tune.cli.folders import with_whole_paths
 from krona_tune.cli.options import STUDIES
-from krona_tune.cli.printing import console, errors, print_paths, print_plan, print_started
+from krona_tune.cli.printing import console, errors, print_examples, print_paths, print_plan, print_started
 from krona_tune.refusal import refusing
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.redact import redact
@@ -53,6 +53,7 @@ def run_and_report(
     if dry_run or not quiet:
         print_plan(plan, reason, folder)
     if dry_run:
+        print_examples(plan)
         return
     _refuse_no_log(folder.log)
     began, workers = time.monotonic(), connecting(address)

@@ -1,8 +1,8 @@
-"""Loads a task's examples from the miniature, from the hub, or from a folder in either layout."""
+"""Loads a task's examples: the miniature's, GLUE's from the hub or a folder, or one's own; one way in for all."""
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +10,7 @@ import pyarrow as pa
 from krona_tune.data import splits
 from krona_tune.data.glue import official
 from krona_tune.data.glue.official import HUB
+from krona_tune.data.own.own_data import OwnData
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal
 
@@ -20,7 +21,8 @@ MINI = "mini"
 class TaskData:
     """One task's three parts. Columns: `*task.inputs` (string) and `label` (int64, float64 for a regression).
 
-    `provenance` is for people; `fingerprint` is the sha256 of the task's name and every text and label.
+    `provenance` is for people; `fingerprint` is the sha256 of the task's name and every text and label. `warnings` say
+    what was noticed when the data were read.
     """
 
     task: Task
@@ -30,18 +32,19 @@ class TaskData:
     provenance: str
     synthetic: bool
     fingerprint: str
+    warnings: tuple[str, ...] = ()
 
 
 def load(
     task: Task,
-    source: str,
+    source: str | OwnData,
     *,
     train_examples: int | None = None,
     validation_examples: int | None = None,
     test_examples: int | None = None,
     seed: int = 0,
 ) -> TaskData:
-    """Returns the task's data from `source`: "mini" (generated), "hub", or a folder in the TSV or the parquet layout.
+    """Returns the task's data from `source`: its own files, "mini" (generated), "hub", or a folder with GLUE's files.
 
     At most `*_examples` rows of each part are chosen by `seed`; which part a row belongs to doesn't depend on it.
     Raises a Refusal, with file and line, if the source is missing or holds what the task can't have.
@@ -52,9 +55,13 @@ def load(
             raise Refusal(f"{part}_examples", f"{examples} is not a number of examples", "give 1 or more")
     if source == MINI:
         return _mini(task, wanted, seed)
-    whole, provenance = official.read(task, source)
+    if isinstance(source, OwnData):
+        whole, provenance, noticed = source.parts, source.provenance, source.warnings
+    else:
+        (whole, provenance), noticed = official.read(task, source), ()
     parts = splits.subsample(whole, wanted, seed)
-    return _task_data(task, parts, f"{provenance}; {_counts(parts, whole)}", synthetic=False)
+    data = _task_data(task, parts, f"{provenance}; {_counts(parts, whole)}", synthetic=False)
+    return replace(data, warnings=noticed)
 
 
 def check(source: str, tasks: Iterable[str]) -> None:

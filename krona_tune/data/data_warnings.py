@@ -11,7 +11,8 @@ from krona_tune.data.tasks import Task
 
 
 def find_warnings(data: TaskData) -> Iterator[str]:
-    """Yields a sentence for each part with only empty texts, or with only one label."""
+    """Yields what was noticed in reading, and what is odd in a part: only empty texts, or only one label."""
+    yield from data.warnings
     for part in PARTS:
         table = getattr(data, part)
         which = f"the {table.num_rows} {part} examples of {data.task.title}"

@@ -1,8 +1,12 @@
-"""Computes GLUE's metrics by name, a task's score (their mean, not in percent), and the score of a constant answer."""
+"""Computes metrics by name, a task's score (their mean, not in percent), and the score of a constant answer."""
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from functools import lru_cache
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +14,7 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from krona_tune.data.tasks import Task
+from krona_tune.refusal import Refusal, refusing
 
 Values = npt.NDArray[Any]
 Metric = Callable[[Values, Values], float]
@@ -42,6 +47,11 @@ def f1(predictions: Values, labels: Values) -> float:
     return float(f1_score(labels == 1, predictions == 1, zero_division=0.0))
 
 
+def macro_f1(predictions: Values, labels: Values) -> float:
+    """Returns the mean F1 of the classes that are predicted or labelled."""
+    return float(f1_score(labels, predictions, average="macro", zero_division=0.0))
+
+
 def pearson(predictions: Values, labels: Values) -> float:
     """Returns Pearson's correlation; 0.0 for a constant or non-finite prediction."""
     return _correlation(lambda p, y: pearsonr(p, y).statistic, predictions, labels)
@@ -52,25 +62,61 @@ def spearman(predictions: Values, labels: Values) -> float:
     return _correlation(lambda p, y: spearmanr(p, y).statistic, predictions, labels)
 
 
+CORRELATIONS = ("pearson", "spearman")
+"""The metrics of numbers; the others are of labels."""
 METRICS: dict[str, Metric] = {
     "matthews": matthews,
     "accuracy": accuracy,
     "f1": f1,
+    "macro_f1": macro_f1,
     "pearson": pearson,
     "spearman": spearman,
 }
 
 
+@lru_cache(maxsize=16)
+def metric_function(place: str) -> Callable[[Values, Values], Any]:
+    """Returns the function at MODULE:FUNCTION, or PATH.py:FUNCTION. Raises a Refusal if there is none."""
+    module, _, name = place.rpartition(":")
+    with refusing(place, "can't be imported", "write MODULE:FUNCTION, or FILE.py:FUNCTION beside the YAML file"):
+        if module.endswith(".py"):
+            spec = spec_from_file_location(Path(module).stem, module)
+            assert spec is not None
+            assert spec.loader is not None
+            loaded = module_from_spec(spec)
+            spec.loader.exec_module(loaded)
+        else:
+            loaded = import_module(module)
+    function = getattr(loaded, name, None)
+    if not callable(function):
+        raise Refusal(place, f"{module} has no function {name!r}")
+    return cast(Callable[[Values, Values], Any], function)
+
+
+def _measured(task: Task, metric: str, predictions: Values, labels: Values) -> float:
+    """Returns a metric by its name, or what the task's own function says of labels and answers, in this order."""
+    place = dict(task.functions).get(metric)
+    if place is None:
+        return METRICS[metric](predictions, labels)
+    names = np.array(task.labels, dtype=object)
+    given = (labels, predictions) if task.is_regression else (names[labels.astype(int)], names[predictions.astype(int)])
+    value = float(metric_function(place)(*given))
+    if not np.isfinite(value):
+        raise ValueError(f"{place} returned {value}")
+    return value
+
+
 def measure(task: Task, predictions: Values, labels: Values) -> dict[str, float]:
-    """Returns each of the task's metrics, and "score", their mean; higher is better.
+    """Returns each of the task's metrics, and "score", their mean; one of which lower is better counts negated.
 
     `predictions` (n,) and `labels` (n,): class indices, or numbers for a regression. Raises ValueError if they are
     empty or differ in shape.
     """
     if predictions.shape != labels.shape or predictions.ndim != 1 or not len(labels):
         raise ValueError(f"{task.name}: predictions {predictions.shape} and labels {labels.shape} must be (n,), n > 0")
-    values = {name: METRICS[name](predictions, labels) for name in task.metrics}
-    return {**values, "score": sum(values.values()) / len(values)}
+    values = {name: _measured(task, name, predictions, labels) for name in task.metrics}
+    signed = [-value if name in task.lower_is_better else value for name, value in values.items()]
+    return {**values, "score": sum(signed) / len(signed)}
 
 
 def constant_baseline(task: Task, train_labels: Values, labels: Values) -> float:

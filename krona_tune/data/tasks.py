@@ -1,14 +1,19 @@
-"""Holds the GLUE tasks as one table: texts, labels, prompts and metrics."""
+"""Holds what a task is (texts, labels, prompts, metrics), and the GLUE tasks as one table."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-
-from krona_tune.refusal import Refusal, unknown
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One task. `labels` are T5's target words in the order of the hub's label indices; empty: a regression."""
+    """One task of GLUE or of one's own.
+
+    `labels` are the names of the label indices; empty: a regression. A text-to-text model answers with them, or with
+    `words` in their place; a regression's words are its `grid` of numbers as text. `class_weights` weigh the labels in
+    the training loss. A head learns a regression's numbers less `centre`, divided by `spread`. `functions` say where
+    each metric that is no named one is found, as (name, MODULE:FUNCTION); of the metrics in
+    `lower_is_better` the score takes the negative.
+    """
 
     name: str
     title: str
@@ -16,7 +21,13 @@ class Task:
     labels: tuple[str, ...]
     metrics: tuple[str, ...]
     prompt_order: tuple[str, ...] = ()
-    grid: tuple[float, ...] = field(default=())
+    grid: tuple[float, ...] = ()
+    words: tuple[str, ...] = ()
+    class_weights: tuple[float, ...] = ()
+    centre: float = 0.0
+    spread: float = 1.0
+    functions: tuple[tuple[str, str], ...] = ()
+    lower_is_better: tuple[str, ...] = ()
 
     @property
     def is_regression(self) -> bool:
@@ -29,8 +40,8 @@ class Task:
 
     @property
     def candidates(self) -> tuple[str, ...]:
-        """Returns what a text-to-text model may answer: the label words, or the grid of scores as text."""
-        return self.labels or tuple(f"{value:.1f}" for value in self.grid)
+        """Returns what a text-to-text model may answer: words, the labels, or the grid of scores as text."""
+        return self.words or self.labels or tuple(f"{value:.1f}" for value in self.grid)
 
     def prompt(self, texts: Sequence[str]) -> str:
         """Returns the T5 paper's input for texts in the order of `inputs` (appendix D of arXiv 1910.10683)."""
@@ -119,18 +130,3 @@ TASKS: dict[str, Task] = {
 
 GLUE = ("cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte")
 """The eight tasks that `--tasks glue` means; WNLI must be named."""
-
-
-def parse_tasks(text: str) -> tuple[str, ...]:
-    """Returns the tasks of `glue`, or of names separated by commas, in the order given and without repeats."""
-    names: dict[str, None] = {}
-    for word in (part.strip().lower() for part in text.split(",")):
-        if word == "glue":
-            names.update(dict.fromkeys(GLUE))
-        elif word.replace("-", "") in TASKS:
-            names[word.replace("-", "")] = None
-        elif word:
-            raise unknown("--tasks", "task", word, [*TASKS, "glue"])
-    if not names:
-        raise Refusal("--tasks", f"no task in {text!r}", f"known: glue, {', '.join(TASKS)}")
-    return tuple(names)

@@ -1,5 +1,6 @@
 """Writes each task's best adapter as files."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -14,6 +15,7 @@ from krona_tune.study.result import TrialResult
 from krona_tune.study.spec.trial import check_trial
 from krona_tune.study.standings import Standings
 from krona_tune.train import checkpoint
+from krona_tune.train.task_heads import in_units_of_labels
 
 
 def save_best_adapters(folder: StudyFolder, manifest: Manifest, plan: Plan, standings: Standings) -> list[Path]:
@@ -52,8 +54,10 @@ def save_best_adapters(folder: StudyFolder, manifest: Manifest, plan: Plan, stan
             seeds=tuple(row.seed for row in final.rows) if final else (best.seed,),
             command=manifest.command,
             params=best.params,
+            own_task=replace(plan.tasks[task], centre=0.0, spread=1.0) if task in plan.own else None,
         )
-        save_adapter(folder.adapter(task), load_file(kept / checkpoint.TENSORS), card)
+        tensors = in_units_of_labels(load_file(kept / checkpoint.TENSORS), plan.tasks[task])
+        save_adapter(folder.adapter(task), tensors, card)
         left.append(folder.adapter(task))
     return left
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModelForSequenceClassification
 
+from krona_tune.adapters.files.adapter_files import HEAD
 from krona_tune.data.tasks import Task
 from krona_tune.train.backbone import Backbone, Batch
 
@@ -47,6 +48,7 @@ class Head:
         self.task = task
         self.model = with_head(backbone, task.outputs, seed)
         self._prefix = f"{self.model.base_model_prefix}."
+        self._weights = class_weights(task, backbone.device.kind)
 
     def head(self) -> Iterator[tuple[str, nn.Parameter]]:
         return ((name, p) for name, p in self.model.named_parameters() if not name.startswith(self._prefix))
@@ -54,12 +56,33 @@ class Head:
     def loss(self, inputs: Batch, labels: Tensor) -> Tensor:
         logits = self.model(**inputs).logits.float()
         if self.task.is_regression:
-            return functional.mse_loss(logits.squeeze(-1), labels.float())
-        return functional.cross_entropy(logits, labels)
+            return functional.mse_loss(logits.squeeze(-1), (labels.float() - self.task.centre) / self.task.spread)
+        return functional.cross_entropy(logits, labels, weight=self._weights)
 
     def predict(self, inputs: Batch) -> Tensor:
         logits: Tensor = self.model(**inputs).logits.float()
-        return logits.squeeze(-1) if self.task.is_regression else logits.argmax(-1)
+        if self.task.is_regression:
+            return logits.squeeze(-1) * self.task.spread + self.task.centre
+        return logits.argmax(-1)
+
+
+def class_weights(task: Task, device: str) -> Tensor | None:
+    """Returns the weight of each label in the loss, (labels,); None if all weigh the same."""
+    return torch.tensor(task.class_weights, device=device) if task.class_weights else None
+
+
+def in_units_of_labels(tensors: dict[str, Tensor], task: Task) -> dict[str, Tensor]:
+    """Returns a regression's head, changed so that its output needs no `centre` and `spread`.
+
+    Args:
+        tensors: an adapter's, of which those of a head are named `head.…`; the last layer's have one row.
+        task: what they were trained on; with its centre 0 and its spread 1 they are returned as they are.
+    """
+    if (task.centre, task.spread) == (0.0, 1.0):
+        return tensors
+    last = {name: tensor for name, tensor in tensors.items() if name.startswith(HEAD) and len(tensor) == 1}
+    shifts = {name: task.centre if tensor.ndim == 1 else 0.0 for name, tensor in last.items()}
+    return tensors | {name: tensor * task.spread + shifts[name] for name, tensor in last.items()}
 
 
 def with_head(backbone: Backbone, outputs: int, seed: int) -> nn.Module:
@@ -101,6 +124,7 @@ class LabelWords:
         words = self._targets.masked_fill(self._targets == -100, config.pad_token_id)
         self._decoder_inputs = torch.cat([start, words[:, :-1]], dim=1)
         self._values = torch.tensor(task.grid or range(len(padded)), device=device)
+        self._weights = class_weights(task, device)
 
     def head(self) -> Iterator[tuple[str, nn.Parameter]]:
         return iter(())
@@ -108,7 +132,12 @@ class LabelWords:
     def loss(self, inputs: Batch, labels: Tensor) -> Tensor:
         chosen = (labels.float()[:, None] - self._values.float()).abs().argmin(-1)
         logits = self.model(**inputs, decoder_input_ids=self._decoder_inputs[chosen]).logits.float()
-        return functional.cross_entropy(logits.flatten(0, 1), self._targets[chosen].flatten(), ignore_index=-100)
+        targets = self._targets[chosen]
+        if self._weights is None:
+            return functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100)
+        losses = functional.cross_entropy(logits.transpose(1, 2), targets, ignore_index=-100, reduction="none")
+        weights = self._weights[chosen][:, None] * (targets != -100)
+        return (losses * weights).sum() / weights.sum()
 
     def predict(self, inputs: Batch) -> Tensor:
         return self._values[self.log_likelihoods(inputs).argmax(-1)]

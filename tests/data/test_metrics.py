@@ -21,7 +21,7 @@ def _warnings_are_errors():
 
 
 def test_every_tasks_metrics_are_in_the_table():
-    assert {name for task in TASKS.values() for name in task.metrics} == set(METRICS)
+    assert {name for task in TASKS.values() for name in task.metrics} == set(METRICS) - {"macro_f1"}
 
 
 @pytest.mark.parametrize(

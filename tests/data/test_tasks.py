@@ -1,4 +1,4 @@
-"""Tests that the table of tasks is consistent, `--tasks` is parsed, and prompts and targets are T5's."""
+"""Tests that the table of tasks is consistent, and prompts and targets are T5's."""
 
 from pathlib import Path
 
@@ -6,42 +6,13 @@ import pytest
 
 from krona_tune.data.glue.files import FILES, Split
 from krona_tune.data.metrics import METRICS
-from krona_tune.data.tasks import GLUE, TASKS, parse_tasks
-from krona_tune.refusal import Refusal
+from krona_tune.data.tasks import GLUE, TASKS
 
 EVERY_TASK = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 
 
-@pytest.mark.parametrize(
-    ("text", "names"),
-    [
-        ("glue", GLUE),
-        ("cola,sst2", ("cola", "sst2")),
-        (" SST-2 , STS-B,", ("sst2", "stsb")),
-        ("rte,cola,rte", ("rte", "cola")),
-        ("wnli,glue", ("wnli", *GLUE)),
-    ],
-)
-def test_tasks_are_read_in_their_order_without_repeats(text, names):
-    assert parse_tasks(text) == names
-
-
 def test_glue_is_every_task_but_wnli():
     assert {*GLUE, "wnli"} == set(TASKS)
-    assert "wnli" not in parse_tasks("glue")
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("cola,mnlii", "--tasks: unknown task 'mnlii', did you mean 'mnli'?"),
-        (" , ", "--tasks: no task in ' , '; known: glue, cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte, wnli"),
-    ],
-)
-def test_a_wrong_word_is_refused_with_a_fix(text, message):
-    with pytest.raises(Refusal) as refused:
-        parse_tasks(text)
-    assert str(refused.value) == message
 
 
 @EVERY_TASK

@@ -166,7 +166,7 @@ def test_checkpoints_that_are_there_need_no_more_space(
 
 
 def test_checkpoints_are_counted_by_what_each_trial_trains(gathered: Gathered) -> None:
-    """Five trials of each method on two tasks, two heads, and both tasks' finals; a head has width 24 and 3 outputs."""
+    """Five trials of each method on two tasks, two heads, and both tasks' finals; a head has width 24 and 2 outputs."""
     asked = {
         **ASKED,
         "model": gathered.plan.spec.model,
@@ -176,7 +176,7 @@ def test_checkpoints_are_counted_by_what_each_trial_trains(gathered: Gathered) -
     }
     plan = make_plan(build_spec(asked, "x.yaml"), "x.yaml")
     low, full = (plan.space.parameters(plan.space.of(name).draw(Random(0))) for name in ("lora", "full"))
-    head = plan.geometry.head_parameters(3)
+    head = plan.geometry.head_parameters(2)
     adapters, heads = 2 * (2 * 5 + 2 * 2 * 3), 2 * (2 + 3)
     found = capacity.checkpoints_of(plan)
     assert found.trials == adapters + heads

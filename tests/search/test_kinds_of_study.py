@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from krona_tune.adapters.methods.method_table import METHODS
 from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.study.result import Status, TrialResult
+from krona_tune.train.serving.predict import predict
 from tests.search.models import saved_t5
 from tests.search.test_study import Home, bert, home  # noqa: F401
 
@@ -134,3 +136,59 @@ def test_every_size_is_looked_for(home: Home, bert: Path) -> None:  # noqa: F811
     smallest = min(searched, key=lambda row: row.adapter_parameters)
     assert len({row.adapter_parameters for row in searched}) > 2
     assert smallest.status is Status.COMPLETED
+
+
+MARKER = "Xylophonist"
+OWN_TASKS = """tasks:
+  tickets:
+    data: tickets.csv
+    text: [subject, body]
+    label: queue
+    metric: [macro_f1, costs.py:missed]
+    class_weights: balanced
+    split: {group: customer}
+  stars: {data: tickets.csv, text: body, label: stars, metric: spearman}
+"""
+
+
+def own_files(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "tasks.yaml").write_text(OWN_TASKS)
+    (folder / "costs.py").write_text("def missed(labels, answers):\n    return float((labels == answers).mean())\n")
+    queues = ["printer", "invoice", "password"]
+    rows = [f"{queues[n % 3]},the {MARKER} {queues[n % 3]} {n},q{n % 3},{n % 5},c{n // 4}" for n in range(120)]
+    (folder / "tickets.csv").write_text("\n".join(["subject,body,queue,stars,customer", *rows]) + "\n")
+
+
+def test_own_tasks_beside_one_of_glue_leave_no_text_behind(home: Home, bert: Path) -> None:  # noqa: F811
+    own_files(home.root / "own")
+    words = ["--tasks", f"{home.root}/own/tasks.yaml,cola", "--trials", "2", "--set", "finalists={top: 1, seeds: 2}"]
+    rows = started(home, bert, "own", *words)
+    assert {(row.task, row.status) for row in rows.values()} >= {
+        (task, Status.COMPLETED) for task in ("tickets", "stars", "cola")
+    }
+    finals = [row for row in rows.values() if row.kind == "finalist" and row.task == "tickets"]
+    assert all(set(row.test_metrics) == {"macro_f1", "missed"} and row.test_examples for row in finals)
+    study = home.study("own")
+    answers = predict(study.adapter("tickets"), [("printer", "the printer is broken"), ("invoice", "pay")])
+    assert set(answers) <= {"q0", "q1", "q2"}
+    assert 0 <= float(predict(study.adapter("stars"), ["the printer"])[0]) <= 4
+    kept = [path for path in (home.root / "studies").rglob("*") if path.is_file()]
+    logs = [path for path in (home.root / "ray").rglob("*.log") if path.is_file()]
+    assert {"report.html", "study.log", "mlflow.db"} <= {path.name for path in kept}
+    assert [path for path in (*kept, *logs) if MARKER.lower().encode() in path.read_bytes().lower()] == []
+    tables = [pq.read_table(path).to_pylist() for path in kept if path.suffix == ".parquet"]
+    assert tables
+    assert MARKER.lower() not in str(tables).lower()
+
+
+def test_a_study_of_own_tasks_is_not_resumed_on_other_data(home: Home, bert: Path) -> None:  # noqa: F811
+    own_files(home.root / "changed")
+    words = ["--space", home.space(bert), "--name", "changed", "--trials", "1", "--set", "finalists.top=0"]
+    done = home.run("--tasks", f"{home.root}/changed/tasks.yaml", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    path = home.root / "changed" / "tickets.csv"
+    path.write_text(path.read_text().replace("printer 0,", "printer zero,"))
+    again = home.run("--resume", "changed", "--trials", "+1")
+    assert again.returncode == 2
+    assert "put back what the study was begun with, or begin a new one" in again.stderr

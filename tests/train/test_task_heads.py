@@ -1,10 +1,12 @@
 """Tests that a head is the family's own, and that a T5's candidates get exactly transformers' likelihood."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from krona_tune.data.tasks import TASKS
-from krona_tune.train.task_heads import LabelWords, make_answer, with_head
+from krona_tune.train.task_heads import LabelWords, in_units_of_labels, make_answer, with_head
 from tests.models import CONFIGS, tokens
 from tests.train.conftest import WORDS, tiny_backbone
 
@@ -94,3 +96,55 @@ def test_a_t5_is_trained_on_the_nearest_grid_score() -> None:
     labels = torch.tensor([2.57, 2.57, 2.57, 2.57, 2.57])
     expected = backbone.base(**inputs, labels=torch.tensor([candidates[13]] * 5)).loss
     torch.testing.assert_close(words.loss(inputs, labels), expected)
+
+
+def test_class_weights_weigh_the_examples_of_a_head_and_of_a_t5() -> None:
+    weighted = replace(TASKS["rte"], class_weights=(3.0, 1.0))
+    labels = torch.tensor([0, 1, 1, 0, 1])
+    for backbone, candidates in ((tiny_backbone(), ()), (tiny_backbone("t5"), ((7, 1), (9, 1)))):
+        inputs = {key: value for key, value in tokens(backbone.geometry).items() if key != "decoder_input_ids"}
+        plain, heavy = (make_answer(backbone, task, 0, candidates) for task in (TASKS["rte"], weighted))
+        for answer in (plain, heavy):
+            answer.model.eval()
+        each = [plain.loss({key: value[row : row + 1] for key, value in inputs.items()}, labels[row : row + 1])
+                for row in range(5)]  # fmt: skip
+        weights = torch.tensor([3.0, 1.0, 1.0, 3.0, 1.0])
+        expected = (torch.stack(each) * weights).sum() / weights.sum()
+        torch.testing.assert_close(heavy.loss(inputs, labels), expected)
+
+
+def test_a_regression_learns_in_its_own_scale_and_answers_in_the_labels() -> None:
+    backbone = tiny_backbone()
+    inputs, labels = tokens(backbone.geometry), torch.tensor([900.0, 1000.0, 1100.0, 1000.0, 1000.0])
+    plain = make_answer(backbone, TASKS["stsb"], 0)
+    scaled = make_answer(backbone, replace(TASKS["stsb"], centre=1000.0, spread=50.0), 0)
+    for answer in (plain, scaled):
+        answer.model.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(scaled.predict(inputs), plain.predict(inputs) * 50 + 1000)
+        torch.testing.assert_close(scaled.loss(inputs, labels), plain.loss(inputs, (labels - 1000) / 50))
+
+
+def test_a_t5_answers_with_a_regressions_own_words() -> None:
+    backbone = tiny_backbone("t5")
+    stars = replace(TASKS["stsb"], grid=(1.0, 2.0, 5.0), words=("1", "2", "5"))
+    words = LabelWords(backbone, stars, ((10, 1), (11, 1), (12, 1)))
+    inputs = {key: value for key, value in tokens(backbone.geometry).items() if key != "decoder_input_ids"}
+    expected = backbone.base(**inputs, labels=torch.tensor([[12, 1]] * 5)).loss
+    torch.testing.assert_close(words.loss(inputs, torch.tensor([4.4] * 5)), expected)
+    assert set(words.predict(inputs).tolist()) <= {1.0, 2.0, 5.0}
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_a_saved_regression_head_answers_in_units_of_its_labels(name: str) -> None:
+    backbone = tiny_backbone(name)
+    inputs = tokens(backbone.geometry)
+    task = replace(TASKS["stsb"], centre=1000.0, spread=50.0)
+    trained, saved = make_answer(backbone, task, 3), make_answer(backbone, TASKS["stsb"], 4)
+    tensors = {f"head.{key}": parameter.detach() for key, parameter in trained.head()}
+    with torch.no_grad():
+        for key, parameter in saved.head():
+            parameter.copy_(in_units_of_labels(tensors, task)[f"head.{key}"])
+        for answer in (trained, saved):
+            answer.model.eval()
+        torch.testing.assert_close(saved.predict(inputs), trained.predict(inputs), atol=1e-3, rtol=1e-4)

@@ -25,7 +25,7 @@ class AdapterCard(Frozen):
     `backbone_fingerprint` is `adapters.fingerprint`'s, `backbone_sha256` that of the weights' files; either may be
     unknown. At most `max_length` tokens of an input are read, in `precision`. `score` and `metrics` are this adapter's
     on the validation half, the `test_…` ones on the test half if it was evaluated there. It was trained with `seed`,
-    one of the `seeds` that its configuration was trained with.
+    one of the `seeds` that its configuration was trained with. `own_task` is the whole task if it is none of GLUE's.
     """
 
     format: Literal[2] = 2
@@ -54,6 +54,7 @@ class AdapterCard(Frozen):
     seeds: tuple[int, ...]
     command: str
     params: dict[str, bool | int | FiniteFloat | str | None]
+    own_task: Task | None = None
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -79,9 +80,9 @@ def read_card(folder: Path) -> AdapterCard:
 
 def task_of(card: AdapterCard, folder: Path) -> Task:
     """Returns the task that the adapter answers. Raises a Refusal if it is unknown or the card has other labels."""
-    if card.task not in TASKS:
+    if card.own_task is None and card.task not in TASKS:
         raise unknown(str(folder), "task", card.task, TASKS)
-    task = TASKS[card.task]
+    task = card.own_task or TASKS[card.task]
     known = task.candidates if card.text_to_text else task.labels
     if card.labels != known:
         problem = f"its labels are {', '.join(card.labels)}; those of {task.title} are {', '.join(known)}"

@@ -51,7 +51,7 @@ def _front(card: AdapterCard, form: Form) -> dict[str, Any]:
         front |= {"base_model": card.backbone}
     return front | {
         "pipeline_tag": "text2text-generation" if card.text_to_text else "text-classification",
-        "datasets": ["synthetic mini-GLUE" if card.synthetic else "nyu-mll/glue"],
+        **({} if card.own_task else {"datasets": ["synthetic mini-GLUE" if card.synthetic else "nyu-mll/glue"]}),
         "metrics": [_line(name) for name in card.metric_names],
         "tags": ["kronecker-adapter", _line(card.adapter.method), _line(card.task)],
     }
@@ -69,7 +69,8 @@ def _halves(card: AdapterCard) -> dict[str, list[str]]:
 
 
 def _title(card: AdapterCard) -> str:
-    return TASKS[card.task].title if card.task in TASKS else _plain(card.task)
+    task = card.own_task or TASKS.get(card.task)
+    return _plain(task.title if task else card.task)
 
 
 def _backbone(card: AdapterCard) -> str:

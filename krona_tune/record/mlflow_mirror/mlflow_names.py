@@ -72,7 +72,7 @@ def dataset_input(facts: TaskFacts) -> "DatasetInput":
     dataset = Dataset(
         name=facts.title,
         digest=facts.fingerprint[:DIGEST_LENGTH],
-        source_type="generated" if facts.synthetic else "glue",
+        source_type="generated" if facts.synthetic else "own files" if facts.own else "glue",
         source=json.dumps({"provenance": facts.provenance}),
         profile=json.dumps(sizes),
     )

@@ -1,8 +1,8 @@
 """Makes a plan from a request and refuses everything that can be refused without torch or Ray."""
 
 import random
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from krona_tune.adapters.placement import ParameterCount, count, frozen_layers
 from krona_tune.backbones.geometry import Geometry, Stack
 from krona_tune.data import corpus
 from krona_tune.data.glue.official import HUB
+from krona_tune.data.own.own_data import OwnData
 from krona_tune.data.tasks import TASKS, Task
 from krona_tune.hub import home, settle_offline
 from krona_tune.refusal import Refusal, unknown
@@ -21,6 +22,7 @@ from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.randomness import stream
 from krona_tune.study.spec.domain import Fixed
 from krona_tune.study.spec.study_spec import StudySpec
+from krona_tune.study.spec.task_spec import HUB_PREFIX
 from krona_tune.study.spec.trial import TrainingConfig, TrialConfig
 from krona_tune.train.backbone_source import BackboneSource, find_backbone
 
@@ -30,11 +32,15 @@ DRAWS = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A request that passed all checks. `place` is the file it was read from; the study learns from the `earlier`."""
+    """A request that passed all checks. `place` is the file it was read from; the study learns from the `earlier`.
+
+    `own` holds the data of the tasks that are none of GLUE's, which a plan reads because their labels make the task.
+    """
 
     spec: StudySpec
     place: str
     tasks: Mapping[str, Task]
+    own: Mapping[str, OwnData] = field(default_factory=dict)
     source: BackboneSource
     geometry: Geometry
     space: Space
@@ -103,9 +109,11 @@ def make_plan(spec: StudySpec, place: str) -> Plan:
     _check_tasks(spec, place)
     _check_methods(spec, place)
     _check_search(spec)
-    if spec.data == HUB:
+    of_glue = [task for task in spec.tasks if task not in spec.own_tasks]
+    hubs = [task.data for task in spec.own_tasks.values() if task.data.startswith(HUB_PREFIX)]
+    if hubs or (of_glue and spec.data == HUB):
         settle_offline()
-    corpus.check(spec.data, spec.tasks)
+    corpus.check(spec.data, of_glue)
     source = find_backbone(spec.model)
     geometry = source.geometry
     if geometry.positions is not None and spec.examples.max_length > geometry.positions:
@@ -113,18 +121,40 @@ def make_plan(spec: StudySpec, place: str) -> Plan:
         raise Refusal(f"{place}: examples.max_length", problem, f"write {geometry.positions} or less")
     space = resolve(spec, geometry, place)
     earlier = tuple(read_earlier(home(Path(folder)), space) for folder in spec.search.warm_start or ())
-    tasks = {name: TASKS[name] for name in spec.tasks}
-    return Plan(spec=spec, place=place, tasks=tasks, source=source, geometry=geometry, space=space, earlier=earlier)
+    own = _own_data(spec, [task for task in spec.tasks if task in spec.own_tasks])
+    return Plan(
+        spec=spec,
+        place=place,
+        tasks={name: own[name].task if name in own else TASKS[name] for name in spec.tasks},
+        own=own,
+        source=source,
+        geometry=geometry,
+        space=space,
+        earlier=earlier,
+    )
+
+
+def _own_data(spec: StudySpec, tasks: Sequence[str]) -> dict[str, OwnData]:
+    if not tasks:
+        return {}
+    from krona_tune.data.own.load import load_own  # no other plan loads scikit-learn and datasets
+
+    return {name: load_own(name, spec.own_tasks[name], f"tasks.{name}") for name in tasks}
 
 
 def _check_tasks(spec: StudySpec, place: str) -> None:
+    for task in spec.own_tasks:
+        if task.lower() in {*TASKS, "default", "glue"}:
+            fix = f"choose another name, or write {task}: glue for GLUE's"
+            raise Refusal(f"{place}: tasks.{task}", "this name has a meaning already", fix)
+    known = {*TASKS, *spec.own_tasks}
     for task in spec.tasks:
-        if task not in TASKS:
-            raise unknown(f"{place}: tasks", "task", task, TASKS)
+        if task not in known:
+            raise unknown(f"{place}: tasks", "task", task, known)
     for setting in (*vars(spec.schedule).items(), *vars(spec.examples).items()):
         for task in setting[1] if isinstance(setting[1], dict) else ():
-            if task not in {*TASKS, "default"}:
-                raise unknown(f"{place}: {setting[0]}", "task", task, {*TASKS, "default"})
+            if task not in {*known, "default"}:
+                raise unknown(f"{place}: {setting[0]}", "task", task, {*known, "default"})
 
 
 def _check_methods(spec: StudySpec, place: str) -> None:

@@ -18,8 +18,6 @@ from krona_tune.study.formatting import format_bytes
 from krona_tune.study.result import Status
 from krona_tune.train.device import this_device
 
-MOST_OUTPUTS = 3
-"""The most outputs of a head: MNLI's three labels."""
 PROCESS_BYTES = 600 * 2**20
 """The memory of a worker before it loads a backbone: Python, torch, transformers."""
 STATE_BYTES, TRAINING_BYTES = 12, 16
@@ -51,7 +49,7 @@ def needed_bytes(gathered: Gathered) -> Footprint:
     """Returns what the largest adapter of the space needs, computed from sizes alone."""
     plan, shape = gathered.plan, gathered.plan.geometry
     params = largest_point(plan.space)
-    trained = plan.space.parameters(params) + shape.head_parameters(MOST_OUTPUTS)
+    trained = plan.space.parameters(params) + shape.head_parameters(_most_outputs(plan))
     itemsize = this_device(plan.spec.precision, gpu=False).dtype.itemsize if not gathered.slots.gpus else 2
     tokens = params["batch_size"] * max(map(longest_example, gathered.prepared.works.values()))
     activations = tokens * sum(shape.depths.values()) * shape.head_width * ACTIVATIONS * itemsize
@@ -66,12 +64,16 @@ def checkpoints_of(plan: Plan) -> Checkpoints:
     adapters = len(tasks) * (each.searched + each.repeats + each.finals)
     heads = sum(len(plan.baselines(task)) + each.final_heads for task in tasks)
     sizes = [plan.space.parameters(point) for point in drawn(plan.space)]
-    beside = (adapters + heads) * plan.geometry.head_parameters(MOST_OUTPUTS)
+    beside = (adapters + heads) * plan.geometry.head_parameters(_most_outputs(plan))
     return Checkpoints(
         trials=adapters + heads,
         usually=STATE_BYTES * (adapters * fmean(sizes) + beside),
         most=STATE_BYTES * (adapters * max(sizes) + beside),
     )
+
+
+def _most_outputs(plan: Plan) -> int:
+    return max(task.outputs for task in plan.tasks.values())
 
 
 def nearest_folder(path: Path) -> Path:

@@ -58,6 +58,28 @@ def prepare_data(plan: Plan, location: str) -> Prepared:
     )
 
 
+def first_examples(plan: Plan, count: int) -> dict[str, list[tuple[str, str]]]:
+    """Returns the first training examples of each own task, as (text, answer) of what is left after tokenisation."""
+    tokenizer = open_tokenizer(plan.source.location, plan.source.config["vocab_size"])
+    prompts, length = plan.geometry.text_to_text, plan.spec.examples.max_length
+    found: dict[str, list[tuple[str, str]]] = {}
+    for name in plan.own:
+        data = _load(plan, plan.tasks[name])
+        rows = data.train.slice(0, count).to_pylist()
+        texts = [[row[column] for column in data.task.inputs] for row in rows]
+        given = [[data.task.prompt(each)] if prompts else each for each in texts]
+        ids = [tokenizer(*each, truncation=True, max_length=length).input_ids for each in given]
+        answers = [_answer(data.task, row["label"], prompts=prompts) for row in rows]
+        found[name] = list(zip(map(tokenizer.decode, ids), answers, strict=True))
+    return found
+
+
+def _answer(task: Task, label: float, *, prompts: bool) -> str:
+    if prompts:
+        return task.candidates[task.target(label)]
+    return f"{label:g}" if task.is_regression else task.labels[int(label)]
+
+
 def _load(plan: Plan, task: Task) -> TaskData:
     spec = plan.spec
     limits = {
@@ -65,7 +87,7 @@ def _load(plan: Plan, task: Task) -> TaskData:
         for split in ("train", "validation", "test")
         for limit in [getattr(spec.examples, split)]
     }
-    return load(task, spec.data, seed=spec.seed, **limits)
+    return load(task, plan.own.get(task.name, spec.data), seed=spec.seed, **limits)
 
 
 def _encoding(plan: Plan) -> dict[str, Any]:
@@ -94,6 +116,7 @@ def _prepare_task(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase
         metrics=task.metrics,
         provenance=data.provenance,
         synthetic=data.synthetic,
+        own=task.name in plan.own,
         fingerprint=data.fingerprint,
         train_examples=len(encoded.train),
         validation_examples=len(encoded.validation),

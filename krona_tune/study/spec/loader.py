@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -11,7 +11,7 @@ from krona_tune.refusal import Refusal, shown, unknown
 from krona_tune.study.spec.domain import Divisors, Domain
 from krona_tune.study.spec.dropped import without_dropped
 from krona_tune.study.spec.plain_yaml import DEEPEST, LONGEST, dump_yaml, read_yaml
-from krona_tune.study.spec.study_spec import StudySpec
+from krona_tune.study.spec.study_spec import OF_GLUE, StudySpec
 from krona_tune.study.spec.trial import SECTION_OF, SECTIONS, SIZES
 
 MOST_BYTES = 4 * LONGEST
@@ -50,15 +50,46 @@ def load_spec(path: Path, settings: Sequence[str] = (), overrides: Mapping[str, 
     if not isinstance(written, dict):
         problem = "is empty" if written is None else f"holds {shown(written)}, not keys and values"
         raise Refusal(str(path), problem, "see search_spaces/")
+    flags = {key: value for key, value in (overrides or {}).items() if value is not None}
+    if "tasks" in flags:  # first, since a setting may change what a file of tasks says
+        written["tasks"] = flags.pop("tasks")
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
             raise Refusal("--set", f"{shown(setting)} has no '='", "write --set adapter.scale=2")
         _put(written, key.strip(), read_yaml(value, f"--set {key}"), f"--set {key}")
-    for key, value in (overrides or {}).items():
-        if value is not None:
-            _put(written, key, value, key)
-    return build_spec(written, str(path))
+    for key, value in flags.items():
+        _put(written, key, value, key)
+    return _beside(build_spec(written, str(path)), path.parent)
+
+
+def load_tasks(path: Path) -> dict[str, Any]:
+    """Returns what a file has under its only key, `tasks`, as plain values with absolute paths.
+
+    Raises:
+        Refusal: it can't be read, has other keys, or a task is not described as it should be.
+    """
+    written = read_yaml(_text_of(path), str(path))
+    tasks = written.get("tasks") if isinstance(written, dict) else None
+    if not isinstance(tasks, dict) or not tasks:
+        raise Refusal(str(path), "has no key 'tasks' with a task below it", "write tasks: {NAME: {data: FILE, …}}")
+    if others := sorted(written.keys() - {"tasks"}):
+        raise Refusal(str(path), f"the key {others[0]!r} is not about tasks", "write it into a space, for --space")
+    spec = build_spec({"model": "any", "tasks": tasks}, str(path))
+    found: dict[str, Any] = _beside(spec, path.parent).plain()["tasks"]
+    return found if isinstance(found, dict) else dict.fromkeys(found, OF_GLUE)
+
+
+def tasks_defined_in(path: Path) -> dict[str, Any]:
+    """Returns the tasks that a space has as a mapping, as they are written there; none if it lists names."""
+    written = read_yaml(_text_of(path), str(path))
+    tasks = written.get("tasks") if isinstance(written, dict) else None
+    return tasks if isinstance(tasks, dict) else {}
+
+
+def _beside(spec: StudySpec, folder: Path) -> StudySpec:
+    """Returns the spec with the paths of its own tasks absolute; they were relative to `folder`."""
+    return spec.model_copy(update={"own_tasks": {name: task.beside(folder) for name, task in spec.own_tasks.items()}})
 
 
 def _text_of(path: Path) -> str:
@@ -136,12 +167,15 @@ def _check_domains(domains: Mapping[str, Domain], section: str, known: Collectio
 
 
 def _refusals(error: ValidationError, model: type[BaseModel], place: str) -> Iterator[Refusal]:
-    """Yields the deepest error first: if a number or a mapping is allowed, it belongs to the form that was meant."""
-    for detail in sorted(error.errors(), key=lambda detail: -len(detail["loc"])):
+    """Yields the deepest error first: if a number or a mapping is allowed, it belongs to the form that was meant.
+
+    A key that is missing comes after one that is unknown, which is often that key misspelt.
+    """
+    for detail in sorted(error.errors(), key=lambda detail: (-len(detail["loc"]), detail["type"] == "missing")):
         *parents, last = map(str, detail["loc"] or ("",))
-        path = [*(part for part in parents if _is_key(part)), last]
+        path = [*("tasks" if part == "own_tasks" else part for part in parents if _is_key(part)), last]
         if detail["type"] == "extra_forbidden":
-            owner = _model_at(model, path[:-1])
+            owner = _model_at(model, parents)
             where = ": ".join(part for part in (place, ".".join(path[:-1])) if part)
             yield unknown(where, "key", last, owner.model_fields)
         elif detail["type"] == "missing":
@@ -168,10 +202,11 @@ def _is_key(part: str) -> bool:
 
 
 def _model_at(model: type[BaseModel], path: Sequence[str]) -> type[BaseModel]:
+    """Returns the model of values at a path, through mappings of names to models."""
     for part in path:
-        inner = model.model_fields[part].annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            model = inner
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        kinds = (annotation, *get_args(annotation))
+        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), model)
     return model
 
 

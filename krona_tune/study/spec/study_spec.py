@@ -5,18 +5,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from krona_tune.study.spec.domain import Choice, Divisors, Domain, Fixed, Range, parse_domain
+from krona_tune.study.spec.place import Place
 from krona_tune.study.spec.schedule import Schedule, make_schedule
+from krona_tune.study.spec.task_spec import TaskSpec, refuse_unsupported
 from krona_tune.study.spec.trial import SECTIONS, Frozen
 
 Number = TypeVar("Number", int, float)
 Precision = Literal["auto", "bf16", "fp32"]
 Keep = Literal["winners", "finalists", "all"]
 Sampler = Literal["tpe", "study_model", "random", "sobol"]
-LONGEST_NAME, LONGEST_PATH = 255, 3000
-"""The most bytes of a file's name, and the most characters of a path."""
 
 
 def for_task(value: Number | dict[str, Number], task: str) -> Number:
@@ -61,18 +61,6 @@ def _unlisted(values: Sequence[Any]) -> Any:
     return values[0] if len(values) == 1 else list(values)
 
 
-def _place(text: str) -> str:
-    """Returns a hub's name or a path, if file systems accept it."""
-    try:
-        longest = max(len(part.encode()) for part in text.split("/"))
-    except UnicodeEncodeError:
-        raise ValueError("write it in UTF-8") from None
-    if not text.strip() or "\0" in text or longest > LONGEST_NAME or len(text.encode()) > LONGEST_PATH:
-        raise ValueError(f"write a name of at most {LONGEST_NAME} bytes, or a path of at most {LONGEST_PATH} bytes")
-    return text
-
-
-Place = Annotated[str, AfterValidator(_place)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 MOST, MOST_EXAMPLES = 10**6, 10**15
 """Limits for trials, seeds, epochs and so on, and for training examples: more is a mistake that would run for ever."""
@@ -84,6 +72,14 @@ Examples = Annotated[int, Field(ge=1, le=MOST_EXAMPLES)]
 Epochs = Annotated[float, Field(gt=0, le=MOST)]
 ByTaskEpochs = Annotated[Epochs | dict[str, Epochs], BeforeValidator(_complete)]
 ByTaskExamples = Annotated[Examples | dict[str, Examples], BeforeValidator(_complete)]
+
+
+OwnName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,39}$")]
+"""The name of a task of one's own: what the study leaves is named after it."""
+
+
+OF_GLUE = "glue"
+"""What a mapping of tasks has in place of a definition for a task of GLUE."""
 
 
 class ScheduleSpec(Frozen):
@@ -249,7 +245,8 @@ _plain_by_method = PlainSerializer(
 class StudySpec(Frozen):
     """One study: a backbone, tasks, a space of adapters and trainings, a budget.
 
-    `methods` holds the domains of a single method that replace those of `adapter` and `training`.
+    `methods` holds the domains of a single method that replace those of `adapter` and `training`. YAML may write
+    `tasks` as a mapping of names to tasks of one's own, or to the word glue for a task of GLUE.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -257,6 +254,7 @@ class StudySpec(Frozen):
     model: Place
     data: Place = "hub"
     tasks: Annotated[tuple[str, ...], AfterValidator(lambda tasks: tuple(dict.fromkeys(tasks)))] = ()
+    own_tasks: dict[OwnName, TaskSpec] = Field(default_factory=dict)
     name: str = ""
     seed: Annotated[int, Field(ge=0)] = 0
     precision: Precision = "auto"
@@ -268,6 +266,18 @@ class StudySpec(Frozen):
     search: SearchSpec = SearchSpec()
     finalists: FinalistsSpec = FinalistsSpec(top=0)
     resources: ResourcesSpec = ResourcesSpec()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_tasks_apart(cls, written: Any) -> Any:
+        """Returns the request with the tasks of a mapping as their names, and their definitions as `own_tasks`."""
+        tasks = written.get("tasks") if isinstance(written, Mapping) else None
+        if not isinstance(tasks, Mapping):
+            return written
+        own = {name: task for name, task in tasks.items() if task not in (None, OF_GLUE)}
+        for name, task in own.items():
+            refuse_unsupported(name, task)
+        return {**written, "tasks": list(tasks), "own_tasks": own}
 
     @property
     def shared_by(self) -> tuple[str, ...]:
@@ -282,7 +292,9 @@ class StudySpec(Frozen):
 
     def plain(self) -> dict[str, Any]:
         """Returns the request as YAML writes it; reading it back gives an equal spec."""
-        return self.model_dump(mode="json", exclude_none=True)
+        plain = self.model_dump(mode="json", exclude_none=True)
+        own = plain.pop("own_tasks")
+        return plain | {"tasks": {name: own.get(name, OF_GLUE) for name in self.tasks}} if own else plain
 
     def settings(self) -> dict[str, Any]:
         """Returns the request as values by dotted paths, such as `search.trials`."""

@@ -1,0 +1,115 @@
+"""Divides examples of one's own into train, validation and test: as given, or held out by a seed."""
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from krona_tune.data.splits import PARTS
+from krona_tune.refusal import Refusal
+from krona_tune.study.spec.task_spec import SplitSpec
+
+SHARE = 0.15
+"""The share of the examples that validation and test each get if nothing else is asked."""
+Ints = npt.NDArray[np.int64]
+
+
+def divide(parts: dict[str, pa.Table], split: SplitSpec, place: str, *, by_label: bool) -> dict[str, pa.Table]:
+    """Returns train, validation and test; no row is in two of them.
+
+    Args:
+        parts: the parts that the data have, with the columns `label` and, if asked, `group`; at least "train".
+        split: what is asked for a part that the data do not have.
+        place: the task's place in the request, for messages.
+        by_label: hold labels out in proportion.
+
+    Raises:
+        Refusal: a part is asked that the data have, or there are too few examples to hold out.
+    """
+    asked = {"validation": split.validation, "test": split.test}
+    for part, size in asked.items():
+        if part in parts and isinstance(size, float):
+            problem = f"the data have a {part} part of {parts[part].num_rows} examples"
+            raise Refusal(f"{place}.split.{part}", problem, "leave it out")
+    rows, lacking = parts["train"], [part for part in ("test", "validation") if part not in parts]
+    sizes = {part: _number(asked[part], rows.num_rows) for part in lacking}
+    if not lacking:
+        return {part: parts[part] for part in PARTS}
+    if sum(sizes.values()) >= rows.num_rows:
+        said = " and ".join(f"{size} for {part}" for part, size in sizes.items())
+        raise Refusal(f"{place}.split", f"{said} of {rows.num_rows} examples leave none to train", "hold out fewer")
+    held = _hold_out(rows, sizes, split, by_label=by_label)
+    if not len(held["train"]):
+        problem = f"{split.group} has too few values to hold out whole groups"
+        raise Refusal(f"{place}.split.group", problem, "hold out fewer examples, or leave group out")
+    drawn = {part: rows.take(pa.array(np.sort(found))) for part, found in held.items()}
+    return {part: drawn[part] if part in drawn else parts[part] for part in PARTS}
+
+
+def _number(asked: object, rows: int) -> int:
+    size = float(asked) if isinstance(asked, int | float) else SHARE
+    return int(size) if size >= 1 else max(1, round(size * rows))
+
+
+def _hold_out(rows: pa.Table, sizes: dict[str, int], split: SplitSpec, *, by_label: bool) -> dict[str, Ints]:
+    """Returns the rows of each part that is held out, and of "train", the rest."""
+    rng = np.random.default_rng(split.seed)
+    units = _codes(rows["group"]) if split.group else np.arange(rows.num_rows)
+    labels = _codes(rows["label"]) if by_label else np.zeros(rows.num_rows, np.int64)
+    order = _order(_most_frequent(labels, units), rng)
+    ends = np.cumsum(np.bincount(units)[order])
+    found: dict[str, Ints] = {}
+    start = before = 0
+    for part, size in sizes.items():
+        stop = int(np.searchsorted(ends, before + size)) + 1
+        found[part] = np.flatnonzero(np.isin(units, order[start:stop]))
+        start, before = stop, int(ends[min(stop, len(ends)) - 1])
+    return {**found, "train": np.flatnonzero(np.isin(units, order[start:]))}
+
+
+def _order(labels: Ints, rng: np.random.Generator) -> Ints:
+    """Returns units (n,) in an order of which each beginning has the labels in proportion; a label's last comes last.
+
+    Within its label each unit has a random rank, and ranks of all labels are spread evenly over the same range.
+    """
+    shuffled = rng.permutation(len(labels))
+    by_label = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    counts = np.bincount(labels)
+    position = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    total = np.repeat(counts, counts)
+    rank = (position + rng.random(len(labels))) / total + (position == total - 1)
+    return by_label[np.argsort(rank, kind="stable")]
+
+
+def _most_frequent(labels: Ints, units: Ints) -> Ints:
+    """Returns the most frequent label of each unit, (units,)."""
+    width = int(labels.max()) + 1
+    pairs, counts = np.unique(units * width + labels, return_counts=True)
+    order = np.lexsort((counts, pairs // width))  # a unit's most frequent pair comes last, and so stays
+    found = np.zeros(int(units.max()) + 1, np.int64)
+    found[pairs[order] // width] = pairs[order] % width
+    return found
+
+
+def _codes(column: pa.ChunkedArray) -> Ints:
+    """Returns equal values as equal integers from 0."""
+    values = column.combine_chunks()
+    return np.asarray(pc.index_in(values, value_set=values.unique()), np.int64)
+
+
+def by_column(rows: pa.Table) -> dict[str, pa.Table]:
+    """Returns the rows of each part that the column `part` names."""
+    found = {part: rows.filter(pc.equal(rows["part"], part)) for part in PARTS}
+    return {part: table.drop_columns("part") for part, table in found.items() if table.num_rows}
+
+
+def overlaps(parts: dict[str, pa.Table], columns: tuple[str, ...]) -> dict[tuple[str, str], int]:
+    """Returns how many rows of a later part have the same values in `columns` as some row of an earlier part."""
+    found: dict[tuple[str, str], int] = {}
+    for number, part in enumerate(PARTS):
+        for earlier in PARTS[:number]:
+            known = parts[earlier].select(columns).group_by(list(columns)).aggregate([])
+            both = parts[part].select(columns).join(known, keys=list(columns), join_type="left semi")
+            if both.num_rows:
+                found[part, earlier] = both.num_rows
+    return found

@@ -1,0 +1,213 @@
+"""Reads files of one's own with `datasets`: CSV, TSV, JSON, JSON Lines, Parquet, or a data set of the hub."""
+
+import codecs
+import csv
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from krona_tune.hub import refuse_unreadable
+from krona_tune.refusal import Refusal, refusing, shown, told
+from krona_tune.study.spec.task_spec import HUB_PREFIX
+
+KINDS = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".json": "json",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".parquet": "parquet",
+}
+"""The builder of `datasets` for each ending of a file's name."""
+SEPARATORS = (",", ";", "\t", "|")
+PARTS = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+}
+"""The part that a word at the beginning of a file's name, of a hub's split or in a column means."""
+CHUNK, LINE_END = 1 << 20, b"\n"
+UNCLOSED, EMPTY = "EOF inside string", "corresponds to no data"
+"""What pandas says of a quote that is never closed, and `datasets` of a file without a row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class File:
+    """The rows of one file: its `place` for messages, the asked columns, and the names of a column's integer labels."""
+
+    place: str
+    table: pa.Table
+    names: dict[str, list[str]]
+
+
+def read(data: str, columns: Sequence[str]) -> dict[str, list[File]]:
+    """Returns the files of each part that the data have; "train" if nothing says which part a file is.
+
+    Args:
+        data: a file, a folder, or `hub:NAME[:CONFIGURATION]`.
+        columns: the columns to read.
+
+    Raises:
+        Refusal: something is missing, can't be read, or lacks a column.
+    """
+    if data.startswith(HUB_PREFIX):
+        return _of_the_hub(data, columns)
+    path = Path(data)
+    if path.is_dir():
+        return {part: [read_file(each, columns) for each in paths] for part, paths in _parts_of(path).items()}
+    return {"train": [read_file(path, columns)]}
+
+
+def read_file(path: Path, columns: Sequence[str]) -> File:
+    """Returns the columns of one file. Raises a Refusal that names file, column or row."""
+    kind = KINDS.get(path.suffix.lower())
+    if not path.exists():
+        raise Refusal(str(path), "no such file or folder", "paths are relative to the YAML file that names them")
+    if kind is None:
+        raise Refusal(str(path), f"{path.suffix or 'its ending'} is not read", f"give one of {', '.join(KINDS)}")
+    refuse_unreadable(path)
+    if not path.stat().st_size:
+        raise Refusal(str(path), "the file is empty")
+    options = _csv_options(path, columns) if kind == "csv" else {}
+    if kind == "json":
+        _refuse_other_encoding(path)
+    with _reading(str(path)):
+        import datasets
+
+        loaded = datasets.load_dataset(kind, data_files=[str(path)], split="train", **options)
+    return _selected(loaded, columns, str(path))
+
+
+def _of_the_hub(data: str, columns: Sequence[str]) -> dict[str, list[File]]:
+    name, _, configuration = data.removeprefix(HUB_PREFIX).partition(":")
+    with _reading(data, "can't be fetched", "give a folder with its files, or check its name and the network"):
+        import datasets
+
+        splits = datasets.load_dataset(name, configuration or None)
+    found: dict[str, list[File]] = {}
+    for split, rows in splits.items():
+        if part := _part(str(split)):
+            found.setdefault(part, []).append(_selected(rows, columns, f"{data}: {split}"))
+    if "train" not in found:
+        raise Refusal(data, f"has no split 'train'; found {', '.join(splits)}", "save it as files, and name those")
+    return found
+
+
+def _parts_of(folder: Path) -> dict[str, list[Path]]:
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in KINDS and path.is_file())
+    if not files:
+        raise Refusal(str(folder), f"no file with one of the endings {', '.join(KINDS)}")
+    found: dict[str, list[Path]] = {}
+    for path in files:
+        found.setdefault(_part(path.stem), []).append(path)
+    if set(found) == {""}:
+        return {"train": files}
+    if odd := found.get(""):
+        fix = "name every file after train, validation or test, or none of them"
+        raise Refusal(str(odd[0]), "its name says no part, those of other files do", fix)
+    if "train" not in found:
+        raise Refusal(str(folder), f"no training file; found {', '.join(path.name for path in files)}", "add train.csv")
+    return found
+
+
+def _part(name: str) -> str:
+    """Returns the part that a name begins with, such as train-00000-of-00002 or validation_matched; else nothing."""
+    lowered = name.lower()
+    word = next((word for word in sorted(PARTS, key=len, reverse=True) if lowered.startswith(word)), "")
+    after = lowered[len(word) :]
+    return PARTS[word] if word and not after[:1].isalnum() else ""
+
+
+def _csv_options(path: Path, columns: Sequence[str]) -> dict[str, Any]:
+    """Returns how `datasets` reads this file: every column as text, so that 007 and NA stay what they are."""
+    _refuse_other_encoding(path)
+    separator, header = _header(path, columns)
+    _refuse_lacking(header, columns, str(path))
+    import datasets
+
+    return {
+        "sep": separator,
+        "quoting": csv.QUOTE_NONE if path.suffix.lower() == ".tsv" else csv.QUOTE_MINIMAL,
+        "encoding": "utf-8-sig",
+        "keep_default_na": False,
+        "usecols": list(dict.fromkeys(columns)),
+        "features": datasets.Features({name: datasets.Value("string") for name in header if name in columns}),
+    }
+
+
+def _header(path: Path, columns: Sequence[str]) -> tuple[str, list[str]]:
+    """Returns the separator with which the first line has most of the columns, and the names in that line."""
+    offered = ("\t",) if path.suffix.lower() == ".tsv" else SEPARATORS
+    headers: dict[str, list[str]] = {}
+    for separator in offered:
+        with path.open(encoding="utf-8-sig", newline="") as file, suppress(csv.Error):
+            headers[separator] = next(csv.reader(file, delimiter=separator), [])
+    if not any(headers.values()):
+        raise Refusal(str(path), "its first line holds no names of columns", "write them there")
+    best = max(headers, key=lambda separator: len(set(headers[separator]) & set(columns)))
+    return best, headers[best]
+
+
+def _refuse_other_encoding(path: Path) -> None:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    before = line = 0
+    with refusing(str(path), "can't be read"), path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            try:
+                decoder.decode(chunk)
+            except UnicodeDecodeError as error:
+                place = f"{path}:{line + chunk[: error.start].count(LINE_END) + 1}"
+                byte = before + error.start + 1
+                raise Refusal(place, f"not UTF-8 text (byte {byte} of the file)", "save the file as UTF-8") from None
+            before, line = before + len(chunk), line + chunk.count(LINE_END)
+
+
+def _refuse_lacking(found: Sequence[str], columns: Sequence[str], place: str) -> None:
+    for name in columns:
+        if name not in found:
+            names = shown(", ".join(found))[1:-1]
+            raise Refusal(place, f"no column {name!r}; found {names}", "name one of them")
+        if found.count(name) > 1:
+            raise Refusal(place, f"the column {name!r} appears {found.count(name)} times", "leave one of them")
+
+
+def _selected(rows: Any, columns: Sequence[str], place: str) -> File:
+    """Returns the asked columns of loaded rows, memory-mapped, and the names that integer labels have there."""
+    _refuse_lacking(rows.column_names, columns, place)
+    chosen = rows.select_columns(list(dict.fromkeys(columns)))
+    names = {name: list(feature.names) for name, feature in chosen.features.items() if hasattr(feature, "names")}
+    return File(place=place, table=chosen.with_format("arrow")[:], names=names)
+
+
+@contextmanager
+def _reading(place: str, problem: str = "can't be read", fix: str = "") -> Iterator[None]:
+    """Turns an error of `datasets` into a Refusal with its cause, and keeps its own messages from the terminal."""
+    import datasets
+
+    level = datasets.logging.get_verbosity()
+    bars = datasets.are_progress_bars_disabled()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+    datasets.disable_progress_bars()
+    try:
+        yield
+    except Refusal:
+        raise
+    except Exception as error:
+        cause = error.__cause__ or error
+        if UNCLOSED in str(cause):
+            row = int("".join(filter(str.isdigit, str(cause).rpartition("row")[2])) or 0)
+            problem = f"a quote that opens in row {row} is never closed"
+            raise Refusal(place, problem, "close it, or write a quote within a text twice") from None
+        raise Refusal(place, "no row" if EMPTY in str(cause) else f"{problem} ({told(cause)})", fix) from None
+    finally:
+        datasets.logging.set_verbosity(level)
+        if not bars:
+            datasets.enable_progress_bars()

@@ -1,0 +1,22 @@
+"""Holds the type of a hub's name or a path in a request."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+LONGEST_NAME, LONGEST_PATH = 255, 3000
+"""The most bytes of a file's name on common file systems, and of a path that leaves room for a study's files."""
+
+
+def _place(text: str) -> str:
+    """Returns a hub's name or a path, if file systems accept it."""
+    try:
+        longest = max(len(part.encode()) for part in text.split("/"))
+    except UnicodeEncodeError:
+        raise ValueError("write it in UTF-8") from None
+    if not text.strip() or "\0" in text or longest > LONGEST_NAME or len(text.encode()) > LONGEST_PATH:
+        raise ValueError(f"write a name of at most {LONGEST_NAME} bytes, or a path of at most {LONGEST_PATH} bytes")
+    return text
+
+
+Place = Annotated[str, AfterValidator(_place)]

@@ -1,0 +1,318 @@
+"""Tests that files of one's own become a task with three parts, and that wrong ones are refused with place and fix."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from krona_tune.data.corpus import load
+from krona_tune.data.metrics import measure
+from krona_tune.data.own.load import load_own
+from krona_tune.data.own.own_data import OwnData
+from krona_tune.refusal import Refusal
+from krona_tune.study.spec.task_spec import TaskSpec
+
+QUEUES = ["billing"] * 6 + ["hardware"] * 3 + ["access"]
+
+
+def rows(count: int = 100) -> list[dict[str, Any]]:
+    return [
+        {"id": number, "body": f"text {number}", "queue": QUEUES[number % 10], "customer": f"c{number // 4}"}
+        for number in range(count)
+    ]
+
+
+def write_csv(path: Path, some: list[dict[str, Any]], separator: str = ",") -> Path:
+    lines = [separator.join(some[0]), *(separator.join(map(str, row.values())) for row in some)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def own(data: Path | str, **keys: Any) -> OwnData:
+    spec = TaskSpec.model_validate({"data": str(data), "text": "body", "label": "queue", **keys})
+    return load_own("tickets", spec.beside(Path("/")), "tasks.tickets")
+
+
+def refusal_of(data: Path | str, **keys: Any) -> str:
+    with pytest.raises(Refusal) as refused:
+        own(data, **keys)
+    return str(refused.value).replace(f"{Path(data).parent}/", "")
+
+
+def texts(data: OwnData, part: str) -> list[str]:
+    found: list[str] = data.parts[part]["body"].to_pylist()
+    return found
+
+
+def test_labels_are_found_and_held_out_in_proportion(tmp_path: Path) -> None:
+    data = own(write_csv(tmp_path / "tickets.csv", rows(1000)))
+    assert data.task.labels == ("access", "billing", "hardware")
+    assert {part: table.num_rows for part, table in data.parts.items()} == {
+        "train": 700,
+        "validation": 150,
+        "test": 150,
+    }
+    for table in data.parts.values():
+        shares = np.bincount(table["label"].to_numpy()) / table.num_rows
+        np.testing.assert_allclose(shares, [0.1, 0.6, 0.3], atol=0.01)
+    assert data.shares == pytest.approx((0.1, 0.6, 0.3), abs=0.01)
+    every = [text for part in data.parts for text in texts(data, part)]
+    assert Counter(every) == Counter(row["body"] for row in rows(1000))
+
+
+@pytest.mark.parametrize("kind", ["csv", "semicolons", "tsv", "json", "jsonl", "parquet"])
+def test_every_kind_of_file_gives_the_same_examples(kind: str, tmp_path: Path) -> None:
+    expected = own(write_csv(tmp_path / "expected.csv", rows()))
+    path = tmp_path / f"tickets.{'csv' if kind == 'semicolons' else kind}"
+    match kind:
+        case "csv" | "semicolons" | "tsv":
+            write_csv(path, rows(), {"csv": ",", "semicolons": ";", "tsv": "\t"}[kind])
+        case "json":
+            path.write_text(json.dumps(rows()))
+        case "jsonl":
+            path.write_text("\n".join(map(json.dumps, rows())))
+        case "parquet":
+            pq.write_table(pa.Table.from_pylist(rows()), path)
+    found = own(path)
+    assert found.task == expected.task
+    assert {part: texts(found, part) for part in found.parts} == {part: texts(expected, part) for part in found.parts}
+
+
+def test_values_of_a_csv_stay_the_text_that_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "tickets.csv"
+    path.write_text(
+        'body,queue\n"first line\nsecond, line",007\nNA,1\n"a ""quoted"" word",007\nnull,1\n' + "x,1\n" * 10
+    )
+    data = own(path, split={"validation": 1, "test": 1})
+    assert data.task.labels == ("1", "007")
+    found = {text for part in data.parts for text in texts(data, part)}
+    assert found == {"first line\nsecond, line", "NA", 'a "quoted" word', "null", "x"}
+
+
+def test_a_byte_order_mark_is_not_part_of_the_first_name(tmp_path: Path) -> None:
+    path = tmp_path / "tickets.csv"
+    path.write_text("body,queue\n" + "a,x\nb,y\n" * 10, encoding="utf-8-sig")
+    assert own(path).task.inputs == ("body",)
+
+
+def test_a_folder_has_its_parts_by_name(tmp_path: Path) -> None:
+    for name, count in {"train-00": 40, "train-01": 20, "dev": 20, "test": 20}.items():
+        write_csv(tmp_path / f"{name}.csv", rows(count))
+    data = own(tmp_path)
+    assert [table.num_rows for table in data.parts.values()] == [60, 20, 20]
+
+
+def test_a_column_names_the_parts(tmp_path: Path) -> None:
+    some = [row | {"part": ["train", "Dev", "test", "train"][n // 10 % 4]} for n, row in enumerate(rows(80))]
+    data = own(write_csv(tmp_path / "tickets.csv", some), split={"column": "part"})
+    assert [table.num_rows for table in data.parts.values()] == [40, 20, 20]
+    assert data.parts["test"].column_names == ["body", "label"]
+
+
+def test_other_files_are_validation_and_test(tmp_path: Path) -> None:
+    for name, count in {"all": 60, "later": 20}.items():
+        write_csv(tmp_path / f"{name}.csv", rows(count))
+    data = own(tmp_path / "all.csv", split={"test": str(tmp_path / "later.csv"), "validation": 0.25})
+    assert [table.num_rows for table in data.parts.values()] == [45, 15, 20]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_group_is_never_divided(seed: int, tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "tickets.csv", rows(400))
+    data = own(path, split={"group": "customer", "seed": seed})
+    of = {row["body"]: row["customer"] for row in rows(400)}
+    groups = [{of[text] for text in texts(data, part)} for part in data.parts]
+    assert sum(map(len, groups)) == len(set.union(*groups)) == 100
+    assert abs(data.parts["test"].num_rows - 60) <= 4
+    assert not data.warnings
+
+
+def test_another_seed_draws_another_split_and_the_same_one_the_same(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "tickets.csv", rows())
+    first, again, other = (texts(own(path, split={"seed": seed}), "test") for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_the_only_example_of_a_label_stays_in_train(tmp_path: Path) -> None:
+    some = [*rows(), {"id": 100, "body": "alone", "queue": "rare", "customer": "x"}]
+    for seed in range(5):
+        data = own(write_csv(tmp_path / "tickets.csv", some), split={"seed": seed})
+        assert "alone" in texts(data, "train")
+
+
+def test_duplicates_across_parts_are_said(tmp_path: Path) -> None:
+    write_csv(tmp_path / "train.csv", rows(40))
+    write_csv(tmp_path / "test.csv", [*rows(3), *({**row, "body": f"new {row['body']}"} for row in rows(10))])
+    data = own(tmp_path, split={"validation": 0.1})
+    assert any("of the 13 test examples of tickets are also in train, word for word" in said for said in data.warnings)
+    assert load(data.task, data).warnings == data.warnings
+
+
+def test_a_regression_has_its_numbers_and_their_scale(tmp_path: Path) -> None:
+    some = [{"body": f"text {n}", "queue": n * 1.5} for n in range(100)]
+    data = own(write_csv(tmp_path / "prices.csv", some), metric=["pearson", "spearman"])
+    labels = data.parts["train"]["label"].to_numpy()
+    assert data.task.is_regression
+    assert (data.task.centre, data.task.spread) == pytest.approx((labels.mean(), labels.std()))
+    assert len(data.task.candidates) == len(data.task.grid) == 26
+    assert not data.shares
+
+
+def test_stars_are_a_regressions_own_grid(tmp_path: Path) -> None:
+    some = [{"body": f"text {n}", "queue": 1 + n % 5} for n in range(100)]
+    data = own(write_csv(tmp_path / "stars.csv", some), metric="spearman")
+    assert data.task.candidates == ("1", "2", "3", "4", "5")
+
+
+def test_weights_words_and_the_positive_label(tmp_path: Path) -> None:
+    some = [{"body": f"text {n}", "queue": "no" if n % 4 else "alarm"} for n in range(100)]
+    path = write_csv(tmp_path / "alarms.csv", some)
+    data = own(path, class_weights="balanced", words={"alarm": "fire"}, positive="alarm", metric="f1")
+    assert data.task.labels == ("no", "alarm")
+    assert data.task.candidates == ("no", "fire")
+    assert data.task.class_weights == pytest.approx((2 / 3, 2.0), rel=0.05)
+    given = own(path, class_weights={"alarm": 3})
+    assert given.task.class_weights == (3.0, 1.0)
+
+
+def test_classes_of_a_parquet_file_have_the_names_that_it_stores(tmp_path: Path) -> None:
+    import datasets
+
+    features = datasets.Features({"body": datasets.Value("string"), "queue": datasets.ClassLabel(names=["x", "y"])})
+    some = datasets.Dataset.from_dict({"body": [f"t{n}" for n in range(40)], "queue": [0, 1] * 20}, features)
+    some.to_parquet(tmp_path / "train.parquet")
+    assert own(tmp_path).task.labels == ("x", "y")
+
+
+def test_an_own_metric_gets_labels_and_answers(tmp_path: Path) -> None:
+    (tmp_path / "costs.py").write_text(
+        "def cost(labels, answers):\n    return 3.0 * ((labels == 'access') & (answers != 'access')).sum()\n"
+    )
+    path = write_csv(tmp_path / "tickets.csv", rows())
+    spec = TaskSpec.model_validate(
+        {"data": "tickets.csv", "text": "body", "label": "queue", "metric": "costs:cost", "direction": "lower"}
+    )
+    task = load_own("tickets", spec.beside(tmp_path), "tasks.tickets").task
+    assert measure(task, np.array([1, 1, 0, 0]), np.array([0, 1, 0, 1])) == {"cost": 3.0, "score": -3.0}
+    of_sklearn = own(path, metric=["accuracy", "sklearn.metrics:balanced_accuracy_score"]).task
+    measured = measure(of_sklearn, np.array([1, 1, 1, 1]), np.array([1, 1, 1, 0]))
+    assert measured == {"accuracy": 0.75, "balanced_accuracy_score": 0.5, "score": 0.625}
+
+
+def broken(tmp_path: Path, content: str | bytes) -> Path:
+    path = tmp_path / "tickets.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+FILE = "body,queue\n" + "a,x\nb,y\n" * 10
+WRONG_FILES = [
+    ("text,queue\na,x\n", "tickets.csv: no column 'body'; found text, queue; name one of them"),
+    ("body,body,queue\na,b,x\n", "tickets.csv: the column 'body' appears 2 times; leave one of them"),
+    ("", "tickets.csv: the file is empty"),
+    ("body,queue\n", "tickets.csv: no row"),
+    ("body,queue\na,x\nb,x\n", "tickets.csv: queue: every example has the label 'x'; two or more are needed"),
+    (FILE + " ,x\n", "tickets.csv: body: 1 row has no text, the first is row 21; fill it in, or take it out"),
+    (FILE + "c\n", "tickets.csv: queue: 1 row has no label, the first is row 21; fill it in, or take it out"),
+    (
+        FILE + "c,x \n",
+        "tickets.csv: queue: the labels 'x' and 'x ' differ only in blanks; write them alike",
+    ),
+    (
+        FILE.encode() + b"caf\xe9,x\n",
+        "tickets.csv:22: not UTF-8 text (byte 95 of the file); save the file as UTF-8",
+    ),
+    (
+        FILE + '"never closed,x\nc,y\n',
+        "tickets.csv: a quote that opens in row 21 is never closed; close it, or write a quote within a text twice",
+    ),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), WRONG_FILES, ids=[message[:60] for _, message in WRONG_FILES])
+def test_a_wrong_file_is_refused_with_its_place(content: str | bytes, message: str, tmp_path: Path) -> None:
+    assert refusal_of(broken(tmp_path, content)) == message
+
+
+WRONG_KEYS: list[tuple[dict[str, Any], str]] = [
+    ({"metric": "f2"}, "tasks.tickets.metric: unknown metric 'f2', did you mean 'f1'?"),
+    ({"metric": "f1"}, "tasks.tickets.metric: f1 is about one of two labels, there are 3; write macro_f1"),
+    (
+        {"metric": ["accuracy", "pearson"]},
+        "tasks.tickets.metric: accuracy is of labels, not of numbers; choose metrics of one kind",
+    ),
+    ({"metric": "pearson"}, "tickets.csv: queue: row 1: 'billing' is not a finite number; write a number there"),
+    (
+        {"metric": "nowhere:cost"},
+        "nowhere:cost: can't be imported (ModuleNotFoundError: No module named 'nowhere'); "
+        "write MODULE:FUNCTION, or FILE.py:FUNCTION beside the YAML file",
+    ),
+    (
+        {"metric": "math:sqrt"},
+        "tasks.tickets.metric: math:sqrt failed when it was tried "
+        "(TypeError: math.sqrt() takes exactly one argument (2 given)); "
+        "it takes labels and answers, and returns a number",
+    ),
+    (
+        {"direction": "lower"},
+        "tasks.tickets.direction: of accuracy higher is better; leave it out; it is about MODULE:FUNCTION",
+    ),
+    ({"positive": "biling"}, "tasks.tickets.positive: unknown label 'biling', did you mean 'billing'?"),
+    ({"class_weights": {"acces": 2}}, "tasks.tickets.class_weights: unknown label 'acces', did you mean 'access'?"),
+    (
+        {"words": {"access": "billing"}},
+        "tasks.tickets.words: billing, billing, hardware are not different words; give each label its own",
+    ),
+    (
+        {"split": {"validation": 60, "test": 40}},
+        "tasks.tickets.split: 40 for test and 60 for validation of 100 examples leave none to train; hold out fewer",
+    ),
+    (
+        {"split": {"test": "/nowhere/test.csv"}},
+        "/nowhere/test.csv: no such file or folder; paths are relative to the YAML file that names them",
+    ),
+    ({"split": {"column": "id"}}, "tickets.csv: id: '0' is no part; write train, validation or test in each row"),
+]
+
+
+@pytest.mark.parametrize(("keys", "message"), WRONG_KEYS, ids=[str(keys) for keys, _ in WRONG_KEYS])
+def test_a_wrong_key_is_refused_with_its_place(keys: dict[str, Any], message: str, tmp_path: Path) -> None:
+    assert refusal_of(write_csv(tmp_path / "tickets.csv", rows()), **keys) == message
+
+
+def test_a_label_that_train_lacks_is_refused(tmp_path: Path) -> None:
+    write_csv(tmp_path / "train.csv", rows(40))
+    write_csv(tmp_path / "test.csv", [*rows(4), {"id": 9, "body": "b", "queue": "sales", "customer": "c"}])
+    assert refusal_of(tmp_path / "train.csv", split={"test": str(tmp_path / "test.csv")}) == (
+        "test.csv: queue: row 5: the label 'sales' of a test example is that of no training example; "
+        "correct it, or add training examples of it"
+    )
+
+
+def test_numbers_in_one_file_and_words_in_another_are_refused(tmp_path: Path) -> None:
+    write_csv(tmp_path / "train.csv", rows(40))
+    write_csv(tmp_path / "test.csv", [row | {"queue": n % 3} for n, row in enumerate(rows(40))])
+    assert refusal_of(tmp_path / "train.csv", split={"test": str(tmp_path / "test.csv")}) == (
+        "test.csv: queue: its labels are numbers, those of train.csv are words; write the same labels in all files"
+    )
+
+
+def test_lists_are_refused_by_the_name_of_their_task(tmp_path: Path) -> None:
+    several = tmp_path / "several.jsonl"
+    several.write_text("\n".join(json.dumps(row | {"queue": ["a", "b"]}) for row in rows(10)))
+    assert "multi-label classification is not supported" in refusal_of(several)
+    tokens = tmp_path / "tokens.jsonl"
+    tokens.write_text("\n".join(json.dumps(row | {"body": ["a", "b"]}) for row in rows(10)))
+    assert "token labelling is not supported" in refusal_of(tokens)
+
+
+def test_a_text_column_called_label_is_an_input_too(tmp_path: Path) -> None:
+    some = [{"label": f"text {n}", "queue": n % 2} for n in range(40)]
+    data = own(write_csv(tmp_path / "tickets.csv", some), text="label")
+    assert data.task.inputs == ("text",)
+    assert data.parts["train"].column_names == ["text", "label"]

@@ -1,0 +1,69 @@
+"""Tests what `--tasks` asks for: GLUE, its tasks by name, files of own tasks, and the tasks that a space defines."""
+
+from pathlib import Path
+
+import pytest
+
+from krona_tune.cli.asked_tasks import asked_tasks
+from krona_tune.data.tasks import GLUE
+from krona_tune.refusal import Refusal
+
+TICKETS = """tasks:
+  tickets: {data: tickets.csv, text: body, label: queue}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("glue", GLUE),
+        ("cola,sst2", ("cola", "sst2")),
+        (" SST-2 , STS-B,", ("sst2", "stsb")),
+        ("rte,cola,rte", ("rte", "cola")),
+        ("wnli,glue", ("wnli", *GLUE)),
+    ],
+)
+def test_tasks_are_read_in_their_order_without_repeats(text, names):
+    assert asked_tasks(text, {}) == names
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cola,mnlii", "--tasks: unknown task 'mnlii', did you mean 'mnli'?"),
+        (" , ", "--tasks: no task in ' , '; known: glue, cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte, wnli"),
+    ],
+)
+def test_a_wrong_word_is_refused_with_a_fix(text, message):
+    with pytest.raises(Refusal) as refused:
+        asked_tasks(text, {})
+    assert str(refused.value) == message
+
+
+def test_a_file_gives_its_tasks_with_whole_paths(tmp_path: Path) -> None:
+    (tmp_path / "tickets.yaml").write_text(TICKETS)
+    found = asked_tasks(f"{tmp_path}/tickets.yaml,cola", {})
+    assert isinstance(found, dict)
+    assert list(found) == ["tickets", "cola"]
+    assert found["cola"] == "glue"
+    assert found["tickets"]["data"] == str(tmp_path / "tickets.csv")
+
+
+def test_a_task_that_the_space_defines_can_be_named() -> None:
+    assert asked_tasks("Leads,rte", {"Leads": {"data": "x.csv"}}) == {"Leads": {"data": "x.csv"}, "rte": "glue"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tasks: [cola]\n", "has no key 'tasks' with a task below it; write tasks: {NAME: {data: FILE, …}}"),
+        ("model: x\n", "has no key 'tasks' with a task below it; write tasks: {NAME: {data: FILE, …}}"),
+        (TICKETS + "search: {trials: 3}\n", "the key 'search' is not about tasks; write it into a space, for --space"),
+        (TICKETS.replace("label", "labell"), ": tasks.tickets: unknown key 'labell', did you mean 'label'?"),
+    ],
+)
+def test_a_wrong_file_of_tasks_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "tasks.yaml").write_text(text)
+    with pytest.raises(Refusal) as refused:
+        asked_tasks(str(tmp_path / "tasks.yaml"), {})
+    assert str(refused.value).removeprefix(f"{tmp_path}/tasks.yaml").removeprefix(": ") == message.removeprefix(": ")
