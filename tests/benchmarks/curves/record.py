@@ -2,9 +2,9 @@
 
 python -m tests.benchmarks.curves.record DIR STORAGE BLOCK...
 
-DIR holds GLUE's official folders, STORAGE keeps the studies, outside the checkout. A BLOCK is a number from 0, for 32
-points of the design on every task, or "repeats", for the first 12 points with 3 more seeds. A block whose study was
-interrupted is resumed. A row is one report of one trial: scores and losses, nothing of GLUE's texts.
+DIR holds GLUE's official folders, STORAGE keeps the studies, outside the checkout. A BLOCK is a number from 0, for 16
+points of the design on every task, or repeats-TASK, for the first 12 points of a task with 3 more seeds. A block whose
+study was interrupted is resumed. A row is one report of one trial: scores and losses, nothing of GLUE's texts.
 """
 
 import subprocess
@@ -18,14 +18,11 @@ from transformers import AutoModel, AutoTokenizer
 from krona_tune.report.notebook import open_study
 from tests.benchmarks.kron.step import MINILM
 
-BLOCK = 32
+BLOCK = 16
 """The number of points in a block."""
 LAYERS = 3
-SETTINGS = {
-    "repeats": [
-        "search.trials=12", "search.repeats={points: 12, seeds: 3}", "search.baseline_learning_rates=[]"
-    ]
-}  # fmt: skip
+REPEATS = "repeats-"
+OF_REPEATS = ["search.trials=12", "search.repeats={points: 12, seeds: 3}", "search.baseline_learning_rates=[]"]
 DESIGN = Path(__file__).with_name("design.yaml")
 BLOCKS = Path(__file__).parents[3] / "krona_tune" / "record" / "curves"
 REPORTED = ["epochs", "examples", "step", "score", "train_loss"]
@@ -56,12 +53,14 @@ def record(block: str, data: Path, storage: Path) -> Path:
     else:
         model = first_layers(storage / "three_layers")
         words += ["--space", str(DESIGN), "--model", str(model), "--data", str(data), "--name", name]
-        words += [word for setting in SETTINGS.get(block) or _of_points(block) for word in ("--set", setting)]
+        words += [word for setting in _settings(block) for word in ("--set", setting)]
     subprocess.run(words, check=True, cwd=DESIGN.parents[3])
     return storage / name
 
 
-def _of_points(block: str) -> list[str]:
+def _settings(block: str) -> list[str]:
+    if block.startswith(REPEATS):
+        return [f"tasks=[{block.removeprefix(REPEATS)}]", *OF_REPEATS]
     heads = "[]" if int(block) else "[0.01, 0.001]"
     first = f"search.first_point={BLOCK * int(block)}"
     return [f"search.trials={BLOCK}", first, f"search.baseline_learning_rates={heads}"]
@@ -71,9 +70,9 @@ def rows(study: Path, block: str) -> pd.DataFrame:
     """Returns one row per report of each trial, with the trial's knobs; a trial without a report has one row."""
     opened = open_study(study)
     trials = opened.trials.set_index("trial_id").reindex(columns=TRIAL)
-    kinds = ["repeat"] if block == "repeats" else ["search", "baseline"]
-    trials = trials[trials.kind.isin(kinds)]
-    if block != "repeats":
+    again = block.startswith(REPEATS)
+    trials = trials[trials.kind.isin(["repeat"] if again else ["search", "baseline"])]
+    if not again:
         trials.loc[trials.kind == "search", "number"] += BLOCK * int(block)
     found = trials.join(opened.reports.set_index("trial_id")[REPORTED])
     return found.sort_values(["number", "task", "kind", "seed", "epochs"]).reset_index(drop=True)
@@ -84,7 +83,7 @@ def main(data: str, storage: str, *blocks: str) -> None:
     BLOCKS.mkdir(parents=True, exist_ok=True)
     for block in blocks:
         found = rows(record(block, Path(data).resolve(), Path(storage).resolve()), block)
-        path = BLOCKS / f"{block if block in SETTINGS else f'block-{block}'}.parquet"
+        path = BLOCKS / f"{block if block.startswith(REPEATS) else f'points-{block}'}.parquet"
         found.to_parquet(path, compression="zstd")
         print(f"wrote {path}: {len(found)} rows, {path.stat().st_size:,} bytes")
 
