@@ -11,7 +11,7 @@ from typing import NoReturn
 import typer
 from rich.markup import escape
 
-from krona_tune.cli import adapters, inspection, options, studies
+from krona_tune.cli import adapters, inspection, options, studies, training
 from krona_tune.cli.checked_command import CheckedCommand
 from krona_tune.cli.output import Output
 from krona_tune.cli.printing import errors
@@ -38,6 +38,7 @@ for function in (
     studies.report,
     studies.check,
     studies.clean,
+    training.train,
     studies.sync,
     adapters.export,
     adapters.predict,

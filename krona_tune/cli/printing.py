@@ -1,6 +1,7 @@
 """Prints what the command line says before and after a study."""
 
 import shlex
+from collections.abc import Mapping
 from textwrap import fill, indent
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,15 @@ from krona_tune.cli.options import STUDIES
 from krona_tune.cli.output import drop_odd_width
 from krona_tune.refusal import shown
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.formatting import describe_adapter
 from krona_tune.study.redact import redact
+from krona_tune.study.result import TrialResult
+from krona_tune.study.spec.study_spec import for_task
 
 if TYPE_CHECKING:
     from krona_tune.data.own.own_data import OwnData
     from krona_tune.search.budget.forecast import Forecast
+    from krona_tune.search.full_training import FullTraining
     from krona_tune.search.planning.plan import Plan
     from krona_tune.search.startup.begin import Started
     from krona_tune.study.spec.study_spec import StudySpec
@@ -99,6 +104,32 @@ def print_examples(plan: "Plan") -> None:
         console.print(f"\n{name}, as the model will see it:", highlight=False)
         for text, label in rows:
             console.print(escape(f"  {text}\n    → {label}"), highlight=False, soft_wrap=True)
+
+
+def print_full_training(plan: "Plan", again: "FullTraining") -> None:
+    """Prints which configuration will be trained on which examples."""
+    spec, row = plan.spec, again.of
+    lines = {
+        "model": f"{plan.source.name}, {plan.source.how}",
+        "task": row.task,
+        "trial": f"{row.trial_id}: {describe_adapter(row.params)}",
+        "data": f"{again.said}, {for_task(spec.schedule.epochs, row.task):g} epochs, with {again.seeds} seed(s)",
+    }
+    for key, value in lines.items():
+        console.print(f"  {key:<7} {escape(value)}", highlight=False, soft_wrap=True)
+
+
+def print_trained(again: "FullTraining", rows: Mapping[str, TrialResult], folder: StudyFolder) -> None:
+    """Prints each full training's result and how its adapter is used."""
+    for row in rows.values():
+        if row.kind == again.kind and row.task == again.of.task:
+            halves = {"validation": row.score, "test": row.test_score}
+            scores = [f"{score:.3f} on {half}" for half, score in halves.items() if score is not None]
+            ended = ", ".join(scores) or ("no score, nothing was held out" if row.checkpoint else row.error)
+            console.print(f"{row.trial_id}  {row.status}  {ended}", highlight=False, markup=False, soft_wrap=True)
+            if folder.adapter(row.trial_id).is_dir():
+                words = ["krona-tune", "predict", str(folder.adapter(row.trial_id))]
+                console.print(f"  {shlex.join(words)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _rungs(spec: "StudySpec") -> str:

@@ -4,7 +4,7 @@ import logging
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
@@ -16,13 +16,25 @@ from rich.markup import escape
 
 from krona_tune.cli.folders import with_whole_paths
 from krona_tune.cli.options import STUDIES
-from krona_tune.cli.printing import console, errors, print_examples, print_paths, print_plan, print_started
+from krona_tune.cli.printing import (
+    console,
+    errors,
+    print_examples,
+    print_full_training,
+    print_paths,
+    print_plan,
+    print_started,
+    print_trained,
+)
 from krona_tune.refusal import refusing
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.redact import redact
+from krona_tune.study.result import Status
 from krona_tune.study.spec.study_spec import StudySpec
 
 if TYPE_CHECKING:
+    from krona_tune.search.full_training import FullTraining
+    from krona_tune.search.planning.plan import Plan
     from krona_tune.search.runner import Outcome
 
 NO_RESULT, RAY_LOST, INTERRUPTED = 1, 75, 130
@@ -42,16 +54,21 @@ def run_and_report(
     *,
     dry_run: bool,
     quiet: bool,
+    asked: "Callable[[Plan], FullTraining] | None" = None,
 ) -> None:
-    """Prints the plan, runs the study and prints its results; the caller has claimed the study's folder."""
+    """Prints the plan, runs the study and prints its results; the caller has claimed the study's folder.
+
+    With `asked` only the full training that it returns is run.
+    """
     from krona_tune.search.planning.plan import make_plan
     from krona_tune.search.startup.cluster import connecting, slots, this_machine
 
     if address is None:
         slots(this_machine(), spec.resources)  # refuses before Ray is started for nothing
     plan = make_plan(with_whole_paths(spec), place)
+    again = asked(plan) if asked else None
     if dry_run or not quiet:
-        print_plan(plan, reason, folder)
+        print_full_training(plan, again) if again else print_plan(plan, reason, folder)
     if dry_run:
         print_examples(plan)
         return
@@ -73,7 +90,7 @@ def run_and_report(
     with _logging_to(folder.log):
         started = begin.begin_study(gathered, folder, command=shlex.join(["python", *sys.argv]))
         if not quiet:
-            print_started(started, tracking_uri, forecast)
+            print_started(started, tracking_uri, None if again else forecast)
         load = Timer(LOAD_SECONDS, import_module, [REPORT])
         load.daemon = True
         load.start()
@@ -82,12 +99,17 @@ def run_and_report(
             console,
             tracking_uri=tracking_uri,
             quiet=quiet,
-            forecast=forecast,
+            forecast=None if again else forecast,
             write_report=_write_report,
+            again=again,
         )
         try:
             console.print()
-            console.print(result_tables(outcome.ledger.standings, started.manifest.tasks, fronts=spec.search.pareto))
+            if again:
+                print_trained(again, outcome.ledger.rows, folder)
+            else:
+                tables = result_tables(outcome.ledger.standings, started.manifest.tasks, fronts=spec.search.pareto)
+                console.print(tables)
             lost = dict(outcome.lost_sinks)
             lacking = redact(lost.pop("MlflowSink", "").partition(": ")[2])
             for sink, problem in lost.items():
@@ -97,7 +119,7 @@ def run_and_report(
             runner.stop_ray(outcome)  # while the study is still claimed: its workers write into its folder
     if outcome.interrupted:
         console.print(escape(_how_to_go_on(outcome, folder)), soft_wrap=True)
-    _exit(_status(outcome, spec.tasks), at_once=bool(outcome.lost))
+    _exit(_status(outcome, spec.tasks, again), at_once=bool(outcome.lost))
 
 
 def _write_report(folder: StudyFolder) -> Path:
@@ -116,11 +138,14 @@ def _how_to_go_on(outcome: "Outcome", folder: StudyFolder) -> str:
     return f"{why} with: python run_study.py --resume {folder.name}{where}"
 
 
-def _status(outcome: "Outcome", tasks: Sequence[str]) -> int:
+def _status(outcome: "Outcome", tasks: Sequence[str], again: "FullTraining | None") -> int:
     if outcome.lost and not outcome.asked:
         return RAY_LOST
     if outcome.interrupted:
         return INTERRUPTED
+    if again:
+        ended = {row.of: row.status for row in outcome.ledger.rows.values() if row.kind == again.kind}
+        return NO_RESULT if set(ended.values()) != {Status.COMPLETED} else 0
     standings = outcome.ledger.standings
     return NO_RESULT if any(standings.best(task) is None for task in tasks) else 0
 

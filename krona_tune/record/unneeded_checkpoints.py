@@ -11,11 +11,14 @@ from krona_tune.study.standings import Standings
 
 
 def unneeded(rows: Sequence[TrialResult], spec: StudySpec, keep: Keep) -> list[str]:
-    """Returns the trials whose checkpoints are needed no more: of those that have ended, all but each task's winner,
-    with "finalists" also all but the finalists, with "all" none. An interrupted trial continues from its checkpoint."""
+    """Returns the trials whose checkpoints are needed no more: of those that have ended, all but each task's winner.
+
+    With "finalists" finalists and full trainings keep theirs too, with "all" every trial. Interrupted trials need
+    theirs to go on.
+    """
     standings = Standings(rows, spec.shared_by)
     winners = {row.trial_id for task in spec.tasks if (row := standings.winner(task))}
-    kept_kinds = {"winners": set[str](), "finalists": {"finalist"}}
+    kept_kinds = {"winners": set[str](), "finalists": {"finalist", "full_train", "full_data"}}
     return sorted(
         row.trial_id
         for row in rows

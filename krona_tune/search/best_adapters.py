@@ -1,5 +1,6 @@
-"""Writes each task's best adapter as files."""
+"""Writes adapters as files: each task's best, and those that were trained on all examples."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,54 +18,86 @@ from krona_tune.study.standings import Standings
 from krona_tune.train import checkpoint
 from krona_tune.train.task_heads import in_units_of_labels
 
+TRAINED_ON = {"full_train": "all training examples", "full_data": "all examples of train, validation and test together"}
+"""What a full training's card says, by the trial's kind."""
+
 
 def save_best_adapters(folder: StudyFolder, manifest: Manifest, plan: Plan, standings: Standings) -> list[Path]:
-    """Each task's best adapter, with its card, from the state that the winning trial kept."""
-    left, shape = [], plan.geometry
+    """Writes each task's best adapter, with its card, from the state that the winning trial kept."""
+    left = []
     for task in plan.spec.tasks:
         best = standings.winner(task)
-        kept = _state(folder, best)
-        if best is None or kept is None:
+        if best is None:
             continue
         final = standings.finals(task).winner
-        trial = check_trial(task, best.seed, best.params, best.kind)
-        card = AdapterCard(
-            krona_tune_version=manifest.versions["krona_tune"],
-            task=task,
-            labels=plan.tasks[task].candidates if shape.text_to_text else plan.tasks[task].labels,
-            text_to_text=shape.text_to_text,
-            max_length=plan.spec.examples.max_length,
-            precision=manifest.precision,
-            adapter=trial.adapter,
-            backbone=manifest.model.name,
-            model_type=shape.model_type,
-            backbone_width=shape.head_width,
-            backbone_layers=sum(shape.depths.values()),
-            backbone_fingerprint=checkpoint.backbone_fingerprint(kept),
-            backbone_sha256=manifest.model.fingerprint,
-            score=best.score or 0.0,
-            metrics=best.metrics,
-            test_score=best.test_score,
-            test_metrics=best.test_metrics,
-            selected_by=SELECTED_IN_FINALS if final else SELECTED,
-            synthetic=manifest.tasks[task].synthetic,
-            trial_id=best.trial_id,
-            study=folder.name,
-            seed=best.seed,
-            seeds=tuple(row.seed for row in final.rows) if final else (best.seed,),
-            command=manifest.command,
-            params=best.params,
-            own_task=replace(plan.tasks[task], centre=0.0, spread=1.0) if task in plan.own else None,
-        )
-        tensors = in_units_of_labels(load_file(kept / checkpoint.TENSORS), plan.tasks[task])
-        save_adapter(folder.adapter(task), tensors, card)
-        left.append(folder.adapter(task))
+        selected = SELECTED_IN_FINALS if final else SELECTED
+        seeds = tuple(row.seed for row in final.rows) if final else (best.seed,)
+        if path := _save(folder, manifest, plan, best, task, selected, seeds):
+            left.append(path)
     return left
 
 
-def _state(folder: StudyFolder, row: TrialResult | None) -> Path | None:
+def save_trained_adapters(
+    folder: StudyFolder, manifest: Manifest, plan: Plan, rows: Sequence[TrialResult]
+) -> list[Path]:
+    """Writes the adapter of each of these trials under its own name."""
+    left = []
+    for row in rows:
+        seeds = tuple(other.seed for other in rows if (other.of, other.kind) == (row.of, row.kind))
+        if path := _save(folder, manifest, plan, row, row.trial_id, f"the configuration of {row.of}", seeds):
+            left.append(path)
+    return left
+
+
+def _save(
+    folder: StudyFolder,
+    manifest: Manifest,
+    plan: Plan,
+    row: TrialResult,
+    name: str,
+    selected: str,
+    seeds: tuple[int, ...],
+) -> Path | None:
+    """Writes one trial's adapter below `adapters/`; returns its folder, or None if the trial's state is gone."""
+    task, shape, kept = plan.tasks[row.task], plan.geometry, _state(folder, row)
+    if kept is None:
+        return None
+    card = AdapterCard(
+        krona_tune_version=manifest.versions["krona_tune"],
+        task=row.task,
+        labels=task.candidates if shape.text_to_text else task.labels,
+        text_to_text=shape.text_to_text,
+        max_length=plan.spec.examples.max_length,
+        precision=manifest.precision,
+        adapter=check_trial(row.task, row.seed, row.params, row.kind).adapter,
+        backbone=manifest.model.name,
+        model_type=shape.model_type,
+        backbone_width=shape.head_width,
+        backbone_layers=sum(shape.depths.values()),
+        backbone_fingerprint=checkpoint.backbone_fingerprint(kept),
+        backbone_sha256=manifest.model.fingerprint,
+        score=row.score,
+        metrics=row.metrics,
+        test_score=row.test_score,
+        test_metrics=row.test_metrics,
+        selected_by=selected,
+        synthetic=manifest.tasks[row.task].synthetic,
+        trial_id=row.trial_id,
+        study=folder.name,
+        seed=row.seed,
+        seeds=seeds,
+        command=manifest.command,
+        params=row.params,
+        trained_on=TRAINED_ON.get(row.kind, ""),
+        own_task=replace(task, centre=0.0, spread=1.0) if row.task in plan.own else None,
+    )
+    save_adapter(folder.adapter(name), in_units_of_labels(load_file(kept / checkpoint.TENSORS), task), card)
+    return folder.adapter(name)
+
+
+def _state(folder: StudyFolder, row: TrialResult) -> Path | None:
     """Returns a trial's last state, where it was written or in the study's folder; downloads it if neither exists."""
-    if row is None or not row.checkpoint:
+    if not row.checkpoint:
         return None
     recorded = Path(row.checkpoint)
     here = folder.checkpoints / row.trial_id / recorded.name

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
+from math import isnan
 
 from krona_tune.adapters.placement import ParameterCount
 from krona_tune.record.sink import Sink
@@ -52,7 +53,7 @@ class Ledger:
         self._set(
             replace(
                 row,
-                score=report.score,
+                score=None if isnan(report.score) else report.score,
                 rung=report.rung,
                 epochs=report.epochs,
                 examples=report.examples,

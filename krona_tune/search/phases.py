@@ -95,15 +95,16 @@ def _earlier(plan: Plan) -> dict[str, list[Params]]:
 
 def repeats_phase(spec: StudySpec, works: Works, ledger: Ledger, stopping: StudyStopper) -> Phase:
     """The repeats that have not ended, over the full budget and without early stopping."""
-    return _again(repeats_left(spec, ledger), works, ledger, stopping)
+    return known_phase(repeats_left(spec, ledger), works, ledger, stopping)
 
 
 def finals_phase(spec: StudySpec, works: Works, ledger: Ledger, stopping: StudyStopper) -> Phase:
     """The finalists that have not ended, over the full budget and without early stopping."""
-    return _again(finals_left(spec, ledger), works, ledger, stopping)
+    return known_phase(finals_left(spec, ledger), works, ledger, stopping)
 
 
-def _again(waiting: list[TrialMessage], works: Works, ledger: Ledger, stopping: StudyStopper) -> Phase:
+def known_phase(waiting: list[TrialMessage], works: Works, ledger: Ledger, stopping: StudyStopper) -> Phase:
+    """Trials that are known, over the full budget and without early stopping."""
     return Phase(
         searcher=StudySearcher(waiting, {}, {}, stopping.verdict, {}),
         scheduler=FIFOScheduler(),

@@ -18,16 +18,17 @@ from krona_tune.record.remote.remote_sink import RemoteSink
 from krona_tune.record.sink import FanOut
 from krona_tune.record.unneeded_checkpoints import remove, unneeded
 from krona_tune.refusal import told
-from krona_tune.search.best_adapters import save_best_adapters
+from krona_tune.search.best_adapters import save_best_adapters, save_trained_adapters
 from krona_tune.search.budget.budget import Budget, Rates, spent
 from krona_tune.search.budget.forecast import Forecast
+from krona_tune.search.full_training import FULL_KINDS, FullTraining, full_work
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.phases import finals_phase, finals_reserve, repeats_phase, search_phase
+from krona_tune.search.phases import finals_phase, finals_reserve, known_phase, repeats_phase, search_phase
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.ray_internals import kill_ray
 from krona_tune.search.ray_metrics import Reading, StudyMetrics, readings
 from krona_tune.search.recovery import open_records
-from krona_tune.search.resume import finals_left, repeats_left, search_left
+from krona_tune.search.resume import finals_left, not_ended, repeats_left, search_left
 from krona_tune.search.startup.begin import Started
 from krona_tune.search.study_clock import StudyClock
 from krona_tune.search.study_stopper import StudyStopper, interruptible
@@ -35,7 +36,7 @@ from krona_tune.search.terminal.live_view import View
 from krona_tune.search.tune_run import Phase, tune_trials
 from krona_tune.search.worker.trainable import Workplace
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.result import Status
+from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.spec.loader import dump_spec
 from krona_tune.study.spec.study_spec import SearchSpec
 
@@ -73,8 +74,10 @@ def run(
     quiet: bool,
     forecast: Forecast | None,
     write_report: Callable[[StudyFolder], Path],
+    again: FullTraining | None = None,
 ) -> Outcome:
-    """Runs the rest of the study until its end or a stop; writes its adapters and its report."""
+    """Runs the rest of the study until its end or a stop, or only the full training `again`; writes its adapters and
+    its report."""
     plan, folder = started.plan, started.folder
     opened = open_records(plan, folder)
     earlier = opened.records
@@ -84,7 +87,9 @@ def run(
     ledger.lost = opened.lost
     rates = Rates(devices=started.slots.gpus or started.slots.cpus, slots=started.slots.count)
     clock = StudyClock(folder.clock)
-    stopping = StudyStopper(_budget(plan.spec.search), lambda: spent(ledger.rows, clock.seconds(), rates))
+    stopping = StudyStopper(
+        Budget() if again else _budget(plan.spec.search), lambda: spent(ledger.rows, clock.seconds(), rates)
+    )
     share, slots = partial(share_done, folder), started.slots.count
     left = (lambda: forecast.left(plan.spec, ledger.rows.values(), share, slots)) if forecast else None
     view = View(console, ledger, started.manifest.tasks, share, quiet=quiet, seconds_left=left)
@@ -101,8 +106,11 @@ def run(
         view.say(opened.said)
     with interruptible(stopping, console):
         with view:
-            stopping.reserve = finals_reserve(plan.spec, started.prepared.works, ledger, rates, forecast)
-            _search_then_finals(started, ledger, stopping, view, changed)
+            if again:
+                _train_fully(started, again, ledger, stopping, view, changed)
+            else:
+                stopping.reserve = finals_reserve(plan.spec, started.prepared.works, ledger, rates, forecast)
+                _search_then_finals(started, ledger, stopping, view, changed)
         if not stopping.lost:
             metrics.changed(last=True)
     with interruptible(stopping, console):
@@ -139,15 +147,7 @@ def _search_then_finals(
 ) -> None:
     """All phases share one budget: the search leaves what finals and repeats will need; a stop ends all."""
     plan, prepared = started.plan, started.prepared
-    train = partial(
-        tune_trials,
-        ledger=ledger,
-        stopping=stopping,
-        changed=changed,
-        workplace=workplace(started),
-        slots=started.slots,
-        storage=started.folder.ray,
-    )
+    train = _trainer(started, ledger, stopping, changed)
     search = search_phase(plan, prepared.works, started.folder, ledger, stopping)
     view.expect(search.new)
     train(search)
@@ -178,6 +178,38 @@ def _search_then_finals(
         train_again(again, begins, "repeats", lambda: len(repeats_left(plan.spec, ledger)))
 
 
+def _train_fully(
+    started: Started,
+    again: FullTraining,
+    ledger: Ledger,
+    stopping: StudyStopper,
+    view: View,
+    changed: Callable[[], None],
+) -> None:
+    """Trains the configuration on all examples, those seeds that have not ended."""
+    works = {again.of.task: full_work(started.plan, started.source.location, again)}
+    waiting = not_ended(again.trials(started.plan.spec.seed), ledger)
+    phase = known_phase(waiting, works, ledger, stopping)
+    view.expect(phase.new)
+    view.say(f"{again.of.trial_id} again on {len(works[again.of.task].train):,} examples, {again.said}.")
+    _trainer(started, ledger, stopping, changed)(phase)
+
+
+def _trainer(
+    started: Started, ledger: Ledger, stopping: StudyStopper, changed: Callable[[], None]
+) -> Callable[[Phase], None]:
+    """Returns the function that runs a phase of this study."""
+    return partial(
+        tune_trials,
+        ledger=ledger,
+        stopping=stopping,
+        changed=changed,
+        workplace=workplace(started),
+        slots=started.slots,
+        storage=started.folder.ray,
+    )
+
+
 def workplace(started: Started) -> Workplace:
     """Returns what every worker of the study shares."""
     return Workplace(
@@ -202,7 +234,9 @@ def _left(
     """Writes the adapters and the report and returns their paths; an error halts the study, but keeps its records."""
     left: list[Path] = []
     try:
-        left += save_best_adapters(started.folder, started.manifest, started.plan, ledger.standings)
+        place = (started.folder, started.manifest, started.plan)
+        left += save_best_adapters(*place, ledger.standings)
+        left += save_trained_adapters(*place, [row for row in ledger.rows.values() if _fully_trained(row)])
     except Exception as error:
         logger.exception("the adapters could not be written")
         stopping.halt(f"the adapters could not be written: {told(error)}")
@@ -212,6 +246,10 @@ def _left(
         logger.exception("the report could not be written")
         stopping.halt(f"the report could not be written: {told(error)}")
     return left
+
+
+def _fully_trained(row: TrialResult) -> bool:
+    return row.kind in FULL_KINDS and row.status is Status.COMPLETED
 
 
 def _mirror(started: Started, tracking_uri: str | None, earlier: Records) -> MlflowSink:

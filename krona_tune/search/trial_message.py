@@ -6,6 +6,9 @@ from typing import Any
 from krona_tune.study.result import Report, ScoreOnTest, Status
 from krona_tune.study.spec.trial import TrialConfig, check_trial
 
+TESTED = ("finalist", "full_train")
+"""The kinds of trials that are evaluated on the test half, once, at their end."""
+
 
 @dataclass(frozen=True)
 class TrialMessage:

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+FULL = "-full-"
+"""A part of the names of full trainings, and so of their adapters; no task's name has it."""
+
 
 @dataclass(frozen=True)
 class StudyFolder:

@@ -19,7 +19,8 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """One evaluation on the validation half. `score` is the mean of `metrics`, higher is better."""
+    """One evaluation on the validation half. `score` is the mean of `metrics`, higher is better; not a number if no
+    example was held out."""
 
     trial_id: str
     task: str

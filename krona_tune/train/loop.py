@@ -38,7 +38,7 @@ class Diverged(ArithmeticError):
 class TaskWork:
     """What a worker needs of a task: its encoded parts, its rungs, and a T5's label words as token ids.
 
-    Only finalists have `test`.
+    Only finalists and full trainings have `test`; with an empty `validation` there is no score.
     """
 
     task: Task
@@ -118,7 +118,8 @@ class TrialRun:
         if not depth or work.schedule.total_examples < work.schedule.examples_per_epoch:
             return None
         trains = not (self.trial.adapter.method == "head_only" and self.backbone.geometry.text_to_text)
-        tables = [table for table in (work.train if trains else None, work.validation, work.test) if table is not None]
+        used = (work.train if trains else None, work.validation, work.test)
+        tables = [table for table in used if table is not None and len(table)]
         states = open_states(self.backbone, depth, tables, work.pad_token_id, store)
         return None if states is None else (depth, states)
 
@@ -142,7 +143,9 @@ class TrialRun:
         self.step = self._steps[self.rung]
         trained = time.perf_counter()
         work, device = self.work, self.backbone.device
-        measured = evaluate(self.answer, work.task, work.validation, work.pad_token_id, device, self._enter)
+        measured = {"score": math.nan}
+        if len(work.validation):
+            measured = evaluate(self.answer, work.task, work.validation, work.pad_token_id, device, self._enter)
         examples = work.schedule.reports[self.rung]
         self.rung += 1
         self.last_report = Report(

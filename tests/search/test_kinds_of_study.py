@@ -1,10 +1,13 @@
 """Tests other kinds of study on a real Ray: all methods, shared adapters, every size, budgets, two equal studies."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from krona_tune.adapters.files.adapter_card import read_card
 from krona_tune.adapters.methods.method_table import METHODS
 from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.study.result import Status, TrialResult
@@ -173,6 +176,20 @@ def test_own_tasks_beside_one_of_glue_leave_no_text_behind(home: Home, bert: Pat
     answers = predict(study.adapter("tickets"), [("printer", "the printer is broken"), ("invoice", "pay")])
     assert set(answers) <= {"q0", "q1", "q2"}
     assert 0 <= float(predict(study.adapter("stars"), ["the printer"])[0]) <= 4
+    train = [sys.executable, "-c", "from krona_tune.cli import program; program()", "train", "own", "--all-data"]
+    for seeds in (1, 2):
+        asked = home.command() | {"args": [*train, "--task", "tickets", "--seeds", str(seeds)]}
+        done = subprocess.run(**asked, capture_output=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "120 examples, train, validation and test together" in done.stdout
+    rows = rows_of(home, "own")
+    full = [row for row in rows.values() if row.kind == "full_data"]
+    assert [(row.status, row.score, row.epochs) for row in full] == [(Status.COMPLETED, None, 2)] * 2
+    assert len({row.seed for row in full}) == 2
+    assert {row.of for row in full} <= {row.of for row in finals}
+    for row in full:
+        assert read_card(study.adapter(row.trial_id)).trained_on
+        assert set(predict(study.adapter(row.trial_id), [("printer", "broken")])) <= {"q0", "q1", "q2"}
     kept = [path for path in (home.root / "studies").rglob("*") if path.is_file()]
     logs = [path for path in (home.root / "ray").rglob("*.log") if path.is_file()]
     assert {"report.html", "study.log", "mlflow.db"} <= {path.name for path in kept}

@@ -25,7 +25,9 @@ class AdapterCard(Frozen):
     `backbone_fingerprint` is `adapters.fingerprint`'s, `backbone_sha256` that of the weights' files; either may be
     unknown. At most `max_length` tokens of an input are read, in `precision`. `score` and `metrics` are this adapter's
     on the validation half, the `test_…` ones on the test half if it was evaluated there. It was trained with `seed`,
-    one of the `seeds` that its configuration was trained with. `own_task` is the whole task if it is none of GLUE's.
+    one of the `seeds` that its configuration was trained with. `trained_on` says so if it was trained on more examples
+    than the study's other trials; if none were held out it has no score. `own_task` is the whole task if it is none of
+    GLUE's.
     """
 
     format: Literal[2] = 2
@@ -42,7 +44,7 @@ class AdapterCard(Frozen):
     backbone_layers: int
     backbone_fingerprint: str | None
     backbone_sha256: str
-    score: FiniteFloat
+    score: FiniteFloat | None
     metrics: dict[str, FiniteFloat]
     test_score: FiniteFloat | None = None
     test_metrics: dict[str, FiniteFloat] = Field(default_factory=dict)
@@ -54,6 +56,7 @@ class AdapterCard(Frozen):
     seeds: tuple[int, ...]
     command: str
     params: dict[str, bool | int | FiniteFloat | str | None]
+    trained_on: str = ""
     own_task: Task | None = None
 
     @property

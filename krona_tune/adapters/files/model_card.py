@@ -59,7 +59,7 @@ def _front(card: AdapterCard, form: Form) -> dict[str, Any]:
 
 def _halves(card: AdapterCard) -> dict[str, list[str]]:
     """Returns the score and each metric on the validation half and, if it was evaluated there, on the test half."""
-    halves = {"validation": (card.score, card.metrics)}
+    halves = {} if card.score is None else {"validation": (card.score, card.metrics)}
     if card.test_score is not None:
         halves["test"] = (card.test_score, card.test_metrics)
     return {

@@ -143,8 +143,8 @@ def task_metrics(lines: Sequence[Mapping[str, Any]], card: AdapterCard | None) -
         scores = [line["score"] for line in lines if line["kind"] == kind and not math.isnan(line["score"])]
         values.update({name: max(scores)} if scores else {})
     if card:
-        values["winner_score"] = card.score
-        values.update({"winner_test_score": card.test_score} if card.test_score is not None else {})
+        won = {"winner_score": card.score, "winner_test_score": card.test_score}
+        values.update({name: score for name, score in won.items() if score is not None})
     return values
 
 
@@ -157,11 +157,12 @@ def task_note(values: Mapping[str, float], card: AdapterCard | None) -> str:
 
 def model_note(card: AdapterCard) -> str:
     """Returns an adapter in two sentences."""
-    test = "" if card.test_score is None else f", {card.test_score:.4f} on test"
+    halves = {"validation": card.score, "test": card.test_score}
+    scores = ", ".join(f"{score:.4f} on {half}" for half, score in halves.items() if score is not None)
     synthetic = " (synthetic data)" if card.synthetic else ""
     return (
         f"`{card.adapter.method}` on {card.backbone} for {card.task}, trial {card.trial_id}: "
-        f"score {card.score:.4f} on validation{test}{synthetic}. Chosen by: {card.selected_by}."
+        f"score {scores or 'unknown'}{synthetic}. Chosen by: {card.selected_by}."
     )
 
 

@@ -11,7 +11,7 @@ from ray import tune
 
 from krona_tune.record.progress import note_progress, place_of
 from krona_tune.search.ray_internals import set_process_title
-from krona_tune.search.trial_message import StepResult, TrialMessage
+from krona_tune.search.trial_message import TESTED, StepResult, TrialMessage
 from krona_tune.search.worker.checkpoints import NotKept, TrialCheckpoints
 from krona_tune.search.worker.errors import describe, status_of_error
 from krona_tune.study.formatting import describe_adapter
@@ -115,12 +115,12 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
         return self._result(run, report)
 
     def _result(self, run: TrialRun, report: Report) -> StepResult:
-        """Returns the result of a rung; a finalist's last result includes its only score on the test half."""
+        """Returns the result of a rung; the last one of a tested trial has its only score on the test half."""
         return StepResult(
             report=report,
             checkpoint=str(self._checkpoints.of(run)),
             status=Status.COMPLETED if run.finished else None,
-            test=run.evaluate_on_test() if run.finished and run.trial.kind == "finalist" else None,
+            test=run.evaluate_on_test() if run.finished and run.trial.kind in TESTED else None,
         )
 
     def _start(self) -> TrialRun:

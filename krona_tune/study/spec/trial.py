@@ -109,12 +109,13 @@ class TrainingConfig(Frozen):
     dropout_layers: Literal["all", "adapted"] = "all"
 
 
-Kind = Literal["search", "baseline", "finalist", "repeat"]
+Kind = Literal["search", "baseline", "finalist", "repeat", "full_train", "full_data"]
 
 
 class TrialConfig(Frozen):
     """A whole trial. Its `kind` is a searched adapter, the head-only baseline for comparison, a finalist, which is one
-    of the best trained again with another seed, or a repeat, which is a searched adapter trained again by its number.
+    of the best trained again with another seed, a repeat, which is a searched adapter trained again by its number, or a
+    full training, on all training examples or on those of train, validation and test together.
     """
 
     task: str

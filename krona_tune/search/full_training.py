@@ -1,0 +1,104 @@
+"""Trains a configuration of a study again on all examples: all of the training half, or of every half together."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from krona_tune.refusal import Refusal, unknown
+from krona_tune.search.planning.plan import Plan
+from krona_tune.search.startup.task_data import prepare_data
+from krona_tune.search.trial_message import TrialMessage
+from krona_tune.study.folder import FULL
+from krona_tune.study.randomness import stream
+from krona_tune.study.result import TrialResult
+from krona_tune.study.spec.study_spec import ExamplesSpec
+from krona_tune.study.standings import Standings
+from krona_tune.train.loop import TaskWork
+
+TRAIN, EVERYTHING = FULL_KINDS = ("full_train", "full_data")
+"""The kinds of these trials: on all training examples, and on those of train, validation and test together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FullTraining:
+    """Asks to train the configuration of the trial `of` again with `seeds` seeds.
+
+    With `everything` no example is held out, so these trials have no score.
+    """
+
+    of: TrialResult
+    seeds: int
+    everything: bool
+
+    @property
+    def kind(self) -> str:
+        return EVERYTHING if self.everything else TRAIN
+
+    @property
+    def said(self) -> str:
+        """Returns which examples are trained on, in words."""
+        return "train, validation and test together" if self.everything else "the whole training half"
+
+    def trials(self, seed: int) -> list[TrialMessage]:
+        """Returns the trials, of which `seed`, the study's, decides the seeds."""
+        source, kind = self.of.of or self.of.trial_id, self.kind
+        return [
+            TrialMessage(
+                f"{source}{FULL}{'data' if self.everything else 'train'}-s{index}",
+                self.of.task,
+                self.of.number,
+                kind,
+                stream(seed, kind, self.of.task, index) % 2**31,
+                self.of.params,
+                source,
+            )
+            for index in range(1, self.seeds + 1)
+        ]
+
+
+def configuration(rows: Iterable[TrialResult], plan: Plan, task: str | None, trial_id: str | None) -> TrialResult:
+    """Returns the trial whose configuration is trained: the one that is named, else the task's winner.
+
+    Raises:
+        Refusal: the task or the trial is unknown, no task is named where there are several, or none has a result.
+    """
+    known = {row.trial_id: row for row in rows}
+    if trial_id is not None:
+        if trial_id not in known:
+            raise unknown("--trial", "trial", trial_id, known)
+        if task not in {None, known[trial_id].task}:
+            raise Refusal("--trial", f"{trial_id} is of {known[trial_id].task}", "leave --task out")
+        return known[trial_id]
+    tasks = plan.spec.tasks
+    if task is None and len(tasks) > 1:
+        raise Refusal("--task", f"the study has {', '.join(tasks)}", "choose one with --task")
+    if task is not None and task not in tasks:
+        raise unknown("--task", "task", task, tasks)
+    chosen = task or tasks[0]
+    winner = Standings(list(known.values()), plan.spec.shared_by).winner(chosen)
+    if winner is None:
+        raise Refusal("--task", f"no trial of {chosen} has a score", "resume the study, or name a trial with --trial")
+    return winner
+
+
+def full_work(plan: Plan, location: str, asked: FullTraining) -> TaskWork:
+    """Returns all of the task's examples for the workers. Raises a Refusal if the data can't be read any more."""
+    task, spec = asked.of.task, plan.spec
+    examples = ExamplesSpec(max_length=spec.examples.max_length)
+    own = {task: plan.own[task]} if task in plan.own else {}
+    tops = spec.finalists.model_copy(update={"top": max(1, spec.finalists.top)})  # so that there is a test half
+    whole = replace(
+        plan,
+        spec=spec.model_copy(update={"tasks": (task,), "examples": examples, "finalists": tops}),
+        tasks={task: plan.tasks[task]},
+        own=own,
+    )
+    prepared = prepare_data(whole, location)
+    work, test = prepared.works[task], prepared.tests[task]
+    if not asked.everything:
+        return replace(work, test=test)
+    train = pa.concat_tables([work.train, work.validation, test]).combine_chunks()
+    return replace(
+        work, train=train, validation=work.validation.slice(0, 0), schedule=spec.schedule.of(task, len(train))
+    )

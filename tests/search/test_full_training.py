@@ -1,0 +1,82 @@
+"""Tests which configuration a full training takes, on which examples, and that wrong words are refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from krona_tune.refusal import Refusal
+from krona_tune.search.full_training import FullTraining, configuration, full_work
+from krona_tune.search.planning.plan import Plan, make_plan
+from krona_tune.search.startup.task_data import prepare_data
+from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.spec.loader import build_spec
+from tests.search.models import saved_bert
+
+
+@pytest.fixture
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    asked = {
+        "model": str(saved_bert(tmp_path / "bert")),
+        "data": "mini",
+        "tasks": ["cola", "rte"],
+        "examples": {"train": 40, "validation": 20, "test": 30, "max_length": 32},
+        "schedule": {"epochs": 2, "grace_epochs": 1, "reduction": 2},
+    }
+    return make_plan(build_spec(asked, "x.yaml"), "x.yaml")
+
+
+def row(trial_id: str, score: float | None, **more: Any) -> TrialResult:
+    fields = {"task": trial_id.partition("-")[0], "kind": "search", "number": 3, "seed": 1, "fingerprint": "f"}
+    params = {"method": "krona", "learning_rate": 0.01}
+    return TrialResult(trial_id=trial_id, params=params, status=Status.COMPLETED, score=score, **fields | more)
+
+
+ROWS = [row("cola-000", 0.2), row("cola-001", 0.4), row("rte-000", 0.5), row("rte-head-0", 0.9, kind="baseline")]
+
+
+def test_the_winner_is_trained_unless_a_trial_is_named(plan: Plan) -> None:
+    assert configuration(ROWS, plan, "cola", None).trial_id == "cola-001"
+    assert configuration(ROWS, plan, None, "cola-000").trial_id == "cola-000"
+
+
+@pytest.mark.parametrize(
+    ("task", "trial", "message"),
+    [
+        (None, None, "--task: the study has cola, rte; choose one with --task"),
+        ("colaa", None, "--task: unknown task 'colaa', did you mean 'cola'?"),
+        (None, "rte-head", "--trial: unknown trial 'rte-head', did you mean 'rte-head-0'?"),
+        ("rte", "cola-000", "--trial: cola-000 is of cola; leave --task out"),
+    ],
+)
+def test_a_wrong_word_is_refused(plan: Plan, task: str | None, trial: str | None, message: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        configuration(ROWS, plan, task, trial)
+    assert str(refused.value) == message
+
+
+def test_a_task_without_a_result_is_refused(plan: Plan) -> None:
+    with pytest.raises(Refusal, match="no trial of cola has a score; resume the study"):
+        configuration([row("cola-000", None), ROWS[2]], plan, "cola", None)
+
+
+def test_everything_is_trained_on_without_limits_and_its_schedule_scales(plan: Plan) -> None:
+    sampled = prepare_data(plan, plan.source.location).works["cola"]
+    train, everything = (
+        full_work(plan, plan.source.location, FullTraining(of=ROWS[1], seeds=1, everything=each))
+        for each in (False, True)
+    )
+    assert len(train.train) > len(sampled.train) == 40
+    assert train.test is not None
+    assert len(everything.train) == len(train.train) + len(train.validation) + len(train.test)
+    assert (len(everything.validation), everything.test) == (0, None)
+    assert everything.schedule.total_examples == 2 * len(everything.train)
+
+
+def test_every_seed_has_an_id_and_a_seed_of_its_own(plan: Plan) -> None:
+    final = row("cola-final-1-s2", 0.4, kind="finalist", of="cola-001")
+    two, three = (FullTraining(of=final, seeds=seeds, everything=True).trials(0) for seeds in (2, 3))
+    assert [message.trial_id for message in three] == [f"cola-001-full-data-s{index}" for index in (1, 2, 3)]
+    assert two == three[:2]
+    assert len({message.seed for message in three}) == 3
