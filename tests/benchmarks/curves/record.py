@@ -2,9 +2,9 @@
 
 python -m tests.benchmarks.curves.record DIR STORAGE BLOCK...
 
-DIR holds GLUE's official folders, STORAGE keeps the studies, outside the checkout. A BLOCK is a number from 0, for 16
-points of the design on every task, or repeats-TASK, for the first 12 points of a task with 3 more seeds. A block whose
-study was interrupted is resumed. A row is one report of one trial: scores and losses, nothing of GLUE's texts.
+DIR holds GLUE's official folders, STORAGE keeps the studies, outside the checkout. A BLOCK is FIRST-LAST, such as 0-15,
+for these points of the design on every task, or repeats-TASK, for a task's first 12 points with 3 more seeds. A block
+whose study was interrupted is resumed. A row is one report of one trial: scores and losses, no text of GLUE.
 """
 
 import subprocess
@@ -18,8 +18,6 @@ from transformers import AutoModel, AutoTokenizer
 from krona_tune.report.notebook import open_study
 from tests.benchmarks.kron.step import MINILM
 
-BLOCK = 16
-"""The number of points in a block."""
 LAYERS = 3
 REPEATS = "repeats-"
 OF_REPEATS = ["search.trials=12", "search.repeats={points: 12, seeds: 3}", "search.baseline_learning_rates=[]"]
@@ -61,9 +59,10 @@ def record(block: str, data: Path, storage: Path) -> Path:
 def _settings(block: str) -> list[str]:
     if block.startswith(REPEATS):
         return [f"tasks=[{block.removeprefix(REPEATS)}]", *OF_REPEATS]
-    heads = "[]" if int(block) else "[0.01, 0.001]"
-    first = f"search.first_point={BLOCK * int(block)}"
-    return [f"search.trials={BLOCK}", first, f"search.baseline_learning_rates={heads}"]
+    first, last = map(int, block.split("-"))
+    heads = "[]" if first else "[0.01, 0.001]"
+    points = [f"search.trials={last - first + 1}", f"search.first_point={first}"]
+    return [*points, f"search.baseline_learning_rates={heads}"]
 
 
 def rows(study: Path, block: str) -> pd.DataFrame:
@@ -73,7 +72,7 @@ def rows(study: Path, block: str) -> pd.DataFrame:
     again = block.startswith(REPEATS)
     trials = trials[trials.kind.isin(["repeat"] if again else ["search", "baseline"])]
     if not again:
-        trials.loc[trials.kind == "search", "number"] += BLOCK * int(block)
+        trials.loc[trials.kind == "search", "number"] += int(block.partition("-")[0])
     found = trials.join(opened.reports.set_index("trial_id")[REPORTED])
     return found.sort_values(["number", "task", "kind", "seed", "epochs"]).reset_index(drop=True)
 
