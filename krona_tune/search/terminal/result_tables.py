@@ -68,7 +68,8 @@ def _search_table(standings: Standings, facts: dict[str, TaskFacts]) -> Table:
 def _finals_table(standings: Standings, facts: dict[str, TaskFacts]) -> Table:
     table = titled_table("Finalists of each task", facts, FINALS_CAPTION)
     for name in ("task", "finalist", "validation", "test", "head only\non test", "constant", "parameters"):
-        table.add_column(name, justify="left" if name in {"task", "finalist"} else "right", no_wrap=name in WHOLE)
+        left, whole = name in {"task", "finalist"}, name in WHOLE
+        table.add_column(name, justify="left" if left else "right", no_wrap=whole, overflow="fold")
     for task, fact in facts.items():
         finals, best = standings.finals(task), standings.best(task)
         if finals.winner is None:
