@@ -7,6 +7,7 @@ from krona_tune.record.remote.remote_checkpoints import RemoteCheckpoints
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.spec.study_spec import Keep, StudySpec
+from krona_tune.study.spec.trial import FULL_KINDS
 from krona_tune.study.standings import Standings
 
 
@@ -18,7 +19,7 @@ def unneeded(rows: Sequence[TrialResult], spec: StudySpec, keep: Keep) -> list[s
     """
     standings = Standings(rows, spec.shared_by)
     winners = {row.trial_id for task in spec.tasks if (row := standings.winner(task))}
-    kept_kinds = {"winners": set[str](), "finalists": {"finalist", "full_train", "full_data"}}
+    kept_kinds = {"winners": set[str](), "finalists": {"finalist", *FULL_KINDS}}
     return sorted(
         row.trial_id
         for row in rows

@@ -13,13 +13,10 @@ from krona_tune.search.planning.plan import Plan
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest
 from krona_tune.study.result import TrialResult
-from krona_tune.study.spec.trial import check_trial
+from krona_tune.study.spec.trial import FULL_KINDS, check_trial
 from krona_tune.study.standings import Standings
 from krona_tune.train import checkpoint
 from krona_tune.train.task_heads import in_units_of_labels
-
-TRAINED_ON = {"full_train": "all training examples", "full_data": "all examples of train, validation and test together"}
-"""What a full training's card says, by the trial's kind."""
 
 
 def save_best_adapters(folder: StudyFolder, manifest: Manifest, plan: Plan, standings: Standings) -> list[Path]:
@@ -88,7 +85,7 @@ def _save(
         seeds=seeds,
         command=manifest.command,
         params=row.params,
-        trained_on=TRAINED_ON.get(row.kind, ""),
+        trained_on=FULL_KINDS.get(row.kind, ""),
         own_task=replace(task, centre=0.0, spread=1.0) if row.task in plan.own else None,
     )
     save_adapter(folder.adapter(name), in_units_of_labels(load_file(kept / checkpoint.TENSORS), task), card)

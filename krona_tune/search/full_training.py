@@ -13,11 +13,9 @@ from krona_tune.study.folder import FULL
 from krona_tune.study.randomness import stream
 from krona_tune.study.result import TrialResult
 from krona_tune.study.spec.study_spec import ExamplesSpec
+from krona_tune.study.spec.trial import FULL_KINDS
 from krona_tune.study.standings import Standings
 from krona_tune.train.loop import TaskWork
-
-TRAIN, EVERYTHING = FULL_KINDS = ("full_train", "full_data")
-"""The kinds of these trials: on all training examples, and on those of train, validation and test together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +31,12 @@ class FullTraining:
 
     @property
     def kind(self) -> str:
-        return EVERYTHING if self.everything else TRAIN
+        return "full_data" if self.everything else "full_train"
 
     @property
     def said(self) -> str:
         """Returns which examples are trained on, in words."""
-        return "train, validation and test together" if self.everything else "the whole training half"
+        return FULL_KINDS[self.kind]
 
     def trials(self, seed: int) -> list[TrialMessage]:
         """Returns the trials, of which `seed`, the study's, decides the seeds."""

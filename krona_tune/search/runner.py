@@ -21,7 +21,7 @@ from krona_tune.refusal import told
 from krona_tune.search.best_adapters import save_best_adapters, save_trained_adapters
 from krona_tune.search.budget.budget import Budget, Rates, spent
 from krona_tune.search.budget.forecast import Forecast
-from krona_tune.search.full_training import FULL_KINDS, FullTraining, full_work
+from krona_tune.search.full_training import FullTraining, full_work
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.phases import finals_phase, finals_reserve, known_phase, repeats_phase, search_phase
 from krona_tune.search.planning.plan import Plan
@@ -39,6 +39,7 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.spec.loader import dump_spec
 from krona_tune.study.spec.study_spec import SearchSpec
+from krona_tune.study.spec.trial import FULL_KINDS
 
 logger = logging.getLogger(__name__)
 

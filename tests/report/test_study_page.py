@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -303,3 +303,19 @@ def test_knobs_are_written_for_people(value: object, written: str) -> None:
 
 def test_a_loss_has_a_true_minus() -> None:
     assert (format_gain(-0.1234), format_gain(0.5), format_gain(None)) == ("−0.123", "+0.500", "–")
+
+
+def test_full_trainings_are_listed_beside_the_search_and_rank_nowhere(study: StudyFolder) -> None:
+    sink = ParquetSink(study.results)
+    for number, kind, score in ((91, "full_train", 0.95), (92, "full_data", float("nan"))):
+        trial = started(number, kind=kind)
+        last = report(trial, 1, score)
+        sink.trial_started(trial)
+        sink.reported(last)
+        sink.trial_ended(replace(ended(trial, Status.COMPLETED, [last]), score=None if number == 92 else score))
+    page = read(write_report(study))
+    assert "Trained on all examples" in page.text
+    assert "all training examples" in page.text
+    assert "all examples of train, validation and test together" in page.text
+    assert "the best 4 of 4 scored trials" in page.text
+    assert "nan" not in page.text.lower().split()

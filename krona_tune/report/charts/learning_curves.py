@@ -60,7 +60,7 @@ def learning_curves(subject: Subject) -> Chart | None:
 
 
 def _curves_of_the_search(subject: Subject) -> Curves:
-    again = {trial.trial_id for trial in subject.recorded.trials if trial.kind in {"finalist", "repeat"}}
+    again = {trial.trial_id for trial in subject.recorded.trials if trial.kind not in {"search", "baseline"}}
     curves: Curves = defaultdict(list)
     for report in subject.recorded.reports:
         if report.trial_id not in again:

@@ -24,6 +24,7 @@ from krona_tune.study.manifest import Manifest, read_manifest
 from krona_tune.study.network import Network, network
 from krona_tune.study.result import TrialResult
 from krona_tune.study.spec.plain_yaml import read_yaml
+from krona_tune.study.spec.trial import FULL_KINDS
 
 TOP = 10
 """How many trials of a task the ranking shows at first."""
@@ -39,7 +40,7 @@ class Knobs:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskPart:
-    """One task on the page, with the knobs of its ranked trials and of its finalists."""
+    """One task on the page, with the knobs of its ranked trials and of its finalists, and its full trainings."""
 
     summary: TaskSummary
     knobs: Knobs
@@ -48,6 +49,7 @@ class TaskPart:
     seeds: Chart | None
     cost: Cost
     saved: float | None
+    full: tuple[TrialResult, ...]
 
 
 def write_report(folder: StudyFolder, *, runs: bool = False) -> Path:
@@ -97,6 +99,7 @@ def render(manifest: Manifest, recorded: Records, spec: str) -> str:
             troubles=troubles(tasks),
             plotly=packed_plotly() if any(whole.values()) or any(part.charts or part.seeds for part in parts) else None,
             top=TOP,
+            full_kinds=FULL_KINDS,
             standard_errors=STANDARD_ERRORS,
         )
     )
@@ -120,6 +123,7 @@ def _part(summary: TaskSummary, recorded: Records, backbone: Network | None) -> 
         seeds=seeds_chart(summary.finals),
         cost=cost(recorded.trials),
         saved=saved_by_stopping(summary, recorded.trials),
+        full=tuple(trial for trial in recorded.trials if trial.kind in FULL_KINDS),
     )
 
 

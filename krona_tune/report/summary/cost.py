@@ -8,9 +8,10 @@ import plotly.graph_objects as go
 
 from krona_tune.record.records import Records
 from krona_tune.report.charts.chart import Chart
-from krona_tune.report.charts.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, YELLOW, empty_figure
+from krona_tune.report.charts.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, TEAL, YELLOW, empty_figure
 from krona_tune.report.summary.task_summary import RUNNING, TaskSummary
 from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.spec.trial import FULL_KINDS
 
 _COLOURS = {
     "trained to the end": BLUE,
@@ -18,6 +19,7 @@ _COLOURS = {
     "without a regular end": RED,
     "repeats": YELLOW,
     "finalists": ORANGE,
+    "full trainings": TEAL,
     "head only": GREEN,
     RUNNING: PURPLE,
 }
@@ -112,4 +114,5 @@ def cost_chart(tasks: Sequence[TaskSummary], recorded: Records) -> Chart | None:
 
 def _kind(trial: TrialResult) -> str:
     named = {"finalist": "finalists", "repeat": "repeats", "baseline": "head only"}
+    named |= dict.fromkeys(FULL_KINDS, "full trainings")
     return named.get(trial.kind) or _ENDS.get(trial.status, "without a regular end")

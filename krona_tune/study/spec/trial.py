@@ -109,6 +109,11 @@ class TrainingConfig(Frozen):
     dropout_layers: Literal["all", "adapted"] = "all"
 
 
+FULL_KINDS = {
+    "full_train": "all training examples",
+    "full_data": "all examples of train, validation and test together",
+}
+"""The kinds of full trainings, with what they are trained on in words."""
 Kind = Literal["search", "baseline", "finalist", "repeat", "full_train", "full_data"]
 
 
