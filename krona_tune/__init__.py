@@ -4,13 +4,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["load", "open_study", "predict"]
+__all__ = ["curves", "load", "open_study", "predict"]
 
 if TYPE_CHECKING:
     from krona_tune.adapters.files.adapter_files import load
+    from krona_tune.record.learning_curves import curves
     from krona_tune.train.serving.predict import predict
 
 MODULES = {
+    "curves": "krona_tune.record.learning_curves",
     "load": "krona_tune.adapters.files.adapter_files",
     "open_study": "krona_tune.report.notebook",
     "predict": "krona_tune.train.serving.predict",

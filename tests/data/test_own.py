@@ -316,3 +316,44 @@ def test_a_text_column_called_label_is_an_input_too(tmp_path: Path) -> None:
     data = own(write_csv(tmp_path / "tickets.csv", some), text="label")
     assert data.task.inputs == ("text",)
     assert data.parts["train"].column_names == ["text", "label"]
+
+
+def test_a_data_set_of_the_hub_has_its_splits_and_the_names_of_its_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    features = datasets.Features({"body": datasets.Value("string"), "queue": datasets.ClassLabel(names=["x", "y"])})
+    made = {
+        split: datasets.Dataset.from_dict(
+            {"body": [f"{split} {n}" for n in range(count)], "queue": [0, 1] * (count // 2)}, features
+        )
+        for split, count in {"train": 40, "validation_matched": 10, "extra": 6, "test": 20}.items()
+    }
+    asked: list[Any] = []
+    monkeypatch.setattr(datasets, "load_dataset", lambda *words: asked.append(words) or datasets.DatasetDict(made))
+    data = own("hub:someone/tickets:small")
+    assert asked == [("someone/tickets", "small")]
+    assert [table.num_rows for table in data.parts.values()] == [40, 10, 20]
+    assert data.task.labels == ("x", "y")
+
+
+def test_a_hub_that_can_not_be_reached_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    def unreachable(*words: str) -> None:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    assert refusal_of("hub:tickets") == (
+        "hub:tickets: can't be fetched (ConnectionError: no network); "
+        "give a folder with its files, or check its name and the network"
+    )
+
+
+def test_a_hidden_test_set_of_the_hub_is_refused(tmp_path: Path) -> None:
+    import datasets
+
+    features = datasets.Features({"body": datasets.Value("string"), "queue": datasets.ClassLabel(names=["x", "y"])})
+    for part, labels in (("train", [0, 1] * 20), ("test", [-1] * 10)):
+        some = {"body": [f"{part} {n}" for n in range(len(labels))], "queue": labels}
+        datasets.Dataset.from_dict(some, features).to_parquet(tmp_path / f"{part}.parquet")
+    assert refusal_of(tmp_path).endswith("queue: 10 rows have no label, the first is row 1; leave that part out")

@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 from transformers import AutoModel, AutoTokenizer
 
+from krona_tune.record.learning_curves import FOLDER
 from krona_tune.report.notebook import open_study
 from tests.benchmarks.kron.step import MINILM
 
@@ -22,7 +23,6 @@ LAYERS = 3
 REPEATS = "repeats-"
 OF_REPEATS = ["search.trials=12", "search.repeats={points: 12, seeds: 3}", "search.baseline_learning_rates=[]"]
 DESIGN = Path(__file__).with_name("design.yaml")
-BLOCKS = Path(__file__).parents[3] / "krona_tune" / "record" / "curves"
 REPORTED = ["epochs", "examples", "step", "score", "train_loss"]
 KNOBS = [
     "a_out", "a_in", "terms", "scaling", "scale", "roles", "layers", "layer_norms", "learning_rate", "batch_size",
@@ -79,10 +79,10 @@ def rows(study: Path, block: str) -> pd.DataFrame:
 
 def main(data: str, storage: str, *blocks: str) -> None:
     """Records and writes the blocks one after the other."""
-    BLOCKS.mkdir(parents=True, exist_ok=True)
+    FOLDER.mkdir(parents=True, exist_ok=True)
     for block in blocks:
         found = rows(record(block, Path(data).resolve(), Path(storage).resolve()), block)
-        path = BLOCKS / f"{block if block.startswith(REPEATS) else f'points-{block}'}.parquet"
+        path = FOLDER / f"{block if block.startswith(REPEATS) else f'points-{block}'}.parquet"
         found.to_parquet(path, compression="zstd")
         print(f"wrote {path}: {len(found)} rows, {path.stat().st_size:,} bytes")
 

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from tests.benchmarks.curves.record import BLOCKS
+from krona_tune.record.learning_curves import curves
 from tests.benchmarks.search.replay.engine import simulate_study
 from tests.benchmarks.search.replay.recorded import CONTROL, Recorded, recorded
 from tests.benchmarks.search.replay.rivals import RIVALS
@@ -32,23 +32,15 @@ LEAST = 1e-3
 """The least regret whose logarithm counts: less is no difference that a score shows."""
 
 
-def table() -> pd.DataFrame:
-    """Returns the recorded rows of all blocks."""
-    blocks = sorted(BLOCKS.glob("*.parquet"))
-    if not blocks:
-        raise SystemExit(f"nothing is recorded in {BLOCKS}")
-    return pd.concat([pd.read_parquet(block) for block in blocks], ignore_index=True)
-
-
 def tasks() -> dict[str, Recorded]:
     """Returns the recorded tasks that can be learned."""
-    found = table()
+    found = curves()
     return {task: recorded(found, task) for task in sorted(found.task.unique()) if task != CONTROL}
 
 
 def look() -> None:
     """Prints what is to be known before any comparison."""
-    found = table()
+    found = curves()
     every = {task: recorded(found, task) for task in sorted(found.task.unique())}
     last = pd.DataFrame({task: each.scores[:, -1] for task, each in every.items()})
     print("rank correlation of the last scores between tasks\n", last.corr("spearman").round(2).to_string())

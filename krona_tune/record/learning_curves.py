@@ -1,0 +1,27 @@
+"""Gives the recorded learning curves of Kronecker adapters on real tasks, as they come with the package. No torch."""
+
+from pathlib import Path
+
+import pandas as pd
+
+FOLDER = Path(__file__).parent / "curves"
+"""The folder with a Parquet file per recorded block, and a README that describes columns and recording."""
+
+
+def curves() -> pd.DataFrame:
+    """Returns the recorded learning curves: one row per report of a trial; a trial without a report has one row.
+
+    `kind` is "search" for a point of the design, "repeat" for one of its first points with another seed, "baseline" for
+    the head alone; point `number` is the same on every task. The README beside the files describes the other columns.
+
+        frame = krona_tune.curves()
+        last = frame[(frame.kind == "search") & (frame.epochs == 9)]
+        last.pivot(index="number", columns="task", values="score").corr("spearman")
+
+    Raises:
+        FileNotFoundError: the package was installed without the files.
+    """
+    paths = sorted(FOLDER.glob("*.parquet"))
+    if not paths:
+        raise FileNotFoundError(f"no recorded curves in {FOLDER}")
+    return pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
