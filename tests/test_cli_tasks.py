@@ -59,6 +59,24 @@ def test_a_task_that_the_space_defines_can_be_named() -> None:
         ("tasks: [cola]\n", "has no key 'tasks' with a task below it; write tasks: {NAME: {data: FILE, …}}"),
         ("model: x\n", "has no key 'tasks' with a task below it; write tasks: {NAME: {data: FILE, …}}"),
         (TICKETS + "search: {trials: 3}\n", "the key 'search' is not about tasks; write it into a space, for --space"),
+        (
+            TICKETS.replace("queue", "body"),
+            ": tasks.tickets: the label 'body' is a text that the model reads; name another column",
+        ),
+        (
+            TICKETS.replace("queue", "[a, b]"),
+            ": tasks.tickets.label: several labels for one text: multi-label classification is not supported; "
+            "name one column",
+        ),
+        (
+            TICKETS.replace("label", "tokens"),
+            ": tasks.tickets.tokens: token labelling is not supported; "
+            "name a column with whole texts with text: COLUMN",
+        ),
+        (
+            TICKETS.replace("tickets:", "my tickets:"),
+            ": tasks: 'my tickets' is refused; write a name of letters, digits and _, at most 40, a letter first",
+        ),
         (TICKETS.replace("label", "labell"), ": tasks.tickets: unknown key 'labell', did you mean 'label'?"),
     ],
 )

@@ -30,7 +30,9 @@ def asked_tasks(text: str, defined: Mapping[str, Any]) -> tuple[str, ...] | dict
     for word in (part.strip() for part in text.split(",")):
         name = word.lower().replace("-", "")
         if word.endswith(FILES):
-            asked |= load_tasks(home(Path(word)))
+            for task, described in load_tasks(home(Path(word))).items():
+                if asked.setdefault(task, described) != described:
+                    raise Refusal("--tasks", f"{word} describes {task}, which is described before", "rename one")
         elif word in defined:
             asked[word] = defined[word]
         elif name == "glue":

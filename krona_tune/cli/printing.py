@@ -1,7 +1,7 @@
 """Prints what the command line says before and after a study."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from textwrap import fill, indent
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from krona_tune.study.spec.study_spec import for_task
 
 if TYPE_CHECKING:
     from krona_tune.data.own.own_data import OwnData
+    from krona_tune.data.tasks import Task
     from krona_tune.search.budget.forecast import Forecast
     from krona_tune.search.full_training import FullTraining
     from krona_tune.search.planning.plan import Plan
@@ -91,19 +92,32 @@ def _own_task(own: "OwnData") -> str:
     more = f" and {len(shares) - MOST_LABELS} more" if len(shares) > MOST_LABELS else ""
     answers = f"{len(shares)} labels: {', '.join(shares[:MOST_LABELS])}{more}" if shares else "numbers"
     weighted = ", weighted in the loss" if task.class_weights else ""
-    return f"{own.provenance}: {sizes}; {answers}{weighted}; scored by {' and '.join(task.metrics)}"
+    metrics = " and ".join(_metric(task, name) for name in task.metrics)
+    return f"{own.provenance}: {sizes}; {answers}{weighted}; scored by {metrics}"
 
 
-def print_examples(plan: "Plan") -> None:
-    """Prints the first training examples of each own task as the model will see them. Nothing keeps them."""
-    if not plan.own:
+def _metric(task: "Task", name: str) -> str:
+    """Names a metric, with the label that it is about, or that less is better."""
+    about = f" of {task.labels[1]}" if name == "f1" else ""
+    return name + about + ", lower is better" * (name in task.lower_is_better)
+
+
+def print_examples(plan: "Plan", tasks: Iterable[str]) -> None:
+    """Prints the first training examples of each own task as the model will see them, and what is odd about its data.
+
+    It goes to the terminal only.
+    """
+    own = [task for task in tasks if task in plan.own]
+    if not own:
         return
     from krona_tune.search.startup.task_data import first_examples
 
-    for name, rows in first_examples(plan, SHOWN_EXAMPLES).items():
+    for name, rows in first_examples(plan, own, SHOWN_EXAMPLES).items():
         console.print(f"\n{name}, as the model will see it:", highlight=False)
         for text, label in rows:
             console.print(escape(f"  {text}\n    → {label}"), highlight=False, soft_wrap=True)
+        for warning in plan.own[name].warnings:
+            console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)
 
 
 def print_full_training(plan: "Plan", again: "FullTraining") -> None:
@@ -119,10 +133,10 @@ def print_full_training(plan: "Plan", again: "FullTraining") -> None:
         console.print(f"  {key:<7} {escape(value)}", highlight=False, soft_wrap=True)
 
 
-def print_trained(again: "FullTraining", rows: Mapping[str, TrialResult], folder: StudyFolder) -> None:
+def print_trained(trials: Iterable[str], rows: Mapping[str, TrialResult], folder: StudyFolder) -> None:
     """Prints each full training's result and how its adapter is used."""
-    for row in rows.values():
-        if row.kind == again.kind and row.task == again.of.task:
+    for row in map(rows.get, trials):
+        if row:
             halves = {"validation": row.score, "test": row.test_score}
             scores = [f"{score:.3f} on {half}" for half, score in halves.items() if score is not None]
             ended = ", ".join(scores) or ("no score, nothing was held out" if row.checkpoint else row.error)

@@ -67,10 +67,11 @@ def run_and_report(
         slots(this_machine(), spec.resources)  # refuses before Ray is started for nothing
     plan = make_plan(with_whole_paths(spec), place)
     again = asked(plan) if asked else None
+    trained = [message.trial_id for message in again.trials(plan.spec.seed)] if again else []
     if dry_run or not quiet:
         print_full_training(plan, again) if again else print_plan(plan, reason, folder)
     if dry_run:
-        print_examples(plan)
+        print_examples(plan, [again.of.task] if again else plan.spec.tasks)
         return
     _refuse_no_log(folder.log)
     began, workers = time.monotonic(), connecting(address)
@@ -106,7 +107,7 @@ def run_and_report(
         try:
             console.print()
             if again:
-                print_trained(again, outcome.ledger.rows, folder)
+                print_trained(trained, outcome.ledger.rows, folder)
             else:
                 tables = result_tables(outcome.ledger.standings, started.manifest.tasks, fronts=spec.search.pareto)
                 console.print(tables)
@@ -119,7 +120,7 @@ def run_and_report(
             runner.stop_ray(outcome)  # while the study is still claimed: its workers write into its folder
     if outcome.interrupted:
         console.print(escape(_how_to_go_on(outcome, folder)), soft_wrap=True)
-    _exit(_status(outcome, spec.tasks, again), at_once=bool(outcome.lost))
+    _exit(_status(outcome, spec.tasks, trained), at_once=bool(outcome.lost))
 
 
 def _write_report(folder: StudyFolder) -> Path:
@@ -138,14 +139,14 @@ def _how_to_go_on(outcome: "Outcome", folder: StudyFolder) -> str:
     return f"{why} with: python run_study.py --resume {folder.name}{where}"
 
 
-def _status(outcome: "Outcome", tasks: Sequence[str], again: "FullTraining | None") -> int:
+def _status(outcome: "Outcome", tasks: Sequence[str], trained: Sequence[str]) -> int:
     if outcome.lost and not outcome.asked:
         return RAY_LOST
     if outcome.interrupted:
         return INTERRUPTED
-    if again:
-        ended = {row.of: row.status for row in outcome.ledger.rows.values() if row.kind == again.kind}
-        return NO_RESULT if set(ended.values()) != {Status.COMPLETED} else 0
+    if trained:
+        rows = [outcome.ledger.rows.get(trial) for trial in trained]
+        return 0 if all(row and row.status is Status.COMPLETED for row in rows) else NO_RESULT
     standings = outcome.ledger.standings
     return NO_RESULT if any(standings.best(task) is None for task in tasks) else 0
 

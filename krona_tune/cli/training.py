@@ -42,7 +42,7 @@ def train(
     refuse_no_store(tracking_uri)
     refuse_odd_address(address)
     folder = study_folder(storage_at(storage), study)
-    given = {"--max-concurrent": max_concurrent} if max_concurrent else {}
+    given = {} if max_concurrent is None else {"--max-concurrent": max_concurrent}
     spec = with_tasks(going_on(folder, given))
 
     def asked(plan: "Plan") -> "FullTraining":

@@ -1,5 +1,7 @@
 """Computes metrics by name, a task's score (their mean, not in percent), and the score of a constant answer."""
 
+import hashlib
+import sys
 import warnings
 from collections.abc import Callable
 from functools import lru_cache
@@ -80,17 +82,27 @@ def metric_function(place: str) -> Callable[[Values, Values], Any]:
     module, _, name = place.rpartition(":")
     with refusing(place, "can't be imported", "write MODULE:FUNCTION, or FILE.py:FUNCTION beside the YAML file"):
         if module.endswith(".py"):
-            spec = spec_from_file_location(Path(module).stem, module)
+            spec = spec_from_file_location(f"krona_tune_metric_{Path(module).stem}", module)
             assert spec is not None
             assert spec.loader is not None
-            loaded = module_from_spec(spec)
-            spec.loader.exec_module(loaded)
+            loaded = sys.modules[spec.name] = module_from_spec(spec)
+            sys.path.insert(0, str(Path(module).parent))  # it may import files beside it
+            try:
+                spec.loader.exec_module(loaded)
+            finally:
+                sys.path.remove(str(Path(module).parent))
         else:
             loaded = import_module(module)
     function = getattr(loaded, name, None)
     if not callable(function):
         raise Refusal(place, f"{module} has no function {name!r}")
     return cast(Callable[[Values, Values], Any], function)
+
+
+def functions_digest(task: Task) -> str:
+    """Returns a hash of the files that hold the task's own metric functions; empty if it has no such file."""
+    files = [place.rpartition(":")[0] for _, place in task.functions if place.rpartition(":")[0].endswith(".py")]
+    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest() if files else ""
 
 
 def _measured(task: Task, metric: str, predictions: Values, labels: Values) -> float:

@@ -21,16 +21,15 @@ def search_left(plan: Plan, ledger: Ledger) -> int:
 
 def finals_left(spec: StudySpec, ledger: Ledger) -> list[TrialMessage]:
     """Returns the finalists that have not ended, begun or not."""
-    return not_ended(final_trials(spec, ledger.rows.values()), ledger)
+    return _not_ended(final_trials(spec, ledger.rows.values()), ledger)
 
 
 def repeats_left(spec: StudySpec, ledger: Ledger) -> list[TrialMessage]:
     """Returns the repeats that have not ended, begun or not."""
-    return not_ended(repeat_trials(spec, ledger.rows.values()), ledger)
+    return _not_ended(repeat_trials(spec, ledger.rows.values()), ledger)
 
 
-def not_ended(trials: Iterable[TrialMessage], ledger: Ledger) -> list[TrialMessage]:
-    """Returns the trials that have no row with an end."""
+def _not_ended(trials: Iterable[TrialMessage], ledger: Ledger) -> list[TrialMessage]:
     ended = {row.trial_id for row in ledger.rows.values() if row.status is not Status.INTERRUPTED}
     return [config for config in trials if config.trial_id not in ended]
 

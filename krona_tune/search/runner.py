@@ -28,7 +28,7 @@ from krona_tune.search.planning.plan import Plan
 from krona_tune.search.ray_internals import kill_ray
 from krona_tune.search.ray_metrics import Reading, StudyMetrics, readings
 from krona_tune.search.recovery import open_records
-from krona_tune.search.resume import finals_left, not_ended, repeats_left, search_left
+from krona_tune.search.resume import finals_left, repeats_left, search_left
 from krona_tune.search.startup.begin import Started
 from krona_tune.search.study_clock import StudyClock
 from krona_tune.search.study_stopper import StudyStopper, interruptible
@@ -99,7 +99,8 @@ def run(
     def changed() -> None:
         if problem := sinks.failures.get(ParquetSink.__name__):
             stopping.halt(f"the records could not be kept: {problem}")
-        clock.save()
+        if not again:
+            clock.save()
         view.changed()
         metrics.changed()
 
@@ -117,10 +118,11 @@ def run(
     with interruptible(stopping, console):
         for trial_id in list(ledger.running):
             ledger.ended(trial_id, Status.INTERRUPTED)
-        clock.save(now=True)
+        if not again:  # the study's own budget does not pay for a full training
+            clock.save(now=True)
         kept = [] if stopping.halted or stopping.lost else _left(started, ledger, stopping, write_report)
         _end(sinks, [folder.spec, folder.manifest, *kept], CLOSING_SECONDS if stopping.lost else None)
-        if not stopping.interrupted:
+        if not stopping.interrupted and not again:
             rows, spec = list(ledger.rows.values()), plan.spec
             remove(folder, unneeded(rows, spec, spec.resources.keep_checkpoints))
     return Outcome(
@@ -187,12 +189,13 @@ def _train_fully(
     view: View,
     changed: Callable[[], None],
 ) -> None:
-    """Trains the configuration on all examples, those seeds that have not ended."""
+    """Trains the configuration on all examples, with those seeds that have not completed."""
     works = {again.of.task: full_work(started.plan, started.source.location, again)}
-    waiting = not_ended(again.trials(started.plan.spec.seed), ledger)
+    ended = {row.trial_id for row in ledger.rows.values() if row.status is Status.COMPLETED}
+    waiting = [trial for trial in again.trials(started.plan.spec.seed) if trial.trial_id not in ended]
     phase = known_phase(waiting, works, ledger, stopping)
     view.expect(phase.new)
-    view.say(f"{again.of.trial_id} again on {len(works[again.of.task].train):,} examples, {again.said}.")
+    view.say(f"{again.of.trial_id} again on {again.said}: {len(works[again.of.task].train):,}.")
     _trainer(started, ledger, stopping, changed)(phase)
 
 

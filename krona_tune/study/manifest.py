@@ -22,14 +22,15 @@ FORMAT: Final = 1
 
 
 class TaskFacts(Frozen):
-    """Facts about a task's data. `own` marks a task that is none of GLUE's; `constant_score` is the score of the best
-    constant answer."""
+    """Facts about a task's data. `own` marks a task that is none of GLUE's, `functions` is the hash of the files of its
+    own metrics, if any; `constant_score` is the score of the best constant answer."""
 
     title: str
     metrics: tuple[str, ...]
     provenance: str
     synthetic: bool
     own: bool = False
+    functions: str = ""
     fingerprint: str
     train_examples: int
     validation_examples: int

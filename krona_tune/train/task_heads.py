@@ -56,7 +56,9 @@ class Head:
     def loss(self, inputs: Batch, labels: Tensor) -> Tensor:
         logits = self.model(**inputs).logits.float()
         if self.task.is_regression:
-            return functional.mse_loss(logits.squeeze(-1), (labels.float() - self.task.centre) / self.task.spread)
+            return functional.mse_loss(
+                logits.squeeze(-1), ((labels.double() - self.task.centre) / self.task.spread).float()
+            )
         return functional.cross_entropy(logits, labels, weight=self._weights)
 
     def predict(self, inputs: Batch) -> Tensor:

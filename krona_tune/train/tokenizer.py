@@ -2,8 +2,8 @@
 
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
-from krona_tune.data.tasks import Task
-from krona_tune.refusal import Refusal, refusing
+from krona_tune.data.tasks import TASKS, Task
+from krona_tune.refusal import Refusal, refusing, shown
 from krona_tune.train.backbone import quiet
 
 
@@ -28,5 +28,16 @@ def open_tokenizer(location: str, vocabulary: int) -> PreTrainedTokenizerBase:
 
 
 def candidates(task: Task, tokenizer: PreTrainedTokenizerBase) -> tuple[tuple[int, ...], ...]:
-    """Returns the label words as token ids, each with its end of sequence."""
-    return tuple(tuple(tokenizer(word).input_ids) for word in task.candidates)
+    """Returns the label words as token ids, each with its end of sequence.
+
+    Raises:
+        Refusal: the tokenizer reads two words of an own task alike.
+    """
+    found = tuple(tuple(tokenizer(word).input_ids) for word in task.candidates)
+    first: dict[tuple[int, ...], str] = {}
+    for word, ids in zip(task.candidates, found, strict=True):
+        other = first.setdefault(ids, word)
+        if other != word and task.name not in TASKS:
+            problem = f"the model's tokenizer reads {shown(other)} and {shown(word)} alike"
+            raise Refusal(f"tasks.{task.name}.words", problem, "give the labels other words")
+    return found

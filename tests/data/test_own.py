@@ -1,6 +1,7 @@
 """Tests that files of one's own become a task with three parts, and that wrong ones are refused with place and fix."""
 
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -228,6 +229,10 @@ WRONG_FILES = [
         "tickets.csv:22: not UTF-8 text (byte 95 of the file); save the file as UTF-8",
     ),
     (
+        FILE + "Hello, I want it back,x\n",
+        "tickets.csv:22: 3 fields, the header has 2; put a text that holds the separator in quotes",
+    ),
+    (
         FILE + '"never closed,x\nc,y\n',
         "tickets.csv: a quote that opens in row 21 is never closed; close it, or write a quote within a text twice",
     ),
@@ -246,7 +251,7 @@ WRONG_KEYS: list[tuple[dict[str, Any], str]] = [
         {"metric": ["accuracy", "pearson"]},
         "tasks.tickets.metric: accuracy is of labels, not of numbers; choose metrics of one kind",
     ),
-    ({"metric": "pearson"}, "tickets.csv: queue: row 1: 'billing' is not a finite number; write a number there"),
+    ({"metric": "pearson"}, "tickets.csv: queue: row 1: 'billing' is not a number to 1e+30; write a number there"),
     (
         {"metric": "nowhere:cost"},
         "nowhere:cost: can't be imported (ModuleNotFoundError: No module named 'nowhere'); "
@@ -260,7 +265,8 @@ WRONG_KEYS: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"direction": "lower"},
-        "tasks.tickets.direction: of accuracy higher is better; leave it out; it is about MODULE:FUNCTION",
+        "tasks.tickets.direction: lower is about one MODULE:FUNCTION, accuracy has 0; "
+        "leave it out, or write one function",
     ),
     ({"positive": "biling"}, "tasks.tickets.positive: unknown label 'biling', did you mean 'billing'?"),
     ({"class_weights": {"acces": 2}}, "tasks.tickets.class_weights: unknown label 'acces', did you mean 'access'?"),
@@ -276,6 +282,11 @@ WRONG_KEYS: list[tuple[dict[str, Any], str]] = [
         {"split": {"test": "/nowhere/test.csv"}},
         "/nowhere/test.csv: no such file or folder; paths are relative to the YAML file that names them",
     ),
+    (
+        {"split": {"group": "customer", "validation": 2, "test": 0.2}},
+        "tasks.tickets.split.group: no value of customer has so few examples that 2 for validation can be held out; "
+        "hold out more, or leave group out",
+    ),
     ({"split": {"column": "id"}}, "tickets.csv: id: '0' is no part; write train, validation or test in each row"),
 ]
 
@@ -290,7 +301,7 @@ def test_a_label_that_train_lacks_is_refused(tmp_path: Path) -> None:
     write_csv(tmp_path / "test.csv", [*rows(4), {"id": 9, "body": "b", "queue": "sales", "customer": "c"}])
     assert refusal_of(tmp_path / "train.csv", split={"test": str(tmp_path / "test.csv")}) == (
         "test.csv: queue: row 5: the label 'sales' of a test example is that of no training example; "
-        "correct it, or add training examples of it"
+        "correct it, add training examples of it, or hold others out with split.seed"
     )
 
 
@@ -356,4 +367,65 @@ def test_a_hidden_test_set_of_the_hub_is_refused(tmp_path: Path) -> None:
     for part, labels in (("train", [0, 1] * 20), ("test", [-1] * 10)):
         some = {"body": [f"{part} {n}" for n in range(len(labels))], "queue": labels}
         datasets.Dataset.from_dict(some, features).to_parquet(tmp_path / f"{part}.parquet")
-    assert refusal_of(tmp_path).endswith("queue: 10 rows have no label, the first is row 1; leave that part out")
+    assert refusal_of(tmp_path).endswith(
+        "queue: 10 rows have no label, the first is row 1; "
+        "if it is the test part, hold another one out with split: {test: 0.15}"
+    )
+    assert own(tmp_path, split={"test": 0.25}).parts["test"].num_rows == 10
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_large_group_is_passed_over_where_it_does_not_fit(seed: int, tmp_path: Path) -> None:
+    some = [row | {"customer": "large" if n < 900 else f"c{n}"} for n, row in enumerate(rows(1000))]
+    path = write_csv(tmp_path / "tickets.csv", some)
+    data = own(path, split={"group": "customer", "validation": 0.04, "test": 0.04, "seed": seed})
+    assert [table.num_rows for table in data.parts.values()] == [920, 40, 40]
+
+
+def test_a_file_that_changed_under_its_old_date_is_read_again(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "tickets.csv", rows())
+    before, date = own(path), path.stat()
+    write_csv(path, [row | {"body": f"new {row['body']}"} for row in rows()])
+    os.utime(path, ns=(date.st_atime_ns, date.st_mtime_ns))
+    assert texts(before, "test")[0].startswith("text")
+    assert all(text.startswith("new text") for text in texts(own(path), "test"))
+
+
+@pytest.mark.parametrize("names", [("my_train", "my_test"), ("reviews-train-2024", "reviews-test-2024")])
+def test_a_files_part_is_any_word_of_its_name(names: tuple[str, str], tmp_path: Path) -> None:
+    for name, count in zip(names, (40, 20), strict=True):
+        write_csv(tmp_path / f"{name}.csv", rows(count))
+    (tmp_path / ".~lock.train.csv").write_text("x")
+    assert own(tmp_path, split={"validation": 10}).parts["test"].num_rows == 20
+
+
+ODD = [
+    (["a", True], "no label"),
+    ([{"x": 1}, {"x": 2}], "no label"),
+    ([1e300, 2e300], "is no name of a label"),
+    ([1.5, 2.5], "for numbers as labels write metric: pearson"),
+]
+
+
+@pytest.mark.parametrize(("labels", "message"), ODD, ids=[str(labels) for labels, _ in ODD])
+def test_labels_of_an_odd_kind_are_refused(labels: list[Any], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "tickets.jsonl"
+    path.write_text("\n".join(json.dumps({"body": f"t{n}", "queue": labels[n % 2]}) for n in range(20)))
+    assert message in refusal_of(path)
+
+
+@pytest.mark.parametrize("numbers", [["7", "7"], ["1", "1e300"], ["1", "inf"], ["1", "1_000"]])
+def test_numbers_that_can_not_be_learned_are_refused(numbers: list[str], tmp_path: Path) -> None:
+    some = [{"body": f"text {n}", "queue": numbers[n % 2]} for n in range(40)]
+    assert "tickets.csv: queue" in refusal_of(write_csv(tmp_path / "tickets.csv", some), metric="pearson")
+
+
+def test_regression_without_a_metric_is_judged_by_pearson(tmp_path: Path) -> None:
+    some = [{"body": f"text {n}", "queue": n} for n in range(40)]
+    assert own(write_csv(tmp_path / "tickets.csv", some), regression=True).task.metrics == ("pearson",)
+
+
+def test_the_positive_label_may_be_yamls_true(tmp_path: Path) -> None:
+    some = [{"body": f"text {n}", "queue": str(n % 3 == 0)} for n in range(40)]
+    data = own(write_csv(tmp_path / "tickets.csv", some), metric="f1", positive=True)
+    assert data.task.labels == ("False", "True")

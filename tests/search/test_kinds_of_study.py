@@ -181,7 +181,7 @@ def test_own_tasks_beside_one_of_glue_leave_no_text_behind(home: Home, bert: Pat
         asked = home.command() | {"args": [*train, "--task", "tickets", "--seeds", str(seeds)]}
         done = subprocess.run(**asked, capture_output=True, timeout=300, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert "120 examples, train, validation and test together" in done.stdout
+        assert "again on all examples of train, validation and test together: 120." in done.stdout
     rows = rows_of(home, "own")
     full = [row for row in rows.values() if row.kind == "full_data"]
     assert [(row.status, row.score, row.epochs) for row in full] == [(Status.COMPLETED, None, 2)] * 2

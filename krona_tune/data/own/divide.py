@@ -24,13 +24,9 @@ def divide(parts: dict[str, pa.Table], split: SplitSpec, place: str, *, by_label
         by_label: hold labels out in proportion.
 
     Raises:
-        Refusal: a part is asked that the data have, or there are too few examples to hold out.
+        Refusal: there are too few examples, or too large groups, to hold out what is asked.
     """
     asked = {"validation": split.validation, "test": split.test}
-    for part, size in asked.items():
-        if part in parts and isinstance(size, float):
-            problem = f"the data have a {part} part of {parts[part].num_rows} examples"
-            raise Refusal(f"{place}.split.{part}", problem, "leave it out")
     rows, lacking = parts["train"], [part for part in ("test", "validation") if part not in parts]
     sizes = {part: _number(asked[part], rows.num_rows) for part in lacking}
     if not lacking:
@@ -39,9 +35,10 @@ def divide(parts: dict[str, pa.Table], split: SplitSpec, place: str, *, by_label
         said = " and ".join(f"{size} for {part}" for part, size in sizes.items())
         raise Refusal(f"{place}.split", f"{said} of {rows.num_rows} examples leave none to train", "hold out fewer")
     held = _hold_out(rows, sizes, split, by_label=by_label)
-    if not len(held["train"]):
-        problem = f"{split.group} has too few values to hold out whole groups"
-        raise Refusal(f"{place}.split.group", problem, "hold out fewer examples, or leave group out")
+    for part, size in sizes.items():
+        if not len(held[part]):
+            problem = f"no value of {split.group} has so few examples that {size} for {part} can be held out"
+            raise Refusal(f"{place}.split.group", problem, "hold out more, or leave group out")
     drawn = {part: rows.take(pa.array(np.sort(found))) for part, found in held.items()}
     return {part: drawn[part] if part in drawn else parts[part] for part in PARTS}
 
@@ -52,19 +49,24 @@ def _number(asked: object, rows: int) -> int:
 
 
 def _hold_out(rows: pa.Table, sizes: dict[str, int], split: SplitSpec, *, by_label: bool) -> dict[str, Ints]:
-    """Returns the rows of each part that is held out, and of "train", the rest."""
+    """Returns the rows of each part that is held out, and of "train", the rest.
+
+    A unit, a group or a single row, goes to the first part that it does not make larger than asked.
+    """
     rng = np.random.default_rng(split.seed)
     units = _codes(rows["group"]) if split.group else np.arange(rows.num_rows)
     labels = _codes(rows["label"]) if by_label else np.zeros(rows.num_rows, np.int64)
-    order = _order(_most_frequent(labels, units), rng)
-    ends = np.cumsum(np.bincount(units)[order])
-    found: dict[str, Ints] = {}
-    start = before = 0
-    for part, size in sizes.items():
-        stop = int(np.searchsorted(ends, before + size)) + 1
-        found[part] = np.flatnonzero(np.isin(units, order[start:stop]))
-        start, before = stop, int(ends[min(stop, len(ends)) - 1])
-    return {**found, "train": np.flatnonzero(np.isin(units, order[start:]))}
+    order, counts = _order(_most_frequent(labels, units), rng), np.bincount(units)
+    left = dict(sizes)
+    part_of = np.full(len(counts), "train", dtype=object)
+    for unit in order[:-1]:
+        part = next((part for part, room in left.items() if counts[unit] <= room), None)
+        if part:
+            part_of[unit] = part
+            left[part] -= counts[unit]
+        if not any(left.values()):
+            break
+    return {part: np.flatnonzero(part_of[units] == part) for part in (*sizes, "train")}
 
 
 def _order(labels: Ints, rng: np.random.Generator) -> Ints:

@@ -13,6 +13,8 @@ from krona_tune.refusal import Refusal, shown
 from krona_tune.study.spec.task_spec import TaskSpec
 
 LABEL = "label"
+MOST_WHOLE, LARGEST = 2**53, 1e30
+"""The largest float that is surely a whole number, and the largest number of a regression."""
 NUMBERS, WORDS, MIXED = "numbers", "words", "mixed"
 
 
@@ -69,7 +71,7 @@ def _texts(file: File, column: str, what: str) -> pa.ChunkedArray:
     values, place = _plain(file.table[column]), f"{file.place}: {column}"
     if _is_list(values.type):
         raise Refusal(place, "holds lists: token labelling is not supported", "name a column with whole texts")
-    if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+    if not _is_text(values.type):
         raise Refusal(place, f"holds {values.type}, not text", "name a column with texts")
     return _filled(values, place, what)
 
@@ -87,16 +89,18 @@ def _words(file: File, column: str, what: str) -> pa.ChunkedArray:
     """Returns a column of words, whole numbers, or true and false, as text."""
     values, place = _plain(file.table[column]), f"{file.place}: {column}"
     if _is_list(values.type):
-        raise Refusal(place, "holds lists: multi-label classification is not supported", "name a column of one label")
+        raise Refusal(
+            place, f"holds lists, not one {what}: multi-label classification is not supported", "name another"
+        )
+    if not _is_text(values.type) and not pa.types.is_primitive(values.type):
+        raise Refusal(place, f"holds {values.type}, no {what}", "write one kind of word or number in every row")
     if pa.types.is_floating(values.type):
         whole = values.drop_null().to_numpy()
-        if len(odd := whole[whole != np.floor(whole)]):
-            fix = "for numbers write metric: pearson, or regression: true"
-            raise Refusal(place, f"{odd[0]:g} is no name of a label", fix)
+        if len(odd := whole[(whole != np.floor(whole)) | (np.abs(whole) > MOST_WHOLE)]):
+            fix = "for numbers as labels write metric: pearson, or regression: true"
+            raise Refusal(place, f"{odd[0]:g} is no name of a {what}", fix)
         values = values.cast(pa.int64())
-    if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
-        values = values.cast(pa.string())
-    return _filled(values, place, what)
+    return _filled(values if _is_text(values.type) else values.cast(pa.string()), place, what)
 
 
 def _labels(file: File, column: str) -> pa.ChunkedArray:
@@ -105,7 +109,8 @@ def _labels(file: File, column: str) -> pa.ChunkedArray:
         unlabelled = pc.fill_null(pc.less(values, 0), True)
         if count := pc.sum(unlabelled).as_py():
             place, first = f"{file.place}: {column}", first_row(unlabelled)
-            raise Refusal(place, f"{count} rows have no label, the first is row {first}", "leave that part out")
+            fix = "if it is the test part, hold another one out with split: {test: 0.15}"
+            raise Refusal(place, f"{count} rows have no label, the first is row {first}", fix)
         return pc.take(pa.array(names), values.combine_chunks())
     return _words(file, column, "label")
 
@@ -114,13 +119,17 @@ def _numbers(file: File, column: str) -> pa.ChunkedArray:
     """Returns a column as float64. Raises a Refusal at the first value that is no finite number."""
     values, place = _plain(file.table[column]), f"{file.place}: {column}"
     if pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
-        numbers = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    elif not _is_text(values.type):
+        raise Refusal(place, f"holds {values.type}, not numbers", "name a column of numbers")
     else:
         read = (_number(text) for text in values.cast(pa.string()).to_pylist())
         numbers = np.array([math.nan if number is None else number for number in read])
-    if len(wrong := np.flatnonzero(~np.isfinite(numbers))):
+    if len(wrong := np.flatnonzero(~(np.abs(numbers) <= LARGEST))):
         value = shown(file.table[column][int(wrong[0])].as_py())
-        raise Refusal(f"{place}: row {wrong[0] + 1}", f"{value} is not a finite number", "write a number there")
+        raise Refusal(f"{place}: row {wrong[0] + 1}", f"{value} is not a number to {LARGEST:g}", "write a number there")
+    if (numbers == numbers[0]).all():
+        raise Refusal(place, f"every example has the number {numbers[0]:g}", "two or more are needed")
     return pa.chunked_array([pa.array(numbers, pa.float64())])
 
 
@@ -135,9 +144,14 @@ def _parts(file: File, column: str) -> pa.ChunkedArray:
 
 def _number(text: object) -> float | None:
     try:
-        return float(str(text))
+        number = float(str(text).replace("_", "x"))
     except ValueError:
         return None
+    return number if math.isfinite(number) else None
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:

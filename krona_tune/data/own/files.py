@@ -2,11 +2,14 @@
 
 import codecs
 import csv
+import re
+import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -23,6 +26,8 @@ KINDS = {
     ".parquet": "parquet",
 }
 """The builder of `datasets` for each ending of a file's name."""
+Quoting = Literal[0, 3]
+"""csv.QUOTE_MINIMAL or csv.QUOTE_NONE."""
 SEPARATORS = (",", ";", "\t", "|")
 PARTS = {
     "train": "train",
@@ -33,7 +38,7 @@ PARTS = {
     "dev": "validation",
     "test": "test",
 }
-"""The part that a word at the beginning of a file's name, of a hub's split or in a column means."""
+"""The part that a word in a file's name, in the name of a hub's split or in a column means."""
 CHUNK, LINE_END = 1 << 20, b"\n"
 UNCLOSED, EMPTY = "EOF inside string", "corresponds to no data"
 """What pandas says of a quote that is never closed, and `datasets` of a file without a row."""
@@ -79,11 +84,12 @@ def read_file(path: Path, columns: Sequence[str]) -> File:
     options = _csv_options(path, columns) if kind == "csv" else {}
     if kind == "json":
         _refuse_other_encoding(path)
-    with _reading(str(path)):
+    # `datasets` would find a changed file with an old date in its cache, and would keep the texts there.
+    with tempfile.TemporaryDirectory(prefix="krona_tune-") as cache, _reading(str(path)):
         import datasets
 
-        loaded = datasets.load_dataset(kind, data_files=[str(path)], split="train", **options)
-    return _selected(loaded, columns, str(path))
+        loaded = datasets.load_dataset(kind, data_files=[str(path)], split="train", cache_dir=cache, **options)
+        return _selected(loaded, columns, str(path))
 
 
 def _of_the_hub(data: str, columns: Sequence[str]) -> dict[str, list[File]]:
@@ -102,7 +108,8 @@ def _of_the_hub(data: str, columns: Sequence[str]) -> dict[str, list[File]]:
 
 
 def _parts_of(folder: Path) -> dict[str, list[Path]]:
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in KINDS and path.is_file())
+    named = (path for path in folder.iterdir() if path.suffix.lower() in KINDS and not path.name.startswith("."))
+    files = sorted(path for path in named if path.is_file())
     if not files:
         raise Refusal(str(folder), f"no file with one of the endings {', '.join(KINDS)}")
     found: dict[str, list[Path]] = {}
@@ -119,23 +126,23 @@ def _parts_of(folder: Path) -> dict[str, list[Path]]:
 
 
 def _part(name: str) -> str:
-    """Returns the part that a name begins with, such as train-00000-of-00002 or validation_matched; else nothing."""
-    lowered = name.lower()
-    word = next((word for word in sorted(PARTS, key=len, reverse=True) if lowered.startswith(word)), "")
-    after = lowered[len(word) :]
-    return PARTS[word] if word and not after[:1].isalnum() else ""
+    """Returns the part that a word of the name says, such as in train-00000-of-00002; nothing for none or for two."""
+    found = {PARTS[word] for word in re.findall("[a-z]+", name.lower()) if word in PARTS}
+    return found.pop() if len(found) == 1 else ""
 
 
 def _csv_options(path: Path, columns: Sequence[str]) -> dict[str, Any]:
     """Returns how `datasets` reads this file: every column as text, so that 007 and NA stay what they are."""
     _refuse_other_encoding(path)
-    separator, header = _header(path, columns)
+    quoting: Quoting = csv.QUOTE_NONE if path.suffix.lower() == ".tsv" else csv.QUOTE_MINIMAL
+    separator, header = _header(path, columns, quoting)
     _refuse_lacking(header, columns, str(path))
+    _refuse_wide_rows(path, separator, quoting, len(header))
     import datasets
 
     return {
         "sep": separator,
-        "quoting": csv.QUOTE_NONE if path.suffix.lower() == ".tsv" else csv.QUOTE_MINIMAL,
+        "quoting": quoting,
         "encoding": "utf-8-sig",
         "keep_default_na": False,
         "usecols": list(dict.fromkeys(columns)),
@@ -143,13 +150,25 @@ def _csv_options(path: Path, columns: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _header(path: Path, columns: Sequence[str]) -> tuple[str, list[str]]:
+def _refuse_wide_rows(path: Path, separator: str, quoting: Quoting, width: int) -> None:
+    """Refuses a row with more fields than the header, which is what a separator in a text without quotes makes."""
+    csv.field_size_limit(sys.maxsize)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.reader(file, delimiter=separator, quoting=quoting)
+        with refusing(str(path), "can't be read"):
+            for row in rows:
+                if len(row) > width and any(row[width:]):
+                    fix = "put a text that holds the separator in quotes"
+                    raise Refusal(f"{path}:{rows.line_num}", f"{len(row)} fields, the header has {width}", fix)
+
+
+def _header(path: Path, columns: Sequence[str], quoting: Quoting) -> tuple[str, list[str]]:
     """Returns the separator with which the first line has most of the columns, and the names in that line."""
     offered = ("\t",) if path.suffix.lower() == ".tsv" else SEPARATORS
     headers: dict[str, list[str]] = {}
     for separator in offered:
         with path.open(encoding="utf-8-sig", newline="") as file, suppress(csv.Error):
-            headers[separator] = next(csv.reader(file, delimiter=separator), [])
+            headers[separator] = next(csv.reader(file, delimiter=separator, quoting=quoting), [])
     if not any(headers.values()):
         raise Refusal(str(path), "its first line holds no names of columns", "write them there")
     best = max(headers, key=lambda separator: len(set(headers[separator]) & set(columns)))
@@ -160,12 +179,15 @@ def _refuse_other_encoding(path: Path) -> None:
     decoder = codecs.getincrementaldecoder("utf-8")()
     before = line = 0
     with refusing(str(path), "can't be read"), path.open("rb") as file:
-        while chunk := file.read(CHUNK):
+        chunk = b"begin"
+        while chunk:
+            chunk = file.read(CHUNK)
+            waiting = len(decoder.getstate()[0])
             try:
-                decoder.decode(chunk)
+                decoder.decode(chunk, final=not chunk)
             except UnicodeDecodeError as error:
-                place = f"{path}:{line + chunk[: error.start].count(LINE_END) + 1}"
-                byte = before + error.start + 1
+                at = error.start - waiting
+                place, byte = f"{path}:{line + chunk[: max(0, at)].count(LINE_END) + 1}", before + at + 1
                 raise Refusal(place, f"not UTF-8 text (byte {byte} of the file)", "save the file as UTF-8") from None
             before, line = before + len(chunk), line + chunk.count(LINE_END)
 

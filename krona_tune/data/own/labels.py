@@ -10,6 +10,7 @@ from krona_tune.refusal import Refusal, shown
 from krona_tune.study.spec.task_spec import TaskSpec
 
 MOST_LABELS = 1_000
+FIX = "correct it, add training examples of it, or hold others out with split.seed"
 Files = dict[str, list[Examples]]
 """The checked rows of every file, by part."""
 
@@ -61,4 +62,4 @@ def refuse_unseen(parts: dict[str, pa.Table], files: Files, spec: TaskSpec, *, r
         where = next(each for each in files.get(part, files["train"]) if pc.is_in(label, each.table[LABEL].unique()))
         row = first_row(pc.equal(where.table[LABEL], label))
         problem = f"the label {shown(label.as_py())} of a {part} example is that of no training example"
-        raise Refusal(f"{where.place}: {spec.label}: row {row}", problem, "correct it, or add training examples of it")
+        raise Refusal(f"{where.place}: {spec.label}: row {row}", problem, FIX)

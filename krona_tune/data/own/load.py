@@ -66,6 +66,8 @@ def _files(spec: TaskSpec, place: str, *, regression: bool) -> dict[str, list[Ex
                 problem = f"the data have a {part} part: {found[part][0].place}"
                 raise Refusal(f"{place}.split.{part}", problem, "leave one of them out")
             found[part] = [read_file(Path(path), columns)]
+        elif path is not None:
+            found.pop(part, None)  # another one is held out in its place
     if spec.split.column and len(found) > 1:
         problem = f"the files are parts already: {', '.join(found)}"
         raise Refusal(f"{place}.split.column", problem, "leave it out, or name one file")

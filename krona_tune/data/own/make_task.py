@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from statistics import fmean, pstdev
 from typing import Any
 
 import numpy as np
@@ -60,9 +59,9 @@ def _functions(spec: TaskSpec, place: str) -> dict[str, str]:
         name = metric.rpartition(":")[2]
         if name in {*METRICS, "score"} or found[name] != metric:
             raise Refusal(f"{place}.metric", f"the name of {metric} is taken by another metric", "rename the function")
-    if spec.direction == "lower" and not found:
-        problem = f"of {', '.join(spec.metric)} higher is better"
-        raise Refusal(f"{place}.direction", problem, "leave it out; it is about MODULE:FUNCTION")
+    if spec.direction == "lower" and len(found) != 1:
+        problem = f"lower is about one MODULE:FUNCTION, {', '.join(spec.metric)} has {len(found)}"
+        raise Refusal(f"{place}.direction", problem, "leave it out, or write one function")
     return found
 
 
@@ -70,15 +69,18 @@ def _of_numbers(task: Task, labels: pa.ChunkedArray) -> Task:
     values = labels.to_numpy()
     grid = _grid(values)
     words = tuple(f"{value:g}" for value in grid)
-    return replace(task, grid=grid, words=words, centre=fmean(values), spread=pstdev(values) or 1.0)
+    return replace(task, grid=grid, words=words, centre=float(values.mean()), spread=float(values.std()) or 1.0)
 
 
 def _of_labels(task: Task, spec: TaskSpec, place: str, labels: pa.ChunkedArray) -> Task:
     known = sorted_labels(labels.unique().to_pylist())
     if spec.positive is not None:
-        if spec.positive not in known:
+        alike = [label for label in known if label == spec.positive] or [
+            label for label in known if label.lower() == spec.positive.lower()
+        ]
+        if len(alike) != 1:
             raise unknown(f"{place}.positive", "label", spec.positive, known)
-        known = [*(label for label in known if label != spec.positive), spec.positive]
+        known = [*(label for label in known if label != alike[0]), alike[0]]
     if "f1" in task.metrics and len(known) != 2:
         raise Refusal(f"{place}.metric", f"f1 is about one of two labels, there are {len(known)}", "write macro_f1")
     words, weights = _words(spec, place, known), _weights(spec, place, known, labels)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from krona_tune.study.finals import BASELINE
 from krona_tune.study.result import TrialResult
+from krona_tune.study.spec.trial import FULL_KINDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +42,8 @@ class Rates:
 
 
 def spent(rows: Mapping[str, TrialResult], seconds: float, rates: Rates) -> Amount:
-    """Returns what the rows have used so far; `seconds` is the time on the study's clock."""
-    everyone = list(rows.values())
+    """Returns what the rows have used so far, full trainings left out; `seconds` is the time on the study's clock."""
+    everyone = [row for row in list(rows.values()) if row.kind not in FULL_KINDS]
     busy = sum(row.train_seconds + row.evaluation_seconds for row in everyone)
     return Amount(
         seconds=seconds,

@@ -75,9 +75,12 @@ def _refuse_changed(earlier: Manifest, now: Manifest) -> None:
     """Raises a Refusal if a resumed study's weights or data differ from those that it was begun with."""
     pairs = [("model", earlier.model.fingerprint, now.model.fingerprint)]
     pairs += [(f"data of {t}", facts.fingerprint, now.tasks[t].fingerprint) for t, facts in earlier.tasks.items()]
-    for what, then, found in pairs:
-        if then != found:
-            problem = f"the {what} was {then[:12]}, now it is {found[:12]}"
+    pairs += [
+        (f"metric function of {t}", facts.functions, now.tasks[t].functions) for t, facts in earlier.tasks.items()
+    ]
+    for what, then, present in pairs:
+        if then != present:
+            problem = f"the {what} was {then[:12]}, now it is {present[:12]}"
             raise Refusal("--resume", problem, "put back what the study was begun with, or begin a new one")
 
 

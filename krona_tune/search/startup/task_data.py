@@ -1,5 +1,6 @@
 """Loads, splits and tokenises each task's data once, before the first trial, for the workers."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -12,8 +13,9 @@ from transformers import PreTrainedTokenizerBase
 from krona_tune.data.corpus import TaskData, load
 from krona_tune.data.data_warnings import find_warnings
 from krona_tune.data.encode import encode, encode_test
-from krona_tune.data.metrics import constant_baseline
+from krona_tune.data.metrics import constant_baseline, functions_digest
 from krona_tune.data.tasks import Task
+from krona_tune.refusal import refusing
 from krona_tune.search.planning.plan import Plan
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.spec.study_spec import for_task
@@ -58,12 +60,12 @@ def prepare_data(plan: Plan, location: str) -> Prepared:
     )
 
 
-def first_examples(plan: Plan, count: int) -> dict[str, list[tuple[str, str]]]:
-    """Returns the first training examples of each own task, as (text, answer) of what is left after tokenisation."""
+def first_examples(plan: Plan, tasks: Iterable[str], count: int) -> dict[str, list[tuple[str, str]]]:
+    """Returns the first training examples of these tasks, as (text, answer) of what is left after tokenisation."""
     tokenizer = open_tokenizer(plan.source.location, plan.source.config["vocab_size"])
     prompts, length = plan.geometry.text_to_text, plan.spec.examples.max_length
     found: dict[str, list[tuple[str, str]]] = {}
-    for name in plan.own:
+    for name in tasks:
         data = _load(plan, plan.tasks[name])
         rows = data.train.slice(0, count).to_pylist()
         texts = [[row[column] for column in data.task.inputs] for row in rows]
@@ -111,16 +113,19 @@ def _prepare_task(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase
         candidates=candidates(task, tokenizer) if plan.geometry.text_to_text else (),
     )
     labels = [table.column("label").to_numpy() for table in (encoded.train, encoded.validation)]
+    with refusing(f"tasks.{task.name}.metric", "it fails for a constant answer", "return a number for that too"):
+        constant = constant_baseline(task, *labels)
     facts = TaskFacts(
         title=task.title,
         metrics=task.metrics,
         provenance=data.provenance,
         synthetic=data.synthetic,
         own=task.name in plan.own,
+        functions=functions_digest(task),
         fingerprint=data.fingerprint,
         train_examples=len(encoded.train),
         validation_examples=len(encoded.validation),
-        constant_score=constant_baseline(task, *labels),
+        constant_score=constant,
         rungs=work.schedule.rungs if spec.search.early_stopping else (work.schedule.total_examples,),
     )
     return work, facts

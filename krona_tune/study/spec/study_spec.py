@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
+from krona_tune.refusal import unknown
 from krona_tune.study.spec.domain import Choice, Divisors, Domain, Fixed, Range, parse_domain
 from krona_tune.study.spec.place import Place
 from krona_tune.study.spec.schedule import Schedule, make_schedule
@@ -271,6 +272,8 @@ class StudySpec(Frozen):
     @classmethod
     def _own_tasks_apart(cls, written: Any) -> Any:
         """Returns the request with the tasks of a mapping as their names, and their definitions as `own_tasks`."""
+        if isinstance(written, Mapping) and "own_tasks" in written:
+            raise unknown("", "key", "own_tasks", ["tasks"])
         tasks = written.get("tasks") if isinstance(written, Mapping) else None
         if not isinstance(tasks, Mapping):
             return written

@@ -1,16 +1,19 @@
 """Holds the request for a task of one's own: its files, columns, metric and split, frozen and checked."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from krona_tune.hub import home
 from krona_tune.refusal import Refusal
 from krona_tune.study.spec.place import Place
 from krona_tune.study.spec.trial import Frozen
 
 HUB_PREFIX = "hub:"
-MOST_TEXTS = 2
+MOST_TEXTS, MOST = 2, 1e15
+"""The most texts of an example, and the most examples to hold out."""
 UNSUPPORTED = {
     "labels": ("multi-label classification is not supported", "name one column with label: COLUMN"),
     "tags": ("token labelling is not supported", "name one column with a label of the whole text"),
@@ -38,7 +41,8 @@ def _one_label(value: Any) -> Any:
 
 def _held_out(value: Any) -> Any:
     """Checks a share or a number of examples; a text is a file."""
-    if isinstance(value, bool) or (isinstance(value, int | float) and not (0 < value < 1 or value == int(value) > 0)):
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(value, bool) or (number and not (0 < value < 1 or (1 <= value < MOST and value == int(value)))):
         raise ValueError("write a file, a share such as 0.2, or a number of examples")
     return value
 
@@ -60,8 +64,9 @@ class SplitSpec(Frozen):
     """Says which examples are for training, validation and test.
 
     `column` names each example's part in its own row. Else `validation` and `test` are each a file, or the share or the
-    number of training examples to hold out, which `seed` draws; null: the part that the data have, or 15 %. Labels are
-    held out in proportion, and examples with the same value of `group` stay together.
+    number of training examples to hold out, which `seed` draws; null: the part that the data have, or 15 %. A number
+    replaces a part that the data have. Labels are held out in proportion, and examples with the same value of `group`
+    stay together.
     """
 
     column: Column | None = None
@@ -96,6 +101,23 @@ class TaskSpec(Frozen):
     words: Annotated[dict[str, str] | None, BeforeValidator(_words)] = None
     split: SplitSpec = SplitSpec()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers_by_pearson(cls, written: Any) -> Any:
+        """Returns the task with the metric of numbers, if its labels are numbers and it names none."""
+        numbers = isinstance(written, dict) and written.get("regression") is True and "metric" not in written
+        return {**written, "metric": "pearson"} if numbers else written
+
+    @model_validator(mode="after")
+    def _columns_apart(self) -> "TaskSpec":
+        """Refuses a label that the model would read, and a column with two meanings."""
+        for name, column in (("label", self.label), ("split.column", self.split.column)):
+            if column in self.text:
+                raise Refusal("", f"the {name} {column!r} is a text that the model reads", "name another column")
+        if self.label in {self.split.column, self.split.group}:
+            raise Refusal("", f"the split names the label, {self.label!r}", "name another column")
+        return self
+
     def beside(self, folder: Path) -> "TaskSpec":
         """Returns the task with its paths absolute; they were relative to `folder`, that of the file that names them.
 
@@ -115,13 +137,13 @@ _FILES = ("validation", "test")
 
 
 def _whole(value: Any, folder: Path) -> Any:
-    return str((folder / Path(value).expanduser()).resolve()) if isinstance(value, str) else value
+    return os.path.abspath(folder / home(Path(value))) if isinstance(value, str) else value
 
 
 def _file_of(metric: str, folder: Path) -> str:
     module, colon, function = metric.rpartition(":")
     beside = folder / (module if module.endswith(".py") else f"{module}.py")
-    return f"{beside.resolve()}:{function}" if colon and beside.is_file() else metric
+    return f"{os.path.abspath(beside)}:{function}" if colon and beside.is_file() else metric
 
 
 def refuse_unsupported(name: str, written: Any) -> None:
