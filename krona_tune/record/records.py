@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from krona_tune.record.effects import Effect, read_effects
 from krona_tune.record.ownership import running_trials
 from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.study.result import Report, Status, TrialResult
@@ -13,17 +14,19 @@ from krona_tune.study.result import Report, Status, TrialResult
 @dataclass(frozen=True, kw_only=True)
 class Records:
     """Every trial once, in the order in which they started, and every report once, a trial's by rung; `running` are the
-    ids of the trials that run now."""
+    ids of the trials that run now, `effects` those of the knobs, if a model of the study has written them."""
 
     trials: tuple[TrialResult, ...] = ()
     reports: tuple[Report, ...] = ()
     running: frozenset[str] = frozenset()
+    effects: tuple[Effect, ...] = ()
 
     def of(self, task: str) -> "Records":
         return Records(
             trials=tuple(trial for trial in self.trials if trial.task == task),
             reports=tuple(report for report in self.reports if report.task == task),
             running=self.running,
+            effects=tuple(effect for effect in self.effects if effect.task == task),
         )
 
 
@@ -36,7 +39,8 @@ def read_records(results: Path, *, runs: bool = False) -> Records:
     for report in reports:
         by_trial[report.trial_id].append(report)
     trials = tuple(as_far_as_reported(trial, by_trial[trial.trial_id]) for trial in read_trials(results))
-    return Records(trials=trials, reports=reports, running=running_trials(trials) if runs else frozenset())
+    running = running_trials(trials) if runs else frozenset()
+    return Records(trials=trials, reports=reports, running=running, effects=tuple(read_effects(results)))
 
 
 def as_far_as_reported(trial: TrialResult, reports: Sequence[Report]) -> TrialResult:

@@ -62,6 +62,7 @@ def _search_by_task(plan: Plan, works: Works, folder: StudyFolder, ledger: Ledge
         trials=len(waiting) + sum(map(len, remaining.values())),
         new={task: new[task] + len(numbers) for task, numbers in remaining.items()},
         works=works,
+        model=model,
     )
 
 

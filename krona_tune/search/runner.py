@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Thread
+from typing import TYPE_CHECKING
 
 import ray
 from rich.console import Console
 
+from krona_tune.record.effects import write_effects
 from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.progress import share_done
@@ -40,6 +42,9 @@ from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.spec.loader import dump_spec
 from krona_tune.study.spec.study_spec import SearchSpec
 from krona_tune.study.spec.trial import FULL_KINDS
+
+if TYPE_CHECKING:
+    from krona_tune.search.searchers.study_model import StudyModel
 
 logger = logging.getLogger(__name__)
 
@@ -154,6 +159,8 @@ def _search_then_finals(
     search = search_phase(plan, prepared.works, started.folder, ledger, stopping)
     view.expect(search.new)
     train(search)
+    if search.model and not stopping.interrupted:
+        _write_effects(search.model, plan, started.folder)
     if (limit := stopping.used_up) and (left := search_left(plan, ledger)):
         view.say(f"The budget of {limit} ended the search with {left} of {search.trials} trials to go.")
     stopping.let_finals_end()
@@ -179,6 +186,17 @@ def _search_then_finals(
         again = repeats_phase(plan.spec, prepared.works, ledger, stopping)
         begins = f"The first points are trained again with {repeats.seeds} seeds"
         train_again(again, begins, "repeats", lambda: len(repeats_left(plan.spec, ledger)))
+
+
+def _write_effects(model: "StudyModel", plan: Plan, folder: StudyFolder) -> None:
+    """Keeps what the model expects of each knob. An error is only logged: nothing that a trial produced is lost."""
+    from krona_tune.search.searchers.effects import effects  # no other study loads its packages
+
+    try:
+        found = [each for task in plan.spec.tasks for each in effects(model, plan.space, task, plan.spec.seed)]
+        write_effects(folder.results, found)
+    except Exception:
+        logger.exception("the effects of the knobs could not be written")
 
 
 def _train_fully(

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
+from typing import TYPE_CHECKING
 
 from ray import tune
 from ray.tune.schedulers import TrialScheduler
@@ -22,6 +23,9 @@ from krona_tune.search.tune_callback import Recorder
 from krona_tune.search.worker.trainable import KronaTrial, Workplace
 from krona_tune.train.loop import TaskWork
 
+if TYPE_CHECKING:
+    from krona_tune.search.searchers.study_model import StudyModel
+
 logger = logging.getLogger(__name__)
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
@@ -35,7 +39,7 @@ RETRIES = 2
 class Phase:
     """The input of one Tune run: its searcher, its scheduler, its number of trials, and the workers' data.
 
-    `new` counts the trials of each task that have no row yet.
+    `new` counts the trials of each task that have no row yet; `model` is that of the whole study, if one proposes.
     """
 
     searcher: StudySearcher
@@ -43,6 +47,7 @@ class Phase:
     trials: int
     new: Mapping[str, int]
     works: Mapping[str, TaskWork]
+    model: "StudyModel | None" = None
 
 
 def tune_trials(

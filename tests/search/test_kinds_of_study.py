@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -9,6 +10,7 @@ import pytest
 
 from krona_tune.adapters.files.adapter_card import read_card
 from krona_tune.adapters.methods.method_table import METHODS
+from krona_tune.record.effects import read_effects
 from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.train.serving.predict import predict
@@ -80,6 +82,10 @@ def test_a_model_of_all_tasks_proposes_the_same_after_a_resume(home: Home, bert:
     words = ["--tasks", "cola,rte", "--set", "search.sampler=study_model", "--set", rates, "--max-concurrent", "1"]
     whole = started(home, bert, "modelled", *words, "--trials", "5")
     assert "a task by one model of all tasks" in home.run("--resume", "modelled", "--dry-run").stdout
+    knobs = ("a_out", "a_in", "scale", "roles", "learning_rate")
+    effects = {(each.task, each.knob) for each in read_effects(home.study("modelled").results)}
+    assert effects == {(task, knob) for task in ("cola", "rte") for knob in knobs}
+    assert "as the study's model sees it" in unescape(home.study("modelled").report.read_text())
     started(home, bert, "modelled-twice", *words, "--trials", "3")
     done = home.run("--resume", "modelled-twice", "--trials", "+2", "--max-concurrent", "1")
     assert done.returncode == 0, done.stdout + done.stderr

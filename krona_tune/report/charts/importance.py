@@ -25,7 +25,7 @@ FEW_VALUES = 12
 def importance(subject: Subject) -> Chart | None:
     ranked = subject.summary.ranked
     knobs = searched_knobs([each.trial.params for each in ranked])
-    if len(ranked) < FEWEST or not knobs:
+    if len(ranked) < FEWEST or not knobs or subject.recorded.effects:  # the model's effects say more
         return None
     scores = [each.score for each in ranked]
     found, *by_chance = importances(knobs, [scores, *_shuffled(scores)])

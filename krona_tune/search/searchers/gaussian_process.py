@@ -44,6 +44,13 @@ def predict(process: GaussianProcessRegressor, x: Array) -> tuple[Array, Array]:
     return mean, np.sqrt(np.maximum(deviation**2 - noise, 1e-12))
 
 
+def predict_mean(process: GaussianProcessRegressor, x: Array) -> tuple[float, float]:
+    """Returns the expected mean of the rows of x (n, d) and its deviation, without noise."""
+    mean, covariance = process.predict(x, return_cov=True)
+    noise = float(process.kernel_.k2.noise_level) * len(x)
+    return float(mean.mean()), float(np.sqrt(max(covariance.sum() - noise, 1e-12)) / len(x))
+
+
 def _regressor(kernel: Kernel, optimizer: Any) -> GaussianProcessRegressor:
     return GaussianProcessRegressor(kernel, alpha=1e-8, optimizer=optimizer, copy_X_train=False)
 

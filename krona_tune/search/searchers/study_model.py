@@ -16,7 +16,13 @@ from krona_tune.refusal import Refusal
 from krona_tune.search.planning.earlier_study import EarlierStudy
 from krona_tune.search.planning.space import EVEN_DRAWS, Params, Space
 from krona_tune.search.searchers.coordinates import Encoder
-from krona_tune.search.searchers.gaussian_process import condition, first_kernel, fitted_kernel, predict
+from krona_tune.search.searchers.gaussian_process import (
+    condition,
+    first_kernel,
+    fitted_kernel,
+    predict,
+    predict_mean,
+)  # fmt: skip
 from krona_tune.search.searchers.history import Array, History, Trial
 from krona_tune.search.searchers.proposal import EVEN, MODEL, Origin, Proposal
 from krona_tune.study.randomness import stream
@@ -99,6 +105,18 @@ class StudyModel:
         except (ValueError, np.linalg.LinAlgError):
             logger.exception("the model of the study could not be fitted for trial %d of %s", number, task)
             return iter(())
+
+    def average(self, task: str, points: Sequence[Params]) -> tuple[float, float, float] | None:
+        """Returns the mean expected score of the points at the full budget, one deviation less, itself, and one more;
+        None if the model knows too little, or no point's sizes fit."""
+        history = self.history
+        _, coordinates = self._encoded(points)
+        if not len(coordinates) or history.ends < FIRST_FIT:
+            return None
+        rows, values = history.rows(history.trials(), ROWS, task)
+        mean, deviation = predict_mean(condition(rows, values, self._kernel()), history.complete(coordinates, task))
+        scores = history.scores(task, np.array([mean - deviation, mean, mean + deviation]))
+        return (scores[0], scores[1], scores[2]) if scores else None
 
     def _drawn(self, task: str, number: int) -> Iterator[Proposal]:
         rng = random.Random(stream(self._seed, "even draw", task, number))
