@@ -7,6 +7,7 @@ import pytest
 from krona_tune.cli.asked_tasks import asked_tasks
 from krona_tune.data.tasks import GLUE
 from krona_tune.refusal import Refusal
+from krona_tune.study.spec.loader import dump_spec, load_spec, tasks_defined_in
 
 TICKETS = """tasks:
   tickets: {data: tickets.csv, text: body, label: queue}
@@ -85,3 +86,41 @@ def test_a_wrong_file_of_tasks_is_refused(text: str, message: str, tmp_path: Pat
     with pytest.raises(Refusal) as refused:
         asked_tasks(str(tmp_path / "tasks.yaml"), {})
     assert str(refused.value).removeprefix(f"{tmp_path}/tasks.yaml").removeprefix(": ") == message.removeprefix(": ")
+
+
+def test_a_space_can_be_narrowed_to_some_of_its_tasks(tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text(
+        "model: m\n" + TICKETS + "  leads: {data: leads.csv, text: body, label: won}\n  rte: glue\n"
+        "schedule: {epochs: {default: 3, tickets: 5, leads: 7}}\nexamples: {train: {default: 9, leads: 2}}\n"
+    )
+    spec = load_spec(path, (), {"tasks": asked_tasks("tickets,rte", tasks_defined_in(path))})
+    assert (spec.tasks, list(spec.own_tasks)) == (("tickets", "rte"), ["tickets"])
+    assert spec.schedule.epochs == {"default": 3, "tickets": 5}
+    assert spec.examples.train == {"default": 9}
+    assert load_spec(path).tasks == ("tickets", "leads", "rte")
+
+
+def test_a_setting_may_change_what_a_file_of_tasks_says(tmp_path: Path) -> None:
+    (tmp_path / "tickets.yaml").write_text(TICKETS)
+    (tmp_path / "space.yaml").write_text("model: m\n")
+    asked = asked_tasks(f"{tmp_path}/tickets.yaml", {})
+    spec = load_spec(tmp_path / "space.yaml", ["tasks.tickets.metric=macro_f1"], {"tasks": asked})
+    assert spec.own_tasks["tickets"].metric == ("macro_f1",)
+
+
+def test_a_request_of_own_tasks_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text("model: m\n" + TICKETS + "  rte: glue\n")
+    spec = load_spec(path)
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / "study.yaml").write_text(dump_spec(spec))
+    assert load_spec(tmp_path / "again" / "study.yaml") == spec
+    assert spec.kept()["tasks.tickets.data"] == str(tmp_path / "tickets.csv")
+
+
+def test_one_task_is_not_described_twice(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.yaml").write_text(TICKETS.replace("queue", name))
+    with pytest.raises(Refusal, match="yaml describes tickets, which is described before; rename one"):
+        asked_tasks(f"{tmp_path}/a.yaml,{tmp_path}/b.yaml", {})

@@ -151,10 +151,11 @@ def _check_tasks(spec: StudySpec, place: str) -> None:
     for task in spec.tasks:
         if task not in known:
             raise unknown(f"{place}: tasks", "task", task, known)
-    for setting in (*vars(spec.schedule).items(), *vars(spec.examples).items()):
-        for task in setting[1] if isinstance(setting[1], dict) else ():
-            if task not in {*known, "default"}:
-                raise unknown(f"{place}: {setting[0]}", "task", task, {*known, "default"})
+    for section in ("schedule", "examples"):
+        for name, setting in vars(getattr(spec, section)).items():
+            for task in setting if isinstance(setting, dict) else ():
+                if task not in {*known, "default"}:
+                    raise unknown(f"{place}: {section}.{name}", "task", task, {*known, "default"})
 
 
 def _check_methods(spec: StudySpec, place: str) -> None:

@@ -53,7 +53,7 @@ def load_spec(path: Path, settings: Sequence[str] = (), overrides: Mapping[str, 
         raise Refusal(str(path), problem, "see search_spaces/")
     flags = {key: value for key, value in (overrides or {}).items() if value is not None}
     if "tasks" in flags:  # first, since a setting may change what a file of tasks says
-        written["tasks"] = flags.pop("tasks")
+        _choose_tasks(written, flags.pop("tasks"))
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
@@ -62,6 +62,19 @@ def load_spec(path: Path, settings: Sequence[str] = (), overrides: Mapping[str, 
     for key, value in flags.items():
         _put(written, key, value, key)
     return _beside(build_spec(written, str(path)), path.parent)
+
+
+def _choose_tasks(written: dict[str, Any], asked: Collection[str]) -> None:
+    """Puts the asked tasks in place of a space's own, whose settings by task go with those that are left out."""
+    defined = written.get("tasks")
+    left_out = set(defined) - set(asked) if isinstance(defined, dict) else set()
+    for section in ("schedule", "examples"):
+        settings = written.get(section)
+        for setting in settings.values() if isinstance(settings, dict) else ():
+            if isinstance(setting, dict):
+                for name in left_out:
+                    setting.pop(name, None)
+    written["tasks"] = asked
 
 
 def load_tasks(path: Path) -> dict[str, Any]:
