@@ -105,7 +105,7 @@ def _refuse_different(folder: StudyFolder, earlier: StudySpec, kept: Mapping[str
     then, now = earlier.settings(), with_whole_paths(again).settings()
     for flag, key in _compared(kept, settings, then.keys() | now.keys()):
         if then.get(key) != now.get(key):
-            of = "" if FLAGS[flag].key else f"{key} "
+            of = "" if FLAGS[flag].key == key else f"{key} "
             problem = f"the study {folder.name!r} was begun with {of}{_said(then, key)}, not {of}{_said(now, key)}"
             raise Refusal(flag, problem, "repeat what it was begun with, or choose another --name")
 
