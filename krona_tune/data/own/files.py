@@ -1,20 +1,18 @@
 """Reads files of one's own with `datasets`: CSV, TSV, JSON, JSON Lines, Parquet, or a data set of the hub."""
 
-import codecs
-import csv
 import re
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
+from krona_tune.data.own.csv_file import csv_options, refuse_lacking, refuse_other_encoding
 from krona_tune.hub import refuse_unreadable
-from krona_tune.refusal import Refusal, refusing, shown, told
+from krona_tune.refusal import Refusal, told
 from krona_tune.study.spec.task_spec import HUB_PREFIX
 
 KINDS = {
@@ -26,9 +24,6 @@ KINDS = {
     ".parquet": "parquet",
 }
 """The builder of `datasets` for each ending of a file's name."""
-Quoting = Literal[0, 3]
-"""csv.QUOTE_MINIMAL or csv.QUOTE_NONE."""
-SEPARATORS = (",", ";", "\t", "|")
 PARTS = {
     "train": "train",
     "training": "train",
@@ -39,7 +34,6 @@ PARTS = {
     "test": "test",
 }
 """The part that a word in a file's name, in the name of a hub's split or in a column means."""
-CHUNK, LINE_END = 1 << 20, b"\n"
 UNCLOSED, EMPTY = "EOF inside string", "corresponds to no data"
 """What pandas says of a quote that is never closed, and `datasets` of a file without a row."""
 
@@ -81,9 +75,9 @@ def read_file(path: Path, columns: Sequence[str]) -> File:
     refuse_unreadable(path)
     if not path.stat().st_size:
         raise Refusal(str(path), "the file is empty")
-    options = _csv_options(path, columns) if kind == "csv" else {}
+    options = csv_options(path, columns) if kind == "csv" else {}
     if kind == "json":
-        _refuse_other_encoding(path)
+        refuse_other_encoding(path)
     # `datasets` would find a changed file with an old date in its cache, and would keep the texts there.
     with tempfile.TemporaryDirectory(prefix="krona_tune-") as cache, _reading(str(path)):
         import datasets
@@ -131,79 +125,9 @@ def _part(name: str) -> str:
     return found.pop() if len(found) == 1 else ""
 
 
-def _csv_options(path: Path, columns: Sequence[str]) -> dict[str, Any]:
-    """Returns how `datasets` reads this file: every column as text, so that 007 and NA stay what they are."""
-    _refuse_other_encoding(path)
-    quoting: Quoting = csv.QUOTE_NONE if path.suffix.lower() == ".tsv" else csv.QUOTE_MINIMAL
-    separator, header = _header(path, columns, quoting)
-    _refuse_lacking(header, columns, str(path))
-    _refuse_wide_rows(path, separator, quoting, len(header))
-    import datasets
-
-    return {
-        "sep": separator,
-        "quoting": quoting,
-        "encoding": "utf-8-sig",
-        "keep_default_na": False,
-        "usecols": list(dict.fromkeys(columns)),
-        "features": datasets.Features({name: datasets.Value("string") for name in header if name in columns}),
-    }
-
-
-def _refuse_wide_rows(path: Path, separator: str, quoting: Quoting, width: int) -> None:
-    """Refuses a row with more fields than the header, which is what a separator in a text without quotes makes."""
-    csv.field_size_limit(sys.maxsize)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.reader(file, delimiter=separator, quoting=quoting)
-        with refusing(str(path), "can't be read"):
-            for row in rows:
-                if len(row) > width and any(row[width:]):
-                    fix = "put a text that holds the separator in quotes"
-                    raise Refusal(f"{path}:{rows.line_num}", f"{len(row)} fields, the header has {width}", fix)
-
-
-def _header(path: Path, columns: Sequence[str], quoting: Quoting) -> tuple[str, list[str]]:
-    """Returns the separator with which the first line has most of the columns, and the names in that line."""
-    offered = ("\t",) if path.suffix.lower() == ".tsv" else SEPARATORS
-    headers: dict[str, list[str]] = {}
-    for separator in offered:
-        with path.open(encoding="utf-8-sig", newline="") as file, suppress(csv.Error):
-            headers[separator] = next(csv.reader(file, delimiter=separator, quoting=quoting), [])
-    if not any(headers.values()):
-        raise Refusal(str(path), "its first line holds no names of columns", "write them there")
-    best = max(headers, key=lambda separator: len(set(headers[separator]) & set(columns)))
-    return best, headers[best]
-
-
-def _refuse_other_encoding(path: Path) -> None:
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    before = line = 0
-    with refusing(str(path), "can't be read"), path.open("rb") as file:
-        chunk = b"begin"
-        while chunk:
-            chunk = file.read(CHUNK)
-            waiting = len(decoder.getstate()[0])
-            try:
-                decoder.decode(chunk, final=not chunk)
-            except UnicodeDecodeError as error:
-                at = error.start - waiting
-                place, byte = f"{path}:{line + chunk[: max(0, at)].count(LINE_END) + 1}", before + at + 1
-                raise Refusal(place, f"not UTF-8 text (byte {byte} of the file)", "save the file as UTF-8") from None
-            before, line = before + len(chunk), line + chunk.count(LINE_END)
-
-
-def _refuse_lacking(found: Sequence[str], columns: Sequence[str], place: str) -> None:
-    for name in columns:
-        if name not in found:
-            names = shown(", ".join(found))[1:-1]
-            raise Refusal(place, f"no column {name!r}; found {names}", "name one of them")
-        if found.count(name) > 1:
-            raise Refusal(place, f"the column {name!r} appears {found.count(name)} times", "leave one of them")
-
-
 def _selected(rows: Any, columns: Sequence[str], place: str) -> File:
     """Returns the asked columns of loaded rows, memory-mapped, and the names that integer labels have there."""
-    _refuse_lacking(rows.column_names, columns, place)
+    refuse_lacking(rows.column_names, columns, place)
     chosen = rows.select_columns(list(dict.fromkeys(columns)))
     names = {name: list(feature.names) for name, feature in chosen.features.items() if hasattr(feature, "names")}
     return File(place=place, table=chosen.with_format("arrow")[:], names=names)
