@@ -109,7 +109,9 @@ def test_a_value_out_of_its_range_is_refused(params: dict[str, Any], message: st
 
 
 def test_an_unknown_kind_or_key_is_refused() -> None:
-    with pytest.raises(ValidationError, match="'search', 'baseline', 'finalist' or 'repeat'"):
+    with pytest.raises(
+        ValidationError, match="'search', 'baseline', 'finalist', 'repeat', 'full_train' or 'full_data'"
+    ):
         check_trial("rte", 5, {}, "final")
     with pytest.raises(ValidationError, match="Extra inputs"):
         TrialConfig.model_validate({"task": "rte", "seed": 1, "alpha": 4})
