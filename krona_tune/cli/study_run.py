@@ -119,7 +119,7 @@ def run_and_report(
         finally:
             runner.stop_ray(outcome)  # while the study is still claimed: its workers write into its folder
     if outcome.interrupted:
-        console.print(escape(_how_to_go_on(outcome, folder)), soft_wrap=True)
+        console.print(escape(_how_to_go_on(outcome, folder, trained)), soft_wrap=True)
     _exit(_status(outcome, spec.tasks, trained), at_once=bool(outcome.lost))
 
 
@@ -129,13 +129,15 @@ def _write_report(folder: StudyFolder) -> Path:
     return written
 
 
-def _how_to_go_on(outcome: "Outcome", folder: StudyFolder) -> str:
+def _how_to_go_on(outcome: "Outcome", folder: StudyFolder, trained: Sequence[str]) -> str:
     where = "" if folder.storage == STUDIES else f" --storage {redact(folder.storage)}"
     why = "Interrupted. Resume"
     if outcome.halted:
         why = f"Stopped, {redact(outcome.halted)}. When that is fixed, resume"
     elif outcome.lost and not outcome.asked:
         why = f"Stopped, {outcome.lost}. Resume"
+    if trained:
+        return f"{why} with the same command."
     return f"{why} with: python run_study.py --resume {folder.name}{where}"
 
 
