@@ -65,7 +65,7 @@ def test_a_search_that_has_just_ended_is_not_said_to_be_cut_short(
         slots=None,
     )
     stopping = StudyStopper(Budget(seconds=1), lambda: Amount(seconds=2))
-    monkeypatch.setattr(runner, "search_phase", lambda *asked: SimpleNamespace(new={}, trials=4))
+    monkeypatch.setattr(runner, "search_phase", lambda *asked: SimpleNamespace(new={}, trials=4, model=None))
     monkeypatch.setattr(runner, "tune_trials", lambda *asked, **others: None)
     monkeypatch.setattr(runner, "workplace", lambda started: None)
     monkeypatch.setattr(runner, "search_left", lambda *asked: left)
