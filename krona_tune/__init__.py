@@ -8,11 +8,11 @@ __all__ = ["curves", "load", "open_study", "predict"]
 
 if TYPE_CHECKING:
     from krona_tune.adapters.files.adapter_files import load
-    from krona_tune.record.learning_curves import curves
+    from krona_tune.record.recorded_curves import curves
     from krona_tune.train.serving.predict import predict
 
 MODULES = {
-    "curves": "krona_tune.record.learning_curves",
+    "curves": "krona_tune.record.recorded_curves",
     "load": "krona_tune.adapters.files.adapter_files",
     "open_study": "krona_tune.report.notebook",
     "predict": "krona_tune.train.serving.predict",

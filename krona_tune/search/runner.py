@@ -190,7 +190,7 @@ def _search_then_finals(
 
 def _write_effects(model: "StudyModel", plan: Plan, folder: StudyFolder) -> None:
     """Keeps what the model expects of each knob. An error is only logged: nothing that a trial produced is lost."""
-    from krona_tune.search.searchers.effects import effects  # no other study loads its packages
+    from krona_tune.search.searchers.partial_dependence import effects  # no other study loads its packages
 
     try:
         found = [each for task in plan.spec.tasks for each in effects(model, plan.space, task, plan.spec.seed)]

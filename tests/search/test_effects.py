@@ -7,9 +7,9 @@ import pytest
 from krona_tune.record.effects import FILE, Effect, read_effects, write_effects
 from krona_tune.record.records import read_records
 from krona_tune.report.charts.chart import Subject
-from krona_tune.report.charts.effects import effects as effects_chart
+from krona_tune.report.charts.effects_chart import effects as effects_chart
 from krona_tune.report.summary.task_summary import summaries
-from krona_tune.search.searchers.effects import effects
+from krona_tune.search.searchers.partial_dependence import effects
 from krona_tune.search.searchers.study_model import StudyModel
 from krona_tune.study.spec.domain import Choice
 from tests.record.events import manifest

@@ -6,9 +6,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from krona_tune.data.own.divide import by_column, divide, overlaps
+from krona_tune.data.own.data_files import read, read_file
 from krona_tune.data.own.examples import LABEL, Examples, columns_of, examples, inputs_of
-from krona_tune.data.own.files import read, read_file
+from krona_tune.data.own.held_out import by_column, divide, overlaps
 from krona_tune.data.own.labels import known_labels, refuse_odd_labels, refuse_unseen
 from krona_tune.data.own.make_task import is_regression, make_task, try_functions
 from krona_tune.data.own.own_data import OwnData

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from krona_tune.record.records import Records
 from krona_tune.report.charts.chart import Chart, Subject
-from krona_tune.report.charts.effects import effects
+from krona_tune.report.charts.effects_chart import effects
 from krona_tune.report.charts.factor_shapes import factor_shapes
 from krona_tune.report.charts.importance import importance
 from krona_tune.report.charts.learning_curves import learning_curves

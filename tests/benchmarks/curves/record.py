@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 from transformers import AutoModel, AutoTokenizer
 
-from krona_tune.record.learning_curves import FOLDER
+from krona_tune.record.recorded_curves import FOLDER
 from krona_tune.report.notebook import open_study
 from tests.benchmarks.kron.step import MINILM
 

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from krona_tune.record.learning_curves import curves
+from krona_tune.record.recorded_curves import curves
 from tests.benchmarks.search.replay.engine import simulate_study
 from tests.benchmarks.search.replay.recorded import CONTROL, Recorded, recorded
 from tests.benchmarks.search.replay.rivals import RIVALS
