@@ -80,6 +80,10 @@ def print_plan(plan: "Plan", reason: str, folder: StudyFolder | None) -> None:
         lines["folder"] = str(folder.root) + (f", copied to {redact(folder.remote)}" if folder.remote else "")
     if set(plan.own) == set(spec.tasks):
         del lines["data"]
+    _print_lines(lines)
+
+
+def _print_lines(lines: Mapping[str, str]) -> None:
     for key, value in lines.items():
         console.print(f"  {key:<7} {escape(value)}", highlight=False, soft_wrap=True)
 
@@ -129,8 +133,7 @@ def print_full_training(plan: "Plan", again: "FullTraining") -> None:
         "trial": f"{row.trial_id}: {describe_adapter(row.params)}",
         "data": f"{again.said}, {for_task(spec.schedule.epochs, row.task):g} epochs, with {again.seeds} seed(s)",
     }
-    for key, value in lines.items():
-        console.print(f"  {key:<7} {escape(value)}", highlight=False, soft_wrap=True)
+    _print_lines(lines)
 
 
 def print_trained(trials: Iterable[str], rows: Mapping[str, TrialResult], folder: StudyFolder) -> None:
@@ -165,8 +168,7 @@ def print_started(started: "Started", tracking_uri: str | None, forecast: "Forec
         "Ray": cluster.dashboard or "no dashboard",
         "MLflow": redact(tracking_uri or "") or f"mlflow ui --backend-store-uri {started.folder.tracking_uri}",
     }
-    for key, value in lines.items():
-        console.print(f"  {key:<8}{escape(value)}", highlight=False, soft_wrap=True)
+    _print_lines(lines)
     console.print()
 
 

@@ -61,6 +61,7 @@ def _header(path: Path, columns: Sequence[str], quoting: Quoting) -> tuple[str, 
 
 
 def refuse_other_encoding(path: Path) -> None:
+    """Refuses a file that is not UTF-8, with the line and the byte."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     before = line = 0
     with refusing(str(path), "can't be read"), path.open("rb") as file:
@@ -78,6 +79,7 @@ def refuse_other_encoding(path: Path) -> None:
 
 
 def refuse_lacking(found: Sequence[str], columns: Sequence[str], place: str) -> None:
+    """Refuses columns of which one that is asked is missing or appears twice."""
     for name in columns:
         if name not in found:
             names = shown(", ".join(found))[1:-1]

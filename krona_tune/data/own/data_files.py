@@ -35,7 +35,7 @@ PARTS = {
 }
 """The part that a word in a file's name, in the name of a hub's split or in a column means."""
 UNCLOSED, EMPTY = "EOF inside string", "corresponds to no data"
-"""What pandas says of a quote that is never closed, and `datasets` of a file without a row."""
+"""Mark a quote that is never closed, in what pandas says, and a file without a row, in what `datasets` says."""
 
 
 @dataclass(frozen=True, kw_only=True)

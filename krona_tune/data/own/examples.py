@@ -42,7 +42,7 @@ def examples(file: File, spec: TaskSpec, *, regression: bool) -> Examples:
     """Returns a file's rows, checked. Raises a Refusal that names file, column and row."""
     if not file.table.num_rows:
         raise Refusal(file.place, "no row")
-    found = {name: _texts(file, column, "text") for name, column in zip(inputs_of(spec), spec.text, strict=True)}
+    found = {name: _texts(file, column) for name, column in zip(inputs_of(spec), spec.text, strict=True)}
     found[LABEL] = _numbers(file, spec.label) if regression else _labels(file, spec.label)
     if spec.split.column:
         found["part"] = _parts(file, spec.split.column)
@@ -67,13 +67,13 @@ def first_row(mask: pa.ChunkedArray) -> int:
     return int(np.flatnonzero(np.asarray(mask))[0]) + 1
 
 
-def _texts(file: File, column: str, what: str) -> pa.ChunkedArray:
+def _texts(file: File, column: str) -> pa.ChunkedArray:
     values, place = _plain(file.table[column]), f"{file.place}: {column}"
     if _is_list(values.type):
         raise Refusal(place, "holds lists: token labelling is not supported", "name a column with whole texts")
     if not _is_text(values.type):
         raise Refusal(place, f"holds {values.type}, not text", "name a column with texts")
-    return _filled(values, place, what)
+    return _filled(values, place, "text")
 
 
 def _filled(values: pa.ChunkedArray, place: str, what: str) -> pa.ChunkedArray:

@@ -1,11 +1,17 @@
-"""Holds the type of a hub's name or a path in a request."""
+"""Holds the type of a hub's name or a path in a request, and how one value stands for a list."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
 LONGEST_NAME, LONGEST_PATH = 255, 3000
 """The most bytes of a file's name on common file systems, and of a path that leaves room for a study's files."""
+
+
+def listed(value: Any) -> Any:
+    """Returns a list of one value for a value."""
+    return [value] if isinstance(value, str | Path) else value
 
 
 def _place(text: str) -> str:

@@ -2,14 +2,13 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from krona_tune.refusal import unknown
 from krona_tune.study.spec.domain import Choice, Divisors, Domain, Fixed, Range, parse_domain
-from krona_tune.study.spec.place import Place
+from krona_tune.study.spec.place import Place, listed
 from krona_tune.study.spec.schedule import Schedule, make_schedule
 from krona_tune.study.spec.task_spec import TaskSpec, refuse_unsupported
 from krona_tune.study.spec.trial import SECTIONS, Frozen
@@ -52,13 +51,8 @@ def _limit(value: Any) -> Any:
     return text
 
 
-def _listed(value: Any) -> Any:
-    """Returns a list of one value for a value."""
-    return [value] if isinstance(value, str | Path) else value
-
-
 def _unlisted(values: Sequence[Any]) -> Any:
-    """Returns the inverse of `_listed`: a single value by itself, as versions wrote it that had no lists."""
+    """Returns the inverse of `listed`: a single value by itself, as versions wrote it that had no lists."""
     return values[0] if len(values) == 1 else list(values)
 
 
@@ -80,7 +74,7 @@ OwnName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,39}$")]
 
 
 OF_GLUE = "glue"
-"""What a mapping of tasks has in place of a definition for a task of GLUE."""
+"""Stands in a mapping of tasks for the definition of a task of GLUE."""
 
 
 class ScheduleSpec(Frozen):
@@ -148,7 +142,7 @@ class SearchSpec(Frozen):
     per_method: bool = False
     objective: Literal["score", "pareto"] = "score"
     shared: bool = False
-    warm_start: Annotated[tuple[Place, ...], BeforeValidator(_listed), PlainSerializer(_unlisted)] | None = None
+    warm_start: Annotated[tuple[Place, ...], BeforeValidator(listed), PlainSerializer(_unlisted)] | None = None
     startup_trials: CountFromZero = 6
     baseline_learning_rates: tuple[Positive, ...] = (1e-2,)
     max_params: Annotated[str, BeforeValidator(_limit)] | None = None

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal
-from krona_tune.study.spec.place import Place
+from krona_tune.study.spec.place import Place, listed
 from krona_tune.study.spec.trial import Frozen
 
 HUB_PREFIX = "hub:"
@@ -20,11 +20,6 @@ UNSUPPORTED = {
     "tokens": ("token labelling is not supported", "name a column with whole texts with text: COLUMN"),
 }
 """Keys that ask for a kind of task that there is not, with what to say."""
-
-
-def _listed(value: Any) -> Any:
-    """Returns a list of one value for a value."""
-    return [value] if isinstance(value, str) else value
 
 
 def _texts(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -87,10 +82,10 @@ class TaskSpec(Frozen):
     """
 
     data: Place
-    text: Annotated[tuple[Column, ...], BeforeValidator(_listed), AfterValidator(_texts)]
+    text: Annotated[tuple[Column, ...], BeforeValidator(listed), AfterValidator(_texts)]
     label: Annotated[Column, BeforeValidator(_one_label)]
     title: Annotated[str, Field(max_length=60)] = ""
-    metric: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)] = ("accuracy",)
+    metric: Annotated[tuple[str, ...], BeforeValidator(listed), Field(min_length=1)] = ("accuracy",)
     direction: Literal["higher", "lower"] = "higher"
     regression: bool = False
     positive: Annotated[str | None, BeforeValidator(lambda value: value if value is None else _text(value))] = None
