@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -23,11 +24,18 @@ def unfinished(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.name.startswith(".mlflow.db") and path.suffix != ".lock"]
 
 
+def is_being_made(folder: Path) -> bool:
+    """Returns whether a file is half written; SQLite's journal may vanish between being listed and being read."""
+    with suppress(FileNotFoundError):
+        return any(each.stat().st_size for each in unfinished(folder))
+    return False
+
+
 def test_studies_that_begin_at_once_make_one_store_and_a_kill_while_it_is_made_spoils_nothing(tmp_path: Path) -> None:
     uri, path = f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "mlflow.db"
     killed = making(uri)
     deadline = time.monotonic() + 60
-    while not any(each.stat().st_size for each in unfinished(tmp_path)) and time.monotonic() < deadline:
+    while not is_being_made(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
