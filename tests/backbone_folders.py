@@ -8,7 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from krona_tune.backbones.families import geometry
+from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Role
 
 MINILM: dict[str, Any] = {

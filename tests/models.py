@@ -6,7 +6,8 @@ import torch
 import transformers
 from torch import nn
 
-from krona_tune.backbones.families import geometry
+from krona_tune.adapters.placement import STORES_STATES
+from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Geometry
 
 SMALL = {"vocab_size": 97, "max_position_embeddings": 40}
@@ -14,6 +15,14 @@ ENCODER = {**SMALL, "hidden_size": 24, "intermediate_size": 40, "num_hidden_laye
 T5 = {
     "vocab_size": 97, "d_model": 24, "d_ff": 40, "d_kv": 5, "num_heads": 4, "num_layers": 2, "num_decoder_layers": 3,
     "decoder_start_token_id": 0,
+}  # fmt: skip
+FEW_KEYS = {**ENCODER, "num_key_value_heads": 2}
+OWN_HEADS = {**FEW_KEYS, "head_dim": 10}
+GPT = {"vocab_size": 97, "n_positions": 40, "n_embd": 24, "n_layer": 3, "n_head": 4, "n_inner": 40}
+BART = {
+    "vocab_size": 97, "max_position_embeddings": 40, "d_model": 24, "encoder_layers": 2, "decoder_layers": 3,
+    "encoder_ffn_dim": 40, "decoder_ffn_dim": 36, "encoder_attention_heads": 4, "decoder_attention_heads": 3,
+    "init_std": 0.4,
 }  # fmt: skip
 RELATIVE = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -36,7 +45,24 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
          "position_biased_input": False, "type_vocab_size": 0},
     ),
     "deberta-v2 convolution": ("deberta-v2", {**ENCODER, **RELATIVE, "conv_kernel_size": 3, "conv_act": "gelu"}),
+    "albert": ("albert", {**ENCODER, "embedding_size": 8}),
+    "mpnet": ("mpnet", ENCODER),
+    "modernbert": ("modernbert", {**ENCODER, "pad_token_id": 0}),
+    "eurobert": ("eurobert", {**FEW_KEYS, "pad_token_id": 0}),
+    "bart": ("bart", BART),
+    "llama": ("llama", {**OWN_HEADS, "pad_token_id": 0}),
+    "mistral": ("mistral", {**OWN_HEADS, "pad_token_id": 0}),
+    "qwen2": ("qwen2", {**FEW_KEYS, "pad_token_id": 0}),
+    "qwen3": ("qwen3", {**OWN_HEADS, "pad_token_id": 0}),
+    "gemma": ("gemma", OWN_HEADS),
+    "phi3": ("phi3", {**FEW_KEYS, "pad_token_id": 0}),
+    "opt": ("opt", {**SMALL, "hidden_size": 24, "ffn_dim": 40, "num_hidden_layers": 3, "num_attention_heads": 4,
+                    "word_embed_proj_dim": 20, "init_std": 0.2}),
+    "gpt2": ("gpt2", {**GPT, "pad_token_id": 0}),
+    "gpt_neox": ("gpt_neox", {**ENCODER, "pad_token_id": 0}),
 }  # fmt: skip
+STORING = [name for name, (model_type, _) in CONFIGS.items() if model_type in STORES_STATES]
+"""Those whose first layers stored states can replace."""
 
 
 def build(name: str, outputs: int = 3, device: str = "cpu") -> tuple[Geometry, nn.Module, nn.Module]:
@@ -55,7 +81,7 @@ def build_from(
     with torch.device(device):
         model = kind.from_config(config)
     model.eval().requires_grad_(False)
-    return shape, model, model if shape.text_to_text else model.base_model
+    return shape, model, model if shape.text_to_text else model.get_submodule(model.base_model_prefix)
 
 
 def tokens(shape: Geometry, rows: int = 5, length: int = 11) -> dict[str, torch.Tensor]:

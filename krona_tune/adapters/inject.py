@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from krona_tune.adapters.fused_forward import ForwardOverride, FusedAdapter, can_override
+from krona_tune.adapters.fused_rows import spread
 from krona_tune.adapters.methods.bitfit import Bias
 from krona_tune.adapters.methods.bottleneck import ParallelAdapter, SequentialAdapter
 from krona_tune.adapters.methods.compacter import compacters
@@ -19,7 +20,7 @@ from krona_tune.adapters.methods.lora import Lora
 from krona_tune.adapters.methods.method_table import Stands, method_named
 from krona_tune.adapters.model_parameters import Holders, beside, own_parameters
 from krona_tune.adapters.placement import sites
-from krona_tune.backbones.geometry import Geometry, Part, Site
+from krona_tune.backbones.geometry import Geometry, Site
 from krona_tune.study.spec.trial import AdapterConfig
 
 Handle = RemovableHandle | ForwardOverride
@@ -189,11 +190,11 @@ def _hook_beside(model: nn.Module, site: Site, adapter: nn.Module) -> list[Handl
     """Adds adapter(the site's input) to the site's output."""
     leaves = model.get_submodule(site.name)
     if site.enters == site.name:
-        if site.part is None and isinstance(adapter, FusedAdapter) and can_override(leaves):
+        if site.rows is None and isinstance(adapter, FusedAdapter) and can_override(leaves):
             return [ForwardOverride(cast(nn.Linear, leaves), adapter)]
 
         def add(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            return _add(output, adapter(inputs[0]), site.part)
+            return output + spread(adapter(inputs[0]), site.rows)
 
         return [leaves.register_forward_hook(add)]
 
@@ -203,19 +204,9 @@ def _hook_beside(model: nn.Module, site: Site, adapter: nn.Module) -> list[Handl
         entered[:] = [inputs[0]]
 
     def add_kept(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return _add(output, adapter(entered.pop()), site.part)
+        return output + spread(adapter(entered.pop()), site.rows)
 
     return [
         model.get_submodule(site.enters).register_forward_pre_hook(keep),
         leaves.register_forward_hook(add_kept),
     ]
-
-
-def _add(output: Tensor, delta: Tensor, part: Part | None) -> Tensor:
-    """Returns output + delta; in a fused map only the rows of one part: (..., heads, parts, width) at its index."""
-    if part is None:
-        return output + delta
-    shape = (*output.shape[:-1], part.heads, part.parts, -1)
-    widened = torch.zeros_like(output).view(shape)
-    widened[..., part.index, :] = delta.reshape(*output.shape[:-1], part.heads, -1)
-    return output + widened.view(output.shape)

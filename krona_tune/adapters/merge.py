@@ -6,9 +6,10 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from krona_tune.adapters.fused_rows import spread
 from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.methods.method_table import method_named
-from krona_tune.backbones.geometry import Part
+from krona_tune.backbones.geometry import Site
 from krona_tune.refusal import Refusal
 
 
@@ -46,7 +47,7 @@ def unmerge(adapters: Adapters) -> None:
     adapters.merged = False
 
 
-def _mergeable(adapters: Adapters) -> Iterator[tuple[nn.Parameter, Mergeable, Part | None]]:
+def _mergeable(adapters: Adapters) -> Iterator[tuple[nn.Parameter, Mergeable, Site]]:
     """Yields each site's parameter to merge the adapter into, and the adapter."""
     method = method_named(adapters.config.method)
     if method.merges_into is None:
@@ -55,22 +56,18 @@ def _mergeable(adapters: Adapters) -> Iterator[tuple[nn.Parameter, Mergeable, Pa
         parameter = getattr(adapters.model.get_submodule(site.name), method.merges_into, None)
         if parameter is None:
             raise Refusal("merge", f"{site.name} has no {method.merges_into} to merge it into", "use it as an adapter")
-        yield parameter, cast(Mergeable, module), site.part
+        yield parameter, cast(Mergeable, module), site
 
 
 @torch.no_grad()
-def _add(parameters: Iterable[tuple[nn.Parameter, Mergeable, Part | None]], sign: int) -> None:
-    for parameter, module, part in parameters:
-        delta = _rows(module.delta(), part, parameter)
+def _add(parameters: Iterable[tuple[nn.Parameter, Mergeable, Site]], sign: int) -> None:
+    for parameter, module, site in parameters:
+        delta = _in_place(module.delta(), site)
         wide = torch.promote_types(parameter.dtype, delta.dtype)
         parameter.copy_((parameter.to(wide) + sign * delta).to(parameter.dtype))
 
 
-def _rows(delta: Tensor, part: Part | None, parameter: nn.Parameter) -> Tensor:
-    """Returns the delta (d_out, ...) at the rows of its part of a fused parameter (heads·parts·width, ...)."""
-    if part is None:
-        return delta
-    by_head = torch.unflatten(delta, 0, (part.heads, -1))
-    whole = torch.zeros(part.heads, part.parts, *by_head.shape[1:], device=delta.device)
-    whole[:, part.index] = by_head
-    return whole.view(parameter.shape)
+def _in_place(delta: Tensor, site: Site) -> Tensor:
+    """Returns the delta, (d_out, d_in) of a weight or (d_out,) of a bias, as the whole parameter is kept."""
+    whole = spread(delta.T, site.rows) if delta.ndim > 1 else spread(delta, site.rows)
+    return whole if site.transposed or delta.ndim == 1 else whole.T

@@ -5,20 +5,17 @@ from collections.abc import Callable, Collection, Iterator
 from torch import nn
 
 from krona_tune.adapters.methods.method_table import TrainedModelPart
+from krona_tune.backbones.introspection.norms import is_norm
 
 Holders = list[tuple[nn.Module, str]]
 """The places of one parameter: module and key. A tied parameter has several places."""
 
 
-def _is_norm(module: nn.Module) -> bool:
-    return type(module).__name__.endswith(("LayerNorm", "RMSNorm"))
-
-
 _CHOSEN: dict[TrainedModelPart, Callable[[nn.Module, str], bool]] = {
     TrainedModelPart.NOTHING: lambda module, key: False,
-    TrainedModelPart.NORM_BIASES: lambda module, key: _is_norm(module) and key == "bias",
-    TrainedModelPart.NORMS: lambda module, key: _is_norm(module),
-    TrainedModelPart.ADAPTED_NORMS: lambda module, key: _is_norm(module),
+    TrainedModelPart.NORM_BIASES: lambda module, key: is_norm(module) and key == "bias",
+    TrainedModelPart.NORMS: lambda module, key: is_norm(module),
+    TrainedModelPart.ADAPTED_NORMS: lambda module, key: is_norm(module),
     TrainedModelPart.ALL: lambda module, key: True,
 }
 
@@ -44,7 +41,7 @@ def beside(model: nn.Module, own: TrainedModelPart) -> list[Holders]:
     return [
         [(module, key)]
         for _, module, key in _every(model)
-        if _is_norm(module) and key != "bias" and getattr(module, "bias", None) is not None
+        if is_norm(module) and key != "bias" and getattr(module, "bias", None) is not None
     ]
 
 

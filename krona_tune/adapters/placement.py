@@ -5,12 +5,16 @@ from dataclasses import dataclass, replace
 from math import gcd
 
 from krona_tune.adapters.methods.method_table import Stands, TrainedModelPart, cost_at, method_named
-from krona_tune.backbones.geometry import Geometry, Role, Site, Stack
+from krona_tune.backbones.geometry import Geometry, Role, Site
 from krona_tune.refusal import Refusal
 from krona_tune.study.spec.placement_spec import layers
 from krona_tune.study.spec.trial import AdapterConfig
 
 MAPS = frozenset(Role) - {Role.FEED_FORWARD}
+STORES_STATES = frozenset(
+    {"bert", "deberta", "deberta-v2", "distilbert", "electra", "mt5", "roberta", "t5", "umt5", "xlm-roberta"}
+)
+"""The model types whose first layers can be replaced by stored states, as tests show."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +93,7 @@ def count(geometry: Geometry, adapter: AdapterConfig, outputs: int) -> Parameter
     adapted = {(site.stack, site.layer) for site in places}
     norms = {
         TrainedModelPart.NORMS: geometry.norms,
-        TrainedModelPart.ADAPTED_NORMS: sum(geometry.norms_of_layer[stack] for stack, _ in adapted),
+        TrainedModelPart.ADAPTED_NORMS: sum(geometry.norms_of_layer[stack][layer] for stack, layer in adapted),
         TrainedModelPart.NORM_BIASES: geometry.norm_biases,
     }
     added = sum(cost_at(site, adapter) for site in places) + (method.shared(adapter) if places else 0)
@@ -102,12 +106,15 @@ def count(geometry: Geometry, adapter: AdapterConfig, outputs: int) -> Parameter
 
 
 def frozen_layers(geometry: Geometry, adapter: AdapterConfig) -> int:
-    """Returns the number of the encoder's first layers that no trained parameter is in or below."""
+    """Returns the number of first layers that no trained parameter is in or below; 0 where states are not stored."""
+    if geometry.model_type not in STORES_STATES:
+        return 0
     own = method_named(adapter.method).trains_of_model(adapter)
     if own not in {TrainedModelPart.NOTHING, TrainedModelPart.ADAPTED_NORMS}:
         return 0
-    adapted = (site.layer for site in sites(geometry, adapter) if site.stack is Stack.ENCODER)
-    return min(adapted, default=geometry.depths[Stack.ENCODER])
+    first = geometry.first_stack
+    adapted = (site.layer for site in sites(geometry, adapter) if site.stack is first)
+    return min(adapted, default=geometry.depths[first])
 
 
 def adapted_layers(geometry: Geometry, adapter: AdapterConfig) -> frozenset[str]:

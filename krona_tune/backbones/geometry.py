@@ -21,19 +21,25 @@ class Role(StrEnum):
 
 
 class Stack(StrEnum):
-    """The half of the network that a layer belongs to; a BERT-like model has only the encoder."""
+    """The half of the network that a layer belongs to; a BERT-like model has only the encoder, a GPT the decoder."""
 
     ENCODER = "encoder"
     DECODER = "decoder"
 
 
-@dataclass(frozen=True)
-class Part:
-    """One role's share of a fused map. The map's output is (heads, parts, width); this is `index` of `parts`."""
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """The rows of a fused map that compute one role.
 
-    index: int
-    parts: int
-    heads: int
+    They are `count` blocks of `block` rows: the first begins at row `start`, each other one `stride` rows after the one
+    before it. The map has `total` rows.
+    """
+
+    start: int
+    block: int
+    stride: int
+    count: int
+    total: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +47,8 @@ class Site:
     """One weight matrix or block that can carry an adapter: a map from d_in to d_out features.
 
     The adapter reads the input of module `enters` and adds to the output of module `name`; for a linear map both are
-    the same. Names are relative to the backbone's base model.
+    the same. Names are relative to the backbone's base model, as is `layer_name`, the module of the site's layer. A
+    `transposed` map keeps its weight as (d_in, d_out).
     """
 
     name: str
@@ -49,42 +56,71 @@ class Site:
     role: Role
     stack: Stack
     layer: int
+    layer_name: str
     d_out: int
     d_in: int
-    part: Part | None = None
-
-    @property
-    def layer_name(self) -> str:
-        """Returns the name of the layer's module, which the site is in."""
-        return f"{self.name.partition(f'.{self.layer}.')[0]}.{self.layer}"
+    rows: Rows | None = None
+    transposed: bool = False
 
     @property
     def key(self) -> str:
         """Returns a name that is unique among the sites, because a fused map carries several."""
-        return self.name if self.part is None else f"{self.name}#{self.role}"
+        return self.name if self.rows is None else f"{self.name}#{self.role}"
+
+    @property
+    def weight_shape(self) -> tuple[int, int]:
+        """Returns the shape of the whole map's weight."""
+        shape = (self.rows.total if self.rows else self.d_out, self.d_in)
+        return shape[::-1] if self.transposed else shape
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A linear map of the layers that carries no adapter, by its name inside its layer, and why."""
+
+    name: str
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """A backbone in integers. `parameters` counts the pretrained weights, without a task's head,
-    `norms` those of its layer norms, `norm_biases` the biases among them, `norms_of_layer` those inside one layer;
-    `positions` is the longest input in tokens, None if there is no limit."""
+    """A backbone in integers.
+
+    Attributes:
+        depths: the layers of each stack; one whose output is used `uses` times counts once.
+        norms: the parameters of the layer norms, `norm_biases` the biases among them, `norms_of_layer` those inside
+            each layer of a stack.
+        parameters: the pretrained weights, without a task's head.
+        width: the features of a hidden state.
+        head: the parameters of a fresh task head: a number, and a number per output; (0, 0) for text to text.
+        vocabulary: how many ids of tokens it knows.
+        positions: the longest input in tokens; None if there is no limit.
+    """
 
     model_type: str
     sites: tuple[Site, ...]
     depths: dict[Stack, int]
     norms: int
     norm_biases: int
-    norms_of_layer: dict[Stack, int]
+    norms_of_layer: dict[Stack, tuple[int, ...]]
     parameters: int
-    head_width: int
-    head_layers: int
+    width: int
+    head: tuple[int, int]
     text_to_text: bool
+    vocabulary: int = 0
     positions: int | None = None
+    uses: int = 1
+    left_out: tuple[LeftOut, ...] = ()
+
+    def __hash__(self) -> int:
+        return hash((self.model_type, self.sites, self.parameters))
+
+    @property
+    def first_stack(self) -> Stack:
+        """Returns the stack that reads a task's text."""
+        return Stack.ENCODER if Stack.ENCODER in self.depths else Stack.DECODER
 
     def head_parameters(self, outputs: int) -> int:
         """Counts the parameters of a fresh task head with that many outputs; 0 for text to text."""
-        if self.text_to_text:
-            return 0
-        width = self.head_width
-        return (self.head_layers - 1) * (width * width + width) + (width + 1) * outputs
+        fixed, per_output = self.head
+        return fixed + per_output * outputs

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from krona_tune import __version__
 from krona_tune.adapters.files.forms import Form
+from krona_tune.backbones.geometry import Geometry, Role
 from krona_tune.cli.options import STUDIES
 from krona_tune.cli.output import drop_odd_width
 from krona_tune.refusal import shown
@@ -33,8 +34,8 @@ drop_odd_width()  # before a console asks for it
 console = Console()
 errors = Console(stderr=True)
 GLUE_DATA = {"mini": "mini-GLUE (synthetic)", "hub": "nyu-mll/glue from the hub"}
-SHOWN_EXAMPLES, MOST_LABELS = 3, 8
-"""The most examples of a task that a dry run prints, and the most labels that a plan lists."""
+SHOWN_EXAMPLES, MOST_LABELS, MOST_LEFT_OUT = 3, 8, 8
+"""The most examples of a task that a dry run prints, and the most labels and maps left out that a plan lists."""
 WIDTH = 100
 """The width of the lines about what is searched."""
 SAMPLERS = {
@@ -50,6 +51,24 @@ FORMS = {
 }
 
 
+def _layers(shape: Geometry) -> str:
+    """Returns the layers of each stack and the roles of their maps."""
+    every = [site for site in shape.sites if site.role is not Role.FEED_FORWARD]
+    said = []
+    for stack, depth in shape.depths.items():
+        roles = dict.fromkeys(str(site.role) for site in every if site.stack is stack)
+        used = f", used {shape.uses} times" if shape.uses > 1 else ""
+        said.append(f"{depth} {stack}{used}: {', '.join(roles)}")
+    return _indented("; ".join(said))
+
+
+def _left_out(shape: Geometry) -> list[str]:
+    """Returns which maps carry no adapter and why; of many, the first."""
+    said = [f"{each.name}, {each.reason}" for each in shape.left_out]
+    more = len(said) - MOST_LEFT_OUT
+    return said if more <= 0 else [*said[:MOST_LEFT_OUT], f"and {more} more"]
+
+
 def print_plan(plan: "Plan", reason: str, folder: StudyFolder | None) -> None:
     """Prints what will be run, in a few lines."""
     spec, shape, search = plan.spec, plan.geometry, plan.spec.search
@@ -57,6 +76,8 @@ def print_plan(plan: "Plan", reason: str, folder: StudyFolder | None) -> None:
     lines = {
         "space": plan.place + (f" ({reason})" if reason else ""),
         "model": f"{plan.source.name}, {shape.model_type}, {shape.parameters:,} parameters, {plan.source.how}",
+        "layers": _layers(shape),
+        **({"left out": _indented("; ".join(_left_out(shape)))} if shape.left_out else {}),
         "data": GLUE_DATA.get(spec.data, spec.data),
         "tasks": ", ".join(spec.tasks),
         **{name: _own_task(own) for name, own in plan.own.items()},

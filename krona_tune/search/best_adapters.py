@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from krona_tune.adapters.files.adapter_card import SELECTED, SELECTED_IN_FINALS, AdapterCard
 from krona_tune.adapters.files.adapter_files import save_adapter
+from krona_tune.backbones.geometry import Stack
 from krona_tune.record.remote.remote_checkpoints import RemoteCheckpoints
 from krona_tune.search.planning.plan import Plan
 from krona_tune.study.folder import StudyFolder
@@ -69,7 +70,7 @@ def _save(
         adapter=check_trial(row.task, row.seed, row.params, row.kind).adapter,
         backbone=manifest.model.name,
         model_type=shape.model_type,
-        backbone_width=shape.head_width,
+        backbone_width=shape.width,
         backbone_layers=sum(shape.depths.values()),
         backbone_fingerprint=checkpoint.backbone_fingerprint(kept),
         backbone_sha256=manifest.model.fingerprint,
@@ -86,6 +87,8 @@ def _save(
         command=manifest.command,
         params=row.params,
         trained_on=FULL_KINDS.get(row.kind, ""),
+        roles=plan.spec.backbone.roles,
+        pad_token_id=manifest.tasks[row.task].pad_token_id if shape.first_stack is Stack.DECODER else None,
         own_task=replace(task, centre=0.0, spread=1.0) if row.task in plan.own else None,
     )
     save_adapter(folder.adapter(name), in_units_of_labels(load_file(kept / checkpoint.TENSORS), task), card)

@@ -243,6 +243,7 @@ def workplace(started: Started) -> Workplace:
         checkpoints=str(started.folder.checkpoints.resolve()),
         elsewhere=started.folder.remote_checkpoints,
         stored_bytes=int(started.plan.spec.resources.stored_states_gb * 1e9),
+        geometry=started.plan.geometry,
     )
 
 

@@ -23,7 +23,8 @@ FORMAT: Final = 1
 
 class TaskFacts(Frozen):
     """Facts about a task's data. `own` marks a task that is none of GLUE's, `functions` is the hash of the files of its
-    own metrics, if any; `constant_score` is the score of the best constant answer."""
+    own metrics, if any; `constant_score` is the score of the best constant answer. `pad_token_id` fills its batches;
+    None if an older study did not record it."""
 
     title: str
     metrics: tuple[str, ...]
@@ -36,6 +37,7 @@ class TaskFacts(Frozen):
     validation_examples: int
     constant_score: float
     rungs: tuple[int, ...]
+    pad_token_id: int | None = None
 
 
 class ModelFacts(Frozen):
@@ -51,6 +53,10 @@ class ModelFacts(Frozen):
     fingerprint: str
     width: int = 0
     depths: dict[Stack, Depth] = Field(default_factory=dict)
+
+    @property
+    def text_to_text(self) -> bool:
+        return len(self.depths) > 1
 
 
 class Manifest(Frozen):

@@ -1,6 +1,6 @@
 """Describes a backbone for a picture of it: how wide, how deep, which stacks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from krona_tune.backbones.geometry import Geometry, Role, Site, Stack
@@ -9,8 +9,12 @@ from krona_tune.study.manifest import ModelFacts
 _SELF = (Role.QUERY, Role.KEY, Role.VALUE, Role.OUTPUT)
 _CROSS = (Role.CROSS_QUERY, Role.CROSS_KEY, Role.CROSS_VALUE, Role.CROSS_OUTPUT)
 _AFTER = (Role.FEED_FORWARD_IN, Role.FEED_FORWARD_OUT, Role.FEED_FORWARD)
-ROLES = {Stack.ENCODER: (*_SELF, *_AFTER), Stack.DECODER: (*_SELF, *_CROSS, *_AFTER)}
-"""The roles of a layer of each stack, in the order in which the picture shows them."""
+
+
+def roles_of(stack: Stack, depths: Mapping[Stack, int]) -> tuple[Role, ...]:
+    """Returns the roles of a stack's layers, in the order of a picture; a decoder beside an encoder reads it."""
+    cross = _CROSS if stack is Stack.DECODER and Stack.ENCODER in depths else ()
+    return (*_SELF, *cross, *_AFTER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,20 +32,22 @@ class Network:
             depths=self.depths,
             norms=0,
             norm_biases=0,
-            norms_of_layer=dict.fromkeys(self.depths, 0),
+            norms_of_layer={stack: (0,) * depth for stack, depth in self.depths.items()},
             parameters=1,
-            head_width=self.width,
-            head_layers=1,
-            text_to_text=Stack.DECODER in self.depths,
+            width=self.width,
+            head=(0, 0),
+            text_to_text=len(self.depths) > 1,
         )
 
     def _sites(self) -> Iterator[Site]:
         for stack, depth in self.depths.items():
             for layer in range(depth):
-                for role in ROLES[stack]:
-                    name = f"{stack}.{layer}.{role}"
-                    d = self.width
-                    yield Site(name=name, enters=name, role=role, stack=stack, layer=layer, d_out=d, d_in=d)
+                for role in roles_of(stack, self.depths):
+                    at = f"{stack}.{layer}"
+                    name, d = f"{at}.{role}", self.width
+                    yield Site(
+                        name=name, enters=name, role=role, stack=stack, layer=layer, layer_name=at, d_out=d, d_in=d
+                    )
 
 
 def network(model: ModelFacts) -> Network | None:

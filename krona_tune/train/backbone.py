@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 import transformers
 from torch import nn
 
 from krona_tune.adapters.fingerprint import fingerprint
-from krona_tune.backbones.families import geometry
+from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.train.device import Device
@@ -36,13 +36,16 @@ class Backbone:
 
 
 @lru_cache(maxsize=1)
-def warm_backbone(location: str, device: Device) -> Backbone:
+def warm_backbone(location: str, device: Device, shape: Geometry | None) -> Backbone:
     """Returns `load_backbone`'s result from a cache, so that the next trial in this process need not load it."""
-    return load_backbone(location, device)
+    return load_backbone(location, device, shape)
 
 
-def load_backbone(location: str, device: Device) -> Backbone:
+def load_backbone(location: str, device: Device, shape: Geometry | None = None) -> Backbone:
     """Loads a hub name or folder with transformers and freezes it, its weights in the device's dtype.
+
+    Args:
+        shape: its geometry, if it is known.
 
     Raises:
         Refusal: transformers can't load it, or the weights lack a part of the base model, which would be random, and
@@ -50,7 +53,9 @@ def load_backbone(location: str, device: Device) -> Backbone:
     """
     with quiet(), refusing(location, "can't be loaded", "save the model again"):
         config = transformers.AutoConfig.from_pretrained(location, trust_remote_code=False)
-        shape = geometry(config.to_dict(), f"{location}: config.json")
+        if shape is None:
+            written, _ = transformers.PretrainedConfig.get_config_dict(location)
+            shape = geometry(written, f"{location}: config.json")
         kind = _kind(shape)
         whole, loaded = kind.from_pretrained(
             location,
@@ -91,6 +96,7 @@ def _has_fused_attention(kind: Any, config: Any) -> bool:
 def freeze(whole: nn.Module, shape: Geometry, device: Device) -> Backbone:
     """Returns a model in memory as a backbone: moved to the device and its dtype, frozen, in evaluation mode."""
     whole.to(device=device.kind, dtype=device.dtype).requires_grad_(False).eval()
+    cast(Any, whole).config.use_cache = False  # a decoder would keep every layer's keys and values
     base = whole if shape.text_to_text else whole.get_submodule(str(whole.base_model_prefix))
     return Backbone(
         base=base,

@@ -3,13 +3,14 @@
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from krona_tune.backbones.families import geometry
-from krona_tune.backbones.geometry import Geometry
+from krona_tune.backbones.find_geometry import geometry
+from krona_tune.backbones.geometry import Geometry, Role
 from krona_tune.hub import home, refuse_unreadable, settle_offline
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.train.weight_files import FILES, SAFE, refuse_other_shapes, shapes_of, tying, weight_files
@@ -33,6 +34,7 @@ PACKAGED = {
         sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     )
 }
+Roles = Mapping[Role, str]
 READ = {".json", ".jinja", ".model", ".txt"}
 """The suffixes of the files that transformers reads beside the weights."""
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
@@ -41,16 +43,20 @@ FIX = "save the model again"
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneSource:
-    """A backbone that was found: the name asked for, the folder that holds it (None: on the hub) and how."""
+    """A backbone that was found: the name asked for, the folder that holds it (None: on the hub) and how.
+
+    `roles` are a person's corrections of the geometry.
+    """
 
     name: str
     folder: str | None
     how: str
     config: dict[str, Any]
+    roles: Roles = field(default_factory=dict)
 
     @property
     def geometry(self) -> Geometry:
-        return geometry(self.config, f"{self.name}: config.json")
+        return geometry(self.config, f"{self.name}: config.json", self.roles)
 
     @property
     def location(self) -> str:
@@ -68,8 +74,11 @@ class BackboneSource:
         return digest.hexdigest()
 
 
-def find_backbone(name: str) -> BackboneSource:
+def find_backbone(name: str, roles: Roles | None = None) -> BackboneSource:
     """Returns the backbone that `--model` names: a folder, else a package that contains it, else the hub.
+
+    Args:
+        roles: corrections of its geometry.
 
     Raises:
         Refusal: nothing is found, or a package's weights are not the published ones.
@@ -78,16 +87,16 @@ def find_backbone(name: str) -> BackboneSource:
         raise Refusal("--model", "it is empty", "give a folder with config.json and weights, or a hub name")
     folder = home(Path(name))
     if os.path.isdir(folder):
-        return _in_folder(name, folder.resolve(), "local folder")
+        return _in_folder(name, folder.resolve(), "local folder", roles or {})
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or os.path.exists(folder):
         raise Refusal("--model", f"no folder {name!r}", "give a folder with config.json and weights, or a hub name")
     packaged = PACKAGED.get(name)
     if packaged and (spec := find_spec(packaged.module)) and spec.submodule_search_locations:
-        return _in_package(name, Path(spec.submodule_search_locations[0]) / packaged.folder, packaged)
-    return _on_hub(name, packaged)
+        return _in_package(name, Path(spec.submodule_search_locations[0]) / packaged.folder, packaged, roles or {})
+    return _on_hub(name, packaged, roles or {})
 
 
-def _in_folder(name: str, folder: Path, how: str) -> BackboneSource:
+def _in_folder(name: str, folder: Path, how: str, roles: Roles) -> BackboneSource:
     path = folder / "config.json"
     _refuse_odd_files(folder)
     if not path.exists():
@@ -101,11 +110,11 @@ def _in_folder(name: str, folder: Path, how: str) -> BackboneSource:
     files = weight_files(folder)
     if not files:
         raise Refusal("--model", f"{folder} holds no weights ({', '.join(FILES)})", "save the model there")
-    shapes, shape = shapes_of(files), geometry(config, str(path))
+    shapes, shape = shapes_of(files), geometry(config, str(path), roles)
     if files[0].suffix == SAFE:
         refuse_other_shapes(shapes, config, shape, str(files[0]))
         config |= tying(files, shapes)
-    return BackboneSource(name=name, folder=str(folder), how=how, config=config)
+    return BackboneSource(name=name, folder=str(folder), how=how, config=config, roles=roles)
 
 
 def _refuse_odd_files(folder: Path) -> None:
@@ -126,7 +135,7 @@ def _object(path: Path) -> dict[str, Any]:
     return found
 
 
-def _in_package(name: str, folder: Path, packaged: Packaged) -> BackboneSource:
+def _in_package(name: str, folder: Path, packaged: Packaged, roles: Roles) -> BackboneSource:
     weights = folder / "model.safetensors"
     found = _sha256(weights) if weights.exists() else "missing"
     if found != packaged.sha256:
@@ -135,10 +144,10 @@ def _in_package(name: str, folder: Path, packaged: Packaged) -> BackboneSource:
             f"sha256 is {found}, published is {packaged.sha256}",
             f"reinstall krona_tune[{packaged.extra}]",
         )
-    return _in_folder(name, folder, f"package {packaged.module} (sha256 verified)")
+    return _in_folder(name, folder, f"package {packaged.module} (sha256 verified)", roles)
 
 
-def _on_hub(name: str, packaged: Packaged | None) -> BackboneSource:
+def _on_hub(name: str, packaged: Packaged | None, roles: Roles) -> BackboneSource:
     settle_offline()
     fix = "give a local folder with --model DIR, or connect to the hub once"
     if packaged:
@@ -147,7 +156,7 @@ def _on_hub(name: str, packaged: Packaged | None) -> BackboneSource:
         from huggingface_hub import hf_hub_download
 
         config = _object(Path(hf_hub_download(name, "config.json")))
-    return BackboneSource(name=name, folder=None, how="hub", config=config)
+    return BackboneSource(name=name, folder=None, how="hub", config=config, roles=roles)
 
 
 def download(source: BackboneSource) -> BackboneSource:
@@ -166,7 +175,7 @@ def download(source: BackboneSource) -> BackboneSource:
         folder = Path(snapshot_download(source.name, allow_patterns=wanted))
         if not weight_files(folder):
             folder = Path(snapshot_download(source.name, allow_patterns=[*wanted, "pytorch_model*.bin"]))
-    return _in_folder(source.name, folder, f"hub, revision {folder.name[:12]}")
+    return _in_folder(source.name, folder, f"hub, revision {folder.name[:12]}", source.roles)
 
 
 def _sha256(path: Path) -> str:

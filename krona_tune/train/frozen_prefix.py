@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from transformers import __version__ as version
 
 from krona_tune.adapters.placement import frozen_layers
-from krona_tune.backbones.geometry import Stack
 from krona_tune.data.batches import Batch, evaluation_batches
 from krona_tune.study.spec.trial import TrialConfig
 from krona_tune.train.backbone import Backbone
@@ -127,7 +126,7 @@ def open_states(
     device = backbone.device
     key = f"{FORMAT} {_hash_of(backbone)} {depth} {device.kind} {device.dtype} {torch.__version__} {version}"
     compute = partial(compute_states, backbone, depth, pad_token_id=pad_token_id)
-    states = store.get(key, tables, backbone.geometry.head_width, device.dtype, compute)
+    states = store.get(key, tables, backbone.geometry.width, device.dtype, compute)
     return None if states is None else dict(zip(map(id, tables), states, strict=True))
 
 
@@ -154,7 +153,8 @@ class _Found(Exception):
 
 def _layers(backbone: Backbone) -> tuple[nn.Module, str]:
     """Returns the module that holds the encoder's layers, and their name in it."""
-    site = next(site for site in backbone.geometry.sites if site.stack is Stack.ENCODER)
+    first = backbone.geometry.first_stack
+    site = next(site for site in backbone.geometry.sites if site.stack is first)
     holder, _, name = site.layer_name.rpartition(".")[0].rpartition(".")
     return backbone.base.get_submodule(holder), name
 

@@ -105,7 +105,8 @@ class TrialRun:
     def _complete(self, states: tuple[int, dict[int, HiddenStates]] | None) -> None:
         """Makes what needs the adapters in the model: the answer, its dropout, the optimiser, the prefix."""
         trial, work = self.trial, self.work
-        self.answer = make_answer(self.backbone, work.task, stream(trial.seed, "head"), work.candidates)
+        seed = stream(trial.seed, "head")
+        self.answer = make_answer(self.backbone, work.task, seed, work.candidates, work.pad_token_id)
         trained_layers = adapted_layers(self.backbone.geometry, trial.adapter)
         set_dropout(self.answer.model, self.backbone.base, trial.training, trained_layers)
         trained = [*self.adapters.parameters(), *(parameter for _, parameter in self.answer.head())]

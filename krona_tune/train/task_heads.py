@@ -1,7 +1,7 @@
-"""Lets a backbone answer a task: with a classification or regression head, or with label words that a T5 scores."""
+"""Lets a backbone answer a task: with a classification or regression head, or with label words that it scores."""
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,7 @@ from torch.nn import functional
 from transformers import AutoModelForSequenceClassification
 
 from krona_tune.adapters.files.adapter_files import HEAD
+from krona_tune.backbones.geometry import Stack
 from krona_tune.data.tasks import Task
 from krona_tune.train.backbone import Backbone, Batch
 
@@ -34,21 +35,35 @@ class Answer(Protocol):
         ...
 
 
-def make_answer(backbone: Backbone, task: Task, seed: int, candidates: Sequence[Sequence[int]] = ()) -> Answer:
-    """Returns the answer for the backbone's kind and the task; `candidates` are label words as token ids."""
+def make_answer(
+    backbone: Backbone,
+    task: Task,
+    seed: int,
+    candidates: Sequence[Sequence[int]] = (),
+    pad_token_id: int | None = None,
+) -> Answer:
+    """Returns the answer for the backbone's kind and the task.
+
+    Args:
+        seed: draws the head.
+        candidates: label words as token ids, for a text-to-text backbone.
+        pad_token_id: what fills the batches; a decoder's head reads the last token that is another one. None: as the
+            model's config says.
+    """
     if backbone.geometry.text_to_text:
         return LabelWords(backbone, task, candidates)
-    return Head(backbone, task, seed)
+    return Head(backbone, task, seed, pad_token_id)
 
 
 class Head:
-    """A fresh float32 head on a shared encoder; the head is everything outside the pretrained base model."""
+    """A fresh float32 head on a shared backbone; the head is everything outside the pretrained base model."""
 
-    def __init__(self, backbone: Backbone, task: Task, seed: int) -> None:
+    def __init__(self, backbone: Backbone, task: Task, seed: int, pad_token_id: int | None = None) -> None:
         self.task = task
-        self.model = with_head(backbone, task.outputs, seed)
+        self.model = with_head(backbone, task.outputs, seed, pad_token_id)
         self._prefix = f"{self.model.base_model_prefix}."
         self._weights = class_weights(task, backbone.device.kind)
+        self._centre = task.centre if _last_layer_has_bias(dict(self.head())) else 0.0
 
     def head(self) -> Iterator[tuple[str, nn.Parameter]]:
         return ((name, p) for name, p in self.model.named_parameters() if not name.startswith(self._prefix))
@@ -56,16 +71,20 @@ class Head:
     def loss(self, inputs: Batch, labels: Tensor) -> Tensor:
         logits = self.model(**inputs).logits.float()
         if self.task.is_regression:
-            return functional.mse_loss(
-                logits.squeeze(-1), ((labels.double() - self.task.centre) / self.task.spread).float()
-            )
+            standard = (labels.double() - self._centre) / self.task.spread
+            return functional.mse_loss(logits.squeeze(-1), standard.float())
         return functional.cross_entropy(logits, labels, weight=self._weights)
 
     def predict(self, inputs: Batch) -> Tensor:
         logits: Tensor = self.model(**inputs).logits.float()
         if self.task.is_regression:
-            return logits.squeeze(-1) * self.task.spread + self.task.centre
+            return logits.squeeze(-1) * self.task.spread + self._centre
         return logits.argmax(-1)
+
+
+def _last_layer_has_bias(head: Mapping[str, Tensor]) -> bool:
+    """Returns whether a regression's head can learn an offset; a decoder's has no bias."""
+    return any(tensor.ndim == 1 and len(tensor) == 1 for tensor in head.values())
 
 
 def class_weights(task: Task, device: str) -> Tensor | None:
@@ -83,13 +102,16 @@ def in_units_of_labels(tensors: dict[str, Tensor], task: Task) -> dict[str, Tens
     if (task.centre, task.spread) == (0.0, 1.0):
         return tensors
     last = {name: tensor for name, tensor in tensors.items() if name.startswith(HEAD) and len(tensor) == 1}
+    # a last layer without a bias was trained on labels that were not centred: `Head`
     shifts = {name: task.centre if tensor.ndim == 1 else 0.0 for name, tensor in last.items()}
     return tensors | {name: tensor * task.spread + shifts[name] for name, tensor in last.items()}
 
 
-def with_head(backbone: Backbone, outputs: int, seed: int) -> nn.Module:
+def with_head(backbone: Backbone, outputs: int, seed: int, pad_token_id: int | None = None) -> nn.Module:
     """Returns the family's model for sequence classification around the shared base, with a head drawn from `seed`."""
     config = type(backbone.config).from_dict({**backbone.config.to_dict(), "num_labels": outputs})
+    if pad_token_id is not None and backbone.geometry.first_stack is Stack.DECODER:
+        config.pad_token_id = pad_token_id  # an encoder's own may say where its positions begin
     config._attn_implementation = backbone.config._attn_implementation
     with torch.device("meta"):
         model = AutoModelForSequenceClassification.from_config(config)
@@ -106,7 +128,7 @@ def with_head(backbone: Backbone, outputs: int, seed: int) -> nn.Module:
 
 
 class LabelWords:
-    """A T5 that answers in words: it is trained on the label word and answers with the most likely candidate.
+    """An encoder-decoder that answers in words: it learns the label's word and answers with the most likely candidate.
 
     The log-likelihood of a candidate is the sum over its tokens, including the end of sequence; all candidates of an
     example share one pass of the encoder. Nothing is generated.
@@ -115,7 +137,7 @@ class LabelWords:
     def __init__(self, backbone: Backbone, task: Task, candidates: Sequence[Sequence[int]]) -> None:
         self.task = task
         self.model = backbone.base
-        self._encoder = self.model.get_submodule("encoder")
+        self._encoder: Any = cast(Any, self.model).get_encoder()
         config = backbone.config
         device = backbone.device.kind
         width = max(map(len, candidates))

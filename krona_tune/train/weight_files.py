@@ -119,4 +119,4 @@ def _starts(path: Path, names: Sequence[str]) -> Iterator[bytes]:
 def _maps(shape: Geometry) -> Iterator[tuple[str, tuple[int, int]]]:
     for site in shape.sites:
         if site.role is not Role.FEED_FORWARD:
-            yield f"{site.name}.weight", (site.d_out * (site.part.parts if site.part else 1), site.d_in)
+            yield f"{site.name}.weight", site.weight_shape

@@ -26,7 +26,7 @@ def card_of(shape: Geometry, config: AdapterConfig, weights: str | None, /, **ch
         "adapter": config,
         "backbone": "org/tiny",
         "model_type": shape.model_type,
-        "backbone_width": shape.head_width,
+        "backbone_width": shape.width,
         "backbone_layers": sum(shape.depths.values()),
         "backbone_fingerprint": weights,
         "backbone_sha256": "00ff",

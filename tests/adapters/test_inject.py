@@ -9,7 +9,7 @@ import torch
 from krona_tune.adapters.inject import MODULES, Adapters
 from krona_tune.adapters.methods.method_table import METHODS
 from krona_tune.adapters.placement import count, sites
-from krona_tune.backbones.geometry import Geometry, Role
+from krona_tune.backbones.geometry import Geometry, Role, Site
 from krona_tune.kron.product import kron_weight
 from krona_tune.study.spec.trial import AdapterConfig
 from tests.models import CONFIGS, build, tokens
@@ -30,6 +30,14 @@ def trained(adapters: Adapters) -> Adapters:
         for parameter in adapters.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
     return adapters
+
+
+def numbers(site: Site) -> list[int]:
+    """Returns the numbers of the map's rows that a site has, in their order."""
+    if site.rows is None:
+        return list(range(site.d_out))
+    starts = range(site.rows.start, site.rows.total, site.rows.stride)[: site.rows.count]
+    return [start + i for start in starts for i in range(site.rows.block)]
 
 
 def outputs(model: torch.nn.Module, shape: Geometry) -> torch.Tensor:
@@ -111,17 +119,14 @@ def test_the_adapted_output_is_the_map_plus_the_scaled_product_of_its_input(name
         expected: list[torch.Tensor] = []
 
         def compare(module: torch.nn.Linear, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
-            weight = module.weight.clone()
+            transposed = hasattr(module, "nf")
+            weight = module.weight.T.clone() if transposed else module.weight.clone()
             for site, adapter in adapters.by_site():
                 if base.get_submodule(site.name) is not module:
                     continue
                 delta = 1.5 * torch.kron(adapter.a, adapter.b)
                 torch.testing.assert_close(kron_weight(adapter.a, adapter.b, 1.5), delta)
-                if site.part is None:
-                    weight += delta
-                else:
-                    rows = weight.view(site.part.heads, site.part.parts, -1, site.d_in)
-                    rows[:, site.part.index] += delta.view(site.part.heads, -1, site.d_in)
+                weight[numbers(site)] += delta
             torch.testing.assert_close(
                 output, torch.nn.functional.linear(inputs[0], weight, module.bias), atol=1e-5, rtol=1e-4
             )

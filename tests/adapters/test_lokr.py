@@ -25,7 +25,9 @@ FACTORS = st.one_of(st.just(-1), st.integers(1, 260))
 
 
 def site(d_out: int, d_in: int) -> Site:
-    return Site(name="map", enters="map", role=Role.QUERY, stack=Stack.ENCODER, layer=0, d_out=d_out, d_in=d_in)
+    return Site(
+        name="map", enters="map", role=Role.QUERY, stack=Stack.ENCODER, layer=0, layer_name="0", d_out=d_out, d_in=d_in
+    )
 
 
 def lokr(d_out: int = 12, d_in: int = 30, seed: int = 0, **knobs: object) -> Lokr:
@@ -153,7 +155,7 @@ from krona_tune.adapters.methods.lokr import Lokr
 from krona_tune.refusal import Refusal
 from krona_tune.backbones.geometry import Role, Site, Stack
 from krona_tune.study.spec.trial import AdapterConfig
-site = Site(name="map", enters="map", role=Role.QUERY, stack=Stack.ENCODER, layer=0, d_out=6, d_in=4)
+site = Site(name="map", enters="map", role=Role.QUERY, stack=Stack.ENCODER, layer=0, layer_name="0", d_out=6, d_in=4)
 try:
     Lokr(site, AdapterConfig(method="lokr"), torch.Generator())
 except Refusal as refusal:

@@ -132,7 +132,7 @@ def test_a_forecast_is_made_of_the_lengths_that_the_study_has() -> None:
     work = SimpleNamespace(train=table(9, 9, 9, 9), validation=table(6, 6, 6), schedule=schedule)
     gathered: Any = SimpleNamespace(
         plan=SimpleNamespace(
-            spec=spec(training={"batch_size": 2}), geometry=SimpleNamespace(text_to_text=False, head_width=4)
+            spec=spec(training={"batch_size": 2}), geometry=SimpleNamespace(text_to_text=False, width=4)
         ),
         prepared=SimpleNamespace(works={"rte": work}, tests={"rte": table(5, 5)}),
         slots=Slots(cpus=1, gpus=0, count=2),

@@ -15,7 +15,7 @@ from krona_tune.search.planning.resolve_space import resolve
 from krona_tune.search.planning.space import Space
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.spec.domain import Choice, Fixed, Range
-from tests.models import CONFIGS, build
+from tests.models import STORING, build
 from tests.search.conftest import space, spec
 
 WIDE = {
@@ -75,7 +75,7 @@ def test_every_drawn_point_fits_the_backbone_and_is_a_trial(name: str, seed: int
     assert 0.25 <= made.adapter.scale <= 16
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", STORING)
 def test_every_family_has_a_space(name: str) -> None:
     assert wide(name).feasible_share() == 1
     assert {label.split(" of ")[0] for label in wide(name).searched()} == {*WIDE, "batch_size", "dropout"}

@@ -59,7 +59,7 @@ def worker(location: str, tmp_path: Path) -> Iterator[Workers]:
 @pytest.fixture
 def backbone(location: str) -> Backbone:
     """Returns the warm backbone that the workers of this process share."""
-    return warm_backbone(location, this_device("fp32", gpu=False))
+    return warm_backbone(location, this_device("fp32", gpu=False), None)
 
 
 def all_steps(worker: KronaTrial) -> list[dict[str, Any]]:

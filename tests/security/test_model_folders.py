@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from krona_tune.backbones.families import geometry
+from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.refusal import Refusal
 from krona_tune.train.backbone import load_backbone
@@ -206,7 +206,6 @@ def test_a_tokenizer_of_another_model_is_refused(model: Path, damage: Damage, sa
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
-        ("bert", config(chunk_size_feed_forward=7)),
         ("t5", config(decoder_start_token_id=10**9)),
         ("t5", config(pad_token_id=None, decoder_start_token_id=None)),
     ],
@@ -228,12 +227,24 @@ def test_a_tokenizer_that_fails_at_its_first_text_is_refused(model: Path) -> Non
 
 
 @pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (config(num_attention_heads=5), r"describes no bert \(ValueError: .*\); save the model again"),
+        (config(hidden_dropout_prob="much"), r"describes no bert \(\w+: .*\); save the model again"),
+        (config(layer_norm_eps=[]), r"describes no bert \(\w+: .*\); save the model again"),
+        (config(pad_token_id=10_000), r"describes no bert \(\w+: .*\); save the model again"),
+        (config(chunk_size_feed_forward=7), r"a bert can't be run on a few tokens \(\w+: .*\); name its maps"),
+    ],
+)
+def test_a_config_that_describes_no_model_that_runs_is_refused(model: Path, damage: Damage, said: str) -> None:
+    damage(model)
+    with pytest.raises(Refusal, match=said):
+        find_backbone(str(model))
+
+
+@pytest.mark.parametrize(
     "damage",
     [
-        config(num_attention_heads=5),
-        config(hidden_dropout_prob="much"),
-        config(layer_norm_eps=[]),
-        config(pad_token_id=10_000),
         config(dtype="float7"),
         config(transformers_weights="other.safetensors"),
         with_bin(put(BIN, b"garbage")),

@@ -14,7 +14,7 @@ from krona_tune.train.device import Device
 from krona_tune.train.frozen_prefix import skipped_layers
 from krona_tune.train.hidden_states import HiddenStateStore
 from krona_tune.train.loop import TaskWork, TrialRun
-from tests.models import CONFIGS
+from tests.models import STORING
 from tests.train.conftest import WORDS, tiny_backbone, tiny_trial, tiny_work
 
 SOME = [name for name in METHODS if name not in {"full", "bitfit", "head_only"}]
@@ -48,14 +48,14 @@ def assert_equal(one: Any, other: Any, tolerance: float = 1e-5) -> None:
 
 
 @pytest.mark.parametrize("method", SOME)
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", STORING)
 def test_the_last_layer_is_trained_as_above_computed_layers(name: str, method: str, store: HiddenStateStore) -> None:
     backbone = tiny_backbone(name)
     knobs = {"method": method, "layers": "last 1"}
     assert_equal(outcome(backbone, store, **knobs), outcome(backbone, None, **knobs))
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if "convolution" not in name])
+@pytest.mark.parametrize("name", [name for name in STORING if "convolution" not in name])
 def test_adapted_layers_train_their_norms_and_drop_out_above_computed_layers(
     name: str, store: HiddenStateStore
 ) -> None:
@@ -67,7 +67,7 @@ def test_adapted_layers_train_their_norms_and_drop_out_above_computed_layers(
     assert stored[0] != outcome(backbone, store, **{**knobs, "dropout": 0.0})[0]
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", STORING)
 def test_the_model_is_left_as_it_was(name: str, store: HiddenStateStore) -> None:
     backbone = tiny_backbone(name)
     names = [path for path, _ in backbone.whole.named_modules()]
@@ -103,7 +103,7 @@ def test_a_layer_with_a_convolution_of_its_own_is_never_left_out() -> None:
     assert skipped_layers(tiny_backbone("deberta-v2 convolution"), tiny_trial(method="head_only")) == 0
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if not {"t5", "convolution"} & {*name.split(), name[-2:]}])
+@pytest.mark.parametrize("name", [name for name in STORING if not {"t5", "convolution"} & {*name.split(), name[-2:]}])
 def test_a_head_alone_needs_one_pass_over_its_data(name: str, store: HiddenStateStore) -> None:
     backbone = tiny_backbone(name)
     last, hook = counted(backbone, max(backbone.geometry.depths.values()) - 1)

@@ -10,10 +10,10 @@ from krona_tune.train.task_heads import LabelWords, in_units_of_labels, make_ans
 from tests.models import CONFIGS, tokens
 from tests.train.conftest import WORDS, tiny_backbone
 
-ENCODERS = [name for name in CONFIGS if "t5" not in name]
+HEADED = [name for name in CONFIGS if not tiny_backbone(name).geometry.text_to_text]
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", HEADED)
 def test_a_shared_base_with_a_head_equals_the_familys_model(name: str) -> None:
     backbone = tiny_backbone(name)
     model = with_head(backbone, 2, seed=3).eval()
@@ -25,7 +25,7 @@ def test_a_shared_base_with_a_head_equals_the_familys_model(name: str) -> None:
     torch.testing.assert_close(model(**inputs).logits, backbone.whole(**inputs).logits)
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", HEADED)
 def test_heads_are_drawn_from_their_seed_alone_and_sanely(name: str) -> None:
     backbone = tiny_backbone(name)
     first, again, other = (
@@ -33,7 +33,7 @@ def test_heads_are_drawn_from_their_seed_alone_and_sanely(name: str) -> None:
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
-    assert first.abs().max() < 0.5
+    assert first.abs().max() <= (1.0 if name == "modernbert" else 0.5)  # its head has a norm
     assert first.numel() == backbone.geometry.head_parameters(3)
     assert first.requires_grad
 
@@ -60,7 +60,7 @@ def test_a_regression_learns_its_scores_and_a_classification_its_classes() -> No
     assert classes.loss(inputs, likely) < classes.loss(inputs, 1 - likely)
 
 
-@pytest.mark.parametrize("name", ["t5", "t5 gated", "mt5", "umt5"])
+@pytest.mark.parametrize("name", ["t5", "t5 gated", "mt5", "umt5", "bart"])
 def test_candidates_get_the_log_likelihood_that_transformers_computes(name: str) -> None:
     backbone = tiny_backbone(name)
     words = LabelWords(backbone, TASKS["rte"], WORDS)
@@ -135,7 +135,7 @@ def test_a_t5_answers_with_a_regressions_own_words() -> None:
     assert set(words.predict(inputs).tolist()) <= {1.0, 2.0, 5.0}
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", HEADED)
 def test_a_saved_regression_head_answers_in_units_of_its_labels(name: str) -> None:
     backbone = tiny_backbone(name)
     inputs = tokens(backbone.geometry)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, FiniteFloat, ValidationError
 
+from krona_tune.backbones.geometry import Role
 from krona_tune.data.tasks import TASKS, Task
 from krona_tune.hub import refuse_unreadable
 from krona_tune.refusal import Refusal, refusing, unknown
@@ -27,7 +28,8 @@ class AdapterCard(Frozen):
     on the validation half, the `test_…` ones on the test half if it was evaluated there. It was trained with `seed`,
     one of the `seeds` that its configuration was trained with. `trained_on` says so if it was trained on more examples
     than the study's other trials; if none were held out it has no score. `own_task` is the whole task if it is none of
-    GLUE's.
+    GLUE's. `roles` are the corrections of the backbone's geometry. A decoder's head reads the last token
+    that is not `pad_token_id`.
     """
 
     format: Literal[2] = 2
@@ -58,6 +60,8 @@ class AdapterCard(Frozen):
     params: dict[str, bool | int | FiniteFloat | str | None]
     trained_on: str = ""
     own_task: Task | None = None
+    roles: dict[Role, str] = Field(default_factory=dict)
+    pad_token_id: int | None = None
 
     @property
     def metric_names(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from krona_tune.adapters.files.forms import Form
 from krona_tune.adapters.files.model_card import README, model_card
 from krona_tune.adapters.fingerprint import fingerprint
 from krona_tune.adapters.inject import Adapters
-from krona_tune.backbones.families import geometry
+from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.hub import refuse_unreadable
 from krona_tune.refusal import Refusal, refusing
@@ -115,8 +115,8 @@ def _geometry_of(model: nn.Module, folder: Path, card: AdapterCard) -> Geometry:
     config: Any = getattr(model, "config", None)
     if config is None:
         raise Refusal("model", f"a {type(model).__name__} has no config", "give a model of transformers")
-    shape = geometry(config.to_dict(), "model")
-    found = (shape.model_type, shape.head_width, sum(shape.depths.values()))
+    shape = geometry(config.to_dict(), "model", card.roles)
+    found = (shape.model_type, shape.width, sum(shape.depths.values()))
     named = (card.model_type, card.backbone_width, card.backbone_layers)
     if found != named:
         ours, theirs = ("a {} of width {} in {} layers".format(*sizes) for sizes in (named, found))

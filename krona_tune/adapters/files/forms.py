@@ -40,8 +40,12 @@ def loading(card: AdapterCard, form: Form, folder: Path | str) -> str:
     """Returns the lines of Python that load what was written to `folder`."""
     words = {
         "kind": "AutoModelForSeq2SeqLM" if card.text_to_text else "AutoModelForSequenceClassification",
-        "outputs": "" if card.text_to_text else f", num_labels={max(len(card.labels), 1)}",
+        "outputs": "" if card.text_to_text else f", num_labels={max(len(card.labels), 1)}{_padding(card)}",
         "backbone": repr(card.backbone),
         "folder": repr(str(folder)),
     }
     return (_IMPORTS[form] + _LINES[form]).format(**words)
+
+
+def _padding(card: AdapterCard) -> str:
+    return "" if card.pad_token_id is None else f", pad_token_id={card.pad_token_id}"

@@ -68,7 +68,9 @@ def _saved_module(name: str) -> str:
 
 
 def _within(model: nn.Module) -> str:
-    """Returns the prefix of the base model's names in the model: "bert." for example, or nothing."""
+    """Returns the prefix of the names of sites in the model: "bert." for example; nothing if it is text to text."""
+    if _config(model).is_encoder_decoder:
+        return ""
     base = getattr(model, "base_model", model)
     name = next(name for name, module in model.named_modules() if module is base)
     return f"{name}." if name else ""
@@ -94,31 +96,34 @@ def _form(adapters: Adapters, modules: Modules) -> Form:
         fix = "use --format adapter" if method.merges_into is None else "use --format merged"
         raise Refusal("--format", f"peft has no {method.name}", fix)
     for site in adapters.sites:
-        if site.part:
+        if site.rows:
             raise _unfit(f"peft adapts whole maps, and {site.key} is a part of one")
-    return _FORMS[method.name](adapters.config, modules)
+    transposed = any(site.transposed for site in adapters.sites)  # in a model all are, or none
+    return _FORMS[method.name](adapters.config, modules, transposed)
 
 
-def _lora(adapter: AdapterConfig, modules: Modules) -> Form:
-    return _as_lora(adapter.scale, {name: (_own(m, "b"), _own(m, "a")) for name, m in modules.items()})
+def _lora(adapter: AdapterConfig, modules: Modules, transposed: bool) -> Form:
+    return _as_lora(adapter.scale, transposed, {name: (_own(m, "b"), _own(m, "a")) for name, m in modules.items()})
 
 
-def _lokr(adapter: AdapterConfig, modules: Modules) -> Form:
+def _lokr(adapter: AdapterConfig, modules: Modules, transposed: bool) -> Form:
+    if transposed:
+        raise _unfit("peft's LoKr adapts no transposed maps, which this model has")
     named = {f"{place}.lokr_{name}": t.data for place, m in modules.items() for name, t in m.named_parameters()}
     factor, rank = adapter.decompose_factor, adapter.rank
     return LoKrConfig(r=rank, alpha=adapter.scale * rank, decompose_factor=factor), named
 
 
-def _krona(adapter: AdapterConfig, modules: Modules) -> Form:
+def _krona(adapter: AdapterConfig, modules: Modules, transposed: bool) -> Form:
     factors = {name: (_own(module, "a"), _own(module, "b")) for name, module in modules.items()}
     shapes = {name: shape_of(*pair) for name, pair in factors.items()}
     [scale] = {cast(Krona, module).scale for module in modules.values()}
     factor = lokr_factor(shapes.values()) if adapter.terms == 1 else None
-    if factor is not None:
+    if factor is not None and not transposed:
         return _as_lokr(scale, factor, factors)
     for name, shape in shapes.items():
         _refuse_wide(name, shape)
-    return _as_lora(scale, {name: _halves(*pair) for name, pair in factors.items()})
+    return _as_lora(scale, transposed, {name: _halves(*pair) for name, pair in factors.items()})
 
 
 def _as_lokr(scale: float, decompose_factor: int, factors: Mapping[str, tuple[Tensor, Tensor]]) -> Form:
@@ -130,7 +135,7 @@ def _as_lokr(scale: float, decompose_factor: int, factors: Mapping[str, tuple[Te
     return LoKrConfig(r=rank, alpha=scale * rank, decompose_factor=decompose_factor), named
 
 
-def _as_lora(scale: float, halves: Mapping[str, tuple[Tensor, Tensor]]) -> Form:
+def _as_lora(scale: float, transposed: bool, halves: Mapping[str, tuple[Tensor, Tensor]]) -> Form:
     """Returns (left (d_out, rank), right (rank, d_in)) by place as LoRA's B and A; the rank may differ by place."""
     ranks = {name: left.shape[1] for name, (left, _) in halves.items()}
     most = max(ranks.values())
@@ -138,6 +143,7 @@ def _as_lora(scale: float, halves: Mapping[str, tuple[Tensor, Tensor]]) -> Form:
     config = LoraConfig(
         r=most,
         lora_alpha=scale * most,
+        fan_in_fan_out=transposed,
         rank_pattern=patterns,
         alpha_pattern={pattern: scale * rank for pattern, rank in patterns.items()},
     )
@@ -182,7 +188,7 @@ def _unfit(problem: str) -> Refusal:
     return Refusal("--format", problem, "use --format merged")
 
 
-_FORMS: dict[str, Callable[[AdapterConfig, Modules], Form]] = {
+_FORMS: dict[str, Callable[[AdapterConfig, Modules, bool], Form]] = {
     "krona": _krona,
     "cdka": _krona,
     "lora": _lora,

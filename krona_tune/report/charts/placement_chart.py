@@ -15,7 +15,7 @@ from krona_tune.report.charts.chart import Chart, Subject
 from krona_tune.report.charts.style import BLUE, empty_figure, with_alpha
 from krona_tune.report.summary.task_summary import RankedTrial
 from krona_tune.study.formatting import format_name
-from krona_tune.study.network import ROLES, Network
+from krona_tune.study.network import Network, roles_of
 from krona_tune.study.result import TrialResult
 from krona_tune.study.spec.trial import AdapterConfig
 
@@ -45,7 +45,7 @@ def placement(subject: Subject) -> Chart | None:
     good = ranked[: max(1, ceil(GOOD * len(ranked)))]
     in_good, in_all = _counted(good, geometry), _counted(ranked, geometry)
     figure = empty_figure("layer", "")
-    names = [str(role) for role in ROLES[max(network.depths, key=lambda stack: len(ROLES[stack]))]]
+    names = [str(role) for role in max((roles_of(stack, network.depths) for stack in network.depths), key=len)]
     every = _everywhere(network)
     colours = [BLUE if place in winner else with_alpha(BLUE, TINT * in_good[place] / len(good)) for place in every]
     text = [_said(place, in_good[place], len(good), in_all[place], len(ranked)) for place in every]
@@ -94,13 +94,15 @@ def _everywhere(network: Network) -> list[Place]:
         (stack, layer, str(role))
         for stack, depth in network.depths.items()
         for layer in range(depth)
-        for role in ROLES[stack]
+        for role in roles_of(stack, network.depths)
     ]
 
 
 def _at(network: Network, stack: Stack, layer: float) -> float:
     """Returns the position of a layer on the axis: the decoder begins one place after the encoder."""
-    return layer + (network.depths[Stack.ENCODER] + 1 if stack is Stack.DECODER else 0)
+    return layer + (
+        network.depths[Stack.ENCODER] + 1 if stack is Stack.DECODER and Stack.ENCODER in network.depths else 0
+    )
 
 
 def _squares(

@@ -122,7 +122,7 @@ class Forecast:
         pace = Pace.of(probe.steps)
         tokens = EVALUATION_TOKENS["cuda" if gathered.slots.gpus else "cpu"]
         batch_size = round(middle(gathered.plan.spec.domains()["batch_size"]))
-        limit, width = gathered.plan.spec.resources.stored_states_gb * 1e9, gathered.plan.geometry.head_width
+        limit, width = gathered.plan.spec.resources.stored_states_gb * 1e9, gathered.plan.geometry.width
         tests, found = gathered.prepared.tests, {}
 
         def evaluating(table: pa.Table) -> float:

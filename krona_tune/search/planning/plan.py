@@ -7,8 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from krona_tune.adapters.methods.method_table import METHODS
-from krona_tune.adapters.placement import ParameterCount, count, frozen_layers
-from krona_tune.backbones.geometry import Geometry, Stack
+from krona_tune.adapters.placement import STORES_STATES, ParameterCount, count, frozen_layers
+from krona_tune.backbones.geometry import Geometry
 from krona_tune.data import corpus
 from krona_tune.data.glue.official import HUB
 from krona_tune.data.own.own_data import OwnData
@@ -57,9 +57,11 @@ class Plan:
 
     def computed_once(self) -> str:
         """Returns which of the encoder's layers are computed once for all trials and epochs, or why none are."""
-        limit, depth = self.spec.resources.stored_states_gb, self.geometry.depths[Stack.ENCODER]
+        limit, depth = self.spec.resources.stored_states_gb, self.geometry.depths[self.geometry.first_stack]
         if not limit:
             return "no layers, since resources.stored_states_gb is 0"
+        if self.geometry.model_type not in STORES_STATES:
+            return f"no layers, since that is not done for a {self.geometry.model_type}"
         if self.source.config.get("conv_kernel_size"):
             return "no layers, since a convolution joins them"
         rng = random.Random(0)
@@ -70,7 +72,8 @@ class Plan:
         if {*placed, head} == {0}:
             return "no layers, since dropout, trained norms or adapters act in the first"
         alone = f", {head} for the head alone" if head else ""
-        return f"{' or '.join(map(str, placed))} of {depth} encoder layers by placement{alone}, in {limit:g} GB at most"
+        layers = f"{' or '.join(map(str, placed))} of {depth} {self.geometry.first_stack} layers"
+        return f"{layers} by placement{alone}, in {limit:g} GB at most"
 
     def _skipped(self, point: Params) -> int:
         acts = point["dropout"] != 0.0 and point["dropout_layers"] == "all"
@@ -114,7 +117,7 @@ def make_plan(spec: StudySpec, place: str) -> Plan:
     if hubs or (of_glue and spec.data == HUB):
         settle_offline()
     corpus.check(spec.data, of_glue)
-    source = find_backbone(spec.model)
+    source = find_backbone(spec.model, spec.backbone.roles)
     geometry = source.geometry
     if geometry.positions is not None and spec.examples.max_length > geometry.positions:
         problem = f"{spec.examples.max_length} tokens, {source.name} reads {geometry.positions}"

@@ -52,7 +52,7 @@ def needed_bytes(gathered: Gathered) -> Footprint:
     trained = plan.space.parameters(params) + shape.head_parameters(_most_outputs(plan))
     itemsize = this_device(plan.spec.precision, gpu=False).dtype.itemsize if not gathered.slots.gpus else 2
     tokens = params["batch_size"] * max(map(longest_example, gathered.prepared.works.values()))
-    activations = tokens * sum(shape.depths.values()) * shape.head_width * ACTIVATIONS * itemsize
+    activations = tokens * sum(shape.depths.values()) * shape.width * ACTIVATIONS * itemsize
     weights = shape.parameters * itemsize
     worker = PROCESS_BYTES + weights + trained * TRAINING_BYTES + activations
     return Footprint(params=params, weights=weights, worker=worker)

@@ -77,7 +77,8 @@ def _trained(gathered: Gathered, need: Footprint) -> FirstBatch:
     """Trains the first batch: in this process on one machine without GPUs, else in a worker like a trial's."""
     fit, works = gathered.slots, gathered.prepared.works
     usual, threads = usual_point(gathered.plan.space), max(1, int(fit.cpus))
-    asked = (gathered.source.location, gathered.plan.spec.precision, fit.gpus > 0, works, need.params, usual, threads)
+    place, plan = gathered.source.location, gathered.plan
+    asked = (place, plan.spec.precision, fit.gpus > 0, works, need.params, usual, threads, plan.geometry)
     if not fit.gpus and len(gathered.cluster.nodes) == 1:
         return train_first_batch(*asked)
     import ray

@@ -15,6 +15,7 @@ import pyarrow as pa
 import torch
 
 from krona_tune.adapters.placement import frozen_layers
+from krona_tune.backbones.geometry import Geometry
 from krona_tune.data.batches import lengths
 from krona_tune.search.planning.space import Space, adapter_of
 from krona_tune.search.worker.errors import describe, status_of_error
@@ -88,13 +89,17 @@ def train_first_batch(
     params: dict[str, Any],
     usual: dict[str, Any] | None = None,
     threads: int = 1,
+    shape: Geometry | None = None,
 ) -> FirstBatch:
     """Trains and evaluates one batch of each task: a whole one if it has the longest example, else a few rows.
 
     Then times steps of the point `usual`, if given, with a trial's number of threads.
+
+    Args:
+        shape: the backbone's geometry; None: it is found again.
     """
     device = this_device(precision, gpu=gpu)
-    backbone = load_backbone(location, device)
+    backbone = load_backbone(location, device, shape)
     heaviest = max(works, key=lambda task: longest_example(works[task]))
     failures: dict[str, tuple[Status, str]] = {}
     peak = 0

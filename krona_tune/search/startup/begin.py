@@ -50,7 +50,7 @@ def begin_study(gathered: Gathered, folder: StudyFolder, command: str) -> Starte
             model_type=plan.geometry.model_type,
             parameters=plan.geometry.parameters,
             fingerprint=source.fingerprint,
-            width=plan.geometry.head_width,
+            width=plan.geometry.width,
             depths=plan.geometry.depths,
         ),
         tasks=gathered.prepared.facts,

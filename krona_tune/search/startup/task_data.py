@@ -48,7 +48,7 @@ def cache_folder() -> Path:
 
 def prepare_data(plan: Plan, location: str) -> Prepared:
     """Loads and tokenises every task's data. Raises a Refusal if data or tokenizer are not available."""
-    tokenizer = open_tokenizer(location, plan.source.config["vocab_size"])
+    tokenizer = open_tokenizer(location, plan.geometry.vocabulary)
     data = {name: _load(plan, task) for name, task in plan.tasks.items()}
     prepared = {name: _prepare_task(plan, each, tokenizer) for name, each in data.items()}
     finals = data if plan.spec.finalists.top else {}
@@ -62,7 +62,7 @@ def prepare_data(plan: Plan, location: str) -> Prepared:
 
 def first_examples(plan: Plan, tasks: Iterable[str], count: int) -> dict[str, list[tuple[str, str]]]:
     """Returns the first training examples of these tasks, as (text, answer) of what is left after tokenisation."""
-    tokenizer = open_tokenizer(plan.source.location, plan.source.config["vocab_size"])
+    tokenizer = open_tokenizer(plan.source.location, plan.geometry.vocabulary)
     prompts, length = plan.geometry.text_to_text, plan.spec.examples.max_length
     found: dict[str, list[tuple[str, str]]] = {}
     for name in tasks:
@@ -126,6 +126,7 @@ def _prepare_task(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase
         train_examples=len(encoded.train),
         validation_examples=len(encoded.validation),
         constant_score=constant,
+        pad_token_id=encoded.pad_token_id,
         rungs=work.schedule.rungs if spec.search.early_stopping else (work.schedule.total_examples,),
     )
     return work, facts

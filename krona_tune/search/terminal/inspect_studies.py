@@ -12,7 +12,6 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from krona_tune.backbones.geometry import Stack
 from krona_tune.record.ownership import is_locked, is_running, running_trials
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.progress import share_done
@@ -62,7 +61,6 @@ def show(folder: StudyFolder, console: Console) -> None:
 def watch(folder: StudyFolder, console: Console) -> None:
     """Shows a running study until it ends. Raises a Refusal if it has not begun or can't be read."""
     manifest, spec = read_manifest(folder.manifest), load_spec(folder.spec)
-    text_to_text = Stack.DECODER in manifest.model.depths
     with Live(console=console, auto_refresh=False) as live:
         while True:
             runs = is_running(folder)
@@ -71,7 +69,7 @@ def watch(folder: StudyFolder, console: Console) -> None:
             ledger.running = set(running_trials(rows)) if runs else set()
             span = _session(folder, None if runs else rows)
             view = View(console, ledger, manifest.tasks, partial(share_done, folder), quiet=True, span=span)
-            view.expect(not_begun(spec, rows, text_to_text=text_to_text))
+            view.expect(not_begun(spec, rows, text_to_text=manifest.model.text_to_text))
             live.update(view, refresh=True)
             if not runs:
                 return

@@ -9,6 +9,7 @@ import platformdirs
 import torch
 from ray import tune
 
+from krona_tune.backbones.geometry import Geometry
 from krona_tune.record.progress import note_progress, place_of
 from krona_tune.search.ray_internals import set_process_title
 from krona_tune.search.trial_message import TESTED, StepResult, TrialMessage
@@ -31,7 +32,8 @@ class Workplace:
 
     `folder` holds the backbone on the driver's machine; a worker that does not see it gets `name` from the hub.
     `elsewhere` is the URI at which workers on other machines find checkpoints, if the storage is a URI.
-    `stored_bytes` limits the hidden states that a machine may keep in its cache folder.
+    `stored_bytes` limits the hidden states that a machine may keep in its cache folder. `geometry` is the backbone's;
+    without it a worker finds it.
     """
 
     folder: str
@@ -42,6 +44,7 @@ class Workplace:
     checkpoints: str
     elsewhere: str | None = None
     stored_bytes: int = 0
+    geometry: Geometry | None = None
 
     @property
     def location(self) -> str:
@@ -125,7 +128,7 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
 
     def _start(self) -> TrialRun:
         device = this_device(self._workplace.precision, gpu=self._workplace.gpu)
-        backbone = warm_backbone(self._workplace.location, device)
+        backbone = warm_backbone(self._workplace.location, device, self._workplace.geometry)
         message = self._message
         run = TrialRun(message.trial_id, message.checked(), self._works[message.task], backbone, self._store())
         try:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
+from krona_tune.backbones.geometry import Role
 from krona_tune.refusal import unknown
 from krona_tune.study.spec.domain import Choice, Divisors, Domain, Fixed, Range, parse_domain
 from krona_tune.study.spec.place import Place, listed
@@ -237,6 +238,18 @@ _plain_by_method = PlainSerializer(
 )
 
 
+def _of_a_map(role: Role) -> Role:
+    if role is Role.FEED_FORWARD:
+        raise ValueError("it is a whole block; name its maps as feed_forward_in and feed_forward_out")
+    return role
+
+
+class BackboneSpec(Frozen):
+    """Corrects what is found about the backbone: `roles` has a pattern of names of maps in a layer by their role."""
+
+    roles: dict[Annotated[Role, AfterValidator(_of_a_map)], str] = Field(default_factory=dict)
+
+
 class StudySpec(Frozen):
     """One study: a backbone, tasks, a space of adapters and trainings, a budget.
 
@@ -247,6 +260,7 @@ class StudySpec(Frozen):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     model: Place
+    backbone: BackboneSpec = BackboneSpec()
     data: Place = "hub"
     tasks: Annotated[tuple[str, ...], AfterValidator(lambda tasks: tuple(dict.fromkeys(tasks)))] = ()
     own_tasks: dict[OwnName, TaskSpec] = Field(default_factory=dict)

@@ -16,7 +16,7 @@ def sample_inputs(whole: AdaptedModel) -> Batch:
     `input_ids` and `attention_mask` int64 (8, length); a text-to-text model also gets `decoder_input_ids`.
     """
     tokenizer, longest = whole.tokenizer, min(max(LENGTHS), whole.backbone.geometry.positions or max(LENGTHS))
-    size = min(len(tokenizer), whole.source.config["vocab_size"])
+    size = min(len(tokenizer), whole.backbone.geometry.vocabulary)
     words = torch.tensor(sorted(set(range(size)) - set(tokenizer.all_special_ids)))
     generator = torch.Generator().manual_seed(0)
     mask = torch.arange(longest) < torch.tensor(LENGTHS)[:, None]

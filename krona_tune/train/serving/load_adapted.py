@@ -45,13 +45,13 @@ def load_adapted(folder: Path, *, model: str | None = None, device: Device = CPU
     """
     card = read_card(folder)
     task = task_of(card, folder)
-    source = download(find_backbone(card.backbone if model is None else model))
-    tokenizer = open_tokenizer(source.location, source.config["vocab_size"])
-    backbone = load_backbone(source.location, device)
+    source = download(find_backbone(card.backbone if model is None else model, card.roles))
+    tokenizer = open_tokenizer(source.location, source.geometry.vocabulary)
+    backbone = load_backbone(source.location, device, source.geometry)
     words = candidates(task, tokenizer) if backbone.geometry.text_to_text else ()
     unable = (source.location, f"can't answer {task.title}", "save the model again")
     with quiet(), refusing(*unable):
-        answering = make_answer(backbone, task, 0, words)  # its head is replaced by the adapter's
+        answering = make_answer(backbone, task, 0, words, tokenizer.pad_token_id)  # its head is replaced
     adapters = load(answering.model, folder)
     refuse_replaced(folder, card)
     answering.model.eval()

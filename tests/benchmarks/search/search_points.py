@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from krona_tune.adapters.placement import sites
-from krona_tune.backbones.families import geometry
+from krona_tune.backbones.find_geometry import geometry
 from krona_tune.search.planning.resolve_space import resolve
 from krona_tune.search.planning.space import Space
 from krona_tune.study.spec.loader import build_spec, load_spec

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from krona_tune.backbones.families import geometry
+from krona_tune.backbones.find_geometry import geometry
 from krona_tune.search.planning.resolve_space import resolve
 from krona_tune.search.planning.space import Params, Space
 from krona_tune.study.spec.loader import load_spec
@@ -20,10 +20,10 @@ EPOCHS = 9
 CONTROL = "wnli"
 """A task that can't be learned: it takes no part in a comparison."""
 BACKBONE = {
-    "model_type": "bert", "hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 3,
+    "model_type": "bert", "hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6,
     "num_attention_heads": 12, "max_position_embeddings": 512, "type_vocab_size": 2, "vocab_size": 30522,
 }  # fmt: skip
-"""The recorded backbone's config: the packaged MiniLM's first three layers."""
+"""The recorded backbone's config: the packaged MiniLM's."""
 ROLES = ("query", "key", "value", "output", "feed_forward_in", "feed_forward_out")
 Array = npt.NDArray[np.float64]
 
@@ -90,7 +90,7 @@ def features(point: Params) -> Array:
     """Returns the values (d,) that the surrogate reads: each knob as it is, sizes and rates by their logarithm."""
     logarithms = [np.log2(point[name]) for name in ("learning_rate", "scale", "a_out", "a_in", "terms", "batch_size")]
     roles = str(point["roles"]).split("+")
-    layers = {"all": 3, "last 2": 2, "last 1": 1}[str(point["layers"])]
+    layers = {"all": 6, "last 3": 3, "last 1": 1}[str(point["layers"])]
     switches = [point["scaling"] == "stable", point["layer_norms"] is True, *(role in roles for role in ROLES)]
     return np.array([*logarithms, point["dropout"], point["warmup"], layers, *map(float, switches)])
 

@@ -1,0 +1,175 @@
+"""Finds a backbone's geometry by three kinds of evidence that must agree: names, gradients, the config's numbers."""
+
+import re
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from itertools import takewhile
+from typing import Any
+
+from krona_tune.backbones.geometry import Geometry, LeftOut, Role, Site, Stack
+from krona_tune.backbones.introspection.linear_maps import find_layers
+from krona_tune.backbones.introspection.map_names import role_by_name
+from krona_tune.backbones.introspection.map_roles import CROSS, MapRole, roles_of
+from krona_tune.backbones.introspection.meta_model import build_meta_model, read_config
+from krona_tune.backbones.introspection.model_facts import LayerFacts, ModelFacts, model_facts
+from krona_tune.backbones.introspection.probe import ProbedLayers, probe
+from krona_tune.refusal import Refusal, refusing
+
+CORRECT = "name its maps: backbone: {roles: {query: '*.q_proj', …}}"
+NO_ATTENTION = re.compile(r"mamba|rwkv|recurrent|ssm|linear_attn", re.IGNORECASE)
+"""Names of modules that mix tokens without attention."""
+ROLES = list(Role)
+_ATTENTIONS = ((Role.QUERY, Role.KEY, Role.VALUE, Role.OUTPUT), tuple(CROSS.values()))
+
+
+def introspect(values: Mapping[str, Any], place: str, corrections: Mapping[Role, str] | None = None) -> Geometry:
+    """Returns the geometry of the model that a config.json describes.
+
+    A map whose name, gradients and size do not agree about its role is left out, and the geometry says so.
+
+    Args:
+        corrections: patterns of the names of maps in a layer, such as `*.q_proj`, by the roles that they have.
+
+    Raises:
+        Refusal: transformers has no such model, it has no repeated layers with attention or feed-forward maps, it can't
+            be run on a few tokens, or a correction names no map.
+    """
+    config = read_config(values, place)
+    model = build_meta_model(config, 2, place)
+    lists = find_layers(model.base)
+    facts = model_facts(config, model, lists, place, says_untied=values.get("tie_word_embeddings") is False)
+    _refuse_other_layers(facts, config, place)
+    _refuse_idle(corrections or {}, facts, place)
+    with refusing(place, f"a {config.model_type} can't be run on a few tokens", CORRECT):
+        probed = probe(model, lists)
+    return _Reader(config, place, facts, probed, corrections or {}).geometry()
+
+
+def _refuse_other_layers(facts: ModelFacts, config: Any, place: str) -> None:
+    """Refuses models whose layers are not one list for each stack, or mix tokens without attention."""
+    fix = "give an encoder, a decoder or an encoder-decoder with attention"
+    wanted = 2 if facts.text_to_text else 1
+    if len(facts.layers) != wanted:
+        said = f"has {len(facts.layers)} lists of layers with linear maps, not {wanted}: {', '.join(facts.layers)}"
+        raise Refusal(place, f"a {config.model_type} {said.rstrip(': ')}", fix)
+    for layers in facts.layers.values():
+        for layer in layers:
+            if other := next(filter(NO_ATTENTION.search, layer.modules), None):
+                raise Refusal(
+                    place, f"a {config.model_type} mixes tokens without attention ({layer.name}.{other})", fix
+                )
+            named = {role_by_name(name) for name in layer.maps}
+            for query, key, value, output in _ATTENTIONS:
+                if named & {key, value} and not {query, output} <= named:
+                    said = f"{layer.name} has a {key} or {value} but no {query} or no {output}"
+                    raise Refusal(place, f"a {config.model_type} has another kind of attention: {said}", CORRECT)
+
+
+def _refuse_idle(corrections: Mapping[Role, str], facts: ModelFacts, place: str) -> None:
+    maps = sorted({name for layers in facts.layers.values() for layer in layers for name in layer.maps})
+    for role, pattern in corrections.items():
+        if not any(fnmatchcase(name, pattern) for name in maps):
+            raise Refusal(f"backbone: roles: {role}", f"{pattern!r} names no map", f"maps: {', '.join(maps)}")
+
+
+class _Reader:
+    """Puts the sites of a model together from the facts and what was probed."""
+
+    def __init__(
+        self,
+        config: Any,
+        place: str,
+        facts: ModelFacts,
+        probed: Mapping[str, ProbedLayers],
+        corrections: Mapping[Role, str],
+    ) -> None:
+        self._config, self._place, self._facts = config, place, facts
+        self._probed, self._corrections = probed, corrections
+        self._left_out: dict[str, LeftOut] = {}
+        with refusing(place, f"a {config.model_type} states no width or vocabulary", "give another model"):
+            self._width, self._vocabulary = int(config.hidden_size), int(config.vocab_size)
+
+    def geometry(self) -> Geometry:
+        facts = self._facts
+        stacks = {self._stack(name): name for name in facts.layers}
+        sites = tuple(site for stack, name in stacks.items() for site in self._sites(stack, facts.layers[name]))
+        if not sites:
+            said = next((f": {each.name}: {each.reason}" for each in self._left_out.values()), "")
+            raise Refusal(self._place, f"no map of this {self._config.model_type} can be adapted{said}", CORRECT)
+        return Geometry(
+            model_type=self._config.model_type,
+            sites=sites,
+            depths={stack: len(facts.layers[name]) for stack, name in stacks.items()},
+            norms=facts.norms,
+            norm_biases=facts.norm_biases,
+            norms_of_layer={s: tuple(each.norms for each in facts.layers[name]) for s, name in stacks.items()},
+            parameters=facts.parameters,
+            width=self._width,
+            head=facts.head,
+            text_to_text=facts.text_to_text,
+            vocabulary=self._vocabulary,
+            positions=facts.positions,
+            uses=max(each.uses for each in self._probed.values()),
+            left_out=tuple(self._left_out.values()),
+        )
+
+    def _stack(self, name: str) -> Stack:
+        if self._facts.text_to_text:
+            return Stack.DECODER if "decoder" in name else Stack.ENCODER
+        return Stack.DECODER if self._probed[name].causal else Stack.ENCODER
+
+    def _sites(self, stack: Stack, layers: tuple[LayerFacts, ...]) -> Iterator[Site]:
+        for number, layer in enumerate(layers):
+            found = list(roles_of(layer, self._probed_maps, self._config, self._corrections))
+            self._left_out |= {each.name: each for each in found if isinstance(each, LeftOut)}
+            roles = sorted((each for each in found if isinstance(each, MapRole)), key=lambda e: ROLES.index(e.role))
+            for each in roles:
+                name = f"{layer.name}.{each.name}"
+                yield Site(
+                    name=name,
+                    enters=name,
+                    role=each.role,
+                    stack=stack,
+                    layer=number,
+                    layer_name=layer.name,
+                    d_out=each.size.d_out,
+                    d_in=each.size.d_in,
+                    rows=each.rows,
+                    transposed=each.size.transposed,
+                )
+            if block := feed_forward_block(layer, roles):
+                enters, leaves = (f"{layer.name}.{name}" for name in block)
+                yield Site(
+                    name=leaves,
+                    enters=enters,
+                    role=Role.FEED_FORWARD,
+                    stack=stack,
+                    layer=number,
+                    layer_name=layer.name,
+                    d_out=self._width,
+                    d_in=self._width,
+                )
+
+    @property
+    def _probed_maps(self) -> dict[str, Any]:
+        return {name: each for layers in self._probed.values() for name, each in layers.maps.items()}
+
+
+def feed_forward_block(layer: LayerFacts, roles: list[MapRole]) -> tuple[str, str] | None:
+    """Returns the modules through which a layer's feed-forward block is entered and left.
+
+    They are the same where a module holds just its maps; None where the layer has no such block, or several.
+    """
+    ins = [each.name for each in roles if each.role is Role.FEED_FORWARD_IN]
+    outs = [each.name for each in roles if each.role is Role.FEED_FORWARD_OUT]
+    if not ins or len(outs) != 1:
+        return None
+    around = _common_module([*ins, *outs])
+    if around and not {name for name in layer.maps if name.startswith(f"{around}.")} - {*ins, *outs}:
+        return around, around
+    return ins[0], outs[0]
+
+
+def _common_module(names: list[str]) -> str:
+    shared = takewhile(lambda words: len(set(words)) == 1, zip(*(name.split(".")[:-1] for name in names), strict=False))
+    return ".".join(words[0] for words in shared)

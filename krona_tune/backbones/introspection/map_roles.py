@@ -1,0 +1,116 @@
+"""Gives each linear map of a layer its role, where its name, its gradients and the config's numbers agree."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import pairwise
+from typing import Any
+
+from krona_tune.backbones.geometry import LeftOut, Role, Rows
+from krona_tune.backbones.introspection.linear_maps import MapSize
+from krona_tune.backbones.introspection.map_names import Fused, role_by_name
+from krona_tune.backbones.introspection.model_facts import LayerFacts
+from krona_tune.backbones.introspection.probe import ProbedMap, RowClass
+
+ROLE_OF_ROWS = {RowClass.QUERY: Role.QUERY, RowClass.KEY: Role.KEY, RowClass.VALUE: Role.VALUE}
+CROSS = {each: Role(f"cross_{each}") for each in (Role.QUERY, Role.KEY, Role.VALUE, Role.OUTPUT)}
+_SELF = {cross: role for role, cross in CROSS.items()}
+
+
+@dataclass(frozen=True)
+class MapRole:
+    """The role of a map, or of some rows of it."""
+
+    name: str
+    role: Role
+    size: MapSize
+    rows: Rows | None = None
+
+
+def roles_of(
+    layer: LayerFacts, probed: Mapping[str, ProbedMap], config: Any, corrections: Mapping[Role, str]
+) -> Iterator[MapRole | LeftOut]:
+    """Yields each map of a layer, with its role or with the reason why it is left out.
+
+    Args:
+        probed: what the gradients show, by the maps' full names.
+        corrections: patterns of names of maps in a layer, whose role a person has stated.
+    """
+    for name, size in layer.maps.items():
+        stated = next((role for role, pattern in corrections.items() if fnmatchcase(name, pattern)), None)
+        if stated:
+            yield MapRole(name, stated, size)
+            continue
+        found = _agreed(name, size, probed.get(f"{layer.name}.{name}"), config)
+        if isinstance(found, str):
+            yield LeftOut(name, found)
+        else:
+            yield from found
+    for name, dimensions in layer.stacked.items():
+        yield LeftOut(name, f"it is a parameter of {dimensions} dimensions, no linear map")
+
+
+def _agreed(name: str, size: MapSize, probed: ProbedMap | None, config: Any) -> list[MapRole] | str:
+    """Returns the roles of a map's rows, or why it has none."""
+    named = role_by_name(name)
+    if named is None:
+        return "its name says no role"
+    if probed is None:
+        return f"its name says {named}, but it does not run on a few tokens"
+    if named is Fused.ATTENTION:
+        return _fused(name, size, probed.rows)
+    assert isinstance(named, Role)
+    if probed.whole is not ROLE_CLASS.get(_SELF.get(named, named), RowClass.TOKEN):
+        return f"its name says {named}, its gradients {probed.whole}"
+    if probed.cross != (named in _SELF) and named in {Role.KEY, Role.VALUE, Role.CROSS_KEY, Role.CROSS_VALUE}:
+        return f"its name says {named}, but it reads {'the other' if probed.cross else 'its own'} stack"
+    return _wrong_number(named, size, config) or [MapRole(name, named, size)]
+
+
+ROLE_CLASS = {role: row_class for row_class, role in ROLE_OF_ROWS.items()}
+
+
+def _fused(name: str, size: MapSize, classes: list[RowClass]) -> list[MapRole] | str:
+    if set(classes) != set(ROLE_OF_ROWS):
+        return f"its name says {Fused.ATTENTION}, its gradients {' and '.join(sorted(set(classes)))}"
+    found = []
+    for row_class, role in ROLE_OF_ROWS.items():
+        rows = regular_rows([each is row_class for each in classes])
+        if rows is None:
+            return f"the rows of its {role} are irregular"
+        found.append(MapRole(name, role, MapSize(rows.block * rows.count, size.d_in, size.transposed), rows))
+    return found
+
+
+def regular_rows(chosen: list[bool]) -> Rows | None:
+    """Returns the chosen rows as equal blocks at equal distances; None if they are not."""
+    starts = [i for i, each in enumerate(chosen) if each and not (i and chosen[i - 1])]
+    ends = [i + 1 for i, each in enumerate(chosen) if each and not (i + 1 < len(chosen) and chosen[i + 1])]
+    blocks = {end - start for start, end in zip(starts, ends, strict=True)}
+    strides = {b - a for a, b in pairwise(starts)} or blocks
+    if len(blocks) != 1 or len(strides) != 1:
+        return None
+    [block], [stride] = blocks, strides
+    return Rows(start=starts[0], block=block, stride=stride, count=len(starts), total=len(chosen))
+
+
+def _wrong_number(named: Role, size: MapSize, config: Any) -> str:
+    """Returns how a map's size contradicts the config; nothing where the config does not state the number."""
+    role = _SELF.get(named, named)
+    width = getattr(config, "hidden_size", None)
+    inner = size.d_out if role in {Role.OUTPUT, Role.FEED_FORWARD_OUT} else size.d_in
+    if width is not None and named not in {Role.CROSS_KEY, Role.CROSS_VALUE} and inner != width:
+        return f"its name says {named}, but it is {size.d_out}×{size.d_in} in a model of width {width}"
+    heads = _heads(role, config)
+    if heads and size.d_out % heads:
+        return f"its name says {named}, but its {size.d_out} rows are not those of {heads} heads"
+    return ""
+
+
+def _heads(role: Role, config: Any) -> int:
+    """Returns how many heads a query, key or value has; 0 if the config does not say so, or for another role."""
+    every = getattr(config, "num_attention_heads", 0)
+    if not isinstance(every, int):
+        return 0
+    few = getattr(config, "num_key_value_heads", every)
+    return {Role.QUERY: every, Role.KEY: few or every, Role.VALUE: few or every}.get(role, 0)

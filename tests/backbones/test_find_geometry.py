@@ -1,0 +1,72 @@
+"""Tests that a geometry is found once, kept, and found again without torch; and that the shipped ones are right."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import platformdirs
+import pytest
+
+from krona_tune.backbones import find_geometry
+from krona_tune.backbones.find_geometry import SHIPPED, geometry, meaning_of, shipped_file
+from krona_tune.backbones.geometry_file import from_json, to_json
+from krona_tune.backbones.introspection.introspect import introspect
+from tests.backbones.ship import configs
+from tests.models import CONFIGS, ENCODER
+
+WITHOUT_TORCH = """
+import json, sys
+from krona_tune.backbones.find_geometry import geometry
+print(geometry(json.loads(sys.argv[1])).parameters, "torch" in sys.modules)
+"""
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Returns the folder of an empty cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    find_geometry._known.cache_clear()
+    return Path(platformdirs.user_cache_path("krona_tune")) / "geometry"
+
+
+def in_another_process(config: object) -> list[str]:
+    words = [sys.executable, "-c", WITHOUT_TORCH, json.dumps(config)]
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_written_geometry_is_read_back_equal(name: str) -> None:
+    model_type, values = CONFIGS[name]
+    shape = geometry({"model_type": model_type, **values})
+    assert from_json(to_json(shape)) == shape
+
+
+def test_what_was_found_once_needs_no_torch(cache: Path) -> None:
+    config = {"model_type": "bert", **ENCODER, "hidden_dropout_prob": 0.3}
+    parameters = str(introspect(config, "here").parameters)
+    assert in_another_process(config) == [parameters, "True"]
+    assert in_another_process({**config, "hidden_dropout_prob": 0.1, "_name_or_path": "x"}) == [parameters, "False"]
+    [file] = cache.iterdir()
+    for damaged in ("", "{}", '{"format": 1}', file.read_text(encoding="utf-8")[:-20]):
+        file.write_text(damaged, encoding="utf-8")
+        assert in_another_process(config) == [parameters, "True"]
+    assert in_another_process({**config, "vocab_size": 98})[1] == "True"
+
+
+def test_a_cache_that_can_not_be_written_changes_nothing(cache: Path) -> None:
+    cache.parent.mkdir(parents=True)
+    cache.write_text("a file in its place", encoding="utf-8")
+    assert geometry({"model_type": "bert", **ENCODER, "hidden_size": 48}).width == 48
+
+
+def test_the_shipped_geometries_are_what_is_found_now() -> None:
+    """If this fails, run `python -m tests.backbones.ship`."""
+    files = {shipped_file(meaning_of(config)): introspect(config, "here") for config in configs()}
+    assert set(SHIPPED.glob("*.json")) == set(files)
+    for path, shape in files.items():
+        assert from_json(path.read_text(encoding="utf-8")) == shape
+
+
+def test_the_backbone_of_a_first_study_needs_no_torch() -> None:
+    assert in_another_process(configs()[0]) == ["22713216", "False"]

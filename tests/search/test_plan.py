@@ -1,0 +1,43 @@
+"""Tests that a person's corrections of a backbone's roles reach the plan, and the adapter that a study leaves."""
+
+from pathlib import Path
+
+import torch
+
+import krona_tune
+from krona_tune.adapters.files.adapter_files import save_adapter
+from krona_tune.adapters.inject import Adapters
+from krona_tune.backbones.geometry import Role
+from krona_tune.search.planning.plan import make_plan
+from krona_tune.study.spec.loader import build_spec
+from krona_tune.study.spec.trial import AdapterConfig
+from krona_tune.train.backbone import load_backbone
+from tests.adapters.cards import card_of
+from tests.adapters.test_inject import trained
+from tests.train.conftest import FLOAT32
+from tests.train.exported_adapters import backbone_folder
+
+ROLES = {"key": "*.pos_key_proj"}
+
+
+def test_a_corrected_map_is_adapted_and_its_adapter_loads(tmp_path: Path) -> None:
+    model = str(backbone_folder("deberta-v2", tmp_path / "model"))
+    asked = {
+        "model": model,
+        "data": "mini",
+        "tasks": ["cola"],
+        "adapter": {"roles": "key"},
+        "backbone": {"roles": ROLES},
+    }
+    plan = make_plan(build_spec({**asked, "examples": {"max_length": 30}}, "x.yaml"), "x.yaml")
+    names = {site.name for site in plan.geometry.sites if site.role is Role.KEY}
+    assert {name.rpartition(".")[2] for name in names} == {"key_proj", "pos_key_proj"}
+
+    backbone = load_backbone(model, FLOAT32, plan.geometry)
+    config = AdapterConfig(a_out=4, a_in=2, roles="key")
+    adapters = trained(Adapters(backbone.base, plan.geometry, config, torch.Generator().manual_seed(0)))
+    card = card_of(plan.geometry, config, backbone.fingerprint, backbone=model, roles=plan.spec.backbone.roles)
+    save_adapter(tmp_path / "left", adapters.state(), card)
+    adapters.detach()
+    loaded = krona_tune.load(backbone.base, tmp_path / "left")
+    assert {site.name for site in loaded.sites} == names
