@@ -56,6 +56,8 @@ def _mergeable(adapters: Adapters) -> Iterator[tuple[nn.Parameter, Mergeable, Si
         parameter = getattr(adapters.model.get_submodule(site.name), method.merges_into, None)
         if parameter is None:
             raise Refusal("merge", f"{site.name} has no {method.merges_into} to merge it into", "use it as an adapter")
+        if not parameter.is_floating_point():
+            raise Refusal("merge", f"{site.name} is quantised", "use it as an adapter, on the quantised weights")
         yield parameter, cast(Mergeable, module), site
 
 

@@ -15,8 +15,8 @@ _SIZES = (
     (_LAYERS | {"decoder_layers"}, 1, 1_000),
     (_WIDTHS, 1, 10_000_000),
     ({"max_position_embeddings", "n_positions"}, 1, 100_000_000),
-    ({"type_vocab_size", "conv_kernel_size", "pad_token_id"}, 0, 10_000_000),
-    ({"max_relative_positions", "position_buckets"}, -1, 10_000_000),
+    ({"type_vocab_size", "conv_kernel_size"}, 0, 10_000_000),
+    ({"max_relative_positions", "position_buckets", "pad_token_id"}, -1, 10_000_000),
 )
 """Keys of a config.json with their smallest and largest allowed values."""
 _GATED = "gated-"
@@ -27,7 +27,8 @@ _ACTIVATION_KEYS = {
 ACTIVATIONS = (
     {"gelu", "gelu_10", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python", "gelu_python_tanh"}
     | {"gelu_pytorch_tanh", "hardswish", "laplace", "leaky_relu", "linear", "mish", "prelu", "quick_gelu", "relu"}
-    | {"relu2", "relu6", "sigmoid", "silu", "swish", "tanh"}
+    | {"relu2", "relu6", "sigmoid", "silu", "sqrtsoftplus", "swish", "tanh"}
+    | {"xielu"}
 )
 """The names of activations that transformers knows."""
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import cache, lru_cache
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -50,24 +50,32 @@ def geometry(
 
 def meaning_of(config: Mapping[str, Any], corrections: Mapping[Role, str] | None = None) -> str:
     """Returns the values that decide about the geometry. No fraction does, nor does the usual tying of embeddings."""
-    corrected = {"corrections": dict(corrections)} if corrections else {}
-    deciding = {
-        key: value
+    deciding = _without_fractions(config)
+    if deciding.get("tie_word_embeddings") is True:
+        del deciding["tie_word_embeddings"]
+    in_order = [[role, pattern] for role, pattern in (corrections or {}).items()]
+    return json.dumps({**deciding, "corrections": in_order}, sort_keys=True, default=str)
+
+
+def _without_fractions(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_fractions(value) if isinstance(value, Mapping) else value
         for key, value in config.items()
-        if key not in WITHOUT_MEANING
-        and value is not None
-        and not isinstance(value, float)
-        and (key, value) != ("tie_word_embeddings", True)
+        if key not in WITHOUT_MEANING and not isinstance(value, float)
     }
-    return json.dumps(deciding | corrected, sort_keys=True, default=str)
 
 
-@lru_cache(maxsize=64)
+_FOUND: dict[str, Geometry] = {}
+"""What this process has read or found."""
+
+
 def _known(meaning: str) -> Geometry | None:
     """Returns the geometry from the shipped files or the user's cache, None if neither has it."""
+    if meaning in _FOUND:
+        return _FOUND[meaning]
     for path in (shipped_file(meaning), _cached_file(meaning)):
         try:
-            return from_json(path.read_text(encoding="utf-8"))
+            return _FOUND.setdefault(meaning, from_json(path.read_text(encoding="utf-8")))
         except (OSError, ValueError):  # damaged or of another version: made again
             continue
     return None
@@ -78,14 +86,13 @@ def _introspected(
 ) -> Geometry:
     from krona_tune.backbones.introspection.introspect import introspect  # imports torch
 
-    found = introspect(config, place, corrections)
+    found = _FOUND[meaning] = introspect(config, place, corrections)
     path = _cached_file(meaning)
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(to_json(found), encoding="utf-8")
         temporary.replace(path)
-        _known.cache_clear()
     except OSError:  # it is found again the next time
         with suppress(OSError):
             temporary.unlink()

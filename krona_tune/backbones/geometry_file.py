@@ -28,6 +28,8 @@ def from_json(text: str) -> Geometry:
         values = json.loads(text)
         if values.pop("format") != FORMAT:
             raise ValueError("another format")
+        if not all(isinstance(values[name], int) for name in ("norms", "norm_biases", "parameters", "width", "uses")):
+            raise ValueError("a count is no whole number")
         return Geometry(
             **values
             | {
@@ -38,7 +40,7 @@ def from_json(text: str) -> Geometry:
                 "left_out": tuple(LeftOut(**each) for each in values["left_out"]),
             }
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"no geometry: {error}") from error
 
 

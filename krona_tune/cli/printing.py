@@ -77,7 +77,7 @@ def print_plan(plan: "Plan", reason: str, folder: StudyFolder | None) -> None:
         "space": plan.place + (f" ({reason})" if reason else ""),
         "model": f"{plan.source.name}, {shape.model_type}, {shape.parameters:,} parameters, {plan.source.how}",
         "layers": _layers(shape),
-        **({"left out": _indented("; ".join(_left_out(shape)))} if shape.left_out else {}),
+        **({"omitted": _indented("; ".join(_left_out(shape)))} if shape.left_out else {}),
         "data": GLUE_DATA.get(spec.data, spec.data),
         "tasks": ", ".join(spec.tasks),
         **{name: _own_task(own) for name, own in plan.own.items()},

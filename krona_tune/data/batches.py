@@ -30,6 +30,12 @@ class Batch:
     labels: npt.NDArray[Any]
     rows: Ints
 
+    def parts(self, count: int) -> Iterator["Batch"]:
+        """Yields the batch in that many parts of nearly equal size, or one row each; they are padded as the whole."""
+        for rows in np.array_split(np.arange(len(self.rows)), min(count, len(self.rows))):
+            inputs = {name: values[rows] for name, values in self.inputs.items()}
+            yield Batch(inputs=inputs, labels=self.labels[rows], rows=self.rows[rows])
+
 
 def training_batches(
     table: pa.Table, batch_size: int, rng: np.random.Generator, pad_token_id: int, *, at: int = 0

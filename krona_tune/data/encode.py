@@ -14,13 +14,14 @@ from weakref import WeakKeyDictionary
 import pyarrow as pa
 
 from krona_tune.data.corpus import TaskData
+from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal
 from krona_tune.study.atomic_write import atomic_path
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-FORMAT = 1  # goes into the file names: raise it when the files' meaning changes
+FORMAT = 2  # goes into the file names: raise it when the files' meaning changes
 ROWS_PER_CALL = 1_000
 _CHECKSUM_BYTES = 4
 _log = logging.getLogger(__name__)
@@ -138,7 +139,21 @@ class _Encoding:
         for start in range(0, examples.num_rows, ROWS_PER_CALL):
             some = examples.slice(start, ROWS_PER_CALL)
             texts = [some[name].to_pylist() for name in task.inputs]
-            yield [[task.prompt(row) for row in zip(*texts, strict=True)]] if self.prompts else texts
+            yield given_texts(task, self.tokenizer, texts, prompts=self.prompts)
+
+
+def given_texts(
+    task: Task, tokenizer: "PreTrainedTokenizerBase", texts: list[list[str]], *, prompts: bool
+) -> list[list[str]]:
+    """Returns what the tokenizer gets of examples: prompts, or the texts of `task.inputs`, a list for each.
+
+    Two texts become one, with a line break between them, for a tokenizer that puts nothing there, as many decoders'.
+    """
+    rows = zip(*texts, strict=True)
+    if prompts:
+        return [[task.prompt(row) for row in rows]]
+    added = [tokenizer.num_special_tokens_to_add(pair=pair) for pair in (False, True)]
+    return [["\n".join(row) for row in rows]] if len(texts) > 1 and added[0] == added[1] else texts
 
 
 def _digest(value: object) -> str:

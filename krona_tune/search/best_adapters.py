@@ -88,6 +88,7 @@ def _save(
         params=row.params,
         trained_on=FULL_KINDS.get(row.kind, ""),
         roles=plan.spec.backbone.roles,
+        quantize=plan.spec.backbone.quantize,
         pad_token_id=manifest.tasks[row.task].pad_token_id if shape.first_stack is Stack.DECODER else None,
         own_task=replace(task, centre=0.0, spread=1.0) if row.task in plan.own else None,
     )

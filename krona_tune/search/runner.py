@@ -244,6 +244,7 @@ def workplace(started: Started) -> Workplace:
         elsewhere=started.folder.remote_checkpoints,
         stored_bytes=int(started.plan.spec.resources.stored_states_gb * 1e9),
         geometry=started.plan.geometry,
+        quantize=started.plan.spec.backbone.quantize,
     )
 
 

@@ -17,6 +17,8 @@ from krona_tune.refusal import Refusal, refusing
 from krona_tune.train.device import Device
 
 Batch = dict[str, torch.Tensor]
+UNTRAINABLE = "support_avx512bf16_for_cpu"
+"""The switch by which a map in 4 bits, once evaluated on a CPU, is packed in a way that no gradient passes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,7 @@ def load_backbone(location: str, device: Device, shape: Geometry | None = None) 
             dtype=device.dtype,
             attn_implementation=device.attention if _has_fused_attention(kind, config) else "eager",
             output_loading_info=True,
+            **_quantization(device),
         )
     inside = "" if shape.text_to_text else f"{whole.base_model_prefix}."
     if lacking := sorted(key for key in loaded["missing_keys"] if key.startswith(inside)):
@@ -93,10 +96,38 @@ def _has_fused_attention(kind: Any, config: Any) -> bool:
     return bool(kind._model_mapping[type(config)]._supports_sdpa)
 
 
+def _quantization(device: Device) -> dict[str, Any]:
+    """Returns what makes transformers quantise linear maps as it loads them; products are in the device's dtype."""
+    if device.quantize is None:
+        return {}
+    how: dict[str, dict[str, Any]] = {
+        "nf4": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
+        "int8": {"load_in_8bit": True},
+    }
+    config = transformers.BitsAndBytesConfig(**how[device.quantize], bnb_4bit_compute_dtype=device.dtype)
+    return {"quantization_config": config, "device_map": {"": device.kind}}
+
+
+def cast_parameters(model: nn.Module, dtype: torch.dtype) -> None:
+    """Changes the dtype of all parameters and of no buffer: those of rotary positions need float32."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+
+
 def freeze(whole: nn.Module, shape: Geometry, device: Device) -> Backbone:
-    """Returns a model in memory as a backbone: moved to the device and its dtype, frozen, in evaluation mode."""
-    whole.to(device=device.kind, dtype=device.dtype).requires_grad_(False).eval()
-    cast(Any, whole).config.use_cache = False  # a decoder would keep every layer's keys and values
+    """Returns a model in memory as a backbone: moved to the device and its dtype, frozen, in evaluation mode.
+
+    A quantised one has its place and dtype since it was loaded.
+    """
+    if device.quantize is None:
+        cast_parameters(whole.to(device=device.kind), device.dtype)
+    whole.requires_grad_(False).eval()
+    for module in whole.modules():
+        if hasattr(module, UNTRAINABLE):
+            setattr(module, UNTRAINABLE, False)
+    for module in whole.modules():  # a T5's stacks have configs of their own
+        if getattr(getattr(module, "config", None), "use_cache", False):
+            cast(Any, module).config.use_cache = False  # a decoder would keep every layer's keys and values
     base = whole if shape.text_to_text else whole.get_submodule(str(whole.base_model_prefix))
     return Backbone(
         base=base,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from krona_tune.study.spec.study_spec import Precision
+from krona_tune.study.spec.study_spec import Precision, Quantize
 
 _ACCELERATOR_ERRORS = (torch.AcceleratorError,) if hasattr(torch, "AcceleratorError") else ()
 """What torch raises from 2.8 on; before, it is a RuntimeError with such a message."""
@@ -22,10 +22,11 @@ MALLOPT = {-3: 32 * 2**20, -1: 2**31 - 1}
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """A device, and the dtype of frozen weights and of products on it."""
+    """A device, the dtype of frozen weights and of products on it, and whether weights are kept in fewer bits."""
 
     kind: str
     dtype: torch.dtype
+    quantize: Quantize | None = None
 
     @property
     def attention(self) -> str:
@@ -47,11 +48,11 @@ class Device:
             torch.cuda.reset_peak_memory_stats()
 
 
-def this_device(precision: Precision, *, gpu: bool) -> Device:
+def this_device(precision: Precision, *, gpu: bool, quantize: Quantize | None = None) -> Device:
     """Returns the GPU that was given to this process, or the CPU; `auto` is bfloat16 if it is computed natively."""
     kind = "cuda" if gpu else "cpu"
     low = precision == "bf16" or (precision == "auto" and _computes_bfloat16(kind))
-    return Device(kind=kind, dtype=torch.bfloat16 if low else torch.float32)
+    return Device(kind=kind, dtype=torch.bfloat16 if low else torch.float32, quantize=quantize)
 
 
 def _computes_bfloat16(kind: str) -> bool:

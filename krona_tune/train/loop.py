@@ -26,6 +26,7 @@ from krona_tune.train.evaluate import evaluate, to_device
 from krona_tune.train.frozen_prefix import FrozenPrefix, open_states, skipped_layers
 from krona_tune.train.hidden_states import HiddenStates, HiddenStateStore
 from krona_tune.train.optimiser import optimiser
+from krona_tune.train.recomputed_layers import RecomputedLayers
 from krona_tune.train.task_heads import make_answer
 from krona_tune.train.test_evaluation import evaluate_on_test
 
@@ -94,6 +95,7 @@ class TrialRun:
         self._own_dropouts = dropouts(backbone.base)
         states = self._stored_states(store) if store else None
         self._prefix: FrozenPrefix | None = None
+        self._recomputed = RecomputedLayers(())
         generator = torch.Generator().manual_seed(stream(trial.seed, "adapter"))
         self.adapters = Adapters(backbone.base, backbone.geometry, trial.adapter, generator)
         try:
@@ -111,6 +113,9 @@ class TrialRun:
         set_dropout(self.answer.model, self.backbone.base, trial.training, trained_layers)
         trained = [*self.adapters.parameters(), *(parameter for _, parameter in self.answer.head())]
         self.optimiser = optimiser(trained, trial.training, total_steps=self._steps[-1])
+        if trial.training.gradient_checkpointing:
+            names = dict.fromkeys(site.layer_name for site in self.backbone.geometry.sites)
+            self._recomputed = RecomputedLayers(map(self.backbone.base.get_submodule, names))
         self._prefix = FrozenPrefix(self.backbone, *states) if states else None
 
     def _stored_states(self, store: HiddenStateStore) -> tuple[int, dict[int, HiddenStates]] | None:
@@ -193,13 +198,17 @@ class TrialRun:
     def train_on(self, batch: Batch) -> Tensor:
         """Makes one optimiser step; returns its loss, which the device may still be computing."""
         assert self.optimiser is not None
-        self._enter(self.work.train, batch)
-        inputs, labels = to_device(batch, self.backbone.device)
-        with self.backbone.device.autocast():
-            loss = self.answer.loss(inputs, labels)
-        torch.autograd.backward(loss)
+        device, losses = self.backbone.device, []
+        whole = self.answer.counted(torch.from_numpy(batch.labels).to(device.kind))
+        for part in batch.parts(self.trial.training.accumulation):
+            self._enter(self.work.train, part)
+            inputs, labels = to_device(part, device)
+            with device.autocast():
+                loss = self.answer.loss(inputs, labels) * (self.answer.counted(labels) / whole)
+            torch.autograd.backward(loss)
+            losses.append(loss.detach())
         self.optimiser.step()
-        return loss.detach()
+        return torch.stack(losses).sum()
 
     def _rest_of_epoch(self, last_step: int) -> Iterator[Batch]:
         """Returns the remaining batches of the present epoch, up to `last_step`."""
@@ -229,5 +238,6 @@ class TrialRun:
         """Detaches the adapters and restores the backbone's layers and dropouts. A second call does nothing."""
         if self._prefix:
             self._prefix.close()
+        self._recomputed.close()
         self.adapters.detach()
         assign_dropouts(self.backbone.base, self._own_dropouts)

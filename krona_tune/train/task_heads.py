@@ -30,6 +30,10 @@ class Answer(Protocol):
         """Returns the mean training loss; labels (n,) as the task's table has them."""
         ...
 
+    def counted(self, labels: Tensor) -> Tensor:
+        """Returns how much the loss of these labels weighs in a larger batch's: a number."""
+        ...
+
     def predict(self, inputs: Batch) -> Tensor:
         """Returns (n,) label indices, or scores of a regression."""
         ...
@@ -75,6 +79,9 @@ class Head:
             return functional.mse_loss(logits.squeeze(-1), standard.float())
         return functional.cross_entropy(logits, labels, weight=self._weights)
 
+    def counted(self, labels: Tensor) -> Tensor:
+        return torch.tensor(float(len(labels))) if self._weights is None else self._weights[labels].sum()
+
     def predict(self, inputs: Batch) -> Tensor:
         logits: Tensor = self.model(**inputs).logits.float()
         if self.task.is_regression:
@@ -109,7 +116,8 @@ def in_units_of_labels(tensors: dict[str, Tensor], task: Task) -> dict[str, Tens
 
 def with_head(backbone: Backbone, outputs: int, seed: int, pad_token_id: int | None = None) -> nn.Module:
     """Returns the family's model for sequence classification around the shared base, with a head drawn from `seed`."""
-    config = type(backbone.config).from_dict({**backbone.config.to_dict(), "num_labels": outputs})
+    known = {key: value for key, value in backbone.config.to_dict().items() if key != "quantization_config"}
+    config = type(backbone.config).from_dict({**known, "num_labels": outputs})
     if pad_token_id is not None and backbone.geometry.first_stack is Stack.DECODER:
         config.pad_token_id = pad_token_id  # an encoder's own may say where its positions begin
     config._attn_implementation = backbone.config._attn_implementation
@@ -154,14 +162,26 @@ class LabelWords:
         return iter(())
 
     def loss(self, inputs: Batch, labels: Tensor) -> Tensor:
-        chosen = (labels.float()[:, None] - self._values.float()).abs().argmin(-1)
+        chosen = self._chosen(labels)
         logits = self.model(**inputs, decoder_input_ids=self._decoder_inputs[chosen]).logits.float()
         targets = self._targets[chosen]
         if self._weights is None:
             return functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100)
         losses = functional.cross_entropy(logits.transpose(1, 2), targets, ignore_index=-100, reduction="none")
-        weights = self._weights[chosen][:, None] * (targets != -100)
+        weights = self._token_weights(chosen)
         return (losses * weights).sum() / weights.sum()
+
+    def counted(self, labels: Tensor) -> Tensor:
+        return self._token_weights(self._chosen(labels)).sum()
+
+    def _chosen(self, labels: Tensor) -> Tensor:
+        """Returns the index of each label's candidate, (n,)."""
+        return (labels.float()[:, None] - self._values.float()).abs().argmin(-1)
+
+    def _token_weights(self, chosen: Tensor) -> Tensor:
+        """Returns the weight in the loss of each token of these candidates, (n, tokens)."""
+        there = self._targets[chosen] != -100
+        return there if self._weights is None else self._weights[chosen][:, None] * there
 
     def predict(self, inputs: Batch) -> Tensor:
         return self._values[self.log_likelihoods(inputs).argmax(-1)]

@@ -8,7 +8,9 @@ from krona_tune.train.backbone import quiet
 
 
 def open_tokenizer(location: str, vocabulary: int) -> PreTrainedTokenizerBase:
-    """Returns the tokenizer of a hub name or folder. One without a padding token pads with its end of sequence.
+    """Returns the tokenizer of a hub name or folder.
+
+    One without a padding token that the model knows pads with its end of sequence.
 
     Raises:
         Refusal: there is none, it fails at a first text, or its ids do not fit into the model's `vocabulary`.
@@ -17,12 +19,15 @@ def open_tokenizer(location: str, vocabulary: int) -> PreTrainedTokenizerBase:
         config = AutoConfig.from_pretrained(location, trust_remote_code=False)
     with refusing("--model", f"{location} has no usable tokenizer", "save one there"):
         tokenizer = AutoTokenizer.from_pretrained(location, config=config, trust_remote_code=False)
-        if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
+        special = set(tokenizer.all_special_ids)
+        known = tokenizer.pad_token_id is not None and tokenizer.pad_token_id < vocabulary
+        if not known and tokenizer.eos_token_id is not None:
             tokenizer.pad_token = tokenizer.eos_token
         tried = tokenizer("a word", "another", truncation=True, max_length=8).input_ids
-        words = set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids)
-    if not words or max(words | set(tried)) >= vocabulary:
-        problem = f"its tokenizer knows {len(words):,} words, to the id {max(words | set(tried), default=0):,}"
+        words = set(tokenizer.get_vocab().values()) - special
+        used = words | set(tried) | ({tokenizer.pad_token_id} - {None})
+    if not words or max(used) >= vocabulary:
+        problem = f"its tokenizer knows {len(words):,} words, to the id {max(used, default=0):,}"
         raise Refusal(
             "--model", f"{location}: {problem}, the model {vocabulary:,}", "save the model's own tokenizer there"
         )

@@ -10,6 +10,7 @@ import pytest
 
 from krona_tune.backbones import find_geometry
 from krona_tune.backbones.find_geometry import SHIPPED, geometry, meaning_of, shipped_file
+from krona_tune.backbones.geometry import Role
 from krona_tune.backbones.geometry_file import from_json, to_json
 from krona_tune.backbones.introspection.introspect import introspect
 from tests.backbones.ship import configs
@@ -26,7 +27,7 @@ print(geometry(json.loads(sys.argv[1])).parameters, "torch" in sys.modules)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Returns the folder of an empty cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    find_geometry._known.cache_clear()
+    monkeypatch.setattr(find_geometry, "_FOUND", {})
     return Path(platformdirs.user_cache_path("krona_tune")) / "geometry"
 
 
@@ -70,3 +71,25 @@ def test_the_shipped_geometries_are_what_is_found_now() -> None:
 
 def test_the_backbone_of_a_first_study_needs_no_torch() -> None:
     assert in_another_process(configs()[0]) == ["22713216", "False"]
+
+
+def test_the_key_knows_what_decides_and_nothing_else() -> None:
+    config = {"model_type": "mpt", "d_model": 24, "attn_config": {"attn_pdrop": 0.1, "alibi": True}}
+    other = {
+        **config,
+        "attn_config": {"attn_pdrop": 0.3, "alibi": True},
+        "resid_pdrop": 0.2,
+        "tie_word_embeddings": True,
+    }
+    assert meaning_of(config) == meaning_of(other)
+    assert meaning_of(config) != meaning_of({**config, "attn_config": {"alibi": False}})
+    assert meaning_of({"num_key_value_heads": None}) != meaning_of({})  # a class may have another default than null
+    roles = {Role.QUERY: "*.query", Role.KEY: "attention.self.*"}
+    assert meaning_of(config, roles) != meaning_of(config, dict(reversed(roles.items())))
+
+
+def test_a_process_remembers_what_it_can_not_write(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache.parent.mkdir(parents=True)
+    cache.write_text("a file in its place", encoding="utf-8")
+    config = {"model_type": "bert", **ENCODER, "hidden_size": 36}
+    assert geometry(config) is geometry(dict(config))

@@ -1,17 +1,19 @@
 """Tests what introspection finds against tables written by hand, and what it refuses or leaves out."""
 
+import copy
 from typing import Any
 
 import pytest
 import transformers
 
 from krona_tune.backbones.geometry import Geometry, LeftOut, Role, Rows, Stack
+from krona_tune.backbones.introspection import introspect as introspection
 from krona_tune.backbones.introspection import map_roles
 from krona_tune.backbones.introspection.introspect import introspect
 from krona_tune.backbones.introspection.map_roles import regular_rows
 from krona_tune.refusal import Refusal
 from tests.backbones.expected_maps import EXPECTED, Expected
-from tests.models import CONFIGS, ENCODER, GPT, OWN_HEADS
+from tests.models import BART, CONFIGS, ENCODER, GPT, OWN_HEADS
 
 
 def of(name: str) -> Geometry:
@@ -192,3 +194,55 @@ def test_the_callers_random_state_stays() -> None:
     before = torch.random.get_rng_state()
     introspect({"model_type": "bert", **ENCODER}, "here")
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_config_in_half_precision_is_read_as_one_in_full(name: str) -> None:
+    model_type, values = CONFIGS[name]
+    assert introspect({"model_type": model_type, **values, "dtype": "float16"}, name) == of(name)
+
+
+def test_the_callers_config_stays_as_it_is() -> None:
+    config = {"model_type": "llama", **OWN_HEADS, "rope_scaling": {"rope_type": "linear", "factor": 2.0}}
+    before = copy.deepcopy(config)
+    introspect(config, "here")
+    assert config == before
+
+
+def test_an_expert_is_left_out_whichever_the_router_takes() -> None:
+    sizes = {"vocab_size": 97, "d_model": 24, "d_ff": 40, "d_kv": 6, "num_heads": 4, "num_layers": 2, "num_experts": 4}
+    shape = introspect({"model_type": "switch_transformers", **sizes, "num_sparse_encoder_layers": 1}, "here")
+    assert not any("expert" in site.name for site in shape.sites)
+    assert {each.reason for each in shape.left_out if "expert" in each.name} == {"it is one expert of several"}
+
+
+def test_a_block_that_adds_the_residual_itself_is_left_before_it() -> None:
+    shape = introspect({"model_type": "bloom", "vocab_size": 97, "hidden_size": 24, "n_layer": 1, "n_head": 4}, "here")
+    [block] = [site for site in shape.sites if site.role is Role.FEED_FORWARD]
+    assert (block.enters, block.name) == ("h.0.mlp.dense_h_to_4h", "h.0.mlp.dense_4h_to_h")
+
+
+def test_computed_positions_end_too() -> None:
+    shape = introspect(
+        {"model_type": "gptj", **{k: v for k, v in GPT.items() if k != "n_inner"}, "rotary_dim": 4}, "here"
+    )
+    assert shape.positions == 40
+
+
+def test_a_person_can_name_the_maps_of_a_model_that_can_not_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("needs an image")
+
+    monkeypatch.setattr(introspection, "probe", fails)
+    config = {"model_type": "bart", **BART}
+    with pytest.raises(
+        Refusal, match=r"a bart can't be run on a few tokens \(RuntimeError: needs an image\); name its"
+    ):
+        introspect(config, "here")
+    shape = introspect(config, "here", {Role.QUERY: "*.q_proj"})
+    assert {site.role for site in shape.sites} == {Role.QUERY, Role.CROSS_QUERY}
+
+
+def test_a_correction_that_an_earlier_one_leaves_nothing_is_refused() -> None:
+    with pytest.raises(Refusal, match=r"roles: query: an earlier pattern has named all maps of '\*.query'; leave one"):
+        introspect({"model_type": "bert", **ENCODER}, "here", {Role.KEY: "*.self.*", Role.QUERY: "*.query"})

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from krona_tune.data.corpus import TaskData
-from krona_tune.data.encode import encode, encode_test, tokenizer_fingerprint
+from krona_tune.data.encode import encode, encode_test, given_texts, tokenizer_fingerprint
 from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
 
@@ -90,6 +90,15 @@ def test_a_single_text_becomes_one_sequence_without_types_where_the_tokenizer_ha
 def test_a_prompt_is_one_text_with_the_tasks_words(tokenizer, tmp_path):
     encoded = encode(make_data(), tokenizer, prompts=True, max_length=32, cache=tmp_path)
     assert words_of(encoded.train)[0] == "[CLS] rte sentence1 : it is tea sentence2 : it is tea [SEP]"
+
+
+def test_two_texts_that_nothing_would_part_are_parted_by_a_line_break(tokenizer):
+    plain = make_tokenizer(type_ids=False)
+    plain.backend_tokenizer.post_processor = processors.Sequence([])
+    pair, texts = TASKS["rte"], [["a", "c"], ["b", "d"]]
+    assert given_texts(pair, plain, texts, prompts=False) == [["a\nb", "c\nd"]]
+    assert given_texts(pair, tokenizer, texts, prompts=False) == texts
+    assert given_texts(TASKS["cola"], plain, [["a"]], prompts=False) == [["a"]]
 
 
 def test_the_test_part_stands_alone(tokenizer, tmp_path):

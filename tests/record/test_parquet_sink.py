@@ -64,9 +64,10 @@ def test_every_field_comes_back_equal(tmp_path: Path, layer_norms: bool | str) -
 def test_a_method_comes_back_with_the_knobs_that_it_reads(tmp_path: Path, method: str) -> None:
     trial = started(3, method=method)
     read = {name: trial.params[name] for name in trial.params if name in METHODS[method].reads or name == "method"}
+    written = {"dropout_layers": "all", "accumulation": 1, "gradient_checkpointing": False}  # an older study lacks them
     result = replace(
         ended(trial, Status.COMPLETED, []),
-        params={**read, "learning_rate": 0.25, "dropout": 0.0, "dropout_layers": "all"},
+        params={**read, "learning_rate": 0.25, "dropout": 0.0, **written},
     )
     ParquetSink(tmp_path).trial_ended(result)
     assert read_trials(tmp_path) == [result]

@@ -33,6 +33,8 @@ OTHER: dict[str, Any] = {
     "clip_norm": 0.5,
     "dropout": 0.3,
     "dropout_layers": "adapted",
+    "accumulation": 4,
+    "gradient_checkpointing": True,
 }
 
 

@@ -10,6 +10,7 @@ from krona_tune.backbones.geometry import Role
 from krona_tune.data.tasks import TASKS, Task
 from krona_tune.hub import refuse_unreadable
 from krona_tune.refusal import Refusal, refusing, unknown
+from krona_tune.study.spec.study_spec import Quantize
 from krona_tune.study.spec.trial import AdapterConfig, Frozen
 
 CARD = "adapter.json"
@@ -29,7 +30,7 @@ class AdapterCard(Frozen):
     one of the `seeds` that its configuration was trained with. `trained_on` says so if it was trained on more examples
     than the study's other trials; if none were held out it has no score. `own_task` is the whole task if it is none of
     GLUE's. `roles` are the corrections of the backbone's geometry. A decoder's head reads the last token
-    that is not `pad_token_id`.
+    that is not `pad_token_id`. `quantize` says in how many bits the backbone's weights were kept.
     """
 
     format: Literal[2] = 2
@@ -62,6 +63,7 @@ class AdapterCard(Frozen):
     own_task: Task | None = None
     roles: dict[Role, str] = Field(default_factory=dict)
     pad_token_id: int | None = None
+    quantize: Quantize | None = None
 
     @property
     def metric_names(self) -> tuple[str, ...]:

@@ -7,16 +7,16 @@ from itertools import takewhile
 from typing import Any
 
 from krona_tune.backbones.geometry import Geometry, LeftOut, Role, Site, Stack
-from krona_tune.backbones.introspection.linear_maps import find_layers
+from krona_tune.backbones.introspection.linear_maps import Layers, find_layers
 from krona_tune.backbones.introspection.map_names import role_by_name
-from krona_tune.backbones.introspection.map_roles import CROSS, MapRole, roles_of
-from krona_tune.backbones.introspection.meta_model import build_meta_model, read_config
+from krona_tune.backbones.introspection.map_roles import CROSS, MapRole, roles_of, stated_role
+from krona_tune.backbones.introspection.meta_model import MetaModel, build_meta_model, is_decoder, read_config
 from krona_tune.backbones.introspection.model_facts import LayerFacts, ModelFacts, model_facts
 from krona_tune.backbones.introspection.probe import ProbedLayers, probe
 from krona_tune.refusal import Refusal, refusing
 
-CORRECT = "name its maps: backbone: {roles: {query: '*.q_proj', …}}"
-NO_ATTENTION = re.compile(r"mamba|rwkv|recurrent|ssm|linear_attn", re.IGNORECASE)
+CORRECT = "name its maps: backbone: {roles: {query: '*self_attn.q_proj', …}}"
+NO_ATTENTION = re.compile(r"mamba|rwkv|recurrent|\bssm\b|linear_attn", re.IGNORECASE)
 """Names of modules that mix tokens without attention."""
 ROLES = list(Role)
 _ATTENTIONS = ((Role.QUERY, Role.KEY, Role.VALUE, Role.OUTPUT), tuple(CROSS.values()))
@@ -38,14 +38,26 @@ def introspect(values: Mapping[str, Any], place: str, corrections: Mapping[Role,
     model = build_meta_model(config, 2, place)
     lists = find_layers(model.base)
     facts = model_facts(config, model, lists, place, says_untied=values.get("tie_word_embeddings") is False)
-    _refuse_other_layers(facts, config, place)
-    _refuse_idle(corrections or {}, facts, place)
-    with refusing(place, f"a {config.model_type} can't be run on a few tokens", CORRECT):
-        probed = probe(model, lists)
+    _refuse_idle(corrections or {}, facts)
+    _refuse_other_layers(facts, config, place, corrections or {})
+    probed = _probed(model, lists, place, corrections or {})
     return _Reader(config, place, facts, probed, corrections or {}).geometry()
 
 
-def _refuse_other_layers(facts: ModelFacts, config: Any, place: str) -> None:
+def _probed(
+    model: MetaModel, lists: list[Layers], place: str, corrections: Mapping[Role, str]
+) -> dict[str, ProbedLayers]:
+    """Returns what gradients show; nothing of a model that can't be run, if a person has named its maps."""
+    try:
+        with refusing(place, f"a {model.config.model_type} can't be run on a few tokens", CORRECT):
+            return probe(model, lists)
+    except Refusal:
+        if not corrections:
+            raise
+        return {layers.name: ProbedLayers(causal=is_decoder(model.config)) for layers in lists}
+
+
+def _refuse_other_layers(facts: ModelFacts, config: Any, place: str, corrections: Mapping[Role, str]) -> None:
     """Refuses models whose layers are not one list for each stack, or mix tokens without attention."""
     fix = "give an encoder, a decoder or an encoder-decoder with attention"
     wanted = 2 if facts.text_to_text else 1
@@ -58,18 +70,24 @@ def _refuse_other_layers(facts: ModelFacts, config: Any, place: str) -> None:
                 raise Refusal(
                     place, f"a {config.model_type} mixes tokens without attention ({layer.name}.{other})", fix
                 )
-            named = {role_by_name(name) for name in layer.maps}
+            named = {stated_role(name, corrections) or role_by_name(name) for name in layer.maps}
             for query, key, value, output in _ATTENTIONS:
                 if named & {key, value} and not {query, output} <= named:
                     said = f"{layer.name} has a {key} or {value} but no {query} or no {output}"
                     raise Refusal(place, f"a {config.model_type} has another kind of attention: {said}", CORRECT)
 
 
-def _refuse_idle(corrections: Mapping[Role, str], facts: ModelFacts, place: str) -> None:
+def _refuse_idle(corrections: Mapping[Role, str], facts: ModelFacts) -> None:
+    """Refuses a correction that decides about no map."""
     maps = sorted({name for layers in facts.layers.values() for layer in layers for name in layer.maps})
-    for role, pattern in corrections.items():
-        if not any(fnmatchcase(name, pattern) for name in maps):
+    for number, (role, pattern) in enumerate(corrections.items()):
+        named = [name for name in maps if fnmatchcase(name, pattern)]
+        if not named:
             raise Refusal(f"backbone: roles: {role}", f"{pattern!r} names no map", f"maps: {', '.join(maps)}")
+        earlier = dict(list(corrections.items())[:number])
+        if all(stated_role(name, earlier) for name in named):
+            said = f"an earlier pattern has named all maps of {pattern!r}"
+            raise Refusal(f"backbone: roles: {role}", said, "leave one of them out")
 
 
 class _Reader:
@@ -165,7 +183,8 @@ def feed_forward_block(layer: LayerFacts, roles: list[MapRole]) -> tuple[str, st
     if not ins or len(outs) != 1:
         return None
     around = _common_module([*ins, *outs])
-    if around and not {name for name in layer.maps if name.startswith(f"{around}.")} - {*ins, *outs}:
+    others = {name for name in layer.maps if name.startswith(f"{around}.")} - {*ins, *outs}
+    if around in layer.takes_one and not others:
         return around, around
     return ins[0], outs[0]
 

@@ -45,6 +45,11 @@ def role_by_name(path: str) -> Role | Fused | None:
     return role
 
 
+def is_expert(path: str) -> bool:
+    """Returns whether a map belongs to one expert of several, which only some tokens pass."""
+    return "expert" in path.lower() and "shared" not in path.lower()
+
+
 def is_cross(path: str) -> bool:
     """Returns whether a map's name says that its attention reads another stack."""
     return any(word in path.lower() for word in _CROSS)

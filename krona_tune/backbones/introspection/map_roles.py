@@ -8,7 +8,7 @@ from typing import Any
 
 from krona_tune.backbones.geometry import LeftOut, Role, Rows
 from krona_tune.backbones.introspection.linear_maps import MapSize
-from krona_tune.backbones.introspection.map_names import Fused, role_by_name
+from krona_tune.backbones.introspection.map_names import Fused, is_cross, is_expert, role_by_name
 from krona_tune.backbones.introspection.model_facts import LayerFacts
 from krona_tune.backbones.introspection.probe import ProbedMap, RowClass
 
@@ -37,8 +37,7 @@ def roles_of(
         corrections: patterns of names of maps in a layer, whose role a person has stated.
     """
     for name, size in layer.maps.items():
-        stated = next((role for role, pattern in corrections.items() if fnmatchcase(name, pattern)), None)
-        if stated:
+        if stated := stated_role(name, corrections):
             yield MapRole(name, stated, size)
             continue
         found = _agreed(name, size, probed.get(f"{layer.name}.{name}"), config)
@@ -50,16 +49,21 @@ def roles_of(
         yield LeftOut(name, f"it is a parameter of {dimensions} dimensions, no linear map")
 
 
+def stated_role(name: str, corrections: Mapping[Role, str]) -> Role | None:
+    """Returns the role that a person has stated for a map; a map of cross-attention has the cross role."""
+    role = next((role for role, pattern in corrections.items() if fnmatchcase(name, pattern)), None)
+    return CROSS.get(role, role) if role and is_cross(name) else role
+
+
 def _agreed(name: str, size: MapSize, probed: ProbedMap | None, config: Any) -> list[MapRole] | str:
     """Returns the roles of a map's rows, or why it has none."""
     named = role_by_name(name)
-    if named is None:
-        return "its name says no role"
+    if named is None or is_expert(name):
+        return "it is one expert of several" if is_expert(name) else "its name says no role"
     if probed is None:
         return f"its name says {named}, but it does not run on a few tokens"
-    if named is Fused.ATTENTION:
+    if not isinstance(named, Role):
         return _fused(name, size, probed.rows)
-    assert isinstance(named, Role)
     if probed.whole is not ROLE_CLASS.get(_SELF.get(named, named), RowClass.TOKEN):
         return f"its name says {named}, its gradients {probed.whole}"
     if probed.cross != (named in _SELF) and named in {Role.KEY, Role.VALUE, Role.CROSS_KEY, Role.CROSS_VALUE}:
@@ -110,7 +114,7 @@ def _wrong_number(named: Role, size: MapSize, config: Any) -> str:
 def _heads(role: Role, config: Any) -> int:
     """Returns how many heads a query, key or value has; 0 if the config does not say so, or for another role."""
     every = getattr(config, "num_attention_heads", 0)
-    if not isinstance(every, int):
-        return 0
     few = getattr(config, "num_key_value_heads", every)
+    if not isinstance(every, int) or not isinstance(few, int | None):
+        return 0
     return {Role.QUERY: every, Role.KEY: few or every, Role.VALUE: few or every}.get(role, 0)

@@ -1,6 +1,7 @@
 """Builds a transformers model from its config without weights, on torch's meta device."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,8 @@ import torch
 import transformers
 from torch import nn
 from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
 )
@@ -41,7 +44,7 @@ def read_config(values: Mapping[str, Any], place: str) -> Any:
     if model_type not in transformers.CONFIG_MAPPING:
         raise unknown(place, "model_type", model_type, known_model_types())
     with refusing(place, f"describes no {model_type}", "save the model again"):
-        config = transformers.CONFIG_MAPPING[model_type].from_dict(dict(values))
+        config = transformers.CONFIG_MAPPING[model_type].from_dict(deepcopy(dict(values)))
         text = config.get_text_config()
     if text is not config and model_type not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
         raise Refusal(place, f"a {model_type} reads more than text", f"give its text model, a {text.model_type}")
@@ -68,6 +71,12 @@ def _kind(config: Any) -> Any:
     return transformers.AutoModelForSequenceClassification if known else None
 
 
+def is_decoder(config: Any) -> bool:
+    """Returns whether the library writes text with such a model and fills no gaps with it."""
+    writes = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    return writes and config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+
 def build_meta_model(config: Any, outputs: int, place: str) -> MetaModel:
     """Builds the model with a head for that many outputs; an encoder-decoder, which answers in words, has none.
 
@@ -79,7 +88,7 @@ def build_meta_model(config: Any, outputs: int, place: str) -> MetaModel:
     config = type(config).from_dict({**values, "num_labels": outputs, "use_cache": False})
     config._attn_implementation = "eager"
     with refusing(place, f"describes no {config.model_type}", "save the model again"), torch.device("meta"):
-        whole = kind.from_config(config)
+        whole = kind.from_config(config, dtype=torch.float32)
     base = whole if config.is_encoder_decoder else whole.get_submodule(str(whole.base_model_prefix))
     if (found := count(base)) > MOST_PARAMETERS:
         raise Refusal(place, f"describes {found:,} parameters", "save the model again")

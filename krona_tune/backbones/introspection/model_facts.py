@@ -1,6 +1,7 @@
 """Counts what a model without weights consists of, outside and inside its layers."""
 
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 from torch import nn
@@ -16,10 +17,12 @@ POSITION_TABLES = ("position", "wpe")
 @dataclass(frozen=True, kw_only=True)
 class LayerFacts:
     """A layer: its name in the base model, its linear maps by their names in it, the parameters of its norms, and
-    everything that is named in it. `stacked` are the parameters that hold several matrices, by their dimensions."""
+    everything that is named in it. `takes_one` are the modules that compute from one tensor alone, `stacked` the
+    parameters that hold several matrices, with their dimensions."""
 
     name: str
     maps: dict[str, MapSize]
+    takes_one: frozenset[str]
     stacked: dict[str, int]
     norms: int
     modules: tuple[str, ...]
@@ -64,6 +67,9 @@ def _layer(name: str, module: nn.Module) -> LayerFacts:
     return LayerFacts(
         name=name,
         maps=maps_of(module),
+        takes_one=frozenset(
+            word for word, each in module.named_modules() if len(signature(each.forward).parameters) == 1
+        ),
         stacked={word: p.ndim for word, p in module.named_parameters() if p.ndim > 2},
         norms=count_norms(module),
         modules=tuple(word for word, _ in module.named_modules()),
@@ -85,4 +91,7 @@ def _positions(base: nn.Module) -> int | None:
         if isinstance(module, nn.Embedding) and any(word in name.lower() for word in POSITION_TABLES):
             skipped: int = getattr(module, "offset", 0 if module.padding_idx is None else module.padding_idx + 1)
             return module.num_embeddings - skipped
+    for name, buffer in base.named_buffers():
+        if buffer.ndim == 2 and not name.endswith("_ids") and any(word in name for word in (*POSITION_TABLES, "pos_")):
+            return len(buffer)  # computed positions, one row each
     return None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from krona_tune.adapters.methods.method_table import METHODS
+from krona_tune.adapters.methods.method_table import METHODS, TrainedModelPart
 from krona_tune.adapters.placement import STORES_STATES, ParameterCount, count, frozen_layers
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.data import corpus
@@ -28,6 +28,10 @@ from krona_tune.train.backbone_source import BackboneSource, find_backbone
 
 DRAWS = 200
 """Points that are drawn to see how many layers the placements of a space leave frozen."""
+
+
+QUANTIZING = ("bitsandbytes", "accelerate")
+"""The packages that quantise a backbone as it is loaded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +116,7 @@ def make_plan(spec: StudySpec, place: str) -> Plan:
     _check_tasks(spec, place)
     _check_methods(spec, place)
     _check_search(spec)
+    _check_quantized(spec, place)
     of_glue = [task for task in spec.tasks if task not in spec.own_tasks]
     hubs = [task.data for task in spec.own_tasks.values() if task.data.startswith(HUB_PREFIX)]
     if hubs or (of_glue and spec.data == HUB):
@@ -167,6 +172,19 @@ def _check_methods(spec: StudySpec, place: str) -> None:
             if name not in METHODS:
                 raise unknown(f"{place}: {section}", "method", name, METHODS)
             _refuse_missing_package(str(name), f"{place}: {section}")
+
+
+def _check_quantized(spec: StudySpec, place: str) -> None:
+    """Refuses quantised weights where a package for them is missing, or a method would train them."""
+    if spec.backbone.quantize is None:
+        return
+    where = f"{place}: backbone.quantize"
+    for package in QUANTIZING:
+        if find_spec(package) is None:
+            raise Refusal(where, f"the package {package} is not installed", "pip install 'krona_tune[quantize]'")
+    trained = [name for name in spec.domains()["method"].ends() if METHODS[str(name)].own is TrainedModelPart.ALL]
+    if trained:
+        raise Refusal(where, f"{trained[0]} trains the weights, which are quantised", "leave the method or this out")
 
 
 def _check_search(spec: StudySpec) -> None:

@@ -51,8 +51,11 @@ def needed_bytes(gathered: Gathered) -> Footprint:
     params = largest_point(plan.space)
     trained = plan.space.parameters(params) + shape.head_parameters(_most_outputs(plan))
     itemsize = this_device(plan.spec.precision, gpu=False).dtype.itemsize if not gathered.slots.gpus else 2
-    tokens = params["batch_size"] * max(map(longest_example, gathered.prepared.works.values()))
-    activations = tokens * sum(shape.depths.values()) * shape.width * ACTIVATIONS * itemsize
+    rows = -(-params["batch_size"] // params["accumulation"])
+    tokens = rows * max(map(longest_example, gathered.prepared.works.values()))
+    layers = sum(shape.depths.values()) * shape.uses
+    kept = layers + ACTIVATIONS if params["gradient_checkpointing"] else layers * ACTIVATIONS
+    activations = tokens * kept * shape.width * itemsize
     weights = shape.parameters * itemsize
     worker = PROCESS_BYTES + weights + trained * TRAINING_BYTES + activations
     return Footprint(params=params, weights=weights, worker=worker)

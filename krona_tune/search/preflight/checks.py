@@ -78,7 +78,8 @@ def _trained(gathered: Gathered, need: Footprint) -> FirstBatch:
     fit, works = gathered.slots, gathered.prepared.works
     usual, threads = usual_point(gathered.plan.space), max(1, int(fit.cpus))
     place, plan = gathered.source.location, gathered.plan
-    asked = (place, plan.spec.precision, fit.gpus > 0, works, need.params, usual, threads, plan.geometry)
+    quantize = plan.spec.backbone.quantize
+    asked = (place, plan.spec.precision, fit.gpus > 0, works, need.params, usual, threads, plan.geometry, quantize)
     if not fit.gpus and len(gathered.cluster.nodes) == 1:
         return train_first_batch(*asked)
     import ray

@@ -21,7 +21,7 @@ from krona_tune.search.planning.space import Space, adapter_of
 from krona_tune.search.worker.errors import describe, status_of_error
 from krona_tune.study.result import Report, Status
 from krona_tune.study.spec.schedule import Schedule
-from krona_tune.study.spec.study_spec import Precision
+from krona_tune.study.spec.study_spec import Precision, Quantize
 from krona_tune.study.spec.trial import check_trial
 from krona_tune.train.backbone import Backbone, load_backbone, quiet
 from krona_tune.train.device import this_device
@@ -90,6 +90,7 @@ def train_first_batch(
     usual: dict[str, Any] | None = None,
     threads: int = 1,
     shape: Geometry | None = None,
+    quantize: Quantize | None = None,
 ) -> FirstBatch:
     """Trains and evaluates one batch of each task: a whole one if it has the longest example, else a few rows.
 
@@ -97,8 +98,9 @@ def train_first_batch(
 
     Args:
         shape: the backbone's geometry; None: it is found again.
+        quantize: keeps its weights in fewer bits.
     """
-    device = this_device(precision, gpu=gpu)
+    device = this_device(precision, gpu=gpu, quantize=quantize)
     backbone = load_backbone(location, device, shape)
     heaviest = max(works, key=lambda task: longest_example(works[task]))
     failures: dict[str, tuple[Status, str]] = {}

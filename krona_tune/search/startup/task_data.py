@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from krona_tune.data.corpus import TaskData, load
 from krona_tune.data.data_warnings import find_warnings
-from krona_tune.data.encode import encode, encode_test
+from krona_tune.data.encode import encode, encode_test, given_texts
 from krona_tune.data.metrics import constant_baseline, functions_digest
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import refusing
@@ -68,9 +68,9 @@ def first_examples(plan: Plan, tasks: Iterable[str], count: int) -> dict[str, li
     for name in tasks:
         data = _load(plan, plan.tasks[name])
         rows = data.train.slice(0, count).to_pylist()
-        texts = [[row[column] for column in data.task.inputs] for row in rows]
-        given = [[data.task.prompt(each)] if prompts else each for each in texts]
-        ids = [tokenizer(*each, truncation=True, max_length=length).input_ids for each in given]
+        texts = [[row[column] for row in rows] for column in data.task.inputs]
+        given = given_texts(data.task, tokenizer, texts, prompts=prompts)
+        ids = tokenizer(*given, truncation=True, max_length=length).input_ids
         answers = [_answer(data.task, row["label"], prompts=prompts) for row in rows]
         found[name] = list(zip(map(tokenizer.decode, ids), answers, strict=True))
     return found

@@ -17,7 +17,7 @@ from krona_tune.search.worker.checkpoints import NotKept, TrialCheckpoints
 from krona_tune.search.worker.errors import describe, status_of_error
 from krona_tune.study.formatting import describe_adapter
 from krona_tune.study.result import Report, Status
-from krona_tune.study.spec.study_spec import Precision
+from krona_tune.study.spec.study_spec import Precision, Quantize
 from krona_tune.train.backbone import warm_backbone
 from krona_tune.train.device import has_broken_device, keep_freed_memory, this_device
 from krona_tune.train.hidden_states import HiddenStateStore
@@ -33,7 +33,7 @@ class Workplace:
     `folder` holds the backbone on the driver's machine; a worker that does not see it gets `name` from the hub.
     `elsewhere` is the URI at which workers on other machines find checkpoints, if the storage is a URI.
     `stored_bytes` limits the hidden states that a machine may keep in its cache folder. `geometry` is the backbone's;
-    without it a worker finds it.
+    without it a worker finds it. `quantize` keeps its weights in fewer bits.
     """
 
     folder: str
@@ -45,6 +45,7 @@ class Workplace:
     elsewhere: str | None = None
     stored_bytes: int = 0
     geometry: Geometry | None = None
+    quantize: Quantize | None = None
 
     @property
     def location(self) -> str:
@@ -127,7 +128,7 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
         )
 
     def _start(self) -> TrialRun:
-        device = this_device(self._workplace.precision, gpu=self._workplace.gpu)
+        device = this_device(self._workplace.precision, gpu=self._workplace.gpu, quantize=self._workplace.quantize)
         backbone = warm_backbone(self._workplace.location, device, self._workplace.geometry)
         message = self._message
         run = TrialRun(message.trial_id, message.checked(), self._works[message.task], backbone, self._store())

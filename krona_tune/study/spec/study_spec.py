@@ -17,6 +17,7 @@ from krona_tune.study.spec.trial import SECTIONS, Frozen
 Number = TypeVar("Number", int, float)
 Precision = Literal["auto", "bf16", "fp32"]
 Keep = Literal["winners", "finalists", "all"]
+Quantize = Literal["nf4", "int8"]
 Sampler = Literal["tpe", "study_model", "random", "sobol"]
 
 
@@ -245,8 +246,12 @@ def _of_a_map(role: Role) -> Role:
 
 
 class BackboneSpec(Frozen):
-    """Corrects what is found about the backbone: `roles` has a pattern of names of maps in a layer by their role."""
+    """How the backbone is kept, and corrections of what is found about it.
 
+    `roles` has a pattern of names of maps in a layer by their role. `quantize` keeps frozen weights in 4 or 8 bits.
+    """
+
+    quantize: Quantize | None = None
     roles: dict[Annotated[Role, AfterValidator(_of_a_map)], str] = Field(default_factory=dict)
 
 

@@ -98,6 +98,10 @@ class TrainingConfig(Frozen):
 
     `warmup` is the share of all steps; `dropout` null keeps the backbone's own probabilities. Dropout acts in the whole
     model, or with `dropout_layers` "adapted" only in the layers that carry an adapter and in the head.
+
+    Two knobs save memory and change no result beyond rounding and what dropout draws: a batch goes through the model in
+    `accumulation` parts, one after the other, and with `gradient_checkpointing` a layer keeps only what enters it and
+    is computed again in the backward pass.
     """
 
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3e-3
@@ -107,6 +111,8 @@ class TrainingConfig(Frozen):
     clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     dropout_layers: Literal["all", "adapted"] = "all"
+    accumulation: Annotated[int, Field(ge=1)] = 1
+    gradient_checkpointing: bool = False
 
 
 FULL_KINDS = {
@@ -146,7 +152,14 @@ class TrialConfig(Frozen):
 SECTIONS: dict[str, type[Frozen]] = {"adapter": AdapterConfig, "training": TrainingConfig}
 SECTION_OF = {name: section for section, model in SECTIONS.items() for name in model.model_fields}
 """The section of the YAML that a knob belongs to; the knobs' names are unique."""
-ADDED: dict[str, Any] = {"terms": 1, "scaling": "plain", "init": "krona", "dropout_layers": "all"}
+ADDED: dict[str, Any] = {
+    "terms": 1,
+    "scaling": "plain",
+    "init": "krona",
+    "dropout_layers": "all",
+    "accumulation": 1,
+    "gradient_checkpointing": False,
+}
 """Knobs that studies of earlier versions lack. At these defaults a fingerprint leaves them out, as it was before."""
 SIZES = {"a_out": 0, "a_in": 1}
 """The knobs that must divide a dimension, and the index of that dimension in (d_out, d_in)."""

@@ -18,6 +18,7 @@ from krona_tune.adapters.methods.method_table import method_named
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.study.atomic_write import atomic_folder
+from krona_tune.train.backbone import cast_parameters
 from krona_tune.train.serving.comparison_inputs import difference, logits, sample_inputs
 from krona_tune.train.serving.load_adapted import AdaptedModel, load_adapted
 
@@ -76,6 +77,8 @@ def _leave_as_adapter(adapter: Path, to: Path, name: str | None) -> float:
 def _leave_merged(adapter: Path, to: Path, card: AdapterCard, name: str | None, dtype: torch.dtype) -> float:
     if method_named(card.adapter.method).merges_into is None:
         raise _unmergeable(f"{card.adapter.method} can't be added to the weights of the model")
+    if card.quantize:
+        raise _unmergeable(f"its backbone is quantised ({card.quantize}), and what is merged would be rounded to that")
     whole = load_adapted(adapter, model=name)
     model: Any = whole.answer.model
     inputs = sample_inputs(whole)
@@ -86,20 +89,25 @@ def _leave_merged(adapter: Path, to: Path, card: AdapterCard, name: str | None, 
         raise _unmergeable(refusal.problem) from None
     _refuse_other_outputs(logits(model, inputs), expected, "merged")
     _name_labels(model, whole)
-    model.to(dtype)
+    cast_parameters(model, dtype)
     with _written(to) as built:
         model.save_pretrained(built)
         whole.tokenizer.save_pretrained(built)
         again = type(model).from_pretrained(built, dtype=torch.float32).eval()
         written = logits(again, inputs)
-        _refuse_other_outputs(written, logits(model.float(), inputs), "read back")
+        _refuse_other_outputs(written, logits(_in_float32(model), inputs), "read back")
         _write_card(built, to, card, Form.MERGED)
     return difference(written, expected)
 
 
+def _in_float32(model: Any) -> Any:
+    cast_parameters(model, torch.float32)
+    return model
+
+
 def _leave_as_peft(adapter: Path, to: Path, name: str | None) -> float:
     as_peft, peft_model = _peft()
-    whole = load_adapted(adapter, model=name)
+    whole = load_adapted(adapter, model=name, quantized=False)  # peft's adapters are the same on quantised weights
     inputs = sample_inputs(whole)
     expected = logits(whole.answer.model, inputs)
     whole.adapters.detach()
@@ -109,7 +117,7 @@ def _leave_as_peft(adapter: Path, to: Path, name: str | None) -> float:
         config.base_model_name_or_path = whole.card.backbone
     with _written(to) as built:
         dressed.save_pretrained(built, save_embedding_layers=False)
-        bare = load_adapted(adapter, model=name)
+        bare = load_adapted(adapter, model=name, quantized=False)
         bare.adapters.detach()
         written = logits(peft_model.from_pretrained(bare.answer.model, built).eval(), inputs)
         _refuse_other_outputs(written, expected, "read back")

@@ -1,6 +1,6 @@
 """Loads a backbone with a saved adapter on it, ready to answer its task."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -33,12 +33,15 @@ class AdaptedModel:
     tokenizer: PreTrainedTokenizerBase
 
 
-def load_adapted(folder: Path, *, model: str | None = None, device: Device = CPU) -> AdaptedModel:
+def load_adapted(
+    folder: Path, *, model: str | None = None, device: Device = CPU, quantized: bool = True
+) -> AdaptedModel:
     """Loads an adapter's backbone and puts the adapter on it, as training does.
 
     Args:
         folder: what a study leaves in `adapters/<task>`.
         model: a hub name or folder of the backbone; without it, the card's.
+        quantized: keep its weights in as few bits as in training; False: in the device's dtype.
 
     Raises:
         Refusal: the adapter can't be read, the backbone can't be found, or they do not belong together.
@@ -47,6 +50,7 @@ def load_adapted(folder: Path, *, model: str | None = None, device: Device = CPU
     task = task_of(card, folder)
     source = download(find_backbone(card.backbone if model is None else model, card.roles))
     tokenizer = open_tokenizer(source.location, source.geometry.vocabulary)
+    device = replace(device, quantize=card.quantize if quantized else None)
     backbone = load_backbone(source.location, device, source.geometry)
     words = candidates(task, tokenizer) if backbone.geometry.text_to_text else ()
     unable = (source.location, f"can't answer {task.title}", "save the model again")
