@@ -113,6 +113,7 @@ class Geometry:
     left_out: tuple[LeftOut, ...] = ()
 
     def __hash__(self) -> int:
+        """Returns a hash of the fields that have one; equal geometries have equal ones."""
         return hash((self.model_type, self.sites, self.parameters))
 
     @property

@@ -10,7 +10,7 @@ from krona_tune.backbones.geometry import LeftOut, Role, Rows
 from krona_tune.backbones.introspection.linear_maps import MapSize
 from krona_tune.backbones.introspection.map_names import Fused, is_cross, is_expert, role_by_name
 from krona_tune.backbones.introspection.model_facts import LayerFacts
-from krona_tune.backbones.introspection.probe import ProbedMap, RowClass
+from krona_tune.backbones.introspection.row_classes import ProbedMap, RowClass
 
 ROLE_OF_ROWS = {RowClass.QUERY: Role.QUERY, RowClass.KEY: Role.KEY, RowClass.VALUE: Role.VALUE}
 CROSS = {each: Role(f"cross_{each}") for each in (Role.QUERY, Role.KEY, Role.VALUE, Role.OUTPUT)}

@@ -7,53 +7,25 @@ token's output and its queries do not.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from enum import StrEnum
-from math import sqrt
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from krona_tune.backbones.introspection.linear_maps import Layers, MapSize, maps_of, size_of
+from krona_tune.backbones.introspection.linear_maps import Layers, maps_of
 from krona_tune.backbones.introspection.meta_model import MetaModel
+from krona_tune.backbones.introspection.row_classes import ProbedMap, Reach, classify, is_causal
+from krona_tune.backbones.introspection.stand_ins import MOST_TOKENS, MapStandIn, put_stand_ins
 
 DRAWS = 2
 """How often the test is made with other random numbers: a ReLU or a saturated softmax hides some rows in one draw."""
 SAMPLES = 2
 """How many layers of each structure are tested: the others are like them."""
-LARGE = 2**24
-"""The most values of a parameter that is really made."""
-SIZE = 0.3
-"""The size of the numbers that maps put out: small enough for a softmax without scaling, as T5 has."""
-NOTHING, NOISE = 1e-4, 1e-7
-"""A row reaches nothing with less than this share of what it reaches elsewhere, and nowhere with less of its map's."""
-OTHER_TOKENS = {1: 1, 2: 3}
+OTHER_TOKENS = {1: 1, 2: MOST_TOKENS}
 """How many tokens an encoder reads, by the tokens that a decoder reads beside it."""
-
-
-class RowClass(StrEnum):
-    """What a row does, as the gradients show it."""
-
-    QUERY = "a query"
-    KEY = "a key"
-    VALUE = "a value"
-    TOKEN = "token by token"
-    UNKNOWN = "reached by no gradient"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProbedMap:
-    """What was found about one linear map: its class, that of each row by itself, and whether it reads another stack.
-
-    The map's class is that of its rows together, because one row may be idle, such as one that a ReLU cuts off.
-    """
-
-    whole: RowClass
-    rows: list[RowClass]
-    cross: bool
 
 
 @dataclass(kw_only=True)
@@ -64,56 +36,6 @@ class ProbedLayers:
     maps: dict[str, ProbedMap] = field(default_factory=dict)
     causal: bool = False
     uses: int = 1
-
-
-class _MapStandIn(nn.Module):
-    """Stands for a linear map and remembers what it added in each call."""
-
-    bias = None
-
-    def __init__(self, size: MapSize, generator: torch.Generator) -> None:
-        super().__init__()
-        self.in_features = self.nx = size.d_in
-        self.out_features = self.nf = size.d_out
-        self.weight = torch.empty(0)
-        self._u = torch.randn(size.d_in, generator=generator) / sqrt(size.d_in)
-        self._v = torch.randn(size.d_out, generator=generator) * SIZE
-        self._generator = generator
-        self.added: list[Tensor] = []
-
-    def forward(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
-        y = (x @ self._u)[..., None] * self._v
-        if self.added or x[..., 0].numel() > max(OTHER_TOKENS.values()):
-            return y  # a second call, or one for a table of positions
-        c = (torch.randn((*x.shape[:-1], self.out_features), generator=self._generator) * SIZE).requires_grad_()
-        self.added.append(c)
-        return y + c
-
-
-class _EmbeddingStandIn(nn.Module):
-    """Stands for a large table of embeddings: a smooth function of the id."""
-
-    def __init__(self, table: nn.Embedding) -> None:
-        super().__init__()
-        self.weight, self.padding_idx = torch.empty(0), table.padding_idx
-        self._phases = torch.arange(table.embedding_dim) * 0.7
-
-    def forward(self, *args: Any, **named: Any) -> Tensor:
-        given = [each for each in (*args, *named.values()) if isinstance(each, Tensor)]
-        ids = given[0] if given else torch.arange(args[0][-1])[None]  # some tables of positions get a shape
-        return torch.sin(ids[..., None] * 1.3 + self._phases)
-
-
-class _ThroughStandIn(nn.Module):
-    """Stands for a module of large parameters that are no linear map, such as experts: gives its first input back."""
-
-    def forward(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
-        return x
-
-
-Reach = tuple[Tensor, Tensor, Tensor, Tensor]
-"""How far each row of a map reaches, (rows,) each: a single token to its output; of two tokens the first to the output
-of the second, the second to its own, the second to that of the first."""
 
 
 def probe(model: MetaModel, lists: list[Layers]) -> dict[str, ProbedLayers]:
@@ -128,7 +50,7 @@ def probe(model: MetaModel, lists: list[Layers]) -> dict[str, ProbedLayers]:
     uses: dict[str, int] = {}
     with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(0)
-        maps = _put_stand_ins(model, torch.Generator().manual_seed(0))
+        maps = put_stand_ins(model, torch.Generator().manual_seed(0))
         for _ in range(DRAWS):
             single = {run.layer: run for run in _run(model, lists, maps, 1)}
             for run in _run(model, lists, maps, 2):
@@ -189,12 +111,12 @@ def _probed_layers(
             alike = [f"{sample}.{name}" for sample in structure.samples]
             draws = [reach for each in alike for reach in reaches.get(each, ())]
             if draws and structure.list_name == layers.name:
-                probed = _probed_map(draws, cross=not cross.isdisjoint(alike))
+                probed = classify(draws, cross=not cross.isdisjoint(alike))
                 maps |= {f"{layer}.{name}": probed for layer in structure.layers}
                 of_own_stack += [] if probed.cross else draws
     return ProbedLayers(
         maps=maps,
-        causal=_is_causal(of_own_stack),
+        causal=is_causal(of_own_stack),
         uses=max(uses.get(layer, 1) for layer, _ in layers.named()),
     )
 
@@ -223,7 +145,7 @@ class _Run:
         }
 
 
-def _run(model: MetaModel, lists: list[Layers], maps: dict[str, _MapStandIn], tokens: int) -> Iterator[_Run]:
+def _run(model: MetaModel, lists: list[Layers], maps: dict[str, MapStandIn], tokens: int) -> Iterator[_Run]:
     """Runs the model once and yields each layer that ran."""
     for stand_in in maps.values():
         stand_in.added.clear()
@@ -241,44 +163,6 @@ def _reach(single: _Run, double: _Run) -> Iterator[tuple[str, Reach]]:
     for name in single.added.keys() & double.added.keys():
         if len(alone[name]) == 1 and len(last[name]) in {len(double.output), OTHER_TOKENS[2]}:
             yield name, (alone[name][0], last[name][0], last[name][-1], first[name][-1])
-
-
-def _is_causal(reaches: Iterable[Reach]) -> bool:
-    """Returns whether tokens reach later ones and none an earlier one."""
-    forwards = backwards = 0.0
-    for _, forward, own, backward in reaches:
-        least = NOTHING * float(own.max())
-        forwards += float((forward > least).sum())
-        backwards += float((backward > least).sum())
-    return forwards > 0 and backwards == 0
-
-
-def _put_stand_ins(model: MetaModel, generator: torch.Generator) -> dict[str, _MapStandIn]:
-    """Replaces maps, large embeddings and other large parameters, and makes the rest; returns the maps' stand-ins."""
-    made: dict[nn.Module, nn.Module] = {}
-    for name, module in list(model.whole.named_modules(remove_duplicate=False)):
-        if not name:
-            continue
-        if module not in made and (stand_in := _stand_in(module, generator)):
-            made[module] = stand_in
-        if module in made:
-            parent, _, key = name.rpartition(".")
-            model.whole.get_submodule(parent)._modules[key] = made[module]
-    whole = cast(Any, model.whole)
-    for module in list(model.whole.modules()):
-        module.to_empty(device="cpu", recurse=False)
-        whole._init_weights(module)
-    model.whole.eval().requires_grad_(False)
-    named = model.base.named_modules()
-    return {name: module for name, module in named if isinstance(module, _MapStandIn)}
-
-
-def _stand_in(module: nn.Module, generator: torch.Generator) -> nn.Module | None:
-    if size := size_of(module):
-        return _MapStandIn(size, generator)
-    if all(parameter.numel() <= LARGE for parameter in module.parameters(recurse=False)):
-        return None
-    return _EmbeddingStandIn(module) if isinstance(module, nn.Embedding) else _ThroughStandIn()
 
 
 def _by_token(values: Tensor) -> Tensor:
@@ -319,25 +203,3 @@ def _forward(model: MetaModel, tokens: int) -> None:
             base(input_ids=beside, attention_mask=torch.ones_like(beside), decoder_input_ids=ids[:, :tokens])
         else:
             base(input_ids=ids[:, :tokens], attention_mask=torch.ones_like(ids[:, :tokens]))
-
-
-_TABLE = {
-    (True, True): RowClass.VALUE,
-    (True, False): RowClass.TOKEN,
-    (False, True): RowClass.KEY,
-    (False, False): RowClass.QUERY,
-}
-
-
-def _probed_map(draws: list[Reach], *, cross: bool) -> ProbedMap:
-    alone, across, own, _ = (torch.stack(each).amax(0) for each in zip(*draws, strict=True))
-    every = torch.maximum(alone, torch.maximum(across, own))
-    reached, most = every > NOISE * every.max(), float(every.max())
-    rows = [
-        _TABLE[one, two] if there else RowClass.UNKNOWN
-        for there, one, two in zip(
-            reached.tolist(), (alone > NOTHING * every).tolist(), (across > NOTHING * every).tolist(), strict=True
-        )
-    ]
-    whole = _TABLE[float(alone.max()) > NOTHING * most, float(across.max()) > NOTHING * most]
-    return ProbedMap(whole=whole if most else RowClass.UNKNOWN, rows=rows, cross=cross)

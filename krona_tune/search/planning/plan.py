@@ -60,7 +60,7 @@ class Plan:
         return count(self.geometry, trial.adapter, self.tasks[trial.task].outputs)
 
     def computed_once(self) -> str:
-        """Returns which of the encoder's layers are computed once for all trials and epochs, or why none are."""
+        """Returns which of the first layers are computed once for all trials and epochs, or why none are."""
         limit, depth = self.spec.resources.stored_states_gb, self.geometry.depths[self.geometry.first_stack]
         if not limit:
             return "no layers, since resources.stored_states_gb is 0"
