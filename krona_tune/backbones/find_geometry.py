@@ -8,10 +8,10 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import platformdirs
 
+from krona_tune.atomic_write import write_atomically
 from krona_tune.backbones.config_check import check_config
 from krona_tune.backbones.geometry import Geometry, Role
 from krona_tune.backbones.geometry_file import from_json, to_json
@@ -73,9 +73,9 @@ def _known(meaning: str) -> Geometry | None:
     """Returns the geometry from the shipped files or the user's cache, None if neither has it."""
     if meaning in _FOUND:
         return _FOUND[meaning]
-    for path in (shipped_file(meaning), _cached_file(meaning)):
+    for file_of in (shipped_file, _cached_file):
         try:
-            return _FOUND.setdefault(meaning, from_json(path.read_text(encoding="utf-8")))
+            return _FOUND.setdefault(meaning, from_json(file_of(meaning).read_text(encoding="utf-8")))
         except (OSError, ValueError):  # damaged or of another version: made again
             continue
     return None
@@ -88,14 +88,9 @@ def _introspected(
 
     found = _FOUND[meaning] = introspect(config, place, corrections)
     path = _cached_file(meaning)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
-    try:
+    with suppress(OSError):  # it is found again the next time
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(to_json(found), encoding="utf-8")
-        temporary.replace(path)
-    except OSError:  # it is found again the next time
-        with suppress(OSError):
-            temporary.unlink()
+        write_atomically(path, to_json(found))
     return found
 
 

@@ -13,10 +13,10 @@ from weakref import WeakKeyDictionary
 
 import pyarrow as pa
 
+from krona_tune.atomic_write import atomic_path
 from krona_tune.data.corpus import TaskData
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal
-from krona_tune.study.atomic_write import atomic_path
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

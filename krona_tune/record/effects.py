@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from krona_tune.study.atomic_write import atomic_path
+from krona_tune.atomic_write import atomic_path
 
 logger = logging.getLogger(__name__)
 FILE = "effects.parquet"

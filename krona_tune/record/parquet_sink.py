@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from krona_tune.atomic_write import atomic_path
 from krona_tune.record.parquet_reader import KINDS, REPORT_KIND, TRIAL_KIND, Kind, merged, read, set_aside
 from krona_tune.record.parquet_schema import table_of
 from krona_tune.refusal import Refusal, refusing
-from krona_tune.study.atomic_write import atomic_path
 from krona_tune.study.result import Report, TrialResult
 
 

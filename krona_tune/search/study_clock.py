@@ -5,7 +5,7 @@ import logging
 import time
 from pathlib import Path
 
-from krona_tune.study.atomic_write import write_atomically
+from krona_tune.atomic_write import write_atomically
 
 logger = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
+from krona_tune.atomic_write import read_text, write_atomically
 from krona_tune.backbones.geometry import Stack
 from krona_tune.refusal import Refusal, shown
-from krona_tune.study.atomic_write import read_text, write_atomically
 from krona_tune.study.redact import redact
 from krona_tune.study.spec.study_spec import StudySpec
 from krona_tune.study.spec.trial import Frozen

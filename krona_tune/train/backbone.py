@@ -125,8 +125,7 @@ def freeze(whole: nn.Module, shape: Geometry, device: Device) -> Backbone:
     for module in whole.modules():
         if hasattr(module, UNTRAINABLE):
             setattr(module, UNTRAINABLE, False)
-    for module in whole.modules():  # a T5's stacks have configs of their own
-        if getattr(getattr(module, "config", None), "use_cache", False):
+        if getattr(getattr(module, "config", None), "use_cache", False):  # a T5's stacks have configs of their own
             cast(Any, module).config.use_cache = False  # a decoder would keep every layer's keys and values
     base = whole if shape.text_to_text else whole.get_submodule(str(whole.base_model_prefix))
     return Backbone(

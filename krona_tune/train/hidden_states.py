@@ -23,8 +23,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from krona_tune.atomic_write import atomic_path
 from krona_tune.data.batches import Batch, Ints, lengths
-from krona_tune.study.atomic_write import atomic_path
 
 logger = logging.getLogger(__name__)
 

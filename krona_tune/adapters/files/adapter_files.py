@@ -13,11 +13,11 @@ from krona_tune.adapters.files.forms import Form
 from krona_tune.adapters.files.model_card import README, model_card
 from krona_tune.adapters.fingerprint import fingerprint
 from krona_tune.adapters.inject import Adapters
+from krona_tune.atomic_write import atomic_folder
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.hub import refuse_unreadable
 from krona_tune.refusal import Refusal, refusing
-from krona_tune.study.atomic_write import atomic_folder
 
 TENSORS = "adapter.safetensors"
 HEAD = "head."

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
+from functools import partial
 from itertools import takewhile
 from typing import Any
 
@@ -34,14 +35,14 @@ def introspect(values: Mapping[str, Any], place: str, corrections: Mapping[Role,
         Refusal: transformers has no such model, it has no repeated layers with attention or feed-forward maps, it can't
             be run on a few tokens, or a correction names no map.
     """
-    config = read_config(values, place)
+    config, stated = read_config(values, place), corrections or {}
     model = build_meta_model(config, 2, place)
     lists = find_layers(model.base)
     facts = model_facts(config, model, lists, place, says_untied=values.get("tie_word_embeddings") is False)
-    _refuse_idle(corrections or {}, facts)
-    _refuse_other_layers(facts, config, place, corrections or {})
-    probed = _probed(model, lists, place, corrections or {})
-    return _Reader(config, place, facts, probed, corrections or {}).geometry()
+    _refuse_idle(stated, facts)
+    _refuse_other_layers(facts, config, place, stated)
+    probed = _probed(model, lists, place, stated)
+    return _Reader(config, place, facts, probed, stated).geometry()
 
 
 def _probed(
@@ -103,6 +104,7 @@ class _Reader:
     ) -> None:
         self._config, self._place, self._facts = config, place, facts
         self._probed, self._corrections = probed, corrections
+        self._probed_maps = {name: each for layers in probed.values() for name, each in layers.maps.items()}
         self._left_out: dict[str, LeftOut] = {}
         with refusing(place, f"a {config.model_type} states no width or vocabulary", "give another model"):
             self._width, self._vocabulary = int(config.hidden_size), int(config.vocab_size)
@@ -141,36 +143,15 @@ class _Reader:
             found = list(roles_of(layer, self._probed_maps, self._config, self._corrections))
             self._left_out |= {each.name: each for each in found if isinstance(each, LeftOut)}
             roles = sorted((each for each in found if isinstance(each, MapRole)), key=lambda e: ROLES.index(e.role))
+            here = partial(Site, stack=stack, layer=number, layer_name=layer.name)
             for each in roles:
-                name = f"{layer.name}.{each.name}"
-                yield Site(
-                    name=name,
-                    enters=name,
-                    role=each.role,
-                    stack=stack,
-                    layer=number,
-                    layer_name=layer.name,
-                    d_out=each.size.d_out,
-                    d_in=each.size.d_in,
-                    rows=each.rows,
-                    transposed=each.size.transposed,
-                )
+                name, size, rows = f"{layer.name}.{each.name}", each.size, each.rows
+                map_site = partial(here, name=name, enters=name, role=each.role, rows=rows, transposed=size.transposed)
+                yield map_site(d_out=size.d_out, d_in=size.d_in)
             if block := feed_forward_block(layer, roles):
                 enters, leaves = (f"{layer.name}.{name}" for name in block)
-                yield Site(
-                    name=leaves,
-                    enters=enters,
-                    role=Role.FEED_FORWARD,
-                    stack=stack,
-                    layer=number,
-                    layer_name=layer.name,
-                    d_out=self._width,
-                    d_in=self._width,
-                )
-
-    @property
-    def _probed_maps(self) -> dict[str, Any]:
-        return {name: each for layers in self._probed.values() for name, each in layers.maps.items()}
+                width = self._width
+                yield here(name=leaves, enters=enters, role=Role.FEED_FORWARD, d_out=width, d_in=width)
 
 
 def feed_forward_block(layer: LayerFacts, roles: list[MapRole]) -> tuple[str, str] | None:

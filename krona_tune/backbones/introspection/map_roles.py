@@ -13,6 +13,7 @@ from krona_tune.backbones.introspection.model_facts import LayerFacts
 from krona_tune.backbones.introspection.row_classes import ProbedMap, RowClass
 
 ROLE_OF_ROWS = {RowClass.QUERY: Role.QUERY, RowClass.KEY: Role.KEY, RowClass.VALUE: Role.VALUE}
+_ROWS_OF_ROLE = {role: row_class for row_class, role in ROLE_OF_ROWS.items()}
 CROSS = {each: Role(f"cross_{each}") for each in (Role.QUERY, Role.KEY, Role.VALUE, Role.OUTPUT)}
 _SELF = {cross: role for role, cross in CROSS.items()}
 
@@ -64,14 +65,11 @@ def _agreed(name: str, size: MapSize, probed: ProbedMap | None, config: Any) -> 
         return f"its name says {named}, but it does not run on a few tokens"
     if not isinstance(named, Role):
         return _fused(name, size, probed.rows)
-    if probed.whole is not ROLE_CLASS.get(_SELF.get(named, named), RowClass.TOKEN):
+    if probed.whole is not _ROWS_OF_ROLE.get(_SELF.get(named, named), RowClass.TOKEN):
         return f"its name says {named}, its gradients {probed.whole}"
     if probed.cross != (named in _SELF) and named in {Role.KEY, Role.VALUE, Role.CROSS_KEY, Role.CROSS_VALUE}:
         return f"its name says {named}, but it reads {'the other' if probed.cross else 'its own'} stack"
     return _wrong_number(named, size, config) or [MapRole(name, named, size)]
-
-
-ROLE_CLASS = {role: row_class for row_class, role in ROLE_OF_ROWS.items()}
 
 
 def _fused(name: str, size: MapSize, classes: list[RowClass]) -> list[MapRole] | str:

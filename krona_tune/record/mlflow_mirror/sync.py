@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from krona_tune.adapters.files.adapter_card import CARD
+from krona_tune.atomic_write import read_text
 from krona_tune.record.mlflow_mirror import mlflow_names as words
 from krona_tune.record.mlflow_mirror.backlog import missing_events
 from krona_tune.record.mlflow_mirror.mlflow_store import MlflowStore
 from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.refusal import refusing
-from krona_tune.study.atomic_write import read_text
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.redact import redact

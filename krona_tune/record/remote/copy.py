@@ -9,9 +9,9 @@ from uuid import uuid4
 
 from filelock import FileLock
 
+from krona_tune.atomic_write import atomic_path, write_atomically
 from krona_tune.record.remote.store import Store
 from krona_tune.refusal import Refusal
-from krona_tune.study.atomic_write import atomic_path, write_atomically
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.redact import redact
 from krona_tune.study.spec.trial import Frozen

@@ -7,8 +7,8 @@ from io import BytesIO
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
+from krona_tune.atomic_write import atomic_folder
 from krona_tune.record.remote.store import Store
-from krona_tune.study.atomic_write import atomic_folder
 
 logger = logging.getLogger(__name__)
 

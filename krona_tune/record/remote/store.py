@@ -5,8 +5,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from krona_tune.atomic_write import atomic_path
 from krona_tune.refusal import Refusal, unknown
-from krona_tune.study.atomic_write import atomic_path
 from krona_tune.study.redact import redact
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}

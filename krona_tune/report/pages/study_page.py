@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from krona_tune.atomic_write import read_text, write_atomically
 from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.report.charts.chart import Chart
@@ -17,7 +18,6 @@ from krona_tune.report.summary.failures import troubles
 from krona_tune.report.summary.finals_summary import final_average, methods_part
 from krona_tune.report.summary.shared_summary import judged_together, shared_part
 from krona_tune.report.summary.task_summary import STANDARD_ERRORS, TaskSummary, average, summaries
-from krona_tune.study.atomic_write import read_text, write_atomically
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import NOTHING
 from krona_tune.study.manifest import Manifest, read_manifest

@@ -9,11 +9,11 @@ from subprocess import DEVNULL, CalledProcessError, check_output
 
 import torch
 
+from krona_tune.atomic_write import write_atomically
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.startup.cluster import Slots
 from krona_tune.search.startup.gather import Gathered
-from krona_tune.study.atomic_write import write_atomically
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, ModelFacts, read_manifest
 from krona_tune.study.spec.loader import dump_spec

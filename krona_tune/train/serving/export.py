@@ -15,9 +15,9 @@ from krona_tune.adapters.files.forms import Form, WrittenDtype, loading
 from krona_tune.adapters.files.model_card import README, model_card
 from krona_tune.adapters.merge import merge
 from krona_tune.adapters.methods.method_table import method_named
+from krona_tune.atomic_write import atomic_folder
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal, refusing
-from krona_tune.study.atomic_write import atomic_folder
 from krona_tune.train.backbone import cast_parameters
 from krona_tune.train.serving.comparison_inputs import difference, logits, sample_inputs
 from krona_tune.train.serving.load_adapted import AdaptedModel, load_adapted

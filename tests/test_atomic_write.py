@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from krona_tune.study.atomic_write import atomic_folder, write_atomically
+from krona_tune.atomic_write import atomic_folder, write_atomically
 
 
 def test_a_file_that_finds_no_room_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
