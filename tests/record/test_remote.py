@@ -139,6 +139,8 @@ def test_half_a_push_is_not_seen(here: StudyFolder, uri: str, tmp_path: Path, mo
     Copy(here).push()
     before = read_trials(here.results)
     ParquetSink(here.results).trial_ended(ended(started(2), Status.FAILED, []))
+    with here.journal.open("a") as journal:
+        journal.write("333\n")
     write = Store.write
 
     def cut(self: Store, name: str, content: bytes) -> None:
@@ -152,6 +154,33 @@ def test_half_a_push_is_not_seen(here: StudyFolder, uri: str, tmp_path: Path, mo
     there = on(tmp_path / "there", uri)
     refresh(there)
     assert read_trials(there.results) == before
+    assert there.journal.read_text() == "1\n22\n"  # as long as the rows: Optuna has no end that they lack
+
+
+def test_the_journal_of_a_copy_has_no_end_that_the_rows_lack(
+    here: StudyFolder, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = Copy._states
+
+    def then_told(self: Copy) -> dict[str, tuple[int, int]]:
+        found = states(self)
+        with here.journal.open("a") as journal:
+            journal.write("333\n")
+        ParquetSink(here.results).trial_ended(ended(started(2), Status.FAILED, []))
+        return found
+
+    before = read_trials(here.results)
+    monkeypatch.setattr(Copy, "_states", then_told)
+    Copy(here).push()
+    monkeypatch.setattr(Copy, "_states", states)
+    there = on(tmp_path / "there", uri)
+    refresh(there)
+    assert read_trials(there.results) == before
+    assert there.journal.read_text() == "1\n22\n"
+    Copy(here).push()
+    refresh(there)
+    assert read_trials(there.results) == read_trials(here.results)
+    assert there.journal.read_text() == "1\n22\n333\n"
 
 
 def test_a_driver_that_comes_back_to_its_own_copy_keeps_what_it_had_not_pushed(here: StudyFolder) -> None:

@@ -24,6 +24,8 @@ HERE, ORIGIN = ".index.json", ".origin"
 LOCK, PULLING, ASIDE = ".lock", ".pulling.lock", ".superseded-"
 LEFT_OUT = {"ray", "checkpoints"}
 """Folders that are not copied: nothing reads the first again, the second is copied by `RemoteCheckpoints`."""
+GROWING = {"optuna.journal", "study.log"}
+"""Files that only grow: their first bytes are what they were when an index was made, whatever was added since."""
 ATTEMPTS = 5
 """How often a pull begins again because a running study compacted its parts meanwhile."""
 State = tuple[int, int]
@@ -111,7 +113,7 @@ class Copy:
             return
         for name in changed:
             try:
-                self.store.write(name, (self.root / name).read_bytes())
+                self.store.write(name, _as_it_was(name, (self.root / name).read_bytes(), states[name]))
             except FileNotFoundError:
                 if (self.root / name).exists():
                     raise
@@ -124,7 +126,8 @@ class Copy:
 
     def _states(self) -> dict[str, State]:
         """Returns every file to copy, by its name below the folder. Call it before any of them is read: what is written
-        meanwhile then counts as changed next time, and the proposals are never behind the results."""
+        meanwhile then counts as changed next time. The journal is seen before the results: a trial that has ended for
+        Optuna then has its row."""
         found = {}
         for name in _files_below(self.root):
             try:
@@ -138,7 +141,7 @@ class Copy:
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as unfinished:
-            unfinished.write_bytes(self.store.read(name))
+            unfinished.write_bytes(_as_it_was(name, self.store.read(name), state))
             os.utime(unfinished, ns=(state[1], state[1]))
 
     def _set_aside(self) -> None:
@@ -176,7 +179,14 @@ def belongs(name: str) -> bool:
     return not (hidden or path.is_absolute() or path.parts[0] in LEFT_OUT or ".lock" in path.name)
 
 
+def _as_it_was(name: str, content: bytes, state: State) -> bytes:
+    """Returns a file's content when it had this state. A driver that is killed while it pushes leaves a longer journal
+    than its copy's index knows, with ends of trials whose rows the index does not have."""
+    return content[: state[0]] if name in GROWING else content
+
+
 def _files_below(root: Path) -> Iterator[str]:
+    """Yields the files directly in the folder first, so the journal before the results."""
     for folder, below, files in os.walk(root):
         inside = Path(folder).relative_to(root)
         below[:] = [name for name in below if belongs((inside / name).as_posix())]
