@@ -10,6 +10,7 @@ from typing import Any
 
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Role
+from tests.backbones.ship import LLAMA_3B
 
 MINILM: dict[str, Any] = {
     "model_type": "bert",
@@ -31,7 +32,11 @@ T5_BASE: dict[str, Any] = {
     "num_decoder_layers": 12,
     "vocab_size": 32128,
 }
-BY_NAME = {"sentence-transformers/all-MiniLM-L6-v2": MINILM, "google-t5/t5-base": T5_BASE}
+BY_NAME = {
+    "sentence-transformers/all-MiniLM-L6-v2": MINILM,
+    "google-t5/t5-base": T5_BASE,
+    "meta-llama/Llama-3.2-3B": LLAMA_3B,
+}
 
 
 def folder_of(config: dict[str, Any], folder: Path) -> Path:

@@ -1,6 +1,6 @@
 """Describes a backbone in integers: its sites and their dimensions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -93,6 +93,7 @@ class Geometry:
         parameters: the pretrained weights, without a task's head.
         width: the features of a hidden state.
         head: the parameters of a fresh task head: a number, and a number per output; (0, 0) for text to text.
+        text_to_text: it answers with text: an encoder-decoder, or a decoder after `writing`.
         vocabulary: how many ids of tokens it knows.
         positions: the longest input in tokens; None if there is no limit.
     """
@@ -120,6 +121,16 @@ class Geometry:
     def first_stack(self) -> Stack:
         """Returns the stack that reads a task's text."""
         return Stack.ENCODER if Stack.ENCODER in self.depths else Stack.DECODER
+
+    @property
+    def is_encoder_decoder(self) -> bool:
+        return set(self.depths) == {Stack.ENCODER, Stack.DECODER}
+
+    def writing(self) -> "Geometry":
+        """Returns the backbone as one that answers with text. Raises ValueError for an encoder, which writes none."""
+        if Stack.DECODER not in self.depths:
+            raise ValueError(f"a {self.model_type} only reads")
+        return replace(self, head=(0, 0), text_to_text=True)
 
     def head_parameters(self, outputs: int) -> int:
         """Counts the parameters of a fresh task head with that many outputs; 0 for text to text."""

@@ -16,6 +16,10 @@ PADDING, FREE = 0.1, 1 / 64
 """The share of an evaluation batch that may be padding; and the share of a full batch that may be padding in any case,
 because it costs no more than another batch does."""
 
+TARGET = "target_ids"
+"""The column of the targets' tokens, of a task whose answers are texts."""
+NO_TOKEN = -100
+"""Stands in targets where there is no token; torch's losses leave it out."""
 Ints = npt.NDArray[np.int64]
 
 
@@ -23,7 +27,8 @@ Ints = npt.NDArray[np.int64]
 class Batch:
     """`inputs`: `input_ids`, `attention_mask` and, if the table has it, `token_type_ids`, int64 (n, length).
 
-    `labels` (n,) int64 or float64. `rows` (n,): which rows of the table these are.
+    `labels` (n,) int64 or float64; if the table has `target_ids`, these, int64 (n, tokens), `NO_TOKEN` where they are
+    padded. `rows` (n,): which rows of the table these are.
     """
 
     inputs: dict[str, npt.NDArray[np.int64]]
@@ -46,7 +51,7 @@ def training_batches(
     same generator continues with the same batches. Only the last batch may be smaller.
     """
     sequences = _Sequences(table, pad_token_id)
-    order = training_order(sequences.lengths, batch_size, rng)
+    order = training_order(lengths(table), batch_size, rng)
     return map(sequences.batch, order[at:])
 
 
@@ -56,7 +61,7 @@ def evaluation_batches(table: pa.Table, tokens_per_batch: int, pad_token_id: int
     A batch ends earlier if it would have more padding than `PADDING` and `FREE` allow.
     """
     sequences = _Sequences(table, pad_token_id)
-    return map(sequences.batch, evaluation_order(sequences.lengths, tokens_per_batch))
+    return map(sequences.batch, evaluation_order(lengths(table), tokens_per_batch))
 
 
 def training_order(lengths: Ints, batch_size: int, rng: np.random.Generator) -> list[Ints]:
@@ -97,36 +102,49 @@ def evaluation_order(lengths: Ints, tokens_per_batch: int) -> Iterator[Ints]:
 
 
 def lengths(table: pa.Table) -> Ints:
-    """Returns the number of tokens of each row, (n,)."""
+    """Returns the number of tokens of each row, (n,): of its input and, if it has one, of its target."""
+    return input_lengths(table) + (target_lengths(table) if TARGET in table.column_names else 0)
+
+
+def input_lengths(table: pa.Table) -> Ints:
+    """Returns the number of tokens of each row's input, (n,)."""
     return np.asarray(pc.list_value_length(table["input_ids"]), np.int64)
+
+
+def target_lengths(table: pa.Table) -> Ints:
+    """Returns the number of tokens of each row's target, (n,)."""
+    return np.asarray(pc.list_value_length(table[TARGET]), np.int64)
 
 
 class _Sequences:
     """The table's buffers as numpy arrays, without a copy if the table is one chunk."""
 
     def __init__(self, table: pa.Table, pad_token_id: int) -> None:
-        names = [name for name in ("input_ids", "token_type_ids") if name in table.column_names]
+        names = [name for name in ("input_ids", "token_type_ids", TARGET) if name in table.column_names]
         columns = {name: _one_chunk(table[name]) for name in names}
         # The offsets of a sliced list array do not start at zero: they count in all of its values.
         self.offsets = {name: column.offsets.to_numpy() for name, column in columns.items()}
         self.values = {name: column.values.to_numpy() for name, column in columns.items()}
-        self.fill = {"input_ids": pad_token_id, "token_type_ids": 0}
-        self.labels = table["label"].to_numpy()
-        self.lengths: Ints = np.diff(self.offsets["input_ids"]).astype(np.int64)
+        self.fill = {"input_ids": pad_token_id, "token_type_ids": 0, TARGET: NO_TOKEN}
+        self.labels = None if TARGET in names else table["label"].to_numpy()
 
     def batch(self, rows: Ints) -> Batch:
-        lengths = self.lengths[rows]
+        padded = {name: self._padded(name, rows) for name in self.values}
+        labels = padded.pop(TARGET)[0] if self.labels is None else self.labels[rows]
+        inputs = {name: values for name, (values, _) in padded.items()}
+        mask = padded["input_ids"][1].astype(np.int64)
+        return Batch(inputs={**inputs, "attention_mask": mask}, labels=labels, rows=rows)
+
+    def _padded(self, name: str, rows: Ints) -> tuple[Ints, npt.NDArray[np.bool_]]:
+        """Returns the rows' values, (n, the longest), and where they are; elsewhere is the fill value."""
+        starts = self.offsets[name][rows]
+        lengths = self.offsets[name][rows + 1] - starts
         columns = np.arange(max(1, lengths.max()))
         mask = columns < lengths[:, None]
-        inputs = {name: self._padded(name, rows, columns, mask) for name in self.values}
-        return Batch(inputs={**inputs, "attention_mask": mask.astype(np.int64)}, labels=self.labels[rows], rows=rows)
-
-    def _padded(self, name: str, rows: Ints, columns: Ints, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-        """Returns the rows' values (n, length), and the fill value where `mask` (n, length) is false."""
         padded = np.full(mask.shape, self.fill[name], dtype=np.int64)
-        positions = self.offsets[name][rows][:, None] + columns
+        positions = starts[:, None] + columns
         padded[mask] = self.values[name][positions[mask]]
-        return padded
+        return padded, mask
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.ListArray:

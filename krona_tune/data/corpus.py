@@ -19,7 +19,8 @@ MINI = "mini"
 
 @dataclass(frozen=True, kw_only=True)
 class TaskData:
-    """One task's three parts. Columns: `*task.inputs` (string) and `label` (int64, float64 for a regression).
+    """One task's three parts. Columns: `*task.inputs` (string) and `label` (int64, float64 for a regression, a string
+    where texts are written).
 
     `provenance` is for people; `fingerprint` is the sha256 of the task's name and every text and label. `warnings` say
     what was noticed when the data were read.
@@ -101,9 +102,10 @@ def _fingerprint(task: Task, tables: dict[str, pa.Table]) -> str:
     digest = hashlib.sha256(task.name.encode())
     for part, table in tables.items():
         digest.update(f"{part} {table.num_rows}\n".encode())
-        for name in task.inputs:
+        for name in (*task.inputs, *["label"] * (task.generation is not None)):
             texts = [text.encode() for text in table[name].to_pylist()]
             digest.update(np.array([len(text) for text in texts], dtype="<i8").tobytes())
             digest.update(b"".join(texts))
-        digest.update(table["label"].to_numpy().astype("<f8").tobytes())
+        if task.generation is None:
+            digest.update(table["label"].to_numpy().astype("<f8").tobytes())
     return digest.hexdigest()

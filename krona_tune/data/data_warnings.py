@@ -1,6 +1,7 @@
 """Finds what makes a task's scores mean little, although its data can be read."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,5 +27,7 @@ def _is_empty(texts: pa.ChunkedArray) -> bool:
     return bool(pc.max(pc.utf8_length(pc.utf8_trim_whitespace(texts))).as_py() == 0)
 
 
-def _said(task: Task, label: float) -> str:
+def _said(task: Task, label: Any) -> str:
+    if task.generation:
+        return "same target"
     return f"score {label:g}" if task.is_regression else f"label {task.labels[int(label)]!r}"

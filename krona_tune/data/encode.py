@@ -8,15 +8,17 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, Unpack
 from weakref import WeakKeyDictionary
 
 import pyarrow as pa
 
 from krona_tune.atomic_write import atomic_path
+from krona_tune.data.batches import TARGET, target_lengths
 from krona_tune.data.corpus import TaskData
+from krona_tune.data.prompts import PromptWriter
 from krona_tune.data.tasks import Task
-from krona_tune.refusal import Refusal
+from krona_tune.refusal import Refusal, shown
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -27,12 +29,26 @@ _CHECKSUM_BYTES = 4
 _log = logging.getLogger(__name__)
 
 
+class Reading(TypedDict):
+    """How a model reads examples, and the folder that keeps their token ids.
+
+    `prompts`: each example is one text, `task.prompt(texts)`, as T5 reads it; else a text or a pair of texts. Longer
+    examples are cut to `max_length` tokens, the longest text first. `decoder`: the model continues its prompt.
+    """
+
+    prompts: bool
+    max_length: int
+    cache: Path
+    decoder: NotRequired[bool]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Encoded:
     """A task's train and validation parts as token ids.
 
     Columns: `input_ids` list<int32>, `token_type_ids` list<int8> if the tokenizer gives them, `label` (int64, float64
-    for a regression). `fingerprint` is the hash of data, tokenizer, prompts and max_length.
+    for a regression); for a task with `generation` also `target_ids` list<int32>, and `label` is the target's text.
+    `fingerprint` is the hash of data, tokenizer, prompts and max_length.
     """
 
     task: str
@@ -44,16 +60,13 @@ class Encoded:
     synthetic: bool
 
 
-def encode(
-    data: TaskData, tokenizer: "PreTrainedTokenizerBase", *, prompts: bool, max_length: int, cache: Path
-) -> Encoded:
+def encode(data: TaskData, tokenizer: "PreTrainedTokenizerBase", **reading: Unpack[Reading]) -> Encoded:
     """Returns train and validation, memory-mapped, from the cache if they are in it.
 
-    `prompts`: each example is one text, `task.prompt(texts)`, as T5 reads it; else a text or a pair of texts. Longer
-    examples are cut to `max_length` tokens, the longest text first. Raises a Refusal if the tokenizer has no padding
-    token, `max_length` leaves no room, or `cache` can't be written.
+    Raises a Refusal if the tokenizer has no padding token, `max_length` leaves no room, a target is longer than an
+    answer may be, or `cache` can't be written.
     """
-    work = _Encoding(data=data, tokenizer=tokenizer, prompts=prompts, max_length=max_length, cache=cache)
+    work = _Encoding(data, tokenizer, **reading)
     return Encoded(
         task=data.task.name,
         train=work.part("train"),
@@ -65,11 +78,9 @@ def encode(
     )
 
 
-def encode_test(
-    data: TaskData, tokenizer: "PreTrainedTokenizerBase", *, prompts: bool, max_length: int, cache: Path
-) -> pa.Table:
+def encode_test(data: TaskData, tokenizer: "PreTrainedTokenizerBase", **reading: Unpack[Reading]) -> pa.Table:
     """Returns the test part on its own, for the final evaluation; otherwise as `encode`."""
-    work = _Encoding(data=data, tokenizer=tokenizer, prompts=prompts, max_length=max_length, cache=cache)
+    work = _Encoding(data, tokenizer, **reading)
     return work.part("test")
 
 
@@ -98,20 +109,22 @@ def _fingerprint_of(tokenizer: "PreTrainedTokenizerBase") -> str:
 class _Encoding:
     """One data set with one tokenizer: the names of its files, and how each is read or made."""
 
-    def __init__(
-        self, *, data: TaskData, tokenizer: "PreTrainedTokenizerBase", prompts: bool, max_length: int, cache: Path
-    ) -> None:
+    def __init__(self, data: TaskData, tokenizer: "PreTrainedTokenizerBase", **reading: Unpack[Reading]) -> None:
+        prompts, max_length, decoder = reading["prompts"], reading["max_length"], reading.get("decoder", False)
         if tokenizer.pad_token_id is None:
             raise Refusal("tokenizer", "it has no padding token", "take a model whose tokenizer has one")
         special = tokenizer.num_special_tokens_to_add(pair=len(data.task.inputs) > 1 and not prompts)
         if max_length <= special:
             raise Refusal("max_length", f"{max_length} leaves no room beside {special} special tokens")
-        self.data, self.tokenizer, self.cache = data, tokenizer, cache
+        self.data, self.tokenizer, self.cache = data, tokenizer, reading["cache"]
         self.prompts, self.max_length = prompts, max_length
         self.pad_token_id = int(tokenizer.pad_token_id)
-        self.fingerprint = _digest(
-            [FORMAT, data.task.name, data.fingerprint, _fingerprint_of(tokenizer), prompts, max_length]
-        )
+        made_of = [FORMAT, data.task.name, data.fingerprint, _fingerprint_of(tokenizer), prompts, max_length]
+        self.writer: PromptWriter | None = None
+        if generation := data.task.generation:
+            self.writer = PromptWriter(data.task, tokenizer, decoder=decoder, max_length=max_length)
+            made_of += [decoder, generation.prompt, generation.chat_template, tokenizer.chat_template]
+        self.fingerprint = _digest(made_of)
 
     def part(self, name: str) -> pa.Table:
         path = self.cache / f"{self.data.task.name}-{name}-{self.fingerprint[:32]}.arrow"
@@ -121,9 +134,12 @@ class _Encoding:
             table = _read(path)
         if table is None:
             raise Refusal(str(path), "it can't be read back after it was written", "free space, or use another cache")
+        refuse_long_targets(self.data.task, table, name)
         return table
 
     def _tokenized(self, examples: pa.Table) -> pa.Table:
+        if self.writer:
+            return written(self.writer, self.data.task, examples)
         types = {"input_ids": pa.list_(pa.int32()), "token_type_ids": pa.list_(pa.int8())}
         chunks: dict[str, list[pa.Array]] = {}
         for texts in self._texts(examples):
@@ -140,6 +156,29 @@ class _Encoding:
             some = examples.slice(start, ROWS_PER_CALL)
             texts = [some[name].to_pylist() for name in task.inputs]
             yield given_texts(task, self.tokenizer, texts, prompts=self.prompts)
+
+
+def written(writer: PromptWriter, task: Task, examples: pa.Table) -> pa.Table:
+    """Returns examples of a task with `generation` as token ids: prompts and targets."""
+    rows = list(zip(*(examples[name].to_pylist() for name in task.inputs), strict=True))
+    ids = {"input_ids": writer.prompts(rows), TARGET: writer.targets(rows, examples["label"].to_pylist())}
+    columns = {name: pa.array(column, pa.list_(pa.int32())) for name, column in ids.items()}
+    return pa.table({**columns, "label": examples["label"]}).combine_chunks()
+
+
+def refuse_long_targets(task: Task, table: pa.Table, part: str) -> None:
+    """Refuses targets that no answer of at most `max_new_tokens` tokens can equal."""
+    if task.generation is None or not table.num_rows:
+        return
+    most, counts = task.generation.max_new_tokens, target_lengths(table)
+    longest = int(counts.max())
+    if longest > most:
+        longer = int((counts > most).sum())
+        target = table["label"][int(counts.argmax())].as_py()
+        problem = (
+            f"{most}, but {longer:,} {part} targets are longer, the longest of {longest} tokens is {shown(target)}"
+        )
+        raise Refusal(f"tasks.{task.name}.max_new_tokens", problem, f"write {longest}, or leave long examples out")
 
 
 def given_texts(

@@ -1,9 +1,12 @@
 """Computes metrics by name, a task's score (their mean, not in percent), and the score of a constant answer."""
 
 import hashlib
+import math
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
@@ -15,7 +18,8 @@ import numpy.typing as npt
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-from krona_tune.data.tasks import Task
+from krona_tune.data.tasks import PERPLEXITY, Task
+from krona_tune.data.text_metrics import TEXT_METRICS, extracted
 from krona_tune.refusal import Refusal, refusing
 
 Values = npt.NDArray[Any]
@@ -64,6 +68,15 @@ def spearman(predictions: Values, labels: Values) -> float:
     return _correlation(lambda p, y: spearmanr(p, y).statistic, predictions, labels)
 
 
+LARGEST_LOSS = 100.0
+"""A mean loss from which on perplexity no longer grows, so that it stays a number."""
+
+
+def perplexity(losses: Values, tokens: Values) -> float:
+    """Returns e to the mean loss of a token: `losses` (n,) are sums over each target's `tokens` (n,)."""
+    return math.exp(min(losses.sum() / tokens.sum(), LARGEST_LOSS))
+
+
 CORRELATIONS = ("pearson", "spearman")
 """The metrics of numbers; the others are of labels."""
 METRICS: dict[str, Metric] = {
@@ -74,6 +87,8 @@ METRICS: dict[str, Metric] = {
     "pearson": pearson,
     "spearman": spearman,
 }
+"""The metrics of labels and numbers."""
+OF_TEXTS: dict[str, Callable[[Any, Any], float]] = {**TEXT_METRICS, PERPLEXITY: perplexity}
 
 
 @lru_cache(maxsize=16)
@@ -108,21 +123,29 @@ def functions_digest(task: Task) -> str:
 def _measured(task: Task, metric: str, predictions: Values, labels: Values) -> float:
     """Returns a metric by its name, or what the task's own function says of labels and answers, in this order."""
     place = dict(task.functions).get(metric)
+    if task.generation and metric != PERPLEXITY:
+        predictions, labels = (_extracted(task, texts) for texts in (predictions, labels))
     if place is None:
-        return METRICS[metric](predictions, labels)
+        return float((METRICS | OF_TEXTS)[metric](predictions, labels))
     names = np.array(task.labels, dtype=object)
-    given = (labels, predictions) if task.is_regression else (names[labels.astype(int)], names[predictions.astype(int)])
-    value = float(metric_function(place)(*given))
+    named = (labels, predictions)
+    value = float(metric_function(place)(*((names[each.astype(int)] for each in named) if task.labels else named)))
     if not np.isfinite(value):
         raise ValueError(f"{place} returned {value}")
     return value
 
 
+def _extracted(task: Task, texts: Values) -> Values:
+    """Returns what counts of each text; nothing of one in which nothing was found."""
+    assert task.generation
+    return np.array([extracted(text, task.generation.extract) or "" for text in texts], dtype=object)
+
+
 def measure(task: Task, predictions: Values, labels: Values) -> dict[str, float]:
     """Returns each of the task's metrics, and "score", their mean; one of which lower is better counts negated.
 
-    `predictions` (n,) and `labels` (n,): class indices, or numbers for a regression. Raises ValueError if they are
-    empty or differ in shape.
+    `predictions` (n,) and `labels` (n,): class indices, numbers for a regression, or texts; for perplexity the summed
+    loss of each target and its number of tokens. Raises ValueError if they are empty or differ in shape.
     """
     if predictions.shape != labels.shape or predictions.ndim != 1 or not len(labels):
         raise ValueError(f"{task.name}: predictions {predictions.shape} and labels {labels.shape} must be (n,), n > 0")
@@ -134,11 +157,39 @@ def measure(task: Task, predictions: Values, labels: Values) -> dict[str, float]
 def constant_baseline(task: Task, train_labels: Values, labels: Values) -> float:
     """Returns the score on `labels` (n,) of the best constant answer for `train_labels` (m,): a label, or their mean.
 
-    For accuracy that is the majority class; if F1 counts and the classes are balanced, it is the positive one.
+    For accuracy that is the majority class; if F1 counts and the classes are balanced, it is the positive one. Of texts
+    it is the most frequent target.
     """
+    if task.generation:
+        most_frequent, _ = Counter(_extracted(task, train_labels)).most_common(1)[0]
+        plain = replace(task, generation=replace(task.generation, extract=""))
+        return measure(plain, np.full(len(labels), most_frequent, object), _extracted(task, labels))["score"]
     answers = [train_labels.mean()] if task.is_regression else sorted(set(train_labels.tolist()))
 
     def score(answer: float, on: Values) -> float:
         return measure(task, np.full(len(on), answer), on)["score"]
 
     return score(max(answers, key=lambda answer: score(answer, train_labels)), labels)
+
+
+def measure_losses(task: Task, losses: Values, tokens: Values) -> dict[str, float]:
+    """Returns what compares trials by the likelihood of their targets: perplexity if it is the metric, else the mean
+    loss of a token in nats; and "score", which is higher for a better one.
+
+    `losses` (n,) are sums over each target's `tokens` (n,).
+    """
+    if task.has_perplexity:
+        return measure(task, losses, tokens)
+    loss = float(losses.sum() / tokens.sum())
+    return {"loss": loss, "score": -loss}
+
+
+def token_baseline(task: Task, train: list[list[int]], targets: list[list[int]]) -> float:
+    """Returns the score on targets of a constant answer: each token is as likely as among all training targets.
+
+    One is added to each token's count, and to that of tokens that training does not have.
+    """
+    counts = Counter(token for target in train for token in target)
+    total = counts.total() + len(counts) + 1
+    losses = np.array([sum(math.log(total / (counts[token] + 1)) for token in target) for target in targets])
+    return measure_losses(task, losses, np.array(list(map(len, targets))))["score"]

@@ -1,18 +1,39 @@
 """Holds what a task is (texts, labels, prompts, metrics), and the GLUE tasks as one table."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
+
+PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """How a model is asked for a text, and how its text is judged.
+
+    `prompt` has a placeholder, `{name}`, for each input. An answer has at most `max_new_tokens` tokens. If there is an
+    `extract`, only what this regular expression finds last in a target or an answer counts: its first group, or all of
+    it. Trials are judged by the answers that they generate, or by the loss of the targets' tokens. If the tokenizer has
+    a chat template, a prompt is a user's message in it, unless `chat_template` is false.
+    """
+
+    prompt: str
+    max_new_tokens: int = 64
+    extract: str = ""
+    evaluate: Literal["generate", "loss"] = "generate"
+    chat_template: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """One task of GLUE or of one's own.
 
-    `labels` are the names of the label indices; empty: a regression. A text-to-text model answers with them, or with
-    `words` in their place; a regression's words are its `grid` of numbers as text. `class_weights` weigh the labels in
-    the training loss. A head learns a regression's numbers less `centre`, divided by `spread`. `functions` say where
-    each metric that is no named one is found, as (name, MODULE:FUNCTION); of the metrics in
-    `lower_is_better` the score takes the negative.
+    `labels` are the names of the label indices; empty: a regression, or with `generation` a task whose answers are
+    texts. A text-to-text model answers with the labels, or with `words` in their place; a regression's words are its
+    `grid` of numbers as text. `class_weights` weigh the labels in the training loss. A head learns a regression's
+    numbers less `centre`, divided by `spread`. `functions` say where each metric that is no named one is found, as
+    (name, MODULE:FUNCTION); of the metrics in `lower_is_better` the score takes the negative.
     """
 
     name: str
@@ -28,10 +49,21 @@ class Task:
     spread: float = 1.0
     functions: tuple[tuple[str, str], ...] = ()
     lower_is_better: tuple[str, ...] = ()
+    generation: Generation | None = None
 
     @property
     def is_regression(self) -> bool:
-        return not self.labels
+        return not self.labels and self.generation is None
+
+    @property
+    def has_perplexity(self) -> bool:
+        """Returns whether the targets' likelihood is the metric, so that nothing is generated."""
+        return PERPLEXITY in self.metrics
+
+    @property
+    def judged_by_loss(self) -> bool:
+        """Returns whether trials are compared by the likelihood of their targets."""
+        return self.has_perplexity or (self.generation is not None and self.generation.evaluate == "loss")
 
     @property
     def outputs(self) -> int:
@@ -44,8 +76,11 @@ class Task:
         return self.words or self.labels or tuple(f"{value:.1f}" for value in self.grid)
 
     def prompt(self, texts: Sequence[str]) -> str:
-        """Returns the T5 paper's input for texts in the order of `inputs` (appendix D of arXiv 1910.10683)."""
+        """Returns the prompt for texts in the order of `inputs`: the task's own, else the T5 paper's (appendix D of
+        arXiv 1910.10683)."""
         by_name = dict(zip(self.inputs, texts, strict=True))
+        if self.generation:
+            return PLACEHOLDER.sub(lambda found: by_name.get(found[1], found[0]), self.generation.prompt)
         return " ".join([self.name, *(f"{name}: {by_name[name]}" for name in self.prompt_order or self.inputs)])
 
     def target(self, label: float) -> int:
@@ -55,6 +90,7 @@ class Task:
         return min(range(len(self.grid)), key=lambda i: abs(self.grid[i] - label))
 
 
+PERPLEXITY = "perplexity"
 _PAIR = ("sentence1", "sentence2")
 
 TASKS: dict[str, Task] = {

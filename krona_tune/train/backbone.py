@@ -25,7 +25,8 @@ UNTRAINABLE = "support_avx512bf16_for_cpu"
 class Backbone:
     """A frozen pretrained model. The geometry's module names are relative to `base`.
 
-    `whole` is the loaded model: for text to text it is `base` itself, else `base` with a head for two labels.
+    `whole` is the loaded model: for an encoder-decoder it is `base` itself, for a decoder that answers with text `base`
+    with its language-model head, else `base` with a head for two labels.
     `fingerprint` was taken before any adapter was added.
     """
 
@@ -76,7 +77,10 @@ def load_backbone(location: str, device: Device, shape: Geometry | None = None) 
 
 
 def _kind(shape: Geometry) -> Any:
-    return transformers.AutoModelForSeq2SeqLM if shape.text_to_text else transformers.AutoModelForSequenceClassification
+    """Returns the class of transformers that loads a backbone for what it answers."""
+    if not shape.text_to_text:
+        return transformers.AutoModelForSequenceClassification
+    return transformers.AutoModelForSeq2SeqLM if shape.is_encoder_decoder else transformers.AutoModelForCausalLM
 
 
 @contextmanager
@@ -127,7 +131,7 @@ def freeze(whole: nn.Module, shape: Geometry, device: Device) -> Backbone:
             setattr(module, UNTRAINABLE, False)
         if getattr(getattr(module, "config", None), "use_cache", False):  # a T5's stacks have configs of their own
             cast(Any, module).config.use_cache = False  # a decoder would keep every layer's keys and values
-    base = whole if shape.text_to_text else whole.get_submodule(str(whole.base_model_prefix))
+    base = whole if shape.is_encoder_decoder else whole.get_submodule(str(whole.base_model_prefix))
     return Backbone(
         base=base,
         whole=whole,

@@ -1,4 +1,4 @@
-"""Evaluates a model in one pass over labelled data: predictions and the task's metrics."""
+"""Evaluates a model in one pass over data with answers: predictions or losses, and the task's metrics."""
 
 from collections.abc import Callable
 
@@ -7,12 +7,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from krona_tune.data.batches import Batch, evaluation_batches
-from krona_tune.data.metrics import measure
+from krona_tune.data.batches import Batch, evaluation_batches, target_lengths
+from krona_tune.data.metrics import measure, measure_losses
 from krona_tune.data.tasks import Task
 from krona_tune.train.device import Device
 from krona_tune.train.error_notes import noting_batch_shape
 from krona_tune.train.task_heads import Answer
+from krona_tune.train.text_answer import TextAnswer
 
 EVALUATION_TOKENS = {"cpu": 2048, "cuda": 65536}
 """Padded tokens in one evaluation batch: on a CPU as many as fit in its caches, on a GPU as many as fill it."""
@@ -35,7 +36,10 @@ def to_device(batch: Batch, device: Device) -> tuple[dict[str, torch.Tensor], to
 def evaluate(
     answer: Answer, task: Task, table: pa.Table, pad_token_id: int, device: Device, enter: Enter = nothing
 ) -> dict[str, float]:
-    """Returns each of the task's metrics and their mean, `score`, over the whole table, in evaluation mode."""
+    """Returns what trials are compared by, over the whole table and in evaluation mode: the task's metrics or the loss
+    of its targets, and `score`."""
+    if task.judged_by_loss:
+        return measure_losses(task, target_losses(answer, table, pad_token_id, device, enter), target_lengths(table))
     labels = table.column("label").to_numpy()
     return measure(task, predict(answer, task, table, pad_token_id, device, enter), labels)
 
@@ -44,13 +48,32 @@ def evaluate(
 def predict(
     answer: Answer, task: Task, table: pa.Table, pad_token_id: int, device: Device, enter: Enter = nothing
 ) -> npt.NDArray[np.generic]:
-    """Returns (n,): label indices, or numbers of a regression, in the table's order; `enter` is told of each batch."""
+    """Returns (n,): label indices, numbers of a regression, or texts, in the table's order; `enter` is told of each
+    batch."""
     answer.model.eval()
-    predictions = np.zeros(len(table), dtype=np.float64)
+    predictions = np.zeros(len(table), dtype=np.float64 if task.generation is None else object)
     with device.autocast():
         for batch in evaluation_batches(table, EVALUATION_TOKENS[device.kind], pad_token_id):
             with noting_batch_shape(batch):
                 enter(table, batch)
                 inputs, _ = to_device(batch, device)
-                predictions[batch.rows] = answer.predict(inputs).float().cpu().numpy()
-    return predictions if task.is_regression else predictions.astype(np.int64)
+                found = answer.predict(inputs)
+                predictions[batch.rows] = found.float().cpu().numpy() if isinstance(found, torch.Tensor) else found
+    return predictions.astype(np.int64) if task.labels else predictions
+
+
+@torch.no_grad()
+def target_losses(
+    answer: Answer, table: pa.Table, pad_token_id: int, device: Device, enter: Enter = nothing
+) -> npt.NDArray[np.float64]:
+    """Returns the summed loss of each row's target in nats, (n,), for an answer that is text."""
+    assert isinstance(answer, TextAnswer)
+    answer.model.eval()
+    found = np.zeros(len(table))
+    with device.autocast():
+        for batch in evaluation_batches(table, EVALUATION_TOKENS[device.kind], pad_token_id):
+            with noting_batch_shape(batch):
+                enter(table, batch)
+                losses = answer.losses(*to_device(batch, device))
+                found[batch.rows] = losses.double().sum(1).cpu().numpy()
+    return found

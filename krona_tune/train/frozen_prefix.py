@@ -106,7 +106,7 @@ def compute_states(backbone: Backbone, depth: int, table: pa.Table, pad_token_id
         raise _Found
 
     handle = getattr(encoder, name)[depth - 1].register_forward_hook(stop)
-    base = backbone.base.get_submodule("encoder") if backbone.geometry.text_to_text else backbone.base
+    base = backbone.base.get_submodule("encoder") if backbone.geometry.is_encoder_decoder else backbone.base
     backbone.base.eval()
     try:
         with torch.no_grad(), backbone.device.autocast():

@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from krona_tune.atomic_write import atomic_path
-from krona_tune.data.batches import Batch, Ints, lengths
+from krona_tune.data.batches import TARGET, Batch, Ints, input_lengths
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class HiddenStates:
 
 def stored_bytes(tables: Sequence[pa.Table], width: int, itemsize: int) -> int:
     """Returns the bytes that the states of tables take."""
-    return sum(int(lengths(table).sum()) for table in tables) * width * itemsize
+    return sum(int(input_lengths(table).sum()) for table in tables) * width * itemsize
 
 
 class HiddenStateStore:
@@ -86,7 +86,7 @@ class HiddenStateStore:
         ]
 
     def _get(self, path: Path, table: pa.Table, own: Sequence[Path], gather: Callable[[], Tensor]) -> HiddenStates:
-        counts, values = lengths(table), None
+        counts, values = input_lengths(table), None
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with FileLock(path.with_suffix(".lock")):
@@ -124,7 +124,7 @@ class HiddenStateStore:
 
 def _gather(compute: Compute, table: pa.Table, width: int, dtype: torch.dtype) -> Tensor:
     """Returns the computed states of all rows, without padding."""
-    counts = lengths(table)
+    counts = input_lengths(table)
     ends = np.cumsum(counts)
     values = torch.empty(int(counts.sum()), width, dtype=dtype)
     for rows, states in compute(table):
@@ -136,7 +136,7 @@ def _gather(compute: Compute, table: pa.Table, width: int, dtype: torch.dtype) -
 def _digest(key: str, table: pa.Table) -> str:
     """Returns the name of the states of a table's inputs under a key."""
     found = hashlib.blake2b(key.encode(), digest_size=20)
-    for name in sorted(set(table.column_names) - {"label"}):
+    for name in sorted(set(table.column_names) - {"label", TARGET}):
         found.update(name.encode())
         for chunk in table[name].chunks:
             found.update(chunk.flatten().to_numpy().tobytes())

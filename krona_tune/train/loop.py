@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.placement import adapted_layers
@@ -37,7 +38,8 @@ class Diverged(ArithmeticError):
 
 @dataclass(frozen=True, kw_only=True)
 class TaskWork:
-    """What a worker needs of a task: its encoded parts, its rungs, and a T5's label words as token ids.
+    """What a worker needs of a task: its encoded parts, its rungs, and a T5's label words as token ids, or what reads
+    the texts that are generated.
 
     Only finalists and full trainings have `test`; with an empty `validation` there is no score.
     """
@@ -48,6 +50,7 @@ class TaskWork:
     pad_token_id: int
     schedule: Schedule
     candidates: tuple[tuple[int, ...], ...] = field(default=())
+    tokenizer: PreTrainedTokenizerBase | None = None
     test: pa.Table | None = None
 
 
@@ -108,7 +111,7 @@ class TrialRun:
         """Makes what needs the adapters in the model: the answer, its dropout, the optimiser, the prefix."""
         trial, work = self.trial, self.work
         seed = stream(trial.seed, "head")
-        self.answer = make_answer(self.backbone, work.task, seed, work.candidates, work.pad_token_id)
+        self.answer = make_answer(self.backbone, work.task, seed, work.candidates, work.pad_token_id, work.tokenizer)
         trained_layers = adapted_layers(self.backbone.geometry, trial.adapter)
         set_dropout(self.answer.model, self.backbone.base, trial.training, trained_layers)
         trained = [*self.adapters.parameters(), *(parameter for _, parameter in self.answer.head())]

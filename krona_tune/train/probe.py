@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from krona_tune.data.batches import Batch, lengths, training_batches
+from krona_tune.data.batches import TARGET, Batch, input_lengths, target_lengths, training_batches
 from krona_tune.study.spec.trial import AdapterConfig, TrialConfig
 from krona_tune.train.backbone import Backbone
-from krona_tune.train.evaluate import predict
+from krona_tune.train.evaluate import evaluate
 from krona_tune.train.frozen_prefix import skipped_layers
 from krona_tune.train.hidden_states import HiddenStates, HiddenStateStore
 from krona_tune.train.loop import TaskWork, TrialRun
@@ -94,7 +94,7 @@ class _BlankStates(HiddenStateStore):
     def get(
         self, key: str, tables: Sequence[pa.Table], width: int, dtype: torch.dtype, compute: object
     ) -> list[HiddenStates]:
-        counts = [lengths(table) for table in tables]
+        counts = [input_lengths(table) for table in tables]
         return [HiddenStates(torch.zeros(int(n.sum()), width, dtype=dtype), np.cumsum(n) - n) for n in counts]
 
 
@@ -106,7 +106,7 @@ def _step(run: TrialRun, rows: int, length: int) -> float:
 
 def _prediction(run: TrialRun, rows: int, length: int) -> float:
     work, table = run.work, sequences(run.work, rows, length)
-    return _seconds(lambda: predict(run.answer, work.task, table, work.pad_token_id, run.backbone.device))
+    return _seconds(lambda: evaluate(run.answer, work.task, table, work.pad_token_id, run.backbone.device))
 
 
 def _seconds(once: Callable[[], object]) -> float:
@@ -121,11 +121,14 @@ def _seconds(once: Callable[[], object]) -> float:
 
 
 def sequences(work: TaskWork, rows: int, length: int) -> pa.Table:
-    """Returns a table like the task's own: its first rows over and over, each made `length` tokens long."""
+    """Returns a table like the task's own: its first rows over and over, each made `length` tokens long, with the
+    target if it has one."""
     taken = work.train.take(np.arange(rows) % len(work.train))
+    targets = target_lengths(taken) if TARGET in taken.column_names else np.zeros(rows, np.int64)
     for index, name in enumerate(taken.column_names):
-        if pa.types.is_list(taken.schema.field(name).type):
-            lists = [np.resize(values or [work.pad_token_id], length) for values in taken[name].to_pylist()]
+        if name != TARGET and pa.types.is_list(taken.schema.field(name).type):
+            values = zip(taken[name].to_pylist(), np.maximum(1, length - targets), strict=True)
+            lists = [np.resize(ids or [work.pad_token_id], left) for ids, left in values]
             taken = taken.set_column(index, name, pa.array(lists, taken.schema.field(name).type))
     return taken
 

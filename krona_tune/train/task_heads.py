@@ -1,4 +1,4 @@
-"""Lets a backbone answer a task: with a classification or regression head, or with label words that it scores."""
+"""Lets a backbone answer a task: with a head, with label words that it scores, or with text that it writes."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, cast
@@ -6,12 +6,14 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from krona_tune.adapters.files.adapter_files import HEAD
 from krona_tune.backbones.geometry import Stack
+from krona_tune.data.batches import NO_TOKEN
 from krona_tune.data.tasks import Task
 from krona_tune.train.backbone import Backbone, Batch
+from krona_tune.train.text_answer import TextAnswer, shifted, start_token
 
 CANDIDATE_ROWS = 512
 """The most (example, candidate) pairs that go through a decoder at once."""
@@ -27,15 +29,15 @@ class Answer(Protocol):
         ...
 
     def loss(self, inputs: Batch, labels: Tensor) -> Tensor:
-        """Returns the mean training loss; labels (n,) as the task's table has them."""
+        """Returns the mean training loss; labels as a batch has them."""
         ...
 
     def counted(self, labels: Tensor) -> Tensor:
         """Returns how much the loss of these labels weighs in a larger batch's: a number."""
         ...
 
-    def predict(self, inputs: Batch) -> Tensor:
-        """Returns (n,) label indices, or scores of a regression."""
+    def predict(self, inputs: Batch) -> Tensor | list[str]:
+        """Returns n label indices, scores of a regression, or texts."""
         ...
 
 
@@ -45,6 +47,7 @@ def make_answer(
     seed: int,
     candidates: Sequence[Sequence[int]] = (),
     pad_token_id: int | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> Answer:
     """Returns the answer for the backbone's kind and the task.
 
@@ -53,7 +56,11 @@ def make_answer(
         candidates: label words as token ids, for a text-to-text backbone.
         pad_token_id: what fills the batches; a decoder's head reads the last token that is another one. None: as the
             model's config says.
+        tokenizer: reads what is generated, for a task whose answers are texts.
     """
+    if task.generation:
+        assert tokenizer is not None
+        return TextAnswer(backbone, task, tokenizer)
     if backbone.geometry.text_to_text:
         return LabelWords(backbone, task, candidates)
     return Head(backbone, task, seed, pad_token_id)
@@ -149,12 +156,9 @@ class LabelWords:
         config = backbone.config
         device = backbone.device.kind
         width = max(map(len, candidates))
-        padded = [[*ids, *[-100] * (width - len(ids))] for ids in candidates]
+        padded = [[*ids, *[NO_TOKEN] * (width - len(ids))] for ids in candidates]
         self._targets = torch.tensor(padded, device=device)
-        first = getattr(config, "decoder_start_token_id", None)  # without it, a T5 starts with padding
-        start = torch.full((len(padded), 1), config.pad_token_id if first is None else first, device=device)
-        words = self._targets.masked_fill(self._targets == -100, config.pad_token_id)
-        self._decoder_inputs = torch.cat([start, words[:, :-1]], dim=1)
+        self._decoder_inputs = shifted(self._targets, start_token(config), config.pad_token_id)
         self._values = torch.tensor(task.grid or range(len(padded)), device=device)
         self._weights = class_weights(task, device)
 
@@ -166,8 +170,8 @@ class LabelWords:
         logits = self.model(**inputs, decoder_input_ids=self._decoder_inputs[chosen]).logits.float()
         targets = self._targets[chosen]
         if self._weights is None:
-            return functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100)
-        losses = functional.cross_entropy(logits.transpose(1, 2), targets, ignore_index=-100, reduction="none")
+            return functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=NO_TOKEN)
+        losses = functional.cross_entropy(logits.transpose(1, 2), targets, ignore_index=NO_TOKEN, reduction="none")
         weights = self._token_weights(chosen)
         return (losses * weights).sum() / weights.sum()
 
@@ -180,7 +184,7 @@ class LabelWords:
 
     def _token_weights(self, chosen: Tensor) -> Tensor:
         """Returns the weight in the loss of each token of these candidates, (n, tokens)."""
-        there = self._targets[chosen] != -100
+        there = self._targets[chosen] != NO_TOKEN
         return there if self._weights is None else self._weights[chosen][:, None] * there
 
     def predict(self, inputs: Batch) -> Tensor:
@@ -205,5 +209,5 @@ class LabelWords:
             decoder_input_ids=self._decoder_inputs.repeat(n, 1),
         ).logits.float()
         targets = self._targets.repeat(n, 1)
-        losses = functional.cross_entropy(logits.transpose(1, 2), targets, ignore_index=-100, reduction="none")
+        losses = functional.cross_entropy(logits.transpose(1, 2), targets, ignore_index=NO_TOKEN, reduction="none")
         return -losses.sum(-1).view(n, count)

@@ -2,7 +2,7 @@
 
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +45,11 @@ class File:
     place: str
     table: pa.Table
     names: dict[str, list[str]]
+
+    def renamed(self, columns: Mapping[str, str]) -> "File":
+        """Returns the file with other names of its columns."""
+        table = self.table.rename_columns([columns[name] for name in self.table.column_names])
+        return File(place=self.place, table=table, names={columns[name]: each for name, each in self.names.items()})
 
 
 def read(data: str, columns: Sequence[str]) -> dict[str, list[File]]:

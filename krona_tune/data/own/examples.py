@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 
 import numpy as np
 import pyarrow as pa
@@ -12,16 +13,24 @@ from krona_tune.data.own.data_files import PARTS, File
 from krona_tune.refusal import Refusal, shown
 from krona_tune.study.spec.task_spec import TaskSpec
 
-LABEL = "label"
+LABEL, GROUP = "label", "group"
 MOST_WHOLE, LARGEST = 2**53, 1e30
 """The largest float that is surely a whole number, and the largest number of a regression."""
 NUMBERS, WORDS, MIXED = "numbers", "words", "mixed"
 
 
+class Answers(Enum):
+    """What a task's answers are."""
+
+    LABELS = auto()
+    NUMBERS = auto()
+    TEXTS = auto()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Examples:
-    """The checked rows of one file. `table`: a text column for each input, and `label`, a word or a number; if asked,
-    `part` ("train", "validation" or "test") and `group` (text)."""
+    """The checked rows of one file. `table`: a text column for each input, and `label`, a word, a number or a text; if
+    asked, `part` ("train", "validation" or "test") and `group` (text)."""
 
     place: str
     table: pa.Table
@@ -34,20 +43,20 @@ def inputs_of(spec: TaskSpec) -> tuple[str, ...]:
 
 def columns_of(spec: TaskSpec) -> list[str]:
     """Returns every column that a task reads."""
-    asked = (*spec.text, spec.label, spec.split.column, spec.split.group)
+    asked = (*spec.text, spec.answer, spec.split.column, spec.split.group)
     return list(dict.fromkeys(name for name in asked if name))
 
 
-def examples(file: File, spec: TaskSpec, *, regression: bool) -> Examples:
+def examples(file: File, spec: TaskSpec, answers: Answers) -> Examples:
     """Returns a file's rows, checked. Raises a Refusal that names file, column and row."""
     if not file.table.num_rows:
         raise Refusal(file.place, "no row")
     found = {name: _texts(file, column) for name, column in zip(inputs_of(spec), spec.text, strict=True)}
-    found[LABEL] = _numbers(file, spec.label) if regression else _labels(file, spec.label)
+    found[LABEL] = _ANSWERS[answers](file, spec.answer)
     if spec.split.column:
         found["part"] = _parts(file, spec.split.column)
-    if spec.split.group:
-        found["group"] = _words(file, spec.split.group, "group")
+    if spec.split.group and spec.split.group in file.table.column_names:  # a part elsewhere needs none
+        found[GROUP] = _words(file, spec.split.group, "group")
     return Examples(place=file.place, table=pa.table(found))
 
 
@@ -89,16 +98,15 @@ def _words(file: File, column: str, what: str) -> pa.ChunkedArray:
     """Returns a column of words, whole numbers, or true and false, as text."""
     values, place = _plain(file.table[column]), f"{file.place}: {column}"
     if _is_list(values.type):
-        raise Refusal(
-            place, f"holds lists, not one {what}: multi-label classification is not supported", "name another"
-        )
+        problem = f"holds lists, not one {what}" + ": multi-label classification is not supported" * (what == "label")
+        raise Refusal(place, problem, "name another")
     if not _is_text(values.type) and not pa.types.is_primitive(values.type):
         raise Refusal(place, f"holds {values.type}, no {what}", "write one kind of word or number in every row")
     if pa.types.is_floating(values.type):
         whole = values.drop_null().to_numpy()
         if len(odd := whole[(whole != np.floor(whole)) | (np.abs(whole) > MOST_WHOLE)]):
             fix = "for numbers as labels write metric: pearson, or regression: true"
-            raise Refusal(place, f"{odd[0]:g} is no name of a {what}", fix)
+            raise Refusal(place, f"{odd[0]:g} is no name of a {what}", fix if what == "label" else "write it as text")
         values = values.cast(pa.int64())
     return _filled(values if _is_text(values.type) else values.cast(pa.string()), place, what)
 
@@ -131,6 +139,13 @@ def _numbers(file: File, column: str) -> pa.ChunkedArray:
     if (numbers == numbers[0]).all():
         raise Refusal(place, f"every example has the number {numbers[0]:g}", "two or more are needed")
     return pa.chunked_array([pa.array(numbers, pa.float64())])
+
+
+def _targets(file: File, column: str) -> pa.ChunkedArray:
+    return _words(file, column, "target")
+
+
+_ANSWERS = {Answers.LABELS: _labels, Answers.NUMBERS: _numbers, Answers.TEXTS: _targets}
 
 
 def _parts(file: File, column: str) -> pa.ChunkedArray:

@@ -106,10 +106,14 @@ def by_column(rows: pa.Table) -> dict[str, pa.Table]:
 
 
 def overlaps(parts: dict[str, pa.Table], columns: tuple[str, ...]) -> dict[tuple[str, str], int]:
-    """Returns how many rows of a later part have the same values in `columns` as some row of an earlier part."""
+    """Returns how many rows of a later part have the same values in `columns` as some row of an earlier part.
+
+    A part without these columns has none.
+    """
     found: dict[tuple[str, str], int] = {}
-    for number, part in enumerate(PARTS):
-        for earlier in PARTS[:number]:
+    there = [part for part in PARTS if set(columns) <= set(parts[part].column_names)]
+    for number, part in enumerate(there):
+        for earlier in there[:number]:
             known = parts[earlier].select(columns).group_by(list(columns)).aggregate([])
             both = parts[part].select(columns).join(known, keys=list(columns), join_type="left semi")
             if both.num_rows:

@@ -46,10 +46,8 @@ def refuse_odd_labels(files: Files, known: list[str], spec: TaskSpec) -> None:
             raise Refusal(place, problem, "write them alike")
 
 
-def refuse_unseen(parts: dict[str, pa.Table], files: Files, spec: TaskSpec, *, regression: bool) -> None:
+def refuse_unseen(parts: dict[str, pa.Table], files: Files, spec: TaskSpec) -> None:
     """Refuses a label of validation or test that no training example has."""
-    if regression:
-        return
     seen = parts["train"][LABEL].unique()
     if len(seen) == 1:
         place = f"{files['train'][0].place}: {spec.label}"

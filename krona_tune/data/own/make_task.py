@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from krona_tune.data.metrics import CORRELATIONS, METRICS, measure
-from krona_tune.data.own.examples import inputs_of, sorted_labels
-from krona_tune.data.tasks import Task
-from krona_tune.refusal import Refusal, refusing, unknown
+from krona_tune.data.metrics import CORRELATIONS, METRICS, OF_TEXTS, measure
+from krona_tune.data.own.examples import Answers, inputs_of, sorted_labels
+from krona_tune.data.tasks import PERPLEXITY, PLACEHOLDER, Generation, Task
+from krona_tune.data.text_metrics import extracted
+from krona_tune.refusal import Refusal, refusing, shown, unknown
 from krona_tune.study.spec.task_spec import TaskSpec
 
 GRID = 26
@@ -20,12 +21,26 @@ GRID = 26
 Values = npt.NDArray[Any]
 
 
-def is_regression(spec: TaskSpec, place: str) -> bool:
-    """Returns whether labels are numbers. Raises a Refusal if a metric is unknown or does not fit the others."""
-    kinds = {name: name in CORRELATIONS for name in spec.metric if ":" not in name}
-    for name in kinds:
-        if name not in METRICS:
-            raise unknown(f"{place}.metric", "metric", name, [*METRICS, "MODULE:FUNCTION"])
+def answers_of(spec: TaskSpec, place: str) -> Answers:
+    """Returns what the answers are. Raises a Refusal if a metric is unknown or does not fit them or the others."""
+    named = [name for name in spec.metric if ":" not in name]
+    known, other, column = (OF_TEXTS, METRICS, "target") if spec.target else (METRICS, OF_TEXTS, "label")
+    for name in named:
+        if name in other:
+            fix = f"write one of {', '.join(known)}"
+            raise Refusal(f"{place}.metric", f"{name} can't judge answers of the kind {column}", fix)
+        if name not in known:
+            raise unknown(f"{place}.metric", "metric", name, [*known, "MODULE:FUNCTION"])
+    if spec.target is None:
+        return Answers.NUMBERS if _is_regression(spec, place, named) else Answers.LABELS
+    if PERPLEXITY in named and len(spec.metric) > 1:
+        raise Refusal(f"{place}.metric", "perplexity has no mean with others", "write it alone, or leave it out")
+    return Answers.TEXTS
+
+
+def _is_regression(spec: TaskSpec, place: str, named: list[str]) -> bool:
+    """Returns whether labels are numbers. Raises a Refusal if something asked does not fit that."""
+    kinds = {name: name in CORRELATIONS for name in named}
     if len(set(kinds.values())) > 1 or (spec.regression and False in kinds.values()):
         of_labels = next(name for name, of_numbers in kinds.items() if not of_numbers)
         raise Refusal(f"{place}.metric", f"{of_labels} is of labels, not of numbers", "choose metrics of one kind")
@@ -36,7 +51,7 @@ def is_regression(spec: TaskSpec, place: str) -> bool:
     return regression
 
 
-def make_task(name: str, spec: TaskSpec, place: str, labels: pa.ChunkedArray, *, regression: bool) -> Task:
+def make_task(name: str, spec: TaskSpec, place: str, labels: pa.ChunkedArray, answers: Answers) -> Task:
     """Returns the task that the training labels make."""
     functions = _functions(spec, place)
     task = Task(
@@ -48,7 +63,13 @@ def make_task(name: str, spec: TaskSpec, place: str, labels: pa.ChunkedArray, *,
         functions=tuple(functions.items()),
         lower_is_better=tuple(functions) if spec.direction == "lower" else (),
     )
-    return _of_numbers(task, labels) if regression else _of_labels(task, spec, place, labels)
+    match answers:
+        case Answers.NUMBERS:
+            return _of_numbers(task, labels)
+        case Answers.LABELS:
+            return _of_labels(task, spec, place, labels)
+        case Answers.TEXTS:
+            return _of_texts(task, spec, place)
 
 
 def _functions(spec: TaskSpec, place: str) -> dict[str, str]:
@@ -57,7 +78,7 @@ def _functions(spec: TaskSpec, place: str) -> dict[str, str]:
     found = {metric.rpartition(":")[2]: metric for metric in written}
     for metric in written:
         name = metric.rpartition(":")[2]
-        if name in {*METRICS, "score"} or found[name] != metric:
+        if name in {*METRICS, *OF_TEXTS, "score"} or found[name] != metric:
             raise Refusal(f"{place}.metric", f"the name of {metric} is taken by another metric", "rename the function")
     if spec.direction == "lower" and len(found) != 1:
         problem = f"lower is about one MODULE:FUNCTION, {', '.join(spec.metric)} has {len(found)}"
@@ -85,6 +106,36 @@ def _of_labels(task: Task, spec: TaskSpec, place: str, labels: pa.ChunkedArray) 
         raise Refusal(f"{place}.metric", f"f1 is about one of two labels, there are {len(known)}", "write macro_f1")
     words, weights = _words(spec, place, known), _weights(spec, place, known, labels)
     return replace(task, labels=tuple(known), words=words, class_weights=weights)
+
+
+def _of_texts(task: Task, spec: TaskSpec, place: str) -> Task:
+    prompt = spec.prompt if spec.prompt is not None else "\n".join(f"{{{name}}}" for name in task.inputs)
+    names = dict(zip(spec.text, task.inputs, strict=True))
+    if len(names) == 1:
+        names |= {"text": task.inputs[0]}
+    prompt = PLACEHOLDER.sub(lambda found: f"{{{names.get(found[1], found[1])}}}", prompt)
+    for column, name in zip(spec.text, task.inputs, strict=True):
+        if f"{{{name}}}" not in prompt:
+            problem = f"it has no place for the text: {{{column}}} is not in {shown(prompt)}"
+            raise Refusal(f"{place}.prompt", problem, f"write {{{column}}} where the text belongs")
+    generation = Generation(
+        prompt=prompt,
+        max_new_tokens=spec.max_new_tokens,
+        extract=spec.extract,
+        evaluate=spec.evaluate,
+        chat_template=spec.chat_template,
+    )
+    better = (PERPLEXITY,) if PERPLEXITY in task.metrics else task.lower_is_better
+    return replace(task, generation=generation, lower_is_better=better)
+
+
+def refuse_unmatched(task: Task, targets: pa.ChunkedArray, place: str) -> None:
+    """Refuses targets in which `extract` finds nothing: no answer could equal them."""
+    pattern = task.generation.extract if task.generation else ""
+    lacking = [row for row, target in enumerate(targets.to_pylist()) if pattern and not extracted(target, pattern)]
+    if lacking:
+        problem = f"finds nothing in {len(lacking):,} of {len(targets):,} targets, the first is"
+        raise Refusal(f"{place}.extract", f"{problem} {shown(targets[lacking[0]].as_py())}", "change the expression")
 
 
 def _grid(values: Values) -> tuple[float, ...]:

@@ -9,9 +9,10 @@ from krona_tune.data.tasks import Task
 
 @dataclass(frozen=True, kw_only=True)
 class OwnData:
-    """A task of one's own and its three whole parts: columns `*task.inputs` (text) and `label` (int64 or float64).
+    """A task of one's own and its three whole parts: columns `*task.inputs` (text) and `label` (int64, float64 or
+    text).
 
-    `shares` are the labels' shares of all training examples, in the order of the labels; none for a regression.
+    `shares` are the labels' shares of all training examples, in the order of the labels; none without labels.
     `warnings` say what a person should know before training.
     """
 

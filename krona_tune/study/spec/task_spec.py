@@ -1,6 +1,7 @@
 """Holds the request for a task of one's own: its files, columns, metric and split, frozen and checked."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +21,9 @@ UNSUPPORTED = {
     "tokens": ("token labelling is not supported", "name a column with whole texts with text: COLUMN"),
 }
 """Keys that ask for a kind of task that there is not, with what to say."""
+OF_LABELS = ("positive", "class_weights", "words", "regression")
+OF_TARGETS = ("prompt", "max_new_tokens", "extract", "evaluate", "chat_template")
+"""Keys that are about tasks with a label, and about tasks with a target."""
 
 
 def _texts(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -42,6 +46,14 @@ def _held_out(value: Any) -> Any:
     return value
 
 
+def _pattern(written: str) -> str:
+    try:
+        re.compile(written)
+    except re.error as error:
+        raise ValueError(f"no regular expression: {error}") from None
+    return written
+
+
 def _words(value: Any) -> Any:
     """Returns the keys of a mapping of labels as text, as the labels are."""
     return {_text(key): inner for key, inner in value.items()} if isinstance(value, dict) else value
@@ -52,16 +64,35 @@ def _text(value: Any) -> str:
 
 
 Column = Annotated[str, Field(min_length=1)]
-HeldOut = Annotated[float | Place | None, BeforeValidator(_held_out)]
+Columns = Annotated[tuple[Column, ...], BeforeValidator(listed), AfterValidator(_texts)]
+
+
+class PartSpec(Frozen):
+    """A part whose examples lie elsewhere, also in columns of other names; null: those of the task.
+
+    `data` is what a task's may be; of parts that it has itself, the one of the same name is taken.
+    """
+
+    data: Place
+    text: Columns | None = None
+    label: Column | None = None
+    target: Column | None = None
+
+    @property
+    def answer(self) -> str | None:
+        return self.target or self.label
+
+
+HeldOut = Annotated[float | Place | PartSpec | None, BeforeValidator(_held_out)]
 
 
 class SplitSpec(Frozen):
     """Says which examples are for training, validation and test.
 
-    `column` names each example's part in its own row. Else `validation` and `test` are each a file, or the share or the
-    number of training examples to hold out, which `seed` draws; null: the part that the data have, or 15 %. A number
-    replaces a part that the data have. Labels are held out in proportion, and examples with the same value of `group`
-    stay together.
+    `column` names each example's part in its own row. Else `validation` and `test` are each a file, other data with
+    columns of their own, or the share or the number of training examples to hold out, which `seed` draws; null: the
+    part that the data have, or 15 %. A number replaces a part that the data have. Labels are held out in proportion,
+    and examples with the same value of `group` stay together.
     """
 
     column: Column | None = None
@@ -79,11 +110,18 @@ class TaskSpec(Frozen):
     the labels and the answers and returns a number; `direction` says which of its numbers are better. With pearson or
     spearman, or with `regression`, the labels are numbers. `positive` is the label that f1 is about. `class_weights`
     weigh the labels in the training loss. `words` are what a text-to-text model answers in place of the labels.
+
+    With a `target` in place of a label, a decoder or encoder-decoder learns to write the text of that column. `prompt`
+    is what it reads, with `{COLUMN}` for each text, or `{text}` for the only one; null: the texts alone. Its answer has
+    at most `max_new_tokens` tokens. Only what `extract`, a regular expression, finds last in target and answer is
+    compared. `evaluate` says whether trials are compared by what they generate or by the loss of the targets, which is
+    faster; finalists generate. `chat_template` puts the prompt into the tokenizer's chat template, if it has one.
     """
 
     data: Place
-    text: Annotated[tuple[Column, ...], BeforeValidator(listed), AfterValidator(_texts)]
-    label: Annotated[Column, BeforeValidator(_one_label)]
+    text: Columns
+    label: Annotated[Column | None, BeforeValidator(_one_label)] = None
+    target: Column | None = None
     title: Annotated[str, Field(max_length=60)] = ""
     metric: Annotated[tuple[str, ...], BeforeValidator(listed), Field(min_length=1)] = ("accuracy",)
     direction: Literal["higher", "lower"] = "higher"
@@ -94,24 +132,57 @@ class TaskSpec(Frozen):
         BeforeValidator(_words),
     ] = None
     words: Annotated[dict[str, str] | None, BeforeValidator(_words)] = None
+    prompt: Annotated[str, Field(min_length=1)] | None = None
+    max_new_tokens: Annotated[int, Field(ge=1, le=100_000)] = 64
+    extract: Annotated[str, AfterValidator(_pattern)] = ""
+    evaluate: Literal["generate", "loss"] = "generate"
+    chat_template: bool = True
     split: SplitSpec = SplitSpec()
+
+    @property
+    def answer(self) -> str:
+        """Returns the column of the answers: labels or targets."""
+        return self.target or self.label or ""
 
     @model_validator(mode="before")
     @classmethod
-    def _numbers_by_pearson(cls, written: Any) -> Any:
-        """Returns the task with the metric of numbers, if its labels are numbers and it names none."""
-        numbers = isinstance(written, dict) and written.get("regression") is True and "metric" not in written
-        return {**written, "metric": "pearson"} if numbers else written
+    def _usual_metric(cls, written: Any) -> Any:
+        """Returns the task with the metric of numbers or of texts, if its answers are such and it names none."""
+        if not isinstance(written, dict) or "metric" in written:
+            return written
+        if written.get("target") is not None:
+            return {**written, "metric": "exact_match"}
+        return {**written, "metric": "pearson"} if written.get("regression") is True else written
+
+    @model_validator(mode="after")
+    def _one_kind_of_answer(self) -> "TaskSpec":
+        """Refuses a task without answers or with two kinds of them, and keys about the other kind."""
+        if (self.label is None) == (self.target is None):
+            problem = "names neither a label nor a target" if self.label is None else "names a label and a target"
+            raise Refusal("", problem, "write label: COLUMN for classes or numbers, or target: COLUMN for texts")
+        odd, other = (OF_TARGETS, "target") if self.target is None else (OF_LABELS, "label")
+        for key in odd:
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise Refusal("", f"{key} is about tasks with a {other}", "leave it out")
+        return self
 
     @model_validator(mode="after")
     def _columns_apart(self) -> "TaskSpec":
         """Refuses a label that the model would read, and a column with two meanings."""
-        for name, column in (("label", self.label), ("split.column", self.split.column)):
+        kind = "label" if self.target is None else "target"
+        for name, column in ((kind, self.answer), ("split.column", self.split.column)):
             if column in self.text:
                 raise Refusal("", f"the {name} {column!r} is a text that the model reads", "name another column")
-        if self.label in {self.split.column, self.split.group}:
-            raise Refusal("", f"the split names the label, {self.label!r}", "name another column")
+        if self.answer in {self.split.column, self.split.group}:
+            raise Refusal("", f"the split names the {kind}, {self.answer!r}", "name another column")
         return self
+
+    @property
+    def places(self) -> list[str]:
+        """Returns everything that its examples are read from."""
+        parts = (self.split.validation, self.split.test)
+        named = [part.data if isinstance(part, PartSpec) else part for part in parts]
+        return [self.data, *(place for place in named if isinstance(place, str))]
 
     def beside(self, folder: Path) -> "TaskSpec":
         """Returns the task with its paths absolute; they were relative to `folder`, that of the file that names them.
@@ -121,7 +192,7 @@ class TaskSpec(Frozen):
         split = {name: _whole(value, folder) for name, value in vars(self.split).items() if name in _FILES}
         return self.model_copy(
             update={
-                "data": self.data if self.data.startswith(HUB_PREFIX) else _whole(self.data, folder),
+                "data": _whole(self.data, folder),
                 "split": self.split.model_copy(update=split),
                 "metric": tuple(_file_of(name, folder) for name in self.metric),
             }
@@ -132,7 +203,11 @@ _FILES = ("validation", "test")
 
 
 def _whole(value: Any, folder: Path) -> Any:
-    return os.path.abspath(folder / home(Path(value))) if isinstance(value, str) else value
+    """Returns a path, or the path of a part, absolute; a number and a name of the hub as they are."""
+    if isinstance(value, PartSpec):
+        return value.model_copy(update={"data": _whole(value.data, folder)})
+    local = isinstance(value, str) and not value.startswith(HUB_PREFIX)
+    return os.path.abspath(folder / home(Path(value))) if local else value
 
 
 def _file_of(metric: str, folder: Path) -> str:

@@ -1,0 +1,90 @@
+"""Tests that files with texts as answers become a task, and that wrong requests for one are refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pydantic import ValidationError
+
+from krona_tune.data.corpus import load
+from krona_tune.data.own.load import load_own
+from krona_tune.data.own.own_data import OwnData
+from krona_tune.refusal import Refusal
+from krona_tune.study.spec.task_spec import TaskSpec
+from tests.writers import sums, write_sums
+
+
+def own(folder: Path, **keys: Any) -> OwnData:
+    data = write_sums(folder / "sums.csv", sums(100, seed=1))
+    asked = {"data": str(data), "text": ["a", "b"], "target": "sum", "prompt": "{a}+{b}=", **keys}
+    spec = TaskSpec.model_validate({key: value for key, value in asked.items() if value is not None})
+    return load_own("sums", spec, "tasks.sums")
+
+
+def refusal_of(folder: Path, **keys: Any) -> str:
+    with pytest.raises((Refusal, ValidationError)) as refused:
+        own(folder, **keys)
+    return str(refused.value)
+
+
+def test_targets_are_texts_also_where_they_are_numbers(tmp_path: Path) -> None:
+    found = own(tmp_path)
+    assert found.task.generation is not None
+    assert found.task.metrics == ("exact_match",)
+    assert not found.task.is_regression
+    assert {part: table.num_rows for part, table in found.parts.items()} == {"train": 70, "validation": 15, "test": 15}
+    row = found.parts["train"].to_pylist()[0]
+    assert int(row["a"]) + int(row["b"]) == int(row["label"])
+    assert found.task.prompt(("1", "2")) == "1+2="
+
+
+def test_the_fingerprint_depends_on_the_targets(tmp_path: Path) -> None:
+    found = own(tmp_path)
+    changed = {part: table.set_column(2, "label", pa.array(["0"] * len(table))) for part, table in found.parts.items()}
+    other = OwnData(task=found.task, parts=changed, provenance="", shares=(), warnings=())
+    assert load(found.task, found).fingerprint != load(found.task, other).fingerprint
+    assert load(found.task, found).fingerprint == load(found.task, own(tmp_path)).fingerprint
+
+
+def test_the_only_text_is_also_called_text_and_without_a_prompt_it_is_read_alone(tmp_path: Path) -> None:
+    assert own(tmp_path, text="a", prompt="double {text}:").task.prompt(["4"]) == "double 4:"
+    assert own(tmp_path, text="a", prompt=None).task.prompt(["4"]) == "4"
+    assert own(tmp_path, prompt=None).task.prompt(["4", "5"]) == "4\n5"
+
+
+def test_a_function_of_ones_own_gets_targets_and_answers_as_texts(tmp_path: Path) -> None:
+    (tmp_path / "near.py").write_text(
+        "def near(targets, answers):\n"
+        "    return sum(abs(len(t) - len(a)) for t, a in zip(targets, answers)) / len(targets)\n"
+    )
+    found = own(tmp_path, metric=f"{tmp_path}/near.py:near", direction="lower")
+    assert found.task.lower_is_better == ("near",)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"prompt": "{a} and"}, "tasks.sums.prompt: it has no place for the text: {b} is not in '{a} and'"),
+        ({"metric": "accuracy"}, "tasks.sums.metric: accuracy can't judge answers of the kind target"),
+        ({"metric": "exact_mach"}, "tasks.sums.metric: unknown metric 'exact_mach', did you mean 'exact_match'?"),
+        (
+            {"metric": ["perplexity", "rouge_l"]},
+            "tasks.sums.metric: perplexity has no mean with others; write it alone",
+        ),
+        ({"extract": r"(\d"}, "no regular expression: missing ), unterminated subpattern"),
+        ({"extract": "answer"}, "tasks.sums.extract: finds nothing in 70 of 70 targets, the first is '"),
+        ({"label": "sum"}, "names a label and a target; write label: COLUMN for classes or numbers, or target"),
+        ({"target": None}, "names neither a label nor a target"),
+        ({"target": None, "label": "sum"}, "prompt is about tasks with a target; leave it out"),
+        ({"words": {"1": "one"}}, "words is about tasks with a label; leave it out"),
+        ({"target": "a"}, "the target 'a' is a text that the model reads"),
+        ({"target": "total"}, "no column 'total'; found a, b, sum"),
+        (
+            {"target": None, "prompt": None, "label": "sum", "metric": "rouge_l"},
+            "can't judge answers of the kind label",
+        ),
+    ],
+)
+def test_a_wrong_request_is_refused_with_the_fix(keys: dict[str, Any], said: str, tmp_path: Path) -> None:
+    assert said in refusal_of(tmp_path, **keys)
