@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 import typer
 
@@ -192,8 +193,22 @@ def test_a_study_to_start_warm_from_is_named_or_its_folder_is(run: Run, model: s
     assert "studies/first/results/trials.parquet: can't be read (ArrowInvalid" in err
 
 
+def like_the_hub(name: str, configuration: str | None) -> datasets.DatasetDict:
+    """Returns a few examples in the columns that a data set of the hub has."""
+    if name == "meta-math/MetaMathQA":
+        rows = [(f"{n // 2} and {n}?", f"The answer is: {n}", str(n // 2)) for n in range(900)]
+        columns = ("query", "response", "original_question")
+        return datasets.DatasetDict(
+            train=datasets.Dataset.from_list([dict(zip(columns, row, strict=True)) for row in rows])
+        )
+    assert (name, configuration) == ("openai/gsm8k", "main")
+    test = datasets.Dataset.from_list([{"question": f"{n} apples?", "answer": f"so\n#### 1,{n:03}"} for n in range(20)])
+    return datasets.DatasetDict(train=test, test=test)
+
+
 @pytest.mark.parametrize("path", sorted(SPACES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_check_finds_every_space_right(run: Run, tmp_path: Path, path: Path) -> None:
+def test_check_finds_every_space_right(run: Run, tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets, "load_dataset", like_the_hub)
     named = next(line for line in path.read_text().splitlines() if line.startswith("model: ")).removeprefix("model: ")
     folder = folder_of(BY_NAME[named], tmp_path / "model")
     code, out, err = run("check", str(path), "--model", str(folder), program=cli.main)

@@ -54,8 +54,9 @@ def predict(
     """Answer new examples, one per line; a tab separates the two texts of a pair."""
     folder = adapter_folder(storage_at(storage), study, task)
     asked = task_of(read_card(folder), folder)
-    if scores and asked.is_regression:
-        raise Refusal("--scores", f"{asked.title} is answered with a number", "leave --scores out")
+    if scores and not asked.labels:
+        kind = "number" if asked.is_regression else "text"
+        raise Refusal("--scores", f"{asked.title} is answered with a {kind}", "leave --scores out")
     with _opened(input_file) as (file, place):
         if file.seekable():
             _refuse_odd_lines(file, place, asked)

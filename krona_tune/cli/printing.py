@@ -84,7 +84,8 @@ def print_plan(plan: "Plan", reason: str, folder: StudyFolder | None) -> None:
         "search": _indented("; ".join(f"{name} {_domain(each)}" for name, each in plan.space.searched().items()))
         or "nothing: all is fixed",
         "trials": f"{plan.trials} a task {SAMPLERS[search.proposes_by]}, "
-        f"and {len(plan.baselines(spec.tasks[0]))} with the head alone",
+        f"and {len(plan.baselines(spec.tasks[0]))} "
+        + ("of the frozen model" if shape.text_to_text else "with the head alone"),
         "rungs": _rungs(spec),
     }
     lines["frozen"] = f"computed once: {plan.computed_once()}"
@@ -115,10 +116,17 @@ def _own_task(own: "OwnData") -> str:
     sizes = ", ".join(f"{table.num_rows:,} {part}" for part, table in own.parts.items())
     shares = [f"{shown(label)[1:-1]} {share:.1%}" for label, share in zip(task.labels, own.shares, strict=True)]
     more = f" and {len(shares) - MOST_LABELS} more" if len(shares) > MOST_LABELS else ""
-    answers = f"{len(shares)} labels: {', '.join(shares[:MOST_LABELS])}{more}" if shares else "numbers"
+    answers = (
+        f"{len(shares)} labels: {', '.join(shares[:MOST_LABELS])}{more}"
+        if shares
+        else "texts"
+        if task.generation
+        else "numbers"
+    )
     weighted = ", weighted in the loss" if task.class_weights else ""
     metrics = " and ".join(_metric(task, name) for name in task.metrics)
-    return f"{own.provenance}: {sizes}; {answers}{weighted}; scored by {metrics}"
+    by_loss = ", trials compared by the loss" if task.judged_by_loss and not task.has_perplexity else ""
+    return f"{own.provenance}: {sizes}; {answers}{weighted}; scored by {metrics}{by_loss}"
 
 
 def _metric(task: "Task", name: str) -> str:

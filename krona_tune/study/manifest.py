@@ -43,7 +43,8 @@ class TaskFacts(Frozen):
 class ModelFacts(Frozen):
     """The backbone that was adapted, where it was found, and a hash of its weights.
 
-    `width` counts features, `depths` each stack's layers; 0 and empty if an older study did not record them.
+    `width` counts features, `depths` each stack's layers; 0 and empty if an older study did not record them. `writes`:
+    it is a decoder that answers with text.
     """
 
     name: str
@@ -53,10 +54,11 @@ class ModelFacts(Frozen):
     fingerprint: str
     width: int = 0
     depths: dict[Stack, Depth] = Field(default_factory=dict)
+    writes: bool = False
 
     @property
     def text_to_text(self) -> bool:
-        return len(self.depths) > 1
+        return self.writes or len(self.depths) > 1
 
 
 class Manifest(Frozen):

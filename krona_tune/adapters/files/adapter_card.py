@@ -30,7 +30,8 @@ class AdapterCard(Frozen):
     one of the `seeds` that its configuration was trained with. `trained_on` says so if it was trained on more examples
     than the study's other trials; if none were held out it has no score. `own_task` is the whole task if it is none of
     GLUE's. `roles` are the corrections of the backbone's geometry. A decoder's head reads the last token
-    that is not `pad_token_id`. `quantize` says in how many bits the backbone's weights were kept.
+    that is not `pad_token_id`, which only decoders have. `quantize` says in how many bits the backbone's weights were
+    kept.
     """
 
     format: Literal[2] = 2
@@ -64,6 +65,13 @@ class AdapterCard(Frozen):
     roles: dict[Role, str] = Field(default_factory=dict)
     pad_token_id: int | None = None
     quantize: Quantize | None = None
+
+    @property
+    def pipeline(self) -> str:
+        """Returns the name that the hub has for this kind of answer."""
+        if not self.text_to_text:
+            return "text-classification"
+        return "text2text-generation" if self.pad_token_id is None else "text-generation"
 
     @property
     def metric_names(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from krona_tune.adapters.fingerprint import fingerprint
 from krona_tune.adapters.inject import Adapters
 from krona_tune.atomic_write import atomic_folder
 from krona_tune.backbones.find_geometry import geometry
-from krona_tune.backbones.geometry import Geometry
+from krona_tune.backbones.geometry import Geometry, Stack
 from krona_tune.hub import refuse_unreadable
 from krona_tune.refusal import Refusal, refusing
 
@@ -90,7 +90,7 @@ def load(model: nn.Module, folder: str | Path, *, check_backbone: bool = True) -
     folder = Path(folder)
     card, tensors = read_adapter(folder)
     shape = _geometry_of(model, folder, card)
-    base: nn.Module = model if shape.text_to_text else getattr(model, "base_model", model)
+    base: nn.Module = model if shape.is_encoder_decoder else getattr(model, "base_model", model)
     if check_backbone:
         _refuse_other_weights(fingerprint(base, shape), folder, card)
     try:
@@ -115,16 +115,23 @@ def _geometry_of(model: nn.Module, folder: Path, card: AdapterCard) -> Geometry:
     config: Any = getattr(model, "config", None)
     if config is None:
         raise Refusal("model", f"a {type(model).__name__} has no config", "give a model of transformers")
-    shape = geometry(config.to_dict(), "model", card.roles)
+    shape = shape_for(card, geometry(config.to_dict(), "model", card.roles), folder)
     found = (shape.model_type, shape.width, sum(shape.depths.values()))
     named = (card.model_type, card.backbone_width, card.backbone_layers)
     if found != named:
         ours, theirs = ("a {} of width {} in {} layers".format(*sizes) for sizes in (named, found))
         raise Refusal(str(folder), f"belongs to {ours} ({card.backbone}), the model is {theirs}")
-    if card.text_to_text != shape.text_to_text:
-        said, fix = f"text_to_text is {card.text_to_text}, unlike a {shape.model_type}", "take what a study left"
-        raise Refusal(str(folder / CARD), said, fix)
     return shape
+
+
+def shape_for(card: AdapterCard, shape: Geometry, folder: Path) -> Geometry:
+    """Returns a backbone's geometry as one that answers as the card says. Raises a Refusal if it can't."""
+    if card.text_to_text == shape.text_to_text:
+        return shape
+    if card.text_to_text and Stack.DECODER in shape.depths:
+        return shape.writing()
+    said, fix = f"text_to_text is {card.text_to_text}, unlike a {shape.model_type}", "take what a study left"
+    raise Refusal(str(folder / CARD), said, fix)
 
 
 def _refuse_other_weights(found: str | None, folder: Path, card: AdapterCard) -> None:

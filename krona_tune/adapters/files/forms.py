@@ -23,6 +23,12 @@ class WrittenDtype(StrEnum):
 
 LIBRARIES = {Form.ADAPTER: "krona_tune", Form.MERGED: "transformers", Form.PEFT: "peft"}
 
+KINDS = {
+    "text-classification": "AutoModelForSequenceClassification",
+    "text2text-generation": "AutoModelForSeq2SeqLM",
+    "text-generation": "AutoModelForCausalLM",
+}
+"""The class of transformers for each kind of answer."""
 _IMPORTS = {
     Form.ADAPTER: "import krona_tune\nfrom transformers import {kind}\n\n",
     Form.MERGED: "from transformers import {kind}\n\n",
@@ -39,7 +45,7 @@ _LINES = {
 def loading(card: AdapterCard, form: Form, folder: Path | str) -> str:
     """Returns the lines of Python that load what was written to `folder`."""
     words = {
-        "kind": "AutoModelForSeq2SeqLM" if card.text_to_text else "AutoModelForSequenceClassification",
+        "kind": KINDS[card.pipeline],
         "outputs": "" if card.text_to_text else f", num_labels={max(len(card.labels), 1)}{_padding(card)}",
         "backbone": repr(card.backbone),
         "folder": repr(str(folder)),

@@ -31,7 +31,7 @@ def model_card(card: AdapterCard, form: Form, folder: str) -> str:
         keep_trailing_newline=True,
         autoescape=False,  # Markdown, not HTML: `plain` removes the markup of both
     )
-    environment.filters |= {"plain": _plain, "code": _code}
+    environment.filters |= {"plain": _plain, "code": _code, "fenced": _fenced}
     return environment.get_template(f"{README}.j2").render(
         card=card,
         form=str(form),
@@ -50,7 +50,7 @@ def _front(card: AdapterCard, form: Form) -> dict[str, Any]:
     if HUB_NAME.fullmatch(card.backbone):
         front |= {"base_model": card.backbone}
     return front | {
-        "pipeline_tag": "text2text-generation" if card.text_to_text else "text-classification",
+        "pipeline_tag": card.pipeline,
         **({} if card.own_task else {"datasets": ["synthetic mini-GLUE" if card.synthetic else "nyu-mll/glue"]}),
         "metrics": [_line(name) for name in card.metric_names],
         "tags": ["kronecker-adapter", _line(card.adapter.method), _line(card.task)],
@@ -85,6 +85,11 @@ def _line(text: str) -> str:
 def _plain(text: str) -> str:
     """Returns the text on one line, without what opens a tag, a link, a code span or a cell."""
     return re.sub(r"[<>|`\[\]]", "", _line(text))
+
+
+def _fenced(text: str) -> str:
+    """Returns the text for a block of code, without what would end it."""
+    return text.replace("```", "'''")
 
 
 def _code(text: str) -> str:

@@ -57,8 +57,14 @@ def as_peft(model: nn.Module, adapters: Adapters, head: Mapping[str, Tensor]) ->
     own = {f"{within}{name}": parameter.detach() for name, parameter in adapters.own.items()}
     config.target_modules = sorted(modules)
     config.modules_to_save = sorted({_saved_module(name) for name in own | dict(head)})
-    config.task_type = "SEQ_2_SEQ_LM" if _config(model).is_encoder_decoder else "SEQ_CLS"
+    config.task_type = _task_type(model)
     return _filled(get_peft_model(model, config), tensors | own | dict(head))
+
+
+def _task_type(model: nn.Module) -> str:
+    if _config(model).is_encoder_decoder:
+        return "SEQ_2_SEQ_LM"
+    return "CAUSAL_LM" if cast(Any, model).can_generate() else "SEQ_CLS"
 
 
 def _saved_module(name: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from krona_tune.adapters.methods.method_table import METHODS, TrainedModelPart
 from krona_tune.adapters.placement import STORES_STATES, ParameterCount, count, frozen_layers
-from krona_tune.backbones.geometry import Geometry
+from krona_tune.backbones.geometry import Geometry, Stack
 from krona_tune.data import corpus
 from krona_tune.data.glue.official import HUB
 from krona_tune.data.own.own_data import OwnData
@@ -118,8 +118,8 @@ def make_plan(spec: StudySpec, place: str) -> Plan:
     _check_search(spec)
     _check_quantized(spec, place)
     of_glue = [task for task in spec.tasks if task not in spec.own_tasks]
-    hubs = [task.data for task in spec.own_tasks.values() if task.data.startswith(HUB_PREFIX)]
-    if hubs or (of_glue and spec.data == HUB):
+    places = [place for task in spec.own_tasks.values() for place in task.places]
+    if any(place.startswith(HUB_PREFIX) for place in places) or (of_glue and spec.data == HUB):
         settle_offline()
     corpus.check(spec.data, of_glue)
     source = find_backbone(spec.model, spec.backbone.roles)
@@ -127,6 +127,8 @@ def make_plan(spec: StudySpec, place: str) -> Plan:
     if geometry.positions is not None and spec.examples.max_length > geometry.positions:
         problem = f"{spec.examples.max_length} tokens, {source.name} reads {geometry.positions}"
         raise Refusal(f"{place}: examples.max_length", problem, f"write {geometry.positions} or less")
+    if written := [task for task in spec.tasks if task in spec.own_tasks and spec.own_tasks[task].target]:
+        geometry = _writing(spec, geometry, written, source.name)
     space = resolve(spec, geometry, place)
     earlier = tuple(read_earlier(home(Path(folder)), space) for folder in spec.search.warm_start or ())
     own = _own_data(spec, [task for task in spec.tasks if task in spec.own_tasks])
@@ -140,6 +142,25 @@ def make_plan(spec: StudySpec, place: str) -> Plan:
         space=space,
         earlier=earlier,
     )
+
+
+def _writing(spec: StudySpec, geometry: Geometry, written: Sequence[str], model: str) -> Geometry:
+    """Returns the geometry of a backbone that writes. Refuses one that can't, or has no room for the answers."""
+    if geometry.first_stack is Stack.ENCODER and not geometry.is_encoder_decoder:
+        fix = "take a decoder or an encoder-decoder, or give the task a label"
+        raise Refusal(f"tasks.{written[0]}.target", f"{model} is an encoder, which writes no text", fix)
+    labelled = [task for task in spec.tasks if task not in written]
+    if labelled and not geometry.is_encoder_decoder:
+        problem = f"{model} is a decoder: it answers {written[0]} with text, {labelled[0]} with a head"
+        raise Refusal("tasks", problem, "make two studies of them")
+    for task in written:
+        most = spec.own_tasks[task].max_new_tokens
+        read = 0 if geometry.is_encoder_decoder else spec.examples.max_length
+        if geometry.positions is not None and read + most > geometry.positions:
+            whole = f"{most} tokens after {read} of examples.max_length" if read else f"{most} tokens"
+            problem, fix = f"{whole}, {model} has room for {geometry.positions}", "write less of them"
+            raise Refusal(f"tasks.{task}.max_new_tokens", problem, fix)
+    return geometry.writing()
 
 
 def _own_data(spec: StudySpec, tasks: Sequence[str]) -> dict[str, OwnData]:

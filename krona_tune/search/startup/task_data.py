@@ -10,10 +10,12 @@ import platformdirs
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
+from krona_tune.data.batches import TARGET
 from krona_tune.data.corpus import TaskData, load
 from krona_tune.data.data_warnings import find_warnings
-from krona_tune.data.encode import encode, encode_test, given_texts
-from krona_tune.data.metrics import constant_baseline, functions_digest
+from krona_tune.data.encode import Encoded, Reading, encode, encode_test, given_texts, written
+from krona_tune.data.metrics import constant_baseline, functions_digest, token_baseline
+from krona_tune.data.prompts import PromptWriter
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import refusing
 from krona_tune.search.planning.plan import Plan
@@ -67,16 +69,23 @@ def first_examples(plan: Plan, tasks: Iterable[str], count: int) -> dict[str, li
     found: dict[str, list[tuple[str, str]]] = {}
     for name in tasks:
         data = _load(plan, plan.tasks[name])
-        rows = data.train.slice(0, count).to_pylist()
-        texts = [[row[column] for row in rows] for column in data.task.inputs]
-        given = given_texts(data.task, tokenizer, texts, prompts=prompts)
-        ids = tokenizer(*given, truncation=True, max_length=length).input_ids
-        answers = [_answer(data.task, row["label"], prompts=prompts) for row in rows]
+        some = data.train.slice(0, count)
+        answers = [_answer(data.task, label, prompts=prompts) for label in some["label"].to_pylist()]
+        if data.task.generation:
+            decoder = not plan.geometry.is_encoder_decoder
+            writer = PromptWriter(data.task, tokenizer, decoder=decoder, max_length=length)
+            ids = written(writer, data.task, some)["input_ids"].to_pylist()
+        else:
+            texts = [some[column].to_pylist() for column in data.task.inputs]
+            given = given_texts(data.task, tokenizer, texts, prompts=prompts)
+            ids = tokenizer(*given, truncation=True, max_length=length).input_ids
         found[name] = list(zip(map(tokenizer.decode, ids), answers, strict=True))
     return found
 
 
-def _answer(task: Task, label: float, *, prompts: bool) -> str:
+def _answer(task: Task, label: Any, *, prompts: bool) -> str:
+    if task.generation:
+        return str(label)
     if prompts:
         return task.candidates[task.target(label)]
     return f"{label:g}" if task.is_regression else task.labels[int(label)]
@@ -92,12 +101,13 @@ def _load(plan: Plan, task: Task) -> TaskData:
     return load(task, plan.own.get(task.name, spec.data), seed=spec.seed, **limits)
 
 
-def _encoding(plan: Plan) -> dict[str, Any]:
+def _encoding(plan: Plan) -> Reading:
     """Returns the settings that turn texts into token ids in this study."""
     return {
         "prompts": plan.geometry.text_to_text,
         "max_length": plan.spec.examples.max_length,
         "cache": cache_folder(),
+        "decoder": not plan.geometry.is_encoder_decoder,
     }
 
 
@@ -111,10 +121,10 @@ def _prepare_task(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase
         pad_token_id=encoded.pad_token_id,
         schedule=spec.schedule.of(task.name, len(encoded.train)),
         candidates=candidates(task, tokenizer) if plan.geometry.text_to_text else (),
+        tokenizer=tokenizer if task.generation else None,
     )
-    labels = [table.column("label").to_numpy() for table in (encoded.train, encoded.validation)]
     with refusing(f"tasks.{task.name}.metric", "it fails for a constant answer", "return a number for that too"):
-        constant = constant_baseline(task, *labels)
+        constant = _constant_score(task, encoded)
     facts = TaskFacts(
         title=task.title,
         metrics=task.metrics,
@@ -130,3 +140,11 @@ def _prepare_task(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase
         rungs=work.schedule.rungs if spec.search.early_stopping else (work.schedule.total_examples,),
     )
     return work, facts
+
+
+def _constant_score(task: Task, encoded: Encoded) -> float:
+    """Returns the validation score of the best constant answer, in the unit by which trials are compared."""
+    parts = (encoded.train, encoded.validation)
+    if task.judged_by_loss:
+        return token_baseline(task, *(table[TARGET].to_pylist() for table in parts))
+    return constant_baseline(task, *(table["label"].to_numpy() for table in parts))

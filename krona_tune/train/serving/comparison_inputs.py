@@ -22,7 +22,7 @@ def sample_inputs(whole: AdaptedModel) -> Batch:
     mask = torch.arange(longest) < torch.tensor(LENGTHS)[:, None]
     ids = words[torch.randint(len(words), mask.shape, generator=generator)]
     inputs = {"input_ids": ids.masked_fill(~mask, int(tokenizer.pad_token_id)), "attention_mask": mask.long()}
-    if whole.card.text_to_text:
+    if whole.backbone.geometry.is_encoder_decoder:
         inputs["decoder_input_ids"] = ids[:, :ANSWER_LENGTH]
     return inputs
 

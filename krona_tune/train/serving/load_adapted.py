@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from krona_tune.adapters.files.adapter_card import AdapterCard, read_card, task_of
-from krona_tune.adapters.files.adapter_files import load, refuse_replaced
+from krona_tune.adapters.files.adapter_files import load, refuse_replaced, shape_for
 from krona_tune.adapters.inject import Adapters
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import refusing
@@ -49,13 +49,14 @@ def load_adapted(
     card = read_card(folder)
     task = task_of(card, folder)
     source = download(find_backbone(card.backbone if model is None else model, card.roles))
-    tokenizer = open_tokenizer(source.location, source.geometry.vocabulary)
+    shape = shape_for(card, source.geometry, folder)
+    tokenizer = open_tokenizer(source.location, shape.vocabulary)
     device = replace(device, quantize=card.quantize if quantized else None)
-    backbone = load_backbone(source.location, device, source.geometry)
+    backbone = load_backbone(source.location, device, shape)
     words = candidates(task, tokenizer) if backbone.geometry.text_to_text else ()
     unable = (source.location, f"can't answer {task.title}", "save the model again")
     with quiet(), refusing(*unable):
-        answering = make_answer(backbone, task, 0, words, tokenizer.pad_token_id)  # its head is replaced
+        answering = make_answer(backbone, task, 0, words, tokenizer.pad_token_id, tokenizer)  # its head is replaced
     adapters = load(answering.model, folder)
     refuse_replaced(folder, card)
     answering.model.eval()

@@ -27,14 +27,14 @@ ROWS_AT_ONCE = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """A label, or a regression's score as text; and the probability of each label, none for a regression."""
+    """A label, a regression's score as text, or a written text; and the probability of each label, if there are any."""
 
     text: str
     probabilities: tuple[float, ...]
 
 
 def predict(folder: str | Path, examples: Sequence[str | Sequence[str]], *, model: str | None = None) -> list[str]:
-    """Returns one answer for each example, in their order: a label, or a number as text.
+    """Returns one answer for each example, in their order: a label, a number as text, or what the model writes.
 
         krona_tune.predict("studies/NAME/adapters/cola", ["The cat sat.", "Cat the sat."])
 
@@ -83,7 +83,8 @@ def _tokenized(whole: AdaptedModel, rows: Sequence[Sequence[str]]) -> pa.Table:
     """Returns the rows' token ids, made like those of a task's test half; their labels mean nothing."""
     columns = zip(*rows, strict=True)
     texts = {name: pa.array(column, pa.string()) for name, column in zip(whole.task.inputs, columns, strict=True)}
-    examples = pa.table({**texts, "label": pa.array([0] * len(rows), pa.int64())})
+    blank = pa.array([0] * len(rows), pa.int64()) if whole.task.generation is None else pa.array([""] * len(rows))
+    examples = pa.table({**texts, "label": blank})
     nothing = examples.slice(0, 0)
     data = TaskData(
         task=whole.task,
@@ -101,14 +102,16 @@ def _tokenized(whole: AdaptedModel, rows: Sequence[Sequence[str]]) -> pa.Table:
             prompts=whole.backbone.geometry.text_to_text,
             max_length=whole.card.max_length,
             cache=Path(cache),
+            decoder=not whole.backbone.geometry.is_encoder_decoder,
         )
 
 
 def _answers(whole: AdaptedModel, inputs: Batch) -> Iterable[Prediction]:
     task = whole.task
-    if task.is_regression:
-        values = whole.answer.predict(inputs).tolist()
-        return [Prediction(text=f"{value:.4f}", probabilities=()) for value in values]
+    if not task.labels:
+        found = whole.answer.predict(inputs)
+        texts = [f"{value:.4f}" for value in found.tolist()] if isinstance(found, Tensor) else found
+        return [Prediction(text=text, probabilities=()) for text in texts]
     likely = _probabilities(whole.answer, inputs).cpu()
     return [Prediction(text=task.labels[row.argmax()], probabilities=tuple(row.tolist())) for row in likely]
 

@@ -1,0 +1,123 @@
+"""Tests studies whose tasks are answered with text: what is refused before the start, and a whole one on a real Ray."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import krona_tune
+from krona_tune.adapters.files.adapter_card import read_card
+from krona_tune.adapters.files.adapter_files import read_adapter
+from krona_tune.adapters.files.forms import Form
+from krona_tune.data.metrics import token_baseline
+from krona_tune.record.parquet_reader import read_reports, read_trials
+from krona_tune.refusal import Refusal
+from krona_tune.search.planning.plan import Plan, make_plan
+from krona_tune.search.startup.task_data import first_examples, prepare_data
+from krona_tune.study.manifest import read_manifest
+from krona_tune.study.result import Status
+from krona_tune.study.spec.loader import build_spec
+from krona_tune.train.serving.export import export_adapter
+from tests.search.test_study import Home, home  # noqa: F401
+from tests.train.exported_adapters import backbone_folder
+from tests.writers import saved_writer, sums, write_sums
+
+SUMS = {"text": ["a", "b"], "target": "sum", "prompt": "{a}+{b}=", "max_new_tokens": 5}
+
+
+def asked(model: Path, folder: Path, tasks: dict[str, Any], **sections: Any) -> Plan:
+    data = str(write_sums(folder / "sums.csv", sums(120, seed=1)))
+    named = {name: task if isinstance(task, str) else {"data": data, **SUMS, **task} for name, task in tasks.items()}
+    written = {"model": str(model), "data": "mini", "tasks": named, "examples": {"max_length": 16}, **sections}
+    return make_plan(build_spec(written, "x.yaml"), "x.yaml")
+
+
+@pytest.fixture
+def decoder(tmp_path: Path) -> Path:
+    return saved_writer(tmp_path / "decoder")
+
+
+def test_an_encoder_is_refused_a_task_with_a_target(tmp_path: Path) -> None:
+    model = backbone_folder("bert", tmp_path / "bert")
+    with pytest.raises(Refusal) as refused:
+        asked(model, tmp_path, {"adding": {}})
+    assert str(refused.value) == (
+        f"tasks.adding.target: {model} is an encoder, which writes no text; "
+        "take a decoder or an encoder-decoder, or give the task a label"
+    )
+
+
+def test_a_decoder_does_not_answer_with_text_and_with_a_head_in_one_study(decoder: Path, tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match="it answers adding with text, rte with a head; make two studies of them"):
+        asked(decoder, tmp_path, {"adding": {}, "rte": "glue"})
+
+
+def test_there_must_be_room_for_prompt_and_answer(tmp_path: Path) -> None:
+    model = saved_writer(tmp_path / "decoder", "gpt2")
+    with pytest.raises(Refusal) as refused:
+        asked(model, tmp_path, {"adding": {"max_new_tokens": 25}})
+    assert f"25 tokens after 16 of examples.max_length, {model} has room for 40" in str(refused.value)
+
+
+def test_nothing_but_the_adapter_is_trained_and_one_frozen_model_is_the_baseline(decoder: Path, tmp_path: Path) -> None:
+    plan = asked(decoder, tmp_path, {"adding": {}})
+    trials = plan.baselines("adding")
+    assert len(trials) == 1
+    assert plan.count(trials[0].checked()).trainable == 0
+
+
+@pytest.mark.parametrize("name", ["llama", "t5"])
+def test_the_data_are_encoded_as_the_kind_of_model_reads_them(name: str, tmp_path: Path) -> None:
+    model = saved_writer(tmp_path / "model", name)
+    plan = asked(model, tmp_path, {"adding": {}, "judged": {"evaluate": "loss"}})
+    work = (prepared := prepare_data(plan, str(model))).works["adding"]
+    first = work.train.to_pylist()[0]
+    text = work.tokenizer.decode(first["input_ids"]) if work.tokenizer else ""
+    assert text.endswith("=" if name == "llama" else "=</s>")
+    [(shown, answer)] = first_examples(plan, ["adding"], 1)["adding"]
+    assert (shown, answer) == (text, first["label"])
+    targets = (work.train["target_ids"].to_pylist(), work.validation["target_ids"].to_pylist())
+    assert prepared.facts["judged"].constant_score == token_baseline(plan.tasks["judged"], *targets) < -1
+    assert 0 <= prepared.facts["adding"].constant_score < 0.3
+
+
+@pytest.mark.slow
+def test_a_whole_study_of_a_decoder_leaves_adapters_that_write(home: Home) -> None:  # noqa: F811
+    decoder = saved_writer(home.root / "decoder")
+    write_sums(home.root / "sums.csv", sums(160, seed=1, most=20))
+    (home.root / "text.yaml").write_text(
+        f"model: {decoder}\n"
+        "tasks:\n"
+        "  adding: {data: sums.csv, text: [a, b], target: sum, prompt: '{a}+{b}=', max_new_tokens: 5}\n"
+        "  judged: {data: sums.csv, text: [a, b], target: sum, prompt: '{a}+{b}=', max_new_tokens: 5, evaluate: loss}\n"
+        "  likely: {data: sums.csv, text: a, target: sum, prompt: '{text}:', metric: perplexity, max_new_tokens: 5}\n"
+        "adapter: {method: krona, a_out: 2, a_in: 2, roles: query+value}\n"
+        "training: {learning_rate: {low: 1e-3, high: 1e-2, log: true}, batch_size: 16}\n"
+        "examples: {max_length: 16}\n"
+        "schedule: {epochs: 2, grace_epochs: 1, reduction: 2}\n"
+        "search: {trials: 2}\n"
+        "finalists: {top: 1, seeds: 2}\n",
+        encoding="utf-8",
+    )
+    done = home.run("--space", "text.yaml", "--name", "text")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 a task by TPE, and 1 of the frozen model" in " ".join(done.stdout.split())
+    folder = home.study("text")
+    rows = read_trials(folder.results)
+    assert {row.status for row in rows} <= {Status.COMPLETED, Status.STOPPED_EARLY}, [row.error for row in rows]
+    metrics = {(report.task, *report.metrics) for report in read_reports(folder.results)}
+    assert metrics == {("adding", "exact_match"), ("judged", "loss"), ("likely", "perplexity")}
+    tested = {(row.task, *row.test_metrics) for row in rows if row.kind == "finalist"}
+    assert tested == {("adding", "exact_match"), ("judged", "exact_match"), ("likely", "perplexity")}
+    assert read_manifest(folder.manifest).model.text_to_text
+    assert "adding" in folder.report.read_text(encoding="utf-8")
+
+    card = read_card(folder.adapter("adding"))
+    assert (card.text_to_text, card.pipeline) == (True, "text-generation")
+    assert not any(name.startswith("head.") for name in read_adapter(folder.adapter("adding"))[1])
+    assert "{a}+{b}=" in (folder.adapter("adding") / "README.md").read_text(encoding="utf-8")
+    answers = krona_tune.predict(folder.adapter("adding"), [("1", "2"), ("3", "4")])
+    assert [type(answer) for answer in answers] == [str, str]
+    for form in (Form.MERGED, Form.PEFT):
+        exported = export_adapter(folder.adapter("adding"), home.root / f"out-{form}", form)
+        assert "AutoModelForCausalLM" in exported.loading
