@@ -24,7 +24,8 @@ FORMAT: Final = 1
 class TaskFacts(Frozen):
     """Facts about a task's data. `own` marks a task that is none of GLUE's, `functions` is the hash of the files of its
     own metrics, if any; `constant_score` is the score of the best constant answer. `pad_token_id` fills its batches;
-    None if an older study did not record it."""
+    None if an older study did not record it. `compared_by_loss`: a validation score is the loss of the targets,
+    negated, and not the metric."""
 
     title: str
     metrics: tuple[str, ...]
@@ -38,6 +39,7 @@ class TaskFacts(Frozen):
     constant_score: float
     rungs: tuple[int, ...]
     pad_token_id: int | None = None
+    compared_by_loss: bool = False
 
 
 class ModelFacts(Frozen):

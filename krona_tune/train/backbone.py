@@ -1,5 +1,6 @@
 """Loads the frozen backbone, once per process, and keeps it for the next trials."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,7 +86,9 @@ def _kind(shape: Geometry) -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Lets transformers log only errors, and show no progress from here on, because a fresh head is expected."""
+    """Lets transformers log only errors, and show no progress from here on, because a fresh head is expected; and keeps
+    bitsandbytes, which it may import, from advising other packages."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     level = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

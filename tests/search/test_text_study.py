@@ -109,7 +109,10 @@ def test_a_whole_study_of_a_decoder_leaves_adapters_that_write(home: Home) -> No
     assert metrics == {("adding", "exact_match"), ("judged", "loss"), ("likely", "perplexity")}
     tested = {(row.task, *row.test_metrics) for row in rows if row.kind == "finalist"}
     assert tested == {("adding", "exact_match"), ("judged", "exact_match"), ("likely", "perplexity")}
-    assert read_manifest(folder.manifest).model.text_to_text
+    manifest = read_manifest(folder.manifest)
+    assert manifest.model.text_to_text
+    assert [name for name, facts in manifest.tasks.items() if facts.compared_by_loss] == ["judged"]
+    assert "On judged a validation score is the targets' loss, negated." in " ".join(done.stdout.split())
     assert "adding" in folder.report.read_text(encoding="utf-8")
 
     card = read_card(folder.adapter("adding"))

@@ -66,7 +66,9 @@ def _search_table(standings: Standings, facts: dict[str, TaskFacts]) -> Table:
 
 
 def _finals_table(standings: Standings, facts: dict[str, TaskFacts]) -> Table:
-    table = titled_table("Finalists of each task", facts, FINALS_CAPTION)
+    by_loss = [task for task, fact in facts.items() if fact.compared_by_loss]
+    caption = f"{FINALS_CAPTION} On {', '.join(by_loss)} a validation score is the targets' loss, negated."
+    table = titled_table("Finalists of each task", facts, caption if by_loss else FINALS_CAPTION)
     for name in ("task", "finalist", "validation", "test", "head only\non test", "constant", "parameters"):
         left, whole = name in {"task", "finalist"}, name in WHOLE
         table.add_column(name, justify="left" if left else "right", no_wrap=whole, overflow="fold")

@@ -1,5 +1,6 @@
 """Exports a study's adapter in another form; what is written gives the same outputs, or nothing is written."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from krona_tune.adapters.methods.method_table import method_named
 from krona_tune.atomic_write import atomic_folder
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal, refusing
-from krona_tune.train.backbone import cast_parameters
+from krona_tune.train.backbone import cast_parameters, quiet
 from krona_tune.train.serving.comparison_inputs import difference, logits, sample_inputs
 from krona_tune.train.serving.load_adapted import AdaptedModel, load_adapted
 
@@ -59,7 +60,9 @@ def export_adapter(
         case Form.MERGED:
             differing = _leave_merged(adapter, to, card, model, DTYPES[dtype])
         case Form.PEFT:
-            differing = _leave_as_peft(adapter, to, model)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # of what peft asks of transformers
+                differing = _leave_as_peft(adapter, to, model)
     return Exported(folder=to, difference=differing, loading=loading(card, form, to))
 
 
@@ -127,7 +130,8 @@ def _leave_as_peft(adapter: Path, to: Path, name: str | None) -> float:
 
 def _peft() -> tuple[Any, Any]:
     try:
-        from peft import PeftModel
+        with quiet():
+            from peft import PeftModel
     except ImportError:
         raise Refusal("--format", "the package peft is not installed", "pip install 'krona_tune[peft]'") from None
     from krona_tune.adapters.files.peft_form import as_peft
