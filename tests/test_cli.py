@@ -196,7 +196,7 @@ def test_a_study_to_start_warm_from_is_named_or_its_folder_is(run: Run, model: s
 def like_the_hub(name: str, configuration: str | None) -> datasets.DatasetDict:
     """Returns a few examples in the columns that a data set of the hub has."""
     if name == "meta-math/MetaMathQA":
-        rows = [(f"{n // 2} and {n}?", f"The answer is: {n}", str(n // 2)) for n in range(900)]
+        rows = [(f"{n // 2} and {n}?", f"It is: \\frac{{{n}}}{{2}}", str(n // 2)) for n in range(900)]
         columns = ("query", "response", "original_question")
         return datasets.DatasetDict(
             train=datasets.Dataset.from_list([dict(zip(columns, row, strict=True)) for row in rows])

@@ -14,7 +14,10 @@ from tests.models import CONFIGS
 
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789+=:?. "
 PAD, END, TURN = "<pad>", "</s>", "<turn>"
-CHAT = "{% for m in messages %}<turn>{{ m['role'][0] }}: {{ m['content'] }}<turn>{% endfor %}{% if add_generation_prompt %}<turn>a: {% endif %}"  # noqa: E501
+CHAT = (
+    "{% for m in messages %}<turn>{{ m['role'][0] }}: {{ m['content'] }}<turn>{% endfor %}"
+    "{% if add_generation_prompt %}<turn>a:{% endif %}"
+)
 
 
 def character_tokenizer(*, encoder: bool = False, chat: bool = False) -> PreTrainedTokenizerFast:

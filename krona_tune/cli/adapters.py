@@ -51,7 +51,7 @@ def predict(
     model: Backbone = None,
     scores: Annotated[bool, typer.Option("--scores", help="Add each label's probability.")] = False,
 ) -> None:
-    """Answer new examples, one per line; a tab separates the two texts of a pair."""
+    """Answer new examples, one per line; a tab separates the two texts of a pair. A line break in an answer is \\n."""
     folder = adapter_folder(storage_at(storage), study, task)
     asked = task_of(read_card(folder), folder)
     if scores and not asked.labels:
@@ -65,7 +65,7 @@ def predict(
 
         for prediction in predictions(ready(folder, model), rows):
             likely = [f"{probability:.4f}" for probability in prediction.probabilities if scores]
-            typer.echo("\t".join([prediction.text, *likely]))
+            typer.echo("\t".join([prediction.text.replace("\n", "\\n"), *likely]))
 
 
 def _refuse_odd_lines(file: BinaryIO, place: str, task: Task) -> None:

@@ -55,13 +55,17 @@ def training_batches(
     return map(sequences.batch, order[at:])
 
 
-def evaluation_batches(table: pa.Table, tokens_per_batch: int, pad_token_id: int) -> Iterator[Batch]:
+def evaluation_batches(
+    table: pa.Table, tokens_per_batch: int, pad_token_id: int, new_tokens: int | None = None
+) -> Iterator[Batch]:
     """Returns every row once, the longest first, as many per batch as fit in `tokens_per_batch` padded tokens, or one.
 
-    A batch ends earlier if it would have more padding than `PADDING` and `FREE` allow.
+    A batch ends earlier if it would have more padding than `PADDING` and `FREE` allow. With `new_tokens` each input
+    counts with as many tokens to generate, not with its target.
     """
     sequences = _Sequences(table, pad_token_id)
-    return map(sequences.batch, evaluation_order(lengths(table), tokens_per_batch))
+    counted = lengths(table) if new_tokens is None else input_lengths(table) + new_tokens
+    return map(sequences.batch, evaluation_order(counted, tokens_per_batch))
 
 
 def training_order(lengths: Ints, batch_size: int, rng: np.random.Generator) -> list[Ints]:

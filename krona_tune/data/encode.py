@@ -14,11 +14,11 @@ from weakref import WeakKeyDictionary
 import pyarrow as pa
 
 from krona_tune.atomic_write import atomic_path
-from krona_tune.data.batches import TARGET, target_lengths
+from krona_tune.data.batches import TARGET
 from krona_tune.data.corpus import TaskData
 from krona_tune.data.prompts import PromptWriter
 from krona_tune.data.tasks import Task
-from krona_tune.refusal import Refusal, shown
+from krona_tune.refusal import Refusal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -48,7 +48,7 @@ class Encoded:
 
     Columns: `input_ids` list<int32>, `token_type_ids` list<int8> if the tokenizer gives them, `label` (int64, float64
     for a regression); for a task with `generation` also `target_ids` list<int32>, and `label` is the target's text.
-    `fingerprint` is the hash of data, tokenizer, prompts and max_length.
+    `fingerprint` is the hash of data, tokenizer, prompts and max_length, and there also of what surrounds a target.
     """
 
     task: str
@@ -63,8 +63,7 @@ class Encoded:
 def encode(data: TaskData, tokenizer: "PreTrainedTokenizerBase", **reading: Unpack[Reading]) -> Encoded:
     """Returns train and validation, memory-mapped, from the cache if they are in it.
 
-    Raises a Refusal if the tokenizer has no padding token, `max_length` leaves no room, a target is longer than an
-    answer may be, or `cache` can't be written.
+    Raises a Refusal if the tokenizer has no padding token, `max_length` leaves no room, or `cache` can't be written.
     """
     work = _Encoding(data, tokenizer, **reading)
     return Encoded(
@@ -121,9 +120,9 @@ class _Encoding:
         self.pad_token_id = int(tokenizer.pad_token_id)
         made_of = [FORMAT, data.task.name, data.fingerprint, _fingerprint_of(tokenizer), prompts, max_length]
         self.writer: PromptWriter | None = None
-        if generation := data.task.generation:
+        if data.task.generation:
             self.writer = PromptWriter(data.task, tokenizer, decoder=decoder, max_length=max_length)
-            made_of += [decoder, generation.prompt, generation.chat_template, tokenizer.chat_template]
+            made_of += self.writer.identity
         self.fingerprint = _digest(made_of)
 
     def part(self, name: str) -> pa.Table:
@@ -134,7 +133,6 @@ class _Encoding:
             table = _read(path)
         if table is None:
             raise Refusal(str(path), "it can't be read back after it was written", "free space, or use another cache")
-        refuse_long_targets(self.data.task, table, name)
         return table
 
     def _tokenized(self, examples: pa.Table) -> pa.Table:
@@ -160,25 +158,14 @@ class _Encoding:
 
 def written(writer: PromptWriter, task: Task, examples: pa.Table) -> pa.Table:
     """Returns examples of a task with `generation` as token ids: prompts and targets."""
-    rows = list(zip(*(examples[name].to_pylist() for name in task.inputs), strict=True))
-    ids = {"input_ids": writer.prompts(rows), TARGET: writer.targets(rows, examples["label"].to_pylist())}
-    columns = {name: pa.array(column, pa.list_(pa.int32())) for name, column in ids.items()}
+    chunks: dict[str, list[pa.Array]] = {"input_ids": [], TARGET: []}
+    for start in range(0, max(1, examples.num_rows), ROWS_PER_CALL):
+        some = examples.slice(start, ROWS_PER_CALL)
+        rows = list(zip(*(some[name].to_pylist() for name in task.inputs), strict=True))
+        for column, ids in zip(chunks.values(), writer.written(rows, some["label"].to_pylist()), strict=True):
+            column.append(pa.array(ids, pa.list_(pa.int32())))
+    columns = {name: pa.chunked_array(arrays) for name, arrays in chunks.items()}
     return pa.table({**columns, "label": examples["label"]}).combine_chunks()
-
-
-def refuse_long_targets(task: Task, table: pa.Table, part: str) -> None:
-    """Refuses targets that no answer of at most `max_new_tokens` tokens can equal."""
-    if task.generation is None or not table.num_rows:
-        return
-    most, counts = task.generation.max_new_tokens, target_lengths(table)
-    longest = int(counts.max())
-    if longest > most:
-        longer = int((counts > most).sum())
-        target = table["label"][int(counts.argmax())].as_py()
-        problem = (
-            f"{most}, but {longer:,} {part} targets are longer, the longest of {longest} tokens is {shown(target)}"
-        )
-        raise Refusal(f"tasks.{task.name}.max_new_tokens", problem, f"write {longest}, or leave long examples out")
 
 
 def given_texts(

@@ -161,7 +161,8 @@ def constant_baseline(task: Task, train_labels: Values, labels: Values) -> float
     it is the most frequent target.
     """
     if task.generation:
-        most_frequent, _ = Counter(_extracted(task, train_labels)).most_common(1)[0]
+        found = [text for text in _extracted(task, train_labels) if text.strip()] or [""]
+        most_frequent, _ = Counter(found).most_common(1)[0]
         plain = replace(task, generation=replace(task.generation, extract=""))
         return measure(plain, np.full(len(labels), most_frequent, object), _extracted(task, labels))["score"]
     answers = [train_labels.mean()] if task.is_regression else sorted(set(train_labels.tolist()))

@@ -1,10 +1,11 @@
 """Turns the texts of examples and their targets into what a model reads and learns to write, as token ids."""
 
 from collections.abc import Sequence
+from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
 from krona_tune.data.tasks import Task
-from krona_tune.refusal import Refusal
+from krona_tune.refusal import Refusal, refusing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -19,8 +20,9 @@ Ids = list[int]
 class PromptWriter:
     """Writes prompts and targets for a task with `generation`.
 
-    A decoder continues its prompt: a target begins with a blank if the prompt does not end with one, and ends with the
-    end of sequence, or, in a chat template, with what the template writes there.
+    A decoder continues its prompt. Both are one text to its tokenizer, with a blank between them unless a line ends
+    there; blanks at a prompt's end belong to the target, since they are the beginning of a word's token. The target
+    ends with the end of sequence or, in a chat template, with the token that the template has after an answer.
 
     Args:
         decoder: the model continues its prompt; False: an encoder reads it.
@@ -30,50 +32,73 @@ class PromptWriter:
     def __init__(self, task: Task, tokenizer: "PreTrainedTokenizerBase", *, decoder: bool, max_length: int) -> None:
         self._task, self._tokenizer, self._decoder, self._max_length = task, tokenizer, decoder, max_length
         self._chats = in_chat_template(task, tokenizer)
-        self._before, self._ending = around_answer(tokenizer) if self._chats else ("", "")
+        around: tuple[str, int | None] = "", tokenizer.eos_token_id
+        self._before, self._end = around_answer(task, tokenizer) if self._chats else around
 
-    def prompts(self, examples: Sequence[Texts]) -> list[Ids]:
-        """Returns the prompt of each example's texts. Raises a Refusal if no room is left for them."""
-        found = self._read([self._written(texts) for texts in examples])
-        return [
-            ids if len(ids) <= self._max_length else self._cut(texts, len(ids))
-            for texts, ids in zip(examples, found, strict=True)
-        ]
-
-    def targets(self, examples: Sequence[Texts], targets: Texts) -> list[Ids]:
-        """Returns what the model learns to write after the prompt of each example's texts, with its end."""
+    def written(self, examples: Sequence[Texts], targets: Texts) -> tuple[list[Ids], list[Ids]]:
+        """Returns each example's prompt and target. Raises a Refusal if a prompt leaves no room for its texts."""
+        prompts = list(map(self._prompt, examples))
+        found = self._read(prompts)
+        for row, ids in enumerate(found):
+            if len(ids) > self._max_length:
+                prompts[row] = self._cut(examples[row], len(ids))
+                [found[row]] = self._read([prompts[row]])
         if not self._decoder:
-            return list(self._tokenizer(text_target=list(targets)).input_ids)
-        whole = [f"{self._blank(texts)}{target}{self._ending}" for texts, target in zip(examples, targets, strict=True)]
-        found = self._tokenizer(whole, add_special_tokens=False).input_ids
-        end = self._tokenizer.eos_token_id
-        return list(found) if self._ending or end is None else [[*ids, end] for ids in found]
+            return found, list(self._tokenizer(text_target=list(targets)).input_ids)
+        return found, self._continuing(prompts, found, targets)
 
-    def _blank(self, texts: Texts) -> str:
-        return "" if self._chats or self._task.prompt(texts)[-1:].isspace() else " "
+    @property
+    def identity(self) -> list[Any]:
+        """Returns what decides about its ids beside the texts and the tokenizer's words."""
+        sample = self._prompt([MARK] * len(self._task.inputs))
+        return [self._decoder, sample, self._end, self._tokenizer.eos_token_id, self._tokenizer.bos_token_id]
 
-    def _written(self, texts: Texts) -> str:
+    def _prompt(self, texts: Texts) -> str:
         prompt = self._task.prompt(texts)
-        return _asked(self._tokenizer, prompt) + self._before if self._chats else prompt
+        if not self._chats:
+            return prompt
+        with _asking(self._task):
+            return _asked(self._tokenizer, prompt) + self._before
 
     def _read(self, prompts: Texts) -> list[Ids]:
-        """Returns the ids of prompts. A chat template has its own special tokens; a decoder's prompt does not end."""
-        found = self._tokenizer(list(prompts), add_special_tokens=not self._chats).input_ids
-        end = self._tokenizer.eos_token_id if self._decoder and not self._chats else None
-        return [ids[:-1] if len(ids) > 1 and ids[-1] == end else ids for ids in found]
+        """Returns the ids of prompts; those of a decoder without blanks at their end, and without an end."""
+        texts = [prompt.rstrip(" ") if self._decoder else prompt for prompt in prompts]
+        # a chat template has its own special tokens
+        found = self._tokenizer(texts, add_special_tokens=not self._chats).input_ids
+        return list(map(self._without_end, found))
 
-    def _cut(self, texts: Texts, length: int) -> Ids:
+    def _without_end(self, ids: Ids) -> Ids:
+        ends = self._decoder and not self._chats and len(ids) > 1 and ids[-1] == self._tokenizer.eos_token_id
+        return ids[:-1] if ends else ids
+
+    def _continuing(self, prompts: Texts, read: Sequence[Ids], targets: Texts) -> list[Ids]:
+        """Returns the ids of targets as they are after their prompts."""
+        parts = [self._parts(prompt, target) for prompt, target in zip(prompts, targets, strict=True)]
+        joint = self._read(list(starmap(str.__add__, parts)))
+        alone = self._tokenizer([target for _, target in parts], add_special_tokens=False).input_ids
+        end = [] if self._end is None else [self._end]
+        return [
+            (whole[len(ids) :] if whole[: len(ids)] == ids else by_itself) + end
+            for whole, ids, by_itself in zip(joint, read, alone, strict=True)
+        ]
+
+    def _parts(self, prompt: str, target: str) -> tuple[str, str]:
+        """Returns the prompt without blanks at its end, and the target with them, or with one."""
+        bare = prompt.rstrip(" ")
+        blanks = prompt[len(bare) :] or " " * (not self._chats and not bare[-1:].isspace())
+        return bare, blanks + target.rstrip(" ")
+
+    def _cut(self, texts: Texts, length: int) -> str:
         """Returns the prompt of texts whose longest is cut until at most `max_length` of `length` tokens are left."""
         while length > self._max_length:
             longest = max(texts, key=len)
             kept = int(len(longest) * min(SHORTENED, self._max_length / length))
             if not kept:
                 problem = f"{self._max_length} tokens leave no room beside the prompt of {self._task.name}"
-                raise Refusal("examples.max_length", problem, "write more, or a shorter prompt")
+                raise Refusal("examples.max_length", problem, "raise it, or shorten the prompt")
             texts = [text[:kept] if text is longest else text for text in texts]
-            [ids] = self._read([self._written(texts)])
-            length = len(ids)
-        return ids
+            length = len(self._read([self._prompt(texts)])[0])
+        return self._prompt(texts)
 
 
 def in_chat_template(task: Task, tokenizer: "PreTrainedTokenizerBase") -> bool:
@@ -81,23 +106,32 @@ def in_chat_template(task: Task, tokenizer: "PreTrainedTokenizerBase") -> bool:
     return bool(task.generation and task.generation.chat_template and tokenizer.chat_template)
 
 
-def around_answer(tokenizer: "PreTrainedTokenizerBase") -> tuple[str, str]:
-    """Returns what the chat template writes between a prompt and an answer, and after the answer.
+def around_answer(task: Task, tokenizer: "PreTrainedTokenizerBase") -> tuple[str, int | None]:
+    """Returns what the chat template writes between a prompt and an answer, and the token that ends an answer.
 
-    Some models begin an answer with an empty chain of thought; most end it with a token of their own. A template that
-    changes its messages shows neither.
+    Some models begin an answer with an empty chain of thought. The end is the template's first token after an answer if
+    it is a special one, else the end of sequence. A template that changes its messages shows neither.
     """
     messages: list[dict[str, Any]] = [{"role": "user", "content": MARK}, {"role": "assistant", "content": MARK}]
-    whole, asked = str(tokenizer.apply_chat_template(messages, tokenize=False)), _asked(tokenizer, MARK)
+    with _asking(task):
+        whole, asked = str(tokenizer.apply_chat_template(messages, tokenize=False)), _asked(tokenizer, MARK)
     before, found, after = whole.removeprefix(asked).rpartition(MARK)
-    return (before, after.strip()) if whole.startswith(asked) and found else ("", "")
+    if not whole.startswith(asked) or not found:
+        return "", tokenizer.eos_token_id
+    ids = tokenizer(after.strip(), add_special_tokens=False).input_ids
+    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    return before, ids[0] if ids and ids[0] in special else tokenizer.eos_token_id
 
 
 def stop_ids(task: Task, tokenizer: "PreTrainedTokenizerBase") -> Ids:
     """Returns the tokens that end an answer: the end of sequence, and what the chat template ends an answer with."""
-    ending = around_answer(tokenizer)[1] if in_chat_template(task, tokenizer) else ""
-    ids = tokenizer(ending, add_special_tokens=False).input_ids if ending else []
-    return sorted({*ids[:1], tokenizer.eos_token_id} - {None})
+    end = around_answer(task, tokenizer)[1] if in_chat_template(task, tokenizer) else None
+    return sorted({end, tokenizer.eos_token_id} - {None})
+
+
+def _asking(task: Task) -> Any:
+    place, fix = f"tasks.{task.name}.chat_template", "write chat_template: false"
+    return refusing(place, "the tokenizer's chat template does not take a user's message", fix)
 
 
 def _asked(tokenizer: "PreTrainedTokenizerBase", prompt: str) -> str:

@@ -3,8 +3,10 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from statistics import fmean
+from unicodedata import category
 
 from rapidfuzz.distance import LCSseq
 
@@ -26,8 +28,8 @@ def same_number(answers: Sequence[str], targets: Sequence[str]) -> float:
 
 def _number(text: str) -> str:
     try:
-        return str(float(text.strip().strip("$€£%").rstrip(".").replace(",", "")))
-    except ValueError:
+        return str(Decimal(re.sub(r"[$€£%,\s]", "", text).rstrip(".")).normalize())
+    except InvalidOperation:
         return text
 
 
@@ -44,25 +46,26 @@ def rouge_l(answers: Sequence[str], targets: Sequence[str]) -> float:
 
 @lru_cache(maxsize=REMEMBERED)
 def _shared(answer: str, target: str) -> float:
-    ours, theirs = words(answer), words(target)
-    return _f1((Counter(ours) & Counter(theirs)).total(), ours, theirs)
+    ours, wanted = words(answer), words(target)
+    return _f1((Counter(ours) & Counter(wanted)).total(), ours, wanted)
 
 
 @lru_cache(maxsize=REMEMBERED)
 def _in_order(answer: str, target: str) -> float:
-    ours, theirs = words(answer), words(target)
-    return _f1(LCSseq.similarity(ours, theirs), ours, theirs)
+    ours, wanted = words(answer), words(target)
+    return _f1(LCSseq.similarity(ours, wanted), ours, wanted)
 
 
-def _f1(common: int, ours: Sequence[str], theirs: Sequence[str]) -> float:
-    return 2 * common / (len(ours) + len(theirs)) if ours or theirs else 1.0
+def _f1(common: int, ours: Sequence[str], wanted: Sequence[str]) -> float:
+    return 2 * common / (len(ours) + len(wanted)) if ours or wanted else 1.0
 
 
 def words(text: str) -> list[str]:
-    """Returns a text's letters and digits as lower-case words."""
-    return re.findall(r"\w+", text.lower())
+    """Returns a text's lower-case words, which blanks and punctuation separate."""
+    return "".join(" " if category(each).startswith("P") else each for each in text.lower()).split()
 
 
+@lru_cache(maxsize=REMEMBERED)
 def extracted(text: str, pattern: str) -> str | None:
     """Returns what a regular expression finds last in a text: its first group, or all of it; None if nothing.
 

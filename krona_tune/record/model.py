@@ -12,7 +12,7 @@ class AdapterModel:
     """An adapter on its backbone, loaded once.
 
     `predict` takes a frame with the task's text columns, by their names or in their order, and returns one answer per
-    row: a label, or a number for a regression.
+    row: a label, a number for a regression, or what the model writes.
     """
 
     def __init__(self, folder: Path, model: str | None) -> None:

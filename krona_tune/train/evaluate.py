@@ -17,6 +17,8 @@ from krona_tune.train.text_answer import TextAnswer
 
 EVALUATION_TOKENS = {"cpu": 2048, "cuda": 65536}
 """Padded tokens in one evaluation batch: on a CPU as many as fit in its caches, on a GPU as many as fill it."""
+MOST_LOGITS = 1 << 28
+"""The most logits of targets that are computed at once: with 128,000 words those of 2,000 tokens, about 3 GB."""
 
 
 Enter = Callable[[pa.Table, Batch], None]
@@ -53,7 +55,8 @@ def predict(
     answer.model.eval()
     predictions = np.zeros(len(table), dtype=np.float64 if task.generation is None else object)
     with device.autocast():
-        for batch in evaluation_batches(table, EVALUATION_TOKENS[device.kind], pad_token_id):
+        new = task.generation.max_new_tokens if task.generation else None
+        for batch in evaluation_batches(table, EVALUATION_TOKENS[device.kind], pad_token_id, new):
             with noting_batch_shape(batch):
                 enter(table, batch)
                 inputs, _ = to_device(batch, device)
@@ -70,8 +73,9 @@ def target_losses(
     assert isinstance(answer, TextAnswer)
     answer.model.eval()
     found = np.zeros(len(table))
+    most = min(EVALUATION_TOKENS[device.kind], MOST_LOGITS // answer.vocabulary)
     with device.autocast():
-        for batch in evaluation_batches(table, EVALUATION_TOKENS[device.kind], pad_token_id):
+        for batch in evaluation_batches(table, most, pad_token_id):
             with noting_batch_shape(batch):
                 enter(table, batch)
                 losses = answer.losses(*to_device(batch, device))

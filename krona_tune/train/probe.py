@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import pyarrow as pa
 import torch
 
 from krona_tune.data.batches import TARGET, Batch, input_lengths, target_lengths, training_batches
+from krona_tune.data.tasks import Task
 from krona_tune.study.spec.trial import AdapterConfig, TrialConfig
 from krona_tune.train.backbone import Backbone
 from krona_tune.train.evaluate import evaluate
@@ -37,11 +38,13 @@ class Timed:
 class Probe:
     """Timed training steps, and for each task the time of a prediction as a share of a step of the same size.
 
+    `test_shares` are the same for tasks that are tested otherwise than they are judged: by what they write.
     `head_share` is the share of such a step that the head alone takes over stored states; None if it can't use them.
     """
 
     steps: tuple[Timed, ...]
     forward_shares: Mapping[str, float]
+    test_shares: Mapping[str, float] = field(default_factory=dict)
     head_share: float | None = None
 
 
@@ -55,6 +58,7 @@ def time_steps(backbone: Backbone, works: Mapping[str, TaskWork], trial: TrialCo
     first = next(iter(works))
     steps: list[Timed] = []
     shares: dict[str, float] = {}
+    tested: dict[str, float] = {}
     for task, work in works.items():
         if task != first and not backbone.geometry.text_to_text:
             shares[task] = shares[first]
@@ -63,12 +67,17 @@ def time_steps(backbone: Backbone, works: Mapping[str, TaskWork], trial: TrialCo
         try:
             if task == first:
                 steps = [Timed(rows=n, length=length, seconds=_step(run, n, length)) for n, length in sizes]
-            shares[task] = _prediction(run, *sizes[1]) / steps[1].seconds
+            shares[task] = _prediction(run, work.task, *sizes[1]) / steps[1].seconds
+            if work.task.judged_by_loss and not work.task.has_perplexity:
+                tested[task] = _prediction(run, generating(work.task), *sizes[1]) / steps[1].seconds
         finally:
             run.close()
     head = _head_alone(backbone, works[first], trial.model_copy(update={"task": first}), *sizes[1])
     return Probe(
-        steps=tuple(steps), forward_shares=shares, head_share=None if head is None else head / steps[1].seconds
+        steps=tuple(steps),
+        forward_shares=shares,
+        test_shares=tested,
+        head_share=None if head is None else head / steps[1].seconds,
     )
 
 
@@ -104,9 +113,15 @@ def _step(run: TrialRun, rows: int, length: int) -> float:
     return _seconds(lambda: run.train_on(batch).item())
 
 
-def _prediction(run: TrialRun, rows: int, length: int) -> float:
+def _prediction(run: TrialRun, task: Task, rows: int, length: int) -> float:
     work, table = run.work, sequences(run.work, rows, length)
-    return _seconds(lambda: evaluate(run.answer, work.task, table, work.pad_token_id, run.backbone.device))
+    return _seconds(lambda: evaluate(run.answer, task, table, work.pad_token_id, run.backbone.device))
+
+
+def generating(task: Task) -> Task:
+    """Returns the task as one that is judged by what is generated."""
+    assert task.generation
+    return replace(task, generation=replace(task.generation, evaluate="generate"))
 
 
 def _seconds(once: Callable[[], object]) -> float:

@@ -13,6 +13,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from krona_tune.backbones.geometry import Stack
 from krona_tune.data.batches import NO_TOKEN
 from krona_tune.data.prompts import stop_ids
+from krona_tune.data.target_checks import text_of
 from krona_tune.data.tasks import Task
 from krona_tune.train.backbone import Backbone, Batch
 
@@ -27,8 +28,10 @@ class TextAnswer:
         assert task.generation
         self.task, self.model = task, backbone.whole
         self._tokenizer, self._pad = tokenizer, int(cast(int, tokenizer.pad_token_id))
-        self._joins = not backbone.geometry.is_encoder_decoder
-        self._start = None if self._joins else start_token(backbone.config)
+        self.vocabulary = backbone.geometry.vocabulary or len(tokenizer)
+        self._is_decoder = not backbone.geometry.is_encoder_decoder
+        self._start = None if self._is_decoder else start_token(backbone.config)
+        self._stops = torch.tensor(stop_ids(task, tokenizer), device=backbone.device.kind)
         self._keeps_some = "logits_to_keep" in inspect.signature(self.model.forward).parameters
         depths = backbone.geometry.depths
         cached = depths.get(Stack.ENCODER, depths[Stack.DECODER])  # transformers makes a T5's cache that deep
@@ -37,7 +40,7 @@ class TextAnswer:
             do_sample=False,
             num_beams=1,
             use_cache=cached >= depths[Stack.DECODER],
-            eos_token_id=stop_ids(task, tokenizer),
+            eos_token_id=self._stops.tolist(),
             pad_token_id=self._pad,
             decoder_start_token_id=self._start,
         )
@@ -53,7 +56,7 @@ class TextAnswer:
 
     def losses(self, inputs: Batch, targets: Tensor) -> Tensor:
         """Returns the negative log-likelihood of each target token in nats, (n, tokens), 0 where there is none."""
-        logits = self._after_prompt(inputs, targets) if self._joins else self._decoded(inputs, targets)
+        logits = self._after_prompt(inputs, targets) if self._is_decoder else self._decoded(inputs, targets)
         return functional.cross_entropy(
             logits.float().transpose(1, 2), targets, ignore_index=NO_TOKEN, reduction="none"
         )
@@ -61,11 +64,12 @@ class TextAnswer:
     @torch.no_grad()
     def predict(self, inputs: Batch) -> list[str]:
         """Returns the generated answers, without special tokens and blanks around them."""
-        given = _ending_together(inputs, self._pad) if self._joins else inputs
-        with _own_defaults(self.model):
+        given = _left_padded(inputs, self._pad) if self._is_decoder else inputs
+        with _without_generation_config(self.model):
             found = cast(Any, self.model).generate(**given, generation_config=self._how)
-        new = found[:, given["input_ids"].shape[1] :] if self._joins else found
-        return [text.strip() for text in self._tokenizer.batch_decode(new, skip_special_tokens=True)]
+        new = found[:, given["input_ids"].shape[1] if self._is_decoder else 1 :]
+        ended = torch.isin(new, self._stops).cumsum(1) > 0
+        return [text_of(row[~end].tolist(), self._tokenizer) for row, end in zip(new, ended, strict=True)]
 
     def _decoded(self, inputs: Batch, targets: Tensor) -> Tensor:
         """Returns the logits for each target token, given the input and the tokens before it."""
@@ -107,7 +111,7 @@ def shifted(targets: Tensor, start: int, pad: int) -> Tensor:
     return torch.cat([first, targets.masked_fill(targets == NO_TOKEN, pad)[:, :-1]], dim=1)
 
 
-def _ending_together(inputs: Batch, pad: int) -> Batch:
+def _left_padded(inputs: Batch, pad: int) -> Batch:
     """Returns right-padded rows as left-padded ones, which a decoder continues."""
     mask = inputs["attention_mask"]
     length = mask.shape[1]
@@ -118,7 +122,7 @@ def _ending_together(inputs: Batch, pad: int) -> Batch:
 
 
 @contextmanager
-def _own_defaults(model: nn.Module) -> Iterator[None]:
+def _without_generation_config(model: nn.Module) -> Iterator[None]:
     """Hides the model's generation config, whose sampling and length rules would apply where ours says nothing."""
     kept: Any = model.generation_config
     cast(Any, model).generation_config = GenerationConfig()

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow as pa
 import pytest
 from pydantic import ValidationError
@@ -66,14 +67,17 @@ def test_a_function_of_ones_own_gets_targets_and_answers_as_texts(tmp_path: Path
     ("keys", "said"),
     [
         ({"prompt": "{a} and"}, "tasks.sums.prompt: it has no place for the text: {b} is not in '{a} and'"),
-        ({"metric": "accuracy"}, "tasks.sums.metric: accuracy can't judge answers of the kind target"),
+        (
+            {"metric": "accuracy"},
+            "accuracy judges labels and numbers, not texts; write one of exact_match",
+        ),
         ({"metric": "exact_mach"}, "tasks.sums.metric: unknown metric 'exact_mach', did you mean 'exact_match'?"),
         (
             {"metric": ["perplexity", "rouge_l"]},
             "tasks.sums.metric: perplexity has no mean with others; write it alone",
         ),
         ({"extract": r"(\d"}, "no regular expression: missing ), unterminated subpattern"),
-        ({"extract": "answer"}, "tasks.sums.extract: finds nothing in 70 of 70 targets, the first is '"),
+        ({"extract": "answer"}, "tasks.sums.extract: finds nothing in 15 of 15 validation targets, the first is '"),
         ({"label": "sum"}, "names a label and a target; write label: COLUMN for classes or numbers, or target"),
         ({"target": None}, "names neither a label nor a target"),
         ({"target": None, "label": "sum"}, "prompt is about tasks with a target; leave it out"),
@@ -82,9 +86,65 @@ def test_a_function_of_ones_own_gets_targets_and_answers_as_texts(tmp_path: Path
         ({"target": "total"}, "no column 'total'; found a, b, sum"),
         (
             {"target": None, "prompt": None, "label": "sum", "metric": "rouge_l"},
-            "can't judge answers of the kind label",
+            "rouge_l judges texts, not labels and numbers",
         ),
     ],
 )
 def test_a_wrong_request_is_refused_with_the_fix(keys: dict[str, Any], said: str, tmp_path: Path) -> None:
     assert said in refusal_of(tmp_path, **keys)
+
+
+def elsewhere(folder: Path, **keys: Any) -> dict[str, Any]:
+    """Returns a request whose test part is in another folder, in columns of other names."""
+    other = folder / "other"
+    other.mkdir()
+    for part in ("train", "test"):
+        lines = ["q,r,total", *(f"{part}{n},{n},{n}" for n in range(4))]
+        (other / f"{part}.csv").write_text("\n".join(lines) + "\n")
+    return {"split": {"test": {"data": str(other), "text": ["q", "r"], "target": "total", **keys}}}
+
+
+def test_a_part_elsewhere_is_read_in_its_own_columns(tmp_path: Path) -> None:
+    found = own(tmp_path, **elsewhere(tmp_path))
+    assert found.parts["test"].to_pylist()[0] == {"a": "test0", "b": "0", "label": "0"}
+    assert {part: table.num_rows for part, table in found.parts.items()} == {"train": 85, "validation": 15, "test": 4}
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"text": "q"}, "split.test has 1 texts, the task 2; name a column for each"),
+        ({"text": ["q", "total"]}, "split.test: the target 'total' is a text that the model reads"),
+        (
+            {"target": None, "label": "total"},
+            "split.test names another kind of answer than the task; write target: COLUMN",
+        ),
+        ({"target": "sum"}, "no column 'sum'; found q, r, total"),
+    ],
+)
+def test_a_wrong_part_elsewhere_is_refused(keys: dict[str, Any], said: str, tmp_path: Path) -> None:
+    assert said in refusal_of(tmp_path, **elsewhere(tmp_path, **keys))
+
+
+def test_a_folder_gives_the_part_that_is_asked_of_it_or_is_refused(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for part in ("train", "test"):
+        write_sums(other / f"{part}.csv", [{"a": part, "b": str(n), "sum": str(n)} for n in range(4)])
+    assert set(own(tmp_path, split={"test": str(other)}).parts["test"]["a"].to_pylist()) == {"test"}
+    said = refusal_of(tmp_path, split={"validation": str(other)})
+    assert said == f"{other}: has no validation part; found test, train; name a file, or hold examples out"
+
+
+def test_names_of_a_hubs_classes_are_targets_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = datasets.Features({"q": datasets.Value("string"), "mood": datasets.ClassLabel(names=["bad", "good"])})
+    rows = datasets.Dataset.from_dict({"q": [f"text {n}" for n in range(40)], "mood": [0, 1] * 20}, features)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *words: datasets.DatasetDict(train=rows))
+    spec = TaskSpec.model_validate({"data": "hub:moods", "text": "q", "target": "mood"})
+    assert set(load_own("moods", spec, "tasks.moods").parts["train"]["label"].to_pylist()) == {"bad", "good"}
+
+
+def test_what_is_only_trained_on_may_lack_what_is_extracted(tmp_path: Path) -> None:
+    keys = elsewhere(tmp_path)
+    assert "of 4 test targets" in refusal_of(tmp_path, extract=r"^(\d\d+)$", evaluate="loss", **keys)
+    assert own(tmp_path, extract=r"^(\d)$", evaluate="loss", **keys).task.judged_by_loss

@@ -1,18 +1,23 @@
 """Tests what a model reads of an example and learns to write, token by token."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from krona_tune.data.batches import NO_TOKEN, evaluation_batches, lengths, training_batches
 from krona_tune.data.corpus import TaskData
 from krona_tune.data.encode import encode
 from krona_tune.data.prompts import PromptWriter, around_answer, stop_ids
+from krona_tune.data.target_checks import changed_targets, refuse_long_targets
 from krona_tune.data.tasks import Generation, Task
 from krona_tune.refusal import Refusal
-from tests.writers import END, character_tokenizer
+from tests.writers import CHAT, END, character_tokenizer
 
 
 def task(prompt: str = "{a}+{b}=", **settings: object) -> Task:
@@ -20,13 +25,20 @@ def task(prompt: str = "{a}+{b}=", **settings: object) -> Task:
     return Task(name="sums", title="sums", inputs=("a", "b"), labels=(), metrics=("exact_match",), generation=asked)
 
 
-def written(of: Task, texts: tuple[str, ...], target: str, **how: bool) -> tuple[str, str]:
+def written(of: Task, texts: tuple[str, ...], target: str, **how: Any) -> tuple[str, str]:
     """Returns what a model reads and writes, with its special tokens."""
-    decoder, chat, most = how.get("decoder", True), how.get("chat", False), 60
-    tokenizer = character_tokenizer(encoder=not decoder, chat=chat)
-    writer = PromptWriter(of, tokenizer, decoder=decoder, max_length=most)
-    ids = (writer.prompts([texts])[0], writer.targets([texts], [target])[0])
-    return tuple(map(tokenizer.decode, ids))  # type: ignore[return-value]
+    decoder = how.pop("decoder", True)
+    tokenizer = how.pop("tokenizer", None) or character_tokenizer(encoder=not decoder, **how)
+    writer = PromptWriter(of, tokenizer, decoder=decoder, max_length=60)
+    [read], [wrote] = writer.written([texts], [target])
+    return tokenizer.decode(read), tokenizer.decode(wrote)
+
+
+def chatting(template: str) -> PreTrainedTokenizerFast:
+    """Returns a tokenizer whose template changes the usual one of the tests."""
+    tokenizer = character_tokenizer(chat=True)
+    tokenizer.chat_template = template
+    return tokenizer
 
 
 def test_a_decoder_continues_its_prompt_after_a_blank_and_ends() -> None:
@@ -34,29 +46,57 @@ def test_a_decoder_continues_its_prompt_after_a_blank_and_ends() -> None:
     assert written(task("{a} {b}\n"), ("1", "2"), "3")[1] == "3</s>"
 
 
+def test_a_blank_at_the_end_of_a_prompt_begins_the_target() -> None:
+    assert written(task("{a}+{b}= "), ("12", "34"), "46 ") == ("12+34=", " 46</s>")
+
+
 def test_an_encoder_reads_a_whole_prompt_and_its_decoder_writes_a_whole_text() -> None:
     assert written(task(), ("12", "34"), "46", decoder=False) == ("12+34=</s>", "46</s>")
 
 
+@pytest.mark.parametrize("scheme", ["always", "first", "never"])
+@pytest.mark.parametrize(("prompt", "expected"), [("{a} is:", ["▁46"]), ("{a} is\n", ["46"])])
+def test_a_target_has_the_tokens_that_it_has_after_its_prompt(scheme: str, prompt: str, expected: list[str]) -> None:
+    """Many decoders' tokenizers put a blank before a text, which a target alone would have twice."""
+    pieces = ["<unk>", END, "▁", "▁46", "46", "▁is", "is", ":", "▁x", "x", "\n"]
+    whole = Tokenizer(models.Unigram([(piece, -float(len(pieces) - len(piece))) for piece in pieces], 0))
+    whole.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=whole, unk_token="<unk>", eos_token=END, pad_token=END)
+    writer = PromptWriter(task(prompt), tokenizer, decoder=True, max_length=60)
+    _, [ids] = writer.written([("x", "")], ["46"])
+    assert tokenizer.convert_ids_to_tokens(ids) == [*expected, END]
+
+
 def test_in_a_chat_template_the_prompt_is_a_message_and_the_answer_ends_as_a_turn() -> None:
     tokenizer = character_tokenizer(chat=True)
-    assert around_answer(tokenizer) == ("", "<turn>")
-    assert written(task(), ("1", "2"), "3", chat=True) == ("<turn>u: 1+2=<turn><turn>a: ", "3<turn>")
-    assert stop_ids(task(), tokenizer) == sorted(map(tokenizer.convert_tokens_to_ids, (END, "<turn>")))
+    turn = tokenizer.convert_tokens_to_ids("<turn>")
+    assert around_answer(task(), tokenizer) == (" ", turn)
+    assert written(task(), ("1", "2"), "3", chat=True) == ("<turn>u: 1+2=<turn><turn>a:", " 3<turn>")
+    assert stop_ids(task(), tokenizer) == sorted((turn, tokenizer.eos_token_id))
     plain = task(chat_template=False)
     assert written(plain, ("1", "2"), "3", chat=True) == ("1+2=", " 3</s>")
     assert stop_ids(plain, tokenizer) == [tokenizer.eos_token_id]
 
 
 def test_a_thought_that_a_template_puts_before_an_answer_belongs_to_the_prompt() -> None:
-    tokenizer = character_tokenizer(chat=True)
-    own = str(tokenizer.chat_template).replace(
-        "{{ m['content'] }}", "{{ '? ' if m['role'][0] == 'a' }}{{ m['content'] }}"
+    thinking = chatting(CHAT.replace("{{ m['content'] }}", "{{ '? ' if m['role'] == 'assistant' }}{{ m['content'] }}"))
+    assert around_answer(task(), thinking)[0] == " ? "
+    assert written(task(), ("1", "2"), "3", tokenizer=thinking) == ("<turn>u: 1+2=<turn><turn>a: ?", " 3<turn>")
+
+
+def test_a_turn_that_ends_with_words_ends_with_the_end_of_sequence() -> None:
+    worded = chatting(CHAT.replace("{{ m['content'] }}<turn>", "{{ m['content'] }}."))
+    assert stop_ids(task(), worded) == [worded.eos_token_id]
+    assert written(task(), ("1", "2"), "3", tokenizer=worded)[1] == " 3</s>"
+
+
+def test_a_template_that_fails_is_refused_with_what_to_write() -> None:
+    with pytest.raises(Refusal) as refused:
+        written(task(), ("1", "2"), "3", tokenizer=chatting("{{ raise_exception('no') }}"))
+    assert str(refused.value).startswith(
+        "tasks.sums.chat_template: the tokenizer's chat template does not take a user's"
     )
-    tokenizer.chat_template = own
-    assert around_answer(tokenizer) == ("? ", "<turn>")
-    writer = PromptWriter(task(), tokenizer, decoder=True, max_length=60)
-    assert tokenizer.decode(writer.prompts([("1", "2")])[0]).endswith("a: ? ")
+    assert str(refused.value).endswith("; write chat_template: false")
 
 
 def test_braces_in_texts_and_unknown_names_stay_as_they_are() -> None:
@@ -66,13 +106,15 @@ def test_braces_in_texts_and_unknown_names_stay_as_they_are() -> None:
 def test_the_longest_text_of_an_example_is_cut_not_the_prompt() -> None:
     tokenizer = character_tokenizer()
     writer = PromptWriter(task("a: {a} b: {b} ="), tokenizer, decoder=True, max_length=20)
-    [ids] = writer.prompts([("x" * 50, "yy")])
+    [ids, whole], targets = writer.written([("x" * 50, "yy"), ("x", "y")], ["1", "2"])
     read = tokenizer.decode(ids)
     assert 15 <= len(ids) <= 20
     assert read.startswith("a: x")
     assert read.endswith("x b: yy =")
-    with pytest.raises(Refusal, match="max_length: 5 tokens leave no room beside the prompt of sums"):
-        PromptWriter(task("a: {a} b: {b} ="), tokenizer, decoder=True, max_length=5).prompts([("xx", "yy")])
+    assert tokenizer.decode(whole) == "a: x b: y ="
+    assert list(map(tokenizer.decode, targets)) == [" 1</s>", " 2</s>"]
+    with pytest.raises(Refusal, match="max_length: 5 tokens leave no room beside the prompt of sums; raise it"):
+        PromptWriter(task("a: {a} b: {b} ="), tokenizer, decoder=True, max_length=5).written([("xx", "yy")], ["1"])
 
 
 def data(of: Task, targets: list[str]) -> TaskData:
@@ -102,16 +144,35 @@ def test_a_table_has_prompts_and_targets_and_its_batches_pad_both(tmp_path: Path
     assert part.labels.shape == (2, 5)
 
 
-def test_another_prompt_or_the_kind_of_model_is_another_table(tmp_path: Path) -> None:
-    for of in (task(), task("{a}{b}"), task(chat_template=False)):
+def test_another_prompt_or_end_is_another_table(tmp_path: Path) -> None:
+    """The words of a tokenizer do not tell its end of sequence."""
+    for of in (task(), task("{a}{b}")):
         encoded(of, ["5", "27", "339"], tmp_path)
-    assert len(list(tmp_path.glob("*.arrow"))) == 6
+    for decoder, end in ((False, END), (True, "<turn>")):
+        tokenizer = character_tokenizer()
+        tokenizer.eos_token = end
+        encode(
+            data(task(), ["5", "27", "339"]), tokenizer, prompts=True, max_length=30, cache=tmp_path, decoder=decoder
+        )
+    assert len(list(tmp_path.glob("*.arrow"))) == 8
 
 
 def test_targets_longer_than_an_answer_are_refused_with_their_number_and_the_longest(tmp_path: Path) -> None:
+    table = encoded(task(), ["5", "2777", "33999"], tmp_path)
     with pytest.raises(Refusal) as refused:
-        encoded(task(max_new_tokens=4), ["5", "2777", "33999"], tmp_path)
+        refuse_long_targets(task(max_new_tokens=4), table, "train")
     assert str(refused.value) == (
         "tasks.sums.max_new_tokens: 4, but 2 train targets are longer, the longest of 7 tokens is '33999'; "
         "write 7, or leave long examples out"
+    )
+    refuse_long_targets(task(max_new_tokens=7), table, "train")
+    refuse_long_targets(replace(task(max_new_tokens=4), metrics=("perplexity",)), table, "train")
+
+
+def test_targets_that_the_tokenizer_changes_are_counted(tmp_path: Path) -> None:
+    table = encoded(task(), ["5", "Ü7", "3Ü9"], tmp_path)
+    [said] = changed_targets(task(), table, "test", character_tokenizer())
+    assert (
+        said
+        == "2 of the first 3 test targets of sums are not the same after the model's tokenizer, the first is number 2"
     )

@@ -27,8 +27,9 @@ def test_exact_match_is_a_share_and_ignores_blanks_around_an_answer() -> None:
 
 
 def test_a_number_is_the_same_however_it_is_written() -> None:
-    answers = ["1,000", "$12.50", "7.", "seven", "1e3", "8"]
-    assert same_number(answers, ["1000.0", "12.5", "7", "seven", "1000", "9"]) == pytest.approx(5 / 6)
+    answers = ["1,000", "-$12.50", "7%.", "seven", "1e3", "8", "12345678901234567890"]
+    wanted = ["1000.0", "-12.5", "7", "seven", "1000", "9", "12345678901234567891"]
+    assert same_number(answers, wanted) == pytest.approx(5 / 7)
 
 
 def test_token_f1_counts_common_words_and_rouge_l_those_in_order() -> None:
@@ -36,6 +37,7 @@ def test_token_f1_counts_common_words_and_rouge_l_those_in_order() -> None:
     assert token_f1([answer], [target]) == 1.0
     assert rouge_l([answer], [target]) == pytest.approx(2 * 3 / 12)
     assert rouge_l(["a b c d"], ["a x c"]) == token_f1(["a b c d"], ["a x c"]) == pytest.approx(2 * 2 / 7)
+    assert token_f1(["😀 हिन्दी"], ["😢 हिन्दी"]) == 0.5
     assert rouge_l(["", ""], ["", "word"]) == token_f1(["", ""], ["", "word"]) == 0.5
 
 

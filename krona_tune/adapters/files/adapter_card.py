@@ -75,7 +75,7 @@ class AdapterCard(Frozen):
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        return tuple(self.metrics)
+        return tuple(dict.fromkeys([*self.metrics, *self.test_metrics]))
 
 
 def read_card(folder: Path) -> AdapterCard:

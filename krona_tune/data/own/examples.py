@@ -111,16 +111,16 @@ def _words(file: File, column: str, what: str) -> pa.ChunkedArray:
     return _filled(values if _is_text(values.type) else values.cast(pa.string()), place, what)
 
 
-def _labels(file: File, column: str) -> pa.ChunkedArray:
+def _labels(file: File, column: str, what: str = "label") -> pa.ChunkedArray:
     names, values = file.names.get(column), file.table[column]
     if names is not None and pa.types.is_integer(values.type):
         unlabelled = pc.fill_null(pc.less(values, 0), True)
         if count := pc.sum(unlabelled).as_py():
             place, first = f"{file.place}: {column}", first_row(unlabelled)
             fix = "if it is the test part, hold another one out with split: {test: 0.15}"
-            raise Refusal(place, f"{count} rows have no label, the first is row {first}", fix)
+            raise Refusal(place, f"{count} rows have no {what}, the first is row {first}", fix)
         return pc.take(pa.array(names), values.combine_chunks())
-    return _words(file, column, "label")
+    return _words(file, column, what)
 
 
 def _numbers(file: File, column: str) -> pa.ChunkedArray:
@@ -142,7 +142,7 @@ def _numbers(file: File, column: str) -> pa.ChunkedArray:
 
 
 def _targets(file: File, column: str) -> pa.ChunkedArray:
-    return _words(file, column, "target")
+    return _labels(file, column, "target")
 
 
 _ANSWERS = {Answers.LABELS: _labels, Answers.NUMBERS: _numbers, Answers.TEXTS: _targets}

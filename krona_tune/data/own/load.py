@@ -1,6 +1,7 @@
 """Makes a task and its three parts from the files that a request names."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -9,7 +10,7 @@ from krona_tune.data.own.data_files import File, read
 from krona_tune.data.own.examples import GROUP, LABEL, Answers, Examples, columns_of, examples, inputs_of
 from krona_tune.data.own.held_out import by_column, divide, overlaps
 from krona_tune.data.own.labels import known_labels, refuse_odd_labels, refuse_unseen
-from krona_tune.data.own.make_task import answers_of, make_task, refuse_unmatched, try_functions
+from krona_tune.data.own.make_task import answers_of, compared_parts, make_task, refuse_unmatched, try_functions
 from krona_tune.data.own.own_data import OwnData
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal
@@ -40,8 +41,8 @@ def load_own(name: str, spec: TaskSpec, place: str) -> OwnData:
         refuse_unseen(parts, files, spec)
     train = parts["train"]
     task = make_task(name, spec, place, train[LABEL], answers)
-    for table in parts.values():
-        refuse_unmatched(task, table[LABEL], place)
+    for part in compared_parts(task):
+        refuse_unmatched(task, parts[part][LABEL], place, part)
     found = overlaps(parts, inputs_of(spec))
     warnings = [_said(task, *pair, parts[pair[0]].num_rows, count) for pair, count in found.items()]
     if spec.split.group:
@@ -72,7 +73,7 @@ def _files(spec: TaskSpec, place: str, answers: Answers) -> dict[str, list[Examp
             case PartSpec():
                 found[part] = _elsewhere(asked, part, spec)
             case str():
-                found[part] = read(asked, columns)["train"]
+                found[part] = _of_part(asked, part, columns)
             case int() | float():
                 found.pop(part, None)  # another one is held out in its place
     if spec.split.column and len(found) > 1:
@@ -85,8 +86,15 @@ def _elsewhere(asked: PartSpec, part: str, spec: TaskSpec) -> list[File]:
     """Returns the files of a part that lies elsewhere, with the task's own names of columns."""
     theirs = (*(asked.text or spec.text), asked.answer or spec.answer)
     names = dict(zip(theirs, (*spec.text, spec.answer), strict=True))
-    files = read(asked.data, theirs)
-    return [each.renamed(names) for each in files.get(part, files["train"])]
+    return [each.renamed(names) for each in _of_part(asked.data, part, theirs)]
+
+
+def _of_part(data: str, part: str, columns: Sequence[str]) -> list[File]:
+    """Returns the files of a part among data that may have several; all of them if they name no part."""
+    files = read(data, columns)
+    if part not in files and len(files) > 1:
+        raise Refusal(data, f"has no {part} part; found {', '.join(files)}", "name a file, or hold examples out")
+    return files.get(part, files["train"])
 
 
 def _by_column(whole: dict[str, pa.Table], spec: TaskSpec, place: str) -> dict[str, pa.Table]:

@@ -24,11 +24,11 @@ Values = npt.NDArray[Any]
 def answers_of(spec: TaskSpec, place: str) -> Answers:
     """Returns what the answers are. Raises a Refusal if a metric is unknown or does not fit them or the others."""
     named = [name for name in spec.metric if ":" not in name]
-    known, other, column = (OF_TEXTS, METRICS, "target") if spec.target else (METRICS, OF_TEXTS, "label")
+    known, other = (OF_TEXTS, METRICS) if spec.target else (METRICS, OF_TEXTS)
     for name in named:
         if name in other:
-            fix = f"write one of {', '.join(known)}"
-            raise Refusal(f"{place}.metric", f"{name} can't judge answers of the kind {column}", fix)
+            judges = "labels and numbers, not texts" if spec.target else "texts, not labels and numbers"
+            raise Refusal(f"{place}.metric", f"{name} judges {judges}", f"write one of {', '.join(known)}")
         if name not in known:
             raise unknown(f"{place}.metric", "metric", name, [*known, "MODULE:FUNCTION"])
     if spec.target is None:
@@ -129,12 +129,20 @@ def _of_texts(task: Task, spec: TaskSpec, place: str) -> Task:
     return replace(task, generation=generation, lower_is_better=better)
 
 
-def refuse_unmatched(task: Task, targets: pa.ChunkedArray, place: str) -> None:
+def compared_parts(task: Task) -> tuple[str, ...]:
+    """Returns the parts whose targets are compared with generated answers."""
+    if task.generation is None or task.has_perplexity:
+        return ()
+    return ("test",) if task.judged_by_loss else ("validation", "test")
+
+
+def refuse_unmatched(task: Task, targets: pa.ChunkedArray, place: str, part: str) -> None:
     """Refuses targets in which `extract` finds nothing: no answer could equal them."""
     pattern = task.generation.extract if task.generation else ""
-    lacking = [row for row, target in enumerate(targets.to_pylist()) if pattern and not extracted(target, pattern)]
+    found = (extracted(target, pattern) for target in targets.to_pylist())
+    lacking = [row for row, text in enumerate(found) if pattern and not (text or "").strip()]
     if lacking:
-        problem = f"finds nothing in {len(lacking):,} of {len(targets):,} targets, the first is"
+        problem = f"finds nothing in {len(lacking):,} of {len(targets):,} {part} targets, the first is"
         raise Refusal(f"{place}.extract", f"{problem} {shown(targets[lacking[0]].as_py())}", "change the expression")
 
 

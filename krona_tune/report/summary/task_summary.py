@@ -30,6 +30,8 @@ def _of_a_correlation(value: float, examples: int) -> float:
 
 _ERROR_OF: dict[str, Callable[[float, int], float]] = {
     "accuracy": _of_a_share,
+    "exact_match": _of_a_share,
+    "same_number": _of_a_share,
     "f1": _of_a_share,
     "matthews": _of_a_correlation,
     "pearson": _of_a_correlation,
@@ -160,8 +162,12 @@ def summarise(
 
 
 def average(tasks: Sequence[TaskSummary]) -> Average | None:
-    """Returns the mean best score over the tasks that have one, and the same mean for both baselines."""
-    scored = [each for each in tasks if each.best is not None]
+    """Returns the mean best score over the tasks that have one, and the same mean for both baselines.
+
+    A task whose trials are compared by losses has no such score.
+    """
+    by_loss = {each.task for each in tasks if each.facts and each.facts.compared_by_loss}
+    scored = [each for each in tasks if each.best is not None and each.task not in by_loss]
     if not scored:
         return None
     return Average(

@@ -141,8 +141,8 @@ class Forecast:
                 evaluation=share * judged,
                 baseline_epoch=head * epoch,
                 baseline_evaluation=head * judged,
-                test=share * tested,
-                baseline_test=head * tested,
+                test=probe.test_shares.get(task, share) * tested,
+                baseline_test=probe.test_shares.get(task, head) * tested,
                 filling=share * (epoch + judged + tested) if stored else 0.0,
             )
         return cls(tasks=found, text_to_text=gathered.plan.geometry.text_to_text)

@@ -132,10 +132,12 @@ def make_plan(spec: StudySpec, place: str) -> Plan:
     space = resolve(spec, geometry, place)
     earlier = tuple(read_earlier(home(Path(folder)), space) for folder in spec.search.warm_start or ())
     own = _own_data(spec, [task for task in spec.tasks if task in spec.own_tasks])
+    tasks = {name: own[name].task if name in own else TASKS[name] for name in spec.tasks}
+    _check_shared_scores(spec, tasks)
     return Plan(
         spec=spec,
         place=place,
-        tasks={name: own[name].task if name in own else TASKS[name] for name in spec.tasks},
+        tasks=tasks,
         own=own,
         source=source,
         geometry=geometry,
@@ -224,6 +226,14 @@ def _check_search(spec: StudySpec) -> None:
     if search.sampler == "sobol" and (search.pareto or search.warm_start):
         other = "search.objective pareto" if search.pareto else "search.warm_start"
         raise Refusal("search.sampler", f"sobol takes its own points in order, {other} others", "leave one out")
+
+
+def _check_shared_scores(spec: StudySpec, tasks: Mapping[str, Task]) -> None:
+    """Refuses a mean over tasks of losses and of other scores."""
+    by_loss = [name for name, task in tasks.items() if task.judged_by_loss]
+    if spec.search.shared and 0 < len(by_loss) < len(tasks):
+        problem = f"{by_loss[0]} is compared by the loss of its targets, which has no mean with other scores"
+        raise Refusal("--shared", problem, "write evaluate: generate, or leave it out")
 
 
 def _refuse_missing_package(method: str, place: str) -> None:

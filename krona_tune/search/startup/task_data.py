@@ -16,6 +16,7 @@ from krona_tune.data.data_warnings import find_warnings
 from krona_tune.data.encode import Encoded, Reading, encode, encode_test, given_texts, written
 from krona_tune.data.metrics import constant_baseline, functions_digest, token_baseline
 from krona_tune.data.prompts import PromptWriter
+from krona_tune.data.target_checks import changed_targets, refuse_long_targets
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import refusing
 from krona_tune.search.planning.plan import Plan
@@ -54,11 +55,18 @@ def prepare_data(plan: Plan, location: str) -> Prepared:
     data = {name: _load(plan, task) for name, task in plan.tasks.items()}
     prepared = {name: _prepare_task(plan, each, tokenizer) for name, each in data.items()}
     finals = data if plan.spec.finalists.top else {}
+    tests = {name: encode_test(each, tokenizer, **_encoding(plan)) for name, each in finals.items()}
+    changed: list[str] = []
+    for name, (work, _) in prepared.items():
+        parts = {"train": work.train, "validation": work.validation, "test": tests.get(name)}
+        for part, table in ((part, table) for part, table in parts.items() if table is not None):
+            refuse_long_targets(work.task, table, part)
+            changed += changed_targets(work.task, table, part, tokenizer)
     return Prepared(
         works={name: work for name, (work, _) in prepared.items()},
         facts={name: facts for name, (_, facts) in prepared.items()},
-        tests={name: encode_test(each, tokenizer, **_encoding(plan)) for name, each in finals.items()},
-        data_warnings=tuple(chain.from_iterable(map(find_warnings, data.values()))),
+        tests=tests,
+        data_warnings=(*chain.from_iterable(map(find_warnings, data.values())), *changed),
     )
 
 

@@ -12,6 +12,7 @@ from krona_tune.study.spec.domain import Divisors, Domain
 from krona_tune.study.spec.dropped import without_dropped
 from krona_tune.study.spec.plain_yaml import DEEPEST, LONGEST, dump_yaml, read_yaml
 from krona_tune.study.spec.study_spec import OF_GLUE, StudySpec
+from krona_tune.study.spec.task_spec import PartSpec
 from krona_tune.study.spec.trial import SECTION_OF, SECTIONS, SIZES
 
 MOST_BYTES = 4 * LONGEST
@@ -212,7 +213,7 @@ def _fix(detail: Any) -> str:
 
 def _is_key(part: str) -> bool:
     """Returns whether a part of an error's location is a key, not an index or the name of a type."""
-    return re.fullmatch(r"[A-Za-z_]\w*", part) is not None
+    return part != PartSpec.__name__ and re.fullmatch(r"[A-Za-z_]\w*", part) is not None
 
 
 def _model_at(model: type[BaseModel], path: Sequence[str]) -> type[BaseModel]:

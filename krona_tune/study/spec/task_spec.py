@@ -161,10 +161,25 @@ class TaskSpec(Frozen):
             problem = "names neither a label nor a target" if self.label is None else "names a label and a target"
             raise Refusal("", problem, "write label: COLUMN for classes or numbers, or target: COLUMN for texts")
         odd, other = (OF_TARGETS, "target") if self.target is None else (OF_LABELS, "label")
+        for part in ("validation", "test"):
+            self._refuse_odd_part(part, getattr(self.split, part))
         for key in odd:
             if getattr(self, key) != type(self).model_fields[key].default:
                 raise Refusal("", f"{key} is about tasks with a {other}", "leave it out")
         return self
+
+    def _refuse_odd_part(self, name: str, part: Any) -> None:
+        """Refuses a part elsewhere whose columns do not correspond to the task's."""
+        if not isinstance(part, PartSpec):
+            return
+        texts, kind = part.text or self.text, "label" if self.target is None else "target"
+        if (part.label if self.target else part.target) is not None:
+            raise Refusal("", f"split.{name} names another kind of answer than the task", f"write {kind}: COLUMN")
+        if len(texts) != len(self.text):
+            counts = f"{len(texts)} texts, the task {len(self.text)}"
+            raise Refusal("", f"split.{name} has {counts}", "name a column for each")
+        if (answer := part.answer or self.answer) in texts:
+            raise Refusal("", f"split.{name}: the {kind} {answer!r} is a text that the model reads", "name another")
 
     @model_validator(mode="after")
     def _columns_apart(self) -> "TaskSpec":

@@ -11,13 +11,22 @@ from krona_tune.adapters.files.adapter_files import load, refuse_replaced, shape
 from krona_tune.adapters.inject import Adapters
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import refusing
-from krona_tune.train.backbone import Backbone, load_backbone, quiet
+from krona_tune.train.backbone import Backbone, Batch, load_backbone, quiet
 from krona_tune.train.backbone_source import BackboneSource, download, find_backbone
 from krona_tune.train.device import Device
 from krona_tune.train.task_heads import Answer, make_answer
+from krona_tune.train.text_answer import TextAnswer
 from krona_tune.train.tokenizer import candidates, open_tokenizer
 
 CPU = Device(kind="cpu", dtype=torch.float32)
+
+
+def _try(answer: Answer, inputs: Batch) -> None:
+    """Answers a first input; of a text only the likelihood of one token."""
+    if isinstance(answer, TextAnswer):
+        answer.loss({name: inputs[name] for name in ("input_ids", "attention_mask")}, inputs["input_ids"][:, :1])
+    else:
+        answer.predict(inputs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +70,7 @@ def load_adapted(
     refuse_replaced(folder, card)
     answering.model.eval()
     with torch.no_grad(), refusing(*unable):
-        answering.predict(dict(tokenizer("a word", return_tensors="pt").to(device.kind)))
+        _try(answering, dict(tokenizer("a word", return_tensors="pt").to(device.kind)))
     return AdaptedModel(
         card=card,
         task=task,

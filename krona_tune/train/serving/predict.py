@@ -72,8 +72,9 @@ def predictions(whole: AdaptedModel, rows: Iterable[Sequence[str]]) -> Iterator[
 def _predicted(whole: AdaptedModel, rows: Sequence[Sequence[str]]) -> list[Prediction]:
     found: dict[int, Prediction] = {}
     device = whole.backbone.device
-    table = _tokenized(whole, rows)
-    for batch in evaluation_batches(table, EVALUATION_TOKENS[device.kind], int(whole.tokenizer.pad_token_id)):
+    table, asked = _tokenized(whole, rows), whole.task.generation
+    new = asked.max_new_tokens if asked else None
+    for batch in evaluation_batches(table, EVALUATION_TOKENS[device.kind], int(whole.tokenizer.pad_token_id), new):
         inputs, _ = to_device(batch, device)
         found |= zip(batch.rows.tolist(), _answers(whole, inputs), strict=True)
     return [found[row] for row in range(len(rows))]
