@@ -4,19 +4,24 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
+from rich.markup import escape
 
 from krona_tune.adapters.files.adapter_card import read_card, task_of
 from krona_tune.adapters.files.forms import Form, WrittenDtype
 from krona_tune.cli import options
 from krona_tune.cli.folders import adapter_folder
-from krona_tune.cli.printing import print_exported
+from krona_tune.cli.printing import errors, print_exported
 from krona_tune.data.tasks import Task
 from krona_tune.record.remote.storage import storage_at
 from krona_tune.refusal import Refusal, refusing
+from krona_tune.study.folder import StudyFolder
 from krona_tune.train.examples import examples_of, lines_of
+
+if TYPE_CHECKING:
+    from krona_tune.train.loop import TaskWork
 
 Holder = Annotated[str, typer.Argument(metavar="STUDY|DIR", help="A study's name, or the folder of an adapter.")]
 OfTask = Annotated[str | None, typer.Option("--task", help="Which of the study's adapters to take, if it has several.")]
@@ -27,18 +32,36 @@ def export(
     study: Holder,
     to: Annotated[Path, typer.Option("--to", help="A folder that does not exist yet, or an empty one.")],
     form: Annotated[
-        Form, typer.Option("--format", help="merged: a whole model; peft: for PEFT; adapter: ours.")
+        Form,
+        typer.Option("--format", help="merged: a whole model; peft: for PEFT; lora: the nearest LoRA; adapter: ours."),
     ] = Form.MERGED,
     task: OfTask = None,
     storage: options.Storage = options.STUDIES,
     model: Backbone = None,
     dtype: Annotated[WrittenDtype, typer.Option(help="The dtype of a merged model's weights.")] = WrittenDtype.FLOAT32,
+    rank: Annotated[int | None, typer.Option("--rank", min=1, help="The rank of the nearest LoRA.")] = None,
 ) -> None:
     """Export an adapter. The exported files are loaded back and must give the same logits."""
     folder = adapter_folder(storage_at(storage), study, task)
     from krona_tune.train.serving.export import export_adapter
 
-    print_exported(export_adapter(folder, to, form, model=model, dtype=dtype), form)
+    work = _data_of(folder) if form is Form.LORA and rank else None
+    print_exported(export_adapter(folder, to, form, model=model, dtype=dtype, rank=rank, judged_on=work), form)
+
+
+def _data_of(adapter: Path) -> "TaskWork | None":
+    """Returns the data of the study that an adapter lies in; None, after saying why, if they can't be read."""
+    study = StudyFolder(adapter.resolve().parents[1])
+    if not study.spec.exists():
+        return None
+    from krona_tune.search.validation_data import validation_data
+
+    try:
+        return validation_data(study, read_card(adapter).task)
+    except Refusal as refusal:
+        said = escape(f"the LoRA is not judged on validation: {refusal}")
+        errors.print(f"[yellow]warning:[/yellow] {said}", soft_wrap=True)
+        return None
 
 
 def predict(

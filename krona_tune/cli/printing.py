@@ -48,6 +48,7 @@ FORMS = {
     Form.ADAPTER: "an adapter of krona_tune",
     Form.MERGED: "a whole model of transformers",
     Form.PEFT: "an adapter of peft",
+    Form.LORA: "a LoRA of peft",
 }
 
 
@@ -239,6 +240,8 @@ def _sync(folder: StudyFolder, tracking_uri: str | None) -> str:
 
 def print_exported(left: "Exported", form: Form) -> None:
     console.print(f"Written to {left.folder}, {FORMS[form]}", highlight=False, markup=False, soft_wrap=True)
+    if left.approximation:
+        console.print(left.approximation.said, highlight=False, soft_wrap=True)
     console.print(f"Largest difference of a logit: {left.difference:.2g}. Load it with", highlight=False)
     console.print(indent(left.loading, "  "), highlight=False, markup=False, soft_wrap=True)
 

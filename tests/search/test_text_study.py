@@ -1,9 +1,14 @@
 """Tests studies whose tasks are answered with text: what is refused before the start, and a whole one on a real Ray."""
 
+import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
 import krona_tune
 from krona_tune.adapters.files.adapter_card import read_card
@@ -124,3 +129,20 @@ def test_a_whole_study_of_a_decoder_leaves_adapters_that_write(home: Home) -> No
     for form in (Form.MERGED, Form.PEFT):
         exported = export_adapter(folder.adapter("adding"), home.root / f"out-{form}", form)
         assert "AutoModelForCausalLM" in exported.loading
+    leaves_a_near_lora(home, read_card(folder.adapter("judged")).score)
+
+
+def leaves_a_near_lora(home: Home, score: float | None) -> None:  # noqa: F811
+    """Exports the task `judged` as a LoRA: judged on the study's own data, and with nothing but LoRA in its files."""
+    words = ("export", "text", "--task", "judged", "--format", "lora", "--rank", "2", "--to", "near")
+    command = home.command(*words)
+    command["args"][:3] = [sys.executable, "-c", "from krona_tune.cli import program; program()"]
+    near = subprocess.run(**command, capture_output=True, timeout=120, check=False)
+    assert near.returncode == 0, near.stdout + near.stderr
+    [before] = re.findall(r"the adapter's (-?[\d.]+), both in float32", near.stdout)
+    assert float(before) == pytest.approx(score, abs=0.02)
+    assert "The nearest LoRA of rank 2: it keeps" in (home.root / "near" / "README.md").read_text(encoding="utf-8")
+    config = json.loads((home.root / "near" / "adapter_config.json").read_text())
+    assert (config["modules_to_save"], config["task_type"], config["r"]) == (None, "CAUSAL_LM", 2)
+    keys = load_file(home.root / "near" / "adapter_model.safetensors")
+    assert all(re.fullmatch(r"base_model\.model\.model\.layers\.\d\..*_proj\.lora_[AB]\.weight", key) for key in keys)

@@ -1,5 +1,6 @@
 """Names the forms in which an adapter is exported, and how each is loaded. No torch."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -7,11 +8,13 @@ from krona_tune.adapters.files.adapter_card import AdapterCard
 
 
 class Form(StrEnum):
-    """The form of an export: our own, a whole model of transformers, or an adapter of the package peft."""
+    """The form of an export: our own, a whole model of transformers, an adapter of the package peft that is equal, or
+    the nearest LoRA of a rank."""
 
     ADAPTER = "adapter"
     MERGED = "merged"
     PEFT = "peft"
+    LORA = "lora"
 
 
 class WrittenDtype(StrEnum):
@@ -21,7 +24,26 @@ class WrittenDtype(StrEnum):
     BFLOAT16 = "bfloat16"
 
 
-LIBRARIES = {Form.ADAPTER: "krona_tune", Form.MERGED: "transformers", Form.PEFT: "peft"}
+@dataclass(frozen=True, kw_only=True)
+class Approximation:
+    """How near a LoRA of a `rank` comes: the share of the adapter's squared norm that it keeps, and the validation
+    scores `before` and `after`; None if they could not be measured."""
+
+    rank: int
+    kept: float
+    before: float | None = None
+    after: float | None = None
+
+    @property
+    def said(self) -> str:
+        """Returns this in words."""
+        norm = f"The nearest LoRA of rank {self.rank}: it keeps {self.kept:.1%} of the adapter's squared norm"
+        if self.before is None or self.after is None:
+            return f"{norm}; what that costs on validation was not measured."
+        return f"{norm}; its validation score is {self.after:.4f}, the adapter's {self.before:.4f}, both in float32."
+
+
+LIBRARIES = {Form.ADAPTER: "krona_tune", Form.MERGED: "transformers", Form.PEFT: "peft", Form.LORA: "peft"}
 
 KINDS = {
     "text-classification": "AutoModelForSequenceClassification",
@@ -33,12 +55,14 @@ _IMPORTS = {
     Form.ADAPTER: "import krona_tune\nfrom transformers import {kind}\n\n",
     Form.MERGED: "from transformers import {kind}\n\n",
     Form.PEFT: "from peft import PeftModel\nfrom transformers import {kind}\n\n",
+    Form.LORA: "from peft import PeftModel\nfrom transformers import {kind}\n\n",
 }
 _BACKBONE = "model = {kind}.from_pretrained({backbone}{outputs})\n"
 _LINES = {
     Form.ADAPTER: _BACKBONE + "adapters = krona_tune.load(model, {folder})",
     Form.MERGED: "model = {kind}.from_pretrained({folder})",
     Form.PEFT: _BACKBONE + "model = PeftModel.from_pretrained(model, {folder})",
+    Form.LORA: _BACKBONE + "model = PeftModel.from_pretrained(model, {folder})",
 }
 
 

@@ -8,7 +8,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from krona_tune.adapters.files.adapter_card import AdapterCard
-from krona_tune.adapters.files.forms import LIBRARIES, Form, loading
+from krona_tune.adapters.files.forms import LIBRARIES, Approximation, Form, loading
 from krona_tune.data.tasks import TASKS
 
 README = "README.md"
@@ -18,10 +18,11 @@ INTROS = {
     Form.ADAPTER: "An adapter: the backbone's weights are not in here.",
     Form.MERGED: "A whole model, the adapter merged into the backbone's weights.",
     Form.PEFT: "An adapter in the form of the package peft: the backbone's weights are not in here.",
+    Form.LORA: "A LoRA near an adapter, in the form of the package peft: the backbone's weights are not in here.",
 }
 
 
-def model_card(card: AdapterCard, form: Form, folder: str) -> str:
+def model_card(card: AdapterCard, form: Form, folder: str, approximation: Approximation | None = None) -> str:
     """Returns the text of README.md. Values from the card can't break out of their line, cell or quotes."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -41,6 +42,7 @@ def model_card(card: AdapterCard, form: Form, folder: str) -> str:
         intro=INTROS[form],
         columns=[f"{_plain(name)}{' (synthetic)' * card.synthetic}" for name in ("score", *card.metric_names)],
         halves=_halves(card),
+        approximation=approximation.said if approximation else "",
         loading=loading(card, form, folder),
     )
 

@@ -1,7 +1,7 @@
 """Turns an adapter into the form of the package peft, which loads it without krona_tune. Needs peft."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import torch
@@ -16,6 +16,7 @@ from peft import (
 )
 from torch import Tensor, nn
 
+from krona_tune.adapters.files.low_rank import LowRank
 from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.methods.krona import Krona
 from krona_tune.adapters.methods.lokr_shape import lokr_factor
@@ -54,9 +55,28 @@ def as_peft(model: nn.Module, adapters: Adapters, head: Mapping[str, Tensor]) ->
     within = _within(model)
     modules = {f"{within}{site.name}": module for site, module in adapters.by_site()}
     config, tensors = _form(adapters, modules)
+    return _dressed(model, adapters, head, config, tensors, modules)
+
+
+def as_near_lora(model: nn.Module, adapters: Adapters, head: Mapping[str, Tensor], near: LowRank) -> PeftModel:
+    """Returns the model as a PeftModel with a LoRA of the same rank at every map; otherwise as `as_peft`."""
+    halves = {f"{_within(model)}{name}": pair for name, pair in near.halves.items()}
+    config, tensors = _as_lora(1, any(site.transposed for site in adapters.sites), halves)
+    return _dressed(model, adapters, head, config, tensors, halves)
+
+
+def _dressed(
+    model: nn.Module,
+    adapters: Adapters,
+    head: Mapping[str, Tensor],
+    config: PeftConfig,
+    tensors: Tensors,
+    maps: Iterable[str],
+) -> PeftModel:
+    within = _within(model)
     own = {f"{within}{name}": parameter.detach() for name, parameter in adapters.own.items()}
-    config.target_modules = sorted(modules)
-    config.modules_to_save = sorted({_saved_module(name) for name in own | dict(head)})
+    config.target_modules = sorted(maps)
+    config.modules_to_save = sorted({_saved_module(name) for name in own | dict(head)}) or None
     config.task_type = _task_type(model)
     return _filled(get_peft_model(model, config), tensors | own | dict(head))
 

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from krona_tune.adapters.files.adapter_card import AdapterCard, read_card
 from krona_tune.adapters.files.adapter_files import head_of, read_tensors, save_adapter
-from krona_tune.adapters.files.forms import Form, WrittenDtype, loading
+from krona_tune.adapters.files.forms import Approximation, Form, WrittenDtype, loading
+from krona_tune.adapters.files.low_rank import low_rank
 from krona_tune.adapters.files.model_card import README, model_card
 from krona_tune.adapters.merge import merge
 from krona_tune.adapters.methods.method_table import method_named
@@ -20,6 +22,8 @@ from krona_tune.atomic_write import atomic_folder
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.train.backbone import cast_parameters, quiet
+from krona_tune.train.evaluate import evaluate
+from krona_tune.train.loop import TaskWork
 from krona_tune.train.serving.comparison_inputs import difference, logits, sample_inputs
 from krona_tune.train.serving.load_adapted import AdaptedModel, load_adapted
 
@@ -30,15 +34,24 @@ WEIGHTS_ROUNDING = 1e-4
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """The result of an export. `difference` is the largest one between a logit of the study's adapter and of this."""
+    """The result of an export. `difference` is the largest one between a logit of the study's adapter and of this; of a
+    near LoRA, between a logit before it was written and after it was loaded."""
 
     folder: Path
     difference: float
     loading: str
+    approximation: Approximation | None = None
 
 
 def export_adapter(
-    adapter: Path, to: Path, form: Form, *, model: str | None = None, dtype: WrittenDtype = WrittenDtype.FLOAT32
+    adapter: Path,
+    to: Path,
+    form: Form,
+    *,
+    model: str | None = None,
+    dtype: WrittenDtype = WrittenDtype.FLOAT32,
+    rank: int | None = None,
+    judged_on: TaskWork | None = None,
 ) -> Exported:
     """Writes an adapter's folder in another form to `to`.
 
@@ -47,13 +60,18 @@ def export_adapter(
         to: a folder that does not exist yet, or is empty.
         model: a hub name or folder of the backbone; without it, the card's.
         dtype: of a merged model's weights.
+        rank: of a near LoRA.
+        judged_on: data whose validation half shows what a near LoRA costs; None: that is not measured.
 
     Raises:
         Refusal: `to` is taken, the form can't carry the method, the backbone can't be found, or the outputs differ.
     """
     to = home(to).resolve()
     _refuse_taken(to)
-    card = read_card(adapter)
+    if (rank is None) == (form is Form.LORA):
+        problem = "lora needs a rank" if rank is None else f"{form} has none"
+        raise Refusal("--rank", problem, "write --format lora --rank 16, or leave both out")
+    card, approximation = read_card(adapter), None
     match form:
         case Form.ADAPTER:
             differing = _leave_as_adapter(adapter, to, model)
@@ -63,7 +81,12 @@ def export_adapter(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # of what peft asks of transformers
                 differing = _leave_as_peft(adapter, to, model)
-    return Exported(folder=to, difference=differing, loading=loading(card, form, to))
+        case Form.LORA:
+            assert rank is not None
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)
+                differing, approximation = _leave_as_near_lora(adapter, to, model, rank, judged_on)
+    return Exported(folder=to, difference=differing, loading=loading(card, form, to), approximation=approximation)
 
 
 def _leave_as_adapter(adapter: Path, to: Path, name: str | None) -> float:
@@ -109,34 +132,71 @@ def _in_float32(model: Any) -> Any:
 
 
 def _leave_as_peft(adapter: Path, to: Path, name: str | None) -> float:
-    as_peft, peft_model = _peft()
+    as_peft = _peft().as_peft
     whole = load_adapted(adapter, model=name, quantized=False)  # peft's adapters are the same on quantised weights
     inputs = sample_inputs(whole)
     expected = logits(whole.answer.model, inputs)
     whole.adapters.detach()
     dressed = as_peft(whole.answer.model, whole.adapters, head_of(read_tensors(adapter))).eval()
     _refuse_other_outputs(logits(dressed, inputs), expected, "in the form of peft")
+    return _write_peft(dressed, adapter, to, name, whole, expected)
+
+
+def _leave_as_near_lora(
+    adapter: Path, to: Path, name: str | None, rank: int, judged_on: TaskWork | None
+) -> tuple[float, Approximation]:
+    as_near_lora = _peft().as_near_lora
+    whole = load_adapted(adapter, model=name, quantized=False)
+    near, before = low_rank(whole.adapters, rank), _score(whole, judged_on)
+    whole.adapters.detach()
+    dressed = as_near_lora(whole.answer.model, whole.adapters, head_of(read_tensors(adapter)), near).eval()
+    approximation = Approximation(rank=rank, kept=near.kept, before=before, after=_score(whole, judged_on))
+    expected = logits(dressed, sample_inputs(whole))
+    return _write_peft(dressed, adapter, to, name, whole, expected, approximation), approximation
+
+
+def _score(whole: AdaptedModel, judged_on: TaskWork | None) -> float | None:
+    """Returns the validation score of the model as it is now, adapted by us or by peft."""
+    if judged_on is None:
+        return None
+    pad = judged_on.pad_token_id
+    return evaluate(whole.answer, whole.task, judged_on.validation, pad, whole.backbone.device)["score"]
+
+
+def _write_peft(
+    dressed: Any,
+    adapter: Path,
+    to: Path,
+    name: str | None,
+    whole: AdaptedModel,
+    expected: Tensor,
+    approximation: Approximation | None = None,
+) -> float:
+    """Writes a PeftModel and compares what is read back; returns the largest difference of a logit."""
+    from peft import PeftModel
+
     for config in dressed.peft_config.values():
         config.base_model_name_or_path = whole.card.backbone
     with _written(to) as built:
         dressed.save_pretrained(built, save_embedding_layers=False)
         bare = load_adapted(adapter, model=name, quantized=False)
         bare.adapters.detach()
-        written = logits(peft_model.from_pretrained(bare.answer.model, built).eval(), inputs)
+        written = logits(PeftModel.from_pretrained(bare.answer.model, built).eval(), sample_inputs(whole))
         _refuse_other_outputs(written, expected, "read back")
-        _write_card(built, to, whole.card, Form.PEFT)
+        _write_card(built, to, whole.card, Form.LORA if approximation else Form.PEFT, approximation)
     return difference(written, expected)
 
 
-def _peft() -> tuple[Any, Any]:
+def _peft() -> Any:
+    """Returns the module that writes peft's forms."""
     try:
         with quiet():
-            from peft import PeftModel
+            import_module("peft")
     except ImportError:
         raise Refusal("--format", "the package peft is not installed", "pip install 'krona_tune[peft]'") from None
-    from krona_tune.adapters.files.peft_form import as_peft
+    from krona_tune.adapters.files import peft_form
 
-    return as_peft, PeftModel
+    return peft_form
 
 
 def _name_labels(model: Any, whole: AdaptedModel) -> None:
@@ -177,5 +237,7 @@ def _unmergeable(problem: str) -> Refusal:
     return Refusal("--format", f"merged: {problem}", "use --format adapter")
 
 
-def _write_card(built: Path, to: Path, card: AdapterCard, form: Form) -> None:
-    (built / README).write_text(model_card(card, form, to.name), encoding="utf-8")
+def _write_card(
+    built: Path, to: Path, card: AdapterCard, form: Form, approximation: Approximation | None = None
+) -> None:
+    (built / README).write_text(model_card(card, form, to.name, approximation), encoding="utf-8")
