@@ -31,7 +31,7 @@ class TextAnswer:
         self.vocabulary = backbone.geometry.vocabulary or len(tokenizer)
         self._is_decoder = not backbone.geometry.is_encoder_decoder
         self._start = None if self._is_decoder else start_token(backbone.config)
-        self._stops = torch.tensor(stop_ids(task, tokenizer), device=backbone.device.kind)
+        self._stops = torch.tensor(stop_ids(task, tokenizer), dtype=torch.long, device=backbone.device.kind)
         self._keeps_some = "logits_to_keep" in inspect.signature(self.model.forward).parameters
         depths = backbone.geometry.depths
         cached = depths.get(Stack.ENCODER, depths[Stack.DECODER])  # transformers makes a T5's cache that deep
@@ -40,7 +40,7 @@ class TextAnswer:
             do_sample=False,
             num_beams=1,
             use_cache=cached >= depths[Stack.DECODER],
-            eos_token_id=self._stops.tolist(),
+            eos_token_id=self._stops.tolist() or None,
             pad_token_id=self._pad,
             decoder_start_token_id=self._start,
         )

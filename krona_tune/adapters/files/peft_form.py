@@ -52,15 +52,15 @@ def as_peft(model: nn.Module, adapters: Adapters, head: Mapping[str, Tensor]) ->
     Raises:
         Refusal: peft has no form for the adapter.
     """
-    within = _within(model)
-    modules = {f"{within}{site.name}": module for site, module in adapters.by_site()}
+    prefix = within(model)
+    modules = {f"{prefix}{site.name}": module for site, module in adapters.by_site()}
     config, tensors = _form(adapters, modules)
     return _dressed(model, adapters, head, config, tensors, modules)
 
 
 def as_near_lora(model: nn.Module, adapters: Adapters, head: Mapping[str, Tensor], near: LowRank) -> PeftModel:
     """Returns the model as a PeftModel with a LoRA of the same rank at every map; otherwise as `as_peft`."""
-    halves = {f"{_within(model)}{name}": pair for name, pair in near.halves.items()}
+    halves = {f"{within(model)}{name}": pair for name, pair in near.halves.items()}
     config, tensors = _as_lora(1, any(site.transposed for site in adapters.sites), halves)
     return _dressed(model, adapters, head, config, tensors, halves)
 
@@ -73,15 +73,16 @@ def _dressed(
     tensors: Tensors,
     maps: Iterable[str],
 ) -> PeftModel:
-    within = _within(model)
-    own = {f"{within}{name}": parameter.detach() for name, parameter in adapters.own.items()}
+    prefix = within(model)
+    own = {f"{prefix}{name}": parameter.detach() for name, parameter in adapters.own.items()}
     config.target_modules = sorted(maps)
     config.modules_to_save = sorted({_saved_module(name) for name in own | dict(head)}) or None
-    config.task_type = _task_type(model)
+    config.task_type = task_type(model)
     return _filled(get_peft_model(model, config), tensors | own | dict(head))
 
 
-def _task_type(model: nn.Module) -> str:
+def task_type(model: nn.Module) -> str:
+    """Returns what peft calls the model's kind of answer."""
     if _config(model).is_encoder_decoder:
         return "SEQ_2_SEQ_LM"
     return "CAUSAL_LM" if cast(Any, model).can_generate() else "SEQ_CLS"
@@ -93,8 +94,8 @@ def _saved_module(name: str) -> str:
     return first if first in HEADS else name.rpartition(".")[0]
 
 
-def _within(model: nn.Module) -> str:
-    """Returns the prefix of the names of sites in the model: "bert." for example; nothing if it is text to text."""
+def within(model: nn.Module) -> str:
+    """Returns the prefix of the names of sites in the model: "bert." for example; nothing for an encoder-decoder."""
     if _config(model).is_encoder_decoder:
         return ""
     base = getattr(model, "base_model", model)

@@ -1,0 +1,141 @@
+"""Chooses configurations of the package peft in an Optuna trial, under a limit of parameters. Needs peft.
+
+For people who keep their own training program, such as transformers' Trainer:
+
+    def model_init(trial):
+        model = AutoModelForSequenceClassification.from_pretrained(name)
+        return get_peft_model(model, krona_tune.optuna_space(trial, model, max_params=20_000))
+
+    trainer = Trainer(model_init=model_init, ...)
+    trainer.hyperparameter_search(backend="optuna", hp_space=lambda trial: {"learning_rate": ...})
+"""
+
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Any
+
+from peft import LoKrConfig, LoraConfig, PeftConfig
+from torch import nn
+
+from krona_tune.adapters.files.peft_form import task_type, within
+from krona_tune.adapters.methods.method_table import cost_at
+from krona_tune.adapters.placement import common_dimensions, sites
+from krona_tune.backbones.find_geometry import geometry
+from krona_tune.backbones.geometry import Site
+from krona_tune.kron.factors import divisors
+from krona_tune.peft_method import KronAConfig
+from krona_tune.refusal import Refusal, unknown
+from krona_tune.study.spec.trial import AdapterConfig
+
+Choose = Callable[[str, Sequence[Any]], Any]
+TERMS, RANKS, FACTORS, SCALES = (1, 2, 4), (1, 2, 4, 8, 16, 32, 64), (2, 4, 8, 16), (1.0, 2.0, 4.0, 8.0, 16.0)
+"""What is offered: numbers of products, ranks, decompose factors, and scales (peft's alpha / rank)."""
+
+
+def optuna_space(
+    trial: Any,
+    model: nn.Module,
+    *,
+    max_params: int | None = None,
+    methods: Sequence[str] = ("krona", "lokr", "lora"),
+    roles: str = "query+value",
+    layers: str = "all",
+) -> PeftConfig:
+    """Returns a configuration of KronA, LoKr or LoRA that fits the model, chosen by the trial.
+
+    Only factor shapes that divide every adapted map, and sizes within the limit, are offered. The knobs in the trial
+    are `method`, `scale`, and for each method its own sizes.
+
+    Args:
+        trial: of an Optuna study; None, as transformers' Trainer passes before its search: the first of each choice.
+        model: of transformers, not adapted yet.
+        max_params: the most parameters of an adapter, without a head; None: no limit.
+        methods: which methods the trial may choose.
+        roles: the maps to adapt, as in a space's `adapter: roles`.
+        layers: the layers to adapt, as in a space's `adapter: layers`.
+
+    Raises:
+        Refusal: nothing fits the limit, the model has no such maps, or they are parts of fused maps.
+    """
+    for method in methods:
+        if method not in _SIZES:
+            raise unknown("methods", "method", method, _SIZES)
+    own: Any = model.config
+    shape = geometry(own.to_dict(), "model")
+    places = sites(shape, AdapterConfig(roles=roles, layers=layers))
+    for site in places:
+        if site.rows:
+            raise Refusal("model", f"{site.key} is a part of a map, and peft adapts whole maps", "choose other roles")
+    limit = inf if max_params is None else max_params
+    offered = {method: _within_limit(_SIZES[method](places), places, limit) for method in methods}
+    if not any(offered.values()):
+        least = min(_cost(each, places) for method in methods for each in _SIZES[method](places))
+        raise Refusal("max_params", f"{max_params:,}: no adapter is so small", f"write {least:,} or more")
+    choose = _chooser(trial)
+    method = choose("method", [method for method in methods if offered[method]])
+    chosen = _narrowed(offered[method], choose).model_copy(update={"scale": choose("scale", SCALES)})
+    config = _CONFIGS[method](chosen)
+    config.target_modules = {f"{within(model)}{site.name}" for site in places}
+    config.task_type = task_type(model)
+    return config
+
+
+def _within_limit(sizes: Sequence[AdapterConfig], places: Sequence[Site], limit: float) -> list[AdapterConfig]:
+    return [each for each in sizes if _cost(each, places) <= limit]
+
+
+def _cost(adapter: AdapterConfig, places: Sequence[Site]) -> int:
+    return sum(cost_at(site, adapter) for site in places)
+
+
+def _krona_sizes(places: Sequence[Site]) -> list[AdapterConfig]:
+    d_out, d_in = common_dimensions(places)
+    shapes = [(terms, a_out, a_in) for terms in TERMS for a_out in divisors(d_out) for a_in in divisors(d_in)]
+    found = (AdapterConfig(terms=terms, a_out=a_out, a_in=a_in) for terms, a_out, a_in in shapes)
+    return [each for each in found if _fits(each, places)]
+
+
+def _fits(adapter: AdapterConfig, places: Sequence[Site]) -> bool:
+    """Returns whether no map has more terms than hold every matrix."""
+    try:
+        return _cost(adapter, places) > 0
+    except Refusal:
+        return False
+
+
+def _lora_sizes(places: Sequence[Site]) -> list[AdapterConfig]:
+    most = min(min(site.d_out, site.d_in) for site in places)
+    return [AdapterConfig(method="lora", rank=rank) for rank in RANKS if rank <= most]
+
+
+def _lokr_sizes(places: Sequence[Site]) -> list[AdapterConfig]:
+    return [AdapterConfig(method="lokr", decompose_factor=factor, rank=rank) for factor in FACTORS for rank in RANKS]
+
+
+def _narrowed(offered: list[AdapterConfig], choose: Choose) -> AdapterConfig:
+    """Returns one of the offered sizes, knob by knob; each knob's name in the trial holds what was chosen before, since
+    what is left to choose depends on it."""
+    at = ""
+    for knob in ("terms", "a_out", "a_in", "decompose_factor", "rank"):
+        values = list(dict.fromkeys(getattr(each, knob) for each in offered))
+        if len(values) > 1:
+            value = choose(f"{knob}{at}", values)
+            offered, at = [each for each in offered if getattr(each, knob) == value], f"{at}, {knob} {value}"
+    return offered[0]
+
+
+def _chooser(trial: Any) -> Choose:
+    """Returns what chooses a value by the name of a knob."""
+    return (lambda name, values: values[0]) if trial is None else trial.suggest_categorical
+
+
+_SIZES: dict[str, Callable[[Sequence[Site]], list[AdapterConfig]]] = {
+    "krona": _krona_sizes,
+    "lokr": _lokr_sizes,
+    "lora": _lora_sizes,
+}
+_CONFIGS: dict[str, Callable[[AdapterConfig], PeftConfig]] = {
+    "krona": lambda own: KronAConfig(a_out=own.a_out, a_in=own.a_in, terms=own.terms, scale=own.scale),
+    "lokr": lambda own: LoKrConfig(r=own.rank, alpha=own.scale * own.rank, decompose_factor=own.decompose_factor),
+    "lora": lambda own: LoraConfig(r=own.rank, lora_alpha=own.scale * own.rank),
+}

@@ -1,0 +1,109 @@
+"""Tests that an Optuna trial chooses configurations of peft that fit a model and a limit, also through a Trainer."""
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+pytest.importorskip("peft", reason="the extra `peft` is not installed")
+
+import datasets
+from peft import get_peft_model
+from transformers import Trainer, TrainingArguments
+
+import krona_tune
+from krona_tune.peft_search import optuna_space
+from krona_tune.refusal import Refusal
+from tests.models import build
+
+
+def model(name: str = "bert") -> Any:
+    return build(name, outputs=2)[1]
+
+
+def drawn(count: int, name: str = "bert", **limits: Any) -> list[Any]:
+    """Returns what evenly drawn trials choose."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    whole = model(name)
+    return [optuna_space(study.ask(), whole, **limits) for _ in range(count)]
+
+
+def adapter_parameters(config: Any, name: str = "bert") -> int:
+    """Counts what peft trains, without a head."""
+    adapted = get_peft_model(model(name), config)
+    named = (pair for pair in adapted.named_parameters() if pair[1].requires_grad)
+    return sum(p.numel() for key, p in named if "modules_to_save" not in key)
+
+
+@pytest.mark.parametrize("name", ["bert", "t5", "llama"])
+@pytest.mark.parametrize("limit", [900, 3000])
+def test_every_choice_fits_the_model_and_the_limit(name: str, limit: int) -> None:
+    configs = drawn(25, name, max_params=limit, roles="query+value+feed_forward_in")
+    for config in configs:
+        assert 0 < adapter_parameters(config, name) <= limit
+    assert len({str(config.to_dict()) for config in configs}) > 10
+
+
+def test_without_a_limit_all_methods_and_every_kind_of_shape_are_chosen() -> None:
+    configs = drawn(60)
+    assert {str(config.peft_type).rpartition(".")[2] for config in configs} == {"KRONA", "LOKR", "LORA"}
+    shapes = {(config.a_out, config.a_in, config.terms) for config in configs if config.peft_type == "KRONA"}
+    assert len(shapes) > 10
+    assert all(24 % a_out == 24 % a_in == 0 for a_out, a_in, _ in shapes)
+
+
+def test_only_the_asked_maps_layers_and_methods_are_adapted() -> None:
+    [config] = drawn(1, roles="output", layers="last 1", methods=["lora"])
+    assert config.peft_type == "LORA"
+    assert config.target_modules == {"bert.encoder.layer.2.attention.output.dense"}
+    assert config.task_type == "SEQ_CLS"
+
+
+def test_a_limit_below_every_adapter_is_refused_with_the_smallest() -> None:
+    with pytest.raises(Refusal) as refused:
+        drawn(1, max_params=3)
+    place, _, fix = str(refused.value).partition("; ")
+    assert place == "max_params: 3: no adapter is so small"
+    least = int(fix.removeprefix("write ").removesuffix(" or more"))
+    [config] = drawn(1, max_params=least)
+    assert adapter_parameters(config) == least
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "said"),
+    [
+        ("gpt2", {}, "is a part of a map, and peft adapts whole maps; choose other roles"),
+        ("bert", {"methods": ["dora"]}, "methods: unknown method 'dora', did you mean 'lora'?"),
+        ("bert", {"roles": "cross_query"}, "no such site in this bert"),
+    ],
+)
+def test_what_peft_can_not_adapt_is_refused(name: str, asked: dict[str, Any], said: str) -> None:
+    with pytest.raises(Refusal, match=said.replace("?", r"\?")):
+        drawn(1, name, **asked)
+
+
+def test_a_trainer_searches_with_it(tmp_path: Path) -> None:
+    rows = [{"input_ids": [5 + n % 7, 6, 7], "labels": n % 2} for n in range(16)]
+    tried: list[Any] = []
+
+    def model_init(trial: optuna.Trial | None) -> Any:
+        whole = model()
+        config = krona_tune.optuna_space(trial, whole, max_params=600)
+        tried.append((trial, config))
+        return get_peft_model(whole, config)
+
+    settings = TrainingArguments(
+        output_dir=str(tmp_path), max_steps=2, report_to=[], eval_strategy="no", save_strategy="no", use_cpu=True
+    )
+    trainer = Trainer(
+        model_init=model_init,
+        args=settings,
+        train_dataset=datasets.Dataset.from_list(rows),
+        eval_dataset=datasets.Dataset.from_list(rows),
+    )
+    best = trainer.hyperparameter_search(
+        backend="optuna", n_trials=3, hp_space=lambda trial: {"learning_rate": trial.suggest_float("lr", 1e-4, 1e-2)}
+    )
+    assert {"method", "scale", "lr"} <= set(best.hyperparameters)
+    assert len([trial for trial, _ in tried if trial is not None]) == 3
