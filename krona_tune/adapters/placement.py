@@ -12,8 +12,11 @@ from krona_tune.study.spec.trial import AdapterConfig
 
 MAPS = frozenset(Role) - {Role.FEED_FORWARD}
 STORES_STATES = frozenset(
-    {"bert", "deberta", "deberta-v2", "distilbert", "electra", "mt5", "roberta", "t5", "umt5", "xlm-roberta"}
-)
+    {
+        "bert", "deberta", "deberta-v2", "distilbert", "electra", "eurobert", "llama", "mistral", "mt5", "phi3",
+        "qwen2", "qwen3", "roberta", "t5", "umt5", "xlm-roberta",
+    }
+)  # fmt: skip
 """The model types whose first layers can be replaced by stored states, as tests show."""
 
 
@@ -106,8 +109,11 @@ def count(geometry: Geometry, adapter: AdapterConfig, outputs: int) -> Parameter
 
 
 def frozen_layers(geometry: Geometry, adapter: AdapterConfig) -> int:
-    """Returns the number of first layers that no trained parameter is in or below; 0 where states are not stored."""
-    if geometry.model_type not in STORES_STATES:
+    """Returns the number of first layers that no trained parameter is in or below; 0 where states are not stored.
+
+    A decoder that writes reads its targets too, so it has no states of a prompt alone.
+    """
+    if geometry.model_type not in STORES_STATES or writes_alone(geometry):
         return 0
     own = method_named(adapter.method).trains_of_model(adapter)
     if own not in {TrainedModelPart.NOTHING, TrainedModelPart.ADAPTED_NORMS}:
@@ -115,6 +121,11 @@ def frozen_layers(geometry: Geometry, adapter: AdapterConfig) -> int:
     first = geometry.first_stack
     adapted = (site.layer for site in sites(geometry, adapter) if site.stack is first)
     return min(adapted, default=geometry.depths[first])
+
+
+def writes_alone(geometry: Geometry) -> bool:
+    """Returns whether a backbone writes without an encoder that reads for it."""
+    return geometry.text_to_text and not geometry.is_encoder_decoder
 
 
 def adapted_layers(geometry: Geometry, adapter: AdapterConfig) -> frozenset[str]:

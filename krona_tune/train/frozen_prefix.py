@@ -20,14 +20,15 @@ from krona_tune.train.dropout import dropouts
 from krona_tune.train.evaluate import EVALUATION_TOKENS, to_device
 from krona_tune.train.hidden_states import HiddenStates, HiddenStateStore, Part
 
+LAYER_TYPES = "layer_types"
 FORMAT = 1
 """Part of the files' names: raise it when the states' meaning changes."""
-EMBEDDINGS = ("embeddings", "embeddings_project", "encoder.embed_tokens")
-"""The modules below an encoder's first layer, by their names in the base model."""
+EMBEDDINGS = ("embeddings", "embeddings_project", "encoder.embed_tokens", "embed_tokens")
+"""The modules below the first layer, by their names in the base model."""
 
 
 class FrozenPrefix:
-    """An encoder's first `depth` layers and its embeddings, replaced by what they gave for each batch.
+    """The first `depth` layers and embeddings of an encoder or a decoder, replaced by what they gave for each batch.
 
     `enter` names the batch of the next forwards. `close` gives the model its own layers back.
     """
@@ -78,11 +79,13 @@ class _PositionBias(nn.Module):
 
 
 def skipped_layers(backbone: Backbone, trial: TrialConfig) -> int:
-    """Returns the number of the encoder's first layers whose outputs are the same in every epoch of the trial.
+    """Returns the number of the first layers whose outputs are the same in every epoch of the trial.
 
-    None are if a trained parameter or dropout acts in or below them, or if the model is a DeBERTa whose convolution
-    belongs to its first layer.
+    None are if a trained parameter or dropout acts in or below them, if the model is a DeBERTa whose convolution
+    belongs to its first layer, or if its layers attend in several ways, by their number.
     """
+    if len(set(getattr(backbone.config, LAYER_TYPES, None) or ())) > 1:
+        return 0
     own, everywhere = trial.training.dropout, trial.training.dropout_layers == "all"
     acts = any(dropouts(backbone.base).values()) if own is None else own > 0
     if (acts and everywhere) or getattr(_layers(backbone)[0], "conv", None) is not None:

@@ -79,8 +79,9 @@ def test_the_model_is_left_as_it_was(name: str, store: HiddenStateStore) -> None
 
 
 def counted(backbone: Backbone, layer: int) -> tuple[list[int], Any]:
-    """Returns a list that grows whenever an encoder's layer is computed, and the hook that makes it grow."""
-    site = next(s for s in backbone.geometry.sites if s.stack == "encoder" and s.layer == layer)
+    """Returns a list that grows whenever a layer of the first stack is computed, and the hook that makes it grow."""
+    first = backbone.geometry.first_stack
+    site = next(s for s in backbone.geometry.sites if s.stack is first and s.layer == layer)
     path = site.name.partition(f".{layer}.")[0]
     calls: list[int] = []
     module = backbone.base.get_submodule(f"{path}.{layer}")
@@ -97,6 +98,19 @@ def test_what_is_frozen_is_computed_once_for_all_trials(name: str, store: Hidden
     outcome(backbone, store, layers="last 1", scale=4.0)
     assert calls == []
     hook.remove()
+
+
+def test_layers_that_attend_in_several_ways_are_never_left_out() -> None:
+    backbone = tiny_backbone("qwen2")
+    assert skipped_layers(backbone, tiny_trial(method="head_only")) == 3
+    backbone.config.layer_types = ["full_attention", "sliding_attention", "full_attention"]
+    assert skipped_layers(backbone, tiny_trial(method="head_only")) == 0
+
+
+def test_a_decoder_that_writes_reads_all_of_its_text() -> None:
+    backbone = tiny_backbone("llama")
+    writing = replace(backbone, geometry=backbone.geometry.writing())
+    assert skipped_layers(writing, tiny_trial(method="head_only")) == 0
 
 
 def test_a_layer_with_a_convolution_of_its_own_is_never_left_out() -> None:
