@@ -10,7 +10,6 @@ from typing import Any
 
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Role
-from tests.backbones.ship import LLAMA_3B
 
 MINILM: dict[str, Any] = {
     "model_type": "bert",
@@ -32,6 +31,17 @@ T5_BASE: dict[str, Any] = {
     "num_decoder_layers": 12,
     "vocab_size": 32128,
 }
+LLAMA_3B: dict[str, Any] = {
+    "model_type": "llama", "hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 28,
+    "num_attention_heads": 24, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 128256,
+    "max_position_embeddings": 131072, "hidden_act": "silu", "attention_bias": False, "mlp_bias": False,
+    "pretraining_tp": 1, "tie_word_embeddings": True, "rope_theta": 500000.0,
+    "rope_scaling": {
+        "original_max_position_embeddings": 8192, "rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+    },
+}  # fmt: skip
+"""What decides about the geometry in the config.json of meta-llama/Llama-3.2-3B."""
 BY_NAME = {
     "sentence-transformers/all-MiniLM-L6-v2": MINILM,
     "google-t5/t5-base": T5_BASE,

@@ -12,6 +12,7 @@ import torch
 from krona_tune import cli
 from tests.backbone_folders import MINILM, folder_of
 
+assert "huggingface_hub" not in sys.modules, "it reads HF_HUB_OFFLINE only when it is imported"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 torch.set_num_threads(1)
 Said = tuple[int, str, str]
