@@ -29,7 +29,7 @@ from krona_tune.study.spec.trial import AdapterConfig
 
 Choose = Callable[[str, Sequence[Any]], Any]
 TERMS, RANKS, FACTORS, SCALES = (1, 2, 4), (1, 2, 4, 8, 16, 32, 64), (2, 4, 8, 16), (1.0, 2.0, 4.0, 8.0, 16.0)
-"""What is offered: numbers of products, ranks, decompose factors, and scales (peft's alpha / rank)."""
+"""The values that a trial can choose: numbers of products, ranks, decompose factors, scales (peft's alpha / rank)."""
 
 
 def optuna_space(

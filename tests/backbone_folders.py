@@ -41,7 +41,7 @@ LLAMA_3B: dict[str, Any] = {
         "high_freq_factor": 4.0,
     },
 }  # fmt: skip
-"""What decides about the geometry in the config.json of meta-llama/Llama-3.2-3B."""
+"""The keys of meta-llama/Llama-3.2-3B's config.json that decide about its geometry."""
 BY_NAME = {
     "sentence-transformers/all-MiniLM-L6-v2": MINILM,
     "google-t5/t5-base": T5_BASE,

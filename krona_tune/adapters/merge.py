@@ -71,5 +71,10 @@ def _add(parameters: Iterable[tuple[nn.Parameter, Mergeable, Site]], sign: int) 
 
 def _in_place(delta: Tensor, site: Site) -> Tensor:
     """Returns the delta, (d_out, d_in) of a weight or (d_out,) of a bias, as the whole parameter is kept."""
-    whole = spread(delta.T, site.rows) if delta.ndim > 1 else spread(delta, site.rows)
-    return whole if site.transposed or delta.ndim == 1 else whole.T
+    whole = of_whole_map(delta, site)
+    return whole.T if site.transposed and delta.ndim > 1 else whole
+
+
+def of_whole_map(delta: Tensor, site: Site) -> Tensor:
+    """Returns the delta of a site, (d_out, d_in) or (d_out,), with the other rows of its fused map, which are zero."""
+    return spread(delta.T, site.rows).T if delta.ndim > 1 else spread(delta, site.rows)

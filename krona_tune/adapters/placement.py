@@ -113,7 +113,7 @@ def frozen_layers(geometry: Geometry, adapter: AdapterConfig) -> int:
 
     A decoder that writes reads its targets too, so it has no states of a prompt alone.
     """
-    if geometry.model_type not in STORES_STATES or writes_alone(geometry):
+    if geometry.model_type not in STORES_STATES or geometry.writes_alone:
         return 0
     own = method_named(adapter.method).trains_of_model(adapter)
     if own not in {TrainedModelPart.NOTHING, TrainedModelPart.ADAPTED_NORMS}:
@@ -121,11 +121,6 @@ def frozen_layers(geometry: Geometry, adapter: AdapterConfig) -> int:
     first = geometry.first_stack
     adapted = (site.layer for site in sites(geometry, adapter) if site.stack is first)
     return min(adapted, default=geometry.depths[first])
-
-
-def writes_alone(geometry: Geometry) -> bool:
-    """Returns whether a backbone writes without an encoder that reads for it."""
-    return geometry.text_to_text and not geometry.is_encoder_decoder
 
 
 def adapted_layers(geometry: Geometry, adapter: AdapterConfig) -> frozenset[str]:

@@ -126,6 +126,11 @@ class Geometry:
     def is_encoder_decoder(self) -> bool:
         return set(self.depths) == {Stack.ENCODER, Stack.DECODER}
 
+    @property
+    def writes_alone(self) -> bool:
+        """Returns whether it answers with text without an encoder that reads for it."""
+        return self.text_to_text and not self.is_encoder_decoder
+
     def writing(self) -> "Geometry":
         """Returns the backbone as one that answers with text. Raises ValueError for an encoder, which writes none."""
         if Stack.DECODER not in self.depths:

@@ -126,7 +126,7 @@ def _own_task(own: "OwnData") -> str:
     )
     weighted = ", weighted in the loss" if task.class_weights else ""
     metrics = " and ".join(_metric(task, name) for name in task.metrics)
-    by_loss = ", trials compared by the loss" if task.judged_by_loss and not task.has_perplexity else ""
+    by_loss = ", trials compared by the loss" if task.tested_by_other_scores else ""
     return f"{own.provenance}: {sizes}; {answers}{weighted}; scored by {metrics}{by_loss}"
 
 

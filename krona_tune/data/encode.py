@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 class Reading(TypedDict):
-    """How a model reads examples, and the folder that keeps their token ids.
+    """Says how a model reads examples, and which folder keeps their token ids.
 
     `prompts`: each example is one text, `task.prompt(texts)`, as T5 reads it; else a text or a pair of texts. Longer
     examples are cut to `max_length` tokens, the longest text first. `decoder`: the model continues its prompt.

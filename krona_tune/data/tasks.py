@@ -10,7 +10,7 @@ PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
-    """How a model is asked for a text, and how its text is judged.
+    """Says how a model is asked for a text, and how its text is judged.
 
     `prompt` has a placeholder, `{name}`, for each input. An answer has at most `max_new_tokens` tokens. If there is an
     `extract`, only what this regular expression finds last in a target or an answer counts: its first group, or all of
@@ -64,6 +64,11 @@ class Task:
     def judged_by_loss(self) -> bool:
         """Returns whether trials are compared by the likelihood of their targets."""
         return self.has_perplexity or (self.generation is not None and self.generation.evaluate == "loss")
+
+    @property
+    def tested_by_other_scores(self) -> bool:
+        """Returns whether trials are compared by the loss of targets, but tested by the answers that they generate."""
+        return self.judged_by_loss and not self.has_perplexity
 
     @property
     def outputs(self) -> int:

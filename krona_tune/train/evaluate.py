@@ -1,6 +1,7 @@
 """Evaluates a model in one pass over data with answers: predictions or losses, and the task's metrics."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ import torch
 from krona_tune.data.batches import Batch, evaluation_batches, target_lengths
 from krona_tune.data.metrics import measure, measure_losses
 from krona_tune.data.tasks import Task
+from krona_tune.train.backbone import Batch as Inputs
 from krona_tune.train.device import Device
 from krona_tune.train.error_notes import noting_batch_shape
 from krona_tune.train.task_heads import Answer
@@ -29,7 +31,7 @@ def nothing(table: pa.Table, batch: Batch) -> None:
     """Does nothing."""
 
 
-def to_device(batch: Batch, device: Device) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+def to_device(batch: Batch, device: Device) -> tuple[Inputs, torch.Tensor]:
     """Returns a batch's inputs and labels as tensors on the device."""
     inputs = {name: torch.from_numpy(array).to(device.kind) for name, array in batch.inputs.items()}
     return inputs, torch.from_numpy(batch.labels).to(device.kind)
@@ -52,16 +54,15 @@ def predict(
 ) -> npt.NDArray[np.generic]:
     """Returns (n,): label indices, numbers of a regression, or texts, in the table's order; `enter` is told of each
     batch."""
-    answer.model.eval()
     predictions = np.zeros(len(table), dtype=np.float64 if task.generation is None else object)
-    with device.autocast():
-        new = task.generation.max_new_tokens if task.generation else None
-        for batch in evaluation_batches(table, EVALUATION_TOKENS[device.kind], pad_token_id, new):
-            with noting_batch_shape(batch):
-                enter(table, batch)
-                inputs, _ = to_device(batch, device)
-                found = answer.predict(inputs)
-                predictions[batch.rows] = found.float().cpu().numpy() if isinstance(found, torch.Tensor) else found
+    new = task.generation.max_new_tokens if task.generation else None
+    batches = evaluation_batches(table, EVALUATION_TOKENS[device.kind], pad_token_id, new)
+
+    def answers(inputs: Inputs, _: torch.Tensor) -> Any:
+        found = answer.predict(inputs)
+        return found.float().cpu().numpy() if isinstance(found, torch.Tensor) else found
+
+    _fill(predictions, answers, answer, table, batches, device, enter)
     return predictions.astype(np.int64) if task.labels else predictions
 
 
@@ -71,13 +72,30 @@ def target_losses(
 ) -> npt.NDArray[np.float64]:
     """Returns the summed loss of each row's target in nats, (n,), for an answer that is text."""
     assert isinstance(answer, TextAnswer)
-    answer.model.eval()
     found = np.zeros(len(table))
     most = min(EVALUATION_TOKENS[device.kind], MOST_LOGITS // answer.vocabulary)
+    batches = evaluation_batches(table, most, pad_token_id)
+
+    def losses(inputs: Inputs, targets: torch.Tensor) -> Any:
+        return answer.losses(inputs, targets).double().sum(1).cpu().numpy()
+
+    _fill(found, losses, answer, table, batches, device, enter)
+    return found
+
+
+def _fill(
+    found: npt.NDArray[Any],
+    compute: Callable[[Inputs, torch.Tensor], Any],
+    answer: Answer,
+    table: pa.Table,
+    batches: Iterable[Batch],
+    device: Device,
+    enter: Enter,
+) -> None:
+    """Puts what `compute` gives for each batch in its rows of `found`, with the model in evaluation mode."""
+    answer.model.eval()
     with device.autocast():
-        for batch in evaluation_batches(table, most, pad_token_id):
+        for batch in batches:
             with noting_batch_shape(batch):
                 enter(table, batch)
-                losses = answer.losses(*to_device(batch, device))
-                found[batch.rows] = losses.double().sum(1).cpu().numpy()
-    return found
+                found[batch.rows] = compute(*to_device(batch, device))

@@ -38,8 +38,8 @@ class Diverged(ArithmeticError):
 
 @dataclass(frozen=True, kw_only=True)
 class TaskWork:
-    """What a worker needs of a task: its encoded parts, its rungs, and a T5's label words as token ids, or what reads
-    the texts that are generated.
+    """Holds what a worker needs of a task: its encoded parts, its rungs, and for a text-to-text model the label words
+    as token ids, or the tokenizer that turns generated ids into text.
 
     Only finalists and full trainings have `test`; with an empty `validation` there is no score.
     """

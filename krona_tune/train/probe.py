@@ -68,7 +68,7 @@ def time_steps(backbone: Backbone, works: Mapping[str, TaskWork], trial: TrialCo
             if task == first:
                 steps = [Timed(rows=n, length=length, seconds=_step(run, n, length)) for n, length in sizes]
             shares[task] = _prediction(run, work.task, *sizes[1]) / steps[1].seconds
-            if work.task.judged_by_loss and not work.task.has_perplexity:
+            if work.task.tested_by_other_scores:
                 tested[task] = _prediction(run, generating(work.task), *sizes[1]) / steps[1].seconds
         finally:
             run.close()

@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional
 from transformers import AutoTokenizer, LlamaForCausalLM
 
-from tests.writers import saved_writer, sums, write_sums
+from tests.language_models import saved_language_model, sums, write_sums
 
 SIZES: dict[str, Any] = {
     "hidden_size": 96, "intermediate_size": 192, "num_hidden_layers": 4, "num_attention_heads": 4,
@@ -60,7 +60,7 @@ def carries(row: dict[str, str]) -> bool:
 
 def train_decoder(folder: Path) -> None:
     """Writes a decoder that knows the sums without a carry."""
-    saved_writer(folder, "llama", **SIZES)
+    saved_language_model(folder, "llama", **SIZES)
     model, tokenizer = LlamaForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     plain = [row for row in sums(10_000, seed=0) if not carries(row)]
     ids, labels = encoded(plain, tokenizer)

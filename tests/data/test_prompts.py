@@ -17,7 +17,7 @@ from krona_tune.data.prompts import PromptWriter, around_answer, stop_ids
 from krona_tune.data.target_checks import changed_targets, refuse_long_targets
 from krona_tune.data.tasks import Generation, Task
 from krona_tune.refusal import Refusal
-from tests.writers import CHAT, END, character_tokenizer
+from tests.language_models import CHAT, END, character_tokenizer
 
 
 def task(prompt: str = "{a}+{b}=", **settings: object) -> Task:

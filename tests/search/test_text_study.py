@@ -23,9 +23,9 @@ from krona_tune.study.manifest import read_manifest
 from krona_tune.study.result import Status
 from krona_tune.study.spec.loader import build_spec
 from krona_tune.train.serving.export import export_adapter
+from tests.language_models import saved_language_model, sums, write_sums
 from tests.search.test_study import Home, home  # noqa: F401
 from tests.train.exported_adapters import backbone_folder
-from tests.writers import saved_writer, sums, write_sums
 
 SUMS = {"text": ["a", "b"], "target": "sum", "prompt": "{a}+{b}=", "max_new_tokens": 5}
 
@@ -39,7 +39,7 @@ def asked(model: Path, folder: Path, tasks: dict[str, Any], **sections: Any) -> 
 
 @pytest.fixture
 def decoder(tmp_path: Path) -> Path:
-    return saved_writer(tmp_path / "decoder")
+    return saved_language_model(tmp_path / "decoder")
 
 
 def test_an_encoder_is_refused_a_task_with_a_target(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_a_decoder_does_not_answer_with_text_and_with_a_head_in_one_study(decode
 
 
 def test_there_must_be_room_for_prompt_and_answer(tmp_path: Path) -> None:
-    model = saved_writer(tmp_path / "decoder", "gpt2")
+    model = saved_language_model(tmp_path / "decoder", "gpt2")
     with pytest.raises(Refusal) as refused:
         asked(model, tmp_path, {"adding": {"max_new_tokens": 25}})
     assert f"25 tokens after 16 of examples.max_length, {model} has room for 40" in str(refused.value)
@@ -73,7 +73,7 @@ def test_nothing_but_the_adapter_is_trained_and_one_frozen_model_is_the_baseline
 
 @pytest.mark.parametrize("name", ["llama", "t5"])
 def test_the_data_are_encoded_as_the_kind_of_model_reads_them(name: str, tmp_path: Path) -> None:
-    model = saved_writer(tmp_path / "model", name)
+    model = saved_language_model(tmp_path / "model", name)
     plan = asked(model, tmp_path, {"adding": {}, "judged": {"evaluate": "loss"}})
     work = (prepared := prepare_data(plan, str(model))).works["adding"]
     first = work.train.to_pylist()[0]
@@ -88,7 +88,7 @@ def test_the_data_are_encoded_as_the_kind_of_model_reads_them(name: str, tmp_pat
 
 @pytest.mark.slow
 def test_a_whole_study_of_a_decoder_leaves_adapters_that_write(home: Home) -> None:  # noqa: F811
-    decoder = saved_writer(home.root / "decoder")
+    decoder = saved_language_model(home.root / "decoder")
     write_sums(home.root / "sums.csv", sums(160, seed=1, most=20))
     (home.root / "text.yaml").write_text(
         f"model: {decoder}\n"
@@ -129,10 +129,10 @@ def test_a_whole_study_of_a_decoder_leaves_adapters_that_write(home: Home) -> No
     for form in (Form.MERGED, Form.PEFT):
         exported = export_adapter(folder.adapter("adding"), home.root / f"out-{form}", form)
         assert "AutoModelForCausalLM" in exported.loading
-    leaves_a_near_lora(home, read_card(folder.adapter("judged")).score)
+    leaves_the_nearest_lora(home, read_card(folder.adapter("judged")).score)
 
 
-def leaves_a_near_lora(home: Home, score: float | None) -> None:  # noqa: F811
+def leaves_the_nearest_lora(home: Home, score: float | None) -> None:  # noqa: F811
     """Exports the task `judged` as a LoRA: judged on the study's own data, and with nothing but LoRA in its files."""
     words = ("export", "text", "--task", "judged", "--format", "lora", "--rank", "2", "--to", "near")
     command = home.command(*words)

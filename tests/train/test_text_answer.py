@@ -25,9 +25,9 @@ from krona_tune.train.probe import sequences
 from krona_tune.train.task_heads import make_answer
 from krona_tune.train.text_answer import TextAnswer
 from krona_tune.train.tokenizer import open_tokenizer
+from tests.language_models import saved_language_model, sums
 from tests.models import CONFIGS
 from tests.train.conftest import FLOAT32, tiny_trial
-from tests.writers import saved_writer, sums
 
 DECODERS = ("llama", "mistral", "qwen2", "qwen3", "gemma", "phi3", "opt", "gpt2", "gpt_neox")
 WRITERS = (*DECODERS, "t5", "t5 gated", "mt5", "umt5", "bart")
@@ -42,7 +42,7 @@ SUMS = Task(
 
 
 def loaded(name: str, folder: Path) -> tuple[Backbone, Any]:
-    saved_writer(folder, name)
+    saved_language_model(folder, name)
     config = open_config(folder)
     return load_backbone(str(folder), FLOAT32, geometry(config).writing()), open_tokenizer(str(folder), 1000)
 

@@ -26,8 +26,8 @@ class WrittenDtype(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Approximation:
-    """How near a LoRA of a `rank` comes: the share of the adapter's squared norm that it keeps, and the validation
-    scores `before` and `after`; None if they could not be measured."""
+    """Says how near a LoRA of a `rank` comes to an adapter: the share of its squared norm that is kept, and the
+    validation scores `before` and `after`; None if they could not be measured."""
 
     rank: int
     kept: float

@@ -16,7 +16,7 @@ from peft import (
 )
 from torch import Tensor, nn
 
-from krona_tune.adapters.files.low_rank import LowRank
+from krona_tune.adapters.files.nearest_lora import NearestLora
 from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.methods.krona import Krona
 from krona_tune.adapters.methods.lokr_shape import lokr_factor
@@ -58,7 +58,7 @@ def as_peft(model: nn.Module, adapters: Adapters, head: Mapping[str, Tensor]) ->
     return _dressed(model, adapters, head, config, tensors, modules)
 
 
-def as_near_lora(model: nn.Module, adapters: Adapters, head: Mapping[str, Tensor], near: LowRank) -> PeftModel:
+def as_nearest_lora(model: nn.Module, adapters: Adapters, head: Mapping[str, Tensor], near: NearestLora) -> PeftModel:
     """Returns the model as a PeftModel with a LoRA of the same rank at every map; otherwise as `as_peft`."""
     halves = {f"{within(model)}{name}": pair for name, pair in near.halves.items()}
     config, tensors = _as_lora(1, any(site.transposed for site in adapters.sites), halves)

@@ -20,7 +20,7 @@ NUMBERS, WORDS, MIXED = "numbers", "words", "mixed"
 
 
 class Answers(Enum):
-    """What a task's answers are."""
+    """Names the kinds of answers that a task can have."""
 
     LABELS = auto()
     NUMBERS = auto()

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from krona_tune.adapters.methods.method_table import METHODS, TrainedModelPart
-from krona_tune.adapters.placement import STORES_STATES, ParameterCount, count, frozen_layers, writes_alone
+from krona_tune.adapters.placement import STORES_STATES, ParameterCount, count, frozen_layers
 from krona_tune.backbones.geometry import Geometry, Stack
 from krona_tune.data import corpus
 from krona_tune.data.glue.official import HUB
@@ -81,7 +81,7 @@ class Plan:
             "resources.stored_states_gb is 0": not self.spec.resources.stored_states_gb,
             f"that is not done for a {model_type}": model_type not in STORES_STATES,
             "a convolution joins them": config.get("conv_kernel_size"),
-            "a decoder reads each prompt with its target": writes_alone(self.geometry),
+            "a decoder reads each prompt with its target": self.geometry.writes_alone,
             "they attend in several ways": len(set(config.get("layer_types") or ())) > 1,
         }
         return next((reason for reason, applies in reasons.items() if applies), "")

@@ -52,7 +52,7 @@ def begin_study(gathered: Gathered, folder: StudyFolder, command: str) -> Starte
             fingerprint=source.fingerprint,
             width=plan.geometry.width,
             depths=plan.geometry.depths,
-            writes=plan.geometry.text_to_text and not plan.geometry.is_encoder_decoder,
+            writes=plan.geometry.writes_alone,
         ),
         tasks=gathered.prepared.facts,
         computed_once=plan.computed_once(),

@@ -145,7 +145,7 @@ def _prepare_task(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase
         validation_examples=len(encoded.validation),
         constant_score=constant,
         pad_token_id=encoded.pad_token_id,
-        compared_by_loss=task.judged_by_loss and not task.has_perplexity,
+        compared_by_loss=task.tested_by_other_scores,
         rungs=work.schedule.rungs if spec.search.early_stopping else (work.schedule.total_examples,),
     )
     return work, facts

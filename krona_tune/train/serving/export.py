@@ -14,8 +14,8 @@ from torch import Tensor
 from krona_tune.adapters.files.adapter_card import AdapterCard, read_card
 from krona_tune.adapters.files.adapter_files import head_of, read_tensors, save_adapter
 from krona_tune.adapters.files.forms import Approximation, Form, WrittenDtype, loading
-from krona_tune.adapters.files.low_rank import low_rank
 from krona_tune.adapters.files.model_card import README, model_card
+from krona_tune.adapters.files.nearest_lora import nearest_lora
 from krona_tune.adapters.merge import merge
 from krona_tune.adapters.methods.method_table import method_named
 from krona_tune.atomic_write import atomic_folder
@@ -60,8 +60,8 @@ def export_adapter(
         to: a folder that does not exist yet, or is empty.
         model: a hub name or folder of the backbone; without it, the card's.
         dtype: of a merged model's weights.
-        rank: of a near LoRA.
-        judged_on: data whose validation half shows what a near LoRA costs; None: that is not measured.
+        rank: of the nearest LoRA.
+        judged_on: data whose validation half shows what the nearest LoRA costs; None: that is not measured.
 
     Raises:
         Refusal: `to` is taken, the form can't carry the method, the backbone can't be found, or the outputs differ.
@@ -85,7 +85,7 @@ def export_adapter(
             assert rank is not None
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)
-                differing, approximation = _leave_as_near_lora(adapter, to, model, rank, judged_on)
+                differing, approximation = _leave_as_nearest_lora(adapter, to, model, rank, judged_on)
     return Exported(folder=to, difference=differing, loading=loading(card, form, to), approximation=approximation)
 
 
@@ -142,14 +142,14 @@ def _leave_as_peft(adapter: Path, to: Path, name: str | None) -> float:
     return _write_peft(dressed, adapter, to, name, whole, expected)
 
 
-def _leave_as_near_lora(
+def _leave_as_nearest_lora(
     adapter: Path, to: Path, name: str | None, rank: int, judged_on: TaskWork | None
 ) -> tuple[float, Approximation]:
-    as_near_lora = _peft().as_near_lora
+    as_nearest_lora = _peft().as_nearest_lora
     whole = load_adapted(adapter, model=name, quantized=False)
-    near, before = low_rank(whole.adapters, rank), _score(whole, judged_on)
+    near, before = nearest_lora(whole.adapters, rank), _score(whole, judged_on)
     whole.adapters.detach()
-    dressed = as_near_lora(whole.answer.model, whole.adapters, head_of(read_tensors(adapter)), near).eval()
+    dressed = as_nearest_lora(whole.answer.model, whole.adapters, head_of(read_tensors(adapter)), near).eval()
     approximation = Approximation(rank=rank, kept=near.kept, before=before, after=_score(whole, judged_on))
     expected = logits(dressed, sample_inputs(whole))
     return _write_peft(dressed, adapter, to, name, whole, expected, approximation), approximation

@@ -11,7 +11,7 @@ import transformers
 from safetensors.torch import load_file
 
 from krona_tune.adapters.files.forms import Form
-from krona_tune.adapters.files.low_rank import low_rank
+from krona_tune.adapters.files.nearest_lora import nearest_lora
 from krona_tune.adapters.merge import merge
 from krona_tune.refusal import Refusal
 from krona_tune.train.serving.comparison_inputs import logits, sample_inputs
@@ -55,7 +55,7 @@ def test_at_its_whole_rank_a_lora_gives_the_adapted_logits(
 
 def test_a_lower_rank_is_the_nearest_and_its_share_of_the_norm_is_right(tmp_path: Path) -> None:
     whole = load_adapted(left("bert", tmp_path, roles="query+feed_forward_in"))
-    near = low_rank(whole.adapters, 2)
+    near = nearest_lora(whole.adapters, 2)
     before = {name: whole.backbone.base.get_submodule(name).weight.detach().clone() for name in near.halves}
     merge(whole.adapters)
     kept = total = 0.0
@@ -110,7 +110,7 @@ def test_the_files_hold_what_a_loader_of_lora_alone_expects(tmp_path: Path) -> N
         ("krona", {}, None, "--rank: lora needs a rank; write --format lora --rank 16, or leave both out"),
     ],
 )
-def test_what_has_no_near_lora_is_refused(
+def test_what_has_no_nearest_lora_is_refused(
     method: str, knobs: dict[str, Any], rank: int | None, said: str, tmp_path: Path
 ) -> None:
     with pytest.raises(Refusal) as refused:

@@ -7,15 +7,14 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from krona_tune.adapters.fused_rows import spread
 from krona_tune.adapters.inject import Adapters
-from krona_tune.adapters.merge import Mergeable
+from krona_tune.adapters.merge import Mergeable, of_whole_map
 from krona_tune.adapters.methods.method_table import method_named
 from krona_tune.refusal import Refusal
 
 
 @dataclass(frozen=True, kw_only=True)
-class LowRank:
+class NearestLora:
     """The nearest LoRA of a `rank`: (left (d_out, rank), right (rank, d_in)) by the names of whole maps.
 
     `kept` is the share of the adapter's squared norm, over all maps, that it has.
@@ -27,7 +26,7 @@ class LowRank:
 
 
 @torch.no_grad()
-def low_rank(adapters: Adapters, rank: int) -> LowRank:
+def nearest_lora(adapters: Adapters, rank: int) -> NearestLora:
     """Returns the nearest LoRA of an adapter beside linear maps (Eckart and Young 1936). A fused map gets one for all
     of its roles.
 
@@ -46,13 +45,13 @@ def low_rank(adapters: Adapters, rank: int) -> LowRank:
         roots = values[:rank].sqrt()
         halves[name] = ((left[:, :rank] * roots).float(), (roots[:, None] * right[:rank]).float())
         kept, whole = kept + values[:rank].square().sum().item(), whole + values.square().sum().item()
-    return LowRank(rank=rank, halves=halves, kept=kept / whole if whole else 1.0)
+    return NearestLora(rank=rank, halves=halves, kept=kept / whole if whole else 1.0)
 
 
 def _changes(adapters: Adapters) -> dict[str, Tensor]:
     """Returns what merging would add to the weight of each map, (d_out, d_in) in float64."""
     found: dict[str, Tensor] = {}
     for site, module in adapters.by_site():
-        delta = spread(cast(Mergeable, module).delta().double().T, site.rows).T
+        delta = of_whole_map(cast(Mergeable, module).delta().double(), site)
         found[site.name] = found[site.name] + delta if site.name in found else delta
     return found

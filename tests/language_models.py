@@ -39,7 +39,7 @@ def character_tokenizer(*, encoder: bool = False, chat: bool = False) -> PreTrai
     )
 
 
-def saved_writer(folder: Path, name: str = "llama", *, chat: bool = False, **sizes: Any) -> Path:
+def saved_language_model(folder: Path, name: str = "llama", *, chat: bool = False, **sizes: Any) -> Path:
     """Writes a tiny model of a family of `tests.models`, with its language-model head and a tokenizer."""
     model_type, values = CONFIGS[name]
     encoder = model_type in {"t5", "mt5", "umt5", "bart"}
