@@ -48,11 +48,7 @@ class StudyRuns:
         self.client = client
         self._study, self._manifest = study, manifest
         self.experiment_id = self._find_or_create_experiment(artifact_location)
-        self._described: dict[str, set[str]] = {}
-        self.tasks: dict[str, str] = {}
-        self.trials: dict[str, Run] = {}
-        for run in self.all():
-            self._remember(run)
+        self._read()
 
     def all(self) -> "Iterator[Run]":
         token: str | None = None
@@ -65,21 +61,34 @@ class StudyRuns:
 
     def of_task(self, task: str, at_ms: int) -> str:
         """Returns the id of a task's run; makes the run if it is missing."""
+        self._resolve_doubt()
         if task not in self.tasks:
-            run = self._create(task, task, {words.KIND: words.TASK_KIND}, at_ms)
-            self.tasks[task] = str(run.info.run_id)
+            self._create(task, task, {words.KIND: words.TASK_KIND}, at_ms)
+        run_id = self.tasks[task]
+        if not self._described.get(run_id):
             manifest, facts = self._manifest, self._manifest.tasks.get(task)
             params = {"task": task, "model": manifest.model.name, "precision": manifest.precision}
             constant = {"constant_score": facts.constant_score} if facts else {}
-            self.log(self.tasks[task], metric_points(constant, at_ms, 0), params, {})
-        return self.tasks[task]
+            self._name_data(run_id, task)
+            self.log(run_id, metric_points(constant, at_ms, 0), params, {})
+        return run_id
 
     def of_trial(self, trial_id: str, task: str, at_ms: int) -> str:
         """Returns the id of a trial's run; makes the run if it is missing."""
+        self._resolve_doubt()
         if trial_id not in self.trials:
             tags = {words.TRIAL: trial_id, words.PARENT: self.of_task(task, at_ms)}
-            self.trials[trial_id] = self._create(trial_id, task, tags, at_ms)
-        return str(self.trials[trial_id].info.run_id)
+            self._create(trial_id, task, tags, at_ms)
+        run_id = str(self.trials[trial_id].info.run_id)
+        if not self._described.get(run_id):
+            self._name_data(run_id, task)
+        return run_id
+
+    def delete_doubles(self) -> None:
+        """Deletes the runs that MLflow's client made twice: it repeats a request whose answer was lost."""
+        self._read()
+        for run_id in self._doubles:
+            self.client.delete_run(run_id)
 
     def log(self, run_id: str, metrics: "Sequence[Metric]", params: Mapping[str, str], tags: Mapping[str, str]) -> None:
         """Logs one batch, or several if there are more metrics than a batch takes. A logged parameter never changes."""
@@ -119,20 +128,45 @@ class StudyRuns:
             if name not in found.tags:
                 self.client.set_experiment_tag(found.experiment_id, name, value)
 
-    def _remember(self, run: "Run") -> None:
-        tags = run.data.tags
-        if tags.get(words.KIND) == words.TASK_KIND:
-            self.tasks[tags[words.TASK]] = run.info.run_id
-        elif words.TRIAL in tags:
-            self.trials[tags[words.TRIAL]] = run
-            self._described[run.info.run_id] = set(run.data.params)
+    def _read(self) -> None:
+        """Reads which runs the store holds. Of several runs of one trial, the one with the most parameters counts."""
+        self.tasks: dict[str, str] = {}
+        self.trials: dict[str, Run] = {}
+        self._described: dict[str, set[str]] = {}
+        self._doubles: list[str] = []
+        self._in_doubt = False
+        for run in sorted(self.all(), key=lambda run: len(run.data.params), reverse=True):
+            self._remember(run)
 
-    def _create(self, name: str, task: str, tags: Mapping[str, str], at_ms: int) -> "Run":
+    def _resolve_doubt(self) -> None:
+        """Reads the store again if a request to create a run failed: the run may exist."""
+        if self._in_doubt:
+            self._read()
+
+    def _remember(self, run: "Run") -> None:
+        tags, run_id = run.data.tags, str(run.info.run_id)
+        if tags.get(words.KIND) == words.TASK_KIND:
+            known = self.tasks.setdefault(tags[words.TASK], run_id)
+        elif words.TRIAL in tags:
+            known = str(self.trials.setdefault(tags[words.TRIAL], run).info.run_id)
+        else:
+            return
+        if known == run_id:
+            self._described[run_id] = set(run.data.params)
+        else:
+            self._doubles.append(run_id)
+
+    def _create(self, name: str, task: str, tags: Mapping[str, str], at_ms: int) -> None:
         own = {**self._tags(task), **tags}
+        self._in_doubt = True
         run = self.client.create_run(self.experiment_id, start_time=at_ms, tags=own, run_name=name)
+        self._in_doubt = False
+        self._remember(run)
+
+    def _name_data(self, run_id: str, task: str) -> None:
+        """Fills MLflow's column "Dataset"; a second call changes nothing."""
         if facts := self._manifest.tasks.get(task):
-            self.client.log_inputs(run.info.run_id, [words.dataset_input(facts)])
-        return run
+            self.client.log_inputs(run_id, [words.dataset_input(facts)])
 
     def _tags(self, task: str) -> dict[str, str]:
         facts = self._manifest.tasks.get(task)

@@ -71,6 +71,7 @@ class MlflowStore:
 
     def close(self, artifacts: Sequence[Path]) -> None:
         """Marks what still runs as interrupted. Gives each task's run its end, tables, artifacts and model."""
+        self.runs.delete_doubles()
         everyone = list(self.runs.all())
         client = self.runs.client
         for run in everyone:
