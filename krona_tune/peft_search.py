@@ -18,7 +18,7 @@ from peft import LoKrConfig, LoraConfig, PeftConfig
 from torch import nn
 
 from krona_tune.adapters.files.peft_form import task_type, within
-from krona_tune.adapters.methods.method_table import cost_at
+from krona_tune.adapters.methods.method_table import added_parameters
 from krona_tune.adapters.placement import common_dimensions, sites
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Site
@@ -85,7 +85,7 @@ def _within_limit(sizes: Sequence[AdapterConfig], places: Sequence[Site], limit:
 
 
 def _cost(adapter: AdapterConfig, places: Sequence[Site]) -> int:
-    return sum(cost_at(site, adapter) for site in places)
+    return added_parameters(places, adapter)
 
 
 def _krona_sizes(places: Sequence[Site]) -> list[AdapterConfig]:

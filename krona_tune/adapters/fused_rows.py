@@ -6,6 +6,12 @@ from torch.nn import functional
 from krona_tune.backbones.geometry import Rows
 
 
+def numbers(rows: Rows) -> list[int]:
+    """Returns the numbers of the rows of the fused map, in their order."""
+    starts = range(rows.start, rows.total, rows.stride)[: rows.count]
+    return [start + row for start in starts for row in range(rows.block)]
+
+
 def spread(values: Tensor, rows: Rows | None) -> Tensor:
     """Returns values (..., d_out) at their rows of the fused map, (..., total), with zeros in the other rows.
 

@@ -1,6 +1,7 @@
 """Attaches adapters to a frozen model with hooks, and leaves the model as it was when it detaches them."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from types import TracebackType
 from typing import cast
 
@@ -17,7 +18,7 @@ from krona_tune.adapters.methods.krona import Krona
 from krona_tune.adapters.methods.krona_block import KronaBlock, KronaBlockResidual
 from krona_tune.adapters.methods.lokr import Lokr
 from krona_tune.adapters.methods.lora import Lora
-from krona_tune.adapters.methods.method_table import Stands, method_named
+from krona_tune.adapters.methods.method_table import Stands, is_peft, method_named
 from krona_tune.adapters.model_parameters import Holders, beside, own_parameters
 from krona_tune.adapters.placement import sites
 from krona_tune.backbones.geometry import Geometry, Site
@@ -73,7 +74,10 @@ class Adapters:
         method = method_named(adapter.method)
         self.config = adapter
         self.sites = sites(geometry, adapter)
-        built = MODULES[adapter.method](self.sites, adapter, generator)
+        if is_peft(adapter.method):
+            built = _peft_maps(model, self.sites, adapter, generator)
+        else:
+            built = MODULES[adapter.method](self.sites, adapter, generator)
         self.modules = nn.ModuleDict({_key(site): module for site, module in zip(self.sites, built, strict=True)})
         self.own: dict[str, nn.Parameter] = {}
         self.merged = False
@@ -166,10 +170,18 @@ class Adapters:
                 tensor.copy_(state[name])
 
     def _named(self) -> Iterator[tuple[str, Tensor]]:
-        for key, parameter in self.modules.named_parameters():  # each parameter once
-            yield f"adapter.{key.replace('/', '.')}", parameter
+        for key, tensor in chain(self.modules.named_parameters(), self.modules.named_buffers()):  # each once
+            yield f"adapter.{key.replace('/', '.')}", tensor
         for name, parameter in self.own.items():
             yield f"model.{name}", parameter
+
+
+def _peft_maps(
+    model: nn.Module, sites: Sequence[Site], adapter: AdapterConfig, generator: torch.Generator
+) -> list[nn.Module]:
+    from krona_tune.adapters.methods.peft_maps import peft_maps  # peft may not be installed
+
+    return peft_maps(model, sites, adapter, generator)
 
 
 def _key(site: Site) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import gcd
 
-from krona_tune.adapters.methods.method_table import Stands, TrainedModelPart, cost_at, method_named
+from krona_tune.adapters.methods.method_table import Stands, TrainedModelPart, added_parameters, method_named
 from krona_tune.backbones.geometry import Geometry, Role, Site
 from krona_tune.refusal import Refusal
 from krona_tune.study.spec.placement_spec import layers
@@ -99,7 +99,7 @@ def count(geometry: Geometry, adapter: AdapterConfig, outputs: int) -> Parameter
         TrainedModelPart.ADAPTED_NORMS: sum(geometry.norms_of_layer[stack][layer] for stack, layer in adapted),
         TrainedModelPart.NORM_BIASES: geometry.norm_biases,
     }
-    added = sum(cost_at(site, adapter) for site in places) + (method.shared(adapter) if places else 0)
+    added = added_parameters(places, adapter)
     return ParameterCount(
         adapter=added + (geometry.parameters if own is TrainedModelPart.ALL else 0),
         norms=norms.get(own, 0),

@@ -89,6 +89,8 @@ def print_plan(plan: "Plan", reason: str, folder: StudyFolder | None) -> None:
         + ("of the frozen model" if shape.text_to_text else "with the head alone"),
         "rungs": _rungs(spec),
     }
+    if len(plan.space.methods) > 1:
+        lines["methods"] = _indented(_methods(plan))
     lines["frozen"] = f"computed once: {plan.computed_once()}"
     if plan.space.limit is not None:
         share = plan.space.feasible_share()
@@ -109,6 +111,15 @@ def print_plan(plan: "Plan", reason: str, folder: StudyFolder | None) -> None:
 def _print_lines(lines: Mapping[str, str]) -> None:
     for key, value in lines.items():
         console.print(f"  {key:<7} {escape(value)}", highlight=False, soft_wrap=True)
+
+
+def _methods(plan: "Plan") -> str:
+    """Says what each method gets: its trials on a task, and how many parameters its points may have."""
+    sizes = {name: dict.fromkeys(plan.space.of(name).sizes()) for name in plan.space.methods}
+    said = [f"{name} {' to '.join(f'{size:,}' for size in both)}" for name, both in sizes.items()]
+    alone = plan.spec.search.per_method
+    trials = f"{plan.spec.search.trials} trials each" if alone else f"{plan.trials} trials together"
+    return f"{trials}; parameters: {', '.join(said)}"
 
 
 def _own_task(own: "OwnData") -> str:

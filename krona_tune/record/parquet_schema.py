@@ -1,13 +1,14 @@
 """Defines the columns of the two Parquet tables, and turns values into rows and back."""
 
+import json
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 
 from krona_tune.study.result import Report, Status, TrialResult
-from krona_tune.study.spec.trial import ADDED, SECTION_OF, SECTIONS
+from krona_tune.study.spec.trial import ADDED, KNOBS, PEFT_FIELD, SECTION_OF
 
 METRIC, TEST_METRIC = "metric_", "test_metric_"
 """The prefixes of a metric's column, on the validation and on the test half."""
@@ -45,7 +46,7 @@ def _fields(annotations: Mapping[str, Any]) -> list[pa.Field]:
     ]
 
 
-_KNOBS: dict[str, Any] = {name: field.annotation for m in SECTIONS.values() for name, field in m.model_fields.items()}
+_KNOBS: dict[str, Any] = {name: field.annotation for knobs in KNOBS.values() for name, field in knobs.items()}
 _SWITCHES = {name for name, hint in _KNOBS.items() if bool in get_args(hint) and _plain(hint)[0] is str}
 """Knobs that are true, false or a word, and are stored as words."""
 _MAY_BE_NONE = {name for name, annotation in _KNOBS.items() if _plain(annotation)[1]}
@@ -62,6 +63,7 @@ REPORTS = pa.schema(_fields(get_type_hints(Report)))
 def table_of(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
     """Returns rows as a table that has at least the schema's columns; an unknown column has the type of its values."""
     more = dict.fromkeys(name for row in rows for name in row if name not in schema.names)
+    rows = _unmixed(rows, [name for name in more if name.startswith(PEFT_FIELD)])
     columns = {name: pa.array([row.get(name) for row in rows]) for name in more}
     fields = [
         pa.field(name, pa.float64() if _is_metric(name) else column.type)
@@ -69,6 +71,32 @@ def table_of(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
         if column.null_count < len(rows)
     ]
     return pa.Table.from_pylist(list(map(_with_words, rows)), schema=pa.schema([*schema, *fields]))
+
+
+def _unmixed(rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> Sequence[Mapping[str, Any]]:
+    """Returns the rows with the values of a column as words if it has words beside numbers, or switches beside both.
+
+    One field of peft's configurations may be a switch for one method and a word for another.
+    """
+    for name in names:
+        values = [row[name] for row in rows if row.get(name) is not None]
+        if len({bool if isinstance(v, bool) else str if isinstance(v, str) else float for v in values}) > 1:
+            rows = [
+                {**row, name: json.dumps(row[name])} if isinstance(row.get(name), bool | int | float) else row
+                for row in rows
+            ]
+    return rows
+
+
+def _scalar(value: Any) -> Any:
+    """Returns what a word stands for, if `_unmixed` made it of a number or a switch."""
+    if not isinstance(value, str):
+        return value
+    try:
+        found = json.loads(value)
+    except ValueError:
+        return value
+    return found if isinstance(found, bool | int | float) else value
 
 
 def _with_words(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,6 +145,7 @@ def trial_of(row: Mapping[str, Any]) -> TrialResult:
     if "method" not in params:
         raise ValueError("a trial lacks its method")
     params |= {name: params[name] == "true" for name in _SWITCHES if params.get(name) in {"true", "false"}}
+    params |= {name: _scalar(value) for name, value in params.items() if name.startswith(PEFT_FIELD)}
     older = "a_out" in params and "terms" not in params  # a Kronecker adapter of a version that had fewer knobs
     for name, default in ADDED.items():
         if older or SECTION_OF[name] == "training":

@@ -9,7 +9,7 @@ from rich.filesize import decimal
 
 from krona_tune.study.compared_values import Cell
 from krona_tune.study.finals import Spread
-from krona_tune.study.spec.trial import ADDED
+from krona_tune.study.spec.trial import ADDED, PEFT_FIELD
 
 NOTHING = "–"
 """Stands where there is no value."""
@@ -115,4 +115,6 @@ def describe_adapter(params: Mapping[str, Any]) -> str:
     unsaid = {name for name, default in ADDED.items() if params.get(name) == default}
     unsaid |= set() if "a_in" in params else {"a_out"}
     whole = {name: value for name, value in params.items() if name not in unsaid}
-    return ", ".join(text.format(**whole) for name, text in ADAPTER.items() if name in whole)
+    fields = {name: f"{name.removeprefix(PEFT_FIELD)} {{{name}}}" for name in whole if name.startswith(PEFT_FIELD)}
+    said = {"method": ADAPTER["method"], **fields, **ADAPTER}
+    return ", ".join(text.format(**whole) for name, text in said.items() if name in whole)

@@ -1,5 +1,6 @@
 """Tests that an adapter's folder loads onto its own model only, with the head, and that nothing is unpickled."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import krona_tune
 from krona_tune.adapters.files import adapter_files
 from krona_tune.adapters.files.adapter_files import TENSORS
 from krona_tune.refusal import Refusal
+from krona_tune.study.spec.trial import AdapterConfig
 from tests.adapters.cards import saved
 from tests.adapters.test_inject import outputs, shaped
 from tests.models import CONFIGS, ENCODER, build, build_from
@@ -205,3 +207,15 @@ def test_a_truncated_file_is_refused(length: int, tmp_path: Path) -> None:
     whole = (tmp_path / TENSORS).read_bytes()
     (tmp_path / TENSORS).write_bytes(whole[:length])
     assert "adapter.safetensors: can't be read" in refused(build("bert")[1], tmp_path)
+
+
+def test_a_file_does_not_make_us_import_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An adapter of one's own class of peft is loaded only if the class was imported before."""
+    (tmp_path / "own_method.py").write_text("from peft import LoraConfig as OwnConfig\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    saved(tmp_path / "adapter", "bert", AdapterConfig(method="peft:own_method.OwnConfig", peft={"r": 2}))
+    _, model, _ = build("bert")
+    krona_tune.load(model, tmp_path / "adapter").detach()
+    del sys.modules["own_method"]
+    with pytest.raises(Refusal, match="which is not imported; import own_method before"):
+        krona_tune.load(model, tmp_path / "adapter")

@@ -445,3 +445,15 @@ def test_reading_needs_neither_torch_nor_ray_nor_mlflow() -> None:
     )
     output = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True).stdout
     assert output.strip() == "[]"
+
+
+def test_a_field_of_peft_may_be_a_word_for_one_method_and_a_number_for_another(tmp_path: Path) -> None:
+    sink, expected = ParquetSink(tmp_path), []
+    for number, value in enumerate((True, "gaussian", 3, 0.5)):
+        trial = started(number, method="peft:LoRA", peft_init_lora_weights=value)
+        expected.append(ended(trial, Status.COMPLETED, []))
+        sink.trial_ended(expected[-1])
+    assert read_trials(tmp_path) == expected
+    sink.study_ended([])
+    assert read_trials(tmp_path) == expected
+    assert [row.params["peft_init_lora_weights"] for row in read_trials(tmp_path)] == [True, "gaussian", 3, 0.5]

@@ -31,8 +31,10 @@ def started(home: Home, model: Path, name: str, *words: str) -> dict[str, TrialR
 
 
 def test_every_method_has_its_own_trials_on_a_t5(home: Home) -> None:  # noqa: F811
-    methods = [name for name in METHODS if name != "head_only"]
-    adapter = f"adapter={{method: [{', '.join(methods)}], a_out: 4, a_in: 4, bottleneck: 4, phm: 2, layer_norms: true}}"
+    methods = [*(name for name in METHODS if name != "head_only"), "peft:HiRA", "peft:VeRA"]
+    adapter = (
+        f"adapter={{method: [{', '.join(methods)}], a_out: 4, a_in: 4, bottleneck: 4, phm: 2, layer_norms: true, r: 2}}"
+    )
     words = ["--tasks", "rte", "--trials", "1", "--set", adapter, "--set", "search.per_method=true"]
     rows = started(home, saved_t5(home.root / "t5-methods"), "methods", *words)
     searched = [row for row in rows.values() if row.kind == "search"]

@@ -39,7 +39,7 @@ OTHER: dict[str, Any] = {
 
 
 def test_each_knob_has_one_name_and_one_section() -> None:
-    assert set(SECTION_OF) == set(OTHER) == {*AdapterConfig.model_fields, *TrainingConfig.model_fields}
+    assert set(SECTION_OF) == set(OTHER) == {*AdapterConfig.model_fields, *TrainingConfig.model_fields} - {"peft"}
     assert not set(AdapterConfig.model_fields) & set(TrainingConfig.model_fields)
 
 
@@ -125,3 +125,14 @@ def test_roles_and_stacks_are_read_once_as_sets() -> None:
     adapter = AdapterConfig(roles="query + cross_value", stacks="decoder")
     assert adapter.role_set == {Role.QUERY, Role.CROSS_VALUE}
     assert adapter.stack_set == {Stack.DECODER}
+
+
+def test_a_field_of_peft_is_a_knob_of_its_own() -> None:
+    """A column of real numbers gives 8.0 back for an 8; a study without such fields keeps its fingerprints."""
+    eight, as_read = (check_trial("rte", 5, {"method": "peft:HiRA", "peft_r": r}) for r in (8, 8.0))
+    assert eight.fingerprint == as_read.fingerprint
+    assert as_read.adapter.peft == {"r": 8}
+    assert eight.fingerprint != check_trial("rte", 5, {"method": "peft:HiRA", "peft_r": 4}).fingerprint
+    assert eight.params()["peft_r"] == 8
+    assert "peft" not in eight.params()
+    assert check_trial("rte", 5, {}).fingerprint == "748f2f745a35"

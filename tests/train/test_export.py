@@ -63,6 +63,7 @@ def by_a_stranger(folder: Path, inputs: dict[str, torch.Tensor], room: Path) -> 
 
 
 NORMS: dict[str, Any] = {"layer_norms": True}
+OF_PEFT: dict[str, Any] = {"peft": {"r": 2}, "roles": "query+value"}
 SUM: dict[str, Any] = {"terms": 2, "scaling": "stable", "init": "cdka"}
 
 
@@ -77,6 +78,7 @@ SUM: dict[str, Any] = {"terms": 2, "scaling": "stable", "init": "cdka"}
         ("deberta-v2", "cola", "full", {}),
         ("t5", "stsb", "krona", NORMS),
         ("t5", "cola", "full", {}),
+        ("bert", "cola", "peft:LoRA", OF_PEFT | {"peft": {"r": 4, "lora_alpha": 32}}),
     ],
 )
 def test_a_merged_model_gives_the_adapted_logits_to_a_stranger(
@@ -239,6 +241,8 @@ def test_a_disk_without_room_leaves_nothing_and_is_said(
         ("bert", "cola", "krona", {**SUM, "a_in": 24, "roles": "query+value"}),
         ("distilbert", "cola", "lokr", {}),
         ("t5", "cola", "lora", NORMS),
+        ("bert", "cola", "peft:DoRA", OF_PEFT | NORMS),
+        ("t5", "cola", "peft:VeRA", OF_PEFT),
     ],
 )
 def test_pefts_form_gives_the_adapted_logits_and_names_its_backbone(

@@ -17,7 +17,7 @@ from krona_tune.train.loop import TaskWork, TrialRun
 from tests.models import STORING
 from tests.train.conftest import WORDS, tiny_backbone, tiny_trial, tiny_work
 
-SOME = [name for name in METHODS if name not in {"full", "bitfit", "head_only"}]
+SOME = [*(name for name in METHODS if name not in {"full", "bitfit", "head_only"}), "peft:HiRA"]
 
 
 @pytest.fixture

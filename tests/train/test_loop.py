@@ -16,6 +16,8 @@ from krona_tune.train.device import Device
 from krona_tune.train.loop import Diverged, TrialRun, train_trial
 from tests.train.conftest import WORDS, tiny_backbone, tiny_trial, tiny_work
 
+OF_PEFT = ("peft:HiRA", "peft:DoRA", "peft:VeRA")
+
 
 def test_reports_come_at_the_rungs_and_the_loss_falls() -> None:
     reports: list[Report] = []
@@ -39,7 +41,7 @@ def test_a_sum_of_terms_learns_more_than_one_and_leaves_the_backbone_untouched()
     assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.whole.state_dict().items())
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, *OF_PEFT])
 def test_every_method_trains_and_leaves_the_backbone_untouched(method: str) -> None:
     backbone = tiny_backbone()
     before = {name: tensor.clone() for name, tensor in backbone.whole.state_dict().items()}
@@ -51,7 +53,7 @@ def test_every_method_trains_and_leaves_the_backbone_untouched(method: str) -> N
 
 @pytest.mark.parametrize("layer_norms", [False, True])
 @pytest.mark.parametrize("name", ["bert", "t5", "deberta-v2"])
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "head_only"])
+@pytest.mark.parametrize("method", [*(name for name in METHODS if name != "head_only"), *OF_PEFT])
 def test_every_method_trains_in_bfloat16(name: str, method: str, layer_norms: bool) -> None:
     backbone = tiny_backbone(name, Device(kind="cpu", dtype=torch.bfloat16))
     work = tiny_work(epochs=1, candidates=WORDS if name == "t5" else ())
@@ -91,7 +93,16 @@ def test_a_text_to_text_baseline_trains_nothing_and_is_judged_all_the_same() -> 
     assert reports[-1].train_loss == 0
 
 
-@pytest.mark.parametrize("knobs", [{"batch_size": 8}, {"batch_size": 7}, {"terms": 3, "init": "cdka"}])
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"batch_size": 8},
+        {"batch_size": 7},
+        {"terms": 3, "init": "cdka"},
+        {"method": "peft:DoRA", "peft_r": 2, "peft_lora_dropout": 0.2},
+        {"method": "peft:RandLoRA", "peft_r": 2},
+    ],
+)
 def test_a_run_resumed_from_a_rung_ends_as_if_never_interrupted(tmp_path: Path, knobs: dict[str, object]) -> None:
     trial, work, backbone = (
         tiny_trial(dropout=0.2, layer_norms=True, **knobs),

@@ -1,6 +1,7 @@
 """Saves an adapter as files, safetensors and JSON and nothing that is pickled, and loads it onto a model."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from krona_tune.adapters.files.forms import Form
 from krona_tune.adapters.files.model_card import README, model_card
 from krona_tune.adapters.fingerprint import fingerprint
 from krona_tune.adapters.inject import Adapters
+from krona_tune.adapters.methods.method_table import is_peft
 from krona_tune.atomic_write import atomic_folder
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Geometry, Stack
 from krona_tune.hub import refuse_unreadable
 from krona_tune.refusal import Refusal, refusing
+from krona_tune.study.spec.trial import PEFT
 
 TENSORS = "adapter.safetensors"
 HEAD = "head."
@@ -89,6 +92,7 @@ def load(model: nn.Module, folder: str | Path, *, check_backbone: bool = True) -
     """
     folder = Path(folder)
     card, tensors = read_adapter(folder)
+    _refuse_foreign_class(folder, card.adapter.method)
     shape = _geometry_of(model, folder, card)
     base: nn.Module = model if shape.is_encoder_decoder else getattr(model, "base_model", model)
     if check_backbone:
@@ -108,6 +112,13 @@ def load(model: nn.Module, folder: str | Path, *, check_backbone: bool = True) -
         for parameter, tensor in places:
             parameter.copy_(tensor)
     return adapters
+
+
+def _refuse_foreign_class(folder: Path, method: str) -> None:
+    """Refuses to import a module because a file names it: only the user may do that."""
+    module = method.removeprefix(PEFT).rpartition(".")[0]
+    if is_peft(method) and module not in {"", *sys.modules} and not module.startswith("krona_tune."):
+        raise Refusal(str(folder), f"was trained by {method}, which is not imported", f"import {module} before")
 
 
 def _geometry_of(model: nn.Module, folder: Path, card: AdapterCard) -> Geometry:

@@ -20,7 +20,9 @@ from krona_tune.adapters.files.nearest_lora import NearestLora
 from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.methods.krona import Krona
 from krona_tune.adapters.methods.lokr_shape import lokr_factor
-from krona_tune.adapters.methods.method_table import method_named
+from krona_tune.adapters.methods.method_table import is_peft, method_named
+from krona_tune.adapters.methods.peft_class import make_config
+from krona_tune.adapters.methods.peft_maps import PeftMap
 from krona_tune.kron.factors import FactorShape
 from krona_tune.kron.product import kron_weight, shape_of
 from krona_tune.refusal import Refusal
@@ -54,6 +56,8 @@ def as_peft(model: nn.Module, adapters: Adapters, head: Mapping[str, Tensor]) ->
     """
     prefix = within(model)
     modules = {f"{prefix}{site.name}": module for site, module in adapters.by_site()}
+    if is_peft(adapters.config.method):
+        return _as_itself(model, adapters, head, modules)
     config, tensors = _form(adapters, modules)
     return _dressed(model, adapters, head, config, tensors, modules)
 
@@ -73,12 +77,35 @@ def _dressed(
     tensors: Tensors,
     maps: Iterable[str],
 ) -> PeftModel:
-    prefix = within(model)
-    own = {f"{prefix}{name}": parameter.detach() for name, parameter in adapters.own.items()}
+    beside = _trained_beside(model, adapters, head)
     config.target_modules = sorted(maps)
-    config.modules_to_save = sorted({_saved_module(name) for name in own | dict(head)}) or None
+    _complete(config, model, beside)
+    return _filled(get_peft_model(model, config), tensors | beside)
+
+
+def _as_itself(model: nn.Module, adapters: Adapters, head: Mapping[str, Tensor], modules: Modules) -> PeftModel:
+    """Returns the model with an adapter of peft as peft itself puts it there."""
+    if any(site.rows or site.transposed for site in adapters.sites):
+        raise _unfit("peft adapts whole linear maps, and this model has fused or transposed ones")
+    config, beside = make_config(adapters.config, sorted(modules)), _trained_beside(model, adapters, head)
+    _complete(config, model, beside)
+    dressed = get_peft_model(model, config)
+    for name, module in modules.items():
+        cast(PeftMap, module).give(dressed.base_model.model.get_submodule(name))
+    state = get_peft_model_state_dict(dressed, save_embedding_layers=False)
+    state |= {f"{INSIDE}{name}": tensor for name, tensor in beside.items()}
+    set_peft_model_state_dict(dressed, state)
+    return dressed
+
+
+def _trained_beside(model: nn.Module, adapters: Adapters, head: Mapping[str, Tensor]) -> Tensors:
+    """Returns what is trained beside the maps, by its names in the model: norms and the head."""
+    return {f"{within(model)}{name}": parameter.detach() for name, parameter in adapters.own.items()} | dict(head)
+
+
+def _complete(config: PeftConfig, model: nn.Module, beside: Iterable[str]) -> None:
+    config.modules_to_save = sorted({_saved_module(name) for name in beside}) or None
     config.task_type = task_type(model)
-    return _filled(get_peft_model(model, config), tensors | own | dict(head))
 
 
 def task_type(model: nn.Module) -> str:

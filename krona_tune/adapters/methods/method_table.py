@@ -1,6 +1,9 @@
-"""Holds the table of methods: where each is placed, which knobs it reads, what it costs. Integers only, no torch."""
+"""Holds the table of methods: where each is placed, which knobs it reads, what it costs. Integers only, no torch.
 
-from collections.abc import Callable
+Of the package peft, which needs torch, every method `peft:NAME` is a row too; only what is asked of it loads peft.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -8,7 +11,7 @@ from krona_tune.adapters.methods.lokr_shape import lokr_cost
 from krona_tune.backbones.geometry import Site
 from krona_tune.kron.factors import factor_shape
 from krona_tune.refusal import Refusal, unknown
-from krona_tune.study.spec.trial import AdapterConfig
+from krona_tune.study.spec.trial import PEFT, AdapterConfig
 
 
 class Stands(StrEnum):
@@ -46,6 +49,7 @@ class Method:
     `reads` are the adapter's knobs that matter to it, `cost` its parameters at one site, `shared` those that all its
     sites share; a ValueError of `cost` says why the knobs don't fit the site. `own` is trained even if layer norms are
     not. `merges_into` is the parameter of a linear map to merge the adapter into, None if it can't be merged.
+    `counted` replaces `cost` and `shared` where only all sites together can be counted. `needs` is a package.
     """
 
     name: str
@@ -53,6 +57,7 @@ class Method:
     reads: frozenset[str]
     cost: Callable[[Site, AdapterConfig], int] = _free
     shared: Callable[[AdapterConfig], int] = _nothing_shared
+    counted: Callable[[Sequence[Site], AdapterConfig], int] | None = None
     own: TrainedModelPart = TrainedModelPart.NOTHING
     merges_into: str | None = None
     needs: str | None = None
@@ -95,6 +100,12 @@ def _compacter_cost(site: Site, adapter: AdapterConfig) -> int:
 
 def _bias_cost(site: Site, adapter: AdapterConfig) -> int:
     return site.d_out
+
+
+def _count_peft(sites: Sequence[Site], adapter: AdapterConfig) -> int:
+    from krona_tune.adapters.methods.peft_maps import count_peft
+
+    return count_peft(sites, adapter)
 
 
 _LAYERS = frozenset({"stacks", "layers", "layer_norms"})
@@ -157,16 +168,40 @@ METHODS: dict[str, Method] = {
 }
 
 
+def is_peft(method: str) -> bool:
+    """Returns whether the package peft computes a method."""
+    return method.startswith(PEFT)
+
+
 def method_named(name: str, place: str = "adapter: method") -> Method:
-    """Returns the row of a method. Raises a Refusal that suggests the nearest name."""
+    """Returns the row of a method; of a method of peft, whatever it is called. Raises a Refusal that suggests the
+    nearest name."""
+    if is_peft(name):
+        return Method(
+            name=name,
+            stands=Stands.BESIDE_MAPS,
+            reads=_LAYERS | {"roles"},
+            counted=_count_peft,
+            merges_into="weight",
+            needs="peft",
+        )
     if name not in METHODS:
-        raise unknown(place, "method", name, METHODS)
+        raise unknown(place, "method", name, [*METHODS, f"{PEFT}NAME"])
     return METHODS[name]
 
 
-def cost_at(site: Site, adapter: AdapterConfig) -> int:
-    """Returns the adapter's parameters at one site. Raises a Refusal if its sizes do not fit the site."""
+def added_parameters(sites: Sequence[Site], adapter: AdapterConfig) -> int:
+    """Returns the adapter's parameters at these sites. Raises a Refusal if its sizes do not fit one."""
+    method = method_named(adapter.method)
+    if not sites:
+        return 0
+    if method.counted:
+        return method.counted(sites, adapter)
+    return sum(_cost_at(site, adapter, method) for site in sites) + method.shared(adapter)
+
+
+def _cost_at(site: Site, adapter: AdapterConfig, method: Method) -> int:
     try:
-        return method_named(adapter.method).cost(site, adapter)
+        return method.cost(site, adapter)
     except ValueError as error:
         raise Refusal("adapter", f"{error}", f"needed at {site.name}") from None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from krona_tune.adapters.methods.method_table import METHODS, TrainedModelPart
+from krona_tune.adapters.methods.method_table import TrainedModelPart, method_named
 from krona_tune.adapters.placement import STORES_STATES, ParameterCount, count, frozen_layers
 from krona_tune.backbones.geometry import Geometry, Stack
 from krona_tune.data import corpus
@@ -199,8 +199,7 @@ def _check_tasks(spec: StudySpec, place: str) -> None:
 def _check_methods(spec: StudySpec, place: str) -> None:
     for section, names in (("adapter.method", spec.domains()["method"].ends()), ("methods", spec.methods)):
         for name in names:
-            if name not in METHODS:
-                raise unknown(f"{place}: {section}", "method", name, METHODS)
+            method_named(str(name), f"{place}: {section}")
             _refuse_missing_package(str(name), f"{place}: {section}")
 
 
@@ -212,7 +211,7 @@ def _check_quantized(spec: StudySpec, place: str) -> None:
     for package in QUANTIZING:
         if find_spec(package) is None:
             raise Refusal(where, f"the package {package} is not installed", "pip install 'krona_tune[quantize]'")
-    trained = [name for name in spec.domains()["method"].ends() if METHODS[str(name)].own is TrainedModelPart.ALL]
+    trained = [name for name in spec.domains()["method"].ends() if method_named(str(name)).own is TrainedModelPart.ALL]
     if trained:
         raise Refusal(where, f"{trained[0]} trains the weights, which are quantised", "leave the method or this out")
 
@@ -244,6 +243,6 @@ def _check_shared_scores(spec: StudySpec, tasks: Mapping[str, Task]) -> None:
 
 
 def _refuse_missing_package(method: str, place: str) -> None:
-    package = METHODS[method].needs
+    package = method_named(method).needs
     if package and find_spec(package) is None:
         raise Refusal(place, f"{method} needs the package {package}", f"pip install 'krona_tune[{package}]'")

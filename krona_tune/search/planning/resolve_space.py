@@ -4,15 +4,16 @@ import random
 from collections.abc import Iterable, Iterator
 from itertools import product
 
-from krona_tune.adapters.methods.method_table import METHODS, method_named
+from krona_tune.adapters.methods.method_table import METHODS, is_peft, method_named
 from krona_tune.adapters.placement import common_dimensions, sites
 from krona_tune.backbones.geometry import Geometry, Site
 from krona_tune.kron.factors import factor_shape
 from krona_tune.refusal import Refusal
-from krona_tune.search.planning.space import PLACES, Space
+from krona_tune.search.planning.peft_fields import fields_of_peft, refuse_unusable_values, refuse_unused_fields
+from krona_tune.search.planning.space import Space
 from krona_tune.study.spec.domain import Choice, Divisors, Domain, Fixed, Range, Value
 from krona_tune.study.spec.study_spec import StudySpec
-from krona_tune.study.spec.trial import SECTION_OF, SIZES, AdapterConfig
+from krona_tune.study.spec.trial import PLACES, SECTION_OF, SIZES, AdapterConfig, section_of
 
 NEVER_IGNORED = {"scaling", "init"}
 """Knobs that are refused if no method of the space reads them: their value would be believed to act."""
@@ -31,8 +32,10 @@ def resolve(spec: StudySpec, geometry: Geometry, place: str) -> Space:
     for name in sorted(NEVER_IGNORED & spec.adapter.keys()):
         if not any(name in domains for domains in knobs.values()):
             raise Refusal(f"{place}: adapter.{name}", f"none of {', '.join(knobs)} reads it", "leave it out")
+    refuse_unused_fields(spec, knobs, place)
     space = Space(method=method, knobs=knobs, geometry=geometry, limit=_limit(spec, geometry))
     for name in space.methods:
+        refuse_unusable_values(space.of(name), place)
         _refuse_empty(space.of(name), f"{place}: {name}", spec.search.max_params)
     return space
 
@@ -43,13 +46,15 @@ def _knobs(spec: StudySpec, method: str, geometry: Geometry, place: str) -> dict
     if method == "head_only":
         raise Refusal(f"{place}: adapter.method", f"{method} has nothing to search", "it is run as the baseline")
     for name in spec.methods.get(method, {}):
-        if SECTION_OF[name] == "adapter" and name not in row.reads:
+        if section_of(name) == "adapter" and name not in row.reads and not is_peft(method):
             raise Refusal(f"{place}: methods.{method}.{name}", f"{method} does not read it", _reads(method))
     domains = {
         name: domain
         for name, domain in spec.domains(method).items()
-        if name in row.reads or SECTION_OF[name] == "training"
+        if name in row.reads or section_of(name) == "training"
     }
+    if is_peft(method):
+        domains |= fields_of_peft(spec, method, place)
     places = list(_every_placement(method, domains, geometry, place))
     for name, side in SIZES.items():
         if name in domains:
@@ -72,7 +77,7 @@ def _refuse_terms(domains: dict[str, Domain], places: Iterable[Site], place: str
 
 
 def _reads(method: str) -> str:
-    return f"it reads {', '.join(sorted(METHODS[method].reads)) or 'nothing'}, and the keys under training"
+    return f"it reads {', '.join(sorted(method_named(method).reads)) or 'nothing'}, and the keys under training"
 
 
 def _refuse_empty(space: Space, place: str, max_params: str | None) -> None:

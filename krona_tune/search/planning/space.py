@@ -11,10 +11,9 @@ from krona_tune.adapters.placement import count, sites
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.refusal import Refusal
 from krona_tune.study.spec.domain import Choice, Divisors, Domain, Fixed, Range, Value
-from krona_tune.study.spec.trial import SECTION_OF, AdapterConfig
+from krona_tune.study.spec.trial import PLACES, AdapterConfig, adapter_values
 
 EVEN_DRAWS = 5_000
-PLACES = ("roles", "stacks", "layers")
 
 Params = Mapping[str, Any]
 
@@ -134,6 +133,12 @@ class Space:
         draws = (self.draw(rng) for _ in range(EVEN_DRAWS))
         return next((point for point in draws if accepted(point)), None)
 
+    def sizes(self, draws: int = 200) -> tuple[int, int]:
+        """Returns the least and the most parameters of feasible points, estimated by drawing."""
+        rng = random.Random(0)
+        found = [self.parameters(point) for _ in range(draws) if self.feasible(point := self.draw(rng))]
+        return (min(found), max(found)) if found else (0, 0)
+
     def feasible_share(self, draws: int = 1000) -> float:
         """Returns the share of points that are feasible, estimated by drawing."""
         rng = random.Random(0)
@@ -142,7 +147,7 @@ class Space:
 
 def adapter_of(params: Params) -> AdapterConfig:
     """Returns the adapter of a point."""
-    return AdapterConfig(**{name: value for name, value in params.items() if SECTION_OF[name] == "adapter"})
+    return AdapterConfig(**adapter_values(params))
 
 
 def _at(domain: Domain, share: float) -> Value:

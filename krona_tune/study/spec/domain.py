@@ -100,6 +100,13 @@ class Divisors:
 Domain = Fixed | Choice | Range | Divisors
 
 
+def as_real(domain: Domain) -> Domain:
+    """Returns the domain of a real number: a range of it includes 2.5 even if both ends are whole."""
+    if isinstance(domain, Range) and domain.step is None:
+        return Range(float(domain.low), float(domain.high), domain.log)
+    return domain
+
+
 def parse_domain(written: Any, place: str) -> Domain:
     """Returns the domain that a piece of YAML describes.
 

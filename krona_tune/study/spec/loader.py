@@ -13,7 +13,7 @@ from krona_tune.study.spec.dropped import without_dropped
 from krona_tune.study.spec.plain_yaml import DEEPEST, LONGEST, dump_yaml, read_yaml
 from krona_tune.study.spec.study_spec import OF_GLUE, StudySpec
 from krona_tune.study.spec.task_spec import PartSpec
-from krona_tune.study.spec.trial import SECTION_OF, SECTIONS, SIZES
+from krona_tune.study.spec.trial import KNOBS, PEFT_FIELD, SECTION_OF, SECTIONS, SIZES
 
 MOST_BYTES = 4 * LONGEST
 BEYOND = 2**63
@@ -140,8 +140,8 @@ def build_spec(written: Mapping[str, Any], place: str) -> StudySpec:
         raise next(_refusals(error, StudySpec, place)) from None
     except UnicodeEncodeError as error:
         raise Refusal(place, f"{shown(error.object)} is no text", "write it in UTF-8") from None
-    for section, model in SECTIONS.items():
-        _check_domains(getattr(spec, section), section, model.model_fields, place)
+    for section, knobs in KNOBS.items():
+        _check_domains(getattr(spec, section), section, knobs, place)
     for method, domains in spec.methods.items():
         _check_domains(domains, f"methods.{method}", SECTION_OF.keys() - {"method"}, place)
     return spec
@@ -163,15 +163,18 @@ def _integers(written: Any, key: str = "") -> Iterator[tuple[str, int]]:
 def _check_domains(domains: Mapping[str, Domain], section: str, known: Collection[str], place: str) -> None:
     """Refuses unknown knobs, and domains with a value at an end that the trial would not accept."""
     for name, domain in domains.items():
-        if name not in known:
+        of_peft = name.startswith(PEFT_FIELD)  # checked against peft's own classes when the plan is made
+        if name not in known and not of_peft:
             raise unknown(f"{place}: {section}", "key", name, known)
-        model = SECTIONS[SECTION_OF[name]]
         if isinstance(domain, Divisors) and name not in SIZES:
             raise Refusal(
-                f"{place}: {section}.{name}",
+                f"{place}: {section}.{name.removeprefix(PEFT_FIELD)}",
                 "divisors are the sizes of a factor",
                 f"write them at {' or '.join(SIZES)}",
             )
+        if of_peft:
+            continue
+        model = SECTIONS[SECTION_OF[name]]
         for value in domain.ends():
             if isinstance(value, str) and name in SIZES:
                 raise unknown(f"{place}: {section}.{name}", "form of a size", value, ["divisors"])

@@ -1,18 +1,18 @@
 """Holds the request of a study, frozen and checked before anything starts."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from krona_tune.backbones.geometry import Role
 from krona_tune.refusal import unknown
-from krona_tune.study.spec.domain import Choice, Divisors, Domain, Fixed, Range, parse_domain
+from krona_tune.study.spec.domain import Choice, Divisors, Domain, Fixed, Range, as_real, parse_domain
 from krona_tune.study.spec.place import Place, listed
 from krona_tune.study.spec.schedule import Schedule, make_schedule
 from krona_tune.study.spec.task_spec import TaskSpec, refuse_unsupported
-from krona_tune.study.spec.trial import SECTIONS, Frozen
+from krona_tune.study.spec.trial import KNOBS, PEFT, PEFT_FIELD, PLACES, Frozen
 
 Number = TypeVar("Number", int, float)
 Precision = Literal["auto", "bf16", "fp32"]
@@ -191,19 +191,8 @@ class ResourcesSpec(Frozen):
 CHANGEABLE = ("search.trials", "search.time_budget", "search.examples_budget", "search.device_hours", "resources.")
 """The prefixes of the settings that may change in a resumed study."""
 
-REAL = {
-    name
-    for model in SECTIONS.values()
-    for name, field in model.model_fields.items()
-    if field.annotation in (float, float | None)
-}
+REAL = {name for knobs in KNOBS.values() for name, field in knobs.items() if field.annotation in (float, float | None)}
 """The knobs that are real numbers: for them, `{low: 1, high: 16}` includes 2.5."""
-
-
-def _as_real(domain: Domain) -> Domain:
-    if isinstance(domain, Range) and domain.step is None:
-        return Range(float(domain.low), float(domain.high), domain.log)
-    return domain
 
 
 def _domains(section: str) -> BeforeValidator:
@@ -214,7 +203,7 @@ def _domains(section: str) -> BeforeValidator:
             return written
         given = {key: value for key, value in written.items() if value is not None}  # null: the default
         found = {key: parse_domain(value, f"{section}.{key}") for key, value in given.items()}
-        return {key: _as_real(domain) if key in REAL else domain for key, domain in found.items()}
+        return {key: as_real(domain) if key in REAL else domain for key, domain in found.items()}
 
     return BeforeValidator(read)
 
@@ -228,7 +217,7 @@ def _by_method(written: Any) -> Any:
         if not isinstance(knobs, Mapping):
             continue
         domains = {name: parse_domain(value, f"methods.{method}.{name}") for name, value in knobs.items()}
-        found[method] = {name: _as_real(domain) if name in REAL else domain for name, domain in domains.items()}
+        found[method] = {name: as_real(domain) if name in REAL else domain for name, domain in domains.items()}
     return found
 
 
@@ -283,6 +272,28 @@ class StudySpec(Frozen):
 
     @model_validator(mode="before")
     @classmethod
+    def _fields_of_peft(cls, written: Any) -> Any:
+        """Returns the request with the fields of peft's configurations under their prefixed names.
+
+        They stand under `methods.peft:NAME` beside knobs of placement and training, or in the section `adapter` where
+        some method is peft's; there our own knobs keep their names.
+        """
+        if not isinstance(written, Mapping):
+            return written
+        found = dict(written)
+        adapter, methods = written.get("adapter"), written.get("methods")
+        if isinstance(adapter, Mapping) and PEFT in str(adapter.get("method")):
+            found["adapter"] = _with_prefix(adapter, KNOBS["adapter"])
+        if isinstance(methods, Mapping):
+            own = {*PLACES, "layer_norms", *KNOBS["training"]}
+            found["methods"] = {
+                name: _with_prefix(knobs, own) if str(name).startswith(PEFT) and isinstance(knobs, Mapping) else knobs
+                for name, knobs in methods.items()
+            }
+        return found
+
+    @model_validator(mode="before")
+    @classmethod
     def _own_tasks_apart(cls, written: Any) -> Any:
         """Returns the request with the tasks of a mapping as their names, and their definitions as `own_tasks`."""
         if isinstance(written, Mapping) and "own_tasks" in written:
@@ -301,10 +312,13 @@ class StudySpec(Frozen):
         return self.tasks if self.search.shared else ()
 
     def domains(self, method: str = "") -> dict[str, Domain]:
-        """Returns every knob's domain, for one method or in general; a knob not in the request has its default."""
+        """Returns every knob's domain, for one method or in general; a knob not in the request has its default.
+
+        Fields of peft's configurations are there if the request has them.
+        """
         asked = {**self.adapter, **self.training, **self.methods.get(method, {})}
-        defaults = {name: field.default for model in SECTIONS.values() for name, field in model.model_fields.items()}
-        return {name: asked.get(name, Fixed(default)) for name, default in defaults.items()}
+        defaults = {name: Fixed(field.default) for knobs in KNOBS.values() for name, field in knobs.items()}
+        return {**defaults, **asked}
 
     def plain(self) -> dict[str, Any]:
         """Returns the request as YAML writes it; reading it back gives an equal spec."""
@@ -325,6 +339,14 @@ class StudySpec(Frozen):
             for path, value in self.settings().items()
             if not path.startswith(CHANGEABLE) and default.get(path) != value
         }
+
+
+def _with_prefix(knobs: Mapping[Any, Any], own: Collection[str]) -> dict[Any, Any]:
+    """Returns the knobs, with the prefix of peft's fields before every name that is not in `own`."""
+    return {
+        name if name in own or str(name).startswith(PEFT_FIELD) else f"{PEFT_FIELD}{name}": value
+        for name, value in knobs.items()
+    }
 
 
 def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -39,12 +39,23 @@ def _not_zero(number: int) -> int:
     return number
 
 
+def _whole(fields: dict[str, Any]) -> dict[str, Any]:
+    """Returns the values with 8 for 8.0, which a table of real numbers makes of it."""
+    return {name: int(v) if isinstance(v, float) and v.is_integer() else v for name, v in fields.items()}
+
+
 def _switch(value: object) -> object:
     if value != "adapted" and not isinstance(value, bool):
         raise ValueError("write true, false or adapted")
     return value
 
 
+PEFT = "peft:"
+"""The prefix of a method that the package peft computes; the name of one of its methods or configurations follows."""
+PEFT_FIELD = "peft_"
+"""The prefix of a knob that is a field of peft's configuration, such as `peft_r`: one name never has two meanings."""
+PLACES = ("roles", "stacks", "layers")
+"""The knobs that say where an adapter is placed."""
 SET_BY_METHOD: dict[str, dict[str, Any]] = {"cdka": {"scaling": "stable", "init": "cdka"}}
 """Knobs that a method sets itself, and that nobody else can set for it."""
 
@@ -59,7 +70,7 @@ class AdapterConfig(Frozen):
     possible), `bottleneck` the width inside an adapter of two layers and `phm` the number of Kronecker products that a
     parametrised hypercomplex layer sums. `layer_norms` true also trains every layer norm, "adapted" those inside the
     layers that carry an adapter. A method reads the fields that it needs (the table in `adapters.methods.method_table`)
-    and ignores the others.
+    and ignores the others. `peft` holds the fields of peft's configuration for a method `peft:NAME`.
     """
 
     method: str = "krona"
@@ -77,6 +88,7 @@ class AdapterConfig(Frozen):
     stacks: Annotated[str, AfterValidator(_readable_stacks)] = "encoder+decoder"
     layers: Annotated[str, AfterValidator(_readable_layers)] = "all"
     layer_norms: Annotated[Literal["adapted"] | bool, BeforeValidator(_switch)] = False
+    peft: Annotated[dict[str, bool | int | float | str], AfterValidator(_whole)] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -142,15 +154,23 @@ class TrialConfig(Frozen):
         for name, default in ADDED.items():
             if config[SECTION_OF[name]][name] == default:
                 del config[SECTION_OF[name]][name]
+        if not config["adapter"]["peft"]:
+            del config["adapter"]["peft"]
         return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
 
     def params(self) -> dict[str, Any]:
         """Returns every knob by its name, as `check_trial` accepts them."""
-        return {**self.adapter.model_dump(), **self.training.model_dump()}
+        own = self.adapter.model_dump(exclude={"peft"})
+        return {**own, **_prefixed(self.adapter.peft), **self.training.model_dump()}
 
 
 SECTIONS: dict[str, type[Frozen]] = {"adapter": AdapterConfig, "training": TrainingConfig}
-SECTION_OF = {name: section for section, model in SECTIONS.items() for name in model.model_fields}
+KNOBS = {
+    section: {name: field for name, field in model.model_fields.items() if name != "peft"}
+    for section, model in SECTIONS.items()
+}
+"""The knobs of each section of the YAML, without the fields of peft's configurations."""
+SECTION_OF = {name: section for section, knobs in KNOBS.items() for name in knobs}
 """The section of the YAML that a knob belongs to; the knobs' names are unique."""
 ADDED: dict[str, Any] = {
     "terms": 1,
@@ -171,7 +191,24 @@ def check_trial(task: str, seed: int, params: Mapping[str, Any], kind: str = "se
     Raises:
         pydantic.ValidationError: a value is out of its field's range.
     """
-    sections: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
-    for name, value in params.items():
-        sections[SECTION_OF[name]][name] = value
-    return TrialConfig.model_validate({"task": task, "seed": seed, "kind": kind, **sections})
+    training = {name: value for name, value in params.items() if section_of(name) == "training"}
+    adapter = adapter_values(params)
+    return TrialConfig.model_validate(
+        {"task": task, "seed": seed, "kind": kind, "adapter": adapter, "training": training}
+    )
+
+
+def section_of(name: str) -> str:
+    """Returns the section of the YAML that a knob or a field of peft's configuration belongs to."""
+    return "adapter" if name.startswith(PEFT_FIELD) else SECTION_OF[name]
+
+
+def adapter_values(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what flat parameters say of an adapter, as `AdapterConfig` takes it."""
+    own = {name: value for name, value in params.items() if section_of(name) == "adapter"}
+    fields = {name: own.pop(name) for name in list(own) if name.startswith(PEFT_FIELD)}
+    return {**own, "peft": {name.removeprefix(PEFT_FIELD): value for name, value in fields.items()}} if fields else own
+
+
+def _prefixed(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{PEFT_FIELD}{name}": value for name, value in fields.items()}

@@ -1,0 +1,162 @@
+"""Finds the configuration class of the package peft behind `peft:NAME`, and checks the fields that are given to it."""
+
+import logging
+import warnings
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import cache
+from importlib import import_module
+from typing import Any, get_args, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from krona_tune.refusal import Refusal, refusing, shown, told, unknown
+from krona_tune.study.spec.trial import PEFT, AdapterConfig
+
+OURS = {
+    "target_modules": "roles and layers choose the maps",
+    "exclude_modules": "roles and layers choose the maps",
+    "layers_to_transform": "layers chooses them",
+    "layers_pattern": "layers chooses them",
+    "progressbar": "trials print nothing",
+    "modules_to_save": "the head is trained, and layer_norms trains the norms",
+    "feedforward_modules": "roles and layers choose the maps",
+    "fan_in_fan_out": "it follows from the map",
+    "task_type": "it follows from the task",
+    "peft_type": "it follows from the name",
+    "inference_mode": "the adapter is trained",
+    "bias": "the maps' own biases stay frozen",
+} | dict.fromkeys(("auto_mapping", "peft_version", "base_model_name_or_path", "revision"), "it is peft's own note")
+"""Fields of every configuration that a study sets itself, and why."""
+QUIET: dict[str, Any] = {"feedforward_modules": [], "progressbar": False}
+"""Fields with one value for every study, where a configuration has them."""
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "dora": ("lora", {"use_dora": True}),
+    "rslora": ("lora", {"use_rslora": True}),
+    "pissa": ("lora", {"init_lora_weights": "pissa"}),
+}
+"""Names that people use for a configuration with some fields set."""
+UNABLE = {
+    "adaptionprompt": "it adds to the attention, not to linear maps",
+    "adalora": "it must be told of every step of the training, in which it changes its ranks",
+    "glora": "how many parameters it trains depends on the maps' biases, which a plan does not know",
+    "lntuning": "it trains layer norms, not linear maps: write layer_norms: true",
+    "poly": "it reads the number of a task with every batch",
+    "shadow": "it trains a second model beside the first",
+    "trainabletokens": "it trains embeddings, not linear maps",
+    "xlora": "it mixes adapters that were trained before",
+}
+"""Methods of peft that adapt linear maps in another way than a study does, and why."""
+REFUSED_STARTS = {
+    ("init_lora_weights", "olora"): "it changes the frozen weights themselves",
+    ("init_lora_weights", "eva"): "it starts from activations on training data",
+    ("init_lora_weights", "corda"): "it starts from activations on training data",
+    ("init_lora_weights", "lora_ga"): "it starts from gradients on training data",
+    ("init_lora_weights", "loftq"): "it starts from weights that it quantises itself",
+}
+"""Values of fields that need more than the weights to start, or change them, and why."""
+
+
+@cache
+def config_class(method: str) -> tuple[Any, dict[str, Any]]:
+    """Returns the configuration class of a method `peft:NAME`, and the fields that the name sets.
+
+    NAME is one of peft's names, such as HiRA, in upper or lower case, or `package.module.Class`.
+
+    Raises:
+        Refusal: there is no such class, or it adapts no linear maps.
+    """
+    name = method.removeprefix(PEFT)
+    plain, preset = VARIANTS.get(_plain(name), (_plain(name), {}))
+    if plain in UNABLE:
+        raise Refusal(method, UNABLE[plain], "choose another method")
+    found = _own_class(method, name) if "." in name else _classes().get(plain)
+    if found is None:
+        raise unknown(method, "method of peft", name.lower(), (_classes().keys() - UNABLE.keys()) | VARIANTS.keys())
+    if "target_modules" not in {field.name for field in fields(found)}:
+        raise Refusal(method, f"{found.__name__} adapts no linear maps", "choose a method that has target_modules")
+    return found, preset
+
+
+def _classes() -> dict[str, Any]:
+    """Returns peft's configuration classes by name in lower case, without dashes."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it, and it advises other packages
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mapping = import_module("peft.mapping")
+    return {
+        _plain(str(getattr(kind, "value", kind))): made for kind, made in mapping.PEFT_TYPE_TO_CONFIG_MAPPING.items()
+    }
+
+
+def _own_class(method: str, name: str) -> Any:
+    """Returns a class by its dotted name; importing its module may add it to peft's methods."""
+    module, _, attribute = name.rpartition(".")
+    with refusing(method, f"{module} can't be imported", "write peft:package.module.Class"):
+        found = getattr(import_module(module), attribute, None)
+    if not (isinstance(found, type) and issubclass(found, import_module("peft").PeftConfig)):
+        raise Refusal(method, f"{attribute} in {module} is no PeftConfig", "write peft:package.module.Class")
+    return found
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")
+
+
+@cache
+def field_types(method: str) -> Mapping[str, Any]:
+    """Returns the types of the fields that a request may set, by name: those that one number, word or switch fills."""
+    found, _ = config_class(method)
+    hints = get_type_hints(found)
+    names = [field.name for field in fields(found) if field.init and field.name not in OURS]
+    return {name: hints[name] for name in names if _takes_scalars(hints[name])}
+
+
+def _takes_scalars(hint: Any) -> bool:
+    return any(_accepts(hint, value) for value in (True, 1, 0.5, "word", *_literals(hint)))
+
+
+def _literals(hint: Any) -> list[Any]:
+    """Returns the words and numbers that a type lists, at any depth."""
+    found = get_args(hint)
+    return [each for arg in found for each in (_literals(arg) if get_args(arg) else [arg])]
+
+
+def _accepts(hint: Any, value: Any) -> bool:
+    try:
+        TypeAdapter(hint).validate_python(value, strict=True)
+    except ValidationError:
+        return False
+    return True
+
+
+def check_field(method: str, name: str, value: Any, place: str) -> None:
+    """Refuses a field that the method does not have, or a value of another type, or one that needs data to start."""
+    if name in OURS:
+        raise Refusal(f"{place}.{name}", f"a study sets it: {OURS[name]}", "leave it out")
+    types = field_types(method)
+    if name not in types:
+        raise unknown(place, f"field of {method}", name, types)
+    if reason := REFUSED_STARTS.get((name, str(value).lower())):
+        raise Refusal(f"{place}.{name}", f"{shown(value)}: {reason}", "choose another start")
+    try:
+        TypeAdapter(types[name]).validate_python(value, strict=not isinstance(value, int) or isinstance(value, bool))
+    except ValidationError as error:
+        said = error.errors(include_url=False)[0]["msg"]
+        raise Refusal(f"{place}.{name}", f"{shown(value)} is refused", said[0].lower() + said[1:]) from None
+
+
+def make_config(adapter: AdapterConfig, maps: list[str]) -> Any:
+    """Returns the method's configuration for the maps of these names.
+
+    Raises:
+        Refusal: peft refuses the values.
+    """
+    found, preset = config_class(adapter.method)
+    more = {field.name: QUIET[field.name] for field in fields(found) if field.name in QUIET}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return found(**{**preset, **adapter.peft, **more}, target_modules=maps)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise Refusal(adapter.method, told(error), "change its fields") from None

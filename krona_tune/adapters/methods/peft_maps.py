@@ -1,0 +1,238 @@
+"""Puts a method of the package peft over the linear maps of a frozen model, and counts what it trains. Needs peft.
+
+peft's tuner gets the maps alone, under their own names in a module that holds nothing else: copies that share the
+model's weights. So the model's modules stay as they are, and every kind of backbone is the same to the tuner.
+"""
+
+import copy
+import warnings
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, cast
+
+import torch
+from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
+from torch import Tensor, nn
+
+from krona_tune.adapters.fused_rows import numbers
+from krona_tune.adapters.methods.peft_class import make_config
+from krona_tune.backbones.geometry import Site
+from krona_tune.refusal import Refusal, told
+from krona_tune.study.spec.trial import AdapterConfig
+
+NAME = "default"
+"""The name of a layer's adapter: a layer of peft may have several, here it has one."""
+BASE = "base_layer"
+"""Inside peft's layer, the map that it adapts."""
+
+
+class PeftMap(nn.Module):
+    """The layer of peft over one map. Its parameters are the layer's that are trained, by peft's names.
+
+    What else the layer keeps, such as fixed random projections, are its buffers.
+    """
+
+    def __init__(self, layer: Any, leaf: nn.Module, part: nn.Module, known: set[int]) -> None:
+        """`leaf` is the model's module and `part` its map, or that part of it that the site is. `known` holds the
+        tensors of the maps before this one, by id: what several share belongs to the first."""
+        super().__init__()
+        self._frozen = (layer, leaf, part)  # in a tuple, so that they are no submodules
+        for name, tensor in layer.state_dict(keep_vars=True).items():
+            if BASE in name.split(".") or id(tensor) in known:
+                continue
+            known.add(id(tensor))
+            if isinstance(tensor, nn.Parameter) and tensor.requires_grad:
+                self.register_parameter(_key(name), tensor)
+            else:
+                self.register_buffer(_key(name), tensor)
+
+    @property
+    def layer(self) -> Any:
+        """Returns peft's own layer, in training or evaluation as the model's map is: its dropout depends on that."""
+        layer, leaf, _ = self._frozen
+        if layer.training != leaf.training:
+            layer.train(leaf.training)
+        return layer
+
+    def beside(self, x: Tensor, linear: nn.Linear) -> Tensor:
+        """Maps x (..., d_in) to (..., d_out): the whole output of the adapted map."""
+        whole: Tensor = self.layer(x)
+        return whole
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps x (..., d_in) to (..., d_out): what the adapter changes of the map's output."""
+        _, _, part = self._frozen
+        changed: Tensor = self.layer(x) - part(x)
+        return changed
+
+    @torch.no_grad()
+    def give(self, layer: nn.Module) -> None:
+        """Gives another layer of the same kind and sizes the values of this one."""
+        places = layer.state_dict(keep_vars=True)
+        for name, tensor in self.layer.state_dict(keep_vars=True).items():
+            if BASE not in name.split("."):
+                places[name].copy_(tensor)
+
+    def delta(self) -> Tensor:
+        """Returns what merging adds to the map's weight (d_out, d_in).
+
+        Raises:
+            Refusal: peft can't merge the method, or would change the map's bias too.
+        """
+        _, _, part = self._frozen
+        merged = _apart(self.layer)
+        try:
+            with torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                merged.merge()
+        except (NotImplementedError, ValueError, RuntimeError) as error:
+            raise Refusal("merge", f"peft can't merge it ({told(error)})", "use it as an adapter") from None
+        whole = merged.get_base_layer()
+        bias = cast(nn.Linear, part).bias
+        if bias is not None and not torch.equal(bias.float(), whole.bias):
+            raise Refusal("merge", "it changes the biases of the maps too", "use it as an adapter")
+        added: Tensor = whole.weight.detach() - part.get_parameter("weight").detach().float()
+        return added
+
+
+def peft_maps(
+    model: nn.Module, sites: Sequence[Site], adapter: AdapterConfig, generator: torch.Generator
+) -> list[nn.Module]:
+    """Returns the adapters of these sites, in their order.
+
+    Args:
+        generator: draws the seed of peft's random numbers.
+
+    Raises:
+        Refusal: peft does not take the maps or the fields, or the method changes the frozen weights.
+    """
+    seed = int(torch.randint(2**31, (), generator=generator))
+    leaves = [model.get_submodule(site.name) for site in sites]
+    parts = [_part(*each) for each in zip(leaves, sites, strict=True)]
+    before = [_sums(part) for part in parts]
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        tuner = _tuner(adapter, {_name(site): _alias(part) for site, part in zip(sites, parts, strict=True)})
+    _in_float32(tuner.to(next(leaves[0].parameters()).device))
+    if before != [_sums(part) for part in parts]:
+        raise Refusal(adapter.method, "it changes the frozen weights when it starts", "choose another start")
+    known: set[int] = set()
+    layers = [tuner.model.get_submodule(_name(site)) for site in sites]
+    found: list[nn.Module] = [PeftMap(*each, known) for each in zip(layers, leaves, parts, strict=True)]
+    for name, tensor in tuner.named_parameters():
+        if tensor.requires_grad and id(tensor) not in known:  # what the tuner itself holds, for all its layers
+            found[0].register_parameter(_key(f"shared.{name}"), tensor)
+    return found
+
+
+def count_peft(sites: Sequence[Site], adapter: AdapterConfig) -> int:
+    """Returns the number of parameters that the method trains beside these sites; no weight is made for it.
+
+    Raises:
+        ValueError: peft does not take the maps or the fields.
+    """
+    fields = tuple(sorted(adapter.peft.items()))
+    return _count(adapter.method, fields, tuple((_name(site), site.d_out, site.d_in) for site in sites))
+
+
+@lru_cache(maxsize=4096)
+def _count(method: str, fields: tuple[tuple[str, Any], ...], sizes: tuple[tuple[str, int, int], ...]) -> int:
+    adapter = AdapterConfig(method=method, peft=dict(fields))
+    for device in ("meta", "cpu"):  # some methods read the weights when they start
+        with torch.device(device):
+            maps = {name: nn.Linear(d_in, d_out).requires_grad_(False) for name, d_out, d_in in sizes}
+        try:
+            tuner = _tuner(adapter, maps, values=device == "cpu")
+        except NotImplementedError:
+            continue
+        return sum(each.numel() for each in tuner.parameters() if each.requires_grad)
+    raise Refusal(method, "peft can't build it", "choose another method")
+
+
+def _tuner(adapter: AdapterConfig, maps: Mapping[str, nn.Module], *, values: bool = True) -> Any:
+    """Returns peft's tuner over the maps by name; without `values`, no weight of it is drawn."""
+    config = make_config(adapter, list(maps))
+    holder = nn.Module()
+    for name, each in maps.items():
+        *path, last = name.split(".")
+        place = holder
+        for part in path:
+            if part not in place._modules:
+                place.add_module(part, nn.Module())
+            place = place.get_submodule(part)
+        place.add_module(last, each)
+    make = PEFT_TYPE_TO_TUNER_MAPPING[config.peft_type]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return make(holder, config, NAME, low_cpu_mem_usage=not values)
+    except NotImplementedError:
+        raise
+    except Exception as error:  # whatever a tuner, maybe the user's own, raises about its fields and the maps
+        raise Refusal(adapter.method, told(error), "change its fields, or the roles") from None
+
+
+def _in_float32(tuner: nn.Module) -> None:
+    """Converts what the tuner added, whatever the dtype of the frozen maps is."""
+    for name, module in tuner.named_modules():
+        if BASE in name.split("."):
+            continue
+        for key, tensor in module._parameters.items():
+            if tensor is not None and tensor.is_floating_point():
+                module._parameters[key].data = tensor.data.float()
+        for key, tensor in module._buffers.items():
+            if tensor is not None and tensor.is_floating_point():
+                module._buffers[key] = tensor.float()
+
+
+def _name(site: Site) -> str:
+    """Returns the name of a site's map: the module's, and for a part of a fused one also its role."""
+    return site.key.replace("#", ".")
+
+
+def _key(name: str) -> str:
+    """Returns a tensor's name without dots, which a module does not accept."""
+    return name.replace(".", "/")
+
+
+def _part(leaf: nn.Module, site: Site) -> nn.Module:
+    """Returns a linear map with the weights of a site's module, or with copies of the site's rows of a fused one."""
+    if site.rows is None and not site.transposed:
+        return _alias(leaf)
+    weight, bias = leaf.get_parameter("weight").detach(), getattr(leaf, "bias", None)
+    weight = weight.T if site.transposed else weight
+    rows = slice(None) if site.rows is None else numbers(site.rows)
+    with torch.device("meta"):
+        part = nn.Linear(site.d_in, site.d_out, bias=bias is not None)
+    part.weight = nn.Parameter(weight[rows], requires_grad=False)
+    if bias is not None:
+        part.bias = nn.Parameter(bias.detach()[rows], requires_grad=False)
+    return part
+
+
+def _alias(linear: nn.Module) -> nn.Module:
+    """Returns a map over the same values, without its hooks: giving it other values leaves the first as it is."""
+    found = copy.copy(linear)
+    tensors = dict(linear._parameters)
+    if type(linear) is nn.Linear:
+        tensors = {
+            name: None if t is None else nn.Parameter(t.detach(), requires_grad=False) for name, t in tensors.items()
+        }
+    found.__dict__ |= {"_parameters": tensors, "_forward_hooks": OrderedDict()}
+    found.__dict__.pop("forward", None)
+    return found
+
+
+def _sums(part: nn.Module) -> list[float]:
+    return [tensor.detach().abs().sum(dtype=torch.float32).item() for tensor in part.parameters()]
+
+
+def _apart(layer: Any) -> Any:
+    """Returns a copy of a layer whose frozen map has values of its own, in float32."""
+    copied = copy.deepcopy(layer)
+    base = copied.get_base_layer()
+    for name, tensor in list(base._parameters.items()):
+        if tensor is not None:
+            base._parameters[name] = nn.Parameter(tensor.detach().float().clone(), requires_grad=False)
+    return copied
