@@ -24,6 +24,10 @@ class Refusal(ValueError):
         said = ": ".join(part for part in (self.place, self.problem) if part)
         super().__init__(said + (f"; {self.fix}" if self.fix else ""))
 
+    def _render_traceback_(self) -> list[str]:
+        """Returns what IPython shows of it: the message alone."""
+        return [str(self)]
+
     def __reduce__(self) -> tuple[type["Refusal"], tuple[str, str, str]]:
         """Returns what pickle needs to make it again in another process."""
         return type(self), (self.place, self.problem, self.fix)

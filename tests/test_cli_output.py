@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 from krona_tune import cli
-from krona_tune.cli.output import Output, drop_odd_width
+from krona_tune.api.printing import drop_odd_width
+from krona_tune.cli.output import Output
 from krona_tune.refusal import Refusal
 
 SAID = "a_out 8…16 × 2 ≈ 3 ± 1 漢"
 SAY = f"""
 import sys
 from krona_tune import cli
-from krona_tune.cli.printing import console, errors
+from krona_tune.api.printing import console, errors
 from krona_tune.refusal import Refusal
 def program():
     console.print({SAID!r})

@@ -11,12 +11,12 @@ from typing import NoReturn
 import typer
 from rich.markup import escape
 
+from krona_tune.api.printing import errors
 from krona_tune.cli import adapters, inspection, options, studies, training
 from krona_tune.cli.checked_command import CheckedCommand
+from krona_tune.cli.ending import RayLostExit
 from krona_tune.cli.output import Output
-from krona_tune.cli.printing import errors
 from krona_tune.cli.studies import run
-from krona_tune.cli.study_run import RayLostExit
 from krona_tune.refusal import Refusal
 
 __all__ = ["app", "end_process_after", "main", "program", "run", "run_study"]

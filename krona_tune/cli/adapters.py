@@ -11,9 +11,9 @@ from rich.markup import escape
 
 from krona_tune.adapters.files.adapter_card import read_card, task_of
 from krona_tune.adapters.files.forms import Form, WrittenDtype
+from krona_tune.api.folders import adapter_folder
+from krona_tune.api.printing import errors, print_exported
 from krona_tune.cli import options
-from krona_tune.cli.folders import adapter_folder
-from krona_tune.cli.printing import errors, print_exported
 from krona_tune.data.tasks import Task
 from krona_tune.record.remote.storage import storage_at
 from krona_tune.refusal import Refusal, refusing

@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
+from krona_tune.api.folders import study_folder
+from krona_tune.api.printing import console
 from krona_tune.cli import options
-from krona_tune.cli.folders import study_folder
-from krona_tune.cli.printing import console
 from krona_tune.record.remote.storage import storage_at
 
 Study = Annotated[str, typer.Argument(help="A study's name or folder.")]

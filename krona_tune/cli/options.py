@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from krona_tune import __version__
+from krona_tune.api.folders import STUDIES
 
 SEARCHED = partial(typer.Option, rich_help_panel="What is searched")
 BUDGET = partial(typer.Option, rich_help_panel="Budget")
@@ -66,4 +67,4 @@ Quiet = Annotated[bool, BEGIN("--quiet", help="Print only the results, at the en
 OrResume = Annotated[bool, BEGIN("--or-resume", help="Resume the study of that --name if there is one.")]
 Resume = Annotated[str | None, BEGIN("--resume", metavar="NAME", help="Resume an interrupted or finished study.")]
 
-STUDIES = "studies"
+__all__ = ["STUDIES"]

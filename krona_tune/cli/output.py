@@ -4,22 +4,12 @@ A study continues to its end if its terminal is gone or the disk is full; the ex
 """
 
 import codecs
-import os
 import sys
 from io import BufferedWriter, FileIO, TextIOWrapper
 from typing import Any, TextIO
 
-NARROWEST, WIDEST = 20, 1000
-"""The range of plausible terminal widths, in columns."""
 PLAIN = {"…": "...", "×": "x", "–": "-", "≈": "~", "±": "+-", "·": ".", "ᵏ": "^k", "η": "eta"}
 """Replacements for signs that an encoding lacks; any other sign becomes a question mark."""
-
-
-def drop_odd_width() -> None:
-    """Drops an implausible terminal width, such as COLUMNS=0, because rich would print nothing."""
-    said = os.environ.get("COLUMNS", "")
-    if said.isdecimal() and not NARROWEST <= int(said[:9]) <= WIDEST:
-        del os.environ["COLUMNS"]
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:

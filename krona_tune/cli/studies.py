@@ -7,12 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
+from krona_tune.api.asked_tasks import asked_tasks
+from krona_tune.api.flags import going_on, overrides, refuse_kept, with_tasks
+from krona_tune.api.folders import chosen_space, existing, new_name, refuse_odd, refuse_taken, study_folder
+from krona_tune.api.printing import console, print_plan
+from krona_tune.api.study_run import resume_command, run_and_report
 from krona_tune.cli import options
-from krona_tune.cli.asked_tasks import asked_tasks
-from krona_tune.cli.flags import going_on, overrides, refuse_kept, with_tasks
-from krona_tune.cli.folders import chosen_space, existing, new_name, refuse_odd, refuse_taken, study_folder
-from krona_tune.cli.printing import console, print_plan
-from krona_tune.cli.study_run import run_and_report
+from krona_tune.cli.ending import exit_as, this_command
 from krona_tune.hub import home
 from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
 from krona_tune.record.ownership import claim
@@ -92,9 +93,19 @@ def run(
     with nullcontext() if dry_run else claim(folder):
         if not begun:
             refuse_taken(folder, name)  # another driver may have begun it meanwhile
-        run_and_report(
-            with_tasks(spec), str(place), reason, folder, address, tracking_uri, dry_run=dry_run, quiet=quiet
+        ended = run_and_report(
+            with_tasks(spec),
+            str(place),
+            reason,
+            folder,
+            address,
+            tracking_uri,
+            dry_run=dry_run,
+            quiet=quiet,
+            command=this_command(),
+            resumed_by=resume_command(folder),
         )
+    exit_as(ended)
 
 
 def resume(

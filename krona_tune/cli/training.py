@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from krona_tune.api.flags import going_on, with_tasks
+from krona_tune.api.folders import study_folder
+from krona_tune.api.study_run import run_and_report
 from krona_tune.cli import options
-from krona_tune.cli.flags import going_on, with_tasks
-from krona_tune.cli.folders import study_folder
-from krona_tune.cli.study_run import run_and_report
+from krona_tune.cli.ending import exit_as, this_command
 from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
 from krona_tune.record.ownership import claim
 from krona_tune.record.remote.storage import storage_at
@@ -53,6 +54,17 @@ def train(
         return FullTraining(of=chosen, seeds=seeds, everything=all_data)
 
     with nullcontext() if dry_run else claim(folder):
-        run_and_report(
-            spec, str(folder.spec), "", folder, address, tracking_uri, dry_run=dry_run, quiet=quiet, asked=asked
+        ended = run_and_report(
+            spec,
+            str(folder.spec),
+            "",
+            folder,
+            address,
+            tracking_uri,
+            dry_run=dry_run,
+            quiet=quiet,
+            command=this_command(),
+            resumed_by="the same command",
+            asked=asked,
         )
+    exit_as(ended)

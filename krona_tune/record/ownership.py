@@ -1,8 +1,10 @@
 """Gives a study's folder, and its copy elsewhere, to one process at a time."""
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from socket import gethostname
 
 from filelock import FileLock, Timeout
 
@@ -11,7 +13,7 @@ from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status, TrialResult
 
-BEFORE_A_STUDY = {".lock", ".origin", ".index.json", ".pulling.lock", "study.log"}
+BEFORE_A_STUDY = {".lock", ".driver", ".origin", ".index.json", ".pulling.lock", "study.log"}
 """Files of a driver that was killed before its study began."""
 
 
@@ -38,8 +40,12 @@ def claim(folder: StudyFolder) -> Iterator[None]:
         raise Refusal("--storage", f"{root} can't be made: {error.strerror}", "name a writable folder") from None
     try:
         with holding(folder):
+            with suppress(OSError):  # on a full disk nobody but this process can stop the study
+                folder.driver.write_text(f"{os.getpid()} {gethostname()}", encoding="utf-8")
             yield
     finally:
+        with suppress(OSError):
+            folder.driver.unlink(missing_ok=True)
         if not folder.spec.exists():
             _remove([root / name for name in new], missing)
         lock.release()
@@ -52,6 +58,14 @@ def _remove(files: list[Path], folders: list[Path]) -> None:
             path.unlink(missing_ok=True)
         for path in folders:
             path.rmdir()
+
+
+def driver_of(folder: StudyFolder) -> tuple[int, str] | None:
+    """Returns the process that runs a study and its machine; None if no process has the study."""
+    if not is_locked(folder) or not folder.driver.is_file():
+        return None
+    process, _, machine = folder.driver.read_text(encoding="utf-8").partition(" ")
+    return int(process), machine
 
 
 def lock_of(folder: StudyFolder) -> FileLock:

@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -107,7 +108,8 @@ def interruptible(stopping: StudyStopper, console: Console) -> Iterator[None]:
         stopping.asked = True
         console.print("Stopping: the state of each trial's last rung is kept. Press Ctrl-C again to stop now.")
 
-    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    previous = {number: signal.signal(number, ask) for number in heard}
     try:
         yield
     except KeyboardInterrupt:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ray import tune
 from ray.tune.schedulers import TrialScheduler
@@ -96,12 +96,22 @@ def tune_trials(
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=RETRIES),
             verbose=0,
+            progress_reporter=_Silent(),
         ),
     )
     try:
         watched(tuner.fit, RayWatch().lost, stopping)
     finally:
         recorder.close()
+
+
+class _Silent(tune.ProgressReporter):  # type: ignore[misc]
+    """Reports nothing: in a notebook, Tune's own reporter clears what the cell shows, even without verbosity."""
+
+    def should_report(self, trials: Any, done: bool = False) -> bool:
+        return False
+
+    def report(self, trials: Any, done: bool, *sys_info: Any) -> None: ...
 
 
 def watched(run: Callable[[], object], lost: Callable[[], str | None], stopping: StudyStopper) -> None:

@@ -35,6 +35,16 @@ class StudyFolder:
         return self.root / "manifest.json"
 
     @property
+    def inputs(self) -> Path:
+        """Returns the folder of data and models that a Python session gave."""
+        return self.root / "inputs"
+
+    @property
+    def driver(self) -> Path:
+        """Returns the file that names the process that runs the study: its number and its machine."""
+        return self.root / ".driver"
+
+    @property
     def clock(self) -> Path:
         """Returns the file that records how long drivers have run the study."""
         return self.root / "clock.json"

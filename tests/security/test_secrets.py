@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import krona_tune
-from krona_tune.cli.folders import existing, refuse_taken
+from krona_tune.api.folders import existing, refuse_taken
 from krona_tune.record.mlflow_mirror.tracking_uri import explain_unreachable
 from krona_tune.record.remote.storage import Storage
 from krona_tune.refusal import Refusal

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from krona_tune.refusal import Refusal
@@ -64,6 +64,7 @@ def test_a_yaml_that_nests_without_end_is_refused() -> None:
 
 @THOUSAND
 @given(st.text(max_size=200) | st.text(alphabet="[]{}:,-&*!|>'\"#%@ \n\t0123456789eE.+_ab<=~", max_size=60))
+@example("!%80")
 def test_any_text_is_plain_values_or_refused(text: str) -> None:
     clean(lambda: read_yaml(text, "x.yaml"))
 

@@ -1,4 +1,4 @@
-"""Shows a running study: a live table with a row per task, or plain lines if there is no terminal."""
+"""Shows a running study: a live table with a row per task in a terminal or a cell of a notebook, else plain lines."""
 
 import time
 from collections import Counter
@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from krona_tune.search.ledger import Ledger
+from krona_tune.search.terminal.cell_view import CellView, in_notebook
 from krona_tune.search.terminal.titled_table import synthetic_mark
 from krona_tune.study.formatting import format_duration
 from krona_tune.study.manifest import TaskFacts
@@ -48,8 +49,11 @@ class View:
         self._seen = {row.trial_id for row in ledger.rows.values() if _ended(row)}
         earlier = [row for row in ledger.rows.values() if span is None or (row.ended_at or 0.0) < began]
         self._already = sum(map(_ended, earlier))
-        draws = console.is_terminal and not quiet
-        self._live = Live(self, console=console, refresh_per_second=2, transient=False) if draws else None
+        self._live: Live | CellView | None = None
+        if in_notebook() and not quiet:
+            self._live = CellView(self)
+        elif console.is_terminal and not quiet:
+            self._live = Live(self, console=console, refresh_per_second=2, transient=False)
 
     def __enter__(self) -> "View":
         if self._live:
@@ -73,6 +77,8 @@ class View:
 
     def changed(self) -> None:
         """Prints a line for each trial that has ended since the last call, if there is no live table."""
+        if isinstance(self._live, CellView):
+            self._live.refresh()
         if self._live or self._quiet:
             return
         for row in list(self._ledger.rows.values()):

@@ -90,8 +90,13 @@ def load_tasks(path: Path) -> dict[str, Any]:
         raise Refusal(str(path), "has no key 'tasks' with a task below it", "write tasks: {NAME: {data: FILE, …}}")
     if others := sorted(written.keys() - {"tasks"}):
         raise Refusal(str(path), f"the key {others[0]!r} is not about tasks", "write it into a space, for --space")
-    spec = build_spec({"model": "any", "tasks": tasks}, str(path))
-    found: dict[str, Any] = _beside(spec, path.parent).plain()["tasks"]
+    return tasks_beside(tasks, path.parent, str(path))
+
+
+def tasks_beside(tasks: Mapping[str, Any], folder: Path, place: str) -> dict[str, Any]:
+    """Returns tasks as YAML writes them, checked, with absolute paths; they were relative to `folder`."""
+    spec = build_spec({"model": "any", "tasks": tasks}, place)
+    found = _beside(spec, folder).plain()["tasks"]
     return found if isinstance(found, dict) else dict.fromkeys(found, OF_GLUE)
 
 

@@ -93,7 +93,8 @@ def read_yaml(text: str, place: str) -> Any:
         where = f"{place}, line {len(before)}, column {len(before[-1]) + 1}"
         raise Refusal(where, f"holds the character {text[error.position]!a}", "take it out") from None
     except yaml.MarkedYAMLError as error:
-        said = ", ".join(filter(None, (error.context, error.problem)))
+        problem = "its %-escapes are no UTF-8" if isinstance(error.__context__, UnicodeDecodeError) else error.problem
+        said = ", ".join(filter(None, (error.context, problem)))
         raise Refusal(_where(place, error.problem_mark or error.context_mark), f"not YAML: {said}") from None
     except (ValueError, OverflowError):  # from an escape or a %YAML line with too large a number
         raise Refusal(place, "not YAML: it holds an escape that means no character", "write the character") from None

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from krona_tune.api.study import open_study
 from krona_tune.record.recorded_curves import FOLDER
-from krona_tune.report.notebook import open_study
 
 CONTROLS, REPEATS = "controls-", "repeats-"
 OF_CONTROLS = "tasks=[cola, rte, wnli]"

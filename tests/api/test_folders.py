@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from krona_tune import cli
+from krona_tune.api.folders import OF_THE_STORAGE, new_name
 from krona_tune.cli import studies
-from krona_tune.cli.folders import OF_THE_STORAGE, new_name
 from krona_tune.record.ownership import claim
 from krona_tune.record.remote.storage import storage_at
 from krona_tune.refusal import Refusal
@@ -92,7 +92,7 @@ def test_a_file_in_a_study_s_place_is_refused(run: Run, asked: list[str]) -> Non
 
 @pytest.mark.parametrize("stem", ["x", "my space (2)", "ü" * 90, ".hidden", "a" * 250])
 def test_a_name_that_is_made_is_one_that_a_study_can_be_resumed_by(stem: str) -> None:
-    from krona_tune.cli.folders import refuse_odd
+    from krona_tune.api.folders import refuse_odd
 
     refuse_odd(new_name(Path(f"{stem}.yaml")))
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from krona_tune.cli.folders import with_whole_paths
+from krona_tune.api.folders import with_whole_paths
 from krona_tune.data.tasks import GLUE
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder

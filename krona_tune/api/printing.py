@@ -1,5 +1,6 @@
-"""Prints what the command line says before and after a study."""
+"""Prints what a study says before it begins and when it has ended."""
 
+import os
 import shlex
 from collections.abc import Iterable, Mapping
 from textwrap import fill, indent
@@ -10,10 +11,11 @@ from rich.markup import escape
 
 from krona_tune import __version__
 from krona_tune.adapters.files.forms import Form
+from krona_tune.api.folders import STUDIES
 from krona_tune.backbones.geometry import Geometry, Role
-from krona_tune.cli.options import STUDIES
-from krona_tune.cli.output import drop_odd_width
 from krona_tune.refusal import shown
+from krona_tune.search.terminal.cell_html import WIDTH as CELL_WIDTH
+from krona_tune.search.terminal.cell_view import in_notebook
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import describe_adapter
 from krona_tune.study.redact import redact
@@ -30,9 +32,21 @@ if TYPE_CHECKING:
     from krona_tune.study.spec.study_spec import StudySpec
     from krona_tune.train.serving.export import Exported
 
+NARROWEST, WIDEST = 20, 1000
+"""The range of plausible terminal widths, in columns."""
+
+
+def drop_odd_width() -> None:
+    """Drops an implausible terminal width, such as COLUMNS=0, because rich would print nothing."""
+    said = os.environ.get("COLUMNS", "")
+    if said.isdecimal() and not NARROWEST <= int(said[:9]) <= WIDEST:
+        del os.environ["COLUMNS"]
+
+
 drop_odd_width()  # before a console asks for it
-console = Console()
-errors = Console(stderr=True)
+_width = CELL_WIDTH if in_notebook() else None
+console = Console(force_jupyter=False, width=_width)  # a notebook shows what is written to the standard output
+errors = Console(stderr=True, force_jupyter=False, width=_width)
 GLUE_DATA = {"mini": "mini-GLUE (synthetic)", "hub": "nyu-mll/glue from the hub"}
 SHOWN_EXAMPLES, MOST_LABELS, MOST_LEFT_OUT = 3, 8, 8
 """The most examples of a task that a dry run prints, and the most labels and maps left out that a plan lists."""
@@ -72,8 +86,13 @@ def _left_out(shape: Geometry) -> list[str]:
 
 def print_plan(plan: "Plan", reason: str, folder: StudyFolder | None) -> None:
     """Prints what will be run, in a few lines."""
-    spec, shape, search = plan.spec, plan.geometry, plan.spec.search
     console.print(f"[bold]krona_tune {__version__}[/bold]")
+    _print_lines(plan_lines(plan, reason, folder))
+
+
+def plan_lines(plan: "Plan", reason: str, folder: StudyFolder | None) -> dict[str, str]:
+    """Returns what will be run, in a few named lines."""
+    spec, shape, search = plan.spec, plan.geometry, plan.spec.search
     lines = {
         "space": plan.place + (f" ({reason})" if reason else ""),
         "model": f"{plan.source.name}, {shape.model_type}, {shape.parameters:,} parameters, {plan.source.how}",
@@ -82,7 +101,7 @@ def print_plan(plan: "Plan", reason: str, folder: StudyFolder | None) -> None:
         "data": GLUE_DATA.get(spec.data, spec.data),
         "tasks": ", ".join(spec.tasks),
         **{name: _own_task(own) for name, own in plan.own.items()},
-        "search": _indented("; ".join(f"{name} {_domain(each)}" for name, each in plan.space.searched().items()))
+        "search": _indented("; ".join(f"{name} {written_domain(each)}" for name, each in plan.space.searched().items()))
         or "nothing: all is fixed",
         "trials": f"{plan.trials} a task {SAMPLERS[search.proposes_by]}, "
         f"and {len(plan.baselines(spec.tasks[0]))} "
@@ -105,7 +124,7 @@ def print_plan(plan: "Plan", reason: str, folder: StudyFolder | None) -> None:
         lines["folder"] = str(folder.root) + (f", copied to {redact(folder.remote)}" if folder.remote else "")
     if set(plan.own) == set(spec.tasks):
         del lines["data"]
-    _print_lines(lines)
+    return lines
 
 
 def _print_lines(lines: Mapping[str, str]) -> None:
@@ -262,7 +281,8 @@ def _indented(text: str) -> str:
     return fill(text, width=WIDTH, subsequent_indent=" " * 10, break_long_words=False, break_on_hyphens=False)
 
 
-def _domain(domain: Any) -> str:
+def written_domain(domain: Any) -> str:
+    """Writes which values a knob may have."""
     written = domain.plain()
     if isinstance(written, list):
         return "{" + ", ".join(map(str, written)) + "}"

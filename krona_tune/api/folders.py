@@ -1,4 +1,4 @@
-"""Finds the folder that a name on the command line means, and the default space of a machine."""
+"""Finds the folder that a study's name means, and the default space of a machine."""
 
 import re
 import sys
@@ -16,6 +16,8 @@ from krona_tune.study.spec.study_spec import StudySpec
 
 CHECKOUT = Path(__file__).resolve().parents[2] / "search_spaces"
 SPACES = CHECKOUT if CHECKOUT.is_dir() else Path(sys.prefix) / "share" / "krona_tune" / "search_spaces"
+STUDIES = "studies"
+"""The storage that is used if none is named: a folder in the current one."""
 NAMES = re.compile(r"[A-Za-z0-9][\w.-]*")
 LONGEST_NAME = 128
 """Bytes of a new study's name: what the study leaves in MLflow and on the disk is named after it."""
@@ -23,7 +25,7 @@ OF_THE_STORAGE = {"mlflow.db", "mlflow.db-journal", "mlflow.db-shm", "mlflow.db-
 """Files and folders of a storage that are not studies."""
 
 
-def chosen_space(address: str | None, *, dry_run: bool) -> tuple[Path, str]:
+def chosen_space(address: str | None = None, *, dry_run: bool = False) -> tuple[Path, str]:
     """Returns the space for this machine or cluster, and why. A dry run joins no cluster: that could start a node."""
     from krona_tune.search.startup.cluster import connect, this_machine
 
@@ -71,7 +73,8 @@ def refuse_taken(folder: StudyFolder, name: str | None) -> None:
         raise Refusal("--name", f"{place} holds a study", f"use --resume {name}, or choose another name")
     if folder.root.exists() and not folder.root.is_dir():
         raise Refusal("--name", f"{folder.root} is no folder", "choose another name")
-    if folder.root.exists() and {path.name for path in folder.root.iterdir()} - BEFORE_A_STUDY:
+    before = {*BEFORE_A_STUDY, folder.inputs.name}
+    if folder.root.exists() and {path.name for path in folder.root.iterdir()} - before:
         raise Refusal("--name", f"{folder.root} is not empty", "choose another name")
 
 

@@ -1,22 +1,20 @@
 """Runs one study from its request to its ranking."""
 
 import logging
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from threading import Timer
 from typing import TYPE_CHECKING
 
-import typer
 from rich.markup import escape
 
-from krona_tune.cli.folders import with_whole_paths
-from krona_tune.cli.options import STUDIES
-from krona_tune.cli.printing import (
+from krona_tune.api.folders import STUDIES, with_whole_paths
+from krona_tune.api.printing import (
     console,
     errors,
     print_examples,
@@ -39,6 +37,17 @@ if TYPE_CHECKING:
 
 NO_RESULT, RAY_LOST, INTERRUPTED = 1, 75, 130
 """Exit statuses: done but some task has no result; Ray ended during the study (EX_TEMPFAIL of sysexits.h); stopped."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a study's run ended: the exit status for a program that ran it. If Ray was lost, the program ends `at_once`:
+    a normal end of the interpreter would wait for Ray's threads."""
+
+    status: int
+    at_once: bool = False
+
+
 REPORT = "krona_tune.report.pages.study_page"
 LOAD_SECONDS = 10.0
 """When a study loads the packages that draw its page, in seconds from its start: while its first trials train."""
@@ -54,11 +63,14 @@ def run_and_report(
     *,
     dry_run: bool,
     quiet: bool,
+    command: str,
+    resumed_by: str,
     asked: "Callable[[Plan], FullTraining] | None" = None,
-) -> None:
+) -> Ended:
     """Prints the plan, runs the study and prints its results; the caller has claimed the study's folder.
 
-    With `asked` only the full training that it returns is run.
+    With `asked` only the full training that it returns is run. The manifest names `command` as what started the study;
+    `resumed_by` tells a person what resumes it.
     """
     from krona_tune.search.planning.plan import make_plan
     from krona_tune.search.startup.cluster import connecting, slots, this_machine
@@ -72,7 +84,7 @@ def run_and_report(
         print_full_training(plan, again) if again else print_plan(plan, reason, folder)
     if dry_run:
         print_examples(plan, [again.of.task] if again else plan.spec.tasks)
-        return
+        return Ended(status=0)
     _refuse_no_log(folder.log)
     began, workers = time.monotonic(), connecting(address)
     from krona_tune.search import runner
@@ -89,7 +101,7 @@ def run_and_report(
     findings.refuse()
     forecast = Forecast.of(gathered, findings.probe) if findings.probe else None
     with _logging_to(folder.log):
-        started = begin.begin_study(gathered, folder, command=shlex.join(["python", *sys.argv]))
+        started = begin.begin_study(gathered, folder, command=command)
         if not quiet:
             print_started(started, tracking_uri, None if again else forecast)
         load = Timer(LOAD_SECONDS, import_module, [REPORT])
@@ -119,8 +131,8 @@ def run_and_report(
         finally:
             runner.stop_ray(outcome)  # while the study is still claimed: its workers write into its folder
     if outcome.interrupted:
-        console.print(escape(_how_to_go_on(outcome, folder, trained)), soft_wrap=True)
-    _exit(_status(outcome, spec.tasks, trained), at_once=bool(outcome.lost))
+        console.print(escape(_how_to_go_on(outcome, trained, resumed_by)), soft_wrap=True)
+    return Ended(status=_status(outcome, spec.tasks, trained), at_once=bool(outcome.lost))
 
 
 def _write_report(folder: StudyFolder) -> Path:
@@ -129,8 +141,13 @@ def _write_report(folder: StudyFolder) -> Path:
     return written
 
 
-def _how_to_go_on(outcome: "Outcome", folder: StudyFolder, trained: Sequence[str]) -> str:
+def resume_command(folder: StudyFolder) -> str:
+    """Returns the command that resumes a study."""
     where = "" if folder.storage == STUDIES else f" --storage {redact(folder.storage)}"
+    return f"python run_study.py --resume {folder.name}{where}"
+
+
+def _how_to_go_on(outcome: "Outcome", trained: Sequence[str], resumed_by: str) -> str:
     why = "Interrupted. Resume"
     if outcome.halted:
         why = f"Stopped, {redact(outcome.halted)}. When that is fixed, resume"
@@ -138,7 +155,7 @@ def _how_to_go_on(outcome: "Outcome", folder: StudyFolder, trained: Sequence[str
         why = f"Stopped, {outcome.lost}. Resume"
     if trained:
         return f"{why} with the same command."
-    return f"{why} with: python run_study.py --resume {folder.name}{where}"
+    return f"{why} with: {resumed_by}"
 
 
 def _status(outcome: "Outcome", tasks: Sequence[str], trained: Sequence[str]) -> int:
@@ -151,17 +168,6 @@ def _status(outcome: "Outcome", tasks: Sequence[str], trained: Sequence[str]) ->
         return 0 if all(row and row.status is Status.COMPLETED for row in rows) else NO_RESULT
     standings = outcome.ledger.standings
     return NO_RESULT if any(standings.best(task) is None for task in tasks) else 0
-
-
-class RayLostExit(SystemExit):
-    """Ends the program at once: a normal exit of the interpreter would wait for threads of the lost Ray."""
-
-
-def _exit(status: int, *, at_once: bool) -> None:
-    if at_once:
-        raise RayLostExit(status)
-    if status:
-        raise typer.Exit(status)
 
 
 class _File(logging.FileHandler):

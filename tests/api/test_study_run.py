@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from krona_tune.cli import study_run
+from krona_tune.api import study_run
 from krona_tune.record.ownership import is_locked
 from krona_tune.search import runner
 from krona_tune.search.preflight import checks

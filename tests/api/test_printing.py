@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from krona_tune.cli.printing import print_paths
+from krona_tune.api.printing import print_paths
 from krona_tune.study.folder import StudyFolder
 
 

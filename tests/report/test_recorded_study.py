@@ -20,7 +20,6 @@ def test_a_study_opens_as_frames_figures_and_its_best(study: StudyFolder) -> Non
     assert set(opened.reports.columns) >= {"trial_id", "rung", "score", "train_seconds"}
     assert opened.best("cola").trial_id == "cola-0001"
     assert list(opened.charts("cola")) == ["parameters", "steps", "curves", "scale", "shapes"]
-    assert opened.trials is opened.trials
 
 
 def test_what_is_not_there_is_refused(study: StudyFolder) -> None:

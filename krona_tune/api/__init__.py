@@ -1,0 +1,1 @@
+"""A study from Python; the command line calls the same."""

@@ -1,0 +1,146 @@
+"""Reads a study's records in a Python session: its rows as frames, its charts, its best trials, its adapters."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from krona_tune.api.refused_calls import refusing_at_the_caller
+from krona_tune.record.ownership import is_running
+from krona_tune.record.records import Records, read_records
+from krona_tune.refusal import Refusal, unknown
+from krona_tune.report.frame import reports_frame, trials_frame
+from krona_tune.report.pages.study_page import spec_of, write_report
+from krona_tune.report.summary.shared_summary import judged_together, shared_part
+from krona_tune.report.summary.task_summary import TaskSummary, summaries
+from krona_tune.search.planning.trial_counts import not_begun
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.manifest import Manifest, read_manifest
+from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.spec.loader import load_spec
+from krona_tune.study.spec.study_spec import StudySpec
+from krona_tune.study.standings import Standings
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+class RecordedStudy:
+    """The records in a study's folder; each is read when it is asked for."""
+
+    folder: StudyFolder
+
+    @refusing_at_the_caller
+    def predict(self, task: str, examples: Sequence[str | Sequence[str]]) -> list[str]:
+        """Returns an answer for each example with the task's best adapter; see `krona_tune.predict`."""
+        from krona_tune.train.serving.predict import predict
+
+        self._summary(task)
+        folder = self.folder.adapter(task)
+        if not folder.is_dir():
+            raise Refusal(str(self.folder.root), f"holds no adapter of {task}", "run the study to its end")
+        return predict(folder, examples)
+
+    @refusing_at_the_caller
+    def report(self) -> Path:
+        """Writes the study's page from its records, and returns its path."""
+        return write_report(self.folder, runs=self.running)
+
+    @property
+    def running(self) -> bool:
+        """Returns whether a process has the study, here or elsewhere."""
+        return is_running(self.folder)
+
+    @property
+    def manifest(self) -> Manifest:
+        return read_manifest(self.folder.manifest)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(self.manifest.tasks)
+
+    @property
+    @refusing_at_the_caller
+    def trials(self) -> pd.DataFrame:
+        """Returns one row per trial; the columns are those of `krona_tune.report.frame.trials_frame`."""
+        return trials_frame(self.folder)
+
+    @property
+    @refusing_at_the_caller
+    def reports(self) -> pd.DataFrame:
+        """Returns one row per trial and report; the columns are those of `krona_tune.report.frame.reports_frame`."""
+        return reports_frame(self.folder)
+
+    @property
+    def summaries(self) -> dict[str, TaskSummary]:
+        """Returns by task its ranking, its baselines and its finalists."""
+        records, manifest = self._records(), self.manifest
+        shared = shared_part(records, manifest, spec_of(self.folder))
+        return {each.task: each for each in judged_together(summaries(records, manifest), shared)}
+
+    @refusing_at_the_caller
+    def best(self, task: str) -> TrialResult:
+        """Returns the trial that won the task: of the finals the winner's best seed, else the best of the search (if
+        tasks share their configurations, the one with the best average)."""
+        summary = self._summary(task)
+        if summary.finals.winner:
+            return summary.finals.winner.best_row
+        if summary.best is None:
+            raise Refusal(str(self.folder.root), f"no trial of {task} has a score", "wait for one, or look at .trials")
+        return summary.best.trial
+
+    @refusing_at_the_caller
+    def charts(self, task: str) -> "dict[str, go.Figure]":
+        """Returns a task's charts by name: parameters, steps, curves, scale, shapes, importance, placement, seeds.
+
+        Those that have nothing to show are left out.
+        """
+        from krona_tune.report.charts.seeds import seeds_chart
+        from krona_tune.report.charts.task_charts import charts
+        from krona_tune.study.network import network
+
+        summary = self._summary(task)
+        drawn = charts(summary, self._records().of(task), network(self.manifest.model))
+        final = seeds_chart(summary.finals)
+        return {chart.name: chart.figure for chart in (*drawn, *((final,) if final else ()))}
+
+    def __repr__(self) -> str:
+        return f"<Study {self.folder.root}: {self._state()}>"
+
+    def _repr_html_(self) -> str:
+        from rich.console import Group
+
+        from krona_tune.search.terminal.cell_html import html_of
+        from krona_tune.search.terminal.result_tables import result_tables
+
+        if not self.folder.manifest.exists():
+            return html_of(repr(self))
+        spec = load_spec(self.folder.spec)
+        standings = Standings(self._records().trials, spec.shared_by)
+        return html_of(Group(repr(self), "", result_tables(standings, self.manifest.tasks, fronts=spec.search.pareto)))
+
+    def _nothing_left(self, spec: StudySpec) -> bool:
+        """Returns whether every trial of the request has ended."""
+        rows = self._records().trials
+        left = not_begun(spec, rows, text_to_text=self.manifest.model.text_to_text)
+        return not any(left.values()) and not any(row.status is Status.INTERRUPTED for row in rows)
+
+    def _state(self) -> str:
+        if not self.folder.manifest.exists():
+            return "not begun"
+        rows = self._records().trials
+        ended = sum(row.status is not Status.INTERRUPTED for row in rows)
+        state = (
+            "running" if self.running else "finished" if self._nothing_left(load_spec(self.folder.spec)) else "stopped"
+        )
+        return f"{state}, {ended} trials have ended"
+
+    def _records(self) -> Records:
+        return read_records(self.folder.results, runs=self.running)
+
+    def _summary(self, task: str) -> TaskSummary:
+        found = self.summaries
+        if task not in found:
+            raise unknown(str(self.folder.root), "task", task, found)
+        return found[task]

@@ -1,0 +1,346 @@
+"""A study from Python: planned, run, stopped, read and used by one class, which the command line's commands match."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from krona_tune.api.asked_tasks import asked_tasks
+from krona_tune.api.flags import going_on, number_of_trials, with_tasks
+from krona_tune.api.folders import (
+    STUDIES,
+    chosen_space,
+    new_name,
+    refuse_odd,
+    refuse_taken,
+    study_folder,
+    with_whole_paths,
+)
+from krona_tune.api.inputs import REQUEST, kept_model, kept_tasks
+from krona_tune.api.recorded_study import RecordedStudy
+from krona_tune.api.refused_calls import refusing_at_the_caller
+from krona_tune.api.study_process import Driver, last_lines, start_driver, stop_driver
+from krona_tune.api.study_run import INTERRUPTED, RAY_LOST, run_and_report
+from krona_tune.atomic_write import write_atomically
+from krona_tune.hub import home
+from krona_tune.record.ownership import claim
+from krona_tune.record.remote.storage import storage_at
+from krona_tune.refusal import Refusal, unknown
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.manifest import read_manifest
+from krona_tune.study.spec.loader import build_spec, dump_spec, load_spec, tasks_beside, tasks_defined_in
+from krona_tune.study.spec.plain_yaml import dump_yaml
+from krona_tune.study.spec.study_spec import CHANGEABLE, StudySpec
+
+if TYPE_CHECKING:
+    from krona_tune.api.plan_view import PlanView
+    from krona_tune.search.full_training import FullTraining
+    from krona_tune.search.planning.plan import Plan
+
+STOP_SECONDS = 60.0
+"""How long `stop` waits for the study's end."""
+KEYWORDS = {
+    "trials": "search.trials",
+    "seed": "seed",
+    "data": "data",
+    "max_params": "search.max_params",
+    "time_budget": "search.time_budget",
+    "objective": "search.objective",
+    "shared": "search.shared",
+    "warm_start": "search.warm_start",
+    "cpus_per_trial": "resources.cpus_per_trial",
+    "gpus_per_trial": "resources.gpus_per_trial",
+    "max_concurrent": "resources.max_concurrent",
+}
+"""The key of study.yaml that each keyword of `Study` sets."""
+LATER = {
+    key: f"--{key.replace('_', '-')}"
+    for key in ("trials", "time_budget", "cpus_per_trial", "gpus_per_trial", "max_concurrent")
+}
+"""Keywords that may change in a study that has begun, and the flags of the command line that say the same."""
+
+
+class Study(RecordedStudy):
+    """One study: a request, its folder, and what was recorded there. Everything is read when it is asked for.
+
+        study = krona_tune.Study(
+            model="sentence-transformers/all-MiniLM-L6-v2",
+            tasks={"reviews": {"data": frame, "text": "body", "label": "stars"}},
+            name="reviews",
+        )
+        study.plan()
+        study.run()
+        study.predict("reviews", ["A fine book."])
+
+    Raises:
+        Refusal: from the constructor and from every method, before anything starts, with the place, the value and what
+            to do.
+    """
+
+    @refusing_at_the_caller
+    def __init__(
+        self,
+        *,
+        tasks: str | Sequence[str] | Mapping[str, Any] | None = None,
+        model: Any = None,
+        tokenizer: Any = None,
+        space: str | PathLike[str] | Mapping[str, Any] | None = None,
+        name: str | None = None,
+        storage: str | PathLike[str] = STUDIES,
+        settings: Mapping[str, Any] | None = None,
+        address: str | None = None,
+        tracking_uri: str | None = None,
+        **keywords: Any,
+    ) -> None:
+        """Describes a study; nothing runs before `run`.
+
+        Args:
+            tasks: `glue`, names, a YAML file, or a mapping of names to tasks as YAML describes them, in which `data`
+                may also be a pandas frame, a `datasets.DatasetDict`, or a mapping of train, validation and test to
+                frames.
+            model: a hub name, a folder, or a model of transformers in memory with its `tokenizer`.
+            space: a search space: a YAML file, or the same as a mapping. Without it krona_tune picks one.
+            name: the study's. A study of this name that was begun with the same request is resumed.
+            storage: a folder or a URI; the study is kept in a folder of it.
+            settings: further keys of the YAML, such as `{"schedule.epochs": 4}`.
+            address: a Ray cluster to join. tracking_uri: an MLflow server.
+            keywords: trials, seed, data, max_params, time_budget, objective, shared, warm_start, cpus_per_trial,
+                gpus_per_trial, max_concurrent, as the flags of the command line.
+        """
+        refuse_odd(name)
+        if odd := sorted(keywords.keys() - KEYWORDS.keys()):
+            raise unknown("Study", "keyword", odd[0], KEYWORDS)
+        place = space if isinstance(space, Mapping) else home(Path(space)) if space else chosen_space(None)[0]
+        self.folder = storage_at(str(storage)).brought(name or new_name(_stem(place)))
+        self._address, self._tracking_uri = address, tracking_uri
+        self._space: Path | Mapping[str, Any] | None = place
+        self._tasks, self._model, self._tokenizer = tasks, model, tokenizer
+        self._set = {**(settings or {}), **{KEYWORDS[key]: value for key, value in keywords.items()}}
+        self._request: StudySpec | None = None
+        self._child: Driver | None = None
+        if not _has_data(tasks) and (model is None or isinstance(model, str | Path)):
+            _ = self.request  # bad input is refused at once; data in memory are not written before they are needed
+
+    @classmethod
+    @refusing_at_the_caller
+    def from_yaml(cls, path: str | PathLike[str], **keywords: Any) -> "Study":
+        """Returns the study that a search space describes; `keywords` are those of `Study`."""
+        return cls(space=path, **keywords)
+
+    @classmethod
+    def in_folder(cls, folder: StudyFolder) -> "Study":
+        """Returns a study that has begun, from its folder."""
+        read_manifest(folder.manifest)
+        study = cls.__new__(cls)
+        study.folder, study._address, study._tracking_uri = folder, None, None
+        study._space, study._request, study._child, study._set = None, None, None, {}
+        return study
+
+    @property
+    def request(self) -> StudySpec:
+        """Returns the whole request; data and a model in memory are written to the study's folder for it."""
+        if self._space is None:
+            return with_tasks(load_spec(self.folder.spec))
+        if self._request is None:
+            self._request = self._made_request()
+            if self.folder.spec.exists():
+                self._refuse_other_request(self._request)
+        return self._request
+
+    @refusing_at_the_caller
+    def plan(self) -> "PlanView":
+        """Returns what will run, checked; nothing is started."""
+        from krona_tune.api.plan_view import PlanView
+
+        return PlanView(self._plan(), self.folder)
+
+    @refusing_at_the_caller
+    def run(
+        self,
+        *,
+        trials: int | str | None = None,
+        time_budget: str | float | None = None,
+        wait: bool = True,
+        quiet: bool = False,
+    ) -> "Study":
+        """Runs the study, or resumes it where it was stopped, and shows its progress here.
+
+        Args:
+            trials: another number of trials a task; "+8" adds 8 to those of a study that has begun.
+            time_budget: another limit, such as "30m".
+            wait: False starts the study in a process of its own and returns; `stop` ends it.
+            quiet: print only the results.
+
+        Raises:
+            KeyboardInterrupt: the study was stopped by Ctrl-C, and nothing is lost; `run` resumes it.
+            RuntimeError: Ray ended during the study; `run` resumes it.
+        """
+        given = {"--trials": None if trials is None else str(trials), "--time-budget": time_budget}
+        given = {flag: value for flag, value in given.items() if value is not None}
+        spec = self._spec_to_run(given)
+        if self.folder.spec.exists() and not self.running and self._nothing_left(spec):
+            print(f"The study {self.folder.name} is finished. run(trials='+8') adds 8 trials a task.")
+            return self
+        if wait:
+            self._run(spec, quiet=quiet)
+        else:
+            self._start(spec, given)
+        return self
+
+    @refusing_at_the_caller
+    def stop(self, seconds: float = STOP_SECONDS) -> "Study":
+        """Stops the study where it runs, as Ctrl-C does, and waits for its end; `run` resumes it."""
+        stop_driver(self.folder, self._child, seconds)
+        return self
+
+    @refusing_at_the_caller
+    def wait(self) -> "Study":
+        """Waits for the end of a study that `run(wait=False)` started.
+
+        Raises:
+            RuntimeError: it ended with an error; the message holds its last lines.
+        """
+        if self._child and (status := self._child.wait()) not in {0, 1, INTERRUPTED}:
+            raise RuntimeError(f"the study's process ended with status {status}:\n{last_lines(self._output)}")
+        while self.running:
+            time.sleep(0.2)
+        return self
+
+    @refusing_at_the_caller
+    def train(
+        self, task: str | None = None, *, trial: str | None = None, all_data: bool = False, seeds: int = 1
+    ) -> "Study":
+        """Trains a task's winner, or the configuration of a trial, again on all training examples or on all data."""
+
+        def asked(plan: "Plan") -> "FullTraining":
+            from krona_tune.search.full_training import FullTraining, configuration
+
+            return FullTraining(
+                of=configuration(self._records().trials, plan, task, trial), seeds=seeds, everything=all_data
+            )
+
+        self._run(with_tasks(going_on(self.folder, {})), quiet=False, asked=asked)
+        return self
+
+    def _made_request(self) -> StudySpec:
+        if not self.folder.spec.exists():
+            refuse_taken(self.folder, self.folder.name)
+        path = self._space
+        assert path is not None, "a study that was opened has its request"
+        if isinstance(path, Mapping):
+            written, path = dump_yaml(dict(path)), self.folder.inputs / "space.yaml"
+            self.folder.inputs.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, written)
+        tasks = self._asked_tasks(path)
+        model = None if self._model is None else kept_model(self._model, self._tokenizer, self.folder)
+        overrides = {"tasks": tasks, "model": model, **self._set, "name": self.folder.name}
+        return with_whole_paths(with_tasks(load_spec(path, (), overrides)))
+
+    def _asked_tasks(self, space: Path) -> Any:
+        if self._tasks is None:
+            return None
+        if isinstance(self._tasks, Mapping):
+            return tasks_beside(kept_tasks(self._tasks, self.folder), Path.cwd(), "tasks")
+        words = self._tasks if isinstance(self._tasks, str) else ",".join(self._tasks)
+        return asked_tasks(words, tasks_defined_in(space))
+
+    def _refuse_other_request(self, now: StudySpec) -> None:
+        """Refuses a study that was begun with another request under the same name."""
+        then, asked = load_spec(self.folder.spec).settings(), now.settings()
+        for key in sorted(then.keys() | asked.keys()):
+            if not key.startswith(CHANGEABLE) and then.get(key) != asked.get(key):
+                problem = f"the study {self.folder.name!r} was begun with {then.get(key, 'nothing')}"
+                raise Refusal(key, f"{asked.get(key, 'nothing')}: {problem}", "repeat that, or choose another name")
+
+    def _plan(self) -> "Plan":
+        from krona_tune.search.planning.plan import make_plan
+
+        return make_plan(with_whole_paths(self.request), str(self._place))
+
+    @property
+    def _place(self) -> Path:
+        """Returns the file that the request was read from."""
+        return self._space if isinstance(self._space, Path) and not self.folder.spec.exists() else self.folder.spec
+
+    @property
+    def _output(self) -> Path:
+        return self.folder.inputs / "output.txt"
+
+    def _spec_to_run(self, given: Mapping[str, Any]) -> StudySpec:
+        request = self.request
+        if not self.folder.spec.exists():
+            return _with(request, {KEYWORDS[key]: given[flag] for key, flag in LATER.items() if flag in given})
+        own = {flag: self._set[KEYWORDS[key]] for key, flag in LATER.items() if KEYWORDS[key] in self._set}
+        own |= {"--trials": str(own["--trials"])} if "--trials" in own else {}
+        return with_tasks(going_on(self.folder, {**own, **given}))
+
+    def _run(self, spec: StudySpec, *, quiet: bool, asked: "Callable[[Plan], FullTraining] | None" = None) -> None:
+        begun = self.folder.spec.exists()
+        with claim(self.folder):
+            ended = run_and_report(
+                spec,
+                str(self._place),
+                "the study is resumed" if begun else "",
+                self.folder,
+                self._address,
+                self._tracking_uri,
+                dry_run=False,
+                quiet=quiet,
+                command=f"krona_tune.Study(name={self.folder.name!r}).run()",
+                resumed_by=".run()",
+                asked=asked,
+            )
+        if ended.status == RAY_LOST:
+            raise RuntimeError("Ray ended during the study; .run() resumes it")
+        if ended.status == INTERRUPTED:
+            raise KeyboardInterrupt("the study was stopped; .run() resumes it")
+
+    def _start(self, spec: StudySpec, given: Mapping[str, Any]) -> None:
+        """Starts the command line's own driver in a process that outlives this one."""
+        if self.running:
+            raise Refusal("run", f"the study {self.folder.name!r} is being run", "wait for it")
+        self._plan()  # refuses here what the process would refuse unseen
+        where = ["--storage", self.folder.storage, "--quiet"]
+        where += ["--address", self._address] if self._address else []
+        where += ["--tracking-uri", self._tracking_uri] if self._tracking_uri else []
+        if self.folder.spec.exists():
+            later = {"--trials": spec.search.trials, **{f: v for f, v in given.items() if f != "--trials"}}
+            words = ["resume", self.folder.name, *(str(word) for pair in later.items() for word in pair)]
+        else:
+            request = self.folder.inputs / REQUEST
+            write_atomically(request, dump_spec(spec))
+            words = ["run", "--space", str(request), "--name", self.folder.name]
+        self._child = start_driver([*words, *where], self._output)
+
+
+def _with(spec: StudySpec, changed: Mapping[str, Any]) -> StudySpec:
+    """Returns the request with other values of some keys."""
+    plain = spec.plain()
+    for key, value in changed.items():
+        section, _, last = key.partition(".")
+        plain[section] = {**plain.get(section, {}), last: number_of_trials(value) if last == "trials" else value}
+    return build_spec(plain, "run")
+
+
+def _has_data(tasks: Any) -> bool:
+    """Returns whether a task holds data themselves, not the name of where they are."""
+    described = tasks.values() if isinstance(tasks, Mapping) else ()
+    return any(isinstance(each, Mapping) and not isinstance(each.get("data"), str | Path | None) for each in described)
+
+
+def _stem(space: Path | Mapping[str, Any]) -> Path:
+    return Path("study") if isinstance(space, Mapping) else space
+
+
+@refusing_at_the_caller
+def open_study(study: str | PathLike[str], storage: str | PathLike[str] = STUDIES) -> Study:
+    """Opens a study by its name or its folder, such as `studies/NAME`; it may still run.
+
+    Raises:
+        Refusal: there is no such study.
+    """
+    place = StudyFolder(home(Path(study)))
+    if not place.manifest.exists() and len(Path(study).parts) == 1:
+        place = study_folder(storage_at(str(storage)), str(study))
+    return Study.in_folder(place)

@@ -1,0 +1,46 @@
+"""Shows in a notebook's cell what a terminal shows, and renews it there."""
+
+import sys
+import time
+from typing import Any
+
+from rich.console import RenderableType
+
+from krona_tune.search.terminal.cell_html import html_of
+
+SECONDS = 0.5
+"""The shortest time between two changes of a cell."""
+
+
+def in_notebook() -> bool:
+    """Returns whether this process is the kernel of a notebook."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+class CellView:
+    """The output of a cell that shows `content` anew after each change."""
+
+    def __init__(self, content: RenderableType) -> None:
+        self._content, self._shown = content, 0.0
+        self._handle: Any = None
+
+    def start(self) -> None:
+        from IPython.display import HTML, display
+
+        self._handle = display(HTML(html_of(self._content)), display_id=True)
+
+    def refresh(self) -> None:
+        if time.monotonic() - self._shown > SECONDS:
+            self._show()
+
+    def stop(self) -> None:
+        self._show()
+
+    def _show(self) -> None:
+        from IPython.display import HTML
+
+        self._shown = time.monotonic()
+        if self._handle is not None:
+            self._handle.update(HTML(html_of(self._content)))

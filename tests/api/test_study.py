@@ -1,0 +1,181 @@
+"""Tests a study from Python: planned, run, stopped, resumed and used, and the same as the command line's."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import krona_tune
+from krona_tune.record.parquet_reader import read_trials
+from krona_tune.refusal import Refusal
+from tests.search.models import saved_bert
+
+GOOD, BAD = ("lovely", "great", "fine"), ("awful", "poor", "dull")
+SPACE = {
+    "adapter": {"a_out": [4, 6], "a_in": [4, 6], "scale": [2, 8]},
+    "schedule": {"epochs": 2, "grace_epochs": 1, "reduction": 2},
+    "examples": {"max_length": 16},
+    "finalists": {"top": 0},
+}
+
+
+def frame(rows: int = 90, shift: int = 0) -> pd.DataFrame:
+    words = [(GOOD if (n + shift) % 2 else BAD)[n // 2 % 3] for n in range(rows)]
+    texts = [f"the book number {n} was {word}" for n, word in enumerate(words)]
+    return pd.DataFrame({"body": texts, "verdict": ["good" if word in GOOD else "bad" for word in words]})
+
+
+def reviews(data: Any) -> dict[str, Any]:
+    return {"reviews": {"data": data, "text": "body", "label": "verdict"}}
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    return str(saved_bert(tmp_path / "bert"))
+
+
+def study(model: Any, name: str = "reviews", data: Any = None, **more: Any) -> krona_tune.Study:
+    data = frame() if data is None else data
+    return krona_tune.Study(model=model, tasks=reviews(data), space=SPACE, name=name, trials=2, **more)
+
+
+@pytest.mark.parametrize("kind", ["frame", "parts", "dataset", "file"])
+def test_a_task_may_be_in_memory(model: str, kind: str, tmp_path: Path) -> None:
+    import datasets
+
+    data: Any = frame()
+    if kind == "parts":
+        data = {"train": frame(), "validation": frame(20), "test": frame(30)}
+    elif kind == "dataset":
+        data = datasets.DatasetDict(
+            {"train": datasets.Dataset.from_pandas(frame()), "test": datasets.Dataset.from_pandas(frame(20))}
+        )
+    elif kind == "file":
+        data.to_csv(tmp_path / "reviews.csv", index=False)
+        data = "reviews.csv"
+    plan = study(model, data=data).plan()
+    own = plan.plan.own["reviews"]
+    assert own.task.labels == ("bad", "good")
+    sizes = {part: table.num_rows for part, table in own.parts.items()}
+    assert sum(sizes.values()) == {"parts": 140, "dataset": 110}.get(kind, 90)
+    assert {"scale", "a_out", "a_in"} == set(plan.frame["knob"])
+    assert "2 labels" in repr(plan)
+    assert "<pre" in plan._repr_html_()
+
+
+def test_a_model_in_memory_is_kept_with_its_tokenizer(model: str) -> None:
+    import transformers
+
+    loaded = transformers.AutoModelForSequenceClassification.from_pretrained(model)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+    plan = study(loaded, tokenizer=tokenizer).plan()
+    assert Path(plan.plan.spec.model).is_dir()
+    assert "reviews/inputs/model" in plan.plan.spec.model
+    with pytest.raises(Refusal, match="tokenizer: a model in memory needs its tokenizer"):
+        study(loaded, name="other").plan()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"tasks": "colla"}, "tasks: unknown task 'colla', did you mean 'cola'"),
+        ({"name": "a b"}, "name: 'a b' is no name of a study"),
+        ({"trils": 3}, "Study: unknown keyword 'trils', did you mean 'trials'"),
+        ({"trials": 0}, "search.trials: 0 is refused; write 1 or more"),
+        ({"settings": {"adapter.scael": 2}}, "adapter: unknown key 'scael', did you mean 'scale'"),
+        ({"space": "nowhere.yaml"}, "nowhere.yaml: can't be read"),
+        (
+            {"tasks": {"reviews": {"data": 3, "text": "body", "label": "verdict"}}},
+            "tasks: reviews: data: is a int; give",
+        ),
+    ],
+)
+def test_bad_input_is_refused_at_the_callers_line(model: str, words: dict[str, Any], message: str) -> None:
+    given = {"model": model, "tasks": "cola", "space": SPACE, **words}
+    with pytest.raises(Refusal) as refused:
+        krona_tune.Study(**given).plan()
+    assert message in str(refused.value)
+    ours = [entry for entry in refused.traceback if "krona_tune/krona_tune" in str(entry.path)]
+    assert len(ours) <= 1
+    assert refused.value._render_traceback_() == [str(refused.value)]
+
+
+@pytest.mark.slow
+def test_a_study_runs_resumes_answers_and_says_when_it_is_finished(
+    model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = study(model).run(quiet=True)
+    assert [row.trial_id for row in read_trials(made.folder.results) if row.kind == "search"] == [
+        "reviews-000",
+        "reviews-001",
+    ]
+    assert set(made.predict("reviews", ["the book was lovely", "the book was awful"])) <= {"good", "bad"}
+    assert made.report().is_file()
+    assert "finished, 3 trials" in repr(made)
+    assert "<pre" in made._repr_html_()
+    capsys.readouterr()
+    again = study(model).run()
+    assert "is finished. run(trials='+8') adds 8 trials" in capsys.readouterr().out
+    assert len(again.trials) == 3
+    assert len(again.run(trials="+1", quiet=True).trials) == 4
+    assert krona_tune.open_study("reviews").best("reviews").score == again.best("reviews").score
+    trained = again.train(all_data=True)
+    assert [row.kind for row in read_trials(trained.folder.results)][-1] == "full_data"
+    with pytest.raises(Refusal, match="tasks: reviews: data: the study was begun with other rows"):
+        study(model, data=frame(shift=1)).run()
+    with pytest.raises(Refusal, match=r"schedule\.epochs: 5\.0: the study 'reviews' was begun with 2"):
+        study(model, settings={"schedule.epochs": 5}).run()
+
+
+@pytest.mark.slow
+def test_a_study_in_another_process_is_stopped_and_resumed(model: str) -> None:
+    long = {"schedule.epochs": 200, "schedule.grace_epochs": 1}
+    made = study(model, settings=long).run(wait=False)
+    until = time.monotonic() + 120
+    while time.monotonic() < until and not (made.folder.results.exists() and len(made.reports)):
+        time.sleep(0.2)
+    assert made.running
+    with pytest.raises(Refusal, match="is being run"):
+        study(model, settings=long).run()
+    krona_tune.open_study("reviews").stop()
+    assert not made.running
+    assert "stopped" in repr(made)
+    with pytest.raises(Refusal, match="stop: the study 'reviews' does not run here"):
+        made.stop()
+    made.wait()
+    made.run(wait=False, time_budget="1s").wait()
+    assert not made.running
+
+
+def test_the_command_line_resumes_what_python_planned(model: str) -> None:
+    """Both are one path: the plan from Python and that of the flags are equal."""
+    import yaml
+
+    Path("space.yaml").write_text(yaml.safe_dump(SPACE), encoding="utf-8")
+    words = [
+        "--space",
+        "space.yaml",
+        "--model",
+        model,
+        "--tasks",
+        "cola",
+        "--data",
+        "mini",
+        "--trials",
+        "2",
+        "--name",
+        "one",
+    ]
+    code = "from krona_tune.cli import program; program()"
+    said = subprocess.run(
+        [sys.executable, "-c", code, "run", "--dry-run", *words], capture_output=True, text=True, check=True
+    )
+    plan = krona_tune.Study(model=model, tasks="cola", data="mini", space="space.yaml", trials=2, name="one").plan()
+    shown = " ".join(said.stdout.split())
+    for name, text in plan.lines.items():
+        assert " ".join(f"{name} {text}".split()) in shown
