@@ -81,6 +81,8 @@ class Adapters:
         self.modules = nn.ModuleDict({_key(site): module for site, module in zip(self.sites, built, strict=True)})
         self.own: dict[str, nn.Parameter] = {}
         self.merged = False
+        self.added: list[tuple[nn.Parameter, Tensor]] = []
+        """What `merge` added, where that depends on the weights themselves, so that `unmerge` subtracts the same."""
         self.model = model
         self.modules.to(next(model.parameters()).device)
         self._reads_output = method.stands is Stands.AFTER_SUBLAYERS

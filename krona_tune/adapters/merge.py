@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from krona_tune.adapters.fused_rows import spread
 from krona_tune.adapters.inject import Adapters
-from krona_tune.adapters.methods.method_table import method_named
+from krona_tune.adapters.methods.method_table import is_peft, method_named
 from krona_tune.backbones.geometry import Site
 from krona_tune.refusal import Refusal
 
@@ -33,7 +33,9 @@ def merge(adapters: Adapters) -> None:
     parameters = list(_mergeable(adapters))
     if adapters.merged:
         raise Refusal("merge", "the adapters are merged already", "unmerge them first")
-    _add(parameters, sign=1)
+    if is_peft(adapters.config.method):
+        adapters.added = list(_changes(parameters))
+    _add(adapters.added or _changes(parameters), sign=1)
     adapters.leave_hooks()
     adapters.merged = True
 
@@ -42,7 +44,8 @@ def unmerge(adapters: Adapters) -> None:
     """Subtracts what `merge` added from the weights, within their dtype's rounding, and attaches the hooks again."""
     if not adapters.merged:
         raise Refusal("unmerge", "the adapters are not merged", "merge them first")
-    _add(_mergeable(adapters), sign=-1)
+    _add(adapters.added or _changes(_mergeable(adapters)), sign=-1)
+    adapters.added = []
     adapters.enter_hooks()
     adapters.merged = False
 
@@ -62,9 +65,15 @@ def _mergeable(adapters: Adapters) -> Iterator[tuple[nn.Parameter, Mergeable, Si
 
 
 @torch.no_grad()
-def _add(parameters: Iterable[tuple[nn.Parameter, Mergeable, Site]], sign: int) -> None:
+def _changes(parameters: Iterable[tuple[nn.Parameter, Mergeable, Site]]) -> Iterator[tuple[nn.Parameter, Tensor]]:
+    """Yields each parameter with what is added to it, one after the other: together they may need much memory."""
     for parameter, module, site in parameters:
-        delta = _in_place(module.delta(), site)
+        yield parameter, _in_place(module.delta(), site)
+
+
+@torch.no_grad()
+def _add(changes: Iterable[tuple[nn.Parameter, Tensor]], sign: int) -> None:
+    for parameter, delta in changes:
         wide = torch.promote_types(parameter.dtype, delta.dtype)
         parameter.copy_((parameter.to(wide) + sign * delta).to(parameter.dtype))
 

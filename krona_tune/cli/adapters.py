@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
@@ -28,6 +29,17 @@ OfTask = Annotated[str | None, typer.Option("--task", help="Which of the study's
 Backbone = Annotated[str | None, typer.Option("--model", help="A hub name or local folder of the same backbone.")]
 
 
+Imported = Annotated[
+    str | None, typer.Option("--import", help="A module with a method of your own, which a file alone may not import.")
+]
+
+
+def _import(module: str | None) -> None:
+    if module:
+        with refusing("--import", f"{module} can't be imported", "install it, or put its folder on PYTHONPATH"):
+            import_module(module)
+
+
 def export(
     study: Holder,
     to: Annotated[Path, typer.Option("--to", help="A folder that does not exist yet, or an empty one.")],
@@ -40,8 +52,10 @@ def export(
     model: Backbone = None,
     dtype: Annotated[WrittenDtype, typer.Option(help="The dtype of a merged model's weights.")] = WrittenDtype.FLOAT32,
     rank: Annotated[int | None, typer.Option("--rank", min=1, help="The rank of the nearest LoRA.")] = None,
+    imported: Imported = None,
 ) -> None:
     """Export an adapter. The exported files are loaded back and must give the same logits."""
+    _import(imported)
     folder = adapter_folder(storage_at(storage), study, task)
     from krona_tune.train.serving.export import export_adapter
 
@@ -73,8 +87,10 @@ def predict(
     storage: options.Storage = options.STUDIES,
     model: Backbone = None,
     scores: Annotated[bool, typer.Option("--scores", help="Add each label's probability.")] = False,
+    imported: Imported = None,
 ) -> None:
     """Answer new examples, one per line; a tab separates the two texts of a pair. A line break in an answer is \\n."""
+    _import(imported)
     folder = adapter_folder(storage_at(storage), study, task)
     asked = task_of(read_card(folder), folder)
     if scores and not asked.labels:

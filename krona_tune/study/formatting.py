@@ -115,6 +115,10 @@ def describe_adapter(params: Mapping[str, Any]) -> str:
     unsaid = {name for name, default in ADDED.items() if params.get(name) == default}
     unsaid |= set() if "a_in" in params else {"a_out"}
     whole = {name: value for name, value in params.items() if name not in unsaid}
-    fields = {name: f"{name.removeprefix(PEFT_FIELD)} {{{name}}}" for name in whole if name.startswith(PEFT_FIELD)}
-    said = {"method": ADAPTER["method"], **fields, **ADAPTER}
-    return ", ".join(text.format(**whole) for name, text in said.items() if name in whole)
+    fields = [
+        f"{name.removeprefix(PEFT_FIELD)} {format_knob(value)}"
+        for name, value in whole.items()
+        if name.startswith(PEFT_FIELD)
+    ]
+    method, *others = [text.format(**whole) for name, text in ADAPTER.items() if name in whole]
+    return ", ".join([method, *fields, *others])

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
+from krona_tune.adapters.files.adapter_files import TENSORS, read_tensors
 from krona_tune.adapters.inject import Adapters
-from krona_tune.adapters.merge import merge
+from krona_tune.adapters.merge import merge, unmerge
 from krona_tune.adapters.methods.peft_class import VARIANTS, config_class
 from krona_tune.adapters.placement import count
 from krona_tune.refusal import Refusal
@@ -42,8 +44,8 @@ SMALL: dict[str, dict[str, Any]] = {
 } | {
     name: {"r": 4}
     for name in (
-        "deft", "delora", "dora", "hira", "hra", "lily", "loha", "lokr", "lora", "peanut", "pissa", "psoft", "pvera",
-        "randlora", "rslora", "tinylora", "unilora", "vera",
+        "deft", "delora", "dora", "hira", "hra", "lily", "loha", "lokr", "lora", "peanut", "pissa", "pvera", "randlora",
+        "rslora", "tinylora", "unilora", "vera",
     )
 }  # fmt: skip
 """Fields that fit the tiny models' odd sizes."""
@@ -54,7 +56,7 @@ STARTS_ELSEWHERE = {"c3a", "unilora", "vblora"}
 @dataclass(frozen=True, kw_only=True)
 class Tried:
     """What a method does on one tiny model. `merged` and `exported` are the largest differences of an output, or why
-    it can't be done."""
+    it can't be done; `unmerged` is that of a frozen weight after merging and unmerging."""
 
     foretold: int
     built: int
@@ -64,6 +66,7 @@ class Tried:
     restored: bool
     again: float
     merged: float | str
+    unmerged: float
     exported: float | str
 
 
@@ -98,9 +101,14 @@ def attempt(name: str, family: str) -> Tried:
     trained, state = outputs(model, shape), adapters.state()
     adapters.detach()
     restored = torch.equal(outputs(model, shape), before)
-    with Adapters(base, shape, config, torch.Generator().manual_seed(9)) as other:
-        other.load_state(state)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Adapters(base, shape, config, torch.Generator().manual_seed(9)) as other,
+    ):
+        save_file(state, Path(folder) / TENSORS)
+        other.load_state(read_tensors(Path(folder)))
         again = _apart(outputs(model, shape), trained)
+    merged, unmerged = _merged(family, config, state, trained)
     return Tried(
         foretold=count(shape, config, 0).adapter,
         built=sum(each.numel() for each in adapters.parameters()),
@@ -109,7 +117,8 @@ def attempt(name: str, family: str) -> Tried:
         last_loss=losses[-1],
         restored=restored,
         again=again,
-        merged=_merged(family, config, state, trained),
+        merged=merged,
+        unmerged=unmerged,
         exported=_exported(family, adapters, trained),
     )
 
@@ -127,15 +136,21 @@ def _train(model: nn.Module, shape: Any, adapters: Adapters, steps: int = 12) ->
         yield loss.item()
 
 
-def _merged(family: str, config: AdapterConfig, state: dict[str, torch.Tensor], trained: torch.Tensor) -> float | str:
+def _merged(
+    family: str, config: AdapterConfig, state: dict[str, torch.Tensor], trained: torch.Tensor
+) -> tuple[float | str, float]:
     shape, model, base = build(family)
+    before = {name: tensor.clone() for name, tensor in base.state_dict().items()}
     adapters = Adapters(base, shape, config, torch.Generator().manual_seed(9))
     adapters.load_state(state)
     try:
         merge(adapters)
     except Refusal as refusal:
-        return refusal.problem
-    return _apart(outputs(model, shape), trained)
+        return refusal.problem, 0.0
+    apart = _apart(outputs(model, shape), trained)
+    unmerge(adapters)
+    adapters.detach()
+    return apart, max(_apart(tensor, before[name]) for name, tensor in base.state_dict().items())
 
 
 def _exported(family: str, adapters: Adapters, trained: torch.Tensor) -> float | str:

@@ -49,7 +49,7 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     with refusing(str(path), "can't be read", fix):
         tensors: dict[str, Tensor] = load_file(path)
     for name, tensor in tensors.items():
-        if not tensor.is_floating_point() or not tensor.isfinite().all():
+        if not tensor.isfinite().all():
             raise Refusal(str(path), f"{name} holds a value that is not a finite number", fix)
     return tensors
 
@@ -118,7 +118,11 @@ def _refuse_foreign_class(folder: Path, method: str) -> None:
     """Refuses to import a module because a file names it: only the user may do that."""
     module = method.removeprefix(PEFT).rpartition(".")[0]
     if is_peft(method) and module not in {"", *sys.modules} and not module.startswith("krona_tune."):
-        raise Refusal(str(folder), f"was trained by {method}, which is not imported", f"import {module} before")
+        raise Refusal(
+            str(folder),
+            f"was trained by {method}, which is not imported",
+            f"import {module} before, or pass --import {module}",
+        )
 
 
 def _geometry_of(model: nn.Module, folder: Path, card: AdapterCard) -> Geometry:

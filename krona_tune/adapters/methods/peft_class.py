@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
 from importlib import import_module
+from math import isfinite
 from typing import Any, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError
 
 from krona_tune.refusal import Refusal, refusing, shown, told, unknown
 from krona_tune.study.spec.trial import PEFT, AdapterConfig
@@ -18,15 +20,18 @@ OURS = {
     "exclude_modules": "roles and layers choose the maps",
     "layers_to_transform": "layers chooses them",
     "layers_pattern": "layers chooses them",
-    "progressbar": "trials print nothing",
     "modules_to_save": "the head is trained, and layer_norms trains the norms",
     "feedforward_modules": "roles and layers choose the maps",
     "fan_in_fan_out": "it follows from the map",
+    "progressbar": "trials print nothing",
     "task_type": "it follows from the task",
     "peft_type": "it follows from the name",
+    "type": "it follows from the name",
     "inference_mode": "the adapter is trained",
     "bias": "the maps' own biases stay frozen",
-} | dict.fromkeys(("auto_mapping", "peft_version", "base_model_name_or_path", "revision"), "it is peft's own note")
+} | dict.fromkeys(
+    ("auto_mapping", "peft_version", "version", "base_model_name_or_path", "revision"), "it is peft's own note"
+)
 """Fields of every configuration that a study sets itself, and why."""
 QUIET: dict[str, Any] = {"feedforward_modules": [], "progressbar": False}
 """Fields with one value for every study, where a configuration has them."""
@@ -39,6 +44,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 UNABLE = {
     "adaptionprompt": "it adds to the attention, not to linear maps",
     "adalora": "it must be told of every step of the training, in which it changes its ranks",
+    "psoft": "it starts from a decomposition that it does not save and that differs between machines",
     "glora": "how many parameters it trains depends on the maps' biases, which a plan does not know",
     "lntuning": "it trains layer norms, not linear maps: write layer_norms: true",
     "poly": "it reads the number of a task with every batch",
@@ -47,14 +53,18 @@ UNABLE = {
     "xlora": "it mixes adapters that were trained before",
 }
 """Methods of peft that adapt linear maps in another way than a study does, and why."""
-REFUSED_STARTS = {
+REFUSED_VALUES = {
+    ("use_asa", "true"): "it must be told of every step of the training",
+    ("sample_at_inference", "true"): "it answers at random",
     ("init_lora_weights", "olora"): "it changes the frozen weights themselves",
     ("init_lora_weights", "eva"): "it starts from activations on training data",
     ("init_lora_weights", "corda"): "it starts from activations on training data",
     ("init_lora_weights", "lora_ga"): "it starts from gradients on training data",
     ("init_lora_weights", "loftq"): "it starts from weights that it quantises itself",
 }
-"""Values of fields that need more than the weights to start, or change them, and why."""
+"""Values of fields that need more than the weights, or change them, and why."""
+ON_QUANTIZED = {"ia3", "lora", "oft", "randlora", "road", "rslora", "vera"}
+"""Methods that peft computes on quantised weights; others would read their codes as numbers."""
 
 
 @cache
@@ -67,47 +77,64 @@ def config_class(method: str) -> tuple[Any, dict[str, Any]]:
         Refusal: there is no such class, or it adapts no linear maps.
     """
     name = method.removeprefix(PEFT)
-    plain, preset = VARIANTS.get(_plain(name), (_plain(name), {}))
-    if plain in UNABLE:
-        raise Refusal(method, UNABLE[plain], "choose another method")
-    found = _own_class(method, name) if "." in name else _classes().get(plain)
+    plain, preset = VARIANTS.get(plain_name(method), (plain_name(method), {}))
+    found = _own_class(method, name) if is_own_class(method) else _classes().get(plain)
     if found is None:
-        raise unknown(method, "method of peft", name.lower(), (_classes().keys() - UNABLE.keys()) | VARIANTS.keys())
-    if "target_modules" not in {field.name for field in fields(found)}:
+        able = {each for each, made in _classes().items() if each not in UNABLE and _has_targets(made)}
+        raise unknown(method, "method of peft", name.lower(), able | VARIANTS.keys())
+    known = next((each for each, made in _classes().items() if made is found), plain)
+    if known in UNABLE:
+        raise Refusal(method, UNABLE[known], "choose another method")
+    if not _has_targets(found):
         raise Refusal(method, f"{found.__name__} adapts no linear maps", "choose a method that has target_modules")
     return found, preset
 
 
+def plain_name(method: str) -> str:
+    """Returns a method's name in the one spelling that all its spellings share; a class's name is as it is."""
+    name = method.removeprefix(PEFT)
+    return name if is_own_class(method) else name.lower().replace("_", "").replace("-", "")
+
+
+def is_own_class(method: str) -> bool:
+    """Returns whether a method is named by a class of one's own."""
+    return "." in method
+
+
+def _has_targets(config: Any) -> bool:
+    return "target_modules" in {field.name for field in fields(config)}
+
+
 def _classes() -> dict[str, Any]:
     """Returns peft's configuration classes by name in lower case, without dashes."""
+    known = _peft("peft.mapping").PEFT_TYPE_TO_CONFIG_MAPPING.items()
+    return {plain_name(str(getattr(kind, "value", kind))): made for kind, made in known}
+
+
+def _peft(module: str = "peft") -> Any:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it, and it advises other packages
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        mapping = import_module("peft.mapping")
-    return {
-        _plain(str(getattr(kind, "value", kind))): made for kind, made in mapping.PEFT_TYPE_TO_CONFIG_MAPPING.items()
-    }
+        return import_module(module)
 
 
 def _own_class(method: str, name: str) -> Any:
     """Returns a class by its dotted name; importing its module may add it to peft's methods."""
     module, _, attribute = name.rpartition(".")
-    with refusing(method, f"{module} can't be imported", "write peft:package.module.Class"):
+    base = _peft().PeftConfig
+    with refusing(method, f"{module} can't be imported", "install it, or put its folder on PYTHONPATH"):
         found = getattr(import_module(module), attribute, None)
-    if not (isinstance(found, type) and issubclass(found, import_module("peft").PeftConfig)):
+    if not (isinstance(found, type) and issubclass(found, base)):
         raise Refusal(method, f"{attribute} in {module} is no PeftConfig", "write peft:package.module.Class")
     return found
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace("_", "").replace("-", "")
 
 
 @cache
 def field_types(method: str) -> Mapping[str, Any]:
     """Returns the types of the fields that a request may set, by name: those that one number, word or switch fills."""
     found, _ = config_class(method)
-    hints = get_type_hints(found)
+    with refusing(method, f"the types of {found.__name__}'s fields can't be read", "import what they name"):
+        hints = get_type_hints(found)
     names = [field.name for field in fields(found) if field.init and field.name not in OURS]
     return {name: hints[name] for name in names if _takes_scalars(hints[name])}
 
@@ -125,7 +152,7 @@ def _literals(hint: Any) -> list[Any]:
 def _accepts(hint: Any, value: Any) -> bool:
     try:
         TypeAdapter(hint).validate_python(value, strict=True)
-    except ValidationError:
+    except (ValidationError, PydanticSchemaGenerationError):
         return False
     return True
 
@@ -136,14 +163,26 @@ def check_field(method: str, name: str, value: Any, place: str) -> None:
         raise Refusal(f"{place}.{name}", f"a study sets it: {OURS[name]}", "leave it out")
     types = field_types(method)
     if name not in types:
-        raise unknown(place, f"field of {method}", name, types)
-    if reason := REFUSED_STARTS.get((name, str(value).lower())):
-        raise Refusal(f"{place}.{name}", f"{shown(value)}: {reason}", "choose another start")
-    try:
-        TypeAdapter(types[name]).validate_python(value, strict=not isinstance(value, int) or isinstance(value, bool))
-    except ValidationError as error:
-        said = error.errors(include_url=False)[0]["msg"]
-        raise Refusal(f"{place}.{name}", f"{shown(value)} is refused", said[0].lower() + said[1:]) from None
+        raise unknown(place, f"field of {method}", name, types or {"none"})
+    if name in config_class(method)[1]:
+        raise Refusal(f"{place}.{name}", f"{method} sets it", "leave it out, or write peft:LoRA")
+    if reason := REFUSED_VALUES.get((name, str(value).lower())):
+        raise Refusal(f"{place}.{name}", f"{shown(value)}: {reason}", "choose another value")
+    if not _fits(types[name], value):
+        raise Refusal(f"{place}.{name}", f"{shown(value)} is refused", _fix(types[name]))
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    """Returns whether a field takes a value; a whole number stands for a real one too."""
+    if isinstance(value, float) and not isfinite(value):
+        return False
+    return _accepts(hint, value) or (type(value) is int and _accepts(hint, float(value)))
+
+
+def _fix(hint: Any) -> str:
+    kinds = {"true or false": True, ("a number" if _accepts(hint, 0.5) else "a whole number"): 1, "a word": "word"}
+    words = [shown(each) for each in _literals(hint) if isinstance(each, str)]
+    return f"write {', '.join([*(said for said, each in kinds.items() if _accepts(hint, each)), *words])}"
 
 
 def make_config(adapter: AdapterConfig, maps: list[str]) -> Any:
@@ -158,5 +197,5 @@ def make_config(adapter: AdapterConfig, maps: list[str]) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return found(**{**preset, **adapter.peft, **more}, target_modules=maps)
-    except (TypeError, ValueError, AssertionError) as error:
+    except Exception as error:  # whatever a configuration, maybe the user's own, raises about its fields
         raise Refusal(adapter.method, told(error), "change its fields") from None

@@ -5,9 +5,11 @@ model's weights. So the model's modules stay as they are, and every kind of back
 """
 
 import copy
+import re
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, cast
 
@@ -16,13 +18,19 @@ from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 from torch import Tensor, nn
 
 from krona_tune.adapters.fused_rows import numbers
-from krona_tune.adapters.methods.peft_class import make_config
+from krona_tune.adapters.methods.peft_class import is_own_class, make_config
 from krona_tune.backbones.geometry import Site
 from krona_tune.refusal import Refusal, told
 from krona_tune.study.spec.trial import AdapterConfig
 
 NAME = "default"
 """The name of a layer's adapter: a layer of peft may have several, here it has one."""
+NO_SIZE = re.compile("alpha|bound|dropout|eps|key|lambda|scal|seed")
+"""What is in the names of fields that hardly decide about sizes: this is tried, and then they are not counted again."""
+COUNTED_ON = (("meta", "meta"), ("meta", "cpu"), ("cpu", "cpu"))
+"""Where the maps and the tuner are when parameters are counted: without values, unless the method reads them."""
+MOST_WEIGHTS = 10**8
+"""The most weights that are drawn to count what a method trains."""
 BASE = "base_layer"
 """Inside peft's layer, the map that it adapts."""
 
@@ -105,18 +113,18 @@ def peft_maps(
         generator: draws the seed of peft's random numbers.
 
     Raises:
-        Refusal: peft does not take the maps or the fields, or the method changes the frozen weights.
+        Refusal: peft does not take the maps or the fields.
     """
     seed = int(torch.randint(2**31, (), generator=generator))
     leaves = [model.get_submodule(site.name) for site in sites]
     parts = [_part(*each) for each in zip(leaves, sites, strict=True)]
-    before = [_sums(part) for part in parts]
+    own = is_own_class(adapter.method)  # a class of one's own may change the weights that it gets
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
-        tuner = _tuner(adapter, {_name(site): _alias(part) for site, part in zip(sites, parts, strict=True)})
+        tuner = _tuner(
+            adapter, {_name(site): _alias(part, copied=own) for site, part in zip(sites, parts, strict=True)}
+        )
     _in_float32(tuner.to(next(leaves[0].parameters()).device))
-    if before != [_sums(part) for part in parts]:
-        raise Refusal(adapter.method, "it changes the frozen weights when it starts", "choose another start")
     known: set[int] = set()
     layers = [tuner.model.get_submodule(_name(site)) for site in sites]
     found: list[nn.Module] = [PeftMap(*each, known) for each in zip(layers, leaves, parts, strict=True)]
@@ -132,21 +140,34 @@ def count_peft(sites: Sequence[Site], adapter: AdapterConfig) -> int:
     Raises:
         ValueError: peft does not take the maps or the fields.
     """
-    fields = tuple(sorted(adapter.peft.items()))
+    fields = tuple(sorted((name, value) for name, value in adapter.peft.items() if _sizes(adapter.method, name, value)))
     return _count(adapter.method, fields, tuple((_name(site), site.d_out, site.d_in) for site in sites))
+
+
+@lru_cache(maxsize=4096)
+def _sizes(method: str, name: str, value: Any) -> bool:
+    """Returns whether a field may decide about the number of parameters, so that each of its values is counted."""
+    if not NO_SIZE.search(name) or isinstance(value, bool | str):
+        return True
+    toy = tuple((f"map_{number}", 64, 64) for number in range(2))
+    try:
+        return _count(method, ((name, value),), toy) != _count(method, (), toy)
+    except Refusal:
+        return True
 
 
 @lru_cache(maxsize=4096)
 def _count(method: str, fields: tuple[tuple[str, Any], ...], sizes: tuple[tuple[str, int, int], ...]) -> int:
     adapter = AdapterConfig(method=method, peft=dict(fields))
-    for device in ("meta", "cpu"):  # some methods read the weights when they start
-        with torch.device(device):
+    for maps_on, tuner_on in COUNTED_ON:
+        if maps_on == "cpu" and sum(d_out * d_in for _, d_out, d_in in sizes) > MOST_WEIGHTS:
+            problem = "it reads the weights to tell how many parameters it trains, and these are too many for a plan"
+            raise Refusal(method, problem, "adapt fewer roles or layers, or choose another method")
+        with torch.device(maps_on):
             maps = {name: nn.Linear(d_in, d_out).requires_grad_(False) for name, d_out, d_in in sizes}
-        try:
-            tuner = _tuner(adapter, maps, values=device == "cpu")
-        except NotImplementedError:
-            continue
-        return sum(each.numel() for each in tuner.parameters() if each.requires_grad)
+        with torch.device(tuner_on), suppress(NotImplementedError):
+            tuner = _tuner(adapter, maps, values=tuner_on == maps_on == "cpu")
+            return sum(each.numel() for each in tuner.parameters() if each.requires_grad)
     raise Refusal(method, "peft can't build it", "choose another method")
 
 
@@ -162,7 +183,9 @@ def _tuner(adapter: AdapterConfig, maps: Mapping[str, nn.Module], *, values: boo
                 place.add_module(part, nn.Module())
             place = place.get_submodule(part)
         place.add_module(last, each)
-    make = PEFT_TYPE_TO_TUNER_MAPPING[config.peft_type]
+    make = PEFT_TYPE_TO_TUNER_MAPPING.get(config.peft_type)
+    if make is None:
+        raise Refusal(adapter.method, f"peft has no tuner of the type {config.peft_type}", "register it with peft")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -170,6 +193,8 @@ def _tuner(adapter: AdapterConfig, maps: Mapping[str, nn.Module], *, values: boo
     except NotImplementedError:
         raise
     except Exception as error:  # whatever a tuner, maybe the user's own, raises about its fields and the maps
+        if "meta tensor" in str(error):
+            raise NotImplementedError from error
         raise Refusal(adapter.method, told(error), "change its fields, or the roles") from None
 
 
@@ -211,21 +236,20 @@ def _part(leaf: nn.Module, site: Site) -> nn.Module:
     return part
 
 
-def _alias(linear: nn.Module) -> nn.Module:
-    """Returns a map over the same values, without its hooks: giving it other values leaves the first as it is."""
+def _alias(linear: nn.Module, *, copied: bool = False) -> nn.Module:
+    """Returns a map over the same values or over copies, without hooks: giving it others leaves the first as it is."""
     found = copy.copy(linear)
     tensors = dict(linear._parameters)
     if type(linear) is nn.Linear:
         tensors = {
-            name: None if t is None else nn.Parameter(t.detach(), requires_grad=False) for name, t in tensors.items()
+            name: None if t is None else nn.Parameter(t.detach().clone() if copied else t.detach(), requires_grad=False)
+            for name, t in tensors.items()
         }
     found.__dict__ |= {"_parameters": tensors, "_forward_hooks": OrderedDict()}
     found.__dict__.pop("forward", None)
+    if "state" in found.__dict__:  # bitsandbytes keeps there what a first forward makes of the codes
+        found.__dict__["state"] = copy.copy(found.__dict__["state"])
     return found
-
-
-def _sums(part: nn.Module) -> list[float]:
-    return [tensor.detach().abs().sum(dtype=torch.float32).item() for tensor in part.parameters()]
 
 
 def _apart(layer: Any) -> Any:
@@ -234,5 +258,6 @@ def _apart(layer: Any) -> Any:
     base = copied.get_base_layer()
     for name, tensor in list(base._parameters.items()):
         if tensor is not None:
-            base._parameters[name] = nn.Parameter(tensor.detach().float().clone(), requires_grad=False)
+            whole = tensor.detach().float().clone(memory_format=torch.contiguous_format)  # some methods view it flat
+            base._parameters[name] = nn.Parameter(whole, requires_grad=False)
     return copied

@@ -41,14 +41,47 @@ def fields_of_peft(spec: StudySpec, method: str, place: str) -> dict[str, Domain
     return found
 
 
-def refuse_unused_fields(spec: StudySpec, knobs: Mapping[str, Collection[str]], place: str) -> None:
-    """Refuses a field in the section `adapter` that no method of the space has."""
-    for name in spec.adapter:
-        if name.startswith(PEFT_FIELD) and not any(name in domains for domains in knobs.values()):
-            from krona_tune.adapters.methods.peft_class import check_field
+def refuse_odd_methods(spec: StudySpec, place: str) -> None:
+    """Refuses two spellings of one method of peft, and unknown methods or fields in the section `methods`, searched or
+    not."""
+    from krona_tune.adapters.methods.peft_class import plain_name
 
-            for method in filter(is_peft, knobs):
-                check_field(method, name.removeprefix(PEFT_FIELD), spec.adapter[name].ends()[0], f"{place}: adapter")
+    spelt: dict[str, str] = {}
+    for method in filter(is_peft, [*map(str, spec.domains()["method"].ends()), *spec.methods]):
+        if spelt.setdefault(plain_name(method), method) != method:
+            both = f"{spelt[plain_name(method)]} and {method} are one method"
+            raise Refusal(f"{place}: methods.{method}", both, "write it the same way everywhere")
+        fields_of_peft(spec, method, place)
+
+
+def refuse_unused_fields(spec: StudySpec, knobs: Mapping[str, Collection[str]], place: str) -> None:
+    """Refuses, in the section `adapter`, a field that no searched method has, and a knob of ours that none reads and
+    that a searched method of peft has as a field."""
+    searched = list(filter(is_peft, knobs))
+    for name, domain in spec.adapter.items():
+        if any(name in domains for domains in knobs.values()):
+            continue
+        field, where = name.removeprefix(PEFT_FIELD), f"{place}: adapter"
+        if name.startswith(PEFT_FIELD):
+            _refuse_unknown(searched, field, domain, where)
+        elif owner := next((method for method in searched if _has(method, field)), None):
+            problem = f"no searched method reads this knob of ours, and {owner} has a field of that name"
+            raise Refusal(f"{where}.{name}", problem, f"write it under methods: {{'{owner}': …}}")
+
+
+def _refuse_unknown(searched: list[str], field: str, domain: Domain, place: str) -> None:
+    if not searched:
+        raise Refusal(f"{place}.{PEFT_FIELD}{field}", "no searched method is one of peft's", "leave it out")
+    from krona_tune.adapters.methods.peft_class import check_field
+
+    check_field(searched[0], field, domain.ends()[0], place)
+    raise AssertionError(f"{searched[0]} has the field {field}")
+
+
+def _has(method: str, field: str) -> bool:
+    from krona_tune.adapters.methods.peft_class import field_types
+
+    return field in field_types(method)
 
 
 def refuse_unusable_values(space: Space, place: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from krona_tune.adapters.methods.method_table import TrainedModelPart, method_named
+from krona_tune.adapters.methods.method_table import TrainedModelPart, is_peft, method_named
 from krona_tune.adapters.placement import STORES_STATES, ParameterCount, count, frozen_layers
 from krona_tune.backbones.geometry import Geometry, Stack
 from krona_tune.data import corpus
@@ -137,6 +137,7 @@ def make_plan(spec: StudySpec, place: str) -> Plan:
     if written := [task for task in spec.tasks if task in spec.own_tasks and spec.own_tasks[task].target]:
         geometry = _writing(spec, geometry, written, source.name)
     space = resolve(spec, geometry, place)
+    _refuse_parts_of_codes(spec, space, place)
     earlier = tuple(read_earlier(home(Path(folder)), space) for folder in spec.search.warm_start or ())
     own = _own_data(spec, [task for task in spec.tasks if task in spec.own_tasks])
     tasks = {name: own[name].task if name in own else TASKS[name] for name in spec.tasks}
@@ -214,6 +215,21 @@ def _check_quantized(spec: StudySpec, place: str) -> None:
     trained = [name for name in spec.domains()["method"].ends() if method_named(str(name)).own is TrainedModelPart.ALL]
     if trained:
         raise Refusal(where, f"{trained[0]} trains the weights, which are quantised", "leave the method or this out")
+    for name in filter(is_peft, map(str, spec.domains()["method"].ends())):
+        from krona_tune.adapters.methods.peft_class import ON_QUANTIZED, plain_name
+
+        if plain_name(name) not in ON_QUANTIZED:
+            known = ", ".join(f"peft:{each}" for each in sorted(ON_QUANTIZED))
+            raise Refusal(where, f"{name} is not known to work on quantised weights", f"take one of {known}")
+
+
+def _refuse_parts_of_codes(spec: StudySpec, space: Space, place: str) -> None:
+    """Refuses a method of peft on a part of a quantised map, or on a transposed one: it would read their codes."""
+    ours = [name for name in filter(is_peft, space.methods) if spec.backbone.quantize]
+    odd = next((site for site in space.geometry.sites if site.rows or site.transposed), None)
+    if ours and odd:
+        problem = f"{odd.key} is a part of a map, or a transposed one, which {ours[0]} can't adapt in few bits"
+        raise Refusal(f"{place}: backbone.quantize", problem, "take krona or lora, or leave this out")
 
 
 def _check_search(spec: StudySpec) -> None:

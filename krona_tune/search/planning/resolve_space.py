@@ -9,7 +9,12 @@ from krona_tune.adapters.placement import common_dimensions, sites
 from krona_tune.backbones.geometry import Geometry, Site
 from krona_tune.kron.factors import factor_shape
 from krona_tune.refusal import Refusal
-from krona_tune.search.planning.peft_fields import fields_of_peft, refuse_unusable_values, refuse_unused_fields
+from krona_tune.search.planning.peft_fields import (
+    fields_of_peft,
+    refuse_odd_methods,
+    refuse_unusable_values,
+    refuse_unused_fields,
+)
 from krona_tune.search.planning.space import Space
 from krona_tune.study.spec.domain import Choice, Divisors, Domain, Fixed, Range, Value
 from krona_tune.study.spec.study_spec import StudySpec
@@ -28,6 +33,8 @@ def resolve(spec: StudySpec, geometry: Geometry, place: str) -> Space:
     method = spec.domains()["method"]
     if isinstance(method, Range | Divisors):
         raise Refusal(f"{place}: adapter.method", "a method is a name, not a number", f"known: {', '.join(METHODS)}")
+    if any(map(is_peft, [*map(str, method.ends()), *spec.methods])):
+        refuse_odd_methods(spec, place)
     knobs = {str(name): _knobs(spec, str(name), geometry, place) for name in method.ends()}
     for name in sorted(NEVER_IGNORED & spec.adapter.keys()):
         if not any(name in domains for domains in knobs.values()):
@@ -82,7 +89,8 @@ def _reads(method: str) -> str:
 
 def _refuse_empty(space: Space, place: str, max_params: str | None) -> None:
     """Raises a Refusal that says why no point of the space is feasible, if none is."""
-    if space.feasible_share() > 0:
+    rng = random.Random(0)
+    if any(space.feasible(space.draw(rng)) for _ in range(1000)):
         return
     rng = random.Random(0)
     least: int | None = None

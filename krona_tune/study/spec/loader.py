@@ -13,7 +13,7 @@ from krona_tune.study.spec.dropped import without_dropped
 from krona_tune.study.spec.plain_yaml import DEEPEST, LONGEST, dump_yaml, read_yaml
 from krona_tune.study.spec.study_spec import OF_GLUE, StudySpec
 from krona_tune.study.spec.task_spec import PartSpec
-from krona_tune.study.spec.trial import KNOBS, PEFT_FIELD, SECTION_OF, SECTIONS, SIZES
+from krona_tune.study.spec.trial import KNOBS, PEFT, PEFT_FIELD, SECTION_OF, SECTIONS, SIZES
 
 MOST_BYTES = 4 * LONGEST
 BEYOND = 2**63
@@ -236,6 +236,8 @@ def _model_at(model: type[BaseModel], path: Sequence[str]) -> type[BaseModel]:
 def _put(written: dict[str, Any], key: str, value: Any, place: str) -> None:
     """Sets the value at a dotted path in nested mappings."""
     *parents, last = key.split(".", DEEPEST)
+    if parents[:1] == ["methods"] and parents[1:2] and parents[1].startswith(PEFT):  # a class's name has dots too
+        parents = ["methods", key.removeprefix("methods.").rpartition(".")[0]]
     for parent in parents:
         inner = written.setdefault(parent, {})
         if not isinstance(inner, dict):

@@ -202,7 +202,9 @@ def _domains(section: str) -> BeforeValidator:
         if not isinstance(written, Mapping):
             return written
         given = {key: value for key, value in written.items() if value is not None}  # null: the default
-        found = {key: parse_domain(value, f"{section}.{key}") for key, value in given.items()}
+        found = {
+            key: parse_domain(value, f"{section}.{str(key).removeprefix(PEFT_FIELD)}") for key, value in given.items()
+        }
         return {key: as_real(domain) if key in REAL else domain for key, domain in found.items()}
 
     return BeforeValidator(read)
@@ -216,7 +218,11 @@ def _by_method(written: Any) -> Any:
     for method, knobs in written.items():
         if not isinstance(knobs, Mapping):
             continue
-        domains = {name: parse_domain(value, f"methods.{method}.{name}") for name, value in knobs.items()}
+        given = {name: value for name, value in knobs.items() if value is not None}  # null: the default
+        domains = {
+            name: parse_domain(value, f"methods.{method}.{str(name).removeprefix(PEFT_FIELD)}")
+            for name, value in given.items()
+        }
         found[method] = {name: as_real(domain) if name in REAL else domain for name, domain in domains.items()}
     return found
 
