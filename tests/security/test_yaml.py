@@ -83,6 +83,8 @@ def test_a_damaged_space_is_a_spec_or_refused(content: bytes) -> None:
 
 @THOUSAND
 @given(st.sampled_from(sorted(RIGHT)).flatmap(lambda name: changed(RIGHT[name])))
+@example({"model": "x", "methods": {"\ud800": {}}})
+@example({"model": "x", "methods": {"peft:LoRA": {"\ud800": 2}}})
 def test_a_space_with_other_values_is_a_spec_that_can_be_written_and_read_again_or_refused(written: Any) -> None:
     spec = clean(lambda: build_spec(written, "x.yaml"))
     if isinstance(spec, StudySpec):

@@ -145,11 +145,23 @@ def build_spec(written: Mapping[str, Any], place: str) -> StudySpec:
         raise next(_refusals(error, StudySpec, place)) from None
     except UnicodeEncodeError as error:
         raise Refusal(place, f"{shown(error.object)} is no text", "write it in UTF-8") from None
+    for word in (*spec.adapter, *spec.methods, *(name for domains in spec.methods.values() for name in domains)):
+        if not _is_text(word):
+            raise Refusal(place, f"{shown(word)} is no text", "write it in UTF-8")
     for section, knobs in KNOBS.items():
         _check_domains(getattr(spec, section), section, knobs, place)
     for method, domains in spec.methods.items():
         _check_domains(domains, f"methods.{method}", SECTION_OF.keys() - {"method"}, place)
     return spec
+
+
+def _is_text(word: str) -> bool:
+    """Returns whether a word can be written: half a character of UTF-16 can't."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _integers(written: Any, key: str = "") -> Iterator[tuple[str, int]]:

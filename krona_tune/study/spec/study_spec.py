@@ -288,7 +288,7 @@ class StudySpec(Frozen):
             return written
         found = dict(written)
         adapter, methods = written.get("adapter"), written.get("methods")
-        if isinstance(adapter, Mapping) and PEFT in str(adapter.get("method")):
+        if isinstance(adapter, Mapping) and _names_peft(adapter.get("method")):
             found["adapter"] = _with_prefix(adapter, KNOBS["adapter"])
         if isinstance(methods, Mapping):
             own = {*PLACES, "layer_norms", *KNOBS["training"]}
@@ -350,9 +350,18 @@ class StudySpec(Frozen):
 def _with_prefix(knobs: Mapping[Any, Any], own: Collection[str]) -> dict[Any, Any]:
     """Returns the knobs, with the prefix of peft's fields before every name that is not in `own`."""
     return {
-        name if name in own or str(name).startswith(PEFT_FIELD) else f"{PEFT_FIELD}{name}": value
+        f"{PEFT_FIELD}{name}"
+        if isinstance(name, str) and name not in own and not name.startswith(PEFT_FIELD)
+        else name: value
         for name, value in knobs.items()
     }
+
+
+def _names_peft(method: Any) -> bool:
+    """Returns whether a method is one of peft's, or one in a list is."""
+    return any(
+        isinstance(name, str) and name.startswith(PEFT) for name in (method if isinstance(method, list) else [method])
+    )
 
 
 def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
