@@ -326,7 +326,7 @@ def test_a_method_of_peft_is_searched_over_the_fields_of_its_configuration() -> 
             "'gausian' is refused; write true or false, 'gau",
         ),
         (PEFT, {"peft:LoRA": {"init_lora_weights": 1}}, "init_lora_weights: 1 is refused; write true or false"),
-        (PEFT, {"peft:LoRA": {"lora_dropout": float("inf")}}, "lora_dropout: inf is refused; write a number"),
+        (PEFT, {"peft:LoRA": {"lora_dropout": float("inf")}}, "lora_dropout: inf is refused; write a finite number"),
         (PEFT, {"peft:lora": {"r": 1}}, "methods.peft:lora: peft:LoRA and peft:lora are one method"),
         (PEFT, {"peft:Nonsense": {"r": 1}}, "x.yaml: peft:Nonsense: unknown method of peft"),
         (PEFT, {"peft:DoRA": {"rrr": 1}}, "x.yaml: methods.peft:DoRA: unknown field of peft:DoRA 'rrr'"),

@@ -1,5 +1,6 @@
 """Tests that a study's YAML and `--set` are data: nothing is run, nothing grows, and errors are refused."""
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -83,6 +84,7 @@ def test_a_damaged_space_is_a_spec_or_refused(content: bytes) -> None:
 
 @THOUSAND
 @given(st.sampled_from(sorted(RIGHT)).flatmap(lambda name: changed(RIGHT[name])))
+@example({"model": "x", "methods": {"peft:LoRA": {"r": math.nan}}})
 @example({"model": "x", "methods": {"\ud800": {}}})
 @example({"model": "x", "methods": {"peft:LoRA": {"\ud800": 2}}})
 def test_a_space_with_other_values_is_a_spec_that_can_be_written_and_read_again_or_refused(written: Any) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any, get_args
 
@@ -155,6 +156,12 @@ def build_spec(written: Mapping[str, Any], place: str) -> StudySpec:
     return spec
 
 
+def _refuse_no_number(domain: Domain, place: str) -> None:
+    for value in domain.ends():
+        if isinstance(value, float) and not isfinite(value):
+            raise Refusal(place, f"{shown(value)} is refused", "write a finite number")
+
+
 def _is_text(word: str) -> bool:
     """Returns whether a word can be written: half a character of UTF-16 can't."""
     try:
@@ -190,6 +197,7 @@ def _check_domains(domains: Mapping[str, Domain], section: str, known: Collectio
                 f"write them at {' or '.join(SIZES)}",
             )
         if of_peft:
+            _refuse_no_number(domain, f"{place}: {section}.{name.removeprefix(PEFT_FIELD)}")
             continue
         model = SECTIONS[SECTION_OF[name]]
         for value in domain.ends():
