@@ -27,11 +27,15 @@ from krona_tune.hub import home
 from krona_tune.record.ownership import claim
 from krona_tune.record.remote.storage import storage_at
 from krona_tune.refusal import Refusal, unknown
+from krona_tune.search.terminal.cell_view import in_notebook, silence_widgets
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.spec.loader import build_spec, dump_spec, load_spec, tasks_beside, tasks_defined_in
 from krona_tune.study.spec.plain_yaml import dump_yaml
 from krona_tune.study.spec.study_spec import CHANGEABLE, StudySpec
+
+if in_notebook():
+    silence_widgets()
 
 if TYPE_CHECKING:
     from krona_tune.api.plan_view import PlanView

@@ -49,6 +49,7 @@ def test_the_notebook_of_the_documentation_runs_in_an_empty_folder(tmp_path: Pat
     assert "Validation scores" in runs[0]
     assert "\x1b[2K" not in runs[0], "the table is renewed in its place"
     assert "is finished" in runs[1]
+    assert "ipywidgets" not in "".join(map(shown, (cell for cell in notebook.cells if cell.cell_type == "code")))
 
 
 def test_an_interrupted_cell_stops_its_study_and_the_kernel_lives_on(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Shows in a notebook's cell what a terminal shows, and renews it there."""
 
+import logging
 import sys
 import time
+import warnings
 from typing import Any
 
 from rich.console import RenderableType
@@ -17,6 +19,12 @@ def in_notebook() -> bool:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+def silence_widgets() -> None:
+    """Keeps tqdm and Ray from asking for ipywidgets in every notebook: nothing here is drawn by them."""
+    warnings.filterwarnings("ignore", message="IProgress not found")
+    logging.getLogger("ray.widgets.util").setLevel(logging.WARNING)
 
 
 class CellView:
