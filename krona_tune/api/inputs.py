@@ -17,17 +17,15 @@ DATA, MODEL, REQUEST = "data", "model", "request.yaml"
 FIX = "give a pandas frame, a datasets.DatasetDict, a file, or a mapping of train, validation and test to frames"
 
 
-def kept_tasks(tasks: Any, folder: StudyFolder) -> Any:
+def kept_tasks(tasks: Mapping[str, Any], folder: StudyFolder) -> dict[str, Any]:
     """Returns tasks as a YAML file writes them; data from memory are written to Parquet files.
 
     Args:
-        tasks: names, or a mapping of names to tasks, whose `data` may be frames or data sets.
+        tasks: by name; their `data` may be frames or data sets.
 
     Raises:
         Refusal: data are of another kind, or can't be written.
     """
-    if not isinstance(tasks, Mapping):
-        return tasks
     return {name: _kept_task(str(name), task, folder) for name, task in tasks.items()}
 
 

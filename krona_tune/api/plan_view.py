@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PlanView:
-    """What a study will run. `plan` is the whole plan; `frame` has one row per searched knob."""
+    """Shows what a study will run. `plan` is the whole plan; `frame` has one row per searched knob."""
 
     plan: "Plan"
     folder: StudyFolder

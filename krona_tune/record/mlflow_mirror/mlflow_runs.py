@@ -84,11 +84,13 @@ class StudyRuns:
             self._name_data(run_id, task)
         return run_id
 
-    def delete_doubles(self) -> None:
-        """Deletes the runs that MLflow's client made twice: it repeats a request whose answer was lost."""
-        self._read()
+    def each_once(self) -> "list[Run]":
+        """Returns all runs, after deleting those that MLflow's client made twice: it repeats a request whose answer was
+        lost."""
+        runs = self._read()
         for run_id in self._doubles:
             self.client.delete_run(run_id)
+        return [run for run in runs if run.info.run_id not in self._doubles]
 
     def log(self, run_id: str, metrics: "Sequence[Metric]", params: Mapping[str, str], tags: Mapping[str, str]) -> None:
         """Logs one batch, or several if there are more metrics than a batch takes. A logged parameter never changes."""
@@ -128,15 +130,17 @@ class StudyRuns:
             if name not in found.tags:
                 self.client.set_experiment_tag(found.experiment_id, name, value)
 
-    def _read(self) -> None:
-        """Reads which runs the store holds. Of several runs of one trial, the one with the most parameters counts."""
+    def _read(self) -> "list[Run]":
+        """Reads the runs that the store holds. Of several runs of one trial, the one with most parameters counts."""
         self.tasks: dict[str, str] = {}
         self.trials: dict[str, Run] = {}
         self._described: dict[str, set[str]] = {}
         self._doubles: list[str] = []
         self._in_doubt = False
-        for run in sorted(self.all(), key=lambda run: len(run.data.params), reverse=True):
+        runs = list(self.all())
+        for run in sorted(runs, key=lambda run: len(run.data.params), reverse=True):
             self._remember(run)
+        return runs
 
     def _resolve_doubt(self) -> None:
         """Reads the store again if a request to create a run failed: the run may exist."""

@@ -71,8 +71,7 @@ class MlflowStore:
 
     def close(self, artifacts: Sequence[Path]) -> None:
         """Marks what still runs as interrupted. Gives each task's run its end, tables, artifacts and model."""
-        self.runs.delete_doubles()
-        everyone = list(self.runs.all())
+        everyone = self.runs.each_once()
         client = self.runs.client
         for run in everyone:
             if words.TRIAL in run.data.tags and run.info.status == "RUNNING":

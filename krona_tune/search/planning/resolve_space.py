@@ -90,16 +90,16 @@ def _reads(method: str) -> str:
 def _refuse_empty(space: Space, place: str, max_params: str | None) -> None:
     """Raises a Refusal that says why no point of the space is feasible, if none is."""
     rng = random.Random(0)
-    if any(space.feasible(space.draw(rng)) for _ in range(1000)):
-        return
-    rng = random.Random(0)
     least: int | None = None
     for _ in range(1000):
-        point = space.draw(rng)
         try:
-            least = min(space.parameters(point), least or space.geometry.parameters)
+            parameters = space.parameters(space.draw(rng))
         except Refusal as misfit:
             reason = misfit
+            continue
+        if space.limit is None or parameters <= space.limit:
+            return
+        least = min(parameters, least or space.geometry.parameters)
     if least is None:
         raise Refusal(f"{place}: adapter", reason.problem, reason.fix)
     raise Refusal(
