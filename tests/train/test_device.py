@@ -1,4 +1,4 @@
-"""Tests which errors leave a process without a usable GPU."""
+"""Tests which precision a CPU gets, and which errors leave a process without a usable GPU."""
 
 import runpy
 
@@ -19,3 +19,22 @@ def test_a_torch_without_a_class_for_broken_devices_is_understood(monkeypatch: p
 @pytest.mark.skipif(not hasattr(torch, "AcceleratorError"), reason="torch before 2.8 has no such class")
 def test_a_torch_with_one_too() -> None:
     assert device.has_broken_device(torch.AcceleratorError("an illegal memory access"))
+
+
+@pytest.mark.parametrize(
+    ("bf16", "tiles", "intel", "low"),
+    [
+        (False, False, False, False),
+        (True, False, False, True),
+        (True, False, True, False),
+        (True, True, True, True),
+    ],
+    ids=["no unit", "AMD's unit", "Intel's unit without AMX", "AMX"],
+)
+def test_auto_is_bfloat16_where_its_products_are_faster(
+    monkeypatch: pytest.MonkeyPatch, bf16: bool, tiles: bool, intel: bool, low: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
+    monkeypatch.setattr(device, "_is_intel", lambda: intel)
+    assert device.this_device("auto", gpu=False).dtype is (torch.bfloat16 if low else torch.float32)
