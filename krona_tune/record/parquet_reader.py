@@ -14,8 +14,18 @@ from typing import Any, Generic, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from krona_tune.record.parquet_schema import REPORTS, TRIALS, report_of, table_of, trial_of, typed
+from krona_tune.record.parquet_schema import (
+    ORDERS,
+    REPORTS,
+    TRIALS,
+    order_of,
+    report_of,
+    table_of,
+    trial_of,
+    typed,
+)
 from krona_tune.refusal import Refusal, refusing, told
+from krona_tune.study.order import Order
 from krona_tune.study.result import Report, TrialResult
 
 logger = logging.getLogger(__name__)
@@ -25,14 +35,14 @@ _ATTEMPTS = 5
 CORRUPT = ".corrupt"
 """The end of the name of a file that was renamed because it can't be read."""
 
-Value = TypeVar("Value", bound=TrialResult | Report)
+Value = TypeVar("Value", bound=TrialResult | Report | Order)
 Unreadable = Callable[[Path, Refusal], None]
 """The handler of a file that can't be read; what the file held is missing then."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind(Generic[Value]):
-    """One of the two tables: the value that a row stands for, its key, and the order of the rows."""
+    """One of the three tables: the value that a row stands for, its key, and the order of the rows."""
 
     name: str
     schema: pa.Schema
@@ -62,7 +72,14 @@ REPORT_KIND = Kind[Report](
     key=attrgetter("trial_id", "rung"),
     order=attrgetter("trial_id", "rung"),
 )
-KINDS: tuple[Kind[Any], ...] = (TRIAL_KIND, REPORT_KIND)
+ORDER_KIND = Kind[Order](
+    name="orders",
+    schema=ORDERS,
+    value_of=order_of,
+    key=attrgetter("id"),
+    order=attrgetter("given_at", "id"),
+)
+KINDS: tuple[Kind[Any], ...] = (TRIAL_KIND, REPORT_KIND, ORDER_KIND)
 
 
 def refuse(path: Path, refusal: Refusal) -> None:
@@ -95,6 +112,15 @@ def read_reports(results: Path, unreadable: Unreadable = refuse) -> list[Report]
         Refusal: a file can't be read.
     """
     return read(results, REPORT_KIND, unreadable)
+
+
+def read_orders(results: Path, unreadable: Unreadable = refuse) -> list[Order]:
+    """Returns every order that a driver has read once, in the order in which they were given.
+
+    Raises:
+        Refusal: a file can't be read.
+    """
+    return read(results, ORDER_KIND, unreadable)
 
 
 def merged(results: Path, kind: Kind[Any], unreadable: Unreadable = refuse) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Defines the columns of the two Parquet tables, and turns values into rows and back."""
+"""Defines the columns of the three Parquet tables, and turns values into rows and back."""
 
 import json
 import types
@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import pyarrow as pa
 
+from krona_tune.study.order import Order
 from krona_tune.study.result import Report, Status, TrialResult
 from krona_tune.study.spec.trial import ADDED, KNOBS, PEFT_FIELD, SECTION_OF
 
@@ -20,6 +21,7 @@ _ARROW: dict[Any, pa.DataType] = {
     int: pa.int64(),
     float: pa.float64(),
     tuple[float, ...]: pa.list_(pa.float64()),
+    tuple[str, ...]: pa.list_(pa.string()),
 }
 _KNOB = {_ARROW[kind] for kind in (str, bool, int, float)} | {pa.null()}
 """The types that the column of an unknown knob may have."""
@@ -58,6 +60,9 @@ TRIALS = pa.schema([*_TRIAL_FIELDS, *_fields(_KNOBS)])
 
 REPORTS = pa.schema(_fields(get_type_hints(Report)))
 """One row per report. Metrics follow as `metric_…`."""
+
+ORDERS = pa.schema(_fields({name: field.annotation for name, field in Order.model_fields.items()}))
+"""One row per order."""
 
 
 def table_of(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
@@ -166,3 +171,8 @@ def report_of(row: Mapping[str, Any]) -> Report:
     if None in own.values():
         raise ValueError("a report lacks a value")
     return Report(**own, metrics=_metrics(row))
+
+
+def order_of(row: Mapping[str, Any]) -> Order:
+    """Returns the order that `Order.row` wrote."""
+    return Order(**{name: value for name, value in row.items() if name in Order.model_fields and value is not None})

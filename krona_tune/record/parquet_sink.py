@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from krona_tune.atomic_write import atomic_path
-from krona_tune.record.parquet_reader import KINDS, REPORT_KIND, TRIAL_KIND, Kind, merged, read, set_aside
+from krona_tune.record.parquet_reader import KINDS, ORDER_KIND, REPORT_KIND, TRIAL_KIND, Kind, merged, read, set_aside
 from krona_tune.record.parquet_schema import table_of
 from krona_tune.refusal import Refusal, refusing
+from krona_tune.study.order import Order
 from krona_tune.study.result import Report, TrialResult
 
 
@@ -51,6 +52,9 @@ class ParquetSink:
     def trial_ended(self, result: TrialResult) -> None:
         self._add(TRIAL_KIND, table_of([result.row()], TRIAL_KIND.schema))
 
+    def ordered(self, order: Order) -> None:
+        self._add(ORDER_KIND, table_of([order.row()], ORDER_KIND.schema))
+
     def study_ended(self, artifacts: Sequence[Path]) -> None:
         """Compacts the parts; the artifacts are in the study's folder already."""
         self._catch_up()
@@ -84,7 +88,7 @@ class ParquetSink:
 
 def _counter(path: Path) -> int:
     """Returns the counter in a part's name, even if the part was renamed; 0 for another file."""
-    found = re.match(r"(?:trials|reports)-(\d+)-", path.name)
+    found = re.match(r"(?:trials|reports|orders)-(\d+)-", path.name)
     return int(found[1]) if found else 0
 
 

@@ -7,19 +7,24 @@ from pathlib import Path
 
 from krona_tune.record.effects import Effect, read_effects
 from krona_tune.record.ownership import running_trials
-from krona_tune.record.parquet_reader import read_reports, read_trials
+from krona_tune.record.parquet_reader import read_orders, read_reports, read_trials
+from krona_tune.study.order import Order
 from krona_tune.study.result import Report, Status, TrialResult
 
 
 @dataclass(frozen=True, kw_only=True)
 class Records:
-    """Every trial once, in the order in which they started, and every report once, a trial's by rung; `running` are the
-    ids of the trials that run now, `effects` those of the knobs, if a model of the study has written them."""
+    """Every trial once, in the order in which they started, and every report once, a trial's by rung.
+
+    `running` are the ids of the trials that run now, `effects` those of the knobs, if a model of the study has written
+    them, `orders` those that a driver has read.
+    """
 
     trials: tuple[TrialResult, ...] = ()
     reports: tuple[Report, ...] = ()
     running: frozenset[str] = frozenset()
     effects: tuple[Effect, ...] = ()
+    orders: tuple[Order, ...] = ()
 
     def of(self, task: str) -> "Records":
         return Records(
@@ -40,7 +45,13 @@ def read_records(results: Path, *, runs: bool = False) -> Records:
         by_trial[report.trial_id].append(report)
     trials = tuple(as_far_as_reported(trial, by_trial[trial.trial_id]) for trial in read_trials(results))
     running = running_trials(trials) if runs else frozenset()
-    return Records(trials=trials, reports=reports, running=running, effects=tuple(read_effects(results)))
+    return Records(
+        trials=trials,
+        reports=reports,
+        running=running,
+        effects=tuple(read_effects(results)),
+        orders=tuple(read_orders(results)),
+    )
 
 
 def as_far_as_reported(trial: TrialResult, reports: Sequence[Report]) -> TrialResult:

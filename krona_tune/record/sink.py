@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from krona_tune.study.order import Order
 from krona_tune.study.result import Report, TrialResult
 
 logger = logging.getLogger(__name__)
@@ -22,6 +23,9 @@ class Sink(Protocol):
 
     def trial_ended(self, result: TrialResult) -> None: ...
 
+    def ordered(self, order: Order) -> None:
+        """Keeps what became of an order so far."""
+
     def study_ended(self, artifacts: Sequence[Path]) -> None:
         """Keeps everything that it received before it returns; `artifacts` are files and folders to keep as well."""
 
@@ -34,6 +38,8 @@ class NothingKept:
     def reported(self, report: Report) -> None: ...
 
     def trial_ended(self, result: TrialResult) -> None: ...
+
+    def ordered(self, order: Order) -> None: ...
 
     def study_ended(self, artifacts: Sequence[Path]) -> None: ...
 
@@ -56,6 +62,9 @@ class FanOut:
 
     def trial_ended(self, result: TrialResult) -> None:
         self._each(lambda sink: sink.trial_ended(result))
+
+    def ordered(self, order: Order) -> None:
+        self._each(lambda sink: sink.ordered(order))
 
     def study_ended(self, artifacts: Sequence[Path]) -> None:
         self._each(lambda sink: sink.study_ended(artifacts))

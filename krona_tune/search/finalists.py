@@ -92,7 +92,7 @@ def _best(rows: Sequence[TrialResult], top: int) -> list[TrialResult]:
     Trials that were stopped early are included: with a small budget few trials reach the end, and the last scores of
     all trials find better configurations.
     """
-    judged = rank(row for row in rows if row.status in {Status.COMPLETED, Status.STOPPED_EARLY})
+    judged = rank(row for row in rows if row.status.stopped or row.status is Status.COMPLETED)
     first = {_configuration(row): row for row in reversed(judged)}
     return [row for row in judged if first[_configuration(row)] is row][:top]
 

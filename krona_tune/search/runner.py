@@ -284,7 +284,7 @@ def _mirror(started: Started, tracking_uri: str | None, earlier: Records) -> Mlf
         study=folder.name,
         manifest=started.manifest,
         spec=dump_spec(started.plan.spec),
-        earlier=(earlier.trials, earlier.reports),
+        earlier=earlier,
     )
 
 

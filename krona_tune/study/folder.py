@@ -45,9 +45,19 @@ class StudyFolder:
         return self.root / ".driver"
 
     @property
+    def orders(self) -> Path:
+        """Returns the folder of orders that no driver has answered yet."""
+        return self.root / "orders"
+
+    @property
     def clock(self) -> Path:
         """Returns the file that records how long drivers have run the study."""
         return self.root / "clock.json"
+
+    @property
+    def state(self) -> Path:
+        """Returns the file in which the driver says how far the study is."""
+        return self.root / "state.json"
 
     @property
     def results(self) -> Path:

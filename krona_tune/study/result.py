@@ -11,10 +11,16 @@ class Status(StrEnum):
 
     COMPLETED = "completed"
     STOPPED_EARLY = "stopped_early"
+    STOPPED_BY_USER = "stopped_by_user"
     DIVERGED = "diverged"
     OUT_OF_MEMORY = "out_of_memory"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
+
+    @property
+    def stopped(self) -> bool:
+        """Returns whether the scheduler or a person ended the trial before its full budget; its last score counts."""
+        return self in {Status.STOPPED_EARLY, Status.STOPPED_BY_USER}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,12 +69,12 @@ class TrialResult:
     `paused_seconds` is the time between the drivers that ran it: `ended_at - started_at - paused_seconds` is its
     running time.
 
-    `proposed_by` says how a searched trial's point was chosen ("even draw", "TPE", "study model", "Sobol" or "earlier
-    study"); the study's model also says which final score it expects, and one deviation of
+    `proposed_by` says how a searched trial's point was chosen ("even draw", "TPE", "study model", "Sobol", "earlier
+    study", or "a person" for a clone); the study's model also says which final score it expects, and one deviation of
     that expectation, without the noise of a single training.
 
-    `of` is the searched trial that a finalist or a repeat trains again. Only a finalist has the `test_…` fields of its
-    `ScoreOnTest`.
+    `of` is the searched trial that a finalist or a repeat trains again, or that a clone changes. Only a finalist has
+    the `test_…` fields of its `ScoreOnTest`.
     """
 
     trial_id: str

@@ -15,7 +15,8 @@ from mlflow.entities import Run
 
 from krona_tune.record.mlflow_mirror.background_sink import NotSentError
 from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink
-from krona_tune.study.result import Report, Status, TrialResult
+from krona_tune.record.records import Records
+from krona_tune.study.result import Status
 from tests.record.conftest import SPEC
 from tests.record.events import RUNGS, ended, manifest, report, started
 
@@ -295,7 +296,7 @@ def test_what_a_killed_driver_had_not_sent_is_sent_when_the_study_goes_on(tracki
     reports = [report(done, 0, 0.25), report(done, 1, 0.5), report(cut, 0, 0.75)]
     row = ended(done, Status.COMPLETED, reports[:2])
 
-    def sink(earlier: tuple[list[TrialResult], list[Report]]) -> MlflowSink:
+    def sink(earlier: Records) -> MlflowSink:
         return MlflowSink(
             tracking_uri=tracking_uri,
             artifact_location=None,
@@ -305,11 +306,11 @@ def test_what_a_killed_driver_had_not_sent_is_sent_when_the_study_goes_on(tracki
             earlier=earlier,
         )
 
-    first = sink(([], []))
+    first = sink(Records())
     first.trial_started(done)
     first.reported(reports[0])
     first.study_ended([])
-    again = sink(([row, cut], reports))
+    again = sink(Records(trials=(row, cut), reports=tuple(reports)))
     again.trial_started(cut)
     again.reported(report(cut, 1, 0.875))
     again.trial_ended(ended(cut, Status.COMPLETED, [reports[2], report(cut, 1, 0.875)]))

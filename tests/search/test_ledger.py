@@ -9,6 +9,7 @@ from krona_tune.adapters.placement import count
 from krona_tune.report.summary.cost import cost
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.trial_message import TrialMessage
+from krona_tune.study.order import Order
 from krona_tune.study.result import Report, ScoreOnTest, Status, TrialResult
 from tests.models import build
 from tests.search.conftest import count_on
@@ -31,6 +32,9 @@ class Heard:
 
     def trial_ended(self, result: TrialResult) -> None:
         self.events.append(("ended", result))
+
+    def ordered(self, order: Order) -> None:
+        self.events.append(("ordered", order))
 
     def study_ended(self, artifacts: Any) -> None: ...
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from krona_tune.study.order import Order
 from krona_tune.study.redact import redact
 from krona_tune.study.result import Report, TrialResult
 
@@ -24,11 +25,16 @@ CAPACITY = 20_000
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """An event of a trial and its time (milliseconds since the epoch). `ended`: it is the trial's end."""
+    """An event of a trial or an order, and its time (milliseconds since the epoch). `ended`: it is the trial's end."""
 
-    what: TrialResult | Report
+    what: TrialResult | Report | Order
     at_ms: int
     ended: bool = False
+
+    @property
+    def subject(self) -> str:
+        """Returns the trial or the order that the event is about."""
+        return self.what.id if isinstance(self.what, Order) else self.what.trial_id
 
 
 @dataclass(frozen=True)
@@ -51,10 +57,10 @@ class Store(Protocol):
     def open(self) -> None: ...
 
     def behind(self) -> Iterable[Sequence[Event]]:
-        """Returns what the store lacks of earlier drivers, one trial's events at a time; called when it is open."""
+        """Returns what the store lacks of earlier drivers, one subject's events at a time; called when it is open."""
 
     def send(self, events: Sequence[Event]) -> None:
-        """Sends some of one trial's events, in their order. Sending the same again does no harm."""
+        """Sends some of one subject's events, in their order. Sending the same again does no harm."""
 
     def close(self, artifacts: Sequence[Path]) -> None: ...
 
@@ -88,6 +94,9 @@ class BackgroundSink:
 
     def trial_ended(self, result: TrialResult) -> None:
         self._take(Event(what=result, at_ms=milliseconds(result.ended_at or time.time()), ended=True))
+
+    def ordered(self, order: Order) -> None:
+        self._take(Event(what=order, at_ms=milliseconds(order.ended_at or time.time())))
 
     def study_ended(self, artifacts: Sequence[Path]) -> None:
         """Waits until everything is sent, at most `drain_seconds`. Raises NotSentError if something is not."""
@@ -129,7 +138,7 @@ class BackgroundSink:
                 return None
             if isinstance(item, _Ending):
                 return item
-            self._backlogs.setdefault(item.what.trial_id, []).append(item)
+            self._backlogs.setdefault(item.subject, []).append(item)
 
     def _patience_at_the_end(self) -> float:
         """Returns how long to wait at the end: shorter for a store that could not be opened so far."""
@@ -160,25 +169,26 @@ class BackgroundSink:
         if not self._opened:
             self._store.open()
             for events in list(self._store.behind()):
-                trial_id = events[0].what.trial_id
-                self._backlogs[trial_id] = [*events, *self._backlogs.get(trial_id, ())]
+                subject = events[0].subject
+                self._backlogs[subject] = [*events, *self._backlogs.get(subject, ())]
                 self._behind += len(events)
             self._opened = True
 
     def _send_all(self) -> None:
         self._open()
-        for trial_id, events in list(self._backlogs.items()):
+        for subject, events in list(self._backlogs.items()):
             try:
                 self._store.send(events)
                 self._sent += len(events)
             except NotAcceptedError as error:
                 self._left_out += len(events)
-                self._refused = f"trial {trial_id} was refused: {_line(error)}"
+                kind = "order" if isinstance(events[0].what, Order) else "trial"
+                self._refused = f"{kind} {subject} was refused: {_line(error)}"
                 logger.warning("%s: %s", self._name, self._refused)
             except Exception:
-                self._backlogs[trial_id] = self._backlogs.pop(trial_id)  # the others go first next time
+                self._backlogs[subject] = self._backlogs.pop(subject)  # the others go first next time
                 raise
-            del self._backlogs[trial_id]
+            del self._backlogs[subject]
 
     def _finish(self, ending: _Ending) -> None:
         self._open()

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from krona_tune.record.mlflow_mirror import mlflow_names as words
 from krona_tune.record.mlflow_mirror.background_sink import Event, milliseconds
 from krona_tune.record.mlflow_mirror.mlflow_runs import StudyRuns
+from krona_tune.study.order import Order
 from krona_tune.study.result import Report, TrialResult
 
 
@@ -17,6 +18,14 @@ def missing_events(runs: StudyRuns, rows: Sequence[TrialResult], reports: Sequen
     for row in rows:
         if events := list(_missing(runs, row, reports_of[row.trial_id])):
             yield events
+
+
+def missing_orders(runs: StudyRuns, orders: Sequence[Order]) -> Iterator[list[Event]]:
+    """Yields each order whose last state the experiment does not say."""
+    said = runs.client.get_experiment(runs.experiment_id).tags if orders else {}
+    for order in orders:
+        if not words.order_tag(order).items() <= said.items():
+            yield [Event(what=order, at_ms=milliseconds(order.ended_at or order.given_at))]
 
 
 def _missing(runs: StudyRuns, row: TrialResult, reports: Sequence[Report]) -> Iterator[Event]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from krona_tune.adapters.files.adapter_card import AdapterCard
 from krona_tune.study.manifest import Manifest, TaskFacts
+from krona_tune.study.order import Order
 from krona_tune.study.result import Report, Status, TrialResult
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ MODEL_TRAINING = "workflowType=machine_learning"
 RUN_STATUS: dict[Status, str] = {
     Status.COMPLETED: "FINISHED",
     Status.STOPPED_EARLY: "FINISHED",
+    Status.STOPPED_BY_USER: "FINISHED",
     Status.DIVERGED: "FAILED",
     Status.OUT_OF_MEMORY: "FAILED",
     Status.FAILED: "FAILED",
@@ -88,6 +90,12 @@ def trial_tags(result: TrialResult) -> dict[str, str]:
     }
     given = {name: value for name, value in more.items() if value}
     return {STATUS: str(result.status), KIND: result.kind, "krona.fingerprint": result.fingerprint, **given}
+
+
+def order_tag(order: Order) -> dict[str, str]:
+    """Returns who gave an order, what it asked and what became of it, under the order's own name."""
+    end = f": {order.outcome}" if order.outcome else ""
+    return {f"krona.order.{order.id}": f"{order.by}: {order.said}: {order.state}{end}"[:5000]}
 
 
 def trial_params(result: TrialResult) -> dict[str, str]:

@@ -11,6 +11,7 @@ from krona_tune.record.mlflow_mirror.mlflow_summary import adapter_of, summarise
 from krona_tune.record.mlflow_mirror.registry import register
 from krona_tune.record.mlflow_mirror.tracking_uri import find_trouble
 from krona_tune.study.manifest import Manifest
+from krona_tune.study.order import Order
 from krona_tune.study.result import Report, Status, TrialResult
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class MlflowStore:
             self.runs.client.update_run(run_id, status="RUNNING")
 
     def send(self, events: Sequence[Event]) -> None:
-        """Sends one trial's events. Metrics of the same time, step and value are one, so sending again does no harm.
+        """Sends one subject's events. Metrics of the same time, step and value are one, so sending again does no harm.
 
         Raises:
             NotAcceptedError: MLflow refuses the events themselves.
@@ -87,6 +88,9 @@ class MlflowStore:
 
     def _send(self, events: Sequence[Event]) -> None:
         first = events[0].what
+        if isinstance(first, Order):
+            self._say_order(next(each.what for each in reversed(events) if isinstance(each.what, Order)))
+            return
         run_id = self.runs.of_trial(first.trial_id, first.task, events[0].at_ms)
         if first.trial_id not in self._running:
             self.runs.client.update_run(run_id, status="RUNNING")
@@ -97,13 +101,21 @@ class MlflowStore:
             self.runs.client.set_terminated(run_id, words.RUN_STATUS[last.what.status], last.at_ms)
             self._running.discard(first.trial_id)
 
+    def _say_order(self, order: Order) -> None:
+        """Tags the experiment, and the runs of the trials that the order is about."""
+        client = self.runs.client
+        for name, text in words.order_tag(order).items():
+            client.set_experiment_tag(self.runs.experiment_id, name, text)
+            for run in filter(None, map(self.runs.trials.get, (order.trial, order.made))):
+                client.set_tag(run.info.run_id, name, text)
+
     def _values(self, events: Sequence[Event]) -> "tuple[list[Metric], Mapping[str, str], Mapping[str, str]]":
         """Returns the events' metrics, parameters and tags. An end has the score if no report had one."""
         metrics: list[Metric] = []
         params: dict[str, str] = {}
         tags: dict[str, str] = {}
         for event in events:
-            trial_id = event.what.trial_id
+            trial_id = event.subject
             match event.what:
                 case Report() as report:
                     self._scored.add(trial_id)

@@ -6,9 +6,9 @@ from pathlib import Path
 from krona_tune.adapters.files.adapter_card import CARD
 from krona_tune.atomic_write import read_text
 from krona_tune.record.mlflow_mirror import mlflow_names as words
-from krona_tune.record.mlflow_mirror.backlog import missing_events
+from krona_tune.record.mlflow_mirror.backlog import missing_events, missing_orders
 from krona_tune.record.mlflow_mirror.mlflow_store import MlflowStore
-from krona_tune.record.parquet_reader import read_reports, read_trials
+from krona_tune.record.parquet_reader import read_orders, read_reports, read_trials
 from krona_tune.refusal import refusing
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
@@ -63,6 +63,8 @@ def _sync(folder: StudyFolder, tracking_uri: str | None) -> SyncOutcome:
     for events in missing_events(store.runs, rows, reports):
         store.send(events)
         updated += 1
+    for events in missing_orders(store.runs, read_orders(folder.results)):
+        store.send(events)
     store.close(artifacts_of(folder))
     return SyncOutcome(trials=len(rows), updated=updated, experiment_id=store.runs.experiment_id, tracking_uri=uri)
 

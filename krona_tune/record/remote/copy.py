@@ -22,8 +22,9 @@ INDEX = "files.json"
 HERE, ORIGIN = ".index.json", ".origin"
 """Files in a local folder about its copy: the index that was pushed or pulled last, and the folder's own id."""
 LOCK, PULLING, ASIDE = ".lock", ".pulling.lock", ".superseded-"
-LEFT_OUT = {"ray", "checkpoints"}
-"""Folders that are not copied: nothing reads the first again, the second is copied by `RemoteCheckpoints`."""
+LEFT_OUT = {"ray", "checkpoints", "orders"}
+"""Folders that are not copied: nothing reads the first again, the second is copied by `RemoteCheckpoints`, and orders
+are given at the copy itself."""
 GROWING = {"optuna.journal", "study.log"}
 """Files that only grow: their first bytes are what they were when an index was made, whatever was added since."""
 ATTEMPTS = 5

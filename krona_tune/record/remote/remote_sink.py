@@ -8,6 +8,7 @@ from pathlib import Path
 
 from krona_tune.record.remote.copy import Copy, OvertakenError
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.order import Order
 from krona_tune.study.redact import redact
 from krona_tune.study.result import Report, TrialResult
 
@@ -44,6 +45,9 @@ class RemoteSink:
         """Does nothing: the push after a trial's end includes it, and every worker already finds the trial's state."""
 
     def trial_ended(self, result: TrialResult) -> None:
+        self._due.set()
+
+    def ordered(self, order: Order) -> None:
         self._due.set()
 
     def study_ended(self, artifacts: Sequence[Path]) -> None:

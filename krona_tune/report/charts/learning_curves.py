@@ -46,7 +46,7 @@ def learning_curves(subject: Subject) -> Chart | None:
         chosen = [curve for trial, curve in curves.items() if belongs(trial)]
         if chosen:
             figure.add_trace(_lines(name, chosen, _LINES[name]))
-    ends = [curves[trial.trial_id][-1] for trial in trials if _stopped(trial.status) and trial.trial_id in curves]
+    ends = [curves[trial.trial_id][-1] for trial in trials if trial.status.stopped and trial.trial_id in curves]
     if ends:
         figure.add_trace(_crosses(ends))
     for number, epochs in enumerate(_rungs(subject), start=1):
@@ -66,10 +66,6 @@ def _curves_of_the_search(subject: Subject) -> Curves:
         if report.trial_id not in again:
             curves[report.trial_id].append(report)
     return curves
-
-
-def _stopped(status: Status) -> bool:
-    return status is Status.STOPPED_EARLY
 
 
 def _rungs(subject: Subject) -> Iterable[float]:

@@ -23,7 +23,11 @@ _COLOURS = {
     "head only": GREEN,
     RUNNING: PURPLE,
 }
-_ENDS = {Status.COMPLETED: "trained to the end", Status.STOPPED_EARLY: "stopped early"}
+_ENDS = {
+    Status.COMPLETED: "trained to the end",
+    Status.STOPPED_EARLY: "stopped early",
+    Status.STOPPED_BY_USER: "stopped early",
+}
 ROW, AROUND = 44, 96
 """The height of a task's bar and of what is around the bars, in pixels."""
 

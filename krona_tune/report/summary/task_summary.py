@@ -156,7 +156,7 @@ def summarise(
         ranked=_ranked(standings.searched(task), facts),
         baseline=standings.baseline(task),
         counts={state: counts[state] for state in (RUNNING, *Status) if counts[state]},
-        troubled=tuple(trial for trial in halted if trial.status not in {Status.COMPLETED, Status.STOPPED_EARLY}),
+        troubled=tuple(trial for trial in halted if not (trial.status.stopped or trial.status is Status.COMPLETED)),
         finals=standings.finals(task),
     )
 

@@ -27,6 +27,7 @@ ATTEMPTS = 20
 STATES = {
     Status.COMPLETED: TrialState.COMPLETE,
     Status.STOPPED_EARLY: TrialState.PRUNED,
+    Status.STOPPED_BY_USER: TrialState.PRUNED,
     Status.DIVERGED: TrialState.FAIL,
     Status.OUT_OF_MEMORY: TrialState.FAIL,
     Status.FAILED: TrialState.FAIL,

@@ -124,7 +124,7 @@ class View:
         ended = [row for row in rows if _ended(row)]
         running = sum(row.trial_id in book.running for row in rows)
         completed = sum(row.status is Status.COMPLETED for row in ended)
-        stopped = sum(row.status is Status.STOPPED_EARLY for row in ended)
+        stopped = sum(row.status.stopped for row in ended)
         best, head = standings.best(task), standings.baseline(task)
         failed = len(ended) - completed - stopped
         return [

@@ -1,0 +1,139 @@
+"""Keeps orders that no driver has answered yet: a small file each, beside the study or at its copy.
+
+Whoever may write there may give orders: through a shared folder or a bucket, with no port open in the driver.
+"""
+
+import getpass
+import json
+import logging
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from socket import gethostname
+
+from pydantic import ValidationError
+
+from krona_tune.atomic_write import write_atomically
+from krona_tune.record.remote.store import Store, refusing
+from krona_tune.refusal import Refusal
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.order import Order, OrderRequest
+
+logger = logging.getLogger(__name__)
+
+MOST_BYTES = 16_384
+"""The size of a file above which it is no order."""
+MOST_WAITING = 1_000
+"""The most orders that may wait for a driver."""
+UNREADABLE = "unreadable"
+ENDING = ".json"
+
+
+def give_order(folder: StudyFolder, request: OrderRequest, by: str = "") -> Order:
+    """Leaves an order for the study's driver, which reads it within a few seconds; returns it as it waits.
+
+    Args:
+        by: who gives it; empty for the user of this process.
+
+    Raises:
+        Refusal: there is no such study, too many orders wait, or nothing can be written there.
+    """
+    if not folder.spec.exists():
+        raise Refusal(str(folder.root), "no study is here", "name the folder of a study")
+    now = time.time()
+    moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+    made = Order(
+        id=f"{moment}-{secrets.token_hex(6)}", by=by or whoami(), given_at=now, **request.model_dump(mode="python")
+    )
+    if sum(1 for _ in _names(folder)) >= MOST_WAITING:
+        raise Refusal(str(folder.orders), f"{MOST_WAITING} orders wait", "resume the study, whose driver answers them")
+    text = made.model_dump_json()
+    if folder.remote:
+        with refusing(folder.remote):
+            Store(folder.remote).write(f"{folder.orders.name}/{made.id}{ENDING}", text.encode())
+        return made
+    try:
+        folder.orders.mkdir(exist_ok=True)
+        write_atomically(folder.orders / f"{made.id}{ENDING}", text)
+    except OSError as error:
+        raise Refusal(str(folder.orders), f"no order can be left there: {error.strerror}", "make it writable") from None
+    return made
+
+
+def waiting_orders(folder: StudyFolder) -> list[Order]:
+    """Returns the orders that no driver has answered yet, in the order in which they were given.
+
+    A file that holds no order becomes one that is `unreadable`, for the driver to refuse.
+
+    Raises:
+        Refusal: the copy's store can't be reached.
+    """
+    found = [_read(folder, name) for name in _names(folder)]
+    return sorted((order for order in found if order), key=lambda order: (order.given_at, order.id))
+
+
+def remove_order(folder: StudyFolder, order: Order) -> None:
+    """Removes an order that is in the records; an error is logged, since the records say that it was answered."""
+    name = f"{order.id}{ENDING}"
+    try:
+        if folder.remote:
+            with refusing(folder.remote):
+                Store(folder.remote).remove(f"{folder.orders.name}/{name}")
+        else:
+            (folder.orders / name).unlink(missing_ok=True)
+    except (OSError, Refusal) as error:
+        logger.warning("the order %s could not be removed: %s", order.id, error)
+
+
+def whoami() -> str:
+    """Returns the user of this process and its machine."""
+    user = "somebody"
+    with suppress(Exception):  # there may be no such user in a container
+        user = getpass.getuser()
+    return f"{user}@{gethostname()}"[:80]
+
+
+def _names(folder: StudyFolder) -> Iterator[str]:
+    if folder.remote:
+        with refusing(folder.remote):
+            names = Store(folder.remote).names(folder.orders.name)
+    else:
+        names = [path.name for path in folder.orders.glob(f"*{ENDING}")]
+    yield from (name for name in names if name.endswith(ENDING) and not name.startswith("."))
+
+
+def _read(folder: StudyFolder, name: str) -> Order | None:
+    """Returns the order in a file; None if the file is gone, or its name is none of an order's."""
+    try:
+        content = _content(folder, name)
+    except FileNotFoundError:
+        return None
+    stem = name.removesuffix(ENDING)
+    try:
+        order = Order.model_validate(json.loads(content))
+        if order.id != stem or order.request is None or order.state != "waiting":
+            raise ValueError("it is none that was given")
+    except (ValueError, ValidationError, RecursionError):
+        with suppress(ValidationError):
+            return Order(id=stem, what=UNREADABLE)
+        logger.warning("%s is no order", name)
+        return None
+    return order
+
+
+def _content(folder: StudyFolder, name: str) -> bytes:
+    if folder.remote:
+        try:
+            return Store(folder.remote).read(f"{folder.orders.name}/{name}")[: MOST_BYTES + 1]
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            with refusing(folder.remote):
+                raise error
+    path: Path = folder.orders / name
+    if path.is_symlink() or not path.is_file():
+        return b""
+    with path.open("rb") as file:
+        return file.read(MOST_BYTES + 1)
