@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-FOR_USE = ("quickstart", "peft", "notebook", "s3", "gs", "dashboard")
+FOR_USE = ("quickstart", "peft", "notebook", "s3", "gs", "dashboard", "service")
 """The extras for users of krona_tune, not for its developers."""
 
 

@@ -5,9 +5,9 @@ import time
 from pathlib import Path
 
 from krona_tune.report.pages.study_page import render
-from tests.report.browser import chromium
+from tests.report.browser import chromium, opened_tab
 from tests.report.many_trials import crowd
-from tests.report.test_browser import FIRST_CHART, T5
+from tests.report.test_browser import T5
 
 OPENS = 5
 
@@ -19,11 +19,11 @@ def main() -> None:
         began = time.perf_counter()
         page.write_text(render(T5, crowd(1000), "model: x\n"), encoding="utf-8")
         print(f"written in {time.perf_counter() - began:.1f} s, {page.stat().st_size / 1e6:.1f} MB")
-        with chromium(Path(folder)) as browser:
+        with chromium() as browser, opened_tab(browser) as tab:
             for number in range(OPENS):
-                browser.open(page)
-                browser.until(FIRST_CHART)
-                print(f"open {number + 1}: first chart after {browser.ask('performance.now()') / 1000:.2f} s")
+                tab.open(page)
+                tab.wait_for_first_chart()
+                print(f"open {number + 1}: first chart after {tab.page.evaluate('performance.now()') / 1000:.2f} s")
 
 
 if __name__ == "__main__":

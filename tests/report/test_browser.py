@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from playwright.sync_api import Browser, Locator
 
 from krona_tune.backbones.geometry import Stack
 from krona_tune.report.pages.comparison_page import write_comparison
 from krona_tune.report.pages.study_page import render
 from krona_tune.study.folder import StudyFolder
 from tests.record.events import manifest
-from tests.report.browser import CHROMIUM, Browser, chromium
+from tests.report.browser import CHROMIUM, Tab, chromium, opened_tab
 from tests.report.many_trials import crowd
 
 pytestmark = [
@@ -24,14 +26,19 @@ T5 = PAGE.model_copy(
         "model": PAGE.model.model_copy(update={"width": 384, "depths": {Stack.ENCODER: 6, Stack.DECODER: 6}}),
     }
 )
-COLUMN = "[...document.querySelectorAll('#cola-ranking tbody tr')].map((row) => row.cells[{}].textContent.trim())"
-HEADINGS = "[...document.querySelectorAll('#cola-ranking thead th')]"
-FIRST_CHART = "document.querySelector('.chart svg.main-svg') !== null"
+UNDRAWN = ".chart:not([data-drawn])"
+GROUND = "getComputedStyle(document.documentElement).backgroundColor"
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with chromium(tmp_path_factory.mktemp("profile")) as opened:
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def tab(browser: Browser) -> Iterator[Tab]:
+    with opened_tab(browser) as opened:
         yield opened
 
 
@@ -48,116 +55,122 @@ def own(asked_for: list[str]) -> set[str]:
     return {url for url in asked_for if not url.startswith(("data:", "blob:"))}
 
 
-def test_every_chart_is_drawn_without_a_complaint_or_a_request(browser: Browser, page: Path) -> None:
-    browser.open(page)
-    assert browser.draw_everything() == 9
-    empty = browser.ask(
-        "[...document.querySelectorAll('.chart')].filter((each) => !each.querySelector('path, rect, image')).length"
-    )
-    assert empty == 0
-    assert browser.said == []
-    assert own(browser.asked_for) == {page.resolve().as_uri()}
+def headings(tab: Tab) -> Locator:
+    return tab.page.locator("#cola-ranking thead th")
 
 
-def test_the_browser_is_told_to_load_nothing(browser: Browser, page: Path) -> None:
-    browser.open(page)
-    browser.ask(
+def column(tab: Tab, at: int) -> list[str]:
+    """Returns the texts of a column of the ranking, from top to bottom."""
+    return [
+        text.strip() for text in tab.page.locator(f"#cola-ranking tbody tr > :nth-child({at + 1})").all_text_contents()
+    ]
+
+
+def test_every_chart_is_drawn_without_a_complaint_or_a_request(tab: Tab, page: Path) -> None:
+    tab.open(page)
+    assert tab.draw_everything() == 9
+    charts, drawn = tab.page.locator(".chart"), tab.page.locator("path, rect, image")
+    assert charts.filter(has=drawn).count() == charts.count()
+    assert tab.said == []
+    assert own(tab.asked_for) == {page.resolve().as_uri()}
+
+
+def test_the_browser_is_told_to_load_nothing(tab: Tab, page: Path) -> None:
+    tab.open(page)
+    tab.page.evaluate(
         "new Promise((done) => { const image = new Image(); image.onerror = done; image.src = 'file:///x.png'; })"
     )
-    assert any("Content Security Policy" in each for each in browser.said)
+    assert any("Content Security Policy" in each for each in tab.said)
 
 
-def test_a_chart_is_drawn_only_when_it_comes_near(browser: Browser, page: Path) -> None:
-    browser.open(page)
-    browser.until(FIRST_CHART)
-    assert browser.ask("document.querySelectorAll('.chart:not([data-drawn])').length") >= 4
+def test_an_error_in_the_page_is_noticed(tab: Tab, page: Path) -> None:
+    tab.open(page)
+    tab.page.evaluate("new Promise((done) => { setTimeout(() => { setTimeout(done); missing(); }); })")
+    assert [each for each in tab.said if "missing is not defined" in each]
 
 
-def test_a_heading_sorts_its_table_both_ways_and_says_so(browser: Browser, page: Path) -> None:
-    browser.open(page)
-    names = browser.ask(f"{HEADINGS}.map((heading) => heading.textContent.trim())")
-    at = names.index("learning rate")
-    rates = [float(each) for each in browser.ask(COLUMN.format(at))]
-    sort = f"{HEADINGS}[{at}].querySelector('button').click()"
+def test_a_chart_is_drawn_only_when_it_comes_near(tab: Tab, page: Path) -> None:
+    tab.open(page)
+    tab.wait_for_first_chart()
+    assert tab.page.locator(UNDRAWN).count() >= 4
+
+
+def test_a_heading_sorts_its_table_both_ways_and_says_so(tab: Tab, page: Path) -> None:
+    tab.open(page)
+    at = [text.strip() for text in headings(tab).all_text_contents()].index("learning rate")
+    heading = headings(tab).nth(at)
+    rates = [float(each) for each in column(tab, at)]
     for order, expected in (("ascending", sorted(rates)), ("descending", sorted(rates, reverse=True))):
-        browser.ask(sort)
-        assert [float(each) for each in browser.ask(COLUMN.format(at))] == expected
-        assert browser.ask(f"{HEADINGS}.map((heading) => heading.getAttribute('aria-sort'))")[at] == order
-    assert browser.ask("document.querySelectorAll('#cola-ranking [aria-sort]').length") == 1
+        heading.get_by_role("button").click()
+        assert [float(each) for each in column(tab, at)] == expected
+        assert heading.get_attribute("aria-sort") == order
+    assert tab.page.locator("#cola-ranking [aria-sort]").count() == 1
 
 
-def test_the_keyboard_sorts_too(browser: Browser, page: Path) -> None:
-    browser.open(page)
-    browser.ask(f"{HEADINGS}[0].querySelector('button').focus()")
-    for kind in ("rawKeyDown", "char", "keyUp"):
-        browser.call("Input.dispatchKeyEvent", type=kind, key="Enter", text="\r", windowsVirtualKeyCode=13)
-    assert browser.ask(f"{HEADINGS}[0].getAttribute('aria-sort')") == "ascending"
+def test_the_keyboard_sorts_too(tab: Tab, page: Path) -> None:
+    tab.open(page)
+    headings(tab).first.get_by_role("button").press("Enter")
+    assert headings(tab).first.get_attribute("aria-sort") == "ascending"
 
 
-def test_all_trials_can_be_shown_and_then_sort_together(browser: Browser, page: Path) -> None:
-    browser.open(page)
-    assert len(browser.ask(COLUMN.format(0))) == 10
-    browser.ask(f"{HEADINGS}[0].querySelector('button').click()")
-    browser.ask(f"{HEADINGS}[0].querySelector('button').click()")
-    browser.ask("document.querySelector('button.more').click()")
-    places = [int(each) for each in browser.ask(COLUMN.format(0))]
-    assert places == list(range(1000, 0, -1))
+def test_all_trials_can_be_shown_and_then_sort_together(tab: Tab, page: Path) -> None:
+    tab.open(page)
+    assert len(column(tab, 0)) == 10
+    headings(tab).first.get_by_role("button").click()
+    headings(tab).first.get_by_role("button").click()
+    tab.page.locator("button.more").first.click()
+    assert [int(each) for each in column(tab, 0)] == list(range(1000, 0, -1))
 
 
-def test_dark_follows_the_system_and_the_button(browser: Browser, page: Path) -> None:
-    ground = "getComputedStyle(document.documentElement).backgroundColor"
+def test_dark_follows_the_system_and_the_button(tab: Tab, page: Path) -> None:
+    schemes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
     colours = []
-    for scheme in ("light", "dark"):
-        browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        browser.open(page)
-        browser.ask("try { localStorage.clear() } catch {}; delete document.documentElement.dataset.theme")
-        colours.append(browser.ask(ground))
+    for scheme in schemes:
+        tab.page.emulate_media(color_scheme=scheme)
+        tab.open(page)
+        colours.append(tab.page.evaluate(GROUND))
     assert colours == ["rgb(255, 255, 255)", "rgb(20, 23, 27)"]
-    browser.open(page)
-    browser.ask("document.getElementById('theme').click()")
-    assert browser.ask(ground) == colours[0]
-    assert browser.ask("document.getElementById('theme').textContent") == "Dark colours"
-    browser.ask("try { localStorage.clear() } catch {}")
-    browser.call("Emulation.setEmulatedMedia", features=[])
+    tab.page.locator("#theme").click()
+    assert tab.page.evaluate(GROUND) == colours[0]
+    assert tab.page.locator("#theme").text_content() == "Dark colours"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_ground(browser: Browser, page: Path, scheme: str) -> None:
-    browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-    browser.open(page)
-    assert browser.ask(WORST_CONTRAST) >= 4.5
-    browser.call("Emulation.setEmulatedMedia", features=[])
+def test_text_stands_out_from_its_ground(tab: Tab, page: Path, scheme: Literal["light", "dark"]) -> None:
+    tab.page.emulate_media(color_scheme=scheme)
+    tab.open(page)
+    assert tab.page.evaluate(WORST_CONTRAST) >= 4.5
 
 
 def test_a_narrow_page_does_not_scroll_sideways(browser: Browser, page: Path) -> None:
-    browser.open(page, width=480)
-    browser.draw_everything()
-    assert browser.ask("document.documentElement.scrollWidth <= innerWidth")
+    with opened_tab(browser, width=480) as narrow:
+        narrow.open(page)
+        narrow.draw_everything()
+        assert narrow.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_the_page_prints_with_all_its_charts(browser: Browser, page: Path, tmp_path: Path) -> None:
-    browser.open(page)
-    browser.until(FIRST_CHART)
-    browser.print_to(tmp_path / "report.pdf")
+def test_the_page_prints_with_all_its_charts(tab: Tab, page: Path, tmp_path: Path) -> None:
+    tab.open(page)
+    tab.wait_for_first_chart()
+    tab.page.pdf(path=tmp_path / "report.pdf")
     assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
-    assert browser.ask("document.querySelectorAll('.chart:not([data-drawn])').length") == 0
+    assert tab.page.locator(UNDRAWN).count() == 0
 
 
-def test_a_thousand_trials_are_light_and_draw_what_is_in_view_first(browser: Browser, page: Path) -> None:
-    browser.open(page)
-    browser.until(FIRST_CHART)
-    assert browser.ask("document.querySelectorAll('.chart:not([data-drawn])').length") > 0
+def test_a_thousand_trials_are_light_and_draw_what_is_in_view_first(tab: Tab, page: Path) -> None:
+    tab.open(page)
+    tab.wait_for_first_chart()
+    assert tab.page.locator(UNDRAWN).count() > 0
     assert page.stat().st_size < 4_000_000
 
 
-def test_a_comparison_is_drawn_and_quiet(browser: Browser, study: StudyFolder, tmp_path: Path) -> None:
+def test_a_comparison_is_drawn_and_quiet(tab: Tab, study: StudyFolder, tmp_path: Path) -> None:
     other = StudyFolder(tmp_path / "second-study")
     other.root.mkdir()
     manifest("cola").write(other.manifest)
-    path = write_comparison([study, other], tmp_path / "comparison.html")
-    browser.open(path)
-    assert browser.draw_everything() == 1
-    assert browser.said == []
+    tab.open(write_comparison([study, other], tmp_path / "comparison.html"))
+    assert tab.draw_everything() == 1
+    assert tab.said == []
 
 
 WORST_CONTRAST = """(() => {
