@@ -20,11 +20,14 @@ def missing_events(runs: StudyRuns, rows: Sequence[TrialResult], reports: Sequen
             yield events
 
 
-def missing_orders(runs: StudyRuns, orders: Sequence[Order]) -> Iterator[list[Event]]:
-    """Yields each order whose last state the experiment does not say."""
+def missing_orders(runs: StudyRuns, rows: Sequence[TrialResult], orders: Sequence[Order]) -> Iterator[list[Event]]:
+    """Yields each order whose last state the experiment does not say, or the run of one of the trials in `rows`."""
     said = runs.client.get_experiment(runs.experiment_id).tags if orders else {}
+    recorded = {row.trial_id for row in rows}
     for order in orders:
-        if not words.order_tag(order).items() <= said.items():
+        about = [runs.trials.get(trial_id) for trial_id in words.trials_of(order) if trial_id in recorded]
+        told = [said, *(run.data.tags if run else {} for run in about)]
+        if not all(words.order_tag(order).items() <= tags.items() for tags in told):
             yield [Event(what=order, at_ms=milliseconds(order.ended_at or order.given_at))]
 
 

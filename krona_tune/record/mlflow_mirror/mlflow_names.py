@@ -98,6 +98,11 @@ def order_tag(order: Order) -> dict[str, str]:
     return {f"krona.order.{order.id}": f"{order.by}: {order.said}: {order.state}{end}"[:5000]}
 
 
+def trials_of(order: Order) -> list[str]:
+    """Returns the trials that an order is about: the one that it names, and the one that it made."""
+    return [trial_id for trial_id in (order.trial, order.made) if trial_id]
+
+
 def trial_params(result: TrialResult) -> dict[str, str]:
     """Returns the task, the seed and every knob under its own name."""
     return {name: str(value) for name, value in {"task": result.task, "seed": result.seed, **result.params}.items()}

@@ -51,4 +51,4 @@ class _Continued(MlflowStore):
         rows = self._earlier.trials
         doubtful = [row for row in rows if row.status is Status.INTERRUPTED or not says_its_end(self.runs, row)]
         yield from missing_events(self.runs, doubtful, self._earlier.reports)
-        yield from missing_orders(self.runs, self._earlier.orders)
+        yield from missing_orders(self.runs, rows, self._earlier.orders)

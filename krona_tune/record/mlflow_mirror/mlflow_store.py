@@ -35,6 +35,7 @@ class MlflowStore:
         self._study, self._manifest, self._spec = study, manifest, spec
         self._scored: set[str] = set()
         self._running: set[str] = set()
+        self._awaiting_runs: dict[str, dict[str, str]] = {}  # tags of orders about trials that have no run so far
 
     def open(self) -> None:
         """Raises ConnectionError if the store can't be reached, before MLflow's own clients try for minutes."""
@@ -95,19 +96,25 @@ class MlflowStore:
         if first.trial_id not in self._running:
             self.runs.client.update_run(run_id, status="RUNNING")
             self._running.add(first.trial_id)
-        self.runs.log(run_id, *self._values(events))
+        metrics, params, tags = self._values(events)
+        self.runs.log(run_id, metrics, params, {**tags, **self._awaiting_runs.get(first.trial_id, {})})
+        self._awaiting_runs.pop(first.trial_id, None)
         last = events[-1]
         if last.ended and isinstance(last.what, TrialResult):
             self.runs.client.set_terminated(run_id, words.RUN_STATUS[last.what.status], last.at_ms)
             self._running.discard(first.trial_id)
 
     def _say_order(self, order: Order) -> None:
-        """Tags the experiment, and the runs of the trials that the order is about."""
-        client = self.runs.client
-        for name, text in words.order_tag(order).items():
+        """Tags the experiment, and the runs of the trials that the order is about, now or when they are made."""
+        client, tag = self.runs.client, words.order_tag(order)
+        for trial_id in words.trials_of(order):
+            if run := self.runs.trials.get(trial_id):
+                for name, text in tag.items():
+                    client.set_tag(run.info.run_id, name, text)
+            else:
+                self._awaiting_runs.setdefault(trial_id, {}).update(tag)
+        for name, text in tag.items():
             client.set_experiment_tag(self.runs.experiment_id, name, text)
-            for run in filter(None, map(self.runs.trials.get, (order.trial, order.made))):
-                client.set_tag(run.info.run_id, name, text)
 
     def _values(self, events: Sequence[Event]) -> "tuple[list[Metric], Mapping[str, str], Mapping[str, str]]":
         """Returns the events' metrics, parameters and tags. An end has the score if no report had one."""

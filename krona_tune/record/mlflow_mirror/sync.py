@@ -63,7 +63,7 @@ def _sync(folder: StudyFolder, tracking_uri: str | None) -> SyncOutcome:
     for events in missing_events(store.runs, rows, reports):
         store.send(events)
         updated += 1
-    for events in missing_orders(store.runs, read_orders(folder.results)):
+    for events in missing_orders(store.runs, rows, read_orders(folder.results)):
         store.send(events)
     store.close(artifacts_of(folder))
     return SyncOutcome(trials=len(rows), updated=updated, experiment_id=store.runs.experiment_id, tracking_uri=uri)
