@@ -5,8 +5,10 @@ import re
 MASKS = {
     re.compile(r"([a-z][a-z0-9+.-]*://[^\s/:@]*):[^\s/]+@", re.IGNORECASE): r"\1:***@",
     re.compile(r"(\b(?:password|passwd|secret|token|api[_-]?key)=)[^\s&'\"]+", re.IGNORECASE): r"\1***",
+    re.compile(r"(--notify[= ])(?:'[^']*'|\S+)"): r"\1***",
 }
-"""Patterns with a password, and what remains of them: `scheme://user:…@host`, and `password=…` in a query."""
+"""Patterns with a password, and what remains of them: `scheme://user:…@host`, `password=…` in a query, and a service
+to notify, whose whole address is secret."""
 
 
 def redact(text: str) -> str:
