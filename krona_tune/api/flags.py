@@ -50,6 +50,7 @@ FLAGS = {
     "--address": Flag(of_command=True),
     "--storage": Flag(of_command=True),
     "--tracking-uri": Flag(of_command=True),
+    "--notify": Flag(of_command=True),
     "--quiet": Flag(of_command=True),
     "--dry-run": Flag(of_command=True),
 }

@@ -66,11 +66,12 @@ def run_and_report(
     command: str,
     resumed_by: str,
     asked: "Callable[[Plan], FullTraining] | None" = None,
+    notify: Sequence[str] = (),
 ) -> Ended:
     """Prints the plan, runs the study and prints its results; the caller has claimed the study's folder.
 
     With `asked` only the full training that it returns is run. The manifest names `command` as what started the study;
-    `resumed_by` tells a person what resumes it.
+    `resumed_by` tells a person what resumes it. `notify` are addresses of services to tell how the study goes.
     """
     from krona_tune.search.planning.plan import make_plan
     from krona_tune.search.startup.cluster import connecting, slots, this_machine
@@ -115,6 +116,7 @@ def run_and_report(
             forecast=None if again else forecast,
             write_report=_write_report,
             again=again,
+            notify=notify,
         )
         try:
             console.print()

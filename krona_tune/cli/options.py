@@ -62,6 +62,15 @@ Name = Annotated[str | None, KEPT(help="The study's name; without it, the space 
 Tracking = Annotated[
     str | None, KEPT("--tracking-uri", help="An MLflow server; without it, mlflow.db beside the studies.")
 ]
+Notify = Annotated[
+    list[str] | None,
+    KEPT(
+        "--notify",
+        metavar="URL",
+        envvar="KRONA_TUNE_NOTIFY",
+        help="Tell a service that apprise knows, such as slack://…, of the end, a halt and a first success.",
+    ),
+]
 DryRun = Annotated[bool, BEGIN("--dry-run", help="Print the plan and start nothing.")]
 Quiet = Annotated[bool, BEGIN("--quiet", help="Print only the results, at the end.")]
 OrResume = Annotated[bool, BEGIN("--or-resume", help="Resume the study of that --name if there is one.")]

@@ -16,6 +16,7 @@ from krona_tune.cli import options
 from krona_tune.cli.ending import exit_as, this_command
 from krona_tune.hub import home
 from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
+from krona_tune.record.notifications import refuse_unknown_services
 from krona_tune.record.ownership import claim
 from krona_tune.record.remote.storage import Storage, storage_at
 from krona_tune.refusal import Refusal, unknown
@@ -45,6 +46,7 @@ def run(
     storage: options.Storage = options.STUDIES,
     name: options.Name = None,
     tracking_uri: options.Tracking = None,
+    notify: options.Notify = None,
     warm_start: options.WarmStart = None,
     objective: options.Objective = None,
     shared: options.Shared = None,
@@ -57,6 +59,7 @@ def run(
     """Search Kronecker adapters for tasks, or resume a study with --resume."""
     refuse_odd(name)
     refuse_no_store(tracking_uri)
+    refuse_unknown_services(notify or ())
     refuse_odd_address(address)
     kept_at, space = storage_at(storage), home(space) if space else None
     asked = {
@@ -104,6 +107,7 @@ def run(
             quiet=quiet,
             command=this_command(),
             resumed_by=resume_command(folder),
+            notify=notify or (),
         )
     exit_as(ended)
 
@@ -118,6 +122,7 @@ def resume(
     address: options.Address = None,
     storage: options.Storage = options.STUDIES,
     tracking_uri: options.Tracking = None,
+    notify: options.Notify = None,
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -132,6 +137,7 @@ def resume(
         address=address,
         storage=storage,
         tracking_uri=tracking_uri,
+        notify=notify,
         dry_run=dry_run,
         quiet=quiet,
     )

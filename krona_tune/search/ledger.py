@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
 from math import isnan
@@ -10,6 +10,7 @@ from math import isnan
 from krona_tune.adapters.placement import ParameterCount
 from krona_tune.record.sink import Sink
 from krona_tune.search.trial_message import TrialMessage
+from krona_tune.study.order import Order
 from krona_tune.study.result import Report, ScoreOnTest, Status, TrialResult
 from krona_tune.study.spec.trial import TrialConfig
 from krona_tune.study.standings import Standings
@@ -19,7 +20,8 @@ Count = Callable[[TrialConfig], ParameterCount]
 
 
 class Ledger:
-    """Rows by trial id. A row has the status interrupted from its trial's start until its end is known.
+    """Rows by trial id. A row has the status interrupted from its trial's start until its end is known. Orders by their
+    own ids.
 
     `lost` holds the task and number of each searched trial that has no row but an id that must not be used again.
 
@@ -29,8 +31,15 @@ class Ledger:
     """
 
     def __init__(
-        self, count: Count | None, sink: Sink, earlier: list[TrialResult], *, shared_by: tuple[str, ...] = ()
+        self,
+        count: Count | None,
+        sink: Sink,
+        earlier: list[TrialResult],
+        *,
+        shared_by: tuple[str, ...] = (),
+        orders: Sequence[Order] = (),
     ) -> None:
+        self.orders = {order.id: order for order in orders}
         self._count, self._sink, self._shared_by = count, sink, shared_by
         self.rows = {row.trial_id: row for row in earlier}
         self.running: set[str] = set()
@@ -89,6 +98,12 @@ class Ledger:
         self._set(replace(row, status=status, error=error, ended_at=max(time.time(), soonest)))
         logger.info("%s ended: %s %s", trial_id, status, error)
         self._sink.trial_ended(self.rows[trial_id])
+
+    def ordered(self, order: Order) -> None:
+        """Records what became of an order so far."""
+        self.orders[order.id] = order
+        logger.info("%s: %s: %s %s", order.by, order.said, order.state, order.outcome)
+        self._sink.ordered(order)
 
     @property
     def standings(self) -> Standings:

@@ -50,9 +50,10 @@ def _search_by_task(plan: Plan, works: Works, folder: StudyFolder, ledger: Ledge
     if ledger.rows:
         reports = [each for each in read_reports(folder.results) if each.trial_id in ledger.rows]
         told = [(r, ledger.rows[r.trial_id].params) for r in reports if ledger.rows[r.trial_id].kind == "search"]
-        recall_trials(samplers, ledger, reports)
+        known = [row for row in ledger.rows.values() if not row.of or plan.space.holds(row.params)]
+        recall_trials(samplers, known, reports)
         if model:
-            model.recall(ledger.rows.values(), reports)
+            model.recall(known, reports)
         asha.replay(each for each in told if ledger.settled(each[0]))
         asha.expect(each for each in told if not ledger.settled(each[0]))
     new = Counter(config.task for config in waiting if config.trial_id not in ledger.rows)

@@ -1,23 +1,25 @@
 """Opens a study's records in its driver: renames unreadable files and restores lost rows.
 
-A row is restored from its trial's reports and from the trial's point in the request or in Optuna's journal. So no trial
-id gets a second point: its reports and its checkpoint belong to the first.
+A row is restored from its trial's reports and from the trial's point in the request, in an order or in Optuna's
+journal. So no trial id gets a second point: its reports and its checkpoint belong to the first.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import Records, read_records
 from krona_tune.record.sink import NothingKept
 from krona_tune.search.ledger import Ledger
+from krona_tune.search.orders.clone import clone_number, clone_of
 from krona_tune.search.planning.plan import Plan, trial_seed
 from krona_tune.search.planning.space import Params
 from krona_tune.search.searchers.open_samplers import open_samplers, open_shared_sampler
 from krona_tune.search.searchers.shared_searcher import shared_id
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.order import Order
 from krona_tune.study.result import Report, Status, TrialResult
 
 Number = tuple[str, int]
@@ -43,7 +45,7 @@ def open_records(plan: Plan, folder: StudyFolder) -> Opened:
     """Opens the records of a new or resumed study; restored rows are written at once."""
     sink = ParquetSink(folder.results)
     known = read_records(folder.results)
-    again, lost = _made_again(plan, folder, known.trials, known.reports)
+    again, lost = _made_again(plan, folder, known)
     for row in again:
         sink.trial_started(row)
     said = _said(len(sink.unreadable), len(again), len(lost))
@@ -59,14 +61,12 @@ def _said(files: int, rows: int, lost: int) -> str:
     return "\n".join(f"{text}: {count}." for text, count in parts.items() if count)
 
 
-def _made_again(
-    plan: Plan, folder: StudyFolder, rows: Sequence[TrialResult], reports: Sequence[Report]
-) -> tuple[list[TrialResult], frozenset[Number]]:
+def _made_again(plan: Plan, folder: StudyFolder, recorded: Records) -> tuple[list[TrialResult], frozenset[Number]]:
     """Returns rows for trials that have reports but no row, and the numbers of those without a known point."""
     without_row: dict[str, list[Report]] = defaultdict(list)
-    known = {row.trial_id for row in rows}
-    for report in reports:
-        if report.trial_id not in known and report.task in plan.spec.tasks:
+    rows = {row.trial_id: row for row in recorded.trials}
+    for report in recorded.reports:
+        if report.trial_id not in rows and report.task in plan.spec.tasks:
             without_row[report.trial_id].append(report)
     if not without_row:
         return [], frozenset()
@@ -74,14 +74,14 @@ def _made_again(
     book, lost = Ledger(plan.count, NothingKept(), []), set()
     for trial_id, own in without_row.items():
         number = _number(own[0])
-        if config := _config(plan, own[0], number, point_of):
+        if config := _config(plan, own[0], number, point_of) or _clone(plan, trial_id, recorded.orders, rows):
             book.started(config)
             for report in own:
                 book.reported(report, str(folder.checkpoints.resolve() / trial_id / f"rung-{report.rung + 1}"))
         elif number is not None:
             lost.add((own[0].task, number))
     again = list(book.rows.values())
-    return _one_at_a_time(again, rows) if plan.spec.search.shared else again, frozenset(lost)
+    return _one_at_a_time(again, recorded.trials) if plan.spec.search.shared else again, frozenset(lost)
 
 
 def _points(plan: Plan, folder: StudyFolder) -> PointOf:
@@ -108,6 +108,14 @@ def _config(plan: Plan, report: Report, number: int | None, point_of: PointOf) -
     point = point_of(task, number)
     seed = trial_seed(plan.spec, task)
     return None if point is None else TrialMessage(report.trial_id, task, number, "search", seed, dict(point))
+
+
+def _clone(plan: Plan, trial_id: str, orders: Sequence[Order], rows: Mapping[str, TrialResult]) -> TrialMessage | None:
+    """Returns a clone as it was ordered; None if the trial is none, or what it changes is unknown."""
+    order = next((each for each in orders if each.made == trial_id), None)
+    if order is None or order.trial not in rows:
+        return None
+    return clone_of(order, rows[order.trial], clone_number(order.made), plan)
 
 
 def _one_at_a_time(again: Sequence[TrialResult], rows: Sequence[TrialResult]) -> list[TrialResult]:

@@ -12,7 +12,7 @@ def repeat_trials(spec: StudySpec, rows: Iterable[TrialResult]) -> list[TrialMes
     """Returns every repeat of the trials that have ended, however they ended, begun or not: seed by seed."""
     asked = spec.search.repeats
     ended = [row for row in rows if row.kind == "search" and row.status is not Status.INTERRUPTED]
-    first = sorted((row for row in ended if row.number < asked.points), key=lambda row: row.number)
+    first = sorted((row for row in ended if 0 <= row.number < asked.points), key=lambda row: row.number)
     return [
         TrialMessage(
             f"{row.trial_id}-s{index}",

@@ -10,7 +10,7 @@ from krona_tune.search.repeats import repeat_trials
 from krona_tune.search.searchers.open_samplers import MethodsInTurn
 from krona_tune.search.searchers.task_sampler import TaskSampler
 from krona_tune.search.trial_message import TrialMessage
-from krona_tune.study.result import Report, Status
+from krona_tune.study.result import Report, Status, TrialResult
 from krona_tune.study.spec.study_spec import StudySpec
 
 
@@ -53,13 +53,13 @@ def numbers_left(plan: Plan, ledger: Ledger, task: str | None = None) -> list[in
 
 
 def recall_trials(
-    samplers: Mapping[str, TaskSampler | MethodsInTurn], ledger: Ledger, reports: Iterable[Report]
+    samplers: Mapping[str, TaskSampler | MethodsInTurn], rows: Iterable[TrialResult], reports: Iterable[Report]
 ) -> None:
-    """Tells the samplers about each searched trial, in case Optuna's journal lost it."""
+    """Tells the samplers about each of these searched trials, in case Optuna's journal lost it."""
     scores: dict[str, dict[int, float]] = defaultdict(dict)
     for report in reports:
         scores[report.trial_id][report.examples] = report.score
-    for row in ledger.rows.values():
+    for row in rows:
         if row.kind == "search":
             if row.score is not None:
                 scores[row.trial_id][row.examples] = row.score  # even if its reports were damaged

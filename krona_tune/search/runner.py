@@ -1,7 +1,7 @@
 """Runs a study to its end: search, finals, records, adapters and report."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import ray
 from rich.console import Console
 
+from krona_tune.record.driver_state import Stage
 from krona_tune.record.effects import write_effects
 from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink
+from krona_tune.record.notifications import Notifications
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.progress import share_done
 from krona_tune.record.records import Records
@@ -25,18 +27,19 @@ from krona_tune.search.budget.budget import Budget, Rates, spent
 from krona_tune.search.budget.forecast import Forecast
 from krona_tune.search.full_training import FullTraining, full_work
 from krona_tune.search.ledger import Ledger
+from krona_tune.search.orders.study_orders import StudyOrders
+from krona_tune.search.phase_runner import PhaseRunner
 from krona_tune.search.phases import finals_phase, finals_reserve, known_phase, repeats_phase, search_phase
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.ray_internals import kill_ray
 from krona_tune.search.ray_metrics import Reading, StudyMetrics, readings
-from krona_tune.search.recovery import open_records
+from krona_tune.search.recovery import Opened, open_records
 from krona_tune.search.resume import finals_left, repeats_left, search_left
 from krona_tune.search.startup.begin import Started
 from krona_tune.search.study_clock import StudyClock
 from krona_tune.search.study_stopper import StudyStopper, interruptible
 from krona_tune.search.terminal.live_view import View
-from krona_tune.search.tune_run import Phase, tune_trials
-from krona_tune.search.worker.trainable import Workplace
+from krona_tune.search.tune_run import Phase
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.spec.loader import dump_spec
@@ -81,24 +84,31 @@ def run(
     forecast: Forecast | None,
     write_report: Callable[[StudyFolder], Path],
     again: FullTraining | None = None,
+    notify: Sequence[str] = (),
 ) -> Outcome:
     """Runs the rest of the study until its end or a stop, or only the full training `again`; writes its adapters and
     its report."""
     plan, folder = started.plan, started.folder
     opened = open_records(plan, folder)
-    earlier = opened.records
+    notifications = _notifications(started, () if again else notify, opened.records)
     remote = [RemoteSink(folder)] if folder.remote else []
-    sinks = FanOut([opened.sink, _mirror(started, tracking_uri, earlier), *remote])
-    ledger = Ledger(plan.count, sinks, list(earlier.trials), shared_by=plan.spec.shared_by)
-    ledger.lost = opened.lost
+    sinks = FanOut([opened.sink, _mirror(started, tracking_uri, opened.records), *remote, notifications])
+    ledger = _ledger(plan, sinks, opened)
     rates = Rates(devices=started.slots.gpus or started.slots.cpus, slots=started.slots.count)
     clock = StudyClock(folder.clock)
     stopping = StudyStopper(
         Budget() if again else _budget(plan.spec.search), lambda: spent(ledger.rows, clock.seconds(), rates)
     )
     share, slots = partial(share_done, folder), started.slots.count
-    left = (lambda: forecast.left(plan.spec, ledger.rows.values(), share, slots)) if forecast else None
+    orders: StudyOrders
+
+    def seconds_left() -> float:
+        assert forecast is not None, "without a forecast nobody asks"
+        return forecast.left(orders.plan.spec, ledger.rows.values(), share, orders.most)
+
+    left = seconds_left if forecast else None
     view = View(console, ledger, started.manifest.tasks, share, quiet=quiet, seconds_left=left)
+    orders = StudyOrders(plan, folder, ledger, stopping, clock, view, slots)
     metrics = StudyMetrics(folder.name, lambda: _readings(plan, ledger, rates))
 
     def changed() -> None:
@@ -109,26 +119,38 @@ def run(
         view.changed()
         metrics.changed()
 
+    phases = PhaseRunner(
+        started=started,
+        ledger=ledger,
+        stopping=stopping,
+        orders=orders,
+        view=view,
+        changed=changed,
+        left=None if again else left,
+    )
     if opened.said:
         view.say(opened.said)
     with interruptible(stopping, console):
         with view:
+            orders.begin()
             if again:
-                _train_fully(started, again, ledger, stopping, view, changed)
+                _train_fully(phases, again)
             else:
                 stopping.reserve = finals_reserve(plan.spec, started.prepared.works, ledger, rates, forecast)
-                _search_then_finals(started, ledger, stopping, view, changed)
+                _search_then_finals(phases)
         if not stopping.lost:
             metrics.changed(last=True)
     with interruptible(stopping, console):
+        phases.end()
         for trial_id in list(ledger.running):
             ledger.ended(trial_id, Status.INTERRUPTED)
         if not again:  # the study's own budget does not pay for a full training
             clock.save(now=True)
         kept = [] if stopping.halted or stopping.lost else _left(started, ledger, stopping, write_report)
+        _tell_of_a_stop(stopping, notifications)
         _end(sinks, [folder.spec, folder.manifest, *kept], CLOSING_SECONDS if stopping.lost else None)
         if not stopping.interrupted and not again:
-            rows, spec = list(ledger.rows.values()), plan.spec
+            rows, spec = list(ledger.rows.values()), orders.plan.spec
             remove(folder, unneeded(rows, spec, spec.resources.keep_checkpoints))
     return Outcome(
         ledger=ledger,
@@ -137,6 +159,30 @@ def run(
         lost=stopping.lost,
         lost_sinks=sinks.failures,
     )
+
+
+def _ledger(plan: Plan, sinks: FanOut, opened: Opened) -> Ledger:
+    rows, orders = list(opened.records.trials), opened.records.orders
+    ledger = Ledger(plan.count, sinks, rows, shared_by=plan.spec.shared_by, orders=orders)
+    ledger.lost = opened.lost
+    return ledger
+
+
+def _notifications(started: Started, services: Sequence[str], earlier: Records) -> Notifications:
+    return Notifications(
+        services,
+        study=started.folder.name,
+        manifest=started.manifest,
+        earlier=earlier.trials,
+        shared_by=started.plan.spec.shared_by,
+    )
+
+
+def _tell_of_a_stop(stopping: StudyStopper, notifications: Notifications) -> None:
+    if stopping.halted or stopping.lost:
+        notifications.halted(stopping.halted or stopping.lost)
+    elif stopping.asked:
+        notifications.stopped()
 
 
 def _end(sinks: FanOut, artifacts: list[Path], within: float | None) -> None:
@@ -150,19 +196,25 @@ def _readings(plan: Plan, ledger: Ledger, rates: Rates) -> Iterator[Reading]:
     return readings(list(ledger.rows.values()), set(ledger.running), plan.spec.tasks, rates.devices)
 
 
-def _search_then_finals(
-    started: Started, ledger: Ledger, stopping: StudyStopper, view: View, changed: Callable[[], None]
-) -> None:
+def _search_then_finals(phases: PhaseRunner) -> None:
     """All phases share one budget: the search leaves what finals and repeats will need; a stop ends all."""
-    plan, prepared = started.plan, started.prepared
-    train = _trainer(started, ledger, stopping, changed)
-    search = search_phase(plan, prepared.works, started.folder, ledger, stopping)
+    started, ledger, stopping, view, orders = (
+        phases.started,
+        phases.ledger,
+        phases.stopping,
+        phases.view,
+        phases.orders,
+    )
+    prepared = started.prepared
+    search = search_phase(orders.plan, prepared.works, started.folder, ledger, stopping)
     view.expect(search.new)
-    train(search)
+    phases.run(search, "search")
+    plan = orders.plan
     if search.model and not stopping.interrupted:
         _write_effects(search.model, plan, started.folder)
-    if (limit := stopping.used_up) and (left := search_left(plan, ledger)):
-        view.say(f"The budget of {limit} ended the search with {left} of {search.trials} trials to go.")
+    reason = f"The budget of {stopping.used_up}" if stopping.used_up else stopping.ended
+    if reason and (left := search_left(plan, ledger)):
+        view.say(f"{reason} ended the search with {left} trials to go.")
     stopping.let_finals_end()
     finalists, repeats = plan.spec.finalists, plan.spec.search.repeats
     if stopping.interrupted:
@@ -170,22 +222,22 @@ def _search_then_finals(
             view.say("The search was stopped before its end, so nothing was trained again with other seeds yet.")
         return
 
-    def train_again(phase: Phase, begins: str, kind: str, unended: Callable[[], int]) -> bool:
+    def train_again(phase: Phase, begins: str, stage: Stage, kind: str, unended: Callable[[], int]) -> bool:
         """Returns whether all trials of the phase have ended."""
         view.expect(phase.new)
         if phase.trials:
             view.say(f"{begins}: {phase.trials} trials.")
-        train(phase)
+        phases.run(phase, stage)
         if left := unended():
             view.say(f"Stopped with {left} of {phase.trials} {kind} to go; they are trained when the study is resumed.")
         return not left
 
     final = finals_phase(plan.spec, prepared.final_works(), ledger, stopping)
     begins = f"The search is done. Its best are trained again with {finalists.seeds} seeds"
-    if train_again(final, begins, "finalists", lambda: len(finals_left(plan.spec, ledger))):
+    if train_again(final, begins, "finals", "finalists", lambda: len(finals_left(plan.spec, ledger))):
         again = repeats_phase(plan.spec, prepared.works, ledger, stopping)
         begins = f"The first points are trained again with {repeats.seeds} seeds"
-        train_again(again, begins, "repeats", lambda: len(repeats_left(plan.spec, ledger)))
+        train_again(again, begins, "repeats", "repeats", lambda: len(repeats_left(plan.spec, ledger)))
 
 
 def _write_effects(model: "StudyModel", plan: Plan, folder: StudyFolder) -> None:
@@ -199,53 +251,16 @@ def _write_effects(model: "StudyModel", plan: Plan, folder: StudyFolder) -> None
         logger.exception("the effects of the knobs could not be written")
 
 
-def _train_fully(
-    started: Started,
-    again: FullTraining,
-    ledger: Ledger,
-    stopping: StudyStopper,
-    view: View,
-    changed: Callable[[], None],
-) -> None:
+def _train_fully(phases: PhaseRunner, again: FullTraining) -> None:
     """Trains the configuration on all examples, with those seeds that have not completed."""
+    started, ledger, view = phases.started, phases.ledger, phases.view
     works = {again.of.task: full_work(started.plan, started.source.location, again)}
     ended = {row.trial_id for row in ledger.rows.values() if row.status is Status.COMPLETED}
     waiting = [trial for trial in again.trials(started.plan.spec.seed) if trial.trial_id not in ended]
-    phase = known_phase(waiting, works, ledger, stopping)
+    phase = known_phase(waiting, works, ledger, phases.stopping)
     view.expect(phase.new)
     view.say(f"{again.of.trial_id} again on {again.said}: {len(works[again.of.task].train):,}.")
-    _trainer(started, ledger, stopping, changed)(phase)
-
-
-def _trainer(
-    started: Started, ledger: Ledger, stopping: StudyStopper, changed: Callable[[], None]
-) -> Callable[[Phase], None]:
-    """Returns the function that runs a phase of this study."""
-    return partial(
-        tune_trials,
-        ledger=ledger,
-        stopping=stopping,
-        changed=changed,
-        workplace=workplace(started),
-        slots=started.slots,
-        storage=started.folder.ray,
-    )
-
-
-def workplace(started: Started) -> Workplace:
-    """Returns what every worker of the study shares."""
-    return Workplace(
-        folder=started.source.location,
-        name=started.source.name,
-        precision=started.plan.spec.precision,
-        gpu=started.slots.gpus > 0,
-        threads=max(1, int(started.slots.cpus)),
-        checkpoints=str(started.folder.checkpoints.resolve()),
-        elsewhere=started.folder.remote_checkpoints,
-        stored_bytes=int(started.plan.spec.resources.stored_states_gb * 1e9),
-        geometry=started.plan.geometry,
-        quantize=started.plan.spec.backbone.quantize,
-    )
+    phases.run(phase, "full training")
 
 
 def _budget(search: SearchSpec) -> Budget:

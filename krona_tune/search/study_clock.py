@@ -19,10 +19,19 @@ class StudyClock:
     def __init__(self, path: Path) -> None:
         self._path, self._earlier = path, _read(path)
         self._began = self._saved_at = time.monotonic()
+        self._stood: float | None = None
 
     def seconds(self) -> float:
-        """Returns the seconds of this driver and those before it."""
-        return self._earlier + time.monotonic() - self._began
+        """Returns the seconds of this driver and those before it, without those for which it stood still."""
+        return self._earlier + (self._stood or time.monotonic()) - self._began
+
+    def stand(self, still: bool) -> None:
+        """Stops counting, or counts again, as when a study is paused."""
+        if still and self._stood is None:
+            self._stood = time.monotonic()
+        elif not still and self._stood is not None:
+            self._began += time.monotonic() - self._stood
+            self._stood = None
 
     def save(self, *, now: bool = False) -> None:
         """Writes the seconds if the last write was at least SAVE_SECONDS ago or `now` is true."""

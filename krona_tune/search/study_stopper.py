@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -23,13 +24,17 @@ class StudyStopper(tune.Stopper):  # type: ignore[misc]
     `asked`: a person or the system requested it. `halted` says why the study stopped itself. `lost` says why Ray's run
     was abandoned: Ray must not be called from then on.
 
+    `ended` says who ordered that the search ends; the finals follow. `stopped` has Tune's ids of the trials that
+    somebody ordered to stop.
+
     Args:
         budget: what the study may use.
         spent: returns what it has used so far.
     """
 
     def __init__(self, budget: Budget, spent: Callable[[], Amount]) -> None:
-        self.asked, self.halted, self.lost = False, "", ""
+        self.asked, self.halted, self.lost, self.ended = False, "", "", ""
+        self.stopped: set[str] = set()
         self.reserve: Callable[[], Amount] = Amount
         self._budget, self._spent = budget, spent
         self._verdicts: dict[str, Status] = {}
@@ -46,6 +51,10 @@ class StudyStopper(tune.Stopper):  # type: ignore[misc]
             return None
         return self._budget.used_up(self._spent(), self.reserve())
 
+    def allow(self, seconds: float | None) -> None:
+        """Changes the limit of time on the clock; None lifts it."""
+        self._budget = replace(self._budget, seconds=seconds)
+
     def halt(self, reason: str) -> None:
         """Ends the run as a person would, because its results could not be written; keeps the first reason."""
         if not self.halted:
@@ -60,20 +69,21 @@ class StudyStopper(tune.Stopper):  # type: ignore[misc]
     def let_finals_end(self) -> None:
         """Lifts all limits except time: what the finals need was reserved, but trials that were running may have used a
         little of it."""
-        self.reserve, self._budget = Amount, Budget(seconds=self._budget.seconds)
+        self.reserve, self._budget, self.ended = Amount, Budget(seconds=self._budget.seconds), ""
 
     def __getstate__(self) -> dict[str, Any]:
         """Returns nothing: Tune pickles its driver's objects, but a resumed study is rebuilt from its records."""
         return {}
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Halts the study if a result is interrupted, because its trial could not write its state; returns False."""
+        """Returns whether somebody ordered to stop the trial. Halts the study if a result is interrupted, because its
+        trial could not write its state."""
         if result.get("status") == Status.INTERRUPTED:
             self.halt(result["error"])
-        return False
+        return trial_id in self.stopped
 
     def stop_all(self) -> bool:
-        return self.interrupted or self.used_up is not None
+        return self.interrupted or bool(self.ended) or self.used_up is not None
 
     def verdict(self, tune_id: str, result: dict[str, Any] | None, error: bool) -> Status:
         """Returns the final status of a trial, given by Tune's id, from its last result.
@@ -82,16 +92,18 @@ class StudyStopper(tune.Stopper):  # type: ignore[misc]
         asked to stop between the two calls.
         """
         if tune_id not in self._verdicts:
-            self._verdicts[tune_id] = self._decide(result, error)
+            self._verdicts[tune_id] = self._decide(tune_id, result, error)
         return self._verdicts[tune_id]
 
-    def _decide(self, result: dict[str, Any] | None, error: bool) -> Status:
+    def _decide(self, tune_id: str, result: dict[str, Any] | None, error: bool) -> Status:
         if self.lost:
             return Status.INTERRUPTED
         if error:
             return Status.FAILED
         if result and "status" in result:
             return Status(result["status"])
+        if tune_id in self.stopped:
+            return Status.STOPPED_BY_USER
         if self.stop_all() or not result or "score" not in result:
             return Status.INTERRUPTED
         return Status.STOPPED_EARLY

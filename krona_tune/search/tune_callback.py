@@ -49,10 +49,17 @@ def _recorded(event: Callable[..., None]) -> Callable[..., None]:
 
 
 class Recorder(Callback):  # type: ignore[misc]
-    """A Tune callback that records the events of trials and calls `changed` after each."""
+    """A Tune callback that records the events of trials and calls `changed` after each, and `tick` several times a
+    second between them."""
 
-    def __init__(self, ledger: Ledger, stopping: StudyStopper, changed: Callable[[], None]) -> None:
-        self._ledger, self._stopping, self._changed = ledger, stopping, changed
+    def __init__(
+        self,
+        ledger: Ledger,
+        stopping: StudyStopper,
+        changed: Callable[[], None],
+        tick: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._ledger, self._stopping, self._changed, self._tick = ledger, stopping, changed, tick
         self._lock, self._closed = threading.RLock(), False
 
     def __getstate__(self) -> dict[str, Any]:
@@ -65,6 +72,16 @@ class Recorder(Callback):  # type: ignore[misc]
         self._closed = True
         if taken:
             self._lock.release()
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            try:
+                self._tick()
+            except Exception as error:
+                logger.exception("what happens between two events failed")
+                self._stopping.halt(f"an order could not be carried out: {told(error)}")
 
     @_recorded
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

@@ -16,7 +16,8 @@ from ray.tune.schedulers import TrialScheduler
 from krona_tune.refusal import told
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.ray_internals import RayWatch, prepare_tune
-from krona_tune.search.searchers.task_searcher import StudySearcher
+from krona_tune.search.schedulers.gated_scheduler import GatedScheduler
+from krona_tune.search.searchers.gated_searcher import OPEN, GatedSearcher
 from krona_tune.search.startup.cluster import Slots
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.tune_callback import Recorder
@@ -42,7 +43,7 @@ class Phase:
     `new` counts the trials of each task that have no row yet; `model` is that of the whole study, if one proposes.
     """
 
-    searcher: StudySearcher
+    searcher: GatedSearcher
     scheduler: TrialScheduler
     trials: int
     new: Mapping[str, int]
@@ -55,6 +56,7 @@ def tune_trials(
     ledger: Ledger,
     stopping: StudyStopper,
     changed: Callable[[], None],
+    tick: Callable[[], None] = lambda: None,
     *,
     workplace: Workplace,
     slots: Slots,
@@ -66,9 +68,10 @@ def tune_trials(
 
     Args:
         changed: called after each event of a trial.
+        tick: called several times a second between the events.
         storage: the folder in which Tune keeps its own state.
     """
-    if not phase.trials or stopping.stop_all():
+    if phase.searcher.exhausted or stopping.stop_all():
         return
     prepare_tune()
     trainable = tune.with_resources(
@@ -76,14 +79,14 @@ def tune_trials(
         {"cpu": slots.cpus, "gpu": slots.gpus},
     )
     trainable.__name__ = trainable.__qualname__ = KronaTrial.__name__  # the class name in the dashboard
-    recorder = Recorder(ledger, stopping, changed)
+    recorder = Recorder(ledger, stopping, changed, tick)
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=phase.searcher,
-            scheduler=phase.scheduler,
-            num_samples=phase.trials,
-            max_concurrent_trials=slots.count,
+            scheduler=GatedScheduler(phase.scheduler, phase.searcher.gate),
+            num_samples=-1,  # the searcher says when there are no more, and how many run at once
+            max_concurrent_trials=OPEN,
             reuse_actors=True,
             trial_name_creator=lambda trial: trial.config["trial_id"],
             trial_dirname_creator=lambda trial: trial.config["trial_id"],

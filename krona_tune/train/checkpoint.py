@@ -11,7 +11,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from krona_tune.study.result import Report
+from krona_tune.study.spec.trial import TrialConfig
 from krona_tune.train.loop import TrialRun
+from krona_tune.train.optimiser import retuned
 
 _UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, EOFError, UnpicklingError, SafetensorError)
 """What the readers raise for half a file, or for one with other content."""
@@ -63,6 +65,27 @@ def load(run: TrialRun, folder: Path) -> None:
         run.optimiser.load_state(optimiser)
     run.rung, run.step = progress["rung"], progress["step"]
     run.last_report = Report(**progress["report"]) if progress["report"] else None
+
+
+def adopt(earlier: Path, folder: Path, trial_id: str, trial: TrialConfig) -> None:
+    """Writes the state of another trial as that of a clone with the same adapter and steps, into an empty folder.
+
+    The optimiser's learning rate and weight decay become the clone's, at the same place of the schedule.
+
+    Raises:
+        Unusable: a file is missing or can't be read.
+    """
+    try:
+        progress = _progress(earlier)
+        save_file(load_file(earlier / TENSORS), folder / TENSORS)
+        if (earlier / OPTIMISER).exists():
+            state = torch.load(earlier / OPTIMISER, weights_only=True)
+            torch.save(retuned(state, trial.training), folder / OPTIMISER)
+    except _UNREADABLE as error:
+        raise Unusable(f"{earlier} can't be read ({type(error).__name__}: {error})") from error
+    report = progress["report"] and {**progress["report"], "trial_id": trial_id}
+    own = {**progress, "fingerprint": trial.fingerprint, "report": report}
+    (folder / PROGRESS).write_text(json.dumps(own), encoding="utf-8")
 
 
 def backbone_fingerprint(folder: Path) -> str | None:

@@ -36,6 +36,10 @@ class Diverged(ArithmeticError):
     """The training loss is no longer a finite number."""
 
 
+class Stopped(Exception):
+    """Somebody asked the trial to stop."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskWork:
     """Holds what a worker needs of a task: its encoded parts, its rungs, and for a text-to-text model the label words
@@ -145,10 +149,15 @@ class TrialRun:
         """Returns the share of the full budget's steps that are done."""
         return self.step / self._steps[-1] if self._steps[-1] else 1.0
 
-    def advance(self) -> Report:
-        """Trains to the next rung and evaluates there. Raises Diverged if the loss is not finite."""
+    def advance(self, stop_asked: Callable[[], bool] = lambda: False) -> Report:
+        """Trains to the next rung and evaluates there.
+
+        Raises:
+            Diverged: the loss is not finite.
+            Stopped: `stop_asked` returned true before a step.
+        """
         started = time.perf_counter()
-        loss = self._train_until(self._steps[self.rung]) if self.optimiser else 0.0
+        loss = self._train_until(self._steps[self.rung], stop_asked) if self.optimiser else 0.0
         self.step = self._steps[self.rung]
         trained = time.perf_counter()
         work, device = self.work, self.backbone.device
@@ -181,12 +190,14 @@ class TrialRun:
             self.answer, self.work.task, self.work.test, self.work.pad_token_id, self.backbone.device, self._enter
         )
 
-    def _train_until(self, last_step: int) -> float:
+    def _train_until(self, last_step: int, stop_asked: Callable[[], bool]) -> float:
         """Trains up to `last_step`; returns the mean loss of these steps."""
         self.answer.model.train()
         losses = []
         while self.step < last_step:
             for batch in self._rest_of_epoch(last_step):
+                if stop_asked():
+                    raise Stopped(f"{self.trial_id} is asked to stop before step {self.step}")
                 torch.manual_seed(stream(self.trial.seed, "dropout", self.step))  # whenever a trial reports or resumes
                 with noting_batch_shape(batch):
                     losses.append(self.train_on(batch))

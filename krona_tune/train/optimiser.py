@@ -57,3 +57,21 @@ def share(warmup_steps: int, total_steps: int) -> Callable[[int], float]:
         return max(0.0, (total_steps - step) / max(1, total_steps - warmup_steps))
 
     return at
+
+
+def retuned(state: dict[str, Any], training: TrainingConfig) -> dict[str, Any]:
+    """Returns a state with another learning rate and weight decay, at the same step of the schedule."""
+    groups = [
+        {
+            **group,
+            "lr": group["lr"] / group["initial_lr"] * training.learning_rate,
+            "initial_lr": training.learning_rate,
+            "weight_decay": training.weight_decay if group["weight_decay"] or number == 0 else 0.0,
+        }
+        for number, group in enumerate(state["adamw"]["param_groups"])
+    ]
+    rates = [training.learning_rate] * len(groups)
+    return {
+        "adamw": {**state["adamw"], "param_groups": groups},
+        "decay": {**state["decay"], "base_lrs": rates, "_last_lr": [group["lr"] for group in groups]},
+    }

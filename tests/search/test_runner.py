@@ -50,24 +50,29 @@ def test_adapters_or_a_page_that_can_not_be_written_halt_the_study(
     assert bool(stopping.halted) == bool(halted)
 
 
-@pytest.mark.parametrize(
-    ("left", "said"), [(0, []), (3, ["The budget of seconds ended the search with 3 of 4 trials"])]
-)
+@pytest.mark.parametrize(("left", "said"), [(0, []), (3, ["The budget of seconds ended the search with 3 trials"])])
 def test_a_search_that_has_just_ended_is_not_said_to_be_cut_short(
     monkeypatch: pytest.MonkeyPatch, left: int, said: list[str]
 ) -> None:
     heard: list[str] = []
     view: Any = SimpleNamespace(expect=lambda new: None, say=heard.append)
+    plan = SimpleNamespace(spec=spec())
     started: Any = SimpleNamespace(
-        plan=SimpleNamespace(spec=spec()),
+        plan=plan,
         prepared=SimpleNamespace(works={}, final_works=dict),
         folder=StudyFolder(Path("x")),
         slots=None,
     )
     stopping = StudyStopper(Budget(seconds=1), lambda: Amount(seconds=2))
+    phases: Any = SimpleNamespace(
+        started=started,
+        ledger=ledger()[0],
+        stopping=stopping,
+        view=view,
+        orders=SimpleNamespace(plan=plan),
+        run=lambda phase, stage: None,
+    )
     monkeypatch.setattr(runner, "search_phase", lambda *asked: SimpleNamespace(new={}, trials=4, model=None))
-    monkeypatch.setattr(runner, "tune_trials", lambda *asked, **others: None)
-    monkeypatch.setattr(runner, "workplace", lambda started: None)
     monkeypatch.setattr(runner, "search_left", lambda *asked: left)
-    runner._search_then_finals(started, ledger()[0], stopping, view, lambda: None)
+    runner._search_then_finals(phases)
     assert [line[: len(begin)] for line, begin in zip(heard, said, strict=True)] == said

@@ -40,3 +40,16 @@ def test_a_driver_that_is_killed_loses_a_few_seconds(tmp_path: Path, clock: list
 def test_a_file_that_can_not_be_read_counts_as_none(tmp_path: Path, clock: list[float], text: str) -> None:
     (tmp_path / "clock.json").write_text(text, encoding="utf-8")
     assert StudyClock(tmp_path / "clock.json").seconds() == 0
+
+
+def test_a_clock_that_stands_still_counts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    clock = StudyClock(tmp_path / "clock.json")
+    for still, seconds in ((False, 5.0), (True, 50.0), (True, 50.0), (False, 2.0)):
+        clock.stand(still)
+        now[0] += seconds
+    assert clock.seconds() == 7.0
+    clock.stand(True)
+    now[0] += 30.0
+    assert clock.seconds() == 7.0

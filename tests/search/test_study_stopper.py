@@ -53,3 +53,31 @@ def test_the_clock_alone_ends_the_finals() -> None:
     assert study.used_up is None
     used = Amount(seconds=10)
     assert study.used_up == "seconds"
+
+
+def test_a_trial_that_somebody_stops_ends_at_its_next_result_and_says_so() -> None:
+    stopping = StudyStopper(Budget(), Amount)
+    assert not stopping("t0", {"score": 0.5})
+    stopping.stopped.add("t0")
+    assert stopping("t0", {"score": 0.5})
+    assert stopping.verdict("t0", {"score": 0.5}, False) is Status.STOPPED_BY_USER
+    assert stopping.verdict("t1", {"score": 0.5}, False) is Status.STOPPED_EARLY
+
+
+def test_an_ordered_end_of_the_search_lasts_until_the_finals() -> None:
+    stopping = StudyStopper(Budget(), Amount)
+    stopping.ended = "ann"
+    assert stopping.stop_all()
+    assert not stopping.interrupted
+    assert stopping.verdict("t0", {"score": 0.5}, False) is Status.INTERRUPTED
+    stopping.let_finals_end()
+    assert not stopping.stop_all()
+
+
+def test_a_new_time_budget_counts_at_once() -> None:
+    stopping = StudyStopper(Budget(seconds=10), lambda: Amount(seconds=20))
+    assert stopping.stop_all()
+    stopping.allow(30)
+    assert not stopping.stop_all()
+    stopping.allow(None)
+    assert not stopping.stop_all()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from krona_tune.record.progress import ask_to_stop, forget_to_stop
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.search.worker.checkpoints import TrialCheckpoints, latest_checkpoint
 from krona_tune.search.worker.errors import describe, status_of_error
@@ -191,7 +192,7 @@ def test_the_highest_rung_is_the_latest(tmp_path: Path) -> None:
 def test_a_failure_is_a_result_and_the_worker_lives_on(
     worker: Workers, backbone: Backbone, monkeypatch: pytest.MonkeyPatch, error: Exception, status: Status
 ) -> None:
-    def fail(run: TrialRun) -> Report:
+    def fail(run: TrialRun, stop_asked: object) -> Report:
         raise error
 
     before = hooks(backbone)
@@ -208,6 +209,20 @@ def test_a_failure_is_a_result_and_the_worker_lives_on(
     failing.reset_config(config(1))
     assert failing.step()["report"]["rung"] == 0
     failing.cleanup()
+
+
+def test_a_worker_that_is_asked_to_stop_does_so_within_a_rung_and_lives_on(worker: Workers, tmp_path: Path) -> None:
+    asked = worker(config())
+    asked.step()
+    checkpoints = Path(asked._workplace.checkpoints)
+    ask_to_stop(checkpoints, config()["trial_id"])
+    result = asked.step()
+    assert (result["status"], result["done"], result["error"]) == ("stopped_by_user", True, "")
+    assert "score" not in result
+    forget_to_stop(checkpoints, config()["trial_id"])
+    asked.reset_config(config(1))
+    assert asked.step()["report"]["rung"] == 0
+    asked.cleanup()
 
 
 def test_a_rung_that_finds_no_room_waits_at_the_rung_below(

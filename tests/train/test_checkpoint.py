@@ -53,3 +53,40 @@ def _other_backbone() -> Backbone:
     with torch.no_grad():
         backbone.base.get_submodule(backbone.geometry.sites[0].name).weight.neg_()
     return freeze(backbone.whole, backbone.geometry, backbone.device)
+
+
+@pytest.mark.parametrize("rate", [1e-2, 2e-2], ids=["the same rate", "twice the rate"])
+def test_a_clone_goes_on_from_the_state_of_another_trial(tmp_path: Path, rate: float) -> None:
+    first = TrialRun("cola-000", tiny_trial(), tiny_work(), tiny_backbone())
+    first.advance()
+    checkpoint.save(first, tmp_path)
+    expected = first.advance()
+    own = tmp_path / "own"
+    own.mkdir()
+    changed = tiny_trial().model_copy(
+        update={"training": tiny_trial().training.model_copy(update={"learning_rate": rate})}
+    )
+    checkpoint.adopt(tmp_path, own, "cola-clone-0", changed)
+    clone = TrialRun("cola-clone-0", changed, tiny_work(), tiny_backbone())
+    checkpoint.load(clone, own)
+    assert clone.last_report is not None
+    assert (clone.rung, clone.last_report.trial_id) == (1, "cola-clone-0")
+    assert clone.optimiser is not None
+    rates = [group["initial_lr"] for group in clone.optimiser.adamw.param_groups]
+    assert set(rates) == {rate}
+    found = clone.advance()
+    same = rate == tiny_trial().training.learning_rate
+    assert (found.train_loss == expected.train_loss) is same
+    step = clone.optimiser.decay
+    assert step.get_last_lr() == [rate * step.lr_lambdas[0](clone.step)] * len(rates)
+
+
+def test_a_clone_of_half_a_state_is_refused(tmp_path: Path) -> None:
+    run = TrialRun("cola-000", tiny_trial(), tiny_work(), tiny_backbone())
+    run.advance()
+    checkpoint.save(run, tmp_path)
+    (tmp_path / checkpoint.TENSORS).write_bytes(b"half")
+    own = tmp_path / "own"
+    own.mkdir()
+    with pytest.raises(checkpoint.Unusable, match="can't be read"):
+        checkpoint.adopt(tmp_path, own, "cola-clone-0", tiny_trial())

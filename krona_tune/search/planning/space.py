@@ -95,6 +95,10 @@ class Space:
         fits = all(_holds(labels.get(label, self.method), value) for label, value in self.drawn(point).items())
         return point if fits and self.feasible(point) else None
 
+    def holds(self, params: Params) -> bool:
+        """Returns whether the point can be drawn here."""
+        return params.get("method") in self.knobs and self.adopted(params) == params
+
     def meaning(self, params: Params) -> str:
         """Returns a text that is equal for points with the same sites and the same other values."""
         adapter = adapter_of(params)

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from ray.tune.search import Searcher
 
 from krona_tune.search.schedulers.asha_rule import Rungs
+from krona_tune.search.searchers.gated_searcher import GatedSearcher
 from krona_tune.search.searchers.task_sampler import TaskSampler
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.result import Status, TrialResult
@@ -20,7 +20,7 @@ def shared_id(number: int) -> str:
     return f"shared-{number:03d}"
 
 
-class SharedSearcher(Searcher):  # type: ignore[misc]
+class SharedSearcher(GatedSearcher):
     """A searcher that gives Tune each configuration's trials one task at a time, the next when the last has ended.
 
     After 1, η, η² … tasks a configuration continues if its average is in the upper 1/η of those that got as far.
@@ -44,8 +44,8 @@ class SharedSearcher(Searcher):  # type: ignore[misc]
         rows: Iterable[TrialResult],
         reduction: int,
     ) -> None:
-        super().__init__(metric="score", mode="max")
-        self._waiting, self._numbers = deque(waiting), deque(numbers)
+        super().__init__(waiting)
+        self._numbers = deque(numbers)
         self._sampler, self._tasks, self._seeds, self._verdict = sampler, tuple(tasks), seeds, verdict
         self._judged_after = {
             reduction**power for power in range(len(self._tasks)) if reduction**power < len(self._tasks)
@@ -54,19 +54,15 @@ class SharedSearcher(Searcher):  # type: ignore[misc]
         self._params: dict[int, dict[str, Any]] = {}
         self._scores: dict[int, dict[str, float]] = defaultdict(dict)
         self._ready: deque[int] = deque()
-        self._asked: dict[str, TrialMessage] = {}
         self._take_up([row for row in rows if row.kind == "search"])
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Returns nothing: Tune pickles its driver's objects, but a resumed study is rebuilt from its records."""
-        return {}
+    @property
+    def exhausted(self) -> bool:
+        return not (self._waiting or self._numbers or self._ready)
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        config = self._waiting.popleft() if self._waiting else self._next()
-        if config is None:
-            return None if any(asked.kind == "search" for asked in self._asked.values()) else Searcher.FINISHED
-        self._asked[trial_id] = config
-        return config.to_dict()
+    def extend(self, numbers: Iterable[int]) -> None:
+        """Lets the study ask for more configurations, by these numbers."""
+        self._numbers.extend(numbers)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Does nothing: a configuration is judged between tasks."""
@@ -81,7 +77,7 @@ class SharedSearcher(Searcher):  # type: ignore[misc]
         elif status is not Status.INTERRUPTED:
             self._sampler.tell(shared_id(number), status, None)
 
-    def _next(self) -> TrialMessage | None:
+    def propose(self) -> TrialMessage | None:
         """Returns the next task's trial of a configuration that continues, else the first of a new one, else None."""
         if self._ready:
             return self._config(self._ready.popleft())
@@ -135,9 +131,3 @@ class SharedSearcher(Searcher):  # type: ignore[misc]
             self._sampler.recall(shared_id(number), params, statuses[number], averages[number])
             if self._sampler.is_open(shared_id(number)) and number not in waiting:
                 self._ready.append(number)
-
-    def save(self, checkpoint_path: str) -> None:
-        """Does nothing: a resumed study is rebuilt from its records."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Does nothing: a resumed study is rebuilt from its records."""

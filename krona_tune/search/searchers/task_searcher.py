@@ -5,8 +5,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ray.tune.search import Searcher
-
+from krona_tune.search.searchers.gated_searcher import GatedSearcher
 from krona_tune.search.searchers.open_samplers import MethodsInTurn
 from krona_tune.search.searchers.task_sampler import TaskSampler
 from krona_tune.search.trial_message import TrialMessage
@@ -19,7 +18,7 @@ logger = logging.getLogger(__name__)
 Verdict = Callable[[str, dict[str, Any] | None, bool], Status]
 
 
-class StudySearcher(Searcher):  # type: ignore[misc]
+class StudySearcher(GatedSearcher):
     """A searcher that gives Tune one trial after the other, the tasks in turn, and reports each result to Optuna.
 
     Args:
@@ -40,25 +39,29 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         seeds: dict[str, int],
         model: "StudyModel | None" = None,
     ) -> None:
-        super().__init__(metric="score", mode="max")
-        self._waiting, self._samplers, self._verdict, self._seeds = deque(waiting), samplers, verdict, seeds
+        super().__init__(waiting)
+        self._samplers, self._verdict, self._seeds = samplers, verdict, seeds
         self._turns = deque((task, deque(numbers)) for task, numbers in remaining.items() if numbers)
-        self._asked: dict[str, TrialMessage] = {}
         self._history = model.history if model else None
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Returns nothing: Tune pickles its driver's objects, but a resumed study is rebuilt from its records."""
-        return {}
+    def extend(self, remaining: Mapping[str, Sequence[int]]) -> None:
+        """Lets tasks ask for more trials, by these numbers."""
+        left = dict(self._turns)
+        for task, numbers in remaining.items():
+            left.setdefault(task, deque()).extend(numbers)
+        self._turns = deque((task, numbers) for task, numbers in left.items() if numbers)
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        config = self._waiting.popleft() if self._waiting else self._propose()
-        if config is None:
-            finished: dict[str, Any] = Searcher.FINISHED  # a string, returned instead of a trial
-            return finished
-        self._asked[trial_id] = config
-        return config.to_dict()
+    @property
+    def exhausted(self) -> bool:
+        return not self._waiting and not self._turns
 
-    def _propose(self) -> TrialMessage | None:
+    def teach(self, message: TrialMessage) -> None:
+        """Shows the point of a trial that nobody proposed to the task's sampler; its space must hold the point."""
+        self._samplers[message.task].recall(message.trial_id, message.params, Status.INTERRUPTED, {})
+        if self._history:
+            self._history.begin(message.trial_id, message.task, message.params)
+
+    def propose(self) -> TrialMessage | None:
         """Returns the next proposal; None if every task has had its trials or has no point left to try."""
         while self._turns:
             task, numbers = self._turns.popleft()
@@ -97,9 +100,3 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self._samplers[config.task].tell(config.trial_id, status, score)
         if self._history and status is not Status.INTERRUPTED:
             self._history.end(config.trial_id, diverged=status is Status.DIVERGED)
-
-    def save(self, checkpoint_path: str) -> None:
-        """Does nothing: a resumed study is rebuilt from its records."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Does nothing: a resumed study is rebuilt from its records."""

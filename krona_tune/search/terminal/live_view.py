@@ -70,6 +70,10 @@ class View:
         """Adds trials that each task will still run to the totals."""
         self._totals.update(new)
 
+    def counts(self) -> tuple[int, int]:
+        """Returns how many trials have ended, and how many the study has."""
+        return sum(_ended(row) for row in list(self._ledger.rows.values())), self._totals.total()
+
     def say(self, text: str) -> None:
         """Prints a line between the events; does nothing if the view is quiet."""
         if not self._quiet:

@@ -21,7 +21,7 @@ from krona_tune.study.spec.study_spec import Precision, Quantize
 from krona_tune.train.backbone import warm_backbone
 from krona_tune.train.device import has_broken_device, keep_freed_memory, this_device
 from krona_tune.train.hidden_states import HiddenStateStore
-from krona_tune.train.loop import TaskWork, TrialRun
+from krona_tune.train.loop import Stopped, TaskWork, TrialRun
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +82,8 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
     def _step(self) -> StepResult:
         try:
             return self._advance()
+        except Stopped:
+            return self._ended(Status.STOPPED_BY_USER, "")
         except NotKept as error:
             return self._ended(Status.INTERRUPTED, str(error))
         except Exception as error:
@@ -113,8 +115,8 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
                 return self._result(self._run, self._run.last_report)
         run = self._run
         set_process_title(f"{run.trial_id}, {describe_adapter(self._message.params)}")
-        with note_progress(place_of(Path(self._workplace.checkpoints), run.trial_id), lambda: run.share_done):
-            report = run.advance()
+        with note_progress(place_of(Path(self._workplace.checkpoints), run.trial_id), lambda: run.share_done) as asked:
+            report = run.advance(asked)
         self._checkpoints.keep(run)
         return self._result(run, report)
 

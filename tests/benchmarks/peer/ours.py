@@ -20,13 +20,14 @@ from krona_tune.record.parquet_reader import read_reports
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.sink import FanOut
 from krona_tune.report.pages.study_page import write_report
-from krona_tune.search import runner
 from krona_tune.search.best_adapters import save_best_adapters
 from krona_tune.search.budget.budget import Amount, Budget
 from krona_tune.search.budget.forecast import Forecast
 from krona_tune.search.ledger import Ledger
+from krona_tune.search.phase_runner import workplace
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.preflight.checks import run_preflight
+from krona_tune.search.searchers.gated_searcher import Gate
 from krona_tune.search.searchers.proposal import Origin
 from krona_tune.search.searchers.task_searcher import StudySearcher
 from krona_tune.search.startup import begin, gather
@@ -132,12 +133,13 @@ def _search(started: Started, ledger: Ledger, case: Case) -> None:
         new=Counter(),
         works=started.prepared.works,
     )
+    phase.searcher.gate = Gate(started.slots.count)
     tune_trials(
         phase,
         ledger,
         stopping,
         view.changed,
-        workplace=runner.workplace(started),
+        workplace=workplace(started),
         slots=started.slots,
         storage=started.folder.ray,
     )

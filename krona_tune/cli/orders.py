@@ -1,0 +1,80 @@
+"""The command that gives an order to a study."""
+
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from krona_tune.api.folders import study_folder
+from krona_tune.api.printing import console
+from krona_tune.cli import options
+from krona_tune.record.orders import give_order
+from krona_tune.record.ownership import is_running
+from krona_tune.record.remote.storage import storage_at
+from krona_tune.refusal import Refusal, unknown
+from krona_tune.study.order import OrderRequest
+
+WORDS = {
+    "stop": ("stop", "stop_trial"),
+    "clone": ("", "clone_trial"),
+    "pause": ("pause", ""),
+    "continue": ("continue", ""),
+    "cancel": ("cancel", ""),
+    "trials": ("", "trials"),
+    "max-concurrent": ("", "max_concurrent"),
+    "time-budget": ("", "time_budget"),
+}
+"""The orders by the word on the command line: without a further word, and with one."""
+OF_A_TRIAL = {"stop", "clone"}
+FIXES = {
+    "clone": "name a trial: clone cola-003",
+    "trials": "write trials +20",
+    "max-concurrent": "write max-concurrent 4",
+    "time-budget": "write time-budget 2h",
+}
+
+
+def order(
+    study: Annotated[str, typer.Argument(help="A study's name or folder.")],
+    what: Annotated[str, typer.Argument(metavar="ORDER", help=f"One of {', '.join(WORDS)}.")],
+    about: Annotated[
+        str | None, typer.Argument(metavar="TRIAL|VALUE", help="The trial to stop or clone, or the new value.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a knob of the clone: PATH=VALUE. May be repeated.")
+    ] = None,
+    from_last_rung: Annotated[
+        bool, typer.Option("--from-last-rung", help="Let the clone start from the trial's last state.")
+    ] = False,
+    by: Annotated[str, typer.Option("--by", help="Who gives the order; without it your name and machine.")] = "",
+    storage: options.Storage = options.STUDIES,
+) -> None:
+    """Order something of a running study, such as stop cola-003, clone cola-003, pause or trials +20."""
+    request = _request(what, about, tuple(settings or ()), from_last_rung=from_last_rung)
+    folder = study_folder(storage_at(storage), study)
+    try:
+        given = give_order(folder, request, by)
+    except ValidationError as error:
+        raise Refusal("--by", error.errors()[0]["msg"], "write a name of at most 80 characters") from None
+    answer = "its driver reads it within a few seconds"
+    if not is_running(folder):
+        answer = "the study does not run; its next driver reads it"
+    console.print(f"{given.said}: {answer}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _request(what: str, about: str | None, settings: tuple[str, ...], *, from_last_rung: bool) -> OrderRequest:
+    if what not in WORDS:
+        raise unknown("ORDER", "order", what, WORDS)
+    kind = WORDS[what][about is not None]
+    if not kind:
+        fix = FIXES.get(what, f"write {what} alone")
+        raise Refusal(what, f"takes no {about!r}" if about is not None else "needs a further word", fix)
+    given: dict[str, Any] = {"what": kind, "settings": settings, "from_last_rung": from_last_rung}
+    if about is not None:
+        given["trial" if what in OF_A_TRIAL else "value"] = about
+    try:
+        return OrderRequest(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = " ".join([what, *map(str, first["loc"])])
+        raise Refusal(place, first["msg"].removeprefix("Value error, "), "see krona-tune order --help") from None

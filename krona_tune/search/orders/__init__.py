@@ -1,0 +1,1 @@
+"""Carries out the orders that people give to a running study."""

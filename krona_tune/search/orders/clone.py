@@ -1,0 +1,97 @@
+"""Makes a clone of a trial: its configuration with a few changes, from the start or from its last rung."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from krona_tune.atomic_write import atomic_folder
+from krona_tune.record.remote.remote_checkpoints import RemoteCheckpoints
+from krona_tune.refusal import Refusal, shown, unknown
+from krona_tune.search.planning.plan import Plan
+from krona_tune.search.trial_message import TrialMessage
+from krona_tune.search.worker.checkpoints import latest_checkpoint
+from krona_tune.study.order import Order
+from krona_tune.study.result import TrialResult
+from krona_tune.study.spec.plain_yaml import read_yaml
+from krona_tune.study.spec.trial import SECTION_OF, TrainingConfig, section_of
+from krona_tune.train import checkpoint
+
+A_PERSON = "a person"
+"""Who proposes a clone."""
+SAME_STATE = {"scale"} | TrainingConfig.model_fields.keys() - {"batch_size"}
+"""The knobs that a clone may change if it starts from the other's state: the same tensors, and the same steps."""
+
+
+def clone_of(order: Order, source: TrialResult, number: int, plan: Plan) -> TrialMessage:
+    """Returns the clone that an order makes of a trial, the `number`th of its task.
+
+    Raises:
+        Refusal: a change is none, or the configuration can't be trained.
+    """
+    params = dict(source.params)
+    for setting in order.settings:
+        name, value = _change(setting, source)
+        params[name] = value
+    changed = {name for name in params.keys() | source.params.keys() if params.get(name) != source.params.get(name)}
+    if not changed:
+        problem = f"{source.trial_id} has these values: the same would be trained again"
+        raise Refusal("clone", problem, "change one with --set, such as --set training.learning_rate=0.001")
+    if order.from_last_rung and (others := sorted(changed - SAME_STATE)):
+        problem = f"with another {others[0]} its state does not fit, or its steps differ"
+        raise Refusal("clone from the last rung", problem, "clone it from the start")
+    trial_id = f"{source.task}-clone-{number}"
+    message = TrialMessage(trial_id, source.task, -1 - number, "search", source.seed, params, source.trial_id, A_PERSON)
+    try:
+        plan.count(message.checked())
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Refusal(".".join(map(str, first["loc"])), first["msg"], "write a value in its range") from None
+    return message
+
+
+def clone_number(trial_id: str) -> int:
+    """Returns which clone of its task a trial is."""
+    return int(trial_id.rpartition("-")[2])
+
+
+def copy_last_rung(source: TrialResult, message: TrialMessage, checkpoints: Path, elsewhere: str | None) -> int:
+    """Gives a clone the state of the other trial's last rung; returns the number of that rung.
+
+    Raises:
+        Refusal: there is no such state, or it can't be read or written.
+    """
+    place = f"clone {source.trial_id} from its last rung"
+    remote = RemoteCheckpoints(elsewhere)
+    remote.bring(checkpoints / source.trial_id)
+    state = latest_checkpoint(checkpoints / source.trial_id)
+    if state is None:
+        raise Refusal(place, "no state of it is kept", "clone it from the start")
+    own = checkpoints / message.trial_id / state.name
+    try:
+        own.parent.mkdir(parents=True, exist_ok=True)
+        if not own.exists():
+            with atomic_folder(own) as unfinished:
+                checkpoint.adopt(state, unfinished, message.trial_id, message.checked())
+            remote.send(own)
+    except (OSError, checkpoint.Unusable) as error:
+        raise Refusal(place, f"its state can't be copied ({error})", "try again, or clone it from the start") from None
+    return int(state.name.removeprefix("rung-"))
+
+
+def _change(setting: str, source: TrialResult) -> tuple[str, Any]:
+    """Returns the knob and the value of a text such as `training.learning_rate=0.001`; the section may be left out."""
+    key, _, text = setting.partition("=")
+    section, _, name = key.strip().rpartition(".")
+    known, place = {*SECTION_OF, *source.params}, f"clone {source.trial_id}: {key}"
+    if name not in known:
+        raise unknown(place, "knob", name, known)
+    if section not in {"", section_of(name)}:
+        raise Refusal(place, f"{name} is no key of {section}", f"write {section_of(name)}.{name}")
+    value = read_yaml(text, place)
+    if not isinstance(value, str | bool | int | float | None):
+        raise Refusal(place, f"{shown(value)} is no single value", "write one value")
+    earlier = source.params.get(name)
+    if isinstance(earlier, float) and isinstance(value, int) and not isinstance(value, bool):
+        return name, float(value)
+    return name, value

@@ -1,0 +1,327 @@
+"""Tests that each order is answered once and takes effect once, also if the driver is killed between any two writes."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from krona_tune.record.orders import give_order, waiting_orders
+from krona_tune.record.parquet_sink import ParquetSink
+from krona_tune.record.progress import STOP
+from krona_tune.record.records import read_records
+from krona_tune.search.budget.budget import Amount, Budget
+from krona_tune.search.ledger import Ledger
+from krona_tune.search.orders.study_orders import StudyOrders
+from krona_tune.search.planning.plan import Plan
+from krona_tune.search.recovery import open_records
+from krona_tune.search.resume import known_trials, numbers_left
+from krona_tune.search.searchers.open_samplers import open_samplers
+from krona_tune.search.searchers.task_searcher import StudySearcher
+from krona_tune.search.study_clock import StudyClock
+from krona_tune.search.study_stopper import StudyStopper
+from krona_tune.search.trial_message import TrialMessage
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.order import Order, OrderRequest
+from krona_tune.study.result import Status
+from krona_tune.study.spec.loader import dump_spec, load_spec
+from tests.search.conftest import count_on, never
+from tests.search.test_asha import report
+from tests.search.test_recovery import SHAPE, plan
+
+
+class Killed(BaseException):
+    """The driver is killed."""
+
+
+class Mortal(ParquetSink):
+    """Records of a driver that is killed at its n-th write about an order, before or after that write."""
+
+    def __init__(self, results: Path, write: int, *, after: bool) -> None:
+        super().__init__(results)
+        self._left, self._after = write, after
+
+    def ordered(self, order: Order) -> None:
+        self._left -= 1
+        if not self._left and not self._after:
+            raise Killed
+        super().ordered(order)
+        if not self._left:
+            raise Killed
+
+
+class Terminal:
+    """Takes the place of the view."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.expected: dict[str, int] = {}
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def expect(self, new: Mapping[str, int]) -> None:
+        self.expected |= {task: count for task, count in new.items() if count}
+
+
+class Driver:
+    """One driver of a study from its records: trial cola-000 has ended, cola-001 runs until somebody stops it."""
+
+    def __init__(self, folder: StudyFolder, write: int = 0, *, after: bool = False, slots: int = 8) -> None:
+        self.folder = folder
+        spec = load_spec(folder.spec)
+        self.plan = Plan(**{**vars(plan()), "spec": spec})
+        sink = Mortal(folder.results, write, after=after)
+        recorded = read_records(folder.results)
+        self.ledger = Ledger(count_on(SHAPE), sink, list(recorded.trials), orders=recorded.orders)
+        self.stopping = StudyStopper(Budget(), Amount)
+        self.terminal, self.clock = Terminal(), StudyClock(folder.clock)
+        self.orders = StudyOrders(self.plan, folder, self.ledger, self.stopping, self.clock, self.terminal, slots)
+        self.orders.close()
+
+    def run(self, *, search: bool = True) -> "Driver":
+        """Runs a phase in which every trial that is asked to stop does so, and every clone begins."""
+        self.orders.begin()
+        samplers = open_samplers(self.plan.spec, self.plan.space, self.folder.journal, never)
+        left = {task: numbers_left(self.plan, self.ledger, task) for task in self.plan.spec.tasks}
+        waiting = known_trials(self.plan, self.ledger)
+        seeds = dict.fromkeys(self.plan.spec.tasks, 1)
+        self.searcher = StudySearcher(waiting, samplers, left, self.stopping.verdict, seeds)
+        for each in waiting:
+            self.searcher._waiting.remove(each)
+            self.searcher._asked[f"tune-{each.trial_id}"] = each
+            if each.kind == "search":
+                self.ledger.started(each)
+        self.orders.serve(self.searcher, search=search)
+        for trial_id in list(self.ledger.running):
+            if (self.folder.checkpoints / trial_id / STOP).exists():
+                self.ledger.ended(trial_id, self.stopping.verdict(f"tune-{trial_id}", {"score": 0.5}, False))
+        for number in itertools.count():
+            if not self.searcher._waiting:
+                break
+            found = self.searcher.suggest(f"new-{number}")
+            assert found, "a clone waits for nothing"
+            self.ledger.started(TrialMessage.from_dict(found))
+        self.orders.leave()
+        return self
+
+    @property
+    def only(self) -> Order:
+        (order,) = self.ledger.orders.values()
+        return order
+
+
+def trial(number: int) -> TrialMessage:
+    params = {"method": "krona", "a_out": 4, "a_in": 6, "rank": 1, "learning_rate": 1e-3}
+    return TrialMessage(f"cola-{number:03d}", "cola", number, "search", 1, params)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StudyFolder:
+    """A study whose driver was killed: trial cola-000 has ended, cola-001 was interrupted."""
+    found = StudyFolder(tmp_path / "s")
+    found.results.mkdir(parents=True)
+    found.spec.write_text(dump_spec(plan().spec))
+    book = Ledger(count_on(SHAPE), ParquetSink(found.results), [])
+    for number in (0, 1):
+        book.started(trial(number))
+        book.reported(report(f"cola-{number:03d}", 0, 0.5), "")
+    book.ended("cola-000", Status.COMPLETED)
+    return found
+
+
+def clone(*settings: str, from_last_rung: bool = False) -> OrderRequest:
+    return OrderRequest(what="clone_trial", trial="cola-000", settings=settings, from_last_rung=from_last_rung)
+
+
+REQUESTS = {
+    "stop a trial": OrderRequest(what="stop_trial", trial="cola-001"),
+    "clone": clone("training.learning_rate=0.002"),
+    "pause": OrderRequest(what="pause"),
+    "stop": OrderRequest(what="stop"),
+    "trials": OrderRequest(what="trials", value="+3"),
+    "slots": OrderRequest(what="max_concurrent", value="1"),
+    "time": OrderRequest(what="time_budget", value="2h"),
+}
+
+
+def effects(driver: Driver) -> dict[str, Any]:
+    """Returns everything that an order may change."""
+    spec = load_spec(driver.folder.spec)
+    return {
+        "order": (driver.only.state, driver.only.made),
+        "trials": {row.trial_id: row.params for row in driver.ledger.rows.values()},
+        "stopped": {row.trial_id for row in driver.ledger.rows.values() if row.status is Status.STOPPED_BY_USER},
+        "spec": (spec.search.trials, spec.search.time_budget, spec.resources.max_concurrent),
+        "numbers": {task: len(numbers_left(driver.orders.plan, driver.ledger, task)) for task in spec.tasks},
+        "now": (driver.orders.paused, bool(driver.stopping.ended)),
+        "waiting": waiting_orders(driver.folder),
+        "flags": list(driver.folder.checkpoints.rglob(STOP)),
+    }
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_an_order_is_done(folder: StudyFolder, name: str) -> None:
+    before = effects_without(folder)
+    give_order(folder, REQUESTS[name], by="ann")
+    driver = Driver(folder).run()
+    found = effects(driver)
+    assert found["order"][0] == "done", driver.only
+    assert found["waiting"] == found["flags"] == []
+    changed = {key for key in before if before[key] != found[key]}
+    expected = {"stop a trial": {"stopped"}, "clone": {"trials"}, "trials": {"spec", "numbers"}}
+    assert changed == expected.get(name, {"now"} if name in {"pause", "stop"} else {"spec"})
+
+
+def effects_without(folder: StudyFolder) -> dict[str, Any]:
+    driver = Driver(folder)
+    driver.ledger.orders["none"] = Order(id="20261127T000000Z-abcdef", what="pause", state="refused")
+    return {key: value for key, value in effects(driver).items() if key not in {"order", "waiting", "flags"}}
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("write", [1, 2, 3])
+@pytest.mark.parametrize("name", REQUESTS)
+def test_a_killed_driver_loses_no_order_and_does_none_twice(
+    folder: StudyFolder, tmp_path: Path, name: str, write: int, after: bool
+) -> None:
+    give_order(folder, REQUESTS[name], by="ann")
+    lived = True
+    try:
+        first = Driver(folder, write, after=after).run()
+    except Killed:
+        lived = False
+        first = Driver(folder).run()
+    whole = effects(first)
+    assert whole["order"] == ("done", "cola-clone-0" if name == "clone" else ""), (lived, first.only)
+    assert whole["waiting"] == whole["flags"] == []
+    assert whole["spec"][0] == (7 if name == "trials" else 4)
+    assert [each for each in whole["trials"] if "clone" in each] == ["cola-clone-0"] * (name == "clone")
+    assert whole["stopped"] == ({"cola-001"} if name == "stop a trial" else set())
+    again = effects(Driver(folder).run())
+    assert again == whole
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        (OrderRequest(what="stop_trial", trial="cola-000"), "cola-000 does not run, it is completed"),
+        (OrderRequest(what="stop_trial", trial="cola-01"), "unknown trial 'cola-01', did you mean"),
+        (OrderRequest(what="clone_trial", trial="rte-000"), "unknown trial 'rte-000'"),
+        (clone(), "the same would be trained again"),
+        (clone("training.learning_rat=1"), "unknown knob 'learning_rat', did you mean 'learning_rate'"),
+        (clone("adapter.learning_rate=1"), "no key of adapter"),
+        (clone("learning_rate=-1"), "greater than 0"),
+        (clone("learning_rate=[1]"), "no single value"),
+        (clone("a_out=5"), "a_out"),
+        (clone("a_out=2", from_last_rung=True), "with another a_out its state does not fit"),
+        (clone("scale=2", from_last_rung=True), "no state of it is kept"),
+        (OrderRequest(what="continue"), "the study is not paused"),
+        (OrderRequest(what="trials", value="2"), "each task has 4 already"),
+        (OrderRequest(what="trials", value="+x"), "'+x' is not a number of trials"),
+        (OrderRequest(what="max_concurrent", value="0"), "'0' is not a number of trials"),
+        (OrderRequest(what="time_budget", value="soon"), "time_budget"),
+    ],
+)
+def test_an_order_that_makes_no_sense_is_refused_as_a_row(folder: StudyFolder, asked: OrderRequest, why: str) -> None:
+    give_order(folder, asked, by="ann")
+    driver = Driver(folder).run()
+    (order,) = read_records(folder.results).orders
+    assert (order.state, order.by, order.made) == ("refused", "ann", "")
+    assert why in order.outcome
+    assert driver.terminal.said[-1] == f"ann: {order.said}: refused, {order.outcome}"
+    assert not waiting_orders(folder)
+    assert {row.trial_id for row in driver.ledger.rows.values()} == {"cola-000", "cola-001"}
+
+
+def test_a_damaged_order_is_refused_as_a_row(folder: StudyFolder) -> None:
+    folder.orders.mkdir()
+    (folder.orders / "20261127T000000Z-abcdef.json").write_text("{")
+    order = Driver(folder).run().only
+    assert (order.what, order.state) == ("unreadable", "refused")
+    assert "damaged" in order.outcome
+    assert not waiting_orders(folder)
+
+
+@pytest.mark.parametrize("name", ["clone", "stop", "trials"])
+def test_the_finals_take_no_order_about_the_search(folder: StudyFolder, name: str) -> None:
+    give_order(folder, REQUESTS[name])
+    order = Driver(folder).run(search=False).only
+    assert order.state == "refused"
+    assert "the search has ended" in order.outcome
+
+
+def test_a_pause_and_the_end_of_the_search_last_until_somebody_lets_it_go_on(folder: StudyFolder) -> None:
+    for what in ("pause", "stop"):
+        give_order(folder, OrderRequest(what=what))
+        Driver(folder).run()
+    driver = Driver(folder).run()
+    assert (driver.orders.slots(), driver.orders.paused, bool(driver.stopping.ended)) == (0, True, True)
+    assert sum("krona-tune order s continue" in line for line in driver.terminal.said) == 2
+    give_order(folder, OrderRequest(what="continue"))
+    driver.run()
+    again = Driver(folder).run()
+    assert (again.orders.slots(), again.orders.paused, again.stopping.ended) == (8, False, "")
+
+
+def test_a_cancelled_study_is_not_cancelled_again(folder: StudyFolder) -> None:
+    give_order(folder, OrderRequest(what="cancel"))
+    first = Driver(folder).run()
+    assert first.stopping.asked
+    assert first.only.state == "done"
+    assert not Driver(folder).run().stopping.asked
+
+
+def test_more_trials_reach_the_running_search(folder: StudyFolder) -> None:
+    driver = Driver(folder)
+    driver.run()
+    driver.orders.serve(driver.searcher, search=True)
+    give_order(folder, OrderRequest(what="trials", value="+3"))
+    driver.orders._inbox.look()
+    driver.orders.look()
+    assert driver.terminal.expected == {"cola": 3, "rte": 3}
+    proposed = list(suggested(driver.searcher, 20))
+    assert [each for each in proposed if each.startswith("cola")] == [f"cola-{n:03d}" for n in range(2, 7)]
+    assert [each for each in proposed if each.startswith("rte")] == [f"rte-{n:03d}" for n in range(7)]
+
+
+def suggested(searcher: StudySearcher, most: int) -> Iterator[str]:
+    """Yields the trials that a searcher gives, each of which ends at once."""
+    for number in range(most):
+        found = searcher.suggest(f"more-{number}")
+        if isinstance(found, dict):
+            yield found["trial_id"]
+            searcher.on_trial_complete(
+                f"more-{number}", {"score": 0.5, "examples": 1, "train_loss": 1.0, "status": "completed"}
+            )
+
+
+def test_the_number_of_trials_at_once_holds_at_once(folder: StudyFolder) -> None:
+    driver = Driver(folder, slots=2)
+    driver.orders.begin()
+    samplers = open_samplers(driver.plan.spec, driver.plan.space, folder.journal, never)
+    searcher = StudySearcher([], samplers, {"rte": [0, 1, 2]}, driver.stopping.verdict, {"rte": 1})
+    driver.orders.serve(searcher, search=True)
+    assert [bool(searcher.suggest(f"t{number}")) for number in range(3)] == [True, True, False]
+    give_order(folder, OrderRequest(what="max_concurrent", value="3"))
+    driver.orders._inbox.look()
+    assert searcher.suggest("t3")
+    give_order(folder, OrderRequest(what="pause"))
+    driver.orders._inbox.look()
+    searcher.on_trial_complete("t0", None)
+    assert searcher.suggest("t4") is None
+
+
+def test_a_clone_whose_row_was_lost_is_restored_by_its_order(folder: StudyFolder) -> None:
+    give_order(folder, REQUESTS["clone"])
+    first = Driver(folder).run()
+    row = first.ledger.rows["cola-clone-0"]
+    ParquetSink(folder.results).reported(report(row.trial_id, 0, 0.75))
+    for part in (folder.results / "parts").glob("trials-*"):
+        if any(each["trial_id"] == row.trial_id for each in pq.read_table(part).to_pylist()):
+            part.unlink()
+    opened = open_records(first.plan, folder)
+    restored = {each.trial_id: each for each in opened.records.trials}[row.trial_id]
+    assert (restored.params, restored.of, restored.score) == (row.params, "cola-000", 0.75)
