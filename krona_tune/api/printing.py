@@ -3,6 +3,7 @@
 import os
 import shlex
 from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from textwrap import fill, indent
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from krona_tune.study.spec.study_spec import StudySpec
     from krona_tune.train.serving.export import Exported
 
+OF_THE_SERVICE = ("fastapi", "uvicorn")
+"""The packages that `krona-tune serve` needs."""
 NARROWEST, WIDEST = 20, 1000
 """The range of plausible terminal widths, in columns."""
 
@@ -227,9 +230,16 @@ def print_started(started: "Started", tracking_uri: str | None, forecast: "Forec
         **({"time": _foretold(started, forecast)} if forecast else {}),
         "Ray": cluster.dashboard or "no dashboard",
         "MLflow": redact(tracking_uri or "") or f"mlflow ui --backend-store-uri {started.folder.tracking_uri}",
+        **({"page": _serve(started.folder)} if all(map(find_spec, OF_THE_SERVICE)) else {}),
     }
     _print_lines(lines)
     console.print()
+
+
+def _serve(folder: StudyFolder) -> str:
+    """Returns the command that shows the study while it runs."""
+    where = "" if folder.storage == STUDIES else f" --storage {shlex.quote(redact(folder.storage))}"
+    return f"krona-tune serve{where}"
 
 
 def _foretold(started: "Started", forecast: "Forecast") -> str:

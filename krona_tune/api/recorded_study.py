@@ -1,12 +1,13 @@
 """Reads a study's records in a Python session: its rows as frames, its charts, its best trials, its adapters."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from krona_tune.api.refused_calls import refusing_at_the_caller
+from krona_tune.record.orders import give_order
 from krona_tune.record.ownership import is_running
 from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal, unknown
@@ -17,6 +18,7 @@ from krona_tune.report.summary.task_summary import TaskSummary, summaries
 from krona_tune.search.planning.trial_counts import not_begun
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, read_manifest
+from krona_tune.study.order import Order, What, order_request
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.spec.loader import load_spec
 from krona_tune.study.spec.study_spec import StudySpec
@@ -71,6 +73,40 @@ class RecordedStudy:
     def reports(self) -> pd.DataFrame:
         """Returns one row per trial and report; the columns are those of `krona_tune.report.frame.reports_frame`."""
         return reports_frame(self.folder)
+
+    @property
+    @refusing_at_the_caller
+    def orders(self) -> pd.DataFrame:
+        """Returns one row per order that a driver has read; the columns are those of `krona_tune.study.order.Order`."""
+        return pd.DataFrame([order.row() for order in self._records().orders], columns=list(Order.model_fields))
+
+    @refusing_at_the_caller
+    def order(
+        self,
+        what: What,
+        trial: str = "",
+        *,
+        value: str = "",
+        settings: Mapping[str, object] | None = None,
+        from_last_rung: bool = False,
+    ) -> Order:
+        """Orders something of the study while it runs, such as `order("stop_trial", "cola-003")`.
+
+        Args:
+            what: stop_trial, clone_trial, pause, continue, stop, cancel, trials, max_concurrent or time_budget.
+            trial: the trial to stop or clone. value: +20 for trials, 4 for max_concurrent, 2h for time_budget.
+            settings: what a clone changes, such as {"learning_rate": 0.001}.
+            from_last_rung: a clone starts from the trial's last state.
+
+        Returns:
+            The order as it waits; its row in `orders` says what became of it.
+
+        Raises:
+            Refusal: it makes no sense, or nothing can be written beside the study.
+        """
+        changes = tuple(f"{name}={value}" for name, value in (settings or {}).items())
+        request = order_request(what=what, trial=trial, value=value, settings=changes, from_last_rung=from_last_rung)
+        return give_order(self.folder, request)
 
     @property
     def summaries(self) -> dict[str, TaskSummary]:

@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from krona_tune.api.printing import errors
-from krona_tune.cli import adapters, inspection, options, orders, studies, training
+from krona_tune.cli import adapters, inspection, options, service, steering, studies, training
 from krona_tune.cli.checked_command import CheckedCommand
 from krona_tune.cli.ending import RayLostExit
 from krona_tune.cli.output import Output
@@ -44,7 +44,8 @@ for function in (
     adapters.predict,
     inspection.show,
     inspection.watch,
-    orders.order,
+    service.serve,
+    steering.order,
 ):
     app.command(cls=CheckedCommand)(function)
 app.command("list", cls=CheckedCommand)(inspection.list_studies)

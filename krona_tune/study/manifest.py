@@ -67,12 +67,14 @@ class Manifest(Frozen):
     """The circumstances of one study. Numbers from `synthetic` data are marked wherever they appear.
 
     `request` is what the study keeps of its request (`StudySpec.kept`); None if an older study did not record it.
-    `computed_once` says which layers are not computed in every step; empty if an older study did not record it.
+    `begun_by` is who began the study, `computed_once` says which layers are not computed in every step; both are empty
+    if an older study did not record them.
     """
 
     format: Literal[1] = FORMAT
     name: str
     created_at: str
+    begun_by: str = ""
     command: Command
     resumed_by: tuple[Command, ...] = ()
     seed: int

@@ -1,9 +1,11 @@
 """Holds an order to a study: what somebody asks of it while it runs, and what became of that."""
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 
+from krona_tune.refusal import Refusal
 from krona_tune.study.spec.trial import Frozen
 
 What = Literal[
@@ -56,6 +58,16 @@ class OrderRequest(Frozen):
         return " ".join(filter(None, [*words, "from its last rung" if self.from_last_rung else ""]))
 
 
+def order_request(**given: Any) -> OrderRequest:
+    """Returns what somebody asks. Raises a Refusal if it makes no sense."""
+    try:
+        return OrderRequest(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(["order", *map(str, first["loc"])])
+        raise Refusal(place, first["msg"].removeprefix("Value error, "), "see krona-tune order --help") from None
+
+
 class Order(Frozen):
     """An order and what became of it: one row in the records. Times are seconds since the epoch.
 
@@ -90,3 +102,21 @@ class Order(Frozen):
 
     def row(self) -> dict[str, Any]:
         return self.model_dump()
+
+
+def last_done(orders: Iterable[Order], *kinds: What) -> Order | None:
+    """Returns the order of one of these kinds that was done last; None if none was."""
+    done = [order for order in orders if order.what in kinds and order.state == "done"]
+    return max(done, key=lambda order: order.ended_at or 0.0, default=None)
+
+
+def is_paused(orders: Iterable[Order]) -> bool:
+    """Returns whether a study waits until somebody lets it go on."""
+    last = last_done(orders, "pause", "continue")
+    return last is not None and last.what == "pause"
+
+
+def search_ended_by(orders: Iterable[Order]) -> str:
+    """Returns who ordered the end of a study's search, if nobody let it go on since; else an empty text."""
+    last = last_done(orders, "stop", "continue", "trials")
+    return last.by if last is not None and last.what == "stop" else ""

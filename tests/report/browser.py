@@ -45,13 +45,13 @@ class Tab:
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Starts a headless browser in which no host name resolves. Only root runs it without its sandbox, as it must."""
+    """Starts a headless browser that reaches this machine only. Root runs it without its sandbox, as it must."""
     with (
         sync_playwright() as playwright,
         playwright.chromium.launch(
             executable_path=CHROMIUM,
             chromium_sandbox=os.geteuid() != 0,
-            args=["--host-resolver-rules=MAP * ~NOTFOUND"],
+            args=["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"],
         ) as browser,
     ):
         yield browser

@@ -6,6 +6,8 @@ import sys
 import pytest
 
 import krona_tune
+from krona_tune.record.orders import waiting_orders
+from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from tests.record.events import manifest
@@ -38,3 +40,15 @@ def test_opening_a_study_needs_neither_torch_nor_ray() -> None:
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output.strip() == "set()"
+
+
+def test_an_opened_study_takes_orders(study: StudyFolder) -> None:
+    opened = krona_tune.open_study(study.root)
+    assert opened.orders.empty
+    given = opened.order("clone_trial", "cola-000", settings={"learning_rate": 0.001}, from_last_rung=True)
+    assert waiting_orders(study) == [given]
+    assert given.settings == ("learning_rate=0.001",)
+    ParquetSink(study.results).ordered(given.model_copy(update={"state": "refused", "outcome": "no"}))
+    assert list(opened.orders["state"]) == ["refused"]
+    with pytest.raises(Refusal, match="stop_trial needs a trial"):
+        opened.order("stop_trial")

@@ -3,11 +3,12 @@
 import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow.parquet as pq
 import pytest
 
+from krona_tune.cli.studies import _let_go_on
 from krona_tune.record.orders import give_order, waiting_orders
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.progress import STOP
@@ -325,3 +326,15 @@ def test_a_clone_whose_row_was_lost_is_restored_by_its_order(folder: StudyFolder
     opened = open_records(first.plan, folder)
     restored = {each.trial_id: each for each in opened.records.trials}[row.trial_id]
     assert (restored.params, restored.of, restored.score) == (row.params, "cola-000", 0.75)
+
+
+@pytest.mark.parametrize("what", ["pause", "stop"])
+def test_a_resumed_study_with_more_trials_goes_on(folder: StudyFolder, what: Literal["pause", "stop"]) -> None:
+    _let_go_on(folder)
+    assert not waiting_orders(folder), "there is nothing to lift"
+    give_order(folder, OrderRequest(what=what))
+    Driver(folder).run()
+    _let_go_on(folder)
+    assert [order.what for order in waiting_orders(folder)] == ["continue"]
+    driver = Driver(folder).run()
+    assert (driver.orders.paused, driver.stopping.ended) == (False, "")

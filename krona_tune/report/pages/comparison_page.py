@@ -7,13 +7,14 @@ from itertools import cycle
 from pathlib import Path
 
 import yaml
+from markupsafe import Markup
 
 from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal
 from krona_tune.report.charts.chart import SCORE, Chart
 from krona_tune.report.charts.parameters import PARAMETERS, front_line, task_front
 from krona_tune.report.charts.style import BLUE, GREEN, ORANGE, PURPLE, RED, empty_figure, log_axis
-from krona_tune.report.pages.html import environment, packed_plotly
+from krona_tune.report.pages.html import environment, framed, packed_plotly
 from krona_tune.report.pages.study_page import spec_of, write_page
 from krona_tune.report.summary.cost import Cost, cost
 from krona_tune.report.summary.finals_summary import FinalAverage, final_average
@@ -82,7 +83,7 @@ def render_comparison(studies: Sequence[ComparedStudy]) -> str:
     tasks = [_task(task, studies) for task in dict.fromkeys(task for study in studies for task in study.tasks)]
     common = [each.task for each in tasks if len(each.studies) == len(studies) and all(s.best for _, s in each.studies)]
     front = _average_chart(studies, common)
-    return (
+    body = Markup(
         environment()
         .get_template("comparison.html.j2")
         .render(
@@ -94,10 +95,12 @@ def render_comparison(studies: Sequence[ComparedStudy]) -> str:
             synthetic=any(study.manifest.synthetic for study in studies),
             differences=differences({study.name: study.spec for study in studies}),
             backbones=tuple(dict.fromkeys(study.manifest.model.fingerprint for study in studies)),
-            plotly=packed_plotly() if front or any(each.chart for each in tasks) else None,
             version=studies[0].manifest.versions.get("krona_tune"),
         )
     )
+    title = f"{' and '.join(study.name for study in studies)}: Kronecker adapters"
+    charts = front or any(each.chart for each in tasks)
+    return framed(title, body, plotly=packed_plotly() if charts else None)
 
 
 def differences(specs: Mapping[str, str]) -> dict[str, tuple[str, ...]]:

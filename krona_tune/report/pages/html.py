@@ -2,6 +2,8 @@
 
 import gzip
 from base64 import b64encode
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from plotly.offline import get_plotlyjs
 
 from krona_tune.report.frame import factor_shape
 from krona_tune.study.formatting import (
+    NOTHING,
+    describe_adapter,
     format_count,
     format_duration,
     format_gain,
@@ -30,6 +34,15 @@ TEMPLATES = Path(__file__).parent / "templates"
 SHAPE = "A"
 """The common heading of `a_out` and `a_in`."""
 
+
+def _clock(seconds: float) -> str:
+    """Writes seconds since the epoch as a time to the second, in UTC; a dash for none."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if seconds else NOTHING
+    except (ValueError, OverflowError, OSError):
+        return NOTHING
+
+
 FILTERS = {
     "score": format_score,
     "gain": format_gain,
@@ -39,8 +52,31 @@ FILTERS = {
     "seconds": format_duration,
     "memory": format_memory,
     "moment": format_time,
+    "clock": _clock,
+    "adapter": describe_adapter,
     "words": format_name,
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """What a page needs that a service sends: the nonce of its scripts, and the addresses of plotly.js, of its parts
+    (`source`), of the events that tell of changes, and of the orders; `stamp` names what it shows.
+
+    A page without `events` stays as it is, one without `orders` gives none.
+    """
+
+    nonce: str
+    plotly: str = ""
+    source: str = ""
+    events: str = ""
+    orders: str = ""
+    stamp: str = ""
+
+
+def framed(title: str, body: Markup, *, plotly: Markup | None = None, served: Served | None = None) -> str:
+    """Returns a whole page around a body: self-contained, or as a service sends it."""
+    return environment().get_template("layout.html.j2").render(title=title, body=body, plotly=plotly, served=served)
 
 
 @cache

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from markupsafe import Markup
+
 from krona_tune.atomic_write import read_text, write_atomically
 from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal, refusing
@@ -12,22 +14,26 @@ from krona_tune.report.charts.overview import overview_chart
 from krona_tune.report.charts.parameters import average_chart
 from krona_tune.report.charts.seeds import seeds_chart
 from krona_tune.report.charts.task_charts import charts
-from krona_tune.report.pages.html import SHAPE, environment, knobs_of, packed_plotly
+from krona_tune.report.pages.html import SHAPE, environment, framed, knobs_of, packed_plotly
 from krona_tune.report.summary.cost import Cost, cost, cost_chart, saved_by_stopping
 from krona_tune.report.summary.failures import troubles
 from krona_tune.report.summary.finals_summary import final_average, methods_part
+from krona_tune.report.summary.present import given_orders
 from krona_tune.report.summary.shared_summary import judged_together, shared_part
 from krona_tune.report.summary.task_summary import STANDARD_ERRORS, TaskSummary, average, summaries
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import NOTHING
 from krona_tune.study.manifest import Manifest, read_manifest
 from krona_tune.study.network import Network, network
+from krona_tune.study.order import Order
 from krona_tune.study.result import TrialResult
 from krona_tune.study.spec.plain_yaml import read_yaml
 from krona_tune.study.spec.trial import FULL_KINDS
 
 TOP = 10
 """How many trials of a task the ranking shows at first."""
+NOW = Markup("<!--now-->")
+"""Stands in a live page's body for the part that says what runs now, which changes more often than the rest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +64,8 @@ def write_report(folder: StudyFolder, *, runs: bool = False) -> Path:
     Raises:
         Refusal: there is no study in the folder, or its records can't be read; the page is left as it was.
     """
-    return write_page(
-        folder.report, render(read_manifest(folder.manifest), read_records(folder.results, runs=runs), spec_of(folder))
-    )
+    manifest, recorded = read_manifest(folder.manifest), read_records(folder.results, runs=runs)
+    return write_page(folder.report, render(manifest, recorded, spec_of(folder), given_orders(folder, recorded)))
 
 
 def write_page(path: Path, html: str) -> Path:
@@ -69,25 +74,37 @@ def write_page(path: Path, html: str) -> Path:
         return write_atomically(path, html)
 
 
-def render(manifest: Manifest, recorded: Records, spec: str) -> str:
+def render(manifest: Manifest, recorded: Records, spec: str, orders: Sequence[Order] = ()) -> str:
     """Returns the page's HTML. Everything from records or files is escaped."""
+    body = render_body(manifest, recorded, spec, orders)
+    return framed(title_of(manifest), body, plotly=packed_plotly() if "data-figure=" in body else None)
+
+
+def title_of(manifest: Manifest) -> str:
+    return f"{manifest.name}: Kronecker adapters"
+
+
+def render_body(
+    manifest: Manifest, recorded: Records, spec: str, orders: Sequence[Order] = (), *, live: bool = False
+) -> Markup:
+    """Returns the page's header, contents and parts; `live`: with `NOW` where the part about the present goes, and
+    with buttons to clone trials."""
     shared = shared_part(recorded, manifest, spec)
     tasks = judged_together(summaries(recorded, manifest), shared)
     backbone = network(manifest.model)
-    parts = [_part(summary, recorded.of(summary.task), backbone) for summary in tasks]
     whole = {
         "overview": overview_chart(tasks),
         "average": average_chart(tasks, shared.front if shared else None),
         "cost": cost_chart(tasks, recorded),
     }
-    return (
+    return Markup(
         environment()
         .get_template("report.html.j2")
         .render(
             manifest=manifest,
             synthetic=manifest.synthetic,
             spec=spec,
-            parts=parts,
+            parts=[_part(summary, recorded.of(summary.task), backbone) for summary in tasks],
             average=average(tasks),
             final_average=final_average(tasks),
             shared=shared,
@@ -97,10 +114,11 @@ def render(manifest: Manifest, recorded: Records, spec: str) -> str:
             cost=cost(recorded.trials),
             whole=whole,
             troubles=troubles(tasks),
-            plotly=packed_plotly() if any(whole.values()) or any(part.charts or part.seeds for part in parts) else None,
             top=TOP,
             full_kinds=FULL_KINDS,
             standard_errors=STANDARD_ERRORS,
+            orders=orders,
+            live=NOW if live else "",
         )
     )
 

@@ -27,7 +27,7 @@ from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import format_duration
-from krona_tune.study.order import Order
+from krona_tune.study.order import Order, is_paused, search_ended_by
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.spec.loader import dump_spec, load_spec
 from krona_tune.study.spec.study_spec import StudySpec
@@ -73,7 +73,7 @@ class StudyOrders(Gate):
 
     @property
     def paused(self) -> bool:
-        return self._last("pause", "continue") == "pause"
+        return is_paused(self._ledger.orders.values())
 
     def slots(self) -> int:
         return 0 if self.paused else self.most
@@ -101,10 +101,10 @@ class StudyOrders(Gate):
         """Lets orders reach the trials of a phase from now on, those first that waited; `search`: it is the search."""
         self._searcher, searcher.gate = searcher, self
         searcher.closed = not search
-        if search and self._last("stop", "continue", "trials") == "stop":
-            self._stopping.ended = self._who("stop")
+        if search and (person := search_ended_by(self._ledger.orders.values())):
+            self._stopping.ended = person
             go_on = f"krona-tune order {self._folder.name} continue"
-            self._audience.say(f"{self._stopping.ended} ended the search. Let it go on with: {go_on}")
+            self._audience.say(f"{person} ended the search. Let it go on with: {go_on}")
         for order in self._taken():
             if order.what == "clone_trial" and order.made not in self._ledger.rows:
                 self._take_effect(order)
@@ -330,14 +330,6 @@ class StudyOrders(Gate):
 
     def _taken(self) -> list[Order]:
         return [order for order in self._ledger.orders.values() if order.state == "taken"]
-
-    def _last(self, *kinds: str) -> str:
-        """Returns which of these kinds of order was done last; empty if none was."""
-        done = [order for order in self._ledger.orders.values() if order.what in kinds and order.state == "done"]
-        return max(done, key=lambda order: order.ended_at or 0.0).what if done else ""
-
-    def _who(self, kind: str) -> str:
-        return next(order.by for order in reversed(self._ledger.orders.values()) if order.what == kind)
 
 
 def _ended(row: TrialResult) -> str:

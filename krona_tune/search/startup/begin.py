@@ -10,6 +10,7 @@ from subprocess import DEVNULL, CalledProcessError, check_output
 import torch
 
 from krona_tune.atomic_write import write_atomically
+from krona_tune.record.orders import whoami
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.startup.cluster import Slots
@@ -36,6 +37,7 @@ def begin_study(gathered: Gathered, folder: StudyFolder, command: str) -> Starte
     manifest = Manifest(
         name=folder.name,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        begun_by=whoami(),
         command=command,
         seed=plan.spec.seed,
         precision=_precision(plan, fit),
@@ -63,6 +65,7 @@ def begin_study(gathered: Gathered, folder: StudyFolder, command: str) -> Starte
         manifest = manifest.model_copy(
             update={
                 "created_at": earlier.created_at,
+                "begun_by": earlier.begun_by,
                 "command": earlier.command,
                 "resumed_by": (*earlier.resumed_by, command),
             }

@@ -1,4 +1,4 @@
-"""The command that gives an order to a study."""
+"""The command that steers a running study: order."""
 
 from typing import Annotated, Any
 
@@ -12,7 +12,7 @@ from krona_tune.record.orders import give_order
 from krona_tune.record.ownership import is_running
 from krona_tune.record.remote.storage import storage_at
 from krona_tune.refusal import Refusal, unknown
-from krona_tune.study.order import OrderRequest
+from krona_tune.study.order import OrderRequest, order_request
 
 WORDS = {
     "stop": ("stop", "stop_trial"),
@@ -72,9 +72,4 @@ def _request(what: str, about: str | None, settings: tuple[str, ...], *, from_la
     given: dict[str, Any] = {"what": kind, "settings": settings, "from_last_rung": from_last_rung}
     if about is not None:
         given["trial" if what in OF_A_TRIAL else "value"] = about
-    try:
-        return OrderRequest(**given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = " ".join([what, *map(str, first["loc"])])
-        raise Refusal(place, first["msg"].removeprefix("Value error, "), "see krona-tune order --help") from None
+    return order_request(**given)

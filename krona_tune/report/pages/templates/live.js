@@ -1,0 +1,218 @@
+// Keeps a served page up to date, and gives orders. It runs before the tables are prepared, so that it knows each part
+// as the service sent it. Parts that have not changed since are left alone; a part that has keeps what its reader did:
+// open details, sorted and unfolded tables, drawn charts with their zoom, places in scrolled regions, and the focus.
+(() => {
+  const { source, events, orders, stamp: first } = document.body.dataset;
+  const RETRY = 3000;
+  const keyOf = (part) => part.getAttribute("aria-labelledby") || part.getAttribute("aria-label") || part.tagName;
+  const partsOf = (root) => new Map([...root.querySelectorAll("header, nav > ul, main > :not(.live)")].map((part) => [keyOf(part), part]));
+  const sources = new Map([...partsOf(document)].map(([key, part]) => [key, part.outerHTML]));
+  let stamp = first;
+
+  const FOCUSABLE = "a, button, summary, input, [tabindex]";
+  const nameOf = (element) => [element.tagName, element.id, element.getAttribute("aria-label"), element.getAttribute("aria-labelledby"), element.textContent].join("|");
+  const focusIn = (part) => {
+    const held = document.activeElement;
+    if (!part.contains(held)) return () => {};
+    const same = (root) => [...root.querySelectorAll(FOCUSABLE)].filter((each) => nameOf(each) === nameOf(held));
+    const place = same(part).indexOf(held);
+    return (fresh) => (same(fresh)[place] || fresh.querySelector(FOCUSABLE))?.focus({ preventScroll: true });
+  };
+  const detailsIn = (part) => {
+    const named = (root) => [...root.querySelectorAll("details")].map((each) => [each.querySelector("summary")?.textContent, each]);
+    const open = new Set(named(part).filter(([, each]) => each.open).map(([name]) => name));
+    return (fresh) => named(fresh).forEach(([name, each]) => { if (open.has(name)) each.open = true; });
+  };
+  const scrollsIn = (part) => {
+    const regions = (root) => [...root.querySelectorAll(".scroll")].map((each) => [each.getAttribute("aria-labelledby"), each]);
+    const places = new Map(regions(part).map(([name, each]) => [name, [each.scrollLeft, each.scrollTop]]));
+    return (fresh) => regions(fresh).forEach(([name, each]) => { [each.scrollLeft, each.scrollTop] = places.get(name) || [0, 0]; });
+  };
+  const unfolded = new Set();
+  const unfold = (table) => {
+    const rest = table.querySelector("template");
+    if (!rest || !unfolded.has(table.id)) return;
+    table.tBodies[0].append(rest.content);
+    rest.remove();
+    document.querySelector(`button.more[aria-controls="${table.id}"]`)?.remove();
+  };
+  const tablesIn = (part) => {
+    const named = (root) => [...root.querySelectorAll("table.sortable")].map((each) => [each.id || each.caption?.id, each]);
+    const sortedBy = (table) => [...table.tHead.rows[0].cells].find((cell) => cell.hasAttribute("aria-sort"));
+    const states = new Map(named(part).map(([name, table]) => [name, sortedBy(table)]));
+    return (fresh) => named(fresh).forEach(([name, table]) => {
+      unfold(table);
+      const by = states.get(name);
+      const heading = by && [...table.tHead.rows[0].cells].find((cell) => cell.textContent === by.textContent);
+      if (heading) window.tables.sortBy(table, heading, by.getAttribute("aria-sort") === "ascending" ? 1 : -1);
+    });
+  };
+  const chartsIn = (part) => {
+    const drawn = new Map([...part.querySelectorAll(".chart[data-drawn]")].map((place) => [place.dataset.figure, [place, part.querySelector(`[id="${place.dataset.figure}"]`)?.textContent]]));
+    return (fresh) => fresh.querySelectorAll(".chart").forEach((place) => {
+      const [kept, figure] = drawn.get(place.dataset.figure) || [];
+      if (!kept) return;
+      kept.setAttribute("aria-label", place.getAttribute("aria-label"));
+      place.replaceWith(kept);
+      if (document.getElementById(kept.dataset.figure).textContent !== figure) window.charts.redraw(kept);
+    });
+  };
+
+  const replace = (part, fresh) => {
+    const keep = [chartsIn, tablesIn, detailsIn, scrollsIn, focusIn].map((look) => look(part));
+    part.replaceWith(fresh);
+    window.tables.prepare(fresh);
+    keep.forEach((restore) => restore(fresh));
+    window.charts?.prepare(fresh);
+  };
+  const insert = (part, before) => {
+    if (before) before.after(part);
+    else document.getElementById("main").prepend(part);
+    window.tables.prepare(part);
+    window.charts?.prepare(part);
+  };
+  const show = (page) => {
+    const present = partsOf(document);
+    const wanted = partsOf(page);
+    let before = document.querySelector("main > .live");
+    for (const [key, part] of wanted) {
+      const text = part.outerHTML;
+      const there = present.get(key);
+      const fresh = document.adoptNode(part);
+      if (!there) insert(fresh, before);
+      else if (sources.get(key) !== text) replace(there, fresh);
+      sources.set(key, text);
+      const now = partsOf(document).get(key);
+      if (now.parentElement.id === "main") before = now;
+    }
+    for (const [key, part] of present) {
+      if (wanted.has(key)) continue;
+      part.remove();
+      sources.delete(key);
+    }
+  };
+
+  let asked = null;
+  let again = false;
+  const update = async (newest) => {
+    if (asked) { again = newest; return; }
+    asked = newest;
+    try {
+      const answer = await fetch(source, { redirect: "manual" });
+      if (answer.type === "opaqueredirect" || answer.status === 401) { location.reload(); return; }
+      if (answer.ok) {
+        show(new DOMParser().parseFromString(await answer.text(), "text/html"));
+        stamp = answer.headers.get("X-Stamp");
+      }
+      if (stamp !== newest) setTimeout(() => update(newest), RETRY);
+    } catch { setTimeout(() => update(newest), RETRY); } finally {
+      asked = null;
+      if (again && again !== stamp) update(again);
+      again = null;
+    }
+  };
+
+  // Makes one element like another, child by child, so that a button that is pressed and a field that is filled in stay.
+  const merge = (old, fresh) => {
+    if (old.isEqualNode(fresh)) return;
+    if (old.nodeType !== Node.ELEMENT_NODE || old.nodeName !== fresh.nodeName) { old.replaceWith(fresh); return; }
+    if (old.hasAttribute("data-keep")) return;
+    for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
+    for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+    let at = old.firstChild;
+    for (const child of [...fresh.childNodes]) {
+      const named = child.id ? [...old.children].find((each) => each.id === child.id) : null;
+      const match = named || (!child.id && at && !at.id ? at : null);
+      if (!match) { old.insertBefore(child, at); continue; }
+      if (match === at) at = at.nextSibling;
+      else old.insertBefore(match, at);
+      merge(match, child);
+    }
+    while (at) { const next = at.nextSibling; at.remove(); at = next; }
+  };
+
+  const connection = document.getElementById("connection");
+  let stream = null;
+  const listen = () => {
+    stream?.close();
+    stream = new EventSource(`${events}?since=${encodeURIComponent(stamp)}`);
+    stream.addEventListener("open", () => { connection.hidden = true; });
+    stream.addEventListener("now", ({ data }) => {
+      const fresh = new DOMParser().parseFromString(data, "text/html").querySelector(".live");
+      const old = document.querySelector("main > .live");
+      if (fresh && old) merge(old, document.adoptNode(fresh));
+    });
+    stream.addEventListener("changed", ({ data }) => { if (data !== stamp) update(data); });
+    stream.addEventListener("error", () => {
+      connection.hidden = false;
+      if (stream.readyState === EventSource.CLOSED) setTimeout(listen, RETRY);
+    });
+  };
+  // A browser opens few connections to one host; a page that nobody sees leaves its own to the others.
+  document.addEventListener("visibilitychange", () => { if (document.hidden) stream?.close(); else listen(); });
+  document.addEventListener("click", ({ target }) => {
+    const more = target.closest("button.more");
+    if (more) unfolded.add(more.getAttribute("aria-controls"));
+  }, true);
+  window.addEventListener("DOMContentLoaded", () => { if (!document.hidden) listen(); });
+
+  if (!orders) return;
+  const said = document.getElementById("said");
+  const say = (place, text, refused) => {
+    place.textContent = text;
+    place.classList.toggle("refused", refused);
+    if (place === said) { clearTimeout(say.timer); say.timer = setTimeout(() => { said.textContent = ""; }, 12000); }
+  };
+  const give = async (order, place) => {
+    say(place, "Sending the order…", false);
+    try {
+      const answer = await fetch(orders, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(order) });
+      const held = await answer.json();
+      if (answer.ok) say(place, `Ordered: ${[held.what.replaceAll("_", " "), held.trial, ...held.settings, held.value].filter(Boolean).join(" ")}. The driver answers within a few seconds.`, false);
+      else say(place, `Refused: ${held.place}: ${held.problem}${held.fix ? `; ${held.fix}` : ""}`, true);
+      return answer.ok;
+    } catch {
+      say(place, "The service does not answer. Nothing was ordered, as far as this page knows.", true);
+      return false;
+    }
+  };
+  const confirmed = (text) => new Promise((done) => {
+    const dialog = document.getElementById("confirm");
+    document.getElementById("confirm-text").textContent = text;
+    dialog.returnValue = "";
+    dialog.addEventListener("close", () => done(dialog.returnValue === "yes"), { once: true });
+    dialog.showModal();
+  });
+  const clone = document.getElementById("clone");
+  document.addEventListener("click", async ({ target }) => {
+    const button = target.closest("button");
+    if (!button) return;
+    const { order, trial, confirm, clone: original } = button.dataset;
+    if ("close" in button.dataset) button.closest("dialog").close();
+    if (original) {
+      clone.querySelector("h2 code").textContent = original;
+      clone.dataset.trial = original;
+      say(clone.querySelector(".said"), "", false);
+      clone.showModal();
+    }
+    if (order && (!confirm || await confirmed(confirm))) await give({ what: order, ...(trial ? { trial } : {}) }, said);
+  });
+  document.addEventListener("submit", async (event) => {
+    const form = event.target;
+    if (!form.dataset.order) return;
+    event.preventDefault();
+    const what = form.dataset.order;
+    const place = form.querySelector(".said");
+    if (what !== "clone_trial") {
+      const value = form.elements.value.value.trim();
+      if (await give({ what, value: what === "trials" && !value.startsWith("+") ? `+${value}` : value }, place)) form.reset();
+      return;
+    }
+    const settings = form.elements.settings.value.split(/\s+/).filter(Boolean);
+    const order = { what, trial: clone.dataset.trial, settings, from_last_rung: form.elements.from_last_rung.checked };
+    if (!await give(order, place)) return;
+    say(said, place.textContent, false);
+    form.reset();
+    clone.close();
+  });
+})();

@@ -1,0 +1,79 @@
+"""Defines what the service answers to programs."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from krona_tune.record.driver_state import DriverState
+from krona_tune.study.order import Order
+
+State = Literal["running", "paused", "stopped", "finished", "unreadable"]
+
+
+class Problem(BaseModel):
+    """What is wrong with a request: its place, the problem, and how to mend it."""
+
+    place: str
+    problem: str
+    fix: str
+
+
+class Version(BaseModel):
+    """The service's version of krona_tune."""
+
+    version: str
+
+
+class StudySummary(BaseModel):
+    """How far a study is and what it has found. `trials` counts those of its plan, `ended` those that have ended; both
+    are null if that is not known. `best` and `head_only` are averages over tasks on validation; numbers of a
+    `synthetic` study come from generated data. `problem` says what of the study can't be read. `begun` is an ISO time,
+    `begun_by` who began it, if that was recorded.
+    """
+
+    name: str
+    state: State
+    problem: str = ""
+    tasks: list[str] = []
+    trials: int | None = None
+    ended: int | None = None
+    seconds_left: float | None = None
+    best: float | None = None
+    head_only: float | None = None
+    synthetic: bool = False
+    device_seconds: float | None = None
+    begun: str = ""
+    begun_by: str = ""
+
+
+class RunningTrial(BaseModel):
+    """A trial that runs now; `share` of its full budget is done, from 0 to 1. `rung` counts the rungs it has reached,
+    of `rungs` in all."""
+
+    trial: str
+    task: str
+    kind: str
+    share: float
+    rung: int
+    rungs: int
+    score: float | None
+    knobs: dict[str, Any]
+    proposed_by: str
+    expected_score: float | None
+    expected_deviation: float | None
+
+
+class StudyDetail(StudySummary):
+    """A study with what runs now, every order, and what its driver wrote last (null if none runs)."""
+
+    running: list[RunningTrial]
+    orders: list[Order]
+    driver: DriverState | None
+
+
+class Rows(BaseModel):
+    """Some rows of a table, of `total` in all, from `offset` on. What is no finite number is null."""
+
+    total: int
+    offset: int
+    rows: list[dict[str, Any]]

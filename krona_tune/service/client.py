@@ -1,0 +1,102 @@
+"""Asks a service for studies and gives orders through it, from Python; needs no package of the service's."""
+
+import json
+from http.client import HTTPException
+from typing import Any, TypeVar
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote, urlencode, urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+from pydantic import TypeAdapter, ValidationError
+
+from krona_tune.refusal import Refusal
+from krona_tune.service.answers import Rows, StudyDetail, StudySummary
+from krona_tune.study.order import Order, OrderRequest
+
+Value = TypeVar("Value")
+MOST_ROWS = 1_000
+SECONDS = 30.0
+"""How long an answer may take."""
+
+
+class _NoRedirect(HTTPRedirectHandler):
+    """Follows no redirect, which would carry the token elsewhere."""
+
+    def redirect_request(self, *args: Any) -> None:
+        return None
+
+
+class Client:
+    """A service at a URL such as `http://127.0.0.1:8300`.
+
+    Every method raises a Refusal with what the service refuses, or that it can't be reached.
+    """
+
+    def __init__(self, url: str, token: str | None = None) -> None:
+        if not _is_address(url):
+            raise Refusal("url", f"{url!r} is no address of a service", "write http://host:port")
+        self.url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    def studies(self) -> list[StudySummary]:
+        """Returns every study's summary, the newest first."""
+        return _read(list[StudySummary], self._ask("/api/studies"))
+
+    def study(self, name: str) -> StudyDetail:
+        """Returns a study with its running trials, its orders and its driver's state."""
+        return _read(StudyDetail, self._ask(_path(name)))
+
+    def trials(self, name: str, task: str = "", status: str = "") -> list[dict[str, Any]]:
+        """Returns the rows of a study's trials, in the order in which they started; numbers that are not finite are
+        None."""
+        rows: list[dict[str, Any]] = []
+        while True:
+            asked = {"task": task, "status": status, "offset": len(rows), "limit": MOST_ROWS}
+            page = _read(Rows, self._ask(f"{_path(name)}/trials?{urlencode(asked)}"))
+            rows += page.rows
+            if not page.rows or len(rows) >= page.total:
+                return rows
+
+    def order(self, name: str, request: OrderRequest) -> Order:
+        """Leaves an order for the study's driver, and returns it as it waits."""
+        return _read(Order, self._ask(f"{_path(name)}/orders", request.model_dump_json().encode()))
+
+    def _ask(self, path: str, body: bytes | None = None) -> bytes:
+        headers = self._headers | ({"Content-Type": "application/json"} if body else {})
+        request = Request(self.url + path, data=body, headers=headers)
+        try:
+            with build_opener(_NoRedirect).open(request, timeout=SECONDS) as answer:
+                return bytes(answer.read())
+        except HTTPError as error:
+            raise _refusal(error) from None
+        except (URLError, HTTPException, OSError, ValueError) as error:
+            raise Refusal(self.url, f"gives no answer ({error})", "start it with krona-tune serve") from None
+
+
+def _read(kind: type[Value], answer: bytes) -> Value:
+    try:
+        return TypeAdapter(kind).validate_json(answer)
+    except ValidationError:
+        raise Refusal(
+            "the service", "answers what this version can't read", "install the version of the service"
+        ) from None
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname)
+
+
+def _path(name: str) -> str:
+    return f"/api/studies/{quote(name, safe='')}"
+
+
+def _refusal(error: HTTPError) -> Refusal:
+    try:
+        said = json.loads(error.read())
+        return Refusal(str(said["place"]), str(said["problem"]), str(said["fix"]))
+    except (ValueError, KeyError, TypeError, OSError):
+        return Refusal(error.url, f"answers {error.code} {error.reason}", "look whether a service is there")

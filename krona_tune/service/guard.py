@@ -1,0 +1,136 @@
+"""Lets in only requests that may use the service, and adds the headers that keep its pages safe."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import MutableMapping
+from typing import Any
+from urllib.parse import quote
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from krona_tune.refusal import Refusal
+from krona_tune.service.access import OPEN, Access, from_elsewhere
+from krona_tune.service.responses import FOR_PROGRAMS, refused
+
+logger = logging.getLogger(__name__)
+
+MOST_BYTES = 65_536
+"""The most bytes of a request's body."""
+FAILED_SECONDS = 0.5
+"""How long the answer to a wrong token waits."""
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
+POLICY = (
+    "default-src 'none'; script-src 'self' 'nonce-{nonce}'; style-src 'self' 'unsafe-inline'; connect-src 'self'; "
+    "img-src 'self' data: blob:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+"""Plotly sets style attributes; nothing else on a page comes without a nonce."""
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+BEARER = {"WWW-Authenticate": "Bearer"}
+
+
+class Guard:
+    """Stands before the application: checks the host, the token, the origin and the size of each request."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app, self._access = app, access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        scope["nonce"] = secrets.token_urlsafe(18)
+        begun = False
+
+        async def sent(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                _add_headers(message, scope["nonce"])
+            await send(message)
+
+        try:
+            answer, heard = await self._answer(scope, receive)
+            await (answer or self._app)(scope, heard, sent)
+        except Exception:
+            logger.exception("%s failed", scope["path"])
+            if begun:
+                raise
+            fault = Refusal("the service", "failed at this request", "look at its output")
+            await refused(scope, 500, fault)(scope, receive, sent)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> tuple[Response | None, Receive]:
+        """Returns the answer to a request that is refused, else None and the request's body."""
+        headers = Headers(scope=scope)
+        if len(headers.getlist("host")) != 1 or not self._access.accepts_host(headers["host"]):
+            fix = "use localhost or 127.0.0.1, or start the service with a token"
+            return refused(scope, 421, Refusal("Host", "is no name of this machine", fix)), receive
+        if scope["path"] not in OPEN and (answer := await self._unknown(scope, headers)):
+            return answer, receive
+        if scope["method"] not in READING and from_elsewhere(headers):
+            return refused(scope, 403, Refusal("Origin", "another site's page sent this", "use the own page")), receive
+        body = await _body(headers, receive)
+        if body is None:
+            problem = Refusal("the request", f"has more than {MOST_BYTES:,} bytes", "send less")
+            return refused(scope, 413, problem, {"Connection": "close"}), receive
+        return None, _replayed(body, receive)
+
+    async def _unknown(self, scope: Scope, headers: Headers) -> Response | None:
+        """Returns the answer to someone without the token."""
+        known = self._access.knows(headers)
+        if known:
+            return None
+        if known is False:
+            await asyncio.sleep(FAILED_SECONDS)
+        if scope["method"] == "GET" and not scope["path"].startswith(FOR_PROGRAMS):
+            return RedirectResponse(f"/login?to={quote(scope['path'])}", 303)
+        fix = "send the header 'Authorization: Bearer TOKEN'"
+        return refused(scope, 401, Refusal("Authorization", "the token is missing or wrong", fix), BEARER)
+
+
+async def _body(headers: Headers, receive: Receive) -> bytes | None:
+    """Returns a request's body; None if it is too large."""
+    length = headers.get("content-length", "")
+    if not length and "transfer-encoding" not in headers:
+        return b""
+    if length.isdecimal() and int(length[:20]) > MOST_BYTES:
+        return None
+    body: bytes = b""
+    while True:
+        message = await receive()
+        body += bytes(message.get("body", b""))
+        if len(body) > MOST_BYTES:
+            return None
+        if message["type"] != "http.request" or not message.get("more_body"):
+            return body
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """Returns a receiver that gives the body, then what comes after it."""
+    given = False
+
+    async def heard() -> MutableMapping[str, Any]:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return heard
+
+
+def _add_headers(message: Message, nonce: str) -> None:
+    headers = MutableHeaders(scope=message)
+    headers.update(HEADERS)
+    headers["Content-Security-Policy"] = POLICY.format(nonce=nonce)
+    headers.setdefault("Cache-Control", "no-store")

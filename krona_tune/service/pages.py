@@ -1,0 +1,93 @@
+"""The pages: the index of studies, each study, the login, and what they need to stay up to date."""
+
+import asyncio
+import gzip
+from functools import cache
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
+from plotly.offline import get_plotlyjs
+
+from krona_tune.service.access import COOKIE, Access
+from krona_tune.service.guard import FAILED_SECONDS
+from krona_tune.service.live_events import News, Streams
+from krona_tune.service.served_pages import index_body, index_page, login_page, study_page
+from krona_tune.service.served_studies import ServedStudies
+
+A_YEAR = {"Cache-Control": "private, max-age=31536000, immutable"}
+STAMP = "X-Stamp"
+
+
+def pages(studies: ServedStudies, access: Access, streams: Streams) -> APIRouter:
+    """Returns the routes of the pages."""
+    router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+    place = str(studies.storage)
+
+    @router.get("/")
+    def index(request: Request) -> str:
+        stamp = studies.stamp()
+        return index_page(request.scope, index_body(studies.summaries(), place), stamp)
+
+    @router.get("/main")
+    def index_main() -> HTMLResponse:
+        stamp = studies.stamp()
+        return HTMLResponse(index_body(studies.summaries(), place), headers={STAMP: stamp})
+
+    @router.get("/events")
+    def index_events(request: Request, since: str = "") -> StreamingResponse:
+        return streams.answer(request, lambda: News(stamp=studies.stamp()), since)
+
+    @router.get("/studies/{name}")
+    def study(request: Request, name: str) -> str:
+        return study_page(request.scope, name, studies.body(name), studies.present(name))
+
+    @router.get("/studies/{name}/main")
+    def study_main(name: str) -> HTMLResponse:
+        body = studies.body(name)
+        return HTMLResponse(body.html, headers={STAMP: body.stamp})
+
+    @router.get("/studies/{name}/events")
+    def study_events(request: Request, name: str, since: str = "") -> StreamingResponse:
+        studies.folder(name)
+
+        def news() -> News:
+            stamp = studies.look(name).stamp if studies.may_draw(name) else None
+            return News(stamp=stamp, now=studies.present(name))
+
+        return streams.answer(request, news, since)
+
+    @router.get("/plotly.js")
+    def plotly(request: Request) -> Response:
+        small = "gzip" in request.headers.get("accept-encoding", "")
+        headers = A_YEAR | {"Vary": "Accept-Encoding"} | ({"Content-Encoding": "gzip"} if small else {})
+        return Response(packed_script() if small else get_plotlyjs(), media_type="text/javascript", headers=headers)
+
+    @router.get("/login")
+    def login(request: Request, to: str = "/") -> str:
+        return login_page(request.scope, own_path(to))
+
+    @router.post("/login")
+    async def logged_in(request: Request) -> Response:
+        fields = parse_qs((await request.body()).decode(errors="replace"), max_num_fields=10)
+        token, to = (fields.get(name, [""])[0] for name in ("token", "to"))
+        if not access.token or not access.is_token(token.strip()):
+            await asyncio.sleep(FAILED_SECONDS)
+            return HTMLResponse(login_page(request.scope, own_path(to), "That is not the token."), 401)
+        answer = RedirectResponse(own_path(to), 303)
+        secure = request.url.scheme == "https"
+        answer.set_cookie(COOKIE, access.cookie, httponly=True, samesite="strict", secure=secure, path="/")
+        return answer
+
+    return router
+
+
+def own_path(to: str) -> str:
+    """Returns a path of this service: `to`, or the index if `to` may lead elsewhere."""
+    own = to.startswith("/") and not to.startswith(("//", "/\\")) and to.isprintable() and to.isascii()
+    return to if own else "/"
+
+
+@cache
+def packed_script() -> bytes:
+    return gzip.compress(get_plotlyjs().encode(), compresslevel=9, mtime=0)

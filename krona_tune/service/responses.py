@@ -1,0 +1,51 @@
+"""Answers requests: with values as JSON, or with what is wrong, as JSON for a program and as a page for a browser."""
+
+import json
+from http import HTTPStatus
+from math import isfinite
+from typing import Any
+
+from pydantic import BaseModel
+from starlette.responses import HTMLResponse, Response
+from starlette.types import Scope
+
+from krona_tune.refusal import Refusal
+from krona_tune.service.answers import Problem
+from krona_tune.service.served_pages import problem_page
+from krona_tune.study.redact import redact
+
+FOR_PROGRAMS = ("/api/", "/openapi.json", "/healthz")
+"""The beginnings of the paths that programs ask for."""
+
+
+def plain(value: Any) -> Any:
+    """Returns a value with null for numbers that are not finite, and without tuples."""
+    match value:
+        case float():
+            return value if isfinite(value) else None
+        case dict():
+            return {str(key): plain(each) for key, each in value.items()}
+        case list() | tuple():
+            return [plain(each) for each in value]
+        case None | bool() | int() | str():
+            return value
+        case _:
+            return str(value)
+
+
+def json_answer(value: Any, status: int = 200) -> Response:
+    """Returns plain values or a model as JSON in ASCII, so that any text can be encoded."""
+    held = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    text = json.dumps(plain(held), allow_nan=False)
+    return Response(text, status_code=status, media_type="application/json")
+
+
+def refused(scope: Scope, status: int, refusal: Refusal, headers: dict[str, str] | None = None) -> Response:
+    """Returns the answer to a request that is refused with this status."""
+    said = Problem(**{name: redact(getattr(refusal, name)) for name in ("place", "problem", "fix")})
+    if str(scope["path"]).startswith(FOR_PROGRAMS) or scope["method"] not in {"GET", "HEAD"}:
+        answer = json_answer(said, status)
+    else:
+        answer = HTMLResponse(problem_page(scope, said, HTTPStatus(status).phrase), status)
+    answer.headers.update(headers or {})
+    return answer

@@ -1,0 +1,105 @@
+"""The REST interface: studies, their trials, reports and orders as JSON."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from starlette.exceptions import HTTPException
+
+from krona_tune import __version__
+from krona_tune.service.access import Access
+from krona_tune.service.answers import Problem, Rows, StudyDetail, StudySummary, Version
+from krona_tune.service.responses import json_answer
+from krona_tune.service.served_studies import ServedStudies
+from krona_tune.study.order import Order, OrderRequest
+
+MOST_ROWS = 1_000
+MOST_OFFSET = 10_000_000
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": text}
+    for status, text in {
+        400: "The request can't be read.",
+        401: "The token is missing or wrong.",
+        403: "Another site's page sent this.",
+        413: "The request is too large.",
+        421: "The Host header is no name of this machine.",
+        422: "The request can't be met.",
+    }.items()
+}
+UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "There is no such study."}}
+NO_JSON: dict[int | str, dict[str, Any]] = {415: {"model": Problem, "description": "The request is no JSON."}}
+
+Name = Annotated[str, Path(description="A study's name.", min_length=1, max_length=255)]
+Offset = Annotated[int, Query(ge=0, le=MOST_OFFSET, description="How many rows to leave out.")]
+Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="The most rows to return.")]
+Filter = Annotated[str, Query(max_length=200, description="Only rows with this value; empty for all.")]
+
+
+def rest(studies: ServedStudies, access: Access) -> APIRouter:
+    """Returns the routes below /api, and /healthz."""
+    router = APIRouter(responses=PROBLEMS)
+
+    @router.get("/healthz", response_model=Version, operation_id="health")
+    @router.get("/api/version", response_model=Version, operation_id="version")
+    def version() -> Response:
+        """Return the service's version."""
+        return json_answer(Version(version=__version__))
+
+    @router.get("/api/studies", response_model=list[StudySummary], operation_id="studies")
+    def list_studies() -> Response:
+        """List the studies, the newest first."""
+        return json_answer([each.model_dump(mode="json") for each in studies.summaries()])
+
+    @router.get("/api/studies/{name}", response_model=StudyDetail, responses=UNKNOWN, operation_id="study")
+    def study(name: Name) -> Response:
+        """Return a study with its running trials and its orders."""
+        return json_answer(studies.detail(name))
+
+    @router.get("/api/studies/{name}/trials", response_model=Rows, responses=UNKNOWN, operation_id="trials")
+    def trials(
+        name: Name, task: Filter = "", status: Filter = "", offset: Offset = 0, limit: Limit = MOST_ROWS
+    ) -> Response:
+        """Return a study's trials in the order in which they started."""
+        found = [
+            row
+            for row in studies.read(name).recorded.trials
+            if task in {"", row.task} and status in {"", str(row.status)}
+        ]
+        return _page(found, offset, limit)
+
+    @router.get("/api/studies/{name}/reports", response_model=Rows, responses=UNKNOWN, operation_id="reports")
+    def reports(name: Name, trial: Filter = "", offset: Offset = 0, limit: Limit = MOST_ROWS) -> Response:
+        """Return a study's reports, a trial's by rung."""
+        found = [row for row in studies.read(name).recorded.reports if trial in {"", row.trial_id}]
+        return _page(found, offset, limit)
+
+    @router.get("/api/studies/{name}/orders", response_model=list[Order], responses=UNKNOWN, operation_id="orders")
+    def orders(name: Name) -> Response:
+        """Return a study's orders, the newest first."""
+        return json_answer([each.row() for each in studies.read(name).orders])
+
+    @router.post(
+        "/api/studies/{name}/orders",
+        response_model=Order,
+        status_code=202,
+        responses=UNKNOWN | NO_JSON,
+        operation_id="order",
+        dependencies=[Depends(_only_json)],
+    )
+    def order(name: Name, asked: OrderRequest, request: Request) -> Response:
+        """Leave an order for the study's driver, which reads it within a few seconds.
+
+        Where a token is needed, the header X-User may say who gives it.
+        """
+        return json_answer(studies.order(name, asked, access.person(request.headers)), 202)
+
+    return router
+
+
+def _only_json(request: Request) -> None:
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise HTTPException(415, "send Content-Type: application/json")
+
+
+def _page(found: list[Any], offset: int, limit: int) -> Response:
+    rows = [row.row() for row in found[offset : offset + limit]]
+    return json_answer({"total": len(found), "offset": offset, "rows": rows})

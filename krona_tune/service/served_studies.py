@@ -1,0 +1,190 @@
+"""Reads a storage's studies for many viewers: each file once, each page once, however many ask."""
+
+import time
+from hashlib import blake2b
+
+from krona_tune.api.folders import NAMES
+from krona_tune.record.driver_state import read_driver_state
+from krona_tune.record.orders import give_order
+from krona_tune.record.records import read_records
+from krona_tune.record.remote.storage import LISTED, Storage, refresh
+from krona_tune.refusal import Refusal
+from krona_tune.report.pages.html import environment
+from krona_tune.report.pages.study_page import render_body, spec_of, title_of
+from krona_tune.report.summary.present import given_orders, present
+from krona_tune.service.answers import StudyDetail, StudySummary
+from krona_tune.service.kept_values import Kept
+from krona_tune.service.study_files import refuse_links_outward, runs, stamp_of
+from krona_tune.service.study_reading import Body, Look, Read, masked, masked_order
+from krona_tune.service.study_summary import detail_of, plan_of, summarise_study, summary_of, with_driver
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.manifest import read_manifest
+from krona_tune.study.order import Order, OrderRequest
+from krona_tune.study.redact import redact
+
+WATCHED = ("manifest.json", "study.yaml", "state.json", "results/*")
+"""Patterns of the files that a study's page is made from."""
+LONGEST_NAME = 255
+"""The most bytes of a folder's name."""
+MOST_STUDIES, MOST_OPEN = 10_000, 8
+"""How many studies' summaries are kept, and of how many the records and pages, which are large."""
+LOOK, READ, DRAW, FETCH = 1.0, 2.0, 3.0, 15.0
+"""The seconds for which a look at a study's files, its records, its page and what its copy holds count as new."""
+
+
+class UnknownStudyError(Refusal):
+    """Refuses a study that the storage does not have."""
+
+
+class ServedStudies:
+    """The studies of a storage. Every method may be called from any thread.
+
+    Args:
+        pace: stretches how long values count as new; 0 reads everything anew.
+    """
+
+    def __init__(self, storage: Storage, pace: float = 1.0) -> None:
+        self.storage = storage
+        self._pace = pace
+        self._lists: Kept[list[StudySummary]] = Kept(1, LOOK * pace)
+        self._names: Kept[list[str]] = Kept(1)
+        self._fetched: Kept[None] = Kept(MOST_STUDIES)
+        self._looks: Kept[Look] = Kept(MOST_STUDIES)
+        self._summaries: Kept[StudySummary] = Kept(MOST_STUDIES)
+        self._reads: Kept[Read] = Kept(MOST_OPEN, READ * pace)
+        self._bodies: Kept[Body] = Kept(MOST_OPEN, DRAW * pace)
+        self._presents: Kept[str] = Kept(MOST_OPEN)
+
+    def summaries(self) -> list[StudySummary]:
+        """Returns every study's summary, the newest first. Raises a Refusal if the storage can't be reached."""
+
+        def made() -> list[StudySummary]:
+            found = [self._summary(name) for name in self._known()]
+            return sorted(found, key=lambda each: (each.begun, each.name), reverse=True)
+
+        return self._lists.get("", self._moment(LOOK), made)[1]
+
+    def stamp(self) -> str:
+        """Returns a text that differs if a summary has changed."""
+        return blake2b(repr(self.summaries()).encode(errors="replace"), digest_size=12).hexdigest()
+
+    def folder(self, name: str) -> StudyFolder:
+        """Returns a study's folder, as new as its copy.
+
+        Raises:
+            UnknownStudyError: the storage has no study of this name.
+            Refusal: its copy can't be reached, or it links to files outside the storage.
+        """
+        unknown = UnknownStudyError("study", f"no study {name[:80]!r} is here", "look at the list of studies")
+        if not NAMES.fullmatch(name) or len(name.encode(errors="replace")) > LONGEST_NAME:
+            raise unknown
+        folder = self.storage.study(name)
+        self._fetch(folder, WATCHED)
+        if not (folder.spec.exists() or folder.manifest.exists()):
+            raise unknown
+        refuse_links_outward(folder)
+        return folder
+
+    def look(self, name: str) -> Look:
+        """Returns what a study's files are now. Raises what `folder` raises."""
+
+        def made() -> Look:
+            folder = self.folder(name)
+            driven = runs(folder)
+            stamp = f"{stamp_of(folder)}{'-runs' if driven else ''}{self._copy_stamp(folder)}"
+            return Look(stamp=stamp, runs=driven, driver=read_driver_state(folder) if driven else None)
+
+        return self._looks.get(name, self._moment(LOOK), made)[1]
+
+    def read(self, name: str) -> Read:
+        """Returns what a study has recorded. Raises what `folder` raises, or a Refusal if it can't be read."""
+        look = self.look(name)
+
+        def made() -> Read:
+            folder = self.folder(name)
+            manifest, spec = read_manifest(folder.manifest), redact(spec_of(folder))
+            recorded = masked(read_records(folder.results, runs=look.runs))
+            plan = plan_of(folder, manifest, recorded.trials)
+            return Read(
+                stamp=look.stamp,
+                manifest=manifest,
+                recorded=recorded,
+                orders=tuple(masked_order(order) for order in given_orders(folder, recorded)),
+                plan=plan,
+                summary=summary_of(folder, manifest, recorded, plan, runs=look.runs),
+                spec=spec,
+            )
+
+        return self._reads.get(name, look.stamp, made)[1]
+
+    def body(self, name: str) -> Body:
+        """Returns a study's page without the present. Raises what `read` raises."""
+        read = self.read(name)
+
+        def made() -> Body:
+            html = render_body(read.manifest, read.recorded, read.spec, read.orders, live=True)
+            return Body(stamp=read.stamp, title=title_of(read.manifest), html=html)
+
+        return self._bodies.get(name, read.stamp, made)[1]
+
+    def may_draw(self, name: str) -> bool:
+        """Returns whether a changed page would be drawn again now."""
+        return self._reads.is_due(name) and self._bodies.is_due(name)
+
+    def present(self, name: str) -> str:
+        """Returns the HTML of the part about the present. Raises what `read` raises."""
+
+        def made() -> str:
+            look, read = self.look(name), self.read(name)
+            now = present(
+                self.storage.study(name),
+                read.manifest,
+                read.recorded,
+                look.driver,
+                runs=look.runs,
+                left=read.plan.left,
+            )
+            template = environment().get_template("now.html.j2")
+            return template.render(now=now, state=with_driver(read.summary, now.driver).state, manifest=read.manifest)
+
+        return self._presents.get(name, self._moment(LOOK), made)[1]
+
+    def detail(self, name: str) -> StudyDetail:
+        """Returns a study with what runs now. Raises what `read` raises."""
+        look, read = self.look(name), self.read(name)
+        folder = self.storage.study(name)
+        return detail_of(folder, read.manifest, read.recorded, read.summary, read.orders, look.driver, runs=look.runs)
+
+    def order(self, name: str, request: OrderRequest, by: str) -> Order:
+        """Leaves an order for a study's driver. Raises what `folder` and `give_order` raise."""
+        return give_order(self.folder(name), request, by)
+
+    def _known(self) -> list[str]:
+        def made() -> list[str]:
+            return [folder.name for folder in self.storage.studies()]
+
+        return self._names.get("", self._moment(FETCH if self.storage.uri else LOOK), made)[1]
+
+    def _summary(self, name: str) -> StudySummary:
+        try:
+            folder = self.storage.study(name)
+            self._fetch(folder, (*LISTED, "state.json"))
+            refuse_links_outward(folder)
+            driven = runs(folder)
+            stamp = f"{stamp_of(folder)}{driven}"
+            summary = self._summaries.get(name, stamp, lambda: summarise_study(folder, runs=driven))[1]
+            return with_driver(summary, read_driver_state(folder) if driven else None)
+        except Refusal as refusal:
+            return StudySummary(name=name, state="unreadable", problem=redact(refusal.problem))
+
+    def _fetch(self, folder: StudyFolder, only: tuple[str, ...]) -> None:
+        if folder.remote:
+            self._fetched.get(f"{folder.name}/{only}", self._moment(FETCH), lambda: refresh(folder, only))
+
+    def _copy_stamp(self, folder: StudyFolder) -> str:
+        """Returns when orders at the study's copy were looked at last; empty for a study without one."""
+        return f"-{self._moment(FETCH)}" if folder.remote else ""
+
+    def _moment(self, seconds: float) -> str:
+        """Returns a text that stays the same for this many seconds."""
+        return str(time.monotonic() // (seconds * self._pace)) if self._pace else str(time.monotonic_ns())

@@ -1,0 +1,183 @@
+"""Tests who may use the service: tokens and cookies, hosts, origins, kinds and sizes of requests."""
+
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from krona_tune.record.orders import waiting_orders
+from krona_tune.refusal import Refusal
+from krona_tune.service import guard, pages
+from krona_tune.service.access import Access, is_loopback, read_token
+from krona_tune.service.pages import own_path
+from krona_tune.study.folder import StudyFolder
+from tests.service.conftest import TOKEN
+
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+ORDERS = "/api/studies/first/orders"
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (guard, pages):
+        monkeypatch.setattr(module, "FAILED_SECONDS", 0.0)
+
+
+def test_without_the_token_only_health_and_login_answer(guarded: TestClient, study: StudyFolder) -> None:
+    assert guarded.get("/healthz").status_code == guarded.get("/login").status_code == 200
+    for path in ("/api/studies", "/api/version", "/openapi.json", ORDERS, "/api/nothing"):
+        answer = guarded.get(path)
+        assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+        assert set(answer.json()) == {"place", "problem", "fix"}
+    for path in ("/", "/studies/first", "/studies/first/events", "/plotly.js", "/nothing"):
+        answer = guarded.get(path)
+        assert (answer.status_code, answer.headers["location"]) == (303, f"/login?to={path}")
+    assert guarded.post(ORDERS, json={"what": "pause"}).status_code == 401
+    assert waiting_orders(study) == []
+
+
+@pytest.mark.parametrize("wrong", ["", "x", TOKEN[:-1], TOKEN + "x", "é", TOKEN.upper()])
+def test_a_wrong_token_is_refused(guarded: TestClient, wrong: str) -> None:
+    header = {"Authorization": f"Bearer {wrong}".encode()}
+    assert guarded.get("/api/studies", headers=header).status_code == 401
+    assert guarded.get("/api/studies", headers={"Cookie": f"krona_tune={TOKEN}"}).status_code == 401
+
+
+def test_the_token_lets_in_and_the_order_says_who_gave_it(guarded: TestClient, study: StudyFolder) -> None:
+    assert guarded.get("/api/studies", headers=BEARER).status_code == 200
+    for name, by in (("ann", "the service (ann)"), ("", "the service")):
+        answer = guarded.post(ORDERS, json={"what": "pause"}, headers=BEARER | ({"X-User": name} if name else {}))
+        assert (answer.status_code, answer.json()["by"]) == (202, by)
+    for name in ("x" * 41, "a\tb"):
+        answer = guarded.post(ORDERS, json={"what": "pause"}, headers=BEARER | {"X-User": name})
+        assert (answer.status_code, answer.json()["place"]) == (422, "X-User")
+
+
+def test_the_login_gives_a_cookie_that_is_not_the_token(guarded: TestClient, study: StudyFolder) -> None:
+    assert guarded.post("/login", data={"token": "wrong", "to": "/"}).status_code == 401
+    answer = guarded.post("/login", data={"token": TOKEN, "to": "/studies/first"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/studies/first")
+    cookie = answer.headers["set-cookie"]
+    assert TOKEN not in cookie
+    assert all(word in cookie.lower() for word in ("httponly", "samesite=strict", "path=/"))
+    assert "secure" not in cookie.lower()
+    assert guarded.get("/studies/first").status_code == 200
+    guarded.cookies.clear()
+    assert guarded.get("/studies/first").status_code == 303
+
+
+def test_over_https_the_cookie_is_secure(guarded: TestClient) -> None:
+    answer = guarded.post("https://studies.example/login", data={"token": TOKEN})
+    assert "secure" in answer.headers["set-cookie"].lower()
+
+
+@pytest.mark.parametrize("to", ["//evil.example", "/\\evil.example", "https://evil.example", "", "x", "/\nx", "/é"])
+def test_the_login_leads_to_no_other_place(guarded: TestClient, to: str) -> None:
+    assert own_path(to) == "/"
+    assert guarded.post("/login", data={"token": TOKEN, "to": to}).headers["location"] == "/"
+
+
+def test_a_service_without_a_token_has_no_login(client: TestClient) -> None:
+    assert client.post("/login", data={"token": ""}).status_code == 401
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost@evil", "10.0.0.1", "", "[::2]"])
+def test_without_a_token_another_name_of_this_machine_is_refused(client: TestClient, host: str) -> None:
+    assert client.get("/api/studies", headers={"Host": host}).status_code == 421
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1:8300", "[::1]", "[::1]:8300"])
+def test_without_a_token_this_machines_names_are_accepted(client: TestClient, host: str) -> None:
+    assert client.get("/api/studies", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 202),
+        ({"Origin": "http://127.0.0.1:8300"}, 202),
+        ({"Origin": "http://127.0.0.1:8300", "Sec-Fetch-Site": "same-origin"}, 202),
+        ({"Sec-Fetch-Site": "none"}, 202),
+        ({"Origin": "null", "Sec-Fetch-Site": "same-origin"}, 202),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "null", "Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Origin": "http://127.0.0.1:9999"}, 403),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "http://127.0.0.1:8300.evil.example"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Content-Type": "text/plain"}, 415),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
+        ({"Content-Type": "application/json; charset=utf-8"}, 202),
+    ],
+)
+def test_only_the_own_page_gives_orders(
+    client: TestClient, study: StudyFolder, headers: dict[str, str], status: int
+) -> None:
+    sent = {"Content-Type": "application/json"} | headers
+    answer = client.post(ORDERS, content=b'{"what": "pause"}', headers=sent)
+    assert answer.status_code == status
+    assert len(waiting_orders(study)) == (status == 202)
+
+
+def test_a_large_body_is_refused_with_a_length_and_without(client: TestClient, study: StudyFolder) -> None:
+    sent = {"Content-Type": "application/json"}
+    assert client.post(ORDERS, content=b" " * 65_537, headers=sent).status_code == 413
+    assert client.post(ORDERS, content=iter([b" " * 40_000] * 2), headers=sent).status_code == 413
+    assert client.post(ORDERS, content=iter([b'{"what": ', b'"pause"}']), headers=sent).status_code == 202
+
+
+@pytest.mark.parametrize("path", ["/", "/studies/first", "/api/studies", "/nothing", "/plotly.js", "/api/studies/none"])
+def test_every_answer_has_the_headers_that_keep_it_safe(client: TestClient, study: StudyFolder, path: str) -> None:
+    for headers in ({}, {"Host": "evil.example"}):
+        answer = client.get(path, headers=headers)
+        policy = answer.headers["content-security-policy"]
+        for rule in ("default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'self'"):
+            assert rule in policy
+        assert "script-src 'self' 'nonce-" in policy
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["cross-origin-opener-policy"] == "same-origin"
+        kept = path == "/plotly.js" and not headers
+        assert answer.headers["cache-control"] == ("private, max-age=31536000, immutable" if kept else "no-store")
+        assert "server" not in answer.headers
+
+
+def test_a_fault_is_answered_and_logged(
+    client: TestClient, study: StudyFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a secret of the inside")
+
+    monkeypatch.setattr("krona_tune.service.served_studies.read_records", broken)
+    answer = client.get("/api/studies/first")
+    assert answer.status_code == 500
+    assert set(answer.json()) == {"place", "problem", "fix"}
+    assert "secret" not in answer.text
+    assert "a secret of the inside" in caplog.text
+
+
+def test_the_token_is_read_from_a_file_or_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_token(None) == ""
+    monkeypatch.setenv("KRONA_TUNE_TOKEN", f" {TOKEN}\n")
+    assert read_token(None) == TOKEN
+    (tmp_path / "token").write_text("another-token-of-sixteen\n")
+    assert read_token(tmp_path / "token") == "another-token-of-sixteen"
+    for content in (b"short", b"", b"x" * 5000, b"\xff" * 20, "é".encode() * 20, b"two words and more of them"):
+        (tmp_path / "token").write_bytes(content)
+        with pytest.raises(Refusal, match="token"):
+            read_token(tmp_path / "token")
+    for path in (tmp_path, tmp_path / "none"):
+        with pytest.raises(Refusal, match="is no file"):
+            read_token(path)
+
+
+def test_the_cookie_follows_from_the_token_alone() -> None:
+    assert Access(token=TOKEN).cookie == Access(token=TOKEN).cookie != Access(token=TOKEN + "x").cookie
+
+
+@pytest.mark.parametrize(
+    ("host", "local"), [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False)]
+)
+def test_only_loopback_hosts_need_no_token(host: str, local: bool) -> None:
+    assert is_loopback(host) is local

@@ -1,0 +1,51 @@
+"""Tests that the client reads what a service answers, gives orders, and tells refusals as such."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from krona_tune.record.orders import waiting_orders
+from krona_tune.record.remote.storage import Storage
+from krona_tune.refusal import Refusal
+from krona_tune.service import Client
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.order import OrderRequest
+from tests.service.test_live_events import served
+
+
+@pytest.fixture
+def asked(storage: Storage) -> Iterator[Client]:
+    with served(storage) as address:
+        yield Client(address + "/")
+
+
+def test_studies_are_read_and_ordered_through_a_service(asked: Client, study: StudyFolder) -> None:
+    assert [(each.name, each.best) for each in asked.studies()] == [("first", 0.6)]
+    assert asked.study("first").running == []
+    assert [row["trial_id"] for row in asked.trials("first", task="cola")] == ["cola-0000", "cola-0001", "cola-0002"]
+    order = asked.order("first", OrderRequest(what="trials", value="+20"))
+    assert waiting_orders(study) == [order]
+
+
+def test_what_the_service_refuses_is_a_refusal(asked: Client, study: StudyFolder) -> None:
+    for name in ("none", "../x", "a/b"):
+        with pytest.raises(Refusal):
+            asked.study(name)
+    study.manifest.write_text("{")
+    with pytest.raises(Refusal, match="is damaged"):
+        asked.trials("first")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "nowhere", "file:///etc/passwd", "http://[bad"])
+def test_a_service_that_is_not_there_is_a_refusal(url: str) -> None:
+    with pytest.raises(Refusal):
+        Client(url).studies()
+
+
+def test_the_client_needs_no_package_of_the_service() -> None:
+    heavy = "{'fastapi', 'starlette', 'uvicorn', 'torch', 'ray'}"
+    code = f"import sys; import krona_tune.service; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

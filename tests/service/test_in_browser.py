@@ -1,0 +1,171 @@
+"""Tests the served pages in a browser beside a real study: what runs is seen, and steered by mouse or keyboard."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+from playwright.sync_api import Page, expect
+
+from krona_tune.record.mlflow_mirror import mlflow_names as words
+from krona_tune.record.orders import waiting_orders
+from krona_tune.record.parquet_reader import read_orders, read_trials
+from krona_tune.service import Client
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.order import OrderRequest
+from krona_tune.study.result import Status
+from tests.faults.drivers import Driver, begun, rungs, until
+from tests.faults.test_orders import ENDLESS, running, waits
+from tests.report.browser import CHROMIUM, chromium, opened_tab
+from tests.search.test_study import Home, bert, home  # noqa: F401
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
+
+PROGRAM = [sys.executable, "-c", "from krona_tune.cli import program; program()"]
+PATIENCE = 60_000
+"""How long the browser waits for what a driver does, in milliseconds: other tests may run beside it."""
+
+
+@dataclass
+class Served:
+    """A service in a process of its own."""
+
+    address: str
+    process: subprocess.Popen[str]
+
+
+@contextmanager
+def serving(home: Home) -> Iterator[Served]:  # noqa: F811
+    command = home.command("serve", "--storage", str(home.study("x").root.parent), "--port", "0")
+    command["args"][:3] = PROGRAM
+    process = subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert process.stdout
+    try:
+        line = process.stdout.readline()
+        found = re.search(r"http://[\d.]+:\d+", line)
+        assert found, line + process.stdout.read()
+        yield Served(found[0], process)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def study(home: Home, bert: Path) -> Iterator[tuple[StudyFolder, Driver]]:  # noqa: F811
+    folder = home.study("watched")
+    driver = begun(home, bert, "watched", "cola", 6, *ENDLESS, "--max-concurrent", "2")
+    until(driver, lambda: rungs(folder) >= 2 and running(folder))
+    yield folder, driver
+    driver.send_signal(signal.SIGKILL)
+    driver.communicate(timeout=60)
+
+
+def test_a_study_is_watched_and_steered_on_its_page(home: Home, study: tuple[StudyFolder, Driver]) -> None:  # noqa: F811
+    folder, driver = study
+    with serving(home) as served, chromium() as browser, opened_tab(browser) as tab:
+        page = tab.page
+        page.set_default_timeout(PATIENCE)
+        page.goto(served.address)
+        page.get_by_role("link", name="watched").click()
+        expect(page.get_by_role("heading", name="Now")).to_be_visible()
+        page.evaluate("window.notReloaded = true")
+        first = running(folder)[0]
+        row = page.locator(f"#run-{first}")
+        expect(row).to_be_visible(timeout=PATIENCE)
+
+        page.get_by_role("button", name=f"Stop {first}").click()
+        expect(row).to_have_count(0, timeout=PATIENCE)
+        orders = page.locator("#orders-table")
+        expect(orders.get_by_role("row", name=f"stop {first}")).to_contain_text("done", timeout=PATIENCE)
+        expect(page.locator("#cola-ranking").get_by_role("row", name=first)).to_contain_text(
+            "stopped by user", timeout=PATIENCE
+        )
+
+        waits(lambda: running(folder))
+        source = running(folder)[0]
+        _clone_by_keyboard(page, source)
+        waits(lambda: any(order.made for order in read_orders(folder.results)))
+        _stop_what_runs(page, folder)
+        expect(page.locator("#run-cola-clone-0")).to_contain_text("a person", timeout=PATIENCE)
+        expect(orders.get_by_role("row", name=f"clone {source}")).to_contain_text("done", timeout=PATIENCE)
+        assert page.evaluate("window.notReloaded"), "the page was loaded again"
+        assert not [line for line in tab.said if not line.startswith("log")], tab.said
+        assert all(url.startswith(served.address) or url.startswith(("data:", "blob:")) for url in tab.asked_for)
+    rows = {row.trial_id: row for row in read_trials(folder.results)}
+    assert rows["cola-clone-0"].params["learning_rate"] == 0.0031
+    assert rows[first].status is Status.STOPPED_BY_USER
+    waits(lambda: {first, "cola-clone-0"} <= _in_mlflow(folder).keys())
+    waits(lambda: _in_mlflow(folder)[first].get(words.STATUS) == "stopped_by_user")
+    assert driver.poll() is None, "the end of a service ended the study"
+
+
+def _clone_by_keyboard(page: Page, trial: str) -> None:
+    button = page.get_by_role("button", name=f"Clone {trial}").first
+    button.focus()
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_be_visible()
+    page.get_by_label("What changes").focus()
+    page.keyboard.type("learning_rate=0.0031")
+    page.keyboard.press("Enter")
+    expect(dialog).to_have_count(0)
+
+
+def _stop_what_runs(page: Page, folder: StudyFolder) -> None:
+    """Stops the trials that run, so that the clone gets a place."""
+    for trial in running(folder):
+        button = page.get_by_role("button", name=f"Stop {trial}")
+        if trial != "cola-clone-0" and button.count():
+            button.click()
+            expect(page.locator(f"#run-{trial}")).to_have_count(0, timeout=PATIENCE)
+
+
+def _in_mlflow(folder: StudyFolder) -> dict[str, dict[str, str]]:
+    client = MlflowClient(folder.tracking_uri)
+    experiment = client.get_experiment_by_name(folder.name)
+    runs = client.search_runs([experiment.experiment_id]) if experiment else []
+    return {run.data.tags[words.TRIAL]: run.data.tags for run in runs if words.TRIAL in run.data.tags}
+
+
+def test_a_page_is_usable_on_a_telephone_in_the_dark(home: Home, study: tuple[StudyFolder, Driver]) -> None:  # noqa: F811
+    with serving(home) as served, chromium() as browser, opened_tab(browser, width=360) as tab:
+        tab.page.emulate_media(color_scheme="dark")
+        for address in (served.address, f"{served.address}/studies/watched"):
+            tab.page.goto(address)
+            expect(tab.page.get_by_role("heading", level=1)).to_be_visible()
+            assert tab.page.evaluate("document.documentElement.scrollWidth") <= 360
+            colour = tab.page.evaluate("getComputedStyle(document.body).backgroundColor")
+            assert sum(map(int, re.findall(r"\d+", colour)[:3])) < 200, colour
+
+
+def test_a_service_that_is_killed_while_it_takes_orders_leaves_each_whole_or_none(
+    home: Home,  # noqa: F811
+    study: tuple[StudyFolder, Driver],
+) -> None:
+    folder, driver = study
+    answered = {order.id for order in read_orders(folder.results)}
+    given: list[str] = []
+    with serving(home) as served:
+        client = Client(served.address)
+        began = time.monotonic()
+        while served.process.poll() is None:
+            try:
+                given.append(client.order("watched", OrderRequest(what="stop_trial", trial="cola-999")).id)
+            except Exception:
+                assert served.process.poll() is not None or time.monotonic() - began > 1
+            if len(given) == 5:
+                served.process.kill()
+    waits(lambda: not waiting_orders(folder))
+    new = {order.id: order for order in read_orders(folder.results) if order.id not in answered}
+    assert set(given) <= new.keys()
+    assert {order.state for order in new.values()} == {"refused"}
+    assert "unreadable" not in {order.what for order in new.values()}
+    assert driver.poll() is None
