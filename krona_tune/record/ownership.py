@@ -1,5 +1,6 @@
 """Gives a study's folder, and its copy elsewhere, to one process at a time."""
 
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,13 @@ from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status, TrialResult
 
+try:
+    import fcntl
+except ImportError:  # Windows has none
+    fcntl = None  # type: ignore[assignment]
+
+LOOKING_SECONDS = 0.5
+"""How long whoever looks at a lock may hold it: a driver that starts meanwhile waits."""
 BEFORE_A_STUDY = {".lock", ".driver", ".origin", ".index.json", ".pulling.lock", "study.log"}
 """Files of a driver that was killed before its study began."""
 
@@ -31,7 +39,7 @@ def claim(folder: StudyFolder) -> Iterator[None]:
         missing = [path for path in (root, *root.parents) if not path.exists()]
         root.mkdir(parents=True, exist_ok=True)
         new = BEFORE_A_STUDY - {path.name for path in root.iterdir()}
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=LOOKING_SECONDS, poll_interval=0.02)
     except Timeout:
         raise Refusal(
             "--name", f"the study {folder.name!r} is being run", "wait for it, or choose another name"
@@ -75,13 +83,23 @@ def lock_of(folder: StudyFolder) -> FileLock:
 
 def is_locked(folder: StudyFolder) -> bool:
     """Returns whether a process has the study's folder."""
-    if not (folder.root / ".lock").is_file():
+    path = folder.root / ".lock"
+    if not path.is_file():
         return False
+    if fcntl is None:
+        try:
+            with lock_of(folder).acquire(timeout=0):
+                return False
+        except Timeout:
+            return True
     try:
-        with lock_of(folder).acquire(timeout=0):
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # any number of watchers may look at once
             return False
-    except Timeout:
-        return True
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        return error.errno in {errno.EACCES, errno.EAGAIN}
 
 
 def is_running(folder: StudyFolder) -> bool:

@@ -3,6 +3,8 @@
 import json
 import types
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
@@ -133,20 +135,37 @@ def _is_metric(name: str) -> bool:
     return name.startswith((METRIC, TEST_METRIC))
 
 
-def _metrics(row: Mapping[str, Any], prefix: str = METRIC) -> dict[str, float]:
-    return {
-        name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix) and value is not None
-    }
+@dataclass(frozen=True)
+class _Columns:
+    """A table's columns by what they hold: a trial's own fields, its knobs, and the metrics by their names."""
+
+    own: tuple[str, ...]
+    knobs: tuple[str, ...]
+    metrics: Mapping[str, str]
+    test_metrics: Mapping[str, str]
+
+
+@lru_cache(maxsize=100)
+def _columns(names: tuple[str, ...]) -> _Columns:
+    """Returns the columns of a table, sorted once for all its rows."""
+    own = tuple(name for name in names if name in _TRIAL_NAMES)
+    return _Columns(
+        own=own,
+        knobs=tuple(name for name in names if name not in _TRIAL_NAMES and not _is_metric(name)),
+        metrics={name: name.removeprefix(METRIC) for name in names if name.startswith(METRIC)},
+        test_metrics={name: name.removeprefix(TEST_METRIC) for name in names if name.startswith(TEST_METRIC)},
+    )
+
+
+def _metrics(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, float]:
+    return {metric: row[name] for name, metric in columns.items() if row[name] is not None}
 
 
 def trial_of(row: Mapping[str, Any]) -> TrialResult:
     """Returns the result that `TrialResult.row` wrote; a null is a knob's value only if the knob may be None."""
-    own = {name: row[name] for name in _TRIAL_NAMES if row.get(name) is not None}
-    params = {
-        name: value
-        for name, value in row.items()
-        if name not in _TRIAL_NAMES and not _is_metric(name) and (value is not None or name in _MAY_BE_NONE)
-    }
+    columns = _columns(tuple(row))
+    own = {name: row[name] for name in columns.own if row[name] is not None}
+    params = {name: row[name] for name in columns.knobs if row[name] is not None or name in _MAY_BE_NONE}
     if "method" not in params:
         raise ValueError("a trial lacks its method")
     params |= {name: params[name] == "true" for name in _SWITCHES if params.get(name) in {"true", "false"}}
@@ -158,8 +177,8 @@ def trial_of(row: Mapping[str, Any]) -> TrialResult:
     read = {
         "status": Status(row["status"]),
         "params": params,
-        "metrics": _metrics(row),
-        "test_metrics": _metrics(row, TEST_METRIC),
+        "metrics": _metrics(row, columns.metrics),
+        "test_metrics": _metrics(row, columns.test_metrics),
         "test_resampled": tuple(row.get("test_resampled") or ()),
     }
     return TrialResult(**own | read)
@@ -170,7 +189,7 @@ def report_of(row: Mapping[str, Any]) -> Report:
     own = {name: row[name] for name in REPORTS.names}
     if None in own.values():
         raise ValueError("a report lacks a value")
-    return Report(**own, metrics=_metrics(row))
+    return Report(**own, metrics=_metrics(row, _columns(tuple(row)).metrics))
 
 
 def order_of(row: Mapping[str, Any]) -> Order:

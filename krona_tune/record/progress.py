@@ -4,6 +4,7 @@ trial's checkpoint, the first written by its worker, the second by the study's d
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from math import isfinite
 from pathlib import Path
 
 from krona_tune.study.folder import StudyFolder
@@ -48,9 +49,10 @@ def place_of(checkpoints: Path, trial_id: str) -> Path:
 
 
 def share_done(folder: StudyFolder, trial_id: str) -> float:
-    """Returns the last note; 0.0 if there is none, or only half of one."""
+    """Returns the last note; 0.0 if there is none, or it is no share."""
     try:
-        return min(max(float(place_of(folder.checkpoints, trial_id).read_text(encoding="utf-8")), 0.0), 1.0)
+        share = float(place_of(folder.checkpoints, trial_id).read_text(encoding="utf-8"))
+        return min(max(share, 0.0), 1.0) if isfinite(share) else 0.0
     except (OSError, ValueError):
         return 0.0
 

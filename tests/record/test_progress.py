@@ -35,7 +35,7 @@ def test_a_place_that_cannot_be_written_stops_nothing(folder: StudyFolder) -> No
 
 
 @pytest.mark.parametrize(
-    ("text", "share"), [("", 0.0), ("0.", 0.0), ("half", 0.0), ("7", 1.0), ("-1", 0.0), ("0.25", 0.25)]
+    ("text", "share"), [("", 0.0), ("0.", 0.0), ("half", 0.0), ("7", 1.0), ("-1", 0.0), ("nan", 0.0), ("0.25", 0.25)]
 )
 def test_half_a_note_is_none(folder: StudyFolder, text: str, share: float) -> None:
     place = place_of(folder.checkpoints, "rte-000")
