@@ -1,14 +1,18 @@
 """Holds one table: which key of a study each flag sets, and whether a resumed study accepts the flag."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from krona_tune.api.folders import with_whole_paths
 from krona_tune.data.tasks import GLUE
+from krona_tune.record.orders import give_order
+from krona_tune.record.parquet_reader import read_orders
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest, refuse_edited
+from krona_tune.study.order import Order, OrderRequest, is_paused, search_ended_by
 from krona_tune.study.spec.loader import load_spec
 from krona_tune.study.spec.study_spec import CHANGEABLE, StudySpec
 
@@ -85,6 +89,18 @@ def going_on(folder: StudyFolder, given: Mapping[str, Any]) -> StudySpec:
     if "--or-resume" not in given and taken.get("--trials", "").startswith("+"):
         taken["--trials"] = str(earlier.search.trials + number_of_trials(taken["--trials"][1:]))
     return load_spec(folder.spec, (), overrides(taken))
+
+
+def let_go_on(folder: StudyFolder, spec: StudySpec) -> None:
+    """Lifts an ordered pause, and an ordered end of the search, if a resumed study's request asks for more."""
+    before, now = load_spec(folder.spec).search, spec.search
+    if now.trials <= before.trials and now.time_budget == before.time_budget:
+        return
+    orders: list[Order] = []
+    with suppress(Refusal):  # what can't be read is renamed by the driver
+        orders = read_orders(folder.results)
+    for _ in filter(None, (is_paused(orders), search_ended_by(orders))):
+        give_order(folder, OrderRequest(what="continue"))
 
 
 def with_tasks(spec: StudySpec) -> StudySpec:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from krona_tune.api.asked_tasks import asked_tasks
-from krona_tune.api.flags import going_on, number_of_trials, with_tasks
+from krona_tune.api.flags import going_on, let_go_on, number_of_trials, with_tasks
 from krona_tune.api.folders import (
     STUDIES,
     chosen_space,
@@ -282,6 +282,8 @@ class Study(RecordedStudy):
     def _run(self, spec: StudySpec, *, quiet: bool, asked: "Callable[[Plan], FullTraining] | None" = None) -> None:
         begun = self.folder.spec.exists()
         with claim(self.folder):
+            if begun and not asked:
+                let_go_on(self.folder, spec)
             ended = run_and_report(
                 spec,
                 str(self._place),

@@ -1,14 +1,14 @@
 """The commands about studies: run, resume, report, check, sync."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from krona_tune.api.asked_tasks import asked_tasks
-from krona_tune.api.flags import going_on, overrides, refuse_kept, with_tasks
+from krona_tune.api.flags import going_on, let_go_on, overrides, refuse_kept, with_tasks
 from krona_tune.api.folders import chosen_space, existing, new_name, refuse_odd, refuse_taken, study_folder
 from krona_tune.api.printing import console, print_plan
 from krona_tune.api.study_run import resume_command, run_and_report
@@ -17,13 +17,11 @@ from krona_tune.cli.ending import exit_as, this_command
 from krona_tune.hub import home
 from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
 from krona_tune.record.notifications import refuse_unknown_services
-from krona_tune.record.orders import give_order
 from krona_tune.record.ownership import claim
 from krona_tune.record.remote.storage import Storage, storage_at
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.search.startup.cluster import refuse_odd_address
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.order import OrderRequest, is_paused, search_ended_by
 from krona_tune.study.spec.loader import load_spec, tasks_defined_in
 from krona_tune.study.spec.study_spec import Keep
 
@@ -98,8 +96,8 @@ def run(
     with nullcontext() if dry_run else claim(folder):
         if not begun:
             refuse_taken(folder, name)  # another driver may have begun it meanwhile
-        elif not dry_run and given.keys() & {"--trials", "--time-budget"}:
-            _let_go_on(folder)
+        elif not dry_run:
+            let_go_on(folder, spec)
         ended = run_and_report(
             with_tasks(spec),
             str(place),
@@ -232,17 +230,6 @@ def _begun(kept_at: Storage, given: Mapping[str, Any], resume: str | None) -> St
         raise Refusal("--or-resume", "a study is found again by its name", "give it one with --name")
     folder = kept_at.brought(given["--name"])
     return folder if folder.spec.exists() else None
-
-
-def _let_go_on(folder: StudyFolder) -> None:
-    """Lifts an ordered pause or end of the search, since more is asked of the study."""
-    from krona_tune.record.parquet_reader import read_orders
-
-    orders = []
-    with suppress(Refusal):  # what can't be read is renamed by the driver
-        orders = read_orders(folder.results)
-    if is_paused(orders) or search_ended_by(orders):
-        give_order(folder, OrderRequest(what="continue"))
 
 
 def _recorded(folder: StudyFolder) -> str:

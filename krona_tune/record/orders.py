@@ -6,14 +6,14 @@ Whoever may write there may give orders: through a shared folder or a bucket, wi
 import getpass
 import json
 import logging
+import re
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from socket import gethostname
-
-from pydantic import ValidationError
 
 from krona_tune.atomic_write import write_atomically
 from krona_tune.record.remote.store import Store, refusing
@@ -25,10 +25,14 @@ logger = logging.getLogger(__name__)
 
 MOST_BYTES = 16_384
 """The size of a file above which it is no order."""
+LATEST = 1e11
+"""A time that no clock shows, in seconds since the epoch."""
 MOST_WAITING = 1_000
 """The most orders that may wait for a driver."""
 UNREADABLE = "unreadable"
 ENDING = ".json"
+NAME = re.compile(r"[0-9TZ]{1,30}-[0-9a-f]{6,32}\.json")
+"""The names of orders; other files are left alone."""
 
 
 def give_order(folder: StudyFolder, request: OrderRequest, by: str = "") -> Order:
@@ -55,8 +59,9 @@ def give_order(folder: StudyFolder, request: OrderRequest, by: str = "") -> Orde
             Store(folder.remote).write(f"{folder.orders.name}/{made.id}{ENDING}", text.encode())
         return made
     try:
-        folder.orders.mkdir(exist_ok=True)
-        write_atomically(folder.orders / f"{made.id}{ENDING}", text)
+        make_orders_folder(folder)
+        path = write_atomically(folder.orders / f"{made.id}{ENDING}", text)
+        path.chmod(0o644)  # whoever runs the study must read it
     except OSError as error:
         raise Refusal(str(folder.orders), f"no order can be left there: {error.strerror}", "make it writable") from None
     return made
@@ -72,6 +77,13 @@ def waiting_orders(folder: StudyFolder) -> list[Order]:
     """
     found = [_read(folder, name) for name in _names(folder)]
     return sorted((order for order in found if order), key=lambda order: (order.given_at, order.id))
+
+
+def make_orders_folder(folder: StudyFolder) -> None:
+    """Makes the folder for orders, in which whoever may write beside the study may write too."""
+    folder.orders.mkdir(exist_ok=True)
+    with suppress(OSError):  # it is somebody else's
+        folder.orders.chmod(stat.S_IMODE(folder.root.stat().st_mode))
 
 
 def remove_order(folder: StudyFolder, order: Order) -> None:
@@ -101,26 +113,23 @@ def _names(folder: StudyFolder) -> Iterator[str]:
             names = Store(folder.remote).names(folder.orders.name)
     else:
         names = [path.name for path in folder.orders.glob(f"*{ENDING}")]
-    yield from (name for name in names if name.endswith(ENDING) and not name.startswith("."))
+    yield from filter(NAME.fullmatch, names)
 
 
 def _read(folder: StudyFolder, name: str) -> Order | None:
-    """Returns the order in a file; None if the file is gone, or its name is none of an order's."""
+    """Returns the order in a file; None if the file is gone. Of the file, only what somebody asks is believed."""
+    order_id = name.removesuffix(ENDING)
     try:
-        content = _content(folder, name)
+        written = Order.model_validate(json.loads(_content(folder, name)))
+        request = written.request
+        if written.id != order_id or request is None or not 0 <= written.given_at < LATEST:
+            raise ValueError("it is none that was given")
     except FileNotFoundError:
         return None
-    stem = name.removesuffix(ENDING)
-    try:
-        order = Order.model_validate(json.loads(content))
-        if order.id != stem or order.request is None or order.state != "waiting":
-            raise ValueError("it is none that was given")
-    except (ValueError, ValidationError, RecursionError):
-        with suppress(ValidationError):
-            return Order(id=stem, what=UNREADABLE)
-        logger.warning("%s is no order", name)
-        return None
-    return order
+    except (OSError, ValueError, RecursionError):
+        return Order(id=order_id, what=UNREADABLE)
+    by = written.by.strip() or "somebody"
+    return Order(id=order_id, by=by, given_at=written.given_at, **request.model_dump())
 
 
 def _content(folder: StudyFolder, name: str) -> bytes:

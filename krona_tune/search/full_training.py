@@ -40,7 +40,8 @@ class FullTraining:
 
     def trials(self, seed: int) -> list[TrialMessage]:
         """Returns the trials, of which `seed`, the study's, decides the seeds."""
-        source, kind = self.of.of or self.of.trial_id, self.kind
+        again = self.of.kind != "search" and self.of.of  # a clone is a trial of its own
+        source, kind = again or self.of.trial_id, self.kind
         return [
             TrialMessage(
                 f"{source}{FULL}{'data' if self.everything else 'train'}-s{index}",

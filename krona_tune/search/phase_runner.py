@@ -15,6 +15,7 @@ from krona_tune.search.worker.trainable import Workplace
 
 SECONDS = 2.0
 """The time between two writings of the state."""
+PAUSED_SECONDS = 0.2
 
 
 @dataclass(kw_only=True)
@@ -35,13 +36,17 @@ class PhaseRunner:
     def run(self, phase: Phase, stage: Stage) -> None:
         """Runs the phase to its end, or until the study is stopped."""
         self.stage = stage
+        self.orders.ticked = self._write_if_due
         self.orders.serve(phase.searcher, search=stage == "search")
+        while self.orders.paused and not self.stopping.stop_all():
+            self.orders.look()  # a paused study needs no worker
+            time.sleep(PAUSED_SECONDS)
         tune_trials(
             phase,
             self.ledger,
             self.stopping,
             self.changed,
-            self._tick,
+            self.orders.look,
             workplace=workplace(self.started),
             slots=self.started.slots,
             storage=self.started.folder.ray,
@@ -54,8 +59,7 @@ class PhaseRunner:
         self._write()
         self.orders.close()
 
-    def _tick(self) -> None:
-        self.orders.look()
+    def _write_if_due(self) -> None:
         if time.monotonic() - self._written >= SECONDS:
             self._write()
 

@@ -1,6 +1,7 @@
 """Holds every use of Ray's private parts, each with its reason; checked with Ray 2.60."""
 
 import logging
+import os
 import signal
 import socket
 import time
@@ -133,11 +134,14 @@ def set_process_title(words: str) -> None:
         set_title(f"ray::KronaTrial({words}).train")
 
 
-def prepare_tune() -> None:
-    """Lets Tune use the idle workers, and silences its log about its own state, which is never read again.
+def prepare_tune(slots: int) -> None:
+    """Lets Tune use the idle workers and prepare as many trials as there are slots, and silences its logs about its own
+    state, which is never read again, and about a paused study, which it takes for one without resources.
 
     With the environment variables that Tune gives its workers, Ray would not reuse a worker that was started before.
     """
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots)
+    os.environ["TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S"] = "inf"
     from ray.tune.execution import class_cache
 
     getattr(class_cache, "DEFAULT_ENV_VARS", {}).clear()

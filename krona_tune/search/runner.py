@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import ray
 from rich.console import Console
@@ -41,6 +41,7 @@ from krona_tune.search.study_stopper import StudyStopper, interruptible
 from krona_tune.search.terminal.live_view import View
 from krona_tune.search.tune_run import Phase
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.order import What
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.spec.loader import dump_spec
 from krona_tune.study.spec.study_spec import SearchSpec
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+OF_A_FULL_TRAINING = ("pause", "continue", "cancel")
+"""The orders that a full training answers; the others are about the study."""
 CLOSING_SECONDS = 4.0
 """How long ending the records may take if Ray was lost: whoever sent a signal to all processes soon kills them."""
 
@@ -108,7 +111,17 @@ def run(
 
     left = seconds_left if forecast else None
     view = View(console, ledger, started.manifest.tasks, share, quiet=quiet, seconds_left=left)
-    orders = StudyOrders(plan, folder, ledger, stopping, clock, view, slots)
+    orders = StudyOrders(
+        plan,
+        folder,
+        ledger,
+        stopping,
+        clock,
+        view,
+        slots,
+        kept=lambda: ParquetSink.__name__ not in sinks.failures,
+        only=OF_A_FULL_TRAINING if again else get_args(What),
+    )
     metrics = StudyMetrics(folder.name, lambda: _readings(plan, ledger, rates))
 
     def changed() -> None:

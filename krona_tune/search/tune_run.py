@@ -17,7 +17,7 @@ from krona_tune.refusal import told
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.ray_internals import RayWatch, prepare_tune
 from krona_tune.search.schedulers.gated_scheduler import GatedScheduler
-from krona_tune.search.searchers.gated_searcher import OPEN, GatedSearcher
+from krona_tune.search.searchers.gated_searcher import GatedSearcher
 from krona_tune.search.startup.cluster import Slots
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.tune_callback import Recorder
@@ -73,7 +73,7 @@ def tune_trials(
     """
     if phase.searcher.exhausted or stopping.stop_all():
         return
-    prepare_tune()
+    prepare_tune(slots.count)
     trainable = tune.with_resources(
         tune.with_parameters(KronaTrial, works=phase.works, workplace=workplace),
         {"cpu": slots.cpus, "gpu": slots.gpus},
@@ -86,7 +86,6 @@ def tune_trials(
             search_alg=phase.searcher,
             scheduler=GatedScheduler(phase.scheduler, phase.searcher.gate),
             num_samples=-1,  # the searcher says when there are no more, and how many run at once
-            max_concurrent_trials=OPEN,
             reuse_actors=True,
             trial_name_creator=lambda trial: trial.config["trial_id"],
             trial_dirname_creator=lambda trial: trial.config["trial_id"],

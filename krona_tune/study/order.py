@@ -16,11 +16,13 @@ OF_A_TRIAL = ("stop_trial", "clone_trial")
 """The orders that name a trial."""
 WITH_A_VALUE = ("trials", "max_concurrent", "time_budget")
 """The orders that name a value: how many more trials a task (`+20`), how many at once, the new time budget (`2h`)."""
+SEARCH = "search"
+"""What goes on by an order to continue, if the search was ended and the study is not paused."""
 MOST_SETTINGS = 20
 """The most changes that an order to clone a trial may make."""
 
 TrialId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{0,120}$")]
-Setting = Annotated[str, StringConstraints(pattern=r"^[a-z_.]{1,60}=[^\x00-\x1f\x7f]{1,120}$")]
+Setting = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,60}=[^\x00-\x1f\x7f]{1,120}$")]
 Value = Annotated[str, StringConstraints(pattern=r"^[+0-9a-z. ]{0,20}$")]
 Person = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{0,80}$")]
 OrderId = Annotated[str, StringConstraints(pattern=r"^[0-9TZ]{1,30}-[0-9a-f]{6,32}$")]
@@ -71,7 +73,8 @@ def order_request(**given: Any) -> OrderRequest:
 class Order(Frozen):
     """An order and what became of it: one row in the records. Times are seconds since the epoch.
 
-    `by` is whoever gave it. `made` is the trial that a clone is. `outcome` says in words what it changed, or why it was
+    `by` is whoever gave it. `made` is what it made: the trial that a clone is, the new value of a setting, or for
+    `continue` what goes on, the `study` or its `search`. `outcome` says in words what it changed, or why it was
     refused. `what` is `unreadable` if the order's file was damaged; then nothing else is known of it.
     """
 
@@ -118,5 +121,5 @@ def is_paused(orders: Iterable[Order]) -> bool:
 
 def search_ended_by(orders: Iterable[Order]) -> str:
     """Returns who ordered the end of a study's search, if nobody let it go on since; else an empty text."""
-    last = last_done(orders, "stop", "continue", "trials")
-    return last.by if last is not None and last.what == "stop" else ""
+    done = last_done([order for order in orders if order.what == "stop" or order.made == SEARCH], "stop", "continue")
+    return done.by if done is not None and done.what == "stop" else ""

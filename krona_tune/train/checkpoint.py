@@ -1,6 +1,7 @@
 """Saves a trial at a rung to disk and loads it: the trained tensors and the optimiser, nothing of the backbone."""
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from pickle import UnpicklingError
@@ -13,7 +14,6 @@ from safetensors.torch import load_file, save_file
 from krona_tune.study.result import Report
 from krona_tune.study.spec.trial import TrialConfig
 from krona_tune.train.loop import TrialRun
-from krona_tune.train.optimiser import retuned
 
 _UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, EOFError, UnpicklingError, SafetensorError)
 """What the readers raise for half a file, or for one with other content."""
@@ -67,10 +67,10 @@ def load(run: TrialRun, folder: Path) -> None:
     run.last_report = Report(**progress["report"]) if progress["report"] else None
 
 
-def adopt(earlier: Path, folder: Path, trial_id: str, trial: TrialConfig) -> None:
+def adopt(earlier: Path, folder: Path, trial: TrialConfig) -> None:
     """Writes the state of another trial as that of a clone with the same adapter and steps, into an empty folder.
 
-    The optimiser's learning rate and weight decay become the clone's, at the same place of the schedule.
+    The clone reports its own rungs only, from the next one on.
 
     Raises:
         Unusable: a file is missing or can't be read.
@@ -79,12 +79,10 @@ def adopt(earlier: Path, folder: Path, trial_id: str, trial: TrialConfig) -> Non
         progress = _progress(earlier)
         save_file(load_file(earlier / TENSORS), folder / TENSORS)
         if (earlier / OPTIMISER).exists():
-            state = torch.load(earlier / OPTIMISER, weights_only=True)
-            torch.save(retuned(state, trial.training), folder / OPTIMISER)
+            shutil.copyfile(earlier / OPTIMISER, folder / OPTIMISER)
     except _UNREADABLE as error:
         raise Unusable(f"{earlier} can't be read ({type(error).__name__}: {error})") from error
-    report = progress["report"] and {**progress["report"], "trial_id": trial_id}
-    own = {**progress, "fingerprint": trial.fingerprint, "report": report}
+    own = {**progress, "fingerprint": trial.fingerprint, "report": None}
     (folder / PROGRESS).write_text(json.dumps(own), encoding="utf-8")
 
 

@@ -30,8 +30,15 @@ class Optimiser:
         return {"adamw": self.adamw.state_dict(), "decay": self.decay.state_dict()}
 
     def load_state(self, state: dict[str, Any]) -> None:
+        """Loads a state of the same parameters; the learning rate and the weight decay stay this optimiser's own."""
+        own = [(group["initial_lr"], group["weight_decay"]) for group in self.adamw.param_groups]
         self.adamw.load_state_dict(state["adamw"])
         self.decay.load_state_dict(state["decay"])
+        for group, (rate, decay) in zip(self.adamw.param_groups, own, strict=True):
+            group["weight_decay"] = decay
+            if group["initial_lr"] != rate:
+                group["lr"], group["initial_lr"] = group["lr"] / group["initial_lr"] * rate, rate
+        self.decay.base_lrs = [rate for rate, _ in own]
 
 
 def optimiser(parameters: Iterable[nn.Parameter], training: TrainingConfig, total_steps: int) -> Optimiser | None:
@@ -57,21 +64,3 @@ def share(warmup_steps: int, total_steps: int) -> Callable[[int], float]:
         return max(0.0, (total_steps - step) / max(1, total_steps - warmup_steps))
 
     return at
-
-
-def retuned(state: dict[str, Any], training: TrainingConfig) -> dict[str, Any]:
-    """Returns a state with another learning rate and weight decay, at the same step of the schedule."""
-    groups = [
-        {
-            **group,
-            "lr": group["lr"] / group["initial_lr"] * training.learning_rate,
-            "initial_lr": training.learning_rate,
-            "weight_decay": training.weight_decay if group["weight_decay"] or number == 0 else 0.0,
-        }
-        for number, group in enumerate(state["adamw"]["param_groups"])
-    ]
-    rates = [training.learning_rate] * len(groups)
-    return {
-        "adamw": {**state["adamw"], "param_groups": groups},
-        "decay": {**state["decay"], "base_lrs": rates, "_last_lr": [group["lr"] for group in groups]},
-    }

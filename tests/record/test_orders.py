@@ -1,5 +1,8 @@
 """Tests that orders wait as files beside a study, or at its copy, until they are rows in its records."""
 
+import json
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -66,13 +69,39 @@ def test_a_damaged_file_is_an_order_that_nobody_can_read(tmp_path: Path, content
     assert waiting_orders(folder) == []
 
 
-def test_an_order_that_says_it_was_answered_is_none_that_was_given(tmp_path: Path) -> None:
+def test_of_a_file_only_what_somebody_asks_is_believed(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text("model: x\n")
     folder = StudyFolder(tmp_path)
     order = give_order(folder, CLONE)
     path = folder.orders / f"{order.id}.json"
-    path.write_text(order.model_copy(update={"state": "done"}).model_dump_json())
-    assert [each.what for each in waiting_orders(folder)] == [UNREADABLE]
+    said = {"state": "done", "outcome": "it is done", "made": "cola-clone-7", "ended_at": 1.0, "by": ""}
+    path.write_text(order.model_copy(update=said).model_dump_json())
+    (found,) = waiting_orders(folder)
+    assert (found.state, found.outcome, found.made, found.ended_at, found.by) == ("waiting", "", "", None, "somebody")
+    for odd in (float("nan"), -1.0, 1e12):
+        path.write_text(json.dumps({**order.model_dump(), "given_at": odd}))
+        assert [each.what for each in waiting_orders(folder)] == [UNREADABLE]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_file_that_the_driver_may_not_read_holds_up_no_other(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text("model: x\n")
+    folder = StudyFolder(tmp_path)
+    first, second = give_order(folder, CLONE), give_order(folder, CLONE)
+    (folder.orders / f"{first.id}.json").chmod(0)
+    assert {each.id: each.what for each in waiting_orders(folder)} == {first.id: UNREADABLE, second.id: "clone_trial"}
+
+
+def test_whoever_runs_the_study_may_read_an_order(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text("model: x\n")
+    tmp_path.chmod(0o775)
+    folder, before = StudyFolder(tmp_path), os.umask(0o077)
+    try:
+        order = give_order(folder, CLONE)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((folder.orders / f"{order.id}.json").stat().st_mode) == 0o644
+    assert stat.S_IMODE(folder.orders.stat().st_mode) == 0o775
 
 
 def test_other_files_and_links_are_no_orders(tmp_path: Path) -> None:

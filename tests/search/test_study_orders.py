@@ -3,22 +3,25 @@
 import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from krona_tune.cli.studies import _let_go_on
+from krona_tune.api.flags import let_go_on
 from krona_tune.record.orders import give_order, waiting_orders
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.progress import STOP
 from krona_tune.record.records import read_records
 from krona_tune.search.budget.budget import Amount, Budget
+from krona_tune.search.full_training import FullTraining
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.orders.study_orders import StudyOrders
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.recovery import open_records
 from krona_tune.search.resume import known_trials, numbers_left
+from krona_tune.search.searchers.history import History
 from krona_tune.search.searchers.open_samplers import open_samplers
 from krona_tune.search.searchers.task_searcher import StudySearcher
 from krona_tune.search.study_clock import StudyClock
@@ -71,7 +74,7 @@ class Driver:
     """One driver of a study from its records: trial cola-000 has ended, cola-001 runs until somebody stops it."""
 
     def __init__(self, folder: StudyFolder, write: int = 0, *, after: bool = False, slots: int = 8) -> None:
-        self.folder = folder
+        self.folder, self.later = folder, list[OrderRequest]()
         spec = load_spec(folder.spec)
         self.plan = Plan(**{**vars(plan()), "spec": spec})
         sink = Mortal(folder.results, write, after=after)
@@ -80,7 +83,7 @@ class Driver:
         self.stopping = StudyStopper(Budget(), Amount)
         self.terminal, self.clock = Terminal(), StudyClock(folder.clock)
         self.orders = StudyOrders(self.plan, folder, self.ledger, self.stopping, self.clock, self.terminal, slots)
-        self.orders.close()
+        self.orders._inbox.close()
 
     def run(self, *, search: bool = True) -> "Driver":
         """Runs a phase in which every trial that is asked to stop does so, and every clone begins."""
@@ -88,25 +91,45 @@ class Driver:
         samplers = open_samplers(self.plan.spec, self.plan.space, self.folder.journal, never)
         left = {task: numbers_left(self.plan, self.ledger, task) for task in self.plan.spec.tasks}
         waiting = known_trials(self.plan, self.ledger)
+        self.seen: list[str] = []
         seeds = dict.fromkeys(self.plan.spec.tasks, 1)
         self.searcher = StudySearcher(waiting, samplers, left, self.stopping.verdict, seeds)
-        for each in waiting:
-            self.searcher._waiting.remove(each)
-            self.searcher._asked[f"tune-{each.trial_id}"] = each
-            if each.kind == "search":
-                self.ledger.started(each)
         self.orders.serve(self.searcher, search=search)
-        for trial_id in list(self.ledger.running):
-            if (self.folder.checkpoints / trial_id / STOP).exists():
-                self.ledger.ended(trial_id, self.stopping.verdict(f"tune-{trial_id}", {"score": 0.5}, False))
-        for number in itertools.count():
-            if not self.searcher._waiting:
-                break
-            found = self.searcher.suggest(f"new-{number}")
-            assert found, "a clone waits for nothing"
-            self.ledger.started(TrialMessage.from_dict(found))
+        if not self.orders.over() and not self.orders.paused:
+            self.begin_trials()
+        self.give_while_it_runs()
+        self.stop_trials()
         self.orders.leave()
         return self
+
+    def begin_trials(self) -> None:
+        """Begins what waits, as Tune does."""
+        for number in itertools.count():
+            if not self.searcher._waiting:
+                return
+            found = self.searcher.suggest(f"tune-{number}")
+            if found is None:
+                return
+            self.seen.append(found["trial_id"])
+            if found["kind"] == "search":
+                self.ledger.started(TrialMessage.from_dict(found))
+
+    def give_while_it_runs(self) -> None:
+        """Gives what was to be given while trials run."""
+        for request in self.later:
+            give_order(self.folder, request, by="ann")
+        self.later.clear()
+        self.orders._inbox.look()
+        self.orders.look()
+        if not self.orders.over() and not self.orders.paused:
+            self.begin_trials()
+
+    def stop_trials(self) -> None:
+        """Stops what is asked to stop, as the workers do."""
+        for tune_id, message in list(self.searcher._asked.items()):
+            if (self.folder.checkpoints / message.trial_id / STOP).exists():
+                self.searcher.on_trial_complete(tune_id, {"score": 0.5, "examples": 1, "train_loss": 1.0})
+                self.ledger.ended(message.trial_id, self.stopping.verdict(tune_id, {"score": 0.5}, False))
 
     @property
     def only(self) -> Order:
@@ -148,6 +171,9 @@ REQUESTS = {
 }
 
 
+MADE = {"clone": "cola-clone-0", "trials": "7", "slots": "1", "time": "7200.0"}
+
+
 def effects(driver: Driver) -> dict[str, Any]:
     """Returns everything that an order may change."""
     spec = load_spec(driver.folder.spec)
@@ -164,10 +190,15 @@ def effects(driver: Driver) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-def test_an_order_is_done(folder: StudyFolder, name: str) -> None:
+@pytest.mark.parametrize("waited", [True, False], ids=["waited for a driver", "while trials run"])
+def test_an_order_is_done(folder: StudyFolder, name: str, waited: bool) -> None:
     before = effects_without(folder)
-    give_order(folder, REQUESTS[name], by="ann")
-    driver = Driver(folder).run()
+    driver = Driver(folder)
+    if waited:
+        give_order(folder, REQUESTS[name], by="ann")
+    else:
+        driver.later.append(REQUESTS[name])
+    driver.run()
     found = effects(driver)
     assert found["order"][0] == "done", driver.only
     assert found["waiting"] == found["flags"] == []
@@ -182,21 +213,25 @@ def effects_without(folder: StudyFolder) -> dict[str, Any]:
     return {key: value for key, value in effects(driver).items() if key not in {"order", "waiting", "flags"}}
 
 
+@pytest.mark.parametrize("waited", [True, False], ids=["waited", "ran"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("write", [1, 2, 3])
 @pytest.mark.parametrize("name", REQUESTS)
 def test_a_killed_driver_loses_no_order_and_does_none_twice(
-    folder: StudyFolder, tmp_path: Path, name: str, write: int, after: bool
+    folder: StudyFolder, name: str, write: int, after: bool, waited: bool
 ) -> None:
-    give_order(folder, REQUESTS[name], by="ann")
-    lived = True
+    first, lived = Driver(folder, write, after=after), True
+    if waited:
+        give_order(folder, REQUESTS[name], by="ann")
+    else:
+        first.later.append(REQUESTS[name])
     try:
-        first = Driver(folder, write, after=after).run()
+        first.run()
     except Killed:
         lived = False
         first = Driver(folder).run()
     whole = effects(first)
-    assert whole["order"] == ("done", "cola-clone-0" if name == "clone" else ""), (lived, first.only)
+    assert whole["order"] == ("done", MADE.get(name, "")), (lived, first.only)
     assert whole["waiting"] == whole["flags"] == []
     assert whole["spec"][0] == (7 if name == "trials" else 4)
     assert [each for each in whole["trials"] if "clone" in each] == ["cola-clone-0"] * (name == "clone")
@@ -218,8 +253,9 @@ def test_a_killed_driver_loses_no_order_and_does_none_twice(
         (clone("learning_rate=[1]"), "no single value"),
         (clone("a_out=5"), "a_out"),
         (clone("a_out=2", from_last_rung=True), "with another a_out its state does not fit"),
-        (clone("scale=2", from_last_rung=True), "no state of it is kept"),
+        (clone("scale=2", from_last_rung=True), "it was trained to its end"),
         (OrderRequest(what="continue"), "the study is not paused"),
+        (OrderRequest(what="max_concurrent", value="0000100001"), "write 1 to 10,000"),
         (OrderRequest(what="trials", value="2"), "each task has 4 already"),
         (OrderRequest(what="trials", value="+x"), "'+x' is not a number of trials"),
         (OrderRequest(what="max_concurrent", value="0"), "'0' is not a number of trials"),
@@ -261,18 +297,92 @@ def test_a_pause_and_the_end_of_the_search_last_until_somebody_lets_it_go_on(fol
     driver = Driver(folder).run()
     assert (driver.orders.slots(), driver.orders.paused, bool(driver.stopping.ended)) == (0, True, True)
     assert sum("krona-tune order s continue" in line for line in driver.terminal.said) == 2
-    give_order(folder, OrderRequest(what="continue"))
-    driver.run()
+    for _ in range(2):
+        give_order(folder, OrderRequest(what="continue"))
+        driver = Driver(folder).run()
     again = Driver(folder).run()
     assert (again.orders.slots(), again.orders.paused, again.stopping.ended) == (8, False, "")
 
 
 def test_a_cancelled_study_is_not_cancelled_again(folder: StudyFolder) -> None:
-    give_order(folder, OrderRequest(what="cancel"))
-    first = Driver(folder).run()
+    first = Driver(folder)
+    first.later.append(OrderRequest(what="cancel"))
+    first.run()
     assert first.stopping.asked
     assert first.only.state == "done"
     assert not Driver(folder).run().stopping.asked
+
+
+def test_an_order_to_cancel_that_no_driver_read_ends_no_later_one(folder: StudyFolder) -> None:
+    give_order(folder, OrderRequest(what="cancel"))
+    driver = Driver(folder).run()
+    assert not driver.stopping.asked
+    assert (driver.only.state, "a driver that has ended" in driver.only.outcome) == ("refused", True)
+
+
+def test_a_clone_that_had_not_begun_when_the_search_ended_is_refused(folder: StudyFolder) -> None:
+    driver = Driver(folder, slots=1)
+    driver.later += [REQUESTS["clone"], OrderRequest(what="stop")]
+    driver.begin_trials = lambda: None  # type: ignore[method-assign]
+    driver.run()
+    clone = next(each for each in driver.ledger.orders.values() if each.what == "clone_trial")
+    assert clone.state == "taken"
+    driver.orders.serve(StudySearcher([], {}, {}, driver.stopping.verdict, {}), search=False)
+    assert driver.ledger.orders[clone.id].state == "refused"
+    assert "cola-clone-0" not in Driver(folder).run().ledger.rows
+
+
+def test_a_time_budget_can_be_lifted(folder: StudyFolder) -> None:
+    for value, seconds in (("2h", 7200.0), ("null", None)):
+        driver = Driver(folder)
+        driver.later.append(OrderRequest(what="time_budget", value=value))
+        driver.run()
+        assert load_spec(folder.spec).search.time_budget == seconds
+    assert [each.outcome for each in driver.ledger.orders.values()] == [
+        "search.time_budget: 7200.0",
+        "search.time_budget: null",
+    ]
+
+
+def test_an_order_takes_no_effect_before_it_is_in_the_records(folder: StudyFolder) -> None:
+    driver = Driver(folder)
+    driver.orders._kept = lambda: False
+    give_order(folder, REQUESTS["pause"])
+    driver.run()
+    assert driver.stopping.halted
+    assert not driver.orders.paused
+    assert len(waiting_orders(folder)) == 1
+    assert Driver(folder).run().orders.paused
+
+
+def test_what_a_terminal_can_not_show_halts_nothing(folder: StudyFolder) -> None:
+    driver = Driver(folder)
+
+    def fail(text: str) -> None:
+        raise RuntimeError(text)
+
+    driver.terminal.say = fail  # type: ignore[method-assign]
+    driver.later.append(REQUESTS["pause"])
+    assert driver.run().orders.paused
+
+
+def test_a_full_training_leaves_orders_about_the_search_to_the_next_driver(folder: StudyFolder) -> None:
+    driver = Driver(folder)
+    driver.orders._only = ("pause", "continue", "cancel")
+    driver.later += [REQUESTS["clone"], REQUESTS["pause"]]
+    driver.run(search=False)
+    assert [order.what for order in driver.ledger.orders.values()] == ["pause"]
+    assert [order.what for order in waiting_orders(folder)] == ["clone_trial"]
+
+
+def test_a_pause_leaves_the_end_of_the_search_as_it_is(folder: StudyFolder) -> None:
+    driver = Driver(folder)
+    driver.later += [REQUESTS["stop"], REQUESTS["pause"]]
+    driver.run()
+    assert driver.stopping.ended == "ann"
+    give_order(folder, OrderRequest(what="continue"), by="ann")
+    again = Driver(folder).run()
+    assert (again.orders.paused, again.stopping.ended) == (False, "ann")
 
 
 def test_more_trials_reach_the_running_search(folder: StudyFolder) -> None:
@@ -328,13 +438,32 @@ def test_a_clone_whose_row_was_lost_is_restored_by_its_order(folder: StudyFolder
     assert (restored.params, restored.of, restored.score) == (row.params, "cola-000", 0.75)
 
 
-@pytest.mark.parametrize("what", ["pause", "stop"])
-def test_a_resumed_study_with_more_trials_goes_on(folder: StudyFolder, what: Literal["pause", "stop"]) -> None:
-    _let_go_on(folder)
-    assert not waiting_orders(folder), "there is nothing to lift"
-    give_order(folder, OrderRequest(what=what))
-    Driver(folder).run()
-    _let_go_on(folder)
-    assert [order.what for order in waiting_orders(folder)] == ["continue"]
+def test_a_resumed_study_that_asks_for_more_goes_on(folder: StudyFolder) -> None:
+    for what in (REQUESTS["pause"], REQUESTS["stop"]):
+        give_order(folder, what)
+        Driver(folder).run()
+    same = load_spec(folder.spec)
+    let_go_on(folder, same)
+    assert not waiting_orders(folder), "nothing more was asked"
+    let_go_on(folder, load_spec(folder.spec, ("search.trials=9",)))
+    assert [order.what for order in waiting_orders(folder)] == ["continue"] * 2
     driver = Driver(folder).run()
     assert (driver.orders.paused, driver.stopping.ended) == (False, "")
+
+
+def test_a_clone_teaches_the_studys_model_only_a_point_that_it_can_hold() -> None:
+    history = History(lambda params, geometry: np.zeros(1), {"cola": 8})
+    history.report("cola-clone-0", 4, 0.5, 1.0)
+    history.end("cola-clone-0", diverged=False)
+    assert history.trials() == []
+
+
+def test_a_full_training_of_a_clone_has_its_own_name(folder: StudyFolder) -> None:
+    give_order(folder, REQUESTS["clone"])
+    rows = Driver(folder).run().ledger.rows
+    names = [
+        FullTraining(of=rows[each], seeds=1, everything=False).trials(1)[0].trial_id
+        for each in ("cola-000", "cola-clone-0")
+    ]
+    assert len(set(names)) == 2
+    assert names[1].startswith("cola-clone-0")

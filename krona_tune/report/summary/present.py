@@ -78,7 +78,7 @@ def present(
 def given_orders(folder: StudyFolder, recorded: Records) -> tuple[Order, ...]:
     """Returns every order once, the newest first; those that wait are left out if their place can't be reached."""
     waiting: Sequence[Order] = ()
-    with suppress(Refusal):
+    with suppress(Refusal, OSError):
         waiting = waiting_orders(folder)
     found = {order.id: order for order in (*waiting, *recorded.orders)}
     return tuple(sorted(found.values(), key=lambda order: (order.given_at, order.id), reverse=True))

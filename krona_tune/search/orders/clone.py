@@ -12,7 +12,7 @@ from krona_tune.search.planning.plan import Plan
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.search.worker.checkpoints import latest_checkpoint
 from krona_tune.study.order import Order
-from krona_tune.study.result import TrialResult
+from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.spec.plain_yaml import read_yaml
 from krona_tune.study.spec.trial import SECTION_OF, TrainingConfig, section_of
 from krona_tune.train import checkpoint
@@ -65,6 +65,8 @@ def copy_last_rung(source: TrialResult, message: TrialMessage, checkpoints: Path
     remote = RemoteCheckpoints(elsewhere)
     remote.bring(checkpoints / source.trial_id)
     state = latest_checkpoint(checkpoints / source.trial_id)
+    if source.status is Status.COMPLETED:
+        raise Refusal(place, "it was trained to its end, so no rung is left for a clone", "clone it from the start")
     if state is None:
         raise Refusal(place, "no state of it is kept", "clone it from the start")
     own = checkpoints / message.trial_id / state.name
@@ -72,7 +74,7 @@ def copy_last_rung(source: TrialResult, message: TrialMessage, checkpoints: Path
         own.parent.mkdir(parents=True, exist_ok=True)
         if not own.exists():
             with atomic_folder(own) as unfinished:
-                checkpoint.adopt(state, unfinished, message.trial_id, message.checked())
+                checkpoint.adopt(state, unfinished, message.checked())
             remote.send(own)
     except (OSError, checkpoint.Unusable) as error:
         raise Refusal(place, f"its state can't be copied ({error})", "try again, or clone it from the start") from None

@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 
 SECONDS, REMOTE_SECONDS = 1.0, 4.0
 """The time between two looks into the study's folder, and at its copy."""
+MOST = 20
 
 
 class Inbox:
@@ -27,9 +28,9 @@ class Inbox:
         threading.Thread(target=self._serve, name="orders", daemon=True).start()
 
     def take(self) -> Iterator[Order]:
-        """Yields the orders that were found since the last call."""
+        """Yields the next orders that were found, at most MOST of them: trials need the thread that answers."""
         with suppress(queue.Empty):
-            while True:
+            for _ in range(MOST):
                 yield self._found.get_nowait()
 
     def close(self) -> None:

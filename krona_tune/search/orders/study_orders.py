@@ -6,9 +6,10 @@ done once, whenever the driver is killed. The row says `done` when the effect is
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from typing import Protocol
+from threading import RLock
+from typing import Protocol, get_args
 
 from krona_tune.atomic_write import write_atomically
 from krona_tune.record.orders import remove_order
@@ -27,15 +28,17 @@ from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import format_duration
-from krona_tune.study.order import Order, is_paused, search_ended_by
+from krona_tune.study.order import SEARCH, Order, What, is_paused, search_ended_by
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.spec.loader import dump_spec, load_spec
+from krona_tune.study.spec.plain_yaml import dump_yaml
 from krona_tune.study.spec.study_spec import StudySpec
 
 logger = logging.getLogger(__name__)
 
 KEYS = {"trials": "search.trials", "max_concurrent": "resources.max_concurrent", "time_budget": "search.time_budget"}
 """The key of study.yaml that an order with a value changes."""
+MOST_DIGITS, MOST_AT_ONCE = 9, 10_000
 
 
 class Audience(Protocol):
@@ -51,6 +54,11 @@ class StudyOrders(Gate):
 
     `plan` is the study's plan with what was ordered since; `most` trials may run at once. All methods but `close` are
     called by the thread that runs the trials.
+
+    Args:
+        kept: returns whether everything so far is in the records; without that no order takes effect.
+        only: the orders that this driver answers; the others wait for the next.
+        ticked: called whenever orders are looked for, several times a second.
     """
 
     def __init__(
@@ -62,18 +70,22 @@ class StudyOrders(Gate):
         clock: StudyClock,
         audience: Audience,
         slots: int,
+        *,
+        kept: Callable[[], bool] = lambda: True,
+        only: Collection[str] = get_args(What),
     ) -> None:
         super().__init__(slots)
         self.plan = plan
+        self.ticked: Callable[[], None] = lambda: None
         self._folder, self._ledger, self._stopping = folder, ledger, stopping
-        self._clock, self._audience = clock, audience
+        self._clock, self._audience, self._kept, self._only = clock, audience, kept, only
         self._searcher: GatedSearcher | None = None
+        self._search = False
         self._checkpoints = folder.checkpoints.resolve()
+        self._began = time.time()
+        self._lock = RLock()
         self._inbox = Inbox(folder)
-
-    @property
-    def paused(self) -> bool:
-        return is_paused(self._ledger.orders.values())
+        self.paused = is_paused(ledger.orders.values())
 
     def slots(self) -> int:
         return 0 if self.paused else self.most
@@ -89,92 +101,108 @@ class StudyOrders(Gate):
         for order in self._taken():
             if order.what == "cancel":
                 self._end(order, "done", "the driver had ended")
-            elif order.what == "stop_trial":
-                self._end_at_once(order)
             elif order.what != "clone_trial":
                 self._take_effect(order)
         self._clock.stand(self.paused)
         if self.paused:
-            self._audience.say(f"The study is paused. Let it go on with: krona-tune order {self._folder.name} continue")
+            self._say(f"The study is paused. Let it go on with: {self._go_on}")
 
     def serve(self, searcher: GatedSearcher, *, search: bool) -> None:
         """Lets orders reach the trials of a phase from now on, those first that waited; `search`: it is the search."""
-        self._searcher, searcher.gate = searcher, self
-        searcher.closed = not search
-        if search and (person := search_ended_by(self._ledger.orders.values())):
-            self._stopping.ended = person
-            go_on = f"krona-tune order {self._folder.name} continue"
-            self._audience.say(f"{person} ended the search. Let it go on with: {go_on}")
-        for order in self._taken():
-            if order.what == "clone_trial" and order.made not in self._ledger.rows:
-                self._take_effect(order)
+        self._searcher, searcher.gate, self._search = searcher, self, search
+        if search:
+            self._stopping.ended = search_ended_by(self._ledger.orders.values())
         self._inbox.look()
         self.look()
+        if search and self._stopping.ended:
+            self._say(f"{self._stopping.ended} ended the search. Let it go on with: {self._go_on}")
+        for order in self._taken():
+            if order.what == "clone_trial" and order.made not in self._ledger.rows:
+                if self._in_search:
+                    self._take_effect(order)
+                elif not search:
+                    self._end(order.model_copy(update={"made": ""}), "refused", "the search ended before it began")
 
     def leave(self) -> None:
         """Says that a phase has ended: orders to trials are refused until the next."""
         self.look()
-        self._searcher = None
+        self._searcher, self._search = None, False
 
     def close(self) -> None:
         self._inbox.close()
+        with self._lock:
+            self._searcher, self._only = None, ()
 
     def look(self) -> None:
         """Answers the orders that have come, and ends those whose effect is in the records."""
-        for order in self._inbox.take():
-            if order.id not in self._ledger.orders:
-                self._answer(order)
-            remove_order(self._folder, order)
-        for order in self._taken():
-            self._settle(order)
+        with self._lock:
+            self.ticked()
+            for order in self._inbox.take():
+                if order.id in self._ledger.orders or self._answer(order):
+                    remove_order(self._folder, order)
+            for order in self._taken():
+                self._settle(order)
 
-    def _answer(self, order: Order) -> None:
+    def _answer(self, order: Order) -> bool:
+        """Returns whether the order is answered, and in the records."""
+        if order.what not in self._only and order.what in get_args(What):
+            return False
         try:
             taken = self._checked(order)
         except Refusal as refusal:
-            self._end(order, "refused", str(refusal))
-            return
+            return self._end(order, "refused", str(refusal))
         except Exception as error:
             logger.exception("the order %s could not be answered", order.id)
-            self._end(order, "refused", told(error))
-            return
-        self._keep(taken)
-        self._audience.say(f"{taken.by}: {taken.said}.")
-        self._take_effect(taken)
+            return self._end(order, "refused", told(error))
+        if self._keep(taken):
+            self._say(f"{taken.by}: {taken.said}.")
+            self._take_effect(taken)
+        return self._kept()
 
     def _checked(self, order: Order) -> Order:
         """Returns the order as it is taken. Raises a Refusal if it makes no sense now."""
         if order.request is None:
-            raise Refusal(order.id, "its file is damaged", "give it again")
-        made, outcome = "", ""
+            raise Refusal(order.id, "its file is damaged, or can't be read", "give it again")
+        made = ""
         match order.what:
             case "stop_trial":
-                self._running(order)
+                self._stoppable(order)
             case "clone_trial":
                 made = self._clone(order).trial_id
             case "stop":
-                self._in_search(order)
+                self._refuse_after_the_search(order)
+            case "cancel" if order.given_at < self._began:
+                raise Refusal(order.said, "it was given to a driver that has ended", "give it again")
             case "pause" if self.paused:
                 raise Refusal(order.said, "the study is paused already", "let it go on with continue")
-            case "continue" if not self.paused and not self._stopping.ended:
-                raise Refusal(order.said, "the study is not paused, and its search goes on", "there is nothing to do")
+            case "continue":
+                made = self._what_goes_on(order)
             case "trials" | "max_concurrent" | "time_budget":
-                outcome = f"{KEYS[order.what]}: {self._value(self._changed(order), order)}"
-        return order.model_copy(update={"state": "taken", "made": made, "outcome": outcome})
+                made = self._new_value(order)
+        return order.model_copy(update={"state": "taken", "made": made})
 
     def _take_effect(self, order: Order) -> None:
-        """Lets a taken order take effect. Again changes nothing more."""
+        """Lets a taken order take effect; again changes nothing more. One that can't is refused after all."""
+        try:
+            self._effect(order)
+        except Exception as error:
+            logger.exception("the order %s could not take effect", order.id)
+            why = str(error) if isinstance(error, Refusal) else told(error)
+            self._end(order.model_copy(update={"made": ""}), "refused", why)
+
+    def _effect(self, order: Order) -> None:
         match order.what:
             case "stop_trial":
-                ask_to_stop(self._checkpoints, order.trial)
-                if tune_id := self._searcher and self._searcher.tune_id(order.trial):
-                    self._stopping.stopped.add(tune_id)
+                self._stop(order)
             case "clone_trial":
                 self._begin_clone(order)
-            case "pause" | "continue":
+            case "pause":
+                self._pause(order, True)
+            case "continue" if order.made == SEARCH:
                 self._stopping.ended = ""
-                self._end(order, "done")
-                self._clock.stand(self.paused)
+                self._end(order, "done", "the search goes on")
+            case "continue":
+                self._pause(order, False)
             case "stop":
                 self._stopping.ended = order.by
                 self._end(order, "done", "the search ends; the finalists are trained next")
@@ -184,9 +212,15 @@ class StudyOrders(Gate):
             case _:
                 self._change(order)
 
+    def _pause(self, order: Order, paused: bool) -> None:
+        self.paused = paused
+        self._clock.stand(paused)
+        self.ticked()
+        self._end(order, "done", "trials wait at their next rungs" if paused else "the study goes on")
+
     def _settle(self, order: Order) -> None:
         row = self._ledger.rows.get(order.made or order.trial)
-        if order.what == "stop_trial" and row and row.trial_id not in self._ledger.running:
+        if order.what == "stop_trial" and row and row.status is not Status.INTERRUPTED:
             forget_to_stop(self._checkpoints, order.trial)
             self._end(order, "done", _ended(row))
         elif order.what == "clone_trial" and row:
@@ -194,15 +228,31 @@ class StudyOrders(Gate):
 
     # Trials
 
-    def _running(self, order: Order) -> TrialResult:
+    def _stoppable(self, order: Order) -> TrialResult:
         """Returns the row of a trial that can be stopped."""
         row = self._row(order)
-        if row.trial_id not in self._ledger.running:
+        if row.status is not Status.INTERRUPTED:
             state = str(row.status).replace("_", " ")
             raise Refusal(order.said, f"{row.trial_id} does not run, it is {state}", "look at the trials that run")
         if row.kind != "search":
             raise Refusal(order.said, f"a {row.kind} is compared with the others", "pause or cancel the study instead")
         return row
+
+    def _stop(self, order: Order) -> None:
+        """Asks the trial's worker to stop, or ends a trial that no worker has."""
+        tune_id = self._searcher.tune_id(order.trial) if self._searcher else None
+        if tune_id:
+            self._stopping.stopped.add(tune_id)
+            ask_to_stop(self._checkpoints, order.trial)
+            return
+        forget_to_stop(self._checkpoints, order.trial)
+        if self._searcher:
+            self._searcher.withdraw(order.trial)
+        row = self._ledger.rows.get(order.trial)
+        if row and row.status is Status.INTERRUPTED:
+            self._ledger.running.add(row.trial_id)
+            self._ledger.ended(row.trial_id, Status.STOPPED_BY_USER)
+        self._end(order, "done", _ended(self._ledger.rows[order.trial]) if row else "the trial is gone")
 
     def _row(self, order: Order) -> TrialResult:
         row = self._ledger.rows.get(order.trial)
@@ -210,18 +260,9 @@ class StudyOrders(Gate):
             raise unknown(order.said, "trial", order.trial, self._ledger.running or self._ledger.rows)
         return row
 
-    def _end_at_once(self, order: Order) -> None:
-        """Ends a trial whose driver was killed before it had stopped the trial."""
-        forget_to_stop(self._checkpoints, order.trial)
-        row = self._ledger.rows.get(order.trial)
-        if row and row.status is Status.INTERRUPTED:
-            self._ledger.running.add(row.trial_id)
-            self._ledger.ended(row.trial_id, Status.STOPPED_BY_USER)
-        self._end(order, "done", _ended(self._ledger.rows[order.trial]) if row else "the trial is gone")
-
     def _clone(self, order: Order) -> TrialMessage:
         """Returns the clone that an order makes; the number of a new one follows those of its task's earlier clones."""
-        self._in_search(order)
+        self._refuse_after_the_search(order)
         row = self._row(order)
         if row.kind != "search":
             raise Refusal(order.said, f"{row.trial_id} is a {row.kind}", "clone a trial of the search")
@@ -240,11 +281,7 @@ class StudyOrders(Gate):
         outcome = f"it is {message.trial_id}"
         if order.from_last_rung:
             source, elsewhere = self._ledger.rows[order.trial], self._folder.remote_checkpoints
-            try:
-                outcome += f", from rung {copy_last_rung(source, message, self._checkpoints, elsewhere)}"
-            except Refusal as refusal:
-                self._end(order.model_copy(update={"made": ""}), "refused", str(refusal))
-                return
+            outcome += f", from rung {copy_last_rung(source, message, self._checkpoints, elsewhere)}"
         if self.plan.space.holds(message.params) and isinstance(searcher, StudySearcher):
             searcher.teach(message)
         else:
@@ -255,25 +292,48 @@ class StudyOrders(Gate):
 
     # The study
 
-    def _in_search(self, order: Order) -> None:
-        if self._searcher is None or self._searcher.closed or self._stopping.ended:
+    @property
+    def _in_search(self) -> bool:
+        return self._search and not self._stopping.ended
+
+    @property
+    def _go_on(self) -> str:
+        return f"krona-tune order {self._folder.name} continue"
+
+    def _refuse_after_the_search(self, order: Order) -> None:
+        if not self._in_search:
             fix = "wait for the study's end, then resume it with --trials"
             raise Refusal(order.said, "the search has ended", fix)
 
-    def _changed(self, order: Order) -> StudySpec:
-        """Returns the request with the order's value."""
-        key, value, now = KEYS[order.what], order.value.strip(), self.plan.spec
-        if order.what == "trials":
-            self._in_search(order)
-            more, digits = value.startswith("+"), value.lstrip("+")
-            if not digits.isdecimal() or len(digits) > 9 or not int(digits):
-                raise Refusal(order.said, f"{value!r} is not a number of trials", "write +20 for 20 more a task")
-            value = str(int(digits) + now.search.trials * more)
-            if int(value) <= now.search.trials:
-                raise Refusal(order.said, f"each task has {now.search.trials} already", "write +20 for 20 more a task")
-        elif order.what == "max_concurrent" and (not value.isdecimal() or not 0 < int(value[:9]) <= 10_000):
-            raise Refusal(order.said, f"{value!r} is not a number of trials", "write a number from 1 to 10,000")
-        return self._with(key, value)
+    def _what_goes_on(self, order: Order) -> str:
+        if self.paused:
+            return "study"
+        if self._search and self._stopping.ended:
+            return SEARCH
+        raise Refusal(order.said, "the study is not paused, and nobody ended its search", "there is nothing to do")
+
+    def _new_value(self, order: Order) -> str:
+        """Returns the value that a setting gets, as YAML writes it. Raises a Refusal if it can't have that."""
+        value, now = order.value.strip(), self.plan.spec.search.trials
+        if order.what == "time_budget":
+            return self._written(self._with(KEYS[order.what], value), order)
+        digits = value.lstrip("+")
+        number = int(digits) if digits.isdecimal() and len(digits) <= MOST_DIGITS else 0
+        if order.what == "max_concurrent":
+            if not 0 < number <= MOST_AT_ONCE or value.startswith("+"):
+                raise Refusal(order.said, f"{value!r} is not a number of trials", f"write 1 to {MOST_AT_ONCE:,}")
+            return str(number)
+        self._refuse_after_the_search(order)
+        if not number:
+            raise Refusal(order.said, f"{value!r} is not a number of trials", "write +20 for 20 more a task")
+        total = number + now * value.startswith("+")
+        if total <= now:
+            raise Refusal(order.said, f"each task has {now} already", "write +20 for 20 more a task")
+        return self._written(self._with(KEYS[order.what], str(total)), order)
+
+    def _written(self, spec: StudySpec, order: Order) -> str:
+        section, _, name = KEYS[order.what].partition(".")
+        return dump_yaml(getattr(getattr(spec, section), name)).partition("\n")[0]
 
     def _with(self, key: str, value: str) -> StudySpec:
         """Returns the request with one value changed. Raises a Refusal if it can't have that value."""
@@ -283,22 +343,17 @@ class StudyOrders(Gate):
         return now.model_copy(update={section: part})
 
     def _change(self, order: Order) -> None:
-        """Writes a new value into the request and lets it act; the row says which, so again it is the same."""
-        key, _, value = order.outcome.partition(": ")
-        spec = self._with(key, value)
+        """Writes a new value into the request and lets it act."""
+        spec = self._with(KEYS[order.what], order.made)
         before, self.plan = self.plan, replace(self.plan, spec=spec)
-        try:
-            write_atomically(self._folder.spec, dump_spec(spec))
-        except OSError as error:
-            self._stopping.halt(f"the request could not be written: {told(error)}")
-            return
+        write_atomically(self._folder.spec, dump_spec(spec))
         if order.what == "max_concurrent":
-            self.most = int(value)
+            self.most = int(order.made)
         elif order.what == "time_budget":
             self._stopping.allow(spec.search.time_budget)
         else:
             self._extend(before)
-        self._end(order, "done", order.outcome)
+        self._end(order, "done", f"{KEYS[order.what]}: {order.made}")
 
     def _extend(self, before: Plan) -> None:
         if isinstance(self._searcher, SharedSearcher):
@@ -313,23 +368,29 @@ class StudyOrders(Gate):
             self._searcher.extend(more)
             self._audience.expect({task: len(numbers) for task, numbers in more.items()})
 
-    def _value(self, spec: StudySpec, order: Order) -> object:
-        section, _, name = KEYS[order.what].partition(".")
-        return getattr(getattr(spec, section), name)
-
     # The records
 
-    def _keep(self, order: Order) -> None:
+    def _keep(self, order: Order) -> bool:
+        """Records an order; returns whether it is in the records. Without that the study halts."""
         self._ledger.ordered(order)
+        if not self._kept():
+            self._stopping.halt("an order could not be kept")
+        return self._kept()
 
-    def _end(self, order: Order, state: str, outcome: str = "") -> None:
-        ended = {"state": state, "outcome": outcome or order.outcome, "ended_at": time.time()}
-        self._keep(order.model_copy(update=ended))
+    def _end(self, order: Order, state: str, outcome: str = "") -> bool:
+        kept = self._keep(order.model_copy(update={"state": state, "outcome": outcome, "ended_at": time.time()}))
         if state == "refused":
-            self._audience.say(f"{order.by}: {order.said}: refused, {outcome}")
+            self._say(f"{order.by}: {order.said}: refused, {outcome}")
+        return kept
 
     def _taken(self) -> list[Order]:
         return [order for order in self._ledger.orders.values() if order.state == "taken"]
+
+    def _say(self, text: str) -> None:
+        try:
+            self._audience.say(text)
+        except Exception:
+            logger.exception("an order could not be shown")
 
 
 def _ended(row: TrialResult) -> str:

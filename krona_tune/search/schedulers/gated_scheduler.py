@@ -1,5 +1,6 @@
 """Pauses trials at their next rung while fewer may run than do, and lets them continue when more may."""
 
+import time
 from typing import Any
 
 from ray.tune.experiment import Trial
@@ -8,6 +9,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from krona_tune.search.schedulers.asha import CONTINUE
 from krona_tune.search.searchers.gated_searcher import Gate
 
+IDLE_SECONDS = 0.1
 PAUSE = str(TrialScheduler.PAUSE)
 
 
@@ -34,7 +36,10 @@ class GatedScheduler(FIFOScheduler):  # type: ignore[misc]
         for trial in tune_controller.get_trials():
             if trial.status == Trial.PAUSED and self._gate.stopped(trial.trial_id):
                 tune_controller.stop_trial(trial)
-        if _running(tune_controller) >= self._gate.slots():
+        running = _running(tune_controller)
+        if running >= self._gate.slots():
+            if not running:
+                time.sleep(IDLE_SECONDS)  # with nothing to wait for, Tune would ask again at once
             return None
         return super().choose_trial_to_run(tune_controller)
 

@@ -52,9 +52,9 @@ class GatedSearcher(Searcher):  # type: ignore[misc]
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """Returns the next trial; None if it must wait, or Searcher.FINISHED if none will come."""
         finished: dict[str, Any] = Searcher.FINISHED  # a string, returned instead of a trial
-        self.gate.look()
         if self.gate.over():
             return finished
+        self.gate.look()
         if len(self._asked) >= self.gate.slots():
             return None
         message = self._waiting.popleft() if self._waiting else self.propose()
@@ -76,6 +76,19 @@ class GatedSearcher(Searcher):  # type: ignore[misc]
     def add(self, message: TrialMessage) -> None:
         """Runs one more trial, before any is proposed."""
         self._waiting.append(message)
+
+    def withdraw(self, trial_id: str) -> bool:
+        """Takes back a trial that waits; returns whether it did."""
+        message = next((each for each in self._waiting if each.trial_id == trial_id), None)
+        if message is None:
+            return False
+        self._waiting.remove(message)
+        self.forget(message)
+        return True
+
+    @abstractmethod
+    def forget(self, message: TrialMessage) -> None:
+        """Tells the sampler that somebody stopped a searched trial before it ran on."""
 
     def tune_id(self, trial_id: str) -> str | None:
         """Returns Tune's id of a trial that runs or is paused; None for any other."""

@@ -68,15 +68,17 @@ class History:
             self._trials[trial_id] = Trial(trial_id=trial_id, task=task, params=params, coordinates=coordinates)
 
     def report(self, trial_id: str, examples: int, score: float, loss: float) -> None:
-        """Adds a score. One that comes again after a fault replaces the first."""
-        trial = self._trials[trial_id]
+        """Adds a score; one that comes again after a fault replaces the first. Does nothing if the trial is unknown."""
+        trial = self._trials.get(trial_id)
+        if trial is None:
+            return
         share = examples / self._budgets[trial.task]
         trial.reports = [*(each for each in trial.reports if each.share < share), Told(share, score, loss)]
 
     def end(self, trial_id: str, *, diverged: bool) -> None:
         """Marks the end of a trial; a trial that diverged counts as the worst at the full budget."""
-        trial = self._trials[trial_id]
-        if trial.running:
+        trial = self._trials.get(trial_id)
+        if trial and trial.running:
             trial.running = False
             trial.reports += [Told(1.0)] if diverged else []
             if trial.reports:

@@ -77,6 +77,9 @@ class SharedSearcher(GatedSearcher):
         elif status is not Status.INTERRUPTED:
             self._sampler.tell(shared_id(number), status, None)
 
+    def forget(self, message: TrialMessage) -> None:
+        self._sampler.tell(shared_id(message.number), Status.STOPPED_BY_USER, None)
+
     def propose(self) -> TrialMessage | None:
         """Returns the next task's trial of a configuration that continues, else the first of a new one, else None."""
         if self._ready:

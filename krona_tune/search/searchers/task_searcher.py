@@ -61,6 +61,11 @@ class StudySearcher(GatedSearcher):
         if self._history:
             self._history.begin(message.trial_id, message.task, message.params)
 
+    def forget(self, message: TrialMessage) -> None:
+        self._samplers[message.task].tell(message.trial_id, Status.STOPPED_BY_USER, None)
+        if self._history:
+            self._history.end(message.trial_id, diverged=False)
+
     def propose(self) -> TrialMessage | None:
         """Returns the next proposal; None if every task has had its trials or has no point left to try."""
         while self._turns:

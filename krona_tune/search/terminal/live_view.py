@@ -77,7 +77,7 @@ class View:
     def say(self, text: str) -> None:
         """Prints a line between the events; does nothing if the view is quiet."""
         if not self._quiet:
-            self._console.print(text, highlight=False, soft_wrap=True)
+            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def changed(self) -> None:
         """Prints a line for each trial that has ended since the last call, if there is no live table."""
