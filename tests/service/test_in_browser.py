@@ -158,8 +158,7 @@ def test_a_service_that_is_killed_while_it_takes_orders_leaves_each_whole_or_non
         client = Client(served.address)
         Timer(0.5, served.process.kill).start()
         with pytest.raises(Refusal):
-            while True:
-                given.append(client.order("watched", OrderRequest(what="stop_trial", trial="cola-999")).id)
+            _order_until_refused(client, given)
     assert given, "nothing was ordered before the service was killed"
     waits(lambda: not waiting_orders(folder))
     new = {order.id: order for order in read_orders(folder.results) if order.id not in answered}
@@ -167,3 +166,8 @@ def test_a_service_that_is_killed_while_it_takes_orders_leaves_each_whole_or_non
     assert {order.state for order in new.values()} == {"refused"}
     assert "unreadable" not in {order.what for order in new.values()}
     assert driver.poll() is None
+
+
+def _order_until_refused(client: Client, given: list[str]) -> None:
+    while True:
+        given.append(client.order("watched", OrderRequest(what="stop_trial", trial="cola-999")).id)
