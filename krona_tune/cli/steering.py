@@ -1,5 +1,6 @@
 """The command that steers a running study: order."""
 
+import time
 from typing import Annotated, Any
 
 import typer
@@ -9,10 +10,12 @@ from krona_tune.api.folders import study_folder
 from krona_tune.api.printing import console
 from krona_tune.cli import options
 from krona_tune.record.orders import give_order
-from krona_tune.record.ownership import is_running
+from krona_tune.record.ownership import is_locked, is_running
+from krona_tune.record.parquet_reader import read_orders
 from krona_tune.record.remote.storage import storage_at
 from krona_tune.refusal import Refusal, unknown
-from krona_tune.study.order import OrderRequest, order_request
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.order import Order, OrderRequest, order_request
 
 WORDS = {
     "stop": ("stop", "stop_trial"),
@@ -26,6 +29,8 @@ WORDS = {
 }
 """The orders by the word on the command line: without a further word, and with one."""
 OF_A_TRIAL = {"stop", "clone"}
+ANSWER_SECONDS, LOOK_SECONDS = 10.0, 0.3
+"""How long the command waits for the driver's answer, and the time between two looks."""
 FIXES = {
     "clone": "name a trial: clone cola-003",
     "trials": "write trials +20",
@@ -59,7 +64,22 @@ def order(
     answer = "its driver reads it within a few seconds"
     if not is_running(folder):
         answer = "the study does not run; its next driver reads it"
+    elif is_locked(folder) and (found := _answered(folder, given)):
+        if found.state == "refused":
+            raise Refusal(f"{given.said} was refused", found.outcome)
+        answer = ", ".join(filter(None, (found.state, found.outcome)))
     console.print(f"{given.said}: {answer}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _answered(folder: StudyFolder, given: Order) -> Order | None:
+    """Returns the order as the driver on this machine has answered it; None if it takes long."""
+    end = time.monotonic() + ANSWER_SECONDS
+    while time.monotonic() < end:
+        time.sleep(LOOK_SECONDS)
+        for order in read_orders(folder.results):
+            if order.id == given.id:
+                return order
+    return None
 
 
 def _request(what: str, about: str | None, settings: tuple[str, ...], *, from_last_rung: bool) -> OrderRequest:

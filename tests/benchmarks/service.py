@@ -1,10 +1,19 @@
-"""Measures how fast the service answers for twenty studies of 1,000 trials: `python -m tests.benchmarks.service`."""
+"""Measures how fast the service answers for twenty studies of 1,000 trials: `python -m tests.benchmarks.service`.
 
+With Chromium it also times the first chart of a page against that of a page with nothing but an empty chart.
+"""
+
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 
 import pyarrow.parquet as pq
+from plotly.offline import get_plotlyjs
 from starlette.testclient import TestClient
 
 from krona_tune.record.parquet_reader import REPORT_KIND, TRIAL_KIND
@@ -13,9 +22,10 @@ from krona_tune.record.remote.storage import storage_at
 from krona_tune.service.app import make_app
 from krona_tune.study.spec.loader import build_spec, dump_spec
 from tests.record.events import manifest
+from tests.report.browser import CHROMIUM, Tab, chromium, opened_tab
 from tests.report.many_trials import crowd
 
-STUDIES, TRIALS, TIMES = 20, 1000, 3
+STUDIES, TRIALS, TIMES, OPENS = 20, 1000, 3, 5
 PATHS = (
     "/",
     "/studies/study-00",
@@ -43,6 +53,41 @@ def make_studies(root: Path) -> None:
             pq.write_table(table, kind.compacted(folder / "results"))
 
 
+@contextmanager
+def serving(storage: str) -> Iterator[str]:
+    """Runs the service in a process of its own; gives its address."""
+    code = "from krona_tune.cli import program; program()"
+    words = ["serve", "--storage", storage, "--port", "0"]
+    with subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        try:
+            yield process.stdout.readline().split(" at ")[1].split()[0]
+        finally:
+            process.terminate()
+
+
+def first_chart(tab: Tab, address: str) -> float:
+    """Returns the seconds from the navigation to the first chart."""
+    tab.page.goto(address)
+    tab.wait_for_first_chart()
+    return float(tab.page.evaluate("performance.now()")) / 1000
+
+
+def time_charts(storage: str) -> None:
+    """Prints the median seconds to the first chart of a study's page and of an empty page with the same plotly.js."""
+    with serving(storage) as address, chromium() as browser, opened_tab(browser) as tab:
+        empty = Path(storage) / "empty.html"
+        (Path(storage) / "plotly.js").write_text(get_plotlyjs(), encoding="utf-8")
+        draw = "<div class=chart></div><script>Plotly.newPlot(document.querySelector('.chart'), [])</script>"
+        empty.write_text(f"<!DOCTYPE html><title>empty</title><script src=plotly.js></script>{draw}", encoding="utf-8")
+        found = {
+            name: [first_chart(tab, place) for _ in range(OPENS)]
+            for name, place in (("study", f"{address}/studies/study-01"), ("empty", empty.resolve().as_uri()))
+        }
+    study, bare = (median(found[name]) for name in ("study", "empty"))
+    print(f"first chart: {study:.2f} s, of an empty page {bare:.2f} s: {study / bare:.1f} times")
+
+
 def main() -> None:
     """Prints the seconds and the size of each answer, several times in a row; nothing was prepared before."""
     with tempfile.TemporaryDirectory() as folder:
@@ -56,6 +101,8 @@ def main() -> None:
                 answer.raise_for_status()
                 said.append(f"{time.perf_counter() - began:.3f} s")
             print(f"{path:32} {len(answer.content) / 1e6:6.2f} MB  {', '.join(said)}")
+        if CHROMIUM:
+            time_charts(folder)
 
 
 if __name__ == "__main__":

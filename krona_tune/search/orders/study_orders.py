@@ -7,7 +7,6 @@ done once, whenever the driver is killed. The row says `done` when the effect is
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
 from threading import RLock
 from typing import Protocol, get_args
 
@@ -18,6 +17,7 @@ from krona_tune.refusal import Refusal, told, unknown
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.orders.clone import clone_number, clone_of, copy_last_rung
 from krona_tune.search.orders.inbox import Inbox
+from krona_tune.search.orders.request_change import KEYS, new_value, with_value
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.resume import numbers_left
 from krona_tune.search.searchers.gated_searcher import Gate, GatedSearcher
@@ -30,15 +30,9 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import format_duration
 from krona_tune.study.order import SEARCH, Order, What, is_paused, search_ended_by
 from krona_tune.study.result import Status, TrialResult
-from krona_tune.study.spec.loader import dump_spec, load_spec
-from krona_tune.study.spec.plain_yaml import dump_yaml
-from krona_tune.study.spec.study_spec import StudySpec
+from krona_tune.study.spec.loader import dump_spec
 
 logger = logging.getLogger(__name__)
-
-KEYS = {"trials": "search.trials", "max_concurrent": "resources.max_concurrent", "time_budget": "search.time_budget"}
-"""The key of study.yaml that an order with a value changes."""
-MOST_DIGITS, MOST_AT_ONCE = 9, 10_000
 
 
 class Audience(Protocol):
@@ -178,7 +172,9 @@ class StudyOrders(Gate):
             case "continue":
                 made = self._what_goes_on(order)
             case "trials" | "max_concurrent" | "time_budget":
-                made = self._new_value(order)
+                if order.what == "trials":
+                    self._refuse_after_the_search(order)
+                made = new_value(order, self.plan, self._folder)
         return order.model_copy(update={"state": "taken", "made": made})
 
     def _take_effect(self, order: Order) -> None:
@@ -312,45 +308,14 @@ class StudyOrders(Gate):
             return SEARCH
         raise Refusal(order.said, "the study is not paused, and nobody ended its search", "there is nothing to do")
 
-    def _new_value(self, order: Order) -> str:
-        """Returns the value that a setting gets, as YAML writes it. Raises a Refusal if it can't have that."""
-        value, now = order.value.strip(), self.plan.spec.search.trials
-        if order.what == "time_budget":
-            return self._written(self._with(KEYS[order.what], value), order)
-        digits = value.lstrip("+")
-        number = int(digits) if digits.isdecimal() and len(digits) <= MOST_DIGITS else 0
-        if order.what == "max_concurrent":
-            if not 0 < number <= MOST_AT_ONCE or value.startswith("+"):
-                raise Refusal(order.said, f"{value!r} is not a number of trials", f"write 1 to {MOST_AT_ONCE:,}")
-            return str(number)
-        self._refuse_after_the_search(order)
-        if not number:
-            raise Refusal(order.said, f"{value!r} is not a number of trials", "write +20 for 20 more a task")
-        total = number + now * value.startswith("+")
-        if total <= now:
-            raise Refusal(order.said, f"each task has {now} already", "write +20 for 20 more a task")
-        return self._written(self._with(KEYS[order.what], str(total)), order)
-
-    def _written(self, spec: StudySpec, order: Order) -> str:
-        section, _, name = KEYS[order.what].partition(".")
-        return dump_yaml(getattr(getattr(spec, section), name)).partition("\n")[0]
-
-    def _with(self, key: str, value: str) -> StudySpec:
-        """Returns the request with one value changed. Raises a Refusal if it can't have that value."""
-        found, now = load_spec(self._folder.spec, (f"{key}={value}",)), self.plan.spec
-        section, _, name = key.partition(".")
-        part = getattr(now, section).model_copy(update={name: getattr(getattr(found, section), name)})
-        return now.model_copy(update={section: part})
-
     def _change(self, order: Order) -> None:
         """Writes a new value into the request and lets it act."""
-        spec = self._with(KEYS[order.what], order.made)
-        before, self.plan = self.plan, replace(self.plan, spec=spec)
-        write_atomically(self._folder.spec, dump_spec(spec))
+        before, self.plan = self.plan, with_value(order, order.made, self.plan, self._folder)
+        write_atomically(self._folder.spec, dump_spec(self.plan.spec))
         if order.what == "max_concurrent":
             self.most = int(order.made)
         elif order.what == "time_budget":
-            self._stopping.allow(spec.search.time_budget)
+            self._stopping.allow(self.plan.spec.search.time_budget)
         else:
             self._extend(before)
         self._end(order, "done", f"{KEYS[order.what]}: {order.made}")

@@ -1,0 +1,59 @@
+"""Changes a value of a running study's request, as somebody orders."""
+
+from dataclasses import replace
+
+from krona_tune.refusal import Refusal
+from krona_tune.search.planning.plan import Plan
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.order import Order
+from krona_tune.study.spec.loader import load_spec
+from krona_tune.study.spec.plain_yaml import dump_yaml
+
+KEYS = {"trials": "search.trials", "max_concurrent": "resources.max_concurrent", "time_budget": "search.time_budget"}
+"""The key of study.yaml that an order with a value changes."""
+MOST_DIGITS, MOST_AT_ONCE = 9, 10_000
+
+
+def new_value(order: Order, plan: Plan, folder: StudyFolder) -> str:
+    """Returns the value that the order's key gets, as YAML writes it. Raises a Refusal if it can't have that."""
+    text = order.value.strip()
+    asked = {"trials": _trials, "max_concurrent": _at_once}.get(order.what, _as_written)(order, text, plan)
+    section, _, name = KEYS[order.what].partition(".")
+    value = getattr(getattr(with_value(order, asked, plan, folder).spec, section), name)
+    return dump_yaml(value).partition("\n")[0]
+
+
+def with_value(order: Order, value: str, plan: Plan, folder: StudyFolder) -> Plan:
+    """Returns the plan with another value of the order's key. Raises a Refusal if it can't have that value."""
+    key = KEYS[order.what]
+    section, _, name = key.partition(".")
+    found = getattr(load_spec(folder.spec, (f"{key}={value}",)), section)
+    part = getattr(plan.spec, section).model_copy(update={name: getattr(found, name)})
+    return replace(plan, spec=plan.spec.model_copy(update={section: part}))
+
+
+def _as_written(order: Order, text: str, plan: Plan) -> str:
+    return text
+
+
+def _trials(order: Order, text: str, plan: Plan) -> str:
+    now, fix = plan.spec.search.trials, "write +20 for 20 more a task"
+    number = _number(text.lstrip("+"))
+    if not number:
+        raise Refusal(order.said, f"{text!r} is not a number of trials", fix)
+    total = number + now * text.startswith("+")
+    if total <= now:
+        raise Refusal(order.said, f"each task has {now} already", fix)
+    return str(total)
+
+
+def _at_once(order: Order, text: str, plan: Plan) -> str:
+    number = _number(text)
+    if not 0 < number <= MOST_AT_ONCE:
+        raise Refusal(order.said, f"{text!r} is not a number of trials", f"write 1 to {MOST_AT_ONCE:,}")
+    return str(number)
+
+
+def _number(digits: str) -> int:
+    """Returns a text as a whole number; 0 if it is none, or longer than anybody would write."""
+    return int(digits) if digits.isdecimal() and len(digits) <= MOST_DIGITS else 0
