@@ -13,6 +13,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from krona_tune.cli import app
+from krona_tune.record.driver_state import DriverState, write_driver_state
 from krona_tune.record.ownership import is_running
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.remote.copy import Copy
@@ -76,6 +77,14 @@ def test_a_trial_that_runs_is_shown_as_running(study: StudyFolder, capsys: pytes
         text = said("show", str(study.root)) + capsys.readouterr().out
     assert ": running 1 now, 1 completed, 1 stopped early\n" in text
     assert "interrupted" not in text
+
+
+def test_a_paused_study_says_so(study: StudyFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    write_driver_state(study, DriverState(stage="search", trials=9, ended=2, slots=2, paused=True, at=1.0))
+    with FileLock(study.root / ".lock"):
+        text = said("show", str(study.root)) + capsys.readouterr().out
+    assert ": paused, 1 begun, 1 completed, 1 stopped early\n" in text
+    assert ": paused" not in said("show", str(study.root)) + capsys.readouterr().out
 
 
 def test_watching_ends_with_the_study(study: StudyFolder, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from krona_tune.record.driver_state import read_driver_state
 from krona_tune.record.ownership import is_locked, is_running, running_trials
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.progress import share_done
@@ -112,7 +113,11 @@ def _looked_at(folder: StudyFolder) -> tuple[list[TrialResult], str]:
     counts = Counter(row.status for row in rows if row.trial_id not in running)
     words = [f"{counts[status]} {str(status).replace('_', ' ')}" for status in Status if counts[status]]
     if runs:
-        words.insert(0, f"running {len(running)} now" if running else "running")
+        driver = read_driver_state(folder)
+        if driver and driver.paused:
+            words.insert(0, f"paused, {len(running)} begun")
+        else:
+            words.insert(0, f"running {len(running)} now" if running else "running")
     if unread:
         words.append(f"{len(unread)} of its records can't be read")
     return rows, ", ".join(words) or "nothing yet"
