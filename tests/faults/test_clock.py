@@ -14,9 +14,14 @@ from tests.search.test_ledger import config, ledger, report
 from tests.train.conftest import tiny_backbone, tiny_trial, tiny_work
 
 HOUR = 3600.0
-MOMENTS = ["search/ledger.py", "search/terminal/inspect_studies.py"]
-"""The modules that read the time of day in the search and training: a trial's start and end, and how long a study that
-another process watches has run."""
+MOMENTS = [
+    "search/ledger.py",
+    "search/orders/study_orders.py",
+    "search/phase_runner.py",
+    "search/terminal/inspect_studies.py",
+]
+"""The modules that read the time of day in the search and training: a trial's start and end, an order's end, when the
+driver's state was written, and how long a study that another process watches has run."""
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Tests that each order is answered once and takes effect once, also if the driver is killed between any two writes."""
 
 import itertools
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -467,3 +468,16 @@ def test_a_full_training_of_a_clone_has_its_own_name(folder: StudyFolder) -> Non
     ]
     assert len(set(names)) == 2
     assert names[1].startswith("cola-clone-0")
+
+
+def test_the_last_order_counts_also_if_the_clock_is_set_back(
+    folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = Driver(folder)
+    driver.later.append(REQUESTS["pause"])
+    driver.run()
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 3600)
+    give_order(folder, OrderRequest(what="continue"))
+    assert not Driver(folder).run().orders.paused
+    assert not Driver(folder).run().orders.paused

@@ -34,6 +34,9 @@ from krona_tune.study.spec.loader import dump_spec
 
 logger = logging.getLogger(__name__)
 
+TICK = 1e-3
+"""The least time between the ends of two orders, in seconds."""
+
 
 class Audience(Protocol):
     """Whoever is told about orders: the terminal's view."""
@@ -343,7 +346,9 @@ class StudyOrders(Gate):
         return self._kept()
 
     def _end(self, order: Order, state: str, outcome: str = "") -> bool:
-        kept = self._keep(order.model_copy(update={"state": state, "outcome": outcome, "ended_at": time.time()}))
+        earlier = max((each.ended_at or 0.0 for each in self._ledger.orders.values()), default=0.0)
+        now = max(time.time(), earlier + TICK)  # the clock may have been set back, and the last order counts
+        kept = self._keep(order.model_copy(update={"state": state, "outcome": outcome, "ended_at": now}))
         if state == "refused":
             self._say(f"{order.by}: {order.said}: refused, {outcome}")
         return kept
