@@ -36,7 +36,7 @@ def resumed(home: Home, name: str) -> tuple[dict[str, TrialResult], float]:
     return settled(home.study(name), TASKS, TRIALS), seconds
 
 
-@pytest.mark.parametrize("moment", [1, 4, 8, *(pytest.param(moment, marks=MORE) for moment in (0, 2, 6))])
+@pytest.mark.parametrize("moment", [1, 8, *(pytest.param(moment, marks=MORE) for moment in (0, 2, 4, 6))])
 def test_a_driver_that_is_killed_loses_nothing(home: Home, bert: Path, cost: Cost, moment: int) -> None:
     """The driver is killed at the start, and after 1, 2, … rungs, at a random time between two events."""
     name, folder = f"killed-{moment}", home.study(f"killed-{moment}")

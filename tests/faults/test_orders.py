@@ -112,7 +112,7 @@ def _mlflow_says_all(folder: StudyFolder) -> None:
         assert order.state in said[order.id]
 
 
-@pytest.mark.parametrize("moment", ["before the start", "after the row"])
+@pytest.mark.parametrize("moment", [pytest.param("before the start", marks=pytest.mark.long), "after the row"])
 def test_an_order_survives_its_driver(home: Home, bert: object, moment: str) -> None:  # noqa: F811
     name = f"killed-{moment.replace(' ', '-')}"
     folder = home.study(name)

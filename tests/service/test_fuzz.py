@@ -21,7 +21,7 @@ from tests.service.conftest import LOCAL, TOKEN, make_study
 
 CANARY = "canary-4f1c"
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-EXAMPLES = 700
+EXAMPLES = 400
 """Requests for each of the operations."""
 MANY = settings(
     max_examples=EXAMPLES,
