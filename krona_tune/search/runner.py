@@ -227,7 +227,7 @@ def _search_then_finals(phases: PhaseRunner) -> None:
         _write_effects(search.model, plan, started.folder)
     reason = f"The budget of {stopping.used_up}" if stopping.used_up else stopping.ended
     if reason and (left := search_left(plan, ledger)):
-        view.say(f"{reason} ended the search with {left} trials to go.")
+        view.say(f"{reason} ended the search with {left} {'trial' if left == 1 else 'trials'} to go.")
     stopping.let_finals_end()
     finalists, repeats = plan.spec.finalists, plan.spec.search.repeats
     if stopping.interrupted:

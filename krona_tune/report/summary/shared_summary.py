@@ -27,7 +27,7 @@ class SharedPart:
 
 def shared_part(recorded: Records, manifest: Manifest, spec: str) -> SharedPart | None:
     """Returns the shared configurations; None if the request's text says that each task was searched by itself."""
-    search = (yaml.safe_load(spec) or {}).get("search")
+    search = (yaml.safe_load(spec) or {}).get("search") if "shared" in spec else None
     if not isinstance(search, dict) or not search.get("shared"):
         return None
     searched = [row for row in recorded.trials if row.kind == "search"]

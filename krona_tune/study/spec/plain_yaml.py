@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Hashable
+from copy import deepcopy
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -84,6 +86,12 @@ def read_yaml(text: str, place: str) -> Any:
     """Returns YAML as plain values. Raises a Refusal with line and column if it is not YAML or has other values."""
     if len(text) > LONGEST:
         raise Refusal(place, f"more than {LONGEST:,} characters", "write a shorter request")
+    return deepcopy(_parsed(text, place))
+
+
+@lru_cache(maxsize=100)
+def _parsed(text: str, place: str) -> Any:
+    """Returns the values of a text, which is parsed once while others ask for it."""
     try:
         return _Loader(text, place).get_single_data()
     except Refusal:
