@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from krona_tune.study.spec.study_spec import StudySpec
     from krona_tune.train.serving.export import Exported
 
-OF_THE_SERVICE = ("fastapi", "uvicorn")
+OF_THE_SERVICE = ("fastapi", "starlette", "uvicorn")
 """The packages that `krona-tune serve` needs."""
 NARROWEST, WIDEST = 20, 1000
 """The range of plausible terminal widths, in columns."""

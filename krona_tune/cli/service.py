@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from krona_tune.api.printing import console
+from krona_tune.api.printing import OF_THE_SERVICE, console
 from krona_tune.cli import options
 from krona_tune.record.remote.storage import storage_at
 from krona_tune.refusal import Refusal
@@ -15,7 +15,6 @@ Port = Annotated[int, typer.Option(min=0, max=65_535, help="The port to listen o
 TokenFile = Annotated[
     Path | None, typer.Option(help="A file with the token that requests must know; or set KRONA_TUNE_TOKEN.")
 ]
-PACKAGES = {"fastapi", "starlette", "uvicorn"}
 
 
 def serve(
@@ -29,7 +28,7 @@ def serve(
         from krona_tune.service import web_server
         from krona_tune.service.access import read_token
     except ModuleNotFoundError as error:
-        if error.name not in PACKAGES:
+        if error.name not in OF_THE_SERVICE:
             raise
         fix = "pip install 'krona_tune[service]'"
         raise Refusal("serve", f"needs the package {error.name}, which is not installed", fix) from None

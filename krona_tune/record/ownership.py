@@ -92,14 +92,12 @@ def is_locked(folder: StudyFolder) -> bool:
                 return False
         except Timeout:
             return True
-    try:
-        with path.open("rb") as file:
+    with path.open("rb") as file:
+        try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # any number of watchers may look at once
-            return False
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        return error.errno in {errno.EACCES, errno.EAGAIN}
+        except OSError as error:
+            return error.errno in {errno.EACCES, errno.EAGAIN}
+    return False
 
 
 def is_running(folder: StudyFolder) -> bool:

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,17 +9,13 @@ from krona_tune.record.ownership import is_running, lock_of
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 
-_looking = threading.Lock()
-
 
 def runs(folder: StudyFolder) -> bool:
-    """Returns whether a process has the study. One thread asks at a time, because each holds the lock to see whether
-    it is free."""
-    with _looking:
-        try:
-            return is_running(folder)
-        except OSError:  # the storage can only be read
-            return folder.driver.is_file()
+    """Returns whether a process has the study."""
+    try:
+        return is_running(folder)
+    except OSError:  # nothing but the records may be read
+        return folder.driver.is_file()
 
 
 def stamp_of(folder: StudyFolder) -> str:

@@ -275,7 +275,7 @@ class StudyOrders(Gate):
     def _begin_clone(self, order: Order) -> None:
         message, searcher = self._clone(order), self._searcher
         assert searcher is not None, "clones are taken in the search only"
-        if searcher.known(message.trial_id):
+        if searcher.knows(message.trial_id):
             return
         outcome = f"it is {message.trial_id}"
         if order.from_last_rung:

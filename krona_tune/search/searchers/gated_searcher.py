@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -94,11 +94,9 @@ class GatedSearcher(Searcher):  # type: ignore[misc]
         """Returns Tune's id of a trial that runs or is paused; None for any other."""
         return next((tune for tune, message in self._asked.items() if message.trial_id == trial_id), None)
 
-    @property
-    def known(self) -> Callable[[str], bool]:
-        """Returns a function that says whether a trial waits or runs."""
-        ids = {message.trial_id for message in (*self._waiting, *self._asked.values())}
-        return ids.__contains__
+    def knows(self, trial_id: str) -> bool:
+        """Returns whether a trial waits or runs."""
+        return any(message.trial_id == trial_id for message in (*self._waiting, *self._asked.values()))
 
     def save(self, checkpoint_path: str) -> None:
         """Does nothing: a resumed study is rebuilt from its records."""
