@@ -67,11 +67,13 @@ def run_and_report(
     resumed_by: str,
     asked: "Callable[[Plan], FullTraining] | None" = None,
     notify: Sequence[str] = (),
+    share: int | None = None,
 ) -> Ended:
     """Prints the plan, runs the study and prints its results; the caller has claimed the study's folder.
 
     With `asked` only the full training that it returns is run. The manifest names `command` as what started the study;
-    `resumed_by` tells a person what resumes it. `notify` are addresses of services to tell how the study goes.
+    `resumed_by` tells a person what resumes it. `notify` are addresses of services to tell how the study goes;
+    `share` is the most trials at once until an order changes it.
     """
     from krona_tune.search.planning.plan import make_plan
     from krona_tune.search.startup.cluster import connecting, slots, this_machine
@@ -117,6 +119,7 @@ def run_and_report(
             write_report=_write_report,
             again=again,
             notify=notify,
+            share=share,
         )
         try:
             console.print()

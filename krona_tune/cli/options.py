@@ -23,6 +23,9 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
+TokenFile = Annotated[
+    Path | None, typer.Option(help="A file with the token that requests must know; or set KRONA_TUNE_TOKEN.")
+]
 Version = Annotated[
     bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
 ]
@@ -54,6 +57,9 @@ Gpus = Annotated[
     RESOURCES("--gpus-per-trial", help="GPUs of one trial; a share such as 0.5 puts two trials on one GPU."),
 ]
 Concurrent = Annotated[int | None, RESOURCES("--max-concurrent", help="Run at most this many trials at once.")]
+Share = Annotated[
+    int | None, RESOURCES("--share", hidden=True, min=0, help="The most trials at once until an order changes it.")
+]
 Address = Annotated[
     str | None, RESOURCES(help="Join a Ray cluster: auto, or host:6379. Without it Ray starts on this machine.")
 ]

@@ -54,6 +54,7 @@ def run(
     quiet: options.Quiet = False,
     resume: options.Resume = None,
     or_resume: options.OrResume = False,
+    share: options.Share = None,
     version: options.Version = False,
 ) -> None:
     """Search Kronecker adapters for tasks, or resume a study with --resume."""
@@ -110,6 +111,7 @@ def run(
             command=this_command(),
             resumed_by=resume_command(folder),
             notify=notify or (),
+            share=share,
         )
     exit_as(ended)
 
@@ -127,6 +129,7 @@ def resume(
     notify: options.Notify = None,
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
+    share: options.Share = None,
 ) -> None:
     """Resume a study; --trials +20 gives it 20 more trials a task."""
     run(
@@ -142,6 +145,7 @@ def resume(
         notify=notify,
         dry_run=dry_run,
         quiet=quiet,
+        share=share,
     )
 
 

@@ -12,20 +12,31 @@ from krona_tune.study.spec.trial import Frozen
 logger = logging.getLogger(__name__)
 
 Stage = Literal["search", "finals", "repeats", "full training", "end"]
+End = Literal["", "finished", "cancelled", "interrupted", "terminated", "halted", "lost"]
+"""How a driver ended: the study's end, an order, Ctrl-C, the system's SIGTERM, a fault, the loss of Ray."""
 
 
 class DriverState(Frozen):
     """How far a study is. `trials` counts those of its whole plan, `ended` those that have ended; `seconds_left` is the
-    forecast, None if nobody knows; `slots` is how many trials may run at once; `at` is when the driver wrote this
-    (seconds since the epoch)."""
+    forecast, None if nobody knows; `slots` is how many trials may run at once, `share` the most that a queue leaves to
+    the study (None: no queue runs it); `at` is when the driver wrote this (seconds since the epoch). `end` says how the
+    driver ended, `reason` why; both are empty before."""
 
     stage: Stage
     trials: int
     ended: int
     seconds_left: float | None = None
     slots: int
+    share: int | None = None
     paused: bool = False
+    end: End = ""
+    reason: str = ""
     at: float
+
+    @property
+    def waits(self) -> bool:
+        """Returns whether no trial may run: somebody paused the study, or its queue gives it nothing now."""
+        return self.paused or self.share == 0
 
 
 def write_driver_state(folder: StudyFolder, state: DriverState) -> None:

@@ -6,6 +6,7 @@ Whoever may write there may give orders: through a shared folder or a bucket, wi
 import getpass
 import json
 import logging
+import os
 import re
 import secrets
 import stat
@@ -30,6 +31,8 @@ LATEST = 1e11
 MOST_WAITING = 1_000
 """The most orders that may wait for a driver."""
 UNREADABLE = "unreadable"
+PERSON = "KRONA_TUNE_PERSON"
+"""The environment variable that names the person for whom a process works."""
 ENDING = ".json"
 NAME = re.compile(r"[0-9TZ]{1,30}-[0-9a-f]{6,32}\.json")
 """The names of orders; other files are left alone."""
@@ -100,7 +103,9 @@ def remove_order(folder: StudyFolder, order: Order) -> None:
 
 
 def whoami() -> str:
-    """Returns the user of this process and its machine."""
+    """Returns the user of this process and its machine; whoever a driver works for, if the environment says that."""
+    if person := os.environ.get(PERSON, "").strip():
+        return person[:80]
     user = "somebody"
     with suppress(Exception):  # there may be no such user in a container
         user = getpass.getuser()

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from krona_tune.record.driver_state import DriverState, Stage, write_driver_state
+from krona_tune.record.driver_state import DriverState, End, Stage, write_driver_state
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.orders.study_orders import StudyOrders
 from krona_tune.search.startup.begin import Started
@@ -12,6 +12,7 @@ from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.terminal.live_view import View
 from krona_tune.search.tune_run import Phase, tune_trials
 from krona_tune.search.worker.trainable import Workplace
+from krona_tune.study.redact import redact
 
 SECONDS = 2.0
 """The time between two writings of the state."""
@@ -38,8 +39,8 @@ class PhaseRunner:
         self.stage = stage
         self.orders.ticked = self._write_if_due
         self.orders.serve(phase.searcher, search=stage == "search")
-        while self.orders.paused and not self.stopping.stop_all():
-            self.orders.look()  # a paused study needs no worker
+        while not (self.orders.slots() or self.stopping.stop_all()):
+            self.orders.look()  # a study that waits needs no worker
             time.sleep(PAUSED_SECONDS)
         tune_trials(
             phase,
@@ -59,11 +60,17 @@ class PhaseRunner:
         self._write()
         self.orders.close()
 
+    def say_end(self) -> None:
+        """Says how the driver ends."""
+        stopping = self.stopping
+        how: End = "lost" if stopping.lost else "halted" if stopping.halted else stopping.asked or "finished"
+        self._write(how, redact(stopping.lost or stopping.halted))
+
     def _write_if_due(self) -> None:
         if time.monotonic() - self._written >= SECONDS:
             self._write()
 
-    def _write(self) -> None:
+    def _write(self, end: End = "", reason: str = "") -> None:
         self._written = time.monotonic()
         ended, trials = self.view.counts()
         state = DriverState(
@@ -71,8 +78,11 @@ class PhaseRunner:
             trials=trials,
             ended=ended,
             seconds_left=self.left() if self.left else None,
-            slots=self.orders.most,
+            slots=self.orders.allowed,
+            share=self.orders.share,
             paused=self.orders.paused,
+            end=end,
+            reason=reason,
             at=time.time(),
         )
         write_driver_state(self.started.folder, state)

@@ -88,9 +88,14 @@ def run(
     write_report: Callable[[StudyFolder], Path],
     again: FullTraining | None = None,
     notify: Sequence[str] = (),
+    share: int | None = None,
 ) -> Outcome:
     """Runs the rest of the study until its end or a stop, or only the full training `again`; writes its adapters and
-    its report."""
+    its report.
+
+    Args:
+        share: the most trials at once until an order changes it; None: as many as the request says.
+    """
     plan, folder = started.plan, started.folder
     opened = open_records(plan, folder)
     notifications = _notifications(started, () if again else notify, opened.records)
@@ -102,15 +107,15 @@ def run(
     stopping = StudyStopper(
         Budget() if again else _budget(plan.spec.search), lambda: spent(ledger.rows, clock.seconds(), rates)
     )
-    share, slots = partial(share_done, folder), started.slots.count
+    done, slots = partial(share_done, folder), started.slots.count
     orders: StudyOrders
 
     def seconds_left() -> float:
         assert forecast is not None, "without a forecast nobody asks"
-        return forecast.left(orders.plan.spec, ledger.rows.values(), share, orders.most)
+        return forecast.left(orders.plan.spec, ledger.rows.values(), done, max(1, orders.allowed))
 
     left = seconds_left if forecast else None
-    view = View(console, ledger, started.manifest.tasks, share, quiet=quiet, seconds_left=left)
+    view = View(console, ledger, started.manifest.tasks, done, quiet=quiet, seconds_left=left)
     orders = StudyOrders(
         plan,
         folder,
@@ -119,6 +124,7 @@ def run(
         clock,
         view,
         slots,
+        share=share,
         kept=lambda: ParquetSink.__name__ not in sinks.failures,
         only=OF_A_FULL_TRAINING if again else get_args(What),
     )
@@ -160,6 +166,7 @@ def run(
         if not again:  # the study's own budget does not pay for a full training
             clock.save(now=True)
         kept = [] if stopping.halted or stopping.lost else _left(started, ledger, stopping, write_report)
+        phases.say_end()
         _tell_of_a_stop(stopping, notifications)
         _end(sinks, [folder.spec, folder.manifest, *kept], CLOSING_SECONDS if stopping.lost else None)
         if not stopping.interrupted and not again:
@@ -167,7 +174,7 @@ def run(
             remove(folder, unneeded(rows, spec, spec.resources.keep_checkpoints))
     return Outcome(
         ledger=ledger,
-        asked=stopping.asked,
+        asked=bool(stopping.asked),
         halted=stopping.halted,
         lost=stopping.lost,
         lost_sinks=sinks.failures,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 from ray import tune
 from rich.console import Console
@@ -17,12 +17,17 @@ from krona_tune.study.result import Status
 
 logger = logging.getLogger(__name__)
 
+Asked = Literal["", "cancelled", "interrupted", "terminated"]
+"""How somebody asked a driver to end: by an order, or by a signal of a person or of the system."""
+HEARD: dict[int, Asked] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+"""What each signal asks."""
+
 
 class StudyStopper(tune.Stopper):  # type: ignore[misc]
     """A stopper that ends the whole run on a person's request, at the budget's end, or when it can't continue.
 
-    `asked`: a person or the system requested it. `halted` says why the study stopped itself. `lost` says why Ray's run
-    was abandoned: Ray must not be called from then on.
+    `asked` says how a person or the system requested it. `halted` says why the study stopped itself. `lost` says why
+    Ray's run was abandoned: Ray must not be called from then on.
 
     `ended` says who ordered that the search ends; the finals follow. `stopped` has Tune's ids of the trials that
     somebody ordered to stop.
@@ -33,7 +38,8 @@ class StudyStopper(tune.Stopper):  # type: ignore[misc]
     """
 
     def __init__(self, budget: Budget, spent: Callable[[], Amount]) -> None:
-        self.asked, self.halted, self.lost, self.ended = False, "", "", ""
+        self.asked: Asked = ""
+        self.halted, self.lost, self.ended = "", "", ""
         self.stopped: set[str] = set()
         self.reserve: Callable[[], Amount] = Amount
         self._budget, self._spent = budget, spent
@@ -42,7 +48,7 @@ class StudyStopper(tune.Stopper):  # type: ignore[misc]
     @property
     def interrupted(self) -> bool:
         """Returns whether the study is stopped with trials that continue when it is resumed."""
-        return self.asked or bool(self.halted or self.lost)
+        return bool(self.asked or self.halted or self.lost)
 
     @property
     def used_up(self) -> str | None:
@@ -54,6 +60,10 @@ class StudyStopper(tune.Stopper):  # type: ignore[misc]
     def allow(self, seconds: float | None) -> None:
         """Changes the limit of time on the clock; None lifts it."""
         self._budget = replace(self._budget, seconds=seconds)
+
+    def ask(self, how: Asked) -> None:
+        """Ends the run at the next safe moment; keeps how it was asked first."""
+        self.asked = self.asked or how
 
     def halt(self, reason: str) -> None:
         """Ends the run as a person would, because its results could not be written; keeps the first reason."""
@@ -117,10 +127,10 @@ def interruptible(stopping: StudyStopper, console: Console) -> Iterator[None]:
     def ask(number: int, frame: FrameType | None) -> None:
         if stopping.asked:
             raise KeyboardInterrupt
-        stopping.asked = True
+        stopping.ask(HEARD[number])
         console.print("Stopping: the state of each trial's last rung is kept. Press Ctrl-C again to stop now.")
 
-    heard = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    heard = tuple(HEARD) if threading.current_thread() is threading.main_thread() else ()
     previous = {number: signal.signal(number, ask) for number in heard}
     try:
         yield

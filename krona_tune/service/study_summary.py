@@ -81,7 +81,7 @@ def with_driver(summary: StudySummary, driver: DriverState | None) -> StudySumma
     if driver is None:
         return summary
     said = {"trials": driver.trials, "ended": driver.ended, "seconds_left": driver.seconds_left}
-    return summary.model_copy(update=said | {"state": "paused" if driver.paused else "running"})
+    return summary.model_copy(update=said | {"state": "paused" if driver.waits else "running"})
 
 
 def detail_of(

@@ -9,13 +9,26 @@ from krona_tune.refusal import Refusal
 from krona_tune.study.spec.trial import Frozen
 
 What = Literal[
-    "stop_trial", "clone_trial", "pause", "continue", "stop", "cancel", "trials", "max_concurrent", "time_budget"
+    "stop_trial",
+    "clone_trial",
+    "pause",
+    "continue",
+    "stop",
+    "cancel",
+    "trials",
+    "max_concurrent",
+    "time_budget",
+    "share",
 ]
-"""What can be ordered. `stop` ends the search and trains the finalists, `cancel` ends the driver."""
+"""What can be ordered. `stop` ends the search and trains the finalists, `cancel` ends the driver; a `share` is what a
+queue of studies leaves to this driver."""
 OF_A_TRIAL = ("stop_trial", "clone_trial")
 """The orders that name a trial."""
-WITH_A_VALUE = ("trials", "max_concurrent", "time_budget")
-"""The orders that name a value: how many more trials a task (`+20`), how many at once, the new time budget (`2h`)."""
+WITH_A_VALUE = ("trials", "max_concurrent", "time_budget", "share")
+"""The orders that name a value: how many more trials a task (`+20`), how many at once, the new time budget (`2h`), how
+many at once as long as this driver runs (0: all wait)."""
+OF_A_DRIVER = ("cancel", "share")
+"""The orders that mean one driver; the next one refuses them."""
 SEARCH = "search"
 """What goes on by an order to continue, if the search was ended and the study is not paused."""
 MOST_SETTINGS = 20

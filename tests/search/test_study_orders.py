@@ -426,6 +426,54 @@ def test_the_number_of_trials_at_once_holds_at_once(folder: StudyFolder) -> None
     assert searcher.suggest("t4") is None
 
 
+def test_a_share_holds_at_once_and_as_long_as_this_driver_runs(folder: StudyFolder) -> None:
+    request = folder.spec.read_text()
+    driver = Driver(folder, slots=3)
+    driver.later.append(OrderRequest(what="share", value="1"))
+    driver.run()
+    assert (driver.only.outcome, driver.orders.slots(), driver.orders.most) == ("trials at once: 1", 1, 3)
+    assert folder.spec.read_text() == request, "a share is no part of the request"
+    assert Driver(folder, slots=3).run().orders.slots() == 3
+    assert StudyOrders(*_arguments(driver), 3, share=2).slots() == 2
+    assert StudyOrders(*_arguments(driver), 1, share=2).slots() == 1
+
+
+def test_a_study_with_no_share_waits_and_its_clock_stands(folder: StudyFolder) -> None:
+    driver = Driver(folder)
+    driver.later += [OrderRequest(what="share", value="0")]
+    driver.run()
+    assert (driver.orders.slots(), driver.orders.paused) == (0, False), "nobody paused it"
+    stood = driver.clock.seconds()
+    time.sleep(0.02)
+    assert driver.clock.seconds() == stood
+    driver.orders._answer(Order(id="20261127T000000Z-abcdef", what="share", value="2", given_at=time.time()))
+    assert driver.orders.slots() == 2
+    time.sleep(0.02)
+    assert driver.clock.seconds() > stood
+
+
+def test_a_share_that_an_earlier_driver_took_means_nothing_to_the_next(folder: StudyFolder) -> None:
+    driver = Driver(folder, write=1, after=True)
+    driver.later.append(OrderRequest(what="share", value="1"))
+    with pytest.raises(Killed):
+        driver.run()
+    driver = Driver(folder).run()
+    assert (driver.only.state, driver.only.outcome, driver.orders.slots()) == ("done", "the driver had ended", 8)
+
+
+@pytest.mark.parametrize("value", ["two", "1.5", "99999", "+2"])
+def test_an_odd_share_is_refused(folder: StudyFolder, value: str) -> None:
+    driver = Driver(folder)
+    order = Order(id="20261127T000000Z-abcdef", what="share", value=value, given_at=time.time() + 1)
+    driver.orders._answer(order)
+    assert driver.only.state == "refused"
+    assert "is not a number of trials; write 0 to 10,000" in driver.only.outcome
+
+
+def _arguments(driver: Driver) -> tuple[Any, ...]:
+    return driver.plan, driver.folder, driver.ledger, driver.stopping, driver.clock, driver.terminal
+
+
 def test_a_clone_whose_row_was_lost_is_restored_by_its_order(folder: StudyFolder) -> None:
     give_order(folder, REQUESTS["clone"])
     first = Driver(folder).run()

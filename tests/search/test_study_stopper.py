@@ -1,7 +1,12 @@
 """Tests what ends a study early, and the status of its running trials."""
 
+import signal
+
+import pytest
+from rich.console import Console
+
 from krona_tune.search.budget.budget import Amount, Budget
-from krona_tune.search.study_stopper import StudyStopper
+from krona_tune.search.study_stopper import StudyStopper, interruptible
 from krona_tune.study.result import Status
 
 AT_A_RUNG = {"score": 0.5}
@@ -33,7 +38,7 @@ def test_trials_that_were_under_way_when_the_study_was_halted_are_interrupted() 
 def test_a_trials_status_is_decided_once_whatever_happens_between_two_who_ask() -> None:
     study = stopping()
     assert study.verdict("a", AT_A_RUNG, False) is Status.STOPPED_EARLY
-    study.asked = True
+    study.ask("interrupted")
     assert study.verdict("a", AT_A_RUNG, False) is Status.STOPPED_EARLY
     assert study.verdict("b", AT_A_RUNG, False) is Status.INTERRUPTED
 
@@ -81,3 +86,13 @@ def test_a_new_time_budget_counts_at_once() -> None:
     assert not stopping.stop_all()
     stopping.allow(None)
     assert not stopping.stop_all()
+
+
+@pytest.mark.parametrize(("number", "how"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
+def test_it_keeps_whether_a_person_or_the_system_asked_first(number: int, how: str) -> None:
+    study = stopping()
+    with interruptible(study, Console(quiet=True)):
+        signal.raise_signal(number)
+    assert (study.asked, study.interrupted) == (how, True)
+    study.ask("cancelled")
+    assert study.asked == how

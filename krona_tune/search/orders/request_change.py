@@ -17,6 +17,8 @@ MOST_DIGITS, MOST_AT_ONCE = 9, 10_000
 def new_value(order: Order, plan: Plan, folder: StudyFolder) -> str:
     """Returns the value that the order's key gets, as YAML writes it. Raises a Refusal if it can't have that."""
     text = order.value.strip()
+    if order.what == "share":
+        return str(_number_at_once(order, text, 0))
     asked = {"trials": _trials, "max_concurrent": _at_once}.get(order.what, _as_written)(order, text, plan)
     section, _, name = KEYS[order.what].partition(".")
     value = getattr(getattr(with_value(order, asked, plan, folder).spec, section), name)
@@ -39,7 +41,7 @@ def _as_written(order: Order, text: str, plan: Plan) -> str:
 def _trials(order: Order, text: str, plan: Plan) -> str:
     now, fix = plan.spec.search.trials, "write +20 for 20 more a task"
     number = _number(text.lstrip("+"))
-    if not number:
+    if number < 1:
         raise Refusal(order.said, f"{text!r} is not a number of trials", fix)
     total = number + now * text.startswith("+")
     if total <= now:
@@ -48,12 +50,16 @@ def _trials(order: Order, text: str, plan: Plan) -> str:
 
 
 def _at_once(order: Order, text: str, plan: Plan) -> str:
+    return str(_number_at_once(order, text, 1))
+
+
+def _number_at_once(order: Order, text: str, least: int) -> int:
     number = _number(text)
-    if not 0 < number <= MOST_AT_ONCE:
-        raise Refusal(order.said, f"{text!r} is not a number of trials", f"write 1 to {MOST_AT_ONCE:,}")
-    return str(number)
+    if not least <= number <= MOST_AT_ONCE:
+        raise Refusal(order.said, f"{text!r} is not a number of trials", f"write {least} to {MOST_AT_ONCE:,}")
+    return number
 
 
 def _number(digits: str) -> int:
-    """Returns a text as a whole number; 0 if it is none, or longer than anybody would write."""
-    return int(digits) if digits.isdecimal() and len(digits) <= MOST_DIGITS else 0
+    """Returns a text as a whole number; -1 if it is none, or longer than anybody would write."""
+    return int(digits) if digits.isdecimal() and len(digits) <= MOST_DIGITS else -1

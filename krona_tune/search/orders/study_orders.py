@@ -28,7 +28,7 @@ from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import format_duration
-from krona_tune.study.order import SEARCH, Order, What, is_paused, search_ended_by
+from krona_tune.study.order import OF_A_DRIVER, SEARCH, Order, What, is_paused, search_ended_by
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.spec.loader import dump_spec
 
@@ -49,8 +49,8 @@ class Audience(Protocol):
 class StudyOrders(Gate):
     """The orders of one study, given before and while this driver runs it.
 
-    `plan` is the study's plan with what was ordered since; `most` trials may run at once. All methods but `close` are
-    called by the thread that runs the trials.
+    `plan` is the study's plan with what was ordered since; `most` trials may run at once, and no more than `share`,
+    if a queue of studies gives this driver one. All methods but `close` are called by the thread that runs the trials.
 
     Args:
         kept: returns whether everything so far is in the records; without that no order takes effect.
@@ -68,11 +68,12 @@ class StudyOrders(Gate):
         audience: Audience,
         slots: int,
         *,
+        share: int | None = None,
         kept: Callable[[], bool] = lambda: True,
         only: Collection[str] = get_args(What),
     ) -> None:
         super().__init__(slots)
-        self.plan = plan
+        self.plan, self.share = plan, share
         self.ticked: Callable[[], None] = lambda: None
         self._folder, self._ledger, self._stopping = folder, ledger, stopping
         self._clock, self._audience, self._kept, self._only = clock, audience, kept, only
@@ -85,7 +86,12 @@ class StudyOrders(Gate):
         self.paused = is_paused(ledger.orders.values())
 
     def slots(self) -> int:
-        return 0 if self.paused else self.most
+        return 0 if self.paused else self.allowed
+
+    @property
+    def allowed(self) -> int:
+        """Returns how many trials may run at once while nobody pauses the study."""
+        return self.most if self.share is None else min(self.most, self.share)
 
     def over(self) -> bool:
         return self._stopping.stop_all()
@@ -96,11 +102,11 @@ class StudyOrders(Gate):
     def begin(self) -> None:
         """Lets orders take effect that an earlier driver had only taken."""
         for order in self._taken():
-            if order.what == "cancel":
+            if order.what in OF_A_DRIVER:
                 self._end(order, "done", "the driver had ended")
             elif order.what != "clone_trial":
                 self._take_effect(order)
-        self._clock.stand(self.paused)
+        self._clock.stand(not self.slots())
         if self.paused:
             self._say(f"The study is paused. Let it go on with: {self._go_on}")
 
@@ -168,13 +174,13 @@ class StudyOrders(Gate):
                 made = self._clone(order).trial_id
             case "stop":
                 self._refuse_after_the_search(order)
-            case "cancel" if order.given_at < self._began:
+            case "cancel" | "share" if order.given_at < self._began:
                 raise Refusal(order.said, "it was given to a driver that has ended", "give it again")
             case "pause" if self.paused:
                 raise Refusal(order.said, "the study is paused already", "let it go on with continue")
             case "continue":
                 made = self._what_goes_on(order)
-            case "trials" | "max_concurrent" | "time_budget":
+            case "trials" | "max_concurrent" | "time_budget" | "share":
                 if order.what == "trials":
                     self._refuse_after_the_search(order)
                 made = new_value(order, self.plan, self._folder)
@@ -206,16 +212,24 @@ class StudyOrders(Gate):
                 self._stopping.ended = order.by
                 self._end(order, "done", "the search ends; the finalists are trained next")
             case "cancel":
-                self._stopping.asked = True
+                self._stopping.ask("cancelled")
                 self._end(order, "done", "the driver ends; running trials are kept at their last rungs")
+            case "share":
+                self.share = int(order.made)
+                self._stand()
+                self._end(order, "done", f"trials at once: {order.made}")
             case _:
                 self._change(order)
 
     def _pause(self, order: Order, paused: bool) -> None:
         self.paused = paused
-        self._clock.stand(paused)
-        self.ticked()
+        self._stand()
         self._end(order, "done", "trials wait at their next rungs" if paused else "the study goes on")
+
+    def _stand(self) -> None:
+        """Stops the study's clock while no trial may run."""
+        self._clock.stand(not self.slots())
+        self.ticked()
 
     def _settle(self, order: Order) -> None:
         row = self._ledger.rows.get(order.made or order.trial)
