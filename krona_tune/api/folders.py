@@ -21,7 +21,11 @@ STUDIES = "studies"
 NAMES = re.compile(r"[A-Za-z0-9][\w.-]*")
 LONGEST_NAME = 128
 """Bytes of a new study's name: what the study leaves in MLflow and on the disk is named after it."""
-OF_THE_STORAGE = {"mlflow.db", "mlflow.db-journal", "mlflow.db-shm", "mlflow.db-wal", "mlartifacts", "comparison.html"}
+DATABASES = ("mlflow.db", "queue.db")
+OF_THE_STORAGE = {
+    *(f"{name}{ending}" for name in DATABASES for ending in ("", "-journal", "-shm", "-wal")),
+    *("mlartifacts", "comparison.html", "queue", "queue.lock"),
+}
 """Files and folders of a storage that are not studies."""
 
 

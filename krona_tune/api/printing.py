@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from krona_tune.study.spec.study_spec import StudySpec
     from krona_tune.train.serving.export import Exported
 
-OF_THE_SERVICE = ("fastapi", "starlette", "uvicorn")
+OF_THE_SERVICE = ("fastapi", "sqlalchemy", "starlette", "uvicorn")
 """The packages that `krona-tune serve` needs."""
 NARROWEST, WIDEST = 20, 1000
 """The range of plausible terminal widths, in columns."""
@@ -90,7 +90,7 @@ def _left_out(shape: Geometry) -> list[str]:
 def print_plan(plan: "Plan", reason: str, folder: StudyFolder | None) -> None:
     """Prints what will be run, in a few lines."""
     console.print(f"[bold]krona_tune {__version__}[/bold]")
-    _print_lines(plan_lines(plan, reason, folder))
+    print_lines(plan_lines(plan, reason, folder))
 
 
 def plan_lines(plan: "Plan", reason: str, folder: StudyFolder | None) -> dict[str, str]:
@@ -130,7 +130,7 @@ def plan_lines(plan: "Plan", reason: str, folder: StudyFolder | None) -> dict[st
     return lines
 
 
-def _print_lines(lines: Mapping[str, str]) -> None:
+def print_lines(lines: Mapping[str, str]) -> None:
     for key, value in lines.items():
         console.print(f"  {key:<7} {escape(value)}", highlight=False, soft_wrap=True)
 
@@ -196,7 +196,7 @@ def print_full_training(plan: "Plan", again: "FullTraining") -> None:
         "trial": f"{row.trial_id}: {describe_adapter(row.params)}",
         "data": f"{again.said}, {for_task(spec.schedule.epochs, row.task):g} epochs, with {again.seeds} seed(s)",
     }
-    _print_lines(lines)
+    print_lines(lines)
 
 
 def print_trained(trials: Iterable[str], rows: Mapping[str, TrialResult], folder: StudyFolder) -> None:
@@ -232,7 +232,7 @@ def print_started(started: "Started", tracking_uri: str | None, forecast: "Forec
         "MLflow": redact(tracking_uri or "") or f"mlflow ui --backend-store-uri {started.folder.tracking_uri}",
         **({"page": _serve(started.folder)} if all(map(find_spec, OF_THE_SERVICE)) else {}),
     }
-    _print_lines(lines)
+    print_lines(lines)
     console.print()
 
 

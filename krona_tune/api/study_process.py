@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from socket import gethostname
 
@@ -20,8 +20,15 @@ SAID = 10
 Driver = subprocess.Popen[bytes]
 
 
-def start_driver(words: Sequence[str], output: Path) -> Driver:
-    """Starts `krona-tune` with these words in a process that outlives this one and hears none of its signals."""
+def start_driver(
+    words: Sequence[str], output: Path, *, environment: Mapping[str, str] | None = None, folder: Path | None = None
+) -> Driver:
+    """Starts `krona-tune` with these words in a process that outlives this one and hears none of its signals.
+
+    Args:
+        environment: variables beside those of this process.
+        folder: the process's working folder; None: this one's.
+    """
     output.parent.mkdir(parents=True, exist_ok=True)
     with output.open("wb") as file:
         return subprocess.Popen(
@@ -30,6 +37,8 @@ def start_driver(words: Sequence[str], output: Path) -> Driver:
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            env=os.environ | dict(environment or {}),
+            cwd=folder,
         )
 
 

@@ -8,6 +8,7 @@ import typer
 
 from krona_tune import __version__
 from krona_tune.api.folders import STUDIES
+from krona_tune.record.notifications import NOTIFY
 
 SEARCHED = partial(typer.Option, rich_help_panel="What is searched")
 BUDGET = partial(typer.Option, rich_help_panel="Budget")
@@ -73,7 +74,7 @@ Notify = Annotated[
     KEPT(
         "--notify",
         metavar="URL",
-        envvar="KRONA_TUNE_NOTIFY",
+        envvar=NOTIFY,
         help="Tell a service that apprise knows, such as slack://…, of the end, a halt and a first success.",
     ),
 ]

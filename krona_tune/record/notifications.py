@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+NOTIFY = "KRONA_TUNE_NOTIFY"
+"""The environment variable that may hold the addresses, with blanks between them."""
 END_SECONDS = 10.0
 """How long the study's end waits until its notifications are sent."""
 FAILURES_SECONDS = 600.0

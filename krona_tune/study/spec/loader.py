@@ -49,10 +49,7 @@ def load_spec(path: Path, settings: Sequence[str] = (), overrides: Mapping[str, 
     Raises:
         Refusal: something can't be read, is unknown or is out of range.
     """
-    written = read_yaml(_text_of(path), str(path))
-    if not isinstance(written, dict):
-        problem = "is empty" if written is None else f"holds {shown(written)}, not keys and values"
-        raise Refusal(str(path), problem, "see search_spaces/")
+    written = _keys_of(_text_of(path), str(path))
     flags = {key: value for key, value in (overrides or {}).items() if value is not None}
     if "tasks" in flags:  # first, since a setting may change what a file of tasks says
         _choose_tasks(written, flags.pop("tasks"))
@@ -64,6 +61,23 @@ def load_spec(path: Path, settings: Sequence[str] = (), overrides: Mapping[str, 
     for key, value in flags.items():
         _put(written, key, value, key)
     return _beside(build_spec(written, str(path)), path.parent)
+
+
+def parse_spec(text: str, place: str, folder: Path) -> StudySpec:
+    """Returns the study that YAML asks for; relative paths of its own tasks are relative to `folder`.
+
+    Raises:
+        Refusal: something is unknown or out of range; it names `place`.
+    """
+    return _beside(build_spec(_keys_of(text, place), place), folder)
+
+
+def _keys_of(text: str, place: str) -> dict[str, Any]:
+    written = read_yaml(text, place)
+    if not isinstance(written, dict):
+        problem = "is empty" if written is None else f"holds {shown(written)}, not keys and values"
+        raise Refusal(place, problem, "see search_spaces/")
+    return written
 
 
 def _choose_tasks(written: dict[str, Any], asked: Collection[str]) -> None:

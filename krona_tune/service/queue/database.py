@@ -1,0 +1,362 @@
+"""Keeps the queue in a SQLite file: what was submitted, each start of a driver, and who had which slots when.
+
+Every method is one transaction; after a kill at any moment the file holds all of it or nothing.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    event,
+    func,
+    select,
+    text,
+)
+from sqlalchemy.engine import Row
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.pool import NullPool
+
+from krona_tune.refusal import Refusal, unknown
+from krona_tune.service.queue.entry import LIVE, Entry, EntryState, SlotChange, Submission
+
+FORMAT_KEY = "user_version"
+BUSY_SECONDS = 5.0
+"""How long a transaction waits for another process that writes."""
+MOST_QUEUED, MOST_ENDED = 1_000, 100
+"""The most studies that may have a place, and how many of those that ended are listed."""
+
+metadata = MetaData()
+entries = Table(
+    "entries",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("name", String, nullable=False),
+    Column("person", String, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("state", String, nullable=False),
+    Column("space", String, nullable=False),
+    Column("tracking_uri", String),
+    Column("notify", String, nullable=False),
+    Column("slots", Integer, nullable=False),
+    Column("submitted_at", Float, nullable=False),
+    Column("ended_at", Float),
+    Column("reason", String, nullable=False),
+    Column("removed_by", String, nullable=False),
+    sqlite_autoincrement=True,
+)
+Index("live_names", entries.c.name, unique=True, sqlite_where=entries.c.state.in_(LIVE))
+starts = Table(
+    "starts",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("entry", Integer, nullable=False, index=True),
+    Column("at", Float, nullable=False),
+    Column("slots", Integer, nullable=False),
+    Column("handle", String, nullable=False),
+    Column("state_before", Float),
+    Column("ended_at", Float),
+    Column("fault", Integer, nullable=False),
+)
+changes = Table(
+    "changes",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("entry", Integer, nullable=False),
+    Column("at", Float, nullable=False, index=True),
+    Column("slots", Integer, nullable=False),
+)
+MIGRATIONS: Sequence[Callable[[Connection], None]] = (metadata.create_all,)
+"""What brings a file from each format to the next, from an empty file on. A step is never changed once it was released;
+the first then lists its statements, since the tables above are those of the last format."""
+
+
+class UnknownEntryError(Refusal):
+    """Refuses an entry that the queue does not have."""
+
+
+class UnavailableError(Refusal):
+    """Refuses a request because the queue's file can't be read or written now."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """One start of a driver: when, with how many slots, and the `handle` by which its process or job is found, empty if
+    nobody noted it. `state_before` is the time of the driver's state that a predecessor left in the study's folder;
+    `fault`: the driver ended by itself before the study did."""
+
+    id: int
+    entry: int
+    at: float
+    slots: int
+    handle: str
+    state_before: float | None
+    ended_at: float | None
+    fault: bool
+
+
+class Database:
+    """The queue's file; it is made if it is missing, and brought to this version's format.
+
+    Raises:
+        Refusal: it can't be opened, is no such file, or was written by a newer version.
+    """
+
+    def __init__(self, path: Path, migrations: Sequence[Callable[[Connection], None]] = MIGRATIONS) -> None:
+        self._path = path
+        self._engine = create_engine(
+            f"sqlite:///{path}", poolclass=NullPool, connect_args={"timeout": BUSY_SECONDS, "isolation_level": None}
+        )
+        event.listen(self._engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        with self._transaction() as connection:
+            written = int(connection.execute(text(f"PRAGMA {FORMAT_KEY}")).scalar_one())
+            if written > len(migrations):
+                problem = f"was written by a newer krona_tune (format {written}, this version reads {len(migrations)})"
+                raise Refusal(str(path), problem, "install that version, or move the file away")
+            for step in migrations[written:]:
+                step(connection)
+            connection.execute(text(f"PRAGMA {FORMAT_KEY} = {len(migrations)}"))
+
+    def add(self, asked: Submission, person: str) -> Entry:
+        """Gives a study a place.
+
+        Raises:
+            Refusal: a study of this name has one, or too many have.
+        """
+        with self._transaction() as connection:
+            live = select(func.count()).select_from(entries).where(entries.c.state.in_(LIVE))
+            if connection.execute(live).scalar_one() >= MOST_QUEUED:
+                raise Refusal("the queue", f"{MOST_QUEUED:,} studies have a place", "wait until some have ended")
+            values = {
+                "name": asked.name,
+                "person": person,
+                "priority": asked.priority,
+                "state": "queued",
+                "space": asked.space,
+                "tracking_uri": asked.tracking_uri,
+                "notify": json.dumps(asked.notify),
+                "slots": 0,
+                "submitted_at": time.time(),
+                "reason": "",
+                "removed_by": "",
+            }
+            try:
+                key = connection.execute(entries.insert().values(values)).inserted_primary_key
+            except IntegrityError:
+                raise Refusal("name", f"{asked.name!r} has a place in the queue", "choose another name") from None
+            assert key is not None, "an insert returns its key"
+            return self._entry(connection, int(key[0]))
+
+    def submission(self, entry: int) -> Submission:
+        """Returns what was submitted."""
+        with self._transaction() as connection:
+            row = connection.execute(select(entries).where(entries.c.id == entry)).one()
+        notify = tuple(json.loads(row.notify))
+        kept = {name: getattr(row, name) for name in ("name", "space", "priority", "tracking_uri")}
+        return Submission(**kept, notify=notify)
+
+    def entry(self, entry: int) -> Entry:
+        """Returns an entry. Raises an UnknownEntryError if there is none."""
+        with self._transaction() as connection:
+            return self._entry(connection, entry)
+
+    def live(self) -> list[Entry]:
+        """Returns the entries that have a place, in the order in which they were submitted."""
+        with self._transaction() as connection:
+            found = connection.execute(_selected().where(entries.c.state.in_(LIVE)).order_by(entries.c.id)).all()
+        return [_as_entry(row) for row in found]
+
+    def ended(self) -> list[Entry]:
+        """Returns the entries that ended, the last first."""
+        with self._transaction() as connection:
+            asked = _selected().where(entries.c.state.not_in(LIVE)).order_by(entries.c.ended_at.desc())
+            found = connection.execute(asked.limit(MOST_ENDED)).all()
+        return [_as_entry(row) for row in found]
+
+    def move(self, entry: int, priority: int) -> Entry:
+        """Gives an entry another priority. Raises a Refusal if it has no place any more."""
+        return self._change_live(entry, priority=priority)
+
+    def remove(self, entry: int, person: str) -> Entry:
+        """Takes a queued entry's place; of one that runs, notes who wants its driver to end."""
+        with self._transaction() as connection:
+            found = self._entry(connection, entry)
+            _refuse_ended(found)
+            changed: dict[str, Any] = {"removed_by": person}
+            if found.state == "queued":
+                changed |= {"state": "removed", "ended_at": time.time(), "reason": f"{person} removed it"}
+            self._update(connection, entry, changed)
+            return self._entry(connection, entry)
+
+    def put_back(self, entry: int) -> Entry:
+        """Gives an entry that ended its place again. Raises a Refusal if it has one."""
+        with self._transaction() as connection:
+            found = self._entry(connection, entry)
+            if found.live:
+                raise Refusal(f"entry {entry}", f"{found.name} has a place in the queue", "there is nothing to do")
+            try:
+                self._update(
+                    connection, entry, {"state": "queued", "ended_at": None, "reason": "", "removed_by": "", "slots": 0}
+                )
+            except IntegrityError:
+                problem = f"another study named {found.name!r} has a place in the queue"
+                raise Refusal(f"entry {entry}", problem, "wait for its end") from None
+            connection.execute(starts.update().where(starts.c.entry == entry).values(fault=0))
+            return self._entry(connection, entry)
+
+    def end(self, entry: int, state: EntryState, reason: str) -> None:
+        """Ends an entry and its last start; it holds no slots any more."""
+        now = time.time()
+        with self._transaction() as connection:
+            self._give_slots(connection, entry, 0)
+            self._update(connection, entry, {"state": state, "ended_at": now, "reason": reason})
+            self._end_starts(connection, entry, now)
+
+    def give_slots(self, shares: dict[int, int]) -> None:
+        """Notes how many slots each entry has from now on, where that differs from what it had."""
+        with self._transaction() as connection:
+            for entry, slots in shares.items():
+                self._give_slots(connection, entry, slots)
+
+    def begin_start(self, entry: int, slots: int, state_before: float | None) -> Start:
+        """Notes that a driver is about to be started."""
+        values = {
+            "entry": entry,
+            "at": time.time(),
+            "slots": slots,
+            "handle": "",
+            "state_before": state_before,
+            "fault": 0,
+        }
+        with self._transaction() as connection:
+            self._update(connection, entry, {"state": "running", "reason": ""})
+            key = connection.execute(starts.insert().values(values)).inserted_primary_key
+            assert key is not None, "an insert returns its key"
+            return Start(id=int(key[0]), ended_at=None, **values)  # type: ignore[arg-type]
+
+    def drop_start(self, start: int, reason: str) -> None:
+        """Takes back a start, because nothing was started."""
+        with self._transaction() as connection:
+            entry = connection.execute(
+                starts.delete().where(starts.c.id == start).returning(starts.c.entry)
+            ).scalar_one()
+            began = connection.execute(select(func.count()).where(starts.c.entry == entry)).scalar_one()
+            self._update(connection, entry, {"state": "running" if began else "queued", "reason": reason})
+
+    def note_handle(self, start: int, handle: str) -> None:
+        """Notes how the started driver is found."""
+        with self._transaction() as connection:
+            connection.execute(starts.update().where(starts.c.id == start).values(handle=handle))
+
+    def end_start(self, entry: int, reason: str, *, fault: bool) -> None:
+        """Notes that an entry's driver has ended without the study's end, and why; `fault`: by itself."""
+        with self._transaction() as connection:
+            self._end_starts(connection, entry, time.time(), fault=fault)
+            self._update(connection, entry, {"reason": reason})
+
+    def note(self, entry: int, reason: str) -> None:
+        """Notes why an entry can't go on now."""
+        with self._transaction() as connection:
+            self._update(connection, entry, {"reason": reason})
+
+    def faults(self, entry: int, since: float) -> int:
+        """Returns how many of an entry's drivers ended by themselves since a moment."""
+        asked = select(func.count()).where(starts.c.entry == entry, starts.c.fault == 1, starts.c.ended_at >= since)
+        with self._transaction() as connection:
+            return int(connection.execute(asked).scalar_one())
+
+    def last_starts(self) -> dict[int, Start]:
+        """Returns the last start of each entry that has a place."""
+        last = select(func.max(starts.c.id)).join(entries, entries.c.id == starts.c.entry).group_by(starts.c.entry)
+        asked = select(starts).where(starts.c.id.in_(last.where(entries.c.state.in_(LIVE))))
+        with self._transaction() as connection:
+            return {row.entry: Start(**row._mapping) for row in connection.execute(asked)}
+
+    def starts(self, entry: int) -> list[Start]:
+        """Returns an entry's starts, the first one first."""
+        with self._transaction() as connection:
+            found = connection.execute(select(starts).where(starts.c.entry == entry).order_by(starts.c.id)).all()
+        return [Start(**row._mapping) for row in found]
+
+    def changes(self, since: float) -> list[SlotChange]:
+        """Returns the changes of slots since a moment, and of each entry the last one before it."""
+        before = select(func.max(changes.c.id)).where(changes.c.at < since).group_by(changes.c.entry)
+        with self._transaction() as connection:
+            asked = (
+                select(changes.c.at, changes.c.entry.label("id"), entries.c.name, changes.c.slots)
+                .join(entries, entries.c.id == changes.c.entry)
+                .where((changes.c.at >= since) | (changes.c.id.in_(before) & (changes.c.slots > 0)))
+                .order_by(changes.c.id)
+            )
+            found = connection.execute(asked).all()
+        return [SlotChange(**row._mapping) for row in found]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except IntegrityError:
+            raise
+        except DBAPIError as error:
+            said = str(error.orig)
+            fix = "try again" if "locked" in said else "look at the disk and at that file"
+            raise UnavailableError(str(self._path), f"the queue can't be kept: {said}", fix) from None
+
+    def _entry(self, connection: Connection, entry: int) -> Entry:
+        row = connection.execute(_selected().where(entries.c.id == entry)).one_or_none()
+        if row is None:
+            there = connection.execute(select(entries.c.id).where(entries.c.state.in_(LIVE))).scalars()
+            told = unknown("the queue", "entry", str(entry), [str(each) for each in there])
+            raise UnknownEntryError(told.place, told.problem, told.fix)
+        return _as_entry(row)
+
+    def _change_live(self, entry: int, **values: Any) -> Entry:
+        with self._transaction() as connection:
+            _refuse_ended(self._entry(connection, entry))
+            self._update(connection, entry, values)
+            return self._entry(connection, entry)
+
+    def _update(self, connection: Connection, entry: int, values: dict[str, Any]) -> None:
+        connection.execute(entries.update().where(entries.c.id == entry).values(values))
+
+    def _give_slots(self, connection: Connection, entry: int, slots: int) -> None:
+        had = connection.execute(select(entries.c.slots).where(entries.c.id == entry)).scalar_one()
+        if slots != had:
+            self._update(connection, entry, {"slots": slots})
+            connection.execute(changes.insert().values(entry=entry, at=time.time(), slots=slots))
+
+    def _end_starts(self, connection: Connection, entry: int, now: float, *, fault: bool = False) -> None:
+        open_starts = starts.update().where(starts.c.entry == entry, starts.c.ended_at.is_(None))
+        connection.execute(open_starts.values(ended_at=now, fault=int(fault)))
+
+
+def _selected() -> Any:
+    """Returns the question for entries, with when each began and how often a driver was started again."""
+    of_entry = select(func.min(starts.c.at).label("began_at"), func.count().label("starts"), starts.c.entry)
+    counted = of_entry.group_by(starts.c.entry).subquery()
+    kept = [column for column in entries.c if column.name not in {"space", "tracking_uri", "notify"}]
+    return select(*kept, counted.c.began_at, counted.c.starts).outerjoin(counted, counted.c.entry == entries.c.id)
+
+
+def _as_entry(row: Row[Any]) -> Entry:
+    values = dict(row._mapping)
+    return Entry(restarts=max(0, (values.pop("starts") or 0) - 1), **values)
+
+
+def _refuse_ended(found: Entry) -> None:
+    if not found.live:
+        raise Refusal(f"entry {found.id}", f"{found.name} is {found.state}", "look at the queue")

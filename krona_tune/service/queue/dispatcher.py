@@ -1,0 +1,279 @@
+"""Gives studies their slots: starts drivers, tells them how many trials they may run, and starts dead ones again.
+
+Each round compares what is with what should be, and changes what differs. Nothing is remembered but what the queue's
+file and the studies' folders hold, so a service that is killed at any moment goes on where it was.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from krona_tune.record.driver_state import DriverState, read_driver_state
+from krona_tune.record.notifications import NOTIFY
+from krona_tune.record.orders import PERSON, give_order, waiting_orders
+from krona_tune.record.ownership import is_running
+from krona_tune.record.remote.storage import Storage, refresh
+from krona_tune.refusal import Refusal
+from krona_tune.service.queue.capacity import Shared
+from krona_tune.service.queue.database import Database, Start, UnavailableError
+from krona_tune.service.queue.drivers import SPACE, Drivers, NotStartedError, Seen
+from krona_tune.service.queue.entry import Entry
+from krona_tune.service.queue.shares import Claim, divide
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.order import OrderRequest
+from krona_tune.study.redact import redact
+from krona_tune.study.spec.loader import parse_spec
+from krona_tune.study.spec.study_spec import ResourcesSpec
+
+logger = logging.getLogger(__name__)
+
+SECONDS = 1.0
+"""The time between two rounds."""
+MOST_RESTARTS, WITHIN_SECONDS = 3, 3600.0
+"""How often a dead driver is started again within which time."""
+WAITS = (1.0, 10.0, 60.0)
+"""How long a dead driver's next start waits, in seconds, by the number of restarts before it."""
+FETCHED = ("state.json", "study.yaml", "manifest.json")
+"""What is fetched of a study whose copy is at a URI."""
+UNSEEN_SECONDS = 60.0
+"""How long a driver that nobody noted may take to appear in its study's folder."""
+AGAIN_SECONDS, REMOTE_AGAIN_SECONDS = 10.0, 45.0
+"""How long a driver has to take an order before it is given again; at a URI its answer comes with its next copy."""
+REFUSED = 2
+"""The exit status of a driver that refuses its request."""
+BY = "the queue"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched:
+    """An entry with its study's folder, its last start (None: it has none), and, if that driver has written one, its
+    state."""
+
+    entry: Entry
+    folder: StudyFolder
+    start: Start | None
+    state: DriverState | None
+
+    @property
+    def begun(self) -> bool:
+        """Returns whether a driver of it was started and has not ended."""
+        return self.start is not None and self.start.ended_at is None
+
+
+class Dispatcher:
+    """Runs the rounds in a thread of its own.
+
+    Args:
+        limits: the most slots of each person's studies.
+        pace: stretches the times to wait; a test makes them short.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        storage: Storage,
+        drivers: Drivers,
+        shared: Shared,
+        limits: Mapping[str, int] | None = None,
+        pace: float = 1.0,
+    ) -> None:
+        self.problem = ""
+        self._database, self._storage, self._drivers, self._shared = database, storage, drivers, shared
+        self._limits, self._pace = dict(limits or {}), pace
+        self._given: dict[tuple[int, str], tuple[str, float]] = {}
+        self._resources: dict[int, ResourcesSpec] = {}
+        self._over, self._woken = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="queue", daemon=True)
+
+    def begin(self) -> None:
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Begins the next round at once."""
+        self._woken.set()
+
+    def end(self) -> None:
+        """Ends the rounds; the drivers run on."""
+        self._over.set()
+        self._woken.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.is_set():
+            self._woken.clear()
+            try:
+                self.round()
+            except Refusal as refusal:
+                self._tell(str(refusal))
+            except Exception as error:
+                logger.exception("a round of the queue failed")
+                self.problem = f"the queue could not look after its studies: {type(error).__name__}"
+            else:
+                self.problem = ""
+            self._woken.wait(SECONDS * self._pace)
+
+    def _tell(self, problem: str) -> None:
+        if problem != self.problem:
+            logger.warning("%s", problem)
+        self.problem = problem
+
+    def round(self) -> None:
+        """Compares what is with what should be, once. Raises a Refusal if the file or the cluster can't be reached."""
+        for watched in self._watched():
+            with self._noting(watched.entry):
+                self._look_after(watched)
+        there = self._watched()
+        claims = [claim for watched in there if (claim := self._claim(watched))]
+        shares = divide(claims, self._shared.capacity(), self._limits)
+        self._database.give_slots({watched.entry.id: shares.get(watched.entry.id, 0) for watched in there})
+        # those that give slots up come first
+        for watched in sorted(there, key=lambda each: not each.begun):
+            share = shares.get(watched.entry.id, 0)
+            with self._noting(watched.entry):
+                if watched.begun:
+                    self._tell_driver(watched, share)
+                elif share:
+                    self._start(watched, share)
+
+    @contextmanager
+    def _noting(self, entry: Entry) -> Iterator[None]:
+        """Notes at an entry what can't be done for it now, so that the others get what they need."""
+        try:
+            yield
+        except UnavailableError:
+            raise
+        except (Refusal, OSError) as error:
+            self._note(entry, redact(str(error)))
+
+    def _note(self, entry: Entry, reason: str) -> None:
+        if reason != entry.reason:
+            logger.warning("%s: %s", entry.name, reason)
+            self._database.note(entry.id, reason)
+
+    def _watched(self) -> Sequence[Watched]:
+        starts = self._database.last_starts()
+        return [self._watch(entry, starts.get(entry.id)) for entry in self._database.live()]
+
+    def _watch(self, entry: Entry, start: Start | None) -> Watched:
+        folder = self._storage.study(entry.name)
+        if start is None:
+            return Watched(entry=entry, folder=folder, start=None, state=None)
+        if folder.remote:
+            with suppress(Refusal):
+                refresh(folder, FETCHED)
+        state = read_driver_state(folder)
+        return Watched(
+            entry=entry, folder=folder, start=start, state=state if state and state.at != start.state_before else None
+        )
+
+    # What there is to divide
+
+    def _claim(self, watched: Watched) -> Claim | None:
+        """Returns what a study asks for; None if it needs nothing now."""
+        entry, state = watched.entry, watched.state if watched.begun else None
+        if entry.removed_by or (state and state.paused) or self._waits(watched):
+            return None
+        if entry.id not in self._resources:
+            space = self._database.submission(entry.id).space
+            self._resources[entry.id] = parse_spec(space, "space", self._storage.folder).resources
+        self._shared.cluster()  # without an answer nothing is divided
+        try:
+            most, cpus, gpus = self._shared.most(self._resources[entry.id])
+        except Refusal as refusal:  # a node may be gone for a while
+            self._note(entry, str(refusal))
+            return None
+        if state:
+            most = min(most, max(1, state.trials - state.ended))
+        return Claim(place=entry.id, person=entry.person, priority=entry.priority, most=most, cpus=cpus, gpus=gpus)
+
+    def _waits(self, watched: Watched) -> bool:
+        """Returns whether a dead driver's next start has to wait."""
+        ended = watched.start.ended_at if watched.start else None
+        if watched.entry.state == "queued" or ended is None:
+            return False
+        faults = self._database.faults(watched.entry.id, time.time() - WITHIN_SECONDS)
+        return time.time() - ended < WAITS[min(faults, len(WAITS)) - 1] * self._pace * bool(faults)
+
+    # Drivers
+
+    def _look_after(self, watched: Watched) -> None:
+        """Ends an entry whose driver has ended, or lets it be started again."""
+        start, entry = watched.start, watched.entry
+        if start is None or start.ended_at is not None:
+            if entry.removed_by:
+                self._database.end(entry.id, "removed", f"{entry.removed_by} removed it")
+            return
+        seen = self._drivers.look(start.handle) if start.handle else Seen(runs=False)
+        if seen.runs or is_running(watched.folder):
+            return
+        if not start.handle and time.time() - start.at < UNSEEN_SECONDS * self._pace:
+            return
+        state = read_driver_state(watched.folder) or watched.state
+        how = state.end if state and state.at != start.state_before else ""
+        said = self._drivers.said(start.handle) if start.handle else ""
+        reason = redact(state.reason if state and how else said.rpartition("\n")[2])
+        if how == "finished":
+            self._database.end(entry.id, "finished", "")
+        elif entry.removed_by:
+            self._database.end(entry.id, "removed", f"{entry.removed_by} removed it")
+        elif how in {"cancelled", "interrupted"}:
+            self._database.end(entry.id, "stopped", "a person ended its driver")
+        elif not how and seen.status == REFUSED:
+            self._database.end(entry.id, "halted", reason)
+        elif how == "terminated":  # the machine or the service was stopped, and no fault
+            self._database.end_start(entry.id, "its driver was told to end and is started again", fault=False)
+        elif self._database.faults(entry.id, time.time() - WITHIN_SECONDS) >= MOST_RESTARTS:
+            often = f"its driver was started again {MOST_RESTARTS} times within an hour and ended again"
+            self._database.end(entry.id, "halted", f"{often}: {how or 'it died'}. {reason}".strip())
+        else:
+            said = f"its driver ended ({how or 'it died'}) and is started again. {reason}".strip()
+            logger.warning("%s: %s", entry.name, said)
+            self._database.end_start(entry.id, said, fault=True)
+
+    def _start(self, watched: Watched, share: int) -> None:
+        entry, folder = watched.entry, watched.folder
+        if is_running(folder):
+            return  # a person runs it, or its last driver still ends
+        if folder.spec.exists() and not watched.start:
+            self._database.end(entry.id, "halted", "somebody began a study of this name meanwhile")
+            return
+        asked = self._database.submission(entry.id)
+        where = ["--storage", self._storage.uri or str(self._storage.folder.resolve())]
+        tracked = ["--tracking-uri", asked.tracking_uri] if asked.tracking_uri else []
+        words = ["resume", entry.name] if folder.spec.exists() else ["run", "--space", SPACE, "--name", entry.name]
+        words += ["--share", str(share), "--quiet", *where, *tracked, *self._drivers.words]
+        environment = {PERSON: entry.person, NOTIFY: " ".join(asked.notify)}  # hidden from who lists processes
+        before = read_driver_state(folder)
+        start = self._database.begin_start(entry.id, share, before.at if before else None)
+        try:
+            handle = self._drivers.start(entry.name, words, asked.space, environment)
+        except NotStartedError as error:
+            self._database.drop_start(start.id, f"it could not be started yet: {redact(str(error))}")
+            return
+        self._database.note_handle(start.id, handle)
+
+    def _tell_driver(self, watched: Watched, share: int) -> None:
+        """Orders what a driver has not done yet: to end, or to run another number of trials at once."""
+        start, state, entry = watched.start, watched.state, watched.entry
+        assert start is not None
+        if entry.removed_by:
+            self._order(watched, OrderRequest(what="cancel"))
+        elif share != (start.slots if state is None else state.share):
+            self._order(watched, OrderRequest(what="share", value=str(share)))
+        elif state and entry.reason:
+            self._database.note(entry.id, "")
+
+    def _order(self, watched: Watched, request: OrderRequest) -> None:
+        folder, key = watched.folder, (watched.entry.id, request.what)
+        patience = (REMOTE_AGAIN_SECONDS if folder.remote else AGAIN_SECONDS) * self._pace
+        value, at = self._given.get(key, ("", -patience))
+        if (value == request.value and time.monotonic() - at < patience) or not folder.spec.exists():
+            return
+        waiting = [order for order in waiting_orders(folder) if order.what == request.what and order.by == BY]
+        if not (waiting and waiting[-1].value == request.value):
+            give_order(folder, request, BY)
+        self._given[key] = request.value, time.monotonic()

@@ -1,0 +1,145 @@
+"""Starts the drivers of studies and says what became of them: as processes of this machine, or as jobs on a cluster."""
+
+import os
+import shlex
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+
+from krona_tune.api.study_process import CODE, Driver, last_lines, start_driver
+from krona_tune.refusal import Refusal, told
+
+SPACE = "space.yaml"
+"""The file with a study's request, in the folder in which its driver starts."""
+
+
+class NotStartedError(Exception):
+    """Says that no driver could be started now; a later try may succeed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What is known of a driver: whether it runs, and if it ended, its exit status (None if nobody knows it)."""
+
+    runs: bool
+    status: int | None = None
+
+
+class Drivers(Protocol):
+    """Starts drivers and looks after them. A handle is a text by which a driver is found, also by another process."""
+
+    words: Sequence[str]
+    """The words that every driver's command ends with."""
+
+    def start(self, name: str, words: Sequence[str], space: str, environment: Mapping[str, str]) -> str:
+        """Starts a driver in a folder that holds the request as SPACE, and returns its handle.
+
+        Raises:
+            NotStartedError: nothing was started.
+        """
+        ...
+
+    def look(self, handle: str) -> Seen:
+        """Returns what is known of a driver; one that can't be asked about counts as running."""
+        ...
+
+    def said(self, handle: str) -> str:
+        """Returns the last lines that a driver wrote, or nothing."""
+        ...
+
+
+class LocalDrivers:
+    """Drivers as processes of this machine, each with a Ray of its own; they outlive the service.
+
+    Args:
+        place: the folder for their requests and what they write.
+    """
+
+    words: Sequence[str] = ()
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self._children: dict[str, Driver] = {}
+
+    def start(self, name: str, words: Sequence[str], space: str, environment: Mapping[str, str]) -> str:
+        folder = self._place / name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / SPACE).write_text(space, encoding="utf-8")
+            child = start_driver(words, folder / "output.txt", environment=environment, folder=folder)
+        except OSError as error:
+            raise NotStartedError(told(error)) from None
+        with suppress(psutil.Error):
+            handle = f"{child.pid} {psutil.Process(child.pid).create_time():.2f} {name}"
+            self._children[handle] = child
+            return handle
+        return f"{child.pid} 0 {name}"
+
+    def look(self, handle: str) -> Seen:
+        if child := self._children.get(handle):
+            status = child.poll()
+            return Seen(runs=status is None, status=status)
+        number, created, _ = handle.split(" ", 2)
+        with suppress(psutil.Error):
+            process = psutil.Process(int(number))
+            same = f"{process.create_time():.2f}" == created and process.status() != psutil.STATUS_ZOMBIE
+            return Seen(runs=same)
+        return Seen(runs=False)
+
+    def said(self, handle: str) -> str:
+        with suppress(OSError):
+            return last_lines(self._place / handle.split(" ", 2)[2] / "output.txt")
+        return ""
+
+
+class JobDrivers:
+    """Drivers as jobs of a Ray cluster, through its dashboard; each joins the cluster on whose head it runs.
+
+    Raises:
+        Refusal: no cluster answers at the address.
+    """
+
+    words: Sequence[str] = ("--address", "auto")
+
+    def __init__(self, address: str) -> None:
+        from ray.job_submission import JobSubmissionClient
+
+        self._address = address
+        try:
+            self._client = JobSubmissionClient(address)
+        except Exception as error:
+            raise Refusal("--address", f"no Ray cluster at {address!r} ({told(error)})", "name its dashboard") from None
+
+    def start(self, name: str, words: Sequence[str], space: str, environment: Mapping[str, str]) -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, SPACE).write_text(space, encoding="utf-8")
+            try:
+                return str(
+                    self._client.submit_job(
+                        entrypoint=shlex.join(["python", "-c", CODE, *words]),
+                        submission_id=f"krona-{name}-{os.urandom(4).hex()}",
+                        runtime_env={"working_dir": folder, "env_vars": dict(environment)},
+                        metadata={"study": name},
+                    )
+                )
+            except Exception as error:
+                raise NotStartedError(told(error)) from None
+
+    def look(self, handle: str) -> Seen:
+        try:
+            job = self._client.get_job_info(handle)
+        except RuntimeError as error:
+            return Seen(runs="does not exist" not in str(error))  # a new cluster knows nothing of the old one's jobs
+        except Exception:
+            return Seen(runs=True)
+        return Seen(runs=not job.status.is_terminal(), status=job.driver_exit_code)
+
+    def said(self, handle: str) -> str:
+        with suppress(Exception):
+            return "\n".join(self._client.get_job_logs(handle).strip().splitlines()[-10:])
+        return ""

@@ -1,0 +1,105 @@
+"""Defines what is submitted to the queue, and what the queue keeps and answers of it."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+LEAST_PRIORITY, MOST_PRIORITY = 1, 10
+LONGEST_SPACE = 1_000_000
+"""The most characters of a request's YAML."""
+MOST_SERVICES = 10
+
+Priority = Annotated[int, Field(ge=LEAST_PRIORITY, le=MOST_PRIORITY)]
+"""A study's weight among the others: one of priority 2 gets twice the slots of one of priority 1."""
+Address = Annotated[str, StringConstraints(max_length=2_000, pattern=r"^[^\x00-\x1f\x7f]*$")]
+EntryState = Literal["queued", "running", "finished", "stopped", "halted", "removed"]
+"""`stopped`: a person ended its driver. `halted`: it could not go on; the reason says why. The last four are ends."""
+LIVE: tuple[EntryState, ...] = ("queued", "running")
+"""The states in which an entry has a place in the queue."""
+
+
+class Submission(BaseModel):
+    """A request to the queue: the YAML of a whole study, as `krona-tune run` would take it with `--space`.
+
+    `only_plan`: the plan is returned, and nothing is queued.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, StringConstraints(max_length=255)]
+    space: Annotated[str, StringConstraints(max_length=LONGEST_SPACE)]
+    priority: Priority = LEAST_PRIORITY
+    tracking_uri: Address | None = None
+    notify: Annotated[tuple[Address, ...], Field(max_length=MOST_SERVICES)] = ()
+    only_plan: bool = False
+
+
+class Move(BaseModel):
+    """Another priority for a study of the queue."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    priority: Priority
+
+
+class Entry(BaseModel):
+    """A study in the queue. Times are seconds since the epoch, None if that has not happened.
+
+    `slots` is how many trials the queue lets it run at once now, `restarts` how often a driver was started again,
+    `reason` why it ended or is about to; `removed_by` names who asked to remove it while it ran.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    id: int
+    name: str
+    person: str
+    priority: int
+    state: EntryState
+    slots: int = 0
+    restarts: int = 0
+    submitted_at: float
+    began_at: float | None = None
+    ended_at: float | None = None
+    reason: str = ""
+    removed_by: str = ""
+
+    @property
+    def live(self) -> bool:
+        return self.state in LIVE
+
+    @property
+    def said(self) -> str:
+        """Returns the state in words: a study that runs with no slot waits for one."""
+        return "waits for slots" if self.state == "running" and not self.slots else self.state
+
+
+class Submitted(BaseModel):
+    """The answer to a submission: its place in the queue, None if only the plan was asked for, and the plan's lines."""
+
+    entry: Entry | None
+    plan: dict[str, str]
+
+
+class SlotChange(BaseModel):
+    """How many slots a study had from this moment on (seconds since the epoch)."""
+
+    at: float
+    id: int
+    name: str
+    slots: int
+
+
+class QueueView(BaseModel):
+    """The queue as it is now: entries with a place, the most urgent first, then those that ended, the last first.
+
+    `capacity` says what the slots are made of, such as `2 CPUs`; empty if that is not known yet, and then `problem`
+    says why. `changes` are those of the last day, `device_hours` what each person's studies of this storage have used.
+    """
+
+    entries: list[Entry]
+    capacity: str
+    problem: str = ""
+    limits: dict[str, int] = {}
+    changes: list[SlotChange] = []
+    device_hours: dict[str, float] = {}

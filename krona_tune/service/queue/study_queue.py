@@ -1,0 +1,159 @@
+"""The queue of a storage's studies, as pages, programs and the command line see it."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from hashlib import blake2b
+
+from filelock import FileLock, Timeout
+
+from krona_tune.api.flags import with_tasks
+from krona_tune.api.folders import refuse_odd, refuse_taken, study_folder, with_whole_paths
+from krona_tune.api.printing import plan_lines
+from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
+from krona_tune.record.notifications import refuse_unknown_services
+from krona_tune.record.remote.storage import Storage
+from krona_tune.refusal import Refusal
+from krona_tune.search.planning.plan import Plan, make_plan
+from krona_tune.service.answers import StudySummary
+from krona_tune.service.queue.capacity import Shared
+from krona_tune.service.queue.database import Database
+from krona_tune.service.queue.dispatcher import Dispatcher
+from krona_tune.service.queue.drivers import Drivers
+from krona_tune.service.queue.entry import Entry, QueueView, Submission, Submitted
+from krona_tune.study.redact import redact
+from krona_tune.study.spec.loader import dump_spec, parse_spec
+from krona_tune.study.spec.study_spec import StudySpec
+
+SHOWN_SECONDS = 86_400.0
+"""How far back the slots are shown."""
+
+
+class NoQueueError(Refusal):
+    """Refuses to run a queue that another process runs, or in a place that can't be written."""
+
+
+class StudyQueue:
+    """The queue of one storage. Every method may be called from any thread.
+
+    Args:
+        limits: the most slots of each person's studies.
+        pace: stretches the dispatcher's times to wait.
+
+    Raises:
+        NoQueueError: another process has the queue, or nothing can be written there.
+        Refusal: its file can't be used.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        drivers: Drivers,
+        shared: Shared,
+        limits: Mapping[str, int] | None = None,
+        pace: float = 1.0,
+    ) -> None:
+        self._storage, self._shared, self._limits = storage, shared, dict(limits or {})
+        self._closing = ExitStack()
+        try:
+            storage.folder.mkdir(parents=True, exist_ok=True)
+            self._closing.enter_context(FileLock(storage.folder / "queue.lock", timeout=0))
+        except Timeout:
+            problem = f"another service runs the queue of {storage}"
+            raise NoQueueError("the queue", problem, "submit to that one") from None
+        except OSError as error:
+            problem = f"{storage.folder} can't be written: {error.strerror}"
+            raise NoQueueError("--storage", problem, "make it writable") from None
+        path = storage.folder / "queue.db"
+        path.touch(mode=0o600)  # addresses of services to tell may hold passwords
+        self._database = Database(path)
+        self._dispatcher = Dispatcher(self._database, storage, drivers, shared, limits, pace)
+
+    def begin(self) -> None:
+        """Begins to start drivers."""
+        self._dispatcher.begin()
+
+    def end(self) -> None:
+        """Gives the queue back; the drivers that were started run on."""
+        self._dispatcher.end()
+        self._closing.close()
+
+    def submit(self, asked: Submission, person: str) -> Submitted:
+        """Checks a request as `run` does and gives it a place, unless only its plan is asked for.
+
+        Raises:
+            Refusal: the request is wrong, its name is taken, or one trial of it needs more than there is.
+        """
+        plan = self._checked(asked)
+        lines = plan_lines(plan, "", self._storage.study(asked.name))
+        if asked.only_plan:
+            return Submitted(entry=None, plan=lines)
+        entry = self._database.add(asked.model_copy(update={"space": dump_spec(plan.spec)}), person)
+        self._dispatcher.wake()
+        return Submitted(entry=entry, plan=lines)
+
+    def move(self, entry: int, priority: int) -> Entry:
+        """Gives an entry another priority. Raises a Refusal if it has no place."""
+        return self._then_look(self._database.move(entry, priority))
+
+    def remove(self, entry: int, person: str) -> Entry:
+        """Removes a queued entry, and asks the driver of one that runs to end. Raises a Refusal if it has no place."""
+        return self._then_look(self._database.remove(entry, person))
+
+    def put_back(self, entry: int) -> Entry:
+        """Gives an entry that ended its place again; its study is resumed. Raises a Refusal if it has one."""
+        return self._then_look(self._database.put_back(entry))
+
+    def view(self, studies: Iterable[StudySummary] = ()) -> QueueView:
+        """Returns the queue as it is now; `studies` tell what each person's have used."""
+        live = sorted(self._database.live(), key=lambda entry: (-entry.priority, entry.id))
+        capacity, problem = "", self._dispatcher.problem
+        try:
+            capacity = self._shared.capacity().said
+        except Refusal as refusal:
+            problem = problem or str(refusal)
+        hours: Counter[str] = Counter()
+        for study in studies:
+            if study.device_seconds:
+                hours[study.begun_by] += study.device_seconds / 3600  # type: ignore[assignment]
+        return QueueView(
+            entries=[*live, *self._database.ended()],
+            capacity=capacity,
+            problem=redact(problem),
+            limits=self._limits,
+            changes=self._database.changes(time.time() - SHOWN_SECONDS),
+            device_hours=dict(hours.most_common()),
+        )
+
+    def stamp(self) -> str:
+        """Returns a text that differs if an entry has changed."""
+        seen = (self._database.live(), self._database.ended(), self._dispatcher.problem)
+        return blake2b(repr(seen).encode(errors="replace"), digest_size=12).hexdigest()
+
+    def _then_look(self, entry: Entry) -> Entry:
+        self._dispatcher.wake()
+        return entry
+
+    def _checked(self, asked: Submission) -> Plan:
+        if asked.name in {entry.name for entry in self._database.live()}:
+            raise Refusal("name", f"{asked.name!r} has a place in the queue", "choose another name")
+        try:
+            refuse_odd(asked.name)
+            refuse_taken(self._storage.brought(asked.name), asked.name)
+        except Refusal as refusal:
+            raise Refusal("name", refusal.problem, "choose another name") from None
+        refuse_no_store(asked.tracking_uri)
+        refuse_unknown_services(asked.notify)
+        spec = with_tasks(parse_spec(asked.space, "space", self._storage.folder))
+        spec = self._with_earlier_studies(spec)
+        plan = make_plan(with_whole_paths(spec.model_copy(update={"name": asked.name})), "the request")
+        self._shared.most(plan.spec.resources)
+        return plan
+
+    def _with_earlier_studies(self, spec: StudySpec) -> StudySpec:
+        """Returns the request with the whole paths of the studies that it learns from, which it may name."""
+        if not spec.search.warm_start:
+            return spec
+        found = tuple(str(study_folder(self._storage, name).root.resolve()) for name in spec.search.warm_start)
+        return spec.model_copy(update={"search": spec.search.model_copy(update={"warm_start": found})})

@@ -1,0 +1,481 @@
+"""Tests that each study gets its slots and exactly one driver, whatever dies and whenever the service is killed."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from krona_tune.record.driver_state import DriverState, End, write_driver_state
+from krona_tune.record.orders import remove_order, waiting_orders
+from krona_tune.record.remote.storage import Storage
+from krona_tune.refusal import Refusal
+from krona_tune.search.startup.cluster import Cluster, Node
+from krona_tune.service.queue import dispatcher
+from krona_tune.service.queue.capacity import Shared
+from krona_tune.service.queue.database import Database
+from krona_tune.service.queue.dispatcher import MOST_RESTARTS, Dispatcher
+from krona_tune.service.queue.drivers import NotStartedError, Seen
+from krona_tune.service.queue.entry import Entry, Submission
+from krona_tune.study.spec.loader import build_spec, dump_spec
+
+
+class Machine(Shared):
+    """A machine of so many CPUs."""
+
+    def __init__(self, cpus: float) -> None:
+        self.cpus, self.answers = cpus, True
+
+    def cluster(self) -> Cluster:
+        if not self.answers:
+            raise Refusal("--address", "the cluster gives no answer", "start it")
+        return Cluster(nodes=(Node(self.cpus, 0),), dashboard="")
+
+
+class FakeDrivers:
+    """Drivers that do what a test says. They write into the studies' folders what a real one writes."""
+
+    words: Sequence[str] = ("--address", "auto")
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage, self.running, self.started = storage, dict[str, str](), list[tuple[str, ...]]()
+        self.statuses: dict[str, int] = {}
+        self.environments: list[dict[str, str]] = []
+        self.fails = False
+        self.moment = 1000.0
+
+    def start(self, name: str, words: Sequence[str], space: str, environment: Mapping[str, str]) -> str:
+        if self.fails:
+            raise NotStartedError("no memory")
+        assert name not in self.running.values(), "a study got two drivers"
+        handle = f"driver-{len(self.started)}"
+        self.started.append(tuple(words))
+        self.environments.append(dict(environment))
+        self.running[handle] = name
+        folder = self.storage.study(name)
+        folder.root.mkdir(parents=True, exist_ok=True)
+        folder.spec.write_text(space, encoding="utf-8")
+        self.writes(name, share=int(words[words.index("--share") + 1]))
+        return handle
+
+    def look(self, handle: str) -> Seen:
+        return Seen(runs=handle in self.running, status=self.statuses.get(handle))
+
+    def said(self, handle: str) -> str:
+        return "a line\nthe last line with postgresql://ann:hunter2@host/db"
+
+    def writes(self, name: str, share: int, *, paused: bool = False, ended: int = 0, end: End = "") -> None:
+        self.moment += 1
+        state = DriverState(
+            stage="end" if end else "search",
+            trials=10,
+            ended=ended,
+            slots=share,
+            share=share,
+            paused=paused,
+            at=self.moment,
+            end=end,
+            reason="the disk is full" if end == "halted" else "",
+        )
+        write_driver_state(self.storage.study(name), state)
+
+    def ends(self, name: str, end: End = "", status: int | None = None) -> None:
+        """Ends a study's driver; without an `end` it is killed."""
+        handle = next(key for key, running in self.running.items() if running == name)
+        if end:
+            self.writes(name, 1, end=end)
+        if status is not None:
+            self.statuses[handle] = status
+        del self.running[handle]
+
+    def obeys(self, name: str) -> list[str]:
+        """Lets a driver take its orders; returns them in words."""
+        folder = self.storage.study(name)
+        found = waiting_orders(folder)
+        for order in found:
+            if order.what == "share":
+                self.writes(name, int(order.value))
+            remove_order(folder, order)
+        return [order.said for order in found]
+
+
+class Queue:
+    """A queue whose rounds a test runs."""
+
+    def __init__(self, storage: Storage, cpus: float = 2, limits: Mapping[str, int] | None = None) -> None:
+        self.storage, self.machine, self.drivers = storage, Machine(cpus), FakeDrivers(storage)
+        self.limits = limits
+        self.begin()
+
+    def begin(self) -> None:
+        """Begins anew, as a service that was killed."""
+        self.database = Database(self.storage.folder / "queue.db")
+        self.dispatcher = Dispatcher(self.database, self.storage, self.drivers, self.machine, self.limits, pace=0)
+
+    def submit(self, name: str, priority: int = 1, person: str = "ann", **resources: float) -> int:
+        spec = build_spec({"model": "m", "name": name, "tasks": ["cola"], "resources": resources}, "x.yaml")
+        notify = ("json://a", "json://b")
+        asked = Submission(name=name, space=dump_spec(spec), priority=priority, notify=notify)
+        return self.database.add(asked, person).id
+
+    def round(self) -> dict[str, tuple[str, int]]:
+        """Runs a round and returns each study's state and slots."""
+        self.dispatcher.round()
+        return {entry.name: (entry.state, entry.slots) for entry in self.entries()}
+
+    def entries(self) -> list[Entry]:
+        return [*self.database.live(), *self.database.ended()]
+
+    def entry(self, name: str) -> Entry:
+        return next(entry for entry in self.entries() if entry.name == name)
+
+
+@pytest.fixture
+def queue(storage: Storage) -> Queue:
+    return Queue(storage)
+
+
+def test_a_study_is_started_with_its_share(queue: Queue) -> None:
+    queue.submit("first", person="bo")
+    assert queue.round() == {"first": ("running", 2)}
+    [words] = queue.drivers.started
+    assert words[:6] == ("run", "--space", "space.yaml", "--name", "first", "--share")
+    assert words[6:] == ("2", "--quiet", "--storage", str(queue.storage.folder), "--address", "auto")
+    assert queue.drivers.environments == [{"KRONA_TUNE_PERSON": "bo", "KRONA_TUNE_NOTIFY": "json://a json://b"}]
+    assert queue.round() == {"first": ("running", 2)}
+    assert (len(queue.drivers.started), waiting_orders(queue.storage.study("first"))) == (1, [])
+
+
+def test_a_second_study_gets_half_and_gives_it_back_at_its_end(queue: Queue) -> None:
+    queue.submit("first")
+    queue.round()
+    queue.submit("second")
+    assert queue.round() == {"first": ("running", 1), "second": ("running", 1)}
+    assert queue.drivers.obeys("first") == ["share 1"]
+    queue.round()
+    assert queue.drivers.obeys("first") == [], "an order that was obeyed was given again"
+    queue.drivers.ends("second", "finished")
+    assert queue.round() == {"first": ("running", 2), "second": ("finished", 0)}
+    assert queue.drivers.obeys("first") == ["share 2"]
+
+
+def test_an_urgent_study_takes_the_last_slot_of_another_which_keeps_its_place(queue: Queue) -> None:
+    for name in ("first", "second"):
+        queue.submit(name)
+    queue.round()
+    queue.submit("urgent", priority=5)
+    assert queue.round() == {"first": ("running", 0), "second": ("running", 0), "urgent": ("running", 2)}
+    assert (queue.drivers.obeys("first"), queue.drivers.obeys("second")) == (["share 0"], ["share 0"])
+    queue.database.move(3, 1)
+    assert queue.round() == {"first": ("running", 1), "second": ("running", 1), "urgent": ("running", 0)}
+    assert len(queue.drivers.started) == 3, "a study that waited was started again"
+
+
+def test_twenty_studies_run_in_the_order_in_which_they_came(queue: Queue) -> None:
+    names = [f"study-{number:02d}" for number in range(20)]
+    for name in names:
+        queue.submit(name)
+    ended = []
+    for _ in names:
+        queue.round()
+        assert len(queue.drivers.running) <= 2
+        ended.append(next(iter(queue.drivers.running.values())))
+        queue.drivers.ends(ended[-1], "finished")
+    queue.round()
+    assert ended == names
+    assert [words[words.index("--name") + 1] for words in queue.drivers.started] == names
+    assert {entry.state for entry in queue.entries()} == {"finished"}
+
+
+def test_a_study_takes_no_more_than_it_can_use(queue: Queue) -> None:
+    queue.submit("first")
+    queue.submit("capped", priority=9, max_concurrent=1)
+    assert queue.round() == {"first": ("running", 1), "capped": ("running", 1)}
+    queue.drivers.writes("first", 1, ended=9)
+    queue.drivers.ends("capped", "finished")
+    assert queue.round()["first"] == ("running", 1), "one trial is left, so one slot is enough"
+
+
+def test_a_person_pauses_a_study_and_its_slots_serve_others(queue: Queue) -> None:
+    for name in ("first", "second"):
+        queue.submit(name)
+    queue.round()
+    queue.drivers.writes("first", 1, paused=True)
+    assert queue.round() == {"first": ("running", 0), "second": ("running", 2)}
+    queue.drivers.writes("first", 0, paused=False)
+    assert queue.round() == {"first": ("running", 1), "second": ("running", 1)}
+
+
+def test_a_person_s_limit_holds(storage: Storage) -> None:
+    queue = Queue(storage, cpus=8, limits={"ann": 2})
+    queue.submit("first")
+    queue.submit("second")
+    queue.submit("third", person="bo")
+    assert queue.round() == {"first": ("running", 1), "second": ("running", 1), "third": ("running", 6)}
+
+
+@pytest.mark.parametrize("end", ["", "halted", "lost"])
+def test_a_dead_driver_is_started_again_three_times_within_an_hour(queue: Queue, end: End) -> None:
+    queue.submit("first")
+    queue.round()
+    for restarts in range(1, MOST_RESTARTS + 1):
+        queue.drivers.ends("first", end)
+        assert queue.round() == {"first": ("running", 2)}
+        assert (queue.entry("first").restarts, queue.drivers.started[-1][:2]) == (restarts, ("resume", "first"))
+    queue.drivers.ends("first", end)
+    assert queue.round() == {"first": ("halted", 0)}
+    reason = queue.entry("first").reason
+    assert "started again 3 times within an hour and ended again" in reason
+    assert ("the disk is full" if end == "halted" else "the last line" if not end else "lost") in reason
+    assert "hunter2" not in reason
+    queue.database.put_back(1)
+    assert queue.round() == {"first": ("running", 2)}
+
+
+def test_faults_of_long_ago_do_not_count(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue.submit("first")
+    queue.round()
+    monkeypatch.setattr(dispatcher, "WITHIN_SECONDS", 0.0)
+    for _ in range(MOST_RESTARTS + 2):
+        queue.drivers.ends("first")
+        assert queue.round() == {"first": ("running", 2)}
+
+
+def test_a_machine_that_shuts_down_is_no_fault(queue: Queue) -> None:
+    queue.submit("first")
+    queue.round()
+    for _ in range(MOST_RESTARTS + 2):
+        queue.drivers.ends("first", "terminated")
+        assert queue.round() == {"first": ("running", 2)}
+
+
+def test_the_next_start_of_a_dead_driver_waits(queue: Queue) -> None:
+    queue.submit("first")
+    queue.round()
+    queue.drivers.ends("first")
+    queue.dispatcher._pace = 1000.0
+    assert queue.round() == {"first": ("running", 0)}
+    assert "it died" in queue.entry("first").reason
+    queue.submit("second")
+    assert queue.round()["second"] == ("running", 2), "its slots are free meanwhile"
+
+
+@pytest.mark.parametrize("end", ["cancelled", "interrupted"])
+def test_a_driver_that_a_person_ended_is_not_started_again(queue: Queue, end: End) -> None:
+    queue.submit("first")
+    queue.round()
+    queue.drivers.ends("first", end)
+    assert queue.round() == {"first": ("stopped", 0)}
+    queue.database.put_back(1)
+    assert queue.round() == {"first": ("running", 2)}
+    assert queue.drivers.started[-1][:2] == ("resume", "first")
+
+
+def test_a_driver_that_refuses_its_request_is_not_started_again(queue: Queue) -> None:
+    queue.submit("first")
+    queue.round()
+    queue.drivers.ends("first", status=2)
+    assert queue.round() == {"first": ("halted", 0)}
+    assert "the last line" in queue.entry("first").reason
+
+
+def test_the_state_of_an_earlier_driver_says_nothing_of_the_next(queue: Queue) -> None:
+    queue.submit("first")
+    queue.round()
+    queue.drivers.ends("first", "cancelled")
+    queue.round()
+    queue.database.put_back(1)
+    writes = queue.drivers.writes
+    queue.drivers.writes = lambda *_, **__: None  # type: ignore[method-assign]
+    queue.round()
+    queue.drivers.writes = writes  # type: ignore[method-assign]
+    queue.drivers.ends("first")
+    assert queue.round() == {"first": ("running", 2)}, "it was killed, not cancelled again"
+
+
+def test_a_removed_study_s_driver_is_asked_to_end(queue: Queue) -> None:
+    queue.submit("first")
+    queue.submit("waiting", cpus_per_trial=2)
+    queue.round()
+    assert queue.database.remove(2, "ann").state == "removed"
+    queue.database.remove(1, "bo")
+    queue.round()
+    assert queue.drivers.obeys("first") == ["cancel"]
+    queue.drivers.ends("first", "cancelled")
+    assert queue.round()["first"] == ("removed", 0)
+    assert queue.entry("first").reason == "bo removed it"
+
+
+def test_a_removed_study_is_not_started_again(queue: Queue) -> None:
+    queue.submit("first")
+    queue.round()
+    queue.drivers.ends("first")
+    queue.dispatcher._pace = 1000.0
+    queue.round()
+    queue.database.remove(1, "bo")
+    queue.dispatcher._pace = 0
+    assert queue.round() == {"first": ("removed", 0)}
+
+
+def test_an_order_that_is_not_obeyed_is_given_again(queue: Queue) -> None:
+    queue.submit("first")
+    queue.round()
+    queue.submit("second")
+    queue.round()
+    folder = queue.storage.study("first")
+    [lost] = waiting_orders(folder)
+    remove_order(folder, lost)
+    queue.round()
+    assert [order.said for order in waiting_orders(folder)] == ["share 1"]
+    queue.round()
+    assert len(waiting_orders(folder)) == 1, "one that waits was given again"
+
+
+KILLS: dict[str, Callable[[Queue, pytest.MonkeyPatch], None]] = {
+    "before the process": lambda queue, patch: patch.setattr(queue.drivers, "start", _killed),
+    "before its handle is noted": lambda queue, patch: patch.setattr(queue.database, "note_handle", _killed),
+    "before its start is noted": lambda queue, patch: patch.setattr(queue.database, "begin_start", _killed),
+    "before its slots are noted": lambda queue, patch: patch.setattr(queue.database, "give_slots", _killed),
+}
+
+
+class Killed(BaseException):
+    """The service is killed."""
+
+
+def _killed(*_: object, **__: object) -> None:
+    raise Killed
+
+
+@pytest.mark.parametrize("moment", KILLS)
+def test_a_service_that_is_killed_starts_nothing_twice(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    queue.submit("first")
+    with monkeypatch.context() as patch:
+        KILLS[moment](queue, patch)
+        with pytest.raises(Killed):
+            queue.round()
+    running = dict(queue.drivers.running)
+    monkeypatch.setattr(dispatcher, "is_running", lambda folder: folder.name in running.values())
+    queue.begin()
+    queue.round()
+    assert list(queue.drivers.running.values()) == ["first"]
+    assert len(queue.drivers.started) == 1
+    assert queue.entry("first").state == "running"
+
+
+def test_a_driver_that_outlived_the_service_is_found(queue: Queue) -> None:
+    queue.submit("first")
+    queue.round()
+    queue.begin()
+    queue.submit("second")
+    assert queue.round() == {"first": ("running", 1), "second": ("running", 1)}
+    assert queue.drivers.obeys("first") == ["share 1"]
+    queue.drivers.ends("first", "finished")
+    queue.begin()
+    assert queue.round()["first"] == ("finished", 0)
+
+
+def test_a_driver_that_nobody_noted_has_time_to_appear(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue.submit("first")
+    with monkeypatch.context() as patch:
+        KILLS["before its handle is noted"](queue, patch)
+        with pytest.raises(Killed):
+            queue.round()
+    queue.begin()
+    queue.dispatcher._pace = 1.0
+    queue.round()
+    assert len(queue.drivers.started) == 1, "its process may still be importing"
+
+
+def test_what_can_not_be_started_now_is_tried_again(queue: Queue) -> None:
+    queue.submit("first")
+    queue.drivers.fails = True
+    assert queue.round() == {"first": ("queued", 2)}
+    assert queue.entry("first").reason == "it could not be started yet: no memory"
+    queue.drivers.fails = False
+    assert queue.round() == {"first": ("running", 2)}
+    assert (queue.entry("first").reason, queue.entry("first").restarts) == ("", 0)
+
+
+def test_a_study_that_somebody_began_meanwhile_is_left_alone(queue: Queue) -> None:
+    queue.submit("first")
+    folder = queue.storage.study("first")
+    folder.root.mkdir()
+    folder.spec.write_text("theirs", encoding="utf-8")
+    assert queue.round() == {"first": ("halted", 0)}
+    assert (queue.drivers.started, folder.spec.read_text(encoding="utf-8")) == ([], "theirs")
+
+
+def test_nothing_is_changed_while_the_cluster_gives_no_answer(queue: Queue) -> None:
+    queue.submit("first")
+    queue.round()
+    queue.machine.answers = False
+    with pytest.raises(Refusal, match="no answer"):
+        queue.round()
+    assert queue.entry("first").slots == 2
+    assert waiting_orders(queue.storage.study("first")) == []
+    queue.machine.answers = True
+    assert queue.round() == {"first": ("running", 2)}
+
+
+def test_a_study_that_fits_nowhere_now_waits_and_says_why(queue: Queue) -> None:
+    queue.submit("large", cpus_per_trial=4)
+    queue.submit("small")
+    assert queue.round() == {"large": ("queued", 0), "small": ("running", 2)}
+    assert "4 asked, the largest node has 2" in queue.entry("large").reason
+    queue.machine.cpus = 8
+    assert queue.round()["large"][0] == "running"
+
+
+def test_one_study_s_fault_holds_up_no_other(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue.submit("first")
+    queue.round()
+    queue.submit("second")
+    real = dispatcher.give_order
+
+    def fails(folder: object, *rest: object) -> object:
+        raise Refusal("orders", "no order can be left there", "make it writable")
+
+    monkeypatch.setattr(dispatcher, "give_order", fails)
+    assert queue.round() == {"first": ("running", 1), "second": ("running", 1)}
+    assert "no order can be left there" in queue.entry("first").reason
+    monkeypatch.setattr(dispatcher, "give_order", real)
+    queue.round()
+    queue.drivers.obeys("first")
+    queue.round()
+    assert queue.entry("first").reason == ""
+
+
+def test_each_request_is_read_once(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    real = queue.database.submission
+    monkeypatch.setattr(queue.database, "submission", lambda key: asked.append(key) or real(key))
+    for number in range(200):
+        queue.submit(f"study-{number}")
+    queue.round()
+    seen = len(asked)
+    for _ in range(3):
+        queue.round()
+    assert len(asked) == seen, "a request was read again"
+
+
+def test_the_rounds_run_until_the_service_ends(queue: Queue, storage: Storage) -> None:
+    queue.submit("first")
+    queue.dispatcher.begin()
+    until = time.monotonic() + 10
+    while not queue.drivers.started and time.monotonic() < until:
+        time.sleep(0.02)
+    queue.dispatcher.end()
+    assert [words[0] for words in queue.drivers.started] == ["run"]
+
+
+def test_paths_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "studies").mkdir()
+    monkeypatch.chdir(tmp_path)
+    queue = Queue(Storage(folder=Path("studies")))
+    queue.submit("first")
+    queue.round()
+    [words] = queue.drivers.started
+    assert words[words.index("--storage") + 1] == str(tmp_path / "studies"), "a driver starts in another folder"

@@ -1,0 +1,97 @@
+"""Tests how slots are divided among studies."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from krona_tune.service.queue.shares import Capacity, Claim, divide
+
+FULL = Capacity(cpus=8, gpus=0)
+
+
+def claim(
+    place: int, priority: int = 1, most: int = 100, person: str = "ann", cpus: float = 1, gpus: float = 0
+) -> Claim:
+    return Claim(place=place, person=person, priority=priority, most=most, cpus=cpus, gpus=gpus)
+
+
+@pytest.mark.parametrize(
+    ("claims", "cpus", "held"),
+    [
+        ([], 8, {}),
+        ([claim(1)], 8, {1: 8}),
+        ([claim(1, most=3)], 8, {1: 3}),
+        ([claim(1), claim(2)], 8, {1: 4, 2: 4}),
+        ([claim(1), claim(2)], 2, {1: 1, 2: 1}),
+        ([claim(1), claim(2, priority=3)], 8, {1: 2, 2: 6}),
+        ([claim(1), claim(2, priority=2)], 2, {1: 1, 2: 1}),
+        ([claim(1), claim(2, most=1)], 8, {1: 7, 2: 1}),
+        # one who is more urgent takes another's last slot, and the younger of two equals waits
+        ([claim(1), claim(2, priority=2)], 1, {1: 0, 2: 1}),
+        ([claim(1), claim(2), claim(3, priority=2)], 2, {1: 1, 2: 0, 3: 1}),
+        ([claim(1), claim(2), claim(3)], 2, {1: 1, 2: 1, 3: 0}),
+        # trials of two CPUs hold twice as much
+        ([claim(1, cpus=2), claim(2)], 8, {1: 2, 2: 4}),
+        ([claim(1, cpus=3)], 8, {1: 2}),
+        ([claim(1)], 0, {1: 0}),
+    ],
+)
+def test_slots_follow_priorities(claims: list[Claim], cpus: float, held: dict[int, int]) -> None:
+    assert divide(claims, Capacity(cpus=cpus, gpus=0)) == held
+    assert divide(reversed(claims), Capacity(cpus=cpus, gpus=0)) == held, "the order of the claims counted"
+
+
+def test_studies_on_gpus_and_on_cpus_share_a_cluster() -> None:
+    there = Capacity(cpus=64, gpus=8)
+    assert divide([claim(1, gpus=1), claim(2)], there) == {1: 7, 2: 57}, (
+        "each holds seven eighths of what it needs most"
+    )
+    assert divide([claim(1, gpus=1), claim(2, gpus=0.25)], there) == {1: 4, 2: 16}
+    assert divide([claim(1, gpus=0.1)], Capacity(cpus=64, gpus=1)) == {1: 10}, "ten tenths do not fill a GPU"
+
+
+def test_a_limit_holds_for_all_studies_of_a_person() -> None:
+    claims = [claim(1), claim(2), claim(3, person="bo")]
+    assert divide(claims, FULL, {"ann": 3}) == {1: 2, 2: 1, 3: 5}
+    assert divide(claims, FULL, {"bo": 1, "eve": 2}) == {1: 4, 2: 3, 3: 1}
+
+
+claims_ = st.lists(
+    st.builds(
+        claim,
+        place=st.integers(1, 1000),
+        priority=st.integers(1, 10),
+        most=st.integers(0, 20),
+        person=st.sampled_from(["ann", "bo"]),
+        cpus=st.sampled_from([0.5, 1, 2, 5]),
+        gpus=st.sampled_from([0, 0, 0.25, 1]),
+    ),
+    max_size=8,
+    unique_by=lambda each: each.place,
+)
+
+
+@given(claims=claims_, cpus=st.integers(0, 32), gpus=st.integers(0, 4), limit=st.integers(0, 10))
+def test_nobody_gets_too_much_and_nothing_useful_is_left(claims: list[Claim], cpus: int, gpus: int, limit: int) -> None:
+    held = divide(claims, Capacity(cpus=cpus, gpus=gpus), {"ann": limit})
+    assert held.keys() == {each.place for each in claims}
+    used_cpus = sum(held[each.place] * each.cpus for each in claims)
+    used_gpus = sum(held[each.place] * each.gpus for each in claims)
+    of_ann = sum(held[each.place] for each in claims if each.person == "ann")
+    assert (used_cpus <= cpus + 1e-5, used_gpus <= gpus + 1e-5, of_ann <= limit) == (True, True, True)
+    for each in claims:
+        assert 0 <= held[each.place] <= each.most
+        fits = used_cpus + each.cpus <= cpus and used_gpus + each.gpus <= gpus
+        assert not (fits and held[each.place] < each.most and (each.person != "ann" or of_ann < limit))
+
+
+@given(claims=claims_, cpus=st.integers(1, 32))
+def test_a_higher_priority_never_gives_less(claims: list[Claim], cpus: int) -> None:
+    alike = [replace(each, cpus=1, gpus=0) for each in claims]
+    there = Capacity(cpus=cpus, gpus=0)
+    before = divide(alike, there)
+    for each in alike:
+        more = [replace(other, priority=10) if other is each else other for other in alike]
+        assert divide(more, there)[each.place] >= before[each.place]
