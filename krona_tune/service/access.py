@@ -88,10 +88,13 @@ class Access:
         """
         if not self.token:
             return whoami()
-        said = headers.get("x-user", "").strip()
-        if len(said) > LONGEST_PERSON or not said.isprintable():
-            raise Refusal("X-User", "is no name of a person", f"use at most {LONGEST_PERSON} printable characters")
+        said = _named(headers)
         return f"the service ({said})" if said else "the service"
+
+    def user(self, headers: Mapping[str, str]) -> str:
+        """Returns whose study is submitted: whoever `X-User` names, else the user of this process, or with a token
+        `somebody`. Raises what `person` raises."""
+        return _named(headers) or ("somebody" if self.token else whoami().partition("@")[0])
 
 
 def from_elsewhere(headers: Mapping[str, str]) -> bool:
@@ -105,6 +108,14 @@ def from_elsewhere(headers: Mapping[str, str]) -> bool:
     if origin is None or (origin == "null" and site == "same-origin"):
         return False
     return origin.lower().partition("://")[2] != headers.get("host", "").lower()
+
+
+def _named(headers: Mapping[str, str]) -> str:
+    """Returns the name that a request gives."""
+    said = headers.get("x-user", "").strip()
+    if len(said) > LONGEST_PERSON or not said.isprintable():
+        raise Refusal("X-User", "is no name of a person", f"use at most {LONGEST_PERSON} printable characters")
+    return said
 
 
 def _content(file: Path) -> str:

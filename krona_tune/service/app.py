@@ -17,6 +17,9 @@ from krona_tune.service.access import Access
 from krona_tune.service.guard import Guard
 from krona_tune.service.live_events import Streams
 from krona_tune.service.pages import packed_script, pages
+from krona_tune.service.queue.database import UnavailableError, UnknownEntryError
+from krona_tune.service.queue.queue_routes import no_queue, queue_routes
+from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.service.responses import refused
 from krona_tune.service.rest import rest
 from krona_tune.service.served_studies import ServedStudies, UnknownStudyError
@@ -27,15 +30,20 @@ WRITTEN = {
     "value": "write +20 trials, a number of trials at once, or a time such as 2h",
 }
 """How the fields of an order are written."""
+STATUSES: dict[type[Exception], int] = {UnknownStudyError: 404, UnknownEntryError: 404, UnavailableError: 503}
+"""The status of the answer to each kind of refusal; that of the others is 422."""
 
 
-def make_app(storage: Storage, token: str = "", pace: float = 1.0, *, warm: bool = False) -> FastAPI:
+def make_app(
+    storage: Storage, token: str = "", pace: float = 1.0, *, warm: bool = False, queue: StudyQueue | None = None
+) -> FastAPI:
     """Returns the service for a storage's studies.
 
     Args:
         token: what a request must know; empty: requests come from this machine.
         pace: stretches how long values are kept; 0 reads everything anew.
         warm: reads the studies when the service starts, so that the first page comes soon.
+        queue: the storage's queue; None: this service runs none.
     """
     access, studies, streams = Access(token=token), ServedStudies(storage, pace), Streams()
 
@@ -43,7 +51,11 @@ def make_app(storage: Storage, token: str = "", pace: float = 1.0, *, warm: bool
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if warm:
             threading.Thread(target=_prepare, args=(studies,), name="prepare", daemon=True).start()
+        if queue:
+            queue.begin()
         yield
+        if queue:
+            queue.end()
 
     app = FastAPI(
         title="krona_tune",
@@ -54,7 +66,8 @@ def make_app(storage: Storage, token: str = "", pace: float = 1.0, *, warm: bool
         redirect_slashes=False,
     )
     app.include_router(rest(studies, access))
-    app.include_router(pages(studies, access, streams))
+    app.include_router(queue_routes(queue, studies, access) if queue else no_queue())
+    app.include_router(pages(studies, access, streams, queue))
     app.add_exception_handler(Refusal, _refusal)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
@@ -76,7 +89,7 @@ def _prepare(studies: ServedStudies) -> None:
 
 def _refusal(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
-    return refused(request.scope, 404 if isinstance(error, UnknownStudyError) else 422, error)
+    return refused(request.scope, STATUSES.get(type(error), 422), error)
 
 
 def _invalid(request: Request, error: Exception) -> Response:

@@ -11,10 +11,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from krona_tune.refusal import Refusal
 from krona_tune.service.answers import Rows, StudyDetail, StudySummary
+from krona_tune.service.queue.entry import Entry, Move, QueueView, Submission, Submitted
 from krona_tune.study.order import Order, OrderRequest
 
 Value = TypeVar("Value")
 MOST_ROWS = 1_000
+QUEUE = "/api/queue"
 SECONDS = 30.0
 """How long an answer may take."""
 
@@ -30,13 +32,17 @@ class Client:
     """A service at a URL such as `http://127.0.0.1:8300`.
 
     Every method raises a Refusal with what the service refuses, or that it can't be reached.
+
+    Args:
+        user: who asks; empty for whoever the service thinks.
     """
 
-    def __init__(self, url: str, token: str | None = None) -> None:
+    def __init__(self, url: str, token: str | None = None, user: str = "") -> None:
         if not _is_address(url):
             raise Refusal("url", f"{url!r} is no address of a service", "write http://host:port")
         self.url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._headers |= {"X-User": user} if user else {}
 
     def studies(self) -> list[StudySummary]:
         """Returns every study's summary, the newest first."""
@@ -61,9 +67,29 @@ class Client:
         """Leaves an order for the study's driver, and returns it as it waits."""
         return _read(Order, self._ask(f"{_path(name)}/orders", request.model_dump_json().encode()))
 
-    def _ask(self, path: str, body: bytes | None = None) -> bytes:
+    def submit(self, asked: Submission) -> Submitted:
+        """Gives a study a place in the queue, or only returns its plan; see `Submission`."""
+        return _read(Submitted, self._ask(QUEUE, asked.model_dump_json().encode()))
+
+    def queue(self) -> QueueView:
+        """Returns the queue as it is now."""
+        return _read(QueueView, self._ask(QUEUE))
+
+    def move(self, entry: int, priority: int) -> Entry:
+        """Gives an entry of the queue another priority, from 1 to 10."""
+        return _read(Entry, self._ask(f"{QUEUE}/{entry}", Move(priority=priority).model_dump_json().encode(), "PATCH"))
+
+    def remove(self, entry: int) -> Entry:
+        """Removes an entry from the queue; if its study runs, its driver is asked to end, and keeps its trials."""
+        return _read(Entry, self._ask(f"{QUEUE}/{entry}", method="DELETE"))
+
+    def put_back(self, entry: int) -> Entry:
+        """Gives an entry that ended its place again; its study is resumed."""
+        return _read(Entry, self._ask(f"{QUEUE}/{entry}/again", b"{}"))
+
+    def _ask(self, path: str, body: bytes | None = None, method: str | None = None) -> bytes:
         headers = self._headers | ({"Content-Type": "application/json"} if body else {})
-        request = Request(self.url + path, data=body, headers=headers)
+        request = Request(self.url + path, data=body, headers=headers, method=method)
         try:
             with build_opener(_NoRedirect).open(request, timeout=SECONDS) as answer:
                 return bytes(answer.read())

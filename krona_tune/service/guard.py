@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 MOST_BYTES = 65_536
 """The most bytes of a request's body."""
+QUEUE, MOST_BYTES_OF_A_STUDY = "/api/queue", 2_000_000
+"""The path to which whole studies are sent, and the most bytes of one."""
 FAILED_SECONDS = 0.5
 """How long the answer to a wrong token waits."""
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -79,10 +81,12 @@ class Guard:
             return answer, receive
         if scope["method"] not in READING and from_elsewhere(headers):
             return refused(scope, 403, Refusal("Origin", "another site's page sent this", "use the own page")), receive
-        body = await _body(headers, receive)
+        of_a_study = scope["path"] == QUEUE
+        most = MOST_BYTES_OF_A_STUDY if of_a_study else MOST_BYTES
+        body = await _body(headers, receive, most)
         if body is None:
-            problem = Refusal("the request", f"has more than {MOST_BYTES:,} bytes", "send less")
-            return refused(scope, 413, problem, {"Connection": "close"}), receive
+            problem = Refusal("the request", f"has more than {most:,} bytes", "send less")
+            return refused(scope, 422 if of_a_study else 413, problem, {"Connection": "close"}), receive
         return None, _replayed(body, receive)
 
     async def _unknown(self, scope: Scope, headers: Headers) -> Response | None:
@@ -98,18 +102,18 @@ class Guard:
         return refused(scope, 401, Refusal("Authorization", "the token is missing or wrong", fix), BEARER)
 
 
-async def _body(headers: Headers, receive: Receive) -> bytes | None:
-    """Returns a request's body; None if it is too large."""
+async def _body(headers: Headers, receive: Receive, most: int) -> bytes | None:
+    """Returns a request's body; None if it has more than `most` bytes."""
     length = headers.get("content-length", "")
     if not length and "transfer-encoding" not in headers:
         return b""
-    if length.isdecimal() and int(length[:20]) > MOST_BYTES:
+    if length.isdecimal() and int(length[:20]) > most:
         return None
     body: bytes = b""
     while True:
         message = await receive()
         body += bytes(message.get("body", b""))
-        if len(body) > MOST_BYTES:
+        if len(body) > most:
             return None
         if message["type"] != "http.request" or not message.get("more_body"):
             return body

@@ -7,11 +7,13 @@ from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
+from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from krona_tune.service.access import COOKIE, Access
 from krona_tune.service.guard import FAILED_SECONDS
 from krona_tune.service.live_events import News, Streams
+from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.service.served_pages import index_body, index_page, login_page, study_page
 from krona_tune.service.served_studies import ServedStudies
 
@@ -19,24 +21,31 @@ A_YEAR = {"Cache-Control": "private, max-age=31536000, immutable"}
 STAMP = "X-Stamp"
 
 
-def pages(studies: ServedStudies, access: Access, streams: Streams) -> APIRouter:
+def pages(studies: ServedStudies, access: Access, streams: Streams, queue: StudyQueue | None = None) -> APIRouter:
     """Returns the routes of the pages."""
     router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     place = str(studies.storage)
 
+    def stamp() -> str:
+        return f"{studies.stamp()}{queue.stamp() if queue else ''}"
+
+    def body() -> Markup:
+        found = studies.summaries()
+        return index_body(found, place, queue.view(found) if queue else None)
+
     @router.get("/")
     def index(request: Request) -> str:
-        stamp = studies.stamp()
-        return index_page(request.scope, index_body(studies.summaries(), place), stamp)
+        now = stamp()
+        return index_page(request.scope, body(), now, queue=queue is not None)
 
     @router.get("/main")
     def index_main() -> HTMLResponse:
-        stamp = studies.stamp()
-        return HTMLResponse(index_body(studies.summaries(), place), headers={STAMP: stamp})
+        now = stamp()
+        return HTMLResponse(body(), headers={STAMP: now})
 
     @router.get("/events")
     def index_events(request: Request, since: str = "") -> StreamingResponse:
-        return streams.answer(request, lambda: News(stamp=studies.stamp()), since)
+        return streams.answer(request, lambda: News(stamp=stamp()), since)
 
     @router.get("/studies/{name}")
     def study(request: Request, name: str) -> str:

@@ -6,6 +6,8 @@ from math import isfinite
 from typing import Any
 
 from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.types import Scope
 
@@ -16,6 +18,20 @@ from krona_tune.study.redact import redact
 
 FOR_PROGRAMS = ("/api/", "/openapi.json", "/healthz")
 """The beginnings of the paths that programs ask for."""
+
+FIX = "correct that and send it again"
+"""The fix of a refusal whose problem says it."""
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": text}
+    for status, text in {
+        400: "The request can't be read.",
+        401: "The token is missing or wrong.",
+        403: "Another site's page sent this.",
+        413: "The request is too large.",
+        421: "The Host header is no name of this machine.",
+        422: "The request can't be met.",
+    }.items()
+}
 
 
 def plain(value: Any) -> Any:
@@ -42,10 +58,17 @@ def json_answer(value: Any, status: int = 200) -> Response:
 
 def refused(scope: Scope, status: int, refusal: Refusal, headers: dict[str, str] | None = None) -> Response:
     """Returns the answer to a request that is refused with this status."""
-    said = Problem(**{name: redact(getattr(refusal, name)) for name in ("place", "problem", "fix")})
+    told = {name: redact(getattr(refusal, name)) for name in ("place", "problem", "fix")}
+    said = Problem(**told | {"fix": told["fix"] or FIX})
     if str(scope["path"]).startswith(FOR_PROGRAMS) or scope["method"] not in {"GET", "HEAD"}:
         answer = json_answer(said, status)
     else:
         answer = HTMLResponse(problem_page(scope, said, HTTPStatus(status).phrase), status)
     answer.headers.update(headers or {})
     return answer
+
+
+def only_json(request: Request) -> None:
+    """Refuses a body of another kind, which a form of another site could send."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise HTTPException(415, "send Content-Type: application/json")

@@ -3,28 +3,16 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from starlette.exceptions import HTTPException
 
 from krona_tune import __version__
 from krona_tune.service.access import Access
 from krona_tune.service.answers import Problem, Rows, StudyDetail, StudySummary, Version
-from krona_tune.service.responses import json_answer
+from krona_tune.service.responses import PROBLEMS, json_answer, only_json
 from krona_tune.service.served_studies import ServedStudies
 from krona_tune.study.order import Order, OrderRequest
 
 MOST_ROWS = 1_000
 MOST_OFFSET = 10_000_000
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": text}
-    for status, text in {
-        400: "The request can't be read.",
-        401: "The token is missing or wrong.",
-        403: "Another site's page sent this.",
-        413: "The request is too large.",
-        421: "The Host header is no name of this machine.",
-        422: "The request can't be met.",
-    }.items()
-}
 UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "There is no such study."}}
 NO_JSON: dict[int | str, dict[str, Any]] = {415: {"model": Problem, "description": "The request is no JSON."}}
 
@@ -83,7 +71,7 @@ def rest(studies: ServedStudies, access: Access) -> APIRouter:
         status_code=202,
         responses=UNKNOWN | NO_JSON,
         operation_id="order",
-        dependencies=[Depends(_only_json)],
+        dependencies=[Depends(only_json)],
     )
     def order(name: Name, asked: OrderRequest, request: Request) -> Response:
         """Leave an order for the study's driver, which reads it within a few seconds.
@@ -93,11 +81,6 @@ def rest(studies: ServedStudies, access: Access) -> APIRouter:
         return json_answer(studies.order(name, asked, access.person(request.headers)), 202)
 
     return router
-
-
-def _only_json(request: Request) -> None:
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise HTTPException(415, "send Content-Type: application/json")
 
 
 def _page(found: list[Any], offset: int, limit: int) -> Response:

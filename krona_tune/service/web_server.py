@@ -11,6 +11,7 @@ from krona_tune.record.remote.storage import Storage
 from krona_tune.refusal import Refusal
 from krona_tune.service.access import SHORTEST_TOKEN, VARIABLE, is_loopback
 from krona_tune.service.app import make_app
+from krona_tune.service.queue.study_queue import StudyQueue
 
 GRACE_SECONDS = 1
 """How long open event streams may delay the end."""
@@ -24,8 +25,18 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def serve(storage: Storage, host: str, port: int, token: str, ready: Callable[[str], None]) -> None:
+def serve(
+    storage: Storage,
+    host: str,
+    port: int,
+    token: str,
+    ready: Callable[[str], None],
+    make_queue: Callable[[], StudyQueue | None] = lambda: None,
+) -> None:
     """Serves a storage's studies until Ctrl-C; calls `ready` with the address once the port is this process's.
+
+    Args:
+        make_queue: returns the storage's queue, if this service is to run it; called once the port is this process's.
 
     Raises:
         Refusal: other machines could reach it and there is no token, or the host or port can't be used.
@@ -35,7 +46,7 @@ def serve(storage: Storage, host: str, port: int, token: str, ready: Callable[[s
         raise Refusal("--host", f"{host} can be reached by other machines, and there is no token", fix)
     with _listening(host, port) as opened:
         config = uvicorn.Config(
-            make_app(storage, token, warm=True),
+            make_app(storage, token, warm=True, queue=make_queue()),
             log_level="critical",  # the guard logs what fails
             access_log=False,
             server_header=False,

@@ -18,6 +18,7 @@ from krona_tune.refusal import Refusal
 from krona_tune.service import live_events
 from krona_tune.service.app import make_app
 from krona_tune.service.live_events import News, events
+from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.service.served_studies import ServedStudies
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import OrderRequest
@@ -115,11 +116,10 @@ def test_many_viewers_cost_one_page(storage: Storage, study: StudyFolder, monkey
 
 
 @contextmanager
-def served(storage: Storage) -> Iterator[str]:
+def served(storage: Storage, queue: StudyQueue | None = None) -> Iterator[str]:
     """Runs a service in a thread; gives its address."""
-    server = uvicorn.Server(
-        uvicorn.Config(make_app(storage, pace=0), port=0, log_level="critical", timeout_graceful_shutdown=1)
-    )
+    app = make_app(storage, pace=0, queue=queue)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

@@ -1,0 +1,65 @@
+"""The REST interface of the queue."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Request, Response
+
+from krona_tune.refusal import Refusal
+from krona_tune.service.access import Access
+from krona_tune.service.answers import Problem
+from krona_tune.service.queue.entry import Entry, Move, QueueView, Submission, Submitted
+from krona_tune.service.queue.study_queue import StudyQueue
+from krona_tune.service.responses import PROBLEMS, json_answer, only_json
+from krona_tune.service.served_studies import ServedStudies
+
+Answers = dict[int | str, dict[str, Any]]
+UNKNOWN: Answers = {404: {"model": Problem, "description": "There is no such entry."}}
+UNAVAILABLE: Answers = {503: {"model": Problem, "description": "The queue can't be kept now."}}
+Key = Annotated[int, Path(ge=1, le=2**53, description="An entry's number.")]
+
+
+def no_queue() -> APIRouter:
+    """Returns the routes of a service that runs no queue: each is refused."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.api_route("/api/queue{rest:path}", methods=["GET", "POST", "PATCH", "DELETE"])
+    def refuse(rest: str) -> Response:
+        raise Refusal("the queue", "this service runs none", "ask the service that runs this storage's queue")
+
+    return router
+
+
+def queue_routes(queue: StudyQueue, studies: ServedStudies, access: Access) -> APIRouter:
+    """Returns the routes below /api/queue."""
+    router = APIRouter(prefix="/api/queue", responses=PROBLEMS | UNAVAILABLE)
+
+    @router.get("", response_model=QueueView, operation_id="queue")
+    def view() -> Response:
+        """Return the queue: who has which slots, who waits, what has ended."""
+        return json_answer(queue.view(studies.summaries()))
+
+    @router.post(
+        "", response_model=Submitted, status_code=201, operation_id="submit", dependencies=[Depends(only_json)]
+    )
+    def submit(asked: Submission, request: Request) -> Response:
+        """Give a study a place in the queue, if it could run; X-User may say who submits it."""
+        return json_answer(queue.submit(asked, access.user(request.headers)), 200 if asked.only_plan else 201)
+
+    @router.patch(
+        "/{key}", response_model=Entry, responses=UNKNOWN, operation_id="move", dependencies=[Depends(only_json)]
+    )
+    def move(key: Key, asked: Move) -> Response:
+        """Give an entry another priority."""
+        return json_answer(queue.move(key, asked.priority))
+
+    @router.delete("/{key}", response_model=Entry, responses=UNKNOWN, operation_id="remove")
+    def remove(key: Key, request: Request) -> Response:
+        """Remove an entry; a study that runs keeps its trials."""
+        return json_answer(queue.remove(key, access.user(request.headers)))
+
+    @router.post("/{key}/again", response_model=Entry, responses=UNKNOWN, operation_id="put_back")
+    def put_back(key: Key) -> Response:
+        """Give an entry that ended its place again; its study is resumed."""
+        return json_answer(queue.put_back(key))
+
+    return router

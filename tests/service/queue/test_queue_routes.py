@@ -1,0 +1,207 @@
+"""Tests the queue's REST interface: what is refused before anything is queued, and what a person may change."""
+
+import sqlite3
+import stat
+import time
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from krona_tune.record.remote.storage import Storage
+from krona_tune.service.app import make_app
+from krona_tune.service.queue import database
+from krona_tune.service.queue.study_queue import NoQueueError, StudyQueue
+from krona_tune.study.folder import StudyFolder
+from tests.service.conftest import LOCAL, TOKEN, make_study
+from tests.service.queue.conftest import SPACE
+from tests.service.queue.test_dispatcher import FakeDrivers, Machine
+
+MINI = SPACE.read_text(encoding="utf-8") + "\ntasks: [cola]\n"
+
+
+def request(name: str = "mine", **more: Any) -> dict[str, Any]:
+    return {"name": name, "space": MINI, **more}
+
+
+def post(client: TestClient, **more: Any) -> Any:
+    return client.post("/api/queue", json=request(**more))
+
+
+def names(client: TestClient) -> list[str]:
+    return [entry["name"] for entry in client.get("/api/queue").json()["entries"]]
+
+
+def test_a_study_is_submitted_with_its_plan(queued: TestClient, study_queue: StudyQueue, storage: Storage) -> None:
+    answer = post(queued, priority=3)
+    assert answer.status_code == 201, answer.text
+    said = answer.json()
+    assert (said["entry"]["id"], said["entry"]["state"], said["entry"]["priority"]) == (1, "queued", 3)
+    assert (said["plan"]["tasks"], "by TPE" in said["plan"]["trials"]) == ("cola", True)
+    kept = study_queue._database.submission(1)
+    assert "name: mine" in kept.space
+    assert stat.S_IMODE((storage.folder / "queue.db").stat().st_mode) == 0o600
+    view = queued.get("/api/queue").json()
+    assert (view["capacity"], view["limits"], len(view["entries"])) == ("2 CPUs", {"ann": 1}, 1)
+
+
+def test_only_a_plan_queues_nothing(queued: TestClient) -> None:
+    answer = post(queued, only_plan=True)
+    assert (answer.status_code, answer.json()["entry"], names(queued)) == (200, None, [])
+    assert answer.json()["plan"]["tasks"] == "cola"
+
+
+ODD: dict[str, tuple[dict[str, Any], str, str]] = {
+    "no YAML": ({"space": "a: [b"}, "space", "YAML"),
+    "an empty space": ({"space": ""}, "space", "is empty"),
+    "an unknown key": ({"space": MINI + "\nsearhc: {trials: 3}\n"}, "space", "searhc"),
+    "a value out of range": ({"space": MINI.replace("trials:", "trials: -4 #")}, "space", "trials"),
+    "a model that is not there": ({"space": MINI.replace("model:", "model: /nowhere/none #")}, "model", "/nowhere"),
+    "data that are not there": ({"space": MINI.replace("data: mini", "data: /nowhere")}, "data", "nowhere"),
+    "an earlier study that is not there": (
+        {"space": MINI.replace("search:", "search:\n  warm_start: [none]")},
+        "",
+        "none",
+    ),
+    "a priority of 0": ({"priority": 0}, "body.priority", "greater than or equal to 1"),
+    "a priority of 11": ({"priority": 11}, "body.priority", "less than or equal to 10"),
+    "a priority in words": ({"priority": "high"}, "body.priority", "integer"),
+    "an odd name": ({"name": "../x"}, "name", "no name of a study"),
+    "no name": ({"name": ""}, "name", "no name of a study"),
+    "the name of the queue's file": ({"name": "queue.db"}, "name", "a file that a storage keeps"),
+    "a long name": ({"name": "x" * 200}, "name", "200 bytes"),
+    "an unknown field": ({"prioritee": 2}, "body.prioritee", "not permitted"),
+    "an unknown service": ({"notify": ["nowhere://x"]}, "--notify", "nowhere"),
+    "no tracking server": ({"tracking_uri": "ftp://x"}, "--tracking-uri", "ftp"),
+    "more CPUs than there are": (
+        {"space": MINI + "\nresources: {cpus_per_trial: 64}\n"},
+        "--cpus-per-trial",
+        "the largest node has 2",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_bad_input_is_refused_and_nothing_is_queued(queued: TestClient, name: str) -> None:
+    more, place, problem = ODD[name]
+    answer = post(queued, **more)
+    assert answer.status_code == 422, answer.text
+    said = answer.json()
+    assert place in said["place"], said
+    assert problem in said["place"] + said["problem"], said
+    assert said["fix"]
+    assert names(queued) == []
+
+
+def test_a_body_of_ten_megabytes_is_refused(queued: TestClient) -> None:
+    answer = post(queued, space="x" * 10_000_000)
+    assert (answer.status_code, "has more than 2,000,000 bytes" in answer.json()["problem"]) == (422, True)
+    answer = post(queued, space="x" * 1_100_000)
+    assert (answer.status_code, answer.json()["place"]) == (422, "body.space")
+    assert names(queued) == []
+
+
+def test_a_name_that_exists_is_refused(queued: TestClient, storage: Storage) -> None:
+    make_study(storage.folder / "there")
+    answer = post(queued, name="there")
+    assert (answer.status_code, answer.json()["place"]) == (422, "name")
+    assert "holds a study" in answer.json()["problem"]
+    assert post(queued).status_code == 201
+    answer = post(queued)
+    assert (answer.status_code, "has a place" in answer.json()["problem"]) == (422, True)
+    assert names(queued) == ["mine"]
+
+
+def test_an_entry_is_moved_removed_and_put_back(queued: TestClient) -> None:
+    for name in ("first", "second"):
+        post(queued, name=name)
+    moved = queued.patch("/api/queue/2", json={"priority": 5})
+    assert (moved.status_code, moved.json()["priority"]) == (200, 5)
+    assert names(queued) == ["second", "first"], "the most urgent comes first"
+    assert queued.patch("/api/queue/2", json={"priority": 50}).json()["place"] == "body.priority"
+    assert queued.delete("/api/queue/2").json()["state"] == "removed"
+    assert queued.delete("/api/queue/2").status_code == 422
+    assert queued.post("/api/queue/2/again").json()["state"] == "queued"
+    for answer in (queued.patch("/api/queue/9", json={"priority": 5}), queued.delete("/api/queue/9")):
+        assert (answer.status_code, "unknown entry '9'" in answer.json()["problem"]) == (404, True)
+    assert queued.patch("/api/queue/1", content="priority=5").status_code == 415
+
+
+def test_with_a_token_people_say_who_they_are(guarded_queue: TestClient) -> None:
+    assert guarded_queue.post("/api/queue", json=request()).status_code == 401
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    assert guarded_queue.post("/api/queue", json=request(), headers=headers).json()["entry"]["person"] == "somebody"
+    headers["X-User"] = "ann"
+    answer = guarded_queue.post("/api/queue", json=request("hers"), headers=headers)
+    assert answer.json()["entry"]["person"] == "ann"
+
+
+def test_a_locked_file_is_said_and_no_fault(
+    queued: TestClient, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.1)
+    other = sqlite3.connect(storage.folder / "queue.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    answer = post(queued)
+    assert (answer.status_code, "database is locked" in answer.json()["problem"]) == (503, True)
+    other.rollback()
+    other.close()
+    assert post(queued).status_code == 201
+
+
+def test_the_index_shows_the_queue(queued: TestClient) -> None:
+    post(queued, name="<b>", space="x")
+    post(queued, name="first")
+    page = queued.get("/").text
+    assert ("The studies share" in page, ">first<" in page, "data-change=" in page) == (True, True, True)
+    stamp = queued.get("/main").headers["X-Stamp"]
+    assert queued.get("/main").headers["X-Stamp"] == stamp
+    queued.patch("/api/queue/1", json={"priority": 5})
+    assert queued.get("/main").headers["X-Stamp"] != stamp
+
+
+def test_a_service_without_a_queue_says_so(client: TestClient) -> None:
+    for method, path in (("GET", "/api/queue"), ("POST", "/api/queue"), ("DELETE", "/api/queue/1")):
+        answer = client.request(method, path, json=request())
+        assert (answer.status_code, answer.json()["problem"]) == (422, "this service runs none")
+    assert "queue-live" not in client.get("/").text
+
+
+def test_one_service_runs_a_storage_s_queue(storage: Storage, study_queue: StudyQueue, drivers: FakeDrivers) -> None:
+    with pytest.raises(NoQueueError, match="another service runs the queue"):
+        StudyQueue(storage, drivers, Machine(2))
+    study_queue.end()
+    StudyQueue(storage, drivers, Machine(2)).end()
+
+
+def test_device_hours_are_counted_by_person(queued: TestClient, storage: Storage, study: StudyFolder) -> None:
+    hours = queued.get("/api/queue").json()["device_hours"]
+    assert sum(hours.values()) == pytest.approx(3 * 2.75 / 3600)
+
+
+def test_what_is_submitted_runs_to_its_end(storage: Storage, study_queue: StudyQueue, drivers: FakeDrivers) -> None:
+    app = make_app(storage, pace=0, queue=study_queue)
+    with TestClient(app, base_url=LOCAL) as client:
+        assert post(client).status_code == 201
+        _until(lambda: drivers.running)
+        assert client.get("/api/queue").json()["entries"][0]["slots"] == 2
+        drivers.ends("mine", "finished")
+        _until(lambda: client.get("/api/queue").json()["entries"][0]["state"] == "finished")
+        assert "Slots over the last day" in client.get("/").text
+
+
+def test_a_request_names_whole_paths_and_earlier_studies(
+    queued: TestClient, study_queue: StudyQueue, study: StudyFolder
+) -> None:
+    answer = post(queued, space=MINI.replace("search:", "search:\n  warm_start: [first]"))
+    if answer.status_code == 422:  # the earlier study has other knobs
+        assert str(study.root) in answer.json()["place"] + answer.json()["problem"]
+    else:
+        assert str(study.root) in study_queue._database.submission(1).space
+
+
+def _until(happened: Any, seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
