@@ -148,6 +148,24 @@ def prepare_tune(slots: int) -> None:
     logging.getLogger("ray.tune.execution.experiment_state").disabled = True
 
 
+RELEASE_SECONDS = 5.0
+"""How long idle workers may take to end before the study looks for orders again."""
+
+
+def release_idle_workers(tune_controller: Any) -> None:
+    """Ends the workers that Tune keeps for a next trial, and so frees resources that another study may need.
+
+    Tune keeps one at least, because it can't know that no trial may run; there is no public call for this. If no trial
+    is left that could bring an event, Tune waits for its searcher alone (2.60), and the workers' ends are heard here.
+    """
+    controller = getattr(tune_controller, "_tune_controller", tune_controller)
+    controller._cleanup_cached_actors(force_all=True)
+    if not (controller._running_trials or controller._pending_trials or controller._paused_trials):
+        until = time.monotonic() + RELEASE_SECONDS
+        while controller._stopping_actors and time.monotonic() < until:
+            controller._actor_manager.next(timeout=POLL_SECONDS)
+
+
 def count_gpus() -> int:
     """Returns how many GPUs a Ray started here would offer. Ray's public interface says so only after its start."""
     from ray._private.accelerators import get_accelerator_manager_for_resource

@@ -9,7 +9,7 @@ from ray.tune.schedulers import FIFOScheduler
 
 from krona_tune.search.schedulers.asha import CONTINUE, STOP
 from krona_tune.search.schedulers.gated_scheduler import PAUSE, GatedScheduler
-from krona_tune.search.searchers.gated_searcher import Gate
+from krona_tune.search.searchers.gated_searcher import Gate, GatedSearcher
 
 
 class Tune:
@@ -18,6 +18,15 @@ class Tune:
     def __init__(self, *states: str) -> None:
         self.trials = [SimpleNamespace(trial_id=f"t{number}", status=state) for number, state in enumerate(states)]
         self.stopped: list[str] = []
+        self.released = 0
+        self._running_trials = [trial for trial in self.trials if trial.status == Trial.RUNNING]
+        self._pending_trials = [trial for trial in self.trials if trial.status == Trial.PENDING]
+        self._paused_trials = [trial for trial in self.trials if trial.status == Trial.PAUSED]
+        self._stopping_actors = ["a worker that ends"]
+        self._actor_manager = SimpleNamespace(next=lambda timeout: self._stopping_actors.clear())
+
+    def _cleanup_cached_actors(self, force_all: bool) -> None:
+        self.released += force_all
 
     def get_trials(self) -> list[Any]:
         return self.trials
@@ -46,6 +55,37 @@ def test_a_paused_trial_continues_when_there_is_room() -> None:
     assert GatedScheduler(FIFOScheduler(), Gate(1)).choose_trial_to_run(tune) is None
     assert GatedScheduler(FIFOScheduler(), Gate(2)).choose_trial_to_run(tune) is tune.trials[1]
     assert GatedScheduler(FIFOScheduler(), Gate(0)).choose_trial_to_run(Tune(Trial.PENDING)) is None
+
+
+@pytest.mark.parametrize(
+    ("states", "most", "released", "heard"),
+    [
+        ([Trial.RUNNING, Trial.PAUSED], 2, 0, False),
+        ([Trial.RUNNING, Trial.PAUSED], 1, 1, False),
+        ([Trial.PAUSED], 0, 1, False),
+        ([Trial.TERMINATED], 0, 1, True),  # Tune hears nothing while it waits for the searcher alone
+        ([], 0, 1, True),
+    ],
+)
+def test_idle_workers_give_back_what_nobody_may_use(states: list[str], most: int, released: int, heard: bool) -> None:
+    tune, gate = Tune(*states), Gate(most)
+    GatedScheduler(FIFOScheduler(), gate).choose_trial_to_run(tune)
+    assert (tune.released, tune._stopping_actors == []) == (released, heard)
+    searcher = Known([])
+    searcher.gate = gate
+    searcher.suggest("t9")
+    assert tune.released == released + (most == 0)
+
+
+class Known(GatedSearcher):
+    """A searcher that proposes nothing."""
+
+    exhausted = False
+
+    def propose(self) -> None:
+        return None
+
+    def forget(self, message: Any) -> None: ...
 
 
 def test_a_paused_trial_that_somebody_stopped_ends_without_running() -> None:

@@ -1,11 +1,13 @@
 """Pauses trials at their next rung while fewer may run than do, and lets them continue when more may."""
 
 import time
+from functools import partial
 from typing import Any
 
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from krona_tune.search.ray_internals import release_idle_workers
 from krona_tune.search.schedulers.asha import CONTINUE
 from krona_tune.search.searchers.gated_searcher import Gate
 
@@ -37,7 +39,9 @@ class GatedScheduler(FIFOScheduler):  # type: ignore[misc]
             if trial.status == Trial.PAUSED and self._gate.stopped(trial.trial_id):
                 tune_controller.stop_trial(trial)
         running = _running(tune_controller)
+        self._gate.release = partial(release_idle_workers, tune_controller)
         if running >= self._gate.slots():
+            self._gate.release()
             if not running:
                 time.sleep(IDLE_SECONDS)  # with nothing to wait for, Tune would ask again at once
             return None

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -17,11 +17,13 @@ class Gate:
     """What a running study lets its searcher and its scheduler do.
 
     `slots` returns how many trials may run now, 0 while the study is paused; `over` whether nothing new may begin;
-    `look` reads new orders; `stopped` returns whether somebody ordered to stop a trial, given by Tune's id.
+    `release` ends idle workers; `look` reads new orders; `stopped` returns whether somebody ordered to stop a trial,
+    given by Tune's id.
     """
 
     def __init__(self, most: int = OPEN) -> None:
         self.most = most
+        self.release: Callable[[], None] = lambda: None
 
     def slots(self) -> int:
         return self.most
@@ -56,6 +58,7 @@ class GatedSearcher(Searcher):  # type: ignore[misc]
             return finished
         self.gate.look()
         if len(self._asked) >= self.gate.slots():
+            self.gate.release()
             return None
         message = self._waiting.popleft() if self._waiting else self.propose()
         if message is None:
