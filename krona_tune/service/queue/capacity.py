@@ -11,6 +11,8 @@ from krona_tune.study.spec.study_spec import ResourcesSpec
 SECONDS = 10.0
 """How long an answer of the cluster counts as new."""
 ANSWER_SECONDS = 5
+MOST_NODES = 10_000
+"""The most nodes that Ray may answer about; it refuses to tell of more."""
 
 
 class Shared:
@@ -67,9 +69,9 @@ def _nodes(address: str) -> tuple[Node, ...]:
     from ray.util.state import list_nodes
 
     try:
-        found = list_nodes(address=address, filters=[("state", "=", "ALIVE")], timeout=ANSWER_SECONDS)
+        found = list_nodes(address=address, limit=MOST_NODES, timeout=ANSWER_SECONDS, raise_on_missing_output=False)
     except Exception as error:
         fix = "start it, or name its dashboard; one with a token needs RAY_AUTH_MODE and RAY_AUTH_TOKEN"
         raise Refusal("--address", f"the cluster at {address} gives no answer ({told(error)})", fix) from None
-    totals = [node.resources_total or {} for node in found]
+    totals = [node.resources_total or {} for node in found if node.state == "ALIVE"]
     return tuple(Node(float(each.get("CPU", 0)), float(each.get("GPU", 0))) for each in totals)

@@ -19,7 +19,7 @@ from krona_tune.record.remote.storage import Storage, refresh
 from krona_tune.refusal import Refusal
 from krona_tune.service.queue.capacity import Shared
 from krona_tune.service.queue.database import Database, Start, UnavailableError
-from krona_tune.service.queue.drivers import SPACE, Drivers, NotStartedError, Seen
+from krona_tune.service.queue.drivers import SPACE, Drivers, NotStartedError
 from krona_tune.service.queue.entry import Entry
 from krona_tune.service.queue.shares import Claim, divide
 from krona_tune.study.folder import StudyFolder
@@ -42,8 +42,6 @@ UNSEEN_SECONDS = 60.0
 """How long a driver that nobody noted may take to appear in its study's folder."""
 AGAIN_SECONDS, REMOTE_AGAIN_SECONDS = 10.0, 45.0
 """How long a driver has to take an order before it is given again; at a URI its answer comes with its next copy."""
-REFUSED = 2
-"""The exit status of a driver that refuses its request."""
 BY = "the queue"
 
 
@@ -207,8 +205,7 @@ class Dispatcher:
             if entry.removed_by:
                 self._database.end(entry.id, "removed", f"{entry.removed_by} removed it")
             return
-        seen = self._drivers.look(start.handle) if start.handle else Seen(runs=False)
-        if seen.runs or is_running(watched.folder):
+        if (start.handle and self._drivers.runs(start.handle)) or is_running(watched.folder):
             return
         if not start.handle and time.time() - start.at < UNSEEN_SECONDS * self._pace:
             return
@@ -222,8 +219,6 @@ class Dispatcher:
             self._database.end(entry.id, "removed", f"{entry.removed_by} removed it")
         elif how in {"cancelled", "interrupted"}:
             self._database.end(entry.id, "stopped", "a person ended its driver")
-        elif not how and seen.status == REFUSED:
-            self._database.end(entry.id, "halted", reason)
         elif how == "terminated":  # the machine or the service was stopped, and no fault
             self._database.end_start(entry.id, "its driver was told to end and is started again", fault=False)
         elif self._database.faults(entry.id, time.time() - WITHIN_SECONDS) >= MOST_RESTARTS:

@@ -5,7 +5,6 @@ import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -22,14 +21,6 @@ class NotStartedError(Exception):
     """Says that no driver could be started now; a later try may succeed."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Seen:
-    """What is known of a driver: whether it runs, and if it ended, its exit status (None if nobody knows it)."""
-
-    runs: bool
-    status: int | None = None
-
-
 class Drivers(Protocol):
     """Starts drivers and looks after them. A handle is a text by which a driver is found, also by another process."""
 
@@ -44,8 +35,8 @@ class Drivers(Protocol):
         """
         ...
 
-    def look(self, handle: str) -> Seen:
-        """Returns what is known of a driver; one that can't be asked about counts as running."""
+    def runs(self, handle: str) -> bool:
+        """Returns whether a driver runs; one that can't be asked about counts as running."""
         ...
 
     def said(self, handle: str) -> str:
@@ -80,16 +71,14 @@ class LocalDrivers:
             return handle
         return f"{child.pid} 0 {name}"
 
-    def look(self, handle: str) -> Seen:
+    def runs(self, handle: str) -> bool:
         if child := self._children.get(handle):
-            status = child.poll()
-            return Seen(runs=status is None, status=status)
+            return child.poll() is None
         number, created, _ = handle.split(" ", 2)
         with suppress(psutil.Error):
             process = psutil.Process(int(number))
-            same = f"{process.create_time():.2f}" == created and process.status() != psutil.STATUS_ZOMBIE
-            return Seen(runs=same)
-        return Seen(runs=False)
+            return f"{process.create_time():.2f}" == created and process.status() != psutil.STATUS_ZOMBIE
+        return False
 
     def said(self, handle: str) -> str:
         with suppress(OSError):
@@ -130,14 +119,13 @@ class JobDrivers:
             except Exception as error:
                 raise NotStartedError(told(error)) from None
 
-    def look(self, handle: str) -> Seen:
+    def runs(self, handle: str) -> bool:
         try:
-            job = self._client.get_job_info(handle)
+            return not self._client.get_job_status(handle).is_terminal()
         except RuntimeError as error:
-            return Seen(runs="does not exist" not in str(error))  # a new cluster knows nothing of the old one's jobs
+            return "does not exist" not in str(error)  # a new cluster knows nothing of the old one's jobs
         except Exception:
-            return Seen(runs=True)
-        return Seen(runs=not job.status.is_terminal(), status=job.driver_exit_code)
+            return True
 
     def said(self, handle: str) -> str:
         with suppress(Exception):

@@ -15,7 +15,7 @@ from krona_tune.service.queue import dispatcher
 from krona_tune.service.queue.capacity import Shared
 from krona_tune.service.queue.database import Database
 from krona_tune.service.queue.dispatcher import MOST_RESTARTS, Dispatcher
-from krona_tune.service.queue.drivers import NotStartedError, Seen
+from krona_tune.service.queue.drivers import NotStartedError
 from krona_tune.service.queue.entry import Entry, Submission
 from krona_tune.study.spec.loader import build_spec, dump_spec
 
@@ -39,7 +39,6 @@ class FakeDrivers:
 
     def __init__(self, storage: Storage) -> None:
         self.storage, self.running, self.started = storage, dict[str, str](), list[tuple[str, ...]]()
-        self.statuses: dict[str, int] = {}
         self.environments: list[dict[str, str]] = []
         self.fails = False
         self.moment = 1000.0
@@ -58,8 +57,8 @@ class FakeDrivers:
         self.writes(name, share=int(words[words.index("--share") + 1]))
         return handle
 
-    def look(self, handle: str) -> Seen:
-        return Seen(runs=handle in self.running, status=self.statuses.get(handle))
+    def runs(self, handle: str) -> bool:
+        return handle in self.running
 
     def said(self, handle: str) -> str:
         return "a line\nthe last line with postgresql://ann:hunter2@host/db"
@@ -79,13 +78,11 @@ class FakeDrivers:
         )
         write_driver_state(self.storage.study(name), state)
 
-    def ends(self, name: str, end: End = "", status: int | None = None) -> None:
+    def ends(self, name: str, end: End = "") -> None:
         """Ends a study's driver; without an `end` it is killed."""
         handle = next(key for key, running in self.running.items() if running == name)
         if end:
             self.writes(name, 1, end=end)
-        if status is not None:
-            self.statuses[handle] = status
         del self.running[handle]
 
     def obeys(self, name: str) -> list[str]:
@@ -269,14 +266,6 @@ def test_a_driver_that_a_person_ended_is_not_started_again(queue: Queue, end: En
     queue.database.put_back(1)
     assert queue.round() == {"first": ("running", 2)}
     assert queue.drivers.started[-1][:2] == ("resume", "first")
-
-
-def test_a_driver_that_refuses_its_request_is_not_started_again(queue: Queue) -> None:
-    queue.submit("first")
-    queue.round()
-    queue.drivers.ends("first", status=2)
-    assert queue.round() == {"first": ("halted", 0)}
-    assert "the last line" in queue.entry("first").reason
 
 
 def test_the_state_of_an_earlier_driver_says_nothing_of_the_next(queue: Queue) -> None:

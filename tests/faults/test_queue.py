@@ -1,0 +1,146 @@
+"""Tests that a queue's studies end whole, each with one driver at a time, whatever is killed beside them."""
+
+import os
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from ray.cluster_utils import Cluster as Nodes
+
+from krona_tune.record.driver_state import read_driver_state
+from krona_tune.record.ownership import driver_of
+from krona_tune.record.parquet_reader import read_orders
+from krona_tune.service import Client
+from krona_tune.service.queue.entry import Entry, Submission
+from krona_tune.study.spec.loader import dump_spec, load_spec
+from tests.faults.conftest import Cost
+from tests.faults.consistency import settled
+from tests.faults.drivers import LONG, ended, rungs
+from tests.search.test_study import Home
+
+pytestmark = pytest.mark.slow
+SMALL = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
+
+
+@contextmanager
+def serving(home: Home, *words: str) -> Iterator[tuple[Client, subprocess.Popen[str]]]:
+    """Runs a service with a queue; gives a client of it, and its process, which is killed in the end."""
+    command = home.command("serve", "--port", "0", "--storage", str(home.root / "studies"), *words)
+    command["args"][:3] = [sys.executable, "-c", "from krona_tune.cli import program; program()"]
+    process = subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        address = re.search(r"http://\S+", first)
+        assert address, first + process.stdout.read()
+        yield Client(address[0], user="ann"), process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def submit(client: Client, home: Home, model: Path, name: str, trials: int, priority: int = 1) -> None:
+    settings = [word for word in LONG if word != "--set"]
+    spec = load_spec(Path(home.space(model)), settings, {"tasks": ["cola"], "search.trials": trials, "name": name})
+    client.submit(Submission(name=name, space=dump_spec(spec), priority=priority))
+
+
+def waits(happened: Callable[[], object], seconds: float = 180.0) -> float:
+    """Waits until something has happened; returns the seconds."""
+    began = time.monotonic()
+    while not happened():
+        assert time.monotonic() - began < seconds, "it did not happen"
+        time.sleep(0.05)
+    return time.monotonic() - began
+
+
+def entries(client: Client) -> dict[str, Entry]:
+    return {entry.name: entry for entry in client.queue().entries}
+
+
+def all_finished(client: Client) -> bool:
+    found = entries(client).values()
+    assert not {"halted", "stopped"} & {entry.state for entry in found}, found
+    return {entry.state for entry in found} == {"finished"}
+
+
+def process_of(home: Home, name: str) -> int:
+    found = driver_of(home.study(name))
+    assert found is not None
+    return found[0]
+
+
+def test_studies_outlive_their_service_a_driver_and_a_locked_queue(home: Home, bert: Path, cost: Cost) -> None:
+    with serving(home, "--cpus", "2") as (client, process):
+        for name in ("one", "two"):
+            submit(client, home, bert, name, 5)
+        waits(lambda: all(rungs(home.study(name)) for name in ("one", "two")))
+        left, killed = process_of(home, "one"), process_of(home, "two")
+        process.send_signal(signal.SIGKILL)
+        os.kill(killed, signal.SIGKILL)
+    with serving(home, "--cpus", "2") as (client, _):
+        waits(lambda: driver_of(home.study("two")) is not None and process_of(home, "two") != killed)
+        before = rungs(home.study("two"))
+        cost("queue: service and driver killed", waits(lambda: rungs(home.study("two")) > before))
+        assert driver_of(home.study("one")) in {None, (left, socket.gethostname())}, "it got a second driver"
+        with sqlite3.connect(home.root / "studies" / "queue.db", isolation_level=None) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            time.sleep(7.0)  # longer than anybody waits for it
+            other.rollback()
+        waits(lambda: all_finished(client))
+        found = entries(client)
+    assert {name: entry.restarts for name, entry in found.items()} == {"one": 0, "two": 1}
+    for name in ("one", "two"):
+        settled(home.study(name), ("cola",), 5)
+
+
+@pytest.fixture
+def nodes(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
+    """Starts a cluster of two nodes of one CPU each, with a dashboard that takes jobs."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for name, value in home.command()["env"].items():
+        if name in {"RAY_TMPDIR", "XDG_CACHE_HOME", "HF_HUB_OFFLINE"}:
+            monkeypatch.setenv(name, value)
+    ports = {"dashboard_port": _free_port(), "dashboard_agent_listen_port": _free_port()}
+    soon = {"_system_config": {"health_check_period_ms": 500, "health_check_failure_threshold": 2}}
+    made = Nodes(initialize_head=True, head_node_args={**SMALL, "include_dashboard": True, **ports, **soon})
+    made.add_node(**SMALL)
+    yield made
+    made.shutdown()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as opened:
+        return int(opened.getsockname()[1])
+
+
+def test_studies_share_a_cluster_that_loses_a_node_and_let_an_urgent_one_pass(
+    home: Home, bert: Path, nodes: Nodes, cost: Cost
+) -> None:
+    address = f"http://{nodes.head_node.webui_url}"
+    with serving(home, "--address", address) as (client, _):
+        for name in ("one", "two"):
+            submit(client, home, bert, name, 8)
+        waits(lambda: all(rungs(home.study(name)) for name in ("one", "two")))
+        assert {entry.slots for entry in entries(client).values()} == {1}
+        [other] = nodes.worker_nodes
+        os.kill(other.all_processes["raylet"][0].process.pid, signal.SIGKILL)
+        waits(lambda: (state := read_driver_state(home.study("two"))) and state.share == 0 and state.end == "")
+        submit(client, home, bert, "urgent", 1, priority=5)
+        cost("queue: an urgent study's first trial ends", waits(lambda: ended(home.study("urgent"))))
+        waits(lambda: all_finished(client))
+        found = entries(client)
+        changes = [(each.name, each.slots) for each in client.queue().changes]
+    assert {entry.restarts for entry in found.values()} == {0}
+    for name, trials in (("one", 8), ("two", 8), ("urgent", 1)):
+        settled(home.study(name), ("cola",), trials)
+    assert ("one", 0) in changes[: changes.index(("urgent", 0))], "nobody gave a slot to the urgent study"
+    assert {order.by for order in read_orders(home.study("two").results)} == {"the queue"}
