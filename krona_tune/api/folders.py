@@ -1,11 +1,11 @@
 """Finds the folder that a study's name means, and the default space of a machine."""
 
 import re
-import sys
 from datetime import datetime
 from pathlib import Path
 
 from krona_tune.adapters.files.adapter_card import CARD
+from krona_tune.api.shipped_spaces import space_file
 from krona_tune.hub import home
 from krona_tune.record.ownership import BEFORE_A_STUDY
 from krona_tune.record.remote.storage import Storage
@@ -14,8 +14,6 @@ from krona_tune.study.folder import FULL, StudyFolder
 from krona_tune.study.redact import redact
 from krona_tune.study.spec.study_spec import StudySpec
 
-CHECKOUT = Path(__file__).resolve().parents[2] / "search_spaces"
-SPACES = CHECKOUT if CHECKOUT.is_dir() else Path(sys.prefix) / "share" / "krona_tune" / "search_spaces"
 STUDIES = "studies"
 """The storage that is used if none is named: a folder in the current one."""
 NAMES = re.compile(r"[A-Za-z0-9][\w.-]*")
@@ -36,8 +34,8 @@ def chosen_space(address: str | None = None, *, dry_run: bool = False) -> tuple[
     asked = address and not dry_run
     cluster, where = (connect(address), f"the cluster at {address}") if asked else (this_machine(), "this machine")
     later = f"; the cluster at {address} is asked when the study begins" if address and dry_run else ""
-    space, found = ("t5_base.yaml", "has a GPU") if cluster.gpus else ("mini.yaml", "has no GPU")
-    return SPACES / space, f"{where} {found}{later}"
+    space, found = ("t5_base", "has a GPU") if cluster.gpus else ("mini", "has no GPU")
+    return space_file(space), f"{where} {found}{later}"
 
 
 def existing(storage: Storage, name: str) -> StudyFolder:

@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from krona_tune.api.printing import errors
-from krona_tune.cli import adapters, inspection, options, queueing, service, steering, studies, training
+from krona_tune.cli import adapters, inspection, options, queueing, service, spaces, steering, studies, training
 from krona_tune.cli.checked_command import CheckedCommand
 from krona_tune.cli.ending import RayLostExit
 from krona_tune.cli.output import Output
@@ -48,6 +48,8 @@ for function in (
     steering.order,
     queueing.submit,
     queueing.queue,
+    spaces.spaces,
+    spaces.space,
 ):
     app.command(cls=CheckedCommand)(function)
 app.command("list", cls=CheckedCommand)(inspection.list_studies)

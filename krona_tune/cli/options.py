@@ -34,7 +34,13 @@ Version = Annotated[
 Tasks = Annotated[
     str | None, SEARCHED(help="glue for the eight tasks, names such as cola,sst2, or a YAML file of your own tasks.")
 ]
-SpaceFile = Annotated[Path | None, SEARCHED("--space", help="A search space in YAML; without it krona_tune picks one.")]
+SpaceFile = Annotated[
+    Path | None,
+    SEARCHED(
+        "--space",
+        help="A YAML file, or a name that `krona-tune spaces` lists; without it krona_tune picks one.",
+    ),
+]
 Settings = Annotated[list[str] | None, SEARCHED("--set", help="Set a key of the YAML: PATH=VALUE. May be repeated.")]
 Model = Annotated[str | None, SEARCHED(help="A hub name or a local folder.")]
 Data = Annotated[str | None, SEARCHED(help="hub, mini (synthetic), or a folder of TSV or Parquet files.")]

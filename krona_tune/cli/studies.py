@@ -11,6 +11,7 @@ from krona_tune.api.asked_tasks import asked_tasks
 from krona_tune.api.flags import going_on, let_go_on, overrides, refuse_kept, with_tasks
 from krona_tune.api.folders import chosen_space, existing, new_name, refuse_odd, refuse_taken, study_folder
 from krona_tune.api.printing import console, print_plan
+from krona_tune.api.shipped_spaces import find_space
 from krona_tune.api.study_run import resume_command, run_and_report
 from krona_tune.cli import options
 from krona_tune.cli.ending import exit_as, this_command
@@ -62,7 +63,7 @@ def run(
     refuse_no_store(tracking_uri)
     refuse_unknown_services(notify or ())
     refuse_odd_address(address)
-    kept_at, space = storage_at(storage), home(space) if space else None
+    kept_at, space = storage_at(storage), find_space(space, "--space") if space else None
     asked = {
         "--tasks": asked_tasks(tasks, tasks_defined_in(space) if space else {}) if tasks else None,
         "--space": space,
@@ -212,15 +213,16 @@ def clean(
 
 
 def check(
-    space: Annotated[Path, typer.Argument(help="A search space.")],
+    space: Annotated[Path, typer.Argument(help="A search space: a YAML file, or the name of a shipped one.")],
     settings: options.Settings = None,
     model: options.Model = None,
 ) -> None:
     """Check a search space and print what it searches; start nothing."""
-    spec = with_tasks(load_spec(home(space), settings or (), {"model": model}))
+    place = find_space(space, "SPACE")
+    spec = with_tasks(load_spec(place, settings or (), {"model": model}))
     from krona_tune.search.planning.plan import make_plan
 
-    print_plan(make_plan(spec, str(space)), "", None)
+    print_plan(make_plan(spec, str(place)), "", None)
 
 
 def _begun(kept_at: Storage, given: Mapping[str, Any], resume: str | None) -> StudyFolder | None:
