@@ -23,8 +23,8 @@ def settle_offline() -> None:
     """
     if "HF_HUB_OFFLINE" in os.environ:
         return
-    host = _hub_host(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
-    if any(os.environ.get(name) for name in PROXIES):
+    host = hub_host()
+    if behind_a_proxy():
         return
     try:
         socket.getaddrinfo(host, 443)
@@ -32,7 +32,9 @@ def settle_offline() -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"
 
 
-def _hub_host(address: str) -> str:
+def hub_host() -> str:
+    """Returns the host of the hub. Raises a Refusal if HF_ENDPOINT is not an address."""
+    address = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     wrong, fix = f"{address!r} is no address of a hub", "write https://HOST, or unset it"
     with refusing("HF_ENDPOINT", wrong, fix):
         parts = urlsplit(address)
@@ -40,6 +42,11 @@ def _hub_host(address: str) -> str:
     if parts.scheme not in {"http", "https"} or not host:
         raise Refusal("HF_ENDPOINT", wrong, fix)
     return host
+
+
+def behind_a_proxy() -> bool:
+    """Returns whether requests go through a proxy, which resolves names itself."""
+    return any(os.environ.get(name) for name in PROXIES)
 
 
 def home(path: Path) -> Path:

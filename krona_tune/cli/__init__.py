@@ -12,7 +12,18 @@ import typer
 from rich.markup import escape
 
 from krona_tune.api.printing import errors
-from krona_tune.cli import adapters, inspection, options, queueing, service, spaces, steering, studies, training
+from krona_tune.cli import (
+    adapters,
+    doctor,
+    inspection,
+    options,
+    queueing,
+    service,
+    spaces,
+    steering,
+    studies,
+    training,
+)
 from krona_tune.cli.checked_command import CheckedCommand
 from krona_tune.cli.ending import RayLostExit
 from krona_tune.cli.output import Output
@@ -50,6 +61,7 @@ for function in (
     queueing.queue,
     spaces.spaces,
     spaces.space,
+    doctor.doctor,
 ):
     app.command(cls=CheckedCommand)(function)
 app.command("list", cls=CheckedCommand)(inspection.list_studies)

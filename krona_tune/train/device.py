@@ -2,14 +2,13 @@
 
 import ctypes
 import os
-import platform
 import resource
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
+from krona_tune.processor import prefers_bfloat16, this_processor
 from krona_tune.study.spec.study_spec import Precision, Quantize
 
 _ACCELERATOR_ERRORS = (torch.AcceleratorError,) if hasattr(torch, "AcceleratorError") else ()
@@ -60,16 +59,8 @@ def this_device(precision: Precision, *, gpu: bool, quantize: Quantize | None = 
 def _computes_bfloat16(kind: str) -> bool:
     if kind == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_avx512_bf16_supported()) and (torch.cpu._is_amx_tile_supported() or not _is_intel())
-
-
-def _is_intel() -> bool:
-    """Returns whether Intel made the processor: without tiles (AMX), as in many virtual machines, its bfloat16 products
-    take twice as long as those in float32."""
-    try:
-        return "GenuineIntel" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return "GenuineIntel" in platform.processor()
+    unit, tiles = torch.cpu._is_avx512_bf16_supported(), torch.cpu._is_amx_tile_supported()
+    return prefers_bfloat16(unit=unit, tiles=tiles, intel=this_processor().is_intel)
 
 
 def keep_freed_memory() -> None:

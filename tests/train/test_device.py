@@ -5,6 +5,7 @@ import runpy
 import pytest
 import torch
 
+from krona_tune.processor import INTEL, TILES, UNIT, Processor
 from krona_tune.train import device
 
 
@@ -36,5 +37,8 @@ def test_auto_is_bfloat16_where_its_products_are_faster(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
-    monkeypatch.setattr(device, "_is_intel", lambda: intel)
+    maker, flags = INTEL if intel else "AuthenticAMD", [UNIT] * bf16 + [TILES] * tiles
+    there = Processor(name="", maker=maker, flags=frozenset(flags))
+    monkeypatch.setattr(device, "this_processor", lambda: there)
     assert device.this_device("auto", gpu=False).dtype is (torch.bfloat16 if low else torch.float32)
+    assert there.prefers_bfloat16 is low
