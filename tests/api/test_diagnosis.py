@@ -23,12 +23,15 @@ REQUIRES = [
     "torch>=2.6",
     "absent>=1",
     "mlflow<2",
+    "torch[odd]>=2.6",
     'peft>=0.21; extra == "peft"',
     'absent-too; extra == "peft"',
     'pytest>=8; extra == "test"',
     'torch>=99; extra == "gpu"',
+    'mlflow[db]>=3; extra == "store"',
     'never>=1; python_version < "3"',
 ]
+OF_OTHERS = ["torch>=2", 'sql>=1; extra == "db"', 'torch>=2; extra == "db"', 'odd-parts; extra == "odd"']
 VERSIONS = {"torch": "2.7.1+cpu", "mlflow": "3.0", "pytest": "8", "peft": "0.22", "krona_tune": "9.9"}
 
 
@@ -43,10 +46,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
     class Metadata:
         def get_all(self, name: str) -> list[str]:
-            return {"Provides-Extra": ["peft", "gpu", "test"]}[name]
+            return {"Provides-Extra": ["peft", "gpu", "store", "test"]}[name]
 
     monkeypatch.setattr(installation, "version", version)
-    monkeypatch.setattr(installation, "requires", lambda name: REQUIRES)
+    monkeypatch.setattr(installation, "requires", lambda name: REQUIRES if name == "krona_tune" else OF_OTHERS)
     monkeypatch.setattr(installation, "metadata", lambda name: Metadata())
 
 
@@ -66,10 +69,12 @@ def test_what_is_missing_or_too_old_is_told_with_its_remedy() -> None:
     assert [str(each) for each in unmet()] == [
         "absent: is not installed, krona_tune needs >=1; pip install 'absent>=1'",
         "mlflow: is version 3.0, krona_tune needs <2; pip install 'mlflow<2'",
+        "torch: lacks odd-parts; pip install 'torch[odd]>=2.6'",
     ]
     assert [(each.name, each.lacks, each.command) for each in extras()] == [
         ("peft", ("absent-too",), "pip install 'krona_tune[peft]'"),
         ("gpu", ("torch",), "pip install 'krona_tune[gpu]'"),
+        ("store", ("mlflow[db]",), "pip install 'krona_tune[store]'"),
     ]
     versions = installation.versions("9.8")
     assert versions["torch"] == "2.7.1+cpu"

@@ -63,7 +63,7 @@ def extras() -> list[Extra]:
     except PackageNotFoundError:
         return []
     return [
-        Extra(name=name, lacks=tuple(each.name for each in _required(name) if _unmet(each)))
+        Extra(name=name, lacks=tuple(_written(each) for each in _required(US, name) if _unmet(each)))
         for name in names
         if name not in OF_DEVELOPERS
     ]
@@ -71,15 +71,21 @@ def extras() -> list[Extra]:
 
 def unmet() -> Iterator[Refusal]:
     """Yields what is missing, or has a version that krona_tune was not made for."""
-    for each in _required(""):
+    for each in _required(US, ""):
         if why := _unmet(each):
-            yield Refusal(each.name, why, f"pip install '{each.name}{each.specifier}'")
+            yield Refusal(each.name, why, f"pip install '{_written(each)}{each.specifier}'")
 
 
-def _required(extra: str) -> list[Requirement]:
-    """Returns the packages that an extra adds; without one, those that are always required."""
+def _written(requirement: Requirement) -> str:
+    """Returns a package with its extras, as pip reads them: `ray[default]`."""
+    extras = ",".join(sorted(requirement.extras))
+    return requirement.name + (f"[{extras}]" if extras else "")
+
+
+def _required(package: str, extra: str) -> list[Requirement]:
+    """Returns the packages that an extra of a package adds; without one, those that it always requires."""
     try:
-        every = [Requirement(each) for each in requires(US) or ()]
+        every = [Requirement(each) for each in requires(package) or ()]
     except PackageNotFoundError:
         return []
     return [each for each in every if _applies(each, extra) and (not extra or not _applies(each, ""))]
@@ -98,4 +104,8 @@ def _unmet(requirement: Requirement) -> str:
         fits = requirement.specifier.contains(there, prereleases=True)
     except InvalidVersion:
         fits = False
-    return "" if fits else f"is version {there}, krona_tune needs {requirement.specifier}"
+    if not fits:
+        return f"is version {there}, krona_tune needs {requirement.specifier}"
+    parts = [each for extra in requirement.extras for each in _required(requirement.name, extra)]
+    lacking = sorted(each.name for each in parts if _unmet(each))
+    return f"lacks {', '.join(lacking)}" if lacking else ""
