@@ -10,7 +10,8 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXPECTED_AT_THE_TOP = {
     "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "MANIFEST.in", "Makefile",
-    "pyproject.toml", "setup.py", ".gitignore", ".pre-commit-config.yaml", ".ci",
+    "pyproject.toml", "setup.py", ".gitignore", ".pre-commit-config.yaml", ".ci", ".github", "Dockerfile",
+    ".dockerignore",
 }  # fmt: skip
 
 

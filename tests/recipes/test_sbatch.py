@@ -1,0 +1,202 @@
+"""Tests the batch script for Slurm with stand-ins for Slurm's and Ray's programs, so no Slurm is needed.
+
+They show how signals reach the driver, and when the job is requeued.
+"""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+
+from krona_tune.cli import app
+
+SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "recipes" / "study.sbatch"
+pytestmark = pytest.mark.slow
+SECONDS = 60
+"""How long the script may take to end."""
+WAITS = """#!{python}
+import os, signal, sys
+name = os.path.basename(sys.argv[0])
+heard = {{signal.SIGTERM, signal.SIGINT}}
+signal.pthread_sigmask(signal.SIG_BLOCK, heard)
+def say(*words):
+    with open({log!r}, "a") as file:
+        file.write(" ".join(map(str, (name, *words))) + "\\n")
+say("run", *sys.argv[1:])
+if name == "krona-tune":
+    with open({ready!r}, "w") as file:
+        file.write("runs")
+    status = {at_once!r}
+    if status is not None:
+        sys.exit(status)
+else:
+    with open({placed!r}, "w") as file:
+        file.write("1")
+first = signal.sigwaitinfo(heard)
+say("heard", signal.Signals(first.si_signo).name, first.si_pid)
+if name == "krona-tune":
+    with open({ready!r}, "w") as file:
+        file.write("heard")
+while name == "krona-tune" and (more := signal.sigtimedwait(heard, 0.3)):
+    say("heard", signal.Signals(more.si_signo).name, more.si_pid)
+sys.exit(130)
+"""
+"""A program that writes its words, then who sent it which signals. The driver tells the test that it runs."""
+ANSWERS = """#!/bin/sh
+echo "{name} $*" >> {log}
+if [ "$1 $2" = "show hostnames" ]; then printf 'one\\ntwo\\n'; fi
+"""
+
+
+class Job:
+    """A running batch script, alone in its process group, and what the stand-ins wrote."""
+
+    def __init__(self, folder: Path, at_once: int | None, environment: dict[str, str]) -> None:
+        self.log, self.ready, self.placed = folder / "log", folder / "ready", folder / "placed"
+        os.mkfifo(self.ready)
+        os.mkfifo(self.placed)
+        programs = folder / "bin"
+        programs.mkdir()
+        paths = {"log": str(self.log), "ready": str(self.ready), "placed": str(self.placed)}
+        words = {"python": sys.executable, "at_once": at_once, **paths}
+        texts = {name: WAITS.format(**words) for name in ("srun", "krona-tune")}
+        texts |= {name: ANSWERS.format(name=name, log=self.log) for name in ("scontrol", "ray")}
+        for name, text in texts.items():
+            (programs / name).write_text(text, encoding="utf-8")
+            (programs / name).chmod(0o755)
+        slurm = {"JOB_ID": "77", "JOB_NODELIST": "n[1-2]", "CPUS_PER_TASK": "8", "SUBMIT_DIR": str(folder)}
+        there = os.environ | {f"SLURM_{name}": value for name, value in slurm.items()} | environment
+        there["PATH"] = f"{programs}{os.pathsep}{there['PATH']}"
+        command = ["bash", str(SCRIPT), "--seed", "3"]
+        self.process = subprocess.Popen(command, env=there, start_new_session=True, stdout=subprocess.PIPE)
+
+    def wait_for_ray(self) -> None:
+        """Returns once Ray's head and its workers run, each of which writes a digit."""
+        placed = ""
+        while len(placed) < 2:
+            placed += self.placed.read_text()
+
+    def wait_for_driver(self) -> None:
+        """Returns once the driver runs, and again once it heard a signal: a FIFO opens when both sides are there."""
+        self.ready.read_text()
+
+    def end(self) -> int:
+        """Returns the script's status once it and all that it started have closed their output."""
+        self.process.communicate(timeout=SECONDS)
+        return self.process.returncode
+
+    def lines(self, start: str) -> list[str]:
+        return [line for line in self.log.read_text().splitlines() if line.startswith(start)]
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Iterator[list[Job]]:
+    started: list[Job] = []
+    yield started
+    for job in started:
+        if job.process.poll() is None:
+            os.killpg(job.process.pid, signal.SIGKILL)
+
+
+def begun(jobs: list[Job], folder: Path, at_once: int | None = None, **environment: str) -> Job:
+    jobs.append(Job(folder, at_once, environment))
+    return jobs[-1]
+
+
+def to_the_group(job: Job) -> None:
+    os.killpg(job.process.pid, signal.SIGTERM)
+
+
+def to_the_script(job: Job) -> None:
+    job.process.terminate()
+
+
+def twice(job: Job) -> None:
+    """The second signal comes when the driver has heard the first, so they can't be taken for one."""
+    to_the_group(job)
+    job.wait_for_driver()
+    to_the_script(job)
+
+
+@pytest.mark.parametrize("send", [to_the_group, to_the_script, twice])
+def test_a_signal_reaches_the_driver_once_and_from_the_script_and_the_job_is_requeued(
+    jobs: list[Job], tmp_path: Path, send: object
+) -> None:
+    """Slurm signals the batch script alone with `--signal=B:`, and its group or all steps at a preemption."""
+    assert callable(send)
+    job = begun(jobs, tmp_path)
+    job.wait_for_ray()
+    job.wait_for_driver()
+    send(job)
+    if send is not twice:
+        job.wait_for_driver()
+    assert job.end() == 130
+    assert job.lines("krona-tune heard") == [f"krona-tune heard SIGTERM {job.process.pid}"]
+    assert job.lines("scontrol requeue") == ["scontrol requeue 77"]
+    assert job.lines("srun heard") == [f"srun heard SIGTERM {job.process.pid}"] * 2, "Ray stays until the driver ended"
+    order = [line.split()[0] for line in job.log.read_text().splitlines() if " heard " in line]
+    assert order[0] == "krona-tune"
+
+
+def test_a_person_ends_it_for_good(jobs: list[Job], tmp_path: Path) -> None:
+    job = begun(jobs, tmp_path)
+    job.wait_for_ray()
+    job.wait_for_driver()
+    job.process.send_signal(signal.SIGINT)
+    job.wait_for_driver()
+    assert job.end() == 130
+    assert job.lines("krona-tune heard") == [f"krona-tune heard SIGTERM {job.process.pid}"]
+    assert not job.lines("scontrol requeue")
+
+
+@pytest.mark.parametrize(
+    ("status", "restarts", "requeued"),
+    [(0, "0", False), (1, "0", False), (2, "0", False), (70, "0", False), (75, "3", True), (75, "50", False)],
+)
+def test_a_job_is_requeued_only_if_its_study_can_go_on(
+    jobs: list[Job], tmp_path: Path, status: int, restarts: str, requeued: bool
+) -> None:
+    job = begun(jobs, tmp_path, at_once=status, SLURM_RESTART_COUNT=restarts)
+    job.wait_for_ray()
+    job.wait_for_driver()
+    assert job.end() == status
+    assert bool(job.lines("scontrol requeue")) == requeued
+
+
+def test_the_programs_are_called_as_they_understand_it(jobs: list[Job], tmp_path: Path) -> None:
+    job = begun(jobs, tmp_path, at_once=0, NAME="mine", TRIALS_PER_NODE="3")
+    job.wait_for_ray()
+    job.wait_for_driver()
+    assert job.end() == 0
+    head, workers = sorted(job.lines("srun run"), key=lambda line: "--head" not in line)
+    assert "--nodes=1 --nodelist=one ray start --head" in head
+    assert "--nodes=1 --exclude=one ray start --address=" in workers
+    assert "--num-cpus=8 --block" in head
+    (line,) = job.lines("krona-tune run")
+    group = typer.main.get_command(app)
+    _, verb, rest = group.resolve_command(typer.Context(group), shlex.split(line)[2:])  # type: ignore[attr-defined]
+    asked = verb.make_context("run", rest).params
+    assert (asked["name"], asked["or_resume"], asked["max_concurrent"], asked["seed"]) == ("mine", True, 6, 3)
+    assert asked["storage"] == f"{tmp_path}/studies"
+    assert asked["address"].endswith(":6379")
+
+
+def test_the_script_asks_slurm_for_what_resuming_needs() -> None:
+    text = SCRIPT.read_text(encoding="utf-8")
+    asked = [line.split()[1] for line in text.splitlines() if line.startswith("#SBATCH ")]
+    assert {"--requeue", "--signal=B:TERM@300", "--open-mode=append"} <= set(asked)
+    assert "--or-resume" in text
+
+
+def test_shellcheck_finds_nothing() -> None:
+    program = Path(sys.executable).with_name("shellcheck")
+    if not program.exists():
+        pytest.skip("shellcheck is not installed")
+    done = subprocess.run([program, "--severity=warning", SCRIPT], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
