@@ -1,6 +1,7 @@
 """Tests that krona_tune declares every package that it imports."""
 
 import ast
+import re
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-FOR_USE = ("quickstart", "peft", "notebook", "s3", "gs", "dashboard", "service")
+FOR_USE = ("quickstart", "peft", "notebook", "quantize", "s3", "gs", "dashboard", "service")
 """The extras for users of krona_tune, not for its developers."""
 
 
@@ -38,3 +39,20 @@ def test_every_package_that_is_imported_is_declared() -> None:
     known, given_by = declared(), packages_distributions()
     unknown = {name for name in others if not known & {canonicalize_name(each) for each in given_by.get(name, [name])}}
     assert not unknown, f"imported, and not in pyproject.toml: {', '.join(sorted(unknown))}"
+
+
+def test_the_table_of_dependencies_lists_each_of_them_once() -> None:
+    text = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
+    required, _, extras = text.partition("## Extras")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+    def written(requirement: str) -> str:
+        return re.split("[<>=]", requirement)[0]
+
+    assert sorted(re.findall(r"^\| `([^`]+)` \|", required, re.MULTILINE)) == sorted(
+        map(written, project["dependencies"])
+    )
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| `([^`]+)` \|", extras, re.MULTILINE)
+    listed = sorted((extra, package) for named, package in rows for extra in re.findall(r"`(\w+)`", named))
+    asked = project["optional-dependencies"]
+    assert listed == sorted((extra, written(each)) for extra in FOR_USE for each in asked[extra])
