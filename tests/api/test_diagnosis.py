@@ -125,7 +125,7 @@ def test_what_may_fail_later_is_a_warning(
         ("HF_HUB_OFFLINE", "0", "yes, HF_HUB_OFFLINE is 0"),
         ("HF_ENDPOINT", "nowhere", "no, 'nowhere' is no address of a hub"),
         ("HF_ENDPOINT", "https://mirror.example", "yes, the name mirror.example is found"),
-        ("HTTPS_PROXY", "http://me:word@proxy:1", "yes, through a proxy"),
+        ("HTTPS_PROXY", "http://me:hunter2@proxy:1", "yes, through a proxy"),
     ],
 )
 def test_whether_the_hub_is_reached_is_told_as_a_study_would_find_it(
