@@ -66,7 +66,7 @@ LATER = {
 
 
 class Study(RecordedStudy):
-    """One study: a request, its folder, and what was recorded there. Everything is read when it is asked for.
+    """One study: a request, its folder, and what was recorded there. Everything is read when it is asked for::
 
         study = krona_tune.Study(
             model="sentence-transformers/all-MiniLM-L6-v2",

@@ -12,7 +12,7 @@ def curves() -> pd.DataFrame:
     """Returns the recorded learning curves: one row per report of a trial; a trial without a report has one row.
 
     `kind` is "search" for a point of the design, "repeat" for one of its first points with another seed, "baseline" for
-    the head alone; point `number` is the same on every task. The README beside the files describes the other columns.
+    the head alone; point `number` is the same on every task. The README beside the files describes the other columns::
 
         frame = krona_tune.curves()
         last = frame[(frame.kind == "search") & (frame.epochs == 9)]

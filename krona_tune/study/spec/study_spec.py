@@ -80,15 +80,16 @@ OF_GLUE = "glue"
 
 
 class ScheduleSpec(Frozen):
-    """A trial's full budget and its first rung, in epochs; the rungs are at grace·ηᵏ, where η is `reduction`.
-
-    A trial is evaluated at each rung, and with `report_every` "epoch" also after each epoch.
-    """
+    """How long a trial trains, and where it is judged: at rungs at grace·ηᵏ epochs, where η is `reduction`."""
 
     epochs: ByTaskEpochs = 6.0
+    """A trial's full budget in epochs; one number, or one per task with `default` for the others."""
     grace_epochs: ByTaskEpochs = 1.0
+    """The first rung in epochs; one number, or one per task with `default` for the others."""
     reduction: Annotated[int, Field(ge=2, le=MOST)] = 3
+    """How many times further each rung is, and the share of trials, 1/η, that goes on from it."""
     report_every: Literal["rung", "epoch"] = "rung"
+    """When a trial is evaluated: at each rung, or also after each epoch."""
 
     def of(self, task: str, train_examples: int) -> Schedule:
         return make_schedule(
@@ -104,9 +105,13 @@ class ExamplesSpec(Frozen):
     """The most examples that are used of each split, and the most tokens of each example."""
 
     train: ByTaskExamples | None = None
+    """The most training examples; one number, or one per task with `default`. null: all."""
     validation: ByTaskExamples | None = None
+    """The most validation examples; the same forms."""
     test: ByTaskExamples | None = None
+    """The most test examples; the same forms."""
     max_length: Annotated[int, Field(ge=4, le=MOST)] = 128
+    """The most tokens of an example; the rest is cut."""
 
 
 class RepeatsSpec(Frozen):
@@ -116,41 +121,50 @@ class RepeatsSpec(Frozen):
     """
 
     points: CountFromZero = 0
+    """How many of a task's first configurations are trained again."""
     seeds: Count = 3
+    """How many new seeds each of them gets."""
 
 
 class SearchSpec(Frozen):
-    """The number of trials that a task gets, and the limits for them.
+    """The number of trials that a task gets, how they are proposed, and the limits for them.
 
-    `time_budget` is in seconds, `examples_budget` in training examples of all trials, `device_hours` in hours of a GPU,
-    or of a CPU core if there is no GPU. Each counts over all starts of a study.
-
-    The `sampler` proposes points: "tpe" learns from the scores of the same task, "study_model" from those of all tasks
-    (a search by method, size or shared configuration is left to TPE), "random" draws evenly, "sobol" takes the points
-    of a scrambled Sobol sequence, which cover the space evenly and are the same on every task, from number
-    `first_point` on, so that several studies can share one design. Without `early_stopping` every trial runs to its
-    end. `startup_trials` are drawn evenly before TPE models the scores.
-
-    With `per_method` every method gets `trials` trials of its own on each task, and competes only with itself. The
-    objective `pareto` looks for the best score at every size instead of the best score. `warm_start` is the folder of
-    an earlier study, or a list of them: TPE tries their best points first, a model of the study learns from all.
+    Each limit of time, examples and device hours counts over all starts of a study.
     """
 
     trials: Count = 12
+    """Searched trials for each task; with `per_method`, for each method of each task."""
     sampler: Sampler = "tpe"
+    """Who proposes points: "tpe" learns from the scores of the same task, "study_model" from those of all tasks (a
+    search by method, size or shared configuration is left to TPE), "random" draws evenly, "sobol" takes the points of
+    a scrambled Sobol sequence, which cover the space evenly and are the same on every task."""
     first_point: Annotated[int, Field(ge=0, le=MOST_POINTS)] = 0
+    """The number of the first Sobol point, so that several studies can share one design."""
     early_stopping: bool = True
+    """Whether ASHA stops poor trials at their rungs; false: every trial runs to its end."""
     repeats: RepeatsSpec = RepeatsSpec()
+    """The first configurations again with new seeds, which shows how much scores differ by chance."""
     per_method: bool = False
+    """Whether every method gets trials of its own on each task, and competes only with itself."""
     objective: Literal["score", "pareto"] = "score"
+    """What is looked for: the best score, or with `pareto` the best score at every size."""
     shared: bool = False
+    """Whether all tasks share their configurations, which are judged by their average."""
     warm_start: Annotated[tuple[Place, ...], BeforeValidator(listed), PlainSerializer(_unlisted)] | None = None
+    """The folder of an earlier study, or a list of them: TPE tries their best points first, a model of the study
+    learns from all."""
     startup_trials: CountFromZero = 6
+    """Trials that are drawn evenly before TPE models the scores."""
     baseline_learning_rates: tuple[Positive, ...] = (1e-2,)
+    """Learning rates at which the head alone is trained, for comparison; empty: no baseline."""
     max_params: Annotated[str, BeforeValidator(_limit)] | None = None
+    """The most parameters of an adapter: a number such as 200000, or a share of the backbone such as 0.1%."""
     time_budget: Annotated[Positive, BeforeValidator(_seconds)] | None = None
+    """When the study stops: seconds, or a time such as 90s, 30m or 1h30m."""
     examples_budget: Examples | None = None
+    """The most training examples of all trials together."""
     device_hours: Positive | None = None
+    """The most hours of a GPU, or of a CPU core if there is no GPU."""
 
     @property
     def proposes_by(self) -> Sampler:
@@ -165,27 +179,30 @@ class SearchSpec(Frozen):
 
 
 class FinalistsSpec(Frozen):
-    """The number of a task's best configurations to train again, and of new seeds for each of them; `top` 0: none.
+    """The best configurations, trained again with new seeds and evaluated on the test half.
 
-    With `search.per_method` they are the best of each method. They get the time budget that the search has left.
+    They get the time budget that the search has left.
     """
 
     top: CountFromZero = 2
+    """How many of a task's best (with `search.per_method`, of each method's) are trained again; 0: none."""
     seeds: Count = 3
+    """How many new seeds each of them gets."""
 
 
 class ResourcesSpec(Frozen):
-    """The resources of one trial, and the number that run at once; null: as many as fit.
-
-    `stored_states_gb` limits the disk that each machine may fill with hidden states below the first trained layer.
-    When the study ends, `keep_checkpoints` says whose checkpoints stay: the winners', also the finalists', or all.
-    """
+    """The resources of a study and of each of its trials."""
 
     cpus_per_trial: Positive = 1
+    """CPU cores of one trial."""
     gpus_per_trial: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """GPUs of one trial; 0.5 puts two trials on one GPU. null: one if Ray sees a GPU, else none."""
     max_concurrent: Count | None = None
+    """The most trials that run at once; null: as many as fit."""
     stored_states_gb: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2.0
+    """GB of disk that each machine may fill with hidden states below the first trained layer; 0: none."""
     keep_checkpoints: Keep = "finalists"
+    """Whose checkpoints stay when the study ends: the winners', also the finalists', or all."""
 
 
 CHANGEABLE = ("search.trials", "search.time_budget", "search.examples_budget", "search.device_hours", "resources.")
@@ -241,40 +258,51 @@ def _of_a_map(role: Role) -> Role:
 
 
 class BackboneSpec(Frozen):
-    """How the backbone is kept, and corrections of what is found about it.
-
-    `roles` has a pattern of names of maps in a layer by their role. `quantize` keeps frozen weights in 4 or 8 bits.
-    """
+    """How the backbone is kept, and corrections of what is found about it."""
 
     quantize: Quantize | None = None
+    """Keeps frozen weights in 4 bits (nf4) or 8 bits (int8); null: as they are."""
     roles: dict[Annotated[Role, AfterValidator(_of_a_map)], str] = Field(default_factory=dict)
+    """A pattern of names of maps in a layer, by their role, where none or the wrong one is found."""
 
 
 class StudySpec(Frozen):
-    """One study: a backbone, tasks, a space of adapters and trainings, a budget.
-
-    `methods` holds the domains of a single method that replace those of `adapter` and `training`. YAML may write
-    `tasks` as a mapping of names to tasks of one's own, or to the word glue for a task of GLUE.
-    """
+    """One study: a backbone, tasks, a space of adapters and trainings, a budget."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     model: Place
+    """The backbone: a name on the hub, or a local folder."""
     backbone: BackboneSpec = BackboneSpec()
+    """How the backbone is kept, and corrections of what is found about it."""
     data: Place = "hub"
+    """Where GLUE's data are: `hub`, `mini` (synthetic), or a folder of TSV or Parquet files."""
     tasks: Annotated[tuple[str, ...], AfterValidator(lambda tasks: tuple(dict.fromkeys(tasks)))] = ()
+    """Names of GLUE tasks, or a mapping of names to tasks of your own, or to the word glue for one of GLUE."""
     own_tasks: dict[OwnName, TaskSpec] = Field(default_factory=dict)
+    """Tasks of one's own by name; YAML writes them in the mapping `tasks`."""
     name: str = ""
+    """The study's name, and that of its folder."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """The seed of everything random."""
     precision: Precision = "auto"
+    """What training computes in; auto: bf16 where the processor or GPU is fast at it, else fp32."""
     adapter: Annotated[Domains, _domains("adapter"), _plain] = Field(default_factory=dict)
+    """Domains of the adapter's knobs."""
     training: Annotated[Domains, _domains("training"), _plain] = Field(default_factory=dict)
+    """Domains of the training's knobs."""
     methods: Annotated[dict[str, Domains], BeforeValidator(_by_method), _plain_by_method] = Field(default_factory=dict)
+    """Domains by method that replace those of `adapter` and `training` for it."""
     schedule: ScheduleSpec = ScheduleSpec()
+    """How long a trial trains, and where it is judged."""
     examples: ExamplesSpec = ExamplesSpec()
+    """The most examples that are used of each split, and the most tokens of each example."""
     search: SearchSpec = SearchSpec()
+    """How many trials there are, how they are proposed, and when the study stops."""
     finalists: FinalistsSpec = FinalistsSpec(top=0)
+    """The best configurations, trained again with new seeds and evaluated on the test half."""
     resources: ResourcesSpec = ResourcesSpec()
+    """What a trial uses, and how many run at once."""
 
     @model_validator(mode="before")
     @classmethod

@@ -68,15 +68,16 @@ Columns = Annotated[tuple[Column, ...], BeforeValidator(listed), AfterValidator(
 
 
 class PartSpec(Frozen):
-    """A part whose examples lie elsewhere, also in columns of other names; null: those of the task.
-
-    `data` is what a task's may be; of parts that it has itself, the one of the same name is taken.
-    """
+    """A part whose examples lie elsewhere, also in columns of other names."""
 
     data: Place
+    """What a task's may be; of parts that it has itself, the one of the same name is taken."""
     text: Columns | None = None
+    """One column of texts, or two; null: the task's."""
     label: Column | None = None
+    """The column of labels; null: the task's."""
     target: Column | None = None
+    """The column of texts to write; null: the task's."""
 
     @property
     def answer(self) -> str | None:
@@ -87,57 +88,64 @@ HeldOut = Annotated[float | Place | PartSpec | None, BeforeValidator(_held_out)]
 
 
 class SplitSpec(Frozen):
-    """Says which examples are for training, validation and test.
-
-    `column` names each example's part in its own row. Else `validation` and `test` are each a file, other data with
-    columns of their own, or the share or the number of training examples to hold out, which `seed` draws; null: the
-    part that the data have, or 15 %. A number replaces a part that the data have. Labels are held out in proportion,
-    and examples with the same value of `group` stay together.
-    """
+    """Which examples are for training, validation and test. Labels are held out in proportion."""
 
     column: Column | None = None
+    """A column that names each example's part in its own row."""
     validation: HeldOut = None
+    """A file, other data with columns of their own, or the share or the number of training examples to hold out, which
+    replaces a part that the data have. null: the part that the data have, or 15 %."""
     test: HeldOut = None
+    """The same for the test half."""
     group: Column | None = None
+    """A column; examples with the same value of it stay together."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """The seed that draws the examples to hold out."""
 
 
 class TaskSpec(Frozen):
     """One task: where its examples are, which columns hold texts and label, how answers are judged.
 
-    `data` is a file (CSV, TSV, JSON, JSON Lines or Parquet), a folder of such files, or `hub:NAME` or
-    `hub:NAME:CONFIGURATION`. A `metric` is a name, a list of names whose mean counts, or `MODULE:FUNCTION`, which gets
-    the labels and the answers and returns a number; `direction` says which of its numbers are better. With pearson or
-    spearman, or with `regression`, the labels are numbers. `positive` is the label that f1 is about. `class_weights`
-    weigh the labels in the training loss. `words` are what a text-to-text model answers in place of the labels.
-
-    With a `target` in place of a label, a decoder or encoder-decoder learns to write the text of that column. `prompt`
-    is what it reads, with `{COLUMN}` for each text, or `{text}` for the only one; null: the texts alone. Its answer has
-    at most `max_new_tokens` tokens. Only what `extract`, a regular expression, finds last in target and answer is
-    compared. `evaluate` says whether trials are compared by what they generate or by the loss of the targets, which is
-    faster; finalists generate. `chat_template` puts the prompt into the tokenizer's chat template, if it has one.
+    With a `target` in place of a `label`, a decoder or encoder-decoder learns to write the text of that column.
     """
 
     data: Place
+    """A file (CSV, TSV, JSON, JSON Lines or Parquet), a folder of such files, or hub:NAME or hub:NAME:CONFIGURATION."""
     text: Columns
+    """One column of texts, or a list of two."""
     label: Annotated[Column | None, BeforeValidator(_one_label)] = None
+    """The column of labels."""
     target: Column | None = None
+    """The column of texts to write."""
     title: Annotated[str, Field(max_length=60)] = ""
+    """The task's name in tables; empty: its key."""
     metric: Annotated[tuple[str, ...], BeforeValidator(listed), Field(min_length=1)] = ("accuracy",)
+    """A name, a list of names whose mean counts, or MODULE:FUNCTION, which turns labels and answers into a number."""
     direction: Literal["higher", "lower"] = "higher"
+    """Which of a function's numbers are better."""
     regression: bool = False
+    """Whether the labels are numbers; with the metrics pearson and spearman they always are."""
     positive: Annotated[str | None, BeforeValidator(lambda value: value if value is None else _text(value))] = None
+    """The label that f1 is about; null: the last of two in the alphabet."""
     class_weights: Annotated[
         Literal["balanced"] | dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None,
         BeforeValidator(_words),
     ] = None
+    """Weights of the labels in the training loss: balanced, or a mapping; null: all alike."""
     words: Annotated[dict[str, str] | None, BeforeValidator(_words)] = None
+    """What a text-to-text model answers in place of each label."""
     prompt: Annotated[str, Field(min_length=1)] | None = None
+    """What the model reads, with {COLUMN} for each text, or {text} for the only one; null: the texts alone."""
     max_new_tokens: Annotated[int, Field(ge=1, le=100_000)] = 64
+    """The most tokens of a written answer."""
     extract: Annotated[str, AfterValidator(_pattern)] = ""
+    """A regular expression; only what it finds last in target and answer is compared."""
     evaluate: Literal["generate", "loss"] = "generate"
+    """What compares trials: what they generate, or the loss of the targets, which is faster; finalists generate."""
     chat_template: bool = True
+    """Whether the prompt is put into the tokenizer's chat template, if it has one."""
     split: SplitSpec = SplitSpec()
+    """Which examples are for training, validation and test."""
 
     @property
     def answer(self) -> str:

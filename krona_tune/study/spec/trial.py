@@ -63,32 +63,42 @@ SET_BY_METHOD: dict[str, dict[str, Any]] = {"cdka": {"scaling": "stable", "init"
 class AdapterConfig(Frozen):
     """The method of an adapter, its scale, its sizes and its placement.
 
-    `a_out` and `a_in` are the sizes of A; B's follow from the adapted weight. `terms` such products are summed.
-    `init` says which factors start at zero: "krona" the B's, beside A's that shrink as a_in grows (arXiv 2212.10650),
-    "cdka" the A's, beside Kaiming-uniform B's. `scaling` "stable" divides the scale by √(terms·a_in), and is meant for
-    the start "cdka" (arXiv 2602.01267). `rank` is LoRA's and LoKr's, `decompose_factor` LoKr's (-1: as square as
-    possible), `bottleneck` the width inside an adapter of two layers and `phm` the number of Kronecker products that a
-    parametrised hypercomplex layer sums. `layer_norms` true also trains every layer norm, "adapted" those inside the
-    layers that carry an adapter. A method reads the fields that it needs (the table in `adapters.methods.method_table`)
-    and ignores the others. `peft` holds the fields of peft's configuration for a method `peft:NAME`.
+    A method reads the fields that it needs (the table in `adapters.methods.method_table`) and ignores the others.
     """
 
     method: str = "krona"
+    """The kind of adapter: a method of krona_tune, or peft:NAME."""
     scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """The plain factor of the adapter's contribution."""
     a_out: Annotated[int, Field(ge=1)] = 1
+    """The rows of A, which divide the adapted weight's; B's follow from it. `divisors` searches all that fit."""
     a_in: Annotated[int, Field(ge=1)] = 1
+    """The columns of A, which divide the adapted weight's."""
     terms: Annotated[int, Field(ge=1)] = 1
+    """The number of products A⊗B that are summed."""
     scaling: Scaling = "plain"
+    """"stable" divides the scale by √(terms·a_in), and is meant for the start "cdka" (arXiv 2602.01267)."""
     init: Init = "krona"
+    """Which factors start at zero: "krona" the B's, beside A's that shrink as a_in grows (arXiv 2212.10650), "cdka" the
+    A's, beside Kaiming-uniform B's."""
     rank: Annotated[int, Field(ge=1)] = 1
+    """LoRA's and LoKr's rank."""
     decompose_factor: Annotated[int, Field(ge=-1), AfterValidator(_not_zero)] = -1
+    """LoKr's; -1: as square as possible."""
     bottleneck: Annotated[int, Field(ge=1)] = 24
+    """The width inside an adapter of two layers."""
     phm: Annotated[int, Field(ge=1)] = 4
+    """The number of Kronecker products that a parametrised hypercomplex layer sums."""
     roles: Annotated[str, AfterValidator(_readable_roles)] = "query+value"
+    """The maps that carry an adapter, joined by +: query, key, value, output, feed_forward_in, …"""
     stacks: Annotated[str, AfterValidator(_readable_stacks)] = "encoder+decoder"
+    """encoder, decoder or both, joined by +."""
     layers: Annotated[str, AfterValidator(_readable_layers)] = "all"
+    """all, first 4, last 4, every other, or numbers from 0 such as 0,2,5."""
     layer_norms: Annotated[Literal["adapted"] | bool, BeforeValidator(_switch)] = False
+    """true also trains every layer norm, "adapted" those inside the layers that carry an adapter."""
     peft: Annotated[dict[str, bool | int | float | str], AfterValidator(_whole)] = Field(default_factory=dict)
+    """The fields of peft's configuration for a method peft:NAME; YAML writes them beside the knobs."""
 
     @model_validator(mode="before")
     @classmethod
@@ -108,23 +118,27 @@ class AdapterConfig(Frozen):
 class TrainingConfig(Frozen):
     """The training of an adapter: AdamW, linear decay after a linear warm-up.
 
-    `warmup` is the share of all steps; `dropout` null keeps the backbone's own probabilities. Dropout acts in the whole
-    model, or with `dropout_layers` "adapted" only in the layers that carry an adapter and in the head.
-
-    Two knobs save memory and change no result beyond rounding and what dropout draws: a batch goes through the model in
-    `accumulation` parts, one after the other, and with `gradient_checkpointing` a layer keeps only what enters it and
-    is computed again in the backward pass.
+    `accumulation` and `gradient_checkpointing` save memory and change no result beyond rounding and what dropout draws.
     """
 
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3e-3
+    """The highest learning rate, after the warm-up."""
     batch_size: Annotated[int, Field(ge=1)] = 32
+    """Examples of one step."""
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """AdamW's weight decay."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.06
+    """The share of all steps in which the learning rate grows."""
     clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """The largest norm of a gradient; a longer one is shortened."""
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """The probability of dropout; null: the backbone's own."""
     dropout_layers: Literal["all", "adapted"] = "all"
+    """Where dropout acts: in the whole model, or only in the layers that carry an adapter and in the head."""
     accumulation: Annotated[int, Field(ge=1)] = 1
+    """The number of parts in which a batch goes through the model, one after the other."""
     gradient_checkpointing: bool = False
+    """Whether a layer keeps only what enters it and is computed again in the backward pass."""
 
 
 FULL_KINDS = {
