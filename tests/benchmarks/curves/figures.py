@@ -1,0 +1,127 @@
+"""Draws what the recorded curves say about factor shapes: `python -m tests.benchmarks.curves.figures`.
+
+The figures of `docs/factor_shape.md` come from here, and the table, which is printed.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+
+import krona_tune
+
+PICTURES = Path(__file__).resolve().parents[3] / "docs" / "pictures"
+TASKS = {"sst2": "SST-2", "mrpc": "MRPC", "stsb": "STS-B"}
+"""The tasks in the order of the figures, with their names."""
+LAST_EPOCH, DRAWS, WIDTH = 9, 4000, 384
+"""The epoch whose scores count, the bootstrap's draws, and the width of the backbone's attention maps."""
+KNOBS = {
+    "learning_rate": "learning rate",
+    "shape": "rows over columns of A",
+    "size": "size of A",
+    "rank": "highest rank of the sum",
+    "terms": "terms",
+    "adapter_parameters": "parameters",
+    "depth": "adapted layers",
+}
+"""What varies, by its column, in words."""
+
+
+def points() -> pd.DataFrame:
+    """Returns the design's points with their last scores and what varies, one row per point and task."""
+    frame = krona_tune.curves()
+    last = frame[(frame.kind == "search") & (frame.epochs == LAST_EPOCH)].copy()
+    rank = np.minimum(last.a_out, last.a_in) * np.minimum(WIDTH / last.a_out, WIDTH / last.a_in)
+    last["shape"], last["size"] = last.a_out / last.a_in, last.a_out * last.a_in
+    last["rank"], last["depth"] = (
+        np.minimum(WIDTH, last.terms * rank),
+        last.layers.map({"last 1": 1, "last 3": 3, "all": 6}),
+    )
+    return last
+
+
+def correlations(last: pd.DataFrame) -> Iterator[tuple[str, str, float, float, float]]:
+    """Yields for each knob and task the rank correlation with the score and its 95 % bootstrap interval over points."""
+    draw = np.random.default_rng(0)
+    for knob in KNOBS:
+        for task in TASKS:
+            own = last[last.task == task]
+            pairs = own[[knob, "score"]].to_numpy(dtype=float)
+            found = _rank_correlations(pairs[None])[0]
+            drawn = _rank_correlations(pairs[draw.integers(0, len(pairs), (DRAWS, len(pairs)))])
+            low, high = np.percentile(drawn, [2.5, 97.5])
+            yield knob, task, float(found), float(low), float(high)
+
+
+def _rank_correlations(pairs: Any) -> Any:
+    """Returns the rank correlation of each sample of pairs, (samples, pairs, 2)."""
+    ranks = rankdata(pairs, axis=1)
+    apart = ranks - ranks.mean(axis=1, keepdims=True)
+    both, own = apart.prod(axis=2).sum(axis=1), (apart**2).sum(axis=1)
+    return both / np.sqrt(own.prod(axis=1))
+
+
+def table(last: pd.DataFrame) -> list[str]:
+    """Returns the lines of a Markdown table of the correlations."""
+    cells: dict[str, list[str]] = {}
+    for knob, _, found, low, high in correlations(last):
+        cells.setdefault(knob, []).append(f"{found:+.2f} [{low:+.2f}, {high:+.2f}]")
+    head = [f"| | {' | '.join(TASKS.values())} |", "|---|---|---|---|"]
+    return head + [f"| {KNOBS[knob]} | {' | '.join(found)} |" for knob, found in cells.items()]
+
+
+def draw_shapes(last: pd.DataFrame, to: Path) -> None:
+    """Draws each task's scores against the shape of A, with the head alone as a line."""
+    pyplot = _pyplot()
+    heads = krona_tune.curves().query("kind == 'baseline' and epochs == @LAST_EPOCH").groupby("task").score.max()
+    figure, axes = pyplot.subplots(1, 3, figsize=(9, 3), layout="constrained")
+    for axis, (task, title) in zip(axes, TASKS.items(), strict=True):
+        own = last[last.task == task]
+        dots = axis.scatter(own["shape"], own.score, c=np.log10(own.learning_rate), cmap="viridis", s=26)
+        axis.axhline(heads[task], color="grey", linestyle="--", linewidth=1)
+        axis.set(xscale="log", title=title, xlabel="rows / columns of A")
+    axes[0].set_ylabel("validation score, epoch 9")
+    bar = figure.colorbar(dots, ax=axes, shrink=0.9)
+    bar.set_label("log10 learning rate")
+    _save(figure, to)
+
+
+def draw_correlations(last: pd.DataFrame, to: Path) -> None:
+    """Draws the correlations with their intervals, a row for each knob."""
+    pyplot = _pyplot()
+    figure, axis = pyplot.subplots(figsize=(7, 3.6), layout="constrained")
+    for knob, task, found, low, high in correlations(last):
+        at, of = list(KNOBS).index(knob), list(TASKS).index(task)
+        axis.plot([low, high], [at + 0.22 * (of - 1)] * 2, color=f"C{of}", linewidth=1.5)
+        axis.plot(found, at + 0.22 * (of - 1), "o", color=f"C{of}", markersize=5, label=TASKS[task] if not at else None)
+    axis.axvline(0, color="grey", linewidth=1)
+    axis.set(
+        yticks=range(len(KNOBS)), yticklabels=KNOBS.values(), xlim=(-1, 1), xlabel="rank correlation with the score"
+    )
+    axis.invert_yaxis()
+    axis.legend(loc="lower right", frameon=False)
+    _save(figure, to)
+
+
+def _pyplot() -> Any:
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams.update({"svg.hashsalt": "krona_tune", "svg.fonttype": "none", "font.size": 9})
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def _save(figure: Any, to: Path) -> None:
+    figure.savefig(to, metadata={"Date": None}, facecolor="white")
+
+
+if __name__ == "__main__":
+    found = points()
+    draw_shapes(found, PICTURES / "shapes.svg")
+    draw_correlations(found, PICTURES / "correlations.svg")
+    print("\n".join(table(found)))
