@@ -1,9 +1,9 @@
 # `make study` runs the main job, `make test` the quick tests, `make test-all` also those of faults and whole studies,
-# `make test-long` the remaining ones; each creates .venv if it is missing.
+# `make test-long` the remaining ones, `make docs` builds the pages of docs/; each creates .venv if it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: study test test-all test-long check lint scan audit bench format clean
+.PHONY: study test test-all test-long docs check lint scan audit bench format clean
 
 study: .venv/study
 	$(BIN)/python run_study.py --tasks glue
@@ -16,6 +16,10 @@ test-all: .venv/test
 
 test-long: .venv/test
 	$(BIN)/python -m pytest -m long
+
+# A warning, such as a link that leads nowhere, is an error. Links to other sites are not followed.
+docs: .venv/docs
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 
 check: lint scan audit
 
@@ -39,7 +43,7 @@ format: .venv/test
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv build docs/_build *.egg-info
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "krona_tune needs Python 3.11 or newer: make PYTHON=python3.11 …")'
@@ -50,9 +54,13 @@ clean:
 	touch $@
 
 .venv/test: .venv/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable '.[quickstart,test]'
-	touch $@ .venv/study
+	$(BIN)/python -m pip install --quiet --editable '.[quickstart,test,docs]'
+	touch $@ .venv/study .venv/docs
+
+.venv/docs: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
 
 .venv/dev: .venv/test
-	$(BIN)/python -m pip install --quiet --editable '.[quickstart,test,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[quickstart,test,docs,dev]'
 	touch $@

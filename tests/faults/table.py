@@ -1,4 +1,4 @@
-"""Prints the README's table of faults: `python -m tests.faults.table faults.xml`, where faults.xml comes from
+"""Prints the table of `docs/reliability.md`: `python -m tests.faults.table faults.xml`, where faults.xml comes from
 `pytest tests/faults -o junit_family=xunit1 --junitxml=faults.xml`.
 
 A test that passes has found every trial once in each record, so no trial was lost or doubled.
