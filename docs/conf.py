@@ -27,6 +27,7 @@ napoleon_numpy_docstring = False
 
 html_theme = "furo"
 html_title = f"krona_tune {__version__}"
+html_static_path, html_css_files = ["static"], ["pages.css"]
 html_copy_source = False
 html_show_copyright = False
 pygments_style, pygments_dark_style = "default", "github-dark"

@@ -181,7 +181,7 @@ class SearchSpec(Frozen):
 class FinalistsSpec(Frozen):
     """The best configurations, trained again with new seeds and evaluated on the test half.
 
-    They get the time budget that the search has left.
+    They get the time budget that the search has left. A study whose YAML lacks this section has none.
     """
 
     top: CountFromZero = 2
