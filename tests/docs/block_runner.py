@@ -1,8 +1,9 @@
-"""Runs blocks in this process: Python by exec, `krona-tune` and `run_study.py` as programs, YAML through the loader."""
+"""Runs blocks: Python by exec, `krona-tune` and `run_study.py` as programs, YAML through the loader."""
 
 import io
 import re
 import shlex
+import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Sequence
@@ -17,6 +18,8 @@ from krona_tune.study.spec.loader import build_spec
 from krona_tune.study.spec.study_spec import StudySpec
 from tests.docs.blocks import ROOT, Block
 
+STARTING = ("run", "resume", "train")
+"""The commands that start Ray, if they are not a dry run; each gets a process of its own."""
 PROGRAMS: dict[tuple[str, ...], Callable[[], None]] = {
     ("krona-tune",): cli.main,
     ("python", "run_study.py"): cli.run_study,
@@ -74,9 +77,19 @@ class Runner:
             typed = " ".join(before[1:]) + "\n"
         for start, program in PROGRAMS.items():
             if tuple(words[: len(start)]) == start:
-                return self._program(program, words[len(start) :], typed)
+                rest = words[len(start) :]
+                if rest[0] in STARTING and "--dry-run" not in rest and not block.refused:
+                    return self._process(rest)
+                return self._program(program, rest, typed)
         refuse_unknown(words, block.place)
         return 0
+
+    def _process(self, words: Sequence[str]) -> int:
+        """Runs `krona-tune` in a process that Ray and MLflow may leave as they like."""
+        start = "from krona_tune.cli import program; program()"
+        ended = subprocess.run([sys.executable, "-c", start, *words], capture_output=True, text=True, check=False)
+        self.said = ended.stdout + ended.stderr
+        return ended.returncode
 
     def _program(self, program: Callable[[], None], words: Sequence[str], typed: str) -> int:
         self._monkeypatch.setattr(sys, "argv", [program.__name__, *words])

