@@ -14,8 +14,6 @@ from krona_tune.study.folder import FULL, StudyFolder
 from krona_tune.study.redact import redact
 from krona_tune.study.spec.study_spec import StudySpec
 
-STUDIES = "studies"
-"""The storage that is used if none is named: a folder in the current one."""
 NAMES = re.compile(r"[A-Za-z0-9][\w.-]*")
 LONGEST_NAME = 128
 """Bytes of a new study's name: what the study leaves in MLflow and on the disk is named after it."""

@@ -12,7 +12,6 @@ from rich.markup import escape
 
 from krona_tune import __version__
 from krona_tune.adapters.files.forms import Form
-from krona_tune.api.folders import STUDIES
 from krona_tune.backbones.geometry import Geometry, Role
 from krona_tune.refusal import shown
 from krona_tune.search.terminal.cell_html import WIDTH as CELL_WIDTH
@@ -238,7 +237,7 @@ def print_started(started: "Started", tracking_uri: str | None, forecast: "Forec
 
 def _serve(folder: StudyFolder) -> str:
     """Returns the command that shows the study while it runs."""
-    where = "" if folder.storage == STUDIES else f" --storage {shlex.quote(redact(folder.storage))}"
+    where = folder.found_with.removeprefix(shlex.quote(folder.name))
     return f"krona-tune serve{where}"
 
 
@@ -272,10 +271,8 @@ def print_paths(folder: StudyFolder, took: str, tracking_uri: str | None, lackin
 
 def _sync(folder: StudyFolder, tracking_uri: str | None) -> str:
     """Returns the command that brings MLflow up to date."""
-    words = ["krona-tune", "sync", folder.name]
-    words += ["--storage", redact(folder.storage)] if folder.storage != STUDIES else []
-    words += ["--tracking-uri", redact(tracking_uri)] if tracking_uri else []
-    return shlex.join(words)
+    at = f" --tracking-uri {shlex.quote(redact(tracking_uri))}" if tracking_uri else ""
+    return f"krona-tune sync {folder.found_with}{at}"
 
 
 def print_exported(left: "Exported", form: Form) -> None:

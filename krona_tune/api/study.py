@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from krona_tune.api.asked_tasks import asked_tasks
 from krona_tune.api.flags import going_on, let_go_on, number_of_trials, with_tasks
 from krona_tune.api.folders import (
-    STUDIES,
     chosen_space,
     new_name,
     refuse_odd,
@@ -20,6 +19,7 @@ from krona_tune.api.folders import (
 from krona_tune.api.inputs import REQUEST, kept_model, kept_tasks
 from krona_tune.api.recorded_study import RecordedStudy
 from krona_tune.api.refused_calls import refusing_at_the_caller
+from krona_tune.api.shipped_spaces import find_space
 from krona_tune.api.study_process import Driver, last_lines, start_driver, stop_driver
 from krona_tune.api.study_run import INTERRUPTED, RAY_LOST, run_and_report
 from krona_tune.atomic_write import write_atomically
@@ -28,7 +28,7 @@ from krona_tune.record.ownership import claim
 from krona_tune.record.remote.storage import storage_at
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.search.terminal.cell_view import in_notebook, silence_widgets
-from krona_tune.study.folder import StudyFolder
+from krona_tune.study.folder import STUDIES, StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.spec.loader import build_spec, dump_spec, load_spec, tasks_beside, tasks_defined_in
 from krona_tune.study.spec.plain_yaml import dump_yaml
@@ -104,7 +104,8 @@ class Study(RecordedStudy):
                 may also be a pandas frame, a `datasets.DatasetDict`, or a mapping of train, validation and test to
                 frames.
             model: a hub name, a folder, or a model of transformers in memory with its `tokenizer`.
-            space: a search space: a YAML file, or the same as a mapping. Without it krona_tune picks one.
+            space: a search space: a YAML file, the name of one that is shipped, or the same as a mapping. Without it
+                krona_tune picks one.
             name: the study's. A study of this name that was begun with the same request is resumed.
             storage: a folder or a URI; the study is kept in a folder of it.
             settings: further keys of the YAML, such as `{"schedule.epochs": 4}`.
@@ -115,7 +116,7 @@ class Study(RecordedStudy):
         refuse_odd(name)
         if odd := sorted(keywords.keys() - KEYWORDS.keys()):
             raise unknown("Study", "keyword", odd[0], KEYWORDS)
-        place = space if isinstance(space, Mapping) else home(Path(space)) if space else chosen_space(None)[0]
+        place: Path | Mapping[str, Any] = _found(space) if space else chosen_space(None)[0]
         self.folder = storage_at(str(storage)).brought(name or new_name(_stem(place)))
         self._address, self._tracking_uri = address, tracking_uri
         self._space: Path | Mapping[str, Any] | None = place
@@ -333,6 +334,10 @@ def _has_data(tasks: Any) -> bool:
     """Returns whether a task holds data themselves, not the name of where they are."""
     described = tasks.values() if isinstance(tasks, Mapping) else ()
     return any(isinstance(each, Mapping) and not isinstance(each.get("data"), str | Path | None) for each in described)
+
+
+def _found(space: str | PathLike[str] | Mapping[str, Any]) -> Path | Mapping[str, Any]:
+    return space if isinstance(space, Mapping) else find_space(Path(space), "space")
 
 
 def _stem(space: Path | Mapping[str, Any]) -> Path:

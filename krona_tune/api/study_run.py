@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from krona_tune.api.folders import STUDIES, with_whole_paths
+from krona_tune.api.folders import with_whole_paths
 from krona_tune.api.printing import (
     console,
     errors,
@@ -148,8 +148,8 @@ def _write_report(folder: StudyFolder) -> Path:
 
 def resume_command(folder: StudyFolder) -> str:
     """Returns the command that resumes a study."""
-    where = "" if folder.storage == STUDIES else f" --storage {redact(folder.storage)}"
-    return f"python run_study.py --resume {folder.name}{where}"
+    installed = Path(sys.argv[0]).name.startswith("krona-tune")
+    return f"{'krona-tune resume' if installed else 'python run_study.py --resume'} {folder.found_with}"
 
 
 def _how_to_go_on(outcome: "Outcome", trained: Sequence[str], resumed_by: str) -> str:

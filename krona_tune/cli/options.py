@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from krona_tune import __version__
-from krona_tune.api.folders import STUDIES
 from krona_tune.record.notifications import NOTIFY
+from krona_tune.study.folder import STUDIES
 
 SEARCHED = partial(typer.Option, rich_help_panel="What is searched")
 BUDGET = partial(typer.Option, rich_help_panel="Budget")

@@ -12,8 +12,8 @@ from krona_tune.api.asked_tasks import asked_tasks
 from krona_tune.api.flags import overrides, with_tasks
 from krona_tune.api.folders import new_name, refuse_odd, with_whole_paths
 from krona_tune.api.printing import console, errors, print_lines
+from krona_tune.api.shipped_spaces import find_space
 from krona_tune.cli import options
-from krona_tune.hub import home
 from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
 from krona_tune.record.notifications import refuse_unknown_services
 from krona_tune.record.orders import whoami
@@ -48,7 +48,7 @@ SAID = {
 
 
 def submit(
-    space: Annotated[Path, typer.Argument(help="A search space.")],
+    space: Annotated[Path, typer.Argument(help="A search space: a YAML file, or the name of a shipped one.")],
     tasks: options.Tasks = None,
     settings: options.Settings = None,
     model: options.Model = None,
@@ -80,7 +80,7 @@ def submit(
     refuse_unknown_services(notify or ())
     if not LEAST_PRIORITY <= priority <= MOST_PRIORITY:
         raise Refusal("--priority", f"{priority} is none", f"write {LEAST_PRIORITY} to {MOST_PRIORITY}")
-    place = home(space)
+    place = find_space(space, "SPACE")
     given = {
         "--tasks": asked_tasks(tasks, tasks_defined_in(place)) if tasks else None,
         "--model": model,

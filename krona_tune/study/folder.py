@@ -1,10 +1,17 @@
 """Names the files and folders of a study."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from krona_tune.study.redact import redact
+
 FULL = "-full-"
 """A part of the names of full trainings, and so of their adapters; no task's name has it."""
+
+
+STUDIES = "studies"
+"""The storage that is used if none is named: a folder in the current one."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,12 @@ class StudyFolder:
     def storage(self) -> str:
         """Returns the value of `--storage` with which the study is found."""
         return self.remote.rpartition("/")[0] if self.remote else str(self.root.parent)
+
+    @property
+    def found_with(self) -> str:
+        """Returns what a command needs to find the study: its name, and its storage if it is not the usual one."""
+        where = [] if self.storage == STUDIES else ["--storage", redact(self.storage)]
+        return shlex.join([self.name, *where])
 
     @property
     def spec(self) -> Path:

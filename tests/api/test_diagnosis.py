@@ -3,7 +3,7 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -204,10 +204,28 @@ def test_no_secret_is_shown() -> None:
     assert shown == dict.fromkeys(SECRET, MASK) | {"HTTPS_PROXY": "http://me:***@proxy:1", "RAY_ADDRESS": "auto"}
 
 
-def read_by(tree: ast.AST) -> Iterator[str]:
-    """Yields the words that stand where a file reads the environment."""
+def constants(trees: Iterable[ast.Module]) -> dict[str, str]:
+    """Returns the texts that modules name in capitals."""
+    return {
+        target.id: node.value.value
+        for tree in trees
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+
+
+def read_by(tree: ast.AST, named: dict[str, str]) -> Iterator[str]:
+    """Yields the words that stand where a file reads the environment; `named` are the texts of constants."""
     for node in ast.walk(tree):
         match node:
+            case ast.Call(
+                func=ast.Attribute(value=ast.Attribute(attr="environ"), attr="get"), args=[ast.Name(id=name), *_]
+            ) if name in named:
+                yield named[name]
+            case ast.keyword(arg="envvar", value=ast.Name(id=name)) if name in named:
+                yield named[name]
             case ast.Call(
                 func=ast.Attribute(value=ast.Attribute(attr="environ"), attr="get"),
                 args=[ast.Constant(value=str(name)), *_],
@@ -220,9 +238,10 @@ def read_by(tree: ast.AST) -> Iterator[str]:
 
 
 def test_every_variable_that_the_package_reads_is_listed() -> None:
-    files = (ROOT / "krona_tune").rglob("*.py")
-    found = {name for path in files for name in read_by(ast.parse(path.read_text(encoding="utf-8")))}
-    assert {"RAY_ADDRESS", "COLUMNS", "KRONA_TUNE_NOTIFY"} <= found
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "krona_tune").rglob("*.py")]
+    named = constants(trees)
+    found = {name for tree in trees for name in read_by(tree, named)}
+    assert {"RAY_ADDRESS", "COLUMNS", "KRONA_TUNE_NOTIFY", "KRONA_TUNE_PERSON", "KRONA_TUNE_TOKEN"} <= found
     assert found <= {*READ, *SECRET}
 
 

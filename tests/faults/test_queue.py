@@ -27,13 +27,15 @@ from tests.faults.drivers import LONG, ended, rungs
 from tests.search.test_study import Home
 
 pytestmark = pytest.mark.slow
+KILLED, SHARED = "killed", "shared"
+"""The storages of the two tests."""
 SMALL = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
 
 
 @contextmanager
-def serving(home: Home, *words: str) -> Iterator[tuple[Client, subprocess.Popen[str]]]:
+def serving(home: Home, storage: str, *words: str) -> Iterator[tuple[Client, subprocess.Popen[str]]]:
     """Runs a service with a queue; gives a client of it, and its process, which is killed in the end."""
-    command = home.command("serve", "--port", "0", "--storage", str(home.root / "studies"), *words)
+    command = home.command("serve", "--port", "0", "--storage", str(home.root / storage), *words)
     command["args"][:3] = [sys.executable, "-c", "from krona_tune.cli import program; program()"]
     process = subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
@@ -73,25 +75,25 @@ def all_finished(client: Client) -> bool:
 
 
 def process_of(home: Home, name: str) -> int:
-    found = driver_of(home.study(name))
+    found = driver_of(home.study(name, KILLED))
     assert found is not None
     return found[0]
 
 
 def test_studies_outlive_their_service_a_driver_and_a_locked_queue(home: Home, bert: Path, cost: Cost) -> None:
-    with serving(home, "--cpus", "2") as (client, process):
+    with serving(home, KILLED, "--cpus", "2") as (client, process):
         for name in ("one", "two"):
             submit(client, home, bert, name, 5)
-        waits(lambda: all(rungs(home.study(name)) for name in ("one", "two")))
+        waits(lambda: all(rungs(home.study(name, KILLED)) for name in ("one", "two")))
         left, killed = process_of(home, "one"), process_of(home, "two")
         process.send_signal(signal.SIGKILL)
         os.kill(killed, signal.SIGKILL)
-    with serving(home, "--cpus", "2") as (client, _):
-        waits(lambda: driver_of(home.study("two")) is not None and process_of(home, "two") != killed)
-        before = rungs(home.study("two"))
-        cost("queue: service and driver killed", waits(lambda: rungs(home.study("two")) > before))
-        assert driver_of(home.study("one")) in {None, (left, socket.gethostname())}, "it got a second driver"
-        with sqlite3.connect(home.root / "studies" / "queue.db", isolation_level=None) as other:
+    with serving(home, KILLED, "--cpus", "2") as (client, _):
+        waits(lambda: driver_of(home.study("two", KILLED)) is not None and process_of(home, "two") != killed)
+        before = rungs(home.study("two", KILLED))
+        cost("queue: service and driver killed", waits(lambda: rungs(home.study("two", KILLED)) > before))
+        assert driver_of(home.study("one", KILLED)) in {None, (left, socket.gethostname())}, "it got a second driver"
+        with sqlite3.connect(home.root / KILLED / "queue.db", isolation_level=None) as other:
             other.execute("BEGIN EXCLUSIVE")
             time.sleep(7.0)  # longer than anybody waits for it
             other.rollback()
@@ -99,7 +101,7 @@ def test_studies_outlive_their_service_a_driver_and_a_locked_queue(home: Home, b
         found = entries(client)
     assert {name: entry.restarts for name, entry in found.items()} == {"one": 0, "two": 1}
     for name in ("one", "two"):
-        settled(home.study(name), ("cola",), 5)
+        settled(home.study(name, KILLED), ("cola",), 5)
 
 
 @pytest.fixture
@@ -126,21 +128,21 @@ def test_studies_share_a_cluster_that_loses_a_node_and_let_an_urgent_one_pass(
     home: Home, bert: Path, nodes: Nodes, cost: Cost
 ) -> None:
     address = f"http://{nodes.head_node.webui_url}"
-    with serving(home, "--address", address) as (client, _):
+    with serving(home, SHARED, "--address", address) as (client, _):
         for name in ("one", "two"):
             submit(client, home, bert, name, 8)
-        waits(lambda: all(rungs(home.study(name)) for name in ("one", "two")))
+        waits(lambda: all(rungs(home.study(name, SHARED)) for name in ("one", "two")))
         assert {entry.slots for entry in entries(client).values()} == {1}
         [other] = nodes.worker_nodes
         os.kill(other.all_processes["raylet"][0].process.pid, signal.SIGKILL)
-        waits(lambda: (state := read_driver_state(home.study("two"))) and state.share == 0 and state.end == "")
+        waits(lambda: (state := read_driver_state(home.study("two", SHARED))) and state.share == 0 and state.end == "")
         submit(client, home, bert, "urgent", 1, priority=5)
-        cost("queue: an urgent study's first trial ends", waits(lambda: ended(home.study("urgent"))))
+        cost("queue: an urgent study's first trial ends", waits(lambda: ended(home.study("urgent", SHARED))))
         waits(lambda: all_finished(client))
         found = entries(client)
         changes = [(each.name, each.slots) for each in client.queue().changes]
     assert {entry.restarts for entry in found.values()} == {0}
     for name, trials in (("one", 8), ("two", 8), ("urgent", 1)):
-        settled(home.study(name), ("cola",), trials)
+        settled(home.study(name, SHARED), ("cola",), trials)
     assert ("one", 0) in changes[: changes.index(("urgent", 0))], "nobody gave a slot to the urgent study"
-    assert {order.by for order in read_orders(home.study("two").results)} == {"the queue"}
+    assert {order.by for order in read_orders(home.study("two", SHARED).results)} == {"the queue"}

@@ -311,7 +311,8 @@ class StudyOrders(Gate):
 
     @property
     def _go_on(self) -> str:
-        return f"krona-tune order {self._folder.name} continue"
+        name, _, where = self._folder.found_with.partition(" ")
+        return f"krona-tune order {name} continue {where}".strip()
 
     def _refuse_after_the_search(self, order: Order) -> None:
         if not self._in_search:

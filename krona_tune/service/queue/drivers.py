@@ -2,7 +2,10 @@
 
 import os
 import shlex
+import sys
 import tempfile
+import zlib
+from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -86,8 +89,26 @@ class LocalDrivers:
         return ""
 
 
+UNPACK = f"from {__name__} import unpack; unpack(); {CODE}"
+"""What a job runs: it needs no working folder of Ray's, whose content Ray may remove while the job runs, and no
+environment of Ray's, for which Ray would start other workers."""
+
+
+def packed(space: str) -> str:
+    """Returns a request as one word of a command."""
+    return b64encode(zlib.compress(space.encode())).decode()
+
+
+def unpack() -> None:
+    """Writes the request that the first word of the command is into a new folder, and works there from now on."""
+    os.chdir(tempfile.mkdtemp(prefix="krona-"))
+    Path(SPACE).write_text(zlib.decompress(b64decode(sys.argv.pop(1))).decode(), encoding="utf-8")
+
+
 class JobDrivers:
     """Drivers as jobs of a Ray cluster, through its dashboard; each joins the cluster on whose head it runs.
+
+    Whoever sees the dashboard sees a job's command, and with it the addresses that `--notify` names.
 
     Raises:
         Refusal: no cluster answers at the address.
@@ -105,19 +126,13 @@ class JobDrivers:
             raise Refusal("--address", f"no Ray cluster at {address!r} ({told(error)})", "name its dashboard") from None
 
     def start(self, name: str, words: Sequence[str], space: str, environment: Mapping[str, str]) -> str:
-        with tempfile.TemporaryDirectory() as folder:
-            Path(folder, SPACE).write_text(space, encoding="utf-8")
-            try:
-                return str(
-                    self._client.submit_job(
-                        entrypoint=shlex.join(["python", "-c", CODE, *words]),
-                        submission_id=f"krona-{name}-{os.urandom(4).hex()}",
-                        runtime_env={"working_dir": folder, "env_vars": dict(environment)},
-                        metadata={"study": name},
-                    )
-                )
-            except Exception as error:
-                raise NotStartedError(told(error)) from None
+        variables = [f"{key}={value}" for key, value in environment.items() if value]
+        command = shlex.join(["env", *variables, "python", "-c", UNPACK, packed(space), *words])
+        number = f"krona-{name}-{os.urandom(4).hex()}"
+        try:
+            return str(self._client.submit_job(entrypoint=command, submission_id=number, metadata={"study": name}))
+        except Exception as error:
+            raise NotStartedError(told(error)) from None
 
     def runs(self, handle: str) -> bool:
         try:

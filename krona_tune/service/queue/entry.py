@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 LEAST_PRIORITY, MOST_PRIORITY = 1, 10
-LONGEST_SPACE = 1_000_000
-"""The most characters of a request's YAML."""
+LONGEST_SPACE = 100_000
+"""The most characters of a request's YAML: packed, it is a word of a command."""
 MOST_SERVICES = 10
 
 Priority = Annotated[int, Field(ge=LEAST_PRIORITY, le=MOST_PRIORITY)]
