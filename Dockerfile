@@ -33,7 +33,8 @@ RUN --mount=from=wheel,source=/wheel,target=/wheel pip install --no-cache-dir --
 USER 1000
 
 FROM start AS cpu
-ARG TORCH=https://download.pytorch.org/whl/cpu
-RUN pip install --no-cache-dir --extra-index-url "$TORCH" "/requirements[quickstart,peft,service,s3]"
+# The index of torch's builds for CPUs: --build-arg TORCH=URL. Without it this image brings NVIDIA's libraries too.
+ARG TORCH=
+RUN PIP_EXTRA_INDEX_URL="$TORCH" pip install --no-cache-dir "/requirements[quickstart,peft,service,s3]"
 RUN --mount=from=wheel,source=/wheel,target=/wheel pip install --no-cache-dir --no-deps --force-reinstall /wheel/*.whl
 USER 1000
