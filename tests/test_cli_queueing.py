@@ -40,6 +40,7 @@ def test_a_study_is_submitted_listed_moved_removed_and_put_back(ask: Ask, addres
     assert (status, err) == (0, "")
     assert "trials  5 a task by TPE" in out
     assert f"mine is number 1 of the queue at {address}, with priority 2" in out
+    _until(lambda: Client(address).queue().entries[0].state == "running")
     status, out, _ = ask("queue")
     assert "shared out: 2 CPUs; bo: at most 1 slots" in out
     assert [line.split()[:5] for line in out.splitlines() if "mine" in line] == [["1", "mine", "ann", "2", "running"]]

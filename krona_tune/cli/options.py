@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from krona_tune import __version__
+from krona_tune.record.mlflow_mirror.tracking_uri import TRACKING
 from krona_tune.record.notifications import NOTIFY
 from krona_tune.study.folder import STUDIES
 
@@ -73,7 +74,8 @@ Address = Annotated[
 Storage = Annotated[str, KEPT(help="Where studies are kept: a folder, or a URI such as s3://bucket/studies.")]
 Name = Annotated[str | None, KEPT(help="The study's name; without it, the space and the time.")]
 Tracking = Annotated[
-    str | None, KEPT("--tracking-uri", help="An MLflow server; without it, mlflow.db beside the studies.")
+    str | None,
+    KEPT("--tracking-uri", envvar=TRACKING, help="An MLflow server; without it, mlflow.db beside the studies."),
 ]
 Notify = Annotated[
     list[str] | None,

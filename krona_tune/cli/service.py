@@ -76,11 +76,11 @@ def _queue(
     """Returns the storage's queue; None if another service has it, or nothing can be written there."""
     from krona_tune.service.queue.capacity import Shared
     from krona_tune.service.queue.drivers import JobDrivers, LocalDrivers
-    from krona_tune.service.queue.study_queue import NoQueueError, StudyQueue
+    from krona_tune.service.queue.study_queue import NoQueueError, StudyQueue, place_of_queue
 
     shared = Shared(address, cpus, gpus)
     shared.cluster()  # one that does not answer is refused at once
-    drivers = JobDrivers(address) if address else LocalDrivers(place.folder / "queue")
+    drivers = JobDrivers(address) if address else LocalDrivers(place_of_queue(place) / "queue")
     try:
         return StudyQueue(place, drivers, shared, limits)
     except NoQueueError as refusal:

@@ -18,15 +18,16 @@ End = Literal["", "finished", "cancelled", "interrupted", "terminated", "halted"
 
 class DriverState(Frozen):
     """How far a study is. `trials` counts those of its whole plan, `ended` those that have ended; `seconds_left` is the
-    forecast, None if nobody knows; `slots` is how many trials may run at once, `share` the most that a queue leaves to
-    the study (None: no queue runs it); `at` is when the driver wrote this (seconds since the epoch). `end` says how the
-    driver ended, `reason` why; both are empty before."""
+    forecast, None if nobody knows; `slots` is how many trials may run at once, `most` is that without the `share` that
+    a queue leaves to the study (None: no queue runs it); `at` is when the driver wrote this (seconds since the epoch).
+    `end` says how the driver ended, `reason` why; both are empty before."""
 
     stage: Stage
     trials: int
     ended: int
     seconds_left: float | None = None
     slots: int
+    most: int | None = None
     share: int | None = None
     paused: bool = False
     end: End = ""

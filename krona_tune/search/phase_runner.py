@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from krona_tune.record.driver_state import DriverState, End, Stage, write_driver_state
 from krona_tune.search.ledger import Ledger
@@ -37,7 +37,7 @@ class PhaseRunner:
     def run(self, phase: Phase, stage: Stage) -> None:
         """Runs the phase to its end, or until the study is stopped."""
         self.stage = stage
-        self.orders.ticked = self._write_if_due
+        self.orders.ticked, self.orders.state_changed = self._write_if_due, self._write
         self.orders.serve(phase.searcher, search=stage == "search")
         while not (self.orders.slots() or self.stopping.stop_all()):
             self.orders.look()  # a study that waits needs no worker
@@ -49,7 +49,7 @@ class PhaseRunner:
             self.changed,
             self.orders.look,
             workplace=workplace(self.started),
-            slots=self.started.slots,
+            slots=replace(self.started.slots, count=self.orders.most),
             storage=self.started.folder.ray,
         )
         self.orders.leave()
@@ -79,6 +79,7 @@ class PhaseRunner:
             ended=ended,
             seconds_left=self.left() if self.left else None,
             slots=self.orders.allowed,
+            most=self.orders.most,
             share=self.orders.share,
             paused=self.orders.paused,
             end=end,

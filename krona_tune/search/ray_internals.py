@@ -162,7 +162,7 @@ def release_idle_workers(tune_controller: Any) -> None:
     controller._cleanup_cached_actors(force_all=True)
     if not (controller._running_trials or controller._pending_trials or controller._paused_trials):
         until = time.monotonic() + RELEASE_SECONDS
-        while controller._stopping_actors and time.monotonic() < until:
+        while controller._actor_manager.num_live_actors and time.monotonic() < until:
             controller._actor_manager.next(timeout=POLL_SECONDS)
 
 

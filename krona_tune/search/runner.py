@@ -35,6 +35,7 @@ from krona_tune.search.ray_internals import kill_ray
 from krona_tune.search.ray_metrics import Reading, StudyMetrics, readings
 from krona_tune.search.recovery import Opened, open_records
 from krona_tune.search.resume import finals_left, repeats_left, search_left
+from krona_tune.search.searchers.gated_searcher import OPEN
 from krona_tune.search.startup.begin import Started
 from krona_tune.search.study_clock import StudyClock
 from krona_tune.search.study_stopper import StudyStopper, interruptible
@@ -107,12 +108,14 @@ def run(
     stopping = StudyStopper(
         Budget() if again else _budget(plan.spec.search), lambda: spent(ledger.rows, clock.seconds(), rates)
     )
-    done, slots = partial(share_done, folder), started.slots.count
+    done = partial(share_done, folder)
     orders: StudyOrders
 
     def seconds_left() -> float:
         assert forecast is not None, "without a forecast nobody asks"
-        return forecast.left(orders.plan.spec, ledger.rows.values(), done, max(1, orders.allowed))
+        return forecast.left(
+            orders.plan.spec, ledger.rows.values(), done, max(1, min(orders.allowed, started.slots.count))
+        )
 
     left = seconds_left if forecast else None
     view = View(console, ledger, started.manifest.tasks, done, quiet=quiet, seconds_left=left)
@@ -123,7 +126,7 @@ def run(
         stopping,
         clock,
         view,
-        slots,
+        _most(started, share),
         share=share,
         kept=lambda: ParquetSink.__name__ not in sinks.failures,
         only=OF_A_FULL_TRAINING if again else get_args(What),
@@ -179,6 +182,11 @@ def run(
         lost=stopping.lost,
         lost_sinks=sinks.failures,
     )
+
+
+def _most(started: Started, share: int | None) -> int:
+    """Returns how many trials may run at once. With a share, nodes that do not exist yet may bring slots too."""
+    return started.slots.count if share is None else started.plan.spec.resources.max_concurrent or OPEN
 
 
 def _ledger(plan: Plan, sinks: FanOut, opened: Opened) -> Ledger:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import unquote
 
 from krona_tune.record.orders import whoami
 from krona_tune.refusal import Refusal
@@ -112,7 +113,7 @@ def from_elsewhere(headers: Mapping[str, str]) -> bool:
 
 def _named(headers: Mapping[str, str]) -> str:
     """Returns the name that a request gives."""
-    said = headers.get("x-user", "").strip()
+    said = unquote(headers.get("x-user", "")).strip()
     if len(said) > LONGEST_PERSON or not said.isprintable():
         raise Refusal("X-User", "is no name of a person", f"use at most {LONGEST_PERSON} printable characters")
     return said

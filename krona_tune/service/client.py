@@ -42,7 +42,7 @@ class Client:
             raise Refusal("url", f"{url!r} is no address of a service", "write http://host:port")
         self.url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._headers |= {"X-User": user} if user else {}
+        self._headers |= {"X-User": quote(user, safe=" @.")} if user else {}
 
     def studies(self) -> list[StudySummary]:
         """Returns every study's summary, the newest first."""
@@ -96,7 +96,12 @@ class Client:
         except HTTPError as error:
             raise _refusal(error) from None
         except (URLError, HTTPException, OSError, ValueError) as error:
-            raise Refusal(self.url, f"gives no answer ({error})", "start it with krona-tune serve") from None
+            asked = (
+                "it may have done what was asked: look with krona-tune queue"
+                if body
+                else "start it with krona-tune serve"
+            )
+            raise Refusal(self.url, f"gives no answer ({error})", asked) from None
 
 
 def _read(kind: type[Value], answer: bytes) -> Value:

@@ -156,7 +156,13 @@ class ServedStudies:
         return detail_of(folder, read.manifest, read.recorded, read.summary, read.orders, look.driver, runs=look.runs)
 
     def order(self, name: str, request: OrderRequest, by: str) -> Order:
-        """Leaves an order for a study's driver. Raises what `folder` and `give_order` raise."""
+        """Leaves an order for a study's driver.
+
+        Raises:
+            Refusal: only the queue gives shares; or what `folder` and `give_order` raise.
+        """
+        if request.what == "share":
+            raise Refusal("order.what", "only the queue gives shares", "order max_concurrent, or pause")
         return give_order(self.folder(name), request, by)
 
     def _known(self) -> list[str]:

@@ -74,7 +74,9 @@ class Terminal:
 class Driver:
     """One driver of a study from its records: trial cola-000 has ended, cola-001 runs until somebody stops it."""
 
-    def __init__(self, folder: StudyFolder, write: int = 0, *, after: bool = False, slots: int = 8) -> None:
+    def __init__(
+        self, folder: StudyFolder, write: int = 0, *, after: bool = False, slots: int = 8, share: int | None = None
+    ) -> None:
         self.folder, self.later = folder, list[OrderRequest]()
         spec = load_spec(folder.spec)
         self.plan = Plan(**{**vars(plan()), "spec": spec})
@@ -83,7 +85,7 @@ class Driver:
         self.ledger = Ledger(count_on(SHAPE), sink, list(recorded.trials), orders=recorded.orders)
         self.stopping = StudyStopper(Budget(), Amount)
         self.terminal, self.clock = Terminal(), StudyClock(folder.clock)
-        self.orders = StudyOrders(self.plan, folder, self.ledger, self.stopping, self.clock, self.terminal, slots)
+        self.orders = StudyOrders(*_arguments(self), slots, share=share)
         self.orders._inbox.close()
 
     def run(self, *, search: bool = True) -> "Driver":
@@ -428,7 +430,7 @@ def test_the_number_of_trials_at_once_holds_at_once(folder: StudyFolder) -> None
 
 def test_a_share_holds_at_once_and_as_long_as_this_driver_runs(folder: StudyFolder) -> None:
     request = folder.spec.read_text()
-    driver = Driver(folder, slots=3)
+    driver = Driver(folder, slots=3, share=3)
     driver.later.append(OrderRequest(what="share", value="1"))
     driver.run()
     assert (driver.only.outcome, driver.orders.slots(), driver.orders.most) == ("trials at once: 1", 1, 3)
@@ -439,7 +441,7 @@ def test_a_share_holds_at_once_and_as_long_as_this_driver_runs(folder: StudyFold
 
 
 def test_a_study_with_no_share_waits_and_its_clock_stands(folder: StudyFolder) -> None:
-    driver = Driver(folder)
+    driver = Driver(folder, share=1)
     driver.later += [OrderRequest(what="share", value="0")]
     driver.run()
     assert (driver.orders.slots(), driver.orders.paused) == (0, False), "nobody paused it"
@@ -453,7 +455,7 @@ def test_a_study_with_no_share_waits_and_its_clock_stands(folder: StudyFolder) -
 
 
 def test_a_share_that_an_earlier_driver_took_means_nothing_to_the_next(folder: StudyFolder) -> None:
-    driver = Driver(folder, write=1, after=True)
+    driver = Driver(folder, write=1, after=True, share=2)
     driver.later.append(OrderRequest(what="share", value="1"))
     with pytest.raises(Killed):
         driver.run()
@@ -463,11 +465,25 @@ def test_a_share_that_an_earlier_driver_took_means_nothing_to_the_next(folder: S
 
 @pytest.mark.parametrize("value", ["two", "1.5", "99999", "+2"])
 def test_an_odd_share_is_refused(folder: StudyFolder, value: str) -> None:
-    driver = Driver(folder)
+    driver = Driver(folder, share=1)
     order = Order(id="20261127T000000Z-abcdef", what="share", value=value, given_at=time.time() + 1)
     driver.orders._answer(order)
     assert driver.only.state == "refused"
     assert "is not a number of trials; write 0 to 10,000" in driver.only.outcome
+
+
+def test_a_study_that_no_queue_runs_takes_no_share(folder: StudyFolder) -> None:
+    driver = Driver(folder)
+    driver.later.append(OrderRequest(what="share", value="0"))
+    driver.run()
+    assert (driver.only.state, "no queue runs this study" in driver.only.outcome) == ("refused", True)
+    assert driver.orders.slots() == 8
+
+
+def test_a_share_that_waited_for_the_driver_before_is_refused(folder: StudyFolder) -> None:
+    give_order(folder, OrderRequest(what="share", value="0"))
+    driver = Driver(folder, share=2).run()
+    assert (driver.only.state, driver.orders.slots()) == ("refused", 2)
 
 
 def _arguments(driver: Driver) -> tuple[Any, ...]:

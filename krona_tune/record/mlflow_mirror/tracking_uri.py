@@ -13,6 +13,8 @@ from urllib.request import ProxyHandler, build_opener
 from krona_tune.refusal import Refusal, refusing, unknown
 from krona_tune.study.redact import redact
 
+TRACKING = "KRONA_TUNE_TRACKING_URI"
+"""The environment variable that may name the store."""
 TIMEOUT_SECONDS = 2.0
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 """The stores that are servers, and their default ports."""

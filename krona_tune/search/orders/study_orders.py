@@ -7,11 +7,12 @@ done once, whenever the driver is killed. The row says `done` when the effect is
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from threading import RLock
 from typing import Protocol, get_args
 
 from krona_tune.atomic_write import write_atomically
-from krona_tune.record.orders import remove_order
+from krona_tune.record.orders import remove_order, waiting_orders
 from krona_tune.record.progress import ask_to_stop, forget_to_stop
 from krona_tune.refusal import Refusal, told, unknown
 from krona_tune.search.ledger import Ledger
@@ -56,6 +57,7 @@ class StudyOrders(Gate):
         kept: returns whether everything so far is in the records; without that no order takes effect.
         only: the orders that this driver answers; the others wait for the next.
         ticked: called whenever orders are looked for, several times a second.
+        state_changed: called when the study waits, or waits no longer.
     """
 
     def __init__(
@@ -75,12 +77,13 @@ class StudyOrders(Gate):
         super().__init__(slots)
         self.plan, self.share = plan, share
         self.ticked: Callable[[], None] = lambda: None
+        self.state_changed: Callable[[], None] = lambda: None
         self._folder, self._ledger, self._stopping = folder, ledger, stopping
         self._clock, self._audience, self._kept, self._only = clock, audience, kept, only
         self._searcher: GatedSearcher | None = None
         self._search = False
         self._checkpoints = folder.checkpoints.resolve()
-        self._began = time.time()
+        self._before = _waiting(folder)
         self._lock = RLock()
         self._inbox = Inbox(folder)
         self.paused = is_paused(ledger.orders.values())
@@ -174,8 +177,10 @@ class StudyOrders(Gate):
                 made = self._clone(order).trial_id
             case "stop":
                 self._refuse_after_the_search(order)
-            case "cancel" | "share" if order.given_at < self._began:
+            case "cancel" | "share" if order.id in self._before:
                 raise Refusal(order.said, "it was given to a driver that has ended", "give it again")
+            case "share" if self.share is None:
+                raise Refusal(order.said, "no queue runs this study", "order max-concurrent, or pause")
             case "pause" if self.paused:
                 raise Refusal(order.said, "the study is paused already", "let it go on with continue")
             case "continue":
@@ -229,7 +234,7 @@ class StudyOrders(Gate):
     def _stand(self) -> None:
         """Stops the study's clock while no trial may run."""
         self._clock.stand(not self.slots())
-        self.ticked()
+        self.state_changed()
 
     def _settle(self, order: Order) -> None:
         row = self._ledger.rows.get(order.made or order.trial)
@@ -376,6 +381,13 @@ class StudyOrders(Gate):
             self._audience.say(text)
         except Exception:
             logger.exception("an order could not be shown")
+
+
+def _waiting(folder: StudyFolder) -> frozenset[str]:
+    """Returns the orders that were given before now; none if their place can't be reached."""
+    with suppress(Refusal, OSError):
+        return frozenset(order.id for order in waiting_orders(folder))
+    return frozenset()
 
 
 def _ended(row: TrialResult) -> str:

@@ -58,7 +58,8 @@ class GatedSearcher(Searcher):  # type: ignore[misc]
             return finished
         self.gate.look()
         if len(self._asked) >= self.gate.slots():
-            self.gate.release()
+            if not self.gate.slots():
+                self.gate.release()
             return None
         message = self._waiting.popleft() if self._waiting else self.propose()
         if message is None:

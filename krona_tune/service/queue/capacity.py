@@ -25,13 +25,20 @@ class Shared:
 
     def __init__(self, address: str = "", cpus: float | None = None, gpus: float | None = None) -> None:
         self._address, self._cpus, self._gpus = address, cpus, gpus
-        self._found, self._at = this_machine() if not address else Cluster(nodes=(), dashboard=""), 0.0
+        self._found, self._at = this_machine() if not address else Cluster(nodes=(), dashboard=""), -SECONDS
+        self._failed: Refusal | None = None
 
     def cluster(self) -> Cluster:
         """Returns the nodes; those that were named count as one. Raises a Refusal if the cluster does not answer."""
         if self._address and time.monotonic() - self._at >= SECONDS:
-            self._found = Cluster(nodes=_nodes(self._address), dashboard=self._address)
             self._at = time.monotonic()
+            self._failed = None
+            try:
+                self._found = Cluster(nodes=_nodes(self._address), dashboard=self._address)
+            except Refusal as refusal:
+                self._failed = refusal
+        if self._failed:
+            raise self._failed
         if self._cpus is None and self._gpus is None:
             return self._found
         cpus = self._found.cpus if self._cpus is None else self._cpus

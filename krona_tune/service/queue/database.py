@@ -6,7 +6,7 @@ Every method is one transaction; after a kill at any moment the file holds all o
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,7 @@ class Database:
         self._engine = create_engine(
             f"sqlite:///{path}", poolclass=NullPool, connect_args={"timeout": BUSY_SECONDS, "isolation_level": None}
         )
-        event.listen(self._engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        event.listen(self._engine, "begin", _begin)
         with self._transaction() as connection:
             written = int(connection.execute(text(f"PRAGMA {FORMAT_KEY}")).scalar_one())
             if written > len(migrations):
@@ -162,7 +162,7 @@ class Database:
 
     def submission(self, entry: int) -> Submission:
         """Returns what was submitted."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             row = connection.execute(select(entries).where(entries.c.id == entry)).one()
         notify = tuple(json.loads(row.notify))
         kept = {name: getattr(row, name) for name in ("name", "space", "priority", "tracking_uri")}
@@ -170,18 +170,18 @@ class Database:
 
     def entry(self, entry: int) -> Entry:
         """Returns an entry. Raises an UnknownEntryError if there is none."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             return self._entry(connection, entry)
 
     def live(self) -> list[Entry]:
         """Returns the entries that have a place, in the order in which they were submitted."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             found = connection.execute(_selected().where(entries.c.state.in_(LIVE)).order_by(entries.c.id)).all()
         return [_as_entry(row) for row in found]
 
     def ended(self) -> list[Entry]:
         """Returns the entries that ended, the last first."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             asked = _selected().where(entries.c.state.not_in(LIVE)).order_by(entries.c.ended_at.desc())
             found = connection.execute(asked.limit(MOST_ENDED)).all()
         return [_as_entry(row) for row in found]
@@ -231,21 +231,24 @@ class Database:
             for entry, slots in shares.items():
                 self._give_slots(connection, entry, slots)
 
-    def begin_start(self, entry: int, slots: int, state_before: float | None) -> Start:
-        """Notes that a driver is about to be started."""
-        values = {
+    def begin_start(self, entry: int, slots: int, state_before: float | None, handle: str = "") -> Start | None:
+        """Notes that a driver is about to be started; returns None if somebody removed the entry meanwhile."""
+        values: dict[str, Any] = {
             "entry": entry,
             "at": time.time(),
             "slots": slots,
-            "handle": "",
+            "handle": handle,
             "state_before": state_before,
             "fault": 0,
         }
         with self._transaction() as connection:
-            self._update(connection, entry, {"state": "running", "reason": ""})
+            wanted = entries.c.state.in_(LIVE) & (entries.c.removed_by == "")
+            begun = entries.update().where(entries.c.id == entry, wanted).values(state="running", reason="")
+            if not connection.execute(begun).rowcount:
+                return None
             key = connection.execute(starts.insert().values(values)).inserted_primary_key
             assert key is not None, "an insert returns its key"
-            return Start(id=int(key[0]), ended_at=None, **values)  # type: ignore[arg-type]
+            return Start(id=int(key[0]), ended_at=None, **values)
 
     def drop_start(self, start: int, reason: str) -> None:
         """Takes back a start, because nothing was started."""
@@ -275,26 +278,32 @@ class Database:
     def faults(self, entry: int, since: float) -> int:
         """Returns how many of an entry's drivers ended by themselves since a moment."""
         asked = select(func.count()).where(starts.c.entry == entry, starts.c.fault == 1, starts.c.ended_at >= since)
-        with self._transaction() as connection:
+        with self._reading() as connection:
+            return int(connection.execute(asked).scalar_one())
+
+    def starts_since(self, entry: int, since: float) -> int:
+        """Returns how often a driver of an entry was started since a moment."""
+        asked = select(func.count()).where(starts.c.entry == entry, starts.c.at >= since)
+        with self._reading() as connection:
             return int(connection.execute(asked).scalar_one())
 
     def last_starts(self) -> dict[int, Start]:
         """Returns the last start of each entry that has a place."""
         last = select(func.max(starts.c.id)).join(entries, entries.c.id == starts.c.entry).group_by(starts.c.entry)
         asked = select(starts).where(starts.c.id.in_(last.where(entries.c.state.in_(LIVE))))
-        with self._transaction() as connection:
+        with self._reading() as connection:
             return {row.entry: Start(**row._mapping) for row in connection.execute(asked)}
 
     def starts(self, entry: int) -> list[Start]:
         """Returns an entry's starts, the first one first."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             found = connection.execute(select(starts).where(starts.c.entry == entry).order_by(starts.c.id)).all()
         return [Start(**row._mapping) for row in found]
 
     def changes(self, since: float) -> list[SlotChange]:
         """Returns the changes of slots since a moment, and of each entry the last one before it."""
         before = select(func.max(changes.c.id)).where(changes.c.at < since).group_by(changes.c.entry)
-        with self._transaction() as connection:
+        with self._reading() as connection:
             asked = (
                 select(changes.c.at, changes.c.entry.label("id"), entries.c.name, changes.c.slots)
                 .join(entries, entries.c.id == changes.c.entry)
@@ -304,10 +313,14 @@ class Database:
             found = connection.execute(asked).all()
         return [SlotChange(**row._mapping) for row in found]
 
+    def _reading(self) -> AbstractContextManager[Connection]:
+        """Begins a transaction that waits for nobody who is about to write."""
+        return self._transaction(reads=True)
+
     @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
+    def _transaction(self, *, reads: bool = False) -> Iterator[Connection]:
         try:
-            with self._engine.begin() as connection:
+            with self._engine.connect().execution_options(reads=reads) as connection, connection.begin():
                 yield connection
         except IntegrityError:
             raise
@@ -342,6 +355,11 @@ class Database:
     def _end_starts(self, connection: Connection, entry: int, now: float, *, fault: bool = False) -> None:
         open_starts = starts.update().where(starts.c.entry == entry, starts.c.ended_at.is_(None))
         connection.execute(open_starts.values(ended_at=now, fault=int(fault)))
+
+
+def _begin(connection: Connection) -> None:
+    """Begins a transaction; one that will write takes its lock at once, so that it never fails in the middle."""
+    connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get("reads") else "BEGIN IMMEDIATE")
 
 
 def _selected() -> Any:

@@ -12,11 +12,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from krona_tune.record.driver_state import DriverState, read_driver_state
+from krona_tune.record.mlflow_mirror.tracking_uri import TRACKING
 from krona_tune.record.notifications import NOTIFY
 from krona_tune.record.orders import PERSON, give_order, waiting_orders
 from krona_tune.record.ownership import is_running
 from krona_tune.record.remote.storage import Storage, refresh
-from krona_tune.refusal import Refusal
+from krona_tune.refusal import Refusal, told
 from krona_tune.service.queue.capacity import Shared
 from krona_tune.service.queue.database import Database, Start, UnavailableError
 from krona_tune.service.queue.drivers import SPACE, Drivers, NotStartedError
@@ -30,10 +31,12 @@ from krona_tune.study.spec.study_spec import ResourcesSpec
 
 logger = logging.getLogger(__name__)
 
-SECONDS = 1.0
-"""The time between two rounds."""
+SECONDS, END_SECONDS = 1.0, 10.0
+"""The time between two rounds, and how long the end waits for a round that a silent cluster holds up."""
 MOST_RESTARTS, WITHIN_SECONDS = 3, 3600.0
 """How often a dead driver is started again within which time."""
+MOST_STARTS = 20
+"""How many starts within that time are the most if the system told the drivers to end."""
 WAITS = (1.0, 10.0, 60.0)
 """How long a dead driver's next start waits, in seconds, by the number of restarts before it."""
 FETCHED = ("state.json", "study.yaml", "manifest.json")
@@ -98,7 +101,7 @@ class Dispatcher:
         self._over.set()
         self._woken.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(END_SECONDS)
 
     def _run(self) -> None:
         while not self._over.is_set():
@@ -116,16 +119,20 @@ class Dispatcher:
 
     def _tell(self, problem: str) -> None:
         if problem != self.problem:
-            logger.warning("%s", problem)
+            logger.warning("%s", redact(problem))
         self.problem = problem
 
     def round(self) -> None:
         """Compares what is with what should be, once. Raises a Refusal if the file or the cluster can't be reached."""
+        self._shared.cluster()  # without an answer nothing is changed
         for watched in self._watched():
             with self._noting(watched.entry):
                 self._look_after(watched)
         there = self._watched()
-        claims = [claim for watched in there if (claim := self._claim(watched))]
+        claims = []
+        for watched in there:
+            with self._noting(watched.entry):
+                claims += self._claims(watched)
         shares = divide(claims, self._shared.capacity(), self._limits)
         self._database.give_slots({watched.entry.id: shares.get(watched.entry.id, 0) for watched in there})
         # those that give slots up come first
@@ -144,10 +151,14 @@ class Dispatcher:
             yield
         except UnavailableError:
             raise
-        except (Refusal, OSError) as error:
-            self._note(entry, redact(str(error)))
+        except Refusal as refusal:
+            self._note(entry, str(refusal))
+        except Exception as error:
+            logger.exception("%s could not be looked after", entry.name)
+            self._note(entry, f"it could not be looked after: {told(error)}")
 
-    def _note(self, entry: Entry, reason: str) -> None:
+    def _note(self, entry: Entry, said: str) -> None:
+        reason = redact(said)
         if reason != entry.reason:
             logger.warning("%s: %s", entry.name, reason)
             self._database.note(entry.id, reason)
@@ -170,23 +181,18 @@ class Dispatcher:
 
     # What there is to divide
 
-    def _claim(self, watched: Watched) -> Claim | None:
-        """Returns what a study asks for; None if it needs nothing now."""
+    def _claims(self, watched: Watched) -> list[Claim]:
+        """Returns what a study asks for; nothing if it needs nothing now."""
         entry, state = watched.entry, watched.state if watched.begun else None
-        if entry.removed_by or (state and state.paused) or self._waits(watched):
-            return None
+        if entry.removed_by or (state and (state.paused or state.end)) or self._waits(watched):
+            return []
         if entry.id not in self._resources:
             space = self._database.submission(entry.id).space
             self._resources[entry.id] = parse_spec(space, "space", self._storage.folder).resources
-        self._shared.cluster()  # without an answer nothing is divided
-        try:
-            most, cpus, gpus = self._shared.most(self._resources[entry.id])
-        except Refusal as refusal:  # a node may be gone for a while
-            self._note(entry, str(refusal))
-            return None
+        most, cpus, gpus = self._shared.most(self._resources[entry.id])  # refused while a node is gone
         if state:
-            most = min(most, max(1, state.trials - state.ended))
-        return Claim(place=entry.id, person=entry.person, priority=entry.priority, most=most, cpus=cpus, gpus=gpus)
+            most = min(most, max(1, state.trials - state.ended), state.most or most)
+        return [Claim(place=entry.id, person=entry.person, priority=entry.priority, most=most, cpus=cpus, gpus=gpus)]
 
     def _waits(self, watched: Watched) -> bool:
         """Returns whether a dead driver's next start has to wait."""
@@ -194,7 +200,7 @@ class Dispatcher:
         if watched.entry.state == "queued" or ended is None:
             return False
         faults = self._database.faults(watched.entry.id, time.time() - WITHIN_SECONDS)
-        return time.time() - ended < WAITS[min(faults, len(WAITS)) - 1] * self._pace * bool(faults)
+        return 0 <= time.time() - ended < WAITS[min(max(faults, 1), len(WAITS)) - 1] * self._pace
 
     # Drivers
 
@@ -207,11 +213,14 @@ class Dispatcher:
             return
         if (start.handle and self._drivers.runs(start.handle)) or is_running(watched.folder):
             return
-        if not start.handle and time.time() - start.at < UNSEEN_SECONDS * self._pace:
+        if not start.handle and 0 <= time.time() - start.at < UNSEEN_SECONDS * self._pace:
             return
+        if watched.folder.remote:
+            refresh(watched.folder, FETCHED)  # what it wrote last came after the last look
         state = read_driver_state(watched.folder) or watched.state
         how = state.end if state and state.at != start.state_before else ""
         said = self._drivers.said(start.handle) if start.handle else ""
+        hour_ago = time.time() - WITHIN_SECONDS
         reason = redact(state.reason if state and how else said.rpartition("\n")[2])
         if how == "finished":
             self._database.end(entry.id, "finished", "")
@@ -219,9 +228,10 @@ class Dispatcher:
             self._database.end(entry.id, "removed", f"{entry.removed_by} removed it")
         elif how in {"cancelled", "interrupted"}:
             self._database.end(entry.id, "stopped", "a person ended its driver")
-        elif how == "terminated":  # the machine or the service was stopped, and no fault
+        elif how == "terminated" and self._database.starts_since(entry.id, hour_ago) < MOST_STARTS:
+            # the machine or the service was stopped, which is no fault
             self._database.end_start(entry.id, "its driver was told to end and is started again", fault=False)
-        elif self._database.faults(entry.id, time.time() - WITHIN_SECONDS) >= MOST_RESTARTS:
+        elif self._database.faults(entry.id, hour_ago) >= MOST_RESTARTS:
             often = f"its driver was started again {MOST_RESTARTS} times within an hour and ended again"
             self._database.end(entry.id, "halted", f"{often}: {how or 'it died'}. {reason}".strip())
         else:
@@ -231,6 +241,8 @@ class Dispatcher:
 
     def _start(self, watched: Watched, share: int) -> None:
         entry, folder = watched.entry, watched.folder
+        if folder.remote:
+            refresh(folder, FETCHED)
         if is_running(folder):
             return  # a person runs it, or its last driver still ends
         if folder.spec.exists() and not watched.start:
@@ -238,18 +250,21 @@ class Dispatcher:
             return
         asked = self._database.submission(entry.id)
         where = ["--storage", self._storage.uri or str(self._storage.folder.resolve())]
-        tracked = ["--tracking-uri", asked.tracking_uri] if asked.tracking_uri else []
         words = ["resume", entry.name] if folder.spec.exists() else ["run", "--space", SPACE, "--name", entry.name]
-        words += ["--share", str(share), "--quiet", *where, *tracked, *self._drivers.words]
-        environment = {PERSON: entry.person, NOTIFY: " ".join(asked.notify)}  # hidden from who lists processes
-        before = read_driver_state(folder)
-        start = self._database.begin_start(entry.id, share, before.at if before else None)
+        words += ["--share", str(share), "--quiet", *where, *self._drivers.words]
+        # addresses may hold passwords, and whoever lists processes sees their words
+        environment = {PERSON: entry.person, NOTIFY: " ".join(asked.notify), TRACKING: asked.tracking_uri or ""}
+        before, handle = read_driver_state(folder), self._drivers.handle(entry.name)
+        start = self._database.begin_start(entry.id, share, before.at if before else None, handle)
+        if start is None:
+            return  # somebody removed it meanwhile
         try:
-            handle = self._drivers.start(entry.name, words, asked.space, environment)
+            known = self._drivers.start(entry.name, handle, words, asked.space, environment)
         except NotStartedError as error:
             self._database.drop_start(start.id, f"it could not be started yet: {redact(str(error))}")
             return
-        self._database.note_handle(start.id, handle)
+        if known != handle:
+            self._database.note_handle(start.id, known)
 
     def _tell_driver(self, watched: Watched, share: int) -> None:
         """Orders what a driver has not done yet: to end, or to run another number of trials at once."""

@@ -16,6 +16,10 @@ import psutil
 from krona_tune.api.study_process import CODE, Driver, last_lines, start_driver
 from krona_tune.refusal import Refusal, told
 
+MOST_PACKED = 100_000
+"""The most characters of a packed request: Linux allows 131,072 for a word of a command."""
+PROCESS = "process"
+"""The first word of a process's handle; a job's handle has one word."""
 SPACE = "space.yaml"
 """The file with a study's request, in the folder in which its driver starts."""
 
@@ -30,7 +34,11 @@ class Drivers(Protocol):
     words: Sequence[str]
     """The words that every driver's command ends with."""
 
-    def start(self, name: str, words: Sequence[str], space: str, environment: Mapping[str, str]) -> str:
+    def handle(self, name: str) -> str:
+        """Returns the handle of a driver that is about to be started; empty if it is known after the start only."""
+        ...
+
+    def start(self, name: str, handle: str, words: Sequence[str], space: str, environment: Mapping[str, str]) -> str:
         """Starts a driver in a folder that holds the request as SPACE, and returns its handle.
 
         Raises:
@@ -60,7 +68,10 @@ class LocalDrivers:
         self._place = place
         self._children: dict[str, Driver] = {}
 
-    def start(self, name: str, words: Sequence[str], space: str, environment: Mapping[str, str]) -> str:
+    def handle(self, name: str) -> str:
+        return ""
+
+    def start(self, name: str, handle: str, words: Sequence[str], space: str, environment: Mapping[str, str]) -> str:
         folder = self._place / name
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -69,15 +80,18 @@ class LocalDrivers:
         except OSError as error:
             raise NotStartedError(told(error)) from None
         with suppress(psutil.Error):
-            handle = f"{child.pid} {psutil.Process(child.pid).create_time():.2f} {name}"
+            handle = f"{PROCESS} {child.pid} {psutil.Process(child.pid).create_time():.2f} {name}"
             self._children[handle] = child
             return handle
-        return f"{child.pid} 0 {name}"
+        return f"{PROCESS} {child.pid} 0 {name}"
 
     def runs(self, handle: str) -> bool:
         if child := self._children.get(handle):
             return child.poll() is None
-        number, created, _ = handle.split(" ", 2)
+        kind, *rest = handle.split(" ", 3)
+        if kind != PROCESS:
+            return False  # a job of the cluster that this service drove before; the study's lock tells whether it runs
+        number, created, _ = rest
         with suppress(psutil.Error):
             process = psutil.Process(int(number))
             return f"{process.create_time():.2f}" == created and process.status() != psutil.STATUS_ZOMBIE
@@ -85,7 +99,7 @@ class LocalDrivers:
 
     def said(self, handle: str) -> str:
         with suppress(OSError):
-            return last_lines(self._place / handle.split(" ", 2)[2] / "output.txt")
+            return last_lines(self._place / handle.split(" ", 3)[-1] / "output.txt")
         return ""
 
 
@@ -125,22 +139,32 @@ class JobDrivers:
         except Exception as error:
             raise Refusal("--address", f"no Ray cluster at {address!r} ({told(error)})", "name its dashboard") from None
 
-    def start(self, name: str, words: Sequence[str], space: str, environment: Mapping[str, str]) -> str:
+    def handle(self, name: str) -> str:
+        return f"krona-{name}-{os.urandom(4).hex()}"
+
+    def start(self, name: str, handle: str, words: Sequence[str], space: str, environment: Mapping[str, str]) -> str:
         variables = [f"{key}={value}" for key, value in environment.items() if value]
         command = shlex.join(["env", *variables, "python", "-c", UNPACK, packed(space), *words])
-        number = f"krona-{name}-{os.urandom(4).hex()}"
         try:
-            return str(self._client.submit_job(entrypoint=command, submission_id=number, metadata={"study": name}))
+            return str(self._client.submit_job(entrypoint=command, submission_id=handle, metadata={"study": name}))
         except Exception as error:
-            raise NotStartedError(told(error)) from None
+            if self._is_there(handle) is False:
+                raise NotStartedError(told(error)) from None
+            return handle  # its answer may have been lost
 
     def runs(self, handle: str) -> bool:
+        if handle.startswith(PROCESS):
+            return False  # a process of this machine, which this service drove before
+        return self._is_there(handle) is not False
+
+    def _is_there(self, handle: str) -> bool | None:
+        """Returns whether a job waits or runs; None if the cluster can't be asked."""
         try:
             return not self._client.get_job_status(handle).is_terminal()
-        except RuntimeError as error:
-            return "does not exist" not in str(error)  # a new cluster knows nothing of the old one's jobs
+        except RuntimeError as error:  # a new cluster knows nothing of the old one's jobs
+            return False if "does not exist" in str(error) else None
         except Exception:
-            return True
+            return None
 
     def said(self, handle: str) -> str:
         with suppress(Exception):

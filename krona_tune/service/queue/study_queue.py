@@ -5,7 +5,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from hashlib import blake2b
+from pathlib import Path
 
+import platformdirs
 from filelock import FileLock, Timeout
 
 from krona_tune.api.flags import with_tasks
@@ -18,10 +20,10 @@ from krona_tune.refusal import Refusal
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.service.answers import StudySummary
 from krona_tune.service.queue.capacity import Shared
-from krona_tune.service.queue.database import Database
+from krona_tune.service.queue.database import Database, UnavailableError
 from krona_tune.service.queue.dispatcher import Dispatcher
-from krona_tune.service.queue.drivers import Drivers
-from krona_tune.service.queue.entry import Entry, QueueView, Submission, Submitted
+from krona_tune.service.queue.drivers import MOST_PACKED, Drivers, packed
+from krona_tune.service.queue.entry import Entry, QueueView, SlotChange, Submission, Submitted
 from krona_tune.study.redact import redact
 from krona_tune.study.spec.loader import dump_spec, parse_spec
 from krona_tune.study.spec.study_spec import StudySpec
@@ -32,6 +34,13 @@ SHOWN_SECONDS = 86_400.0
 
 class NoQueueError(Refusal):
     """Refuses to run a queue that another process runs, or in a place that can't be written."""
+
+
+def place_of_queue(storage: Storage) -> Path:
+    """Returns the folder of a storage's queue: beside the studies, or, if they are at a URI, among this user's data."""
+    if not storage.uri:
+        return storage.folder
+    return platformdirs.user_data_path("krona_tune") / "queues" / storage.folder.name
 
 
 class StudyQueue:
@@ -56,16 +65,17 @@ class StudyQueue:
     ) -> None:
         self._storage, self._shared, self._limits = storage, shared, dict(limits or {})
         self._closing = ExitStack()
+        place = place_of_queue(storage)
         try:
-            storage.folder.mkdir(parents=True, exist_ok=True)
-            self._closing.enter_context(FileLock(storage.folder / "queue.lock", timeout=0))
+            place.mkdir(parents=True, exist_ok=True)
+            self._closing.enter_context(FileLock(place / "queue.lock", timeout=0))
         except Timeout:
             problem = f"another service runs the queue of {storage}"
             raise NoQueueError("the queue", problem, "submit to that one") from None
         except OSError as error:
-            problem = f"{storage.folder} can't be written: {error.strerror}"
+            problem = f"{place} can't be written: {error.strerror}"
             raise NoQueueError("--storage", problem, "make it writable") from None
-        path = storage.folder / "queue.db"
+        path = place / "queue.db"
         path.touch(mode=0o600)  # addresses of services to tell may hold passwords
         self._database = Database(path)
         self._dispatcher = Dispatcher(self._database, storage, drivers, shared, limits, pace)
@@ -107,29 +117,38 @@ class StudyQueue:
 
     def view(self, studies: Iterable[StudySummary] = ()) -> QueueView:
         """Returns the queue as it is now; `studies` tell what each person's have used."""
-        live = sorted(self._database.live(), key=lambda entry: (-entry.priority, entry.id))
         capacity, problem = "", self._dispatcher.problem
+        found: list[Entry] = []
+        changes: list[SlotChange] = []
         try:
+            found = [
+                *sorted(self._database.live(), key=lambda entry: (-entry.priority, entry.id)),
+                *self._database.ended(),
+            ]
+            changes = self._database.changes(time.time() - SHOWN_SECONDS)
             capacity = self._shared.capacity().said
         except Refusal as refusal:
             problem = problem or str(refusal)
         hours: Counter[str] = Counter()
         for study in studies:
             if study.device_seconds:
-                hours[study.begun_by] += study.device_seconds / 3600  # type: ignore[assignment]
+                hours[study.begun_by.partition("@")[0]] += study.device_seconds / 3600  # type: ignore[assignment]
         return QueueView(
-            entries=[*live, *self._database.ended()],
+            entries=found,
             capacity=capacity,
             problem=redact(problem),
             limits=self._limits,
-            changes=self._database.changes(time.time() - SHOWN_SECONDS),
+            changes=changes,
             device_hours=dict(hours.most_common()),
         )
 
     def stamp(self) -> str:
         """Returns a text that differs if an entry has changed."""
-        seen = (self._database.live(), self._database.ended(), self._dispatcher.problem)
-        return blake2b(repr(seen).encode(errors="replace"), digest_size=12).hexdigest()
+        try:
+            seen = repr((self._database.live(), self._database.ended(), self._dispatcher.problem))
+        except UnavailableError as refusal:
+            seen = str(refusal)
+        return blake2b(seen.encode(errors="replace"), digest_size=12).hexdigest()
 
     def _then_look(self, entry: Entry) -> Entry:
         self._dispatcher.wake()
@@ -148,6 +167,8 @@ class StudyQueue:
         spec = with_tasks(parse_spec(asked.space, "space", self._storage.folder))
         spec = self._with_earlier_studies(spec)
         plan = make_plan(with_whole_paths(spec.model_copy(update={"name": asked.name})), "the request")
+        if (size := len(packed(dump_spec(plan.spec)))) > MOST_PACKED:
+            raise Refusal("space", f"packed it has {size:,} characters", f"write a request of at most {MOST_PACKED:,}")
         self._shared.most(plan.spec.resources)
         return plan
 

@@ -40,10 +40,14 @@ class FakeDrivers:
     def __init__(self, storage: Storage) -> None:
         self.storage, self.running, self.started = storage, dict[str, str](), list[tuple[str, ...]]()
         self.environments: list[dict[str, str]] = []
-        self.fails = False
+        self.fails = self.plans = False
         self.moment = 1000.0
+        self.most: int | None = None
 
-    def start(self, name: str, words: Sequence[str], space: str, environment: Mapping[str, str]) -> str:
+    def handle(self, name: str) -> str:
+        return f"driver-{len(self.started)}" if self.plans else ""
+
+    def start(self, name: str, handle: str, words: Sequence[str], space: str, environment: Mapping[str, str]) -> str:
         if self.fails:
             raise NotStartedError("no memory")
         assert name not in self.running.values(), "a study got two drivers"
@@ -71,6 +75,7 @@ class FakeDrivers:
             ended=ended,
             slots=share,
             share=share,
+            most=self.most,
             paused=paused,
             at=self.moment,
             end=end,
@@ -112,7 +117,7 @@ class Queue:
     def submit(self, name: str, priority: int = 1, person: str = "ann", **resources: float) -> int:
         spec = build_spec({"model": "m", "name": name, "tasks": ["cola"], "resources": resources}, "x.yaml")
         notify = ("json://a", "json://b")
-        asked = Submission(name=name, space=dump_spec(spec), priority=priority, notify=notify)
+        asked = Submission(name=name, space=dump_spec(spec), priority=priority, notify=notify, tracking_uri="http://m")
         return self.database.add(asked, person).id
 
     def round(self) -> dict[str, tuple[str, int]]:
@@ -138,7 +143,9 @@ def test_a_study_is_started_with_its_share(queue: Queue) -> None:
     [words] = queue.drivers.started
     assert words[:6] == ("run", "--space", "space.yaml", "--name", "first", "--share")
     assert words[6:] == ("2", "--quiet", "--storage", str(queue.storage.folder), "--address", "auto")
-    assert queue.drivers.environments == [{"KRONA_TUNE_PERSON": "bo", "KRONA_TUNE_NOTIFY": "json://a json://b"}]
+    assert queue.drivers.environments == [
+        {"KRONA_TUNE_PERSON": "bo", "KRONA_TUNE_NOTIFY": "json://a json://b", "KRONA_TUNE_TRACKING_URI": "http://m"}
+    ]
     assert queue.round() == {"first": ("running", 2)}
     assert (len(queue.drivers.started), waiting_orders(queue.storage.study("first"))) == (1, [])
 
@@ -255,6 +262,79 @@ def test_the_next_start_of_a_dead_driver_waits(queue: Queue) -> None:
     assert "it died" in queue.entry("first").reason
     queue.submit("second")
     assert queue.round()["second"] == ("running", 2), "its slots are free meanwhile"
+
+
+def test_a_driver_that_is_told_to_end_again_and_again_is_given_up(queue: Queue) -> None:
+    queue.submit("first")
+    queue.round()
+    for _ in range(60):
+        if "first" in queue.drivers.running.values():
+            queue.drivers.ends("first", "terminated")
+        queue.round()
+    assert queue.entry("first").state == "halted"
+    assert len(queue.drivers.started) < 30
+
+
+def test_a_person_s_own_limit_leaves_slots_to_others(queue: Queue) -> None:
+    for name in ("first", "second"):
+        queue.submit(name, priority=5 if name == "first" else 1)
+    queue.machine.cpus = 8
+    queue.round()
+    queue.drivers.most = 1
+    queue.drivers.writes("first", 6)
+    assert queue.round() == {"first": ("running", 1), "second": ("running", 7)}
+
+
+def test_a_clock_that_is_set_back_holds_up_nothing(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue.submit("first")
+    queue.round()
+    queue.drivers.ends("first")
+    queue.dispatcher._pace = 1000.0
+    queue.round()
+    assert queue.drivers.running == {}
+    now = time.time()
+    monkeypatch.setattr(dispatcher.time, "time", lambda: now - 86_400)
+    assert queue.round() == {"first": ("running", 2)}
+
+
+def test_what_is_removed_during_a_round_is_not_started(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue.submit("first")
+    real = queue.database.submission
+
+    def removed(entry: int) -> Submission:
+        if not queue.dispatcher._resources.get(entry):
+            return real(entry)
+        queue.database.remove(entry, "ann")
+        return real(entry)
+
+    monkeypatch.setattr(queue.database, "submission", removed)
+    assert queue.round() == {"first": ("removed", 2)} or queue.entry("first").state == "removed"
+    assert queue.drivers.started == []
+
+
+def test_a_job_whose_answer_was_lost_is_not_submitted_again(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue.drivers.plans = True
+    queue.submit("first")
+    with monkeypatch.context() as patch:
+        KILLS["before its handle is noted"](queue, patch)
+        queue.round()  # the handle is known before the start, so nothing has to be noted
+    queue.begin()
+    queue.round()
+    assert (len(queue.drivers.started), queue.entry("first").state) == (1, "running")
+
+
+def test_one_entry_that_can_not_be_read_holds_up_no_other(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = queue.submit("broken")
+    queue.submit("sound")
+    real = queue.database.submission
+
+    def read(entry: int) -> Submission:
+        found = real(entry)
+        return found.model_copy(update={"space": "modle: m"}) if entry == broken else found
+
+    monkeypatch.setattr(queue.database, "submission", read)
+    assert queue.round() == {"broken": ("queued", 0), "sound": ("running", 2)}
+    assert "modle" in queue.entry("broken").reason
 
 
 @pytest.mark.parametrize("end", ["cancelled", "interrupted"])

@@ -26,26 +26,27 @@ def test_a_process_starts_beside_its_request_and_is_found_by_another_service(
         "krona_tune.api.study_process.CODE", f"{code.removesuffix('; input()')}; import time; time.sleep(60)"
     )
     first = LocalDrivers(tmp_path)
-    handle = first.start("mine", ["run", "--quiet"], "model: m", {"WHO": "ann"})
+    handle = first.start("mine", "", ["run", "--quiet"], "model: m", {"WHO": "ann"})
     again = LocalDrivers(tmp_path)
     assert (first.runs(handle), again.runs(handle)) == (True, True)
     until = time.monotonic() + 30
     while "ann" not in again.said(handle) and time.monotonic() < until:
         time.sleep(0.05)
     assert again.said(handle) == "['run', '--quiet'] model: m ann"
-    process = int(handle.split()[0])
+    process = int(handle.split()[1])
     os.kill(process, 9)
     assert ended(first, handle)
     assert not again.runs(handle)
-    number, _, name = handle.split(" ", 2)
-    assert not again.runs(f"{os.getpid()} 1.00 {name}"), "another process with its number is none of ours"
-    assert (again.runs(f"{number} 1.00 {name}"), again.said("1 1 none")) == (False, "")
+    _, number, _, name = handle.split(" ", 3)
+    assert not again.runs(f"process {os.getpid()} 1.00 {name}"), "another process with its number is none of ours"
+    assert (again.runs(f"process {number} 1.00 {name}"), again.said("process 1 1 none")) == (False, "")
+    assert (again.runs("krona-mine-ab12"), again.said("krona-mine-ab12")) == (False, "")
 
 
 def test_what_can_not_be_started_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(NotStartedError, match="file"):
-        LocalDrivers(tmp_path / "file").start("mine", ["run"], "model: m", {})
+        LocalDrivers(tmp_path / "file").start("mine", "", ["run"], "model: m", {})
 
 
 def test_a_request_travels_as_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
