@@ -108,6 +108,10 @@ UNPACK = f"from {__name__} import unpack; unpack(); {CODE}"
 environment of Ray's, for which Ray would start other workers."""
 
 
+PYTHON = 'python={}; [ -x "$python" ] || python=python'
+"""Finds the interpreter on the cluster's head: that of the service if it is there too, else the usual one."""
+
+
 def packed(space: str) -> str:
     """Returns a request as one word of a command."""
     return b64encode(zlib.compress(space.encode())).decode()
@@ -143,8 +147,9 @@ class JobDrivers:
         return f"krona-{name}-{os.urandom(4).hex()}"
 
     def start(self, name: str, handle: str, words: Sequence[str], space: str, environment: Mapping[str, str]) -> str:
-        variables = [f"{key}={value}" for key, value in environment.items() if value]
-        command = shlex.join(["env", *variables, "python", "-c", UNPACK, packed(space), *words])
+        variables = shlex.join(f"{key}={value}" for key, value in environment.items() if value)
+        run = shlex.join(["-c", UNPACK, packed(space), *words])
+        command = f'{PYTHON.format(shlex.quote(sys.executable))}; exec env {variables} "$python" {run}'
         try:
             return str(self._client.submit_job(entrypoint=command, submission_id=handle, metadata={"study": name}))
         except Exception as error:

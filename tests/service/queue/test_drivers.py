@@ -1,14 +1,16 @@
 """Tests that drivers start with their request, are found again, and say what they wrote."""
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from ray.job_submission import JobStatus
 
 from krona_tune.service.queue import drivers as queue_drivers
-from krona_tune.service.queue.drivers import SPACE, LocalDrivers, NotStartedError, packed, unpack
+from krona_tune.service.queue.drivers import SPACE, JobDrivers, LocalDrivers, NotStartedError, packed, unpack
 
 
 def ended(drivers: LocalDrivers, handle: str) -> bool:
@@ -59,3 +61,68 @@ def test_a_request_travels_as_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sys, "argv", ["-c", word, "run", "--space", SPACE])
     unpack()
     assert (sys.argv, Path(SPACE).read_text(encoding="utf-8")) == (["-c", "run", "--space", SPACE], space)
+
+
+class Client:
+    """Takes the place of Ray's client: it runs a job's command in a shell, as Ray does."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.said, self.fails = folder, "", False
+        self.jobs: dict[str, JobStatus] = {}
+
+    def submit_job(self, *, entrypoint: str, submission_id: str, metadata: dict[str, str]) -> str:
+        done = subprocess.run(
+            entrypoint,
+            shell=True,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"PATH": os.defpath},
+        )
+        self.said, self.jobs[submission_id] = done.stdout, JobStatus.RUNNING
+        if self.fails:
+            raise ConnectionError("the answer was lost")
+        return submission_id
+
+    def get_job_status(self, handle: str) -> JobStatus:
+        if handle not in self.jobs:
+            raise RuntimeError(f"Request failed with status code 404: Job {handle} does not exist.")
+        return self.jobs[handle]
+
+    def get_job_logs(self, handle: str) -> str:
+        return self.said
+
+
+@pytest.fixture
+def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[JobDrivers, Client]:
+    code = "import os, sys; print(sys.argv[1:], open('space.yaml').read(), os.environ['WHO'], 'NONE' in os.environ)"
+    monkeypatch.setattr(
+        queue_drivers, "UNPACK", f"from krona_tune.service.queue.drivers import unpack; unpack(); {code}"
+    )
+    client = Client(tmp_path)
+    monkeypatch.setattr("ray.job_submission.JobSubmissionClient", lambda address: client)
+    return JobDrivers("http://127.0.0.1:8265"), client
+
+
+def test_a_job_unpacks_its_request_with_the_services_own_python(jobs: tuple[JobDrivers, Client]) -> None:
+    drivers, client = jobs
+    handle = drivers.handle("mine")
+    words = ["run", "--name", "mine's", "--storage", "/a b"]
+    assert drivers.start("mine", handle, words, "model: 'm'\n", {"WHO": "ann $HOME", "NONE": ""}) == handle
+    assert client.said == f"{words} model: 'm'\n ann $HOME False\n"
+    assert drivers.runs(handle)
+    client.jobs[handle] = JobStatus.FAILED
+    assert not drivers.runs(handle)
+    assert not drivers.runs("krona-of-another-cluster")
+
+
+def test_a_job_whose_answer_was_lost_counts_as_started(jobs: tuple[JobDrivers, Client]) -> None:
+    drivers, client = jobs
+    client.fails = True
+    handle = drivers.handle("mine")
+    assert drivers.start("mine", handle, [], "", {"WHO": "ann"}) == handle
+    client.jobs.clear()
+    client.submit_job = lambda **_: (_ for _ in ()).throw(ConnectionError("refused"))  # type: ignore[assignment]
+    with pytest.raises(NotStartedError, match="refused"):
+        drivers.start("mine", handle, [], "", {"WHO": "ann"})
