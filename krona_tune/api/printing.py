@@ -283,6 +283,11 @@ def print_exported(left: "Exported", form: Form) -> None:
     console.print(indent(left.loading, "  "), highlight=False, markup=False, soft_wrap=True)
 
 
+def print_pushed(address: str, *, public: bool) -> None:
+    seen = "everybody sees it" if public else "private"
+    console.print(f"Uploaded to {address} ({seen})", highlight=False, markup=False, soft_wrap=True)
+
+
 def _indented(text: str) -> str:
     """Returns a long line wrapped into several."""
     return fill(text, width=WIDTH, subsequent_indent=" " * 10, break_long_words=False, break_on_hyphens=False)

@@ -1,5 +1,6 @@
 """The commands about adapters: export, predict."""
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +12,9 @@ import typer
 from rich.markup import escape
 
 from krona_tune.adapters.files.adapter_card import read_card, task_of
-from krona_tune.adapters.files.forms import Form, WrittenDtype
+from krona_tune.adapters.files.forms import Form, Licence, Published, WrittenDtype
 from krona_tune.api.folders import adapter_folder
-from krona_tune.api.printing import errors, print_exported
+from krona_tune.api.printing import errors, print_exported, print_pushed
 from krona_tune.cli import options
 from krona_tune.data.tasks import Task
 from krona_tune.record.remote.storage import storage_at
@@ -27,11 +28,10 @@ if TYPE_CHECKING:
 Holder = Annotated[str, typer.Argument(metavar="STUDY|DIR", help="A study's name, or the folder of an adapter.")]
 OfTask = Annotated[str | None, typer.Option("--task", help="Which of the study's adapters to take, if it has several.")]
 Backbone = Annotated[str | None, typer.Option("--model", help="A hub name or local folder of the same backbone.")]
-
-
 Imported = Annotated[
     str | None, typer.Option("--import", help="A module with a method of your own, which a file alone may not import.")
 ]
+LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 
 
 def _import(module: str | None) -> None:
@@ -53,14 +53,44 @@ def export(
     dtype: Annotated[WrittenDtype, typer.Option(help="The dtype of a merged model's weights.")] = WrittenDtype.FLOAT32,
     rank: Annotated[int | None, typer.Option("--rank", min=1, help="The rank of the nearest LoRA.")] = None,
     imported: Imported = None,
+    to_hub: Annotated[
+        str | None, typer.Option("--push", metavar="ORG/NAME", help="Then upload it to the model hub, as private.")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="With --push: let everybody see it.")] = False,
+    licence: Annotated[
+        str | None, typer.Option("--license", metavar="WORD", help="The hub's word for the licence of the backbone.")
+    ] = None,
 ) -> None:
     """Export an adapter. The exported files are loaded back and must give the same logits."""
     _import(imported)
+    if public and to_hub is None:
+        raise Refusal("--public", "it is about what --push uploads", "add --push ORG/NAME, or leave it out")
     folder = adapter_folder(storage_at(storage), study, task)
+    destination, published = None, Published(licence=_named(licence) if licence else {})
+    if to_hub:
+        from krona_tune.train.serving.hub_push import find_destination
+        from krona_tune.train.serving.licence import find_licence
+
+        destination = find_destination(to_hub, public=public)
+        known = published.licence or find_licence(read_card(folder).backbone, model)
+        published = Published(licence=known, repo=to_hub)
     from krona_tune.train.serving.export import export_adapter
 
     work = _data_of(folder) if form is Form.LORA and rank else None
-    print_exported(export_adapter(folder, to, form, model=model, dtype=dtype, rank=rank, judged_on=work), form)
+    exported = export_adapter(
+        folder, to, form, model=model, dtype=dtype, rank=rank, judged_on=work, published=published
+    )
+    print_exported(exported, form)
+    if destination:
+        from krona_tune.train.serving.hub_push import push
+
+        print_pushed(push(destination, exported.folder), public=public)
+
+
+def _named(licence: str) -> Licence:
+    if not LICENCE.fullmatch(licence):
+        raise Refusal("--license", f"{licence!r} is no word of the hub", "name it as --license apache-2.0")
+    return {"license": licence}
 
 
 def _data_of(adapter: Path) -> "TaskWork | None":

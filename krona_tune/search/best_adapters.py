@@ -16,6 +16,7 @@ from krona_tune.study.manifest import Manifest
 from krona_tune.study.result import TrialResult
 from krona_tune.study.spec.trial import FULL_KINDS, check_trial
 from krona_tune.study.standings import Standings
+from krona_tune.study.statistics import bootstrap_interval
 from krona_tune.train import checkpoint
 from krona_tune.train.task_heads import in_units_of_labels
 
@@ -78,6 +79,7 @@ def _save(
         metrics=row.metrics,
         test_score=row.test_score,
         test_metrics=row.test_metrics,
+        test_interval=None if row.test_score is None else bootstrap_interval([row.test_score], [row.test_resampled]),
         selected_by=selected,
         synthetic=manifest.tasks[row.task].synthetic,
         trial_id=row.trial_id,

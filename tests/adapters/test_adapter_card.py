@@ -9,7 +9,7 @@ import yaml
 
 from krona_tune.adapters.files.adapter_card import CARD, AdapterCard, read_card, task_of
 from krona_tune.adapters.files.adapter_files import README
-from krona_tune.adapters.files.forms import Form, loading
+from krona_tune.adapters.files.forms import Form, Published, loading
 from krona_tune.adapters.files.model_card import model_card
 from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
@@ -93,9 +93,8 @@ def test_a_saved_adapter_has_a_model_card(tmp_path: Path) -> None:
         "library_name": "krona_tune",
         "base_model": "org/tiny",
         "pipeline_tag": "text-classification",
-        "datasets": ["synthetic mini-GLUE"],
         "metrics": ["accuracy"],
-        "tags": ["kronecker-adapter", "krona", "mnli"],
+        "tags": ["kronecker-adapter", "krona", "mnli", "synthetic-data"],
     }
     assert (
         "| half | score (synthetic) | accuracy (synthetic) |\n|---|---|---|\n| validation | 0.5000 | 0.5000 |" in text
@@ -115,6 +114,18 @@ def test_real_data_are_not_called_synthetic_and_the_test_half_is_shown() -> None
     assert "| test | 0.2500 | 0.2500 |" in text
 
 
+def test_what_is_published_names_its_licence_its_interval_and_the_repository() -> None:
+    published = Published(licence={"license": "other", "license_name": "a\nb"}, repo="me/cola")
+    card = made(test_score=0.25, test_interval=(0.2, 0.3))
+    text = model_card(card, Form.ADAPTER, "out", published)
+    assert {key: front(text)[key] for key in ("license", "license_name")} == {"license": "other", "license_name": "a b"}
+    assert "| test | 0.2500 (0.2000 to 0.3000) | – |" in text
+    assert "95 % interval of this adapter's test score" in text
+    assert "snapshot_download('me/cola')" in text
+    assert "from_pretrained('me/cola')" in model_card(card, Form.MERGED, "out", published)
+    assert "interval" not in model_card(made(), Form.ADAPTER, "out")
+
+
 def test_a_folder_is_named_without_the_way_to_it() -> None:
     text = model_card(made(backbone="/home/someone/models/tiny"), Form.MERGED, "out")
     assert "base_model" not in front(text)
@@ -129,7 +140,7 @@ def test_no_string_of_a_card_breaks_out_of_its_place() -> None:
     text = model_card(card, Form.ADAPTER, evil)
     found = front(text)
     assert found["metrics"] == [" ".join(evil.split())]
-    assert found["tags"] == ["kronecker-adapter", "krona", " ".join(evil.split())]
+    assert found["tags"] == ["kronecker-adapter", "krona", " ".join(evil.split()), "synthetic-data"]
     body = text.split("## Use")[0].split("---\n", 2)[2] + text.split("## Where it comes from")[1]
     assert "\n# heading" not in body
     assert "49" not in body
@@ -141,6 +152,7 @@ def test_no_string_of_a_card_breaks_out_of_its_place() -> None:
 def test_the_lines_that_load_it_are_python(form: Form, name: str, outputs: str) -> None:
     lines = loading(made(name, backbone="it's\n'here"), form, "some 'where\n")
     compile(lines, "lines", "exec")
+    compile(loading(made(name), form, "org/name", on_hub=True), "lines", "exec")
     kind = "AutoModelForSeq2SeqLM" if name == "t5" else "AutoModelForSequenceClassification"
     assert f"from transformers import {kind}" in lines
     assert (outputs in lines) or form is Form.MERGED

@@ -26,7 +26,8 @@ class AdapterCard(Frozen):
     `labels` are the classes in their order, a text-to-text model's candidates, or nothing for a regression's head.
     `backbone_fingerprint` is `adapters.fingerprint`'s, `backbone_sha256` that of the weights' files; either may be
     unknown. At most `max_length` tokens of an input are read, in `precision`. `score` and `metrics` are this adapter's
-    on the validation half, the `test_…` ones on the test half if it was evaluated there. It was trained with `seed`,
+    on the validation half, the `test_…` ones on the test half if it was evaluated there; `test_interval` is the score's
+    95 % interval over draws of the test examples. It was trained with `seed`,
     one of the `seeds` that its configuration was trained with. `trained_on` says so if it was trained on more examples
     than the study's other trials; if none were held out it has no score. `own_task` is the whole task if it is none of
     GLUE's. `roles` are the corrections of the backbone's geometry. A decoder's head reads the last token
@@ -52,6 +53,7 @@ class AdapterCard(Frozen):
     metrics: dict[str, FiniteFloat]
     test_score: FiniteFloat | None = None
     test_metrics: dict[str, FiniteFloat] = Field(default_factory=dict)
+    test_interval: tuple[FiniteFloat, FiniteFloat] | None = None
     selected_by: str = SELECTED
     synthetic: bool
     trial_id: str

@@ -1,6 +1,7 @@
 """Names the forms in which an adapter is exported, and how each is loaded. No torch."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -43,6 +44,19 @@ class Approximation:
         return f"{norm}; its validation score is {self.after:.4f}, the adapter's {self.before:.4f}, both in float32."
 
 
+Licence = Mapping[str, str]
+"""What a card's header says of a licence: `license`, and for one that the hub has no word for its name and link."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """What readers elsewhere are told: the licence, and the hub's repository that the files go to, if they do."""
+
+    licence: Licence = field(default_factory=dict)
+    repo: str = ""
+
+
+UNPUBLISHED = Published()
 LIBRARIES = {Form.ADAPTER: "krona_tune", Form.MERGED: "transformers", Form.PEFT: "peft", Form.LORA: "peft"}
 
 KINDS = {
@@ -57,6 +71,7 @@ _IMPORTS = {
     Form.PEFT: "from peft import PeftModel\nfrom transformers import {kind}\n\n",
     Form.LORA: "from peft import PeftModel\nfrom transformers import {kind}\n\n",
 }
+_FETCHING = "from huggingface_hub import snapshot_download\n"
 _BACKBONE = "model = {kind}.from_pretrained({backbone}{outputs})\n"
 _LINES = {
     Form.ADAPTER: _BACKBONE + "adapters = krona_tune.load(model, {folder})",
@@ -66,15 +81,16 @@ _LINES = {
 }
 
 
-def loading(card: AdapterCard, form: Form, folder: Path | str) -> str:
-    """Returns the lines of Python that load what was written to `folder`."""
+def loading(card: AdapterCard, form: Form, place: Path | str, *, on_hub: bool = False) -> str:
+    """Returns the lines of Python that load what was written to a folder, or is in a repository of the hub."""
+    fetched = on_hub and form is Form.ADAPTER  # the other forms' libraries fetch by name
     words = {
         "kind": KINDS[card.pipeline],
         "outputs": "" if card.text_to_text else f", num_labels={max(len(card.labels), 1)}{_padding(card)}",
         "backbone": repr(card.backbone),
-        "folder": repr(str(folder)),
+        "folder": f"snapshot_download({str(place)!r})" if fetched else repr(str(place)),
     }
-    return (_IMPORTS[form] + _LINES[form]).format(**words)
+    return (_FETCHING * fetched + _IMPORTS[form] + _LINES[form]).format(**words)
 
 
 def _padding(card: AdapterCard) -> str:

@@ -8,7 +8,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from krona_tune.adapters.files.adapter_card import AdapterCard
-from krona_tune.adapters.files.forms import LIBRARIES, Approximation, Form, loading
+from krona_tune.adapters.files.forms import LIBRARIES, UNPUBLISHED, Approximation, Form, Licence, Published, loading
 from krona_tune.data.tasks import TASKS
 
 README = "README.md"
@@ -22,7 +22,13 @@ INTROS = {
 }
 
 
-def model_card(card: AdapterCard, form: Form, folder: str, approximation: Approximation | None = None) -> str:
+def model_card(
+    card: AdapterCard,
+    form: Form,
+    folder: str,
+    published: Published = UNPUBLISHED,
+    approximation: Approximation | None = None,
+) -> str:
     """Returns the text of README.md. Values from the card can't break out of their line, cell or quotes."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -36,36 +42,40 @@ def model_card(card: AdapterCard, form: Form, folder: str, approximation: Approx
     return environment.get_template(f"{README}.j2").render(
         card=card,
         form=str(form),
-        front=yaml.safe_dump(_front(card, form), sort_keys=False, allow_unicode=True),
+        front=yaml.safe_dump(_front(card, form, published.licence), sort_keys=False, allow_unicode=True),
         title=_title(card),
         backbone=_backbone(card),
         intro=INTROS[form],
         columns=[f"{_plain(name)}{' (synthetic)' * card.synthetic}" for name in ("score", *card.metric_names)],
         halves=_halves(card),
         approximation=approximation.said if approximation else "",
-        loading=loading(card, form, folder),
+        interval=bool(card.test_interval),
+        loading=loading(card, form, published.repo or folder, on_hub=bool(published.repo)),
     )
 
 
-def _front(card: AdapterCard, form: Form) -> dict[str, Any]:
+def _front(card: AdapterCard, form: Form, licence: Licence) -> dict[str, Any]:
     front: dict[str, Any] = {"library_name": LIBRARIES[form]}
     if HUB_NAME.fullmatch(card.backbone):
         front |= {"base_model": card.backbone}
+    synthetic = ["synthetic-data"] if card.synthetic else []
     return front | {
+        **{key: _line(value) for key, value in licence.items()},
         "pipeline_tag": card.pipeline,
-        **({} if card.own_task else {"datasets": ["synthetic mini-GLUE" if card.synthetic else "nyu-mll/glue"]}),
+        **({} if card.own_task or card.synthetic else {"datasets": ["nyu-mll/glue"]}),
         "metrics": [_line(name) for name in card.metric_names],
-        "tags": ["kronecker-adapter", _line(card.adapter.method), _line(card.task)],
+        "tags": ["kronecker-adapter", _line(card.adapter.method), _line(card.task), *synthetic],
     }
 
 
 def _halves(card: AdapterCard) -> dict[str, list[str]]:
     """Returns the score and each metric on the validation half and, if it was evaluated there, on the test half."""
-    halves = {} if card.score is None else {"validation": (card.score, card.metrics)}
+    halves = {} if card.score is None else {"validation": (f"{card.score:.4f}", card.metrics)}
     if card.test_score is not None:
-        halves["test"] = (card.test_score, card.test_metrics)
+        within = " ({:.4f} to {:.4f})".format(*card.test_interval) if card.test_interval else ""
+        halves["test"] = (f"{card.test_score:.4f}{within}", card.test_metrics)
     return {
-        half: [f"{score:.4f}", *(f"{metrics[name]:.4f}" if name in metrics else "–" for name in card.metric_names)]
+        half: [score, *(f"{metrics[name]:.4f}" if name in metrics else "–" for name in card.metric_names)]
         for half, (score, metrics) in halves.items()
     }
 

@@ -1,9 +1,10 @@
 """Exports a study's adapter in another form; what is written gives the same outputs, or nothing is written."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from krona_tune.adapters.files.adapter_card import AdapterCard, read_card
 from krona_tune.adapters.files.adapter_files import head_of, read_tensors, save_adapter
-from krona_tune.adapters.files.forms import Approximation, Form, WrittenDtype, loading
+from krona_tune.adapters.files.forms import UNPUBLISHED, Approximation, Form, Published, WrittenDtype, loading
 from krona_tune.adapters.files.model_card import README, model_card
 from krona_tune.adapters.files.nearest_lora import nearest_lora
 from krona_tune.adapters.merge import merge
@@ -28,6 +29,8 @@ from krona_tune.train.serving.comparison_inputs import difference, logits, sampl
 from krona_tune.train.serving.load_adapted import AdaptedModel, load_adapted
 
 DTYPES = {WrittenDtype.FLOAT32: torch.float32, WrittenDtype.BFLOAT16: torch.bfloat16}
+Readme = Callable[..., str]
+"""Returns the text of README.md; of a near LoRA, from how near it is."""
 WEIGHTS_ROUNDING = 1e-4
 """Logits from the same float32 sums in another order differ by less than this share of the largest."""
 
@@ -52,6 +55,7 @@ def export_adapter(
     dtype: WrittenDtype = WrittenDtype.FLOAT32,
     rank: int | None = None,
     judged_on: TaskWork | None = None,
+    published: Published = UNPUBLISHED,
 ) -> Exported:
     """Writes an adapter's folder in another form to `to`.
 
@@ -62,6 +66,7 @@ def export_adapter(
         dtype: of a merged model's weights.
         rank: of the nearest LoRA.
         judged_on: data whose validation half shows what the nearest LoRA costs; None: that is not measured.
+        published: what the model card says of the licence, and of the hub's repository that the folder goes to.
 
     Raises:
         Refusal: `to` is taken, the form can't carry the method, the backbone can't be found, or the outputs differ.
@@ -72,35 +77,39 @@ def export_adapter(
         problem = "lora needs a rank" if rank is None else f"{form} has none"
         raise Refusal("--rank", problem, "write --format lora --rank 16, or leave both out")
     card, approximation = read_card(adapter), None
+    readme = partial(model_card, card, form, to.name, published)
     match form:
         case Form.ADAPTER:
-            differing = _leave_as_adapter(adapter, to, model)
+            differing = _leave_as_adapter(adapter, to, model, readme)
         case Form.MERGED:
-            differing = _leave_merged(adapter, to, card, model, DTYPES[dtype])
+            differing = _leave_merged(adapter, to, card, model, DTYPES[dtype], readme)
         case Form.PEFT:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # of what peft asks of transformers
-                differing = _leave_as_peft(adapter, to, model)
+                differing = _leave_as_peft(adapter, to, model, readme)
         case Form.LORA:
             assert rank is not None
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)
-                differing, approximation = _leave_as_nearest_lora(adapter, to, model, rank, judged_on)
+                differing, approximation = _leave_as_nearest_lora(adapter, to, model, rank, judged_on, readme)
     return Exported(folder=to, difference=differing, loading=loading(card, form, to), approximation=approximation)
 
 
-def _leave_as_adapter(adapter: Path, to: Path, name: str | None) -> float:
+def _leave_as_adapter(adapter: Path, to: Path, name: str | None, readme: Readme) -> float:
     whole = load_adapted(adapter, model=name)
     inputs = sample_inputs(whole)
     expected = logits(whole.answer.model, inputs)
     with _written(to) as built:
         save_adapter(built, read_tensors(adapter), whole.card)
+        _write_card(built, readme())
         written = logits(load_adapted(built, model=name).answer.model, inputs)
         _refuse_other_outputs(written, expected, "read back")
     return difference(written, expected)
 
 
-def _leave_merged(adapter: Path, to: Path, card: AdapterCard, name: str | None, dtype: torch.dtype) -> float:
+def _leave_merged(
+    adapter: Path, to: Path, card: AdapterCard, name: str | None, dtype: torch.dtype, readme: Readme
+) -> float:
     if method_named(card.adapter.method).merges_into is None:
         raise _unmergeable(f"{card.adapter.method} can't be added to the weights of the model")
     if card.quantize:
@@ -122,7 +131,7 @@ def _leave_merged(adapter: Path, to: Path, card: AdapterCard, name: str | None, 
         again = type(model).from_pretrained(built, dtype=torch.float32).eval()
         written = logits(again, inputs)
         _refuse_other_outputs(written, logits(_in_float32(model), inputs), "read back")
-        _write_card(built, to, card, Form.MERGED)
+        _write_card(built, readme())
     return difference(written, expected)
 
 
@@ -131,7 +140,7 @@ def _in_float32(model: Any) -> Any:
     return model
 
 
-def _leave_as_peft(adapter: Path, to: Path, name: str | None) -> float:
+def _leave_as_peft(adapter: Path, to: Path, name: str | None, readme: Readme) -> float:
     as_peft = _peft().as_peft
     whole = load_adapted(adapter, model=name, quantized=False)  # peft's adapters are the same on quantised weights
     inputs = sample_inputs(whole)
@@ -139,11 +148,11 @@ def _leave_as_peft(adapter: Path, to: Path, name: str | None) -> float:
     whole.adapters.detach()
     dressed = as_peft(whole.answer.model, whole.adapters, head_of(read_tensors(adapter))).eval()
     _refuse_other_outputs(logits(dressed, inputs), expected, "in the form of peft")
-    return _write_peft(dressed, adapter, to, name, whole, expected)
+    return _write_peft(dressed, adapter, to, name, whole, expected, readme())
 
 
 def _leave_as_nearest_lora(
-    adapter: Path, to: Path, name: str | None, rank: int, judged_on: TaskWork | None
+    adapter: Path, to: Path, name: str | None, rank: int, judged_on: TaskWork | None, readme: Readme
 ) -> tuple[float, Approximation]:
     as_nearest_lora = _peft().as_nearest_lora
     whole = load_adapted(adapter, model=name, quantized=False)
@@ -152,7 +161,7 @@ def _leave_as_nearest_lora(
     dressed = as_nearest_lora(whole.answer.model, whole.adapters, head_of(read_tensors(adapter)), near).eval()
     approximation = Approximation(rank=rank, kept=near.kept, before=before, after=_score(whole, judged_on))
     expected = logits(dressed, sample_inputs(whole))
-    return _write_peft(dressed, adapter, to, name, whole, expected, approximation), approximation
+    return _write_peft(dressed, adapter, to, name, whole, expected, readme(approximation)), approximation
 
 
 def _score(whole: AdaptedModel, judged_on: TaskWork | None) -> float | None:
@@ -170,7 +179,7 @@ def _write_peft(
     name: str | None,
     whole: AdaptedModel,
     expected: Tensor,
-    approximation: Approximation | None = None,
+    readme: str,
 ) -> float:
     """Writes a PeftModel and compares what is read back; returns the largest difference of a logit."""
     from peft import PeftModel
@@ -183,7 +192,7 @@ def _write_peft(
         bare.adapters.detach()
         written = logits(PeftModel.from_pretrained(bare.answer.model, built).eval(), sample_inputs(whole))
         _refuse_other_outputs(written, expected, "read back")
-        _write_card(built, to, whole.card, Form.LORA if approximation else Form.PEFT, approximation)
+        _write_card(built, readme)
     return difference(written, expected)
 
 
@@ -237,7 +246,5 @@ def _unmergeable(problem: str) -> Refusal:
     return Refusal("--format", f"merged: {problem}", "use --format adapter")
 
 
-def _write_card(
-    built: Path, to: Path, card: AdapterCard, form: Form, approximation: Approximation | None = None
-) -> None:
-    (built / README).write_text(model_card(card, form, to.name, approximation), encoding="utf-8")
+def _write_card(built: Path, readme: str) -> None:
+    (built / README).write_text(readme, encoding="utf-8")
