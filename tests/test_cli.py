@@ -107,6 +107,8 @@ def test_a_dry_run_loads_neither_torch_nor_ray(model: str, tmp_path: Path) -> No
             ["--max-concurrent", "0"],
             "resources.max_concurrent: 0 is refused; write 1 or more",
         ),
+        (["--price", "0"], "resources.price_per_hour: 0.0 is refused; write a number above 0"),
+        (["--price", "nan"], "resources.price_per_hour: nan is refused"),
         (["--cpus-per-trial", "many"], "Invalid value for '--cpus-per-trial'"),
         (["--trails", "3"], "No such option: --trails"),
     ],

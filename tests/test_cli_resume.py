@@ -97,6 +97,7 @@ TAKEN = [
     (["--cpus-per-trial", "2"], "resources.cpus_per_trial", 2.0),
     (["--gpus-per-trial", "0"], "resources.gpus_per_trial", 0.0),
     (["--max-concurrent", "3"], "resources.max_concurrent", 3),
+    (["--price", "2.10"], "resources.price_per_hour", 2.1),
 ]
 
 

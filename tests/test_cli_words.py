@@ -12,7 +12,7 @@ from tests.test_cli_resume import options_of
 TEXTS = sorted(
     options_of(studies.run)
     - {"--shared", "--per-task", "--dry-run", "--quiet", "--or-resume", "--version"}
-    - {"--seed", "--cpus-per-trial", "--gpus-per-trial", "--max-concurrent"}
+    - {"--seed", "--cpus-per-trial", "--gpus-per-trial", "--max-concurrent", "--price"}
 )
 
 

@@ -51,6 +51,7 @@ FLAGS = {
     "--cpus-per-trial": Flag("resources.cpus_per_trial"),
     "--gpus-per-trial": Flag("resources.gpus_per_trial"),
     "--max-concurrent": Flag("resources.max_concurrent"),
+    "--price": Flag("resources.price_per_hour"),
     "--address": Flag(of_command=True),
     "--storage": Flag(of_command=True),
     "--tracking-uri": Flag(of_command=True),

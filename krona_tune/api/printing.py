@@ -17,7 +17,7 @@ from krona_tune.refusal import shown
 from krona_tune.search.terminal.cell_html import WIDTH as CELL_WIDTH
 from krona_tune.search.terminal.cell_view import in_notebook
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.formatting import describe_adapter
+from krona_tune.study.formatting import describe_adapter, format_duration, format_money
 from krona_tune.study.redact import redact
 from krona_tune.study.result import TrialResult
 from krona_tune.study.spec.study_spec import for_task
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from krona_tune.data.tasks import Task
     from krona_tune.search.budget.forecast import Forecast
     from krona_tune.search.full_training import FullTraining
+    from krona_tune.search.ledger import Ledger
     from krona_tune.search.planning.plan import Plan
     from krona_tune.search.startup.begin import Started
     from krona_tune.study.spec.study_spec import StudySpec
@@ -122,6 +123,8 @@ def plan_lines(plan: "Plan", reason: str, folder: StudyFolder | None) -> dict[st
     if spec.finalists.top:
         of = "each method on each task" if search.per_method else "each task"
         lines["finals"] = f"the best {spec.finalists.top} of {of} again with {spec.finalists.seeds} seeds, then tested"
+    if spec.resources.price_per_hour:
+        lines["price"] = f"{format_money(spec.resources.price_per_hour)} a device hour"
     if folder:
         lines["folder"] = str(folder.root) + (f", copied to {redact(folder.remote)}" if folder.remote else "")
     if set(plan.own) == set(spec.tasks):
@@ -243,13 +246,13 @@ def _serve(folder: StudyFolder) -> str:
 
 def _foretold(started: "Started", forecast: "Forecast") -> str:
     """What the whole request takes here, of which a resumed study has done some; and its own limit, if that is less."""
-    from krona_tune.study.formatting import format_duration
-
     spec, slots = started.plan.spec, started.slots
     whole, limit = forecast.study(spec, slots), spec.search.time_budget
-    devices = f"{forecast.device_hours(spec, slots):.2g} {'GPU' if slots.gpus else 'core'} hours"
+    hours = forecast.device_hours(spec, slots)
+    devices = f"{hours:.2g} {'GPU' if slots.gpus else 'core'} hours"
+    cost = f", {format_money(price.of_hours(hours))} at {price.said}" if (price := started.price) else ""
     cut = f"; the budget ends it after {format_duration(limit)}, finals included" if limit and limit < whole else ""
-    return f"about {format_duration(whole)} ({devices}) by a few timed steps{cut}"
+    return f"about {format_duration(whole)} ({devices}{cost}) by a few timed steps{cut}"
 
 
 def print_paths(folder: StudyFolder, took: str, tracking_uri: str | None, lacking: str = "") -> None:
@@ -267,6 +270,13 @@ def print_paths(folder: StudyFolder, took: str, tracking_uri: str | None, lackin
     store = redact(tracking_uri or "") or f"mlflow ui --backend-store-uri {folder.tracking_uri}"
     last = f"{lacking}: {_sync(folder, tracking_uri)}" if lacking else f"Compare trials: {store}"
     console.print(escape(last), highlight=False, soft_wrap=True)
+
+
+def print_cost(started: "Started", ledger: "Ledger") -> None:
+    """Prints what the study's trials have cost, if the request names a price."""
+    if price := started.price:
+        said = f"The study's trials have cost {format_money(price.of(ledger.rows.values()))}, at {price.said}."
+        console.print(said, highlight=False, soft_wrap=True)
 
 
 def _sync(folder: StudyFolder, tracking_uri: str | None) -> str:

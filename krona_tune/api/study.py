@@ -56,11 +56,12 @@ KEYWORDS = {
     "cpus_per_trial": "resources.cpus_per_trial",
     "gpus_per_trial": "resources.gpus_per_trial",
     "max_concurrent": "resources.max_concurrent",
+    "price": "resources.price_per_hour",
 }
 """The key of study.yaml that each keyword of `Study` sets."""
 LATER = {
     key: f"--{key.replace('_', '-')}"
-    for key in ("trials", "time_budget", "cpus_per_trial", "gpus_per_trial", "max_concurrent")
+    for key in ("trials", "time_budget", "cpus_per_trial", "gpus_per_trial", "max_concurrent", "price")
 }
 """Keywords that may change in a study that has begun, and the flags of the command line that say the same."""
 
@@ -111,7 +112,7 @@ class Study(RecordedStudy):
             settings: further keys of the YAML, such as `{"schedule.epochs": 4}`.
             address: a Ray cluster to join. tracking_uri: an MLflow server.
             keywords: trials, seed, data, max_params, time_budget, objective, shared, warm_start, cpus_per_trial,
-                gpus_per_trial, max_concurrent, as the flags of the command line.
+                gpus_per_trial, max_concurrent, price, as the flags of the command line.
         """
         refuse_odd(name)
         if odd := sorted(keywords.keys() - KEYWORDS.keys()):

@@ -17,6 +17,7 @@ from krona_tune.api.folders import with_whole_paths
 from krona_tune.api.printing import (
     console,
     errors,
+    print_cost,
     print_examples,
     print_full_training,
     print_paths,
@@ -132,6 +133,7 @@ def run_and_report(
             lacking = redact(lost.pop("MlflowSink", "").partition(": ")[2])
             for sink, problem in lost.items():
                 errors.print(f"[yellow]{sink} could not keep everything:[/yellow] {escape(redact(problem))}")
+            print_cost(started, outcome.ledger)
             print_paths(folder, format_duration(time.monotonic() - began), tracking_uri, lacking)
         finally:
             runner.stop_ray(outcome)  # while the study is still claimed: its workers write into its folder

@@ -65,6 +65,9 @@ Gpus = Annotated[
     RESOURCES("--gpus-per-trial", help="GPUs of one trial; a share such as 0.5 puts two trials on one GPU."),
 ]
 Concurrent = Annotated[int | None, RESOURCES("--max-concurrent", help="Run at most this many trials at once.")]
+Price = Annotated[
+    float | None, RESOURCES("--price", help="The price of a device hour, in your currency; shows what a study costs.")
+]
 Share = Annotated[
     int | None, RESOURCES("--share", hidden=True, min=0, help="The most trials at once until an order changes it.")
 ]

@@ -118,7 +118,7 @@ def run(
         )
 
     left = seconds_left if forecast else None
-    view = View(console, ledger, started.manifest.tasks, done, quiet=quiet, seconds_left=left)
+    view = View(console, ledger, started.manifest.tasks, done, quiet=quiet, seconds_left=left, price=started.price)
     orders = StudyOrders(
         plan,
         folder,

@@ -51,6 +51,11 @@ def format_count(value: float) -> str:
     return f"{value:,.0f}"
 
 
+def format_money(value: float) -> str:
+    """Writes an amount with two decimals, or with two digits if it is smaller than that shows."""
+    return f"{value:,.2f}" if value >= 0.1 or not value else f"{value:.2g}"
+
+
 def format_percent(value: float | None) -> str:
     return NOTHING if value is None else f"{value:.3g} %"
 

@@ -1,11 +1,24 @@
 """Tests what is printed after a study."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from krona_tune.api.printing import print_paths
+from krona_tune.api.printing import plan_lines, print_cost, print_paths, print_started
+from krona_tune.record.sink import NothingKept
+from krona_tune.search.budget.forecast import Forecast
+from krona_tune.search.ledger import Ledger
+from krona_tune.search.planning.plan import make_plan
+from krona_tune.search.startup.begin import Started
+from krona_tune.search.startup.cluster import Cluster, Slots
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.spec.study_spec import StudySpec
+from tests.record.events import manifest
+from tests.search.test_forecast import RTE
+from tests.study.final_rows import row
 
 
 @pytest.mark.parametrize(
@@ -30,3 +43,44 @@ def test_what_mlflow_lacks_is_said_with_the_command_that_adds_it(
     said = capsys.readouterr().out
     assert "krona-tune sync" not in said
     assert "Compare trials: " in said
+
+
+@pytest.mark.parametrize(
+    ("price", "line", "foretold", "ended"),
+    [
+        (
+            2.1,
+            "2.10 a device hour",
+            r" core hours, [\d.]+ at 2\.10 a device hour\) by a few timed steps",
+            "cost 4.20, ",
+        ),
+        (None, None, r" core hours\) by a few timed steps", None),
+    ],
+)
+def test_a_price_is_in_the_plan_the_forecast_and_the_end(
+    capsys: pytest.CaptureFixture[str],
+    model: str,
+    price: float | None,
+    line: str | None,
+    foretold: str,
+    ended: str | None,
+) -> None:
+    resources = {"cpus_per_trial": 2, "price_per_hour": price}
+    request: dict[str, Any] = {"model": model, "tasks": ["rte"], "data": "mini", "resources": resources}
+    plan = make_plan(StudySpec.model_validate(request), "here")
+    assert plan_lines(plan, "", None).get("price") == line
+    started = Started(
+        plan=plan,
+        cluster=Cluster(nodes=(), dashboard=""),
+        slots=Slots(cpus=2.0, gpus=0.0, count=1),
+        source=plan.source,
+        prepared=None,  # type: ignore[arg-type]
+        folder=StudyFolder(Path("studies/first")),
+        manifest=manifest("rte"),
+    )
+    print_started(started, None, Forecast(tasks={"rte": RTE}))
+    assert re.search(foretold, capsys.readouterr().out)
+    took = replace(row("000", "search", 0.5), train_seconds=3600.0, evaluation_seconds=0.0)
+    print_cost(started, Ledger(plan.count, NothingKept(), [took]))
+    said = capsys.readouterr().out
+    assert (f"The study's trials have {ended}at 2.10 a device hour." in said) if ended else said == ""

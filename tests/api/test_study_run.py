@@ -34,7 +34,7 @@ def program(run: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     space = tmp_path / "x.yaml"
     space.write_text(f"model: {model}\ndata: mini\nadapter: {{a_out: 8, a_in: 8}}\n", encoding="utf-8")
     locked: list[bool] = []
-    nothing = SimpleNamespace(manifest=SimpleNamespace(tasks={}))
+    nothing = SimpleNamespace(manifest=SimpleNamespace(tasks={}), price=None)
     monkeypatch.setattr(cluster, "connecting", lambda address: Future())
     monkeypatch.setattr(gather, "gather_study", lambda plan, workers: nothing)
     monkeypatch.setattr(begin, "begin_study", lambda gathered, folder, command: nothing)

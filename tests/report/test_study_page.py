@@ -14,11 +14,15 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from krona_tune.record.parquet_sink import ParquetSink
+from krona_tune.record.records import read_records
 from krona_tune.refusal import Refusal
 from krona_tune.report.pages.study_page import write_report
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.formatting import format_duration, format_gain, format_knob
+from krona_tune.study.formatting import format_duration, format_gain, format_knob, format_money
+from krona_tune.study.manifest import read_manifest
+from krona_tune.study.price import price_of
 from krona_tune.study.result import Status
+from krona_tune.study.spec.study_spec import ResourcesSpec
 from tests.record.events import ended, manifest, report, started
 from tests.report.conftest import Empty
 
@@ -319,3 +323,30 @@ def test_full_trainings_are_listed_beside_the_search_and_rank_nowhere(study: Stu
     assert "all examples of train, validation and test together" in page.text
     assert "the best 4 of 4 scored trials" in page.text
     assert "nan" not in page.text.lower().split()
+
+
+@pytest.mark.parametrize("cores", [1, 4])
+def test_with_a_price_money_stands_beside_device_hours(study: StudyFolder, cores: int) -> None:
+    plain = write_report(study).read_text(encoding="utf-8")
+    resources = f"resources: {{cpus_per_trial: {cores}, price_per_hour: 1000}}\n"
+    study.spec.write_text(f"model: tiny\n{resources}", encoding="utf-8")
+    page = write_report(study).read_text(encoding="utf-8")
+    manifest = read_manifest(study.manifest)
+    price = price_of(ResourcesSpec(cpus_per_trial=cores, price_per_hour=1000), gpu=manifest.device == "cuda")
+    assert price
+    whole = price.of(read_records(study.results).trials)
+    assert whole > 0
+    section = page[page.index('<h2 id="cost">') :].partition("</table>")[0]
+    assert '<th scope="col" class="number">Money</th>' in section
+    assert f'<td class="number" data-value="{whole}">{format_money(whole)}</td>' in section.partition("<tfoot>")[2]
+    assert "money is 1,000.00 a device hour" in section
+    assert ("of which a trial uses" in section) == (price.devices != 1)
+    assert section.count("</td>") == plain[plain.index('<h2 id="cost">') :].partition("</table>")[0].count("</td>") + 4
+    assert "Money" not in plain
+    assert "money" not in plain.partition('<h2 id="cost">')[2].partition("</table>")[0]
+
+
+def test_odd_resources_of_an_edited_request_are_refused(study: StudyFolder) -> None:
+    study.spec.write_text("resources: {price_per_hour: cheap}\n", encoding="utf-8")
+    with pytest.raises(Refusal, match=r"study\.yaml: its resources can't be read"):
+        write_report(study)

@@ -1,5 +1,6 @@
 """Tests the view: a line for each ended trial, and the total of a study's phases."""
 
+from dataclasses import replace
 from io import StringIO
 from typing import Any
 
@@ -8,6 +9,7 @@ from rich.console import Console
 
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.terminal.live_view import View
+from krona_tune.study.price import Price
 from krona_tune.study.result import Status, TrialResult
 from tests.record.events import manifest
 from tests.search.conftest import count_on
@@ -86,6 +88,18 @@ def test_a_long_rungs_progress_counts_for_the_time_left(monkeypatch: pytest.Monk
         book.started(config(number))
     console.print(shown)
     assert "2 of 8 trials, 30 s, about 50 s left" in screen.getvalue()
+
+
+def test_with_a_price_the_last_line_says_what_the_trials_cost() -> None:
+    took = row("000", "search", 0.5, task="cola", ended_at=7.0)
+    book = Ledger(count_on(SHAPE), Heard(), [replace(took, train_seconds=3000.0, evaluation_seconds=600.0)])
+    screen = StringIO()
+    for price in (Price(per_hour=2.1, devices=2.0), None):
+        shown = View(Console(width=200), book, manifest("cola").tasks, nothing_done, quiet=True, price=price)
+        Console(file=screen, width=200).print(shown)
+    with_price, without = (line.strip() for line in screen.getvalue().splitlines() if " of 1 trials, " in line)
+    assert with_price.endswith(", cost so far 4.20")
+    assert "cost" not in without
 
 
 class Changing(dict[str, TrialResult]):

@@ -26,8 +26,10 @@ from krona_tune.study.formatting import NOTHING
 from krona_tune.study.manifest import Manifest, read_manifest
 from krona_tune.study.network import Network, network
 from krona_tune.study.order import Order
+from krona_tune.study.price import Price, price_of
 from krona_tune.study.result import TrialResult
 from krona_tune.study.spec.plain_yaml import read_yaml
+from krona_tune.study.spec.study_spec import ResourcesSpec
 from krona_tune.study.spec.trial import FULL_KINDS
 
 TOP = 10
@@ -91,7 +93,7 @@ def render_body(
     with buttons to clone trials."""
     shared = shared_part(recorded, manifest, spec)
     tasks = judged_together(summaries(recorded, manifest), shared)
-    backbone = network(manifest.model)
+    backbone, price = network(manifest.model), _price(spec, manifest)
     whole = {
         "overview": overview_chart(tasks),
         "average": average_chart(tasks, shared.front if shared else None),
@@ -104,14 +106,15 @@ def render_body(
             manifest=manifest,
             synthetic=manifest.synthetic,
             spec=spec,
-            parts=[_part(summary, recorded.of(summary.task), backbone) for summary in tasks],
+            parts=[_part(summary, recorded.of(summary.task), backbone, price) for summary in tasks],
             average=average(tasks),
             final_average=final_average(tasks),
             shared=shared,
             shared_knobs=_knobs([each.row for each in shared.ranked] if shared else []),
             methods=methods_part(recorded, tasks, manifest),
             trials=len(recorded.trials),
-            cost=cost(recorded.trials),
+            cost=cost(recorded.trials, price),
+            price=price,
             whole=whole,
             troubles=troubles(tasks),
             top=TOP,
@@ -132,14 +135,21 @@ def spec_of(folder: StudyFolder) -> str:
     return text
 
 
-def _part(summary: TaskSummary, recorded: Records, backbone: Network | None) -> TaskPart:
+def _price(spec: str, manifest: Manifest) -> Price | None:
+    """Returns the price of a device hour that study.yaml names, if it does."""
+    resources = (read_yaml(spec, "study.yaml") or {}).get("resources") if "price_per_hour" in spec else None
+    with refusing("study.yaml", "its resources can't be read", "put back what the study was begun with"):
+        return price_of(ResourcesSpec.model_validate(resources or {}), gpu=manifest.device == "cuda")
+
+
+def _part(summary: TaskSummary, recorded: Records, backbone: Network | None, price: Price | None) -> TaskPart:
     return TaskPart(
         summary=summary,
         knobs=_knobs([each.trial for each in summary.ranked]),
         final_knobs=_knobs([each.rows[0] for each in summary.finals.finalists]),
         charts=charts(summary, recorded, backbone),
         seeds=seeds_chart(summary.finals),
-        cost=cost(recorded.trials),
+        cost=cost(recorded.trials, price),
         saved=saved_by_stopping(summary, recorded.trials),
         full=tuple(trial for trial in recorded.trials if trial.kind in FULL_KINDS),
     )

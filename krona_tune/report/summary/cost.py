@@ -10,6 +10,7 @@ from krona_tune.record.records import Records
 from krona_tune.report.charts.chart import Chart
 from krona_tune.report.charts.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, TEAL, YELLOW, empty_figure
 from krona_tune.report.summary.task_summary import RUNNING, TaskSummary
+from krona_tune.study.price import Price
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.spec.trial import FULL_KINDS
 
@@ -35,26 +36,28 @@ ROW, AROUND = 44, 96
 @dataclass(frozen=True, kw_only=True)
 class Cost:
     """The cost of some trials. Seconds are sums over trials, each of which has a device or its share of one;
-    `wall_seconds` are those in which at least one of the ended trials ran."""
+    `wall_seconds` are those in which at least one of the ended trials ran. `money` is None without a price."""
 
     trials: int
     train_seconds: float
     evaluation_seconds: float
     wall_seconds: float
     peak_memory_bytes: int
+    money: float | None = None
 
     @property
     def device_seconds(self) -> float:
         return self.train_seconds + self.evaluation_seconds
 
 
-def cost(trials: Sequence[TrialResult]) -> Cost:
+def cost(trials: Sequence[TrialResult], price: Price | None = None) -> Cost:
     return Cost(
         trials=len(trials),
         train_seconds=sum(trial.train_seconds for trial in trials),
         evaluation_seconds=sum(trial.evaluation_seconds for trial in trials),
         wall_seconds=_under_way(trials),
         peak_memory_bytes=max((trial.peak_memory_bytes for trial in trials), default=0),
+        money=price.of(trials) if price else None,
     )
 
 

@@ -17,6 +17,7 @@ from krona_tune.search.startup.cluster import Slots
 from krona_tune.search.startup.gather import Gathered
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, ModelFacts, read_manifest
+from krona_tune.study.price import Price, price_of
 from krona_tune.study.spec.loader import dump_spec
 from krona_tune.train.device import this_device
 
@@ -29,6 +30,11 @@ class Started(Gathered):
 
     folder: StudyFolder
     manifest: Manifest
+
+    @property
+    def price(self) -> Price | None:
+        """Returns the price of a device hour, if the request names it."""
+        return price_of(self.plan.spec.resources, gpu=self.slots.gpus > 0)
 
 
 def begin_study(gathered: Gathered, folder: StudyFolder, command: str) -> Started:

@@ -25,6 +25,7 @@ from krona_tune.search.terminal.live_view import View
 from krona_tune.search.terminal.result_tables import result_tables
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
+from krona_tune.study.price import price_of
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.spec.loader import load_spec
 from krona_tune.study.spec.study_spec import StudySpec
@@ -69,7 +70,8 @@ def watch(folder: StudyFolder, console: Console) -> None:
             ledger = _ledger(rows, spec)
             ledger.running = set(running_trials(rows)) if runs else set()
             span = _session(folder, None if runs else rows)
-            view = View(console, ledger, manifest.tasks, partial(share_done, folder), quiet=True, span=span)
+            done, price = partial(share_done, folder), price_of(spec.resources, gpu=manifest.device == "cuda")
+            view = View(console, ledger, manifest.tasks, done, quiet=True, span=span, price=price)
             view.expect(not_begun(spec, rows, text_to_text=manifest.model.text_to_text))
             live.update(view, refresh=True)
             if not runs:

@@ -13,8 +13,9 @@ from rich.text import Text
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.terminal.cell_view import CellView, in_notebook
 from krona_tune.search.terminal.titled_table import synthetic_mark
-from krona_tune.study.formatting import format_duration
+from krona_tune.study.formatting import format_duration, format_money
 from krona_tune.study.manifest import TaskFacts
+from krona_tune.study.price import Price
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.standings import Standings
 
@@ -35,14 +36,15 @@ class View:
         quiet: bool,
         seconds_left: Callable[[], float] | None = None,
         span: tuple[float, float] | None = None,
+        price: Price | None = None,
     ) -> None:
         """Takes `share_done`, which returns a trial's progress from 0 to 1, and `seconds_left`, the forecast if any.
 
         `span` is the start of the session shown and the last moment known of it (seconds since the epoch); None if it
-        begins now.
+        begins now. `price`, if known, shows what the trials cost so far.
         """
         self._console, self._ledger, self._facts, self._quiet = console, ledger, facts, quiet
-        self._share_done, self._seconds_left = share_done, seconds_left
+        self._share_done, self._seconds_left, self._price = share_done, seconds_left, price
         self._totals = Counter(row.task for row in ledger.rows.values())
         began, until = span or (0.0, 0.0)
         self._started = time.monotonic() - max(0.0, until - began)
@@ -155,7 +157,8 @@ class View:
         if self._seconds_left:
             seconds = self._seconds_left()
         left = f", about {format_duration(seconds)} left" if seconds > 0 else ""
-        return Text(f"{ended} of {total} trials, {format_duration(elapsed)}{left}", style="dim")
+        cost = f", cost so far {format_money(self._price.of(book.rows.values()))}" if self._price else ""
+        return Text(f"{ended} of {total} trials, {format_duration(elapsed)}{left}{cost}", style="dim")
 
 
 def _under_way(shares: Mapping[str, float]) -> Text:

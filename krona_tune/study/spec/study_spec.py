@@ -199,6 +199,8 @@ class ResourcesSpec(Frozen):
     """GPUs of one trial; 0.5 puts two trials on one GPU. null: one if Ray sees a GPU, else none."""
     max_concurrent: Count | None = None
     """The most trials that run at once; null: as many as fit."""
+    price_per_hour: Positive | None = None
+    """The price of a device hour, in your currency; then money stands beside device hours. null: nowhere."""
     stored_states_gb: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2.0
     """GB of disk that each machine may fill with hidden states below the first trained layer; 0: none."""
     keep_checkpoints: Keep = "finalists"
