@@ -66,6 +66,13 @@ def test_a_value_that_no_file_can_have_as_a_name_is_refused(run: Run, flag: str,
 
 
 @pytest.mark.parametrize("words", [["--dry-run"], ["--resume", "first"], ["--or-resume", "--name", "first"]])
+def test_a_project_that_w_and_b_can_not_have_is_refused_at_once(run: Run, words: list[str]) -> None:
+    said = "--wandb: 'a/b/c' is no project of W&B; write PROJECT or TEAM/PROJECT\n"
+    assert run(*words, "--wandb", "a/b/c") == (2, "", said)
+    assert not list(Path.cwd().iterdir())
+
+
+@pytest.mark.parametrize("words", [["--dry-run"], ["--resume", "first"], ["--or-resume", "--name", "first"]])
 def test_a_tracking_uri_that_no_store_can_have_is_refused_at_once(run: Run, words: list[str]) -> None:
     code, out, err = run(*words, "--tracking-uri", "foo://x")
     assert (code, out) == (2, "")

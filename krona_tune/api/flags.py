@@ -56,6 +56,7 @@ FLAGS = {
     "--storage": Flag(of_command=True),
     "--tracking-uri": Flag(of_command=True),
     "--notify": Flag(of_command=True),
+    "--wandb": Flag(of_command=True),
     "--share": Flag(of_command=True),
     "--quiet": Flag(of_command=True),
     "--dry-run": Flag(of_command=True),

@@ -224,7 +224,9 @@ def _rungs(spec: "StudySpec") -> str:
     return f"judged from {first} to {last} epochs, each {schedule.reduction} times further{reports}"
 
 
-def print_started(started: "Started", tracking_uri: str | None, forecast: "Forecast | None") -> None:
+def print_started(
+    started: "Started", tracking_uri: str | None, forecast: "Forecast | None", wandb: str | None = None
+) -> None:
     manifest, cluster = started.manifest, started.cluster
     computing = f"{manifest.workers} at once on {manifest.device}, {manifest.precision}, {len(cluster.nodes)} node(s)"
     lines = {
@@ -232,10 +234,19 @@ def print_started(started: "Started", tracking_uri: str | None, forecast: "Forec
         **({"time": _foretold(started, forecast)} if forecast else {}),
         "Ray": cluster.dashboard or "no dashboard",
         "MLflow": redact(tracking_uri or "") or f"mlflow ui --backend-store-uri {started.folder.tracking_uri}",
+        **({"W&B": _at_wandb(started.folder, wandb)} if wandb else {}),
         **({"page": _serve(started.folder)} if all(map(find_spec, OF_THE_SERVICE)) else {}),
     }
     print_lines(lines)
     console.print()
+
+
+def _at_wandb(folder: StudyFolder, project: str) -> str:
+    """Returns where the trials' runs are; of those that are only on disk, the command that uploads them."""
+    from krona_tune.record.wandb_mirror.account import is_offline
+
+    where = f"project {project}, group {folder.name}"
+    return f"{where}, on disk only: wandb sync {folder.root}/wandb/offline-run-*" if is_offline() else where
 
 
 def _serve(folder: StudyFolder) -> str:

@@ -68,12 +68,14 @@ def run_and_report(
     resumed_by: str,
     asked: "Callable[[Plan], FullTraining] | None" = None,
     notify: Sequence[str] = (),
+    wandb: str | None = None,
     share: int | None = None,
 ) -> Ended:
     """Prints the plan, runs the study and prints its results; the caller has claimed the study's folder.
 
     With `asked` only the full training that it returns is run. The manifest names `command` as what started the study;
-    `resumed_by` tells a person what resumes it. `notify` are addresses of services to tell how the study goes;
+    `resumed_by` tells a person what resumes it. `notify` are addresses of services to tell how the study goes,
+    `wandb` is a project of W&B to send the trials to;
     `share` is the most trials at once until an order changes it.
     """
     from krona_tune.search.planning.plan import make_plan
@@ -107,7 +109,7 @@ def run_and_report(
     with _logging_to(folder.log):
         started = begin.begin_study(gathered, folder, command=command)
         if not quiet:
-            print_started(started, tracking_uri, None if again else forecast)
+            print_started(started, tracking_uri, None if again else forecast, wandb)
         load = Timer(LOAD_SECONDS, import_module, [REPORT])
         load.daemon = True
         load.start()
@@ -120,6 +122,7 @@ def run_and_report(
             write_report=_write_report,
             again=again,
             notify=notify,
+            wandb=wandb,
             share=share,
         )
         try:

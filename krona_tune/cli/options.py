@@ -80,6 +80,9 @@ Tracking = Annotated[
     str | None,
     KEPT("--tracking-uri", envvar=TRACKING, help="An MLflow server; without it, mlflow.db beside the studies."),
 ]
+Wandb = Annotated[
+    str | None, KEPT("--wandb", metavar="PROJECT", help="Also send the trials to this project of Weights & Biases.")
+]
 Notify = Annotated[
     list[str] | None,
     KEPT(

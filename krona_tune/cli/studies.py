@@ -20,6 +20,7 @@ from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
 from krona_tune.record.notifications import refuse_unknown_services
 from krona_tune.record.ownership import claim
 from krona_tune.record.remote.storage import Storage, storage_at
+from krona_tune.record.wandb_mirror.account import refuse_no_account
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.search.startup.cluster import refuse_odd_address
 from krona_tune.study.folder import StudyFolder
@@ -49,6 +50,7 @@ def run(
     name: options.Name = None,
     tracking_uri: options.Tracking = None,
     notify: options.Notify = None,
+    wandb: options.Wandb = None,
     warm_start: options.WarmStart = None,
     objective: options.Objective = None,
     shared: options.Shared = None,
@@ -63,6 +65,7 @@ def run(
     refuse_odd(name)
     refuse_no_store(tracking_uri)
     refuse_unknown_services(notify or ())
+    refuse_no_account(wandb)
     refuse_odd_address(address)
     kept_at, space = storage_at(storage), find_space(space, "--space") if space else None
     asked = {
@@ -114,6 +117,7 @@ def run(
             command=this_command(),
             resumed_by=resume_command(folder),
             notify=notify or (),
+            wandb=wandb,
             share=share,
         )
     exit_as(ended)
@@ -131,6 +135,7 @@ def resume(
     storage: options.Storage = options.STUDIES,
     tracking_uri: options.Tracking = None,
     notify: options.Notify = None,
+    wandb: options.Wandb = None,
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
     share: options.Share = None,
@@ -148,6 +153,7 @@ def resume(
         storage=storage,
         tracking_uri=tracking_uri,
         notify=notify,
+        wandb=wandb,
         dry_run=dry_run,
         quiet=quiet,
         share=share,

@@ -19,8 +19,9 @@ from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.progress import share_done
 from krona_tune.record.records import Records
 from krona_tune.record.remote.remote_sink import RemoteSink
-from krona_tune.record.sink import FanOut
+from krona_tune.record.sink import FanOut, Sink
 from krona_tune.record.unneeded_checkpoints import remove, unneeded
+from krona_tune.record.wandb_mirror.wandb_sink import WandbSink
 from krona_tune.refusal import told
 from krona_tune.search.best_adapters import save_best_adapters, save_trained_adapters
 from krona_tune.search.budget.budget import Budget, Rates, spent
@@ -89,19 +90,20 @@ def run(
     write_report: Callable[[StudyFolder], Path],
     again: FullTraining | None = None,
     notify: Sequence[str] = (),
+    wandb: str | None = None,
     share: int | None = None,
 ) -> Outcome:
     """Runs the rest of the study until its end or a stop, or only the full training `again`; writes its adapters and
     its report.
 
     Args:
+        wandb: a project of W&B to send the trials to.
         share: the most trials at once until an order changes it; None: as many as the request says.
     """
     plan, folder = started.plan, started.folder
     opened = open_records(plan, folder)
     notifications = _notifications(started, () if again else notify, opened.records)
-    remote = [RemoteSink(folder)] if folder.remote else []
-    sinks = FanOut([opened.sink, _mirror(started, tracking_uri, opened.records), *remote, notifications])
+    sinks = FanOut([opened.sink, *_copies(started, tracking_uri, wandb, opened.records), notifications])
     ledger = _ledger(plan, sinks, opened)
     rates = Rates(devices=started.slots.gpus or started.slots.cpus, slots=started.slots.count)
     clock = StudyClock(folder.clock)
@@ -319,16 +321,21 @@ def _fully_trained(row: TrialResult) -> bool:
     return row.kind in FULL_KINDS and row.status is Status.COMPLETED
 
 
-def _mirror(started: Started, tracking_uri: str | None, earlier: Records) -> MlflowSink:
-    folder = started.folder
-    return MlflowSink(
+def _copies(started: Started, tracking_uri: str | None, wandb: str | None, earlier: Records) -> Iterator[Sink]:
+    """Yields the sinks that keep elsewhere what the records have."""
+    folder, manifest = started.folder, started.manifest
+    yield MlflowSink(
         tracking_uri=tracking_uri or folder.tracking_uri,
         artifact_location=None if tracking_uri else folder.artifact_location,
         study=folder.name,
-        manifest=started.manifest,
+        manifest=manifest,
         spec=dump_spec(started.plan.spec),
         earlier=earlier,
     )
+    if wandb:
+        yield WandbSink(project=wandb, study=folder.name, manifest=manifest, folder=folder.root, earlier=earlier)
+    if folder.remote:
+        yield RemoteSink(folder)
 
 
 def stop_ray(outcome: Outcome) -> None:

@@ -1,8 +1,10 @@
 """Tests what is printed after a study."""
 
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from krona_tune.api.printing import plan_lines, print_cost, print_paths, print_s
 from krona_tune.record.sink import NothingKept
 from krona_tune.search.budget.forecast import Forecast
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.planning.plan import make_plan
+from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.startup.begin import Started
 from krona_tune.search.startup.cluster import Cluster, Slots
 from krona_tune.study.folder import StudyFolder
@@ -45,6 +47,19 @@ def test_what_mlflow_lacks_is_said_with_the_command_that_adds_it(
     assert "Compare trials: " in said
 
 
+def begun(plan: Plan) -> Started:
+    """Returns a study that has begun, as far as something is printed of it."""
+    return Started(
+        plan=plan,
+        cluster=Cluster(nodes=(), dashboard=""),
+        slots=Slots(cpus=2.0, gpus=0.0, count=1),
+        source=plan.source,
+        prepared=None,  # type: ignore[arg-type]
+        folder=StudyFolder(Path("studies/first")),
+        manifest=manifest("rte"),
+    )
+
+
 @pytest.mark.parametrize(
     ("price", "line", "foretold", "ended"),
     [
@@ -69,18 +84,29 @@ def test_a_price_is_in_the_plan_the_forecast_and_the_end(
     request: dict[str, Any] = {"model": model, "tasks": ["rte"], "data": "mini", "resources": resources}
     plan = make_plan(StudySpec.model_validate(request), "here")
     assert plan_lines(plan, "", None).get("price") == line
-    started = Started(
-        plan=plan,
-        cluster=Cluster(nodes=(), dashboard=""),
-        slots=Slots(cpus=2.0, gpus=0.0, count=1),
-        source=plan.source,
-        prepared=None,  # type: ignore[arg-type]
-        folder=StudyFolder(Path("studies/first")),
-        manifest=manifest("rte"),
-    )
+    started = begun(plan)
     print_started(started, None, Forecast(tasks={"rte": RTE}))
     assert re.search(foretold, capsys.readouterr().out)
     took = replace(row("000", "search", 0.5), train_seconds=3600.0, evaluation_seconds=0.0)
     print_cost(started, Ledger(plan.count, NothingKept(), [took]))
     said = capsys.readouterr().out
     assert (f"The study's trials have {ended}at 2.10 a device hour." in said) if ended else said == ""
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [
+        ("online", "W&B     project mine, group first\n"),
+        ("offline", "W&B     project mine, group first, on disk only: wandb sync studies/first/wandb/offline-run-*\n"),
+    ],
+)
+def test_where_the_trials_are_at_w_and_b_is_said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, model: str, mode: str, said: str
+) -> None:
+    package = SimpleNamespace(setup=lambda: SimpleNamespace(settings=SimpleNamespace(mode=mode)))
+    monkeypatch.setitem(sys.modules, "wandb", package)  # type: ignore[arg-type]
+    plan = make_plan(StudySpec.model_validate({"model": model, "tasks": ["rte"], "data": "mini"}), "here")
+    print_started(begun(plan), None, None, "mine")
+    assert said in capsys.readouterr().out
+    print_started(begun(plan), None, None)
+    assert "W&B" not in capsys.readouterr().out

@@ -19,6 +19,7 @@ FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 60.0
 UNOPENED_SECONDS = 10.0
 """How long the study's end waits for a store that could not be opened so far."""
+SYNC = "the Parquet records have them, and krona-tune sync sends them"
 CAPACITY = 20_000
 """The most events that wait; further ones are only in the records, from which a later sync sends them."""
 
@@ -71,8 +72,9 @@ class BackgroundSink:
     The store is opened for the first event: opening takes seconds, and the first trial need not wait for it.
     """
 
-    def __init__(self, store: Store, *, name: str, drain_seconds: float = 60.0) -> None:
-        self._store, self._name, self._drain_seconds = store, redact(name), drain_seconds
+    def __init__(self, store: Store, *, name: str, fix: str = SYNC, drain_seconds: float = 60.0) -> None:
+        """`fix` says how what the store lacks at the end gets there later."""
+        self._store, self._name, self._fix, self._drain_seconds = store, redact(name), fix, drain_seconds
         self._queue: queue.SimpleQueue[Event | _Ending] = queue.SimpleQueue()
         self._backlogs: dict[str, list[Event]] = {}
         self._opened = self._closed = False
@@ -107,8 +109,7 @@ class BackgroundSink:
         if self.unsent or not self._closed:
             lacks = f"{self.unsent} of {self._taken + self._behind} events" if self.unsent else "tables and artifacts"
             why = redact(self._problem or self._refused)
-            fix = "the Parquet records have them, and krona-tune sync sends them"
-            raise NotSentError(f"{self._name} lacks {lacks}{why and f' ({why})'}; {fix}")
+            raise NotSentError(f"{self._name} lacks {lacks}{why and f' ({why})'}; {self._fix}")
 
     def _take(self, event: Event) -> None:
         self._taken += 1

@@ -22,9 +22,9 @@ INDEX = "files.json"
 HERE, ORIGIN = ".index.json", ".origin"
 """Files in a local folder about its copy: the index that was pushed or pulled last, and the folder's own id."""
 LOCK, PULLING, ASIDE = ".lock", ".pulling.lock", ".superseded-"
-LEFT_OUT = {"ray", "checkpoints", "orders"}
-"""Folders that are not copied: nothing reads the first again, the second is copied by `RemoteCheckpoints`, and orders
-are given at the copy itself."""
+LEFT_OUT = {"ray", "checkpoints", "orders", "wandb"}
+"""Folders that are not copied: nothing reads the first again, the second is copied by `RemoteCheckpoints`, orders
+are given at the copy itself, and the last is written again by a session that does not find it."""
 GROWING = {"optuna.journal", "study.log"}
 """Files that only grow: their first bytes are what they were when an index was made, whatever was added since."""
 ATTEMPTS = 5
