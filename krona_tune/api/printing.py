@@ -251,8 +251,7 @@ def _at_wandb(folder: StudyFolder, project: str) -> str:
 
 def _serve(folder: StudyFolder) -> str:
     """Returns the command that shows the study while it runs."""
-    where = folder.found_with.removeprefix(shlex.quote(folder.name))
-    return f"krona-tune serve{where}"
+    return f"krona-tune serve{folder.storage_flag}"
 
 
 def _foretold(started: "Started", forecast: "Forecast") -> str:
@@ -293,7 +292,7 @@ def print_cost(started: "Started", ledger: "Ledger") -> None:
 def _sync(folder: StudyFolder, tracking_uri: str | None) -> str:
     """Returns the command that brings MLflow up to date."""
     at = f" --tracking-uri {shlex.quote(redact(tracking_uri))}" if tracking_uri else ""
-    return f"krona-tune sync {folder.found_with}{at}"
+    return f"krona-tune sync {folder.name}{folder.storage_flag}{at}"
 
 
 def print_exported(left: "Exported", form: Form) -> None:

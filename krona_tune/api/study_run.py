@@ -154,7 +154,7 @@ def _write_report(folder: StudyFolder) -> Path:
 def resume_command(folder: StudyFolder) -> str:
     """Returns the command that resumes a study."""
     installed = Path(sys.argv[0]).name.startswith("krona-tune")
-    return f"{'krona-tune resume' if installed else 'python run_study.py --resume'} {folder.found_with}"
+    return f"{'krona-tune resume' if installed else 'python run_study.py --resume'} {folder.name}{folder.storage_flag}"
 
 
 def _how_to_go_on(outcome: "Outcome", trained: Sequence[str], resumed_by: str) -> str:

@@ -34,10 +34,9 @@ class StudyFolder:
         return self.remote.rpartition("/")[0] if self.remote else str(self.root.parent)
 
     @property
-    def found_with(self) -> str:
-        """Returns what a command needs to find the study: its name, and its storage if it is not the usual one."""
-        where = [] if self.storage == STUDIES else ["--storage", redact(self.storage)]
-        return shlex.join([self.name, *where])
+    def storage_flag(self) -> str:
+        """Returns what a command needs after the study's name to find it: nothing if its storage is the usual one."""
+        return "" if self.storage == STUDIES else f" --storage {shlex.quote(redact(self.storage))}"
 
     @property
     def spec(self) -> Path:

@@ -316,8 +316,7 @@ class StudyOrders(Gate):
 
     @property
     def _go_on(self) -> str:
-        name, _, where = self._folder.found_with.partition(" ")
-        return f"krona-tune order {name} continue {where}".strip()
+        return f"krona-tune order {self._folder.name} continue{self._folder.storage_flag}"
 
     def _refuse_after_the_search(self, order: Order) -> None:
         if not self._in_search:

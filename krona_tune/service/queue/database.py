@@ -294,12 +294,6 @@ class Database:
         with self._reading() as connection:
             return {row.entry: Start(**row._mapping) for row in connection.execute(asked)}
 
-    def starts(self, entry: int) -> list[Start]:
-        """Returns an entry's starts, the first one first."""
-        with self._reading() as connection:
-            found = connection.execute(select(starts).where(starts.c.entry == entry).order_by(starts.c.id)).all()
-        return [Start(**row._mapping) for row in found]
-
     def changes(self, since: float) -> list[SlotChange]:
         """Returns the changes of slots since a moment, and of each entry the last one before it."""
         before = select(func.max(changes.c.id)).where(changes.c.at < since).group_by(changes.c.entry)

@@ -125,7 +125,7 @@ class Dispatcher:
     def round(self) -> None:
         """Compares what is with what should be, once. Raises a Refusal if the file or the cluster can't be reached."""
         self._shared.cluster()  # without an answer nothing is changed
-        for watched in self._watched():
+        for watched in self._watched(fetch=True):
             with self._noting(watched.entry):
                 self._look_after(watched)
         there = self._watched()
@@ -163,15 +163,16 @@ class Dispatcher:
             logger.warning("%s: %s", entry.name, reason)
             self._database.note(entry.id, reason)
 
-    def _watched(self) -> Sequence[Watched]:
+    def _watched(self, *, fetch: bool = False) -> Sequence[Watched]:
+        """Returns every entry that has a place; `fetch`: what copies at a URI hold is fetched first."""
         starts = self._database.last_starts()
-        return [self._watch(entry, starts.get(entry.id)) for entry in self._database.live()]
+        return [self._watch(entry, starts.get(entry.id), fetch=fetch) for entry in self._database.live()]
 
-    def _watch(self, entry: Entry, start: Start | None) -> Watched:
+    def _watch(self, entry: Entry, start: Start | None, *, fetch: bool) -> Watched:
         folder = self._storage.study(entry.name)
         if start is None:
             return Watched(entry=entry, folder=folder, start=None, state=None)
-        if folder.remote:
+        if fetch and folder.remote:
             with suppress(Refusal):
                 refresh(folder, FETCHED)
         state = read_driver_state(folder)
