@@ -28,13 +28,13 @@ HEALTHCHECK --interval=5m --timeout=30s --start-period=1m CMD ["krona-tune", "do
 
 FROM start AS cuda
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
-RUN pip install --no-cache-dir "/requirements[quickstart,peft,quantize,service,s3]"
+RUN pip install --no-cache-dir "/requirements[peft,quantize,service,s3]"
 RUN --mount=from=wheel,source=/wheel,target=/wheel pip install --no-cache-dir --no-deps --force-reinstall /wheel/*.whl
 USER 1000
 
 FROM start AS cpu
 # The index of torch's builds for CPUs: --build-arg TORCH=URL. Without it this image brings NVIDIA's libraries too.
 ARG TORCH=
-RUN PIP_EXTRA_INDEX_URL="$TORCH" pip install --no-cache-dir "/requirements[quickstart,peft,service,s3]"
+RUN PIP_EXTRA_INDEX_URL="$TORCH" pip install --no-cache-dir "/requirements[peft,service,s3]"
 RUN --mount=from=wheel,source=/wheel,target=/wheel pip install --no-cache-dir --no-deps --force-reinstall /wheel/*.whl
 USER 1000

@@ -50,11 +50,11 @@ clean:
 	$(PYTHON) -m venv .venv
 
 .venv/study: .venv/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable '.[quickstart]'
+	$(BIN)/python -m pip install --quiet --editable '.[peft]'
 	touch $@
 
 .venv/test: .venv/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable '.[quickstart,test,docs]'
+	$(BIN)/python -m pip install --quiet --editable '.[test,docs]'
 	touch $@ .venv/study .venv/docs
 
 .venv/docs: .venv/bin/python pyproject.toml
@@ -62,5 +62,5 @@ clean:
 	touch $@
 
 .venv/dev: .venv/test
-	$(BIN)/python -m pip install --quiet --editable '.[quickstart,test,docs,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[test,docs,dev]'
 	touch $@

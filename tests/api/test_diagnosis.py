@@ -137,7 +137,6 @@ def test_whether_the_hub_is_reached_is_told_as_a_study_would_find_it(
     monkeypatch.setattr(diagnosis, "installed", lambda name: "")
     found = diagnose()
     assert found.sections["hub"]["reached"] == reached
-    assert any("gt" in str(each) or "quickstart" in str(each) for each in found.warnings) == reached.startswith("no")
     assert ("HF_ENDPOINT" in str(found.problems)) == (value == "nowhere")
 
 

@@ -24,7 +24,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-FOR_USE = ("quickstart", "peft", "notebook", "quantize", "s3", "gs", "dashboard", "service")
+FOR_USE = ("peft", "notebook", "quantize", "s3", "gs", "dashboard", "service")
 """The extras for users of krona_tune, not for its developers."""
 MEGABYTE = 10**6
 

