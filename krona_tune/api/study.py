@@ -24,8 +24,10 @@ from krona_tune.api.study_process import Driver, last_lines, start_driver, stop_
 from krona_tune.api.study_run import INTERRUPTED, RAY_LOST, run_and_report
 from krona_tune.atomic_write import write_atomically
 from krona_tune.hub import home
+from krona_tune.record.notifications import NOTIFY, refuse_unknown_services
 from krona_tune.record.ownership import claim
 from krona_tune.record.remote.storage import storage_at
+from krona_tune.record.wandb_mirror.account import refuse_no_account
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.search.terminal.cell_view import in_notebook, silence_widgets
 from krona_tune.study.folder import STUDIES, StudyFolder
@@ -96,6 +98,8 @@ class Study(RecordedStudy):
         settings: Mapping[str, Any] | None = None,
         address: str | None = None,
         tracking_uri: str | None = None,
+        wandb: str | None = None,
+        notify: Sequence[str] = (),
         **keywords: Any,
     ) -> None:
         """Describes a study; nothing runs before `run`.
@@ -110,16 +114,19 @@ class Study(RecordedStudy):
             name: the study's. A study of this name that was begun with the same request is resumed.
             storage: a folder or a URI; the study is kept in a folder of it.
             settings: further keys of the YAML, such as `{"schedule.epochs": 4}`.
-            address: a Ray cluster to join. tracking_uri: an MLflow server.
+            address: a Ray cluster to join. tracking_uri: an MLflow server. wandb: a project of W&B to send the trials
+                to. notify: addresses of services to tell how the study goes.
             keywords: trials, seed, data, max_params, time_budget, objective, shared, warm_start, cpus_per_trial,
                 gpus_per_trial, max_concurrent, price, as the flags of the command line.
         """
         refuse_odd(name)
+        refuse_no_account(wandb)
+        refuse_unknown_services(notify)
         if odd := sorted(keywords.keys() - KEYWORDS.keys()):
             raise unknown("Study", "keyword", odd[0], KEYWORDS)
         place: Path | Mapping[str, Any] = _found(space) if space else chosen_space(None)[0]
         self.folder = storage_at(str(storage)).brought(name or new_name(_stem(place)))
-        self._address, self._tracking_uri = address, tracking_uri
+        self._address, self._tracking_uri, self._wandb, self._notify = address, tracking_uri, wandb, tuple(notify)
         self._space: Path | Mapping[str, Any] | None = place
         self._tasks, self._model, self._tokenizer = tasks, model, tokenizer
         self._set = {**(settings or {}), **{KEYWORDS[key]: value for key, value in keywords.items()}}
@@ -139,7 +146,7 @@ class Study(RecordedStudy):
         """Returns a study that has begun, from its folder."""
         read_manifest(folder.manifest)
         study = cls.__new__(cls)
-        study.folder, study._address, study._tracking_uri = folder, None, None
+        study.folder, study._address, study._tracking_uri, study._wandb, study._notify = folder, None, None, None, ()
         study._space, study._request, study._child, study._set = None, None, None, {}
         return study
 
@@ -298,6 +305,8 @@ class Study(RecordedStudy):
                 command=f"krona_tune.Study(name={self.folder.name!r}).run()",
                 resumed_by=".run()",
                 asked=asked,
+                notify=self._notify,
+                wandb=self._wandb,
             )
         if ended.status == RAY_LOST:
             raise RuntimeError("Ray ended during the study; .run() resumes it")
@@ -312,6 +321,7 @@ class Study(RecordedStudy):
         where = ["--storage", self.folder.storage, "--quiet"]
         where += ["--address", self._address] if self._address else []
         where += ["--tracking-uri", self._tracking_uri] if self._tracking_uri else []
+        where += ["--wandb", self._wandb] if self._wandb else []
         if self.folder.spec.exists():
             later = {"--trials": spec.search.trials, **{f: v for f, v in given.items() if f != "--trials"}}
             words = ["resume", self.folder.name, *(str(word) for pair in later.items() for word in pair)]
@@ -319,7 +329,8 @@ class Study(RecordedStudy):
             request = self.folder.inputs / REQUEST
             write_atomically(request, dump_spec(spec))
             words = ["run", "--space", str(request), "--name", self.folder.name]
-        self._child = start_driver([*words, *where], self._output)
+        environment = {NOTIFY: " ".join(self._notify)} if self._notify else None
+        self._child = start_driver([*words, *where], self._output, environment=environment)
 
 
 def _with(spec: StudySpec, changed: Mapping[str, Any]) -> StudySpec:

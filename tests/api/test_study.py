@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import pandas as pd
 import pytest
 
 import krona_tune
+from krona_tune.api import study as study_module
+from krona_tune.api.study_run import Ended
+from krona_tune.record.notifications import NOTIFY
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.refusal import Refusal
 from tests.search.models import saved_bert
@@ -89,6 +93,8 @@ def test_a_model_in_memory_is_kept_with_its_tokenizer(model: str) -> None:
         ({"trials": 0}, "search.trials: 0 is refused; write 1 or more"),
         ({"settings": {"adapter.scael": 2}}, "adapter: unknown key 'scael', did you mean 'scale'"),
         ({"space": "nowhere.yaml"}, "nowhere.yaml: can't be read"),
+        ({"wandb": "a/b/c"}, "wandb: 'a/b/c' is no project of W&B; write PROJECT or TEAM/PROJECT"),
+        ({"notify": ["nowhere"]}, "notify: apprise does not understand an address without a scheme"),
         (
             {"tasks": {"reviews": {"data": 3, "text": "body", "label": "verdict"}}},
             "tasks: reviews: data: is a int; give",
@@ -130,6 +136,28 @@ def test_a_study_runs_resumes_answers_and_says_when_it_is_finished(
         study(model, data=frame(shift=1)).run()
     with pytest.raises(Refusal, match=r"schedule\.epochs: 5\.0: the study 'reviews' was begun with 2"):
         study(model, settings={"schedule.epochs": 5}).run()
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_who_is_told_and_where_results_go_reaches_the_driver(
+    model: str, wait: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_module, "refuse_no_account", lambda project: None)
+    heard: dict[str, Any] = {}
+
+    def run_here(*asked: Any, **more: Any) -> Ended:
+        heard.update(wandb=more["wandb"], notify=" ".join(more["notify"]), tracking_uri=asked[5])
+        return Ended(status=0)
+
+    def run_elsewhere(words: list[str], output: Path, environment: dict[str, str]) -> None:
+        given = dict(pairwise(words))
+        heard.update(wandb=given["--wandb"], notify=environment[NOTIFY], tracking_uri=given["--tracking-uri"])
+
+    monkeypatch.setattr(study_module, "run_and_report", run_here)
+    monkeypatch.setattr(study_module, "start_driver", run_elsewhere)
+    told = {"wandb": "team/mine", "notify": ["json://one", "json://two"], "tracking_uri": "http://mlflow"}
+    study(model, **told).run(wait=wait)
+    assert heard == {**told, "notify": "json://one json://two"}
 
 
 @pytest.mark.slow
