@@ -72,6 +72,23 @@ def test_a_project_that_w_and_b_can_not_have_is_refused_at_once(run: Run, words:
     assert not list(Path.cwd().iterdir())
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--seed", "-1"], "--seed: -1 is refused; write 0 or more"),
+        (["--price", "-1"], "--price: -1.0 is refused; write a number above 0"),
+        (["--time-budget", "0s"], "--time-budget: 0 is refused; write a number above 0"),
+        (["--set", "adapter.scale=-1"], "--set adapter.scale: -1 is refused; write a number above 0"),
+        (["--set", "seed=-1", "--seed", "-2"], "--seed: -2 is refused; write 0 or more"),
+        (["--set", "search={trials: 0}"], "--set search: trials: 0 is refused; write 1 or more"),
+    ],
+    ids=lambda each: " ".join(each) if isinstance(each, list) else "",
+)
+def test_a_value_out_of_range_is_refused_where_it_was_given(run: Run, words: list[str], said: str) -> None:
+    assert run("--dry-run", "--tasks", "cola", *words) == (2, "", f"{said}\n")
+    assert not list(Path.cwd().iterdir())
+
+
 @pytest.mark.parametrize("words", [["--dry-run"], ["--resume", "first"], ["--or-resume", "--name", "first"]])
 def test_a_tracking_uri_that_no_store_can_have_is_refused_at_once(run: Run, words: list[str]) -> None:
     code, out, err = run(*words, "--tracking-uri", "foo://x")

@@ -72,6 +72,12 @@ def overrides(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def at_the_flag(refusal: Refusal) -> Refusal:
+    """Returns a refusal of a key that a flag sets as one of this flag."""
+    place = next((name for name, flag in FLAGS.items() if flag.key == refusal.place), refusal.place)
+    return Refusal(place, refusal.problem, refusal.fix)
+
+
 def refuse_kept(given: Mapping[str, Any]) -> None:
     """Raises a Refusal if a flag is given that a resumed study does not accept."""
     for flag in _kept(given):

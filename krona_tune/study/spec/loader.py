@@ -60,7 +60,24 @@ def load_spec(path: Path, settings: Sequence[str] = (), overrides: Mapping[str, 
         _put(written, key.strip(), read_yaml(value, f"--set {key}"), f"--set {key}")
     for key, value in flags.items():
         _put(written, key, value, key)
-    return _beside(build_spec(written, str(path)), path.parent)
+    try:
+        return _beside(build_spec(written, str(path)), path.parent)
+    except Refusal as refusal:
+        sources = {key: f"--set {key}" for key in map(_key_of, settings)} | {key: key for key in flags}
+        raise Refusal(_source(refusal.place, str(path), sources), refusal.problem, refusal.fix) from None
+
+
+def _key_of(setting: str) -> str:
+    return setting.partition("=")[0].strip()
+
+
+def _source(place: str, path: str, sources: Mapping[str, str]) -> str:
+    """Returns where a refused value comes from: one of the sources of keys, or the place in the file that was told."""
+    key = place.removeprefix(f"{path}: ").replace(": ", ".")
+    for given, source in sources.items():
+        if f"{key}.".startswith(f"{given}."):
+            return source + key.removeprefix(given).replace(".", ": ", 1)
+    return place
 
 
 def parse_spec(text: str, place: str, folder: Path) -> StudySpec:
