@@ -29,6 +29,9 @@ READ = (
     "RAY_AUTH_MODE",
     "MLFLOW_ALLOW_FILE_STORE",
     "MLFLOW_TRACKING_USERNAME",
+    "WANDB_BASE_URL",
+    "WANDB_ENTITY",
+    "WANDB_MODE",
 )
 """Variables whose values may be shown; passwords inside addresses are masked."""
 SECRET = (
@@ -38,6 +41,7 @@ SECRET = (
     "RAY_AUTH_TOKEN",
     "MLFLOW_TRACKING_PASSWORD",
     "MLFLOW_TRACKING_TOKEN",
+    "WANDB_API_KEY",
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
