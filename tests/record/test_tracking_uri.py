@@ -54,9 +54,9 @@ def test_a_uri_that_no_store_can_have_is_refused(uri: str, problem: str) -> None
     [
         None,
         "http://host:5000",
-        "https://me:secret@host/mlflow/",
+        "https://me:hunter2@host/mlflow/",
         "HTTP://host",
-        "postgresql+psycopg2://me:secret@host/db",
+        "postgresql+psycopg2://me:hunter2@host/db",
         "postgresql+psycopg2:///db?host=/var/run/postgresql",
         "mysql+pymysql://host:3306/db",
         "mssql+pyodbc://host/db",
