@@ -34,8 +34,9 @@ def command_line() -> str:
 
 
 def _without_help(command: str) -> str:
-    """Returns a command's description without the flag that every command has."""
-    return re.sub(r"(?m)^\* `--help`: .*\n", "", command)
+    """Returns a command's description without the flag that every command has, nor a list of flags without any."""
+    others = re.sub(r"(?m)^\* `--help`: .*\n", "", command)
+    return re.sub(r"\*\*Options\*\*:\s+\Z", "", others)
 
 
 def yaml_keys() -> str:

@@ -8,7 +8,7 @@ from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal
 from krona_tune.report.pages.study_page import spec_of
-from krona_tune.report.summary.cost import cost
+from krona_tune.report.summary.cost import cost, device_rates
 from krona_tune.report.summary.present import UnderWay, present
 from krona_tune.report.summary.shared_summary import judged_together, shared_part
 from krona_tune.report.summary.task_summary import average, summaries
@@ -61,7 +61,8 @@ def summarise_study(folder: StudyFolder, *, runs: bool) -> StudySummary:
 
 def summary_of(folder: StudyFolder, manifest: Manifest, recorded: Records, plan: Plan, *, runs: bool) -> StudySummary:
     """Returns the summary of a study whose records were read."""
-    tasks = judged_together(summaries(recorded, manifest), shared_part(recorded, manifest, spec_of(folder)))
+    spec = spec_of(folder)
+    tasks = judged_together(summaries(recorded, manifest), shared_part(recorded, manifest, spec))
     mean = average(tasks)
     summary = StudySummary(
         name=folder.name,
@@ -69,7 +70,7 @@ def summary_of(folder: StudyFolder, manifest: Manifest, recorded: Records, plan:
         problem=plan.problem,
         best=mean.best if mean else None,
         head_only=mean.baseline if mean else None,
-        device_seconds=cost(recorded.trials).device_seconds,
+        device_seconds=cost(recorded.trials, device_rates(spec, manifest)).device_seconds,
         trials=None if plan.left is None else len(recorded.trials) + plan.left,
         ended=sum(row.status is not Status.INTERRUPTED for row in recorded.trials),
     )

@@ -30,8 +30,12 @@ class Price:
 
 
 def price_of(resources: ResourcesSpec, *, gpu: bool) -> Price | None:
-    """Returns the price that the request names, if it does; `gpu`: trials have GPUs, one each if it names no number."""
+    """Returns the price that the request names, if it does; `gpu`: trials have GPUs."""
     if resources.price_per_hour is None:
         return None
-    devices = resources.gpus_per_trial or 1.0 if gpu else resources.cpus_per_trial
-    return Price(per_hour=resources.price_per_hour, devices=devices)
+    return Price(per_hour=resources.price_per_hour, devices=devices_of(resources, gpu=gpu))
+
+
+def devices_of(resources: ResourcesSpec, *, gpu: bool) -> float:
+    """Returns how many devices a trial has; `gpu`: trials have GPUs, one each if the request names no number."""
+    return resources.gpus_per_trial or 1.0 if gpu else resources.cpus_per_trial

@@ -16,7 +16,7 @@ from krona_tune.report.charts.parameters import PARAMETERS, front_line, task_fro
 from krona_tune.report.charts.style import BLUE, GREEN, ORANGE, PURPLE, RED, empty_figure, log_axis
 from krona_tune.report.pages.html import environment, framed, packed_plotly
 from krona_tune.report.pages.study_page import spec_of, write_page
-from krona_tune.report.summary.cost import Cost, cost
+from krona_tune.report.summary.cost import Cost, cost, device_rates
 from krona_tune.report.summary.finals_summary import FinalAverage, final_average
 from krona_tune.report.summary.shared_summary import judged_together, shared_part
 from krona_tune.report.summary.task_summary import Average, TaskSummary, average, summaries
@@ -40,7 +40,7 @@ class ComparedStudy:
 
     @property
     def cost(self) -> Cost:
-        return cost(self.recorded.trials)
+        return cost(self.recorded.trials, device_rates(self.spec, self.manifest))
 
     def average(self, common: Sequence[str]) -> Average | None:
         return average([self.tasks[task] for task in common])

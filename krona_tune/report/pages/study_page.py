@@ -15,7 +15,7 @@ from krona_tune.report.charts.parameters import average_chart
 from krona_tune.report.charts.seeds import seeds_chart
 from krona_tune.report.charts.task_charts import charts
 from krona_tune.report.pages.html import SHAPE, environment, framed, knobs_of, packed_plotly
-from krona_tune.report.summary.cost import Cost, cost, cost_chart, saved_by_stopping
+from krona_tune.report.summary.cost import Cost, DeviceRates, cost, cost_chart, device_rates, saved_by_stopping
 from krona_tune.report.summary.failures import troubles
 from krona_tune.report.summary.finals_summary import final_average, methods_part
 from krona_tune.report.summary.present import given_orders
@@ -26,10 +26,8 @@ from krona_tune.study.formatting import NOTHING
 from krona_tune.study.manifest import Manifest, read_manifest
 from krona_tune.study.network import Network, network
 from krona_tune.study.order import Order
-from krona_tune.study.price import Price, price_of
 from krona_tune.study.result import TrialResult
 from krona_tune.study.spec.plain_yaml import read_yaml
-from krona_tune.study.spec.study_spec import ResourcesSpec
 from krona_tune.study.spec.trial import FULL_KINDS
 
 TOP = 10
@@ -93,11 +91,11 @@ def render_body(
     with buttons to clone trials."""
     shared = shared_part(recorded, manifest, spec)
     tasks = judged_together(summaries(recorded, manifest), shared)
-    backbone, price = network(manifest.model), _price(spec, manifest)
+    backbone, rates = network(manifest.model), device_rates(spec, manifest)
     whole = {
         "overview": overview_chart(tasks),
         "average": average_chart(tasks, shared.front if shared else None),
-        "cost": cost_chart(tasks, recorded),
+        "cost": cost_chart(tasks, recorded, rates),
     }
     return Markup(
         environment()
@@ -106,15 +104,15 @@ def render_body(
             manifest=manifest,
             synthetic=manifest.synthetic,
             spec=spec,
-            parts=[_part(summary, recorded.of(summary.task), backbone, price) for summary in tasks],
+            parts=[_part(summary, recorded.of(summary.task), backbone, rates) for summary in tasks],
             average=average(tasks),
             final_average=final_average(tasks),
             shared=shared,
             shared_knobs=_knobs([each.row for each in shared.ranked] if shared else []),
             methods=methods_part(recorded, tasks, manifest),
             trials=len(recorded.trials),
-            cost=cost(recorded.trials, price),
-            price=price,
+            cost=cost(recorded.trials, rates),
+            rates=rates,
             whole=whole,
             troubles=troubles(tasks),
             top=TOP,
@@ -135,21 +133,14 @@ def spec_of(folder: StudyFolder) -> str:
     return text
 
 
-def _price(spec: str, manifest: Manifest) -> Price | None:
-    """Returns the price of a device hour that study.yaml names, if it does."""
-    resources = (read_yaml(spec, "study.yaml") or {}).get("resources") if "price_per_hour" in spec else None
-    with refusing("study.yaml", "its resources can't be read", "put back what the study was begun with"):
-        return price_of(ResourcesSpec.model_validate(resources or {}), gpu=manifest.device == "cuda")
-
-
-def _part(summary: TaskSummary, recorded: Records, backbone: Network | None, price: Price | None) -> TaskPart:
+def _part(summary: TaskSummary, recorded: Records, backbone: Network | None, rates: DeviceRates) -> TaskPart:
     return TaskPart(
         summary=summary,
         knobs=_knobs([each.trial for each in summary.ranked]),
         final_knobs=_knobs([each.rows[0] for each in summary.finals.finalists]),
         charts=charts(summary, recorded, backbone),
         seeds=seeds_chart(summary.finals),
-        cost=cost(recorded.trials, price),
+        cost=cost(recorded.trials, rates),
         saved=saved_by_stopping(summary, recorded.trials),
         full=tuple(trial for trial in recorded.trials if trial.kind in FULL_KINDS),
     )

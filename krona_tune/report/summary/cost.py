@@ -7,11 +7,15 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from krona_tune.record.records import Records
+from krona_tune.refusal import refusing
 from krona_tune.report.charts.chart import Chart
 from krona_tune.report.charts.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, TEAL, YELLOW, empty_figure
 from krona_tune.report.summary.task_summary import RUNNING, TaskSummary
-from krona_tune.study.price import Price
+from krona_tune.study.manifest import Manifest
+from krona_tune.study.price import Price, devices_of, price_of
 from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.spec.plain_yaml import read_yaml
+from krona_tune.study.spec.study_spec import ResourcesSpec
 from krona_tune.study.spec.trial import FULL_KINDS
 
 _COLOURS = {
@@ -34,30 +38,54 @@ ROW, AROUND = 44, 96
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeviceRates:
+    """How many devices a trial of a study has, or its share of one, and what an hour of a device costs, if known."""
+
+    devices: float = 1.0
+    price: Price | None = None
+
+
+ONE_DEVICE = DeviceRates()
+_READ = ("cpus_per_trial", "gpus_per_trial", "price_per_hour")
+"""The keys of resources that are read here: a study of an earlier version may have others."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cost:
-    """The cost of some trials. Seconds are sums over trials, each of which has a device or its share of one;
+    """The cost of some trials. Seconds are sums over trials, those of devices over each trial's devices too;
     `wall_seconds` are those in which at least one of the ended trials ran. `money` is None without a price."""
 
     trials: int
     train_seconds: float
     evaluation_seconds: float
+    device_seconds: float
     wall_seconds: float
     peak_memory_bytes: int
     money: float | None = None
 
-    @property
-    def device_seconds(self) -> float:
-        return self.train_seconds + self.evaluation_seconds
+
+def device_rates(spec: str, manifest: Manifest) -> DeviceRates:
+    """Returns what the text of study.yaml says of devices and their price. Raises a Refusal if that can't be read."""
+    written = read_yaml(spec, "study.yaml") if "resources" in spec else None
+    with refusing("study.yaml", "its resources can't be read", "put back what the study was begun with"):
+        resources = ((written or {}).get("resources") or {}).items()
+        asked = ResourcesSpec.model_validate({key: value for key, value in resources if key in _READ})
+    gpu = manifest.device == "cuda"
+    return DeviceRates(devices=devices_of(asked, gpu=gpu), price=price_of(asked, gpu=gpu))
 
 
-def cost(trials: Sequence[TrialResult], price: Price | None = None) -> Cost:
+def cost(trials: Sequence[TrialResult], rates: DeviceRates = ONE_DEVICE) -> Cost:
+    train, evaluation = (
+        sum(getattr(trial, name) for trial in trials) for name in ("train_seconds", "evaluation_seconds")
+    )
     return Cost(
         trials=len(trials),
-        train_seconds=sum(trial.train_seconds for trial in trials),
-        evaluation_seconds=sum(trial.evaluation_seconds for trial in trials),
+        train_seconds=train,
+        evaluation_seconds=evaluation,
+        device_seconds=rates.devices * (train + evaluation),
         wall_seconds=_under_way(trials),
         peak_memory_bytes=max((trial.peak_memory_bytes for trial in trials), default=0),
-        money=price.of(trials) if price else None,
+        money=rates.price.of(trials) if rates.price else None,
     )
 
 
@@ -86,13 +114,13 @@ def saved_by_stopping(summary: TaskSummary, trials: Sequence[TrialResult]) -> fl
     return left / (full * len(searched))
 
 
-def cost_chart(tasks: Sequence[TaskSummary], recorded: Records) -> Chart | None:
+def cost_chart(tasks: Sequence[TaskSummary], recorded: Records, rates: DeviceRates) -> Chart | None:
     """Draws a bar per task, by kind and end of the trials; None if no time was spent."""
     minutes: dict[str, dict[str, float]] = {kind: defaultdict(float) for kind in _COLOURS}
     for trial in recorded.trials:
         minutes[RUNNING if trial.trial_id in recorded.running else _kind(trial)][trial.task] += (
-            trial.train_seconds + trial.evaluation_seconds
-        ) / 60
+            rates.devices * (trial.train_seconds + trial.evaluation_seconds) / 60
+        )
     if not any(sum(each.values()) for each in minutes.values()):
         return None
     figure = empty_figure("device minutes", "")
