@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from krona_tune.record.mlflow_mirror import background_sink
-from krona_tune.record.mlflow_mirror.background_sink import BackgroundSink, Event, NotAcceptedError, NotSentError
+from krona_tune.record import background_sink
+from krona_tune.record.background_sink import BackgroundSink, Event, NotAcceptedError, NotSentError
 from krona_tune.study.result import Report, Status
 from tests.record.events import ended, report, started
 

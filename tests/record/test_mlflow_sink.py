@@ -13,7 +13,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from krona_tune.record.mlflow_mirror.background_sink import NotSentError
+from krona_tune.record.background_sink import NotSentError
 from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink
 from krona_tune.record.records import Records
 from krona_tune.study.result import Status

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from krona_tune.record.mlflow_mirror import background_sink
+from krona_tune.record import background_sink
 from krona_tune.record.records import Records
 from krona_tune.record.sink import FanOut
 from krona_tune.record.wandb_mirror.account import refuse_no_account

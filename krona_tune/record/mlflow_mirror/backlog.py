@@ -3,8 +3,8 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
+from krona_tune.record.background_sink import Event, milliseconds
 from krona_tune.record.mlflow_mirror import mlflow_names as words
-from krona_tune.record.mlflow_mirror.background_sink import Event, milliseconds
 from krona_tune.record.mlflow_mirror.mlflow_runs import StudyRuns
 from krona_tune.study.order import Order
 from krona_tune.study.result import Report, TrialResult

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from krona_tune.record.mlflow_mirror.background_sink import BackgroundSink, Event
+from krona_tune.record.background_sink import BackgroundSink, Event
 from krona_tune.record.mlflow_mirror.backlog import missing_events, missing_orders, says_its_end
 from krona_tune.record.mlflow_mirror.mlflow_store import MlflowStore
 from krona_tune.record.records import Records

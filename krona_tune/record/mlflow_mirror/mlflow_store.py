@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from krona_tune.record.background_sink import Event, NotAcceptedError
 from krona_tune.record.mlflow_mirror import mlflow_names as words
-from krona_tune.record.mlflow_mirror.background_sink import Event, NotAcceptedError
 from krona_tune.record.mlflow_mirror.mlflow_runs import StudyRuns, connected, metric_points
 from krona_tune.record.mlflow_mirror.mlflow_summary import adapter_of, summarise
 from krona_tune.record.mlflow_mirror.registry import register

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from krona_tune.record.mlflow_mirror.background_sink import BackgroundSink
+from krona_tune.record.background_sink import BackgroundSink
 from krona_tune.record.records import Records
 from krona_tune.record.wandb_mirror.wandb_store import WandbStore
 from krona_tune.study.manifest import Manifest

@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from krona_tune.record.background_sink import Event, milliseconds
 from krona_tune.record.mlflow_mirror import mlflow_names as words
-from krona_tune.record.mlflow_mirror.background_sink import Event, milliseconds
 from krona_tune.record.records import Records
 from krona_tune.record.wandb_mirror.account import is_offline
 from krona_tune.study.manifest import Manifest
