@@ -1,7 +1,7 @@
 """Writes values as text for people: scores, counts, times, sizes and adapters, in the terminal and on the page."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from math import isfinite
 from typing import Any
 
@@ -87,6 +87,14 @@ def format_time(text: str) -> str:
         return datetime.fromisoformat(text).strftime("%Y-%m-%d %H:%M %Z").strip()
     except ValueError:
         return text
+
+
+def format_clock(seconds: float) -> str:
+    """Writes seconds since the epoch as a time to the second, in UTC; a dash for none."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if seconds else NOTHING
+    except (ValueError, OverflowError, OSError):
+        return NOTHING
 
 
 def format_tick(value: float) -> str:

@@ -3,7 +3,6 @@
 import gzip
 from base64 import b64encode
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ from plotly.offline import get_plotlyjs
 
 from krona_tune.report.frame import factor_shape
 from krona_tune.study.formatting import (
-    NOTHING,
     describe_adapter,
+    format_clock,
     format_count,
     format_duration,
     format_gain,
@@ -36,14 +35,6 @@ SHAPE = "A"
 """The common heading of `a_out` and `a_in`."""
 
 
-def _clock(seconds: float) -> str:
-    """Writes seconds since the epoch as a time to the second, in UTC; a dash for none."""
-    try:
-        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if seconds else NOTHING
-    except (ValueError, OverflowError, OSError):
-        return NOTHING
-
-
 FILTERS = {
     "score": format_score,
     "gain": format_gain,
@@ -54,7 +45,7 @@ FILTERS = {
     "seconds": format_duration,
     "memory": format_memory,
     "moment": format_time,
-    "clock": _clock,
+    "clock": format_clock,
     "adapter": describe_adapter,
     "words": format_name,
 }
