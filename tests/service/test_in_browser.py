@@ -143,8 +143,10 @@ def test_a_page_is_usable_on_a_telephone_in_the_dark(home: Home, study: tuple[St
             tab.page.goto(address)
             expect(tab.page.get_by_role("heading", level=1)).to_be_visible()
             assert tab.page.evaluate("document.documentElement.scrollWidth") <= 360
-            colour = tab.page.evaluate("getComputedStyle(document.body).backgroundColor")
-            assert sum(map(int, re.findall(r"\d+", colour)[:3])) < 200, colour
+            colour = tab.page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+            red, green, blue, *alpha = map(int, re.findall(r"\d+", colour))
+            assert red + green + blue < 200, colour
+            assert alpha != [0], "the page has no colour of its own"
 
 
 def test_a_service_that_is_killed_while_it_takes_orders_leaves_each_whole_or_none(
