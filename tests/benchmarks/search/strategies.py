@@ -12,9 +12,9 @@ from optuna.storages import InMemoryStorage
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from krona_tune.search.planning.space import Space
+from krona_tune.search.planning.space import Params, Space
 from krona_tune.search.schedulers.asha import AshaPerGroup
-from krona_tune.search.searchers.proposal import Proposal
+from krona_tune.search.searchers.proposal import Origin, Proposal
 from krona_tune.search.searchers.task_sampler import TaskSampler, distribution_of
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.result import Status
@@ -29,12 +29,13 @@ TASK = "stub"
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What a strategy is made for. `chance` is the score of a constant answer."""
+    """What a strategy is made for. `chance` is the score of a constant answer, `first` the points to try first."""
 
     space: Space
     schedule: Schedule
     seed: int
     chance: float
+    first: tuple[Params, ...] = ()
 
 
 Make = Callable[[Setting], Strategy]
@@ -92,7 +93,13 @@ class RaysOwn:
     def __post_init__(self) -> None:
         self.schedule, space = self.setting.schedule, self.setting.space
         domains = {label: distribution_of(domain) for label, domain in space.searched().items()}
-        self._search = OptunaSearch(domains, metric="score", mode="max", seed=self.setting.seed)
+        self._search = OptunaSearch(
+            domains,
+            metric="score",
+            mode="max",
+            seed=self.setting.seed,
+            points_to_evaluate=[space.drawn(point) for point in self.setting.first] or None,
+        )
         self._search._setup_study("max")
         self._asha, self._begun = asha(self.schedule, "examples"), 0
 
@@ -162,7 +169,7 @@ class Ours:
 
     def _suggested(self, number: int) -> Iterable[Proposal]:
         """Returns points that are tried before Optuna's proposals."""
-        return ()
+        return (Proposal(point, Origin()) for point in self.setting.first[number : number + 1])
 
     def _ended(self, trial: Trial, status: Status, score: float | None) -> bool:
         self._sampler.tell(trial.trial_id, status, score)

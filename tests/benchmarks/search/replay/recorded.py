@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from krona_tune.backbones.find_geometry import geometry
+from krona_tune.record.recorded_curves import curves
 from krona_tune.search.planning.resolve_space import resolve
 from krona_tune.search.planning.space import Params, Space
 from krona_tune.study.spec.loader import load_spec
@@ -17,8 +18,8 @@ from krona_tune.study.spec.schedule import Schedule, make_schedule
 from tests.benchmarks.curves.record import DESIGN, KNOBS
 
 EPOCHS = 9
-CONTROL = "wnli"
-"""A task that can't be learned: it takes no part in a comparison."""
+CONTROLS = {"cola", "rte", "wnli"}
+"""Tasks that this encoder hardly learns from so few examples, or that can't be learned: no comparison has them."""
 BACKBONE = {
     "model_type": "bert", "hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6,
     "num_attention_heads": 12, "max_position_embeddings": 512, "type_vocab_size": 2, "vocab_size": 30522,
@@ -26,6 +27,7 @@ BACKBONE = {
 """The recorded backbone's config: the packaged MiniLM's."""
 ROLES = ("query", "key", "value", "output", "feed_forward_in", "feed_forward_out")
 Array = npt.NDArray[np.float64]
+Points = tuple[Params, ...]
 
 
 @cache
@@ -54,6 +56,13 @@ class Recorded:
     losses: Array
     deviations: Array
     around: Array
+
+
+@cache
+def recorded_tasks() -> dict[str, Recorded]:
+    """Returns the recorded tasks that can be learned, by name."""
+    found = curves()
+    return {task: recorded(found, task) for task in sorted(found.task.unique()) if task not in CONTROLS}
 
 
 def recorded(table: pd.DataFrame, task: str) -> Recorded:

@@ -5,48 +5,90 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 
+import numpy as np
 import optuna
 from optuna.samplers import GPSampler
 from ray.tune.schedulers import TrialScheduler
 
-from krona_tune.search.planning.space import Params
+from krona_tune.search.planning.earlier_study import EarlierStudy
 from krona_tune.search.searchers.history import History
-from krona_tune.search.searchers.proposal import Origin, Proposal
+from krona_tune.search.searchers.proposal import Proposal
 from krona_tune.search.searchers.study_model import StudyModel
 from krona_tune.search.searchers.task_sampler import distribution_of
 from krona_tune.study.randomness import stream
 from tests.benchmarks.search.curves import Seen
 from tests.benchmarks.search.engine import Strategy, Trial, is_over
-from tests.benchmarks.search.replay.recorded import rungs, space
+from tests.benchmarks.search.replay.portfolio import held_out
+from tests.benchmarks.search.replay.recorded import EPOCHS, Points, point_of, recorded_tasks, rungs, space
+from tests.benchmarks.search.replay.syne_tune_search import by_syne_tune
 from tests.benchmarks.search.strategies import ByChance, Make, Ours, RaysOwn, Setting, asha
 
-Points = tuple[Params, ...]
 STARTUP = 6
 """krona_tune's default number of even draws before TPE."""
 MakeAll = Callable[[int, Mapping[str, float]], dict[str, Strategy]]
 """Makes a strategy per task, from the study's seed and the worst last score of each task, that of a constant answer."""
+First = Callable[[str], Points]
+"""Returns the points that a task tries first."""
+DEFAULT = point_of({
+    "a_out": 32, "a_in": 12, "terms": 1, "scaling": "plain", "scale": 1.0, "roles": "query+value", "layers": "all",
+    "layer_norms": False, "learning_rate": 3e-3, "batch_size": 32, "dropout": 0.1, "warmup": 0.06,
+})  # fmt: skip
+"""What a person without a search would take: krona_tune's defaults, with factors that are nearly square."""
 
 
-def by_task(make: Make) -> MakeAll:
-    """Returns a maker of strategies that know nothing of one another."""
-    return lambda seed, chances: {task: make(_setting(task, seed, chance)) for task, chance in chances.items()}
+def nothing(_: str) -> Points:
+    """Returns no points to try first."""
+    return ()
 
 
-def by_one_model(first: Points = ()) -> MakeAll:
-    """Returns a maker of krona_tune's search by one model of all tasks; every task tries the `first` points first."""
+def by_task(make: Make, first: First = nothing) -> MakeAll:
+    """Returns a maker of strategies that know nothing of one another; each task tries its `first` points first."""
+    return lambda seed, chances: {
+        task: make(_setting(task, seed, chance, first(task))) for task, chance in chances.items()
+    }
+
+
+def by_one_model(first: First = nothing) -> MakeAll:
+    """Returns a maker of krona_tune's search by one model of all tasks; each task tries its `first` points first."""
 
     def made(seed: int, chances: Mapping[str, float]) -> dict[str, Strategy]:
         model = StudyModel(space(), dict.fromkeys(chances, rungs().total_examples), seed)
         return {
-            task: Modelled(_setting(task, seed, chance), task=task, startup=STARTUP, model=model, first=first)
+            task: Modelled(_setting(task, seed, chance, first(task)), task=task, startup=STARTUP, model=model)
             for task, chance in chances.items()
         }
 
     return made
 
 
-def _setting(task: str, seed: int, chance: float) -> Setting:
-    return Setting(space=space(), schedule=rungs(), seed=stream(seed, "search", task) % 2**31, chance=chance)
+def by_taught_models() -> MakeAll:
+    """Returns a maker of a model a task that has seen the recorded curves of all other tasks."""
+    return lambda seed, chances: {
+        task: Modelled(_setting(task, seed, chance, ()), task=task, startup=STARTUP, model=_taught(task, seed))
+        for task, chance in chances.items()
+    }
+
+
+def _taught(task: str, seed: int) -> StudyModel:
+    others = {name: each for name, each in recorded_tasks().items() if name != task}
+    full = rungs().total_examples
+    earlier = EarlierStudy(name="recorded", rows=(), reports=(), budgets=dict.fromkeys(others, full), geometry=None)
+    model = StudyModel(space(), {task: full}, seed, [earlier])
+    for name, each in others.items():
+        for number, point in enumerate(each.points):
+            trial = f"{earlier.task(name)}-{number:03d}"
+            model.history.begin(trial, earlier.task(name), point)
+            for at in rungs().rungs:
+                epoch = at * EPOCHS // full - 1
+                if not np.isnan(each.scores[number, epoch]):
+                    model.history.report(trial, at, each.scores[number, epoch], each.losses[number, epoch])
+            model.history.end(trial, diverged=bool(np.isnan(each.scores[number, -1])))
+    return model
+
+
+def _setting(task: str, seed: int, chance: float, first: Points) -> Setting:
+    drawn = stream(seed, "search", task) % 2**31
+    return Setting(space=space(), schedule=rungs(), seed=drawn, chance=chance, first=first)
 
 
 @dataclass
@@ -55,7 +97,6 @@ class Modelled(Ours):
 
     task: str = ""
     model: StudyModel | None = None
-    first: Points = ()
 
     @property
     def _shared(self) -> History:
@@ -77,11 +118,27 @@ class Modelled(Ours):
 
     def _suggested(self, number: int) -> Iterable[Proposal]:
         assert self.model is not None
-        first = (Proposal(point, Origin()) for point in self.first[number : number + 1])
-        return chain(first, self.model.suggest(self.task, number))
+        return chain(super()._suggested(number), self.model.suggest(self.task, number))
 
     def _name(self, trial: Trial) -> str:
         return f"{self.task}-{trial.number:03d}"
+
+
+@dataclass
+class OnlyDefault:
+    """The default configuration, trained to its end again and again."""
+
+    setting: Setting
+
+    def __post_init__(self) -> None:
+        self.schedule, self._begun = self.setting.schedule, 0
+
+    def next(self) -> Trial:
+        self._begun += 1
+        return Trial(number=self._begun - 1, params=DEFAULT)
+
+    def heard(self, trial: Trial, seen: Seen) -> bool:
+        return not is_over(trial, self.schedule)
 
 
 @dataclass
@@ -121,9 +178,15 @@ class GaussianProcess:
 
 
 RIVALS: dict[str, MakeAll] = {
+    "the default": by_task(OnlyDefault),
     "random + ASHA": by_task(partial(ByChance, early=True)),
     "Ray's OptunaSearch + ASHA": by_task(RaysOwn),
+    "Ray's, portfolio first": by_task(RaysOwn, held_out),
     "krona_tune, TPE": by_task(partial(Ours, startup=STARTUP)),
     "Optuna's GPSampler + ASHA": by_task(GaussianProcess),
+    "Syne Tune's ASHABORE": by_task(by_syne_tune("ASHABORE")),
+    "Syne Tune's ASHACQR": by_task(by_syne_tune("ASHACQR")),
     "krona_tune, one model": by_one_model(),
+    "krona_tune, one model, portfolio first": by_one_model(held_out),
+    "krona_tune, models taught by other tasks' curves": by_taught_models(),
 }

@@ -1,7 +1,8 @@
 """`python -m tests.benchmarks.search.replay`: compares searches on studies that are replayed from recorded curves.
 
 python -m tests.benchmarks.search.replay look                # correlations, the forest's fidelity, the default
-python -m tests.benchmarks.search.replay compare 0 20        # every rival on the studies of these seeds
+python -m tests.benchmarks.search.replay compare 0 20 [NAME…]  # rivals on the studies of these seeds; without names
+                                                             # all of them, which needs `pip install syne-tune`
 """
 
 import csv
@@ -20,7 +21,7 @@ from scipy.stats import spearmanr
 
 from krona_tune.record.recorded_curves import curves
 from tests.benchmarks.search.replay.engine import simulate_study
-from tests.benchmarks.search.replay.recorded import CONTROL, Recorded, recorded
+from tests.benchmarks.search.replay.recorded import recorded, recorded_tasks
 from tests.benchmarks.search.replay.rivals import RIVALS
 from tests.benchmarks.search.replay.surrogate import Surrogate, fidelity
 from tests.benchmarks.search.table import RULES, winners
@@ -30,12 +31,6 @@ BUDGETS = (5.0, 10.0, 20.0, 40.0)
 WORKERS = 4
 LEAST = 1e-3
 """The least regret whose logarithm counts: less is no difference that a score shows."""
-
-
-def tasks() -> dict[str, Recorded]:
-    """Returns the recorded tasks that can be learned."""
-    found = curves()
-    return {task: recorded(found, task) for task in sorted(found.task.unique()) if task != CONTROL}
 
 
 def look() -> None:
@@ -57,7 +52,7 @@ def look() -> None:
 def one_study(name: str, seed: int) -> list[tuple[str, int, str, float, str, float]]:
     """Returns (rival, seed, task, budget, rule, regret as a share of the span) of one replayed study."""
     warnings.simplefilter("ignore")  # about empty rungs and experimental parts of Optuna
-    instances = {task: Surrogate(each, seed) for task, each in _tasks().items()}
+    instances = {task: Surrogate(each, seed) for task, each in recorded_tasks().items()}
     worst = {task: float(np.nanmin(each.recorded.scores[:, -1])) for task, each in instances.items()}
     events = simulate_study(RIVALS[name](seed, worst), instances, workers=WORKERS, budget=max(BUDGETS))
     return [
@@ -102,15 +97,6 @@ def summary(frame: pd.DataFrame) -> str:
             cells.append(f"{cell:>26}")
         lines.append(f"{name:30}" + "".join(cells))
     return "\n".join(lines)
-
-
-_TASKS: list[dict[str, Recorded]] = []
-
-
-def _tasks() -> dict[str, Recorded]:
-    if not _TASKS:
-        _TASKS.append(tasks())
-    return _TASKS[0]
 
 
 def main() -> None:

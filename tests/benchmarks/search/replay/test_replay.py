@@ -11,7 +11,8 @@ from krona_tune.search.planning.space import Params
 from tests.benchmarks.curves.record import KNOBS
 from tests.benchmarks.search.engine import START
 from tests.benchmarks.search.replay.engine import simulate_study
-from tests.benchmarks.search.replay.recorded import EPOCHS, features, point_of, recorded, rungs, space
+from tests.benchmarks.search.replay.portfolio import held_out, portfolio, regret
+from tests.benchmarks.search.replay.recorded import EPOCHS, features, point_of, recorded, recorded_tasks, rungs, space
 from tests.benchmarks.search.replay.rivals import RIVALS
 from tests.benchmarks.search.replay.run import summary
 from tests.benchmarks.search.replay.surrogate import Surrogate, fidelity
@@ -82,8 +83,53 @@ def test_the_forest_ranks_unseen_points_and_finds_what_diverges() -> None:
     assert features(low).shape == features(high).shape
 
 
+def test_a_portfolio_is_good_on_all_of_its_tasks_and_each_point_adds_something() -> None:
+    tasks = [recorded(table(), task) for task in ("cola", "rte")]
+    chosen = portfolio(tasks)
+    at = [tasks[0].points.index(point) for point in chosen]
+    assert len(set(at)) == 4
+    regrets = np.stack([regret(task) for task in tasks])
+    assert at[0] == regrets.mean(axis=0).argmin()
+    assert regrets[:, at].min(axis=1).mean() <= regrets[:, at[:1]].min(axis=1).mean()
+    assert regrets[:, at[0]].mean() < 0.5
+
+
+def test_a_tasks_portfolio_knows_nothing_of_the_task() -> None:
+    others = [each for name, each in recorded_tasks().items() if name != "sst2"]
+    assert held_out("sst2") == portfolio(others) != held_out("stsb")
+
+
+@pytest.mark.parametrize("name", ["Ray's, portfolio first", "krona_tune, one model, portfolio first"])
+def test_the_portfolio_is_tried_first_and_the_search_goes_on(name: str) -> None:
+    strategy = RIVALS[name](1, {"sst2": 0.5})["sst2"]
+    trials = [strategy.next() for _ in range(6)]
+    assert tuple(dict(trial.params) for trial in trials[:4]) == tuple(map(dict, held_out("sst2")))
+    assert trials[5].params not in held_out("sst2")
+
+
+def test_a_taught_model_proposes_from_the_first_trial_on() -> None:
+    strategy = RIVALS["krona_tune, models taught by other tasks' curves"](1, {"sst2": 0.5})["sst2"]
+    points = [strategy.next().params for _ in range(2)]
+    others = [each for name, each in recorded_tasks().items() if name != "sst2"]
+    rates = np.concatenate([[point["learning_rate"] * point["scale"] for point in each.points] for each in others])
+    assert all(rates.min() < point["learning_rate"] * point["scale"] < rates.max() / 4 for point in points)
+
+
+@pytest.mark.parametrize("kind", ["ASHABORE", "ASHACQR"])
+def test_syne_tune_proposes_feasible_points_and_stops_the_poor_ones(kind: str) -> None:
+    pytest.importorskip("syne_tune", reason="Syne Tune is not installed")
+    budget = 12.0
+    make = RIVALS[f"Syne Tune's {kind}"]
+    events = simulate_study(make(1, {"cola": -3.0, "rte": -3.0}), instances(1), workers=3, budget=budget)
+    for of_task in events.values():
+        lasted = {event.trial.trial_id: event.rung for event in of_task}
+        assert {0, 2} <= set(lasted.values())
+        assert all(space().feasible(event.trial.params) for event in of_task)
+
+
 @pytest.mark.parametrize(
-    "name", ["random + ASHA", "Ray's OptunaSearch + ASHA", "krona_tune, TPE", "krona_tune, one model"]
+    "name",
+    ["the default", "random + ASHA", "Ray's OptunaSearch + ASHA", "krona_tune, TPE", "krona_tune, one model"],
 )
 def test_every_rival_pays_for_what_it_trains_and_a_seed_repeats_it(name: str) -> None:
     budget, workers = 4.0, 3

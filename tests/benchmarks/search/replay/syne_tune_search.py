@@ -1,0 +1,95 @@
+"""Searches with Syne Tune's ASHA and one of its models: `pip install syne-tune`, which krona_tune does not require."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from krona_tune.search.searchers.task_sampler import distribution_of
+from krona_tune.study.spec.domain import Domain
+from tests.benchmarks.search.curves import Seen
+from tests.benchmarks.search.engine import Trial, is_over
+from tests.benchmarks.search.strategies import Setting
+
+BEGUN = datetime(2000, 1, 1, tzinfo=UTC)
+"""When a trial began: Syne Tune keeps it and does nothing with it."""
+
+
+@dataclass
+class SyneTune:
+    """One of Syne Tune's schedulers, called as its tuner calls it.
+
+    A training that diverges reports the score of a constant answer. A point whose sizes do not fit reports the same at
+    once, and costs nothing.
+    """
+
+    setting: Setting
+    kind: str
+    _known: dict[int, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        from syne_tune.optimizer import baselines
+
+        self.schedule = self.setting.schedule
+        random.seed(self.setting.seed)
+        np.random.seed(self.setting.seed)
+        self._scheduler = getattr(baselines, self.kind)(
+            {label: domain_of(domain) for label, domain in self.setting.space.searched().items()},
+            metric="score",
+            time_attr="examples",
+            max_t=self.schedule.total_examples,
+            grace_period=self.schedule.rungs[0],
+            reduction_factor=self.schedule.reduction,
+            do_minimize=False,
+            random_seed=self.setting.seed,
+        )
+
+    def next(self) -> Trial:
+        from syne_tune.backend.trial_status import Trial as TheirTrial
+
+        while True:
+            number, asked = len(self._known), self._scheduler.suggest()
+            theirs = self._known[number] = TheirTrial(number, asked.config, BEGUN)
+            self._scheduler.on_trial_add(theirs)
+            point = self.setting.space.point(lambda label, _: theirs.config[label])  # noqa: B023
+            if self.setting.space.feasible(point):
+                return Trial(number=number, params=point)
+            self._scheduler.on_trial_complete(theirs, self._told(self.schedule.rungs[0], self.setting.chance))
+
+    def heard(self, trial: Trial, seen: Seen) -> bool:
+        theirs = self._known[trial.number]
+        told = self._told(seen.examples, self.setting.chance if seen.diverged else seen.score)
+        if is_over(trial, self.schedule):
+            self._scheduler.on_trial_complete(theirs, told)
+            return False
+        if self._scheduler.on_trial_result(theirs, told) == "CONTINUE":
+            return True
+        self._scheduler.on_trial_remove(theirs)
+        return False
+
+    def _told(self, examples: int, score: float) -> dict[str, float]:
+        return {"score": score, "examples": examples}
+
+
+def domain_of(domain: Domain) -> Any:
+    """Returns Syne Tune's domain that draws the same values."""
+    from syne_tune import config_space
+
+    match distribution_of(domain):
+        case CategoricalDistribution(choices=values):
+            return config_space.choice(list(values))
+        case IntDistribution(low=low, high=high, log=is_log):
+            return (config_space.lograndint if is_log else config_space.randint)(low, high)
+        case FloatDistribution(low=low, high=high, log=is_log):
+            return (config_space.loguniform if is_log else config_space.uniform)(low, high)
+        case other:
+            raise ValueError(f"{other} has no equal in Syne Tune")
+
+
+def by_syne_tune(kind: str) -> Callable[[Setting], SyneTune]:
+    """Returns a maker of strategies by one of Syne Tune's schedulers, such as ASHABORE."""
+    return lambda setting: SyneTune(setting, kind)
