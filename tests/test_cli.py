@@ -84,7 +84,7 @@ def test_a_dry_run_loads_neither_torch_nor_ray(model: str, tmp_path: Path) -> No
     [
         (["--tasks", "clola"], "--tasks: unknown task 'clola', did you mean 'cola'?"),
         (["--tasks", ","], "--tasks: no task in ','; known: glue, cola"),
-        (["--set", "adapter.scael=2"], "adapter: unknown key 'scael', did you mean 'scale'?"),
+        (["--set", "adapter.scael=2"], "--set adapter.scael: unknown key 'scael', did you mean 'scale'?"),
         (["--set", "adapter.scale"], "--set: 'adapter.scale' has no '='; write --set adapter.scale=2"),
         (["--set", "adapter.method=kronna"], "adapter.method: unknown method 'kronna', did you mean 'krona'?"),
         (["--set", "adapter.method=head_only"], "head_only has nothing to search; it is run as the baseline"),

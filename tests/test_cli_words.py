@@ -80,6 +80,20 @@ def test_a_project_that_w_and_b_can_not_have_is_refused_at_once(run: Run, words:
         (["--time-budget", "0s"], "--time-budget: 0 is refused; write a number above 0"),
         (["--set", "adapter.scale=-1"], "--set adapter.scale: -1 is refused; write a number above 0"),
         (["--set", "seed=-1", "--seed", "-2"], "--seed: -2 is refused; write 0 or more"),
+        (
+            ["--set", "search={trials: 3}", "--time-budget", "0s"],
+            "--time-budget: 0 is refused; write a number above 0",
+        ),
+        (
+            ["--set", "search.trials=5", "--set", "search={trials: 0}"],
+            "--set search: trials: 0 is refused; write 1 or more",
+        ),
+        (
+            ["--set", "search={trials: 5}", "--set", "search.trials=0"],
+            "--set search.trials: 0 is refused; write 1 or more",
+        ),
+        (["--set", "adapter.scael=2"], "--set adapter.scael: unknown key 'scael', did you mean 'scale'?"),
+        (["--set", "sede=2"], "--set sede: unknown key 'sede', did you mean 'seed'?"),
         (["--set", "search={trials: 0}"], "--set search: trials: 0 is refused; write 1 or more"),
     ],
     ids=lambda each: " ".join(each) if isinstance(each, list) else "",
@@ -87,6 +101,20 @@ def test_a_project_that_w_and_b_can_not_have_is_refused_at_once(run: Run, words:
 def test_a_value_out_of_range_is_refused_where_it_was_given(run: Run, words: list[str], said: str) -> None:
     assert run("--dry-run", "--tasks", "cola", *words) == (2, "", f"{said}\n")
     assert not list(Path.cwd().iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "said"),
+    [
+        ("search: 3\n", ["--trials", "4"], "data: search: 'search' holds 3, not keys; name an existing path"),
+        ("search: 3\n", ["--per-task"], "data: search: 'search' holds 3, not keys; name an existing path"),
+        ("seed: 1\n", ["--seed", "2", "--data", "mini"], "data: the key 'model' is missing; add it"),
+        ("model: tiny\nseed: -1\n", ["--trials", "4"], "data: seed: -1 is refused; write 0 or more"),
+    ],
+)
+def test_what_the_file_says_is_refused_in_the_file(run: Run, text: str, words: list[str], said: str) -> None:
+    Path("data").write_text(text, encoding="utf-8")
+    assert run("--dry-run", "--tasks", "cola", "--space", "data", *words) == (2, "", f"{said}\n")
 
 
 @pytest.mark.parametrize("words", [["--dry-run"], ["--resume", "first"], ["--or-resume", "--name", "first"]])

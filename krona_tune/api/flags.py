@@ -1,6 +1,6 @@
 """Holds one table: which key of a study each flag sets, and whether a resumed study accepts the flag."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,10 +72,9 @@ def overrides(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def at_the_flag(refusal: Refusal) -> Refusal:
-    """Returns a refusal of a key that a flag sets as one of this flag."""
-    place = next((name for name, flag in FLAGS.items() if flag.key == refusal.place), refusal.place)
-    return Refusal(place, refusal.problem, refusal.fix)
+def flag_names(given: Iterable[str]) -> dict[str, str]:
+    """Returns the flag that sets each key, of the given flags."""
+    return {FLAGS[flag].key: flag for flag in given if FLAGS[flag].key}
 
 
 def refuse_kept(given: Mapping[str, Any]) -> None:
@@ -97,7 +96,7 @@ def going_on(folder: StudyFolder, given: Mapping[str, Any]) -> StudySpec:
     taken = {flag: value for flag, value in given.items() if FLAGS[flag].taken}
     if "--or-resume" not in given and taken.get("--trials", "").startswith("+"):
         taken["--trials"] = str(earlier.search.trials + number_of_trials(taken["--trials"][1:]))
-    return load_spec(folder.spec, (), overrides(taken))
+    return load_spec(folder.spec, (), overrides(taken), flag_names(taken))
 
 
 def let_go_on(folder: StudyFolder, spec: StudySpec) -> None:
@@ -127,7 +126,7 @@ def number_of_trials(text: str) -> int:
 def _refuse_different(folder: StudyFolder, earlier: StudySpec, kept: Mapping[str, Any]) -> None:
     settings: Sequence[str] = kept.get("--set", ())
     space: Path = kept.get("--space", folder.spec)
-    again = with_tasks(load_spec(space, settings, overrides(kept) | {"name": folder.name}))
+    again = with_tasks(load_spec(space, settings, overrides(kept) | {"name": folder.name}, flag_names(kept)))
     then, now = earlier.settings(), with_whole_paths(again).settings()
     for flag, key in _compared(kept, settings, then.keys() | now.keys()):
         if then.get(key) != now.get(key):

@@ -99,7 +99,7 @@ class Study(RecordedStudy):
         address: str | None = None,
         tracking_uri: str | None = None,
         wandb: str | None = None,
-        notify: Sequence[str] = (),
+        notify: str | Sequence[str] = (),
         **keywords: Any,
     ) -> None:
         """Describes a study; nothing runs before `run`.
@@ -115,18 +115,19 @@ class Study(RecordedStudy):
             storage: a folder or a URI; the study is kept in a folder of it.
             settings: further keys of the YAML, such as `{"schedule.epochs": 4}`.
             address: a Ray cluster to join. tracking_uri: an MLflow server. wandb: a project of W&B to send the trials
-                to. notify: addresses of services to tell how the study goes.
+                to. notify: an address of a service to tell how the study goes, or several.
             keywords: trials, seed, data, max_params, time_budget, objective, shared, warm_start, cpus_per_trial,
                 gpus_per_trial, max_concurrent, price, as the flags of the command line.
         """
         refuse_odd(name)
         refuse_no_account(wandb)
-        refuse_unknown_services(notify)
+        addresses = (notify,) if isinstance(notify, str) else tuple(notify)
+        refuse_unknown_services(addresses)
         if odd := sorted(keywords.keys() - KEYWORDS.keys()):
             raise unknown("Study", "keyword", odd[0], KEYWORDS)
         place: Path | Mapping[str, Any] = _found(space) if space else chosen_space(None)[0]
         self.folder = storage_at(str(storage)).brought(name or new_name(_stem(place)))
-        self._address, self._tracking_uri, self._wandb, self._notify = address, tracking_uri, wandb, tuple(notify)
+        self._address, self._tracking_uri, self._wandb, self._notify = address, tracking_uri, wandb, addresses
         self._space: Path | Mapping[str, Any] | None = place
         self._tasks, self._model, self._tokenizer = tasks, model, tokenizer
         self._set = {**(settings or {}), **{KEYWORDS[key]: value for key, value in keywords.items()}}

@@ -11,7 +11,6 @@ from typing import NoReturn
 import typer
 from rich.markup import escape
 
-from krona_tune.api.flags import at_the_flag
 from krona_tune.api.printing import errors
 from krona_tune.cli import (
     adapters,
@@ -123,7 +122,7 @@ def _status(program: Callable[[], None]) -> int:
     except SystemExit as ended:
         return int(ended.code or 0)
     except Refusal as refusal:
-        errors.print(escape(str(at_the_flag(refusal))), highlight=False, soft_wrap=True)
+        errors.print(escape(str(refusal)), highlight=False, soft_wrap=True)
         return REFUSED
     except Exception:
         traceback.print_exc()

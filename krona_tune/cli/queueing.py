@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from krona_tune.api.asked_tasks import asked_tasks
-from krona_tune.api.flags import overrides, with_tasks
+from krona_tune.api.flags import flag_names, overrides, with_tasks
 from krona_tune.api.folders import new_name, refuse_odd, with_whole_paths
 from krona_tune.api.printing import console, errors, print_lines
 from krona_tune.api.shipped_spaces import find_space
@@ -96,11 +96,12 @@ def submit(
         "--price": price,
         "--warm-start": warm_start or None,
         "--objective": objective,
-        "--shared": shared,
+        "--shared" if shared else "--per-task": shared,
     }
-    asked = overrides({flag: value for flag, value in given.items() if value is not None})
+    asked = {flag: value for flag, value in given.items() if value is not None}
     study = name or new_name(place)
-    spec = with_whole_paths(with_tasks(load_spec(place, settings or (), asked | {"name": study})))
+    changed = overrides(asked) | {"name": study}
+    spec = with_whole_paths(with_tasks(load_spec(place, settings or (), changed, flag_names(asked))))
     request = Submission(
         name=study,
         space=dump_spec(spec),

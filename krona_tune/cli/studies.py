@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from krona_tune.api.asked_tasks import asked_tasks
-from krona_tune.api.flags import going_on, let_go_on, overrides, refuse_kept, with_tasks
+from krona_tune.api.flags import flag_names, going_on, let_go_on, overrides, refuse_kept, with_tasks
 from krona_tune.api.folders import chosen_space, existing, new_name, refuse_odd, refuse_taken, study_folder
 from krona_tune.api.printing import console, print_plan
 from krona_tune.api.shipped_spaces import find_space
@@ -99,7 +99,7 @@ def run(
         place, reason = (space, "") if space else chosen_space(address, dry_run=dry_run)
         folder = kept_at.brought(name or new_name(place))
         refuse_taken(folder, name)
-        spec = load_spec(place, settings or (), overrides(given) | {"name": folder.name})
+        spec = load_spec(place, settings or (), overrides(given) | {"name": folder.name}, flag_names(given))
     with nullcontext() if dry_run else claim(folder):
         if not begun:
             refuse_taken(folder, name)  # another driver may have begun it meanwhile

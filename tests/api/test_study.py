@@ -91,10 +91,10 @@ def test_a_model_in_memory_is_kept_with_its_tokenizer(model: str) -> None:
         ({"name": "a b"}, "name: 'a b' is no name of a study"),
         ({"trils": 3}, "Study: unknown keyword 'trils', did you mean 'trials'"),
         ({"trials": 0}, "search.trials: 0 is refused; write 1 or more"),
-        ({"settings": {"adapter.scael": 2}}, "adapter: unknown key 'scael', did you mean 'scale'"),
+        ({"settings": {"adapter.scael": 2}}, "adapter.scael: unknown key 'scael', did you mean 'scale'"),
         ({"space": "nowhere.yaml"}, "nowhere.yaml: can't be read"),
         ({"wandb": "a/b/c"}, "wandb: 'a/b/c' is no project of W&B; write PROJECT or TEAM/PROJECT"),
-        ({"notify": ["nowhere"]}, "notify: apprise does not understand an address without a scheme"),
+        ({"notify": "nowhere"}, "notify: apprise does not understand an address without a scheme"),
         (
             {"tasks": {"reviews": {"data": 3, "text": "body", "label": "verdict"}}},
             "tasks: reviews: data: is a int; give",

@@ -262,7 +262,7 @@ def test_a_killed_driver_loses_no_order_and_does_none_twice(
         (OrderRequest(what="trials", value="2"), "each task has 4 already"),
         (OrderRequest(what="trials", value="+x"), "'+x' is not a number of trials"),
         (OrderRequest(what="max_concurrent", value="0"), "'0' is not a number of trials"),
-        (OrderRequest(what="time_budget", value="soon"), "time_budget"),
+        (OrderRequest(what="time_budget", value="soon"), "'soon' is refused; write a time such as 90s"),
     ],
 )
 def test_an_order_that_makes_no_sense_is_refused_as_a_row(folder: StudyFolder, asked: OrderRequest, why: str) -> None:
@@ -271,6 +271,7 @@ def test_an_order_that_makes_no_sense_is_refused_as_a_row(folder: StudyFolder, a
     (order,) = read_records(folder.results).orders
     assert (order.state, order.by, order.made) == ("refused", "ann", "")
     assert why in order.outcome
+    assert "--set search" not in order.outcome
     assert driver.terminal.said[-1] == f"ann: {order.said}: refused, {order.outcome}"
     assert not waiting_orders(folder)
     assert {row.trial_id for row in driver.ledger.rows.values()} == {"cola-000", "cola-001"}

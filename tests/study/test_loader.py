@@ -138,7 +138,7 @@ def test_one_tasks_value_can_be_set_alone(tmp_path: Path) -> None:
     ("setting", "message"),
     [
         ("adapter.scale", "--set: 'adapter.scale' has no '='; write --set adapter.scale=2"),
-        ("adapter.scael=2", "adapter: unknown key 'scael', did you mean 'scale'?"),
+        ("adapter.scael=2", "--set adapter.scael: unknown key 'scael', did you mean 'scale'?"),
         ("adapter.scale={", "--set adapter.scale, line 1, column 2: not YAML"),
         ("seed.deep=1", "--set seed.deep: 'seed' holds 11, not keys; name an existing path"),
         ("=3", "unknown key ''"),

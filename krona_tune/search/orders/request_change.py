@@ -29,7 +29,11 @@ def with_value(order: Order, value: str, plan: Plan, folder: StudyFolder) -> Pla
     """Returns the plan with another value of the order's key. Raises a Refusal if it can't have that value."""
     key = KEYS[order.what]
     section, _, name = key.partition(".")
-    found = getattr(load_spec(folder.spec, (f"{key}={value}",)), section)
+    try:
+        found = getattr(load_spec(folder.spec, (f"{key}={value}",)), section)
+    except Refusal as refusal:
+        place = order.said if refusal.place == f"--set {key}" else refusal.place
+        raise Refusal(place, refusal.problem, refusal.fix) from None
     part = getattr(plan.spec, section).model_copy(update={name: getattr(found, name)})
     return replace(plan, spec=plan.spec.model_copy(update={section: part}))
 

@@ -8,13 +8,14 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from krona_tune.refusal import Refusal, shown, unknown
+from krona_tune.refusal import LONGEST_VALUE, Refusal, shown, unknown
 from krona_tune.study.spec.domain import Divisors, Domain
 from krona_tune.study.spec.dropped import without_dropped
-from krona_tune.study.spec.plain_yaml import DEEPEST, LONGEST, dump_yaml, read_yaml
+from krona_tune.study.spec.given_values import Given, put, where_given
+from krona_tune.study.spec.plain_yaml import LONGEST, dump_yaml, read_yaml
 from krona_tune.study.spec.study_spec import OF_GLUE, StudySpec
 from krona_tune.study.spec.task_spec import PartSpec
-from krona_tune.study.spec.trial import KNOBS, PEFT, PEFT_FIELD, SECTION_OF, SECTIONS, SIZES
+from krona_tune.study.spec.trial import KNOBS, PEFT_FIELD, SECTION_OF, SECTIONS, SIZES
 
 MOST_BYTES = 4 * LONGEST
 BEYOND = 2**63
@@ -38,46 +39,47 @@ _FIXES = {
 """The fix to suggest, by pydantic's type of error or the first word of it."""
 
 
-def load_spec(path: Path, settings: Sequence[str] = (), overrides: Mapping[str, Any] | None = None) -> StudySpec:
+def load_spec(
+    path: Path,
+    settings: Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
+    flags: Mapping[str, str] | None = None,
+) -> StudySpec:
     """Returns the study that a file asks for, changed by `--set PATH=VALUE` and then by the command line's own flags.
 
     Args:
         path: a YAML file.
         settings: texts `adapter.scale=2`, the value in YAML.
         overrides: dotted paths and values; None values are ignored.
+        flags: the flag that gave an overridden path its value, by path; without one a refusal names the path.
 
     Raises:
-        Refusal: something can't be read, is unknown or is out of range.
+        Refusal: something can't be read, is unknown or is out of range; it names what gave the value.
     """
     written = _keys_of(_text_of(path), str(path))
-    flags = {key: value for key, value in (overrides or {}).items() if value is not None}
-    if "tasks" in flags:  # first, since a setting may change what a file of tasks says
-        _choose_tasks(written, flags.pop("tasks"))
+    overridden = {key: value for key, value in (overrides or {}).items() if value is not None}
+    given: list[Given] = []
+    if "tasks" in overridden:  # first, since a setting may change what a file of tasks says
+        given.append(Given("tasks", overridden.pop("tasks"), (flags or {}).get("tasks", "tasks")))
+        _choose_tasks(written, given[0].value)
     for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise Refusal("--set", f"{shown(setting)} has no '='", "write --set adapter.scale=2")
-        _put(written, key.strip(), read_yaml(value, f"--set {key}"), f"--set {key}")
-    for key, value in flags.items():
-        _put(written, key, value, key)
+        given.append(_read_setting(setting))
+        put(written, given[-1], given[-1].by)
     try:
+        for key, value in overridden.items():
+            given.append(Given(key, value, (flags or {}).get(key, key)))
+            put(written, given[-1], f"{path}: {key.partition('.')[0]}")
         return _beside(build_spec(written, str(path)), path.parent)
     except Refusal as refusal:
-        sources = {key: f"--set {key}" for key in map(_key_of, settings)} | {key: key for key in flags}
-        raise Refusal(_source(refusal.place, str(path), sources), refusal.problem, refusal.fix) from None
+        raise where_given(refusal, str(path), given) from None
 
 
-def _key_of(setting: str) -> str:
-    return setting.partition("=")[0].strip()
-
-
-def _source(place: str, path: str, sources: Mapping[str, str]) -> str:
-    """Returns where a refused value comes from: one of the sources of keys, or the place in the file that was told."""
-    key = place.removeprefix(f"{path}: ").replace(": ", ".")
-    for given, source in sources.items():
-        if f"{key}.".startswith(f"{given}."):
-            return source + key.removeprefix(given).replace(".", ": ", 1)
-    return place
+def _read_setting(setting: str) -> Given:
+    key, equals, value = setting.partition("=")
+    if not equals:
+        raise Refusal("--set", f"{shown(setting)} has no '='", "write --set adapter.scale=2")
+    place = f"--set {key.strip()}" if len(key) <= LONGEST_VALUE else "--set"
+    return Given(key.strip(), read_yaml(value, place), place)
 
 
 def parse_spec(text: str, place: str, folder: Path) -> StudySpec:
@@ -282,19 +284,6 @@ def _model_at(model: type[BaseModel], path: Sequence[str]) -> type[BaseModel]:
         kinds = (annotation, *get_args(annotation))
         model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), model)
     return model
-
-
-def _put(written: dict[str, Any], key: str, value: Any, place: str) -> None:
-    """Sets the value at a dotted path in nested mappings."""
-    *parents, last = key.split(".", DEEPEST)
-    if parents[:1] == ["methods"] and parents[1:2] and parents[1].startswith(PEFT):  # a class's name has dots too
-        parents = ["methods", key.removeprefix("methods.").rpartition(".")[0]]
-    for parent in parents:
-        inner = written.setdefault(parent, {})
-        if not isinstance(inner, dict):
-            raise Refusal(place, f"{shown(parent)} holds {shown(inner)}, not keys", "name an existing path")
-        written = inner
-    written[last] = value
 
 
 def dump_spec(spec: StudySpec) -> str:
