@@ -18,7 +18,7 @@ from krona_tune.study.spec.schedule import Schedule, make_schedule
 from tests.benchmarks.curves.record import DESIGN, KNOBS
 
 EPOCHS = 9
-CONTROLS = {"cola", "rte", "wnli"}
+CONTROLS = {"cola", "rte", "wnli", "mrpc"}
 """Tasks that this encoder hardly learns from so few examples, or that can't be learned: no comparison has them."""
 BACKBONE = {
     "model_type": "bert", "hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6,
@@ -43,19 +43,25 @@ def rungs(reduction: int = 3) -> Schedule:
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded:
-    """A task's recorded configurations: `features` (n, d), `scores` and `losses` (n, EPOCHS), NaN after a divergence.
+    """A task's recorded configurations by their `numbers` in the design: `features` (n, d), `scores` and `losses`
+    (n, EPOCHS), NaN after a divergence.
 
     `deviations` (m, EPOCHS) are those of repeated seeds from their configuration's mean, whose last score `around` (m,)
     says.
     """
 
     task: str
-    points: tuple[Params, ...]
+    numbers: tuple[int, ...]
+    points: Points
     features: Array
     scores: Array
     losses: Array
     deviations: Array
     around: Array
+
+    def by_number(self) -> dict[int, Params]:
+        """Returns the points by their numbers."""
+        return dict(zip(self.numbers, self.points, strict=True))
 
 
 @cache
@@ -74,6 +80,7 @@ def recorded(table: pd.DataFrame, task: str) -> Recorded:
     deviations, around = _deviations(own)
     return Recorded(
         task=task,
+        numbers=tuple(int(group.iloc[0].number) for group in groups),
         points=points,
         features=np.array([features(point) for point in points]),
         scores=np.array([_curve(group, "score") for group in groups]),

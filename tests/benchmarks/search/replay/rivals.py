@@ -1,6 +1,6 @@
 """Makes the searches that a replay compares, for all tasks of a study: one per task, or one model of them all."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -18,8 +18,8 @@ from krona_tune.search.searchers.task_sampler import distribution_of
 from krona_tune.study.randomness import stream
 from tests.benchmarks.search.curves import Seen
 from tests.benchmarks.search.engine import Strategy, Trial, is_over
-from tests.benchmarks.search.replay.portfolio import held_out
-from tests.benchmarks.search.replay.recorded import EPOCHS, Points, point_of, recorded_tasks, rungs, space
+from tests.benchmarks.search.replay.portfolio import first_points
+from tests.benchmarks.search.replay.recorded import Points, point_of, recorded_tasks, rungs, space
 from tests.benchmarks.search.replay.syne_tune_search import by_syne_tune
 from tests.benchmarks.search.strategies import ByChance, Make, Ours, RaysOwn, Setting, asha
 
@@ -27,8 +27,8 @@ STARTUP = 6
 """krona_tune's default number of even draws before TPE."""
 MakeAll = Callable[[int, Mapping[str, float]], dict[str, Strategy]]
 """Makes a strategy per task, from the study's seed and the worst last score of each task, that of a constant answer."""
-First = Callable[[str], Points]
-"""Returns the points that a task tries first."""
+First = Callable[[Collection[str]], Points]
+"""Returns the points that each task of a study of these tasks tries first."""
 DEFAULT = point_of({
     "a_out": 32, "a_in": 12, "terms": 1, "scaling": "plain", "scale": 1.0, "roles": "query+value", "layers": "all",
     "layer_norms": False, "learning_rate": 3e-3, "batch_size": 32, "dropout": 0.1, "warmup": 0.06,
@@ -36,53 +36,50 @@ DEFAULT = point_of({
 """What a person without a search would take: krona_tune's defaults, with factors that are nearly square."""
 
 
-def nothing(_: str) -> Points:
-    """Returns no points to try first."""
-    return ()
-
-
-def by_task(make: Make, first: First = nothing) -> MakeAll:
-    """Returns a maker of strategies that know nothing of one another; each task tries its `first` points first."""
+def by_task(make: Make, first: First = lambda study: ()) -> MakeAll:
+    """Returns a maker of strategies that know nothing of one another; each tries the study's `first` points first."""
     return lambda seed, chances: {
-        task: make(_setting(task, seed, chance, first(task))) for task, chance in chances.items()
+        task: make(_setting(task, seed, chance, first(chances))) for task, chance in chances.items()
     }
 
 
-def by_one_model(first: First = nothing) -> MakeAll:
-    """Returns a maker of krona_tune's search by one model of all tasks; each task tries its `first` points first."""
+def by_one_model(first: First = lambda study: (), *, taught: bool = False) -> MakeAll:
+    """Returns a maker of krona_tune's search by one model of all tasks.
+
+    Args:
+        first: returns the points that each task tries first.
+        taught: the model has seen the recorded curves of all tasks that are not in the study.
+    """
 
     def made(seed: int, chances: Mapping[str, float]) -> dict[str, Strategy]:
-        model = StudyModel(space(), dict.fromkeys(chances, rungs().total_examples), seed)
+        model = _taught(chances, seed) if taught else StudyModel(space(), _budgets(chances), seed)
         return {
-            task: Modelled(_setting(task, seed, chance, first(task)), task=task, startup=STARTUP, model=model)
+            task: Modelled(_setting(task, seed, chance, first(chances)), task=task, startup=STARTUP, model=model)
             for task, chance in chances.items()
         }
 
     return made
 
 
-def by_taught_models() -> MakeAll:
-    """Returns a maker of a model a task that has seen the recorded curves of all other tasks."""
-    return lambda seed, chances: {
-        task: Modelled(_setting(task, seed, chance, ()), task=task, startup=STARTUP, model=_taught(task, seed))
-        for task, chance in chances.items()
-    }
+def _budgets(tasks: Iterable[str]) -> dict[str, int]:
+    return dict.fromkeys(tasks, rungs().total_examples)
 
 
-def _taught(task: str, seed: int) -> StudyModel:
-    others = {name: each for name, each in recorded_tasks().items() if name != task}
-    full = rungs().total_examples
-    earlier = EarlierStudy(name="recorded", rows=(), reports=(), budgets=dict.fromkeys(others, full), geometry=None)
-    model = StudyModel(space(), {task: full}, seed, [earlier])
+def _taught(study: Collection[str], seed: int) -> StudyModel:
+    """Returns a model that has seen the recorded curves, at the rungs, of all tasks that are not in the study."""
+    others = {name: each for name, each in recorded_tasks().items() if name not in study}
+    earlier = EarlierStudy(name="recorded", rows=(), reports=(), budgets=_budgets(others), geometry=None)
+    model = StudyModel(space(), _budgets(study), seed, [earlier])
     for name, each in others.items():
-        for number, point in enumerate(each.points):
-            trial = f"{earlier.task(name)}-{number:03d}"
-            model.history.begin(trial, earlier.task(name), point)
-            for at in rungs().rungs:
-                epoch = at * EPOCHS // full - 1
-                if not np.isnan(each.scores[number, epoch]):
-                    model.history.report(trial, at, each.scores[number, epoch], each.losses[number, epoch])
-            model.history.end(trial, diverged=bool(np.isnan(each.scores[number, -1])))
+        task = earlier.task(name)
+        for at, (number, point) in enumerate(each.by_number().items()):
+            trial = f"{task}-{number:03d}"
+            model.history.begin(trial, task, point)
+            for examples in rungs().rungs:
+                epoch = examples // rungs().examples_per_epoch - 1
+                if not np.isnan(each.scores[at, epoch]):
+                    model.history.report(trial, examples, each.scores[at, epoch], each.losses[at, epoch])
+            model.history.end(trial, diverged=bool(np.isnan(each.scores[at, -1])))
     return model
 
 
@@ -181,12 +178,12 @@ RIVALS: dict[str, MakeAll] = {
     "the default": by_task(OnlyDefault),
     "random + ASHA": by_task(partial(ByChance, early=True)),
     "Ray's OptunaSearch + ASHA": by_task(RaysOwn),
-    "Ray's, portfolio first": by_task(RaysOwn, held_out),
+    "Ray's, portfolio first": by_task(RaysOwn, first_points),
     "krona_tune, TPE": by_task(partial(Ours, startup=STARTUP)),
     "Optuna's GPSampler + ASHA": by_task(GaussianProcess),
     "Syne Tune's ASHABORE": by_task(by_syne_tune("ASHABORE")),
     "Syne Tune's ASHACQR": by_task(by_syne_tune("ASHACQR")),
     "krona_tune, one model": by_one_model(),
-    "krona_tune, one model, portfolio first": by_one_model(held_out),
-    "krona_tune, models taught by other tasks' curves": by_taught_models(),
+    "krona_tune, one model, portfolio first": by_one_model(first_points),
+    "krona_tune, one model taught by other tasks": by_one_model(taught=True),
 }

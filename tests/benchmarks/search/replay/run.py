@@ -5,7 +5,7 @@ python -m tests.benchmarks.search.replay compare 0 20 [NAME…]  # rivals on the
                                                              # all of them, which needs `pip install syne-tune`
 """
 
-import csv
+import random
 import sys
 import time
 import warnings
@@ -20,15 +20,19 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from krona_tune.record.recorded_curves import curves
+from krona_tune.study.randomness import stream
 from tests.benchmarks.search.replay.engine import simulate_study
+from tests.benchmarks.search.replay.portfolio import first_numbers
 from tests.benchmarks.search.replay.recorded import recorded, recorded_tasks
 from tests.benchmarks.search.replay.rivals import RIVALS
 from tests.benchmarks.search.replay.surrogate import Surrogate, fidelity
 from tests.benchmarks.search.table import RULES, winners
 
-RESULTS = Path(__file__).parents[1] / "results" / "replay.csv"
+RESULTS = Path(__file__).parents[1] / "results"
 BUDGETS = (5.0, 10.0, 20.0, 40.0)
 WORKERS = 4
+TASKS = 3
+"""How many tasks a replayed study has."""
 LEAST = 1e-3
 """The least regret whose logarithm counts: less is no difference that a score shows."""
 
@@ -49,10 +53,17 @@ def look() -> None:
         )
 
 
+def tasks_of(seed: int) -> list[str]:
+    """Returns the tasks of a replayed study, which its seed draws; at least one is left for a search to learn from."""
+    every = sorted(recorded_tasks())
+    return sorted(random.Random(stream(seed, "tasks")).sample(every, min(TASKS, len(every) - 1)))
+
+
 def one_study(name: str, seed: int) -> list[tuple[str, int, str, float, str, float]]:
     """Returns (rival, seed, task, budget, rule, regret as a share of the span) of one replayed study."""
     warnings.simplefilter("ignore")  # about empty rungs and experimental parts of Optuna
-    instances = {task: Surrogate(each, seed) for task, each in recorded_tasks().items()}
+    study = tasks_of(seed)
+    instances = {task: Surrogate(recorded_tasks()[task], seed, first_numbers(frozenset(study))) for task in study}
     worst = {task: float(np.nanmin(each.recorded.scores[:, -1])) for task, each in instances.items()}
     events = simulate_study(RIVALS[name](seed, worst), instances, workers=WORKERS, budget=max(BUDGETS))
     return [
@@ -62,18 +73,15 @@ def one_study(name: str, seed: int) -> list[tuple[str, int, str, float, str, flo
     ]
 
 
-def compare(seeds: Sequence[int], names: Sequence[str], path: Path = RESULTS) -> None:
-    """Replays every rival on every seed; prints the mean regrets and writes all of them."""
+def compare(seeds: Sequence[int], names: Sequence[str]) -> None:
+    """Replays the rivals on every seed and prints the mean regrets; writes all of them if no rival is left out."""
     began = time.monotonic()
     with ProcessPoolExecutor(2, get_context("spawn")) as pool:
         jobs = [pool.submit(one_study, name, seed) for seed, name in product(seeds, names)]
         found = [row for job in jobs for row in job.result()]
-    path.parent.mkdir(exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["rival", "seed", "task", "budget", "rule", "regret"])
-        writer.writerows((*row[:-1], f"{row[-1]:.5f}") for row in found)
     frame = pd.DataFrame(found, columns=["rival", "seed", "task", "budget", "rule", "regret"])
+    if set(names) == set(RIVALS):
+        frame.to_csv(RESULTS / f"replay-{seeds[0]}-{seeds[-1]}.csv", index=False, float_format="%.5f")
     print(summary(frame), f"\n{len(seeds)} studies, {time.monotonic() - began:.0f} s")
 
 

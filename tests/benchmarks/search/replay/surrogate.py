@@ -26,16 +26,20 @@ Indices = npt.NDArray[np.intp]
 
 @dataclass(frozen=True, eq=False)
 class Surrogate:
-    """One instance of a task: the forest is fitted to a bootstrap of the configurations, which the seed draws."""
+    """One instance of a task: the forest is fitted to a bootstrap of the configurations, which the seed draws.
+
+    It never sees the points of the numbers in `without`: those that a search tries first would have an advantage.
+    """
 
     recorded: Recorded
     seed: int
+    without: tuple[int, ...] = ()
 
     @cached_property
     def _chosen(self) -> Indices:
         rng = np.random.default_rng(stream(self.seed, "bootstrap", self.recorded.task))
-        count = len(self.recorded.points)
-        return rng.integers(0, count, count)
+        seen = np.flatnonzero([number not in self.without for number in self.recorded.numbers])
+        return np.asarray(seen[rng.integers(0, len(seen), len(seen))])
 
     @cached_property
     def _forest(self) -> ExtraTreesRegressor:
@@ -60,8 +64,8 @@ class Surrogate:
 
     @cached_property
     def finals(self) -> Array:
-        """Returns the expected scores at the full budget of even draws and of the recorded points."""
-        at = np.vstack([drawn(), self.recorded.features])
+        """Returns the expected scores at the full budget of even draws and of the recorded points that were seen."""
+        at = np.vstack([drawn(), self.recorded.features[np.unique(self._chosen)]])
         return np.asarray(self._forest.predict(np.hstack([at, np.ones((len(at), 1))]))[:, 0])
 
     @property

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -46,6 +46,7 @@ class SyneTune:
             reduction_factor=self.schedule.reduction,
             do_minimize=False,
             random_seed=self.setting.seed,
+            points_to_evaluate=[self.setting.space.drawn(point) for point in self.setting.first] or None,
         )
 
     def next(self) -> Trial:
@@ -58,7 +59,10 @@ class SyneTune:
             point = self.setting.space.point(lambda label, _: theirs.config[label])  # noqa: B023
             if self.setting.space.feasible(point):
                 return Trial(number=number, params=point)
-            self._scheduler.on_trial_complete(theirs, self._told(self.schedule.rungs[0], self.setting.chance))
+            self._scheduler.searcher.on_trial_result(
+                number, theirs.config, metric=-self.setting.chance, resource_level=self.schedule.rungs[0]
+            )  # what it minimises
+            self._scheduler.on_trial_remove(theirs)
 
     def heard(self, trial: Trial, seen: Seen) -> bool:
         theirs = self._known[trial.number]
@@ -76,10 +80,13 @@ class SyneTune:
 
 
 def domain_of(domain: Domain) -> Any:
-    """Returns Syne Tune's domain that draws the same values."""
+    """Returns Syne Tune's domain that draws the same values; it knows the order of numbers."""
     from syne_tune import config_space
 
     match distribution_of(domain):
+        case CategoricalDistribution(choices=values) if all(type(value) in {int, float} for value in values):
+            ordered: list[Any] = sorted(values, key=lambda value: cast(float, value))
+            return (config_space.logordinal if ordered[0] > 0 else config_space.ordinal)(ordered)
         case CategoricalDistribution(choices=values):
             return config_space.choice(list(values))
         case IntDistribution(low=low, high=high, log=is_log):
