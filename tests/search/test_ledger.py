@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from krona_tune.adapters.placement import count
-from krona_tune.report.summary.cost import cost
+from krona_tune.report.summary.cost import DeviceRates, cost
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.order import Order
@@ -248,7 +248,7 @@ def test_a_trial_that_goes_on_has_not_ended_and_its_pause_is_no_time_of_its_own(
     row = second.rows["cola-000"]
     assert row.ended_at is not None
     assert row.ended_at - row.started_at - row.paused_seconds == 120
-    assert cost([row]).wall_seconds == 120
+    assert cost([row], DeviceRates()).wall_seconds == 120
 
 
 def test_the_pause_of_a_trial_whose_driver_was_killed_counts_from_its_last_report(

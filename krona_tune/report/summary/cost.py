@@ -45,7 +45,6 @@ class DeviceRates:
     price: Price | None = None
 
 
-ONE_DEVICE = DeviceRates()
 _READ = ("cpus_per_trial", "gpus_per_trial", "price_per_hour")
 """The keys of resources that are read here: a study of an earlier version may have others."""
 
@@ -74,7 +73,7 @@ def device_rates(spec: str, manifest: Manifest) -> DeviceRates:
     return DeviceRates(devices=devices_of(asked, gpu=gpu), price=price_of(asked, gpu=gpu))
 
 
-def cost(trials: Sequence[TrialResult], rates: DeviceRates = ONE_DEVICE) -> Cost:
+def cost(trials: Sequence[TrialResult], rates: DeviceRates) -> Cost:
     train, evaluation = (
         sum(getattr(trial, name) for trial in trials) for name in ("train_seconds", "evaluation_seconds")
     )
@@ -140,7 +139,7 @@ def cost_chart(tasks: Sequence[TaskSummary], recorded: Records, rates: DeviceRat
     return Chart(
         name="cost",
         title="Where the time went",
-        caption="Training and evaluation, summed over trials, by what became of them.",
+        caption="Device time of training and evaluation, summed over trials, by what became of them.",
         figure=figure.update_layout(
             barmode="stack", height=ROW * len(tasks) + AROUND, margin={"l": 72}, legend={"traceorder": "normal"}
         ),
