@@ -1,4 +1,4 @@
-"""Writes three more real tasks as CSV files: topics of news and of newsgroups, and the authors of tweets.
+"""Writes two more real tasks as CSV files: topics of news, and the authors of tweets.
 
 python -m tests.benchmarks.curves.texts DATASETS DIR
 
@@ -14,11 +14,10 @@ import pandas as pd
 
 SOURCES = {
     "reuters": ("reuters-r8-train", "Text", "Category"),
-    "newsgroups": ("20newsgroups-train", "Text", "Category"),
     "tweets": ("election-tweets-2016", "Content", "Author"),
 }
 """Each task's file, and its columns of texts and labels."""
-METRICS = {"reuters": "macro_f1", "newsgroups": "accuracy", "tweets": "accuracy"}
+METRICS = {"reuters": "macro_f1", "tweets": "accuracy"}
 HEADINGS = 3
 """The lines before the first row: names, types and roles of the columns."""
 
