@@ -28,8 +28,8 @@ from krona_tune.train.frozen_prefix import FrozenPrefix, open_states, skipped_la
 from krona_tune.train.hidden_states import HiddenStates, HiddenStateStore
 from krona_tune.train.optimiser import optimiser
 from krona_tune.train.recomputed_layers import RecomputedLayers
+from krona_tune.train.resampled_scores import evaluate_on_test
 from krona_tune.train.task_heads import make_answer
-from krona_tune.train.test_evaluation import evaluate_on_test
 
 
 class Diverged(ArithmeticError):
