@@ -39,7 +39,7 @@ ROW, AROUND = 44, 96
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceRates:
-    """How many devices a trial of a study has, or its share of one, and what an hour of a device costs, if known."""
+    """Holds the number of devices that each trial of a study has, or its share of one, and their price, if known."""
 
     devices: float = 1.0
     price: Price | None = None
@@ -74,9 +74,8 @@ def device_rates(spec: str, manifest: Manifest) -> DeviceRates:
 
 
 def cost(trials: Sequence[TrialResult], rates: DeviceRates) -> Cost:
-    train, evaluation = (
-        sum(getattr(trial, name) for trial in trials) for name in ("train_seconds", "evaluation_seconds")
-    )
+    train = sum(trial.train_seconds for trial in trials)
+    evaluation = sum(trial.evaluation_seconds for trial in trials)
     return Cost(
         trials=len(trials),
         train_seconds=train,

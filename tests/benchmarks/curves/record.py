@@ -23,7 +23,7 @@ from tests.benchmarks.curves import texts
 CONTROLS, REPEATS, TEXTS = "controls-", "repeats-", "texts-"
 OF_CONTROLS = "tasks=[cola, rte, wnli]"
 WITH_MRPC = 32
-"""How many points MRPC has: the encoder hardly learns it, and it takes more than half of the time."""
+"""The number of points on MRPC: the encoder hardly learns it, and it takes more than half of the time."""
 OF_TEXTS = ["examples.max_length=64", "examples.train={default: 1000, reuters: 600}"]
 OF_REPEATS = ["search.trials=12", "search.repeats={points: 12, seeds: 3}", "search.baseline_learning_rates=[]"]
 DESIGN = Path(__file__).with_name("design.yaml")
@@ -65,7 +65,7 @@ def _settings(block: str, data: Path) -> list[str]:
 
 def _range(block: str) -> tuple[int, int]:
     """Returns the first and the last point of a block."""
-    first, last = block.removeprefix(CONTROLS).removeprefix(TEXTS).split("-")
+    first, last = block.split("-")[-2:]
     return int(first), int(last)
 
 

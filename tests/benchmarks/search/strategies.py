@@ -29,7 +29,7 @@ TASK = "stub"
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What a strategy is made for. `chance` is the score of a constant answer, `first` the points to try first."""
+    """Holds what a strategy is made for. `chance` is the score of a constant answer, `first` what to try first."""
 
     space: Space
     schedule: Schedule

@@ -33,7 +33,7 @@ DEFAULT = point_of({
     "a_out": 32, "a_in": 12, "terms": 1, "scaling": "plain", "scale": 1.0, "roles": "query+value", "layers": "all",
     "layer_norms": False, "learning_rate": 3e-3, "batch_size": 32, "dropout": 0.1, "warmup": 0.06,
 })  # fmt: skip
-"""What a person without a search would take: krona_tune's defaults, with factors that are nearly square."""
+"""The configuration that a person takes without a search: krona_tune's defaults, with nearly square factors."""
 
 
 def by_task(make: Make, first: First = lambda study: ()) -> MakeAll:

@@ -32,7 +32,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 BUDGETS = (5.0, 10.0, 20.0, 40.0)
 WORKERS = 4
 TASKS = 3
-"""How many tasks a replayed study has."""
+"""The number of tasks of a replayed study."""
 LEAST = 1e-3
 """The least regret whose logarithm counts: less is no difference that a score shows."""
 

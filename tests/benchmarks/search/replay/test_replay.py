@@ -86,7 +86,7 @@ def test_the_forest_ranks_unseen_points_and_finds_what_diverges() -> None:
 
 
 def test_a_portfolio_is_good_on_all_of_its_tasks() -> None:
-    """What is best on one of the two tasks is worst on the other, so that two points together are better than one."""
+    """Makes the best point of one task the worst of the other, so that two points together are better than one."""
     one = recorded(table(), "cola")
     tasks = [one, replace(one, scores=-one.scores)]
     at = [one.numbers.index(number) for number in portfolio(tasks)]
