@@ -1,11 +1,13 @@
 """Tests the first factors and the scale against the formulas of KronA, CDKA and LoRA."""
 
 import math
+from typing import get_args
 
 import pytest
 import torch
+from scipy.stats import spearmanr
 
-from krona_tune.kron.factors import FactorShape, effective_scale
+from krona_tune.kron.factors import FactorShape, Init, effective_scale, factor_shapes, first_step
 from krona_tune.kron.initialisation import first_factors
 from krona_tune.kron.product import kron_weight
 
@@ -55,3 +57,22 @@ def test_the_sum_is_cdkas_formula_by_loops() -> None:
     shape = FactorShape(d_out // r_1, r_2, r_1, d_in // r_2, r)
     found = kron_weight(theirs_b, theirs_a, effective_scale(shape, alpha, "stable"))
     torch.testing.assert_close(found, alpha / math.sqrt(r * r_2) * expected)
+
+
+@pytest.mark.parametrize("init", get_args(Init))
+@pytest.mark.parametrize("terms", [1, 4])
+def test_the_first_step_is_foretold_over_shapes_that_differ_by_far(init: Init, terms: int) -> None:
+    """Compares with a step of signs, as Adam's first is, along a gradient of rank two."""
+    generator = torch.Generator().manual_seed(0)
+    gradient = torch.randn(48, 2, generator=generator) @ torch.randn(2, 48, generator=generator)
+    shapes = [s for s in factor_shapes(48, 48, terms=terms) if min(s.a_out * s.a_in, s.b_out * s.b_in) > 4]
+    foretold = [first_step(shape, init) for shape in shapes]
+    real = []
+    for shape in shapes:
+        factors = [each.requires_grad_() for each in first_factors(shape, init, generator)]
+        (kron_weight(*factors, 1.0) * gradient).sum().backward()
+        moved = [each.detach() if each.any() else each.grad.sign() for each in factors]
+        real.append(float(torch.linalg.matrix_norm(kron_weight(*moved, 1.0), 2)))
+    assert max(foretold) > 15 * min(foretold)
+    assert spearmanr(real, foretold).statistic > 0.85
+    assert all(0.1 < each < 1.2 for each in torch.tensor(real) / torch.tensor(foretold))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from krona_tune.backbones.geometry import Stack
+from krona_tune.kron.factors import factor_shape, first_step
 from krona_tune.record.parquet_schema import TRIALS, table_of, trial_of
 from krona_tune.search.planning.space import Space
 from krona_tune.search.searchers import study_model
@@ -73,7 +74,8 @@ def test_coordinates_say_what_a_point_does() -> None:
     assert found["sites"] == log2(backbone.depths[Stack.ENCODER] / len(backbone.sites))
     assert (found["tall"], found["terms"], found["scale"]) == (2, 1, 2)
     assert found["rank"] == pytest.approx(log2(min(2 * 2 * min(d // 8, d // 2), d)) / log2(d))
-    assert found["step"] == pytest.approx(log2(4e-3))
+    shape = factor_shape(d, d, 8, 2, terms=2)
+    assert found["step"] == pytest.approx(log2(4e-3 * first_step(shape, "krona")))
     assert (found["roles query"], found["layers all"]) == (1, 1)
     assert "a_out" not in found
 

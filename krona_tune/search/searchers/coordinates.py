@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from krona_tune.adapters.placement import count, sites
 from krona_tune.backbones.geometry import Geometry
-from krona_tune.kron.factors import effective_scale, factor_shape
+from krona_tune.kron.factors import effective_scale, factor_shape, first_step
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.space import Params, Space, adapter_of
 from krona_tune.study.randomness import stream
@@ -27,8 +27,9 @@ def coordinates(space: Space, params: Params, geometry: Geometry | None = None) 
 
     Numbers that are above 0 count by their logarithm, and names by one coordinate each, which is 1. In place of A's two
     sizes there are the parameters, the reachable rank, and how tall A is: shapes that do nearly the same are near each
-    other. In addition there are the number of adapted maps and the learning rate times the scale. Sizes are shares of
-    the backbone's, so that they mean the same on another one.
+    other. In addition there are the number of adapted maps and how far the first step moves a map's weight: the
+    learning rate times the scale, and for a Kronecker product what its shape makes of that. Sizes are shares of the
+    backbone's, so that they mean the same on another one.
 
     Args:
         geometry: the backbone of an earlier study's point; None for the space's own.
@@ -53,7 +54,7 @@ def coordinates(space: Space, params: Params, geometry: Geometry | None = None) 
         shape = factor_shape(places[0].d_out, places[0].d_in, adapter.a_out, adapter.a_in, adapter.terms)
         rank = log(shape.max_rank) / log(min(shape.d_out, shape.d_in))
         found |= {"rank": rank, "tall": log2(adapter.a_out / adapter.a_in)}
-        scale = effective_scale(shape, scale, adapter.scaling)
+        scale = effective_scale(shape, scale, adapter.scaling) * first_step(shape, adapter.init)
     return found | {"step": log2(params["learning_rate"] * scale)}
 
 
