@@ -12,14 +12,16 @@ import pandas as pd
 from scipy.stats import rankdata
 
 import krona_tune
+from krona_tune.kron.factors import effective_scale, factor_shape, first_step
 
 PICTURES = Path(__file__).resolve().parents[3] / "docs" / "pictures"
-TASKS = {"sst2": "SST-2", "mrpc": "MRPC", "stsb": "STS-B"}
+TASKS = {"sst2": "SST-2", "stsb": "STS-B", "reuters": "Reuters", "newsgroups": "Newsgroups"}
 """The tasks in the order of the figures, with their names."""
 LAST_EPOCH, DRAWS, WIDTH = 9, 4000, 384
 """The epoch whose scores count, the bootstrap's draws, and the width of the backbone's attention maps."""
 KNOBS = {
     "learning_rate": "learning rate",
+    "step": "first step",
     "shape": "rows over columns of A",
     "size": "size of A",
     "rank": "highest rank of the sum",
@@ -38,9 +40,18 @@ def points() -> pd.DataFrame:
     last["shape"], last["size"] = last.a_out / last.a_in, last.a_out * last.a_in
     last["rank"], last["depth"] = (
         np.minimum(WIDTH, last.terms * rank),
-        last.layers.map({"last 1": 1, "last 3": 3, "all": 6}),
+        last.layers.str.removeprefix("last ").astype(int),
     )
+    last["step"] = [_step(row) for row in last.itertuples()]
     return last
+
+
+def _step(row: Any) -> float:
+    """Returns how far the first step moves an attention map of 384 × 384."""
+    shape = factor_shape(WIDTH, WIDTH, int(row.a_out), int(row.a_in), int(row.terms))
+    return float(
+        row.learning_rate * effective_scale(shape, row.scale, row.scaling, "krona") * first_step(shape, "krona")
+    )
 
 
 def correlations(last: pd.DataFrame) -> Iterator[tuple[str, str, float, float, float]]:
@@ -69,21 +80,22 @@ def table(last: pd.DataFrame) -> list[str]:
     cells: dict[str, list[str]] = {}
     for knob, _, found, low, high in correlations(last):
         cells.setdefault(knob, []).append(f"{found:+.2f} [{low:+.2f}, {high:+.2f}]")
-    head = [f"| | {' | '.join(TASKS.values())} |", "|---|---|---|---|"]
+    head = [f"| | {' | '.join(TASKS.values())} |", "|---|" + "---|" * len(TASKS)]
     return head + [f"| {KNOBS[knob]} | {' | '.join(found)} |" for knob, found in cells.items()]
 
 
 def draw_shapes(last: pd.DataFrame, to: Path) -> None:
-    """Draws each task's scores against the shape of A, with the head alone as a line."""
+    """Draws each task's scores against shape of A and against the first step, with the head alone as a line."""
     pyplot = _pyplot()
     heads = krona_tune.curves().query("kind == 'baseline' and epochs == @LAST_EPOCH").groupby("task").score.max()
-    figure, axes = pyplot.subplots(1, 3, figsize=(9, 3), layout="constrained")
-    for axis, (task, title) in zip(axes, TASKS.items(), strict=True):
-        own = last[last.task == task]
-        dots = axis.scatter(own["shape"], own.score, c=np.log10(own.learning_rate), cmap="viridis", s=26)
-        axis.axhline(heads[task], color="grey", linestyle="--", linewidth=1)
-        axis.set(xscale="log", title=title, xlabel="rows / columns of A")
-    axes[0].set_ylabel("validation score, epoch 9")
+    figure, axes = pyplot.subplots(2, len(TASKS), figsize=(10, 5), layout="constrained", sharey="col")
+    for row, (what, said) in zip(axes, (("shape", "rows / columns of A"), ("step", "first step")), strict=True):
+        for axis, (task, title) in zip(row, TASKS.items(), strict=True):
+            own = last[last.task == task]
+            dots = axis.scatter(own[what], own.score, c=np.log10(own.learning_rate), cmap="viridis", s=14)
+            axis.axhline(heads[task], color="grey", linestyle="--", linewidth=1)
+            axis.set(xscale="log", title=title if what == "shape" else "", xlabel=said)
+        row[0].set_ylabel("validation score, epoch 9")
     bar = figure.colorbar(dots, ax=axes, shrink=0.9)
     bar.set_label("log10 learning rate")
     _save(figure, to)
@@ -95,8 +107,9 @@ def draw_correlations(last: pd.DataFrame, to: Path) -> None:
     figure, axis = pyplot.subplots(figsize=(7, 3.6), layout="constrained")
     for knob, task, found, low, high in correlations(last):
         at, of = list(KNOBS).index(knob), list(TASKS).index(task)
-        axis.plot([low, high], [at + 0.22 * (of - 1)] * 2, color=f"C{of}", linewidth=1.5)
-        axis.plot(found, at + 0.22 * (of - 1), "o", color=f"C{of}", markersize=5, label=TASKS[task] if not at else None)
+        height = at + 0.2 * (of - (len(TASKS) - 1) / 2)
+        axis.plot([low, high], [height] * 2, color=f"C{of}", linewidth=1.5)
+        axis.plot(found, height, "o", color=f"C{of}", markersize=5, label=TASKS[task] if not at else None)
     axis.axvline(0, color="grey", linewidth=1)
     axis.set(
         yticks=range(len(KNOBS)), yticklabels=KNOBS.values(), xlim=(-1, 1), xlabel="rank correlation with the score"

@@ -1,12 +1,12 @@
 """Records a block of learning curves on real tasks and writes it as a Parquet file.
 
-python -m tests.benchmarks.curves.record DIR STORAGE BLOCK...
+python -m tests.benchmarks.curves.record GLUE TEXTS STORAGE BLOCK...
 
-DIR holds GLUE's official folders, STORAGE keeps the studies, outside the checkout. A BLOCK is FIRST-LAST, such as
-32-47, for these points of the design on SST-2 and STS-B (the first 32 on MRPC too), controls-FIRST-LAST for the same
-points on the tasks that this encoder hardly learns, or repeats-TASK, for a task's first 12 points with 3 more seeds.
-For texts-FIRST-LAST, the points on other tasks than GLUE's, DIR holds what `tests.benchmarks.curves.texts` writes. A
-block whose study was interrupted is resumed. A row is one report of one trial: scores and losses, no text.
+GLUE holds GLUE's official folders, TEXTS what `tests.benchmarks.curves.texts` writes, STORAGE keeps the studies,
+outside the checkout. A BLOCK is FIRST-LAST, such as 32-63, for these points of the design on all tasks;
+controls-FIRST-LAST for the same points on tasks that this encoder hardly learns; or repeats, for the first 12 points
+with 3 more seeds. A block whose study was interrupted is resumed. A row is one report of one trial: scores and losses,
+no text.
 """
 
 import json
@@ -20,11 +20,8 @@ from krona_tune.api.study import open_study
 from krona_tune.record.recorded_curves import FOLDER
 from tests.benchmarks.curves import texts
 
-CONTROLS, REPEATS, TEXTS = "controls-", "repeats-", "texts-"
-OF_CONTROLS = "tasks=[cola, rte, wnli]"
-WITH_MRPC = 32
-"""The number of points on MRPC: the encoder hardly learns it, and it takes more than half of the time."""
-OF_TEXTS = ["examples.max_length=64", "examples.train={default: 1000, reuters: 600}"]
+CONTROLS, REPEATS = "controls-", "repeats"
+OF_GLUE, OF_CONTROLS = ("sst2", "stsb"), ("cola", "mrpc", "rte", "wnli")
 OF_REPEATS = ["search.trials=12", "search.repeats={points: 12, seeds: 3}", "search.baseline_learning_rates=[]"]
 DESIGN = Path(__file__).with_name("design.yaml")
 REPORTED = ["epochs", "examples", "step", "score", "train_loss"]
@@ -35,32 +32,29 @@ KNOBS = [
 TRIAL = ["task", "kind", "number", "seed", "status", "adapter_parameters", "norm_parameters", *KNOBS]
 
 
-def record(block: str, data: Path, storage: Path) -> Path:
+def record(block: str, glue: Path, texts_folder: Path, storage: Path) -> Path:
     """Runs or resumes the study of one block; returns its folder."""
     name = f"curves-{block}"
     words = [sys.executable, "run_study.py", "--storage", str(storage), "--quiet"]
     if (storage / name / "study.yaml").exists():
         words += ["--resume", name]
     else:
-        words += ["--space", str(DESIGN), "--data", str(data), "--name", name]
-        words += [word for setting in _settings(block, data) for word in ("--set", setting)]
+        words += ["--space", str(DESIGN), "--data", str(glue), "--name", name]
+        words += [word for setting in _settings(block, texts_folder) for word in ("--set", setting)]
     subprocess.run(words, check=True, cwd=DESIGN.parents[3])
     return storage / name
 
 
-def _settings(block: str, data: Path) -> list[str]:
-    if block.startswith(REPEATS):
-        return [f"tasks=[{block.removeprefix(REPEATS)}]", *OF_REPEATS]
+def _settings(block: str, texts_folder: Path) -> list[str]:
+    tasks = dict.fromkeys(OF_GLUE, "glue") | texts.tasks(texts_folder)
+    if block == REPEATS:
+        return [f"tasks={json.dumps(tasks)}", *OF_REPEATS]
+    if block.startswith(CONTROLS):
+        tasks = dict.fromkeys(OF_CONTROLS, "glue")
     first, last = _range(block)
-    if block.startswith(TEXTS):
-        tasks = [f"tasks={json.dumps(texts.tasks(data))}", *OF_TEXTS]
-    elif block.startswith(CONTROLS):
-        tasks = [OF_CONTROLS]
-    else:
-        tasks = [] if first < WITH_MRPC else ["tasks=[sst2, stsb]"]
     heads = "[]" if first else "[0.01, 0.001]"
     points = [f"search.trials={last - first + 1}", f"search.first_point={first}"]
-    return [*tasks, *points, f"search.baseline_learning_rates={heads}"]
+    return [f"tasks={json.dumps(tasks)}", *points, f"search.baseline_learning_rates={heads}"]
 
 
 def _range(block: str) -> tuple[int, int]:
@@ -73,21 +67,22 @@ def rows(study: Path, block: str) -> pd.DataFrame:
     """Returns one row per report of each trial, with the trial's knobs; a trial without a report has one row."""
     opened = open_study(study)
     trials = opened.trials.set_index("trial_id").reindex(columns=TRIAL)
-    again = block.startswith(REPEATS)
+    again = block == REPEATS
     trials = trials[trials.kind.isin(["repeat"] if again else ["search", "baseline"])]
     if not again:
         trials.loc[trials.kind == "search", "number"] += _range(block)[0]
+    trials["layer_norms"] = trials.layer_norms.map(lambda value: str(value).lower(), na_action="ignore")
     found = trials.join(opened.reports.set_index("trial_id")[REPORTED])
     return found.sort_values(["number", "task", "kind", "seed", "epochs"]).reset_index(drop=True)
 
 
-def main(data: str, storage: str, *blocks: str) -> None:
+def main(glue: str, texts_folder: str, storage: str, *blocks: str) -> None:
     """Records and writes the blocks one after the other."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     for block in blocks:
-        found = rows(record(block, Path(data).resolve(), Path(storage).resolve()), block)
-        named = block if block.startswith((CONTROLS, REPEATS, TEXTS)) else f"points-{block}"
-        path = FOLDER / f"{named}.parquet"
+        study = record(block, Path(glue).resolve(), Path(texts_folder).resolve(), Path(storage).resolve())
+        found = rows(study, block)
+        path = FOLDER / (f"{block}.parquet" if block.startswith((CONTROLS, REPEATS)) else f"points-{block}.parquet")
         found.to_parquet(path, compression="zstd")
         print(f"wrote {path}: {len(found)} rows, {path.stat().st_size:,} bytes")
 

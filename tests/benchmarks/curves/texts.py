@@ -1,4 +1,4 @@
-"""Writes two more real tasks as CSV files: topics of news, and the authors of tweets.
+"""Writes two more real tasks as CSV files: topics of news and of newsgroups.
 
 python -m tests.benchmarks.curves.texts DATASETS DIR
 
@@ -14,10 +14,10 @@ import pandas as pd
 
 SOURCES = {
     "reuters": ("reuters-r8-train", "Text", "Category"),
-    "tweets": ("election-tweets-2016", "Content", "Author"),
+    "newsgroups": ("20newsgroups-train", "Text", "Category"),
 }
 """Each task's file, and its columns of texts and labels."""
-METRICS = {"reuters": "macro_f1", "tweets": "accuracy"}
+METRICS = {"reuters": "macro_f1", "newsgroups": "accuracy"}
 HEADINGS = 3
 """The lines before the first row: names, types and roles of the columns."""
 
@@ -31,12 +31,10 @@ def tasks(folder: Path) -> dict[str, Any]:
 
 
 def rows(path: Path, text: str, label: str) -> pd.DataFrame:
-    """Returns the columns text and label of one file, each text once, and no retweet: another wrote it."""
+    """Returns the columns text and label of one file, each text once."""
     with path.open(encoding="utf-8", newline="") as file:
         names, *_ = lines = list(csv.reader(file, delimiter="\t"))
     frame = pd.DataFrame([line for line in lines[HEADINGS:] if len(line) == len(names)], columns=names)
-    if "Is retweet" in frame:
-        frame = frame[frame["Is retweet"] == "False"]
     found = pd.DataFrame({"text": frame[text].str.strip(), "label": frame[label]})
     return found[found.text.str.len() > 0].drop_duplicates("text")
 

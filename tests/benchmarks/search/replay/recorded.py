@@ -18,7 +18,7 @@ from krona_tune.study.spec.schedule import Schedule, make_schedule
 from tests.benchmarks.curves.record import DESIGN, KNOBS
 
 EPOCHS = 9
-CONTROLS = {"cola", "rte", "wnli", "mrpc"}
+CONTROLS = {"cola", "mrpc", "rte", "wnli"}
 """Tasks that this encoder hardly learns from so few examples, or that can't be learned: no comparison has them."""
 BACKBONE = {
     "model_type": "bert", "hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6,
@@ -106,8 +106,8 @@ def features(point: Params) -> Array:
     """Returns the values (d,) that the surrogate reads: each knob as it is, sizes and rates by their logarithm."""
     logarithms = [np.log2(point[name]) for name in ("learning_rate", "scale", "a_out", "a_in", "terms", "batch_size")]
     roles = str(point["roles"]).split("+")
-    layers = {"all": 6, "last 3": 3, "last 1": 1}[str(point["layers"])]
-    switches = [point["scaling"] == "stable", point["layer_norms"] is True, *(role in roles for role in ROLES)]
+    layers = int(str(point["layers"]).removeprefix("last "))
+    switches = [point["scaling"] == "stable", point["layer_norms"] == "adapted", *(role in roles for role in ROLES)]
     return np.array([*logarithms, point["dropout"], point["warmup"], layers, *map(float, switches)])
 
 

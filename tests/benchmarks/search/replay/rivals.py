@@ -30,7 +30,7 @@ MakeAll = Callable[[int, Mapping[str, float]], dict[str, Strategy]]
 First = Callable[[Collection[str]], Points]
 """Returns the points that each task of a study of these tasks tries first."""
 DEFAULT = point_of({
-    "a_out": 32, "a_in": 12, "terms": 1, "scaling": "plain", "scale": 1.0, "roles": "query+value", "layers": "all",
+    "a_out": 32, "a_in": 12, "terms": 1, "scaling": "plain", "scale": 1.0, "roles": "query+value", "layers": "last 3",
     "layer_norms": False, "learning_rate": 3e-3, "batch_size": 32, "dropout": 0.1, "warmup": 0.06,
 })  # fmt: skip
 """The configuration that a person takes without a search: krona_tune's defaults, with nearly square factors."""
