@@ -37,10 +37,9 @@ class KronAConfig(PeftConfig):  # type: ignore[misc]
     """The configuration of KronA in peft: which linear maps carry it, and in which factor shape.
 
     `a_out` and `a_in` are the sizes of A and divide each map's d_out and d_in; B's sizes follow. `terms` such products
-    are summed. `scale` is a plain factor, which `scaling` "stable" divides by √(terms·a_in), and "even" by how far the
-    shape's first step goes. `init` "krona" starts the B's at zero, "cdka" the A's. The other fields mean the same as in
-    peft's LoraConfig: names, or a regular expression that matches whole names. Without `target_modules`, the defaults
-    of peft's LoRA are used.
+    are summed. `scale` is a plain factor, which `scaling` "stable" divides by √(terms·a_in). `init` "krona" starts the
+    B's at zero, "cdka" the A's. The other fields mean the same as in peft's LoraConfig: names, or a regular expression
+    that matches whole names. Without `target_modules`, the defaults of peft's LoRA are used.
 
     Raises:
         Refusal: a size is not a whole number from 1, the scale is not a positive number, or a word is unknown. Later,
@@ -107,7 +106,7 @@ class KronALayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         shape = factor_shape(self.out_features, self.in_features, config.a_out, config.a_in, config.terms)
         a, b = first_factors(shape, config.init)
         self.krona_a[adapter_name], self.krona_b[adapter_name] = nn.Parameter(a), nn.Parameter(b)
-        self.krona_scale[adapter_name] = effective_scale(shape, config.scale, config.scaling, config.init)
+        self.krona_scale[adapter_name] = effective_scale(shape, config.scale, config.scaling)
         self._move_adapter_to_device_of_base_layer(adapter_name)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 

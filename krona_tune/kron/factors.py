@@ -7,8 +7,8 @@ from typing import Literal
 
 Init = Literal["krona", "cdka"]
 """Which factors start at zero: all B's, or all A's."""
-Scaling = Literal["plain", "stable", "even"]
-"""What the scale is divided by: nothing, √(terms·a_in), or how far the shape's first step moves the weight."""
+Scaling = Literal["plain", "stable"]
+"""Whether the scale is divided by √(terms·a_in)."""
 
 
 @dataclass(frozen=True, order=True)
@@ -157,16 +157,13 @@ def factor_shapes(
     return sorted(kept, key=lambda s: (s.parameters, -s.max_rank, s))
 
 
-def effective_scale(shape: FactorShape, scale: float, scaling: Scaling, init: Init) -> float:
-    """Returns what the sum is multiplied by: scale, scale / √(terms·a_in) or scale · √d_out / `first_step`.
+def effective_scale(shape: FactorShape, scale: float, scaling: Scaling) -> float:
+    """Returns what the sum is multiplied by: the scale, or with "stable" scale / √(terms·a_in).
 
-    "plain" is the scale itself. "stable": one number of y adds up terms·a_in products with an entry of A; if their
-    signs are independent, it grows with the root of that count, and stable scaling keeps its size (arXiv 2602.01267).
-    It belongs to the start "cdka": the A's of "krona" are divided by √a_in already. "even": the first step moves each
-    shape's weight equally far, as a LoRA's of rank one whose A has norm 1, so that one scale may serve all shapes.
+    One number of y adds up terms·a_in products with an entry of A. If their signs are independent, it grows with the
+    root of that count, and stable scaling keeps its size (arXiv 2602.01267). It belongs to the start "cdka": the A's of
+    "krona" are divided by √a_in already.
     """
-    if scaling == "even":
-        return scale * sqrt(shape.a_out * shape.b_out) / first_step(shape, init)
     return scale if scaling == "plain" else scale * float(shape.terms * shape.a_in) ** -0.5
 
 

@@ -37,7 +37,6 @@ KINDS: dict[str, dict[str, object]] = {
         "init": "cdka",
         "roles": "query+value",
     },
-    "krona, even": {"method": "krona", "a_out": 2, "a_in": 8, "scaling": "even", "roles": "query+value"},
     "cdka": {"method": "cdka", "a_out": 4, "a_in": 24, "terms": 2, "roles": "query+value"},
     "lora": {"method": "lora", "rank": 3, "roles": "query+value"},
     "lokr": {"method": "lokr", "rank": 2, "decompose_factor": 4, "roles": "query+feed_forward_in"},

@@ -66,15 +66,12 @@ NORMS: dict[str, Any] = {"layer_norms": True}
 OF_PEFT: dict[str, Any] = {"peft": {"r": 2}, "roles": "query+value"}
 SUM: dict[str, Any] = {"terms": 2, "scaling": "stable", "init": "cdka"}
 
-EVEN: dict[str, Any] = {"terms": 2, "scaling": "even"}
-
 
 @pytest.mark.parametrize(
     ("name", "task", "method", "knobs"),
     [
         ("bert", "cola", "krona", NORMS),
         ("bert", "cola", "krona", SUM),
-        ("bert", "cola", "krona", EVEN),
         ("bert", "stsb", "lora", {}),
         ("distilbert", "cola", "bitfit", NORMS),
         ("deberta", "cola", "krona", {}),

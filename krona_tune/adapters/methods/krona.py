@@ -22,7 +22,7 @@ class Krona(nn.Module):
         shape = factor_shape(site.d_out, site.d_in, adapter.a_out, adapter.a_in, adapter.terms)
         a, b = first_factors(shape, adapter.init, generator)
         self.a, self.b = nn.Parameter(a), nn.Parameter(b)
-        self.scale = effective_scale(shape, adapter.scale, adapter.scaling, adapter.init)
+        self.scale = effective_scale(shape, adapter.scale, adapter.scaling)
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., d_in) to (..., d_out)."""

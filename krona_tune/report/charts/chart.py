@@ -42,7 +42,7 @@ def hover(each: RankedTrial) -> str:
     if shape := factor_shape(each.trial):
         lines.append(f"A {shape}" + (f", {params['terms']} terms" if params.get("terms", 1) > 1 else ""))
     lines += [f"{name} {params[name]:.3g}" for name in ("scale", "learning_rate") if name in params]
-    lines += [f"{params['scaling']} scaling"] if params.get("scaling", "plain") != "plain" else []
+    lines += ["stable scaling"] if params.get("scaling") == "stable" else []
     return "<br>".join([*lines, *_origin(each.trial)])
 
 

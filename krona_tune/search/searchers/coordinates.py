@@ -54,7 +54,7 @@ def coordinates(space: Space, params: Params, geometry: Geometry | None = None) 
         shape = factor_shape(places[0].d_out, places[0].d_in, adapter.a_out, adapter.a_in, adapter.terms)
         rank = log(shape.max_rank) / log(min(shape.d_out, shape.d_in))
         found |= {"rank": rank, "tall": log2(adapter.a_out / adapter.a_in)}
-        scale = effective_scale(shape, scale, adapter.scaling, adapter.init) * first_step(shape, adapter.init)
+        scale = effective_scale(shape, scale, adapter.scaling) * first_step(shape, adapter.init)
     return found | {"step": log2(params["learning_rate"] * scale)}
 
 

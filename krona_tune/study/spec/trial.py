@@ -77,8 +77,7 @@ class AdapterConfig(Frozen):
     terms: Annotated[int, Field(ge=1)] = 1
     """The number of products A⊗B that are summed."""
     scaling: Scaling = "plain"
-    """"stable" divides the scale by √(terms·a_in), and is meant for the start "cdka" (arXiv 2602.01267). "even" divides
-    it by what the shape makes of a first step, so that the step is equal for all shapes."""
+    """"stable" divides the scale by √(terms·a_in), and is meant for the start "cdka" (arXiv 2602.01267)."""
     init: Init = "krona"
     """Which factors start at zero: "krona" the B's, beside A's that shrink as a_in grows (arXiv 2212.10650), "cdka" the
     A's, beside Kaiming-uniform B's."""

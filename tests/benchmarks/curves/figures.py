@@ -49,9 +49,7 @@ def points() -> pd.DataFrame:
 def _step(row: Any) -> float:
     """Returns how far the first step moves an attention map of 384 × 384."""
     shape = factor_shape(WIDTH, WIDTH, int(row.a_out), int(row.a_in), int(row.terms))
-    return float(
-        row.learning_rate * effective_scale(shape, row.scale, row.scaling, "krona") * first_step(shape, "krona")
-    )
+    return float(row.learning_rate * effective_scale(shape, row.scale, row.scaling) * first_step(shape, "krona"))
 
 
 def correlations(last: pd.DataFrame) -> Iterator[tuple[str, str, float, float, float]]:

@@ -1,4 +1,4 @@
-"""Asks whether one scale serves all factor shapes, by plain, stable and even scaling.
+"""Asks whether one scale serves all factor shapes, as it is, divided as "stable" is, or by the first step's length.
 
 python -m tests.benchmarks.kron.scales TASK DATA [SEEDS]
 
@@ -10,17 +10,16 @@ differences between scalings are read, seed by seed.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from math import log10
 from multiprocessing import get_context
 from statistics import fmean
-from typing import get_args
 
 import numpy as np
 import torch
 
-from krona_tune.kron.factors import FactorShape, Scaling, effective_scale, factor_shape, first_step
+from krona_tune.kron.factors import FactorShape, effective_scale, factor_shape, first_step
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.startup.task_data import prepare_data
 from krona_tune.study.result import Report
@@ -41,8 +40,14 @@ RATE = 3e-3
 """The learning rate, which the head has too."""
 STEPS = tuple(10 ** (exponent / 2) for exponent in range(-4, 3))
 """The lengths of the first step, .01 to 10."""
-SCALES = tuple(10 ** (exponent / 10) for exponent in range(-40, 31))
+SCALES = tuple(10 ** (exponent / 10) for exponent in range(-40, 41))
 """The common scales that are tried by reading between trained steps."""
+SCALINGS: dict[str, Callable[[FactorShape], float]] = {
+    "plain": lambda shape: effective_scale(shape, 1.0, "plain"),
+    "stable": lambda shape: effective_scale(shape, 1.0, "stable"),
+    "even": lambda shape: 1 / first_step(shape, "krona"),
+}
+"""What each scaling multiplies a scale by."""
 WORKERS = 2
 Key = tuple[FactorShape, float, int]
 """Shape, length of the first step, seed."""
@@ -87,7 +92,7 @@ def _start(task: str, data: str) -> None:
     _BACKBONE[:] = [load_backbone(MINILM, this_device("auto", gpu=False))]
 
 
-def common_scale(scores: Sequence[Sequence[float]], scaling: Scaling) -> tuple[float, float]:
+def common_scale(scores: Sequence[Sequence[float]], scaling: str) -> tuple[float, float]:
     """Returns the best common scale, and the mean score that it loses against each shape's own best step.
 
     Args:
@@ -97,7 +102,7 @@ def common_scale(scores: Sequence[Sequence[float]], scaling: Scaling) -> tuple[f
     def at(scale: float) -> float:
         read = []
         for shape, row in zip(SHAPES, scores, strict=True):
-            step = RATE * effective_scale(shape, scale, scaling, "krona") * first_step(shape, "krona")
+            step = RATE * scale * SCALINGS[scaling](shape) * first_step(shape, "krona")
             read.append(float(np.interp(log10(step), [log10(each) for each in STEPS], row)))
         return fmean(read)
 
@@ -114,7 +119,7 @@ def main(task: str, data: str, seeds: str = "1") -> None:
     for shape in SHAPES:
         row = [fmean(scores[shape, step, seed] for seed in range(int(seeds))) for step in STEPS]
         print(f"{shape}".ljust(14), *(f"{each:6.3f}" for each in row), f"  {first_step(shape, 'krona'):.0f}")
-    for seed, scaling in product(range(int(seeds)), get_args(Scaling)):
+    for seed, scaling in product(range(int(seeds)), SCALINGS):
         table = [[scores[shape, step, seed] for step in STEPS] for shape in SHAPES]
         scale, lost = common_scale(table, scaling)
         print(f"seed {seed}, {scaling}: the best common scale {scale:.3g} loses {lost:.3f}")
