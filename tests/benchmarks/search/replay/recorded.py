@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from krona_tune.backbones.find_geometry import geometry
+from krona_tune.kron.factors import effective_scale, factor_shape, first_step
 from krona_tune.record.recorded_curves import curves
 from krona_tune.search.planning.resolve_space import resolve
 from krona_tune.search.planning.space import Params, Space
@@ -25,6 +26,7 @@ BACKBONE = {
     "num_attention_heads": 12, "max_position_embeddings": 512, "type_vocab_size": 2, "vocab_size": 30522,
 }  # fmt: skip
 """The recorded backbone's config: the packaged MiniLM's."""
+WIDTH = BACKBONE["hidden_size"]
 ROLES = ("query", "key", "value", "output", "feed_forward_in", "feed_forward_out")
 Array = npt.NDArray[np.float64]
 Points = tuple[Params, ...]
@@ -103,12 +105,19 @@ def point_of(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def features(point: Params) -> Array:
-    """Returns the values (d,) that the surrogate reads: each knob as it is, sizes and rates by their logarithm."""
+    """Returns the values (d,) that the surrogate reads.
+
+    Each knob counts as it is, sizes and rates by their logarithm; and for an attention map how large and tall A is, and
+    the length of the first step, with and without the shape's part.
+    """
+    shape = factor_shape(WIDTH, WIDTH, point["a_out"], point["a_in"], point["terms"])
+    step = point["learning_rate"] * effective_scale(shape, point["scale"], point["scaling"])
+    does = np.log2([step, step * first_step(shape, "krona"), shape.a_out * shape.a_in, shape.a_out / shape.a_in])
     logarithms = [np.log2(point[name]) for name in ("learning_rate", "scale", "a_out", "a_in", "terms", "batch_size")]
     roles = str(point["roles"]).split("+")
     layers = int(str(point["layers"]).removeprefix("last "))
     switches = [point["scaling"] == "stable", point["layer_norms"] == "adapted", *(role in roles for role in ROLES)]
-    return np.array([*logarithms, point["dropout"], point["warmup"], layers, *map(float, switches)])
+    return np.array([*logarithms, *does, point["dropout"], point["warmup"], layers, *map(float, switches)])
 
 
 def _curve(group: pd.DataFrame, column: str) -> list[float]:
