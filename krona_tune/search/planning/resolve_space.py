@@ -1,7 +1,7 @@
 """Resolves a request's space on a backbone and refuses what does not fit before anything is drawn."""
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 
 from krona_tune.adapters.methods.method_table import METHODS, is_peft, method_named
@@ -18,7 +18,7 @@ from krona_tune.search.planning.peft_fields import (
 from krona_tune.search.planning.space import Space
 from krona_tune.study.spec.domain import Choice, Divisors, Domain, Fixed, Range, Value
 from krona_tune.study.spec.study_spec import StudySpec
-from krona_tune.study.spec.trial import PLACES, SECTION_OF, SIZES, AdapterConfig, section_of
+from krona_tune.study.spec.trial import PEFT_FIELD, PLACES, SECTION_OF, SIZES, AdapterConfig, section_of
 
 NEVER_IGNORED = {"scaling", "init"}
 """Knobs that are refused if no method of the space reads them: their value would be believed to act."""
@@ -40,11 +40,23 @@ def resolve(spec: StudySpec, geometry: Geometry, place: str) -> Space:
         if not any(name in domains for domains in knobs.values()):
             raise Refusal(f"{place}: adapter.{name}", f"none of {', '.join(knobs)} reads it", "leave it out")
     refuse_unused_fields(spec, knobs, place)
+    _refuse_overridden(spec, knobs, place)
     space = Space(method=method, knobs=knobs, geometry=geometry, limit=_limit(spec, geometry))
     for name in space.methods:
         refuse_unusable_values(space.of(name), place)
         _refuse_empty(space.of(name), f"{place}: {name}", spec.search.max_params)
     return space
+
+
+def _refuse_overridden(spec: StudySpec, knobs: Mapping[str, Mapping[str, Domain]], place: str) -> None:
+    """Raises a Refusal if every method that reads a knob of `adapter` or `training` has a value of its own for it."""
+    for name in (*spec.adapter, *spec.training):
+        readers = [method for method, domains in knobs.items() if name in domains]
+        if readers and all(name in spec.methods.get(method, {}) for method in readers):
+            key = name.removeprefix(PEFT_FIELD)
+            problem = f"it is never used: every method that reads it has its own ({', '.join(readers)})"
+            fix = f"leave it out, or write methods.{readers[0]}.{key}"
+            raise Refusal(f"{place}: {section_of(name)}.{key}", problem, fix)
 
 
 def _knobs(spec: StudySpec, method: str, geometry: Geometry, place: str) -> dict[str, Domain]:
