@@ -29,8 +29,8 @@ from tests.search.test_study import Home
 pytestmark = pytest.mark.slow
 KILLED, SHARED = "killed", "shared"
 """The storages of the two tests."""
-MANY = 14
-"""Trials that take longer, on a fast machine too, than the queue's 10 seconds between two looks at the nodes."""
+MANY = 20
+"""Trials that take longer, on a fast machine too, than some of the looks at the nodes, 10 seconds apart."""
 SMALL = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
 
 
