@@ -167,8 +167,8 @@ def effective_scale(shape: FactorShape, scale: float, scaling: Scaling) -> float
     return scale if scaling == "plain" else scale * float(shape.terms * shape.a_in) ** -0.5
 
 
-def first_step(shape: FactorShape, init: Init) -> float:
-    """Returns about how far one step of Adam moves the sum: the spectral norm of Σ A⊗B at learning rate 1 and scale 1.
+def first_step(shape: FactorShape, init: Init, scale: float = 1.0, scaling: Scaling = "plain") -> float:
+    """Returns about how far one step of Adam moves the weight: the spectral norm of s · Σ A⊗B at learning rate 1.
 
     The factor that starts at zero becomes a matrix of ±1, whose norm is at most the root of its size; the other one is
     random, and its norm is near its deviation times √rows + √columns. The terms are independent, so their norms add up
@@ -178,4 +178,5 @@ def first_step(shape: FactorShape, init: Init) -> float:
     a, b = (shape.a_out, shape.a_in), (shape.b_out, shape.b_in)
     (rows, columns), (signs_out, signs_in) = (a, b) if init == "krona" else (b, a)
     deviation = 1 / sqrt(columns if init == "krona" else 3 * columns)
-    return sqrt(shape.terms * signs_out * signs_in) * deviation * (sqrt(rows) + sqrt(columns))
+    norm = sqrt(shape.terms * signs_out * signs_in) * deviation * (sqrt(rows) + sqrt(columns))
+    return effective_scale(shape, scale, scaling) * norm

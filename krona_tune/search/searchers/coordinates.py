@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from krona_tune.adapters.placement import count, sites
 from krona_tune.backbones.geometry import Geometry
-from krona_tune.kron.factors import effective_scale, factor_shape, first_step
+from krona_tune.kron.factors import factor_shape, first_step
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.space import Params, Space, adapter_of
 from krona_tune.study.randomness import stream
@@ -54,7 +54,7 @@ def coordinates(space: Space, params: Params, geometry: Geometry | None = None) 
         shape = factor_shape(places[0].d_out, places[0].d_in, adapter.a_out, adapter.a_in, adapter.terms)
         rank = log(shape.max_rank) / log(min(shape.d_out, shape.d_in))
         found |= {"rank": rank, "tall": log2(adapter.a_out / adapter.a_in)}
-        scale = effective_scale(shape, scale, adapter.scaling) * first_step(shape, adapter.init)
+        scale = first_step(shape, adapter.init, scale, adapter.scaling)
     return found | {"step": log2(params["learning_rate"] * scale)}
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 import krona_tune
-from krona_tune.kron.factors import effective_scale, factor_shape, first_step
+from krona_tune.kron.factors import factor_shape, first_step
 
 PICTURES = Path(__file__).resolve().parents[3] / "docs" / "pictures"
 TASKS = {"sst2": "SST-2", "stsb": "STS-B", "reuters": "Reuters", "newsgroups": "Newsgroups"}
@@ -49,7 +49,7 @@ def points() -> pd.DataFrame:
 def _step(row: Any) -> float:
     """Returns how far the first step moves an attention map of 384 × 384."""
     shape = factor_shape(WIDTH, WIDTH, int(row.a_out), int(row.a_in), int(row.terms))
-    return float(row.learning_rate * effective_scale(shape, row.scale, row.scaling) * first_step(shape, "krona"))
+    return float(row.learning_rate * first_step(shape, "krona", row.scale, row.scaling))
 
 
 def correlations(last: pd.DataFrame) -> Iterator[tuple[str, str, float, float, float]]:
@@ -83,7 +83,7 @@ def table(last: pd.DataFrame) -> list[str]:
 
 
 def draw_shapes(last: pd.DataFrame, to: Path) -> None:
-    """Draws each task's scores against shape of A and against the first step, with the head alone as a line."""
+    """Draws each task's scores against the shape of A and against the first step, with the head alone as a line."""
     pyplot = _pyplot()
     heads = krona_tune.curves().query("kind == 'baseline' and epochs == @LAST_EPOCH").groupby("task").score.max()
     figure, axes = pyplot.subplots(2, len(TASKS), figsize=(10, 5), layout="constrained", sharey="col")

@@ -46,15 +46,15 @@ def record(block: str, glue: Path, texts_folder: Path, storage: Path) -> Path:
 
 
 def _settings(block: str, texts_folder: Path) -> list[str]:
-    tasks = dict.fromkeys(OF_GLUE, "glue") | texts.tasks(texts_folder)
+    controls = dict.fromkeys(OF_CONTROLS, "glue")
+    learned = dict.fromkeys(OF_GLUE, "glue") | texts.tasks(texts_folder)
+    tasks = f"tasks={json.dumps(controls if block.startswith(CONTROLS) else learned)}"
     if block == REPEATS:
-        return [f"tasks={json.dumps(tasks)}", *OF_REPEATS]
-    if block.startswith(CONTROLS):
-        tasks = dict.fromkeys(OF_CONTROLS, "glue")
+        return [tasks, *OF_REPEATS]
     first, last = _range(block)
     heads = "[]" if first else "[0.01, 0.001]"
     points = [f"search.trials={last - first + 1}", f"search.first_point={first}"]
-    return [f"tasks={json.dumps(tasks)}", *points, f"search.baseline_learning_rates={heads}"]
+    return [tasks, *points, f"search.baseline_learning_rates={heads}"]
 
 
 def _range(block: str) -> tuple[int, int]:

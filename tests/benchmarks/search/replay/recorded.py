@@ -111,8 +111,10 @@ def features(point: Params) -> Array:
     the length of the first step, with and without the shape's part.
     """
     shape = factor_shape(WIDTH, WIDTH, point["a_out"], point["a_in"], point["terms"])
-    step = point["learning_rate"] * effective_scale(shape, point["scale"], point["scaling"])
-    does = np.log2([step, step * first_step(shape, "krona"), shape.a_out * shape.a_in, shape.a_out / shape.a_in])
+    scale, scaling = point["scale"], point["scaling"]
+    steps = effective_scale(shape, scale, scaling), first_step(shape, "krona", scale, scaling)
+    sizes = shape.a_out * shape.a_in, shape.a_out / shape.a_in
+    does = np.log2([*(point["learning_rate"] * step for step in steps), *sizes])
     logarithms = [np.log2(point[name]) for name in ("learning_rate", "scale", "a_out", "a_in", "terms", "batch_size")]
     roles = str(point["roles"]).split("+")
     layers = int(str(point["layers"]).removeprefix("last "))

@@ -1,6 +1,6 @@
 """Asks whether one scale serves all factor shapes, as it is, divided as "stable" is, or by the first step's length.
 
-python -m tests.benchmarks.kron.scales TASK DATA [SEEDS]
+python -m tests.benchmarks.kron.scaling TASK DATA [SEEDS]
 
 Every shape is trained to its end at the same lengths of the first step (`first_step`), by scales that give them. A
 scaling's common scale then gives each shape a step of its own length, and its score is read between the nearest two.
@@ -47,7 +47,7 @@ SCALINGS: dict[str, Callable[[FactorShape], float]] = {
     "stable": lambda shape: effective_scale(shape, 1.0, "stable"),
     "even": lambda shape: 1 / first_step(shape, "krona"),
 }
-"""What each scaling multiplies a scale by."""
+"""The factor by which each scaling multiplies a scale."""
 WORKERS = 2
 Key = tuple[FactorShape, float, int]
 """Shape, length of the first step, seed."""

@@ -4,7 +4,7 @@ from math import log10
 
 import pytest
 
-from tests.benchmarks.kron.scales import SHAPES, STEPS, common_scale
+from tests.benchmarks.kron.scaling import SHAPES, STEPS, common_scale
 
 
 def test_even_scaling_loses_nothing_where_the_same_step_is_best_for_all_shapes() -> None:
