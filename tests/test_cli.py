@@ -90,8 +90,9 @@ def test_a_dry_run_loads_neither_torch_nor_ray(model: str, tmp_path: Path) -> No
         (["--set", "adapter.method=head_only"], "head_only has nothing to search; it is run as the baseline"),
         (
             ["--set", "adapter.a_out=7"],
-            "adapter.a_out: a_out 7 does not divide 384, common to all adapted weights; div",
+            "--set adapter.a_out: a_out 7 does not divide 384, common to all adapted weights; div",
         ),
+        (["--set", "examples.max_length=600"], "--set examples.max_length: 600 tokens, "),
         (["--model", "./nowhere"], "--model: no folder './nowhere'; give a folder with config.json and weights"),
         (["--model", "."], "holds no config.json; give the folder of a saved model"),
         (["--data", "./nowhere"], "nowhere"),
@@ -100,7 +101,10 @@ def test_a_dry_run_loads_neither_torch_nor_ray(model: str, tmp_path: Path) -> No
         (["--trials", "x"], "--trials: 'x' is not a number of trials; give a whole number from 1"),
         (["--trials", "-3"], "--trials: '-3' is not a number of trials"),
         (["--max-params", "lots"], "--max-params: 'lots' is refused; write a number of parameters such as 200000, or"),
-        (["--max-params", "5"], "max_params: 5 allows 5 parameters, the smallest adapter drawn has"),
+        (
+            ["--max-params", "5"],
+            "--max-params: 5 allows 5 parameters, krona's smallest adapter drawn has",
+        ),
         (["--time-budget", "soon"], "--time-budget: 'soon' is refused; write a time such as 90s, 30m or 1h30m"),
         (["--cpus-per-trial", "0"], "--cpus-per-trial: 0.0 is refused; write a number above 0"),
         (

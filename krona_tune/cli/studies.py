@@ -24,6 +24,7 @@ from krona_tune.record.wandb_mirror.account import refuse_no_account
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.search.startup.cluster import refuse_odd_address
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.spec.given_values import naming_given, read_given
 from krona_tune.study.spec.loader import load_spec, tasks_defined_in
 from krona_tune.study.spec.study_spec import Keep
 
@@ -94,13 +95,14 @@ def run(
         given["--warm-start"] = [str(study_folder(kept_at, study).root.resolve()) for study in warm_start]
     if begun:
         folder, place, reason = begun, begun.spec, f"the study is resumed; trials recorded: {_recorded(begun)}"
-        spec = going_on(begun, given)
+        spec, values = going_on(begun, given), []
     else:
         place, reason = (space, "") if space else chosen_space(address, dry_run=dry_run)
         folder = kept_at.brought(name or new_name(place))
         refuse_taken(folder, name)
         spec = load_spec(place, settings or (), overrides(given) | {"name": folder.name}, flag_names(given))
-    with nullcontext() if dry_run else claim(folder):
+        values = read_given(settings or (), overrides(given), flag_names(given))
+    with naming_given(place, values), nullcontext() if dry_run else claim(folder):
         if not begun:
             refuse_taken(folder, name)  # another driver may have begun it meanwhile
         elif not dry_run:
@@ -229,10 +231,12 @@ def check(
 ) -> None:
     """Check a search space and print what it searches; start nothing."""
     place = find_space(space, "SPACE")
-    spec = with_tasks(load_spec(place, settings or (), {"model": model}))
+    given, flags = {"model": model}, {"model": "--model"}
+    spec = with_tasks(load_spec(place, settings or (), given, flags))
     from krona_tune.search.planning.plan import make_plan
 
-    print_plan(make_plan(spec, str(place)), "", None)
+    with naming_given(place, read_given(settings or (), given, flags)):
+        print_plan(make_plan(spec, str(place)), "", None)
 
 
 def _begun(kept_at: Storage, given: Mapping[str, Any], resume: str | None) -> StudyFolder | None:

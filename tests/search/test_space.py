@@ -223,7 +223,7 @@ def test_a_limit_below_everything_is_refused_with_the_least_cost() -> None:
     with pytest.raises(Refusal) as refused:
         space("bert", {"a_out": [4, 6], "a_in": [4, 6]}, max_params=287)
     assert str(refused.value) == (
-        "x.yaml: krona: max_params: 287 allows 287 parameters, the smallest adapter drawn has 288; "
+        "x.yaml: search.max_params: 287 allows 287 parameters, krona's smallest adapter drawn has 288; "
         "raise --max-params, or offer cheaper sizes or fewer sites"
     )
 

@@ -44,7 +44,7 @@ def resolve(spec: StudySpec, geometry: Geometry, place: str) -> Space:
     space = Space(method=method, knobs=knobs, geometry=geometry, limit=_limit(spec, geometry))
     for name in space.methods:
         refuse_unusable_values(space.of(name), place)
-        _refuse_empty(space.of(name), f"{place}: {name}", spec.search.max_params)
+        _refuse_empty(space.of(name), name, place, spec.search.max_params)
     return space
 
 
@@ -99,8 +99,8 @@ def _reads(method: str) -> str:
     return f"it reads {', '.join(sorted(method_named(method).reads)) or 'nothing'}, and the keys under training"
 
 
-def _refuse_empty(space: Space, place: str, max_params: str | None) -> None:
-    """Raises a Refusal that says why no point of the space is feasible, if none is."""
+def _refuse_empty(space: Space, method: str, place: str, max_params: str | None) -> None:
+    """Raises a Refusal that says why no point of a method is feasible, if none is."""
     rng = random.Random(0)
     least: int | None = None
     for _ in range(1000):
@@ -113,10 +113,10 @@ def _refuse_empty(space: Space, place: str, max_params: str | None) -> None:
             return
         least = min(parameters, least or space.geometry.parameters)
     if least is None:
-        raise Refusal(f"{place}: adapter", reason.problem, reason.fix)
+        raise Refusal(f"{place}: {method}: adapter", reason.problem, reason.fix)
     raise Refusal(
-        f"{place}: max_params",
-        f"{max_params} allows {space.limit:,} parameters, the smallest adapter drawn has {least:,}",
+        f"{place}: search.max_params",
+        f"{max_params} allows {space.limit:,} parameters, {method}'s smallest adapter drawn has {least:,}",
         "raise --max-params, or offer cheaper sizes or fewer sites",
     )
 

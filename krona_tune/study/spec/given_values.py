@@ -1,10 +1,11 @@
 """Puts values from the command line into a request, and names what gave a value that is refused."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from krona_tune.refusal import Refusal, shown
-from krona_tune.study.spec.plain_yaml import DEEPEST
+from krona_tune.refusal import LONGEST_VALUE, Refusal, shown
+from krona_tune.study.spec.plain_yaml import DEEPEST, read_yaml
 from krona_tune.study.spec.trial import PEFT
 
 
@@ -14,6 +15,33 @@ class Given(NamedTuple):
     key: str
     value: Any
     by: str
+
+
+def read_given(settings: Sequence[str], overrides: Mapping[str, Any], flags: Mapping[str, str]) -> list[Given]:
+    """Returns the values of settings, each a text `adapter.scale=2`, and after them those that overrides have.
+
+    Raises:
+        Refusal: a setting has no '=' or its value is no YAML.
+    """
+    set_by_key = [Given(key, value, flags.get(key, key)) for key, value in overrides.items() if value is not None]
+    return [*map(_read_setting, settings), *set_by_key]
+
+
+def _read_setting(setting: str) -> Given:
+    key, equals, value = setting.partition("=")
+    if not equals:
+        raise Refusal("--set", f"{shown(setting)} has no '='", "write --set adapter.scale=2")
+    place = f"--set {key.strip()}" if len(key) <= LONGEST_VALUE else "--set"
+    return Given(key.strip(), read_yaml(value, place), place)
+
+
+@contextmanager
+def naming_given(path: object, given: Sequence[Given]) -> Iterator[None]:
+    """Turns a refusal of a key in the file at `path` into one of what gave its value last, if the file did not."""
+    try:
+        yield
+    except Refusal as refusal:
+        raise _where_given(refusal, str(path), given) from None
 
 
 def put(written: dict[str, Any], given: Given, refused: str) -> None:
@@ -29,8 +57,7 @@ def put(written: dict[str, Any], given: Given, refused: str) -> None:
     written[last] = given.value
 
 
-def where_given(refusal: Refusal, path: str, given: Sequence[Given]) -> Refusal:
-    """Returns a refusal of a key in the file as one of what gave its value last; as it is if the file itself did."""
+def _where_given(refusal: Refusal, path: str, given: Sequence[Given]) -> Refusal:
     if refusal.place != path and not refusal.place.startswith(f"{path}: "):
         return refusal
     key = refusal.place.removeprefix(path).removeprefix(": ").replace(": ", ".")

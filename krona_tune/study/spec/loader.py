@@ -8,10 +8,10 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from krona_tune.refusal import LONGEST_VALUE, Refusal, shown, unknown
+from krona_tune.refusal import Refusal, shown, unknown
 from krona_tune.study.spec.domain import Divisors, Domain
 from krona_tune.study.spec.dropped import without_dropped
-from krona_tune.study.spec.given_values import Given, put, where_given
+from krona_tune.study.spec.given_values import naming_given, put, read_given
 from krona_tune.study.spec.plain_yaml import LONGEST, dump_yaml, read_yaml
 from krona_tune.study.spec.study_spec import OF_GLUE, StudySpec
 from krona_tune.study.spec.task_spec import PartSpec
@@ -57,29 +57,16 @@ def load_spec(
         Refusal: something can't be read, is unknown or is out of range; it names what gave the value.
     """
     written = _keys_of(_text_of(path), str(path))
-    overridden = {key: value for key, value in (overrides or {}).items() if value is not None}
-    given: list[Given] = []
-    if "tasks" in overridden:  # first, since a setting may change what a file of tasks says
-        given.append(Given("tasks", overridden.pop("tasks"), (flags or {}).get("tasks", "tasks")))
-        _choose_tasks(written, given[0].value)
-    for setting in settings:
-        given.append(_read_setting(setting))
-        put(written, given[-1], given[-1].by)
-    try:
-        for key, value in overridden.items():
-            given.append(Given(key, value, (flags or {}).get(key, key)))
-            put(written, given[-1], f"{path}: {key.partition('.')[0]}")
+    given = read_given(settings, overrides or {}, flags or {})
+    by_flag = given[len(settings) :]
+    with naming_given(path, given):
+        for each in [each for each in by_flag if each.key == "tasks"]:  # first, since a setting may change a task
+            _choose_tasks(written, each.value)
+        for each in given[: len(settings)]:
+            put(written, each, each.by)
+        for each in [each for each in by_flag if each.key != "tasks"]:
+            put(written, each, f"{path}: {each.key.partition('.')[0]}")
         return _beside(build_spec(written, str(path)), path.parent)
-    except Refusal as refusal:
-        raise where_given(refusal, str(path), given) from None
-
-
-def _read_setting(setting: str) -> Given:
-    key, equals, value = setting.partition("=")
-    if not equals:
-        raise Refusal("--set", f"{shown(setting)} has no '='", "write --set adapter.scale=2")
-    place = f"--set {key.strip()}" if len(key) <= LONGEST_VALUE else "--set"
-    return Given(key.strip(), read_yaml(value, place), place)
 
 
 def parse_spec(text: str, place: str, folder: Path) -> StudySpec:
