@@ -1,6 +1,7 @@
 """Finds the folder that a study's name means, and the default space of a machine."""
 
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from krona_tune.record.remote.storage import Storage
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.study.folder import FULL, StudyFolder
 from krona_tune.study.redact import redact
-from krona_tune.study.spec.study_spec import StudySpec
+from krona_tune.study.spec.study_spec import RECORDED_CURVES, StudySpec
 
 NAMES = re.compile(r"[A-Za-z0-9][\w.-]*")
 LONGEST_NAME = 128
@@ -51,6 +52,11 @@ def study_folder(storage: Storage, study: str) -> StudyFolder:
     """Returns a study by its name or by its folder."""
     direct = StudyFolder(home(Path(study)))
     return direct if direct.spec.exists() else existing(storage, study)
+
+
+def earlier_studies(storage: Storage, named: Iterable[str]) -> tuple[str, ...]:
+    """Returns the whole paths of the studies that a new one learns from; the word for the recorded curves stays."""
+    return tuple(each if each == RECORDED_CURVES else str(study_folder(storage, each).root.resolve()) for each in named)
 
 
 def refuse_odd(name: str | None) -> None:

@@ -54,7 +54,8 @@ Shared = Annotated[
 ]
 MaxParams = Annotated[str | None, SEARCHED(help="Search adapters of at most this many parameters: 200000 or 0.1%.")]
 WarmStart = Annotated[
-    list[str] | None, SEARCHED("--warm-start", help="Learn from this earlier study. May be repeated.")
+    list[str] | None,
+    SEARCHED("--warm-start", help="Learn from this earlier study, or from recorded-curves. May be repeated."),
 ]
 Seed = Annotated[int | None, SEARCHED(help="The seed of everything random.")]
 Trials = Annotated[str | None, BUDGET(help="Trials for each task; +20 adds 20 to a study that is resumed.")]

@@ -9,7 +9,15 @@ import typer
 
 from krona_tune.api.asked_tasks import asked_tasks
 from krona_tune.api.flags import flag_names, going_on, let_go_on, overrides, refuse_kept, with_tasks
-from krona_tune.api.folders import chosen_space, existing, new_name, refuse_odd, refuse_taken, study_folder
+from krona_tune.api.folders import (
+    chosen_space,
+    earlier_studies,
+    existing,
+    new_name,
+    refuse_odd,
+    refuse_taken,
+    study_folder,
+)
 from krona_tune.api.printing import console, print_plan
 from krona_tune.api.shipped_spaces import find_space
 from krona_tune.api.study_run import resume_command, run_and_report
@@ -92,7 +100,7 @@ def run(
     given = {flag: value for flag, value in asked.items() if value is not None}
     begun = _begun(kept_at, given, resume)
     if warm_start:
-        given["--warm-start"] = [str(study_folder(kept_at, study).root.resolve()) for study in warm_start]
+        given["--warm-start"] = list(earlier_studies(kept_at, warm_start))
     if begun:
         folder, place, reason = begun, begun.spec, f"the study is resumed; trials recorded: {_recorded(begun)}"
         spec, values = going_on(begun, given), []

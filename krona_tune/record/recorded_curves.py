@@ -6,6 +6,13 @@ import pandas as pd
 
 FOLDER = Path(__file__).parent / "curves"
 """The folder with a Parquet file per recorded block, and a README that describes columns and recording."""
+LEARNED = ("newsgroups", "reuters", "sst2", "stsb")
+"""The tasks that the backbone learns from these examples; the others are controls."""
+BACKBONE = {
+    "model_type": "bert", "hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6,
+    "num_attention_heads": 12, "max_position_embeddings": 512, "type_vocab_size": 2, "vocab_size": 30522,
+}  # fmt: skip
+"""The config of the backbone that carried the adapters, the packaged MiniLM's."""
 
 
 def curves() -> pd.DataFrame:

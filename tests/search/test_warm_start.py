@@ -10,14 +10,17 @@ import pytest
 
 from krona_tune.backbones.geometry import Stack
 from krona_tune.record.parquet_sink import ParquetSink
+from krona_tune.record.recorded_curves import LEARNED
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.earlier_study import read_earlier
+from krona_tune.search.planning.shipped_curves import shipped_curves
 from krona_tune.search.searchers.coordinates import coordinates
 from krona_tune.search.searchers.study_model import StudyModel
 from krona_tune.search.searchers.warm_start import adopt_points, earlier_points
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.spec.loader import build_spec
+from krona_tune.study.spec.study_spec import RECORDED_CURVES
 from tests.record.events import RUNGS, ended, manifest, report, started
 from tests.search.conftest import space
 
@@ -102,7 +105,7 @@ def recorded(folder: Path, *, trials: int = 24, width: int = 768, **params: Any)
 
 
 def test_a_model_learns_from_another_backbones_trials_from_the_first_trial_on(tmp_path: Path) -> None:
-    earlier = read_earlier(recorded(tmp_path / "earlier").root, MODELLED)
+    earlier = read_earlier(str(recorded(tmp_path / "earlier").root), MODELLED)
     assert len(earlier.rows) == 24
     assert earlier.budgets == {"cola": RUNGS[-1]}
     assert earlier.geometry is not None
@@ -115,7 +118,7 @@ def test_a_model_learns_from_another_backbones_trials_from_the_first_trial_on(tm
 
 
 def test_sizes_are_shares_so_that_they_mean_the_same_on_a_wider_backbone(tmp_path: Path) -> None:
-    earlier = read_earlier(recorded(tmp_path / "earlier", a_out=24, a_in=24).root, MODELLED)
+    earlier = read_earlier(str(recorded(tmp_path / "earlier", a_out=24, a_in=24).root), MODELLED)
     wide = coordinates(MODELLED, earlier.rows[0].params, earlier.geometry)
     own = MODELLED.draw(random.Random(0)) | {"roles": "query"}
     here = coordinates(MODELLED, own)
@@ -125,21 +128,36 @@ def test_sizes_are_shares_so_that_they_mean_the_same_on_a_wider_backbone(tmp_pat
 
 
 def test_trials_that_fit_no_map_of_their_backbone_are_left_out(tmp_path: Path) -> None:
-    earlier = read_earlier(recorded(tmp_path / "earlier", width=50).root, MODELLED)
+    earlier = read_earlier(str(recorded(tmp_path / "earlier", width=50).root), MODELLED)
     assert StudyModel(MODELLED, {"rte": 100}, 1, [earlier]).history.trials() == []
     unknown = replace(earlier, geometry=None, rows=earlier.rows[:2])
     assert len(StudyModel(MODELLED, {"rte": 100}, 1, [unknown]).history.trials()) == 0
 
 
+def test_the_recorded_curves_are_an_earlier_study_of_every_task() -> None:
+    earlier = read_earlier(RECORDED_CURVES, MODELLED)
+    tasks = set(LEARNED)
+    assert {row.task for row in earlier.rows} == earlier.budgets.keys() == tasks
+    assert all(row.finished and row.params["method"] == "krona" for row in earlier.rows)
+    assert len(earlier.reports) == 3 * len(earlier.rows)
+    assert max(earlier.budgets.values()) == max(report.examples for report in earlier.reports)
+    model = StudyModel(MODELLED, {"rte": 100}, 1, [earlier])
+    assert model.history.ends == len(earlier.rows)
+    assert next(model.suggest("rte", 0)).origin.proposed_by == "study model"
+    assert {row.task for row in shipped_curves(without={"sst2"}).rows} == tasks - {"sst2"}
+    with pytest.raises(Refusal, match="recorded-curves has no trial of lora; its methods: krona"):
+        read_earlier(RECORDED_CURVES, space("bert", {"method": "lora", "rank": [1, 2]}))
+
+
 def test_what_a_study_can_not_learn_from_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match=r"--warm-start: no study with results in .*nowhere; name a study's folder"):
-        read_earlier(tmp_path / "nowhere", MODELLED)
+        read_earlier(str(tmp_path / "nowhere"), MODELLED)
     study = recorded(tmp_path / "earlier", trials=2)
     lora = space("bert", {"method": "lora", "rank": [1, 2]})
     with pytest.raises(
         Refusal, match=r"has no trial of lora; its methods: krona; leave it out, or name a study of the"
     ):
-        read_earlier(study.root, lora)
+        read_earlier(str(study.root), lora)
 
 
 def test_one_study_or_several_are_written_as_before() -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from krona_tune.backbones.geometry import Geometry
+from krona_tune.hub import home
 from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.space import Space
@@ -12,6 +13,7 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.network import network
 from krona_tune.study.result import Report, TrialResult
+from krona_tune.study.spec.study_spec import RECORDED_CURVES
 
 FLAG = "--warm-start"
 
@@ -34,29 +36,41 @@ class EarlierStudy:
         return f"{self.name}/{name}"
 
 
-def read_earlier(folder: Path, space: Space) -> EarlierStudy:
-    """Reads an earlier study.
+def read_earlier(named: str, space: Space) -> EarlierStudy:
+    """Reads what a new study of this space can use of an earlier one.
+
+    Args:
+        named: the folder of a study, or the word for the recorded curves that come with the package.
 
     Raises:
         Refusal: the folder holds no study, its records can't be read, or none of its trials has a method of the space.
     """
+    study = _shipped() if named == RECORDED_CURVES else _read(home(Path(named)))
+    fitting = tuple(row for row in study.rows if row.params["method"] in space.knobs)
+    if not fitting:
+        tried = ", ".join(sorted({str(row.params["method"]) for row in study.rows})) or "none"
+        problem = f"{named} has no trial of {' or '.join(space.methods)}; its methods: {tried}"
+        raise Refusal(FLAG, problem, "leave it out, or name a study of the same methods")
+    kept = {row.trial_id for row in fitting}
+    return replace(study, rows=fitting, reports=tuple(each for each in study.reports if each.trial_id in kept))
+
+
+def _shipped() -> EarlierStudy:
+    from krona_tune.search.planning.shipped_curves import shipped_curves  # pandas, which no other plan needs
+
+    return shipped_curves()
+
+
+def _read(folder: Path) -> EarlierStudy:
     study = StudyFolder(folder)
     if not study.results.is_dir():
-        raise Refusal(FLAG, f"no study with results in {folder}", "name a study's folder")
+        raise Refusal(FLAG, f"no study with results in {folder}", f"name a study's folder, or {RECORDED_CURVES}")
     manifest = read_manifest(study.manifest)
-    rows = tuple(row for row in read_trials(study.results) if row.kind == "search")
-    fitting = tuple(row for row in rows if row.params["method"] in space.knobs)
-    if not fitting:
-        tried = ", ".join(sorted({str(row.params["method"]) for row in rows})) or "none"
-        problem = f"{folder} has no trial of {' or '.join(space.methods)}; its methods: {tried}"
-        raise Refusal(FLAG, problem, "leave it out, or name a study of the same methods")
     of_backbone = network(manifest.model)
-    bare = replace(of_backbone.bare(), parameters=manifest.model.parameters) if of_backbone else None
-    kept = {row.trial_id for row in fitting}
     return EarlierStudy(
         name=study.name,
-        rows=fitting,
-        reports=tuple(report for report in read_reports(study.results) if report.trial_id in kept),
+        rows=tuple(row for row in read_trials(study.results) if row.kind == "search"),
+        reports=tuple(read_reports(study.results)),
         budgets={task: facts.rungs[-1] for task, facts in manifest.tasks.items()},
-        geometry=bare,
+        geometry=replace(of_backbone.bare(), parameters=manifest.model.parameters) if of_backbone else None,
     )

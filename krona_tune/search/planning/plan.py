@@ -4,7 +4,6 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from pathlib import Path
 
 from krona_tune.adapters.methods.method_table import TrainedModelPart, is_peft, method_named
 from krona_tune.adapters.placement import STORES_STATES, ParameterCount, count, frozen_layers
@@ -13,7 +12,7 @@ from krona_tune.data import corpus
 from krona_tune.data.glue.official import HUB
 from krona_tune.data.own.own_data import OwnData
 from krona_tune.data.tasks import TASKS, Task
-from krona_tune.hub import home, settle_offline
+from krona_tune.hub import settle_offline
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.search.planning.earlier_study import EarlierStudy, read_earlier
 from krona_tune.search.planning.resolve_space import resolve
@@ -138,7 +137,7 @@ def make_plan(spec: StudySpec, place: str) -> Plan:
         geometry = _writing(spec, geometry, written, source.name)
     space = resolve(spec, geometry, place)
     _refuse_parts_of_codes(spec, space, place)
-    earlier = tuple(read_earlier(home(Path(folder)), space) for folder in spec.search.warm_start or ())
+    earlier = tuple(read_earlier(named, space) for named in spec.search.warm_start or ())
     own = _own_data(spec, [task for task in spec.tasks if task in spec.own_tasks])
     tasks = {name: own[name].task if name in own else TASKS[name] for name in spec.tasks}
     _check_shared_scores(spec, tasks)

@@ -15,6 +15,8 @@ from krona_tune.search.searchers.coordinates import Encoder
 
 WORST = 2.0
 """A value is at most this far from 0: the worst of many trials says little more than a bad one."""
+OWN_SHARE = 3 / 4
+"""The most of a limited number of rows that a task's own reports take while other tasks have some."""
 SMALLEST_SHARE = 1 / 30
 """The share of the full budget whose coordinate is 0; that of the full budget is 1."""
 Array = npt.NDArray[np.float64]
@@ -92,15 +94,17 @@ class History:
     def rows(self, trials: Sequence[Trial], most: int, task: str | None = None) -> tuple[Array, Array]:
         """Returns a row (n, d) and a value (n,) per report of the trials.
 
-        If they are more than `most`, other tasks' trials have their last report only; if they are still more, they are
-        taken evenly over the trials. A value is the score's normal quantile among its task's reports.
+        If they are more than `most`, other tasks' trials have their last report only; if they are still more, rows are
+        taken evenly over the trials, and the task's own get as much of the room as they need, up to OWN_SHARE. A value
+        is the score's normal quantile among its task's reports.
         """
         values = _values(trials)
         every = [(trial, index) for trial in trials for index in range(len(trial.reports))]
         if len(every) > most:
-            every = [(trial, i) for trial, i in every if trial.task == task or i == len(trial.reports) - 1]
-        if len(every) > most:
-            every = [every[index] for index in np.linspace(0, len(every) - 1, most).round().astype(int)]
+            last = [(trial, i) for trial, i in every if trial.task != task and i == len(trial.reports) - 1]
+            room = max(round(OWN_SHARE * most), most - len(last))
+            own = _evenly([each for each in every if each[0].task == task], room)
+            every = [*own, *_evenly(last, most - len(own))]
         table = np.array([self.row(trial, trial.reports[index].share) for trial, index in every])
         return table, np.array([values[trial.trial_id][index] for trial, index in every])
 
@@ -123,6 +127,12 @@ class History:
         """Returns rows (n, d) of points (n, c): their coordinates, the share's logarithm, and their task."""
         places = [1 - log(share) / log(SMALLEST_SHARE), *(float(task == each) for each in self._tasks)]
         return np.hstack([coordinates, np.tile(places, (len(coordinates), 1))])
+
+
+def _evenly(rows: list[tuple[Trial, int]], most: int) -> list[tuple[Trial, int]]:
+    """Returns at most that many of the rows, evenly taken."""
+    kept = np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)
+    return [rows[index] for index in kept]
 
 
 def _values(trials: Sequence[Trial]) -> dict[str, list[float]]:

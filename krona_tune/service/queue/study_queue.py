@@ -11,7 +11,7 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 from krona_tune.api.flags import with_tasks
-from krona_tune.api.folders import refuse_odd, refuse_taken, study_folder, with_whole_paths
+from krona_tune.api.folders import earlier_studies, refuse_odd, refuse_taken, with_whole_paths
 from krona_tune.api.printing import plan_lines
 from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
 from krona_tune.record.notifications import refuse_unknown_services
@@ -176,5 +176,5 @@ class StudyQueue:
         """Returns the request with the whole paths of the studies that it learns from, which it may name."""
         if not spec.search.warm_start:
             return spec
-        found = tuple(str(study_folder(self._storage, name).root.resolve()) for name in spec.search.warm_start)
+        found = earlier_studies(self._storage, spec.search.warm_start)
         return spec.model_copy(update={"search": spec.search.model_copy(update={"warm_start": found})})

@@ -75,6 +75,8 @@ OwnName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,39}$")]
 """The name of a task of one's own: what the study leaves is named after it."""
 
 
+RECORDED_CURVES = "recorded-curves"
+"""What a warm start names in place of a folder: the learning curves that come with the package."""
 OF_GLUE = "glue"
 """Stands in a mapping of tasks for the definition of a task of GLUE."""
 
@@ -151,8 +153,8 @@ class SearchSpec(Frozen):
     shared: bool = False
     """Whether all tasks share their configurations, which are judged by their average."""
     warm_start: Annotated[tuple[Place, ...], BeforeValidator(listed), PlainSerializer(_unlisted)] | None = None
-    """The folder of an earlier study, or a list of them: TPE tries their best points first, a model of the study
-    learns from all."""
+    """The folder of an earlier study, the word recorded-curves for the learning curves that come with the package, or a
+    list of them: TPE tries their best points first, a model of the study learns from all."""
     startup_trials: CountFromZero = 6
     """Trials that are drawn evenly before TPE models the scores."""
     baseline_learning_rates: tuple[Positive, ...] = (1e-2,)

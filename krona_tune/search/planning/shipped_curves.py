@@ -1,0 +1,72 @@
+"""Makes an earlier study of the recorded learning curves that come with the package."""
+
+from collections.abc import Collection
+from typing import Any
+
+import pandas as pd
+
+from krona_tune.backbones.find_geometry import geometry
+from krona_tune.record.recorded_curves import BACKBONE, LEARNED, curves
+from krona_tune.search.planning.earlier_study import EarlierStudy
+from krona_tune.study.result import Report, Status, TrialResult
+from krona_tune.study.spec.study_spec import RECORDED_CURVES
+
+RUNGS = (1, 3, 9)
+"""The epochs whose reports are taken."""
+WHOLE = ("a_out", "a_in", "terms", "batch_size")
+KNOBS = (*WHOLE, "scaling", "scale", "roles", "layers", "learning_rate", "dropout", "warmup")
+
+
+def shipped_curves(without: Collection[str] = ()) -> EarlierStudy:
+    """Returns the recorded points of all tasks that are learned, but some, as searched trials of one study of KronA."""
+    found = curves()
+    found = found[(found.kind == "search") & found.task.isin(set(LEARNED) - set(without))]
+    return EarlierStudy(
+        name=RECORDED_CURVES,
+        rows=tuple(_row(points) for _, points in found.groupby(["task", "number"])),
+        reports=tuple(map(_report, found[found.epochs.round().isin(RUNGS)].to_dict("records"))),
+        budgets={str(task): int(examples) for task, examples in found.groupby("task").examples.max().items()},
+        geometry=geometry(BACKBONE),
+    )
+
+
+def _name(row: Any) -> str:
+    return f"{row['task']}-{row['number']:03d}"
+
+
+def _row(reports: pd.DataFrame) -> TrialResult:
+    """Returns the trial of these reports, in which every value of its point stands again."""
+    last = reports.sort_values("epochs").iloc[-1]
+    scores = reports.sort_values("epochs").score.dropna()
+    norms = {"true": True, "false": False}.get(last["layer_norms"], last["layer_norms"])
+    params = {name: int(last[name]) if name in WHOLE else last[name] for name in KNOBS}
+    return TrialResult(
+        trial_id=_name(last),
+        task=last["task"],
+        kind="search",
+        number=int(last["number"]),
+        seed=int(last["seed"]),
+        fingerprint="",
+        params={"method": "krona", **params, "layer_norms": norms},
+        status=Status(last["status"]),
+        score=float(scores.iloc[-1]) if len(scores) else None,
+        examples=int(reports.examples.fillna(0).max()),
+        ended_at=float(last["number"]),
+    )
+
+
+def _report(row: Any) -> Report:
+    return Report(
+        trial_id=_name(row),
+        task=row["task"],
+        rung=RUNGS.index(round(row["epochs"])),
+        examples=int(row["examples"]),
+        epochs=row["epochs"],
+        step=int(row["step"]),
+        score=row["score"],
+        metrics={},
+        train_loss=row["train_loss"],
+        train_seconds=0.0,
+        evaluation_seconds=0.0,
+        peak_memory_bytes=0,
+    )
