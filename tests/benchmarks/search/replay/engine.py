@@ -3,13 +3,28 @@
 import heapq
 from collections.abc import Mapping
 from itertools import count, cycle
+from typing import Protocol
 
+from krona_tune.search.planning.space import Params
+from krona_tune.study.spec.schedule import Schedule
+from tests.benchmarks.search.curves import Seen
 from tests.benchmarks.search.engine import START, Event, Strategy, Trial
-from tests.benchmarks.search.replay.surrogate import Surrogate
+
+
+class Curve(Protocol):
+    """The reports of one training, one per rung; the last one is NaN if it diverged."""
+
+    def __getitem__(self, rung: int, /) -> Seen: ...
+
+
+class Task(Protocol):
+    """What gives each point's curve."""
+
+    def curve(self, params: Params, schedule: Schedule) -> Curve: ...
 
 
 def simulate_study(
-    strategies: Mapping[str, Strategy], tasks: Mapping[str, Surrogate], *, workers: int, budget: float
+    strategies: Mapping[str, Strategy], tasks: Mapping[str, Task], *, workers: int, budget: float
 ) -> dict[str, list[Event]]:
     """Returns each task's reports until all workers have spent `budget` full trainings a task, on all tasks together.
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.kron.factors import effective_scale, factor_shape, first_step
-from krona_tune.record.recorded_curves import curves
+from krona_tune.record.recorded_curves import BACKBONE, LEARNED, curves
 from krona_tune.search.planning.resolve_space import resolve
 from krona_tune.search.planning.space import Params, Space
 from krona_tune.study.spec.loader import load_spec
@@ -19,13 +19,6 @@ from krona_tune.study.spec.schedule import Schedule, make_schedule
 from tests.benchmarks.curves.record import DESIGN, KNOBS
 
 EPOCHS = 9
-CONTROLS = {"cola", "mrpc", "rte", "wnli"}
-"""Tasks that this encoder hardly learns from so few examples, or that can't be learned: no comparison has them."""
-BACKBONE = {
-    "model_type": "bert", "hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6,
-    "num_attention_heads": 12, "max_position_embeddings": 512, "type_vocab_size": 2, "vocab_size": 30522,
-}  # fmt: skip
-"""The recorded backbone's config: the packaged MiniLM's."""
 WIDTH = BACKBONE["hidden_size"]
 ROLES = ("query", "key", "value", "output", "feed_forward_in", "feed_forward_out")
 Array = npt.NDArray[np.float64]
@@ -45,8 +38,8 @@ def rungs(reduction: int = 3) -> Schedule:
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded:
-    """A task's recorded configurations by their `numbers` in the design: `features` (n, d), `scores` and `losses`
-    (n, EPOCHS), NaN after a divergence.
+    """A task's recorded configurations by their `numbers` in the design: `scores` and `losses` (n, EPOCHS), NaN after a
+    divergence.
 
     `deviations` (m, EPOCHS) are those of repeated seeds from their configuration's mean, whose last score `around` (m,)
     says.
@@ -55,7 +48,6 @@ class Recorded:
     task: str
     numbers: tuple[int, ...]
     points: Points
-    features: Array
     scores: Array
     losses: Array
     deviations: Array
@@ -68,9 +60,9 @@ class Recorded:
 
 @cache
 def recorded_tasks() -> dict[str, Recorded]:
-    """Returns the recorded tasks that can be learned, by name."""
+    """Returns the recorded tasks that are learned, by name."""
     found = curves()
-    return {task: recorded(found, task) for task in sorted(found.task.unique()) if task not in CONTROLS}
+    return {task: recorded(found, task) for task in LEARNED}
 
 
 def recorded(table: pd.DataFrame, task: str) -> Recorded:
@@ -84,7 +76,6 @@ def recorded(table: pd.DataFrame, task: str) -> Recorded:
         task=task,
         numbers=tuple(int(group.iloc[0].number) for group in groups),
         points=points,
-        features=np.array([features(point) for point in points]),
         scores=np.array([_curve(group, "score") for group in groups]),
         losses=np.array([_curve(group, "train_loss") for group in groups]),
         deviations=deviations,
@@ -105,21 +96,23 @@ def point_of(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def features(point: Params) -> Array:
-    """Returns the values (d,) that the surrogate reads.
-
-    Each knob counts as it is, sizes and rates by their logarithm; and for an attention map how large and tall A is, and
-    the length of the first step, with and without the shape's part.
-    """
+    """Returns the knobs of a point and what it does (d,): for an attention map how large and tall A is, and the length
+    of the first step, with and without the shape's part."""
     shape = factor_shape(WIDTH, WIDTH, point["a_out"], point["a_in"], point["terms"])
     scale, scaling = point["scale"], point["scaling"]
     steps = effective_scale(shape, scale, scaling), first_step(shape, "krona", scale, scaling)
     sizes = shape.a_out * shape.a_in, shape.a_out / shape.a_in
     does = np.log2([*(point["learning_rate"] * step for step in steps), *sizes])
+    return np.array([*knobs(point), *does])
+
+
+def knobs(point: Params) -> Array:
+    """Returns the knobs of a point (d,), sizes and rates by their logarithm."""
     logarithms = [np.log2(point[name]) for name in ("learning_rate", "scale", "a_out", "a_in", "terms", "batch_size")]
     roles = str(point["roles"]).split("+")
     layers = int(str(point["layers"]).removeprefix("last "))
     switches = [point["scaling"] == "stable", point["layer_norms"] == "adapted", *(role in roles for role in ROLES)]
-    return np.array([*logarithms, *does, point["dropout"], point["warmup"], layers, *map(float, switches)])
+    return np.array([*logarithms, point["dropout"], point["warmup"], layers, *map(float, switches)])
 
 
 def _curve(group: pd.DataFrame, column: str) -> list[float]:

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 
-import numpy as np
 import optuna
 from optuna.samplers import GPSampler
 from ray.tune.schedulers import TrialScheduler
 
-from krona_tune.search.planning.earlier_study import EarlierStudy
+from krona_tune.search.planning.shipped_curves import shipped_curves
 from krona_tune.search.searchers.history import History
 from krona_tune.search.searchers.proposal import Proposal
 from krona_tune.search.searchers.study_model import StudyModel
@@ -19,7 +18,7 @@ from krona_tune.study.randomness import stream
 from tests.benchmarks.search.curves import Seen
 from tests.benchmarks.search.engine import Strategy, Trial, is_over
 from tests.benchmarks.search.replay.portfolio import first_points
-from tests.benchmarks.search.replay.recorded import Points, point_of, recorded_tasks, rungs, space
+from tests.benchmarks.search.replay.recorded import Points, point_of, rungs, space
 from tests.benchmarks.search.replay.syne_tune_search import by_syne_tune
 from tests.benchmarks.search.strategies import ByChance, Make, Ours, RaysOwn, Setting, asha
 
@@ -52,35 +51,14 @@ def by_one_model(first: First = lambda study: (), *, taught: bool = False) -> Ma
     """
 
     def made(seed: int, chances: Mapping[str, float]) -> dict[str, Strategy]:
-        model = _taught(chances, seed) if taught else StudyModel(space(), _budgets(chances), seed)
+        earlier = [shipped_curves(without=chances)] if taught else []
+        model = StudyModel(space(), dict.fromkeys(chances, rungs().total_examples), seed, earlier)
         return {
             task: Modelled(_setting(task, seed, chance, first(chances)), task=task, startup=STARTUP, model=model)
             for task, chance in chances.items()
         }
 
     return made
-
-
-def _budgets(tasks: Iterable[str]) -> dict[str, int]:
-    return dict.fromkeys(tasks, rungs().total_examples)
-
-
-def _taught(study: Collection[str], seed: int) -> StudyModel:
-    """Returns a model that has seen the recorded curves, at the rungs, of all tasks that are not in the study."""
-    others = {name: each for name, each in recorded_tasks().items() if name not in study}
-    earlier = EarlierStudy(name="recorded", rows=(), reports=(), budgets=_budgets(others), geometry=None)
-    model = StudyModel(space(), _budgets(study), seed, [earlier])
-    for name, each in others.items():
-        task = earlier.task(name)
-        for at, (number, point) in enumerate(each.by_number().items()):
-            trial = f"{task}-{number:03d}"
-            model.history.begin(trial, task, point)
-            for examples in rungs().rungs:
-                epoch = examples // rungs().examples_per_epoch - 1
-                if not np.isnan(each.scores[at, epoch]):
-                    model.history.report(trial, examples, each.scores[at, epoch], each.losses[at, epoch])
-            model.history.end(trial, diverged=bool(np.isnan(each.scores[at, -1])))
-    return model
 
 
 def _setting(task: str, seed: int, chance: float, first: Points) -> Setting:

@@ -1,72 +1,128 @@
-"""Predicts the learning curve of any point from the recorded ones, by a forest that no searcher uses as its model."""
+"""Predicts the learning curve of any point from the recorded ones, by forests that no searcher uses as its model."""
 
 import random
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import spearmanr
+from scipy.special import ndtr, ndtri
+from scipy.stats import rankdata, spearmanr
 from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
 
 from krona_tune.search.planning.space import Params
 from krona_tune.study.randomness import stream
 from krona_tune.study.spec.schedule import Schedule
 from tests.benchmarks.search.curves import Seen
-from tests.benchmarks.search.replay.recorded import EPOCHS, Array, Recorded, features, space
+from tests.benchmarks.search.replay.recorded import EPOCHS, Array, Recorded, features, knobs, space
 
 TREES, LEAF = 60, 2
 DRAWS = 3000
 """How many even draws are looked at to find the best point."""
 NEAR = 8
 """Noise is that of one of so many repeats whose scores are nearest."""
-FOLDS = 5
+FOLDS, SHUFFLES = 8, 3
 Indices = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """What a forest reads of a point, and whether one forest serves all tasks or each task has its own."""
+
+    reads: Callable[[Params], Array]
+    jointly: bool
+
+
+JUDGES = {"effects": Judge(reads=features, jointly=True), "knobs": Judge(reads=knobs, jointly=False)}
+"""The first reads what a point does beside its knobs, and splits where all tasks of a study differ the most; the second
+is of the knobs alone and of one task alone, so that no searcher shares what it was told."""
+
+
+@dataclass(eq=False)
+class Landscape:
+    """The scores of any point on some tasks, as one bootstrap of the recorded configurations shows them.
+
+    Its forests, one per epoch, predict the normal quantile of a score among those of its epoch.
+
+    Args:
+        numbers: the configurations that may be drawn; those that a search tries first would have an advantage.
+    """
+
+    tasks: Mapping[str, Recorded]
+    seed: int
+    numbers: tuple[int, ...]
+    judge: Judge = JUDGES["effects"]
+    bootstrapped: bool = True
+
+    @cached_property
+    def chosen(self) -> tuple[int, ...]:
+        """Returns the numbers of the configurations, some of them more than once."""
+        if not self.bootstrapped:
+            return self.numbers
+        rng = np.random.default_rng(stream(self.seed, "bootstrap"))
+        return tuple(self.numbers[index] for index in rng.integers(0, len(self.numbers), len(self.numbers)))
+
+    @cached_property
+    def read(self) -> Array:
+        """Returns what is read of the chosen configurations (n, d)."""
+        points = next(iter(self.tasks.values())).by_number()
+        return np.array([self.judge.reads(points[number]) for number in self.chosen])
+
+    def known(self, epoch: int) -> Array:
+        """Returns the chosen configurations' scores after an epoch, counted from 0, (n, tasks); a diverged one counts
+        as the lowest score."""
+        found = []
+        for task in self.tasks.values():
+            own = task.scores[[task.numbers.index(number) for number in self.chosen], epoch]
+            found.append(np.where(np.isnan(own), np.nanmin(task.scores[:, epoch]), own))
+        return np.stack(found, axis=1)
+
+    def predict(self, at: Array, epoch: int) -> Array:
+        """Returns the expected scores (m, tasks) of points, as the judge reads them, (m, d)."""
+        values = np.hstack([np.atleast_2d(forest.predict(at).T).T for forest in self._forests(epoch)])
+        known = self.known(epoch)
+        return np.stack([np.quantile(own, ndtr(value)) for own, value in zip(known.T, values.T, strict=True)], axis=1)
+
+    @cached_property
+    def _fitted(self) -> dict[int, list[ExtraTreesRegressor]]:
+        return {}
+
+    def _forests(self, epoch: int) -> list[ExtraTreesRegressor]:
+        if epoch not in self._fitted:
+            quantiles = ndtri((rankdata(self.known(epoch), axis=0) - 0.5) / len(self.chosen))
+            parts = [quantiles] if self.judge.jointly else np.split(quantiles, len(self.tasks), axis=1)
+            self._fitted[epoch] = [
+                ExtraTreesRegressor(TREES, min_samples_leaf=LEAF, random_state=self.seed).fit(self.read, part.squeeze())
+                for part in parts
+            ]
+        return self._fitted[epoch]
 
 
 @dataclass(frozen=True, eq=False)
 class Surrogate:
-    """One instance of a task: the forest is fitted to a bootstrap of the configurations, which the seed draws.
+    """A task of a landscape."""
 
-    It never sees the points of the numbers in `without`: those that a search tries first would have an advantage.
-    """
+    name: str
+    landscape: Landscape
 
-    recorded: Recorded
-    seed: int
-    without: tuple[int, ...] = ()
+    @property
+    def recorded(self) -> Recorded:
+        return self.landscape.tasks[self.name]
 
-    @cached_property
-    def _chosen(self) -> Indices:
-        rng = np.random.default_rng(stream(self.seed, "bootstrap", self.recorded.task))
-        seen = np.flatnonzero([number not in self.without for number in self.recorded.numbers])
-        return np.asarray(seen[rng.integers(0, len(seen), len(seen))])
-
-    @cached_property
-    def _forest(self) -> ExtraTreesRegressor:
-        return fit(self.recorded, self._chosen, self.seed)
-
-    @cached_property
-    def _risk(self) -> ExtraTreesClassifier | None:
-        diverged = np.isnan(self.recorded.scores[:, -1])[self._chosen]
-        if diverged.all() or not diverged.any():
-            return None
-        forest = ExtraTreesClassifier(TREES, min_samples_leaf=LEAF, random_state=self.seed)
-        return forest.fit(self.recorded.features[self._chosen], diverged)
-
-    def expected(self, params: Params) -> tuple[Array, Array]:
-        """Returns the expected scores and training losses (EPOCHS,)."""
-        predicted = self._forest.predict(rows(features(params)[None]))
-        return predicted[:, 0], predicted[:, 1]
+    def expected(self, at: Array, epoch: int) -> Array:
+        """Returns the expected scores (m,) after an epoch of points as the judge reads them (m, d)."""
+        found: Array = self.landscape.predict(at, epoch)[:, list(self.landscape.tasks).index(self.name)]
+        return found
 
     def final(self, params: Params) -> float:
         """Returns the expected score at the full budget."""
-        return float(self.expected(params)[0][-1])
+        return float(self.expected(self._read(params), EPOCHS - 1)[0])
 
     @cached_property
     def finals(self) -> Array:
         """Returns the expected scores at the full budget of even draws and of the recorded points that were seen."""
-        at = np.vstack([drawn(), self.recorded.features[np.unique(self._chosen)]])
-        return np.asarray(self._forest.predict(np.hstack([at, np.ones((len(at), 1))]))[:, 0])
+        return self.expected(np.vstack([drawn(self.landscape.judge.reads), self.landscape.read]), EPOCHS - 1)
 
     @property
     def best(self) -> float:
@@ -78,30 +134,42 @@ class Surrogate:
         return self.best - float(np.median(self.finals[:DRAWS]))
 
     @cached_property
+    def _risk(self) -> ExtraTreesClassifier | None:
+        own = self.recorded
+        diverged = np.isnan(own.scores[[own.numbers.index(number) for number in self.landscape.chosen], -1])
+        if diverged.all() or not diverged.any():
+            return None
+        forest = ExtraTreesClassifier(TREES, min_samples_leaf=LEAF, random_state=self.landscape.seed)
+        return forest.fit(self.landscape.read, diverged)
+
+    @cached_property
     def _curves(self) -> dict[tuple[str, Schedule], tuple[Seen, ...]]:
         return {}
 
-    def curve(self, params: Params, at: Schedule) -> tuple[Seen, ...]:
+    def curve(self, params: Params, schedule: Schedule) -> tuple[Seen, ...]:
         """Returns the reports of one training, one per rung; the last one is NaN if it diverged."""
-        key = (repr(sorted(params.items())), at)
+        key = (repr(sorted(params.items())), schedule)
         if key not in self._curves:
-            self._curves[key] = self._trained(params, at)
+            self._curves[key] = self._trained(params, schedule)
         return self._curves[key]
 
-    def _trained(self, params: Params, at: Schedule) -> tuple[Seen, ...]:
-        rng = np.random.default_rng(stream(self.seed, "trial", self.recorded.task, repr(sorted(params.items()))))
-        scores, losses = self.expected(params)
-        noise = self._noise(scores[-1], rng)
-        risk = float(self._risk.predict_proba(features(params)[None])[0, 1]) if self._risk else 0.0
+    def _read(self, params: Params) -> Array:
+        return self.landscape.judge.reads(params)[None]
+
+    def _trained(self, params: Params, schedule: Schedule) -> tuple[Seen, ...]:
+        rng = np.random.default_rng(stream(self.landscape.seed, "trial", self.name, repr(sorted(params.items()))))
+        at = self._read(params)
+        noise = self._noise(self.final(params), rng)
+        risk = float(self._risk.predict_proba(at)[0, 1]) if self._risk else 0.0
         fate, when = rng.uniform(), rng.uniform()
         seen: list[Seen] = []
-        for examples in at.rungs:
-            epoch = round(examples / at.examples_per_epoch) - 1
+        for examples in schedule.rungs:
+            epoch = round(examples / schedule.examples_per_epoch) - 1
             if fate < risk and when <= (epoch + 1) / EPOCHS:
-                lasted = round(when * at.total_examples)
+                lasted = round(when * schedule.total_examples)
                 return (*seen, Seen(examples=max(lasted, 1), score=np.nan, train_loss=np.nan))
-            score = float(scores[epoch] + noise[epoch])
-            seen.append(Seen(examples=examples, score=score, train_loss=float(losses[epoch])))
+            score = float(self.expected(at, epoch)[0] + noise[epoch])
+            seen.append(Seen(examples=examples, score=score, train_loss=0.0))
         return tuple(seen)
 
     def _noise(self, score: float, rng: np.random.Generator) -> Array:
@@ -112,35 +180,31 @@ class Surrogate:
         return found
 
 
-_DRAWN: list[Array] = []
+def surrogates(
+    tasks: Mapping[str, Recorded], seed: int, judge: Judge = JUDGES["effects"], without: tuple[int, ...] = ()
+) -> dict[str, Surrogate]:
+    """Returns a study's tasks, whose landscape never sees the points of the numbers in `without`."""
+    numbers = tuple(number for number in common_numbers(tasks) if number not in without)
+    landscape = Landscape(tasks, seed, numbers, judge)
+    return {name: Surrogate(name, landscape) for name in tasks}
 
 
-def drawn() -> Array:
-    """Returns the features (DRAWS, d) of even, feasible draws."""
-    if not _DRAWN:
-        rng, of = random.Random(0), space()
-        points = (of.draw_where(of.feasible, rng) for _ in range(DRAWS))
-        _DRAWN.append(np.array([features(point) for point in points if point is not None]))
-    return _DRAWN[0]
+def common_numbers(tasks: Mapping[str, Recorded]) -> tuple[int, ...]:
+    """Returns the numbers of the points that all the tasks have, in order."""
+    return tuple(sorted(frozenset.intersection(*(frozenset(each.numbers) for each in tasks.values()))))
 
 
-def rows(at: Array) -> Array:
-    """Returns a row per point and epoch: the features (n, d) and the share of the full budget."""
-    shares = np.tile(np.arange(1, EPOCHS + 1) / EPOCHS, len(at))[:, None]
-    return np.hstack([np.repeat(at, EPOCHS, axis=0), shares])
-
-
-def fit(recorded: Recorded, chosen: Indices, seed: int) -> ExtraTreesRegressor:
-    """Returns a forest for (score, training loss), fitted jointly over the epochs of the chosen configurations."""
-    x = rows(recorded.features[chosen])
-    y = np.stack([recorded.scores[chosen].ravel(), recorded.losses[chosen].ravel()], axis=1)
-    there = ~np.isnan(y).any(axis=1)
-    return ExtraTreesRegressor(TREES, min_samples_leaf=LEAF, random_state=seed).fit(x[there], y[there])
+@cache
+def drawn(reads: Callable[[Params], Array]) -> Array:
+    """Returns what is read of even, feasible draws (DRAWS, d)."""
+    rng, of = random.Random(0), space()
+    points = (of.draw_where(of.feasible, rng) for _ in range(DRAWS))
+    return np.array([reads(point) for point in points if point is not None])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fidelity:
-    """How well the forest predicts configurations that it has not seen, at the last epoch: the rank correlation, and
+    """How well the forests predict configurations that they have not seen, at the last epoch: the rank correlation, and
     the residuals' deviation beside that of the repeated seeds."""
 
     rank_correlation: float
@@ -152,19 +216,22 @@ class Fidelity:
         return self.rank_correlation >= 0.85 and self.residual <= 1.5 * self.seeds
 
 
-def fidelity(recorded: Recorded) -> Fidelity:
-    """Returns the forest's fidelity by cross-validation over configurations."""
-    count = len(recorded.points)
-    fold = np.random.default_rng(0).permutation(count) % FOLDS
-    predicted = np.full(count, np.nan)
-    for each in range(FOLDS):
-        forest = fit(recorded, np.flatnonzero(fold != each), each)
-        at = recorded.features[fold == each]
-        predicted[fold == each] = forest.predict(np.hstack([at, np.ones((len(at), 1))]))[:, 0]
-    true = recorded.scores[:, -1]
-    there = ~np.isnan(true)
-    return Fidelity(
-        rank_correlation=float(spearmanr(predicted[there], true[there]).statistic),
-        residual=float(np.std(predicted[there] - true[there])),
-        seeds=float(np.std(recorded.deviations[:, -1])) if len(recorded.deviations) else float("nan"),
-    )
+def fidelity(tasks: Mapping[str, Recorded], judge: Judge = JUDGES["effects"]) -> dict[str, Fidelity]:
+    """Returns each task's fidelity, by the mean prediction of several cross-validations over configurations."""
+    numbers = np.array(common_numbers(tasks))
+    predicted = np.zeros((len(numbers), len(tasks)))
+    whole = Landscape(tasks, 0, tuple(map(int, numbers)), judge, bootstrapped=False)
+    for shuffle in range(SHUFFLES):
+        fold = np.random.default_rng(shuffle).permutation(len(numbers)) % FOLDS
+        for each in range(FOLDS):
+            seen = Landscape(tasks, each, tuple(map(int, numbers[fold != each])), judge, bootstrapped=False)
+            predicted[fold == each] += seen.predict(whole.read[fold == each], EPOCHS - 1) / SHUFFLES
+    true = whole.known(EPOCHS - 1)
+    return {
+        name: Fidelity(
+            rank_correlation=float(spearmanr(predicted[:, at], true[:, at]).statistic),
+            residual=float(np.std(predicted[:, at] - true[:, at])),
+            seeds=float(np.std(task.deviations[:, -1])) if len(task.deviations) else float("nan"),
+        )
+        for at, (name, task) in enumerate(tasks.items())
+    }

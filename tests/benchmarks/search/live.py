@@ -1,0 +1,205 @@
+"""Compares searches on real trainings at equal cost: a check of what the replay of recorded curves shows.
+
+python -m tests.benchmarks.search.live DATA TEXTS FOLDER FIRST LAST NAME...
+
+Each study searches three tasks with four workers that are simulated: a training is real, and costs the examples that it
+trained on, so that two searches pay the same whatever else the machine does. After 5 and 10 full trainings a task, the
+winner by its last validation score is trained again to its end with another seed, and only that training's score on the
+test half counts. DATA and TEXTS are those of `tests.benchmarks.curves.record`. A study's rows are kept in FOLDER, so
+that a comparison that was interrupted goes on with the next study. NAMEs are those of `replay.rivals`.
+"""
+
+import sys
+import tempfile
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import platformdirs
+import torch
+
+from krona_tune.search.planning.plan import make_plan
+from krona_tune.search.planning.space import Params
+from krona_tune.search.startup.task_data import Prepared, prepare_data
+from krona_tune.study.randomness import stream
+from krona_tune.study.result import Report
+from krona_tune.study.spec.loader import load_spec
+from krona_tune.study.spec.schedule import Schedule
+from krona_tune.study.spec.trial import check_trial
+from krona_tune.train.backbone import Backbone, load_backbone
+from krona_tune.train.checkpoint import load, save
+from krona_tune.train.device import this_device
+from krona_tune.train.hidden_states import HiddenStateStore
+from krona_tune.train.loop import Diverged, TaskWork, TrialRun
+from tests.benchmarks.curves import texts
+from tests.benchmarks.curves.record import DESIGN
+from tests.benchmarks.kron.step import MINILM
+from tests.benchmarks.search.curves import Seen
+from tests.benchmarks.search.replay.engine import simulate_study
+from tests.benchmarks.search.replay.rivals import RIVALS
+from tests.benchmarks.search.table import RULES, winners
+
+TASKS = ("sst2", "stsb", "newsgroups")
+"""What this encoder learns from few examples, and three kinds of answer: two labels, a number, twenty topics."""
+BUDGETS = (5.0, 10.0)
+WORKERS = 4
+STORED = 4 * 2**30
+REFERENCE = "Ray's OptunaSearch + ASHA"
+Row = tuple[str, int, str, float, float, float]
+"""Rival, seed, task, budget, the winner's validation score, the test score of its training with another seed."""
+
+
+@dataclass
+class Training:
+    """The reports of one trial, each trained when it is asked for; between two reports its state is on disk."""
+
+    name: str
+    params: Params
+    seed: int
+    task: "LiveTask"
+    schedule: Schedule
+    seen: list[Seen] = field(default_factory=list)
+
+    def __getitem__(self, rung: int) -> Seen:
+        while len(self.seen) <= rung:
+            report = self._next()
+            score, loss = (report.score, report.train_loss) if report else (np.nan, np.nan)
+            examples = self.schedule.rungs[len(self.seen)]
+            self.seen.append(Seen(examples=examples, score=score, train_loss=loss))
+        return self.seen[rung]
+
+    def _next(self) -> Report | None:
+        """Trains to the next report; returns None if the training diverged."""
+        run, folder = self.task.run(self.name, self.params, self.seed), self.task.folder / self.name
+        try:
+            if folder.exists():
+                load(run, folder)
+            report = run.advance()
+            folder.mkdir(exist_ok=True)
+            save(run, folder)
+            return report
+        except Diverged:
+            return None
+        finally:
+            run.close()
+
+
+@dataclass
+class LiveTask:
+    """A task whose curves are those of real trainings, which all begin with the same seed."""
+
+    work: TaskWork
+    backbone: Backbone
+    seed: int
+    folder: Path
+    _trainings: dict[str, Training] = field(default_factory=dict)
+
+    @cached_property
+    def _store(self) -> HiddenStateStore:
+        return HiddenStateStore(platformdirs.user_cache_path("krona_tune") / "hidden_states", STORED)
+
+    def curve(self, params: Params, schedule: Schedule) -> Training:
+        key = repr(sorted(params.items()))
+        if key not in self._trainings:
+            name = f"{self.work.task.name}-{len(self._trainings):03d}"
+            self._trainings[key] = Training(name, params, self.seed, self, schedule)
+        return self._trainings[key]
+
+    def run(self, name: str, params: Params, seed: int) -> TrialRun:
+        trial = check_trial(self.work.task.name, seed, params)
+        return TrialRun(name, trial, self.work, self.backbone, self._store)
+
+    def test(self, params: Params, seed: int) -> float:
+        """Returns the test score of a whole training; NaN if it diverged."""
+        run = self.run("again", params, seed)
+        try:
+            while not run.finished:
+                run.advance()
+            return run.evaluate_on_test().score
+        except Diverged:
+            return float("nan")
+        finally:
+            run.close()
+
+
+def prepare(data: str, texts_folder: str) -> Prepared:
+    """Returns the data of the tasks, with their test halves."""
+    own = texts.tasks(Path(texts_folder).resolve())
+    tasks = {name: own.get(name, "glue") for name in TASKS}
+    settings = [f"tasks={tasks}".replace("'", '"'), "finalists.top=1", "schedule.report_every=rung"]
+    spec = load_spec(DESIGN, settings, {"data": data, "model": MINILM})
+    return prepare_data(make_plan(spec, "live"), MINILM)
+
+
+def one_study(name: str, seed: int, data: str, texts_folder: str) -> list[Row]:
+    """Returns the rows of one study."""
+    warnings.simplefilter("ignore")  # about experimental parts of Optuna
+    torch.set_num_threads(1)
+    prepared = prepare(data, texts_folder)
+    backbone = load_backbone(MINILM, this_device("fp32", gpu=False))
+    chances = {task: prepared.facts[task].constant_score for task in TASKS}
+    with tempfile.TemporaryDirectory() as folder:
+        tasks = {
+            task: LiveTask(work, backbone, stream(seed, "trial", task) % 2**31, Path(folder))
+            for task, work in prepared.final_works().items()
+        }
+        events = simulate_study(RIVALS[name](seed, chances), tasks, workers=WORKERS, budget=max(BUDGETS))
+        rule, rows = next(iter(RULES)), list[Row]()
+        tested: dict[tuple[str, str], float] = {}
+        for (task, each), budget in product(tasks.items(), BUDGETS):
+            best = winners(events[task], budget)[rule]
+            key = task, best.trial.trial_id
+            if key not in tested:
+                tested[key] = each.test(best.trial.params, stream(seed, "again", task) % 2**31)
+            rows.append((name, seed, task, budget, best.seen.score, tested[key]))
+    return rows
+
+
+def compare(names: Sequence[str], seeds: Sequence[int], data: str, texts_folder: str, folder: Path) -> pd.DataFrame:
+    """Returns the rows of all studies; runs those that `folder` does not hold."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {(seed, name): folder / f"{name}-{seed}.csv" for seed, name in product(seeds, names)}
+    with ProcessPoolExecutor(2, get_context("spawn"), max_tasks_per_child=1) as pool:
+        jobs = {
+            path: pool.submit(one_study, name, seed, data, texts_folder)
+            for (seed, name), path in paths.items()
+            if not path.exists()
+        }
+        for path, job in jobs.items():
+            columns = ["rival", "seed", "task", "budget", "validation", "test"]
+            pd.DataFrame(job.result(), columns=columns).to_csv(path, index=False, float_format="%.5f")
+            print(f"{path.stem} is there", flush=True)
+    return pd.concat([pd.read_csv(path) for path in paths.values()], ignore_index=True)
+
+
+def summary(frame: pd.DataFrame) -> str:
+    """Returns each rival's mean test score by budget and task, and its mean difference from Ray's own, seed by seed,
+    with one standard error."""
+    lines = []
+    for budget, task in product(BUDGETS, TASKS):
+        rows = frame[(frame.budget == budget) & (frame.task == task)]
+        own = rows.pivot(index="seed", columns="rival", values="test")
+        for rival in own:
+            less = (own[rival] - own[REFERENCE]).to_numpy()
+            error = less.std(ddof=1) / np.sqrt(len(less)) if len(less) > 1 else np.nan
+            against = "" if rival == REFERENCE else f"  {less.mean():+.3f} ± {error:.3f}"
+            lines.append(f"{budget:4g} {task:12}{rival:42}{own[rival].mean():.3f}{against}")
+    return "\n".join(lines)
+
+
+def main(data: str, texts_folder: str, folder: str, first: str, last: str, *names: str) -> None:
+    """Runs the studies of the seeds FIRST to LAST and prints what the rivals reach."""
+    if REFERENCE not in names or not RIVALS.keys() >= set(names):
+        sys.exit(f"name {REFERENCE!r} and others of {list(RIVALS)}, not {list(names)}")
+    print(summary(compare(names, range(int(first), int(last) + 1), data, texts_folder, Path(folder))))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
