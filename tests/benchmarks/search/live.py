@@ -9,13 +9,13 @@ test half counts. DATA and TEXTS are those of `tests.benchmarks.curves.record`. 
 that a comparison that was interrupted goes on with the next study. NAMEs are those of `replay.rivals`.
 """
 
+import json
 import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 import platformdirs
 import torch
+import transformers
 
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.planning.space import Params
@@ -39,7 +40,7 @@ from krona_tune.train.device import this_device
 from krona_tune.train.hidden_states import HiddenStateStore
 from krona_tune.train.loop import Diverged, TaskWork, TrialRun
 from tests.benchmarks.curves import texts
-from tests.benchmarks.curves.record import DESIGN
+from tests.benchmarks.curves.record import DESIGN, OF_GLUE
 from tests.benchmarks.kron.step import MINILM
 from tests.benchmarks.search.curves import Seen
 from tests.benchmarks.search.replay.engine import simulate_study
@@ -99,11 +100,8 @@ class LiveTask:
     backbone: Backbone
     seed: int
     folder: Path
+    store: HiddenStateStore | None = None
     _trainings: dict[str, Training] = field(default_factory=dict)
-
-    @cached_property
-    def _store(self) -> HiddenStateStore:
-        return HiddenStateStore(platformdirs.user_cache_path("krona_tune") / "hidden_states", STORED)
 
     def curve(self, params: Params, schedule: Schedule) -> Training:
         key = repr(sorted(params.items()))
@@ -114,7 +112,7 @@ class LiveTask:
 
     def run(self, name: str, params: Params, seed: int) -> TrialRun:
         trial = check_trial(self.work.task.name, seed, params)
-        return TrialRun(name, trial, self.work, self.backbone, self._store)
+        return TrialRun(name, trial, self.work, self.backbone, self.store)
 
     def test(self, params: Params, seed: int) -> float:
         """Returns the test score of a whole training; NaN if it diverged."""
@@ -130,10 +128,9 @@ class LiveTask:
 
 
 def prepare(data: str, texts_folder: str) -> Prepared:
-    """Returns the data of the tasks, with their test halves."""
-    own = texts.tasks(Path(texts_folder).resolve())
-    tasks = {name: own.get(name, "glue") for name in TASKS}
-    settings = [f"tasks={tasks}".replace("'", '"'), "finalists.top=1", "schedule.report_every=rung"]
+    """Returns the data of the recorded tasks, with their test halves."""
+    tasks = dict.fromkeys(OF_GLUE, "glue") | texts.tasks(Path(texts_folder).resolve())
+    settings = [f"tasks={json.dumps(tasks)}", "finalists.top=1", "schedule.report_every=rung"]
     spec = load_spec(DESIGN, settings, {"data": data, "model": MINILM})
     return prepare_data(make_plan(spec, "live"), MINILM)
 
@@ -141,14 +138,17 @@ def prepare(data: str, texts_folder: str) -> Prepared:
 def one_study(name: str, seed: int, data: str, texts_folder: str) -> list[Row]:
     """Returns the rows of one study."""
     warnings.simplefilter("ignore")  # about experimental parts of Optuna
+    transformers.logging.set_verbosity_error()
     torch.set_num_threads(1)
     prepared = prepare(data, texts_folder)
     backbone = load_backbone(MINILM, this_device("fp32", gpu=False))
+    store = HiddenStateStore(platformdirs.user_cache_path("krona_tune") / "hidden_states", STORED)
     chances = {task: prepared.facts[task].constant_score for task in TASKS}
     with tempfile.TemporaryDirectory() as folder:
         tasks = {
-            task: LiveTask(work, backbone, stream(seed, "trial", task) % 2**31, Path(folder))
+            task: LiveTask(work, backbone, stream(seed, "trial", task) % 2**31, Path(folder), store)
             for task, work in prepared.final_works().items()
+            if task in TASKS
         }
         events = simulate_study(RIVALS[name](seed, chances), tasks, workers=WORKERS, budget=max(BUDGETS))
         rule, rows = next(iter(RULES)), list[Row]()

@@ -1,0 +1,59 @@
+"""Tests that a live comparison trains what it says: the same reports as an uninterrupted training, and NaN at the end
+of one that diverges."""
+
+from dataclasses import replace
+from math import isnan
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from krona_tune.study.result import Report
+from krona_tune.study.spec.schedule import make_schedule
+from krona_tune.study.spec.trial import check_trial
+from krona_tune.train.loop import train_trial
+from tests.benchmarks.search.live import REFERENCE, LiveTask, summary
+from tests.train.conftest import table, tiny_backbone, tiny_work
+
+POINT = {"a_out": 4, "a_in": 6, "scale": 2.0, "learning_rate": 1e-2, "batch_size": 8, "dropout": 0.0}
+SCHEDULE = make_schedule(examples_per_epoch=100, epochs=4, grace_epochs=1, reduction=2)
+
+
+def live(folder: Path) -> LiveTask:
+    work = replace(tiny_work(), test=table(32, 3))
+    return LiveTask(work, tiny_backbone(), 5, folder)
+
+
+def test_a_training_that_is_left_between_reports_goes_on_as_if_it_were_not(tmp_path: Path) -> None:
+    task = live(tmp_path)
+    first, other = (task.curve(POINT | {"scale": scale}, SCHEDULE) for scale in (2.0, 4.0))
+    seen = [first[0], other[0], first[1], first[2]]
+    whole: list[Report] = []
+    train_trial("t", check_trial("rte", 5, POINT), task.work, tiny_backbone(), whole.append)
+    own = [seen[0], *seen[2:]]
+    assert [each.score for each in own] == [report.score for report in whole]
+    assert [each.train_loss for each in own] == pytest.approx([report.train_loss for report in whole])
+    assert [each.examples for each in own] == [100, 200, 400]
+    assert task.curve(POINT, SCHEDULE) is first
+    assert 0 <= task.test(POINT, 6) <= 1
+
+
+def test_a_training_that_diverges_ends_with_a_report_that_is_no_number(tmp_path: Path) -> None:
+    task = live(tmp_path)
+    wild = POINT | {"learning_rate": 1e30, "clip_norm": 1e30}
+    assert task.curve(wild, SCHEDULE)[0].diverged
+    assert isnan(task.test(wild, 6))
+
+
+def test_the_summary_compares_seed_by_seed_with_rays_own() -> None:
+    rows = [
+        (name, seed, task, budget, 0.0, seed / 10 + gain)
+        for name, gain in ((REFERENCE, 0.0), ("ours", 0.05))
+        for seed in range(3)
+        for task in ("sst2", "stsb", "newsgroups")
+        for budget in (5.0, 10.0)
+    ]
+    found = summary(pd.DataFrame(rows, columns=["rival", "seed", "task", "budget", "validation", "test"]))
+    ours = [line for line in found.splitlines() if "ours" in line]
+    assert len(ours) == 6
+    assert all(line.endswith("0.150  +0.050 ± 0.000") for line in ours)
