@@ -2,11 +2,12 @@
 
 python -m tests.benchmarks.search.live DATA TEXTS FOLDER FIRST LAST NAME...
 
-Each study searches three tasks with four workers that are simulated: a training is real, and costs the examples that it
-trained on, so that two searches pay the same whatever else the machine does. After 5 and 10 full trainings a task, the
-winner by its last validation score is trained again to its end with another seed, and only that training's score on the
-test half counts. DATA and TEXTS are those of `tests.benchmarks.curves.record`. A study's rows are kept in FOLDER, so
-that a comparison that was interrupted goes on with the next study. NAMEs are those of `replay.rivals`.
+Each study searches two of the four recorded tasks, so that six seeds have every pair once, with four workers that are
+simulated: a training is real, and costs the examples that it trained on, so that two searches pay the same whatever
+else the machine does. After 5 and 10 full trainings a task, the winner by its last validation score is trained again to
+its end with another seed, and only that training's score on the test half counts. DATA and TEXTS are those of
+`tests.benchmarks.curves.record`. A study's rows are kept in FOLDER, so that a comparison that was interrupted goes on
+with the next study. NAMEs are those of `replay.rivals`.
 """
 
 import json
@@ -16,7 +17,7 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import combinations, product
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -26,6 +27,7 @@ import platformdirs
 import torch
 import transformers
 
+from krona_tune.record.recorded_curves import LEARNED
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.planning.space import Params
 from krona_tune.search.startup.task_data import Prepared, prepare_data
@@ -47,8 +49,7 @@ from tests.benchmarks.search.replay.engine import simulate_study
 from tests.benchmarks.search.replay.rivals import RIVALS
 from tests.benchmarks.search.table import RULES, winners
 
-TASKS = ("sst2", "stsb", "newsgroups")
-"""What this encoder learns from few examples, and three kinds of answer: two labels, a number, twenty topics."""
+PAIRS = tuple(combinations(LEARNED, 2))
 BUDGETS = (5.0, 10.0)
 WORKERS = 4
 STORED = 4 * 2**30
@@ -143,12 +144,12 @@ def one_study(name: str, seed: int, data: str, texts_folder: str) -> list[Row]:
     prepared = prepare(data, texts_folder)
     backbone = load_backbone(MINILM, this_device("fp32", gpu=False))
     store = HiddenStateStore(platformdirs.user_cache_path("krona_tune") / "hidden_states", STORED)
-    chances = {task: prepared.facts[task].constant_score for task in TASKS}
+    chances = {task: prepared.facts[task].constant_score for task in PAIRS[seed % len(PAIRS)]}
     with tempfile.TemporaryDirectory() as folder:
         tasks = {
             task: LiveTask(work, backbone, stream(seed, "trial", task) % 2**31, Path(folder), store)
             for task, work in prepared.final_works().items()
-            if task in TASKS
+            if task in chances
         }
         events = simulate_study(RIVALS[name](seed, chances), tasks, workers=WORKERS, budget=max(BUDGETS))
         rule, rows = next(iter(RULES)), list[Row]()
@@ -180,18 +181,16 @@ def compare(names: Sequence[str], seeds: Sequence[int], data: str, texts_folder:
 
 
 def summary(frame: pd.DataFrame) -> str:
-    """Returns each rival's mean test score by budget and task, and its mean difference from Ray's own, seed by seed,
+    """Returns each rival's mean test score by budget and task and, over the studies, its mean difference from Ray's own
     with one standard error."""
-    lines = []
-    for budget, task in product(BUDGETS, TASKS):
-        rows = frame[(frame.budget == budget) & (frame.task == task)]
-        own = rows.pivot(index="seed", columns="rival", values="test")
-        for rival in own:
-            less = (own[rival] - own[REFERENCE]).to_numpy()
-            error = less.std(ddof=1) / np.sqrt(len(less)) if len(less) > 1 else np.nan
-            against = "" if rival == REFERENCE else f"  {less.mean():+.3f} ± {error:.3f}"
-            lines.append(f"{budget:4g} {task:12}{rival:42}{own[rival].mean():.3f}{against}")
-    return "\n".join(lines)
+    tests = frame.pivot(index=["budget", "task", "seed"], columns="rival", values="test")
+    studies = tests.sub(tests[REFERENCE], axis=0).groupby(["budget", "seed"]).mean().groupby("budget")
+    parts = {
+        "test score": tests.groupby(["budget", "task"]).mean(),
+        f"less {REFERENCE}": studies.mean(),
+        "standard error": studies.sem(),
+    }
+    return "\n".join(f"{name}\n{part.T.to_string(float_format='{:.3f}'.format)}" for name, part in parts.items())
 
 
 def main(data: str, texts_folder: str, folder: str, first: str, last: str, *names: str) -> None:

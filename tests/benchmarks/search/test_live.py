@@ -8,11 +8,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from krona_tune.record.recorded_curves import LEARNED
 from krona_tune.study.result import Report
 from krona_tune.study.spec.schedule import make_schedule
 from krona_tune.study.spec.trial import check_trial
 from krona_tune.train.loop import train_trial
-from tests.benchmarks.search.live import REFERENCE, LiveTask, summary
+from tests.benchmarks.search.live import PAIRS, REFERENCE, LiveTask, summary
 from tests.train.conftest import table, tiny_backbone, tiny_work
 
 POINT = {"a_out": 4, "a_in": 6, "scale": 2.0, "learning_rate": 1e-2, "batch_size": 8, "dropout": 0.0}
@@ -45,15 +46,24 @@ def test_a_training_that_diverges_ends_with_a_report_that_is_no_number(tmp_path:
     assert isnan(task.test(wild, 6))
 
 
-def test_the_summary_compares_seed_by_seed_with_rays_own() -> None:
+def test_the_summary_compares_study_by_study_with_rays_own() -> None:
     rows = [
         (name, seed, task, budget, 0.0, seed / 10 + gain)
         for name, gain in ((REFERENCE, 0.0), ("ours", 0.05))
-        for seed in range(3)
-        for task in ("sst2", "stsb", "newsgroups")
+        for seed, pair in enumerate(PAIRS)
+        for task in pair
         for budget in (5.0, 10.0)
     ]
-    found = summary(pd.DataFrame(rows, columns=["rival", "seed", "task", "budget", "validation", "test"]))
-    ours = [line for line in found.splitlines() if "ours" in line]
-    assert len(ours) == 6
-    assert all(line.endswith("0.150  +0.050 ± 0.000") for line in ours)
+    _, less = summary(pd.DataFrame(rows, columns=["rival", "seed", "task", "budget", "validation", "test"])).split(
+        "less"
+    )
+    differences, errors = less.split("standard error")
+    [ours] = [line.split()[1:] for line in differences.splitlines() if line.startswith("ours")]
+    assert len(ours) == 2
+    assert ours == ["0.050", "0.050"]
+    assert [line.split()[-1] for line in errors.splitlines() if line.startswith(("ours", REFERENCE))] == ["0.000"] * 2
+
+
+def test_six_studies_have_every_pair_of_tasks_once() -> None:
+    assert len(set(PAIRS)) == 6
+    assert {task for pair in PAIRS for task in pair} == set(LEARNED)
