@@ -1,5 +1,6 @@
 """Tests the command line without Ray: a dry run answers at once, and wrong requests are refused and leave nothing."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -137,6 +138,14 @@ def test_an_unknown_task_in_a_space_is_refused(run: Run, model: str, tmp_path: P
     code, _, err = run("--space", str(path))
     assert (code, err) == (2, f"{path}: tasks: unknown task 'clola', did you mean 'cola'?\n")
     assert nothing_left()
+
+
+def test_a_plan_says_what_it_learns_from(run: Run, model: str) -> None:
+    words = ["--dry-run", "--space", str(SPACES / "mini.yaml"), "--model", model, "--tasks", "rte"]
+    code, out, _ = run(*words, "--warm-start", "recorded-curves", "--set", "search.sampler=study_model")
+    assert code == 0
+    assert re.search(r"\n  learns  from recorded-curves, [1-9]\d+ trials\n", out)
+    assert "learns" not in run(*words)[1]
 
 
 def test_tasks_can_be_set_by_their_path(run: Run, model: str) -> None:

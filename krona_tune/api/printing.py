@@ -111,6 +111,8 @@ def plan_lines(plan: "Plan", reason: str, folder: StudyFolder | None) -> dict[st
         + ("of the frozen model" if shape.text_to_text else "with the head alone"),
         "rungs": _rungs(spec),
     }
+    if plan.earlier:
+        lines["learns"] = _indented("; ".join(f"from {each.name}, {len(each.rows)} trials" for each in plan.earlier))
     if len(plan.space.methods) > 1:
         lines["methods"] = _indented(_methods(plan))
     lines["frozen"] = f"computed once: {plan.computed_once()}"
