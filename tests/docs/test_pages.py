@@ -104,7 +104,7 @@ def test_the_table_of_correlations_is_what_the_curves_say() -> None:
 
 
 def test_the_pictures_are_small() -> None:
-    assert sum(path.stat().st_size for path in (ROOT / "docs" / "pictures").glob("*.svg")) < 200_000
+    assert sum(path.stat().st_size for path in (ROOT / "docs" / "pictures").glob("*.svg")) < 300_000
 
 
 def test_every_refusal_that_is_not_run_is_one_that_the_code_prints() -> None:
