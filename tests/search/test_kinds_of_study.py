@@ -13,6 +13,7 @@ from krona_tune.adapters.methods.method_table import METHODS
 from krona_tune.record.effects import read_effects
 from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.standings import rank
 from krona_tune.train.serving.predict import predict
 from tests.search.models import saved_t5
 from tests.search.test_study import Home, bert, home  # noqa: F401
@@ -133,8 +134,7 @@ def test_the_search_leaves_of_its_budget_what_the_finals_need(home: Home, bert: 
 @pytest.mark.long
 def test_an_earlier_studys_best_points_are_tried_first(home: Home, bert: Path) -> None:  # noqa: F811
     earlier = started(home, bert, "earlier", "--tasks", "rte", "--trials", "3", "--seed", "3")
-    whole = [row for row in earlier.values() if row.kind == "search" and row.status is Status.COMPLETED]
-    best = max(whole, key=lambda row: row.score or 0.0)
+    best, *_ = rank(row for row in earlier.values() if row.kind == "search" and row.finished)
     rows = started(home, bert, "later", "--tasks", "rte,cola", "--trials", "1", "--warm-start", "earlier")
     for task in ("rte", "cola"):
         assert rows[f"{task}-000"].params == pytest.approx(best.params)
