@@ -35,11 +35,8 @@ def _name(row: Any) -> str:
 
 
 def _row(reports: pd.DataFrame) -> TrialResult:
-    """Returns the trial of these reports, in which every value of its point stands again."""
     last = reports.sort_values("epochs").iloc[-1]
     scores = reports.sort_values("epochs").score.dropna()
-    norms = {"true": True, "false": False}.get(last["layer_norms"], last["layer_norms"])
-    params = {name: int(last[name]) if name in WHOLE else last[name] for name in KNOBS}
     return TrialResult(
         trial_id=_name(last),
         task=last["task"],
@@ -47,12 +44,19 @@ def _row(reports: pd.DataFrame) -> TrialResult:
         number=int(last["number"]),
         seed=int(last["seed"]),
         fingerprint="",
-        params={"method": "krona", **params, "layer_norms": norms},
+        params=params_of(last),
         status=Status(last["status"]),
         score=float(scores.iloc[-1]) if len(scores) else None,
         examples=int(reports.examples.fillna(0).max()),
         ended_at=float(last["number"]),
     )
+
+
+def params_of(row: Any) -> dict[str, Any]:
+    """Returns the point of a row of the curves: its knobs by name, the method among them."""
+    norms = {"true": True, "false": False}.get(row["layer_norms"], row["layer_norms"])
+    knobs = {name: int(row[name]) if name in WHOLE else row[name] for name in KNOBS}
+    return {"method": "krona", **knobs, "layer_norms": norms}
 
 
 def _report(row: Any) -> Report:

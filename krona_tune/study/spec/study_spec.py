@@ -76,7 +76,7 @@ OwnName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,39}$")]
 
 
 RECORDED_CURVES = "recorded-curves"
-"""What a warm start names in place of a folder: the learning curves that come with the package."""
+"""Names, in a warm start, the learning curves that come with the package."""
 OF_GLUE = "glue"
 """Stands in a mapping of tasks for the definition of a task of GLUE."""
 

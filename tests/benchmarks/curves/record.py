@@ -13,6 +13,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -47,14 +48,18 @@ def record(block: str, glue: Path, texts_folder: Path, storage: Path) -> Path:
 
 def _settings(block: str, texts_folder: Path) -> list[str]:
     controls = dict.fromkeys(OF_CONTROLS, "glue")
-    learned = dict.fromkeys(OF_GLUE, "glue") | texts.tasks(texts_folder)
-    tasks = f"tasks={json.dumps(controls if block.startswith(CONTROLS) else learned)}"
+    tasks = f"tasks={json.dumps(controls if block.startswith(CONTROLS) else learned_tasks(texts_folder))}"
     if block == REPEATS:
         return [tasks, *OF_REPEATS]
     first, last = _range(block)
     heads = "[]" if first else "[0.01, 0.001]"
     points = [f"search.trials={last - first + 1}", f"search.first_point={first}"]
     return [tasks, *points, f"search.baseline_learning_rates={heads}"]
+
+
+def learned_tasks(texts_folder: Path) -> dict[str, Any]:
+    """Returns the tasks that the encoder learns, as YAML describes them."""
+    return dict.fromkeys(OF_GLUE, "glue") | texts.tasks(texts_folder)
 
 
 def _range(block: str) -> tuple[int, int]:

@@ -41,19 +41,17 @@ from krona_tune.train.checkpoint import load, save
 from krona_tune.train.device import this_device
 from krona_tune.train.hidden_states import HiddenStateStore
 from krona_tune.train.loop import Diverged, TaskWork, TrialRun
-from tests.benchmarks.curves import texts
-from tests.benchmarks.curves.record import DESIGN, OF_GLUE
+from tests.benchmarks.curves.record import DESIGN, learned_tasks
 from tests.benchmarks.kron.step import MINILM
 from tests.benchmarks.search.curves import Seen
 from tests.benchmarks.search.replay.engine import simulate_study
-from tests.benchmarks.search.replay.rivals import RIVALS
+from tests.benchmarks.search.replay.rivals import REFERENCE, RIVALS
 from tests.benchmarks.search.table import RULES, winners
 
 PAIRS = tuple(combinations(LEARNED, 2))
 BUDGETS = (5.0, 10.0)
 WORKERS = 4
 STORED = 4 * 2**30
-REFERENCE = "Ray's OptunaSearch + ASHA"
 Row = tuple[str, int, str, float, float, float]
 """Rival, seed, task, budget, the winner's validation score, the test score of its training with another seed."""
 
@@ -130,7 +128,7 @@ class LiveTask:
 
 def prepare(data: str, texts_folder: str) -> Prepared:
     """Returns the data of the recorded tasks, with their test halves."""
-    tasks = dict.fromkeys(OF_GLUE, "glue") | texts.tasks(Path(texts_folder).resolve())
+    tasks = learned_tasks(Path(texts_folder).resolve())
     settings = [f"tasks={json.dumps(tasks)}", "finalists.top=1", "schedule.report_every=rung"]
     spec = load_spec(DESIGN, settings, {"data": data, "model": MINILM})
     return prepare_data(make_plan(spec, "live"), MINILM)

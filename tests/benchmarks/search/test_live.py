@@ -13,7 +13,8 @@ from krona_tune.study.result import Report
 from krona_tune.study.spec.schedule import make_schedule
 from krona_tune.study.spec.trial import check_trial
 from krona_tune.train.loop import train_trial
-from tests.benchmarks.search.live import PAIRS, REFERENCE, LiveTask, summary
+from tests.benchmarks.search.live import PAIRS, LiveTask, summary
+from tests.benchmarks.search.replay.rivals import REFERENCE
 from tests.train.conftest import table, tiny_backbone, tiny_work
 
 POINT = {"a_out": 4, "a_in": 6, "scale": 2.0, "learning_rate": 1e-2, "batch_size": 8, "dropout": 0.0}

@@ -18,7 +18,7 @@ class Curve(Protocol):
 
 
 class Task(Protocol):
-    """What gives each point's curve."""
+    """Gives each point's curve."""
 
     def curve(self, params: Params, schedule: Schedule) -> Curve: ...
 

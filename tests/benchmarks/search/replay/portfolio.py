@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 
-from tests.benchmarks.search.replay.recorded import Array, Points, Recorded, recorded_tasks
+from tests.benchmarks.search.replay.recorded import Array, Points, Recorded, common_numbers, recorded_tasks
 
 SIZE = 4
 Numbers = tuple[int, ...]
@@ -31,7 +31,7 @@ def portfolio(tasks: Iterable[Recorded], size: int = SIZE) -> Numbers:
     Only points that all the tasks have are taken.
     """
     given = list(tasks)
-    common = sorted(frozenset.intersection(*(frozenset(each.numbers) for each in given)))
+    common = common_numbers(given)
     regrets = np.stack([regret(each)[[each.numbers.index(number) for number in common]] for each in given])
     chosen: list[int] = []
     best = np.full(len(given), np.inf)

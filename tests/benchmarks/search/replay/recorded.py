@@ -1,6 +1,6 @@
 """Reads the recorded learning curves as points of one space, and as arrays for a surrogate."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -13,6 +13,7 @@ from krona_tune.backbones.find_geometry import geometry
 from krona_tune.kron.factors import effective_scale, factor_shape, first_step
 from krona_tune.record.recorded_curves import BACKBONE, LEARNED, curves
 from krona_tune.search.planning.resolve_space import resolve
+from krona_tune.search.planning.shipped_curves import params_of
 from krona_tune.search.planning.space import Params, Space
 from krona_tune.study.spec.loader import load_spec
 from krona_tune.study.spec.schedule import Schedule, make_schedule
@@ -83,15 +84,16 @@ def recorded(table: pd.DataFrame, task: str) -> Recorded:
     )
 
 
+def common_numbers(tasks: Iterable[Recorded]) -> tuple[int, ...]:
+    """Returns the numbers of the points that all the tasks have, in order."""
+    return tuple(sorted(frozenset.intersection(*(frozenset(each.numbers) for each in tasks))))
+
+
 def point_of(row: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a row's point in the recorded space."""
-    words = {"true": True, "false": False}
-    values = {name: row[name] for name in KNOBS}
-    whole = {name: int(values[name]) for name in ("a_out", "a_in", "terms", "batch_size")}
-    norms = {"layer_norms": words.get(str(values["layer_norms"]).lower(), values["layer_norms"])}
-    found = space().adopted({"method": "krona", **values, **whole, **norms})
+    found = space().adopted(params_of(row))
     if found is None:
-        raise ValueError(f"{values} is no point of the recorded space")
+        raise ValueError(f"{row} is no point of the recorded space")
     return found
 
 

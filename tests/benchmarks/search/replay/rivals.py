@@ -152,10 +152,11 @@ class GaussianProcess:
         return False
 
 
+REFERENCE = "Ray's OptunaSearch + ASHA"
 RIVALS: dict[str, MakeAll] = {
     "the default": by_task(OnlyDefault),
     "random + ASHA": by_task(partial(ByChance, early=True)),
-    "Ray's OptunaSearch + ASHA": by_task(RaysOwn),
+    REFERENCE: by_task(RaysOwn),
     "Ray's, portfolio first": by_task(RaysOwn, first_points),
     "krona_tune, TPE": by_task(partial(Ours, startup=STARTUP)),
     "Optuna's GPSampler + ASHA": by_task(GaussianProcess),

@@ -27,7 +27,7 @@ from krona_tune.study.randomness import stream
 from tests.benchmarks.search.replay.engine import simulate_study
 from tests.benchmarks.search.replay.portfolio import first_numbers
 from tests.benchmarks.search.replay.recorded import EPOCHS, recorded_tasks
-from tests.benchmarks.search.replay.rivals import RIVALS
+from tests.benchmarks.search.replay.rivals import REFERENCE, RIVALS
 from tests.benchmarks.search.replay.surrogate import JUDGES, fidelity, surrogates
 from tests.benchmarks.search.table import RULES, winners
 
@@ -100,14 +100,13 @@ def summary(frame: pd.DataFrame) -> str:
     own = frame[frame.rule == rule].assign(log=lambda rows: np.log(np.maximum(rows.regret, LEAST)))
     logs = own.pivot_table(index=["budget", "seed"], columns="rival", values="log", aggfunc="mean")
     means = own.pivot_table(index="rival", columns="budget", values="regret", aggfunc="mean")
-    reference = "Ray's OptunaSearch + ASHA"
     lines = [f"{'':30}" + "".join(f"{budget:>26g}" for budget in BUDGETS)]
     for name in dict.fromkeys(own.rival):
         cells = []
         for budget in BUDGETS:
             cell = f"{means.loc[name, budget]:.3f}"
-            if reference in logs.columns and name != reference:
-                difference = (logs.loc[budget][name] - logs.loc[budget][reference]).to_numpy()
+            if REFERENCE in logs.columns and name != REFERENCE:
+                difference = (logs.loc[budget][name] - logs.loc[budget][REFERENCE]).to_numpy()
                 spread = 1.96 * difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else np.nan
                 low, middle, high = np.exp(difference.mean() + np.array([-spread, 0, spread]))
                 cell += f" ({middle:.2f}, {low:.2f}-{high:.2f})"

@@ -15,7 +15,7 @@ from krona_tune.search.planning.space import Params
 from krona_tune.study.randomness import stream
 from krona_tune.study.spec.schedule import Schedule
 from tests.benchmarks.search.curves import Seen
-from tests.benchmarks.search.replay.recorded import EPOCHS, Array, Recorded, features, knobs, space
+from tests.benchmarks.search.replay.recorded import EPOCHS, Array, Recorded, common_numbers, features, knobs, space
 
 TREES, LEAF = 60, 2
 DRAWS = 3000
@@ -28,7 +28,7 @@ Indices = npt.NDArray[np.intp]
 
 @dataclass(frozen=True, kw_only=True)
 class Judge:
-    """What a forest reads of a point, and whether one forest serves all tasks or each task has its own."""
+    """Says what a forest reads of a point, and whether one forest serves all tasks or each task has its own."""
 
     reads: Callable[[Params], Array]
     jointly: bool
@@ -184,14 +184,9 @@ def surrogates(
     tasks: Mapping[str, Recorded], seed: int, judge: Judge = JUDGES["effects"], without: tuple[int, ...] = ()
 ) -> dict[str, Surrogate]:
     """Returns a study's tasks, whose landscape never sees the points of the numbers in `without`."""
-    numbers = tuple(number for number in common_numbers(tasks) if number not in without)
+    numbers = tuple(number for number in common_numbers(tasks.values()) if number not in without)
     landscape = Landscape(tasks, seed, numbers, judge)
     return {name: Surrogate(name, landscape) for name in tasks}
-
-
-def common_numbers(tasks: Mapping[str, Recorded]) -> tuple[int, ...]:
-    """Returns the numbers of the points that all the tasks have, in order."""
-    return tuple(sorted(frozenset.intersection(*(frozenset(each.numbers) for each in tasks.values()))))
 
 
 @cache
@@ -204,8 +199,8 @@ def drawn(reads: Callable[[Params], Array]) -> Array:
 
 @dataclass(frozen=True, kw_only=True)
 class Fidelity:
-    """How well the forests predict configurations that they have not seen, at the last epoch: the rank correlation, and
-    the residuals' deviation beside that of the repeated seeds."""
+    """Says how well the forests predict configurations that they have not seen, at the last epoch: the rank
+    correlation, and the residuals' deviation beside that of the repeated seeds."""
 
     rank_correlation: float
     residual: float
@@ -218,7 +213,7 @@ class Fidelity:
 
 def fidelity(tasks: Mapping[str, Recorded], judge: Judge = JUDGES["effects"]) -> dict[str, Fidelity]:
     """Returns each task's fidelity, by the mean prediction of several cross-validations over configurations."""
-    numbers = np.array(common_numbers(tasks))
+    numbers = np.array(common_numbers(tasks.values()))
     predicted = np.zeros((len(numbers), len(tasks)))
     whole = Landscape(tasks, 0, tuple(map(int, numbers)), judge, bootstrapped=False)
     for shuffle in range(SHUFFLES):
