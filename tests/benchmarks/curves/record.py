@@ -23,6 +23,7 @@ from tests.benchmarks.curves import texts
 
 CONTROLS, REPEATS = "controls-", "repeats"
 OF_GLUE, OF_CONTROLS = ("sst2", "stsb"), ("cola", "mrpc", "rte", "wnli")
+CONTROLS_TRAIN = 600
 OF_REPEATS = ["search.trials=12", "search.repeats={points: 12, seeds: 3}", "search.baseline_learning_rates=[]"]
 DESIGN = Path(__file__).with_name("design.yaml")
 REPORTED = ["epochs", "examples", "step", "score", "train_loss"]
@@ -47,14 +48,17 @@ def record(block: str, glue: Path, texts_folder: Path, storage: Path) -> Path:
 
 
 def _settings(block: str, texts_folder: Path) -> list[str]:
-    controls = dict.fromkeys(OF_CONTROLS, "glue")
-    tasks = f"tasks={json.dumps(controls if block.startswith(CONTROLS) else learned_tasks(texts_folder))}"
+    controls = block.startswith(CONTROLS)
+    tasks = dict.fromkeys(OF_CONTROLS, "glue") if controls else learned_tasks(texts_folder)
+    settings = [f"tasks={json.dumps(tasks)}"]
+    if controls:
+        settings.append(f"examples.train={CONTROLS_TRAIN}")  # in place of sizes by task, of tasks that are not there
     if block == REPEATS:
-        return [tasks, *OF_REPEATS]
+        return [*settings, *OF_REPEATS]
     first, last = _range(block)
     heads = "[]" if first else "[0.01, 0.001]"
     points = [f"search.trials={last - first + 1}", f"search.first_point={first}"]
-    return [tasks, *points, f"search.baseline_learning_rates={heads}"]
+    return [*settings, *points, f"search.baseline_learning_rates={heads}"]
 
 
 def learned_tasks(texts_folder: Path) -> dict[str, Any]:

@@ -80,7 +80,7 @@ class Landscape:
 
     def predict(self, at: Array, epoch: int) -> Array:
         """Returns the expected scores (m, tasks) of points, as the judge reads them, (m, d)."""
-        values = np.hstack([np.atleast_2d(forest.predict(at).T).T for forest in self._forests(epoch)])
+        values = np.hstack([_mean_of_trees(forest, at) for forest in self._forests(epoch)])
         known = self.known(epoch)
         return np.stack([np.quantile(own, ndtr(value)) for own, value in zip(known.T, values.T, strict=True)], axis=1)
 
@@ -97,6 +97,14 @@ class Landscape:
                 for part in parts
             ]
         return self._fitted[epoch]
+
+
+def _mean_of_trees(forest: ExtraTreesRegressor, at: Array) -> Array:
+    """Returns what the forest predicts (m, outputs), without its checks of each call and tree, which cost ten times as
+    much as the trees."""
+    rows = at.astype(np.float32)
+    found: Array = np.mean([tree.tree_.predict(rows).reshape(len(rows), -1) for tree in forest.estimators_], axis=0)
+    return found
 
 
 @dataclass(frozen=True, eq=False)
