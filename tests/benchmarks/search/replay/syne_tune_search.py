@@ -1,7 +1,7 @@
 """Searches with Syne Tune's ASHA and one of its models: `pip install syne-tune`, which krona_tune does not require."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -34,11 +34,12 @@ class SyneTune:
     def __post_init__(self) -> None:
         from syne_tune.optimizer import baselines
 
-        self.schedule = self.setting.schedule
+        self.schedule, domains = self.setting.schedule, self.setting.space.searched()
+        self._values = {label: values_of(domain) for label, domain in domains.items()}
         random.seed(self.setting.seed)
         np.random.seed(self.setting.seed)
         self._scheduler = getattr(baselines, self.kind)(
-            {label: domain_of(domain) for label, domain in self.setting.space.searched().items()},
+            {label: domain_of(domain) for label, domain in domains.items()},
             metric="score",
             time_attr="examples",
             max_t=self.schedule.total_examples,
@@ -46,7 +47,7 @@ class SyneTune:
             reduction_factor=self.schedule.reduction,
             do_minimize=False,
             random_seed=self.setting.seed,
-            points_to_evaluate=[self.setting.space.drawn(point) for point in self.setting.first] or None,
+            points_to_evaluate=[self._named(self.setting.space.drawn(point)) for point in self.setting.first] or None,
         )
 
     def next(self) -> Trial:
@@ -56,7 +57,7 @@ class SyneTune:
             number, asked = len(self._known), self._scheduler.suggest()
             theirs = self._known[number] = TheirTrial(number, asked.config, BEGUN)
             self._scheduler.on_trial_add(theirs)
-            point = self.setting.space.point(lambda label, _: theirs.config[label])  # noqa: B023
+            point = self.setting.space.point(lambda label, _: self._value(label, theirs.config[label]))  # noqa: B023
             if self.setting.space.feasible(point):
                 return Trial(number=number, params=point)
             self._scheduler.searcher.on_trial_result(
@@ -75,8 +76,23 @@ class SyneTune:
         self._scheduler.on_trial_remove(theirs)
         return False
 
+    def _value(self, label: str, theirs: Any) -> Any:
+        return self._values[label].get(theirs, theirs)
+
+    def _named(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {label: str(value) if self._values[label] else value for label, value in values.items()}
+
     def _told(self, examples: int, score: float) -> dict[str, float]:
         return {"score": score, "examples": examples}
+
+
+def values_of(domain: Domain) -> dict[str, Any]:
+    """Returns the values of a choice that is not of numbers alone by their names: Syne Tune takes values of one type
+    only. Empty for any other domain."""
+    found = distribution_of(domain)
+    if not isinstance(found, CategoricalDistribution) or all(type(value) in {int, float} for value in found.choices):
+        return {}
+    return {str(value): value for value in found.choices}
 
 
 def domain_of(domain: Domain) -> Any:
@@ -87,8 +103,8 @@ def domain_of(domain: Domain) -> Any:
         case CategoricalDistribution(choices=values) if all(type(value) in {int, float} for value in values):
             ordered: list[Any] = sorted(values, key=lambda value: cast(float, value))
             return (config_space.logordinal if ordered[0] > 0 else config_space.ordinal)(ordered)
-        case CategoricalDistribution(choices=values):
-            return config_space.choice(list(values))
+        case CategoricalDistribution():
+            return config_space.choice(list(values_of(domain)))
         case IntDistribution(low=low, high=high, log=is_log):
             return (config_space.lograndint if is_log else config_space.randint)(low, high)
         case FloatDistribution(low=low, high=high, log=is_log):
