@@ -63,8 +63,8 @@ def test_an_earlier_study_is_tried_first_its_own_task_before_the_others() -> Non
         "cola": [7.0, 8.0, 2.0],
         "stsb": [2.0, 7.0],
     }
-    adopted = [[each.point for each in adopt_points(SPACE, earlier["stsb"], number)] for number in range(3)]
-    assert list(map(scales, adopted)) == [[2.0, 7.0], [7.0], []]
+    twice_and_one_beyond = [*earlier["stsb"], *earlier["stsb"], {**earlier["stsb"][0], "scale": 9.0}]
+    assert scales(each.point for each in adopt_points(SPACE, twice_and_one_beyond)) == [2.0, 7.0]
 
 
 def test_a_point_is_adopted_with_the_values_that_are_fixed_here_and_only_where_the_others_can_be_drawn() -> None:
@@ -115,6 +115,15 @@ def test_a_model_learns_from_another_backbones_trials_from_the_first_trial_on(tm
     assert {each.origin.proposed_by for each in first} == {"study model"}
     assert max(abs(log10(each.point["learning_rate"]) + 3) for each in first) < 0.8
     assert next(StudyModel(MODELLED, {"rte": 100}, 1).suggest("rte", 0)).origin.proposed_by == "even draw"
+
+
+def test_the_best_point_of_an_earlier_study_is_among_the_candidates(tmp_path: Path) -> None:
+    earlier = read_earlier(str(recorded(tmp_path / "earlier", a_out=4, a_in=6).root), MODELLED)
+    best = min(earlier.rows, key=lambda row: abs(log10(row.params["learning_rate"]) + 3)).params
+    candidates = [each.point for each in StudyModel(MODELLED, {"rte": 100}, 1, [earlier]).suggest("rte", 0)]
+    assert MODELLED.adopted(best) in candidates
+    rates = [point["learning_rate"] for point in candidates]
+    assert rates.count(best["learning_rate"]) > 20, "candidates that change other knobs of it"
 
 
 def test_sizes_are_shares_so_that_they_mean_the_same_on_a_wider_backbone(tmp_path: Path) -> None:

@@ -100,7 +100,10 @@ def _sampler_in(
     def suggest(part: Space, task: str) -> Suggest:
         if search.sampler == "sobol":
             return sobol_points(part, spec.seed, search.first_point)
-        return partial(model.suggest, task) if model else partial(adopt_points, part, earlier.get(task, ()))
+        if model:
+            return partial(model.suggest, task)
+        first = adopt_points(part, earlier.get(task, ()))
+        return lambda number: first[number:]
 
     def sampler(part: Space, name: str, task: str) -> TaskSampler:
         return TaskSampler(

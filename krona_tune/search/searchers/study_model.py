@@ -5,6 +5,7 @@ import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from math import nan
 
 import numpy as np
@@ -25,6 +26,7 @@ from krona_tune.search.searchers.gaussian_process import (
 )  # fmt: skip
 from krona_tune.search.searchers.history import Array, History, Trial
 from krona_tune.search.searchers.proposal import EVEN, MODEL, Origin, Proposal
+from krona_tune.search.searchers.warm_start import points_by_task
 from krona_tune.study.randomness import stream
 from krona_tune.study.result import Report, Status, TrialResult
 
@@ -33,7 +35,7 @@ logger = logging.getLogger(__name__)
 EVEN_FIRST, EVEN_EVERY = 2, 8
 """A task's first trials that are even draws, and every how many it has another one, in case the model is wrong."""
 DRAWN, CHANGED, BEST = 500, 120, 3
-"""Candidates that are even draws, those that are changes of the task's best points, and how many those best are."""
+"""Candidates that are even draws, those that are changes of good points, and how many of those are the task's own."""
 FIRST_FIT, GROWTH = 6, 1.4
 """How many trials have ended when the kernel is fitted first, and the factor between one time and the next."""
 ROWS, ROWS_FITTED = 400, 180
@@ -49,7 +51,8 @@ class StudyModel:
 
     Args:
         budgets: the examples of a full training, by task.
-        earlier: studies whose tasks are further tasks; with one, no trial is drawn evenly at the beginning.
+        earlier: studies whose tasks are further tasks, and whose best points are among the candidates; with one, no
+            trial is drawn evenly at the beginning.
     """
 
     def __init__(
@@ -60,6 +63,8 @@ class StudyModel:
         further = {study.task(task): budget for study in earlier for task, budget in study.budgets.items()}
         self.history = History(self._encode, {**budgets, **further})
         self._even_first = 0 if earlier else EVEN_FIRST
+        best = (points[0] for study in earlier for points in points_by_task(study.rows).values())
+        self._best_before = [point for params in best if (point := space.adopted(params))]
         for study in earlier:
             self._learn(study)
         self._kernels: dict[int, Kernel] = {}
@@ -158,12 +163,15 @@ class StudyModel:
         return self._kernels[until]
 
     def _candidates(self, task: str, number: int, own: Sequence[Trial]) -> tuple[list[Params], Array]:
-        """Returns points and their coordinates (n, c): even draws, and changes of the task's best points so far."""
+        """Returns points and their coordinates (n, c): even draws, the best of each task of the earlier studies, and
+        changes of these and of the task's best points so far."""
         rng = random.Random(stream(self._seed, "candidates", task, number))
         points, coordinates = self._even
         chosen = rng.sample(range(len(points)), min(DRAWN, len(points)))
         best = sorted(own, key=lambda trial: trial.reports[-1].place, reverse=True)[:BEST]
-        near, beside = self._encoded(self._changed(trial.params, rng) for trial in best for _ in range(CHANGED // BEST))
+        good = [*(trial.params for trial in best), *self._best_before]
+        changed = (self._changed(params, rng) for params in good for _ in range(CHANGED // len(good)))
+        near, beside = self._encoded(chain(self._best_before, changed))
         return [*(points[index] for index in chosen), *near], np.vstack([coordinates[chosen], beside])
 
     def _encoded(self, points: Iterable[Params]) -> tuple[list[Params], Array]:

@@ -1,6 +1,6 @@
 """Finds points of earlier studies that are worth trying before Optuna's proposals."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from krona_tune.search.planning.space import Params, Space
 from krona_tune.search.searchers.proposal import EARLIER, Origin, Proposal
@@ -13,17 +13,22 @@ BEST = 3
 
 def earlier_points(rows: Sequence[TrialResult], tasks: Sequence[str]) -> dict[str, list[Params]]:
     """Returns each task's points from an earlier study: the best on the same task, then the best on every other."""
-    whole = rank(row for row in rows if row.kind == "search" and row.finished)
-    of_task: dict[str, list[Params]] = {}
-    for row in whole:
-        of_task.setdefault(row.task, []).append(row.params)
+    of_task = points_by_task(rows)
     return {
         task: [*of_task.get(task, [])[:BEST], *(points[0] for other, points in of_task.items() if other != task)]
         for task in tasks
     }
 
 
-def adopt_points(space: Space, points: Sequence[Params], number: int) -> Iterator[Proposal]:
-    """Yields points to try as the trial of that number, the best first; none if Optuna should propose it."""
-    adopted = (point for params in points[number:] if (point := space.adopted(params)) is not None)
-    return (Proposal(point, Origin(proposed_by=EARLIER)) for point in adopted)
+def points_by_task(rows: Iterable[TrialResult]) -> dict[str, list[Params]]:
+    """Returns each task's points whose search trials ran to their end, the best first."""
+    found: dict[str, list[Params]] = {}
+    for row in rank(row for row in rows if row.kind == "search" and row.finished):
+        found.setdefault(row.task, []).append(row.params)
+    return found
+
+
+def adopt_points(space: Space, points: Iterable[Params]) -> list[Proposal]:
+    """Returns those of the points that the space has, each once."""
+    adopted = {space.meaning(point): point for params in points if (point := space.adopted(params)) is not None}
+    return [Proposal(point, Origin(proposed_by=EARLIER)) for point in adopted.values()]
