@@ -84,9 +84,8 @@ def table(last: pd.DataFrame) -> list[str]:
 
 def draw_shapes(last: pd.DataFrame, to: Path) -> None:
     """Draws each task's scores against the shape of A and against the first step, with the head alone as a line."""
-    pyplot = _pyplot()
     heads = krona_tune.curves().query("kind == 'baseline' and epochs == @LAST_EPOCH").groupby("task").score.max()
-    figure, axes = pyplot.subplots(2, len(TASKS), figsize=(10, 5), layout="constrained", sharey="col")
+    figure, axes = new_figure(width=10, height=5, nrows=2, ncols=len(TASKS), sharey="col")
     for row, (what, said) in zip(axes, (("shape", "rows / columns of A"), ("step", "first step")), strict=True):
         for axis, (task, title) in zip(row, TASKS.items(), strict=True):
             own = last[last.task == task]
@@ -96,13 +95,12 @@ def draw_shapes(last: pd.DataFrame, to: Path) -> None:
         row[0].set_ylabel("validation score, epoch 9")
     bar = figure.colorbar(dots, ax=axes, shrink=0.9)
     bar.set_label("log10 learning rate")
-    _save(figure, to)
+    save_figure(figure, to)
 
 
 def draw_correlations(last: pd.DataFrame, to: Path) -> None:
     """Draws the correlations with their intervals, a row for each knob."""
-    pyplot = _pyplot()
-    figure, axis = pyplot.subplots(figsize=(7, 3.6), layout="constrained")
+    figure, axis = new_figure(width=7, height=3.6)
     for knob, task, found, low, high in correlations(last):
         at, of = list(KNOBS).index(knob), list(TASKS).index(task)
         height = at + 0.2 * (of - (len(TASKS) - 1) / 2)
@@ -114,20 +112,22 @@ def draw_correlations(last: pd.DataFrame, to: Path) -> None:
     )
     axis.invert_yaxis()
     axis.legend(loc="lower right", frameon=False)
-    _save(figure, to)
+    save_figure(figure, to)
 
 
-def _pyplot() -> Any:
+def new_figure(*, width: float, height: float, **grid: Any) -> Any:
+    """Returns a figure and its axes, whose file is the same whenever it is drawn again."""
     import matplotlib as mpl
 
     mpl.use("svg")
     mpl.rcParams.update({"svg.hashsalt": "krona_tune", "svg.fonttype": "none", "font.size": 9})
     from matplotlib import pyplot
 
-    return pyplot
+    return pyplot.subplots(figsize=(width, height), layout="constrained", **grid)
 
 
-def _save(figure: Any, to: Path) -> None:
+def save_figure(figure: Any, to: Path) -> None:
+    """Writes a figure as SVG."""
     figure.savefig(to, metadata={"Date": None}, facecolor="white")
 
 

@@ -17,7 +17,7 @@ from krona_tune.search.searchers.task_sampler import distribution_of
 from krona_tune.study.randomness import stream
 from tests.benchmarks.search.curves import Seen
 from tests.benchmarks.search.engine import Strategy, Trial, is_over
-from tests.benchmarks.search.replay.portfolio import first_points
+from tests.benchmarks.search.replay.first_points import first_points
 from tests.benchmarks.search.replay.recorded import Points, point_of, rungs, space
 from tests.benchmarks.search.replay.syne_tune_search import by_syne_tune
 from tests.benchmarks.search.strategies import ByChance, Make, Ours, RaysOwn, Setting, asha
@@ -157,12 +157,13 @@ RIVALS: dict[str, MakeAll] = {
     "the default": by_task(OnlyDefault),
     "random + ASHA": by_task(partial(ByChance, early=True)),
     REFERENCE: by_task(RaysOwn),
-    "Ray's, portfolio first": by_task(RaysOwn, first_points),
+    "Ray's, the best of other tasks first": by_task(RaysOwn, first_points),
     "krona_tune, TPE": by_task(partial(Ours, startup=STARTUP)),
     "Optuna's GPSampler + ASHA": by_task(GaussianProcess),
     "Syne Tune's ASHABORE": by_task(by_syne_tune("ASHABORE")),
     "Syne Tune's ASHACQR": by_task(by_syne_tune("ASHACQR")),
     "krona_tune, one model": by_one_model(),
-    "krona_tune, one model, portfolio first": by_one_model(first_points),
+    "krona_tune, one model, the best of other tasks first": by_one_model(first_points),
     "krona_tune, one model taught by other tasks": by_one_model(taught=True),
+    "krona_tune, one model taught by other tasks, their best first": by_one_model(first_points, taught=True),
 }

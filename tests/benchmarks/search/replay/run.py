@@ -3,9 +3,11 @@
 python -m tests.benchmarks.search.replay look               # correlations, and how well the judges predict
 python -m tests.benchmarks.search.replay compare JUDGE FIRST LAST [NAME…]
 
+python -m tests.benchmarks.search.replay draw JUDGE FIRST LAST             # the picture of the documentation
+
 JUDGE is effects or knobs (`surrogate.JUDGES`). The seeds FIRST to LAST each make a study; below 100 none has STS-B, so
-that the search can be changed by them. Without NAMEs all rivals are compared, which needs `pip install syne-tune`, and
-all regrets are written.
+that the search can be changed by them. NAMEs are those of `rivals.RIVALS`, all of them if none is given; some need
+`pip install syne-tune`. All regrets are written to a file of the seeds, rival by rival.
 """
 
 import random
@@ -24,22 +26,23 @@ from scipy.stats import spearmanr
 
 from krona_tune.record.recorded_curves import curves
 from krona_tune.study.randomness import stream
+from tests.benchmarks.curves.figures import PICTURES
 from tests.benchmarks.search.replay.engine import simulate_study
-from tests.benchmarks.search.replay.portfolio import first_numbers
+from tests.benchmarks.search.replay.first_points import first_numbers
+from tests.benchmarks.search.replay.ratios import as_markdown, draw, ratios
 from tests.benchmarks.search.replay.recorded import EPOCHS, recorded_tasks
 from tests.benchmarks.search.replay.rivals import REFERENCE, RIVALS
 from tests.benchmarks.search.replay.surrogate import JUDGES, fidelity, surrogates
-from tests.benchmarks.search.table import RULES, winners
+from tests.benchmarks.search.table import winners
 
 RESULTS = Path(__file__).parents[1] / "results"
-BUDGETS = (5.0, 10.0, 20.0, 40.0)
+BUDGETS = (2.0, 5.0, 10.0, 20.0, 40.0)
 WORKERS = 4
 ACCEPTED = ("newsgroups", "reuters", "stsb")
 """The tasks that `look` accepts."""
 FINAL = 100
 """The first seed that decides nothing but is reported."""
-LEAST = 1e-3
-"""The least regret whose logarithm counts: less is no difference that a score shows."""
+COLUMNS = ["rival", "seed", "task", "budget", "rule", "regret"]
 
 
 def look() -> None:
@@ -72,7 +75,7 @@ def one_study(name: str, seed: int, judge: str) -> list[tuple[str, int, str, flo
     warnings.simplefilter("ignore")  # about empty rungs and experimental parts of Optuna
     study = tasks_of(seed)
     of_study = {task: recorded_tasks()[task] for task in study}
-    instances = surrogates(of_study, seed, JUDGES[judge], first_numbers(frozenset(study)))
+    instances = surrogates(of_study, seed, JUDGES[judge], first_numbers(study))
     worst = {task: float(np.nanmin(each.recorded.scores[:, -1])) for task, each in instances.items()}
     events = simulate_study(RIVALS[name](seed, worst), instances, workers=WORKERS, budget=max(BUDGETS))
     return [
@@ -82,37 +85,31 @@ def one_study(name: str, seed: int, judge: str) -> list[tuple[str, int, str, flo
     ]
 
 
+def _results(judge: str, first: int, last: int) -> Path:
+    return RESULTS / f"replay-{judge}-{first}-{last}.csv"
+
+
 def compare(judge: str, seeds: Sequence[int], names: Sequence[str]) -> None:
-    """Replays the rivals on every seed and prints the mean regrets; writes all of them if no rival is left out."""
-    began = time.monotonic()
+    """Replays the rivals on every seed, writes their regrets among those of the other rivals on these seeds, and prints
+    them all."""
+    began, path = time.monotonic(), _results(judge, seeds[0], seeds[-1])
     with ProcessPoolExecutor(2, get_context("spawn")) as pool:
         jobs = [pool.submit(one_study, name, seed, judge) for seed, name in product(seeds, names)]
-        found = [row for job in jobs for row in job.result()]
-    frame = pd.DataFrame(found, columns=["rival", "seed", "task", "budget", "rule", "regret"])
-    if set(names) == set(RIVALS):
-        frame.to_csv(RESULTS / f"replay-{judge}-{seeds[0]}-{seeds[-1]}.csv", index=False, float_format="%.5f")
-    print(summary(frame), f"\n{len(seeds)} studies, {time.monotonic() - began:.0f} s")
-
-
-def summary(frame: pd.DataFrame) -> str:
-    """Returns the mean regret, and the study-mean logarithm's ratio to Ray's own search with its 95 % interval."""
-    rule = next(iter(RULES))
-    own = frame[frame.rule == rule].assign(log=lambda rows: np.log(np.maximum(rows.regret, LEAST)))
-    logs = own.pivot_table(index=["budget", "seed"], columns="rival", values="log", aggfunc="mean")
-    means = own.pivot_table(index="rival", columns="budget", values="regret", aggfunc="mean")
-    lines = [f"{'':30}" + "".join(f"{budget:>26g}" for budget in BUDGETS)]
-    for name in dict.fromkeys(own.rival):
-        cells = []
-        for budget in BUDGETS:
-            cell = f"{means.loc[name, budget]:.3f}"
-            if REFERENCE in logs.columns and name != REFERENCE:
-                difference = (logs.loc[budget][name] - logs.loc[budget][REFERENCE]).to_numpy()
-                spread = 1.96 * difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else np.nan
-                low, middle, high = np.exp(difference.mean() + np.array([-spread, 0, spread]))
-                cell += f" ({middle:.2f}, {low:.2f}-{high:.2f})"
-            cells.append(f"{cell:>26}")
-        lines.append(f"{name:30}" + "".join(cells))
-    return "\n".join(lines)
+        found = pd.DataFrame([row for job in jobs for row in job.result()], columns=COLUMNS)
+    if path.exists():
+        before = pd.read_csv(path)
+        found = pd.concat([before[~before.rival.isin(names)], found], ignore_index=True)
+    found.to_csv(path, index=False, float_format="%.5f")
+    print("\n".join(as_markdown(found, REFERENCE)), f"\n{len(seeds)} studies, {time.monotonic() - began:.0f} s")
+    print("one-sided 95 % bounds of the ratios to each rival, by budget")
+    for ours in (name for name in dict.fromkeys(found.rival) if name.startswith("krona_tune")):
+        for other in dict.fromkeys(found.rival):
+            if other != ours:
+                of = {budget: each for (name, budget), each in ratios(found, other).items() if name == ours}
+                cells = [
+                    f"{budget:g}: {each.middle:.2f} < {each.bound:.2f}, p {each.p:.1g}" for budget, each in of.items()
+                ]
+                print(f"{ours} / {other}   {'   '.join(cells)}")
 
 
 def main() -> None:
@@ -120,5 +117,8 @@ def main() -> None:
     if sys.argv[1:2] == ["compare"]:
         judge, first, last, *names = sys.argv[2:]
         compare(judge, range(int(first), int(last) + 1), names or list(RIVALS))
+    elif sys.argv[1:2] == ["draw"]:
+        judge, first, last = sys.argv[2:]
+        draw(pd.read_csv(_results(judge, int(first), int(last))), REFERENCE, PICTURES / "replays.svg")
     else:
         look()

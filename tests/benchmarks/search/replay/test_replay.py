@@ -1,8 +1,8 @@
 """Tests that a replayed study is fair and repeatable, on a table that a formula fills in."""
 
 import random
-from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,8 @@ from krona_tune.search.searchers.proposal import MODEL
 from tests.benchmarks.curves.record import KNOBS
 from tests.benchmarks.search.engine import START
 from tests.benchmarks.search.replay.engine import simulate_study
-from tests.benchmarks.search.replay.portfolio import first_points, portfolio, regret
+from tests.benchmarks.search.replay.first_points import first_numbers, first_points
+from tests.benchmarks.search.replay.ratios import DRAWN, as_markdown, draw, ratios
 from tests.benchmarks.search.replay.recorded import (
     EPOCHS,
     Recorded,
@@ -24,7 +25,7 @@ from tests.benchmarks.search.replay.recorded import (
     space,
 )
 from tests.benchmarks.search.replay.rivals import RIVALS, Modelled
-from tests.benchmarks.search.replay.run import FINAL, summary, tasks_of
+from tests.benchmarks.search.replay.run import COLUMNS, FINAL, tasks_of
 from tests.benchmarks.search.replay.surrogate import JUDGES, Surrogate, fidelity, surrogates
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -96,41 +97,23 @@ def test_the_forest_ranks_unseen_points_and_finds_what_diverges() -> None:
     assert 0 < cola.span < 2
 
 
-def test_a_portfolio_is_good_on_all_of_its_tasks() -> None:
-    """Makes the best point of one task the worst of the other, so that two points together are better than one."""
-    one = recorded(table(), "cola")
-    tasks = [one, replace(one, scores=-one.scores)]
-    at = [one.numbers.index(number) for number in portfolio(tasks)]
-    assert len(set(at)) == len(at) == 4
-    regrets = np.stack([regret(task) for task in tasks])
-    alone = regrets.mean(axis=0)
-    assert alone[at[0]] == alone.min()
-    means = [regrets[:, at[:size]].min(axis=1).mean() for size in range(1, 5)]
-    assert means[0] > 1.5 * means[1]
-    assert means[1] >= means[2] >= means[3]
-
-
-def test_a_portfolio_holds_only_points_that_all_of_its_tasks_have() -> None:
-    whole = recorded(table(), "cola")
-    few = recorded(table()[table().number.isin([3, 5, 9])], "rte")
-    assert set(portfolio([whole, few])) == {3, 5, 9}
-
-
-def test_what_is_tried_first_knows_nothing_of_the_studys_tasks() -> None:
+def test_what_is_tried_first_is_the_best_of_each_other_task() -> None:
     others = [each for name, each in recorded_tasks().items() if name not in {"sst2", "reuters"}]
-    chosen = portfolio(others)
-    assert first_points(["sst2", "reuters"]) == tuple(others[0].by_number()[number] for number in chosen)
+    best = {each.points[int(np.nanargmax(each.scores[:, -1]))]["a_in"]: each for each in others}
+    assert {point["a_in"] for point in first_points(["sst2", "reuters"])} == best.keys()
     assert first_points(recorded_tasks()) == ()
-    unseen = surrogates({"sst2": recorded_tasks()["sst2"]}, 1, without=chosen)["sst2"]
-    assert not set(chosen) & set(unseen.landscape.chosen)
+    numbers = first_numbers(["sst2", "reuters"])
+    assert len(numbers) == len(first_points(["sst2", "reuters"]))
+    unseen = surrogates({"sst2": recorded_tasks()["sst2"]}, 1, without=numbers)["sst2"]
+    assert not set(numbers) & set(unseen.landscape.chosen)
 
 
-@pytest.mark.parametrize("name", ["Ray's, portfolio first", "krona_tune, one model, portfolio first"])
-def test_the_portfolio_is_tried_first_and_the_search_goes_on(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in RIVALS if name.endswith(" first")])
+def test_the_best_of_other_tasks_is_tried_first_and_the_search_goes_on(name: str) -> None:
     strategy = RIVALS[name](1, {"sst2": 0.5})["sst2"]
     trials = [dict(strategy.next().params) for _ in range(6)]
     first = [dict(point) for point in first_points(["sst2"])]
-    assert trials[:4] == first
+    assert trials[: len(first)] == first
     assert trials[5] not in first
 
 
@@ -183,16 +166,26 @@ def test_every_rival_pays_for_what_it_trains_and_a_seed_repeats_it(name: str) ->
     assert paid == pytest.approx(budget * 2, abs=workers * (1 + START))
 
 
-def test_the_summary_is_a_ratio_of_regrets() -> None:
+def test_the_table_and_the_picture_show_ratios_of_regrets(tmp_path: Path) -> None:
     rival, ray = "krona_tune, one model", "Ray's OptunaSearch + ASHA"
     frame = pd.DataFrame(
         [
-            (name, seed, "cola", budget, "last score", factor * (1 + seed))
-            for name, factor in ((ray, 0.2), (rival, 0.1))
-            for seed in range(3)
-            for budget in (5.0, 10.0, 20.0, 40.0)
+            (name, seed, "cola", budget, "last score", regret * (1 + seed))
+            for seed, factor in enumerate((0.25, 0.5, 1.0))
+            for name, regret in ((ray, 0.2), (rival, 0.2 * factor))
+            for budget in (5.0, 10.0)
         ],
-        columns=["rival", "seed", "task", "budget", "rule", "regret"],
+        columns=COLUMNS,
     )
-    [line] = [line for line in summary(frame).splitlines() if line.startswith(rival)]
-    assert line.count("0.200 (0.50, 0.50-0.50)") == 4
+    found = ratios(frame, ray)
+    assert found.keys() == {(rival, 5.0), (rival, 10.0)}
+    spread = np.log(2) / np.sqrt(3)
+    ten = found[rival, 10.0]
+    assert ten.middle == pytest.approx(0.5)
+    assert (ten.low, ten.high) == pytest.approx((0.5 * np.exp(-1.96 * spread), 0.5 * np.exp(1.96 * spread)))
+    assert ten.bound == pytest.approx(0.5 * np.exp(1.645 * spread))
+    assert ten.p == pytest.approx(0.225, abs=1e-3)
+    assert ratios(frame, rival)[ray, 10.0].middle == pytest.approx(2.0)
+    assert as_markdown(frame, ray)[-1] == f"| {rival} | 0.283 (0.50, 0.23-1.10) | 0.283 (0.50, 0.23-1.10) |"
+    draw(frame, ray, tmp_path / "replays.svg")
+    assert all(name in (tmp_path / "replays.svg").read_text(encoding="utf-8") for name in DRAWN)
