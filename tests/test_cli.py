@@ -142,10 +142,14 @@ def test_an_unknown_task_in_a_space_is_refused(run: Run, model: str, tmp_path: P
 
 def test_a_plan_says_what_it_learns_from(run: Run, model: str) -> None:
     words = ["--dry-run", "--space", str(SPACES / "mini.yaml"), "--model", model, "--tasks", "rte"]
-    code, out, _ = run(*words, "--warm-start", "recorded-curves", "--set", "search.sampler=study_model")
+    code, out, _ = run(*words, "--warm-start", "recorded-curves")
     assert code == 0
     assert re.search(r"\n  learns  from recorded-curves, [1-9]\d+ trials\n", out)
-    assert "learns" not in run(*words)[1]
+    assert "a task by one model of all tasks" in out
+    assert "a task by TPE" in run(*words, "--warm-start", "recorded-curves", "--set", "search.sampler=tpe")[1]
+    without = run(*words)[1]
+    assert "learns" not in without
+    assert "a task by TPE" in without
 
 
 def test_tasks_can_be_set_by_their_path(run: Run, model: str) -> None:

@@ -117,11 +117,17 @@ def test_a_model_learns_from_another_backbones_trials_from_the_first_trial_on(tm
     assert next(StudyModel(MODELLED, {"rte": 100}, 1).suggest("rte", 0)).origin.proposed_by == "even draw"
 
 
-def test_the_best_point_of_an_earlier_study_is_among_the_candidates(tmp_path: Path) -> None:
+def test_the_best_point_of_an_earlier_study_is_a_candidate_and_on_the_same_task_the_first(tmp_path: Path) -> None:
     earlier = read_earlier(str(recorded(tmp_path / "earlier", a_out=4, a_in=6).root), MODELLED)
     best = min(earlier.rows, key=lambda row: abs(log10(row.params["learning_rate"]) + 3)).params
     candidates = [each.point for each in StudyModel(MODELLED, {"rte": 100}, 1, [earlier]).suggest("rte", 0)]
     assert MODELLED.adopted(best) in candidates
+    assert candidates[0] != MODELLED.adopted(best), "another task's best has no precedence"
+    first = next(StudyModel(MODELLED, {"cola": 100}, 1, [earlier]).suggest("cola", 0))
+    assert (first.point, first.origin.proposed_by) == (MODELLED.adopted(best), "earlier study")
+    few = replace(earlier, rows=tuple(row for row in earlier.rows if row.params == best), reports=())
+    first = next(StudyModel(MODELLED, {"rte": 100}, 1, [few]).suggest("rte", 0))
+    assert (first.point, first.origin.proposed_by) == (MODELLED.adopted(best), "earlier study")
     rates = [point["learning_rate"] for point in candidates]
     assert rates.count(best["learning_rate"]) > 20, "candidates that change other knobs of it"
 

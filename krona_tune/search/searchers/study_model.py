@@ -25,7 +25,7 @@ from krona_tune.search.searchers.gaussian_process import (
     predict_mean,
 )  # fmt: skip
 from krona_tune.search.searchers.history import Array, History, Trial
-from krona_tune.search.searchers.proposal import EVEN, MODEL, Origin, Proposal
+from krona_tune.search.searchers.proposal import EARLIER, EVEN, MODEL, Origin, Proposal
 from krona_tune.search.searchers.warm_start import points_by_task
 from krona_tune.study.randomness import stream
 from krona_tune.study.result import Report, Status, TrialResult
@@ -63,8 +63,8 @@ class StudyModel:
         further = {study.task(task): budget for study in earlier for task, budget in study.budgets.items()}
         self.history = History(self._encode, {**budgets, **further})
         self._even_first = 0 if earlier else EVEN_FIRST
-        best = (points[0] for study in earlier for points in points_by_task(study.rows).values())
-        self._best_before = [point for params in best if (point := space.adopted(params))]
+        best = [(task, points[0]) for study in earlier for task, points in points_by_task(study.rows).items()]
+        self._best_before = [(task, point) for task, params in best if (point := space.adopted(params))]
         for study in earlier:
             self._learn(study)
         self._kernels: dict[int, Kernel] = {}
@@ -102,14 +102,21 @@ class StudyModel:
                 self.history.end(row.trial_id, diverged=row.status is Status.DIVERGED)
 
     def suggest(self, task: str, number: int) -> Iterator[Proposal]:
-        """Yields points for a task's trial of that number, the most promising first; none if the model fails."""
-        if number < self._even_first or number % EVEN_EVERY == EVEN_EVERY - 1 or self.history.ends < FIRST_FIT:
-            return self._drawn(task, number)
+        """Yields points for a task's trial of that number, the most promising first; none if the model fails.
+
+        What was best on a task of that name in earlier studies comes before what the model proposes; while the model
+        knows too little, what was best on any task does.
+        """
+        unknown = self.history.ends < FIRST_FIT
+        known = [point for of_task, point in self._best_before if unknown or of_task == task]
+        yield from (Proposal(point, Origin(proposed_by=EARLIER)) for point in known[number:])
+        if number < self._even_first or number % EVEN_EVERY == EVEN_EVERY - 1 or unknown:
+            yield from self._drawn(task, number)
+            return
         try:
-            return self._ranked(task, number)
+            yield from self._ranked(task, number)
         except (ValueError, np.linalg.LinAlgError):
             logger.exception("the model of the study could not be fitted for trial %d of %s", number, task)
-            return iter(())
 
     def average(self, task: str, points: Sequence[Params]) -> tuple[float, float, float] | None:
         """Returns the mean expected score of the points at the full budget, one deviation less, itself, and one more;
@@ -169,9 +176,10 @@ class StudyModel:
         points, coordinates = self._even
         chosen = rng.sample(range(len(points)), min(DRAWN, len(points)))
         best = sorted(own, key=lambda trial: trial.reports[-1].place, reverse=True)[:BEST]
-        good = [*(trial.params for trial in best), *self._best_before]
+        before = [point for _, point in self._best_before]
+        good = [*(trial.params for trial in best), *before]
         changed = (self._changed(params, rng) for params in good for _ in range(CHANGED // len(good)))
-        near, beside = self._encoded(chain(self._best_before, changed))
+        near, beside = self._encoded(chain(before, changed))
         return [*(points[index] for index in chosen), *near], np.vstack([coordinates[chosen], beside])
 
     def _encoded(self, points: Iterable[Params]) -> tuple[list[Params], Array]:

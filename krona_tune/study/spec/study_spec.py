@@ -136,10 +136,11 @@ class SearchSpec(Frozen):
 
     trials: Count = 12
     """Searched trials for each task; with `per_method`, for each method of each task."""
-    sampler: Sampler = "tpe"
-    """Who proposes points: "tpe" learns from the scores of the same task, "study_model" from those of all tasks (a
-    search by method, size or shared configuration is left to TPE), "random" draws evenly, "sobol" takes the points of
-    a scrambled Sobol sequence, which cover the space evenly and are the same on every task."""
+    sampler: Sampler | None = None
+    """Who proposes points: "tpe" learns from the scores of the same task, "study_model" from those of all tasks and of
+    earlier studies (a search by method, size or shared configuration is left to TPE), "random" draws evenly, "sobol"
+    takes the points of a scrambled Sobol sequence, which cover the space evenly and are the same on every task. Left
+    out: "study_model" with `warm_start`, "tpe" without."""
     first_point: Annotated[int, Field(ge=0, le=MOST_POINTS)] = 0
     """The number of the first Sobol point, so that several studies can share one design."""
     early_stopping: bool = True
@@ -171,8 +172,9 @@ class SearchSpec(Frozen):
     @property
     def proposes_by(self) -> Sampler:
         """Returns the sampler that is used."""
+        asked = self.sampler or ("study_model" if self.warm_start else "tpe")
         by_task = not (self.per_method or self.pareto or self.shared)
-        return self.sampler if by_task or self.sampler != "study_model" else "tpe"
+        return asked if by_task or asked != "study_model" else "tpe"
 
     @property
     def pareto(self) -> bool:
