@@ -206,6 +206,8 @@ def test_a_study_to_start_warm_from_is_named_or_its_folder_is(run: Run, model: s
         assert run(*words, "--warm-start", named)[::2] == (0, "")
     code, _, err = run(*words, "--warm-start", "frist")
     assert (code, err) == (2, "studies: unknown study 'frist', did you mean 'first'?\n")
+    code, _, err = run(*words, "--warm-start", "recorded-curve")
+    assert (code, err) == (2, "studies: unknown study 'recorded-curve', did you mean 'recorded-curves'?\n")
     (earlier / "results" / "trials.parquet").touch()
     code, _, err = run(*words, "--warm-start", "first")
     assert code == 2

@@ -37,26 +37,27 @@ def chosen_space(address: str | None = None, *, dry_run: bool = False) -> tuple[
     return space_file(space), f"{where} {found}{later}"
 
 
-def existing(storage: Storage, name: str) -> StudyFolder:
-    """Returns a study by its name. Raises a Refusal if the storage does not have it."""
+def existing(storage: Storage, name: str, words: Iterable[str] = ()) -> StudyFolder:
+    """Returns a study by its name. Raises a Refusal, which knows these `words` too, if the storage does not have it."""
     if NAMES.fullmatch(name) and (folder := storage.brought(name)).spec.exists():
         return folder
-    if there := storage.names():
+    if there := [*storage.names(), *words]:
         raise unknown(str(storage), "study", name, there)
     raise Refusal(
         str(storage), f"no study {name!r}", "there are no studies: run one, or name its folder with --storage"
     )
 
 
-def study_folder(storage: Storage, study: str) -> StudyFolder:
-    """Returns a study by its name or by its folder."""
+def study_folder(storage: Storage, study: str, words: Iterable[str] = ()) -> StudyFolder:
+    """Returns a study by its name or by its folder, or raises a Refusal like `existing`."""
     direct = StudyFolder(home(Path(study)))
-    return direct if direct.spec.exists() else existing(storage, study)
+    return direct if direct.spec.exists() else existing(storage, study, words)
 
 
 def earlier_studies(storage: Storage, named: Iterable[str]) -> tuple[str, ...]:
     """Returns the whole paths of the studies that a new one learns from; the word for the recorded curves stays."""
-    return tuple(each if each == RECORDED_CURVES else str(study_folder(storage, each).root.resolve()) for each in named)
+    words = [RECORDED_CURVES]
+    return tuple(each if each in words else str(study_folder(storage, each, words).root.resolve()) for each in named)
 
 
 def refuse_odd(name: str | None) -> None:
