@@ -13,7 +13,7 @@ from tests.benchmarks.search.table import RULES
 LEAST = 1e-3
 """The least regret whose logarithm counts: less is no difference that a score shows."""
 DRAWN = {
-    "the default": "grey",
+    "the default": "C1",
     "random + ASHA": "C7",
     "krona_tune, TPE": "C0",
     "krona_tune, one model": "C2",

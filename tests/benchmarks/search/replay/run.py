@@ -86,7 +86,7 @@ def one_study(name: str, seed: int, judge: str) -> list[tuple[str, int, str, flo
 
 
 def _results(judge: str, first: int, last: int) -> Path:
-    return RESULTS / f"replay-{judge}-{first}-{last}.csv"
+    return RESULTS / f"replay-{judge}-{first}-{last}.parquet"
 
 
 def compare(judge: str, seeds: Sequence[int], names: Sequence[str]) -> None:
@@ -97,9 +97,9 @@ def compare(judge: str, seeds: Sequence[int], names: Sequence[str]) -> None:
         jobs = [pool.submit(one_study, name, seed, judge) for seed, name in product(seeds, names)]
         found = pd.DataFrame([row for job in jobs for row in job.result()], columns=COLUMNS)
     if path.exists():
-        before = pd.read_csv(path)
+        before = pd.read_parquet(path)
         found = pd.concat([before[~before.rival.isin(names)], found], ignore_index=True)
-    found.to_csv(path, index=False, float_format="%.5f")
+    found.to_parquet(path, index=False)
     print("\n".join(as_markdown(found, REFERENCE)), f"\n{len(seeds)} studies, {time.monotonic() - began:.0f} s")
     print("one-sided 95 % bounds of the ratios to each rival, by budget")
     for ours in (name for name in dict.fromkeys(found.rival) if name.startswith("krona_tune")):
@@ -119,6 +119,6 @@ def main() -> None:
         compare(judge, range(int(first), int(last) + 1), names or list(RIVALS))
     elif sys.argv[1:2] == ["draw"]:
         judge, first, last = sys.argv[2:]
-        draw(pd.read_csv(_results(judge, int(first), int(last))), REFERENCE, PICTURES / "replays.svg")
+        draw(pd.read_parquet(_results(judge, int(first), int(last))), REFERENCE, PICTURES / "replays.svg")
     else:
         look()
