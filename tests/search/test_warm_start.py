@@ -126,8 +126,13 @@ def test_the_best_point_of_an_earlier_study_is_a_candidate_and_on_the_same_task_
     first = next(StudyModel(MODELLED, {"cola": 100}, 1, [earlier]).suggest("cola", 0))
     assert (first.point, first.origin.proposed_by) == (MODELLED.adopted(best), "earlier study")
     few = replace(earlier, rows=tuple(row for row in earlier.rows if row.params == best), reports=())
-    first = next(StudyModel(MODELLED, {"rte": 100}, 1, [few]).suggest("rte", 0))
-    assert (first.point, first.origin.proposed_by) == (MODELLED.adopted(best), "earlier study")
+    for number in (0, 1):
+        first = next(StudyModel(MODELLED, {"rte": 100}, 1, [few]).suggest("rte", number))
+        assert (first.point, first.origin.proposed_by) == (MODELLED.adopted(best), "earlier study")
+    better = replace(few.rows[0], task="mrpc", trial_id="mrpc-000", score=9.0, params={**best, "learning_rate": 1e-2})
+    both = replace(few, rows=(better, *few.rows), budgets={"cola": 100, "mrpc": 100})
+    of_cola = StudyModel(MODELLED, {"cola": 100}, 1, [both]).suggest("cola", 0)
+    assert [next(of_cola).point["learning_rate"] for _ in range(2)] == [best["learning_rate"], 1e-2]
     rates = [point["learning_rate"] for point in candidates]
     assert rates.count(best["learning_rate"]) > 20, "candidates that change other knobs of it"
 
@@ -173,6 +178,25 @@ def test_what_a_study_can_not_learn_from_is_refused(tmp_path: Path) -> None:
         Refusal, match=r"has no trial of lora; its methods: krona; leave it out, or name a study of the"
     ):
         read_earlier(str(study.root), lora)
+
+
+def test_two_earlier_studies_of_one_name_stay_apart(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    one, two = (read_earlier(str(recorded(tmp_path / at).root), MODELLED) for at in ("earlier", "other/earlier"))
+    assert one.name == two.name
+    assert len(StudyModel(MODELLED, {"rte": 100}, 1, [one, two]).history.trials()) == 48
+
+
+def test_who_learns_from_earlier_studies_uses_the_model_unless_another_sampler_is_named() -> None:
+    def asked(**search: Any) -> tuple[str, str]:
+        found = build_spec({"model": "m", "search": search}, "x.yaml")
+        assert build_spec(found.plain(), "study.yaml") == found
+        return found.search.sampler, found.search.proposes_by
+
+    assert asked() == asked(sampler="tpe", warm_start="a") == ("tpe", "tpe")
+    assert asked(warm_start="a") == ("study_model", "study_model")
+    assert asked(warm_start="a", per_method=True) == ("study_model", "tpe")
+    assert asked(warm_start="a", sampler="random") == ("random", "random")
 
 
 def test_one_study_or_several_are_written_as_before() -> None:

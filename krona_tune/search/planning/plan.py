@@ -241,8 +241,8 @@ def _check_search(spec: StudySpec) -> None:
     if search.shared and not search.early_stopping:
         problem = "search.early_stopping is false: configurations for all tasks are stopped between tasks"
         raise Refusal("--shared", problem, "leave it out")
-    if search.first_point and search.proposes_by != "sobol":
-        problem = f"{search.proposes_by} has no point number {search.first_point}"
+    if search.first_point and search.sampler != "sobol":
+        problem = f"{search.sampler} has no point number {search.first_point}"
         raise Refusal("search.first_point", problem, "leave it out, or write search.sampler: sobol")
     if search.sampler == "sobol" and (search.pareto or search.warm_start):
         other = "search.objective pareto" if search.pareto else "search.warm_start"

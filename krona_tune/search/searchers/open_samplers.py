@@ -111,7 +111,7 @@ def _sampler_in(
             storage,
             f"{spec.name}/{name}",
             seed=spec.seed,
-            startup_trials=search.startup_trials if search.proposes_by in {"tpe", "study_model"} else None,
+            startup_trials=search.startup_trials if search.sampler in {"tpe", "study_model"} else None,
             suggest=suggest(part, task),
             only_suggested=search.sampler == "sobol",
             every_size=search.pareto,

@@ -36,6 +36,8 @@ EVEN_FIRST, EVEN_EVERY = 2, 8
 """A task's first trials that are even draws, and every how many it has another one, in case the model is wrong."""
 DRAWN, CHANGED, BEST = 500, 120, 3
 """Candidates that are even draws, those that are changes of good points, and how many of those are the task's own."""
+CHANGED_BEFORE = 6
+"""How many points at most that were best in earlier studies are changed for one proposal."""
 FIRST_FIT, GROWTH = 6, 1.4
 """How many trials have ended when the kernel is fitted first, and the factor between one time and the next."""
 ROWS, ROWS_FITTED = 400, 180
@@ -60,11 +62,13 @@ class StudyModel:
     ) -> None:
         self._space, self._seed = space, seed
         self._encode = Encoder(space, seed)
+        earlier = [replace(study, name=f"{number} {study.name}") for number, study in enumerate(earlier)]
         further = {study.task(task): budget for study in earlier for task, budget in study.budgets.items()}
         self.history = History(self._encode, {**budgets, **further})
         self._even_first = 0 if earlier else EVEN_FIRST
         best = [(task, points[0]) for study in earlier for task, points in points_by_task(study.rows).items()]
         self._best_before = [(task, point) for task, params in best if (point := space.adopted(params))]
+        self._good_before = list({space.meaning(point): point for _, point in self._best_before}.values())
         for study in earlier:
             self._learn(study)
         self._kernels: dict[int, Kernel] = {}
@@ -105,11 +109,13 @@ class StudyModel:
         """Yields points for a task's trial of that number, the most promising first; none if the model fails.
 
         What was best on a task of that name in earlier studies comes before what the model proposes; while the model
-        knows too little, what was best on any task does.
+        knows too little, what was best on any task does. They are yielded again and again: who asks knows what was
+        tried.
         """
         unknown = self.history.ends < FIRST_FIT
-        known = [point for of_task, point in self._best_before if unknown or of_task == task]
-        yield from (Proposal(point, Origin(proposed_by=EARLIER)) for point in known[number:])
+        known = [point for of_task, point in self._best_before if of_task == task]
+        known += self._good_before if unknown else []
+        yield from (Proposal(point, Origin(proposed_by=EARLIER)) for point in known)
         if number < self._even_first or number % EVEN_EVERY == EVEN_EVERY - 1 or unknown:
             yield from self._drawn(task, number)
             return
@@ -176,10 +182,12 @@ class StudyModel:
         points, coordinates = self._even
         chosen = rng.sample(range(len(points)), min(DRAWN, len(points)))
         best = sorted(own, key=lambda trial: trial.reports[-1].place, reverse=True)[:BEST]
-        before = [point for _, point in self._best_before]
+        before = self._good_before
+        if len(before) > CHANGED_BEFORE:
+            before = rng.sample(before, CHANGED_BEFORE)
         good = [*(trial.params for trial in best), *before]
         changed = (self._changed(params, rng) for params in good for _ in range(CHANGED // len(good)))
-        near, beside = self._encoded(chain(before, changed))
+        near, beside = self._encoded(chain(self._good_before, changed))
         return [*(points[index] for index in chosen), *near], np.vstack([coordinates[chosen], beside])
 
     def _encoded(self, points: Iterable[Params]) -> tuple[list[Params], Array]:

@@ -136,7 +136,7 @@ class SearchSpec(Frozen):
 
     trials: Count = 12
     """Searched trials for each task; with `per_method`, for each method of each task."""
-    sampler: Sampler | None = None
+    sampler: Sampler = "tpe"
     """Who proposes points: "tpe" learns from the scores of the same task, "study_model" from those of all tasks and of
     earlier studies (a search by method, size or shared configuration is left to TPE), "random" draws evenly, "sobol"
     takes the points of a scrambled Sobol sequence, which cover the space evenly and are the same on every task. Left
@@ -169,12 +169,19 @@ class SearchSpec(Frozen):
     device_hours: Positive | None = None
     """The most hours of a GPU, or of a CPU core if there is no GPU."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _learn_by_the_model(cls, given: Any) -> Any:
+        """Completes a request that learns from earlier studies and names no sampler."""
+        if isinstance(given, dict) and given.get("warm_start") and given.get("sampler") is None:
+            return {**given, "sampler": "study_model"}
+        return given
+
     @property
     def proposes_by(self) -> Sampler:
         """Returns the sampler that is used."""
-        asked = self.sampler or ("study_model" if self.warm_start else "tpe")
         by_task = not (self.per_method or self.pareto or self.shared)
-        return asked if by_task or asked != "study_model" else "tpe"
+        return self.sampler if by_task or self.sampler != "study_model" else "tpe"
 
     @property
     def pareto(self) -> bool:

@@ -15,6 +15,7 @@ LEAST = 1e-3
 DRAWN = {
     "the default": "C1",
     "random + ASHA": "C7",
+    "Ray's, the best of other tasks first": "C4",
     "krona_tune, TPE": "C0",
     "krona_tune, one model": "C2",
     "krona_tune, one model taught by other tasks": "C3",
@@ -76,6 +77,8 @@ def draw(frame: pd.DataFrame, to: str, path: Path) -> None:
     of = ratios(frame, to)
     for place, (rival, colour) in enumerate(DRAWN.items()):
         found = {budget: ratio for (name, budget), ratio in of.items() if name == rival}
+        if not found:
+            continue
         at = [budget * 1.04 ** (place - len(DRAWN) / 2) for budget in found]
         axis.plot(at, [each.middle for each in found.values()], "o-", color=colour, label=rival, markersize=4)
         axis.vlines(at, [each.low for each in found.values()], [each.high for each in found.values()], color=colour)
