@@ -12,7 +12,7 @@ from krona_tune.backbones.geometry import Stack
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.recorded_curves import LEARNED
 from krona_tune.refusal import Refusal
-from krona_tune.search.planning.read_earlier import read_earlier
+from krona_tune.search.planning.earlier_study_reader import read_earlier
 from krona_tune.search.planning.shipped_curves import shipped_curves
 from krona_tune.search.searchers.coordinates import coordinates
 from krona_tune.search.searchers.study_model import StudyModel

@@ -25,8 +25,8 @@ from krona_tune.search.searchers.gaussian_process import (
     predict_mean,
 )  # fmt: skip
 from krona_tune.search.searchers.history import Array, History, Trial
-from krona_tune.search.searchers.proposal import EARLIER, EVEN, MODEL, Origin, Proposal
-from krona_tune.search.searchers.warm_start import points_by_task
+from krona_tune.search.searchers.proposal import EVEN, MODEL, Origin, Proposal
+from krona_tune.search.searchers.warm_start import adopt_points, points_by_task
 from krona_tune.study.randomness import stream
 from krona_tune.study.result import Report, Status, TrialResult
 
@@ -37,7 +37,7 @@ EVEN_FIRST, EVEN_EVERY = 2, 8
 DRAWN, CHANGED, BEST = 500, 120, 3
 """Candidates that are even draws, those that are changes of good points, and how many of those are the task's own."""
 CHANGED_BEFORE = 6
-"""How many points at most that were best in earlier studies are changed for one proposal."""
+"""Limits how many of the points that were best in earlier studies are changed for one proposal."""
 FIRST_FIT, GROWTH = 6, 1.4
 """How many trials have ended when the kernel is fitted first, and the factor between one time and the next."""
 ROWS, ROWS_FITTED = 400, 180
@@ -62,13 +62,16 @@ class StudyModel:
     ) -> None:
         self._space, self._seed = space, seed
         self._encode = Encoder(space, seed)
+        # two folders may hold studies of one name
         earlier = [replace(study, name=f"{number} {study.name}") for number, study in enumerate(earlier)]
         further = {study.task(task): budget for study in earlier for task, budget in study.budgets.items()}
         self.history = History(self._encode, {**budgets, **further})
         self._even_first = 0 if earlier else EVEN_FIRST
         best = [(task, points[0]) for study in earlier for task, points in points_by_task(study.rows).items()]
-        self._best_before = [(task, point) for task, params in best if (point := space.adopted(params))]
-        self._good_before = list({space.meaning(point): point for _, point in self._best_before}.values())
+        self._best_before = adopt_points(space, (params for _, params in best))
+        self._own_before = {
+            task: adopt_points(space, (params for of, params in best if of == task)) for task in budgets
+        }
         for study in earlier:
             self._learn(study)
         self._kernels: dict[int, Kernel] = {}
@@ -113,9 +116,8 @@ class StudyModel:
         tried.
         """
         unknown = self.history.ends < FIRST_FIT
-        known = [point for of_task, point in self._best_before if of_task == task]
-        known += self._good_before if unknown else []
-        yield from (Proposal(point, Origin(proposed_by=EARLIER)) for point in known)
+        yield from self._own_before[task]
+        yield from self._best_before if unknown else ()
         if number < self._even_first or number % EVEN_EVERY == EVEN_EVERY - 1 or unknown:
             yield from self._drawn(task, number)
             return
@@ -182,12 +184,11 @@ class StudyModel:
         points, coordinates = self._even
         chosen = rng.sample(range(len(points)), min(DRAWN, len(points)))
         best = sorted(own, key=lambda trial: trial.reports[-1].place, reverse=True)[:BEST]
-        before = self._good_before
-        if len(before) > CHANGED_BEFORE:
-            before = rng.sample(before, CHANGED_BEFORE)
-        good = [*(trial.params for trial in best), *before]
+        before = [each.point for each in self._best_before]
+        changeable = rng.sample(before, CHANGED_BEFORE) if len(before) > CHANGED_BEFORE else before
+        good = [*(trial.params for trial in best), *changeable]
         changed = (self._changed(params, rng) for params in good for _ in range(CHANGED // len(good)))
-        near, beside = self._encoded(chain(self._good_before, changed))
+        near, beside = self._encoded(chain(before, changed))
         return [*(points[index] for index in chosen), *near], np.vstack([coordinates[chosen], beside])
 
     def _encoded(self, points: Iterable[Params]) -> tuple[list[Params], Array]:

@@ -137,10 +137,10 @@ class SearchSpec(Frozen):
     trials: Count = 12
     """Searched trials for each task; with `per_method`, for each method of each task."""
     sampler: Sampler = "tpe"
-    """Who proposes points: "tpe" learns from the scores of the same task, "study_model" from those of all tasks and of
-    earlier studies (a search by method, size or shared configuration is left to TPE), "random" draws evenly, "sobol"
-    takes the points of a scrambled Sobol sequence, which cover the space evenly and are the same on every task. Left
-    out: "study_model" with `warm_start`, "tpe" without."""
+    """Names who proposes points: "tpe" learns from the scores of the same task, "study_model" from those of all tasks
+    and of earlier studies (a search by method, size or shared configuration is left to TPE), "random" draws evenly,
+    "sobol" takes the points of a scrambled Sobol sequence, which cover the space evenly and are the same on every task.
+    Left out: "study_model" with `warm_start`, "tpe" without."""
     first_point: Annotated[int, Field(ge=0, le=MOST_POINTS)] = 0
     """The number of the first Sobol point, so that several studies can share one design."""
     early_stopping: bool = True

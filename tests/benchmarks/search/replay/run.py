@@ -29,8 +29,8 @@ from krona_tune.study.randomness import stream
 from tests.benchmarks.curves.figures import PICTURES
 from tests.benchmarks.search.replay.engine import simulate_study
 from tests.benchmarks.search.replay.first_points import first_numbers
-from tests.benchmarks.search.replay.ratios import as_markdown, draw, ratios
 from tests.benchmarks.search.replay.recorded import EPOCHS, recorded_tasks
+from tests.benchmarks.search.replay.regret_ratios import as_markdown, draw, ratios
 from tests.benchmarks.search.replay.rivals import REFERENCE, RIVALS
 from tests.benchmarks.search.replay.surrogate import JUDGES, fidelity, surrogates
 from tests.benchmarks.search.table import winners
@@ -102,14 +102,10 @@ def compare(judge: str, seeds: Sequence[int], names: Sequence[str]) -> None:
     found.to_parquet(path, index=False)
     print("\n".join(as_markdown(found, REFERENCE)), f"\n{len(seeds)} studies, {time.monotonic() - began:.0f} s")
     print("one-sided 95 % bounds of the ratios to each rival, by budget")
-    for ours in (name for name in dict.fromkeys(found.rival) if name.startswith("krona_tune")):
-        for other in dict.fromkeys(found.rival):
-            if other != ours:
-                of = {budget: each for (name, budget), each in ratios(found, other).items() if name == ours}
-                cells = [
-                    f"{budget:g}: {each.middle:.2f} < {each.bound:.2f}, p {each.p:.1g}" for budget, each in of.items()
-                ]
-                print(f"{ours} / {other}   {'   '.join(cells)}")
+    for other in dict.fromkeys(found.rival):
+        for (ours, budget), each in ratios(found, other).items():
+            if ours.startswith("krona_tune"):
+                print(f"{ours} / {other}, {budget:g}: {each.middle:.2f} < {each.bound:.2f}, p {each.p:.1g}")
 
 
 def main() -> None:

@@ -14,7 +14,6 @@ from tests.benchmarks.curves.record import KNOBS
 from tests.benchmarks.search.engine import START
 from tests.benchmarks.search.replay.engine import simulate_study
 from tests.benchmarks.search.replay.first_points import first_numbers, first_points
-from tests.benchmarks.search.replay.ratios import DRAWN, as_markdown, draw, ratios
 from tests.benchmarks.search.replay.recorded import (
     EPOCHS,
     Recorded,
@@ -24,6 +23,7 @@ from tests.benchmarks.search.replay.recorded import (
     rungs,
     space,
 )
+from tests.benchmarks.search.replay.regret_ratios import DRAWN, as_markdown, draw, ratios
 from tests.benchmarks.search.replay.rivals import RIVALS, Modelled
 from tests.benchmarks.search.replay.run import COLUMNS, FINAL, tasks_of
 from tests.benchmarks.search.replay.surrogate import JUDGES, Surrogate, fidelity, surrogates
@@ -188,5 +188,6 @@ def test_the_table_and_the_picture_show_ratios_of_regrets(tmp_path: Path) -> Non
     assert ratios(frame, rival)[ray, 10.0].middle == pytest.approx(2.0)
     assert as_markdown(frame, ray)[-1] == f"| {rival} | 0.283 (0.50, 0.23-1.10) | 0.283 (0.50, 0.23-1.10) |"
     draw(frame, ray, tmp_path / "replays.svg")
+    assert DRAWN.keys() <= RIVALS.keys()
     drawn = (tmp_path / "replays.svg").read_text(encoding="utf-8")
     assert [name for name in DRAWN if f">{name}<" in drawn] == [rival]

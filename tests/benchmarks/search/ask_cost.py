@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks.search.asks`: what one proposal by the model of the study costs, on one core.
+"""`python -m tests.benchmarks.search.ask_cost`: what one proposal by the model of the study costs, on one core.
 
 Eight tasks report made-up scores of even draws from the space of the recorded curves. From two thirds of a number of
 reports on, each trial is asked for before it is told of, so that the fits that fall due are counted.
