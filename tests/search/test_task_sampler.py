@@ -153,6 +153,19 @@ def test_with_a_size_for_each_trial_small_adapters_are_searched_as_eagerly_as_la
     assert sizes["pareto"][0] == 6 * 48
 
 
+def test_an_earlier_point_beyond_a_trials_limit_waits_for_a_trial_that_may_have_it(tmp_path: Path) -> None:
+    everything = space("bert", {"a_out": "divisors", "a_in": "divisors", "scale": {"low": 1.0, "high": 2.0}})
+    large = {**everything.draw(random.Random(0)), "a_out": 2, "a_in": 2}
+    earlier = {"cola": [large]}
+    sampler = open_samplers(spec(objective="pareto"), everything, tmp_path / "journal", never, earlier)["cola"]
+    proposers = []
+    for number in range(12):
+        sampler.ask(f"cola-{number:03d}", number)
+        proposers.append(sampler.origin(f"cola-{number:03d}").proposed_by)
+    assert proposers.count("earlier study") == 1
+    assert proposers[0] != "earlier study"
+
+
 def test_the_same_seed_gives_the_same_points_also_when_reopened_in_between(tmp_path: Path) -> None:
     whole, parts = opened(tmp_path / "whole"), tmp_path / "parts"
     expected = [told(whole, number) for number in range(8)]

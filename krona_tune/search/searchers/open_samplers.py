@@ -103,7 +103,7 @@ def _sampler_in(
         if model:
             return partial(model.suggest, task)
         first = adopt_points(part, earlier.get(task, ()))
-        return lambda number: first[number:]
+        return lambda number: first
 
     def sampler(part: Space, name: str, task: str) -> TaskSampler:
         return TaskSampler(
