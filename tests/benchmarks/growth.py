@@ -14,8 +14,6 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import matplotlib as mpl
-from matplotlib import pyplot
 from transformers import BertConfig, BertForSequenceClassification
 
 from krona_tune.record.parquet_reader import read_trials
@@ -23,9 +21,8 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.train.tokenizer import open_tokenizer
 from tests.benchmarks.peer.case import MINILM
+from tests.benchmarks.svg import new_figure, save_figure
 
-mpl.use("svg")
-mpl.rcParams["svg.hashsalt"] = "growth"
 RESULTS = Path(__file__).parent / "results"
 TASKS = ("rte", "cola", "mrpc", "sst2", "qnli", "qqp", "stsb", "mnli")
 SPACE = """\
@@ -104,7 +101,7 @@ def draw(table: Path, picture: Path) -> None:
     """Draws the four curves from the CSV file that `main` writes."""
     with table.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    figure, panels = pyplot.subplots(1, 4, figsize=(12, 3), layout="constrained")
+    figure, panels = new_figure(width=12, height=3, ncols=4)
     for direction, panel in zip(DIRECTIONS, panels, strict=True):
         own = [row for row in rows if row["direction"] == direction]
         sizes = [int(row["size"]) for row in own]
@@ -113,8 +110,7 @@ def draw(table: Path, picture: Path) -> None:
         panel.set(xlabel=LABELS[direction], xlim=0, ylim=0)
     panels[0].set(ylabel="seconds")
     panels[0].legend()
-    figure.savefig(picture, metadata={"Date": None})
-    pyplot.close(figure)
+    save_figure(figure, picture)
 
 
 def main() -> None:

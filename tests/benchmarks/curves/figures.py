@@ -13,6 +13,7 @@ from scipy.stats import rankdata
 
 import krona_tune
 from krona_tune.kron.factors import factor_shape, first_step
+from tests.benchmarks.svg import new_figure, save_figure
 
 PICTURES = Path(__file__).resolve().parents[3] / "docs" / "pictures"
 TASKS = {"sst2": "SST-2", "stsb": "STS-B", "reuters": "Reuters", "newsgroups": "Newsgroups"}
@@ -113,22 +114,6 @@ def draw_correlations(last: pd.DataFrame, to: Path) -> None:
     axis.invert_yaxis()
     axis.legend(loc="lower right", frameon=False)
     save_figure(figure, to)
-
-
-def new_figure(*, width: float, height: float, **grid: Any) -> Any:
-    """Returns a figure and its axes, whose file is the same whenever it is drawn again."""
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    mpl.rcParams.update({"svg.hashsalt": "krona_tune", "svg.fonttype": "none", "font.size": 9})
-    from matplotlib import pyplot
-
-    return pyplot.subplots(figsize=(width, height), layout="constrained", **grid)
-
-
-def save_figure(figure: Any, to: Path) -> None:
-    """Writes a figure as SVG."""
-    figure.savefig(to, metadata={"Date": None}, facecolor="white")
 
 
 if __name__ == "__main__":

@@ -3,18 +3,14 @@
 import csv
 from pathlib import Path
 
-import matplotlib as mpl
-from matplotlib import pyplot
-
-mpl.use("svg")
-mpl.rcParams["svg.hashsalt"] = "scale"
+from tests.benchmarks.svg import new_figure, save_figure
 
 
 def draw(table: Path, picture: Path) -> None:
     """Draws two panels from the CSV file that `tests.benchmarks.scale.run` writes."""
     with table.open(encoding="utf-8") as file:
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    figure, (memory, work) = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    figure, (memory, work) = new_figure(width=9, height=3.4, ncols=2)
     for run, label in ((1, "until the interruption"), (2, "after resuming")):
         own = [row for row in rows if row["run"] == run and row["reports"]]
         reports = [row["reports"] for row in own]
@@ -23,5 +19,4 @@ def draw(table: Path, picture: Path) -> None:
     memory.set(xlabel="reports of this run", ylabel="MiB resident", ylim=0)
     work.set(xlabel="reports of this run", ylabel="processor seconds of the scheduling thread", ylim=0)
     memory.legend()
-    figure.savefig(picture, metadata={"Date": None})
-    pyplot.close(figure)
+    save_figure(figure, picture)

@@ -11,9 +11,7 @@ from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib import pyplot
 
 from tests.benchmarks.search.candidates import Candidate
 from tests.benchmarks.search.curves import TASKS, Task, Trainer
@@ -22,9 +20,8 @@ from tests.benchmarks.search.model_history import Choices
 from tests.benchmarks.search.search_points import rungs, t5_space
 from tests.benchmarks.search.strategies import ByChance, Make, Ours, RaysOwn, Setting
 from tests.benchmarks.search.table import Lost, compare, winners
+from tests.benchmarks.svg import new_figure, save_figure
 
-mpl.use("svg")
-mpl.rcParams["svg.hashsalt"] = "search"
 RESULTS = Path(__file__).parent / "results"
 BUDGETS = (10.0, 20.0, 40.0)
 RAY = "Ray's OptunaSearch + ASHA"
@@ -155,7 +152,7 @@ def _regrets(found: Iterable[Lost], strategy: str, workers: int, task: str, budg
 def plot(found: Sequence[Lost], file: Path) -> None:
     """Draws median regret against budget, one panel per task, with 8 workers."""
     budgets = sorted({lost.budget for lost in found})
-    figure, panels = pyplot.subplots(1, len(TASKS), figsize=(13, 4.5), layout="constrained")
+    figure, panels = new_figure(width=13, height=4.5, ncols=len(TASKS))
     for panel, task in zip(panels, TASKS, strict=True):
         for name in dict.fromkeys(lost.strategy for lost in found):
             medians = [float(np.median(_regrets(found, name, 8, task.name, b, RULE))) for b in budgets]
@@ -163,7 +160,7 @@ def plot(found: Sequence[Lost], file: Path) -> None:
         panel.set(title=f"{task.name} (synthetic)", xscale="log", yscale="log", xlabel="full trainings")
     panels[0].set_ylabel("median regret")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
-    figure.savefig(file, metadata={"Date": None})
+    save_figure(figure, file)
 
 
 def main() -> None:
