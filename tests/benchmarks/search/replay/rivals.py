@@ -1,7 +1,8 @@
 """Makes the searches that a replay compares, for all tasks of a study: one per task, or one model of them all."""
 
+import random
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 
@@ -9,12 +10,14 @@ import optuna
 from optuna.samplers import GPSampler
 from ray.tune.schedulers import TrialScheduler
 
+from krona_tune.search.planning.earlier_study import EarlierStudy
 from krona_tune.search.planning.shipped_curves import shipped_curves
 from krona_tune.search.searchers.history import History
 from krona_tune.search.searchers.proposal import Proposal
 from krona_tune.search.searchers.study_model import StudyModel
 from krona_tune.search.searchers.task_sampler import distribution_of
 from krona_tune.study.randomness import stream
+from krona_tune.study.result import TrialResult
 from tests.benchmarks.search.curves import Seen
 from tests.benchmarks.search.engine import Strategy, Trial, is_over
 from tests.benchmarks.search.replay.first_points import first_points
@@ -28,6 +31,8 @@ MakeAll = Callable[[int, Mapping[str, float]], dict[str, Strategy]]
 """Makes a strategy per task, from the study's seed and the worst last score of each task, that of a constant answer."""
 First = Callable[[Collection[str]], Points]
 """Returns the points that each task of a study of these tasks tries first."""
+Teacher = Callable[[Collection[str], int], EarlierStudy]
+"""Returns the earlier study that a study of these tasks and this seed learns from."""
 DEFAULT = point_of({
     "a_out": 32, "a_in": 12, "terms": 1, "scaling": "plain", "scale": 1.0, "roles": "query+value", "layers": "last 3",
     "layer_norms": False, "learning_rate": 3e-3, "batch_size": 32, "dropout": 0.1, "warmup": 0.06,
@@ -42,16 +47,33 @@ def by_task(make: Make, first: First = lambda study: ()) -> MakeAll:
     }
 
 
-def by_one_model(first: First = lambda study: (), *, taught: bool = False) -> MakeAll:
+def other_tasks(study: Collection[str], seed: int) -> EarlierStudy:
+    """Returns the recorded curves of all tasks that are not in the study."""
+    return shipped_curves(without=study)
+
+
+def misleading_tasks(study: Collection[str], seed: int) -> EarlierStudy:
+    """Returns the same curves at wrong points: the points have changed places by chance, in all tasks alike, so that
+    the tasks agree with one another but say nothing of the study's."""
+    found, rows = other_tasks(study, seed), list[TrialResult]()
+    for task in found.budgets:
+        own = [row for row in found.rows if row.task == task]
+        points = [row.params for row in own]
+        random.Random(stream(seed, "misleading")).shuffle(points)
+        rows += [replace(row, params=point) for row, point in zip(own, points, strict=True)]
+    return replace(found, rows=tuple(rows))
+
+
+def by_one_model(first: First = lambda study: (), *, teacher: Teacher | None = None) -> MakeAll:
     """Returns a maker of krona_tune's search by one model of all tasks.
 
     Args:
         first: returns the points that each task tries first.
-        taught: the model has seen the recorded curves of all tasks that are not in the study.
+        teacher: returns what the model has seen before.
     """
 
     def made(seed: int, chances: Mapping[str, float]) -> dict[str, Strategy]:
-        earlier = [shipped_curves(without=chances)] if taught else []
+        earlier = [teacher(chances, seed)] if teacher else []
         model = StudyModel(space(), dict.fromkeys(chances, rungs().total_examples), seed, earlier)
         return {
             task: Modelled(_setting(task, seed, chance, first(chances)), task=task, startup=STARTUP, model=model)
@@ -164,6 +186,7 @@ RIVALS: dict[str, MakeAll] = {
     "Syne Tune's ASHACQR": by_task(by_syne_tune("ASHACQR")),
     "krona_tune, one model": by_one_model(),
     "krona_tune, one model, the best of other tasks first": by_one_model(first_points),
-    "krona_tune, one model taught by other tasks": by_one_model(taught=True),
-    "krona_tune, one model taught by other tasks, their best first": by_one_model(first_points, taught=True),
+    "krona_tune, one model taught by other tasks": by_one_model(teacher=other_tasks),
+    "krona_tune, one model taught by other tasks, their best first": by_one_model(first_points, teacher=other_tasks),
+    "krona_tune, one model misled by other tasks": by_one_model(teacher=misleading_tasks),
 }

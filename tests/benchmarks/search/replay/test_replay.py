@@ -24,7 +24,7 @@ from tests.benchmarks.search.replay.recorded import (
     space,
 )
 from tests.benchmarks.search.replay.regret_ratios import DRAWN, as_markdown, draw, ratios
-from tests.benchmarks.search.replay.rivals import RIVALS, Modelled
+from tests.benchmarks.search.replay.rivals import RIVALS, Modelled, misleading_tasks, other_tasks
 from tests.benchmarks.search.replay.run import COLUMNS, FINAL, tasks_of
 from tests.benchmarks.search.replay.surrogate import JUDGES, Surrogate, fidelity, surrogates
 
@@ -122,6 +122,16 @@ def test_a_taught_model_proposes_from_the_first_trial_on() -> None:
     assert isinstance(strategy, Modelled)
     trial = strategy.next()
     assert strategy._sampler.origin(trial.trial_id).proposed_by == MODEL
+
+
+def test_a_misleading_teacher_says_what_is_best_of_the_wrong_points_on_all_its_tasks_alike() -> None:
+    true, wrong = other_tasks(["sst2", "stsb"], 3), misleading_tasks(["sst2", "stsb"], 3)
+    assert {row.task for row in true.rows} == {row.task for row in wrong.rows} == {"newsgroups", "reuters"}
+    assert [row.score for row in wrong.rows] == [row.score for row in true.rows]
+    moved = [row.params != other.params for row, other in zip(true.rows, wrong.rows, strict=True)]
+    assert sum(moved) > 0.9 * len(moved)
+    points = {row.trial_id: row.params for row in wrong.rows}
+    assert all(points[f"reuters-{number:03d}"] == points[f"newsgroups-{number:03d}"] for number in range(96))
 
 
 def test_a_study_leaves_a_task_for_what_is_learnt_before_and_a_choice_never_sees_stsb() -> None:
