@@ -261,7 +261,7 @@ def test_too_many_rows_are_thinned_and_the_own_task_keeps_most_of_its_own() -> N
     rows, values = model.history.rows(trials, 80, "cola")
     assert (len(values), rows[:, -2].sum(), rows[:, -1].sum()) == (80, 40, 40)
     rows, values = model.history.rows(trials, 30, "cola")
-    assert rows.shape == (30, len(model.history.row(trials[0], 1.0)))
+    assert rows.shape == (30, model.history.at([1.0], trials[:1]).shape[1])
     assert (rows[:, -2].sum(), rows[:, -1].sum()) == (22, 8)
 
 

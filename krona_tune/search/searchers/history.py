@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import isfinite, log, nan
 
 import numpy as np
@@ -20,6 +21,7 @@ OWN_SHARE = 3 / 4
 SMALLEST_SHARE = 1 / 30
 """The share of the full budget whose coordinate is 0; that of the full budget is 1."""
 Array = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Told:
     score: float = nan
     loss: float = nan
 
-    @property
+    @cached_property
     def place(self) -> tuple[float, float]:
         """Returns what orders a task's reports, the better the greater: the training loss breaks ties."""
         score = self.score if isfinite(self.score) else -np.inf
@@ -98,15 +100,18 @@ class History:
         taken evenly over the trials, and the task's own get as much of the room as they need, up to OWN_SHARE. A value
         is the score's normal quantile among its task's reports.
         """
-        values = _values(trials)
-        every = [(trial, index) for trial in trials for index in range(len(trial.reports))]
-        if len(every) > most:
-            last = [(trial, i) for trial, i in every if trial.task != task and i == len(trial.reports) - 1]
-            room = max(round(OWN_SHARE * most), most - len(last))
-            own = _evenly([each for each in every if each[0].task == task], room)
-            every = [*own, *_evenly(last, most - len(own))]
-        table = np.array([self.row(trial, trial.reports[index].share) for trial, index in every])
-        return table, np.array([values[trial.trial_id][index] for trial, index in every])
+        told = [each for trial in trials for each in trial.reports]
+        of = np.repeat(np.arange(len(trials)), [len(trial.reports) for trial in trials])
+        tasks = np.array([self._tasks.index(trial.task) for trial in trials])[of]
+        kept = np.arange(len(told))
+        if len(told) > most:
+            own = tasks == self._tasks.index(task) if task else np.zeros(len(told), dtype=bool)
+            last = np.append(of[1:] != of[:-1], True)
+            others = np.flatnonzero(~own & last)
+            mine = _evenly(np.flatnonzero(own), max(round(OWN_SHARE * most), most - len(others)))
+            kept = np.append(mine, _evenly(others, most - len(mine)))
+        table = self.at([told[index].share for index in kept], [trials[index] for index in of[kept]])
+        return table, _values(told, tasks)[kept]
 
     def scores(self, task: str, values: Array) -> list[float]:
         """Returns the scores that such values stand for: the quantiles of the task's reports so far, where a diverged
@@ -118,31 +123,39 @@ class History:
         known = [score if isfinite(score) else lowest for score in told]
         return [float(score) for score in np.quantile(known, ndtr(values))]
 
-    def row(self, trial: Trial, share: float) -> Array:
-        """Returns the row (d,) of a trial at a share of the full budget."""
-        found: Array = self.complete(trial.coordinates[None], trial.task, share)[0]
-        return found
+    def at(self, shares: Sequence[float], trials: Sequence[Trial]) -> Array:
+        """Returns a row (n, d) per trial, each at its share of the full budget."""
+        places = [self._place(trial.task, share) for trial, share in zip(trials, shares, strict=True)]
+        return np.hstack([[trial.coordinates for trial in trials], places])
 
-    def complete(self, coordinates: Array, task: str, share: float = 1.0) -> Array:
-        """Returns rows (n, d) of points (n, c): their coordinates, the share's logarithm, and their task."""
-        places = [1 - log(share) / log(SMALLEST_SHARE), *(float(task == each) for each in self._tasks)]
-        return np.hstack([coordinates, np.tile(places, (len(coordinates), 1))])
+    def complete(self, coordinates: Array, task: str) -> Array:
+        """Returns rows (n, d) of points (n, c) of a task at the full budget."""
+        return np.hstack([coordinates, np.tile(self._place(task, 1.0), (len(coordinates), 1))])
 
-
-def _evenly(rows: list[tuple[Trial, int]], most: int) -> list[tuple[Trial, int]]:
-    """Returns at most that many of the rows, evenly taken."""
-    kept = np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)
-    return [rows[index] for index in kept]
+    def _place(self, task: str, share: float) -> list[float]:
+        """Returns what a row has beside a point's coordinates: the share's logarithm, and the task."""
+        return [1 - log(share) / log(SMALLEST_SHARE), *(float(task == each) for each in self._tasks)]
 
 
-def _values(trials: Sequence[Trial]) -> dict[str, list[float]]:
-    """Returns the normal quantile of each report among its task's, by trial."""
-    found: dict[str, list[float]] = {trial.trial_id: [] for trial in trials}
-    for task in {trial.task for trial in trials}:
-        own = [(trial.trial_id, told.place) for trial in trials if trial.task == task for told in trial.reports]
-        order = {place: rank for rank, place in enumerate(sorted({place for _, place in own}))}
-        ranks = rankdata([order[place] for _, place in own])
-        quantiles = np.clip(ndtri((ranks - 0.5) / max(1, len(own))), -WORST, WORST)
-        for (trial_id, _), value in zip(own, quantiles, strict=True):
-            found[trial_id].append(float(value))
-    return found
+def _evenly(indices: Indices, most: int) -> Indices:
+    """Returns at most that many of the indices, evenly taken."""
+    kept: Indices = indices[np.linspace(0, len(indices) - 1, min(most, len(indices))).round().astype(int)]
+    return kept
+
+
+def _values(told: Sequence[Told], tasks: Indices) -> Array:
+    """Returns the normal quantile (n,) of each report among its task's."""
+    places, values = np.array([each.place for each in told]), np.empty(len(told))
+    for task in np.unique(tasks):
+        own = tasks == task
+        values[own] = ndtri((_ranks(places[own]) - 0.5) / own.sum())
+    return np.clip(values, -WORST, WORST)
+
+
+def _ranks(places: Array) -> Array:
+    """Returns the ranks (n,) of pairs (n, 2), from 1; equal pairs share their mean rank."""
+    order = np.lexsort((places[:, 1], places[:, 0]))
+    distinct = np.empty(len(places), dtype=int)
+    distinct[order] = np.append(0, np.cumsum(np.any(places[order[1:]] != places[order[:-1]], axis=1)))
+    ranks: Array = rankdata(distinct)
+    return ranks

@@ -148,14 +148,15 @@ class StudyModel:
         kernel = self._kernel()
         rows, values = history.rows(trials, ROWS, task)
         process = condition(rows, values, kernel)
-        awaited = [history.row(trial, 1.0) for trial in trials if trial.running and not trial.reports]
+        awaited = [trial for trial in trials if trial.running and not trial.reports]
         if awaited:
-            rows, values = np.vstack([rows, awaited]), np.append(values, predict(process, np.array(awaited))[0])
+            expected = history.at([1.0] * len(awaited), awaited)
+            rows, values = np.vstack([rows, expected]), np.append(values, predict(process, expected)[0])
             process = condition(rows, values, kernel)
         own = [trial for trial in trials if trial.task == task and trial.reports]
         points, coordinates = self._candidates(task, number, own)
         mean, deviation = predict(process, history.complete(coordinates, task))
-        best = predict(process, np.array([history.row(trial, 1.0) for trial in own]))[0].max() if own else 0.0
+        best = predict(process, history.at([1.0] * len(own), own))[0].max() if own else 0.0
         gain = (mean - best) / deviation
         improvement = deviation * (gain * norm.cdf(gain) + norm.pdf(gain))
         ranked = np.argsort(-improvement, kind="stable")

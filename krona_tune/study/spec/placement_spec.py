@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from enum import StrEnum
+from functools import cache
 from typing import TypeVar
 
 from krona_tune.backbones.geometry import Role, Stack
@@ -14,11 +15,13 @@ _NUMBER = re.compile(r"\d{1,9}")
 LAYER_FORMS = "all, first 4, last 4, every other, or numbers from 0 such as 0,2,5"
 
 
+@cache
 def roles(text: str) -> frozenset[Role]:
     """Returns `query+value` as roles. Raises a Refusal that names the unknown word."""
     return frozenset(_words(text, Role, "role"))
 
 
+@cache
 def stacks(text: str) -> frozenset[Stack]:
     """Returns `encoder+decoder` as stacks. Raises a Refusal that names the unknown word."""
     return frozenset(_words(text, Stack, "stack"))
