@@ -140,7 +140,8 @@ class OnlyDefault:
 
 @dataclass
 class GaussianProcess:
-    """Optuna's GPSampler with ASHA; each trial is told as complete with its last score when it ends."""
+    """Optuna's GPSampler with ASHA; each trial is told as complete with its last score when it ends, and a point whose
+    sizes don't fit with the score of a constant answer: the sampler ignores failed trials, and proposed it for ever."""
 
     setting: Setting
 
@@ -160,7 +161,7 @@ class GaussianProcess:
                 self._asked[asked.number] = asked
                 self._asha.on_trial_add(None, trial)
                 return trial
-            self._study.tell(asked, state=optuna.trial.TrialState.FAIL)
+            self._study.tell(asked, self.setting.chance)
 
     def heard(self, trial: Trial, seen: Seen) -> bool:
         told = {"examples": seen.examples, "score": seen.score}

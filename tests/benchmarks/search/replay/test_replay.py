@@ -154,7 +154,14 @@ def test_syne_tune_proposes_feasible_points_and_stops_the_poor_ones(kind: str) -
 
 @pytest.mark.parametrize(
     "name",
-    ["the default", "random + ASHA", "Ray's OptunaSearch + ASHA", "krona_tune, TPE", "krona_tune, one model"],
+    [
+        "the default",
+        "random + ASHA",
+        "Ray's OptunaSearch + ASHA",
+        "krona_tune, TPE",
+        "Optuna's GPSampler + ASHA",
+        "krona_tune, one model",
+    ],
 )
 def test_every_rival_pays_for_what_it_trains_and_a_seed_repeats_it(name: str) -> None:
     budget, workers = 4.0, 3
