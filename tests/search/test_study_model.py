@@ -19,7 +19,7 @@ from krona_tune.search.searchers.coordinates import Encoder, coordinates
 from krona_tune.search.searchers.gaussian_process import condition, first_kernel, fitted_kernel, predict
 from krona_tune.search.searchers.history import WORST, History
 from krona_tune.search.searchers.open_samplers import open_samplers
-from krona_tune.search.searchers.study_model import StudyModel
+from krona_tune.search.searchers.study_model import FIRST_FIT, StudyModel, _last_fit
 from krona_tune.study.result import Report, Status, TrialResult
 from tests.search.conftest import never, space, spec
 
@@ -229,7 +229,7 @@ def test_running_trials_are_not_proposed_again_nearby() -> None:
 
 
 def test_values_are_quantiles_within_a_task_and_the_loss_breaks_ties() -> None:
-    history = History(Encoder(SPACE, 0), BUDGETS)
+    history = History(Encoder(SPACE, 0), BUDGETS, {})
     told = {"cola-a": (0.0, 0.7), "cola-b": (0.0, 0.6), "cola-c": (0.5, 0.1), "rte-a": (0.9, 0.1)}
     for trial_id, (score, loss) in told.items():
         task = trial_id.partition("-")[0]
@@ -263,6 +263,30 @@ def test_too_many_rows_are_thinned_and_the_own_task_keeps_most_of_its_own() -> N
     rows, values = model.history.rows(trials, 30, "cola")
     assert rows.shape == (30, model.history.at([1.0], trials[:1]).shape[1])
     assert (rows[:, -2].sum(), rows[:, -1].sum()) == (22, 8)
+
+
+def test_earlier_trials_are_known_from_the_start_and_leave_the_studys_own_most_of_the_room() -> None:
+    history = History(Encoder(SPACE, 0), {"cola": 100}, {"before": 100})
+    for task, trials in (("before", 40), ("cola", 12)):
+        for number in range(trials):
+            history.begin(f"{task}-{number:02d}", task, drawn(number))
+            history.report(f"{task}-{number:02d}", 100, number, 0.1)
+            history.end(f"{task}-{number:02d}", diverged=False)
+    assert (history.known, history.ends) == (52, 12)
+    assert {trial.task for trial in history.trials(0)} == {"before"}
+    assert [trial.trial_id for trial in history.trials(3)][-4:] == ["before-39", "cola-00", "cola-01", "cola-02"]
+    rows, _ = history.rows(history.trials(), most=16)
+    assert (rows[:, -2].sum(), rows[:, -1].sum()) == (12, 4)
+    rows, _ = history.rows(history.trials(), most=12)
+    assert (rows[:, -2].sum(), rows[:, -1].sum()) == (9, 3)
+
+
+@pytest.mark.parametrize(
+    ("before", "fits"), [(0, [6, 8, 11, 16]), (2, [4, 6, 8, 11, 16]), (300, [0, 6, 8, 11, 16])], ids=str
+)
+def test_the_kernel_is_fitted_anew_as_the_studys_own_trials_end(before: int, fits: list[int]) -> None:
+    known = range(max(0, FIRST_FIT - before), 20)
+    assert list(dict.fromkeys(_last_fit(ended, before) for ended in known)) == fits
 
 
 def test_where_the_model_fails_tpe_proposes_and_the_log_says_so(

@@ -518,7 +518,7 @@ def test_a_resumed_study_that_asks_for_more_goes_on(folder: StudyFolder) -> None
 
 
 def test_a_clone_teaches_the_studys_model_only_a_point_that_it_can_hold() -> None:
-    history = History(lambda params, geometry: np.zeros(1), {"cola": 8})
+    history = History(lambda params, geometry: np.zeros(1), {"cola": 8}, {})
     history.report("cola-clone-0", 4, 0.5, 1.0)
     history.end("cola-clone-0", diverged=False)
     assert history.trials() == []

@@ -110,7 +110,7 @@ def test_a_model_learns_from_another_backbones_trials_from_the_first_trial_on(tm
     assert earlier.budgets == {"cola": RUNGS[-1]}
     assert earlier.geometry is not None
     model = StudyModel(MODELLED, {"rte": 100}, 1, [earlier])
-    assert len(model.history.trials()) == model.history.ends == 24
+    assert len(model.history.trials()) == model.history.known == 24
     first = [next(model.suggest("rte", number)) for number in (0, 1, 2)]
     assert {each.origin.proposed_by for each in first} == {"study model"}
     assert max(abs(log10(each.point["learning_rate"]) + 3) for each in first) < 0.8
@@ -162,7 +162,7 @@ def test_the_recorded_curves_are_an_earlier_study_of_every_task() -> None:
     assert len(earlier.reports) == 3 * len(earlier.rows)
     assert max(earlier.budgets.values()) == max(report.examples for report in earlier.reports)
     model = StudyModel(MODELLED, {"rte": 100}, 1, [earlier])
-    assert model.history.ends == len(earlier.rows)
+    assert model.history.known == len(earlier.rows)
     assert next(model.suggest("rte", 0)).origin.proposed_by == "study model"
     assert {row.task for row in shipped_curves(without={"sst2"}).rows} == tasks - {"sst2"}
     with pytest.raises(Refusal, match="recorded-curves has no trial of lora; its methods: krona"):

@@ -17,9 +17,11 @@ from krona_tune.search.searchers.coordinates import Encoder
 WORST = 2.0
 """A value is at most this far from 0: the worst of many trials says little more than a bad one."""
 OWN_SHARE = 3 / 4
-"""The most of a limited number of rows that a task's own reports take while other tasks have some."""
+"""The most of a limited number of rows that a task's or the study's own reports take while others have some."""
 SMALLEST_SHARE = 1 / 30
 """The share of the full budget whose coordinate is 0; that of the full budget is 1."""
+BEFORE = -1
+"""Stands for the number of an end in an earlier study."""
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
@@ -42,7 +44,7 @@ class Told:
 @dataclass(eq=False, kw_only=True)
 class Trial:
     """A trial with its coordinates and its reports. `running` until its end is known; `ended` is the number of its end
-    among those of all trials that had reported, if it had."""
+    among those of the study's trials that had reported, if it had; BEFORE for a trial of an earlier study."""
 
     trial_id: str
     task: str
@@ -57,13 +59,20 @@ class History:
     """The trials of a study. Everything that is read from it is in the order of the trials' names.
 
     Args:
-        budgets: the examples of a full training, by task.
+        budgets: the examples of a full training, by task of the study.
+        further: the same, by task of earlier studies.
     """
 
-    def __init__(self, encode: Encoder, budgets: Mapping[str, int]) -> None:
-        self._encode, self._budgets, self._tasks = encode, budgets, tuple(budgets)
+    def __init__(self, encode: Encoder, budgets: Mapping[str, int], further: Mapping[str, int]) -> None:
+        self._encode, self._budgets, self._own = encode, {**budgets, **further}, len(budgets)
+        self._tasks = tuple(self._budgets)
         self._trials: dict[str, Trial] = {}
-        self.ends = 0
+        self.ends = self.ends_before = 0
+
+    @property
+    def known(self) -> int:
+        """Returns how many trials have ended after a report, those of earlier studies among them."""
+        return self.ends + self.ends_before
 
     def begin(self, trial_id: str, task: str, params: Params, geometry: Geometry | None = None) -> None:
         """Adds a trial, one of an earlier study with the geometry of its backbone; does nothing if it is known."""
@@ -85,28 +94,33 @@ class History:
         if trial and trial.running:
             trial.running = False
             trial.reports += [Told(1.0)] if diverged else []
-            if trial.reports:
+            if not trial.reports:
+                return
+            if self._tasks.index(trial.task) < self._own:
                 trial.ended, self.ends = self.ends, self.ends + 1
+            else:
+                trial.ended, self.ends_before = BEFORE, self.ends_before + 1
 
     def trials(self, until: int | None = None) -> list[Trial]:
-        """Returns all trials, or those that were among the first `until` to end after a report."""
+        """Returns all trials, or those of earlier studies and the first `until` of this one to end after a report."""
         ordered = sorted(self._trials.values(), key=lambda trial: trial.trial_id)
         return [each for each in ordered if until is None or (each.ended is not None and each.ended < until)]
 
     def rows(self, trials: Sequence[Trial], most: int, task: str | None = None) -> tuple[Array, Array]:
         """Returns a row (n, d) and a value (n,) per report of the trials.
 
-        If they are more than `most`, other tasks' trials have their last report only; if they are still more, rows are
-        taken evenly over the trials, and the task's own get as much of the room as they need, up to OWN_SHARE. A value
-        is the score's normal quantile among its task's reports.
+        If they are more than `most`, other tasks' trials have their last report only, and without a task all have; if
+        they are still more, rows are taken evenly over the trials, and the task's own, or without one the study's own,
+        get as much of the room as they need, up to OWN_SHARE. A value is the score's normal quantile among its task's
+        reports.
         """
         told = [each for trial in trials for each in trial.reports]
         of = np.repeat(np.arange(len(trials)), [len(trial.reports) for trial in trials])
         tasks = np.array([self._tasks.index(trial.task) for trial in trials])[of]
         kept = np.arange(len(told))
         if len(told) > most:
-            own = tasks == self._tasks.index(task) if task else np.zeros(len(told), dtype=bool)
             last = np.append(of[1:] != of[:-1], True)
+            own = tasks == self._tasks.index(task) if task else last & (tasks < self._own)
             others = np.flatnonzero(~own & last)
             mine = _evenly(np.flatnonzero(own), max(round(OWN_SHARE * most), most - len(others)))
             kept = np.append(mine, _evenly(others, most - len(mine)))

@@ -39,7 +39,8 @@ DRAWN, CHANGED, BEST = 500, 120, 3
 CHANGED_BEFORE = 6
 """Limits how many of the points that were best in earlier studies are changed for one proposal."""
 FIRST_FIT, GROWTH = 6, 1.4
-"""How many trials have ended when the kernel is fitted first, and the factor between one time and the next."""
+"""How many trials are known when the kernel is fitted first, and the factor between the numbers of the study's own ends
+at which it is fitted again."""
 ROWS, ROWS_FITTED = 400, 180
 """The most rows that the process is conditioned on, and that its kernel is fitted to."""
 
@@ -65,7 +66,7 @@ class StudyModel:
         # two folders may hold studies of one name
         earlier = [replace(study, name=f"{number} {study.name}") for number, study in enumerate(earlier)]
         further = {study.task(task): budget for study in earlier for task, budget in study.budgets.items()}
-        self.history = History(self._encode, {**budgets, **further})
+        self.history = History(self._encode, budgets, further)
         self._even_first = 0 if earlier else EVEN_FIRST
         best = [(task, points[0]) for study in earlier for task, points in points_by_task(study.rows).items()]
         self._best_before = adopt_points(space, (params for _, params in best))
@@ -115,7 +116,7 @@ class StudyModel:
         knows too little, what was best on any task does. They are yielded again and again: who asks knows what was
         tried.
         """
-        unknown = self.history.ends < FIRST_FIT
+        unknown = self.history.known < FIRST_FIT
         yield from self._own_before[task]
         yield from self._best_before if unknown else ()
         if number < self._even_first or number % EVEN_EVERY == EVEN_EVERY - 1 or unknown:
@@ -131,7 +132,7 @@ class StudyModel:
         None if the model knows too little, or no point's sizes fit."""
         history = self.history
         _, coordinates = self._encoded(points)
-        if not len(coordinates) or history.ends < FIRST_FIT:
+        if not len(coordinates) or history.known < FIRST_FIT:
             return None
         rows, values = history.rows(history.trials(), ROWS, task)
         mean, deviation = predict_mean(condition(rows, values, self._kernel()), history.complete(coordinates, task))
@@ -172,7 +173,7 @@ class StudyModel:
 
     def _kernel(self) -> Kernel:
         """Returns the kernel that was fitted at the last of the fixed numbers of ended trials."""
-        until = _last_fit(self.history.ends)
+        until = _last_fit(self.history.ends, self.history.ends_before)
         if until not in self._kernels:
             rows, values = self.history.rows(self.history.trials(until), ROWS_FITTED)
             self._kernels[until] = fitted_kernel(rows, values, first_kernel(rows.shape[1]))
@@ -207,9 +208,10 @@ class StudyModel:
         return self._space.changed(params, rng.sample(labels, min(len(labels), rng.choice((1, 2)))), rng)
 
 
-def _last_fit(ended: int) -> int:
-    """Returns the greatest of FIRST_FIT·GROWTHᵏ, rounded down, that `ended` trials have reached."""
-    at = float(FIRST_FIT)
-    while int(at * GROWTH) <= ended:
-        at *= GROWTH
-    return int(at)
+def _last_fit(ended: int, before: int) -> int:
+    """Returns after how many of the study's ends the kernel was fitted last: as soon as FIRST_FIT trials are known,
+    with those `before` the study, and after each FIRST_FIT·GROWTHᵏ, rounded down."""
+    last, at = max(0, FIRST_FIT - before), float(FIRST_FIT)
+    while int(at) <= ended:
+        last, at = max(last, int(at)), at * GROWTH
+    return last
