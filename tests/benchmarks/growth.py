@@ -21,7 +21,7 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.train.tokenizer import open_tokenizer
 from tests.benchmarks.peer.case import MINILM
-from tests.benchmarks.svg import new_figure, save_figure
+from tests.benchmarks.svg_figure import new_figure, save_figure
 
 RESULTS = Path(__file__).parent / "results"
 TASKS = ("rte", "cola", "mrpc", "sst2", "qnli", "qqp", "stsb", "mnli")

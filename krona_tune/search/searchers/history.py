@@ -139,14 +139,14 @@ class History:
 
     def at(self, shares: Sequence[float], trials: Sequence[Trial]) -> Array:
         """Returns a row (n, d) per trial, each at its share of the full budget."""
-        places = [self._place(trial.task, share) for trial, share in zip(trials, shares, strict=True)]
-        return np.hstack([[trial.coordinates for trial in trials], places])
+        beside = [self._share_and_task(trial.task, share) for trial, share in zip(trials, shares, strict=True)]
+        return np.hstack([[trial.coordinates for trial in trials], beside])
 
     def complete(self, coordinates: Array, task: str) -> Array:
         """Returns rows (n, d) of points (n, c) of a task at the full budget."""
-        return np.hstack([coordinates, np.tile(self._place(task, 1.0), (len(coordinates), 1))])
+        return np.hstack([coordinates, np.tile(self._share_and_task(task, 1.0), (len(coordinates), 1))])
 
-    def _place(self, task: str, share: float) -> list[float]:
+    def _share_and_task(self, task: str, share: float) -> list[float]:
         """Returns what a row has beside a point's coordinates: the share's logarithm, and the task."""
         return [1 - log(share) / log(SMALLEST_SHARE), *(float(task == each) for each in self._tasks)]
 
@@ -168,8 +168,6 @@ def _values(told: Sequence[Told], tasks: Indices) -> Array:
 
 def _ranks(places: Array) -> Array:
     """Returns the ranks (n,) of pairs (n, 2), from 1; equal pairs share their mean rank."""
-    order = np.lexsort((places[:, 1], places[:, 0]))
-    distinct = np.empty(len(places), dtype=int)
-    distinct[order] = np.append(0, np.cumsum(np.any(places[order[1:]] != places[order[:-1]], axis=1)))
-    ranks: Array = rankdata(distinct)
+    _, order = np.unique(places.view(np.complex128), return_inverse=True)  # complex numbers are ordered as pairs
+    ranks: Array = rankdata(order.ravel())
     return ranks

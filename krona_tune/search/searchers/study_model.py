@@ -39,8 +39,8 @@ DRAWN, CHANGED, BEST = 500, 120, 3
 CHANGED_BEFORE = 6
 """Limits how many of the points that were best in earlier studies are changed for one proposal."""
 FIRST_FIT, GROWTH = 6, 1.4
-"""How many trials are known when the kernel is fitted first, and the factor between the numbers of the study's own ends
-at which it is fitted again."""
+"""Say when the kernel is fitted: first when FIRST_FIT trials are known, then after FIRST_FIT, FIRST_FIT·GROWTH,
+FIRST_FIT·GROWTH² … of the study's own trials have ended."""
 ROWS, ROWS_FITTED = 400, 180
 """The most rows that the process is conditioned on, and that its kernel is fitted to."""
 

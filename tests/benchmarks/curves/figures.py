@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 
 import krona_tune
 from krona_tune.kron.factors import factor_shape, first_step
-from tests.benchmarks.svg import new_figure, save_figure
+from tests.benchmarks.svg_figure import new_figure, save_figure
 
 PICTURES = Path(__file__).resolve().parents[3] / "docs" / "pictures"
 TASKS = {"sst2": "SST-2", "stsb": "STS-B", "reuters": "Reuters", "newsgroups": "Newsgroups"}

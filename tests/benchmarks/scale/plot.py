@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from tests.benchmarks.svg import new_figure, save_figure
+from tests.benchmarks.svg_figure import new_figure, save_figure
 
 
 def draw(table: Path, picture: Path) -> None:

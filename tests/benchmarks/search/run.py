@@ -20,7 +20,7 @@ from tests.benchmarks.search.model_history import Choices
 from tests.benchmarks.search.search_points import rungs, t5_space
 from tests.benchmarks.search.strategies import ByChance, Make, Ours, RaysOwn, Setting
 from tests.benchmarks.search.table import Lost, compare, winners
-from tests.benchmarks.svg import new_figure, save_figure
+from tests.benchmarks.svg_figure import new_figure, save_figure
 
 RESULTS = Path(__file__).parent / "results"
 BUDGETS = (10.0, 20.0, 40.0)

@@ -8,7 +8,7 @@ import pandas as pd
 from scipy.stats import ttest_1samp
 
 from tests.benchmarks.search.table import RULES
-from tests.benchmarks.svg import new_figure, save_figure
+from tests.benchmarks.svg_figure import new_figure, save_figure
 
 LEAST = 1e-3
 """The least regret whose logarithm counts: less is no difference that a score shows."""
