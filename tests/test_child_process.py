@@ -1,0 +1,108 @@
+"""Tests that code which never returns, or ends its process, ends only its own."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+import psutil
+import pytest
+
+from krona_tune.child_process import ChildProcess, ProcessEnded, TooSlow
+from krona_tune.refusal import Refusal
+
+
+@pytest.fixture
+def child() -> Iterator[ChildProcess]:
+    with ChildProcess() as child:
+        yield child
+
+
+def divide(number: float, by: float) -> float:
+    return number / by
+
+
+def refuse() -> None:
+    raise Refusal("a place", "is wrong", "mend it")
+
+
+class Unportable(Exception):
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__("it needs two values")
+
+
+def raise_unportable() -> None:
+    raise Unportable(1, 2)
+
+
+def loop() -> None:
+    while True:
+        pass
+
+
+def test_a_call_returns_what_the_function_returns_from_one_process_that_stays(child: ChildProcess) -> None:
+    assert child.call(divide, 3.0, 4.0) == 0.75
+    process = child.call(os.getpid)
+    assert process != os.getpid()
+    assert child.call(os.getpid) == process
+
+
+def test_a_call_raises_what_the_function_raises_and_the_process_stays(child: ChildProcess) -> None:
+    process = child.call(os.getpid)
+    with pytest.raises(ZeroDivisionError, match="division by zero"):
+        child.call(divide, 3.0, 0.0)
+    with pytest.raises(Refusal, match="a place: is wrong; mend it"):
+        child.call(refuse)
+    with pytest.raises(RuntimeError, match="Unportable, which can't be sent"):
+        child.call(raise_unportable)
+    assert child.call(os.getpid) == process
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "said"),
+    [(sys.exit, [0], "SystemExit"), (os._exit, [3], "status 3"), (os.kill, [0, signal.SIGSEGV], "SIGSEGV")],
+)
+def test_a_function_that_ends_its_process_is_told_and_the_next_call_has_another(
+    child: ChildProcess, function: object, arguments: list[int], said: str
+) -> None:
+    with pytest.raises(ProcessEnded, match=said):
+        child.call(function, *arguments)  # type: ignore[arg-type]
+    assert child.call(divide, 1.0, 2.0) == 0.5
+
+
+def test_a_function_that_does_not_return_is_ended_also_where_it_lets_no_other_thread_run(child: ChildProcess) -> None:
+    for function, arguments in ((loop, ()), (re.search, ("(a+)+$", "a" * 60 + "b")), (time.sleep, (600,))):
+        with pytest.raises(TooSlow, match=r"it took more than 0\.2 s"):
+            child.call(function, *arguments, seconds=0.2)  # type: ignore[arg-type]
+    assert child.call(divide, 1.0, 4.0) == 0.25
+
+
+def runs(process: int) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+ENDLESS = """
+from krona_tune.child_process import ChildProcess
+from tests.test_child_process import loop
+import os
+child = ChildProcess()
+print(child.call(os.getpid), flush=True)
+child.call(loop, seconds=1.0)
+"""
+
+
+def test_the_process_ends_soon_after_the_one_that_called_it_was_killed() -> None:
+    with subprocess.Popen([sys.executable, "-c", ENDLESS], stdout=subprocess.PIPE, text=True) as caller:
+        assert caller.stdout
+        process = int(caller.stdout.readline())
+        caller.kill()
+    until = time.monotonic() + 60
+    while runs(process) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not runs(process)
