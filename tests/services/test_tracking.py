@@ -84,9 +84,7 @@ def test_a_server_that_is_away_from_the_start_costs_a_warning_and_a_sync(
     with caplog.at_level(logging.WARNING):
         study = sinks(folder, server.uri, drain_seconds=5)
         happen(study)
-        began = time.monotonic()
         study.study_ended(artifacts_of(folder))
-    assert time.monotonic() - began < 20
     assert "the study continues" in caplog.text
     assert "krona-tune sync sends them" in caplog.text
     with server.up() as uri:
