@@ -62,14 +62,14 @@ def as_far_as_reported(trial: TrialResult, reports: Sequence[Report]) -> TrialRe
     if trial.status is not Status.INTERRUPTED or not reports or (trial.rung or 0) > reports[-1].rung:
         return trial
     last = reports[-1]
+    train = max(trial.train_seconds, sum(report.train_seconds for report in reports))
+    evaluation = max(trial.evaluation_seconds, sum(report.evaluation_seconds for report in reports))
     return replace(
-        trial,
+        trial.with_seconds(train, evaluation),
         score=last.score,
         metrics=last.metrics,
         rung=last.rung,
         epochs=last.epochs,
         examples=last.examples,
-        train_seconds=max(trial.train_seconds, sum(report.train_seconds for report in reports)),
-        evaluation_seconds=max(trial.evaluation_seconds, sum(report.evaluation_seconds for report in reports)),
         peak_memory_bytes=max(trial.peak_memory_bytes, *(report.peak_memory_bytes for report in reports)),
     )

@@ -10,6 +10,7 @@ from math import isnan
 from krona_tune.adapters.placement import ParameterCount
 from krona_tune.record.sink import Sink
 from krona_tune.search.trial_message import TrialMessage
+from krona_tune.study.devices import UNKNOWN, Devices
 from krona_tune.study.order import Order
 from krona_tune.study.result import Report, ScoreOnTest, Status, TrialResult
 from krona_tune.study.spec.trial import TrialConfig
@@ -28,6 +29,7 @@ class Ledger:
     Args:
         count: counts what a trial trains; a ledger without it is read-only.
         shared_by: the tasks that share their configurations, if they do.
+        devices: what each trial has that begins or goes on; not known if rows are only restored.
     """
 
     def __init__(
@@ -38,9 +40,10 @@ class Ledger:
         *,
         shared_by: tuple[str, ...] = (),
         orders: Sequence[Order] = (),
+        devices: Devices = UNKNOWN,
     ) -> None:
         self.orders = {order.id: order for order in orders}
-        self._count, self._sink, self._shared_by = count, sink, shared_by
+        self._count, self._sink, self._shared_by, self._devices = count, sink, shared_by, devices
         self.rows = {row.trial_id: row for row in earlier}
         self.running: set[str] = set()
         self.lost: frozenset[tuple[str, int]] = frozenset()
@@ -48,7 +51,7 @@ class Ledger:
     def started(self, config: TrialMessage) -> None:
         """Records that a trial begins, or resumes after an interruption."""
         earlier = self.rows.get(config.trial_id)
-        row = _continued(earlier, time.time()) if earlier else self._row(config)
+        row = self._devices.given_to(_continued(earlier, time.time()) if earlier else self._row(config))
         self.running.add(row.trial_id)
         self._set(row)
         logger.info("%s begins: %s", row.trial_id, row.params)
@@ -61,14 +64,14 @@ class Ledger:
             return  # a resumed trial repeats its last report
         self._set(
             replace(
-                row,
+                row.with_seconds(
+                    row.train_seconds + report.train_seconds, row.evaluation_seconds + report.evaluation_seconds
+                ),
                 score=None if isnan(report.score) else report.score,
                 rung=report.rung,
                 epochs=report.epochs,
                 examples=report.examples,
                 metrics=report.metrics,
-                train_seconds=row.train_seconds + report.train_seconds,
-                evaluation_seconds=row.evaluation_seconds + report.evaluation_seconds,
                 peak_memory_bytes=max(row.peak_memory_bytes, report.peak_memory_bytes),
                 checkpoint=checkpoint,
             )
@@ -158,4 +161,4 @@ def _continued(row: TrialResult, now: float) -> TrialResult:
 
 def _end_by_its_seconds(row: TrialResult) -> float:
     """Returns the earliest time at which the trial can have ended."""
-    return row.started_at + row.paused_seconds + row.train_seconds + row.evaluation_seconds
+    return row.started_at + row.paused_seconds + row.busy_seconds

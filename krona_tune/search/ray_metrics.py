@@ -44,15 +44,12 @@ class Reading:
     tags: Mapping[str, str]
 
 
-def readings(
-    rows: Collection[TrialResult], running: Collection[str], tasks: Sequence[str], devices: float
-) -> Iterator[Reading]:
+def readings(rows: Collection[TrialResult], running: Collection[str], tasks: Sequence[str]) -> Iterator[Reading]:
     """Yields the metrics' values, computed from the rows.
 
     Args:
         running: the ids of the trials that run.
         tasks: the study's tasks; each has readings from the start.
-        devices: how many devices one trial uses.
     """
     standings = Standings(list(rows))
     for task in tasks:
@@ -61,13 +58,12 @@ def readings(
             count = sum(status == (RUNNING if row.trial_id in running else row.status) for row in own)
             yield Reading(name="krona_trials", value=count, tags={"task": task, "status": str(status)})
         active = [row for row in own if row.trial_id in running and row.train_seconds]
-        busy = sum(row.train_seconds + row.evaluation_seconds for row in own)
         values = {
             "krona_best_score": _score(standings.best(task)),
             "krona_head_only_score": _score(standings.baseline(task)),
             "krona_examples_per_second": sum(row.examples / row.train_seconds for row in active),
             "krona_examples": sum(row.examples for row in own),
-            "krona_device_hours": busy * devices / 3600,
+            "krona_device_hours": sum(row.device_seconds for row in own) / 3600,
         }
         for name, value in values.items():
             if value is not None:

@@ -104,11 +104,11 @@ def run(
     opened = open_records(plan, folder)
     notifications = _notifications(started, () if again else notify, opened.records)
     sinks = FanOut([opened.sink, *_copies(started, tracking_uri, wandb, opened.records), notifications])
-    ledger = _ledger(plan, sinks, opened)
-    rates = Rates(devices=started.slots.gpus or started.slots.cpus, slots=started.slots.count)
+    ledger = _ledger(started, sinks, opened)
+    rates = Rates(devices=started.slots.devices.count, slots=started.slots.count)
     clock = StudyClock(folder.clock)
     stopping = StudyStopper(
-        Budget() if again else _budget(plan.spec.search), lambda: spent(ledger.rows, clock.seconds(), rates)
+        Budget() if again else _budget(plan.spec.search), lambda: spent(ledger.rows, clock.seconds())
     )
     done = partial(share_done, folder)
     orders: StudyOrders
@@ -133,7 +133,7 @@ def run(
         kept=lambda: ParquetSink.__name__ not in sinks.failures,
         only=OF_A_FULL_TRAINING if again else get_args(What),
     )
-    metrics = StudyMetrics(folder.name, lambda: _readings(plan, ledger, rates))
+    metrics = StudyMetrics(folder.name, lambda: _readings(plan, ledger))
 
     def changed() -> None:
         if problem := sinks.failures.get(ParquetSink.__name__):
@@ -191,9 +191,17 @@ def _most(started: Started, share: int | None) -> int:
     return started.slots.count if share is None else started.plan.spec.resources.max_concurrent or OPEN
 
 
-def _ledger(plan: Plan, sinks: FanOut, opened: Opened) -> Ledger:
-    rows, orders = list(opened.records.trials), opened.records.orders
-    ledger = Ledger(plan.count, sinks, rows, shared_by=plan.spec.shared_by, orders=orders)
+def _ledger(started: Started, sinks: FanOut, opened: Opened) -> Ledger:
+    spec, orders = started.plan.spec, opened.records.orders
+    before = started.manifest.unrecorded_devices(spec.resources)
+    ledger = Ledger(
+        started.plan.count,
+        sinks,
+        list(map(before.counted, opened.records.trials)),
+        shared_by=spec.shared_by,
+        orders=orders,
+        devices=started.slots.devices,
+    )
     ledger.lost = opened.lost
     return ledger
 
@@ -222,8 +230,8 @@ def _end(sinks: FanOut, artifacts: list[Path], within: float | None) -> None:
     ending.join(within)
 
 
-def _readings(plan: Plan, ledger: Ledger, rates: Rates) -> Iterator[Reading]:
-    return readings(list(ledger.rows.values()), set(ledger.running), plan.spec.tasks, rates.devices)
+def _readings(plan: Plan, ledger: Ledger) -> Iterator[Reading]:
+    return readings(list(ledger.rows.values()), set(ledger.running), plan.spec.tasks)
 
 
 def _search_then_finals(phases: PhaseRunner) -> None:

@@ -9,8 +9,9 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from krona_tune.atomic_write import read_text, write_atomically
 from krona_tune.backbones.geometry import Stack
 from krona_tune.refusal import Refusal, shown
+from krona_tune.study.devices import Devices, devices_of
 from krona_tune.study.redact import redact
-from krona_tune.study.spec.study_spec import StudySpec
+from krona_tune.study.spec.study_spec import ResourcesSpec, StudySpec
 from krona_tune.study.spec.trial import Frozen
 
 Command = Annotated[str, AfterValidator(redact)]
@@ -68,7 +69,8 @@ class Manifest(Frozen):
 
     `request` is what the study keeps of its request (`StudySpec.kept`); None if an older study did not record it.
     `begun_by` is who began the study, `computed_once` says which layers are not computed in every step; both are empty
-    if an older study did not record them.
+    if an older study did not record them. `earlier_devices` are those of trials whose
+    rows do not say what they had; None until the study is resumed.
     """
 
     format: Literal[1] = FORMAT
@@ -87,6 +89,11 @@ class Manifest(Frozen):
     model: ModelFacts
     tasks: dict[str, TaskFacts] = Field(default_factory=dict)
     computed_once: str = ""
+    earlier_devices: Devices | None = None
+
+    def unrecorded_devices(self, resources: ResourcesSpec) -> Devices:
+        """Returns what those trials had whose rows do not say it; `resources` are those of the last start."""
+        return self.earlier_devices or devices_of(resources, gpu=self.device == "cuda")
 
     @property
     def synthetic(self) -> bool:

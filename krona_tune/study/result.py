@@ -1,6 +1,6 @@
 """Holds what a trial returns: a report at each rung and, whatever its status, one row at its end."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from math import isfinite
 from typing import Any
@@ -69,6 +69,10 @@ class TrialResult:
     `paused_seconds` is the time between the drivers that ran it: `ended_at - started_at - paused_seconds` is its
     running time.
 
+    `devices` of the kind `device` (cuda, or cpu for cores) are what it had when it ran last; `device_seconds` are the
+    seconds of its training and evaluation, each times the devices that it had then. The three are empty or 0 if an
+    earlier version recorded it.
+
     `proposed_by` says how a searched trial's point was chosen ("even draw", "TPE", "study model", "Sobol", "earlier
     study", or "a person" for a clone); the study's model also says which final score it expects, and one deviation of
     that expectation, without the noise of a single training.
@@ -96,6 +100,9 @@ class TrialResult:
     trainable_percent: float = 0.0
     train_seconds: float = 0.0
     evaluation_seconds: float = 0.0
+    device: str = ""
+    devices: float = 0.0
+    device_seconds: float = 0.0
     peak_memory_bytes: int = 0
     started_at: float = 0.0
     paused_seconds: float = 0.0
@@ -121,6 +128,21 @@ class TrialResult:
     def point(self) -> tuple[int, float]:
         """Returns (trainable parameters, score) of a scored trial, as on a Pareto front."""
         return self.trainable_parameters, self.score or 0.0
+
+    @property
+    def busy_seconds(self) -> float:
+        """Returns the seconds of training and evaluation."""
+        return self.train_seconds + self.evaluation_seconds
+
+    def with_seconds(self, train: float, evaluation: float) -> "TrialResult":
+        """Returns the row with these sums of seconds; what they grew by was used on the devices that it has now."""
+        grown = train + evaluation - self.busy_seconds
+        return replace(
+            self,
+            train_seconds=train,
+            evaluation_seconds=evaluation,
+            device_seconds=self.device_seconds + self.devices * grown,
+        )
 
     @property
     def finished(self) -> bool:

@@ -87,7 +87,7 @@ def test_a_price_is_in_the_plan_the_forecast_and_the_end(
     started = begun(plan)
     print_started(started, None, Forecast(tasks={"rte": RTE}))
     assert re.search(foretold, capsys.readouterr().out)
-    took = replace(row("000", "search", 0.5), train_seconds=3600.0, evaluation_seconds=0.0)
+    took = replace(row("000", "search", 0.5), device_seconds=7200.0)
     print_cost(started, Ledger(plan.count, NothingKept(), [took]))
     said = capsys.readouterr().out
     assert (f"The study's trials have {ended}at 2.10 a device hour." in said) if ended else said == ""

@@ -47,6 +47,11 @@ def test_a_row_that_was_taken_up_once_before_is_counted_from_its_reports_too() -
     assert as_far_as_reported(taken_up, REPORTS).train_seconds == 70
 
 
+def test_the_row_of_a_killed_driver_counts_each_second_on_the_devices_of_its_start() -> None:
+    moved = row(rung=0, examples=40, train_seconds=10, evaluation_seconds=1, device="cpu", devices=4, device_seconds=11)
+    assert as_far_as_reported(moved, REPORTS).device_seconds == 11 + 4 * (20 + 2 + 40 + 3)
+
+
 def test_a_row_that_has_ended_stays_as_it_is() -> None:
     ended = row(status=Status.STOPPED_EARLY, rung=1, score=0.6, train_seconds=30)
     assert as_far_as_reported(ended, REPORTS) is ended

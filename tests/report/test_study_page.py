@@ -17,6 +17,7 @@ from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import read_records
 from krona_tune.refusal import Refusal
 from krona_tune.report.pages.study_page import write_report
+from krona_tune.study.devices import devices_of
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import format_duration, format_gain, format_knob, format_money
 from krona_tune.study.manifest import read_manifest
@@ -328,19 +329,20 @@ def test_full_trainings_are_listed_beside_the_search_and_rank_nowhere(study: Stu
 @pytest.mark.parametrize("cores", [1, 4])
 def test_with_a_price_money_stands_beside_device_hours(study: StudyFolder, cores: int) -> None:
     plain = write_report(study).read_text(encoding="utf-8")
-    resources = f"resources: {{cpus_per_trial: {cores}, price_per_hour: 1000}}\n"
-    study.spec.write_text(f"model: tiny\n{resources}", encoding="utf-8")
+    written = f"resources: {{cpus_per_trial: {cores}, price_per_hour: 1000}}\n"
+    study.spec.write_text(f"model: tiny\n{written}", encoding="utf-8")
     page = write_report(study).read_text(encoding="utf-8")
     manifest = read_manifest(study.manifest)
-    price = price_of(ResourcesSpec(cpus_per_trial=cores, price_per_hour=1000), gpu=manifest.device == "cuda")
+    resources = ResourcesSpec(cpus_per_trial=cores, price_per_hour=1000)
+    had, price = devices_of(resources, gpu=manifest.device == "cuda"), price_of(resources)
     assert price
-    whole = price.of(read_records(study.results).trials)
+    whole = price.of(map(had.counted, read_records(study.results).trials))
     assert whole > 0
     section = page[page.index('<h2 id="cost">') :].partition("</table>")[0]
     assert '<th scope="col" class="number">Money</th>' in section
     assert f'<td class="number" data-value="{whole}">{format_money(whole)}</td>' in section.partition("<tfoot>")[2]
     assert "money is 1,000.00 a device hour" in section
-    assert ("times the 4 devices of each" in section) == (price.devices != 1)
+    assert f"times the devices of each ({had.said})" in section
     hours = f'<td class="number">{whole / 1000:.2f}</td>'
     assert hours in section.partition("<tfoot>")[2]
     assert section.count("</td>") == plain[plain.index('<h2 id="cost">') :].partition("</table>")[0].count("</td>") + 4

@@ -7,8 +7,10 @@ import pytest
 
 from krona_tune.adapters.placement import count
 from krona_tune.report.summary.cost import DeviceRates, cost
+from krona_tune.search.budget.budget import spent
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.trial_message import TrialMessage
+from krona_tune.study.devices import Devices
 from krona_tune.study.order import Order
 from krona_tune.study.result import Report, ScoreOnTest, Status, TrialResult
 from tests.models import build
@@ -142,6 +144,16 @@ def test_a_trial_that_goes_on_keeps_its_row_and_adds_to_it() -> None:
     row = book.rows["cola-000"]
     assert (row.train_seconds, row.score, row.status) == (2, 0.5, Status.COMPLETED)
     assert [event.rung for name, event in heard.events if name == "reported"] == [1]
+
+
+def test_a_trial_that_goes_on_elsewhere_keeps_what_it_used_and_adds_what_it_uses_there() -> None:
+    before = Ledger(count_on(SHAPE), Heard(), [], devices=Devices(kind="cuda", count=2.0))
+    early = run(before, config(0), 0.25, status=Status.INTERRUPTED)
+    assert (early.device, early.devices, early.device_seconds) == ("cuda", 2.0, 2 * 2)
+    book = Ledger(count_on(SHAPE), Heard(), [early], devices=Devices(kind="cpu", count=5.0))
+    row = run(book, config(0), 0.25, 0.5, 0.75)
+    assert (row.device, row.devices, row.device_seconds) == ("cpu", 5.0, 2 * 2 + 5 * 4)
+    assert spent(book.rows, 0.0).device_hours == cost([row], DeviceRates()).device_seconds / 3600 == 24 / 3600
 
 
 def test_the_best_has_the_highest_score_then_the_fewest_parameters() -> None:

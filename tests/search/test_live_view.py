@@ -92,9 +92,9 @@ def test_a_long_rungs_progress_counts_for_the_time_left(monkeypatch: pytest.Monk
 
 def test_with_a_price_the_last_line_says_what_the_trials_cost() -> None:
     took = row("000", "search", 0.5, task="cola", ended_at=7.0)
-    book = Ledger(count_on(SHAPE), Heard(), [replace(took, train_seconds=3000.0, evaluation_seconds=600.0)])
+    book = Ledger(count_on(SHAPE), Heard(), [replace(took, device_seconds=7200.0)])
     screen = StringIO()
-    for price in (Price(per_hour=2.1, devices=2.0), None):
+    for price in (Price(per_hour=2.1), None):
         shown = View(Console(width=200), book, manifest("cola").tasks, nothing_done, quiet=True, price=price)
         Console(file=screen, width=200).print(shown)
     with_price, without = (line.strip() for line in screen.getvalue().splitlines() if " of 1 trials, " in line)

@@ -9,6 +9,7 @@ from importlib.resources import files
 import pytest
 
 from krona_tune.search.ray_metrics import MEASURES, RUNNING, Measure, Reading, StudyMetrics, readings
+from krona_tune.study.devices import Devices
 from krona_tune.study.result import Status, TrialResult
 from tests.record.events import ended, report, started
 from tests.services.processes import free_port, get
@@ -23,15 +24,16 @@ def exported_name(name: str, measure: Measure) -> str:
 
 def rows() -> list[TrialResult]:
     done, head, active = started(0), started(1, kind="baseline"), started(2)
-    return [
+    found = [
         ended(done, Status.COMPLETED, [report(done, 0, 0.25), report(done, 1, 0.75)]),
         ended(head, Status.FAILED, [report(head, 0, 0.125)]),
         ended(active, Status.INTERRUPTED, [report(active, 0, 0.5)]),
     ]
+    return list(map(Devices(kind="cuda", count=3.0).counted, found))
 
 
 def values() -> dict[tuple[str, ...], float]:
-    read = readings(rows(), {"cola-0002"}, ("cola", "rte"), devices=3)
+    read = readings(rows(), {"cola-0002"}, ("cola", "rte"))
     return {(each.name, *each.tags.values()): each.value for each in read}
 
 
@@ -54,7 +56,7 @@ def test_scores_speed_and_use_follow_from_the_rows() -> None:
 
 
 def test_every_reading_is_of_a_known_measure_with_its_tags() -> None:
-    for reading in readings(rows(), (), ("cola",), devices=1):
+    for reading in readings(rows(), (), ("cola",)):
         assert {"study", *reading.tags} == set(MEASURES[reading.name].tags)
 
 
@@ -85,7 +87,7 @@ def test_prometheus_reads_the_study_from_rays_endpoint() -> None:
 
         def reading() -> Iterator[Reading]:
             read.append(len(now))
-            return readings(now, (), ("cola",), devices=3)
+            return readings(now, (), ("cola",))
 
         metrics = StudyMetrics("first", reading)
         metrics.changed()

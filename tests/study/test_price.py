@@ -1,6 +1,4 @@
-"""Tests that money is device hours times the price, for as many devices as a trial has."""
-
-from dataclasses import replace
+"""Tests that money is the price of the device hours that the trials used."""
 
 import pytest
 
@@ -9,30 +7,17 @@ from krona_tune.study.price import price_of
 from krona_tune.study.spec.study_spec import ResourcesSpec
 from tests.study.final_rows import row
 
-HALF_AN_HOUR = replace(row("000", "search", 0.5), train_seconds=1500.0, evaluation_seconds=300.0)
 
-
-@pytest.mark.parametrize(
-    ("resources", "gpu", "money"),
-    [
-        ({}, False, 1.0),
-        ({"cpus_per_trial": 4}, False, 4.0),
-        ({"cpus_per_trial": 4}, True, 1.0),
-        ({"cpus_per_trial": 4, "gpus_per_trial": 2}, True, 2.0),
-        ({"gpus_per_trial": 0.5}, True, 0.5),
-    ],
-)
-def test_money_is_the_price_of_the_hours_of_all_devices(resources: dict[str, float], gpu: bool, money: float) -> None:
-    price = price_of(ResourcesSpec.model_validate({"price_per_hour": 2, **resources}), gpu=gpu)
+def test_money_is_the_price_of_the_hours_of_all_devices() -> None:
+    trials = [row(f"00{number}", "search", 0.5, device_seconds=number * 1800.0) for number in (1, 4)]
+    price = price_of(ResourcesSpec(price_per_hour=2))
     assert price
-    assert price.of([HALF_AN_HOUR]) == money
-    assert price.of([HALF_AN_HOUR] * 3) == 3 * money
-    assert price.of([]) == 0
+    assert [price.of(trials[:number]) for number in range(3)] == [0.0, 1.0, 5.0]
     assert price.said == "2.00 a device hour"
 
 
 def test_without_a_price_there_is_no_money() -> None:
-    assert price_of(ResourcesSpec(), gpu=True) is None
+    assert price_of(ResourcesSpec()) is None
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Computes what a study cost: device time, wall time, memory, and what early stopping saved."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
@@ -11,8 +11,9 @@ from krona_tune.refusal import refusing
 from krona_tune.report.charts.chart import Chart
 from krona_tune.report.charts.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, TEAL, YELLOW, empty_figure
 from krona_tune.report.summary.task_summary import RUNNING, TaskSummary
+from krona_tune.study.devices import UNKNOWN, Devices
 from krona_tune.study.manifest import Manifest
-from krona_tune.study.price import Price, devices_of, price_of
+from krona_tune.study.price import Price, price_of
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.spec.plain_yaml import read_yaml
 from krona_tune.study.spec.study_spec import ResourcesSpec
@@ -39,10 +40,14 @@ ROW, AROUND = 44, 96
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceRates:
-    """Holds the number of devices that each trial of a study has, or its share of one, and their price, if known."""
+    """Holds the devices of each trial whose row does not say what it had, and the price of a device, if known."""
 
-    devices: float = 1.0
+    unrecorded: Devices = UNKNOWN
     price: Price | None = None
+
+    def counted(self, trials: Iterable[TrialResult]) -> list[TrialResult]:
+        """Returns the trials, each with what it used."""
+        return list(map(self.unrecorded.counted, trials))
 
 
 _READ = ("cpus_per_trial", "gpus_per_trial", "price_per_hour")
@@ -52,7 +57,8 @@ _READ = ("cpus_per_trial", "gpus_per_trial", "price_per_hour")
 @dataclass(frozen=True, kw_only=True)
 class Cost:
     """The cost of some trials. Seconds are sums over trials, those of devices over each trial's devices too;
-    `wall_seconds` are those in which at least one of the ended trials ran. `money` is None without a price."""
+    `wall_seconds` are those in which at least one of the ended trials ran. `devices` says what they had when they ran
+    last. `money` is None without a price."""
 
     trials: int
     train_seconds: float
@@ -60,6 +66,7 @@ class Cost:
     device_seconds: float
     wall_seconds: float
     peak_memory_bytes: int
+    devices: tuple[str, ...] = ()
     money: float | None = None
 
 
@@ -69,21 +76,20 @@ def device_rates(spec: str, manifest: Manifest) -> DeviceRates:
     with refusing("study.yaml", "its resources can't be read", "put back what the study was begun with"):
         resources = ((written or {}).get("resources") or {}).items()
         asked = ResourcesSpec.model_validate({key: value for key, value in resources if key in _READ})
-    gpu = manifest.device == "cuda"
-    return DeviceRates(devices=devices_of(asked, gpu=gpu), price=price_of(asked, gpu=gpu))
+    return DeviceRates(unrecorded=manifest.unrecorded_devices(asked), price=price_of(asked))
 
 
 def cost(trials: Sequence[TrialResult], rates: DeviceRates) -> Cost:
-    train = sum(trial.train_seconds for trial in trials)
-    evaluation = sum(trial.evaluation_seconds for trial in trials)
+    counted = rates.counted(trials)
     return Cost(
         trials=len(trials),
-        train_seconds=train,
-        evaluation_seconds=evaluation,
-        device_seconds=rates.devices * (train + evaluation),
+        train_seconds=sum(trial.train_seconds for trial in trials),
+        evaluation_seconds=sum(trial.evaluation_seconds for trial in trials),
+        device_seconds=sum(trial.device_seconds for trial in counted),
         wall_seconds=_under_way(trials),
         peak_memory_bytes=max((trial.peak_memory_bytes for trial in trials), default=0),
-        money=rates.price.of(trials) if rates.price else None,
+        devices=tuple(dict.fromkeys(Devices.of(trial).said for trial in counted)),
+        money=rates.price.of(counted) if rates.price else None,
     )
 
 
@@ -115,10 +121,9 @@ def saved_by_stopping(summary: TaskSummary, trials: Sequence[TrialResult]) -> fl
 def cost_chart(tasks: Sequence[TaskSummary], recorded: Records, rates: DeviceRates) -> Chart | None:
     """Draws a bar per task, by kind and end of the trials; None if no time was spent."""
     minutes: dict[str, dict[str, float]] = {kind: defaultdict(float) for kind in _COLOURS}
-    for trial in recorded.trials:
-        minutes[RUNNING if trial.trial_id in recorded.running else _kind(trial)][trial.task] += (
-            rates.devices * (trial.train_seconds + trial.evaluation_seconds) / 60
-        )
+    for trial in rates.counted(recorded.trials):
+        kind = RUNNING if trial.trial_id in recorded.running else _kind(trial)
+        minutes[kind][trial.task] += trial.device_seconds / 60
     if not any(sum(each.values()) for each in minutes.values()):
         return None
     figure = empty_figure("device minutes", "")

@@ -41,14 +41,13 @@ class Rates:
     slots: int
 
 
-def spent(rows: Mapping[str, TrialResult], seconds: float, rates: Rates) -> Amount:
+def spent(rows: Mapping[str, TrialResult], seconds: float) -> Amount:
     """Returns what the rows have used so far, full trainings left out; `seconds` is the time on the study's clock."""
     everyone = [row for row in list(rows.values()) if row.kind not in FULL_KINDS]
-    busy = sum(row.train_seconds + row.evaluation_seconds for row in everyone)
     return Amount(
         seconds=seconds,
         examples=sum(row.examples for row in everyone),
-        device_hours=busy * rates.devices / 3600,
+        device_hours=sum(row.device_seconds for row in everyone) / 3600,
     )
 
 
@@ -75,5 +74,4 @@ def _seconds_an_example(rows: Mapping[str, TrialResult], task: str) -> float:
     """Returns the seconds per example of a task's trials, the head alone excluded; 0.0 if no row has examples yet."""
     searched = [row for row in list(rows.values()) if row.params.get("method") != BASELINE]
     known = [row for row in searched if row.task == task and row.examples]
-    busy = sum(row.train_seconds + row.evaluation_seconds for row in known)
-    return busy / sum(row.examples for row in known) if known else 0.0
+    return sum(row.busy_seconds for row in known) / sum(row.examples for row in known) if known else 0.0

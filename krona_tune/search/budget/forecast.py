@@ -159,7 +159,7 @@ class Forecast:
 
     def device_hours(self, spec: StudySpec, slots: "Slots") -> float:
         """Returns the hours of GPUs, or of CPU cores if trials get no GPU."""
-        return self.busy(spec) * (slots.gpus or slots.cpus) / 3600
+        return self.busy(spec) * slots.devices.count / 3600
 
     def busy(self, spec: StudySpec) -> float:
         """Returns the seconds of all the study's trials together."""
@@ -203,7 +203,7 @@ class Forecast:
         for row in rows:
             if row.examples and row.task in self.tasks:
                 is_head = row.params.get("method") == BASELINE
-                took[is_head] += row.train_seconds + row.evaluation_seconds
+                took[is_head] += row.busy_seconds
                 foretold[is_head] += self.tasks[row.task].until(row.examples, baseline=is_head)
         by = {kind: took[kind] / foretold[kind] if foretold[kind] else 1.0 for kind in (True, False)}
         return replace(self, tasks={task: _times(each, by[False], by[True]) for task, each in self.tasks.items()})

@@ -18,7 +18,7 @@ from krona_tune.search.startup.gather import Gathered
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, ModelFacts, read_manifest
 from krona_tune.study.price import Price, price_of
-from krona_tune.study.spec.loader import dump_spec
+from krona_tune.study.spec.loader import dump_spec, load_spec
 from krona_tune.train.device import this_device
 
 PACKAGES = ("krona_tune", "ray", "torch", "transformers", "datasets", "optuna", "mlflow", "pyarrow")
@@ -34,7 +34,7 @@ class Started(Gathered):
     @property
     def price(self) -> Price | None:
         """Returns the price of a device hour, if the request names it."""
-        return price_of(self.plan.spec.resources, gpu=self.slots.gpus > 0)
+        return price_of(self.plan.spec.resources)
 
 
 def begin_study(gathered: Gathered, folder: StudyFolder, command: str) -> Started:
@@ -47,7 +47,7 @@ def begin_study(gathered: Gathered, folder: StudyFolder, command: str) -> Starte
         command=command,
         seed=plan.spec.seed,
         precision=_precision(plan, fit),
-        device="cuda" if fit.gpus else "cpu",
+        device=fit.devices.kind,
         workers=fit.count,
         versions={package: version(package) for package in PACKAGES},
         git_commit=_git_commit(),
@@ -74,6 +74,7 @@ def begin_study(gathered: Gathered, folder: StudyFolder, command: str) -> Starte
                 "begun_by": earlier.begun_by,
                 "command": earlier.command,
                 "resumed_by": (*earlier.resumed_by, command),
+                "earlier_devices": earlier.unrecorded_devices(load_spec(folder.spec).resources),
             }
         )
     write_atomically(folder.spec, dump_spec(plan.spec))

@@ -14,6 +14,7 @@ from typing import Any
 from krona_tune.refusal import Refusal, refusing, told
 from krona_tune.search.preflight.machine import refuse_cache, refuse_temporary_folder
 from krona_tune.search.ray_internals import count_gpus, start_ray
+from krona_tune.study.devices import Devices
 from krona_tune.study.spec.study_spec import ResourcesSpec
 
 logger = logging.getLogger(__name__)
@@ -78,6 +79,11 @@ class Slots:
     cpus: float
     gpus: float
     count: int
+
+    @property
+    def devices(self) -> Devices:
+        """Returns the GPUs of one trial, or its CPU cores if it has none."""
+        return Devices(kind="cuda", count=self.gpus) if self.gpus else Devices(kind="cpu", count=self.cpus)
 
 
 def this_machine() -> Cluster:

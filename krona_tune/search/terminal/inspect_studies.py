@@ -66,11 +66,11 @@ def watch(folder: StudyFolder, console: Console) -> None:
     with Live(console=console, auto_refresh=False) as live:
         while True:
             runs = is_running(folder)
-            rows = _rows(folder)[0]
+            rows = list(map(manifest.unrecorded_devices(spec.resources).counted, _rows(folder)[0]))
             ledger = _ledger(rows, spec)
             ledger.running = set(running_trials(rows)) if runs else set()
             span = _session(folder, None if runs else rows)
-            done, price = partial(share_done, folder), price_of(spec.resources, gpu=manifest.device == "cuda")
+            done, price = partial(share_done, folder), price_of(spec.resources)
             view = View(console, ledger, manifest.tasks, done, quiet=True, span=span, price=price)
             view.expect(not_begun(spec, rows, text_to_text=manifest.model.text_to_text))
             live.update(view, refresh=True)

@@ -1,0 +1,48 @@
+"""Tests what a study's manifest says when it begins and when it goes on, without Ray and without data."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from krona_tune.search.planning.plan import make_plan
+from krona_tune.search.startup.begin import Started, begin_study
+from krona_tune.search.startup.cluster import Cluster, Slots
+from krona_tune.search.startup.gather import Gathered
+from krona_tune.study.devices import Devices
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.spec.study_spec import ResourcesSpec, StudySpec
+
+FOUR_CORES, ONE_GPU = Slots(cpus=4, gpus=0, count=2), Slots(cpus=1, gpus=1, count=1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StudyFolder:
+    found = StudyFolder(tmp_path / "first")
+    found.root.mkdir()
+    return found
+
+
+def gathered(model: str, slots: Slots, **request: Any) -> Gathered:
+    """Returns a study without data that has these slots, which its request asks for."""
+    resources = {"cpus_per_trial": slots.cpus, "gpus_per_trial": slots.gpus}
+    asked = {"model": model, "tasks": ["rte"], "data": "mini", "resources": resources, **request}
+    plan = make_plan(StudySpec.model_validate(asked), "here")
+    nothing: Any = SimpleNamespace(facts={})
+    cluster = Cluster(nodes=(), dashboard="")
+    return Gathered(plan=plan, cluster=cluster, slots=slots, source=plan.source, prepared=nothing)
+
+
+def begun(study: Gathered, folder: StudyFolder) -> Started:
+    return begin_study(study, folder, "the command")
+
+
+def test_a_study_that_goes_on_elsewhere_still_knows_what_its_first_trials_had(model: str, folder: StudyFolder) -> None:
+    small = ResourcesSpec(cpus_per_trial=1)
+    assert begun(gathered(model, FOUR_CORES), folder).manifest.earlier_devices is None
+    for slots in (ONE_GPU, replace(FOUR_CORES, cpus=7)):
+        manifest = begun(gathered(model, slots), folder).manifest
+        assert manifest.unrecorded_devices(small) == Devices(kind="cpu", count=4)
+    assert manifest.device == "cpu"
