@@ -10,6 +10,7 @@ from krona_tune.search.preflight.capacity import Footprint, check_disk, check_me
 from krona_tune.search.preflight.findings import Findings, problem
 from krona_tune.search.preflight.first_batch import FirstBatch, train_first_batch, usual_point
 from krona_tune.search.preflight.nodes import NodeReport, inspect_nodes, node_problems, token, versions
+from krona_tune.search.startup.cluster import times_in
 from krona_tune.search.startup.gather import Gathered
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import format_bytes
@@ -111,7 +112,7 @@ def _warned(gathered: Gathered, done: FirstBatch) -> Iterator[str]:
             yield f"the first batch of {task} with the largest adapter: {status}: {error}"
     if done.emulates_bfloat16 and gathered.plan.spec.precision == "bf16":
         yield f"{done.device} computes bf16 by emulation only; --set precision=fp32 is faster there"
-    side_by_side = int(1 / gathered.slots.gpus) if 0 < gathered.slots.gpus < 1 else 1
+    side_by_side = times_in(1, gathered.slots.gpus) if 0 < gathered.slots.gpus < 1 else 1
     if side_by_side * done.peak_bytes > done.memory_bytes:
         sizes = f"{side_by_side} × {format_bytes(done.peak_bytes)}, {done.device} has {format_bytes(done.memory_bytes)}"
         yield f"the largest adapter takes more than a GPU has: {sizes}; ask for a larger --gpus-per-trial"

@@ -38,6 +38,8 @@ EARLY = ("krona_tune.search.worker.trainable", "transformers.modeling_utils")
 START = "start one with ray start --head"
 ANSWER_SECONDS = 5.0
 """How long a cluster may take to accept a connection."""
+UNIT = 1e-4
+"""The smallest share of a resource that Ray knows: it counts all of them in whole numbers of these."""
 WORKER_WAIT_SECONDS = 900
 """How long a cluster that has only its head may take to start the first worker."""
 
@@ -52,8 +54,15 @@ class Node:
 
     def fits(self, cpus: float, gpus: float) -> int:
         """Returns how many trials of that size fit on the node. A share of a GPU never spans two GPUs."""
-        on_gpus = int(self.gpus) * int(1 / gpus) if 0 < gpus < 1 else int(self.gpus / gpus) if gpus else math.inf
-        return int(min(self.cpus // cpus, on_gpus))
+        if not gpus:
+            return times_in(self.cpus, cpus)
+        on_gpus = int(self.gpus) * times_in(1, gpus) if gpus < 1 else times_in(self.gpus, gpus)
+        return min(times_in(self.cpus, cpus), on_gpus)
+
+
+def times_in(whole: float, part: float) -> int:
+    """Returns how often a part of a resource fits into the whole, in the units in which Ray counts both."""
+    return round(whole / UNIT) // max(1, round(part / UNIT))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +79,10 @@ class Cluster:
     @property
     def gpus(self) -> float:
         return sum(node.gpus for node in self.nodes)
+
+    def room(self, cpus: float, gpus: float) -> int:
+        """Returns how many trials of that size fit on all nodes together."""
+        return sum(node.fits(cpus, gpus) for node in self.nodes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +251,7 @@ def slots(cluster: Cluster, asked: ResourcesSpec) -> Slots:
     ):
         if wanted > there:
             raise Refusal(flag, f"{wanted:g} asked, the largest node has {there:g}", f"ask for at most {there:g}")
-    fit = sum(node.fits(asked.cpus_per_trial, gpus) for node in cluster.nodes)
+    fit = cluster.room(asked.cpus_per_trial, gpus)
     if not fit:
         raise Refusal("--gpus-per-trial", "no node has CPUs and GPUs enough for one trial", "ask for less of one")
     return Slots(cpus=asked.cpus_per_trial, gpus=gpus, count=asked.max_concurrent or fit)
