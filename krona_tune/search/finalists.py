@@ -6,8 +6,9 @@ the best.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from krona_tune.search.trial_message import TrialMessage
@@ -44,11 +45,12 @@ def final_trials(spec: StudySpec, rows: Iterable[TrialResult]) -> list[TrialMess
         everyone = [row for rows in by_task.values() for row in rows]
         shared = shared_ranking(everyone, spec.tasks)[: spec.finalists.top]
         winners = {task: [each.rows[task] for each in shared] for task in spec.tasks}
+    entries = {task: _entries(by_task[task], winners[task]) for task in spec.tasks}
     return [
         _final_trial(spec, task, entry, index)
         for task in spec.tasks
         for index in range(1, spec.finalists.seeds + 1)
-        for entry in _entries(by_task[task], winners[task])
+        for entry in entries[task]
     ]
 
 
@@ -65,7 +67,7 @@ def _entries(rows: Sequence[TrialResult], winners: Sequence[TrialResult]) -> lis
         for row in rows
         if row.kind == "finalist"
     }
-    heads = _best([row for row in rows if row.kind == "baseline"], 1)
+    heads = _judged(row for row in rows if row.kind == "baseline")[:1]
     if not any(entry.number == HEAD for entry in entered.values()):
         entered |= {_configuration(row): Entry(number=HEAD, of=row.trial_id, params=row.params) for row in heads}
     for row in winners:
@@ -80,21 +82,28 @@ def _winners(spec: StudySpec, rows: Sequence[TrialResult]) -> list[TrialResult]:
     for row in rows:
         if row.kind == "search":
             groups[row.params["method"] if spec.search.per_method else ""].append(row)
-    ranked = [_best(group, len(group)) for group in groups.values()]
+    ranked = [_judged(group) for group in groups.values()]
     if spec.search.pareto:
         ranked = [front_of(group, lambda row: row.point)[::-1] for group in ranked]
-    return [row for group in ranked for row in group[: spec.finalists.top]]
+    return [row for group in ranked for row in islice(_distinct(group), spec.finalists.top)]
 
 
-def _best(rows: Sequence[TrialResult], top: int) -> list[TrialResult]:
-    """Returns the best trial of each configuration by its last validation score, the highest first.
+def _judged(rows: Iterable[TrialResult]) -> list[TrialResult]:
+    """Returns the trials by their last validation score, the highest first.
 
     Trials that were stopped early are included: with a small budget few trials reach the end, and the last scores of
     all trials find better configurations.
     """
-    judged = rank(row for row in rows if row.status.stopped or row.status is Status.COMPLETED)
-    first = {_configuration(row): row for row in reversed(judged)}
-    return [row for row in judged if first[_configuration(row)] is row][:top]
+    return rank(row for row in rows if row.status.stopped or row.status is Status.COMPLETED)
+
+
+def _distinct(rows: Iterable[TrialResult]) -> Iterator[TrialResult]:
+    """Yields the first trial of each configuration; reads no further than the caller asks, since a check takes long."""
+    found: set[str] = set()
+    for row in rows:
+        if (configuration := _configuration(row)) not in found:
+            found.add(configuration)
+            yield row
 
 
 def _configuration(row: TrialResult) -> str:

@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 
 from krona_tune.refusal import Refusal
+from krona_tune.search import finalists
 from krona_tune.search.finalists import final_trials
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.spec.loader import build_spec
 from krona_tune.study.spec.study_spec import StudySpec
+from krona_tune.study.spec.trial import check_trial
 from tests.study.final_rows import row
 
 
@@ -97,6 +99,17 @@ def test_equal_configurations_are_one_finalist() -> None:
     same = {"scale": 2.5}
     rows = [searched(0, 0.7, params=same), searched(1, 0.9, params=same), searched(2, 0.6)]
     assert chosen(final_trials(spec(), rows)) == {1: "rte-001", 2: "rte-002"}
+
+
+@pytest.mark.parametrize("search", [{}, {"per_method": True}, {"objective": "pareto"}])
+def test_a_choice_among_many_trials_checks_the_configurations_of_a_few(
+    monkeypatch: pytest.MonkeyPatch, search: dict[str, Any]
+) -> None:
+    checked: list[str] = []
+    monkeypatch.setattr(finalists, "check_trial", lambda *given: checked.append(given[0]) or check_trial(*given))
+    rows = [searched(number, 0.5 + number / 1000, trainable_parameters=number + 1) for number in range(90)]
+    assert chosen(final_trials(spec(top=3, seeds=4, **search), rows)) == {1: "rte-089", 2: "rte-088", 3: "rte-087"}
+    assert len(checked) < 10
 
 
 def test_tasks_and_with_per_method_their_methods_have_their_own_finalists() -> None:

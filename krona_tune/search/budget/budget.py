@@ -1,5 +1,6 @@
 """Computes what a study may use, what it has used, and what its finals will still need."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -66,12 +67,16 @@ def needed(
         foretold: forecast seconds per example by task, for tasks without a row yet.
     """
     examples = {task: full[task] * count for task, count in trials.items()}
-    busy = sum(count * (_seconds_an_example(rows, task) or foretold.get(task, 0.0)) for task, count in examples.items())
+    known = _seconds_an_example(rows)
+    busy = sum(count * (known.get(task) or foretold.get(task, 0.0)) for task, count in examples.items())
     return Amount(seconds=busy / rates.slots, examples=sum(examples.values()), device_hours=busy * rates.devices / 3600)
 
 
-def _seconds_an_example(rows: Mapping[str, TrialResult], task: str) -> float:
-    """Returns the seconds per example of a task's trials, the head alone excluded; 0.0 if no row has examples yet."""
-    searched = [row for row in list(rows.values()) if row.params.get("method") != BASELINE]
-    known = [row for row in searched if row.task == task and row.examples]
-    return sum(row.busy_seconds for row in known) / sum(row.examples for row in known) if known else 0.0
+def _seconds_an_example(rows: Mapping[str, TrialResult]) -> dict[str, float]:
+    """Returns the seconds per example of each task's trials, the head alone excluded, if it has rows with examples."""
+    busy, examples = Counter[str](), Counter[str]()
+    for row in list(rows.values()):
+        if row.examples and row.params.get("method") != BASELINE:
+            busy[row.task] += row.busy_seconds
+            examples[row.task] += row.examples
+    return {task: busy[task] / count for task, count in examples.items()}
