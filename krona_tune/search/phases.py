@@ -117,15 +117,16 @@ def known_phase(waiting: list[TrialMessage], works: Works, ledger: Ledger, stopp
 
 
 def finals_reserve(
-    spec: StudySpec, works: Works, ledger: Ledger, rates: Rates, forecast: Forecast | None
+    spec: StudySpec, works: Works, ledger: Ledger, rates: Callable[[], Rates], forecast: Forecast | None
 ) -> Callable[[], Amount]:
-    """Says what finals and repeats would need if the search ended now; reckoned again when a trial has ended."""
+    """Says what finals and repeats would need if the search ended now; reckoned again when a trial has ended, or the
+    rates have changed."""
     full = {task: work.schedule.total_examples for task, work in works.items()}
     foretold = {task: each.until(full[task]) / full[task] for task, each in forecast.tasks.items()} if forecast else {}
 
     @lru_cache(maxsize=1)
-    def need(ended: int) -> Amount:
+    def need(ended: int, rates: Rates) -> Amount:
         waiting = Counter(config.task for config in (*finals_left(spec, ledger), *repeats_left(spec, ledger)))
         return needed(ledger.rows, full, waiting, rates, foretold)
 
-    return lambda: need(len(ledger.rows) - len(ledger.running))
+    return lambda: need(len(ledger.rows) - len(ledger.running), rates())

@@ -105,7 +105,6 @@ def run(
     notifications = _notifications(started, () if again else notify, opened.records)
     sinks = FanOut([opened.sink, *_copies(started, tracking_uri, wandb, opened.records), notifications])
     ledger = _ledger(started, sinks, opened)
-    rates = Rates(devices=started.slots.devices.count, slots=started.slots.count)
     clock = StudyClock(folder.clock)
     stopping = StudyStopper(
         Budget() if again else _budget(plan.spec.search), lambda: spent(ledger.rows, clock.seconds())
@@ -115,9 +114,10 @@ def run(
 
     def seconds_left() -> float:
         assert forecast is not None, "without a forecast nobody asks"
-        return forecast.left(
-            orders.plan.spec, ledger.rows.values(), done, max(1, min(orders.allowed, started.slots.count))
-        )
+        return forecast.left(orders.plan.spec, ledger.rows.values(), done, rates().slots)
+
+    def rates() -> Rates:
+        return rates_now(started, orders.allowed)
 
     left = seconds_left if forecast else None
     view = View(console, ledger, started.manifest.tasks, done, quiet=quiet, seconds_left=left, price=started.price)
@@ -184,6 +184,13 @@ def run(
         lost=stopping.lost,
         lost_sinks=sinks.failures,
     )
+
+
+def rates_now(started: Started, allowed: int) -> Rates:
+    """Returns the rates at which trials are trained now, with as many at once as are allowed and have room."""
+    slots = started.slots
+    room = max(slots.count, started.cluster.room(slots.cpus, slots.gpus))
+    return Rates(devices=slots.devices.count, slots=max(1, min(allowed, room)))
 
 
 def _most(started: Started, share: int | None) -> int:

@@ -68,5 +68,17 @@ def test_the_search_leaves_of_a_budget_what_repeats_need() -> None:
     works: Any = dict.fromkeys(("rte", "cola"), SimpleNamespace(schedule=full))
     ledger: Any = SimpleNamespace(rows={each.trial_id: each for each in ROWS}, running=[])
     rates = Rates(devices=1, slots=2)
-    assert finals_reserve(asked(3), works, ledger, rates, None)().examples == 2 * 3 * 150
-    assert finals_reserve(asked(0), works, ledger, rates, None)().examples == 0
+    assert finals_reserve(asked(3), works, ledger, lambda: rates, None)().examples == 2 * 3 * 150
+    assert finals_reserve(asked(0), works, ledger, lambda: rates, None)().examples == 0
+
+
+def test_what_repeats_need_of_the_clock_is_reckoned_with_the_slots_of_the_moment() -> None:
+    full = Schedule(examples_per_epoch=50, rungs=(50, 150), reduction=3)
+    works: Any = dict.fromkeys(("rte", "cola"), SimpleNamespace(schedule=full))
+    rows = [replace(each, examples=100, train_seconds=400.0) for each in ROWS]
+    ledger: Any = SimpleNamespace(rows={each.trial_id: each for each in rows}, running=[])
+    slots = 64
+    reserve = finals_reserve(asked(3), works, ledger, lambda: Rates(devices=3, slots=slots), None)
+    assert (reserve().seconds, reserve().device_hours) == (900 * 4 / 64, 900 * 4 * 3 / 3600)
+    slots = 1
+    assert (reserve().seconds, reserve().device_hours) == (900 * 4, 900 * 4 * 3 / 3600)

@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 
 from krona_tune.search import runner
-from krona_tune.search.budget.budget import Amount, Budget
+from krona_tune.search.budget.budget import Amount, Budget, Rates
+from krona_tune.search.startup import cluster
+from krona_tune.search.startup.cluster import Cluster, Node
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.spec.study_spec import ResourcesSpec
 from tests.search.conftest import spec
 from tests.search.test_ledger import ledger
 
@@ -48,6 +51,16 @@ def test_adapters_or_a_page_that_can_not_be_written_halt_the_study(
     assert runner._left(started, book, stopping, page) == left  # type: ignore[arg-type]
     assert stopping.halted.startswith(halted)
     assert bool(stopping.halted) == bool(halted)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "asked", "slots"), [(2, None, 2), (50, None, 12), (8, 3, 8), (0, 3, 1), (40, 20, 20)]
+)
+def test_as_many_trials_run_at_once_as_are_allowed_and_have_room(allowed: int, asked: int | None, slots: int) -> None:
+    nodes = Cluster(nodes=(Node(10, 2), Node(6, 1)), dashboard="")
+    resources = ResourcesSpec(gpus_per_trial=0.25, max_concurrent=asked)
+    started: Any = SimpleNamespace(cluster=nodes, slots=cluster.slots(nodes, resources))
+    assert runner.rates_now(started, allowed) == Rates(devices=0.25, slots=slots)
 
 
 @pytest.mark.parametrize(("left", "said"), [(0, []), (3, ["The budget of seconds ended the search with 3 trials"])])
