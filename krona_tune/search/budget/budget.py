@@ -1,6 +1,6 @@
 """Computes what a study may use, what it has used, and what its finals will still need."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -74,7 +74,8 @@ def needed(
 
 def _seconds_an_example(rows: Mapping[str, TrialResult]) -> dict[str, float]:
     """Returns the seconds per example of each task's trials, the head alone excluded, if it has rows with examples."""
-    busy, examples = Counter[str](), Counter[str]()
+    busy: dict[str, float] = defaultdict(float)
+    examples: dict[str, int] = defaultdict(int)
     for row in list(rows.values()):
         if row.examples and row.params.get("method") != BASELINE:
             busy[row.task] += row.busy_seconds
