@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from threading import Timer
@@ -27,6 +27,7 @@ from krona_tune.api.printing import (
 )
 from krona_tune.refusal import refusing
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.manifest import read_manifest
 from krona_tune.study.redact import redact
 from krona_tune.study.result import Status
 from krona_tune.study.spec.study_spec import StudySpec
@@ -78,12 +79,11 @@ def run_and_report(
     `wandb` is a project of W&B to send the trials to;
     `share` is the most trials at once until an order changes it.
     """
-    from krona_tune.search.planning.plan import make_plan
     from krona_tune.search.startup.cluster import connecting, slots, this_machine
 
     if address is None:
         slots(this_machine(), spec.resources)  # refuses before Ray is started for nothing
-    plan = make_plan(with_whole_paths(spec), place)
+    plan = _planned(spec, place, folder)
     again = asked(plan) if asked else None
     trained = [message.trial_id for message in again.trials(plan.spec.seed)] if again else []
     if dry_run or not quiet:
@@ -107,7 +107,7 @@ def run_and_report(
     findings.refuse()
     forecast = Forecast.of(gathered, findings.probe) if findings.probe else None
     with _logging_to(folder.log):
-        started = begin.begin_study(gathered, folder, command=command)
+        started = begin.begin_study(gather.computing_in(gathered, findings.computes_in), folder, command=command)
         if not quiet:
             print_started(started, tracking_uri, None if again else forecast, wandb)
         load = Timer(LOAD_SECONDS, import_module, [REPORT])
@@ -143,6 +143,16 @@ def run_and_report(
     if outcome.interrupted:
         console.print(escape(_how_to_go_on(outcome, trained, resumed_by)), soft_wrap=True)
     return Ended(status=_status(outcome, spec.tasks, trained), at_once=bool(outcome.lost))
+
+
+def _planned(spec: StudySpec, place: str, folder: StudyFolder) -> "Plan":
+    """Returns the plan of a request; that of a study which was begun computes in what it did then."""
+    from krona_tune.search.planning.plan import make_plan
+
+    plan = make_plan(with_whole_paths(spec), place)
+    if not folder.manifest.exists():
+        return plan
+    return replace(plan, computes_in=read_manifest(folder.manifest).computes_in)
 
 
 def _write_report(folder: StudyFolder) -> Path:

@@ -94,7 +94,7 @@ def workplace(started: Started) -> Workplace:
     return Workplace(
         folder=started.source.location,
         name=started.source.name,
-        precision=started.plan.spec.precision,
+        precision=started.manifest.computes_in or started.plan.precision,
         gpu=started.slots.gpus > 0,
         threads=max(1, int(started.slots.cpus)),
         checkpoints=str(started.folder.checkpoints.resolve()),

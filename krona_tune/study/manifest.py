@@ -11,13 +11,15 @@ from krona_tune.backbones.geometry import Stack
 from krona_tune.refusal import Refusal, shown
 from krona_tune.study.devices import Devices, devices_of
 from krona_tune.study.redact import redact
-from krona_tune.study.spec.study_spec import ResourcesSpec, StudySpec
+from krona_tune.study.spec.study_spec import Precision, ResourcesSpec, StudySpec
 from krona_tune.study.spec.trial import Frozen
 
 Command = Annotated[str, AfterValidator(redact)]
 """A command line as it was typed, with passwords masked."""
 Depth = Annotated[int, Field(ge=0, le=10_000)]
 FIX = "put back a copy of it; results/ and adapters/ do not need it"
+PRECISIONS: dict[str, Precision] = {"bfloat16": "bf16", "float32": "fp32", "bf16": "bf16", "fp32": "fp32"}
+"""The precision of a request by what a manifest may say; an earlier version wrote both words."""
 FORMAT: Final = 1
 """The format of a study's folder, as this version writes it. A later version reads it and every earlier one."""
 
@@ -90,6 +92,11 @@ class Manifest(Frozen):
     tasks: dict[str, TaskFacts] = Field(default_factory=dict)
     computed_once: str = ""
     earlier_devices: Devices | None = None
+
+    @property
+    def computes_in(self) -> Precision | None:
+        """Returns the precision that all its trials have; None if each worker chose."""
+        return PRECISIONS.get(self.precision)
 
     def unrecorded_devices(self, resources: ResourcesSpec) -> Devices:
         """Returns what those trials had whose rows do not say it; `resources` are those of the last start."""

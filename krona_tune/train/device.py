@@ -5,6 +5,7 @@ import os
 import resource
 import sys
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -30,6 +31,11 @@ class Device:
     quantize: Quantize | None = None
 
     @property
+    def precision(self) -> Literal["bf16", "fp32"]:
+        """Returns the dtype as a request writes it."""
+        return "bf16" if self.dtype == torch.bfloat16 else "fp32"
+
+    @property
     def attention(self) -> str:
         return ATTENTION[self.kind]
 
@@ -52,11 +58,12 @@ class Device:
 def this_device(precision: Precision, *, gpu: bool, quantize: Quantize | None = None) -> Device:
     """Returns the GPU that was given to this process, or the CPU; `auto` is bfloat16 if that is faster."""
     kind = "cuda" if gpu else "cpu"
-    low = precision == "bf16" or (precision == "auto" and _computes_bfloat16(kind))
+    low = precision == "bf16" or (precision == "auto" and computes_bfloat16(kind))
     return Device(kind=kind, dtype=torch.bfloat16 if low else torch.float32, quantize=quantize)
 
 
-def _computes_bfloat16(kind: str) -> bool:
+def computes_bfloat16(kind: str) -> bool:
+    """Returns whether this process's GPU ("cuda") or CPU is faster in bfloat16 than in float32."""
     if kind == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     unit, tiles = torch.cpu._is_avx512_bf16_supported(), torch.cpu._is_amx_tile_supported()

@@ -17,7 +17,9 @@ from krona_tune.search.runner import Outcome
 from krona_tune.search.startup import begin, cluster, gather
 from krona_tune.search.terminal import result_tables
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.spec.study_spec import StudySpec
 from tests.conftest import Run
+from tests.record.events import manifest
 
 FOLDER = StudyFolder(Path("studies/x"))
 
@@ -92,3 +94,12 @@ def test_a_study_that_lost_its_ray_ends_before_rays_own_exit_handlers(
 def test_a_log_whose_disk_is_full_ends_no_program() -> None:
     with study_run._logging_to(Path("/dev/full")):
         logging.getLogger("krona_tune").warning("there is no room for this")
+
+
+@pytest.mark.parametrize(("asked", "precision"), [("auto", "bf16"), ("fp32", "fp32")])
+def test_a_plan_computes_in_what_its_study_was_begun_in(model: str, tmp_path: Path, asked: Any, precision: str) -> None:
+    spec = StudySpec.model_validate({"model": model, "tasks": ["rte"], "data": "mini", "precision": asked})
+    folder = StudyFolder(tmp_path)
+    assert study_run._planned(spec, "here", folder).precision == asked
+    manifest("rte").model_copy(update={"precision": "bfloat16"}).write(folder.manifest)
+    assert study_run._planned(spec, "here", folder).precision == precision

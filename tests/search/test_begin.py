@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 
+from krona_tune.refusal import Refusal
+from krona_tune.search.phase_runner import workplace
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.startup.begin import Started, begin_study
 from krona_tune.search.startup.cluster import Cluster, Slots
-from krona_tune.search.startup.gather import Gathered
+from krona_tune.search.startup.gather import Gathered, computing_in
 from krona_tune.study.devices import Devices
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.spec.study_spec import ResourcesSpec, StudySpec
+from krona_tune.train import device
 
 FOUR_CORES, ONE_GPU = Slots(cpus=4, gpus=0, count=2), Slots(cpus=1, gpus=1, count=1)
 
@@ -39,10 +42,36 @@ def begun(study: Gathered, folder: StudyFolder) -> Started:
     return begin_study(study, folder, "the command")
 
 
+@pytest.mark.parametrize("first", ["bf16", "fp32"])
+def test_a_study_that_goes_on_elsewhere_keeps_what_it_computes_in(
+    monkeypatch: pytest.MonkeyPatch, model: str, folder: StudyFolder, first: Any
+) -> None:
+    monkeypatch.setattr(device, "computes_bfloat16", lambda kind: first == "bf16")
+    new = begun(gathered(model, FOUR_CORES), folder)
+    assert (new.plan.precision, new.manifest.computes_in, workplace(new).precision) == ("auto", first, first)
+    monkeypatch.setattr(device, "computes_bfloat16", lambda kind: first != "bf16")
+    kept = computing_in(gathered(model, FOUR_CORES), new.manifest.computes_in)
+    resumed = begun(kept, folder)
+    assert (resumed.plan.precision, workplace(resumed).precision) == (first, first)
+    assert resumed.manifest.precision == new.manifest.precision
+
+
+def test_what_the_workers_found_faster_is_kept_where_the_driver_can_not_tell(model: str, folder: StudyFolder) -> None:
+    elsewhere = gathered(model, ONE_GPU)
+    assert begun(elsewhere, folder).manifest.precision == "auto"
+    assert begun(computing_in(elsewhere, "bf16"), folder).manifest.precision == "bfloat16"
+
+
+def test_another_precision_is_refused_after_the_study_began(model: str, folder: StudyFolder) -> None:
+    begun(gathered(model, FOUR_CORES, precision="bf16"), folder)
+    with pytest.raises(Refusal, match="the precision was bfloat16, now it is float32; put back what the study"):
+        begun(gathered(model, FOUR_CORES, precision="fp32"), folder)
+
+
 def test_a_study_that_goes_on_elsewhere_still_knows_what_its_first_trials_had(model: str, folder: StudyFolder) -> None:
     small = ResourcesSpec(cpus_per_trial=1)
-    assert begun(gathered(model, FOUR_CORES), folder).manifest.earlier_devices is None
+    assert begun(gathered(model, FOUR_CORES, precision="fp32"), folder).manifest.earlier_devices is None
     for slots in (ONE_GPU, replace(FOUR_CORES, cpus=7)):
-        manifest = begun(gathered(model, slots), folder).manifest
+        manifest = begun(gathered(model, slots, precision="fp32"), folder).manifest
         assert manifest.unrecorded_devices(small) == Devices(kind="cpu", count=4)
     assert manifest.device == "cpu"

@@ -12,12 +12,13 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 import pytest
+import torch
 
 from krona_tune.data.tasks import TASKS
 from krona_tune.record.mlflow_mirror.tracking_uri import explain_unreachable
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.plan import make_plan
-from krona_tune.search.preflight import capacity, checks
+from krona_tune.search.preflight import capacity, checks, first_batch
 from krona_tune.search.preflight.checks import run_preflight
 from krona_tune.search.preflight.findings import together
 from krona_tune.search.preflight.first_batch import (
@@ -223,7 +224,8 @@ def test_what_a_gpu_says_of_a_first_batch_becomes_warnings(gathered: Gathered, m
     card = FirstBatch(
         failures={"cola": (Status.OUT_OF_MEMORY, "too large"), "stsb": (Status.FAILED, "KeyError: x")},
         device="Tesla T4",
-        emulates_bfloat16=True,
+        lacks_bfloat16=True,
+        computes_in="bf16",
         memory_bytes=15 * GIGABYTE,
         peak_bytes=6 * GIGABYTE,
     )
@@ -234,10 +236,30 @@ def test_what_a_gpu_says_of_a_first_batch_becomes_warnings(gathered: Gathered, m
     assert [str(problem) for problem in found.problems] == ["the first batch of stsb: KeyError: x"]
     assert [line.partition(":")[0] for line in found.warnings] == [
         "the first batch of cola with the largest adapter",
-        "Tesla T4 computes bf16 by emulation only; --set precision=fp32 is faster there",
+        "Tesla T4 is slower in bf16 than in fp32; --set precision=fp32 avoids that",
         "the largest adapter takes more than a GPU has",
     ]
     assert "3 × 6.4 GB, Tesla T4 has 16.1 GB" in found.warnings[2]
+
+
+def test_what_a_study_was_begun_in_is_kept_where_slow(gathered: Gathered, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(first_batch, "computes_bfloat16", lambda kind: False)
+    auto = gathered.plan.spec.model_copy(update={"precision": "auto"})
+    resumed = replace(gathered, plan=replace(gathered.plan, spec=auto, computes_in="bf16"))
+    found = checks.in_the_first_batch(resumed, capacity.needed_bytes(gathered))
+    assert (found.problems, found.computes_in) == ((), "bf16")
+    assert found.warnings == ("this processor is slower in bf16 than in fp32; the study was begun in it and keeps it",)
+
+
+def test_a_gpu_that_can_not_compute_in_what_was_begun_is_refused(
+    gathered: Gathered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla K80")
+    with pytest.raises(
+        Refusal, match=r"Tesla K80 can't compute in bf16; go on where there is a GPU that can, or begin"
+    ):
+        train_first_batch(gathered.source.location, "bf16", True, gathered.prepared.works, {})
 
 
 def test_a_node_sees_the_storage_or_is_named(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from krona_tune.search.planning.space import Params, Space, adapter_of
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.randomness import stream
 from krona_tune.study.spec.domain import Fixed
-from krona_tune.study.spec.study_spec import StudySpec
+from krona_tune.study.spec.study_spec import Precision, StudySpec
 from krona_tune.study.spec.task_spec import HUB_PREFIX
 from krona_tune.study.spec.trial import TrainingConfig, TrialConfig
 from krona_tune.train.backbone_source import BackboneSource, find_backbone
@@ -39,6 +39,7 @@ class Plan:
     """A request that passed all checks. `place` is the file it was read from; the study learns from the `earlier`.
 
     `own` holds the data of the tasks that are none of GLUE's, which a plan reads because their labels make the task.
+    `computes_in` is what `precision: auto` is in this study; None if it is not known yet.
     """
 
     spec: StudySpec
@@ -49,6 +50,13 @@ class Plan:
     geometry: Geometry
     space: Space
     earlier: tuple[EarlierStudy, ...] = ()
+    computes_in: Precision | None = None
+
+    @property
+    def precision(self) -> Precision:
+        """Returns what all trials compute in; auto: each worker chooses."""
+        asked = self.spec.precision
+        return self.computes_in or asked if asked == "auto" else asked
 
     @property
     def trials(self) -> int:

@@ -50,7 +50,7 @@ def needed_bytes(gathered: Gathered) -> Footprint:
     plan, shape = gathered.plan, gathered.plan.geometry
     params = largest_point(plan.space)
     trained = plan.space.parameters(params) + shape.head_parameters(_most_outputs(plan))
-    itemsize = this_device(plan.spec.precision, gpu=False).dtype.itemsize if not gathered.slots.gpus else 2
+    itemsize = this_device(plan.precision, gpu=False).dtype.itemsize if not gathered.slots.gpus else 2
     rows = -(-params["batch_size"] // params["accumulation"])
     tokens = rows * max(map(longest_example, gathered.prepared.works.values()))
     layers = sum(shape.depths.values()) * shape.uses

@@ -17,6 +17,7 @@ from krona_tune.study.formatting import format_bytes
 from krona_tune.study.result import Status
 
 FIRST_BATCH_SECONDS = 300
+FASTER = "--set precision=fp32 avoids that"
 
 
 def run_preflight(gathered: Gathered, folder: StudyFolder, tracking_uri: str | None) -> Findings:
@@ -71,7 +72,12 @@ def in_the_first_batch(gathered: Gathered, need: Footprint) -> Findings:
         return Findings(problems=(refusal,))
     except TimeoutError:
         return Findings(warnings=(f"no worker trained a first batch within {FIRST_BATCH_SECONDS} s",))
-    return Findings(problems=tuple(_refused(done)), warnings=tuple(_warned(gathered, done)), probe=done.probe)
+    return Findings(
+        problems=tuple(_refused(done)),
+        warnings=tuple(_warned(gathered, done)),
+        probe=done.probe,
+        computes_in=done.computes_in,
+    )
 
 
 def _trained(gathered: Gathered, need: Footprint) -> FirstBatch:
@@ -80,7 +86,7 @@ def _trained(gathered: Gathered, need: Footprint) -> FirstBatch:
     usual, threads = usual_point(gathered.plan.space), max(1, int(fit.cpus))
     place, plan = gathered.source.location, gathered.plan
     quantize = plan.spec.backbone.quantize
-    asked = (place, plan.spec.precision, fit.gpus > 0, works, need.params, usual, threads, plan.geometry, quantize)
+    asked = (place, plan.precision, fit.gpus > 0, works, need.params, usual, threads, plan.geometry, quantize)
     if not fit.gpus and len(gathered.cluster.nodes) == 1:
         return train_first_batch(*asked)
     import ray
@@ -110,8 +116,9 @@ def _warned(gathered: Gathered, done: FirstBatch) -> Iterator[str]:
     for task, (status, error) in done.failures.items():
         if status is not Status.FAILED:  # a smaller adapter may train
             yield f"the first batch of {task} with the largest adapter: {status}: {error}"
-    if done.emulates_bfloat16 and gathered.plan.spec.precision == "bf16":
-        yield f"{done.device} computes bf16 by emulation only; --set precision=fp32 is faster there"
+    if done.lacks_bfloat16 and gathered.plan.precision == "bf16":
+        advice = "the study was begun in it and keeps it" if gathered.plan.computes_in else FASTER
+        yield f"{done.device or 'this processor'} is slower in bf16 than in fp32; {advice}"
     side_by_side = times_in(1, gathered.slots.gpus) if 0 < gathered.slots.gpus < 1 else 1
     if side_by_side * done.peak_bytes > done.memory_bytes:
         sizes = f"{side_by_side} × {format_bytes(done.peak_bytes)}, {done.device} has {format_bytes(done.memory_bytes)}"

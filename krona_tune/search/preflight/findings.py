@@ -4,22 +4,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from krona_tune.refusal import Refusal
+from krona_tune.study.spec.study_spec import Precision
 from krona_tune.train.probe import Probe
 
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """The findings: `problems` that fail every trial, `warnings` that may fail some, and a step's cost, if timed."""
+    """The findings: `problems` that fail every trial, `warnings` that may fail some, a step's cost, if timed, and
+    what the first batch computed in."""
 
     problems: tuple[Refusal, ...] = ()
     warnings: tuple[str, ...] = ()
     probe: Probe | None = None
+    computes_in: Precision | None = None
 
     def __add__(self, other: "Findings") -> "Findings":
         return Findings(
             problems=self.problems + other.problems,
             warnings=self.warnings + other.warnings,
             probe=self.probe or other.probe,
+            computes_in=self.computes_in or other.computes_in,
         )
 
     def refuse(self) -> None:

@@ -17,6 +17,7 @@ import torch
 from krona_tune.adapters.placement import frozen_layers
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.data.batches import lengths
+from krona_tune.refusal import Refusal
 from krona_tune.search.planning.space import Space, adapter_of
 from krona_tune.search.worker.errors import describe, status_of_error
 from krona_tune.study.result import Report, Status
@@ -24,7 +25,7 @@ from krona_tune.study.spec.schedule import Schedule
 from krona_tune.study.spec.study_spec import Precision, Quantize
 from krona_tune.study.spec.trial import check_trial
 from krona_tune.train.backbone import Backbone, load_backbone, quiet
-from krona_tune.train.device import this_device
+from krona_tune.train.device import computes_bfloat16, this_device
 from krona_tune.train.loop import TaskWork, train_trial
 from krona_tune.train.probe import Probe, time_steps
 
@@ -39,13 +40,15 @@ FEW_ROWS = 2
 class FirstBatch:
     """The result: each failed task's status and error, and a GPU's name, memory and peak use.
 
-    `probe` is the cost of a step; None if a task failed or no step was timed.
+    `probe` is the cost of a step; None if a task failed or no step was timed. `lacks_bfloat16`: the device is no faster
+    in bfloat16 than in float32.
     """
 
     failures: dict[str, tuple[Status, str]]
+    computes_in: Precision
     probe: Probe | None = None
     device: str = ""
-    emulates_bfloat16: bool = False
+    lacks_bfloat16: bool = False
     memory_bytes: int = 0
     peak_bytes: int = 0
 
@@ -101,6 +104,9 @@ def train_first_batch(
         quantize: keeps its weights in fewer bits.
     """
     device = this_device(precision, gpu=gpu, quantize=quantize)
+    if gpu and device.precision == "bf16" and not torch.cuda.is_bf16_supported():
+        fix = "go on where there is a GPU that can, or begin a new study with --set precision=fp32"
+        raise Refusal("precision", f"{torch.cuda.get_device_name()} can't compute in bf16", fix)
     backbone = load_backbone(location, device, shape)
     heaviest = max(works, key=lambda task: longest_example(works[task]))
     failures: dict[str, tuple[Status, str]] = {}
@@ -112,13 +118,17 @@ def train_first_batch(
         except Exception as error:
             failures[task] = (status_of_error(error), describe(error))
     timed = _probe(backbone, works, usual, threads) if usual and not failures else None
-    if not gpu:
-        return FirstBatch(failures=failures, probe=timed)
-    return FirstBatch(
+    done = FirstBatch(
         failures=failures,
+        computes_in=device.precision,
         probe=timed,
+        lacks_bfloat16=not computes_bfloat16(device.kind),
+    )
+    if not gpu:
+        return done
+    return replace(
+        done,
         device=torch.cuda.get_device_name(),
-        emulates_bfloat16=not torch.cuda.is_bf16_supported(including_emulation=False),
         memory_bytes=torch.cuda.get_device_properties(0).total_memory,
         peak_bytes=peak,
     )

@@ -12,13 +12,13 @@ import torch
 from krona_tune.atomic_write import write_atomically
 from krona_tune.record.orders import whoami
 from krona_tune.refusal import Refusal
-from krona_tune.search.planning.plan import Plan
 from krona_tune.search.startup.cluster import Slots
 from krona_tune.search.startup.gather import Gathered
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, ModelFacts, read_manifest
 from krona_tune.study.price import Price, price_of
 from krona_tune.study.spec.loader import dump_spec, load_spec
+from krona_tune.study.spec.study_spec import Precision
 from krona_tune.train.device import this_device
 
 PACKAGES = ("krona_tune", "ray", "torch", "transformers", "datasets", "optuna", "mlflow", "pyarrow")
@@ -46,7 +46,7 @@ def begin_study(gathered: Gathered, folder: StudyFolder, command: str) -> Starte
         begun_by=whoami(),
         command=command,
         seed=plan.spec.seed,
-        precision=_precision(plan, fit),
+        precision=_precision(plan.precision, fit),
         device=fit.devices.kind,
         workers=fit.count,
         versions={package: version(package) for package in PACKAGES},
@@ -83,23 +83,25 @@ def begin_study(gathered: Gathered, folder: StudyFolder, command: str) -> Starte
 
 
 def _refuse_changed(earlier: Manifest, now: Manifest) -> None:
-    """Raises a Refusal if a resumed study's weights or data differ from those that it was begun with."""
+    """Raises a Refusal if a resumed study's weights, data or precision differ from those that it was begun with."""
     pairs = [("model", earlier.model.fingerprint, now.model.fingerprint)]
     pairs += [(f"data of {t}", facts.fingerprint, now.tasks[t].fingerprint) for t, facts in earlier.tasks.items()]
     pairs += [
         (f"metric function of {t}", facts.functions, now.tasks[t].functions) for t, facts in earlier.tasks.items()
     ]
+    if earlier.computes_in and earlier.computes_in != now.computes_in:
+        pairs.append(("precision", earlier.precision, now.precision))
     for what, then, present in pairs:
         if then != present:
             problem = f"the {what} was {then[:12]}, now it is {present[:12]}"
             raise Refusal("--resume", problem, "put back what the study was begun with, or begin a new one")
 
 
-def _precision(plan: Plan, fit: Slots) -> str:
-    """Returns the workers' dtype; the request's precision if they have GPUs and this machine has none to ask."""
-    if fit.gpus and not torch.cuda.is_available():
-        return plan.spec.precision
-    return str(this_device(plan.spec.precision, gpu=fit.gpus > 0).dtype).removeprefix("torch.")
+def _precision(asked: Precision, fit: Slots) -> str:
+    """Returns the workers' dtype; auto if they may have other GPUs than this machine, which has none to ask."""
+    if asked == "auto" and fit.gpus and not torch.cuda.is_available():
+        return asked
+    return str(this_device(asked, gpu=fit.gpus > 0).dtype).removeprefix("torch.")
 
 
 def _git_commit() -> str | None:

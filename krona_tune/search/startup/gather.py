@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from krona_tune.refusal import Refusal
@@ -10,6 +10,7 @@ from krona_tune.search.planning.plan import Plan
 from krona_tune.search.preflight.findings import together
 from krona_tune.search.startup.cluster import Cluster, Slots, slots
 from krona_tune.search.startup.task_data import Prepared, prepare_data
+from krona_tune.study.spec.study_spec import Precision
 from krona_tune.train.backbone_source import BackboneSource, download
 
 Found = TypeVar("Found")
@@ -39,6 +40,11 @@ def gather_study(plan: Plan, connecting: "Future[Cluster]") -> Gathered:
     if cluster is None or fit is None or read is None:
         raise together(problems)
     return Gathered(plan=plan, cluster=cluster, slots=fit, source=read[0], prepared=read[1])
+
+
+def computing_in(gathered: Gathered, precision: Precision | None) -> Gathered:
+    """Returns the study with what `precision: auto` turned out to be; None if that is not known."""
+    return replace(gathered, plan=replace(gathered.plan, computes_in=precision)) if precision else gathered
 
 
 def _backbone_and_data(plan: Plan) -> tuple[BackboneSource, Prepared]:
