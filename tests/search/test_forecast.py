@@ -10,7 +10,7 @@ import pytest
 
 from krona_tune.search.budget.forecast import Forecast, Load, Pace, TaskForecast, middle, survivors
 from krona_tune.search.startup.cluster import Slots
-from krona_tune.study.result import TrialResult
+from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.spec.domain import Choice, Domain, Fixed, Range
 from krona_tune.study.spec.schedule import Schedule
 from krona_tune.study.spec.study_spec import StudySpec
@@ -171,8 +171,17 @@ def test_what_is_left_is_what_no_row_and_no_running_trial_has_done() -> None:
     asked = spec(search={"trials": 6, "baseline_learning_rates": [0.01]})
     searched = RTE.search(6) / 6
     ended, running = row(100, 11.0), row(0, 0.0)
-    ended, running = replace(ended, ended_at=3.0), replace(running, trial_id="r")
+    ended, running = replace(ended, status=Status.COMPLETED, ended_at=3.0), replace(running, trial_id="r")
     left = forecast().left(asked, [ended, running], lambda trial_id: 0.5, slots=2)
     assert left == pytest.approx((4.5 * searched + 31) / 2)
     slower = replace(ended, train_seconds=22.0)
     assert forecast().left(asked, [slower], lambda trial_id: 0.0, slots=1) == pytest.approx(2 * 5 * searched + 31)
+
+
+def test_a_trial_that_was_interrupted_is_done_as_far_as_its_last_report() -> None:
+    asked = spec(search={"trials": 6, "baseline_learning_rates": [0.01]})
+    searched = RTE.search(6) / 6
+    waiting = [replace(row(examples, 0.0), trial_id=f"t{examples}", ended_at=9.0) for examples in (0, 100, 300)]
+    waiting = [replace(each, train_seconds=RTE.until(each.examples)) for each in waiting]
+    left = forecast().left(asked, waiting, lambda trial_id: 0.5 if trial_id == "t100" else 0.0, slots=1)
+    assert left == pytest.approx((6 - 0.5 - 3 / 7) * searched + 31)

@@ -15,7 +15,7 @@ import pyarrow as pa
 from krona_tune.data.batches import evaluation_order, lengths, training_order
 from krona_tune.search.planning.trial_counts import Counts
 from krona_tune.study.finals import BASELINE
-from krona_tune.study.result import TrialResult
+from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.spec.domain import Domain, Range
 from krona_tune.study.spec.schedule import Schedule
 from krona_tune.study.spec.study_spec import StudySpec
@@ -168,17 +168,25 @@ class Forecast:
     def left(
         self, spec: StudySpec, rows: Iterable[TrialResult], share_done: Callable[[str], float], slots: int
     ) -> float:
-        """Returns the seconds on the clock until the study's end, given its rows and its running trials' progress."""
+        """Returns the seconds on the clock until the study's end, given its rows and its running trials' progress.
+
+        A trial that waits to go on is as far as its last report.
+        """
         known = list(rows)
         forecast = self.corrected(known)
         done: dict[tuple[str, str], float] = defaultdict(float)
         for row in known:
-            done[row.task, row.kind] += share_done(row.trial_id) if row.ended_at is None else 1
+            done[row.task, row.kind] += forecast.share_of(row, share_done) if row.status is Status.INTERRUPTED else 1
         busy = 0.0
         for task in spec.tasks:
             for kind, (count, seconds) in forecast.parts(task, spec).items():
                 busy += max(count - done[task, kind], 0.0) * seconds
         return busy / slots
+
+    def share_of(self, row: TrialResult, share_done: Callable[[str], float]) -> float:
+        """Returns how much of its full budget a trial that has not ended has trained, from 0 to 1."""
+        reported = row.examples / self.tasks[row.task].schedule.total_examples if row.task in self.tasks else 0.0
+        return max(share_done(row.trial_id), reported)
 
     def parts(self, task: str, spec: StudySpec) -> dict[str, tuple[int, float]]:
         """Returns, by kind of trial, how many a task has and the mean seconds of one.
