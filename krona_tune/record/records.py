@@ -71,5 +71,6 @@ def as_far_as_reported(trial: TrialResult, reports: Sequence[Report]) -> TrialRe
         rung=last.rung,
         epochs=last.epochs,
         examples=last.examples,
+        copied_examples=trial.copied_examples if reports[0].rung else 0,
         peak_memory_bytes=max(trial.peak_memory_bytes, *(report.peak_memory_bytes for report in reports)),
     )

@@ -61,8 +61,8 @@ def readings(rows: Collection[TrialResult], running: Collection[str], tasks: Seq
         values = {
             "krona_best_score": _score(standings.best(task)),
             "krona_head_only_score": _score(standings.baseline(task)),
-            "krona_examples_per_second": sum(row.examples / row.train_seconds for row in active),
-            "krona_examples": sum(row.examples for row in own),
+            "krona_examples_per_second": sum(row.own_examples / row.train_seconds for row in active),
+            "krona_examples": sum(row.own_examples for row in own),
             "krona_device_hours": sum(row.device_seconds for row in own) / 3600,
         }
         for name, value in values.items():

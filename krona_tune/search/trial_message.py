@@ -13,7 +13,8 @@ TESTED = ("finalist", "full_train")
 @dataclass(frozen=True)
 class TrialMessage:
     """A trial as a worker receives it. `of` is the trial whose configuration a finalist or a repeat trains again; the
-    last three say who proposed a searched one."""
+    next three say who proposed a searched one. A clone that goes on from another trial's state has `copied_examples`,
+    which the other has seen."""
 
     trial_id: str
     task: str
@@ -25,6 +26,7 @@ class TrialMessage:
     proposed_by: str = ""
     expected_score: float | None = None
     expected_deviation: float | None = None
+    copied_examples: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values, which Tune passes to the worker."""

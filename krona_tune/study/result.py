@@ -77,8 +77,9 @@ class TrialResult:
     study", or "a person" for a clone); the study's model also says which final score it expects, and one deviation of
     that expectation, without the noise of a single training.
 
-    `of` is the searched trial that a finalist or a repeat trains again, or that a clone changes. Only a finalist has
-    the `test_…` fields of its `ScoreOnTest`.
+    `of` is the searched trial that a finalist or a repeat trains again, or that a clone changes. If a clone goes on
+    from the other's last rung, `copied_examples` of its `examples` were seen by the other only; there are none if its
+    first report is of the first rung. Only a finalist has the `test_…` fields of its `ScoreOnTest`.
     """
 
     trial_id: str
@@ -93,6 +94,7 @@ class TrialResult:
     rung: int | None = None
     epochs: float = 0.0
     examples: int = 0
+    copied_examples: int = 0
     adapter_parameters: int = 0
     norm_parameters: int = 0
     head_parameters: int = 0
@@ -128,6 +130,11 @@ class TrialResult:
     def point(self) -> tuple[int, float]:
         """Returns (trainable parameters, score) of a scored trial, as on a Pareto front."""
         return self.trainable_parameters, self.score or 0.0
+
+    @property
+    def own_examples(self) -> int:
+        """Returns the training examples that it has seen itself."""
+        return max(0, self.examples - self.copied_examples)
 
     @property
     def busy_seconds(self) -> float:

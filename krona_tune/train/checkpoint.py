@@ -64,7 +64,7 @@ def load(run: TrialRun, folder: Path) -> None:
     if run.optimiser and optimiser:
         run.optimiser.load_state(optimiser)
     run.rung, run.step = progress["rung"], progress["step"]
-    run.last_report = Report(**progress["report"]) if progress["report"] else None
+    run.last_report = _report(progress)
 
 
 def adopt(earlier: Path, folder: Path, trial: TrialConfig) -> None:
@@ -76,20 +76,36 @@ def adopt(earlier: Path, folder: Path, trial: TrialConfig) -> None:
         Unusable: a file is missing or can't be read.
     """
     try:
-        progress = _progress(earlier)
+        progress, examples = _progress(earlier), examples_of(earlier)
         save_file(load_file(earlier / TENSORS), folder / TENSORS)
         if (earlier / OPTIMISER).exists():
             shutil.copyfile(earlier / OPTIMISER, folder / OPTIMISER)
     except _UNREADABLE as error:
         raise Unusable(f"{earlier} can't be read ({type(error).__name__}: {error})") from error
-    own = {**progress, "fingerprint": trial.fingerprint, "report": None}
+    own = {**progress, "fingerprint": trial.fingerprint, "report": None, "copied_examples": examples}
     (folder / PROGRESS).write_text(json.dumps(own), encoding="utf-8")
+
+
+def last_report(folder: Path) -> Report | None:
+    """Returns the last report of a state's trial; None if it is a clone's that has reported nothing yet."""
+    return _report(_progress(folder))
+
+
+def examples_of(folder: Path) -> int:
+    """Returns how many training examples a state has seen; 0 if an older version copied it and did not say."""
+    progress = _progress(folder)
+    copied: int = progress.get("copied_examples", 0)
+    return report.examples if (report := _report(progress)) else copied
 
 
 def backbone_fingerprint(folder: Path) -> str | None:
     """Returns the fingerprint of the backbone that the trial was trained on."""
     found: str | None = _progress(folder)["backbone_fingerprint"]
     return found
+
+
+def _report(progress: dict[str, Any]) -> Report | None:
+    return Report(**progress["report"]) if progress["report"] else None
 
 
 def _progress(folder: Path) -> dict[str, Any]:

@@ -52,6 +52,12 @@ def test_the_row_of_a_killed_driver_counts_each_second_on_the_devices_of_its_sta
     assert as_far_as_reported(moved, REPORTS).device_seconds == 11 + 4 * (20 + 2 + 40 + 3)
 
 
+def test_a_clones_copied_examples_are_known_from_its_first_report() -> None:
+    clone = row(copied_examples=40)
+    assert as_far_as_reported(clone, REPORTS[1:]).own_examples == 120 - 40
+    assert as_far_as_reported(clone, REPORTS).own_examples == 120
+
+
 def test_a_row_that_has_ended_stays_as_it_is() -> None:
     ended = row(status=Status.STOPPED_EARLY, rung=1, score=0.6, train_seconds=30)
     assert as_far_as_reported(ended, REPORTS) is ended

@@ -185,3 +185,11 @@ def test_a_trial_that_was_interrupted_is_done_as_far_as_its_last_report() -> Non
     waiting = [replace(each, train_seconds=RTE.until(each.examples)) for each in waiting]
     left = forecast().left(asked, waiting, lambda trial_id: 0.5 if trial_id == "t100" else 0.0, slots=1)
     assert left == pytest.approx((6 - 0.5 - 3 / 7) * searched + 31)
+
+
+def test_what_a_clone_copied_took_it_no_time() -> None:
+    clone = replace(row(300, 1.5 * (RTE.until(300) - RTE.until(100))), copied_examples=100)
+    assert forecast().corrected([clone]).trial("rte", 7) == pytest.approx(1.5 * RTE.until(700))
+    waiting = replace(clone, examples=0, train_seconds=0.0)
+    left = forecast().left(spec(search={"trials": 6}), [waiting], lambda trial_id: 0.0, slots=1)
+    assert left == pytest.approx((6 - 1 / 7) * RTE.search(6) / 6 + 31)

@@ -156,6 +156,18 @@ def test_a_trial_that_goes_on_elsewhere_keeps_what_it_used_and_adds_what_it_uses
     assert spent(book.rows, 0.0).device_hours == cost([row], DeviceRates()).device_seconds / 3600 == 24 / 3600
 
 
+@pytest.mark.parametrize(("first", "copied"), [(1, 80), (0, 0)], ids=["from the other's state", "without it after all"])
+def test_a_clone_has_not_seen_what_the_other_had(first: int, copied: int) -> None:
+    book, _ = ledger()
+    book.started(replace(config(0), copied_examples=80))
+    assert (book.rows["cola-000"].examples, book.rows["cola-000"].own_examples) == (0, 0)
+    for rung in range(first, 3):
+        book.reported(report("cola-000", rung, 0.5), "")
+    row = book.rows["cola-000"]
+    assert (row.examples, row.own_examples) == (240, 240 - copied)
+    assert spent(book.rows, 0.0).examples == 240 - copied
+
+
 def test_the_best_has_the_highest_score_then_the_fewest_parameters() -> None:
     book, _ = ledger()
     assert book.standings.best("cola") is None

@@ -1,14 +1,18 @@
 """Tests that each order is answered once and takes effect once, also if the driver is killed between any two writes."""
 
 import itertools
+import json
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from krona_tune.api.flags import let_go_on
 from krona_tune.record.orders import give_order, waiting_orders
@@ -32,6 +36,8 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import Order, OrderRequest
 from krona_tune.study.result import Status
 from krona_tune.study.spec.loader import dump_spec, load_spec
+from krona_tune.study.spec.study_spec import for_task
+from krona_tune.train import checkpoint
 from tests.search.conftest import count_on, never
 from tests.search.test_asha import report
 from tests.search.test_recovery import SHAPE, plan
@@ -275,6 +281,35 @@ def test_an_order_that_makes_no_sense_is_refused_as_a_row(folder: StudyFolder, a
     assert driver.terminal.said[-1] == f"ann: {order.said}: refused, {order.outcome}"
     assert not waiting_orders(folder)
     assert {row.trial_id for row in driver.ledger.rows.values()} == {"cola-000", "cola-001"}
+
+
+def kept_state(folder: StudyFolder, trial_id: str, rung: int, examples: int) -> None:
+    """Writes the state that a trial keeps at a rung, of a task with 60 training examples."""
+    place = folder.checkpoints / trial_id / f"rung-{rung}"
+    place.mkdir(parents=True)
+    save_file({"head.weight": torch.zeros(2)}, place / checkpoint.TENSORS)
+    last = replace(report(trial_id, 0, 0.5), rung=rung - 1, examples=examples, epochs=examples / 60)
+    (place / checkpoint.PROGRESS).write_text(json.dumps({"rung": rung, "report": asdict(last)}), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("share", "state", "said"),
+    [
+        (0.25, "done", "it is cola-clone-0, from rung 2"),
+        (1.0, "refused", "it was trained to its end, so no rung is left for a clone; clone it from the start"),
+    ],
+)
+def test_a_clone_goes_on_from_any_rung_but_the_last(folder: StudyFolder, share: float, state: str, said: str) -> None:
+    """Trial cola-001 was cut off between its last report and its end."""
+    asked = OrderRequest(what="clone_trial", trial="cola-001", settings=("learning_rate=0.002",), from_last_rung=True)
+    examples = round(share * 60 * for_task(plan().spec.schedule.epochs, "cola"))
+    kept_state(folder, "cola-001", 2, examples)
+    give_order(folder, asked, by="ann")
+    driver = Driver(folder).run()
+    assert driver.only.state == state
+    assert said in driver.only.outcome
+    made = driver.ledger.rows.get("cola-clone-0")
+    assert (made.copied_examples if made else None) == (examples if state == "done" else None)
 
 
 def test_a_damaged_order_is_refused_as_a_row(folder: StudyFolder) -> None:

@@ -1,6 +1,7 @@
 """Tests that a checkpoint belongs to certain weights."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,15 @@ def test_a_clone_of_half_a_state_is_refused(tmp_path: Path) -> None:
     own.mkdir()
     with pytest.raises(checkpoint.Unusable, match="can't be read"):
         checkpoint.adopt(tmp_path, own, tiny_trial())
+
+
+def test_a_copied_state_knows_what_it_has_seen_also_when_it_is_copied_again(tmp_path: Path) -> None:
+    run = TrialRun("cola-000", tiny_trial(), tiny_work(), tiny_backbone())
+    seen = run.advance().examples
+    places = [tmp_path / name for name in ("first", "second", "third")]
+    for place in places:
+        place.mkdir()
+    checkpoint.save(run, places[0])
+    for place, own in pairwise(places):
+        checkpoint.adopt(place, own, tiny_trial())
+        assert (checkpoint.examples_of(own), checkpoint.last_report(own)) == (seen, None)

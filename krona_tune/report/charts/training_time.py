@@ -48,4 +48,5 @@ def score_against_step_time(subject: Subject) -> Chart | None:
 
 def _milliseconds(each: RankedTrial) -> float:
     """Returns the training time per example; 0.0 if it is not known."""
-    return 1000 * each.trial.train_seconds / each.trial.examples if each.trial.examples else 0.0
+    seen = each.trial.own_examples
+    return 1000 * each.trial.train_seconds / seen if seen else 0.0

@@ -47,7 +47,7 @@ def spent(rows: Mapping[str, TrialResult], seconds: float) -> Amount:
     everyone = [row for row in list(rows.values()) if row.kind not in FULL_KINDS]
     return Amount(
         seconds=seconds,
-        examples=sum(row.examples for row in everyone),
+        examples=sum(row.own_examples for row in everyone),
         device_hours=sum(row.device_seconds for row in everyone) / 3600,
     )
 
@@ -77,7 +77,7 @@ def _seconds_an_example(rows: Mapping[str, TrialResult]) -> dict[str, float]:
     busy: dict[str, float] = defaultdict(float)
     examples: dict[str, int] = defaultdict(int)
     for row in list(rows.values()):
-        if row.examples and row.params.get("method") != BASELINE:
+        if row.own_examples and row.params.get("method") != BASELINE:
             busy[row.task] += row.busy_seconds
-            examples[row.task] += row.examples
+            examples[row.task] += row.own_examples
     return {task: busy[task] / count for task, count in examples.items()}

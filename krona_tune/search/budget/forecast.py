@@ -185,8 +185,10 @@ class Forecast:
 
     def share_of(self, row: TrialResult, share_done: Callable[[str], float]) -> float:
         """Returns how much of its full budget a trial that has not ended has trained, from 0 to 1."""
-        reported = row.examples / self.tasks[row.task].schedule.total_examples if row.task in self.tasks else 0.0
-        return max(share_done(row.trial_id), reported)
+        if row.task not in self.tasks:
+            return share_done(row.trial_id)
+        trained = max(row.examples, row.copied_examples) / self.tasks[row.task].schedule.total_examples
+        return max(share_done(row.trial_id), trained)
 
     def parts(self, task: str, spec: StudySpec) -> dict[str, tuple[int, float]]:
         """Returns, by kind of trial, how many a task has and the mean seconds of one.
@@ -209,10 +211,11 @@ class Forecast:
         """Returns the forecast scaled by what the rows took over what was forecast for them; unscaled without rows."""
         took, foretold = {True: 0.0, False: 0.0}, {True: 0.0, False: 0.0}
         for row in rows:
-            if row.examples and row.task in self.tasks:
-                is_head = row.params.get("method") == BASELINE
+            if row.own_examples and row.task in self.tasks:
+                is_head, task = row.params.get("method") == BASELINE, self.tasks[row.task]
                 took[is_head] += row.busy_seconds
-                foretold[is_head] += self.tasks[row.task].until(row.examples, baseline=is_head)
+                foretold[is_head] += task.until(row.examples, baseline=is_head)
+                foretold[is_head] -= task.until(row.copied_examples, baseline=is_head)
         by = {kind: took[kind] / foretold[kind] if foretold[kind] else 1.0 for kind in (True, False)}
         return replace(self, tasks={task: _times(each, by[False], by[True]) for task, each in self.tasks.items()})
 

@@ -1,5 +1,7 @@
 """Makes a clone of a trial: its configuration with a few changes, from the start or from its last rung."""
 
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from krona_tune.search.worker.checkpoints import latest_checkpoint
 from krona_tune.study.order import Order
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.spec.plain_yaml import read_yaml
+from krona_tune.study.spec.study_spec import ScheduleSpec
 from krona_tune.study.spec.trial import SECTION_OF, TrainingConfig, section_of
 from krona_tune.train import checkpoint
 
@@ -55,17 +58,20 @@ def clone_number(trial_id: str) -> int:
     return int(trial_id.rpartition("-")[2])
 
 
-def copy_last_rung(source: TrialResult, message: TrialMessage, checkpoints: Path, elsewhere: str | None) -> int:
-    """Gives a clone the state of the other trial's last rung; returns the number of that rung.
+def copy_last_rung(
+    source: TrialResult, message: TrialMessage, checkpoints: Path, elsewhere: str | None, schedule: ScheduleSpec
+) -> tuple[int, TrialMessage]:
+    """Gives a clone the state of the other trial's last rung; returns the number of that rung, and the clone with the
+    examples that it need not see.
 
     Raises:
-        Refusal: there is no such state, or it can't be read or written.
+        Refusal: there is no such state, it is one of the trial's end, or it can't be read or written.
     """
     place = f"clone {source.trial_id} from its last rung"
     remote = RemoteCheckpoints(elsewhere)
     remote.bring(checkpoints / source.trial_id)
     state = latest_checkpoint(checkpoints / source.trial_id)
-    if source.status is Status.COMPLETED:
+    if source.status is Status.COMPLETED or (state and _is_of_the_end(state, schedule)):
         raise Refusal(place, "it was trained to its end, so no rung is left for a clone", "clone it from the start")
     if state is None:
         raise Refusal(place, "no state of it is kept", "clone it from the start")
@@ -78,7 +84,16 @@ def copy_last_rung(source: TrialResult, message: TrialMessage, checkpoints: Path
             remote.send(own)
     except (OSError, checkpoint.Unusable) as error:
         raise Refusal(place, f"its state can't be copied ({error})", "try again, or clone it from the start") from None
-    return int(state.name.removeprefix("rung-"))
+    return int(state.name.removeprefix("rung-")), replace(message, copied_examples=checkpoint.examples_of(own))
+
+
+def _is_of_the_end(state: Path, schedule: ScheduleSpec) -> bool:
+    """Returns whether a state is that of its trial's last rung; a trial may be cut off between that and its end."""
+    with suppress(OSError, ValueError, KeyError):  # `adopt` says what can't be read
+        if report := checkpoint.last_report(state):
+            whole = schedule.of(report.task, round(report.examples / report.epochs))
+            return report.examples >= whole.total_examples
+    return False
 
 
 def _change(setting: str, source: TrialResult) -> tuple[str, Any]:

@@ -299,7 +299,9 @@ class StudyOrders(Gate):
         outcome = f"it is {message.trial_id}"
         if order.from_last_rung:
             source, elsewhere = self._ledger.rows[order.trial], self._folder.remote_checkpoints
-            outcome += f", from rung {copy_last_rung(source, message, self._checkpoints, elsewhere)}"
+            schedule = self.plan.spec.schedule
+            rung, message = copy_last_rung(source, message, self._checkpoints, elsewhere, schedule)
+            outcome += f", from rung {rung}"
         if self.plan.space.holds(message.params) and isinstance(searcher, StudySearcher):
             searcher.teach(message)
         else:
