@@ -15,6 +15,7 @@ from krona_tune.record.remote.storage import Storage
 from krona_tune.refusal import LONGEST_LINE, Refusal
 from krona_tune.service.access import Access
 from krona_tune.service.guard import Guard
+from krona_tune.service.kept_values import SlowError
 from krona_tune.service.live_events import Streams
 from krona_tune.service.pages import packed_script, pages
 from krona_tune.service.queue.database import UnavailableError, UnknownEntryError
@@ -30,7 +31,12 @@ WRITTEN = {
     "value": "write +20 trials, a number of trials at once, or a time such as 2h",
 }
 """How the fields of an order are written."""
-STATUSES: dict[type[Exception], int] = {UnknownStudyError: 404, UnknownEntryError: 404, UnavailableError: 503}
+STATUSES: dict[type[Exception], int] = {
+    UnknownStudyError: 404,
+    UnknownEntryError: 404,
+    UnavailableError: 503,
+    SlowError: 503,
+}
 """The status of the answer to each kind of refusal; that of the others is 422."""
 
 

@@ -5,11 +5,13 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from starlette.concurrency import run_in_threadpool
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from krona_tune.refusal import Refusal
+from krona_tune.service.kept_values import SlowError
 
 SECONDS, SLICE = 1.0, 0.1
 """The time between two looks, and the longest that a stream goes on after its service is ended."""
@@ -17,6 +19,8 @@ KEEP_ALIVE = 15
 """After so many looks without news a comment is sent, so that nobody between takes the connection for dead."""
 MOST_STREAMS = 200
 """The most event streams of one service at once."""
+MOST_LOOKS = 10
+"""The most streams that look for news at once; the others wait, and hold up no page."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +36,7 @@ class Streams:
     """The open event streams of a service; they end when it does."""
 
     def __init__(self) -> None:
-        self._open, self._over = 0, False
+        self._open, self._over, self._looks = 0, False, CapacityLimiter(MOST_LOOKS)
 
     def end(self) -> None:
         """Ends every stream soon. May be called from a signal's handler."""
@@ -47,7 +51,7 @@ class Streams:
         if self._open >= MOST_STREAMS:
             raise Refusal("events", f"{MOST_STREAMS} pages are open", "close some")
         known = request.headers.get("last-event-id") or since
-        stream = self._counted(events(news, known, lambda: self._over))
+        stream = self._counted(events(news, known, lambda: self._over, looks=self._looks))
         return StreamingResponse(stream, media_type="text/event-stream")
 
     async def _counted(self, stream: AsyncIterator[str]) -> AsyncIterator[str]:
@@ -60,15 +64,21 @@ class Streams:
 
 
 async def events(
-    news: Callable[[], News], since: str, over: Callable[[], bool], seconds: float = SECONDS
+    news: Callable[[], News],
+    since: str,
+    over: Callable[[], bool],
+    seconds: float = SECONDS,
+    looks: CapacityLimiter | None = None,
 ) -> AsyncIterator[str]:
     """Yields an event `changed` when the stamp differs from the last one, and `now` when that part does, until it is
-    over."""
+    over; `looks` limits how many threads look for news."""
     stamp, now, quiet = since, "", 0
     yield "retry: 3000\n\n"
     while not over():
         try:
-            found = await run_in_threadpool(news)
+            found = await run_sync(news, limiter=looks)
+        except SlowError:
+            found = News(stamp=None)
         except Refusal:
             found = News(stamp=f"unreadable-{stamp.removeprefix('unreadable-')}")
         quiet += 1

@@ -73,7 +73,7 @@ def pages(studies: ServedStudies, access: Access, streams: Streams, queue: Study
         return Response(packed_script() if small else get_plotlyjs(), media_type="text/javascript", headers=headers)
 
     @router.get("/login")
-    def login(request: Request, to: str = "/") -> str:
+    async def login(request: Request, to: str = "/") -> str:
         return login_page(request.scope, own_path(to))
 
     @router.post("/login")

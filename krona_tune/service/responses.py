@@ -30,6 +30,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         413: "The request is too large.",
         421: "The Host header is no name of this machine.",
         422: "The request can't be met.",
+        503: "The storage does not answer now.",
     }.items()
 }
 

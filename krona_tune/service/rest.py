@@ -2,6 +2,8 @@
 
 from typing import Annotated, Any
 
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from krona_tune import __version__
@@ -13,6 +15,8 @@ from krona_tune.study.order import Order, OrderRequest
 
 MOST_ROWS = 1_000
 MOST_OFFSET = 10_000_000
+MOST_ORDERS = 4
+"""The most orders that are left at once; the others wait, and hold up no page."""
 UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "There is no such study."}}
 NO_JSON: dict[int | str, dict[str, Any]] = {415: {"model": Problem, "description": "The request is no JSON."}}
 
@@ -25,10 +29,11 @@ Filter = Annotated[str, Query(max_length=200, description="Only rows with this v
 def rest(studies: ServedStudies, access: Access) -> APIRouter:
     """Returns the routes below /api, and /healthz."""
     router = APIRouter(responses=PROBLEMS)
+    orders_at_once = CapacityLimiter(MOST_ORDERS)
 
     @router.get("/healthz", response_model=Version, operation_id="health")
     @router.get("/api/version", response_model=Version, operation_id="version")
-    def version() -> Response:
+    async def version() -> Response:  # it answers also while every thread waits
         """Return the service's version."""
         return json_answer(Version(version=__version__))
 
@@ -73,12 +78,13 @@ def rest(studies: ServedStudies, access: Access) -> APIRouter:
         operation_id="order",
         dependencies=[Depends(only_json)],
     )
-    def order(name: Name, asked: OrderRequest, request: Request) -> Response:
+    async def order(name: Name, asked: OrderRequest, request: Request) -> Response:
         """Leave an order for the study's driver, which reads it within a few seconds.
 
         Where a token is needed, the header X-User may say who gives it.
         """
-        return json_answer(studies.order(name, asked, access.person(request.headers)), 202)
+        by = access.person(request.headers)
+        return json_answer(await run_sync(studies.order, name, asked, by, limiter=orders_at_once), 202)
 
     return router
 

@@ -1,9 +1,12 @@
 """Tests that a value is computed once as long as what it comes from is the same, and not too often."""
 
+from collections.abc import Iterator
+from threading import Event
+
 import pytest
 
 from krona_tune.service import kept_values
-from krona_tune.service.kept_values import Kept
+from krona_tune.service.kept_values import Kept, SlowError
 
 
 def test_a_value_is_computed_again_only_for_another_stamp() -> None:
@@ -44,3 +47,53 @@ def test_a_failure_is_not_kept() -> None:
     with pytest.raises(ZeroDivisionError):
         kept.get("a", "x", lambda: 1 / 0)
     assert kept.get("a", "x", lambda: 2.0) == ("x", 2.0)
+
+
+@pytest.fixture
+def held_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[Event]:
+    """Makes whoever waits for a slow value wait briefly; slow values come when the event is set."""
+    monkeypatch.setattr(kept_values, "PATIENCE", 0.05)
+    event = Event()
+    yield event
+    event.set()
+
+
+def test_a_slow_value_is_waited_for_briefly_and_the_one_before_is_returned(held_up: Event) -> None:
+    kept: Kept[str] = Kept(2)
+    made: list[str] = []
+
+    def slow() -> str:
+        made.append("slow")
+        held_up.wait()
+        return "new"
+
+    with pytest.raises(SlowError, match=r"has not answered within 0.05 s; ask again soon"):
+        kept.get("a", "x", slow)
+    kept.get("b", "x", lambda: "old")
+    assert [kept.get("b", stamp, slow) for stamp in ("y", "z")] == [("x", "old")] * 2
+    assert made == ["slow"] * 2, "each is computed once"
+    held_up.set()
+    while kept.get("b", "y", slow) != ("y", "new"):
+        pass
+    assert kept.get("a", "x", slow) == ("x", "new")
+
+
+def test_few_slow_values_are_computed_at_once(held_up: Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_values, "SHORT_PATIENCE", 0.01)
+    kept: Kept[str] = Kept(100)
+    kept.get("old", "x", lambda: "old")
+    begun: list[int] = []
+
+    def slow() -> str:
+        begun.append(1)
+        held_up.wait()
+        return "new"
+
+    for number in range(kept_values.MOST_AT_ONCE + 3):
+        with pytest.raises(SlowError):
+            kept.get(str(number), "x", slow)
+    assert len(begun) == kept_values.MOST_AT_ONCE
+    assert kept.get("old", "y", slow) == ("x", "old")
+    held_up.set()
+    while kept.get("old", "y", slow) != ("y", "new"):
+        pass

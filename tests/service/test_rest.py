@@ -1,20 +1,31 @@
 """Tests the REST interface: studies, trials, reports and orders as plain values, refusals in one shape."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
+from threading import Event, Semaphore
 
 import pytest
+import requests
 from starlette.testclient import TestClient
 
 from krona_tune.record.orders import waiting_orders, whoami
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.remote.copy import Copy
-from krona_tune.record.remote.storage import storage_at
+from krona_tune.record.remote.storage import Storage, storage_at
+from krona_tune.service import kept_values
+from krona_tune.service.answers import StudySummary
 from krona_tune.service.app import make_app
+from krona_tune.service.served_studies import ServedStudies
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status
 from tests.record.events import ended, report, started
 from tests.service.conftest import LOCAL, make_study
+from tests.service.test_live_events import served
+
+THREADS = 40
+"""As many requests as a service has threads."""
 
 
 def test_the_studies_are_listed(client: TestClient, study: StudyFolder, running: StudyFolder) -> None:
@@ -142,3 +153,30 @@ def test_a_storage_that_can_not_be_reached_is_refused(tmp_path: Path, monkeypatc
         answer = client.get(path)
         assert answer.status_code == 422
         assert "hunter2" not in answer.text
+
+
+def test_a_storage_that_hangs_holds_up_neither_the_health_nor_what_is_known(
+    storage: Storage, study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_values, "PATIENCE", 2.0)
+    released, waiting = Event(), Semaphore(0)
+    listed, asked = Storage.studies, ServedStudies.summaries
+
+    def slow(place: Storage) -> list[StudyFolder]:
+        released.wait()
+        return listed(place)
+
+    def counted(studies: ServedStudies) -> list[StudySummary]:
+        waiting.release()
+        return asked(studies)
+
+    with served(storage) as address, ThreadPoolExecutor(THREADS) as pool, ExitStack() as ending:
+        ending.callback(released.set)
+        assert [each["name"] for each in requests.get(f"{address}/api/studies", timeout=60).json()] == ["first"]
+        monkeypatch.setattr(Storage, "studies", slow)
+        monkeypatch.setattr(ServedStudies, "summaries", counted)
+        answers = [pool.submit(requests.get, f"{address}/api/studies", timeout=60) for _ in range(THREADS)]
+        for _ in answers:
+            assert waiting.acquire(timeout=60)
+        assert requests.get(f"{address}/healthz", timeout=60).status_code == 200
+        assert [len(each.result().json()) for each in answers] == [1] * THREADS

@@ -2,6 +2,8 @@
 
 from typing import Annotated, Any
 
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, Path, Request, Response
 
 from krona_tune.refusal import Refusal
@@ -12,6 +14,8 @@ from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.service.responses import PROBLEMS, json_answer, only_json
 from krona_tune.service.served_studies import ServedStudies
 
+MOST_SUBMISSIONS = 20
+"""The most submissions that wait for their check; further ones wait for these, and hold up no page."""
 Answers = dict[int | str, dict[str, Any]]
 UNKNOWN: Answers = {404: {"model": Problem, "description": "There is no such entry."}}
 UNAVAILABLE: Answers = {503: {"model": Problem, "description": "The queue can't be kept now."}}
@@ -32,6 +36,7 @@ def no_queue() -> APIRouter:
 def queue_routes(queue: StudyQueue, studies: ServedStudies, access: Access) -> APIRouter:
     """Returns the routes below /api/queue."""
     router = APIRouter(prefix="/api/queue", responses=PROBLEMS | UNAVAILABLE)
+    submissions_at_once = CapacityLimiter(MOST_SUBMISSIONS)
 
     @router.get("", response_model=QueueView, operation_id="queue")
     def view() -> Response:
@@ -41,9 +46,11 @@ def queue_routes(queue: StudyQueue, studies: ServedStudies, access: Access) -> A
     @router.post(
         "", response_model=Submitted, status_code=201, operation_id="submit", dependencies=[Depends(only_json)]
     )
-    def submit(asked: Submission, request: Request) -> Response:
+    async def submit(asked: Submission, request: Request) -> Response:
         """Give a study a place in the queue, if it could run; X-User may say who submits it."""
-        return json_answer(queue.submit(asked, access.user(request.headers)), 200 if asked.only_plan else 201)
+        person = access.user(request.headers)
+        answer = await run_sync(queue.submit, asked, person, limiter=submissions_at_once)
+        return json_answer(answer, 200 if asked.only_plan else 201)
 
     @router.patch(
         "/{key}", response_model=Entry, responses=UNKNOWN, operation_id="move", dependencies=[Depends(only_json)]
