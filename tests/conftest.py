@@ -19,6 +19,12 @@ Said = tuple[int, str, str]
 Run = Callable[..., Said]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_data(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Lets services leave their tokens in a folder of the tests, where every process that a test starts reads them."""
+    os.environ["XDG_DATA_HOME"] = str(tmp_path_factory.mktemp("data"))
+
+
 @pytest.fixture
 def model(tmp_path: Path) -> str:
     return str(folder_of(MINILM, tmp_path / "minilm"))

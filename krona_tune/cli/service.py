@@ -1,5 +1,6 @@
 """The command that serves studies to browsers and programs, and runs their queue: serve."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -61,8 +62,11 @@ def serve(
         queue = _queue(place, address or "", cpus, gpus, limits)
         return queue
 
-    def ready(address: str) -> None:
-        console.print(f"Serving {place} at {address} until Ctrl-C", highlight=False, soft_wrap=True)
+    def ready(address: str, token: Path | None) -> None:
+        console.print(f"Serving {place} at {address} until Ctrl-C", highlight=False, markup=False, soft_wrap=True)
+        if token:
+            said = f"The page asks for the token in {token}; your own commands read it there"
+            console.print(said, highlight=False, markup=False, soft_wrap=True)
 
     web_server.serve(place, host, port, read_token(token_file), ready, make_queue)
     if queue and (left := sum(entry.live for entry in queue.view().entries)):

@@ -83,12 +83,16 @@ def lock_of(folder: StudyFolder) -> FileLock:
 
 def is_locked(folder: StudyFolder) -> bool:
     """Returns whether a process has the study's folder."""
-    path = folder.root / ".lock"
+    return is_lock_held(folder.root / ".lock")
+
+
+def is_lock_held(path: Path) -> bool:
+    """Returns whether a process holds the FileLock at a path."""
     if not path.is_file():
         return False
     if fcntl is None:
         try:
-            with lock_of(folder).acquire(timeout=0):
+            with FileLock(path).acquire(timeout=0):
                 return False
         except Timeout:
             return True

@@ -56,17 +56,26 @@ def is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """The rule of one service; `token` empty: none is needed."""
+    """The rule of one service; `token` empty: none is needed.
+
+    `of_account`: the token was made for the account of this process, on this machine; nobody else has it.
+    """
 
     token: str = ""
+    of_account: bool = False
 
     @property
     def cookie(self) -> str:
         """Returns the cookie's value, from which the token can't be computed."""
         return hmac.digest(self.token.encode(), b"krona_tune: a browser that has logged in", "sha256").hex()
 
+    @property
+    def cookie_name(self) -> str:
+        """Returns the cookie's name; a browser sends the cookies of all of a machine's ports to each of them."""
+        return f"{COOKIE}_{hmac.digest(self.token.encode(), b'krona_tune: the name of a cookie', 'sha256').hex()[:12]}"
+
     def accepts_host(self, host: str) -> bool:
-        return bool(self.token) or LOCAL_HOST.fullmatch(host) is not None
+        return self._for_others or LOCAL_HOST.fullmatch(host) is not None
 
     def is_token(self, text: str) -> bool:
         return hmac.compare_digest(text.encode(errors="replace"), self.token.encode())
@@ -78,24 +87,28 @@ class Access:
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return self.is_token(given.strip())
-        cookie = _cookie(headers.get("cookie", ""))
+        cookie = _cookie(headers.get("cookie", ""), self.cookie_name)
         return None if cookie is None else hmac.compare_digest(cookie.encode(errors="replace"), self.cookie.encode())
 
     def person(self, headers: Mapping[str, str]) -> str:
-        """Returns who gives an order: the user of this process, or with a token whoever `X-User` names.
+        """Returns who gives an order: the user of this process, or with a token for others whoever `X-User` names.
 
         Raises:
             Refusal: the name is long, or can't be printed.
         """
-        if not self.token:
+        if not self._for_others:
             return whoami()
         said = _named(headers)
         return f"the service ({said})" if said else "the service"
 
     def user(self, headers: Mapping[str, str]) -> str:
-        """Returns whose study is submitted: whoever `X-User` names, else the user of this process, or with a token
-        `somebody`. Raises what `person` raises."""
-        return _named(headers) or ("somebody" if self.token else whoami().partition("@")[0])
+        """Returns whose study is submitted: whoever `X-User` names, else the user of this process, or with a token for
+        others `somebody`. Raises what `person` raises."""
+        return _named(headers) or ("somebody" if self._for_others else whoami().partition("@")[0])
+
+    @property
+    def _for_others(self) -> bool:
+        return bool(self.token) and not self.of_account
 
 
 def from_elsewhere(headers: Mapping[str, str]) -> bool:
@@ -130,9 +143,9 @@ def _content(file: Path) -> str:
         raise Refusal(str(file), f"can't be read ({type(error).__name__})", fix) from None
 
 
-def _cookie(header: str) -> str | None:
+def _cookie(header: str, name: str) -> str | None:
     try:
-        found = SimpleCookie(header).get(COOKIE)
+        found = SimpleCookie(header).get(name)
     except CookieError:
         return None
     return found.value if found else None

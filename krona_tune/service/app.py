@@ -13,7 +13,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from krona_tune import __version__
 from krona_tune.record.remote.storage import Storage
 from krona_tune.refusal import LONGEST_LINE, Refusal
-from krona_tune.service.access import Access
+from krona_tune.service.access import VARIABLE, Access
 from krona_tune.service.guard import Guard
 from krona_tune.service.kept_values import SlowError
 from krona_tune.service.live_events import Streams
@@ -41,17 +41,30 @@ STATUSES: dict[type[Exception], int] = {
 
 
 def make_app(
-    storage: Storage, token: str = "", pace: float = 1.0, *, warm: bool = False, queue: StudyQueue | None = None
+    storage: Storage,
+    token: str = "",
+    pace: float = 1.0,
+    *,
+    warm: bool = False,
+    queue: StudyQueue | None = None,
+    of_account: bool = False,
 ) -> FastAPI:
     """Returns the service for a storage's studies.
 
     Args:
-        token: what a request must know; empty: requests come from this machine.
+        token: what a request must know; empty: requests come from this machine, and there is no queue.
         pace: stretches how long values are kept; 0 reads everything anew.
         warm: reads the studies when the service starts, so that the first page comes soon.
-        queue: the storage's queue; None: this service runs none.
+        queue: the storage's queue; None: this service runs none. Whoever may submit to it may run code, so that it
+            needs a token.
+        of_account: the token is this account's own, see `Access`.
+
+    Raises:
+        Refusal: there is a queue and no token.
     """
-    access, studies, streams = Access(token=token), ServedStudies(storage, pace), Streams()
+    if queue and not token:
+        raise Refusal("the queue", "needs a token", f"give one with --token-file or {VARIABLE}")
+    access, studies, streams = Access(token=token, of_account=of_account), ServedStudies(storage, pace), Streams()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

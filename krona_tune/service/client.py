@@ -5,20 +5,22 @@ from http.client import HTTPException
 from typing import Any, TypeVar
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 from pydantic import TypeAdapter, ValidationError
 
 from krona_tune.refusal import Refusal
+from krona_tune.service.access import is_loopback
 from krona_tune.service.answers import Rows, StudyDetail, StudySummary
+from krona_tune.service.own_token import token_for
 from krona_tune.service.queue.entry import Entry, Move, QueueView, Submission, Submitted
 from krona_tune.study.order import Order, OrderRequest
 
 Value = TypeVar("Value")
 MOST_ROWS = 1_000
 QUEUE = "/api/queue"
-SECONDS = 30.0
-"""How long an answer may take."""
+SECONDS, SUBMIT_SECONDS = 30.0, 900.0
+"""How long an answer may take, and that to a submission, for which a plan is made: longer than the service tries."""
 
 
 class _NoRedirect(HTTPRedirectHandler):
@@ -34,6 +36,7 @@ class Client:
     Every method raises a Refusal with what the service refuses, or that it can't be reached.
 
     Args:
+        token: what the service wants to know; None: the one that this account's own service at the URL made, if any.
         user: who asks; empty for whoever the service thinks.
     """
 
@@ -41,8 +44,9 @@ class Client:
         if not _is_address(url):
             raise Refusal("url", f"{url!r} is no address of a service", "write http://host:port")
         self.url = url.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._headers |= {"X-User": quote(user, safe=" @.")} if user else {}
+        self._token = token
+        self._headers = {"X-User": quote(user, safe=" @.")} if user else {}
+        self._handlers = [_NoRedirect(), *([ProxyHandler({})] if is_loopback(urlsplit(url).hostname or "") else [])]
 
     def studies(self) -> list[StudySummary]:
         """Returns every study's summary, the newest first."""
@@ -68,8 +72,11 @@ class Client:
         return _read(Order, self._ask(f"{_path(name)}/orders", request.model_dump_json().encode()))
 
     def submit(self, asked: Submission) -> Submitted:
-        """Gives a study a place in the queue, or only returns its plan; see `Submission`."""
-        return _read(Submitted, self._ask(QUEUE, asked.model_dump_json().encode()))
+        """Gives a study a place in the queue, or only returns its plan; see `Submission`.
+
+        The same submission, sent again because an answer was lost, has the same place.
+        """
+        return _read(Submitted, self._ask(QUEUE, asked.model_dump_json().encode(), seconds=SUBMIT_SECONDS))
 
     def queue(self) -> QueueView:
         """Returns the queue as it is now."""
@@ -87,21 +94,22 @@ class Client:
         """Gives an entry that ended its place again; its study is resumed."""
         return _read(Entry, self._ask(f"{QUEUE}/{entry}/again", b"{}"))
 
-    def _ask(self, path: str, body: bytes | None = None, method: str | None = None) -> bytes:
-        headers = self._headers | ({"Content-Type": "application/json"} if body else {})
+    def _ask(self, path: str, body: bytes | None = None, method: str | None = None, seconds: float = SECONDS) -> bytes:
+        token = token_for(self.url) if self._token is None else self._token
+        headers = self._headers | ({"Authorization": f"Bearer {token}"} if token else {})
+        headers |= {"Content-Type": "application/json"} if body else {}
         request = Request(self.url + path, data=body, headers=headers, method=method)
         try:
-            with build_opener(_NoRedirect).open(request, timeout=SECONDS) as answer:
+            with build_opener(*self._handlers).open(request, timeout=seconds) as answer:
                 return bytes(answer.read())
         except HTTPError as error:
             raise _refusal(error) from None
         except (URLError, HTTPException, OSError, ValueError) as error:
-            asked = (
-                "it may have done what was asked: look with krona-tune queue"
-                if body
-                else "start it with krona-tune serve"
-            )
-            raise Refusal(self.url, f"gives no answer ({error})", asked) from None
+            refused = isinstance(getattr(error, "reason", error), ConnectionRefusedError)
+            changed = request.get_method() != "GET"
+            look = f"it may have done what was asked: look with krona-tune queue --to {self.url} before you ask again"
+            fix = look if changed and not refused else "start it with krona-tune serve"
+            raise Refusal(self.url, f"gives no answer ({error})", fix) from None
 
 
 def _read(kind: type[Value], answer: bytes) -> Value:

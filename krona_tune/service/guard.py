@@ -98,7 +98,7 @@ class Guard:
             await asyncio.sleep(FAILED_SECONDS)
         if scope["method"] == "GET" and not scope["path"].startswith(FOR_PROGRAMS):
             return RedirectResponse(f"/login?to={quote(scope['path'])}", 303)
-        fix = "send the header 'Authorization: Bearer TOKEN'"
+        fix = "name it with --token-file or KRONA_TUNE_TOKEN; a program sends the header 'Authorization: Bearer TOKEN'"
         return refused(scope, 401, Refusal("Authorization", "the token is missing or wrong", fix), BEARER)
 
 

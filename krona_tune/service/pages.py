@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from krona_tune.service.access import COOKIE, Access
+from krona_tune.service.access import Access
 from krona_tune.service.guard import FAILED_SECONDS
 from krona_tune.service.live_events import News, Streams
 from krona_tune.service.queue.study_queue import StudyQueue
@@ -85,7 +85,7 @@ def pages(studies: ServedStudies, access: Access, streams: Streams, queue: Study
             return HTMLResponse(login_page(request.scope, own_path(to), "That is not the token."), 401)
         answer = RedirectResponse(own_path(to), 303)
         secure = request.url.scheme == "https"
-        answer.set_cookie(COOKIE, access.cookie, httponly=True, samesite="strict", secure=secure, path="/")
+        answer.set_cookie(access.cookie_name, access.cookie, httponly=True, samesite="strict", secure=secure, path="/")
         return answer
 
     return router

@@ -2,7 +2,8 @@
 
 import socket
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -11,6 +12,7 @@ from krona_tune.record.remote.storage import Storage
 from krona_tune.refusal import Refusal
 from krona_tune.service.access import SHORTEST_TOKEN, VARIABLE, is_loopback
 from krona_tune.service.app import make_app
+from krona_tune.service.own_token import own_token
 from krona_tune.service.queue.study_queue import StudyQueue
 
 GRACE_SECONDS = 1
@@ -30,12 +32,14 @@ def serve(
     host: str,
     port: int,
     token: str,
-    ready: Callable[[str], None],
+    ready: Callable[[str, Path | None], None],
     make_queue: Callable[[], StudyQueue | None] = lambda: None,
 ) -> None:
-    """Serves a storage's studies until Ctrl-C; calls `ready` with the address once the port is this process's.
+    """Serves a storage's studies until Ctrl-C; calls `ready` once the port is this process's.
 
     Args:
+        token: what requests must know; empty: with a queue one is made for this account, without one none is needed.
+        ready: gets the address, and the file with the token if one was made.
         make_queue: returns the storage's queue, if this service is to run it; called once the port is this process's.
 
     Raises:
@@ -44,9 +48,12 @@ def serve(
     if not token and not is_loopback(host):
         fix = f"give a token of at least {SHORTEST_TOKEN} characters with --token-file or {VARIABLE}"
         raise Refusal("--host", f"{host} can be reached by other machines, and there is no token", fix)
-    with _listening(host, port) as opened:
+    with _listening(host, port) as opened, ExitStack() as ending:
+        queue, file = make_queue(), None
+        if queue and not token:
+            token, file = ending.enter_context(own_token(*opened.getsockname()[:2], keep=port > 0))
         config = uvicorn.Config(
-            make_app(storage, token, warm=True, queue=make_queue()),
+            make_app(storage, token, warm=True, queue=queue, of_account=file is not None),
             log_level="critical",  # the guard logs what fails
             access_log=False,
             server_header=False,
@@ -54,7 +61,8 @@ def serve(
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
         server = Server(config)
-        ready(_address(host, opened.getsockname()[1]))
+        bound, port = opened.getsockname()[:2]
+        ready(_address(bound if file else host, port), file)
         with suppress(KeyboardInterrupt):
             server.run(sockets=[opened])
 

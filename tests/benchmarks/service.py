@@ -20,6 +20,7 @@ from krona_tune.record.parquet_reader import REPORT_KIND, TRIAL_KIND
 from krona_tune.record.parquet_schema import table_of
 from krona_tune.record.remote.storage import storage_at
 from krona_tune.service.app import make_app
+from krona_tune.service.own_token import token_for
 from krona_tune.study.spec.loader import build_spec, dump_spec
 from tests.record.events import manifest
 from tests.report.browser import CHROMIUM, Tab, chromium, opened_tab
@@ -68,6 +69,7 @@ def serving(storage: str) -> Iterator[str]:
 
 def first_chart(tab: Tab, address: str) -> float:
     """Returns the seconds from the navigation to the first chart."""
+    tab.page.set_extra_http_headers({"Authorization": f"Bearer {token_for(address)}"})
     tab.page.goto(address)
     tab.wait_for_first_chart()
     return float(tab.page.evaluate("performance.now()")) / 1000

@@ -1,15 +1,20 @@
 """Tests that the client reads what a service answers, gives orders, and tells refusals as such."""
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
 
+from krona_tune.child_process import START_SECONDS
 from krona_tune.record.orders import waiting_orders
 from krona_tune.record.remote.storage import Storage
 from krona_tune.refusal import Refusal
-from krona_tune.service import Client
+from krona_tune.service import Client, client
+from krona_tune.service.queue.entry import Submission
+from krona_tune.service.queue.study_queue import TURN_SECONDS
+from krona_tune.service.queue.submission_check import CHECK_SECONDS
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import OrderRequest
 from tests.service.test_live_events import served
@@ -42,6 +47,26 @@ def test_what_the_service_refuses_is_a_refusal(asked: Client, study: StudyFolder
 def test_a_service_that_is_not_there_is_a_refusal(url: str) -> None:
     with pytest.raises(Refusal):
         Client(url).studies()
+
+
+def test_a_submission_waits_longer_than_its_service_works_and_then_says_where_to_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert client.SUBMIT_SECONDS > TURN_SECONDS + START_SECONDS + CHECK_SECONDS
+    monkeypatch.setattr(client, "SUBMIT_SECONDS", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(Refusal, match=f"look with krona-tune queue --to {url} before you ask again"):
+            Client(url).submit(Submission(name="mine", space="model: m"))
+    with pytest.raises(Refusal, match="start it with krona-tune serve"):
+        Client("http://127.0.0.1:9").submit(Submission(name="mine", space="model: m"))
+
+
+def test_what_goes_to_this_machine_goes_through_no_proxy(asked: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    assert Client(asked.url).studies() == []
 
 
 def test_the_client_needs_no_package_of_the_service() -> None:

@@ -19,6 +19,7 @@ from krona_tune.record.orders import waiting_orders
 from krona_tune.record.parquet_reader import read_orders, read_trials
 from krona_tune.refusal import Refusal
 from krona_tune.service import Client
+from krona_tune.service.own_token import token_for
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import OrderRequest
 from krona_tune.study.result import Status
@@ -52,11 +53,20 @@ def serving(home: Home) -> Iterator[Served]:  # noqa: F811
         line = process.stdout.readline()
         found = re.search(r"http://[\d.]+:\d+", line)
         assert found, line + process.stdout.read()
+        process.stdout.readline()
         yield Served(found[0], process)
     finally:
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+def log_in(page: Page, address: str) -> None:
+    """Opens the index, which asks for the token first."""
+    page.goto(address)
+    page.get_by_label("The token of this service").fill(token_for(address))
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("heading", name="Studies")).to_be_visible()
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +84,7 @@ def test_a_study_is_watched_and_steered_on_its_page(home: Home, study: tuple[Stu
     with serving(home) as served, chromium() as browser, opened_tab(browser) as tab:
         page = tab.page
         page.set_default_timeout(PATIENCE)
-        page.goto(served.address)
+        log_in(page, served.address)
         page.get_by_role("link", name="watched").click()
         expect(page.get_by_role("heading", name="Now")).to_be_visible()
         page.evaluate("window.notReloaded = true")
@@ -139,6 +149,7 @@ def _in_mlflow(folder: StudyFolder) -> dict[str, dict[str, str]]:
 def test_a_page_is_usable_on_a_telephone_in_the_dark(home: Home, study: tuple[StudyFolder, Driver]) -> None:  # noqa: F811
     with serving(home) as served, chromium() as browser, opened_tab(browser, width=360) as tab:
         tab.page.emulate_media(color_scheme="dark")
+        log_in(tab.page, served.address)
         for address in (served.address, f"{served.address}/studies/watched"):
             tab.page.goto(address)
             expect(tab.page.get_by_role("heading", level=1)).to_be_visible()

@@ -1,10 +1,11 @@
 """Tests that open pages hear of what has changed, once, and of nothing else."""
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 import requests
@@ -18,6 +19,7 @@ from krona_tune.refusal import Refusal
 from krona_tune.service import live_events
 from krona_tune.service.app import make_app
 from krona_tune.service.live_events import News, events
+from krona_tune.service.own_token import own_token
 from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.service.served_studies import ServedStudies
 from krona_tune.study.folder import StudyFolder
@@ -117,17 +119,17 @@ def test_many_viewers_cost_one_page(storage: Storage, study: StudyFolder, monkey
 
 @contextmanager
 def served(storage: Storage, queue: StudyQueue | None = None) -> Iterator[str]:
-    """Runs a service in a thread; gives its address."""
-    app = make_app(storage, pace=0, queue=queue)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
+    """Runs a service in a thread, with a queue behind this account's own token; gives its address."""
+    with socket.create_server(("127.0.0.1", 0)) as opened, ExitStack() as ending:
+        port = opened.getsockname()[1]
+        token = ending.enter_context(own_token("127.0.0.1", port, keep=False))[0] if queue else ""
+        app = make_app(storage, token, pace=0, queue=queue, of_account=True)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]})
+        thread.start()
+        yield f"http://127.0.0.1:{port}"
+        server.should_exit = True
+        thread.join()
 
 
 def test_an_open_page_hears_of_a_trials_progress_and_end(storage: Storage, running: StudyFolder) -> None:

@@ -1,8 +1,10 @@
 """Tests the command serve: what it refuses before it starts, and that Ctrl-C ends it at once."""
 
 import builtins
+import json
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ import pytest
 import requests
 
 from krona_tune import cli
+from krona_tune.service import Client
 from krona_tune.study.folder import StudyFolder
 from tests.conftest import Run
 
@@ -66,7 +69,7 @@ def test_without_the_extra_the_command_says_what_to_install(run: Run, monkeypatc
     assert (status, "pip install 'krona_tune[service]'" in said) == (2, True)
 
 
-def test_ctrl_c_ends_it_at_once_with_open_pages(study: StudyFolder) -> None:
+def test_ctrl_c_ends_it_at_once_with_open_pages_and_its_queue_wants_the_token(study: StudyFolder) -> None:
     code = "from krona_tune.cli import program; program()"
     words = ["serve", "--storage", str(study.root.parent), "--port", "0"]
     command = [sys.executable, "-c", code, *words]
@@ -74,7 +77,13 @@ def test_ctrl_c_ends_it_at_once_with_open_pages(study: StudyFolder) -> None:
         assert process.stdout
         assert process.stderr
         address = process.stdout.readline().split(" at ")[1].split()[0]
-        with requests.get(f"{address}/studies/first/events", stream=True, timeout=20) as answer:
+        file = Path(process.stdout.readline().partition("the token in ")[2].partition(";")[0])
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert requests.get(f"{address}/api/queue", timeout=20).status_code == 401
+        assert Client(address).queue().entries == []
+        headers = {"Authorization": f"Bearer {json.loads(file.read_text())['token']}"}
+        events = f"{address}/studies/first/events"
+        with requests.get(events, headers=headers, stream=True, timeout=20) as answer:
             assert next(answer.iter_lines(chunk_size=1))
             began = time.monotonic()
             process.send_signal(signal.SIGINT)

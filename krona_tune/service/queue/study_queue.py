@@ -6,30 +6,26 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from hashlib import blake2b
 from pathlib import Path
+from threading import Lock
 
 import platformdirs
 from filelock import FileLock, Timeout
 
-from krona_tune.api.flags import with_tasks
-from krona_tune.api.folders import earlier_studies, refuse_odd, refuse_taken, with_whole_paths
-from krona_tune.api.printing import plan_lines
-from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
-from krona_tune.record.notifications import refuse_unknown_services
 from krona_tune.record.remote.storage import Storage
 from krona_tune.refusal import Refusal
-from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.service.answers import StudySummary
 from krona_tune.service.queue.capacity import Shared
 from krona_tune.service.queue.database import Database, UnavailableError
 from krona_tune.service.queue.dispatcher import Dispatcher
-from krona_tune.service.queue.drivers import MOST_PACKED, Drivers, packed
+from krona_tune.service.queue.drivers import Drivers
 from krona_tune.service.queue.entry import Entry, QueueView, SlotChange, Submission, Submitted
+from krona_tune.service.queue.submission_check import check_apart
 from krona_tune.study.redact import redact
-from krona_tune.study.spec.loader import dump_spec, parse_spec
-from krona_tune.study.spec.study_spec import StudySpec
 
 SHOWN_SECONDS = 86_400.0
 """How far back the slots are shown."""
+TURN_SECONDS = 300.0
+"""How long a submission waits while others are checked, which happens one after the other."""
 
 
 class NoQueueError(Refusal):
@@ -64,7 +60,8 @@ class StudyQueue:
         pace: float = 1.0,
     ) -> None:
         self._storage, self._shared, self._limits = storage, shared, dict(limits or {})
-        self._closing = ExitStack()
+        self._closing, self._checking = ExitStack(), Lock()
+        self._answered: dict[str, tuple[Submission, str, Submitted]] = {}
         place = place_of_queue(storage)
         try:
             place.mkdir(parents=True, exist_ok=True)
@@ -92,16 +89,17 @@ class StudyQueue:
     def submit(self, asked: Submission, person: str) -> Submitted:
         """Checks a request as `run` does and gives it a place, unless only its plan is asked for.
 
+        A request that comes again because its answer was lost has the place that it has.
+
         Raises:
             Refusal: the request is wrong, its name is taken, or one trial of it needs more than there is.
         """
-        plan = self._checked(asked)
-        lines = plan_lines(plan, "", self._storage.study(asked.name))
-        if asked.only_plan:
-            return Submitted(entry=None, plan=lines)
-        entry = self._database.add(asked.model_copy(update={"space": dump_spec(plan.spec)}), person)
-        self._dispatcher.wake()
-        return Submitted(entry=entry, plan=lines)
+        if not self._checking.acquire(timeout=TURN_SECONDS):
+            raise UnavailableError("the queue", "other submissions are still being checked", "send it again")
+        try:
+            return self._answer_before(asked, person) or self._answer(asked, person)
+        finally:
+            self._checking.release()
 
     def move(self, entry: int, priority: int) -> Entry:
         """Gives an entry another priority. Raises a Refusal if it has no place."""
@@ -154,27 +152,26 @@ class StudyQueue:
         self._dispatcher.wake()
         return entry
 
-    def _checked(self, asked: Submission) -> Plan:
+    def _answer(self, asked: Submission, person: str) -> Submitted:
         if asked.name in {entry.name for entry in self._database.live()}:
             raise Refusal("name", f"{asked.name!r} has a place in the queue", "choose another name")
-        try:
-            refuse_odd(asked.name)
-            refuse_taken(self._storage.brought(asked.name), asked.name)
-        except Refusal as refusal:
-            raise Refusal("name", refusal.problem, "choose another name") from None
-        refuse_no_store(asked.tracking_uri)
-        refuse_unknown_services(asked.notify)
-        spec = with_tasks(parse_spec(asked.space, "space", self._storage.folder))
-        spec = self._with_earlier_studies(spec)
-        plan = make_plan(with_whole_paths(spec.model_copy(update={"name": asked.name})), "the request")
-        if (size := len(packed(dump_spec(plan.spec)))) > MOST_PACKED:
-            raise Refusal("space", f"packed it has {size:,} characters", f"write a request of at most {MOST_PACKED:,}")
-        self._shared.most(plan.spec.resources)
-        return plan
+        checked = check_apart(self._storage, asked)
+        self._shared.most(checked.resources)
+        plan = dict(checked.lines)
+        if asked.only_plan:
+            return Submitted(entry=None, plan=plan)
+        entry = self._database.add(asked.model_copy(update={"space": checked.space}), person)
+        answer = Submitted(entry=entry, plan=plan)
+        live = {entry.name for entry in self._database.live()}
+        self._answered = {name: kept for name, kept in self._answered.items() if name in live}
+        self._answered[asked.name] = asked, person, answer
+        self._dispatcher.wake()
+        return answer
 
-    def _with_earlier_studies(self, spec: StudySpec) -> StudySpec:
-        """Returns the request with the whole paths of the studies that it learns from, which it may name."""
-        if not spec.search.warm_start:
-            return spec
-        found = earlier_studies(self._storage, spec.search.warm_start)
-        return spec.model_copy(update={"search": spec.search.model_copy(update={"warm_start": found})})
+    def _answer_before(self, asked: Submission, person: str) -> Submitted | None:
+        """Returns the answer to the same request of the same person, if its study still has its place."""
+        before, by, answer = self._answered.get(asked.name, (None, "", None))
+        if answer is None or answer.entry is None or (before, by) != (asked, person):
+            return None
+        entry = self._database.entry(answer.entry.id)
+        return answer.model_copy(update={"entry": entry}) if entry.live else None

@@ -8,15 +8,18 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from krona_tune.record.orders import whoami
 from krona_tune.record.remote.storage import Storage
+from krona_tune.refusal import Refusal
 from krona_tune.service.app import make_app
 from krona_tune.service.queue import database
 from krona_tune.service.queue.study_queue import NoQueueError, StudyQueue
 from krona_tune.study.folder import StudyFolder
 from tests.service.conftest import LOCAL, TOKEN, make_study
-from tests.service.queue.conftest import SPACE
+from tests.service.queue.conftest import BEARER, SPACE
 from tests.service.queue.test_dispatcher import FakeDrivers, Machine
 
+BO = {**BEARER, "X-User": "bo"}
 MINI = SPACE.read_text(encoding="utf-8") + "\ntasks: [cola]\n"
 
 
@@ -107,9 +110,47 @@ def test_a_name_that_exists_is_refused(queued: TestClient, storage: Storage) -> 
     assert (answer.status_code, answer.json()["place"]) == (422, "name")
     assert "holds a study" in answer.json()["problem"]
     assert post(queued).status_code == 201
-    answer = post(queued)
+    answer = post(queued, priority=2)
     assert (answer.status_code, "has a place" in answer.json()["problem"]) == (422, True)
     assert names(queued) == ["mine"]
+
+
+def test_a_request_that_comes_again_has_the_place_that_it_has(queued: TestClient, storage: Storage) -> None:
+    first = post(queued)
+    make_study(storage.folder / "mine")  # it has begun since
+    again = post(queued)
+    assert (again.status_code, again.json()) == (201, first.json())
+    for answer in (post(queued, tracking_uri="http://m"), queued.post("/api/queue", json=request(), headers=BO)):
+        assert (answer.status_code, "has a place" in answer.json()["problem"]) == (422, True)
+    queued.delete("/api/queue/1")
+    answer = post(queued)
+    assert (answer.status_code, "holds a study" in answer.json()["problem"]) == (422, True)
+    assert names(queued) == ["mine"]
+
+
+def test_submissions_are_checked_one_after_the_other(
+    queued: TestClient, study_queue: StudyQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("krona_tune.service.queue.study_queue.TURN_SECONDS", 0.05)
+    with study_queue._checking:
+        answer = post(queued)
+    assert (answer.status_code, "are still being checked" in answer.json()["problem"]) == (503, True)
+    assert post(queued).status_code == 201
+
+
+def test_a_queue_needs_a_token(queued: TestClient, storage: Storage, study_queue: StudyQueue) -> None:
+    with pytest.raises(Refusal, match="the queue: needs a token; give one with --token-file or KRONA_TUNE_TOKEN"):
+        make_app(storage, queue=study_queue)
+    for path in ("/api/queue", "/api/studies"):
+        assert queued.get(path, headers={"Authorization": ""}).status_code == 401
+    assert queued.get("/", headers={"Authorization": ""}).headers["location"] == "/login?to=/"
+
+
+def test_with_the_account_s_own_token_the_requests_are_its_own(queued: TestClient, study: StudyFolder) -> None:
+    assert post(queued).json()["entry"]["person"] == whoami().partition("@")[0]
+    order = queued.post("/api/studies/first/orders", json={"what": "pause"}, headers=BO)
+    assert (order.status_code, order.json()["by"]) == (202, whoami())
+    assert queued.get("/api/queue", headers={"Host": "evil.example"}).status_code == 421
 
 
 def test_an_entry_is_moved_removed_and_put_back(queued: TestClient) -> None:
@@ -129,7 +170,7 @@ def test_an_entry_is_moved_removed_and_put_back(queued: TestClient) -> None:
 
 def test_with_a_token_people_say_who_they_are(guarded_queue: TestClient) -> None:
     assert guarded_queue.post("/api/queue", json=request()).status_code == 401
-    headers = {"Authorization": f"Bearer {TOKEN}"}
+    headers = dict(BEARER)
     assert guarded_queue.post("/api/queue", json=request(), headers=headers).json()["entry"]["person"] == "somebody"
     headers["X-User"] = "ann"
     answer = guarded_queue.post("/api/queue", json=request("hers"), headers=headers)
@@ -180,8 +221,8 @@ def test_device_hours_are_counted_by_person(queued: TestClient, storage: Storage
 
 
 def test_what_is_submitted_runs_to_its_end(storage: Storage, study_queue: StudyQueue, drivers: FakeDrivers) -> None:
-    app = make_app(storage, pace=0, queue=study_queue)
-    with TestClient(app, base_url=LOCAL) as client:
+    app = make_app(storage, TOKEN, pace=0, queue=study_queue)
+    with TestClient(app, base_url=LOCAL, headers=BEARER) as client:
         assert post(client).status_code == 201
         _until(lambda: drivers.running)
         assert client.get("/api/queue").json()["entries"][0]["slots"] == 2

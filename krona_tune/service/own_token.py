@@ -1,0 +1,109 @@
+"""Keeps the token that a service makes for its own account, in a file that names the address for which it is.
+
+The account's commands send it to that address only, and only while the service runs: any account may take a free port.
+"""
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from ipaddress import ip_address
+from pathlib import Path
+from socket import gethostname
+from urllib.parse import urlsplit
+
+import platformdirs
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from krona_tune.record.ownership import LOOKING_SECONDS, is_lock_held
+from krona_tune.refusal import Refusal
+
+MOST_BYTES = 4096
+FOR_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+"""The permissions that the file must not have."""
+FIX = "give a token with --token-file or KRONA_TUNE_TOKEN"
+
+
+class OwnToken(BaseModel):
+    """What the file holds: a token, and the address and port of the service that made it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    address: str
+    port: int
+    token: str
+
+
+@contextmanager
+def own_token(address: str, port: int, *, keep: bool = True) -> Iterator[tuple[str, Path]]:
+    """Gives the token of the service at an address of this machine, and its file; the first start makes both.
+
+    Args:
+        keep: the next service at this address has the same token; without it the file is removed at the end.
+
+    Raises:
+        Refusal: the file can't be written, or another service has it.
+    """
+    path = _file(address, port)
+    lock = FileLock(_lock(path), mode=0o600)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock.acquire(timeout=LOOKING_SECONDS, poll_interval=0.02)
+        token = _token_in(path, address, port) or _made(path, address, port)
+    except Timeout:
+        raise Refusal(str(path), "another service has this file", FIX) from None
+    except OSError as error:
+        raise Refusal(str(path), f"can't be written: {error.strerror}", FIX) from None
+    try:
+        yield token, path
+    finally:
+        if not keep:
+            path.unlink(missing_ok=True)
+        lock.release()
+
+
+def token_for(url: str) -> str:
+    """Returns the token that this account's service at a URL made; empty if none runs at exactly that address."""
+    try:
+        parts = urlsplit(url)
+        address, port = str(ip_address(parts.hostname or "")), parts.port
+    except ValueError:  # a name may lead to another address than the service's
+        return ""
+    if parts.scheme != "http" or port is None:
+        return ""
+    path = _file(address, port)
+    return _token_in(path, address, port) if is_lock_held(_lock(path)) else ""
+
+
+def _file(address: str, port: int) -> Path:
+    """Returns the file of one address; machines that share their home folders have one each."""
+    return platformdirs.user_data_path("krona_tune") / "tokens" / f"{gethostname()}-{address}-{port}.json"
+
+
+def _lock(path: Path) -> Path:
+    return path.with_suffix(".lock")
+
+
+def _made(path: Path, address: str, port: int) -> str:
+    """Writes a new token, readable for this account from the first moment on."""
+    made = OwnToken(address=address, port=port, token=secrets.token_urlsafe(32))
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(made.model_dump_json())
+    return made.token
+
+
+def _token_in(path: Path, address: str, port: int) -> str:
+    """Returns the token in a file that this account alone can read; empty if it holds none for this address."""
+    with suppress(OSError, ValidationError):
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            state = os.fstat(file.fileno())
+            if not stat.S_ISREG(state.st_mode) or state.st_uid != os.getuid() or state.st_mode & FOR_OTHERS:
+                return ""
+            found = OwnToken.model_validate_json(file.read(MOST_BYTES))
+        if (found.address, found.port) == (address, port):
+            return found.token
+    return ""

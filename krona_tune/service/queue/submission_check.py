@@ -1,0 +1,85 @@
+"""Checks a submission as `run` does, in a process of its own: what a request names is imported, and that is code."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from krona_tune.api.flags import with_tasks
+from krona_tune.api.folders import earlier_studies, refuse_odd, refuse_taken, with_whole_paths
+from krona_tune.api.printing import plan_lines
+from krona_tune.child_process import ChildProcess, ProcessEnded, TooSlow
+from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
+from krona_tune.record.notifications import refuse_unknown_services
+from krona_tune.record.remote.storage import Storage
+from krona_tune.refusal import Refusal
+from krona_tune.search.planning.plan import make_plan
+from krona_tune.service.queue.drivers import MOST_PACKED, packed
+from krona_tune.service.queue.entry import Submission
+from krona_tune.study.spec.loader import dump_spec, parse_spec
+from krona_tune.study.spec.study_spec import ResourcesSpec, StudySpec
+
+CHECK_SECONDS = 120.0
+"""How long a check may take; it may fetch a model's sizes from the hub."""
+MOST_BYTES_OF_CODE = 1_000_000
+"""The most bytes of a file with a metric."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """A request that passed all checks: its whole YAML, the lines of its plan, and what its trials need."""
+
+    space: str
+    lines: Mapping[str, str]
+    resources: ResourcesSpec
+
+
+def check_apart(storage: Storage, asked: Submission) -> Checked:
+    """Returns what `check` returns, from a process that ends with it.
+
+    Raises:
+        Refusal: what `check` raises, or the request's own code takes too long or ends its process.
+    """
+    with ChildProcess() as child:
+        try:
+            return child.call(check, storage, asked, seconds=CHECK_SECONDS)
+        except (TooSlow, ProcessEnded) as error:
+            fix = "look at what it names: metrics, methods, data"
+            raise Refusal("the request", f"no plan could be made of it: {error}", fix) from None
+
+
+def check(storage: Storage, asked: Submission) -> Checked:
+    """Returns the request as it would run.
+
+    Raises:
+        Refusal: it is wrong, or its name is taken.
+    """
+    try:
+        refuse_odd(asked.name)
+        refuse_taken(storage.brought(asked.name), asked.name)
+    except Refusal as refusal:
+        raise Refusal("name", refusal.problem, "choose another name") from None
+    refuse_no_store(asked.tracking_uri)
+    refuse_unknown_services(asked.notify)
+    spec = _with_earlier_studies(with_tasks(parse_spec(asked.space, "space", storage.folder)), storage)
+    _refuse_large_code(spec)
+    plan = make_plan(with_whole_paths(spec.model_copy(update={"name": asked.name})), "the request")
+    space = dump_spec(plan.spec)
+    if (size := len(packed(space))) > MOST_PACKED:
+        raise Refusal("space", f"packed it has {size:,} characters", f"write a request of at most {MOST_PACKED:,}")
+    lines = plan_lines(plan, "", storage.study(asked.name))
+    return Checked(space=space, lines=lines, resources=plan.spec.resources)
+
+
+def _with_earlier_studies(spec: StudySpec, storage: Storage) -> StudySpec:
+    """Returns the request with the whole paths of the studies that it learns from, which it may name."""
+    if not spec.search.warm_start:
+        return spec
+    found = earlier_studies(storage, spec.search.warm_start)
+    return spec.model_copy(update={"search": spec.search.model_copy(update={"warm_start": found})})
+
+
+def _refuse_large_code(spec: StudySpec) -> None:
+    files = {metric.rpartition(":")[0] for task in spec.own_tasks.values() for metric in task.metric}
+    for path in map(Path, sorted(files)):
+        if path.suffix == ".py" and path.is_file() and path.stat().st_size > MOST_BYTES_OF_CODE:
+            raise Refusal(str(path), f"has more than {MOST_BYTES_OF_CODE:,} bytes", "name a smaller file")
