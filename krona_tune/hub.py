@@ -2,6 +2,9 @@
 
 import os
 import socket
+import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,16 +15,35 @@ POINTER = b"version https://git-lfs"
 """The first bytes of the text that Git LFS leaves in place of a large file."""
 
 
-def settle_offline() -> None:
-    """Sets HF_HUB_OFFLINE if the hub's name can't be resolved, so that only the local cache is used.
+OFFLINE = "HF_HUB_OFFLINE"
+READERS = ("huggingface_hub.constants", "datasets.config")
+"""The modules that read the variable once, when they are imported."""
+AGAIN_SECONDS = 60.0
+"""How long a hub that was out of reach is not asked for again."""
 
-    Call it before importing `huggingface_hub`, which reads the variable at import. Without it, each request is retried
-    for half a minute. Behind a proxy names are not resolved here, so it does nothing.
+
+@dataclass
+class _Hub:
+    """What this process found: when the hub was last out of reach; None if it was not."""
+
+    lost_at: float | None = None
+
+
+_hub = _Hub()
+
+
+def settle_offline() -> None:
+    """Sets HF_HUB_OFFLINE while the hub's name can't be resolved, so that only the local cache is used.
+
+    Without it, each request is retried for half a minute. If a person has set the variable, or behind a proxy, where
+    names are not resolved, it does nothing.
 
     Raises:
         Refusal: HF_ENDPOINT is not an address.
     """
-    if "HF_HUB_OFFLINE" in os.environ:
+    if OFFLINE not in os.environ:
+        _hub.lost_at = None
+    elif _hub.lost_at is None or time.monotonic() - _hub.lost_at < AGAIN_SECONDS:
         return
     host = hub_host()
     if behind_a_proxy():
@@ -29,7 +51,25 @@ def settle_offline() -> None:
     try:
         socket.getaddrinfo(host, 443)
     except (OSError, UnicodeError):  # UnicodeError: the name is too long for a host
-        os.environ["HF_HUB_OFFLINE"] = "1"
+        _hub.lost_at = time.monotonic()
+        os.environ[OFFLINE] = "1"
+        _tell_readers(offline=True)
+    else:
+        if _hub.lost_at is not None:
+            _hub.lost_at = None
+            del os.environ[OFFLINE]
+            _tell_readers(offline=False)
+
+
+def _tell_readers(*, offline: bool) -> None:
+    for module in filter(None, map(sys.modules.get, READERS)):
+        vars(module)[OFFLINE] = offline
+
+
+def environment_of_others() -> dict[str, str]:
+    """Returns this process's environment for another one, which finds out for itself whether it reaches the hub."""
+    found = _hub.lost_at is not None
+    return {name: os.environ[name] for name in os.environ if not (found and name == OFFLINE)}
 
 
 def hub_host() -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from socket import gethostname
 
+from krona_tune.hub import environment_of_others
 from krona_tune.record.ownership import driver_of, is_running
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
@@ -26,7 +27,7 @@ def start_driver(
     """Starts `krona-tune` with these words in a process that outlives this one and hears none of its signals.
 
     Args:
-        environment: variables beside those of this process.
+        environment: variables beside those of this process, see `environment_of_others`.
         folder: the process's working folder; None: this one's.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +38,7 @@ def start_driver(
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=os.environ | dict(environment or {}),
+            env=environment_of_others() | dict(environment or {}),
             cwd=folder,
         )
 
