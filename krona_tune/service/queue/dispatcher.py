@@ -46,6 +46,7 @@ UNSEEN_SECONDS = 60.0
 AGAIN_SECONDS, REMOTE_AGAIN_SECONDS = 10.0, 45.0
 """How long a driver has to take an order before it is given again; at a URI its answer comes with its next copy."""
 BY = "the queue"
+BY_HAND = "a person runs it; it takes none of the slots"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,11 @@ class Watched:
     def begun(self) -> bool:
         """Returns whether a driver of it was started and has not ended."""
         return self.start is not None and self.start.ended_at is None
+
+    @property
+    def by_hand(self) -> bool:
+        """Returns whether a person runs it, after its own driver has died: that driver knows of no share."""
+        return self.begun and self.state is not None and self.state.share is None and not self.state.end
 
 
 class Dispatcher:
@@ -185,7 +191,7 @@ class Dispatcher:
     def _claims(self, watched: Watched) -> list[Claim]:
         """Returns what a study asks for; nothing if it needs nothing now."""
         entry, state = watched.entry, watched.state if watched.begun else None
-        if entry.removed_by or (state and (state.paused or state.end)) or self._waits(watched):
+        if entry.removed_by or watched.by_hand or (state and (state.paused or state.end)) or self._waits(watched):
             return []
         if entry.id not in self._resources:
             space = self._database.submission(entry.id).space
@@ -273,6 +279,8 @@ class Dispatcher:
         assert start is not None
         if entry.removed_by:
             self._order(watched, OrderRequest(what="cancel"))
+        elif watched.by_hand:
+            self._note(entry, BY_HAND)
         elif share != (start.slots if state is None else state.share):
             self._order(watched, OrderRequest(what="share", value=str(share)))
         elif state and entry.reason:

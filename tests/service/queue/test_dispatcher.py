@@ -8,6 +8,7 @@ import pytest
 
 from krona_tune.record.driver_state import DriverState, End, write_driver_state
 from krona_tune.record.orders import remove_order, waiting_orders
+from krona_tune.record.ownership import lock_of
 from krona_tune.record.remote.storage import Storage
 from krona_tune.refusal import Refusal
 from krona_tune.search.startup.cluster import Cluster, Node
@@ -67,13 +68,13 @@ class FakeDrivers:
     def said(self, handle: str) -> str:
         return "a line\nthe last line with postgresql://ann:hunter2@host/db"
 
-    def writes(self, name: str, share: int, *, paused: bool = False, ended: int = 0, end: End = "") -> None:
+    def writes(self, name: str, share: int | None, *, paused: bool = False, ended: int = 0, end: End = "") -> None:
         self.moment += 1
         state = DriverState(
             stage="end" if end else "search",
             trials=10,
             ended=ended,
-            slots=share,
+            slots=share or 0,
             share=share,
             most=self.most,
             paused=paused,
@@ -398,6 +399,24 @@ def test_an_order_that_is_not_obeyed_is_given_again(queue: Queue) -> None:
     assert [order.said for order in waiting_orders(folder)] == ["share 1"]
     queue.round()
     assert len(waiting_orders(folder)) == 1, "one that waits was given again"
+
+
+def test_a_study_that_a_person_resumes_gets_no_orders_until_that_driver_ends(queue: Queue) -> None:
+    for name in ("first", "second"):
+        queue.submit(name)
+    queue.round()
+    queue.drivers.ends("first")
+    with lock_of(queue.storage.study("first")):
+        queue.drivers.writes("first", None)
+        for _ in range(3):
+            assert queue.round() == {"first": ("running", 0), "second": ("running", 2)}
+        assert waiting_orders(queue.storage.study("first")) == []
+        assert queue.entry("first").reason == dispatcher.BY_HAND
+        queue.database.remove(1, "bo")
+        queue.round()
+        assert queue.drivers.obeys("first") == ["cancel"], "who removes a study ends whatever runs it"
+        queue.drivers.writes("first", None, end="cancelled")
+    assert queue.round()["first"] == ("removed", 0)
 
 
 KILLS: dict[str, Callable[[Queue, pytest.MonkeyPatch], None]] = {
