@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, InvalidOperation
 from functools import lru_cache
 from statistics import fmean
 from unicodedata import category
@@ -12,6 +12,8 @@ from rapidfuzz.distance import LCSseq
 
 REMEMBERED = 100_000
 """Pairs whose likeness is kept, because a test half is measured again on resampled examples."""
+EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
+"""Numbers with all their digits; a usual context rounds long ones, and knows none such as 1e1000000."""
 TextMetric = Callable[[Sequence[str], Sequence[str]], float]
 
 
@@ -28,7 +30,7 @@ def same_number(answers: Sequence[str], targets: Sequence[str]) -> float:
 
 def _number(text: str) -> str:
     try:
-        return str(Decimal(re.sub(r"[$€£%,\s]", "", text).rstrip(".")).normalize())
+        return str(Decimal(re.sub(r"[$€£%,\s]", "", text).rstrip(".")).normalize(EXACT))
     except InvalidOperation:
         return text
 

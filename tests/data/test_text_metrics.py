@@ -32,6 +32,21 @@ def test_a_number_is_the_same_however_it_is_written() -> None:
     assert same_number(answers, wanted) == pytest.approx(5 / 7)
 
 
+@pytest.mark.parametrize(
+    ("answer", "target", "same"),
+    [
+        ("1e1000000", "10e999999", True),
+        ("1e1000000", "1e1000001", False),
+        ("1e-1000000", "1e-2000000", False),
+        ("1e99999999999999999999", "1e99999999999999999998", False),
+        ("1234567890" * 4 + "1", "1234567890" * 4 + "2", False),
+        ("nan", "7", False),
+    ],
+)
+def test_a_number_of_any_size_is_compared_whole(answer: str, target: str, same: bool) -> None:
+    assert same_number([answer, "5"], [target, "6"]) == same / 2
+
+
 def test_token_f1_counts_common_words_and_rouge_l_those_in_order() -> None:
     answer, target = "the cat sat on the mat", "On the mat sat the cat!"
     assert token_f1([answer], [target]) == 1.0
