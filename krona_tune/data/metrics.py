@@ -2,25 +2,26 @@
 
 import hashlib
 import math
-import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
-from functools import lru_cache
-from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
+from krona_tune.data.code_files import code_digest, file_of
 from krona_tune.data.tasks import PERPLEXITY, Task
-from krona_tune.data.text_metrics import TEXT_METRICS, extracted
-from krona_tune.refusal import Refusal, refusing
+from krona_tune.data.text_metrics import TEXT_METRICS
+from krona_tune.data.user_code import extracted_texts, function_on_draws, function_value
+from krona_tune.data.withheld_error import withholding
+from krona_tune.refusal import Refusal
+from krona_tune.study.randomness import drawn_rows
 
 Values = npt.NDArray[Any]
 Metric = Callable[[Values, Values], float]
@@ -88,70 +89,101 @@ METRICS: dict[str, Metric] = {
     "spearman": spearman,
 }
 """The metrics of labels and numbers."""
+MOST_LEFT_OUT = 0.05
+"""The largest share of draws of the examples without a score that leaves an interval."""
 OF_TEXTS: dict[str, Callable[[Any, Any], float]] = {**TEXT_METRICS, PERPLEXITY: perplexity}
-
-
-@lru_cache(maxsize=16)
-def metric_function(place: str) -> Callable[[Values, Values], Any]:
-    """Returns the function at MODULE:FUNCTION, or PATH.py:FUNCTION. Raises a Refusal if there is none."""
-    module, _, name = place.rpartition(":")
-    with refusing(place, "can't be imported", "write MODULE:FUNCTION, or FILE.py:FUNCTION beside the YAML file"):
-        if module.endswith(".py"):
-            spec = spec_from_file_location(f"krona_tune_metric_{Path(module).stem}", module)
-            assert spec is not None
-            assert spec.loader is not None
-            loaded = sys.modules[spec.name] = module_from_spec(spec)
-            sys.path.insert(0, str(Path(module).parent))  # it may import files beside it
-            try:
-                spec.loader.exec_module(loaded)
-            finally:
-                sys.path.remove(str(Path(module).parent))
-        else:
-            loaded = import_module(module)
-    function = getattr(loaded, name, None)
-    if not callable(function):
-        raise Refusal(place, f"{module} has no function {name!r}")
-    return cast(Callable[[Values, Values], Any], function)
 
 
 def functions_digest(task: Task) -> str:
     """Returns a hash of the files that hold the task's own metric functions; empty if it has no such file."""
-    files = [place.rpartition(":")[0] for _, place in task.functions if place.rpartition(":")[0].endswith(".py")]
-    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest() if files else ""
+    files = _files(task)
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest() if files else ""
+
+
+def code_of_functions_digest(task: Task) -> str:
+    """Returns a hash of those files and of what they import from their own folders; empty if it has no such file."""
+    return code_digest(_files(task))
+
+
+def _files(task: Task) -> list[Path]:
+    return [file for _, place in task.functions if (file := file_of(place))]
+
+
+def _named(task: Task, predictions: Values, labels: Values) -> tuple[Values, Values]:
+    """Returns labels and answers as the task's own functions get them: in this order, classes by their names."""
+    if not task.labels:
+        return labels, predictions
+    names = np.array(task.labels, dtype=object)
+    return names[labels.astype(int)], names[predictions.astype(int)]
 
 
 def _measured(task: Task, metric: str, predictions: Values, labels: Values) -> float:
-    """Returns a metric by its name, or what the task's own function says of labels and answers, in this order."""
+    """Returns a metric by its name, or what the task's own function says of labels and answers."""
     place = dict(task.functions).get(metric)
-    if task.generation and metric != PERPLEXITY:
-        predictions, labels = (_extracted(task, texts) for texts in (predictions, labels))
-    if place is None:
+    if place is not None:
+        return function_value(f"tasks.{task.name}.metric", place, *_named(task, predictions, labels))
+    with withholding(f"{metric} failed") if task.generation else nullcontext():
         return float((METRICS | OF_TEXTS)[metric](predictions, labels))
-    names = np.array(task.labels, dtype=object)
-    named = (labels, predictions)
-    value = float(metric_function(place)(*((names[each.astype(int)] for each in named) if task.labels else named)))
-    if not np.isfinite(value):
-        raise ValueError(f"{place} returned {value}")
-    return value
 
 
-def _extracted(task: Task, texts: Values) -> Values:
+def _measured_on_draws(task: Task, metric: str, predictions: Values, labels: Values) -> Values:
+    """Returns a metric on each of the task's draws of the examples; NaN where the task's own function has no value."""
+    place = dict(task.functions).get(metric)
+    if place is not None:
+        key, named = f"tasks.{task.name}.metric", _named(task, predictions, labels)
+        return function_on_draws(key, place, task.name, *named)
+    drawn = drawn_rows(task.name, len(labels))
+    return np.array([_measured(task, metric, predictions[rows], labels[rows]) for rows in drawn])
+
+
+def extracted_from(task: Task, texts: Values) -> Values:
     """Returns what counts of each text; nothing of one in which nothing was found."""
-    assert task.generation
-    return np.array([extracted(text, task.generation.extract) or "" for text in texts], dtype=object)
+    if task.generation is None or not task.generation.extract or task.has_perplexity:
+        return texts
+    found = extracted_texts(f"tasks.{task.name}.extract", task.generation.extract, texts.tolist())
+    return np.array(found, dtype=object)
+
+
+def _score(task: Task, values: dict[str, Any]) -> Any:
+    """Returns the mean of a task's metrics, numbers or arrays; one of which lower is better counts negated."""
+    signed = [-value if name in task.lower_is_better else value for name, value in values.items()]
+    return sum(signed) / len(signed)
 
 
 def measure(task: Task, predictions: Values, labels: Values) -> dict[str, float]:
     """Returns each of the task's metrics, and "score", their mean; one of which lower is better counts negated.
 
     `predictions` (n,) and `labels` (n,): class indices, numbers for a regression, or texts; for perplexity the summed
-    loss of each target and its number of tokens. Raises ValueError if they are empty or differ in shape.
+    loss of each target and its number of tokens. Raises ValueError if they are empty or differ in shape, and a Refusal
+    if the task's own function or expression fails.
     """
     if predictions.shape != labels.shape or predictions.ndim != 1 or not len(labels):
         raise ValueError(f"{task.name}: predictions {predictions.shape} and labels {labels.shape} must be (n,), n > 0")
-    values = {name: _measured(task, name, predictions, labels) for name in task.metrics}
-    signed = [-value if name in task.lower_is_better else value for name, value in values.items()]
-    return {**values, "score": sum(signed) / len(signed)}
+    pair = [extracted_from(task, texts) for texts in (predictions, labels)]
+    values = {name: _measured(task, name, *pair) for name in task.metrics}
+    return {**values, "score": _score(task, values)}
+
+
+def resampled_scores(task: Task, predictions: Values, labels: Values) -> tuple[tuple[float, ...], str]:
+    """Returns the task's score on each draw of the examples, and in words for how many it has none.
+
+    Such a draw has NaN, because the task's own function raises an error or returns no number there. If there are more
+    than 5 % of them, or the function is too slow or ends its process, there are no scores, and the words say why.
+    """
+    try:
+        scores = _on_draws(task, *(extracted_from(task, texts) for texts in (predictions, labels)))
+    except Refusal as refusal:
+        return (), f"no interval: {refusal}"
+    lacking = int(np.isnan(scores).sum())
+    note = f"tasks.{task.name}.metric: no value for {lacking} of {len(scores)} draws of the examples" * (lacking > 0)
+    if lacking > MOST_LEFT_OUT * len(scores):
+        return (), f"no interval: {note}"
+    return tuple(scores.tolist()), note
+
+
+def _on_draws(task: Task, predictions: Values, labels: Values) -> Values:
+    scores: Values = _score(task, {name: _measured_on_draws(task, name, predictions, labels) for name in task.metrics})
+    return scores
 
 
 def constant_baseline(task: Task, train_labels: Values, labels: Values) -> float:
@@ -161,10 +193,10 @@ def constant_baseline(task: Task, train_labels: Values, labels: Values) -> float
     it is the most frequent target.
     """
     if task.generation:
-        found = [text for text in _extracted(task, train_labels) if text.strip()] or [""]
+        found = [text for text in extracted_from(task, train_labels) if text.strip()] or [""]
         most_frequent, _ = Counter(found).most_common(1)[0]
         plain = replace(task, generation=replace(task.generation, extract=""))
-        return measure(plain, np.full(len(labels), most_frequent, object), _extracted(task, labels))["score"]
+        return measure(plain, np.full(len(labels), most_frequent, object), extracted_from(task, labels))["score"]
     answers = [train_labels.mean()] if task.is_regression else sorted(set(train_labels.tolist()))
 
     def score(answer: float, on: Values) -> float:

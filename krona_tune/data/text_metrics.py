@@ -67,7 +67,6 @@ def words(text: str) -> list[str]:
     return "".join(" " if category(each).startswith("P") else each for each in text.lower()).split()
 
 
-@lru_cache(maxsize=REMEMBERED)
 def extracted(text: str, pattern: str) -> str | None:
     """Returns what a regular expression finds last in a text: its first group, or all of it; None if nothing.
 

@@ -53,13 +53,15 @@ class ScoreOnTest:
     """A finalist's one evaluation on the test half.
 
     `resampled` are its scores on as many examples drawn again with replacement. All finalists of a task use the same
-    draws, so that their differences are paired.
+    draws, so that their differences are paired; a draw without a score has NaN. It is empty if nothing can be said of
+    how much the score varies; `note` says why, and how many draws have none.
     """
 
     score: float
     metrics: dict[str, float]
     examples: int
     resampled: tuple[float, ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +122,7 @@ class TrialResult:
     test_examples: int = 0
     test_metrics: dict[str, float] = field(default_factory=dict)
     test_resampled: tuple[float, ...] = ()
+    test_note: str = ""
 
     @property
     def scored(self) -> bool:

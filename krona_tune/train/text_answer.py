@@ -15,6 +15,7 @@ from krona_tune.data.batches import NO_TOKEN
 from krona_tune.data.prompts import stop_ids
 from krona_tune.data.target_checks import text_of
 from krona_tune.data.tasks import Task
+from krona_tune.data.withheld_error import withholding
 from krona_tune.train.backbone import Backbone, Batch
 
 
@@ -69,7 +70,8 @@ class TextAnswer:
             found = cast(Any, self.model).generate(**given, generation_config=self._how)
         new = found[:, given["input_ids"].shape[1] if self._is_decoder else 1 :]
         ended = torch.isin(new, self._stops).cumsum(1) > 0
-        return [text_of(row[~end].tolist(), self._tokenizer) for row, end in zip(new, ended, strict=True)]
+        with withholding("the generated tokens are no text"):
+            return [text_of(row[~end].tolist(), self._tokenizer) for row, end in zip(new, ended, strict=True)]
 
     def _decoded(self, inputs: Batch, targets: Tensor) -> Tensor:
         """Returns the logits for each target token, given the input and the tokens before it."""

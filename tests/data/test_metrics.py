@@ -2,12 +2,17 @@
 
 import math
 import warnings
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from krona_tune.data.metrics import METRICS, constant_baseline, measure
-from krona_tune.data.tasks import TASKS
+from krona_tune.data import user_code
+from krona_tune.data.metrics import METRICS, OF_TEXTS, constant_baseline, measure, resampled_scores
+from krona_tune.data.tasks import TASKS, Generation, Task
+from krona_tune.data.withheld_error import WithheldError
+from krona_tune.study.randomness import RESAMPLES, drawn_rows
 
 LABELS = np.array([1, 1, 1, 0, 0, 1])
 PREDICTIONS = np.array([1, 0, 1, 0, 1, 1])  # 3 true and 1 false positives, 1 true and 1 false negatives
@@ -101,3 +106,61 @@ def test_the_constant_baseline_of_even_classes_is_the_answer_that_f1_rewards():
 
 def test_the_constant_baseline_of_a_regression_is_zero():
     assert constant_baseline(TASKS["stsb"], np.array([1.2, 3.4]), np.array([0.4, 2.2, 5.0])) == 0.0
+
+
+AGREE = """
+def agree(labels, answers):
+    if len(set(labels) | set(answers)) == 1:
+        return float("nan")
+    return (labels == answers).mean()
+"""
+"""Has no value where there is one label only, as Cohen's kappa has none."""
+
+
+def judged_by(folder: Path, code: str, *metrics: str) -> Task:
+    """Returns RTE, judged by the function that the code defines, and by named metrics before it."""
+    name = code.partition("def ")[2].partition("(")[0]
+    (folder / "judge.py").write_text(code)
+    return replace(TASKS["rte"], metrics=(*metrics, name), functions=((name, f"{folder}/judge.py:{name}"),))
+
+
+@pytest.mark.parametrize(("rare", "known"), [(4, True), (2, False)])
+def test_draws_on_which_a_function_has_no_value_cost_at_most_the_interval(rare, known, tmp_path):
+    task, labels = judged_by(tmp_path, AGREE, "accuracy"), np.array([1] * rare + [0] * (50 - rare))
+    answers = np.where(np.arange(50) == 20, 1, labels)
+    assert measure(task, answers, labels)["score"] == pytest.approx(0.98)
+    lacking = [not labels[rows].any() and not answers[rows].any() for rows in drawn_rows("rte", 50)]
+    scores, note = resampled_scores(task, answers, labels)
+    assert f"tasks.rte.metric: no value for {sum(lacking)} of 500 draws" in note
+    assert note.startswith("no interval") is not known
+    assert len(scores) == (RESAMPLES if known else 0)
+    assert np.isnan(scores).tolist() == (lacking if known else [])
+
+
+def test_draws_have_the_scores_of_their_rows():
+    answers, labels = np.arange(44) % 3 // 2, np.arange(44) % 2
+    expected = [measure(TASKS["mrpc"], answers[rows], labels[rows])["score"] for rows in drawn_rows("mrpc", 44)]
+    assert resampled_scores(TASKS["mrpc"], answers, labels) == (tuple(expected), "")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [("while len(labels) > len(set(answers)): pass", "more than 1 s"), ("raise SystemExit", "SystemExit")],
+)
+def test_a_function_that_is_too_slow_for_all_draws_or_ends_costs_the_interval(body, said, tmp_path, monkeypatch):
+    monkeypatch.setattr(user_code, "CALL_SECONDS", 1.0)
+    task = judged_by(tmp_path, f"def judge(labels, answers):\n    {body}\n")
+    scores, note = resampled_scores(task, np.array([0, 1, 1]), np.array([0, 1, 1]))
+    assert scores == ()
+    assert note.startswith("no interval: tasks.rte.metric: ")
+    assert said in note
+
+
+def test_an_error_of_a_built_in_metric_of_texts_does_not_quote_them(monkeypatch):
+    def fail(answers, targets):
+        raise ValueError(f"{answers[0]} is not {targets[0]}")
+
+    monkeypatch.setitem(OF_TEXTS, "exact_match", fail)
+    task = replace(TASKS["rte"], labels=(), metrics=("exact_match",), generation=Generation(prompt="{q}"))
+    with pytest.raises(WithheldError, match=r"^exact_match failed \(ValueError at test_metrics.py:\d+\)$"):
+        measure(task, np.array(["a secret"], dtype=object), np.array(["a text"], dtype=object))

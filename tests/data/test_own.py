@@ -205,6 +205,16 @@ def test_an_own_metric_gets_labels_and_answers(tmp_path: Path) -> None:
     assert measured == {"accuracy": 0.75, "balanced_accuracy_score": 0.5, "score": 0.625}
 
 
+def test_a_function_that_has_no_value_on_many_draws_of_validation_labels_is_warned_of(tmp_path: Path) -> None:
+    (tmp_path / "judge.py").write_text("def judge(labels, answers):\n    return 1 / list(labels).count('access')\n")
+    path = write_csv(tmp_path / "tickets.csv", rows(100))
+    [warning] = own(path, metric=f"{tmp_path}/judge.py:judge").warnings
+    assert warning.startswith(
+        "finalists of tickets, tried on its validation labels: no interval: tasks.tickets.metric: no value for "
+    )
+    assert own(path, split={"validation": 60}, metric=f"{tmp_path}/judge.py:judge").warnings == ()
+
+
 def broken(tmp_path: Path, content: str | bytes) -> Path:
     path = tmp_path / "tickets.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -254,12 +264,12 @@ WRONG_KEYS: list[tuple[dict[str, Any], str]] = [
     ({"metric": "pearson"}, "tickets.csv: queue: row 1: 'billing' is not a number to 1e+30; write a number there"),
     (
         {"metric": "nowhere:cost"},
-        "nowhere:cost: can't be imported (ModuleNotFoundError: No module named 'nowhere'); "
+        "tasks.tickets.metric: nowhere:cost can't be imported (ModuleNotFoundError: No module named 'nowhere'); "
         "write MODULE:FUNCTION, or FILE.py:FUNCTION beside the YAML file",
     ),
     (
         {"metric": "math:sqrt"},
-        "tasks.tickets.metric: math:sqrt failed when it was tried "
+        "tasks.tickets.metric: math:sqrt failed "
         "(TypeError: math.sqrt() takes exactly one argument (2 given)); "
         "it takes labels and answers, and returns a number",
     ),
@@ -294,6 +304,14 @@ WRONG_KEYS: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("keys", "message"), WRONG_KEYS, ids=[str(keys) for keys, _ in WRONG_KEYS])
 def test_a_wrong_key_is_refused_with_its_place(keys: dict[str, Any], message: str, tmp_path: Path) -> None:
     assert refusal_of(write_csv(tmp_path / "tickets.csv", rows()), **keys) == message
+
+
+def test_a_metric_file_that_is_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "costs.py")
+    write_csv(tmp_path / "tickets.csv", rows())
+    asked = {"data": "tickets.csv", "text": "body", "label": "queue", "metric": "costs:cost"}
+    with pytest.raises(Refusal, match=r"tasks.tickets.metric: .*/costs.py is no regular file; name a file of Python"):
+        load_own("tickets", TaskSpec.model_validate(asked).beside(tmp_path), "tasks.tickets")
 
 
 def test_a_label_that_train_lacks_is_refused(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
+from krona_tune.data import user_code
 from krona_tune.data.corpus import load
 from krona_tune.data.own.load import load_own
 from krona_tune.data.own.own_data import OwnData
@@ -61,6 +62,15 @@ def test_a_function_of_ones_own_gets_targets_and_answers_as_texts(tmp_path: Path
     )
     found = own(tmp_path, metric=f"{tmp_path}/near.py:near", direction="lower")
     assert found.task.lower_is_better == ("near",)
+
+
+def test_an_expression_that_never_ends_is_refused_by_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(user_code, "CALL_SECONDS", 0.5)
+    for part in ("train", "test"):
+        write_sums(tmp_path / f"{part}.csv", [{"a": part, "b": str(n), "sum": "a" * 40 + "b"} for n in range(9)])
+    asked = {"data": str(tmp_path), "text": ["a", "b"], "target": "sum", "extract": "(a+)+$"}
+    with pytest.raises(Refusal, match=r"^tasks\.sums\.extract: the expression: it took more than 0\.5 s; make it"):
+        load_own("sums", TaskSpec.model_validate(asked), "tasks.sums")
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,15 @@ def test_the_first_batch_is_of_the_longest_examples(gathered: Gathered, monkeypa
     assert set(done.failures) == set(works)
 
 
+def test_a_metric_that_has_no_value_on_a_few_rows_does_not_refuse_a_study(gathered: Gathered, tmp_path: Path) -> None:
+    (tmp_path / "judge.py").write_text("def judge(labels, answers):\n    return 1 / (len(labels) // 20)\n")
+    work = gathered.prepared.works["cola"]
+    task = replace(work.task, metrics=("judge",), functions=(("judge", f"{tmp_path}/judge.py:judge"),))
+    works = {"cola": replace(work, task=task)}
+    params = largest_point(gathered.plan.space)
+    assert train_first_batch(gathered.source.location, "fp32", False, works, params).failures == {}
+
+
 def test_everything_that_is_wrong_is_said_at_once(
     gathered: Gathered, folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -312,6 +312,27 @@ def test_an_error_tells_where_it_happened() -> None:
     assert status_of_error(caught.value) is Status.FAILED
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("raise ValueError(f'about {labels[0]}')", "failed (ValueError at judge.py:2); it takes labels and answers"),
+        ("raise SystemExit(3)", "it ended its process (SystemExit)"),
+    ],
+)
+def test_what_a_users_metric_does_fails_its_trial_and_no_text_of_the_data_gets_into_the_row(
+    worker: Workers, body: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "judge.py").write_text(f"def judge(labels, answers):\n    {body}\n")
+    place, work = f"{tmp_path}/judge.py:judge", WORKS["rte"]
+    task = replace(work.task, metrics=("judge",), functions=(("judge", place),))
+    monkeypatch.setitem(WORKS, "rte", replace(work, task=task))
+    ended = worker(config()).step()
+    assert ended["status"] == "failed"
+    assert "tasks.rte.metric: " in ended["error"]
+    assert said in ended["error"]
+    assert "entailment" not in ended["error"]
+
+
 def test_a_finalists_last_result_alone_has_its_look_at_the_test_half(worker: Workers) -> None:
     results = all_steps(worker(config(kind="finalist")))
     assert ["test" in result for result in results] == [False, False, True]

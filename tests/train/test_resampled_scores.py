@@ -7,9 +7,10 @@ import pytest
 
 from krona_tune.data.metrics import measure
 from krona_tune.data.tasks import TASKS
+from krona_tune.study.randomness import RESAMPLES
 from krona_tune.train.evaluate import evaluate
 from krona_tune.train.loop import TrialRun
-from krona_tune.train.resampled_scores import RESAMPLES, predict
+from krona_tune.train.resampled_scores import predict
 from tests.train.conftest import WORDS, table, tiny_backbone, tiny_trial, tiny_work
 
 

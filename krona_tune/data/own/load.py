@@ -10,7 +10,14 @@ from krona_tune.data.own.data_files import File, read
 from krona_tune.data.own.examples import GROUP, LABEL, Answers, Examples, columns_of, examples, inputs_of
 from krona_tune.data.own.held_out import by_column, divide, overlaps
 from krona_tune.data.own.labels import known_labels, refuse_odd_labels, refuse_unseen
-from krona_tune.data.own.make_task import answers_of, compared_parts, make_task, refuse_unmatched, try_functions
+from krona_tune.data.own.make_task import (
+    answers_of,
+    compared_parts,
+    make_task,
+    refuse_odd_functions,
+    refuse_unmatched,
+    try_draws,
+)
 from krona_tune.data.own.own_data import OwnData
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal
@@ -50,7 +57,8 @@ def load_own(name: str, spec: TaskSpec, place: str) -> OwnData:
         warnings += [_straddles(task, spec.split.group, *pair, count) for pair, count in straddling.items()]
     counts = Counter(train[LABEL].to_pylist()) if labelled else Counter()
     encoded = {part: _encoded(table, task) for part, table in parts.items()}
-    try_functions(task, encoded["train"][LABEL].to_numpy(), place)
+    refuse_odd_functions(task, encoded["train"][LABEL].to_numpy(), place)
+    warnings += try_draws(task, encoded["validation"][LABEL].to_numpy())
     return OwnData(
         task=task,
         parts=encoded,

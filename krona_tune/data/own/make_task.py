@@ -1,7 +1,7 @@
 """Makes a task from what a request says of it and from its training labels."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from krona_tune.data.metrics import CORRELATIONS, METRICS, OF_TEXTS, measure
+from krona_tune.data.metrics import CORRELATIONS, METRICS, OF_TEXTS, extracted_from, measure, resampled_scores
 from krona_tune.data.own.examples import Answers, inputs_of, sorted_labels
 from krona_tune.data.tasks import PERPLEXITY, PLACEHOLDER, Generation, Task
-from krona_tune.data.text_metrics import extracted
-from krona_tune.refusal import Refusal, refusing, shown, unknown
+from krona_tune.data.user_code import check_function, telling_messages
+from krona_tune.refusal import Refusal, shown, unknown
 from krona_tune.study.spec.task_spec import TaskSpec
 
 GRID = 26
@@ -138,9 +138,11 @@ def compared_parts(task: Task) -> tuple[str, ...]:
 
 def refuse_unmatched(task: Task, targets: pa.ChunkedArray, place: str, part: str) -> None:
     """Refuses targets in which `extract` finds nothing: no answer could equal them."""
-    pattern = task.generation.extract if task.generation else ""
-    found = (extracted(target, pattern) for target in targets.to_pylist())
-    lacking = [row for row, text in enumerate(found) if pattern and not (text or "").strip()]
+    if task.generation is None or not task.generation.extract:
+        return
+    with telling_messages():
+        found = extracted_from(task, targets.to_numpy())
+    lacking = [row for row, text in enumerate(found) if not text.strip()]
     if lacking:
         problem = f"finds nothing in {len(lacking):,} of {len(targets):,} {part} targets, the first is"
         raise Refusal(f"{place}.extract", f"{problem} {shown(targets[lacking[0]].as_py())}", "change the expression")
@@ -183,11 +185,18 @@ def _refuse_unknown(given: Mapping[str, object], place: str, known: list[str]) -
             raise unknown(place, "label", label, known)
 
 
-def try_functions(task: Task, labels: Values, place: str) -> None:
+def refuse_odd_functions(task: Task, labels: Values, place: str) -> None:
     """Refuses a metric function that fails on training labels answered rightly, or by the first of them."""
-    for answers in (labels, np.full(len(labels), labels[0])) if task.functions else ():
-        where = ", ".join(function for _, function in task.functions)
-        with refusing(
-            f"{place}.metric", f"{where} failed when it was tried", "it takes labels and answers, and returns a number"
-        ):
+    with telling_messages():
+        for _, function in task.functions:
+            check_function(f"{place}.metric", function)
+        for answers in (labels, np.full(len(labels), labels[0])) if task.functions else ():
             measure(task, answers, labels)
+
+
+def try_draws(task: Task, labels: Values) -> Iterator[str]:
+    """Yields a warning if a metric function gives finalists no interval: it is tried on draws of validation labels."""
+    if task.functions:
+        scores, note = resampled_scores(task, labels, labels)
+        if not scores:
+            yield f"finalists of {task.title}, tried on its validation labels: {note}"

@@ -4,6 +4,7 @@ import logging
 import random
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from math import ceil
@@ -17,10 +18,11 @@ import torch
 from krona_tune.adapters.placement import frozen_layers
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.data.batches import lengths
+from krona_tune.data.user_code import NoValue
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.space import Space, adapter_of
 from krona_tune.search.worker.errors import describe, status_of_error
-from krona_tune.study.result import Report, Status
+from krona_tune.study.result import Status
 from krona_tune.study.spec.schedule import Schedule
 from krona_tune.study.spec.study_spec import Precision, Quantize
 from krona_tune.study.spec.trial import check_trial
@@ -136,11 +138,10 @@ def train_first_batch(
 
 def _train(task: str, work: TaskWork, backbone: Backbone, params: dict[str, Any]) -> int:
     """Runs one step and one evaluation as a trial does. Returns the peak memory in bytes."""
-    reports: list[Report] = []
-    with quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about metrics that a few rows can't have
-        train_trial(f"{task}-first-batch", check_trial(task, 0, params), work, backbone, reports.append)
-    return reports[-1].peak_memory_bytes
+    with quiet(), warnings.catch_warnings(), suppress(NoValue):  # of a metric that a few rows can't have
+        warnings.simplefilter("ignore")
+        train_trial(f"{task}-first-batch", check_trial(task, 0, params), work, backbone, lambda report: None)
+    return backbone.device.peak_memory_bytes()
 
 
 def _probe(backbone: Backbone, works: Mapping[str, TaskWork], params: dict[str, Any], threads: int) -> Probe | None:

@@ -236,7 +236,7 @@ def _whole(value: Any, folder: Path) -> Any:
 def _file_of(metric: str, folder: Path) -> str:
     module, colon, function = metric.rpartition(":")
     beside = folder / (module if module.endswith(".py") else f"{module}.py")
-    return f"{os.path.abspath(beside)}:{function}" if colon and beside.is_file() else metric
+    return f"{os.path.abspath(beside)}:{function}" if colon and beside.exists() else metric
 
 
 def refuse_unsupported(name: str, written: Any) -> None:
