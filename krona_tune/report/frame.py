@@ -22,7 +22,8 @@ def trials_frame(folder: StudyFolder) -> pd.DataFrame:
     `a_in`, `learning_rate`, ...), `metric_...` for each metric, and `factor_shape` such as `24x16`. A searched trial's
     row has `proposed_by` and, if a model of the study proposed it, `expected_score` and `expected_deviation`.
     A repeat's and a finalist's row has `of`, the searched trial that is trained again. A finalist's has from the test
-    half `test_score`, `test_examples`, `test_metric_...` and `test_resampled`, its scores on examples drawn again.
+    half `test_score`, `test_examples`, `test_metric_...` and `test_resampled`, its scores on examples drawn again
+    (NaN for a draw that has none; `test_note` says how many have none, or why there are no such scores).
     """
     trials = read_records(folder.results).trials
     frame = _frame((trial.row() for trial in trials), TrialResult)

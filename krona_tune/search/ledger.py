@@ -89,8 +89,11 @@ class Ledger:
                 test_examples=look.examples,
                 test_metrics=look.metrics,
                 test_resampled=tuple(look.resampled),
+                test_note=look.note,
             )
         )
+        if look.note:
+            logger.warning("%s on the test half: %s", trial_id, look.note)
 
     def ended(self, trial_id: str, status: Status, error: str = "") -> None:
         """Records the end of a trial. A second end of the same trial changes nothing."""

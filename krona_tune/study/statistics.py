@@ -5,6 +5,7 @@ from math import sqrt
 from statistics import fmean, stdev
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import stdtrit
 
 CONFIDENCE = 0.95
@@ -25,24 +26,33 @@ def bootstrap_interval(
     Args:
         scores: (n,), one per seed.
         resampled: (n, m), each seed's scores on m draws of the examples; draw j has the same examples for all seeds.
+            A draw on which a seed has no score, NaN, is left out for all.
 
     With `resampled` each draw takes n seeds and the examples with replacement, so the interval covers both kinds of
     chance; without it, only the seeds. With few seeds, their part of it is too narrow by up to √((n−1)/n). None if
     nothing varies by chance: one seed and no resampled examples.
     """
-    known = bool(resampled) and all(len(each) == len(resampled[0]) > 0 for each in resampled)
+    table = _whole_draws(resampled)
+    known = table.size > 0
     if not known and len(scores) < 2:
         return None
     rng = np.random.default_rng(0)
     seeds = rng.integers(0, len(scores), (DRAWS, len(scores)))
     if known:
-        table = np.asarray(resampled, dtype=np.float64)
         drawn = table[seeds, (np.arange(DRAWS) % table.shape[1])[:, None]]
     else:
         drawn = np.asarray(scores, dtype=np.float64)[seeds]
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(drawn.mean(axis=1), [tail, 100 - tail])
     return float(low), float(high)
+
+
+def _whole_draws(resampled: Sequence[Sequence[float]]) -> npt.NDArray[np.float64]:
+    """Returns the draws on which all seeds have a score, (n, draws); none if the seeds differ in their draws."""
+    if len(set(map(len, resampled))) != 1:
+        return np.empty((0, 0))
+    table = np.asarray(resampled, dtype=np.float64)
+    return table[:, ~np.isnan(table).any(axis=0)]
 
 
 def told_apart(first: Mapping[int, float], second: Mapping[int, float]) -> bool | None:

@@ -1,6 +1,7 @@
 """Tests that the Parquet records survive kills, corrupt parts, resumed studies and missing values."""
 
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -110,6 +111,7 @@ def test_a_finalists_look_at_the_test_half_comes_back_equal(tmp_path: Path) -> N
         test_examples=93,
         test_metrics={"matthews": 0.375},
         test_resampled=(0.25, 0.5, 0.375),
+        test_note="no value for 1 of 4 draws",
     )
     plain = ended(started(1), Status.COMPLETED, [])
     sink = ParquetSink(tmp_path)
@@ -123,10 +125,18 @@ def test_a_finalists_look_at_the_test_half_comes_back_equal(tmp_path: Path) -> N
     assert table["test_score"].to_pylist() == [None, 0.375]
 
 
+def test_a_draw_without_a_score_keeps_its_place(tmp_path: Path) -> None:
+    sink = ParquetSink(tmp_path)
+    sink.trial_ended(replace(ended(started(1), Status.COMPLETED, []), test_resampled=(0.25, math.nan, 0.375)))
+    sink.study_ended([])
+    assert str(read_trials(tmp_path)[0].test_resampled) == "(0.25, nan, 0.375)"
+
+
 def test_records_of_before_there_were_finalists_are_read(tmp_path: Path) -> None:
     ParquetSink(tmp_path).trial_ended(ended(started(1), Status.COMPLETED, []))
     [part] = parts(tmp_path)
-    pq.write_table(pq.read_table(part).drop_columns(["of", "test_score", "test_examples", "test_resampled"]), part)
+    later = ["of", "test_score", "test_examples", "test_resampled", "test_note"]
+    pq.write_table(pq.read_table(part).drop_columns(later), part)
     assert read_trials(tmp_path) == [ended(started(1), Status.COMPLETED, [])]
 
 

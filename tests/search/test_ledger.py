@@ -217,6 +217,18 @@ def run_finalist(book: Ledger, number: int, seed: int, score: float, test: float
     book.ended(trial.trial_id, Status.COMPLETED)
 
 
+def test_a_word_about_the_look_at_the_test_half_is_in_the_row_and_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    book, _ = ledger()
+    trial = finalist(2, 7, "cola-002")
+    book.started(trial)
+    book.tested(trial.trial_id, ScoreOnTest(score=0.5, metrics={}, examples=90, note="no interval: too slow"))
+    assert (book.rows[trial.trial_id].test_note, book.rows[trial.trial_id].test_resampled) == (
+        "no interval: too slow",
+        (),
+    )
+    assert "cola-final-2-s7 on the test half: no interval: too slow" in caplog.text
+
+
 def test_a_finalists_row_tells_what_it_repeats_and_its_look_at_the_test_half() -> None:
     book, heard = ledger()
     run_finalist(book, 2, 7, 0.5, 0.375)

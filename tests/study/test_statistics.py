@@ -1,6 +1,6 @@
 """Tests the statistics against known values, and properties that hold for any measurements."""
 
-from math import sqrt
+from math import nan, sqrt
 
 import pytest
 from hypothesis import given
@@ -32,6 +32,16 @@ def test_resampled_examples_give_one_seed_an_interval() -> None:
     assert high == pytest.approx(0.975, abs=0.003)
 
 
+def test_a_draw_that_one_seed_has_no_score_on_is_left_out_for_all() -> None:
+    first, second = [x / 500 for x in range(500)], [x / 400 for x in range(500)]
+    whole = bootstrap_interval([0.5, 0.6], [first[:480], second[:480]])
+    assert bootstrap_interval([0.5, 0.6], [[*first[:480], *[nan] * 20], second]) == whole
+    assert bootstrap_interval([0.5, 0.6], [[nan] * 250 + first[250:], second[:250] + [nan] * 250]) == (
+        bootstrap_interval([0.5, 0.6])
+    )
+    assert bootstrap_interval([0.5], [[nan] * 500]) is None
+
+
 def test_seeds_and_examples_both_widen_the_interval() -> None:
     examples = [0.45 + x / 5000 for x in range(500)]
     alike = bootstrap_interval([0.5, 0.5, 0.5], [examples] * 3) or (0, 0)
@@ -43,6 +53,7 @@ def test_seeds_and_examples_both_widen_the_interval() -> None:
 
 def test_rows_of_unequal_draws_fall_back_to_the_seeds() -> None:
     assert bootstrap_interval([0.2, 0.6], [[0.2, 0.3], [0.6]]) == bootstrap_interval([0.2, 0.6])
+    assert bootstrap_interval([0.2, 0.6], [[0.2, 0.3], ()]) == bootstrap_interval([0.2, 0.6])
 
 
 @given(SCORES)
