@@ -26,9 +26,10 @@ FORMAT: Final = 1
 
 class TaskFacts(Frozen):
     """Facts about a task's data. `own` marks a task that is none of GLUE's, `functions` is the hash of the files of its
-    own metrics, if any; `constant_score` is the score of the best constant answer. `pad_token_id` fills its batches;
-    None if an older study did not record it. `compared_by_loss`: a validation score is the loss of the targets,
-    negated, and not the metric."""
+    own metrics, if any, `code_of_functions` that of these files and of those beside them that they import; empty if an
+    older study did not record it. `constant_score` is the score of the best constant answer. `pad_token_id` fills its
+    batches; None if an older study did not record it. `compared_by_loss`: a validation score is the loss of the
+    targets, negated, and not the metric."""
 
     title: str
     metrics: tuple[str, ...]
@@ -36,6 +37,7 @@ class TaskFacts(Frozen):
     synthetic: bool
     own: bool = False
     functions: str = ""
+    code_of_functions: str = ""
     fingerprint: str
     train_examples: int
     validation_examples: int

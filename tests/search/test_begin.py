@@ -7,16 +7,20 @@ from typing import Any
 
 import pytest
 
+from krona_tune.data.metrics import code_of_functions_digest, functions_digest
+from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
 from krona_tune.search.phase_runner import workplace
 from krona_tune.search.planning.plan import make_plan
-from krona_tune.search.startup.begin import Started, begin_study
+from krona_tune.search.startup.begin import Started, begin_study, refuse_changed
 from krona_tune.search.startup.cluster import Cluster, Slots
 from krona_tune.search.startup.gather import Gathered, computing_in
 from krona_tune.study.devices import Devices
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.manifest import Manifest
 from krona_tune.study.spec.study_spec import ResourcesSpec, StudySpec
 from krona_tune.train import device
+from tests.record.events import manifest
 
 FOUR_CORES, ONE_GPU = Slots(cpus=4, gpus=0, count=2), Slots(cpus=1, gpus=1, count=1)
 
@@ -75,3 +79,42 @@ def test_a_study_that_goes_on_elsewhere_still_knows_what_its_first_trials_had(mo
         manifest = begun(gathered(model, slots, precision="fp32"), folder).manifest
         assert manifest.unrecorded_devices(small) == Devices(kind="cpu", count=4)
     assert manifest.device == "cpu"
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> Path:
+    """Returns a folder with a metric's file and the file that it imports."""
+    (tmp_path / "costs.py").write_text("import helper\ncost = helper.cost\n")
+    (tmp_path / "helper.py").write_text("def cost(labels, answers):\n    return 1.0\n")
+    return tmp_path
+
+
+def now(code: Path) -> Manifest:
+    """Returns the manifest of a study that starts now, with this code."""
+    task, written = replace(TASKS["rte"], functions=(("cost", f"{code}/costs.py:cost"),)), manifest("rte")
+    digests = {"functions": functions_digest(task), "code_of_functions": code_of_functions_digest(task)}
+    facts = written.tasks["rte"].model_copy(update=digests)
+    return written.model_copy(update={"tasks": {"rte": facts}})
+
+
+def test_a_study_goes_on_with_the_same_code(code: Path) -> None:
+    refuse_changed(now(code), now(code))
+
+
+def test_a_study_does_not_go_on_with_another_helper_of_its_metric(code: Path) -> None:
+    earlier = now(code)
+    (code / "helper.py").write_text("def cost(labels, answers):\n    return 2.0\n")
+    with pytest.raises(Refusal, match=r"--resume: the metric of rte, with what its file imports from its folder, was "):
+        refuse_changed(earlier, now(code))
+
+
+def test_an_older_study_is_compared_by_what_it_recorded(code: Path) -> None:
+    earlier = now(code)
+    old = earlier.model_copy(
+        update={"tasks": {"rte": earlier.tasks["rte"].model_copy(update={"code_of_functions": ""})}}
+    )
+    (code / "helper.py").write_text("def cost(labels, answers):\n    return 2.0\n")
+    refuse_changed(old, now(code))
+    (code / "costs.py").write_text("import helper\n\ncost = helper.cost\n")
+    with pytest.raises(Refusal, match="the metric function of rte was "):
+        refuse_changed(old, now(code))

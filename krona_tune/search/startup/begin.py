@@ -67,7 +67,7 @@ def begin_study(gathered: Gathered, folder: StudyFolder, command: str) -> Starte
     )
     if folder.manifest.exists():
         earlier = read_manifest(folder.manifest)
-        _refuse_changed(earlier, manifest)
+        refuse_changed(earlier, manifest)
         manifest = manifest.model_copy(
             update={
                 "created_at": earlier.created_at,
@@ -82,13 +82,15 @@ def begin_study(gathered: Gathered, folder: StudyFolder, command: str) -> Starte
     return Started(**vars(gathered), folder=folder, manifest=manifest)
 
 
-def _refuse_changed(earlier: Manifest, now: Manifest) -> None:
+def refuse_changed(earlier: Manifest, now: Manifest) -> None:
     """Raises a Refusal if a resumed study's weights, data or precision differ from those that it was begun with."""
     pairs = [("model", earlier.model.fingerprint, now.model.fingerprint)]
     pairs += [(f"data of {t}", facts.fingerprint, now.tasks[t].fingerprint) for t, facts in earlier.tasks.items()]
-    pairs += [
-        (f"metric function of {t}", facts.functions, now.tasks[t].functions) for t, facts in earlier.tasks.items()
-    ]
+    for t, facts in earlier.tasks.items():
+        pairs.append((f"metric function of {t}", facts.functions, now.tasks[t].functions))
+        if facts.code_of_functions:
+            what = f"metric of {t}, with what its file imports from its folder,"
+            pairs.append((what, facts.code_of_functions, now.tasks[t].code_of_functions))
     if earlier.computes_in and earlier.computes_in != now.computes_in:
         pairs.append(("precision", earlier.precision, now.precision))
     for what, then, present in pairs:

@@ -14,11 +14,10 @@ from krona_tune.data.batches import TARGET
 from krona_tune.data.corpus import TaskData, load
 from krona_tune.data.data_warnings import find_warnings
 from krona_tune.data.encode import Encoded, Reading, encode, encode_test, given_texts, written
-from krona_tune.data.metrics import constant_baseline, functions_digest, token_baseline
+from krona_tune.data.metrics import code_of_functions_digest, constant_baseline, functions_digest, token_baseline
 from krona_tune.data.prompts import PromptWriter
 from krona_tune.data.target_checks import changed_targets, refuse_long_targets
 from krona_tune.data.tasks import Task
-from krona_tune.refusal import refusing
 from krona_tune.search.planning.plan import Plan
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.spec.study_spec import for_task
@@ -131,8 +130,6 @@ def _prepare_task(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase
         candidates=candidates(task, tokenizer) if plan.geometry.text_to_text else (),
         tokenizer=tokenizer if task.generation else None,
     )
-    with refusing(f"tasks.{task.name}.metric", "it fails for a constant answer", "return a number for that too"):
-        constant = _constant_score(task, encoded)
     facts = TaskFacts(
         title=task.title,
         metrics=task.metrics,
@@ -140,10 +137,11 @@ def _prepare_task(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase
         synthetic=data.synthetic,
         own=task.name in plan.own,
         functions=functions_digest(task),
+        code_of_functions=code_of_functions_digest(task),
         fingerprint=data.fingerprint,
         train_examples=len(encoded.train),
         validation_examples=len(encoded.validation),
-        constant_score=constant,
+        constant_score=_constant_score(task, encoded),
         pad_token_id=encoded.pad_token_id,
         compared_by_loss=task.tested_by_other_scores,
         rungs=work.schedule.rungs if spec.search.early_stopping else (work.schedule.total_examples,),
