@@ -21,7 +21,7 @@ from krona_tune.data.text_metrics import TEXT_METRICS
 from krona_tune.data.user_code import extracted_texts, function_on_draws, function_value
 from krona_tune.data.withheld_error import withholding
 from krona_tune.refusal import Refusal
-from krona_tune.study.randomness import drawn_rows
+from krona_tune.study.randomness import RESAMPLES, drawn_rows
 
 Values = npt.NDArray[Any]
 Metric = Callable[[Values, Values], float]
@@ -126,13 +126,13 @@ def _measured(task: Task, metric: str, predictions: Values, labels: Values) -> f
         return float((METRICS | OF_TEXTS)[metric](predictions, labels))
 
 
-def _measured_on_draws(task: Task, metric: str, predictions: Values, labels: Values) -> Values:
+def _measured_on_draws(task: Task, metric: str, predictions: Values, labels: Values, draws: int) -> Values:
     """Returns a metric on each of the task's draws of the examples; NaN where the task's own function has no value."""
     place = dict(task.functions).get(metric)
     if place is not None:
         key, named = f"tasks.{task.name}.metric", _named(task, predictions, labels)
-        return function_on_draws(key, place, task.name, *named)
-    drawn = drawn_rows(task.name, len(labels))
+        return function_on_draws(key, place, *named, task.name, draws)
+    drawn = drawn_rows(task.name, len(labels), draws)
     return np.array([_measured(task, metric, predictions[rows], labels[rows]) for rows in drawn])
 
 
@@ -164,26 +164,25 @@ def measure(task: Task, predictions: Values, labels: Values) -> dict[str, float]
     return {**values, "score": _score(task, values)}
 
 
-def resampled_scores(task: Task, predictions: Values, labels: Values) -> tuple[tuple[float, ...], str]:
+def resampled_scores(
+    task: Task, predictions: Values, labels: Values, draws: int = RESAMPLES
+) -> tuple[tuple[float, ...], str]:
     """Returns the task's score on each draw of the examples, and in words for how many it has none.
 
     Such a draw has NaN, because the task's own function raises an error or returns no number there. If there are more
     than 5 % of them, or the function is too slow or ends its process, there are no scores, and the words say why.
     """
     try:
-        scores = _on_draws(task, *(extracted_from(task, texts) for texts in (predictions, labels)))
+        answers, targets = (extracted_from(task, texts) for texts in (predictions, labels))
+        values = {name: _measured_on_draws(task, name, answers, targets, draws) for name in task.metrics}
     except Refusal as refusal:
         return (), f"no interval: {refusal}"
+    scores: Values = _score(task, values)
     lacking = int(np.isnan(scores).sum())
     note = f"tasks.{task.name}.metric: no value for {lacking} of {len(scores)} draws of the examples" * (lacking > 0)
     if lacking > MOST_LEFT_OUT * len(scores):
         return (), f"no interval: {note}"
     return tuple(scores.tolist()), note
-
-
-def _on_draws(task: Task, predictions: Values, labels: Values) -> Values:
-    scores: Values = _score(task, {name: _measured_on_draws(task, name, predictions, labels) for name in task.metrics})
-    return scores
 
 
 def constant_baseline(task: Task, train_labels: Values, labels: Values) -> float:

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from krona_tune.data.batches import TARGET, target_lengths
 from krona_tune.data.tasks import Task
-from krona_tune.refusal import Refusal, shown
+from krona_tune.refusal import Refusal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,11 +23,8 @@ def refuse_long_targets(task: Task, table: pa.Table, part: str) -> None:
     most, counts = task.generation.max_new_tokens, target_lengths(table)
     longest = int(counts.max())
     if longest > most:
-        longer = int((counts > most).sum())
-        target = table["label"][int(counts.argmax())].as_py()
-        problem = (
-            f"{most}, but {longer:,} {part} targets are longer, the longest of {longest} tokens is {shown(target)}"
-        )
+        longer, row = int((counts > most).sum()), int(counts.argmax()) + 1
+        problem = f"{most}, but {longer:,} {part} targets are longer, the longest, number {row}, has {longest} tokens"
         raise Refusal(f"tasks.{task.name}.max_new_tokens", problem, f"write {longest}, or leave long examples out")
 
 

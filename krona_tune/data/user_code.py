@@ -23,7 +23,7 @@ from krona_tune.data.code_files import code_digest, file_of, refuse_odd_file
 from krona_tune.data.text_metrics import extracted
 from krona_tune.data.withheld_error import WithheldError, withholding
 from krona_tune.refusal import Refusal
-from krona_tune.study.randomness import RESAMPLES, drawn_rows
+from krona_tune.study.randomness import drawn_rows
 
 Values = npt.NDArray[Any]
 Result = TypeVar("Result")
@@ -69,14 +69,14 @@ def function_value(key: str, place: str, labels: Values, answers: Values) -> flo
     return value
 
 
-def function_on_draws(key: str, place: str, task: str, labels: Values, answers: Values) -> Values:
+def function_on_draws(key: str, place: str, labels: Values, answers: Values, task: str, draws: int) -> Values:
     """Returns what the function says of each of a task's draws of the examples; NaN where it has no finite value.
 
     Raises:
         Refusal: as `function_value`, but for NoValue; all draws together have one time limit.
     """
     check_function(key, place)
-    return _called(key, place, place, _values_on_draws, place, task, labels, answers)
+    return _called(key, place, place, _values_on_draws, place, labels, answers, task, draws)
 
 
 def extracted_texts(key: str, pattern: str, texts: Sequence[str]) -> list[str]:
@@ -136,9 +136,9 @@ def _value(place: str, labels: Values, answers: Values) -> float:
         return float(function(labels, answers))
 
 
-def _values_on_draws(place: str, task: str, labels: Values, answers: Values) -> Values:
-    values = np.full(RESAMPLES, math.nan)
-    for draw, rows in enumerate(drawn_rows(task, len(labels))):
+def _values_on_draws(place: str, labels: Values, answers: Values, task: str, draws: int) -> Values:
+    values = np.full(draws, math.nan)
+    for draw, rows in enumerate(drawn_rows(task, len(labels), draws)):
         try:
             values[draw] = _value(place, labels[rows], answers[rows])
         except WithheldError:

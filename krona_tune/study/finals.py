@@ -53,6 +53,12 @@ class Finalist:
         """Returns the row of the seed with the highest validation score."""
         return max(self.rows, key=lambda row: row.score or 0.0)
 
+    @property
+    def note(self) -> str:
+        """Returns why it has no interval, or for how many draws of the examples a seed has no score; empty if neither
+        is so."""
+        return next((row.test_note for row in self.rows if row.test_note), "")
+
     def test_by_seed(self) -> dict[int, float]:
         return {row.seed: row.test_score for row in self.rows if row.test_score is not None}
 
@@ -110,7 +116,8 @@ def _finalist(of: str, repeats: list[TrialResult]) -> Finalist:
     rows = sorted(repeats, key=lambda row: (row.started_at, row.trial_id))
     validation = [row.score for row in rows if row.score is not None]
     test = [row.test_score for row in rows if row.test_score is not None]
-    interval = bootstrap_interval(test, [row.test_resampled for row in rows])
+    lacking = any(row.test_note and not row.test_resampled for row in rows)  # one over seeds alone would be too narrow
+    interval = None if lacking else bootstrap_interval(test, [row.test_resampled for row in rows])
     return Finalist(
         of=of,
         rows=tuple(rows),

@@ -16,8 +16,8 @@ def stream(seed: int, *address: str | int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def drawn_rows(task: str, examples: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Yields RESAMPLES times as many rows as a part has examples, drawn with replacement: the same for all trials."""
+def drawn_rows(task: str, examples: int, draws: int = RESAMPLES) -> Iterator[npt.NDArray[np.int64]]:
+    """Yields `draws` times as many rows as a part has examples, drawn with replacement: the same for all trials."""
     draw = np.random.default_rng(stream(0, "resampled examples", task))
-    for _ in range(RESAMPLES):
+    for _ in range(draws):
         yield draw.integers(0, examples, examples)

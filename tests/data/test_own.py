@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,14 @@ def test_a_function_that_has_no_value_on_many_draws_of_validation_labels_is_warn
         "finalists of tickets, tried on its validation labels: no interval: tasks.tickets.metric: no value for "
     )
     assert own(path, split={"validation": 60}, metric=f"{tmp_path}/judge.py:judge").warnings == ()
+
+
+def test_a_function_that_is_too_slow_for_all_draws_is_warned_of_without_trying_them(tmp_path: Path) -> None:
+    (tmp_path / "judge.py").write_text(
+        "import time\n\ndef judge(labels, answers):\n    time.sleep(0.1)\n    return 1\n"
+    )
+    [warning] = own(write_csv(tmp_path / "tickets.csv", rows(100)), metric=f"{tmp_path}/judge.py:judge").warnings
+    assert re.search(r"no interval: a call takes 0\.\d+ s, 500 of them have 30 s$", warning)
 
 
 def broken(tmp_path: Path, content: str | bytes) -> Path:

@@ -155,11 +155,11 @@ def test_a_file_that_has_changed_is_read_again_and_so_is_its_helper(tmp_path: Pa
 def test_draws_without_a_value_have_none_and_the_others_keep_their_places(tmp_path: Path) -> None:
     code = "def right(labels, answers):\n    return 1 / len(set(labels) - {'no'}) + (answers == 'no').sum()\n"
     labels = np.array(["yes", *["no"] * 7], dtype=object)
-    values = function_on_draws(KEY, written(tmp_path, code), "mine", labels, labels)
+    values = function_on_draws(KEY, written(tmp_path, code), labels, labels, "mine", RESAMPLES)
     assert values.shape == (RESAMPLES,)
     assert np.isnan(values).mean() == pytest.approx((7 / 8) ** 8, abs=0.06)
     assert set(values[~np.isnan(values)]) <= {*map(float, range(1, 9))}
-    again = function_on_draws(KEY, f"{tmp_path}/costs.py:right", "mine", labels, labels[::-1].copy())
+    again = function_on_draws(KEY, f"{tmp_path}/costs.py:right", labels, labels[::-1].copy(), "mine", RESAMPLES)
     assert (np.isnan(values) == np.isnan(again)).all()
     assert any(a != b and not math.isnan(a) for a, b in zip(values, again, strict=True))
 

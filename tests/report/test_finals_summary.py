@@ -55,6 +55,17 @@ def test_one_tasks_headline_is_the_winners_test_score(empty: Empty) -> None:
     assert "the test half was looked at once, afterwards" in text
 
 
+def test_the_table_says_why_a_finalist_has_no_interval(empty: Empty) -> None:
+    rows = [
+        replace(each, test_resampled=(), test_note="no interval: <slow>") if each.of == "rte-000" else each
+        for each in final_rows()
+    ]
+    drawn = page(empty("rte"), [SEARCHED, HEAD, *rows])
+    assert "0.600 ± 0.028" in drawn.text
+    assert "95 % interval 0.5" not in drawn.text
+    assert '– <abbr title="no interval: &lt;slow&gt;">*</abbr>' in write_report(empty("rte")).read_text()
+
+
 def test_several_tasks_are_averaged_on_the_test_half(empty: Empty) -> None:
     rows = [SEARCHED, *final_rows(), row("000", "search", 0.9, task="mrpc"), *final_rows("mrpc", shift=0.2)]
     text = page(empty("rte", "mrpc", "cola"), [*rows, row("003", "search", 0.3, task="cola")]).text

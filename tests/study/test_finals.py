@@ -1,6 +1,7 @@
 """Tests that validation decides who wins; the test half only measures the winner."""
 
 from dataclasses import replace
+from math import nan
 
 import pytest
 
@@ -80,3 +81,13 @@ def test_the_interval_covers_the_test_examples_where_they_were_drawn_again() -> 
     rows = repeats("a", (0.5, 0.5), (0.5, 0.5), test_resampled=(0.4, 0.5, 0.6))
     plain = repeats("a", (0.5, 0.5), (0.5, 0.5))
     assert [rank_finals(each).finalists[0].test.interval for each in (rows, plain)] == [(0.4, 0.6), (0.5, 0.5)]
+
+
+def test_a_seed_without_resampled_scores_leaves_no_interval_and_a_draw_without_one_is_left_out() -> None:
+    rows = repeats("a", (0.5, 0.5), (0.5, 0.7), test_resampled=(0.4, 0.5, 0.6))
+    lacking = [rows[0], replace(rows[1], test_resampled=(), test_note="no interval: too slow")]
+    held = rank_finals(lacking).finalists[0]
+    assert (held.test.interval, held.note) == (None, "no interval: too slow")
+    fewer = [rows[0], replace(rows[1], test_resampled=(nan, 0.5, 0.5), test_note="no value for 1 of 3 draws")]
+    held = rank_finals(fewer).finalists[0]
+    assert (held.test.interval, held.note) == ((0.5, 0.6), "no value for 1 of 3 draws")

@@ -3,21 +3,26 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from time import monotonic
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from krona_tune.child_process import CALL_SECONDS
 from krona_tune.data.metrics import CORRELATIONS, METRICS, OF_TEXTS, extracted_from, measure, resampled_scores
 from krona_tune.data.own.examples import Answers, inputs_of, sorted_labels
 from krona_tune.data.tasks import PERPLEXITY, PLACEHOLDER, Generation, Task
 from krona_tune.data.user_code import check_function, telling_messages
 from krona_tune.refusal import Refusal, shown, unknown
+from krona_tune.study.randomness import RESAMPLES
 from krona_tune.study.spec.task_spec import TaskSpec
 
 GRID = 26
 """The most numbers among which a text-to-text model chooses the answer of a regression."""
+TRIED_SECONDS = 3.0
+"""How long a metric function is tried on draws of the examples."""
 Values = npt.NDArray[Any]
 
 
@@ -195,8 +200,24 @@ def refuse_odd_functions(task: Task, labels: Values, place: str) -> None:
 
 
 def try_draws(task: Task, labels: Values) -> Iterator[str]:
-    """Yields a warning if a metric function gives finalists no interval: it is tried on draws of validation labels."""
-    if task.functions:
-        scores, note = resampled_scores(task, labels, labels)
-        if not scores:
-            yield f"finalists of {task.title}, tried on its validation labels: {note}"
+    """Yields a warning if a metric function gives finalists no interval: it is tried on draws of validation labels.
+
+    A slow function is tried on fewer of them, and not at all if it can't be done with all in its time.
+    """
+    if not task.functions:
+        return
+    began = monotonic()
+    try:
+        measure(task, labels, labels)
+    except Refusal as refusal:
+        yield f"the validation labels of {task.title}, answered rightly: {refusal}"
+        return
+    seconds = monotonic() - began
+    finalists = f"finalists of {task.title}, tried on its validation labels"
+    if seconds * RESAMPLES > CALL_SECONDS:
+        said = f"a call takes {seconds:.2g} s, {RESAMPLES} of them have {CALL_SECONDS:g} s"
+        yield f"{finalists}: no interval: {said}"
+        return
+    scores, note = resampled_scores(task, labels, labels, min(RESAMPLES, int(TRIED_SECONDS / seconds)))
+    if not scores:
+        yield f"{finalists}: {note}"
