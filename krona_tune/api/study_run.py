@@ -132,10 +132,7 @@ def run_and_report(
             else:
                 tables = result_tables(outcome.ledger.standings, started.manifest.tasks, fronts=spec.search.pareto)
                 console.print(tables)
-            lost = dict(outcome.lost_sinks)
-            lacking = redact(lost.pop("MlflowSink", "").partition(": ")[2])
-            for sink, problem in lost.items():
-                errors.print(f"[yellow]{sink} could not keep everything:[/yellow] {escape(redact(problem))}")
+            lacking = _print_losses(outcome, folder)
             print_cost(started, outcome.ledger)
             print_paths(folder, format_duration(time.monotonic() - began), tracking_uri, lacking)
         finally:
@@ -153,6 +150,18 @@ def _planned(spec: StudySpec, place: str, folder: StudyFolder) -> "Plan":
     if not folder.manifest.exists():
         return plan
     return replace(plan, computes_in=read_manifest(folder.manifest).computes_in)
+
+
+def _print_losses(outcome: "Outcome", folder: StudyFolder) -> str:
+    """Prints what could not be written, but for MLflow's part, which it returns."""
+    lost = dict(outcome.lost_sinks)
+    lacking = redact(lost.pop("MlflowSink", "").partition(": ")[2])
+    for sink, problem in lost.items():
+        errors.print(f"[yellow]{sink} could not keep everything:[/yellow] {escape(redact(problem))}")
+    if outcome.no_page:
+        why = f"{redact(outcome.no_page)}; krona-tune report {folder.name}{folder.storage_flag} draws it"
+        errors.print(f"[yellow]the page could not be written:[/yellow] {escape(why)}", soft_wrap=True)
+    return lacking
 
 
 def _write_report(folder: StudyFolder) -> Path:

@@ -77,7 +77,7 @@ class Notifications(NothingKept):
         self._running_baselines: dict[str, str] = {}
         self._told_better = any(self._better(task) for task in manifest.tasks)
         self._failures, self._next_failure_at = 0, 0.0
-        self._told_end = False
+        self._told_end, self._has_page = False, True
         self._services = [_Service(url) for url in urls]
 
     def trial_started(self, result: TrialResult) -> None:
@@ -100,6 +100,10 @@ class Notifications(NothingKept):
         """Tells at once that somebody stopped the study before its end; its end says nothing more."""
         self._tell_end("The study was stopped before its end. Scores so far", "warning")
 
+    def lacks_page(self) -> None:
+        """Makes the message about the end say that the study's page could not be written."""
+        self._has_page = False
+
     def study_ended(self, artifacts: Sequence[Path]) -> None:
         """Tells the best scores, unless the study was stopped; waits at most `END_SECONDS` until all is sent."""
         self._tell_end("The study has ended", "success")
@@ -121,7 +125,8 @@ class Notifications(NothingKept):
         scores = ", ".join(self._score(standings, task) for task in self._manifest.tasks)
         failed = sum(row.status is Status.FAILED for row in standings.rows)
         failures = f" {failed} {'trial has' if failed == 1 else 'trials have'} failed." if failed else ""
-        self._tell(f"{what}: {scores or 'none'}.{failures}", tone)
+        page = "" if self._has_page else " Its page could not be written; study.log says why."
+        self._tell(f"{what}: {scores or 'none'}.{failures}{page}", tone)
 
     def _score(self, standings: Standings, task: str) -> str:
         best, baseline = standings.best(task), standings.baseline(task)

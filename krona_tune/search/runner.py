@@ -66,7 +66,8 @@ class Outcome:
     """The result of a study's run.
 
     `asked`: a person or the system stopped the study. `halted` says why it stopped itself, `lost` why Ray's run was
-    abandoned, after which Ray can't be called. `lost_sinks` says which records could not be written, and why.
+    abandoned, after which Ray can't be called. `lost_sinks` says which records could not be written, and why; `no_page`
+    why the page could not be written, which is only drawn from the records and can be drawn again.
     """
 
     ledger: Ledger
@@ -74,10 +75,19 @@ class Outcome:
     halted: str
     lost: str
     lost_sinks: dict[str, str]
+    no_page: str = ""
 
     @property
     def interrupted(self) -> bool:
         return self.asked or bool(self.halted or self.lost)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Left:
+    """The adapters and the page that a study's end has written; `no_page` says why the page could not be."""
+
+    paths: tuple[Path, ...] = ()
+    no_page: str = ""
 
 
 def run(
@@ -170,10 +180,10 @@ def run(
             ledger.ended(trial_id, Status.INTERRUPTED)
         if not again:  # the study's own budget does not pay for a full training
             clock.save(now=True)
-        kept = [] if stopping.halted or stopping.lost else _left(started, ledger, stopping, write_report)
+        kept = Left() if stopping.halted or stopping.lost else _left(started, ledger, stopping, write_report)
         phases.say_end()
-        _tell_of_a_stop(stopping, notifications)
-        _end(sinks, [folder.spec, folder.manifest, *kept], CLOSING_SECONDS if stopping.lost else None)
+        _tell_of_the_end(stopping, kept, notifications)
+        _end(sinks, [folder.spec, folder.manifest, *kept.paths], CLOSING_SECONDS if stopping.lost else None)
         if not stopping.interrupted and not again:
             rows, spec = list(ledger.rows.values()), orders.plan.spec
             remove(folder, unneeded(rows, spec, spec.resources.keep_checkpoints))
@@ -183,6 +193,7 @@ def run(
         halted=stopping.halted,
         lost=stopping.lost,
         lost_sinks=sinks.failures,
+        no_page=kept.no_page,
     )
 
 
@@ -223,7 +234,9 @@ def _notifications(started: Started, services: Sequence[str], earlier: Records) 
     )
 
 
-def _tell_of_a_stop(stopping: StudyStopper, notifications: Notifications) -> None:
+def _tell_of_the_end(stopping: StudyStopper, left: Left, notifications: Notifications) -> None:
+    if left.no_page:
+        notifications.lacks_page()
     if stopping.halted or stopping.lost:
         notifications.halted(stopping.halted or stopping.lost)
     elif stopping.asked:
@@ -314,22 +327,24 @@ def _budget(search: SearchSpec) -> Budget:
 
 def _left(
     started: Started, ledger: Ledger, stopping: StudyStopper, write_report: Callable[[StudyFolder], Path]
-) -> list[Path]:
-    """Writes the adapters and the report and returns their paths; an error halts the study, but keeps its records."""
-    left: list[Path] = []
+) -> Left:
+    """Writes the adapters and the page. An error of the adapters halts the study, but keeps its records; one of the
+    page is only told, because the page is drawn from the records at any time."""
+    paths: list[Path] = []
+    no_page = ""
     try:
         place = (started.folder, started.manifest, started.plan)
-        left += save_best_adapters(*place, ledger.standings)
-        left += save_trained_adapters(*place, [row for row in ledger.rows.values() if _fully_trained(row)])
+        paths += save_best_adapters(*place, ledger.standings)
+        paths += save_trained_adapters(*place, [row for row in ledger.rows.values() if _fully_trained(row)])
     except Exception as error:
         logger.exception("the adapters could not be written")
         stopping.halt(f"the adapters could not be written: {told(error)}")
     try:
-        left.append(write_report(started.folder))
+        paths.append(write_report(started.folder))
     except Exception as error:
-        logger.exception("the report could not be written")
-        stopping.halt(f"the report could not be written: {told(error)}")
-    return left
+        logger.exception("the page could not be written")
+        no_page = told(error)
+    return Left(paths=tuple(paths), no_page=no_page)
 
 
 def _fully_trained(row: TrialResult) -> bool:

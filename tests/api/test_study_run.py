@@ -65,8 +65,10 @@ def program(run: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (outcome(), 0, "the ranking"),
         (outcome(None), 1, "the ranking"),
         (outcome(asked=True), 130, "Interrupted. Resume with: python run_study.py --resume x"),
-        (outcome(halted="the report could not be written: OSError: [Errno 28] No space left on device"), 130,
-         "Stopped, the report could not be written: OSError: [Errno 28] No space left on device. When that is fixed, "
+        (outcome(no_page="UndefinedError: 'None' has no attribute 'best'"), 0,
+         "the page could not be written: UndefinedError: 'None' has no attribute 'best'; krona-tune report x draws it"),
+        (outcome(halted="the adapters could not be written: OSError: [Errno 28] No space left on device"), 130,
+         "Stopped, the adapters could not be written: OSError: [Errno 28] No space left on device. When that is fixed, "
          "resume with: python run_study.py --resume x"),
     ],
 )  # fmt: skip

@@ -100,6 +100,14 @@ def test_the_end_says_the_best_scores_beside_the_head_alone(service: Service) ->
     assert message["type"] == "success"
 
 
+def test_the_end_says_that_the_page_is_missing(service: Service) -> None:
+    sink = opened(service.url, manifest=manifest("cola"))
+    sink.trial_ended(completed(0, 0.5))
+    sink.lacks_page()
+    sink.study_ended([])
+    assert service.bodies == ["The study has ended: COLA 0.500. Its page could not be written; study.log says why."]
+
+
 def test_only_the_first_trial_that_is_better_than_the_head_alone_is_told(service: Service) -> None:
     sink = opened(service.url)
     for row in (head(0, 0.25), completed(0, 0.25), completed(1, 0.5), completed(2, 0.75)):

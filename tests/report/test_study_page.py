@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -26,6 +27,7 @@ from krona_tune.study.result import Status
 from krona_tune.study.spec.study_spec import ResourcesSpec
 from tests.record.events import ended, manifest, report, started
 from tests.report.conftest import Empty
+from tests.study.final_rows import row
 
 LOADS = {"src", "href", "srcset", "data", "poster", "action"}
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -108,6 +110,48 @@ def test_several_tasks_are_averaged_in_the_headline(study: StudyFolder) -> None:
     assert "+0.300 against training the head alone (0.400)" in text
     assert "+0.425 against constant answers (0.275)" in text
     assert "Average of 2 tasks with a result 0.700 0.275 0.400 +0.425 +0.300" in text
+
+
+def write_scores(folder: StudyFolder, scores: dict[str, float], by_loss: Collection[str]) -> None:
+    """Writes a study whose tasks have a trial with this score, and a head that is one tenth worse."""
+    made = manifest(*scores)
+    facts = {task: facts.model_copy(update={"compared_by_loss": task in by_loss}) for task, facts in made.tasks.items()}
+    made.model_copy(update={"tasks": facts}).write(folder.manifest)
+    sink = ParquetSink(folder.results)
+    for task, score in scores.items():
+        sink.trial_ended(row("000", "search", score, task=task))
+        sink.trial_ended(row("head-0", "baseline", score - 0.1, task=task, params={"method": "head_only"}))
+
+
+@pytest.mark.parametrize("runs", [False, True])
+@pytest.mark.parametrize(
+    ("by_loss", "said"),
+    [
+        (
+            ("wiki", "news", "mrpc", "sst2"),
+            [
+                "On WIKI, the best adapter has a validation score of -2.300 , +0.100 against training the head alone. "
+                "On NEWS, the best adapter has a validation score of -3.500 , +0.100 against",
+                "On SST2, the best adapter has a validation score of 0.900",
+            ],
+        ),
+        (
+            ("wiki", "news"),
+            [
+                "The best adapters average 0.800 on validation over 2 tasks. That is +0.100 against training the head",
+                "On NEWS, the best adapter has a validation score of -3.500",
+            ],
+        ),
+        (("wiki", "news", "mrpc"), ["On SST2, the best adapter has a validation score of 0.900 , +0.100 against"]),
+    ],
+)
+def test_a_task_judged_by_loss_is_told_by_itself(
+    folder: StudyFolder, by_loss: tuple[str, ...], said: list[str], runs: bool
+) -> None:
+    write_scores(folder, {"wiki": -2.3, "news": -3.5, "mrpc": 0.7, "sst2": 0.9}, by_loss)
+    text = read(write_report(folder, runs=runs)).text
+    assert [each for each in said if each not in text] == []
+    assert ("average" in text[: text.index("What won, and")]) == (len(by_loss) == 2)
 
 
 def test_nothing_is_loaded_from_outside(study: StudyFolder) -> None:

@@ -26,21 +26,18 @@ def one(*asked: object) -> list[Path]:
 
 
 @pytest.mark.parametrize(
-    ("adapters", "page", "halted", "left"),
+    ("adapters", "page", "halted", "no_page", "paths"),
     [
-        (one, lambda folder: Path("page"), "", [Path("a"), Path("page")]),
-        (
-            lambda *asked: [Path("a")],
-            full,
-            "the report could not be written: OSError: [Errno 28] No space",
-            [Path("a")],
-        ),
-        (full, lambda folder: Path("page"), "the adapters could not be written: OSError: [Errno 28]", [Path("page")]),
-        (full, full, "the adapters could not be written: OSError: [Errno 28] No space", []),
+        (one, lambda folder: Path("page"), "", "", (Path("a"), Path("page"))),
+        (one, full, "", "OSError: [Errno 28] No space left on device", (Path("a"),)),
+        (full, lambda folder: Path("page"), "the adapters could not be written: OSError: [Errno 28]", "",
+         (Path("page"),)),
+        (full, full, "the adapters could not be written: OSError: [Errno 28] No space", "OSError: [Errno 28] No space "
+         "left on device", ()),
     ],
-)
-def test_adapters_or_a_page_that_can_not_be_written_halt_the_study(
-    monkeypatch: pytest.MonkeyPatch, adapters: Any, page: Any, halted: str, left: list[Path]
+)  # fmt: skip
+def test_adapters_that_can_not_be_written_halt_the_study_and_a_page_does_not(
+    monkeypatch: pytest.MonkeyPatch, adapters: Any, page: Any, halted: str, no_page: str, paths: tuple[Path, ...]
 ) -> None:
     stopping, started, book = (
         StudyStopper(Budget(), Amount),
@@ -48,7 +45,8 @@ def test_adapters_or_a_page_that_can_not_be_written_halt_the_study(
         ledger()[0],
     )
     monkeypatch.setattr(runner, "save_best_adapters", adapters)
-    assert runner._left(started, book, stopping, page) == left  # type: ignore[arg-type]
+    left = runner._left(started, book, stopping, page)  # type: ignore[arg-type]
+    assert (left.paths, left.no_page) == (paths, no_page)
     assert stopping.halted.startswith(halted)
     assert bool(stopping.halted) == bool(halted)
 

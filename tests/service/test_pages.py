@@ -16,7 +16,7 @@ from krona_tune.study.order import OrderRequest
 from krona_tune.study.result import Status
 from tests.record.events import ended, manifest, started
 from tests.report.conftest import OUTBURST
-from tests.report.test_study_page import Page
+from tests.report.test_study_page import Page, write_scores
 from tests.service.conftest import drive, make_study
 
 
@@ -86,6 +86,13 @@ def test_a_served_page_has_the_sections_of_the_written_report(client: TestClient
     assert served == written
     assert {"What won", "orders", "tasks", "cola", "cost", "reproduce"} <= set(written)
     assert "ann" in written["orders"]
+
+
+def test_a_study_of_losses_has_a_page_while_it_has_no_finalist(client: TestClient, running: StudyFolder) -> None:
+    write_scores(running, {"wiki": -2.3, "news": -3.5}, by_loss=("wiki", "news"))
+    answer = client.get("/studies/running")
+    assert answer.status_code == 200
+    assert "On NEWS, the best adapter has a validation score of -3.500" in page_of(answer.text).text
 
 
 def test_a_report_without_orders_says_nothing_of_them(study: StudyFolder) -> None:
