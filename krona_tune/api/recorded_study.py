@@ -138,7 +138,7 @@ class RecordedStudy:
 
         summary = self._summary(task)
         drawn = charts(summary, self._records().of(task), network(self.manifest.model))
-        final = seeds_chart(summary.finals)
+        final = seeds_chart(summary.finals, one_scale=summary.one_scale)
         return {chart.name: chart.figure for chart in (*drawn, *((final,) if final else ()))}
 
     def __repr__(self) -> str:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from krona_tune.study.spec.task_spec import PERPLEXITY
+
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
@@ -71,6 +73,11 @@ class Task:
         return self.judged_by_loss and not self.has_perplexity
 
     @property
+    def averages(self) -> bool:
+        """Returns whether its metrics have a mean with those of other tasks: none of them counts negated."""
+        return not self.lower_is_better
+
+    @property
     def outputs(self) -> int:
         """Returns the number of outputs of a head: one per label, or one number."""
         return max(len(self.labels), 1)
@@ -95,7 +102,6 @@ class Task:
         return min(range(len(self.grid)), key=lambda i: abs(self.grid[i] - label))
 
 
-PERPLEXITY = "perplexity"
 _PAIR = ("sentence1", "sentence2")
 
 TASKS: dict[str, Task] = {

@@ -26,7 +26,8 @@ class Version(BaseModel):
 
 class StudySummary(BaseModel):
     """How far a study is and what it has found. `trials` counts those of its plan, `ended` those that have ended; both
-    are null if that is not known. `best` and `head_only` are averages over tasks on validation; numbers of a
+    are null if that is not known. `best` and `head_only` are averages over tasks on validation, without those
+    of several whose scores have no mean with others, such as losses; numbers of a
     `synthetic` study come from generated data. `problem` says what of the study can't be read. `begun` is an ISO time,
     `begun_by` who began it, if that was recorded.
     """

@@ -1,15 +1,14 @@
 """Compares a study's methods: the winner of each on each task, and its average."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Literal
+from typing import get_args
 
 from krona_tune.study.finals import BASELINE, Finalist, rank_finals
-from krona_tune.study.result import TrialResult
+from krona_tune.study.manifest import TaskFacts
+from krona_tune.study.result import Half, TrialResult
 from krona_tune.study.standings import rank
-
-Half = Literal["test", "validation"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +28,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Average:
-    """The mean over all tasks; all of its scores are on the same half."""
+    """The mean over all tasks whose scores have one; all of them are on the same half."""
 
     score: float
     half: Half
@@ -39,7 +38,7 @@ class Average:
 class MethodLine:
     """One method, with a cell for each task on which it has a score.
 
-    `average` is None unless every task has a score, all on one half.
+    `average` is None unless every task that is averaged has a score, all on one half.
     """
 
     method: str
@@ -52,7 +51,22 @@ class MethodLine:
         return fmean([cell.trainable_percent for cell in self.cells.values()]) if self.cells else None
 
 
-def compare(rows: Iterable[TrialResult], tasks: Sequence[str]) -> tuple[MethodLine, ...]:
+def averaged(tasks: Mapping[str, TaskFacts | None], half: Half) -> tuple[str, ...]:
+    """Returns the tasks whose scores on a half have a mean: those that average, and a task that is the only one.
+
+    A task without facts counts as one that averages.
+    """
+    alone = len(tasks) == 1
+    return tuple(task for task, facts in tasks.items() if alone or facts is None or facts.averages_on(half))
+
+
+def left_out(tasks: Mapping[str, TaskFacts | None], halves: Iterable[Half]) -> tuple[str, ...]:
+    """Returns the tasks that an average on some of these halves leaves out."""
+    kept = [averaged(tasks, half) for half in halves]
+    return tuple(task for task in tasks if not all(task in names for names in kept))
+
+
+def compare(rows: Iterable[TrialResult], tasks: Mapping[str, TaskFacts | None]) -> tuple[MethodLine, ...]:
     """Returns one line per method, the best average first, the head alone last; empty for fewer than two methods.
 
     Methods without an average come after those with one, in the order in which they started.
@@ -69,13 +83,16 @@ def _by_average(line: MethodLine) -> tuple[bool, float]:
     return line.average is None, -line.average.score if line.average else 0.0
 
 
-def _line(method: str, rows: Sequence[TrialResult], tasks: Sequence[str]) -> MethodLine:
+def _line(method: str, rows: Sequence[TrialResult], tasks: Mapping[str, TaskFacts | None]) -> MethodLine:
     own = [row for row in rows if _method(row) == method]
     cells = {task: cell for task in tasks if (cell := _cell([row for row in own if row.task == task]))}
-    halves = {cell.half for cell in cells.values()}
-    whole = len(cells) == len(tasks) and len(halves) == 1
-    average = Average(score=fmean([cell.score for cell in cells.values()]), half=halves.pop()) if whole else None
-    return MethodLine(method=method, cells=cells, average=average)
+    averages = (_average(cells, averaged(tasks, half), half) for half in get_args(Half))
+    return MethodLine(method=method, cells=cells, average=next(filter(None, averages), None))
+
+
+def _average(cells: Mapping[str, Cell], together: Sequence[str], half: Half) -> Average | None:
+    scores = [cells[task].score for task in together if task in cells and cells[task].half == half]
+    return Average(score=fmean(scores), half=half) if scores and len(scores) == len(together) else None
 
 
 def _cell(rows: Sequence[TrialResult]) -> Cell | None:

@@ -4,14 +4,16 @@ from os.path import lexists
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from krona_tune.atomic_write import read_text, write_atomically
 from krona_tune.backbones.geometry import Stack
 from krona_tune.refusal import Refusal, shown
 from krona_tune.study.devices import Devices, devices_of
 from krona_tune.study.redact import redact
+from krona_tune.study.result import Half
 from krona_tune.study.spec.study_spec import Precision, ResourcesSpec, StudySpec
+from krona_tune.study.spec.task_spec import PERPLEXITY
 from krona_tune.study.spec.trial import Frozen
 
 Command = Annotated[str, AfterValidator(redact)]
@@ -29,7 +31,7 @@ class TaskFacts(Frozen):
     own metrics, if any, `code_of_functions` that of these files and of those beside them that they import; empty if an
     older study did not record it. `constant_score` is the score of the best constant answer. `pad_token_id` fills its
     batches; None if an older study did not record it. `compared_by_loss`: a validation score is the loss of the
-    targets, negated, and not the metric."""
+    targets, negated, and not the metric. `averages`: the metrics have a mean with those of other tasks."""
 
     title: str
     metrics: tuple[str, ...]
@@ -45,6 +47,11 @@ class TaskFacts(Frozen):
     rungs: tuple[int, ...]
     pad_token_id: int | None = None
     compared_by_loss: bool = False
+    averages: bool = True
+
+    def averages_on(self, half: Half) -> bool:
+        """Returns whether a score on this half has a mean with those of other tasks, and fits on one axis with them."""
+        return self.averages and not (half == "validation" and self.compared_by_loss)
 
 
 class ModelFacts(Frozen):
@@ -104,12 +111,31 @@ class Manifest(Frozen):
         """Returns what those trials had whose rows do not say it; `resources` are those of the last start."""
         return self.earlier_devices or devices_of(resources, gpu=self.device == "cuda")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _averages_of_older(cls, written: Any) -> Any:
+        """Returns a manifest that says of each task whether it averages; of an older one, the request knows it."""
+        if not isinstance(written, dict) or not isinstance(written.get("tasks"), dict):
+            return written
+        request = written.get("request")
+        directions = request if isinstance(request, dict) else {}
+        lower = {task for task in written["tasks"] if directions.get(f"tasks.{task}.direction") == "lower"}
+        tasks = {task: _with_averages(facts, lower=task in lower) for task, facts in written["tasks"].items()}
+        return {**written, "tasks": tasks}
+
     @property
     def synthetic(self) -> bool:
         return any(task.synthetic for task in self.tasks.values())
 
     def write(self, path: Path) -> None:
         write_atomically(path, self.model_dump_json(indent=2) + "\n")
+
+
+def _with_averages(facts: Any, *, lower: bool) -> Any:
+    """Returns a task's facts with whether it averages; as they are if they say it, or can't be read."""
+    if not isinstance(facts, dict) or "averages" in facts or not isinstance(facts.get("metrics"), list | tuple):
+        return facts
+    return {**facts, "averages": not lower and PERPLEXITY not in facts["metrics"]}
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -3,7 +3,10 @@
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from math import isfinite
-from typing import Any
+from typing import Any, Literal
+
+Half = Literal["test", "validation"]
+"""The two halves of the labelled examples that no trial is trained on."""
 
 
 class Status(StrEnum):

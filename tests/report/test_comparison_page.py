@@ -59,6 +59,16 @@ def test_each_study_has_a_row_and_averages_are_over_common_tasks(two: list[Study
     assert "0.200" in text[text.index("COLA: each study") :]
 
 
+def test_an_average_of_studies_leaves_out_what_has_no_mean_with_others(tmp_path: Path) -> None:
+    made = manifest("rte", "wiki")
+    alone = made.tasks | {"wiki": made.tasks["wiki"].model_copy(update={"averages": False})}
+    rows = [searched("rte", 0.6, 700), searched("wiki", -12.3, 700)]
+    both = [study(tmp_path / name, made.model_copy(update={"tasks": alone}), rows) for name in ("one", "other")]
+    text = read(write_comparison(both, tmp_path / "comparison.html")).text
+    assert "Averages are over the 1 task on which all of them have a result: RTE. WIKI has no mean with other" in text
+    assert "-12.3" not in text[: text.index("RTE: each study")]
+
+
 def test_a_shared_study_is_compared_by_the_configuration_that_it_would_deploy(tmp_path: Path) -> None:
     """Configuration 0 is better on RTE, configuration 1 on the average of both tasks."""
     scores = {("rte", 0): 0.9, ("cola", 0): 0.1, ("rte", 1): 0.7, ("cola", 1): 0.5}

@@ -74,6 +74,24 @@ def test_several_tasks_are_averaged_on_the_test_half(empty: Empty) -> None:
     assert "Without finalists yet: COLA" in text
 
 
+def test_winners_without_a_mean_are_told_one_by_one_and_their_test_scores_stand_in_the_table(empty: Empty) -> None:
+    folder, made = empty("rte", "mrpc"), manifest("rte", "mrpc")
+    facts = {task: facts.model_copy(update={"averages": False}) for task, facts in made.tasks.items()}
+    made.model_copy(update={"tasks": facts}).write(folder.manifest)
+    rows = [SEARCHED, *final_rows(), row("000", "search", 0.9, task="mrpc"), *final_rows("mrpc", shift=0.2)]
+    text = page(folder, rows).text
+    assert "average" not in text[: text.index("The winners were chosen")]
+    assert "On RTE, the winner has a test score of 0.600 ± 0.028 , +0.150 against training the head alone" in text
+    assert "On MRPC, the winner has a test score of 0.800 ± 0.028" in text
+    assert "Winner on test" in text
+
+
+def test_the_seeds_of_a_task_compared_by_loss_are_drawn_on_test_alone() -> None:
+    chart = seeds_chart(rank_finals(final_rows()), one_scale=False)
+    assert chart is not None
+    assert [trace.name for trace in chart.figure.data] == ["test, a dot per seed", "test mean and 95 % interval"]
+
+
 def test_the_finalists_table_marks_who_can_not_be_told_apart(empty: Empty) -> None:
     shown = page(empty("rte"), [SEARCHED, HEAD, *final_rows()])
     table = shown.text[shown.text.index("the finalists, by mean") : shown.text.index("The search")]

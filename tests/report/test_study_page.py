@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,7 +16,10 @@ from plotly.offline import get_plotlyjs
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import read_records
 from krona_tune.refusal import Refusal
+from krona_tune.report.charts.overview import overview_chart
+from krona_tune.report.charts.parameters import average_chart
 from krona_tune.report.pages.study_page import write_report
+from krona_tune.report.summary.task_summary import summaries
 from krona_tune.study.devices import devices_of
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import format_duration, format_gain, format_knob, format_money
@@ -112,10 +114,12 @@ def test_several_tasks_are_averaged_in_the_headline(study: StudyFolder) -> None:
     assert "Average of 2 tasks with a result 0.700 0.275 0.400 +0.425 +0.300" in text
 
 
-def write_scores(folder: StudyFolder, scores: dict[str, float], by_loss: Collection[str]) -> None:
-    """Writes a study whose tasks have a trial with this score, and a head that is one tenth worse."""
+def write_scores(folder: StudyFolder, scores: dict[str, float], **alone: dict[str, object]) -> None:
+    """Writes a study whose tasks have a trial with this score, and a head that is one tenth worse; `alone` changes the
+    facts of tasks."""
     made = manifest(*scores)
-    facts = {task: facts.model_copy(update={"compared_by_loss": task in by_loss}) for task, facts in made.tasks.items()}
+    facts = {task: facts.model_copy(update=alone.get(task)) for task, facts in made.tasks.items()}
+    folder.root.mkdir(exist_ok=True)
     made.model_copy(update={"tasks": facts}).write(folder.manifest)
     sink = ParquetSink(folder.results)
     for task, score in scores.items():
@@ -123,12 +127,16 @@ def write_scores(folder: StudyFolder, scores: dict[str, float], by_loss: Collect
         sink.trial_ended(row("head-0", "baseline", score - 0.1, task=task, params={"method": "head_only"}))
 
 
+BY_LOSS: dict[str, object] = {"compared_by_loss": True}
+NEGATED: dict[str, object] = {"averages": False}
+
+
 @pytest.mark.parametrize("runs", [False, True])
 @pytest.mark.parametrize(
-    ("by_loss", "said"),
+    ("alone", "said"),
     [
         (
-            ("wiki", "news", "mrpc", "sst2"),
+            dict.fromkeys(("wiki", "news", "mrpc", "sst2"), BY_LOSS),
             [
                 "On WIKI, the best adapter has a validation score of -2.300 , +0.100 against training the head alone. "
                 "On NEWS, the best adapter has a validation score of -3.500 , +0.100 against",
@@ -136,22 +144,38 @@ def write_scores(folder: StudyFolder, scores: dict[str, float], by_loss: Collect
             ],
         ),
         (
-            ("wiki", "news"),
+            {"wiki": BY_LOSS, "news": NEGATED},
             [
                 "The best adapters average 0.800 on validation over 2 tasks. That is +0.100 against training the head",
                 "On NEWS, the best adapter has a validation score of -3.500",
             ],
         ),
-        (("wiki", "news", "mrpc"), ["On SST2, the best adapter has a validation score of 0.900 , +0.100 against"]),
+        (
+            dict.fromkeys(("wiki", "news", "mrpc"), NEGATED),
+            ["On SST2, the best adapter has a validation score of 0.900 , +0.100"],
+        ),
     ],
 )
-def test_a_task_judged_by_loss_is_told_by_itself(
-    folder: StudyFolder, by_loss: tuple[str, ...], said: list[str], runs: bool
+def test_a_task_without_a_mean_with_others_is_told_by_itself(
+    folder: StudyFolder, alone: dict[str, dict[str, object]], said: list[str], runs: bool
 ) -> None:
-    write_scores(folder, {"wiki": -2.3, "news": -3.5, "mrpc": 0.7, "sst2": 0.9}, by_loss)
+    write_scores(folder, {"wiki": -2.3, "news": -3.5, "mrpc": 0.7, "sst2": 0.9}, **alone)
     text = read(write_report(folder, runs=runs)).text
     assert [each for each in said if each not in text] == []
-    assert ("average" in text[: text.index("What won, and")]) == (len(by_loss) == 2)
+    assert ("average" in text[: text.index("Best validation score of each")]) == (len(alone) == 2)
+    assert ("Average of 2 tasks with a result; WIKI, NEWS have no mean with them 0.800" in text) == (len(alone) == 2)
+
+
+def test_accuracies_and_negated_scores_are_on_no_common_axis(folder: StudyFolder) -> None:
+    write_scores(folder, {"wiki": -12.3, "mrpc": 0.7, "sst2": 0.9}, wiki=NEGATED)
+    charts = read(write_report(folder)).text
+    assert "WIKI would not fit on this axis" in charts
+    tasks = summaries(read_records(folder.results), read_manifest(folder.manifest))
+    overview, average = overview_chart(tasks), average_chart(tasks)
+    assert overview is not None
+    assert average is not None
+    assert list(overview.figure.layout.yaxis.ticktext) == ["MRPC", "SST2"]
+    assert list(average.figure.data[0].y) == [pytest.approx(0.8)]
 
 
 def test_nothing_is_loaded_from_outside(study: StudyFolder) -> None:

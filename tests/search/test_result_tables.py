@@ -145,3 +145,17 @@ def test_what_records_and_manifest_say_is_no_markup() -> None:
     assert "[/t]" in text
     assert "[/b], [/y]" in text
     assert "rte-[/x]" in text
+
+
+def test_the_average_of_methods_and_sizes_leaves_out_what_has_no_mean_with_others() -> None:
+    facts = manifest("rte", "cola", "wiki").tasks
+    negated = facts | {"wiki": facts["wiki"].model_copy(update={"averages": False})}
+    scores = {"rte": 0.7, "cola": 0.9, "wiki": -12.3}
+    rows = [row("000", "search", score, task=task) for task, score in scores.items()]
+    rows += [row("001", "search", score, task=task, params={"method": "lora"}) for task, score in scores.items()]
+    console = Console(width=100, file=StringIO())
+    console.print(result_tables(Ledger(count_on(SHAPE), Heard(), rows).standings, negated, fronts=True))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert lines(text, "0.07 %")[0] == "krona 0.07 % 0.700 0.900 -12.300 0.800"
+    assert lines(text, "of each task's best") == ["average 0.800 700 of each task's best with at most so many"]
+    assert " ".join(text.split()).count("The average is without WIKI: no mean with other scores.") == 2

@@ -86,6 +86,24 @@ def test_the_data_are_encoded_as_the_kind_of_model_reads_them(name: str, tmp_pat
     assert 0 <= prepared.facts["adding"].constant_score < 0.3
 
 
+def test_the_facts_say_which_scores_have_a_mean_and_a_mean_of_others_is_warned_of(
+    decoder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "costs.py").write_text("def cost(targets, answers):\n    return float((targets != answers).mean())\n")
+    wrong = {"metric": f"{tmp_path}/costs.py:cost", "direction": "lower"}
+    apart = asked(decoder, tmp_path, {"adding": {}, "wrong": wrong, "likely": {"metric": "perplexity"}})
+    prepared = prepare_data(apart, str(decoder))
+    assert {name: facts.averages for name, facts in prepared.facts.items()} == {
+        "adding": True,
+        "wrong": False,
+        "likely": False,
+    }
+    assert not any("mean" in each for each in prepared.data_warnings)
+    shared = asked(decoder, tmp_path, {"adding": {}, "wrong": wrong}, search={"shared": True})
+    told = prepare_data(shared, str(decoder)).data_warnings
+    assert "--shared judges by a mean over tasks; wrong has none with others, because lower is better" in told
+
+
 @pytest.mark.slow
 def test_a_whole_study_of_a_decoder_leaves_adapters_that_write(home: Home) -> None:  # noqa: F811
     decoder = saved_language_model(home.root / "decoder")

@@ -16,7 +16,7 @@ from krona_tune.study.order import OrderRequest
 from krona_tune.study.result import Status
 from tests.record.events import ended, manifest, started
 from tests.report.conftest import OUTBURST
-from tests.report.test_study_page import Page, write_scores
+from tests.report.test_study_page import BY_LOSS, NEGATED, Page, write_scores
 from tests.service.conftest import drive, make_study
 
 
@@ -88,8 +88,19 @@ def test_a_served_page_has_the_sections_of_the_written_report(client: TestClient
     assert "ann" in written["orders"]
 
 
+def test_the_index_averages_what_has_a_mean_and_a_task_alone_has_its_own_score(
+    client: TestClient, root: Path, study: StudyFolder
+) -> None:
+    mixed, alone, neither = (StudyFolder(root / name) for name in ("mixed", "alone", "neither"))
+    write_scores(mixed, {"wiki": -12.3, "mrpc": 0.7, "sst2": 0.9}, wiki=NEGATED)
+    write_scores(alone, {"wiki": -12.3}, wiki=NEGATED)
+    write_scores(neither, {"wiki": -12.3, "news": -2.3}, wiki=NEGATED, news=BY_LOSS)
+    best = {each["name"]: each["best"] for each in client.get("/api/studies").json()}
+    assert best == {"mixed": pytest.approx(0.8), "alone": -12.3, "neither": None, "first": 0.6}
+
+
 def test_a_study_of_losses_has_a_page_while_it_has_no_finalist(client: TestClient, running: StudyFolder) -> None:
-    write_scores(running, {"wiki": -2.3, "news": -3.5}, by_loss=("wiki", "news"))
+    write_scores(running, {"wiki": -2.3, "news": -3.5}, wiki=BY_LOSS, news=BY_LOSS)
     answer = client.get("/studies/running")
     assert answer.status_code == 200
     assert "On NEWS, the best adapter has a validation score of -3.500" in page_of(answer.text).text

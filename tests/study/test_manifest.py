@@ -1,5 +1,6 @@
 """Tests that an unreadable manifest is refused by its name, whatever is in its place."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -60,3 +61,21 @@ def test_a_manifest_of_a_newer_version_is_refused(tmp_path: Path) -> None:
 def test_a_manifest_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match=r"no study is here \(no manifest.json\); name the folder of a study"):
         read_manifest(tmp_path / "manifest.json")
+
+
+def test_an_older_manifest_knows_by_its_request_which_tasks_average(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    request = {"tasks.costs.direction": "lower", "tasks.rte.direction": "higher"}
+    manifest("rte", "costs", "wiki").model_copy(update={"request": request}).write(path)
+    older = json.loads(path.read_text(encoding="utf-8"))
+    for facts in older["tasks"].values():
+        del facts["averages"]
+    older["tasks"]["wiki"]["metrics"] = ["perplexity"]
+    path.write_text(json.dumps(older), encoding="utf-8")
+    assert {task: facts.averages for task, facts in read_manifest(path).tasks.items()} == {
+        "rte": True,
+        "costs": False,
+        "wiki": False,
+    }
+    path.write_text(json.dumps(older | {"request": None}), encoding="utf-8")
+    assert [task for task, facts in read_manifest(path).tasks.items() if not facts.averages] == ["wiki"]

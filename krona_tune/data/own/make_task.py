@@ -13,11 +13,11 @@ import pyarrow as pa
 from krona_tune.child_process import CALL_SECONDS
 from krona_tune.data.metrics import CORRELATIONS, METRICS, OF_TEXTS, extracted_from, measure, resampled_scores
 from krona_tune.data.own.examples import Answers, inputs_of, sorted_labels
-from krona_tune.data.tasks import PERPLEXITY, PLACEHOLDER, Generation, Task
+from krona_tune.data.tasks import PLACEHOLDER, Generation, Task
 from krona_tune.data.user_code import check_function, telling_messages
 from krona_tune.refusal import Refusal, shown, unknown
 from krona_tune.study.randomness import RESAMPLES
-from krona_tune.study.spec.task_spec import TaskSpec
+from krona_tune.study.spec.task_spec import PERPLEXITY, TaskSpec
 
 GRID = 26
 """The most numbers among which a text-to-text model chooses the answer of a regression."""

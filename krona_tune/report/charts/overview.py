@@ -6,18 +6,18 @@ import plotly.graph_objects as go
 
 from krona_tune.report.charts.chart import Chart
 from krona_tune.report.charts.style import BLUE, GREEN, GREY, ORANGE, empty_figure
-from krona_tune.report.summary.task_summary import STANDARD_ERRORS, TaskSummary
+from krona_tune.report.summary.task_summary import STANDARD_ERRORS, TaskSummary, together
 
 ROW, AROUND, LOWEST = 54, 96, 360
 """The height of a task's row, of what is around the rows, and the lowest one beside another chart; in pixels."""
 
 
 def overview_chart(tasks: Sequence[TaskSummary]) -> Chart | None:
-    """Draws a row per task that has a result; None if none has."""
-    scored = [each for each in tasks if each.best is not None]
+    """Draws a row per task that has a result and fits on one axis with the others; None if none does."""
+    scored = [each for each in together(tasks, "validation") if each.best is not None]
     if not scored:
         return None
-    final = any(each.finals.winner for each in scored)
+    final = any(each.finals.winner and each.one_scale for each in scored)
     figure = empty_figure("score", "")
     figure.add_trace(_marks("constant", [each.constant_score for each in scored], 0.0, GREY, "line-ns-open"))
     figure.add_trace(_marks("head only", [each.baseline_score for each in scored], 0.14, GREEN, "diamond"))
@@ -28,11 +28,13 @@ def overview_chart(tasks: Sequence[TaskSummary]) -> Chart | None:
         figure.add_trace(_winners(scored))
     titles = [each.title for each in scored]
     figure.update_yaxes(tickvals=list(range(len(titles))), ticktext=titles, range=[len(titles) - 0.5, -0.5])
+    apart = [each.title for each in tasks if each.best is not None and each not in scored]
+    left_out = f" {', '.join(apart)} would not fit on this axis." if apart else ""
     seeds = "; orange is the winner's mean test score with its 95 % interval over seeds and examples" if final else ""
     return Chart(
         name="overview",
         title="What won, and by how much",
-        caption=f"Each task's best validation score ± {STANDARD_ERRORS:g} rough standard errors{seeds}.",
+        caption=f"Each task's best validation score ± {STANDARD_ERRORS:g} rough standard errors{seeds}.{left_out}",
         figure=figure.update_layout(
             height=max(ROW * len(scored) + AROUND, LOWEST if len(scored) > 1 else 0), margin={"l": 72}
         ),

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 
 from krona_tune.report.charts.chart import SCORE, Chart, Subject, hover
 from krona_tune.report.charts.style import BLUE, GREEN, GREY, ORANGE, empty_figure, log_axis, with_alpha
-from krona_tune.report.summary.task_summary import RankedTrial, TaskSummary, average, pareto
+from krona_tune.report.summary.task_summary import RankedTrial, TaskSummary, average, pareto, together
 from krona_tune.study.pareto import Front, average_front
 from krona_tune.study.result import Status
 
@@ -52,14 +52,15 @@ def task_front(summary: TaskSummary) -> Front:
 
 
 def average_chart(tasks: Sequence[TaskSummary], shared: Front | None = None) -> Chart | None:
-    """Draws the front of the average over the tasks with a result; None for fewer than two of them.
+    """Draws the front of the average over the averaged tasks with a result; None for fewer than two of them.
 
-    `shared` is the front of configurations that all tasks share, if they do.
+    `shared` is the front of configurations that all tasks share, if they do; it is drawn only if all are averaged.
     """
-    scored = [each for each in tasks if each.ranked]
+    meant = together(tasks, "validation")
+    scored = [each for each in meant if each.ranked]
     front = average_front([task_front(each) for each in scored]) if shared is None else shared
     mean = average(scored)
-    if len(scored) < 2 or not front or mean is None:
+    if len(scored) < 2 or not front or mean is None or (shared is not None and len(meant) < len(tasks)):
         return None
     figure = empty_figure(PARAMETERS + ", at most, a task", "mean " + SCORE)
     figure.add_trace(front_line("average of the tasks", front, ORANGE))

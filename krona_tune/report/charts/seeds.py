@@ -13,23 +13,29 @@ BESIDE = 0.14
 """How far validation is to the left of its configuration, and test to the right; 1 is the next configuration."""
 
 
-def seeds_chart(finals: Finals) -> Chart | None:
-    """Draws one dot per seed for each finalist and the head alone, with the means; None without finalists."""
+def seeds_chart(finals: Finals, *, one_scale: bool = True) -> Chart | None:
+    """Draws one dot per seed for each finalist and the head alone, with the means; None without finalists.
+
+    `one_scale`: validation and test scores are of one kind; else only test is drawn.
+    """
     everyone = [*finals.finalists, *([finals.head_only] if finals.head_only else [])]
     if not finals.finalists:
         return None
     figure = empty_figure("", "score")
-    figure.add_trace(_dots("validation, a dot per seed", everyone, "score", -BESIDE, BLUE))
+    if one_scale:
+        figure.add_trace(_dots("validation, a dot per seed", everyone, "score", -BESIDE, BLUE))
     figure.add_trace(_dots("test, a dot per seed", everyone, "test_score", BESIDE, ORANGE))
-    validation = [each.validation.mean for each in everyone]
-    figure.add_trace(_means("validation mean", validation, -BESIDE, {"visible": False}))
+    if one_scale:
+        validation = [each.validation.mean for each in everyone]
+        figure.add_trace(_means("validation mean", validation, -BESIDE, {"visible": False}))
     figure.add_trace(_means("test mean and 95 % interval", [e.test.mean for e in everyone], BESIDE, _bars(everyone)))
     names = [configuration(each) for each in everyone]
+    beside = ", validation left and test right of its name" if one_scale else " on test"
     figure.update_xaxes(tickvals=list(range(len(everyone))), ticktext=names, range=[-0.6, len(everyone) - 0.4])
     return Chart(
         name="seeds",
         title="The finalists, seed by seed",
-        caption="Each configuration's scores under the same seeds, validation left and test right of its name. The bar "
+        caption=f"Each configuration's scores under the same seeds{beside}. The bar "
         "is the bootstrap's 95 % interval of the test mean over seeds and test examples.",
         figure=figure,
     )

@@ -30,7 +30,7 @@ COLOURS = (BLUE, ORANGE, GREEN, PURPLE, RED)
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedStudy:
-    """One study of several. `average` and `final_average` are over the tasks on which all of them have a result."""
+    """One study of several. `average` and `final_average` are over the averaged tasks on which all have a result."""
 
     name: str
     manifest: Manifest
@@ -61,6 +61,11 @@ class ComparedTask:
     chart: Chart | None
 
     @property
+    def averages(self) -> bool:
+        """Returns whether the scores of all studies on validation have a mean with those of other tasks."""
+        return all(s.facts is None or s.facts.averages_on("validation") for _, s in self.studies)
+
+    @property
     def synthetic(self) -> bool:
         return any(summary.synthetic for _, summary in self.studies)
 
@@ -81,7 +86,8 @@ def write_comparison(folders: Sequence[StudyFolder], to: Path) -> Path:
 def render_comparison(studies: Sequence[ComparedStudy]) -> str:
     """Returns the page's HTML. Everything from records or files is escaped."""
     tasks = [_task(task, studies) for task in dict.fromkeys(task for study in studies for task in study.tasks)]
-    common = [each.task for each in tasks if len(each.studies) == len(studies) and all(s.best for _, s in each.studies)]
+    known = [each for each in tasks if len(each.studies) == len(studies) and all(s.best for _, s in each.studies)]
+    common = [each.task for each in known if len(known) == 1 or each.averages]
     front = _average_chart(studies, common)
     body = Markup(
         environment()
@@ -90,6 +96,7 @@ def render_comparison(studies: Sequence[ComparedStudy]) -> str:
             studies=studies,
             tasks=tasks,
             common=common,
+            apart=[each.title for each in known if each.task not in common],
             titles={each.task: each.title for each in tasks},
             front=front,
             synthetic=any(study.manifest.synthetic for study in studies),

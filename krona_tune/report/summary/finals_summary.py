@@ -6,14 +6,15 @@ from statistics import fmean
 
 from krona_tune.record.records import Records
 from krona_tune.report.summary.published_scores import SOURCE, reported
-from krona_tune.report.summary.task_summary import TaskSummary
-from krona_tune.study.compared_values import MethodLine, compare
+from krona_tune.report.summary.task_summary import TaskSummary, together
+from krona_tune.study.compared_values import MethodLine, compare, left_out
 from krona_tune.study.manifest import Manifest
+from krona_tune.study.result import Half
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinalAverage:
-    """Means on the test half over the tasks that have a winner; `head_only` is None unless each of them has it."""
+    """Means on the test half over the averaged tasks that have a winner; `head_only` is None unless each has it."""
 
     tasks: tuple[str, ...]
     test: float
@@ -31,13 +32,19 @@ class MethodsPart:
     source: str
 
     @property
-    def halves(self) -> set[str]:
+    def halves(self) -> set[Half]:
         return {cell.half for line in self.lines for cell in line.cells.values()}
+
+    @property
+    def alone(self) -> tuple[str, ...]:
+        """Returns the titles of the tasks that some average leaves out."""
+        alone = left_out({each.task: each.facts for each in self.tasks}, self.halves)
+        return tuple(each.title for each in self.tasks if each.task in alone)
 
 
 def final_average(tasks: Sequence[TaskSummary]) -> FinalAverage | None:
-    """Returns the winners' mean test score over the tasks that have finalists; None if none has."""
-    won = [(each.task, each.finals, each.finals.winner) for each in tasks]
+    """Returns the winners' mean test score over the tasks that have finalists and are averaged; None if none is."""
+    won = [(each.task, each.finals, each.finals.winner) for each in together(tasks, "test")]
     known = [(task, finals, winner) for task, finals, winner in won if winner is not None]
     if not known:
         return None
@@ -52,6 +59,6 @@ def final_average(tasks: Sequence[TaskSummary]) -> FinalAverage | None:
 
 def methods_part(recorded: Records, tasks: Sequence[TaskSummary], manifest: Manifest) -> MethodsPart | None:
     """Returns the methods side by side over the study's tasks; None if fewer than two were searched."""
-    lines = compare(recorded.trials, [each.task for each in tasks])
+    lines = compare(recorded.trials, {each.task: each.facts for each in tasks})
     beside = {method: points for method, points in reported(manifest).items() if method in {x.method for x in lines}}
     return MethodsPart(lines=lines, tasks=tuple(tasks), reported=beside, source=SOURCE) if lines else None

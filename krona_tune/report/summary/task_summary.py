@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from math import isfinite, sqrt
 
 from krona_tune.record.records import Records
+from krona_tune.study.compared_values import averaged
 from krona_tune.study.finals import Finals
 from krona_tune.study.manifest import Manifest, TaskFacts
 from krona_tune.study.pareto import front_of
-from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.result import Half, Status, TrialResult
 from krona_tune.study.standings import Standings
 
 RUNNING = "running"
@@ -87,6 +88,11 @@ class TaskSummary:
         return self.facts is not None and self.facts.synthetic
 
     @property
+    def one_scale(self) -> bool:
+        """Returns whether validation and test scores are of one kind, and fit on one axis."""
+        return not (self.facts and self.facts.compared_by_loss)
+
+    @property
     def best(self) -> RankedTrial | None:
         own = [each for each in self.ranked if self.shared in {None, each.trial.number}]
         return own[0] if own else None
@@ -126,7 +132,8 @@ class TaskSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class Average:
-    """Means over the tasks that have a result. A baseline's mean is None unless each of those tasks has it."""
+    """Means over the `tasks`: those that have a result and are averaged. A baseline's mean is None unless each of them
+    has it."""
 
     tasks: tuple[str, ...]
     best: float
@@ -161,13 +168,16 @@ def summarise(
     )
 
 
-def average(tasks: Sequence[TaskSummary]) -> Average | None:
-    """Returns the mean best score over the tasks that have one, and the same mean for both baselines.
+def together(tasks: Sequence[TaskSummary], half: Half) -> list[TaskSummary]:
+    """Returns those of a study's tasks whose scores on a half have a mean, and fit on one axis."""
+    names = averaged({each.task: each.facts for each in tasks}, half)
+    return [each for each in tasks if each.task in names]
 
-    A task whose trials are compared by losses has no such score.
-    """
-    by_loss = {each.task for each in tasks if each.facts and each.facts.compared_by_loss}
-    scored = [each for each in tasks if each.best is not None and each.task not in by_loss]
+
+def average(tasks: Sequence[TaskSummary]) -> Average | None:
+    """Returns the mean best score over the tasks that have one and are averaged, and the same mean for both baselines;
+    None if there is no such task."""
+    scored = [each for each in together(tasks, "validation") if each.best is not None]
     if not scored:
         return None
     return Average(

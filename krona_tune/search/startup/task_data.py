@@ -1,6 +1,6 @@
 """Loads, splits and tokenises each task's data once, before the first trial, for the workers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -65,8 +65,15 @@ def prepare_data(plan: Plan, location: str) -> Prepared:
         works={name: work for name, (work, _) in prepared.items()},
         facts={name: facts for name, (_, facts) in prepared.items()},
         tests=tests,
-        data_warnings=(*chain.from_iterable(map(find_warnings, data.values())), *changed),
+        data_warnings=(*chain.from_iterable(map(find_warnings, data.values())), *changed, *_mixed_scores(plan)),
     )
+
+
+def _mixed_scores(plan: Plan) -> Iterator[str]:
+    """Yields a word if one configuration for all tasks is judged by a mean of scores that have none."""
+    negated = [task.title for task in plan.tasks.values() if not task.averages]
+    if plan.spec.search.shared and 0 < len(negated) < len(plan.tasks):
+        yield f"--shared judges by a mean over tasks; {negated[0]} has none with others, because lower is better"
 
 
 def first_examples(plan: Plan, tasks: Iterable[str], count: int) -> dict[str, list[tuple[str, str]]]:
@@ -143,6 +150,7 @@ def _prepare_task(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase
         validation_examples=len(encoded.validation),
         constant_score=_constant_score(task, encoded),
         pad_token_id=encoded.pad_token_id,
+        averages=task.averages,
         compared_by_loss=task.tested_by_other_scores,
         rungs=work.schedule.rungs if spec.search.early_stopping else (work.schedule.total_examples,),
     )

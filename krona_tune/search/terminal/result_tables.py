@@ -35,7 +35,7 @@ def result_tables(standings: Standings, facts: dict[str, TaskFacts], *, fronts: 
     tables: list[RenderableType] = [_search_table(standings, facts)]
     if any(standings.finals(task).winner for task in facts):
         tables = [_finals_table(standings, facts), _legend(standings, facts)]
-    if lines := compare(standings.rows, tuple(facts)):
+    if lines := compare(standings.rows, facts):
         tables.append(methods_table(lines, facts))
     if shared := standings.shared:
         tables.append(shared_table(shared, facts))

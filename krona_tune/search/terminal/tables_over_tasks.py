@@ -1,15 +1,16 @@
 """Makes the tables over all tasks: the methods, shared configurations, score against parameters."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.markup import escape
 from rich.table import Table
 
 from krona_tune.search.terminal.titled_table import titled_table
-from krona_tune.study.compared_values import Average, Cell, MethodLine
+from krona_tune.study.compared_values import Average, Cell, MethodLine, averaged, left_out
 from krona_tune.study.formatting import NOTHING, describe_adapter, format_percent, format_score, format_spread
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.pareto import average_front
+from krona_tune.study.result import Half
 from krona_tune.study.shared_configurations import SharedConfiguration
 from krona_tune.study.standings import Standings
 
@@ -21,7 +22,7 @@ def methods_table(lines: tuple[MethodLine, ...], facts: dict[str, TaskFacts]) ->
     halves = {cell.half for line in lines for cell in line.cells.values()}
     seen = "test scores" if "test" in halves else "validation scores"
     mixed = "v: a validation score, for want of finalists" if len(halves) > 1 else ""
-    table = titled_table(f"Methods, {seen}", facts, mixed)
+    table = titled_table(f"Methods, {seen}", facts, "\n".join(filter(None, (mixed, _apart(facts, halves)))))
     table.add_column("method", no_wrap=True)
     for name in ("trained", *(fact.title for fact in facts.values()), "average"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -49,7 +50,8 @@ def shared_table(shared: Sequence[SharedConfiguration], facts: dict[str, TaskFac
 
 
 def fronts_table(standings: Standings, facts: dict[str, TaskFacts]) -> Table:
-    table = titled_table("Score against parameters: what no smaller adapter beats, validation scores", facts)
+    title = "Score against parameters: what no smaller adapter beats, validation scores"
+    table = titled_table(title, facts, _apart(facts, ["validation"]))
     for name in ("task", "trial", "score", "parameters"):
         table.add_column(name, justify="left" if name in {"task", "trial"} else "right", no_wrap=True)
     table.add_column("adapter")
@@ -63,11 +65,18 @@ def fronts_table(standings: Standings, facts: dict[str, TaskFacts]) -> Table:
                 escape(describe_adapter(row.params)),
             )
             table.add_row("" if place else facts[task].title, *cells)
-    average = average_front([[row.point for row in front] for front in fronts.values()])
-    for place, (size, score) in enumerate(average if len(facts) > 1 else ()):
+    together = averaged(facts, "validation")
+    average = average_front([[row.point for row in fronts[task]] for task in together])
+    for place, (size, score) in enumerate(average if len(together) > 1 else ()):
         head, tail = ("", "") if place else ("average", "of each task's best with at most so many")
         table.add_row(head, "", format_score(score), f"{size:,}", tail)
     return table
+
+
+def _apart(facts: dict[str, TaskFacts], halves: Iterable[Half]) -> str:
+    """Says which tasks an average leaves out; nothing if none."""
+    titles = ", ".join(facts[task].title for task in left_out(facts, halves))
+    return f"The average is without {titles}: no mean with other scores." if titles else ""
 
 
 def _cell(cell: Cell | Average | None, *, mark: bool) -> str:

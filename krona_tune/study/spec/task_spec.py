@@ -13,6 +13,8 @@ from krona_tune.study.spec.place import Place, listed
 from krona_tune.study.spec.trial import Frozen
 
 HUB_PREFIX = "hub:"
+PERPLEXITY = "perplexity"
+"""The metric of texts that is no share: lower is better, without an upper end."""
 MOST_TEXTS, MOST = 2, 1e15
 """The most texts of an example, and the most examples to hold out."""
 UNSUPPORTED = {
