@@ -17,9 +17,10 @@ from krona_tune.record.ownership import lock_of
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
+from krona_tune.study.result import Status
 from tests.backbone_folders import BY_NAME, T5_BASE, folder_of
 from tests.conftest import Run
-from tests.record.events import manifest, started
+from tests.record.events import ended, manifest, report, started
 
 ROOT = Path(__file__).resolve().parent.parent
 SPACES = ROOT / "search_spaces"
@@ -291,6 +292,30 @@ def test_the_page_stays_where_the_records_can_not_be_read(run: Run, damaged: str
     assert (folder / "report.html").read_text(encoding="utf-8") == "the good page"
 
 
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ("results", "results: holds no trial; put the study's records back"),
+        ("results/trials.parquet", "results: holds no trial; put the study's records back"),
+        ("tasks", "manifest.json: names no task; put back a copy of it"),
+    ],
+)
+def test_no_empty_page_takes_the_place_of_a_good_one(run: Run, missing: str, said: str) -> None:
+    folder = StudyFolder(Path("studies/first"))
+    sink = ParquetSink(folder.results)
+    sink.trial_ended(ended(started(0), Status.COMPLETED, [report(started(0), 0, 0.5)]))
+    sink.reported(report(started(0), 0, 0.5))
+    sink.study_ended([])
+    folder.spec.write_text("model: tiny\n", encoding="utf-8")
+    manifest(*(() if missing == "tasks" else ("cola",))).write(folder.manifest)
+    folder.report.write_text("the good page", encoding="utf-8")
+    if missing != "tasks":
+        (folder.root / missing).rename(folder.root / "elsewhere")
+    code, _, err = run("report", "first", program=cli.main)
+    assert (code, err[: len(said) + 14]) == (2, f"studies/first/{said}")
+    assert folder.report.read_text(encoding="utf-8") == "the good page"
+
+
 def test_the_page_of_a_study_that_runs_says_so(run: Run) -> None:
     folder = StudyFolder(Path("studies/first"))
     ParquetSink(folder.results).trial_started(started(0))
@@ -305,7 +330,7 @@ def test_the_page_of_a_study_that_runs_says_so(run: Run) -> None:
 
 def test_the_page_is_written_again_from_the_records(run: Run) -> None:
     folder = Path("studies/first")
-    folder.mkdir(parents=True)
+    ParquetSink(folder / "results").trial_started(started(0))
     (folder / "study.yaml").write_text("model: tiny\n", encoding="utf-8")
     manifest("cola").write(folder / "manifest.json")
     assert read_manifest(folder / "manifest.json").name == "first-study"

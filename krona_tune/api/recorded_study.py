@@ -156,6 +156,13 @@ class RecordedStudy:
         standings = Standings(self._records().trials, spec.shared_by)
         return html_of(Group(repr(self), "", result_tables(standings, self.manifest.tasks, fronts=spec.search.pareto)))
 
+    def _is_finished(self, spec: StudySpec) -> bool:
+        """Returns whether nothing is left to run; records that can't be read are, because a driver recovers them."""
+        try:
+            return self._nothing_left(spec)
+        except Refusal:
+            return False
+
     def _nothing_left(self, spec: StudySpec) -> bool:
         """Returns whether every trial of the request has ended."""
         rows = self._records().trials

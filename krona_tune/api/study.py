@@ -193,7 +193,7 @@ class Study(RecordedStudy):
         given = {"--trials": None if trials is None else str(trials), "--time-budget": time_budget}
         given = {flag: value for flag, value in given.items() if value is not None}
         spec = self._spec_to_run(given)
-        if self.folder.spec.exists() and not self.running and self._nothing_left(spec):
+        if self.folder.spec.exists() and not self.running and self._is_finished(spec):
             print(f"The study {self.folder.name} is finished. run(trials='+8') adds 8 trials a task.")
             return self
         if wait:

@@ -87,6 +87,10 @@ def refuse(path: Path, refusal: Refusal) -> None:
     raise refusal
 
 
+def pass_over(path: Path, refusal: Refusal) -> None:
+    """Goes on without a file that can't be read, where the study's driver sets it aside soon after."""
+
+
 def set_aside(path: Path, refusal: Refusal) -> None:
     """Renames a file that can't be read, so that the rest can be used. Only the study's driver may do this."""
     taken = len(list(path.parent.glob(f"{path.name}{CORRUPT}*")))

@@ -339,6 +339,8 @@ def _left(
     except Exception as error:
         logger.exception("the adapters could not be written")
         stopping.halt(f"the adapters could not be written: {told(error)}")
+    if not ledger.rows:  # stopped before its first trial: there is nothing to show
+        return Left(paths=tuple(paths), no_page="")
     try:
         paths.append(write_report(started.folder))
     except Exception as error:

@@ -90,11 +90,12 @@ def test_damaged_checkpoints_and_parts_are_set_aside_and_the_rest_is_used(home: 
         with suppress(FileNotFoundError):  # its worker, which outlives the driver for a moment, has a later one
             whole = (kept / "adapter.safetensors").read_bytes()
             (kept / "adapter.safetensors").write_bytes(whole[: len(whole) // 2])
-    part = max((folder.results / "parts").glob("reports-*.parquet"))
+    part, compacted = max((folder.results / "parts").glob("reports-*.parquet")), folder.results / "trials.parquet"
     part.write_bytes(part.read_bytes()[:100])
+    compacted.write_bytes(b"rows of another program")
     _, seconds = resumed(home, "damaged")
     cost("checkpoint and records cut in half", seconds)
-    assert part.with_name(part.name + ".corrupt").exists()
+    assert all(path.with_name(path.name + ".corrupt").exists() for path in (part, compacted))
 
 
 def test_a_loss_that_explodes_is_a_row(home: Home, bert: Path, cost: Cost) -> None:

@@ -34,6 +34,19 @@ def test_what_is_not_there_is_refused(study: StudyFolder) -> None:
         krona_tune.open_study(study.root / "nowhere")
 
 
+def test_a_study_with_a_damaged_file_of_records_is_not_taken_for_finished(
+    study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its driver is started, because only that can recover the records."""
+    opened = krona_tune.open_study(study.root)
+    study.spec.write_text("model: tiny\ntasks: [cola]\nname: first-study\n", encoding="utf-8")
+    (study.results / "trials.parquet").write_bytes(b"of another program")
+    ran: list[str] = []
+    monkeypatch.setattr(krona_tune.Study, "_run", lambda self, spec, **_: ran.append(self.folder.name))
+    opened.run()
+    assert ran == ["first-study"]
+
+
 def test_opening_a_study_needs_neither_torch_nor_ray() -> None:
     code = (
         "import sys; from krona_tune import open_study; print({'torch', 'ray', 'mlflow', 'optuna'} & set(sys.modules))"

@@ -14,11 +14,11 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.record.records import read_records
+from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal
 from krona_tune.report.charts.overview import overview_chart
 from krona_tune.report.charts.parameters import average_chart
-from krona_tune.report.pages.study_page import write_report
+from krona_tune.report.pages.study_page import render, write_report
 from krona_tune.report.summary.task_summary import summaries
 from krona_tune.study.devices import devices_of
 from krona_tune.study.folder import StudyFolder
@@ -225,8 +225,10 @@ def test_a_figure_can_not_end_its_script(study: StudyFolder) -> None:
 
 
 @pytest.mark.parametrize("tasks", [(), ("cola",), ("cola", "rte")])
-def test_a_study_without_trials_has_a_page(empty: Empty, tasks: tuple[str, ...]) -> None:
-    text = read(write_report(empty(*tasks))).text
+def test_a_study_without_trials_can_be_drawn(empty: Empty, tmp_path: Path, tasks: tuple[str, ...]) -> None:
+    page = tmp_path / "page.html"
+    page.write_text(render(read_manifest(empty(*tasks).manifest), Records(), ""), encoding="utf-8")
+    text = read(page).text
     assert "No trial has a validation score yet" in text
     assert "python run_study.py --tasks cola,rte" in text
     assert "edalati2022krona" in text
@@ -334,6 +336,7 @@ def test_the_page_says_how_to_cite_method_and_software(empty: Empty) -> None:
     folder = empty("cola")
     changed = manifest("cola")
     changed.model_copy(update={"versions": {"krona_tune": "3.2.1"}}).write(folder.manifest)
+    ParquetSink(folder.results).trial_started(started(0))
     text = read(write_report(folder)).text
     assert "@software{krona_tune" in text
     assert "version = {3.2.1}" in text

@@ -16,6 +16,7 @@ import torch
 
 from krona_tune.data.tasks import TASKS
 from krona_tune.record.mlflow_mirror.tracking_uri import explain_unreachable
+from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.preflight import capacity, checks, first_batch
@@ -36,6 +37,8 @@ from krona_tune.search.startup.task_data import prepare_data
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status
 from krona_tune.study.spec.loader import build_spec
+from tests.record.events import ended, started
+from tests.record.test_parquet_sink import cut, other_bytes, unknown_status
 from tests.search.conftest import space
 from tests.search.models import saved_bert
 
@@ -173,6 +176,19 @@ def test_checkpoints_that_are_there_need_no_more_space(
         monkeypatch.setattr(capacity.shutil, "disk_usage", lambda _, free=free: Usage(0, 0, free))
         found = capacity.check_disk(gathered, folder, storage)
         assert (len(found.problems), len(found.warnings)) == (problems, warnings), (free, begun)
+
+
+@pytest.mark.parametrize("damage", [cut, other_bytes, unknown_status])
+def test_a_damaged_file_of_the_records_does_not_keep_a_study_from_its_driver(
+    gathered: Gathered, folder: StudyFolder, damage: Callable[[Path], None]
+) -> None:
+    """The driver renames the file when it opens the records, after the preflight."""
+    sink = ParquetSink(folder.results)
+    sink.trial_ended(ended(started(0), Status.COMPLETED, []))
+    sink.study_ended([])
+    damage(folder.results / "trials.parquet")
+    assert capacity.check_disk(gathered, folder, folder.root.parent.parent).problems == ()
+    assert ParquetSink(folder.results).unreadable == [folder.results / "trials.parquet"]
 
 
 def test_checkpoints_are_counted_by_what_each_trial_trains(gathered: Gathered) -> None:

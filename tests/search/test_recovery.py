@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from krona_tune.data.tasks import TASKS
@@ -22,6 +24,7 @@ from krona_tune.study.result import Status
 from krona_tune.study.spec.loader import build_spec
 from krona_tune.train.backbone_source import BackboneSource
 from tests.models import build
+from tests.record.test_parquet_sink import other_bytes
 from tests.search.conftest import count_on, never
 from tests.search.test_asha import report
 
@@ -139,10 +142,19 @@ def test_a_trial_whose_end_optuna_knows_is_asked_for_again_as_the_same_point(tmp
     assert [ask("cola", number) for number in range(3)] == points
 
 
-def test_the_trials_that_were_taken_back_go_on_and_their_numbers_are_not_asked_for(tmp_path: Path) -> None:
+def one_unknown_status(path: Path) -> None:
+    table = pq.read_table(path)
+    status = pa.array(["sleeping", *table["status"].to_pylist()[1:]])
+    pq.write_table(table.set_column(table.column_names.index("status"), "status", status), path)
+
+
+@pytest.mark.parametrize("damage", [half, other_bytes, one_unknown_status])
+def test_the_trials_that_were_taken_back_go_on_and_their_numbers_are_not_asked_for(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
     of, folder = plan(), StudyFolder(tmp_path)
     points = trained(of, folder)
-    half(folder.results / "trials.parquet")
+    damage(folder.results / "trials.parquet")
     book = ledger(open_records(of, folder))
     assert {each.trial_id: each.params for each in known_trials(of, book) if each.kind == "search"} == {
         trial_id: points[trial_id] for trial_id in ("cola-000", "cola-001")

@@ -23,7 +23,7 @@ from krona_tune.report.summary.shared_summary import judged_together, shared_par
 from krona_tune.report.summary.task_summary import STANDARD_ERRORS, TaskSummary, average, summaries
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import NOTHING
-from krona_tune.study.manifest import Manifest, read_manifest
+from krona_tune.study.manifest import FIX, Manifest, read_manifest
 from krona_tune.study.network import Network, network
 from krona_tune.study.order import Order
 from krona_tune.study.result import TrialResult
@@ -62,10 +62,22 @@ def write_report(folder: StudyFolder, *, runs: bool = False) -> Path:
     """Writes the page about what the study has recorded so far; `runs`: another process is running it.
 
     Raises:
-        Refusal: there is no study in the folder, or its records can't be read; the page is left as it was.
+        Refusal: there is no study in the folder, or its records can't be read or lack all trials; the page is left as
+            it was.
     """
     manifest, recorded = read_manifest(folder.manifest), read_records(folder.results, runs=runs)
-    return write_page(folder.report, render(manifest, recorded, spec_of(folder), given_orders(folder, recorded)))
+    spec = spec_of(folder)
+    _refuse_nothing(folder, manifest, recorded)
+    return write_page(folder.report, render(manifest, recorded, spec, given_orders(folder, recorded)))
+
+
+def _refuse_nothing(folder: StudyFolder, manifest: Manifest, recorded: Records) -> None:
+    """Refuses a study that names no task or holds no trial, so that no good page gives way to an empty one."""
+    if not manifest.tasks:
+        raise Refusal(str(folder.manifest), "names no task", FIX)
+    if not recorded.trials:
+        fix = "put the study's records back; a study that has just begun has no page before its first trial"
+        raise Refusal(str(folder.results), "holds no trial", fix)
 
 
 def write_page(path: Path, html: str) -> Path:

@@ -7,7 +7,7 @@ from statistics import fmean
 from tempfile import NamedTemporaryFile
 from typing import Any
 
-from krona_tune.record.parquet_reader import read_trials
+from krona_tune.record.parquet_reader import pass_over, read_trials
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.planning.trial_counts import Counts
 from krona_tune.search.preflight.findings import Findings, problem
@@ -95,7 +95,7 @@ def check_disk(gathered: Gathered, folder: StudyFolder, storage: Path) -> Findin
     checkpoints, free = checkpoints_of(gathered.plan), shutil.disk_usage(storage).free
     there, ended = len(list(folder.checkpoints.glob("*"))), 0
     if folder.results.is_dir():
-        ended = sum(row.status is not Status.INTERRUPTED for row in read_trials(folder.results))
+        ended = sum(row.status is not Status.INTERRUPTED for row in read_trials(folder.results, pass_over))
     left = max(0.0, 1 - max(there, ended) / checkpoints.trials)
     of = f"{storage} has {format_bytes(free)} free, the checkpoints of {checkpoints.trials} trials take"
     if left * checkpoints.usually > free:
