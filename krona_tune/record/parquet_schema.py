@@ -3,7 +3,7 @@
 import json
 import types
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -13,6 +13,8 @@ from krona_tune.study.order import Order
 from krona_tune.study.result import Report, Status, TrialResult
 from krona_tune.study.spec.trial import ADDED, KNOBS, PEFT_FIELD, SECTION_OF
 
+NO_NUMBER = "Diverged: the score of its last rung is no finite number"
+"""The error of a row of an earlier version that calls such a trial trained."""
 METRIC, TEST_METRIC = "metric_", "test_metric_"
 """The prefixes of a metric's column, on the validation and on the test half."""
 
@@ -181,7 +183,19 @@ def trial_of(row: Mapping[str, Any]) -> TrialResult:
         "test_metrics": _metrics(row, columns.test_metrics),
         "test_resampled": tuple(row.get("test_resampled") or ()),
     }
-    return TrialResult(**own | read)
+    return _told_apart(TrialResult(**own | read))
+
+
+def _told_apart(row: TrialResult) -> TrialResult:
+    """Returns a trial that was recorded as trained, but whose last score is no number, as one that diverged.
+
+    Earlier versions wrote such rows. A trial on all examples has no score, because nothing was held out.
+    """
+    if row.scored or (row.score is None and row.rung is None) or row.kind == "full_data":
+        return row
+    if row.status is Status.COMPLETED or row.status.stopped:
+        return replace(row, score=None, status=Status.DIVERGED, error=NO_NUMBER)
+    return replace(row, score=None)
 
 
 def report_of(row: Mapping[str, Any]) -> Report:

@@ -66,7 +66,7 @@ def as_far_as_reported(trial: TrialResult, reports: Sequence[Report]) -> TrialRe
     evaluation = max(trial.evaluation_seconds, sum(report.evaluation_seconds for report in reports))
     return replace(
         trial.with_seconds(train, evaluation),
-        score=last.score,
+        score=last.score if last.scored else None,
         metrics=last.metrics,
         rung=last.rung,
         epochs=last.epochs,

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
-from math import isnan
 
 from krona_tune.adapters.placement import ParameterCount
 from krona_tune.record.sink import Sink
@@ -67,7 +66,7 @@ class Ledger:
                 row.with_seconds(
                     row.train_seconds + report.train_seconds, row.evaluation_seconds + report.evaluation_seconds
                 ),
-                score=None if isnan(report.score) else report.score,
+                score=report.score if report.scored else None,
                 rung=report.rung,
                 epochs=report.epochs,
                 examples=report.examples,

@@ -44,6 +44,11 @@ class Report:
     evaluation_seconds: float
     peak_memory_bytes: int
 
+    @property
+    def scored(self) -> bool:
+        """Returns whether its score can be compared."""
+        return isfinite(self.score)
+
     def row(self) -> dict[str, Any]:
         """Returns the report as plain values, with its metrics as columns `metric_…`."""
         values = asdict(self)

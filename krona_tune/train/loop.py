@@ -33,7 +33,7 @@ from krona_tune.train.task_heads import make_answer
 
 
 class Diverged(ArithmeticError):
-    """The training loss is no longer a finite number."""
+    """The training loss or a score is no longer a finite number."""
 
 
 class Stopped(Exception):
@@ -69,7 +69,7 @@ def train_trial(
     """Trains one trial to its full budget and passes each rung's report to `report`.
 
     Raises:
-        Diverged: the loss is not finite.
+        Diverged: the loss or a score is not finite.
     """
     run = TrialRun(trial_id, trial, work, backbone, store)
     try:
@@ -153,7 +153,7 @@ class TrialRun:
         """Trains to the next rung and evaluates there.
 
         Raises:
-            Diverged: the loss is not finite.
+            Diverged: the loss or the score is not finite.
             Stopped: `stop_asked` returned true before a step.
         """
         started = time.perf_counter()
@@ -180,15 +180,29 @@ class TrialRun:
             evaluation_seconds=time.perf_counter() - trained,
             peak_memory_bytes=device.peak_memory_bytes(),
         )
-        return self.last_report
+        return self.checked(self.last_report)
+
+    def checked(self, report: Report) -> Report:
+        """Returns a report of this run. Raises Diverged if its score is not finite though examples were held out."""
+        if len(self.work.validation) and not report.scored:
+            raise Diverged(f"the score on validation is {report.score} at step {report.step}")
+        return report
 
     def evaluate_on_test(self) -> ScoreOnTest:
-        """Evaluates the finished trial on the test half. Raises ValueError before its end, or without a test half."""
+        """Evaluates the finished trial on the test half.
+
+        Raises:
+            Diverged: the score is not finite.
+            ValueError: the trial has not ended, or has no test half.
+        """
         if not self.finished or self.work.test is None:
             raise ValueError(f"{self.trial_id}: it has not ended or has no test half")
-        return evaluate_on_test(
+        found = evaluate_on_test(
             self.answer, self.work.task, self.work.test, self.work.pad_token_id, self.backbone.device, self._enter
         )
+        if not math.isfinite(found.score):
+            raise Diverged(f"the score on test is {found.score}")
+        return found
 
     def _train_until(self, last_step: int, stop_asked: Callable[[], bool]) -> float:
         """Trains up to `last_step`; returns the mean loss of these steps."""

@@ -1,7 +1,10 @@
 """Tests that a trial without a known end has the progress of its reports, whatever its row says."""
 
 from dataclasses import replace
+from math import inf, isnan, nan
 from pathlib import Path
+
+import pytest
 
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import Records, as_far_as_reported, read_records
@@ -77,3 +80,25 @@ def test_a_study_is_read_with_its_trials_as_far_as_they_came(tmp_path: Path) -> 
         sink.reported(each)
     found = read_records(tmp_path / "results")
     assert (found.trials[0].train_seconds, found.reports) == (70, tuple(REPORTS))
+
+
+@pytest.mark.parametrize("score", [nan, inf, -inf])
+def test_a_score_that_is_no_number_makes_a_trial_of_an_earlier_version_one_that_diverged(
+    tmp_path: Path, score: float
+) -> None:
+    sink = ParquetSink(tmp_path / "results")
+    last = replace(REPORTS[2], score=score, metrics={"accuracy": score})
+    statuses = [Status.COMPLETED, Status.STOPPED_EARLY, Status.INTERRUPTED, Status.FAILED, Status.COMPLETED]
+    for number, status in enumerate(statuses):
+        held = None if number % 2 or isnan(score) else score
+        sink.trial_ended(row(trial_id=f"rte-{number:03d}", number=number, status=status, score=held, rung=2))
+    sink.trial_ended(row(trial_id="all", number=9, kind="full_data", status=Status.COMPLETED, rung=2))
+    sink.trial_started(row(trial_id="killed", number=10))
+    sink.reported(replace(last, trial_id="killed"))
+    found = read_records(tmp_path / "results").trials
+    assert {each.score for each in found} == {None}
+    assert [str(each.status) for each in found] == [
+        "diverged", "diverged", "interrupted", "failed", "diverged", "completed", "interrupted",
+    ]  # fmt: skip
+    assert "no finite number" in found[0].error
+    assert found[3].error == ""

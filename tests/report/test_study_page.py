@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
+from math import inf, nan
 from pathlib import Path
 
 import pytest
@@ -243,14 +244,18 @@ def test_a_study_of_failures_only_has_a_page(empty: Empty) -> None:
     assert "no room" in text
 
 
-def test_a_study_of_scores_that_are_no_numbers_has_a_page(empty: Empty) -> None:
+@pytest.mark.parametrize("score", [nan, inf, -inf])
+@pytest.mark.parametrize("status", [Status.DIVERGED, Status.COMPLETED])
+def test_a_study_of_scores_that_are_no_numbers_has_a_page(empty: Empty, status: Status, score: float) -> None:
     folder = empty("cola")
-    trial = started(0)
-    nothing = report(trial, 0, float("nan"))
     sink = ParquetSink(folder.results)
-    sink.reported(nothing)
-    sink.trial_ended(ended(trial, Status.DIVERGED, [nothing]))
-    assert "No trial of this task has a validation score" in read(write_report(folder)).text
+    for trial in (started(0), started(1, "cola", "baseline", method="head_only")):
+        nothing = report(trial, 0, score)
+        sink.reported(nothing)
+        sink.trial_ended(ended(trial, status, [nothing]))
+    text = read(write_report(folder)).text
+    assert "No trial of this task has a validation score" in text
+    assert "2 diverged" in text
 
 
 def test_synthetic_data_are_marked_at_the_top_and_at_each_table(study: StudyFolder) -> None:

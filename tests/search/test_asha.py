@@ -1,8 +1,10 @@
 """Tests one ASHA per task: tasks don't judge each other, baselines never stop, a resumed study judges as before."""
 
+from math import inf, nan
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
@@ -121,6 +123,18 @@ def test_the_better_half_goes_on_from_each_rung() -> None:
     ]
     assert at(scheduler, trials[2], 1, 0.7) == CONTINUE
     assert at(scheduler, trials[0], 1, 0.65) == STOP
+
+
+@pytest.mark.parametrize("score", [nan, inf, -inf])
+@pytest.mark.parametrize("replayed", [False, True], ids=["live", "replayed"])
+def test_a_score_that_is_no_number_ends_its_trial_and_judges_no_other(score: float, replayed: bool) -> None:
+    scheduler, without = judges(), judges()
+    if replayed:
+        scheduler.replay([(report("cola-009", 0, score), {"method": "krona"})])
+    else:
+        assert at(scheduler, added(scheduler, 9), 0, score) == STOP
+    for number, each in enumerate(SCORES):
+        assert at(scheduler, added(scheduler, number), 0, each) == at(without, added(without, number), 0, each)
 
 
 def test_a_baseline_is_neither_stopped_nor_counted() -> None:

@@ -1,6 +1,7 @@
 """Tests that every trial has a row from its start, is interrupted until it ends, and has its seconds counted once."""
 
 from dataclasses import replace
+from math import inf, nan
 from typing import Any
 
 import pytest
@@ -190,6 +191,14 @@ def test_a_negative_score_is_a_score() -> None:
     run(book, config(0), -0.25)
     run(book, config(1), -0.125)
     assert book.standings.best("cola") == book.rows["cola-001"]
+
+
+@pytest.mark.parametrize("score", [nan, inf, -inf])
+def test_a_score_that_is_no_number_is_none(score: float) -> None:
+    """Such a report comes from a trial on all examples, of which none is held out."""
+    book, _ = ledger()
+    assert run(book, config(0), 0.5, score).score is None
+    assert book.standings.best("cola") is None
 
 
 def test_baselines_stand_apart_from_the_search() -> None:

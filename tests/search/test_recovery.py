@@ -1,7 +1,9 @@
 """Tests damaged records: rows are restored, and no trial's id is given to another point."""
 
 from collections.abc import Callable
+from math import inf, nan
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -11,17 +13,21 @@ import pytest
 from krona_tune.data.tasks import TASKS
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.parquet_sink import ParquetSink
+from krona_tune.search.budget.budget import Amount, Budget
 from krona_tune.search.ledger import Ledger
+from krona_tune.search.phases import search_phase
 from krona_tune.search.planning.plan import Plan, trial_seed
 from krona_tune.search.planning.resolve_space import resolve
 from krona_tune.search.recovery import Opened, open_records
 from krona_tune.search.resume import known_trials, numbers_left
 from krona_tune.search.searchers.open_samplers import open_samplers, open_shared_sampler
 from krona_tune.search.searchers.shared_searcher import shared_id
+from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status
 from krona_tune.study.spec.loader import build_spec
+from krona_tune.study.spec.schedule import make_schedule
 from krona_tune.train.backbone_source import BackboneSource
 from tests.models import build
 from tests.record.test_parquet_sink import other_bytes
@@ -62,7 +68,7 @@ def asked(of: Plan, folder: StudyFolder) -> Callable[[str, int], dict[str, Any] 
     return lambda task, number: samplers[task].ask(f"{task}-{number:03d}", number)
 
 
-def trained(of: Plan, folder: StudyFolder, trials: int = 3) -> dict[str, dict[str, Any]]:
+def trained(of: Plan, folder: StudyFolder, trials: int = 3, last: float = 0.375) -> dict[str, dict[str, Any]]:
     """Runs trials of CoLA: each has two reports and an end, the last one only a start.
 
     Returns their points, by id.
@@ -75,8 +81,8 @@ def trained(of: Plan, folder: StudyFolder, trials: int = 3) -> dict[str, dict[st
         points[trial_id] = point
         book.started(TrialMessage(trial_id, "cola", number, "search", trial_seed(of.spec, "cola"), point))
         if number < trials - 1:
-            for rung in range(2):
-                book.reported(report(trial_id, rung, 0.25 + rung / 8), f"there/rung-{rung + 1}")
+            for rung, score in enumerate((0.25, last)):
+                book.reported(report(trial_id, rung, score), f"there/rung-{rung + 1}")
             book.ended(trial_id, Status.COMPLETED)
     sink.study_ended([])
     return points
@@ -207,3 +213,22 @@ def test_whole_records_are_opened_without_a_word(tmp_path: Path) -> None:
     before = read_trials(folder.results)
     opened = open_records(of, folder)
     assert (list(opened.records.trials), opened.lost, opened.said) == (before, frozenset(), "")
+
+
+@pytest.mark.parametrize("score", [nan, inf, -inf])
+@pytest.mark.parametrize("search", [*KINDS.values(), {"sampler": "study_model"}], ids=[*KINDS, "study model"])
+def test_a_study_that_holds_a_score_that_is_no_number_goes_on(
+    tmp_path: Path, search: dict[str, Any], score: float
+) -> None:
+    """An earlier version called such a trial completed and halted when Optuna refused its score, at each resume."""
+    of, folder = plan(**search), StudyFolder(tmp_path)
+    trained(of, folder, last=score)
+    schedule = make_schedule(examples_per_epoch=60, epochs=4, grace_epochs=1, reduction=2)
+    works: Any = {task: SimpleNamespace(schedule=schedule) for task in of.spec.tasks}
+    book = ledger(open_records(of, folder))
+    assert {book.rows[name].status for name in ("cola-000", "cola-001")} == {Status.DIVERGED}
+    stopping = StudyStopper(Budget(), Amount)
+    phase = search_phase(of, works, folder, book, stopping)
+    asked = [phase.searcher.suggest(f"tune-{number}") for number in range(5)]
+    assert len([message for message in asked if message and message["kind"] == "search"]) >= 2
+    assert not stopping.halted

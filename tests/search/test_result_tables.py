@@ -1,8 +1,11 @@
 """Tests the final tables: on validation without finalists, on test with them, and by method if there are several."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from io import StringIO
+from math import inf, nan
 
+import pytest
 from rich.console import Console
 
 from krona_tune.search.ledger import Ledger
@@ -52,6 +55,13 @@ def test_without_finalists_the_best_of_the_search_stands_beside_its_baselines() 
     assert lines(text, "COLA") == ["COLA no result"]
     assert "Finalists" not in text
     assert "Methods" not in text
+
+
+@pytest.mark.parametrize("score", [nan, inf, -inf])
+def test_a_score_that_is_no_number_stands_in_no_table(score: float) -> None:
+    lost = [replace(each, trial_id=f"{each.trial_id}-lost", score=score) for each in (KRONA, LORA, HEAD)]
+    assert said([*lost, KRONA, LORA, HEAD], "rte", fronts=True) == said([KRONA, LORA, HEAD], "rte", fronts=True)
+    assert lines(said(lost, "rte"), "RTE")[0] == "RTE no result"
 
 
 def test_finalists_are_shown_on_both_halves_with_the_head_alone_on_test() -> None:

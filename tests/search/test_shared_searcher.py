@@ -1,6 +1,7 @@
 """Tests that a shared configuration moves from task to task while its average is among the best."""
 
 from dataclasses import replace
+from math import nan
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -89,6 +90,16 @@ def test_a_failure_ends_the_configuration_and_no_other() -> None:
     search.on_trial_complete("tune-0", error=True)
     assert sampler.heard == [("shared-000", Status.FAILED, None)]
     assert run(search, {1: 0.3}) == [f"{task}-001" for task in TASKS]
+
+
+def test_an_average_never_holds_a_score_that_is_no_number() -> None:
+    sampler = Sampler()
+    search = searcher(sampler, range(2), [row("rte", 4, nan), row("rte", 3, nan, Status.DIVERGED)])
+    search.suggest("tune-0")
+    search.on_trial_complete("tune-0", {"score": nan, "status": "completed"})
+    assert sampler.heard == [("shared-000", Status.COMPLETED, None)]
+    assert run(search, {1: 0.3}) == [f"{task}-001" for task in TASKS]
+    assert sampler.recalled["shared-003"][1:] == (Status.DIVERGED, {})
 
 
 def test_nothing_is_proposed_while_a_task_runs_that_decides_what_comes_next() -> None:

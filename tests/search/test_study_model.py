@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from math import log2, log10
+from math import isfinite, log2, log10, nan
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +195,19 @@ def test_trials_without_a_report_teach_nothing_and_break_nothing() -> None:
     assert next(model.suggest("cola", 9)).origin.proposed_by == "even draw"
     feed(model, "rte", range(8))
     assert next(model.suggest("cola", 9)).origin.plain() == {"proposed_by": "study model"}
+
+
+def test_a_report_that_is_no_number_teaches_nothing_and_its_trial_counts_as_diverged() -> None:
+    model, clean = (StudyModel(SPACE, BUDGETS, seed=1) for _ in range(2))
+    feed(clean, "cola", range(4))
+    rows, reports = recorded(clean)
+    rows[1] = replace(rows[1], status=Status.DIVERGED, score=None)
+    reports[3] = replace(reports[3], score=nan)
+    model.recall(rows, reports)
+    told = [[(each.share, isfinite(each.score)) for each in trial.reports] for trial in model.history.trials()]
+    assert told[1] == [(0.33, True), (1.0, False)]
+    assert all(finite for number, each in enumerate(told) if number != 1 for _, finite in each)
+    assert next(model.suggest("cola", 4)).point
 
 
 def test_a_diverged_trial_counts_as_the_lowest_score_of_its_task() -> None:

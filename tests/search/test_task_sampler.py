@@ -1,6 +1,7 @@
 """Tests that Optuna proposes feasible points, the same ones for the same seed, and is told each one's result."""
 
 import random
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
@@ -314,6 +315,32 @@ def test_a_trial_that_optuna_lost_is_known_again_from_the_records(
         assert sampler.ask("cola-003", 3) == point
     else:
         assert sampler.ask("cola-004", 4) != point
+
+
+@pytest.mark.parametrize("score", [nan, inf, -inf])
+@pytest.mark.parametrize("status", [Status.COMPLETED, Status.STOPPED_EARLY])
+@pytest.mark.parametrize("known", ["told", "open", "lost"])
+def test_a_score_that_is_no_number_never_reaches_optuna(
+    tmp_path: Path, score: float, status: Status, known: str
+) -> None:
+    sampler, scores = opened(tmp_path / "journal"), {64: 0.25, 192: score}
+    if known == "lost":
+        point = opened(tmp_path / "lost").ask("cola-000", 0)
+        sampler.recall("cola-000", point, status, scores)
+    else:
+        point = sampler.ask("cola-000", 0)
+    if known == "open":
+        opened(tmp_path / "journal").recall("cola-000", point, status, scores)
+    if known == "told":
+        for step, each in scores.items():
+            sampler.report("cola-000", step, each)
+        sampler.tell("cola-000", status, score)
+    [trial] = trials(tmp_path / "journal")
+    assert trial.state is (TrialState.FAIL if status is Status.COMPLETED else TrialState.PRUNED)
+    assert trial.intermediate_values == {64: 0.25}
+    assert trial.value in {None, 0.25}
+    for number in range(1, 6):  # TPE learns from the others
+        told(opened(tmp_path / "journal"), number)
 
 
 def test_an_end_of_which_optuna_was_not_told_is_told_from_the_records(tmp_path: Path) -> None:

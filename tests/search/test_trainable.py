@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +263,26 @@ def test_a_loss_that_explodes_is_told_as_diverged(worker: Workers) -> None:
     result = worker(config(learning_rate=1e30, clip_norm=1e30)).step()
     assert (result["status"], result["done"]) == ("diverged", True)
     assert "the training loss is" in result["error"]
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["at its rung", "taken up from a state of before"])
+def test_a_score_that_is_no_number_gives_a_row_that_diverged_and_no_score(
+    worker: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    trial = worker(config())
+    if again:
+        trial.step()
+        progress = tmp_path / "rte-000" / "rung-1" / "progress.json"
+        held = json.loads(progress.read_text())
+        held["report"]["score"] = nan
+        progress.write_text(json.dumps(held))
+        trial = worker(config())
+    else:
+        monkeypatch.setattr("krona_tune.train.loop.evaluate", lambda *given: {"score": nan})
+    result = trial.step()
+    assert (result["status"], result["done"]) == ("diverged", True)
+    assert result["error"].startswith("Diverged: the score on validation is nan at step")
+    assert not {"score", "report"} & result.keys()
 
 
 def test_a_checkpoint_of_another_trial_is_set_aside_and_the_trial_begins_anew(worker: Workers, tmp_path: Path) -> None:

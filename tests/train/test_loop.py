@@ -1,6 +1,7 @@
 """Tests that a trial trains from rung to rung, learns, resumes exactly and leaves the backbone unchanged."""
 
 from dataclasses import replace
+from math import inf, nan
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from krona_tune.adapters.methods.method_table import METHODS
-from krona_tune.study.result import Report
+from krona_tune.study.result import Report, ScoreOnTest
 from krona_tune.study.spec.schedule import make_schedule
 from krona_tune.train import checkpoint
 from krona_tune.train.device import Device
@@ -163,6 +164,28 @@ def test_a_loss_that_explodes_is_told_apart() -> None:
         train_trial(
             "t", tiny_trial(learning_rate=1e30, clip_norm=1e30), tiny_work(), tiny_backbone(), lambda report: None
         )
+
+
+@pytest.mark.parametrize("score", [nan, inf, -inf])
+def test_a_score_that_is_no_number_is_told_as_a_divergence(monkeypatch: pytest.MonkeyPatch, score: float) -> None:
+    reports: list[Report] = []
+    measured = iter([0.5, score])
+    monkeypatch.setattr("krona_tune.train.loop.evaluate", lambda *given: {"score": next(measured)})
+    with pytest.raises(Diverged, match=f"the score on validation is {score} at step"):
+        train_trial("t", tiny_trial(), tiny_work(), tiny_backbone(), reports.append)
+    assert [each.score for each in reports] == [0.5]
+
+
+def test_a_score_that_is_no_number_on_the_test_half_is_told_as_a_divergence(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = TrialRun("t", tiny_trial(), replace(tiny_work(), test=tiny_work().validation), tiny_backbone())
+    while not run.finished:
+        run.advance()
+    monkeypatch.setattr(
+        "krona_tune.train.loop.evaluate_on_test", lambda *given: ScoreOnTest(score=nan, metrics={}, examples=9)
+    )
+    with pytest.raises(Diverged, match="the score on test is nan"):
+        run.evaluate_on_test()
+    run.close()
 
 
 def test_two_rungs_within_one_step_are_both_reported() -> None:

@@ -1,6 +1,7 @@
 """Holds ASHA's rule, the same as Ray's, for trials of a task, of limited size, and for averages over tasks."""
 
 from collections import defaultdict
+from math import isfinite
 
 import numpy as np
 
@@ -20,8 +21,11 @@ class Rungs:
         """Adds a score to a rung and returns whether its trial continues from there.
 
         It continues if its score is in the upper 1/η of the earlier scores there with no more parameters, or if there
-        are none. So later trials are judged by earlier ones, and a trial that no smaller one beats continues.
+        are none. So later trials are judged by earlier ones, and a trial that no smaller one beats continues. A score
+        that is not finite is not added, and its trial does not continue.
         """
+        if not isfinite(score):
+            return False
         rivals = [other for other, other_size in self._seen[rung] if other_size <= size]
         self._seen[rung].append((score, size))
         return not rivals or bool(score >= np.percentile(rivals, self._share))

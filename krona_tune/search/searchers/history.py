@@ -81,9 +81,10 @@ class History:
             self._trials[trial_id] = Trial(trial_id=trial_id, task=task, params=params, coordinates=coordinates)
 
     def report(self, trial_id: str, examples: int, score: float, loss: float) -> None:
-        """Adds a score; one that comes again after a fault replaces the first. Does nothing if the trial is unknown."""
+        """Adds a score; one that comes again after a fault replaces the first. Does nothing if the trial is unknown or
+        the score is not finite."""
         trial = self._trials.get(trial_id)
-        if trial is None:
+        if trial is None or not isfinite(score):
             return
         share = examples / self._budgets[trial.task]
         trial.reports = [*(each for each in trial.reports if each.share < share), Told(share, score, loss)]

@@ -2,6 +2,7 @@
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ class SharedSearcher(GatedSearcher):
         if config is None or config.kind != "search":
             return
         number, status = config.number, self._verdict(trial_id, result, error)
-        if status is Status.COMPLETED and result:
+        if status is Status.COMPLETED and result and isfinite(result["score"]):
             self._judge(number, config.task, result["score"])
         elif status is not Status.INTERRUPTED:
             self._sampler.tell(shared_id(number), status, None)

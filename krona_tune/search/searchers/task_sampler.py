@@ -4,7 +4,7 @@ import logging
 import random
 import warnings
 from collections.abc import Mapping
-from math import exp, log
+from math import exp, isfinite, log
 from typing import Any
 
 import optuna
@@ -139,13 +139,14 @@ class TaskSampler:
         Args:
             scores: the scores by step, in order, as for `report`; the last one is the trial's.
         """
-        last = list(scores.values())[-1] if scores else None
+        last = _finite(list(scores.values())[-1]) if scores else None
+        scores = {step: score for step, score in scores.items() if isfinite(score)}
         if trial_id in self._open:
             for step, score in scores.items():
                 self.report(trial_id, step, score)
             self.tell(trial_id, status, last)
         elif trial_id not in self._numbers:
-            self._add(trial_id, params, STATES.get(status, TrialState.RUNNING), scores, last)
+            self._add(trial_id, params, _state(status, last), scores, last)
 
     def _add(
         self, trial_id: str, params: Params, state: TrialState, scores: Mapping[int, float], last: float | None
@@ -214,8 +215,8 @@ class TaskSampler:
         return trial_id in self._open
 
     def report(self, trial_id: str, step: int, score: float) -> None:
-        """Reports a score at a rung; `step` is in the unit of the rungs, such as examples."""
-        if trial_id in self._open:
+        """Reports a score at a rung, if it is finite; `step` is in the unit of the rungs, such as examples."""
+        if trial_id in self._open and isfinite(score):
             trial = optuna.trial.Trial(
                 self._study, self._study.get_trials(deepcopy=False)[self._open[trial_id]]._trial_id
             )
@@ -227,9 +228,8 @@ class TaskSampler:
         """Tells Optuna the end of a trial; does nothing if the trial is not open or was interrupted."""
         if status not in STATES or trial_id not in self._open:
             return
-        number = self._open.pop(trial_id)
-        values = score if status is Status.COMPLETED else None
-        self._study.tell(number, values, state=STATES[status])
+        number, state = self._open.pop(trial_id), _state(status, score)
+        self._study.tell(number, score if state is TrialState.COMPLETE else None, state=state)
 
     def _sampler(self, number: int) -> BaseSampler:
         seed = stream(self._seed, "sampler", self._address, number) % 2**32
@@ -243,6 +243,16 @@ class TaskSampler:
                 seed=seed,
                 group=True,  # models a method's knobs together, whatever other methods read
             )
+
+
+def _state(status: Status, score: float | None) -> TrialState:
+    """Returns the state that Optuna gets; it takes a completed trial only with a score."""
+    state = STATES.get(status, TrialState.RUNNING)
+    return TrialState.FAIL if state is TrialState.COMPLETE and _finite(score) is None else state
+
+
+def _finite(score: float | None) -> float | None:
+    return score if score is not None and isfinite(score) else None
 
 
 def distribution_of(domain: Domain) -> BaseDistribution:

@@ -112,7 +112,7 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
         if self._run is None:
             self._run = self._start()
             if self._run.last_report:
-                return self._result(self._run, self._run.last_report)
+                return self._result(self._run, self._run.checked(self._run.last_report))
         run = self._run
         set_process_title(f"{run.trial_id}, {describe_adapter(self._message.params)}")
         with note_progress(place_of(Path(self._workplace.checkpoints), run.trial_id), lambda: run.share_done) as asked:
