@@ -16,7 +16,7 @@ import pyarrow as pa
 from krona_tune.atomic_write import atomic_path
 from krona_tune.data.batches import TARGET
 from krona_tune.data.corpus import TaskData
-from krona_tune.data.prompts import PromptWriter
+from krona_tune.data.prompts import PromptWriter, stand_ins
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal
 
@@ -48,7 +48,8 @@ class Encoded:
 
     Columns: `input_ids` list<int32>, `token_type_ids` list<int8> if the tokenizer gives them, `label` (int64, float64
     for a regression); for a task with `generation` also `target_ids` list<int32>, and `label` is the target's text.
-    `fingerprint` is the hash of data, tokenizer, prompts and max_length, and there also of what surrounds a target.
+    `fingerprint` is the hash of data, tokenizer, max_length and what the tokenizer gets beside the texts: the inputs'
+    names in a prompt, their order, and what surrounds a target.
     """
 
     task: str
@@ -83,15 +84,23 @@ def encode_test(data: TaskData, tokenizer: "PreTrainedTokenizerBase", **reading:
     return work.part("test")
 
 
+_ATTRIBUTES = ("split_special_tokens", "src_lang", "tgt_lang")
+"""What decides a tokenizer's ids, but may stand in none of its files."""
+
+
 def tokenizer_fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
     """Returns the hash of what decides its ids, without the truncation and padding that its last call left in it."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         state: dict[str, Any] = {"class": type(tokenizer).__name__, "vocabulary": tokenizer.get_vocab()}
+        state["special tokens"] = getattr(tokenizer, "special_tokens_map", {})
     else:
         state = {**json.loads(backend.to_str()), "truncation": None, "padding": None}
     state["inputs"] = list(tokenizer.model_input_names)
     state["truncation side"] = tokenizer.truncation_side
+    settings = getattr(tokenizer, "init_kwargs", {})  # such as do_lower_case
+    state["settings"] = {name: value for name, value in settings.items() if isinstance(value, bool | int)}
+    state["attributes"] = [getattr(tokenizer, name, None) for name in _ATTRIBUTES]
     return _digest(state)
 
 
@@ -123,6 +132,8 @@ class _Encoding:
         if data.task.generation:
             self.writer = PromptWriter(data.task, tokenizer, decoder=decoder, max_length=max_length)
             made_of += self.writer.identity
+        else:
+            made_of += given_texts(data.task, tokenizer, [[text] for text in stand_ins(data.task)], prompts=prompts)
         self.fingerprint = _digest(made_of)
 
     def part(self, name: str) -> pa.Table:

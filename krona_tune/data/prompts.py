@@ -50,7 +50,7 @@ class PromptWriter:
     @property
     def identity(self) -> list[Any]:
         """Returns what decides about its ids beside the texts and the tokenizer's words."""
-        sample = self._prompt([MARK] * len(self._task.inputs))
+        sample = self._prompt(stand_ins(self._task))
         return [self._decoder, sample, self._end, self._tokenizer.eos_token_id, self._tokenizer.bos_token_id]
 
     def _prompt(self, texts: Texts) -> str:
@@ -99,6 +99,11 @@ class PromptWriter:
             texts = [text[:kept] if text is longest else text for text in texts]
             length = len(self._read([self._prompt(texts)])[0])
         return self._prompt(texts)
+
+
+def stand_ins(task: Task) -> list[str]:
+    """Returns a text for each of the task's inputs, all different, which show where a prompt has them."""
+    return [f"text {number}" for number in range(len(task.inputs))]
 
 
 def in_chat_template(task: Task, tokenizer: "PreTrainedTokenizerBase") -> bool:

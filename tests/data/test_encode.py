@@ -23,7 +23,7 @@ WORDS = [
 ]
 
 
-def make_tokenizer(words=WORDS, *, type_ids=True, pad="[PAD]"):
+def make_tokenizer(words=WORDS, *, type_ids=True, pad="[PAD]", **settings):
     ids = {word: at for at, word in enumerate(words)}
     inner = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -33,7 +33,9 @@ def make_tokenizer(words=WORDS, *, type_ids=True, pad="[PAD]"):
         special_tokens=[("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])],
     )
     names = ["input_ids", *(["token_type_ids"] if type_ids else []), "attention_mask"]
-    return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token=pad, unk_token="[UNK]", model_input_names=names)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, pad_token=pad, unk_token="[UNK]", model_input_names=names, **settings
+    )
 
 
 def make_data(name="rte", *, rows=3, fingerprint="f" * 64):
@@ -158,6 +160,7 @@ def test_the_second_time_nothing_is_tokenized(tokenizer, tmp_path):
     [
         {"data": make_data(fingerprint="e" * 64)},
         {"tokenizer": make_tokenizer([*WORDS[:4], *reversed(WORDS[4:])])},
+        {"tokenizer": make_tokenizer(split_special_tokens=True)},
         {"prompts": True},
         {"max_length": 31},
     ],
@@ -171,6 +174,30 @@ def test_whatever_goes_in_changes_the_file(change, tokenizer, tmp_path):
     assert len(list(tmp_path.glob("*.arrow"))) == 4
 
 
+def renamed(data, *names, **changes):
+    """Returns the same texts in columns of other names; their hash is the same."""
+    parts = {part: getattr(data, part).rename_columns([*names, "label"]) for part in ("train", "validation", "test")}
+    return replace(data, task=replace(data.task, inputs=names, **changes), **parts)
+
+
+@pytest.mark.parametrize("changes", [{}, {"prompt_order": ("wet", "hot")}], ids=["their order", "another order"])
+def test_a_prompt_has_the_names_that_the_columns_have_now(changes, tokenizer, tmp_path):
+    reading = {"tokenizer": tokenizer, "prompts": True, "max_length": 32, "cache": tmp_path}
+    encode(make_data(), **reading)
+    encode(renamed(make_data(), "hot", "wet"), **reading)
+    again = encode(renamed(make_data(), "hot", "wet", **changes), **reading)
+    order = changes.get("prompt_order", ("hot", "wet"))
+    assert words_of(again.train)[0] == "[CLS] rte " + " ".join(f"{name} : it is tea" for name in order) + " [SEP]"
+
+
+def test_names_that_the_model_does_not_read_change_nothing(tokenizer, tmp_path):
+    first, second = (
+        encode(data, tokenizer, prompts=False, max_length=32, cache=tmp_path)
+        for data in (make_data(), renamed(make_data(), "hot", "wet"))
+    )
+    assert first.fingerprint == second.fingerprint
+
+
 def test_a_tokenizers_fingerprint_does_not_depend_on_its_last_call():
     used, fresh = make_tokenizer(), make_tokenizer()
     used(["it is"], truncation=True, max_length=5, padding=True)
@@ -178,16 +205,26 @@ def test_a_tokenizers_fingerprint_does_not_depend_on_its_last_call():
     assert tokenizer_fingerprint(make_tokenizer(type_ids=False)) != tokenizer_fingerprint(fresh)
 
 
-def test_a_tokenizer_without_a_fast_backend_is_told_by_its_vocabulary():
+def test_a_tokenizer_without_a_fast_backend_is_told_by_its_vocabulary_and_settings():
     class Slow:
         model_input_names = ("input_ids",)
         truncation_side = "right"
 
-        def __init__(self, vocabulary):
+        def __init__(self, vocabulary, **more):
             self.get_vocab = lambda: vocabulary
+            self.special_tokens_map = {"eos_token": "b"}
+            self.init_kwargs = {"do_lower_case": True, "vocab_file": f"{id(self)}/words.txt"}
+            self.__dict__.update(more)
 
-    first, same, other = Slow({"a": 0, "b": 1}), Slow({"b": 1, "a": 0}), Slow({"a": 1, "b": 0})
-    assert tokenizer_fingerprint(first) == tokenizer_fingerprint(same) != tokenizer_fingerprint(other)
+    words = {"a": 0, "b": 1}
+    others = [
+        Slow({"a": 1, "b": 0}),
+        Slow(words, init_kwargs={"do_lower_case": False}),
+        Slow(words, special_tokens_map={"eos_token": "a"}),
+        Slow(words, tgt_lang="de"),
+    ]
+    assert tokenizer_fingerprint(Slow(words)) == tokenizer_fingerprint(Slow({"b": 1, "a": 0}))
+    assert len({tokenizer_fingerprint(each) for each in (Slow(words), *others)}) == 5
 
 
 def damage_by_cutting(content):

@@ -146,7 +146,7 @@ def test_a_table_has_prompts_and_targets_and_its_batches_pad_both(tmp_path: Path
 
 def test_another_prompt_or_end_is_another_table(tmp_path: Path) -> None:
     """The words of a tokenizer do not tell its end of sequence."""
-    for of in (task(), task("{a}{b}")):
+    for of in (task(), task("{a}{b}"), task("{b}+{a}=")):
         encoded(of, ["5", "27", "339"], tmp_path)
     for decoder, end in ((False, END), (True, "<turn>")):
         tokenizer = character_tokenizer()
@@ -154,7 +154,7 @@ def test_another_prompt_or_end_is_another_table(tmp_path: Path) -> None:
         encode(
             data(task(), ["5", "27", "339"]), tokenizer, prompts=True, max_length=30, cache=tmp_path, decoder=decoder
         )
-    assert len(list(tmp_path.glob("*.arrow"))) == 8
+    assert len(list(tmp_path.glob("*.arrow"))) == 10
 
 
 def test_targets_longer_than_an_answer_are_refused_with_their_number_and_the_longest(tmp_path: Path) -> None:
