@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from krona_tune.search.planning.space import Space
 from krona_tune.search.searchers.open_samplers import open_samplers
 from krona_tune.search.searchers.proposal import Origin, Proposal
+from krona_tune.search.searchers.study_model import StudyModel
 from krona_tune.search.searchers.task_sampler import TaskSampler, distribution_of
 from krona_tune.study.result import Status
 from krona_tune.study.spec.domain import Choice, Divisors, Fixed, Range
@@ -282,6 +283,42 @@ def test_a_trial_that_is_not_open_is_told_nothing(tmp_path: Path) -> None:
 )
 def test_each_domain_has_its_distribution(domain: Any, distribution: Any) -> None:
     assert distribution_of(domain) == distribution
+
+
+STEPS = {"low": 0.0, "high": 0.3, "step": 0.1}
+SEVENTHS = {"low": 0.0, "high": 6 / 7, "step": 1 / 7}
+
+
+@pytest.mark.parametrize(("steps", "count"), [(STEPS, 4), (SEVENTHS, 7)])
+@pytest.mark.parametrize("sampler", ["random", "tpe", "study_model", "sobol"])
+def test_each_sampler_draws_every_value_of_a_range_with_steps(
+    sampler: str, steps: dict[str, Any], count: int, tmp_path: Path
+) -> None:
+    of = space("bert", {"a_out": 4, "a_in": 6}, training={"dropout": steps})
+    asked = spec(sampler=sampler).model_copy(update={"tasks": ("cola",)})
+    model = StudyModel(of, {"cola": 100}, 0) if sampler == "study_model" else None
+    samplers: Any = open_samplers(asked, of, tmp_path / "journal", never, model=model)
+    points = [told_without_scale(samplers["cola"], number) for number in range(count)]
+    every = [of.at({"dropout": (number + 0.5) / count}) for number in range(count)]
+    assert sorted(points, key=lambda point: point["dropout"]) == every
+    assert all(map(of.holds, points))
+
+
+@pytest.mark.parametrize("steps", [STEPS, SEVENTHS])
+def test_the_upper_end_is_enqueued_and_recalled_as_earlier_versions_wrote_it(
+    steps: dict[str, Any], tmp_path: Path
+) -> None:
+    of = space("bert", {"a_out": 4, "a_in": 6}, training={"dropout": steps})
+    end = of.at({"dropout": 1 - 1e-9})
+    recorded = {**end, "dropout": end["dropout"] * (1 + 2**-52)}
+    assert recorded != end
+    assert of.holds(recorded)
+    assert of.adopted(recorded) == end
+    samplers: Any = open_samplers(spec(), of, tmp_path / "journal", never, {"cola": [recorded]})
+    assert samplers["cola"].ask("cola-000", 0) == end
+    resumed = opened(tmp_path / "other", of)
+    resumed.recall("cola-000", recorded, Status.COMPLETED, {64: 0.5})
+    assert resumed.point("cola-000") == end
 
 
 @pytest.mark.parametrize("domain", [Fixed(3), Divisors(2, 8)])

@@ -91,3 +91,38 @@ def test_a_range_is_whole_only_between_whole_ends() -> None:
 def test_the_ends_of_a_range_are_within_it_and_show_its_step() -> None:
     assert Range(0.1, 0.5).ends() == (0.1, 0.5)
     assert Range(8, 32, step=6).ends() == (8, 14, 32)
+    assert Range(2, 9, step=3).ends() == (2, 5, 8)
+    assert Range(0.0, 0.3, step=0.1).ends() == (0.0, 0.1, 0.3)
+
+
+STEPPED = [
+    (0.0, 0.3, 0.1, [0.0, 0.1, 0.2, 0.3]),
+    (0.2, 0.3, 0.1, [0.2, 0.3]),
+    (0.0, 0.1 * 3, 0.1, [0.0, 0.1, 0.2, 0.3]),
+    (0.0, 1.0, 1 / 7, [each / 7 for each in range(8)]),
+    (-0.6, 0.65, 0.6, [-0.6, 0.0, 0.6]),
+    (2, 9, 3, [2, 5, 8]),
+    (0, 1, 0.25, [0, 0.25, 0.5, 0.75, 1]),
+]
+
+
+@pytest.mark.parametrize(("low", "high", "step", "values"), STEPPED)
+def test_a_range_with_steps_draws_both_ends_and_accepts_what_it_draws(
+    low: float, high: float, step: float, values: list[float]
+) -> None:
+    domain = parse_domain({"low": low, "high": high, "step": step}, "x")
+    assert isinstance(domain, Range)
+    drawn = [domain.at((each + 0.5) / len(values)) for each in range(len(values))]
+    assert drawn == pytest.approx(values)
+    assert {type(each) for each in drawn} == {int if isinstance(step, int) else float}
+    assert [domain.own(each) for each in drawn] == drawn
+    assert [domain.own(low + each * step) for each in range(len(values))] == drawn, "as earlier versions recorded them"
+
+
+@pytest.mark.parametrize("value", [0.25, 0.4, -0.1, 0.3001, "0.3", True, None, float("nan")])
+def test_a_range_with_steps_accepts_no_value_between_or_beyond_them(value: Any) -> None:
+    assert Range(0.0, 0.3, step=0.1).own(value) is None
+
+
+def test_a_whole_range_accepts_whole_numbers_in_either_form() -> None:
+    assert (Range(2, 9).own(4.0), Range(2, 9).own(4.5), Range(2.0, 9.0).own(4.5)) == (4, None, 4.5)

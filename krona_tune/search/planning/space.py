@@ -10,7 +10,7 @@ from typing import Any
 from krona_tune.adapters.placement import count, sites
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.refusal import Refusal
-from krona_tune.study.spec.domain import Choice, Divisors, Domain, Fixed, Range, Value
+from krona_tune.study.spec.domain import Choice, Divisors, Domain, Fixed, Value
 from krona_tune.study.spec.trial import PLACES, AdapterConfig, adapter_values
 
 EVEN_DRAWS = 5_000
@@ -62,10 +62,11 @@ class Space:
         return {label: domain for label, domain in found.items() if not isinstance(domain, Fixed)}
 
     def point(self, draw: Callable[[str, Domain], Value]) -> dict[str, Any]:
-        """Returns the drawn method and its knobs: fixed values, or what `draw` returns for a label and a domain."""
+        """Returns the drawn method and its knobs: fixed values, or what `draw` returns for a label and a domain, as the
+        domain writes it."""
 
         def value(label: str, domain: Domain) -> Value:
-            return domain.value if isinstance(domain, Fixed) else draw(label, domain)
+            return domain.value if isinstance(domain, Fixed) else _nearest(domain, draw(label, domain))
 
         method = str(value("method", self.method))
         knobs = self.knobs[method].items()
@@ -77,7 +78,7 @@ class Space:
         values: dict[str, Value] = {} if isinstance(self.method, Fixed) else {"method": method}
         for name, domain in self.knobs[method].items():
             if not isinstance(domain, Fixed):
-                values[self.label(method, name)] = params[name]
+                values[self.label(method, name)] = _nearest(domain, params[name])
         return values
 
     def adopted(self, params: Params) -> dict[str, Any] | None:
@@ -91,13 +92,13 @@ class Space:
             point[name] = domain.value if isinstance(domain, Fixed) else _own(domain, params.get(name))
             if point[name] is None and not isinstance(domain, Fixed):
                 return None
-        labels = {self.label(method, name): domain for name, domain in self.knobs[method].items()}
-        fits = all(_holds(labels.get(label, self.method), value) for label, value in self.drawn(point).items())
-        return point if fits and self.feasible(point) else None
+        return point if self.feasible(point) else None
 
     def holds(self, params: Params) -> bool:
         """Returns whether the point can be drawn here."""
-        return params.get("method") in self.knobs and self.adopted(params) == params
+        knobs = self.knobs.get(params.get("method", ""), {})
+        own = {name: _nearest(domain, params[name]) for name, domain in knobs.items() if name in params}
+        return bool(knobs) and self.adopted(params) == {**params, **own}
 
     def meaning(self, params: Params) -> str:
         """Returns a text that is equal for points with the same sites and the same other values."""
@@ -160,18 +161,12 @@ def _at(domain: Domain, share: float) -> Value:
 
 
 def _own(domain: Domain, value: Any) -> Any:
-    """Returns a domain's own value that equals another: records hold 0.0 for a 0 among real numbers."""
-    return next((each for each in domain.ends() if each == value), value) if isinstance(domain, Choice) else value
+    """Returns the domain's own value that equals another, which records may write in another way; None if none does."""
+    assert not isinstance(domain, Divisors), "divisors are resolved before anything is held"
+    return domain.own(value)
 
 
-def _holds(domain: Domain, value: Value) -> bool:
-    """Returns whether a value can be drawn from a domain."""
-    match domain:
-        case Fixed() | Choice():
-            return value in domain.ends()
-        case Range(low, high, step=step):
-            if isinstance(value, str) or not low <= value <= high:
-                return False
-            return step is None or ((value - low) / step).is_integer()
-        case Divisors():
-            raise AssertionError("divisors are resolved before anything is drawn")
+def _nearest(domain: Domain, value: Any) -> Any:
+    """Returns the domain's own value that equals another, or else the other: a person's clone may lie outside."""
+    own = _own(domain, value)
+    return value if own is None else own

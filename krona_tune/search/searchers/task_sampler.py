@@ -4,6 +4,7 @@ import logging
 import random
 import warnings
 from collections.abc import Mapping
+from decimal import Decimal
 from math import exp, isfinite, log
 from typing import Any
 
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 ATTEMPTS = 20
 """How many of Optuna's proposals may be rejected before an acceptable point is drawn evenly."""
+DIGITS = 12
+"""How many digits Optuna gets of a step: with those of 1/7 its decimals would miss the end of a range."""
 STATES = {
     Status.COMPLETED: TrialState.COMPLETE,
     Status.STOPPED_EARLY: TrialState.PRUNED,
@@ -103,7 +106,7 @@ class TaskSampler:
                     return None
                 suggested = Proposal(drawn, Origin(proposed_by=EVEN))
             if suggested and not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-                self._study.enqueue_trial(self._space.drawn(suggested.point))
+                self._study.enqueue_trial(self._in_optuna(suggested.point)[0])
             origin = suggested.origin if suggested else self._own_origin()
             suggested = None
             self._study.sampler = self._sampler(asked)
@@ -152,13 +155,7 @@ class TaskSampler:
         self, trial_id: str, params: Params, state: TrialState, scores: Mapping[int, float], last: float | None
     ) -> None:
         """Adds a trial to Optuna's study as if Optuna had proposed it."""
-        drawn, distributions = self._space.drawn(params), {}
-
-        def value(label: str, domain: Domain) -> Any:
-            distributions[label] = distribution_of(domain)
-            return drawn[label]
-
-        self._space.point(value)
+        drawn, distributions = self._in_optuna(params)
         try:
             trial = create_trial(
                 state=state,
@@ -177,6 +174,20 @@ class TaskSampler:
         self._tried.add(self._space.meaning(self._point_of(added)))
         if state is TrialState.RUNNING:
             self._open[trial_id] = added.number
+
+    def _in_optuna(self, params: Params) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
+        """Returns what Optuna must draw to get a point, and the distributions that it draws from, by label."""
+        drawn: dict[str, Any] = self._space.drawn(params)
+        distributions: dict[str, BaseDistribution] = {}
+
+        def value(label: str, domain: Domain) -> Any:
+            distributions[label] = distribution_of(domain)
+            if isinstance(domain, Range) and domain.step and domain.own(drawn[label]) is not None:
+                drawn[label] = _between_the_ends(drawn[label], distributions[label])
+            return drawn[label]
+
+        self._space.point(value)
+        return drawn, distributions
 
     def _give_up_what_was_lost(self) -> None:
         """Marks points as lost if their driver ended before it gave them to a trial, so that they are drawn again."""
@@ -264,9 +275,22 @@ def distribution_of(domain: Domain) -> BaseDistribution:
     match domain:
         case Choice(values):
             return CategoricalDistribution(values)
-        case Range(low, high, log=is_log, step=step):
-            if domain.whole and (step is None or isinstance(step, int)):
-                return IntDistribution(int(low), int(high), log=is_log, step=int(step or 1))
-            return FloatDistribution(low, high, log=is_log, step=step)
+        case Range(low, log=is_log, step=step) if domain.whole and (step is None or isinstance(step, int)):
+            return IntDistribution(int(low), int(domain.last), log=is_log, step=int(step or 1))
+        case Range(low, high, log=is_log, step=None):
+            return FloatDistribution(low, high, log=is_log)
+        case Range():
+            return _stepped(domain)
         case Fixed() | Divisors():
             raise AssertionError(f"{domain} is not sampled")
+
+
+def _stepped(domain: Range) -> FloatDistribution:
+    low, step = (Decimal(f"{number:.{DIGITS}g}") for number in (domain.low, domain.step))
+    return FloatDistribution(float(low), float(low + domain.steps * step), step=float(step))
+
+
+def _between_the_ends(value: float, distribution: Any) -> float:
+    """Returns a value of a range with steps as its distribution accepts it, whose ends have fewer digits."""
+    within: float = min(max(value, distribution.low), distribution.high)
+    return within

@@ -1,7 +1,8 @@
 """Reads from YAML which values a knob may have: one value, one of several, or a range."""
 
 from dataclasses import dataclass
-from math import exp, isfinite, log
+from decimal import Decimal
+from math import exp, floor, isfinite, log
 from typing import Any
 
 from krona_tune.kron.factors import divisors
@@ -10,6 +11,8 @@ from krona_tune.refusal import Refusal, shown, unknown
 Value = bool | int | float | str
 MOST_STEPS = 10**6
 """The most steps from a range's low to its high; with more, a step makes no practical difference."""
+NEAR = Decimal("1e-8")
+"""The share of a step by which a number may miss a value of a range, such as the binary .1·3 misses .3."""
 _FORM = "write a value, a list of values, {low: …, high: …, log: true}, or divisors (of a factor's size)"
 
 
@@ -25,6 +28,10 @@ class Fixed:
     def at(self, share: float) -> Value:
         """Returns the value at a share of the domain, from 0 up to but not including 1."""
         return self.value
+
+    def own(self, value: Any) -> Value | None:
+        """Returns the domain's value that equals this one; None if there is none."""
+        return self.value if value == self.value else None
 
     def plain(self) -> Any:
         return self.value
@@ -43,13 +50,20 @@ class Choice:
         """Returns the value at a share of the domain, from 0 up to but not including 1."""
         return self.values[int(share * len(self.values))]
 
+    def own(self, value: Any) -> Value | None:
+        """Returns the domain's value that equals this one, such as 0 for 0.0; None if there is none."""
+        return next((each for each in self.values if each == value), None)
+
     def plain(self) -> Any:
         return list(self.values)
 
 
 @dataclass(frozen=True)
 class Range:
-    """A number from low to high, both included. YAML: `{low: 1e-4, high: 1e-2, log: true}`, or with `step`."""
+    """A number from low to high, both included. YAML: `{low: 1e-4, high: 1e-2, log: true}`, or with `step`.
+
+    With steps it has low + i·step for each i, in decimals, so that .1·3 is .3; its last value may be below high.
+    """
 
     low: float
     high: float
@@ -60,23 +74,51 @@ class Range:
     def whole(self) -> bool:
         return isinstance(self.low, int) and isinstance(self.high, int)
 
+    @property
+    def steps(self) -> int:
+        """Returns how many steps lead from the least value to the greatest; without a step, those of whole numbers."""
+        return floor((_decimal(self.high) - _decimal(self.low)) / _decimal(self._step) + NEAR)
+
+    @property
+    def last(self) -> float:
+        """Returns the greatest value."""
+        return self.high if self.step is None else self._after(self.steps)
+
     def ends(self) -> tuple[Value, ...]:
-        """Returns both ends, and the first step if there are steps."""
-        return (self.low, self.high) if self.step is None else (self.low, self.low + self.step, self.high)
+        """Returns the least and the greatest value, and the first step if there are steps."""
+        return (self.low, self.high) if self.step is None else (self.low, self._after(1), self.last)
 
     def at(self, share: float) -> Value:
         """Returns the value at a share of the domain, from 0 up to but not including 1; of a log domain's logarithm."""
         if self.log:
             drawn = exp(log(self.low) + share * (log(self.high) - log(self.low)))
             return round(drawn) if self.whole else drawn
-        if self.step or self.whole:
-            step = self.step or 1
-            return self.low + step * int(share * (int((self.high - self.low) / step) + 1))
+        if self._step is not None:
+            return self._after(int(share * (self.steps + 1)))
         return self.low + share * (self.high - self.low)
+
+    def own(self, value: Any) -> Value | None:
+        """Returns the domain's value that equals this one, but for the last binary digits; None if there is none."""
+        if isinstance(value, bool | str) or not _is_number(value):
+            return None
+        if self._step is None:
+            return value if self.low <= value <= self.high else None
+        steps = (_decimal(value) - _decimal(self.low)) / _decimal(self._step)
+        nearest = round(steps)
+        return self._after(nearest) if abs(steps - nearest) < NEAR and 0 <= nearest <= self.steps else None
 
     def plain(self) -> Any:
         written = {"low": self.low, "high": self.high}
         return written | ({"log": True} if self.log else {}) | ({"step": self.step} if self.step is not None else {})
+
+    @property
+    def _step(self) -> float | None:
+        """Returns the distance of two values; None if every number between the ends is one."""
+        return 1 if self.step is None and self.whole else self.step
+
+    def _after(self, steps: int) -> float:
+        value = _decimal(self.low) + steps * _decimal(self._step)
+        return int(value) if self.whole and isinstance(self._step, int) else float(value)
 
 
 @dataclass(frozen=True)
@@ -98,6 +140,10 @@ class Divisors:
 
 
 Domain = Fixed | Choice | Range | Divisors
+
+
+def _decimal(number: float | None) -> Decimal:
+    return Decimal(str(number))
 
 
 def as_real(domain: Domain) -> Domain:
@@ -179,11 +225,12 @@ def _range(low: Any, high: Any, log: Any, step: Any, place: str) -> Domain:
         raise Refusal(place, f"low {low} has no logarithm", "start above 0, or leave log out")
     if log and step is not None:
         raise Refusal(place, "log and step together have no meaning", "leave one out")
-    if step is not None and not 0 < step <= high - low:
+    domain = Range(low, high, log, step)
+    if step is not None and (step <= 0 or domain.steps < 1):
         raise Refusal(place, f"step {step} does not fit between low {low} and high {high}", "make it smaller, above 0")
-    if step is not None and high - low > MOST_STEPS * step:
+    if step is not None and domain.steps > MOST_STEPS:
         raise Refusal(place, f"step {step} makes more than {MOST_STEPS:,} values", "make it larger, or leave it out")
-    return Range(low, high, log, step) if low < high else Fixed(low)
+    return domain if low < high else Fixed(low)
 
 
 def _is_number(value: Any) -> bool:
