@@ -33,6 +33,10 @@ class Refusal(ValueError):
         return type(self), (self.place, self.problem, self.fix)
 
 
+class NotNow(Refusal):
+    """A right request that can't be met now; the same one may be met later."""
+
+
 def unknown(place: str, kind: str, value: object, known: Iterable[str]) -> Refusal:
     """Returns the Refusal of an unknown word; it suggests the nearest known word, or lists all of them."""
     words = sorted(known)

@@ -264,7 +264,7 @@ def test_a_damaged_manifest_is_refused_before_anything_starts(
     """No Ray is started, no page is written."""
     from krona_tune.search.startup import cluster
 
-    def never(address: str | None) -> None:
+    def never(address: str | None, nice: int) -> None:
         raise AssertionError("Ray is started")
 
     monkeypatch.setattr(cluster, "connecting", never)

@@ -14,6 +14,7 @@ from krona_tune import __version__
 from krona_tune.adapters.files.forms import Form
 from krona_tune.backbones.geometry import Geometry, Role
 from krona_tune.refusal import shown
+from krona_tune.search.preflight.hardware import busy
 from krona_tune.search.terminal.cell_html import WIDTH as CELL_WIDTH
 from krona_tune.search.terminal.cell_view import in_notebook
 from krona_tune.study.folder import StudyFolder
@@ -127,6 +128,8 @@ def plan_lines(plan: "Plan", reason: str, folder: StudyFolder | None) -> dict[st
         lines["finals"] = f"the best {spec.finalists.top} of {of} again with {spec.finalists.seeds} seeds, then tested"
     if spec.resources.price_per_hour:
         lines["price"] = f"{format_money(spec.resources.price_per_hour)} a device hour"
+    if slow := busy():
+        lines["machine"] = f"{slow}: all takes longer, also Ray's start"
     if folder:
         lines["folder"] = str(folder.root) + (f", copied to {redact(folder.remote)}" if folder.remote else "")
     if set(plan.own) == set(spec.tasks):

@@ -25,7 +25,7 @@ from krona_tune.api.printing import (
     print_started,
     print_trained,
 )
-from krona_tune.refusal import refusing
+from krona_tune.refusal import NotNow, refusing
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.redact import redact
@@ -33,9 +33,13 @@ from krona_tune.study.result import Status
 from krona_tune.study.spec.study_spec import StudySpec
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from krona_tune.search.full_training import FullTraining
     from krona_tune.search.planning.plan import Plan
     from krona_tune.search.runner import Outcome
+    from krona_tune.search.startup.cluster import Cluster
+    from krona_tune.search.startup.gather import Gathered
 
 NO_RESULT, RAY_LOST, INTERRUPTED = 1, 75, 130
 """Exit statuses: done but some task has no result; Ray ended during the study (EX_TEMPFAIL of sysexits.h); stopped."""
@@ -92,7 +96,7 @@ def run_and_report(
         print_examples(plan, [again.of.task] if again else plan.spec.tasks)
         return Ended(status=0)
     _refuse_no_log(folder.log)
-    began, workers = time.monotonic(), connecting(address)
+    began, workers = time.monotonic(), connecting(address, plan.spec.resources.nice)
     from krona_tune.search import runner
     from krona_tune.search.budget.forecast import Forecast
     from krona_tune.search.preflight.checks import run_preflight
@@ -100,7 +104,7 @@ def run_and_report(
     from krona_tune.search.terminal.result_tables import result_tables
     from krona_tune.study.formatting import format_duration
 
-    gathered = gather.gather_study(plan, workers)
+    gathered = _gathered(plan, workers, folder, resumed_by)
     findings = run_preflight(gathered, folder, tracking_uri)
     for warning in findings.warnings:
         errors.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
@@ -174,6 +178,19 @@ def resume_command(folder: StudyFolder) -> str:
     """Returns the command that resumes a study."""
     installed = Path(sys.argv[0]).name.startswith("krona-tune")
     return f"{'krona-tune resume' if installed else 'python run_study.py --resume'} {folder.name}{folder.storage_flag}"
+
+
+def _gathered(plan: "Plan", workers: "Future[Cluster]", folder: StudyFolder, resumed_by: str) -> "Gathered":
+    """Returns what the plan needs to run. If it is not there now, the refusal says whether a study was begun."""
+    from krona_tune.search.startup.gather import gather_study
+
+    try:
+        return gather_study(plan, workers)
+    except NotNow as refusal:
+        begun = "no study was begun, give the same command again later"
+        if folder.manifest.exists():
+            begun = f"the study is as it was, try again later: {resumed_by}"
+        raise NotNow(refusal.place, refusal.problem, f"{refusal.fix}; {begun}") from None
 
 
 def _how_to_go_on(outcome: "Outcome", trained: Sequence[str], resumed_by: str) -> str:

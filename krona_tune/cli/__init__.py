@@ -28,13 +28,13 @@ from krona_tune.cli.checked_command import CheckedCommand
 from krona_tune.cli.ending import RayLostExit
 from krona_tune.cli.output import Output
 from krona_tune.cli.studies import run
-from krona_tune.refusal import Refusal
+from krona_tune.refusal import NotNow, Refusal
 
 __all__ = ["app", "end_process_after", "main", "program", "run", "run_study"]
 
-REFUSED, CRASHED, UNWRITTEN = 2, 70, 74
-"""Exit statuses: the request is wrong; krona_tune itself failed (EX_SOFTWARE of sysexits.h); the command succeeded, but
-some of its output could not be written (EX_IOERR)."""
+REFUSED, NOT_NOW, CRASHED, UNWRITTEN = 2, 69, 70, 74
+"""Exit statuses: the request is wrong; Ray did not start, try again (EX_UNAVAILABLE of sysexits.h); krona_tune itself
+failed (EX_SOFTWARE); the command succeeded, but some of its output could not be written (EX_IOERR)."""
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 
@@ -114,7 +114,8 @@ def _guarded(program: Callable[[], None]) -> NoReturn:
 
 
 def _status(program: Callable[[], None]) -> int:
-    """Returns a program's exit status; prints a refusal as one line (status 2), any other error as a traceback (70)."""
+    """Returns a program's exit status; prints a refusal as one line (status 2, or 69 if only Ray did not start),
+    any other error as a traceback (70)."""
     try:
         program()
     except RayLostExit as ended:
@@ -123,7 +124,7 @@ def _status(program: Callable[[], None]) -> int:
         return int(ended.code or 0)
     except Refusal as refusal:
         errors.print(escape(str(refusal)), highlight=False, soft_wrap=True)
-        return REFUSED
+        return NOT_NOW if isinstance(refusal, NotNow) else REFUSED
     except Exception:
         traceback.print_exc()
         return CRASHED

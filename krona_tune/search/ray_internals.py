@@ -2,10 +2,16 @@
 
 import logging
 import os
+import secrets
 import signal
 import socket
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from functools import partial
+from inspect import signature
+from pathlib import Path
 from subprocess import TimeoutExpired
 from typing import Any
 
@@ -17,6 +23,14 @@ PATIENCE_SECONDS = 45.0
 """How long that head may be silent. Ray's clients end their own process after 60 s."""
 KILL_SECONDS, POLL_SECONDS = 2.0, 0.01
 """How long to wait for killed processes, and the time between two looks at them."""
+AGENT_PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+"""What Ray calls the ports of the two agents that a raylet starts."""
+KEPT_PORT, NODE = "dashboard_agent_listen_port", ("session_dir", "node_id")
+"""The one of them that a raylet reads from a file only, and what Ray calls that file's folder and its node."""
+LOWEST_PORT, HIGHEST_PORT = 10_000, 32_767
+"""The ports that agents get: systems take those of outgoing connections from above."""
+DASHBOARD = "dashboard.py"
+"""The program of Ray's dashboard."""
 
 
 class RayWatch:
@@ -46,8 +60,23 @@ class RayWatch:
         return f"Ray's head at {address} did not answer for {silent:.0f} s" if silent > PATIENCE_SECONDS else None
 
 
-def start_ray(**options: Any) -> Any:
+def new_session() -> str:
+    """Returns a name for a Ray that is about to be started, as Ray itself would choose it."""
+    return f"session_{datetime.now():%Y-%m-%d_%H-%M-%S_%f}_{os.getpid()}"
+
+
+def session_logs(session: str) -> Path:
+    """Returns the folder in which the processes of that Ray log."""
+    from ray._common.utils import get_default_ray_temp_dir
+
+    return Path(get_default_ray_temp_dir(), session, "logs")
+
+
+def start_ray(session: str, **options: Any) -> Any:
     """Starts Ray for this machine alone and passes the options to `ray.init`; only this process ends that Ray.
+
+    Args:
+        session: its name, by which its logs and its processes are found also if it does not start.
 
     Every server listens on the loopback address only, as Ray does by default on a laptop; there is no public setting.
     Otherwise only the dashboard would be limited to it, and whoever reaches the other servers can run code in workers.
@@ -55,33 +84,109 @@ def start_ray(**options: Any) -> Any:
     Ray's processes ignore SIGTERM, as Ray already makes them ignore SIGINT. So a signal to all processes, as sent by
     `timeout`, systemd and Slurm, leaves the driver a working Ray with which it can end its study in order. When the
     driver leaves Ray it kills them, because Ray would send each one SIGTERM and wait for a second.
+
+    What Ray itself says of a start that fails is for its developers, so its log is silent until Ray runs.
     """
     import ray
-    from ray._private import ray_constants
+    from ray._private import parameter, ray_constants, services
 
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # the started processes inherit it
-    reachable, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
     try:
-        context = ray.init(address="local", **options)
+        with (
+            _replaced(ray_constants, "ENABLE_RAY_CLUSTER", False),
+            _replaced(parameter, "RayParams", partial(parameter.RayParams, session_name=session)),
+            _replaced(services, "start_raylet", _with_known_ports(services.start_raylet)),
+        ):
+            context = ray.init(address="local", **{**options, "logging_level": logging.CRITICAL})
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = reachable
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        logging.getLogger("ray").setLevel(logging.ERROR)
     _node().kill_all_processes = lambda **asked: kill_ray()
+    if not context.dashboard_url:
+        _kill(_of_session(session, DASHBOARD))  # Ray forgets one that did not answer in time
     return context
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, value: object) -> Iterator[None]:
+    """Gives an attribute another value for a while."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+def _with_known_ports(start: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes Ray start a raylet that need not wait for its agents.
+
+    A raylet ends itself if its agents, which import much, have not told it their ports within 15 s; there is no
+    setting. It does not wait for ports that it is given, and of the one that it can't be given it finds the file.
+    """
+    from ray import _raylet
+
+    keep = getattr(_raylet, "persist_port", None)
+    if keep is None or not {*AGENT_PORTS, *NODE} <= signature(start).parameters.keys():
+        return start  # another Ray
+
+    def started(*words: Any, **named: Any) -> Any:
+        given = signature(start).bind(*words, **named)
+        given.arguments.update(zip(AGENT_PORTS, _free_ports(len(AGENT_PORTS)), strict=True))
+        keep(*map(given.arguments.get, NODE), KEPT_PORT, given.arguments[KEPT_PORT])
+        return start(*given.args, **given.kwargs)
+
+    return started
+
+
+def _free_ports(count: int) -> list[int]:
+    found: set[int] = set()
+    while len(found) < count:
+        port = LOWEST_PORT + secrets.randbelow(HIGHEST_PORT - LOWEST_PORT)
+        with suppress(OSError):
+            socket.create_server(("127.0.0.1", port)).close()
+            found.add(port)
+    return sorted(found)
+
+
+def clear_away(session: str) -> None:
+    """Kills what a Ray that did not start left, and lets this process forget it, so that another can be started."""
+    import ray
+
+    _kill(_of_session(session))
+    ray.shutdown()
+
+
+def _of_session(session: str, program: str = "") -> list[Any]:
+    """Returns this process's children that belong to a Ray, or those of them that run a program."""
+    import psutil
+
+    found = []
+    for child in _children(os.getpid()):
+        with suppress(psutil.Error):
+            words = " ".join(child.cmdline())
+            if session in words and program in words:
+                found.append(child)
+    return found
 
 
 def kill_ray() -> None:
     """Kills every process of the Ray that was started here, its workers too; does nothing to a joined cluster."""
+    node = _node()
+    _kill([process for _, process in node.live_processes()] if node else [])
+
+
+def _kill(own: Iterable[Any]) -> None:
+    """Kills processes and all below them, and waits for their ends."""
     import psutil
 
-    node = _node()
-    own = [process for _, process in node.live_processes()] if node else []
+    own = list(own)
     below = [child for process in own for child in _children(process.pid)]
     for each in [*below, *own]:
         with suppress(psutil.Error):
             each.kill()
     for process in own:
-        with suppress(TimeoutExpired):
+        with suppress(TimeoutExpired, psutil.Error):
             process.wait(KILL_SECONDS)
     until = time.monotonic() + KILL_SECONDS
     while any(map(_is_alive, below)) and time.monotonic() < until:

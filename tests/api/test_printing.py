@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from krona_tune.api.printing import plan_lines, print_cost, print_paths, print_started
@@ -58,6 +59,16 @@ def begun(plan: Plan) -> Started:
         folder=StudyFolder(Path("studies/first")),
         manifest=manifest("rte"),
     )
+
+
+@pytest.mark.parametrize(("load", "line"), [(7.9, None), (8.6, "busy, 9 processes want its 4 cores: all takes longer")])
+def test_a_plan_says_when_the_machine_is_busy(
+    monkeypatch: pytest.MonkeyPatch, model: str, load: float, line: str | None
+) -> None:
+    monkeypatch.setattr(psutil, "getloadavg", lambda: (load, 90.0, 90.0))
+    monkeypatch.setattr(psutil, "cpu_count", lambda: 4)
+    plan = make_plan(StudySpec.model_validate({"model": model, "tasks": ["rte"], "data": "mini"}), "here")
+    assert plan_lines(plan, "", None).get("machine") == (line and f"{line}, also Ray's start")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 
 from krona_tune.api import study_run
 from krona_tune.record.ownership import is_locked
+from krona_tune.refusal import NotNow
 from krona_tune.search import runner
 from krona_tune.search.preflight import checks
 from krona_tune.search.preflight.findings import Findings
@@ -37,7 +38,7 @@ def program(run: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     space.write_text(f"model: {model}\ndata: mini\nadapter: {{a_out: 8, a_in: 8}}\n", encoding="utf-8")
     locked: list[bool] = []
     nothing = SimpleNamespace(manifest=SimpleNamespace(tasks={}), price=None)
-    monkeypatch.setattr(cluster, "connecting", lambda address: Future())
+    monkeypatch.setattr(cluster, "connecting", lambda address, nice: Future())
     monkeypatch.setattr(gather, "gather_study", lambda plan, workers: nothing)
     monkeypatch.setattr(begin, "begin_study", lambda gathered, folder, command: nothing)
     monkeypatch.setattr(checks, "run_preflight", lambda *asked: Findings())
@@ -105,3 +106,33 @@ def test_a_plan_computes_in_what_its_study_was_begun_in(model: str, tmp_path: Pa
     assert study_run._planned(spec, "here", folder).precision == asked
     manifest("rte").model_copy(update={"precision": "bfloat16"}).write(folder.manifest)
     assert study_run._planned(spec, "here", folder).precision == precision
+
+
+@pytest.mark.parametrize(
+    ("words", "begun"),
+    [
+        (("--name", "next"), "no study was begun, give the same command again later"),
+        (("--resume", "x"), "the study is as it was, try again later: python run_study.py --resume x"),
+    ],
+)
+def test_a_ray_that_does_not_start_now_ends_with_a_status_of_its_own(
+    run: Run, monkeypatch: pytest.MonkeyPatch, model: str, tmp_path: Path, words: tuple[str, str], begun: str
+) -> None:
+    """The request is right, and a script may give it again."""
+
+    def failed(address: str | None, nice: int) -> "Future[object]":
+        assert (address, nice) == (None, 4)
+        found: Future[object] = Future()
+        found.set_exception(NotNow("Ray", "it could not be started here in 3 tries", "its logs: /tmp/ray/session/logs"))
+        return found
+
+    monkeypatch.setattr(cluster, "connecting", failed)
+    monkeypatch.setattr(gather, "_backbone_and_data", lambda plan: ("the backbone", "the data"))
+    space = tmp_path / "space.yaml"
+    space.write_text(f"model: {model}\ntasks: [cola]\ndata: mini\nresources: {{nice: 4}}\n", encoding="utf-8")
+    FOLDER.root.mkdir(parents=True)
+    FOLDER.spec.write_bytes(space.read_bytes())
+    manifest("cola").write(FOLDER.manifest)
+    status, _, err = run(*words, *(("--space", space) if "--name" in words else ()))
+    said = "Ray: it could not be started here in 3 tries; its logs: /tmp/ray/session/logs"
+    assert (status, err) == (69, f"{said}; {begun}\n")

@@ -157,7 +157,15 @@ def test_a_person_ends_it_for_good(jobs: list[Job], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("status", "restarts", "requeued"),
-    [(0, "0", False), (1, "0", False), (2, "0", False), (70, "0", False), (75, "3", True), (75, "50", False)],
+    [
+        (0, "0", False),
+        (1, "0", False),
+        (2, "0", False),
+        (70, "0", False),
+        (69, "0", True),
+        (75, "3", True),
+        (75, "50", False),
+    ],
 )
 def test_a_job_is_requeued_only_if_its_study_can_go_on(
     jobs: list[Job], tmp_path: Path, status: int, restarts: str, requeued: bool

@@ -1,19 +1,35 @@
 """Tests whether a driver notices that its Ray is gone, and that the rest of Ray is killed."""
 
+import logging
 import signal
 import socket
 import subprocess
 import sys
 import time
+from inspect import signature
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
+import ray
 from ray._private import node as ray_node
+from ray._private import parameter, services
 
 from krona_tune.search import ray_internals
-from krona_tune.search.ray_internals import RayWatch, _is_alive, kill_ray, start_ray
+from krona_tune.search.ray_internals import (
+    AGENT_PORTS,
+    HIGHEST_PORT,
+    KEPT_PORT,
+    LOWEST_PORT,
+    NODE,
+    RayWatch,
+    _is_alive,
+    _with_known_ports,
+    kill_ray,
+    start_ray,
+)
 
 
 def started(monkeypatch: pytest.MonkeyPatch, **more: Any) -> SimpleNamespace:
@@ -28,9 +44,38 @@ def test_ray_has_the_names_that_are_used() -> None:
         hasattr(ray_node.Node, name)
         for name in ("gcs_address", "dead_processes", "live_processes", "kill_all_processes")
     )
+    assert {*AGENT_PORTS, *NODE} <= signature(services.start_raylet).parameters.keys()
+    assert ray._raylet.DASHBOARD_AGENT_LISTEN_PORT_NAME == KEPT_PORT
     assert "all_processes" in ray_node.Node.dead_processes.__code__.co_names
     constants = ray_node.ray_constants
     assert {constants.PROCESS_TYPE_GCS_SERVER, constants.PROCESS_TYPE_RAYLET} == ray_internals.VITAL
+
+
+def test_a_raylet_need_not_wait_for_its_agents(tmp_path: Path) -> None:
+    """A raylet waits 15 s for ports that it is not given; of one of them it reads the file, here as it does."""
+    given: dict[str, Any] = {}
+
+    def start(
+        session_dir: str,
+        node_id: str,
+        metrics_agent_port: int = 0,
+        metrics_export_port: int = 0,
+        dashboard_agent_listen_port: int = 0,
+        runtime_env_agent_port: int = 0,
+    ) -> str:
+        given.update(locals())
+        return "a raylet"
+
+    assert _with_known_ports(start)(str(tmp_path), node_id="0a1b") == "a raylet"
+    ports = [given[name] for name in AGENT_PORTS]
+    assert len({port for port in ports if LOWEST_PORT <= port < HIGHEST_PORT}) == 4
+    assert ray._raylet.wait_for_persisted_port(str(tmp_path), "0a1b", KEPT_PORT, timeout_ms=0) == given[KEPT_PORT]
+
+
+def test_another_ray_starts_its_raylet_as_it_does() -> None:
+    def start(session_dir: str) -> None: ...
+
+    assert _with_known_ports(start) is start
 
 
 def test_a_ray_that_lives_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,16 +120,17 @@ def test_a_ray_that_is_started_does_not_hear_sigterm_and_is_killed_when_it_is_le
     """A process plays Ray's part, and its driver asks it to end."""
     raylets: list[subprocess.Popen[bytes]] = []
 
-    def init(**options: Any) -> str:
-        assert options == {"address": "local", "num_gpus": 0}
+    def init(**options: Any) -> SimpleNamespace:
+        assert options == {"address": "local", "num_gpus": 0, "logging_level": logging.CRITICAL}
         assert not ray_node.ray_constants.ENABLE_RAY_CLUSTER
+        assert parameter.RayParams().session_name == "session_7"
         raylets.append(subprocess.Popen(["sleep", "99"]))
-        return "a context"
+        return SimpleNamespace(dashboard_url="127.0.0.1:8265")
 
     node = started(monkeypatch, live_processes=lambda: [("raylet", raylets[0])])
     monkeypatch.setattr("ray.init", init)
     before = (signal.pthread_sigmask(signal.SIG_BLOCK, []), ray_node.ray_constants.ENABLE_RAY_CLUSTER)
-    assert start_ray(num_gpus=0) == "a context"
+    assert start_ray("session_7", num_gpus=0).dashboard_url == "127.0.0.1:8265"
     assert (signal.pthread_sigmask(signal.SIG_BLOCK, []), ray_node.ray_constants.ENABLE_RAY_CLUSTER) == before
 
     [raylet] = raylets

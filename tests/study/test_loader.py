@@ -142,6 +142,9 @@ def test_one_tasks_value_can_be_set_alone(tmp_path: Path) -> None:
         ("adapter.scale={", "--set adapter.scale, line 1, column 2: not YAML"),
         ("seed.deep=1", "--set seed.deep: 'seed' holds 11, not keys; name an existing path"),
         ("=3", "unknown key ''"),
+        ("resources.nice=20", "--set resources.nice: 20 is refused; write 19 or less"),
+        ("resources.nice=-1", "--set resources.nice: -1 is refused; write 0 or more"),
+        ("resources.nice=0.5", "--set resources.nice: 0.5 is refused; write a whole number"),
         ("adapter={scale: 2, scale: 3}", "--set adapter, line 1, column 12: the key 'scale' is written twice"),
     ],
 )

@@ -15,6 +15,8 @@ DRIVERS = {"/proc/driver/nvidia": "NVIDIA", "/dev/nvidiactl": "NVIDIA", "/dev/dx
 """What is there with a GPU's driver, and whose it is."""
 ASK = ("nvidia-smi", "--query-gpu=name,memory.total,compute_cap,driver_version", "--format=csv,noheader")
 ASK_SECONDS = 3.0
+BUSY = 2.0
+"""The processes that want a core, from which on a machine is called busy."""
 FIRST_WITH_BFLOAT16 = 8
 """The first compute capability of NVIDIA whose GPUs compute in bfloat16 (Ampere)."""
 
@@ -29,6 +31,12 @@ class Gpu(NamedTuple):
 def cores() -> int:
     """Returns the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def busy() -> str:
+    """Returns how busy this machine is, if more processes want to run than it has cores for; else nothing."""
+    load, there = psutil.getloadavg()[0], psutil.cpu_count() or 1
+    return f"busy, {load:.0f} processes want its {there} cores" if load > BUSY * there else ""
 
 
 def core_limit() -> float | None:

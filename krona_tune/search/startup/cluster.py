@@ -13,7 +13,8 @@ from typing import Any
 
 from krona_tune.refusal import Refusal, refusing, told
 from krona_tune.search.preflight.machine import refuse_cache, refuse_temporary_folder
-from krona_tune.search.ray_internals import count_gpus, start_ray
+from krona_tune.search.ray_internals import count_gpus
+from krona_tune.search.startup.ray_start import start_patiently
 from krona_tune.study.devices import Devices
 from krona_tune.study.spec.study_spec import ResourcesSpec
 
@@ -121,10 +122,13 @@ def _hides_gpus() -> bool:
     return os.environ.get(VISIBLE, "0").split(",")[0].strip() in {"", "-1", "NoDevFiles"}
 
 
-def connecting(address: str | None) -> "Future[Cluster]":
+def connecting(address: str | None, nice: int = 0) -> "Future[Cluster]":
     """Begins `connect` in a thread, so that Ray starts while the caller reads what it needs.
 
     The thread lives as long as the process, because what Ray starts dies with the thread that started it.
+
+    Args:
+        nice: the priority of the workers of a Ray that is started here, from 0 to 19, the lowest.
 
     Raises:
         Refusal: at once, if Ray can't start here, or nothing answers at `address`.
@@ -138,7 +142,7 @@ def connecting(address: str | None) -> "Future[Cluster]":
 
     def connected() -> None:
         try:
-            found.set_result(connect(address))
+            found.set_result(connect(address, nice))
         except BaseException as error:
             found.set_exception(error)
         Event().wait()
@@ -147,19 +151,20 @@ def connecting(address: str | None) -> "Future[Cluster]":
     return found
 
 
-def connect(address: str | None) -> Cluster:
+def connect(address: str | None, nice: int = 0) -> Cluster:
     """Joins the cluster at `address`, or starts Ray on this machine, for this machine alone.
 
     If no node of the cluster offers a CPU yet, requests a worker and waits for it.
 
     Raises:
-        Refusal: there is no cluster at that address, Ray can't start, or no worker comes.
+        NotNow: Ray can't be started here now.
+        Refusal: there is no cluster at that address, or no worker comes.
     """
     if address:
         _refuse_silent(address)
+    os.environ.update({key: os.environ.get(key, value) for key, value in QUIET.items()})
     import ray
 
-    os.environ.update({key: os.environ.get(key, value) for key, value in QUIET.items()})
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "ignore_reinit_error": True}
     if address:
         with refusing("--address", f"no Ray cluster at {address!r}", START):
@@ -168,8 +173,7 @@ def connect(address: str | None) -> Cluster:
         _import_early()
         if _hides_gpus():
             options["num_gpus"] = 0  # Ray would count the hidden ones
-        with refusing("Ray", "it could not be started here", "look at /tmp/ray/session_latest/logs"):
-            context = start_ray(include_dashboard=True, dashboard_host=LOOPBACK, **options)
+        context = start_patiently(nice, dashboard_host=LOOPBACK, **options)
     nodes = _nodes()
     return Cluster(
         nodes=nodes if any(node.cpus for node in nodes) else _first_worker(),

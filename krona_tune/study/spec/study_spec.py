@@ -210,6 +210,9 @@ class ResourcesSpec(Frozen):
     """GPUs of one trial; 0.5 puts two trials on one GPU. null: one if Ray sees a GPU, else none."""
     max_concurrent: Count | None = None
     """The most trials that run at once; null: as many as fit."""
+    nice: Annotated[int, Field(ge=0, le=19)] = 0
+    """The priority of the trials' processes, as of the command `nice`: from 0, as all others, to 19, behind all others.
+    It applies where the study starts Ray itself; on a cluster that it joins, the cluster's own stays."""
     price_per_hour: Positive | None = None
     """The price of a device hour, in your currency; then money stands beside device hours. null: nowhere."""
     stored_states_gb: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2.0
