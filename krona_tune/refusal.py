@@ -62,10 +62,10 @@ def refusing(place: str, problem: str, fix: str = "") -> Iterator[None]:
         raise Refusal(place, f"{problem} ({told(error)})", fix) from error
 
 
-def told(error: BaseException) -> str:
-    """Returns an error in one line: its class and the first line of its message."""
-    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return f"{type(error).__name__}: {line[:LONGEST_LINE]}" if line else type(error).__name__
+def told(error: BaseException, line: int = 0) -> str:
+    """Returns an error in one line: its class and a line of its message, by default the first; -1 is the last."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[line][:LONGEST_LINE]}" if lines else type(error).__name__
 
 
 def shown(value: object) -> str:

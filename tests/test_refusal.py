@@ -31,6 +31,7 @@ def test_a_refusal_passes_as_it_is() -> None:
 def test_an_error_without_words_is_told_by_its_kind() -> None:
     assert told(EOFError()) == "EOFError"
     assert told(ValueError("x" * 1000)) == "ValueError: " + "x" * 300
+    assert [told(error, -1) for error in (OSError("\n"), OSError("a\nb \n\n"))] == ["OSError", "OSError: b"]
 
 
 def test_a_refusal_shows_control_characters_and_cuts_very_long_words() -> None:

@@ -119,7 +119,7 @@ class Recorder(Callback):  # type: ignore[misc]
 def _last_line(trial: Any) -> str:
     """Returns the last line of Ray's error for a trial that lost its worker."""
     error = getattr(trial, "pickled_error_file", None) and trial.get_pickled_error()
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[-1]}" if error else "the worker was lost"
+    return told(error, -1) if error else "the worker was lost"
 
 
 def _last_failure(trial: Any) -> str:

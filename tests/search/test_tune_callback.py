@@ -62,3 +62,23 @@ def test_a_run_that_was_abandoned_records_nothing_more(book: Ledger, stopping: S
     recorder.on_trial_error(0, [], tuned(0))
     recorder.on_trial_start(0, [], tuned(1))
     assert book.running == set(book.rows) == {"cola-000"}
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError(), "ValueError"),
+        (ValueError(" \n"), "ValueError"),
+        (KeyError("first\nlast"), "KeyError: 'first\\nlast'"),
+        (OSError("a trace\n\nlast \n"), "OSError: last"),
+        (None, "the worker was lost"),
+    ],
+)
+def test_an_error_of_a_trial_is_recorded_whatever_it_says(
+    book: Ledger, stopping: StudyStopper, error: Exception | None, said: str
+) -> None:
+    failed = tuned(0)
+    failed.pickled_error_file, failed.get_pickled_error = "there", lambda: error
+    Recorder(book, stopping, lambda: None).on_trial_error(0, [], failed)
+    assert not stopping.halted
+    assert (book.rows["cola-000"].status, book.rows["cola-000"].error) == (Status.FAILED, said)

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from krona_tune.record.mlflow_mirror.tracking_uri import explain_unreachable
 from krona_tune.record.remote.store import refusing
-from krona_tune.refusal import Refusal
+from krona_tune.refusal import Refusal, told
 from krona_tune.search.preflight.capacity import Footprint, check_disk, check_memory, nearest_folder, needed_bytes
 from krona_tune.search.preflight.findings import Findings, problem
 from krona_tune.search.preflight.first_batch import FirstBatch, train_first_batch, usual_point
@@ -102,7 +102,7 @@ def _trained(gathered: Gathered, need: Footprint) -> FirstBatch:
         cause = error.cause if isinstance(error.cause, Refusal) else Refusal("the first batch", str(error.cause))
         raise cause from None
     except ray.exceptions.RayError as error:
-        raise Refusal("the first batch", f"its worker was lost: {str(error).splitlines()[0]}") from None
+        raise Refusal("the first batch", f"its worker was lost: {told(error)}") from None
     return trained
 
 

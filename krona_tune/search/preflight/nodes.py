@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from krona_tune.record.remote.store import Store, is_uri
-from krona_tune.refusal import Refusal
+from krona_tune.refusal import Refusal, told
 from krona_tune.study.redact import redact
 
 PACKAGES = ("krona_tune", "torch", "transformers")
@@ -68,7 +68,7 @@ def _seen(report: Any) -> NodeReport | str:
     except ray.exceptions.GetTimeoutError:
         return f"it did not answer within {LOOK_SECONDS} s"
     except ray.exceptions.RayError as error:
-        return str(error).strip().splitlines()[-1]
+        return told(error, -1)
     return seen
 
 
