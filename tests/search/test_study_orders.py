@@ -267,6 +267,7 @@ def test_a_killed_driver_loses_no_order_and_does_none_twice(
         (OrderRequest(what="max_concurrent", value="0000100001"), "write 1 to 10,000"),
         (OrderRequest(what="trials", value="2"), "each task has 4 already"),
         (OrderRequest(what="trials", value="+x"), "'+x' is not a number of trials"),
+        (OrderRequest(what="trials", value="++3"), "'++3' is not a number of trials; write +20 for 20 more a task"),
         (OrderRequest(what="max_concurrent", value="0"), "'0' is not a number of trials"),
         (OrderRequest(what="time_budget", value="soon"), "'soon' is refused; write a time such as 90s"),
     ],

@@ -44,7 +44,7 @@ def _as_written(order: Order, text: str, plan: Plan) -> str:
 
 def _trials(order: Order, text: str, plan: Plan) -> str:
     now, fix = plan.spec.search.trials, "write +20 for 20 more a task"
-    number = _number(text.lstrip("+"))
+    number = _number(text.removeprefix("+"))
     if number < 1:
         raise Refusal(order.said, f"{text!r} is not a number of trials", fix)
     total = number + now * text.startswith("+")

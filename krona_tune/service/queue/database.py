@@ -4,13 +4,15 @@ Every method is one transaction; after a kill at any moment the file holds all o
 """
 
 import json
+import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from pydantic import ValidationError
 from sqlalchemy import (
     Column,
     Connection,
@@ -32,6 +34,9 @@ from sqlalchemy.pool import NullPool
 
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.service.queue.entry import LIVE, Entry, EntryState, SlotChange, Submission
+
+logger = logging.getLogger(__name__)
+Value = TypeVar("Value")
 
 FORMAT_KEY = "user_version"
 BUSY_SECONDS = 5.0
@@ -117,6 +122,7 @@ class Database:
 
     def __init__(self, path: Path, migrations: Sequence[Callable[[Connection], None]] = MIGRATIONS) -> None:
         self._path = path
+        self._odd: dict[int, str] = {}
         self._engine = create_engine(
             f"sqlite:///{path}", poolclass=NullPool, connect_args={"timeout": BUSY_SECONDS, "isolation_level": None}
         )
@@ -177,14 +183,14 @@ class Database:
         """Returns the entries that have a place, in the order in which they were submitted."""
         with self._reading() as connection:
             found = connection.execute(_selected().where(entries.c.state.in_(LIVE)).order_by(entries.c.id)).all()
-        return [_as_entry(row) for row in found]
+        return self._valid(found, _as_entry)
 
     def ended(self) -> list[Entry]:
         """Returns the entries that ended, the last first."""
         with self._reading() as connection:
             asked = _selected().where(entries.c.state.not_in(LIVE)).order_by(entries.c.ended_at.desc())
             found = connection.execute(asked.limit(MOST_ENDED)).all()
-        return [_as_entry(row) for row in found]
+        return self._valid(found, _as_entry)
 
     def move(self, entry: int, priority: int) -> Entry:
         """Gives an entry another priority. Raises a Refusal if it has no place any more."""
@@ -305,7 +311,7 @@ class Database:
                 .order_by(changes.c.id)
             )
             found = connection.execute(asked).all()
-        return [SlotChange(**row._mapping) for row in found]
+        return self._valid(found, lambda row: SlotChange(**row._mapping))
 
     def _reading(self) -> AbstractContextManager[Connection]:
         """Begins a transaction that waits for nobody who is about to write."""
@@ -323,13 +329,36 @@ class Database:
             fix = "try again" if "locked" in said else "look at the disk and at that file"
             raise UnavailableError(str(self._path), f"the queue can't be kept: {said}", fix) from None
 
+    @property
+    def problem(self) -> str:
+        """Returns which entries were left out so far, because their rows make no sense; empty if none were."""
+        return f"{self._path}: what it says of {', '.join(self._odd.values())} makes no sense" if self._odd else ""
+
+    def _valid(self, rows: Iterable[Any], read: Callable[[Any], Value]) -> list[Value]:
+        """Returns what the rows hold, without those that this program has not written."""
+        found = []
+        for row in rows:
+            try:
+                found.append(read(row))
+            except ValidationError as error:
+                self._note_odd(row, error)
+        return found
+
+    def _note_odd(self, row: Any, error: ValidationError) -> None:
+        fields = ", ".join(str(each["loc"][0]) for each in error.errors() if each["loc"])
+        if row.id not in self._odd:
+            self._odd[row.id] = f"entry {row.id} ({fields})"
+            logger.warning("%s", self.problem)
+
     def _entry(self, connection: Connection, entry: int) -> Entry:
         row = connection.execute(_selected().where(entries.c.id == entry)).one_or_none()
         if row is None:
             there = connection.execute(select(entries.c.id).where(entries.c.state.in_(LIVE))).scalars()
             told = unknown("the queue", "entry", str(entry), [str(each) for each in there])
             raise UnknownEntryError(told.place, told.problem, told.fix)
-        return _as_entry(row)
+        if found := self._valid([row], _as_entry):
+            return found[0]
+        raise Refusal(f"entry {entry}", f"what the queue's file says of {self._odd[row.id]} makes no sense", "leave it")
 
     def _change_live(self, entry: int, **values: Any) -> Entry:
         with self._transaction() as connection:

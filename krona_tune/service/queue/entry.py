@@ -2,7 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from krona_tune.api.folders import refuse_odd
 
 LEAST_PRIORITY, MOST_PRIORITY = 1, 10
 LONGEST_SPACE = 100_000
@@ -42,6 +44,11 @@ class Move(BaseModel):
     priority: Priority
 
 
+def _refuse_no_name(name: str) -> str:
+    refuse_odd(name)  # a folder is named after it
+    return name
+
+
 class Entry(BaseModel):
     """A study in the queue. Times are seconds since the epoch, None if that has not happened.
 
@@ -52,11 +59,11 @@ class Entry(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     id: int
-    name: str
+    name: Annotated[str, AfterValidator(_refuse_no_name)]
     person: str
-    priority: int
+    priority: Priority
     state: EntryState
-    slots: int = 0
+    slots: Annotated[int, Field(ge=0)] = 0
     restarts: int = 0
     submitted_at: float
     began_at: float | None = None

@@ -124,6 +124,7 @@ class StudyQueue:
                 *self._database.ended(),
             ]
             changes = self._database.changes(time.time() - SHOWN_SECONDS)
+            problem = problem or self._database.problem
             capacity = self._shared.capacity().said
         except Refusal as refusal:
             problem = problem or str(refusal)

@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -177,6 +178,41 @@ def test_a_full_disk_is_refused_and_loses_nothing(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError, match="database or disk is full"):
         kept.add(submission("second").model_copy(update={"space": "x" * 100_000}), "ann")
     assert [entry.name for entry in Database(path).live()] == ["first"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "field"),
+    [
+        ("state", "flying", "state"),
+        ("name", "../../evil", "name"),
+        ("name", "queue.db", "name"),
+        ("name", "", "name"),
+        ("priority", "99", "priority"),
+        ("slots", "-1", "slots"),
+        ("submitted_at", "yesterday", "submitted_at"),
+    ],
+)
+def test_a_row_that_makes_no_sense_is_left_out_and_told_of(
+    kept: Database, tmp_path: Path, column: str, value: str, field: str
+) -> None:
+    for name in ("first", "second"):
+        kept.add(submission(name), "ann")
+    assert kept.problem == ""
+    with closing(sqlite3.connect(tmp_path / "queue.db")) as other, other:
+        other.execute(f"UPDATE entries SET {column} = ? WHERE id = 1", (value,))
+    assert [entry.name for entry in (*kept.live(), *kept.ended())] == ["second"]
+    assert kept.problem == f"{tmp_path}/queue.db: what it says of entry 1 ({field}) makes no sense"
+    for asked in (lambda: kept.remove(1, "ann"), lambda: kept.put_back(1)):
+        with pytest.raises(Refusal, match=f"entry 1: what the queue's file says of entry 1 .{field}. makes no sense"):
+            asked()
+
+
+def test_a_change_of_slots_that_makes_no_sense_is_left_out(kept: Database, tmp_path: Path) -> None:
+    kept.add(submission(), "ann")
+    kept.give_slots({1: 2})
+    with closing(sqlite3.connect(tmp_path / "queue.db")) as other, other:
+        other.execute("INSERT INTO changes (entry, at, slots) VALUES (1, 5, 'many')")
+    assert [each.slots for each in kept.changes(0.0)] == [2]
 
 
 def _format(path: Path) -> int:

@@ -189,8 +189,8 @@ def test_device_hours_are_shown_if_anybody_used_some() -> None:
 
 def test_hostile_names_and_reasons_are_text() -> None:
     evil = [
-        entry(2, EVIL, person=EVIL, removed_by=EVIL, reason=EVIL),
-        entry(3, EVIL, "halted", person=EVIL, reason=EVIL, ended_at=NOON),
+        entry(2, "a", person=EVIL, removed_by=EVIL, reason=EVIL).model_copy(update={"name": EVIL}),
+        entry(3, "b", "halted", person=EVIL, reason=EVIL, ended_at=NOON).model_copy(update={"name": EVIL}),
     ]
     changes = [each.model_copy(update={"name": EVIL}) for each in CHANGES[:2]]
     html = index(view(evil, changes=changes, limits={EVIL: 2}, device_hours={EVIL: 1.0}, problem=EVIL, capacity=EVIL))
