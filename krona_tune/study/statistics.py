@@ -9,6 +9,8 @@ import numpy.typing as npt
 from scipy.special import stdtrit
 
 CONFIDENCE = 0.95
+SAME = 1e-9
+"""The largest deviation of scores that differ by nothing but rounding."""
 DRAWS = 4_000
 """The number of the bootstrap's draws."""
 
@@ -59,11 +61,14 @@ def told_apart(first: Mapping[int, float], second: Mapping[int, float]) -> bool 
     """Returns whether two scores by seed differ by more than chance between seeds gives.
 
     The differences at the seeds that both have are compared with Student's t: the scores differ if |d̄| is more than
-    t(0.975, n−1)·s/√n. None if fewer than two seeds are shared.
+    t(0.975, n−1)·s/√n. Equal differences are no proof: a few that are alike by chance don't say how much others would
+    vary. None if fewer than two seeds are shared.
     """
     differences = [first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())]
     spread = deviation(differences)
     if spread is None:
         return None
+    if spread <= SAME:
+        return False
     n = len(differences)
     return abs(fmean(differences)) > float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * spread / sqrt(n)
