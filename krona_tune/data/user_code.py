@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -105,7 +106,8 @@ def _called(key: str, named: str, place: str, function: Callable[..., Result], *
     file = file_of(place)
     if file:
         refuse_odd_file(key, file)
-    child = _process(os.getpid(), str(file.parent) if file else "", code_digest([file] if file else []))
+    files = [file] if file else []
+    child = _process(os.getpid(), tuple(sys.path), tuple(each.parent for each in files), code_digest(files))
     try:
         return child.call(function, *arguments, seconds=CALL_SECONDS)
     except WithheldError as error:
@@ -117,8 +119,11 @@ def _called(key: str, named: str, place: str, function: Callable[..., Result], *
 
 
 @lru_cache(maxsize=MOST_PROCESSES)
-def _process(owner: int, folder: str, digest: str) -> ChildProcess:
-    """Returns the process for the code of one folder; code that has changed gets another. It ends when forgotten."""
+def _process(owner: int, search_path: tuple[str, ...], folders: tuple[Path, ...], digest: str) -> ChildProcess:
+    """Returns the process for the code of one folder, or of modules; code that has changed gets another.
+
+    It ends when it is forgotten. A process that was forked uses none of its parent's.
+    """
     return ChildProcess()
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 
 from krona_tune.data.batches import TARGET, Batch, input_lengths, target_lengths, training_batches
 from krona_tune.data.tasks import Task
+from krona_tune.data.user_code import NoValue
 from krona_tune.study.spec.trial import AdapterConfig, TrialConfig
 from krona_tune.train.backbone import Backbone
 from krona_tune.train.evaluate import evaluate
@@ -115,7 +117,12 @@ def _step(run: TrialRun, rows: int, length: int) -> float:
 
 def _prediction(run: TrialRun, task: Task, rows: int, length: int) -> float:
     work, table = run.work, sequences(run.work, rows, length)
-    return _seconds(lambda: evaluate(run.answer, task, table, work.pad_token_id, run.backbone.device))
+
+    def once() -> None:
+        with suppress(NoValue):  # of a metric that a few rows can't have
+            evaluate(run.answer, task, table, work.pad_token_id, run.backbone.device)
+
+    return _seconds(once)
 
 
 def generating(task: Task) -> Task:

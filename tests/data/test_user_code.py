@@ -152,6 +152,16 @@ def test_a_file_that_has_changed_is_read_again_and_so_is_its_helper(tmp_path: Pa
     assert value(place) == 3
 
 
+def test_a_module_is_found_where_the_search_path_names_its_folder_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(tmp_path, RIGHT, "found_later.py")
+    with pytest.raises(Refusal, match="found_later:right can't be imported"):
+        value("found_later:right")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert value("found_later:right") == pytest.approx(2 / 3)
+
+
 def test_draws_without_a_value_have_none_and_the_others_keep_their_places(tmp_path: Path) -> None:
     code = "def right(labels, answers):\n    return 1 / len(set(labels) - {'no'}) + (answers == 'no').sum()\n"
     labels = np.array(["yes", *["no"] * 7], dtype=object)

@@ -1,5 +1,8 @@
 """Tests that a probe times steps like those of trials, and leaves the backbone unchanged."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -22,6 +25,13 @@ def test_steps_of_three_sizes_are_timed_and_a_prediction_of_each_task(name: str)
     assert (found.head_share is None) == (name == "t5")
     assert name == "t5" or 0 < found.head_share < 1
     assert all(torch.equal(tensor, before[key]) for key, tensor in backbone.whole.state_dict().items())
+
+
+def test_a_metric_that_has_no_value_on_a_few_rows_does_not_prevent_timing(tmp_path: Path) -> None:
+    (tmp_path / "judge.py").write_text("def judge(labels, answers):\n    return 1 / (len(labels) // 100)\n")
+    work = tiny_work()
+    task = replace(work.task, metrics=("judge",), functions=(("judge", f"{tmp_path}/judge.py:judge"),))
+    assert time_steps(tiny_backbone(), {"rte": replace(work, task=task)}, tiny_trial()).forward_shares["rte"] > 0
 
 
 def test_a_baseline_that_trains_nothing_is_not_asked_for() -> None:
