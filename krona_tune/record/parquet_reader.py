@@ -1,14 +1,19 @@
 """Reads a study's Parquet records: the compacted file and the parts written since. The last written row counts.
 
+A writer puts the parts' rows into the compacted file, then removes the parts, the oldest first. So a reader opens the
+parts first, the newest first, and the compacted file last: if a part is gone, so are those before it, and the compacted
+file has their rows.
+
 Reading changes nothing. A file that can't be read is refused, unless the caller gives another way to handle it.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from os.path import lexists
 from pathlib import Path
+from stat import S_ISLNK, S_ISREG
 from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
@@ -30,8 +35,6 @@ from krona_tune.study.result import Report, TrialResult
 
 logger = logging.getLogger(__name__)
 
-_ATTEMPTS = 5
-"""How often a reader starts again because a running study compacted its parts meanwhile."""
 CORRUPT = ".corrupt"
 """The end of the name of a file that was renamed because it can't be read."""
 
@@ -56,6 +59,10 @@ class Kind(Generic[Value]):
     def parts(self, results: Path) -> list[Path]:
         """Returns the parts in the order in which they were written."""
         return sorted((results / "parts").glob(f"{self.name}-*.parquet"))
+
+    def table(self, values: Iterable[Value]) -> pa.Table:
+        """Returns values as the rows of the compacted file."""
+        return table_of([value.row() for value in sorted(values, key=self.order)], self.schema)
 
 
 TRIAL_KIND = Kind[TrialResult](
@@ -127,11 +134,6 @@ def read_orders(results: Path, unreadable: Unreadable = refuse) -> list[Order]:
     return read(results, ORDER_KIND, unreadable)
 
 
-def merged(results: Path, kind: Kind[Any], unreadable: Unreadable = refuse) -> pa.Table:
-    """Returns the compacted file and the parts as one table: each key once, ordered."""
-    return table_of([value.row() for value in read(results, kind, unreadable)], kind.schema)
-
-
 def read(results: Path, kind: Kind[Value], unreadable: Unreadable) -> list[Value]:
     """Returns what the compacted file and the parts hold, each key once, ordered."""
     _refuse_no_folders(results)
@@ -140,16 +142,9 @@ def read(results: Path, kind: Kind[Value], unreadable: Unreadable) -> list[Value
 
 
 def _held(results: Path, kind: Kind[Value], unreadable: Unreadable) -> list[list[Value]]:
-    """Returns what the compacted file holds, then what the parts do. Reads again if a part was removed meanwhile,
-    because it may be compacted by now."""
-    found: list[list[Value]] = []
-    for _ in range(_ATTEMPTS):
-        parts = kind.parts(results)
-        newer = [_read(path, kind, unreadable) for path in parts]
-        found = [_read(kind.compacted(results), kind, unreadable), *newer]
-        if set(parts) <= set(kind.parts(results)):
-            break
-    return found
+    """Returns what the compacted file holds, then what the parts do, the oldest first."""
+    newest_first = [_read(path, kind, unreadable) for path in reversed(kind.parts(results))]
+    return [_read(kind.compacted(results), kind, unreadable), *reversed(newest_first)]
 
 
 def _refuse_no_folders(results: Path) -> None:
@@ -177,7 +172,8 @@ def _read(path: Path, kind: Kind[Value], unreadable: Unreadable) -> list[Value]:
 
 
 def _values(path: Path, kind: Kind[Value]) -> list[Value]:
-    if lexists(path) and not path.is_file():  # opening a pipe would wait for ever
+    mode = path.lstat().st_mode
+    if not (path.is_file() if S_ISLNK(mode) else S_ISREG(mode)):  # opening a pipe would wait for ever
         raise ValueError("it is no file")
     with pq.ParquetFile(path) as file:
         table = typed(file.read(), kind.schema)

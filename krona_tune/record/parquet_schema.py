@@ -71,7 +71,8 @@ ORDERS = pa.schema(_fields({name: field.annotation for name, field in Order.mode
 
 def table_of(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
     """Returns rows as a table that has at least the schema's columns; an unknown column has the type of its values."""
-    more = dict.fromkeys(name for row in rows for name in row if name not in schema.names)
+    known = set(schema.names)
+    more = dict.fromkeys(name for row in rows for name in row if name not in known)
     rows = _unmixed(rows, [name for name in more if name.startswith(PEFT_FIELD)])
     columns = {name: pa.array([row.get(name) for row in rows]) for name in more}
     fields = [

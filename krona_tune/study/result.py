@@ -1,6 +1,6 @@
 """Holds what a trial returns: a report at each rung and, whatever its status, one row at its end."""
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import isfinite
 from typing import Any, Literal
@@ -51,7 +51,7 @@ class Report:
 
     def row(self) -> dict[str, Any]:
         """Returns the report as plain values, with its metrics as columns `metric_…`."""
-        values = asdict(self)
+        values = dict(vars(self))
         metrics = values.pop("metrics")
         return values | {f"metric_{name}": value for name, value in metrics.items()}
 
@@ -170,7 +170,7 @@ class TrialResult:
     def row(self) -> dict[str, Any]:
         """Returns the result as plain values: its parameters under their own names, its metrics as `metric_…` and
         `test_metric_…`."""
-        values = asdict(self)
+        values = dict(vars(self))
         params, metrics, test = (values.pop(name) for name in ("params", "metrics", "test_metrics"))
         values["status"] = str(self.status)
         values |= params | {f"metric_{name}": value for name, value in metrics.items()}

@@ -3,18 +3,22 @@
 import logging
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from krona_tune.adapters.methods.method_table import METHODS
-from krona_tune.record.parquet_reader import REPORT_KIND, TRIAL_KIND, merged, read_reports, read_trials
+from krona_tune.record import parquet_sink
+from krona_tune.record.parquet_reader import REPORT_KIND, TRIAL_KIND, Kind, read, read_reports, read_trials, refuse
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.refusal import Refusal
 from krona_tune.study.result import Status
@@ -40,6 +44,10 @@ while True:
     print(number, flush=True)
     number += 1
 """
+
+
+def table_in(results: Path, kind: Kind[Any]) -> pa.Table:
+    return kind.table(read(results, kind, refuse))
 
 
 def parts(results: Path) -> list[Path]:
@@ -120,7 +128,7 @@ def test_a_finalists_look_at_the_test_half_comes_back_equal(tmp_path: Path) -> N
     assert read_trials(tmp_path) == [plain, seen]
     sink.study_ended([])
     assert read_trials(tmp_path) == [plain, seen]
-    table = merged(tmp_path, TRIAL_KIND)
+    table = table_in(tmp_path, TRIAL_KIND)
     assert table["test_metric_matthews"].to_pylist() == [None, 0.375]
     assert table["test_score"].to_pylist() == [None, 0.375]
 
@@ -156,10 +164,10 @@ def test_a_parameter_that_may_be_none_comes_back_as_none(tmp_path: Path) -> None
 
 
 def test_types_do_not_depend_on_what_came_first(tmp_path: Path) -> None:
-    empty = merged(tmp_path, TRIAL_KIND).schema
+    empty = table_in(tmp_path, TRIAL_KIND).schema
     sink = ParquetSink(tmp_path)
     sink.trial_started(started(0, scale=2))
-    assert merged(tmp_path, TRIAL_KIND).schema == empty
+    assert table_in(tmp_path, TRIAL_KIND).schema == empty
     assert (empty.field("score").type, empty.field("scale").type) == (pa.float64(), pa.float64())
     assert (empty.field("a_out").type, empty.field("dropout").type) == (pa.int64(), pa.float64())
     assert (empty.field("rung").type, empty.field("layer_norms").type) == (pa.int64(), pa.string())
@@ -172,7 +180,7 @@ def test_trials_with_different_metrics_share_a_table(tmp_path: Path) -> None:
     sink.reported(replace(report(second, 0, 0.75), metrics={"accuracy": 0.75}))
     sink.study_ended([])
     assert [each.metrics for each in read_reports(tmp_path)] == [{"matthews": 0.5}, {"accuracy": 0.75}]
-    assert merged(tmp_path, REPORT_KIND)["metric_accuracy"].to_pylist() == [None, 0.75]
+    assert table_in(tmp_path, REPORT_KIND)["metric_accuracy"].to_pylist() == [None, 0.75]
 
 
 def test_trials_are_ordered_by_their_start_and_reports_by_rung(tmp_path: Path) -> None:
@@ -201,13 +209,13 @@ def test_compaction_leaves_one_file_a_table_and_is_idempotent(tmp_path: Path) ->
         trial = started(number)
         sink.trial_started(trial)
         sink.trial_ended(ended(trial, Status.COMPLETED, []))
-    before = merged(tmp_path, TRIAL_KIND)
+    before = table_in(tmp_path, TRIAL_KIND)
     assert len(parts(tmp_path)) == 6
     for _ in range(2):
         sink.study_ended([])
         assert parts(tmp_path) == []
         assert pq.read_table(tmp_path / "trials.parquet").num_rows == 3
-        assert merged(tmp_path, TRIAL_KIND).equals(before)
+        assert table_in(tmp_path, TRIAL_KIND).equals(before)
 
 
 def test_a_later_session_writes_after_the_parts_that_are_there(tmp_path: Path) -> None:
@@ -217,6 +225,165 @@ def test_a_later_session_writes_after_the_parts_that_are_there(tmp_path: Path) -
     counters = [int(path.name.split("-")[1]) for path in parts(tmp_path)]
     assert counters == [1, 2]
     assert [each.status for each in read_trials(tmp_path)] == [Status.COMPLETED]
+
+
+FILE_CALLS = ((os, "open"), (os, "fsync"), (Path, "replace"), (Path, "unlink"), (pq, "write_table"))
+"""What a sink calls to change files."""
+
+
+def before_each_file_call(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]) -> None:
+    """Makes something happen before every call by which a sink changes files."""
+
+    def watched(call: Callable[..., Any]) -> Callable[..., Any]:
+        def calling(*given: Any, **named: Any) -> Any:
+            happens()
+            return call(*given, **named)
+
+        return calling
+
+    for owner, name in FILE_CALLS:
+        monkeypatch.setattr(owner, name, watched(getattr(owner, name)))
+
+
+def event(sink: ParquetSink, number: int) -> None:
+    """Records the event of a number: of each trial its start, its report, then its end."""
+    trial, turn = started(number // 3), number % 3
+    reports = [report(trial, 0, 0.25)]
+    if turn == 0:
+        sink.trial_started(trial)
+    elif turn == 1:
+        sink.reported(*reports)
+    else:
+        sink.trial_ended(ended(trial, Status.COMPLETED, reports))
+
+
+def recorded(results: Path) -> list[str]:
+    """Returns what a reader finds: each trial's status, and that it has reported."""
+    found = [f"{row.trial_id} {row.status}" for row in read_trials(results)]
+    return sorted([*found, *(f"{each.trial_id} reported" for each in read_reports(results))])
+
+
+def after(events: int) -> list[str]:
+    """Returns what a reader has to find after so many events."""
+    found = {}
+    for number in range(events):
+        trial = started(number // 3).trial_id
+        if number % 3 == 1:
+            found[f"{trial} reported"] = "reported"
+        else:
+            found[trial] = "completed" if number % 3 else "interrupted"
+    return sorted(f"{name.split()[0]} {said}" for name, said in found.items())
+
+
+EVENTS = 7
+
+
+@pytest.fixture
+def early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes a sink compact a table at its fourth part, and saves the waiting for a disk."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+    monkeypatch.setattr(parquet_sink, "MOST_PARTS", 4)
+
+
+def test_a_running_study_has_few_files_and_all_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+    sink, most = ParquetSink(tmp_path), 0
+    for number in range(100):
+        event(sink, number)
+        most = max(most, len(list(tmp_path.rglob("*.parquet"))))
+    assert most <= 2 * (parquet_sink.MOST_PARTS + 1)
+    assert recorded(tmp_path) == after(100)
+
+
+def test_parts_are_as_few_as_one_to_many_rows(tmp_path: Path, early: None) -> None:
+    """A larger table is compacted less often: an event then costs the same."""
+    sink, compacted = ParquetSink(tmp_path), tmp_path / "reports.parquet"
+    rows = []
+    for number in range(26):
+        sink.reported(report(started(number), 0, 0.25))
+        if compacted.exists() and (found := pq.read_metadata(compacted).num_rows) not in rows:
+            rows.append(found)
+    assert rows == [4, 8, 12, 16, 20, 25]
+
+
+def test_a_writer_that_is_killed_at_any_step_loses_and_doubles_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early: None
+) -> None:
+    """A reader looks before every call that changes a file, and a driver goes on with what is there then."""
+    results, done, left = tmp_path / "results", 0, []
+    sink = ParquetSink(results)
+
+    def read_and_keep() -> None:
+        assert recorded(results) in (after(done), after(done + 1))
+        left.append((done, Path(shutil.copytree(results, tmp_path / str(len(left))))))
+
+    with monkeypatch.context() as watched:
+        before_each_file_call(watched, read_and_keep)
+        for done in range(EVENTS):
+            event(sink, done)
+        sink.study_ended([])
+    assert len(left) > 6 * EVENTS
+    for ended_by_then, killed in left:
+        goes_on = ParquetSink(killed)
+        assert list(killed.rglob("*.tmp")) == []
+        event(goes_on, ended_by_then)
+        assert recorded(killed) == after(ended_by_then + 1)
+
+
+@pytest.mark.parametrize("pace", [1, 2, 3])
+def test_a_reader_that_is_slow_finds_all_that_was_there_when_it_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early: None, pace: int
+) -> None:
+    """Before a reader opens its next file, the writer writes some events more, and compacts meanwhile."""
+    read_file = pq.ParquetFile
+    for begun in range(1, EVENTS):
+        results = tmp_path / str(begun)
+        sink, done = ParquetSink(results), begun
+        for number in range(begun):
+            event(sink, number)
+
+        def open_late(path: Path, sink: ParquetSink = sink) -> pq.ParquetFile:
+            nonlocal done
+            for _ in range(pace):
+                event(sink, done)
+                done += 1
+            return read_file(path)
+
+        with monkeypatch.context() as slow:
+            slow.setattr(pq, "ParquetFile", open_late)
+            rows = {row.trial_id: row.status for row in read_trials(results)}
+        for trial, status in (each.split() for each in after(begun)):
+            assert status == "reported" or rows[trial] in (status, Status.COMPLETED)
+
+
+def test_a_table_that_can_not_be_compacted_keeps_its_parts_and_is_compacted_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, early: None
+) -> None:
+    sink, replace_ = ParquetSink(tmp_path), Path.replace
+
+    def no_room(path: Path, target: Path) -> Path:
+        if target.name == "reports.parquet":
+            raise OSError(28, "No space left on device")
+        return replace_(path, target)
+
+    with monkeypatch.context() as full, caplog.at_level(logging.WARNING):
+        full.setattr(Path, "replace", no_room)
+        for number in range(9):
+            sink.reported(report(started(number), 0, 0.25))
+    assert caplog.text.count("reports.parquet can't be compacted now: [Errno 28] No space left on device") == 2
+    assert (len(parts(tmp_path)), len(read_reports(tmp_path))) == (9, 9)
+    for number in range(9, 12):
+        sink.reported(report(started(number), 0, 0.25))
+    assert (len(parts(tmp_path)), len(read_reports(tmp_path))) == (0, 12)
+
+
+def test_many_parts_of_an_earlier_driver_are_compacted_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(2):  # each by its own driver
+        ParquetSink(tmp_path).reported(report(started(number), 0, 0.25))
+    assert len(parts(tmp_path)) == 2
+    monkeypatch.setattr(parquet_sink, "MOST_PARTS", 2)
+    ParquetSink(tmp_path)
+    assert (parts(tmp_path), len(read_reports(tmp_path))) == ([], 2)
 
 
 def test_a_kill_while_compacting_loses_and_ages_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -351,15 +518,14 @@ def test_the_driver_sets_aside_what_it_cannot_read_and_uses_the_rest(
     assert [each.number for each in read_trials(tmp_path)] == [1]
 
 
-def test_what_is_damaged_while_the_study_runs_is_set_aside_at_its_end(tmp_path: Path) -> None:
+def test_what_is_damaged_while_the_study_runs_is_written_again_at_its_end(tmp_path: Path) -> None:
     sink = ParquetSink(tmp_path)
     sink.trial_started(started(0))
     sink.study_ended([])
     sink.trial_started(started(1))
     other_bytes(tmp_path / "trials.parquet")
     sink.study_ended([])
-    assert [each.number for each in read_trials(tmp_path)] == [1]
-    assert (tmp_path / "trials.parquet.corrupt").exists()
+    assert [each.number for each in read_trials(tmp_path)] == [0, 1]
 
 
 def test_a_file_that_was_set_aside_is_not_overwritten_by_the_next(tmp_path: Path) -> None:

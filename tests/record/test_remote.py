@@ -6,10 +6,11 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -133,6 +134,51 @@ def test_parts_that_were_compacted_go_there_too(here: StudyFolder, uri: str, tmp
     assert Store(f"{uri}/first").names("results/parts") == []
     assert read_trials(there.results) == read_trials(here.results)
     assert read_trials(there.results)[2].status is Status.DIVERGED
+
+
+@pytest.mark.parametrize("pushed_before", [False, True])
+def test_a_push_during_a_compaction_leaves_no_row_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pushed_before: bool
+) -> None:
+    """Between two looks of the push at the folder, a trial ends and the parts are compacted."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+    step, happened = 0, True
+    while happened:
+        step, looks = step + 1, 0
+        here, there = (
+            on(tmp_path / f"{machine}-{step}", f"file://{tmp_path}/copy-{step}") for machine in ("here", "there")
+        )
+        Copy(here).make_origin()
+        recorded(here, 2)
+        sink = ParquetSink(here.results)
+        if pushed_before:
+            Copy(here).push()
+            sink.trial_ended(ended(started(1), Status.FAILED, []))
+        before = {row.trial_id: row.status for row in read_trials(here.results)}
+
+        def compacting(look: Callable[..., Any], step: int = step, sink: ParquetSink = sink) -> Callable[..., Any]:
+            def looking(path: Path, *given: Any) -> Any:
+                nonlocal looks
+                looks += 1
+                if looks == step:
+                    sink.trial_ended(ended(started(1), Status.DIVERGED, []))
+                    sink.study_ended([])
+                return look(path, *given)
+
+            return looking
+
+        with pytest.MonkeyPatch.context() as watched:
+            for name in ("iterdir", "read_bytes"):
+                watched.setattr(Path, name, compacting(getattr(Path, name)))
+            Copy(here).push()
+        happened = looks >= step
+        refresh(there)
+        found = {row.trial_id: row.status for row in read_trials(there.results)}
+        assert found in (before, before | {started(1).trial_id: Status.DIVERGED})
+        Copy(here).push()
+        refresh(there)
+        assert read_trials(there.results) == read_trials(here.results)
+    assert step > 8
 
 
 def test_half_a_push_is_not_seen(here: StudyFolder, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -430,7 +476,7 @@ def test_a_part_that_goes_away_while_it_is_pushed_is_left_out(
 
     def then_compacted(self: Copy) -> dict[str, tuple[int, int]]:
         found = states(self)
-        gone.unlink()
+        gone.unlink(missing_ok=True)
         return found
 
     monkeypatch.setattr(Copy, "_states", then_compacted)

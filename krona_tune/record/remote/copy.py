@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from uuid import uuid4
@@ -27,8 +27,10 @@ LEFT_OUT = {"ray", "checkpoints", "orders", "wandb"}
 are given at the copy itself, and the last is written again by a session that does not find it."""
 GROWING = {"optuna.journal", "study.log"}
 """Files that only grow: their first bytes are what they were when an index was made, whatever was added since."""
+RECORDS = "results/"
+"""Where the files are that a running study compacts."""
 ATTEMPTS = 5
-"""How often a pull begins again because a running study compacted its parts meanwhile."""
+"""How often a pull or a push begins again because a running study compacted its parts meanwhile."""
 State = tuple[int, int]
 """A file's size in bytes, and when it was changed (nanoseconds since the epoch)."""
 
@@ -93,7 +95,7 @@ class Copy:
         for name in wanted:
             if before.get(name) != there.files[name] or not (self.root / name).exists():
                 self._fetch(name, there.files[name])
-        for name in self._states().keys() - there.files.keys():
+        for name in sorted(self._states().keys() - there.files.keys()):  # the oldest part first, as its driver did
             (self.root / name).unlink(missing_ok=True)
         left = {name: state for name, state in before.items() if name not in wanted and name in there.files}
         brought = {name: state for name, state in there.files.items() if name in wanted or not belongs(name)}
@@ -107,23 +109,40 @@ class Copy:
         known, there, origin = self._index_here(), self._index_there(), self.origin
         if there and there.origin != origin and there != known:
             raise OvertakenError("another driver has continued this study elsewhere")
-        before, states = known.files if known else {}, self._states()
+        before = known.files if known else {}
+        states, records = self._seen(before)
         changed = [name for name, state in states.items() if before.get(name) != state]
         gone = sorted(before.keys() - states.keys())
         if not changed and not gone and known and known.origin == origin:
             return
         for name in changed:
             try:
-                self.store.write(name, _as_it_was(name, (self.root / name).read_bytes(), states[name]))
+                content = records[name] if name in records else (self.root / name).read_bytes()
             except FileNotFoundError:
-                if (self.root / name).exists():
-                    raise
-                del states[name]  # compacted meanwhile
+                del states[name]  # removed meanwhile
+            else:
+                self.store.write(name, _as_it_was(name, content, states[name]))
         index = Index(origin=origin, files=states)
         self.store.write(INDEX, index.model_dump_json().encode())
         for name in gone:
             self.store.remove(name)
         self._note(index)
+
+    def _seen(self, before: Mapping[str, State]) -> tuple[dict[str, State], dict[str, bytes]]:
+        """Returns the states of all files, and the content of the records that have changed since `before`.
+
+        The records are read at once, again if parts were compacted meanwhile: the copy never has parts without those
+        that were written later, or without the file that they were compacted to.
+        """
+        for attempts_left in reversed(range(ATTEMPTS)):
+            states = self._states()
+            changed = (name for name, state in states.items() if name.startswith(RECORDS) and before.get(name) != state)
+            try:
+                return states, {name: (self.root / name).read_bytes() for name in changed}
+            except FileNotFoundError:
+                if not attempts_left:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
 
     def _states(self) -> dict[str, State]:
         """Returns every file to copy, by its name below the folder. Call it before any of them is read: what is written
@@ -188,8 +207,23 @@ def _as_it_was(name: str, content: bytes, state: State) -> bytes:
 
 def _files_below(root: Path) -> Iterator[str]:
     """Yields the files directly in the folder first, so the journal before the results."""
-    for folder, below, files in os.walk(root):
-        inside = Path(folder).relative_to(root)
-        below[:] = [name for name in below if belongs((inside / name).as_posix())]
-        names = ((inside / name).as_posix() for name in files)
-        yield from (name for name in names if belongs(name))
+    yield from _files_in(root, root)
+    for folder in _folders_in(root, root):
+        yield from _files_from_the_ground(folder, root)
+
+
+def _files_from_the_ground(folder: Path, root: Path) -> Iterator[str]:
+    """Yields the files of the folders in it first, so a part before the file to which it may be compacted meanwhile."""
+    for below in _folders_in(folder, root):
+        yield from _files_from_the_ground(below, root)
+    yield from _files_in(folder, root)
+
+
+def _files_in(folder: Path, root: Path) -> list[str]:
+    names = (path.relative_to(root).as_posix() for path in folder.iterdir() if not path.is_dir())
+    return [name for name in names if belongs(name)]
+
+
+def _folders_in(folder: Path, root: Path) -> list[Path]:
+    folders = (path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+    return [path for path in folders if belongs(path.relative_to(root).as_posix())]
