@@ -10,7 +10,6 @@ from ray.util.metrics import Counter, Gauge
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.standings import Standings
 
-"""What Ray puts before every name where Prometheus reads it; a count also ends in `_total`."""
 RUNNING = "running"
 SECONDS = 1.0
 """The least time between two readings: each goes over all rows, and Ray exports only every few seconds."""
@@ -18,7 +17,8 @@ SECONDS = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """One metric. A count only grows."""
+    """One metric. A count only grows. Where Prometheus reads it, Ray puts `ray_` before its name, and `_total` behind
+    that of a count."""
 
     kind: Literal["value", "count"]
     about: str
