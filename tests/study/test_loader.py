@@ -80,7 +80,11 @@ def test_a_word_that_only_looks_like_a_number_stays_a_word() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90", 90), ("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("1m5s", 65)]
+    ("text", "seconds"),
+    [
+        *[("90", 90), ("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("1m5s", 65)],
+        *[("1h30", 5400), ("2m15", 135), ("1h5m7", 3907), ("1h30s", 3630)],
+    ],
 )
 def test_a_time_budget_is_read_in_seconds(text: str, seconds: int) -> None:
     assert spec_of(f"model: m\nsearch: {{time_budget: {text}}}").search.time_budget == seconds

@@ -35,11 +35,12 @@ def _complete(value: Any) -> Any:
 
 
 def _seconds(value: Any) -> Any:
-    """Returns `90`, `90s`, `30m`, `2h`, `1h30m` as seconds."""
+    """Returns `90`, `90s`, `30m`, `2h`, `1h30m` as seconds; in `1h30`, the number without a unit is in minutes."""
     if not isinstance(value, str):
         return value
-    parts = re.fullmatch(r"(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s?)?", value.strip())
-    if not value.strip() or parts is None:
+    text = re.sub(r"(?<=h)(\d+)$", r"\1m", value.strip())
+    parts = re.fullmatch(r"(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s?)?", text)
+    if not text or parts is None:
         raise ValueError("write a time such as 90s, 30m or 1h30m")
     hours, minutes, seconds = (int(part or 0) for part in parts.groups())
     return 3600 * hours + 60 * minutes + seconds
