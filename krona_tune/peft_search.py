@@ -15,8 +15,10 @@ from math import inf
 from typing import Any
 
 from peft import LoKrConfig, LoraConfig, PeftConfig
+from pydantic import ValidationError
 from torch import nn
 
+from krona_tune.adapters.files.adapter_files import config_of
 from krona_tune.adapters.files.peft_form import task_type, within
 from krona_tune.adapters.methods.method_table import added_parameters
 from krona_tune.adapters.placement import common_dimensions, sites
@@ -25,6 +27,8 @@ from krona_tune.backbones.geometry import Site
 from krona_tune.kron.factors import divisors
 from krona_tune.peft_method import KronAConfig
 from krona_tune.refusal import Refusal, unknown
+from krona_tune.refused_calls import refusing_at_the_caller
+from krona_tune.study.spec.loader import refusal_of
 from krona_tune.study.spec.trial import AdapterConfig
 
 Choose = Callable[[str, Sequence[Any]], Any]
@@ -32,6 +36,7 @@ TERMS, RANKS, FACTORS, SCALES = (1, 2, 4), (1, 2, 4, 8, 16, 32, 64), (2, 4, 8, 1
 """The values that a trial can choose: numbers of products, ranks, decompose factors, scales (peft's alpha / rank)."""
 
 
+@refusing_at_the_caller
 def optuna_space(
     trial: Any,
     model: nn.Module,
@@ -57,12 +62,11 @@ def optuna_space(
     Raises:
         Refusal: nothing fits the limit, the model has no such maps, or they are parts of fused maps.
     """
-    for method in methods:
+    for method in methods or [""]:
         if method not in _SIZES:
             raise unknown("methods", "method", method, _SIZES)
-    own: Any = model.config
-    shape = geometry(own.to_dict(), "model")
-    places = sites(shape, AdapterConfig(roles=roles, layers=layers))
+    choose = _chooser(trial)
+    places = sites(geometry(config_of(model), "model"), _placement(roles, layers))
     for site in places:
         if site.rows:
             raise Refusal("model", f"{site.key} is a part of a map, and peft adapts whole maps", "choose other roles")
@@ -71,13 +75,19 @@ def optuna_space(
     if not any(offered.values()):
         least = min(_cost(each, places) for method in methods for each in _SIZES[method](places))
         raise Refusal("max_params", f"{max_params:,}: no adapter is so small", f"write {least:,} or more")
-    choose = _chooser(trial)
     method = choose("method", [method for method in methods if offered[method]])
     chosen = _narrowed(offered[method], choose).model_copy(update={"scale": choose("scale", SCALES)})
     config = _CONFIGS[method](chosen)
     config.target_modules = {f"{within(model)}{site.name}" for site in places}
     config.task_type = task_type(model)
     return config
+
+
+def _placement(roles: str, layers: str) -> AdapterConfig:
+    try:
+        return AdapterConfig(roles=roles, layers=layers)
+    except ValidationError as error:
+        raise refusal_of(error, AdapterConfig, "") from None
 
 
 def _within_limit(sizes: Sequence[AdapterConfig], places: Sequence[Site], limit: float) -> list[AdapterConfig]:
@@ -126,7 +136,12 @@ def _narrowed(offered: list[AdapterConfig], choose: Choose) -> AdapterConfig:
 
 def _chooser(trial: Any) -> Choose:
     """Returns what chooses a value by the name of a knob."""
-    return (lambda name, values: values[0]) if trial is None else trial.suggest_categorical
+    if trial is None:
+        return lambda name, values: values[0]
+    if not hasattr(trial, "suggest_categorical"):
+        raise Refusal("trial", f"is of the type {type(trial).__name__}", "give a trial of Optuna, or None")
+    choose: Choose = trial.suggest_categorical
+    return choose
 
 
 _SIZES: dict[str, Callable[[Sequence[Site]], list[AdapterConfig]]] = {

@@ -42,5 +42,10 @@ def asked_tasks(text: str, defined: Mapping[str, Any]) -> tuple[str, ...] | dict
         elif word:
             raise unknown("--tasks", "task", word.lower(), [*TASKS, *defined, "glue"])
     if not asked:
-        raise Refusal("--tasks", f"no task in {text!r}", f"known: glue, {', '.join([*TASKS, *defined])}")
+        raise no_task(text, defined)
     return tuple(asked) if all(task == OF_GLUE for task in asked.values()) else asked
+
+
+def no_task(asked: object, defined: Mapping[str, Any]) -> Refusal:
+    """Returns the Refusal of a request that names no task."""
+    return Refusal("--tasks", f"no task in {asked!r}", f"known: glue, {', '.join([*TASKS, *defined])}")

@@ -9,11 +9,12 @@ from krona_tune.api.folders import with_whole_paths
 from krona_tune.data.tasks import GLUE
 from krona_tune.record.orders import give_order
 from krona_tune.record.parquet_reader import read_orders
-from krona_tune.refusal import Refusal
+from krona_tune.refusal import Refusal, shown
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest, refuse_edited
 from krona_tune.study.order import Order, OrderRequest, is_paused, search_ended_by
-from krona_tune.study.spec.loader import load_spec
+from krona_tune.study.spec.given_values import naming_given, put, read_given
+from krona_tune.study.spec.loader import build_spec, load_spec
 from krona_tune.study.spec.study_spec import CHANGEABLE, StudySpec
 
 MOST_DIGITS = 9
@@ -94,9 +95,18 @@ def going_on(folder: StudyFolder, given: Mapping[str, Any]) -> StudySpec:
         refuse_edited(read_manifest(folder.manifest), earlier, folder.spec)
     _refuse_different(folder, earlier, _kept(given))
     taken = {flag: value for flag, value in given.items() if FLAGS[flag].taken}
-    if "--or-resume" not in given and taken.get("--trials", "").startswith("+"):
-        taken["--trials"] = str(earlier.search.trials + number_of_trials(taken["--trials"][1:]))
+    if "--or-resume" not in given and str(trials := taken.get("--trials", "")).startswith("+"):
+        taken["--trials"] = earlier.search.trials + number_of_trials(trials[1:])
     return load_spec(folder.spec, (), overrides(taken), flag_names(taken))
+
+
+def with_values(spec: StudySpec, flags: Mapping[str, Any]) -> StudySpec:
+    """Returns a request with the values that flags set. Raises a Refusal if one is refused."""
+    given, plain = read_given((), overrides(flags), flag_names(flags)), spec.plain()
+    with naming_given("the request", given):
+        for each in given:
+            put(plain, each, each.by)
+        return build_spec(plain, "the request")
 
 
 def let_go_on(folder: StudyFolder, spec: StudySpec) -> None:
@@ -116,10 +126,11 @@ def with_tasks(spec: StudySpec) -> StudySpec:
     return spec if spec.tasks else spec.model_copy(update={"tasks": GLUE})
 
 
-def number_of_trials(text: str) -> int:
-    """Returns the text as a number of trials. Raises a Refusal if it is not one."""
+def number_of_trials(given: object) -> int:
+    """Returns what was given as a number of trials. Raises a Refusal if it is not one."""
+    text = str(given)
     if not text.isdecimal() or len(text) > MOST_DIGITS or int(text) < 1:
-        raise Refusal("--trials", f"{text!r} is not a number of trials", "give a whole number from 1")
+        raise Refusal("--trials", f"{shown(given)} is not a number of trials", "give a whole number from 1")
     return int(text)
 
 

@@ -1,8 +1,10 @@
 """Keeps what a study gets from a Python session as files in its folder: frames, data sets and models."""
 
+import re
 import shutil
 from collections.abc import Mapping
 from hashlib import sha256
+from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,8 +12,11 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from krona_tune.atomic_write import atomic_path
-from krona_tune.refusal import Refusal, refusing
+from krona_tune.data.own.data_files import part_of
+from krona_tune.refusal import Refusal, refusing, unknown
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.spec.loader import tasks_beside
+from krona_tune.study.spec.plain_yaml import plain_values
 
 DATA, MODEL, REQUEST = "data", "model", "request.yaml"
 FIX = "give a pandas frame, a datasets.DatasetDict, a file, or a mapping of train, validation and test to frames"
@@ -26,16 +31,23 @@ def kept_tasks(tasks: Mapping[str, Any], folder: StudyFolder) -> dict[str, Any]:
     Raises:
         Refusal: data are of another kind, or can't be written.
     """
-    return {name: _kept_task(str(name), task, folder) for name, task in tasks.items()}
+    named = {name: {**task, "data": name} if has_data(task) else task for name, task in tasks.items()}
+    plain = plain_values(named, "tasks")
+    tasks_beside(plain, folder.inputs, "tasks")  # their names become folders
+    return {name: _kept_task(name, task, tasks[name], folder) for name, task in plain.items()}
 
 
-def _kept_task(name: str, task: Any, folder: StudyFolder) -> Any:
-    if not isinstance(task, Mapping) or isinstance(task.get("data"), str | None):
-        return task
+def has_data(task: Any) -> bool:
+    """Returns whether a task holds data themselves, not the name of where they are."""
+    return isinstance(task, Mapping) and not isinstance(task.get("data"), str | PathLike | None)
+
+
+def _kept_task(name: str, plain: Any, task: Any, folder: StudyFolder) -> Any:
+    if not has_data(task):
+        return plain
     data = task["data"]
-    if isinstance(data, Path):
-        return {**task, "data": str(data)}
     parts = data if isinstance(data, Mapping) else {"train": data}  # a DatasetDict is a mapping too
+    _refuse_odd_parts(parts, f"tasks: {name}: data")
     place = folder.inputs / DATA / name
     with refusing(f"tasks: {name}: data", "can't be kept as Parquet files", FIX):
         if not folder.spec.exists():
@@ -43,7 +55,15 @@ def _kept_task(name: str, task: Any, folder: StudyFolder) -> Any:
         place.mkdir(parents=True, exist_ok=True)
         for part, rows in parts.items():
             _keep(rows, place / f"{part}.parquet", f"tasks: {name}: data", begun=folder.spec.exists())
-    return {**task, "data": str(place.resolve())}
+    return {**plain, "data": str(place.resolve())}
+
+
+def _refuse_odd_parts(parts: Mapping[Any, Any], place: str) -> None:
+    for part in parts:
+        if not isinstance(part, str) or not re.fullmatch(r"[\w.-]+", part) or not part_of(part):
+            raise unknown(place, "part", part, ["train", "validation", "test"])
+    if not parts:
+        raise Refusal(place, "holds no part", FIX)
 
 
 def _keep(rows: Any, path: Path, place: str, *, begun: bool) -> None:

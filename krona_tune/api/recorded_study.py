@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from krona_tune.api.refused_calls import refusing_at_the_caller
 from krona_tune.record.orders import give_order
 from krona_tune.record.ownership import is_running
 from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal, unknown
+from krona_tune.refused_calls import refusing_at_the_caller
 from krona_tune.report.frame import reports_frame, trials_frame
 from krona_tune.report.pages.study_page import spec_of, write_report
 from krona_tune.report.summary.shared_summary import judged_together, shared_part

@@ -6,8 +6,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from krona_tune.api.asked_tasks import asked_tasks
-from krona_tune.api.flags import going_on, let_go_on, number_of_trials, with_tasks
+from krona_tune.api.asked_tasks import asked_tasks, no_task
+from krona_tune.api.flags import FLAGS, flag_names, going_on, let_go_on, overrides, with_tasks, with_values
 from krona_tune.api.folders import (
     chosen_space,
     new_name,
@@ -16,24 +16,26 @@ from krona_tune.api.folders import (
     study_folder,
     with_whole_paths,
 )
-from krona_tune.api.inputs import REQUEST, kept_model, kept_tasks
+from krona_tune.api.inputs import REQUEST, has_data, kept_model, kept_tasks
 from krona_tune.api.recorded_study import RecordedStudy
-from krona_tune.api.refused_calls import refusing_at_the_caller
 from krona_tune.api.shipped_spaces import find_space
 from krona_tune.api.study_process import Driver, last_lines, start_driver, stop_driver
 from krona_tune.api.study_run import INTERRUPTED, RAY_LOST, run_and_report
 from krona_tune.atomic_write import write_atomically
 from krona_tune.hub import home
+from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
 from krona_tune.record.notifications import NOTIFY, refuse_unknown_services
 from krona_tune.record.ownership import claim
 from krona_tune.record.remote.storage import storage_at
 from krona_tune.record.wandb_mirror.account import refuse_no_account
 from krona_tune.refusal import Refusal, unknown
+from krona_tune.refused_calls import refusing_at_the_caller
+from krona_tune.search.startup.cluster import refuse_odd_address, slots, this_machine
 from krona_tune.search.terminal.cell_view import in_notebook, silence_widgets
 from krona_tune.study.folder import STUDIES, StudyFolder
 from krona_tune.study.manifest import read_manifest
-from krona_tune.study.spec.loader import build_spec, dump_spec, load_spec, tasks_beside, tasks_defined_in
-from krona_tune.study.spec.plain_yaml import dump_yaml
+from krona_tune.study.spec.loader import dump_spec, load_spec, tasks_beside, tasks_defined_in
+from krona_tune.study.spec.plain_yaml import dump_yaml, plain_values
 from krona_tune.study.spec.study_spec import CHANGEABLE, StudySpec
 
 if in_notebook():
@@ -47,25 +49,13 @@ if TYPE_CHECKING:
 STOP_SECONDS = 60.0
 """How long `stop` waits for the study's end."""
 KEYWORDS = {
-    "trials": "search.trials",
-    "seed": "seed",
-    "data": "data",
-    "max_params": "search.max_params",
-    "time_budget": "search.time_budget",
-    "objective": "search.objective",
-    "shared": "search.shared",
-    "warm_start": "search.warm_start",
-    "cpus_per_trial": "resources.cpus_per_trial",
-    "gpus_per_trial": "resources.gpus_per_trial",
-    "max_concurrent": "resources.max_concurrent",
-    "price": "resources.price_per_hour",
-}
-"""The key of study.yaml that each keyword of `Study` sets."""
-LATER = {
     key: f"--{key.replace('_', '-')}"
-    for key in ("trials", "time_budget", "cpus_per_trial", "gpus_per_trial", "max_concurrent", "price")
-}
-"""Keywords that may change in a study that has begun, and the flags of the command line that say the same."""
+    for key in (
+        "trials", "seed", "data", "max_params", "time_budget", "objective", "shared", "warm_start", "cpus_per_trial",
+        "gpus_per_trial", "max_concurrent", "price",
+    )
+}  # fmt: skip
+"""The keywords of `Study` that are flags of the command line, and those flags."""
 
 
 class Study(RecordedStudy):
@@ -89,7 +79,7 @@ class Study(RecordedStudy):
     def __init__(
         self,
         *,
-        tasks: str | Sequence[str] | Mapping[str, Any] | None = None,
+        tasks: str | Sequence[str] | Mapping[str, str | Mapping[str, Any] | None] | None = None,
         model: Any = None,
         tokenizer: Any = None,
         space: str | PathLike[str] | Mapping[str, Any] | None = None,
@@ -120,35 +110,43 @@ class Study(RecordedStudy):
                 gpus_per_trial, max_concurrent, price, as the flags of the command line.
         """
         refuse_odd(name)
-        refuse_no_account(wandb)
+        refuse_no_store(tracking_uri)
         addresses = (notify,) if isinstance(notify, str) else tuple(notify)
         refuse_unknown_services(addresses)
+        refuse_no_account(wandb)
+        refuse_odd_address(address)
         if odd := sorted(keywords.keys() - KEYWORDS.keys()):
             raise unknown("Study", "keyword", odd[0], KEYWORDS)
-        place: Path | Mapping[str, Any] = _found(space) if space else chosen_space(None)[0]
+        place: Path | Mapping[str, Any] = chosen_space(None)[0] if space is None else _found(space)
         self.folder = storage_at(str(storage)).brought(name or new_name(_stem(place)))
         self._address, self._tracking_uri, self._wandb, self._notify = address, tracking_uri, wandb, addresses
         self._space: Path | Mapping[str, Any] | None = place
         self._tasks, self._model, self._tokenizer = tasks, model, tokenizer
-        self._set = {**(settings or {}), **{KEYWORDS[key]: value for key, value in keywords.items()}}
+        self._settings = plain_values(settings or {}, "settings")
+        given = {KEYWORDS[key]: plain_values(value, key) for key, value in keywords.items() if value is not None}
+        self._flags: dict[str, Any] = given
         self._request: StudySpec | None = None
         self._child: Driver | None = None
-        if not _has_data(tasks) and (model is None or isinstance(model, str | Path)):
+        in_memory = isinstance(tasks, Mapping) and any(map(has_data, tasks.values()))
+        if not in_memory and (model is None or isinstance(model, str | Path)):
             _ = self.request  # bad input is refused at once; data in memory are not written before they are needed
 
     @classmethod
     @refusing_at_the_caller
     def from_yaml(cls, path: str | PathLike[str], **keywords: Any) -> "Study":
         """Returns the study that a search space describes; `keywords` are those of `Study`."""
+        if "space" in keywords:
+            raise Refusal("space", "the path names a space already", "leave space out")
         return cls(space=path, **keywords)
 
     @classmethod
+    @refusing_at_the_caller
     def in_folder(cls, folder: StudyFolder) -> "Study":
         """Returns a study that has begun, from its folder."""
         read_manifest(folder.manifest)
         study = cls.__new__(cls)
         study.folder, study._address, study._tracking_uri, study._wandb, study._notify = folder, None, None, None, ()
-        study._space, study._request, study._child, study._set = None, None, None, {}
+        study._space, study._request, study._child, study._flags = None, None, None, {}
         return study
 
     @property
@@ -190,16 +188,16 @@ class Study(RecordedStudy):
             KeyboardInterrupt: the study was stopped by Ctrl-C, and nothing is lost; `run` resumes it.
             RuntimeError: Ray ended during the study; `run` resumes it.
         """
-        given = {"--trials": None if trials is None else str(trials), "--time-budget": time_budget}
-        given = {flag: value for flag, value in given.items() if value is not None}
-        spec = self._spec_to_run(given)
+        given = {"--trials": trials, "--time-budget": time_budget}
+        flags = self._flags | {flag: value for flag, value in given.items() if value is not None}
+        spec = self._spec_to_run(flags)
         if self.folder.spec.exists() and not self.running and self._is_finished(spec):
             print(f"The study {self.folder.name} is finished. run(trials='+8') adds 8 trials a task.")
             return self
         if wait:
             self._run(spec, quiet=quiet)
         else:
-            self._start(spec, given)
+            self._start(spec, flags)
         return self
 
     @refusing_at_the_caller
@@ -226,6 +224,8 @@ class Study(RecordedStudy):
         self, task: str | None = None, *, trial: str | None = None, all_data: bool = False, seeds: int = 1
     ) -> "Study":
         """Trains a task's winner, or the configuration of a trial, again on all training examples or on all data."""
+        if not self.folder.spec.exists():
+            raise Refusal("train", f"the study {self.folder.name!r} has not begun", "run it first")
 
         def asked(plan: "Plan") -> "FullTraining":
             from krona_tune.search.full_training import FullTraining, configuration
@@ -243,21 +243,25 @@ class Study(RecordedStudy):
         path = self._space
         assert path is not None, "a study that was opened has its request"
         if isinstance(path, Mapping):
-            written, path = dump_yaml(dict(path)), self.folder.inputs / "space.yaml"
+            written, path = dump_yaml(plain_values(path, "space")), self.folder.inputs / "space.yaml"
             self.folder.inputs.mkdir(parents=True, exist_ok=True)
             write_atomically(path, written)
         tasks = self._asked_tasks(path)
         model = None if self._model is None else kept_model(self._model, self._tokenizer, self.folder)
-        overrides = {"tasks": tasks, "model": model, **self._set, "name": self.folder.name}
-        return with_whole_paths(with_tasks(load_spec(path, (), overrides)))
+        settings = {key: value for key, value in self._settings.items() if value is not None}
+        values = {"tasks": tasks, "model": model, **settings, **overrides(self._flags), "name": self.folder.name}
+        return with_whole_paths(with_tasks(load_spec(path, (), values, flag_names(self._flags))))
 
     def _asked_tasks(self, space: Path) -> Any:
         if self._tasks is None:
             return None
-        if isinstance(self._tasks, Mapping):
-            return tasks_beside(kept_tasks(self._tasks, self.folder), Path.cwd(), "tasks")
-        words = self._tasks if isinstance(self._tasks, str) else ",".join(self._tasks)
-        return asked_tasks(words, tasks_defined_in(space))
+        defined = tasks_defined_in(space)
+        if not isinstance(self._tasks, Mapping):
+            words = self._tasks if isinstance(self._tasks, str) else ",".join(self._tasks)
+            return asked_tasks(words, defined)
+        if not self._tasks:
+            raise no_task(self._tasks, defined)
+        return tasks_beside(kept_tasks(self._tasks, self.folder), Path.cwd(), "tasks")
 
     def _refuse_other_request(self, now: StudySpec) -> None:
         """Refuses a study that was begun with another request under the same name."""
@@ -270,6 +274,8 @@ class Study(RecordedStudy):
     def _plan(self) -> "Plan":
         from krona_tune.search.planning.plan import make_plan
 
+        if self._address is None:
+            slots(this_machine(), self.request.resources)
         return make_plan(with_whole_paths(self.request), str(self._place))
 
     @property
@@ -281,13 +287,12 @@ class Study(RecordedStudy):
     def _output(self) -> Path:
         return self.folder.inputs / "output.txt"
 
-    def _spec_to_run(self, given: Mapping[str, Any]) -> StudySpec:
+    def _spec_to_run(self, flags: Mapping[str, Any]) -> StudySpec:
+        """Returns the request with the values of flags; a study that has begun takes only those that may change."""
         request = self.request
-        if not self.folder.spec.exists():
-            return _with(request, {KEYWORDS[key]: given[flag] for key, flag in LATER.items() if flag in given})
-        own = {flag: self._set[KEYWORDS[key]] for key, flag in LATER.items() if KEYWORDS[key] in self._set}
-        own |= {"--trials": str(own["--trials"])} if "--trials" in own else {}
-        return with_tasks(going_on(self.folder, {**own, **given}))
+        if self.folder.spec.exists():
+            return with_tasks(going_on(self.folder, _later(flags)))
+        return with_values(request, _later(flags))
 
     def _run(self, spec: StudySpec, *, quiet: bool, asked: "Callable[[Plan], FullTraining] | None" = None) -> None:
         begun = self.folder.spec.exists()
@@ -314,7 +319,7 @@ class Study(RecordedStudy):
         if ended.status == INTERRUPTED:
             raise KeyboardInterrupt("the study was stopped; .run() resumes it")
 
-    def _start(self, spec: StudySpec, given: Mapping[str, Any]) -> None:
+    def _start(self, spec: StudySpec, flags: Mapping[str, Any]) -> None:
         """Starts the command line's own driver in a process that outlives this one."""
         if self.running:
             raise Refusal("run", f"the study {self.folder.name!r} is being run", "wait for it")
@@ -324,7 +329,7 @@ class Study(RecordedStudy):
         where += ["--tracking-uri", self._tracking_uri] if self._tracking_uri else []
         where += ["--wandb", self._wandb] if self._wandb else []
         if self.folder.spec.exists():
-            later = {"--trials": spec.search.trials, **{f: v for f, v in given.items() if f != "--trials"}}
+            later = _later(flags) | {"--trials": spec.search.trials}
             words = ["resume", self.folder.name, *(str(word) for pair in later.items() for word in pair)]
         else:
             request = self.folder.inputs / REQUEST
@@ -334,19 +339,8 @@ class Study(RecordedStudy):
         self._child = start_driver([*words, *where], self._output, environment=environment)
 
 
-def _with(spec: StudySpec, changed: Mapping[str, Any]) -> StudySpec:
-    """Returns the request with other values of some keys."""
-    plain = spec.plain()
-    for key, value in changed.items():
-        section, _, last = key.partition(".")
-        plain[section] = {**plain.get(section, {}), last: number_of_trials(value) if last == "trials" else value}
-    return build_spec(plain, "run")
-
-
-def _has_data(tasks: Any) -> bool:
-    """Returns whether a task holds data themselves, not the name of where they are."""
-    described = tasks.values() if isinstance(tasks, Mapping) else ()
-    return any(isinstance(each, Mapping) and not isinstance(each.get("data"), str | Path | None) for each in described)
+def _later(flags: Mapping[str, Any]) -> dict[str, Any]:
+    return {flag: value for flag, value in flags.items() if FLAGS[flag].taken}
 
 
 def _found(space: str | PathLike[str] | Mapping[str, Any]) -> Path | Mapping[str, Any]:

@@ -1,5 +1,6 @@
 """Starts the command line's own driver for a study in another process, and stops the process that runs a study."""
 
+import math
 import os
 import signal
 import subprocess
@@ -54,6 +55,8 @@ def stop_driver(folder: StudyFolder, child: Driver | None, seconds: float) -> No
     Raises:
         Refusal: no process runs the study, it is on another machine, or it does not end in time.
     """
+    if not 0 < seconds < math.inf:
+        raise Refusal("seconds", f"{seconds:g} is no time to wait", "give a number of seconds above 0")
     found = driver_of(folder)
     if found is None:
         raise Refusal("stop", f"the study {folder.name!r} does not run here", "there is nothing to stop")

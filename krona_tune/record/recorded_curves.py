@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from krona_tune.refused_calls import refusing_at_the_caller
+
 FOLDER = Path(__file__).parent / "curves"
 """The folder with a Parquet file per recorded block, and a README that describes columns and recording."""
 LEARNED = ("newsgroups", "reuters", "sst2", "stsb")
@@ -15,6 +17,7 @@ BACKBONE = {
 """The config of the backbone that carried the adapters, the packaged MiniLM's."""
 
 
+@refusing_at_the_caller
 def curves() -> pd.DataFrame:
     """Returns the recorded learning curves: one row per report of a trial; a trial without a report has one row.
 

@@ -13,7 +13,7 @@ from krona_tune.study.folder import FULL
 from krona_tune.study.randomness import stream
 from krona_tune.study.result import TrialResult
 from krona_tune.study.spec.study_spec import ExamplesSpec
-from krona_tune.study.spec.trial import FULL_KINDS
+from krona_tune.study.spec.trial import FULL_KINDS, MOST_SEEDS
 from krona_tune.study.standings import Standings
 from krona_tune.train.loop import TaskWork
 
@@ -23,11 +23,18 @@ class FullTraining:
     """Asks to train the configuration of the trial `of` again with `seeds` seeds.
 
     With `everything` no example is held out, so these trials have no score.
+
+    Raises:
+        Refusal: the number of seeds is below 1 or above MOST_SEEDS.
     """
 
     of: TrialResult
     seeds: int
     everything: bool
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.seeds <= MOST_SEEDS:
+            raise Refusal("--seeds", f"{self.seeds} is no number of seeds", f"write 1 to {MOST_SEEDS}")
 
     @property
     def kind(self) -> str:

@@ -16,6 +16,7 @@ from krona_tune.api.study_run import Ended
 from krona_tune.record.notifications import NOTIFY
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.refusal import Refusal
+from krona_tune.study.spec.loader import dump_spec, load_spec
 from tests.search.models import saved_bert
 
 GOOD, BAD = ("lovely", "great", "fine"), ("awful", "poor", "dull")
@@ -90,7 +91,7 @@ def test_a_model_in_memory_is_kept_with_its_tokenizer(model: str) -> None:
         ({"tasks": "colla"}, "tasks: unknown task 'colla', did you mean 'cola'"),
         ({"name": "a b"}, "name: 'a b' is no name of a study"),
         ({"trils": 3}, "Study: unknown keyword 'trils', did you mean 'trials'"),
-        ({"trials": 0}, "search.trials: 0 is refused; write 1 or more"),
+        ({"trials": 0}, "trials: 0 is not a number of trials; give a whole number from 1"),
         ({"settings": {"adapter.scael": 2}}, "adapter.scael: unknown key 'scael', did you mean 'scale'"),
         ({"space": "nowhere.yaml"}, "nowhere.yaml: can't be read"),
         ({"wandb": "a/b/c"}, "wandb: 'a/b/c' is no project of W&B; write PROJECT or TEAM/PROJECT"),
@@ -158,6 +159,44 @@ def test_who_is_told_and_where_results_go_reaches_the_driver(
     told = {"wandb": "team/mine", "notify": ["json://one", "json://two"], "tracking_uri": "http://mlflow"}
     study(model, **told).run(wait=wait)
     assert heard == {**told, "notify": "json://one json://two"}
+
+
+LATER = {"max_concurrent": 2, "price": 1.5, "time_budget": "2h", "cpus_per_trial": 1}
+AS_FLAGS = {"--max-concurrent": "2", "--price": "1.5", "--time-budget": "2h", "--cpus-per-trial": "1"}
+
+
+@pytest.mark.parametrize("given", [{}, {"time_budget": "3h"}])
+def test_a_begun_study_is_resumed_elsewhere_with_the_flags_of_its_constructor(
+    model: str, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = study(model)
+    begun.folder.root.mkdir(parents=True, exist_ok=True)
+    begun.folder.spec.write_text(dump_spec(begun.request), encoding="utf-8")
+    heard: list[str] = []
+    monkeypatch.setattr(study_module, "start_driver", lambda words, output, environment: heard.extend(words))
+    monkeypatch.setattr(study_module.Study, "_nothing_left", lambda self, spec: False)
+    study(model, **LATER).run(wait=False, trials="+3", **given)
+    assert heard[:2] == ["resume", "reviews"]
+    words = dict(zip(heard[2::2], heard[3::2], strict=False))
+    budget = {"--time-budget": given["time_budget"]} if given else {}
+    assert words.items() >= {**AS_FLAGS, **budget, "--trials": "5"}.items()
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_the_flags_of_the_constructor_and_of_run_reach_a_new_study(
+    model: str, wait: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[Any] = []
+
+    def run_here(spec: Any, *asked: Any, **more: Any) -> Ended:
+        heard.append(spec)
+        return Ended(status=0)
+
+    monkeypatch.setattr(study_module, "run_and_report", run_here)
+    monkeypatch.setattr(study_module, "start_driver", lambda words, *_, **__: heard.append(load_spec(Path(words[2]))))
+    study(model, **LATER).run(wait=wait, trials=5, time_budget="1h30")
+    search, resources = heard[0].search, heard[0].resources
+    assert (search.trials, search.time_budget, resources.max_concurrent, resources.price_per_hour) == (5, 5400, 2, 1.5)
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Geometry, Stack
 from krona_tune.hub import refuse_unreadable
 from krona_tune.refusal import Refusal, refusing
+from krona_tune.refused_calls import refusing_at_the_caller
 from krona_tune.study.spec.trial import PEFT
 
 TENSORS = "adapter.safetensors"
@@ -73,6 +74,7 @@ def head_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(HEAD): tensor for name, tensor in tensors.items() if name.startswith(HEAD)}
 
 
+@refusing_at_the_caller
 def load(model: nn.Module, folder: str | Path, *, check_backbone: bool = True) -> Adapters:
     """Puts a saved adapter on a model and returns it; from then on the model's outputs are the adapted ones.
 
@@ -125,12 +127,18 @@ def _refuse_foreign_class(folder: Path, method: str) -> None:
         )
 
 
+def config_of(model: nn.Module) -> dict[str, Any]:
+    """Returns the config of a model in memory. Raises a Refusal if it is none of transformers."""
+    config: Any = getattr(model, "config", None)
+    if not hasattr(config, "to_dict"):
+        raise Refusal("model", f"a {type(model).__name__} has no config", "give a model of transformers")
+    found: dict[str, Any] = config.to_dict()
+    return found
+
+
 def _geometry_of(model: nn.Module, folder: Path, card: AdapterCard) -> Geometry:
     """Returns the model's geometry; refuses another kind or other sizes than the card names."""
-    config: Any = getattr(model, "config", None)
-    if config is None:
-        raise Refusal("model", f"a {type(model).__name__} has no config", "give a model of transformers")
-    shape = shape_for(card, geometry(config.to_dict(), "model", card.roles), folder)
+    shape = shape_for(card, geometry(config_of(model), "model", card.roles), folder)
     found = (shape.model_type, shape.width, sum(shape.depths.values()))
     named = (card.model_type, card.backbone_width, card.backbone_layers)
     if found != named:

@@ -99,7 +99,7 @@ def _of_the_hub(data: str, columns: Sequence[str]) -> dict[str, list[File]]:
         splits = datasets.load_dataset(name, configuration or None)
     found: dict[str, list[File]] = {}
     for split, rows in splits.items():
-        if part := _part(str(split)):
+        if part := part_of(str(split)):
             found.setdefault(part, []).append(_selected(rows, columns, f"{data}: {split}"))
     if "train" not in found:
         raise Refusal(data, f"has no split 'train'; found {', '.join(splits)}", "save it as files, and name those")
@@ -113,7 +113,7 @@ def _parts_of(folder: Path) -> dict[str, list[Path]]:
         raise Refusal(str(folder), f"no file with one of the endings {', '.join(KINDS)}")
     found: dict[str, list[Path]] = {}
     for path in files:
-        found.setdefault(_part(path.stem), []).append(path)
+        found.setdefault(part_of(path.stem), []).append(path)
     if set(found) == {""}:
         return {"train": files}
     if odd := found.get(""):
@@ -124,7 +124,7 @@ def _parts_of(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _part(name: str) -> str:
+def part_of(name: str) -> str:
     """Returns the part that a word of the name says, such as in train-00000-of-00002; nothing for none or for two."""
     found = {PARTS[word] for word in re.findall("[a-z]+", name.lower()) if word in PARTS}
     return found.pop() if len(found) == 1 else ""

@@ -163,9 +163,10 @@ def build_spec(written: Mapping[str, Any], place: str) -> StudySpec:
     try:
         spec = StudySpec.model_validate(without_dropped(written, place))
     except ValidationError as error:
-        raise next(_refusals(error, StudySpec, place)) from None
+        raise refusal_of(error, StudySpec, place) from None
     except UnicodeEncodeError as error:
         raise Refusal(place, f"{shown(error.object)} is no text", "write it in UTF-8") from None
+    _refuse_truths(written, spec.settings(), place)
     for word in (*spec.adapter, *spec.methods, *(name for domains in spec.methods.values() for name in domains)):
         if not _is_text(word):
             raise Refusal(place, f"{shown(word)} is no text", "write it in UTF-8")
@@ -174,6 +175,15 @@ def build_spec(written: Mapping[str, Any], place: str) -> StudySpec:
     for method, domains in spec.methods.items():
         _check_domains(domains, f"methods.{method}", SECTION_OF.keys() - {"method"}, place)
     return spec
+
+
+def _refuse_truths(written: Mapping[str, Any], read: Mapping[str, Any], place: str) -> None:
+    """Refuses true and false where a number was read from them, as Python reads 1 from true."""
+    for key, truth in _integers(written):
+        found = read.get(key)
+        kinds = {type(each) for each in (found if isinstance(found, list) else [found])}
+        if isinstance(truth, bool) and kinds & {int, float} and bool not in kinds:
+            raise Refusal(f"{place}: {key}", f"{shown(truth)} is refused", "write a number")
 
 
 def _refuse_no_number(domain: Domain, place: str) -> None:
@@ -226,7 +236,12 @@ def _check_domains(domains: Mapping[str, Domain], section: str, known: Collectio
             try:
                 model.model_validate({name: value}, strict=True)
             except ValidationError as error:
-                raise next(_refusals(error, model, f"{place}: {section}")) from None
+                raise refusal_of(error, model, f"{place}: {section}") from None
+
+
+def refusal_of(error: ValidationError, model: type[BaseModel], place: str) -> Refusal:
+    """Returns the Refusal of values that a model does not take: that of the deepest wrong one."""
+    return next(_refusals(error, model, place))
 
 
 def _refusals(error: ValidationError, model: type[BaseModel], place: str) -> Iterator[Refusal]:

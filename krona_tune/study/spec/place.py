@@ -5,8 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
-LONGEST_NAME, LONGEST_PATH = 255, 3000
-"""The most bytes of a file's name on common file systems, and of a path that leaves room for a study's files."""
+from krona_tune.refused_calls import LONGEST_NAME, LONGEST_PATH
 
 
 def listed(value: Any) -> Any:

@@ -1,17 +1,22 @@
 """Reads and writes YAML of plain values: nothing is executed, no alias is expanded, and nothing is silently dropped."""
 
 import re
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Mapping
 from copy import deepcopy
 from functools import lru_cache
+from numbers import Integral, Real
+from os import PathLike, fspath
 from typing import Any
 
 import yaml
 
 from krona_tune.refusal import Refusal, shown
+from krona_tune.refused_calls import refuse_misfit
 
 LONGEST, DEEPEST = 100_000, 20
 """The most characters of a text, and the most levels of lists and mappings: more would take seconds to read."""
+SCALARS: dict[type, Callable[[Any], Any]] = {bool: bool, str: str, Integral: int, Real: float}
+"""What makes a value of a kind plain, the first kind that fits."""
 _TAGS = {f"tag:yaml.org,2002:{name}": name for name in ("null", "bool", "int", "float", "str", "seq", "map")}
 
 
@@ -111,6 +116,24 @@ def _parsed(text: str, place: str) -> Any:
 def dump_yaml(value: Any) -> str:
     """Returns plain values as YAML text that `read_yaml` reads back to equal ones."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def plain_values(value: Any, place: str, levels: int = DEEPEST) -> Any:
+    """Returns a value of a Python session as YAML has it: numbers of other packages, paths and tuples become plain.
+
+    Raises:
+        Refusal: it holds anything else; names `place` and where in it that is.
+    """
+    value = fspath(value) if isinstance(value, PathLike) else value
+    scalar = next((make(value) for kind, make in SCALARS.items() if isinstance(value, kind)), None)
+    if scalar is not None or value is None:
+        return scalar
+    if isinstance(value, Mapping) and levels:
+        refuse_misfit(dict.fromkeys(value), Mapping[str, Any], place)
+        return {str(key): plain_values(inner, f"{place}: {key}", levels - 1) for key, inner in value.items()}
+    if isinstance(value, list | tuple) and levels:
+        return [plain_values(inner, place, levels - 1) for inner in value]
+    raise Refusal(place, f"is of the type {type(value).__name__}", "give words, numbers, or lists and dicts of them")
 
 
 def _where(place: str, mark: Any) -> str:

@@ -146,6 +146,8 @@ FULL_KINDS = {
     "full_data": "all examples of train, validation and test together",
 }
 """The kinds of full trainings, with what they are trained on in words."""
+MOST_SEEDS = 100
+"""The most seeds that one full training may have."""
 Kind = Literal["search", "baseline", "finalist", "repeat", "full_train", "full_data"]
 
 

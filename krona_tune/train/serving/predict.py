@@ -14,6 +14,7 @@ from krona_tune.adapters.files.adapter_card import read_card, task_of
 from krona_tune.data.batches import evaluation_batches
 from krona_tune.data.corpus import TaskData
 from krona_tune.data.encode import encode_test
+from krona_tune.refused_calls import refusing_at_the_caller
 from krona_tune.train.backbone import Batch
 from krona_tune.train.device import Device
 from krona_tune.train.evaluate import EVALUATION_TOKENS, to_device
@@ -33,6 +34,7 @@ class Prediction:
     probabilities: tuple[float, ...]
 
 
+@refusing_at_the_caller
 def predict(folder: str | Path, examples: Sequence[str | Sequence[str]], *, model: str | None = None) -> list[str]:
     """Returns one answer for each example, in their order: a label, a number as text, or what the model writes.
 

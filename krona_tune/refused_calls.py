@@ -1,0 +1,177 @@
+"""Checks what a Python session passes to krona_tune, and lets a refusal rise from the line that passed it."""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from functools import wraps
+from inspect import BoundArguments, Parameter, Signature, signature
+from os import PathLike
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, ParamSpec, TypeVar, get_args, get_origin
+
+from krona_tune.refusal import Refusal, shown, unknown
+
+Given = ParamSpec("Given")
+Found = TypeVar("Found")
+
+LONGEST_NAME, LONGEST_PATH = 255, 3000
+"""The most bytes of a file's name on common file systems, and of a path that leaves room for a study's files."""
+FREE = {"settings", "examples"}
+"""Arguments and flags that hold texts of any kind instead of names."""
+KEYWORDS = {
+    "address", "all-data", "cpus-per-trial", "data", "gpus-per-trial", "max-concurrent", "max-params", "model", "name",
+    "notify", "objective", "price", "seed", "seeds", "set", "shared", "space", "storage", "task", "tasks",
+    "time-budget", "tracking-uri", "trial", "trials", "wandb", "warm-start",
+}  # fmt: skip
+"""The flags that Python has as keywords of the same name; `--set` is `settings`."""
+FLAG = re.compile(r"(?<!\S)--([a-z]+(?:-[a-z]+)*)(?: (?=[A-Z]{2}|auto\b|mini\b|pareto\b))?")
+"""A flag in a sentence, and the blank before its value."""
+PLACE = re.compile(r"^--([a-z-]+)")
+WORDS: dict[Any, str] = {
+    str: "a text",
+    PathLike: "a path",
+    Path: "a path",
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    Mapping: "a dict",
+    Sequence: "a list",
+    type(None): "None",
+}
+"""What a person gives for a type in an annotation; another type is named with its package."""
+
+
+def refusing_at_the_caller(method: Callable[Given, Found]) -> Callable[Given, Found]:
+    """Refuses arguments that are not of the annotated types, before the method runs, and lets every Refusal rise from
+    the caller's line, without the lines of this package before it; flags of the command line become keywords there."""
+    expected = signature(method)
+
+    @wraps(method)
+    def call(*args: Given.args, **kwargs: Given.kwargs) -> Found:
+        try:
+            bound = _bound(expected, _name_of(method), args, kwargs)
+            for name, value in bound.arguments.items():
+                bound.arguments[name] = _checked(value, expected.parameters[name])
+            return method(*bound.args, **bound.kwargs)
+        except Refusal as refusal:
+            place = PLACE.sub(lambda flag: flag[1].replace("-", "_"), refusal.place)
+            refused = Refusal(place, FLAG.sub(_keyword, refusal.problem), FLAG.sub(_keyword, refusal.fix))
+        raise refused
+
+    return call
+
+
+def _keyword(flag: re.Match[str]) -> str:
+    name = "settings" if flag[1] == "set" else flag[1].replace("-", "_")
+    return f"{name}=" if flag[1] in KEYWORDS else flag[0]
+
+
+def refuse_odd_text(text: str, place: str, *, is_name: bool) -> None:
+    """Refuses a text that is blank or not in UTF-8; a name also if no file can be named so."""
+    if not text.strip():
+        raise Refusal(place, "its value is empty", "give one, or leave it out")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Refusal(place, f"{text!r} is no text in UTF-8", "use a name in UTF-8") from None
+    if not is_name:
+        return
+    if odd := re.search(r"[\x00-\x1f\x7f]", text):
+        raise Refusal(place, f"{text!r} holds the control character {odd[0]!r}", "leave that out")
+    longest = 0 if "://" in text else max(len(part.encode()) for part in text.split("/"))
+    for size, most, of in ((longest, LONGEST_NAME, "in one name"), (len(text.encode()), LONGEST_PATH, "in all")):
+        if size > most:
+            raise Refusal(place, f"'{text[:40]}…' has {size} bytes {of}", f"use at most {most}")
+
+
+def refuse_misfit(value: Any, kind: Any, place: str) -> None:
+    """Refuses a value that is not of an annotated type, with the innermost part of it that is not."""
+    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    fitting = [each for each in kinds if _fits(value, each)]
+    if not fitting:
+        raise _misfit(value, kinds, place)
+    match get_origin(fitting[0]), get_args(fitting[0]):
+        case origin, (of_keys, of_values) if origin is Mapping:
+            for key, inner in value.items():
+                refuse_misfit(key, of_keys, f"{place}: key")
+                refuse_misfit(inner, of_values, f"{place}: {key}")
+        case origin, (of_each,) if origin is Sequence:
+            for number, inner in enumerate(value):
+                refuse_misfit(inner, of_each, f"{place}[{number}]")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Returns whether a value is of one annotated type, whatever it holds."""
+    origin = get_origin(kind) or kind
+    if origin is Any or isinstance(origin, str | TypeVar):
+        return True
+    if origin is Literal:
+        return isinstance(value, str) and value in get_args(kind)
+    if origin is Sequence:
+        return _is_list(value)
+    if origin in {int, float}:
+        return isinstance(value, int | origin) and not isinstance(value, bool)
+    return isinstance(value, origin)
+
+
+def _is_list(value: Any) -> bool:
+    """Returns whether a value holds others in an order: a list, an array or a column, but no text and no table."""
+    unordered = isinstance(value, str | bytes | bytearray | Mapping | Set) or hasattr(value, "columns")
+    return isinstance(value, Iterable) and not unordered
+
+
+def _misfit(value: Any, kinds: Sequence[Any], place: str) -> Refusal:
+    known = [word for kind in kinds for word in get_args(kind) if get_origin(kind) is Literal]
+    if known and isinstance(value, str):
+        return unknown(place, "word", value, known)
+    written = repr(value) if value is None or isinstance(value, bool) else shown(value)
+    said = "" if "\n" in written else f"{written} "  # a table or a model has many lines
+    *others, last = dict.fromkeys(map(_said, kinds))
+    give = f"{', '.join(others)} or {last}" if others else last
+    return Refusal(place, f"{said}is of the type {type(value).__name__}", f"give {give}")
+
+
+def _said(kind: Any) -> str:
+    """Returns what a person gives for an annotated type, such as "a text"."""
+    origin = get_origin(kind) or kind
+    if origin is Literal:
+        return f"one of {', '.join(get_args(kind))}"
+    return WORDS.get(origin) or f"a {origin.__name__} of {origin.__module__.partition('.')[0]}"
+
+
+def _checked(value: Any, parameter: Parameter) -> Any:
+    """Returns an argument, in a list if it could be read only once. Raises a Refusal if it is none."""
+    name, kind = parameter.name, parameter.annotation
+    if kind is Parameter.empty or parameter.kind is Parameter.VAR_KEYWORD:
+        return value
+    value = list(value) if isinstance(value, Iterator) else value
+    refuse_misfit(value, kind, name)
+    if name not in FREE:
+        for text in _texts(value):
+            if text != parameter.default:
+                refuse_odd_text(text, name, is_name=True)
+    return value
+
+
+def _texts(value: Any) -> Iterator[str]:
+    for each in value if _is_list(value) else [value]:
+        path = os.fspath(each) if isinstance(each, str | PathLike) else None
+        if isinstance(path, str):
+            yield path
+
+
+def _bound(expected: Signature, method: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> BoundArguments:
+    """Returns the arguments by name. Raises a Refusal if one is missing or unknown, or there are too many."""
+    known = [name for name in expected.parameters if name not in {"self", "cls"}]
+    takes_any = any(each.kind is Parameter.VAR_KEYWORD for each in expected.parameters.values())
+    if not takes_any and (odd := sorted(kwargs.keys() - set(known))):
+        raise unknown(method, "keyword", odd[0], known)
+    try:
+        return expected.bind(*args, **kwargs)
+    except TypeError as error:
+        raise Refusal(method, str(error), f"it takes {', '.join(known) or 'nothing'}") from None
+
+
+def _name_of(method: Callable[..., Any]) -> str:
+    return method.__qualname__.removesuffix(".__init__").rpartition(".")[2]
