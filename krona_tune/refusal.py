@@ -8,6 +8,8 @@ from difflib import get_close_matches
 LONGEST_WORD, LONGEST_LINE, LONGEST_VALUE = 400, 300, 120
 """The most characters of a word, of an outside library's message and of a value in a refusal; the rest is cut."""
 
+MOST_WORDS = 100
+"""The most known words that a refusal lists."""
 RUST = "pyo3_runtime"
 """The module that the panics of a Rust library name as theirs; they are not an Exception."""
 
@@ -40,10 +42,13 @@ class NotNow(Refusal):
 def unknown(place: str, kind: str, value: object, known: Iterable[str]) -> Refusal:
     """Returns the Refusal of an unknown word; it suggests the nearest known word, or lists all of them."""
     words = sorted(known)
-    near = get_close_matches(str(value), words, n=1, cutoff=0.5)
+    short = [word for word in words if len(word) <= LONGEST_WORD]  # comparing long ones takes for ever
+    near = get_close_matches(str(value)[:LONGEST_WORD], short, n=1, cutoff=0.5)
     if near:
-        return Refusal(place, f"unknown {kind} {shown(str(value))}, did you mean {near[0]!r}?")
-    return Refusal(place, f"unknown {kind} {shown(str(value))}", f"known: {', '.join(words)}")
+        return Refusal(place, f"unknown {kind} {shown(str(value))}, did you mean {shown(near[0])}?")
+    more = f" and {len(words) - MOST_WORDS} more" if len(words) > MOST_WORDS else ""
+    listed = ", ".join(map(cut, words[:MOST_WORDS]))
+    return Refusal(place, f"unknown {kind} {shown(str(value))}", f"known: {listed}{more}")
 
 
 @contextmanager
@@ -76,6 +81,11 @@ def shown(value: object) -> str:
         text = repr(value)
     except (ValueError, RecursionError):  # from integers of thousands of digits and from very deep nesting
         return "a value too large to be shown"
+    return cut(text)
+
+
+def cut(text: str) -> str:
+    """Returns a text without its middle, if it is longer than a value in a refusal may be."""
     return text if len(text) <= LONGEST_VALUE else f"{text[:80]}…{text[-20:]}"
 
 

@@ -373,3 +373,14 @@ def test_a_dry_run_joins_no_cluster_and_asks_for_no_node(run: Run, model: str, m
     for words in (["--model", model], ["--resume", "first"]):
         code, _, err = run("--dry-run", "--address", "ray://head:10001", *words)
         assert (code, "can't be driven through Ray Client" in err) == (2, True)
+
+
+def test_a_check_says_what_is_odd_about_ones_own_data(run: Run, model: str, tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text("text,label\n" + "a,Yes\nb,yes\n" * 4)
+    (tmp_path / "own.yaml").write_text(
+        f"model: {model}\ntasks: {{own: {{data: own.csv, text: text, label: label, split: {{test: 2}}}}}}\n"
+    )
+    code, out, err = run("check", tmp_path / "own.yaml", program=cli.main)
+    assert (code, err) == (0, "")
+    assert "warning: own has only 5 train, 1 validation, 2 test examples" in out
+    assert "warning: the labels 'Yes' and 'yes' differ only in upper and lower case" in out

@@ -56,6 +56,13 @@ def test_an_unknown_word_is_cut_where_it_is_long() -> None:
     assert len(str(unknown("x", "key", "a b " * 5000, ["c"]))) < 200
 
 
+def test_known_words_are_cut_and_their_list_ends() -> None:
+    said = str(unknown("x", "label", "z" * 5_000, [f"{number} {'a b ' * 5_000}" for number in range(1_000)]))
+    assert said.endswith(" and 900 more")
+    assert len(said) < 15_000
+    assert "did you mean" in str(unknown("x", "label", "abcd", ["abcde", "a b " * 100_000]))
+
+
 def test_a_refusal_crosses_a_process_border() -> None:
     refusal = pickle.loads(pickle.dumps(Refusal("a", "b", "c")))
     assert (refusal.place, refusal.problem, refusal.fix, str(refusal)) == ("a", "b", "c", "a: b; c")

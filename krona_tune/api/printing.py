@@ -4,6 +4,7 @@ import os
 import shlex
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
+from itertools import chain
 from textwrap import fill, indent
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from rich.markup import escape
 from krona_tune import __version__
 from krona_tune.adapters.files.forms import Form
 from krona_tune.backbones.geometry import Geometry, Role
-from krona_tune.refusal import shown
+from krona_tune.refusal import cut, shown
 from krona_tune.search.preflight.hardware import busy
 from krona_tune.search.terminal.cell_html import WIDTH as CELL_WIDTH
 from krona_tune.search.terminal.cell_view import in_notebook
@@ -189,9 +190,14 @@ def print_examples(plan: "Plan", tasks: Iterable[str]) -> None:
     for name, rows in first_examples(plan, own, SHOWN_EXAMPLES).items():
         console.print(f"\n{name}, as the model will see it:", highlight=False)
         for text, label in rows:
-            console.print(escape(f"  {text}\n    → {label}"), highlight=False, soft_wrap=True)
-        for warning in plan.own[name].warnings:
-            console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)
+            console.print(escape(f"  {text}\n    → {cut(label)}"), highlight=False, soft_wrap=True)
+        print_doubts(plan, [name])
+
+
+def print_doubts(plan: "Plan", tasks: Iterable[str]) -> None:
+    """Prints what is odd about the data of one's own among these tasks."""
+    for warning in chain.from_iterable(plan.own[name].warnings for name in tasks if name in plan.own):
+        console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)
 
 
 def print_full_training(plan: "Plan", again: "FullTraining") -> None:

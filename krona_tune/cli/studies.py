@@ -18,7 +18,7 @@ from krona_tune.api.folders import (
     refuse_taken,
     study_folder,
 )
-from krona_tune.api.printing import console, print_plan
+from krona_tune.api.printing import console, print_doubts, print_plan
 from krona_tune.api.shipped_spaces import find_space
 from krona_tune.api.study_run import resume_command, run_and_report
 from krona_tune.cli import options
@@ -244,7 +244,9 @@ def check(
     from krona_tune.search.planning.plan import make_plan
 
     with naming_given(place, read_given(settings or (), given, flags)):
-        print_plan(make_plan(spec, str(place)), "", None)
+        plan = make_plan(spec, str(place))
+        print_plan(plan, "", None)
+        print_doubts(plan, plan.own)
 
 
 def _begun(kept_at: Storage, given: Mapping[str, Any], resume: str | None) -> StudyFolder | None:

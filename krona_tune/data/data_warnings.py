@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from krona_tune.data.corpus import TaskData
 from krona_tune.data.splits import PARTS
 from krona_tune.data.tasks import Task
+from krona_tune.refusal import shown
 
 
 def find_warnings(data: TaskData) -> Iterator[str]:
@@ -30,4 +31,4 @@ def _is_empty(texts: pa.ChunkedArray) -> bool:
 def _said(task: Task, label: Any) -> str:
     if task.generation:
         return "same target"
-    return f"score {label:g}" if task.is_regression else f"label {task.labels[int(label)]!r}"
+    return f"score {label:g}" if task.is_regression else f"label {shown(task.labels[int(label)])}"

@@ -23,8 +23,9 @@ def refuse_long_targets(task: Task, table: pa.Table, part: str) -> None:
     most, counts = task.generation.max_new_tokens, target_lengths(table)
     longest = int(counts.max())
     if longest > most:
-        longer, row = int((counts > most).sum()), int(counts.argmax()) + 1
-        problem = f"{most}, but {longer:,} {part} targets are longer, the longest, number {row}, has {longest} tokens"
+        longer = int((counts > most).sum())
+        at_least = "at least " * (longer == len(table))  # the table may have the longest targets alone
+        problem = f"{most}, but {at_least}{longer:,} {part} targets are longer, the longest has {longest} tokens"
         raise Refusal(f"tasks.{task.name}.max_new_tokens", problem, f"write {longest}, or leave long examples out")
 
 

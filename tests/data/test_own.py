@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections import Counter
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from krona_tune.data.corpus import load
 from krona_tune.data.metrics import measure
+from krona_tune.data.own.examples import sorted_labels
 from krona_tune.data.own.load import load_own
 from krona_tune.data.own.own_data import OwnData
 from krona_tune.refusal import Refusal
@@ -209,18 +211,19 @@ def test_an_own_metric_gets_labels_and_answers(tmp_path: Path) -> None:
 def test_a_function_that_has_no_value_on_many_draws_of_validation_labels_is_warned_of(tmp_path: Path) -> None:
     (tmp_path / "judge.py").write_text("def judge(labels, answers):\n    return 1 / list(labels).count('access')\n")
     path = write_csv(tmp_path / "tickets.csv", rows(100))
-    [warning] = own(path, metric=f"{tmp_path}/judge.py:judge").warnings
+    _few, warning = own(path, metric=f"{tmp_path}/judge.py:judge").warnings
     assert warning.startswith(
         "finalists of tickets, tried on its validation labels: no interval: tasks.tickets.metric: no value for "
     )
-    assert own(path, split={"validation": 60}, metric=f"{tmp_path}/judge.py:judge").warnings == ()
+    assert own(path, split={"validation": 60, "test": 20}, metric=f"{tmp_path}/judge.py:judge").warnings == ()
 
 
 def test_a_function_that_is_too_slow_for_all_draws_is_warned_of_without_trying_them(tmp_path: Path) -> None:
     (tmp_path / "judge.py").write_text(
         "import time\n\ndef judge(labels, answers):\n    time.sleep(0.1)\n    return 1\n"
     )
-    [warning] = own(write_csv(tmp_path / "tickets.csv", rows(100)), metric=f"{tmp_path}/judge.py:judge").warnings
+    path = write_csv(tmp_path / "tickets.csv", rows(200))
+    [warning] = own(path, metric=f"{tmp_path}/judge.py:judge").warnings
     assert re.search(r"no interval: a call takes 0\.\d+ s, 500 of them have 30 s$", warning)
 
 
@@ -456,3 +459,71 @@ def test_the_positive_label_may_be_yamls_true(tmp_path: Path) -> None:
     some = [{"body": f"text {n}", "queue": str(n % 3 == 0)} for n in range(40)]
     data = own(write_csv(tmp_path / "tickets.csv", some), metric="f1", positive=True)
     assert data.task.labels == ("False", "True")
+
+
+def labelled(path: Path, *labels: str, each: int = 80) -> Path:
+    """Writes a file that has each label as often."""
+    return write_csv(path, [{"body": f"text {n} {label[:9]}", "queue": label} for n in range(each) for label in labels])
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (("Access", "access", "billing"), "the labels 'Access' and 'access' differ only in upper and lower case"),
+        (("1", "1.0", "01"), "the labels '01' and '1' (and 1 more) differ only in how a number is written"),
+        (("caf\u00e9", "cafe\u0301"), "differ only in how their letters are encoded"),
+        (("a", "x y" * 4_000), "a label of tickets has 12,000 characters, 'x yx y"),
+    ],
+    ids=["case", "numbers", "encoding", "long"],
+)
+def test_labels_that_may_mean_one_thing_or_be_a_text_are_doubted(
+    labels: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    [warning] = own(labelled(tmp_path / "tickets.csv", *labels)).warnings
+    assert said in warning
+    assert len(warning) < 400
+    assert own(labelled(tmp_path / "plain.csv", "access", "billing")).warnings == ()
+
+
+def test_labels_of_one_number_have_one_order() -> None:
+    for labels in permutations(["1", "1.0", "01", "0"]):
+        assert sorted_labels(labels) == ["0", "01", "1", "1.0"]
+
+
+@pytest.mark.parametrize(
+    ("count", "split", "said"),
+    [
+        (6, {}, "4 train, 1 validation, 1 test"),
+        (3, {}, "1 train, 1 validation, 1 test"),
+        (200, {"test": 1e-9}, "1 test"),
+        (200, {"test": 1}, "1 test"),
+        (200, {"validation": 0.05, "test": 50}, "10 validation"),
+    ],
+)
+def test_parts_that_are_too_small_are_doubted(count: int, split: dict[str, Any], said: str, tmp_path: Path) -> None:
+    some = [{"body": f"text {number}", "queue": "2.5" if number % 2 else "1.5"} for number in range(count)]
+    warnings = own(write_csv(tmp_path / "tickets.csv", some), split=split, regression=True).warnings
+    assert warnings[0] == f"tickets has only {said} examples: with so few, scores are mostly chance"
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_a_share_of_all_examples_is_refused_and_one_example_is_not(part: str, tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "tickets.csv", rows())
+    assert refusal_of(path, split={part: 1.0}) == (
+        f"tasks.tickets.split.{part}: 1.0 is no share: a share is below 1; "
+        "write 1 for one example, or a share such as 0.15"
+    )
+    assert own(path, split={part: 1}).parts[part].num_rows == 1
+    assert own(path, split={part: 20.0}).parts[part].num_rows == 20
+
+
+def test_two_files_that_may_hold_the_same_examples_are_refused(tmp_path: Path) -> None:
+    write_csv(tmp_path / "train.csv", rows())
+    write_csv(tmp_path / "train.tsv", rows(), "\t")
+    assert "train.csv and train.tsv may hold the same examples; take one out" in refusal_of(tmp_path)
+
+
+def test_a_refusal_shows_no_long_label_whole(tmp_path: Path) -> None:
+    path = labelled(tmp_path / "tickets.csv", *(f"{letter} y" * 4_000 for letter in "abc"))
+    for keys in ({"positive": "d"}, {"words": {"e": "f"}}, {"class_weights": {"a y" * 4_000 + "z": 2}}):
+        assert len(refusal_of(path, **keys)) < 1_000

@@ -162,7 +162,7 @@ def test_targets_longer_than_an_answer_are_refused_with_their_number_and_the_lon
     with pytest.raises(Refusal) as refused:
         refuse_long_targets(task(max_new_tokens=4), table, "train")
     assert str(refused.value) == (
-        "tasks.sums.max_new_tokens: 4, but 2 train targets are longer, the longest, number 3, has 7 tokens; "
+        "tasks.sums.max_new_tokens: 4, but 2 train targets are longer, the longest has 7 tokens; "
         "write 7, or leave long examples out"
     )
     refuse_long_targets(task(max_new_tokens=7), table, "train")

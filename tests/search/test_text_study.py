@@ -71,6 +71,23 @@ def test_nothing_but_the_adapter_is_trained_and_one_frozen_model_is_the_baseline
     assert plan.count(trials[0].checked()).trainable == 0
 
 
+def test_what_the_tokenizer_makes_of_answers_is_refused_before_a_start(tmp_path: Path) -> None:
+    """A run refuses it too, after Ray has started."""
+    model = saved_language_model(tmp_path / "t5", "t5")  # it knows no capitals
+    data = tmp_path / "moods.csv"
+    data.write_text("text,label\n" + "a fine day,GOOD\na sad day,BADE\n" * 30)
+    task = {"data": str(data), "text": "text", "label": "label"}
+    for words in ({}, {"words": {"GOOD": "YES", "BADE": "NOO"}}):
+        written = {"model": str(model), "tasks": {"moods": {**task, **words}}, "examples": {"max_length": 16}}
+        plan = make_plan(build_spec(written, "x.yaml"), "x.yaml")
+        with pytest.raises(Refusal, match=r"tasks.moods.words: the model's tokenizer reads '\w+' and '\w+' alike"):
+            first_examples(plan, ["moods"], 1)
+    long = asked(model, tmp_path, {"adding": {"max_new_tokens": 2}})
+    with pytest.raises(Refusal) as refused:
+        first_examples(long, ["adding"], 1)
+    assert "tasks.adding.max_new_tokens: 2, but " in str(refused.value)
+
+
 @pytest.mark.parametrize("name", ["llama", "t5"])
 def test_the_data_are_encoded_as_the_kind_of_model_reads_them(name: str, tmp_path: Path) -> None:
     model = saved_language_model(tmp_path / "model", name)

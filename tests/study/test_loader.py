@@ -40,6 +40,10 @@ resources: {cpus_per_trial: 2}
 """
 
 
+OWN = "tasks: {{t: {{data: x.csv, text: a, {}}}}}"
+"""A task of one's own with these keys."""
+
+
 def spec_of(text: str) -> StudySpec:
     return build_spec(read_yaml(text, "x.yaml"), "x.yaml")
 
@@ -271,6 +275,14 @@ def test_what_is_thousands_of_characters_long_is_refused_in_few(tmp_path: Path, 
         ("backbone: {roles: {feed_forward: '*.mlp'}}", "it is a whole block; name its maps as feed_forward_in and"),
         ("backbone: {role: {}}", "x.yaml: backbone: unknown key 'role', did you mean 'roles'?"),
         ("seed: 1.5", "x.yaml: seed: 1.5 is refused; write a whole number"),
+        ("seed: true", "x.yaml: seed: true is refused; write a number"),
+        ("search: {trials: true}", "x.yaml: search.trials: true is refused; write a number"),
+        ("schedule: {epochs: {default: 2, rte: yes}}", "x.yaml: schedule.epochs: "),
+        ("search: {baseline_learning_rates: [true]}", "search.baseline_learning_rates: [True] is refused; write a n"),
+        (OWN.format("target: b, max_new_tokens: true"), "x.yaml: tasks.t.max_new_tokens: true is refused; write a num"),
+        (OWN.format("label: b, class_weights: {x: true}"), "tasks.t.class_weights: {'x': True} is refused; write a n"),
+        (OWN.format("label: b, class_weights: {x: 1e308}"), "class_weights.x: 1e+308 is refused; write 1,000,000 or"),
+        (OWN.format("label: b, class_weights: {x: 1e-300}"), "tasks.t.class_weights.x: 1e-300 is refused; write 1e-06"),
         ("name: [", "x.yaml, line 2, column 8: not YAML: while parsing a flow node, expected the node content"),
     ],
 )
@@ -433,6 +445,15 @@ def test_a_dumped_spec_is_read_back_equal(
         },
         "x.yaml",
     )
+    assert spec_of(dump_spec(spec)) == spec
+
+
+def test_a_switch_and_a_number_of_examples_stay_what_they_are() -> None:
+    text = "label: b, positive: true, regression: false, split: {test: 50, validation: 0.25}"
+    spec = spec_of(f"model: m\n{OWN.format(text)}\nsearch: {{early_stopping: false}}")
+    task = spec.own_tasks["t"]
+    assert (task.positive, task.split.test, task.split.validation) == ("true", 50, 0.25)
+    assert "test: 50\n" in dump_spec(spec)
     assert spec_of(dump_spec(spec)) == spec
 
 

@@ -112,6 +112,7 @@ def _parts_of(folder: Path) -> dict[str, list[Path]]:
     if not files:
         raise Refusal(str(folder), f"no file with one of the endings {', '.join(KINDS)}")
     found: dict[str, list[Path]] = {}
+    _refuse_twins(files)
     for path in files:
         found.setdefault(part_of(path.stem), []).append(path)
     if set(found) == {""}:
@@ -122,6 +123,16 @@ def _parts_of(folder: Path) -> dict[str, list[Path]]:
     if "train" not in found:
         raise Refusal(str(folder), f"no training file; found {', '.join(path.name for path in files)}", "add train.csv")
     return found
+
+
+def _refuse_twins(files: Sequence[Path]) -> None:
+    """Refuses two files of one name with different endings: one is often the other in another form."""
+    first: dict[str, Path] = {}
+    for path in files:
+        other = first.setdefault(path.stem, path)
+        if other != path:
+            problem = f"{other.name} and {path.name} may hold the same examples"
+            raise Refusal(str(path.parent), problem, "take one out, or give them different names")
 
 
 def part_of(name: str) -> str:

@@ -62,13 +62,23 @@ def examples(file: File, spec: TaskSpec, answers: Answers) -> Examples:
 
 def kind_of(labels: pa.ChunkedArray) -> str:
     """Returns whether labels are all numbers, all words, or mixed."""
-    numbers = [_number(label) is not None for label in labels.unique().to_pylist()]
+    numbers = [as_number(label) is not None for label in labels.unique().to_pylist()]
     return NUMBERS if all(numbers) else MIXED if any(numbers) else WORDS
 
 
+def as_number(text: object) -> float | None:
+    """Returns the finite number that a text writes; None if it writes none."""
+    try:
+        number = float(str(text).replace("_", "x"))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
 def sorted_labels(labels: Sequence[str]) -> list[str]:
-    """Returns labels in their order as numbers, if all are numbers, else as words."""
-    return sorted(labels, key=float) if all(_number(label) is not None for label in labels) else sorted(labels)
+    """Returns labels in their order as numbers, if all are numbers, else as words; those of one number as words."""
+    words = sorted(labels)
+    return sorted(words, key=float) if all(as_number(label) is not None for label in labels) else words
 
 
 def first_row(mask: pa.ChunkedArray) -> int:
@@ -131,7 +141,7 @@ def _numbers(file: File, column: str) -> pa.ChunkedArray:
     elif not _is_text(values.type):
         raise Refusal(place, f"holds {values.type}, not numbers", "name a column of numbers")
     else:
-        read = (_number(text) for text in values.cast(pa.string()).to_pylist())
+        read = (as_number(text) for text in values.cast(pa.string()).to_pylist())
         numbers = np.array([math.nan if number is None else number for number in read])
     if len(wrong := np.flatnonzero(~(np.abs(numbers) <= LARGEST))):
         value = shown(file.table[column][int(wrong[0])].as_py())
@@ -155,14 +165,6 @@ def _parts(file: File, column: str) -> pa.ChunkedArray:
         if part is None:
             raise Refusal(place, f"{shown(value)} is no part", "write train, validation or test in each row")
     return pc.take(pa.array(list(known.values())), pc.index_in(values, value_set=pa.array(list(known))))
-
-
-def _number(text: object) -> float | None:
-    try:
-        number = float(str(text).replace("_", "x"))
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 def _is_text(kind: pa.DataType) -> bool:

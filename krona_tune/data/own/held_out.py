@@ -1,5 +1,7 @@
 """Divides examples of one's own into train, validation and test: as given, or held out by a seed."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -11,6 +13,8 @@ from krona_tune.study.spec.task_spec import SplitSpec
 
 SHARE = 0.15
 """The share of the examples that validation and test each get if nothing else is asked."""
+FEW = 20
+"""A part with fewer examples says little: one of them more or less right is 5 % of an accuracy."""
 Ints = npt.NDArray[np.int64]
 
 
@@ -28,6 +32,10 @@ def divide(parts: dict[str, pa.Table], split: SplitSpec, place: str, *, by_label
     """
     asked = {"validation": split.validation, "test": split.test}
     rows, lacking = parts["train"], [part for part in ("test", "validation") if part not in parts]
+    for part in lacking:
+        if isinstance(asked[part], float) and asked[part] == 1:
+            fix = "write 1 for one example, or a share such as 0.15"
+            raise Refusal(f"{place}.split.{part}", "1.0 is no share: a share is below 1", fix)
     sizes = {part: _number(asked[part], rows.num_rows) for part in lacking}
     if not lacking:
         return {part: parts[part] for part in PARTS}
@@ -41,6 +49,13 @@ def divide(parts: dict[str, pa.Table], split: SplitSpec, place: str, *, by_label
             raise Refusal(f"{place}.split.group", problem, "hold out more, or leave group out")
     drawn = {part: rows.take(pa.array(np.sort(found))) for part, found in held.items()}
     return {part: drawn[part] if part in drawn else parts[part] for part in PARTS}
+
+
+def doubt_sizes(parts: dict[str, pa.Table], of: str) -> Iterator[str]:
+    """Yields a warning about parts that are too small."""
+    few = [f"{table.num_rows} {part}" for part, table in parts.items() if table.num_rows < FEW]
+    if few:
+        yield f"{of} has only {', '.join(few)} examples: with so few, scores are mostly chance"
 
 
 def _number(asked: object, rows: int) -> int:

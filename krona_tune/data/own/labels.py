@@ -1,15 +1,19 @@
 """Refuses labels of one's own files that no classifier can learn, or that mean different things in two files."""
 
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from krona_tune.data.own.examples import LABEL, MIXED, Examples, first_row, kind_of, sorted_labels
+from krona_tune.data.own.examples import LABEL, MIXED, Examples, as_number, first_row, kind_of, sorted_labels
 from krona_tune.refusal import Refusal, shown
 from krona_tune.study.spec.task_spec import TaskSpec
 
 MOST_LABELS = 1_000
+LONGEST_LABEL = 200
+"""The most characters of what is surely a label."""
 FIX = "correct it, add training examples of it, or hold others out with split.seed"
 Files = dict[str, list[Examples]]
 """The checked rows of every file, by part."""
@@ -44,6 +48,33 @@ def refuse_odd_labels(files: Files, known: list[str], spec: TaskSpec) -> None:
         if other_label != label:
             problem = f"the labels {shown(other_label)} and {shown(label)} differ only in blanks"
             raise Refusal(place, problem, "write them alike")
+
+
+def _as_written(label: str) -> object:
+    number = as_number(label)
+    return label if number is None else number
+
+
+_ALIKE: dict[str, Callable[[str], object]] = {
+    "in upper and lower case": str.casefold,
+    "in how a number is written": _as_written,
+    "in how their letters are encoded": lambda label: unicodedata.normalize("NFKC", label),
+}
+"""Ways in which labels may differ that are seldom meant, each with what is equal then."""
+
+
+def doubt_labels(labels: Sequence[str], of: str) -> Iterator[str]:
+    """Yields a warning about labels that may mean one thing, and about one that may be no label."""
+    for how, same in _ALIKE.items():
+        first: dict[object, str] = {}
+        pairs = [(other, label) for label in labels if (other := first.setdefault(same(label), label)) != label]
+        if pairs:
+            more = f" (and {len(pairs) - 1} more)" if len(pairs) > 1 else ""
+            differ = " and ".join(map(shown, pairs[0])) + f"{more} differ only {how}"
+            yield f"the labels {differ}: if they mean one thing in {of}, write them alike"
+    longest = max(labels, key=len)
+    if len(longest) > LONGEST_LABEL:
+        yield f"a label of {of} has {len(longest):,} characters, {shown(longest)}: it may be a text"
 
 
 def refuse_unseen(parts: dict[str, pa.Table], files: Files, spec: TaskSpec) -> None:

@@ -8,8 +8,8 @@ import pyarrow.compute as pc
 
 from krona_tune.data.own.data_files import File, read
 from krona_tune.data.own.examples import GROUP, LABEL, Answers, Examples, columns_of, examples, inputs_of
-from krona_tune.data.own.held_out import by_column, divide, overlaps
-from krona_tune.data.own.labels import known_labels, refuse_odd_labels, refuse_unseen
+from krona_tune.data.own.held_out import by_column, divide, doubt_sizes, overlaps
+from krona_tune.data.own.labels import doubt_labels, known_labels, refuse_odd_labels, refuse_unseen
 from krona_tune.data.own.make_task import (
     answers_of,
     compared_parts,
@@ -51,7 +51,8 @@ def load_own(name: str, spec: TaskSpec, place: str) -> OwnData:
     for part in compared_parts(task):
         refuse_unmatched(task, parts[part][LABEL], place, part)
     found = overlaps(parts, inputs_of(spec))
-    warnings = [_said(task, *pair, parts[pair[0]].num_rows, count) for pair, count in found.items()]
+    warnings = [*doubt_sizes(parts, task.title), *(doubt_labels(task.labels, task.title) if labelled else ())]
+    warnings += [_said(task, *pair, parts[pair[0]].num_rows, count) for pair, count in found.items()]
     if spec.split.group:
         straddling = overlaps(parts, (GROUP,))
         warnings += [_straddles(task, spec.split.group, *pair, count) for pair, count in straddling.items()]

@@ -15,7 +15,7 @@ from krona_tune.data.metrics import CORRELATIONS, METRICS, OF_TEXTS, extracted_f
 from krona_tune.data.own.examples import Answers, inputs_of, sorted_labels
 from krona_tune.data.tasks import PLACEHOLDER, Generation, Task
 from krona_tune.data.user_code import check_function, telling_messages
-from krona_tune.refusal import Refusal, shown, unknown
+from krona_tune.refusal import Refusal, cut, shown, unknown
 from krona_tune.study.randomness import RESAMPLES
 from krona_tune.study.spec.task_spec import PERPLEXITY, TaskSpec
 
@@ -167,7 +167,8 @@ def _words(spec: TaskSpec, place: str, known: list[str]) -> tuple[str, ...]:
     _refuse_unknown(spec.words, f"{place}.words", known)
     words = tuple(spec.words.get(label, label) for label in known)
     if len(set(words)) < len(words) or not all(word.strip() for word in words):
-        raise Refusal(f"{place}.words", f"{', '.join(words)} are not different words", "give each label its own")
+        problem = f"{', '.join(map(cut, words))} are not different words"
+        raise Refusal(f"{place}.words", problem, "give each label its own")
     return words
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import platformdirs
 import pyarrow as pa
+import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerBase
 
 from krona_tune.data.batches import TARGET
@@ -16,6 +17,7 @@ from krona_tune.data.data_warnings import find_warnings
 from krona_tune.data.encode import Encoded, Reading, encode, encode_test, given_texts, written
 from krona_tune.data.metrics import code_of_functions_digest, constant_baseline, functions_digest, token_baseline
 from krona_tune.data.prompts import PromptWriter
+from krona_tune.data.splits import PARTS
 from krona_tune.data.target_checks import changed_targets, refuse_long_targets
 from krona_tune.data.tasks import Task
 from krona_tune.search.planning.plan import Plan
@@ -41,6 +43,10 @@ class Prepared:
     def final_works(self) -> dict[str, TaskWork]:
         """Returns the data of finalists' workers, which include the test halves; those without finalists have none."""
         return {task: replace(work, test=self.tests.get(task)) for task, work in self.works.items()}
+
+
+LONGEST_READ = 100
+"""The longest targets of a part that are read before a study begins."""
 
 
 def cache_folder() -> Path:
@@ -77,7 +83,10 @@ def _mixed_scores(plan: Plan) -> Iterator[str]:
 
 
 def first_examples(plan: Plan, tasks: Iterable[str], count: int) -> dict[str, list[tuple[str, str]]]:
-    """Returns the first training examples of these tasks, as (text, answer) of what is left after tokenisation."""
+    """Returns the first training examples of these tasks, as (text, answer) of what is left after tokenisation.
+
+    Raises a Refusal if the tokenizer reads two label words alike, or has more tokens in a target than an answer may.
+    """
     tokenizer = open_tokenizer(plan.source.location, plan.geometry.vocabulary)
     prompts, length = plan.geometry.text_to_text, plan.spec.examples.max_length
     found: dict[str, list[tuple[str, str]]] = {}
@@ -88,13 +97,25 @@ def first_examples(plan: Plan, tasks: Iterable[str], count: int) -> dict[str, li
         if data.task.generation:
             decoder = not plan.geometry.is_encoder_decoder
             writer = PromptWriter(data.task, tokenizer, decoder=decoder, max_length=length)
+            _refuse_long(data, writer)
             ids = written(writer, data.task, some)["input_ids"].to_pylist()
         else:
+            if prompts:
+                candidates(data.task, tokenizer)
             texts = [some[column].to_pylist() for column in data.task.inputs]
             given = given_texts(data.task, tokenizer, texts, prompts=prompts)
             ids = tokenizer(*given, truncation=True, max_length=length).input_ids
         found[name] = list(zip(map(tokenizer.decode, ids), answers, strict=True))
     return found
+
+
+def _refuse_long(data: TaskData, writer: PromptWriter) -> None:
+    """Refuses targets that are too long, if one of the longest texts among them is."""
+    for part in PARTS:
+        table = getattr(data, part)
+        order = pc.array_sort_indices(pc.utf8_length(table["label"]).combine_chunks(), order="descending")
+        longest = table.take(order.slice(0, LONGEST_READ))
+        refuse_long_targets(data.task, written(writer, data.task, longest), part)
 
 
 def _answer(task: Task, label: Any, *, prompts: bool) -> str:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal
 from krona_tune.study.spec.place import Place, listed
-from krona_tune.study.spec.trial import Frozen
+from krona_tune.study.spec.trial import Section
 
 HUB_PREFIX = "hub:"
 PERPLEXITY = "perplexity"
@@ -69,7 +69,7 @@ Column = Annotated[str, Field(min_length=1)]
 Columns = Annotated[tuple[Column, ...], BeforeValidator(listed), AfterValidator(_texts)]
 
 
-class PartSpec(Frozen):
+class PartSpec(Section):
     """A part whose examples lie elsewhere, also in columns of other names."""
 
     data: Place
@@ -86,10 +86,10 @@ class PartSpec(Frozen):
         return self.target or self.label
 
 
-HeldOut = Annotated[float | Place | PartSpec | None, BeforeValidator(_held_out)]
+HeldOut = Annotated[int | float | Place | PartSpec | None, BeforeValidator(_held_out)]
 
 
-class SplitSpec(Frozen):
+class SplitSpec(Section):
     """Which examples are for training, validation and test. Labels are held out in proportion."""
 
     column: Column | None = None
@@ -105,7 +105,7 @@ class SplitSpec(Frozen):
     """The seed that draws the examples to hold out."""
 
 
-class TaskSpec(Frozen):
+class TaskSpec(Section):
     """One task: where its examples are, which columns hold texts and label, how answers are judged.
 
     With a `target` in place of a `label`, a decoder or encoder-decoder learns to write the text of that column.
@@ -130,7 +130,7 @@ class TaskSpec(Frozen):
     positive: Annotated[str | None, BeforeValidator(lambda value: value if value is None else _text(value))] = None
     """The label that f1 is about; null: the last of two in the alphabet."""
     class_weights: Annotated[
-        Literal["balanced"] | dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None,
+        Literal["balanced"] | dict[str, Annotated[float, Field(ge=1e-6, le=1e6)]] | None,
         BeforeValidator(_words),
     ] = None
     """Weights of the labels in the training loss: balanced, or a mapping; null: all alike."""
