@@ -49,6 +49,7 @@ class ServedStudies:
         self._lists: Kept[list[StudySummary]] = Kept(1, LOOK * pace)
         self._names: Kept[list[str]] = Kept(1)
         self._fetched: Kept[None] = Kept(MOST_STUDIES)
+        self._driven: Kept[bool] = Kept(MOST_STUDIES)
         self._looks: Kept[Look] = Kept(MOST_STUDIES)
         self._summaries: Kept[StudySummary] = Kept(MOST_STUDIES)
         self._reads: Kept[Read] = Kept(MOST_OPEN, READ * pace)
@@ -90,7 +91,7 @@ class ServedStudies:
 
         def made() -> Look:
             folder = self.folder(name)
-            driven = runs(folder)
+            driven = self._runs(folder)
             stamp = f"{stamp_of(folder)}{'-runs' if driven else ''}{self._copy_stamp(folder)}"
             return Look(stamp=stamp, runs=driven, driver=read_driver_state(folder) if driven else None)
 
@@ -176,7 +177,7 @@ class ServedStudies:
             folder = self.storage.study(name)
             self._fetch(folder, (*LISTED, "state.json"))
             refuse_links_outward(folder)
-            driven = runs(folder)
+            driven = self._runs(folder)
             stamp = f"{stamp_of(folder)}{driven}"
             summary = self._summaries.get(name, stamp, lambda: summarise_study(folder, runs=driven))[1]
             return with_driver(summary, read_driver_state(folder) if driven else None)
@@ -186,6 +187,12 @@ class ServedStudies:
     def _fetch(self, folder: StudyFolder, only: tuple[str, ...]) -> None:
         if folder.remote:
             self._fetched.get(f"{folder.name}/{only}", self._moment(FETCH), lambda: refresh(folder, only))
+
+    def _runs(self, folder: StudyFolder) -> bool:
+        """Returns whether a process has the study; a copy is asked for that as seldom as for its files."""
+        if not folder.remote:
+            return runs(folder)
+        return self._driven.get(folder.name, self._moment(FETCH), lambda: runs(folder))[1]
 
     def _copy_stamp(self, folder: StudyFolder) -> str:
         """Returns when orders at the study's copy were looked at last; empty for a study without one."""

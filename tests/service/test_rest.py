@@ -12,12 +12,13 @@ from starlette.testclient import TestClient
 
 from krona_tune.record.orders import waiting_orders, whoami
 from krona_tune.record.parquet_sink import ParquetSink
+from krona_tune.record.remote import lease
 from krona_tune.record.remote.copy import Copy
 from krona_tune.record.remote.storage import Storage, storage_at
 from krona_tune.service import kept_values
 from krona_tune.service.answers import StudySummary
 from krona_tune.service.app import make_app
-from krona_tune.service.served_studies import ServedStudies
+from krona_tune.service.served_studies import FETCH, LOOK, ServedStudies
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status
 from tests.record.events import ended, report, started
@@ -129,15 +130,36 @@ def test_what_the_answers_are_is_described_without_pages_from_outside(client: Te
     assert client.get("/api/version").json() == client.get("/healthz").json()
 
 
-def test_a_storage_elsewhere_is_read_and_gets_the_orders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
+    """Makes a storage at a URI with one study, `far`."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     made = make_study(tmp_path / "made" / "far")
     uri = f"file://{tmp_path}/copy"
     copy = Copy(StudyFolder(made.root, f"{uri}/far"))
     copy.make_origin()
     copy.push()
-    storage = storage_at(uri)
-    client = TestClient(make_app(storage, pace=0), base_url=LOCAL)
+    return storage_at(uri)
+
+
+def test_who_runs_a_study_elsewhere_is_asked_as_seldom_as_its_files_are_fetched(
+    elsewhere: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    read, now = lease.read_lease, [1000.0 * FETCH]
+    monkeypatch.setattr(lease, "read_lease", lambda store: asked.append(store.uri) or read(store))
+    monkeypatch.setattr(kept_values.time, "monotonic", lambda: now[0])
+    studies = ServedStudies(elsewhere)
+    for _ in range(int(FETCH / LOOK)):
+        assert [each.state for each in studies.summaries()] == ["stopped"]
+        now[0] += LOOK
+    assert len(asked) == 1
+    studies.summaries()
+    assert len(asked) == 2
+
+
+def test_a_storage_elsewhere_is_read_and_gets_the_orders(elsewhere: Storage, tmp_path: Path) -> None:
+    client = TestClient(make_app(elsewhere, pace=0), base_url=LOCAL)
     assert [each["best"] for each in client.get("/api/studies").json()] == [0.6]
     assert client.get("/studies/far").status_code == 200
     assert client.post("/api/studies/far/orders", json={"what": "pause"}).status_code == 202
