@@ -23,7 +23,9 @@ SOURCES = {
     path.relative_to(Path(krona_tune.__file__).parent).as_posix(): path.read_text(encoding="utf-8")
     for path in Path(krona_tune.__file__).parent.rglob("*.py")
 }
-SECRETS = st.text(alphabet="abcXYZ0189!$%^*()_+=~.,;-", min_size=6, max_size=20)
+SECRETS = st.text(alphabet="abcXYZ0189!$%^*()_+=~.,;-/@", min_size=6, max_size=20).filter(
+    lambda text: not re.match(r"\d{1,5}/", text)  # that is a port and a path
+)
 FORBIDDEN = {
     r"\bpickle\.load|cloudpickle\.load|joblib|dill\b": "unpickles",
     r"(?<![.\w])(?:eval|exec)\(": "runs text",
@@ -56,6 +58,15 @@ def test_no_url_carries_its_password(scheme: str, secret: str, path: str) -> Non
         ("postgresql:///mlflow?user=a&password=s3cret&x=1", "postgresql:///mlflow?user=a&password=***&x=1"),
         ("--set data=/home/me:x@y", "--set data=/home/me:x@y"),
         ("API_KEY=abc TOKEN='q'", "API_KEY=*** TOKEN='q'"),
+        ("?access_token=a&client_secret=b&x=1", "?access_token=***&client_secret=***&x=1"),
+        ("auth_token=a, refreshToken=b", "auth_token=*** refreshToken=***"),
+        ("AWS_SECRET_ACCESS_KEY=a/b secret-key=c", "AWS_SECRET_ACCESS_KEY=*** secret-key=***"),
+        ("https://me:pa/ss@host/x", "https://me:***@host/x"),
+        ("https://me:p@a/s@s@host", "https://me:***@host"),
+        ("https://me:123456/s@host:80/x", "https://me:***@host:80/x"),
+        ("http://[::1]:5000/x@y", "http://[::1]:5000/x@y"),
+        ("http://host:5000?x=a@b", "http://host:5000?x=a@b"),
+        ("examples.max_tokens=20 tokenizer=x", "examples.max_tokens=20 tokenizer=x"),
     ],
 )
 def test_what_is_masked_and_what_is_left(text: str, left: str) -> None:
