@@ -79,8 +79,10 @@ def test_what_repeats_need_of_the_clock_is_reckoned_with_the_slots_of_the_moment
     works: Any = dict.fromkeys(("rte", "cola"), SimpleNamespace(schedule=full))
     rows = [replace(each, examples=100, train_seconds=400.0) for each in ROWS]
     ledger: Any = SimpleNamespace(rows={each.trial_id: each for each in rows}, running=[])
-    slots = 64
+    slots = 2
     reserve = finals_reserve(asked(3), works, ledger, lambda: Rates(devices=3, slots=slots), None)
-    assert (reserve().seconds, reserve().device_hours) == (900 * 4 / 64, 900 * 4 * 3 / 3600)
+    assert (reserve().seconds, reserve().device_hours) == (900 * 4 / 2, 900 * 4 * 3 / 3600)
+    slots = 64
+    assert reserve().seconds == 150 * 4, "no trial takes less"
     slots = 1
     assert (reserve().seconds, reserve().device_hours) == (900 * 4, 900 * 4 * 3 / 3600)

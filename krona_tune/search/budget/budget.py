@@ -61,15 +61,21 @@ def needed(
 ) -> Amount:
     """Returns what full trials will need, from the seconds per example that a task's rows took so far.
 
+    However many run at once, they need the time of the longest.
+
     Args:
         full: training examples of a full trial, by task.
         trials: how many will be trained, by task.
         foretold: forecast seconds per example by task, for tasks without a row yet.
     """
-    examples = {task: full[task] * count for task, count in trials.items()}
     known = _seconds_an_example(rows)
-    busy = sum(count * (known.get(task) or foretold.get(task, 0.0)) for task, count in examples.items())
-    return Amount(seconds=busy / rates.slots, examples=sum(examples.values()), device_hours=busy * rates.devices / 3600)
+    seconds = {task: full[task] * (known.get(task) or foretold.get(task, 0.0)) for task in trials}
+    busy = sum(count * seconds[task] for task, count in trials.items())
+    return Amount(
+        seconds=max(busy / rates.slots, *seconds.values(), 0.0),
+        examples=sum(full[task] * count for task, count in trials.items()),
+        device_hours=busy * rates.devices / 3600,
+    )
 
 
 def _seconds_an_example(rows: Mapping[str, TrialResult]) -> dict[str, float]:

@@ -303,7 +303,7 @@ class StudySpec(Section):
     seed: Annotated[int, Field(ge=0)] = 0
     """The seed of everything random."""
     precision: Precision = "auto"
-    """What training computes in; auto: bf16 where the processor or GPU is fast at it, else fp32."""
+    """What training computes in; auto: bf16 if the processor or GPU that it begins on is fast at it, else fp32."""
     adapter: Annotated[Domains, _domains("adapter"), _plain] = Field(default_factory=dict)
     """Domains of the adapter's knobs."""
     training: Annotated[Domains, _domains("training"), _plain] = Field(default_factory=dict)
