@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from krona_tune.atomic_write import atomic_path
+from krona_tune.atomic_write import atomic_folder, atomic_path
 from krona_tune.data.own.data_files import part_of
 from krona_tune.refusal import Refusal, refusing, unknown
 from krona_tune.study.folder import StudyFolder
@@ -94,9 +94,10 @@ def kept_model(model: Any, tokenizer: Any, folder: StudyFolder) -> str:
         _refuse_other_model(model, place)
         return str(place.resolve())
     with refusing("model", "can't be saved", "save it yourself, and give its folder"):
-        place.mkdir(parents=True, exist_ok=True)
-        model.save_pretrained(place)
-        tokenizer.save_pretrained(place)
+        shutil.rmtree(place, ignore_errors=True)
+        with atomic_folder(place) as built:
+            model.save_pretrained(built)
+            tokenizer.save_pretrained(built)
     return str(place.resolve())
 
 

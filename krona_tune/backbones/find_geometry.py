@@ -90,7 +90,7 @@ def _introspected(
     path = _cached_file(meaning)
     with suppress(OSError):  # it is found again the next time
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, to_json(found))
+        write_atomically(path, to_json(found), lasting=False)
     return found
 
 

@@ -233,7 +233,7 @@ def _write(path: Path, table: pa.Table) -> None:
     stream = output.getvalue()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
+        with atomic_path(path, lasting=False) as temporary, temporary.open("wb") as file:
             file.write(stream)
             file.write(_checksum(stream))
     except OSError as error:

@@ -43,7 +43,7 @@ class DriverState(Frozen):
 def write_driver_state(folder: StudyFolder, state: DriverState) -> None:
     """Writes the state; an error is only logged."""
     try:
-        write_atomically(folder.state, state.model_dump_json() + "\n")
+        write_atomically(folder.state, state.model_dump_json() + "\n", lasting=False)
     except OSError as error:
         logger.warning("%s could not be written: %s", folder.state, error)
 

@@ -1,7 +1,6 @@
 """Writes the authoritative records: every event is on the disk as Parquet before the study continues."""
 
 import logging
-import os
 import re
 import secrets
 from collections import deque
@@ -132,12 +131,5 @@ def _counter(path: Path) -> int:
 
 def _write(table: pa.Table, path: Path) -> None:
     """Writes the whole file or nothing; it is on the disk before it gets its name."""
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        pq.write_table(table, file)
-        file.flush()
-        os.fsync(file.fileno())
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary)

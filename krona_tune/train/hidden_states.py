@@ -105,7 +105,7 @@ class HiddenStateStore:
     def _write(self, path: Path, values: Tensor, own: Sequence[Path]) -> None:
         with FileLock(self._folder / ".lock"):
             self._make_room(values.nbytes, own)
-            with atomic_path(path) as temporary:
+            with atomic_path(path, lasting=False) as temporary:
                 save_file({NAME: values}, temporary, {CHECKSUM: _checksum(values)})
 
     def _make_room(self, size: int, own: Sequence[Path]) -> None:

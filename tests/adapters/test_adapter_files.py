@@ -1,5 +1,7 @@
 """Tests that an adapter's folder loads onto its own model only, with the head, and that nothing is unpickled."""
 
+import os
+import stat
 import sys
 from pathlib import Path
 
@@ -27,6 +29,17 @@ def test_a_saved_adapter_gives_its_outputs_on_a_fresh_model(name: str, tmp_path:
     adapters.detach()
     if shape.text_to_text:
         assert torch.equal(outputs(model, shape), bare)
+
+
+def test_others_may_read_an_adapter_as_far_as_the_umask_lets_them(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        saved(tmp_path, "bert")
+    finally:
+        os.umask(before)
+    assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == dict.fromkeys(
+        ["README.md", "adapter.json", TENSORS], 0o644
+    )
 
 
 @pytest.mark.parametrize("method", ["lora", "lokr", "compacter", "bitfit", "full", "head_only"])

@@ -81,6 +81,8 @@ def test_a_model_in_memory_is_kept_with_its_tokenizer(model: str) -> None:
     plan = study(loaded, tokenizer=tokenizer).plan()
     assert Path(plan.plan.spec.model).is_dir()
     assert "reviews/inputs/model" in plan.plan.spec.model
+    rights = {path.stat().st_mode for path in Path(plan.plan.spec.model).iterdir()}
+    assert len(rights) == 1  # whoever may read the words may read the weights
     with pytest.raises(Refusal, match="tokenizer: a model in memory needs its tokenizer"):
         study(loaded, name="other").plan()
 
