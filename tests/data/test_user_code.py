@@ -84,7 +84,14 @@ def test_a_function_without_a_value_is_told_by_kind_and_line_without_its_message
 
 def test_the_message_is_told_where_only_the_terminal_shows_it(tmp_path: Path) -> None:
     place = written(tmp_path, "def right(labels, answers):\n    raise ValueError('about ' + labels[0])\n")
-    with pytest.raises(NoValue, match=r"right failed \(ValueError: about yes\)"), telling_messages():
+    with pytest.raises(NoValue, match=r"right failed \(ValueError: about yes at costs.py:2\)"), telling_messages():
+        value(place)
+
+
+def test_an_error_that_can_not_say_its_message_is_told_by_its_kind(tmp_path: Path) -> None:
+    odd = "class Odd(Exception):\n    def __str__(self):\n        return self.nothing\n\n"
+    place = written(tmp_path, f"{odd}def right(labels, answers):\n    raise Odd\n")
+    with pytest.raises(NoValue, match=r"right failed \(Odd at costs.py:6\)"), telling_messages():
         value(place)
 
 
