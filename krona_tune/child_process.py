@@ -1,5 +1,6 @@
 """Calls functions in a process of their own, with a time limit: code of others may never return, or end its process."""
 
+import io
 import os
 import pickle
 import signal
@@ -22,6 +23,16 @@ START_SECONDS = 300.0
 """How long the process may take to start and to import the function, on a very busy machine."""
 BEGUN = b"begun"
 STARTS = f"import sys; sys.path[:] = sys.argv[2:]; from {__name__} import serve; serve(int(sys.argv[1]))"
+
+
+KNOWN = ("krona_tune.", "numpy.", "pathlib.", "collections.", "builtins.")
+"""The packages whose classes an answer may hold."""
+NUMPY_MAKERS = {
+    f"numpy.{core}.{maker}"
+    for core in ("core", "_core")
+    for maker in ("multiarray._reconstruct", "multiarray.scalar", "numeric._frombuffer")
+}
+"""The functions that make numpy's arrays and numbers."""
 
 
 class TooSlow(TimeoutError):
@@ -73,10 +84,10 @@ class ChildProcess:
                 raise TooSlow(f"a process for it did not start within {START_SECONDS:g} s")
             first = connection.recv_bytes()
             if first != BEGUN:
-                return pickle.loads(first)
+                return _read(first)
             if not connection.poll(seconds):
                 raise TooSlow(f"it took more than {seconds:g} s")
-            return pickle.loads(connection.recv_bytes())
+            return _read(connection.recv_bytes())
         except (EOFError, ConnectionError):
             raise ProcessEnded(f"it ended its process ({self._ending(seconds)})") from None
 
@@ -134,12 +145,10 @@ def serve(descriptor: int) -> None:
     connection = Connection(descriptor)
     while True:
         try:
-            message = connection.recv_bytes()
+            seconds, function, arguments = connection.recv()
         except EOFError:
             return
-        try:
-            seconds, function, arguments = pickle.loads(message)
-        except Exception as error:
+        except Exception as error:  # the function, or an argument, can't be imported
             connection.send_bytes(_portable(error))
             continue
         connection.send_bytes(BEGUN)
@@ -155,11 +164,26 @@ def serve(descriptor: int) -> None:
         connection.send_bytes(answer)
 
 
+class _AnswerReader(pickle.Unpickler):
+    """Reads an answer of code that nobody vouches for: of all that can be imported, it takes only known classes."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = super().find_class(module, name) if f"{module}.".startswith(KNOWN) else None
+        if isinstance(found, type) or f"{module}.{name}" in NUMPY_MAKERS:
+            return found
+        raise pickle.UnpicklingError(f"an answer holds {module}.{name}, which is none of krona_tune's own values")
+
+
+def _read(answer: bytes) -> Any:
+    """Returns what an answer says. Raises UnpicklingError if it holds anything else than values."""
+    return _AnswerReader(io.BytesIO(answer)).load()
+
+
 def _portable(answer: object) -> bytes:
     """Returns the answer as bytes from which another process can make it again; of an error at least its kind."""
     try:
         found = pickle.dumps(answer)
-        pickle.loads(found)
+        _read(found)
     except Exception as error:
         kind = type(answer if isinstance(answer, BaseException) else error).__name__
         return pickle.dumps(RuntimeError(f"{kind}, which can't be sent to another process"))

@@ -1,6 +1,7 @@
 """Tests that code which never returns, or ends its process, ends only its own."""
 
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -9,9 +10,11 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 
+import numpy as np
 import psutil
 import pytest
 
+from krona_tune import child_process
 from krona_tune.child_process import ChildProcess, ProcessEnded, TooSlow
 from krona_tune.refusal import Refusal
 
@@ -85,6 +88,25 @@ def runs(process: int) -> bool:
     with suppress(psutil.NoSuchProcess):
         return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
     return False
+
+
+class Hostile:
+    """Runs a function where it is read."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("/nowhere/made by an answer",)
+
+
+def test_an_answer_holds_values_alone_and_runs_nothing_where_it_is_read(child: ChildProcess) -> None:
+    found = child.call(np.arange, 3.0)
+    assert found.tolist() == [0.0, 1.0, 2.0]
+    assert child.call(Refusal, "a place", "is wrong").problem == "is wrong"
+    with pytest.raises(RuntimeError, match="can't be sent to another process"):
+        child.call(Hostile)
+    with pytest.raises(
+        pickle.UnpicklingError, match=r"an answer holds posix\.mkdir, which is none"
+    ):
+        child_process._read(pickle.dumps(Hostile()))
 
 
 ENDLESS = """
