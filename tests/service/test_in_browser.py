@@ -66,7 +66,7 @@ def log_in(page: Page, address: str) -> None:
     page.goto(address)
     page.get_by_label("The token of this service").fill(token_for(address))
     page.get_by_role("button", name="Log in").click()
-    expect(page.get_by_role("heading", name="Studies")).to_be_visible()
+    expect(page.get_by_role("heading", name="Studies", exact=True)).to_be_visible()
 
 
 @pytest.fixture(scope="module")
