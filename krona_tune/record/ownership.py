@@ -37,9 +37,7 @@ def claim(folder: StudyFolder) -> Iterator[None]:
     root, lock = folder.root, lock_of(folder)
     try:
         missing = [path for path in (root, *root.parents) if not path.exists()]
-        root.mkdir(parents=True, exist_ok=True)
-        new = BEFORE_A_STUDY - {path.name for path in root.iterdir()}
-        lock.acquire(timeout=LOOKING_SECONDS, poll_interval=0.02)
+        new = _acquire(root, lock)
     except Timeout:
         raise Refusal(
             "--name", f"the study {folder.name!r} is being run", "wait for it, or choose another name"
@@ -57,6 +55,27 @@ def claim(folder: StudyFolder) -> Iterator[None]:
         if not folder.spec.exists():
             _remove([root / name for name in new], missing)
         lock.release()
+
+
+def _acquire(root: Path, lock: FileLock) -> set[str]:
+    """Acquires the lock and returns which files of an unbegun study are not there yet.
+
+    Whoever had it may have removed it with an unbegun study, while this process was opening it: then it is acquired
+    again, because what it locks is in no folder, and others would lock another file.
+    """
+    while True:
+        root.mkdir(parents=True, exist_ok=True)
+        new = BEFORE_A_STUDY - {path.name for path in root.iterdir()}
+        lock.acquire(timeout=LOOKING_SECONDS, poll_interval=0.02)
+        if _is_in_place(lock):
+            return new
+        lock.release()
+
+
+def _is_in_place(lock: FileLock) -> bool:
+    """Returns whether the file that a lock holds is still in a folder."""
+    held = lock._context.lock_file_fd
+    return held is None or os.fstat(held).st_nlink > 0
 
 
 def _remove(files: list[Path], folders: list[Path]) -> None:

@@ -1,9 +1,12 @@
 """Tests that one driver owns a study's folder before it reads anything, and that an unbegun study leaves nothing."""
 
+import shutil
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from krona_tune.record.ownership import claim, is_locked
 from krona_tune.refusal import Refusal
@@ -26,6 +29,24 @@ def test_a_second_driver_is_refused_while_the_first_has_the_folder(folder: Study
         assert is_locked(folder)
     with claim(folder):
         assert is_locked(folder)
+
+
+def test_a_lock_that_its_last_holder_removed_is_no_lock(folder: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last holder's study had not begun; it goes away after this driver has opened its lock."""
+    acquire, tries = FileLock.acquire, []
+
+    def too_late(lock: FileLock, *given: Any, **named: Any) -> Any:
+        tries.append(lock)
+        held = acquire(lock, *given, **named)
+        if len(tries) == 1:
+            shutil.rmtree(folder.root)
+        return held
+
+    monkeypatch.setattr(FileLock, "acquire", too_late)
+    with claim(folder):
+        assert is_locked(folder)
+        assert folder.driver.exists()
+    assert len(tries) == 2
 
 
 def test_of_a_study_that_did_not_begin_nothing_is_left(folder: StudyFolder, tmp_path: Path) -> None:
