@@ -1,6 +1,8 @@
 """Tests that stored hidden states are those of their table and backbone, whole, and within their limit."""
 
+import fcntl
 import os
+import zlib
 from collections.abc import Generator
 from pathlib import Path
 
@@ -9,8 +11,10 @@ import pyarrow as pa
 import pytest
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from krona_tune.data.batches import Ints, evaluation_batches
+from krona_tune.train import hidden_states
 from krona_tune.train.hidden_states import HiddenStates, HiddenStateStore, stored_bytes
 from tests.train.conftest import table
 
@@ -132,3 +136,66 @@ def test_the_least_recently_used_goes_where_room_is_needed(tmp_path: Path) -> No
     assert calls == []
     get(store, "b", 1.0, calls)
     assert calls == [1.0]
+
+
+def others(path: Path, values: torch.Tensor, of: str | None = None) -> None:
+    """Puts a file with other states and their right checksum in a file's place."""
+    path.unlink()
+    named = {"crc32": str(zlib.crc32(values.contiguous().view(torch.uint8).numpy().data))}
+    save_file({"hidden_states": values}, path, named | ({"of": of} if of else {}))
+
+
+@pytest.mark.parametrize("other", ["rows", "width", "type", "table"])
+def test_other_states_are_not_taken_for_those_of_the_table(
+    tmp_path: Path, other: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Their checksum is right: the file was copied here from another one."""
+    store, calls = HiddenStateStore(tmp_path, 10**6), []
+    whole = get(store, "a", 1.0, calls).values.clone()
+    [path] = files(tmp_path)
+    changed = {"rows": whole[1:], "width": whole[:, 1:], "type": whole.half(), "table": whole + 1}
+    others(path, changed[other].contiguous(), "another" if other == "table" else path.stem)
+    assert torch.equal(get(store, "a", 1.0, calls).values, whole)
+    assert calls == [1.0, 1.0]
+    assert "is made again" in caplog.text
+
+
+def test_a_file_of_before_it_held_its_name_is_used(tmp_path: Path) -> None:
+    store, calls = HiddenStateStore(tmp_path, 10**6), []
+    whole = get(store, "a", 1.0, calls).values.clone()
+    others(*files(tmp_path), whole)
+    assert torch.equal(get(store, "a", 1.0, calls).values, whole)
+    assert calls == [1.0]
+
+
+@pytest.mark.parametrize("of", ["the file", "the folder"])
+def test_a_process_that_stopped_while_it_filled_a_file_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, of: str
+) -> None:
+    monkeypatch.setattr(hidden_states, "SAID_SECONDS", 0.01)
+    monkeypatch.setattr(hidden_states, "PATIENCE_SECONDS", 0.02)
+    store, calls = HiddenStateStore(tmp_path, 10**6), []
+    whole = get(store, "a", 1.0, calls).values.clone()
+    [path] = files(tmp_path)
+    path.unlink()
+    with (path.with_suffix(".lock") if of == "the file" else tmp_path / ".lock").open("wb") as stopped:
+        fcntl.flock(stopped, fcntl.LOCK_EX)
+        assert torch.equal(get(store, "a", 1.0, calls).values, whole)
+    assert calls == [1.0, 1.0]
+    assert not files(tmp_path)
+    assert "it is waited for, at most 0.02 s" in caplog.text
+    assert "its states are computed here too" in caplog.text
+    get(store, "a", 1.0, calls)
+    assert len(files(tmp_path)) == 1
+
+
+def test_the_lock_of_a_file_that_is_removed_stays_for_those_who_wait_for_it(tmp_path: Path) -> None:
+    size = stored_bytes([TABLE], WIDTH, 4)
+    store = HiddenStateStore(tmp_path, int(1.5 * size))
+    get(store, "a", 1.0)
+    [path] = files(tmp_path)
+    lock = path.with_suffix(".lock")
+    before = lock.stat().st_ino
+    get(store, "b", 1.0)
+    assert not path.exists()
+    assert lock.stat().st_ino == before
