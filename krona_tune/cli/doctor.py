@@ -12,7 +12,6 @@ def doctor() -> None:
     from krona_tune.api.diagnosis import diagnose
 
     found = diagnose()
-    _print("```text")
     for section, facts in found.sections.items():
         _print(section)
         _print_facts(facts or {"none": ""})
@@ -20,7 +19,6 @@ def doctor() -> None:
         for each in cases:
             _print(f"{kind}: {each}")
     _print("A study can't run here." if found.problems else "A study can run here.")
-    _print("```")
     if found.problems:
         raise typer.Exit(1)
 

@@ -251,8 +251,8 @@ def test_the_command_prints_a_report_and_says_whether_a_study_can_run(
     monkeypatch.setattr(diagnosis, "unmet", lambda: iter(()))
     code, out, err = run("doctor", program=cli.main)
     assert (code, err) == (0, "")
-    assert out.startswith("```text\nversions\n  Python ")
-    assert out.endswith("A study can run here.\n```\n")
+    assert out.startswith("versions\n  Python ")
+    assert out.endswith("A study can run here.\n")
     assert "  KRONA_TUNE_TOKEN  ***\n" in out
     assert "hunter2" not in out
     (tmp_path / "file").touch()

@@ -233,7 +233,10 @@ def test_a_tokenizer_that_fails_at_its_first_text_is_refused(model: Path) -> Non
         (config(hidden_dropout_prob="much"), r"describes no bert \(\w+: .*\); save the model again"),
         (config(layer_norm_eps=[]), r"describes no bert \(\w+: .*\); save the model again"),
         (config(pad_token_id=10_000), r"describes no bert \(\w+: .*\); save the model again"),
-        (config(chunk_size_feed_forward=7), r"a bert can't be run on a few tokens \(\w+: .*\); name its maps"),
+        (
+            config(chunk_size_feed_forward=7),
+            r"a bert can't be run on a few tokens \(\w+: .*\); correct its config",
+        ),
     ],
 )
 def test_a_config_that_describes_no_model_that_runs_is_refused(model: Path, damage: Damage, said: str) -> None:

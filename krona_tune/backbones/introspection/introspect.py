@@ -17,6 +17,7 @@ from krona_tune.backbones.introspection.probe import ProbedLayers, probe
 from krona_tune.refusal import Refusal, refusing
 
 CORRECT = "name its maps: backbone: {roles: {query: '*self_attn.q_proj', …}}"
+NOT_RUN = f"correct its config, or, if transformers can run it, {CORRECT}"
 NO_ATTENTION = re.compile(r"mamba|rwkv|recurrent|\bssm\b|linear_attn", re.IGNORECASE)
 """Names of modules that mix tokens without attention."""
 ROLES = list(Role)
@@ -50,7 +51,7 @@ def _probed(
 ) -> dict[str, ProbedLayers]:
     """Returns what gradients show; nothing of a model that can't be run, if a person has named its maps."""
     try:
-        with refusing(place, f"a {model.config.model_type} can't be run on a few tokens", CORRECT):
+        with refusing(place, f"a {model.config.model_type} can't be run on a few tokens", NOT_RUN):
             return probe(model, lists)
     except Refusal:
         if not corrections:
