@@ -4,6 +4,7 @@ import os
 import socket
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,6 +12,9 @@ from urllib.parse import urlsplit
 from krona_tune.refusal import Refusal, refusing
 
 PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
+PORTS = {"http": 80, "https": 443}
+ANSWER_SECONDS = 5.0
+"""How long the hub may take to accept a connection."""
 POINTER = b"version https://git-lfs"
 """The first bytes of the text that Git LFS leaves in place of a large file."""
 
@@ -74,14 +78,35 @@ def environment_of_others() -> dict[str, str]:
 
 def hub_host() -> str:
     """Returns the host of the hub. Raises a Refusal if HF_ENDPOINT is not an address."""
+    return _hub_place()[0]
+
+
+def hub_answers() -> bool:
+    """Returns whether the hub accepts a connection; requests to one that does not are repeated for half a minute.
+
+    Asks nothing offline, or behind a proxy, which connects itself.
+
+    Raises:
+        Refusal: HF_ENDPOINT is not an address.
+    """
+    place = _hub_place()
+    if os.environ.get("HF_HUB_OFFLINE") or behind_a_proxy():
+        return True
+    with suppress(OSError, UnicodeError):
+        socket.create_connection(place, ANSWER_SECONDS).close()
+        return True
+    return False
+
+
+def _hub_place() -> tuple[str, int]:
     address = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     wrong, fix = f"{address!r} is no address of a hub", "write https://HOST, or unset it"
     with refusing("HF_ENDPOINT", wrong, fix):
         parts = urlsplit(address)
-        host, _ = parts.hostname, parts.port  # either may raise
-    if parts.scheme not in {"http", "https"} or not host:
+        host, port = parts.hostname, parts.port  # either may raise
+    if parts.scheme not in PORTS or not host:
         raise Refusal("HF_ENDPOINT", wrong, fix)
-    return host
+    return host, port or PORTS[parts.scheme]
 
 
 def behind_a_proxy() -> bool:
@@ -89,12 +114,18 @@ def behind_a_proxy() -> bool:
     return any(os.environ.get(name) for name in PROXIES)
 
 
-def home(path: Path) -> Path:
-    """Returns a path with its `~` resolved, or unchanged if that home folder can't be found."""
+def home(path: Path, place: str = "") -> Path:
+    """Returns a path with its `~` resolved, or unchanged if it begins with a folder of that name here.
+
+    Raises:
+        Refusal: there is no such home folder, so a folder named `~…` would be made; names `place`.
+    """
     try:
         return path.expanduser()
     except (RuntimeError, ValueError):
-        return path
+        if os.path.lexists(path.parts[0]):
+            return path
+    raise Refusal(place or str(path), f"there is no home folder {path.parts[0]!r}", "give the folder's whole path")
 
 
 def refuse_unreadable(path: Path, fix: str = "") -> None:

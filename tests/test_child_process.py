@@ -103,9 +103,7 @@ def test_an_answer_holds_values_alone_and_runs_nothing_where_it_is_read(child: C
     assert child.call(Refusal, "a place", "is wrong").problem == "is wrong"
     with pytest.raises(RuntimeError, match="can't be sent to another process"):
         child.call(Hostile)
-    with pytest.raises(
-        pickle.UnpicklingError, match=r"an answer holds posix\.mkdir, which is none"
-    ):
+    with pytest.raises(pickle.UnpicklingError, match=r"an answer holds posix\.mkdir, which is none"):
         child_process._read(pickle.dumps(Hostile()))
 
 

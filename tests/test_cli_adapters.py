@@ -74,6 +74,12 @@ def test_an_export_that_can_not_be_is_refused_and_nothing_left(
     assert not list(Path.cwd().iterdir())
 
 
+def test_an_export_to_the_home_folder_of_nobody_makes_no_folder(ask: Run, storage: Path) -> None:
+    code, _, err = ask("export", "second", "--storage", storage, "--format", "adapter", "--to", "~nobody-here/out")
+    assert (code, err) == (2, "--to: there is no home folder '~nobody-here'; give the folder's whole path\n")
+    assert not list(Path.cwd().iterdir())
+
+
 @pytest.mark.parametrize("to", ["", " "])
 def test_an_export_to_nowhere_is_refused(ask: Run, storage: Path, to: str) -> None:
     """As from a shell variable that is not set."""

@@ -134,7 +134,7 @@ def _cache() -> str:
     """Returns the hub's cache, by the rule of huggingface_hub, and how many models and data sets it holds."""
     there = os.environ
     general = Path(there.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-    folder = hub.home(Path(there.get("HF_HUB_CACHE") or Path(there.get("HF_HOME") or general) / "hub"))
+    folder = Path(os.path.expanduser(there.get("HF_HUB_CACHE") or Path(there.get("HF_HOME") or general) / "hub"))
     counts = {kind: len(list(folder.glob(f"{kind}--*"))) for kind in ("models", "datasets")}
     return f"{folder}, {counts['models']} model(s), {counts['datasets']} data set(s)"
 

@@ -49,7 +49,7 @@ def find_space(asked: Path, place: str) -> Path:
     Raises:
         Refusal: it is a single word that names neither.
     """
-    path = home(asked)
+    path = home(asked, place)
     return path if path.exists() or not NAMES.fullmatch(str(asked)) else space_file(str(asked), place)
 
 

@@ -187,7 +187,7 @@ def report(
     if to is None and len(folders) == 1:
         page = write_report(folders[0], runs=is_running(folders[0]))
     else:
-        page = write_comparison(folders, home(to) if to else place.folder / "comparison.html")
+        page = write_comparison(folders, home(to, "--to") if to else place.folder / "comparison.html")
     console.print(str(page), soft_wrap=True)
 
 

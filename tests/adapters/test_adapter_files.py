@@ -1,6 +1,8 @@
 """Tests that an adapter's folder loads onto its own model only, with the head, and that nothing is unpickled."""
 
+import json
 import os
+import re
 import stat
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import krona_tune
 from krona_tune.adapters.files import adapter_files
+from krona_tune.adapters.files.adapter_card import CARD
 from krona_tune.adapters.files.adapter_files import TENSORS
 from krona_tune.refusal import Refusal
 from krona_tune.study.spec.trial import AdapterConfig
@@ -220,6 +223,19 @@ def test_a_truncated_file_is_refused(length: int, tmp_path: Path) -> None:
     whole = (tmp_path / TENSORS).read_bytes()
     (tmp_path / TENSORS).write_bytes(whole[:length])
     assert "adapter.safetensors: can't be read" in refused(build("bert")[1], tmp_path)
+
+
+@pytest.mark.parametrize(("method", "knob"), [("lora", "rank"), ("adapter", "bottleneck"), ("compacter", "bottleneck")])
+def test_a_card_of_an_adapter_that_no_memory_holds_is_refused(method: str, knob: str, tmp_path: Path) -> None:
+    shape, model, _ = build("bert")
+    saved(tmp_path, "bert", shaped(shape, method))
+    card = json.loads((tmp_path / CARD).read_text(encoding="utf-8"))
+    card["adapter"][knob] = 10**12
+    (tmp_path / CARD).write_text(json.dumps(card), encoding="utf-8")
+    message = refused(model, tmp_path)
+    assert re.search(
+        r"does not fit the model: its card means [\d,]{18,} parameters, adapter.safetensors holds", message
+    )
 
 
 def test_a_file_does_not_make_us_import_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -436,6 +436,8 @@ def test_studies_are_listed_from_here_and_there(here: StudyFolder, uri: str, tmp
     ("place", "message"),
     [
         ("s4://bucket/studies", r"--storage: unknown protocol 's4', did you mean 's3a?'"),
+        ("foo://bucket/studies", r"--storage: unknown protocol 'foo'; known: abfs, az, file, ftp, gcs, gs, hdfs"),
+        ("~nobody-here/studies", r"--storage: there is no home folder '~nobody-here'; give the folder's whole path"),
         ("gs://bucket/studies", r"needs a package that is not installed; pip install 'krona_tune\[gs\]'"),
     ],
 )

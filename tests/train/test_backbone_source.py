@@ -1,6 +1,7 @@
 """Tests that backbones are found in folders and packages; others are refused with the fix."""
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -87,7 +88,32 @@ def test_without_package_and_hub_both_are_named(monkeypatch: pytest.MonkeyPatch)
     assert "--model DIR" in str(refused.value)
 
 
-def _offline(*_: str) -> str:
+@pytest.mark.parametrize("open_port", [True, False])
+def test_a_hub_that_accepts_no_connection_is_not_asked_again_and_again(
+    open_port: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the cache is looked at then; huggingface_hub itself would try for half a minute."""
+    heard: list[object] = []
+
+    def look(*_: str, local_files_only: bool) -> str:
+        heard.append(local_files_only)
+        raise OSError("not there")
+
+    for name in ("HF_HUB_OFFLINE", *PROXIES):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", look)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        if not open_port:
+            server.close()
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{port}")
+        said = "can't be fetched from the hub" if open_port else r"127\.0\.0\.1 does not answer, and its cache lacks it"
+        with pytest.raises(Refusal, match=said):
+            find_backbone("org/name")
+    assert heard == [not open_port]
+
+
+def _offline(*_: str, **__: object) -> str:
     raise OSError("no route to host")
 
 
@@ -95,7 +121,7 @@ def _offline(*_: str) -> str:
 def test_a_hubs_config_that_is_none_is_refused(content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "config.json").write_text(content, encoding="utf-8")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_: str(tmp_path / "config.json"))
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: str(tmp_path / "config.json"))
     with pytest.raises(Refusal, match=r"config\.json: (not JSON|holds a list)"):
         find_backbone("org/name")
 

@@ -10,7 +10,7 @@ from krona_tune.backbones.geometry import Role
 from krona_tune.data.tasks import TASKS, Task
 from krona_tune.hub import refuse_unreadable
 from krona_tune.refusal import Refusal, refusing, unknown
-from krona_tune.study.spec.study_spec import Quantize
+from krona_tune.study.spec.study_spec import MOST, Quantize
 from krona_tune.study.spec.trial import AdapterConfig, Frozen
 
 CARD = "adapter.json"
@@ -40,7 +40,7 @@ class AdapterCard(Frozen):
     task: str
     labels: tuple[str, ...]
     text_to_text: bool
-    max_length: int = Field(ge=1)
+    max_length: int = Field(ge=1, le=MOST)
     precision: str
     adapter: AdapterConfig
     backbone: str

@@ -15,6 +15,7 @@ from krona_tune.adapters.files.model_card import README, model_card
 from krona_tune.adapters.fingerprint import fingerprint
 from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.methods.method_table import is_peft
+from krona_tune.adapters.placement import count
 from krona_tune.atomic_write import atomic_folder
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Geometry, Stack
@@ -101,6 +102,7 @@ def load(model: nn.Module, folder: str | Path, *, check_backbone: bool = True) -
         _refuse_other_weights(fingerprint(base, shape), folder, card)
     try:
         places = _head_places(model, base, head_of(tensors))
+        _refuse_larger(shape, card, tensors)
         adapters = Adapters(base, shape, card.adapter, torch.Generator())
     except ValueError as error:
         raise _misfit(folder, card, error) from None
@@ -165,6 +167,13 @@ def _refuse_other_weights(found: str | None, folder: Path, card: AdapterCard) ->
             f"was trained on {card.backbone}, whose weights are {named[:DIGITS]}; the model's are {found[:DIGITS]}",
             "load that backbone, or pass check_backbone=False for a copy of it that was trained further",
         )
+
+
+def _refuse_larger(shape: Geometry, card: AdapterCard, tensors: dict[str, Tensor]) -> None:
+    """Refuses a card of an adapter with more parameters than its file holds, before they take memory."""
+    counted, held = count(shape, card.adapter, outputs=0), sum(tensor.numel() for tensor in tensors.values())
+    if counted.adapter + counted.norms > held:
+        raise ValueError(f"its card means {counted.adapter + counted.norms:,} parameters, {TENSORS} holds {held:,}")
 
 
 def _head_places(model: nn.Module, base: nn.Module, head: dict[str, Tensor]) -> list[tuple[nn.Parameter, Tensor]]:

@@ -66,7 +66,7 @@ def storage_at(place: str) -> Storage:
         Refusal: the folder's path is a file's, or the URI names no place.
     """
     if not is_uri(place):
-        folder = home(Path(place))
+        folder = home(Path(place), "--storage")
         _refuse_file(folder)
         return Storage(folder=folder)
     uri = place.rstrip("/")

@@ -16,6 +16,8 @@ BUCKETS = EXTRAS.keys()
 OPTIONS: dict[str, dict[str, Any]] = {"file": {"auto_mkdir": True}, "local": {"auto_mkdir": True}}
 FOLDERS = {"ftp", "hdfs", "sftp", "smb", "ssh", "webhdfs"}
 """Protocols in which a folder must exist before a file in it."""
+NAMED = {*EXTRAS, *OPTIONS, *FOLDERS, "abfs", "az"}
+"""The protocols that are named to somebody who wrote an unknown one; fsspec knows more."""
 
 
 def is_uri(place: str) -> bool:
@@ -37,7 +39,7 @@ class Store:
         self.uri = uri
         self._scheme = uri.partition("://")[0].lower() if is_uri(uri) else "file"
         if self._scheme not in available_protocols() and "::" not in uri:
-            raise unknown("--storage", "protocol", self._scheme, available_protocols())
+            raise unknown("--storage", "protocol", self._scheme, NAMED)
         try:
             self._files, path = url_to_fs(uri, **OPTIONS.get(self._scheme, {}))
         except ImportError as error:

@@ -13,6 +13,13 @@ def listed(value: Any) -> Any:
     return [value] if isinstance(value, str | Path) else value
 
 
+def printable(text: str) -> str:
+    """Returns a text, if no character of it is a control character."""
+    if not text.isprintable():
+        raise ValueError("write it without control characters")
+    return text
+
+
 def _place(text: str) -> str:
     """Returns a hub's name or a path, if file systems accept it."""
     try:

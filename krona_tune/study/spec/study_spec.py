@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSe
 from krona_tune.backbones.geometry import Role
 from krona_tune.refusal import unknown
 from krona_tune.study.spec.domain import Choice, Divisors, Domain, Fixed, Range, as_real, parse_domain
-from krona_tune.study.spec.place import Place, listed
+from krona_tune.study.spec.place import Place, listed, printable
 from krona_tune.study.spec.schedule import Schedule, make_schedule
 from krona_tune.study.spec.task_spec import TaskSpec, refuse_unsupported
 from krona_tune.study.spec.trial import KNOBS, PEFT, PEFT_FIELD, PLACES, Section
@@ -298,7 +298,7 @@ class StudySpec(Section):
     """Names of GLUE tasks, or a mapping of names to tasks of your own, or to the word glue for one of GLUE."""
     own_tasks: dict[OwnName, TaskSpec] = Field(default_factory=dict)
     """Tasks of one's own by name; YAML writes them in the mapping `tasks`."""
-    name: str = ""
+    name: Annotated[str, AfterValidator(printable)] = ""
     """The study's name, and that of its folder."""
     seed: Annotated[int, Field(ge=0)] = 0
     """The seed of everything random."""

@@ -71,7 +71,7 @@ def export_adapter(
     Raises:
         Refusal: `to` is taken, the form can't carry the method, the backbone can't be found, or the outputs differ.
     """
-    to = home(to).resolve()
+    to = home(to, "--to").resolve()
     _refuse_taken(to)
     if (rank is None) == (form is Form.LORA):
         problem = "lora needs a rank" if rank is None else f"{form} has none"
