@@ -234,7 +234,8 @@ class Study(RecordedStudy):
                 of=configuration(self._records().trials, plan, task, trial), seeds=seeds, everything=all_data
             )
 
-        self._run(with_tasks(going_on(self.folder, {})), quiet=False, asked=asked)
+        resources = {flag: value for flag, value in self._flags.items() if FLAGS[flag].key.startswith("resources.")}
+        self._run(with_tasks(going_on(self.folder, resources)), quiet=False, asked=asked)
         return self
 
     def _made_request(self) -> StudySpec:

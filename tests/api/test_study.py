@@ -163,6 +163,11 @@ def test_who_is_told_and_where_results_go_reaches_the_driver(
     assert heard == {**told, "notify": "json://one json://two"}
 
 
+def begin(made: krona_tune.Study) -> None:
+    made.folder.root.mkdir(parents=True, exist_ok=True)
+    made.folder.spec.write_text(dump_spec(made.request), encoding="utf-8")
+
+
 LATER = {"max_concurrent": 2, "price": 1.5, "time_budget": "2h", "cpus_per_trial": 1}
 AS_FLAGS = {"--max-concurrent": "2", "--price": "1.5", "--time-budget": "2h", "--cpus-per-trial": "1"}
 
@@ -171,9 +176,7 @@ AS_FLAGS = {"--max-concurrent": "2", "--price": "1.5", "--time-budget": "2h", "-
 def test_a_begun_study_is_resumed_elsewhere_with_the_flags_of_its_constructor(
     model: str, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun = study(model)
-    begun.folder.root.mkdir(parents=True, exist_ok=True)
-    begun.folder.spec.write_text(dump_spec(begun.request), encoding="utf-8")
+    begin(study(model))
     heard: list[str] = []
     monkeypatch.setattr(study_module, "start_driver", lambda words, output, environment: heard.extend(words))
     monkeypatch.setattr(study_module.Study, "_nothing_left", lambda self, spec: False)
@@ -182,6 +185,17 @@ def test_a_begun_study_is_resumed_elsewhere_with_the_flags_of_its_constructor(
     words = dict(zip(heard[2::2], heard[3::2], strict=False))
     budget = {"--time-budget": given["time_budget"]} if given else {}
     assert words.items() >= {**AS_FLAGS, **budget, "--trials": "5"}.items()
+
+
+def test_a_full_training_has_the_resources_of_the_constructor_and_the_budget_of_the_study(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(study(model))
+    heard: list[Any] = []
+    monkeypatch.setattr(study_module.Study, "_run", lambda self, spec, **more: heard.append(spec))
+    study(model, **LATER).train("reviews")
+    assert (heard[0].resources.max_concurrent, heard[0].resources.price_per_hour) == (2, 1.5)
+    assert (heard[0].search.trials, heard[0].search.time_budget) == (2, None)
 
 
 @pytest.mark.parametrize("wait", [True, False])
