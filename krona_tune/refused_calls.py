@@ -126,7 +126,8 @@ def _misfit(value: Any, kinds: Sequence[Any], place: str) -> Refusal:
     if known and isinstance(value, str):
         return unknown(place, "word", value, known)
     written = repr(value) if value is None or isinstance(value, bool) else shown(value)
-    said = "" if "\n" in written else f"{written} "  # a table or a model has many lines
+    hidden = "\n" in written or "://" in written  # a table or a model has many lines, an address may hold a password
+    said = "" if hidden else f"{written} "
     *others, last = dict.fromkeys(map(_said, kinds))
     give = f"{', '.join(others)} or {last}" if others else last
     return Refusal(place, f"{said}is of the type {type(value).__name__}", f"give {give}")

@@ -106,6 +106,8 @@ WRONG: dict[str, Call] = {
     "tracking_uri: unknown scheme 'foo'; known: databricks": planned(tracking_uri="foo://x"),
     "tracking_uri: 5 is of the type int": planned(tracking_uri=5),
     "notify: 5 is of the type int; give a text or a list": planned(notify=5),
+    "notify: is of the type dict; give a text or a list": planned(notify={"to": "slack://PASSWORD"}),
+    "tracking_uri: is of the type list; give a text or None": planned(tracking_uri=["http://me:PASSWORD@host"]),
     "notify[0]: 5 is of the type int; give a text": planned(notify=[5]),
     "wandb: ['x'] is of the type list; give a text or None": planned(wandb=["x"]),
     # how much
@@ -184,6 +186,7 @@ def test_a_wrong_call_is_refused_with_the_argument_its_value_and_a_fix(
         WRONG[message]()
     assert message in str(refused.value)
     assert "--" not in str(refused.value)
+    assert "PASSWORD" not in str(refused.value)
 
 
 def test_no_wrong_call_leaves_a_file_outside_its_study() -> None:
