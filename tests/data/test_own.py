@@ -31,6 +31,9 @@ def rows(count: int = 100) -> list[dict[str, Any]]:
     ]
 
 
+LABELLED = [{"body": f"null {number}", "queue": "null" if number % 2 else "x"} for number in range(40)]
+
+
 def write_csv(path: Path, some: list[dict[str, Any]], separator: str = ",") -> Path:
     lines = [separator.join(some[0]), *(separator.join(map(str, row.values())) for row in some)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -527,3 +530,34 @@ def test_a_refusal_shows_no_long_label_whole(tmp_path: Path) -> None:
     path = labelled(tmp_path / "tickets.csv", *(f"{letter} y" * 4_000 for letter in "abc"))
     for keys in ({"positive": "d"}, {"words": {"e": "f"}}, {"class_weights": {"a y" * 4_000 + "z": 2}}):
         assert len(refusal_of(path, **keys)) < 1_000
+
+
+@pytest.mark.parametrize(
+    ("content", "row"),
+    [
+        ("null", 1),
+        ("\ufeffnull", 1),
+        ('{"body": "a", "queue": "x"}\n null, \n', 2),
+        ('[null, {"body": "a", "queue": "x"}]', 1),
+        ('\n [{"body": "null", "queue": "null"},\n null]', 2),
+    ],
+)
+def test_an_example_in_json_that_is_null_is_refused(content: str, row: int, tmp_path: Path) -> None:
+    """Reading it would end the process by a fault of memory."""
+    path = tmp_path / "tickets.json"
+    path.write_text(content, encoding="utf-8")
+    assert refusal_of(path) == f"tickets.json: row {row} is null, not an example; take it out"
+
+
+def test_a_word_null_is_a_word(tmp_path: Path) -> None:
+    for number, text in enumerate(("\n".join(map(json.dumps, LABELLED)), json.dumps(LABELLED, indent=1))):
+        path = tmp_path / f"{number}.json"
+        path.write_text(text)
+        assert own(path).task.labels == ("null", "x")
+
+
+@pytest.mark.parametrize("name", ["a[1].csv", "a*b?.csv", "{a}.csv", "zip:__x.csv"])
+def test_a_files_name_is_no_pattern(name: str, tmp_path: Path) -> None:
+    path = write_csv(tmp_path / name, rows(30))
+    write_csv(tmp_path / "a1.csv", rows(40))
+    assert sum(table.num_rows for table in own(path).parts.values()) == 30

@@ -1,9 +1,10 @@
 """Reads files of one's own with `datasets`: CSV, TSV, JSON, JSON Lines, Parquet, or a data set of the hub."""
 
+import json
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ PARTS = {
     "test": "test",
 }
 """The part that a word in a file's name, in the name of a hub's split or in a column means."""
+BEGINNING = 1_000
+"""The characters of a JSON file of which the first that is no blank says whether it is a list."""
 UNCLOSED, EMPTY = "EOF inside string", "corresponds to no data"
 """Mark a quote that is never closed, in what pandas says, and a file without a row, in what `datasets` says."""
 
@@ -83,12 +86,34 @@ def read_file(path: Path, columns: Sequence[str]) -> File:
     options = csv_options(path, columns) if kind == "csv" else {}
     if kind == "json":
         refuse_other_encoding(path)
+        _refuse_null(path)
     # `datasets` would find a changed file with an old date in its cache, and would keep the texts there.
     with tempfile.TemporaryDirectory(prefix="krona_tune-") as cache, _reading(str(path)):
         import datasets
 
-        loaded = datasets.load_dataset(kind, data_files=[str(path)], split="train", cache_dir=cache, **options)
+        plain = Path(cache, "data")  # it takes a name such as a[1].csv for a pattern
+        plain.symlink_to(path.absolute())
+        loaded = datasets.load_dataset(kind, data_files=[str(plain)], split="train", cache_dir=cache, **options)
         return _selected(loaded, columns, str(path))
+
+
+def _refuse_null(path: Path) -> None:
+    """Refuses JSON or JSON Lines with an example that is null, because pyarrow may end the process at one."""
+    with path.open(encoding="utf-8-sig") as file:
+        listed = file.read(BEGINNING).lstrip().startswith("[")
+        file.seek(0)
+        lines = (line.lstrip(" \t\ufeff").startswith("null") for line in file)
+        nulls = _nulls_in_list(file.read()) if listed else lines
+        row = next((number for number, null in enumerate(nulls, 1) if null), None)
+    if row:
+        raise Refusal(str(path), f"row {row} is null, not an example", "take it out")
+
+
+def _nulls_in_list(text: str) -> list[bool]:
+    """Returns for each value of a list in JSON whether it is null; nothing of what is no such list."""
+    with suppress(ValueError, RecursionError):  # `datasets` will say what is wrong with it
+        return [row is None for row in json.loads(text.lstrip("\ufeff"))]
+    return []
 
 
 def _of_the_hub(data: str, columns: Sequence[str]) -> dict[str, list[File]]:
