@@ -22,7 +22,7 @@ class Refusal(ValueError):
     """
 
     def __init__(self, place: str, problem: str, fix: str = "") -> None:
-        self.place, self.problem, self.fix = (_readable(text) for text in (place, problem, fix))
+        self.place, self.problem, self.fix = (readable(text) for text in (place, problem, fix))
         said = ": ".join(part for part in (self.place, self.problem) if part)
         super().__init__(said + (f"; {self.fix}" if self.fix else ""))
 
@@ -89,7 +89,7 @@ def cut(text: str) -> str:
     return text if len(text) <= LONGEST_VALUE else f"{text[:80]}…{text[-20:]}"
 
 
-def _readable(text: str) -> str:
+def readable(text: str) -> str:
     """Returns the text as a terminal can show it: escapes control characters except line ends, and cuts long words."""
     visible = "".join(each if each.isprintable() or each == "\n" else ascii(each)[1:-1] for each in text)
     return re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: f"{word[0][:80]}…{word[0][-40:]}", visible)

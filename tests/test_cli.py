@@ -20,6 +20,7 @@ from krona_tune.study.manifest import read_manifest
 from krona_tune.study.result import Status
 from tests.backbone_folders import BY_NAME, T5_BASE, folder_of
 from tests.conftest import Run
+from tests.language_models import saved_language_model
 from tests.record.events import ended, manifest, report, started
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -384,3 +385,21 @@ def test_a_check_says_what_is_odd_about_ones_own_data(run: Run, model: str, tmp_
     assert (code, err) == (0, "")
     assert "warning: own has only 5 train, 1 validation, 2 test examples" in out
     assert "warning: the labels 'Yes' and 'yes' differ only in upper and lower case" in out
+
+
+def test_a_dry_run_shows_ones_own_data_as_they_are_and_what_a_run_would_warn_of(run: Run, tmp_path: Path) -> None:
+    model = saved_language_model(tmp_path / "t5", "t5")
+    some = "".join(f"[/b] :x: {number},{'a:b:c' if number % 2 else chr(27) + '[31m:x:'}\n" for number in range(60))
+    for part, lines in (("train", some), ("dev", some), ("test", "new,a:b:c\n" * 30)):
+        (tmp_path / f"{part}.csv").write_text(f"text,label\n{lines}")
+    (tmp_path / "own.yaml").write_text(
+        f"model: {model}\nexamples: {{max_length: 30}}\ntasks: {{own: {{data: ., text: text, label: label}}}}\n"
+    )
+    code, out, _ = run("--space", tmp_path / "own.yaml", "--dry-run")
+    assert code == 0
+    assert "    → a:b:c" in out
+    assert "    → \\x1b[31m:x:" in out
+    assert "warning: the 30 test examples of own all have the label 'a:b:c'" in out
+    assert "warning: 60 of the 60 validation examples of own are also in train, word for word" in out
+    (tmp_path / "own.yaml").write_text("model: m\ntasks: [':x:']\n")
+    assert "unknown task ':x:'" in run("--space", tmp_path / "own.yaml", "--dry-run")[2]

@@ -4,7 +4,6 @@ import os
 import shlex
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
-from itertools import chain
 from textwrap import fill, indent
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from rich.markup import escape
 from krona_tune import __version__
 from krona_tune.adapters.files.forms import Form
 from krona_tune.backbones.geometry import Geometry, Role
-from krona_tune.refusal import cut, shown
+from krona_tune.refusal import cut, readable, shown
 from krona_tune.search.preflight.hardware import busy
 from krona_tune.search.terminal.cell_html import WIDTH as CELL_WIDTH
 from krona_tune.search.terminal.cell_view import in_notebook
@@ -50,8 +49,9 @@ def drop_odd_width() -> None:
 
 drop_odd_width()  # before a console asks for it
 _width = CELL_WIDTH if in_notebook() else None
-console = Console(force_jupyter=False, width=_width)  # a notebook shows what is written to the standard output
-errors = Console(stderr=True, force_jupyter=False, width=_width)
+# a notebook shows what is written to the standard output; a word such as :x: is none of rich's pictures
+console = Console(force_jupyter=False, emoji=False, width=_width)
+errors = Console(stderr=True, force_jupyter=False, emoji=False, width=_width)
 GLUE_DATA = {"mini": "mini-GLUE (synthetic)", "hub": "nyu-mll/glue from the hub"}
 SHOWN_EXAMPLES, MOST_LABELS, MOST_LEFT_OUT = 3, 8, 8
 """The most examples of a task that a dry run prints, and the most labels and maps left out that a plan lists."""
@@ -185,19 +185,24 @@ def print_examples(plan: "Plan", tasks: Iterable[str]) -> None:
     own = [task for task in tasks if task in plan.own]
     if not own:
         return
-    from krona_tune.search.startup.task_data import first_examples
+    from krona_tune.search.startup.task_data import preview_data
 
-    for name, rows in first_examples(plan, own, SHOWN_EXAMPLES).items():
+    for name, seen in preview_data(plan, own, SHOWN_EXAMPLES).items():
         console.print(f"\n{name}, as the model will see it:", highlight=False)
-        for text, label in rows:
-            console.print(escape(f"  {text}\n    → {cut(label)}"), highlight=False, soft_wrap=True)
-        print_doubts(plan, [name])
+        for text, label in seen.examples:
+            console.print(escape(readable(f"  {text}\n    → {cut(label)}")), highlight=False, soft_wrap=True)
+        _print_warnings(seen.warnings)
 
 
-def print_doubts(plan: "Plan", tasks: Iterable[str]) -> None:
-    """Prints what is odd about the data of one's own among these tasks."""
-    for warning in chain.from_iterable(plan.own[name].warnings for name in tasks if name in plan.own):
-        console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)
+def print_doubts(plan: "Plan") -> None:
+    """Prints what is odd about the data of one's own."""
+    for own in plan.own.values():
+        _print_warnings(own.warnings)
+
+
+def _print_warnings(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        console.print(f"[yellow]warning:[/yellow] {escape(readable(warning))}", highlight=False, soft_wrap=True)
 
 
 def print_full_training(plan: "Plan", again: "FullTraining") -> None:

@@ -246,7 +246,7 @@ def check(
     with naming_given(place, read_given(settings or (), given, flags)):
         plan = make_plan(spec, str(place))
         print_plan(plan, "", None)
-        print_doubts(plan, plan.own)
+        print_doubts(plan)
 
 
 def _begun(kept_at: Storage, given: Mapping[str, Any], resume: str | None) -> StudyFolder | None:

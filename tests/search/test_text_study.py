@@ -18,7 +18,7 @@ from krona_tune.data.metrics import token_baseline
 from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.plan import Plan, make_plan
-from krona_tune.search.startup.task_data import first_examples, prepare_data
+from krona_tune.search.startup.task_data import prepare_data, preview_data
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.result import Status
 from krona_tune.study.spec.loader import build_spec
@@ -81,10 +81,10 @@ def test_what_the_tokenizer_makes_of_answers_is_refused_before_a_start(tmp_path:
         written = {"model": str(model), "tasks": {"moods": {**task, **words}}, "examples": {"max_length": 16}}
         plan = make_plan(build_spec(written, "x.yaml"), "x.yaml")
         with pytest.raises(Refusal, match=r"tasks.moods.words: the model's tokenizer reads '\w+' and '\w+' alike"):
-            first_examples(plan, ["moods"], 1)
+            preview_data(plan, ["moods"], 1)
     long = asked(model, tmp_path, {"adding": {"max_new_tokens": 2}})
     with pytest.raises(Refusal) as refused:
-        first_examples(long, ["adding"], 1)
+        preview_data(long, ["adding"], 1)
     assert "tasks.adding.max_new_tokens: 2, but " in str(refused.value)
 
 
@@ -96,7 +96,7 @@ def test_the_data_are_encoded_as_the_kind_of_model_reads_them(name: str, tmp_pat
     first = work.train.to_pylist()[0]
     text = work.tokenizer.decode(first["input_ids"]) if work.tokenizer else ""
     assert text.endswith("=" if name == "llama" else "=</s>")
-    [(shown, answer)] = first_examples(plan, ["adding"], 1)["adding"]
+    [(shown, answer)] = preview_data(plan, ["adding"], 1)["adding"].examples
     assert (shown, answer) == (text, first["label"])
     targets = (work.train["target_ids"].to_pylist(), work.validation["target_ids"].to_pylist())
     assert prepared.facts["judged"].constant_score == token_baseline(plan.tasks["judged"], *targets) < -1

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
+from krona_tune.hub import PROXIES
 from krona_tune.refusal import Refusal
 from krona_tune.train import backbone_source
 from krona_tune.train.backbone import load_backbone

@@ -18,7 +18,7 @@ from krona_tune.data.encode import Encoded, Reading, encode, encode_test, given_
 from krona_tune.data.metrics import code_of_functions_digest, constant_baseline, functions_digest, token_baseline
 from krona_tune.data.prompts import PromptWriter
 from krona_tune.data.splits import PARTS
-from krona_tune.data.target_checks import changed_targets, refuse_long_targets
+from krona_tune.data.target_checks import READ_BACK, changed_targets, refuse_long_targets
 from krona_tune.data.tasks import Task
 from krona_tune.search.planning.plan import Plan
 from krona_tune.study.manifest import TaskFacts
@@ -82,40 +82,54 @@ def _mixed_scores(plan: Plan) -> Iterator[str]:
         yield f"--shared judges by a mean over tasks; {negated[0]} has none with others, because lower is better"
 
 
-def first_examples(plan: Plan, tasks: Iterable[str], count: int) -> dict[str, list[tuple[str, str]]]:
-    """Returns the first training examples of these tasks, as (text, answer) of what is left after tokenisation.
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """The first training examples of a task, as (text, answer) of what is left after tokenisation, and warnings."""
+
+    examples: tuple[tuple[str, str], ...]
+    warnings: tuple[str, ...]
+
+
+def preview_data(plan: Plan, tasks: Iterable[str], count: int) -> dict[str, Preview]:
+    """Returns what a person should see of these tasks' data before a study begins, with `count` examples of each.
 
     Raises a Refusal if the tokenizer reads two label words alike, or has more tokens in a target than an answer may.
     """
     tokenizer = open_tokenizer(plan.source.location, plan.geometry.vocabulary)
-    prompts, length = plan.geometry.text_to_text, plan.spec.examples.max_length
-    found: dict[str, list[tuple[str, str]]] = {}
-    for name in tasks:
-        data = _load(plan, plan.tasks[name])
-        some = data.train.slice(0, count)
-        answers = [_answer(data.task, label, prompts=prompts) for label in some["label"].to_pylist()]
-        if data.task.generation:
-            decoder = not plan.geometry.is_encoder_decoder
-            writer = PromptWriter(data.task, tokenizer, decoder=decoder, max_length=length)
-            _refuse_long(data, writer)
-            ids = written(writer, data.task, some)["input_ids"].to_pylist()
-        else:
-            if prompts:
-                candidates(data.task, tokenizer)
-            texts = [some[column].to_pylist() for column in data.task.inputs]
-            given = given_texts(data.task, tokenizer, texts, prompts=prompts)
-            ids = tokenizer(*given, truncation=True, max_length=length).input_ids
-        found[name] = list(zip(map(tokenizer.decode, ids), answers, strict=True))
-    return found
+    data = {name: _load(plan, plan.tasks[name]) for name in tasks}
+    return {name: _preview(plan, each, tokenizer, count) for name, each in data.items()}
 
 
-def _refuse_long(data: TaskData, writer: PromptWriter) -> None:
-    """Refuses targets that are too long, if one of the longest texts among them is."""
+def _preview(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase, count: int) -> Preview:
+    prompts, length, changed = plan.geometry.text_to_text, plan.spec.examples.max_length, list[str]()
+    some = data.train.slice(0, count)
+    if data.task.generation:
+        decoder = not plan.geometry.is_encoder_decoder
+        writer = PromptWriter(data.task, tokenizer, decoder=decoder, max_length=length)
+        changed = _doubt_targets(data, writer, tokenizer)
+        ids = written(writer, data.task, some)["input_ids"].to_pylist()
+    else:
+        if prompts:
+            candidates(data.task, tokenizer)
+        texts = [some[column].to_pylist() for column in data.task.inputs]
+        given = given_texts(data.task, tokenizer, texts, prompts=prompts)
+        ids = tokenizer(*given, truncation=True, max_length=length).input_ids
+    answers = [_answer(data.task, label, prompts=prompts) for label in some["label"].to_pylist()]
+    examples = zip(map(tokenizer.decode, ids), answers, strict=True)
+    return Preview(examples=tuple(examples), warnings=(*find_warnings(data), *changed))
+
+
+def _doubt_targets(data: TaskData, writer: PromptWriter, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Refuses targets that are too long, if one of the longest texts among them is, and returns which are changed."""
+    found: list[str] = []
     for part in PARTS:
         table = getattr(data, part)
         order = pc.array_sort_indices(pc.utf8_length(table["label"]).combine_chunks(), order="descending")
         longest = table.take(order.slice(0, LONGEST_READ))
         refuse_long_targets(data.task, written(writer, data.task, longest), part)
+        first = written(writer, data.task, table.slice(0, READ_BACK))
+        found += changed_targets(data.task, first, part, tokenizer)
+    return found
 
 
 def _answer(task: Task, label: Any, *, prompts: bool) -> str:

@@ -12,6 +12,6 @@ PRE = (
 
 def html_of(content: RenderableType) -> str:
     """Returns a table or a text of rich as HTML without a style sheet."""
-    console = Console(record=True, width=WIDTH, file=StringIO(), force_jupyter=False)
+    console = Console(record=True, width=WIDTH, file=StringIO(), force_jupyter=False, emoji=False)
     console.print(content)
     return console.export_html(inline_styles=True, code_format=PRE)
