@@ -112,6 +112,11 @@ def test_requests_are_compared_key_by_key() -> None:
     assert differences(specs) == {"adapter.scale": ("[1, 2]", "4"), "adapter.rank": ("–", "2")}
 
 
+def test_letters_of_every_language_are_shown_as_they_were_written() -> None:
+    specs = {"a": "tasks: {x: {label: Übung}}\n", "b": "tasks: {x: {label: 課題, words: {Ü: gut}}}\n"}
+    assert differences(specs) == {"tasks.x.label": ("Übung", "課題"), "tasks.x.words.Ü": ("–", "gut")}
+
+
 def test_studies_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
     folders = [study(tmp_path / place / "same", manifest("rte"), []) for place in ("here", "there")]
     text = read(write_comparison(folders, tmp_path / "comparison.html")).text

@@ -120,7 +120,8 @@ def differences(specs: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
 
 def _flat(value: object, above: str = "") -> dict[str, str]:
     if not isinstance(value, dict) or not value:
-        return {above: yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("...\n").strip()}
+        text = yaml.safe_dump(value, default_flow_style=True, width=1000, allow_unicode=True)
+        return {above: text.removesuffix("...\n").strip()}
     below = (_flat(each, f"{above}.{key}" if above else str(key)) for key, each in value.items())
     return {key: text for each in below for key, text in each.items()}
 
