@@ -49,10 +49,12 @@ FINALS = [
 
 
 def test_without_finalists_the_best_of_the_search_stands_beside_its_baselines() -> None:
-    text = said([KRONA, HEAD], "rte", "cola")
+    other = row("head-0", "baseline", 0.4, task="mrpc", params={"method": "head_only"})
+    text = said([KRONA, HEAD, other], "rte", "cola", "mrpc")
     assert "validation scores" in text
     assert lines(text, "RTE") == ["RTE 0.700 0.500 0.550 700 krona, 16×24"]
-    assert lines(text, "COLA") == ["COLA no result"]
+    assert lines(text, "COLA") == ["COLA no result – 0.000"]
+    assert lines(text, "MRPC") == ["MRPC no result 0.400 0.550"]
     assert "Finalists" not in text
     assert "Methods" not in text
 
@@ -70,13 +72,15 @@ def test_finalists_are_shown_on_both_halves_with_the_head_alone_on_test() -> Non
     assert "[0.500, 0.750]" in text
     assert lines(text, "rte-001 ")[0].startswith("≈ rte-001 0.600±0.000 0.600±0.042")
     assert lines(text, "rte-002 ")[0].startswith("rte-002 0.500±0.000 0.400±0.027")
-    assert lines(text, "COLA") == ["COLA no result"]
+    assert lines(text, "COLA") == ["COLA no result – 0.000"]
     assert "rte-000: krona" in text
 
 
 def test_a_task_whose_finals_did_not_come_says_what_the_search_had() -> None:
     text = said([row("003", "search", 0.4, task="cola"), *FINALS], "rte", "cola")
-    assert lines(text, "COLA") == ["COLA cola-003 0.400 (search)"]
+    assert lines(text, "COLA") == ["COLA cola-003 0.400 (search) – 0.000"]
+    head = repeats("mrpc-head-0", (0.4, 0.4), (0.35, 0.35), task="mrpc", method="head_only")
+    assert lines(said([*head, *FINALS], "rte", "mrpc"), "MRPC") == ["MRPC no result 0.350±0.000 0.550"]
 
 
 def test_several_methods_stand_side_by_side() -> None:

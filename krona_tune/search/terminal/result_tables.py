@@ -51,14 +51,14 @@ def _search_table(standings: Standings, facts: dict[str, TaskFacts]) -> Table:
     table.add_column("adapter")
     for task, fact in facts.items():
         best, head = standings.best(task), standings.baseline(task)
+        beside = (format_score(head.score if head else None), f"{fact.constant_score:.3f}")
         if best is None or best.score is None:
-            table.add_row(fact.title, "no result")
+            table.add_row(fact.title, "no result", *beside)
             continue
         table.add_row(
             fact.title,
             f"[green]{best.score:.3f}[/green]",
-            format_score(head.score if head else None),
-            f"{fact.constant_score:.3f}",
+            *beside,
             f"{best.trainable_parameters:,}",
             escape(describe_adapter(best.params)),
         )
@@ -74,13 +74,13 @@ def _finals_table(standings: Standings, facts: dict[str, TaskFacts]) -> Table:
         table.add_column(name, justify="left" if left else "right", no_wrap=whole, overflow="fold")
     for task, fact in facts.items():
         finals, best = standings.finals(task), standings.best(task)
+        beside = (format_spread(finals.head_only.test if finals.head_only else None), f"{fact.constant_score:.3f}")
         if finals.winner is None:
-            found = (escape(best.trial_id), f"{format_score(best.score)} (search)") if best else ("no result",)
-            table.add_row(fact.title, *found)
+            found = (escape(best.trial_id), f"{format_score(best.score)} (search)") if best else ("no result", "")
+            table.add_row(fact.title, *found, "", *beside)
         for each in finals.finalists:
             if each is finals.winner:
-                head = "–" if finals.head_only is None else format_spread(finals.head_only.test)
-                table.add_row(fact.title, *_finalist(each, (head, f"{fact.constant_score:.3f}"), style="green"))
+                table.add_row(fact.title, *_finalist(each, beside, style="green"))
             else:
                 table.add_row(TIED if each.tied else "", *_finalist(each, ("", ""), style="default"))
     return table
