@@ -8,14 +8,16 @@ import pytest
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import Records, read_records
 from krona_tune.report.charts.chart import Chart, Subject
+from krona_tune.report.charts.learning_curves import learning_curves
 from krona_tune.report.charts.style import log_axis
 from krona_tune.report.charts.task_charts import charts
 from krona_tune.report.charts.training_time import score_against_step_time
+from krona_tune.report.summary.cost import DeviceRates, cost_chart, saved_by_stopping
 from krona_tune.report.summary.task_summary import summaries, summarise
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.result import Status, TrialResult
-from tests.record.events import ended, report, started
+from tests.record.events import ended, manifest, report, started
 from tests.study.final_rows import row
 
 
@@ -66,9 +68,33 @@ def test_curves_are_grouped_by_their_end_with_gaps_between(drawn: dict[str, Char
     assert list(curves["best"].x) == [1.0, 3.0, None]
     assert list(curves["stopped by ASHA"].text) == ["cola-0003"]
     assert [line.x0 for line in drawn["curves"].figure.layout.shapes] == [1.0, 3.0, 9.0]
-    dimmed = curves["stopped early or broken off"]
+    dimmed = curves["not trained to the end"]
     assert dimmed.opacity < curves["trained to the end"].opacity
     assert set(dimmed.text) - {""} == {"cola-0003", "cola-0004", "cola-0005"}
+
+
+def test_what_a_person_stopped_is_not_called_stopped_early() -> None:
+    rows = [
+        row(f"00{number}", "search", 0.5 + number / 10, task="cola", status=status, examples=1020, train_seconds=60.0)
+        for number, status in enumerate((Status.COMPLETED, Status.STOPPED_EARLY, Status.STOPPED_BY_USER))
+    ]
+    recorded = Records(trials=tuple(rows), reports=tuple(report(each, 1, each.score or 0.0) for each in rows))
+    facts = manifest("cola").tasks["cola"]
+    summary = summarise("cola", rows, facts)
+    curves = learning_curves(Subject(summary=summary, recorded=recorded))
+    assert curves is not None
+    ends = {trace.name: trace.text for trace in curves.figure.data if trace.name.startswith("stopped")}
+    assert ends == {"stopped by ASHA": ("cola-001",), "stopped by a person": ("cola-002",)}
+    assert "A plus is where a person stopped one" in curves.caption
+    chart = cost_chart([summary], recorded, DeviceRates())
+    assert chart is not None
+    assert {trace.name: trace.x for trace in chart.figure.data} == {
+        "trained to the end": (1.0,),
+        "stopped early": (1.0,),
+        "stopped by a person": (1.0,),
+    }
+    assert saved_by_stopping(summary, rows) == pytest.approx((3060 - 1020) / (2 * 3060))
+    assert saved_by_stopping(summary, rows[2:]) is None
 
 
 def test_scale_and_learning_rate_are_coloured_by_score(drawn: dict[str, Chart]) -> None:

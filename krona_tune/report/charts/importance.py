@@ -40,7 +40,7 @@ def importance(subject: Subject) -> Chart | None:
         title="Which knobs mattered",
         caption=f"How differently a knob is set in the best quarter of {len(ranked)} trials than in all of them. The "
         "mark is what scores shuffled at random reach once in twenty times: a grey bar that ends before it means "
-        "nothing. Scores of trials that were stopped early count as they stood.",
+        "nothing. Scores of trials that were stopped count as they stood.",
         figure=figure.update_layout(margin={"l": 128}),
     )
 

@@ -12,17 +12,21 @@ from krona_tune.study.result import Report, Status
 Curves = dict[str, list[Report]]
 
 _LINES = {
-    "stopped early or broken off": {"color": GREY, "opacity": 0.35, "width": 1.2, "dash": "solid"},
+    "not trained to the end": {"color": GREY, "opacity": 0.35, "width": 1.2, "dash": "solid"},
     "trained to the end": {"color": BLUE, "opacity": 0.75, "width": 1.6, "dash": "solid"},
     "head only": {"color": GREEN, "opacity": 1.0, "width": 1.8, "dash": "dash"},
     "best": {"color": ORANGE, "opacity": 1.0, "width": 3.0, "dash": "solid"},
 }
 
-STOPPED = (
-    " Dimmed lines were stopped early or broken off; a cross is where ASHA, which compares trials at each rung, "
-    "stopped one."
-)
-"""The sentence for a task with trials that were stopped early."""
+STOPS = {
+    Status.STOPPED_EARLY: (
+        "stopped by ASHA",
+        "x-thin",
+        " A cross is where ASHA, which compares trials at each rung, stopped one.",
+    ),
+    Status.STOPPED_BY_USER: ("stopped by a person", "cross-thin", " A plus is where a person stopped one."),
+}
+"""Who stops trials: the name in the legend, the mark, and the sentence for a task with such trials."""
 CROWD = 60
 """More lines than this are drawn thin."""
 
@@ -36,7 +40,7 @@ def learning_curves(subject: Subject) -> Chart | None:
     whole = {each.trial.trial_id for each in summary.ranked if each.trial.status is Status.COMPLETED}
     baselines = {trial.trial_id for trial in trials if trial.kind == "baseline"}
     groups: dict[str, Callable[[str], bool]] = {
-        "stopped early or broken off": lambda trial: trial != best and trial not in whole | baselines,
+        "not trained to the end": lambda trial: trial != best and trial not in whole | baselines,
         "trained to the end": lambda trial: trial in whole - {best},
         "head only": lambda trial: trial in baselines,
         "best": lambda trial: trial == best,
@@ -46,15 +50,18 @@ def learning_curves(subject: Subject) -> Chart | None:
         chosen = [curve for trial, curve in curves.items() if belongs(trial)]
         if chosen:
             figure.add_trace(_lines(name, chosen, _LINES[name]))
-    ends = [curves[trial.trial_id][-1] for trial in trials if trial.status.stopped and trial.trial_id in curves]
-    if ends:
-        figure.add_trace(_crosses(ends))
+    stopped = ""
+    for status, (name, mark, sentence) in STOPS.items():
+        such = [trial.trial_id for trial in trials if trial.status is status]
+        if ends := [curves[trial][-1] for trial in such if trial in curves]:
+            figure.add_trace(_ends(name, mark, ends))
+            stopped += sentence
     for number, epochs in enumerate(_rungs(subject), start=1):
         figure.add_vline(epochs, line={"color": GREY, "dash": "dot", "width": 1}, annotation_text=f"rung {number}")
     return Chart(
         name="curves",
         title="Learning curves",
-        caption="One line per trial of the search, a point at each report, rungs dotted." + (STOPPED if ends else ""),
+        caption=f"One line per trial of the search, a point at each report, rungs dotted.{stopped}",
         figure=figure.update_layout(margin={"t": 28}, legend={"y": 1.08}),
     )
 
@@ -91,13 +98,13 @@ def _lines(name: str, curves: Sequence[Sequence[Report]], line: dict[str, object
     )
 
 
-def _crosses(ends: Sequence[Report]) -> go.Scatter:
+def _ends(name: str, mark: str, ends: Sequence[Report]) -> go.Scatter:
     return go.Scatter(
-        name="stopped by ASHA",
+        name=name,
         x=[end.epochs for end in ends],
         y=[end.score for end in ends],
         text=[end.trial_id for end in ends],
         hovertemplate="%{text} was stopped at %{y:.3f}<extra></extra>",
         mode="markers",
-        marker={"symbol": "x-thin", "size": 8, "line": {"width": 1.5, "color": GREY}},
+        marker={"symbol": mark, "size": 8, "line": {"width": 1.5, "color": GREY}},
     )

@@ -20,7 +20,7 @@ def score_against_parameters(subject: Subject) -> Chart | None:
     figure = empty_figure(PARAMETERS, SCORE)
     early = [each for each in summary.ranked if each.trial.status is not Status.COMPLETED]
     full = [each for each in summary.ranked if each.trial.status is Status.COMPLETED]
-    figure.add_trace(_points("stopped early or broken off", early, {"color": GREY, "opacity": 0.55, "size": 7}))
+    figure.add_trace(_points("not trained to the end", early, {"color": GREY, "opacity": 0.55, "size": 7}))
     figure.add_trace(_points("trained to the end", full, {"color": BLUE, "size": 9}))
     figure.add_trace(_front("Pareto front", pareto(summary.ranked)))
     if summary.baseline is not None:

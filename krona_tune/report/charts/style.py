@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from krona_tune.study.formatting import format_tick
 
 BLUE, ORANGE, GREEN, PURPLE, RED, GREY = "#3f83c8", "#d9792b", "#2f9e76", "#8f6bc4", "#c0513f", "#8a8f98"
-YELLOW, TEAL = "#b8952f", "#3a9aa8"
+YELLOW, TEAL, PINK = "#b8952f", "#3a9aa8", "#c46a9b"
 SCALE = "Viridis"
 
 

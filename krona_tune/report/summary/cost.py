@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from krona_tune.record.records import Records
 from krona_tune.refusal import refusing
 from krona_tune.report.charts.chart import Chart
-from krona_tune.report.charts.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, TEAL, YELLOW, empty_figure
+from krona_tune.report.charts.style import BLUE, GREEN, GREY, ORANGE, PINK, PURPLE, RED, TEAL, YELLOW, empty_figure
 from krona_tune.report.summary.task_summary import RUNNING, TaskSummary
 from krona_tune.study.devices import UNKNOWN, Devices
 from krona_tune.study.manifest import Manifest
@@ -22,6 +22,7 @@ from krona_tune.study.spec.trial import FULL_KINDS
 _COLOURS = {
     "trained to the end": BLUE,
     "stopped early": GREY,
+    "stopped by a person": PINK,
     "without a regular end": RED,
     "repeats": YELLOW,
     "finalists": ORANGE,
@@ -32,7 +33,7 @@ _COLOURS = {
 _ENDS = {
     Status.COMPLETED: "trained to the end",
     Status.STOPPED_EARLY: "stopped early",
-    Status.STOPPED_BY_USER: "stopped early",
+    Status.STOPPED_BY_USER: "stopped by a person",
 }
 ROW, AROUND = 44, 96
 """The height of a task's bar and of what is around the bars, in pixels."""
@@ -108,9 +109,11 @@ def _under_way(trials: Sequence[TrialResult]) -> float:
 def saved_by_stopping(summary: TaskSummary, trials: Sequence[TrialResult]) -> float | None:
     """Returns the share of the searched trials' full budget, in training examples, that early stopping saved.
 
-    None if the full budget is not known or no searched trial was completed or stopped early.
+    None if the full budget is not known or no searched trial was completed or stopped early. What a person stopped
+    does not count.
     """
-    searched = [trial for trial in trials if trial.kind == "search" and trial.status in _ENDS]
+    judged = {Status.COMPLETED, Status.STOPPED_EARLY}
+    searched = [trial for trial in trials if trial.kind == "search" and trial.status in judged]
     full = summary.facts.rungs[-1] if summary.facts and summary.facts.rungs else 0
     if not searched or not full:
         return None
