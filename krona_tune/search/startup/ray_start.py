@@ -15,9 +15,11 @@ LIMITS = {
     "RAY_raylet_start_wait_time_s": 60,
     "RAY_agent_register_timeout_ms": 300_000,
     "RAY_worker_register_timeout_seconds": 600,
+    "RAY_idle_worker_killing_time_threshold_ms": 3_600_000,
 }
-"""How long Ray waits for its head, its raylet, the raylet's agents and a new worker. Ray's own limits are for an idle
-machine; one that the environment has set stays."""
+"""How long Ray waits for its head, its raylet, the raylet's agents and a new worker, and how long it keeps an idle one:
+on a busy machine it would end the first workers, which have imported all, just before their trials come. Ray's own
+limits are for an idle machine; one that the environment has set stays."""
 NICE = "RAY_worker_niceness"
 """The environment variable with the priority of Ray's workers, which Ray itself sets to 15."""
 
