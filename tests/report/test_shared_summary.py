@@ -38,3 +38,12 @@ def test_the_winner_of_the_average_is_named_on_every_task() -> None:
 def test_without_a_whole_configuration_the_page_says_so() -> None:
     page = " ".join(render(manifest("cola", "rte"), Records(trials=tuple(ROWS[:2])), SHARED).split())
     assert "None of the 2 configurations that were begun has come to its end on every task" in page
+
+
+def test_one_configuration_is_told_task_by_task_where_scores_have_no_mean() -> None:
+    made = manifest("cola", "rte")
+    facts = {task: facts.model_copy(update={"compared_by_loss": True}) for task, facts in made.tasks.items()}
+    page = " ".join(render(made.model_copy(update={"tasks": facts}), Records(trials=tuple(ROWS)), SHARED).split())
+    assert "On RTE, the one configuration for all tasks has a validation score of <strong>0.800</strong>" in page
+    assert "averages <strong>" not in page
+    assert 'id="shared-ranking"' in page
