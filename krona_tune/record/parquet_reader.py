@@ -35,6 +35,8 @@ from krona_tune.study.result import Report, TrialResult
 
 logger = logging.getLogger(__name__)
 
+_ATTEMPTS = 5
+"""How often a reader reads again because a running study compacted its parts meanwhile."""
 CORRUPT = ".corrupt"
 """The end of the name of a file that was renamed because it can't be read."""
 
@@ -142,9 +144,18 @@ def read(results: Path, kind: Kind[Value], unreadable: Unreadable) -> list[Value
 
 
 def _held(results: Path, kind: Kind[Value], unreadable: Unreadable) -> list[list[Value]]:
-    """Returns what the compacted file holds, then what the parts do, the oldest first."""
-    newest_first = [_read(path, kind, unreadable) for path in reversed(kind.parts(results))]
-    return [_read(kind.compacted(results), kind, unreadable), *reversed(newest_first)]
+    """Returns what the compacted file holds, then what the parts do, the oldest first.
+
+    Reads again if a part was removed meanwhile, because some rows would be those of then and others those of now.
+    """
+    found: list[list[Value]] = []
+    for _ in range(_ATTEMPTS):
+        parts = kind.parts(results)
+        newest_first = [_read(path, kind, unreadable) for path in reversed(parts)]
+        found = [_read(kind.compacted(results), kind, unreadable), *reversed(newest_first)]
+        if set(parts) <= set(kind.parts(results)):
+            break
+    return found
 
 
 def _refuse_no_folders(results: Path) -> None:

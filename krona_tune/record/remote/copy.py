@@ -135,9 +135,9 @@ class Copy:
         that were written later, or without the file that they were compacted to.
         """
         for attempts_left in reversed(range(ATTEMPTS)):
-            states = self._states()
-            changed = (name for name, state in states.items() if name.startswith(RECORDS) and before.get(name) != state)
             try:
+                states = self._states()
+                changed = [name for name in states if name.startswith(RECORDS) and before.get(name) != states[name]]
                 return states, {name: (self.root / name).read_bytes() for name in changed}
             except FileNotFoundError:
                 if not attempts_left:
