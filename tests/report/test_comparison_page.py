@@ -11,7 +11,7 @@ from krona_tune.refusal import Refusal
 from krona_tune.report.pages.comparison_page import differences, write_comparison
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest
-from krona_tune.study.result import TrialResult
+from krona_tune.study.result import Status, TrialResult
 from tests.record.events import manifest
 from tests.report.test_study_page import read
 from tests.study.final_rows import row
@@ -118,7 +118,8 @@ def test_letters_of_every_language_are_shown_as_they_were_written() -> None:
 
 
 def test_studies_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
-    folders = [study(tmp_path / place / "same", manifest("rte"), []) for place in ("here", "there")]
+    failed = replace(searched("rte", 0.5, 700), status=Status.FAILED, score=None)
+    folders = [study(tmp_path / place / "same", manifest("rte"), [failed]) for place in ("here", "there")]
     text = read(write_comparison(folders, tmp_path / "comparison.html")).text
     assert str(tmp_path / "here" / "same") in text
     assert "No task has a result in all of them" in text
@@ -129,3 +130,12 @@ def test_one_study_is_nothing_to_compare(two: list[StudyFolder], tmp_path: Path)
         write_comparison([two[0], two[0]], tmp_path / "comparison.html")
     with pytest.raises(Refusal, match="no study is here"):
         write_comparison([two[0], StudyFolder(tmp_path / "empty")], tmp_path / "comparison.html")
+
+
+def test_a_study_whose_records_are_gone_is_refused(two: list[StudyFolder], tmp_path: Path) -> None:
+    page = write_comparison(two, tmp_path / "comparison.html")
+    before = page.read_text(encoding="utf-8")
+    two[1].results.rename(tmp_path / "elsewhere")
+    with pytest.raises(Refusal, match="second/results: holds no trial; put the study's records back"):
+        write_comparison(two, page)
+    assert page.read_text(encoding="utf-8") == before

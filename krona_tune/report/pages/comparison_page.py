@@ -15,7 +15,7 @@ from krona_tune.report.charts.chart import SCORE, Chart
 from krona_tune.report.charts.parameters import PARAMETERS, front_line, task_front
 from krona_tune.report.charts.style import BLUE, GREEN, ORANGE, PURPLE, RED, empty_figure, log_axis
 from krona_tune.report.pages.html import environment, framed, packed_plotly
-from krona_tune.report.pages.study_page import spec_of, write_page
+from krona_tune.report.pages.study_page import refuse_nothing, spec_of, write_page
 from krona_tune.report.summary.cost import Cost, cost, device_rates
 from krona_tune.report.summary.finals_summary import FinalAverage, final_average
 from krona_tune.report.summary.shared_summary import judged_together, shared_part
@@ -74,7 +74,7 @@ def write_comparison(folders: Sequence[StudyFolder], to: Path) -> Path:
     """Writes the page about two or more studies to the file `to`.
 
     Raises:
-        Refusal: fewer than two different studies are named, or one of the folders holds none.
+        Refusal: fewer than two different studies are named, or one of the folders holds none, or no trial.
     """
     different = list({folder.root.resolve(): folder for folder in folders}.values())
     if len(different) < 2:
@@ -137,6 +137,7 @@ def _named(folders: Sequence[StudyFolder]) -> list[tuple[StudyFolder, str]]:
 
 def _study(folder: StudyFolder, name: str) -> ComparedStudy:
     manifest, recorded, spec = read_manifest(folder.manifest), read_records(folder.results), spec_of(folder)
+    refuse_nothing(folder, manifest, recorded)
     judged = judged_together(summaries(recorded, manifest), shared_part(recorded, manifest, spec))
     tasks = {each.task: each for each in judged}
     return ComparedStudy(name=name, manifest=manifest, recorded=recorded, spec=spec, tasks=tasks)

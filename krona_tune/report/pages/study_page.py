@@ -67,12 +67,12 @@ def write_report(folder: StudyFolder, *, runs: bool = False) -> Path:
     """
     manifest, recorded = read_manifest(folder.manifest), read_records(folder.results, runs=runs)
     spec = spec_of(folder)
-    _refuse_nothing(folder, manifest, recorded)
+    refuse_nothing(folder, manifest, recorded)
     return write_page(folder.report, render(manifest, recorded, spec, given_orders(folder, recorded)))
 
 
-def _refuse_nothing(folder: StudyFolder, manifest: Manifest, recorded: Records) -> None:
-    """Refuses a study that names no task or holds no trial, so that no good page gives way to an empty one."""
+def refuse_nothing(folder: StudyFolder, manifest: Manifest, recorded: Records) -> None:
+    """Raises a Refusal if a study names no task or holds no trial, so that no good page gives way to an empty one."""
     if not manifest.tasks:
         raise Refusal(str(folder.manifest), "names no task", FIX)
     if not recorded.trials:
