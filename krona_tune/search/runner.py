@@ -180,7 +180,8 @@ def run(
             ledger.ended(trial_id, Status.INTERRUPTED)
         if not again:  # the study's own budget does not pay for a full training
             clock.save(now=True)
-        kept = Left() if stopping.halted or stopping.lost else _left(started, ledger, stopping, write_report)
+        nothing = stopping.halted or stopping.lost or not ledger.rows  # a page without a trial is refused
+        kept = Left() if nothing else _left(started, ledger, stopping, write_report)
         phases.say_end()
         _tell_of_the_end(stopping, kept, notifications)
         _end(sinks, [folder.spec, folder.manifest, *kept.paths], CLOSING_SECONDS if stopping.lost else None)
@@ -339,8 +340,6 @@ def _left(
     except Exception as error:
         logger.exception("the adapters could not be written")
         stopping.halt(f"the adapters could not be written: {told(error)}")
-    if not ledger.rows:  # stopped before its first trial: there is nothing to show
-        return Left(paths=tuple(paths), no_page="")
     try:
         paths.append(write_report(started.folder))
     except Exception as error:
