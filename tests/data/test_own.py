@@ -561,3 +561,67 @@ def test_a_files_name_is_no_pattern(name: str, tmp_path: Path) -> None:
     path = write_csv(tmp_path / name, rows(30))
     write_csv(tmp_path / "a1.csv", rows(40))
     assert sum(table.num_rows for table in own(path).parts.values()) == 30
+
+
+@pytest.mark.parametrize("kind", ["dangling", "folder", "fifo"])
+def test_what_is_called_as_a_part_but_is_no_file_is_refused(kind: str, tmp_path: Path) -> None:
+    """Left out, a part would be held out in its place without a word."""
+    (tmp_path / "data").mkdir()
+    write_csv(tmp_path / "data" / "train.csv", rows())
+    test = tmp_path / "data" / "test.csv"
+    {"dangling": lambda: test.symlink_to("nowhere"), "folder": test.mkdir, "fifo": lambda: os.mkfifo(test)}[kind]()
+    assert "data/test.csv: has the name of a file, but is none that can be read" in refusal_of(tmp_path / "data")
+
+
+def test_a_folder_of_folders_is_refused_with_their_names(tmp_path: Path) -> None:
+    (tmp_path / "data" / "plain").mkdir(parents=True)
+    write_csv(tmp_path / "data" / "plain" / "train.csv", rows())
+    assert refusal_of(tmp_path / "data").endswith("; name the folder that has them; there are plain")
+
+
+@pytest.mark.parametrize("listed", [False, True], ids=["lines", "list"])
+def test_dates_in_json_stay_the_text_that_they_are(listed: bool, tmp_path: Path) -> None:
+    some = [{"body": f"2020-02-{number % 28 + 1:02}", "queue": f"2020-01-0{number % 2 + 1}"} for number in range(60)]
+    path = tmp_path / "tickets.json"
+    path.write_text(json.dumps(some, indent=1) if listed else "\n".join(map(json.dumps, some)))
+    data = own(path)
+    assert data.task.labels == ("2020-01-01", "2020-01-02")
+    assert "2020-02-28" in {text for part in data.parts for text in texts(data, part)}
+
+
+@pytest.mark.parametrize(
+    "column", [pa.array([np.float16(number % 2) for number in range(60)]), pa.array(["a", "b"] * 30, pa.string_view())]
+)
+def test_odd_types_of_parquet_are_labels_like_others(column: pa.Array, tmp_path: Path) -> None:
+    body = pa.array([f"text {number}" for number in range(60)], pa.string_view())
+    pq.write_table(pa.table({"body": body, "queue": column}), tmp_path / "tickets.parquet")
+    assert len(own(tmp_path / "tickets.parquet").task.labels) == 2
+
+
+def test_a_share_beside_a_column_that_names_the_part_is_said_to_be_unused(tmp_path: Path) -> None:
+    some = [{**row, "part": "test" if row["id"] % 5 == 0 else "train"} for row in rows()]
+    data = own(write_csv(tmp_path / "tickets.csv", some), split={"column": "part", "test": 0.4, "validation": 30})
+    assert data.warnings == ("split.test of tickets, 0.4, is not used: the column part names test examples",)
+    assert (data.parts["test"].num_rows, data.parts["validation"].num_rows) == (20, 30)
+
+
+def test_numbers_that_differ_late_have_words_of_their_own(tmp_path: Path) -> None:
+    close = own(write_csv(tmp_path / "close.csv", stars(100_000, 1e-3)), metric="pearson").task
+    assert close.words == ("100000", "100000.001", "100000.002", "100000.003", "100000.004")
+    assert own(write_csv(tmp_path / "far.csv", stars(0, 0.5)), metric="pearson").task.words == (
+        "0", "0.5", "1", "1.5", "2",
+    )  # fmt: skip
+
+
+def stars(low: float, step: float) -> list[dict[str, Any]]:
+    return [{"body": f"text {number}", "queue": repr(low + number % 5 * step)} for number in range(200)]
+
+
+def test_a_title_is_one_line_that_a_terminal_can_show(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "tickets.csv", rows())
+    assert own(path, title="All\n my\x1b[31m tickets ").task.title == "All my [31m tickets"
+    assert own(path, title="\n").task.title == "tickets"
+
+
+def test_a_hub_name_without_a_name_is_refused() -> None:
+    assert refusal_of("hub:") == "hub:: names no data set; write hub:NAME, or hub:NAME:CONFIGURATION"

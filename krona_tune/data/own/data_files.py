@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from krona_tune.data.own.csv_file import csv_options, refuse_lacking, refuse_other_encoding
 from krona_tune.hub import refuse_unreadable
-from krona_tune.refusal import Refusal, told
+from krona_tune.refusal import Refusal, refusing, told
 from krona_tune.study.spec.task_spec import HUB_PREFIX
 
 KINDS = {
@@ -37,6 +37,8 @@ PARTS = {
 """The part that a word in a file's name, in the name of a hub's split or in a column means."""
 BEGINNING = 1_000
 """The characters of a JSON file of which the first that is no blank says whether it is a list."""
+MOST_SHOWN = 8
+"""The most folders that a refusal names."""
 UNCLOSED, EMPTY = "EOF inside string", "corresponds to no data"
 """Mark a quote that is never closed, in what pandas says, and a file without a row, in what `datasets` says."""
 
@@ -94,7 +96,8 @@ def read_file(path: Path, columns: Sequence[str]) -> File:
         plain = Path(cache, "data")  # it takes a name such as a[1].csv for a pattern
         plain.symlink_to(path.absolute())
         loaded = datasets.load_dataset(kind, data_files=[str(plain)], split="train", cache_dir=cache, **options)
-        return _selected(loaded, columns, str(path))
+        found = _selected(loaded, columns, str(path))
+    return _with_dates_as_written(found, path) if kind == "json" else found
 
 
 def _refuse_null(path: Path) -> None:
@@ -109,6 +112,21 @@ def _refuse_null(path: Path) -> None:
         raise Refusal(str(path), f"row {row} is null, not an example", "take it out")
 
 
+def _with_dates_as_written(file: File, path: Path) -> File:
+    """Returns the rows of a JSON file with the texts of which pyarrow made points in time."""
+    dates = [field.name for field in file.table.schema if pa.types.is_temporal(field.type)]
+    if not dates:
+        return file
+    with refusing(str(path), f"{dates[0]} holds dates, which can't be read as texts here", "write one object a line"):
+        text, table = path.read_text(encoding="utf-8-sig"), file.table
+        listed = text.lstrip().startswith("[")
+        rows = json.loads(text) if listed else [json.loads(line) for line in text.splitlines() if line.strip()]
+        for name in dates:
+            written = pa.chunked_array([pa.array([row.get(name) for row in rows], pa.string())])
+            table = table.set_column(table.column_names.index(name), name, written)
+    return File(place=file.place, table=table, names=file.names)
+
+
 def _nulls_in_list(text: str) -> list[bool]:
     """Returns for each value of a list in JSON whether it is null; nothing of what is no such list."""
     with suppress(ValueError, RecursionError):  # `datasets` will say what is wrong with it
@@ -118,6 +136,8 @@ def _nulls_in_list(text: str) -> list[bool]:
 
 def _of_the_hub(data: str, columns: Sequence[str]) -> dict[str, list[File]]:
     name, _, configuration = data.removeprefix(HUB_PREFIX).partition(":")
+    if not name.strip():
+        raise Refusal(data, "names no data set", "write hub:NAME, or hub:NAME:CONFIGURATION")
     with _reading(data, "can't be fetched", "give a folder with its files, or check its name and the network"):
         import datasets
 
@@ -132,10 +152,16 @@ def _of_the_hub(data: str, columns: Sequence[str]) -> dict[str, list[File]]:
 
 
 def _parts_of(folder: Path) -> dict[str, list[Path]]:
-    named = (path for path in folder.iterdir() if path.suffix.lower() in KINDS and not path.name.startswith("."))
-    files = sorted(path for path in named if path.is_file())
+    inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    files = [path for path in inside if path.suffix.lower() in KINDS]
+    if no_files := [path for path in files if not path.is_file()]:
+        raise Refusal(
+            str(no_files[0]), "has the name of a file, but is none that can be read", "take it out, or rename it"
+        )
     if not files:
-        raise Refusal(str(folder), f"no file with one of the endings {', '.join(KINDS)}")
+        folders = [path.name for path in inside if path.is_dir()]
+        fix = f"name the folder that has them; there are {', '.join(folders[:MOST_SHOWN])}" if folders else ""
+        raise Refusal(str(folder), f"no file with one of the endings {', '.join(KINDS)}", fix)
     found: dict[str, list[Path]] = {}
     _refuse_twins(files)
     for path in files:

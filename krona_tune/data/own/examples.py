@@ -113,7 +113,7 @@ def _words(file: File, column: str, what: str) -> pa.ChunkedArray:
     if not _is_text(values.type) and not pa.types.is_primitive(values.type):
         raise Refusal(place, f"holds {values.type}, no {what}", "write one kind of word or number in every row")
     if pa.types.is_floating(values.type):
-        whole = values.drop_null().to_numpy()
+        whole = values.cast(pa.float64()).drop_null().to_numpy()
         if len(odd := whole[(whole != np.floor(whole)) | (np.abs(whole) > MOST_WHOLE)]):
             fix = "for numbers as labels write metric: pearson, or regression: true"
             raise Refusal(place, f"{odd[0]:g} is no name of a {what}", fix if what == "label" else "write it as text")
@@ -172,7 +172,9 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    return values.cast(values.type.value_type) if pa.types.is_dictionary(values.type) else values
+    """Returns values without a dictionary, and texts in a type that every function of pyarrow takes."""
+    values = values.cast(values.type.value_type) if pa.types.is_dictionary(values.type) else values
+    return values.cast(pa.large_string()) if pa.types.is_string_view(values.type) else values
 
 
 def _is_list(kind: pa.DataType) -> bool:

@@ -20,7 +20,7 @@ from krona_tune.data.own.make_task import (
 )
 from krona_tune.data.own.own_data import OwnData
 from krona_tune.data.tasks import Task
-from krona_tune.refusal import Refusal
+from krona_tune.refusal import Refusal, shown
 from krona_tune.study.spec.task_spec import PartSpec, TaskSpec
 
 
@@ -41,8 +41,10 @@ def load_own(name: str, spec: TaskSpec, place: str) -> OwnData:
     known = known_labels(files) if labelled else []
     refuse_odd_labels(files, known, spec)
     whole = {part: pa.concat_tables([each.table for each in some]) for part, some in files.items()}
+    unused: list[str] = []
     if spec.split.column:
         whole = _by_column(whole, spec, place)
+        unused = [part for part in whole if isinstance(getattr(spec.split, part, None), int | float)]
     parts = divide(whole, spec.split, place, by_label=labelled)
     if labelled:
         refuse_unseen(parts, files, spec)
@@ -53,6 +55,7 @@ def load_own(name: str, spec: TaskSpec, place: str) -> OwnData:
     found = overlaps(parts, inputs_of(spec))
     warnings = [*doubt_sizes(parts, task.title), *(doubt_labels(task.labels, task.title) if labelled else ())]
     warnings += [_said(task, *pair, parts[pair[0]].num_rows, count) for pair, count in found.items()]
+    warnings += [_unused(task, spec, part) for part in unused]
     if spec.split.group:
         straddling = overlaps(parts, (GROUP,))
         warnings += [_straddles(task, spec.split.group, *pair, count) for pair, count in straddling.items()]
@@ -124,6 +127,11 @@ def _encoded(table: pa.Table, task: Task) -> pa.Table:
 def _said(task: Task, part: str, earlier: str, rows: int, count: int) -> str:
     those = f"{count} of the {rows} {part} examples of {task.title}"
     return f"{those} {'is' if count == 1 else 'are'} also in {earlier}, word for word"
+
+
+def _unused(task: Task, spec: TaskSpec, part: str) -> str:
+    asked = shown(getattr(spec.split, part))
+    return f"split.{part} of {task.title}, {asked}, is not used: the column {spec.split.column} names {part} examples"
 
 
 def _straddles(task: Task, group: str, part: str, earlier: str, count: int) -> str:

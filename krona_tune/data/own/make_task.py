@@ -93,8 +93,8 @@ def _functions(spec: TaskSpec, place: str) -> dict[str, str]:
 
 def _of_numbers(task: Task, labels: pa.ChunkedArray) -> Task:
     values = labels.to_numpy()
-    grid = _grid(values)
-    words = tuple(f"{value:g}" for value in grid)
+    words = _grid(values)
+    grid = tuple(map(float, words))
     return replace(task, grid=grid, words=words, centre=float(values.mean()), spread=float(values.std()) or 1.0)
 
 
@@ -153,11 +153,15 @@ def refuse_unmatched(task: Task, targets: pa.ChunkedArray, place: str, part: str
         raise Refusal(f"{place}.extract", f"{problem} {shown(targets[lacking[0]].as_py())}", "change the expression")
 
 
-def _grid(values: Values) -> tuple[float, ...]:
-    """Returns the numbers that occur, or, if there are too many, as many evenly spaced ones over their range."""
+def _grid(values: Values) -> tuple[str, ...]:
+    """Returns the numbers that occur, or, if there are too many, as many evenly spaced ones over their range.
+
+    They have six digits, or more if all were the same with six.
+    """
     distinct = np.unique(values)
     chosen = distinct if len(distinct) <= GRID else np.linspace(distinct[0], distinct[-1], GRID)
-    return tuple(dict.fromkeys(float(f"{value:g}") for value in chosen))
+    digits = next((digits for digits in range(6, 18) if len({f"{value:.{digits}g}" for value in chosen}) > 1), 6)
+    return tuple(dict.fromkeys(f"{value:.{digits}g}" for value in chosen))
 
 
 def _words(spec: TaskSpec, place: str, known: list[str]) -> tuple[str, ...]:

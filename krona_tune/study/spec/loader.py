@@ -30,6 +30,8 @@ _FIXES = {
     "float": "write a number",
     "int": "write a whole number",
     "bool": "write true or false",
+    "string_too_long": "write at most {max_length} characters",
+    "too_short": "write at least {min_length}",
     "string_pattern_mismatch": "write a name of letters, digits and _, at most 40, a letter first",
     "string": "write a word, in quotes if it looks like something else",
     "tuple": "write a list, such as [a, b]",

@@ -34,6 +34,11 @@ def _texts(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+def _one_line(title: str) -> str:
+    """Returns a title as a cell of a table can show it: without control characters and line ends."""
+    return " ".join("".join(each if each.isprintable() else " " for each in title).split())
+
+
 def _one_label(value: Any) -> Any:
     if isinstance(value, list):
         raise Refusal("", "several labels for one text: multi-label classification is not supported", "name one column")
@@ -119,7 +124,7 @@ class TaskSpec(Section):
     """The column of labels."""
     target: Column | None = None
     """The column of texts to write."""
-    title: Annotated[str, Field(max_length=60)] = ""
+    title: Annotated[str, Field(max_length=60), AfterValidator(_one_line)] = ""
     """The task's name in tables; empty: its key."""
     metric: Annotated[tuple[str, ...], BeforeValidator(listed), Field(min_length=1)] = ("accuracy",)
     """A name, a list of names whose mean counts, or MODULE:FUNCTION, which turns labels and answers into a number."""
