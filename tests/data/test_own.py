@@ -474,10 +474,12 @@ def labelled(path: Path, *labels: str, each: int = 80) -> Path:
     [
         (("Access", "access", "billing"), "the labels 'Access' and 'access' differ only in upper and lower case"),
         (("1", "1.0", "01"), "the labels '01' and '1' (and 1 more) differ only in how a number is written"),
-        (("caf\u00e9", "cafe\u0301"), "differ only in how their letters are encoded"),
+        (("caf\u00e9", "cafe\u0301"), "differ only in blanks, or in how their letters are encoded"),
+        (("a b", "a  b"), "differ only in blanks, or in how"),
+        (("ab", "a\u200bb"), "differ only in blanks, or in how"),
         (("a", "x y" * 4_000), "a label of tickets has 12,000 characters, 'x yx y"),
     ],
-    ids=["case", "numbers", "encoding", "long"],
+    ids=["case", "numbers", "encoding", "blanks", "unseen", "long"],
 )
 def test_labels_that_may_mean_one_thing_or_be_a_text_are_doubted(
     labels: tuple[str, ...], said: str, tmp_path: Path
@@ -486,6 +488,15 @@ def test_labels_that_may_mean_one_thing_or_be_a_text_are_doubted(
     assert said in warning
     assert len(warning) < 400
     assert own(labelled(tmp_path / "plain.csv", "access", "billing")).warnings == ()
+
+
+def test_labels_that_a_part_lacks_are_said(tmp_path: Path) -> None:
+    some = [*rows(200), {**rows()[0], "queue": "queue"}, {**rows()[0], "body": "new", "queue": "total"}]
+    warnings = own(write_csv(tmp_path / "tickets.csv", some)).warnings
+    assert [each for each in warnings if each.startswith("no ")] == [
+        "no validation example of tickets has 2 of the 5 labels, such as 'queue'",
+        "no test example of tickets has 2 of the 5 labels, such as 'queue'",
+    ]
 
 
 def test_labels_of_one_number_have_one_order() -> None:
@@ -599,7 +610,7 @@ def test_odd_types_of_parquet_are_labels_like_others(column: pa.Array, tmp_path:
 
 
 def test_a_share_beside_a_column_that_names_the_part_is_said_to_be_unused(tmp_path: Path) -> None:
-    some = [{**row, "part": "test" if row["id"] % 5 == 0 else "train"} for row in rows()]
+    some = [{**row, "part": "test" if row["id"] % 50 < 10 else "train"} for row in rows()]
     data = own(write_csv(tmp_path / "tickets.csv", some), split={"column": "part", "test": 0.4, "validation": 30})
     assert data.warnings == ("split.test of tickets, 0.4, is not used: the column part names test examples",)
     assert (data.parts["test"].num_rows, data.parts["validation"].num_rows) == (20, 30)

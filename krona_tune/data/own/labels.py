@@ -55,10 +55,15 @@ def _as_written(label: str) -> object:
     return label if number is None else number
 
 
+def _as_seen(label: str) -> str:
+    shapes = unicodedata.normalize("NFKC", label)
+    return " ".join("".join(each for each in shapes if unicodedata.category(each) != "Cf").split())
+
+
 _ALIKE: dict[str, Callable[[str], object]] = {
     "in upper and lower case": str.casefold,
     "in how a number is written": _as_written,
-    "in how their letters are encoded": lambda label: unicodedata.normalize("NFKC", label),
+    "in blanks, or in how their letters are encoded": _as_seen,
 }
 """Ways in which labels may differ that are seldom meant, each with what is equal then."""
 
@@ -75,6 +80,16 @@ def doubt_labels(labels: Sequence[str], of: str) -> Iterator[str]:
     longest = max(labels, key=len)
     if len(longest) > LONGEST_LABEL:
         yield f"a label of {of} has {len(longest):,} characters, {shown(longest)}: it may be a text"
+
+
+def doubt_rare(parts: dict[str, pa.Table], labels: Sequence[str], of: str) -> Iterator[str]:
+    """Yields a warning about labels that a part has no example of, so that its score says nothing of them."""
+    for part, table in parts.items():
+        there = set(table[LABEL].unique().to_pylist())
+        lacking = [label for label in labels if label not in there]
+        if lacking:
+            many = f"{len(lacking)} of the {len(labels)} labels, such as" if len(lacking) > 1 else "the label"
+            yield f"no {part} example of {of} has {many} {shown(lacking[0])}"
 
 
 def refuse_unseen(parts: dict[str, pa.Table], files: Files, spec: TaskSpec) -> None:

@@ -1,7 +1,7 @@
 """Makes a task and its three parts from the files that a request names."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from krona_tune.data.own.data_files import File, read
 from krona_tune.data.own.examples import GROUP, LABEL, Answers, Examples, columns_of, examples, inputs_of
 from krona_tune.data.own.held_out import by_column, divide, doubt_sizes, overlaps
-from krona_tune.data.own.labels import doubt_labels, known_labels, refuse_odd_labels, refuse_unseen
+from krona_tune.data.own.labels import doubt_labels, doubt_rare, known_labels, refuse_odd_labels, refuse_unseen
 from krona_tune.data.own.make_task import (
     answers_of,
     compared_parts,
@@ -52,24 +52,30 @@ def load_own(name: str, spec: TaskSpec, place: str) -> OwnData:
     task = make_task(name, spec, place, train[LABEL], answers)
     for part in compared_parts(task):
         refuse_unmatched(task, parts[part][LABEL], place, part)
-    found = overlaps(parts, inputs_of(spec))
-    warnings = [*doubt_sizes(parts, task.title), *(doubt_labels(task.labels, task.title) if labelled else ())]
-    warnings += [_said(task, *pair, parts[pair[0]].num_rows, count) for pair, count in found.items()]
-    warnings += [_unused(task, spec, part) for part in unused]
-    if spec.split.group:
-        straddling = overlaps(parts, (GROUP,))
-        warnings += [_straddles(task, spec.split.group, *pair, count) for pair, count in straddling.items()]
     counts = Counter(train[LABEL].to_pylist()) if labelled else Counter()
     encoded = {part: _encoded(table, task) for part, table in parts.items()}
     refuse_odd_functions(task, encoded["train"][LABEL].to_numpy(), place)
-    warnings += try_draws(task, encoded["validation"][LABEL].to_numpy())
+    tried = try_draws(task, encoded["validation"][LABEL].to_numpy())
     return OwnData(
         task=task,
         parts=encoded,
         provenance=spec.data,
         shares=tuple(counts[label] / train.num_rows for label in task.labels),
-        warnings=tuple(warnings),
+        warnings=(*_doubts(task, spec, parts, unused), *tried),
     )
+
+
+def _doubts(task: Task, spec: TaskSpec, parts: dict[str, pa.Table], unused: Sequence[str]) -> Iterator[str]:
+    """Yields what a person should know about the parts before training."""
+    yield from doubt_sizes(parts, task.title)
+    if task.labels:
+        yield from doubt_labels(task.labels, task.title)
+        yield from doubt_rare(parts, task.labels, task.title)
+    for (part, earlier), count in overlaps(parts, inputs_of(spec)).items():
+        yield _said(task, part, earlier, parts[part].num_rows, count)
+    yield from (_unused(task, spec, part) for part in unused)
+    for pair, count in (overlaps(parts, (GROUP,)) if spec.split.group else {}).items():
+        yield _straddles(task, str(spec.split.group), *pair, count)
 
 
 def _files(spec: TaskSpec, place: str, answers: Answers) -> dict[str, list[Examples]]:
