@@ -600,6 +600,15 @@ def test_dates_in_json_stay_the_text_that_they_are(listed: bool, tmp_path: Path)
     assert "2020-02-28" in {text for part in data.parts for text in texts(data, part)}
 
 
+def test_a_text_late_among_dates_in_json_is_refused_in_words(tmp_path: Path) -> None:
+    """The file has more than one of the blocks that are read at once."""
+    queues = ["2020-01-01"] * 3_700 + ["x"] * 300
+    some = [{"body": f"{number} {'x' * 3_000}", "queue": queue} for number, queue in enumerate(queues)]
+    path = tmp_path / "tickets.jsonl"
+    path.write_text("\n".join(map(json.dumps, some)))
+    assert refusal_of(path).startswith("tickets.jsonl: a column holds dates at first, later other texts")
+
+
 @pytest.mark.parametrize(
     "column", [pa.array([np.float16(number % 2) for number in range(60)]), pa.array(["a", "b"] * 30, pa.string_view())]
 )

@@ -39,8 +39,9 @@ BEGINNING = 1_000
 """The characters of a JSON file of which the first that is no blank says whether it is a list."""
 MOST_SHOWN = 8
 """The most folders that a refusal names."""
-UNCLOSED, EMPTY = "EOF inside string", "corresponds to no data"
-"""Mark a quote that is never closed, in what pandas says, and a file without a row, in what `datasets` says."""
+UNCLOSED, EMPTY, NO_DATE = "EOF inside string", "corresponds to no data", "as a scalar of type timestamp"
+"""Mark a quote that is never closed, in what pandas says, a file without a row, in what `datasets` says, and a text
+among dates, in what pyarrow says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,6 +220,9 @@ def _reading(place: str, problem: str = "can't be read", fix: str = "") -> Itera
             row = int("".join(filter(str.isdigit, str(cause).rpartition("row")[2])) or 0)
             problem = f"a quote that opens in row {row} is never closed"
             raise Refusal(place, problem, "close it, or write a quote within a text twice") from None
+        if NO_DATE in str(cause):
+            problem = "a column holds dates at first, later other texts, which can't be read as JSON"
+            raise Refusal(place, problem, "save it as CSV or Parquet") from None
         raise Refusal(place, "no row" if EMPTY in str(cause) else f"{problem} ({told(cause)})", fix) from None
     finally:
         datasets.logging.set_verbosity(level)
