@@ -592,9 +592,13 @@ def test_a_folder_of_folders_is_refused_with_their_names(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("listed", [False, True], ids=["lines", "list"])
 def test_dates_in_json_stay_the_text_that_they_are(listed: bool, tmp_path: Path) -> None:
-    some = [{"body": f"2020-02-{number % 28 + 1:02}", "queue": f"2020-01-0{number % 2 + 1}"} for number in range(60)]
+    some = [
+        {"body": f"2020-02-{number % 28 + 1:02}", "queue": f"2020-01-0{number % 2 + 1}", "more": "a\u2028b"}
+        for number in range(60)
+    ]
     path = tmp_path / "tickets.json"
-    path.write_text(json.dumps(some, indent=1) if listed else "\n".join(map(json.dumps, some)))
+    lines = "\r\n".join(json.dumps(row, ensure_ascii=False) for row in some)
+    path.write_text(json.dumps(some, indent=1) if listed else lines, encoding="utf-8")
     data = own(path)
     assert data.task.labels == ("2020-01-01", "2020-01-02")
     assert "2020-02-28" in {text for part in data.parts for text in texts(data, part)}

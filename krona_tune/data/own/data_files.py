@@ -121,7 +121,7 @@ def _with_dates_as_written(file: File, path: Path) -> File:
     with refusing(str(path), f"{dates[0]} holds dates, which can't be read as texts here", "write one object a line"):
         text, table = path.read_text(encoding="utf-8-sig"), file.table
         listed = text.lstrip().startswith("[")
-        rows = json.loads(text) if listed else [json.loads(line) for line in text.splitlines() if line.strip()]
+        rows = json.loads(text) if listed else [json.loads(line) for line in text.split("\n") if line.strip()]
         for name in dates:
             written = pa.chunked_array([pa.array([row.get(name) for row in rows], pa.string())])
             table = table.set_column(table.column_names.index(name), name, written)
