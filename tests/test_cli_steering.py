@@ -1,5 +1,6 @@
 """Tests the command that gives orders: what it asks of the driver, what it refuses itself, and what it then says."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from threading import Thread
 from time import sleep
@@ -7,12 +8,16 @@ from time import sleep
 import pytest
 from filelock import FileLock
 
+import krona_tune
 from krona_tune import cli
-from krona_tune.record.orders import waiting_orders
+from krona_tune.cli import steering
+from krona_tune.record.orders import give_order, waiting_orders
 from krona_tune.record.parquet_sink import ParquetSink
+from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.order import OrderRequest
+from krona_tune.study.order import Order, OrderRequest
 from tests.conftest import Run
+from tests.record.events import manifest, started
 
 STUDY = ("order", "mine", "--storage", "studies")
 
@@ -22,6 +27,7 @@ def study(run: Run, tmp_path: Path) -> StudyFolder:
     folder = StudyFolder(tmp_path / "here" / "studies" / "mine")
     folder.results.mkdir(parents=True)
     folder.spec.write_text("model: m\nname: mine\n")
+    ParquetSink(folder.results).trial_started(started(3))
     return folder
 
 
@@ -29,19 +35,17 @@ def study(run: Run, tmp_path: Path) -> StudyFolder:
     ("words", "request_"),
     [
         (("stop",), OrderRequest(what="stop")),
-        (("stop", "cola-003"), OrderRequest(what="stop_trial", trial="cola-003")),
+        (("stop", "cola-0003"), OrderRequest(what="stop_trial", trial="cola-0003")),
         (
-            ("clone", "cola-003", "--set", "training.learning_rate=0.001", "--set", "scale=2", "--from-last-rung"),
+            ("clone", "cola-0003", "--set", "training.learning_rate=0.001", "--set", "scale=2", "--from-last-rung"),
             OrderRequest(
                 what="clone_trial",
-                trial="cola-003",
+                trial="cola-0003",
                 settings=("training.learning_rate=0.001", "scale=2"),
                 from_last_rung=True,
             ),
         ),
         (("pause",), OrderRequest(what="pause")),
-        (("continue",), OrderRequest(what="continue")),
-        (("cancel",), OrderRequest(what="cancel")),
         (("trials", "+20"), OrderRequest(what="trials", value="+20")),
         (("max-concurrent", "4"), OrderRequest(what="max_concurrent", value="4")),
         (("time-budget", "2h"), OrderRequest(what="time_budget", value="2h")),
@@ -60,13 +64,72 @@ def test_words_become_an_order_that_waits(
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
+        (("time-budget", "soon"), "time-budget soon: 'soon' is refused; write a time such as 90s, 30m or 1h30m"),
+        (("trials", "12"), "trials 12: each task has 12 already; write +20 for 20 more a task"),
+        (("max-concurrent", "0"), "max-concurrent 0: '0' is not a number of trials; write 1 to 10,000"),
+        (
+            ("clone", "cola-0003", "--set", "adapter.scael=2"),
+            "clone cola-0003: adapter.scael: unknown knob 'scael', did you mean 'scale'?",
+        ),
+        (("clone", "cola-0003"), "clone: cola-0003 has these values: the same would be trained again; change one"),
+        (("stop", "cola-003"), "stop cola-003: unknown trial 'cola-003', did you mean 'cola-0003'?"),
+        (("cancel",), "cancel: the study does not run; there is nothing to end"),
+        (("continue",), "continue: the study is not paused, and nobody ended its search; there is nothing to do"),
+    ],
+)
+@pytest.mark.parametrize("runs", [False, True])
+def test_what_a_driver_would_refuse_is_refused_at_once(
+    run: Run, study: StudyFolder, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], problem: str, runs: bool
+) -> None:
+    """Of a study that runs, only its driver knows whether there is something to end or to let go on."""
+    monkeypatch.setattr(steering, "ANSWER_SECONDS", 0.0)
+    with FileLock(study.root / ".lock") if runs else nullcontext():
+        status, _, said = run(*STUDY, *words, program=cli.main)
+    if runs and words[0] in {"cancel", "continue"}:
+        assert (status, len(waiting_orders(study))) == (0, 1)
+    else:
+        assert (status, said.startswith(problem), waiting_orders(study)) == (2, True, []), said
+
+
+def test_a_study_that_is_paused_is_not_paused_again_but_goes_on(run: Run, study: StudyFolder) -> None:
+    paused = Order(id="20261127T000000Z-abcdef", what="pause", state="done", ended_at=1.0)
+    ParquetSink(study.results).ordered(paused)
+    status, _, said = run(*STUDY, "pause", program=cli.main)
+    assert (status, said) == (2, "pause: the study is paused already; let it go on with continue\n")
+    for word in ("continue", "pause"):  # the second may be right when the first is done
+        assert run(*STUDY, word, program=cli.main)[0] == 0
+    assert [order.what for order in waiting_orders(study)] == ["continue", "pause"]
+
+
+def test_the_plan_of_a_resume_says_which_orders_wait_and_which_its_flags_overrule(
+    run: Run, study: StudyFolder, model: str
+) -> None:
+    study.spec.write_text(f"model: {model}\nname: mine\ntasks: [cola]\ndata: mini\n")
+    budget, more = OrderRequest(what="time_budget", value="2h"), OrderRequest(what="trials", value="+4")
+    for asked in (budget, more, OrderRequest(what="cancel")):
+        give_order(study, asked, by="ann")
+    flags = ("--time-budget", "5h", "--dry-run", "--storage", "studies")
+    status, said, _ = run("resume", "mine", *flags, program=cli.main)
+    assert status == 0
+    assert "time-budget 2h, of ann (refused: this start sets search.time_budget); trials +4, of ann;" in flat(said)
+    assert "cancel, of ann (refused: its driver has ended)" in flat(said)
+    assert len(waiting_orders(study)) == 3
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
         (("stopp",), "ORDER: unknown order 'stopp', did you mean 'stop'?"),
         (("clone",), "clone: needs a further word; name a trial: clone cola-003"),
         (("pause", "cola-003"), "pause: takes no 'cola-003'; write pause alone"),
         (("trials",), "trials: needs a further word; write trials +20"),
         (("stop", "../x"), "order.trial: "),
         (("stop", "cola-003", "--set", "scale=2"), "order: stop_trial changes no settings"),
-        (("clone", "cola-003", "--set", "scale"), "order.settings.0: "),
+        (("clone", "cola-0003", "--set", "scale"), "order.settings.0: "),
         (("pause", "--by", "a" * 81), "--by: "),
     ],
 )
@@ -101,3 +164,10 @@ def test_the_drivers_answer_is_said(run: Run, study: StudyFolder, state: str, st
         found, out, err = run(*STUDY, "pause", program=cli.main)
         driver.join()
     assert (found, out + err) == (status, text)
+
+
+def test_python_refuses_at_once_too(study: StudyFolder) -> None:
+    manifest("cola").write(study.manifest)
+    with pytest.raises(Refusal, match="time-budget soon: 'soon' is refused"):
+        krona_tune.open_study(study.root).order("time_budget", value="soon")
+    assert not waiting_orders(study)

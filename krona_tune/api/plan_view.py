@@ -8,6 +8,7 @@ import pandas as pd
 from rich.table import Table
 
 from krona_tune.api.printing import plan_lines, written_domain
+from krona_tune.search.orders.earlier_orders import EarlierOrders
 from krona_tune.search.terminal.cell_html import html_of
 from krona_tune.study.folder import StudyFolder
 
@@ -25,7 +26,8 @@ class PlanView:
     @property
     def lines(self) -> dict[str, str]:
         """Returns the plan in named lines, as the command line prints it."""
-        return {name: " ".join(text.split()) for name, text in plan_lines(self.plan, "", self.folder).items()}
+        lines = plan_lines(self.plan, "", self.folder, EarlierOrders.of(self.folder))
+        return {name: " ".join(text.split()) for name, text in lines.items()}
 
     @cached_property
     def frame(self) -> pd.DataFrame:

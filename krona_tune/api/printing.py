@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from krona_tune.search.budget.forecast import Forecast
     from krona_tune.search.full_training import FullTraining
     from krona_tune.search.ledger import Ledger
+    from krona_tune.search.orders.earlier_orders import EarlierOrders
     from krona_tune.search.planning.plan import Plan
     from krona_tune.search.startup.begin import Started
     from krona_tune.study.spec.study_spec import StudySpec
@@ -89,14 +90,16 @@ def _left_out(shape: Geometry) -> list[str]:
     return said if more <= 0 else [*said[:MOST_LEFT_OUT], f"and {more} more"]
 
 
-def print_plan(plan: "Plan", reason: str, folder: StudyFolder | None) -> None:
+def print_plan(plan: "Plan", reason: str, folder: StudyFolder | None, earlier: "EarlierOrders | None" = None) -> None:
     """Prints what will be run, in a few lines."""
     console.print(f"[bold]krona_tune {__version__}[/bold]")
-    print_lines(plan_lines(plan, reason, folder))
+    print_lines(plan_lines(plan, reason, folder, earlier))
 
 
-def plan_lines(plan: "Plan", reason: str, folder: StudyFolder | None) -> dict[str, str]:
-    """Returns what will be run, in a few named lines."""
+def plan_lines(
+    plan: "Plan", reason: str, folder: StudyFolder | None, earlier: "EarlierOrders | None" = None
+) -> dict[str, str]:
+    """Returns what will be run, in a few named lines; `earlier` are the orders that wait for a resumed study."""
     spec, shape, search = plan.spec, plan.geometry, plan.spec.search
     lines = {
         "space": plan.place + (f" ({reason})" if reason else ""),
@@ -129,6 +132,8 @@ def plan_lines(plan: "Plan", reason: str, folder: StudyFolder | None) -> dict[st
         lines["finals"] = f"the best {spec.finalists.top} of {of} again with {spec.finalists.seeds} seeds, then tested"
     if spec.resources.price_per_hour:
         lines["price"] = f"{format_money(spec.resources.price_per_hour)} a device hour"
+    if earlier and earlier.orders:
+        lines["orders"] = _indented(earlier.said)
     if slow := busy():
         lines["machine"] = f"{slow}: all takes longer, also Ray's start"
     if folder:

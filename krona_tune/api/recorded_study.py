@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from krona_tune.record.orders import give_order
 from krona_tune.record.ownership import is_running
 from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal, unknown
@@ -15,6 +14,7 @@ from krona_tune.report.frame import reports_frame, trials_frame
 from krona_tune.report.pages.study_page import spec_of, write_report
 from krona_tune.report.summary.shared_summary import judged_together, shared_part
 from krona_tune.report.summary.task_summary import TaskSummary, summaries
+from krona_tune.search.orders.order_check import give_checked_order
 from krona_tune.search.planning.trial_counts import not_begun
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, read_manifest
@@ -106,7 +106,7 @@ class RecordedStudy:
         """
         changes = tuple(f"{name}={value}" for name, value in (settings or {}).items())
         request = order_request(what=what, trial=trial, value=value, settings=changes, from_last_rung=from_last_rung)
-        return give_order(self.folder, request)
+        return give_checked_order(self.folder, request)
 
     @property
     def summaries(self) -> dict[str, TaskSummary]:

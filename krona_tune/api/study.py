@@ -1,7 +1,7 @@
 """A study from Python: planned, run, stopped, read and used by one class, which the command line's commands match."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -195,7 +195,7 @@ class Study(RecordedStudy):
             print(f"The study {self.folder.name} is finished. run(trials='+8') adds 8 trials a task.")
             return self
         if wait:
-            self._run(spec, quiet=quiet)
+            self._run(spec, quiet=quiet, keys=flag_names(_later(flags)))
         else:
             self._start(spec, flags)
         return self
@@ -295,7 +295,14 @@ class Study(RecordedStudy):
             return with_tasks(going_on(self.folder, _later(flags)))
         return with_values(request, _later(flags))
 
-    def _run(self, spec: StudySpec, *, quiet: bool, asked: "Callable[[Plan], FullTraining] | None" = None) -> None:
+    def _run(
+        self,
+        spec: StudySpec,
+        *,
+        quiet: bool,
+        keys: Iterable[str] = (),
+        asked: "Callable[[Plan], FullTraining] | None" = None,
+    ) -> None:
         begun = self.folder.spec.exists()
         with claim(self.folder):
             if begun and not asked:
@@ -314,6 +321,7 @@ class Study(RecordedStudy):
                 asked=asked,
                 notify=self._notify,
                 wandb=self._wandb,
+                keys=keys,
             )
         if ended.status == RAY_LOST:
             raise RuntimeError("Ray ended during the study; .run() resumes it")

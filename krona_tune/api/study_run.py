@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -26,6 +26,7 @@ from krona_tune.api.printing import (
     print_trained,
 )
 from krona_tune.refusal import NotNow, refusing
+from krona_tune.search.orders.earlier_orders import EarlierOrders
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.redact import redact
@@ -75,23 +76,25 @@ def run_and_report(
     notify: Sequence[str] = (),
     wandb: str | None = None,
     share: int | None = None,
+    keys: Iterable[str] = (),
 ) -> Ended:
     """Prints the plan, runs the study and prints its results; the caller has claimed the study's folder.
 
     With `asked` only the full training that it returns is run. The manifest names `command` as what started the study;
     `resumed_by` tells a person what resumes it. `notify` are addresses of services to tell how the study goes,
     `wandb` is a project of W&B to send the trials to;
-    `share` is the most trials at once until an order changes it.
+    `share` is the most trials at once until an order changes it. `keys` are those that this start itself sets in a
+    resumed study's request; orders of before do not change them.
     """
     from krona_tune.search.startup.cluster import connecting, slots, this_machine
 
     if address is None:
         slots(this_machine(), spec.resources)  # refuses before Ray is started for nothing
-    plan = _planned(spec, place, folder)
+    plan, earlier = _planned(spec, place, folder), EarlierOrders.of(folder, keys)
     again = asked(plan) if asked else None
     trained = [message.trial_id for message in again.trials(plan.spec.seed)] if again else []
     if dry_run or not quiet:
-        print_full_training(plan, again) if again else print_plan(plan, reason, folder)
+        print_full_training(plan, again) if again else print_plan(plan, reason, folder, earlier)
     if dry_run:
         print_examples(plan, [again.of.task] if again else plan.spec.tasks)
         return Ended(status=0)
@@ -128,6 +131,7 @@ def run_and_report(
             notify=notify,
             wandb=wandb,
             share=share,
+            earlier=earlier,
         )
         try:
             console.print()

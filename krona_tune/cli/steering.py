@@ -9,11 +9,11 @@ from pydantic import ValidationError
 from krona_tune.api.folders import study_folder
 from krona_tune.api.printing import console
 from krona_tune.cli import options
-from krona_tune.record.orders import give_order
 from krona_tune.record.ownership import is_locked, is_running
 from krona_tune.record.parquet_reader import read_orders
 from krona_tune.record.remote.storage import storage_at
 from krona_tune.refusal import Refusal, unknown
+from krona_tune.search.orders.order_check import give_checked_order
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import Order, OrderRequest, order_request
 
@@ -58,7 +58,7 @@ def order(
     request = _request(what, about, tuple(settings or ()), from_last_rung=from_last_rung)
     folder = study_folder(storage_at(storage), study)
     try:
-        given = give_order(folder, request, by)
+        given = give_checked_order(folder, request, by)
     except ValidationError as error:
         raise Refusal("--by", error.errors()[0]["msg"], "write a name of at most 80 characters") from None
     answer = "its driver reads it within a few seconds"

@@ -129,6 +129,7 @@ def run(
             notify=notify or (),
             wandb=wandb,
             share=share,
+            keys=flag_names(given),
         )
     exit_as(ended)
 

@@ -115,7 +115,7 @@ def _clone(plan: Plan, trial_id: str, orders: Sequence[Order], rows: Mapping[str
     order = next((each for each in orders if each.made == trial_id), None)
     if order is None or order.trial not in rows:
         return None
-    return clone_of(order, rows[order.trial], clone_number(order.made), plan)
+    return clone_of(order, rows[order.trial], clone_number(order.made), plan.count)
 
 
 def _one_at_a_time(again: Sequence[TrialResult], rows: Sequence[TrialResult]) -> list[TrialResult]:

@@ -28,6 +28,7 @@ from krona_tune.search.budget.budget import Budget, Rates, spent
 from krona_tune.search.budget.forecast import Forecast
 from krona_tune.search.full_training import FullTraining, full_work
 from krona_tune.search.ledger import Ledger
+from krona_tune.search.orders.earlier_orders import EarlierOrders
 from krona_tune.search.orders.study_orders import StudyOrders
 from krona_tune.search.phase_runner import PhaseRunner
 from krona_tune.search.phases import finals_phase, finals_reserve, known_phase, repeats_phase, search_phase
@@ -102,6 +103,7 @@ def run(
     notify: Sequence[str] = (),
     wandb: str | None = None,
     share: int | None = None,
+    earlier: EarlierOrders | None = None,
 ) -> Outcome:
     """Runs the rest of the study until its end or a stop, or only the full training `again`; writes its adapters and
     its report.
@@ -109,6 +111,7 @@ def run(
     Args:
         wandb: a project of W&B to send the trials to.
         share: the most trials at once until an order changes it; None: as many as the request says.
+        earlier: the orders that waited when the command began.
     """
     plan, folder = started.plan, started.folder
     opened = open_records(plan, folder)
@@ -142,6 +145,7 @@ def run(
         share=share,
         kept=lambda: ParquetSink.__name__ not in sinks.failures,
         only=OF_A_FULL_TRAINING if again else get_args(What),
+        earlier=earlier,
     )
     metrics = StudyMetrics(folder.name, lambda: _readings(plan, ledger))
 

@@ -5,13 +5,13 @@ from hashlib import blake2b
 
 from krona_tune.api.folders import NAMES
 from krona_tune.record.driver_state import read_driver_state
-from krona_tune.record.orders import give_order
 from krona_tune.record.records import read_records
 from krona_tune.record.remote.storage import LISTED, Storage, refresh
 from krona_tune.refusal import Refusal
 from krona_tune.report.pages.html import environment
 from krona_tune.report.pages.study_page import render_body, spec_of, title_of
 from krona_tune.report.summary.present import given_orders, present
+from krona_tune.search.orders.order_check import give_checked_order
 from krona_tune.service.answers import StudyDetail, StudySummary
 from krona_tune.service.kept_values import Kept
 from krona_tune.service.study_files import refuse_links_outward, runs, stamp_of
@@ -160,11 +160,11 @@ class ServedStudies:
         """Leaves an order for a study's driver.
 
         Raises:
-            Refusal: only the queue gives shares; or what `folder` and `give_order` raise.
+            Refusal: only the queue gives shares; or what `folder` and `give_checked_order` raise.
         """
         if request.what == "share":
             raise Refusal("order.what", "only the queue gives shares", "order max_concurrent, or pause")
-        return give_order(self.folder(name), request, by)
+        return give_checked_order(self.folder(name), request, by)
 
     def _known(self) -> list[str]:
         def made() -> list[str]:

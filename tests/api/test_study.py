@@ -141,6 +141,20 @@ def test_a_study_runs_resumes_answers_and_says_when_it_is_finished(
         study(model, settings={"schedule.epochs": 5}).run()
 
 
+def test_a_session_s_own_values_reach_the_driver_as_newer_than_the_orders_of_before(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[set[str]] = []
+
+    def run_here(*asked: Any, keys: Any, **more: Any) -> Ended:
+        heard.append(set(keys))
+        return Ended(status=0)
+
+    monkeypatch.setattr(study_module, "run_and_report", run_here)
+    study(model, max_concurrent=1).run(time_budget="2h")
+    assert heard == [{"search.trials", "search.time_budget", "resources.max_concurrent"}]
+
+
 @pytest.mark.parametrize("wait", [True, False])
 def test_who_is_told_and_where_results_go_reaches_the_driver(
     model: str, wait: bool, monkeypatch: pytest.MonkeyPatch

@@ -3,7 +3,8 @@
 import itertools
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from krona_tune.record.records import read_records
 from krona_tune.search.budget.budget import Amount, Budget
 from krona_tune.search.full_training import FullTraining
 from krona_tune.search.ledger import Ledger
+from krona_tune.search.orders.earlier_orders import EarlierOrders
 from krona_tune.search.orders.study_orders import StudyOrders
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.recovery import open_records
@@ -81,7 +83,14 @@ class Driver:
     """One driver of a study from its records: trial cola-000 has ended, cola-001 runs until somebody stops it."""
 
     def __init__(
-        self, folder: StudyFolder, write: int = 0, *, after: bool = False, slots: int = 8, share: int | None = None
+        self,
+        folder: StudyFolder,
+        write: int = 0,
+        *,
+        after: bool = False,
+        slots: int = 8,
+        share: int | None = None,
+        sets: Collection[str] = (),
     ) -> None:
         self.folder, self.later = folder, list[OrderRequest]()
         spec = load_spec(folder.spec)
@@ -91,7 +100,7 @@ class Driver:
         self.ledger = Ledger(count_on(SHAPE), sink, list(recorded.trials), orders=recorded.orders)
         self.stopping = StudyStopper(Budget(), Amount)
         self.terminal, self.clock = Terminal(), StudyClock(folder.clock)
-        self.orders = StudyOrders(*_arguments(self), slots, share=share)
+        self.orders = StudyOrders(*_arguments(self), slots, share=share, earlier=EarlierOrders.of(folder, sets))
         self.orders._inbox.close()
 
     def run(self, *, search: bool = True) -> "Driver":
@@ -311,6 +320,36 @@ def test_a_clone_goes_on_from_any_rung_but_the_last(folder: StudyFolder, share: 
     assert said in driver.only.outcome
     made = driver.ledger.rows.get("cola-clone-0")
     assert (made.copied_examples if made else None) == (examples if state == "done" else None)
+
+
+@pytest.mark.parametrize("taken", [False, True])
+@pytest.mark.parametrize("sets", ["search.time_budget", "search.trials"])
+def test_an_order_of_before_does_not_change_what_a_resume_sets_itself(
+    folder: StudyFolder, taken: bool, sets: str
+) -> None:
+    give_order(folder, REQUESTS["time"], by="ann")
+    if taken:
+        with suppress(Killed):
+            Driver(folder, 1, after=True).run()
+    folder.spec.write_text(folder.spec.read_text().replace("  trials: 4\n", "  time_budget: 60.0\n  trials: 4\n"))
+    driver = Driver(folder, sets=[sets])
+    driver.later.append(OrderRequest(what="max_concurrent", value="3"))
+    driver.run()
+    order, later = driver.ledger.orders.values()
+    budget = load_spec(folder.spec).search.time_budget
+    if sets == "search.time_budget":
+        assert (order.state, order.made, budget) == ("refused", "", 60.0)
+        assert order.outcome == (
+            "time-budget 2h: the study was resumed later, with a search.time_budget of its own; give it again"
+        )
+    else:
+        assert (order.state, budget) == ("done", 7200.0)
+    assert later.state == "done"
+    driver = Driver(folder, sets=[sets])
+    driver.later.append(REQUESTS["time"])
+    driver.run()
+    assert load_spec(folder.spec).search.time_budget == 7200.0, "it was given while the driver ran"
+    assert not waiting_orders(folder)
 
 
 def test_a_damaged_order_is_refused_as_a_row(folder: StudyFolder) -> None:

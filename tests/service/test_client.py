@@ -31,6 +31,8 @@ def test_studies_are_read_and_ordered_through_a_service(asked: Client, study: St
     assert asked.study("first").running == []
     assert [row["trial_id"] for row in asked.trials("first", task="cola")] == ["cola-0000", "cola-0001", "cola-0002"]
     order = asked.order("first", OrderRequest(what="trials", value="+20"))
+    with pytest.raises(Refusal, match="time-budget soon: 'soon' is refused"):
+        asked.order("first", OrderRequest(what="time_budget", value="soon"))
     assert waiting_orders(study) == [order]
 
 

@@ -188,4 +188,4 @@ def _kill_after_orders(process: subprocess.Popen[str], given: list[str]) -> None
 
 def _order_until_refused(client: Client, given: list[str]) -> None:
     while True:
-        given.append(client.order("watched", OrderRequest(what="stop_trial", trial="cola-999")).id)
+        given.append(client.order("watched", OrderRequest(what="continue")).id)

@@ -1,5 +1,6 @@
 """Makes a clone of a trial: its configuration with a few changes, from the start or from its last rung."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +11,12 @@ from pydantic import ValidationError
 from krona_tune.atomic_write import atomic_folder
 from krona_tune.record.remote.remote_checkpoints import RemoteCheckpoints
 from krona_tune.refusal import Refusal, shown, unknown
-from krona_tune.search.planning.plan import Plan
 from krona_tune.search.trial_message import TrialMessage
-from krona_tune.search.worker.checkpoints import latest_checkpoint
-from krona_tune.study.order import Order
+from krona_tune.study.order import Order, OrderRequest
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.spec.plain_yaml import read_yaml
 from krona_tune.study.spec.study_spec import ScheduleSpec
-from krona_tune.study.spec.trial import SECTION_OF, TrainingConfig, section_of
-from krona_tune.train import checkpoint
+from krona_tune.study.spec.trial import SECTION_OF, TrainingConfig, TrialConfig, section_of
 
 A_PERSON = "a person"
 """Who proposes a clone."""
@@ -26,8 +24,13 @@ SAME_STATE = {"scale"} | TrainingConfig.model_fields.keys() - {"batch_size"}
 """The knobs that a clone may change if it starts from the other's state: the same tensors, and the same steps."""
 
 
-def clone_of(order: Order, source: TrialResult, number: int, plan: Plan) -> TrialMessage:
+def clone_of(
+    order: Order | OrderRequest, source: TrialResult, number: int, count: Callable[[TrialConfig], object]
+) -> TrialMessage:
     """Returns the clone that an order makes of a trial, the `number`th of its task.
+
+    Args:
+        count: counts the clone's parameters; it refuses one that does not fit the backbone.
 
     Raises:
         Refusal: a change is none, or the configuration can't be trained.
@@ -46,7 +49,7 @@ def clone_of(order: Order, source: TrialResult, number: int, plan: Plan) -> Tria
     trial_id = f"{source.task}-clone-{number}"
     message = TrialMessage(trial_id, source.task, -1 - number, "search", source.seed, params, source.trial_id, A_PERSON)
     try:
-        plan.count(message.checked())
+        count(message.checked())
     except ValidationError as error:
         first = error.errors()[0]
         raise Refusal(".".join(map(str, first["loc"])), first["msg"], "write a value in its range") from None
@@ -67,6 +70,9 @@ def copy_last_rung(
     Raises:
         Refusal: there is no such state, it is one of the trial's end, or it can't be read or written.
     """
+    from krona_tune.search.worker.checkpoints import latest_checkpoint  # imports torch, which no other order needs
+    from krona_tune.train import checkpoint
+
     place = f"clone {source.trial_id} from its last rung"
     remote = RemoteCheckpoints(elsewhere)
     remote.bring(checkpoints / source.trial_id)
@@ -89,6 +95,8 @@ def copy_last_rung(
 
 def _is_of_the_end(state: Path, schedule: ScheduleSpec) -> bool:
     """Returns whether a state is that of its trial's last rung; a trial may be cut off between that and its end."""
+    from krona_tune.train import checkpoint  # imports torch
+
     with suppress(OSError, ValueError, KeyError):  # `adopt` says what can't be read
         if report := checkpoint.last_report(state):
             whole = schedule.of(report.task, round(report.examples / report.epochs))

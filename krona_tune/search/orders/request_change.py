@@ -1,32 +1,30 @@
 """Changes a value of a running study's request, as somebody orders."""
 
-from dataclasses import replace
-
 from krona_tune.refusal import Refusal
-from krona_tune.search.planning.plan import Plan
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.order import Order
+from krona_tune.study.order import Order, OrderRequest
 from krona_tune.study.spec.loader import load_spec
 from krona_tune.study.spec.plain_yaml import dump_yaml
+from krona_tune.study.spec.study_spec import StudySpec
 
 KEYS = {"trials": "search.trials", "max_concurrent": "resources.max_concurrent", "time_budget": "search.time_budget"}
 """The key of study.yaml that an order with a value changes."""
 MOST_DIGITS, MOST_AT_ONCE = 9, 10_000
 
 
-def new_value(order: Order, plan: Plan, folder: StudyFolder) -> str:
+def new_value(order: Order | OrderRequest, spec: StudySpec, folder: StudyFolder) -> str:
     """Returns the value that the order's key gets, as YAML writes it. Raises a Refusal if it can't have that."""
     text = order.value.strip()
     if order.what == "share":
         return str(_number_at_once(order, text, 0))
-    asked = {"trials": _trials, "max_concurrent": _at_once}.get(order.what, _as_written)(order, text, plan)
+    asked = {"trials": _trials, "max_concurrent": _at_once}.get(order.what, _as_written)(order, text, spec)
     section, _, name = KEYS[order.what].partition(".")
-    value = getattr(getattr(with_value(order, asked, plan, folder).spec, section), name)
+    value = getattr(getattr(with_value(order, asked, spec, folder), section), name)
     return dump_yaml(value).partition("\n")[0]
 
 
-def with_value(order: Order, value: str, plan: Plan, folder: StudyFolder) -> Plan:
-    """Returns the plan with another value of the order's key. Raises a Refusal if it can't have that value."""
+def with_value(order: Order | OrderRequest, value: str, spec: StudySpec, folder: StudyFolder) -> StudySpec:
+    """Returns the request with another value of the order's key. Raises a Refusal if it can't have that value."""
     key = KEYS[order.what]
     section, _, name = key.partition(".")
     try:
@@ -34,16 +32,16 @@ def with_value(order: Order, value: str, plan: Plan, folder: StudyFolder) -> Pla
     except Refusal as refusal:
         place = order.said if refusal.place == f"--set {key}" else refusal.place
         raise Refusal(place, refusal.problem, refusal.fix) from None
-    part = getattr(plan.spec, section).model_copy(update={name: getattr(found, name)})
-    return replace(plan, spec=plan.spec.model_copy(update={section: part}))
+    part = getattr(spec, section).model_copy(update={name: getattr(found, name)})
+    return spec.model_copy(update={section: part})
 
 
-def _as_written(order: Order, text: str, plan: Plan) -> str:
+def _as_written(order: Order | OrderRequest, text: str, spec: StudySpec) -> str:
     return text
 
 
-def _trials(order: Order, text: str, plan: Plan) -> str:
-    now, fix = plan.spec.search.trials, "write +20 for 20 more a task"
+def _trials(order: Order | OrderRequest, text: str, spec: StudySpec) -> str:
+    now, fix = spec.search.trials, "write +20 for 20 more a task"
     number = _number(text.removeprefix("+"))
     if number < 1:
         raise Refusal(order.said, f"{text!r} is not a number of trials", fix)
@@ -53,11 +51,11 @@ def _trials(order: Order, text: str, plan: Plan) -> str:
     return str(total)
 
 
-def _at_once(order: Order, text: str, plan: Plan) -> str:
+def _at_once(order: Order | OrderRequest, text: str, spec: StudySpec) -> str:
     return str(_number_at_once(order, text, 1))
 
 
-def _number_at_once(order: Order, text: str, least: int) -> int:
+def _number_at_once(order: Order | OrderRequest, text: str, least: int) -> int:
     number = _number(text)
     if not least <= number <= MOST_AT_ONCE:
         raise Refusal(order.said, f"{text!r} is not a number of trials", f"write {least} to {MOST_AT_ONCE:,}")

@@ -8,16 +8,19 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from threading import RLock
 from typing import Protocol, get_args
 
 from krona_tune.atomic_write import write_atomically
 from krona_tune.record.orders import remove_order, waiting_orders
 from krona_tune.record.progress import ask_to_stop, forget_to_stop
-from krona_tune.refusal import Refusal, told, unknown
+from krona_tune.refusal import Refusal, told
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.orders.clone import clone_number, clone_of, copy_last_rung
+from krona_tune.search.orders.earlier_orders import EarlierOrders
 from krona_tune.search.orders.inbox import Inbox
+from krona_tune.search.orders.order_check import clonable, refuse_pause, stoppable, what_goes_on
 from krona_tune.search.orders.request_change import KEYS, new_value, with_value
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.resume import numbers_left
@@ -56,6 +59,7 @@ class StudyOrders(Gate):
     Args:
         kept: returns whether everything so far is in the records; without that no order takes effect.
         only: the orders that this driver answers; the others wait for the next.
+        earlier: the orders that were given before this driver's command, and what that sets itself.
         ticked: called whenever orders are looked for, several times a second.
         state_changed: called when the study waits, or waits no longer.
     """
@@ -73,6 +77,7 @@ class StudyOrders(Gate):
         share: int | None = None,
         kept: Callable[[], bool] = lambda: True,
         only: Collection[str] = get_args(What),
+        earlier: EarlierOrders | None = None,
     ) -> None:
         super().__init__(slots)
         self.plan, self.share = plan, share
@@ -83,7 +88,7 @@ class StudyOrders(Gate):
         self._searcher: GatedSearcher | None = None
         self._search = False
         self._checkpoints = folder.checkpoints.resolve()
-        self._before = _waiting(folder)
+        self._before, self._earlier = _waiting(folder), earlier or EarlierOrders()
         self._lock = RLock()
         self._inbox = Inbox(folder)
         self.paused = is_paused(ledger.orders.values())
@@ -172,7 +177,7 @@ class StudyOrders(Gate):
         made = ""
         match order.what:
             case "stop_trial":
-                self._stoppable(order)
+                stoppable(order, self._ledger.rows, self._ledger.running)
             case "clone_trial":
                 made = self._clone(order).trial_id
             case "stop":
@@ -181,14 +186,15 @@ class StudyOrders(Gate):
                 raise Refusal(order.said, "it was given to a driver that has ended", "give it again")
             case "share" if self.share is None:
                 raise Refusal(order.said, "no queue runs this study", "order max-concurrent, or pause")
-            case "pause" if self.paused:
-                raise Refusal(order.said, "the study is paused already", "let it go on with continue")
+            case "pause":
+                refuse_pause(order, paused=self.paused)
             case "continue":
-                made = self._what_goes_on(order)
+                made = what_goes_on(order, paused=self.paused, ended=self._search and bool(self._stopping.ended))
             case "trials" | "max_concurrent" | "time_budget" | "share":
                 if order.what == "trials":
                     self._refuse_after_the_search(order)
-                made = new_value(order, self.plan, self._folder)
+                self._earlier.refuse_overruled(order)
+                made = new_value(order, self.plan.spec, self._folder)
         return order.model_copy(update={"state": "taken", "made": made})
 
     def _take_effect(self, order: Order) -> None:
@@ -224,6 +230,7 @@ class StudyOrders(Gate):
                 self._stand()
                 self._end(order, "done", f"trials at once: {order.made}")
             case _:
+                self._earlier.refuse_overruled(order)
                 self._change(order)
 
     def _pause(self, order: Order, paused: bool) -> None:
@@ -246,16 +253,6 @@ class StudyOrders(Gate):
 
     # Trials
 
-    def _stoppable(self, order: Order) -> TrialResult:
-        """Returns the row of a trial that can be stopped."""
-        row = self._row(order)
-        if row.status is not Status.INTERRUPTED:
-            state = str(row.status).replace("_", " ")
-            raise Refusal(order.said, f"{row.trial_id} does not run, it is {state}", "look at the trials that run")
-        if row.kind != "search":
-            raise Refusal(order.said, f"a {row.kind} is compared with the others", "pause or cancel the study instead")
-        return row
-
     def _stop(self, order: Order) -> None:
         """Asks the trial's worker to stop, or ends a trial that no worker has."""
         tune_id = self._searcher.tune_id(order.trial) if self._searcher else None
@@ -272,24 +269,13 @@ class StudyOrders(Gate):
             self._ledger.ended(row.trial_id, Status.STOPPED_BY_USER)
         self._end(order, "done", _ended(self._ledger.rows[order.trial]) if row else "the trial is gone")
 
-    def _row(self, order: Order) -> TrialResult:
-        row = self._ledger.rows.get(order.trial)
-        if row is None:
-            raise unknown(order.said, "trial", order.trial, self._ledger.running or self._ledger.rows)
-        return row
-
     def _clone(self, order: Order) -> TrialMessage:
         """Returns the clone that an order makes; the number of a new one follows those of its task's earlier clones."""
         self._refuse_after_the_search(order)
-        row = self._row(order)
-        if row.kind != "search":
-            raise Refusal(order.said, f"{row.trial_id} is a {row.kind}", "clone a trial of the search")
-        if self.plan.spec.search.shared:
-            problem = "the tasks share their configurations, and a clone would have one task only"
-            raise Refusal(order.said, problem, "begin a study of this task")
+        row = clonable(order, self._ledger.rows, self.plan.spec, self._ledger.running)
         made = [each.made for each in self._ledger.orders.values() if each.made.startswith(f"{row.task}-clone-")]
         number = clone_number(order.made) if order.made else 1 + max(map(clone_number, made), default=-1)
-        return clone_of(order, row, number, self.plan)
+        return clone_of(order, row, number, self.plan.count)
 
     def _begin_clone(self, order: Order) -> None:
         message, searcher = self._clone(order), self._searcher
@@ -325,16 +311,10 @@ class StudyOrders(Gate):
             fix = "wait for the study's end, then resume it with --trials"
             raise Refusal(order.said, "the search has ended", fix)
 
-    def _what_goes_on(self, order: Order) -> str:
-        if self.paused:
-            return "study"
-        if self._search and self._stopping.ended:
-            return SEARCH
-        raise Refusal(order.said, "the study is not paused, and nobody ended its search", "there is nothing to do")
-
     def _change(self, order: Order) -> None:
         """Writes a new value into the request and lets it act."""
-        before, self.plan = self.plan, with_value(order, order.made, self.plan, self._folder)
+        before, spec = self.plan, with_value(order, order.made, self.plan.spec, self._folder)
+        self.plan = replace(before, spec=spec)
         write_atomically(self._folder.spec, dump_spec(self.plan.spec))
         if order.what == "max_concurrent":
             self.most = int(order.made)
