@@ -163,10 +163,10 @@ def connect(address: str | None, nice: int = 0) -> Cluster:
     if address:
         _refuse_silent(address)
     os.environ.update({key: os.environ.get(key, value) for key, value in QUIET.items()})
-    import ray
-
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "ignore_reinit_error": True}
     if address:
+        import ray  # without an address only when its limits are set, which it may read at once
+
         with refusing("--address", f"no Ray cluster at {address!r}", START):
             context = ray.init(address=address, **options)
     else:
