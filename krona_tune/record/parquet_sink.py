@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from krona_tune.atomic_write import atomic_path
 from krona_tune.record.parquet_reader import KINDS, ORDER_KIND, REPORT_KIND, TRIAL_KIND, Kind, Value, read, set_aside
-from krona_tune.refusal import Refusal, refusing
+from krona_tune.refusal import Refusal, refusing, told
 from krona_tune.study.order import Order
 from krona_tune.study.result import Report, TrialResult
 
@@ -109,8 +109,8 @@ class ParquetSink:
             return
         try:
             self._compact(kind)
-        except OSError as error:
-            logger.warning("%s can't be compacted now: %s", kind.compacted(self._results), error)
+        except Exception as error:
+            logger.warning("%s can't be compacted now: %s", kind.compacted(self._results), told(error))
         held.due = len(held.parts) + max(MOST_PARTS, len(held.values) // MOST_PARTS)
 
     def _compact(self, kind: Kind[Any]) -> None:
