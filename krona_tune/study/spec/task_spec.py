@@ -100,8 +100,8 @@ class SplitSpec(Section):
     column: Column | None = None
     """A column that names each example's part in its own row."""
     validation: HeldOut = None
-    """A file, other data with columns of their own, or the share or the number of training examples to hold out, which
-    replaces a part that the data have. null: the part that the data have, or 15 %."""
+    """A file, other data with columns of their own, or the share (below 1) or the number of training examples to hold
+    out, which replaces a part that the data have. null: the part that the data have, or 15 %."""
     test: HeldOut = None
     """The same for the test half."""
     group: Column | None = None
@@ -138,7 +138,7 @@ class TaskSpec(Section):
         Literal["balanced"] | dict[str, Annotated[float, Field(ge=1e-6, le=1e6)]] | None,
         BeforeValidator(_words),
     ] = None
-    """Weights of the labels in the training loss: balanced, or a mapping; null: all alike."""
+    """Weights of the labels in the training loss: balanced, or a mapping to 1e-6 to 1e6; null: all alike."""
     words: Annotated[dict[str, str] | None, BeforeValidator(_words)] = None
     """What a text-to-text model answers in place of each label."""
     prompt: Annotated[str, Field(min_length=1)] | None = None
