@@ -24,8 +24,7 @@ from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import Tensor, nn
 
 from krona_tune.kron.factors import Init, Scaling, effective_scale, factor_shape
-from krona_tune.kron.initialisation import first_factors
-from krona_tune.kron.product import kron_linear, kron_weight
+from krona_tune.kron.product import first_factors, kron_linear, kron_weight
 from krona_tune.refusal import Refusal
 
 PEFT_TYPE = "KRONA"

@@ -1,17 +1,143 @@
-"""The operator x ↦ x(Σ A⊗B)ᵀ, alone or beside a frozen linear map.
+"""The operator x ↦ x(Σ A⊗B)ᵀ, alone or beside a frozen linear map, with its first factors and its step of autograd."""
 
-One term is KronA (arXiv 2212.10650). Several of one shape reach from LoRA (arXiv 2106.09685: A a column, B a row, as
-many terms as the rank) over CDKA (arXiv 2602.01267) to any matrix.
-"""
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-from krona_tune.kron.apply import beside
-from krona_tune.kron.contract import sum_shape
-from krona_tune.kron.factors import FactorShape
-from krona_tune.kron.materialized import kron_matrix
+from krona_tune.kron.contraction import Path, add_product, gradients, path, sum_shape
+from krona_tune.kron.factors import FactorShape, Init
+
+TERM_BY_TERM = 2
+"""Up to this many terms the matrix is made term by term, in one pass each; more are multiplied at once, in two."""
+
+
+def kron_matrix(a: Tensor, b: Tensor) -> Tensor:
+    """Σ A⊗B (*, d_out, d_in) of a (*, terms, a_out, a_in) and b (*, terms, b_out, b_in)."""
+    if a.shape[-3] > TERM_BY_TERM:
+        return _products(a, b).movedim(-3, -2).reshape(*a.shape[:-3], *_size(a, b))
+    (outer, inner), *others = _rows(a, b)
+    total = outer * inner
+    for outer, inner in others:
+        total.addcmul_(outer, inner)
+    return total.flatten(-3, -2)
+
+
+def weight_plus_kron(weight: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """W + Σ A⊗B (d_out, d_in); a (terms, a_out, a_in) and b (terms, b_out, b_in)."""
+    if a.shape[-3] > TERM_BY_TERM:
+        products = _products(a.to(weight), b.to(weight)).movedim(-3, -2)
+        return torch.add(weight.reshape(products.shape), products).view(weight.shape)
+    (outer, inner), *others = _rows(a, b)
+    total = torch.addcmul(torch.unflatten(weight, 0, (-1, b.shape[-2])), outer, inner)
+    for outer, inner in others:
+        total.addcmul_(outer, inner)
+    return total.flatten(0, 1)
+
+
+def gradients_by_matrix(dy: Tensor, x: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """dA and dB of a (*, terms, a_out, a_in) and b (*, terms, b_out, b_in) from dyᵀx, the gradient of their sum.
+
+    x (*, tokens, d_in), dy (*, tokens, d_out).
+    """
+    sizes = (a.shape[-2], b.shape[-2], a.shape[-1], b.shape[-1])
+    blocks = (dy.mT @ x).reshape(*a.shape[:-3], *sizes)
+    by_b = blocks.movedim((-3, -1), (-4, -3)).flatten(-4, -3).flatten(-2).to(a.dtype)  # (*, b_out·b_in, a_out·a_in)
+    entries_of_a = a.flatten(-3).unsqueeze(-1) if a.shape[-3] == 1 else a.flatten(-2).mT
+    da = b.flatten(-2) @ by_b
+    db = (by_b @ entries_of_a).mT
+    return da.reshape(a.shape), db.reshape(b.shape)
+
+
+def _size(a: Tensor, b: Tensor) -> tuple[int, int]:
+    return a.shape[-2] * b.shape[-2], a.shape[-1] * b.shape[-1]
+
+
+def _rows(a: Tensor, b: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """For each term A and B, both as wide as A⊗B: their product over (*, a_out, b_out, d_in) is A⊗B by whole rows."""
+    outer = a.repeat_interleave(b.shape[-1], -1)
+    inner = b.unsqueeze(-2).expand(*b.shape[:-1], a.shape[-1], b.shape[-1]).flatten(-2)
+    return list(zip(outer.unsqueeze(-2).unbind(-4), inner.unsqueeze(-3).unbind(-4), strict=True))
+
+
+def _products(a: Tensor, b: Tensor) -> Tensor:
+    """Σ A⊗B as (*, a_out, a_in, b_out, b_in): every entry of A times every entry of B, in one matrix product."""
+    products = a.flatten(-2).mT @ b.flatten(-2)
+    return products.reshape(*a.shape[:-3], *a.shape[-2:], *b.shape[-2:])
+
+
+class Beside(torch.autograd.Function):
+    """y = x Wᵀ + bias + x(Σ A⊗B)ᵀ, with W and bias frozen.
+
+    x (*, tokens, d_in); W (d_out, d_in) and bias (d_out) in x's dtype, or None; A (*, terms, a_out, a_in) and
+    B (*, terms, b_out, b_in) in theirs. Several adapters at once, * = (trials), stand beside no W.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
+        ctx.shape = shape = sum_shape(a, b)
+        ctx.path = way = path(shape, x.shape[-2], x.dtype, None if weight is None else weight.dtype)
+        ctx.save_for_backward(x, weight, a, b)
+        if weight is None:
+            return _plus_product(x.new_zeros(*x.shape[:-1], shape.d_out), x, a, b, way)
+        if way.folded:
+            return linear(x, weight_plus_kron(weight, a, b), bias)
+        return _plus_product(linear(x, weight, bias), x, a, b, way)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, a, b = ctx.saved_tensors
+        dx = da = db = None
+        if ctx.needs_input_grad[0]:
+            dx = _back(dy, weight, a, b, ctx.path)
+        if any(ctx.needs_input_grad[3:]):
+            da, db = gradients_by_matrix(dy, x, a, b) if ctx.path.formed_gradient else gradients(dy, x, a, b, ctx.shape)
+        return dx, None, None, da, db
+
+
+beside: Callable[..., Tensor] = Beside.apply
+"""`Beside.apply`, which torch leaves untyped."""
+
+
+def _back(dy: Tensor, weight: Tensor | None, a: Tensor, b: Tensor, way: Path) -> Tensor:
+    """dx (*, tokens, d_in) = dy (W + Σ A⊗B)."""
+    if weight is None:
+        dx = dy.new_zeros(*dy.shape[:-1], a.shape[-1] * b.shape[-1])
+        return _plus_product(dx, dy, a.mT, b.mT, way)
+    if way.folded:
+        return dy @ weight_plus_kron(weight, a, b)
+    return _plus_product(dy @ weight, dy, a.mT, b.mT, way)
+
+
+def _plus_product(y: Tensor, x: Tensor, a: Tensor, b: Tensor, way: Path) -> Tensor:
+    """y + x(Σ A⊗B)ᵀ, in y's memory."""
+    if way.formed:
+        add = y.addmm_ if y.dim() == 2 else y.baddbmm_
+        return add(x, kron_matrix(a.to(x), b.to(x)).mT)
+    add_product(y, x, a.to(x), b.to(x))
+    return y
+
+
+def first_factors(shape: FactorShape, init: Init, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    """Returns fresh factors in float32, a (a_out, a_in) and b (b_out, b_in), or (terms, ...) of each for a sum.
+
+    "krona": B is zero, A normal with deviation 1/√a_in, so that A keeps the size of what passes through it whatever
+    its shape (arXiv 2212.10650, with the choice that later ablations found best). "cdka": A is zero, B Kaiming-uniform
+    with gain √(1/3), within ±1/√b_in (arXiv 2602.01267, in whose letters A and B change places). It is LoRA's start
+    too, where A is a column and B a row.
+    """
+    terms = () if shape.terms == 1 else (shape.terms,)
+    a, b = torch.zeros(*terms, shape.a_out, shape.a_in), torch.zeros(*terms, shape.b_out, shape.b_in)
+    if init == "krona":
+        a.normal_(generator=generator).mul_(shape.a_in**-0.5)
+    else:
+        bound: float = shape.b_in**-0.5
+        b.uniform_(-bound, bound, generator=generator)
+    return a, b
 
 
 def kron_linear(x: Tensor, a: Tensor, b: Tensor, scale: float | Tensor = 1.0) -> Tensor:

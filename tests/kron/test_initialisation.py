@@ -8,8 +8,7 @@ import torch
 from scipy.stats import spearmanr
 
 from krona_tune.kron.factors import FactorShape, Init, effective_scale, factor_shapes, first_step
-from krona_tune.kron.initialisation import first_factors
-from krona_tune.kron.product import kron_weight
+from krona_tune.kron.product import first_factors, kron_weight
 
 SHAPES = [FactorShape(24, 16, 16, 24), FactorShape(192, 8, 2, 48, 4)]
 

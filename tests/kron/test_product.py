@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
+from krona_tune.kron.contraction import path
 from krona_tune.kron.factors import FactorShape
-from krona_tune.kron.path import path
 from krona_tune.kron.product import kron_beside, kron_linear, kron_weight, shape_of
 
 sizes = st.integers(1, 7)

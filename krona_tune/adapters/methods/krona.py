@@ -5,8 +5,7 @@ from torch import Tensor, nn
 
 from krona_tune.backbones.geometry import Site
 from krona_tune.kron.factors import effective_scale, factor_shape
-from krona_tune.kron.initialisation import first_factors
-from krona_tune.kron.product import kron_beside, kron_linear, kron_weight
+from krona_tune.kron.product import first_factors, kron_beside, kron_linear, kron_weight
 from krona_tune.study.spec.trial import AdapterConfig
 
 
