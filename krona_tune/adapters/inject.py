@@ -9,16 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from krona_tune.adapters.fused_forward import ForwardOverride, FusedAdapter, can_override
-from krona_tune.adapters.fused_rows import spread
-from krona_tune.adapters.methods.bitfit import Bias
-from krona_tune.adapters.methods.bottleneck import ParallelAdapter, SequentialAdapter
-from krona_tune.adapters.methods.compacter import compacters
-from krona_tune.adapters.methods.krona import Krona
-from krona_tune.adapters.methods.krona_block import KronaBlock, KronaBlockResidual
-from krona_tune.adapters.methods.lokr import Lokr
-from krona_tune.adapters.methods.lora import Lora
+from krona_tune.adapters.fused_maps import ForwardOverride, FusedAdapter, can_override, spread
+from krona_tune.adapters.methods.krona import Krona, KronaBlock, KronaBlockResidual
 from krona_tune.adapters.methods.method_table import Stands, is_peft, method_named
+from krona_tune.adapters.methods.rivals import Bias, Lokr, Lora, ParallelAdapter, SequentialAdapter, compacters
 from krona_tune.adapters.model_parameters import Holders, beside, own_parameters
 from krona_tune.adapters.placement import sites
 from krona_tune.backbones.geometry import Geometry, Site

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from krona_tune.adapters.inject import Adapters
-from krona_tune.adapters.methods.lokr_shape import lokr_factor, lokr_sides
+from krona_tune.adapters.methods.method_table import lokr_factor, lokr_sides
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.kron.factors import factor_shape
 from krona_tune.refusal import Refusal

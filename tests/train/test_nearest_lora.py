@@ -11,7 +11,7 @@ import transformers
 from safetensors.torch import load_file
 
 from krona_tune.adapters.files.forms import Form
-from krona_tune.adapters.files.nearest_lora import nearest_lora
+from krona_tune.adapters.files.peft_form import nearest_lora
 from krona_tune.adapters.merge import merge
 from krona_tune.refusal import Refusal
 from krona_tune.train.serving.comparison_inputs import logits, sample_inputs

@@ -1,4 +1,4 @@
-"""KronA: a scaled sum of Kronecker products beside a linear map (arXiv 2212.10650: one; CDKA, 2602.01267: several)."""
+"""Defines KronA, KronA^B and KronA^B_res (arXiv 2212.10650), and sums of products (CDKA, arXiv 2602.01267)."""
 
 import torch
 from torch import Tensor, nn
@@ -34,3 +34,23 @@ class Krona(nn.Module):
     def delta(self) -> Tensor:
         """Returns what merging adds to the map's weight: s · Σᵢ Aᵢ⊗Bᵢ (d_out, d_in)."""
         return kron_weight(self.a, self.b, self.scale)
+
+
+KronaBlock = Krona
+"""KronA^B is the same operator; its site is the block, so x is what enters the feed-forward network."""
+
+
+class KronaBlockResidual(Krona):
+    """x ↦ s · x(Σᵢ Aᵢ⊗Bᵢ)ᵀ + s_res · x with a learnable scalar s_res, zero at the start."""
+
+    def __init__(self, site: Site, adapter: AdapterConfig, generator: torch.Generator) -> None:
+        super().__init__(site, adapter, generator)
+        self.residual_scale = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., d) to (..., d)."""
+        return super().forward(x) + self.residual_scale.to(x) * x
+
+    def beside(self, x: Tensor, linear: nn.Linear) -> Tensor:
+        """What a block that is one linear map and the adapter give together."""
+        return super().beside(x, linear) + self.residual_scale.to(x) * x

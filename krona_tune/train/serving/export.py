@@ -16,7 +16,7 @@ from krona_tune.adapters.files.adapter_card import AdapterCard, read_card
 from krona_tune.adapters.files.adapter_files import head_of, read_tensors, save_adapter
 from krona_tune.adapters.files.forms import UNPUBLISHED, Approximation, Form, Published, WrittenDtype, loading
 from krona_tune.adapters.files.model_card import README, model_card
-from krona_tune.adapters.files.nearest_lora import nearest_lora
+from krona_tune.adapters.files.peft_form import nearest_lora
 from krona_tune.adapters.merge import merge
 from krona_tune.adapters.methods.method_table import method_named
 from krona_tune.atomic_write import atomic_folder
