@@ -1,9 +1,13 @@
-"""Finds the geometry that a config.json describes: one that is shipped or was found before, else by introspection."""
+"""Finds the geometry that a config.json describes: one that is shipped or was found before, else by introspection.
+
+Refuses a config that would break or stall whoever builds a model from it. No torch.
+"""
 
 import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict, fields
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -12,10 +16,99 @@ from typing import Any
 import platformdirs
 
 from krona_tune.atomic_write import write_atomically
-from krona_tune.backbones.config_check import check_config
-from krona_tune.backbones.geometry import Geometry, Role
-from krona_tune.backbones.geometry_file import from_json, to_json
-from krona_tune.refusal import Refusal
+from krona_tune.backbones.geometry import Geometry, LeftOut, Role, Rows, Site, Stack
+from krona_tune.refusal import Refusal, unknown
+
+_LAYERS = {"num_layers", "num_decoder_layers", "num_hidden_layers", "n_layers", "n_layer", "encoder_layers"}
+_WIDTHS = (
+    {"d_model", "d_ff", "d_kv", "num_heads", "hidden_size", "intermediate_size", "num_attention_heads", "head_dim"}
+    | {"vocab_size", "embedding_size", "dim", "hidden_dim", "n_heads", "n_head", "n_embd", "conv_groups"}
+    | {"relative_attention_num_buckets", "num_key_value_heads", "encoder_ffn_dim", "decoder_ffn_dim"}
+)
+_SIZES = (
+    (_LAYERS | {"decoder_layers"}, 1, 1_000),
+    (_WIDTHS, 1, 10_000_000),
+    ({"max_position_embeddings", "n_positions"}, 1, 100_000_000),
+    ({"type_vocab_size", "conv_kernel_size"}, 0, 10_000_000),
+    ({"max_relative_positions", "position_buckets", "pad_token_id"}, -1, 10_000_000),
+)
+"""Keys of a config.json with their smallest and largest allowed values."""
+_GATED = "gated-"
+_ACTIVATION_KEYS = {
+    "hidden_act", "pooler_hidden_act", "conv_act", "activation", "activation_function", "hidden_activation",
+    "feed_forward_proj",
+}  # fmt: skip
+ACTIVATIONS = (
+    {"gelu", "gelu_10", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python", "gelu_python_tanh"}
+    | {"gelu_pytorch_tanh", "hardswish", "laplace", "leaky_relu", "linear", "mish", "prelu", "quick_gelu", "relu"}
+    | {"relu2", "relu6", "sigmoid", "silu", "sqrtsoftplus", "swish", "tanh"}
+    | {"xielu"}
+)
+"""The names of activations that transformers knows."""
+
+
+def check_config(config: Mapping[str, Any], place: str) -> None:
+    """Checks the sizes and the activations.
+
+    Raises:
+        Refusal: a size is out of range, as a depth of billions would be built layer by layer, or an activation is
+            unknown.
+    """
+    for names, least, most in _SIZES:
+        for name in sorted(config.keys() & names):
+            value = config[name]
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most
+            ):
+                raise Refusal(place, f"{name} is {value!r:.40}", f"it is a whole number from {least} to {most:,}")
+    for name in sorted(config.keys() & _ACTIVATION_KEYS):
+        value = config[name]
+        if value is not None and (not isinstance(value, str) or value.removeprefix(_GATED) not in ACTIVATIONS):
+            raise unknown(f"{place}: {name}", "activation", value, ACTIVATIONS)
+
+
+FORMAT = 1
+"""Raise it when a field's meaning changes: files of another format are not read."""
+_SITE = [field.name for field in fields(Site)]
+
+
+def to_json(geometry: Geometry) -> str:
+    """Returns the geometry in one line; a site is a list of its fields' values."""
+    values = asdict(geometry)
+    sites = [[site[name] for name in _SITE] for site in values.pop("sites")]
+    return json.dumps({"format": FORMAT, **values, "sites": sites}, separators=(",", ":"))
+
+
+def from_json(text: str) -> Geometry:
+    """Returns the geometry that `to_json` wrote.
+
+    Raises:
+        ValueError: the text is no geometry of this format.
+    """
+    try:
+        values = json.loads(text)
+        if values.pop("format") != FORMAT:
+            raise ValueError("another format")
+        if not all(isinstance(values[name], int) for name in ("norms", "norm_biases", "parameters", "width", "uses")):
+            raise ValueError("a count is no whole number")
+        return Geometry(
+            **values
+            | {
+                "sites": tuple(_site(dict(zip(_SITE, each, strict=True))) for each in values["sites"]),
+                "depths": {Stack(stack): depth for stack, depth in values["depths"].items()},
+                "norms_of_layer": {Stack(stack): tuple(each) for stack, each in values["norms_of_layer"].items()},
+                "head": tuple(values["head"]),
+                "left_out": tuple(LeftOut(**each) for each in values["left_out"]),
+            }
+        )
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"no geometry: {error}") from error
+
+
+def _site(values: dict[str, Any]) -> Site:
+    rows = Rows(**values["rows"]) if values["rows"] else None
+    return Site(**values | {"role": Role(values["role"]), "stack": Stack(values["stack"]), "rows": rows})
+
 
 SHIPPED = Path(__file__).with_name("shipped")
 """Geometries of the backbones of the shipped search spaces, so that these need no torch."""

@@ -9,9 +9,8 @@ import platformdirs
 import pytest
 
 from krona_tune.backbones import find_geometry
-from krona_tune.backbones.find_geometry import SHIPPED, geometry, meaning_of, shipped_file
+from krona_tune.backbones.find_geometry import SHIPPED, from_json, geometry, meaning_of, shipped_file, to_json
 from krona_tune.backbones.geometry import Role
-from krona_tune.backbones.geometry_file import from_json, to_json
 from krona_tune.backbones.introspection.introspect import introspect
 from tests.backbones.ship import configs
 from tests.models import CONFIGS, ENCODER

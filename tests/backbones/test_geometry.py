@@ -4,8 +4,7 @@ import pytest
 import torch
 from transformers.activations import ACT2FN
 
-from krona_tune.backbones.config_check import ACTIVATIONS
-from krona_tune.backbones.find_geometry import geometry
+from krona_tune.backbones.find_geometry import ACTIVATIONS, geometry
 from krona_tune.backbones.geometry import Role, Stack
 from krona_tune.refusal import Refusal
 from tests.models import CONFIGS, build, build_from

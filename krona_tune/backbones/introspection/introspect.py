@@ -8,12 +8,19 @@ from itertools import takewhile
 from typing import Any
 
 from krona_tune.backbones.geometry import Geometry, LeftOut, Role, Site, Stack
-from krona_tune.backbones.introspection.linear_maps import Layers, find_layers
-from krona_tune.backbones.introspection.map_names import role_by_name
-from krona_tune.backbones.introspection.map_roles import CROSS, MapRole, roles_of, stated_role
-from krona_tune.backbones.introspection.meta_model import MetaModel, build_meta_model, is_decoder, read_config
-from krona_tune.backbones.introspection.model_facts import LayerFacts, ModelFacts, model_facts
-from krona_tune.backbones.introspection.probe import ProbedLayers, probe
+from krona_tune.backbones.introspection.gradient_probe import ProbedLayers, probe
+from krona_tune.backbones.introspection.map_roles import CROSS, MapRole, role_by_name, roles_of, stated_role
+from krona_tune.backbones.introspection.meta_model import (
+    LayerFacts,
+    Layers,
+    MetaModel,
+    ModelFacts,
+    build_meta_model,
+    find_layers,
+    is_decoder,
+    model_facts,
+    read_config,
+)
 from krona_tune.refusal import Refusal, refusing
 
 CORRECT = "name its maps: backbone: {roles: {query: '*self_attn.q_proj', …}}"

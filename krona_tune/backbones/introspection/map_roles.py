@@ -1,16 +1,130 @@
 """Gives each linear map of a layer its role, where its name, its gradients and the config's numbers agree."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from fnmatch import fnmatchcase
 from itertools import pairwise
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from krona_tune.backbones.geometry import LeftOut, Role, Rows
-from krona_tune.backbones.introspection.linear_maps import MapSize
-from krona_tune.backbones.introspection.map_names import Fused, is_cross, is_expert, role_by_name
-from krona_tune.backbones.introspection.model_facts import LayerFacts
-from krona_tune.backbones.introspection.row_classes import ProbedMap, RowClass
+from krona_tune.backbones.introspection.meta_model import LayerFacts, MapSize
+
+
+class Fused(StrEnum):
+    """The role of a map whose rows have several: query, key and value."""
+
+    ATTENTION = "query, key and value in one"
+
+
+_ATTENTION: dict[Role | Fused, str] = {
+    Role.QUERY: "q q_proj query query_proj q_lin wq",
+    Role.KEY: "k k_proj key key_proj k_lin wk",
+    Role.VALUE: "v v_proj value value_proj v_lin wv",
+    Role.OUTPUT: "o o_proj output output_proj out_proj out_lin dense c_proj wo",
+    Fused.ATTENTION: "c_attn wqkv query_key_value qkv_proj in_proj qkv",
+}
+_FEED_FORWARD: dict[Role | Fused, str] = {
+    Role.FEED_FORWARD_IN: "fc1 fc_in c_fc lin1 wi wi_0 wi_1 ffn dense_h_to_4h up_proj gate_proj gate_up_proj",
+    Role.FEED_FORWARD_OUT: "fc2 fc_out c_proj lin2 wo ffn_output dense_4h_to_h down_proj",
+}
+_DENSE = {"intermediate": Role.FEED_FORWARD_IN, "output": Role.FEED_FORWARD_OUT}
+"""The roles of a map named `dense` outside attention, by the module that holds it."""
+_CROSS = ("cross", "encdec", "encoder_attn", "enc_dec")
+
+
+def _by_word(table: dict[Role | Fused, str]) -> dict[str, Role | Fused]:
+    return {word: role for role, words in table.items() for word in words.split()}
+
+
+_IN_ATTENTION, _OUTSIDE = _by_word(_ATTENTION), _by_word(_FEED_FORWARD)
+
+
+def role_by_name(path: str) -> Role | Fused | None:
+    """Returns the role that a map's dotted name inside its layer says; None if it says nothing."""
+    *above, leaf = path.split(".")
+    if not any("att" in word.lower() for word in above):
+        return _DENSE.get(above[-1]) if leaf == "dense" and above else _OUTSIDE.get(leaf.lower())
+    role = _IN_ATTENTION.get(leaf.lower())
+    if isinstance(role, Role) and is_cross(path):
+        return Role(f"cross_{role}")
+    return role
+
+
+def is_expert(path: str) -> bool:
+    """Returns whether a map belongs to one expert of several, which only some tokens pass."""
+    return "expert" in path.lower() and "shared" not in path.lower()
+
+
+def is_cross(path: str) -> bool:
+    """Returns whether a map's name says that its attention reads another stack."""
+    return any(word in path.lower() for word in _CROSS)
+
+
+NOTHING, NOISE = 1e-4, 1e-7
+"""A row reaches nothing with less than this share of what it reaches elsewhere, and nowhere with less of its map's."""
+Reach = tuple[Tensor, Tensor, Tensor, Tensor]
+"""How far each row of a map reaches, (rows,) each: a single token to its output; of two tokens the first to the output
+of the second, the second to its own, the second to that of the first."""
+
+
+class RowClass(StrEnum):
+    """What a row does, as the gradients show it."""
+
+    QUERY = "a query"
+    KEY = "a key"
+    VALUE = "a value"
+    TOKEN = "token by token"
+    UNKNOWN = "reached by no gradient"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbedMap:
+    """What was found about one linear map: its class, that of each row by itself, and whether it reads another stack.
+
+    The map's class is that of its rows together, because one row may be idle, such as one that a ReLU cuts off.
+    """
+
+    whole: RowClass
+    rows: list[RowClass]
+    cross: bool
+
+
+_TABLE = {
+    (True, True): RowClass.VALUE,
+    (True, False): RowClass.TOKEN,
+    (False, True): RowClass.KEY,
+    (False, False): RowClass.QUERY,
+}
+
+
+def classify(draws: list[Reach], *, cross: bool) -> ProbedMap:
+    """Returns what the rows of a map do, from the largest reach of all draws."""
+    alone, across, own, _ = (torch.stack(each).amax(0) for each in zip(*draws, strict=True))
+    every = torch.maximum(alone, torch.maximum(across, own))
+    reached, most = every > NOISE * every.max(), float(every.max())
+    rows = [
+        _TABLE[one, two] if there else RowClass.UNKNOWN
+        for there, one, two in zip(
+            reached.tolist(), (alone > NOTHING * every).tolist(), (across > NOTHING * every).tolist(), strict=True
+        )
+    ]
+    whole = _TABLE[float(alone.max()) > NOTHING * most, float(across.max()) > NOTHING * most]
+    return ProbedMap(whole=whole if most else RowClass.UNKNOWN, rows=rows, cross=cross)
+
+
+def is_causal(reaches: Iterable[Reach]) -> bool:
+    """Returns whether tokens reach later ones and none an earlier one."""
+    forwards = backwards = 0.0
+    for _, forward, own, backward in reaches:
+        least = NOTHING * float(own.max())
+        forwards += float((forward > least).sum())
+        backwards += float((backward > least).sum())
+    return forwards > 0 and backwards == 0
+
 
 ROLE_OF_ROWS = {RowClass.QUERY: Role.QUERY, RowClass.KEY: Role.KEY, RowClass.VALUE: Role.VALUE}
 _ROWS_OF_ROLE = {role: row_class for row_class, role in ROLE_OF_ROWS.items()}

@@ -1,8 +1,9 @@
-"""Builds a transformers model from its config without weights, on torch's meta device."""
+"""Builds a transformers model from its config without weights, and finds its layers, linear maps and sizes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -14,8 +15,74 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
 )
+from transformers.pytorch_utils import Conv1D
 
 from krona_tune.refusal import Refusal, refusing, unknown
+
+
+@dataclass(frozen=True)
+class Layers:
+    """A list of repeated layers, by its name in the base model."""
+
+    name: str
+    modules: nn.ModuleList
+
+    def named(self) -> Iterator[tuple[str, nn.Module]]:
+        for number, module in enumerate(self.modules):
+            yield f"{self.name}.{number}", module
+
+
+@dataclass(frozen=True)
+class MapSize:
+    """The size of a linear map. A `transposed` one keeps its weight as (d_in, d_out)."""
+
+    d_out: int
+    d_in: int
+    transposed: bool
+
+
+def find_layers(base: nn.Module) -> list[Layers]:
+    """Returns the outermost module lists of the base model whose elements hold linear maps."""
+    found: list[Layers] = []
+    for name, module in base.named_modules():
+        inside = any(name.startswith(f"{layers.name}.") for layers in found)
+        if isinstance(module, nn.ModuleList) and not inside and any(map(_holds_maps, module)):
+            found.append(Layers(name, module))
+    return found
+
+
+def _holds_maps(module: nn.Module) -> bool:
+    return any(size_of(each) for each in module.modules())
+
+
+def size_of(module: nn.Module) -> MapSize | None:
+    """Returns a linear map's size, None for another module. A quantised weight's shape says nothing of it."""
+    if isinstance(module, nn.Linear) and "router" not in type(module).__name__.lower():  # one gives more than a product
+        return MapSize(module.out_features, module.in_features, False)
+    if isinstance(module, Conv1D):
+        own: Any = module
+        return MapSize(int(own.nf), int(own.nx), True)
+    return None
+
+
+def maps_of(layer: nn.Module) -> dict[str, MapSize]:
+    """Returns the linear maps of a layer by their names inside it."""
+    return {name: size for name, module in layer.named_modules() if (size := size_of(module))}
+
+
+def is_norm(module: nn.Module) -> bool:
+    return type(module).__name__.endswith(("LayerNorm", "RMSNorm"))
+
+
+def count_norms(module: nn.Module) -> int:
+    """Counts the parameters of all layer norms in a module."""
+    return sum(p.numel() for each in module.modules() if is_norm(each) for p in each.parameters(recurse=False))
+
+
+def count_norm_biases(module: nn.Module) -> int:
+    norms = (each for each in module.modules() if is_norm(each))
+    return sum(p.numel() for each in norms for key, p in each.named_parameters(recurse=False) if key == "bias")
+
 
 MOST_PARAMETERS = 10**13
 """More than any model has: a mistake in config.json."""
@@ -98,3 +165,90 @@ def build_meta_model(config: Any, outputs: int, place: str) -> MetaModel:
 def count(module: nn.Module) -> int:
     """Counts a module's parameters, each once."""
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+POSITION_TABLES = ("position", "wpe")
+"""What the names of tables of absolute positions contain."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerFacts:
+    """A layer: its name in the base model, its linear maps by their names in it, the parameters of its norms, and
+    everything that is named in it. `takes_one` are the modules that compute from one tensor alone, `stacked` the
+    parameters that hold several matrices, with their dimensions."""
+
+    name: str
+    maps: dict[str, MapSize]
+    takes_one: frozenset[str]
+    stacked: dict[str, int]
+    norms: int
+    modules: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """A model's counts, and its lists of layers by their names."""
+
+    text_to_text: bool
+    parameters: int
+    norms: int
+    norm_biases: int
+    head: tuple[int, int]
+    positions: int | None
+    layers: dict[str, tuple[LayerFacts, ...]]
+
+
+def model_facts(
+    config: Any, model: MetaModel, lists: list[Layers], place: str, *, says_untied: bool = False
+) -> ModelFacts:
+    """Returns the facts of a model with a head for two outputs; builds it once more with one output.
+
+    Args:
+        says_untied: the weights of a text-to-text model hold an embedding of the output of its own.
+    """
+    one = build_meta_model(config, 1, place)
+    heads = [count(each.whole) - count(each.base) for each in (one, model)]
+    per_output = heads[1] - heads[0]
+    return ModelFacts(
+        text_to_text=model.text_to_text,
+        parameters=count(model.base) + (_output_embeddings(model) if says_untied else 0),
+        norms=count_norms(model.base),
+        norm_biases=count_norm_biases(model.base),
+        head=(heads[0] - per_output, per_output),
+        positions=_positions(model.base),
+        layers={layers.name: tuple(_layer(*each) for each in layers.named()) for layers in lists},
+    )
+
+
+def _layer(name: str, module: nn.Module) -> LayerFacts:
+    return LayerFacts(
+        name=name,
+        maps=maps_of(module),
+        takes_one=frozenset(
+            word for word, each in module.named_modules() if len(signature(each.forward).parameters) == 1
+        ),
+        stacked={word: p.ndim for word, p in module.named_parameters() if p.ndim > 2},
+        norms=count_norms(module),
+        modules=tuple(word for word, _ in module.named_modules()),
+    )
+
+
+def _output_embeddings(model: MetaModel) -> int:
+    """Counts the output embeddings of a text-to-text model that transformers ties to the input's when it builds."""
+    whole: Any = model.whole
+    if not model.text_to_text:
+        return 0
+    weight = whole.get_output_embeddings().weight
+    return weight.numel() if weight is whole.get_input_embeddings().weight else 0
+
+
+def _positions(base: nn.Module) -> int | None:
+    """Returns how many tokens the first table of absolute positions reaches; its rows before the first are not read."""
+    for name, module in base.named_modules():
+        if isinstance(module, nn.Embedding) and any(word in name.lower() for word in POSITION_TABLES):
+            skipped: int = getattr(module, "offset", 0 if module.padding_idx is None else module.padding_idx + 1)
+            return module.num_embeddings - skipped
+    for name, buffer in base.named_buffers():
+        if buffer.ndim == 2 and not name.endswith("_ids") and any(word in name for word in (*POSITION_TABLES, "pos_")):
+            return len(buffer)  # computed positions, one row each
+    return None
