@@ -1,18 +1,21 @@
-"""Loads a task's examples: the miniature's, GLUE's from the hub or a folder, or one's own; one way in for all."""
+"""Loads a task's examples: the miniature's, GLUE's or one's own; finds what makes its scores mean little."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from krona_tune.data import splits
 from krona_tune.data.glue import official
 from krona_tune.data.glue.official import HUB
 from krona_tune.data.own.own_data import OwnData
+from krona_tune.data.splits import PARTS
 from krona_tune.data.tasks import Task
-from krona_tune.refusal import Refusal
+from krona_tune.refusal import Refusal, shown
 
 MINI = "mini"
 
@@ -109,3 +112,25 @@ def _fingerprint(task: Task, tables: dict[str, pa.Table]) -> str:
         if task.generation is None:
             digest.update(table["label"].to_numpy().astype("<f8").tobytes())
     return digest.hexdigest()
+
+
+def find_warnings(data: TaskData) -> Iterator[str]:
+    """Yields what was noticed in reading, and what is odd in a part: only empty texts, or only one label."""
+    yield from data.warnings
+    for part in PARTS:
+        table = getattr(data, part)
+        which = f"the {table.num_rows} {part} examples of {data.task.title}"
+        yield from (f"{which} have no {name}: all are empty" for name in data.task.inputs if _is_empty(table[name]))
+        labels = table["label"].unique().to_pylist()
+        if len(labels) == 1:
+            yield f"{which} all have the {_said(data.task, labels[0])}"
+
+
+def _is_empty(texts: pa.ChunkedArray) -> bool:
+    return bool(pc.max(pc.utf8_length(pc.utf8_trim_whitespace(texts))).as_py() == 0)
+
+
+def _said(task: Task, label: Any) -> str:
+    if task.generation:
+        return "same target"
+    return f"score {label:g}" if task.is_regression else f"label {shown(task.labels[int(label)])}"

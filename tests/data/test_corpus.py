@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from krona_tune.data import corpus
 from krona_tune.data.glue import hub_datasets, tsv
-from krona_tune.data.glue.divide import divide
-from krona_tune.data.glue.files import FILES, Split
+from krona_tune.data.glue.official import divide
+from krona_tune.data.glue.tsv import FILES, Split
 from krona_tune.data.splits import PARTS
 from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal

@@ -5,8 +5,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from krona_tune.data.corpus import TaskData, load
-from krona_tune.data.data_warnings import find_warnings
+from krona_tune.data.corpus import TaskData, find_warnings, load
 from krona_tune.data.tasks import TASKS
 
 

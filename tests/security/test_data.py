@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from krona_tune.data.corpus import load
 from krona_tune.data.glue import hub_datasets, tsv
-from krona_tune.data.glue.files import FILES
+from krona_tune.data.glue.tsv import FILES
 from krona_tune.data.tasks import TASKS, Task
 from krona_tune.refusal import Refusal
 from tests.data.conftest import HEADERS, hub_table

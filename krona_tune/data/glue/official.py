@@ -1,15 +1,46 @@
-"""Loads a GLUE task's official splits from the hub or from a folder in either layout."""
+"""Loads a GLUE task's official splits from the hub or a folder, and divides them alike for every seed of a study."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
-from krona_tune.data.glue import hub_datasets, layout, tsv
-from krona_tune.data.glue.divide import divide
-from krona_tune.data.glue.layout import Layout, TaskFiles
+from krona_tune.data.glue import hub_datasets, tsv
+from krona_tune.data.glue.tsv import FILES, Layout, Split, TaskFiles
 from krona_tune.data.tasks import TASKS, Task
 from krona_tune.refusal import Refusal
+
+PERMUTATION_SEED = 42
+HELD_OUT_EXAMPLES = 1_000
+
+
+def divide(task: Task, train: pa.Table, dev: tuple[pa.Table, ...]) -> dict[str, pa.Table]:
+    """Returns train, validation and test, as its row of `files` says; no row is in two of them.
+
+    The permutation is numpy's `default_rng(42)`; Compacter's code takes torch's generator with seed 42, so the protocol
+    is the same but the rows are not. Of an odd set, validation has the smaller half. A training set below 2,000 rows
+    holds out half of itself instead of 1,000 rows. Raises a Refusal if a set is too small to be divided.
+    """
+    match FILES[task.name].split:
+        case Split.HALVED:
+            validation, test = _cut(task, dev[0], dev[0].num_rows // 2)
+            return {"train": train, "validation": validation, "test": test}
+        case Split.HELD_OUT:
+            validation, rest = _cut(task, train, min(HELD_OUT_EXAMPLES, train.num_rows // 2))
+            return {"train": rest, "validation": validation, "test": dev[0]}
+        case Split.TWO_DEV:
+            validation, test = dev
+            return {"train": train, "validation": validation, "test": test}
+
+
+def _cut(task: Task, table: pa.Table, first: int) -> tuple[pa.Table, pa.Table]:
+    """Returns two tables of a permuted `table`: the first has `first` rows."""
+    if not first:
+        raise Refusal(task.title, f"{table.num_rows} row is too few to be divided", "give at least 2 in each file")
+    order = np.random.default_rng(PERMUTATION_SEED).permutation(table.num_rows)
+    return table.take(order[:first]), table.take(order[first:])
+
 
 HUB = "hub"
 Official = tuple[pa.Table, tuple[pa.Table, ...], str]
@@ -29,7 +60,7 @@ def check(source: str, names: Iterable[str]) -> None:
     """Refuses a folder that lacks one of the tasks or a column of it; reads first lines and schemas only."""
     tasks = [TASKS[name] for name in names]
     for task in tasks:
-        files = layout.locate(task, _folder_named(source), alone=len(tasks) == 1)
+        files = tsv.locate(task, _folder_named(source), alone=len(tasks) == 1)
         for path in (*files.train, *(path for split in files.dev for path in split)):
             _CHECKS[files.layout](task, path)
 
@@ -49,7 +80,7 @@ def _hub(task: Task) -> Official:
 
 
 def _folder(task: Task, folder: Path) -> Official:
-    files = layout.locate(task, folder)
+    files = tsv.locate(task, folder)
     return _READERS[files.layout](task, files)
 
 

@@ -6,14 +6,8 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from krona_tune.data.mini.acceptability import cola
-from krona_tune.data.mini.entailment import mnli, rte
 from krona_tune.data.mini.grammar import Example, Writer
-from krona_tune.data.mini.paraphrase import mrpc, qqp
-from krona_tune.data.mini.pronoun import wnli
-from krona_tune.data.mini.question_answering import qnli
-from krona_tune.data.mini.sentiment import sst2
-from krona_tune.data.mini.similarity import stsb
+from krona_tune.data.mini.mini_tasks import cola, mnli, mrpc, qnli, qqp, rte, sst2, stsb, wnli
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal, unknown
 

@@ -1,11 +1,161 @@
-"""Holds what the builders share: an example, sentences as text, and facts with their paraphrases."""
+"""Holds the vocabulary of mini-GLUE, and what its tasks share: sentences as text, and facts with their paraphrases."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import NamedTuple
 
-from krona_tune.data.mini.lexicon import CITIES, COLOURS, DAYS, NUMBERS, PEOPLE, THINGS, VERBS
+
+@dataclass(frozen=True, kw_only=True)
+class Verb:
+    """A transitive verb with its forms; empty `synonym`: it has none."""
+
+    past: str
+    participle: str
+    synonym: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noun:
+    """A countable noun with its plural, its hypernym `kind`, and its synonym (empty: none)."""
+
+    many: str
+    kind: str
+    synonym: str = ""
+
+
+def _nouns(kind: str, alone: str, twins: str = "") -> dict[str, Noun]:
+    """Reads nouns written as `one/many`; `twins` holds pairs of synonyms, written as `one/many=one/many`."""
+    table = {one: Noun(many=many, kind=kind) for one, many in (word.split("/") for word in alone.split())}
+    for twin in twins.split():
+        (left, lefts), (right, rights) = (word.split("/") for word in twin.split("="))
+        table[left] = Noun(many=lefts, kind=kind, synonym=right)
+        table[right] = Noun(many=rights, kind=kind, synonym=left)
+    return table
+
+
+VERBS: dict[str, Verb] = {
+    "buy": Verb(past="bought", participle="bought", synonym="purchase"),
+    "purchase": Verb(past="purchased", participle="purchased", synonym="buy"),
+    "fix": Verb(past="fixed", participle="fixed", synonym="repair"),
+    "repair": Verb(past="repaired", participle="repaired", synonym="fix"),
+    "hide": Verb(past="hid", participle="hidden", synonym="conceal"),
+    "conceal": Verb(past="concealed", participle="concealed", synonym="hide"),
+    "choose": Verb(past="chose", participle="chosen", synonym="select"),
+    "select": Verb(past="selected", participle="selected", synonym="choose"),
+    "sell": Verb(past="sold", participle="sold"),
+    "steal": Verb(past="stole", participle="stolen"),
+    "paint": Verb(past="painted", participle="painted"),
+    "break": Verb(past="broke", participle="broken"),
+    "find": Verb(past="found", participle="found"),
+    "borrow": Verb(past="borrowed", participle="borrowed"),
+    "clean": Verb(past="cleaned", participle="cleaned"),
+    "draw": Verb(past="drew", participle="drawn"),
+}
+
+MEETINGS: dict[str, Verb] = {
+    verb: Verb(past=past, participle=past)
+    for verb, past in (
+        ("thank", "thanked"),
+        ("call", "called"),
+        ("visit", "visited"),
+        ("help", "helped"),
+        ("blame", "blamed"),
+        ("follow", "followed"),
+        ("warn", "warned"),
+        ("praise", "praised"),
+    )
+}
+"""What one person does to another; who does it to whom matters."""
+
+PEOPLE = _nouns(
+    "person",
+    "farmer/farmers pilot/pilots nurse/nurses soldier/soldiers student/students baker/bakers judge/judges "
+    "tourist/tourists writer/writers dancer/dancers king/kings boy/boys",
+    "doctor/doctors=physician/physicians lawyer/lawyers=attorney/attorneys woman/women=lady/ladies "
+    "teacher/teachers=instructor/instructors",
+)
+
+THINGS = {
+    **_nouns("vehicle", "boat/boats truck/trucks", "car/cars=automobile/automobiles bike/bikes=bicycle/bicycles"),
+    **_nouns("instrument", "piano/pianos guitar/guitars drum/drums flute/flutes", "violin/violins=fiddle/fiddles"),
+    **_nouns("tool", "hammer/hammers ladder/ladders saw/saws shovel/shovels brush/brushes"),
+    **_nouns("device", "camera/cameras radio/radios computer/computers", "phone/phones=telephone/telephones"),
+}
+
+ANIMALS = _nouns(
+    "animal",
+    "dog/dogs cat/cats horse/horses cow/cows goat/goats duck/ducks sheep/sheep pig/pigs bird/birds wolf/wolves",
+)
+
+MEN = ("boy", "man", "king", "uncle", "father", "brother")
+WOMEN = ("girl", "woman", "queen", "aunt", "mother", "sister")
+
+CITIES = (
+    "Paris",
+    "London",
+    "Berlin",
+    "Rome",
+    "Boston",
+    "Chicago",
+    "Tokyo",
+    "Madrid",
+    "Vienna",
+    "Moscow",
+    "Delhi",
+    "Cairo",
+)
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+COLOURS = ("red", "blue", "green", "white", "black", "yellow", "brown", "grey")
+NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine")
+SCENES = (
+    "garden",
+    "park",
+    "kitchen",
+    "street",
+    "yard",
+    "house",
+    "field",
+    "barn",
+    "forest",
+    "tower",
+    "station",
+    "castle",
+)
+LOOKS = ("old", "small", "quiet", "empty", "big", "dark", "cold", "dirty")
+TRAITS = ("tall", "young", "old", "happy", "tired", "rich", "quiet", "clever", "thin", "brave", "shy", "poor", "strong")
+STATES = (
+    "tired",
+    "late",
+    "sad",
+    "busy",
+    "ill",
+    "happy",
+    "angry",
+    "lonely",
+    "bored",
+    "hungry",
+    "lost",
+    "afraid",
+    "cold",
+)
+DOINGS = (
+    "sleeping", "eating", "running", "playing", "resting", "waiting",
+    "drinking", "fighting", "hiding", "crying", "jumping", "walking",
+)  # fmt: skip
+
+GOOD = (
+    "funny", "clever", "charming", "moving", "fresh", "brilliant", "lovely", "exciting", "smart", "warm", "superb",
+    "gripping", "elegant", "witty", "graceful", "honest", "delightful", "splendid", "original", "touching",
+)  # fmt: skip
+BAD = (
+    "dull", "boring", "clumsy", "silly", "awful", "weak", "stale", "tedious", "ugly", "annoying", "terrible", "bland",
+    "lifeless", "shallow", "dreadful", "messy", "pointless", "tiresome", "lazy", "hollow",
+)  # fmt: skip
+ASPECTS = (
+    "plot", "acting", "story", "music", "ending", "script", "humor", "dialogue", "cast", "opening", "hero",
+    "camera work", "first half", "love story", "second act", "final scene",
+)  # fmt: skip
 
 
 class Example(NamedTuple):

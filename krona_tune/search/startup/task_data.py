@@ -12,8 +12,7 @@ import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerBase
 
 from krona_tune.data.batches import TARGET
-from krona_tune.data.corpus import TaskData, load
-from krona_tune.data.data_warnings import find_warnings
+from krona_tune.data.corpus import TaskData, find_warnings, load
 from krona_tune.data.encode import Encoded, Reading, encode, encode_test, given_texts, written
 from krona_tune.data.metrics import code_of_functions_digest, constant_baseline, functions_digest, token_baseline
 from krona_tune.data.prompts import PromptWriter
