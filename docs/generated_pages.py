@@ -14,9 +14,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from sphinx.pycode import ModuleAnalyzer
 
-from krona_tune.study.spec.study_spec import StudySpec
-from krona_tune.study.spec.task_spec import PartSpec, TaskSpec
-from krona_tune.study.spec.trial import AdapterConfig, TrainingConfig
+from krona_tune.study.request.study_spec import StudySpec
+from krona_tune.study.request.task_spec import PartSpec, TaskSpec
+from krona_tune.study.request.trial import AdapterConfig, TrainingConfig
 
 HIDDEN = {("StudySpec", "own_tasks"), ("AdapterConfig", "peft")}
 """Fields that YAML writes elsewhere."""

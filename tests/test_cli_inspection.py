@@ -21,8 +21,8 @@ from krona_tune.record.remote.storage import Storage, refresh
 from krona_tune.refusal import Refusal
 from krona_tune.search.terminal.inspect_studies import studies_in, watch
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.request.loader import build_spec, dump_spec
 from krona_tune.study.result import Status
-from krona_tune.study.spec.loader import build_spec, dump_spec
 from tests.record.events import manifest
 from tests.study.final_rows import row
 

@@ -10,8 +10,8 @@ from krona_tune.api.flags import FLAGS
 from krona_tune.api.study_run import Ended
 from krona_tune.cli import studies
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.study.spec.loader import dump_spec, load_spec
-from krona_tune.study.spec.study_spec import StudySpec
+from krona_tune.study.request.loader import dump_spec, load_spec
+from krona_tune.study.request.study_spec import StudySpec
 from tests.conftest import Run
 from tests.record.events import manifest
 from tests.study.final_rows import row

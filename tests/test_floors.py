@@ -32,7 +32,7 @@ def test_every_import_keeps_to_the_floors() -> None:
 @pytest.mark.parametrize(
     ("place", "planted", "contract"),
     [
-        ("kron/factors.py", "import krona_tune.study.spec.study_spec", "a package imports only from lower floors"),
+        ("kron/factors.py", "import krona_tune.study.request.study_spec", "a package imports only from lower floors"),
         ("train/loop.py", "import krona_tune.report.pages.study_page", "a package imports only from lower floors"),
         ("record/mlflow_mirror/registry.py", "import ray", "only search imports ray"),
         ("search/worker/trainable.py", "import optuna", "only the searchers and the importance chart import optuna"),
@@ -57,7 +57,7 @@ def loaded_by(*modules: str) -> set[str]:
 
 
 def test_requests_records_and_factors_need_neither_torch_nor_ray() -> None:
-    light = ("krona_tune.study.spec.study_spec", "krona_tune.record.parquet_sink", "krona_tune.kron.factors")
+    light = ("krona_tune.study.request.study_spec", "krona_tune.record.parquet_sink", "krona_tune.kron.factors")
     assert not loaded_by(*light) & HEAVY
 
 

@@ -16,7 +16,7 @@ from krona_tune.adapters.methods.rivals import Bias, Lokr, Lora, ParallelAdapter
 from krona_tune.adapters.model_parameters import Holders, beside, own_parameters
 from krona_tune.adapters.placement import sites
 from krona_tune.backbones.geometry import Geometry, Site
-from krona_tune.study.spec.trial import AdapterConfig
+from krona_tune.study.request.trial import AdapterConfig
 
 Handle = RemovableHandle | ForwardOverride
 """A hook or a replaced forward of an adapter; `remove` takes it out of the model."""

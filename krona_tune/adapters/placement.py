@@ -7,8 +7,8 @@ from math import gcd
 from krona_tune.adapters.methods.method_table import Stands, TrainedModelPart, added_parameters, method_named
 from krona_tune.backbones.geometry import Geometry, Role, Site
 from krona_tune.refusal import Refusal
-from krona_tune.study.spec.placement_spec import layers
-from krona_tune.study.spec.trial import AdapterConfig
+from krona_tune.study.request.placement_spec import layers
+from krona_tune.study.request.trial import AdapterConfig
 
 MAPS = frozenset(Role) - {Role.FEED_FORWARD}
 STORES_STATES = frozenset(

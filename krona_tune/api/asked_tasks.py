@@ -7,8 +7,8 @@ from typing import Any
 from krona_tune.data.tasks import GLUE, TASKS
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal, unknown
-from krona_tune.study.spec.loader import load_tasks
-from krona_tune.study.spec.study_spec import OF_GLUE
+from krona_tune.study.request.loader import load_tasks
+from krona_tune.study.request.study_spec import OF_GLUE
 
 FILES = (".yaml", ".yml")
 

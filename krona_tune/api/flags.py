@@ -13,9 +13,8 @@ from krona_tune.refusal import Refusal, shown
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest, refuse_edited
 from krona_tune.study.order import Order, OrderRequest, is_paused, search_ended_by
-from krona_tune.study.spec.given_values import naming_given, put, read_given
-from krona_tune.study.spec.loader import build_spec, load_spec
-from krona_tune.study.spec.study_spec import CHANGEABLE, StudySpec
+from krona_tune.study.request.loader import build_spec, load_spec, naming_given, put, read_given
+from krona_tune.study.request.study_spec import CHANGEABLE, StudySpec
 
 MOST_DIGITS = 9
 """The most digits that a number of trials may have."""

@@ -13,7 +13,7 @@ from krona_tune.record.remote.storage import Storage
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.study.folder import FULL, StudyFolder
 from krona_tune.study.redact import redact
-from krona_tune.study.spec.study_spec import RECORDED_CURVES, StudySpec
+from krona_tune.study.request.study_spec import RECORDED_CURVES, StudySpec
 
 NAMES = re.compile(r"[A-Za-z0-9][\w.-]*")
 LONGEST_NAME = 128

@@ -15,8 +15,8 @@ from krona_tune.atomic_write import atomic_folder, atomic_path
 from krona_tune.data.own.data_files import part_of
 from krona_tune.refusal import Refusal, refusing, unknown
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.spec.loader import tasks_beside
-from krona_tune.study.spec.plain_yaml import plain_values
+from krona_tune.study.request.loader import tasks_beside
+from krona_tune.study.request.plain_yaml import plain_values
 
 DATA, MODEL, REQUEST = "data", "model", "request.yaml"
 FIX = "give a pandas frame, a datasets.DatasetDict, a file, or a mapping of train, validation and test to frames"

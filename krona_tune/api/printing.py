@@ -20,8 +20,8 @@ from krona_tune.search.terminal.cell_view import in_notebook
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import describe_adapter, format_duration, format_money
 from krona_tune.study.redact import redact
+from krona_tune.study.request.study_spec import for_task
 from krona_tune.study.result import TrialResult
-from krona_tune.study.spec.study_spec import for_task
 
 if TYPE_CHECKING:
     from krona_tune.data.own.own_data import OwnData
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from krona_tune.search.orders.earlier_orders import EarlierOrders
     from krona_tune.search.planning.plan import Plan
     from krona_tune.search.startup.begin import Started
-    from krona_tune.study.spec.study_spec import StudySpec
+    from krona_tune.study.request.study_spec import StudySpec
     from krona_tune.train.serving.export import Exported
 
 OF_THE_SERVICE = ("fastapi", "sqlalchemy", "starlette", "uvicorn")

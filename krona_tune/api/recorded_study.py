@@ -19,9 +19,9 @@ from krona_tune.search.planning.trial_counts import not_begun
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, read_manifest
 from krona_tune.study.order import Order, What, order_request
+from krona_tune.study.request.loader import load_spec
+from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import Status, TrialResult
-from krona_tune.study.spec.loader import load_spec
-from krona_tune.study.spec.study_spec import StudySpec
 from krona_tune.study.standings import Standings
 
 if TYPE_CHECKING:

@@ -34,9 +34,9 @@ from krona_tune.search.startup.cluster import refuse_odd_address, slots, this_ma
 from krona_tune.search.terminal.cell_view import in_notebook, silence_widgets
 from krona_tune.study.folder import STUDIES, StudyFolder
 from krona_tune.study.manifest import read_manifest
-from krona_tune.study.spec.loader import dump_spec, load_spec, tasks_beside, tasks_defined_in
-from krona_tune.study.spec.plain_yaml import dump_yaml, plain_values
-from krona_tune.study.spec.study_spec import CHANGEABLE, StudySpec
+from krona_tune.study.request.loader import dump_spec, load_spec, tasks_beside, tasks_defined_in
+from krona_tune.study.request.plain_yaml import dump_yaml, plain_values
+from krona_tune.study.request.study_spec import CHANGEABLE, StudySpec
 
 if in_notebook():
     silence_widgets()

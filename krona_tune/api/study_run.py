@@ -30,8 +30,8 @@ from krona_tune.search.orders.earlier_orders import EarlierOrders
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.redact import redact
+from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import Status
-from krona_tune.study.spec.study_spec import StudySpec
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

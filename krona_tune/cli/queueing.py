@@ -18,7 +18,7 @@ from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
 from krona_tune.record.notifications import refuse_unknown_services
 from krona_tune.record.orders import whoami
 from krona_tune.refusal import Refusal, unknown
-from krona_tune.study.spec.loader import dump_spec, load_spec, tasks_defined_in
+from krona_tune.study.request.loader import dump_spec, load_spec, tasks_defined_in
 
 if TYPE_CHECKING:
     from krona_tune.service.client import Client

@@ -32,9 +32,8 @@ from krona_tune.record.wandb_mirror.account import refuse_no_account
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.search.startup.cluster import refuse_odd_address
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.spec.given_values import naming_given, read_given
-from krona_tune.study.spec.loader import load_spec, tasks_defined_in
-from krona_tune.study.spec.study_spec import Keep
+from krona_tune.study.request.loader import load_spec, naming_given, read_given, tasks_defined_in
+from krona_tune.study.request.study_spec import Keep
 
 KEPT: dict[str, Keep] = {"winners": "winners", "finalists": "finalists"}
 """Whose checkpoints `clean` can keep."""

@@ -14,7 +14,7 @@ from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
 from krona_tune.record.ownership import claim
 from krona_tune.record.remote.storage import storage_at
 from krona_tune.search.startup.cluster import refuse_odd_address
-from krona_tune.study.spec.trial import MOST_SEEDS
+from krona_tune.study.request.trial import MOST_SEEDS
 
 if TYPE_CHECKING:
     from krona_tune.search.full_training import FullTraining

@@ -22,7 +22,7 @@ from krona_tune.data.user_code import extracted_texts, function_on_draws, functi
 from krona_tune.data.withheld_error import withholding
 from krona_tune.refusal import Refusal
 from krona_tune.study.randomness import RESAMPLES, drawn_rows
-from krona_tune.study.spec.task_spec import PERPLEXITY
+from krona_tune.study.request.task_spec import PERPLEXITY
 
 Values = npt.NDArray[Any]
 Metric = Callable[[Values, Values], float]

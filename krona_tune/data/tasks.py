@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from krona_tune.study.spec.task_spec import PERPLEXITY
+from krona_tune.study.request.task_spec import PERPLEXITY
 
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from krona_tune.atomic_write import write_atomically
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.spec.trial import Frozen
+from krona_tune.study.request.trial import Frozen
 
 logger = logging.getLogger(__name__)
 

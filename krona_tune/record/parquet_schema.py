@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import pyarrow as pa
 
 from krona_tune.study.order import Order
+from krona_tune.study.request.trial import ADDED, KNOBS, PEFT_FIELD, SECTION_OF
 from krona_tune.study.result import Report, Status, TrialResult
-from krona_tune.study.spec.trial import ADDED, KNOBS, PEFT_FIELD, SECTION_OF
 
 NO_NUMBER = "Diverged: the score of its last rung is no finite number"
 """The error of a row of an earlier version that calls such a trial trained."""

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 
 from krona_tune.record.remote.remote_checkpoints import RemoteCheckpoints
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.request.study_spec import Keep, StudySpec
+from krona_tune.study.request.trial import FULL_KINDS
 from krona_tune.study.result import Status, TrialResult
-from krona_tune.study.spec.study_spec import Keep, StudySpec
-from krona_tune.study.spec.trial import FULL_KINDS
 from krona_tune.study.standings import Standings
 
 

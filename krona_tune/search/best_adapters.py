@@ -11,12 +11,12 @@ from krona_tune.adapters.files.adapter_files import save_adapter
 from krona_tune.backbones.geometry import Stack
 from krona_tune.record.remote.remote_checkpoints import RemoteCheckpoints
 from krona_tune.search.planning.plan import Plan
+from krona_tune.study.finals import bootstrap_interval
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest
+from krona_tune.study.request.trial import FULL_KINDS, check_trial
 from krona_tune.study.result import TrialResult
-from krona_tune.study.spec.trial import FULL_KINDS, check_trial
 from krona_tune.study.standings import Standings
-from krona_tune.study.statistics import bootstrap_interval
 from krona_tune.train import checkpoint
 from krona_tune.train.task_heads import in_units_of_labels
 

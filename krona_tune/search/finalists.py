@@ -12,13 +12,11 @@ from itertools import islice
 from typing import Any
 
 from krona_tune.search.trial_message import TrialMessage
-from krona_tune.study.pareto import front_of
 from krona_tune.study.randomness import stream
+from krona_tune.study.request.study_spec import StudySpec
+from krona_tune.study.request.trial import check_trial
 from krona_tune.study.result import Status, TrialResult
-from krona_tune.study.shared_configurations import shared_ranking
-from krona_tune.study.spec.study_spec import StudySpec
-from krona_tune.study.spec.trial import check_trial
-from krona_tune.study.standings import rank
+from krona_tune.study.standings import front_of, rank, shared_ranking
 
 HEAD = 0
 """The number of the head alone among a task's configurations; the others count from 1."""

@@ -11,9 +11,9 @@ from krona_tune.search.startup.task_data import prepare_data
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import FULL
 from krona_tune.study.randomness import stream
+from krona_tune.study.request.study_spec import ExamplesSpec
+from krona_tune.study.request.trial import FULL_KINDS, MOST_SEEDS
 from krona_tune.study.result import TrialResult
-from krona_tune.study.spec.study_spec import ExamplesSpec
-from krona_tune.study.spec.trial import FULL_KINDS, MOST_SEEDS
 from krona_tune.study.standings import Standings
 from krona_tune.train.loop import TaskWork
 

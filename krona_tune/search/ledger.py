@@ -11,8 +11,8 @@ from krona_tune.record.sink import Sink
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.devices import UNKNOWN, Devices
 from krona_tune.study.order import Order
+from krona_tune.study.request.trial import TrialConfig
 from krona_tune.study.result import Report, ScoreOnTest, Status, TrialResult
-from krona_tune.study.spec.trial import TrialConfig
 from krona_tune.study.standings import Standings
 
 logger = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.search.tune_run import Phase
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.spec.study_spec import StudySpec
+from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.train.loop import TaskWork
 
 Works = Mapping[str, TaskWork]

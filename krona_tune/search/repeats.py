@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.randomness import stream
+from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import Status, TrialResult
-from krona_tune.study.spec.study_spec import StudySpec
 
 
 def repeat_trials(spec: StudySpec, rows: Iterable[TrialResult]) -> list[TrialMessage]:

@@ -10,8 +10,8 @@ from krona_tune.search.repeats import repeat_trials
 from krona_tune.search.searchers.open_samplers import MethodsInTurn
 from krona_tune.search.searchers.task_sampler import TaskSampler
 from krona_tune.search.trial_message import TrialMessage
+from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import Report, Status, TrialResult
-from krona_tune.study.spec.study_spec import StudySpec
 
 
 def search_left(plan: Plan, ledger: Ledger) -> int:

@@ -45,10 +45,10 @@ from krona_tune.search.terminal.live_view import View
 from krona_tune.search.tune_run import Phase
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import What
+from krona_tune.study.request.loader import dump_spec
+from krona_tune.study.request.study_spec import SearchSpec
+from krona_tune.study.request.trial import FULL_KINDS
 from krona_tune.study.result import Status, TrialResult
-from krona_tune.study.spec.loader import dump_spec
-from krona_tune.study.spec.study_spec import SearchSpec
-from krona_tune.study.spec.trial import FULL_KINDS
 
 if TYPE_CHECKING:
     from krona_tune.search.searchers.study_model import StudyModel

@@ -3,8 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from krona_tune.study.request.trial import TrialConfig, check_trial
 from krona_tune.study.result import Report, ScoreOnTest, Status
-from krona_tune.study.spec.trial import TrialConfig, check_trial
 
 TESTED = ("finalist", "full_train")
 """The kinds of trials that are evaluated on the test half, once, at their end."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.startup.task_data import prepare_data
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.spec.loader import load_spec
+from krona_tune.study.request.loader import load_spec
 from krona_tune.train.backbone_source import download
 from krona_tune.train.loop import TaskWork
 

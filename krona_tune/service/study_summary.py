@@ -17,8 +17,8 @@ from krona_tune.service.answers import RunningTrial, State, StudyDetail, StudySu
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, read_manifest
 from krona_tune.study.order import Order
+from krona_tune.study.request.loader import load_spec
 from krona_tune.study.result import Status, TrialResult
-from krona_tune.study.spec.loader import load_spec
 
 
 @dataclass(frozen=True, kw_only=True)

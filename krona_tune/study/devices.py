@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+from krona_tune.study.request.study_spec import ResourcesSpec
 from krona_tune.study.result import TrialResult
-from krona_tune.study.spec.study_spec import ResourcesSpec
 
 _WORDS = {"cuda": "GPU", "cpu": "CPU core"}
 

@@ -9,7 +9,7 @@ from rich.filesize import decimal
 
 from krona_tune.study.compared_values import Cell
 from krona_tune.study.finals import Spread
-from krona_tune.study.spec.trial import ADDED, PEFT_FIELD
+from krona_tune.study.request.trial import ADDED, PEFT_FIELD
 
 NOTHING = "–"
 """Stands where there is no value."""

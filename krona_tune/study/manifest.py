@@ -11,10 +11,10 @@ from krona_tune.backbones.geometry import Stack
 from krona_tune.refusal import Refusal, shown
 from krona_tune.study.devices import Devices, devices_of
 from krona_tune.study.redact import redact
+from krona_tune.study.request.study_spec import Precision, ResourcesSpec, StudySpec
+from krona_tune.study.request.task_spec import PERPLEXITY
+from krona_tune.study.request.trial import Frozen
 from krona_tune.study.result import Half
-from krona_tune.study.spec.study_spec import Precision, ResourcesSpec, StudySpec
-from krona_tune.study.spec.task_spec import PERPLEXITY
-from krona_tune.study.spec.trial import Frozen
 
 Command = Annotated[str, AfterValidator(redact)]
 """A command line as it was typed, with passwords masked."""

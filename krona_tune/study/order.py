@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from krona_tune.refusal import Refusal
-from krona_tune.study.spec.trial import Frozen
+from krona_tune.study.request.trial import Frozen
 
 What = Literal[
     "stop_trial",

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from krona_tune.study.formatting import format_money
+from krona_tune.study.request.study_spec import ResourcesSpec
 from krona_tune.study.result import TrialResult
-from krona_tune.study.spec.study_spec import ResourcesSpec
 
 
 @dataclass(frozen=True, kw_only=True)

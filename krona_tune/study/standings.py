@@ -1,13 +1,86 @@
-"""Ranks a study's trials by one rule, which decides the best, the front, the finals and the winner."""
+"""Ranks a study's trials by one rule: of a task, of all tasks that share configurations, and on a front of size."""
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 from krona_tune.study.finals import Finals, rank_finals
-from krona_tune.study.pareto import front_of
 from krona_tune.study.result import TrialResult
-from krona_tune.study.shared_configurations import SharedConfiguration, shared_ranking
+
+Each = TypeVar("Each")
+Point = tuple[float, float]
+"""(cost, score). The cost is the number of trainable parameters, or another number that should be low."""
+Front = Sequence[Point]
+"""Points in which both the cost and the score rise."""
+
+
+def front_of(everyone: Iterable[Each], point: Callable[[Each], Point]) -> list[Each]:
+    """Returns those that no other beats at the same or a lower cost, from the cheapest to the most expensive.
+
+    A cost of 0 means that the cost is not known yet; such a one is left out.
+    """
+    front: list[Each] = []
+    for each in sorted(everyone, key=lambda each: (point(each)[0], -point(each)[1])):
+        if point(each)[0] and (not front or point(each)[1] > point(front[-1])[1]):
+            front.append(each)
+    return front
+
+
+def average_front(fronts: Sequence[Front]) -> Front:
+    """Returns, by size, the mean over the tasks of the best score with at most that many parameters, where it rises. It
+    begins at the first size at which every task has a trial; it is empty if a task has none."""
+    if not fronts or not all(fronts):
+        return ()
+    begin = max(front[0][0] for front in fronts)
+    sizes = sorted({size for front in fronts for size, _ in front if size >= begin})
+    means = [(size, sum(_best_within(front, size) for front in fronts) / len(fronts)) for size in sizes]
+    return tuple(front_of(means, lambda mean: mean))
+
+
+def _best_within(front: Front, size: float) -> float:
+    return max(score for least, score in front if least <= size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedConfiguration:
+    """A configuration that was trained to the end on every task, with its row on each of them.
+
+    Tasks may have heads of different sizes, so `parameters` is the largest of their numbers.
+    """
+
+    number: int
+    rows: Mapping[str, TrialResult]
+
+    @property
+    def row(self) -> TrialResult:
+        """Returns the row of the first task; all rows have the same `params`."""
+        return next(iter(self.rows.values()))
+
+    @property
+    def parameters(self) -> int:
+        return max(row.trainable_parameters for row in self.rows.values())
+
+    @property
+    def average(self) -> float:
+        """Returns the mean score, rounded so that it does not depend on the order of the scores."""
+        return round(sum(row.score or 0.0 for row in self.rows.values()) / len(self.rows), 9)
+
+
+def shared_ranking(rows: Iterable[TrialResult], tasks: Collection[str]) -> list[SharedConfiguration]:
+    """Returns the configurations that were trained to the end on every task, the highest average first, and among equal
+    ones the smallest first."""
+    found: dict[int, dict[str, TrialResult]] = defaultdict(dict)
+    for row in rows:
+        if row.kind == "search" and row.finished and row.task in tasks:
+            found[row.number][row.task] = row
+    whole = [
+        SharedConfiguration(number=number, rows={task: by_task[task] for task in tasks})
+        for number, by_task in found.items()
+        if by_task.keys() >= set(tasks)
+    ]
+    return sorted(whole, key=lambda each: (-each.average, each.parameters, each.number))
 
 
 def rank(rows: Iterable[TrialResult]) -> list[TrialResult]:

@@ -11,8 +11,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from krona_tune.study.request.trial import TrialConfig
 from krona_tune.study.result import Report
-from krona_tune.study.spec.trial import TrialConfig
 from krona_tune.train.loop import TrialRun
 
 _UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, EOFError, UnpicklingError, SafetensorError)

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from krona_tune.processor import prefers_bfloat16, this_processor
-from krona_tune.study.spec.study_spec import Precision, Quantize
+from krona_tune.study.request.study_spec import Precision, Quantize
 
 _ACCELERATOR_ERRORS = (torch.AcceleratorError,) if hasattr(torch, "AcceleratorError") else ()
 """What torch raises from 2.8 on; before, it is a RuntimeError with such a message."""

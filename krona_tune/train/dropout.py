@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from torch import nn
 
 from krona_tune.adapters.model_parameters import is_inside
-from krona_tune.study.spec.trial import TrainingConfig
+from krona_tune.study.request.trial import TrainingConfig
 
 Dropouts = dict[tuple[str, str], float]
 """Probabilities by the module's name and the attribute that holds them."""

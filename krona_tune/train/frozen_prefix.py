@@ -14,7 +14,7 @@ from transformers import __version__ as version
 
 from krona_tune.adapters.placement import frozen_layers
 from krona_tune.data.batches import Batch, evaluation_batches
-from krona_tune.study.spec.trial import TrialConfig
+from krona_tune.study.request.trial import TrialConfig
 from krona_tune.train.backbone import Backbone
 from krona_tune.train.dropout import dropouts
 from krona_tune.train.evaluate import EVALUATION_TOKENS, to_device

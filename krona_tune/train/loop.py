@@ -17,9 +17,9 @@ from krona_tune.adapters.placement import adapted_layers
 from krona_tune.data.batches import Batch, training_batches
 from krona_tune.data.tasks import Task
 from krona_tune.study.randomness import stream
+from krona_tune.study.request.schedule import Schedule
+from krona_tune.study.request.trial import TrialConfig
 from krona_tune.study.result import Report, ScoreOnTest
-from krona_tune.study.spec.schedule import Schedule
-from krona_tune.study.spec.trial import TrialConfig
 from krona_tune.train.backbone import Backbone
 from krona_tune.train.dropout import assign_dropouts, dropouts, set_dropout
 from krona_tune.train.error_notes import noting_batch_shape

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from krona_tune.study.spec.trial import TrainingConfig
+from krona_tune.study.request.trial import TrainingConfig
 
 
 @dataclass(frozen=True)

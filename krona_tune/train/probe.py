@@ -13,7 +13,7 @@ import torch
 from krona_tune.data.batches import TARGET, Batch, input_lengths, target_lengths, training_batches
 from krona_tune.data.tasks import Task
 from krona_tune.data.user_code import NoValue
-from krona_tune.study.spec.trial import AdapterConfig, TrialConfig
+from krona_tune.study.request.trial import AdapterConfig, TrialConfig
 from krona_tune.train.backbone import Backbone
 from krona_tune.train.evaluate import evaluate
 from krona_tune.train.frozen_prefix import skipped_layers

@@ -10,7 +10,7 @@ from krona_tune.adapters.files.adapter_files import save_adapter
 from krona_tune.adapters.fingerprint import fingerprint
 from krona_tune.adapters.inject import Adapters
 from krona_tune.backbones.geometry import Geometry
-from krona_tune.study.spec.trial import AdapterConfig
+from krona_tune.study.request.trial import AdapterConfig
 from tests.adapters.test_inject import outputs, shaped, trained
 from tests.models import build
 

@@ -21,7 +21,7 @@ from krona_tune.adapters.merge import merge, unmerge
 from krona_tune.adapters.methods.peft_class import VARIANTS, config_class
 from krona_tune.adapters.placement import count
 from krona_tune.refusal import Refusal
-from krona_tune.study.spec.trial import AdapterConfig
+from krona_tune.study.request.trial import AdapterConfig
 from tests.adapters.test_inject import outputs
 from tests.adapters.test_peft_form import head_of
 from tests.models import build, tokens

@@ -16,7 +16,7 @@ from krona_tune.adapters.files import adapter_files
 from krona_tune.adapters.files.adapter_card import CARD
 from krona_tune.adapters.files.adapter_files import TENSORS
 from krona_tune.refusal import Refusal
-from krona_tune.study.spec.trial import AdapterConfig
+from krona_tune.study.request.trial import AdapterConfig
 from tests.adapters.cards import saved
 from tests.adapters.test_inject import outputs, shaped
 from tests.models import CONFIGS, ENCODER, build, build_from

@@ -11,7 +11,7 @@ from krona_tune.adapters.methods.method_table import METHODS
 from krona_tune.adapters.placement import count, sites
 from krona_tune.backbones.geometry import Geometry, Role, Site
 from krona_tune.kron.product import kron_weight
-from krona_tune.study.spec.trial import AdapterConfig
+from krona_tune.study.request.trial import AdapterConfig
 from tests.models import CONFIGS, build, tokens
 
 ADAPTING = [name for name in METHODS if name != "head_only"]

@@ -14,7 +14,7 @@ from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.methods.method_table import lokr_cost, lokr_sides
 from krona_tune.adapters.methods.rivals import Lokr
 from krona_tune.backbones.geometry import Role, Site, Stack
-from krona_tune.study.spec.trial import AdapterConfig
+from krona_tune.study.request.trial import AdapterConfig
 from tests.adapters.test_inject import outputs, trained
 from tests.models import build
 
@@ -154,7 +154,7 @@ import krona_tune.adapters.inject
 from krona_tune.adapters.methods.rivals import Lokr
 from krona_tune.refusal import Refusal
 from krona_tune.backbones.geometry import Role, Site, Stack
-from krona_tune.study.spec.trial import AdapterConfig
+from krona_tune.study.request.trial import AdapterConfig
 site = Site(name="map", enters="map", role=Role.QUERY, stack=Stack.ENCODER, layer=0, layer_name="0", d_out=6, d_in=4)
 try:
     Lokr(site, AdapterConfig(method="lokr"), torch.Generator())

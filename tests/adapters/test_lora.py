@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from krona_tune.adapters.inject import Adapters
-from krona_tune.study.spec.trial import AdapterConfig
+from krona_tune.study.request.trial import AdapterConfig
 from tests.adapters.test_inject import outputs, trained
 from tests.models import build, tokens
 

@@ -17,7 +17,7 @@ from krona_tune.adapters.methods.method_table import lokr_factor, lokr_sides
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.kron.factors import factor_shape
 from krona_tune.refusal import Refusal
-from krona_tune.study.spec.trial import AdapterConfig
+from krona_tune.study.request.trial import AdapterConfig
 from tests.adapters.test_inject import outputs, trained
 from tests.models import CONFIGS, build, build_from, tokens
 

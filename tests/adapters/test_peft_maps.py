@@ -13,7 +13,7 @@ from krona_tune.adapters.methods.peft_class import config_class, field_types
 from krona_tune.adapters.methods.peft_maps import PeftMap
 from krona_tune.adapters.placement import count
 from krona_tune.refusal import Refusal
-from krona_tune.study.spec.trial import AdapterConfig
+from krona_tune.study.request.trial import AdapterConfig
 from tests.adapters.peft_methods import MODELS, STARTS_ELSEWHERE, attempt, names, why_not
 from tests.adapters.test_inject import outputs, trained
 from tests.models import CONFIGS, build

@@ -10,7 +10,7 @@ from torch import nn
 
 from krona_tune.adapters.inject import Adapters
 from krona_tune.refusal import Refusal
-from krona_tune.study.spec.trial import AdapterConfig
+from krona_tune.study.request.trial import AdapterConfig
 from tests.adapters.test_inject import outputs, trained
 from tests.models import build, tokens
 

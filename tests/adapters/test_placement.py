@@ -5,8 +5,8 @@ import pytest
 from krona_tune.adapters.methods.method_table import METHODS
 from krona_tune.adapters.placement import common_dimensions, count, sites
 from krona_tune.refusal import Refusal
-from krona_tune.study.spec.placement_spec import layers
-from krona_tune.study.spec.trial import AdapterConfig
+from krona_tune.study.request.placement_spec import layers
+from krona_tune.study.request.trial import AdapterConfig
 from tests.backbones.test_geometry import T5_BASE
 from tests.models import build, build_from
 

@@ -7,7 +7,7 @@ import pytest
 from krona_tune.api.asked_tasks import asked_tasks
 from krona_tune.data.tasks import GLUE
 from krona_tune.refusal import Refusal
-from krona_tune.study.spec.loader import dump_spec, load_spec, tasks_defined_in
+from krona_tune.study.request.loader import dump_spec, load_spec, tasks_defined_in
 
 TICKETS = """tasks:
   tickets: {data: tickets.csv, text: body, label: queue}

@@ -18,7 +18,7 @@ from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.startup.begin import Started
 from krona_tune.search.startup.cluster import Cluster, Slots
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.spec.study_spec import StudySpec
+from krona_tune.study.request.study_spec import StudySpec
 from tests.record.events import manifest
 from tests.search.test_forecast import RTE
 from tests.study.final_rows import row

@@ -16,7 +16,7 @@ from krona_tune.api.study_run import Ended
 from krona_tune.record.notifications import NOTIFY
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.refusal import Refusal
-from krona_tune.study.spec.loader import dump_spec, load_spec
+from krona_tune.study.request.loader import dump_spec, load_spec
 from tests.search.models import saved_bert
 
 GOOD, BAD = ("lovely", "great", "fine"), ("awful", "poor", "dull")

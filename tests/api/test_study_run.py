@@ -18,7 +18,7 @@ from krona_tune.search.runner import Outcome
 from krona_tune.search.startup import begin, cluster, gather
 from krona_tune.search.terminal import result_tables
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.spec.study_spec import StudySpec
+from krona_tune.study.request.study_spec import StudySpec
 from tests.conftest import Run
 from tests.record.events import manifest
 

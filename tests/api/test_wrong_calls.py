@@ -16,7 +16,7 @@ from krona_tune.api import study as study_module
 from krona_tune.api.study import KEYWORDS as OF_A_STUDY
 from krona_tune.refusal import Refusal
 from krona_tune.refused_calls import KEYWORDS
-from krona_tune.study.spec.plain_yaml import plain_values
+from krona_tune.study.request.plain_yaml import plain_values
 from tests.models import build
 from tests.search.models import saved_bert
 

@@ -21,7 +21,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 from krona_tune.adapters.inject import Adapters
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.data.tasks import TASKS
-from krona_tune.study.spec.trial import AdapterConfig, TrainingConfig
+from krona_tune.study.request.trial import AdapterConfig, TrainingConfig
 from krona_tune.train.backbone import Backbone, freeze
 from krona_tune.train.device import Device
 from krona_tune.train.optimiser import optimiser

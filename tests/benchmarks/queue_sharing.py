@@ -21,7 +21,7 @@ from krona_tune.service.queue.drivers import JobDrivers
 from krona_tune.service.queue.entry import Entry, Submission
 from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.spec.loader import dump_spec, load_spec
+from krona_tune.study.request.loader import dump_spec, load_spec
 
 SPACE = Path(__file__).resolve().parents[2] / "search_spaces" / "mini.yaml"
 CPUS, TRIALS, MANY, URGENT = 2, 8, 20, 5

@@ -16,8 +16,8 @@ import torch
 
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.startup.task_data import prepare_data
-from krona_tune.study.spec.loader import load_spec
-from krona_tune.study.spec.trial import check_trial
+from krona_tune.study.request.loader import load_spec
+from krona_tune.study.request.trial import check_trial
 from krona_tune.train.backbone import Backbone, load_backbone
 from krona_tune.train.device import Device
 from krona_tune.train.hidden_states import HiddenStateStore

@@ -19,7 +19,7 @@ from krona_tune.data.own.examples import sorted_labels
 from krona_tune.data.own.load import load_own
 from krona_tune.data.own.own_data import OwnData
 from krona_tune.refusal import Refusal
-from krona_tune.study.spec.task_spec import TaskSpec
+from krona_tune.study.request.task_spec import TaskSpec
 
 QUEUES = ["billing"] * 6 + ["hardware"] * 3 + ["access"]
 

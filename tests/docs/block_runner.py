@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from krona_tune import cli
-from krona_tune.study.spec.loader import build_spec
-from krona_tune.study.spec.study_spec import StudySpec
+from krona_tune.study.request.loader import build_spec
+from krona_tune.study.request.study_spec import StudySpec
 from tests.docs.blocks import ROOT, Block
 
 STARTING = ("run", "resume", "train")

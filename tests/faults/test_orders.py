@@ -13,8 +13,8 @@ from krona_tune.record.parquet_reader import read_orders, read_reports, read_tri
 from krona_tune.record.records import read_records
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import Order, OrderRequest
+from krona_tune.study.request.loader import load_spec
 from krona_tune.study.result import Status, TrialResult
-from krona_tune.study.spec.loader import load_spec
 from tests.faults.drivers import LONG, begun, rungs, taken_up, until, well_ended
 from tests.search.test_study import Home, bert, home  # noqa: F401
 

@@ -20,7 +20,7 @@ from krona_tune.record.ownership import driver_of
 from krona_tune.record.parquet_reader import read_orders
 from krona_tune.service import Client
 from krona_tune.service.queue.entry import Entry, Submission
-from krona_tune.study.spec.loader import dump_spec, load_spec
+from krona_tune.study.request.loader import dump_spec, load_spec
 from tests.faults.conftest import Cost
 from tests.faults.consistency import settled
 from tests.faults.drivers import LONG, ended, rungs

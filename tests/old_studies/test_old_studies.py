@@ -11,7 +11,7 @@ import pytest
 from krona_tune import cli, open_study
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.study.manifest import FORMAT
-from krona_tune.study.spec.loader import load_spec
+from krona_tune.study.request.loader import load_spec
 from tests.conftest import Run
 from tests.faults.consistency import settled
 from tests.old_studies.write import PLACE, STORED, TEXTS

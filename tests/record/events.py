@@ -4,8 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 from krona_tune.study.manifest import Manifest, ModelFacts, TaskFacts
+from krona_tune.study.request.trial import Kind, check_trial
 from krona_tune.study.result import Report, Status, TrialResult
-from krona_tune.study.spec.trial import Kind, check_trial
 
 RUNGS = (340, 1020, 3060)
 

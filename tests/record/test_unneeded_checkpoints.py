@@ -10,8 +10,8 @@ from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.remote.store import Store
 from krona_tune.record.unneeded_checkpoints import remove, size, unneeded
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.request.loader import build_spec
 from krona_tune.study.result import Status, TrialResult
-from krona_tune.study.spec.loader import build_spec
 from tests.conftest import Run
 from tests.study.final_rows import repeats, row
 

@@ -13,8 +13,8 @@ from krona_tune.report.charts.placement_chart import placement, places_of
 from krona_tune.report.summary.task_summary import summarise
 from krona_tune.study.manifest import ModelFacts
 from krona_tune.study.network import Network, network
-from krona_tune.study.pareto import average_front
 from krona_tune.study.result import TrialResult
+from krona_tune.study.standings import average_front
 from tests.record.events import manifest, started
 from tests.report.many_trials import crowd
 from tests.study.final_rows import row

@@ -26,8 +26,8 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import format_duration, format_gain, format_knob, format_money
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.price import price_of
+from krona_tune.study.request.study_spec import ResourcesSpec
 from krona_tune.study.result import Status
-from krona_tune.study.spec.study_spec import ResourcesSpec
 from tests.record.events import ended, manifest, report, started
 from tests.report.conftest import Empty
 from tests.study.final_rows import row

@@ -8,8 +8,8 @@ from krona_tune.data.tasks import TASKS
 from krona_tune.search.ledger import Count
 from krona_tune.search.planning.resolve_space import resolve
 from krona_tune.search.planning.space import Space
-from krona_tune.study.spec.loader import build_spec
-from krona_tune.study.spec.study_spec import StudySpec
+from krona_tune.study.request.loader import build_spec
+from krona_tune.study.request.study_spec import StudySpec
 from tests.models import build
 
 

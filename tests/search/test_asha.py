@@ -11,8 +11,8 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 from krona_tune.search.schedulers.asha import AshaPerGroup
 from krona_tune.search.trial_message import TrialMessage
+from krona_tune.study.request.schedule import make_schedule
 from krona_tune.study.result import Report
-from krona_tune.study.spec.schedule import make_schedule
 
 RUNGS = (60, 120, 240)
 SCORES = (0.2, 0.9, 0.5, 0.1, 0.8, 0.4, 0.7, 0.3)

@@ -18,7 +18,7 @@ from krona_tune.search.startup.gather import Gathered, computing_in
 from krona_tune.study.devices import Devices
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest
-from krona_tune.study.spec.study_spec import ResourcesSpec, StudySpec
+from krona_tune.study.request.study_spec import ResourcesSpec, StudySpec
 from krona_tune.train import device
 from tests.record.events import manifest
 

@@ -35,8 +35,8 @@ from krona_tune.search.startup.cluster import Cluster, Node, Slots, connecting
 from krona_tune.search.startup.gather import Gathered
 from krona_tune.search.startup.task_data import prepare_data
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.request.loader import build_spec
 from krona_tune.study.result import Status
-from krona_tune.study.spec.loader import build_spec
 from tests.record.events import ended, started
 from tests.record.test_parquet_sink import cut, other_bytes, unknown_status
 from tests.search.conftest import space

@@ -12,7 +12,7 @@ from ray._private.thirdparty import pynvml
 from krona_tune.refusal import NotNow, Refusal
 from krona_tune.search.startup import cluster as clusters
 from krona_tune.search.startup.cluster import Cluster, Node, connect, connecting, slots, this_machine
-from krona_tune.study.spec.study_spec import ResourcesSpec
+from krona_tune.study.request.study_spec import ResourcesSpec
 
 
 def cluster(*nodes: tuple[float, float]) -> Cluster:

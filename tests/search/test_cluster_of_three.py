@@ -19,8 +19,8 @@ from krona_tune.search.preflight.nodes import NodeReport, inspect_nodes, version
 from krona_tune.search.startup.cluster import connect, connecting
 from krona_tune.search.startup.gather import gather_study
 from krona_tune.study.manifest import read_manifest
+from krona_tune.study.request.loader import load_spec
 from krona_tune.study.result import Status
-from krona_tune.study.spec.loader import load_spec
 from tests.search.models import saved_bert
 from tests.search.test_study import Home
 

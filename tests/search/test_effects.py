@@ -11,7 +11,7 @@ from krona_tune.report.charts.effects_chart import effects as effects_chart
 from krona_tune.report.summary.task_summary import summaries
 from krona_tune.search.searchers.partial_dependence import effects
 from krona_tune.search.searchers.study_model import StudyModel
-from krona_tune.study.spec.domain import Choice
+from krona_tune.study.request.domain import Choice
 from tests.record.events import manifest
 from tests.search.test_study_model import BUDGETS, RIVALS, SPACE, feed
 

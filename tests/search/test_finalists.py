@@ -9,10 +9,10 @@ from krona_tune.refusal import Refusal
 from krona_tune.search import finalists
 from krona_tune.search.finalists import final_trials
 from krona_tune.search.trial_message import TrialMessage
+from krona_tune.study.request.loader import build_spec
+from krona_tune.study.request.study_spec import StudySpec
+from krona_tune.study.request.trial import check_trial
 from krona_tune.study.result import Status, TrialResult
-from krona_tune.study.spec.loader import build_spec
-from krona_tune.study.spec.study_spec import StudySpec
-from krona_tune.study.spec.trial import check_trial
 from tests.study.final_rows import row
 
 

@@ -10,10 +10,10 @@ import pytest
 
 from krona_tune.search.budget.forecast import Forecast, Load, Pace, TaskForecast, middle, survivors
 from krona_tune.search.startup.cluster import Slots
+from krona_tune.study.request.domain import Choice, Domain, Fixed, Range
+from krona_tune.study.request.schedule import Schedule
+from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import Status, TrialResult
-from krona_tune.study.spec.domain import Choice, Domain, Fixed, Range
-from krona_tune.study.spec.schedule import Schedule
-from krona_tune.study.spec.study_spec import StudySpec
 from krona_tune.train.probe import Probe, Timed
 
 PACE = Pace(step=0.02, token=1e-4, pair=3e-7)

@@ -9,8 +9,8 @@ from krona_tune.refusal import Refusal
 from krona_tune.search.full_training import FullTraining, configuration, full_work
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.startup.task_data import prepare_data
+from krona_tune.study.request.loader import build_spec
 from krona_tune.study.result import Status, TrialResult
-from krona_tune.study.spec.loader import build_spec
 from tests.search.models import saved_bert
 
 

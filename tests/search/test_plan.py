@@ -9,8 +9,8 @@ from krona_tune.adapters.files.adapter_files import save_adapter
 from krona_tune.adapters.inject import Adapters
 from krona_tune.backbones.geometry import Role
 from krona_tune.search.planning.plan import make_plan
-from krona_tune.study.spec.loader import build_spec
-from krona_tune.study.spec.trial import AdapterConfig
+from krona_tune.study.request.loader import build_spec
+from krona_tune.study.request.trial import AdapterConfig
 from krona_tune.train.backbone import load_backbone
 from tests.adapters.cards import card_of
 from tests.adapters.test_inject import trained

@@ -25,9 +25,9 @@ from krona_tune.search.searchers.shared_searcher import shared_id
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.request.loader import build_spec
+from krona_tune.study.request.schedule import make_schedule
 from krona_tune.study.result import Status
-from krona_tune.study.spec.loader import build_spec
-from krona_tune.study.spec.schedule import make_schedule
 from krona_tune.train.backbone_source import BackboneSource
 from tests.models import build
 from tests.record.test_parquet_sink import other_bytes

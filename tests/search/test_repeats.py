@@ -9,10 +9,10 @@ from krona_tune.search.phases import finals_reserve
 from krona_tune.search.planning.trial_counts import Counts
 from krona_tune.search.repeats import repeat_trials
 from krona_tune.study.compared_values import compare
+from krona_tune.study.request.loader import build_spec
+from krona_tune.study.request.schedule import Schedule
+from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import Status
-from krona_tune.study.spec.loader import build_spec
-from krona_tune.study.spec.schedule import Schedule
-from krona_tune.study.spec.study_spec import StudySpec
 from krona_tune.study.standings import Standings
 from tests.record.events import manifest
 from tests.search.test_finalists import head, searched

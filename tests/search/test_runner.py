@@ -12,7 +12,7 @@ from krona_tune.search.startup import cluster
 from krona_tune.search.startup.cluster import Cluster, Node
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.spec.study_spec import ResourcesSpec
+from krona_tune.study.request.study_spec import ResourcesSpec
 from tests.search.conftest import spec
 from tests.search.test_ledger import ledger
 

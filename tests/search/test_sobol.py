@@ -12,8 +12,8 @@ from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.planning.space import Space
 from krona_tune.search.searchers.open_samplers import open_samplers
 from krona_tune.search.searchers.sobol import sobol_points
+from krona_tune.study.request.loader import build_spec
 from krona_tune.study.result import Status
-from krona_tune.study.spec.loader import build_spec
 from tests.search.conftest import never, space, spec
 
 SPACE = space(

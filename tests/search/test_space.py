@@ -14,8 +14,8 @@ from krona_tune.refusal import Refusal
 from krona_tune.search.planning.resolve_space import resolve
 from krona_tune.search.planning.space import Space
 from krona_tune.search.trial_message import TrialMessage
-from krona_tune.study.spec.domain import Choice, Fixed, Range
-from krona_tune.study.spec.trial import check_trial
+from krona_tune.study.request.domain import Choice, Fixed, Range
+from krona_tune.study.request.trial import check_trial
 from tests.models import STORING, build
 from tests.search.conftest import space, spec
 

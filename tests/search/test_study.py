@@ -28,8 +28,8 @@ from krona_tune.adapters.files.adapter_files import read_card
 from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
+from krona_tune.study.request.loader import load_spec
 from krona_tune.study.result import Status, TrialResult
-from krona_tune.study.spec.loader import load_spec
 from tests.search.models import saved_bert, saved_t5
 
 SPACE = """\

@@ -17,8 +17,8 @@ from krona_tune.search.searchers.open_samplers import open_samplers
 from krona_tune.search.searchers.proposal import Origin, Proposal
 from krona_tune.search.searchers.study_model import StudyModel
 from krona_tune.search.searchers.task_sampler import TaskSampler, distribution_of
+from krona_tune.study.request.domain import Choice, Divisors, Fixed, Range
 from krona_tune.study.result import Status
-from krona_tune.study.spec.domain import Choice, Divisors, Fixed, Range
 from tests.search.conftest import never, space, spec
 
 SPACE = space(

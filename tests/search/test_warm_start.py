@@ -18,9 +18,9 @@ from krona_tune.search.searchers.coordinates import coordinates
 from krona_tune.search.searchers.study_model import StudyModel
 from krona_tune.search.searchers.warm_start import adopt_points, earlier_points
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.request.loader import build_spec
+from krona_tune.study.request.study_spec import RECORDED_CURVES
 from krona_tune.study.result import Status, TrialResult
-from krona_tune.study.spec.loader import build_spec
-from krona_tune.study.spec.study_spec import RECORDED_CURVES
 from tests.record.events import RUNGS, ended, manifest, report, started
 from tests.search.conftest import space
 

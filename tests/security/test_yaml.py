@@ -11,9 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from krona_tune.refusal import Refusal
-from krona_tune.study.spec.loader import build_spec, dump_spec, load_spec
-from krona_tune.study.spec.plain_yaml import read_yaml
-from krona_tune.study.spec.study_spec import StudySpec
+from krona_tune.study.request.loader import build_spec, dump_spec, load_spec
+from krona_tune.study.request.plain_yaml import read_yaml
+from krona_tune.study.request.study_spec import StudySpec
 from tests.security.hostile import ODD_TEXTS, THOUSAND, VALUES, changed, damaged
 from tests.security.hostile import clean as clean_of_tracebacks
 

@@ -14,8 +14,8 @@ from krona_tune.record.progress import place_of
 from krona_tune.record.remote.storage import Storage, storage_at
 from krona_tune.service.app import make_app
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.request.loader import build_spec, dump_spec
 from krona_tune.study.result import Status, TrialResult
-from krona_tune.study.spec.loader import build_spec, dump_spec
 from tests.record.events import ended, manifest, report, started
 
 TOKEN = "a-token-of-more-than-sixteen-signs"

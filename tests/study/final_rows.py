@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from krona_tune.study.request.trial import Kind
 from krona_tune.study.result import Status, TrialResult
-from krona_tune.study.spec.trial import Kind
 
 
 def row(name: str, kind: Kind, score: float | None, *, task: str = "rte", **more: Any) -> TrialResult:

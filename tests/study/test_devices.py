@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from krona_tune.study.devices import Devices, devices_of
-from krona_tune.study.spec.study_spec import ResourcesSpec
+from krona_tune.study.request.study_spec import ResourcesSpec
 from tests.record.events import manifest
 from tests.study.final_rows import row
 

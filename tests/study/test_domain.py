@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from krona_tune.refusal import Refusal
-from krona_tune.study.spec.domain import Choice, Divisors, Fixed, Range, parse_domain
+from krona_tune.study.request.domain import Choice, Divisors, Fixed, Range, parse_domain
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,14 @@
 import pytest
 
 from krona_tune.refusal import Refusal
-from krona_tune.study.spec import dropped
-from krona_tune.study.spec.dropped import Dropped
-from krona_tune.study.spec.loader import build_spec
+from krona_tune.study.request import loader
+from krona_tune.study.request.loader import Dropped, build_spec
 
 
 @pytest.fixture(autouse=True)
 def _dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     gone = {"search.wind": Dropped(False, "it never helped"), "search.depth": Dropped(3, "every depth is searched")}
-    monkeypatch.setattr(dropped, "DROPPED", gone)
+    monkeypatch.setattr(loader, "DROPPED", gone)
 
 
 def test_a_setting_at_its_old_default_is_passed_over() -> None:

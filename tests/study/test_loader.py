@@ -10,11 +10,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from krona_tune.refusal import Refusal
-from krona_tune.study.spec.domain import Choice, Divisors, Fixed, Range
-from krona_tune.study.spec.loader import build_spec, dump_spec, load_spec
-from krona_tune.study.spec.plain_yaml import read_yaml
-from krona_tune.study.spec.study_spec import StudySpec
-from krona_tune.study.spec.trial import AdapterConfig, TrainingConfig
+from krona_tune.study.request.domain import Choice, Divisors, Fixed, Range
+from krona_tune.study.request.loader import build_spec, dump_spec, load_spec
+from krona_tune.study.request.plain_yaml import read_yaml
+from krona_tune.study.request.study_spec import StudySpec
+from krona_tune.study.request.trial import AdapterConfig, TrainingConfig
 
 FULL = """\
 model: some/encoder

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from krona_tune.refusal import Refusal
-from krona_tune.study.spec.plain_yaml import DEEPEST, dump_yaml, read_yaml
+from krona_tune.study.request.plain_yaml import DEEPEST, dump_yaml, read_yaml
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 
 from krona_tune.study.formatting import format_money
 from krona_tune.study.price import price_of
-from krona_tune.study.spec.study_spec import ResourcesSpec
+from krona_tune.study.request.study_spec import ResourcesSpec
 from tests.study.final_rows import row
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from krona_tune.study.spec.schedule import make_schedule
+from krona_tune.study.request.schedule import make_schedule
 
 
 @pytest.mark.parametrize(

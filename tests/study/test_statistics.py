@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from krona_tune.study.statistics import bootstrap_interval, deviation, told_apart
+from krona_tune.study.finals import bootstrap_interval, deviation, told_apart
 
 SCORES = st.lists(st.floats(-1, 1), min_size=2, max_size=7)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from krona_tune.backbones.geometry import Role, Stack
-from krona_tune.study.spec.trial import SECTION_OF, AdapterConfig, TrainingConfig, TrialConfig, check_trial
+from krona_tune.study.request.trial import SECTION_OF, AdapterConfig, TrainingConfig, TrialConfig, check_trial
 
 OTHER: dict[str, Any] = {
     "method": "krona_b",

@@ -5,8 +5,8 @@ import pyarrow as pa
 import torch
 
 from krona_tune.data.tasks import TASKS
-from krona_tune.study.spec.schedule import make_schedule
-from krona_tune.study.spec.trial import TrialConfig, check_trial
+from krona_tune.study.request.schedule import make_schedule
+from krona_tune.study.request.trial import TrialConfig, check_trial
 from krona_tune.train.backbone import Backbone, freeze
 from krona_tune.train.device import Device
 from krona_tune.train.loop import TaskWork

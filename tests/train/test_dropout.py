@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from krona_tune.adapters.placement import adapted_layers
-from krona_tune.study.spec.trial import TrialConfig
+from krona_tune.study.request.trial import TrialConfig
 from krona_tune.train.backbone import Backbone
 from krona_tune.train.dropout import dropouts, set_dropout
 from krona_tune.train.loop import TrialRun

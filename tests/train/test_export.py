@@ -22,7 +22,7 @@ from krona_tune.data.encode import encode
 from krona_tune.data.metrics import measure
 from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
-from krona_tune.study.spec.schedule import make_schedule
+from krona_tune.study.request.schedule import make_schedule
 from krona_tune.train.backbone import load_backbone
 from krona_tune.train.backbone_source import find_backbone
 from krona_tune.train.loop import TaskWork, TrialRun

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from krona_tune.adapters.methods.method_table import METHODS
+from krona_tune.study.request.schedule import make_schedule
 from krona_tune.study.result import Report, ScoreOnTest
-from krona_tune.study.spec.schedule import make_schedule
 from krona_tune.train import checkpoint
 from krona_tune.train.device import Device
 from krona_tune.train.loop import Diverged, TrialRun, train_trial

@@ -13,7 +13,7 @@ from krona_tune.adapters.merge import merge
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning import plan
 from krona_tune.search.planning.plan import make_plan
-from krona_tune.study.spec.loader import build_spec
+from krona_tune.study.request.loader import build_spec
 from krona_tune.train.backbone import Backbone, load_backbone
 from krona_tune.train.device import Device
 from krona_tune.train.loop import TrialRun

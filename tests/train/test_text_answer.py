@@ -16,7 +16,7 @@ from krona_tune.data.batches import NO_TOKEN, evaluation_batches, lengths, targe
 from krona_tune.data.corpus import TaskData
 from krona_tune.data.encode import encode
 from krona_tune.data.tasks import Generation, Task
-from krona_tune.study.spec.schedule import make_schedule
+from krona_tune.study.request.schedule import make_schedule
 from krona_tune.train import checkpoint
 from krona_tune.train.backbone import Backbone, load_backbone
 from krona_tune.train.evaluate import evaluate, predict, target_losses, to_device

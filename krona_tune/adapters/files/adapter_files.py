@@ -22,7 +22,7 @@ from krona_tune.backbones.geometry import Geometry, Stack
 from krona_tune.hub import refuse_unreadable
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.refused_calls import refusing_at_the_caller
-from krona_tune.study.spec.trial import PEFT
+from krona_tune.study.request.trial import PEFT
 
 TENSORS = "adapter.safetensors"
 HEAD = "head."

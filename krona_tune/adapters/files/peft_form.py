@@ -26,7 +26,7 @@ from krona_tune.adapters.methods.peft_maps import PeftMap
 from krona_tune.kron.factors import FactorShape
 from krona_tune.kron.product import kron_weight, shape_of
 from krona_tune.refusal import Refusal
-from krona_tune.study.spec.trial import AdapterConfig
+from krona_tune.study.request.trial import AdapterConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from krona_tune.backbones.geometry import Site
 from krona_tune.kron.factors import effective_scale, factor_shape
 from krona_tune.kron.product import first_factors, kron_beside, kron_linear, kron_weight
-from krona_tune.study.spec.trial import AdapterConfig
+from krona_tune.study.request.trial import AdapterConfig
 
 
 class Krona(nn.Module):

@@ -11,7 +11,7 @@ from math import isqrt
 from krona_tune.backbones.geometry import Site
 from krona_tune.kron.factors import FactorShape, divisors, factor_shape
 from krona_tune.refusal import Refusal, unknown
-from krona_tune.study.spec.trial import PEFT, AdapterConfig
+from krona_tune.study.request.trial import PEFT, AdapterConfig
 
 
 def lokr_sides(dimension: int, decompose_factor: int) -> tuple[int, int]:

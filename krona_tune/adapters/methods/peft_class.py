@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError
 
 from krona_tune.refusal import Refusal, refusing, shown, told, unknown
-from krona_tune.study.spec.trial import PEFT, AdapterConfig
+from krona_tune.study.request.trial import PEFT, AdapterConfig
 
 OURS = {
     "target_modules": "roles and layers choose the maps",

@@ -21,7 +21,7 @@ from krona_tune.adapters.fused_maps import numbers
 from krona_tune.adapters.methods.peft_class import is_own_class, make_config
 from krona_tune.backbones.geometry import Site
 from krona_tune.refusal import Refusal, told
-from krona_tune.study.spec.trial import AdapterConfig
+from krona_tune.study.request.trial import AdapterConfig
 
 NAME = "default"
 """The name of a layer's adapter: a layer of peft may have several, here it has one."""

@@ -9,7 +9,7 @@ from torch.nn.functional import gelu, linear, relu
 
 from krona_tune.backbones.geometry import Site
 from krona_tune.refusal import Refusal
-from krona_tune.study.spec.trial import AdapterConfig
+from krona_tune.study.request.trial import AdapterConfig
 
 
 class Lora(nn.Module):

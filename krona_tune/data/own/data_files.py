@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from krona_tune.hub import refuse_unreadable
 from krona_tune.refusal import Refusal, refusing, shown, told
-from krona_tune.study.spec.task_spec import HUB_PREFIX
+from krona_tune.study.request.task_spec import HUB_PREFIX
 
 Quoting = Literal[0, 3]
 """csv.QUOTE_MINIMAL or csv.QUOTE_NONE."""

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from krona_tune.data.own.data_files import PARTS, File
 from krona_tune.refusal import Refusal, shown
-from krona_tune.study.spec.task_spec import TaskSpec
+from krona_tune.study.request.task_spec import TaskSpec
 
 LABEL, GROUP = "label", "group"
 MOST_WHOLE, LARGEST = 2**53, 1e30

@@ -35,7 +35,7 @@ from krona_tune.data.own.own_data import OwnData
 from krona_tune.data.splits import PARTS
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal, shown
-from krona_tune.study.spec.task_spec import PartSpec, SplitSpec, TaskSpec
+from krona_tune.study.request.task_spec import PartSpec, SplitSpec, TaskSpec
 
 SHARE = 0.15
 """The share of the examples that validation and test each get if nothing else is asked."""

@@ -17,7 +17,7 @@ from krona_tune.data.tasks import PLACEHOLDER, Generation, Task
 from krona_tune.data.user_code import check_function, telling_messages
 from krona_tune.refusal import Refusal, cut, shown, unknown
 from krona_tune.study.randomness import RESAMPLES
-from krona_tune.study.spec.task_spec import PERPLEXITY, TaskSpec
+from krona_tune.study.request.task_spec import PERPLEXITY, TaskSpec
 
 GRID = 26
 """The most numbers among which a text-to-text model chooses the answer of a regression."""

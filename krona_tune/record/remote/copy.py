@@ -14,7 +14,7 @@ from krona_tune.record.remote.store import Store
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.redact import redact
-from krona_tune.study.spec.trial import Frozen
+from krona_tune.study.request.trial import Frozen
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from krona_tune.record.remote.copy import Copy, OvertakenError
 from krona_tune.record.remote.store import Store, refusing
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.spec.trial import Frozen
+from krona_tune.study.request.trial import Frozen
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from krona_tune.report.charts.style import BLUE, empty_figure, with_alpha
 from krona_tune.report.summary.task_summary import RankedTrial
 from krona_tune.study.formatting import format_name
 from krona_tune.study.network import Network, roles_of
+from krona_tune.study.request.trial import AdapterConfig
 from krona_tune.study.result import TrialResult
-from krona_tune.study.spec.trial import AdapterConfig
 
 GOOD = 0.25
 """The share of the ranked trials that counts as good."""

@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 from krona_tune.report.charts.chart import SCORE, Chart, Subject, hover
 from krona_tune.report.charts.style import BLUE, ORANGE, empty_figure
 from krona_tune.report.summary.task_summary import RankedTrial
-from krona_tune.study.pareto import front_of
+from krona_tune.study.standings import front_of
 
 
 def score_against_step_time(subject: Subject) -> Chart | None:

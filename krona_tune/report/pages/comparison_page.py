@@ -23,7 +23,7 @@ from krona_tune.report.summary.task_summary import Average, TaskSummary, average
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import NOTHING
 from krona_tune.study.manifest import Manifest, TaskFacts, read_manifest
-from krona_tune.study.pareto import Front, average_front
+from krona_tune.study.standings import Front, average_front
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, RED)
 

@@ -26,9 +26,9 @@ from krona_tune.study.formatting import NOTHING
 from krona_tune.study.manifest import FIX, Manifest, read_manifest
 from krona_tune.study.network import Network, network
 from krona_tune.study.order import Order
+from krona_tune.study.request.plain_yaml import read_yaml
+from krona_tune.study.request.trial import FULL_KINDS
 from krona_tune.study.result import TrialResult
-from krona_tune.study.spec.plain_yaml import read_yaml
-from krona_tune.study.spec.trial import FULL_KINDS
 
 TOP = 10
 """How many trials of a task the ranking shows at first."""

@@ -14,10 +14,10 @@ from krona_tune.report.summary.task_summary import RUNNING, TaskSummary
 from krona_tune.study.devices import UNKNOWN, Devices
 from krona_tune.study.manifest import Manifest
 from krona_tune.study.price import Price, price_of
+from krona_tune.study.request.plain_yaml import read_yaml
+from krona_tune.study.request.study_spec import ResourcesSpec
+from krona_tune.study.request.trial import FULL_KINDS
 from krona_tune.study.result import Status, TrialResult
-from krona_tune.study.spec.plain_yaml import read_yaml
-from krona_tune.study.spec.study_spec import ResourcesSpec
-from krona_tune.study.spec.trial import FULL_KINDS
 
 _COLOURS = {
     "trained to the end": BLUE,

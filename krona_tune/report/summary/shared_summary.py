@@ -8,8 +8,7 @@ import yaml
 from krona_tune.record.records import Records
 from krona_tune.report.summary.task_summary import TaskSummary
 from krona_tune.study.manifest import Manifest
-from krona_tune.study.pareto import Front, front_of
-from krona_tune.study.shared_configurations import SharedConfiguration, shared_ranking
+from krona_tune.study.standings import Front, SharedConfiguration, front_of, shared_ranking
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,8 @@ from krona_tune.record.records import Records
 from krona_tune.study.compared_values import averaged
 from krona_tune.study.finals import Finals
 from krona_tune.study.manifest import Manifest, TaskFacts
-from krona_tune.study.pareto import front_of
 from krona_tune.study.result import Half, Status, TrialResult
-from krona_tune.study.standings import Standings
+from krona_tune.study.standings import Standings, front_of
 
 RUNNING = "running"
 """The state of a trial that has not ended yet, while its study runs."""

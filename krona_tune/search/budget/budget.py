@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from krona_tune.study.finals import BASELINE
+from krona_tune.study.request.trial import FULL_KINDS
 from krona_tune.study.result import TrialResult
-from krona_tune.study.spec.trial import FULL_KINDS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,10 +15,10 @@ import pyarrow as pa
 from krona_tune.data.batches import evaluation_order, lengths, training_order
 from krona_tune.search.planning.trial_counts import Counts
 from krona_tune.study.finals import BASELINE
+from krona_tune.study.request.domain import Domain, Range
+from krona_tune.study.request.schedule import Schedule
+from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import Status, TrialResult
-from krona_tune.study.spec.domain import Domain, Range
-from krona_tune.study.spec.schedule import Schedule
-from krona_tune.study.spec.study_spec import StudySpec
 
 if TYPE_CHECKING:
     from krona_tune.search.startup.cluster import Slots

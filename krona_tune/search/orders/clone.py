@@ -13,10 +13,10 @@ from krona_tune.record.remote.remote_checkpoints import RemoteCheckpoints
 from krona_tune.refusal import Refusal, shown, unknown
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.order import Order, OrderRequest
+from krona_tune.study.request.plain_yaml import read_yaml
+from krona_tune.study.request.study_spec import ScheduleSpec
+from krona_tune.study.request.trial import SECTION_OF, TrainingConfig, TrialConfig, section_of
 from krona_tune.study.result import Status, TrialResult
-from krona_tune.study.spec.plain_yaml import read_yaml
-from krona_tune.study.spec.study_spec import ScheduleSpec
-from krona_tune.study.spec.trial import SECTION_OF, TrainingConfig, TrialConfig, section_of
 
 A_PERSON = "a person"
 """Who proposes a clone."""

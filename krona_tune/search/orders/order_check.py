@@ -11,9 +11,9 @@ from krona_tune.search.orders.clone import clone_of
 from krona_tune.search.orders.request_change import KEYS, new_value
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import SEARCH, Order, OrderRequest, is_paused, search_ended_by
+from krona_tune.study.request.loader import load_spec
+from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import Status, TrialResult
-from krona_tune.study.spec.loader import load_spec
-from krona_tune.study.spec.study_spec import StudySpec
 
 Rows = Mapping[str, TrialResult]
 

@@ -3,9 +3,9 @@
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import Order, OrderRequest
-from krona_tune.study.spec.loader import load_spec
-from krona_tune.study.spec.plain_yaml import dump_yaml
-from krona_tune.study.spec.study_spec import StudySpec
+from krona_tune.study.request.loader import load_spec
+from krona_tune.study.request.plain_yaml import dump_yaml
+from krona_tune.study.request.study_spec import StudySpec
 
 KEYS = {"trials": "search.trials", "max_concurrent": "resources.max_concurrent", "time_budget": "search.time_budget"}
 """The key of study.yaml that an order with a value changes."""

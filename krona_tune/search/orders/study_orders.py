@@ -33,8 +33,8 @@ from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import format_duration
 from krona_tune.study.order import OF_A_DRIVER, SEARCH, Order, What, is_paused, search_ended_by
+from krona_tune.study.request.loader import dump_spec
 from krona_tune.study.result import Status, TrialResult
-from krona_tune.study.spec.loader import dump_spec
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from krona_tune.search.planning.space import Space
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.network import network
-from krona_tune.study.spec.study_spec import RECORDED_CURVES
+from krona_tune.study.request.study_spec import RECORDED_CURVES
 
 FLAG = "--warm-start"
 

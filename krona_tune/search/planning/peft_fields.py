@@ -8,9 +8,9 @@ from typing import Any
 from krona_tune.adapters.methods.method_table import is_peft
 from krona_tune.refusal import Refusal, shown
 from krona_tune.search.planning.space import Space
-from krona_tune.study.spec.domain import Choice, Domain, Fixed, as_real
-from krona_tune.study.spec.study_spec import StudySpec
-from krona_tune.study.spec.trial import PEFT_FIELD
+from krona_tune.study.request.domain import Choice, Domain, Fixed, as_real
+from krona_tune.study.request.study_spec import StudySpec
+from krona_tune.study.request.trial import PEFT_FIELD
 
 TRIES = 50
 """Draws of the other knobs before a field's value is believed to fit nowhere."""

@@ -20,10 +20,10 @@ from krona_tune.search.planning.resolve_space import resolve
 from krona_tune.search.planning.space import Params, Space, adapter_of
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.randomness import stream
-from krona_tune.study.spec.domain import Fixed
-from krona_tune.study.spec.study_spec import Precision, StudySpec
-from krona_tune.study.spec.task_spec import HUB_PREFIX
-from krona_tune.study.spec.trial import TrainingConfig, TrialConfig
+from krona_tune.study.request.domain import Fixed
+from krona_tune.study.request.study_spec import Precision, StudySpec
+from krona_tune.study.request.task_spec import HUB_PREFIX
+from krona_tune.study.request.trial import TrainingConfig, TrialConfig
 from krona_tune.train.backbone_source import BackboneSource, find_backbone
 
 DRAWS = 200

@@ -16,9 +16,9 @@ from krona_tune.search.planning.peft_fields import (
     refuse_unused_fields,
 )
 from krona_tune.search.planning.space import Space
-from krona_tune.study.spec.domain import Choice, Divisors, Domain, Fixed, Range, Value
-from krona_tune.study.spec.study_spec import StudySpec
-from krona_tune.study.spec.trial import PEFT_FIELD, PLACES, SECTION_OF, SIZES, AdapterConfig, section_of
+from krona_tune.study.request.domain import Choice, Divisors, Domain, Fixed, Range, Value
+from krona_tune.study.request.study_spec import StudySpec
+from krona_tune.study.request.trial import PEFT_FIELD, PLACES, SECTION_OF, SIZES, AdapterConfig, section_of
 
 NEVER_IGNORED = {"scaling", "init"}
 """Knobs that are refused if no method of the space reads them: their value would be believed to act."""

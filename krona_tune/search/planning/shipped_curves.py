@@ -8,8 +8,8 @@ import pandas as pd
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.record.recorded_curves import BACKBONE, LEARNED, curves
 from krona_tune.search.planning.earlier_study import EarlierStudy
+from krona_tune.study.request.study_spec import RECORDED_CURVES
 from krona_tune.study.result import Report, Status, TrialResult
-from krona_tune.study.spec.study_spec import RECORDED_CURVES
 
 RUNGS = (1, 3, 9)
 """The epochs whose reports are taken."""

@@ -10,8 +10,8 @@ from typing import Any
 from krona_tune.adapters.placement import count, sites
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.refusal import Refusal
-from krona_tune.study.spec.domain import Choice, Divisors, Domain, Fixed, Value
-from krona_tune.study.spec.trial import PLACES, AdapterConfig, adapter_values
+from krona_tune.study.request.domain import Choice, Divisors, Domain, Fixed, Value
+from krona_tune.study.request.trial import PLACES, AdapterConfig, adapter_values
 
 EVEN_DRAWS = 5_000
 

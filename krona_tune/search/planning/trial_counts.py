@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import TrialResult
-from krona_tune.study.spec.study_spec import StudySpec
 
 
 @dataclass(frozen=True, kw_only=True)

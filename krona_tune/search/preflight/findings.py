@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from krona_tune.refusal import Refusal
-from krona_tune.study.spec.study_spec import Precision
+from krona_tune.study.request.study_spec import Precision
 from krona_tune.train.probe import Probe
 
 

@@ -22,10 +22,10 @@ from krona_tune.data.user_code import NoValue
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.space import Space, adapter_of
 from krona_tune.search.worker.errors import describe, status_of_error
+from krona_tune.study.request.schedule import Schedule
+from krona_tune.study.request.study_spec import Precision, Quantize
+from krona_tune.study.request.trial import check_trial
 from krona_tune.study.result import Status
-from krona_tune.study.spec.schedule import Schedule
-from krona_tune.study.spec.study_spec import Precision, Quantize
-from krona_tune.study.spec.trial import check_trial
 from krona_tune.train.backbone import Backbone, load_backbone, quiet
 from krona_tune.train.device import computes_bfloat16, this_device
 from krona_tune.train.loop import TaskWork, train_trial

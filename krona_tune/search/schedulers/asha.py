@@ -8,8 +8,8 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from krona_tune.search.planning.space import Params
 from krona_tune.search.schedulers.asha_rule import Rungs
 from krona_tune.search.trial_message import TrialMessage
+from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.result import Report
-from krona_tune.study.spec.schedule import Schedule
 
 TIE = 1e-6
 """The weight of the training loss relative to the score, to break ties."""

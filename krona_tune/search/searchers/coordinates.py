@@ -14,8 +14,8 @@ from krona_tune.kron.factors import factor_shape, first_step
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.space import Params, Space, adapter_of
 from krona_tune.study.randomness import stream
-from krona_tune.study.spec.domain import Domain, Fixed
-from krona_tune.study.spec.trial import SIZES
+from krona_tune.study.request.domain import Domain, Fixed
+from krona_tune.study.request.trial import SIZES
 
 REFERENCE = 300
 """How many even draws show the least and the greatest value of a coordinate."""

@@ -13,8 +13,8 @@ from krona_tune.search.searchers.proposal import Origin, Suggest
 from krona_tune.search.searchers.sobol import sobol_points
 from krona_tune.search.searchers.task_sampler import TaskSampler
 from krona_tune.search.searchers.warm_start import adopt_points
+from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import Status
-from krona_tune.study.spec.study_spec import StudySpec
 
 if TYPE_CHECKING:
     from krona_tune.search.searchers.study_model import StudyModel

@@ -7,7 +7,7 @@ from krona_tune.record.effects import Effect
 from krona_tune.search.planning.space import Params, Space
 from krona_tune.search.searchers.study_model import StudyModel
 from krona_tune.study.randomness import stream
-from krona_tune.study.spec.domain import Domain, Range, Value
+from krona_tune.study.request.domain import Domain, Range, Value
 
 POINTS, STEPS, BELOW_ONE = 30, 6, 1 - 1e-9
 """The points over which the mean is taken, the values of a range, and the greatest share of a domain."""

@@ -18,8 +18,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from krona_tune.search.planning.space import Params, Space
 from krona_tune.search.searchers.proposal import EVEN, TPE, Origin, Proposal, Suggest
 from krona_tune.study.randomness import stream
+from krona_tune.study.request.domain import Choice, Divisors, Domain, Fixed, Range
 from krona_tune.study.result import Status
-from krona_tune.study.spec.domain import Choice, Divisors, Domain, Fixed, Range
 
 logger = logging.getLogger(__name__)
 

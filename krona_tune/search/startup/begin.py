@@ -17,8 +17,8 @@ from krona_tune.search.startup.gather import Gathered
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, ModelFacts, read_manifest
 from krona_tune.study.price import Price, price_of
-from krona_tune.study.spec.loader import dump_spec, load_spec
-from krona_tune.study.spec.study_spec import Precision
+from krona_tune.study.request.loader import dump_spec, load_spec
+from krona_tune.study.request.study_spec import Precision
 from krona_tune.train.device import this_device
 
 PACKAGES = ("krona_tune", "ray", "torch", "transformers", "datasets", "optuna", "mlflow", "pyarrow")

@@ -16,7 +16,7 @@ from krona_tune.search.preflight.machine import refuse_cache, refuse_temporary_f
 from krona_tune.search.ray_internals import count_gpus
 from krona_tune.search.startup.ray_start import start_patiently
 from krona_tune.study.devices import Devices
-from krona_tune.study.spec.study_spec import ResourcesSpec
+from krona_tune.study.request.study_spec import ResourcesSpec
 
 logger = logging.getLogger(__name__)
 

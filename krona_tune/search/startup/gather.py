@@ -10,7 +10,7 @@ from krona_tune.search.planning.plan import Plan
 from krona_tune.search.preflight.findings import together
 from krona_tune.search.startup.cluster import Cluster, Slots, slots
 from krona_tune.search.startup.task_data import Prepared, prepare_data
-from krona_tune.study.spec.study_spec import Precision
+from krona_tune.study.request.study_spec import Precision
 from krona_tune.train.backbone_source import BackboneSource, download
 
 Found = TypeVar("Found")

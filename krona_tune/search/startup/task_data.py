@@ -21,7 +21,7 @@ from krona_tune.data.target_checks import READ_BACK, changed_targets, refuse_lon
 from krona_tune.data.tasks import Task
 from krona_tune.search.planning.plan import Plan
 from krona_tune.study.manifest import TaskFacts
-from krona_tune.study.spec.study_spec import for_task
+from krona_tune.study.request.study_spec import for_task
 from krona_tune.train.loop import TaskWork
 from krona_tune.train.tokenizer import candidates, open_tokenizer
 

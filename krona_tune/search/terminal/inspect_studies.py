@@ -26,9 +26,9 @@ from krona_tune.search.terminal.result_tables import result_tables
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.price import price_of
+from krona_tune.study.request.loader import load_spec
+from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import Status, TrialResult
-from krona_tune.study.spec.loader import load_spec
-from krona_tune.study.spec.study_spec import StudySpec
 from krona_tune.study.standings import Standings
 
 SECONDS, REMOTE_SECONDS = 2.0, 15.0

@@ -9,10 +9,8 @@ from krona_tune.search.terminal.titled_table import titled_table
 from krona_tune.study.compared_values import Average, Cell, MethodLine, averaged, left_out
 from krona_tune.study.formatting import NOTHING, describe_adapter, format_percent, format_score, format_spread
 from krona_tune.study.manifest import TaskFacts
-from krona_tune.study.pareto import average_front
 from krona_tune.study.result import Half
-from krona_tune.study.shared_configurations import SharedConfiguration
-from krona_tune.study.standings import Standings
+from krona_tune.study.standings import SharedConfiguration, Standings, average_front
 
 TOP = 5
 """How many shared configurations are shown."""

@@ -16,8 +16,8 @@ from krona_tune.search.trial_message import TESTED, StepResult, TrialMessage
 from krona_tune.search.worker.checkpoints import NotKept, TrialCheckpoints
 from krona_tune.search.worker.errors import describe, status_of_error
 from krona_tune.study.formatting import describe_adapter
+from krona_tune.study.request.study_spec import Precision, Quantize
 from krona_tune.study.result import Report, Status
-from krona_tune.study.spec.study_spec import Precision, Quantize
 from krona_tune.train.backbone import warm_backbone
 from krona_tune.train.device import has_broken_device, keep_freed_memory, this_device
 from krona_tune.train.hidden_states import HiddenStateStore

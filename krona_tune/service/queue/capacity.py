@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from krona_tune.refusal import Refusal, told
 from krona_tune.search.startup.cluster import Cluster, Node, slots, this_machine
 from krona_tune.service.queue.shares import Capacity
-from krona_tune.study.spec.study_spec import ResourcesSpec
+from krona_tune.study.request.study_spec import ResourcesSpec
 
 SECONDS = 10.0
 """How long an answer of the cluster counts as new."""

@@ -26,8 +26,8 @@ from krona_tune.service.queue.shares import Claim, divide
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import OrderRequest
 from krona_tune.study.redact import redact
-from krona_tune.study.spec.loader import parse_spec
-from krona_tune.study.spec.study_spec import ResourcesSpec
+from krona_tune.study.request.loader import parse_spec
+from krona_tune.study.request.study_spec import ResourcesSpec
 
 logger = logging.getLogger(__name__)
 

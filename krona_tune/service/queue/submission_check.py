@@ -15,8 +15,8 @@ from krona_tune.refusal import Refusal
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.service.queue.drivers import MOST_PACKED, packed
 from krona_tune.service.queue.entry import Submission
-from krona_tune.study.spec.loader import dump_spec, parse_spec
-from krona_tune.study.spec.study_spec import ResourcesSpec, StudySpec
+from krona_tune.study.request.loader import dump_spec, parse_spec
+from krona_tune.study.request.study_spec import ResourcesSpec, StudySpec
 
 CHECK_SECONDS = 120.0
 """How long a check may take; it may fetch a model's sizes from the hub."""

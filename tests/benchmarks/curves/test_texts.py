@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from krona_tune.study.spec.loader import load_spec
+from krona_tune.study.request.loader import load_spec
 from tests.benchmarks.curves import texts
 from tests.benchmarks.curves.record import DESIGN, _settings
 

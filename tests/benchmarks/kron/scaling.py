@@ -22,9 +22,9 @@ import torch
 from krona_tune.kron.factors import FactorShape, effective_scale, factor_shape, first_step
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.startup.task_data import prepare_data
+from krona_tune.study.request.study_spec import StudySpec
+from krona_tune.study.request.trial import check_trial
 from krona_tune.study.result import Report
-from krona_tune.study.spec.study_spec import StudySpec
-from krona_tune.study.spec.trial import check_trial
 from krona_tune.train.backbone import Backbone, load_backbone
 from krona_tune.train.device import this_device
 from krona_tune.train.loop import Diverged, TaskWork, train_trial

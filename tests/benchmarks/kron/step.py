@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from krona_tune.adapters.inject import Adapters
-from krona_tune.study.spec.trial import AdapterConfig, TrainingConfig
+from krona_tune.study.request.trial import AdapterConfig, TrainingConfig
 from krona_tune.train.backbone import Backbone, load_backbone
 from krona_tune.train.device import Device
 from krona_tune.train.optimiser import optimiser

@@ -13,7 +13,7 @@ import torch
 
 from krona_tune.adapters.inject import Adapters
 from krona_tune.kron.factors import FactorShape
-from krona_tune.study.spec.trial import AdapterConfig
+from krona_tune.study.request.trial import AdapterConfig
 from krona_tune.train.backbone import Backbone, load_backbone
 from krona_tune.train.device import Device
 from tests.benchmarks.kron.step import MINILM, PLACES, step

@@ -23,10 +23,10 @@ from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.startup import begin, gather
 from krona_tune.search.startup.cluster import connecting
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.request.schedule import Schedule
+from krona_tune.study.request.study_spec import StudySpec
+from krona_tune.study.request.trial import check_trial
 from krona_tune.study.result import TrialResult
-from krona_tune.study.spec.schedule import Schedule
-from krona_tune.study.spec.study_spec import StudySpec
-from krona_tune.study.spec.trial import check_trial
 from krona_tune.train.backbone import load_backbone
 from krona_tune.train.device import keep_freed_memory, this_device
 from krona_tune.train.loop import TrialRun

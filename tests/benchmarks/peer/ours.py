@@ -37,9 +37,9 @@ from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.terminal.live_view import View
 from krona_tune.search.tune_run import Phase, tune_trials
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.request.loader import dump_spec
+from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import Status
-from krona_tune.study.spec.loader import dump_spec
-from krona_tune.study.spec.study_spec import StudySpec
 from tests.benchmarks.peer.case import CASES, LAYERS, MINILM, TRIALS_AT_ONCE, Case, Configuration, Side, process_start
 
 

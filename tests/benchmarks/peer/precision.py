@@ -6,9 +6,9 @@ Runs the same trial with the same seeds in both; prints the paired differences, 
 import statistics
 import sys
 
+from krona_tune.study.request.study_spec import Precision
+from krona_tune.study.request.trial import check_trial
 from krona_tune.study.result import Report
-from krona_tune.study.spec.study_spec import Precision
-from krona_tune.study.spec.trial import check_trial
 from krona_tune.train.backbone import Backbone, load_backbone
 from krona_tune.train.device import this_device
 from krona_tune.train.loop import TaskWork, train_trial

@@ -8,7 +8,7 @@ import torch
 from krona_tune.data.corpus import load
 from krona_tune.data.encode import encode
 from krona_tune.data.tasks import TASKS
-from krona_tune.study.spec.schedule import Schedule, make_schedule
+from krona_tune.study.request.schedule import Schedule, make_schedule
 from krona_tune.train.loop import TaskWork
 from krona_tune.train.tokenizer import open_tokenizer
 from tests.benchmarks.peer.case import MINILM

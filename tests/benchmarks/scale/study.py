@@ -20,7 +20,7 @@ from krona_tune.search.startup.cluster import QUIET, connecting
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.tune_run import Phase
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.spec.loader import build_spec
+from krona_tune.study.request.loader import build_spec
 from tests.benchmarks.scale.executor import execute
 from tests.benchmarks.scale.stub import StubPlace, StubTrial
 from tests.search.models import saved_bert

@@ -13,7 +13,7 @@ import numpy as np
 from krona_tune.kron.factors import divisors
 from krona_tune.search.planning.space import Params
 from krona_tune.study.randomness import stream
-from krona_tune.study.spec.schedule import Schedule
+from krona_tune.study.request.schedule import Schedule
 from tests.benchmarks.search.search_points import LAYERS, ROLES, WIDTH, Array, Place, in_arrays
 
 

@@ -6,7 +6,7 @@ from itertools import count
 from typing import Protocol
 
 from krona_tune.search.planning.space import Params
-from krona_tune.study.spec.schedule import Schedule
+from krona_tune.study.request.schedule import Schedule
 from tests.benchmarks.search.curves import Seen, Trainer
 
 START = 0.01

@@ -32,10 +32,10 @@ from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.planning.space import Params
 from krona_tune.search.startup.task_data import Prepared, prepare_data
 from krona_tune.study.randomness import stream
+from krona_tune.study.request.loader import load_spec
+from krona_tune.study.request.schedule import Schedule
+from krona_tune.study.request.trial import check_trial
 from krona_tune.study.result import Report
-from krona_tune.study.spec.loader import load_spec
-from krona_tune.study.spec.schedule import Schedule
-from krona_tune.study.spec.trial import check_trial
 from krona_tune.train.backbone import Backbone, load_backbone
 from krona_tune.train.checkpoint import load, save
 from krona_tune.train.device import this_device

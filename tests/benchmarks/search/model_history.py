@@ -12,8 +12,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from krona_tune.search.planning.space import Space
 from krona_tune.search.schedulers.asha import TIE
 from krona_tune.search.searchers.task_sampler import distribution_of
-from krona_tune.study.spec.domain import Choice, Domain, Value
-from krona_tune.study.spec.schedule import Schedule
+from krona_tune.study.request.domain import Choice, Domain, Value
+from krona_tune.study.request.schedule import Schedule
 from tests.benchmarks.search.curves import Seen
 from tests.benchmarks.search.engine import Trial, is_over
 

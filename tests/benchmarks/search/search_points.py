@@ -13,9 +13,9 @@ from krona_tune.adapters.placement import sites
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.search.planning.resolve_space import resolve
 from krona_tune.search.planning.space import Space
-from krona_tune.study.spec.loader import build_spec, load_spec
-from krona_tune.study.spec.schedule import Schedule, make_schedule
-from krona_tune.study.spec.trial import AdapterConfig
+from krona_tune.study.request.loader import build_spec, load_spec
+from krona_tune.study.request.schedule import Schedule, make_schedule
+from krona_tune.study.request.trial import AdapterConfig
 from tests.backbone_folders import T5_BASE
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -17,8 +17,8 @@ from krona_tune.search.schedulers.asha import AshaPerGroup
 from krona_tune.search.searchers.proposal import Origin, Proposal
 from krona_tune.search.searchers.task_sampler import TaskSampler, distribution_of
 from krona_tune.search.trial_message import TrialMessage
+from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.result import Status
-from krona_tune.study.spec.schedule import Schedule
 from tests.benchmarks.search.curves import Seen
 from tests.benchmarks.search.engine import Strategy, Trial, is_over
 

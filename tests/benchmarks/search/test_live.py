@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from krona_tune.record.recorded_curves import LEARNED
+from krona_tune.study.request.schedule import make_schedule
+from krona_tune.study.request.trial import check_trial
 from krona_tune.study.result import Report
-from krona_tune.study.spec.schedule import make_schedule
-from krona_tune.study.spec.trial import check_trial
 from krona_tune.train.loop import train_trial
 from tests.benchmarks.search.live import PAIRS, LiveTask, summary
 from tests.benchmarks.search.replay.rivals import REFERENCE

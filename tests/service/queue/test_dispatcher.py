@@ -18,7 +18,7 @@ from krona_tune.service.queue.database import Database
 from krona_tune.service.queue.dispatcher import MOST_RESTARTS, Dispatcher
 from krona_tune.service.queue.drivers import NotStartedError
 from krona_tune.service.queue.entry import Entry, Submission
-from krona_tune.study.spec.loader import build_spec, dump_spec
+from krona_tune.study.request.loader import build_spec, dump_spec
 
 
 class Machine(Shared):

@@ -6,7 +6,7 @@ from itertools import count, cycle
 from typing import Protocol
 
 from krona_tune.search.planning.space import Params
-from krona_tune.study.spec.schedule import Schedule
+from krona_tune.study.request.schedule import Schedule
 from tests.benchmarks.search.curves import Seen
 from tests.benchmarks.search.engine import START, Event, Strategy, Trial
 

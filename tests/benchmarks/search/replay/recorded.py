@@ -15,8 +15,8 @@ from krona_tune.record.recorded_curves import BACKBONE, LEARNED, curves
 from krona_tune.search.planning.resolve_space import resolve
 from krona_tune.search.planning.shipped_curves import params_of
 from krona_tune.search.planning.space import Params, Space
-from krona_tune.study.spec.loader import load_spec
-from krona_tune.study.spec.schedule import Schedule, make_schedule
+from krona_tune.study.request.loader import load_spec
+from krona_tune.study.request.schedule import Schedule, make_schedule
 from tests.benchmarks.curves.record import DESIGN, KNOBS
 
 EPOCHS = 9

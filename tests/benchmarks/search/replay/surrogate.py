@@ -13,7 +13,7 @@ from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
 
 from krona_tune.search.planning.space import Params
 from krona_tune.study.randomness import stream
-from krona_tune.study.spec.schedule import Schedule
+from krona_tune.study.request.schedule import Schedule
 from tests.benchmarks.search.curves import Seen
 from tests.benchmarks.search.replay.recorded import EPOCHS, Array, Recorded, common_numbers, features, knobs, space
 

@@ -10,7 +10,7 @@ import numpy as np
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from krona_tune.search.searchers.task_sampler import distribution_of
-from krona_tune.study.spec.domain import Domain
+from krona_tune.study.request.domain import Domain
 from tests.benchmarks.search.curves import Seen
 from tests.benchmarks.search.engine import Trial, is_over
 from tests.benchmarks.search.strategies import Setting

@@ -8,11 +8,11 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSe
 
 from krona_tune.backbones.geometry import Role
 from krona_tune.refusal import unknown
-from krona_tune.study.spec.domain import Choice, Divisors, Domain, Fixed, Range, as_real, parse_domain
-from krona_tune.study.spec.place import Place, listed, printable
-from krona_tune.study.spec.schedule import Schedule, make_schedule
-from krona_tune.study.spec.task_spec import TaskSpec, refuse_unsupported
-from krona_tune.study.spec.trial import KNOBS, PEFT, PEFT_FIELD, PLACES, Section
+from krona_tune.study.request.domain import Choice, Divisors, Domain, Fixed, Range, as_real, parse_domain
+from krona_tune.study.request.place import Place, listed, printable
+from krona_tune.study.request.schedule import Schedule, make_schedule
+from krona_tune.study.request.task_spec import TaskSpec, refuse_unsupported
+from krona_tune.study.request.trial import KNOBS, PEFT, PEFT_FIELD, PLACES, Section
 
 Number = TypeVar("Number", int, float)
 Precision = Literal["auto", "bf16", "fp32"]

@@ -2,20 +2,115 @@
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from krona_tune.refusal import Refusal, shown, unknown
-from krona_tune.study.spec.domain import Divisors, Domain
-from krona_tune.study.spec.dropped import without_dropped
-from krona_tune.study.spec.given_values import naming_given, put, read_given
-from krona_tune.study.spec.plain_yaml import LONGEST, dump_yaml, read_yaml
-from krona_tune.study.spec.study_spec import OF_GLUE, StudySpec
-from krona_tune.study.spec.task_spec import PartSpec
-from krona_tune.study.spec.trial import KNOBS, PEFT_FIELD, SECTION_OF, SECTIONS, SIZES
+from krona_tune.refusal import LONGEST_VALUE, Refusal, shown, unknown
+from krona_tune.study.request.domain import Divisors, Domain
+from krona_tune.study.request.plain_yaml import DEEPEST, LONGEST, dump_yaml, read_yaml
+from krona_tune.study.request.study_spec import OF_GLUE, StudySpec
+from krona_tune.study.request.task_spec import PartSpec
+from krona_tune.study.request.trial import KNOBS, PEFT, PEFT_FIELD, SECTION_OF, SECTIONS, SIZES
+
+
+class Dropped(NamedTuple):
+    """A former setting: `default` is the value that it had if nobody set it, `reason` says why it was removed."""
+
+    default: Any
+    reason: str
+
+
+DROPPED = {
+    "search.coupled": Dropped(False, "its advantage over drawing learning rate and scale separately did not last"),
+    "search.transfer": Dropped(False, "no gain was seen from one task's points on another within a study"),
+}
+"""By dotted path."""
+
+
+def without_dropped(written: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """Returns the values of a request, by nested keys, without the settings that were dropped.
+
+    Raises:
+        Refusal: one of them has another value than its default.
+    """
+    kept = dict(written)
+    for path, (default, reason) in DROPPED.items():
+        section, _, key = path.rpartition(".")
+        settings = kept.get(section)
+        if not isinstance(settings, Mapping) or key not in settings:
+            continue
+        if settings[key] != default:
+            problem = f"{shown(settings[key])} is refused: {reason}"
+            raise Refusal(f"{place}: {path}", problem, f"leave it out, or write {shown(default)}")
+        kept[section] = {name: value for name, value in settings.items() if name != key}
+    return kept
+
+
+class Given(NamedTuple):
+    """A value for a key of the request, and what gave it, such as `--set adapter.scale` or `--trials`."""
+
+    key: str
+    value: Any
+    by: str
+
+
+def read_given(settings: Sequence[str], overrides: Mapping[str, Any], flags: Mapping[str, str]) -> list[Given]:
+    """Returns the values of settings, each a text `adapter.scale=2`, and after them those that overrides have.
+
+    Raises:
+        Refusal: a setting has no '=' or its value is no YAML.
+    """
+    set_by_key = [Given(key, value, flags.get(key, key)) for key, value in overrides.items() if value is not None]
+    return [*map(_read_setting, settings), *set_by_key]
+
+
+def _read_setting(setting: str) -> Given:
+    key, equals, value = setting.partition("=")
+    if not equals:
+        raise Refusal("--set", f"{shown(setting)} has no '='", "write --set adapter.scale=2")
+    place = f"--set {key.strip()}" if len(key) <= LONGEST_VALUE else "--set"
+    return Given(key.strip(), read_yaml(value, place), place)
+
+
+@contextmanager
+def naming_given(path: object, given: Sequence[Given]) -> Iterator[None]:
+    """Turns a refusal of a key in the file at `path` into one of what gave its value last, if the file did not."""
+    try:
+        yield
+    except Refusal as refusal:
+        raise _where_given(refusal, str(path), given) from None
+
+
+def put(written: dict[str, Any], given: Given, refused: str) -> None:
+    """Sets the value at its dotted path in nested mappings. Raises a Refusal that names `refused` if it has none."""
+    *parents, last = given.key.split(".", DEEPEST)
+    if parents[:1] == ["methods"] and parents[1:2] and parents[1].startswith(PEFT):  # a class's name has dots too
+        parents = ["methods", given.key.removeprefix("methods.").rpartition(".")[0]]
+    for parent in parents:
+        inner = written.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise Refusal(refused, f"{shown(parent)} holds {shown(inner)}, not keys", "name an existing path")
+        written = inner
+    written[last] = given.value
+
+
+def _where_given(refusal: Refusal, path: str, given: Sequence[Given]) -> Refusal:
+    if refusal.place != path and not refusal.place.startswith(f"{path}: "):
+        return refusal
+    key = refusal.place.removeprefix(path).removeprefix(": ").replace(": ", ".")
+    for each in reversed(given):
+        parent, _, last = each.key.rpartition(".")
+        if parent == key and refusal.problem.startswith(f"unknown key {shown(last)}"):
+            return Refusal(each.by, refusal.problem, refusal.fix)
+        if f"{key}.".startswith(f"{each.key}."):
+            inside = key.removeprefix(each.key).replace(".", ": ", 1)
+            return Refusal(each.by + inside, refusal.problem, refusal.fix)
+    return refusal
+
 
 MOST_BYTES = 4 * LONGEST
 BEYOND = 2**63

@@ -18,7 +18,7 @@ from pydantic import (
 
 from krona_tune.backbones.geometry import Role, Stack
 from krona_tune.kron.factors import Init, Scaling
-from krona_tune.study.spec import placement_spec
+from krona_tune.study.request import placement_spec
 
 
 def _holds_switch(value: Any) -> bool:

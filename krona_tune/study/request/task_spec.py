@@ -9,8 +9,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal
-from krona_tune.study.spec.place import Place, listed
-from krona_tune.study.spec.trial import Section
+from krona_tune.study.request.place import Place, listed
+from krona_tune.study.request.trial import Section
 
 HUB_PREFIX = "hub:"
 PERPLEXITY = "perplexity"
