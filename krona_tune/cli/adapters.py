@@ -20,7 +20,7 @@ from krona_tune.data.tasks import Task
 from krona_tune.record.remote.storage import storage_at
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.study.folder import StudyFolder
-from krona_tune.train.examples import examples_of, lines_of
+from krona_tune.train.serving.predict import examples_of, lines_of
 
 if TYPE_CHECKING:
     from krona_tune.train.loop import TaskWork
@@ -68,8 +68,7 @@ def export(
     folder = adapter_folder(storage_at(storage), study, task)
     destination, published = None, Published(licence=_named(licence) if licence else {})
     if to_hub:
-        from krona_tune.train.serving.hub_push import find_destination
-        from krona_tune.train.serving.licence import find_licence
+        from krona_tune.train.serving.hub_push import find_destination, find_licence
 
         destination = find_destination(to_hub, public=public)
         known = published.licence or find_licence(read_card(folder).backbone, model)

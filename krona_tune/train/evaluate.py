@@ -1,6 +1,7 @@
-"""Evaluates a model in one pass over data with answers: predictions or losses, and the task's metrics."""
+"""Evaluates a model in one pass over data: predictions or losses, the task's metrics, and once the test half."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,24 @@ import pyarrow as pa
 import torch
 
 from krona_tune.data.batches import Batch, evaluation_batches, target_lengths
-from krona_tune.data.metrics import measure, measure_losses
+from krona_tune.data.metrics import Values, measure, measure_losses, resampled_scores
 from krona_tune.data.tasks import Task
+from krona_tune.study.result import ScoreOnTest
 from krona_tune.train.backbone import Batch as Inputs
 from krona_tune.train.device import Device
-from krona_tune.train.error_notes import noting_batch_shape
-from krona_tune.train.task_heads import Answer
-from krona_tune.train.text_answer import TextAnswer
+from krona_tune.train.task_heads import Answer, TextAnswer
+
+
+@contextmanager
+def noting_batch_shape(batch: Batch) -> Iterator[None]:
+    """Adds a note such as `in a batch of 16 × 40 tokens` to any error inside."""
+    try:
+        yield
+    except Exception as error:
+        rows, length = batch.inputs["input_ids"].shape
+        error.add_note(f"in a batch of {rows} × {length} tokens")
+        raise
+
 
 EVALUATION_TOKENS = {"cpu": 2048, "cuda": 65536}
 """Padded tokens in one evaluation batch: on a CPU as many as fit in its caches, on a GPU as many as fill it."""
@@ -99,3 +111,17 @@ def _fill(
             with noting_batch_shape(batch):
                 enter(table, batch)
                 found[batch.rows] = compute(*to_device(batch, device))
+
+
+def evaluate_on_test(
+    answer: Answer, task: Task, table: pa.Table, pad_token_id: int, device: Device, enter: Enter = nothing
+) -> ScoreOnTest:
+    """Returns the task's metrics over the whole table, in evaluation mode, and its scores on resampled examples."""
+    if task.has_perplexity:
+        predictions: Values = target_losses(answer, table, pad_token_id, device, enter)
+        labels: Values = target_lengths(table)
+    else:
+        predictions, labels = predict(answer, task, table, pad_token_id, device, enter), table["label"].to_numpy()
+    metrics = measure(task, predictions, labels)
+    scores, note = resampled_scores(task, predictions, labels)
+    return ScoreOnTest(score=metrics.pop("score"), metrics=metrics, examples=len(labels), resampled=scores, note=note)

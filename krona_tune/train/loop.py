@@ -2,14 +2,17 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
-from torch import Tensor
+from torch import Tensor, is_grad_enabled, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedTokenizerBase
 
 from krona_tune.adapters.inject import Adapters
@@ -18,18 +21,91 @@ from krona_tune.data.batches import Batch, training_batches
 from krona_tune.data.tasks import Task
 from krona_tune.study.randomness import stream
 from krona_tune.study.request.schedule import Schedule
-from krona_tune.study.request.trial import TrialConfig
+from krona_tune.study.request.trial import TrainingConfig, TrialConfig
 from krona_tune.study.result import Report, ScoreOnTest
 from krona_tune.train.backbone import Backbone
 from krona_tune.train.dropout import assign_dropouts, dropouts, set_dropout
-from krona_tune.train.error_notes import noting_batch_shape
-from krona_tune.train.evaluate import evaluate, to_device
+from krona_tune.train.evaluate import evaluate, evaluate_on_test, noting_batch_shape, to_device
 from krona_tune.train.frozen_prefix import FrozenPrefix, open_states, skipped_layers
 from krona_tune.train.hidden_states import HiddenStates, HiddenStateStore
-from krona_tune.train.optimiser import optimiser
-from krona_tune.train.recomputed_layers import RecomputedLayers
-from krona_tune.train.resampled_scores import evaluate_on_test
 from krona_tune.train.task_heads import make_answer
+
+
+class RecomputedLayers:
+    """The layers' forwards under torch's activation checkpointing, until `close`. Their hooks are recomputed too."""
+
+    def __init__(self, layers: Iterable[nn.Module]) -> None:
+        self._layers = list(layers)
+        for layer in self._layers:
+            layer.forward = partial(_recomputed, layer.forward)
+
+    def close(self) -> None:
+        """Restores the forward of each layer's class. A second call does nothing."""
+        for layer in self._layers:
+            vars(layer).pop("forward", None)
+        self._layers = []
+
+
+def _recomputed(forward: Callable[..., Any], *inputs: Any, **named: Any) -> Any:
+    if not is_grad_enabled():
+        return forward(*inputs, **named)
+    return checkpoint(forward, *inputs, use_reentrant=False, **named)
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """The optimiser and its schedule as one object that steps, saves and loads."""
+
+    adamw: torch.optim.AdamW
+    decay: torch.optim.lr_scheduler.LambdaLR
+    parameters: tuple[nn.Parameter, ...]
+    clip_norm: float
+
+    def step(self) -> None:
+        """Makes one update from the present gradients, with their norm clipped, then clears the gradients."""
+        nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        self.adamw.step()
+        self.decay.step()
+        self.adamw.zero_grad()
+
+    def state(self) -> dict[str, Any]:
+        return {"adamw": self.adamw.state_dict(), "decay": self.decay.state_dict()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Loads a state of the same parameters; the learning rate and the weight decay stay this optimiser's own."""
+        own = [(group["initial_lr"], group["weight_decay"]) for group in self.adamw.param_groups]
+        self.adamw.load_state_dict(state["adamw"])
+        self.decay.load_state_dict(state["decay"])
+        for group, (rate, decay) in zip(self.adamw.param_groups, own, strict=True):
+            group["weight_decay"] = decay
+            if group["initial_lr"] != rate:
+                group["lr"], group["initial_lr"] = group["lr"] / group["initial_lr"] * rate, rate
+        self.decay.base_lrs = [rate for rate, _ in own]
+
+
+def optimiser(parameters: Iterable[nn.Parameter], training: TrainingConfig, total_steps: int) -> Optimiser | None:
+    """Returns the optimiser of everything trained; None if nothing is. Scalars and vectors get no weight decay."""
+    trained = tuple(parameters)
+    if not trained:
+        return None
+    groups = [
+        {"params": [p for p in trained if p.dim() > 1], "weight_decay": training.weight_decay},
+        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    adamw = torch.optim.AdamW([group for group in groups if group["params"]], lr=training.learning_rate, fused=True)
+    decay = torch.optim.lr_scheduler.LambdaLR(adamw, share(round(training.warmup * total_steps), total_steps))
+    return Optimiser(adamw=adamw, decay=decay, parameters=trained, clip_norm=training.clip_norm)
+
+
+def share(warmup_steps: int, total_steps: int) -> Callable[[int], float]:
+    """Returns the learning rate's share by step: from zero to one over the warm-up, then to zero at the end."""
+
+    def at(step: int) -> float:
+        if step < warmup_steps:
+            return step / warmup_steps
+        return max(0.0, (total_steps - step) / max(1, total_steps - warmup_steps))
+
+    return at
 
 
 class Diverged(ArithmeticError):

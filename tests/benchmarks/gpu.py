@@ -24,7 +24,7 @@ from krona_tune.data.tasks import TASKS
 from krona_tune.study.request.trial import AdapterConfig, TrainingConfig
 from krona_tune.train.backbone import Backbone, freeze
 from krona_tune.train.device import Device
-from krona_tune.train.optimiser import optimiser
+from krona_tune.train.loop import optimiser
 from krona_tune.train.task_heads import make_answer
 
 YES_AND_NO = ((4273, 1), (150, 1))

@@ -27,9 +27,8 @@ from krona_tune.train.backbone import load_backbone
 from krona_tune.train.backbone_source import find_backbone
 from krona_tune.train.loop import TaskWork, TrialRun
 from krona_tune.train.serving import export
-from krona_tune.train.serving.comparison_inputs import logits, sample_inputs
-from krona_tune.train.serving.export import export_adapter
-from krona_tune.train.serving.load_adapted import load_adapted
+from krona_tune.train.serving.export import export_adapter, logits, sample_inputs
+from krona_tune.train.serving.predict import load_adapted
 from krona_tune.train.tokenizer import open_tokenizer
 from tests.adapters.cards import card_of
 from tests.train.conftest import FLOAT32, tiny_trial

@@ -12,9 +12,8 @@ from krona_tune.adapters.files.adapter_card import read_card
 from krona_tune.adapters.files.forms import Form, loading
 from krona_tune.train import checkpoint
 from krona_tune.train.loop import TaskWork, TrialRun
-from krona_tune.train.serving.comparison_inputs import logits, sample_inputs
-from krona_tune.train.serving.export import export_adapter
-from krona_tune.train.serving.load_adapted import load_adapted
+from krona_tune.train.serving.export import export_adapter, logits, sample_inputs
+from krona_tune.train.serving.predict import load_adapted
 from krona_tune.train.task_heads import with_head
 from tests.models import CONFIGS, tokens
 from tests.train.conftest import WORDS, tiny_backbone, tiny_trial, tiny_work

@@ -14,8 +14,7 @@ from huggingface_hub.utils import close_session, disable_progress_bars, enable_p
 
 from krona_tune import cli
 from krona_tune.adapters.files.model_card import README
-from krona_tune.train.serving.hub_push import MESSAGE
-from krona_tune.train.serving.licence import find_licence
+from krona_tune.train.serving.hub_push import MESSAGE, find_licence
 from tests.conftest import Run
 from tests.train.exported_adapters import adapter_folder, backbone_folder
 from tests.train.stand_in_hub import TOKEN, Hub, standing_in

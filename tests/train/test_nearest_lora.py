@@ -14,9 +14,8 @@ from krona_tune.adapters.files.forms import Form
 from krona_tune.adapters.files.peft_form import nearest_lora
 from krona_tune.adapters.merge import merge
 from krona_tune.refusal import Refusal
-from krona_tune.train.serving.comparison_inputs import logits, sample_inputs
-from krona_tune.train.serving.export import export_adapter
-from krona_tune.train.serving.load_adapted import load_adapted
+from krona_tune.train.serving.export import export_adapter, logits, sample_inputs
+from krona_tune.train.serving.predict import load_adapted
 from tests.train.exported_adapters import adapter_folder, backbone_folder
 
 pytest.importorskip("peft", reason="the extra `peft` is not installed")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from krona_tune.train.optimiser import share
+from krona_tune.train.loop import share
 
 
 def test_the_share_rises_linearly_and_falls_linearly_to_zero() -> None:

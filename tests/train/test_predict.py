@@ -10,10 +10,8 @@ import krona_tune
 from krona_tune.data.corpus import load as load_data
 from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
-from krona_tune.train.examples import examples_of, lines_of
 from krona_tune.train.serving import predict
-from krona_tune.train.serving.load_adapted import load_adapted
-from krona_tune.train.serving.predict import predictions
+from krona_tune.train.serving.predict import examples_of, lines_of, load_adapted, predictions
 from tests.train.exported_adapters import adapter_folder, backbone_folder
 
 

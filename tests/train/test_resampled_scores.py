@@ -8,9 +8,8 @@ import pytest
 from krona_tune.data.metrics import measure
 from krona_tune.data.tasks import TASKS
 from krona_tune.study.randomness import RESAMPLES
-from krona_tune.train.evaluate import evaluate
+from krona_tune.train.evaluate import evaluate, predict
 from krona_tune.train.loop import TrialRun
-from krona_tune.train.resampled_scores import predict
 from tests.train.conftest import WORDS, table, tiny_backbone, tiny_trial, tiny_work
 
 
@@ -44,7 +43,7 @@ def test_resampled_scores_scatter_about_the_score_as_chance_has_it() -> None:
 
 def test_every_finalist_of_a_task_has_the_same_draws_of_examples(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two trials that are right on the same rows have the same resampled scores."""
-    monkeypatch.setattr("krona_tune.train.resampled_scores.predict", lambda *_: np.arange(44) % 3 // 2)
+    monkeypatch.setattr("krona_tune.train.evaluate.predict", lambda *_: np.arange(44) % 3 // 2)
     first, second = finished().evaluate_on_test(), finished().evaluate_on_test()
     assert first.resampled == second.resampled
     assert len(set(first.resampled)) > 5

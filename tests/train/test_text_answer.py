@@ -22,8 +22,7 @@ from krona_tune.train.backbone import Backbone, load_backbone
 from krona_tune.train.evaluate import evaluate, predict, target_losses, to_device
 from krona_tune.train.loop import TaskWork, TrialRun
 from krona_tune.train.probe import sequences
-from krona_tune.train.task_heads import make_answer
-from krona_tune.train.text_answer import TextAnswer
+from krona_tune.train.task_heads import TextAnswer, make_answer
 from krona_tune.train.tokenizer import open_tokenizer
 from tests.language_models import saved_language_model, sums
 from tests.models import CONFIGS

