@@ -6,7 +6,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from krona_tune.record.mlflow_mirror.sync import SyncOutcome
+from krona_tune.record.mlflow_mirror.mlflow_sink import SyncOutcome
 
 
 @dataclass(frozen=True)

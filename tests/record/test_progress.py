@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from krona_tune.record import progress
-from krona_tune.record.progress import note_progress, place_of, share_done
+from krona_tune.record import driver_state
+from krona_tune.record.driver_state import note_progress, place_of, share_done
 from krona_tune.study.folder import StudyFolder
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyFolder:
-    monkeypatch.setattr(progress, "SECONDS", 0.01)
+    monkeypatch.setattr(driver_state, "SECONDS", 0.01)
     return StudyFolder(tmp_path)
 
 

@@ -10,8 +10,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 import krona_tune
+from krona_tune.record.mlflow_mirror.mlflow_sink import sync
 from krona_tune.record.mlflow_mirror.registry import save_model
-from krona_tune.record.mlflow_mirror.sync import sync
 from krona_tune.refusal import Refusal
 from tests.record.adapters import study_folder
 from tests.train.exported_adapters import adapter_folder, backbone_folder

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from krona_tune.record.mlflow_mirror.sqlite_schema import ensure_schema
+from krona_tune.record.mlflow_mirror.mlflow_runs import ensure_schema
 
-MAKE = "import sys; from krona_tune.record.mlflow_mirror.sqlite_schema import ensure_schema; ensure_schema(sys.argv[1])"
+MAKE = "import sys; from krona_tune.record.mlflow_mirror.mlflow_runs import ensure_schema; ensure_schema(sys.argv[1])"
 
 
 def making(uri: str) -> "subprocess.Popen[bytes]":

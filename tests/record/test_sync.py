@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink
-from krona_tune.record.mlflow_mirror.sync import sync
+from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink, sync
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from tests.record.adapters import RUN_STATUSES, SCORES, happen, study_folder

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from krona_tune.record.effects import FILE, Effect, read_effects, write_effects
-from krona_tune.record.records import read_records
+from krona_tune.record.records import FILE, Effect, read_effects, read_records, write_effects
 from krona_tune.report.charts.chart import Subject
 from krona_tune.report.charts.effects_chart import effects as effects_chart
 from krona_tune.report.summary.task_summary import summaries

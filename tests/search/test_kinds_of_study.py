@@ -10,8 +10,8 @@ import pytest
 
 from krona_tune.adapters.files.adapter_card import read_card
 from krona_tune.adapters.methods.method_table import METHODS
-from krona_tune.record.effects import read_effects
 from krona_tune.record.parquet_reader import read_reports, read_trials
+from krona_tune.record.records import read_effects
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.standings import rank
 from krona_tune.train.serving.predict import predict

@@ -16,9 +16,9 @@ import torch
 from safetensors.torch import save_file
 
 from krona_tune.api.flags import let_go_on
+from krona_tune.record.driver_state import STOP
 from krona_tune.record.orders import give_order, waiting_orders
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.record.progress import STOP
 from krona_tune.record.records import read_records
 from krona_tune.search.budget.budget import Amount, Budget
 from krona_tune.search.full_training import FullTraining

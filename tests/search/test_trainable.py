@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from krona_tune.record.progress import ask_to_stop, forget_to_stop
+from krona_tune.record.driver_state import ask_to_stop, forget_to_stop
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.search.worker.checkpoints import TrialCheckpoints, latest_checkpoint
 from krona_tune.search.worker.errors import describe, status_of_error

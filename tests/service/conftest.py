@@ -7,10 +7,9 @@ import pytest
 from filelock import FileLock
 from starlette.testclient import TestClient
 
-from krona_tune.record.driver_state import DriverState, write_driver_state
+from krona_tune.record.driver_state import DriverState, place_of, write_driver_state
 from krona_tune.record.ownership import lock_of
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.record.progress import place_of
 from krona_tune.record.remote.storage import Storage, storage_at
 from krona_tune.service.app import make_app
 from krona_tune.study.folder import StudyFolder

@@ -11,8 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 import krona_tune
-from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink
-from krona_tune.record.mlflow_mirror.sync import artifacts_of, sync
+from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink, artifacts_of, sync
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.sink import FanOut
 from krona_tune.study.folder import StudyFolder

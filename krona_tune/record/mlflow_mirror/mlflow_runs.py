@@ -4,15 +4,43 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock
+
 from krona_tune.record.mlflow_mirror import mlflow_names as words
-from krona_tune.record.mlflow_mirror.sqlite_schema import ensure_schema
 from krona_tune.study.manifest import Manifest
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, Metric, Run
+
+SQLITE = "sqlite:///"
+
+
+def ensure_schema(tracking_uri: str) -> None:
+    """Makes the file of a sqlite store if it is missing; studies that begin at the same time wait for each other."""
+    if not tracking_uri.startswith(SQLITE):
+        return
+    path = Path(tracking_uri.removeprefix(SQLITE))
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        if not path.exists():
+            _make(path)
+
+
+def _make(path: Path) -> None:
+    from mlflow import MlflowClient
+
+    unfinished = path.with_name(f".{path.name}.new")
+    for leftover in path.parent.glob(f"{unfinished.name}*"):  # sqlite would roll an old journal into the new file
+        leftover.unlink()
+    MlflowClient(tracking_uri=f"{SQLITE}{unfinished}").search_experiments(max_results=1)
+    unfinished.rename(path)
+
 
 ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",

@@ -7,7 +7,7 @@ from math import ceil
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from krona_tune.record.effects import Effect
+from krona_tune.record.records import Effect
 from krona_tune.report.charts.chart import Chart, Subject
 from krona_tune.report.charts.style import BLUE, empty_figure, with_alpha
 from krona_tune.study.formatting import format_name

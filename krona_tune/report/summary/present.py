@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from krona_tune.record.driver_state import DriverState
+from krona_tune.record.driver_state import DriverState, share_done
 from krona_tune.record.orders import waiting_orders
-from krona_tune.record.progress import share_done
 from krona_tune.record.records import Records
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder

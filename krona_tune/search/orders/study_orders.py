@@ -13,8 +13,8 @@ from threading import RLock
 from typing import Protocol, get_args
 
 from krona_tune.atomic_write import write_atomically
+from krona_tune.record.driver_state import ask_to_stop, forget_to_stop
 from krona_tune.record.orders import remove_order, waiting_orders
-from krona_tune.record.progress import ask_to_stop, forget_to_stop
 from krona_tune.refusal import Refusal, told
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.orders.clone import clone_number, clone_of, copy_last_rung

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator
 
-from krona_tune.record.effects import Effect
+from krona_tune.record.records import Effect
 from krona_tune.search.planning.space import Params, Space
 from krona_tune.search.searchers.study_model import StudyModel
 from krona_tune.study.randomness import stream

@@ -12,10 +12,9 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from krona_tune.record.driver_state import read_driver_state
+from krona_tune.record.driver_state import read_driver_state, share_done
 from krona_tune.record.ownership import is_locked, is_running, running_trials
 from krona_tune.record.parquet_reader import read_trials
-from krona_tune.record.progress import share_done
 from krona_tune.record.remote.storage import LISTED, Storage, refresh
 from krona_tune.record.sink import NothingKept
 from krona_tune.refusal import Refusal

@@ -10,7 +10,7 @@ import torch
 from ray import tune
 
 from krona_tune.backbones.geometry import Geometry
-from krona_tune.record.progress import note_progress, place_of
+from krona_tune.record.driver_state import note_progress, place_of
 from krona_tune.search.ray_internals import set_process_title
 from krona_tune.search.trial_message import TESTED, StepResult, TrialMessage
 from krona_tune.search.worker.checkpoints import NotKept, TrialCheckpoints

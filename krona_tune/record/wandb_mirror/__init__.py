@@ -1,1 +1,0 @@
-"""Copies the trials to Weights & Biases."""
