@@ -12,8 +12,7 @@ from krona_tune.refusal import Refusal, unknown
 from krona_tune.refused_calls import refusing_at_the_caller
 from krona_tune.report.frame import reports_frame, trials_frame
 from krona_tune.report.pages.study_page import spec_of, write_report
-from krona_tune.report.summary.shared_summary import judged_together, shared_part
-from krona_tune.report.summary.task_summary import TaskSummary, summaries
+from krona_tune.report.summary.task_summary import TaskSummary, judged_together, shared_part, summaries
 from krona_tune.search.orders.order_check import give_checked_order
 from krona_tune.search.planning.trial_counts import not_begun
 from krona_tune.study.folder import StudyFolder
@@ -132,7 +131,7 @@ class RecordedStudy:
 
         Those that have nothing to show are left out.
         """
-        from krona_tune.report.charts.seeds import seeds_chart
+        from krona_tune.report.charts.overview import seeds_chart
         from krona_tune.report.charts.task_charts import charts
         from krona_tune.study.network import network
 

@@ -10,8 +10,7 @@ from krona_tune.refusal import Refusal
 from krona_tune.report.pages.study_page import spec_of
 from krona_tune.report.summary.cost import cost, device_rates
 from krona_tune.report.summary.present import UnderWay, present
-from krona_tune.report.summary.shared_summary import judged_together, shared_part
-from krona_tune.report.summary.task_summary import average, summaries
+from krona_tune.report.summary.task_summary import average, judged_together, shared_part, summaries
 from krona_tune.search.planning.trial_counts import not_begun
 from krona_tune.service.answers import RunningTrial, State, StudyDetail, StudySummary
 from krona_tune.study.folder import StudyFolder

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from krona_tune.record.records import Records
 from krona_tune.report.pages.study_page import render
-from krona_tune.report.summary.shared_summary import shared_part
+from krona_tune.report.summary.task_summary import shared_part
 from krona_tune.study.result import Status
 from tests.record.events import manifest
 from tests.search.test_result_tables import sized

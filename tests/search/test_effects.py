@@ -6,7 +6,7 @@ import pytest
 
 from krona_tune.record.records import FILE, Effect, read_effects, read_records, write_effects
 from krona_tune.report.charts.chart import Subject
-from krona_tune.report.charts.effects_chart import effects as effects_chart
+from krona_tune.report.charts.knobs import effects as effects_chart
 from krona_tune.report.summary.task_summary import summaries
 from krona_tune.search.searchers.partial_dependence import effects
 from krona_tune.search.searchers.study_model import StudyModel

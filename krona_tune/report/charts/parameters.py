@@ -4,8 +4,19 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from krona_tune.report.charts.chart import SCORE, Chart, Subject, hover
-from krona_tune.report.charts.style import BLUE, GREEN, GREY, ORANGE, empty_figure, log_axis, with_alpha
+from krona_tune.report.charts.chart import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    SCORE,
+    Chart,
+    Subject,
+    empty_figure,
+    hover,
+    log_axis,
+    with_alpha,
+)
 from krona_tune.report.summary.task_summary import RankedTrial, TaskSummary, average, pareto, together
 from krona_tune.study.result import Status
 from krona_tune.study.standings import Front, average_front

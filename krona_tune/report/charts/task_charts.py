@@ -4,14 +4,12 @@ from collections.abc import Callable
 
 from krona_tune.record.records import Records
 from krona_tune.report.charts.chart import Chart, Subject
-from krona_tune.report.charts.effects_chart import effects
 from krona_tune.report.charts.factor_shapes import factor_shapes
 from krona_tune.report.charts.importance import importance
-from krona_tune.report.charts.learning_curves import learning_curves
+from krona_tune.report.charts.knobs import effects, scale_and_learning_rate
+from krona_tune.report.charts.learning_curves import learning_curves, score_against_step_time
 from krona_tune.report.charts.parameters import score_against_parameters
 from krona_tune.report.charts.placement_chart import placement
-from krona_tune.report.charts.scale_learning_rate import scale_and_learning_rate
-from krona_tune.report.charts.training_time import score_against_step_time
 from krona_tune.report.summary.task_summary import TaskSummary
 from krona_tune.study.network import Network
 

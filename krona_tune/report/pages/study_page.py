@@ -10,17 +10,22 @@ from krona_tune.atomic_write import read_text, write_atomically
 from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.report.charts.chart import Chart
-from krona_tune.report.charts.overview import overview_chart
+from krona_tune.report.charts.overview import overview_chart, seeds_chart
 from krona_tune.report.charts.parameters import average_chart
-from krona_tune.report.charts.seeds import seeds_chart
 from krona_tune.report.charts.task_charts import charts
 from krona_tune.report.pages.html import SHAPE, environment, framed, knobs_of, packed_plotly
 from krona_tune.report.summary.cost import Cost, DeviceRates, cost, cost_chart, device_rates, saved_by_stopping
-from krona_tune.report.summary.failures import troubles
 from krona_tune.report.summary.finals_summary import final_average, methods_part
 from krona_tune.report.summary.present import given_orders
-from krona_tune.report.summary.shared_summary import judged_together, shared_part
-from krona_tune.report.summary.task_summary import STANDARD_ERRORS, TaskSummary, average, summaries
+from krona_tune.report.summary.task_summary import (
+    STANDARD_ERRORS,
+    TaskSummary,
+    average,
+    judged_together,
+    shared_part,
+    summaries,
+    troubles,
+)
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import NOTHING
 from krona_tune.study.manifest import FIX, Manifest, read_manifest

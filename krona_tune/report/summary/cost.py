@@ -8,8 +8,19 @@ import plotly.graph_objects as go
 
 from krona_tune.record.records import Records
 from krona_tune.refusal import refusing
-from krona_tune.report.charts.chart import Chart
-from krona_tune.report.charts.style import BLUE, GREEN, GREY, ORANGE, PINK, PURPLE, RED, TEAL, YELLOW, empty_figure
+from krona_tune.report.charts.chart import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PINK,
+    PURPLE,
+    RED,
+    TEAL,
+    YELLOW,
+    Chart,
+    empty_figure,
+)
 from krona_tune.report.summary.task_summary import RUNNING, TaskSummary
 from krona_tune.study.devices import UNKNOWN, Devices
 from krona_tune.study.manifest import Manifest

@@ -1,16 +1,18 @@
-"""Computes what won and by how much: each task's ranking on validation, against two baselines, with a rough error."""
+"""Computes what won and by how much: each task's ranking, the configurations for all tasks, and what failed."""
 
-from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from math import isfinite, sqrt
+
+import yaml
 
 from krona_tune.record.records import Records
 from krona_tune.study.compared_values import averaged
 from krona_tune.study.finals import Finals
 from krona_tune.study.manifest import Manifest, TaskFacts
 from krona_tune.study.result import Half, Status, TrialResult
-from krona_tune.study.standings import Standings, front_of
+from krona_tune.study.standings import Front, SharedConfiguration, Standings, front_of, shared_ranking
 
 RUNNING = "running"
 """The state of a trial that has not ended yet, while its study runs."""
@@ -219,3 +221,67 @@ def _difference(best: RankedTrial | None, other: float | None) -> float | None:
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None and isfinite(value)]
     return sum(known) / len(known) if len(known) == len(values) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedPart:
+    """The configurations that were trained to the end on every task, the best average first; `begun` were begun."""
+
+    ranked: tuple[SharedConfiguration, ...]
+    begun: int
+
+    @property
+    def front(self) -> Front:
+        """Returns (parameters, average) of those that none beats with as few."""
+        return front_of([(each.parameters, each.average) for each in self.ranked], lambda point: point)
+
+
+def shared_part(recorded: Records, manifest: Manifest, spec: str) -> SharedPart | None:
+    """Returns the shared configurations; None if the request's text says that each task was searched by itself."""
+    search = (yaml.safe_load(spec) or {}).get("search") if "shared" in spec else None
+    if not isinstance(search, dict) or not search.get("shared"):
+        return None
+    searched = [row for row in recorded.trials if row.kind == "search"]
+    ranked = shared_ranking(searched, tuple(manifest.tasks))
+    return SharedPart(ranked=tuple(ranked), begun=len({row.number for row in searched}))
+
+
+def judged_together(tasks: Sequence[TaskSummary], part: SharedPart | None) -> tuple[TaskSummary, ...]:
+    """Returns the summaries; if the tasks share their configurations, their best is the winner of the average."""
+    if part is None or not part.ranked:
+        return tuple(tasks)
+    return tuple(replace(each, shared=part.ranked[0].number) for each in tasks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trouble:
+    """Trials with the same status and reason (the last line of their error); `text` is the first whole error."""
+
+    status: Status
+    reason: str
+    text: str
+    tasks: tuple[str, ...]
+    trials: tuple[TrialResult, ...]
+
+
+def troubles(tasks: Iterable[TaskSummary]) -> tuple[Trouble, ...]:
+    """Returns the troubles, the most frequent first."""
+    together: dict[tuple[Status, str], list[tuple[str, TrialResult]]] = defaultdict(list)
+    for summary in tasks:
+        for trial in summary.troubled:
+            together[trial.status, _reason(trial.error)].append((summary.title, trial))
+    found = [
+        Trouble(
+            status=status,
+            reason=reason,
+            text=pairs[0][1].error.strip(),
+            tasks=tuple(dict.fromkeys(title for title, _ in pairs)),
+            trials=tuple(trial for _, trial in pairs),
+        )
+        for (status, reason), pairs in together.items()
+    ]
+    return tuple(sorted(found, key=lambda each: -len(each.trials)))
+
+
+def _reason(error: str) -> str:
+    return (error.strip().splitlines() or [""])[-1]

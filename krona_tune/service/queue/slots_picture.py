@@ -8,8 +8,7 @@ from math import ceil
 import pandas as pd
 import plotly.graph_objects as go
 
-from krona_tune.report.charts.chart import Chart
-from krona_tune.report.charts.style import (
+from krona_tune.report.charts.chart import (
     BLUE,
     GREEN,
     GREY,
@@ -18,6 +17,7 @@ from krona_tune.report.charts.style import (
     RED,
     TEAL,
     YELLOW,
+    Chart,
     empty_figure,
     with_alpha,
 )
