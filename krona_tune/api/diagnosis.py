@@ -13,10 +13,18 @@ import platformdirs
 from krona_tune import __version__, hub
 from krona_tune.processor import this_processor
 from krona_tune.refusal import Refusal
-from krona_tune.search.preflight import hardware
-from krona_tune.search.preflight.environment import variables
-from krona_tune.search.preflight.installation import US, extras, installed, unmet, versions
-from krona_tune.search.preflight.machine import refuse_cache, refuse_gone_folder, refuse_temporary_folder
+from krona_tune.search.preflight import machine
+from krona_tune.search.preflight.machine import (
+    US,
+    extras,
+    installed,
+    refuse_cache,
+    refuse_gone_folder,
+    refuse_temporary_folder,
+    unmet,
+    variables,
+    versions,
+)
 from krona_tune.study.formatting import format_bytes
 
 LITTLE_SHARED, LITTLE_MEMORY, LITTLE_DISK = 2**30, 2 * 2**30, 2 * 2**30
@@ -41,7 +49,7 @@ class Diagnosis:
 
 def diagnose() -> Diagnosis:
     """Returns the facts about this machine and installation, and what is wrong."""
-    gpus, parts, reached = hardware.gpus(), extras(), _reached()
+    gpus, parts, reached = machine.gpus(), extras(), _reached()
     return Diagnosis(
         sections={
             "versions": versions(__version__),
@@ -66,29 +74,29 @@ def _refused(*checks: Callable[[], object]) -> Iterator[Refusal]:
             yield refusal
 
 
-def _machine(gpus: list[hardware.Gpu]) -> dict[str, str]:
-    processor, limit, (total, free) = this_processor(), hardware.core_limit(), hardware.memory()
-    shared, here = hardware.shared_memory(), _here()
+def _machine(gpus: list[machine.Gpu]) -> dict[str, str]:
+    processor, limit, (total, free) = this_processor(), machine.core_limit(), machine.memory()
+    shared, here = machine.shared_memory(), _here()
     return {
         "platform": platform.platform(),
         "processor": f"{processor.name} ({', '.join(processor.instructions) or 'instruction sets unknown'})",
         "precision": f"auto is {_precision(gpus, processor.prefers_bfloat16)}",
-        "CPUs": f"{hardware.cores()}" + (f", a container's limit of {limit:g}" if limit else ""),
+        "CPUs": f"{machine.cores()}" + (f", a container's limit of {limit:g}" if limit else ""),
         "memory": f"{format_bytes(total)}, {format_bytes(free)} free",
         "/dev/shm": "none" if shared is None else format_bytes(shared),
-        "disk": f"{format_bytes(hardware.free_bytes(here))} free in {here}" if here else "the folder is gone",
+        "disk": f"{format_bytes(machine.free_bytes(here))} free in {here}" if here else "the folder is gone",
         "GPUs": "; ".join(each.said for each in gpus) or "none",
     }
 
 
-def _precision(gpus: list[hardware.Gpu], on_the_cpu: bool) -> str:
+def _precision(gpus: list[machine.Gpu], on_the_cpu: bool) -> str:
     """Says which precision `auto` chooses: on a GPU if there is one, which only torch knows for sure."""
     fast = gpus[0].bfloat16 if gpus else on_the_cpu
     return "known when torch sees the GPU" if fast is None else "bf16" if fast else "fp32"
 
 
-def _warnings(gpus: list[hardware.Gpu]) -> Iterator[Refusal]:
-    shared, (_, free), here = hardware.shared_memory(), hardware.memory(), _here()
+def _warnings(gpus: list[machine.Gpu]) -> Iterator[Refusal]:
+    shared, (_, free), here = machine.shared_memory(), machine.memory(), _here()
     if shared is not None and shared < LITTLE_SHARED:
         fix = "in a container, start it with --shm-size=2g"
         yield Refusal(
@@ -96,7 +104,7 @@ def _warnings(gpus: list[hardware.Gpu]) -> Iterator[Refusal]:
         )
     if free < LITTLE_MEMORY:
         yield Refusal("memory", f"{format_bytes(free)} are free, a trial takes about 1 GB", "end other programs")
-    if here and (left := hardware.free_bytes(here)) < LITTLE_DISK:
+    if here and (left := machine.free_bytes(here)) < LITTLE_DISK:
         yield Refusal(str(here), f"{format_bytes(left)} are free", "free space, or name another folder with --storage")
     if gpus and installed("torch").endswith(OF_THE_CPU):
         yield Refusal("torch", f"{installed('torch')} can't use the GPU", "install a build of torch for your GPU")

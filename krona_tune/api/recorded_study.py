@@ -146,7 +146,7 @@ class RecordedStudy:
     def _repr_html_(self) -> str:
         from rich.console import Group
 
-        from krona_tune.search.terminal.cell_html import html_of
+        from krona_tune.search.terminal.cell_view import html_of
         from krona_tune.search.terminal.result_tables import result_tables
 
         if not self.folder.manifest.exists():

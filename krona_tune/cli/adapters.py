@@ -97,7 +97,7 @@ def _data_of(adapter: Path) -> "TaskWork | None":
     study = StudyFolder(adapter.resolve().parents[1])
     if not study.spec.exists():
         return None
-    from krona_tune.search.validation_data import validation_data
+    from krona_tune.search.startup.task_data import validation_data
 
     try:
         return validation_data(study, read_card(adapter).task)

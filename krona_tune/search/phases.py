@@ -1,27 +1,35 @@
-"""Makes the two phases of a study from its rows: the search of all tasks, then the finals."""
+"""Makes the phases of a study from its rows, the search and the finals, and runs one after the other."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from ray.tune.schedulers import FIFOScheduler
 
+from krona_tune.record.driver_state import DriverState, End, Stage, write_driver_state
 from krona_tune.record.parquet_reader import read_reports
 from krona_tune.search.budget.budget import Amount, Rates, needed
 from krona_tune.search.budget.forecast import Forecast
 from krona_tune.search.ledger import Ledger
+from krona_tune.search.orders.study_orders import StudyOrders
 from krona_tune.search.planning.plan import Plan, trial_seed
 from krona_tune.search.planning.space import Params
 from krona_tune.search.resume import finals_left, known_trials, numbers_left, recall_trials, repeats_left
 from krona_tune.search.schedulers.asha import AshaPerGroup
 from krona_tune.search.searchers.open_samplers import SHARED, open_samplers, open_shared_sampler
+from krona_tune.search.searchers.proposal import earlier_points
 from krona_tune.search.searchers.shared_searcher import SharedSearcher
 from krona_tune.search.searchers.task_searcher import StudySearcher
-from krona_tune.search.searchers.warm_start import earlier_points
+from krona_tune.search.startup.begin import Started
 from krona_tune.search.study_stopper import StudyStopper
+from krona_tune.search.terminal.live_view import View
 from krona_tune.search.trial_message import TrialMessage
-from krona_tune.search.tune_run import Phase
+from krona_tune.search.tune_host import Phase, tune_trials
+from krona_tune.search.worker.trainable import Workplace
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.redact import redact
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.train.loop import TaskWork
 
@@ -130,3 +138,94 @@ def finals_reserve(
         return needed(ledger.rows, full, waiting, rates, foretold)
 
     return lambda: need(len(ledger.rows) - len(ledger.running), rates())
+
+
+SECONDS = 2.0
+"""The time between two writings of the state."""
+PAUSED_SECONDS = 0.2
+
+
+@dataclass(kw_only=True)
+class PhaseRunner:
+    """What runs the phases of a study. `changed` is called after each event of a trial; `left` returns the forecast
+    seconds, if there is a forecast."""
+
+    started: Started
+    ledger: Ledger
+    stopping: StudyStopper
+    orders: StudyOrders
+    view: View
+    changed: Callable[[], None]
+    left: Callable[[], float] | None
+    stage: Stage = "search"
+    _written: float = 0.0
+
+    def run(self, phase: Phase, stage: Stage) -> None:
+        """Runs the phase to its end, or until the study is stopped."""
+        self.stage = stage
+        self.orders.ticked, self.orders.state_changed = self._write_if_due, self._write
+        self.orders.serve(phase.searcher, search=stage == "search")
+        while not (self.orders.slots() or self.stopping.stop_all()):
+            self.orders.look()  # a study that waits needs no worker
+            time.sleep(PAUSED_SECONDS)
+        tune_trials(
+            phase,
+            self.ledger,
+            self.stopping,
+            self.changed,
+            self.orders.look,
+            workplace=workplace(self.started),
+            slots=replace(self.started.slots, count=self.orders.most),
+            storage=self.started.folder.ray,
+        )
+        self.orders.leave()
+
+    def end(self) -> None:
+        """Says that no trial runs any more."""
+        self.stage = "end"
+        self._write()
+        self.orders.close()
+
+    def say_end(self) -> None:
+        """Says how the driver ends."""
+        stopping = self.stopping
+        how: End = "lost" if stopping.lost else "halted" if stopping.halted else stopping.asked or "finished"
+        self._write(how, redact(stopping.lost or stopping.halted))
+
+    def _write_if_due(self) -> None:
+        if time.monotonic() - self._written >= SECONDS:
+            self._write()
+
+    def _write(self, end: End = "", reason: str = "") -> None:
+        self._written = time.monotonic()
+        ended, trials = self.view.counts()
+        state = DriverState(
+            stage=self.stage,
+            trials=trials,
+            ended=ended,
+            seconds_left=self.left() if self.left else None,
+            slots=self.orders.allowed,
+            most=self.orders.most,
+            share=self.orders.share,
+            paused=self.orders.paused,
+            end=end,
+            reason=reason,
+            at=time.time(),
+        )
+        write_driver_state(self.started.folder, state)
+
+
+def workplace(started: Started) -> Workplace:
+    """Returns what every worker of the study shares."""
+    return Workplace(
+        folder=started.source.location,
+        name=started.source.name,
+        precision=started.manifest.computes_in or started.plan.precision,
+        gpu=started.slots.gpus > 0,
+        threads=max(1, int(started.slots.cpus)),
+        checkpoints=str(started.folder.checkpoints.resolve()),
+        elsewhere=started.folder.remote_checkpoints,
+        stored_bytes=int(started.plan.spec.resources.stored_states_gb * 1e9),
+        geometry=started.plan.geometry,
+        quantize=started.plan.spec.backbone.quantize,
+    )

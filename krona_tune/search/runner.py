@@ -28,8 +28,7 @@ from krona_tune.search.full_training import FullTraining, full_work
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.orders.earlier_orders import EarlierOrders
 from krona_tune.search.orders.study_orders import StudyOrders
-from krona_tune.search.phase_runner import PhaseRunner
-from krona_tune.search.phases import finals_phase, finals_reserve, known_phase, repeats_phase, search_phase
+from krona_tune.search.phases import PhaseRunner, finals_phase, finals_reserve, known_phase, repeats_phase, search_phase
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.ray_internals import kill_ray
 from krona_tune.search.ray_metrics import Reading, StudyMetrics, readings
@@ -40,7 +39,7 @@ from krona_tune.search.startup.begin import Started
 from krona_tune.search.study_clock import StudyClock
 from krona_tune.search.study_stopper import StudyStopper, interruptible
 from krona_tune.search.terminal.live_view import View
-from krona_tune.search.tune_run import Phase
+from krona_tune.search.tune_host import Phase
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import What
 from krona_tune.study.request.loader import dump_spec
@@ -303,7 +302,7 @@ def _search_then_finals(phases: PhaseRunner) -> None:
 
 def _write_effects(model: "StudyModel", plan: Plan, folder: StudyFolder) -> None:
     """Keeps what the model expects of each knob. An error is only logged: nothing that a trial produced is lost."""
-    from krona_tune.search.searchers.partial_dependence import effects  # no other study loads its packages
+    from krona_tune.search.searchers.study_model import effects  # no other study loads its packages
 
     try:
         found = [each for task in plan.spec.tasks for each in effects(model, plan.space, task, plan.spec.seed)]

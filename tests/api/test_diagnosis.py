@@ -12,10 +12,8 @@ import pytest
 from krona_tune import cli
 from krona_tune.api import diagnosis
 from krona_tune.api.diagnosis import diagnose
-from krona_tune.search.preflight import hardware, installation
-from krona_tune.search.preflight.environment import MASK, READ, SECRET, variables
-from krona_tune.search.preflight.hardware import Gpu
-from krona_tune.search.preflight.installation import extras, unmet
+from krona_tune.search.preflight import machine
+from krona_tune.search.preflight.machine import MASK, READ, SECRET, Gpu, extras, unmet, variables
 from tests.conftest import Run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,18 +46,18 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         def get_all(self, name: str) -> list[str]:
             return {"Provides-Extra": ["peft", "gpu", "store", "test"]}[name]
 
-    monkeypatch.setattr(installation, "version", version)
-    monkeypatch.setattr(installation, "requires", lambda name: REQUIRES if name == "krona_tune" else OF_OTHERS)
-    monkeypatch.setattr(installation, "metadata", lambda name: Metadata())
+    monkeypatch.setattr(machine, "version", version)
+    monkeypatch.setattr(machine, "requires", lambda name: REQUIRES if name == "krona_tune" else OF_OTHERS)
+    monkeypatch.setattr(machine, "metadata", lambda name: Metadata())
 
 
 @pytest.fixture
 def healthy(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with enough of all, without GPUs, whatever this one is."""
-    monkeypatch.setattr(hardware, "memory", lambda: (32 * 10**9, 30 * 10**9))
-    monkeypatch.setattr(hardware, "shared_memory", lambda: 16 * 10**9)
-    monkeypatch.setattr(hardware, "free_bytes", lambda folder: 10**12)
-    monkeypatch.setattr(hardware, "gpus", list)
+    monkeypatch.setattr(machine, "memory", lambda: (32 * 10**9, 30 * 10**9))
+    monkeypatch.setattr(machine, "shared_memory", lambda: 16 * 10**9)
+    monkeypatch.setattr(machine, "free_bytes", lambda folder: 10**12)
+    monkeypatch.setattr(machine, "gpus", list)
     monkeypatch.setattr(diagnosis, "_found", lambda host: True)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
 
@@ -76,11 +74,11 @@ def test_what_is_missing_or_too_old_is_told_with_its_remedy() -> None:
         ("gpu", ("torch",), "pip install 'krona_tune[gpu]'"),
         ("store", ("mlflow[db]",), "pip install 'krona_tune[store]'"),
     ]
-    versions = installation.versions("9.8")
+    versions = machine.versions("9.8")
     assert versions["torch"] == "2.7.1+cpu"
     assert versions["ray"] == "not installed"
     assert versions["krona_tune"] == "9.8, installed as 9.9"
-    assert installation.versions("9.9")["krona_tune"] == "9.9"
+    assert machine.versions("9.9")["krona_tune"] == "9.9"
 
 
 @pytest.mark.usefixtures("healthy")
@@ -112,7 +110,7 @@ def test_what_may_fail_later_is_a_warning(
     monkeypatch: pytest.MonkeyPatch, what: str, answer: object, told: str
 ) -> None:
     monkeypatch.setattr(diagnosis, "installed", lambda name: "2.7.1+cpu")
-    monkeypatch.setattr(hardware, what, lambda *of: answer)
+    monkeypatch.setattr(machine, what, lambda *of: answer)
     (warning,) = diagnose().warnings
     assert told in str(warning)
 
@@ -173,22 +171,22 @@ def test_gpus_are_listed_with_the_precision_that_they_get(
 
 
 def test_a_driver_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(hardware, "ASK", ("/nowhere/nvidia-smi",))
-    monkeypatch.setattr(hardware, "DRIVERS", {str(tmp_path): "AMD", str(tmp_path / "none"): "NVIDIA"})
-    assert hardware.gpus() == [Gpu("a driver of AMD, which did not list its GPUs", None)]
+    monkeypatch.setattr(machine, "ASK", ("/nowhere/nvidia-smi",))
+    monkeypatch.setattr(machine, "DRIVERS", {str(tmp_path): "AMD", str(tmp_path / "none"): "NVIDIA"})
+    assert machine.gpus() == [Gpu("a driver of AMD, which did not list its GPUs", None)]
 
 
 def test_a_containers_limits_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(hardware, "GROUP", tmp_path)
-    assert hardware.core_limit() is None
+    monkeypatch.setattr(machine, "GROUP", tmp_path)
+    assert machine.core_limit() is None
     for name, text in (("cpu.max", "150000 100000"), ("memory.max", "3000"), ("memory.current", "1000")):
         (tmp_path / name).write_text(text, encoding="utf-8")
-    assert hardware.core_limit() == 1.5
-    assert hardware.memory() == (3000, 2000)
+    assert machine.core_limit() == 1.5
+    assert machine.memory() == (3000, 2000)
     for name in ("cpu.max", "memory.max"):
         (tmp_path / name).write_text("max 100000", encoding="utf-8")
-    assert hardware.core_limit() is None
-    assert hardware.memory()[0] > 3000
+    assert machine.core_limit() is None
+    assert machine.memory()[0] > 3000
 
 
 def test_no_secret_is_shown() -> None:

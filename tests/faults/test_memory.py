@@ -12,7 +12,7 @@ from ray import tune
 
 from krona_tune.search.budget.budget import Amount, Budget
 from krona_tune.search.study_stopper import StudyStopper
-from krona_tune.search.tune_callback import Recorder
+from krona_tune.search.tune_host import Recorder
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.train.loop import TrialRun
 from tests.faults.conftest import Cost

@@ -13,11 +13,9 @@ from ray.cluster_utils import Cluster as Nodes
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.preflight import checks
-from krona_tune.search.preflight.capacity import needed_bytes
-from krona_tune.search.preflight.checks import run_preflight
-from krona_tune.search.preflight.nodes import NodeReport, inspect_nodes, versions
+from krona_tune.search.preflight.checks import NodeReport, inspect_nodes, needed_bytes, run_preflight, versions
+from krona_tune.search.startup.begin import gather_study
 from krona_tune.search.startup.cluster import connect, connecting
-from krona_tune.search.startup.gather import gather_study
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.request.loader import load_spec
 from krona_tune.study.result import Status

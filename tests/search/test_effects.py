@@ -8,8 +8,7 @@ from krona_tune.record.records import FILE, Effect, read_effects, read_records, 
 from krona_tune.report.charts.chart import Subject
 from krona_tune.report.charts.knobs import effects as effects_chart
 from krona_tune.report.summary.task_summary import summaries
-from krona_tune.search.searchers.partial_dependence import effects
-from krona_tune.search.searchers.study_model import StudyModel
+from krona_tune.search.searchers.study_model import StudyModel, effects
 from krona_tune.study.request.domain import Choice
 from tests.record.events import manifest
 from tests.search.test_study_model import BUDGETS, RIVALS, SPACE, feed

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from krona_tune.refusal import Refusal
-from krona_tune.search import finalists
-from krona_tune.search.finalists import final_trials
+from krona_tune.search import resume
+from krona_tune.search.resume import final_trials
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.study_spec import StudySpec
@@ -106,7 +106,7 @@ def test_a_choice_among_many_trials_checks_the_configurations_of_a_few(
     monkeypatch: pytest.MonkeyPatch, search: dict[str, Any]
 ) -> None:
     checked: list[str] = []
-    monkeypatch.setattr(finalists, "check_trial", lambda *given: checked.append(given[0]) or check_trial(*given))
+    monkeypatch.setattr(resume, "check_trial", lambda *given: checked.append(given[0]) or check_trial(*given))
     rows = [searched(number, 0.5 + number / 1000, trainable_parameters=number + 1) for number in range(90)]
     assert chosen(final_trials(spec(top=3, seeds=4, **search), rows)) == {1: "rte-089", 2: "rte-088", 3: "rte-087"}
     assert len(checked) < 10
@@ -199,6 +199,6 @@ def test_a_request_that_says_nothing_has_no_finalists() -> None:
         ({"tops": 2}, r"x.yaml: finalists: unknown key 'tops', did you mean 'top'"),
     ],
 )
-def test_a_wrong_number_of_finalists_is_refused(finalists: dict[str, int], refusal: str) -> None:
+def test_a_wrong_number_of_finalists_is_refused(resume: dict[str, int], refusal: str) -> None:
     with pytest.raises(Refusal, match=refusal):
-        build_spec({"model": "m", "finalists": finalists}, "x.yaml")
+        build_spec({"model": "m", "finalists": resume}, "x.yaml")

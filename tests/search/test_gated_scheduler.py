@@ -8,8 +8,8 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 
 from krona_tune.search.schedulers.asha import CONTINUE, STOP
-from krona_tune.search.schedulers.gated_scheduler import PAUSE, GatedScheduler
 from krona_tune.search.searchers.gated_searcher import Gate, GatedSearcher
+from krona_tune.search.tune_host import PAUSE, GatedScheduler
 
 
 class Tune:

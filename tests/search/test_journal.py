@@ -11,7 +11,7 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from krona_tune.search.searchers.journal import open_journal
+from krona_tune.search.searchers.open_samplers import open_journal
 from tests.search.conftest import never
 
 

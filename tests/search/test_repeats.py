@@ -7,7 +7,7 @@ from typing import Any
 from krona_tune.search.budget.budget import Rates
 from krona_tune.search.phases import finals_reserve
 from krona_tune.search.planning.trial_counts import Counts
-from krona_tune.search.repeats import repeat_trials
+from krona_tune.search.resume import repeat_trials
 from krona_tune.study.compared_values import compare
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.schedule import Schedule

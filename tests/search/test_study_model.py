@@ -15,11 +15,17 @@ from krona_tune.kron.factors import factor_shape, first_step
 from krona_tune.record.parquet_schema import TRIALS, table_of, trial_of
 from krona_tune.search.planning.space import Space
 from krona_tune.search.searchers import study_model
-from krona_tune.search.searchers.coordinates import Encoder, coordinates
-from krona_tune.search.searchers.gaussian_process import condition, first_kernel, fitted_kernel, predict
-from krona_tune.search.searchers.history import WORST, History
+from krona_tune.search.searchers.history import WORST, Encoder, History, coordinates
 from krona_tune.search.searchers.open_samplers import open_samplers
-from krona_tune.search.searchers.study_model import FIRST_FIT, StudyModel, _last_fit
+from krona_tune.search.searchers.study_model import (
+    FIRST_FIT,
+    StudyModel,
+    _last_fit,
+    condition,
+    first_kernel,
+    fitted_kernel,
+    predict,
+)
 from krona_tune.study.result import Report, Status, TrialResult
 from tests.search.conftest import never, space, spec
 

@@ -8,7 +8,7 @@ import pytest
 from krona_tune.search.budget.budget import Amount, Budget
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.study_stopper import StudyStopper
-from krona_tune.search.tune_callback import Recorder
+from krona_tune.search.tune_host import Recorder
 from krona_tune.study.result import Status
 from tests.search.test_ledger import config, ledger
 

@@ -5,20 +5,20 @@ import threading
 
 import pytest
 
-from krona_tune.search import tune_run
+from krona_tune.search import tune_host
 from krona_tune.search.budget.budget import Amount, Budget
 from krona_tune.search.study_stopper import StudyStopper
 
 
 @pytest.fixture
 def stopping(monkeypatch: pytest.MonkeyPatch) -> StudyStopper:
-    monkeypatch.setattr(tune_run, "WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(tune_host, "WATCH_SECONDS", 0.01)
     return StudyStopper(Budget(), Amount)
 
 
 def test_a_run_that_ends_well_stops_nothing(stopping: StudyStopper) -> None:
     done = []
-    tune_run.watched(lambda: done.append(threading.current_thread().name), lambda: None, stopping)
+    tune_host.watched(lambda: done.append(threading.current_thread().name), lambda: None, stopping)
     assert done == ["tune"]
     assert not stopping.interrupted
 
@@ -36,14 +36,14 @@ def test_a_run_that_fails_halts_the_study_and_says_why(stopping: StudyStopper, e
     def fails() -> None:
         raise error
 
-    tune_run.watched(fails, lambda: None, stopping)
+    tune_host.watched(fails, lambda: None, stopping)
     assert stopping.halted.startswith(reason)
     assert not stopping.lost
 
 
 def test_a_run_on_a_ray_that_is_lost_is_abandoned(stopping: StudyStopper) -> None:
     forever, looks = threading.Event(), iter([None, None, "Ray's raylet ended"])
-    tune_run.watched(forever.wait, lambda: next(looks), stopping)
+    tune_host.watched(forever.wait, lambda: next(looks), stopping)
     assert (stopping.lost, stopping.halted) == ("Ray's raylet ended", "")
     forever.set()
 
@@ -55,7 +55,7 @@ def test_a_run_that_fails_since_ray_is_lost_is_abandoned_too(stopping: StudyStop
         failed.set()
         raise RuntimeError("the owner died")
 
-    tune_run.watched(fails, lambda: "Ray's gcs_server ended" if failed.is_set() else None, stopping)
+    tune_host.watched(fails, lambda: "Ray's gcs_server ended" if failed.is_set() else None, stopping)
     assert (stopping.lost, stopping.halted) == ("Ray's gcs_server ended", "")
 
 
@@ -66,6 +66,6 @@ def test_a_second_request_to_stop_abandons_the_run(stopping: StudyStopper) -> No
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        tune_run.watched(forever.wait, pressed, stopping)
+        tune_host.watched(forever.wait, pressed, stopping)
     assert stopping.lost
     forever.set()

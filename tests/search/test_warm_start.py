@@ -12,11 +12,10 @@ from krona_tune.backbones.geometry import Stack
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.recorded_curves import LEARNED
 from krona_tune.refusal import Refusal
-from krona_tune.search.planning.earlier_study_reader import read_earlier
-from krona_tune.search.planning.shipped_curves import shipped_curves
-from krona_tune.search.searchers.coordinates import coordinates
+from krona_tune.search.planning.earlier_study import read_earlier, shipped_curves
+from krona_tune.search.searchers.history import coordinates
+from krona_tune.search.searchers.proposal import adopt_points, earlier_points
 from krona_tune.search.searchers.study_model import StudyModel
-from krona_tune.search.searchers.warm_start import adopt_points, earlier_points
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.study_spec import RECORDED_CURVES

@@ -21,8 +21,8 @@ from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import Status, TrialResult
 
 if TYPE_CHECKING:
+    from krona_tune.search.startup.begin import Gathered
     from krona_tune.search.startup.cluster import Slots
-    from krona_tune.search.startup.gather import Gathered
     from krona_tune.train.probe import Probe, Timed
 
 Ints = npt.NDArray[np.int64]

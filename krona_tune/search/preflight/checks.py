@@ -1,20 +1,252 @@
-"""Checks a study before its first trial and reports all problems at once."""
+"""Checks a study before its first trial and reports all problems at once: nodes, disk, memory, first batches."""
 
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import fmean
+from tempfile import NamedTemporaryFile
+from typing import Any
+from uuid import uuid4
 
 from krona_tune.record.mlflow_mirror.tracking_uri import explain_unreachable
-from krona_tune.record.remote.store import refusing
+from krona_tune.record.parquet_reader import pass_over, read_trials
+from krona_tune.record.remote.store import Store, is_uri, refusing
 from krona_tune.refusal import Refusal, told
-from krona_tune.search.preflight.capacity import Footprint, check_disk, check_memory, nearest_folder, needed_bytes
+from krona_tune.search.planning.plan import Plan
+from krona_tune.search.planning.trial_counts import Counts
 from krona_tune.search.preflight.findings import Findings, problem
-from krona_tune.search.preflight.first_batch import FirstBatch, train_first_batch, usual_point
-from krona_tune.search.preflight.nodes import NodeReport, inspect_nodes, node_problems, token, versions
+from krona_tune.search.preflight.first_batch import (
+    FirstBatch,
+    drawn,
+    largest_point,
+    longest_example,
+    train_first_batch,
+    usual_point,
+)
+from krona_tune.search.startup.begin import Gathered
 from krona_tune.search.startup.cluster import times_in
-from krona_tune.search.startup.gather import Gathered
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import format_bytes
+from krona_tune.study.redact import redact
 from krona_tune.study.result import Status
+from krona_tune.train.device import this_device
+
+PACKAGES = ("krona_tune", "torch", "transformers")
+"""The packages that a worker needs in the driver's version, so that its trials give the same results."""
+LOOK_SECONDS = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeReport:
+    """What one node sees. `versions` leaves out packages that are not installed there."""
+
+    reads_storage: bool
+    writes_storage: bool
+    sees_model: bool
+    versions: dict[str, str]
+
+
+def inspect_node(place: str, written: str, model: str) -> NodeReport:
+    """Reports on the node that this runs on; `place` is a file in the storage that holds `written`."""
+    storage, _, name = place.rpartition("/")
+    reads = _can_read(storage, name, written)
+    return NodeReport(
+        reads_storage=reads,
+        writes_storage=reads and _can_write(storage),
+        sees_model=Path(model).is_dir(),
+        versions=versions(),
+    )
+
+
+def inspect_nodes(storage: str, model: str) -> dict[str, NodeReport | str]:
+    """Returns the report of each node of the joined cluster, by its address; an error text if there is no report.
+
+    `storage` is a folder or a URI.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    alive = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    with token(storage) as (place, written):
+        task = ray.remote(num_cpus=0, max_retries=0)(inspect_node)
+        reports = {
+            node: task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
+                place, written, model
+            )
+            for node in alive
+        }
+        ray.wait(list(reports.values()), num_returns=len(reports), timeout=LOOK_SECONDS)
+        return {f"{alive[node]} ({node[:6]})": _seen(report) for node, report in reports.items()}
+
+
+def _seen(report: Any) -> NodeReport | str:
+    import ray
+
+    try:
+        seen: NodeReport = ray.get(report, timeout=0)
+    except ray.exceptions.GetTimeoutError:
+        return f"it did not answer within {LOOK_SECONDS} s"
+    except ray.exceptions.RayError as error:
+        return told(error, -1)
+    return seen
+
+
+@contextmanager
+def token(storage: str) -> Iterator[tuple[str, str]]:
+    """Creates a file with a unique text in the storage for the context; yields its place and the text."""
+    written, store = uuid4().hex, Store(storage)
+    name = f".seen-{written[:12]}"
+    store.write(name, written.encode())
+    try:
+        yield f"{storage}/{name}", written
+    finally:
+        store.remove(name)
+
+
+def _can_read(storage: str, name: str, written: str) -> bool:
+    with suppress(Exception):  # every store has its own errors
+        return Store(storage).read(name) == written.encode()
+    return False
+
+
+def _can_write(storage: str) -> bool:
+    with suppress(Exception), token(storage):
+        return True
+    return False
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of the packages on this node; leaves out those that are not installed."""
+    found = {}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def node_problems(storage: str, reports: dict[str, NodeReport | str]) -> Iterator[Refusal]:
+    """A refusal for each node on which trials could not be trained."""
+    name, equal = redact(storage), "give it the packages and the credentials that the driver has"
+    for node, report in reports.items():
+        match report:
+            case str():
+                yield Refusal(f"node {node}", report, "install the same krona_tune on every node")
+            case NodeReport(reads_storage=False):
+                fix = equal if is_uri(storage) else "name a folder that every node mounts"
+                yield Refusal("--storage", f"node {node} does not see {name}", fix)
+            case NodeReport(writes_storage=False):
+                fix = equal if is_uri(storage) else "mount it writable there"
+                yield Refusal("--storage", f"node {node} can't write in {name}", fix)
+
+
+PROCESS_BYTES = 600 * 2**20
+"""The memory of a worker before it loads a backbone: Python, torch, transformers."""
+STATE_BYTES, TRAINING_BYTES = 12, 16
+"""Bytes per trained parameter: a float32 value and its two moments on disk; in memory also its gradient."""
+ACTIVATIONS = 17
+"""Values per token that a layer keeps for its backward pass, in units of the width: inputs and outputs, roughly."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Footprint:
+    """The largest adapter of the space, the bytes of the backbone's weights, and the rough bytes of its worker."""
+
+    params: dict[str, Any]
+    weights: int
+    worker: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoints:
+    """The number of trials that leave a checkpoint, and their total bytes: `usually`, and at `most` if every trial has
+    the largest adapter."""
+
+    trials: int
+    usually: float
+    most: float
+
+
+def needed_bytes(gathered: Gathered) -> Footprint:
+    """Returns what the largest adapter of the space needs, computed from sizes alone."""
+    plan, shape = gathered.plan, gathered.plan.geometry
+    params = largest_point(plan.space)
+    trained = plan.space.parameters(params) + shape.head_parameters(_most_outputs(plan))
+    itemsize = this_device(plan.precision, gpu=False).dtype.itemsize if not gathered.slots.gpus else 2
+    rows = -(-params["batch_size"] // params["accumulation"])
+    tokens = rows * max(map(longest_example, gathered.prepared.works.values()))
+    layers = sum(shape.depths.values()) * shape.uses
+    kept = layers + ACTIVATIONS if params["gradient_checkpointing"] else layers * ACTIVATIONS
+    activations = tokens * kept * shape.width * itemsize
+    weights = shape.parameters * itemsize
+    worker = PROCESS_BYTES + weights + trained * TRAINING_BYTES + activations
+    return Footprint(params=params, weights=weights, worker=worker)
+
+
+def checkpoints_of(plan: Plan) -> Checkpoints:
+    """Returns the checkpoints of all tasks: of the search, its repeats, the heads alone, and the finals of both."""
+    each, tasks = Counts.of(plan.spec, text_to_text=plan.geometry.text_to_text), plan.spec.tasks
+    adapters = len(tasks) * (each.searched + each.repeats + each.finals)
+    heads = sum(len(plan.baselines(task)) + each.final_heads for task in tasks)
+    sizes = [plan.space.parameters(point) for point in drawn(plan.space)]
+    beside = (adapters + heads) * plan.geometry.head_parameters(_most_outputs(plan))
+    return Checkpoints(
+        trials=adapters + heads,
+        usually=STATE_BYTES * (adapters * fmean(sizes) + beside),
+        most=STATE_BYTES * (adapters * max(sizes) + beside),
+    )
+
+
+def _most_outputs(plan: Plan) -> int:
+    return max(task.outputs for task in plan.tasks.values())
+
+
+def nearest_folder(path: Path) -> Path:
+    """Returns the folder itself, or its nearest parent that exists."""
+    return next(above for above in (path.resolve(), *path.resolve().parents) if above.is_dir())
+
+
+def check_disk(gathered: Gathered, folder: StudyFolder, storage: Path) -> Findings:
+    """Checks that the storage can be written and has space for the checkpoints of the remaining trials: a problem if
+    the usual size does not fit, a warning if only the largest does not."""
+    try:
+        with NamedTemporaryFile(dir=storage, prefix=".preflight-"):
+            pass
+    except OSError as error:
+        return problem("--storage", f"{storage} can't be written: {error.strerror}", "name a writable folder")
+    checkpoints, free = checkpoints_of(gathered.plan), shutil.disk_usage(storage).free
+    there, ended = len(list(folder.checkpoints.glob("*"))), 0
+    if folder.results.is_dir():
+        ended = sum(row.status is not Status.INTERRUPTED for row in read_trials(folder.results, pass_over))
+    left = max(0.0, 1 - max(there, ended) / checkpoints.trials)
+    of = f"{storage} has {format_bytes(free)} free, the checkpoints of {checkpoints.trials} trials take"
+    if left * checkpoints.usually > free:
+        fix = "free space, ask for fewer trials, or limit them with --max-params"
+        return problem("--storage", f"{of} about {format_bytes(left * checkpoints.usually)}", fix)
+    if left * checkpoints.most > free:
+        return Findings(warnings=(f"--storage: {of} up to {format_bytes(left * checkpoints.most)}",))
+    return Findings()
+
+
+def check_memory(gathered: Gathered, need: Footprint) -> Findings:
+    """Checks that a node's CPU workers fit in its memory: a problem if the backbones alone don't, else a warning."""
+    fit, found = gathered.slots, Findings()
+    for node in set(gathered.cluster.nodes):
+        workers = min(node.fits(fit.cpus, fit.gpus), fit.count)
+        memory = f"{workers} workers on a node of {node.cpus:g} CPUs"
+        if not fit.gpus and workers * need.weights > node.memory_bytes:
+            what = f"{memory}: the backbone alone takes {format_bytes(workers * need.weights)}"
+            fix = "ask for fewer with --max-concurrent, or for more CPUs a trial"
+            found += problem("memory", f"{what}, Ray has {format_bytes(node.memory_bytes)}", fix)
+        elif not fit.gpus and workers * need.worker > node.memory_bytes:
+            taken, there = format_bytes(workers * need.worker), format_bytes(node.memory_bytes)
+            rough = f"{memory} may take {taken}, Ray has {there}"
+            found += Findings(warnings=(f"memory: {rough}; --max-concurrent asks for fewer",))
+    return found
+
 
 FIRST_BATCH_SECONDS = 300
 FASTER = "--set precision=fp32 avoids that"

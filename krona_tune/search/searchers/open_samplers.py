@@ -1,23 +1,126 @@
 """Opens the samplers of a study, all in one journal file that optuna-dashboard can read."""
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
+from itertools import islice
+from os.path import lexists
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from scipy.stats.qmc import Sobol
 
-from krona_tune.search.planning.space import Params, Space
-from krona_tune.search.searchers.journal import Halt, open_journal
-from krona_tune.search.searchers.proposal import Origin, Suggest
-from krona_tune.search.searchers.sobol import sobol_points
+from krona_tune.search.planning.space import EVEN_DRAWS, Params, Space
+from krona_tune.search.searchers.proposal import SOBOL, Origin, Proposal, Suggest, adopt_points
 from krona_tune.search.searchers.task_sampler import TaskSampler
-from krona_tune.search.searchers.warm_start import adopt_points
+from krona_tune.study.randomness import stream
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import Status
 
 if TYPE_CHECKING:
     from krona_tune.search.searchers.study_model import StudyModel
+
+logger = logging.getLogger(__name__)
+Halt = Callable[[str], None]
+"""Ends the study soon, for a reason."""
+
+
+def open_journal(path: Path, halt: Halt) -> JournalStorage:
+    """Opens the journal of a study. Cuts off a last line that a killed driver left unfinished; renames a journal that
+    Optuna can't replay, and then only the study's records are left."""
+    if lexists(path):
+        try:
+            _cut_off_unfinished(path)
+            return JournalStorage(_Journal(path, halt))
+        except OSError:
+            raise
+        except Exception as error:
+            aside = path.with_name(path.name + ".damaged")
+            logger.warning("%s is damaged (%s): renamed to %s, Optuna learns from the records", path, error, aside.name)
+            path.replace(aside)
+    return JournalStorage(_Journal(path, halt))
+
+
+def _cut_off_unfinished(path: Path) -> None:
+    if not path.is_file():  # opening a pipe would wait forever
+        raise ValueError("it is no file")
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(path, whole)
+
+
+class _Unlocked(JournalFileOpenLock):
+    """A lock that does nothing: a study's folder belongs to one process at a time."""
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None: ...
+
+
+class _Journal(JournalFileBackend):
+    """A journal that, if the disk is full, halts the study, keeps logs in memory and writes them before the next log.
+
+    Logs that are still not written when the process ends are restored from the records.
+    """
+
+    def __init__(self, path: Path, halt: Halt) -> None:
+        super().__init__(str(path), _Unlocked(str(path)))
+        self._path, self._halt = path, halt
+        self._unwritten: list[dict[str, Any]] = []
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        self._unwritten += logs
+        size = self._path.stat().st_size
+        try:
+            super().append_logs(self._unwritten)
+            self._unwritten = []
+        except OSError as error:
+            with suppress(OSError):
+                os.truncate(self._path, size)  # half a line would make the whole journal unreadable
+            self._halt(f"Optuna's journal could not be kept: {error}")
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        yield from super().read_logs(log_number_from)
+        if self._unwritten:
+            written = max(self._log_number_offset)
+            yield from self._unwritten[max(0, log_number_from - written) :]
+
+
+def sobol_points(space: Space, seed: int, first: int = 0) -> Suggest:
+    """Returns a function that gives a trial its point: feasible points of the sequence, each once, from `first` on."""
+    remaining, found = islice(_points(space, seed), first, None), list[dict[str, Any]]()
+
+    def suggest(number: int) -> Iterator[Proposal]:
+        found.extend(islice(remaining, max(0, number + 1 - len(found))))
+        return (Proposal(point, Origin(proposed_by=SOBOL)) for point in found[number : number + 1])
+
+    return suggest
+
+
+def _points(space: Space, seed: int) -> Iterator[dict[str, Any]]:
+    """Yields feasible points until none was found among EVEN_DRAWS in a row."""
+    labels = list(space.searched())
+    if not labels:
+        yield space.at({})
+        return
+    sequence = Sobol(d=len(labels), scramble=True, seed=stream(seed, "sobol") % 2**32)
+    tried: set[str] = set()
+    in_vain = 0
+    while in_vain < EVEN_DRAWS:
+        point = space.at(dict(zip(labels, map(float, sequence.random()[0]), strict=True)))
+        in_vain += 1
+        if space.feasible(point) and (meaning := space.meaning(point)) not in tried:
+            tried.add(meaning)
+            in_vain = 0
+            yield point
+
 
 SHARED = "shared"
 """The task name of configurations that all tasks share."""

@@ -1,34 +1,90 @@
-"""Proposes the points of all tasks by one model of the whole study, so that each task uses what the others showed."""
+"""Proposes the points of all tasks by one Gaussian process of the whole study, and says what it expects of knobs."""
 
 import logging
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
-from math import nan
+from math import log, nan, sqrt
+from typing import Any
 
 import numpy as np
+from scipy.optimize import minimize
 from scipy.stats import norm
-from sklearn.gaussian_process.kernels import Kernel
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, Kernel, Matern, WhiteKernel
 
 from krona_tune.backbones.geometry import Geometry
+from krona_tune.record.records import Effect
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.earlier_study import EarlierStudy
 from krona_tune.search.planning.space import EVEN_DRAWS, Params, Space
-from krona_tune.search.searchers.coordinates import Encoder
-from krona_tune.search.searchers.gaussian_process import (
-    condition,
-    first_kernel,
-    fitted_kernel,
-    predict,
-    predict_mean,
-)  # fmt: skip
-from krona_tune.search.searchers.history import Array, History, Trial
-from krona_tune.search.searchers.proposal import EVEN, MODEL, Origin, Proposal
-from krona_tune.search.searchers.warm_start import adopt_points, points_by_task
+from krona_tune.search.searchers.history import Array, Encoder, History, Trial
+from krona_tune.search.searchers.proposal import EVEN, MODEL, Origin, Proposal, adopt_points, points_by_task
 from krona_tune.study.randomness import stream
+from krona_tune.study.request.domain import Domain, Range, Value
 from krona_tune.study.result import Report, Status, TrialResult
+
+STEPS = 25
+"""The most steps of the optimiser that fits the lengths."""
+LENGTH, SPREAD = 0.6, 1.0
+"""The prior of a length: log-normal around LENGTH·√d, with this deviation of its logarithm."""
+
+
+def first_kernel(dimensions: int) -> Kernel:
+    """Returns the kernel before anything is known: Matérn 5/2 with one length per coordinate, and noise."""
+    lengths = np.full(dimensions, LENGTH * sqrt(dimensions))
+    return ConstantKernel(1.0, (0.1, 4.0)) * Matern(lengths, (0.05, 50.0), nu=2.5) + WhiteKernel(0.2, (1e-2, 1.0))
+
+
+def fitted_kernel(x: Array, y: Array, start: Kernel) -> Kernel:
+    """Returns the kernel with the most probable lengths and noise, given rows x (n, d) with values y (n,)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a length or the noise may end at its bound
+        return _regressor(start, _most_probable).fit(x, y).kernel_
+
+
+def condition(x: Array, y: Array, kernel: Kernel) -> GaussianProcessRegressor:
+    """Returns the process with this kernel, conditioned on rows x (n, d) with values y (n,)."""
+    return _regressor(kernel, None).fit(x, y)
+
+
+def predict(process: GaussianProcessRegressor, x: Array) -> tuple[Array, Array]:
+    """Returns the expected value and its deviation, without noise, of each row of x (n, d)."""
+    noise = float(process.kernel_.k2.noise_level)
+    mean, deviation = process.predict(x, return_std=True)
+    return mean, np.sqrt(np.maximum(deviation**2 - noise, 1e-12))
+
+
+def predict_mean(process: GaussianProcessRegressor, x: Array) -> tuple[float, float]:
+    """Returns the expected mean of the rows of x (n, d) and its deviation, without noise."""
+    mean, covariance = process.predict(x, return_cov=True)
+    noise = float(process.kernel_.k2.noise_level) * len(x)
+    return float(mean.mean()), float(np.sqrt(max(covariance.sum() - noise, 1e-12)) / len(x))
+
+
+def _regressor(kernel: Kernel, optimizer: Any) -> GaussianProcessRegressor:
+    return GaussianProcessRegressor(kernel, alpha=1e-8, optimizer=optimizer, copy_X_train=False)
+
+
+def _most_probable(loss: Callable[[Array], tuple[float, Array]], start: Array, bounds: Array) -> tuple[Array, float]:
+    """Minimises scikit-learn's loss over the logarithms (variance, lengths, noise) together with the lengths' prior."""
+    lengths = slice(1, len(start) - 1)
+    middle = log(LENGTH * sqrt(len(start) - 2))
+
+    def with_prior(theta: Array) -> tuple[float, Array]:
+        value, slope = loss(theta)
+        off = (theta[lengths] - middle) / SPREAD
+        slope = slope.copy()
+        slope[lengths] += off / SPREAD
+        return value + 0.5 * float(off @ off), slope
+
+    found = minimize(with_prior, start, method="L-BFGS-B", jac=True, bounds=bounds, options={"maxiter": STEPS})
+    return found.x, float(found.fun)
+
 
 logger = logging.getLogger(__name__)
 
@@ -215,3 +271,43 @@ def _last_fit(ended: int, before: int) -> int:
     while int(at) <= ended:
         last, at = max(last, int(at)), at * GROWTH
     return last
+
+
+POINTS, GRID_STEPS, BELOW_ONE = 30, 6, 1 - 1e-9
+"""The points over which the mean is taken, the values of a range, and the greatest share of a domain."""
+
+
+def effects(model: StudyModel, space: Space, task: str, seed: int) -> list[Effect]:
+    """Returns the effect of each value of each searched knob on a task; none if the model knows no score of it."""
+    rng = random.Random(stream(seed, "effects"))
+    points = [point for point in (space.draw(rng) for _ in range(4 * POINTS)) if space.feasible(point)][:POINTS]
+    found = []
+    for label, domain in space.searched().items():
+        for value in _values(domain):
+            group = [changed for point in points if (changed := _with(space, point, label, value))]
+            average = model.average(task, group) if group else None
+            if average:
+                low, expected, high = average
+                number = None if isinstance(value, bool | str) else float(value)
+                found.append(
+                    Effect(
+                        task=task, knob=label, value=str(value), number=number, expected=expected, low=low, high=high
+                    )
+                )
+    return found
+
+
+def _values(domain: Domain) -> Iterator[Value]:
+    if isinstance(domain, Range):
+        return (domain.at(min(step / (GRID_STEPS - 1), BELOW_ONE)) for step in range(GRID_STEPS))
+    return iter(domain.ends())
+
+
+def _with(space: Space, point: Params, label: str, value: Value) -> Params | None:
+    """Returns the point with this value; None if it has no such knob or does not fit then."""
+    drawn = space.drawn(point)
+    if label not in drawn or (label == "method" and value != point["method"]):
+        return None
+    drawn[label] = value
+    changed = space.point(lambda each, _: drawn[each])
+    return changed if space.feasible(changed) else None

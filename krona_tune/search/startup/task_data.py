@@ -19,9 +19,12 @@ from krona_tune.data.prompts import PromptWriter
 from krona_tune.data.splits import PARTS
 from krona_tune.data.target_checks import READ_BACK, changed_targets, refuse_long_targets
 from krona_tune.data.tasks import Task
-from krona_tune.search.planning.plan import Plan
+from krona_tune.search.planning.plan import Plan, make_plan
+from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import TaskFacts
+from krona_tune.study.request.loader import load_spec
 from krona_tune.study.request.study_spec import for_task
+from krona_tune.train.backbone_source import download
 from krona_tune.train.loop import TaskWork
 from krona_tune.train.tokenizer import candidates, open_tokenizer
 
@@ -197,3 +200,12 @@ def _constant_score(task: Task, encoded: Encoded) -> float:
     if task.judged_by_loss:
         return token_baseline(task, *(table[TARGET].to_pylist() for table in parts))
     return constant_baseline(task, *(table["label"].to_numpy() for table in parts))
+
+
+def validation_data(folder: StudyFolder, task: str) -> TaskWork:
+    """Returns a task's encoded data as its study had them. Raises a Refusal if they can't be read any more."""
+    spec = load_spec(folder.spec)
+    finals = spec.finalists.model_copy(update={"top": 0})  # leaves the test half alone
+    plan = make_plan(spec.model_copy(update={"tasks": (task,), "finalists": finals}), str(folder.spec))
+    source = download(plan.source)
+    return prepare_data(replace(plan, source=source), source.location).works[task]

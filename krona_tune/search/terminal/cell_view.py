@@ -4,11 +4,23 @@ import logging
 import sys
 import time
 import warnings
+from io import StringIO
 from typing import Any
 
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 
-from krona_tune.search.terminal.cell_html import html_of
+WIDTH = 110
+PRE = (
+    '<pre style="white-space:pre;overflow-x:auto;line-height:normal;font-family:Menlo,Consolas,monospace">{code}</pre>'
+)
+
+
+def html_of(content: RenderableType) -> str:
+    """Returns a table or a text of rich as HTML without a style sheet."""
+    console = Console(record=True, width=WIDTH, file=StringIO(), force_jupyter=False, emoji=False)
+    console.print(content)
+    return console.export_html(inline_styles=True, code_format=PRE)
+
 
 SECONDS = 0.5
 """The shortest time between two changes of a cell."""

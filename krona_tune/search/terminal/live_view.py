@@ -12,7 +12,7 @@ from rich.text import Text
 
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.terminal.cell_view import CellView, in_notebook
-from krona_tune.search.terminal.titled_table import synthetic_mark
+from krona_tune.search.terminal.result_tables import synthetic_mark
 from krona_tune.study.formatting import format_duration, format_money
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.price import Price

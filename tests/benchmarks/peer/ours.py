@@ -24,18 +24,18 @@ from krona_tune.search.best_adapters import save_best_adapters
 from krona_tune.search.budget.budget import Amount, Budget
 from krona_tune.search.budget.forecast import Forecast
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.phase_runner import workplace
+from krona_tune.search.phases import workplace
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.preflight.checks import run_preflight
 from krona_tune.search.searchers.gated_searcher import Gate
 from krona_tune.search.searchers.proposal import Origin
 from krona_tune.search.searchers.task_searcher import StudySearcher
-from krona_tune.search.startup import begin, gather
+from krona_tune.search.startup import begin
 from krona_tune.search.startup.begin import Started
 from krona_tune.search.startup.cluster import connecting
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.terminal.live_view import View
-from krona_tune.search.tune_run import Phase, tune_trials
+from krona_tune.search.tune_host import Phase, tune_trials
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import dump_spec
 from krona_tune.study.request.study_spec import StudySpec
@@ -97,7 +97,7 @@ class Listed:
 def study(case: Case, data: str, precision: str, folder: StudyFolder) -> tuple[Ledger, float]:
     """Runs everything from the request to adapters, records and page; returns also the forecast seconds of a trial."""
     plan = make_plan(spec(case, data, precision), "benchmark")
-    gathered = gather.gather_study(plan, connecting(None))
+    gathered = begin.gather_study(plan, connecting(None))
     findings = run_preflight(gathered, folder, None)
     findings.refuse()
     assert findings.probe is not None, "nothing was foretold"

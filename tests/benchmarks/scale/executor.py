@@ -10,8 +10,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.study_stopper import StudyStopper
-from krona_tune.search.tune_callback import Recorder
-from krona_tune.search.tune_run import Phase
+from krona_tune.search.tune_host import Phase, Recorder
 from tests.benchmarks.scale.stub import StubPlace, StubTrial
 
 

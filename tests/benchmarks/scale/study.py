@@ -12,13 +12,13 @@ import ray
 from rich.console import Console
 
 from krona_tune.record.ownership import claim
-from krona_tune.search import runner, tune_run
+from krona_tune.search import runner, tune_host
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import make_plan
-from krona_tune.search.startup import begin, gather
+from krona_tune.search.startup import begin
 from krona_tune.search.startup.cluster import QUIET, connecting
 from krona_tune.search.study_stopper import StudyStopper
-from krona_tune.search.tune_run import Phase
+from krona_tune.search.tune_host import Phase
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import build_spec
 from tests.benchmarks.scale.executor import execute
@@ -26,7 +26,7 @@ from tests.benchmarks.scale.stub import StubPlace, StubTrial
 from tests.search.models import saved_bert
 
 TASKS = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte")
-TUNE = tune_run.tune_trials
+TUNE = tune_host.tune_trials
 Changed = Callable[[], None]
 
 
@@ -52,7 +52,7 @@ def run(home: Path, trials: int, slots: int, seconds: float, *, in_ray: bool) ->
         saved_bert(home / "bert")
     os.environ |= QUIET
     ray.init(address="local", num_cpus=slots, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    gathered = gather.gather_study(make_plan(build_spec(request(home, trials), "scale"), "scale"), connecting(None))
+    gathered = begin.gather_study(make_plan(build_spec(request(home, trials), "scale"), "scale"), connecting(None))
     place = StubPlace(rungs={n: w.schedule.rungs for n, w in gathered.prepared.works.items()}, seconds=seconds)
 
     def by_ray(phase: Phase, **others: Any) -> None:
@@ -63,7 +63,7 @@ def run(home: Path, trials: int, slots: int, seconds: float, *, in_ray: bool) ->
 
     folder = StudyFolder(home / "studies" / "scale")
     with (
-        patch.object(tune_run, "KronaTrial", StubTrial),
+        patch.object(tune_host, "KronaTrial", StubTrial),
         patch.object(runner, "workplace", lambda started: place),
         patch.object(runner, "tune_trials", by_ray if in_ray else by_loop),
         claim(folder),

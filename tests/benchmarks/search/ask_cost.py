@@ -10,7 +10,7 @@ from itertools import cycle
 
 import numpy as np
 
-from krona_tune.search.planning.shipped_curves import shipped_curves
+from krona_tune.search.planning.earlier_study import shipped_curves
 from krona_tune.search.planning.space import Params
 from krona_tune.search.searchers.study_model import StudyModel
 from tests.benchmarks.search.replay.recorded import rungs, space

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from functools import cache
 
-from krona_tune.search.planning.shipped_curves import shipped_curves
-from krona_tune.search.searchers.warm_start import adopt_points, earlier_points
+from krona_tune.search.planning.earlier_study import shipped_curves
+from krona_tune.search.searchers.proposal import adopt_points, earlier_points
 from tests.benchmarks.search.replay.recorded import Points, recorded_tasks, space
 
 

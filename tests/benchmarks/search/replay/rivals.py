@@ -10,8 +10,7 @@ import optuna
 from optuna.samplers import GPSampler
 from ray.tune.schedulers import TrialScheduler
 
-from krona_tune.search.planning.earlier_study import EarlierStudy
-from krona_tune.search.planning.shipped_curves import shipped_curves
+from krona_tune.search.planning.earlier_study import EarlierStudy, shipped_curves
 from krona_tune.search.searchers.history import History
 from krona_tune.search.searchers.proposal import Proposal
 from krona_tune.search.searchers.study_model import StudyModel

@@ -1,0 +1,314 @@
+"""Runs the remaining trials of a phase with Ray Tune, whose events go to the ledger and whose trials pass the gate."""
+
+import errno
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial, wraps
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from krona_tune.refusal import told
+from krona_tune.search.ledger import Ledger
+from krona_tune.search.ray_internals import RayWatch, prepare_tune, release_idle_workers
+from krona_tune.search.schedulers.asha import CONTINUE
+from krona_tune.search.searchers.gated_searcher import Gate, GatedSearcher
+from krona_tune.search.startup.cluster import Slots
+from krona_tune.search.study_stopper import StudyStopper
+from krona_tune.search.trial_message import StepResult, TrialMessage
+from krona_tune.search.worker.trainable import KronaTrial, Workplace
+from krona_tune.study.formatting import describe_adapter
+from krona_tune.study.result import Status
+from krona_tune.train.loop import TaskWork
+
+if TYPE_CHECKING:
+    from krona_tune.search.searchers.study_model import StudyModel
+
+IDLE_SECONDS = 0.1
+PAUSE = str(TrialScheduler.PAUSE)
+
+
+class GatedScheduler(FIFOScheduler):  # type: ignore[misc]
+    """A scheduler that decides like another one, as far as the gate lets trials run.
+
+    A paused trial's state is that of its last rung: it continues from there, on any worker.
+    """
+
+    def __init__(self, inner: TrialScheduler, gate: Gate) -> None:
+        super().__init__()
+        self._inner, self._gate = inner, gate
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns nothing: Tune pickles its driver's objects, but a resumed study is rebuilt from its records."""
+        return {}
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        decision = str(self._inner.on_trial_result(tune_controller, trial, result))
+        return PAUSE if decision == CONTINUE and _running(tune_controller) > self._gate.slots() else decision
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """Returns a trial to start or to continue, or None; ends the paused trials that somebody stopped."""
+        for trial in tune_controller.get_trials():
+            if trial.status == Trial.PAUSED and self._gate.stopped(trial.trial_id):
+                tune_controller.stop_trial(trial)
+        running = _running(tune_controller)
+        self._gate.release = partial(release_idle_workers, tune_controller)
+        if running >= self._gate.slots():
+            self._gate.release()
+            if not running:
+                time.sleep(IDLE_SECONDS)  # with nothing to wait for, Tune would ask again at once
+            return None
+        return super().choose_trial_to_run(tune_controller)
+
+
+def _running(tune_controller: Any) -> int:
+    return sum(trial.status == Trial.RUNNING for trial in tune_controller.get_trials())
+
+
+logger = logging.getLogger(__name__)
+LOW_ON_MEMORY = "running low on memory"
+"""What Ray says when it ends a node's largest worker before the machine runs out of memory."""
+CLOSING_SECONDS = 2.0
+"""How long the end of recording waits for an event that is being recorded."""
+
+
+def _recorded(event: Callable[..., None]) -> Callable[..., None]:
+    """Makes a callback record an event and then show it, as long as the recorder is open.
+
+    An exception in a driver callback would end the whole study at once. Instead, an error in recording halts the study,
+    which continues from its checkpoints when it is resumed; an error in the view is only logged.
+    """
+
+    @wraps(event)
+    def recorded(self: "Recorder", *args: Any, **info: Any) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            try:
+                event(self, *args, **info)
+            except Exception as error:
+                logger.exception("the event %s could not be recorded", event.__name__)
+                self._stopping.halt(f"the event {event.__name__} could not be recorded: {told(error)}")
+            try:
+                self._changed()
+            except Exception:
+                logger.exception("the event %s could not be shown", event.__name__)
+
+    return recorded
+
+
+class Recorder(Callback):  # type: ignore[misc]
+    """A Tune callback that records the events of trials and calls `changed` after each, and `tick` several times a
+    second between them."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        stopping: StudyStopper,
+        changed: Callable[[], None],
+        tick: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._ledger, self._stopping, self._changed, self._tick = ledger, stopping, changed, tick
+        self._lock, self._closed = threading.RLock(), False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns nothing: Tune pickles its driver's objects, but a resumed study is rebuilt from its records."""
+        return {}
+
+    def close(self) -> None:
+        """Stops recording, so that later events of an abandoned run are ignored."""
+        taken = self._lock.acquire(timeout=CLOSING_SECONDS)
+        self._closed = True
+        if taken:
+            self._lock.release()
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            try:
+                self._tick()
+            except Exception as error:
+                logger.exception("what happens between two events failed")
+                self._stopping.halt(f"an order could not be carried out: {told(error)}")
+
+    @_recorded
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        message = TrialMessage.from_dict(trial.config)
+        if message.trial_id not in self._ledger.running:
+            self._ledger.started(message)
+
+    @_recorded
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        step = StepResult.from_dict(result)
+        if step.report:
+            self._ledger.reported(step.report, step.checkpoint)
+        if step.test:
+            self._ledger.tested(trial.config["trial_id"], step.test)
+
+    @_recorded
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        status = self._stopping.verdict(trial.trial_id, trial.last_result, False)
+        self._ledger.ended(trial.config["trial_id"], status, StepResult.from_dict(trial.last_result).error)
+
+    @_recorded
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        message = TrialMessage.from_dict(trial.config)
+        if message.trial_id not in self._ledger.running:
+            self._ledger.started(message)  # its worker was lost before the start: record a row anyway
+        status, error = self._stopping.verdict(trial.trial_id, None, True), _last_line(trial)
+        if LOW_ON_MEMORY in _last_failure(trial):
+            size = f"batches of {message.checked().training.batch_size}; {describe_adapter(message.params)}"
+            status, error = Status.OUT_OF_MEMORY, f"Ray ended the worker, the node was {LOW_ON_MEMORY}; {size}"
+        self._ledger.ended(message.trial_id, status, error)
+
+
+def _last_line(trial: Any) -> str:
+    """Returns the last line of Ray's error for a trial that lost its worker."""
+    error = getattr(trial, "pickled_error_file", None) and trial.get_pickled_error()
+    return told(error, -1) if error else "the worker was lost"
+
+
+def _last_failure(trial: Any) -> str:
+    """Returns the text of a trial's last error, which Ray keeps even if it keeps no exception."""
+    kept = getattr(trial, "error_file", None)
+    text = Path(kept).read_text(encoding="utf-8") if kept and Path(kept).exists() else ""
+    return text.rpartition("Failure # ")[2]
+
+
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
+WATCH_SECONDS = 0.5
+"""The time between two checks whether Ray is still running."""
+RETRIES = 2
+"""How often a trial that lost its worker is resumed from its last rung."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """The input of one Tune run: its searcher, its scheduler, its number of trials, and the workers' data.
+
+    `new` counts the trials of each task that have no row yet; `model` is that of the whole study, if one proposes.
+    """
+
+    searcher: GatedSearcher
+    scheduler: TrialScheduler
+    trials: int
+    new: Mapping[str, int]
+    works: Mapping[str, TaskWork]
+    model: "StudyModel | None" = None
+
+
+def tune_trials(
+    phase: Phase,
+    ledger: Ledger,
+    stopping: StudyStopper,
+    changed: Callable[[], None],
+    tick: Callable[[], None] = lambda: None,
+    *,
+    workplace: Workplace,
+    slots: Slots,
+    storage: Path,
+) -> None:
+    """Runs the phase to its end or until it is stopped; returns at once if the phase has no trials.
+
+    Where Tune fails, on a full disk for instance, the study halts; where Ray is lost, Tune is abandoned.
+
+    Args:
+        changed: called after each event of a trial.
+        tick: called several times a second between the events.
+        storage: the folder in which Tune keeps its own state.
+    """
+    if phase.searcher.exhausted or stopping.stop_all():
+        return
+    prepare_tune(slots.count)
+    trainable = tune.with_resources(
+        tune.with_parameters(KronaTrial, works=phase.works, workplace=workplace),
+        {"cpu": slots.cpus, "gpu": slots.gpus},
+    )
+    trainable.__name__ = trainable.__qualname__ = KronaTrial.__name__  # the class name in the dashboard
+    recorder = Recorder(ledger, stopping, changed, tick)
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=phase.searcher,
+            scheduler=GatedScheduler(phase.scheduler, phase.searcher.gate),
+            num_samples=-1,  # the searcher says when there are no more, and how many run at once
+            reuse_actors=True,
+            trial_name_creator=lambda trial: trial.config["trial_id"],
+            trial_dirname_creator=lambda trial: trial.config["trial_id"],
+        ),
+        run_config=tune.RunConfig(
+            name=f"run-{len(list(storage.glob('run-*'))) + 1}",
+            storage_path=str(storage.resolve()),
+            callbacks=[recorder],
+            stop=stopping,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=RETRIES),
+            verbose=0,
+            progress_reporter=_Silent(),
+        ),
+    )
+    try:
+        watched(tuner.fit, RayWatch().lost, stopping)
+    finally:
+        recorder.close()
+
+
+class _Silent(tune.ProgressReporter):  # type: ignore[misc]
+    """Reports nothing: in a notebook, Tune's own reporter clears what the cell shows, even without verbosity."""
+
+    def should_report(self, trials: Any, done: bool = False) -> bool:
+        return False
+
+    def report(self, trials: Any, done: bool, *sys_info: Any) -> None: ...
+
+
+def watched(run: Callable[[], object], lost: Callable[[], str | None], stopping: StudyStopper) -> None:
+    """Runs Tune in its own thread and waits for it, because a call into a lost Ray may never return.
+
+    Args:
+        lost: returns why Ray is lost, or None while it is running.
+    """
+    ended: Future[object] = Future()
+    Thread(target=_run_into, args=(run, ended), name="tune", daemon=True).start()
+    try:
+        while not ended.done():
+            if reason := lost():
+                stopping.abandon(reason)
+                return
+            with suppress(TimeoutError):
+                ended.exception(WATCH_SECONDS)
+    except KeyboardInterrupt:
+        stopping.abandon("a second request to stop")
+        raise
+    if error := ended.exception():
+        logger.error("Tune failed", exc_info=error)
+        if reason := lost():
+            stopping.abandon(reason)
+        else:
+            stopping.halt(_failure(error))
+
+
+def _run_into(run: Callable[[], object], ended: "Future[object]") -> None:
+    try:
+        ended.set_result(run())
+    except BaseException as error:
+        ended.set_exception(error)
+
+
+def _failure(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        return f"Tune's state could not be kept: {error}"
+    return f"Ray Tune failed: {told(error)}"
