@@ -10,7 +10,7 @@ import pytest
 
 from krona_tune import cli
 from krona_tune.api.printing import drop_odd_width
-from krona_tune.cli.output import Output
+from krona_tune.cli.ending import Output
 from krona_tune.refusal import Refusal
 
 SAID = "a_out 8…16 × 2 ≈ 3 ± 1 漢"

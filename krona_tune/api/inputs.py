@@ -1,4 +1,4 @@
-"""Keeps what a study gets from a Python session as files in its folder: frames, data sets and models."""
+"""Reads what a request names: tasks by name or file, and what a Python session holds, which is kept as files."""
 
 import re
 import shutil
@@ -13,10 +13,54 @@ import pyarrow.parquet as pq
 
 from krona_tune.atomic_write import atomic_folder, atomic_path
 from krona_tune.data.own.data_files import part_of
+from krona_tune.data.tasks import GLUE, TASKS
+from krona_tune.hub import home
 from krona_tune.refusal import Refusal, refusing, unknown
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.request.loader import tasks_beside
+from krona_tune.study.request.loader import load_tasks, tasks_beside
 from krona_tune.study.request.plain_yaml import plain_values
+from krona_tune.study.request.study_spec import OF_GLUE
+
+FILES = (".yaml", ".yml")
+
+
+def asked_tasks(text: str, defined: Mapping[str, Any]) -> tuple[str, ...] | dict[str, Any]:
+    """Returns the tasks of words separated by commas, in the order given and without repeats.
+
+    Args:
+        text: `glue`, names, and files that have a key `tasks`.
+        defined: the tasks that a space defines, which may be named.
+
+    Returns:
+        The names, if all are GLUE's; else a mapping as a space has it.
+
+    Raises:
+        Refusal: a word is unknown, a file can't be read, or nothing is named.
+    """
+    asked: dict[str, Any] = {}
+    for word in (part.strip() for part in text.split(",")):
+        name = word.lower().replace("-", "")
+        if word.endswith(FILES):
+            for task, described in load_tasks(home(Path(word))).items():
+                if asked.setdefault(task, described) != described:
+                    raise Refusal("--tasks", f"{word} describes {task}, which is described before", "rename one")
+        elif word in defined:
+            asked[word] = defined[word]
+        elif name == "glue":
+            asked |= dict.fromkeys(GLUE, OF_GLUE)
+        elif name in TASKS:
+            asked[name] = OF_GLUE
+        elif word:
+            raise unknown("--tasks", "task", word.lower(), [*TASKS, *defined, "glue"])
+    if not asked:
+        raise no_task(text, defined)
+    return tuple(asked) if all(task == OF_GLUE for task in asked.values()) else asked
+
+
+def no_task(asked: object, defined: Mapping[str, Any]) -> Refusal:
+    """Returns the Refusal of a request that names no task."""
+    return Refusal("--tasks", f"no task in {asked!r}", f"known: glue, {', '.join([*TASKS, *defined])}")
+
 
 DATA, MODEL, REQUEST = "data", "model", "request.yaml"
 FIX = "give a pandas frame, a datasets.DatasetDict, a file, or a mapping of train, validation and test to frames"

@@ -6,19 +6,18 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from krona_tune.api.asked_tasks import asked_tasks, no_task
 from krona_tune.api.flags import FLAGS, flag_names, going_on, let_go_on, overrides, with_tasks, with_values
 from krona_tune.api.folders import (
     chosen_space,
+    find_space,
     new_name,
     refuse_odd,
     refuse_taken,
     study_folder,
     with_whole_paths,
 )
-from krona_tune.api.inputs import REQUEST, has_data, kept_model, kept_tasks
+from krona_tune.api.inputs import REQUEST, asked_tasks, has_data, kept_model, kept_tasks, no_task
 from krona_tune.api.recorded_study import RecordedStudy
-from krona_tune.api.shipped_spaces import find_space
 from krona_tune.api.study_process import Driver, last_lines, start_driver, stop_driver
 from krona_tune.api.study_run import INTERRUPTED, RAY_LOST, run_and_report
 from krona_tune.atomic_write import write_atomically
@@ -42,7 +41,7 @@ if in_notebook():
     silence_widgets()
 
 if TYPE_CHECKING:
-    from krona_tune.api.plan_view import PlanView
+    from krona_tune.api.printing import PlanView
     from krona_tune.search.full_training import FullTraining
     from krona_tune.search.planning.plan import Plan
 
@@ -163,7 +162,7 @@ class Study(RecordedStudy):
     @refusing_at_the_caller
     def plan(self) -> "PlanView":
         """Returns what will run, checked; nothing is started."""
-        from krona_tune.api.plan_view import PlanView
+        from krona_tune.api.printing import PlanView
 
         return PlanView(self._plan(), self.folder)
 

@@ -12,21 +12,8 @@ import typer
 from rich.markup import escape
 
 from krona_tune.api.printing import errors
-from krona_tune.cli import (
-    adapters,
-    doctor,
-    inspection,
-    options,
-    queueing,
-    service,
-    spaces,
-    steering,
-    studies,
-    training,
-)
-from krona_tune.cli.checked_command import CheckedCommand
-from krona_tune.cli.ending import RayLostExit
-from krona_tune.cli.output import Output
+from krona_tune.cli import adapters, inspection, options, queueing, service, steering, studies
+from krona_tune.cli.ending import CheckedCommand, Output, RayLostExit
 from krona_tune.cli.studies import run
 from krona_tune.refusal import NotNow, Refusal
 
@@ -49,7 +36,7 @@ for function in (
     studies.report,
     studies.check,
     studies.clean,
-    training.train,
+    studies.train,
     studies.sync,
     adapters.export,
     adapters.predict,
@@ -59,9 +46,9 @@ for function in (
     steering.order,
     queueing.submit,
     queueing.queue,
-    spaces.spaces,
-    spaces.space,
-    doctor.doctor,
+    inspection.spaces,
+    inspection.space,
+    inspection.doctor,
 ):
     app.command(cls=CheckedCommand)(function)
 app.command("list", cls=CheckedCommand)(inspection.list_studies)

@@ -1,11 +1,18 @@
-"""Ends a command with the exit status of the study that it ran."""
+"""Makes every command refuse odd words, print without failing, and end with the status of its study."""
 
+import codecs
 import shlex
 import sys
+from collections.abc import Iterator, Sequence
+from io import BufferedWriter, FileIO, TextIOWrapper
+from typing import Any, TextIO
 
 import typer
+from typer.core import TyperCommand
 
 from krona_tune.api.study_run import Ended
+from krona_tune.refused_calls import FREE, refuse_odd_text
+from krona_tune.search.preflight.machine import refuse_gone_folder
 
 
 class RayLostExit(SystemExit):
@@ -22,3 +29,87 @@ def exit_as(ended: Ended) -> None:
 def this_command() -> str:
     """Returns the command that this program was started with."""
     return shlex.join(["python", *sys.argv])
+
+
+class CheckedCommand(TyperCommand):
+    """A command whose texts are not empty, as an unset variable of the shell leaves them, and can be names of files.
+
+    It checks the words as they were given, because an empty path would become the current folder.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        words, _, _ = self.make_parser(ctx).parse_args(args=list(args))
+        for parameter in self.params:
+            name = str(parameter.name)
+            place = parameter.opts[-1] if parameter.param_type_name == "option" else name.upper()
+            for text in _texts(words.get(name)):
+                refuse_odd_text(text, place, is_name=name not in FREE)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        refuse_gone_folder()
+        return super().invoke(ctx)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Sequence):
+        yield from (each for each in value if isinstance(each, str))
+
+
+PLAIN = {"…": "...", "×": "x", "–": "-", "≈": "~", "±": "+-", "·": ".", "ᵏ": "^k", "η": "eta"}
+"""Replacements for signs that an encoding lacks; any other sign becomes a question mark."""
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """Handles encoding errors for `codecs` by replacing signs."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(PLAIN.get(sign, "?") for sign in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error("plain", _plain)
+
+
+class _File(FileIO):
+    """A file that accepts every write and remembers the first one that failed."""
+
+    problem: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.problem = self.problem or error
+            return len(data)
+
+
+class Output:
+    """Standard output and error of this process, made unfailing until `give_back` is called."""
+
+    def __init__(self) -> None:
+        self._before = sys.stdout, sys.stderr
+        self._files: list[_File] = []
+        sys.stdout, sys.stderr = self._unfailing(sys.stdout, "plain"), self._unfailing(sys.stderr, "backslashreplace")
+
+    def lost(self) -> OSError | None:
+        """Returns the error of the first write that failed, if any."""
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        return next((file.problem for file in self._files if file.problem), None)
+
+    def give_back(self) -> None:
+        """Restores both streams."""
+        sys.stdout, sys.stderr = self._before
+
+    def _unfailing(self, stream: TextIO, errors: str) -> TextIO:
+        """Returns a stream on the same descriptor that never fails; `stream` itself if it has none (a notebook)."""
+        try:
+            file = _File(stream.fileno(), "w", closefd=False)
+        except (AttributeError, OSError, ValueError):
+            return stream
+        self._files.append(file)
+        eager = getattr(stream, "line_buffering", True)
+        return TextIOWrapper(BufferedWriter(file), stream.encoding, errors, line_buffering=eager)

@@ -1,25 +1,25 @@
-"""The commands about studies: run, resume, report, check, sync."""
+"""The commands about studies: run, resume, train, report, check, sync."""
 
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from krona_tune.api.asked_tasks import asked_tasks
 from krona_tune.api.flags import flag_names, going_on, let_go_on, overrides, refuse_kept, with_tasks
 from krona_tune.api.folders import (
     chosen_space,
     earlier_studies,
     existing,
+    find_space,
     new_name,
     refuse_odd,
     refuse_taken,
     study_folder,
 )
+from krona_tune.api.inputs import asked_tasks
 from krona_tune.api.printing import console, print_doubts, print_plan
-from krona_tune.api.shipped_spaces import find_space
 from krona_tune.api.study_run import resume_command, run_and_report
 from krona_tune.cli import options
 from krona_tune.cli.ending import exit_as, this_command
@@ -34,6 +34,11 @@ from krona_tune.search.startup.cluster import refuse_odd_address
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import load_spec, naming_given, read_given, tasks_defined_in
 from krona_tune.study.request.study_spec import Keep
+from krona_tune.study.request.trial import MOST_SEEDS
+
+if TYPE_CHECKING:
+    from krona_tune.search.full_training import FullTraining
+    from krona_tune.search.planning.plan import Plan
 
 KEPT: dict[str, Keep] = {"winners": "winners", "finalists": "finalists"}
 """Whose checkpoints `clean` can keep."""
@@ -270,3 +275,51 @@ def _recorded(folder: StudyFolder) -> str:
         return str(len(read_trials(folder.results)))
     except Refusal as refusal:
         return str(refusal)
+
+
+def train(
+    study: Annotated[str, typer.Argument(help="The study's name or folder.")],
+    task: Annotated[
+        str | None, typer.Option("--task", help="Whose winner to train, if there are several tasks.")
+    ] = None,
+    trial: Annotated[str | None, typer.Option("--trial", help="Train this trial's configuration instead.")] = None,
+    all_data: Annotated[
+        bool, typer.Option("--all-data", help="Train on train, validation and test together; nothing is held out.")
+    ] = False,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, max=MOST_SEEDS, help="How many seeds to train with.")] = 1,
+    max_concurrent: options.Concurrent = None,
+    address: options.Address = None,
+    storage: options.Storage = options.STUDIES,
+    tracking_uri: options.Tracking = None,
+    dry_run: options.DryRun = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train a study's winner again on all training examples, or on all data; write its adapter."""
+    refuse_no_store(tracking_uri)
+    refuse_odd_address(address)
+    folder = study_folder(storage_at(storage), study)
+    given = {} if max_concurrent is None else {"--max-concurrent": max_concurrent}
+    spec = with_tasks(going_on(folder, given))
+
+    def asked(plan: "Plan") -> "FullTraining":
+        from krona_tune.record.parquet_reader import read_trials
+        from krona_tune.search.full_training import FullTraining, configuration
+
+        chosen = configuration(read_trials(folder.results), plan, task, trial)
+        return FullTraining(of=chosen, seeds=seeds, everything=all_data)
+
+    with nullcontext() if dry_run else claim(folder):
+        ended = run_and_report(
+            spec,
+            str(folder.spec),
+            "",
+            folder,
+            address,
+            tracking_uri,
+            dry_run=dry_run,
+            quiet=quiet,
+            command=this_command(),
+            resumed_by="the same command",
+            asked=asked,
+        )
+    exit_as(ended)

@@ -1,4 +1,4 @@
-"""The REST interface: studies, their trials, reports and orders as JSON."""
+"""The REST interface: studies, their trials, reports and orders, and the queue, as JSON."""
 
 from typing import Annotated, Any
 
@@ -7,8 +7,11 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from krona_tune import __version__
+from krona_tune.refusal import Refusal
 from krona_tune.service.access import Access
 from krona_tune.service.answers import Problem, Rows, StudyDetail, StudySummary, Version
+from krona_tune.service.queue.entry import Entry, Move, QueueView, Submission, Submitted
+from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.service.responses import PROBLEMS, json_answer, only_json
 from krona_tune.service.served_studies import ServedStudies
 from krona_tune.study.order import Order, OrderRequest
@@ -92,3 +95,61 @@ def rest(studies: ServedStudies, access: Access) -> APIRouter:
 def _page(found: list[Any], offset: int, limit: int) -> Response:
     rows = [row.row() for row in found[offset : offset + limit]]
     return json_answer({"total": len(found), "offset": offset, "rows": rows})
+
+
+MOST_SUBMISSIONS = 20
+"""The most submissions that wait for their check; further ones wait for these, and hold up no page."""
+Answers = dict[int | str, dict[str, Any]]
+UNKNOWN_ENTRY: Answers = {404: {"model": Problem, "description": "There is no such entry."}}
+UNAVAILABLE: Answers = {503: {"model": Problem, "description": "The queue can't be kept now."}}
+Key = Annotated[int, Path(ge=1, le=2**53, description="An entry's number.")]
+
+
+def no_queue() -> APIRouter:
+    """Returns the routes of a service that runs no queue: each is refused."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.api_route("/api/queue{rest:path}", methods=["GET", "POST", "PATCH", "DELETE"])
+    def refuse(rest: str) -> Response:
+        raise Refusal("the queue", "this service runs none", "ask the service that runs this storage's queue")
+
+    return router
+
+
+def queue_routes(queue: StudyQueue, studies: ServedStudies, access: Access) -> APIRouter:
+    """Returns the routes below /api/queue."""
+    router = APIRouter(prefix="/api/queue", responses=PROBLEMS | UNAVAILABLE)
+    submissions_at_once = CapacityLimiter(MOST_SUBMISSIONS)
+
+    @router.get("", response_model=QueueView, operation_id="queue")
+    def view() -> Response:
+        """Return the queue: who has which slots, who waits, what has ended."""
+        return json_answer(queue.view(studies.summaries()))
+
+    @router.post(
+        "", response_model=Submitted, status_code=201, operation_id="submit", dependencies=[Depends(only_json)]
+    )
+    async def submit(asked: Submission, request: Request) -> Response:
+        """Give a study a place in the queue, if it could run; X-User may say who submits it."""
+        person = access.user(request.headers)
+        answer = await run_sync(queue.submit, asked, person, limiter=submissions_at_once)
+        return json_answer(answer, 200 if asked.only_plan else 201)
+
+    @router.patch(
+        "/{key}", response_model=Entry, responses=UNKNOWN_ENTRY, operation_id="move", dependencies=[Depends(only_json)]
+    )
+    def move(key: Key, asked: Move) -> Response:
+        """Give an entry another priority."""
+        return json_answer(queue.move(key, asked.priority))
+
+    @router.delete("/{key}", response_model=Entry, responses=UNKNOWN_ENTRY, operation_id="remove")
+    def remove(key: Key, request: Request) -> Response:
+        """Remove an entry; a study that runs keeps its trials."""
+        return json_answer(queue.remove(key, access.user(request.headers)))
+
+    @router.post("/{key}/again", response_model=Entry, responses=UNKNOWN_ENTRY, operation_id="put_back")
+    def put_back(key: Key) -> Response:
+        """Give an entry that ended its place again; its study is resumed."""
+        return json_answer(queue.put_back(key))
+
+    return router

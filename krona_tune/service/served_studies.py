@@ -14,8 +14,7 @@ from krona_tune.report.summary.present import given_orders, present
 from krona_tune.search.orders.order_check import give_checked_order
 from krona_tune.service.answers import StudyDetail, StudySummary
 from krona_tune.service.kept_values import Kept
-from krona_tune.service.study_files import refuse_links_outward, runs, stamp_of
-from krona_tune.service.study_reading import Body, Look, Read, masked, masked_order
+from krona_tune.service.study_files import Body, Look, Read, masked, masked_order, refuse_links_outward, runs, stamp_of
 from krona_tune.service.study_summary import detail_of, plan_of, summarise_study, summary_of, with_driver
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest

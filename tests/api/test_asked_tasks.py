@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from krona_tune.api.asked_tasks import asked_tasks
+from krona_tune.api.inputs import asked_tasks
 from krona_tune.data.tasks import GLUE
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.loader import dump_spec, load_spec, tasks_defined_in

@@ -11,7 +11,7 @@ from krona_tune.record.driver_state import DriverState, place_of, write_driver_s
 from krona_tune.record.ownership import lock_of
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.remote.storage import Storage, storage_at
-from krona_tune.service.app import make_app
+from krona_tune.service.web_server import make_app
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import build_spec, dump_spec
 from krona_tune.study.result import Status, TrialResult

@@ -17,8 +17,8 @@ from krona_tune.record.remote.copy import Copy
 from krona_tune.record.remote.storage import Storage, storage_at
 from krona_tune.service import kept_values
 from krona_tune.service.answers import StudySummary
-from krona_tune.service.app import make_app
 from krona_tune.service.served_studies import FETCH, LOOK, ServedStudies
+from krona_tune.service.web_server import make_app
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status
 from tests.record.events import ended, report, started

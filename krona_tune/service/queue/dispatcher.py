@@ -18,11 +18,10 @@ from krona_tune.record.orders import PERSON, give_order, waiting_orders
 from krona_tune.record.ownership import is_running
 from krona_tune.record.remote.storage import Storage, refresh
 from krona_tune.refusal import Refusal, told
-from krona_tune.service.queue.capacity import Shared
+from krona_tune.service.queue.capacity import Claim, Shared, divide
 from krona_tune.service.queue.database import Database, Start, UnavailableError
 from krona_tune.service.queue.drivers import SPACE, Drivers, NotStartedError
 from krona_tune.service.queue.entry import Entry
-from krona_tune.service.queue.shares import Claim, divide
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import OrderRequest
 from krona_tune.study.redact import redact

@@ -7,10 +7,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from krona_tune.record.remote.storage import Storage
-from krona_tune.service.app import make_app
 from krona_tune.service.queue import study_queue as study_queue_module
 from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.service.queue.submission_check import check
+from krona_tune.service.web_server import make_app
 from tests.service.conftest import LOCAL, TOKEN
 from tests.service.queue.test_dispatcher import FakeDrivers, Machine
 

@@ -11,9 +11,9 @@ from starlette.testclient import TestClient
 from krona_tune.record.orders import whoami
 from krona_tune.record.remote.storage import Storage
 from krona_tune.refusal import Refusal
-from krona_tune.service.app import make_app
 from krona_tune.service.queue import database
 from krona_tune.service.queue.study_queue import NoQueueError, StudyQueue
+from krona_tune.service.web_server import make_app
 from krona_tune.study.folder import StudyFolder
 from tests.service.conftest import LOCAL, TOKEN, make_study
 from tests.service.queue.conftest import BEARER, SPACE

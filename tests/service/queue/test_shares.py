@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from krona_tune.service.queue.shares import Capacity, Claim, divide
+from krona_tune.service.queue.capacity import Capacity, Claim, divide
 
 FULL = Capacity(cpus=8, gpus=0)
 
