@@ -83,6 +83,7 @@ def test_a_proposal_is_one_plain_dict_with_its_tasks_seed(heard: list[Any]) -> N
         "proposed_by": "TPE",
         "expected_score": None,
         "expected_deviation": None,
+        "copied_examples": 0,
     }
 
 

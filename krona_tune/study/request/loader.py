@@ -259,11 +259,12 @@ def build_spec(written: Mapping[str, Any], place: str) -> StudySpec:
             raise Refusal(f"{place}: {key}", f"{shown(number)} is beyond 2^63", "write a smaller number")
     try:
         spec = StudySpec.model_validate(without_dropped(written, place))
+        read = spec.settings()
     except ValidationError as error:
         raise refusal_of(error, StudySpec, place) from None
     except UnicodeEncodeError as error:
         raise Refusal(place, f"{shown(error.object)} is no text", "write it in UTF-8") from None
-    _refuse_truths(written, spec.settings(), place)
+    _refuse_truths(written, read, place)
     for word in (*spec.adapter, *spec.methods, *(name for domains in spec.methods.values() for name in domains)):
         if not _is_text(word):
             raise Refusal(place, f"{shown(word)} is no text", "write it in UTF-8")

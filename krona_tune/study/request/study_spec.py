@@ -12,7 +12,7 @@ from krona_tune.study.request.domain import Choice, Divisors, Domain, Fixed, Ran
 from krona_tune.study.request.place import Place, listed, printable
 from krona_tune.study.request.schedule import Schedule, make_schedule
 from krona_tune.study.request.task_spec import TaskSpec, refuse_unsupported
-from krona_tune.study.request.trial import KNOBS, PEFT, PEFT_FIELD, PLACES, Section
+from krona_tune.study.request.trial import KNOBS, PEFT, PEFT_FIELD, PLACES, Frozen
 
 Number = TypeVar("Number", int, float)
 Precision = Literal["auto", "bf16", "fp32"]
@@ -82,7 +82,7 @@ OF_GLUE = "glue"
 """Stands in a mapping of tasks for the definition of a task of GLUE."""
 
 
-class ScheduleSpec(Section):
+class ScheduleSpec(Frozen):
     """How long a trial trains, and where it is judged: at rungs at grace·ηᵏ epochs, where η is `reduction`."""
 
     epochs: ByTaskEpochs = 6.0
@@ -104,7 +104,7 @@ class ScheduleSpec(Section):
         )
 
 
-class ExamplesSpec(Section):
+class ExamplesSpec(Frozen):
     """The most examples that are used of each split, and the most tokens of each example."""
 
     train: ByTaskExamples | None = None
@@ -117,7 +117,7 @@ class ExamplesSpec(Section):
     """The most tokens of an example; the rest is cut."""
 
 
-class RepeatsSpec(Section):
+class RepeatsSpec(Frozen):
     """Asks to train a task's first configurations again when the search is done, each with `seeds` new seeds.
 
     The repeats show how much scores differ by chance, and take no part in any ranking.
@@ -129,7 +129,7 @@ class RepeatsSpec(Section):
     """How many new seeds each of them gets."""
 
 
-class SearchSpec(Section):
+class SearchSpec(Frozen):
     """The number of trials that a task gets, how they are proposed, and the limits for them.
 
     Each limit of time, examples and device hours counts over all starts of a study.
@@ -190,7 +190,7 @@ class SearchSpec(Section):
         return self.objective == "pareto"
 
 
-class FinalistsSpec(Section):
+class FinalistsSpec(Frozen):
     """The best configurations, trained again with new seeds and evaluated on the test half.
 
     They get the time budget that the search has left. A study whose YAML lacks this section has none.
@@ -202,7 +202,7 @@ class FinalistsSpec(Section):
     """How many new seeds each of them gets."""
 
 
-class ResourcesSpec(Section):
+class ResourcesSpec(Frozen):
     """The resources of a study and of each of its trials."""
 
     cpus_per_trial: Positive = 1
@@ -274,7 +274,7 @@ def _of_a_map(role: Role) -> Role:
     return role
 
 
-class BackboneSpec(Section):
+class BackboneSpec(Frozen):
     """How the backbone is kept, and corrections of what is found about it."""
 
     quantize: Quantize | None = None
@@ -283,7 +283,7 @@ class BackboneSpec(Section):
     """A pattern of names of maps in a layer, by their role, where none or the wrong one is found."""
 
 
-class StudySpec(Section):
+class StudySpec(Frozen):
     """One study: a backbone, tasks, a space of adapters and trainings, a budget."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)

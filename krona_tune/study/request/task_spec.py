@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.place import Place, listed
-from krona_tune.study.request.trial import Section
+from krona_tune.study.request.trial import Frozen
 
 HUB_PREFIX = "hub:"
 PERPLEXITY = "perplexity"
@@ -74,7 +74,7 @@ Column = Annotated[str, Field(min_length=1)]
 Columns = Annotated[tuple[Column, ...], BeforeValidator(listed), AfterValidator(_texts)]
 
 
-class PartSpec(Section):
+class PartSpec(Frozen):
     """A part whose examples lie elsewhere, also in columns of other names."""
 
     data: Place
@@ -94,7 +94,7 @@ class PartSpec(Section):
 HeldOut = Annotated[int | float | Place | PartSpec | None, BeforeValidator(_held_out)]
 
 
-class SplitSpec(Section):
+class SplitSpec(Frozen):
     """Which examples are for training, validation and test. Labels are held out in proportion."""
 
     column: Column | None = None
@@ -110,7 +110,7 @@ class SplitSpec(Section):
     """The seed that draws the examples to hold out."""
 
 
-class TaskSpec(Section):
+class TaskSpec(Frozen):
     """One task: where its examples are, which columns hold texts and label, how answers are judged.
 
     With a `target` in place of a `label`, a decoder or encoder-decoder learns to write the text of that column.

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -11,8 +11,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationInfo,
-    field_validator,
     model_validator,
 )
 
@@ -21,36 +19,10 @@ from krona_tune.kron.factors import Init, Scaling
 from krona_tune.study.request import placement_spec
 
 
-def _holds_switch(value: Any) -> bool:
-    """Returns whether a value is true or false, or a mapping or list with such a one."""
-    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
-    return isinstance(value, bool) or any(map(_holds_switch, inner))
-
-
-def _leaves(annotation: Any) -> set[Any]:
-    """Returns the plain types of which a type is made."""
-    parts = get_args(annotation)[: 1 if get_origin(annotation) is Annotated else None]
-    return set().union(*map(_leaves, parts)) if parts else {annotation}
-
-
 class Frozen(BaseModel):
     """A value that can't change and takes no unknown key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Section(Frozen):
-    """A section of a request, in which a switch is no number."""
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_switch(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuses true and false where only numbers fit, which pydantic reads as 1 and 0."""
-        if isinstance(value, bool | Mapping | list | tuple) and _holds_switch(value):
-            leaves = _leaves(cls.model_fields[str(info.field_name)].annotation)
-            if leaves & {int, float} and bool not in leaves:
-                raise ValueError("write a number")
-        return value
 
 
 def _readable_layers(text: str) -> str:
