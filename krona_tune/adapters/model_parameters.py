@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator
 from torch import nn
 
 from krona_tune.adapters.methods.method_table import TrainedModelPart
-from krona_tune.backbones.introspection.meta_model import is_norm
+from krona_tune.backbones.introspection.norms import is_norm
 
 Holders = list[tuple[nn.Module, str]]
 """The places of one parameter: module and key. A tied parameter has several places."""

@@ -3,16 +3,12 @@
 import os
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from importlib.util import find_spec
 from textwrap import fill, indent
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from krona_tune import __version__
 from krona_tune.adapters.files.forms import Form
@@ -21,7 +17,7 @@ from krona_tune.refusal import cut, readable, shown
 from krona_tune.search.orders.earlier_orders import EarlierOrders
 from krona_tune.search.preflight.machine import busy
 from krona_tune.search.terminal.cell_view import WIDTH as CELL_WIDTH
-from krona_tune.search.terminal.cell_view import html_of, in_notebook
+from krona_tune.search.terminal.cell_view import in_notebook
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import describe_adapter, format_duration, format_money
 from krona_tune.study.redact import redact
@@ -268,7 +264,7 @@ def print_started(
 
 def _at_wandb(folder: StudyFolder, project: str) -> str:
     """Returns where the trials' runs are; of those that are only on disk, the command that uploads them."""
-    from krona_tune.record.wandb_sink import is_offline
+    from krona_tune.record.wandb_account import is_offline
 
     where = f"project {project}, group {folder.name}"
     return f"{where}, on disk only: wandb sync {folder.root}/wandb/offline-run-*" if is_offline() else where
@@ -349,39 +345,3 @@ def written_domain(domain: Any) -> str:
 
 def _each(value: Any) -> str:
     return " / ".join(f"{k} {v:g}" for k, v in value.items()) if isinstance(value, dict) else f"{value:g}"
-
-
-@dataclass(frozen=True)
-class PlanView:
-    """Shows what a study will run. `plan` is the whole plan; `frame` has one row per searched knob."""
-
-    plan: "Plan"
-    folder: StudyFolder
-
-    @property
-    def lines(self) -> dict[str, str]:
-        """Returns the plan in named lines, as the command line prints it."""
-        lines = plan_lines(self.plan, "", self.folder, EarlierOrders.of(self.folder))
-        return {name: " ".join(text.split()) for name, text in lines.items()}
-
-    @cached_property
-    def frame(self) -> pd.DataFrame:
-        """Returns one row per searched knob: its label, its values or range, and their number if they are listed."""
-        searched = self.plan.space.searched()
-        rows = [
-            {"knob": label, "domain": written_domain(domain), "values": len(getattr(domain, "values", ())) or None}
-            for label, domain in searched.items()
-        ]
-        return pd.DataFrame(rows, columns=["knob", "domain", "values"])
-
-    def __rich__(self) -> Table:
-        table = Table(box=None, pad_edge=False, show_header=False, title="Plan", title_justify="left")
-        for name, text in self.lines.items():
-            table.add_row(f"[bold]{name}[/bold]", text)
-        return table
-
-    def __repr__(self) -> str:
-        return "\n".join(f"{name:<7} {text}" for name, text in self.lines.items())
-
-    def _repr_html_(self) -> str:
-        return html_of(self)

@@ -26,7 +26,7 @@ from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
 from krona_tune.record.notifications import NOTIFY, refuse_unknown_services
 from krona_tune.record.ownership import claim
 from krona_tune.record.remote.storage import storage_at
-from krona_tune.record.wandb_sink import refuse_no_account
+from krona_tune.record.wandb_account import refuse_no_account
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.refused_calls import refusing_at_the_caller
 from krona_tune.search.startup.cluster import refuse_odd_address, slots, this_machine
@@ -41,7 +41,7 @@ if in_notebook():
     silence_widgets()
 
 if TYPE_CHECKING:
-    from krona_tune.api.printing import PlanView
+    from krona_tune.api.plan_view import PlanView
     from krona_tune.search.full_training import FullTraining
     from krona_tune.search.planning.plan import Plan
 
@@ -162,7 +162,7 @@ class Study(RecordedStudy):
     @refusing_at_the_caller
     def plan(self) -> "PlanView":
         """Returns what will run, checked; nothing is started."""
-        from krona_tune.api.printing import PlanView
+        from krona_tune.api.plan_view import PlanView
 
         return PlanView(self._plan(), self.folder)
 

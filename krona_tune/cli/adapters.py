@@ -20,7 +20,7 @@ from krona_tune.data.tasks import Task
 from krona_tune.record.remote.storage import storage_at
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.study.folder import StudyFolder
-from krona_tune.train.serving.predict import examples_of, lines_of
+from krona_tune.train.serving.input_lines import examples_of, lines_of
 
 if TYPE_CHECKING:
     from krona_tune.train.loop import TaskWork

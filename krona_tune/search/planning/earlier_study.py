@@ -3,15 +3,12 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.hub import home
 from krona_tune.record.parquet_reader import read_reports, read_trials
-from krona_tune.record.recorded_curves import BACKBONE, LEARNED, curves
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.space import Space
 from krona_tune.study.folder import StudyFolder
@@ -19,6 +16,9 @@ from krona_tune.study.manifest import read_manifest
 from krona_tune.study.network import network
 from krona_tune.study.request.study_spec import RECORDED_CURVES
 from krona_tune.study.result import Report, Status, TrialResult
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,8 @@ KNOBS = (*WHOLE, "scaling", "scale", "roles", "layers", "learning_rate", "dropou
 
 def shipped_curves(without: Collection[str] = ()) -> EarlierStudy:
     """Returns the recorded points of all tasks that are learned, but some, as searched trials of one study of KronA."""
+    from krona_tune.record.recorded_curves import BACKBONE, LEARNED, curves  # imports pandas, which no other plan needs
+
     found = curves()
     found = found[(found.kind == "search") & found.task.isin(set(LEARNED) - set(without))]
     return EarlierStudy(
@@ -62,7 +64,7 @@ def _name(row: Any) -> str:
     return f"{row['task']}-{row['number']:03d}"
 
 
-def _row(reports: pd.DataFrame) -> TrialResult:
+def _row(reports: "pd.DataFrame") -> TrialResult:
     last = reports.sort_values("epochs").iloc[-1]
     scores = reports.sort_values("epochs").score.dropna()
     return TrialResult(
