@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,11 @@ def test_an_import_that_a_contract_forbids_breaks_it(tmp_path: Path, place: str,
     done = lint(tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
     assert [line.partition(" BROKEN")[0] for line in done.stdout.splitlines() if " BROKEN" in line] == [contract]
+
+
+def test_no_two_modules_have_the_same_name() -> None:
+    names = Counter(path.stem for path in (ROOT / "krona_tune").rglob("*.py") if path.stem != "__init__")
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def loaded_by(*modules: str) -> set[str]:
