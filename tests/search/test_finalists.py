@@ -199,6 +199,6 @@ def test_a_request_that_says_nothing_has_no_finalists() -> None:
         ({"tops": 2}, r"x.yaml: finalists: unknown key 'tops', did you mean 'top'"),
     ],
 )
-def test_a_wrong_number_of_finalists_is_refused(resume: dict[str, int], refusal: str) -> None:
+def test_a_wrong_number_of_finalists_is_refused(finalists: dict[str, int], refusal: str) -> None:
     with pytest.raises(Refusal, match=refusal):
-        build_spec({"model": "m", "finalists": resume}, "x.yaml")
+        build_spec({"model": "m", "finalists": finalists}, "x.yaml")
