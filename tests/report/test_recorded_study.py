@@ -58,7 +58,7 @@ def test_opening_a_study_needs_neither_torch_nor_ray() -> None:
 def test_an_opened_study_takes_orders(study: StudyFolder) -> None:
     opened = krona_tune.open_study(study.root)
     assert opened.orders.empty
-    given = opened.order("clone_trial", "cola-000", settings={"learning_rate": 0.001}, from_last_rung=True)
+    given = opened.order("clone_trial", "cola-0005", settings={"learning_rate": 0.001}, from_last_rung=True)
     assert waiting_orders(study) == [given]
     assert given.settings == ("learning_rate=0.001",)
     ParquetSink(study.results).ordered(given.model_copy(update={"state": "refused", "outcome": "no"}))

@@ -12,6 +12,7 @@ from krona_tune.report.charts.learning_curves import learning_curves, score_agai
 from krona_tune.report.charts.task_charts import charts
 from krona_tune.report.summary.cost import DeviceRates, cost_chart, saved_by_stopping
 from krona_tune.report.summary.task_summary import summaries, summarise
+from krona_tune.study.devices import Devices
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.result import Status, TrialResult
@@ -84,7 +85,7 @@ def test_what_a_person_stopped_is_not_called_stopped_early() -> None:
     ends = {trace.name: trace.text for trace in curves.figure.data if trace.name.startswith("stopped")}
     assert ends == {"stopped by ASHA": ("cola-001",), "stopped by a person": ("cola-002",)}
     assert "A plus is where a person stopped one" in curves.caption
-    chart = cost_chart([summary], recorded, DeviceRates())
+    chart = cost_chart([summary], recorded, DeviceRates(unrecorded=Devices(kind="cpu", count=1)))
     assert chart is not None
     assert {trace.name: trace.x for trace in chart.figure.data} == {
         "trained to the end": (1.0,),

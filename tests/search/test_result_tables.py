@@ -63,7 +63,7 @@ def test_without_finalists_the_best_of_the_search_stands_beside_its_baselines() 
 def test_a_score_that_is_no_number_stands_in_no_table(score: float) -> None:
     lost = [replace(each, trial_id=f"{each.trial_id}-lost", score=score) for each in (KRONA, LORA, HEAD)]
     assert said([*lost, KRONA, LORA, HEAD], "rte", fronts=True) == said([KRONA, LORA, HEAD], "rte", fronts=True)
-    assert lines(said(lost, "rte"), "RTE")[0] == "RTE no result"
+    assert lines(said(lost, "rte"), "RTE")[0] == "RTE no result – 0.550"
 
 
 def test_finalists_are_shown_on_both_halves_with_the_head_alone_on_test() -> None:
