@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from krona_tune.record.sink import NothingKept
 from krona_tune.refusal import Refusal
 from krona_tune.study.formatting import format_score
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import Manifest
 from krona_tune.study.redact import redact
 from krona_tune.study.result import Status, TrialResult
@@ -81,7 +82,7 @@ class Notifications(NothingKept):
         self._services = [_Service(url) for url in urls]
 
     def trial_started(self, result: TrialResult) -> None:
-        if result.kind == "baseline":
+        if result.kind == TrialKind.BASELINE:
             self._running_baselines[result.trial_id] = result.task
 
     def trial_ended(self, result: TrialResult) -> None:

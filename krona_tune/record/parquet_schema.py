@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import pyarrow as pa
 
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.order import Order
 from krona_tune.study.request.trial import ADDED, KNOBS, PEFT_FIELD, SECTION_OF
 from krona_tune.study.result import Report, Status, TrialResult
@@ -192,7 +193,7 @@ def _told_apart(row: TrialResult) -> TrialResult:
 
     Earlier versions wrote such rows. A trial on all examples has no score, because nothing was held out.
     """
-    if row.scored or (row.score is None and row.rung is None) or row.kind == "full_data":
+    if row.scored or (row.score is None and row.rung is None) or row.kind == TrialKind.FULL_DATA:
         return row
     if row.status is Status.COMPLETED or row.status.stopped:
         return replace(row, score=None, status=Status.DIVERGED, error=NO_NUMBER)

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 
 from krona_tune.record.remote.remote_checkpoints import RemoteCheckpoints
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.kinds import facts_of
 from krona_tune.study.request.study_spec import Keep, StudySpec
-from krona_tune.study.request.trial import FULL_KINDS
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.standings import Standings
 
@@ -19,11 +19,10 @@ def unneeded(rows: Sequence[TrialResult], spec: StudySpec, keep: Keep) -> list[s
     """
     standings = Standings(rows, spec.shared_by)
     winners = {row.trial_id for task in spec.tasks if (row := standings.winner(task))}
-    kept_kinds = {"winners": set[str](), "finalists": {"finalist", *FULL_KINDS}}
     return sorted(
         row.trial_id
         for row in rows
-        if keep != "all" and row.kind not in kept_kinds[keep]
+        if keep != "all" and not (keep == "finalists" and facts_of(row.kind).kept)
         if row.status is not Status.INTERRUPTED and row.trial_id not in winners
     )
 

@@ -6,6 +6,7 @@ import pandas as pd
 
 from krona_tune.record.records import read_records
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.result import Report, TrialResult
 
 _NESTED = {"params", "metrics", "test_metrics"}
@@ -41,7 +42,7 @@ def reports_frame(folder: StudyFolder) -> pd.DataFrame:
 
 def factor_shape(trial: TrialResult) -> str:
     """Returns the sizes of A as one word, such as `24x16`; empty for a baseline, which has no adapter."""
-    if trial.kind == "baseline" or not {"a_out", "a_in"} <= trial.params.keys():
+    if trial.kind == TrialKind.BASELINE or not {"a_out", "a_in"} <= trial.params.keys():
         return ""
     return f"{trial.params['a_out']}x{trial.params['a_in']}"
 

@@ -13,8 +13,9 @@ from krona_tune.record.remote.remote_checkpoints import RemoteCheckpoints
 from krona_tune.search.planning.plan import Plan
 from krona_tune.study.finals import bootstrap_interval
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.kinds import facts_of
 from krona_tune.study.manifest import Manifest
-from krona_tune.study.request.trial import FULL_KINDS, check_trial
+from krona_tune.study.request.trial import check_trial
 from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import Standings
 from krona_tune.train import checkpoint
@@ -88,7 +89,7 @@ def _save(
         seeds=seeds,
         command=manifest.command,
         params=row.params,
-        trained_on=FULL_KINDS.get(row.kind, ""),
+        trained_on=facts_of(row.kind).trained_on,
         roles=plan.spec.backbone.roles,
         quantize=plan.spec.backbone.quantize,
         pad_token_id=manifest.tasks[row.task].pad_token_id if shape.first_stack is Stack.DECODER else None,

@@ -9,10 +9,10 @@ from krona_tune.refusal import Refusal, unknown
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.startup.task_data import prepare_data
 from krona_tune.search.trial_message import TrialMessage
-from krona_tune.study.folder import FULL
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.randomness import stream
 from krona_tune.study.request.study_spec import ExamplesSpec
-from krona_tune.study.request.trial import FULL_KINDS, MOST_SEEDS
+from krona_tune.study.request.trial import MOST_SEEDS
 from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import Standings
 from krona_tune.train.loop import TaskWork
@@ -37,21 +37,21 @@ class FullTraining:
             raise Refusal("--seeds", f"{self.seeds} is no number of seeds", f"write 1 to {MOST_SEEDS}")
 
     @property
-    def kind(self) -> str:
-        return "full_data" if self.everything else "full_train"
+    def kind(self) -> TrialKind:
+        return TrialKind.FULL_DATA if self.everything else TrialKind.FULL_TRAIN
 
     @property
     def said(self) -> str:
         """Returns which examples are trained on, in words."""
-        return FULL_KINDS[self.kind]
+        return self.kind.facts.trained_on
 
     def trials(self, seed: int) -> list[TrialMessage]:
         """Returns the trials, of which `seed`, the study's, decides the seeds."""
-        again = self.of.kind != "search" and self.of.of  # a clone is a trial of its own
+        again = self.of.kind != TrialKind.SEARCH and self.of.of  # a clone is a trial of its own
         source, kind = again or self.of.trial_id, self.kind
         return [
             TrialMessage(
-                f"{source}{FULL}{'data' if self.everything else 'train'}-s{index}",
+                kind.facts.trial_id.format(source=source, index=index),
                 self.of.task,
                 self.of.number,
                 kind,

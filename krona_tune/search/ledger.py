@@ -10,6 +10,7 @@ from krona_tune.adapters.placement import ParameterCount
 from krona_tune.record.sink import Sink
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.devices import UNKNOWN, Devices
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.order import Order
 from krona_tune.study.request.trial import TrialConfig
 from krona_tune.study.result import Report, ScoreOnTest, Status, TrialResult
@@ -125,7 +126,7 @@ class Ledger:
     def settled(self, report: Report) -> bool:
         """Returns whether a searched trial's report won't come again: a resumed trial repeats its last one."""
         row = self.rows[report.trial_id]
-        return row.kind == "search" and (row.status is not Status.INTERRUPTED or report.rung != row.rung)
+        return row.kind == TrialKind.SEARCH and (row.status is not Status.INTERRUPTED or report.rung != row.rung)
 
     def _row(self, config: TrialMessage) -> TrialResult:
         assert self._count is not None, "this ledger is read-only"

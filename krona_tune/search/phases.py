@@ -29,6 +29,7 @@ from krona_tune.search.trial_message import TrialMessage
 from krona_tune.search.tune_host import Phase, tune_trials
 from krona_tune.search.worker.trainable import Workplace
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.redact import redact
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.train.loop import TaskWork
@@ -57,7 +58,9 @@ def _search_by_task(plan: Plan, works: Works, folder: StudyFolder, ledger: Ledge
     asha = AshaPerGroup(schedules, per_method=spec.search.per_method, size_of=size_of)
     if ledger.rows:
         reports = [each for each in read_reports(folder.results) if each.trial_id in ledger.rows]
-        told = [(r, ledger.rows[r.trial_id].params) for r in reports if ledger.rows[r.trial_id].kind == "search"]
+        told = [
+            (r, ledger.rows[r.trial_id].params) for r in reports if ledger.rows[r.trial_id].kind == TrialKind.SEARCH
+        ]
         known = [row for row in ledger.rows.values() if not row.of or plan.space.holds(row.params)]
         recall_trials(samplers, known, reports)
         if model:

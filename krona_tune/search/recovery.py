@@ -19,6 +19,7 @@ from krona_tune.search.searchers.open_samplers import open_samplers, open_shared
 from krona_tune.search.searchers.shared_searcher import shared_id
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.order import Order
 from krona_tune.study.result import Report, Status, TrialResult
 
@@ -107,7 +108,7 @@ def _config(plan: Plan, report: Report, number: int | None, point_of: PointOf) -
         return next((each for each in plan.baselines(task) if each.trial_id == report.trial_id), None)
     point = point_of(task, number)
     seed = trial_seed(plan.spec, task)
-    return None if point is None else TrialMessage(report.trial_id, task, number, "search", seed, dict(point))
+    return None if point is None else TrialMessage(report.trial_id, task, number, TrialKind.SEARCH, seed, dict(point))
 
 
 def _clone(plan: Plan, trial_id: str, orders: Sequence[Order], rows: Mapping[str, TrialResult]) -> TrialMessage | None:
@@ -120,6 +121,6 @@ def _clone(plan: Plan, trial_id: str, orders: Sequence[Order], rows: Mapping[str
 
 def _one_at_a_time(again: Sequence[TrialResult], rows: Sequence[TrialResult]) -> list[TrialResult]:
     """Returns one row of each shared configuration: when its trial has ended, the searcher runs the other tasks."""
-    waiting = {row.number for row in rows if row.kind == "search" and row.status is Status.INTERRUPTED}
-    first = {row.number: row for row in reversed(again) if row.kind == "search" and row.number not in waiting}
-    return [row for row in again if row.kind != "search" or first.get(row.number) is row]
+    waiting = {row.number for row in rows if row.kind == TrialKind.SEARCH and row.status is Status.INTERRUPTED}
+    first = {row.number: row for row in reversed(again) if row.kind == TrialKind.SEARCH and row.number not in waiting}
+    return [row for row in again if row.kind != TrialKind.SEARCH or first.get(row.number) is row]

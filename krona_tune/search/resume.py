@@ -16,6 +16,7 @@ from krona_tune.search.planning.plan import Plan
 from krona_tune.search.searchers.open_samplers import MethodsInTurn
 from krona_tune.search.searchers.task_sampler import TaskSampler
 from krona_tune.search.trial_message import TrialMessage
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.randomness import stream
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import check_trial
@@ -57,9 +58,9 @@ def final_trials(spec: StudySpec, rows: Iterable[TrialResult]) -> list[TrialMess
 
 
 def _final_trial(spec: StudySpec, task: str, entry: Entry, index: int) -> TrialMessage:
-    seed = stream(spec.seed, "finalist", task, index) % 2**31
-    trial_id = f"{task}-final-{entry.number or 'head'}-s{index}"
-    return TrialMessage(trial_id, task, entry.number, "finalist", seed, entry.params, entry.of)
+    seed = stream(spec.seed, TrialKind.FINALIST, task, index) % 2**31
+    trial_id = TrialKind.FINALIST.facts.trial_id.format(task=task, number=entry.number or "head", index=index)
+    return TrialMessage(trial_id, task, entry.number, TrialKind.FINALIST, seed, entry.params, entry.of)
 
 
 def _entries(rows: Sequence[TrialResult], winners: Sequence[TrialResult]) -> list[Entry]:
@@ -67,9 +68,9 @@ def _entries(rows: Sequence[TrialResult], winners: Sequence[TrialResult]) -> lis
     entered = {
         _configuration(row): Entry(number=row.number, of=row.of, params=row.params)
         for row in rows
-        if row.kind == "finalist"
+        if row.kind == TrialKind.FINALIST
     }
-    heads = _judged(row for row in rows if row.kind == "baseline")[:1]
+    heads = _judged(row for row in rows if row.kind == TrialKind.BASELINE)[:1]
     if not any(entry.number == HEAD for entry in entered.values()):
         entered |= {_configuration(row): Entry(number=HEAD, of=row.trial_id, params=row.params) for row in heads}
     for row in winners:
@@ -82,7 +83,7 @@ def _winners(spec: StudySpec, rows: Sequence[TrialResult]) -> list[TrialResult]:
     """Returns the best searched trials of each group: of the task or, with `per_method`, of each method."""
     groups: dict[str, list[TrialResult]] = defaultdict(list)
     for row in rows:
-        if row.kind == "search":
+        if row.kind == TrialKind.SEARCH:
             groups[row.params["method"] if spec.search.per_method else ""].append(row)
     ranked = [_judged(group) for group in groups.values()]
     if spec.search.pareto:
@@ -116,15 +117,15 @@ def _configuration(row: TrialResult) -> str:
 def repeat_trials(spec: StudySpec, rows: Iterable[TrialResult]) -> list[TrialMessage]:
     """Returns every repeat of the trials that have ended, however they ended, begun or not: seed by seed."""
     asked = spec.search.repeats
-    ended = [row for row in rows if row.kind == "search" and row.status is not Status.INTERRUPTED]
+    ended = [row for row in rows if row.kind == TrialKind.SEARCH and row.status is not Status.INTERRUPTED]
     first = sorted((row for row in ended if 0 <= row.number < asked.points), key=lambda row: row.number)
     return [
         TrialMessage(
-            f"{row.trial_id}-s{index}",
+            TrialKind.REPEAT.facts.trial_id.format(source=row.trial_id, index=index),
             row.task,
             row.number,
-            "repeat",
-            stream(spec.seed, "repeat", row.task, index) % 2**31,
+            TrialKind.REPEAT,
+            stream(spec.seed, TrialKind.REPEAT, row.task, index) % 2**31,
             row.params,
             row.trial_id,
         )
@@ -155,7 +156,7 @@ def _not_ended(trials: Iterable[TrialMessage], ledger: Ledger) -> list[TrialMess
 
 def known_trials(plan: Plan, ledger: Ledger) -> list[TrialMessage]:
     """Returns the trials that need no proposal by Optuna: interrupted ones, and baselines that have not begun."""
-    kinds = {"search", "baseline"}
+    kinds = {TrialKind.SEARCH, TrialKind.BASELINE}
     begun = [row for row in ledger.rows.values() if row.kind in kinds and row.status is Status.INTERRUPTED]
     waiting = [TrialMessage(r.trial_id, r.task, r.number, r.kind, r.seed, r.params) for r in begun]
     baselines = [config for task in plan.spec.tasks for config in plan.baselines(task)]
@@ -164,7 +165,7 @@ def known_trials(plan: Plan, ledger: Ledger) -> list[TrialMessage]:
 
 def numbers_left(plan: Plan, ledger: Ledger, task: str | None = None) -> list[int]:
     """Returns the numbers that may still be proposed, for a task or for configurations that all tasks share."""
-    own = [row for row in ledger.rows.values() if row.kind == "search" and task in {None, row.task}]
+    own = [row for row in ledger.rows.values() if row.kind == TrialKind.SEARCH and task in {None, row.task}]
     proposed = {row.number for row in own}
     lost = {number for of, number in ledger.lost if task in {None, of}}
     asked = [number for number in range(plan.trials + len(lost)) if number not in lost][: plan.trials]
@@ -179,7 +180,7 @@ def recall_trials(
     for report in reports:
         scores[report.trial_id][report.examples] = report.score
     for row in rows:
-        if row.kind == "search":
+        if row.kind == TrialKind.SEARCH:
             if row.score is not None:
                 scores[row.trial_id][row.examples] = row.score  # even if its reports were damaged
             samplers[row.task].recall(row.trial_id, row.params, row.status, scores[row.trial_id])

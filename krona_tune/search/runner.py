@@ -41,10 +41,10 @@ from krona_tune.search.study_stopper import StudyStopper, interruptible
 from krona_tune.search.terminal.live_view import View
 from krona_tune.search.tune_host import Phase
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.kinds import UNCOUNTED
 from krona_tune.study.order import What
 from krona_tune.study.request.loader import dump_spec
 from krona_tune.study.request.study_spec import SearchSpec
-from krona_tune.study.request.trial import FULL_KINDS
 from krona_tune.study.result import Status, TrialResult
 
 if TYPE_CHECKING:
@@ -350,7 +350,7 @@ def _left(
 
 
 def _fully_trained(row: TrialResult) -> bool:
-    return row.kind in FULL_KINDS and row.status is Status.COMPLETED
+    return row.kind in UNCOUNTED and row.status is Status.COMPLETED
 
 
 def _copies(started: Started, tracking_uri: str | None, wandb: str | None, earlier: Records) -> Iterator[Sink]:

@@ -6,9 +6,6 @@ from typing import Any
 from krona_tune.study.request.trial import TrialConfig, check_trial
 from krona_tune.study.result import Report, ScoreOnTest, Status
 
-TESTED = ("finalist", "full_train")
-"""The kinds of trials that are evaluated on the test half, once, at their end."""
-
 
 @dataclass(frozen=True)
 class TrialMessage:

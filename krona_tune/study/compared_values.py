@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import get_args
 
 from krona_tune.study.finals import BASELINE, Finalist, rank_finals
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.result import Half, TrialResult
 from krona_tune.study.standings import rank
@@ -72,7 +73,7 @@ def compare(rows: Iterable[TrialResult], tasks: Mapping[str, TaskFacts | None]) 
     Methods without an average come after those with one, in the order in which they started.
     """
     known = [row for row in rows if row.task in tasks]
-    searched = list(dict.fromkeys(_method(row) for row in known if row.kind == "search"))
+    searched = list(dict.fromkeys(_method(row) for row in known if row.kind == TrialKind.SEARCH))
     if len(searched) < 2:
         return ()
     lines = [_line(method, known, tasks) for method in (*searched, BASELINE)]
@@ -113,7 +114,7 @@ def _final_cell(final: Finalist) -> Cell:
 
 
 def _searched_cell(rows: Sequence[TrialResult]) -> Cell | None:
-    ranked = rank(row for row in rows if row.kind in {"search", "baseline"})
+    ranked = rank(row for row in rows if row.kind in {TrialKind.SEARCH, TrialKind.BASELINE})
     if not ranked:
         return None
     return Cell(

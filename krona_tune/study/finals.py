@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
 
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.result import TrialResult
 
 CONFIDENCE = 0.95
@@ -170,7 +171,7 @@ def rank_finals(rows: Iterable[TrialResult]) -> Finals:
     """
     together: dict[str, list[TrialResult]] = defaultdict(list)
     for row in rows:
-        if row.kind == "finalist" and row.finished and row.test_score is not None and isfinite(row.test_score):
+        if row.kind == TrialKind.FINALIST and row.finished and row.test_score is not None and isfinite(row.test_score):
             together[row.of].append(row)
     everyone = [_finalist(of, repeats) for of, repeats in together.items()]
     ranked = sorted((each for each in everyone if each.method != BASELINE), key=_order)

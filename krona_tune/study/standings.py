@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TypeVar
 
 from krona_tune.study.finals import Finals, rank_finals
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.result import TrialResult
 
 Each = TypeVar("Each")
@@ -73,7 +74,7 @@ def shared_ranking(rows: Iterable[TrialResult], tasks: Collection[str]) -> list[
     ones the smallest first."""
     found: dict[int, dict[str, TrialResult]] = defaultdict(dict)
     for row in rows:
-        if row.kind == "search" and row.finished and row.task in tasks:
+        if row.kind == TrialKind.SEARCH and row.finished and row.task in tasks:
             found[row.number][row.task] = row
     whole = [
         SharedConfiguration(number=number, rows={task: by_task[task] for task in tasks})
@@ -101,11 +102,11 @@ class Standings:
 
     def searched(self, task: str) -> list[TrialResult]:
         """Returns the task's searched trials that have a score, the best first."""
-        return self._ranked(task, "search")
+        return self._ranked(task, TrialKind.SEARCH)
 
     def baseline(self, task: str) -> TrialResult | None:
         """Returns the best trial of the head alone."""
-        return next(iter(self._ranked(task, "baseline")), None)
+        return next(iter(self._ranked(task, TrialKind.BASELINE)), None)
 
     def best(self, task: str) -> TrialResult | None:
         """Returns the searched trial with the highest validation score; if tasks share their configurations, the trial

@@ -3,14 +3,15 @@
 from dataclasses import replace
 from typing import Any
 
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import Manifest, ModelFacts, TaskFacts
-from krona_tune.study.request.trial import Kind, check_trial
+from krona_tune.study.request.trial import check_trial
 from krona_tune.study.result import Report, Status, TrialResult
 
 RUNGS = (340, 1020, 3060)
 
 
-def started(number: int, task: str = "cola", kind: Kind = "search", **params: Any) -> TrialResult:
+def started(number: int, task: str = "cola", kind: str = TrialKind.SEARCH, **params: Any) -> TrialResult:
     config = check_trial(task, 7 + number, {"scale": 0.5 + number, "a_out": 24, "a_in": 16, **params}, kind)
     return TrialResult(
         trial_id=f"{task}-{number:04d}",

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from krona_tune.study.request.trial import Kind
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.result import Status, TrialResult
 
 
-def row(name: str, kind: Kind, score: float | None, *, task: str = "rte", **more: Any) -> TrialResult:
+def row(name: str, kind: TrialKind, score: float | None, *, task: str = "rte", **more: Any) -> TrialResult:
     """Returns a completed trial, with its method and knobs in `params`."""
     values: dict[str, Any] = {"number": 3, "seed": 5, "fingerprint": "f", "params": {"method": "krona"}}
     known = {"trial_id": f"{task}-{name}", "task": task, "kind": kind, "score": score, "status": Status.COMPLETED}

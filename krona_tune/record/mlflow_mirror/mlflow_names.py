@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from krona_tune.adapters.files.adapter_card import AdapterCard
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import Manifest, TaskFacts
 from krona_tune.study.order import Order
 from krona_tune.study.result import Report, Status, TrialResult
@@ -152,7 +153,7 @@ def table_text(lines: Sequence[Mapping[str, Any]]) -> str:
 def task_metrics(lines: Sequence[Mapping[str, Any]], card: AdapterCard | None) -> dict[str, float]:
     """Returns a task's run in a few numbers; `winner_…` are those of the study's final adapter."""
     values = {"trials": float(len(lines))}
-    for name, kind in (("best_score", "search"), ("head_only_score", "baseline")):
+    for name, kind in (("best_score", TrialKind.SEARCH), ("head_only_score", TrialKind.BASELINE)):
         scores = [line["score"] for line in lines if line["kind"] == kind and not math.isnan(line["score"])]
         values.update({name: max(scores)} if scores else {})
     if card:

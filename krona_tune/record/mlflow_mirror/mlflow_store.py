@@ -13,6 +13,7 @@ from krona_tune.record.mlflow_mirror.mlflow_runs import StudyRuns, connected, me
 from krona_tune.record.mlflow_mirror.registry import register
 from krona_tune.record.mlflow_mirror.tracking_uri import find_trouble
 from krona_tune.refusal import Refusal
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import Manifest
 from krona_tune.study.order import Order
 from krona_tune.study.result import Report, Status, TrialResult
@@ -79,7 +80,7 @@ def _best_so_far(children: "Sequence[Run]") -> "list[Metric]":
 
     Steps count trials and times are their ends, so a second call adds nothing.
     """
-    searched = [run for run in children if run.data.tags.get(words.KIND) == "search"]
+    searched = [run for run in children if run.data.tags.get(words.KIND) == TrialKind.SEARCH]
     ended = [run for run in searched if run.info.status == "FINISHED" and "score" in run.data.metrics]
     ended.sort(key=lambda run: (run.info.end_time, run.info.run_name))
     best = accumulate((run.data.metrics["score"] for run in ended), max)

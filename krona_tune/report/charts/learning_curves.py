@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 
 from krona_tune.report.charts.chart import BLUE, GREEN, GREY, ORANGE, SCORE, Chart, Subject, empty_figure, hover
 from krona_tune.report.summary.task_summary import RankedTrial
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.result import Report, Status
 from krona_tune.study.standings import front_of
 
@@ -39,7 +40,7 @@ def learning_curves(subject: Subject) -> Chart | None:
     summary, trials = subject.summary, subject.recorded.trials
     best = summary.best.trial.trial_id if summary.best else ""
     whole = {each.trial.trial_id for each in summary.ranked if each.trial.status is Status.COMPLETED}
-    baselines = {trial.trial_id for trial in trials if trial.kind == "baseline"}
+    baselines = {trial.trial_id for trial in trials if trial.kind == TrialKind.BASELINE}
     groups: dict[str, Callable[[str], bool]] = {
         "not trained to the end": lambda trial: trial != best and trial not in whole | baselines,
         "trained to the end": lambda trial: trial in whole - {best},
@@ -68,7 +69,9 @@ def learning_curves(subject: Subject) -> Chart | None:
 
 
 def _curves_of_the_search(subject: Subject) -> Curves:
-    again = {trial.trial_id for trial in subject.recorded.trials if trial.kind not in {"search", "baseline"}}
+    again = {
+        trial.trial_id for trial in subject.recorded.trials if trial.kind not in {TrialKind.SEARCH, TrialKind.BASELINE}
+    }
     curves: Curves = defaultdict(list)
     for report in subject.recorded.reports:
         if report.trial_id not in again:

@@ -28,11 +28,11 @@ from krona_tune.report.summary.task_summary import (
 )
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import NOTHING
+from krona_tune.study.kinds import UNCOUNTED
 from krona_tune.study.manifest import FIX, Manifest, read_manifest
 from krona_tune.study.network import Network, network
 from krona_tune.study.order import Order
 from krona_tune.study.request.plain_yaml import read_yaml
-from krona_tune.study.request.trial import FULL_KINDS
 from krona_tune.study.result import TrialResult
 
 TOP = 10
@@ -134,7 +134,7 @@ def render_body(
             whole=whole,
             troubles=troubles(tasks),
             top=TOP,
-            full_kinds=FULL_KINDS,
+            full_kinds={kind: kind.facts.trained_on for kind in UNCOUNTED},
             standard_errors=STANDARD_ERRORS,
             orders=orders,
             live=NOW if live else "",
@@ -160,7 +160,7 @@ def _part(summary: TaskSummary, recorded: Records, backbone: Network | None, rat
         seeds=seeds_chart(summary.finals, one_scale=summary.one_scale),
         cost=cost(recorded.trials, rates),
         saved=saved_by_stopping(summary, recorded.trials),
-        full=tuple(trial for trial in recorded.trials if trial.kind in FULL_KINDS),
+        full=tuple(trial for trial in recorded.trials if trial.kind in UNCOUNTED),
     )
 
 

@@ -23,11 +23,11 @@ from krona_tune.report.charts.chart import (
 )
 from krona_tune.report.summary.task_summary import RUNNING, TaskSummary
 from krona_tune.study.devices import UNKNOWN, Devices
+from krona_tune.study.kinds import TrialKind, facts_of
 from krona_tune.study.manifest import Manifest
 from krona_tune.study.price import Price, price_of
 from krona_tune.study.request.plain_yaml import read_yaml
 from krona_tune.study.request.study_spec import ResourcesSpec
-from krona_tune.study.request.trial import FULL_KINDS
 from krona_tune.study.result import Status, TrialResult
 
 _COLOURS = {
@@ -124,7 +124,7 @@ def saved_by_stopping(summary: TaskSummary, trials: Sequence[TrialResult]) -> fl
     does not count.
     """
     judged = {Status.COMPLETED, Status.STOPPED_EARLY}
-    searched = [trial for trial in trials if trial.kind == "search" and trial.status in judged]
+    searched = [trial for trial in trials if trial.kind == TrialKind.SEARCH and trial.status in judged]
     full = summary.facts.rungs[-1] if summary.facts and summary.facts.rungs else 0
     if not searched or not full:
         return None
@@ -165,6 +165,4 @@ def cost_chart(tasks: Sequence[TaskSummary], recorded: Records, rates: DeviceRat
 
 
 def _kind(trial: TrialResult) -> str:
-    named = {"finalist": "finalists", "repeat": "repeats", "baseline": "head only"}
-    named |= dict.fromkeys(FULL_KINDS, "full trainings")
-    return named.get(trial.kind) or _ENDS.get(trial.status, "without a regular end")
+    return facts_of(trial.kind).words or _ENDS.get(trial.status, "without a regular end")

@@ -10,6 +10,7 @@ import yaml
 from krona_tune.record.records import Records
 from krona_tune.study.compared_values import averaged
 from krona_tune.study.finals import Finals
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import Manifest, TaskFacts
 from krona_tune.study.result import Half, Status, TrialResult
 from krona_tune.study.standings import Front, SharedConfiguration, Standings, front_of, shared_ranking
@@ -241,7 +242,7 @@ def shared_part(recorded: Records, manifest: Manifest, spec: str) -> SharedPart 
     search = (yaml.safe_load(spec) or {}).get("search") if "shared" in spec else None
     if not isinstance(search, dict) or not search.get("shared"):
         return None
-    searched = [row for row in recorded.trials if row.kind == "search"]
+    searched = [row for row in recorded.trials if row.kind == TrialKind.SEARCH]
     ranked = shared_ranking(searched, tuple(manifest.tasks))
     return SharedPart(ranked=tuple(ranked), begun=len({row.number for row in searched}))
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from krona_tune.study.finals import BASELINE
-from krona_tune.study.request.trial import FULL_KINDS
+from krona_tune.study.kinds import UNCOUNTED
 from krona_tune.study.result import TrialResult
 
 
@@ -44,7 +44,7 @@ class Rates:
 
 def spent(rows: Mapping[str, TrialResult], seconds: float) -> Amount:
     """Returns what the rows have used so far, full trainings left out; `seconds` is the time on the study's clock."""
-    everyone = [row for row in list(rows.values()) if row.kind not in FULL_KINDS]
+    everyone = [row for row in list(rows.values()) if row.kind not in UNCOUNTED]
     return Amount(
         seconds=seconds,
         examples=sum(row.own_examples for row in everyone),

@@ -15,6 +15,7 @@ import pyarrow as pa
 from krona_tune.data.batches import evaluation_order, lengths, training_order
 from krona_tune.search.planning.trial_counts import Counts
 from krona_tune.study.finals import BASELINE
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.request.domain import Domain, Range
 from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.study_spec import StudySpec
@@ -201,10 +202,10 @@ class Forecast:
         finals, search = each.finals + each.final_heads, spec.search
         searched = forecast.search(search.trials, early_stopping=search.early_stopping) / search.trials
         return {
-            "search": (each.searched, searched),
-            "repeat": (each.repeats, full),
-            "baseline": (each.heads, head + forecast.filling / max(1, each.heads)),
-            "finalist": (finals, (each.finals * tested + each.final_heads * tested_head) / max(1, finals)),
+            TrialKind.SEARCH: (each.searched, searched),
+            TrialKind.REPEAT: (each.repeats, full),
+            TrialKind.BASELINE: (each.heads, head + forecast.filling / max(1, each.heads)),
+            TrialKind.FINALIST: (finals, (each.finals * tested + each.final_heads * tested_head) / max(1, finals)),
         }
 
     def corrected(self, rows: Iterable[TrialResult]) -> "Forecast":

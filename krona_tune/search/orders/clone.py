@@ -12,6 +12,7 @@ from krona_tune.atomic_write import atomic_folder
 from krona_tune.record.remote.remote_checkpoints import RemoteCheckpoints
 from krona_tune.refusal import Refusal, shown, unknown
 from krona_tune.search.trial_message import TrialMessage
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.order import Order, OrderRequest
 from krona_tune.study.request.plain_yaml import read_yaml
 from krona_tune.study.request.study_spec import ScheduleSpec
@@ -47,7 +48,9 @@ def clone_of(
         problem = f"with another {others[0]} its state does not fit, or its steps differ"
         raise Refusal("clone from the last rung", problem, "clone it from the start")
     trial_id = f"{source.task}-clone-{number}"
-    message = TrialMessage(trial_id, source.task, -1 - number, "search", source.seed, params, source.trial_id, A_PERSON)
+    message = TrialMessage(
+        trial_id, source.task, -1 - number, TrialKind.SEARCH, source.seed, params, source.trial_id, A_PERSON
+    )
     try:
         count(message.checked())
     except ValidationError as error:

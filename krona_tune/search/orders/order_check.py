@@ -10,6 +10,7 @@ from krona_tune.refusal import Refusal, unknown
 from krona_tune.search.orders.clone import clone_of
 from krona_tune.search.orders.request_change import KEYS, new_value
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.order import SEARCH, Order, OrderRequest, is_paused, search_ended_by
 from krona_tune.study.request.loader import load_spec
 from krona_tune.study.request.study_spec import StudySpec
@@ -74,7 +75,7 @@ def stoppable(order: Order | OrderRequest, rows: Rows, running: Collection[str] 
     if row.status is not Status.INTERRUPTED:
         state = str(row.status).replace("_", " ")
         raise Refusal(order.said, f"{row.trial_id} does not run, it is {state}", "look at the trials that run")
-    if row.kind != "search":
+    if row.kind != TrialKind.SEARCH:
         raise Refusal(order.said, f"a {row.kind} is compared with the others", "pause or cancel the study instead")
     return row
 
@@ -82,7 +83,7 @@ def stoppable(order: Order | OrderRequest, rows: Rows, running: Collection[str] 
 def clonable(order: Order | OrderRequest, rows: Rows, spec: StudySpec, running: Collection[str] = ()) -> TrialResult:
     """Returns the row of a trial that can be cloned. Raises a Refusal if it can't be."""
     row = _row(order, rows, running)
-    if row.kind != "search":
+    if row.kind != TrialKind.SEARCH:
         raise Refusal(order.said, f"{row.trial_id} is a {row.kind}", "clone a trial of the search")
     if spec.search.shared:
         problem = "the tasks share their configurations, and a clone would have one task only"

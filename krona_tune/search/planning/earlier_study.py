@@ -12,6 +12,7 @@ from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.space import Space
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.network import network
 from krona_tune.study.request.study_spec import RECORDED_CURVES
@@ -50,7 +51,7 @@ def shipped_curves(without: Collection[str] = ()) -> EarlierStudy:
     from krona_tune.record.recorded_curves import BACKBONE, LEARNED, curves  # imports pandas, which no other plan needs
 
     found = curves()
-    found = found[(found.kind == "search") & found.task.isin(set(LEARNED) - set(without))]
+    found = found[(found.kind == TrialKind.SEARCH) & found.task.isin(set(LEARNED) - set(without))]
     return EarlierStudy(
         name=RECORDED_CURVES,
         rows=tuple(_row(points) for _, points in found.groupby(["task", "number"])),
@@ -70,7 +71,7 @@ def _row(reports: "pd.DataFrame") -> TrialResult:
     return TrialResult(
         trial_id=_name(last),
         task=last["task"],
-        kind="search",
+        kind=TrialKind.SEARCH,
         number=int(last["number"]),
         seed=int(last["seed"]),
         fingerprint="",
@@ -136,7 +137,7 @@ def _read(folder: Path) -> EarlierStudy:
     of_backbone = network(manifest.model)
     return EarlierStudy(
         name=study.name,
-        rows=tuple(row for row in read_trials(study.results) if row.kind == "search"),
+        rows=tuple(row for row in read_trials(study.results) if row.kind == TrialKind.SEARCH),
         reports=tuple(read_reports(study.results)),
         budgets={task: facts.rungs[-1] for task, facts in manifest.tasks.items()},
         geometry=replace(of_backbone.bare(), parameters=manifest.model.parameters) if of_backbone else None,

@@ -18,6 +18,7 @@ from krona_tune.search.planning.earlier_study import EarlierStudy, read_earlier
 from krona_tune.search.planning.resolve_space import resolve
 from krona_tune.search.planning.space import Params, Space, adapter_of
 from krona_tune.search.trial_message import TrialMessage
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.randomness import stream
 from krona_tune.study.request.domain import Fixed
 from krona_tune.study.request.study_spec import Precision, StudySpec
@@ -105,10 +106,10 @@ class Plan:
         rates = self.spec.search.baseline_learning_rates[: 1 if self.geometry.text_to_text else None]
         return [
             TrialMessage(
-                f"{task}-head-{number}",
+                TrialKind.BASELINE.facts.trial_id.format(task=task, number=number),
                 task,
                 number,
-                "baseline",
+                TrialKind.BASELINE,
                 trial_seed(self.spec, task),
                 {"method": "head_only", **training, "learning_rate": rate},
             )

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import TrialResult
 
@@ -34,7 +35,12 @@ class Counts:
     @property
     def by_kind(self) -> dict[str, int]:
         finals = self.finals + self.final_heads
-        return {"search": self.searched, "baseline": self.heads, "repeat": self.repeats, "finalist": finals}
+        return {
+            TrialKind.SEARCH: self.searched,
+            TrialKind.BASELINE: self.heads,
+            TrialKind.REPEAT: self.repeats,
+            TrialKind.FINALIST: finals,
+        }
 
 
 def not_begun(spec: StudySpec, rows: Iterable[TrialResult], *, text_to_text: bool) -> Mapping[str, int]:

@@ -10,6 +10,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from krona_tune.search.planning.space import Params
 from krona_tune.search.trial_message import TrialMessage
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.result import Report
 
@@ -79,7 +80,7 @@ class AshaPerGroup(FIFOScheduler):  # type: ignore[misc]
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Returns CONTINUE or STOP for a trial at the rung that its `examples` give."""
         message = TrialMessage.from_dict(trial.config)
-        if message.kind != "search" or "score" not in result:
+        if message.kind != TrialKind.SEARCH or "score" not in result:
             return CONTINUE
         trial_id, examples = message.trial_id, result["examples"]
         if trial_id in self._awaited and self._awaited[trial_id][0].examples <= examples:

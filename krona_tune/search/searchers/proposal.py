@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from krona_tune.search.planning.space import Params, Space
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import rank
 
@@ -54,7 +55,7 @@ def earlier_points(rows: Sequence[TrialResult], tasks: Sequence[str]) -> dict[st
 def points_by_task(rows: Iterable[TrialResult]) -> dict[str, list[Params]]:
     """Returns each task's points whose search trials ran to their end, the best first."""
     found: dict[str, list[Params]] = {}
-    for row in rank(row for row in rows if row.kind == "search" and row.finished):
+    for row in rank(row for row in rows if row.kind == TrialKind.SEARCH and row.finished):
         found.setdefault(row.task, []).append(row.params)
     return found
 

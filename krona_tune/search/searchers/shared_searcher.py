@@ -11,6 +11,7 @@ from krona_tune.search.schedulers.asha import Rungs
 from krona_tune.search.searchers.gated_searcher import GatedSearcher
 from krona_tune.search.searchers.task_sampler import TaskSampler
 from krona_tune.search.trial_message import TrialMessage
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.result import Status, TrialResult
 
 Verdict = Callable[[str, dict[str, Any] | None, bool], Status]
@@ -55,7 +56,7 @@ class SharedSearcher(GatedSearcher):
         self._params: dict[int, dict[str, Any]] = {}
         self._scores: dict[int, dict[str, float]] = defaultdict(dict)
         self._ready: deque[int] = deque()
-        self._take_up([row for row in rows if row.kind == "search"])
+        self._take_up([row for row in rows if row.kind == TrialKind.SEARCH])
 
     @property
     def exhausted(self) -> bool:
@@ -70,7 +71,7 @@ class SharedSearcher(GatedSearcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         config = self._asked.pop(trial_id, None)
-        if config is None or config.kind != "search":
+        if config is None or config.kind != TrialKind.SEARCH:
             return
         number, status = config.number, self._verdict(trial_id, result, error)
         if status is Status.COMPLETED and result and isfinite(result["score"]):
@@ -97,7 +98,7 @@ class SharedSearcher(GatedSearcher):
         task = next(task for task in self._tasks if task not in self._scores[number])
         origin = self._sampler.origin(shared_id(number)).plain()
         trial_id, seed = f"{task}-{number:03d}", self._seeds[task]
-        return TrialMessage(trial_id, task, number, "search", seed, self._params[number], **origin)
+        return TrialMessage(trial_id, task, number, TrialKind.SEARCH, seed, self._params[number], **origin)
 
     def _judge(self, number: int, task: str, score: float) -> None:
         """Reports the average after a task; then the configuration continues, is stopped or is done."""
@@ -130,7 +131,7 @@ class SharedSearcher(GatedSearcher):
                 averages[row.number][len(averages[row.number]) + 1] = average
             elif row.status is not Status.INTERRUPTED:
                 statuses[row.number] = row.status
-        waiting = {config.number for config in self._waiting if config.kind == "search"}
+        waiting = {config.number for config in self._waiting if config.kind == TrialKind.SEARCH}
         for number, params in self._params.items():
             self._sampler.recall(shared_id(number), params, statuses[number], averages[number])
             if self._sampler.is_open(shared_id(number)) and number not in waiting:

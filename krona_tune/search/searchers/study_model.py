@@ -24,6 +24,7 @@ from krona_tune.search.planning.earlier_study import EarlierStudy
 from krona_tune.search.planning.space import EVEN_DRAWS, Params, Space
 from krona_tune.search.searchers.history import Array, Encoder, History, Trial
 from krona_tune.search.searchers.proposal import EVEN, MODEL, Origin, Proposal, adopt_points, points_by_task
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.randomness import stream
 from krona_tune.study.request.domain import Domain, Range, Value
 from krona_tune.study.result import Report, Status, TrialResult
@@ -137,7 +138,7 @@ class StudyModel:
 
     def recall(self, rows: Iterable[TrialResult], reports: Iterable[Report]) -> None:
         """Adds the searched trials of an interrupted study from its records, in the order of their ends."""
-        searched = (row for row in rows if row.kind == "search")
+        searched = (row for row in rows if row.kind == TrialKind.SEARCH)
         self._add([replace(row, params=self._space.adopted(row.params) or row.params) for row in searched], reports)
 
     def _learn(self, study: EarlierStudy) -> None:

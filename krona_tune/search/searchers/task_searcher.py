@@ -9,6 +9,7 @@ from krona_tune.search.searchers.gated_searcher import GatedSearcher
 from krona_tune.search.searchers.open_samplers import MethodsInTurn
 from krona_tune.search.searchers.task_sampler import TaskSampler
 from krona_tune.search.trial_message import TrialMessage
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.result import Status
 
 if TYPE_CHECKING:
@@ -73,21 +74,21 @@ class StudySearcher(GatedSearcher):
             number = numbers.popleft()
             if numbers:
                 self._turns.append((task, numbers))
-            trial_id = f"{task}-{number:03d}"
+            trial_id = TrialKind.SEARCH.facts.trial_id.format(task=task, number=number)
             params = self._samplers[task].ask(trial_id, number)
             if params is not None:
                 if self._history:
                     self._history.begin(trial_id, task, params)
                 origin = self._samplers[task].origin(trial_id)
                 seed = self._seeds[task]
-                return TrialMessage(trial_id, task, number, "search", seed, params, **origin.plain())
+                return TrialMessage(trial_id, task, number, TrialKind.SEARCH, seed, params, **origin.plain())
             logger.info("%s is left out: every point that its space holds was tried before", trial_id)
         return None
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Reports a score to Optuna. `result` is flattened: keys of a nested report become `report/…`."""
         config = self._asked[trial_id]
-        if config.kind == "search" and "score" in result:
+        if config.kind == TrialKind.SEARCH and "score" in result:
             self._report(config, result)
 
     def _report(self, config: TrialMessage, result: dict[str, Any]) -> None:
@@ -97,7 +98,7 @@ class StudySearcher(GatedSearcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         config = self._asked.pop(trial_id, None)
-        if config is None or config.kind != "search":
+        if config is None or config.kind != TrialKind.SEARCH:
             return
         if result and "score" in result:  # Tune passes a trial's last result only to this method
             self._report(config, result)

@@ -12,7 +12,7 @@ from ray import tune
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.record.driver_state import note_progress, place_of
 from krona_tune.search.ray_internals import set_process_title
-from krona_tune.search.trial_message import TESTED, StepResult, TrialMessage
+from krona_tune.search.trial_message import StepResult, TrialMessage
 from krona_tune.search.worker.checkpoints import NotKept, TrialCheckpoints
 from krona_tune.search.worker.errors import describe, status_of_error
 from krona_tune.study.formatting import describe_adapter
@@ -126,7 +126,7 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
             report=report,
             checkpoint=str(self._checkpoints.of(run)),
             status=Status.COMPLETED if run.finished else None,
-            test=run.evaluate_on_test() if run.finished and run.trial.kind in TESTED else None,
+            test=run.evaluate_on_test() if run.finished and run.trial.kind.facts.tested else None,
         )
 
     def _start(self) -> TrialRun:

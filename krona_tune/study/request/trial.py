@@ -16,6 +16,7 @@ from pydantic import (
 
 from krona_tune.backbones.geometry import Role, Stack
 from krona_tune.kron.factors import Init, Scaling
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.request import placement_spec
 
 
@@ -148,14 +149,8 @@ class TrainingConfig(Frozen):
     """Whether a layer keeps only what enters it and is computed again in the backward pass."""
 
 
-FULL_KINDS = {
-    "full_train": "all training examples",
-    "full_data": "all examples of train, validation and test together",
-}
-"""The kinds of full trainings, with what they are trained on in words."""
 MOST_SEEDS = 100
 """The most seeds that one full training may have."""
-Kind = Literal["search", "baseline", "finalist", "repeat", "full_train", "full_data"]
 
 
 class TrialConfig(Frozen):
@@ -166,7 +161,7 @@ class TrialConfig(Frozen):
 
     task: str
     seed: int
-    kind: Kind = "search"
+    kind: TrialKind = TrialKind.SEARCH
     adapter: AdapterConfig = AdapterConfig()
     training: TrainingConfig = TrainingConfig()
 
@@ -208,7 +203,7 @@ SIZES = {"a_out": 0, "a_in": 1}
 """The knobs that must divide a dimension, and the index of that dimension in (d_out, d_in)."""
 
 
-def check_trial(task: str, seed: int, params: Mapping[str, Any], kind: str = "search") -> TrialConfig:
+def check_trial(task: str, seed: int, params: Mapping[str, Any], kind: str = TrialKind.SEARCH) -> TrialConfig:
     """Returns the trial that flat parameters describe, checked.
 
     Raises:

@@ -1,0 +1,82 @@
+"""Holds one row for each kind of trial: how its trials are called, and what is done with them."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from krona_tune.study.folder import FULL
+
+
+@dataclass(frozen=True, kw_only=True)
+class KindFacts:
+    """What is true of all trials of one kind.
+
+    Attributes:
+        trial_id: the pattern of their ids. `source` is the id of the trial that is trained again, `index` counts the
+            seeds from 1.
+        words: what a legend calls them; empty for the searched ones, which it tells apart by their end.
+        tested: they are evaluated on the test half, once, at their end.
+        counted: what they use counts against the study's budget.
+        kept: their checkpoints stay with `keep_checkpoints: finalists`, not only the winners'.
+        trained_on: the examples that they are trained on, in words, if these are not the study's own.
+    """
+
+    trial_id: str
+    words: str = ""
+    tested: bool = False
+    counted: bool = True
+    kept: bool = False
+    trained_on: str = ""
+
+
+class TrialKind(StrEnum):
+    """A kind of trial; its value stands in the records.
+
+    `search`: a proposed configuration, which competes with the others of its task. `baseline`: the head alone.
+    `finalist`: one of the best, trained again with another seed. `repeat`: a searched one, trained again by its number.
+    `full_train` and `full_data`: a configuration trained again on more examples than the study has used.
+    """
+
+    facts: KindFacts
+
+    SEARCH = "search", KindFacts(trial_id="{task}-{number:03d}")
+    BASELINE = "baseline", KindFacts(trial_id="{task}-head-{number}", words="head only")
+    FINALIST = (
+        "finalist",
+        KindFacts(trial_id="{task}-final-{number}-s{index}", words="finalists", tested=True, kept=True),
+    )
+    REPEAT = "repeat", KindFacts(trial_id="{source}-s{index}", words="repeats")
+    FULL_TRAIN = (
+        "full_train",
+        KindFacts(
+            trial_id=f"{{source}}{FULL}train-s{{index}}",
+            words="full trainings",
+            tested=True,
+            counted=False,
+            kept=True,
+            trained_on="all training examples",
+        ),
+    )
+    FULL_DATA = (
+        "full_data",
+        KindFacts(
+            trial_id=f"{{source}}{FULL}data-s{{index}}",
+            words="full trainings",
+            counted=False,
+            kept=True,
+            trained_on="all examples of train, validation and test together",
+        ),
+    )
+
+    def __new__(cls, value: str, facts: KindFacts) -> "TrialKind":
+        kind = str.__new__(cls, value)
+        kind._value_, kind.facts = value, facts
+        return kind
+
+
+UNCOUNTED = frozenset(kind for kind in TrialKind if not kind.facts.counted)
+"""The kinds of full trainings, which come after the study and have no part in its budget."""
+
+
+def facts_of(kind: str) -> KindFacts:
+    """Returns what is true of a recorded trial's kind; of one that only a later version knows, the usual."""
+    return next((each.facts for each in TrialKind if each == kind), KindFacts(trial_id=""))

@@ -1,0 +1,57 @@
+"""Tests that the table of kinds of trials is whole and means what records hold, and that nothing spells a kind anew."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+import krona_tune
+from krona_tune.study.kinds import UNCOUNTED, TrialKind, facts_of
+from krona_tune.study.randomness import stream
+from krona_tune.study.request.trial import check_trial
+
+PACKAGE = Path(krona_tune.__file__).parent
+SPELLED = {str(kind) for kind in TrialKind} - {"search", "baseline"}
+"""The words that mean a kind and nothing else; `search` is a section of the YAML too, `baseline` a word of tables."""
+
+
+def test_each_kind_has_the_name_and_the_ids_that_records_hold() -> None:
+    parts = {"task": "cola", "number": 7, "index": 2, "source": "cola-003"}
+    assert {str(kind): kind.facts.trial_id.format(**parts) for kind in TrialKind} == {
+        "search": "cola-007",
+        "baseline": "cola-head-7",
+        "finalist": "cola-final-7-s2",
+        "repeat": "cola-003-s2",
+        "full_train": "cola-003-full-train-s2",
+        "full_data": "cola-003-full-data-s2",
+    }
+
+
+def test_full_trainings_alone_are_uncounted_and_say_what_they_are_trained_on() -> None:
+    assert {TrialKind.FULL_TRAIN, TrialKind.FULL_DATA} == UNCOUNTED
+    assert {kind for kind in TrialKind if kind.facts.trained_on} == UNCOUNTED
+    assert {kind for kind in TrialKind if kind.facts.tested} == {TrialKind.FINALIST, TrialKind.FULL_TRAIN}
+
+
+@pytest.mark.parametrize("kind", TrialKind)
+def test_a_kind_is_its_word_wherever_it_is_written(kind: TrialKind) -> None:
+    word = str(kind.value)
+    assert (kind, f"{kind}", json.dumps(kind)) == (word, word, f'"{word}"')
+    assert stream(0, kind, "cola", 1) == stream(0, word, "cola", 1)
+    trial = check_trial("cola", 3, {"method": "krona"}, word)
+    assert trial.kind is kind
+    assert facts_of(word) == kind.facts
+
+
+def test_a_kind_of_a_later_version_has_no_words() -> None:
+    assert facts_of("distilled").words == ""
+
+
+def test_no_other_module_spells_a_kind() -> None:
+    def spells(path: Path) -> bool:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        return any(isinstance(node, ast.Constant) and node.value in SPELLED for node in ast.walk(tree))
+
+    found = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if spells(path)}
+    assert found == {"study/kinds.py", "search/terminal/result_tables.py"}, "the second has a column called finalist"
