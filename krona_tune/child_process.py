@@ -6,12 +6,13 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from math import ceil
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from threading import Lock
+from socket import SHUT_RDWR, socket
+from threading import Event, Lock, Timer
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -21,7 +22,9 @@ CALL_SECONDS = 30.0
 """How long one call may take, unless its caller says otherwise."""
 START_SECONDS = 300.0
 """How long the process may take to start and to import the function, on a very busy machine."""
-BEGUN = b"begun"
+KEY_BYTES = 16
+"""The length of a call's key, with which its answers begin: a function may write into the connection too."""
+NO_ANSWER = "it wrote into the connection of its process"
 STARTS = f"import sys; sys.path[:] = sys.argv[2:]; from {__name__} import serve; serve(int(sys.argv[1]))"
 
 
@@ -47,7 +50,8 @@ class ChildProcess:
     """A process that calls importable functions, one at a time, and returns what they return or raise.
 
     It starts at the first call, and again at the first call after one that ended it. It ends when this object is closed
-    or collected, when this process ends, or, in the middle of a call, at the latest when that call's time is over.
+    or collected, when this process ends, or, in the middle of a call, at the latest when that call's time is over. What
+    functions print gets nowhere: it may quote the data.
     """
 
     def __init__(self) -> None:
@@ -77,28 +81,32 @@ class ChildProcess:
 
     def _asked(self, message: bytes, seconds: float) -> Any:
         """Returns what the function returned, in a tuple, or what it raised."""
-        connection = self._open()
+        connection, key = self._open(), os.urandom(KEY_BYTES)
         try:
-            connection.send_bytes(message)
-            if not connection.poll(START_SECONDS):
-                raise TooSlow(f"a process for it did not start within {START_SECONDS:g} s")
-            first = connection.recv_bytes()
-            if first != BEGUN:
-                return _read(first)
-            if not connection.poll(seconds):
-                raise TooSlow(f"it took more than {seconds:g} s")
-            return _read(connection.recv_bytes())
+            with _cut_after(connection, START_SECONDS, "a process for it did not start within"):
+                connection.send_bytes(key)
+                connection.send_bytes(message)
+                answer = connection.recv_bytes()
+            if answer == key:
+                with _cut_after(connection, seconds, "it took more than"):
+                    answer = connection.recv_bytes()
+            return _answered(answer, key)
         except (EOFError, ConnectionError):
             raise ProcessEnded(f"it ended its process ({self._ending(seconds)})") from None
+        except TooSlow:
+            raise
+        except OSError:  # the end of a message is missing
+            raise ProcessEnded(NO_ANSWER) from None
 
     def _open(self) -> Connection:
         """Returns a connection to the process, which is started if there is none."""
-        if self._connection is None or self._process is None or self._process.poll() is not None:
+        if self._connection is None or self._process is None or _is_over(self._process, self._connection):
             self._end()
             self._connection, theirs = Pipe()
             command = [sys.executable, "-c", STARTS, str(theirs.fileno()), *sys.path]
+            nothing, fds = subprocess.DEVNULL, [theirs.fileno()]
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True
+                command, stdin=nothing, stdout=nothing, stderr=nothing, pass_fds=fds, start_new_session=True
             )
             theirs.close()
         return self._connection
@@ -137,21 +145,54 @@ class ChildProcess:
         self._end()
 
 
-def serve(descriptor: int) -> None:
-    """Answers the calls that come over a connection until it closes: BEGUN, then the result of the call.
+def _is_over(process: "subprocess.Popen[bytes]", connection: Connection) -> bool:
+    """Returns whether a process takes no call any more: it has ended, or it says something that nobody asked."""
+    return process.poll() is not None or connection.poll()
 
-    The kernel ends this process shortly after a call's time is over, also if the process that called was killed.
+
+@contextmanager
+def _cut_after(connection: Connection, seconds: float, problem: str) -> Iterator[None]:
+    """Raises TooSlow if what is inside has not sent and received whole messages in its time."""
+    late = Event()
+    with socket(fileno=os.dup(connection.fileno())) as end:
+
+        def cut() -> None:
+            late.set()
+            with suppress(OSError):
+                end.shutdown(SHUT_RDWR)
+
+        timer = Timer(seconds, cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except (EOFError, OSError):
+            if not late.is_set():
+                raise
+            raise TooSlow(f"{problem} {seconds:g} s") from None
+        finally:
+            timer.cancel()
+            timer.join()
+
+
+def serve(descriptor: int) -> None:
+    """Answers the calls that come over a connection until it closes: the call's key when the function is about to be
+    called, then the key with the result.
+
+    The kernel ends this process shortly after a call's time is over, also if the process that called was killed. A
+    process that the function forked answers nothing.
     """
-    connection = Connection(descriptor)
+    connection, owner = Connection(descriptor), os.getpid()
     while True:
         try:
+            key = connection.recv_bytes()
             seconds, function, arguments = connection.recv()
         except EOFError:
             return
         except Exception as error:  # the function, or an argument, can't be imported
-            connection.send_bytes(_portable(error))
+            connection.send_bytes(key + _portable(error))
             continue
-        connection.send_bytes(BEGUN)
+        connection.send_bytes(key)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(seconds)
         try:
@@ -160,8 +201,10 @@ def serve(descriptor: int) -> None:
             answer = _portable(error)
         except BaseException as error:  # such as SystemExit: what follows it can't be known
             answer = pickle.dumps(ProcessEnded(f"it ended its process ({type(error).__name__})"))
+        if os.getpid() != owner:
+            os._exit(0)
         signal.alarm(0)
-        connection.send_bytes(answer)
+        connection.send_bytes(key + answer)
 
 
 class _AnswerReader(pickle.Unpickler):
@@ -177,6 +220,13 @@ class _AnswerReader(pickle.Unpickler):
 def _read(answer: bytes) -> Any:
     """Returns what an answer says. Raises UnpicklingError if it holds anything else than values."""
     return _AnswerReader(io.BytesIO(answer)).load()
+
+
+def _answered(answer: bytes, key: bytes) -> Any:
+    """Returns what an answer to the call of this key says. Raises ProcessEnded if it is none: the function wrote it."""
+    if not answer.startswith(key):
+        raise ProcessEnded(NO_ANSWER)
+    return _read(answer[len(key) :])
 
 
 def _portable(answer: object) -> bytes:

@@ -84,6 +84,39 @@ def test_a_function_that_does_not_return_is_ended_also_where_it_lets_no_other_th
     assert child.call(divide, 1.0, 4.0) == 0.25
 
 
+def fork_and_return() -> int:
+    return os.fork() * 0 + 7
+
+
+def write_into_connection(message: bytes) -> None:
+    for descriptor in range(3, 20):
+        with suppress(OSError):
+            os.write(descriptor, message)
+
+
+def test_a_process_that_a_function_forked_gives_no_second_answer(child: ChildProcess) -> None:
+    for number in (1.0, 2.0, 3.0):
+        assert child.call(fork_and_return) == 7
+        assert child.call(divide, number, 4.0) == number / 4
+
+
+@pytest.mark.parametrize(
+    "message",
+    [b"\x00\x00\x00\x04junk", b"xxx", b"\x00\x00\x00\x03N\x85.", b"\x70\x00\x00\x00abc", b"\xff\xff\xff\xf9abc"],
+    ids=["no answer", "a part of a length", "an answer of its own", "a huge length", "a negative length"],
+)
+def test_what_a_function_writes_into_its_connection_keeps_nobody_waiting(child: ChildProcess, message: bytes) -> None:
+    with suppress(ProcessEnded, TooSlow):
+        assert child.call(write_into_connection, message, seconds=0.5) is None
+    assert child.call(divide, 1.0, 2.0) == 0.5
+
+
+def test_what_a_function_prints_gets_nowhere(child: ChildProcess, capfd: pytest.CaptureFixture[str]) -> None:
+    child.call(print, "a text of the data")
+    child.call(os.write, 2, b"a text of the data")
+    assert capfd.readouterr() == ("", "")
+
+
 def runs(process: int) -> bool:
     with suppress(psutil.NoSuchProcess):
         return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
