@@ -20,7 +20,7 @@ def file_of(place: str) -> Path | None:
 
 def refuse_odd_file(key: str, file: Path) -> None:
     """Refuses what can't be read as a file of code: a folder, a pipe that nobody may ever write to, a huge file."""
-    if not file.exists():
+    if not os.path.exists(file):  # also of a name that no file can have
         raise Refusal(key, f"{file} is not there", "paths are relative to the YAML file that names them")
     if not file.is_file():
         raise Refusal(key, f"{file} is no regular file", "name a file of Python code")
@@ -31,7 +31,7 @@ def refuse_odd_file(key: str, file: Path) -> None:
 def code_digest(files: Iterable[Path]) -> str:
     """Returns a hash of files and of those in their folders that they import, by name and content; empty for none."""
     lines = [f"{os.path.relpath(path, file.parent)} {digest}" for file in files for path, digest in _hashes(file)]
-    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest() if lines else ""
+    return hashlib.sha256(os.fsencode("\n".join(sorted(lines)))).hexdigest() if lines else ""
 
 
 def _hashes(file: Path) -> Iterator[tuple[Path, str]]:

@@ -116,6 +116,9 @@ def _called(key: str, named: str, place: str, function: Callable[..., Result], *
         raise Refusal(key, f"{named}: {error}", FASTER) from None
     except ProcessEnded as error:
         raise Refusal(key, f"{named}: {error}", "let it return, or raise an error") from None
+    except Exception as error:
+        problem = f"{named}: what called it failed ({type(error).__name__})"
+        raise Refusal(key, problem, "let it change nothing that it did not make") from None
 
 
 @lru_cache(maxsize=MOST_PROCESSES)
@@ -138,7 +141,14 @@ def _has_function(place: str) -> bool:
 def _value(place: str, labels: Values, answers: Values) -> float:
     function = _function(place)
     with withholding(f"{place} failed", _folder(place)), _without_warnings():
-        return float(function(labels, answers))
+        return _number(function(labels, answers))
+
+
+def _number(returned: Any) -> float:
+    """Returns a number as a float. Raises TypeError for what `float` would read or cut: a text, a complex number."""
+    if isinstance(returned, str | bytes | bytearray) or np.iscomplexobj(returned):
+        raise TypeError(f"{type(returned).__name__} is no real number")
+    return float(returned)
 
 
 def _values_on_draws(place: str, labels: Values, answers: Values, task: str, draws: int) -> Values:

@@ -87,6 +87,8 @@ def test_an_expression_that_never_ends_is_refused_by_its_key(tmp_path: Path, mon
             "tasks.sums.metric: perplexity has no mean with others; write it alone",
         ),
         ({"extract": r"(\d"}, "no regular expression: missing ), unterminated subpattern"),
+        ({"extract": "a{99999999999}"}, "no regular expression: the repetition number is too large"),
+        ({"extract": "(" * 2000 + "a" + ")" * 2000}, "no regular expression: maximum recursion depth exceeded"),
         ({"extract": "answer"}, "tasks.sums.extract: finds nothing in 15 of 15 validation targets, the first is '"),
         ({"label": "sum"}, "names a label and a target; write label: COLUMN for classes or numbers, or target"),
         ({"target": None}, "names neither a label nor a target"),

@@ -66,7 +66,10 @@ def test_a_function_is_called_with_labels_and_answers_in_another_process(tmp_pat
     ("code", "said"),
     [
         ("raise ValueError(labels[0])", "failed (ValueError at costs.py:2)"),
-        ("return labels[0]", "failed (ValueError)"),
+        ("return labels[0]", "failed (TypeError)"),
+        ("return '0.5'", "failed (TypeError)"),
+        ("return b'0.5'", "failed (TypeError)"),
+        ("import numpy; return numpy.complex64(0.5 + 2j)", "failed (TypeError)"),
         ("return float('nan')", "returned nan"),
         ("return float('inf')", "returned inf"),
         ("import warnings; warnings.warn(labels[0]); raise KeyError(*answers)", "failed (KeyError at costs.py:2)"),
@@ -116,6 +119,12 @@ def test_a_function_that_ends_its_process_or_never_returns_is_refused_by_its_key
     assert refusal.problem == f"{place}: {said}"
 
 
+def test_a_function_that_breaks_what_calls_it_is_refused_by_its_key(tmp_path: Path) -> None:
+    place = written(tmp_path, f"import numpy\n\nnumpy.full = None\n{RIGHT}")
+    with pytest.raises(Refusal, match=r"tasks\.mine\.metric: .*right: what called it failed \(TypeError\)"):
+        function_on_draws(KEY, place, LABELS, ANSWERS, "mine", 3)
+
+
 def test_code_that_can_not_be_imported_is_refused_with_its_line(tmp_path: Path) -> None:
     broken = refusal_of(written(tmp_path, "x = 1\ny = = 2\n"))
     assert broken.problem.endswith("costs.py:right can't be imported (SyntaxError at costs.py:2)")
@@ -133,8 +142,12 @@ def test_what_is_no_file_of_code_is_refused_before_anything_reads_it(tmp_path: P
     (tmp_path / "folder.py").mkdir()
     (tmp_path / "huge.py").write_text("#" * 1_000_001)
     said = {"pipe": "is no regular file", "folder": "is no regular file", "huge": "has more than 1,000,000 bytes"}
-    for name, problem in {**said, "none": "is not there"}.items():
+    for name, problem in {**said, "none": "is not there", "x" * 300: "is not there"}.items():
         assert problem in refusal_of(f"{tmp_path}/{name}.py:right").problem
+
+
+def test_a_file_may_have_a_name_that_is_no_text(tmp_path: Path) -> None:
+    assert value(written(tmp_path, RIGHT, os.fsdecode(b"co\xffsts.py"))) == pytest.approx(2 / 3)
 
 
 def test_files_of_one_name_use_the_helpers_of_their_own_folders(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def _held_out(value: Any) -> Any:
 def _pattern(written: str) -> str:
     try:
         re.compile(written)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"no regular expression: {error}") from None
     return written
 
@@ -243,7 +243,7 @@ def _whole(value: Any, folder: Path) -> Any:
 def _file_of(metric: str, folder: Path) -> str:
     module, colon, function = metric.rpartition(":")
     beside = folder / (module if module.endswith(".py") else f"{module}.py")
-    return f"{os.path.abspath(beside)}:{function}" if colon and beside.exists() else metric
+    return f"{os.path.abspath(beside)}:{function}" if colon and os.path.exists(beside) else metric
 
 
 def refuse_unsupported(name: str, written: Any) -> None:
