@@ -120,6 +120,8 @@ def _change(setting: str, source: TrialResult) -> tuple[str, Any]:
     if not isinstance(value, str | bool | int | float | None):
         raise Refusal(place, f"{shown(value)} is no single value", "write one value")
     earlier = source.params.get(name)
+    if isinstance(value, bool) and isinstance(earlier, int | float) and not isinstance(earlier, bool):
+        raise Refusal(place, f"{shown(value)} is no number", "write a number")
     if isinstance(earlier, float) and isinstance(value, int) and not isinstance(value, bool):
         return name, float(value)
     return name, value

@@ -17,6 +17,8 @@ LONGEST, DEEPEST = 100_000, 20
 """The most characters of a text, and the most levels of lists and mappings: more would take seconds to read."""
 SCALARS: dict[type, Callable[[Any], Any]] = {bool: bool, str: str, Integral: int, Real: float}
 """What makes a value of a kind plain, the first kind that fits."""
+_ODD_NUMBER = re.compile(r"[-+]?([0-9_]+:.*|0[0-7_]+)")
+"""What YAML 1.1 takes for a number to the base 60 or 8: its 1:30 is 90, its 010 is 8."""
 _TAGS = {f"tag:yaml.org,2002:{name}": name for name in ("null", "bool", "int", "float", "str", "seq", "map")}
 
 
@@ -45,6 +47,9 @@ class _Loader(yaml.SafeLoader):
     def construct_object(self, node: Any, deep: bool = False) -> Any:
         if node.tag not in _TAGS:
             raise self._refusal(node, f"the tag {shown(node.tag)} means nothing here", "write a plain value")
+        if _TAGS[node.tag] in {"int", "float"} and _ODD_NUMBER.fullmatch(node.value):
+            problem = f"YAML reads {shown(node.value)} as another number"
+            raise self._refusal(node, problem, "write it to the base 10 without a leading 0, or in quotes as a text")
         try:
             return super().construct_object(node, deep)
         except Refusal:
