@@ -78,7 +78,7 @@ def pages(studies: ServedStudies, access: Access, streams: Streams, queue: Study
 
     @router.post("/login")
     async def logged_in(request: Request) -> Response:
-        fields = parse_qs((await request.body()).decode(errors="replace"), max_num_fields=10)
+        fields = parse_qs((await request.body()).decode(errors="replace"))
         token, to = (fields.get(name, [""])[0] for name in ("token", "to"))
         if not access.token or not access.is_token(token.strip()):
             await asyncio.sleep(FAILED_SECONDS)

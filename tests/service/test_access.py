@@ -67,6 +67,11 @@ def test_the_login_gives_a_cookie_that_is_not_the_token(guarded: TestClient, stu
     assert guarded.get("/studies/first").status_code == 303
 
 
+@pytest.mark.parametrize("body", ["&" * 200, "token=wrong&" * 50, "\0", "token=%ff"])
+def test_a_login_with_odd_fields_is_no_login(guarded: TestClient, body: str) -> None:
+    assert guarded.post("/login", content=body).status_code == 401
+
+
 def test_over_https_the_cookie_is_secure(guarded: TestClient) -> None:
     answer = guarded.post("https://studies.example/login", data={"token": TOKEN})
     assert "secure" in answer.headers["set-cookie"].lower()

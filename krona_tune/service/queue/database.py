@@ -346,8 +346,9 @@ class Database:
 
     def _note_odd(self, row: Any, error: ValidationError) -> None:
         fields = ", ".join(str(each["loc"][0]) for each in error.errors() if each["loc"])
-        if row.id not in self._odd:
-            self._odd[row.id] = f"entry {row.id} ({fields})"
+        said = f"entry {row.id} ({fields})"
+        if self._odd.get(row.id) != said:
+            self._odd[row.id] = said
             logger.warning("%s", self.problem)
 
     def _entry(self, connection: Connection, entry: int) -> Entry:

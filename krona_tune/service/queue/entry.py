@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from krona_tune.api.folders import refuse_odd
+from krona_tune.record.orders import LATEST
 
 LEAST_PRIORITY, MOST_PRIORITY = 1, 10
 LONGEST_SPACE = 100_000
@@ -13,6 +14,7 @@ MOST_SERVICES = 10
 
 Priority = Annotated[int, Field(ge=LEAST_PRIORITY, le=MOST_PRIORITY)]
 """A study's weight among the others: one of priority 2 gets twice the slots of one of priority 1."""
+Moment = Annotated[float, Field(ge=0, lt=LATEST)]
 Address = Annotated[str, StringConstraints(max_length=2_000, pattern=r"^[^\x00-\x1f\x7f]*$")]
 EntryState = Literal["queued", "running", "finished", "stopped", "halted", "removed"]
 """`stopped`: a person ended its driver. `halted`: it could not go on; the reason says why. The last four are ends."""
@@ -65,9 +67,9 @@ class Entry(BaseModel):
     state: EntryState
     slots: Annotated[int, Field(ge=0)] = 0
     restarts: int = 0
-    submitted_at: float
-    began_at: float | None = None
-    ended_at: float | None = None
+    submitted_at: Moment
+    began_at: Moment | None = None
+    ended_at: Moment | None = None
     reason: str = ""
     removed_by: str = ""
 
@@ -91,10 +93,10 @@ class Submitted(BaseModel):
 class SlotChange(BaseModel):
     """How many slots a study had from this moment on (seconds since the epoch)."""
 
-    at: float
+    at: Moment
     id: int
     name: str
-    slots: int
+    slots: Annotated[int, Field(ge=0)]
 
 
 class QueueView(BaseModel):

@@ -190,6 +190,8 @@ def test_a_full_disk_is_refused_and_loses_nothing(tmp_path: Path) -> None:
         ("priority", "99", "priority"),
         ("slots", "-1", "slots"),
         ("submitted_at", "yesterday", "submitted_at"),
+        ("submitted_at", "9e999", "submitted_at"),
+        ("ended_at", "1e300", "ended_at"),
     ],
 )
 def test_a_row_that_makes_no_sense_is_left_out_and_told_of(
@@ -207,11 +209,22 @@ def test_a_row_that_makes_no_sense_is_left_out_and_told_of(
             asked()
 
 
-def test_a_change_of_slots_that_makes_no_sense_is_left_out(kept: Database, tmp_path: Path) -> None:
+def test_of_a_row_that_was_mended_in_part_what_is_left_is_told(kept: Database, tmp_path: Path) -> None:
+    kept.add(submission(), "ann")
+    for column, value in {"state": "flying", "submitted_at": "yesterday"}.items():
+        with closing(sqlite3.connect(tmp_path / "queue.db")) as other, other:
+            other.execute("UPDATE entries SET state = 'queued' WHERE id = 1")
+            other.execute(f"UPDATE entries SET {column} = ? WHERE id = 1", (value,))
+        assert kept.live() == kept.ended() == []
+        assert kept.problem.endswith(f"entry 1 ({column}) makes no sense")
+
+
+@pytest.mark.parametrize(("at", "slots"), [("5", "'many'"), ("1e300", "3"), ("5", "-3")])
+def test_a_change_of_slots_that_makes_no_sense_is_left_out(kept: Database, tmp_path: Path, at: str, slots: str) -> None:
     kept.add(submission(), "ann")
     kept.give_slots({1: 2})
     with closing(sqlite3.connect(tmp_path / "queue.db")) as other, other:
-        other.execute("INSERT INTO changes (entry, at, slots) VALUES (1, 5, 'many')")
+        other.execute(f"INSERT INTO changes (entry, at, slots) VALUES (1, {at}, {slots})")
     assert [each.slots for each in kept.changes(0.0)] == [2]
 
 
