@@ -1,5 +1,6 @@
 """Tests several studies on one page: compared if that is fair, with a warning if not."""
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -139,3 +140,16 @@ def test_a_study_whose_records_are_gone_is_refused(two: list[StudyFolder], tmp_p
     with pytest.raises(Refusal, match="second/results: holds no trial; put the study's records back"):
         write_comparison(two, page)
     assert page.read_text(encoding="utf-8") == before
+
+
+def test_a_page_replaces_pages_and_empty_files_but_nothing_else(two: list[StudyFolder], tmp_path: Path) -> None:
+    page = write_comparison(two, tmp_path / "comparison.html")
+    page.write_text("", encoding="utf-8")
+    assert write_comparison(two, page) == write_comparison(two, page)
+    os.mkfifo(pipe := tmp_path / "pipe")
+    for other in (two[0].manifest, two[0].spec, pipe):
+        before = other.read_bytes() if other.is_file() else b""
+        with pytest.raises(Refusal, match="is no page, and a page would replace it; name another file"):
+            write_comparison(two, other)
+        assert (other.read_bytes() if other.is_file() else b"") == before
+    assert pipe.is_fifo()

@@ -37,6 +37,8 @@ from krona_tune.study.result import TrialResult
 
 TOP = 10
 """How many trials of a task the ranking shows at first."""
+DOCTYPE = b"<!DOCTYPE html>"
+"""How every page begins."""
 NOW = Markup("<!--now-->")
 """Stands in a live page's body for the part that says what runs now, which changes more often than the rest."""
 
@@ -86,9 +88,21 @@ def refuse_nothing(folder: StudyFolder, manifest: Manifest, recorded: Records) -
 
 
 def write_page(path: Path, html: str) -> Path:
-    """Writes a page. Raises a Refusal if there is no room for it, or no right to write."""
+    """Writes a page. Raises a Refusal if something else has its place, or there is no room for it, or no right to
+    write."""
     with refusing(str(path), "the page can't be written", "make room there, and its folder writable"):
+        if path.exists() and not path.is_dir() and not _gives_way(path):
+            raise Refusal(str(path), "is no page, and a page would replace it", "name another file, such as page.html")
         return write_atomically(path, html)
+
+
+def _gives_way(path: Path) -> bool:
+    """Returns whether a page may replace what is there: another page, or an empty file."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        begun = file.read(len(DOCTYPE))
+    return begun == DOCTYPE or not begun
 
 
 def render(manifest: Manifest, recorded: Records, spec: str, orders: Sequence[Order] = ()) -> str:
