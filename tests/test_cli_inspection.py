@@ -12,6 +12,7 @@ from filelock import FileLock
 from rich.console import Console
 from typer.testing import CliRunner
 
+from krona_tune.api.printing import print_paths
 from krona_tune.cli import app
 from krona_tune.record.driver_state import DriverState, write_driver_state
 from krona_tune.record.ownership import is_running
@@ -70,6 +71,15 @@ def test_a_study_is_shown_as_far_as_it_came(study: StudyFolder, capsys: pytest.C
     text = said("show", str(study.root)) + capsys.readouterr().out
     assert "1 completed, 1 stopped early, 1 interrupted" in text
     assert "0.610" in text
+
+
+def test_a_folder_is_named_as_it_is_even_if_a_word_stands_in_brackets(
+    study: StudyFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = StudyFolder(study.root.rename(study.root.parent / "mine [old]"))
+    assert f"{moved.report}\n" in said("report", str(moved.root)) + capsys.readouterr().out
+    print_paths(moved, "1 min", None)
+    assert f"Results in {moved.root}:" in capsys.readouterr().out
 
 
 def test_a_trial_that_runs_is_shown_as_running(study: StudyFolder, capsys: pytest.CaptureFixture[str]) -> None:

@@ -289,7 +289,7 @@ def _foretold(started: "Started", forecast: "Forecast") -> str:
 def print_paths(folder: StudyFolder, took: str, tracking_uri: str | None, lacking: str = "") -> None:
     """Prints where the results are; `lacking` says what MLflow does not have."""
     place = f"{redact(folder.remote)}, with a local copy in {folder.root}" if folder.remote else folder.root
-    console.print(f"Took {took}. Results in {place}:", highlight=False, soft_wrap=True)
+    console.print(f"Took {took}. Results in {place}:", highlight=False, markup=False, soft_wrap=True)
     lines = {
         "report.html": "the page to look at",
         "adapters/": "each task's best adapter, for krona-tune predict and krona-tune export",

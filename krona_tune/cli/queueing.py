@@ -113,7 +113,7 @@ def submit(
     print_lines(answer.plan)
     if answer.entry:
         said = f"{study} is number {answer.entry.id} of the queue at {to}, with priority {priority}."
-        console.print(f"{said} Look with: krona-tune queue --to {to}", highlight=False, soft_wrap=True)
+        console.print(f"{said} Look with: krona-tune queue --to {to}", highlight=False, markup=False, soft_wrap=True)
 
 
 def queue(

@@ -193,7 +193,7 @@ def report(
         page = write_report(folders[0], runs=is_running(folders[0]))
     else:
         page = write_comparison(folders, home(to, "--to") if to else place.folder / "comparison.html")
-    console.print(str(page), soft_wrap=True)
+    console.print(str(page), highlight=False, markup=False, soft_wrap=True)
 
 
 def sync(
@@ -209,7 +209,8 @@ def sync(
     with claim(folder):
         outcome = bring_up(folder, tracking_uri)
     where = outcome.page or f"mlflow ui --backend-store-uri {outcome.tracking_uri}"
-    console.print(f"{outcome.updated} of {outcome.trials} trials were brought up to date: {where}", soft_wrap=True)
+    said = f"{outcome.updated} of {outcome.trials} trials were brought up to date: {where}"
+    console.print(said, highlight=False, markup=False, soft_wrap=True)
 
 
 def clean(
