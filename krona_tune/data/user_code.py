@@ -25,6 +25,7 @@ from krona_tune.data.text_metrics import extracted
 from krona_tune.data.withheld_error import WithheldError, withholding
 from krona_tune.refusal import Refusal
 from krona_tune.study.randomness import drawn_rows
+from krona_tune.study.result import LARGEST_SCORE
 
 Values = npt.NDArray[Any]
 Result = TypeVar("Result")
@@ -158,7 +159,7 @@ def _values_on_draws(place: str, labels: Values, answers: Values, task: str, dra
             values[draw] = _value(place, labels[rows], answers[rows])
         except WithheldError:
             continue
-    return np.where(np.isfinite(values), values, math.nan)
+    return np.where(np.abs(values) <= LARGEST_SCORE, values, math.nan)
 
 
 def _extracted_all(pattern: str, texts: list[str]) -> list[str]:

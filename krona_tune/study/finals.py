@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import isfinite, sqrt
+from math import sqrt
 from statistics import fmean, stdev
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy.special import stdtrit
 
 from krona_tune.study.kinds import TrialKind
-from krona_tune.study.result import TrialResult
+from krona_tune.study.result import TrialResult, is_score
 
 CONFIDENCE = 0.95
 SAME = 1e-9
@@ -171,7 +171,7 @@ def rank_finals(rows: Iterable[TrialResult]) -> Finals:
     """
     together: dict[str, list[TrialResult]] = defaultdict(list)
     for row in rows:
-        if row.kind == TrialKind.FINALIST and row.finished and row.test_score is not None and isfinite(row.test_score):
+        if row.kind == TrialKind.FINALIST and row.finished and is_score(row.test_score):
             together[row.of].append(row)
     everyone = [_finalist(of, repeats) for of, repeats in together.items()]
     ranked = sorted((each for each in everyone if each.method != BASELINE), key=_order)

@@ -2,11 +2,17 @@
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from math import isfinite
 from typing import Any, Literal
 
 Half = Literal["test", "validation"]
 """The two halves of the labelled examples that no trial is trained on."""
+LARGEST_SCORE = 1e100
+"""The largest score that can be compared: of larger ones, no mean and no square is a number."""
+
+
+def is_score(value: float | None) -> bool:
+    """Returns whether a value can be compared and averaged: neither missing, nor NaN, nor beyond LARGEST_SCORE."""
+    return value is not None and abs(value) <= LARGEST_SCORE
 
 
 class Status(StrEnum):
@@ -47,7 +53,7 @@ class Report:
     @property
     def scored(self) -> bool:
         """Returns whether its score can be compared."""
-        return isfinite(self.score)
+        return is_score(self.score)
 
     def row(self) -> dict[str, Any]:
         """Returns the report as plain values, with its metrics as columns `metric_…`."""
@@ -135,7 +141,7 @@ class TrialResult:
     @property
     def scored(self) -> bool:
         """Returns whether it has a score that can be ranked."""
-        return self.score is not None and isfinite(self.score)
+        return is_score(self.score)
 
     @property
     def point(self) -> tuple[int, float]:

@@ -22,7 +22,7 @@ from krona_tune.data.tasks import Task
 from krona_tune.study.randomness import stream
 from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.trial import TrainingConfig, TrialConfig
-from krona_tune.study.result import Report, ScoreOnTest
+from krona_tune.study.result import Report, ScoreOnTest, is_score
 from krona_tune.train.backbone import Backbone
 from krona_tune.train.dropout import assign_dropouts, dropouts, set_dropout
 from krona_tune.train.evaluate import evaluate, evaluate_on_test, noting_batch_shape, to_device
@@ -276,7 +276,7 @@ class TrialRun:
         found = evaluate_on_test(
             self.answer, self.work.task, self.work.test, self.work.pad_token_id, self.backbone.device, self._enter
         )
-        if not math.isfinite(found.score):
+        if not is_score(found.score):
             raise Diverged(f"the score on test is {found.score}")
         return found
 

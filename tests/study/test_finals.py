@@ -1,12 +1,12 @@
 """Tests that validation decides who wins; the test half only measures the winner."""
 
 from dataclasses import replace
-from math import nan
+from math import inf, nan
 
 import pytest
 
 from krona_tune.study.finals import rank_finals
-from krona_tune.study.result import Status
+from krona_tune.study.result import Status, is_score
 from tests.study.final_rows import repeats, row
 
 
@@ -31,6 +31,13 @@ def test_searched_trials_baselines_and_other_ends_are_no_finalists() -> None:
     cut = replace(repeats("a", (0.9,), (0.9,))[0], status=Status.INTERRUPTED)
     unseen = replace(repeats("a", (0.9,), (0.9,))[0], test_score=None)
     assert rank_finals([row("1", "search", 0.9), row("h", "baseline", 0.9), cut, unseen]).winner is None
+
+
+def test_a_score_without_a_mean_and_a_square_is_no_score() -> None:
+    far = [*repeats("a", (-1e308, -1e308), (0.9, 0.8)), *repeats("b", (0.9, 0.8), (1e308, 1e308))]
+    assert rank_finals([*far, *repeats("c", (0.6, 0.7), (0.6, 0.7))]).finalists[0].of == "c"
+    assert rank_finals(far).winner is None
+    assert [is_score(value) for value in (None, nan, -inf, 1e101, -1e100, 0.0)] == [False] * 4 + [True] * 2
 
 
 def test_a_configuration_that_lost_a_seed_comes_after_those_that_have_all() -> None:
