@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 
 import numpy as np
 import pyarrow as pa
@@ -144,13 +145,21 @@ class HiddenStateStore:
         """
         for leftover in self._folder.glob(".*.tmp"):
             leftover.unlink(missing_ok=True)
-        files = {path: path.stat() for path in self._folder.glob("*.safetensors")}
+        files = self._files()
         kept = sum(found.st_size for found in files.values())
         for path in sorted(files.keys() - set(own), key=lambda path: files[path].st_atime):
             if kept + size <= self._limit:
                 return
             kept -= files[path].st_size
             path.unlink(missing_ok=True)
+
+    def _files(self) -> dict[Path, os.stat_result]:
+        """Returns the files that are there now; another process may remove some meanwhile."""
+        found = {}
+        for path in self._folder.glob("*.safetensors"):
+            with suppress(FileNotFoundError):
+                found[path] = path.lstat()
+        return {path: state for path, state in found.items() if S_ISREG(state.st_mode)}
 
 
 @contextmanager
@@ -189,6 +198,9 @@ def _read(path: Path, shape: tuple[int, int], dtype: torch.dtype) -> Tensor | No
     try:
         found = path.stat()
     except FileNotFoundError:
+        return None
+    if not S_ISREG(found.st_mode):  # opening a pipe would wait for ever
+        logger.warning("%s is no file and is replaced", path)
         return None
     with suppress(SafetensorError, KeyError, TypeError, AttributeError), safe_open(path, framework="pt") as file:
         values: Tensor = file.get_tensor(NAME)

@@ -3,7 +3,7 @@
 import fcntl
 import os
 import zlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +91,19 @@ def test_a_damaged_file_is_noticed_and_made_again(
     assert torch.equal(again.values, whole)
     assert calls == [1.0, 1.0]
     assert "is made again" in caplog.text
+
+
+@pytest.mark.parametrize("odd", [os.mkfifo, lambda path: path.symlink_to("/nowhere")], ids=["pipe", "broken link"])
+def test_what_is_no_file_is_replaced_and_never_waited_for(tmp_path: Path, odd: Callable[[Path], None]) -> None:
+    store, calls = HiddenStateStore(tmp_path, 10**6), list[float]()
+    get(store, "a", 1.0)
+    [path] = files(tmp_path)
+    path.unlink()
+    odd(path)
+    odd(tmp_path / "of-another.safetensors")
+    for _ in range(2):
+        get(store, "a", 1.0, calls)
+    assert calls == [1.0]
 
 
 def test_tables_that_are_too_large_together_are_not_even_computed(tmp_path: Path) -> None:
