@@ -17,9 +17,9 @@ LONGEST, DEEPEST = 100_000, 20
 """The most characters of a text, and the most levels of lists and mappings: more would take seconds to read."""
 SCALARS: dict[type, Callable[[Any], Any]] = {bool: bool, str: str, Integral: int, Real: float}
 """What makes a value of a kind plain, the first kind that fits."""
-_ODD_NUMBER = re.compile(r"[-+]?([0-9_]+:.*|0[0-7_]+)")
-"""What YAML 1.1 takes for a number to the base 60 or 8: its 1:30 is 90, its 010 is 8."""
 _TAGS = {f"tag:yaml.org,2002:{name}": name for name in ("null", "bool", "int", "float", "str", "seq", "map")}
+OTHER_BASE = re.compile(r"[-+]?0[0-9_]+|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
+"""A number that YAML 1.1 reads to the base 8 or 60, as nobody means it: 010 is 8 there, and 1:30 is 90."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -47,16 +47,16 @@ class _Loader(yaml.SafeLoader):
     def construct_object(self, node: Any, deep: bool = False) -> Any:
         if node.tag not in _TAGS:
             raise self._refusal(node, f"the tag {shown(node.tag)} means nothing here", "write a plain value")
-        if _TAGS[node.tag] in {"int", "float"} and _ODD_NUMBER.fullmatch(node.value):
-            problem = f"YAML reads {shown(node.value)} as another number"
-            raise self._refusal(node, problem, "write it to the base 10 without a leading 0, or in quotes as a text")
         try:
-            return super().construct_object(node, deep)
+            value = super().construct_object(node, deep)
         except Refusal:
             raise
         except (ValueError, LookupError, AttributeError, OverflowError):
             problem = f"{shown(node.value)} can't be read as {_TAGS[node.tag]}"
             raise self._refusal(node, problem, "write a shorter number, or a word in quotes") from None
+        if isinstance(value, int | float) and OTHER_BASE.fullmatch(node.value):
+            raise self._refusal(node, f"{node.value} would be {value}", f"write that, or '{node.value}' in quotes")
+        return value
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         lines: dict[str, int] = {}
