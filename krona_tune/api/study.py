@@ -33,7 +33,7 @@ from krona_tune.search.startup.cluster import refuse_odd_address, slots, this_ma
 from krona_tune.search.terminal.cell_view import in_notebook, silence_widgets
 from krona_tune.study.folder import STUDIES, StudyFolder
 from krona_tune.study.manifest import read_manifest
-from krona_tune.study.request.loader import dump_spec, load_spec, tasks_beside, tasks_defined_in
+from krona_tune.study.request.loader import dump_spec, load_spec, refuse_name, tasks_beside, tasks_defined_in
 from krona_tune.study.request.plain_yaml import dump_yaml, plain_values
 from krona_tune.study.request.study_spec import CHANGEABLE, StudySpec
 
@@ -122,6 +122,7 @@ class Study(RecordedStudy):
         self._space: Path | Mapping[str, Any] | None = place
         self._tasks, self._model, self._tokenizer = tasks, model, tokenizer
         self._settings = plain_values(settings or {}, "settings")
+        refuse_name(self._settings, "settings: name")
         given = {KEYWORDS[key]: plain_values(value, key) for key, value in keywords.items() if value is not None}
         self._flags: dict[str, Any] = given
         self._request: StudySpec | None = None

@@ -92,6 +92,7 @@ WRONG: dict[str, Call] = {
     "space: adapter: key: 5 is of the type int": planned(space={"adapter": {5: 2}}),
     "space: adapter: scale: is of the type object; give words": planned(space={"adapter": {"scale": object()}}),
     "settings: key: 5 is of the type int; give a text": planned(settings={5: 2}),
+    "settings: name: a study is named where it is begun; write name=": planned(settings={"name": "two"}),
     "settings: [1] is of the type list; give a dict or None": planned(settings=[1]),
     "settings: adapter.scale: is of the type DataFrame": planned(settings={"adapter.scale": FRAME}),
     "schedule.epochs: true is refused; write a number": planned(settings={"schedule.epochs": True}),

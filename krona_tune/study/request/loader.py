@@ -1,7 +1,7 @@
 """Turns YAML and `--set` into a StudySpec; every error names the place, the problem and the fix."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
@@ -85,6 +85,12 @@ def naming_given(path: object, given: Sequence[Given]) -> Iterator[None]:
         raise _where_given(refusal, str(path), given) from None
 
 
+def refuse_name(keys: Iterable[str], place: str) -> None:
+    """Refuses the study's name among the keys of settings, because its folder would have another one."""
+    if "name" in keys:
+        raise Refusal(place, "a study is named where it is begun", "write --name")
+
+
 def put(written: dict[str, Any], given: Given, refused: str) -> None:
     """Sets the value at its dotted path in nested mappings. Raises a Refusal that names `refused` if it has none."""
     *parents, last = given.key.split(".", DEEPEST)
@@ -151,11 +157,13 @@ def load_spec(
         flags: the flag that gave an overridden path its value, by path; without one a refusal names the path.
 
     Raises:
-        Refusal: something can't be read, is unknown or is out of range; it names what gave the value.
+        Refusal: something can't be read, is unknown or is out of range, or a setting is the study's name; it names what
+            gave the value.
     """
     written = _keys_of(_text_of(path), str(path))
     given = read_given(settings, overrides or {}, flags or {})
     by_flag = given[len(settings) :]
+    refuse_name((each.key for each in given[: len(settings)]), "--set name")
     with naming_given(path, given):
         for each in [each for each in by_flag if each.key == "tasks"]:  # first, since a setting may change a task
             _choose_tasks(written, each.value)

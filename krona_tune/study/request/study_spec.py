@@ -299,7 +299,7 @@ class StudySpec(Frozen):
     own_tasks: dict[OwnName, TaskSpec] = Field(default_factory=dict)
     """Tasks of one's own by name; YAML writes them in the mapping `tasks`."""
     name: Annotated[str, AfterValidator(printable)] = ""
-    """The study's name, and that of its folder."""
+    """The study's name, and that of its folder. A study writes it; that of a new one is given where it is begun."""
     seed: Annotated[int, Field(ge=0)] = 0
     """The seed of everything random."""
     precision: Precision = "auto"
