@@ -7,11 +7,13 @@ from datetime import datetime
 from importlib.resources import as_file, files
 from importlib.resources.abc import Traversable
 from itertools import takewhile
+from os.path import lexists
 from pathlib import Path
 
 from krona_tune.adapters.files.adapter_card import CARD
 from krona_tune.hub import home
 from krona_tune.record.ownership import BEFORE_A_STUDY
+from krona_tune.record.remote.copy import INDEX
 from krona_tune.record.remote.storage import Storage
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.study.folder import FULL, StudyFolder
@@ -70,6 +72,7 @@ def _shipped(name: str, place: str) -> Traversable:
 NAMES = re.compile(r"[A-Za-z0-9][\w.-]*")
 LONGEST_NAME = 128
 """Bytes of a new study's name: what the study leaves in MLflow and on the disk is named after it."""
+LETTERS = "use letters, digits, '.', '_' and '-'"
 DATABASES = ("mlflow.db", "queue.db")
 OF_THE_STORAGE = {
     *(f"{name}{ending}" for name in DATABASES for ending in ("", "-journal", "-shm", "-wal")),
@@ -93,7 +96,16 @@ def existing(storage: Storage, name: str, words: Iterable[str] = ()) -> StudyFol
     """Returns a study by its name. Raises a Refusal, which knows these `words` too, if the storage does not have it."""
     if NAMES.fullmatch(name) and (folder := storage.brought(name)).spec.exists():
         return folder
-    if there := [*storage.names(), *words]:
+    there = [*storage.names(), *words]
+    if name in there and not NAMES.fullmatch(name):
+        raise Refusal(str(storage), f"the folder {name!r} has no name of a study", f"rename it: {LETTERS}")
+    if name in there:
+        raise Refusal(
+            str(storage),
+            f"{name!r} was copied there without {INDEX}",
+            "copy the folder with it, or fetch it and name it",
+        )
+    if there:
         raise unknown(str(storage), "study", name, there)
     raise Refusal(
         str(storage), f"no study {name!r}", "there are no studies: run one, or name its folder with --storage"
@@ -117,7 +129,7 @@ def refuse_odd(name: str | None) -> None:
     if name is None:
         return
     if not NAMES.fullmatch(name):
-        raise Refusal("--name", f"{name!r} is no name of a study", "use letters, digits, '.', '_' and '-'")
+        raise Refusal("--name", f"{name!r} is no name of a study", LETTERS)
     if len(name.encode()) > LONGEST_NAME:
         raise Refusal("--name", f"'{name[:40]}…' has {len(name.encode())} bytes", f"use at most {LONGEST_NAME}")
     if name.lower() in OF_THE_STORAGE:
@@ -130,7 +142,7 @@ def refuse_taken(folder: StudyFolder, name: str | None) -> None:
     if folder.spec.exists():
         place = redact(folder.remote) if folder.remote else folder.root
         raise Refusal("--name", f"{place} holds a study", f"use --resume {name}, or choose another name")
-    if folder.root.exists() and not folder.root.is_dir():
+    if lexists(folder.root) and not folder.root.is_dir():
         raise Refusal("--name", f"{folder.root} is no folder", "choose another name")
     before = {*BEFORE_A_STUDY, folder.inputs.name}
     if folder.root.exists() and {path.name for path in folder.root.iterdir()} - before:

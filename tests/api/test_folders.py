@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from krona_tune import cli
-from krona_tune.api.folders import OF_THE_STORAGE, new_name
+from krona_tune.api.folders import OF_THE_STORAGE, existing, new_name
 from krona_tune.cli import studies
 from krona_tune.record.ownership import claim
-from krona_tune.record.remote.storage import storage_at
+from krona_tune.record.remote.storage import Storage, storage_at
 from krona_tune.refusal import Refusal
 from krona_tune.search.startup import cluster
 from krona_tune.study.folder import StudyFolder
@@ -88,6 +88,24 @@ def test_a_file_in_a_study_s_place_is_refused(run: Run, asked: list[str]) -> Non
     Path("studies/first").touch()
     code, _, err = run(*asked, "--name", "first")
     assert (code, err) == (2, "--name: studies/first is no folder; choose another name\n")
+
+
+def test_a_link_to_itself_in_a_study_s_place_is_refused(run: Run, asked: list[str]) -> None:
+    Path("studies").mkdir()
+    Path("studies/mine").symlink_to("mine")
+    code, _, err = run(*asked, "--name", "mine")
+    assert (code, err) == (2, "--name: studies/mine is no folder; choose another name\n")
+
+
+def test_a_folder_that_holds_a_study_but_can_not_be_named_is_told_apart_from_an_unknown_one(tmp_path: Path) -> None:
+    for name in ("mine [old]", "copied"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "study.yaml").touch()
+    with pytest.raises(Refusal, match=r"folder 'mine \[old\]' has no name of a study; rename it: use letters, digits"):
+        existing(Storage(folder=tmp_path), "mine [old]")
+    copies = Storage(folder=tmp_path / "here", uri=tmp_path.as_uri())
+    with pytest.raises(Refusal, match=r"'copied' was copied there without files.json; copy the folder with it"):
+        existing(copies, "copied")
 
 
 @pytest.mark.parametrize("stem", ["x", "my space (2)", "ü" * 90, ".hidden", "a" * 250])
