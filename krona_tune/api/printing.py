@@ -242,6 +242,8 @@ def _rungs(spec: "StudySpec") -> str:
     if not spec.search.early_stopping:
         return f"{_each(schedule.epochs)} epochs, no early stopping{reports}"
     first, last = _each(schedule.grace_epochs), _each(schedule.epochs)
+    if all(for_task(schedule.grace_epochs, task) >= for_task(schedule.epochs, task) for task in spec.tasks):
+        return f"judged once, after {last} epochs{reports}"
     return f"judged from {first} to {last} epochs, each {schedule.reduction} times further{reports}"
 
 

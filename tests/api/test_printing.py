@@ -72,6 +72,19 @@ def test_a_plan_says_when_the_machine_is_busy(
 
 
 @pytest.mark.parametrize(
+    ("schedule", "line"),
+    [
+        ({"epochs": 6, "grace_epochs": 2}, "judged from 2 to 6 epochs, each 3 times further"),
+        ({"epochs": 6, "grace_epochs": 9}, "judged once, after 6 epochs"),
+        ({"epochs": 6, "grace_epochs": {"default": 1, "rte": 6}}, "judged once, after 6 epochs"),
+    ],
+)
+def test_a_plan_says_when_trials_are_judged(model: str, schedule: dict[str, object], line: str) -> None:
+    asked = {"model": model, "tasks": ["rte"], "data": "mini", "schedule": schedule}
+    assert plan_lines(make_plan(StudySpec.model_validate(asked), "here"), "", None)["rungs"] == line
+
+
+@pytest.mark.parametrize(
     ("price", "line", "foretold", "ended"),
     [
         (
