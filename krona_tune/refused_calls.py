@@ -118,7 +118,8 @@ def _fits(value: Any, kind: Any) -> bool:
 def _is_list(value: Any) -> bool:
     """Returns whether a value holds others in an order: a list, an array or a column, but no text and no table."""
     unordered = isinstance(value, str | bytes | bytearray | Mapping | Set) or hasattr(value, "columns")
-    return isinstance(value, Iterable) and not unordered
+    single = getattr(value, "shape", None) == ()  # an array of no dimension can't be gone through
+    return isinstance(value, Iterable) and not unordered and not single
 
 
 def _misfit(value: Any, kinds: Sequence[Any], place: str) -> Refusal:

@@ -27,7 +27,7 @@ from krona_tune.record.notifications import NOTIFY, refuse_unknown_services
 from krona_tune.record.ownership import claim
 from krona_tune.record.remote.storage import storage_at
 from krona_tune.record.wandb_account import refuse_no_account
-from krona_tune.refusal import Refusal, unknown
+from krona_tune.refusal import Refusal, refusing, unknown
 from krona_tune.refused_calls import refusing_at_the_caller
 from krona_tune.search.startup.cluster import refuse_odd_address, slots, this_machine
 from krona_tune.search.terminal.cell_view import in_notebook, silence_widgets
@@ -127,8 +127,11 @@ class Study(RecordedStudy):
         self._flags: dict[str, Any] = given
         self._request: StudySpec | None = None
         self._child: Driver | None = None
+        named = model is None or isinstance(model, str | Path)
+        if named and tokenizer is not None:
+            raise Refusal("tokenizer", "it goes with a model in memory", "leave it out: a named model has its own")
         in_memory = isinstance(tasks, Mapping) and any(map(has_data, tasks.values()))
-        if not in_memory and (model is None or isinstance(model, str | Path)):
+        if named and not in_memory:
             _ = self.request  # bad input is refused at once; data in memory are not written before they are needed
 
     @classmethod
@@ -245,8 +248,11 @@ class Study(RecordedStudy):
         assert path is not None, "a study that was opened has its request"
         if isinstance(path, Mapping):
             written, path = dump_yaml(plain_values(path, "space")), self.folder.inputs / "space.yaml"
-            self.folder.inputs.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, written)
+            with refusing(
+                str(self.folder.inputs), "the space can't be kept there", "name a folder that can be written"
+            ):
+                self.folder.inputs.mkdir(parents=True, exist_ok=True)
+                write_atomically(path, written)
         tasks = self._asked_tasks(path)
         model = None if self._model is None else kept_model(self._model, self._tokenizer, self.folder)
         settings = {key: value for key, value in self._settings.items() if value is not None}

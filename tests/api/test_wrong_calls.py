@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from torch import nn
+from torch import nn, tensor
 
 import krona_tune
 from krona_tune.api import study as study_module
@@ -148,6 +148,12 @@ WRONG: dict[str, Call] = {
     "charts: missing a required argument: 'task'; it takes task": finished("charts"),
     "report: too many positional arguments; it takes nothing": finished("report", 5),
     "examples: 'abc' is of the type str; give a list": finished("predict", "cola", "abc"),
+    "examples: array('a', dtype='<U1') is of the type ndarray; give a list": finished("predict", "cola", np.array("a")),
+    "examples[0]: tensor(1) is of the type Tensor; give a text": finished("predict", "cola", tensor([1])),
+    "examples[1]: it is no text in UTF-8": finished("predict", "cola", ["fine", "half \ud800"]),
+    "tokenizer: it goes with a model in memory; leave it out": planned(tokenizer=5),
+    "trials: true is not a number of trials; give a whole number": planned(trials=np.bool_(True)),
+    "inputs: the space can't be kept there (": planned(storage="/proc/nowhere"),
     "examples[0]: None is of the type NoneType; give a text or a list": finished("predict", "cola", [None]),
     "examples[1]: 5 is of the type int": finished("predict", "cola", ["fine", 5]),
     "examples[0][1]: nan is of the type float; give a text": finished("predict", "cola", [["a", float("nan")]]),

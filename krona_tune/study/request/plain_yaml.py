@@ -130,6 +130,7 @@ def plain_values(value: Any, place: str, levels: int = DEEPEST) -> Any:
         Refusal: it holds anything else; names `place` and where in it that is.
     """
     value = fspath(value) if isinstance(value, PathLike) else value
+    value = value.item() if getattr(value, "shape", None) == () else value  # a number or a truth of numpy or torch
     scalar = next((make(value) for kind, make in SCALARS.items() if isinstance(value, kind)), None)
     if scalar is not None or value is None:
         return scalar

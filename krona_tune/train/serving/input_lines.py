@@ -45,7 +45,10 @@ def examples_of(lines: Iterable[str], place: str, task: Task) -> Iterator[tuple[
 
 
 def refuse_misshapen(texts: Sequence[str], task: Task, place: str) -> None:
-    """Refuses an example that has another number of texts than the task, or an empty text."""
+    """Refuses an example that has another number of texts than the task, or a text that is empty or not in UTF-8."""
+    for text in texts:
+        with refusing(place, "it is no text in UTF-8", "write its characters whole"):
+            text.encode()
     wanted = f"{task.title} takes {' and '.join(task.inputs)}"
     if not any(text.strip() for text in texts):
         raise Refusal(place, "it is empty", wanted)
