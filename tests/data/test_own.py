@@ -613,6 +613,12 @@ def test_a_text_late_among_dates_in_json_is_refused_in_words(tmp_path: Path) -> 
     assert refusal_of(path).startswith("tickets.jsonl: a column holds dates at first, later other texts")
 
 
+def test_a_parquet_file_without_a_row_is_refused(tmp_path: Path) -> None:
+    none = pa.array([], pa.string())
+    pq.write_table(pa.table({"body": none, "queue": none}), tmp_path / "tickets.parquet")
+    assert refusal_of(tmp_path / "tickets.parquet") == "tickets.parquet: no row"
+
+
 @pytest.mark.parametrize(
     "column", [pa.array([np.float16(number % 2) for number in range(60)]), pa.array(["a", "b"] * 30, pa.string_view())]
 )

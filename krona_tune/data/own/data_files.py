@@ -119,9 +119,10 @@ BEGINNING = 1_000
 """The characters of a JSON file of which the first that is no blank says whether it is a list."""
 MOST_SHOWN = 8
 """The most folders that a refusal names."""
-UNCLOSED, EMPTY, NO_DATE = "EOF inside string", "corresponds to no data", "as a scalar of type timestamp"
-"""Mark a quote that is never closed, in what pandas says, a file without a row, in what `datasets` says, and a text
-among dates, in what pyarrow says."""
+UNCLOSED, NO_DATE = "EOF inside string", "as a scalar of type timestamp"
+EMPTY = ("corresponds to no data", "BatchSize must be greater than 0")
+"""Mark a quote that is never closed, in what pandas says, a text among dates, in what pyarrow says, and a file without
+a row, in what `datasets` says of it, and of Parquet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,7 +304,9 @@ def _reading(place: str, problem: str = "can't be read", fix: str = "") -> Itera
         if NO_DATE in str(cause):
             problem = "a column holds dates at first, later other texts, which can't be read as JSON"
             raise Refusal(place, problem, "save it as CSV or Parquet") from None
-        raise Refusal(place, "no row" if EMPTY in str(cause) else f"{problem} ({told(cause)})", fix) from None
+        raise Refusal(
+            place, "no row" if any(each in str(cause) for each in EMPTY) else f"{problem} ({told(cause)})", fix
+        ) from None
     finally:
         datasets.logging.set_verbosity(level)
         if not bars:
