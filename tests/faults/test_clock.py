@@ -17,7 +17,7 @@ HOUR = 3600.0
 MOMENTS = [
     "search/ledger.py",
     "search/orders/study_orders.py",
-    "search/phase_runner.py",
+    "search/phases.py",
     "search/terminal/inspect_studies.py",
 ]
 """The modules that read the time of day in the search and training: a trial's start and end, an order's end, when the
@@ -58,6 +58,6 @@ def test_no_trial_ends_before_it_began(jumps: Callable[[], float], looks_before:
 def test_the_wall_clock_is_asked_for_moments_only() -> None:
     root = Path(krona_tune.__file__).parent
     sources = [path for package in ("search", "train") for path in (root / package).rglob("*.py")]
-    sources.append(root / "record" / "progress.py")
+    sources.append(root / "record" / "driver_state.py")
     asking = [str(path.relative_to(root)) for path in sources if "time.time(" in path.read_text(encoding="utf-8")]
     assert sorted(asking) == MOMENTS

@@ -1,6 +1,8 @@
 """Tests that a value is computed once as long as what it comes from is the same, and not too often."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from threading import Event
 
 import pytest
@@ -49,6 +51,13 @@ def test_a_failure_is_not_kept() -> None:
     assert kept.get("a", "x", lambda: 2.0) == ("x", 2.0)
 
 
+def once_there(kept: Kept[str], key: str, stamp: str, make: Callable[[], str]) -> tuple[str, str]:
+    """Returns a value as soon as it is there, however long a busy machine takes."""
+    while True:
+        with suppress(SlowError):
+            return kept.get(key, stamp, make)
+
+
 @pytest.fixture
 def held_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[Event]:
     """Makes whoever waits for a slow value wait briefly; slow values come when the event is set."""
@@ -69,19 +78,21 @@ def test_a_slow_value_is_waited_for_briefly_and_the_one_before_is_returned(held_
 
     with pytest.raises(SlowError, match=r"has not answered within 0.05 s; ask again soon"):
         kept.get("a", "x", slow)
-    kept.get("b", "x", lambda: "old")
+    once_there(kept, "b", "x", lambda: "old")
     assert [kept.get("b", stamp, slow) for stamp in ("y", "z")] == [("x", "old")] * 2
-    assert made == ["slow"] * 2, "each is computed once"
+    while len(made) < 2:
+        time.sleep(0.01)
     held_up.set()
     while kept.get("b", "y", slow) != ("y", "new"):
         pass
-    assert kept.get("a", "x", slow) == ("x", "new")
+    assert once_there(kept, "a", "x", slow) == ("x", "new")
+    assert made == ["slow"] * 2, "each is computed once"
 
 
 def test_few_slow_values_are_computed_at_once(held_up: Event, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept_values, "SHORT_PATIENCE", 0.01)
     kept: Kept[str] = Kept(100)
-    kept.get("old", "x", lambda: "old")
+    once_there(kept, "old", "x", lambda: "old")
     begun: list[int] = []
 
     def slow() -> str:
@@ -92,8 +103,10 @@ def test_few_slow_values_are_computed_at_once(held_up: Event, monkeypatch: pytes
     for number in range(kept_values.MOST_AT_ONCE + 3):
         with pytest.raises(SlowError):
             kept.get(str(number), "x", slow)
-    assert len(begun) == kept_values.MOST_AT_ONCE
+    while len(begun) < kept_values.MOST_AT_ONCE:
+        time.sleep(0.01)
     assert kept.get("old", "y", slow) == ("x", "old")
+    assert len(begun) == kept_values.MOST_AT_ONCE
     held_up.set()
     while kept.get("old", "y", slow) != ("y", "new"):
         pass

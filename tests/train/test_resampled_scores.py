@@ -43,8 +43,9 @@ def test_resampled_scores_scatter_about_the_score_as_chance_has_it() -> None:
 
 def test_every_finalist_of_a_task_has_the_same_draws_of_examples(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two trials that are right on the same rows have the same resampled scores."""
+    runs = finished(), finished()
     monkeypatch.setattr("krona_tune.train.evaluate.predict", lambda *_: np.arange(44) % 3 // 2)
-    first, second = finished().evaluate_on_test(), finished().evaluate_on_test()
+    first, second = (run.evaluate_on_test() for run in runs)
     assert first.resampled == second.resampled
     assert len(set(first.resampled)) > 5
 
