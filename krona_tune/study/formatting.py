@@ -61,7 +61,9 @@ def format_percent(value: float | None) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Writes seconds as `4.2 s`, `41 s`, `3 min 20 s` or `2 h 05 min`."""
+    """Writes seconds as `4.2 s`, `41 s`, `3 min 20 s` or `2 h 05 min`; a dash for what is no number."""
+    if not isfinite(seconds):
+        return NOTHING
     if seconds < 10:
         return f"{seconds:.2g} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -258,6 +258,18 @@ def test_a_study_of_scores_that_are_no_numbers_has_a_page(empty: Empty, status: 
     assert "2 diverged" in text
 
 
+@pytest.mark.parametrize("seconds", [nan, inf, 1e300])
+def test_a_study_of_times_that_no_clock_shows_has_a_page(empty: Empty, seconds: float) -> None:
+    folder = empty("cola")
+    sink = ParquetSink(folder.results)
+    for trial in (started(0), started(1, "cola", "baseline", method="head_only")):
+        last = report(trial, 0, 0.5)
+        sink.reported(last)
+        odd = {"train_seconds": seconds, "evaluation_seconds": seconds, "started_at": seconds, "ended_at": seconds}
+        sink.trial_ended(replace(ended(trial, Status.COMPLETED, [last]), **odd))
+    assert "2 completed" in read(write_report(folder)).text
+
+
 def test_synthetic_data_are_marked_at_the_top_and_at_each_table(study: StudyFolder) -> None:
     manifest("cola", "rte", synthetic=True).write(study.manifest)
     text = read(write_report(study)).text
