@@ -15,6 +15,7 @@ from krona_tune.service.answers import Rows, StudyDetail, StudySummary
 from krona_tune.service.own_token import token_for
 from krona_tune.service.queue.entry import Entry, Move, QueueView, Submission, Submitted
 from krona_tune.study.order import Order, OrderRequest
+from krona_tune.study.redact import redact
 
 Value = TypeVar("Value")
 MOST_ROWS = 1_000
@@ -42,7 +43,7 @@ class Client:
 
     def __init__(self, url: str, token: str | None = None, user: str = "") -> None:
         if not _is_address(url):
-            raise Refusal("url", f"{url!r} is no address of a service", "write http://host:port")
+            raise Refusal("url", f"{redact(url)!r} is no address of a service", "write http://host:port")
         self.url = url.rstrip("/")
         self._token = token
         self._headers = {"X-User": quote(user, safe=" @.")} if user else {}
@@ -105,11 +106,12 @@ class Client:
         except HTTPError as error:
             raise _refusal(error) from None
         except (URLError, HTTPException, OSError, ValueError) as error:
+            place = redact(self.url)
             refused = isinstance(getattr(error, "reason", error), ConnectionRefusedError)
             changed = request.get_method() != "GET"
-            look = f"it may have done what was asked: look with krona-tune queue --to {self.url} before you ask again"
+            look = f"it may have done what was asked: look with krona-tune queue --to {place} before you ask again"
             fix = look if changed and not refused else "start it with krona-tune serve"
-            raise Refusal(self.url, f"gives no answer ({error})", fix) from None
+            raise Refusal(place, f"gives no answer ({error})", fix) from None
 
 
 def _read(kind: type[Value], answer: bytes) -> Value:
@@ -138,4 +140,4 @@ def _refusal(error: HTTPError) -> Refusal:
         said = json.loads(error.read())
         return Refusal(str(said["place"]), str(said["problem"]), str(said["fix"]))
     except (ValueError, KeyError, TypeError, OSError):
-        return Refusal(error.url, f"answers {error.code} {error.reason}", "look whether a service is there")
+        return Refusal(redact(error.url), f"answers {error.code} {error.reason}", "look whether a service is there")

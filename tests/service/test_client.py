@@ -51,6 +51,15 @@ def test_a_service_that_is_not_there_is_a_refusal(url: str) -> None:
         Client(url).studies()
 
 
+@pytest.mark.parametrize(
+    "url", ["http://me:hunter2@127.0.0.1:9", "http://127.0.0.1:9/?token=hunter2", "ftp://me:hunter2@127.0.0.1"]
+)
+def test_a_refusal_masks_the_secrets_of_an_address(url: str) -> None:
+    with pytest.raises(Refusal, match=r"127\.0\.0\.1") as refused:
+        Client(url, "").remove(1)
+    assert "hunter2" not in str(refused.value)
+
+
 def test_a_submission_waits_longer_than_its_service_works_and_then_says_where_to_look(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
