@@ -1,14 +1,17 @@
 """Prints what a study says before it begins and when it has ended."""
 
 import os
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from textwrap import fill, indent
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, HighlighterType, JustifyMethod, OverflowMethod
 from rich.markup import escape
+from rich.style import Style
+from rich.text import Text
 
 from krona_tune import __version__
 from krona_tune.adapters.files.forms import Form
@@ -41,6 +44,35 @@ NARROWEST, WIDEST = 20, 1000
 """The range of plausible terminal widths, in columns."""
 
 
+CONTROLS = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u202a-\\u202e\\u2066-\\u2069]")
+"""Signs with which a text of others could move the cursor, change colours or turn the order of what follows."""
+
+
+class SafeConsole(Console):
+    """A console on which no text acts: its control characters are shown as escapes."""
+
+    def render_str(
+        self,
+        text: str,
+        *,
+        style: str | Style = "",
+        justify: JustifyMethod | None = None,
+        overflow: OverflowMethod | None = None,
+        emoji: bool | None = None,
+        markup: bool | None = None,
+        highlight: bool | None = None,
+        highlighter: HighlighterType | None = None,
+    ) -> Text:
+        """Returns what rich prints for a text: a line, or the cell of a table."""
+        safe = CONTROLS.sub(_escaped, text)
+        said = {"emoji": emoji, "markup": markup, "highlight": highlight, "highlighter": highlighter}
+        return super().render_str(safe, style=style, justify=justify, overflow=overflow, **said)  # type: ignore[arg-type]
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return ascii(found[0])[1:-1]
+
+
 def drop_odd_width() -> None:
     """Drops an implausible terminal width, such as COLUMNS=0, because rich would print nothing."""
     said = os.environ.get("COLUMNS", "")
@@ -51,8 +83,8 @@ def drop_odd_width() -> None:
 drop_odd_width()  # before a console asks for it
 _width = CELL_WIDTH if in_notebook() else None
 # a notebook shows what is written to the standard output; a word such as :x: is none of rich's pictures
-console = Console(force_jupyter=False, emoji=False, width=_width)
-errors = Console(stderr=True, force_jupyter=False, emoji=False, width=_width)
+console = SafeConsole(force_jupyter=False, emoji=False, width=_width)
+errors = SafeConsole(stderr=True, force_jupyter=False, emoji=False, width=_width)
 GLUE_DATA = {"mini": "mini-GLUE (synthetic)", "hub": "nyu-mll/glue from the hub"}
 SHOWN_EXAMPLES, MOST_LABELS, MOST_LEFT_OUT = 3, 8, 8
 """The most examples of a task that a dry run prints, and the most labels and maps left out that a plan lists."""

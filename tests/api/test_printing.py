@@ -9,8 +9,9 @@ from typing import Any
 
 import psutil
 import pytest
+from rich.table import Table
 
-from krona_tune.api.printing import plan_lines, print_cost, print_paths, print_started
+from krona_tune.api.printing import console, errors, plan_lines, print_cost, print_paths, print_started
 from krona_tune.record.sink import NothingKept
 from krona_tune.search.budget.forecast import Forecast
 from krona_tune.search.ledger import Ledger
@@ -46,6 +47,22 @@ def test_what_mlflow_lacks_is_said_with_the_command_that_adds_it(
     said = capsys.readouterr().out
     assert "krona-tune sync" not in said
     assert "Compare trials: " in said
+
+
+def test_no_text_acts_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table("\x1b[31mhead", box=None)
+    table.add_row("a\x9bb\u202e")
+    console.print(table)
+    console.print("line\nof\ta\x1b]0;title\x07", markup=False, highlight=False)
+    errors.print("\x00")
+    said, told = capsys.readouterr()
+    assert [line.strip() for line in said.splitlines()] == [
+        r"\x1b[31mhead",
+        r"a\x9bb\u202e",
+        "line",
+        r"of      a\x1b]0;title\x07",
+    ]
+    assert told == "\\x00\n"
 
 
 def begun(plan: Plan) -> Started:
