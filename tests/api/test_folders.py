@@ -104,7 +104,7 @@ def test_a_folder_that_holds_a_study_but_can_not_be_named_is_told_apart_from_an_
     with pytest.raises(Refusal, match=r"folder 'mine \[old\]' has no name of a study; rename it: use letters, digits"):
         existing(Storage(folder=tmp_path), "mine [old]")
     copies = Storage(folder=tmp_path / "here", uri=tmp_path.as_uri())
-    with pytest.raises(Refusal, match=r"'copied' was copied there without files.json; copy the folder with it"):
+    with pytest.raises(Refusal, match=r"'copied' has no files.json there that names its files; copy that too"):
         existing(copies, "copied")
 
 
