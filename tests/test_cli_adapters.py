@@ -51,6 +51,17 @@ def test_a_study_is_named_by_its_folder_as_well_and_so_is_an_adapter(ask: Run, s
     assert Path("one", TENSORS).read_bytes() == (storage / "second" / "adapters" / "cola" / TENSORS).read_bytes()
 
 
+@pytest.mark.parametrize("command", [("predict",), ("export", "--to", "out")], ids=["predict", "export"])
+def test_an_adapter_of_another_task_than_was_asked_for_is_refused(
+    ask: Run, storage: Path, command: tuple[str, ...]
+) -> None:
+    name, *more = command
+    code, _, err = ask(name, storage / "first" / "adapters" / "cola", *more, "--task", "sst2", typed="fine\n")
+    assert code == 2
+    assert "--task: " in err
+    assert "cola is an adapter of cola, not of sst2; leave it out" in err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -10,7 +10,7 @@ from itertools import takewhile
 from os.path import lexists
 from pathlib import Path
 
-from krona_tune.adapters.files.adapter_card import CARD
+from krona_tune.adapters.files.adapter_card import CARD, read_card
 from krona_tune.hub import home
 from krona_tune.record.ownership import BEFORE_A_STUDY
 from krona_tune.record.remote.copy import INDEX
@@ -100,11 +100,8 @@ def existing(storage: Storage, name: str, words: Iterable[str] = ()) -> StudyFol
     if name in there and not NAMES.fullmatch(name):
         raise Refusal(str(storage), f"the folder {name!r} has no name of a study", f"rename it: {LETTERS}")
     if name in there:
-        raise Refusal(
-            str(storage),
-            f"{name!r} was copied there without {INDEX}",
-            "copy the folder with it, or fetch it and name it",
-        )
+        problem = f"{name!r} has no {INDEX} there that names its files"
+        raise Refusal(str(storage), problem, "copy that too, or fetch the folder and name it")
     if there:
         raise unknown(str(storage), "study", name, there)
     raise Refusal(
@@ -166,6 +163,8 @@ def adapter_folder(storage: Storage, study: str, task: str | None) -> Path:
     """Returns an adapter's folder: `study` itself if it is one, else that of a task of this study."""
     direct = home(Path(study))
     if (direct / CARD).exists() or ("/" in study and not StudyFolder(direct).spec.exists()):
+        if task is not None and task not in {direct.name, held := read_card(direct).task}:
+            raise Refusal("--task", f"{study} is an adapter of {held}, not of {task}", "leave it out")
         return direct
     folder = study_folder(storage, study)
     left = sorted(path.parent.name for path in folder.root.glob(f"adapters/*/{CARD}"))
