@@ -104,7 +104,8 @@ UNUSABLE = [
     ("garbage.db", "file is not a database"),
     ("folder.db", "unable to open database file"),
     ("locked.db", "database is locked"),
-    ("file/mlflow.db", "/file is no folder that can be written"),
+    ("file/mlflow.db", "/file: is no folder that can be written (NotADirectoryError"),
+    ("/proc/mlflow.db", "/proc: is no folder that can be written (FileNotFoundError"),
     ("a?b/mlflow.db", "MLflow reads '?' and '%' in a file's name as something else"),
     ("a%41b/mlflow.db", "MLflow reads '?' and '%' in a file's name as something else"),
 ]
@@ -117,10 +118,11 @@ def test_a_file_that_can_not_be_used_is_told_of_within_seconds(files: Path, name
     assert time.monotonic() - began < 5
     assert said is not None
     assert said.startswith(f"{uri} can't be used (")
-    assert f"{problem}); Parquet keeps everything, MLflow what reaches it" in said
+    assert problem in said
+    assert said.endswith("); Parquet keeps everything, MLflow what reaches it")
 
 
-@pytest.mark.parametrize("name", ["garbage.db", "folder.db"])
+@pytest.mark.parametrize("name", ["garbage.db", "folder.db", "/proc/mlflow.db"])
 def test_mlflow_does_not_try_for_minutes_to_open_such_a_file(files: Path, name: str) -> None:
     store, began = MlflowStore(f"sqlite:///{files / name}", None, "first-study", manifest("cola"), ""), time.monotonic()
     with pytest.raises(ConnectionError, match="can't be used"):

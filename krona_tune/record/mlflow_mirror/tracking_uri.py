@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing, suppress
 from importlib.metadata import entry_points
 from pathlib import Path
+from tempfile import TemporaryFile
 from urllib.error import HTTPError, URLError
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 from urllib.request import ProxyHandler, build_opener
@@ -87,8 +88,8 @@ def _write(name: str, timeout: float) -> None:
             file.execute("BEGIN IMMEDIATE")
             return
     nearest = next(parent for parent in path.parents if parent.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise OSError(f"{nearest} is no folder that can be written")
+    with refusing(str(nearest), "is no folder that can be written"), TemporaryFile(dir=nearest):
+        pass
 
 
 def _scheme(uri: str, parts: SplitResult) -> str:
