@@ -321,8 +321,8 @@ def test_only_a_regular_file_of_some_size_is_read(tmp_path: Path) -> None:
         with ThreadPoolExecutor(max_workers=1) as aside:
             said.append(str(aside.submit(refusal_of, path).result(timeout=60)))
     assert [line.partition(": ")[2] for line in said] == [
-        *["can't be read: it is no regular file; give a YAML file with --space"] * 4,
-        "can't be read: it has more than 400,000 bytes; give a YAML file with --space",
+        *["can't be read: it is no regular file; give a YAML file that can be read"] * 4,
+        "can't be read: it has more than 400,000 bytes; give a YAML file that can be read",
     ]
 
 
@@ -333,7 +333,7 @@ def refusal_of(path: Path) -> Refusal:
 
 
 def test_a_file_that_can_not_be_read_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match=r"nowhere\.yaml: can't be read: .*; give a YAML file with --space"):
+    with pytest.raises(Refusal, match=r"nowhere\.yaml: can't be read: .*; give a YAML file that can be read"):
         load_spec(tmp_path / "nowhere.yaml")
     with pytest.raises(Refusal, match="can't be read"):
         load_spec(tmp_path)

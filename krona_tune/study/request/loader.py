@@ -257,7 +257,7 @@ def _text_of(path: Path) -> str:
 
 
 def _unreadable(path: Path, why: str) -> Refusal:
-    return Refusal(str(path), f"can't be read: {why}", "give a YAML file with --space")
+    return Refusal(str(path), f"can't be read: {why}", "give a YAML file that can be read")
 
 
 def build_spec(written: Mapping[str, Any], place: str) -> StudySpec:
