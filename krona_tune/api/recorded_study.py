@@ -31,6 +31,8 @@ class RecordedStudy:
     """The records in a study's folder; each is read when it is asked for."""
 
     folder: StudyFolder
+    _seen = False
+    """Whether the study had begun when it was looked at before: then a folder without it is refused, not empty."""
 
     @refusing_at_the_caller
     def predict(self, task: str, examples: Sequence[str | Sequence[str]]) -> list[str]:
@@ -65,13 +67,13 @@ class RecordedStudy:
     @refusing_at_the_caller
     def trials(self) -> pd.DataFrame:
         """Returns one row per trial; the columns are those of `krona_tune.report.frame.trials_frame`."""
-        return trials_frame(self.folder)
+        return trials_frame(self._looked_at())
 
     @property
     @refusing_at_the_caller
     def reports(self) -> pd.DataFrame:
         """Returns one row per trial and report; the columns are those of `krona_tune.report.frame.reports_frame`."""
-        return reports_frame(self.folder)
+        return reports_frame(self._looked_at())
 
     @property
     @refusing_at_the_caller
@@ -179,7 +181,15 @@ class RecordedStudy:
         return f"{state}, {ended} trials have ended"
 
     def _records(self) -> Records:
-        return read_records(self.folder.results, runs=self.running)
+        return read_records(self._looked_at().results, runs=self.running)
+
+    def _looked_at(self) -> StudyFolder:
+        """Returns the folder. Raises a Refusal if the study that was in it is gone."""
+        there = self.folder.manifest.exists()
+        if self._seen and not there:
+            raise Refusal(str(self.folder.root), "the study that was here is gone", "open it where it is now")
+        self._seen = there
+        return self.folder
 
     def _summary(self, task: str) -> TaskSummary:
         found = self.summaries

@@ -149,7 +149,7 @@ class Study(RecordedStudy):
         read_manifest(folder.manifest)
         study = cls.__new__(cls)
         study.folder, study._address, study._tracking_uri, study._wandb, study._notify = folder, None, None, None, ()
-        study._space, study._request, study._child, study._flags = None, None, None, {}
+        study._space, study._request, study._child, study._flags, study._seen = None, None, None, {}, True
         return study
 
     @property

@@ -34,6 +34,15 @@ def test_what_is_not_there_is_refused(study: StudyFolder) -> None:
         krona_tune.open_study(study.root / "nowhere")
 
 
+def test_a_study_that_was_moved_away_is_refused_and_not_empty(study: StudyFolder) -> None:
+    opened = krona_tune.open_study(study.root)
+    study.root.rename(study.root.with_name("moved"))
+    for name in ("trials", "reports", "orders"):
+        with pytest.raises(Refusal, match="first-study: the study that was here is gone; open it where it is now"):
+            getattr(opened, name)
+    assert len(krona_tune.open_study(study.root.with_name("moved")).trials) == 7
+
+
 def test_a_study_with_a_damaged_file_of_records_is_not_taken_for_finished(
     study: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
