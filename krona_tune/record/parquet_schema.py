@@ -172,6 +172,8 @@ def trial_of(row: Mapping[str, Any]) -> TrialResult:
     params = {name: row[name] for name in columns.knobs if row[name] is not None or name in _MAY_BE_NONE}
     if "method" not in params:
         raise ValueError("a trial lacks its method")
+    if own.get("kind") not in set(TrialKind):
+        raise ValueError(f"{own.get('kind')!r} is no kind of a trial")
     params |= {name: params[name] == "true" for name in _SWITCHES if params.get(name) in {"true", "false"}}
     params |= {name: _scalar(value) for name, value in params.items() if name.startswith(PEFT_FIELD)}
     older = "a_out" in params and "terms" not in params  # a Kronecker adapter of a version that had fewer knobs

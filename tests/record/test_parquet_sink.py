@@ -459,6 +459,11 @@ def unknown_status(path: Path) -> None:
     pq.write_table(table.set_column(table.column_names.index("status"), "status", pa.array(["sleeping"])), path)
 
 
+def unknown_kind(path: Path) -> None:
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(table.column_names.index("kind"), "kind", pa.array(["serch"])), path)
+
+
 def no_number(path: Path) -> None:
     table = pq.read_table(path)
     pq.write_table(table.set_column(table.column_names.index("score"), "score", pa.array(["high"])), path)
@@ -482,7 +487,7 @@ def another_table(path: Path) -> None:
 
 
 BYTES = (empty, only_its_first_bytes, other_bytes, cut, a_folder, a_pipe)
-TABLES = (column_twice, not_utf8, unknown_status, no_number, no_id, no_method, lists, another_table)
+TABLES = (column_twice, not_utf8, unknown_status, unknown_kind, no_number, no_id, no_method, lists, another_table)
 
 
 @pytest.fixture(params=[*BYTES, *TABLES], ids=lambda damage: damage.__name__)

@@ -44,8 +44,9 @@ def test_a_kind_is_its_word_wherever_it_is_written(kind: TrialKind) -> None:
     assert facts_of(word) == kind.facts
 
 
-def test_a_kind_of_a_later_version_has_no_words() -> None:
-    assert facts_of("distilled").words == ""
+def test_what_is_no_kind_has_no_facts() -> None:
+    with pytest.raises(ValueError, match="'serch' is not a valid TrialKind"):
+        facts_of("serch")
 
 
 def test_no_other_module_spells_a_kind() -> None:
