@@ -16,8 +16,8 @@ from krona_tune.study.result import Status, TrialResult
 
 @dataclass(frozen=True, kw_only=True)
 class UnderWay:
-    """A trial that runs now. `share` of its full budget is done, from 0 to 1; it has reached `reached` of its `rungs`,
-    which are 0 if its task's are not known."""
+    """A trial that runs now. `share` of its full budget is done, from 0 to 1; it has reached `reached` of its `rungs`;
+    both are 0 if its task's are not known."""
 
     trial: TrialResult
     share: float
@@ -84,10 +84,10 @@ def given_orders(folder: StudyFolder, recorded: Records) -> tuple[Order, ...]:
 
 
 def _under_way(folder: StudyFolder, manifest: Manifest, trial: TrialResult) -> UnderWay:
-    facts = manifest.tasks.get(trial.task)
+    rungs = facts.rungs if (facts := manifest.tasks.get(trial.task)) else ()
     return UnderWay(
         trial=trial,
         share=share_done(folder, trial.trial_id),
-        reached=0 if trial.rung is None else trial.rung + 1,
-        rungs=len(facts.rungs) if facts else 0,
+        reached=sum(trial.examples >= rung for rung in rungs),  # it may be evaluated between the rungs too
+        rungs=len(rungs),
     )
