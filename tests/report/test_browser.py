@@ -8,10 +8,12 @@ import pytest
 from playwright.sync_api import Browser, Locator
 
 from krona_tune.backbones.geometry import Stack
+from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.report.pages.comparison_page import write_comparison
 from krona_tune.report.pages.study_page import render
 from krona_tune.study.folder import StudyFolder
-from tests.record.events import manifest
+from krona_tune.study.result import Status
+from tests.record.events import ended, manifest, started
 from tests.report.browser import CHROMIUM, Tab, chromium, opened_tab
 from tests.report.many_trials import crowd
 
@@ -168,6 +170,7 @@ def test_a_comparison_is_drawn_and_quiet(tab: Tab, study: StudyFolder, tmp_path:
     other = StudyFolder(tmp_path / "second-study")
     other.root.mkdir()
     manifest("cola").write(other.manifest)
+    ParquetSink(other.results).trial_ended(ended(started(0), Status.DIVERGED, []))
     tab.open(write_comparison([study, other], tmp_path / "comparison.html"))
     assert tab.draw_everything() == 1
     assert tab.said == []
