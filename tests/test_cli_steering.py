@@ -77,7 +77,7 @@ def test_words_become_an_order_that_waits(
         ),
         (
             ("clone", "cola-0003", "--set", "scale=1:30"),
-            "clone cola-0003: scale, line 1, column 1: YAML reads '1:30' as another number",
+            "clone cola-0003: scale, line 1, column 1: 1:30 would be 90",
         ),
         (("clone", "cola-0003"), "clone: cola-0003 has these values: the same would be trained again; change one"),
         (("stop", "cola-003"), "stop cola-003: unknown trial 'cola-003', did you mean 'cola-0003'?"),
