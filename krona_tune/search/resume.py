@@ -16,7 +16,7 @@ from krona_tune.search.planning.plan import Plan
 from krona_tune.search.searchers.open_samplers import MethodsInTurn
 from krona_tune.search.searchers.task_sampler import TaskSampler
 from krona_tune.search.trial_message import TrialMessage
-from krona_tune.study.kinds import TrialKind
+from krona_tune.study.kinds import FIRST_TRAINED, TrialKind
 from krona_tune.study.randomness import stream
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import check_trial
@@ -156,8 +156,7 @@ def _not_ended(trials: Iterable[TrialMessage], ledger: Ledger) -> list[TrialMess
 
 def known_trials(plan: Plan, ledger: Ledger) -> list[TrialMessage]:
     """Returns the trials that need no proposal by Optuna: interrupted ones, and baselines that have not begun."""
-    kinds = {TrialKind.SEARCH, TrialKind.BASELINE}
-    begun = [row for row in ledger.rows.values() if row.kind in kinds and row.status is Status.INTERRUPTED]
+    begun = [row for row in ledger.rows.values() if row.kind in FIRST_TRAINED and row.status is Status.INTERRUPTED]
     waiting = [TrialMessage(r.trial_id, r.task, r.number, r.kind, r.seed, r.params) for r in begun]
     baselines = [config for task in plan.spec.tasks for config in plan.baselines(task)]
     return waiting + [config for config in baselines if config.trial_id not in ledger.rows]

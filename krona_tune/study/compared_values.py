@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import get_args
 
 from krona_tune.study.finals import BASELINE, Finalist, rank_finals
-from krona_tune.study.kinds import TrialKind
+from krona_tune.study.kinds import FIRST_TRAINED, TrialKind
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.result import Half, TrialResult
 from krona_tune.study.standings import rank
@@ -114,7 +114,7 @@ def _final_cell(final: Finalist) -> Cell:
 
 
 def _searched_cell(rows: Sequence[TrialResult]) -> Cell | None:
-    ranked = rank(row for row in rows if row.kind in {TrialKind.SEARCH, TrialKind.BASELINE})
+    ranked = rank(row for row in rows if row.kind in FIRST_TRAINED)
     if not ranked:
         return None
     return Cell(

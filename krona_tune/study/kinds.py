@@ -73,6 +73,8 @@ class TrialKind(StrEnum):
         return kind
 
 
+FIRST_TRAINED = frozenset({TrialKind.SEARCH, TrialKind.BASELINE})
+"""The kinds of trials that train no other trial's configuration again."""
 UNCOUNTED = frozenset(kind for kind in TrialKind if not kind.facts.counted)
 """The kinds of full trainings, which come after the study and have no part in its budget."""
 

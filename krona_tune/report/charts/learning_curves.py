@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from krona_tune.report.charts.chart import BLUE, GREEN, GREY, ORANGE, SCORE, Chart, Subject, empty_figure, hover
 from krona_tune.report.summary.task_summary import RankedTrial
-from krona_tune.study.kinds import TrialKind
+from krona_tune.study.kinds import FIRST_TRAINED, TrialKind
 from krona_tune.study.result import Report, Status
 from krona_tune.study.standings import front_of
 
@@ -69,9 +69,7 @@ def learning_curves(subject: Subject) -> Chart | None:
 
 
 def _curves_of_the_search(subject: Subject) -> Curves:
-    again = {
-        trial.trial_id for trial in subject.recorded.trials if trial.kind not in {TrialKind.SEARCH, TrialKind.BASELINE}
-    }
+    again = {trial.trial_id for trial in subject.recorded.trials if trial.kind not in FIRST_TRAINED}
     curves: Curves = defaultdict(list)
     for report in subject.recorded.reports:
         if report.trial_id not in again:

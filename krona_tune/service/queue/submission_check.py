@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from krona_tune.api.flags import with_tasks
 from krona_tune.api.folders import earlier_studies, refuse_odd, refuse_taken, with_whole_paths
 from krona_tune.api.printing import plan_lines
 from krona_tune.child_process import ChildProcess, ProcessEnded, TooSlow
+from krona_tune.data.code_files import MOST_BYTES, file_of
 from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
 from krona_tune.record.notifications import refuse_unknown_services
 from krona_tune.record.remote.storage import Storage
@@ -20,8 +20,6 @@ from krona_tune.study.request.study_spec import ResourcesSpec, StudySpec
 
 CHECK_SECONDS = 120.0
 """How long a check may take; it may fetch a model's sizes from the hub."""
-MOST_BYTES_OF_CODE = 1_000_000
-"""The most bytes of a file with a metric."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +77,7 @@ def _with_earlier_studies(spec: StudySpec, storage: Storage) -> StudySpec:
 
 
 def _refuse_large_code(spec: StudySpec) -> None:
-    files = {metric.rpartition(":")[0] for task in spec.own_tasks.values() for metric in task.metric}
-    for path in map(Path, sorted(files)):
-        if path.suffix == ".py" and path.is_file() and path.stat().st_size > MOST_BYTES_OF_CODE:
-            raise Refusal(str(path), f"has more than {MOST_BYTES_OF_CODE:,} bytes", "name a smaller file")
+    places = (place for task in spec.own_tasks.values() for place in task.metric)
+    for path in sorted({path for place in places if (path := file_of(place))}):
+        if path.is_file() and path.stat().st_size > MOST_BYTES:
+            raise Refusal(str(path), f"has more than {MOST_BYTES:,} bytes", "name a smaller file")
