@@ -13,7 +13,7 @@ from krona_tune.refused_calls import refusing_at_the_caller
 from krona_tune.report.frame import reports_frame, trials_frame
 from krona_tune.report.pages.study_page import spec_of, write_report
 from krona_tune.report.summary.task_summary import TaskSummary, judged_together, shared_part, summaries
-from krona_tune.search.orders.order_check import give_checked_order
+from krona_tune.search.order_check import give_checked_order
 from krona_tune.search.planning.trial_counts import not_begun
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, read_manifest

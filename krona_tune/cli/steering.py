@@ -13,7 +13,7 @@ from krona_tune.record.ownership import is_locked, is_running
 from krona_tune.record.parquet_reader import read_orders
 from krona_tune.record.remote.storage import storage_at
 from krona_tune.refusal import Refusal, unknown
-from krona_tune.search.orders.order_check import give_checked_order
+from krona_tune.search.order_check import give_checked_order
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import Order, OrderRequest, order_request
 

@@ -13,7 +13,6 @@ from krona_tune.record.parquet_reader import read_reports
 from krona_tune.search.budget.budget import Amount, Rates, needed
 from krona_tune.search.budget.forecast import Forecast
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.orders.study_orders import StudyOrders
 from krona_tune.search.planning.plan import Plan, trial_seed
 from krona_tune.search.planning.space import Params
 from krona_tune.search.resume import finals_left, known_trials, numbers_left, recall_trials, repeats_left
@@ -23,6 +22,7 @@ from krona_tune.search.searchers.proposal import earlier_points
 from krona_tune.search.searchers.shared_searcher import SharedSearcher
 from krona_tune.search.searchers.task_searcher import StudySearcher
 from krona_tune.search.startup.begin import Started
+from krona_tune.search.study_orders import StudyOrders
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.terminal.live_view import View
 from krona_tune.search.trial_message import TrialMessage

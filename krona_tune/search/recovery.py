@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import Records, read_records
 from krona_tune.record.sink import NothingKept
+from krona_tune.search.clone import clone_number, clone_of
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.orders.clone import clone_number, clone_of
 from krona_tune.search.planning.plan import Plan, trial_seed
 from krona_tune.search.planning.space import Params
 from krona_tune.search.searchers.open_samplers import open_samplers, open_shared_sampler

@@ -24,10 +24,9 @@ from krona_tune.refusal import told
 from krona_tune.search.best_adapters import save_best_adapters, save_trained_adapters
 from krona_tune.search.budget.budget import Budget, Rates, spent
 from krona_tune.search.budget.forecast import Forecast
+from krona_tune.search.earlier_orders import EarlierOrders
 from krona_tune.search.full_training import FullTraining, full_work
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.orders.earlier_orders import EarlierOrders
-from krona_tune.search.orders.study_orders import StudyOrders
 from krona_tune.search.phases import PhaseRunner, finals_phase, finals_reserve, known_phase, repeats_phase, search_phase
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.ray_internals import kill_ray
@@ -37,6 +36,7 @@ from krona_tune.search.resume import finals_left, repeats_left, search_left
 from krona_tune.search.searchers.gated_searcher import OPEN
 from krona_tune.search.startup.begin import Started
 from krona_tune.search.study_clock import StudyClock
+from krona_tune.search.study_orders import StudyOrders
 from krona_tune.search.study_stopper import StudyStopper, interruptible
 from krona_tune.search.terminal.live_view import View
 from krona_tune.search.tune_host import Phase

@@ -16,7 +16,7 @@ from tests.train.conftest import tiny_backbone, tiny_trial, tiny_work
 HOUR = 3600.0
 MOMENTS = [
     "search/ledger.py",
-    "search/orders/study_orders.py",
+    "search/study_orders.py",
     "search/phases.py",
     "search/terminal/inspect_studies.py",
 ]

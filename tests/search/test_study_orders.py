@@ -21,10 +21,9 @@ from krona_tune.record.orders import give_order, waiting_orders
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import read_records
 from krona_tune.search.budget.budget import Amount, Budget
+from krona_tune.search.earlier_orders import EarlierOrders
 from krona_tune.search.full_training import FullTraining
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.orders.earlier_orders import EarlierOrders
-from krona_tune.search.orders.study_orders import StudyOrders
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.recovery import open_records
 from krona_tune.search.resume import known_trials, numbers_left
@@ -32,6 +31,7 @@ from krona_tune.search.searchers.history import History
 from krona_tune.search.searchers.open_samplers import open_samplers
 from krona_tune.search.searchers.task_searcher import StudySearcher
 from krona_tune.search.study_clock import StudyClock
+from krona_tune.search.study_orders import StudyOrders
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from krona_tune.record.orders import waiting_orders
 from krona_tune.record.parquet_reader import read_orders
 from krona_tune.refusal import Refusal
-from krona_tune.search.orders.request_change import KEYS
+from krona_tune.search.request_change import KEYS
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import OF_A_DRIVER, Order
 

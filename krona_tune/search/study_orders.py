@@ -16,13 +16,13 @@ from krona_tune.atomic_write import write_atomically
 from krona_tune.record.driver_state import ask_to_stop, forget_to_stop
 from krona_tune.record.orders import remove_order, waiting_orders
 from krona_tune.refusal import Refusal, told
+from krona_tune.search.clone import clone_number, clone_of, copy_last_rung
+from krona_tune.search.earlier_orders import EarlierOrders
+from krona_tune.search.inbox import Inbox
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.orders.clone import clone_number, clone_of, copy_last_rung
-from krona_tune.search.orders.earlier_orders import EarlierOrders
-from krona_tune.search.orders.inbox import Inbox
-from krona_tune.search.orders.order_check import clonable, refuse_pause, stoppable, what_goes_on
-from krona_tune.search.orders.request_change import KEYS, new_value, with_value
+from krona_tune.search.order_check import clonable, refuse_pause, stoppable, what_goes_on
 from krona_tune.search.planning.plan import Plan
+from krona_tune.search.request_change import KEYS, new_value, with_value
 from krona_tune.search.resume import numbers_left
 from krona_tune.search.searchers.gated_searcher import Gate, GatedSearcher
 from krona_tune.search.searchers.shared_searcher import SharedSearcher

@@ -7,8 +7,8 @@ from krona_tune.record.orders import give_order, waiting_orders
 from krona_tune.record.ownership import is_running
 from krona_tune.record.parquet_reader import read_orders, read_trials
 from krona_tune.refusal import Refusal, unknown
-from krona_tune.search.orders.clone import clone_of
-from krona_tune.search.orders.request_change import KEYS, new_value
+from krona_tune.search.clone import clone_of
+from krona_tune.search.request_change import KEYS, new_value
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.order import SEARCH, Order, OrderRequest, is_paused, search_ended_by

@@ -1,1 +1,0 @@
-"""Carries out the orders that people give to a running study."""
