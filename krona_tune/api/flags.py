@@ -12,7 +12,7 @@ from krona_tune.record.parquet_reader import read_orders
 from krona_tune.refusal import Refusal, shown
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest, refuse_edited
-from krona_tune.study.order import Order, OrderRequest, is_paused, search_ended_by
+from krona_tune.study.order import Order, OrderKind, OrderRequest, is_paused, search_ended_by
 from krona_tune.study.request.loader import build_spec, load_spec, naming_given, put, read_given
 from krona_tune.study.request.study_spec import CHANGEABLE, StudySpec
 
@@ -117,7 +117,7 @@ def let_go_on(folder: StudyFolder, spec: StudySpec) -> None:
     with suppress(Refusal):  # what can't be read is renamed by the driver
         orders = read_orders(folder.results)
     for _ in filter(None, (is_paused(orders), search_ended_by(orders))):
-        give_order(folder, OrderRequest(what="continue"))
+        give_order(folder, OrderRequest(what=OrderKind.CONTINUE))
 
 
 def with_tasks(spec: StudySpec) -> StudySpec:

@@ -8,8 +8,8 @@ import pandas as pd
 from rich.table import Table
 
 from krona_tune.api.printing import plan_lines, written_domain
-from krona_tune.search.earlier_orders import EarlierOrders
 from krona_tune.search.terminal.cell_view import html_of
+from krona_tune.search.waiting_orders import EarlierOrders
 from krona_tune.study.folder import StudyFolder
 
 if TYPE_CHECKING:

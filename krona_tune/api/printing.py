@@ -17,10 +17,10 @@ from krona_tune import __version__
 from krona_tune.adapters.files.forms import Form
 from krona_tune.backbones.geometry import Geometry, Role
 from krona_tune.refusal import cut, readable, shown
-from krona_tune.search.earlier_orders import EarlierOrders
 from krona_tune.search.preflight.machine import busy
 from krona_tune.search.terminal.cell_view import WIDTH as CELL_WIDTH
 from krona_tune.search.terminal.cell_view import in_notebook
+from krona_tune.search.waiting_orders import EarlierOrders
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import describe_adapter, format_duration, format_money
 from krona_tune.study.redact import redact

@@ -13,8 +13,8 @@ from krona_tune.refused_calls import refusing_at_the_caller
 from krona_tune.report.frame import reports_frame, trials_frame
 from krona_tune.report.pages.study_page import spec_of, write_report
 from krona_tune.report.summary.task_summary import TaskSummary, judged_together, shared_part, summaries
-from krona_tune.search.order_check import give_checked_order
 from krona_tune.search.planning.trial_counts import not_begun
+from krona_tune.search.waiting_orders import give_checked_order
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, read_manifest
 from krona_tune.study.order import Order, What, order_request
@@ -94,8 +94,8 @@ class RecordedStudy:
         """Orders something of the study while it runs, such as `order("stop_trial", "cola-003")`.
 
         Args:
-            what: stop_trial, clone_trial, pause, continue, stop, cancel, trials, max_concurrent or time_budget.
-            trial: the trial to stop or clone. value: +20 for trials, 4 for max_concurrent, 2h for time_budget.
+            what: a row of `krona_tune.study.order.OrderKind`, such as stop_trial, pause or trials.
+            trial: the trial that it is about. value: +20 for trials, 4 for max_concurrent, 2h for time_budget.
             settings: what a clone changes, such as {"learning_rate": 0.001}.
             from_last_rung: a clone starts from the trial's last state.
 

@@ -26,7 +26,7 @@ from krona_tune.api.printing import (
     print_trained,
 )
 from krona_tune.refusal import NotNow, refusing
-from krona_tune.search.earlier_orders import EarlierOrders
+from krona_tune.search.waiting_orders import EarlierOrders
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.redact import redact

@@ -1,7 +1,7 @@
 """The command that steers a running study: order."""
 
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
@@ -13,37 +13,23 @@ from krona_tune.record.ownership import is_locked, is_running
 from krona_tune.record.parquet_reader import read_orders
 from krona_tune.record.remote.storage import storage_at
 from krona_tune.refusal import Refusal, unknown
-from krona_tune.search.order_check import give_checked_order
+from krona_tune.search.waiting_orders import give_checked_order
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.order import Order, OrderRequest, order_request
+from krona_tune.study.order import FOR_PEOPLE, Order, OrderKind, OrderRequest, order_request
 
-WORDS = {
-    "stop": ("stop", "stop_trial"),
-    "clone": ("", "clone_trial"),
-    "pause": ("pause", ""),
-    "continue": ("continue", ""),
-    "cancel": ("cancel", ""),
-    "trials": ("", "trials"),
-    "max-concurrent": ("", "max_concurrent"),
-    "time-budget": ("", "time_budget"),
-}
-"""The orders by the word on the command line: without a further word, and with one."""
-OF_A_TRIAL = {"stop", "clone"}
+WORDS = tuple(dict.fromkeys(kind.word for kind in FOR_PEOPLE))
+"""The orders by the word on the command line; `stop` means another one if it names a trial."""
+OF_A_TRIAL = " or ".join(kind.word for kind in FOR_PEOPLE if "trial" in kind.facts.takes)
 ANSWER_SECONDS, LOOK_SECONDS = 10.0, 0.3
 """How long the command waits for the driver's answer, and the time between two looks."""
-FIXES = {
-    "clone": "name a trial: clone cola-003",
-    "trials": "write trials +20",
-    "max-concurrent": "write max-concurrent 4",
-    "time-budget": "write time-budget 2h",
-}
 
 
 def order(
     study: Annotated[str, typer.Argument(help="A study's name or folder.")],
     what: Annotated[str, typer.Argument(metavar="ORDER", help=f"One of {', '.join(WORDS)}.")],
     about: Annotated[
-        str | None, typer.Argument(metavar="TRIAL|VALUE", help="The trial to stop or clone, or the new value.")
+        str | None,
+        typer.Argument(metavar="TRIAL|VALUE", help=f"The trial to {OF_A_TRIAL}, or the new value."),
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Change a knob of the clone: PATH=VALUE. May be repeated.")
@@ -85,11 +71,19 @@ def _answered(folder: StudyFolder, given: Order) -> Order | None:
 def _request(what: str, about: str | None, settings: tuple[str, ...], *, from_last_rung: bool) -> OrderRequest:
     if what not in WORDS:
         raise unknown("ORDER", "order", what, WORDS)
-    kind = WORDS[what][about is not None]
-    if not kind:
-        fix = FIXES.get(what, f"write {what} alone")
-        raise Refusal(what, f"takes no {about!r}" if about is not None else "needs a further word", fix)
-    given: dict[str, Any] = {"what": kind, "settings": settings, "from_last_rung": from_last_rung}
-    if about is not None:
-        given["trial" if what in OF_A_TRIAL else "value"] = about
-    return order_request(**given)
+    kinds = {bool(kind.facts.takes): kind for kind in FOR_PEOPLE if kind.word == what}
+    kind = kinds.get(about is not None)
+    if kind is None:
+        problem = "needs a further word" if about is None else f"takes no {about!r}"
+        raise Refusal(what, problem, _example(*kinds.values()))
+    names = [name for name in kind.facts.takes if name != "settings"]
+    given = dict(zip(names, (about or "").split(" ", len(names) - 1), strict=False))
+    return order_request(what=kind, settings=settings, from_last_rung=from_last_rung, **given)
+
+
+def _example(kind: OrderKind) -> str:
+    """Returns how an order is written."""
+    facts = kind.facts
+    if not facts.takes:
+        return f"write {kind.word} alone"
+    return f"{'name a trial:' if 'trial' in facts.takes else 'write'} {kind.word} {facts.example}"

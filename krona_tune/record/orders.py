@@ -7,9 +7,11 @@ import getpass
 import json
 import logging
 import os
+import queue
 import re
 import secrets
 import stat
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -30,6 +32,9 @@ LATEST = 1e11
 """A time that no clock shows, in seconds since the epoch."""
 MOST_WAITING = 1_000
 """The most orders that may wait for a driver."""
+LOOK_SECONDS, REMOTE_LOOK_SECONDS = 1.0, 4.0
+"""The time between a driver's two looks into the study's folder, and at its copy."""
+MOST_AT_ONCE = 20
 UNREADABLE = "unreadable"
 PERSON = "KRONA_TUNE_PERSON"
 """The environment variable that names the person for whom a process works."""
@@ -80,6 +85,47 @@ def waiting_orders(folder: StudyFolder) -> list[Order]:
     """
     found = [_read(folder, name) for name in _names(folder)]
     return sorted((order for order in found if order), key=lambda order: (order.given_at, order.id))
+
+
+class Inbox:
+    """The orders that wait for this driver; each is given once.
+
+    A thread looks for them, so that a slow store never holds up the study.
+    """
+
+    def __init__(self, folder: StudyFolder) -> None:
+        self._folder, self._found, self._seen = folder, queue.SimpleQueue[Order](), set[str]()
+        self._over = threading.Event()
+        self._failed = False
+        threading.Thread(target=self._serve, name="orders", daemon=True).start()
+
+    def take(self) -> Iterator[Order]:
+        """Yields the next orders that were found, at most MOST_AT_ONCE of them: trials need the thread that answers."""
+        with suppress(queue.Empty):
+            for _ in range(MOST_AT_ONCE):
+                yield self._found.get_nowait()
+
+    def close(self) -> None:
+        self._over.set()
+
+    def look(self) -> None:
+        """Looks for orders once; an error is logged when it first happens."""
+        try:
+            for order in waiting_orders(self._folder):
+                if order.id not in self._seen:
+                    self._seen.add(order.id)
+                    self._found.put(order)
+        except (OSError, Refusal) as error:
+            if not self._failed:
+                logger.warning("orders can't be read: %s", error)
+            self._failed = True
+        else:
+            self._failed = False
+
+    def _serve(self) -> None:
+        pause = REMOTE_LOOK_SECONDS if self._folder.remote else LOOK_SECONDS
+        while not self._over.wait(pause):
+            self.look()
 
 
 def make_orders_folder(folder: StudyFolder) -> None:

@@ -13,7 +13,7 @@ from krona_tune.record.remote.remote_checkpoints import RemoteCheckpoints
 from krona_tune.refusal import Refusal, shown, unknown
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.kinds import TrialKind
-from krona_tune.study.order import Order, OrderRequest
+from krona_tune.study.order import OrderRequest
 from krona_tune.study.request.plain_yaml import read_yaml
 from krona_tune.study.request.study_spec import ScheduleSpec
 from krona_tune.study.request.trial import SECTION_OF, TrainingConfig, TrialConfig, section_of
@@ -26,7 +26,7 @@ SAME_STATE = {"scale"} | TrainingConfig.model_fields.keys() - {"batch_size"}
 
 
 def clone_of(
-    order: Order | OrderRequest, source: TrialResult, number: int, count: Callable[[TrialConfig], object]
+    order: OrderRequest, source: TrialResult, number: int, count: Callable[[TrialConfig], object]
 ) -> TrialMessage:
     """Returns the clone that an order makes of a trial, the `number`th of its task.
 

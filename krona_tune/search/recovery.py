@@ -114,9 +114,10 @@ def _config(plan: Plan, report: Report, number: int | None, point_of: PointOf) -
 def _clone(plan: Plan, trial_id: str, orders: Sequence[Order], rows: Mapping[str, TrialResult]) -> TrialMessage | None:
     """Returns a clone as it was ordered; None if the trial is none, or what it changes is unknown."""
     order = next((each for each in orders if each.made == trial_id), None)
-    if order is None or order.trial not in rows:
+    request = order.request if order else None
+    if request is None or request.trial not in rows:
         return None
-    return clone_of(order, rows[order.trial], clone_number(order.made), plan.count)
+    return clone_of(request, rows[request.trial], clone_number(trial_id), plan.count)
 
 
 def _one_at_a_time(again: Sequence[TrialResult], rows: Sequence[TrialResult]) -> list[TrialResult]:

@@ -9,12 +9,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import Plan
-from krona_tune.search.searchers.open_samplers import MethodsInTurn
-from krona_tune.search.searchers.task_sampler import TaskSampler
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.kinds import FIRST_TRAINED, TrialKind
 from krona_tune.study.randomness import stream
@@ -22,6 +20,10 @@ from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import check_trial
 from krona_tune.study.result import Report, Status, TrialResult
 from krona_tune.study.standings import front_of, rank, shared_ranking
+
+if TYPE_CHECKING:
+    from krona_tune.search.searchers.open_samplers import MethodsInTurn
+    from krona_tune.search.searchers.task_sampler import TaskSampler
 
 HEAD = 0
 """The number of the head alone among a task's configurations; the others count from 1."""
@@ -172,7 +174,7 @@ def numbers_left(plan: Plan, ledger: Ledger, task: str | None = None) -> list[in
 
 
 def recall_trials(
-    samplers: Mapping[str, TaskSampler | MethodsInTurn], rows: Iterable[TrialResult], reports: Iterable[Report]
+    samplers: "Mapping[str, TaskSampler | MethodsInTurn]", rows: Iterable[TrialResult], reports: Iterable[Report]
 ) -> None:
     """Tells the samplers about each of these searched trials, in case Optuna's journal lost it."""
     scores: dict[str, dict[int, float]] = defaultdict(dict)

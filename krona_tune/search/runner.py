@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import ray
 from rich.console import Console
@@ -24,9 +24,9 @@ from krona_tune.refusal import told
 from krona_tune.search.best_adapters import save_best_adapters, save_trained_adapters
 from krona_tune.search.budget.budget import Budget, Rates, spent
 from krona_tune.search.budget.forecast import Forecast
-from krona_tune.search.earlier_orders import EarlierOrders
 from krona_tune.search.full_training import FullTraining, full_work
 from krona_tune.search.ledger import Ledger
+from krona_tune.search.order_table import ANSWERS, OF_A_FULL_TRAINING
 from krona_tune.search.phases import PhaseRunner, finals_phase, finals_reserve, known_phase, repeats_phase, search_phase
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.ray_internals import kill_ray
@@ -40,9 +40,9 @@ from krona_tune.search.study_orders import StudyOrders
 from krona_tune.search.study_stopper import StudyStopper, interruptible
 from krona_tune.search.terminal.live_view import View
 from krona_tune.search.tune_host import Phase
+from krona_tune.search.waiting_orders import EarlierOrders
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import UNCOUNTED
-from krona_tune.study.order import What
 from krona_tune.study.request.loader import dump_spec
 from krona_tune.study.request.study_spec import SearchSpec
 from krona_tune.study.result import Status, TrialResult
@@ -53,8 +53,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-OF_A_FULL_TRAINING = ("pause", "continue", "cancel")
-"""The orders that a full training answers; the others are about the study."""
 CLOSING_SECONDS = 4.0
 """How long ending the records may take if Ray was lost: whoever sent a signal to all processes soon kills them."""
 
@@ -141,8 +139,8 @@ def run(
         _most(started, share),
         share=share,
         kept=lambda: ParquetSink.__name__ not in sinks.failures,
-        only=OF_A_FULL_TRAINING if again else get_args(What),
-        earlier=earlier,
+        only=OF_A_FULL_TRAINING if again else tuple(ANSWERS),
+        earlier=earlier or EarlierOrders(),
     )
     metrics = StudyMetrics(folder.name, lambda: _readings(plan, ledger))
 

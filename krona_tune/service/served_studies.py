@@ -11,7 +11,7 @@ from krona_tune.refusal import Refusal
 from krona_tune.report.pages.html import environment
 from krona_tune.report.pages.study_page import render_body, spec_of, title_of
 from krona_tune.report.summary.present import given_orders, present
-from krona_tune.search.order_check import give_checked_order
+from krona_tune.search.waiting_orders import give_checked_order
 from krona_tune.service.answers import StudyDetail, StudySummary
 from krona_tune.service.kept_values import Kept
 from krona_tune.service.study_files import Body, Look, Read, masked, masked_order, refuse_links_outward, runs, stamp_of
@@ -161,8 +161,8 @@ class ServedStudies:
         Raises:
             Refusal: only the queue gives shares; or what `folder` and `give_checked_order` raise.
         """
-        if request.what == "share":
-            raise Refusal("order.what", "only the queue gives shares", "order max_concurrent, or pause")
+        if request.kind.facts.by_queue:
+            raise Refusal("order.what", f"only the queue gives {request.what}s", "order max_concurrent, or pause")
         return give_checked_order(self.folder(name), request, by)
 
     def _known(self) -> list[str]:

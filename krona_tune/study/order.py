@@ -1,38 +1,145 @@
-"""Holds an order to a study: what somebody asks of it while it runs, and what became of that."""
+"""Holds an order to a study: what somebody asks of it while it runs, and what became of that.
+
+`OrderKind` has a row for each kind of order. What a driver does with it is a row of `krona_tune.search.order_table`.
+"""
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal, Self, get_args
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.trial import Frozen
 
-What = Literal[
-    "stop_trial",
-    "clone_trial",
-    "pause",
-    "continue",
-    "stop",
-    "cancel",
-    "trials",
-    "max_concurrent",
-    "time_budget",
-    "share",
-]
-"""What can be ordered. `stop` ends the search and trains the finalists, `cancel` ends the driver; a `share` is what a
-queue of studies leaves to this driver."""
-OF_A_TRIAL = ("stop_trial", "clone_trial")
-"""The orders that name a trial."""
-WITH_A_VALUE = ("trials", "max_concurrent", "time_budget", "share")
-"""The orders that name a value: how many more trials a task (`+20`), how many at once, the new time budget (`2h`), how
-many at once as long as this driver runs (0: all wait)."""
-OF_A_DRIVER = ("cancel", "share")
-"""The orders that mean one driver; the next one refuses them."""
 SEARCH = "search"
 """What goes on by an order to continue, if the search was ended and the study is not paused."""
 MOST_SETTINGS = 20
 """The most changes that an order to clone a trial may make."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """How the page of a running study offers an order: a button, or a field with a button beside it.
+
+    Attributes:
+        says: what the button says.
+        question: what the page asks before it gives the order; empty: nothing.
+        while_paused: it is there only while the study is paused, or only while it is not; None: always.
+        label: what the field for the value is called; empty: there is no field.
+        pattern: a regular expression of what may be written there, as HTML has them.
+        placeholder: an example that stands there.
+        prefix: what comes before a value that lacks it.
+    """
+
+    says: str
+    question: str = ""
+    while_paused: bool | None = None
+    label: str = ""
+    pattern: str = ""
+    placeholder: str = ""
+    prefix: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrderFacts:
+    """What everybody must know of a kind of order.
+
+    Attributes:
+        takes: the fields of a request that it names: a trial, a value, or what changes in a trial's settings.
+        example: what is written behind its word on the command line.
+        by_queue: only the queue of studies gives it.
+        control: how the page offers it; None if it does not, or in a dialog of its own.
+    """
+
+    takes: tuple[Literal["trial", "value", "settings"], ...] = ()
+    example: str = ""
+    by_queue: bool = False
+    control: Control | None = None
+
+
+class OrderKind(StrEnum):
+    """A kind of order; its value stands in the records.
+
+    `stop` ends the search and trains the finalists, `cancel` ends the driver. The value of `trials` is how many more a
+    task gets (`+20`), of `max_concurrent` how many run at once, of `time_budget` the new one (`2h`); of `share` how
+    many a queue of studies lets run at once as long as this driver runs (0: all wait).
+    """
+
+    facts: OrderFacts
+
+    STOP_TRIAL = "stop_trial", OrderFacts(takes=("trial",), example="cola-003", control=Control(says="Stop"))
+    CLONE_TRIAL = "clone_trial", OrderFacts(takes=("trial", "settings"), example="cola-003")
+    PAUSE = "pause", OrderFacts(control=Control(says="Pause", while_paused=False))
+    CONTINUE = "continue", OrderFacts(control=Control(says="Continue", while_paused=True))
+    STOP = (
+        "stop",
+        OrderFacts(
+            control=Control(
+                says="Stop the search…", question="Stop the search? The finalists are then trained, and the study ends."
+            )
+        ),
+    )
+    CANCEL = (
+        "cancel",
+        OrderFacts(
+            control=Control(says="Cancel…", question="Cancel the study? Its trials are interrupted. It can be resumed.")
+        ),
+    )
+    TRIALS = (
+        "trials",
+        OrderFacts(
+            takes=("value",),
+            example="+20",
+            control=Control(
+                says="Add", label="More trials for each task", pattern=r"\+?[0-9]{1,6}", placeholder="+20", prefix="+"
+            ),
+        ),
+    )
+    MAX_CONCURRENT = (
+        "max_concurrent",
+        OrderFacts(
+            takes=("value",),
+            example="4",
+            control=Control(says="Set", label="Most trials at once", pattern="[0-9]{1,4}", placeholder="2"),
+        ),
+    )
+    TIME_BUDGET = (
+        "time_budget",
+        OrderFacts(
+            takes=("value",),
+            example="2h",
+            control=Control(
+                says="Set", label="Time budget of the whole study", pattern="[0-9.]+ ?[a-z]{0,10}", placeholder="2h"
+            ),
+        ),
+    )
+    SHARE = "share", OrderFacts(takes=("value",), example="2", by_queue=True)
+
+    def __new__(cls, value: str, facts: OrderFacts) -> "OrderKind":
+        kind = str.__new__(cls, value)
+        kind._value_, kind.facts = value, facts
+        return kind
+
+    @property
+    def word(self) -> str:
+        """Returns what people write for it; `stop` is also that of `stop_trial`, which names a trial."""
+        return self.value.removesuffix("_trial").replace("_", "-")
+
+
+def order_controls(*takes: str) -> list[tuple[OrderKind, Control]]:
+    """Returns the orders that the page offers, of those that name just these fields."""
+    return [(kind, kind.facts.control) for kind in OrderKind if kind.facts.control and kind.facts.takes == takes]
+
+
+FOR_PEOPLE = tuple(kind for kind in OrderKind if not kind.facts.by_queue)
+"""The kinds of orders that people give."""
+if TYPE_CHECKING:
+    What = str
+else:
+    What = Literal[tuple(kind.value for kind in OrderKind)]
+"""The name of a kind of order."""
 
 TrialId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{0,120}$")]
 Setting = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,60}=[^\x00-\x1f\x7f]{1,120}$")]
@@ -58,18 +165,23 @@ class OrderRequest(Frozen):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        for field, orders in (("trial", OF_A_TRIAL), ("value", WITH_A_VALUE)):
+        takes = self.kind.facts.takes
+        for field in ("trial", "value"):
             given = bool(getattr(self, field))
-            if given != (self.what in orders):
+            if given != (field in takes):
                 raise ValueError(f"{self.what} takes no {field}" if given else f"{self.what} needs a {field}")
-        if self.what != "clone_trial" and (self.settings or self.from_last_rung):
+        if "settings" not in takes and (self.settings or self.from_last_rung):
             raise ValueError(f"{self.what} changes no settings")
         return self
 
     @property
+    def kind(self) -> OrderKind:
+        return OrderKind(self.what)  # type: ignore[call-arg]
+
+    @property
     def said(self) -> str:
         """Returns the order in words, such as `clone cola-003 training.learning_rate=0.001`."""
-        words = [self.what.removesuffix("_trial").replace("_", "-"), self.trial, *self.settings, self.value]
+        words = [self.kind.word, self.trial, *self.settings, self.value]
         return " ".join(filter(None, [*words, "from its last rung" if self.from_last_rung else ""]))
 
 
@@ -107,7 +219,7 @@ class Order(Frozen):
     @property
     def request(self) -> OrderRequest | None:
         """Returns what was asked; None if that is not known."""
-        if self.what not in get_args(What):
+        if self.what not in tuple(OrderKind):
             return None
         return OrderRequest(**{name: getattr(self, name) for name in OrderRequest.model_fields})
 
@@ -120,7 +232,7 @@ class Order(Frozen):
         return self.model_dump()
 
 
-def last_done(orders: Iterable[Order], *kinds: What) -> Order | None:
+def last_done(orders: Iterable[Order], *kinds: OrderKind) -> Order | None:
     """Returns the order of one of these kinds that was done last; None if none was."""
     done = [order for order in orders if order.what in kinds and order.state == "done"]
     return max(done, key=lambda order: order.ended_at or 0.0, default=None)
@@ -128,11 +240,12 @@ def last_done(orders: Iterable[Order], *kinds: What) -> Order | None:
 
 def is_paused(orders: Iterable[Order]) -> bool:
     """Returns whether a study waits until somebody lets it go on."""
-    last = last_done(orders, "pause", "continue")
-    return last is not None and last.what == "pause"
+    last = last_done(orders, OrderKind.PAUSE, OrderKind.CONTINUE)
+    return last is not None and last.what == OrderKind.PAUSE
 
 
 def search_ended_by(orders: Iterable[Order]) -> str:
     """Returns who ordered the end of a study's search, if nobody let it go on since; else an empty text."""
-    done = last_done([order for order in orders if order.what == "stop" or order.made == SEARCH], "stop", "continue")
-    return done.by if done is not None and done.what == "stop" else ""
+    ends = [order for order in orders if order.what == OrderKind.STOP or order.made == SEARCH]
+    done = last_done(ends, OrderKind.STOP, OrderKind.CONTINUE)
+    return done.by if done is not None and done.what == OrderKind.STOP else ""

@@ -16,8 +16,8 @@ from tests.train.conftest import tiny_backbone, tiny_trial, tiny_work
 HOUR = 3600.0
 MOMENTS = [
     "search/ledger.py",
-    "search/study_orders.py",
     "search/phases.py",
+    "search/study_orders.py",
     "search/terminal/inspect_studies.py",
 ]
 """The modules that read the time of day in the search and training: a trial's start and end, an order's end, when the

@@ -21,7 +21,6 @@ from krona_tune.record.orders import give_order, waiting_orders
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import read_records
 from krona_tune.search.budget.budget import Amount, Budget
-from krona_tune.search.earlier_orders import EarlierOrders
 from krona_tune.search.full_training import FullTraining
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import Plan
@@ -34,6 +33,7 @@ from krona_tune.search.study_clock import StudyClock
 from krona_tune.search.study_orders import StudyOrders
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.trial_message import TrialMessage
+from krona_tune.search.waiting_orders import EarlierOrders
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import Order, OrderRequest
 from krona_tune.study.request.loader import dump_spec, load_spec
@@ -425,7 +425,7 @@ def test_a_time_budget_can_be_lifted(folder: StudyFolder) -> None:
 
 def test_an_order_takes_no_effect_before_it_is_in_the_records(folder: StudyFolder) -> None:
     driver = Driver(folder)
-    driver.orders._kept = lambda: False
+    driver.orders.kept = lambda: False
     give_order(folder, REQUESTS["pause"])
     driver.run()
     assert driver.stopping.halted
@@ -447,7 +447,7 @@ def test_what_a_terminal_can_not_show_halts_nothing(folder: StudyFolder) -> None
 
 def test_a_full_training_leaves_orders_about_the_search_to_the_next_driver(folder: StudyFolder) -> None:
     driver = Driver(folder)
-    driver.orders._only = ("pause", "continue", "cancel")
+    driver.orders.only = ("pause", "continue", "cancel")
     driver.later += [REQUESTS["clone"], REQUESTS["pause"]]
     driver.run(search=False)
     assert [order.what for order in driver.ledger.orders.values()] == ["pause"]

@@ -27,6 +27,7 @@ from krona_tune.study.formatting import (
     format_spread,
     format_time,
 )
+from krona_tune.study.order import OrderKind, order_controls
 from krona_tune.study.result import TrialResult
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -83,6 +84,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters.update(FILTERS)
+    made.globals |= {"order_kinds": OrderKind, "order_controls": order_controls}
     made.filters["knobs_of"] = knobs_of
     made.filters["figure_json"] = figure_json
     return made

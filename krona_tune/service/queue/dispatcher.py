@@ -23,7 +23,7 @@ from krona_tune.service.queue.database import Database, Start, UnavailableError
 from krona_tune.service.queue.drivers import SPACE, Drivers, NotStartedError
 from krona_tune.service.queue.entry import Entry
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.order import OrderRequest
+from krona_tune.study.order import OrderKind, OrderRequest
 from krona_tune.study.redact import redact
 from krona_tune.study.request.loader import parse_spec
 from krona_tune.study.request.study_spec import ResourcesSpec
@@ -277,11 +277,11 @@ class Dispatcher:
         start, state, entry = watched.start, watched.state, watched.entry
         assert start is not None
         if entry.removed_by:
-            self._order(watched, OrderRequest(what="cancel"))
+            self._order(watched, OrderRequest(what=OrderKind.CANCEL))
         elif watched.by_hand:
             self._note(entry, BY_HAND)
         elif share != (start.slots if state is None else state.share):
-            self._order(watched, OrderRequest(what="share", value=str(share)))
+            self._order(watched, OrderRequest(what=OrderKind.SHARE, value=str(share)))
         elif state and entry.reason:
             self._database.note(entry.id, "")
 

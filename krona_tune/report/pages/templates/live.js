@@ -203,9 +203,10 @@
     event.preventDefault();
     const what = form.dataset.order;
     const place = form.querySelector(".said");
-    if (what !== "clone_trial") {
+    if (!form.elements.settings) {
       const value = form.elements.value.value.trim();
-      if (await give({ what, value: what === "trials" && !value.startsWith("+") ? `+${value}` : value }, place)) form.reset();
+      const prefix = form.dataset.prefix || "";
+      if (await give({ what, value: value.startsWith(prefix) ? value : prefix + value }, place)) form.reset();
       return;
     }
     const settings = form.elements.settings.value.split(/\s+/).filter(Boolean);

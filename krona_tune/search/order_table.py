@@ -1,0 +1,434 @@
+"""Has a row for each kind of order: when a driver takes it, what it then does, and when that is done.
+
+A check needs only the request and the rows: it is made before a driver reads the order, too, without Ray, torch and
+Optuna. What an order names, and how people give it, stands in `krona_tune.study.order`.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from krona_tune.atomic_write import write_atomically
+from krona_tune.record.driver_state import ask_to_stop, forget_to_stop
+from krona_tune.refusal import Refusal, unknown
+from krona_tune.search.clone import clone_number, clone_of, copy_last_rung
+from krona_tune.search.resume import numbers_left
+from krona_tune.search.trial_message import TrialMessage
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.formatting import format_duration
+from krona_tune.study.kinds import TrialKind
+from krona_tune.study.order import SEARCH, Order, OrderKind, OrderRequest
+from krona_tune.study.request.loader import dump_spec, load_spec
+from krona_tune.study.request.plain_yaml import dump_yaml
+from krona_tune.study.request.study_spec import StudySpec
+from krona_tune.study.request.trial import TrialConfig
+from krona_tune.study.result import Status, TrialResult
+
+if TYPE_CHECKING:
+    from krona_tune.search.ledger import Ledger
+    from krona_tune.search.planning.plan import Plan
+    from krona_tune.search.searchers.gated_searcher import GatedSearcher
+    from krona_tune.search.study_clock import StudyClock
+    from krona_tune.search.study_stopper import StudyStopper
+
+MOST_DIGITS, MOST_AT_ONCE = 9, 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownStudy:
+    """What is known of a study when an order is checked: by its driver, or before one has read it.
+
+    Attributes:
+        running: the trials that run, if that is known.
+        orders: those that a driver has read, if they matter.
+        runs: whether a driver runs it; `in_queue`: whether a queue of studies began that.
+        paused: whether it waits until somebody lets it go on; None if that may be another when the order is read.
+        ended: somebody ended its search, which has not gone on since.
+        count: counts a trial's parameters; it refuses a trial that does not fit the backbone.
+    """
+
+    folder: StudyFolder
+    spec: StudySpec
+    rows: Mapping[str, TrialResult]
+    running: Collection[str] = ()
+    orders: Collection[Order] = ()
+    runs: bool = True
+    in_queue: bool = False
+    paused: bool | None = None
+    ended: bool = False
+    count: Callable[[TrialConfig], object] = lambda trial: None
+
+
+class Audience(Protocol):
+    """Whoever is told about orders: the terminal's view."""
+
+    def say(self, text: str) -> None: ...
+
+    def expect(self, new: Mapping[str, int]) -> None: ...
+
+
+@dataclass(eq=False)
+class RunningStudy:
+    """What orders change of a study that a driver runs.
+
+    Attributes:
+        plan: the study's plan with what was ordered since.
+        most: so many trials may run at once, and no more than `share`, if a queue of studies gives the driver one.
+        searcher: gives the trials of the phase that runs; None between two phases.
+        searching: the phase is the search.
+        state_changed: called when the study waits, or waits no longer.
+    """
+
+    plan: "Plan"
+    folder: StudyFolder
+    ledger: "Ledger"
+    stopping: "StudyStopper"
+    clock: "StudyClock"
+    audience: Audience
+    most: int
+    share: int | None = None
+    paused: bool = False
+    searcher: "GatedSearcher | None" = None
+    searching: bool = False
+    state_changed: Callable[[], None] = lambda: None
+
+    @property
+    def allowed(self) -> int:
+        """Returns how many trials may run at once while nobody pauses the study."""
+        return self.most if self.share is None else min(self.most, self.share)
+
+    def slots(self) -> int:
+        return 0 if self.paused else self.allowed
+
+    @property
+    def in_search(self) -> bool:
+        return self.searching and not self.stopping.ended
+
+    def known(self) -> KnownStudy:
+        """Returns what a check of an order asks."""
+        return KnownStudy(
+            folder=self.folder,
+            spec=self.plan.spec,
+            rows=self.ledger.rows,
+            running=self.ledger.running,
+            orders=self.ledger.orders.values(),
+            in_queue=self.share is not None,
+            paused=self.paused,
+            ended=self.searching and bool(self.stopping.ended),
+            count=self.plan.count,
+        )
+
+    def stand(self) -> None:
+        """Stops the study's clock while no trial may run."""
+        self.clock.stand(not self.slots())
+        self.state_changed()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a driver does with a kind of order.
+
+    Attributes:
+        effect: lets a taken order take effect, again changes nothing more; returns it as it is then.
+        check: returns what the order makes, or an empty text; raises a Refusal if it makes no sense now.
+        settled: returns the outcome when the effect is in the records, before that an empty text; None: at once.
+        key: the key of study.yaml whose value it changes.
+        of_the_search: refused when the search has ended.
+        needs_searcher: takes effect only while trials are given out.
+        of_a_driver: it means one driver; the next one refuses it.
+        in_full_training: a driver that only trains a configuration on all examples answers it too.
+    """
+
+    effect: Callable[[RunningStudy, Order], Order]
+    check: Callable[[KnownStudy, OrderRequest], str] = lambda study, order: ""
+    settled: Callable[[RunningStudy, Order], str] | None = None
+    key: str = ""
+    of_the_search: bool = False
+    needs_searcher: bool = False
+    of_a_driver: bool = False
+    in_full_training: bool = False
+
+
+def done(order: Order, outcome: str) -> Order:
+    return order.model_copy(update={"state": "done", "outcome": outcome})
+
+
+# To stop a trial
+
+
+def _check_stop(study: KnownStudy, order: OrderRequest) -> str:
+    row = _row(study, order)
+    if row.status is not Status.INTERRUPTED:
+        state = str(row.status).replace("_", " ")
+        raise Refusal(order.said, f"{row.trial_id} does not run, it is {state}", "look at the trials that run")
+    if row.kind != TrialKind.SEARCH:
+        raise Refusal(order.said, f"a {row.kind} is compared with the others", "pause or cancel the study instead")
+    return ""
+
+
+def _row(study: KnownStudy, order: OrderRequest) -> TrialResult:
+    if order.trial not in study.rows:
+        raise unknown(order.said, "trial", order.trial, study.running or study.rows)
+    return study.rows[order.trial]
+
+
+def _stop_trial(study: RunningStudy, order: Order) -> Order:
+    """Asks the trial's worker to stop, or ends a trial that no worker has."""
+    checkpoints, ledger = study.folder.checkpoints.resolve(), study.ledger
+    if tune_id := study.searcher and study.searcher.tune_id(order.trial):
+        study.stopping.stopped.add(tune_id)
+        ask_to_stop(checkpoints, order.trial)
+        return order
+    forget_to_stop(checkpoints, order.trial)
+    if study.searcher:
+        study.searcher.withdraw(order.trial)
+    row = ledger.rows.get(order.trial)
+    if row and row.status is Status.INTERRUPTED:
+        ledger.running.add(row.trial_id)
+        ledger.ended(row.trial_id, Status.STOPPED_BY_USER)
+    return done(order, _end_of(ledger.rows[order.trial]) if row else "the trial is gone")
+
+
+def _stopped(study: RunningStudy, order: Order) -> str:
+    row = study.ledger.rows.get(order.trial)
+    if row is None or row.status is Status.INTERRUPTED:
+        return ""
+    forget_to_stop(study.folder.checkpoints.resolve(), order.trial)
+    return _end_of(row)
+
+
+def _end_of(row: TrialResult) -> str:
+    score = "no score" if row.score is None else f"score {row.score:.3f}"
+    words = str(row.status).replace("_", " ")
+    return f"{words}, {score}, trained {format_duration(row.train_seconds)}"
+
+
+# To clone a trial
+
+
+def _check_clone(study: KnownStudy, order: OrderRequest) -> str:
+    row = _row(study, order)
+    earlier = (each.made for each in study.orders if each.made.startswith(f"{row.task}-clone-"))
+    return _clone(study, order, 1 + max(map(clone_number, earlier), default=-1)).trial_id
+
+
+def _clone(study: KnownStudy, order: OrderRequest, number: int) -> TrialMessage:
+    """Returns the clone that an order makes, the `number`th of its task."""
+    row = _row(study, order)
+    if row.kind != TrialKind.SEARCH:
+        raise Refusal(order.said, f"{row.trial_id} is a {row.kind}", "clone a trial of the search")
+    if study.spec.search.shared:
+        problem = "the tasks share their configurations, and a clone would have one task only"
+        raise Refusal(order.said, problem, "begin a study of this task")
+    return clone_of(order, row, number, study.count)
+
+
+def _begin_clone(study: RunningStudy, order: Order) -> Order:
+    from krona_tune.search.searchers.task_searcher import StudySearcher  # imports Ray, which no check needs
+
+    searcher, request = study.searcher, order.request
+    assert searcher is not None, "clones are taken in the search only"
+    assert request is not None, "what can't be read is not taken"
+    message = _clone(study.known(), request, clone_number(order.made))
+    if searcher.knows(message.trial_id):
+        return order
+    outcome = f"it is {message.trial_id}"
+    if order.from_last_rung:
+        source, folder = study.ledger.rows[order.trial], study.folder
+        places = folder.checkpoints.resolve(), folder.remote_checkpoints
+        rung, message = copy_last_rung(source, message, *places, study.plan.spec.schedule)
+        outcome += f", from rung {rung}"
+    if study.plan.space.holds(message.params) and isinstance(searcher, StudySearcher):
+        searcher.teach(message)
+    else:
+        outcome += "; its point lies outside the space, so the sampler learns nothing from it"
+    searcher.add(message)
+    study.audience.expect({message.task: 1})
+    return order.model_copy(update={"outcome": outcome})
+
+
+def _cloned(study: RunningStudy, order: Order) -> str:
+    return (order.outcome or f"it is {order.made}") if order.made in study.ledger.rows else ""
+
+
+# To let the study wait, go on or end
+
+
+def _check_pause(study: KnownStudy, order: OrderRequest) -> str:
+    if study.paused:
+        raise Refusal(order.said, "the study is paused already", "let it go on with continue")
+    return ""
+
+
+def _pause(study: RunningStudy, order: Order) -> Order:
+    study.paused = True
+    study.stand()
+    return done(order, "trials wait at their next rungs")
+
+
+def _check_continue(study: KnownStudy, order: OrderRequest) -> str:
+    """Returns what goes on."""
+    if study.paused is False and not study.ended:
+        raise Refusal(order.said, "the study is not paused, and nobody ended its search", "there is nothing to do")
+    return SEARCH if study.ended and not study.paused else "study"
+
+
+def _continue(study: RunningStudy, order: Order) -> Order:
+    if order.made == SEARCH:
+        study.stopping.ended = ""
+        return done(order, "the search goes on")
+    study.paused = False
+    study.stand()
+    return done(order, "the study goes on")
+
+
+def _end_search(study: RunningStudy, order: Order) -> Order:
+    study.stopping.ended = order.by
+    return done(order, "the search ends; the finalists are trained next")
+
+
+def _check_cancel(study: KnownStudy, order: OrderRequest) -> str:
+    if not study.runs:
+        raise Refusal(order.said, "the study does not run", "there is nothing to end")
+    return ""
+
+
+def _cancel(study: RunningStudy, order: Order) -> Order:
+    study.stopping.ask("cancelled")
+    return done(order, "the driver ends; running trials are kept at their last rungs")
+
+
+# To change a value
+
+
+def _check_trials(study: KnownStudy, order: OrderRequest) -> str:
+    now, fix = study.spec.search.trials, "write +20 for 20 more a task"
+    text = order.value.strip()
+    number = _number(text.removeprefix("+"))
+    if number < 1:
+        raise Refusal(order.said, f"{text!r} is not a number of trials", fix)
+    total = number + now * text.startswith("+")
+    if total <= now:
+        raise Refusal(order.said, f"each task has {now} already", fix)
+    return _as_yaml(study, order, str(total))
+
+
+def _check_at_once(study: KnownStudy, order: OrderRequest) -> str:
+    return _as_yaml(study, order, _number_at_once(order, 1))
+
+
+def _check_time(study: KnownStudy, order: OrderRequest) -> str:
+    return _as_yaml(study, order, order.value.strip())
+
+
+def _check_share(study: KnownStudy, order: OrderRequest) -> str:
+    if not study.in_queue:
+        raise Refusal(order.said, "no queue runs this study", "order max-concurrent, or pause")
+    return _number_at_once(order, 0)
+
+
+def _number_at_once(order: OrderRequest, least: int) -> str:
+    text = order.value.strip()
+    number = _number(text)
+    if not least <= number <= MOST_AT_ONCE:
+        raise Refusal(order.said, f"{text!r} is not a number of trials", f"write {least} to {MOST_AT_ONCE:,}")
+    return str(number)
+
+
+def _number(digits: str) -> int:
+    """Returns a text as a whole number; -1 if it is none, or longer than anybody would write."""
+    return int(digits) if digits.isdecimal() and len(digits) <= MOST_DIGITS else -1
+
+
+def _as_yaml(study: KnownStudy, order: OrderRequest, value: str) -> str:
+    """Returns the value that the order's key gets, as YAML writes it. Raises a Refusal if it can't have that."""
+    section, _, name = KEYS[order.what].partition(".")
+    value = getattr(getattr(_with_value(order, value, study.spec, study.folder), section), name)
+    return dump_yaml(value).partition("\n")[0]
+
+
+def _with_value(order: Order | OrderRequest, value: str, spec: StudySpec, folder: StudyFolder) -> StudySpec:
+    """Returns the request with another value of the order's key. Raises a Refusal if it can't have that value."""
+    key = KEYS[order.what]
+    section, _, name = key.partition(".")
+    try:
+        found = getattr(load_spec(folder.spec, (f"{key}={value}",)), section)
+    except Refusal as refusal:
+        place = order.said if refusal.place == f"--set {key}" else refusal.place
+        raise Refusal(place, refusal.problem, refusal.fix) from None
+    part = getattr(spec, section).model_copy(update={name: getattr(found, name)})
+    return spec.model_copy(update={section: part})
+
+
+def _set_value(study: RunningStudy, order: Order) -> Order:
+    """Writes the new value into the request."""
+    spec = _with_value(order, order.made, study.plan.spec, study.folder)
+    study.plan = replace(study.plan, spec=spec)
+    write_atomically(study.folder.spec, dump_spec(spec))
+    return done(order, f"{KEYS[order.what]}: {order.made}")
+
+
+def _set_trials(study: RunningStudy, order: Order) -> Order:
+    from krona_tune.search.searchers.shared_searcher import SharedSearcher  # imports Ray, which no check needs
+    from krona_tune.search.searchers.task_searcher import StudySearcher
+
+    before, answered = study.plan, _set_value(study, order)
+
+    def added(task: str | None = None) -> list[int]:
+        earlier = set(numbers_left(before, study.ledger, task))
+        return [number for number in numbers_left(study.plan, study.ledger, task) if number not in earlier]
+
+    if isinstance(study.searcher, SharedSearcher):
+        study.searcher.extend(added())
+    if isinstance(study.searcher, StudySearcher):
+        more = {task: added(task) for task in study.plan.spec.tasks}
+        study.searcher.extend(more)
+        study.audience.expect({task: len(numbers) for task, numbers in more.items()})
+    return answered
+
+
+def _set_at_once(study: RunningStudy, order: Order) -> Order:
+    answered = _set_value(study, order)
+    study.most = int(order.made)
+    return answered
+
+
+def _set_time(study: RunningStudy, order: Order) -> Order:
+    answered = _set_value(study, order)
+    study.stopping.allow(study.plan.spec.search.time_budget)
+    return answered
+
+
+def _set_share(study: RunningStudy, order: Order) -> Order:
+    study.share = int(order.made)
+    study.stand()
+    return done(order, f"trials at once: {order.made}")
+
+
+ANSWERS: Mapping[str, Answer] = {
+    OrderKind.STOP_TRIAL: Answer(check=_check_stop, effect=_stop_trial, settled=_stopped),
+    OrderKind.CLONE_TRIAL: Answer(
+        check=_check_clone, effect=_begin_clone, settled=_cloned, of_the_search=True, needs_searcher=True
+    ),
+    OrderKind.PAUSE: Answer(check=_check_pause, effect=_pause, in_full_training=True),
+    OrderKind.CONTINUE: Answer(check=_check_continue, effect=_continue, in_full_training=True),
+    OrderKind.STOP: Answer(effect=_end_search, of_the_search=True),
+    OrderKind.CANCEL: Answer(check=_check_cancel, effect=_cancel, of_a_driver=True, in_full_training=True),
+    OrderKind.TRIALS: Answer(check=_check_trials, effect=_set_trials, key="search.trials", of_the_search=True),
+    OrderKind.MAX_CONCURRENT: Answer(check=_check_at_once, effect=_set_at_once, key="resources.max_concurrent"),
+    OrderKind.TIME_BUDGET: Answer(check=_check_time, effect=_set_time, key="search.time_budget"),
+    OrderKind.SHARE: Answer(check=_check_share, effect=_set_share, of_a_driver=True),
+}
+"""What a driver does with each kind of order."""
+
+
+def _kinds(has: Callable[[Answer], bool]) -> tuple[str, ...]:
+    return tuple(kind for kind, answer in ANSWERS.items() if has(answer))
+
+
+KEYS = {kind: answer.key for kind, answer in ANSWERS.items() if answer.key}
+"""The key of study.yaml that an order changes."""
+OF_A_DRIVER = _kinds(lambda answer: answer.of_a_driver)
+"""The orders that mean one driver; the next one refuses them."""
+OF_A_FULL_TRAINING = _kinds(lambda answer: answer.in_full_training)
+"""The orders that a full training answers; the others are about the study."""

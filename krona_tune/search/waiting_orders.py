@@ -1,0 +1,93 @@
+"""Checks orders before a driver reads them, and says which of them wait for a driver that starts."""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from krona_tune.record.orders import give_order, waiting_orders
+from krona_tune.record.ownership import is_running
+from krona_tune.record.parquet_reader import read_orders, read_trials
+from krona_tune.refusal import Refusal
+from krona_tune.search.order_table import ANSWERS, KEYS, OF_A_DRIVER, KnownStudy
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.order import Order, OrderRequest, is_paused, search_ended_by
+from krona_tune.study.request.loader import load_spec
+
+
+def give_checked_order(folder: StudyFolder, request: OrderRequest, by: str = "") -> Order:
+    """Leaves an order for the study's driver, unless the driver would surely refuse it; returns it as it waits.
+
+    Args:
+        by: who gives it; empty for the user of this process.
+
+    Raises:
+        Refusal: it makes no sense, or what `give_order` raises.
+    """
+    if folder.spec.exists() and not request.kind.facts.by_queue:
+        _refuse_senseless(folder, request)
+    return give_order(folder, request, by)
+
+
+def _refuse_senseless(folder: StudyFolder, request: OrderRequest) -> None:
+    spec, takes = load_spec(folder.spec), request.kind.facts.takes
+    known = KnownStudy(folder=folder, spec=spec, rows={})
+    if "trial" in takes:
+        try:
+            known = replace(known, rows={row.trial_id: row for row in read_trials(folder.results)})
+        except Refusal:
+            return  # what can't be read is renamed by the driver, which then knows more
+    elif not takes and not is_running(folder):
+        known = _without_driver(known)
+    ANSWERS[request.what].check(known, request)
+
+
+def _without_driver(known: KnownStudy) -> KnownStudy:
+    """Adds what the orders say of a study that does not run, unless some wait, which may change it before."""
+    orders: list[Order] = []
+    with suppress(Refusal):
+        orders = [*read_orders(known.folder.results), *waiting_orders(known.folder)]
+    if any(order.state in {"waiting", "taken"} for order in orders):
+        return replace(known, runs=False)
+    return replace(known, runs=False, paused=is_paused(orders), ended=bool(search_ended_by(orders)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlierOrders:
+    """The orders that no driver had carried out when a command began to resume a study.
+
+    `keys` are the keys of the request that the command sets itself. Its values are newer than those orders, so they
+    stay.
+    """
+
+    orders: tuple[Order, ...] = ()
+    keys: frozenset[str] = frozenset()
+
+    @staticmethod
+    def of(folder: StudyFolder, keys: Iterable[str] = ()) -> "EarlierOrders":
+        """Returns a study's orders that wait now; none of those that can't be read."""
+        found: list[Order] = []
+        with suppress(Refusal):  # the driver renames what is damaged
+            found += [order for order in read_orders(folder.results) if order.state == "taken"]
+        with suppress(Refusal, OSError):
+            found += waiting_orders(folder)
+        return EarlierOrders(orders=tuple(found), keys=frozenset(keys))
+
+    def refuse_overruled(self, order: Order) -> None:
+        """Raises a Refusal if the order is about a value that the command has set after it."""
+        if self._overruled(order):
+            problem = f"the study was resumed later, with a {KEYS[order.what]} of its own"
+            raise Refusal(order.said, problem, "give it again")
+
+    @property
+    def said(self) -> str:
+        """Returns the orders in words; empty if none waits."""
+        return "; ".join(f"{order.said}, of {order.by or 'somebody'}{self._refused(order)}" for order in self.orders)
+
+    def _refused(self, order: Order) -> str:
+        if order.what in OF_A_DRIVER:
+            return " (refused: its driver has ended)"
+        return f" (refused: this start sets {KEYS[order.what]})" if self._overruled(order) else ""
+
+    def _overruled(self, order: Order) -> bool:
+        ids = {earlier.id for earlier in self.orders}
+        return order.id in ids and KEYS.get(order.what) in self.keys

@@ -1,0 +1,89 @@
+"""Tests that the table of orders is whole, and that nothing else spells the name of an order."""
+
+import ast
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+import krona_tune
+from krona_tune.cli.steering import WORDS
+from krona_tune.search.order_table import ANSWERS, KEYS, OF_A_DRIVER, OF_A_FULL_TRAINING
+from krona_tune.study.order import FOR_PEOPLE, OrderKind, OrderRequest
+from krona_tune.study.request.study_spec import StudySpec
+
+PACKAGE = Path(krona_tune.__file__).parent
+OF_OTHER_THINGS = {"trials", "max_concurrent", "time_budget", "stop"}
+"""The words that mean other things too: three settings and a file."""
+
+
+def test_a_driver_answers_each_kind_of_order() -> None:
+    assert list(ANSWERS) == list(OrderKind)
+    assert OF_A_DRIVER == ("cancel", "share")
+    assert OF_A_FULL_TRAINING == ("pause", "continue", "cancel")
+
+
+@pytest.mark.parametrize("kind", OrderKind)
+def test_each_row_agrees_with_itself(kind: OrderKind) -> None:
+    answer, takes = ANSWERS[kind], kind.facts.takes
+    assert not answer.key or takes == ("value",)
+    assert not answer.needs_searcher or (answer.settled and answer.of_the_search)
+    assert bool(kind.facts.example) == bool(takes)
+    named = {name: kind.facts.example for name in takes if name != "settings"}
+    assert OrderRequest(what=kind, **named).said == " ".join(filter(None, [kind.word, kind.facts.example]))
+
+
+def test_each_key_is_one_of_a_request() -> None:
+    fields = StudySpec.model_fields
+    for key in KEYS.values():
+        section, _, name = key.partition(".")
+        assert name in fields[section].annotation.model_fields
+
+
+@pytest.mark.parametrize("kind", [kind for kind in OrderKind if kind.facts.control])
+def test_the_page_offers_an_order_as_it_is_given(kind: OrderKind) -> None:
+    control = kind.facts.control
+    assert control is not None
+    assert bool(control.label) == ("value" in kind.facts.takes)
+    assert re.fullmatch(control.pattern, control.placeholder)
+    assert control.placeholder.startswith(control.prefix)
+    assert not kind.facts.by_queue
+
+
+def test_each_order_for_people_has_words_of_its_own() -> None:
+    assert len({(kind.word, bool(kind.facts.takes)) for kind in FOR_PEOPLE}) == len(FOR_PEOPLE)
+    assert WORDS == ("stop", "clone", "pause", "continue", "cancel", "trials", "max-concurrent", "time-budget")
+
+
+def test_no_other_module_spells_an_order() -> None:
+    found = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if _spells(path)}
+    assert found == {"study/order.py"}
+    pages = (PACKAGE / "report" / "pages" / "templates").iterdir()
+    orders = re.compile(rf"""["']({"|".join(set(OrderKind) - OF_OTHER_THINGS)})["']""")
+    assert [path.name for path in pages if orders.search(path.read_text(encoding="utf-8"))] == []
+
+
+def _spells(path: Path) -> bool:
+    """Returns whether a module has the name of an order, or compares or gives what an order asks as a text."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    alone = set(OrderKind) - OF_OTHER_THINGS
+    return any(
+        (isinstance(node, ast.Constant) and node.value in alone)
+        or (isinstance(node, ast.Call) and _is_order(node.func) and _has_text([each.value for each in node.keywords]))
+        or (isinstance(node, ast.Compare) and _asks(node.left) and _has_text(node.comparators))
+        or (isinstance(node, ast.Match) and _asks(node.subject) and _has_text([case.pattern for case in node.cases]))
+        for node in ast.walk(tree)
+    )
+
+
+def _asks(node: ast.expr) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr == "what"
+
+
+def _is_order(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id in {"OrderRequest", "order_request"}
+
+
+def _has_text(nodes: Sequence[ast.AST]) -> bool:
+    return any(isinstance(each, ast.Constant) for node in nodes for each in ast.walk(node))
