@@ -2,7 +2,7 @@
 
 The choice of finalists depends only on the rows, so a resumed study makes the same one. A configuration that has
 entered the finals stays in them under its number, with all its seeds; a study that was given more trials adds those
-that are now among the best.
+that are now among the best. Nothing here proposes a trial: only `recall_trials` speaks to the samplers.
 """
 
 from collections import defaultdict
@@ -25,6 +25,63 @@ if TYPE_CHECKING:
     from krona_tune.search.searchers.open_samplers import MethodsInTurn
     from krona_tune.search.searchers.task_sampler import TaskSampler
 
+
+# What is left of each phase
+
+
+def known_trials(plan: Plan, ledger: Ledger) -> list[TrialMessage]:
+    """Returns the trials that need no proposal by Optuna: interrupted ones, and baselines that have not begun."""
+    begun = [row for row in ledger.rows.values() if row.kind in FIRST_TRAINED and row.status is Status.INTERRUPTED]
+    waiting = [TrialMessage(r.trial_id, r.task, r.number, r.kind, r.seed, r.params) for r in begun]
+    baselines = [config for task in plan.spec.tasks for config in plan.baselines(task)]
+    return waiting + [config for config in baselines if config.trial_id not in ledger.rows]
+
+
+def numbers_left(plan: Plan, ledger: Ledger, task: str | None = None) -> list[int]:
+    """Returns the numbers that may still be proposed, for a task or for configurations that all tasks share."""
+    own = [row for row in ledger.rows.values() if row.kind == TrialKind.SEARCH and task in {None, row.task}]
+    proposed = {row.number for row in own}
+    lost = {number for of, number in ledger.lost if task in {None, of}}
+    asked = [number for number in range(plan.trials + len(lost)) if number not in lost][: plan.trials]
+    return [number for number in asked if number not in proposed]
+
+
+def search_left(plan: Plan, ledger: Ledger) -> int:
+    """Returns how many trials of the search have not ended."""
+    return len(known_trials(plan, ledger)) + sum(len(numbers_left(plan, ledger, task)) for task in plan.spec.tasks)
+
+
+def finals_left(spec: StudySpec, ledger: Ledger) -> list[TrialMessage]:
+    """Returns the finalists that have not ended, begun or not."""
+    return _not_ended(final_trials(spec, ledger.rows.values()), ledger)
+
+
+def repeats_left(spec: StudySpec, ledger: Ledger) -> list[TrialMessage]:
+    """Returns the repeats that have not ended, begun or not."""
+    return _not_ended(repeat_trials(spec, ledger.rows.values()), ledger)
+
+
+def _not_ended(trials: Iterable[TrialMessage], ledger: Ledger) -> list[TrialMessage]:
+    ended = {row.trial_id for row in ledger.rows.values() if row.status is not Status.INTERRUPTED}
+    return [config for config in trials if config.trial_id not in ended]
+
+
+def recall_trials(
+    samplers: "Mapping[str, TaskSampler | MethodsInTurn]", rows: Iterable[TrialResult], reports: Iterable[Report]
+) -> None:
+    """Tells the samplers about each of these searched trials, in case Optuna's journal lost it."""
+    scores: dict[str, dict[int, float]] = defaultdict(dict)
+    for report in reports:
+        scores[report.trial_id][report.examples] = report.score
+    for row in rows:
+        if row.kind == TrialKind.SEARCH:
+            if row.score is not None:
+                scores[row.trial_id][row.examples] = row.score  # even if its reports were damaged
+            samplers[row.task].recall(row.trial_id, row.params, row.status, scores[row.trial_id])
+
+
+# The finals
+
 HEAD = 0
 """The number of the head alone among a task's configurations; the others count from 1."""
 
@@ -45,11 +102,7 @@ def final_trials(spec: StudySpec, rows: Iterable[TrialResult]) -> list[TrialMess
     by_task: dict[str, list[TrialResult]] = defaultdict(list)
     for row in rows:
         by_task[row.task].append(row)
-    winners = {task: _winners(spec, by_task[task]) for task in spec.tasks}
-    if spec.search.shared:
-        everyone = [row for rows in by_task.values() for row in rows]
-        shared = shared_ranking(everyone, spec.tasks)[: spec.finalists.top]
-        winners = {task: [each.rows[task] for each in shared] for task in spec.tasks}
+    winners = (_shared_winners if spec.search.shared else _own_winners)(spec, by_task)
     entries = {task: _entries(by_task[task], winners[task]) for task in spec.tasks}
     return [
         _final_trial(spec, task, entry, index)
@@ -79,6 +132,17 @@ def _entries(rows: Sequence[TrialResult], winners: Sequence[TrialResult]) -> lis
         number = max((entry.number for entry in entered.values()), default=HEAD) + 1
         entered.setdefault(_configuration(row), Entry(number=number, of=row.trial_id, params=row.params))
     return sorted(entered.values(), key=lambda entry: entry.number)
+
+
+def _shared_winners(spec: StudySpec, by_task: Mapping[str, list[TrialResult]]) -> dict[str, list[TrialResult]]:
+    """Returns each task's trials of the configurations that are best over all tasks."""
+    everyone = [row for rows in by_task.values() for row in rows]
+    shared = shared_ranking(everyone, spec.tasks)[: spec.finalists.top]
+    return {task: [each.rows[task] for each in shared] for task in spec.tasks}
+
+
+def _own_winners(spec: StudySpec, by_task: Mapping[str, list[TrialResult]]) -> dict[str, list[TrialResult]]:
+    return {task: _winners(spec, by_task[task]) for task in spec.tasks}
 
 
 def _winners(spec: StudySpec, rows: Sequence[TrialResult]) -> list[TrialResult]:
@@ -116,6 +180,9 @@ def _configuration(row: TrialResult) -> str:
     return check_trial(row.task, 0, row.params).fingerprint
 
 
+# The repeats
+
+
 def repeat_trials(spec: StudySpec, rows: Iterable[TrialResult]) -> list[TrialMessage]:
     """Returns every repeat of the trials that have ended, however they ended, begun or not: seed by seed."""
     asked = spec.search.repeats
@@ -134,54 +201,3 @@ def repeat_trials(spec: StudySpec, rows: Iterable[TrialResult]) -> list[TrialMes
         for index in range(1, asked.seeds + 1)
         for row in first
     ]
-
-
-def search_left(plan: Plan, ledger: Ledger) -> int:
-    """Returns how many trials of the search have not ended."""
-    return len(known_trials(plan, ledger)) + sum(len(numbers_left(plan, ledger, task)) for task in plan.spec.tasks)
-
-
-def finals_left(spec: StudySpec, ledger: Ledger) -> list[TrialMessage]:
-    """Returns the finalists that have not ended, begun or not."""
-    return _not_ended(final_trials(spec, ledger.rows.values()), ledger)
-
-
-def repeats_left(spec: StudySpec, ledger: Ledger) -> list[TrialMessage]:
-    """Returns the repeats that have not ended, begun or not."""
-    return _not_ended(repeat_trials(spec, ledger.rows.values()), ledger)
-
-
-def _not_ended(trials: Iterable[TrialMessage], ledger: Ledger) -> list[TrialMessage]:
-    ended = {row.trial_id for row in ledger.rows.values() if row.status is not Status.INTERRUPTED}
-    return [config for config in trials if config.trial_id not in ended]
-
-
-def known_trials(plan: Plan, ledger: Ledger) -> list[TrialMessage]:
-    """Returns the trials that need no proposal by Optuna: interrupted ones, and baselines that have not begun."""
-    begun = [row for row in ledger.rows.values() if row.kind in FIRST_TRAINED and row.status is Status.INTERRUPTED]
-    waiting = [TrialMessage(r.trial_id, r.task, r.number, r.kind, r.seed, r.params) for r in begun]
-    baselines = [config for task in plan.spec.tasks for config in plan.baselines(task)]
-    return waiting + [config for config in baselines if config.trial_id not in ledger.rows]
-
-
-def numbers_left(plan: Plan, ledger: Ledger, task: str | None = None) -> list[int]:
-    """Returns the numbers that may still be proposed, for a task or for configurations that all tasks share."""
-    own = [row for row in ledger.rows.values() if row.kind == TrialKind.SEARCH and task in {None, row.task}]
-    proposed = {row.number for row in own}
-    lost = {number for of, number in ledger.lost if task in {None, of}}
-    asked = [number for number in range(plan.trials + len(lost)) if number not in lost][: plan.trials]
-    return [number for number in asked if number not in proposed]
-
-
-def recall_trials(
-    samplers: "Mapping[str, TaskSampler | MethodsInTurn]", rows: Iterable[TrialResult], reports: Iterable[Report]
-) -> None:
-    """Tells the samplers about each of these searched trials, in case Optuna's journal lost it."""
-    scores: dict[str, dict[int, float]] = defaultdict(dict)
-    for report in reports:
-        scores[report.trial_id][report.examples] = report.score
-    for row in rows:
-        if row.kind == TrialKind.SEARCH:
-            if row.score is not None:
-                scores[row.trial_id][row.examples] = row.score  # even if its reports were damaged
-            samplers[row.task].recall(row.trial_id, row.params, row.status, scores[row.trial_id])
