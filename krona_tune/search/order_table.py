@@ -5,7 +5,7 @@ Optuna. What an order names, and how people give it, stands in `krona_tune.study
 """
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from krona_tune.atomic_write import write_atomically
@@ -87,9 +87,9 @@ class RunningStudy:
     audience: Audience
     most: int
     share: int | None = None
-    paused: bool = False
-    searcher: "GatedSearcher | None" = None
-    searching: bool = False
+    paused: bool = field(default=False, init=False)
+    searcher: "GatedSearcher | None" = field(default=None, init=False)
+    searching: bool = field(default=False, init=False)
     state_changed: Callable[[], None] = lambda: None
 
     @property

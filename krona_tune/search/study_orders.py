@@ -7,16 +7,14 @@ done once, whenever the driver is killed. The row says `done` when the effect is
 import logging
 import time
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import RLock
 
-from krona_tune.record.orders import Inbox, remove_order, waiting_orders
+from krona_tune.record.orders import Inbox, remove_order
 from krona_tune.refusal import Refusal, told
 from krona_tune.search.order_table import ANSWERS, OF_A_DRIVER, RunningStudy
 from krona_tune.search.searchers.gated_searcher import Gate, GatedSearcher
 from krona_tune.search.waiting_orders import EarlierOrders
-from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import Order, is_paused, search_ended_by
 
 logger = logging.getLogger(__name__)
@@ -46,7 +44,7 @@ class StudyOrders(RunningStudy, Gate):
     def __post_init__(self) -> None:
         Gate.__init__(self, self.most)
         self.paused = is_paused(self.ledger.orders.values())
-        self._before = _waiting(self.folder)
+        self._before = {order.id for order in EarlierOrders.of(self.folder).orders}
         self._lock = RLock()
         self._inbox = Inbox(self.folder)
 
@@ -186,10 +184,3 @@ class StudyOrders(RunningStudy, Gate):
             self.audience.say(text)
         except Exception:
             logger.exception("an order could not be shown")
-
-
-def _waiting(folder: StudyFolder) -> frozenset[str]:
-    """Returns the orders that were given before now; none if their place can't be reached."""
-    with suppress(Refusal, OSError):
-        return frozenset(order.id for order in waiting_orders(folder))
-    return frozenset()
