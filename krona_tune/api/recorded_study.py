@@ -13,7 +13,6 @@ from krona_tune.refused_calls import refusing_at_the_caller
 from krona_tune.report.frame import reports_frame, trials_frame
 from krona_tune.report.pages.study_page import spec_of, write_report
 from krona_tune.report.summary.task_summary import TaskSummary, judged_together, shared_part, summaries
-from krona_tune.search.planning.trial_counts import not_begun
 from krona_tune.search.waiting_orders import give_checked_order
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, read_manifest
@@ -22,6 +21,7 @@ from krona_tune.study.request.loader import load_spec
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.standings import Standings
+from krona_tune.study.study_state import not_begun
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -11,13 +11,13 @@ from krona_tune.report.pages.study_page import spec_of
 from krona_tune.report.summary.cost import cost, device_rates
 from krona_tune.report.summary.present import UnderWay, present
 from krona_tune.report.summary.task_summary import average, judged_together, shared_part, summaries
-from krona_tune.search.planning.trial_counts import not_begun
 from krona_tune.service.answers import RunningTrial, State, StudyDetail, StudySummary
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, read_manifest
 from krona_tune.study.order import Order
 from krona_tune.study.request.loader import load_spec
 from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.study_state import not_begun
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,6 @@ from typing import Any
 
 from krona_tune.search.budget.budget import Rates
 from krona_tune.search.phases import finals_reserve
-from krona_tune.search.planning.trial_counts import Counts
 from krona_tune.search.resume import repeat_trials
 from krona_tune.study.compared_values import compare
 from krona_tune.study.request.loader import build_spec
@@ -14,6 +13,7 @@ from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import Status
 from krona_tune.study.standings import Standings
+from krona_tune.study.study_state import Counts
 from tests.record.events import manifest
 from tests.search.test_finalists import head, searched
 

@@ -17,7 +17,6 @@ from krona_tune.record.parquet_reader import pass_over, read_trials
 from krona_tune.record.remote.store import Store, is_uri, refusing
 from krona_tune.refusal import Refusal, told
 from krona_tune.search.planning.plan import Plan
-from krona_tune.search.planning.trial_counts import Counts
 from krona_tune.search.preflight.findings import Findings, problem
 from krona_tune.search.preflight.first_batch import (
     FirstBatch,
@@ -33,6 +32,7 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import format_bytes
 from krona_tune.study.redact import redact
 from krona_tune.study.result import Status
+from krona_tune.study.study_state import Counts
 from krona_tune.train.device import this_device
 
 PACKAGES = ("krona_tune", "torch", "transformers")

@@ -19,7 +19,6 @@ from krona_tune.record.remote.storage import LISTED, Storage, refresh
 from krona_tune.record.sink import NothingKept
 from krona_tune.refusal import Refusal
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.planning.trial_counts import not_begun
 from krona_tune.search.terminal.live_view import View
 from krona_tune.search.terminal.result_tables import result_tables
 from krona_tune.study.folder import StudyFolder
@@ -29,6 +28,7 @@ from krona_tune.study.request.loader import load_spec
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.standings import Standings
+from krona_tune.study.study_state import not_begun
 
 SECONDS, REMOTE_SECONDS = 2.0, 15.0
 """The time between two looks at a study that runs here, and at one that runs elsewhere."""
