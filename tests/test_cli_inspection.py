@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from krona_tune.api.printing import print_paths
 from krona_tune.cli import app
-from krona_tune.record.driver_state import DriverState, write_driver_state
+from krona_tune.record.driver_state import write_driver_state
 from krona_tune.record.ownership import is_running
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.remote.copy import Copy
@@ -24,6 +24,7 @@ from krona_tune.search.terminal.inspect_studies import studies_in, watch
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import build_spec, dump_spec
 from krona_tune.study.result import Status
+from krona_tune.study.study_state import DriverState
 from tests.record.events import manifest
 from tests.study.final_rows import row
 

@@ -6,43 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from math import isfinite
 from pathlib import Path
-from typing import Literal
 
 from pydantic import ValidationError
 
 from krona_tune.atomic_write import write_atomically
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.request.trial import Frozen
+from krona_tune.study.study_state import DriverState
 
 logger = logging.getLogger(__name__)
-
-Stage = Literal["search", "finals", "repeats", "full training", "end"]
-End = Literal["", "finished", "cancelled", "interrupted", "terminated", "halted", "lost"]
-"""How a driver ended: the study's end, an order, Ctrl-C, the system's SIGTERM, a fault, the loss of Ray."""
-
-
-class DriverState(Frozen):
-    """How far a study is. `trials` counts those of its whole plan, `ended` those that have ended; `seconds_left` is the
-    forecast, None if nobody knows; `slots` is how many trials may run at once, `most` is that without the `share` that
-    a queue leaves to the study (None: no queue runs it); `at` is when the driver wrote this (seconds since the epoch).
-    `end` says how the driver ended, `reason` why; both are empty before."""
-
-    stage: Stage
-    trials: int
-    ended: int
-    seconds_left: float | None = None
-    slots: int
-    most: int | None = None
-    share: int | None = None
-    paused: bool = False
-    end: End = ""
-    reason: str = ""
-    at: float
-
-    @property
-    def waits(self) -> bool:
-        """Returns whether no trial may run: somebody paused the study, or its queue gives it nothing now."""
-        return self.paused or self.share == 0
 
 
 def write_driver_state(folder: StudyFolder, state: DriverState) -> None:

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from ray.tune.schedulers import FIFOScheduler
 
-from krona_tune.record.driver_state import DriverState, End, Stage, write_driver_state
+from krona_tune.record.driver_state import write_driver_state
 from krona_tune.record.parquet_reader import read_reports
 from krona_tune.search.budget.budget import Amount, Rates, needed
 from krona_tune.search.budget.forecast import Forecast
@@ -32,6 +32,7 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.redact import redact
 from krona_tune.study.request.study_spec import StudySpec
+from krona_tune.study.study_state import DriverState, End, Stage
 from krona_tune.train.loop import TaskWork
 
 Works = Mapping[str, TaskWork]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import ray
 from rich.console import Console
 
-from krona_tune.record.driver_state import Stage, share_done
+from krona_tune.record.driver_state import share_done
 from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink
 from krona_tune.record.notifications import Notifications
 from krona_tune.record.parquet_sink import ParquetSink
@@ -46,6 +46,7 @@ from krona_tune.study.kinds import UNCOUNTED
 from krona_tune.study.request.loader import dump_spec
 from krona_tune.study.request.study_spec import SearchSpec
 from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.study_state import Stage
 
 if TYPE_CHECKING:
     from krona_tune.search.searchers.study_model import StudyModel

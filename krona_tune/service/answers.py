@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from krona_tune.record.driver_state import DriverState
 from krona_tune.study.order import Order
+from krona_tune.study.study_state import DriverState
 
 State = Literal["running", "paused", "stopped", "finished", "unreadable"]
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from krona_tune.record.driver_state import DriverState
 from krona_tune.record.ownership import is_running, lock_of
 from krona_tune.record.records import Records
 from krona_tune.refusal import Refusal
@@ -18,6 +17,7 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest
 from krona_tune.study.order import Order
 from krona_tune.study.redact import redact
+from krona_tune.study.study_state import DriverState
 
 
 @dataclass(frozen=True, kw_only=True)

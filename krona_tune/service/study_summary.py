@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from krona_tune.record.driver_state import DriverState, read_driver_state
+from krona_tune.record.driver_state import read_driver_state
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal
@@ -17,7 +17,7 @@ from krona_tune.study.manifest import Manifest, read_manifest
 from krona_tune.study.order import Order
 from krona_tune.study.request.loader import load_spec
 from krona_tune.study.result import Status, TrialResult
-from krona_tune.study.study_state import not_begun
+from krona_tune.study.study_state import DriverState, not_begun
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import pytest
 from filelock import FileLock
 from starlette.testclient import TestClient
 
-from krona_tune.record.driver_state import DriverState, place_of, write_driver_state
+from krona_tune.record.driver_state import place_of, write_driver_state
 from krona_tune.record.ownership import lock_of
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.remote.storage import Storage, storage_at
@@ -15,6 +15,7 @@ from krona_tune.service.web_server import make_app
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import build_spec, dump_spec
 from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.study_state import DriverState
 from tests.record.events import ended, manifest, report, started
 
 TOKEN = "a-token-of-more-than-sixteen-signs"

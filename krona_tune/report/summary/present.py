@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from krona_tune.record.driver_state import DriverState, share_done
+from krona_tune.record.driver_state import share_done
 from krona_tune.record.orders import waiting_orders
 from krona_tune.record.records import Records
 from krona_tune.refusal import Refusal
@@ -12,6 +12,7 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest
 from krona_tune.study.order import Order
 from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.study_state import DriverState
 
 
 @dataclass(frozen=True, kw_only=True)

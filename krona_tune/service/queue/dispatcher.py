@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from krona_tune.record.driver_state import DriverState, read_driver_state
+from krona_tune.record.driver_state import read_driver_state
 from krona_tune.record.mlflow_mirror.tracking_uri import TRACKING
 from krona_tune.record.notifications import NOTIFY
 from krona_tune.record.orders import PERSON, give_order, waiting_orders
@@ -27,6 +27,7 @@ from krona_tune.study.order import OrderKind, OrderRequest
 from krona_tune.study.redact import redact
 from krona_tune.study.request.loader import parse_spec
 from krona_tune.study.request.study_spec import ResourcesSpec
+from krona_tune.study.study_state import DriverState
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from krona_tune.record.driver_state import DriverState, End, write_driver_state
+from krona_tune.record.driver_state import write_driver_state
 from krona_tune.record.orders import remove_order, waiting_orders
 from krona_tune.record.ownership import lock_of
 from krona_tune.record.remote.storage import Storage
@@ -19,6 +19,7 @@ from krona_tune.service.queue.dispatcher import MOST_RESTARTS, Dispatcher
 from krona_tune.service.queue.drivers import NotStartedError
 from krona_tune.service.queue.entry import Entry, Submission
 from krona_tune.study.request.loader import build_spec, dump_spec
+from krona_tune.study.study_state import DriverState, End
 
 
 class Machine(Shared):
