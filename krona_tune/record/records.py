@@ -3,7 +3,8 @@
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
+from functools import reduce
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ from krona_tune.atomic_write import atomic_path
 from krona_tune.record.ownership import running_trials
 from krona_tune.record.parquet_reader import read_orders, read_reports, read_trials
 from krona_tune.study.order import Order
-from krona_tune.study.result import Report, Status, TrialResult
+from krona_tune.study.result import Report, TrialResult
 
 logger = logging.getLogger(__name__)
 FILE = "effects.parquet"
@@ -101,18 +102,8 @@ def as_far_as_reported(trial: TrialResult, reports: Sequence[Report]) -> TrialRe
 
     Its row is written when it starts and when it ends, so a killed driver leaves a row without them.
     """
-    if trial.status is not Status.INTERRUPTED or not reports or (trial.rung or 0) > reports[-1].rung:
+    if trial.ended or not reports or (trial.rung or 0) > reports[-1].rung:
         return trial
-    last = reports[-1]
     train = max(trial.train_seconds, sum(report.train_seconds for report in reports))
     evaluation = max(trial.evaluation_seconds, sum(report.evaluation_seconds for report in reports))
-    return replace(
-        trial.with_seconds(train, evaluation),
-        score=last.score if last.scored else None,
-        metrics=last.metrics,
-        rung=last.rung,
-        epochs=last.epochs,
-        examples=last.examples,
-        copied_examples=trial.copied_examples if reports[0].rung else 0,
-        peak_memory_bytes=max(trial.peak_memory_bytes, *(report.peak_memory_bytes for report in reports)),
-    )
+    return reduce(TrialResult.with_report, reports, trial.with_seconds(train, evaluation))

@@ -62,21 +62,8 @@ class Ledger:
         if row.rung is not None and report.rung <= row.rung:
             self._set(replace(row, checkpoint=checkpoint))
             return  # a resumed trial repeats its last report
-        self._set(
-            replace(
-                row.with_seconds(
-                    row.train_seconds + report.train_seconds, row.evaluation_seconds + report.evaluation_seconds
-                ),
-                score=report.score if report.scored else None,
-                rung=report.rung,
-                epochs=report.epochs,
-                examples=report.examples,
-                copied_examples=row.copied_examples if report.rung else 0,
-                metrics=report.metrics,
-                peak_memory_bytes=max(row.peak_memory_bytes, report.peak_memory_bytes),
-                checkpoint=checkpoint,
-            )
-        )
+        train, evaluation = row.train_seconds + report.train_seconds, row.evaluation_seconds + report.evaluation_seconds
+        self._set(replace(row.with_seconds(train, evaluation).with_report(report), checkpoint=checkpoint))
         logger.info("%s at rung %d: score %.4f", report.trial_id, report.rung, report.score)
         self._sink.reported(report)
 
@@ -126,7 +113,7 @@ class Ledger:
     def settled(self, report: Report) -> bool:
         """Returns whether a searched trial's report won't come again: a resumed trial repeats its last one."""
         row = self.rows[report.trial_id]
-        return row.kind == TrialKind.SEARCH and (row.status is not Status.INTERRUPTED or report.rung != row.rung)
+        return row.kind == TrialKind.SEARCH and (row.ended or report.rung != row.rung)
 
     def _row(self, config: TrialMessage) -> TrialResult:
         assert self._count is not None, "this ledger is read-only"

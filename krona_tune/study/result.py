@@ -139,6 +139,11 @@ class TrialResult:
     test_note: str = ""
 
     @property
+    def ended(self) -> bool:
+        """Returns whether its end is known, however it ended."""
+        return self.status is not Status.INTERRUPTED
+
+    @property
     def scored(self) -> bool:
         """Returns whether it has a score that can be ranked."""
         return is_score(self.score)
@@ -166,6 +171,19 @@ class TrialResult:
             train_seconds=train,
             evaluation_seconds=evaluation,
             device_seconds=self.device_seconds + self.devices * grown,
+        )
+
+    def with_report(self, report: Report) -> "TrialResult":
+        """Returns the row of a trial that has come as far as a report; its seconds stay."""
+        return replace(
+            self,
+            score=report.score if report.scored else None,
+            metrics=report.metrics,
+            rung=report.rung,
+            epochs=report.epochs,
+            examples=report.examples,
+            copied_examples=self.copied_examples if report.rung else 0,
+            peak_memory_bytes=max(self.peak_memory_bytes, report.peak_memory_bytes),
         )
 
     @property
