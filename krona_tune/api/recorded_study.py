@@ -19,9 +19,9 @@ from krona_tune.study.manifest import Manifest, read_manifest
 from krona_tune.study.order import Order, What, order_request
 from krona_tune.study.request.loader import load_spec
 from krona_tune.study.request.study_spec import StudySpec
-from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import Standings
-from krona_tune.study.study_state import not_begun
+from krona_tune.study.study_state import NOT_BEGUN, StudyState, TrialStates, not_begun
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -143,7 +143,7 @@ class RecordedStudy:
         return {chart.name: chart.figure for chart in (*drawn, *((final,) if final else ()))}
 
     def __repr__(self) -> str:
-        return f"<Study {self.folder.root}: {self._state()}>"
+        return f"<Study {self.folder.root}: {self._said()}>"
 
     def _repr_html_(self) -> str:
         from rich.console import Group
@@ -160,25 +160,22 @@ class RecordedStudy:
     def _is_finished(self, spec: StudySpec) -> bool:
         """Returns whether nothing is left to run; records that can't be read are, because a driver recovers them."""
         try:
-            return self._nothing_left(spec)
+            return self._state(spec).finished
         except Refusal:
             return False
 
-    def _nothing_left(self, spec: StudySpec) -> bool:
-        """Returns whether every trial of the request has ended."""
-        rows = self._records().trials
-        left = not_begun(spec, rows, text_to_text=self.manifest.model.text_to_text)
-        return not any(left.values()) and not any(row.status is Status.INTERRUPTED for row in rows)
+    def _state(self, spec: StudySpec | None) -> StudyState:
+        """Returns the state, without what is to come if the request is not given."""
+        rows, to_come = self._records().trials, None
+        if spec:
+            to_come = sum(not_begun(spec, rows, text_to_text=self.manifest.model.text_to_text).values())
+        return StudyState(runs=self.running, counts=TrialStates.of(rows, to_come=to_come))
 
-    def _state(self) -> str:
+    def _said(self) -> str:
         if not self.folder.manifest.exists():
-            return "not begun"
-        rows = self._records().trials
-        ended = sum(row.status is not Status.INTERRUPTED for row in rows)
-        state = (
-            "running" if self.running else "finished" if self._nothing_left(load_spec(self.folder.spec)) else "stopped"
-        )
-        return f"{state}, {ended} trials have ended"
+            return NOT_BEGUN
+        state = self._state(None if self.running else load_spec(self.folder.spec))
+        return f"{state.word}, {state.ended} trials have ended"
 
     def _records(self) -> Records:
         return read_records(self._looked_at().results, runs=self.running)

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from socket import gethostname
@@ -12,7 +12,6 @@ from filelock import FileLock, Timeout
 from krona_tune.record.remote.lease import holding, is_held
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.result import Status, TrialResult
 
 try:
     import fcntl
@@ -126,8 +125,3 @@ def is_lock_held(path: Path) -> bool:
 def is_running(folder: StudyFolder) -> bool:
     """Returns whether a process has the study, here or, if it has a copy elsewhere, there."""
     return is_locked(folder) or is_held(folder)
-
-
-def running_trials(rows: Iterable[TrialResult]) -> frozenset[str]:
-    """Returns the trials that have begun and not ended: they run if the study does, else they were interrupted."""
-    return frozenset(row.trial_id for row in rows if row.status is Status.INTERRUPTED and row.ended_at is None)

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from krona_tune.atomic_write import atomic_path
-from krona_tune.record.ownership import running_trials
 from krona_tune.record.parquet_reader import read_orders, read_reports, read_trials
 from krona_tune.study.order import Order
 from krona_tune.study.result import Report, TrialResult
+from krona_tune.study.study_state import running_trials
 
 logger = logging.getLogger(__name__)
 FILE = "effects.parquet"

@@ -7,10 +7,10 @@ from typing import Literal
 
 from ray.util.metrics import Counter, Gauge
 
-from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import Standings
+from krona_tune.study.study_state import TrialStates
 
-RUNNING = "running"
 SECONDS = 1.0
 """The least time between two readings: each goes over all rows, and Ray exports only every few seconds."""
 
@@ -54,9 +54,8 @@ def readings(rows: Collection[TrialResult], running: Collection[str], tasks: Seq
     standings = Standings(list(rows))
     for task in tasks:
         own = [row for row in rows if row.task == task]
-        for status in (RUNNING, *Status):
-            count = sum(status == (RUNNING if row.trial_id in running else row.status) for row in own)
-            yield Reading(name="krona_trials", value=count, tags={"task": task, "status": str(status)})
+        for state, count in TrialStates.of(own, running).by_state.items():
+            yield Reading(name="krona_trials", value=count, tags={"task": task, "status": state})
         active = [row for row in own if row.trial_id in running and row.train_seconds]
         values = {
             "krona_best_score": _score(standings.best(task)),

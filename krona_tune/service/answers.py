@@ -1,13 +1,11 @@
 """Defines what the service answers to programs."""
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel
 
 from krona_tune.study.order import Order
-from krona_tune.study.study_state import DriverState
-
-State = Literal["running", "paused", "stopped", "finished", "unreadable"]
+from krona_tune.study.study_state import DriverState, State
 
 
 class Problem(BaseModel):

@@ -1,6 +1,7 @@
 """Reads a storage's studies for many viewers: each file once, each page once, however many ask."""
 
 import time
+from dataclasses import replace
 from hashlib import blake2b
 
 from krona_tune.api.folders import NAMES
@@ -10,16 +11,17 @@ from krona_tune.record.remote.storage import LISTED, Storage, refresh
 from krona_tune.refusal import Refusal
 from krona_tune.report.pages.html import environment
 from krona_tune.report.pages.study_page import render_body, spec_of, title_of
-from krona_tune.report.summary.present import given_orders, present
+from krona_tune.report.summary.present import given_orders, trials_under_way
 from krona_tune.search.waiting_orders import give_checked_order
 from krona_tune.service.answers import StudyDetail, StudySummary
 from krona_tune.service.kept_values import Kept
 from krona_tune.service.study_files import Body, Look, Read, masked, masked_order, refuse_links_outward, runs, stamp_of
-from krona_tune.service.study_summary import detail_of, plan_of, summarise_study, summary_of, with_driver
+from krona_tune.service.study_summary import detail_of, state_of, summarise_study, summary_of, with_driver
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.order import Order, OrderRequest
 from krona_tune.study.redact import redact
+from krona_tune.study.study_state import UNREADABLE
 
 WATCHED = ("manifest.json", "study.yaml", "state.json", "results/*")
 """Patterns of the files that a study's page is made from."""
@@ -104,14 +106,14 @@ class ServedStudies:
             folder = self.folder(name)
             manifest, spec = read_manifest(folder.manifest), redact(spec_of(folder))
             recorded = masked(read_records(folder.results, runs=look.runs))
-            plan = plan_of(folder, manifest, recorded.trials)
+            state, problem = state_of(folder, manifest, recorded, runs=look.runs)
             return Read(
                 stamp=look.stamp,
                 manifest=manifest,
                 recorded=recorded,
                 orders=tuple(masked_order(order) for order in given_orders(folder, recorded)),
-                plan=plan,
-                summary=summary_of(folder, manifest, recorded, plan, runs=look.runs),
+                state=state,
+                summary=summary_of(folder, manifest, recorded, state, problem),
                 spec=spec,
             )
 
@@ -136,24 +138,17 @@ class ServedStudies:
 
         def made() -> str:
             look, read = self.look(name), self.read(name)
-            now = present(
-                self.storage.study(name),
-                read.manifest,
-                read.recorded,
-                look.driver,
-                runs=look.runs,
-                left=read.plan.left,
-            )
-            template = environment().get_template("now.html.j2")
-            return template.render(now=now, state=with_driver(read.summary, now.driver).state, manifest=read.manifest)
+            now = replace(read.state, runs=look.runs, driver=look.driver)
+            running = trials_under_way(self.storage.study(name), read.manifest, read.recorded) if look.runs else ()
+            return environment().get_template("now.html.j2").render(now=now, running=running, manifest=read.manifest)
 
         return self._presents.get(name, self._moment(LOOK), made)[1]
 
     def detail(self, name: str) -> StudyDetail:
         """Returns a study with what runs now. Raises what `read` raises."""
         look, read = self.look(name), self.read(name)
-        folder = self.storage.study(name)
-        return detail_of(folder, read.manifest, read.recorded, read.summary, read.orders, look.driver, runs=look.runs)
+        running = trials_under_way(self.storage.study(name), read.manifest, read.recorded) if look.runs else ()
+        return detail_of(read.summary, running, read.orders, look.driver)
 
     def order(self, name: str, request: OrderRequest, by: str) -> Order:
         """Leaves an order for a study's driver.
@@ -181,7 +176,7 @@ class ServedStudies:
             summary = self._summaries.get(name, stamp, lambda: summarise_study(folder, runs=driven))[1]
             return with_driver(summary, read_driver_state(folder) if driven else None)
         except Refusal as refusal:
-            return StudySummary(name=name, state="unreadable", problem=redact(refusal.problem))
+            return StudySummary(name=name, state=UNREADABLE, problem=redact(refusal.problem))
 
     def _fetch(self, folder: StudyFolder, only: tuple[str, ...]) -> None:
         if folder.remote:

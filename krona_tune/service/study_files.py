@@ -12,12 +12,11 @@ from krona_tune.record.ownership import is_running, lock_of
 from krona_tune.record.records import Records
 from krona_tune.refusal import Refusal
 from krona_tune.service.answers import StudySummary
-from krona_tune.service.study_summary import Plan
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest
 from krona_tune.study.order import Order
 from krona_tune.study.redact import redact
-from krona_tune.study.study_state import DriverState
+from krona_tune.study.study_state import DriverState, StudyState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +36,7 @@ class Read:
     manifest: Manifest
     recorded: Records
     orders: tuple[Order, ...]
-    plan: Plan
+    state: StudyState
     summary: StudySummary
     spec: str
 

@@ -28,6 +28,7 @@ from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.service.responses import refused
 from krona_tune.service.rest import no_queue, queue_routes, rest
 from krona_tune.service.served_studies import ServedStudies, UnknownStudyError
+from krona_tune.study.study_state import UNREADABLE
 
 WRITTEN = {
     "settings": "write each change as NAME=VALUE, such as training.learning_rate=0.001",
@@ -106,7 +107,7 @@ def _prepare(studies: ServedStudies) -> None:
         packed_script()
         found = studies.summaries()
         import_module("krona_tune.report.charts.importance")
-        if readable := [each.name for each in found if each.state != "unreadable"]:
+        if readable := [each.name for each in found if each.state != UNREADABLE]:
             studies.body(readable[0])
 
 

@@ -1,14 +1,22 @@
-"""Counts the trials of a study from its request alone."""
+"""Computes the state of a study: what its request asks for, how far its trials are, what is left, and a word for it."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import Frozen
-from krona_tune.study.result import TrialResult
+from krona_tune.study.result import Status, TrialResult
+
+State = Literal["running", "paused", "stopped", "finished", "unreadable"]
+"""The word for a study: its driver runs, or waits; none runs and trials are left, or none are; it can't be read."""
+UNREADABLE: Final = "unreadable"
+NOT_BEGUN = "not begun"
+"""What is said of a study that has no records yet."""
+RUNNING: Final = "running"
+"""The word for a trial that runs; each other trial has the word of its status."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +84,132 @@ class DriverState(Frozen):
     at: float
 
     @property
-    def waits(self) -> bool:
-        """Returns whether no trial may run: somebody paused the study, or its queue gives it nothing now."""
-        return self.paused or self.share == 0
+    def word(self) -> State:
+        """Returns whether trials may run; none may if somebody paused the study, or its queue gives it nothing now."""
+        return "paused" if self.paused or self.share == 0 else "running"
+
+    @property
+    def left(self) -> int:
+        """Returns how many trials of the plan have not ended."""
+        return self.trials - self.ended
+
+
+def running_trials(rows: Iterable[TrialResult]) -> frozenset[str]:
+    """Returns the trials that have begun and not ended: they run if the study does, else they were interrupted."""
+    return frozenset(row.trial_id for row in rows if not row.ended and row.ended_at is None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialStates:
+    """How many trials are in which state.
+
+    Attributes:
+        by_state: their numbers, those that run first, then those of each status.
+        to_come: how many more the plan has; None if that is not known.
+    """
+
+    by_state: Mapping[str, int]
+    to_come: int | None
+
+    @classmethod
+    def of(
+        cls, rows: Iterable[TrialResult], running: Collection[str] = (), to_come: int | None = None
+    ) -> "TrialStates":
+        """Returns the states of rows; those whose ids are in `running` run, whatever their status."""
+        found = Counter(RUNNING if row.trial_id in running else str(row.status) for row in rows)
+        return cls(by_state={state: found[state] for state in (RUNNING, *map(str, Status))}, to_come=to_come)
+
+    @property
+    def running(self) -> int:
+        return self.by_state[RUNNING]
+
+    @property
+    def completed(self) -> int:
+        return self.by_state[Status.COMPLETED]
+
+    @property
+    def stopped(self) -> int:
+        """Returns how many the scheduler or a person has stopped."""
+        return sum(self.by_state[status] for status in Status if status.stopped)
+
+    @property
+    def ended(self) -> int:
+        """Returns how many have ended, however they ended."""
+        return sum(self.by_state[status] for status in Status if status is not Status.INTERRUPTED)
+
+    @property
+    def failed(self) -> int:
+        """Returns how many have ended without a last score that counts."""
+        return self.ended - self.completed - self.stopped
+
+    @property
+    def trials(self) -> int | None:
+        """Returns how many the plan has, begun or not; None if that is not known."""
+        return None if self.to_come is None else sum(self.by_state.values()) + self.to_come
+
+    @property
+    def to_go(self) -> int | None:
+        """Returns how many of the plan neither have ended nor run; None if that is not known."""
+        return None if self.to_come is None else self.by_state[Status.INTERRUPTED] + self.to_come
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyState:
+    """A study's state now.
+
+    Attributes:
+        runs: whether a process has the study.
+        counts: its trials by their state, as the records say it.
+        driver: what its driver wrote last, which is newer than the records; None if none runs, or it wrote nothing.
+    """
+
+    runs: bool
+    counts: TrialStates
+    driver: DriverState | None = None
+
+    @property
+    def word(self) -> State:
+        if self.driver:
+            return self.driver.word
+        return "running" if self.runs else "finished" if self.finished else "stopped"
+
+    @property
+    def finished(self) -> bool:
+        """Returns whether every trial of the plan has ended."""
+        return self.counts.to_go == 0 and not self.counts.running
+
+    @property
+    def paused(self) -> bool:
+        """Returns whether somebody has paused the study; one that only waits for its queue is not."""
+        return self.driver is not None and self.driver.paused
+
+    @property
+    def trials(self) -> int | None:
+        """Returns how many trials the plan has; None if that is not known."""
+        return self.driver.trials if self.driver else self.counts.trials
+
+    @property
+    def ended(self) -> int:
+        return self.driver.ended if self.driver else self.counts.ended
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Returns the driver's forecast."""
+        return self.driver.seconds_left if self.driver else None
+
+    @property
+    def share(self) -> float | None:
+        """Returns which share of the plan's trials has ended, from 0 to 1; None if that is not known."""
+        return min(self.ended / self.trials, 1.0) if self.trials else None
+
+    @property
+    def said(self) -> str:
+        """Returns what its trials do, in words; empty if it has none and does not run."""
+        others, running = dict(self.counts.by_state), self.counts.running
+        del others[RUNNING]
+        words = [f"{count} {state.replace('_', ' ')}" for state, count in others.items() if count]
+        if self.paused:
+            words.insert(0, f"paused, {running} begun")
+        elif self.runs:
+            words.insert(0, f"running {running} now" if running else "running")
+        return ", ".join(words)

@@ -193,7 +193,7 @@ def test_a_begun_study_is_resumed_elsewhere_with_the_flags_of_its_constructor(
     begin(study(model))
     heard: list[str] = []
     monkeypatch.setattr(study_module, "start_driver", lambda words, output, environment: heard.extend(words))
-    monkeypatch.setattr(study_module.Study, "_nothing_left", lambda self, spec: False)
+    monkeypatch.setattr(study_module.Study, "_is_finished", lambda self, spec: False)
     study(model, **LATER).run(wait=False, trials="+3", **given)
     assert heard[:2] == ["resume", "reviews"]
     words = dict(zip(heard[2::2], heard[3::2], strict=False))

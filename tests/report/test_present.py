@@ -6,7 +6,7 @@ import pytest
 
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import read_records
-from krona_tune.report.summary.present import present
+from krona_tune.report.summary.present import trials_under_way
 from krona_tune.study.folder import StudyFolder
 from tests.record.events import RUNGS, manifest, report, started
 
@@ -23,5 +23,5 @@ def test_a_trial_that_is_evaluated_between_its_rungs_has_reached_no_more_than_th
     for number, examples in enumerate(evaluated):
         sink.reported(replace(report(trial, 0, 0.5), rung=number, examples=examples))
     recorded = replace(read_records(folder.results), running=frozenset({trial.trial_id}))
-    [running] = present(folder, facts, recorded, None, runs=True, left=None).running
+    [running] = trials_under_way(folder, facts, recorded)
     assert (running.reached, running.rungs) == (reached, len(RUNGS))

@@ -43,8 +43,8 @@ def test_the_phases_trials_add_up() -> None:
 
 
 def test_a_resumed_study_counts_what_it_has() -> None:
-    ended, cut = row("000", "search", 0.5, task="cola", ended_at=7.0), row("001", "search", None, task="cola")
-    book = Ledger(count_on(SHAPE), Heard(), [ended, cut])
+    ended = row("000", "search", 0.5, task="cola", ended_at=7.0)
+    book = Ledger(count_on(SHAPE), Heard(), [ended, replace(ended, trial_id="cola-001", status=Status.INTERRUPTED)])
     shown, screen = view(book)
     shown.expect({"cola": 3})
     run(book, config(2), status=Status.FAILED)

@@ -8,9 +8,10 @@ from importlib.resources import files
 
 import pytest
 
-from krona_tune.search.ray_metrics import MEASURES, RUNNING, Measure, Reading, StudyMetrics, readings
+from krona_tune.search.ray_metrics import MEASURES, Measure, Reading, StudyMetrics, readings
 from krona_tune.study.devices import Devices
 from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.study_state import RUNNING
 from tests.record.events import ended, report, started
 from tests.services.processes import free_port, get
 

@@ -21,7 +21,7 @@ from krona_tune.report.charts.chart import (
     Chart,
     empty_figure,
 )
-from krona_tune.report.summary.task_summary import RUNNING, TaskSummary
+from krona_tune.report.summary.task_summary import TaskSummary
 from krona_tune.study.devices import UNKNOWN, Devices
 from krona_tune.study.kinds import TrialKind, facts_of
 from krona_tune.study.manifest import Manifest
@@ -29,6 +29,7 @@ from krona_tune.study.price import Price, price_of
 from krona_tune.study.request.plain_yaml import read_yaml
 from krona_tune.study.request.study_spec import ResourcesSpec
 from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.study_state import RUNNING
 
 _COLOURS = {
     "trained to the end": BLUE,

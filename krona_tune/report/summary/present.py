@@ -1,4 +1,4 @@
-"""Computes what a study does now: the trials that run, how far the whole is, and the orders that were given."""
+"""Computes what a study does now: the trials that run, and the orders that were given."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,8 +11,7 @@ from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest
 from krona_tune.study.order import Order
-from krona_tune.study.result import Status, TrialResult
-from krona_tune.study.study_state import DriverState
+from krona_tune.study.result import TrialResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,53 +25,10 @@ class UnderWay:
     rungs: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Present:
-    """What a study does now. `trials` counts those of its plan, None if that is not known, `ended` those that have
-    ended; `driver` is what its driver wrote last, None if it doesn't run or hasn't written."""
-
-    runs: bool
-    driver: DriverState | None
-    trials: int | None
-    ended: int
-    running: tuple[UnderWay, ...] = ()
-
-    @property
-    def paused(self) -> bool:
-        return self.driver is not None and self.driver.paused
-
-    @property
-    def share(self) -> float | None:
-        """Returns which share of the plan's trials has ended, from 0 to 1."""
-        return min(self.ended / self.trials, 1.0) if self.trials else None
-
-
-def present(
-    folder: StudyFolder,
-    manifest: Manifest,
-    recorded: Records,
-    driver: DriverState | None,
-    *,
-    runs: bool,
-    left: int | None,
-) -> Present:
-    """Returns what a study does now.
-
-    Args:
-        driver: what its driver wrote last; it counts only if the study runs.
-        left: how many of the plan's trials have no row yet; None if that is not known.
-    """
-    said = driver if runs else None
-    begun = len(recorded.trials)
-    return Present(
-        runs=runs,
-        driver=said,
-        trials=said.trials if said else None if left is None else begun + left,
-        ended=said.ended if said else sum(row.status is not Status.INTERRUPTED for row in recorded.trials),
-        running=tuple(
-            _under_way(folder, manifest, row) for row in recorded.trials if runs and row.trial_id in recorded.running
-        ),
-    )
+def trials_under_way(folder: StudyFolder, manifest: Manifest, recorded: Records) -> tuple[UnderWay, ...]:
+    """Returns the trials that run, in the order in which they started."""
+    running = (row for row in recorded.trials if row.trial_id in recorded.running)
+    return tuple(_under_way(folder, manifest, row) for row in running)
 
 
 def given_orders(folder: StudyFolder, recorded: Records) -> tuple[Order, ...]:

@@ -1,6 +1,6 @@
 """Computes what won and by how much: each task's ranking, the configurations for all tasks, and what failed."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, sqrt
@@ -14,9 +14,8 @@ from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import Manifest, TaskFacts
 from krona_tune.study.result import Half, Status, TrialResult
 from krona_tune.study.standings import Front, SharedConfiguration, Standings, front_of, shared_ranking
+from krona_tune.study.study_state import TrialStates
 
-RUNNING = "running"
-"""The state of a trial that has not ended yet, while its study runs."""
 STANDARD_ERRORS = 2.0
 """Two scores count as different if they differ by more than this many standard errors of their difference."""
 
@@ -158,13 +157,12 @@ def summarise(
     """Returns the task's trials, ranked and counted. An equal score ranks by fewer trainable parameters."""
     standings = Standings(trials)
     halted = [trial for trial in trials if trial.trial_id not in running]
-    counts = Counter({RUNNING: len(trials) - len(halted)}) + Counter(str(trial.status) for trial in halted)
     return TaskSummary(
         task=task,
         facts=facts,
         ranked=_ranked(standings.searched(task), facts),
         baseline=standings.baseline(task),
-        counts={state: counts[state] for state in (RUNNING, *Status) if counts[state]},
+        counts={state: n for state, n in TrialStates.of(trials, running).by_state.items() if n},
         troubled=tuple(trial for trial in halted if not (trial.status.stopped or trial.status is Status.COMPLETED)),
         finals=standings.finals(task),
     )

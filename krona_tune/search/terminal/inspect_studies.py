@@ -1,7 +1,6 @@
 """Reads studies without changing them: lists them, shows one's results, or watches its progress."""
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from os.path import lexists
@@ -13,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from krona_tune.record.driver_state import read_driver_state, share_done
-from krona_tune.record.ownership import is_locked, is_running, running_trials
+from krona_tune.record.ownership import is_locked, is_running
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.remote.storage import LISTED, Storage, refresh
 from krona_tune.record.sink import NothingKept
@@ -26,9 +25,9 @@ from krona_tune.study.manifest import read_manifest
 from krona_tune.study.price import price_of
 from krona_tune.study.request.loader import load_spec
 from krona_tune.study.request.study_spec import StudySpec
-from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import Standings
-from krona_tune.study.study_state import not_begun
+from krona_tune.study.study_state import StudyState, TrialStates, not_begun, running_trials
 
 SECONDS, REMOTE_SECONDS = 2.0, 15.0
 """The time between two looks at a study that runs here, and at one that runs elsewhere."""
@@ -110,18 +109,10 @@ def _looked_at(folder: StudyFolder) -> tuple[list[TrialResult], str]:
     """Returns the study's rows, and its state in words."""
     rows, unread = _rows(folder)
     runs = is_running(folder)
-    running = running_trials(rows) if runs else frozenset()
-    counts = Counter(row.status for row in rows if row.trial_id not in running)
-    words = [f"{counts[status]} {str(status).replace('_', ' ')}" for status in Status if counts[status]]
-    if runs:
-        driver = read_driver_state(folder)
-        if driver and driver.paused:
-            words.insert(0, f"paused, {len(running)} begun")
-        else:
-            words.insert(0, f"running {len(running)} now" if running else "running")
-    if unread:
-        words.append(f"{len(unread)} of its records can't be read")
-    return rows, ", ".join(words) or "nothing yet"
+    counts = TrialStates.of(rows, running_trials(rows) if runs else ())
+    state = StudyState(runs=runs, counts=counts, driver=read_driver_state(folder) if runs else None)
+    damage = f"{len(unread)} of its records can't be read" if unread else ""
+    return rows, ", ".join(filter(None, (state.said, damage))) or "nothing yet"
 
 
 def _rows(folder: StudyFolder) -> tuple[list[TrialResult], set[Path]]:

@@ -16,8 +16,9 @@ from krona_tune.search.terminal.result_tables import synthetic_mark
 from krona_tune.study.formatting import format_duration, format_money
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.price import Price
-from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import Standings
+from krona_tune.study.study_state import TrialStates
 
 SHOWN = 8
 """How many running trials are named."""
@@ -48,9 +49,9 @@ class View:
         self._totals = Counter(row.task for row in ledger.rows.values())
         began, until = span or (0.0, 0.0)
         self._started = time.monotonic() - max(0.0, until - began)
-        self._seen = {row.trial_id for row in ledger.rows.values() if _ended(row)}
+        self._seen = {row.trial_id for row in ledger.rows.values() if row.ended}
         earlier = [row for row in ledger.rows.values() if span is None or (row.ended_at or 0.0) < began]
-        self._already = sum(map(_ended, earlier))
+        self._already = sum(row.ended for row in earlier)
         self._live: Live | CellView | None = None
         if in_notebook() and not quiet:
             self._live = CellView(self)
@@ -74,7 +75,7 @@ class View:
 
     def counts(self) -> tuple[int, int]:
         """Returns how many trials have ended, and how many the study has."""
-        return sum(_ended(row) for row in list(self._ledger.rows.values())), self._totals.total()
+        return sum(row.ended for row in list(self._ledger.rows.values())), self._totals.total()
 
     def say(self, text: str) -> None:
         """Prints a line between the events; does nothing if the view is quiet."""
@@ -88,7 +89,7 @@ class View:
         if self._live or self._quiet:
             return
         for row in list(self._ledger.rows.values()):
-            if _ended(row) and row.trial_id not in self._seen:
+            if row.ended and row.trial_id not in self._seen:
                 self._seen.add(row.trial_id)
                 self._console.print(self._line(row), highlight=False, markup=False, soft_wrap=True)
 
@@ -127,19 +128,15 @@ class View:
 
     def _cells(self, book: Ledger, standings: Standings, task: str, facts: TaskFacts) -> list[str | Text]:
         rows = [row for row in book.rows.values() if row.task == task]
-        ended = [row for row in rows if _ended(row)]
-        running = sum(row.trial_id in book.running for row in rows)
-        completed = sum(row.status is Status.COMPLETED for row in ended)
-        stopped = sum(row.status.stopped for row in ended)
+        counts = TrialStates.of(rows, book.running, self._totals[task] - len(rows))
         best, head = standings.best(task), standings.baseline(task)
-        failed = len(ended) - completed - stopped
         return [
             Text(facts.title),
-            str(running or "·"),
-            str(completed or "·"),
-            str(stopped or "·"),
-            Text(str(failed), style="red") if failed else "·",
-            str(self._totals[task] - len(ended) - running),
+            str(counts.running or "·"),
+            str(counts.completed or "·"),
+            str(counts.stopped or "·"),
+            Text(str(counts.failed), style="red") if counts.failed else "·",
+            str(counts.to_go),
             Text(f"{best.score:.3f}", style="green") if best and best.score is not None else "",
             f"{head.score:.3f}" if head and head.score is not None else "",
             f"{facts.constant_score:.3f}",
@@ -148,7 +145,7 @@ class View:
 
     def _progress(self, book: Ledger, under_way: float) -> Text:
         """Returns the last line; `under_way` is the sum of the running trials' shares done."""
-        ended = sum(_ended(row) for row in book.rows.values())
+        ended = sum(row.ended for row in book.rows.values())
         total = sum(list(self._totals.values()))
         elapsed = time.monotonic() - self._started
         new = ended - self._already + under_way
@@ -166,7 +163,3 @@ def _under_way(shares: Mapping[str, float]) -> Text:
     shown = [f"{trial_id} {share:.0%}" for trial_id, share in list(shares.items())[:SHOWN]]
     more = f" and {len(shares) - SHOWN} more" if len(shares) > SHOWN else ""
     return Text("running  " + ", ".join(shown) + more if shown else "", style="dim")
-
-
-def _ended(row: TrialResult) -> bool:
-    return row.ended_at is not None and row.status is not Status.INTERRUPTED

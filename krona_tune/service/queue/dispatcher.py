@@ -198,7 +198,7 @@ class Dispatcher:
             self._resources[entry.id] = parse_spec(space, "space", self._storage.folder).resources
         most, cpus, gpus = self._shared.most(self._resources[entry.id])  # refused while a node is gone
         if state:
-            most = min(most, max(1, state.trials - state.ended), state.most or most)
+            most = min(most, max(1, state.left), state.most or most)
         return [Claim(place=entry.id, person=entry.person, priority=entry.priority, most=most, cpus=cpus, gpus=gpus)]
 
     def _waits(self, watched: Watched) -> bool:
