@@ -90,7 +90,7 @@ class Notifications(NothingKept):
         self._running_baselines.pop(result.trial_id, None)
         if result.status is Status.FAILED:
             self._tell_failure(result)
-        if result.status is not Status.INTERRUPTED:
+        if result.ended:
             self._tell_first_better(result.task)
 
     def halted(self, reason: str) -> None:
@@ -158,7 +158,7 @@ class Notifications(NothingKept):
 
     def _better(self, task: str) -> tuple[TrialResult, TrialResult] | None:
         """Returns the task's best trial and its baseline, if both have ended and the trial has the higher score."""
-        standings = Standings([row for row in self._rows.values() if row.status is not Status.INTERRUPTED])
+        standings = Standings([row for row in self._rows.values() if row.ended])
         best, baseline = standings.best(task), standings.baseline(task)
         if best and baseline and (best.score or 0.0) > (baseline.score or 0.0):
             return best, baseline

@@ -7,7 +7,7 @@ from krona_tune.record.remote.remote_checkpoints import RemoteCheckpoints
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import facts_of
 from krona_tune.study.request.study_spec import Keep, StudySpec
-from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import Standings
 
 
@@ -23,7 +23,7 @@ def unneeded(rows: Sequence[TrialResult], spec: StudySpec, keep: Keep) -> list[s
         row.trial_id
         for row in rows
         if keep != "all" and not (keep == "finalists" and facts_of(row.kind).kept)
-        if row.status is not Status.INTERRUPTED and row.trial_id not in winners
+        if row.ended and row.trial_id not in winners
     )
 
 

@@ -64,7 +64,7 @@ class WandbStore:
         sent = self._sent()
         for row in self._earlier.trials:
             if sent.get(row.trial_id) != row.status:
-                at, ended = row.ended_at or row.started_at, row.status is not Status.INTERRUPTED
+                at, ended = row.ended_at or row.started_at, row.ended
                 yield [Event(what=row, at_ms=milliseconds(at), ended=ended)]
 
     def send(self, events: Sequence[Event]) -> None:

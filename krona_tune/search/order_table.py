@@ -158,7 +158,7 @@ def done(order: Order, outcome: str) -> Order:
 
 def _check_stop(study: KnownStudy, order: OrderRequest) -> str:
     row = _row(study, order)
-    if row.status is not Status.INTERRUPTED:
+    if row.ended:
         state = str(row.status).replace("_", " ")
         raise Refusal(order.said, f"{row.trial_id} does not run, it is {state}", "look at the trials that run")
     if row.kind != TrialKind.SEARCH:
@@ -183,7 +183,7 @@ def _stop_trial(study: RunningStudy, order: Order) -> Order:
     if study.searcher:
         study.searcher.withdraw(order.trial)
     row = ledger.rows.get(order.trial)
-    if row and row.status is Status.INTERRUPTED:
+    if row and not row.ended:
         ledger.running.add(row.trial_id)
         ledger.ended(row.trial_id, Status.STOPPED_BY_USER)
     return done(order, _end_of(ledger.rows[order.trial]) if row else "the trial is gone")
@@ -191,7 +191,7 @@ def _stop_trial(study: RunningStudy, order: Order) -> Order:
 
 def _stopped(study: RunningStudy, order: Order) -> str:
     row = study.ledger.rows.get(order.trial)
-    if row is None or row.status is Status.INTERRUPTED:
+    if row is None or not row.ended:
         return ""
     forget_to_stop(study.folder.checkpoints.resolve(), order.trial)
     return _end_of(row)

@@ -21,7 +21,7 @@ from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.order import Order
-from krona_tune.study.result import Report, Status, TrialResult
+from krona_tune.study.result import Report, TrialResult
 
 Number = tuple[str, int]
 """A searched trial: its task, and its number there."""
@@ -122,6 +122,6 @@ def _clone(plan: Plan, trial_id: str, orders: Sequence[Order], rows: Mapping[str
 
 def _one_at_a_time(again: Sequence[TrialResult], rows: Sequence[TrialResult]) -> list[TrialResult]:
     """Returns one row of each shared configuration: when its trial has ended, the searcher runs the other tasks."""
-    waiting = {row.number for row in rows if row.kind == TrialKind.SEARCH and row.status is Status.INTERRUPTED}
+    waiting = {row.number for row in rows if row.kind == TrialKind.SEARCH and not row.ended}
     first = {row.number: row for row in reversed(again) if row.kind == TrialKind.SEARCH and row.number not in waiting}
     return [row for row in again if row.kind != TrialKind.SEARCH or first.get(row.number) is row]

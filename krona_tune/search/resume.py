@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def known_trials(plan: Plan, ledger: Ledger) -> list[TrialMessage]:
     """Returns the trials that need no proposal by Optuna: interrupted ones, and baselines that have not begun."""
-    begun = [row for row in ledger.rows.values() if row.kind in FIRST_TRAINED and row.status is Status.INTERRUPTED]
+    begun = [row for row in ledger.rows.values() if row.kind in FIRST_TRAINED and not row.ended]
     waiting = [TrialMessage(r.trial_id, r.task, r.number, r.kind, r.seed, r.params) for r in begun]
     baselines = [config for task in plan.spec.tasks for config in plan.baselines(task)]
     return waiting + [config for config in baselines if config.trial_id not in ledger.rows]
@@ -62,7 +62,7 @@ def repeats_left(spec: StudySpec, ledger: Ledger) -> list[TrialMessage]:
 
 
 def _not_ended(trials: Iterable[TrialMessage], ledger: Ledger) -> list[TrialMessage]:
-    ended = {row.trial_id for row in ledger.rows.values() if row.status is not Status.INTERRUPTED}
+    ended = {row.trial_id for row in ledger.rows.values() if row.ended}
     return [config for config in trials if config.trial_id not in ended]
 
 
@@ -186,7 +186,7 @@ def _configuration(row: TrialResult) -> str:
 def repeat_trials(spec: StudySpec, rows: Iterable[TrialResult]) -> list[TrialMessage]:
     """Returns every repeat of the trials that have ended, however they ended, begun or not: seed by seed."""
     asked = spec.search.repeats
-    ended = [row for row in rows if row.kind == TrialKind.SEARCH and row.status is not Status.INTERRUPTED]
+    ended = [row for row in rows if row.kind == TrialKind.SEARCH and row.ended]
     first = sorted((row for row in ended if 0 <= row.number < asked.points), key=lambda row: row.number)
     return [
         TrialMessage(

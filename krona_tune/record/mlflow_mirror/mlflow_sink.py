@@ -22,7 +22,7 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, read_manifest
 from krona_tune.study.order import Order
 from krona_tune.study.redact import redact
-from krona_tune.study.result import Report, Status, TrialResult
+from krona_tune.study.result import Report, TrialResult
 
 
 def missing_events(runs: StudyRuns, rows: Sequence[TrialResult], reports: Sequence[Report]) -> Iterator[list[Event]]:
@@ -58,7 +58,7 @@ def _missing(runs: StudyRuns, row: TrialResult, reports: Sequence[Report]) -> It
     for at, report in absent:
         yield Event(what=report, at_ms=milliseconds(at))
     if absent or not says_its_end(runs, row):
-        at = row.ended_at or (row.started_at + row.train_seconds + row.evaluation_seconds)
+        at = row.ended_at or (row.started_at + row.busy_seconds)
         yield Event(what=row, at_ms=milliseconds(at), ended=True)
 
 
@@ -117,7 +117,7 @@ class _Continued(MlflowStore):
 
     def behind(self) -> Iterator[list[Event]]:
         rows = self._earlier.trials
-        doubtful = [row for row in rows if row.status is Status.INTERRUPTED or not says_its_end(self.runs, row)]
+        doubtful = [row for row in rows if not row.ended or not says_its_end(self.runs, row)]
         yield from missing_events(self.runs, doubtful, self._earlier.reports)
         yield from missing_orders(self.runs, rows, self._earlier.orders)
 

@@ -18,7 +18,7 @@ from krona_tune.study.kinds import TrialKind
 from krona_tune.study.request.domain import Domain, Range
 from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.study_spec import StudySpec
-from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.result import TrialResult
 from krona_tune.study.study_state import Counts
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ class Forecast:
         forecast = self.corrected(known)
         done: dict[tuple[str, str], float] = defaultdict(float)
         for row in known:
-            done[row.task, row.kind] += forecast.share_of(row, share_done) if row.status is Status.INTERRUPTED else 1
+            done[row.task, row.kind] += 1 if row.ended else forecast.share_of(row, share_done)
         busy = 0.0
         for task in spec.tasks:
             for kind, (count, seconds) in forecast.parts(task, spec).items():

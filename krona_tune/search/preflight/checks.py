@@ -220,7 +220,7 @@ def check_disk(gathered: Gathered, folder: StudyFolder, storage: Path) -> Findin
     checkpoints, free = checkpoints_of(gathered.plan), shutil.disk_usage(storage).free
     there, ended = len(list(folder.checkpoints.glob("*"))), 0
     if folder.results.is_dir():
-        ended = sum(row.status is not Status.INTERRUPTED for row in read_trials(folder.results, pass_over))
+        ended = sum(row.ended for row in read_trials(folder.results, pass_over))
     left = max(0.0, 1 - max(there, ended) / checkpoints.trials)
     of = f"{storage} has {format_bytes(free)} free, the checkpoints of {checkpoints.trials} trials take"
     if left * checkpoints.usually > free:

@@ -129,7 +129,7 @@ class SharedSearcher(GatedSearcher):
             if row.finished and row.score is not None:
                 average, statuses[row.number] = self._averaged(row.number, row.task, row.score)
                 averages[row.number][len(averages[row.number]) + 1] = average
-            elif row.status is not Status.INTERRUPTED:
+            elif row.ended:
                 statuses[row.number] = row.status
         waiting = {config.number for config in self._waiting if config.kind == TrialKind.SEARCH}
         for number, params in self._params.items():

@@ -145,7 +145,7 @@ class StudyModel:
         """Adds an earlier study's trials that have ended, under names of their own; those whose sizes fit no map of its
         backbone, as far as it is known, are left out."""
         for row in study.rows:
-            if row.status is not Status.INTERRUPTED:
+            if row.ended:
                 named = replace(row, trial_id=study.task(row.trial_id), task=study.task(row.task))
                 reports = [each for each in study.reports if each.trial_id == row.trial_id]
                 with suppress(Refusal):
@@ -163,7 +163,7 @@ class StudyModel:
         for row in known:
             if row.score is not None and row.examples > reported[row.trial_id]:  # its reports were damaged
                 self.history.report(row.trial_id, row.examples, row.score, nan)
-            if row.status is not Status.INTERRUPTED:
+            if row.ended:
                 self.history.end(row.trial_id, diverged=row.status is Status.DIVERGED)
 
     def suggest(self, task: str, number: int) -> Iterator[Proposal]:
