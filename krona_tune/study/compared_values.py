@@ -16,15 +16,19 @@ from krona_tune.study.standings import rank
 class Cell:
     """A method's winner on one task.
 
-    On the `test` half the score is a mean over `seeds`. A method without finalists has the best `validation` score of
+    On the `test` half the score is a mean over seeds. A method without finalists has the best `validation` score of
     its trials: one seed, and somewhat too high because the trial was chosen by it.
     """
 
     score: float
     half: Half
     deviation: float | None
-    seeds: int
     trainable_percent: float
+
+    @property
+    def mean(self) -> float:
+        """Returns the score, as that of several seeds."""
+        return self.score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,26 +108,16 @@ def _cell(rows: Sequence[TrialResult]) -> Cell | None:
 
 
 def _final_cell(final: Finalist) -> Cell:
-    return Cell(
-        score=final.test.mean,
-        half="test",
-        deviation=final.test.deviation,
-        seeds=final.seeds,
-        trainable_percent=final.rows[0].trainable_percent,
-    )
+    percent = final.rows[0].trainable_percent
+    return Cell(score=final.test.mean, half="test", deviation=final.test.deviation, trainable_percent=percent)
 
 
 def _searched_cell(rows: Sequence[TrialResult]) -> Cell | None:
     ranked = rank(row for row in rows if row.kind in FIRST_TRAINED)
     if not ranked:
         return None
-    return Cell(
-        score=ranked[0].score or 0.0,
-        half="validation",
-        deviation=None,
-        seeds=1,
-        trainable_percent=ranked[0].trainable_percent,
-    )
+    score, percent = ranked[0].score or 0.0, ranked[0].trainable_percent
+    return Cell(score=score, half="validation", deviation=None, trainable_percent=percent)
 
 
 def _method(row: TrialResult) -> str:

@@ -1,7 +1,9 @@
-"""Says how many GPUs or CPU cores each trial has, and counts what a trial of an earlier version has used of them."""
+"""Says how many GPUs or CPU cores each trial has, counts what trials use of them, and turns that into money."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from krona_tune.study.formatting import format_money
 from krona_tune.study.request.study_spec import ResourcesSpec
 from krona_tune.study.result import TrialResult
 
@@ -42,3 +44,27 @@ def devices_of(resources: ResourcesSpec, *, gpu: bool) -> Devices:
     if gpu:
         return Devices(kind="cuda", count=resources.gpus_per_trial or 1.0)
     return Devices(kind="cpu", count=resources.cpus_per_trial)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Price:
+    """The price of an hour of one device: of a GPU, or of a CPU core if a trial has no GPU."""
+
+    per_hour: float
+
+    def of(self, trials: Iterable[TrialResult]) -> float:
+        """Returns what the trials cost so far, in the currency of the price."""
+        return self.of_hours(sum(trial.device_seconds for trial in trials) / 3600)
+
+    def of_hours(self, device_hours: float) -> float:
+        return self.per_hour * device_hours
+
+    @property
+    def said(self) -> str:
+        """Returns the price in words."""
+        return f"{format_money(self.per_hour)} a device hour"
+
+
+def price_of(resources: ResourcesSpec) -> Price | None:
+    """Returns the price that the request names, if it does."""
+    return None if resources.price_per_hour is None else Price(per_hour=resources.price_per_hour)

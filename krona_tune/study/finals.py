@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
 
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.result import TrialResult, is_score
@@ -76,6 +75,8 @@ def told_apart(first: Mapping[int, float], second: Mapping[int, float]) -> bool 
         return None
     if spread <= SAME:
         return False
+    from scipy.special import stdtrit  # most that import this module compare no finalists
+
     n = len(differences)
     return abs(fmean(differences)) > float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * spread / sqrt(n)
 

@@ -3,12 +3,10 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from math import isfinite
-from typing import Any
+from typing import Any, Protocol
 
 from rich.filesize import decimal
 
-from krona_tune.study.compared_values import Cell
-from krona_tune.study.finals import Spread
 from krona_tune.study.request.trial import ADDED, PEFT_FIELD
 
 NOTHING = "–"
@@ -30,6 +28,16 @@ ADAPTER = {
 """The knobs that a line about an adapter names, in this order."""
 
 
+class MeanScore(Protocol):
+    """A mean over seeds, with its standard deviation; None for a single seed."""
+
+    @property
+    def mean(self) -> float: ...
+
+    @property
+    def deviation(self) -> float | None: ...
+
+
 def format_score(value: float | None) -> str:
     return f"{value:.3f}" if value is not None and isfinite(value) else NOTHING
 
@@ -39,12 +47,11 @@ def format_gain(value: float | None) -> str:
     return f"{value:+.3f}".replace("-", "−") if value is not None and isfinite(value) else NOTHING
 
 
-def format_spread(value: Spread | Cell | None, plus_minus: str = "±") -> str:
+def format_spread(value: MeanScore | None, plus_minus: str = "±") -> str:
     """Writes a mean over seeds with its standard deviation, `0.612±0.013`; a single seed has none."""
     if value is None:
         return NOTHING
-    mean = value.score if isinstance(value, Cell) else value.mean
-    return format_score(mean) + ("" if value.deviation is None else plus_minus + format_score(value.deviation))
+    return format_score(value.mean) + ("" if value.deviation is None else plus_minus + format_score(value.deviation))
 
 
 def format_count(value: float) -> str:

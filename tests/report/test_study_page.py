@@ -21,11 +21,10 @@ from krona_tune.report.charts.overview import overview_chart
 from krona_tune.report.charts.parameters import average_chart
 from krona_tune.report.pages.study_page import render, write_report
 from krona_tune.report.summary.task_summary import summaries
-from krona_tune.study.devices import devices_of
+from krona_tune.study.devices import devices_of, price_of
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import format_duration, format_gain, format_knob, format_money
 from krona_tune.study.manifest import read_manifest
-from krona_tune.study.price import price_of
 from krona_tune.study.request.study_spec import ResourcesSpec
 from krona_tune.study.result import Status
 from tests.record.events import ended, manifest, report, started

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.terminal.live_view import View
-from krona_tune.study.price import Price
+from krona_tune.study.devices import Price
 from krona_tune.study.result import Status, TrialResult
 from tests.record.events import manifest
 from tests.search.conftest import count_on

@@ -1,10 +1,10 @@
-"""Tests that a trial's devices are what its request gives it, and that a row says by itself what it used of them."""
+"""Tests that a trial's devices are what its request gives it, that its row says what it used of them, and the money."""
 
 from dataclasses import replace
 
 import pytest
 
-from krona_tune.study.devices import Devices, devices_of
+from krona_tune.study.devices import Devices, devices_of, price_of
 from krona_tune.study.request.study_spec import ResourcesSpec
 from tests.record.events import manifest
 from tests.study.final_rows import row
@@ -48,3 +48,15 @@ def test_a_resumed_study_still_knows_what_its_rows_of_an_earlier_version_had() -
     resumed = known.model_copy(update={"device": "cuda", "earlier_devices": earlier})
     again = type(resumed).model_validate_json(resumed.model_dump_json())
     assert again.unrecorded_devices(small) == earlier
+
+
+def test_money_is_the_price_of_the_hours_of_all_devices() -> None:
+    trials = [row(f"00{number}", "search", 0.5, device_seconds=number * 1800.0) for number in (1, 4)]
+    price = price_of(ResourcesSpec(price_per_hour=2))
+    assert price
+    assert [price.of(trials[:number]) for number in range(3)] == [0.0, 1.0, 5.0]
+    assert price.said == "2.00 a device hour"
+
+
+def test_without_a_price_there_is_no_money() -> None:
+    assert price_of(ResourcesSpec()) is None

@@ -22,10 +22,9 @@ from krona_tune.report.charts.chart import (
     empty_figure,
 )
 from krona_tune.report.summary.task_summary import TaskSummary
-from krona_tune.study.devices import UNKNOWN, Devices
+from krona_tune.study.devices import UNKNOWN, Devices, Price, price_of
 from krona_tune.study.kinds import TrialKind, facts_of
 from krona_tune.study.manifest import Manifest
-from krona_tune.study.price import Price, price_of
 from krona_tune.study.request.plain_yaml import read_yaml
 from krona_tune.study.request.study_spec import ResourcesSpec
 from krona_tune.study.result import Status, TrialResult

@@ -22,9 +22,9 @@ from krona_tune.search.planning.plan import Plan
 from krona_tune.search.preflight.findings import together
 from krona_tune.search.startup.cluster import Cluster, Slots, slots
 from krona_tune.search.startup.task_data import Prepared, prepare_data
+from krona_tune.study.devices import Price, price_of
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, ModelFacts, read_manifest
-from krona_tune.study.price import Price, price_of
 from krona_tune.study.request.loader import dump_spec, load_spec
 from krona_tune.study.request.study_spec import Precision
 from krona_tune.train.backbone_source import BackboneSource, download

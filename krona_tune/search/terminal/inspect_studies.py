@@ -20,9 +20,9 @@ from krona_tune.refusal import Refusal
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.terminal.live_view import View
 from krona_tune.search.terminal.result_tables import result_tables
+from krona_tune.study.devices import price_of
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
-from krona_tune.study.price import price_of
 from krona_tune.study.request.loader import load_spec
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import TrialResult

@@ -13,9 +13,9 @@ from rich.text import Text
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.terminal.cell_view import CellView, in_notebook
 from krona_tune.search.terminal.result_tables import synthetic_mark
+from krona_tune.study.devices import Price
 from krona_tune.study.formatting import format_duration, format_money
 from krona_tune.study.manifest import TaskFacts
-from krona_tune.study.price import Price
 from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import Standings
 from krona_tune.study.study_state import TrialStates
