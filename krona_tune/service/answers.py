@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from krona_tune.report.summary.present import RunningTrial
 from krona_tune.study.order import Order
 from krona_tune.study.study_state import DriverState, State
 
@@ -43,23 +44,6 @@ class StudySummary(BaseModel):
     device_seconds: float | None = None
     begun: str = ""
     begun_by: str = ""
-
-
-class RunningTrial(BaseModel):
-    """A trial that runs now; `share` of its full budget is done, from 0 to 1. `rung` counts the rungs it has reached,
-    of `rungs` in all."""
-
-    trial: str
-    task: str
-    kind: str
-    share: float
-    rung: int
-    rungs: int
-    score: float | None
-    knobs: dict[str, Any]
-    proposed_by: str
-    expected_score: float | None
-    expected_deviation: float | None
 
 
 class StudyDetail(StudySummary):

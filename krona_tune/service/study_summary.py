@@ -8,9 +8,9 @@ from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal
 from krona_tune.report.pages.study_page import spec_of
 from krona_tune.report.summary.cost import cost, device_rates
-from krona_tune.report.summary.present import UnderWay
+from krona_tune.report.summary.present import RunningTrial
 from krona_tune.report.summary.task_summary import average, judged_together, shared_part, summaries
-from krona_tune.service.answers import RunningTrial, StudyDetail, StudySummary
+from krona_tune.service.answers import StudyDetail, StudySummary
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, read_manifest
 from krona_tune.study.order import Order
@@ -82,31 +82,14 @@ def with_driver(summary: StudySummary, driver: DriverState | None) -> StudySumma
 
 
 def detail_of(
-    summary: StudySummary, running: Iterable[UnderWay], orders: Sequence[Order], driver: DriverState | None
+    summary: StudySummary, running: Iterable[RunningTrial], orders: Sequence[Order], driver: DriverState | None
 ) -> StudyDetail:
     """Returns a study with what runs now."""
     return StudyDetail(
         **with_driver(summary, driver).model_dump(),
-        running=list(map(_running, running)),
+        running=list(running),
         orders=list(orders),
         driver=driver,
-    )
-
-
-def _running(each: UnderWay) -> RunningTrial:
-    trial = each.trial
-    return RunningTrial(
-        trial=trial.trial_id,
-        task=trial.task,
-        kind=trial.kind,
-        share=each.share,
-        rung=each.reached,
-        rungs=each.rungs,
-        score=trial.score,
-        knobs=trial.params,
-        proposed_by=trial.proposed_by,
-        expected_score=trial.expected_score,
-        expected_deviation=trial.expected_deviation,
     )
 
 

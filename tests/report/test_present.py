@@ -24,4 +24,4 @@ def test_a_trial_that_is_evaluated_between_its_rungs_has_reached_no_more_than_th
         sink.reported(replace(report(trial, 0, 0.5), rung=number, examples=examples))
     recorded = replace(read_records(folder.results), running=frozenset({trial.trial_id}))
     [running] = trials_under_way(folder, facts, recorded)
-    assert (running.reached, running.rungs) == (reached, len(RUNGS))
+    assert (running.rung, running.rungs) == (reached, len(RUNGS))

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
 
 from krona_tune.record.driver_state import share_done
 from krona_tune.record.orders import waiting_orders
@@ -14,21 +16,27 @@ from krona_tune.study.order import Order
 from krona_tune.study.result import TrialResult
 
 
-@dataclass(frozen=True, kw_only=True)
-class UnderWay:
-    """A trial that runs now. `share` of its full budget is done, from 0 to 1; it has reached `reached` of its `rungs`;
-    both are 0 if its task's are not known."""
+class RunningTrial(BaseModel):
+    """A trial that runs now; `share` of its full budget is done, from 0 to 1. `rung` counts the rungs it has reached,
+    of `rungs` in all."""
 
-    trial: TrialResult
+    trial: str
+    task: str
+    kind: str
     share: float
-    reached: int
+    rung: int
     rungs: int
+    score: float | None
+    knobs: dict[str, Any]
+    proposed_by: str
+    expected_score: float | None
+    expected_deviation: float | None
 
 
-def trials_under_way(folder: StudyFolder, manifest: Manifest, recorded: Records) -> tuple[UnderWay, ...]:
+def trials_under_way(folder: StudyFolder, manifest: Manifest, recorded: Records) -> tuple[RunningTrial, ...]:
     """Returns the trials that run, in the order in which they started."""
     running = (row for row in recorded.trials if row.trial_id in recorded.running)
-    return tuple(_under_way(folder, manifest, row) for row in running)
+    return tuple(_running(folder, manifest, row) for row in running)
 
 
 def given_orders(folder: StudyFolder, recorded: Records) -> tuple[Order, ...]:
@@ -40,11 +48,18 @@ def given_orders(folder: StudyFolder, recorded: Records) -> tuple[Order, ...]:
     return tuple(sorted(found.values(), key=lambda order: (order.given_at, order.id), reverse=True))
 
 
-def _under_way(folder: StudyFolder, manifest: Manifest, trial: TrialResult) -> UnderWay:
+def _running(folder: StudyFolder, manifest: Manifest, trial: TrialResult) -> RunningTrial:
     rungs = facts.rungs if (facts := manifest.tasks.get(trial.task)) else ()
-    return UnderWay(
-        trial=trial,
+    return RunningTrial(
+        trial=trial.trial_id,
+        task=trial.task,
+        kind=trial.kind,
         share=share_done(folder, trial.trial_id),
-        reached=sum(trial.examples >= rung for rung in rungs),  # it may be evaluated between the rungs too
+        rung=sum(trial.examples >= rung for rung in rungs),  # it may be evaluated between the rungs too
         rungs=len(rungs),
+        score=trial.score,
+        knobs=trial.params,
+        proposed_by=trial.proposed_by,
+        expected_score=trial.expected_score,
+        expected_deviation=trial.expected_deviation,
     )
