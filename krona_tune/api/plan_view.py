@@ -1,19 +1,45 @@
-"""Shows a plan in a notebook or a terminal."""
+"""Shows a plan in a notebook or a terminal: what will be run, and what its data look like."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+from rich.markup import escape
 from rich.table import Table
 
-from krona_tune.api.printing import plan_lines, written_domain
+from krona_tune import __version__
+from krona_tune.api.printing import console, print_lines
+from krona_tune.backbones.geometry import Geometry, Role
+from krona_tune.refusal import cut, readable, shown
+from krona_tune.search.preflight.machine import busy
 from krona_tune.search.terminal.cell_view import html_of
 from krona_tune.search.waiting_orders import EarlierOrders
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.formatting import format_money
+from krona_tune.study.redact import redact
+from krona_tune.study.request.study_spec import for_task
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from krona_tune.data.own.own_data import OwnData
+    from krona_tune.data.tasks import Task
     from krona_tune.search.planning.plan import Plan
+    from krona_tune.study.request.study_spec import StudySpec
+
+GLUE_DATA = {"mini": "mini-GLUE (synthetic)", "hub": "nyu-mll/glue from the hub"}
+SHOWN_EXAMPLES, MOST_LABELS, MOST_LEFT_OUT = 3, 8, 8
+"""The most examples of a task that a dry run prints, and the most labels and maps left out that a plan lists."""
+WIDTH = 100
+"""The width of the lines about what is searched."""
+SAMPLERS = {
+    "tpe": "by TPE",
+    "study_model": "by one model of all tasks",
+    "random": "drawn evenly",
+    "sobol": "of a Sobol sequence",
+}
 
 
 @dataclass(frozen=True)
@@ -30,8 +56,10 @@ class PlanView:
         return {name: " ".join(text.split()) for name, text in lines.items()}
 
     @cached_property
-    def frame(self) -> pd.DataFrame:
+    def frame(self) -> "pd.DataFrame":
         """Returns one row per searched knob: its label, its values or range, and their number if they are listed."""
+        import pandas as pd  # the command line prints plans without it
+
         searched = self.plan.space.searched()
         rows = [
             {"knob": label, "domain": written_domain(domain), "values": len(getattr(domain, "values", ())) or None}
@@ -50,3 +78,166 @@ class PlanView:
 
     def _repr_html_(self) -> str:
         return html_of(self)
+
+
+def _layers(shape: Geometry) -> str:
+    """Returns the layers of each stack and the roles of their maps."""
+    every = [site for site in shape.sites if site.role is not Role.FEED_FORWARD]
+    said = []
+    for stack, depth in shape.depths.items():
+        roles = dict.fromkeys(str(site.role) for site in every if site.stack is stack)
+        used = f", used {shape.uses} times" if shape.uses > 1 else ""
+        said.append(f"{depth} {stack}{used}: {', '.join(roles)}")
+    return _indented("; ".join(said))
+
+
+def _left_out(shape: Geometry) -> list[str]:
+    """Returns which maps carry no adapter and why; of many, the first."""
+    said = [f"{each.name}, {each.reason}" for each in shape.left_out]
+    more = len(said) - MOST_LEFT_OUT
+    return said if more <= 0 else [*said[:MOST_LEFT_OUT], f"and {more} more"]
+
+
+def print_plan(plan: "Plan", reason: str, folder: StudyFolder | None, earlier: "EarlierOrders | None" = None) -> None:
+    """Prints what will be run, in a few lines."""
+    console.print(f"[bold]krona_tune {__version__}[/bold]")
+    print_lines(plan_lines(plan, reason, folder, earlier))
+
+
+def plan_lines(
+    plan: "Plan", reason: str, folder: StudyFolder | None, earlier: "EarlierOrders | None" = None
+) -> dict[str, str]:
+    """Returns what will be run, in a few named lines; `earlier` are the orders that wait for a resumed study."""
+    spec, shape, search = plan.spec, plan.geometry, plan.spec.search
+    lines = {
+        "space": plan.place + (f" ({reason})" if reason else ""),
+        "model": f"{plan.source.name}, {shape.model_type}, {shape.parameters:,} parameters, {plan.source.how}",
+        "layers": _layers(shape),
+        **({"omitted": _indented("; ".join(_left_out(shape)))} if shape.left_out else {}),
+        "data": GLUE_DATA.get(spec.data, spec.data),
+        "tasks": ", ".join(spec.tasks),
+        **{name: _own_task(own) for name, own in plan.own.items()},
+        "search": _indented("; ".join(f"{name} {written_domain(each)}" for name, each in plan.space.searched().items()))
+        or "nothing: all is fixed",
+        "trials": f"{plan.trials} a task {SAMPLERS[search.proposes_by]}, "
+        f"and {len(plan.baselines(spec.tasks[0]))} "
+        + ("of the frozen model" if shape.text_to_text else "with the head alone"),
+        "rungs": _rungs(spec),
+    }
+    if plan.earlier:
+        lines["learns"] = _indented("; ".join(f"from {each.name}, {len(each.rows)} trials" for each in plan.earlier))
+    if len(plan.space.methods) > 1:
+        lines["methods"] = _indented(_methods(plan))
+    lines["frozen"] = f"computed once: {plan.computed_once()}"
+    if plan.space.limit is not None:
+        share = plan.space.feasible_share()
+        lines["limit"] = f"{plan.space.limit:,} adapter parameters; {share:.0%} of the space stays within it"
+    if search.repeats.points:
+        points = min(search.repeats.points, plan.trials)
+        lines["repeats"] = f"the first {points} of each task again with {search.repeats.seeds} seeds"
+    if spec.finalists.top:
+        of = "each method on each task" if search.per_method else "each task"
+        lines["finals"] = f"the best {spec.finalists.top} of {of} again with {spec.finalists.seeds} seeds, then tested"
+    if spec.resources.price_per_hour:
+        lines["price"] = f"{format_money(spec.resources.price_per_hour)} a device hour"
+    if earlier and earlier.orders:
+        lines["orders"] = _indented(earlier.said)
+    if slow := busy():
+        lines["machine"] = f"{slow}: all takes longer, also Ray's start"
+    if folder:
+        lines["folder"] = str(folder.root) + (f", copied to {redact(folder.remote)}" if folder.remote else "")
+    if set(plan.own) == set(spec.tasks):
+        del lines["data"]
+    return lines
+
+
+def _methods(plan: "Plan") -> str:
+    """Says what each method gets: its trials on a task, and how many parameters its points may have."""
+    sizes = {name: dict.fromkeys(plan.space.of(name).sizes()) for name in plan.space.methods}
+    said = [f"{name} {' to '.join(f'{size:,}' for size in both)}" for name, both in sizes.items()]
+    alone = plan.spec.search.per_method
+    trials = f"{plan.spec.search.trials} trials each" if alone else f"{plan.trials} trials together"
+    return f"{trials}; parameters: {', '.join(said)}"
+
+
+def _own_task(own: "OwnData") -> str:
+    """Says what was found in a task's files: examples, and labels with their shares."""
+    task = own.task
+    sizes = ", ".join(f"{table.num_rows:,} {part}" for part, table in own.parts.items())
+    shares = [f"{shown(label)[1:-1]} {share:.1%}" for label, share in zip(task.labels, own.shares, strict=True)]
+    more = f" and {len(shares) - MOST_LABELS} more" if len(shares) > MOST_LABELS else ""
+    answers = (
+        f"{len(shares)} labels: {', '.join(shares[:MOST_LABELS])}{more}"
+        if shares
+        else "texts"
+        if task.generation
+        else "numbers"
+    )
+    weighted = ", weighted in the loss" if task.class_weights else ""
+    metrics = " and ".join(_metric(task, name) for name in task.metrics)
+    by_loss = ", trials compared by the loss" if task.tested_by_other_scores else ""
+    return f"{own.provenance}: {sizes}; {answers}{weighted}; scored by {metrics}{by_loss}"
+
+
+def _metric(task: "Task", name: str) -> str:
+    """Names a metric, with the label that it is about, or that less is better."""
+    about = f" of {task.labels[1]}" if name == "f1" else ""
+    return name + about + ", lower is better" * (name in task.lower_is_better)
+
+
+def print_examples(plan: "Plan", tasks: Iterable[str]) -> None:
+    """Prints the first training examples of each own task as the model will see them, and what is odd about its data.
+
+    It goes to the terminal only.
+    """
+    own = [task for task in tasks if task in plan.own]
+    if not own:
+        return
+    from krona_tune.search.startup.task_data import preview_data
+
+    for name, seen in preview_data(plan, own, SHOWN_EXAMPLES).items():
+        console.print(f"\n{name}, as the model will see it:", highlight=False)
+        for text, label in seen.examples:
+            console.print(escape(readable(f"  {text}\n    → {cut(label)}")), highlight=False, soft_wrap=True)
+        _print_warnings(seen.warnings)
+
+
+def print_doubts(plan: "Plan") -> None:
+    """Prints what is odd about the data of one's own."""
+    for own in plan.own.values():
+        _print_warnings(own.warnings)
+
+
+def _print_warnings(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        console.print(f"[yellow]warning:[/yellow] {escape(readable(warning))}", highlight=False, soft_wrap=True)
+
+
+def _rungs(spec: "StudySpec") -> str:
+    """Says when trials are evaluated and stopped."""
+    schedule = spec.schedule
+    reports = ", evaluated after each epoch" if schedule.report_every == "epoch" else ""
+    if not spec.search.early_stopping:
+        return f"{_each(schedule.epochs)} epochs, no early stopping{reports}"
+    first, last = _each(schedule.grace_epochs), _each(schedule.epochs)
+    if all(for_task(schedule.grace_epochs, task) >= for_task(schedule.epochs, task) for task in spec.tasks):
+        return f"judged once, after {last} epochs{reports}"
+    return f"judged from {first} to {last} epochs, each {schedule.reduction} times further{reports}"
+
+
+def _indented(text: str) -> str:
+    """Returns a long line wrapped into several."""
+    return fill(text, width=WIDTH, subsequent_indent=" " * 10, break_long_words=False, break_on_hyphens=False)
+
+
+def written_domain(domain: Any) -> str:
+    """Writes which values a knob may have."""
+    written = domain.plain()
+    if isinstance(written, list):
+        return "{" + ", ".join(map(str, written)) + "}"
+    kind = " log" if written.get("log") else ""
+    return f"{written['low']:g}…{written['high']:g}{kind}"
+
+
+def _each(value: Any) -> str:
+    return " / ".join(f"{k} {v:g}" for k, v in value.items()) if isinstance(value, dict) else f"{value:g}"

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from krona_tune.api.folders import with_whole_paths
+from krona_tune.api.plan_view import print_examples, print_plan
 from krona_tune.api.printing import (
     console,
     errors,
     print_cost,
-    print_examples,
     print_full_training,
     print_paths,
-    print_plan,
     print_started,
     print_trained,
 )

@@ -19,7 +19,8 @@ from krona_tune.api.folders import (
     study_folder,
 )
 from krona_tune.api.inputs import asked_tasks
-from krona_tune.api.printing import console, print_doubts, print_plan
+from krona_tune.api.plan_view import print_doubts, print_plan
+from krona_tune.api.printing import console
 from krona_tune.api.study_run import resume_command, run_and_report
 from krona_tune.cli import options
 from krona_tune.cli.ending import exit_as, this_command

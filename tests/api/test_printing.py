@@ -11,7 +11,8 @@ import psutil
 import pytest
 from rich.table import Table
 
-from krona_tune.api.printing import console, errors, plan_lines, print_cost, print_paths, print_started
+from krona_tune.api.plan_view import plan_lines
+from krona_tune.api.printing import console, errors, print_cost, print_paths, print_started
 from krona_tune.record.sink import NothingKept
 from krona_tune.search.budget.forecast import Forecast
 from krona_tune.search.ledger import Ledger
