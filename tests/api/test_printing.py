@@ -1,4 +1,4 @@
-"""Tests what is printed after a study."""
+"""Tests what is printed when a study begins and ends."""
 
 import re
 import sys
@@ -7,7 +7,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import psutil
 import pytest
 from rich.table import Table
 
@@ -77,29 +76,6 @@ def begun(plan: Plan) -> Started:
         folder=StudyFolder(Path("studies/first")),
         manifest=manifest("rte"),
     )
-
-
-@pytest.mark.parametrize(("load", "line"), [(7.9, None), (8.6, "busy, 9 processes want its 4 cores: all takes longer")])
-def test_a_plan_says_when_the_machine_is_busy(
-    monkeypatch: pytest.MonkeyPatch, model: str, load: float, line: str | None
-) -> None:
-    monkeypatch.setattr(psutil, "getloadavg", lambda: (load, 90.0, 90.0))
-    monkeypatch.setattr(psutil, "cpu_count", lambda: 4)
-    plan = make_plan(StudySpec.model_validate({"model": model, "tasks": ["rte"], "data": "mini"}), "here")
-    assert plan_lines(plan, "", None).get("machine") == (line and f"{line}, also Ray's start")
-
-
-@pytest.mark.parametrize(
-    ("schedule", "line"),
-    [
-        ({"epochs": 6, "grace_epochs": 2}, "judged from 2 to 6 epochs, each 3 times further"),
-        ({"epochs": 6, "grace_epochs": 9}, "judged once, after 6 epochs"),
-        ({"epochs": 6, "grace_epochs": {"default": 1, "rte": 6}}, "judged once, after 6 epochs"),
-    ],
-)
-def test_a_plan_says_when_trials_are_judged(model: str, schedule: dict[str, object], line: str) -> None:
-    asked = {"model": model, "tasks": ["rte"], "data": "mini", "schedule": schedule}
-    assert plan_lines(make_plan(StudySpec.model_validate(asked), "here"), "", None)["rungs"] == line
 
 
 @pytest.mark.parametrize(
