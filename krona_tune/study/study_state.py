@@ -1,7 +1,7 @@
 """Computes the state of a study: what its request asks for, how far its trials are, what is left, and a word for it."""
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -53,11 +53,26 @@ class Counts:
         }
 
 
-def not_begun(spec: StudySpec, rows: Iterable[TrialResult], *, text_to_text: bool) -> Mapping[str, int]:
-    """Returns the number of each task's trials that have no row yet."""
-    begun = Counter((row.task, row.kind) for row in rows)
+def trials_left(
+    spec: StudySpec, rows: Iterable[TrialResult], *, text_to_text: bool, done: Callable[[TrialResult], float]
+) -> dict[tuple[str, str], float]:
+    """Returns how many trials of each task and kind are left of those that the request asks for.
+
+    Args:
+        text_to_text: whether the backbone is one, so that it has no head.
+        done: returns which share of a row's trial is not left, from 0 to 1.
+    """
+    past: dict[tuple[str, str], float] = defaultdict(float)
+    for row in rows:
+        past[row.task, row.kind] += done(row)
     asked = Counts.of(spec, text_to_text=text_to_text).by_kind
-    return {task: sum(max(0, count - begun[task, kind]) for kind, count in asked.items()) for task in spec.tasks}
+    return {(task, kind): max(n - past[task, kind], 0.0) for task in spec.tasks for kind, n in asked.items()}
+
+
+def not_begun(spec: StudySpec, rows: Iterable[TrialResult], *, text_to_text: bool) -> dict[str, int]:
+    """Returns the number of each task's trials that have no row yet."""
+    left = trials_left(spec, rows, text_to_text=text_to_text, done=lambda row: 1.0)
+    return {task: int(sum(count for (of, _), count in left.items() if of == task)) for task in spec.tasks}
 
 
 Stage = Literal["search", "finals", "repeats", "full training", "end"]

@@ -1,6 +1,5 @@
 """Forecasts the seconds of a trial and a study from the lengths of their sequences and a few timed steps."""
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -19,7 +18,7 @@ from krona_tune.study.request.domain import Domain, Range
 from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import TrialResult
-from krona_tune.study.study_state import Counts
+from krona_tune.study.study_state import Counts, trials_left
 
 if TYPE_CHECKING:
     from krona_tune.search.startup.begin import Gathered
@@ -175,14 +174,14 @@ class Forecast:
         """
         known = list(rows)
         forecast = self.corrected(known)
-        done: dict[tuple[str, str], float] = defaultdict(float)
-        for row in known:
-            done[row.task, row.kind] += 1 if row.ended else forecast.share_of(row, share_done)
-        busy = 0.0
-        for task in spec.tasks:
-            for kind, (count, seconds) in forecast.parts(task, spec).items():
-                busy += max(count - done[task, kind], 0.0) * seconds
-        return busy / slots
+        left = trials_left(
+            spec,
+            known,
+            text_to_text=self.text_to_text,
+            done=lambda row: 1.0 if row.ended else forecast.share_of(row, share_done),
+        )
+        seconds = {task: forecast.parts(task, spec) for task in spec.tasks}
+        return sum(count * seconds[task][kind][1] for (task, kind), count in left.items()) / slots
 
     def share_of(self, row: TrialResult, share_done: Callable[[str], float]) -> float:
         """Returns how much of its full budget a trial that has not ended has trained, from 0 to 1."""
