@@ -25,6 +25,7 @@ class Measure:
     tags: tuple[str, ...] = ("study", "task")
 
 
+KINDS: dict[str, type[Gauge | Counter]] = {"value": Gauge, "count": Counter}
 MEASURES: dict[str, Measure] = {
     "krona_trials": Measure(kind="value", about="Trials by status, or running.", tags=("study", "task", "status")),
     "krona_best_score": Measure(kind="value", about="The best validation score of the search so far."),
@@ -82,15 +83,8 @@ class StudyMetrics:
 
     def __init__(self, study: str, read: Callable[[], Iterator[Reading]]) -> None:
         self._study, self._read, self._read_at = study, read, -SECONDS
-        self._values: dict[str, Gauge] = {}
-        self._counts: dict[str, Counter] = {}
+        self._metrics = {name: KINDS[each.kind](name, each.about, each.tags) for name, each in MEASURES.items()}
         self._counted: dict[tuple[str, ...], float] = {}
-        for name, measure in MEASURES.items():
-            match measure.kind:
-                case "value":
-                    self._values[name] = Gauge(name, measure.about, measure.tags)
-                case "count":
-                    self._counts[name] = Counter(name, measure.about, measure.tags)
 
     def changed(self, *, last: bool = False) -> None:
         """Passes the readings to Ray after an event of the study, unless the last time was less than SECONDS ago.
@@ -103,15 +97,16 @@ class StudyMetrics:
         self._read_at = time.monotonic()
         for reading in self._read():
             tags = {"study": self._study, **reading.tags}
-            if reading.name in self._values:
-                self._values[reading.name].set(reading.value, tags)
-            else:
-                self._count(reading, tags)
+            match self._metrics[reading.name]:
+                case Gauge() as value:
+                    value.set(reading.value, tags)
+                case count:
+                    self._count(count, reading, tags)
 
-    def _count(self, reading: Reading, tags: dict[str, str]) -> None:
+    def _count(self, count: Counter, reading: Reading, tags: dict[str, str]) -> None:
         """Adds to a count what it has grown by."""
         key = (reading.name, *tags.values())
         grown = reading.value - self._counted.get(key, 0.0)
         if grown > 0:
-            self._counts[reading.name].inc(grown, tags)
+            count.inc(grown, tags)
             self._counted[key] = reading.value

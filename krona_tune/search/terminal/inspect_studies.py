@@ -24,7 +24,6 @@ from krona_tune.study.devices import price_of
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.request.loader import load_spec
-from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import Standings
 from krona_tune.study.study_state import StudyState, TrialStates, not_begun, running_trials
@@ -65,7 +64,7 @@ def watch(folder: StudyFolder, console: Console) -> None:
         while True:
             runs = is_running(folder)
             rows = list(map(manifest.unrecorded_devices(spec.resources).counted, _rows(folder)[0]))
-            ledger = _ledger(rows, spec)
+            ledger = Ledger(None, NothingKept(), rows, shared_by=spec.shared_by)
             ledger.running = set(running_trials(rows)) if runs else set()
             span = _session(folder, None if runs else rows)
             done, price = partial(share_done, folder), price_of(spec.resources)
@@ -126,7 +125,3 @@ def _rows(folder: StudyFolder) -> tuple[list[TrialResult], set[Path]]:
         unread.add(path)
 
     return read_trials(folder.results, leave_out), unread
-
-
-def _ledger(rows: list[TrialResult], spec: StudySpec) -> Ledger:
-    return Ledger(None, NothingKept(), rows, shared_by=spec.shared_by)

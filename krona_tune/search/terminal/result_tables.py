@@ -15,8 +15,11 @@ from krona_tune.study.result import Half
 from krona_tune.study.standings import SharedConfiguration, Standings, average_front
 
 
-def titled_table(title: str, facts: dict[str, TaskFacts], caption: str = "") -> Table:
-    return Table(
+def titled_table(
+    title: str, facts: dict[str, TaskFacts], columns: Iterable[str], caption: str = "", *, words: int = 1
+) -> Table:
+    """Returns an empty table in which no cell wraps; the first columns, `words` of them, hold words, others numbers."""
+    table = Table(
         title=title + synthetic_mark(facts),
         title_justify="left",
         caption=caption or None,
@@ -25,6 +28,9 @@ def titled_table(title: str, facts: dict[str, TaskFacts], caption: str = "") -> 
         box=None,
         pad_edge=False,
     )
+    for place, name in enumerate(columns):
+        table.add_column(name, justify="left" if place < words else "right", no_wrap=True)
+    return table
 
 
 def synthetic_mark(facts: dict[str, TaskFacts]) -> str:
@@ -40,10 +46,9 @@ def methods_table(lines: tuple[MethodLine, ...], facts: dict[str, TaskFacts]) ->
     halves = {cell.half for line in lines for cell in line.cells.values()}
     seen = "test scores" if "test" in halves else "validation scores"
     mixed = "v: a validation score, for want of finalists" if len(halves) > 1 else ""
-    table = titled_table(f"Methods, {seen}", facts, "\n".join(filter(None, (mixed, _apart(facts, halves)))))
-    table.add_column("method", no_wrap=True)
-    for name in ("trained", *(fact.title for fact in facts.values()), "average"):
-        table.add_column(name, justify="right", no_wrap=True)
+    columns = ("method", "trained", *(fact.title for fact in facts.values()), "average")
+    caption = "\n".join(filter(None, (mixed, _apart(facts, halves))))
+    table = titled_table(f"Methods, {seen}", facts, columns, caption)
     for line in lines:
         cells = [_cell(each, mark=len(halves) > 1) for each in (*map(line.cells.get, facts), line.average)]
         table.add_row(escape(line.method), format_percent(line.trainable_percent), *cells)
@@ -51,9 +56,8 @@ def methods_table(lines: tuple[MethodLine, ...], facts: dict[str, TaskFacts]) ->
 
 
 def shared_table(shared: Sequence[SharedConfiguration], facts: dict[str, TaskFacts]) -> Table:
-    table = titled_table("One configuration for all tasks, validation scores", facts)
-    for name in ("number", "average", *(fact.title for fact in facts.values()), "parameters"):
-        table.add_column(name, justify="right", no_wrap=True)
+    columns = ("number", "average", *(fact.title for fact in facts.values()), "parameters")
+    table = titled_table("One configuration for all tasks, validation scores", facts, columns, words=0)
     table.add_column("adapter")
     for each in shared[:TOP]:
         scores = [format_score(each.rows[task].score) for task in facts]
@@ -69,9 +73,7 @@ def shared_table(shared: Sequence[SharedConfiguration], facts: dict[str, TaskFac
 
 def fronts_table(standings: Standings, facts: dict[str, TaskFacts]) -> Table:
     title = "Score against parameters: what no smaller adapter beats, validation scores"
-    table = titled_table(title, facts, _apart(facts, ["validation"]))
-    for name in ("task", "trial", "score", "parameters"):
-        table.add_column(name, justify="left" if name in {"task", "trial"} else "right", no_wrap=True)
+    table = titled_table(title, facts, ("task", "trial", "score", "parameters"), _apart(facts, ["validation"]), words=2)
     table.add_column("adapter")
     fronts = {task: standings.front(task) for task in facts}
     for task, front in fronts.items():
@@ -137,9 +139,8 @@ def result_tables(standings: Standings, facts: dict[str, TaskFacts], *, fronts: 
 
 
 def _search_table(standings: Standings, facts: dict[str, TaskFacts]) -> Table:
-    table = titled_table("Best adapter of each task, validation scores", facts)
-    for name in ("task", "score", "head only", "constant", "parameters"):
-        table.add_column(name, justify="left" if name == "task" else "right", no_wrap=True)
+    columns = ("task", "score", "head only", "constant", "parameters")
+    table = titled_table("Best adapter of each task, validation scores", facts, columns)
     table.add_column("adapter")
     for task, fact in facts.items():
         best, head = standings.best(task), standings.baseline(task)
@@ -160,7 +161,7 @@ def _search_table(standings: Standings, facts: dict[str, TaskFacts]) -> Table:
 def _finals_table(standings: Standings, facts: dict[str, TaskFacts]) -> Table:
     by_loss = [task for task, fact in facts.items() if fact.compared_by_loss]
     caption = f"{FINALS_CAPTION} On {', '.join(by_loss)} a validation score is the targets' loss, negated."
-    table = titled_table("Finalists of each task", facts, caption if by_loss else FINALS_CAPTION)
+    table = titled_table("Finalists of each task", facts, (), caption if by_loss else FINALS_CAPTION)
     for name in ("task", "finalist", "validation", "test", "head only\non test", "constant", "parameters"):
         left, whole = name in {"task", "finalist"}, name in WHOLE
         table.add_column(name, justify="left" if left else "right", no_wrap=whole, overflow="fold")
