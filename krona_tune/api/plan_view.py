@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from krona_tune import __version__
-from krona_tune.api.printing import console, print_lines
+from krona_tune.api.printing import console, print_lines, say
 from krona_tune.backbones.geometry import Geometry, Role
 from krona_tune.refusal import cut, readable, shown
 from krona_tune.search.preflight.machine import busy
@@ -198,7 +198,7 @@ def print_examples(plan: "Plan", tasks: Iterable[str]) -> None:
     for name, seen in preview_data(plan, own, SHOWN_EXAMPLES).items():
         console.print(f"\n{name}, as the model will see it:", highlight=False)
         for text, label in seen.examples:
-            console.print(escape(readable(f"  {text}\n    → {cut(label)}")), highlight=False, soft_wrap=True)
+            say(readable(f"  {text}\n    → {cut(label)}"))
         _print_warnings(seen.warnings)
 
 

@@ -9,7 +9,6 @@ from textwrap import indent
 from typing import TYPE_CHECKING
 
 from rich.console import Console, HighlighterType, JustifyMethod, OverflowMethod
-from rich.markup import escape
 from rich.style import Style
 from rich.text import Text
 
@@ -85,9 +84,14 @@ FORMS = {
 }
 
 
+def say(text: str) -> None:
+    """Prints a text as it is."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 def print_lines(lines: Mapping[str, str]) -> None:
     for key, value in lines.items():
-        console.print(f"  {key:<7} {escape(value)}", highlight=False, soft_wrap=True)
+        say(f"  {key:<7} {value}")
 
 
 def print_full_training(plan: "Plan", again: "FullTraining") -> None:
@@ -109,10 +113,10 @@ def print_trained(trials: Iterable[str], rows: Mapping[str, TrialResult], folder
             halves = {"validation": row.score, "test": row.test_score}
             scores = [f"{score:.3f} on {half}" for half, score in halves.items() if score is not None]
             ended = ", ".join(scores) or ("no score, nothing was held out" if row.checkpoint else row.error)
-            console.print(f"{row.trial_id}  {row.status}  {ended}", highlight=False, markup=False, soft_wrap=True)
+            say(f"{row.trial_id}  {row.status}  {ended}")
             if folder.adapter(row.trial_id).is_dir():
                 words = ["krona-tune", "predict", str(folder.adapter(row.trial_id))]
-                console.print(f"  {shlex.join(words)}", highlight=False, markup=False, soft_wrap=True)
+                say(f"  {shlex.join(words)}")
 
 
 def print_started(
@@ -159,7 +163,7 @@ def _foretold(started: "Started", forecast: "Forecast") -> str:
 def print_paths(folder: StudyFolder, took: str, tracking_uri: str | None, lacking: str = "") -> None:
     """Prints where the results are; `lacking` says what MLflow does not have."""
     place = f"{redact(folder.remote)}, with a local copy in {folder.root}" if folder.remote else folder.root
-    console.print(f"Took {took}. Results in {place}:", highlight=False, markup=False, soft_wrap=True)
+    say(f"Took {took}. Results in {place}:")
     lines = {
         "report.html": "the page to look at",
         "adapters/": "each task's best adapter, for krona-tune predict and krona-tune export",
@@ -167,17 +171,16 @@ def print_paths(folder: StudyFolder, took: str, tracking_uri: str | None, lackin
     }
     for key, value in lines.items():
         if (folder.root / key).exists():
-            console.print(f"  {key:<13}{value}", highlight=False, soft_wrap=True)
+            say(f"  {key:<13}{value}")
     store = redact(tracking_uri or "") or f"mlflow ui --backend-store-uri {folder.tracking_uri}"
     last = f"{lacking}: {_sync(folder, tracking_uri)}" if lacking else f"Compare trials: {store}"
-    console.print(escape(last), highlight=False, soft_wrap=True)
+    say(last)
 
 
 def print_cost(started: "Started", ledger: "Ledger") -> None:
     """Prints what the study's trials have cost, if the request names a price."""
     if price := started.price:
-        said = f"The study's trials have cost {format_money(price.of(ledger.rows.values()))}, at {price.said}."
-        console.print(said, highlight=False, soft_wrap=True)
+        say(f"The study's trials have cost {format_money(price.of(ledger.rows.values()))}, at {price.said}.")
 
 
 def _sync(folder: StudyFolder, tracking_uri: str | None) -> str:
@@ -187,13 +190,13 @@ def _sync(folder: StudyFolder, tracking_uri: str | None) -> str:
 
 
 def print_exported(left: "Exported", form: Form) -> None:
-    console.print(f"Written to {left.folder}, {FORMS[form]}", highlight=False, markup=False, soft_wrap=True)
+    say(f"Written to {left.folder}, {FORMS[form]}")
     if left.approximation:
-        console.print(left.approximation.said, highlight=False, soft_wrap=True)
+        say(left.approximation.said)
     console.print(f"Largest difference of a logit: {left.difference:.2g}. Load it with", highlight=False)
-    console.print(indent(left.loading, "  "), highlight=False, markup=False, soft_wrap=True)
+    say(indent(left.loading, "  "))
 
 
 def print_pushed(address: str, *, public: bool) -> None:
     seen = "everybody sees it" if public else "private"
-    console.print(f"Uploaded to {address} ({seen})", highlight=False, markup=False, soft_wrap=True)
+    say(f"Uploaded to {address} ({seen})")

@@ -3,7 +3,6 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from types import TracebackType
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -20,6 +19,7 @@ from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import Standings
 from krona_tune.study.study_state import TrialStates
 
+COLUMNS = ("task", "running", "done", "stopped", "failed", "to go", "best", "head only", "constant", "parameters")
 SHOWN = 8
 """How many running trials are named."""
 
@@ -63,9 +63,7 @@ class View:
             self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._live:
             self._live.stop()
 
@@ -91,7 +89,7 @@ class View:
         for row in list(self._ledger.rows.values()):
             if row.ended and row.trial_id not in self._seen:
                 self._seen.add(row.trial_id)
-                self._console.print(self._line(row), highlight=False, markup=False, soft_wrap=True)
+                self.say(self._line(row))
 
     def _line(self, row: TrialResult) -> str:
         score = "no score" if row.score is None else f"score {row.score:.3f} after {row.epochs:g} epochs"
@@ -102,19 +100,9 @@ class View:
         return f"{ended} {row.trial_id}  {row.status}  {score}  {row.trainable_parameters:,} parameters{tail}"
 
     def __rich__(self) -> Group:
-        table = Table(box=None, pad_edge=False, header_style="bold", title=self._title(), title_justify="left")
-        for name in (
-            "task",
-            "running",
-            "done",
-            "stopped",
-            "failed",
-            "to go",
-            "best",
-            "head only",
-            "constant",
-            "parameters",
-        ):
+        title = "Validation scores" + synthetic_mark(self._facts)
+        table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
+        for name in COLUMNS:
             table.add_column(name, justify="left" if name == "task" else "right")
         book = self._ledger.snapshot()
         standings = book.standings
@@ -122,9 +110,6 @@ class View:
             table.add_row(*self._cells(book, standings, task, facts))
         shares = {trial_id: self._share_done(trial_id) for trial_id in sorted(book.running)}
         return Group(table, _under_way(shares), self._progress(book, sum(shares.values())))
-
-    def _title(self) -> str:
-        return "Validation scores" + synthetic_mark(self._facts)
 
     def _cells(self, book: Ledger, standings: Standings, task: str, facts: TaskFacts) -> list[str | Text]:
         rows = [row for row in book.rows.values() if row.task == task]
