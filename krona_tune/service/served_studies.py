@@ -11,12 +11,12 @@ from krona_tune.record.remote.storage import LISTED, Storage, refresh
 from krona_tune.refusal import Refusal
 from krona_tune.report.pages.html import environment
 from krona_tune.report.pages.study_page import render_body, spec_of, title_of
-from krona_tune.report.summary.present import given_orders, trials_under_way
+from krona_tune.report.summary.present import RunningTrial, given_orders, trials_under_way
 from krona_tune.search.waiting_orders import give_checked_order
 from krona_tune.service.answers import StudyDetail, StudySummary
 from krona_tune.service.kept_values import Kept
 from krona_tune.service.study_files import Body, Look, Read, masked, masked_order, refuse_links_outward, runs, stamp_of
-from krona_tune.service.study_summary import detail_of, state_of, summarise_study, summary_of, with_driver
+from krona_tune.service.study_summary import state_of, summarise_study, summary_of, with_driver
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.order import Order, OrderRequest
@@ -139,16 +139,20 @@ class ServedStudies:
         def made() -> str:
             look, read = self.look(name), self.read(name)
             now = replace(read.state, runs=look.runs, driver=look.driver)
-            running = trials_under_way(self.storage.study(name), read.manifest, read.recorded) if look.runs else ()
-            return environment().get_template("now.html.j2").render(now=now, running=running, manifest=read.manifest)
+            template = environment().get_template("now.html.j2")
+            return template.render(now=now, running=self._running(name, look, read), manifest=read.manifest)
 
         return self._presents.get(name, self._moment(LOOK), made)[1]
 
     def detail(self, name: str) -> StudyDetail:
         """Returns a study with what runs now. Raises what `read` raises."""
         look, read = self.look(name), self.read(name)
-        running = trials_under_way(self.storage.study(name), read.manifest, read.recorded) if look.runs else ()
-        return detail_of(read.summary, running, read.orders, look.driver)
+        return StudyDetail(
+            **with_driver(read.summary, look.driver).model_dump(),
+            running=self._running(name, look, read),
+            orders=list(read.orders),
+            driver=look.driver,
+        )
 
     def order(self, name: str, request: OrderRequest, by: str) -> Order:
         """Leaves an order for a study's driver.
@@ -159,6 +163,10 @@ class ServedStudies:
         if request.kind.facts.by_queue:
             raise Refusal("order.what", f"only the queue gives {request.what}s", "order max_concurrent, or pause")
         return give_checked_order(self.folder(name), request, by)
+
+    def _running(self, name: str, look: Look, read: Read) -> list[RunningTrial]:
+        """Returns the study's trials that run now."""
+        return trials_under_way(self.storage.study(name), read.manifest, read.recorded) if look.runs else []
 
     def _known(self) -> list[str]:
         def made() -> list[str]:

@@ -1,19 +1,15 @@
 """Summarises a study from its records: how far it is, what it has found, what it took."""
 
-from collections.abc import Iterable, Sequence
-
 from krona_tune.record.driver_state import read_driver_state
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal
 from krona_tune.report.pages.study_page import spec_of
 from krona_tune.report.summary.cost import cost, device_rates
-from krona_tune.report.summary.present import RunningTrial
 from krona_tune.report.summary.task_summary import average, judged_together, shared_part, summaries
-from krona_tune.service.answers import StudyDetail, StudySummary
+from krona_tune.service.answers import StudySummary
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, read_manifest
-from krona_tune.study.order import Order
 from krona_tune.study.request.loader import load_spec
 from krona_tune.study.study_state import UNREADABLE, DriverState, StudyState, TrialStates, not_begun
 
@@ -79,18 +75,6 @@ def with_driver(summary: StudySummary, driver: DriverState | None) -> StudySumma
         return summary
     said = {"trials": driver.trials, "ended": driver.ended, "seconds_left": driver.seconds_left}
     return summary.model_copy(update=said | {"state": driver.word})
-
-
-def detail_of(
-    summary: StudySummary, running: Iterable[RunningTrial], orders: Sequence[Order], driver: DriverState | None
-) -> StudyDetail:
-    """Returns a study with what runs now."""
-    return StudyDetail(
-        **with_driver(summary, driver).model_dump(),
-        running=list(running),
-        orders=list(orders),
-        driver=driver,
-    )
 
 
 def _facts(manifest: Manifest) -> dict[str, object]:

@@ -33,10 +33,9 @@ class RunningTrial(BaseModel):
     expected_deviation: float | None
 
 
-def trials_under_way(folder: StudyFolder, manifest: Manifest, recorded: Records) -> tuple[RunningTrial, ...]:
+def trials_under_way(folder: StudyFolder, manifest: Manifest, recorded: Records) -> list[RunningTrial]:
     """Returns the trials that run, in the order in which they started."""
-    running = (row for row in recorded.trials if row.trial_id in recorded.running)
-    return tuple(_running(folder, manifest, row) for row in running)
+    return [_running(folder, manifest, row) for row in recorded.trials if row.trial_id in recorded.running]
 
 
 def given_orders(folder: StudyFolder, recorded: Records) -> tuple[Order, ...]:
