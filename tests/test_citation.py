@@ -38,7 +38,7 @@ def test_the_citation_has_what_the_format_requires() -> None:
 
 def test_the_paper_is_the_one_that_the_pages_cite() -> None:
     (paper,) = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["references"]
-    page = (ROOT / "krona_tune/report/pages/templates/cite.html.j2").read_text(encoding="utf-8")
+    page = (ROOT / "krona_tune/report/templates/cite.html.j2").read_text(encoding="utf-8")
     (number,) = set(re.findall(r"\d{4}\.\d{5}", paper["url"]))
     assert paper["identifiers"] == [{"type": "doi", "value": f"10.48550/arXiv.{number}"}]
     assert number in page

@@ -11,8 +11,8 @@ from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.refused_calls import refusing_at_the_caller
 from krona_tune.report.frame import reports_frame, trials_frame
-from krona_tune.report.pages.study_page import spec_of, write_report
-from krona_tune.report.summary.task_summary import TaskSummary, judged_together, shared_part, summaries
+from krona_tune.report.study_page import spec_of, write_report
+from krona_tune.report.task_summary import TaskSummary, judged_together, shared_part, summaries
 from krona_tune.search.waiting_orders import give_checked_order
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, read_manifest
@@ -133,8 +133,8 @@ class RecordedStudy:
 
         Those that have nothing to show are left out.
         """
-        from krona_tune.report.charts.overview import seeds_chart
-        from krona_tune.report.charts.task_charts import charts
+        from krona_tune.report.study_charts import seeds_chart
+        from krona_tune.report.task_charts import charts
         from krona_tune.study.network import network
 
         summary = self._summary(task)

@@ -54,7 +54,7 @@ class Ended:
     at_once: bool = False
 
 
-REPORT = "krona_tune.report.pages.study_page"
+REPORT = "krona_tune.report.study_page"
 LOAD_SECONDS = 10.0
 """When a study loads the packages that draw its page, in seconds from its start: while its first trials train."""
 

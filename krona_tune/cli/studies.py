@@ -185,8 +185,8 @@ def report(
 ) -> None:
     """Write a study's page again from its records, or a page that compares several studies."""
     from krona_tune.record.ownership import is_running
-    from krona_tune.report.pages.comparison_page import write_comparison
-    from krona_tune.report.pages.study_page import write_report
+    from krona_tune.report.comparison_page import write_comparison
+    from krona_tune.report.study_page import write_report
 
     place = storage_at(storage)
     folders = [study_folder(place, study) for study in studies]

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 from starlette.types import Scope
 
-from krona_tune.report.charts.chart import (
+from krona_tune.report.chart import (
     BLUE,
     GREEN,
     GREY,
@@ -27,8 +27,8 @@ from krona_tune.report.charts.chart import (
     empty_figure,
     with_alpha,
 )
-from krona_tune.report.pages.html import Served, environment, framed
-from krona_tune.report.pages.study_page import NOW
+from krona_tune.report.html import Served, environment, framed
+from krona_tune.report.study_page import NOW
 from krona_tune.service.answers import Problem, StudySummary
 from krona_tune.service.queue.entry import LEAST_PRIORITY, MOST_PRIORITY, QueueView, SlotChange
 from krona_tune.service.study_files import Body

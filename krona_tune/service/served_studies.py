@@ -9,9 +9,9 @@ from krona_tune.record.driver_state import read_driver_state
 from krona_tune.record.records import read_records
 from krona_tune.record.remote.storage import LISTED, Storage, refresh
 from krona_tune.refusal import Refusal
-from krona_tune.report.pages.html import environment
-from krona_tune.report.pages.study_page import render_body, spec_of, title_of
-from krona_tune.report.summary.present import RunningTrial, given_orders, trials_under_way
+from krona_tune.report.html import environment
+from krona_tune.report.present import RunningTrial, given_orders, trials_under_way
+from krona_tune.report.study_page import render_body, spec_of, title_of
 from krona_tune.search.waiting_orders import give_checked_order
 from krona_tune.service.answers import StudyDetail, StudySummary
 from krona_tune.service.kept_values import Kept

@@ -4,9 +4,9 @@ from krona_tune.record.driver_state import read_driver_state
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal
-from krona_tune.report.pages.study_page import spec_of
-from krona_tune.report.summary.cost import cost, device_rates
-from krona_tune.report.summary.task_summary import average, judged_together, shared_part, summaries
+from krona_tune.report.cost import cost, device_rates
+from krona_tune.report.study_page import spec_of
+from krona_tune.report.task_summary import average, judged_together, shared_part, summaries
 from krona_tune.service.answers import StudySummary
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, read_manifest

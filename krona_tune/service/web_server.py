@@ -106,7 +106,7 @@ def _prepare(studies: ServedStudies) -> None:
     with suppress(Exception):
         packed_script()
         found = studies.summaries()
-        import_module("krona_tune.report.charts.importance")
+        import_module("krona_tune.report.importance")
         if readable := [each.name for each in found if each.state != UNREADABLE]:
             studies.body(readable[0])
 

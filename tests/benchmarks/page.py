@@ -4,7 +4,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from krona_tune.report.pages.study_page import render
+from krona_tune.report.study_page import render
 from tests.report.browser import chromium, opened_tab
 from tests.report.many_trials import crowd
 from tests.report.test_browser import T5

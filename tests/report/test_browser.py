@@ -9,8 +9,8 @@ from playwright.sync_api import Browser, Locator
 
 from krona_tune.backbones.geometry import Stack
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.report.pages.comparison_page import write_comparison
-from krona_tune.report.pages.study_page import render
+from krona_tune.report.comparison_page import write_comparison
+from krona_tune.report.study_page import render
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status
 from tests.record.events import ended, manifest, started

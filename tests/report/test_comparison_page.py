@@ -9,7 +9,7 @@ import pytest
 
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.refusal import Refusal
-from krona_tune.report.pages.comparison_page import differences, write_comparison
+from krona_tune.report.comparison_page import differences, write_comparison
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest
 from krona_tune.study.result import Status, TrialResult

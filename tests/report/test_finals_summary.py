@@ -6,10 +6,10 @@ import pytest
 
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import Records, read_records
-from krona_tune.report.charts.overview import seeds_chart
-from krona_tune.report.pages.study_page import write_report
-from krona_tune.report.summary.finals_summary import GLUE_AVERAGE, final_average, methods_part, reported
-from krona_tune.report.summary.task_summary import summarise
+from krona_tune.report.finals_summary import GLUE_AVERAGE, final_average, methods_part, reported
+from krona_tune.report.study_charts import seeds_chart
+from krona_tune.report.study_page import write_report
+from krona_tune.report.task_summary import summarise
 from krona_tune.study.finals import rank_finals
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest

@@ -6,7 +6,7 @@ import pytest
 
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import read_records
-from krona_tune.report.summary.present import trials_under_way
+from krona_tune.report.present import trials_under_way
 from krona_tune.study.folder import StudyFolder
 from tests.record.events import RUNGS, manifest, report, started
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 
 from krona_tune.backbones.geometry import Stack
-from krona_tune.report.charts.chart import Subject
-from krona_tune.report.charts.factor_shapes import factor_shapes
-from krona_tune.report.charts.importance import importance, importances, searched_knobs
-from krona_tune.report.charts.parameters import average_chart, task_front
-from krona_tune.report.charts.placement_chart import placement, places_of
-from krona_tune.report.summary.task_summary import summarise
+from krona_tune.report.chart import Subject
+from krona_tune.report.factor_shapes import factor_shapes
+from krona_tune.report.importance import importance, importances, searched_knobs
+from krona_tune.report.placement_chart import placement, places_of
+from krona_tune.report.score_charts import average_chart, task_front
+from krona_tune.report.task_summary import summarise
 from krona_tune.study.manifest import ModelFacts
 from krona_tune.study.network import Network, network
 from krona_tune.study.result import TrialResult

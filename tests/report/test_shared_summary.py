@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from krona_tune.record.records import Records
-from krona_tune.report.pages.study_page import render
-from krona_tune.report.summary.task_summary import shared_part
+from krona_tune.report.study_page import render
+from krona_tune.report.task_summary import shared_part
 from krona_tune.study.result import Status
 from tests.record.events import manifest
 from tests.search.test_result_tables import sized

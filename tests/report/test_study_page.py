@@ -17,10 +17,10 @@ from plotly.offline import get_plotlyjs
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal
-from krona_tune.report.charts.overview import overview_chart
-from krona_tune.report.charts.parameters import average_chart
-from krona_tune.report.pages.study_page import render, write_report
-from krona_tune.report.summary.task_summary import summaries
+from krona_tune.report.score_charts import average_chart
+from krona_tune.report.study_charts import overview_chart
+from krona_tune.report.study_page import render, write_report
+from krona_tune.report.task_summary import summaries
 from krona_tune.study.devices import devices_of, price_of
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import format_duration, format_gain, format_knob, format_money
@@ -373,7 +373,7 @@ def test_a_page_that_can_not_be_written_is_refused(study: StudyFolder) -> None:
 
 def test_the_report_needs_neither_ray_nor_torch_nor_mlflow() -> None:
     heavy = "{'torch', 'ray', 'mlflow', 'optuna'}"
-    code = f"import sys, krona_tune.report.pages.study_page as _; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, krona_tune.report.study_page as _; print(sorted({heavy} & set(sys.modules)))"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output.strip() == "[]"
 

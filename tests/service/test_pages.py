@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from krona_tune.record.orders import give_order
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.report.pages.study_page import write_report
+from krona_tune.report.study_page import write_report
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import OrderRequest
 from krona_tune.study.result import Status

@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 from krona_tune.record.ownership import claim
-from krona_tune.report.pages.study_page import write_report
+from krona_tune.report.study_page import write_report
 from krona_tune.search import runner
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.startup import begin

@@ -19,7 +19,7 @@ from krona_tune.record.ownership import claim
 from krona_tune.record.parquet_reader import read_reports
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.sink import FanOut
-from krona_tune.report.pages.study_page import write_report
+from krona_tune.report.study_page import write_report
 from krona_tune.search.best_adapters import save_best_adapters
 from krona_tune.search.budget.budget import Amount, Budget
 from krona_tune.search.budget.forecast import Forecast

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from krona_tune.report.pages.html import figure_json
+from krona_tune.report.html import figure_json
 from krona_tune.service.answers import StudySummary
 from krona_tune.service.queue.entry import Entry, QueueView, SlotChange
 from krona_tune.service.served_pages import (

@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from krona_tune.report.charts.chart import BLUE, GREY, ORANGE, Chart, Subject, empty_figure
+from krona_tune.report.chart import BLUE, GREY, ORANGE, Chart, Subject, empty_figure
 from krona_tune.study.randomness import stream
 
 FEWEST = 12

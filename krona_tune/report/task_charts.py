@@ -3,14 +3,14 @@
 from collections.abc import Callable
 
 from krona_tune.record.records import Records
-from krona_tune.report.charts.chart import Chart, Subject
-from krona_tune.report.charts.factor_shapes import factor_shapes
-from krona_tune.report.charts.importance import importance
-from krona_tune.report.charts.knobs import effects, scale_and_learning_rate
-from krona_tune.report.charts.learning_curves import learning_curves, score_against_step_time
-from krona_tune.report.charts.parameters import score_against_parameters
-from krona_tune.report.charts.placement_chart import placement
-from krona_tune.report.summary.task_summary import TaskSummary
+from krona_tune.report.chart import Chart, Subject
+from krona_tune.report.factor_shapes import factor_shapes
+from krona_tune.report.importance import importance
+from krona_tune.report.knob_charts import effects, scale_and_learning_rate
+from krona_tune.report.learning_curves import learning_curves, score_against_step_time
+from krona_tune.report.placement_chart import placement
+from krona_tune.report.score_charts import score_against_parameters
+from krona_tune.report.task_summary import TaskSummary
 from krona_tune.study.network import Network
 
 CHARTS: tuple[Callable[[Subject], Chart | None], ...] = (

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from krona_tune.record.records import Effect
-from krona_tune.report.charts.chart import (
+from krona_tune.report.chart import (
     BLUE,
     GREY,
     SCALE,

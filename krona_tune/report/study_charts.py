@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from krona_tune.report.charts.chart import BLUE, GREEN, GREY, ORANGE, Chart, empty_figure
+from krona_tune.report.chart import BLUE, GREEN, GREY, ORANGE, Chart, empty_figure
 from krona_tune.report.frame import factor_shape
-from krona_tune.report.summary.task_summary import STANDARD_ERRORS, TaskSummary, together
+from krona_tune.report.task_summary import STANDARD_ERRORS, TaskSummary, together
 from krona_tune.study.finals import Finalist, Finals
 
 ROW, AROUND, LOWEST = 54, 96, 360

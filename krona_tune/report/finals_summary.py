@@ -6,7 +6,7 @@ from statistics import fmean
 from types import MappingProxyType
 
 from krona_tune.record.records import Records
-from krona_tune.report.summary.task_summary import TaskSummary, together
+from krona_tune.report.task_summary import TaskSummary, together
 from krona_tune.study.compared_values import MethodLine, compare, left_out
 from krona_tune.study.manifest import Manifest
 from krona_tune.study.result import Half

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from krona_tune.record.records import Records
 from krona_tune.refusal import refusing
-from krona_tune.report.charts.chart import (
+from krona_tune.report.chart import (
     BLUE,
     GREEN,
     GREY,
@@ -21,7 +21,7 @@ from krona_tune.report.charts.chart import (
     Chart,
     empty_figure,
 )
-from krona_tune.report.summary.task_summary import TaskSummary
+from krona_tune.report.task_summary import TaskSummary
 from krona_tune.study.devices import UNKNOWN, Devices, Price, price_of
 from krona_tune.study.kinds import TrialKind, facts_of
 from krona_tune.study.manifest import Manifest

@@ -9,15 +9,15 @@ from markupsafe import Markup
 from krona_tune.atomic_write import read_text, write_atomically
 from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal, refusing
-from krona_tune.report.charts.chart import Chart
-from krona_tune.report.charts.overview import overview_chart, seeds_chart
-from krona_tune.report.charts.parameters import average_chart
-from krona_tune.report.charts.task_charts import charts
-from krona_tune.report.pages.html import SHAPE, environment, framed, knobs_of, packed_plotly
-from krona_tune.report.summary.cost import Cost, DeviceRates, cost, cost_chart, device_rates, saved_by_stopping
-from krona_tune.report.summary.finals_summary import final_average, methods_part
-from krona_tune.report.summary.present import given_orders
-from krona_tune.report.summary.task_summary import (
+from krona_tune.report.chart import Chart
+from krona_tune.report.cost import Cost, DeviceRates, cost, cost_chart, device_rates, saved_by_stopping
+from krona_tune.report.finals_summary import final_average, methods_part
+from krona_tune.report.html import SHAPE, environment, framed, knobs_of, packed_plotly
+from krona_tune.report.present import given_orders
+from krona_tune.report.score_charts import average_chart
+from krona_tune.report.study_charts import overview_chart, seeds_chart
+from krona_tune.report.task_charts import charts
+from krona_tune.report.task_summary import (
     STANDARD_ERRORS,
     TaskSummary,
     average,

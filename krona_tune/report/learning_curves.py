@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import plotly.graph_objects as go
 
-from krona_tune.report.charts.chart import BLUE, GREEN, GREY, ORANGE, SCORE, Chart, Subject, empty_figure, hover
-from krona_tune.report.summary.task_summary import RankedTrial
+from krona_tune.report.chart import BLUE, GREEN, GREY, ORANGE, SCORE, Chart, Subject, empty_figure, hover
+from krona_tune.report.task_summary import RankedTrial
 from krona_tune.study.kinds import FIRST_TRAINED, TrialKind
 from krona_tune.study.result import Report, Status
 from krona_tune.study.standings import front_of

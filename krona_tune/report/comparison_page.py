@@ -11,13 +11,13 @@ from markupsafe import Markup
 
 from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal
-from krona_tune.report.charts.chart import BLUE, GREEN, ORANGE, PURPLE, RED, SCORE, Chart, empty_figure, log_axis
-from krona_tune.report.charts.parameters import PARAMETERS, front_line, task_front
-from krona_tune.report.pages.html import environment, framed, packed_plotly
-from krona_tune.report.pages.study_page import refuse_nothing, spec_of, write_page
-from krona_tune.report.summary.cost import Cost, cost, device_rates
-from krona_tune.report.summary.finals_summary import FinalAverage, final_average
-from krona_tune.report.summary.task_summary import (
+from krona_tune.report.chart import BLUE, GREEN, ORANGE, PURPLE, RED, SCORE, Chart, empty_figure, log_axis
+from krona_tune.report.cost import Cost, cost, device_rates
+from krona_tune.report.finals_summary import FinalAverage, final_average
+from krona_tune.report.html import environment, framed, packed_plotly
+from krona_tune.report.score_charts import PARAMETERS, front_line, task_front
+from krona_tune.report.study_page import refuse_nothing, spec_of, write_page
+from krona_tune.report.task_summary import (
     Average,
     TaskSummary,
     average,

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from krona_tune.record.records import Records
 from krona_tune.report.frame import factor_shape
-from krona_tune.report.summary.task_summary import RankedTrial, TaskSummary
+from krona_tune.report.task_summary import RankedTrial, TaskSummary
 from krona_tune.study.formatting import format_tick
 from krona_tune.study.network import Network
 from krona_tune.study.result import TrialResult

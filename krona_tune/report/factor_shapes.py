@@ -7,9 +7,9 @@ from math import log2
 import plotly.graph_objects as go
 
 from krona_tune.kron.factors import divisors
-from krona_tune.report.charts.chart import GREY, SCALE, Chart, Subject, colour_bar, empty_figure
+from krona_tune.report.chart import GREY, SCALE, Chart, Subject, colour_bar, empty_figure
 from krona_tune.report.frame import factor_shape
-from krona_tune.report.summary.task_summary import RankedTrial
+from krona_tune.report.task_summary import RankedTrial
 
 MOST_LINES = 9
 EDGE = 0.45

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from krona_tune.adapters.placement import sites
 from krona_tune.backbones.geometry import Geometry, Stack
 from krona_tune.refusal import Refusal
-from krona_tune.report.charts.chart import BLUE, Chart, Subject, empty_figure, with_alpha
-from krona_tune.report.summary.task_summary import RankedTrial
+from krona_tune.report.chart import BLUE, Chart, Subject, empty_figure, with_alpha
+from krona_tune.report.task_summary import RankedTrial
 from krona_tune.study.formatting import format_name
 from krona_tune.study.network import Network, roles_of
 from krona_tune.study.request.trial import AdapterConfig

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from krona_tune.report.charts.chart import (
+from krona_tune.report.chart import (
     BLUE,
     GREEN,
     GREY,
@@ -17,7 +17,7 @@ from krona_tune.report.charts.chart import (
     log_axis,
     with_alpha,
 )
-from krona_tune.report.summary.task_summary import RankedTrial, TaskSummary, average, pareto, together
+from krona_tune.report.task_summary import RankedTrial, TaskSummary, average, pareto, together
 from krona_tune.study.result import Status
 from krona_tune.study.standings import Front, average_front
 

@@ -1,1 +1,0 @@
-"""Draws the charts of a page, each as a figure of its own."""

@@ -1,1 +1,0 @@
-"""Writes the pages: one study, several compared, and how values become HTML."""

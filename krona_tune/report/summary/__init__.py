@@ -1,1 +1,0 @@
-"""Computes what the pages say from the records."""
