@@ -143,8 +143,8 @@ def queue(
 
 
 def _client(to: str, token_file: Path | None, by: str) -> "Client":
-    from krona_tune.service.access import read_token
     from krona_tune.service.client import Client
+    from krona_tune.service.tokens import read_token
 
     return Client(to, read_token(token_file) or None, by or whoami().partition("@")[0])
 

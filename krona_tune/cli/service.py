@@ -45,8 +45,8 @@ def serve(
     """Serve a live page of each study, a REST interface, orders, and a queue of studies, until Ctrl-C."""
     try:
         from krona_tune.service import web_server
-        from krona_tune.service.access import read_token
         from krona_tune.service.queue.capacity import refuse_odd_dashboard
+        from krona_tune.service.tokens import read_token
     except ModuleNotFoundError as error:
         if error.name not in OF_THE_SERVICE:
             raise

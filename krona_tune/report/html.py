@@ -53,7 +53,7 @@ FILTERS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Served:
+class ServedPage:
     """What a page needs that a service sends: the nonce of its scripts, and the addresses of plotly.js, of its parts
     (`source`), of the events that tell of changes, and of the orders; `stamp` names what it shows.
 
@@ -68,7 +68,7 @@ class Served:
     stamp: str = ""
 
 
-def framed(title: str, body: Markup, *, plotly: Markup | None = None, served: Served | None = None) -> str:
+def framed(title: str, body: Markup, *, plotly: Markup | None = None, served: ServedPage | None = None) -> str:
     """Returns a whole page around a body: self-contained, or as a service sends it."""
     return environment().get_template("layout.html.j2").render(title=title, body=body, plotly=plotly, served=served)
 
@@ -104,4 +104,10 @@ def figure_json(figure: Any) -> Markup:
 @cache
 def packed_plotly() -> Markup:
     """Returns plotly.js, gzipped and in base64: two fifths of its size; the page unpacks it for its first chart."""
-    return Markup(b64encode(gzip.compress(get_plotlyjs().encode(), compresslevel=9, mtime=0)).decode())
+    return Markup(b64encode(packed_script()).decode())
+
+
+@cache
+def packed_script() -> bytes:
+    """Returns plotly.js, gzipped."""
+    return gzip.compress(get_plotlyjs().encode(), compresslevel=9, mtime=0)

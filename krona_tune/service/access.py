@@ -1,21 +1,28 @@
-"""Decides who may use the service: whoever knows the token, or, without one, whoever sits at this machine."""
+"""Decides who may use the service, and lets only their requests in: those who know the token, or, without one, those
+at this machine."""
 
+import asyncio
 import hmac
-import os
+import logging
 import re
-from collections.abc import Mapping
+import secrets
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
-from ipaddress import ip_address
-from pathlib import Path
-from urllib.parse import unquote
+from typing import Any
+from urllib.parse import quote, unquote
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from krona_tune.record.orders import whoami
 from krona_tune.refusal import Refusal
+from krona_tune.service.queue.entry import QUEUE
+from krona_tune.service.responses import FOR_PROGRAMS, refused
 
-VARIABLE = "KRONA_TUNE_TOKEN"
-"""The environment variable that may hold the token."""
-SHORTEST_TOKEN, LONGEST_TOKEN = 16, 4096
+logger = logging.getLogger(__name__)
+
 COOKIE = "krona_tune"
 LONGEST_PERSON = 40
 OPEN = frozenset({"/healthz", "/login"})
@@ -23,35 +30,6 @@ OPEN = frozenset({"/healthz", "/login"})
 LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 """The Host headers that are accepted without a token: a name that an attacker's DNS points to this machine is none."""
 SAME_SITE = frozenset({"same-origin", "none"})
-
-
-def read_token(file: Path | None) -> str:
-    """Returns the token in a file, or else in the environment; empty if there is none.
-
-    Raises:
-        Refusal: the file can't be read, or the token is too short or has signs that no header may have.
-    """
-    place = str(file) if file else VARIABLE
-    text = _content(file) if file else os.environ.get(VARIABLE, "")
-    token = text.strip()
-    if not token and not file:
-        return ""
-    fix = f"use {SHORTEST_TOKEN} letters and digits or more, for example from `openssl rand -hex 32`"
-    if len(token) < SHORTEST_TOKEN:
-        raise Refusal(place, f"the token has {len(token)} characters", fix)
-    if len(token) > LONGEST_TOKEN or not re.fullmatch(r"[\x21-\x7e]+", token):
-        raise Refusal(place, "the token is longer than a header may be, or has blanks or signs outside ASCII", fix)
-    return token
-
-
-def is_loopback(host: str) -> bool:
-    """Returns whether only programs of this machine reach a host."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,20 +110,132 @@ def _named(headers: Mapping[str, str]) -> str:
     return said
 
 
-def _content(file: Path) -> str:
-    fix = "name a text file that holds the token alone"
-    if not file.is_file():
-        raise Refusal(str(file), "is no file", fix)
-    try:
-        with file.open(encoding="utf-8") as opened:
-            return opened.read(LONGEST_TOKEN + 2)
-    except (OSError, UnicodeDecodeError) as error:
-        raise Refusal(str(file), f"can't be read ({type(error).__name__})", fix) from None
-
-
 def _cookie(header: str, name: str) -> str | None:
     try:
         found = SimpleCookie(header).get(name)
     except CookieError:
         return None
     return found.value if found else None
+
+
+MOST_BYTES = 65_536
+"""The most bytes of a request's body."""
+MOST_BYTES_OF_A_STUDY = 2_000_000
+"""The most bytes of a study that is sent to the queue."""
+FAILED_SECONDS = 0.5
+"""How long the answer to a wrong token waits."""
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
+POLICY = (
+    "default-src 'none'; script-src 'self' 'nonce-{nonce}'; style-src 'self' 'unsafe-inline'; connect-src 'self'; "
+    "img-src 'self' data: blob:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+"""Plotly sets style attributes; nothing else on a page comes without a nonce."""
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+BEARER = {"WWW-Authenticate": "Bearer"}
+
+
+class Guard:
+    """Stands before the application: checks the host, the token, the origin and the size of each request."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app, self._access = app, access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        scope["nonce"] = secrets.token_urlsafe(18)
+        begun = False
+
+        async def sent(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                _add_headers(message, scope["nonce"])
+            await send(message)
+
+        try:
+            answer, heard = await self._answer(scope, receive)
+            await (answer or self._app)(scope, heard, sent)
+        except Exception:
+            logger.exception("%s failed", scope["path"])
+            if begun:
+                raise
+            fault = Refusal("the service", "failed at this request", "look at its output")
+            await refused(scope, 500, fault)(scope, receive, sent)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> tuple[Response | None, Receive]:
+        """Returns the answer to a request that is refused, else None and the request's body."""
+        headers = Headers(scope=scope)
+        if len(headers.getlist("host")) != 1 or not self._access.accepts_host(headers["host"]):
+            fix = "use localhost or 127.0.0.1, or start the service with a token"
+            return refused(scope, 421, Refusal("Host", "is no name of this machine", fix)), receive
+        if scope["path"] not in OPEN and (answer := await self._unknown(scope, headers)):
+            return answer, receive
+        if scope["method"] not in READING and from_elsewhere(headers):
+            return refused(scope, 403, Refusal("Origin", "another site's page sent this", "use the own page")), receive
+        of_a_study = scope["path"] == QUEUE
+        most = MOST_BYTES_OF_A_STUDY if of_a_study else MOST_BYTES
+        body = await _body(headers, receive, most)
+        if body is None:
+            problem = Refusal("the request", f"has more than {most:,} bytes", "send less")
+            return refused(scope, 422 if of_a_study else 413, problem, {"Connection": "close"}), receive
+        return None, _replayed(body, receive)
+
+    async def _unknown(self, scope: Scope, headers: Headers) -> Response | None:
+        """Returns the answer to someone without the token."""
+        known = self._access.knows(headers)
+        if known:
+            return None
+        if known is False:
+            await asyncio.sleep(FAILED_SECONDS)
+        if scope["method"] == "GET" and not scope["path"].startswith(FOR_PROGRAMS):
+            return RedirectResponse(f"/login?to={quote(scope['path'])}", 303)
+        fix = "name it with --token-file or KRONA_TUNE_TOKEN; a program sends the header 'Authorization: Bearer TOKEN'"
+        return refused(scope, 401, Refusal("Authorization", "the token is missing or wrong", fix), BEARER)
+
+
+async def _body(headers: Headers, receive: Receive, most: int) -> bytes | None:
+    """Returns a request's body; None if it has more than `most` bytes."""
+    length = headers.get("content-length", "")
+    if not length and "transfer-encoding" not in headers:
+        return b""
+    if length.isdecimal() and int(length[:20]) > most:
+        return None
+    body: bytes = b""
+    while True:
+        message = await receive()
+        body += bytes(message.get("body", b""))
+        if len(body) > most:
+            return None
+        if message["type"] != "http.request" or not message.get("more_body"):
+            return body
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """Returns a receiver that gives the body, then what comes after it."""
+    given = False
+
+    async def heard() -> MutableMapping[str, Any]:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return heard
+
+
+def _add_headers(message: Message, nonce: str) -> None:
+    headers = MutableHeaders(scope=message)
+    headers.update(HEADERS)
+    headers["Content-Security-Policy"] = POLICY.format(nonce=nonce)
+    headers.setdefault("Cache-Control", "no-store")

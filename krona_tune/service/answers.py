@@ -8,6 +8,9 @@ from krona_tune.report.present import RunningTrial
 from krona_tune.study.order import Order
 from krona_tune.study.study_state import DriverState, State
 
+MOST_ROWS = 1_000
+"""The most rows that one answer holds."""
+
 
 class Problem(BaseModel):
     """What is wrong with a request: its place, the problem, and how to mend it."""

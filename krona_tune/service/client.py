@@ -10,16 +10,13 @@ from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_ope
 from pydantic import TypeAdapter, ValidationError
 
 from krona_tune.refusal import Refusal
-from krona_tune.service.access import is_loopback
-from krona_tune.service.answers import Rows, StudyDetail, StudySummary
-from krona_tune.service.own_token import token_for
-from krona_tune.service.queue.entry import Entry, Move, QueueView, Submission, Submitted
+from krona_tune.service.answers import MOST_ROWS, Rows, StudyDetail, StudySummary
+from krona_tune.service.queue.entry import QUEUE, Entry, Move, QueueView, Submission, Submitted
+from krona_tune.service.tokens import is_http_address, is_loopback, token_for
 from krona_tune.study.order import Order, OrderRequest
 from krona_tune.study.redact import redact
 
 Value = TypeVar("Value")
-MOST_ROWS = 1_000
-QUEUE = "/api/queue"
 SECONDS, SUBMIT_SECONDS = 30.0, 900.0
 """How long an answer may take, and that to a submission, for which a plan is made: longer than the service tries."""
 
@@ -42,7 +39,7 @@ class Client:
     """
 
     def __init__(self, url: str, token: str | None = None, user: str = "") -> None:
-        if not _is_address(url):
+        if not is_http_address(url):
             raise Refusal("url", f"{redact(url)!r} is no address of a service", "write http://host:port")
         self.url = url.rstrip("/")
         self._token = token
@@ -121,14 +118,6 @@ def _read(kind: type[Value], answer: bytes) -> Value:
         raise Refusal(
             "the service", "answers what this version can't read", "install the version of the service"
         ) from None
-
-
-def _is_address(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    return parts.scheme in {"http", "https"} and bool(parts.hostname)
 
 
 def _path(name: str) -> str:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from krona_tune.refusal import Refusal
-from krona_tune.service.kept_values import SlowError
+from krona_tune.service.stamped_cache import SlowError
 
 SECONDS, SLICE = 1.0, 0.1
 """The time between two looks, and the longest that a stream goes on after its service is ended."""

@@ -1,21 +1,26 @@
 """The pages: the index of studies, each study, the login, and what they need to stay up to date."""
 
 import asyncio
-import gzip
-from functools import cache
+import time
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
+from starlette.types import Scope
 
-from krona_tune.service.access import Access
-from krona_tune.service.guard import FAILED_SECONDS
+from krona_tune.report.html import environment, framed, packed_script
+from krona_tune.report.study_page import NOW
+from krona_tune.service.access import FAILED_SECONDS, Access
+from krona_tune.service.answers import StudySummary
 from krona_tune.service.live_events import News, Streams
+from krona_tune.service.queue.entry import LEAST_PRIORITY, MOST_PRIORITY, QueueView
+from krona_tune.service.queue.slots_chart import slots_picture
 from krona_tune.service.queue.study_queue import StudyQueue
-from krona_tune.service.served_pages import index_body, index_page, login_page, study_page
+from krona_tune.service.responses import served_page
 from krona_tune.service.served_studies import ServedStudies
+from krona_tune.service.study_files import Body
 
 A_YEAR = {"Cache-Control": "private, max-age=31536000, immutable"}
 STAMP = "X-Stamp"
@@ -97,6 +102,46 @@ def own_path(to: str) -> str:
     return to if own else "/"
 
 
-@cache
-def packed_script() -> bytes:
-    return gzip.compress(get_plotlyjs().encode(), compresslevel=9, mtime=0)
+MOST_CHANGES = 100
+"""How many changes of slots the index lists in numbers."""
+
+
+def index_body(studies: list[StudySummary], place: str, queue: QueueView | None = None) -> Markup:
+    """Returns what the index shows: the studies, and the queue of a service that runs one."""
+    template = environment().get_template("index.html.j2")
+    shown = template.render(
+        studies=studies,
+        place=place,
+        synthetic=any(each.synthetic for each in studies),
+        queue=queue,
+        picture=slots_picture(queue.changes, time.time()) if queue else None,
+        least=LEAST_PRIORITY,
+        most=MOST_PRIORITY,
+        most_changes=MOST_CHANGES,
+    )
+    return Markup(shown)
+
+
+def index_page(scope: Scope, body: Markup, stamp: str, *, queue: bool = False) -> str:
+    """Returns the index around its body; `queue`: with what changes the queue."""
+    served = served_page(scope, source="/main", events="/events", stamp=stamp)
+    changes = environment().get_template("queue_changes.html.j2").render(nonce=served.nonce) if queue else ""
+    return framed("Studies", body + Markup(changes), served=served)
+
+
+def study_page(scope: Scope, name: str, body: Body, present: str) -> str:
+    """Returns a study's page with what happens now."""
+    address = f"/studies/{name}"
+    served = served_page(
+        scope,
+        source=f"{address}/main",
+        events=f"{address}/events",
+        orders=f"/api{address}/orders",
+        stamp=body.stamp,
+    )
+    return framed(body.title, Markup(body.html.replace(NOW, Markup(present), 1)), served=served)
+
+
+def login_page(scope: Scope, to: str, problem: str = "") -> str:
+    body = environment().get_template("login.html.j2").render(to=to, problem=problem)
+    return framed("Log in", Markup(body), served=served_page(scope))

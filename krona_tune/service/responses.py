@@ -1,10 +1,14 @@
 """Answers requests: with values as JSON, or with what is wrong, as JSON for a program and as a page for a browser."""
 
 import json
+from functools import cache
+from hashlib import sha256
 from http import HTTPStatus
 from math import isfinite
 from typing import Any
 
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -12,8 +16,8 @@ from starlette.responses import HTMLResponse, Response
 from starlette.types import Scope
 
 from krona_tune.refusal import Refusal
+from krona_tune.report.html import ServedPage, environment, framed
 from krona_tune.service.answers import Problem
-from krona_tune.service.served_pages import problem_page
 from krona_tune.study.redact import redact
 
 FOR_PROGRAMS = ("/api/", "/openapi.json", "/healthz")
@@ -64,9 +68,26 @@ def refused(scope: Scope, status: int, refusal: Refusal, headers: dict[str, str]
     if str(scope["path"]).startswith(FOR_PROGRAMS) or scope["method"] not in {"GET", "HEAD"}:
         answer = json_answer(said, status)
     else:
-        answer = HTMLResponse(problem_page(scope, said, HTTPStatus(status).phrase), status)
+        answer = HTMLResponse(_problem_page(scope, said, HTTPStatus(status).phrase), status)
     answer.headers.update(headers or {})
     return answer
+
+
+def _problem_page(scope: Scope, said: Problem, title: str) -> str:
+    body = environment().get_template("problem.html.j2").render(said=said, title=title)
+    return framed(title, Markup(body), served=served_page(scope))
+
+
+def served_page(scope: Scope, source: str = "", events: str = "", orders: str = "", stamp: str = "") -> ServedPage:
+    """Returns what a page needs of the service: its script's nonce and its addresses."""
+    nonce, plotly = str(scope["nonce"]), plotly_address() if events else ""
+    return ServedPage(nonce=nonce, plotly=plotly, source=source, events=events, orders=orders, stamp=stamp)
+
+
+@cache
+def plotly_address() -> str:
+    """Returns the address of plotly.js, which changes with its content."""
+    return f"/plotly.js?v={sha256(get_plotlyjs().encode()).hexdigest()[:12]}"
 
 
 def only_json(request: Request) -> None:

@@ -9,14 +9,13 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from krona_tune import __version__
 from krona_tune.refusal import Refusal
 from krona_tune.service.access import Access
-from krona_tune.service.answers import Problem, Rows, StudyDetail, StudySummary, Version
-from krona_tune.service.queue.entry import Entry, Move, QueueView, Submission, Submitted
+from krona_tune.service.answers import MOST_ROWS, Problem, Rows, StudyDetail, StudySummary, Version
+from krona_tune.service.queue.entry import QUEUE, Entry, Move, QueueView, Submission, Submitted
 from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.service.responses import PROBLEMS, json_answer, only_json
 from krona_tune.service.served_studies import ServedStudies
 from krona_tune.study.order import Order, OrderRequest
 
-MOST_ROWS = 1_000
 MOST_OFFSET = 10_000_000
 MOST_ORDERS = 4
 """The most orders that are left at once; the others wait, and hold up no page."""
@@ -109,7 +108,7 @@ def no_queue() -> APIRouter:
     """Returns the routes of a service that runs no queue: each is refused."""
     router = APIRouter(include_in_schema=False)
 
-    @router.api_route("/api/queue{rest:path}", methods=["GET", "POST", "PATCH", "DELETE"])
+    @router.api_route(QUEUE + "{rest:path}", methods=["GET", "POST", "PATCH", "DELETE"])
     def refuse(rest: str) -> Response:
         raise Refusal("the queue", "this service runs none", "ask the service that runs this storage's queue")
 
@@ -118,7 +117,7 @@ def no_queue() -> APIRouter:
 
 def queue_routes(queue: StudyQueue, studies: ServedStudies, access: Access) -> APIRouter:
     """Returns the routes below /api/queue."""
-    router = APIRouter(prefix="/api/queue", responses=PROBLEMS | UNAVAILABLE)
+    router = APIRouter(prefix=QUEUE, responses=PROBLEMS | UNAVAILABLE)
     submissions_at_once = CapacityLimiter(MOST_SUBMISSIONS)
 
     @router.get("", response_model=QueueView, operation_id="queue")

@@ -14,7 +14,7 @@ from krona_tune.report.present import RunningTrial, given_orders, trials_under_w
 from krona_tune.report.study_page import render_body, spec_of, title_of
 from krona_tune.search.waiting_orders import give_checked_order
 from krona_tune.service.answers import StudyDetail, StudySummary
-from krona_tune.service.kept_values import Kept
+from krona_tune.service.stamped_cache import StampedCache
 from krona_tune.service.study_files import Body, Look, Read, masked, masked_order, refuse_links_outward, runs, stamp_of
 from krona_tune.service.study_summary import state_of, summarise_study, summary_of, with_driver
 from krona_tune.study.folder import StudyFolder
@@ -47,15 +47,15 @@ class ServedStudies:
     def __init__(self, storage: Storage, pace: float = 1.0) -> None:
         self.storage = storage
         self._pace = pace
-        self._lists: Kept[list[StudySummary]] = Kept(1, LOOK * pace)
-        self._names: Kept[list[str]] = Kept(1)
-        self._fetched: Kept[None] = Kept(MOST_STUDIES)
-        self._driven: Kept[bool] = Kept(MOST_STUDIES)
-        self._looks: Kept[Look] = Kept(MOST_STUDIES)
-        self._summaries: Kept[StudySummary] = Kept(MOST_STUDIES)
-        self._reads: Kept[Read] = Kept(MOST_OPEN, READ * pace)
-        self._bodies: Kept[Body] = Kept(MOST_OPEN, DRAW * pace)
-        self._presents: Kept[str] = Kept(MOST_OPEN)
+        self._lists: StampedCache[list[StudySummary]] = StampedCache(1, LOOK * pace)
+        self._names: StampedCache[list[str]] = StampedCache(1)
+        self._fetched: StampedCache[None] = StampedCache(MOST_STUDIES)
+        self._driven: StampedCache[bool] = StampedCache(MOST_STUDIES)
+        self._looks: StampedCache[Look] = StampedCache(MOST_STUDIES)
+        self._summaries: StampedCache[StudySummary] = StampedCache(MOST_STUDIES)
+        self._reads: StampedCache[Read] = StampedCache(MOST_OPEN, READ * pace)
+        self._bodies: StampedCache[Body] = StampedCache(MOST_OPEN, DRAW * pace)
+        self._presents: StampedCache[str] = StampedCache(MOST_OPEN)
 
     def summaries(self) -> list[StudySummary]:
         """Returns every study's summary, the newest first. Raises a Refusal if the storage can't be reached."""

@@ -17,17 +17,17 @@ from starlette.middleware.gzip import GZipMiddleware
 from krona_tune import __version__
 from krona_tune.record.remote.storage import Storage
 from krona_tune.refusal import LONGEST_LINE, Refusal
-from krona_tune.service.access import SHORTEST_TOKEN, VARIABLE, Access, is_loopback
-from krona_tune.service.guard import Guard
-from krona_tune.service.kept_values import SlowError
+from krona_tune.report.html import packed_script
+from krona_tune.service.access import Access, Guard
 from krona_tune.service.live_events import Streams
-from krona_tune.service.own_token import own_token
-from krona_tune.service.pages import packed_script, pages
+from krona_tune.service.pages import pages
 from krona_tune.service.queue.database import UnavailableError, UnknownEntryError
 from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.service.responses import refused
 from krona_tune.service.rest import no_queue, queue_routes, rest
 from krona_tune.service.served_studies import ServedStudies, UnknownStudyError
+from krona_tune.service.stamped_cache import SlowError
+from krona_tune.service.tokens import SHORTEST_TOKEN, VARIABLE, is_loopback, own_token
 from krona_tune.study.study_state import UNREADABLE
 
 WRITTEN = {

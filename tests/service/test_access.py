@@ -1,14 +1,11 @@
 """Tests who may use the service: tokens and cookies, hosts, origins, kinds and sizes of requests."""
 
-from pathlib import Path
-
 import pytest
 from starlette.testclient import TestClient
 
 from krona_tune.record.orders import waiting_orders
-from krona_tune.refusal import Refusal
-from krona_tune.service import guard, pages
-from krona_tune.service.access import Access, is_loopback, read_token
+from krona_tune.service import access, pages
+from krona_tune.service.access import Access
 from krona_tune.service.pages import own_path
 from krona_tune.study.folder import StudyFolder
 from tests.service.conftest import TOKEN
@@ -19,7 +16,7 @@ ORDERS = "/api/studies/first/orders"
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (guard, pages):
+    for module in (access, pages):
         monkeypatch.setattr(module, "FAILED_SECONDS", 0.0)
 
 
@@ -163,29 +160,7 @@ def test_a_fault_is_answered_and_logged(
     assert "a secret of the inside" in caplog.text
 
 
-def test_the_token_is_read_from_a_file_or_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert read_token(None) == ""
-    monkeypatch.setenv("KRONA_TUNE_TOKEN", f" {TOKEN}\n")
-    assert read_token(None) == TOKEN
-    (tmp_path / "token").write_text("another-token-of-sixteen\n")
-    assert read_token(tmp_path / "token") == "another-token-of-sixteen"
-    for content in (b"short", b"", b"x" * 5000, b"\xff" * 20, "é".encode() * 20, b"two words and more of them"):
-        (tmp_path / "token").write_bytes(content)
-        with pytest.raises(Refusal, match="token"):
-            read_token(tmp_path / "token")
-    for path in (tmp_path, tmp_path / "none"):
-        with pytest.raises(Refusal, match="is no file"):
-            read_token(path)
-
-
 def test_the_cookie_follows_from_the_token_alone() -> None:
     one, same, other = (Access(token=token) for token in (TOKEN, TOKEN, TOKEN + "x"))
     assert one.cookie == same.cookie != other.cookie
     assert one.cookie_name == same.cookie_name != other.cookie_name, "a browser mixes the ports of a machine up"
-
-
-@pytest.mark.parametrize(
-    ("host", "local"), [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False)]
-)
-def test_only_loopback_hosts_need_no_token(host: str, local: bool) -> None:
-    assert is_loopback(host) is local

@@ -19,7 +19,7 @@ from krona_tune.record.orders import waiting_orders
 from krona_tune.record.parquet_reader import read_orders, read_trials
 from krona_tune.refusal import Refusal
 from krona_tune.service import Client
-from krona_tune.service.own_token import token_for
+from krona_tune.service.tokens import token_for
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import OrderRequest
 from krona_tune.study.result import Status

@@ -18,9 +18,9 @@ from krona_tune.record.remote.storage import Storage
 from krona_tune.refusal import Refusal
 from krona_tune.service import live_events
 from krona_tune.service.live_events import News, events
-from krona_tune.service.own_token import own_token
 from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.service.served_studies import ServedStudies
+from krona_tune.service.tokens import own_token
 from krona_tune.service.web_server import make_app
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import OrderRequest

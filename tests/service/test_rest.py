@@ -15,7 +15,7 @@ from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.remote import lease
 from krona_tune.record.remote.copy import Copy
 from krona_tune.record.remote.storage import Storage, storage_at
-from krona_tune.service import kept_values
+from krona_tune.service import stamped_cache
 from krona_tune.service.answers import StudySummary
 from krona_tune.service.served_studies import FETCH, LOOK, ServedStudies
 from krona_tune.service.web_server import make_app
@@ -148,7 +148,7 @@ def test_who_runs_a_study_elsewhere_is_asked_as_seldom_as_its_files_are_fetched(
     asked: list[str] = []
     read, now = lease.read_lease, [1000.0 * FETCH]
     monkeypatch.setattr(lease, "read_lease", lambda store: asked.append(store.uri) or read(store))
-    monkeypatch.setattr(kept_values.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(stamped_cache.time, "monotonic", lambda: now[0])
     studies = ServedStudies(elsewhere)
     for _ in range(int(FETCH / LOOK)):
         assert [each.state for each in studies.summaries()] == ["stopped"]
@@ -180,7 +180,7 @@ def test_a_storage_that_can_not_be_reached_is_refused(tmp_path: Path, monkeypatc
 def test_a_storage_that_hangs_holds_up_neither_the_health_nor_what_is_known(
     storage: Storage, study: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kept_values, "PATIENCE", 2.0)
+    monkeypatch.setattr(stamped_cache, "PATIENCE", 2.0)
     released, waiting = Event(), Semaphore(0)
     listed, asked = Storage.studies, ServedStudies.summaries
 

@@ -7,6 +7,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from krona_tune.api.folders import refuse_odd
 from krona_tune.record.orders import LATEST
 
+QUEUE = "/api/queue"
+"""The path of the queue."""
 LEAST_PRIORITY, MOST_PRIORITY = 1, 10
 LONGEST_SPACE = 100_000
 """The most characters of a request's YAML: packed, it is a word of a command."""

@@ -16,14 +16,13 @@ from fastapi.responses import HTMLResponse
 from playwright.sync_api import Locator, Page, expect
 
 from krona_tune.refusal import Refusal
-from krona_tune.service.access import Access
+from krona_tune.report.html import packed_script
+from krona_tune.service.access import Access, Guard
 from krona_tune.service.answers import StudySummary
-from krona_tune.service.guard import Guard
 from krona_tune.service.live_events import News, Streams
-from krona_tune.service.pages import STAMP, packed_script
+from krona_tune.service.pages import STAMP, index_body, index_page
 from krona_tune.service.queue.entry import Entry, Move, QueueView, SlotChange
 from krona_tune.service.responses import json_answer, refused
-from krona_tune.service.served_pages import index_body, index_page
 from tests.report.browser import CHROMIUM, Tab, chromium, opened_tab
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]

@@ -9,16 +9,9 @@ import pytest
 
 from krona_tune.report.html import figure_json
 from krona_tune.service.answers import StudySummary
+from krona_tune.service.pages import MOST_CHANGES, index_body, index_page
 from krona_tune.service.queue.entry import Entry, QueueView, SlotChange
-from krona_tune.service.served_pages import (
-    COLOURS,
-    DAY,
-    MOST_CHANGES,
-    MOST_MOMENTS,
-    index_body,
-    index_page,
-    slots_picture,
-)
+from krona_tune.service.queue.slots_chart import COLOURS, DAY, MOST_MOMENTS, slots_picture
 from tests.report.test_study_page import Page
 from tests.service.test_pages import page_of
 

@@ -11,6 +11,8 @@ from typing import Generic, TypeVar
 from krona_tune.refusal import Refusal
 
 Value = TypeVar("Value")
+Stamped = tuple[str, Value]
+"""A value behind the stamp of what it was computed from."""
 REST = 3.0
 """A value that took long is computed again after this many times as long, at the earliest."""
 PATIENCE = 10.0
@@ -24,15 +26,15 @@ class SlowError(Refusal):
 
 
 @dataclass
-class _Entry(Generic[Value]):
-    held: tuple[str, Value] | None = None
+class _CacheEntry(Generic[Value]):
+    held: Stamped[Value] | None = None
     made: float = 0.0
     took: float = 0.0
     began: float = 0.0
-    coming: "Future[tuple[str, Value]] | None" = None
+    coming: "Future[Stamped[Value]] | None" = None
 
 
-class Kept(Generic[Value]):
+class StampedCache(Generic[Value]):
     """The newest values of at most `most` keys, each with the stamp of what it was computed from.
 
     Each value is computed by a thread of its own, and once for all who ask meanwhile. A value younger than `seconds` is
@@ -43,9 +45,9 @@ class Kept(Generic[Value]):
         self._most, self._seconds = most, seconds
         self._changed = Condition()
         self._computing = 0
-        self._entries: OrderedDict[str, _Entry[Value]] = OrderedDict()
+        self._entries: OrderedDict[str, _CacheEntry[Value]] = OrderedDict()
 
-    def get(self, key: str, stamp: str, make: Callable[[], Value]) -> tuple[str, Value]:
+    def get(self, key: str, stamp: str, make: Callable[[], Value]) -> Stamped[Value]:
         """Returns a value and the stamp that it was computed for.
 
         Raises:
@@ -71,7 +73,9 @@ class Kept(Generic[Value]):
             entry = self._entry(key)
             return entry.held is None or self._is_old(entry)
 
-    def _begun(self, entry: _Entry[Value], stamp: str, make: Callable[[], Value]) -> "Future[tuple[str, Value]] | None":
+    def _begun(
+        self, entry: _CacheEntry[Value], stamp: str, make: Callable[[], Value]
+    ) -> "Future[Stamped[Value]] | None":
         """Begins to compute a value, or returns None if too many are computed for long."""
         patience = SHORT_PATIENCE if entry.held else PATIENCE
         if not self._changed.wait_for(lambda: entry.coming or self._computing < MOST_AT_ONCE, patience):
@@ -83,31 +87,33 @@ class Kept(Generic[Value]):
         return entry.coming
 
     def _compute(
-        self, entry: _Entry[Value], coming: "Future[tuple[str, Value]]", stamp: str, make: Callable[[], Value]
+        self, entry: _CacheEntry[Value], coming: "Future[Stamped[Value]]", stamp: str, make: Callable[[], Value]
     ) -> None:
-        found: tuple[str, Value] | BaseException
         try:
             found = stamp, make()
         except BaseException as error:
-            found = error
+            self._end(entry, None)
+            coming.set_exception(error)
+        else:
+            self._end(entry, found)
+            coming.set_result(found)
+
+    def _end(self, entry: _CacheEntry[Value], found: Stamped[Value] | None) -> None:
+        """Notes what came of a computation, and lets the next one begin."""
         with self._changed:
-            if not isinstance(found, BaseException):
+            if found:
                 entry.held, entry.made = found, time.monotonic()
                 entry.took = entry.made - entry.began
             entry.coming = None
             self._computing -= 1
             self._changed.notify_all()
-        if isinstance(found, BaseException):
-            coming.set_exception(found)
-        else:
-            coming.set_result(found)
 
-    def _is_old(self, entry: _Entry[Value]) -> bool:
+    def _is_old(self, entry: _CacheEntry[Value]) -> bool:
         wait = max(self._seconds, REST * entry.took) if self._seconds else 0.0
         return time.monotonic() - entry.made >= wait
 
-    def _entry(self, key: str) -> _Entry[Value]:
-        entry = self._entries.setdefault(key, _Entry())
+    def _entry(self, key: str) -> _CacheEntry[Value]:
+        entry = self._entries.setdefault(key, _CacheEntry())
         self._entries.move_to_end(key)
         while len(self._entries) > self._most:
             self._entries.popitem(last=False)

@@ -1,9 +1,11 @@
-"""Keeps the token that a service makes for its own account, in a file that names the address for which it is.
+"""Finds the token of a service: what a person gave, or what the service made for its own account.
 
-The account's commands send it to that address only, and only while the service runs: any account may take a free port.
+What it made is in a file that names the address for which it is. The account's commands send it to that address only,
+and only while the service runs: any account may take a free port.
 """
 
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -20,10 +22,62 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from krona_tune.record.ownership import LOOKING_SECONDS, is_lock_held
 from krona_tune.refusal import Refusal
 
+VARIABLE = "KRONA_TUNE_TOKEN"
+"""The environment variable that may hold the token."""
+SHORTEST_TOKEN, LONGEST_TOKEN = 16, 4096
 MOST_BYTES = 4096
 FOR_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 """The permissions that the file must not have."""
-FIX = "give a token with --token-file or KRONA_TUNE_TOKEN"
+FIX = f"give a token with --token-file or {VARIABLE}"
+
+
+def read_token(file: Path | None) -> str:
+    """Returns the token in a file, or else in the environment; empty if there is none.
+
+    Raises:
+        Refusal: the file can't be read, or the token is too short or has signs that no header may have.
+    """
+    place = str(file) if file else VARIABLE
+    text = _content(file) if file else os.environ.get(VARIABLE, "")
+    token = text.strip()
+    if not token and not file:
+        return ""
+    fix = f"use {SHORTEST_TOKEN} letters and digits or more, for example from `openssl rand -hex 32`"
+    if len(token) < SHORTEST_TOKEN:
+        raise Refusal(place, f"the token has {len(token)} characters", fix)
+    if len(token) > LONGEST_TOKEN or not re.fullmatch(r"[\x21-\x7e]+", token):
+        raise Refusal(place, "the token is longer than a header may be, or has blanks or signs outside ASCII", fix)
+    return token
+
+
+def is_loopback(host: str) -> bool:
+    """Returns whether only programs of this machine reach a host."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_http_address(url: str) -> bool:
+    """Returns whether a program can ask at a URL by HTTP."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname)
+
+
+def _content(file: Path) -> str:
+    fix = "name a text file that holds the token alone"
+    if not file.is_file():
+        raise Refusal(str(file), "is no file", fix)
+    try:
+        with file.open(encoding="utf-8") as opened:
+            return opened.read(LONGEST_TOKEN + 2)
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refusal(str(file), f"can't be read ({type(error).__name__})", fix) from None
 
 
 class OwnToken(BaseModel):

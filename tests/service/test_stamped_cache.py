@@ -7,19 +7,19 @@ from threading import Event
 
 import pytest
 
-from krona_tune.service import kept_values
-from krona_tune.service.kept_values import Kept, SlowError
+from krona_tune.service import stamped_cache
+from krona_tune.service.stamped_cache import SlowError, StampedCache
 
 
 def test_a_value_is_computed_again_only_for_another_stamp() -> None:
-    kept: Kept[int] = Kept(2)
+    kept: StampedCache[int] = StampedCache(2)
     made = iter(range(10))
     found = [kept.get("a", stamp, lambda: next(made)) for stamp in ("x", "x", "y", "y")]
     assert found == [("x", 0), ("x", 0), ("y", 1), ("y", 1)]
 
 
 def test_the_least_asked_is_dropped() -> None:
-    kept: Kept[str] = Kept(2)
+    kept: StampedCache[str] = StampedCache(2)
     for key in ("a", "b", "a", "c", "a", "b"):
         kept.get(key, "", lambda key=key: key)  # type: ignore[misc]
     assert kept.get("a", "", lambda: "new") == ("", "a")
@@ -28,8 +28,8 @@ def test_the_least_asked_is_dropped() -> None:
 
 def test_a_young_value_is_returned_although_it_is_old_news(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(kept_values.time, "monotonic", lambda: now[0])
-    kept: Kept[str] = Kept(2, seconds=3.0)
+    monkeypatch.setattr(stamped_cache.time, "monotonic", lambda: now[0])
+    kept: StampedCache[str] = StampedCache(2, seconds=3.0)
 
     def slow() -> str:
         now[0] += 2.0
@@ -45,13 +45,13 @@ def test_a_young_value_is_returned_although_it_is_old_news(monkeypatch: pytest.M
 
 
 def test_a_failure_is_not_kept() -> None:
-    kept: Kept[float] = Kept(2)
+    kept: StampedCache[float] = StampedCache(2)
     with pytest.raises(ZeroDivisionError):
         kept.get("a", "x", lambda: 1 / 0)
     assert kept.get("a", "x", lambda: 2.0) == ("x", 2.0)
 
 
-def once_there(kept: Kept[str], key: str, stamp: str, make: Callable[[], str]) -> tuple[str, str]:
+def once_there(kept: StampedCache[str], key: str, stamp: str, make: Callable[[], str]) -> tuple[str, str]:
     """Returns a value as soon as it is there, however long a busy machine takes."""
     while True:
         with suppress(SlowError):
@@ -61,14 +61,14 @@ def once_there(kept: Kept[str], key: str, stamp: str, make: Callable[[], str]) -
 @pytest.fixture
 def held_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[Event]:
     """Makes whoever waits for a slow value wait briefly; slow values come when the event is set."""
-    monkeypatch.setattr(kept_values, "PATIENCE", 0.05)
+    monkeypatch.setattr(stamped_cache, "PATIENCE", 0.05)
     event = Event()
     yield event
     event.set()
 
 
 def test_a_slow_value_is_waited_for_briefly_and_the_one_before_is_returned(held_up: Event) -> None:
-    kept: Kept[str] = Kept(2)
+    kept: StampedCache[str] = StampedCache(2)
     made: list[str] = []
 
     def slow() -> str:
@@ -90,8 +90,8 @@ def test_a_slow_value_is_waited_for_briefly_and_the_one_before_is_returned(held_
 
 
 def test_few_slow_values_are_computed_at_once(held_up: Event, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_values, "SHORT_PATIENCE", 0.01)
-    kept: Kept[str] = Kept(100)
+    monkeypatch.setattr(stamped_cache, "SHORT_PATIENCE", 0.01)
+    kept: StampedCache[str] = StampedCache(100)
     once_there(kept, "old", "x", lambda: "old")
     begun: list[int] = []
 
@@ -100,13 +100,13 @@ def test_few_slow_values_are_computed_at_once(held_up: Event, monkeypatch: pytes
         held_up.wait()
         return "new"
 
-    for number in range(kept_values.MOST_AT_ONCE + 3):
+    for number in range(stamped_cache.MOST_AT_ONCE + 3):
         with pytest.raises(SlowError):
             kept.get(str(number), "x", slow)
-    while len(begun) < kept_values.MOST_AT_ONCE:
+    while len(begun) < stamped_cache.MOST_AT_ONCE:
         time.sleep(0.01)
     assert kept.get("old", "y", slow) == ("x", "old")
-    assert len(begun) == kept_values.MOST_AT_ONCE
+    assert len(begun) == stamped_cache.MOST_AT_ONCE
     held_up.set()
     while kept.get("old", "y", slow) != ("y", "new"):
         pass

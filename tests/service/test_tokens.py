@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from krona_tune.refusal import Refusal
-from krona_tune.service.own_token import own_token, token_for
+from krona_tune.service.tokens import is_loopback, own_token, read_token, token_for
+from tests.service.conftest import TOKEN
 
 HERE, PORT = "127.0.0.1", 8300
 URL = f"http://{HERE}:{PORT}"
@@ -87,3 +88,25 @@ def test_a_place_that_can_not_be_written_is_refused(place: Path) -> None:
     said = r"can't be written: .*; give a token with --token-file or KRONA_TUNE_TOKEN"
     with pytest.raises(Refusal, match=said), own_token(HERE, PORT):
         pass
+
+
+def test_the_token_is_read_from_a_file_or_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_token(None) == ""
+    monkeypatch.setenv("KRONA_TUNE_TOKEN", f" {TOKEN}\n")
+    assert read_token(None) == TOKEN
+    (tmp_path / "token").write_text("another-token-of-sixteen\n")
+    assert read_token(tmp_path / "token") == "another-token-of-sixteen"
+    for content in (b"short", b"", b"x" * 5000, b"\xff" * 20, "é".encode() * 20, b"two words and more of them"):
+        (tmp_path / "token").write_bytes(content)
+        with pytest.raises(Refusal, match="token"):
+            read_token(tmp_path / "token")
+    for path in (tmp_path, tmp_path / "none"):
+        with pytest.raises(Refusal, match="is no file"):
+            read_token(path)
+
+
+@pytest.mark.parametrize(
+    ("host", "local"), [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False)]
+)
+def test_only_loopback_hosts_need_no_token(host: str, local: bool) -> None:
+    assert is_loopback(host) is local
