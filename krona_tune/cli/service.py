@@ -78,15 +78,15 @@ def _queue(
     place: Storage, address: str, cpus: float | None, gpus: float | None, limits: dict[str, int]
 ) -> "StudyQueue | None":
     """Returns the storage's queue; None if another service has it, or nothing can be written there."""
-    from krona_tune.service.queue.capacity import Shared
+    from krona_tune.service.queue.capacity import CapacitySource
     from krona_tune.service.queue.drivers import JobDrivers, LocalDrivers
     from krona_tune.service.queue.study_queue import NoQueueError, StudyQueue, place_of_queue
 
-    shared = Shared(address, cpus, gpus)
-    shared.cluster()  # one that does not answer is refused at once
+    source = CapacitySource(address, cpus, gpus)
+    source.cluster()  # one that does not answer is refused at once
     drivers = JobDrivers(address) if address else LocalDrivers(place_of_queue(place) / "queue")
     try:
-        return StudyQueue(place, drivers, shared, limits)
+        return StudyQueue(place, drivers, source, limits)
     except NoQueueError as refusal:
         errors.print(f"No queue here: {refusal.problem}", highlight=False, markup=False, soft_wrap=True)
         return None

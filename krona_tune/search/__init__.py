@@ -1,1 +1,1 @@
-"""Runs a study on Ray."""
+"""Runs a study on Ray, which no other package imports."""

@@ -16,7 +16,7 @@ from ray.cluster_utils import Cluster
 
 from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.record.remote.storage import storage_at
-from krona_tune.service.queue.capacity import Shared
+from krona_tune.service.queue.capacity import CapacitySource
 from krona_tune.service.queue.drivers import JobDrivers
 from krona_tune.service.queue.entry import Entry, Submission
 from krona_tune.service.queue.study_queue import StudyQueue
@@ -80,7 +80,7 @@ class Bench:
 
     def __init__(self, place: Path, address: str) -> None:
         self._storage = storage_at(str(place / "studies"))
-        self._queue = StudyQueue(self._storage, JobDrivers(address), Shared(address))
+        self._queue = StudyQueue(self._storage, JobDrivers(address), CapacitySource(address))
         self._queue.begin()
 
     def end(self) -> None:

@@ -3,11 +3,12 @@
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from urllib.parse import urlsplit
+from dataclasses import dataclass, replace
 
-from krona_tune.refusal import Refusal, told
-from krona_tune.search.startup.cluster import Cluster, Node, slots, this_machine
+from krona_tune.refusal import Refusal
+from krona_tune.search.startup.cluster import Cluster, Node, Slots, slots, this_machine
+from krona_tune.search.startup.dashboard import cluster_at
+from krona_tune.service.tokens import is_http_address
 from krona_tune.study.request.study_spec import ResourcesSpec
 
 TOLERANCE = 1e-6
@@ -79,13 +80,10 @@ def divide(claims: Iterable[Claim], capacity: Capacity, limits: Mapping[str, int
 
 SECONDS = 10.0
 """How long an answer of the cluster counts as new."""
-ANSWER_SECONDS = 5
-MOST_NODES = 10_000
-"""The most nodes that Ray may answer about; it refuses to tell of more."""
 
 
-class Shared:
-    """What the queue shares out: this machine, or with an address the cluster whose dashboard answers there.
+class CapacitySource:
+    """Finds what the queue shares out: this machine, or with an address the cluster whose dashboard answers there.
 
     Args:
         cpus: how many CPUs there are, such as those that a cluster may grow to; None: as many as are there now.
@@ -103,7 +101,7 @@ class Shared:
             self._at = time.monotonic()
             self._failed = None
             try:
-                self._found = Cluster(nodes=_nodes(self._address), dashboard=self._address)
+                self._found = cluster_at(self._address)
             except Refusal as refusal:
                 self._failed = refusal
         if self._failed:
@@ -119,35 +117,18 @@ class Shared:
         found = self.cluster()
         return Capacity(cpus=found.cpus, gpus=found.gpus)
 
-    def most(self, asked: ResourcesSpec) -> tuple[int, float, float]:
-        """Returns how many slots a study could use at once, and the CPUs and GPUs of one.
+    def most(self, asked: ResourcesSpec) -> Slots:
+        """Returns the most slots that a study could use at once.
 
         Raises:
             Refusal: not one fits, or what `cluster` raises.
         """
         one = slots(self.cluster(), asked.model_copy(update={"max_concurrent": None}))
-        return min(one.count, asked.max_concurrent or one.count), one.cpus, one.gpus
+        return replace(one, count=min(one.count, asked.max_concurrent or one.count))
 
 
 def refuse_odd_dashboard(address: str) -> None:
     """Raises a Refusal if this is no address of a cluster's dashboard."""
-    try:
-        parts = urlsplit(address)
-        right = parts.scheme in {"http", "https"} and bool(parts.hostname)
-    except ValueError:
-        right = False
-    if not right:
+    if not is_http_address(address):
         fix = "name the cluster's dashboard, such as http://127.0.0.1:8265"
         raise Refusal("--address", f"{address!r} is no address of a dashboard", fix)
-
-
-def _nodes(address: str) -> tuple[Node, ...]:
-    from ray.util.state import list_nodes
-
-    try:
-        found = list_nodes(address=address, limit=MOST_NODES, timeout=ANSWER_SECONDS, raise_on_missing_output=False)
-    except Exception as error:
-        fix = "start it, or name its dashboard; one with a token needs RAY_AUTH_MODE and RAY_AUTH_TOKEN"
-        raise Refusal("--address", f"the cluster at {address} gives no answer ({told(error)})", fix) from None
-    totals = [node.resources_total or {} for node in found if node.state == "ALIVE"]
-    return tuple(Node(float(each.get("CPU", 0)), float(each.get("GPU", 0))) for each in totals)

@@ -18,7 +18,7 @@ from krona_tune.record.orders import PERSON, give_order, waiting_orders
 from krona_tune.record.ownership import is_running
 from krona_tune.record.remote.storage import Storage, refresh
 from krona_tune.refusal import Refusal, told
-from krona_tune.service.queue.capacity import Claim, Shared, divide
+from krona_tune.service.queue.capacity import CapacitySource, Claim, divide
 from krona_tune.service.queue.database import Database, Start, UnavailableError
 from krona_tune.service.queue.drivers import SPACE, Drivers, NotStartedError
 from krona_tune.service.queue.entry import Entry
@@ -50,7 +50,7 @@ BY_HAND = "a person runs it; it takes none of the slots"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watched:
+class WatchedEntry:
     """An entry with its study's folder, its last start (None: it has none), and, if that driver has written one, its
     state."""
 
@@ -83,12 +83,12 @@ class Dispatcher:
         database: Database,
         storage: Storage,
         drivers: Drivers,
-        shared: Shared,
+        source: CapacitySource,
         limits: Mapping[str, int] | None = None,
         pace: float = 1.0,
     ) -> None:
         self.problem = ""
-        self._database, self._storage, self._drivers, self._shared = database, storage, drivers, shared
+        self._database, self._storage, self._drivers, self._source = database, storage, drivers, source
         self._limits, self._pace = dict(limits or {}), pace
         self._given: dict[tuple[int, str], tuple[str, float]] = {}
         self._resources: dict[int, ResourcesSpec] = {}
@@ -130,7 +130,7 @@ class Dispatcher:
 
     def round(self) -> None:
         """Compares what is with what should be, once. Raises a Refusal if the file or the cluster can't be reached."""
-        self._shared.cluster()  # without an answer nothing is changed
+        self._source.cluster()  # without an answer nothing is changed
         for watched in self._watched(fetch=True):
             with self._noting(watched.entry):
                 self._look_after(watched)
@@ -139,7 +139,7 @@ class Dispatcher:
         for watched in there:
             with self._noting(watched.entry):
                 claims += self._claims(watched)
-        shares = divide(claims, self._shared.capacity(), self._limits)
+        shares = divide(claims, self._source.capacity(), self._limits)
         self._database.give_slots({watched.entry.id: shares.get(watched.entry.id, 0) for watched in there})
         # those that give slots up come first
         for watched in sorted(there, key=lambda each: not each.begun):
@@ -169,26 +169,26 @@ class Dispatcher:
             logger.warning("%s: %s", entry.name, reason)
             self._database.note(entry.id, reason)
 
-    def _watched(self, *, fetch: bool = False) -> Sequence[Watched]:
+    def _watched(self, *, fetch: bool = False) -> Sequence[WatchedEntry]:
         """Returns every entry that has a place; `fetch`: what copies at a URI hold is fetched first."""
         starts = self._database.last_starts()
         return [self._watch(entry, starts.get(entry.id), fetch=fetch) for entry in self._database.live()]
 
-    def _watch(self, entry: Entry, start: Start | None, *, fetch: bool) -> Watched:
+    def _watch(self, entry: Entry, start: Start | None, *, fetch: bool) -> WatchedEntry:
         folder = self._storage.study(entry.name)
         if start is None:
-            return Watched(entry=entry, folder=folder, start=None, state=None)
+            return WatchedEntry(entry=entry, folder=folder, start=None, state=None)
         if fetch and folder.remote:
             with suppress(Refusal):
                 refresh(folder, FETCHED)
         state = read_driver_state(folder)
-        return Watched(
+        return WatchedEntry(
             entry=entry, folder=folder, start=start, state=state if state and state.at != start.state_before else None
         )
 
     # What there is to divide
 
-    def _claims(self, watched: Watched) -> list[Claim]:
+    def _claims(self, watched: WatchedEntry) -> list[Claim]:
         """Returns what a study asks for; nothing if it needs nothing now."""
         entry, state = watched.entry, watched.state if watched.begun else None
         if entry.removed_by or watched.by_hand or (state and (state.paused or state.end)) or self._waits(watched):
@@ -196,12 +196,22 @@ class Dispatcher:
         if entry.id not in self._resources:
             space = self._database.submission(entry.id).space
             self._resources[entry.id] = parse_spec(space, "space", self._storage.folder).resources
-        most, cpus, gpus = self._shared.most(self._resources[entry.id])  # refused while a node is gone
+        slots = self._source.most(self._resources[entry.id])  # refused while a node is gone
+        most = slots.count
         if state:
             most = min(most, max(1, state.left), state.most or most)
-        return [Claim(place=entry.id, person=entry.person, priority=entry.priority, most=most, cpus=cpus, gpus=gpus)]
+        return [
+            Claim(
+                place=entry.id,
+                person=entry.person,
+                priority=entry.priority,
+                most=most,
+                cpus=slots.cpus,
+                gpus=slots.gpus,
+            )
+        ]
 
-    def _waits(self, watched: Watched) -> bool:
+    def _waits(self, watched: WatchedEntry) -> bool:
         """Returns whether a dead driver's next start has to wait."""
         ended = watched.start.ended_at if watched.start else None
         if watched.entry.state == "queued" or ended is None:
@@ -211,7 +221,7 @@ class Dispatcher:
 
     # Drivers
 
-    def _look_after(self, watched: Watched) -> None:
+    def _look_after(self, watched: WatchedEntry) -> None:
         """Ends an entry whose driver has ended, or lets it be started again."""
         start, entry = watched.start, watched.entry
         if start is None or start.ended_at is not None:
@@ -246,7 +256,7 @@ class Dispatcher:
             logger.warning("%s: %s", entry.name, said)
             self._database.end_start(entry.id, said, fault=True)
 
-    def _start(self, watched: Watched, share: int) -> None:
+    def _start(self, watched: WatchedEntry, share: int) -> None:
         entry, folder = watched.entry, watched.folder
         if folder.remote:
             refresh(folder, FETCHED)
@@ -273,7 +283,7 @@ class Dispatcher:
         if known != handle:
             self._database.note_handle(start.id, known)
 
-    def _tell_driver(self, watched: Watched, share: int) -> None:
+    def _tell_driver(self, watched: WatchedEntry, share: int) -> None:
         """Orders what a driver has not done yet: to end, or to run another number of trials at once."""
         start, state, entry = watched.start, watched.state, watched.entry
         assert start is not None
@@ -286,7 +296,7 @@ class Dispatcher:
         elif state and entry.reason:
             self._database.note(entry.id, "")
 
-    def _order(self, watched: Watched, request: OrderRequest) -> None:
+    def _order(self, watched: WatchedEntry, request: OrderRequest) -> None:
         folder, key = watched.folder, (watched.entry.id, request.what)
         patience = (REMOTE_AGAIN_SECONDS if folder.remote else AGAIN_SECONDS) * self._pace
         value, at = self._given.get(key, ("", -patience))

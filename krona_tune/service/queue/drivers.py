@@ -14,7 +14,8 @@ from typing import Protocol
 import psutil
 
 from krona_tune.api.study_process import CODE, Driver, last_lines, start_driver
-from krona_tune.refusal import Refusal, told
+from krona_tune.refusal import told
+from krona_tune.search.startup.dashboard import job_client
 
 MOST_PACKED = 100_000
 """The most characters of a packed request: Linux allows 131,072 for a word of a command."""
@@ -135,13 +136,7 @@ class JobDrivers:
     words: Sequence[str] = ("--address", "auto")
 
     def __init__(self, address: str) -> None:
-        from ray.job_submission import JobSubmissionClient
-
-        self._address = address
-        try:
-            self._client = JobSubmissionClient(address)
-        except Exception as error:
-            raise Refusal("--address", f"no Ray cluster at {address!r} ({told(error)})", "name its dashboard") from None
+        self._client = job_client(address)
 
     def handle(self, name: str) -> str:
         return f"krona-{name}-{os.urandom(4).hex()}"

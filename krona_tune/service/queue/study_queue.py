@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from krona_tune.record.remote.storage import Storage
 from krona_tune.refusal import Refusal
 from krona_tune.service.answers import StudySummary
-from krona_tune.service.queue.capacity import Shared
+from krona_tune.service.queue.capacity import CapacitySource
 from krona_tune.service.queue.database import Database, UnavailableError
 from krona_tune.service.queue.dispatcher import Dispatcher
 from krona_tune.service.queue.drivers import Drivers
@@ -55,11 +55,11 @@ class StudyQueue:
         self,
         storage: Storage,
         drivers: Drivers,
-        shared: Shared,
+        source: CapacitySource,
         limits: Mapping[str, int] | None = None,
         pace: float = 1.0,
     ) -> None:
-        self._storage, self._shared, self._limits = storage, shared, dict(limits or {})
+        self._storage, self._source, self._limits = storage, source, dict(limits or {})
         self._closing, self._checking = ExitStack(), Lock()
         self._answered: dict[str, tuple[Submission, str, Submitted]] = {}
         place = place_of_queue(storage)
@@ -75,7 +75,7 @@ class StudyQueue:
         path = place / "queue.db"
         path.touch(mode=0o600)  # addresses of services to tell may hold passwords
         self._database = Database(path)
-        self._dispatcher = Dispatcher(self._database, storage, drivers, shared, limits, pace)
+        self._dispatcher = Dispatcher(self._database, storage, drivers, source, limits, pace)
 
     def begin(self) -> None:
         """Begins to start drivers."""
@@ -125,7 +125,7 @@ class StudyQueue:
             ]
             changes = self._database.changes(time.time() - SHOWN_SECONDS)
             problem = problem or self._database.problem
-            capacity = self._shared.capacity().said
+            capacity = self._source.capacity().said
         except Refusal as refusal:
             problem = problem or str(refusal)
         hours: Counter[str] = Counter()
@@ -157,7 +157,7 @@ class StudyQueue:
         if asked.name in {entry.name for entry in self._database.live()}:
             raise Refusal("name", f"{asked.name!r} has a place in the queue", "choose another name")
         checked = check_apart(self._storage, asked)
-        self._shared.most(checked.resources)
+        self._source.most(checked.resources)
         plan = dict(checked.lines)
         if asked.only_plan:
             return Submitted(entry=None, plan=plan)

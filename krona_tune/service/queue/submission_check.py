@@ -23,7 +23,7 @@ CHECK_SECONDS = 120.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checked:
+class CheckedSubmission:
     """A request that passed all checks: its whole YAML, the lines of its plan, and what its trials need."""
 
     space: str
@@ -31,7 +31,7 @@ class Checked:
     resources: ResourcesSpec
 
 
-def check_apart(storage: Storage, asked: Submission) -> Checked:
+def check_apart(storage: Storage, asked: Submission) -> CheckedSubmission:
     """Returns what `check` returns, from a process that ends with it.
 
     Raises:
@@ -45,7 +45,7 @@ def check_apart(storage: Storage, asked: Submission) -> Checked:
             raise Refusal("the request", f"no plan could be made of it: {error}", fix) from None
 
 
-def check(storage: Storage, asked: Submission) -> Checked:
+def check(storage: Storage, asked: Submission) -> CheckedSubmission:
     """Returns the request as it would run.
 
     Raises:
@@ -65,7 +65,7 @@ def check(storage: Storage, asked: Submission) -> Checked:
     if (size := len(packed(space))) > MOST_PACKED:
         raise Refusal("space", f"packed it has {size:,} characters", f"write a request of at most {MOST_PACKED:,}")
     lines = plan_lines(plan, "", storage.study(asked.name))
-    return Checked(space=space, lines=lines, resources=plan.spec.resources)
+    return CheckedSubmission(space=space, lines=lines, resources=plan.spec.resources)
 
 
 def _with_earlier_studies(spec: StudySpec, storage: Storage) -> StudySpec:

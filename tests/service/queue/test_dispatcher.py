@@ -13,7 +13,7 @@ from krona_tune.record.remote.storage import Storage
 from krona_tune.refusal import Refusal
 from krona_tune.search.startup.cluster import Cluster, Node
 from krona_tune.service.queue import dispatcher
-from krona_tune.service.queue.capacity import Shared
+from krona_tune.service.queue.capacity import CapacitySource
 from krona_tune.service.queue.database import Database
 from krona_tune.service.queue.dispatcher import MOST_RESTARTS, Dispatcher
 from krona_tune.service.queue.drivers import NotStartedError
@@ -22,7 +22,7 @@ from krona_tune.study.request.loader import build_spec, dump_spec
 from krona_tune.study.study_state import DriverState, End
 
 
-class Machine(Shared):
+class Machine(CapacitySource):
     """A machine of so many CPUs."""
 
     def __init__(self, cpus: float) -> None:

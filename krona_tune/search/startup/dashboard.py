@@ -1,0 +1,45 @@
+"""Asks the dashboard of a Ray cluster, from outside the cluster: which nodes it has, and what became of its jobs."""
+
+from typing import TYPE_CHECKING
+
+from krona_tune.refusal import Refusal, told
+from krona_tune.search.startup.cluster import Cluster, Node
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+ANSWER_SECONDS = 5
+MOST_NODES = 10_000
+"""The most nodes that Ray may answer about; it refuses to tell of more."""
+
+
+def cluster_at(address: str) -> Cluster:
+    """Returns the nodes that are alive of the cluster whose dashboard has this address.
+
+    Raises:
+        Refusal: it gives no answer.
+    """
+    from ray.util.state import list_nodes
+
+    try:
+        found = list_nodes(address=address, limit=MOST_NODES, timeout=ANSWER_SECONDS, raise_on_missing_output=False)
+    except Exception as error:
+        fix = "start it, or name its dashboard; one with a token needs RAY_AUTH_MODE and RAY_AUTH_TOKEN"
+        raise Refusal("--address", f"the cluster at {address} gives no answer ({told(error)})", fix) from None
+    totals = [node.resources_total or {} for node in found if node.state == "ALIVE"]
+    nodes = tuple(Node(float(each.get("CPU", 0)), float(each.get("GPU", 0))) for each in totals)
+    return Cluster(nodes=nodes, dashboard=address)
+
+
+def job_client(address: str) -> "JobSubmissionClient":
+    """Returns what submits jobs to the cluster whose dashboard has this address, and tells of them.
+
+    Raises:
+        Refusal: no cluster answers there.
+    """
+    from ray.job_submission import JobSubmissionClient
+
+    try:
+        return JobSubmissionClient(address)
+    except Exception as error:
+        raise Refusal("--address", f"no Ray cluster at {address!r} ({told(error)})", "name its dashboard") from None
