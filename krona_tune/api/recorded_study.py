@@ -11,8 +11,9 @@ from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.refused_calls import refusing_at_the_caller
 from krona_tune.report.frame import reports_frame, trials_frame
-from krona_tune.report.study_page import spec_of, write_report
-from krona_tune.report.task_summary import TaskSummary, judged_together, shared_part, summaries
+from krona_tune.report.study_page import write_report
+from krona_tune.report.study_results import StudyResults, spec_of
+from krona_tune.report.task_summary import TaskSummary
 from krona_tune.search.waiting_orders import give_checked_order
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, read_manifest
@@ -112,9 +113,8 @@ class RecordedStudy:
     @property
     def summaries(self) -> dict[str, TaskSummary]:
         """Returns by task its ranking, its baselines and its finalists."""
-        records, manifest = self._records(), self.manifest
-        shared = shared_part(records, manifest, spec_of(self.folder))
-        return {each.task: each for each in judged_together(summaries(records, manifest), shared)}
+        results = StudyResults(manifest=self.manifest, recorded=self._records(), spec=spec_of(self.folder))
+        return {each.task: each for each in results.tasks}
 
     @refusing_at_the_caller
     def best(self, task: str) -> TrialResult:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 from itertools import cycle
 from pathlib import Path
@@ -9,25 +10,23 @@ from pathlib import Path
 import yaml
 from markupsafe import Markup
 
-from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal
 from krona_tune.report.chart import BLUE, GREEN, ORANGE, PURPLE, RED, SCORE, Chart, empty_figure, log_axis
-from krona_tune.report.cost import Cost, cost, device_rates
-from krona_tune.report.finals_summary import FinalAverage, final_average
 from krona_tune.report.html import environment, framed, packed_plotly
 from krona_tune.report.score_charts import PARAMETERS, front_line, task_front
-from krona_tune.report.study_page import refuse_nothing, spec_of, write_page
-from krona_tune.report.task_summary import (
-    Average,
-    TaskSummary,
+from krona_tune.report.study_page import write_page
+from krona_tune.report.study_results import (
+    FinalAverage,
+    SearchAverage,
+    StudyResults,
     average,
-    judged_together,
-    shared_part,
-    summaries,
+    final_average,
+    read_results,
 )
+from krona_tune.report.task_summary import TaskSummary
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import NOTHING
-from krona_tune.study.manifest import Manifest, TaskFacts, read_manifest
+from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.standings import Front, average_front
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, RED)
@@ -38,16 +37,13 @@ class ComparedStudy:
     """One study of several. `average` and `final_average` are over the averaged tasks on which all have a result."""
 
     name: str
-    manifest: Manifest
-    recorded: Records
-    spec: str
-    tasks: Mapping[str, TaskSummary]
+    results: StudyResults
 
-    @property
-    def cost(self) -> Cost:
-        return cost(self.recorded.trials, device_rates(self.spec, self.manifest))
+    @cached_property
+    def tasks(self) -> Mapping[str, TaskSummary]:
+        return {each.task: each for each in self.results.tasks}
 
-    def average(self, common: Sequence[str]) -> Average | None:
+    def average(self, common: Sequence[str]) -> SearchAverage | None:
         return average([self.tasks[task] for task in common])
 
     def final_average(self, common: Sequence[str]) -> FinalAverage | None:
@@ -85,7 +81,8 @@ def write_comparison(folders: Sequence[StudyFolder], to: Path) -> Path:
     if len(different) < 2:
         named = ", ".join(str(folder.root) for folder in different) or "no study"
         raise Refusal("studies", f"{named} is nothing to compare", "name two studies or more")
-    return write_page(to, render_comparison([_study(folder, name) for folder, name in _named(different)]))
+    studies = [ComparedStudy(name=name, results=read_results(folder)) for folder, name in _named(different)]
+    return write_page(to, render_comparison(studies))
 
 
 def render_comparison(studies: Sequence[ComparedStudy]) -> str:
@@ -104,10 +101,10 @@ def render_comparison(studies: Sequence[ComparedStudy]) -> str:
             apart=[each.title for each in known if each.task not in common],
             titles={each.task: each.title for each in tasks},
             front=front,
-            synthetic=any(study.manifest.synthetic for study in studies),
-            differences=differences({study.name: study.spec for study in studies}),
-            backbones=tuple(dict.fromkeys(study.manifest.model.fingerprint for study in studies)),
-            version=studies[0].manifest.versions.get("krona_tune"),
+            synthetic=any(study.results.manifest.synthetic for study in studies),
+            differences=differences({study.name: study.results.spec for study in studies}),
+            backbones=tuple(dict.fromkeys(study.results.manifest.model.fingerprint for study in studies)),
+            version=studies[0].results.manifest.versions.get("krona_tune"),
         )
     )
     title = f"{' and '.join(study.name for study in studies)}: Kronecker adapters"
@@ -138,14 +135,6 @@ def _named(folders: Sequence[StudyFolder]) -> list[tuple[StudyFolder, str]]:
         (folder, name if names.count(name) == 1 else str(folder.root))
         for folder, name in zip(folders, names, strict=True)
     ]
-
-
-def _study(folder: StudyFolder, name: str) -> ComparedStudy:
-    manifest, recorded, spec = read_manifest(folder.manifest), read_records(folder.results), spec_of(folder)
-    refuse_nothing(folder, manifest, recorded)
-    judged = judged_together(summaries(recorded, manifest), shared_part(recorded, manifest, spec))
-    tasks = {each.task: each for each in judged}
-    return ComparedStudy(name=name, manifest=manifest, recorded=recorded, spec=spec, tasks=tasks)
 
 
 def _task(task: str, studies: Sequence[ComparedStudy]) -> ComparedTask:

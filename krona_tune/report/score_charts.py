@@ -17,7 +17,8 @@ from krona_tune.report.chart import (
     log_axis,
     with_alpha,
 )
-from krona_tune.report.task_summary import RankedTrial, TaskSummary, average, pareto, together
+from krona_tune.report.study_results import average, together
+from krona_tune.report.task_summary import RankedTrial, TaskSummary, pareto
 from krona_tune.study.result import Status
 from krona_tune.study.standings import Front, average_front
 

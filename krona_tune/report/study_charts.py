@@ -1,13 +1,32 @@
-"""Draws all tasks in one picture, with intervals, and how much the scores of finalists differ by their seeds."""
+"""Draws a whole study: all tasks in one picture, how much finalists differ by their seeds, and where the time went."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from krona_tune.report.chart import BLUE, GREEN, GREY, ORANGE, Chart, empty_figure
+from krona_tune.record.records import Records
+from krona_tune.report.chart import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PINK,
+    PURPLE,
+    RED,
+    TEAL,
+    YELLOW,
+    Chart,
+    empty_figure,
+)
+from krona_tune.report.cost import DeviceRates
 from krona_tune.report.frame import factor_shape
-from krona_tune.report.task_summary import STANDARD_ERRORS, TaskSummary, together
+from krona_tune.report.study_results import together
+from krona_tune.report.task_summary import STANDARD_ERRORS, TaskSummary
 from krona_tune.study.finals import Finalist, Finals
+from krona_tune.study.kinds import facts_of
+from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.study_state import RUNNING
 
 ROW, AROUND, LOWEST = 54, 96, 360
 """The height of a task's row, of what is around the rows, and the lowest one beside another chart; in pixels."""
@@ -165,3 +184,59 @@ def _bars(everyone: Sequence[Finalist]) -> dict[str, object]:
         "array": [high - each.test.mean for each, (_, high) in zip(everyone, ends, strict=True)],
         "arrayminus": [each.test.mean - low for each, (low, _) in zip(everyone, ends, strict=True)],
     }
+
+
+_COLOURS = {
+    "trained to the end": BLUE,
+    "stopped early": GREY,
+    "stopped by a person": PINK,
+    "without a regular end": RED,
+    "repeats": YELLOW,
+    "finalists": ORANGE,
+    "full trainings": TEAL,
+    "head only": GREEN,
+    RUNNING: PURPLE,
+}
+_ENDS = {
+    Status.COMPLETED: "trained to the end",
+    Status.STOPPED_EARLY: "stopped early",
+    Status.STOPPED_BY_USER: "stopped by a person",
+}
+BAR, AROUND_BARS = 44, 96
+"""The height of a task's bar and of what is around the bars, in pixels."""
+
+
+def cost_chart(tasks: Sequence[TaskSummary], recorded: Records, rates: DeviceRates) -> Chart | None:
+    """Draws a bar per task, by kind and end of the trials; None if no time was spent."""
+    minutes: dict[str, dict[str, float]] = {kind: defaultdict(float) for kind in _COLOURS}
+    for trial in rates.counted(recorded.trials):
+        kind = RUNNING if trial.trial_id in recorded.running else _kind(trial)
+        minutes[kind][trial.task] += trial.device_seconds / 60
+    if not any(sum(each.values()) for each in minutes.values()):
+        return None
+    figure = empty_figure("device minutes", "")
+    for kind, by_task in minutes.items():
+        if any(by_task.values()):
+            figure.add_trace(
+                go.Bar(
+                    name=kind,
+                    orientation="h",
+                    x=[by_task[each.task] for each in tasks],
+                    y=[each.title for each in tasks],
+                    marker={"color": _COLOURS[kind]},
+                    hovertemplate=f"%{{y}}, {kind}: %{{x:.2f}} min<extra></extra>",
+                )
+            )
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    return Chart(
+        name="cost",
+        title="Where the time went",
+        caption="Device time of training and evaluation, summed over trials, by what became of them.",
+        figure=figure.update_layout(
+            barmode="stack", height=BAR * len(tasks) + AROUND_BARS, margin={"l": 72}, legend={"traceorder": "normal"}
+        ),
+    )
+
+
+def _kind(trial: TrialResult) -> str:
+    return facts_of(trial.kind).words or _ENDS.get(trial.status, "without a regular end")

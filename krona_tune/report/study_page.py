@@ -6,33 +6,24 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from krona_tune.atomic_write import read_text, write_atomically
-from krona_tune.record.records import Records, read_records
+from krona_tune.atomic_write import write_atomically
+from krona_tune.record.records import Records
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.report.chart import Chart
-from krona_tune.report.cost import Cost, DeviceRates, cost, cost_chart, device_rates, saved_by_stopping
-from krona_tune.report.finals_summary import final_average, methods_part
+from krona_tune.report.cost import Cost, DeviceRates, cost, saved_by_stopping
 from krona_tune.report.html import SHAPE, environment, framed, knobs_of, packed_plotly
 from krona_tune.report.present import given_orders
 from krona_tune.report.score_charts import average_chart
-from krona_tune.report.study_charts import overview_chart, seeds_chart
+from krona_tune.report.study_charts import cost_chart, overview_chart, seeds_chart
+from krona_tune.report.study_results import StudyResults, final_average, methods_part, read_results, troubles
 from krona_tune.report.task_charts import charts
-from krona_tune.report.task_summary import (
-    STANDARD_ERRORS,
-    TaskSummary,
-    average,
-    judged_together,
-    shared_part,
-    summaries,
-    troubles,
-)
+from krona_tune.report.task_summary import STANDARD_ERRORS, TaskSummary
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import NOTHING
 from krona_tune.study.kinds import UNCOUNTED
-from krona_tune.study.manifest import FIX, Manifest, read_manifest
+from krona_tune.study.manifest import Manifest
 from krona_tune.study.network import Network, network
 from krona_tune.study.order import Order
-from krona_tune.study.request.plain_yaml import read_yaml
 from krona_tune.study.result import TrialResult
 
 TOP = 10
@@ -72,19 +63,8 @@ def write_report(folder: StudyFolder, *, runs: bool = False) -> Path:
         Refusal: there is no study in the folder, or its records can't be read or lack all trials; the page is left as
             it was.
     """
-    manifest, recorded = read_manifest(folder.manifest), read_records(folder.results, runs=runs)
-    spec = spec_of(folder)
-    refuse_nothing(folder, manifest, recorded)
-    return write_page(folder.report, render(manifest, recorded, spec, given_orders(folder, recorded)))
-
-
-def refuse_nothing(folder: StudyFolder, manifest: Manifest, recorded: Records) -> None:
-    """Raises a Refusal if a study names no task or holds no trial, so that no good page gives way to an empty one."""
-    if not manifest.tasks:
-        raise Refusal(str(folder.manifest), "names no task", FIX)
-    if not recorded.trials:
-        fix = "put the study's records back; a study that has just begun has no page before its first trial"
-        raise Refusal(str(folder.results), "holds no trial", fix)
+    results = read_results(folder, runs=runs)
+    return write_page(folder.report, render(results, given_orders(folder, results.recorded)))
 
 
 def write_page(path: Path, html: str) -> Path:
@@ -105,24 +85,21 @@ def _gives_way(path: Path) -> bool:
     return begun == DOCTYPE or not begun
 
 
-def render(manifest: Manifest, recorded: Records, spec: str, orders: Sequence[Order] = ()) -> str:
+def render(results: StudyResults, orders: Sequence[Order] = ()) -> str:
     """Returns the page's HTML. Everything from records or files is escaped."""
-    body = render_body(manifest, recorded, spec, orders)
-    return framed(title_of(manifest), body, plotly=packed_plotly() if "data-figure=" in body else None)
+    body = render_body(results, orders)
+    return framed(title_of(results.manifest), body, plotly=packed_plotly() if "data-figure=" in body else None)
 
 
 def title_of(manifest: Manifest) -> str:
     return f"{manifest.name}: Kronecker adapters"
 
 
-def render_body(
-    manifest: Manifest, recorded: Records, spec: str, orders: Sequence[Order] = (), *, live: bool = False
-) -> Markup:
+def render_body(results: StudyResults, orders: Sequence[Order] = (), *, live: bool = False) -> Markup:
     """Returns the page's header, contents and parts; `live`: with `NOW` where the part about the present goes, and
     with buttons to clone trials."""
-    shared = shared_part(recorded, manifest, spec)
-    tasks = judged_together(summaries(recorded, manifest), shared)
-    backbone, rates = network(manifest.model), device_rates(spec, manifest)
+    manifest, recorded, tasks = results.manifest, results.recorded, results.tasks
+    shared, backbone, rates = results.shared, network(manifest.model), results.rates
     whole = {
         "overview": overview_chart(tasks),
         "average": average_chart(tasks, shared.front if shared else None),
@@ -134,16 +111,16 @@ def render_body(
         .render(
             manifest=manifest,
             synthetic=manifest.synthetic,
-            spec=spec,
+            spec=results.spec,
             parts=[_part(summary, recorded.of(summary.task), backbone, rates) for summary in tasks],
-            average=average(tasks),
+            average=results.average,
             final_average=final_average(tasks),
             tested=any(summary.finals.winner for summary in tasks),
             shared=shared,
             shared_knobs=_knobs([each.row for each in shared.ranked] if shared else []),
             methods=methods_part(recorded, tasks, manifest),
             trials=len(recorded.trials),
-            cost=cost(recorded.trials, rates),
+            cost=results.cost,
             rates=rates,
             whole=whole,
             troubles=troubles(tasks),
@@ -154,15 +131,6 @@ def render_body(
             live=NOW if live else "",
         )
     )
-
-
-def spec_of(folder: StudyFolder) -> str:
-    """Returns the text of study.yaml, empty if it is missing. Raises a Refusal if it holds anything but keys."""
-    fix = "put back what the study was begun with"
-    text = read_text(folder.spec, fix)
-    if not isinstance(read_yaml(text, str(folder.spec)), dict | None):
-        raise Refusal(str(folder.spec), "holds no keys and values", fix)
-    return text
 
 
 def _part(summary: TaskSummary, recorded: Records, backbone: Network | None, rates: DeviceRates) -> TaskPart:

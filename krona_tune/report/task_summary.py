@@ -1,19 +1,13 @@
 """Computes what won and by how much: each task's ranking, the configurations for all tasks, and what failed."""
 
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from math import isfinite, sqrt
 
-import yaml
-
-from krona_tune.record.records import Records
-from krona_tune.study.compared_values import averaged
 from krona_tune.study.finals import Finals
-from krona_tune.study.kinds import TrialKind
-from krona_tune.study.manifest import Manifest, TaskFacts
-from krona_tune.study.result import Half, Status, TrialResult
-from krona_tune.study.standings import Front, SharedConfiguration, Standings, front_of, shared_ranking
+from krona_tune.study.manifest import TaskFacts
+from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.standings import Standings, front_of
 from krona_tune.study.study_state import TrialStates
 
 STANDARD_ERRORS = 2.0
@@ -131,26 +125,6 @@ class TaskSummary:
         return self.gain_over_baseline > STANDARD_ERRORS * sqrt(error**2 + self.best.standard_error**2)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Average:
-    """Means over the `tasks`: those that have a result and are averaged. A baseline's mean is None unless each of them
-    has it."""
-
-    tasks: tuple[str, ...]
-    best: float
-    constant: float | None
-    baseline: float | None
-
-
-def summaries(recorded: Records, manifest: Manifest) -> tuple[TaskSummary, ...]:
-    """Returns one summary per task: those of the manifest in their order, then others that have records."""
-    others = dict.fromkeys(trial.task for trial in recorded.trials if trial.task not in manifest.tasks)
-    return tuple(
-        summarise(task, recorded.of(task).trials, manifest.tasks.get(task), recorded.running)
-        for task in (*manifest.tasks, *others)
-    )
-
-
 def summarise(
     task: str, trials: Sequence[TrialResult], facts: TaskFacts | None, running: Collection[str] = ()
 ) -> TaskSummary:
@@ -165,26 +139,6 @@ def summarise(
         counts={state: n for state, n in TrialStates.of(trials, running).by_state.items() if n},
         troubled=tuple(trial for trial in halted if not (trial.status.stopped or trial.status is Status.COMPLETED)),
         finals=standings.finals(task),
-    )
-
-
-def together(tasks: Sequence[TaskSummary], half: Half) -> list[TaskSummary]:
-    """Returns those of a study's tasks whose scores on a half have a mean, and fit on one axis."""
-    names = averaged({each.task: each.facts for each in tasks}, half)
-    return [each for each in tasks if each.task in names]
-
-
-def average(tasks: Sequence[TaskSummary]) -> Average | None:
-    """Returns the mean best score over the tasks that have one and are averaged, and the same mean for both baselines;
-    None if there is no such task."""
-    scored = [each for each in together(tasks, "validation") if each.best is not None]
-    if not scored:
-        return None
-    return Average(
-        tasks=tuple(each.task for each in scored),
-        best=sum(each.best.score for each in scored if each.best) / len(scored),
-        constant=_mean([each.constant_score for each in scored]),
-        baseline=_mean([each.baseline_score for each in scored]),
     )
 
 
@@ -215,72 +169,3 @@ def _tied(best: TrialResult, best_error: float | None, other: TrialResult, error
 
 def _difference(best: RankedTrial | None, other: float | None) -> float | None:
     return best.score - other if best is not None and other is not None and isfinite(other) else None
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None and isfinite(value)]
-    return sum(known) / len(known) if len(known) == len(values) else None
-
-
-@dataclass(frozen=True, kw_only=True)
-class SharedPart:
-    """The configurations that were trained to the end on every task, the best average first; `begun` were begun."""
-
-    ranked: tuple[SharedConfiguration, ...]
-    begun: int
-
-    @property
-    def front(self) -> Front:
-        """Returns (parameters, average) of those that none beats with as few."""
-        return front_of([(each.parameters, each.average) for each in self.ranked], lambda point: point)
-
-
-def shared_part(recorded: Records, manifest: Manifest, spec: str) -> SharedPart | None:
-    """Returns the shared configurations; None if the request's text says that each task was searched by itself."""
-    search = (yaml.safe_load(spec) or {}).get("search") if "shared" in spec else None
-    if not isinstance(search, dict) or not search.get("shared"):
-        return None
-    searched = [row for row in recorded.trials if row.kind == TrialKind.SEARCH]
-    ranked = shared_ranking(searched, tuple(manifest.tasks))
-    return SharedPart(ranked=tuple(ranked), begun=len({row.number for row in searched}))
-
-
-def judged_together(tasks: Sequence[TaskSummary], part: SharedPart | None) -> tuple[TaskSummary, ...]:
-    """Returns the summaries; if the tasks share their configurations, their best is the winner of the average."""
-    if part is None or not part.ranked:
-        return tuple(tasks)
-    return tuple(replace(each, shared=part.ranked[0].number) for each in tasks)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trouble:
-    """Trials with the same status and reason (the last line of their error); `text` is the first whole error."""
-
-    status: Status
-    reason: str
-    text: str
-    tasks: tuple[str, ...]
-    trials: tuple[TrialResult, ...]
-
-
-def troubles(tasks: Iterable[TaskSummary]) -> tuple[Trouble, ...]:
-    """Returns the troubles, the most frequent first."""
-    together: dict[tuple[Status, str], list[tuple[str, TrialResult]]] = defaultdict(list)
-    for summary in tasks:
-        for trial in summary.troubled:
-            together[trial.status, _reason(trial.error)].append((summary.title, trial))
-    found = [
-        Trouble(
-            status=status,
-            reason=reason,
-            text=pairs[0][1].error.strip(),
-            tasks=tuple(dict.fromkeys(title for title, _ in pairs)),
-            trials=tuple(trial for _, trial in pairs),
-        )
-        for (status, reason), pairs in together.items()
-    ]
-    return tuple(sorted(found, key=lambda each: -len(each.trials)))
-
-
-def _reason(error: str) -> str:
-    return (error.strip().splitlines() or [""])[-1]

@@ -11,7 +11,8 @@ from krona_tune.record.remote.storage import LISTED, Storage, refresh
 from krona_tune.refusal import Refusal
 from krona_tune.report.html import environment
 from krona_tune.report.present import RunningTrial, given_orders, trials_under_way
-from krona_tune.report.study_page import render_body, spec_of, title_of
+from krona_tune.report.study_page import render_body, title_of
+from krona_tune.report.study_results import StudyResults, spec_of
 from krona_tune.search.waiting_orders import give_checked_order
 from krona_tune.service.answers import StudyDetail, StudySummary
 from krona_tune.service.stamped_cache import StampedCache
@@ -124,7 +125,8 @@ class ServedStudies:
         read = self.read(name)
 
         def made() -> Body:
-            html = render_body(read.manifest, read.recorded, read.spec, read.orders, live=True)
+            results = StudyResults(manifest=read.manifest, recorded=read.recorded, spec=read.spec)
+            html = render_body(results, read.orders, live=True)
             return Body(stamp=read.stamp, title=title_of(read.manifest), html=html)
 
         return self._bodies.get(name, read.stamp, made)[1]

@@ -4,9 +4,7 @@ from krona_tune.record.driver_state import read_driver_state
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal
-from krona_tune.report.cost import cost, device_rates
-from krona_tune.report.study_page import spec_of
-from krona_tune.report.task_summary import average, judged_together, shared_part, summaries
+from krona_tune.report.study_results import StudyResults, spec_of
 from krona_tune.service.answers import StudySummary
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, read_manifest
@@ -52,16 +50,15 @@ def summary_of(
     folder: StudyFolder, manifest: Manifest, recorded: Records, state: StudyState, problem: str
 ) -> StudySummary:
     """Returns the summary of a study whose records were read."""
-    spec = spec_of(folder)
-    tasks = judged_together(summaries(recorded, manifest), shared_part(recorded, manifest, spec))
-    mean = average(tasks)
+    results = StudyResults(manifest=manifest, recorded=recorded, spec=spec_of(folder))
+    mean = results.average
     summary = StudySummary(
         name=folder.name,
         state=state.word,
         problem=problem,
         best=mean.best if mean else None,
         head_only=mean.baseline if mean else None,
-        device_seconds=cost(recorded.trials, device_rates(spec, manifest)).device_seconds,
+        device_seconds=results.cost.device_seconds,
         trials=state.trials,
         ended=state.ended,
         seconds_left=state.seconds_left,

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from krona_tune.report.study_page import render
+from krona_tune.report.study_results import StudyResults
 from tests.report.browser import chromium, opened_tab
 from tests.report.many_trials import crowd
 from tests.report.test_browser import T5
@@ -17,7 +18,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "report.html"
         began = time.perf_counter()
-        page.write_text(render(T5, crowd(1000), "model: x\n"), encoding="utf-8")
+        page.write_text(render(StudyResults(manifest=T5, recorded=crowd(1000), spec="model: x\n")), encoding="utf-8")
         print(f"written in {time.perf_counter() - began:.1f} s, {page.stat().st_size / 1e6:.1f} MB")
         with chromium() as browser, opened_tab(browser) as tab:
             for number in range(OPENS):

@@ -11,6 +11,7 @@ from krona_tune.backbones.geometry import Stack
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.report.comparison_page import write_comparison
 from krona_tune.report.study_page import render
+from krona_tune.report.study_results import StudyResults
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status
 from tests.record.events import ended, manifest, started
@@ -48,7 +49,7 @@ def tab(browser: Browser) -> Iterator[Tab]:
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Writes the page of a study of 1,000 trials."""
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(render(T5, crowd(1000), "model: x\n"), encoding="utf-8")
+    path.write_text(render(StudyResults(manifest=T5, recorded=crowd(1000), spec="model: x\n")), encoding="utf-8")
     return path
 
 

@@ -20,7 +20,7 @@ from krona_tune.refusal import Refusal
 from krona_tune.report.score_charts import average_chart
 from krona_tune.report.study_charts import overview_chart
 from krona_tune.report.study_page import render, write_report
-from krona_tune.report.task_summary import summaries
+from krona_tune.report.study_results import StudyResults, summaries
 from krona_tune.study.devices import devices_of, price_of
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import format_duration, format_gain, format_knob, format_money
@@ -227,7 +227,10 @@ def test_a_figure_can_not_end_its_script(study: StudyFolder) -> None:
 @pytest.mark.parametrize("tasks", [(), ("cola",), ("cola", "rte")])
 def test_a_study_without_trials_can_be_drawn(empty: Empty, tmp_path: Path, tasks: tuple[str, ...]) -> None:
     page = tmp_path / "page.html"
-    page.write_text(render(read_manifest(empty(*tasks).manifest), Records(), ""), encoding="utf-8")
+    page.write_text(
+        render(StudyResults(manifest=read_manifest(empty(*tasks).manifest), recorded=Records(), spec="")),
+        encoding="utf-8",
+    )
     text = read(page).text
     assert "No trial has a validation score yet" in text
     assert "python run_study.py --tasks cola,rte" in text

@@ -8,10 +8,12 @@ import pytest
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import Records, read_records
 from krona_tune.report.chart import Chart, Subject, log_axis
-from krona_tune.report.cost import DeviceRates, cost_chart, saved_by_stopping
+from krona_tune.report.cost import DeviceRates, saved_by_stopping
 from krona_tune.report.learning_curves import learning_curves, score_against_step_time
+from krona_tune.report.study_charts import cost_chart
+from krona_tune.report.study_results import summaries
 from krona_tune.report.task_charts import charts
-from krona_tune.report.task_summary import summaries, summarise
+from krona_tune.report.task_summary import summarise
 from krona_tune.study.devices import Devices
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest

@@ -7,7 +7,8 @@ from math import isclose, nan, sqrt
 import pytest
 
 from krona_tune.record.records import read_records
-from krona_tune.report.task_summary import TaskSummary, average, pareto, standard_error, summaries, summarise
+from krona_tune.report.study_results import average, summaries
+from krona_tune.report.task_summary import TaskSummary, pareto, standard_error, summarise
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import TaskFacts, read_manifest
 from krona_tune.study.result import Status, TrialResult

@@ -1,4 +1,4 @@
-"""Tests that the page shows the test half first if there are finalists, and compares methods."""
+"""Tests what is said of a whole study: the test half first if there are finalists, shared configurations, methods."""
 
 from dataclasses import replace
 
@@ -6,17 +6,18 @@ import pytest
 
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import Records, read_records
-from krona_tune.report.finals_summary import GLUE_AVERAGE, final_average, methods_part, reported
 from krona_tune.report.study_charts import seeds_chart
-from krona_tune.report.study_page import write_report
+from krona_tune.report.study_page import render, write_report
+from krona_tune.report.study_results import GLUE_AVERAGE, StudyResults, final_average, methods_part, reported
 from krona_tune.report.task_summary import summarise
 from krona_tune.study.finals import rank_finals
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest
-from krona_tune.study.result import TrialResult
+from krona_tune.study.result import Status, TrialResult
 from tests.record.events import manifest
 from tests.report.conftest import Empty
 from tests.report.test_study_page import Page, read
+from tests.search.test_result_tables import sized
 from tests.study.final_rows import repeats, row
 
 KNOBS = {"method": "krona", "a_out": 16, "a_in": 24, "scale": 4.0}
@@ -194,3 +195,57 @@ def test_the_page_stays_self_contained(empty: Empty) -> None:
     assert [load for load in shown.loads if not load.startswith(("#", "data:"))] == []
     assert shown.tags["script"] == 4 + shown.tags["figure"]
     assert len(shown.ids) == len(set(shown.ids))
+
+
+SHARED, OWN = "search: {shared: true}", "search: {trials: 3}"
+ROWS = [
+    *sized("cola", (100, 0.9), (300, 0.5), (250, 0.4)),
+    *sized("rte", (100, 0.1), (310, 0.8), (250, 0.6)),
+]
+
+
+def test_only_configurations_that_came_to_their_end_on_every_task_are_ranked() -> None:
+    broken = [*ROWS[:-1], replace(ROWS[-1], status=Status.DIVERGED)]
+    part = StudyResults(manifest=manifest("cola", "rte"), recorded=Records(trials=tuple(broken)), spec=SHARED).shared
+    assert part is not None
+    assert [(each.number, each.average, each.parameters) for each in part.ranked] == [(1, 0.65, 310), (0, 0.5, 100)]
+    assert part.begun == 3
+    assert part.front == [(100, 0.5), (310, 0.65)]
+
+
+def test_the_winner_of_the_average_is_named_on_every_task() -> None:
+    page = " ".join(
+        render(
+            StudyResults(manifest=manifest("cola", "rte"), recorded=Records(trials=tuple(ROWS)), spec=SHARED)
+        ).split()
+    )
+    assert "One configuration for all tasks averages <strong>0.650</strong> on validation over 2 tasks" in page
+    assert "<code>cola-001</code>, here at place 2 with 0.500" in page
+    assert 'id="shared-ranking"' in page
+    own = render(StudyResults(manifest=manifest("cola", "rte"), recorded=Records(trials=tuple(ROWS)), spec=OWN))
+    assert 'id="shared-ranking"' not in own
+    assert "The best adapters average <strong>0.850</strong>" in " ".join(own.split())
+
+
+def test_without_a_whole_configuration_the_page_says_so() -> None:
+    page = " ".join(
+        render(
+            StudyResults(manifest=manifest("cola", "rte"), recorded=Records(trials=tuple(ROWS[:2])), spec=SHARED)
+        ).split()
+    )
+    assert "None of the 2 configurations that were begun has come to its end on every task" in page
+
+
+def test_one_configuration_is_told_task_by_task_where_scores_have_no_mean() -> None:
+    made = manifest("cola", "rte")
+    facts = {task: facts.model_copy(update={"compared_by_loss": True}) for task, facts in made.tasks.items()}
+    page = " ".join(
+        render(
+            StudyResults(
+                manifest=made.model_copy(update={"tasks": facts}), recorded=Records(trials=tuple(ROWS)), spec=SHARED
+            )
+        ).split()
+    )
+    assert "On RTE, the one configuration for all tasks has a validation score of <strong>0.800</strong>" in page
+    assert "averages <strong>" not in page
+    assert 'id="shared-ranking"' in page
