@@ -1,6 +1,6 @@
 """Defines a chart of the page, its style, and what a task's charts are drawn from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import floor, log10
 from typing import Any
@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from krona_tune.record.records import Records
 from krona_tune.report.frame import factor_shape
 from krona_tune.report.task_summary import RankedTrial, TaskSummary
+from krona_tune.study.finals import Spread
 from krona_tune.study.formatting import format_tick
 from krona_tune.study.network import Network
 from krona_tune.study.result import TrialResult
@@ -17,6 +18,8 @@ from krona_tune.study.result import TrialResult
 BLUE, ORANGE, GREEN, PURPLE, RED, GREY = "#3f83c8", "#d9792b", "#2f9e76", "#8f6bc4", "#c0513f", "#8a8f98"
 YELLOW, TEAL, PINK = "#b8952f", "#3a9aa8", "#c46a9b"
 SCALE = "Viridis"
+Range = tuple[float, float]
+"""The ends of an axis, from low to high."""
 
 
 def empty_figure(x_title: str, y_title: str) -> go.Figure:
@@ -58,6 +61,95 @@ def log_axis(values: Sequence[float]) -> dict[str, Any]:
     digits = (1, 2, 5) if max(positive) <= 100 * min(positive) else (1,)
     ticks = [digit * 10.0**power for power in range(low, high + 2) for digit in digits]
     return {"type": "log", "tickvals": ticks, "ticktext": [format_tick(float(f"{tick:.1g}")) for tick in ticks]}
+
+
+def points(
+    name: str | None,
+    where: Sequence[tuple[Any, Any]],
+    marker: dict[str, Any],
+    said: str = "%{text}",
+    text: Sequence[str] | None = None,
+    bars: tuple[str, dict[str, Any]] | None = None,
+) -> go.Scatter:
+    """Draws a mark at each place (x, y).
+
+    Args:
+        said: what a mark says under the mouse, as a template of plotly.
+        text: the text of each mark.
+        bars: `error_x` or `error_y`, and the error bars.
+    """
+    return go.Scatter(
+        name=name,
+        x=[x for x, _ in where],
+        y=[y for _, y in where],
+        text=text,
+        mode="markers",
+        marker=marker,
+        hovertemplate=f"{said}<extra></extra>",
+        **dict([bars] if bars else []),
+    )
+
+
+def uneven_bars(spreads: Sequence[Spread]) -> dict[str, Any]:
+    """Returns error bars from each mean to the ends of its interval; of no length where there is none."""
+    ends = [each.interval or (each.mean, each.mean) for each in spreads]
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [high - each.mean for each, (_, high) in zip(spreads, ends, strict=True)],
+        "arrayminus": [each.mean - low for each, (low, _) in zip(spreads, ends, strict=True)],
+        "thickness": 1.5,
+    }
+
+
+def trial_points(
+    name: str | None,
+    chosen: Sequence[RankedTrial],
+    x: Callable[[RankedTrial], float],
+    marker: dict[str, Any],
+    unit: str = "",
+) -> go.Scatter:
+    """Draws trials by their score; a trial's point says what it is, and its `x` if that has a unit."""
+    more = [f"<br>{x(each):.3g} {unit}" if unit else "" for each in chosen]
+    text = [hover(each) + said for each, said in zip(chosen, more, strict=True)]
+    return points(name, [(x(each), each.score) for each in chosen], marker, text=text)
+
+
+def pareto_line(
+    front: Sequence[RankedTrial], x: Callable[[RankedTrial], float], size: int, bars: dict[str, Any] | None = None
+) -> go.Scatter:
+    """Draws a Pareto front of trials as steps, with a ring of `size` pixels around each of them."""
+    return go.Scatter(
+        name="Pareto front",
+        x=[x(each) for each in front],
+        y=[each.score for each in front],
+        mode="lines+markers",
+        line={"color": ORANGE, "shape": "hv", "width": 2},
+        marker={"symbol": "circle-open", "size": size, "line": {"width": 2}},
+        error_y=bars,
+        hoverinfo="skip",
+    )
+
+
+def product_ends(product: float, x_range: Range, y_range: Range) -> tuple[float, float]:
+    """Returns between which x the line x + y = `product` crosses a picture; all of them are logarithms."""
+    (left, right), (bottom, top) = x_range, y_range
+    return max(left, product - top), min(right, product - bottom)
+
+
+def product_line(x: Sequence[float], y: Sequence[float], text: str, opacity: float | None = None) -> go.Scatter:
+    """Draws a dashed line of equal products, with the text at its lower end."""
+    return go.Scatter(
+        x=x,
+        y=y,
+        mode="lines+text",
+        text=["", text],
+        textposition="top left",
+        textfont={"size": 11, "color": GREY},
+        line={"color": GREY, "dash": "dash", "width": 1},
+        opacity=opacity,
+        hoverinfo="skip",
+    )
 
 
 SCORE = "validation score"

@@ -7,7 +7,7 @@ from math import log2
 import plotly.graph_objects as go
 
 from krona_tune.kron.factors import divisors
-from krona_tune.report.chart import GREY, SCALE, Chart, Subject, colour_bar, empty_figure
+from krona_tune.report.chart import SCALE, Chart, Range, Subject, colour_bar, empty_figure, product_ends, product_line
 from krona_tune.report.frame import factor_shape
 from krona_tune.report.task_summary import RankedTrial
 
@@ -86,7 +86,7 @@ def _places(sizes: Sequence[int]) -> list[float]:
     return [log2(size) for size in sizes]
 
 
-def _range(sizes: Sequence[int]) -> tuple[float, float]:
+def _range(sizes: Sequence[int]) -> Range:
     return log2(sizes[0]) - EDGE, log2(sizes[-1]) + EDGE
 
 
@@ -110,17 +110,6 @@ def _spread_out(products: Sequence[int]) -> list[int]:
 
 def _equal_cost(product: int, rows: Sequence[int], columns: Sequence[int], width: int | None) -> go.Scatter:
     """Draws the shapes with a_out·a_in = product: at a square map all of them cost product + width²/product."""
-    (left, right), (bottom, top) = _range(columns), _range(rows)
-    ends = (max(left, log2(product) - top), min(right, log2(product) - bottom))
+    ends = product_ends(log2(product), _range(columns), _range(rows))
     cost = round(product + width * width / product) if width else product
-    return go.Scatter(
-        x=list(ends),
-        y=[log2(product) - end for end in ends],
-        mode="lines+text",
-        text=["", f"{cost:,}"],
-        textposition="top left",
-        textfont={"size": 11, "color": GREY},
-        line={"color": GREY, "dash": "dash", "width": 1},
-        hoverinfo="skip",
-        showlegend=False,
-    )
+    return product_line(ends, [log2(product) - end for end in ends], f"{cost:,}").update(showlegend=False)

@@ -1,8 +1,14 @@
-"""Draws the knobs: what the study's model expects of each, and scale against learning rate."""
+"""Draws the knobs: what the study's model expects of each, scale against learning rate, and which knobs mattered.
 
-from collections.abc import Sequence
+That is told by PED-ANOVA importances from Optuna, compared with what chance gives.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from math import ceil, floor, log10
+from random import Random
+from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -11,16 +17,22 @@ from krona_tune.record.records import Effect
 from krona_tune.report.chart import (
     BLUE,
     GREY,
+    ORANGE,
     SCALE,
     Chart,
+    Range,
     Subject,
     colour_bar,
     empty_figure,
     hover,
     log_axis,
+    points,
+    product_ends,
+    product_line,
     with_alpha,
 )
 from krona_tune.study.formatting import format_name, format_tick
+from krona_tune.study.randomness import stream
 
 COLUMNS, HEIGHT = 3, 190
 """Plots in a row, and the height of one in pixels."""
@@ -66,12 +78,8 @@ def _traces(some: Sequence[Effect]) -> list[go.Scatter]:
         up = [effect.high - effect.expected for effect in some]
         down = [effect.expected - effect.low for effect in some]
         bars = {"type": "data", "array": up, "arrayminus": down, "symmetric": False, "thickness": 1.5}
-        return [
-            go.Scatter(
-                x=[effect.value for effect in some], y=expected, mode="markers", error_y=bars,
-                marker={"color": BLUE}, hovertemplate="%{x}: %{y:.3f}<extra></extra>",
-            )
-        ]  # fmt: skip
+        places = [(effect.value, effect.expected) for effect in some]
+        return [points(None, places, {"color": BLUE}, "%{x}: %{y:.3f}", bars=("error_y", bars))]
     numbers = [effect.number for effect in some]
     edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
     return [
@@ -100,16 +108,8 @@ def scale_and_learning_rate(subject: Subject) -> Chart | None:
     figure.update_xaxes(log_axis(rates), range=_range(rates))
     figure.update_yaxes(log_axis(scales), range=_range(scales))
     marker = {"color": [each.score for each in chosen], "colorscale": SCALE, "size": 12, "colorbar": colour_bar()}
-    figure.add_trace(
-        go.Scatter(
-            x=rates,
-            y=scales,
-            mode="markers",
-            marker=marker,
-            text=[f"{hover(each)}<br>product {s * r:.2g}" for each, s, r in zip(chosen, scales, rates, strict=True)],
-            hovertemplate="%{text}<extra></extra>",
-        )
-    )
+    text = [f"{hover(each)}<br>product {s * r:.2g}" for each, s, r in zip(chosen, scales, rates, strict=True)]
+    figure.add_trace(points(None, list(zip(rates, scales, strict=True)), marker, text=text))
     figure.add_traces([_line(product, rates, scales) for product in _products(rates, scales)])
     return Chart(
         name="scale",
@@ -120,8 +120,8 @@ def scale_and_learning_rate(subject: Subject) -> Chart | None:
     )
 
 
-def _range(values: Sequence[float]) -> list[float]:
-    return [log10(min(values)) - MARGIN, log10(max(values)) + MARGIN]
+def _range(values: Sequence[float]) -> Range:
+    return log10(min(values)) - MARGIN, log10(max(values)) + MARGIN
 
 
 def _products(rates: Sequence[float], scales: Sequence[float]) -> list[float]:
@@ -134,16 +134,96 @@ def _products(rates: Sequence[float], scales: Sequence[float]) -> list[float]:
 
 def _line(product: float, rates: Sequence[float], scales: Sequence[float]) -> go.Scatter:
     """Draws a product's line across the whole picture, with the product written at its lower end."""
-    (left, right), (bottom, top) = _range(rates), _range(scales)
-    ends = (max(left, log10(product) - top), min(right, log10(product) - bottom))
-    return go.Scatter(
-        x=[10**end for end in ends],
-        y=[product / 10**end for end in ends],
-        mode="lines+text",
-        text=["", format_tick(product)],
-        textposition="top left",
-        textfont={"size": 11, "color": GREY},
-        line={"color": GREY, "dash": "dash", "width": 1},
-        opacity=0.6,
-        hoverinfo="skip",
+    ends = product_ends(log10(product), _range(rates), _range(scales))
+    return product_line([10**end for end in ends], [product / 10**end for end in ends], format_tick(product), 0.6)
+
+
+FEWEST = 12
+"""With fewer scored trials no importances are shown."""
+
+TOP = 0.25
+"""PED-ANOVA measures how differently a knob is set in this share of the best trials than in all of them."""
+
+SHUFFLES = 20
+FEW_VALUES = 12
+"""A number with no more values than this is treated as a choice among them."""
+
+
+def importance(subject: Subject) -> Chart | None:
+    ranked = subject.summary.ranked
+    knobs = searched_knobs([each.trial.params for each in ranked])
+    if len(ranked) < FEWEST or not knobs or subject.recorded.effects:  # the model's effects say more
+        return None
+    scores = [each.score for each in ranked]
+    found, *by_chance = importances(knobs, [scores, *_shuffled(scores)])
+    chance = {name: sorted(each[name] for each in by_chance)[int(0.95 * SHUFFLES) - 1] for name in knobs}
+    names = sorted(knobs, key=lambda name: found[name])
+    figure = empty_figure("importance (PED-ANOVA)", "")
+    figure.add_trace(_bars(names, found, chance))
+    ticks = {"symbol": "line-ns-open", "color": ORANGE, "size": 18, "line": {"width": 2.5}}
+    places = [(chance[name], name) for name in names]
+    figure.add_trace(points("chance, once in twenty", places, ticks, "chance: %{x:.2g}"))
+    figure.update_xaxes(rangemode="tozero").update_yaxes(showgrid=False)
+    return Chart(
+        name="importance",
+        title="Which knobs mattered",
+        caption=f"How differently a knob is set in the best quarter of {len(ranked)} trials than in all of them. The "
+        "mark is what scores shuffled at random reach once in twenty times: a grey bar that ends before it means "
+        "nothing. Scores of trials that were stopped count as they stood.",
+        figure=figure.update_layout(margin={"l": 128}),
+    )
+
+
+def searched_knobs(params: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Returns the values, trial by trial, of each knob that every trial has and that differs between them."""
+    shared = [name for name in (params[0] if params else {}) if all(name in each for each in params)]
+    values = {name: [each[name] for each in params] for name in shared}
+    return {name: taken for name, taken in values.items() if len(set(taken)) > 1}
+
+
+def importances(knobs: dict[str, list[Any]], scorings: Sequence[Sequence[float]]) -> list[dict[str, float]]:
+    """Returns for each scoring each knob's importance, not normalised, from an in-memory Optuna study of the trials."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="minimize")
+    distributions = {name: _distribution(values) for name, values in knobs.items()}
+    rows = [dict(zip(knobs, values, strict=True)) for values in zip(*knobs.values(), strict=True)]
+    trials = [optuna.trial.create_trial(params=row, distributions=distributions, value=0.0) for row in rows]
+    study.add_trials(trials)
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=TOP)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*to achieve low `target` values")
+        return [dict(evaluator.evaluate(study, target=_losses(scores))) for scores in scorings]
+
+
+def _losses(scores: Sequence[float]) -> Callable[[Any], float]:
+    """Returns a trial's negated score by its number, because PED-ANOVA takes a lower target for a better one."""
+    return lambda trial: -scores[trial.number]
+
+
+def _shuffled(scores: list[float]) -> list[list[float]]:
+    random = Random(stream(0, "importance"))
+    return [random.sample(scores, len(scores)) for _ in range(SHUFFLES)]
+
+
+def _distribution(values: Sequence[Any]) -> Any:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    different = list(dict.fromkeys(values))
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in different)
+    if not numbers or len(different) <= FEW_VALUES:
+        return CategoricalDistribution(different)
+    return FloatDistribution(min(different), max(different), log=min(different) > 0)
+
+
+def _bars(names: Sequence[str], found: dict[str, float], chance: dict[str, float]) -> go.Bar:
+    return go.Bar(
+        name="importance",
+        showlegend=False,
+        orientation="h",
+        x=[found[name] for name in names],
+        y=list(names),
+        marker={"color": [BLUE if found[name] > chance[name] else GREY for name in names]},
+        hovertemplate="%{y}: %{x:.2g}<extra></extra>",
     )

@@ -1,15 +1,13 @@
-"""Draws learning curves with the rungs, and score against the training time per example."""
+"""Draws learning curves with the rungs."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import plotly.graph_objects as go
 
-from krona_tune.report.chart import BLUE, GREEN, GREY, ORANGE, SCORE, Chart, Subject, empty_figure, hover
-from krona_tune.report.task_summary import RankedTrial
+from krona_tune.report.chart import BLUE, GREEN, GREY, ORANGE, SCORE, Chart, Subject, empty_figure, points
 from krona_tune.study.kinds import FIRST_TRAINED, TrialKind
 from krona_tune.study.result import Report, Status
-from krona_tune.study.standings import front_of
 
 Curves = dict[str, list[Report]]
 
@@ -41,22 +39,19 @@ def learning_curves(subject: Subject) -> Chart | None:
     best = summary.best.trial.trial_id if summary.best else ""
     whole = {each.trial.trial_id for each in summary.ranked if each.trial.status is Status.COMPLETED}
     baselines = {trial.trial_id for trial in trials if trial.kind == TrialKind.BASELINE}
-    groups: dict[str, Callable[[str], bool]] = {
-        "not trained to the end": lambda trial: trial != best and trial not in whole | baselines,
-        "trained to the end": lambda trial: trial in whole - {best},
-        "head only": lambda trial: trial in baselines,
-        "best": lambda trial: trial == best,
-    }
+    group = dict.fromkeys(curves, "not trained to the end") | dict.fromkeys(whole, "trained to the end")
+    group |= dict.fromkeys(baselines, "head only") | {best: "best"}
     figure = empty_figure("epochs", SCORE)
-    for name, belongs in groups.items():
-        chosen = [curve for trial, curve in curves.items() if belongs(trial)]
-        if chosen:
-            figure.add_trace(_lines(name, chosen, _LINES[name]))
+    for name, line in _LINES.items():
+        if chosen := [curve for trial, curve in curves.items() if group[trial] == name]:
+            figure.add_trace(_lines(name, chosen, line))
     stopped = ""
     for status, (name, mark, sentence) in STOPS.items():
         such = [trial.trial_id for trial in trials if trial.status is status]
         if ends := [curves[trial][-1] for trial in such if trial in curves]:
-            figure.add_trace(_ends(name, mark, ends))
+            places, ids = [(end.epochs, end.score) for end in ends], [end.trial_id for end in ends]
+            marker = {"symbol": mark, "size": 8, "line": {"width": 1.5, "color": GREY}}
+            figure.add_trace(points(name, places, marker, "%{text} was stopped at %{y:.3f}", ids))
             stopped += sentence
     for number, epochs in enumerate(_rungs(subject), start=1):
         figure.add_vline(epochs, line={"color": GREY, "dash": "dot", "width": 1}, annotation_text=f"rung {number}")
@@ -98,59 +93,3 @@ def _lines(name: str, curves: Sequence[Sequence[Report]], line: dict[str, object
         line={**{key: line[key] for key in ("color", "width", "dash")}, **({"width": 0.8} if crowded else {})},
         marker={"size": 3 if crowded else 5},
     )
-
-
-def _ends(name: str, mark: str, ends: Sequence[Report]) -> go.Scatter:
-    return go.Scatter(
-        name=name,
-        x=[end.epochs for end in ends],
-        y=[end.score for end in ends],
-        text=[end.trial_id for end in ends],
-        hovertemplate="%{text} was stopped at %{y:.3f}<extra></extra>",
-        mode="markers",
-        marker={"symbol": mark, "size": 8, "line": {"width": 1.5, "color": GREY}},
-    )
-
-
-def score_against_step_time(subject: Subject) -> Chart | None:
-    """Returns None for fewer than two trials with a known time."""
-    timed = [each for each in subject.summary.ranked if _milliseconds(each) > 0]
-    if len(timed) < 2:
-        return None
-    front = front_of(timed, lambda each: (_milliseconds(each), each.score))
-    figure = empty_figure("training time an example, ms", SCORE)
-    figure.add_trace(
-        go.Scatter(
-            name="trials",
-            x=[_milliseconds(each) for each in timed],
-            y=[each.score for each in timed],
-            mode="markers",
-            marker={"color": BLUE, "size": 8, "opacity": 0.7},
-            text=[f"{hover(each)}<br>{_milliseconds(each):.3g} ms an example" for each in timed],
-            hovertemplate="%{text}<extra></extra>",
-        )
-    )
-    figure.add_trace(
-        go.Scatter(
-            name="Pareto front",
-            x=[_milliseconds(each) for each in front],
-            y=[each.score for each in front],
-            mode="lines+markers",
-            line={"color": ORANGE, "shape": "hv", "width": 2},
-            marker={"symbol": "circle-open", "size": 12, "line": {"width": 2}},
-            hoverinfo="skip",
-        )
-    )
-    return Chart(
-        name="steps",
-        title="Score against training time",
-        caption="A short step and a high score are better. Trials that shared a device measured each other's load too, "
-        "so read differences of a tenth as none.",
-        figure=figure,
-    )
-
-
-def _milliseconds(each: RankedTrial) -> float:
-    """Returns the training time per example; 0.0 if it is not known."""
-    seen = each.trial.own_examples
-    return 1000 * each.trial.train_seconds / seen if seen else 0.0

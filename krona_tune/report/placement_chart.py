@@ -5,13 +5,12 @@ from collections.abc import Iterable, Mapping
 from math import ceil
 from typing import Any
 
-import plotly.graph_objects as go
 from pydantic import ValidationError
 
 from krona_tune.adapters.placement import sites
 from krona_tune.backbones.geometry import Geometry, Stack
 from krona_tune.refusal import Refusal
-from krona_tune.report.chart import BLUE, Chart, Subject, empty_figure, with_alpha
+from krona_tune.report.chart import BLUE, Chart, Subject, empty_figure, points, with_alpha
 from krona_tune.report.task_summary import RankedTrial
 from krona_tune.study.formatting import format_name
 from krona_tune.study.network import Network, roles_of
@@ -48,7 +47,9 @@ def placement(subject: Subject) -> Chart | None:
     every = _everywhere(network)
     colours = [BLUE if place in winner else with_alpha(BLUE, TINT * in_good[place] / len(good)) for place in every]
     text = [_said(place, in_good[place], len(good), in_all[place], len(ranked)) for place in every]
-    figure.add_trace(_squares(every, network, names, colours, text))
+    squares = {"symbol": "square", "size": 20, "color": colours, "line": {"color": BLUE, "width": 1}}
+    places = [(_at(network, stack, layer), names.index(role)) for stack, layer, role in every]
+    figure.add_trace(points(None, places, squares, text=text))
     figure.update_xaxes(_layers(network)).update_yaxes(_roles(names))
     for stack in network.depths:
         middle = _at(network, stack, (network.depths[stack] - 1) / 2)
@@ -101,19 +102,6 @@ def _at(network: Network, stack: Stack, layer: float) -> float:
     """Returns the position of a layer on the axis: the decoder begins one place after the encoder."""
     return layer + (
         network.depths[Stack.ENCODER] + 1 if stack is Stack.DECODER and Stack.ENCODER in network.depths else 0
-    )
-
-
-def _squares(
-    chosen: list[Place], network: Network, names: list[str], colours: list[str], text: list[str]
-) -> go.Scatter:
-    return go.Scatter(
-        x=[_at(network, stack, layer) for stack, layer, _ in chosen],
-        y=[names.index(role) for *_, role in chosen],
-        mode="markers",
-        marker={"symbol": "square", "size": 20, "color": colours, "line": {"color": BLUE, "width": 1}},
-        text=text,
-        hovertemplate="%{text}<extra></extra>",
     )
 
 

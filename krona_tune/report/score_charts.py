@@ -1,4 +1,4 @@
-"""Draws score against trainable parameters: one task's trials and their Pareto front, and the front of the average."""
+"""Draws the score against its cost: trainable parameters, of a task and in the average of tasks, or training time."""
 
 from collections.abc import Sequence
 
@@ -13,14 +13,16 @@ from krona_tune.report.chart import (
     Chart,
     Subject,
     empty_figure,
-    hover,
     log_axis,
+    pareto_line,
+    points,
+    trial_points,
     with_alpha,
 )
 from krona_tune.report.study_results import average, together
 from krona_tune.report.task_summary import RankedTrial, TaskSummary, pareto
 from krona_tune.study.result import Status
-from krona_tune.study.standings import Front, average_front
+from krona_tune.study.standings import Front, average_front, front_of
 
 PARAMETERS = "trainable parameters"
 
@@ -32,20 +34,16 @@ def score_against_parameters(subject: Subject) -> Chart | None:
     figure = empty_figure(PARAMETERS, SCORE)
     early = [each for each in summary.ranked if each.trial.status is not Status.COMPLETED]
     full = [each for each in summary.ranked if each.trial.status is Status.COMPLETED]
-    figure.add_trace(_points("not trained to the end", early, {"color": GREY, "opacity": 0.55, "size": 7}))
-    figure.add_trace(_points("trained to the end", full, {"color": BLUE, "size": 9}))
-    figure.add_trace(_front("Pareto front", pareto(summary.ranked)))
+    figure.add_trace(trial_points("not trained to the end", early, _size, {"color": GREY, "opacity": 0.55, "size": 7}))
+    figure.add_trace(trial_points("trained to the end", full, _size, {"color": BLUE, "size": 9}))
+    front = pareto(summary.ranked)
+    errors = [each.standard_error or 0.0 for each in front]
+    bars = {"type": "data", "array": errors, "color": with_alpha(ORANGE, 0.6), "thickness": 1.2, "width": 4}
+    figure.add_trace(pareto_line(front, _size, 13, bars))
     if summary.baseline is not None:
-        figure.add_trace(
-            go.Scatter(
-                name="head only",
-                x=[summary.baseline.trainable_parameters],
-                y=[summary.baseline.score],
-                mode="markers",
-                marker={"color": GREEN, "symbol": "diamond", "size": 11},
-                hovertemplate="head only: %{y:.3f}, %{x:,} parameters<extra></extra>",
-            )
-        )
+        head = [(summary.baseline.trainable_parameters, summary.baseline.score)]
+        said = "head only: %{y:.3f}, %{x:,} parameters"
+        figure.add_trace(points("head only", head, {"color": GREEN, "symbol": "diamond", "size": 11}, said))
     if summary.constant_score is not None:
         figure.add_hline(summary.constant_score, line={"color": GREY, "dash": "dot", "width": 1})
     trials = [each.trial for each in summary.ranked] + ([summary.baseline] if summary.baseline else [])
@@ -57,6 +55,10 @@ def score_against_parameters(subject: Subject) -> Chart | None:
         "as small; their bars are one standard error. The dotted line is the constant answer.",
         figure=figure,
     )
+
+
+def _size(each: RankedTrial) -> float:
+    return each.trial.trainable_parameters
 
 
 def task_front(summary: TaskSummary) -> Front:
@@ -103,27 +105,26 @@ def front_line(name: str, front: Front, colour: str) -> go.Scatter:
     )
 
 
-def _front(name: str, front: Sequence[RankedTrial]) -> go.Scatter:
-    errors = [each.standard_error or 0.0 for each in front]
-    return go.Scatter(
-        name=name,
-        x=[each.trial.trainable_parameters for each in front],
-        y=[each.score for each in front],
-        mode="lines+markers",
-        line={"color": ORANGE, "shape": "hv", "width": 2},
-        marker={"symbol": "circle-open", "size": 13, "line": {"width": 2}},
-        error_y={"type": "data", "array": errors, "color": with_alpha(ORANGE, 0.6), "thickness": 1.2, "width": 4},
-        hoverinfo="skip",
+def score_against_step_time(subject: Subject) -> Chart | None:
+    """Returns None for fewer than two trials with a known time."""
+    timed = [each for each in subject.summary.ranked if _milliseconds(each) > 0]
+    if len(timed) < 2:
+        return None
+    front = front_of(timed, lambda each: (_milliseconds(each), each.score))
+    figure = empty_figure("training time an example, ms", SCORE)
+    marker = {"color": BLUE, "size": 8, "opacity": 0.7}
+    figure.add_trace(trial_points("trials", timed, _milliseconds, marker, "ms an example"))
+    figure.add_trace(pareto_line(front, _milliseconds, 12))
+    return Chart(
+        name="steps",
+        title="Score against training time",
+        caption="A short step and a high score are better. Trials that shared a device measured each other's load too, "
+        "so read differences of a tenth as none.",
+        figure=figure,
     )
 
 
-def _points(name: str, chosen: Sequence[RankedTrial], marker: dict[str, object]) -> go.Scatter:
-    return go.Scatter(
-        name=name,
-        x=[each.trial.trainable_parameters for each in chosen],
-        y=[each.score for each in chosen],
-        mode="markers",
-        marker=marker,
-        text=[hover(each) for each in chosen],
-        hovertemplate="%{text}<extra></extra>",
-    )
+def _milliseconds(each: RankedTrial) -> float:
+    """Returns the training time per example; 0.0 if it is not known."""
+    seen = each.trial.own_examples
+    return 1000 * each.trial.train_seconds / seen if seen else 0.0

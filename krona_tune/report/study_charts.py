@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -18,6 +19,8 @@ from krona_tune.report.chart import (
     YELLOW,
     Chart,
     empty_figure,
+    points,
+    uneven_bars,
 )
 from krona_tune.report.cost import DeviceRates
 from krona_tune.report.frame import factor_shape
@@ -62,53 +65,26 @@ def overview_chart(tasks: Sequence[TaskSummary]) -> Chart | None:
 
 
 def _marks(name: str, scores: Sequence[float | None], shift: float, colour: str, symbol: str) -> go.Scatter:
-    return go.Scatter(
-        name=name,
-        x=list(scores),
-        y=[place - shift for place in range(len(scores))],
-        mode="markers",
-        marker={"color": colour, "symbol": symbol, "size": 10, "line": {"width": 2, "color": colour}},
-        hovertemplate=f"{name}: %{{x:.3f}}<extra></extra>",
-    )
+    marker = {"color": colour, "symbol": symbol, "size": 10, "line": {"width": 2, "color": colour}}
+    return points(name, [(score, place - shift) for place, score in enumerate(scores)], marker, f"{name}: %{{x:.3f}}")
 
 
 def _best(scored: Sequence[TaskSummary]) -> go.Scatter:
     best = [each.best for each in scored if each.best]
-    return go.Scatter(
-        name="best on validation",
-        x=[each.score for each in best],
-        y=[place - 0.14 for place in range(len(best))],
-        mode="markers",
-        marker={"color": BLUE, "size": 11},
-        error_x={
-            "type": "data",
-            "array": [STANDARD_ERRORS * (each.standard_error or 0.0) for each in best],
-            "color": BLUE,
-            "thickness": 1.5,
-        },
-        hovertemplate="best on validation: %{x:.3f}<extra></extra>",
-    )
+    errors = [STANDARD_ERRORS * (each.standard_error or 0.0) for each in best]
+    places = [(each.score, place - 0.14) for place, each in enumerate(best)]
+    return _intervals("best on validation", places, BLUE, {"type": "data", "array": errors, "thickness": 1.5})
 
 
 def _winners(scored: Sequence[TaskSummary]) -> go.Scatter:
     won = [(place, each.finals.winner.test) for place, each in enumerate(scored) if each.finals.winner]
-    ends = [test.interval or (test.mean, test.mean) for _, test in won]
-    return go.Scatter(
-        name="winner on test",
-        x=[test.mean for _, test in won],
-        y=[place + 0.28 for place, _ in won],
-        mode="markers",
-        marker={"color": ORANGE, "size": 11},
-        error_x={
-            "type": "data",
-            "symmetric": False,
-            "array": [high - test.mean for (_, test), (_, high) in zip(won, ends, strict=True)],
-            "arrayminus": [test.mean - low for (_, test), (low, _) in zip(won, ends, strict=True)],
-            "color": ORANGE,
-            "thickness": 1.5,
-        },
-        hovertemplate="winner on test: %{x:.3f}<extra></extra>",
-    )
+    places = [(test.mean, place + 0.28) for place, test in won]
+    return _intervals("winner on test", places, ORANGE, uneven_bars([test for _, test in won]))
+
+
+def _intervals(name: str, places: Sequence[tuple[float, float]], colour: str, bars: dict[str, Any]) -> go.Scatter:
+    error = ("error_x", bars | {"color": colour})
+    return points(name, places, {"color": colour, "size": 11}, f"{name}: %{{x:.3f}}", bars=error)
 
 
 BESIDE = 0.14
@@ -130,7 +106,8 @@ def seeds_chart(finals: Finals, *, one_scale: bool = True) -> Chart | None:
     if one_scale:
         validation = [each.validation.mean for each in everyone]
         figure.add_trace(_means("validation mean", validation, -BESIDE, {"visible": False}))
-    figure.add_trace(_means("test mean and 95 % interval", [e.test.mean for e in everyone], BESIDE, _bars(everyone)))
+    test = [each.test for each in everyone]
+    figure.add_trace(_means("test mean and 95 % interval", [each.mean for each in test], BESIDE, uneven_bars(test)))
     names = [configuration(each) for each in everyone]
     beside = ", validation left and test right of its name" if one_scale else " on test"
     figure.update_xaxes(tickvals=list(range(len(everyone))), ticktext=names, range=[-0.6, len(everyone) - 0.4])
@@ -150,40 +127,17 @@ def configuration(each: Finalist) -> str:
 
 
 def _dots(name: str, everyone: Sequence[Finalist], score: str, shift: float, colour: str) -> go.Scatter:
-    points = [(place + shift, row) for place, each in enumerate(everyone) for row in each.rows]
-    return go.Scatter(
-        name=name,
-        x=[x for x, _ in points],
-        y=[getattr(row, score) for _, row in points],
-        text=[f"{row.trial_id}, seed {row.seed}" for _, row in points],
-        hovertemplate="%{text}: %{y:.3f}<extra></extra>",
-        mode="markers",
-        marker={"color": colour, "size": 9, "opacity": 0.75},
-    )
+    rows = [(place + shift, row) for place, each in enumerate(everyone) for row in each.rows]
+    text = [f"{row.trial_id}, seed {row.seed}" for _, row in rows]
+    marker = {"color": colour, "size": 9, "opacity": 0.75}
+    return points(name, [(x, getattr(row, score)) for x, row in rows], marker, "%{text}: %{y:.3f}", text)
 
 
-def _means(name: str, means: Sequence[float], shift: float, bars: dict[str, object]) -> go.Scatter:
-    return go.Scatter(
-        name=name,
-        x=[place + shift for place in range(len(means))],
-        y=list(means),
-        mode="markers",
-        marker={"symbol": "line-ew-open", "color": GREY, "size": 22, "line": {"width": 2.5}},
-        error_y={"color": GREY, "thickness": 1.5, **bars},
-        showlegend=bars.get("visible", True) is True,
-        hovertemplate="mean %{y:.3f}<extra></extra>",
-    )
-
-
-def _bars(everyone: Sequence[Finalist]) -> dict[str, object]:
-    """Returns the interval's ends as distances from the mean; zeros if there is no interval."""
-    ends = [each.test.interval or (each.test.mean, each.test.mean) for each in everyone]
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": [high - each.test.mean for each, (_, high) in zip(everyone, ends, strict=True)],
-        "arrayminus": [each.test.mean - low for each, (low, _) in zip(everyone, ends, strict=True)],
-    }
+def _means(name: str, means: Sequence[float], shift: float, bars: dict[str, Any]) -> go.Scatter:
+    places = [(place + shift, mean) for place, mean in enumerate(means)]
+    marker = {"symbol": "line-ew-open", "color": GREY, "size": 22, "line": {"width": 2.5}}
+    error = ("error_y", {"color": GREY, "thickness": 1.5, **bars})
+    return points(name, places, marker, "mean %{y:.3f}", bars=error).update(showlegend="visible" not in bars)
 
 
 _COLOURS = {

@@ -5,11 +5,10 @@ from collections.abc import Callable
 from krona_tune.record.records import Records
 from krona_tune.report.chart import Chart, Subject
 from krona_tune.report.factor_shapes import factor_shapes
-from krona_tune.report.importance import importance
-from krona_tune.report.knob_charts import effects, scale_and_learning_rate
-from krona_tune.report.learning_curves import learning_curves, score_against_step_time
+from krona_tune.report.knob_charts import effects, importance, scale_and_learning_rate
+from krona_tune.report.learning_curves import learning_curves
 from krona_tune.report.placement_chart import placement
-from krona_tune.report.score_charts import score_against_parameters
+from krona_tune.report.score_charts import score_against_parameters, score_against_step_time
 from krona_tune.report.task_summary import TaskSummary
 from krona_tune.study.network import Network
 

@@ -4,7 +4,6 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
-from importlib import import_module
 from pathlib import Path
 from types import FrameType
 
@@ -106,7 +105,6 @@ def _prepare(studies: ServedStudies) -> None:
     with suppress(Exception):
         packed_script()
         found = studies.summaries()
-        import_module("krona_tune.report.importance")
         if readable := [each.name for each in found if each.state != UNREADABLE]:
             studies.body(readable[0])
 

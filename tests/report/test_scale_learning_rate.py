@@ -7,7 +7,7 @@ import pytest
 from krona_tune.backbones.geometry import Stack
 from krona_tune.report.chart import Subject
 from krona_tune.report.factor_shapes import factor_shapes
-from krona_tune.report.importance import importance, importances, searched_knobs
+from krona_tune.report.knob_charts import importance, importances, searched_knobs
 from krona_tune.report.placement_chart import placement, places_of
 from krona_tune.report.score_charts import average_chart, task_front
 from krona_tune.report.task_summary import summarise

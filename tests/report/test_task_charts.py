@@ -9,7 +9,8 @@ from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import Records, read_records
 from krona_tune.report.chart import Chart, Subject, log_axis
 from krona_tune.report.cost import DeviceRates, saved_by_stopping
-from krona_tune.report.learning_curves import learning_curves, score_against_step_time
+from krona_tune.report.learning_curves import learning_curves
+from krona_tune.report.score_charts import score_against_step_time
 from krona_tune.report.study_charts import cost_chart
 from krona_tune.report.study_results import summaries
 from krona_tune.report.task_charts import charts
