@@ -8,13 +8,11 @@ from itertools import cycle
 from pathlib import Path
 
 import yaml
-from markupsafe import Markup
 
 from krona_tune.refusal import Refusal
 from krona_tune.report.chart import BLUE, GREEN, ORANGE, PURPLE, RED, SCORE, Chart, empty_figure, log_axis
-from krona_tune.report.html import environment, framed, packed_plotly
+from krona_tune.report.html import framed, rendered, write_page
 from krona_tune.report.score_charts import PARAMETERS, front_line, task_front
-from krona_tune.report.study_page import write_page
 from krona_tune.report.study_results import (
     FinalAverage,
     SearchAverage,
@@ -91,25 +89,22 @@ def render_comparison(studies: Sequence[ComparedStudy]) -> str:
     known = [each for each in tasks if len(each.studies) == len(studies) and all(s.best for _, s in each.studies)]
     common = [each.task for each in known if len(known) == 1 or each.averages]
     front = _average_chart(studies, common)
-    body = Markup(
-        environment()
-        .get_template("comparison.html.j2")
-        .render(
-            studies=studies,
-            tasks=tasks,
-            common=common,
-            apart=[each.title for each in known if each.task not in common],
-            titles={each.task: each.title for each in tasks},
-            front=front,
-            synthetic=any(study.results.manifest.synthetic for study in studies),
-            differences=differences({study.name: study.results.spec for study in studies}),
-            backbones=tuple(dict.fromkeys(study.results.manifest.model.fingerprint for study in studies)),
-            version=studies[0].results.manifest.versions.get("krona_tune"),
-        )
+    body = rendered(
+        "comparison.html.j2",
+        {
+            "studies": studies,
+            "tasks": tasks,
+            "common": common,
+            "apart": [each.title for each in known if each.task not in common],
+            "titles": {each.task: each.title for each in tasks},
+            "front": front,
+            "synthetic": any(study.results.manifest.synthetic for study in studies),
+            "differences": differences({study.name: study.results.spec for study in studies}),
+            "backbones": tuple(dict.fromkeys(study.results.manifest.model.fingerprint for study in studies)),
+            "version": studies[0].results.manifest.versions.get("krona_tune"),
+        },
     )
-    title = f"{' and '.join(study.name for study in studies)}: Kronecker adapters"
-    charts = front or any(each.chart for each in tasks)
-    return framed(title, body, plotly=packed_plotly() if charts else None)
+    return framed(f"{' and '.join(study.name for study in studies)}: Kronecker adapters", body)
 
 
 def differences(specs: Mapping[str, str]) -> dict[str, tuple[str, ...]]:

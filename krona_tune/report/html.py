@@ -1,7 +1,8 @@
-"""Turns values into HTML: the templates with their filters, and plotly inside the page."""
+"""Turns values into pages: the templates with their filters, plotly inside the page, and the file that is written."""
 
 import gzip
 from base64 import b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -11,6 +12,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from krona_tune.atomic_write import write_atomically
+from krona_tune.refusal import Refusal, refusing
 from krona_tune.report.frame import factor_shape
 from krona_tune.study.formatting import (
     describe_adapter,
@@ -30,6 +33,8 @@ from krona_tune.study.formatting import (
 from krona_tune.study.order import OrderKind, order_controls
 from krona_tune.study.result import TrialResult
 
+DOCTYPE = b"<!DOCTYPE html>"
+"""How every page begins."""
 TEMPLATES = Path(__file__).parent / "templates"
 
 SHAPE = "A"
@@ -68,14 +73,38 @@ class ServedPage:
     stamp: str = ""
 
 
-def framed(title: str, body: Markup, *, plotly: Markup | None = None, served: ServedPage | None = None) -> str:
+def rendered(template: str, values: Mapping[str, object]) -> Markup:
+    """Returns what a template makes of values. Whatever is not a filter's Markup is escaped."""
+    return Markup(environment().get_template(template).render(values))
+
+
+def framed(title: str, body: Markup, *, served: ServedPage | None = None) -> str:
     """Returns a whole page around a body: self-contained, or as a service sends it."""
-    return environment().get_template("layout.html.j2").render(title=title, body=body, plotly=plotly, served=served)
+    plotly = packed_plotly() if not served and "data-figure=" in body else None
+    return rendered("layout.html.j2", {"title": title, "body": body, "plotly": plotly, "served": served})
+
+
+def write_page(path: Path, html: str) -> Path:
+    """Writes a page. Raises a Refusal if something else has its place, or there is no room for it, or no right to
+    write."""
+    with refusing(str(path), "the page can't be written", "make room there, and its folder writable"):
+        if path.exists() and not path.is_dir() and not _gives_way(path):
+            raise Refusal(str(path), "is no page, and a page would replace it", "name another file, such as page.html")
+        return write_atomically(path, html)
+
+
+def _gives_way(path: Path) -> bool:
+    """Returns whether a page may replace what is there: another page, or an empty file."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        begun = file.read(len(DOCTYPE))
+    return begun == DOCTYPE or not begun
 
 
 @cache
 def environment() -> Environment:
-    """Returns the page's templates. Whatever is not a filter's Markup is escaped."""
+    """Returns the pages' templates."""
     made = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,

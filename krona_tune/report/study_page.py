@@ -6,12 +6,10 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from krona_tune.atomic_write import write_atomically
 from krona_tune.record.records import Records
-from krona_tune.refusal import Refusal, refusing
 from krona_tune.report.chart import Chart
 from krona_tune.report.cost import Cost, DeviceRates, cost, saved_by_stopping
-from krona_tune.report.html import SHAPE, environment, framed, knobs_of, packed_plotly
+from krona_tune.report.html import SHAPE, framed, knobs_of, rendered, write_page
 from krona_tune.report.present import given_orders
 from krona_tune.report.score_charts import average_chart
 from krona_tune.report.study_charts import cost_chart, overview_chart, seeds_chart
@@ -28,8 +26,6 @@ from krona_tune.study.result import TrialResult
 
 TOP = 10
 """How many trials of a task the ranking shows at first."""
-DOCTYPE = b"<!DOCTYPE html>"
-"""How every page begins."""
 NOW = Markup("<!--now-->")
 """Stands in a live page's body for the part that says what runs now, which changes more often than the rest."""
 
@@ -67,28 +63,10 @@ def write_report(folder: StudyFolder, *, runs: bool = False) -> Path:
     return write_page(folder.report, render(results, given_orders(folder, results.recorded)))
 
 
-def write_page(path: Path, html: str) -> Path:
-    """Writes a page. Raises a Refusal if something else has its place, or there is no room for it, or no right to
-    write."""
-    with refusing(str(path), "the page can't be written", "make room there, and its folder writable"):
-        if path.exists() and not path.is_dir() and not _gives_way(path):
-            raise Refusal(str(path), "is no page, and a page would replace it", "name another file, such as page.html")
-        return write_atomically(path, html)
-
-
-def _gives_way(path: Path) -> bool:
-    """Returns whether a page may replace what is there: another page, or an empty file."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        begun = file.read(len(DOCTYPE))
-    return begun == DOCTYPE or not begun
-
-
 def render(results: StudyResults, orders: Sequence[Order] = ()) -> str:
     """Returns the page's HTML. Everything from records or files is escaped."""
     body = render_body(results, orders)
-    return framed(title_of(results.manifest), body, plotly=packed_plotly() if "data-figure=" in body else None)
+    return framed(title_of(results.manifest), body)
 
 
 def title_of(manifest: Manifest) -> str:
@@ -105,31 +83,30 @@ def render_body(results: StudyResults, orders: Sequence[Order] = (), *, live: bo
         "average": average_chart(tasks, shared.front if shared else None),
         "cost": cost_chart(tasks, recorded, rates),
     }
-    return Markup(
-        environment()
-        .get_template("report.html.j2")
-        .render(
-            manifest=manifest,
-            synthetic=manifest.synthetic,
-            spec=results.spec,
-            parts=[_part(summary, recorded.of(summary.task), backbone, rates) for summary in tasks],
-            average=results.average,
-            final_average=final_average(tasks),
-            tested=any(summary.finals.winner for summary in tasks),
-            shared=shared,
-            shared_knobs=_knobs([each.row for each in shared.ranked] if shared else []),
-            methods=methods_part(recorded, tasks, manifest),
-            trials=len(recorded.trials),
-            cost=results.cost,
-            rates=rates,
-            whole=whole,
-            troubles=troubles(tasks),
-            top=TOP,
-            full_kinds={kind: kind.facts.trained_on for kind in UNCOUNTED},
-            standard_errors=STANDARD_ERRORS,
-            orders=orders,
-            live=NOW if live else "",
-        )
+    return rendered(
+        "report.html.j2",
+        {
+            "manifest": manifest,
+            "synthetic": manifest.synthetic,
+            "spec": results.spec,
+            "parts": [_part(summary, recorded.of(summary.task), backbone, rates) for summary in tasks],
+            "average": results.average,
+            "final_average": final_average(tasks),
+            "tested": any(summary.finals.winner for summary in tasks),
+            "shared": shared,
+            "shared_knobs": _knobs([each.row for each in shared.ranked] if shared else []),
+            "methods": methods_part(recorded, tasks, manifest),
+            "trials": len(recorded.trials),
+            "cost": results.cost,
+            "rates": rates,
+            "whole": whole,
+            "troubles": troubles(tasks),
+            "top": TOP,
+            "full_kinds": {kind: kind.facts.trained_on for kind in UNCOUNTED},
+            "standard_errors": STANDARD_ERRORS,
+            "orders": orders,
+            "live": NOW if live else "",
+        },
     )
 
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 from starlette.types import Scope
 
-from krona_tune.report.html import environment, framed, packed_script
+from krona_tune.report.html import framed, packed_script, rendered
 from krona_tune.report.study_page import NOW
 from krona_tune.service.access import FAILED_SECONDS, Access
 from krona_tune.service.answers import StudySummary
@@ -108,25 +108,24 @@ MOST_CHANGES = 100
 
 def index_body(studies: list[StudySummary], place: str, queue: QueueView | None = None) -> Markup:
     """Returns what the index shows: the studies, and the queue of a service that runs one."""
-    template = environment().get_template("index.html.j2")
-    shown = template.render(
-        studies=studies,
-        place=place,
-        synthetic=any(each.synthetic for each in studies),
-        queue=queue,
-        picture=slots_picture(queue.changes, time.time()) if queue else None,
-        least=LEAST_PRIORITY,
-        most=MOST_PRIORITY,
-        most_changes=MOST_CHANGES,
-    )
-    return Markup(shown)
+    values = {
+        "studies": studies,
+        "place": place,
+        "synthetic": any(each.synthetic for each in studies),
+        "queue": queue,
+        "picture": slots_picture(queue.changes, time.time()) if queue else None,
+        "least": LEAST_PRIORITY,
+        "most": MOST_PRIORITY,
+        "most_changes": MOST_CHANGES,
+    }
+    return rendered("index.html.j2", values)
 
 
 def index_page(scope: Scope, body: Markup, stamp: str, *, queue: bool = False) -> str:
     """Returns the index around its body; `queue`: with what changes the queue."""
     served = served_page(scope, source="/main", events="/events", stamp=stamp)
-    changes = environment().get_template("queue_changes.html.j2").render(nonce=served.nonce) if queue else ""
-    return framed("Studies", body + Markup(changes), served=served)
+    changes = rendered("queue_changes.html.j2", {"nonce": served.nonce}) if queue else ""
+    return framed("Studies", body + changes, served=served)
 
 
 def study_page(scope: Scope, name: str, body: Body, present: str) -> str:
@@ -143,5 +142,5 @@ def study_page(scope: Scope, name: str, body: Body, present: str) -> str:
 
 
 def login_page(scope: Scope, to: str, problem: str = "") -> str:
-    body = environment().get_template("login.html.j2").render(to=to, problem=problem)
-    return framed("Log in", Markup(body), served=served_page(scope))
+    body = rendered("login.html.j2", {"to": to, "problem": problem})
+    return framed("Log in", body, served=served_page(scope))

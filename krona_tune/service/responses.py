@@ -7,7 +7,6 @@ from http import HTTPStatus
 from math import isfinite
 from typing import Any
 
-from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
@@ -16,7 +15,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.types import Scope
 
 from krona_tune.refusal import Refusal
-from krona_tune.report.html import ServedPage, environment, framed
+from krona_tune.report.html import ServedPage, framed, rendered
 from krona_tune.service.answers import Problem
 from krona_tune.study.redact import redact
 
@@ -74,8 +73,8 @@ def refused(scope: Scope, status: int, refusal: Refusal, headers: dict[str, str]
 
 
 def _problem_page(scope: Scope, said: Problem, title: str) -> str:
-    body = environment().get_template("problem.html.j2").render(said=said, title=title)
-    return framed(title, Markup(body), served=served_page(scope))
+    body = rendered("problem.html.j2", {"said": said, "title": title})
+    return framed(title, body, served=served_page(scope))
 
 
 def served_page(scope: Scope, source: str = "", events: str = "", orders: str = "", stamp: str = "") -> ServedPage:
