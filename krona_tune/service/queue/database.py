@@ -6,7 +6,7 @@ Every method is one transaction; after a kill at any moment the file holds all o
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from sqlalchemy import (
     Column,
+    ColumnElement,
     Connection,
     Float,
     Index,
@@ -39,6 +40,8 @@ logger = logging.getLogger(__name__)
 Value = TypeVar("Value")
 
 FORMAT_KEY = "user_version"
+AS_SUBMITTED = {"name", "space", "priority", "tracking_uri"}
+"""What of a submission is kept as it is."""
 BUSY_SECONDS = 5.0
 """How long a transaction waits for another process that writes."""
 MOST_QUEUED, MOST_ENDED = 1_000, 100
@@ -52,15 +55,15 @@ entries = Table(
     Column("name", String, nullable=False),
     Column("person", String, nullable=False),
     Column("priority", Integer, nullable=False),
-    Column("state", String, nullable=False),
+    Column("state", String, nullable=False, default="queued"),
     Column("space", String, nullable=False),
     Column("tracking_uri", String),
     Column("notify", String, nullable=False),
-    Column("slots", Integer, nullable=False),
-    Column("submitted_at", Float, nullable=False),
+    Column("slots", Integer, nullable=False, default=0),
+    Column("submitted_at", Float, nullable=False, default=time.time),
     Column("ended_at", Float),
-    Column("reason", String, nullable=False),
-    Column("removed_by", String, nullable=False),
+    Column("reason", String, nullable=False, default=""),
+    Column("removed_by", String, nullable=False, default=""),
     sqlite_autoincrement=True,
 )
 Index("live_names", entries.c.name, unique=True, sqlite_where=entries.c.state.in_(LIVE))
@@ -146,33 +149,17 @@ class Database:
             live = select(func.count()).select_from(entries).where(entries.c.state.in_(LIVE))
             if connection.execute(live).scalar_one() >= MOST_QUEUED:
                 raise Refusal("the queue", f"{MOST_QUEUED:,} studies have a place", "wait until some have ended")
-            values = {
-                "name": asked.name,
-                "person": person,
-                "priority": asked.priority,
-                "state": "queued",
-                "space": asked.space,
-                "tracking_uri": asked.tracking_uri,
-                "notify": json.dumps(asked.notify),
-                "slots": 0,
-                "submitted_at": time.time(),
-                "reason": "",
-                "removed_by": "",
-            }
+            values = asked.model_dump(include=AS_SUBMITTED) | {"person": person, "notify": json.dumps(asked.notify)}
             try:
-                key = connection.execute(entries.insert().values(values)).inserted_primary_key
+                return self._entry(connection, _inserted(connection, entries, values))
             except IntegrityError:
                 raise Refusal("name", f"{asked.name!r} has a place in the queue", "choose another name") from None
-            assert key is not None, "an insert returns its key"
-            return self._entry(connection, int(key[0]))
 
     def submission(self, entry: int) -> Submission:
         """Returns what was submitted."""
         with self._reading() as connection:
             row = connection.execute(select(entries).where(entries.c.id == entry)).one()
-        notify = tuple(json.loads(row.notify))
-        kept = {name: getattr(row, name) for name in ("name", "space", "priority", "tracking_uri")}
-        return Submission(**kept, notify=notify)
+        return Submission(**{name: row._mapping[name] for name in AS_SUBMITTED}, notify=tuple(json.loads(row.notify)))
 
     def entry(self, entry: int) -> Entry:
         """Returns an entry. Raises an UnknownEntryError if there is none."""
@@ -194,7 +181,10 @@ class Database:
 
     def move(self, entry: int, priority: int) -> Entry:
         """Gives an entry another priority. Raises a Refusal if it has no place any more."""
-        return self._change_live(entry, priority=priority)
+        with self._transaction() as connection:
+            _refuse_ended(self._entry(connection, entry))
+            self._update(connection, entry, {"priority": priority})
+            return self._entry(connection, entry)
 
     def remove(self, entry: int, person: str) -> Entry:
         """Takes a queued entry's place; of one that runs, notes who wants its driver to end."""
@@ -252,9 +242,7 @@ class Database:
             begun = entries.update().where(entries.c.id == entry, wanted).values(state="running", reason="")
             if not connection.execute(begun).rowcount:
                 return None
-            key = connection.execute(starts.insert().values(values)).inserted_primary_key
-            assert key is not None, "an insert returns its key"
-            return Start(id=int(key[0]), ended_at=None, **values)
+            return Start(id=_inserted(connection, starts, values), ended_at=None, **values)
 
     def drop_start(self, start: int, reason: str) -> None:
         """Takes back a start, because nothing was started."""
@@ -283,15 +271,15 @@ class Database:
 
     def faults(self, entry: int, since: float) -> int:
         """Returns how many of an entry's drivers ended by themselves since a moment."""
-        asked = select(func.count()).where(starts.c.entry == entry, starts.c.fault == 1, starts.c.ended_at >= since)
-        with self._reading() as connection:
-            return int(connection.execute(asked).scalar_one())
+        return self._count_starts(entry, (starts.c.fault == 1) & (starts.c.ended_at >= since))
 
     def starts_since(self, entry: int, since: float) -> int:
         """Returns how often a driver of an entry was started since a moment."""
-        asked = select(func.count()).where(starts.c.entry == entry, starts.c.at >= since)
+        return self._count_starts(entry, starts.c.at >= since)
+
+    def _count_starts(self, entry: int, which: ColumnElement[bool]) -> int:
         with self._reading() as connection:
-            return int(connection.execute(asked).scalar_one())
+            return int(connection.execute(select(func.count()).where(starts.c.entry == entry, which)).scalar_one())
 
     def last_starts(self) -> dict[int, Start]:
         """Returns the last start of each entry that has a place."""
@@ -361,12 +349,6 @@ class Database:
             return found[0]
         raise Refusal(f"entry {entry}", f"what the queue's file says of {self._odd[row.id]} makes no sense", "leave it")
 
-    def _change_live(self, entry: int, **values: Any) -> Entry:
-        with self._transaction() as connection:
-            _refuse_ended(self._entry(connection, entry))
-            self._update(connection, entry, values)
-            return self._entry(connection, entry)
-
     def _update(self, connection: Connection, entry: int, values: dict[str, Any]) -> None:
         connection.execute(entries.update().where(entries.c.id == entry).values(values))
 
@@ -379,6 +361,13 @@ class Database:
     def _end_starts(self, connection: Connection, entry: int, now: float, *, fault: bool = False) -> None:
         open_starts = starts.update().where(starts.c.entry == entry, starts.c.ended_at.is_(None))
         connection.execute(open_starts.values(ended_at=now, fault=int(fault)))
+
+
+def _inserted(connection: Connection, table: Table, values: Mapping[str, Any]) -> int:
+    """Inserts a row and returns its key."""
+    key = connection.execute(table.insert().values(values)).inserted_primary_key
+    assert key is not None, "an insert returns its key"
+    return int(key[0])
 
 
 def _begin(connection: Connection) -> None:
