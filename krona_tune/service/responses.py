@@ -1,6 +1,7 @@
 """Answers requests: with values as JSON, or with what is wrong, as JSON for a program and as a page for a browser."""
 
 import json
+from collections.abc import Mapping
 from functools import cache
 from hashlib import sha256
 from http import HTTPStatus
@@ -24,9 +25,15 @@ FOR_PROGRAMS = ("/api/", "/openapi.json", "/healthz")
 
 FIX = "correct that and send it again"
 """The fix of a refusal whose problem says it."""
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": text}
-    for status, text in {
+
+
+def problems(texts: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
+    """Returns what a route may answer besides its value: what each status means."""
+    return {status: {"model": Problem, "description": text} for status, text in texts.items()}
+
+
+PROBLEMS = problems(
+    {
         400: "The request can't be read.",
         401: "The token is missing or wrong.",
         403: "Another site's page sent this.",
@@ -34,8 +41,8 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         421: "The Host header is no name of this machine.",
         422: "The request can't be met.",
         503: "The storage does not answer now.",
-    }.items()
-}
+    }
+)
 
 
 def plain(value: Any) -> Any:

@@ -9,18 +9,18 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from krona_tune import __version__
 from krona_tune.refusal import Refusal
 from krona_tune.service.access import Access
-from krona_tune.service.answers import MOST_ROWS, Problem, Rows, StudyDetail, StudySummary, Version
+from krona_tune.service.answers import MOST_ROWS, Rows, StudyDetail, StudySummary, Version
 from krona_tune.service.queue.entry import QUEUE, Entry, Move, QueueView, Submission, Submitted
 from krona_tune.service.queue.study_queue import StudyQueue
-from krona_tune.service.responses import PROBLEMS, json_answer, only_json
+from krona_tune.service.responses import PROBLEMS, json_answer, only_json, problems
 from krona_tune.service.served_studies import ServedStudies
 from krona_tune.study.order import Order, OrderRequest
 
 MOST_OFFSET = 10_000_000
 MOST_ORDERS = 4
 """The most orders that are left at once; the others wait, and hold up no page."""
-UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "There is no such study."}}
-NO_JSON: dict[int | str, dict[str, Any]] = {415: {"model": Problem, "description": "The request is no JSON."}}
+UNKNOWN = problems({404: "There is no such study."})
+NO_JSON = problems({415: "The request is no JSON."})
 
 Name = Annotated[str, Path(description="A study's name.", min_length=1, max_length=255)]
 Offset = Annotated[int, Query(ge=0, le=MOST_OFFSET, description="How many rows to leave out.")]
@@ -98,9 +98,8 @@ def _page(found: list[Any], offset: int, limit: int) -> Response:
 
 MOST_SUBMISSIONS = 20
 """The most submissions that wait for their check; further ones wait for these, and hold up no page."""
-Answers = dict[int | str, dict[str, Any]]
-UNKNOWN_ENTRY: Answers = {404: {"model": Problem, "description": "There is no such entry."}}
-UNAVAILABLE: Answers = {503: {"model": Problem, "description": "The queue can't be kept now."}}
+UNKNOWN_ENTRY = problems({404: "There is no such entry."})
+UNAVAILABLE = problems({503: "The queue can't be kept now."})
 Key = Annotated[int, Path(ge=1, le=2**53, description="An entry's number.")]
 
 

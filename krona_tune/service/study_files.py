@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -74,7 +73,8 @@ def stamp_of(folder: StudyFolder) -> str:
     for path in (folder.manifest, folder.spec):
         found.update(repr(_state(path)).encode())
     for place in (folder.results, folder.results / "parts", folder.orders):
-        for line in sorted(_states(place)):
+        states = ((each.name, *state) for each in _entries_of(place) if (state := _state(each)))
+        for line in sorted(state for state in states if not state[0].startswith(".")):
             found.update(repr(line).encode())
     return found.hexdigest()
 
@@ -84,29 +84,20 @@ def refuse_links_outward(folder: StudyFolder) -> None:
     storage = folder.root.parent.resolve()
     parts = folder.results / "parts"
     files = (folder.spec, folder.manifest, folder.state, folder.driver, Path(lock_of(folder).lock_file))
-    inside = (path for place in (folder.results, parts, folder.orders) for path in (place, *_links_in(place)))
-    for path in (folder.root, *files, *inside):
+    places = (folder.results, parts, folder.orders)
+    links = (Path(each.path) for place in places for each in _entries_of(place) if each.is_symlink())
+    for path in (folder.root, *files, *places, *links):
         if not path.resolve().is_relative_to(storage):
             raise Refusal(folder.name, f"{path.name} is a link to a place outside the storage", "copy the study")
 
 
-def _links_in(place: Path) -> Iterator[Path]:
+def _entries_of(place: Path) -> list[os.DirEntry[str]]:
+    """Returns what a folder holds; nothing if it can't be read."""
     try:
         with os.scandir(place) as entries:
-            yield from (Path(entry.path) for entry in entries if entry.is_symlink())
+            return list(entries)
     except OSError:
-        return
-
-
-def _states(place: Path) -> Iterator[tuple[str, int, int]]:
-    try:
-        with os.scandir(place) as entries:
-            for entry in entries:
-                state = _state(entry)
-                if not entry.name.startswith(".") and state:
-                    yield entry.name, *state
-    except OSError:
-        return
+        return []
 
 
 def _state(path: Path | os.DirEntry[str]) -> tuple[int, int] | None:

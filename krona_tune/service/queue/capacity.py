@@ -28,20 +28,13 @@ class Claim:
     gpus: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Capacity:
-    """What there is to divide."""
-
-    cpus: float
-    gpus: float
-
-    @property
-    def said(self) -> str:
-        named = (("CPU", self.cpus), ("GPU", self.gpus))
-        return ", ".join(f"{count:g} {name}{'s' if count != 1 else ''}" for name, count in named if count) or "no CPU"
+def describe_capacity(there: Cluster) -> str:
+    """Returns what there is to divide in words, such as `8 CPUs, 1 GPU`."""
+    named = (("CPU", there.cpus), ("GPU", there.gpus))
+    return ", ".join(f"{count:g} {name}{'s' if count != 1 else ''}" for name, count in named if count) or "no CPU"
 
 
-def divide(claims: Iterable[Claim], capacity: Capacity, limits: Mapping[str, int] | None = None) -> dict[int, int]:
+def divide(claims: Iterable[Claim], there: Cluster, limits: Mapping[str, int] | None = None) -> dict[int, int]:
     """Returns how many slots each claim gets, by its place.
 
     One slot after the other goes to the claim with the highest quotient of its priority and what it would then hold, as
@@ -55,7 +48,7 @@ def divide(claims: Iterable[Claim], capacity: Capacity, limits: Mapping[str, int
     waiting = {claim.place: claim for claim in sorted(claims, key=lambda claim: claim.place)}
     held = dict.fromkeys(waiting, 0)
     of_person: Counter[str] = Counter()
-    cpus, gpus = capacity.cpus + TOLERANCE, capacity.gpus + TOLERANCE
+    cpus, gpus = there.cpus + TOLERANCE, there.gpus + TOLERANCE
 
     def is_full(claim: Claim) -> bool:
         most = (limits or {}).get(claim.person)
@@ -67,7 +60,7 @@ def divide(claims: Iterable[Claim], capacity: Capacity, limits: Mapping[str, int
         )
 
     def right(claim: Claim) -> tuple[float, int, int]:
-        part = max(claim.cpus / capacity.cpus if capacity.cpus else 0, claim.gpus / capacity.gpus if claim.gpus else 0)
+        part = max(claim.cpus / there.cpus if there.cpus else 0, claim.gpus / there.gpus if claim.gpus else 0)
         return claim.priority / ((held[claim.place] + 1) * max(part, TOLERANCE)), -held[claim.place], -claim.place
 
     while waiting := {place: claim for place, claim in waiting.items() if not is_full(claim)}:
@@ -111,11 +104,6 @@ class CapacitySource:
         cpus = self._found.cpus if self._cpus is None else self._cpus
         gpus = self._found.gpus if self._gpus is None else self._gpus
         return Cluster(nodes=(Node(cpus, gpus),), dashboard=self._found.dashboard)
-
-    def capacity(self) -> Capacity:
-        """Returns what there is in all. Raises what `cluster` raises."""
-        found = self.cluster()
-        return Capacity(cpus=found.cpus, gpus=found.gpus)
 
     def most(self, asked: ResourcesSpec) -> Slots:
         """Returns the most slots that a study could use at once.

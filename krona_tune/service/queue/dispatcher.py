@@ -139,7 +139,7 @@ class Dispatcher:
         for watched in there:
             with self._noting(watched.entry):
                 claims += self._claims(watched)
-        shares = divide(claims, self._source.capacity(), self._limits)
+        shares = divide(claims, self._source.cluster(), self._limits)
         self._database.give_slots({watched.entry.id: shares.get(watched.entry.id, 0) for watched in there})
         # those that give slots up come first
         for watched in sorted(there, key=lambda each: not each.begun):

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from krona_tune.record.remote.storage import Storage
 from krona_tune.refusal import Refusal
 from krona_tune.service.answers import StudySummary
-from krona_tune.service.queue.capacity import CapacitySource
+from krona_tune.service.queue.capacity import CapacitySource, describe_capacity
 from krona_tune.service.queue.database import Database, UnavailableError
 from krona_tune.service.queue.dispatcher import Dispatcher
 from krona_tune.service.queue.drivers import Drivers
@@ -125,7 +125,7 @@ class StudyQueue:
             ]
             changes = self._database.changes(time.time() - SHOWN_SECONDS)
             problem = problem or self._database.problem
-            capacity = self._source.capacity().said
+            capacity = describe_capacity(self._source.cluster())
         except Refusal as refusal:
             problem = problem or str(refusal)
         hours: Counter[str] = Counter()

@@ -6,9 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from krona_tune.service.queue.capacity import Capacity, Claim, divide
+from krona_tune.search.startup.cluster import Cluster, Node
+from krona_tune.service.queue.capacity import Claim, describe_capacity, divide
 
-FULL = Capacity(cpus=8, gpus=0)
+
+def of(cpus: float, gpus: float = 0) -> Cluster:
+    return Cluster(nodes=(Node(cpus, gpus),), dashboard="")
+
+
+FULL = of(cpus=8)
 
 
 def claim(
@@ -39,23 +45,29 @@ def claim(
     ],
 )
 def test_slots_follow_priorities(claims: list[Claim], cpus: float, held: dict[int, int]) -> None:
-    assert divide(claims, Capacity(cpus=cpus, gpus=0)) == held
-    assert divide(reversed(claims), Capacity(cpus=cpus, gpus=0)) == held, "the order of the claims counted"
+    assert divide(claims, of(cpus)) == held
+    assert divide(reversed(claims), of(cpus)) == held, "the order of the claims counted"
 
 
 def test_studies_on_gpus_and_on_cpus_share_a_cluster() -> None:
-    there = Capacity(cpus=64, gpus=8)
+    there = of(cpus=64, gpus=8)
     assert divide([claim(1, gpus=1), claim(2)], there) == {1: 7, 2: 57}, (
         "each holds seven eighths of what it needs most"
     )
     assert divide([claim(1, gpus=1), claim(2, gpus=0.25)], there) == {1: 4, 2: 16}
-    assert divide([claim(1, gpus=0.1)], Capacity(cpus=64, gpus=1)) == {1: 10}, "ten tenths do not fill a GPU"
+    assert divide([claim(1, gpus=0.1)], of(cpus=64, gpus=1)) == {1: 10}, "ten tenths do not fill a GPU"
 
 
 def test_a_limit_holds_for_all_studies_of_a_person() -> None:
     claims = [claim(1), claim(2), claim(3, person="bo")]
     assert divide(claims, FULL, {"ann": 3}) == {1: 2, 2: 1, 3: 5}
     assert divide(claims, FULL, {"bo": 1, "eve": 2}) == {1: 4, 2: 3, 3: 1}
+
+
+def test_what_there_is_has_words() -> None:
+    assert describe_capacity(of(8, 1)) == "8 CPUs, 1 GPU"
+    assert describe_capacity(of(0.5)) == "0.5 CPUs"
+    assert describe_capacity(of(0)) == "no CPU"
 
 
 claims_ = st.lists(
@@ -75,7 +87,7 @@ claims_ = st.lists(
 
 @given(claims=claims_, cpus=st.integers(0, 32), gpus=st.integers(0, 4), limit=st.integers(0, 10))
 def test_nobody_gets_too_much_and_nothing_useful_is_left(claims: list[Claim], cpus: int, gpus: int, limit: int) -> None:
-    held = divide(claims, Capacity(cpus=cpus, gpus=gpus), {"ann": limit})
+    held = divide(claims, of(cpus=cpus, gpus=gpus), {"ann": limit})
     assert held.keys() == {each.place for each in claims}
     used_cpus = sum(held[each.place] * each.cpus for each in claims)
     used_gpus = sum(held[each.place] * each.gpus for each in claims)
@@ -90,7 +102,7 @@ def test_nobody_gets_too_much_and_nothing_useful_is_left(claims: list[Claim], cp
 @given(claims=claims_, cpus=st.integers(1, 32))
 def test_a_higher_priority_never_gives_less(claims: list[Claim], cpus: int) -> None:
     alike = [replace(each, cpus=1, gpus=0) for each in claims]
-    there = Capacity(cpus=cpus, gpus=0)
+    there = of(cpus)
     before = divide(alike, there)
     for each in alike:
         more = [replace(other, priority=10) if other is each else other for other in alike]
