@@ -56,7 +56,7 @@ def rest(studies: ServedStudies, access: Access) -> APIRouter:
         """Return a study's trials in the order in which they started."""
         found = [
             row
-            for row in studies.read(name).recorded.trials
+            for row in studies.read(name).results.recorded.trials
             if task in {"", row.task} and status in {"", str(row.status)}
         ]
         return _page(found, offset, limit)
@@ -64,7 +64,7 @@ def rest(studies: ServedStudies, access: Access) -> APIRouter:
     @router.get("/api/studies/{name}/reports", response_model=Rows, responses=UNKNOWN, operation_id="reports")
     def reports(name: Name, trial: Filter = "", offset: Offset = 0, limit: Limit = MOST_ROWS) -> Response:
         """Return a study's reports, a trial's by rung."""
-        found = [row for row in studies.read(name).recorded.reports if trial in {"", row.trial_id}]
+        found = [row for row in studies.read(name).results.recorded.reports if trial in {"", row.trial_id}]
         return _page(found, offset, limit)
 
     @router.get("/api/studies/{name}/orders", response_model=list[Order], responses=UNKNOWN, operation_id="orders")

@@ -107,15 +107,14 @@ class ServedStudies:
             folder = self.folder(name)
             manifest, spec = read_manifest(folder.manifest), redact(spec_of(folder))
             recorded = masked(read_records(folder.results, runs=look.runs))
-            state, problem = state_of(folder, manifest, recorded, runs=look.runs)
+            results = StudyResults(manifest=manifest, recorded=recorded, spec=spec)
+            state, problem = state_of(folder, results, runs=look.runs)
             return Read(
                 stamp=look.stamp,
-                manifest=manifest,
-                recorded=recorded,
+                results=results,
                 orders=tuple(masked_order(order) for order in given_orders(folder, recorded)),
                 state=state,
-                summary=summary_of(folder, manifest, recorded, state, problem),
-                spec=spec,
+                summary=summary_of(folder, results, state, problem),
             )
 
         return self._reads.get(name, look.stamp, made)[1]
@@ -125,9 +124,8 @@ class ServedStudies:
         read = self.read(name)
 
         def made() -> Body:
-            results = StudyResults(manifest=read.manifest, recorded=read.recorded, spec=read.spec)
-            html = render_body(results, read.orders, live=True)
-            return Body(stamp=read.stamp, title=title_of(read.manifest), html=html)
+            html = render_body(read.results, read.orders, live=True)
+            return Body(stamp=read.stamp, title=title_of(read.results.manifest), html=html)
 
         return self._bodies.get(name, read.stamp, made)[1]
 
@@ -142,7 +140,7 @@ class ServedStudies:
             look, read = self.look(name), self.read(name)
             now = replace(read.state, runs=look.runs, driver=look.driver)
             template = environment().get_template("now.html.j2")
-            return template.render(now=now, running=self._running(name, look, read), manifest=read.manifest)
+            return template.render(now=now, running=self._running(name, look, read), manifest=read.results.manifest)
 
         return self._presents.get(name, self._moment(LOOK), made)[1]
 
@@ -168,7 +166,11 @@ class ServedStudies:
 
     def _running(self, name: str, look: Look, read: Read) -> list[RunningTrial]:
         """Returns the study's trials that run now."""
-        return trials_under_way(self.storage.study(name), read.manifest, read.recorded) if look.runs else []
+        return (
+            trials_under_way(self.storage.study(name), read.results.manifest, read.results.recorded)
+            if look.runs
+            else []
+        )
 
     def _known(self) -> list[str]:
         def made() -> list[str]:

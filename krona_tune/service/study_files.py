@@ -10,9 +10,9 @@ from markupsafe import Markup
 from krona_tune.record.ownership import is_running, lock_of
 from krona_tune.record.records import Records
 from krona_tune.refusal import Refusal
+from krona_tune.report.study_results import StudyResults
 from krona_tune.service.answers import StudySummary
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.manifest import Manifest
 from krona_tune.study.order import Order
 from krona_tune.study.redact import redact
 from krona_tune.study.study_state import DriverState, StudyState
@@ -32,12 +32,10 @@ class Read:
     """What was read of a study, with passwords masked."""
 
     stamp: str
-    manifest: Manifest
-    recorded: Records
+    results: StudyResults
     orders: tuple[Order, ...]
     state: StudyState
     summary: StudySummary
-    spec: str
 
 
 @dataclass(frozen=True, kw_only=True)

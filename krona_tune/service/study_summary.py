@@ -12,11 +12,11 @@ from krona_tune.study.request.loader import load_spec
 from krona_tune.study.study_state import UNREADABLE, DriverState, StudyState, TrialStates, not_begun
 
 
-def state_of(folder: StudyFolder, manifest: Manifest, recorded: Records, *, runs: bool) -> tuple[StudyState, str]:
+def state_of(folder: StudyFolder, results: StudyResults, *, runs: bool) -> tuple[StudyState, str]:
     """Returns a study's state, and why its request can't be read, if so: then what is to come is not known."""
-    to_come, problem = None, ""
+    recorded, to_come, problem = results.recorded, None, ""
     try:
-        left = not_begun(load_spec(folder.spec), recorded.trials, text_to_text=manifest.model.text_to_text)
+        left = not_begun(load_spec(folder.spec), recorded.trials, text_to_text=results.manifest.model.text_to_text)
         to_come = sum(left.values())
     except Refusal as refusal:
         problem = _said(refusal)
@@ -40,17 +40,15 @@ def summarise_study(folder: StudyFolder, *, runs: bool) -> StudySummary:
         return StudySummary(name=folder.name, state=UNREADABLE, problem=_said(refusal))
     try:
         recorded = records_for_summary(folder, runs=runs)
-        return summary_of(folder, manifest, recorded, *state_of(folder, manifest, recorded, runs=runs))
+        results = StudyResults(manifest=manifest, recorded=recorded, spec=spec_of(folder))
+        return summary_of(folder, results, *state_of(folder, results, runs=runs))
     except Refusal as refusal:
         known = StudySummary(name=folder.name, state=UNREADABLE, problem=_said(refusal))
         return known.model_copy(update=_facts(manifest))
 
 
-def summary_of(
-    folder: StudyFolder, manifest: Manifest, recorded: Records, state: StudyState, problem: str
-) -> StudySummary:
+def summary_of(folder: StudyFolder, results: StudyResults, state: StudyState, problem: str) -> StudySummary:
     """Returns the summary of a study whose records were read."""
-    results = StudyResults(manifest=manifest, recorded=recorded, spec=spec_of(folder))
     mean = results.average
     summary = StudySummary(
         name=folder.name,
@@ -63,7 +61,7 @@ def summary_of(
         ended=state.ended,
         seconds_left=state.seconds_left,
     )
-    return summary.model_copy(update=_facts(manifest))
+    return summary.model_copy(update=_facts(results.manifest))
 
 
 def with_driver(summary: StudySummary, driver: DriverState | None) -> StudySummary:
