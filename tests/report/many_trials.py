@@ -4,9 +4,13 @@ from dataclasses import replace
 from math import log10
 from random import Random
 
+from krona_tune.backbones.geometry import Stack
 from krona_tune.record.records import Records
+from krona_tune.report.chart import Subject
+from krona_tune.report.task_summary import summarise
+from krona_tune.study.network import Network
 from krona_tune.study.result import Report, Status, TrialResult
-from tests.record.events import ended, report, started
+from tests.record.events import ended, manifest, report, started
 
 SIZES = (8, 12, 16, 24, 32, 48)
 
@@ -39,3 +43,14 @@ def _trial(random: Random, number: int, task: str) -> TrialResult:
         roles=random.choice(("query+value", "query+key+value+output")),
         layers=random.choice(("all", "last 3")),
     )
+
+
+FACTS = manifest("cola").tasks["cola"]
+BERT = Network(width=384, depths={Stack.ENCODER: 6})
+T5 = Network(width=768, depths={Stack.ENCODER: 3, Stack.DECODER: 3})
+
+
+def subject(trials: int, backbone: Network | None = None) -> Subject:
+    """Returns a task with this many trials, as its charts are drawn from it."""
+    recorded = crowd(trials)
+    return Subject(summary=summarise("cola", recorded.trials, FACTS), recorded=recorded, network=backbone)
