@@ -20,7 +20,7 @@ from krona_tune.service.queue.slots_chart import slots_picture
 from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.service.responses import served_page
 from krona_tune.service.served_studies import ServedStudies
-from krona_tune.service.study_files import Body
+from krona_tune.service.study_files import PageBody
 
 A_YEAR = {"Cache-Control": "private, max-age=31536000, immutable"}
 STAMP = "X-Stamp"
@@ -128,7 +128,7 @@ def index_page(scope: Scope, body: Markup, stamp: str, *, queue: bool = False) -
     return framed("Studies", body + changes, served=served)
 
 
-def study_page(scope: Scope, name: str, body: Body, present: str) -> str:
+def study_page(scope: Scope, name: str, body: PageBody, present: str) -> str:
     """Returns a study's page with what happens now."""
     address = f"/studies/{name}"
     served = served_page(

@@ -16,7 +16,16 @@ from krona_tune.report.study_results import StudyResults, spec_of
 from krona_tune.search.waiting_orders import give_checked_order
 from krona_tune.service.answers import StudyDetail, StudySummary
 from krona_tune.service.stamped_cache import StampedCache
-from krona_tune.service.study_files import Body, Look, Read, masked, masked_order, refuse_links_outward, runs, stamp_of
+from krona_tune.service.study_files import (
+    FolderState,
+    PageBody,
+    StudyContent,
+    masked,
+    masked_order,
+    refuse_links_outward,
+    runs,
+    stamp_of,
+)
 from krona_tune.service.study_summary import state_of, summarise_study, summary_of, with_driver
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
@@ -52,10 +61,10 @@ class ServedStudies:
         self._names: StampedCache[list[str]] = StampedCache(1)
         self._fetched: StampedCache[None] = StampedCache(MOST_STUDIES)
         self._driven: StampedCache[bool] = StampedCache(MOST_STUDIES)
-        self._looks: StampedCache[Look] = StampedCache(MOST_STUDIES)
+        self._looks: StampedCache[FolderState] = StampedCache(MOST_STUDIES)
         self._summaries: StampedCache[StudySummary] = StampedCache(MOST_STUDIES)
-        self._reads: StampedCache[Read] = StampedCache(MOST_OPEN, READ * pace)
-        self._bodies: StampedCache[Body] = StampedCache(MOST_OPEN, DRAW * pace)
+        self._reads: StampedCache[StudyContent] = StampedCache(MOST_OPEN, READ * pace)
+        self._bodies: StampedCache[PageBody] = StampedCache(MOST_OPEN, DRAW * pace)
         self._presents: StampedCache[str] = StampedCache(MOST_OPEN)
 
     def summaries(self) -> list[StudySummary]:
@@ -88,28 +97,28 @@ class ServedStudies:
         refuse_links_outward(folder)
         return folder
 
-    def look(self, name: str) -> Look:
+    def look(self, name: str) -> FolderState:
         """Returns what a study's files are now. Raises what `folder` raises."""
 
-        def made() -> Look:
+        def made() -> FolderState:
             folder = self.folder(name)
             driven = self._runs(folder)
             stamp = f"{stamp_of(folder)}{'-runs' if driven else ''}{self._copy_stamp(folder)}"
-            return Look(stamp=stamp, runs=driven, driver=read_driver_state(folder) if driven else None)
+            return FolderState(stamp=stamp, runs=driven, driver=read_driver_state(folder) if driven else None)
 
         return self._looks.get(name, self._moment(LOOK), made)[1]
 
-    def read(self, name: str) -> Read:
+    def read(self, name: str) -> StudyContent:
         """Returns what a study has recorded. Raises what `folder` raises, or a Refusal if it can't be read."""
         look = self.look(name)
 
-        def made() -> Read:
+        def made() -> StudyContent:
             folder = self.folder(name)
             manifest, spec = read_manifest(folder.manifest), redact(spec_of(folder))
             recorded = masked(read_records(folder.results, runs=look.runs))
             results = StudyResults(manifest=manifest, recorded=recorded, spec=spec)
             state, problem = state_of(folder, results, runs=look.runs)
-            return Read(
+            return StudyContent(
                 stamp=look.stamp,
                 results=results,
                 orders=tuple(masked_order(order) for order in given_orders(folder, recorded)),
@@ -119,13 +128,13 @@ class ServedStudies:
 
         return self._reads.get(name, look.stamp, made)[1]
 
-    def body(self, name: str) -> Body:
+    def body(self, name: str) -> PageBody:
         """Returns a study's page without the present. Raises what `read` raises."""
         read = self.read(name)
 
-        def made() -> Body:
+        def made() -> PageBody:
             html = render_body(read.results, read.orders, live=True)
-            return Body(stamp=read.stamp, title=title_of(read.results.manifest), html=html)
+            return PageBody(stamp=read.stamp, title=title_of(read.results.manifest), html=html)
 
         return self._bodies.get(name, read.stamp, made)[1]
 
@@ -164,7 +173,7 @@ class ServedStudies:
             raise Refusal("order.what", f"only the queue gives {request.what}s", "order max_concurrent, or pause")
         return give_checked_order(self.folder(name), request, by)
 
-    def _running(self, name: str, look: Look, read: Read) -> list[RunningTrial]:
+    def _running(self, name: str, look: FolderState, read: StudyContent) -> list[RunningTrial]:
         """Returns the study's trials that run now."""
         return (
             trials_under_way(self.storage.study(name), read.results.manifest, read.results.recorded)

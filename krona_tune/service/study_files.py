@@ -19,7 +19,7 @@ from krona_tune.study.study_state import DriverState, StudyState
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class FolderState:
     """What a study's files are now: a stamp of its records, whether it runs, and what its driver wrote last."""
 
     stamp: str
@@ -28,7 +28,7 @@ class Look:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Read:
+class StudyContent:
     """What was read of a study, with passwords masked."""
 
     stamp: str
@@ -39,7 +39,7 @@ class Read:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Body:
+class PageBody:
     """A study's rendered page without the part about the present, and the stamp of the records that it shows."""
 
     stamp: str
