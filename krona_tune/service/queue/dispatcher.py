@@ -176,15 +176,12 @@ class Dispatcher:
 
     def _watch(self, entry: Entry, start: Start | None, *, fetch: bool) -> WatchedEntry:
         folder = self._storage.study(entry.name)
-        if start is None:
-            return WatchedEntry(entry=entry, folder=folder, start=None, state=None)
-        if fetch and folder.remote:
+        if start and fetch and folder.remote:
             with suppress(Refusal):
                 refresh(folder, FETCHED)
-        state = read_driver_state(folder)
-        return WatchedEntry(
-            entry=entry, folder=folder, start=start, state=state if state and state.at != start.state_before else None
-        )
+        state = read_driver_state(folder) if start else None
+        own = state if start and state and state.at != start.state_before else None
+        return WatchedEntry(entry=entry, folder=folder, start=start, state=own)
 
     # What there is to divide
 
@@ -226,12 +223,22 @@ class Dispatcher:
         start, entry = watched.start, watched.entry
         if start is None or start.ended_at is not None:
             if entry.removed_by:
-                self._database.end(entry.id, "removed", f"{entry.removed_by} removed it")
-            return
-        if (start.handle and self._drivers.runs(start.handle)) or is_running(watched.folder):
-            return
-        if not start.handle and 0 <= time.time() - start.at < UNSEEN_SECONDS * self._pace:
-            return
+                self._end_removed(entry)
+        elif not self._may_run(start, watched.folder):
+            self._settle(watched, start)
+
+    def _may_run(self, start: Start, folder: StudyFolder) -> bool:
+        """Returns whether a driver runs, or was started just now and nobody noted how it is found."""
+        if (start.handle and self._drivers.runs(start.handle)) or is_running(folder):
+            return True
+        return not start.handle and 0 <= time.time() - start.at < UNSEEN_SECONDS * self._pace
+
+    def _end_removed(self, entry: Entry) -> None:
+        self._database.end(entry.id, "removed", f"{entry.removed_by} removed it")
+
+    def _settle(self, watched: WatchedEntry, start: Start) -> None:
+        """Ends an entry as its driver has ended, or notes that the driver has to be started again."""
+        entry = watched.entry
         if watched.folder.remote:
             refresh(watched.folder, FETCHED)  # what it wrote last came after the last look
         state = read_driver_state(watched.folder) or watched.state
@@ -242,7 +249,7 @@ class Dispatcher:
         if how == "finished":
             self._database.end(entry.id, "finished", "")
         elif entry.removed_by:
-            self._database.end(entry.id, "removed", f"{entry.removed_by} removed it")
+            self._end_removed(entry)
         elif how in {"cancelled", "interrupted"}:
             self._database.end(entry.id, "stopped", "a person ended its driver")
         elif how == "terminated" and self._database.starts_since(entry.id, hour_ago) < MOST_STARTS:
