@@ -16,6 +16,7 @@ from krona_tune.atomic_write import write_atomically
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.report.frame import factor_shape
 from krona_tune.study.formatting import (
+    NOTHING,
     describe_adapter,
     format_clock,
     format_count,
@@ -41,6 +42,15 @@ SHAPE = "A"
 """The common heading of `a_out` and `a_in`."""
 
 
+def format_hours(seconds: float | None) -> str:
+    return NOTHING if seconds is None else f"{seconds / 3600:.2f}"
+
+
+def format_share(share: float | None) -> str:
+    """Writes a share from 0 to 1 in whole percent."""
+    return NOTHING if share is None else f"{100 * share:.0f} %"
+
+
 FILTERS = {
     "score": format_score,
     "gain": format_gain,
@@ -49,6 +59,8 @@ FILTERS = {
     "percent": format_percent,
     "money": format_money,
     "seconds": format_duration,
+    "hours": format_hours,
+    "share": format_share,
     "memory": format_memory,
     "moment": format_time,
     "clock": format_clock,
