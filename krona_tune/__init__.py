@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 __all__ = ["Refusal", "Study", "curves", "load", "open_study", "optuna_space", "predict"]
 
 if TYPE_CHECKING:
-    from krona_tune.adapters.files.adapter_files import load
+    from krona_tune.adapters.adapter_files import load
     from krona_tune.api.study import Study, open_study
     from krona_tune.peft_search import optuna_space
     from krona_tune.record.recorded_curves import curves
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MODULES = {
     "curves": "krona_tune.record.recorded_curves",
-    "load": "krona_tune.adapters.files.adapter_files",
+    "load": "krona_tune.adapters.adapter_files",
     "open_study": "krona_tune.api.study",
     "Refusal": "krona_tune.refusal",
     "Study": "krona_tune.api.study",

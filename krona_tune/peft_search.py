@@ -18,9 +18,9 @@ from peft import LoKrConfig, LoraConfig, PeftConfig
 from pydantic import ValidationError
 from torch import nn
 
-from krona_tune.adapters.files.adapter_files import config_of
-from krona_tune.adapters.files.peft_form import task_type, within
-from krona_tune.adapters.methods.method_table import added_parameters
+from krona_tune.adapters.adapter_files import config_of
+from krona_tune.adapters.method_table import added_parameters
+from krona_tune.adapters.peft_form import task_type, within
 from krona_tune.adapters.placement import common_dimensions, sites
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Site

@@ -74,7 +74,7 @@ def test_the_page_needs_neither_torch_nor_ray() -> None:
 def test_the_package_itself_is_light_and_its_load_is_found_when_asked_for() -> None:
     assert not loaded_by("krona_tune") & HEAVY
     import krona_tune
-    from krona_tune.adapters.files.adapter_files import load
+    from krona_tune.adapters.adapter_files import load
 
     assert krona_tune.load is load
     with pytest.raises(AttributeError, match="has no attribute 'lood'"):

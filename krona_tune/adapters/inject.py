@@ -9,11 +9,27 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from krona_tune.adapters.fused_maps import ForwardOverride, FusedAdapter, can_override, spread
-from krona_tune.adapters.methods.krona import Krona, KronaBlock, KronaBlockResidual
-from krona_tune.adapters.methods.method_table import Stands, is_peft, method_named
-from krona_tune.adapters.methods.rivals import Bias, Lokr, Lora, ParallelAdapter, SequentialAdapter, compacters
-from krona_tune.adapters.model_parameters import Holders, beside, own_parameters
+from krona_tune.adapters.frozen_model import (
+    ForwardOverride,
+    FusedAdapter,
+    Holders,
+    beside,
+    can_override,
+    own_parameters,
+    spread,
+)
+from krona_tune.adapters.method_modules import (
+    Bias,
+    Krona,
+    KronaBlock,
+    KronaBlockResidual,
+    Lokr,
+    Lora,
+    ParallelAdapter,
+    SequentialAdapter,
+    compacters,
+)
+from krona_tune.adapters.method_table import Stands, is_peft, method_named
 from krona_tune.adapters.placement import sites
 from krona_tune.backbones.geometry import Geometry, Site
 from krona_tune.study.request.trial import AdapterConfig
@@ -175,7 +191,7 @@ class Adapters:
 def _peft_maps(
     model: nn.Module, sites: Sequence[Site], adapter: AdapterConfig, generator: torch.Generator
 ) -> list[nn.Module]:
-    from krona_tune.adapters.methods.peft_maps import peft_maps  # peft may not be installed
+    from krona_tune.adapters.peft_maps import peft_maps  # peft may not be installed
 
     return peft_maps(model, sites, adapter, generator)
 

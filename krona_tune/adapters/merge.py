@@ -6,9 +6,9 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from krona_tune.adapters.fused_maps import spread
+from krona_tune.adapters.frozen_model import spread
 from krona_tune.adapters.inject import Adapters
-from krona_tune.adapters.methods.method_table import is_peft, method_named
+from krona_tune.adapters.method_table import is_peft, method_named
 from krona_tune.backbones.geometry import Site
 from krona_tune.refusal import Refusal
 

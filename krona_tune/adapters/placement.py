@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import gcd
 
-from krona_tune.adapters.methods.method_table import Stands, TrainedModelPart, added_parameters, method_named
+from krona_tune.adapters.method_table import Stands, TrainedModelPart, added_parameters, method_named
 from krona_tune.backbones.geometry import Geometry, Role, Site
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.placement_spec import layers

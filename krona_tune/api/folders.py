@@ -10,7 +10,7 @@ from itertools import takewhile
 from os.path import lexists
 from pathlib import Path
 
-from krona_tune.adapters.files.adapter_card import CARD, read_card
+from krona_tune.adapters.adapter_card import CARD, read_card
 from krona_tune.hub import home
 from krona_tune.record.ownership import BEFORE_A_STUDY
 from krona_tune.record.remote.copy import INDEX

@@ -12,7 +12,7 @@ from rich.console import Console, HighlighterType, JustifyMethod, OverflowMethod
 from rich.style import Style
 from rich.text import Text
 
-from krona_tune.adapters.files.forms import Form
+from krona_tune.adapters.adapter_card import Form
 from krona_tune.search.terminal.cell_view import WIDTH as CELL_WIDTH
 from krona_tune.search.terminal.cell_view import in_notebook
 from krona_tune.study.folder import StudyFolder

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 from rich.markup import escape
 
-from krona_tune.adapters.files.adapter_card import read_card, task_of
-from krona_tune.adapters.files.forms import Form, Licence, Published, WrittenDtype
+from krona_tune.adapters.adapter_card import Form, Licence, Published, WrittenDtype, read_card, task_of
 from krona_tune.api.folders import adapter_folder
 from krona_tune.api.printing import errors, print_exported, print_pushed
 from krona_tune.cli import options

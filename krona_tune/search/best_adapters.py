@@ -6,8 +6,8 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from krona_tune.adapters.files.adapter_card import SELECTED, SELECTED_IN_FINALS, AdapterCard
-from krona_tune.adapters.files.adapter_files import save_adapter
+from krona_tune.adapters.adapter_card import SELECTED, SELECTED_IN_FINALS, AdapterCard
+from krona_tune.adapters.adapter_files import save_adapter
 from krona_tune.backbones.geometry import Stack
 from krona_tune.record.remote.remote_checkpoints import RemoteCheckpoints
 from krona_tune.search.planning.plan import Plan

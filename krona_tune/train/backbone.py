@@ -11,7 +11,7 @@ import torch
 import transformers
 from torch import nn
 
-from krona_tune.adapters.fingerprint import fingerprint
+from krona_tune.adapters.frozen_model import fingerprint
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.refusal import Refusal, refusing

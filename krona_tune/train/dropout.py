@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 
 from torch import nn
 
-from krona_tune.adapters.model_parameters import is_inside
+from krona_tune.adapters.frozen_model import is_inside
 from krona_tune.study.request.trial import TrainingConfig
 
 Dropouts = dict[tuple[str, str], float]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModelForSequenceClassification, GenerationConfig, PreTrainedTokenizerBase
 
-from krona_tune.adapters.files.adapter_files import HEAD
+from krona_tune.adapters.adapter_files import HEAD
 from krona_tune.backbones.geometry import Stack
 from krona_tune.data.batches import NO_TOKEN
 from krona_tune.data.prompts import stop_ids

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from krona_tune.adapters.files.adapter_card import AdapterCard
-from krona_tune.adapters.files.adapter_files import save_adapter
-from krona_tune.adapters.fingerprint import fingerprint
+from krona_tune.adapters.adapter_card import AdapterCard
+from krona_tune.adapters.adapter_files import save_adapter
+from krona_tune.adapters.frozen_model import fingerprint
 from krona_tune.adapters.inject import Adapters
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.study.request.trial import AdapterConfig

@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from krona_tune.adapters.files.adapter_files import TENSORS, read_tensors
+from krona_tune.adapters.adapter_files import TENSORS, read_tensors
 from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.merge import merge, unmerge
-from krona_tune.adapters.methods.peft_class import VARIANTS, config_class
+from krona_tune.adapters.peft_class import VARIANTS, config_class
 from krona_tune.adapters.placement import count
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.trial import AdapterConfig
@@ -157,7 +157,7 @@ def _exported(family: str, adapters: Adapters, trained: torch.Tensor) -> float |
     """Returns how far outputs are apart once peft alone has loaded what it saved, with the model's own head."""
     from peft import PeftModel
 
-    from krona_tune.adapters.files.peft_form import as_peft
+    from krona_tune.adapters.peft_form import as_peft
 
     shape, model, base = build(family)
     head = {name: model.get_parameter(name).detach() for name in head_of(model, base)}

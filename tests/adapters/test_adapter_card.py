@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from krona_tune.adapters.files.adapter_card import CARD, AdapterCard, read_card, task_of
-from krona_tune.adapters.files.adapter_files import README
-from krona_tune.adapters.files.forms import Form, Published, loading
-from krona_tune.adapters.files.model_card import model_card
+from krona_tune.adapters.adapter_card import CARD, AdapterCard, Form, Published, loading, read_card, task_of
+from krona_tune.adapters.adapter_files import README
+from krona_tune.adapters.model_card import model_card
 from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
 from tests.adapters.cards import card_of, saved

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import krona_tune
-from krona_tune.adapters.files import adapter_files
-from krona_tune.adapters.files.adapter_card import CARD
-from krona_tune.adapters.files.adapter_files import TENSORS
+from krona_tune.adapters import adapter_files
+from krona_tune.adapters.adapter_card import CARD
+from krona_tune.adapters.adapter_files import TENSORS
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.trial import AdapterConfig
 from tests.adapters.cards import saved

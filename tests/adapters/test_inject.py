@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from krona_tune.adapters.inject import MODULES, Adapters
-from krona_tune.adapters.methods.method_table import METHODS
+from krona_tune.adapters.method_table import METHODS
 from krona_tune.adapters.placement import count, sites
 from krona_tune.backbones.geometry import Geometry, Role, Site
 from krona_tune.kron.product import kron_weight

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from krona_tune.adapters.inject import Adapters
-from krona_tune.adapters.methods.method_table import lokr_cost, lokr_sides
-from krona_tune.adapters.methods.rivals import Lokr
+from krona_tune.adapters.method_modules import Lokr
+from krona_tune.adapters.method_table import lokr_cost, lokr_sides
 from krona_tune.backbones.geometry import Role, Site, Stack
 from krona_tune.study.request.trial import AdapterConfig
 from tests.adapters.test_inject import outputs, trained
@@ -151,7 +151,7 @@ import sys
 sys.modules["peft"] = None
 import torch
 import krona_tune.adapters.inject
-from krona_tune.adapters.methods.rivals import Lokr
+from krona_tune.adapters.method_modules import Lokr
 from krona_tune.refusal import Refusal
 from krona_tune.backbones.geometry import Role, Site, Stack
 from krona_tune.study.request.trial import AdapterConfig

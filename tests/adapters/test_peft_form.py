@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from krona_tune.adapters.inject import Adapters
-from krona_tune.adapters.methods.method_table import lokr_factor, lokr_sides
+from krona_tune.adapters.method_table import lokr_factor, lokr_sides
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.kron.factors import factor_shape
 from krona_tune.refusal import Refusal
@@ -23,7 +23,7 @@ from tests.models import CONFIGS, build, build_from, tokens
 
 peft = pytest.importorskip("peft")
 
-from krona_tune.adapters.files.peft_form import as_peft  # noqa: E402
+from krona_tune.adapters.peft_form import as_peft  # noqa: E402
 
 KINDS: dict[str, dict[str, object]] = {
     "krona, square": {"method": "krona", "a_out": 4, "a_in": 4, "roles": "query+value+feed_forward_in"},

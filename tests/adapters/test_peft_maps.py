@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from krona_tune.adapters.inject import Adapters
-from krona_tune.adapters.methods.peft_class import config_class, field_types
-from krona_tune.adapters.methods.peft_maps import PeftMap
+from krona_tune.adapters.peft_class import config_class, field_types
+from krona_tune.adapters.peft_maps import PeftMap
 from krona_tune.adapters.placement import count
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.trial import AdapterConfig
@@ -166,5 +166,5 @@ def test_a_field_that_decides_nothing_about_sizes_is_not_counted_again(monkeypat
 
     first = counted()
     counted(lora_dropout=0.5)  # asks once whether it decides about sizes
-    monkeypatch.setattr("krona_tune.adapters.methods.peft_maps._tuner", lambda *asked, **how: pytest.fail("counted"))
+    monkeypatch.setattr("krona_tune.adapters.peft_maps._tuner", lambda *asked, **how: pytest.fail("counted"))
     assert counted(lora_dropout=0.5) == first

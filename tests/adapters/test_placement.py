@@ -2,7 +2,7 @@
 
 import pytest
 
-from krona_tune.adapters.methods.method_table import METHODS
+from krona_tune.adapters.method_table import METHODS
 from krona_tune.adapters.placement import common_dimensions, count, sites
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.placement_spec import layers

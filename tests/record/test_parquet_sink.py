@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from krona_tune.adapters.methods.method_table import METHODS
+from krona_tune.adapters.method_table import METHODS
 from krona_tune.record import parquet_reader, parquet_sink
 from krona_tune.record.parquet_reader import REPORT_KIND, TRIAL_KIND, Kind, read, read_reports, read_trials, refuse
 from krona_tune.record.parquet_sink import ParquetSink

@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from krona_tune.adapters.files.adapter_card import read_card
-from krona_tune.adapters.methods.method_table import METHODS
+from krona_tune.adapters.adapter_card import read_card
+from krona_tune.adapters.method_table import METHODS
 from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.record.records import read_effects
 from krona_tune.study.result import Status, TrialResult

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 import krona_tune
-from krona_tune.adapters.files.adapter_files import save_adapter
+from krona_tune.adapters.adapter_files import save_adapter
 from krona_tune.adapters.inject import Adapters
 from krona_tune.backbones.geometry import Role
 from krona_tune.search.planning.plan import make_plan

@@ -24,7 +24,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 import krona_tune
-from krona_tune.adapters.files.adapter_files import read_card
+from krona_tune.adapters.adapter_files import read_card
 from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest

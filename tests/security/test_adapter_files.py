@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from krona_tune.adapters.files.adapter_card import AdapterCard, read_card, task_of
-from krona_tune.adapters.files.adapter_files import TENSORS, read_tensors
+from krona_tune.adapters.adapter_card import AdapterCard, read_card, task_of
+from krona_tune.adapters.adapter_files import TENSORS, read_tensors
 from krona_tune.refusal import Refusal
 from krona_tune.train import checkpoint
 from krona_tune.train.serving.predict import load_adapted

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from krona_tune.adapters.files.adapter_files import save_adapter
+from krona_tune.adapters.adapter_files import save_adapter
 from krona_tune.adapters.inject import Adapters
 from krona_tune.data.tasks import TASKS
 from krona_tune.train.backbone import load_backbone

@@ -14,9 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 import krona_tune
-from krona_tune.adapters.files.adapter_card import CARD
-from krona_tune.adapters.files.adapter_files import read_tensors
-from krona_tune.adapters.files.forms import Form, WrittenDtype
+from krona_tune.adapters.adapter_card import CARD, Form, WrittenDtype
+from krona_tune.adapters.adapter_files import read_tensors
 from krona_tune.data.corpus import load as load_data
 from krona_tune.data.encode import encode
 from krona_tune.data.metrics import measure
@@ -225,7 +224,7 @@ def test_a_disk_without_room_leaves_nothing_and_is_said(
     def full(*_: object, **__: object) -> None:
         raise error
 
-    for writer in ("transformers.modeling_utils.safe_save_file", "krona_tune.adapters.files.adapter_files.save_file"):
+    for writer in ("transformers.modeling_utils.safe_save_file", "krona_tune.adapters.adapter_files.save_file"):
         monkeypatch.setattr(writer, full)
     monkeypatch.setattr("peft.peft_model.safe_save_file", full)
     with pytest.raises(Refusal, match=r"--to: .*out can't be written \(.*No space left on device\); name a writable"):

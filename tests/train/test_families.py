@@ -8,8 +8,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from krona_tune.adapters.files.adapter_card import read_card
-from krona_tune.adapters.files.forms import Form, loading
+from krona_tune.adapters.adapter_card import Form, loading, read_card
 from krona_tune.train import checkpoint
 from krona_tune.train.loop import TaskWork, TrialRun
 from krona_tune.train.serving.export import export_adapter, logits, sample_inputs

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from krona_tune.adapters.methods.method_table import METHODS
+from krona_tune.adapters.method_table import METHODS
 from krona_tune.train import checkpoint
 from krona_tune.train.backbone import Backbone
 from krona_tune.train.device import Device

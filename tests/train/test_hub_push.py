@@ -13,7 +13,7 @@ import yaml
 from huggingface_hub.utils import close_session, disable_progress_bars, enable_progress_bars
 
 from krona_tune import cli
-from krona_tune.adapters.files.model_card import README
+from krona_tune.adapters.model_card import README
 from krona_tune.train.serving.hub_push import MESSAGE, find_licence
 from tests.conftest import Run
 from tests.train.exported_adapters import adapter_folder, backbone_folder

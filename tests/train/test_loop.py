@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from krona_tune.adapters.methods.method_table import METHODS
+from krona_tune.adapters.method_table import METHODS
 from krona_tune.study.request.schedule import make_schedule
 from krona_tune.study.result import Report, ScoreOnTest
 from krona_tune.train import checkpoint

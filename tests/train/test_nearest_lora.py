@@ -10,9 +10,9 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from krona_tune.adapters.files.forms import Form
-from krona_tune.adapters.files.peft_form import nearest_lora
+from krona_tune.adapters.adapter_card import Form
 from krona_tune.adapters.merge import merge
+from krona_tune.adapters.peft_form import nearest_lora
 from krona_tune.refusal import Refusal
 from krona_tune.train.serving.export import export_adapter, logits, sample_inputs
 from krona_tune.train.serving.predict import load_adapted

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from krona_tune.adapters.files.adapter_card import AdapterCard
+from krona_tune.adapters.adapter_card import AdapterCard
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import Manifest, TaskFacts
 from krona_tune.study.order import Order

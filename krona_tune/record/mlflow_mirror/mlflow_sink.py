@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from krona_tune.adapters.files.adapter_card import CARD
+from krona_tune.adapters.adapter_card import CARD
 from krona_tune.atomic_write import read_text
 from krona_tune.record.background_sink import BackgroundSink, Event, milliseconds
 from krona_tune.record.mlflow_mirror import mlflow_names as words

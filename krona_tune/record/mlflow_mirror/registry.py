@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from krona_tune.adapters.files.adapter_card import AdapterCard, read_card, task_of
+from krona_tune.adapters.adapter_card import AdapterCard, read_card, task_of
 from krona_tune.record.mlflow_mirror import mlflow_names as words
 from krona_tune.record.mlflow_mirror.mlflow_runs import StudyRuns
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 
-from krona_tune.adapters.methods.method_table import TrainedModelPart, is_peft, method_named
+from krona_tune.adapters.method_table import TrainedModelPart, is_peft, method_named
 from krona_tune.adapters.placement import STORES_STATES, ParameterCount, count, frozen_layers
 from krona_tune.backbones.geometry import Geometry, Stack
 from krona_tune.data import corpus
@@ -224,7 +224,7 @@ def _check_quantized(spec: StudySpec, place: str) -> None:
     if trained:
         raise Refusal(where, f"{trained[0]} trains the weights, which are quantised", "leave the method or this out")
     for name in filter(is_peft, map(str, spec.domains()["method"].ends())):
-        from krona_tune.adapters.methods.peft_class import ON_QUANTIZED, plain_name
+        from krona_tune.adapters.peft_class import ON_QUANTIZED, plain_name
 
         if plain_name(name) not in ON_QUANTIZED:
             known = ", ".join(f"peft:{each}" for each in sorted(ON_QUANTIZED))

@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
-from krona_tune.adapters.methods.method_table import METHODS, is_peft, method_named
+from krona_tune.adapters.method_table import METHODS, is_peft, method_named
 from krona_tune.adapters.placement import common_dimensions, sites
 from krona_tune.backbones.geometry import Geometry, Site
 from krona_tune.kron.factors import factor_shape
@@ -26,7 +26,7 @@ def fields_of_peft(spec: StudySpec, method: str, place: str) -> dict[str, Domain
     Raises:
         Refusal: there is no such method, field or type of value; or the method needs data to start.
     """
-    from krona_tune.adapters.methods.peft_class import check_field, field_types
+    from krona_tune.adapters.peft_class import check_field, field_types
 
     try:
         types = field_types(method)
@@ -48,7 +48,7 @@ def fields_of_peft(spec: StudySpec, method: str, place: str) -> dict[str, Domain
 def refuse_odd_methods(spec: StudySpec, place: str) -> None:
     """Refuses two spellings of one method of peft, and unknown methods or fields in the section `methods`, searched or
     not."""
-    from krona_tune.adapters.methods.peft_class import plain_name
+    from krona_tune.adapters.peft_class import plain_name
 
     spelt: dict[str, str] = {}
     for method in filter(is_peft, [*map(str, spec.domains()["method"].ends()), *spec.methods]):
@@ -76,14 +76,14 @@ def refuse_unused_fields(spec: StudySpec, knobs: Mapping[str, Collection[str]], 
 def _refuse_unknown(searched: list[str], field: str, domain: Domain, place: str) -> None:
     if not searched:
         raise Refusal(f"{place}.{PEFT_FIELD}{field}", "no searched method is one of peft's", "leave it out")
-    from krona_tune.adapters.methods.peft_class import check_field
+    from krona_tune.adapters.peft_class import check_field
 
     check_field(searched[0], field, domain.ends()[0], place)
     raise AssertionError(f"{searched[0]} has the field {field}")
 
 
 def _has(method: str, field: str) -> bool:
-    from krona_tune.adapters.methods.peft_class import field_types
+    from krona_tune.adapters.peft_class import field_types
 
     return field in field_types(method)
 

@@ -71,7 +71,7 @@ SET_BY_METHOD: dict[str, dict[str, Any]] = {"cdka": {"scaling": "stable", "init"
 class AdapterConfig(Frozen):
     """The method of an adapter, its scale, its sizes and its placement.
 
-    A method reads the fields that it needs (the table in `adapters.methods.method_table`) and ignores the others.
+    A method reads the fields that it needs (the table in `adapters.method_table`) and ignores the others.
     """
 
     method: str = "krona"

@@ -12,13 +12,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from krona_tune.adapters.files.adapter_card import AdapterCard, read_card
-from krona_tune.adapters.files.adapter_files import head_of, read_tensors, save_adapter
-from krona_tune.adapters.files.forms import UNPUBLISHED, Approximation, Form, Published, WrittenDtype, loading
-from krona_tune.adapters.files.model_card import README, model_card
-from krona_tune.adapters.files.peft_form import nearest_lora
+from krona_tune.adapters.adapter_card import (
+    UNPUBLISHED,
+    AdapterCard,
+    Approximation,
+    Form,
+    Published,
+    WrittenDtype,
+    loading,
+    read_card,
+)
+from krona_tune.adapters.adapter_files import head_of, read_tensors, save_adapter
 from krona_tune.adapters.merge import merge
-from krona_tune.adapters.methods.method_table import method_named
+from krona_tune.adapters.method_table import method_named
+from krona_tune.adapters.model_card import README, model_card
+from krona_tune.adapters.peft_form import nearest_lora
 from krona_tune.atomic_write import atomic_folder
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal, refusing
@@ -235,7 +243,7 @@ def _peft() -> Any:
             import_module("peft")
     except ImportError:
         raise Refusal("--format", "the package peft is not installed", "pip install 'krona_tune[peft]'") from None
-    from krona_tune.adapters.files import peft_form
+    from krona_tune.adapters import peft_form
 
     return peft_form
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from krona_tune.adapters.files.forms import Licence
-from krona_tune.adapters.files.model_card import HUB_NAME, README
+from krona_tune.adapters.adapter_card import Licence
+from krona_tune.adapters.model_card import HUB_NAME, README
 from krona_tune.hub import refuse_unreadable, settle_offline
 from krona_tune.refusal import Refusal, refusing, told
 from krona_tune.train.backbone_source import find_backbone

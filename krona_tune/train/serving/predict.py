@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from krona_tune.adapters.files.adapter_card import AdapterCard, read_card, task_of
-from krona_tune.adapters.files.adapter_files import load, refuse_replaced, shape_for
+from krona_tune.adapters.adapter_card import AdapterCard, read_card, task_of
+from krona_tune.adapters.adapter_files import load, refuse_replaced, shape_for
 from krona_tune.adapters.inject import Adapters
 from krona_tune.data.batches import evaluation_batches
 from krona_tune.data.corpus import TaskData

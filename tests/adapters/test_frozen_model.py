@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from krona_tune.adapters.fingerprint import SAMPLE, fingerprint
+from krona_tune.adapters.frozen_model import SAMPLE, fingerprint
 from krona_tune.adapters.inject import Adapters
 from tests.adapters.test_inject import shaped, trained
 from tests.models import CONFIGS, build

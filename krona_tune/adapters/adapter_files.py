@@ -9,12 +9,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from krona_tune.adapters.files.adapter_card import CARD, AdapterCard, read_card
-from krona_tune.adapters.files.forms import Form
-from krona_tune.adapters.files.model_card import README, model_card
-from krona_tune.adapters.fingerprint import fingerprint
+from krona_tune.adapters.adapter_card import CARD, AdapterCard, Form, read_card
+from krona_tune.adapters.frozen_model import fingerprint
 from krona_tune.adapters.inject import Adapters
-from krona_tune.adapters.methods.method_table import is_peft
+from krona_tune.adapters.method_table import is_peft
+from krona_tune.adapters.model_card import README, model_card
 from krona_tune.adapters.placement import count
 from krona_tune.atomic_write import atomic_folder
 from krona_tune.backbones.find_geometry import geometry

@@ -7,8 +7,16 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from krona_tune.adapters.files.adapter_card import AdapterCard
-from krona_tune.adapters.files.forms import LIBRARIES, UNPUBLISHED, Approximation, Form, Licence, Published, loading
+from krona_tune.adapters.adapter_card import (
+    LIBRARIES,
+    UNPUBLISHED,
+    AdapterCard,
+    Approximation,
+    Form,
+    Licence,
+    Published,
+    loading,
+)
 from krona_tune.data.tasks import TASKS
 
 README = "README.md"

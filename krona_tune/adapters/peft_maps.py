@@ -17,8 +17,8 @@ import torch
 from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 from torch import Tensor, nn
 
-from krona_tune.adapters.fused_maps import numbers
-from krona_tune.adapters.methods.peft_class import is_own_class, make_config
+from krona_tune.adapters.frozen_model import numbers
+from krona_tune.adapters.peft_class import is_own_class, make_config
 from krona_tune.backbones.geometry import Site
 from krona_tune.refusal import Refusal, told
 from krona_tune.study.request.trial import AdapterConfig

@@ -133,7 +133,7 @@ def _bias_cost(site: Site, adapter: AdapterConfig) -> int:
 
 
 def _count_peft(sites: Sequence[Site], adapter: AdapterConfig) -> int:
-    from krona_tune.adapters.methods.peft_maps import count_peft
+    from krona_tune.adapters.peft_maps import count_peft
 
     return count_peft(sites, adapter)
 

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.merge import Mergeable, of_whole_map
-from krona_tune.adapters.methods.krona import Krona
-from krona_tune.adapters.methods.method_table import is_peft, lokr_factor, method_named
-from krona_tune.adapters.methods.peft_class import make_config
-from krona_tune.adapters.methods.peft_maps import PeftMap
+from krona_tune.adapters.method_modules import Krona
+from krona_tune.adapters.method_table import is_peft, lokr_factor, method_named
+from krona_tune.adapters.peft_class import make_config
+from krona_tune.adapters.peft_maps import PeftMap
 from krona_tune.kron.factors import FactorShape
 from krona_tune.kron.product import kron_weight, shape_of
 from krona_tune.refusal import Refusal
