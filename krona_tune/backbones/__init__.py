@@ -1,1 +1,1 @@
-"""Describes backbones in integers, for the families that are known by name."""
+"""Describes backbones in integers, and finds that by reading and testing a model."""

@@ -177,7 +177,7 @@ def _known(meaning: str) -> Geometry | None:
 def _introspected(
     meaning: str, config: Mapping[str, Any], place: str, corrections: Mapping[Role, str] | None
 ) -> Geometry:
-    from krona_tune.backbones.introspection.introspect import introspect  # imports torch
+    from krona_tune.backbones.introspect import introspect  # imports torch
 
     found = _FOUND[meaning] = introspect(config, place, corrections)
     path = _cached_file(meaning)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from krona_tune.backbones.find_geometry import SHIPPED, meaning_of, shipped_file, to_json
-from krona_tune.backbones.introspection.introspect import introspect
+from krona_tune.backbones.introspect import introspect
 from krona_tune.train.backbone_source import find_backbone
 from tests.backbone_folders import LLAMA_3B
 

@@ -11,7 +11,7 @@ import pytest
 from krona_tune.backbones import find_geometry
 from krona_tune.backbones.find_geometry import SHIPPED, from_json, geometry, meaning_of, shipped_file, to_json
 from krona_tune.backbones.geometry import Role
-from krona_tune.backbones.introspection.introspect import introspect
+from krona_tune.backbones.introspect import introspect
 from tests.backbones.ship import configs
 from tests.models import CONFIGS, ENCODER
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import transformers
 
+from krona_tune.backbones import introspect as introspection
+from krona_tune.backbones import map_roles
 from krona_tune.backbones.geometry import Geometry, LeftOut, Role, Rows, Stack
-from krona_tune.backbones.introspection import introspect as introspection
-from krona_tune.backbones.introspection import map_roles
-from krona_tune.backbones.introspection.introspect import introspect
-from krona_tune.backbones.introspection.map_roles import regular_rows
+from krona_tune.backbones.introspect import introspect
+from krona_tune.backbones.map_roles import regular_rows
 from krona_tune.refusal import Refusal
 from tests.backbones.expected_maps import EXPECTED, Expected
 from tests.models import BART, CONFIGS, ENCODER, GPT, OWN_HEADS

@@ -6,7 +6,7 @@ import time
 import transformers
 
 from krona_tune.backbones.geometry import Geometry, Role
-from krona_tune.backbones.introspection.introspect import introspect
+from krona_tune.backbones.introspect import introspect
 from krona_tune.refusal import Refusal
 
 FAMILIES = (

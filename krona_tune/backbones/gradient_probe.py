@@ -10,8 +10,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from krona_tune.backbones.introspection.map_roles import ProbedMap, Reach, classify, is_causal
-from krona_tune.backbones.introspection.meta_model import Layers, MapSize, MetaModel, maps_of, size_of
+from krona_tune.backbones.map_roles import ProbedMap, Reach, classify, is_causal
+from krona_tune.backbones.meta_model import Layers, MapSize, MetaModel, maps_of, size_of
 
 MOST_TOKENS = 3
 """The most tokens of an input whose addition is remembered."""

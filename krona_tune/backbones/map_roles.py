@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from krona_tune.backbones.geometry import LeftOut, Role, Rows
-from krona_tune.backbones.introspection.meta_model import LayerFacts, MapSize
+from krona_tune.backbones.meta_model import LayerFacts, MapSize
 
 
 class Fused(StrEnum):

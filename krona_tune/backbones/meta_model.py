@@ -17,8 +17,21 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.pytorch_utils import Conv1D
 
-from krona_tune.backbones.introspection.norms import count_norm_biases, count_norms
 from krona_tune.refusal import Refusal, refusing, unknown
+
+
+def is_norm(module: nn.Module) -> bool:
+    return type(module).__name__.endswith(("LayerNorm", "RMSNorm"))
+
+
+def count_norms(module: nn.Module) -> int:
+    """Counts the parameters of all layer norms in a module."""
+    return sum(p.numel() for each in module.modules() if is_norm(each) for p in each.parameters(recurse=False))
+
+
+def count_norm_biases(module: nn.Module) -> int:
+    norms = (each for each in module.modules() if is_norm(each))
+    return sum(p.numel() for each in norms for key, p in each.named_parameters(recurse=False) if key == "bias")
 
 
 @dataclass(frozen=True)

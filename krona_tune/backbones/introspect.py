@@ -8,9 +8,9 @@ from itertools import takewhile
 from typing import Any
 
 from krona_tune.backbones.geometry import Geometry, LeftOut, Role, Site, Stack
-from krona_tune.backbones.introspection.gradient_probe import ProbedLayers, probe
-from krona_tune.backbones.introspection.map_roles import CROSS, MapRole, role_by_name, roles_of, stated_role
-from krona_tune.backbones.introspection.meta_model import (
+from krona_tune.backbones.gradient_probe import ProbedLayers, probe
+from krona_tune.backbones.map_roles import CROSS, MapRole, role_by_name, roles_of, stated_role
+from krona_tune.backbones.meta_model import (
     LayerFacts,
     Layers,
     MetaModel,
