@@ -27,7 +27,7 @@ from krona_tune.study.result import Status, TrialResult
 if TYPE_CHECKING:
     from krona_tune.search.ledger import Ledger
     from krona_tune.search.planning.plan import Plan
-    from krona_tune.search.searchers.gated_searcher import GatedSearcher
+    from krona_tune.search.searchers.task_searcher import GatedSearcher
     from krona_tune.search.study_clock import StudyClock
     from krona_tune.search.study_stopper import StudyStopper
 

@@ -16,7 +16,7 @@ from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import Plan, trial_seed
 from krona_tune.search.planning.space import Params
 from krona_tune.search.resume import finals_left, known_trials, numbers_left, recall_trials, repeats_left
-from krona_tune.search.schedulers.asha import AshaPerGroup
+from krona_tune.search.searchers.asha import AshaPerGroup
 from krona_tune.search.searchers.open_samplers import SHARED, open_samplers, open_shared_sampler
 from krona_tune.search.searchers.proposal import earlier_points
 from krona_tune.search.searchers.shared_searcher import SharedSearcher
@@ -50,7 +50,7 @@ def _search_by_task(plan: Plan, works: Works, folder: StudyFolder, ledger: Ledge
     schedules = {task: work.schedule for task, work in works.items()}
     model = None
     if spec.search.proposes_by == "study_model":
-        from krona_tune.search.searchers.study_model import StudyModel  # no other study loads its packages
+        from krona_tune.search.searchers.surrogate import StudyModel  # no other study loads its packages
 
         budgets = {task: schedule.total_examples for task, schedule in schedules.items()}
         model = StudyModel(plan.space, budgets, spec.seed, plan.earlier)

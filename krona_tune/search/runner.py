@@ -33,7 +33,7 @@ from krona_tune.search.ray_internals import kill_ray
 from krona_tune.search.ray_metrics import Reading, StudyMetrics, readings
 from krona_tune.search.recovery import Opened, open_records
 from krona_tune.search.resume import finals_left, repeats_left, search_left
-from krona_tune.search.searchers.gated_searcher import OPEN
+from krona_tune.search.searchers.task_searcher import OPEN
 from krona_tune.search.startup.begin import Started
 from krona_tune.search.study_clock import StudyClock
 from krona_tune.search.study_orders import StudyOrders
@@ -49,7 +49,7 @@ from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.study_state import Stage
 
 if TYPE_CHECKING:
-    from krona_tune.search.searchers.study_model import StudyModel
+    from krona_tune.search.searchers.surrogate import StudyModel
 
 logger = logging.getLogger(__name__)
 
@@ -301,7 +301,7 @@ def _search_then_finals(phases: PhaseRunner) -> None:
 
 def _write_effects(model: "StudyModel", plan: Plan, folder: StudyFolder) -> None:
     """Keeps what the model expects of each knob. An error is only logged: nothing that a trial produced is lost."""
-    from krona_tune.search.searchers.study_model import effects  # no other study loads its packages
+    from krona_tune.search.searchers.surrogate import effects  # no other study loads its packages
 
     try:
         found = [each for task in plan.spec.tasks for each in effects(model, plan.space, task, plan.spec.seed)]

@@ -13,7 +13,7 @@ from threading import RLock
 from krona_tune.record.orders import Inbox, remove_order
 from krona_tune.refusal import Refusal, told
 from krona_tune.search.order_table import ANSWERS, OF_A_DRIVER, RunningStudy
-from krona_tune.search.searchers.gated_searcher import Gate, GatedSearcher
+from krona_tune.search.searchers.task_searcher import Gate, GatedSearcher
 from krona_tune.search.waiting_orders import EarlierOrders
 from krona_tune.study.order import Order, is_paused, search_ended_by
 

@@ -21,8 +21,8 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from krona_tune.refusal import told
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.ray_internals import RayWatch, prepare_tune, release_idle_workers
-from krona_tune.search.schedulers.asha import CONTINUE
-from krona_tune.search.searchers.gated_searcher import Gate, GatedSearcher
+from krona_tune.search.searchers.asha import CONTINUE
+from krona_tune.search.searchers.task_searcher import Gate, GatedSearcher
 from krona_tune.search.startup.cluster import Slots
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.trial_message import StepResult, TrialMessage
@@ -32,7 +32,7 @@ from krona_tune.study.result import Status
 from krona_tune.train.loop import TaskWork
 
 if TYPE_CHECKING:
-    from krona_tune.search.searchers.study_model import StudyModel
+    from krona_tune.search.searchers.surrogate import StudyModel
 
 IDLE_SECONDS = 0.1
 PAUSE = str(TrialScheduler.PAUSE)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
-from krona_tune.search.schedulers.asha import AshaPerGroup
+from krona_tune.search.searchers.asha import AshaPerGroup
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.request.schedule import make_schedule
 from krona_tune.study.result import Report

@@ -8,10 +8,10 @@ from krona_tune.record.records import FILE, Effect, read_effects, read_records, 
 from krona_tune.report.chart import Subject
 from krona_tune.report.knob_charts import effects as effects_chart
 from krona_tune.report.study_results import summaries
-from krona_tune.search.searchers.study_model import StudyModel, effects
+from krona_tune.search.searchers.surrogate import StudyModel, effects
 from krona_tune.study.request.domain import Choice
 from tests.record.events import manifest
-from tests.search.test_study_model import BUDGETS, RIVALS, SPACE, feed
+from tests.search.test_surrogate import BUDGETS, RIVALS, SPACE, feed
 
 
 @pytest.fixture(scope="module")

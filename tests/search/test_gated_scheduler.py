@@ -7,8 +7,8 @@ import pytest
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 
-from krona_tune.search.schedulers.asha import CONTINUE, STOP
-from krona_tune.search.searchers.gated_searcher import Gate, GatedSearcher
+from krona_tune.search.searchers.asha import CONTINUE, STOP
+from krona_tune.search.searchers.task_searcher import Gate, GatedSearcher
 from krona_tune.search.tune_host import PAUSE, GatedScheduler
 
 

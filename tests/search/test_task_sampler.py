@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from krona_tune.search.planning.space import Space
 from krona_tune.search.searchers.open_samplers import open_samplers
 from krona_tune.search.searchers.proposal import Origin, Proposal
-from krona_tune.search.searchers.study_model import StudyModel
+from krona_tune.search.searchers.surrogate import StudyModel
 from krona_tune.search.searchers.task_sampler import TaskSampler, distribution_of
 from krona_tune.study.request.domain import Choice, Divisors, Fixed, Range
 from krona_tune.study.result import Status

@@ -15,7 +15,7 @@ from krona_tune.refusal import Refusal
 from krona_tune.search.planning.earlier_study import read_earlier, shipped_curves
 from krona_tune.search.searchers.history import coordinates
 from krona_tune.search.searchers.proposal import adopt_points, earlier_points
-from krona_tune.search.searchers.study_model import StudyModel
+from krona_tune.search.searchers.surrogate import StudyModel
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.study_spec import RECORDED_CURVES

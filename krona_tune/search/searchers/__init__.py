@@ -1,1 +1,1 @@
-"""Chooses the next trial with Optuna and reports the results to it."""
+"""Chooses the next trial, reports its results to Optuna, and decides with ASHA which trials stop early."""

@@ -23,7 +23,7 @@ from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import Status
 
 if TYPE_CHECKING:
-    from krona_tune.search.searchers.study_model import StudyModel
+    from krona_tune.search.searchers.surrogate import StudyModel
 
 logger = logging.getLogger(__name__)
 Halt = Callable[[str], None]

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from krona_tune.search.schedulers.asha import Rungs
-from krona_tune.search.searchers.gated_searcher import GatedSearcher
+from krona_tune.search.searchers.asha import Rungs
 from krona_tune.search.searchers.task_sampler import TaskSampler
+from krona_tune.search.searchers.task_searcher import GatedSearcher
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.result import Status, TrialResult

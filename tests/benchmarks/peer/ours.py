@@ -27,9 +27,8 @@ from krona_tune.search.ledger import Ledger
 from krona_tune.search.phases import workplace
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.preflight.checks import run_preflight
-from krona_tune.search.searchers.gated_searcher import Gate
 from krona_tune.search.searchers.proposal import Origin
-from krona_tune.search.searchers.task_searcher import StudySearcher
+from krona_tune.search.searchers.task_searcher import Gate, StudySearcher
 from krona_tune.search.startup import begin
 from krona_tune.search.startup.begin import Started
 from krona_tune.search.startup.cluster import connecting

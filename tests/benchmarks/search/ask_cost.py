@@ -12,7 +12,7 @@ import numpy as np
 
 from krona_tune.search.planning.earlier_study import shipped_curves
 from krona_tune.search.planning.space import Params
-from krona_tune.search.searchers.study_model import StudyModel
+from krona_tune.search.searchers.surrogate import StudyModel
 from tests.benchmarks.search.replay.recorded import rungs, space
 
 TASKS, REPORTS = 8, (1000, 5000)

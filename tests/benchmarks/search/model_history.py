@@ -10,7 +10,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from krona_tune.search.planning.space import Space
-from krona_tune.search.schedulers.asha import TIE
+from krona_tune.search.searchers.asha import TIE
 from krona_tune.search.searchers.task_sampler import distribution_of
 from krona_tune.study.request.domain import Choice, Domain, Value
 from krona_tune.study.request.schedule import Schedule

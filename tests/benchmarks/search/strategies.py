@@ -13,7 +13,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from krona_tune.search.planning.space import Params, Space
-from krona_tune.search.schedulers.asha import AshaPerGroup
+from krona_tune.search.searchers.asha import AshaPerGroup
 from krona_tune.search.searchers.proposal import Origin, Proposal
 from krona_tune.search.searchers.task_sampler import TaskSampler, distribution_of
 from krona_tune.search.trial_message import TrialMessage

@@ -13,7 +13,7 @@ from ray.tune.schedulers import TrialScheduler
 from krona_tune.search.planning.earlier_study import EarlierStudy, shipped_curves
 from krona_tune.search.searchers.history import History
 from krona_tune.search.searchers.proposal import Proposal
-from krona_tune.search.searchers.study_model import StudyModel
+from krona_tune.search.searchers.surrogate import StudyModel
 from krona_tune.search.searchers.task_sampler import distribution_of
 from krona_tune.study.randomness import stream
 from krona_tune.study.result import TrialResult

@@ -14,10 +14,10 @@ from krona_tune.backbones.geometry import Stack
 from krona_tune.kron.factors import factor_shape, first_step
 from krona_tune.record.parquet_schema import TRIALS, table_of, trial_of
 from krona_tune.search.planning.space import Space
-from krona_tune.search.searchers import study_model
+from krona_tune.search.searchers import surrogate
 from krona_tune.search.searchers.history import WORST, Encoder, History, coordinates
 from krona_tune.search.searchers.open_samplers import open_samplers
-from krona_tune.search.searchers.study_model import (
+from krona_tune.search.searchers.surrogate import (
     FIRST_FIT,
     StudyModel,
     _last_fit,
@@ -325,7 +325,7 @@ def test_where_the_model_fails_tpe_proposes_and_the_log_says_so(
     assert origin.expected_score is not None
     assert origin.expected_deviation is not None
     assert -5 < origin.expected_score <= 0 < origin.expected_deviation < 3
-    monkeypatch.setattr(study_model, "fitted_kernel", broken)
+    monkeypatch.setattr(surrogate, "fitted_kernel", broken)
     feed(model, "cola", range(30, 50))
     point = sampler.ask("cola-021", 21)
     assert point is not None

@@ -1,1 +1,0 @@
-"""Decides with ASHA which trials stop early."""
