@@ -48,13 +48,14 @@ def _search_by_task(plan: Plan, works: Works, folder: StudyFolder, ledger: Ledge
     spec, waiting = plan.spec, known_trials(plan, ledger)
     remaining = {task: numbers_left(plan, ledger, task) for task in spec.tasks}
     schedules = {task: work.schedule for task, work in works.items()}
-    model = None
+    surrogate = None
     if spec.search.proposes_by == "study_model":
-        from krona_tune.search.searchers.surrogate import StudyModel  # no other study loads its packages
+        from krona_tune.search.searchers.surrogate import TransferSurrogate  # no other study loads its packages
 
         budgets = {task: schedule.total_examples for task, schedule in schedules.items()}
-        model = StudyModel(plan.space, budgets, spec.seed, plan.earlier)
-    samplers = open_samplers(spec, plan.space, folder.journal, stopping.halt, _earlier(plan), model)
+        surrogate = TransferSurrogate(plan.space, budgets, spec.seed, plan.earlier)
+    suggest, history = (surrogate.suggest, surrogate.history) if surrogate else (None, None)
+    samplers = open_samplers(spec, plan.space, folder.journal, stopping.halt, _earlier(plan), suggest)
     size_of = plan.space.parameters if spec.search.pareto else None
     asha = AshaPerGroup(schedules, per_method=spec.search.per_method, size_of=size_of)
     if ledger.rows:
@@ -64,18 +65,18 @@ def _search_by_task(plan: Plan, works: Works, folder: StudyFolder, ledger: Ledge
         ]
         known = [row for row in ledger.rows.values() if not row.of or plan.space.holds(row.params)]
         recall_trials(samplers, known, reports)
-        if model:
-            model.recall(known, reports)
+        if surrogate:
+            surrogate.recall(known, reports)
         asha.replay(each for each in told if ledger.settled(each[0]))
         asha.expect(each for each in told if not ledger.settled(each[0]))
     new = Counter(config.task for config in waiting if config.trial_id not in ledger.rows)
     return Phase(
-        searcher=StudySearcher(waiting, samplers, remaining, stopping.verdict, _seeds(spec), model),
+        searcher=StudySearcher(waiting, samplers, remaining, stopping.verdict, _seeds(spec), history),
         scheduler=asha if spec.search.early_stopping else FIFOScheduler(),
         trials=len(waiting) + sum(map(len, remaining.values())),
         new={task: new[task] + len(numbers) for task, numbers in remaining.items()},
         works=works,
-        model=model,
+        surrogate=surrogate,
     )
 
 

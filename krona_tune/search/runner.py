@@ -49,7 +49,7 @@ from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.study_state import Stage
 
 if TYPE_CHECKING:
-    from krona_tune.search.searchers.surrogate import StudyModel
+    from krona_tune.search.searchers.surrogate import TransferSurrogate
 
 logger = logging.getLogger(__name__)
 
@@ -269,8 +269,8 @@ def _search_then_finals(phases: PhaseRunner) -> None:
     view.expect(search.new)
     phases.run(search, "search")
     plan = orders.plan
-    if search.model and not stopping.interrupted:
-        _write_effects(search.model, plan, started.folder)
+    if search.surrogate and not stopping.interrupted:
+        _write_effects(search.surrogate, plan, started.folder)
     reason = f"The budget of {stopping.used_up}" if stopping.used_up else stopping.ended
     if reason and (left := search_left(plan, ledger)):
         view.say(f"{reason} ended the search with {left} {'trial' if left == 1 else 'trials'} to go.")
@@ -299,12 +299,12 @@ def _search_then_finals(phases: PhaseRunner) -> None:
         train_again(again, begins, "repeats", "repeats", lambda: len(repeats_left(plan.spec, ledger)))
 
 
-def _write_effects(model: "StudyModel", plan: Plan, folder: StudyFolder) -> None:
-    """Keeps what the model expects of each knob. An error is only logged: nothing that a trial produced is lost."""
+def _write_effects(surrogate: "TransferSurrogate", plan: Plan, folder: StudyFolder) -> None:
+    """Keeps what the surrogate expects of each knob. An error is only logged: nothing that a trial produced is lost."""
     from krona_tune.search.searchers.surrogate import effects  # no other study loads its packages
 
     try:
-        found = [each for task in plan.spec.tasks for each in effects(model, plan.space, task, plan.spec.seed)]
+        found = [each for task in plan.spec.tasks for each in effects(surrogate, plan.space, task, plan.spec.seed)]
         write_effects(folder.results, found)
     except Exception:
         logger.exception("the effects of the knobs could not be written")

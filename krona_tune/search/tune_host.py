@@ -32,7 +32,7 @@ from krona_tune.study.result import Status
 from krona_tune.train.loop import TaskWork
 
 if TYPE_CHECKING:
-    from krona_tune.search.searchers.surrogate import StudyModel
+    from krona_tune.search.searchers.surrogate import TransferSurrogate
 
 IDLE_SECONDS = 0.1
 PAUSE = str(TrialScheduler.PAUSE)
@@ -199,7 +199,7 @@ RETRIES = 2
 class Phase:
     """The input of one Tune run: its searcher, its scheduler, its number of trials, and the workers' data.
 
-    `new` counts the trials of each task that have no row yet; `model` is that of the whole study, if one proposes.
+    `new` counts the trials of each task that have no row yet; `surrogate` is that of the whole study, if one proposes.
     """
 
     searcher: GatedSearcher
@@ -207,7 +207,7 @@ class Phase:
     trials: int
     new: Mapping[str, int]
     works: Mapping[str, TaskWork]
-    model: "StudyModel | None" = None
+    surrogate: "TransferSurrogate | None" = None
 
 
 def tune_trials(

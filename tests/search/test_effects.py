@@ -8,7 +8,7 @@ from krona_tune.record.records import FILE, Effect, read_effects, read_records, 
 from krona_tune.report.chart import Subject
 from krona_tune.report.knob_charts import effects as effects_chart
 from krona_tune.report.study_results import summaries
-from krona_tune.search.searchers.surrogate import StudyModel, effects
+from krona_tune.search.searchers.surrogate import TransferSurrogate, effects
 from krona_tune.study.request.domain import Choice
 from tests.record.events import manifest
 from tests.search.test_surrogate import BUDGETS, RIVALS, SPACE, feed
@@ -16,9 +16,9 @@ from tests.search.test_surrogate import BUDGETS, RIVALS, SPACE, feed
 
 @pytest.fixture(scope="module")
 def found() -> list[Effect]:
-    model = StudyModel(SPACE, BUDGETS, seed=1)
-    feed(model, "cola", range(25))
-    return effects(model, SPACE, "cola", seed=1)
+    surrogate = TransferSurrogate(SPACE, BUDGETS, seed=1)
+    feed(surrogate, "cola", range(25))
+    return effects(surrogate, SPACE, "cola", seed=1)
 
 
 def of(effects: list[Effect], knob: str) -> list[Effect]:
@@ -49,25 +49,27 @@ def test_only_the_knob_that_matters_has_a_shape(found: list[Effect]) -> None:
 
 
 def test_a_task_without_scores_has_no_effects() -> None:
-    model = StudyModel(SPACE, BUDGETS, seed=1)
-    feed(model, "cola", range(8))
-    assert effects(model, SPACE, "rte", seed=1) == []
-    assert effects(StudyModel(SPACE, BUDGETS, seed=1), SPACE, "cola", seed=1) == []
+    surrogate = TransferSurrogate(SPACE, BUDGETS, seed=1)
+    feed(surrogate, "cola", range(8))
+    assert effects(surrogate, SPACE, "rte", seed=1) == []
+    assert effects(TransferSurrogate(SPACE, BUDGETS, seed=1), SPACE, "cola", seed=1) == []
 
 
 def test_methods_are_compared_and_their_own_knobs_have_effects() -> None:
-    model = StudyModel(RIVALS, {"cola": 100}, seed=1)
+    surrogate = TransferSurrogate(RIVALS, {"cola": 100}, seed=1)
     for number in range(12):
         point = {"method": ["krona", "lora", "bitfit"][number % 3]}
         own = RIVALS.of(point["method"])
         params = own.point(lambda _, domain: domain.at(number / 12))  # noqa: B023
-        model.history.begin(f"cola-{number:03d}", "cola", params)
-        model.history.report(
+        surrogate.history.begin(f"cola-{number:03d}", "cola", params)
+        surrogate.history.report(
             f"cola-{number:03d}", 100, {"krona": 0.9, "lora": 0.5, "bitfit": 0.1}[point["method"]], 0.5
         )
-        model.history.end(f"cola-{number:03d}", diverged=False)
+        surrogate.history.end(f"cola-{number:03d}", diverged=False)
     methods = {
-        effect.value: effect.expected for effect in effects(model, RIVALS, "cola", seed=1) if effect.knob == "method"
+        effect.value: effect.expected
+        for effect in effects(surrogate, RIVALS, "cola", seed=1)
+        if effect.knob == "method"
     }
     assert methods["krona"] > methods["lora"] > methods["bitfit"]
 

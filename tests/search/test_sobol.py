@@ -10,7 +10,8 @@ import pytest
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.planning.space import Space
-from krona_tune.search.searchers.open_samplers import open_samplers, sobol_points
+from krona_tune.search.searchers.open_samplers import open_samplers
+from krona_tune.search.searchers.proposal import sobol_points
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.result import Status
 from tests.search.conftest import never, space, spec

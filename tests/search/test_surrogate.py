@@ -14,12 +14,11 @@ from krona_tune.backbones.geometry import Stack
 from krona_tune.kron.factors import factor_shape, first_step
 from krona_tune.record.parquet_schema import TRIALS, table_of, trial_of
 from krona_tune.search.planning.space import Space
-from krona_tune.search.searchers import surrogate
 from krona_tune.search.searchers.history import WORST, Encoder, History, coordinates
 from krona_tune.search.searchers.open_samplers import open_samplers
 from krona_tune.search.searchers.surrogate import (
     FIRST_FIT,
-    StudyModel,
+    TransferSurrogate,
     _last_fit,
     condition,
     first_kernel,
@@ -58,15 +57,15 @@ def drawn(seed: object, of: Space = SPACE) -> dict[str, Any]:
     return point
 
 
-def feed(model: StudyModel, task: str, numbers: range, score: Callable[[Params], float] = quality) -> None:
-    """Tells the model about evenly drawn trials, each with a report at a third of the budget and at its end."""
+def feed(surrogate: TransferSurrogate, task: str, numbers: range, score: Callable[[Params], float] = quality) -> None:
+    """Tells the surrogate about evenly drawn trials, each with a report at a third of the budget and at its end."""
     for number in numbers:
         params = drawn((task, number))
         trial_id = f"{task}-{number:03d}"
-        model.history.begin(trial_id, task, params)
+        surrogate.history.begin(trial_id, task, params)
         for share in (3, 1):
-            model.history.report(trial_id, BUDGETS[task] // share, score(params) - share, 0.5)
-        model.history.end(trial_id, diverged=False)
+            surrogate.history.report(trial_id, BUDGETS[task] // share, score(params) - share, 0.5)
+        surrogate.history.end(trial_id, diverged=False)
 
 
 def test_coordinates_say_what_a_point_does() -> None:
@@ -126,35 +125,35 @@ def test_the_process_finds_the_coordinate_that_matters() -> None:
 
 
 def test_a_task_uses_what_another_has_shown() -> None:
-    model = StudyModel(SPACE, BUDGETS, seed=1)
-    feed(model, "cola", range(30))
-    feed(model, "rte", range(2), score=lambda params: 0.0)
-    proposed = [next(model.suggest("rte", number)).point for number in (2, 3, 4)]
+    surrogate = TransferSurrogate(SPACE, BUDGETS, seed=1)
+    feed(surrogate, "cola", range(30))
+    feed(surrogate, "rte", range(2), score=lambda params: 0.0)
+    proposed = [next(surrogate.suggest("rte", number)).point for number in (2, 3, 4)]
     even = [drawn(seed) for seed in range(200)]
     assert min(map(quality, proposed)) > np.quantile(list(map(quality, even)), 0.8)
 
 
 def test_a_task_keeps_its_own_optimum_where_the_tasks_differ() -> None:
-    model = StudyModel(SPACE, BUDGETS, seed=1)
-    feed(model, "cola", range(30))
-    feed(model, "rte", range(30), score=lambda params: -quality(params))
-    assert quality(next(model.suggest("cola", 33)).point) > -0.7
-    assert quality(next(model.suggest("rte", 33)).point) < -1.3
+    surrogate = TransferSurrogate(SPACE, BUDGETS, seed=1)
+    feed(surrogate, "cola", range(30))
+    feed(surrogate, "rte", range(30), score=lambda params: -quality(params))
+    assert quality(next(surrogate.suggest("cola", 33)).point) > -0.7
+    assert quality(next(surrogate.suggest("rte", 33)).point) < -1.3
 
 
 def test_the_first_trials_and_every_eighth_are_even_draws() -> None:
-    model = StudyModel(SPACE, BUDGETS, seed=1)
-    empty = {number: next(model.suggest("cola", number)) for number in (0, 1, 2, 7, 15)}
-    feed(model, "cola", range(30))
-    later = {number: next(model.suggest("cola", number)) for number in empty}
+    surrogate = TransferSurrogate(SPACE, BUDGETS, seed=1)
+    empty = {number: next(surrogate.suggest("cola", number)) for number in (0, 1, 2, 7, 15)}
+    feed(surrogate, "cola", range(30))
+    later = {number: next(surrogate.suggest("cola", number)) for number in empty}
     assert [number for number in empty if empty[number] == later[number]] == [0, 1, 7, 15]
-    assert next(model.suggest("rte", 0)) != later[0]
+    assert next(surrogate.suggest("rte", 0)) != later[0]
 
 
-def recorded(model: StudyModel) -> tuple[list[TrialResult], list[Report]]:
-    """Returns the records of what a model was told, as they are read from Parquet."""
+def recorded(surrogate: TransferSurrogate) -> tuple[list[TrialResult], list[Report]]:
+    """Returns the records of what a surrogate was told, as they are read from Parquet."""
     rows, reports = list[TrialResult](), list[Report]()
-    for trial in model.history.trials():
+    for trial in surrogate.history.trials():
         status = Status.INTERRUPTED if trial.running else Status.COMPLETED
         row = TrialResult(
             trial_id=trial.trial_id, task=trial.task, kind="search", number=0, seed=0, fingerprint="",
@@ -174,7 +173,7 @@ def recorded(model: StudyModel) -> tuple[list[TrialResult], list[Report]]:
 
 
 def test_a_resumed_study_proposes_what_it_would_have_proposed() -> None:
-    whole = StudyModel(SPACE, BUDGETS, seed=1)
+    whole = TransferSurrogate(SPACE, BUDGETS, seed=1)
     proposed = []
     for number in range(2, 10):
         feed(whole, "cola", range(3 * number, 3 * number + 3))
@@ -182,48 +181,48 @@ def test_a_resumed_study_proposes_what_it_would_have_proposed() -> None:
         proposed.append(next(whole.suggest("rte", number)))
     rows, reports = recorded(whole)
     baseline = replace(rows[0], trial_id="cola-head-0", kind="baseline")
-    again = StudyModel(SPACE, BUDGETS, seed=1)
+    again = TransferSurrogate(SPACE, BUDGETS, seed=1)
     again.recall([*reversed(rows), baseline], [*reversed(reports), replace(reports[0], trial_id="cola-head-0")])
     assert next(again.suggest("rte", 9)) == proposed[-1]
     assert len(again.history.trials()) == len(rows)
     assert {trial.params["warmup"] for trial in again.history.trials()} == {0, 0.1}
     assert 0.0 in {row.params["warmup"] for row in rows}
-    damaged = StudyModel(SPACE, BUDGETS, seed=1)
+    damaged = TransferSurrogate(SPACE, BUDGETS, seed=1)
     damaged.recall(rows, [])
     assert [len(trial.reports) for trial in damaged.history.trials()] == [1] * len(rows)
 
 
 def test_trials_without_a_report_teach_nothing_and_break_nothing() -> None:
-    model = StudyModel(SPACE, BUDGETS, seed=1)
+    surrogate = TransferSurrogate(SPACE, BUDGETS, seed=1)
     for number in range(9):
-        model.history.begin(f"cola-f{number}", "cola", drawn(number))
-        model.history.end(f"cola-f{number}", diverged=False)
-    assert next(model.suggest("cola", 9)).origin.proposed_by == "even draw"
-    feed(model, "rte", range(8))
-    assert next(model.suggest("cola", 9)).origin.plain() == {"proposed_by": "study model"}
+        surrogate.history.begin(f"cola-f{number}", "cola", drawn(number))
+        surrogate.history.end(f"cola-f{number}", diverged=False)
+    assert next(surrogate.suggest("cola", 9)).origin.proposed_by == "even draw"
+    feed(surrogate, "rte", range(8))
+    assert next(surrogate.suggest("cola", 9)).origin.plain() == {"proposed_by": "study model"}
 
 
 def test_a_report_that_is_no_number_teaches_nothing_and_its_trial_counts_as_diverged() -> None:
-    model, clean = (StudyModel(SPACE, BUDGETS, seed=1) for _ in range(2))
+    surrogate, clean = (TransferSurrogate(SPACE, BUDGETS, seed=1) for _ in range(2))
     feed(clean, "cola", range(4))
     rows, reports = recorded(clean)
     rows[1] = replace(rows[1], status=Status.DIVERGED, score=None)
     reports[3] = replace(reports[3], score=nan)
-    model.recall(rows, reports)
-    told = [[(each.share, isfinite(each.score)) for each in trial.reports] for trial in model.history.trials()]
+    surrogate.recall(rows, reports)
+    told = [[(each.share, isfinite(each.score)) for each in trial.reports] for trial in surrogate.history.trials()]
     assert told[1] == [(0.33, True), (1.0, False)]
     assert all(finite for number, each in enumerate(told) if number != 1 for _, finite in each)
-    assert next(model.suggest("cola", 4)).point
+    assert next(surrogate.suggest("cola", 4)).point
 
 
 def test_a_diverged_trial_counts_as_the_lowest_score_of_its_task() -> None:
-    model = StudyModel(SPACE, BUDGETS, seed=1)
+    surrogate = TransferSurrogate(SPACE, BUDGETS, seed=1)
     for number in range(40):
-        model.history.begin(f"cola-{number}", "cola", drawn(number))
+        surrogate.history.begin(f"cola-{number}", "cola", drawn(number))
         if number >= 15:
-            model.history.report(f"cola-{number}", 100, float(number), 0.1)
-        model.history.end(f"cola-{number}", diverged=number < 15)
-    history = model.history
+            surrogate.history.report(f"cola-{number}", 100, float(number), 0.1)
+        surrogate.history.end(f"cola-{number}", diverged=number < 15)
+    history = surrogate.history
     values = history.rows(history.trials(), most=99)[1]
     scores = dict(zip([trial.trial_id for trial in history.trials()], history.scores("cola", values), strict=True))
     off = [abs(scores[f"cola-{number}"] - max(number, 15)) for number in range(40)]
@@ -234,17 +233,17 @@ def test_a_diverged_trial_counts_as_the_lowest_score_of_its_task() -> None:
 def test_a_limit_that_few_draws_keep_takes_no_coordinate_away() -> None:
     tight = replace(SPACE, limit=min(map(SPACE.parameters, map(drawn, range(200)))) + 1)
     assert Encoder(tight, 0).names == Encoder(SPACE, 0).names
-    model = StudyModel(tight, BUDGETS, seed=1)
-    feed(model, "cola", range(20))
-    assert next(model.suggest("cola", 20)).origin.proposed_by == "study model"
+    surrogate = TransferSurrogate(tight, BUDGETS, seed=1)
+    feed(surrogate, "cola", range(20))
+    assert next(surrogate.suggest("cola", 20)).origin.proposed_by == "study model"
 
 
 def test_running_trials_are_not_proposed_again_nearby() -> None:
-    model = StudyModel(SPACE, BUDGETS, seed=1)
-    feed(model, "cola", range(20))
-    first = next(model.suggest("cola", 20)).point
-    model.history.begin("cola-020", "cola", first)
-    assert [each.point for each in model.suggest("cola", 20)].index(first) > 0
+    surrogate = TransferSurrogate(SPACE, BUDGETS, seed=1)
+    feed(surrogate, "cola", range(20))
+    first = next(surrogate.suggest("cola", 20)).point
+    surrogate.history.begin("cola-020", "cola", first)
+    assert [each.point for each in surrogate.suggest("cola", 20)].index(first) > 0
 
 
 def test_values_are_quantiles_within_a_task_and_the_loss_breaks_ties() -> None:
@@ -272,15 +271,15 @@ def test_values_are_quantiles_within_a_task_and_the_loss_breaks_ties() -> None:
 
 
 def test_too_many_rows_are_thinned_and_the_own_task_keeps_most_of_its_own() -> None:
-    model = StudyModel(SPACE, BUDGETS, seed=1)
-    feed(model, "cola", range(20))
-    feed(model, "rte", range(40))
-    trials = model.history.trials()
-    assert len(model.history.rows(trials, most=200)[1]) == 120
-    rows, values = model.history.rows(trials, 80, "cola")
+    surrogate = TransferSurrogate(SPACE, BUDGETS, seed=1)
+    feed(surrogate, "cola", range(20))
+    feed(surrogate, "rte", range(40))
+    trials = surrogate.history.trials()
+    assert len(surrogate.history.rows(trials, most=200)[1]) == 120
+    rows, values = surrogate.history.rows(trials, 80, "cola")
     assert (len(values), rows[:, -2].sum(), rows[:, -1].sum()) == (80, 40, 40)
-    rows, values = model.history.rows(trials, 30, "cola")
-    assert rows.shape == (30, model.history.at([1.0], trials[:1]).shape[1])
+    rows, values = surrogate.history.rows(trials, 30, "cola")
+    assert rows.shape == (30, surrogate.history.at([1.0], trials[:1]).shape[1])
     assert (rows[:, -2].sum(), rows[:, -1].sum()) == (22, 8)
 
 
@@ -314,19 +313,19 @@ def test_where_the_model_fails_tpe_proposes_and_the_log_says_so(
     def broken(*asked: object) -> None:
         raise np.linalg.LinAlgError("not positive definite")
 
-    model = StudyModel(SPACE, BUDGETS, seed=1)
+    surrogate = TransferSurrogate(SPACE, BUDGETS, seed=1)
     asked = spec(sampler="study_model", startup_trials=0).model_copy(update={"tasks": ("cola",)})
-    sampler = open_samplers(asked, SPACE, tmp_path / "journal", never, model=model)["cola"]
-    feed(model, "cola", range(20))
+    sampler = open_samplers(asked, SPACE, tmp_path / "journal", never, surrogate=surrogate.suggest)["cola"]
+    feed(surrogate, "cola", range(20))
     good = sampler.ask("cola-020", 20)
-    assert good == next(model.suggest("cola", 20)).point
+    assert good == next(surrogate.suggest("cola", 20)).point
     origin = sampler.origin("cola-020")
-    assert (origin.proposed_by, origin) == ("study model", next(model.suggest("cola", 20)).origin)
+    assert (origin.proposed_by, origin) == ("study model", next(surrogate.suggest("cola", 20)).origin)
     assert origin.expected_score is not None
     assert origin.expected_deviation is not None
     assert -5 < origin.expected_score <= 0 < origin.expected_deviation < 3
-    monkeypatch.setattr(surrogate, "fitted_kernel", broken)
-    feed(model, "cola", range(30, 50))
+    monkeypatch.setattr("krona_tune.search.searchers.surrogate.fitted_kernel", broken)
+    feed(surrogate, "cola", range(30, 50))
     point = sampler.ask("cola-021", 21)
     assert point is not None
     assert SPACE.feasible(point)

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from krona_tune.search.planning.space import Space
 from krona_tune.search.searchers.open_samplers import open_samplers
 from krona_tune.search.searchers.proposal import Origin, Proposal
-from krona_tune.search.searchers.surrogate import StudyModel
+from krona_tune.search.searchers.surrogate import TransferSurrogate
 from krona_tune.search.searchers.task_sampler import TaskSampler, distribution_of
 from krona_tune.study.request.domain import Choice, Divisors, Fixed, Range
 from krona_tune.study.result import Status
@@ -296,8 +296,8 @@ def test_each_sampler_draws_every_value_of_a_range_with_steps(
 ) -> None:
     of = space("bert", {"a_out": 4, "a_in": 6}, training={"dropout": steps})
     asked = spec(sampler=sampler).model_copy(update={"tasks": ("cola",)})
-    model = StudyModel(of, {"cola": 100}, 0) if sampler == "study_model" else None
-    samplers: Any = open_samplers(asked, of, tmp_path / "journal", never, model=model)
+    surrogate = TransferSurrogate(of, {"cola": 100}, 0) if sampler == "study_model" else None
+    samplers: Any = open_samplers(asked, of, tmp_path / "journal", never, surrogate=surrogate and surrogate.suggest)
     points = [told_without_scale(samplers["cola"], number) for number in range(count)]
     every = [of.at({"dropout": (number + 0.5) / count}) for number in range(count)]
     assert sorted(points, key=lambda point: point["dropout"]) == every

@@ -15,7 +15,7 @@ from krona_tune.refusal import Refusal
 from krona_tune.search.planning.earlier_study import read_earlier, shipped_curves
 from krona_tune.search.searchers.history import coordinates
 from krona_tune.search.searchers.proposal import adopt_points, earlier_points
-from krona_tune.search.searchers.surrogate import StudyModel
+from krona_tune.search.searchers.surrogate import TransferSurrogate
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.study_spec import RECORDED_CURVES
@@ -108,29 +108,29 @@ def test_a_model_learns_from_another_backbones_trials_from_the_first_trial_on(tm
     assert len(earlier.rows) == 24
     assert earlier.budgets == {"cola": RUNGS[-1]}
     assert earlier.geometry is not None
-    model = StudyModel(MODELLED, {"rte": 100}, 1, [earlier])
-    assert len(model.history.trials()) == model.history.known == 24
-    first = [next(model.suggest("rte", number)) for number in (0, 1, 2)]
+    surrogate = TransferSurrogate(MODELLED, {"rte": 100}, 1, [earlier])
+    assert len(surrogate.history.trials()) == surrogate.history.known == 24
+    first = [next(surrogate.suggest("rte", number)) for number in (0, 1, 2)]
     assert {each.origin.proposed_by for each in first} == {"study model"}
     assert max(abs(log10(each.point["learning_rate"]) + 3) for each in first) < 0.8
-    assert next(StudyModel(MODELLED, {"rte": 100}, 1).suggest("rte", 0)).origin.proposed_by == "even draw"
+    assert next(TransferSurrogate(MODELLED, {"rte": 100}, 1).suggest("rte", 0)).origin.proposed_by == "even draw"
 
 
 def test_the_best_point_of_an_earlier_study_is_a_candidate_and_on_the_same_task_the_first(tmp_path: Path) -> None:
     earlier = read_earlier(str(recorded(tmp_path / "earlier", a_out=4, a_in=6).root), MODELLED)
     best = min(earlier.rows, key=lambda row: abs(log10(row.params["learning_rate"]) + 3)).params
-    candidates = [each.point for each in StudyModel(MODELLED, {"rte": 100}, 1, [earlier]).suggest("rte", 0)]
+    candidates = [each.point for each in TransferSurrogate(MODELLED, {"rte": 100}, 1, [earlier]).suggest("rte", 0)]
     assert MODELLED.adopted(best) in candidates
     assert candidates[0] != MODELLED.adopted(best), "another task's best has no precedence"
-    first = next(StudyModel(MODELLED, {"cola": 100}, 1, [earlier]).suggest("cola", 0))
+    first = next(TransferSurrogate(MODELLED, {"cola": 100}, 1, [earlier]).suggest("cola", 0))
     assert (first.point, first.origin.proposed_by) == (MODELLED.adopted(best), "earlier study")
     few = replace(earlier, rows=tuple(row for row in earlier.rows if row.params == best), reports=())
     for number in (0, 1):
-        first = next(StudyModel(MODELLED, {"rte": 100}, 1, [few]).suggest("rte", number))
+        first = next(TransferSurrogate(MODELLED, {"rte": 100}, 1, [few]).suggest("rte", number))
         assert (first.point, first.origin.proposed_by) == (MODELLED.adopted(best), "earlier study")
     better = replace(few.rows[0], task="mrpc", trial_id="mrpc-000", score=9.0, params={**best, "learning_rate": 1e-2})
     both = replace(few, rows=(better, *few.rows), budgets={"cola": 100, "mrpc": 100})
-    of_cola = StudyModel(MODELLED, {"cola": 100}, 1, [both]).suggest("cola", 0)
+    of_cola = TransferSurrogate(MODELLED, {"cola": 100}, 1, [both]).suggest("cola", 0)
     assert [next(of_cola).point["learning_rate"] for _ in range(2)] == [best["learning_rate"], 1e-2]
     rates = [point["learning_rate"] for point in candidates]
     assert rates.count(best["learning_rate"]) > 20, "candidates that change other knobs of it"
@@ -148,9 +148,9 @@ def test_sizes_are_shares_so_that_they_mean_the_same_on_a_wider_backbone(tmp_pat
 
 def test_trials_that_fit_no_map_of_their_backbone_are_left_out(tmp_path: Path) -> None:
     earlier = read_earlier(str(recorded(tmp_path / "earlier", width=50).root), MODELLED)
-    assert StudyModel(MODELLED, {"rte": 100}, 1, [earlier]).history.trials() == []
+    assert TransferSurrogate(MODELLED, {"rte": 100}, 1, [earlier]).history.trials() == []
     unknown = replace(earlier, geometry=None, rows=earlier.rows[:2])
-    assert len(StudyModel(MODELLED, {"rte": 100}, 1, [unknown]).history.trials()) == 0
+    assert len(TransferSurrogate(MODELLED, {"rte": 100}, 1, [unknown]).history.trials()) == 0
 
 
 def test_the_recorded_curves_are_an_earlier_study_of_every_task() -> None:
@@ -160,9 +160,9 @@ def test_the_recorded_curves_are_an_earlier_study_of_every_task() -> None:
     assert all(row.finished and row.params["method"] == "krona" for row in earlier.rows)
     assert len(earlier.reports) == 3 * len(earlier.rows)
     assert max(earlier.budgets.values()) == max(report.examples for report in earlier.reports)
-    model = StudyModel(MODELLED, {"rte": 100}, 1, [earlier])
-    assert model.history.known == len(earlier.rows)
-    assert next(model.suggest("rte", 0)).origin.proposed_by == "study model"
+    surrogate = TransferSurrogate(MODELLED, {"rte": 100}, 1, [earlier])
+    assert surrogate.history.known == len(earlier.rows)
+    assert next(surrogate.suggest("rte", 0)).origin.proposed_by == "study model"
     assert {row.task for row in shipped_curves(without={"sst2"}).rows} == tasks - {"sst2"}
     with pytest.raises(Refusal, match="recorded-curves has no trial of lora; its methods: krona"):
         read_earlier(RECORDED_CURVES, space("bert", {"method": "lora", "rank": [1, 2]}))
@@ -183,7 +183,7 @@ def test_two_earlier_studies_of_one_name_stay_apart(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     one, two = (read_earlier(str(recorded(tmp_path / at).root), MODELLED) for at in ("earlier", "other/earlier"))
     assert one.name == two.name
-    assert len(StudyModel(MODELLED, {"rte": 100}, 1, [one, two]).history.trials()) == 48
+    assert len(TransferSurrogate(MODELLED, {"rte": 100}, 1, [one, two]).history.trials()) == 48
 
 
 def test_who_learns_from_earlier_studies_uses_the_model_unless_another_sampler_is_named() -> None:

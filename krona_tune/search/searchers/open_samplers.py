@@ -2,28 +2,22 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import islice
 from os.path import lexists
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-from scipy.stats.qmc import Sobol
 
-from krona_tune.search.planning.space import EVEN_DRAWS, Params, Space
-from krona_tune.search.searchers.proposal import SOBOL, Origin, Proposal, Suggest, adopt_points
+from krona_tune.search.planning.space import Params, Space
+from krona_tune.search.searchers.proposal import Origin, Proposal, Suggest, adopt_points, sobol_points
 from krona_tune.search.searchers.task_sampler import TaskSampler
-from krona_tune.study.randomness import stream
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import Status
-
-if TYPE_CHECKING:
-    from krona_tune.search.searchers.surrogate import StudyModel
 
 logger = logging.getLogger(__name__)
 Halt = Callable[[str], None]
@@ -93,37 +87,10 @@ class _Journal(JournalFileBackend):
             yield from self._unwritten[max(0, log_number_from - written) :]
 
 
-def sobol_points(space: Space, seed: int, first: int = 0) -> Suggest:
-    """Returns a function that gives a trial its point: feasible points of the sequence, each once, from `first` on."""
-    remaining, found = islice(_points(space, seed), first, None), list[dict[str, Any]]()
-
-    def suggest(number: int) -> Iterator[Proposal]:
-        found.extend(islice(remaining, max(0, number + 1 - len(found))))
-        return (Proposal(point, Origin(proposed_by=SOBOL)) for point in found[number : number + 1])
-
-    return suggest
-
-
-def _points(space: Space, seed: int) -> Iterator[dict[str, Any]]:
-    """Yields feasible points until none was found among EVEN_DRAWS in a row."""
-    labels = list(space.searched())
-    if not labels:
-        yield space.at({})
-        return
-    sequence = Sobol(d=len(labels), scramble=True, seed=stream(seed, "sobol") % 2**32)
-    tried: set[str] = set()
-    in_vain = 0
-    while in_vain < EVEN_DRAWS:
-        point = space.at(dict(zip(labels, map(float, sequence.random()[0]), strict=True)))
-        in_vain += 1
-        if space.feasible(point) and (meaning := space.meaning(point)) not in tried:
-            tried.add(meaning)
-            in_vain = 0
-            yield point
-
-
 SHARED = "shared"
 """The task name of configurations that all tasks share."""
+SuggestForTask = Callable[[str, int], Iterable[Proposal]]
+"""Returns proposals for a task's trial of a number, as `Suggest` does for one task."""
 Earlier = Mapping[str, Sequence[Params]]
 """Each task's points from an earlier study, which its first trials try."""
 NOTHING: Earlier = {}
@@ -171,13 +138,13 @@ def open_samplers(
     journal: Path,
     halt: Halt,
     earlier: Earlier = NOTHING,
-    model: "StudyModel | None" = None,
+    surrogate: SuggestForTask | None = None,
 ) -> dict[str, TaskSampler | MethodsInTurn]:
     """Returns one sampler per task, or per task and method. `halt` is called if the journal can't be written.
 
-    A `model` proposes for all of them; where it has no proposal, TPE has one.
+    A `surrogate` proposes for all of them; where it has no proposal, TPE has one.
     """
-    sampler = _sampler_in(spec, journal, halt, earlier, model)
+    sampler = _sampler_in(spec, journal, halt, earlier, surrogate)
     if not spec.search.per_method:
         return {task: sampler(space, task, task) for task in spec.tasks}
     return {
@@ -194,7 +161,7 @@ def open_shared_sampler(
 
 
 def _sampler_in(
-    spec: StudySpec, journal: Path, halt: Halt, earlier: Earlier, model: "StudyModel | None" = None
+    spec: StudySpec, journal: Path, halt: Halt, earlier: Earlier, surrogate: SuggestForTask | None = None
 ) -> Callable[[Space, str, str], TaskSampler]:
     """Returns a function that makes a sampler of a part of the space, under a name in the journal, for a task."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -203,8 +170,8 @@ def _sampler_in(
     def suggest(part: Space, task: str) -> Suggest:
         if search.sampler == "sobol":
             return sobol_points(part, spec.seed, search.first_point)
-        if model:
-            return partial(model.suggest, task)
+        if surrogate:
+            return partial(surrogate, task)
         first = adopt_points(part, earlier.get(task, ()))
         return lambda number: first
 

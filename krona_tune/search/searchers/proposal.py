@@ -1,11 +1,15 @@
-"""Holds a proposed point together with who proposed it, and finds points of earlier studies that are worth it."""
+"""Holds a proposed point and who proposed it; proposes points of earlier studies and of a Sobol sequence."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
-from krona_tune.search.planning.space import Params, Space
+from scipy.stats.qmc import Sobol
+
+from krona_tune.search.planning.space import EVEN_DRAWS, Params, Space
 from krona_tune.study.kinds import TrialKind
+from krona_tune.study.randomness import stream
 from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import rank
 
@@ -14,7 +18,8 @@ from krona_tune.study.standings import rank
 class Origin:
     """Who proposed a trial's point: "even draw", "TPE", "Sobol", "earlier study" or "study model".
 
-    The model of the study also says which score it expects at the full budget, and the deviation of that expectation.
+    The surrogate, whose word in the records is "study model", also says which score it expects at the full budget, and
+    the deviation of that expectation.
     """
 
     proposed_by: str = ""
@@ -36,7 +41,7 @@ class Proposal:
 
 Suggest = Callable[[int], Iterable[Proposal]]
 """Returns proposals from elsewhere for the trial of a number, the best first; none to leave it to Optuna."""
-EVEN, TPE, SOBOL, EARLIER, MODEL = "even draw", "TPE", "Sobol", "earlier study", "study model"
+EVEN, TPE, SOBOL, EARLIER, SURROGATE = "even draw", "TPE", "Sobol", "earlier study", "study model"
 
 
 BEST = 3
@@ -64,3 +69,32 @@ def adopt_points(space: Space, points: Iterable[Params]) -> list[Proposal]:
     """Returns those of the points that the space has, each once."""
     adopted = {space.meaning(point): point for params in points if (point := space.adopted(params)) is not None}
     return [Proposal(point, Origin(proposed_by=EARLIER)) for point in adopted.values()]
+
+
+def sobol_points(space: Space, seed: int, first: int = 0) -> Suggest:
+    """Returns a function that gives a trial its point: feasible points of the sequence, each once, from `first` on."""
+    remaining, found = islice(_points(space, seed), first, None), list[dict[str, Any]]()
+
+    def suggest(number: int) -> Iterator[Proposal]:
+        found.extend(islice(remaining, max(0, number + 1 - len(found))))
+        return (Proposal(point, Origin(proposed_by=SOBOL)) for point in found[number : number + 1])
+
+    return suggest
+
+
+def _points(space: Space, seed: int) -> Iterator[dict[str, Any]]:
+    """Yields feasible points until none was found among EVEN_DRAWS in a row."""
+    labels = list(space.searched())
+    if not labels:
+        yield space.at({})
+        return
+    sequence = Sobol(d=len(labels), scramble=True, seed=stream(seed, "sobol") % 2**32)
+    tried: set[str] = set()
+    in_vain = 0
+    while in_vain < EVEN_DRAWS:
+        point = space.at(dict(zip(labels, map(float, sequence.random()[0]), strict=True)))
+        in_vain += 1
+        if space.feasible(point) and (meaning := space.meaning(point)) not in tried:
+            tried.add(meaning)
+            in_vain = 0
+            yield point

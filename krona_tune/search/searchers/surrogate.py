@@ -23,7 +23,7 @@ from krona_tune.refusal import Refusal
 from krona_tune.search.planning.earlier_study import EarlierStudy
 from krona_tune.search.planning.space import EVEN_DRAWS, Params, Space
 from krona_tune.search.searchers.history import Array, Encoder, History, Trial
-from krona_tune.search.searchers.proposal import EVEN, MODEL, Origin, Proposal, adopt_points, points_by_task
+from krona_tune.search.searchers.proposal import EVEN, SURROGATE, Origin, Proposal, adopt_points, points_by_task
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.randomness import stream
 from krona_tune.study.request.domain import Domain, Range, Value
@@ -90,7 +90,7 @@ def _most_probable(loss: Callable[[Array], tuple[float, Array]], start: Array, b
 logger = logging.getLogger(__name__)
 
 EVEN_FIRST, EVEN_EVERY = 2, 8
-"""A task's first trials that are even draws, and every how many it has another one, in case the model is wrong."""
+"""A task's first trials that are even draws, and every how many it has another one, in case the surrogate is wrong."""
 DRAWN, CHANGED, BEST = 500, 120, 3
 """Candidates that are even draws, those that are changes of good points, and how many of those are the task's own."""
 CHANGED_BEFORE = 6
@@ -102,7 +102,7 @@ ROWS, ROWS_FITTED = 400, 180
 """The most rows that the process is conditioned on, and that its kernel is fitted to."""
 
 
-class StudyModel:
+class TransferSurrogate:
     """A Gaussian process over all reports of a study: their point, their share of the budget and their task.
 
     A candidate is judged by its expected improvement at the full budget on its task, over the expected score of the
@@ -167,11 +167,10 @@ class StudyModel:
                 self.history.end(row.trial_id, diverged=row.status is Status.DIVERGED)
 
     def suggest(self, task: str, number: int) -> Iterator[Proposal]:
-        """Yields points for a task's trial of that number, the most promising first; none if the model fails.
+        """Yields points for a task's trial of that number, the most promising first; none if the surrogate fails.
 
-        What was best on a task of that name in earlier studies comes before what the model proposes; while the model
-        knows too little, what was best on any task does. They are yielded again and again: who asks knows what was
-        tried.
+        What was best on a task of that name in earlier studies comes before what the surrogate proposes; while it knows
+        too little, what was best on any task does. They are yielded again and again: who asks knows what was tried.
         """
         unknown = self.history.known < FIRST_FIT
         yield from self._own_before[task]
@@ -186,7 +185,7 @@ class StudyModel:
 
     def average(self, task: str, points: Sequence[Params]) -> tuple[float, float, float] | None:
         """Returns the mean expected score of the points at the full budget, one deviation less, itself, and one more;
-        None if the model knows too little, or no point's sizes fit."""
+        None if the surrogate knows too little, or no point's sizes fit."""
         history = self.history
         _, coordinates = self._encoded(points)
         if not len(coordinates) or history.known < FIRST_FIT:
@@ -221,12 +220,12 @@ class StudyModel:
         return (Proposal(points[index], self._origin(task, mean[index], deviation[index])) for index in ranked)
 
     def _origin(self, task: str, mean: float, deviation: float) -> Origin:
-        """Returns the model's expectation in the task's own scores, if it has any."""
+        """Returns the surrogate's expectation in the task's own scores, if it has any."""
         scores = self.history.scores(task, np.array([mean - deviation, mean, mean + deviation]))
         if not scores:
-            return Origin(proposed_by=MODEL)
+            return Origin(proposed_by=SURROGATE)
         low, middle, high = scores
-        return Origin(proposed_by=MODEL, expected_score=middle, expected_deviation=(high - low) / 2)
+        return Origin(proposed_by=SURROGATE, expected_score=middle, expected_deviation=(high - low) / 2)
 
     def _kernel(self) -> Kernel:
         """Returns the kernel that was fitted at the last of the fixed numbers of ended trials."""
@@ -278,15 +277,15 @@ POINTS, GRID_STEPS, BELOW_ONE = 30, 6, 1 - 1e-9
 """The points over which the mean is taken, the values of a range, and the greatest share of a domain."""
 
 
-def effects(model: StudyModel, space: Space, task: str, seed: int) -> list[Effect]:
-    """Returns the effect of each value of each searched knob on a task; none if the model knows no score of it."""
+def effects(surrogate: TransferSurrogate, space: Space, task: str, seed: int) -> list[Effect]:
+    """Returns the effect of each value of each searched knob on a task; none if the surrogate knows no score of it."""
     rng = random.Random(stream(seed, "effects"))
     points = [point for point in (space.draw(rng) for _ in range(4 * POINTS)) if space.feasible(point)][:POINTS]
     found = []
     for label, domain in space.searched().items():
         for value in _values(domain):
             group = [changed for point in points if (changed := _with(space, point, label, value))]
-            average = model.average(task, group) if group else None
+            average = surrogate.average(task, group) if group else None
             if average:
                 low, expected, high = average
                 number = None if isinstance(value, bool | str) else float(value)

@@ -4,18 +4,16 @@ import logging
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ray.tune.search import Searcher
 
+from krona_tune.search.searchers.history import History
 from krona_tune.search.searchers.open_samplers import MethodsInTurn
 from krona_tune.search.searchers.task_sampler import TaskSampler
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.result import Status
-
-if TYPE_CHECKING:
-    from krona_tune.search.searchers.surrogate import StudyModel
 
 OPEN = 1_000_000
 """A number of trials that no machine runs at once."""
@@ -130,7 +128,7 @@ class StudySearcher(GatedSearcher):
         remaining: the numbers of the trials that each task may still ask for.
         seeds: the seed that all trials of a task share.
         verdict: returns a trial's status from Tune's id, its last result and whether it raised an error.
-        model: proposes through the samplers, so it gets every searched trial too.
+        history: of the surrogate that proposes through the samplers, so it gets every searched trial too.
     """
 
     def __init__(
@@ -140,12 +138,12 @@ class StudySearcher(GatedSearcher):
         remaining: dict[str, list[int]],
         verdict: Verdict,
         seeds: dict[str, int],
-        model: "StudyModel | None" = None,
+        history: History | None = None,
     ) -> None:
         super().__init__(waiting)
         self._samplers, self._verdict, self._seeds = samplers, verdict, seeds
         self._turns = deque((task, deque(numbers)) for task, numbers in remaining.items() if numbers)
-        self._history = model.history if model else None
+        self._history = history
 
     def extend(self, remaining: Mapping[str, Sequence[int]]) -> None:
         """Lets tasks ask for more trials, by these numbers."""

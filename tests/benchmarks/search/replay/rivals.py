@@ -13,7 +13,7 @@ from ray.tune.schedulers import TrialScheduler
 from krona_tune.search.planning.earlier_study import EarlierStudy, shipped_curves
 from krona_tune.search.searchers.history import History
 from krona_tune.search.searchers.proposal import Proposal
-from krona_tune.search.searchers.surrogate import StudyModel
+from krona_tune.search.searchers.surrogate import TransferSurrogate
 from krona_tune.search.searchers.task_sampler import distribution_of
 from krona_tune.study.randomness import stream
 from krona_tune.study.result import TrialResult
@@ -73,9 +73,11 @@ def by_one_model(first: First = lambda study: (), *, teacher: Teacher | None = N
 
     def made(seed: int, chances: Mapping[str, float]) -> dict[str, Strategy]:
         earlier = [teacher(chances, seed)] if teacher else []
-        model = StudyModel(space(), dict.fromkeys(chances, rungs().total_examples), seed, earlier)
+        surrogate = TransferSurrogate(space(), dict.fromkeys(chances, rungs().total_examples), seed, earlier)
         return {
-            task: Modelled(_setting(task, seed, chance, first(chances)), task=task, startup=STARTUP, model=model)
+            task: Modelled(
+                _setting(task, seed, chance, first(chances)), task=task, startup=STARTUP, surrogate=surrogate
+            )
             for task, chance in chances.items()
         }
 
@@ -92,12 +94,12 @@ class Modelled(Ours):
     """krona_tune's sampler and scheduler for one task, where one model of all tasks proposes the points."""
 
     task: str = ""
-    model: StudyModel | None = None
+    surrogate: TransferSurrogate | None = None
 
     @property
     def _shared(self) -> History:
-        assert self.model is not None
-        return self.model.history
+        assert self.surrogate is not None
+        return self.surrogate.history
 
     def next(self) -> Trial:
         trial = super().next()
@@ -113,8 +115,8 @@ class Modelled(Ours):
         return goes_on
 
     def _suggested(self, number: int) -> Iterable[Proposal]:
-        assert self.model is not None
-        return chain(super()._suggested(number), self.model.suggest(self.task, number))
+        assert self.surrogate is not None
+        return chain(super()._suggested(number), self.surrogate.suggest(self.task, number))
 
     def _name(self, trial: Trial) -> str:
         return f"{self.task}-{trial.number:03d}"
