@@ -11,6 +11,7 @@ For people who keep their own training program, such as transformers' Trainer:
 """
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from math import inf
 from typing import Any
 
@@ -19,7 +20,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from krona_tune.adapters.adapter_files import config_of
-from krona_tune.adapters.method_table import added_parameters
+from krona_tune.adapters.method_table import added_parameters, method_named
 from krona_tune.adapters.peft_form import task_type, within
 from krona_tune.adapters.placement import common_dimensions, sites
 from krona_tune.backbones.find_geometry import geometry
@@ -36,13 +37,21 @@ TERMS, RANKS, FACTORS, SCALES = (1, 2, 4), (1, 2, 4, 8, 16, 32, 64), (2, 4, 8, 1
 """The values that a trial can choose: numbers of products, ranks, decompose factors, scales (peft's alpha / rank)."""
 
 
+CONFIGS: dict[str, Callable[[AdapterConfig], PeftConfig]] = {
+    "krona": lambda own: KronAConfig(a_out=own.a_out, a_in=own.a_in, terms=own.terms, scale=own.scale),
+    "lokr": lambda own: LoKrConfig(r=own.rank, alpha=own.scale * own.rank, decompose_factor=own.decompose_factor),
+    "lora": lambda own: LoraConfig(r=own.rank, lora_alpha=own.scale * own.rank),
+}
+"""The methods that are offered, and the configuration of peft for each; its own names for sizes and scale."""
+
+
 @refusing_at_the_caller
 def optuna_space(
     trial: Any,
     model: nn.Module,
     *,
     max_params: int | None = None,
-    methods: Sequence[str] = ("krona", "lokr", "lora"),
+    methods: Sequence[str] = tuple(CONFIGS),
     roles: str = "query+value",
     layers: str = "all",
 ) -> PeftConfig:
@@ -63,21 +72,24 @@ def optuna_space(
         Refusal: nothing fits the limit, the model has no such maps, or they are parts of fused maps.
     """
     for method in methods or [""]:
-        if method not in _SIZES:
-            raise unknown("methods", "method", method, _SIZES)
+        if method not in CONFIGS:
+            raise unknown("methods", "method", method, CONFIGS)
     choose = _chooser(trial)
     places = sites(geometry(config_of(model), "model"), _placement(roles, layers))
     for site in places:
         if site.rows:
             raise Refusal("model", f"{site.key} is a part of a map, and peft adapts whole maps", "choose other roles")
     limit = inf if max_params is None else max_params
-    offered = {method: _within_limit(_SIZES[method](places), places, limit) for method in methods}
+    sizes = {method: _sizes(method, places) for method in methods}
+    offered = {
+        method: [each for each in found if added_parameters(places, each) <= limit] for method, found in sizes.items()
+    }
     if not any(offered.values()):
-        least = min(_cost(each, places) for method in methods for each in _SIZES[method](places))
+        least = min(added_parameters(places, each) for found in sizes.values() for each in found)
         raise Refusal("max_params", f"{max_params:,}: no adapter is so small", f"write {least:,} or more")
     method = choose("method", [method for method in methods if offered[method]])
     chosen = _narrowed(offered[method], choose).model_copy(update={"scale": choose("scale", SCALES)})
-    config = _CONFIGS[method](chosen)
+    config = CONFIGS[method](chosen)
     config.target_modules = {f"{within(model)}{site.name}" for site in places}
     config.task_type = task_type(model)
     return config
@@ -90,36 +102,27 @@ def _placement(roles: str, layers: str) -> AdapterConfig:
         raise refusal_of(error, AdapterConfig, "") from None
 
 
-def _within_limit(sizes: Sequence[AdapterConfig], places: Sequence[Site], limit: float) -> list[AdapterConfig]:
-    return [each for each in sizes if _cost(each, places) <= limit]
-
-
-def _cost(adapter: AdapterConfig, places: Sequence[Site]) -> int:
-    return added_parameters(places, adapter)
-
-
-def _krona_sizes(places: Sequence[Site]) -> list[AdapterConfig]:
+def _sizes(method: str, places: Sequence[Site]) -> list[AdapterConfig]:
+    """Returns the sizes that a method can have at these maps: every choice of the knobs that it reads, if it fits."""
     d_out, d_in = common_dimensions(places)
-    shapes = [(terms, a_out, a_in) for terms in TERMS for a_out in divisors(d_out) for a_in in divisors(d_in)]
-    found = (AdapterConfig(terms=terms, a_out=a_out, a_in=a_in) for terms, a_out, a_in in shapes)
+    offered = {"terms": TERMS, "a_out": divisors(d_out), "a_in": divisors(d_in), "decompose_factor": FACTORS}
+    reads = method_named(method).reads
+    knobs = {name: values for name, values in {**offered, "rank": RANKS}.items() if name in reads}
+    chosen = (dict(zip(knobs, each, strict=True)) for each in product(*knobs.values()))
+    found = (AdapterConfig.model_validate({"method": method, **each}) for each in chosen)
     return [each for each in found if _fits(each, places)]
 
 
 def _fits(adapter: AdapterConfig, places: Sequence[Site]) -> bool:
-    """Returns whether no map has more terms than hold every matrix."""
+    """Returns whether no map has more terms than hold every matrix, or a low rank above its own."""
+    reads = method_named(adapter.method).reads
+    least = min(min(site.d_out, site.d_in) for site in places)
+    if "rank" in reads and "decompose_factor" not in reads and adapter.rank > least:  # LoKr's rank ends by itself
+        return False
     try:
-        return _cost(adapter, places) > 0
+        return added_parameters(places, adapter) > 0
     except Refusal:
         return False
-
-
-def _lora_sizes(places: Sequence[Site]) -> list[AdapterConfig]:
-    most = min(min(site.d_out, site.d_in) for site in places)
-    return [AdapterConfig(method="lora", rank=rank) for rank in RANKS if rank <= most]
-
-
-def _lokr_sizes(places: Sequence[Site]) -> list[AdapterConfig]:
-    return [AdapterConfig(method="lokr", decompose_factor=factor, rank=rank) for factor in FACTORS for rank in RANKS]
 
 
 def _narrowed(offered: list[AdapterConfig], choose: Choose) -> AdapterConfig:
@@ -142,15 +145,3 @@ def _chooser(trial: Any) -> Choose:
         raise Refusal("trial", f"is of the type {type(trial).__name__}", "give a trial of Optuna, or None")
     choose: Choose = trial.suggest_categorical
     return choose
-
-
-_SIZES: dict[str, Callable[[Sequence[Site]], list[AdapterConfig]]] = {
-    "krona": _krona_sizes,
-    "lokr": _lokr_sizes,
-    "lora": _lora_sizes,
-}
-_CONFIGS: dict[str, Callable[[AdapterConfig], PeftConfig]] = {
-    "krona": lambda own: KronAConfig(a_out=own.a_out, a_in=own.a_in, terms=own.terms, scale=own.scale),
-    "lokr": lambda own: LoKrConfig(r=own.rank, alpha=own.scale * own.rank, decompose_factor=own.decompose_factor),
-    "lora": lambda own: LoraConfig(r=own.rank, lora_alpha=own.scale * own.rank),
-}

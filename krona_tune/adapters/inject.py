@@ -1,6 +1,6 @@
 """Attaches adapters to a frozen model with hooks, and leaves the model as it was when it detaches them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain
 from types import TracebackType
 from typing import cast
@@ -18,50 +18,13 @@ from krona_tune.adapters.frozen_model import (
     own_parameters,
     spread,
 )
-from krona_tune.adapters.method_modules import (
-    Bias,
-    Krona,
-    KronaBlock,
-    KronaBlockResidual,
-    Lokr,
-    Lora,
-    ParallelAdapter,
-    SequentialAdapter,
-    compacters,
-)
-from krona_tune.adapters.method_table import Stands, is_peft, method_named
+from krona_tune.adapters.method_table import Stands, method_named
 from krona_tune.adapters.placement import sites
 from krona_tune.backbones.geometry import Geometry, Site
 from krona_tune.study.request.trial import AdapterConfig
 
 Handle = RemovableHandle | ForwardOverride
 """A hook or a replaced forward of an adapter; `remove` takes it out of the model."""
-Build = Callable[[Sequence[Site], AdapterConfig, torch.Generator], list[nn.Module]]
-
-
-def _each(kind: Callable[[Site, AdapterConfig, torch.Generator], nn.Module]) -> Build:
-    """Returns a builder for sites that share nothing."""
-    return lambda sites, adapter, generator: [kind(site, adapter, generator) for site in sites]
-
-
-def _none(sites: Sequence[Site], adapter: AdapterConfig, generator: torch.Generator) -> list[nn.Module]:
-    return []
-
-
-MODULES: dict[str, Build] = {
-    "krona": _each(Krona),
-    "cdka": _each(Krona),
-    "krona_b": _each(KronaBlock),
-    "krona_b_res": _each(KronaBlockResidual),
-    "lora": _each(Lora),
-    "lokr": _each(Lokr),
-    "parallel_adapter": _each(ParallelAdapter),
-    "adapter": _each(SequentialAdapter),
-    "compacter": compacters,
-    "bitfit": _each(Bias),
-    "full": _none,
-    "head_only": _none,
-}
 
 
 class Adapters:
@@ -84,10 +47,7 @@ class Adapters:
         method = method_named(adapter.method)
         self.config = adapter
         self.sites = sites(geometry, adapter)
-        if is_peft(adapter.method):
-            built = _peft_maps(model, self.sites, adapter, generator)
-        else:
-            built = MODULES[adapter.method](self.sites, adapter, generator)
+        built = method.make_modules(model, self.sites, adapter, generator)
         self.modules = nn.ModuleDict({_key(site): module for site, module in zip(self.sites, built, strict=True)})
         self.own: dict[str, nn.Parameter] = {}
         self.merged = False
@@ -186,14 +146,6 @@ class Adapters:
             yield f"adapter.{key.replace('/', '.')}", tensor
         for name, parameter in self.own.items():
             yield f"model.{name}", parameter
-
-
-def _peft_maps(
-    model: nn.Module, sites: Sequence[Site], adapter: AdapterConfig, generator: torch.Generator
-) -> list[nn.Module]:
-    from krona_tune.adapters.peft_maps import peft_maps  # peft may not be installed
-
-    return peft_maps(model, sites, adapter, generator)
 
 
 def _key(site: Site) -> str:

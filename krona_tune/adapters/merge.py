@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from krona_tune.adapters.frozen_model import spread
 from krona_tune.adapters.inject import Adapters
-from krona_tune.adapters.method_table import is_peft, method_named
+from krona_tune.adapters.method_table import method_named
 from krona_tune.backbones.geometry import Site
 from krona_tune.refusal import Refusal
 
@@ -33,7 +33,7 @@ def merge(adapters: Adapters) -> None:
     parameters = list(_mergeable(adapters))
     if adapters.merged:
         raise Refusal("merge", "the adapters are merged already", "unmerge them first")
-    if is_peft(adapters.config.method):
+    if method_named(adapters.config.method).changes_by_weights:
         adapters.added = list(_changes(parameters))
     _add(adapters.added or _changes(parameters), sign=1)
     adapters.leave_hooks()

@@ -17,6 +17,8 @@ from krona_tune.study.request.trial import AdapterConfig
 class Krona(nn.Module):
     """x ↦ s · x(Σᵢ Aᵢ⊗Bᵢ)ᵀ, to be added to what the map gives.
 
+    KronA^B is the same operator; its site is the block, so x is what enters the feed-forward network.
+
     A (a_out, a_in) and B (b_out, b_in), or (terms, ...) of each, in float32. One of them starts at zero, so a fresh
     adapter changes nothing.
     """
@@ -39,10 +41,6 @@ class Krona(nn.Module):
     def delta(self) -> Tensor:
         """Returns what merging adds to the map's weight: s · Σᵢ Aᵢ⊗Bᵢ (d_out, d_in)."""
         return kron_weight(self.a, self.b, self.scale)
-
-
-KronaBlock = Krona
-"""KronA^B is the same operator; its site is the block, so x is what enters the feed-forward network."""
 
 
 class KronaBlockResidual(Krona):
@@ -223,7 +221,9 @@ class Compacter(nn.Module):
         return y
 
 
-def compacters(sites: Sequence[Site], adapter: AdapterConfig, generator: torch.Generator) -> list[nn.Module]:
+def compacters(
+    model: nn.Module, sites: Sequence[Site], adapter: AdapterConfig, generator: torch.Generator
+) -> list[nn.Module]:
     """Returns a Compacter per site, with the same rules: normal with deviation 1/n, so that a layer keeps x's size."""
     n = adapter.phm
     rules = nn.Parameter(torch.randn(n, n, n, generator=generator) / n)

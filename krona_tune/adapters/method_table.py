@@ -1,17 +1,20 @@
-"""Holds the table of methods: where each is placed, which knobs it reads, what it costs. Integers only, no torch.
+"""Holds the table of methods, a row each: where it is placed, what it reads and costs, and who computes it. No torch.
 
-Of the package peft, which needs torch, every method `peft:NAME` is a row too; only what is asked of it loads peft.
+What needs torch is named as "module:name" and loaded when it is wanted. Every method `peft:NAME` of the package peft is
+one row too.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import isqrt
+from pkgutil import resolve_name
+from typing import Any
 
 from krona_tune.backbones.geometry import Site
 from krona_tune.kron.factors import FactorShape, divisors, factor_shape
 from krona_tune.refusal import Refusal, unknown
-from krona_tune.study.request.trial import PEFT, AdapterConfig
+from krona_tune.study.request.trial import BASELINE, PEFT, AdapterConfig
 
 
 def lokr_sides(dimension: int, decompose_factor: int) -> tuple[int, int]:
@@ -78,8 +81,15 @@ class Method:
 
     `reads` are the adapter's knobs that matter to it, `cost` its parameters at one site, `shared` those that all its
     sites share; a ValueError of `cost` says why the knobs don't fit the site. `own` is trained even if layer norms are
-    not. `merges_into` is the parameter of a linear map to merge the adapter into, None if it can't be merged.
-    `counted` replaces `cost` and `shared` where only all sites together can be counted. `needs` is a package.
+    not. `needs` is a package.
+
+    `module` makes a site's adapter from (site, configuration, generator). Where the sites' adapters depend on each
+    other, `modules` makes them all from (model, sites, configuration, generator), and `counted` counts them instead of
+    `cost` and `shared`. `merges_into` is the parameter of a linear map to merge the adapter into, None if it can't be
+    merged; `changes_by_weights`: what is added then depends on the map's weights. `peft_form` makes the package peft's
+    configuration and tensors from (configuration, modules, transposed). These are "module:name", or empty.
+
+    `glue_average` is what others report with T5-base over GLUE, in points, if they do.
     """
 
     name: str
@@ -87,10 +97,20 @@ class Method:
     reads: frozenset[str]
     cost: Callable[[Site, AdapterConfig], int] = _free
     shared: Callable[[AdapterConfig], int] = _nothing_shared
-    counted: Callable[[Sequence[Site], AdapterConfig], int] | None = None
+    module: str = ""
+    modules: str = ""
+    counted: str = ""
     own: TrainedModelPart = TrainedModelPart.NOTHING
     merges_into: str | None = None
+    changes_by_weights: bool = False
+    peft_form: str = ""
     needs: str | None = None
+    glue_average: float | None = None
+
+    @property
+    def trains_head_alone(self) -> bool:
+        """Returns whether it adapts nothing, so that there is nothing to search."""
+        return self.stands is Stands.NOWHERE and self.own is TrainedModelPart.NOTHING
 
     def trains_of_model(self, adapter: AdapterConfig) -> TrainedModelPart:
         """Returns which of the model's own parameters are trained under this configuration."""
@@ -98,21 +118,21 @@ class Method:
             return self.own
         return TrainedModelPart.ADAPTED_NORMS if adapter.layer_norms == "adapted" else TrainedModelPart.NORMS
 
+    def make_modules(self, model: Any, sites: Sequence[Site], adapter: AdapterConfig, generator: Any) -> list[Any]:
+        """Returns the adapter of each site, a torch module.
+
+        Args:
+            model: the backbone's base model.
+            generator: torch's; draws the first values.
+        """
+        if self.modules:
+            made: list[Any] = resolve_name(self.modules)(model, sites, adapter, generator)
+            return made
+        return [resolve_name(self.module)(site, adapter, generator) for site in sites]
+
 
 def _krona_cost(site: Site, adapter: AdapterConfig) -> int:
     return factor_shape(site.d_out, site.d_in, adapter.a_out, adapter.a_in, adapter.terms).parameters
-
-
-def _krona_res_cost(site: Site, adapter: AdapterConfig) -> int:
-    return _krona_cost(site, adapter) + 1
-
-
-def _lora_cost(site: Site, adapter: AdapterConfig) -> int:
-    return adapter.rank * (site.d_in + site.d_out)
-
-
-def _lokr_cost(site: Site, adapter: AdapterConfig) -> int:
-    return lokr_cost(site.d_out, site.d_in, adapter.rank, adapter.decompose_factor)
 
 
 def _bottleneck_cost(site: Site, adapter: AdapterConfig) -> int:
@@ -128,16 +148,6 @@ def _compacter_cost(site: Site, adapter: AdapterConfig) -> int:
     return site.d_in + 3 * adapter.bottleneck + 2 * site.d_out
 
 
-def _bias_cost(site: Site, adapter: AdapterConfig) -> int:
-    return site.d_out
-
-
-def _count_peft(sites: Sequence[Site], adapter: AdapterConfig) -> int:
-    from krona_tune.adapters.peft_maps import count_peft
-
-    return count_peft(sites, adapter)
-
-
 _LAYERS = frozenset({"stacks", "layers", "layer_norms"})
 _MAPS = _LAYERS | {"roles", "scale"}
 _KRONECKER = _LAYERS | {"scale", "a_out", "a_in", "terms", "scaling", "init"}
@@ -150,24 +160,54 @@ METHODS: dict[str, Method] = {
             stands=Stands.BESIDE_MAPS,
             reads=_KRONECKER | {"roles"},
             cost=_krona_cost,
+            module="krona_tune.adapters.method_modules:Krona",
             merges_into="weight",
+            peft_form="krona_tune.adapters.peft_form:krona_form",
+            glue_average=86.14,
         ),
         Method(
             name="cdka",
             stands=Stands.BESIDE_MAPS,
             reads=_KRONECKER - {"init", "scaling"} | {"roles"},
             cost=_krona_cost,
+            module="krona_tune.adapters.method_modules:Krona",
             merges_into="weight",
+            peft_form="krona_tune.adapters.peft_form:krona_form",
         ),
-        Method(name="krona_b", stands=Stands.BESIDE_BLOCKS, reads=_KRONECKER, cost=_krona_cost),
-        Method(name="krona_b_res", stands=Stands.BESIDE_BLOCKS, reads=_KRONECKER, cost=_krona_res_cost),
-        Method(name="lora", stands=Stands.BESIDE_MAPS, reads=_MAPS | {"rank"}, cost=_lora_cost, merges_into="weight"),
+        Method(
+            name="krona_b",
+            stands=Stands.BESIDE_BLOCKS,
+            reads=_KRONECKER,
+            cost=_krona_cost,
+            module="krona_tune.adapters.method_modules:Krona",
+            glue_average=86.28,
+        ),
+        Method(
+            name="krona_b_res",
+            stands=Stands.BESIDE_BLOCKS,
+            reads=_KRONECKER,
+            cost=lambda site, adapter: _krona_cost(site, adapter) + 1,
+            module="krona_tune.adapters.method_modules:KronaBlockResidual",
+            glue_average=86.57,
+        ),
+        Method(
+            name="lora",
+            stands=Stands.BESIDE_MAPS,
+            reads=_MAPS | {"rank"},
+            cost=lambda site, adapter: adapter.rank * (site.d_in + site.d_out),
+            module="krona_tune.adapters.method_modules:Lora",
+            merges_into="weight",
+            peft_form="krona_tune.adapters.peft_form:lora_form",
+            glue_average=85.73,
+        ),
         Method(
             name="lokr",
             stands=Stands.BESIDE_MAPS,
             reads=_MAPS | {"rank", "decompose_factor"},
-            cost=_lokr_cost,
+            cost=lambda site, adapter: lokr_cost(site.d_out, site.d_in, adapter.rank, adapter.decompose_factor),
+            module="krona_tune.adapters.method_modules:Lokr",
             merges_into="weight",
+            peft_form="krona_tune.adapters.peft_form:lokr_form",
             needs="peft",
         ),
         Method(
@@ -175,27 +215,57 @@ METHODS: dict[str, Method] = {
             stands=Stands.BESIDE_BLOCKS,
             reads=_LAYERS | {"scale", "bottleneck"},
             cost=_bottleneck_cost,
+            module="krona_tune.adapters.method_modules:ParallelAdapter",
+            glue_average=85.86,
         ),
-        Method(name="adapter", stands=Stands.AFTER_SUBLAYERS, reads=_LAYERS | {"bottleneck"}, cost=_bottleneck_cost),
+        Method(
+            name="adapter",
+            stands=Stands.AFTER_SUBLAYERS,
+            reads=_LAYERS | {"bottleneck"},
+            cost=_bottleneck_cost,
+            module="krona_tune.adapters.method_modules:SequentialAdapter",
+            glue_average=85.30,
+        ),
         Method(
             name="compacter",
             stands=Stands.AFTER_SUBLAYERS,
             reads=_LAYERS | {"bottleneck", "phm"},
             cost=_compacter_cost,
             shared=lambda adapter: adapter.phm**3,
+            modules="krona_tune.adapters.method_modules:compacters",
+            glue_average=85.82,
         ),
         Method(
             name="bitfit",
             stands=Stands.BESIDE_EVERY_MAP,
             reads=_LAYERS,
-            cost=_bias_cost,
+            cost=lambda site, adapter: site.d_out,
+            module="krona_tune.adapters.method_modules:Bias",
             own=TrainedModelPart.NORM_BIASES,
             merges_into="bias",
+            glue_average=84.17,
         ),
-        Method(name="full", stands=Stands.NOWHERE, reads=frozenset(), own=TrainedModelPart.ALL, merges_into="weight"),
-        Method(name="head_only", stands=Stands.NOWHERE, reads=frozenset({"layer_norms"}), merges_into="weight"),
+        Method(
+            name="full",
+            stands=Stands.NOWHERE,
+            reads=frozenset(),
+            own=TrainedModelPart.ALL,
+            merges_into="weight",
+            glue_average=85.65,
+        ),
+        Method(name=BASELINE, stands=Stands.NOWHERE, reads=frozenset({"layer_norms"}), merges_into="weight"),
     )
 }
+_OF_PEFT = Method(
+    name=PEFT,
+    stands=Stands.BESIDE_MAPS,
+    reads=_LAYERS | {"roles"},
+    modules="krona_tune.adapters.peft_maps:peft_maps",
+    counted="krona_tune.adapters.peft_maps:count_peft",
+    merges_into="weight",
+    changes_by_weights=True,
+    needs="peft",
+)
 
 
 def is_peft(method: str) -> bool:
@@ -207,14 +277,7 @@ def method_named(name: str, place: str = "adapter: method") -> Method:
     """Returns the row of a method; of a method of peft, whatever it is called. Raises a Refusal that suggests the
     nearest name."""
     if is_peft(name):
-        return Method(
-            name=name,
-            stands=Stands.BESIDE_MAPS,
-            reads=_LAYERS | {"roles"},
-            counted=_count_peft,
-            merges_into="weight",
-            needs="peft",
-        )
+        return replace(_OF_PEFT, name=name)
     if name not in METHODS:
         raise unknown(place, "method", name, [*METHODS, f"{PEFT}NAME"])
     return METHODS[name]
@@ -226,7 +289,8 @@ def added_parameters(sites: Sequence[Site], adapter: AdapterConfig) -> int:
     if not sites:
         return 0
     if method.counted:
-        return method.counted(sites, adapter)
+        counted: int = resolve_name(method.counted)(sites, adapter)
+        return counted
     return sum(_cost_at(site, adapter, method) for site in sites) + method.shared(adapter)
 
 

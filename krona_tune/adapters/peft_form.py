@@ -1,8 +1,9 @@
 """Turns an adapter into the form of the package peft, exactly or as the nearest LoRA of one rank. Needs peft."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pkgutil import resolve_name
 from typing import Any, cast
 
 import torch
@@ -191,21 +192,24 @@ def _filled(dressed: PeftModel, tensors: Tensors) -> PeftModel:
 
 def _form(adapters: Adapters, modules: Modules) -> Form:
     method = method_named(adapters.config.method)
-    if method.name not in _FORMS:
+    if not method.peft_form:
         fix = "use --format adapter" if method.merges_into is None else "use --format merged"
         raise Refusal("--format", f"peft has no {method.name}", fix)
     for site in adapters.sites:
         if site.rows:
             raise _unfit(f"peft adapts whole maps, and {site.key} is a part of one")
     transposed = any(site.transposed for site in adapters.sites)  # in a model all are, or none
-    return _FORMS[method.name](adapters.config, modules, transposed)
+    form: Form = resolve_name(method.peft_form)(adapters.config, modules, transposed)
+    return form
 
 
-def _lora(adapter: AdapterConfig, modules: Modules, transposed: bool) -> Form:
+def lora_form(adapter: AdapterConfig, modules: Modules, transposed: bool) -> Form:
+    """Returns LoRA as peft's LoRA."""
     return _as_lora(adapter.scale, transposed, {name: (_own(m, "b"), _own(m, "a")) for name, m in modules.items()})
 
 
-def _lokr(adapter: AdapterConfig, modules: Modules, transposed: bool) -> Form:
+def lokr_form(adapter: AdapterConfig, modules: Modules, transposed: bool) -> Form:
+    """Returns LoKr as peft's LoKr. Raises a Refusal for transposed maps."""
     if transposed:
         raise _unfit("peft's LoKr adapts no transposed maps, which this model has")
     named = {f"{place}.lokr_{name}": t.data for place, m in modules.items() for name, t in m.named_parameters()}
@@ -213,7 +217,8 @@ def _lokr(adapter: AdapterConfig, modules: Modules, transposed: bool) -> Form:
     return LoKrConfig(r=rank, alpha=adapter.scale * rank, decompose_factor=factor), named
 
 
-def _krona(adapter: AdapterConfig, modules: Modules, transposed: bool) -> Form:
+def krona_form(adapter: AdapterConfig, modules: Modules, transposed: bool) -> Form:
+    """Returns KronA as peft's LoKr if one decompose factor does for all maps, else as LoRA if that is small enough."""
     factors = {name: (_own(module, "a"), _own(module, "b")) for name, module in modules.items()}
     shapes = {name: shape_of(*pair) for name, pair in factors.items()}
     [scale] = {cast(Krona, module).scale for module in modules.values()}
@@ -285,11 +290,3 @@ def _own(module: nn.Module, name: str) -> Tensor:
 
 def _unfit(problem: str) -> Refusal:
     return Refusal("--format", problem, "use --format merged")
-
-
-_FORMS: dict[str, Callable[[AdapterConfig, Modules, bool], Form]] = {
-    "krona": _krona,
-    "cdka": _krona,
-    "lora": _lora,
-    "lokr": _lokr,
-}

@@ -9,6 +9,7 @@ from statistics import fmean
 from types import MappingProxyType
 from typing import Any
 
+from krona_tune.adapters.method_table import METHODS
 from krona_tune.atomic_write import read_text
 from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal
@@ -208,17 +209,7 @@ def judged_together(tasks: Sequence[TaskSummary], part: SharedPart | None) -> tu
 SOURCE = "reported by Edalati et al. (arXiv 2212.10650), as transcribed"
 
 GLUE_AVERAGE: Mapping[str, float] = MappingProxyType(
-    {
-        "full": 85.65,
-        "bitfit": 84.17,
-        "adapter": 85.30,
-        "lora": 85.73,
-        "compacter": 85.82,
-        "parallel_adapter": 85.86,
-        "krona": 86.14,
-        "krona_b": 86.28,
-        "krona_b_res": 86.57,
-    }
+    {method.name: method.glue_average for method in METHODS.values() if method.glue_average is not None}
 )
 """The average over GLUE with T5-base, in points (hundredths), by method; from notes that transcribe the table."""
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import get_args
 
-from krona_tune.study.finals import BASELINE, Finalist, rank_finals
+from krona_tune.study.finals import Finalist, rank_finals
 from krona_tune.study.kinds import FIRST_TRAINED, TrialKind
 from krona_tune.study.manifest import TaskFacts
+from krona_tune.study.request.trial import BASELINE
 from krona_tune.study.result import Half, TrialResult
 from krona_tune.study.standings import rank
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from krona_tune.study.kinds import TrialKind
+from krona_tune.study.request.trial import BASELINE
 from krona_tune.study.result import TrialResult, is_score
 
 CONFIDENCE = 0.95
@@ -79,10 +80,6 @@ def told_apart(first: Mapping[int, float], second: Mapping[int, float]) -> bool 
 
     n = len(differences)
     return abs(fmean(differences)) > float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * spread / sqrt(n)
-
-
-BASELINE = "head_only"
-"""The method of the baseline, which is compared with the finalists and never wins."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedTokenizerBase
 
 from krona_tune.adapters.inject import Adapters
+from krona_tune.adapters.method_table import method_named
 from krona_tune.adapters.placement import adapted_layers
 from krona_tune.data.batches import Batch, training_batches
 from krona_tune.data.tasks import Task
@@ -206,7 +207,7 @@ class TrialRun:
         work, depth = self.work, skipped_layers(self.backbone, self.trial)
         if not depth or work.schedule.total_examples < work.schedule.examples_per_epoch:
             return None
-        trains = not (self.trial.adapter.method == "head_only" and self.backbone.geometry.text_to_text)
+        trains = not (method_named(self.trial.adapter.method).trains_head_alone and self.backbone.geometry.text_to_text)
         used = (work.train if trains else None, work.validation, work.test)
         tables = [table for table in used if table is not None and len(table)]
         states = open_states(self.backbone, depth, tables, work.pad_token_id, store)

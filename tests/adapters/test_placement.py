@@ -2,7 +2,6 @@
 
 import pytest
 
-from krona_tune.adapters.method_table import METHODS
 from krona_tune.adapters.placement import common_dimensions, count, sites
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.placement_spec import layers
@@ -98,8 +97,3 @@ def test_common_dimensions_divide_every_site() -> None:
     places = sites(shape, AdapterConfig(roles="query+output+feed_forward_in"))
     assert {(s.d_out, s.d_in) for s in places} == {(20, 24), (24, 20), (40, 24)}
     assert common_dimensions(places) == (4, 4)
-
-
-def test_every_knob_that_a_method_reads_is_a_field() -> None:
-    for method in METHODS.values():
-        assert method.reads <= set(AdapterConfig.model_fields)

@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from krona_tune.study.finals import BASELINE
 from krona_tune.study.kinds import UNCOUNTED
+from krona_tune.study.request.trial import BASELINE
 from krona_tune.study.result import TrialResult
 
 

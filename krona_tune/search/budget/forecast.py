@@ -12,11 +12,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from krona_tune.data.batches import evaluation_order, lengths, training_order
-from krona_tune.study.finals import BASELINE
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.request.domain import Domain, Range
 from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.study_spec import StudySpec
+from krona_tune.study.request.trial import BASELINE
 from krona_tune.study.result import TrialResult
 from krona_tune.study.study_state import Counts, trials_left
 

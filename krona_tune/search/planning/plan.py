@@ -23,7 +23,7 @@ from krona_tune.study.randomness import stream
 from krona_tune.study.request.domain import Fixed
 from krona_tune.study.request.study_spec import Precision, StudySpec
 from krona_tune.study.request.task_spec import HUB_PREFIX
-from krona_tune.study.request.trial import TrainingConfig, TrialConfig
+from krona_tune.study.request.trial import BASELINE, TrainingConfig, TrialConfig
 from krona_tune.train.backbone_source import BackboneSource, find_backbone
 
 DRAWS = 200
@@ -111,7 +111,7 @@ class Plan:
                 number,
                 TrialKind.BASELINE,
                 trial_seed(self.spec, task),
-                {"method": "head_only", **training, "learning_rate": rate},
+                {"method": BASELINE, **training, "learning_rate": rate},
             )
             for number, rate in enumerate(rates)
         ]

@@ -157,7 +157,7 @@ def _refuse_overridden(spec: StudySpec, knobs: Mapping[str, Mapping[str, Domain]
 def _knobs(spec: StudySpec, method: str, geometry: Geometry, place: str) -> dict[str, Domain]:
     """Returns the domains that a method reads, with factor sizes that divide every weight it may adapt."""
     row = method_named(method, f"{place}: adapter.method")
-    if method == "head_only":
+    if row.trains_head_alone:
         raise Refusal(f"{place}: adapter.method", f"{method} has nothing to search", "it is run as the baseline")
     for name in spec.methods.get(method, {}):
         if section_of(name) == "adapter" and name not in row.reads and not is_peft(method):
