@@ -169,19 +169,13 @@ KINDS = {
     "text-generation": "AutoModelForCausalLM",
 }
 """The class of transformers for each kind of answer."""
-_IMPORTS = {
-    Form.ADAPTER: "import krona_tune\nfrom transformers import {kind}\n\n",
-    Form.MERGED: "from transformers import {kind}\n\n",
-    Form.PEFT: "from peft import PeftModel\nfrom transformers import {kind}\n\n",
-    Form.LORA: "from peft import PeftModel\nfrom transformers import {kind}\n\n",
-}
+_IMPORTS = {"krona_tune": "import krona_tune\n", "transformers": "", "peft": "from peft import PeftModel\n"}
 _FETCHING = "from huggingface_hub import snapshot_download\n"
 _BACKBONE = "model = {kind}.from_pretrained({backbone}{outputs})\n"
 _LINES = {
-    Form.ADAPTER: _BACKBONE + "adapters = krona_tune.load(model, {folder})",
-    Form.MERGED: "model = {kind}.from_pretrained({folder})",
-    Form.PEFT: _BACKBONE + "model = PeftModel.from_pretrained(model, {folder})",
-    Form.LORA: _BACKBONE + "model = PeftModel.from_pretrained(model, {folder})",
+    "krona_tune": _BACKBONE + "adapters = krona_tune.load(model, {folder})",
+    "transformers": "model = {kind}.from_pretrained({folder})",
+    "peft": _BACKBONE + "model = PeftModel.from_pretrained(model, {folder})",
 }
 
 
@@ -194,7 +188,8 @@ def loading(card: AdapterCard, form: Form, place: Path | str, *, on_hub: bool = 
         "backbone": repr(card.backbone),
         "folder": f"snapshot_download({str(place)!r})" if fetched else repr(str(place)),
     }
-    return (_FETCHING * fetched + _IMPORTS[form] + _LINES[form]).format(**words)
+    imports = f"{_IMPORTS[LIBRARIES[form]]}from transformers import {{kind}}\n\n"
+    return (_FETCHING * fetched + imports + _LINES[LIBRARIES[form]]).format(**words)
 
 
 def _padding(card: AdapterCard) -> str:

@@ -91,7 +91,7 @@ def own_parameters(model: nn.Module, own: TrainedModelPart, adapted: Collection[
     return dict(chosen.values())
 
 
-def beside(model: nn.Module, own: TrainedModelPart) -> list[Holders]:
+def norm_partners(model: nn.Module, own: TrainedModelPart) -> list[Holders]:
     """Returns the frozen parameters of norms with a trained bias, because a norm takes both in one dtype."""
     if own is not TrainedModelPart.NORM_BIASES:
         return []

@@ -13,8 +13,8 @@ from krona_tune.adapters.frozen_model import (
     ForwardOverride,
     FusedAdapter,
     Holders,
-    beside,
     can_override,
+    norm_partners,
     own_parameters,
     spread,
 )
@@ -62,7 +62,7 @@ class Adapters:
         own = method.trains_of_model(adapter)
         for name, holders in own_parameters(model, own, {site.layer_name for site in self.sites}).items():
             self.own[name] = self._replace(holders)
-        for holders in beside(model, own):
+        for holders in norm_partners(model, own):
             self._replace(holders).requires_grad_(False)
 
     def by_site(self) -> Iterator[tuple[Site, nn.Module]]:

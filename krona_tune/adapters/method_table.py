@@ -67,14 +67,6 @@ class TrainedModelPart(StrEnum):
     ALL = "all"
 
 
-def _free(site: Site, adapter: AdapterConfig) -> int:
-    return 0
-
-
-def _nothing_shared(adapter: AdapterConfig) -> int:
-    return 0
-
-
 @dataclass(frozen=True, kw_only=True)
 class Method:
     """One method.
@@ -95,8 +87,8 @@ class Method:
     name: str
     stands: Stands
     reads: frozenset[str]
-    cost: Callable[[Site, AdapterConfig], int] = _free
-    shared: Callable[[AdapterConfig], int] = _nothing_shared
+    cost: Callable[[Site, AdapterConfig], int] = lambda site, adapter: 0
+    shared: Callable[[AdapterConfig], int] = lambda adapter: 0
     module: str = ""
     modules: str = ""
     counted: str = ""

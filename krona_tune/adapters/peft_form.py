@@ -156,7 +156,7 @@ def _complete(config: PeftConfig, model: nn.Module, beside: Iterable[str]) -> No
 
 def task_type(model: nn.Module) -> str:
     """Returns what peft calls the model's kind of answer."""
-    if _config(model).is_encoder_decoder:
+    if cast(Any, model).config.is_encoder_decoder:
         return "SEQ_2_SEQ_LM"
     return "CAUSAL_LM" if cast(Any, model).can_generate() else "SEQ_CLS"
 
@@ -169,15 +169,11 @@ def _saved_module(name: str) -> str:
 
 def within(model: nn.Module) -> str:
     """Returns the prefix of the names of sites in the model: "bert." for example; nothing for an encoder-decoder."""
-    if _config(model).is_encoder_decoder:
+    if cast(Any, model).config.is_encoder_decoder:
         return ""
     base = getattr(model, "base_model", model)
     name = next(name for name, module in model.named_modules() if module is base)
     return f"{name}." if name else ""
-
-
-def _config(model: nn.Module) -> Any:
-    return model.config
 
 
 def _filled(dressed: PeftModel, tensors: Tensors) -> PeftModel:

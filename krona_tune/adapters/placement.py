@@ -11,6 +11,12 @@ from krona_tune.study.request.placement_spec import layers
 from krona_tune.study.request.trial import AdapterConfig
 
 MAPS = frozenset(Role) - {Role.FEED_FORWARD}
+_ROLES = {
+    Stands.BESIDE_EVERY_MAP: MAPS,
+    Stands.BESIDE_BLOCKS: frozenset({Role.FEED_FORWARD}),
+    Stands.AFTER_SUBLAYERS: frozenset({Role.OUTPUT, Role.FEED_FORWARD}),
+}
+"""The roles of the sites of a method that does not choose them; cross-attention carries no sequential adapter."""
 STORES_STATES = frozenset(
     {
         "bert", "deberta", "deberta-v2", "distilbert", "electra", "eurobert", "llama", "mistral", "mt5", "phi3",
@@ -50,7 +56,7 @@ def sites(geometry: Geometry, adapter: AdapterConfig) -> tuple[Site, ...]:
     stands = method_named(adapter.method).stands
     if stands is Stands.NOWHERE:
         return ()
-    roles = _roles(stands, adapter)
+    roles = _ROLES.get(stands, adapter.role_set & MAPS)
     chosen = {
         stack: set(layers(adapter.layers, depth))
         for stack, depth in geometry.depths.items()
@@ -65,23 +71,9 @@ def sites(geometry: Geometry, adapter: AdapterConfig) -> tuple[Site, ...]:
             f"{where}: no such site in this {geometry.model_type}",
             f"its roles are {', '.join(there)}; its stacks {', '.join(geometry.depths)}",
         )
-    return tuple(map(_after, found)) if stands is Stands.AFTER_SUBLAYERS else found
-
-
-def _roles(stands: Stands, adapter: AdapterConfig) -> frozenset[Role]:
-    """Returns the roles of the sites for a method's place; cross-attention carries no sequential adapter."""
-    by_stand = {
-        Stands.BESIDE_MAPS: adapter.role_set & MAPS,
-        Stands.BESIDE_EVERY_MAP: MAPS,
-        Stands.BESIDE_BLOCKS: frozenset({Role.FEED_FORWARD}),
-        Stands.AFTER_SUBLAYERS: frozenset({Role.OUTPUT, Role.FEED_FORWARD}),
-    }
-    return by_stand[stands]
-
-
-def _after(site: Site) -> Site:
-    """Returns the site of an adapter that reads the module's output, not its input."""
-    return replace(site, enters=site.name, d_in=site.d_out)
+    if stands is not Stands.AFTER_SUBLAYERS:
+        return found
+    return tuple(replace(site, enters=site.name, d_in=site.d_out) for site in found)  # it reads a module's output
 
 
 def count(geometry: Geometry, adapter: AdapterConfig, outputs: int) -> ParameterCount:
