@@ -10,6 +10,7 @@ from ray.tune.schedulers import FIFOScheduler
 from krona_tune.search.searchers.asha import CONTINUE, STOP
 from krona_tune.search.searchers.task_searcher import Gate, GatedSearcher
 from krona_tune.search.tune_host import PAUSE, GatedScheduler
+from krona_tune.study.result import Status
 
 
 class Tune:
@@ -79,7 +80,7 @@ def test_idle_workers_give_back_what_nobody_may_use(states: list[str], most: int
     tune, gate = Tune(*states), Gate(most)
     GatedScheduler(FIFOScheduler(), gate).choose_trial_to_run(tune)
     assert (tune.released, not tune._actor_manager.num_live_actors) == (released, heard)
-    searcher = Known([])
+    searcher = Known([], lambda *told: Status.COMPLETED, {})
     searcher.gate = gate
     searcher.suggest("t9")
     assert tune.released == released + (most == 0), "a worker that the next trial needs must stay"
@@ -94,6 +95,8 @@ class Known(GatedSearcher):
         return None
 
     def forget(self, message: Any) -> None: ...
+
+    def tell_end(self, message: Any, status: Status, result: Any) -> None: ...
 
 
 def test_a_paused_trial_that_somebody_stopped_ends_without_running() -> None:

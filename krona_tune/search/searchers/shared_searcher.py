@@ -1,7 +1,7 @@
 """Searches one configuration for all tasks: trained task by task, judged by the average over the tasks so far."""
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
@@ -9,12 +9,10 @@ import numpy as np
 
 from krona_tune.search.searchers.asha import Rungs
 from krona_tune.search.searchers.task_sampler import TaskSampler
-from krona_tune.search.searchers.task_searcher import GatedSearcher
+from krona_tune.search.searchers.task_searcher import GatedSearcher, Verdict
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.result import Status, TrialResult
-
-Verdict = Callable[[str, dict[str, Any] | None, bool], Status]
 
 
 def shared_id(number: int) -> str:
@@ -46,9 +44,9 @@ class SharedSearcher(GatedSearcher):
         rows: Iterable[TrialResult],
         reduction: int,
     ) -> None:
-        super().__init__(waiting)
+        super().__init__(waiting, verdict, seeds)
         self._numbers = deque(numbers)
-        self._sampler, self._tasks, self._seeds, self._verdict = sampler, tuple(tasks), seeds, verdict
+        self._sampler, self._tasks = sampler, tuple(tasks)
         self._judged_after = {
             reduction**power for power in range(len(self._tasks)) if reduction**power < len(self._tasks)
         }
@@ -66,16 +64,10 @@ class SharedSearcher(GatedSearcher):
         """Lets the study ask for more configurations, by these numbers."""
         self._numbers.extend(numbers)
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Does nothing: a configuration is judged between tasks."""
-
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        config = self._asked.pop(trial_id, None)
-        if config is None or config.kind != TrialKind.SEARCH:
-            return
-        number, status = config.number, self._verdict(trial_id, result, error)
+    def tell_end(self, message: TrialMessage, status: Status, result: Mapping[str, Any]) -> None:
+        number = message.number
         if status is Status.COMPLETED and result and isfinite(result["score"]):
-            self._judge(number, config.task, result["score"])
+            self._judge(number, message.task, result["score"])
         elif status is not Status.INTERRUPTED:
             self._sampler.tell(shared_id(number), status, None)
 
@@ -96,9 +88,7 @@ class SharedSearcher(GatedSearcher):
 
     def _config(self, number: int) -> TrialMessage:
         task = next(task for task in self._tasks if task not in self._scores[number])
-        origin = self._sampler.origin(shared_id(number)).plain()
-        trial_id, seed = f"{task}-{number:03d}", self._seeds[task]
-        return TrialMessage(trial_id, task, number, TrialKind.SEARCH, seed, self._params[number], **origin)
+        return self.message_of(task, number, self._params[number], self._sampler.origin(shared_id(number)))
 
     def _judge(self, number: int, task: str, score: float) -> None:
         """Reports the average after a task; then the configuration continues, is stopped or is done."""

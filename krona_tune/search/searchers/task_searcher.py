@@ -8,13 +8,17 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from krona_tune.search.planning.space import Params
 from krona_tune.search.searchers.history import History
 from krona_tune.search.searchers.open_samplers import MethodsInTurn
+from krona_tune.search.searchers.proposal import Origin
 from krona_tune.search.searchers.task_sampler import TaskSampler
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.result import Status
 
+logger = logging.getLogger(__name__)
+Verdict = Callable[[str, dict[str, Any] | None, bool], Status]
 OPEN = 1_000_000
 """A number of trials that no machine runs at once."""
 
@@ -45,12 +49,18 @@ class Gate:
 
 
 class GatedSearcher(Searcher):  # type: ignore[misc]
-    """A searcher whose trials pass a gate; `waiting` are run before any is proposed. `closed`: it takes no others."""
+    """A searcher whose trials pass a gate. `closed`: it takes no others.
 
-    def __init__(self, waiting: Iterable[TrialMessage]) -> None:
+    Args:
+        waiting: trials to run before any is proposed.
+        verdict: returns a trial's status from Tune's id, its last result and whether it raised an error.
+        seeds: the seed that all trials of a task share.
+    """
+
+    def __init__(self, waiting: Iterable[TrialMessage], verdict: Verdict, seeds: Mapping[str, int]) -> None:
         super().__init__(metric="score", mode="max")
         self.gate, self.closed = Gate(), False
-        self._waiting = deque(waiting)
+        self._waiting, self._verdict, self._seeds = deque(waiting), verdict, seeds
         self._asked: dict[str, TrialMessage] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -73,6 +83,22 @@ class GatedSearcher(Searcher):  # type: ignore[misc]
             return finished if self.closed else None
         self._asked[trial_id] = message
         return message.to_dict()
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tells the sampler how a searched trial ended; `result` is the last one, flattened: `report/…`."""
+        message = self._asked.pop(trial_id, None)
+        if message and message.kind == TrialKind.SEARCH:
+            self.tell_end(message, self._verdict(trial_id, result, error), result or {})
+
+    @abstractmethod
+    def tell_end(self, message: TrialMessage, status: Status, result: Mapping[str, Any]) -> None:
+        """Tells the sampler how a searched trial ended, and its last result, which may be empty."""
+
+    def message_of(self, task: str, number: int, params: Params, origin: Origin) -> TrialMessage:
+        """Returns the message of a proposed trial."""
+        trial_id = TrialKind.SEARCH.facts.trial_id.format(task=task, number=number)
+        seed = self._seeds[task]
+        return TrialMessage(trial_id, task, number, TrialKind.SEARCH, seed, dict(params), **origin.plain())
 
     @abstractmethod
     def propose(self) -> TrialMessage | None:
@@ -115,19 +141,13 @@ class GatedSearcher(Searcher):  # type: ignore[misc]
         """Does nothing: a resumed study is rebuilt from its records."""
 
 
-logger = logging.getLogger(__name__)
-Verdict = Callable[[str, dict[str, Any] | None, bool], Status]
-
-
 class StudySearcher(GatedSearcher):
     """A searcher that gives Tune one trial after the other, the tasks in turn, and reports each result to Optuna.
 
     Args:
-        waiting: trials to run before the samplers are asked for any.
+        waiting, verdict, seeds: as GatedSearcher takes them.
         samplers: one per task.
         remaining: the numbers of the trials that each task may still ask for.
-        seeds: the seed that all trials of a task share.
-        verdict: returns a trial's status from Tune's id, its last result and whether it raised an error.
         history: of the surrogate that proposes through the samplers, so it gets every searched trial too.
     """
 
@@ -140,8 +160,8 @@ class StudySearcher(GatedSearcher):
         seeds: dict[str, int],
         history: History | None = None,
     ) -> None:
-        super().__init__(waiting)
-        self._samplers, self._verdict, self._seeds = samplers, verdict, seeds
+        super().__init__(waiting, verdict, seeds)
+        self._samplers = samplers
         self._turns = deque((task, deque(numbers)) for task, numbers in remaining.items() if numbers)
         self._history = history
 
@@ -179,30 +199,24 @@ class StudySearcher(GatedSearcher):
             if params is not None:
                 if self._history:
                     self._history.begin(trial_id, task, params)
-                origin = self._samplers[task].origin(trial_id)
-                seed = self._seeds[task]
-                return TrialMessage(trial_id, task, number, TrialKind.SEARCH, seed, params, **origin.plain())
+                return self.message_of(task, number, params, self._samplers[task].origin(trial_id))
             logger.info("%s is left out: every point that its space holds was tried before", trial_id)
         return None
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Reports a score to Optuna. `result` is flattened: keys of a nested report become `report/…`."""
-        config = self._asked[trial_id]
-        if config.kind == TrialKind.SEARCH and "score" in result:
-            self._report(config, result)
+        message = self._asked[trial_id]
+        if message.kind == TrialKind.SEARCH and "score" in result:
+            self._report(message, result)
 
-    def _report(self, config: TrialMessage, result: dict[str, Any]) -> None:
-        self._samplers[config.task].report(config.trial_id, result["examples"], result["score"])
+    def _report(self, message: TrialMessage, result: Mapping[str, Any]) -> None:
+        self._samplers[message.task].report(message.trial_id, result["examples"], result["score"])
         if self._history:
-            self._history.report(config.trial_id, result["examples"], result["score"], result["train_loss"])
+            self._history.report(message.trial_id, result["examples"], result["score"], result["train_loss"])
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        config = self._asked.pop(trial_id, None)
-        if config is None or config.kind != TrialKind.SEARCH:
-            return
-        if result and "score" in result:  # Tune passes a trial's last result only to this method
-            self._report(config, result)
-        score, status = result.get("score") if result else None, self._verdict(trial_id, result, error)
-        self._samplers[config.task].tell(config.trial_id, status, score)
+    def tell_end(self, message: TrialMessage, status: Status, result: Mapping[str, Any]) -> None:
+        if "score" in result:  # Tune passes a trial's last result only to `on_trial_complete`
+            self._report(message, result)
+        self._samplers[message.task].tell(message.trial_id, status, result.get("score"))
         if self._history and status is not Status.INTERRUPTED:
-            self._history.end(config.trial_id, diverged=status is Status.DIVERGED)
+            self._history.end(message.trial_id, diverged=status is Status.DIVERGED)
