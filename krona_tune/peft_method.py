@@ -7,7 +7,8 @@
     model.save_pretrained("adapter")
     model = PeftModel.from_pretrained(fresh_model, "adapter")
 
-Import this module before you load what was saved. Unmerged, Σ A⊗B is formed only where `kron.path` finds that faster.
+Import this module before you load what was saved. Unmerged, Σ A⊗B is formed only where `kron.contraction` finds that
+faster.
 """
 
 import math

@@ -1,12 +1,13 @@
 """Tests that waiting trials come first, then each task in turn, and that Optuna is told the results."""
 
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
 from ray.tune.search import Searcher
 
 from krona_tune.search.searchers.proposal import Origin
-from krona_tune.search.searchers.task_searcher import StudySearcher
+from krona_tune.search.searchers.task_searcher import GatedSearcher, StudySearcher
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.result import Status
 
@@ -140,3 +141,8 @@ def test_a_baseline_is_no_concern_of_optunas(heard: list[Any]) -> None:
     search.on_trial_result("tune-0", {"score": 0.5, "examples": 64})
     search.on_trial_complete("tune-0", {"score": 0.7, "examples": 128, "status": "completed"})
     assert heard == []
+
+
+@pytest.mark.parametrize("name", ["task_searcher:StudySearcher", "shared_searcher:SharedSearcher"])
+def test_files_that_tune_wrote_before_find_a_searcher_by_its_path(name: str) -> None:
+    assert issubclass(resolve_name(f"krona_tune.search.searchers.{name}"), GatedSearcher)
