@@ -112,7 +112,7 @@ Indices = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
-class Told:
+class Observation:
     """One report: the share of the full budget, the score, and the training loss; a diverged trial has no numbers."""
 
     share: float
@@ -135,7 +135,7 @@ class Trial:
     task: str
     params: Params
     coordinates: Array
-    reports: list[Told] = field(default_factory=list)
+    reports: list[Observation] = field(default_factory=list)
     running: bool = True
     ended: int | None = None
 
@@ -172,14 +172,14 @@ class History:
         if trial is None or not isfinite(score):
             return
         share = examples / self._budgets[trial.task]
-        trial.reports = [*(each for each in trial.reports if each.share < share), Told(share, score, loss)]
+        trial.reports = [*(each for each in trial.reports if each.share < share), Observation(share, score, loss)]
 
     def end(self, trial_id: str, *, diverged: bool) -> None:
         """Marks the end of a trial; a trial that diverged counts as the worst at the full budget."""
         trial = self._trials.get(trial_id)
         if trial and trial.running:
             trial.running = False
-            trial.reports += [Told(1.0)] if diverged else []
+            trial.reports += [Observation(1.0)] if diverged else []
             if not trial.reports:
                 return
             if self._tasks.index(trial.task) < self._own:
@@ -243,7 +243,7 @@ def _evenly(indices: Indices, most: int) -> Indices:
     return kept
 
 
-def _values(told: Sequence[Told], tasks: Indices) -> Array:
+def _values(told: Sequence[Observation], tasks: Indices) -> Array:
     """Returns the normal quantile (n,) of each report among its task's."""
     places, values = np.array([each.place for each in told]), np.empty(len(told))
     for task in np.unique(tasks):
