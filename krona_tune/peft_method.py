@@ -181,18 +181,14 @@ class KronAModel(BaseTuner):  # type: ignore[misc]
             if isinstance(target, KronALayer):
                 target.update_layer(adapter_name, peft_config)
                 return
-            layer = KronALayer(_linear(target), adapter_name, peft_config)
+            if not isinstance(target, nn.Linear):
+                raise ValueError(f"KronA adapts linear maps, not a {type(target).__name__}")
+            layer = KronALayer(target, adapter_name, peft_config)
         except ValueError as error:
             raise Refusal("KronAConfig", f"{error}", f"needed at {current_key}") from None
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)
         self._replace_module(parent, target_name, layer, target)
-
-
-def _linear(module: nn.Module) -> nn.Linear:
-    if not isinstance(module, nn.Linear):
-        raise ValueError(f"KronA adapts linear maps, not a {type(module).__name__}")
-    return module
 
 
 PEFT_TYPE_TO_CONFIG_MAPPING[PEFT_TYPE] = KronAConfig

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
 from itertools import takewhile
@@ -99,33 +100,31 @@ def _refuse_idle(corrections: Mapping[Role, str], facts: ModelFacts) -> None:
             raise Refusal(f"backbone: roles: {role}", said, "leave one of them out")
 
 
+@dataclass
 class _Reader:
     """Puts the sites of a model together from the facts and what was probed."""
 
-    def __init__(
-        self,
-        config: Any,
-        place: str,
-        facts: ModelFacts,
-        probed: Mapping[str, ProbedLayers],
-        corrections: Mapping[Role, str],
-    ) -> None:
-        self._config, self._place, self._facts = config, place, facts
-        self._probed, self._corrections = probed, corrections
-        self._probed_maps = {name: each for layers in probed.values() for name, each in layers.maps.items()}
-        self._left_out: dict[str, LeftOut] = {}
-        with refusing(place, f"a {config.model_type} states no width or vocabulary", "give another model"):
-            self._width, self._vocabulary = int(config.hidden_size), int(config.vocab_size)
+    config: Any
+    place: str
+    facts: ModelFacts
+    probed: Mapping[str, ProbedLayers]
+    corrections: Mapping[Role, str]
+    left_out: dict[str, LeftOut] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._probed_maps = {name: each for layers in self.probed.values() for name, each in layers.maps.items()}
+        with refusing(self.place, f"a {self.config.model_type} states no width or vocabulary", "give another model"):
+            self._width, self._vocabulary = int(self.config.hidden_size), int(self.config.vocab_size)
 
     def geometry(self) -> Geometry:
-        facts = self._facts
+        facts = self.facts
         stacks = {self._stack(name): name for name in facts.layers}
         sites = tuple(site for stack, name in stacks.items() for site in self._sites(stack, facts.layers[name]))
         if not sites:
-            said = next((f": {each.name}: {each.reason}" for each in self._left_out.values()), "")
-            raise Refusal(self._place, f"no map of this {self._config.model_type} can be adapted{said}", CORRECT)
+            said = next((f": {each.name}: {each.reason}" for each in self.left_out.values()), "")
+            raise Refusal(self.place, f"no map of this {self.config.model_type} can be adapted{said}", CORRECT)
         return Geometry(
-            model_type=self._config.model_type,
+            model_type=self.config.model_type,
             sites=sites,
             depths={stack: len(facts.layers[name]) for stack, name in stacks.items()},
             norms=facts.norms,
@@ -137,19 +136,19 @@ class _Reader:
             text_to_text=facts.text_to_text,
             vocabulary=self._vocabulary,
             positions=facts.positions,
-            uses=max(each.uses for each in self._probed.values()),
-            left_out=tuple(self._left_out.values()),
+            uses=max(each.uses for each in self.probed.values()),
+            left_out=tuple(self.left_out.values()),
         )
 
     def _stack(self, name: str) -> Stack:
-        if self._facts.text_to_text:
+        if self.facts.text_to_text:
             return Stack.DECODER if "decoder" in name else Stack.ENCODER
-        return Stack.DECODER if self._probed[name].causal else Stack.ENCODER
+        return Stack.DECODER if self.probed[name].causal else Stack.ENCODER
 
     def _sites(self, stack: Stack, layers: tuple[LayerFacts, ...]) -> Iterator[Site]:
         for number, layer in enumerate(layers):
-            found = list(roles_of(layer, self._probed_maps, self._config, self._corrections))
-            self._left_out |= {each.name: each for each in found if isinstance(each, LeftOut)}
+            found = list(roles_of(layer, self._probed_maps, self.config, self.corrections))
+            self.left_out |= {each.name: each for each in found if isinstance(each, LeftOut)}
             roles = sorted((each for each in found if isinstance(each, MapRole)), key=lambda e: ROLES.index(e.role))
             here = partial(Site, stack=stack, layer=number, layer_name=layer.name)
             for each in roles:
