@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from krona_tune.peft_search import optuna_space
     from krona_tune.record.recorded_curves import curves
     from krona_tune.refusal import Refusal
-    from krona_tune.train.serving.predict import predict
+    from krona_tune.train.predict import predict
 
 MODULES = {
     "curves": "krona_tune.record.recorded_curves",
@@ -21,7 +21,7 @@ MODULES = {
     "Refusal": "krona_tune.refusal",
     "Study": "krona_tune.api.study",
     "optuna_space": "krona_tune.peft_search",
-    "predict": "krona_tune.train.serving.predict",
+    "predict": "krona_tune.train.predict",
 }
 
 

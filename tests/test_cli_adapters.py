@@ -175,7 +175,7 @@ def test_a_closed_standard_input_is_refused(
 def test_a_late_line_of_a_file_that_is_no_example_is_refused_before_any_answer(
     ask: Run, storage: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("krona_tune.train.serving.predict.ROWS_AT_ONCE", 2)
+    monkeypatch.setattr("krona_tune.train.predict.ROWS_AT_ONCE", 2)
     Path("rows.txt").write_text("a\n" * 9 + "\n", encoding="utf-8")
     words = ("predict", storage / "first" / "adapters" / "cola", "--input", "rows.txt")
     assert ask(*words) == (2, "", "rows.txt: line 10: it is empty; CoLA takes sentence\n")

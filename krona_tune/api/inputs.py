@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from krona_tune.atomic_write import atomic_folder, atomic_path
-from krona_tune.data.own.data_files import part_of
+from krona_tune.data.own_files import part_of
 from krona_tune.data.tasks import GLUE, TASKS
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal, refusing, unknown

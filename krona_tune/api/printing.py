@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from krona_tune.search.ledger import Ledger
     from krona_tune.search.planning.plan import Plan
     from krona_tune.search.startup.begin import Started
-    from krona_tune.train.serving.export import Exported
+    from krona_tune.train.export import Exported
 
 OF_THE_SERVICE = ("fastapi", "sqlalchemy", "starlette", "uvicorn")
 """The packages that `krona-tune serve` needs."""

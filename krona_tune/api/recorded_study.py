@@ -38,7 +38,7 @@ class RecordedStudy:
     @refusing_at_the_caller
     def predict(self, task: str, examples: Sequence[str | Sequence[str]]) -> list[str]:
         """Returns an answer for each example with the task's best adapter; see `krona_tune.predict`."""
-        from krona_tune.train.serving.predict import predict
+        from krona_tune.train.predict import predict
 
         self._summary(task)
         folder = self.folder.adapter(task)

@@ -19,7 +19,7 @@ from krona_tune.data.tasks import Task
 from krona_tune.record.remote.storage import storage_at
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.study.folder import StudyFolder
-from krona_tune.train.serving.input_lines import examples_of, lines_of
+from krona_tune.train.input_lines import examples_of, lines_of
 
 if TYPE_CHECKING:
     from krona_tune.train.loop import TaskWork
@@ -67,12 +67,12 @@ def export(
     folder = adapter_folder(storage_at(storage), study, task)
     destination, published = None, Published(licence=_named(licence) if licence else {})
     if to_hub:
-        from krona_tune.train.serving.hub_push import find_destination, find_licence
+        from krona_tune.train.hub_push import find_destination, find_licence
 
         destination = find_destination(to_hub, public=public)
         known = published.licence or find_licence(read_card(folder).backbone, model)
         published = Published(licence=known, repo=to_hub)
-    from krona_tune.train.serving.export import export_adapter
+    from krona_tune.train.export import export_adapter
 
     work = _data_of(folder) if form is Form.LORA and rank else None
     exported = export_adapter(
@@ -80,7 +80,7 @@ def export(
     )
     print_exported(exported, form)
     if destination:
-        from krona_tune.train.serving.hub_push import push
+        from krona_tune.train.hub_push import push
 
         print_pushed(push(destination, exported.folder), public=public)
 
@@ -128,7 +128,7 @@ def predict(
         if file.seekable():
             _refuse_odd_lines(file, place, asked)
         rows = examples_of(lines_of(file, place), place, asked)
-        from krona_tune.train.serving.predict import predictions, ready
+        from krona_tune.train.predict import predictions, ready
 
         for prediction in predictions(ready(folder, model), rows):
             likely = [f"{probability:.4f}" for probability in prediction.probabilities if scores]

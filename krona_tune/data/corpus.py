@@ -9,10 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from krona_tune.data import splits
-from krona_tune.data.glue import official
-from krona_tune.data.glue.official import HUB
-from krona_tune.data.own.own_data import OwnData
+from krona_tune.data import glue, splits
+from krona_tune.data.glue import HUB
+from krona_tune.data.own_parts import OwnData
 from krona_tune.data.splits import PARTS
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal, shown
@@ -62,7 +61,7 @@ def load(
     if isinstance(source, OwnData):
         whole, provenance, noticed = source.parts, source.provenance, source.warnings
     else:
-        (whole, provenance), noticed = official.read(task, source), ()
+        (whole, provenance), noticed = glue.read(task, source), ()
     parts = splits.subsample(whole, wanted, seed)
     data = _task_data(task, parts, f"{provenance}; {_counts(parts, whole)}", synthetic=False)
     return replace(data, warnings=noticed)
@@ -74,13 +73,13 @@ def check(source: str, tasks: Iterable[str]) -> None:
     "mini" and "hub" are not checked here, only by `load`.
     """
     if source not in (MINI, HUB):
-        official.check(source, tasks)
+        glue.check(source, tasks)
 
 
 def _mini(task: Task, wanted: dict[str, int | None], seed: int) -> TaskData:
-    from krona_tune.data import mini
+    from krona_tune.data import mini_splits
 
-    parts = mini.generate(
+    parts = mini_splits.generate(
         task, **{part: examples for part, examples in wanted.items() if examples is not None}, seed=seed
     )
     return _task_data(task, parts, f"generated miniature, seed {seed}; {_counts(parts, parts)}", synthetic=True)

@@ -18,7 +18,7 @@ class AdapterModel:
     def __init__(self, folder: Path, model: str | None) -> None:
         """`model` is a hub name or folder of the backbone; None: the card's."""
         # Loaded only here, so that this package does not import `train`.
-        self._predict = import_module("krona_tune.train.serving.predict")
+        self._predict = import_module("krona_tune.train.predict")
         self._whole = self._predict.ready(folder, model)
 
     def predict(self, frame: pd.DataFrame, params: Mapping[str, Any] | None = None) -> list[str] | list[float]:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from krona_tune.data.glue.tsv import FILES
+from krona_tune.data.glue_files import FILES
 from krona_tune.data.tasks import Task
 
 Example = tuple[tuple[str, ...], float]

@@ -15,9 +15,9 @@ import pytest
 
 from krona_tune.data.corpus import load
 from krona_tune.data.metrics import measure
-from krona_tune.data.own.examples import sorted_labels
-from krona_tune.data.own.load import load_own
-from krona_tune.data.own.own_data import OwnData
+from krona_tune.data.own_data import load_own
+from krona_tune.data.own_examples import sorted_labels
+from krona_tune.data.own_parts import OwnData
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.task_spec import TaskSpec
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from krona_tune.data.glue.tsv import FILES, Split
+from krona_tune.data.glue_files import FILES, Split
 from krona_tune.data.metrics import METRICS
 from krona_tune.data.tasks import GLUE, TASKS
 

@@ -14,7 +14,7 @@ from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.record.records import read_effects
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.standings import rank
-from krona_tune.train.serving.predict import predict
+from krona_tune.train.predict import predict
 from tests.search.models import saved_t5
 from tests.search.test_study import Home, bert, home  # noqa: F401
 

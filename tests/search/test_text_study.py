@@ -21,7 +21,7 @@ from krona_tune.search.startup.task_data import prepare_data, preview_data
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.result import Status
-from krona_tune.train.serving.export import export_adapter
+from krona_tune.train.export import export_adapter
 from tests.language_models import saved_language_model, sums, write_sums
 from tests.search.test_study import Home, home  # noqa: F401
 from tests.train.exported_adapters import backbone_folder

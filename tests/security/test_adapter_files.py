@@ -16,7 +16,7 @@ from krona_tune.adapters.adapter_card import AdapterCard, read_card, task_of
 from krona_tune.adapters.adapter_files import TENSORS, read_tensors
 from krona_tune.refusal import Refusal
 from krona_tune.train import checkpoint
-from krona_tune.train.serving.predict import load_adapted
+from krona_tune.train.predict import load_adapted
 from tests.adapters.cards import card_of
 from tests.adapters.test_inject import shaped
 from tests.models import build

@@ -18,7 +18,7 @@ from krona_tune.refusal import Refusal
 from krona_tune.train.backbone import load_backbone
 from krona_tune.train.backbone_source import find_backbone
 from krona_tune.train.device import this_device
-from krona_tune.train.serving.predict import load_adapted
+from krona_tune.train.predict import load_adapted
 from krona_tune.train.tokenizer import open_tokenizer
 from tests.models import CONFIGS
 from tests.search.models import saved_bert

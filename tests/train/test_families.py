@@ -10,9 +10,9 @@ import torch
 
 from krona_tune.adapters.adapter_card import Form, loading, read_card
 from krona_tune.train import checkpoint
+from krona_tune.train.export import export_adapter, logits, sample_inputs
 from krona_tune.train.loop import TaskWork, TrialRun
-from krona_tune.train.serving.export import export_adapter, logits, sample_inputs
-from krona_tune.train.serving.predict import load_adapted
+from krona_tune.train.predict import load_adapted
 from krona_tune.train.task_heads import with_head
 from tests.models import CONFIGS, tokens
 from tests.train.conftest import WORDS, tiny_backbone, tiny_trial, tiny_work

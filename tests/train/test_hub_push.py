@@ -14,7 +14,7 @@ from huggingface_hub.utils import close_session, disable_progress_bars, enable_p
 
 from krona_tune import cli
 from krona_tune.adapters.model_card import README
-from krona_tune.train.serving.hub_push import MESSAGE, find_licence
+from krona_tune.train.hub_push import MESSAGE, find_licence
 from tests.conftest import Run
 from tests.train.exported_adapters import adapter_folder, backbone_folder
 from tests.train.stand_in_hub import TOKEN, Hub, standing_in
@@ -214,7 +214,7 @@ def test_an_odd_card_names_no_licence(text: str, tmp_path: Path) -> None:
 PROGRAM = """
 import sys
 from pathlib import Path
-from krona_tune.train.serving.hub_push import find_destination, push
+from krona_tune.train.hub_push import find_destination, push
 print(push(find_destination(sys.argv[1], public=False), Path(sys.argv[2])))
 assert "torch" not in sys.modules
 """

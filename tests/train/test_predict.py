@@ -10,9 +10,9 @@ import krona_tune
 from krona_tune.data.corpus import load as load_data
 from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
-from krona_tune.train.serving import predict
-from krona_tune.train.serving.input_lines import examples_of, lines_of
-from krona_tune.train.serving.predict import load_adapted, predictions
+from krona_tune.train import predict
+from krona_tune.train.input_lines import examples_of, lines_of
+from krona_tune.train.predict import load_adapted, predictions
 from tests.train.exported_adapters import adapter_folder, backbone_folder
 
 

@@ -16,9 +16,9 @@ from krona_tune.search.planning.plan import make_plan
 from krona_tune.study.request.loader import build_spec
 from krona_tune.train.backbone import Backbone, load_backbone
 from krona_tune.train.device import Device
+from krona_tune.train.export import export_adapter
 from krona_tune.train.loop import TrialRun
-from krona_tune.train.serving.export import export_adapter
-from krona_tune.train.serving.predict import load_adapted
+from krona_tune.train.predict import load_adapted
 from tests.adapters.cards import card_of
 from tests.adapters.test_inject import shaped, trained
 from tests.models import CONFIGS, build

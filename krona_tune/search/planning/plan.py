@@ -9,8 +9,8 @@ from krona_tune.adapters.method_table import TrainedModelPart, is_peft, method_n
 from krona_tune.adapters.placement import STORES_STATES, ParameterCount, count, frozen_layers
 from krona_tune.backbones.geometry import Geometry, Stack
 from krona_tune.data import corpus
-from krona_tune.data.glue.official import HUB
-from krona_tune.data.own.own_data import OwnData
+from krona_tune.data.glue import HUB
+from krona_tune.data.own_parts import OwnData
 from krona_tune.data.tasks import TASKS, Task
 from krona_tune.hub import settle_offline
 from krona_tune.refusal import Refusal, unknown
@@ -184,7 +184,7 @@ def _writing(spec: StudySpec, geometry: Geometry, written: Sequence[str], model:
 def _own_data(spec: StudySpec, tasks: Sequence[str]) -> dict[str, OwnData]:
     if not tasks:
         return {}
-    from krona_tune.data.own.load import load_own  # no other plan loads scikit-learn and datasets
+    from krona_tune.data.own_data import load_own  # no other plan loads scikit-learn and datasets
 
     return {name: load_own(name, spec.own_tasks[name], f"tasks.{name}") for name in tasks}
 

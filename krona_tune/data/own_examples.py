@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from krona_tune.data.own.data_files import PARTS, File
+from krona_tune.data.own_files import PARTS, File
 from krona_tune.refusal import Refusal, shown
 from krona_tune.study.request.task_spec import TaskSpec
 

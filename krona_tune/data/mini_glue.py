@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
 
-from krona_tune.data.mini.grammar import (
+from krona_tune.data.mini_grammar import (
     ANIMALS,
     ASPECTS,
     BAD,

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from krona_tune.data.mini.grammar import Example, Writer
-from krona_tune.data.mini.mini_tasks import cola, mnli, mrpc, qnli, qqp, rte, sst2, stsb, wnli
+from krona_tune.data.mini_glue import cola, mnli, mrpc, qnli, qqp, rte, sst2, stsb, wnli
+from krona_tune.data.mini_grammar import Example, Writer
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal, unknown
 

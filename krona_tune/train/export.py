@@ -33,7 +33,7 @@ from krona_tune.refusal import Refusal, refusing
 from krona_tune.train.backbone import Batch, cast_parameters, quiet
 from krona_tune.train.evaluate import evaluate
 from krona_tune.train.loop import TaskWork
-from krona_tune.train.serving.predict import AdaptedModel, load_adapted
+from krona_tune.train.predict import AdaptedModel, load_adapted
 
 LENGTHS = (24, 3, 17, 8, 21, 5, 12, 15)
 ANSWER_LENGTH = 4

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from krona_tune.data.glue import hub_datasets, tsv
-from krona_tune.data.glue.tsv import FILES, Layout, Split, TaskFiles
+from krona_tune.data import glue_files, glue_parquet
+from krona_tune.data.glue_files import FILES, Layout, Split, TaskFiles
 from krona_tune.data.tasks import TASKS, Task
 from krona_tune.refusal import Refusal
 
@@ -60,7 +60,7 @@ def check(source: str, names: Iterable[str]) -> None:
     """Refuses a folder that lacks one of the tasks or a column of it; reads first lines and schemas only."""
     tasks = [TASKS[name] for name in names]
     for task in tasks:
-        files = tsv.locate(task, _folder_named(source), alone=len(tasks) == 1)
+        files = glue_files.locate(task, _folder_named(source), alone=len(tasks) == 1)
         for path in (*files.train, *(path for split in files.dev for path in split)):
             _CHECKS[files.layout](task, path)
 
@@ -72,21 +72,21 @@ def _folder_named(source: str) -> Path:
         raise Refusal(f"--data {source}", "no such home folder", "give the folder's whole path") from None
 
 
-_CHECKS = {Layout.TSV: tsv.check, Layout.PARQUET: hub_datasets.check}
+_CHECKS = {Layout.TSV: glue_files.check, Layout.PARQUET: glue_parquet.check}
 
 
 def _hub(task: Task) -> Official:
-    return *hub_datasets.download(task), f"{hub_datasets.REPOSITORY} ({task.name}) from the hub"
+    return *glue_parquet.download(task), f"{glue_parquet.REPOSITORY} ({task.name}) from the hub"
 
 
 def _folder(task: Task, folder: Path) -> Official:
-    files = tsv.locate(task, folder)
+    files = glue_files.locate(task, folder)
     return _READERS[files.layout](task, files)
 
 
 def _read_tsv(task: Task, files: TaskFiles) -> Official:
     paths = [*files.train, *(path for split in files.dev for path in split)]
-    read = [tsv.read(task, path) for path in paths]
+    read = [glue_files.read(task, path) for path in paths]
     notes = [
         f"{count} {kind} rows of {path.name} left out"
         for path, file in zip(paths, read, strict=True)
@@ -98,8 +98,8 @@ def _read_tsv(task: Task, files: TaskFiles) -> Official:
 
 
 def _read_parquet(task: Task, files: TaskFiles) -> Official:
-    dev = tuple(hub_datasets.read(task, split) for split in files.dev)
-    return hub_datasets.read(task, files.train), dev, f"parquet files in {files.folder}"
+    dev = tuple(glue_parquet.read(task, split) for split in files.dev)
+    return glue_parquet.read(task, files.train), dev, f"parquet files in {files.folder}"
 
 
 _READERS = {Layout.TSV: _read_tsv, Layout.PARQUET: _read_parquet}

@@ -8,8 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from krona_tune.data.own.data_files import File, read
-from krona_tune.data.own.examples import (
+from krona_tune.data.own_examples import (
     GROUP,
     LABEL,
     Answers,
@@ -23,7 +22,9 @@ from krona_tune.data.own.examples import (
     refuse_odd_labels,
     refuse_unseen,
 )
-from krona_tune.data.own.make_task import (
+from krona_tune.data.own_files import File, read
+from krona_tune.data.own_parts import OwnData
+from krona_tune.data.own_task import (
     answers_of,
     compared_parts,
     make_task,
@@ -31,7 +32,6 @@ from krona_tune.data.own.make_task import (
     refuse_unmatched,
     try_draws,
 )
-from krona_tune.data.own.own_data import OwnData
 from krona_tune.data.splits import PARTS
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal, shown

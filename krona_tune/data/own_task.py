@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from krona_tune.child_process import CALL_SECONDS
 from krona_tune.data.metrics import CORRELATIONS, METRICS, OF_TEXTS, extracted_from, measure, resampled_scores
-from krona_tune.data.own.examples import Answers, inputs_of, sorted_labels
+from krona_tune.data.own_examples import Answers, inputs_of, sorted_labels
 from krona_tune.data.tasks import PLACEHOLDER, Generation, Task
 from krona_tune.data.user_code import check_function, telling_messages
 from krona_tune.refusal import Refusal, cut, shown, unknown

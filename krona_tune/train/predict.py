@@ -24,7 +24,7 @@ from krona_tune.train.backbone import Backbone, Batch, load_backbone, quiet
 from krona_tune.train.backbone_source import BackboneSource, download, find_backbone
 from krona_tune.train.device import Device
 from krona_tune.train.evaluate import EVALUATION_TOKENS, to_device
-from krona_tune.train.serving.input_lines import refuse_misshapen
+from krona_tune.train.input_lines import refuse_misshapen
 from krona_tune.train.task_heads import Answer, Head, LabelWords, TextAnswer, make_answer
 from krona_tune.train.tokenizer import candidates, open_tokenizer
 

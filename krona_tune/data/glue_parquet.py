@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from krona_tune.data.glue.tsv import FILES, hub_split
+from krona_tune.data.glue_files import FILES, hub_split
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal, refusing
 

@@ -1,1 +1,0 @@
-"""Loads, exports and uses an adapter after its training."""
