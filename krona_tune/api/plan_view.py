@@ -24,7 +24,7 @@ from krona_tune.study.request.study_spec import for_task
 if TYPE_CHECKING:
     import pandas as pd
 
-    from krona_tune.data.own_parts import OwnData
+    from krona_tune.data.corpus import OwnData
     from krona_tune.data.tasks import Task
     from krona_tune.search.planning.plan import Plan
     from krona_tune.study.request.study_spec import StudySpec

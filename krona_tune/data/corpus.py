@@ -9,12 +9,40 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from krona_tune.data import glue, splits
+from krona_tune.data import glue
 from krona_tune.data.glue import HUB
-from krona_tune.data.own_parts import OwnData
-from krona_tune.data.splits import PARTS
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal, shown
+
+PARTS = ("train", "validation", "test")
+
+
+def subsample(parts: dict[str, pa.Table], wanted: dict[str, int | None], seed: int) -> dict[str, pa.Table]:
+    """Returns at most `wanted` rows of each part, by its own permutation; fewer rows are a prefix of more rows."""
+    return {part: _some(table, wanted[part], [seed, PARTS.index(part)]) for part, table in parts.items()}
+
+
+def _some(table: pa.Table, examples: int | None, seed: list[int]) -> pa.Table:
+    if examples is None or examples >= table.num_rows:
+        return table
+    return table.take(np.random.default_rng(seed).permutation(table.num_rows)[:examples])
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnData:
+    """A task of one's own and its three whole parts: columns `*task.inputs` (text) and `label` (int64, float64 or
+    text).
+
+    `shares` are the labels' shares of all training examples, in the order of the labels; none without labels.
+    `warnings` say what a person should know before training.
+    """
+
+    task: Task
+    parts: dict[str, pa.Table]
+    provenance: str
+    shares: tuple[float, ...]
+    warnings: tuple[str, ...]
+
 
 MINI = "mini"
 
@@ -52,7 +80,7 @@ def load(
     At most `*_examples` rows of each part are chosen by `seed`; which part a row belongs to doesn't depend on it.
     Raises a Refusal, with file and line, if the source is missing or holds what the task can't have.
     """
-    wanted = dict(zip(splits.PARTS, (train_examples, validation_examples, test_examples), strict=True))
+    wanted = dict(zip(PARTS, (train_examples, validation_examples, test_examples), strict=True))
     for part, examples in wanted.items():
         if examples is not None and examples < 1:
             raise Refusal(f"{part}_examples", f"{examples} is not a number of examples", "give 1 or more")
@@ -62,7 +90,7 @@ def load(
         whole, provenance, noticed = source.parts, source.provenance, source.warnings
     else:
         (whole, provenance), noticed = glue.read(task, source), ()
-    parts = splits.subsample(whole, wanted, seed)
+    parts = subsample(whole, wanted, seed)
     data = _task_data(task, parts, f"{provenance}; {_counts(parts, whole)}", synthetic=False)
     return replace(data, warnings=noticed)
 
@@ -77,9 +105,9 @@ def check(source: str, tasks: Iterable[str]) -> None:
 
 
 def _mini(task: Task, wanted: dict[str, int | None], seed: int) -> TaskData:
-    from krona_tune.data import mini_splits
+    from krona_tune.data import mini_glue
 
-    parts = mini_splits.generate(
+    parts = mini_glue.generate(
         task, **{part: examples for part, examples in wanted.items() if examples is not None}, seed=seed
     )
     return _task_data(task, parts, f"generated miniature, seed {seed}; {_counts(parts, parts)}", synthetic=True)
@@ -94,7 +122,7 @@ def _counts(parts: dict[str, pa.Table], whole: dict[str, pa.Table]) -> str:
 
 
 def _task_data(task: Task, parts: dict[str, pa.Table], provenance: str, *, synthetic: bool) -> TaskData:
-    tables = {part: parts[part].select([*task.inputs, "label"]).combine_chunks() for part in splits.PARTS}
+    tables = {part: parts[part].select([*task.inputs, "label"]).combine_chunks() for part in PARTS}
     fingerprint = _fingerprint(task, tables)
     return TaskData(task=task, **tables, provenance=provenance, synthetic=synthetic, fingerprint=fingerprint)
 

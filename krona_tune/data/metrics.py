@@ -15,11 +15,16 @@ import numpy.typing as npt
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-from krona_tune.data.code_files import code_digest, file_of
 from krona_tune.data.tasks import Task
 from krona_tune.data.text_metrics import TEXT_METRICS
-from krona_tune.data.user_code import extracted_texts, function_on_draws, function_value
-from krona_tune.data.withheld_error import withholding
+from krona_tune.data.user_code import (
+    code_digest,
+    extracted_texts,
+    file_of,
+    function_on_draws,
+    function_value,
+    withholding,
+)
 from krona_tune.refusal import Refusal
 from krona_tune.study.randomness import RESAMPLES, drawn_rows
 from krona_tune.study.request.task_spec import PERPLEXITY

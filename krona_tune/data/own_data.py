@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from krona_tune.data.corpus import PARTS, OwnData
 from krona_tune.data.own_examples import (
     GROUP,
     LABEL,
@@ -23,7 +24,6 @@ from krona_tune.data.own_examples import (
     refuse_unseen,
 )
 from krona_tune.data.own_files import File, read
-from krona_tune.data.own_parts import OwnData
 from krona_tune.data.own_task import (
     answers_of,
     compared_parts,
@@ -32,7 +32,6 @@ from krona_tune.data.own_task import (
     refuse_unmatched,
     try_draws,
 )
-from krona_tune.data.splits import PARTS
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal, shown
 from krona_tune.study.request.task_spec import PartSpec, SplitSpec, TaskSpec

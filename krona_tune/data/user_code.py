@@ -1,17 +1,23 @@
 """Runs what users write, metric functions and patterns, in processes of their own, each call with a time limit.
 
-Nothing of it is imported in this process. What it raises gets out without its message, which may quote the data.
+Nothing of it is imported in this process. What it raises gets out without its message, which may quote the data. A file
+of code is hashed with those beside it that it imports.
 """
 
+import ast
+import hashlib
+import importlib
 import math
 import os
 import sys
+import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
+from os.path import basename, dirname
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -20,12 +26,141 @@ import numpy as np
 import numpy.typing as npt
 
 from krona_tune.child_process import CALL_SECONDS, ChildProcess, ProcessEnded, TooSlow
-from krona_tune.data.code_files import code_digest, file_of, refuse_odd_file
 from krona_tune.data.text_metrics import extracted
-from krona_tune.data.withheld_error import WithheldError, withholding
-from krona_tune.refusal import Refusal
+from krona_tune.refusal import Refusal, told
 from krona_tune.study.randomness import drawn_rows
 from krona_tune.study.result import LARGEST_SCORE
+
+MOST_BYTES = 1_000_000
+"""The most bytes of a file of code."""
+
+
+def file_of(place: str) -> Path | None:
+    """Returns the file at PATH.py:FUNCTION; None for MODULE:FUNCTION."""
+    module = place.rpartition(":")[0]
+    return Path(module) if module.endswith(".py") else None
+
+
+def refuse_odd_file(key: str, file: Path) -> None:
+    """Refuses what can't be read as a file of code: a folder, a pipe that nobody may ever write to, a huge file."""
+    if not os.path.exists(file):  # also of a name that no file can have
+        raise Refusal(key, f"{file} is not there", "paths are relative to the YAML file that names them")
+    if not file.is_file():
+        raise Refusal(key, f"{file} is no regular file", "name a file of Python code")
+    if file.stat().st_size > MOST_BYTES:
+        raise Refusal(key, f"{file} has more than {MOST_BYTES:,} bytes", "name a file of Python code")
+
+
+def code_digest(files: Iterable[Path]) -> str:
+    """Returns a hash of files and of those in their folders that they import, by name and content; empty for none."""
+    lines = [f"{os.path.relpath(path, file.parent)} {digest}" for file in files for path, digest in _hashes(file)]
+    return hashlib.sha256(os.fsencode("\n".join(sorted(lines)))).hexdigest() if lines else ""
+
+
+def _hashes(file: Path) -> Iterator[tuple[Path, str]]:
+    """Yields the file and what it imports, directly or by others, from its own folder, with the hash of each."""
+    seen, waiting = set(), [file]
+    while waiting:
+        path = waiting.pop()
+        if path in seen or not path.is_file():
+            continue
+        seen.add(path)
+        source = _beginning(path)
+        yield path, hashlib.sha256(source).hexdigest()
+        waiting += _imported(source, path, file.parent)
+
+
+def _beginning(path: Path) -> bytes:
+    """Returns what is read of a file; nothing if it can't be read, since its import says why."""
+    try:
+        with path.open("rb") as opened:
+            return opened.read(MOST_BYTES)
+    except OSError:
+        return b""
+
+
+def _imported(source: bytes, path: Path, folder: Path) -> Iterator[Path]:
+    """Yields where the modules may be that a file imports; nothing if it is no code."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                yield from (file for each in names for file in _modules(folder, each.name))
+            case ast.ImportFrom(module=module, names=names, level=level):
+                base = path.joinpath(*[".."] * level).resolve() if level else folder
+                named = [f"{module}.{each.name}" if module else each.name for each in names]
+                yield from (file for name in named for file in _modules(base, name))
+
+
+def _modules(folder: Path, name: str) -> Iterator[Path]:
+    """Yields the files that a dotted name may import: of each package in it, and of the last module."""
+    parts = name.split(".")
+    for depth in range(1, len(parts) + 1):
+        package = folder.joinpath(*parts[:depth])
+        yield package.with_name(f"{package.name}.py")
+        yield package / "__init__.py"
+
+
+FROZEN = "<frozen "
+"""How the files of Python's own import begin in a traceback."""
+
+
+class WithheldError(RuntimeError):
+    """An error without its message: `problem` says what failed, then come its kind, file and line.
+
+    `whole` has its message too. Only what stays in the terminal may show it.
+    """
+
+    def __init__(self, problem: str, kind: str, place: str, said: str) -> None:
+        super().__init__(problem, kind, place, said)
+        self.problem, self.kind, self.place, self.said = problem, kind, place, said
+
+    def __str__(self) -> str:
+        return self._with(self.kind)
+
+    @property
+    def whole(self) -> str:
+        return self._with(self.said)
+
+    def _with(self, what: str) -> str:
+        return f"{self.problem} ({what}{f' at {self.place}' if self.place else ''})"
+
+
+@contextmanager
+def withholding(problem: str, folder: str = "") -> Iterator[None]:
+    """Raises a WithheldError in place of any error inside.
+
+    Args:
+        problem: what has failed.
+        folder: that of the code of interest: the innermost line of it is named. Empty: the innermost line of all.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise WithheldError(problem, type(error).__name__, _line(error, folder), _message(error)) from None
+
+
+def _message(error: Exception) -> str:
+    """Returns an error with its message; without it if the error's own code fails to say it."""
+    try:
+        return told(error)
+    except Exception:
+        return type(error).__name__
+
+
+def _line(error: Exception, folder: str) -> str:
+    """Returns where an error was raised, as FILE:LINE; empty if that was in no code but what called it."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{basename(error.filename)}:{error.lineno}"
+    _, caller, *inner = traceback.extract_tb(error.__traceback__)
+    passed = (caller.filename, importlib.__file__)
+    frames = [each for each in inner if each.filename not in passed and not each.filename.startswith(FROZEN)]
+    ours = [frame for frame in frames if folder and dirname(frame.filename) == folder]
+    return next((f"{basename(frame.filename)}:{frame.lineno}" for frame in reversed(ours or frames)), "")
+
 
 Values = npt.NDArray[Any]
 Result = TypeVar("Result")

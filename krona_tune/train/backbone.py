@@ -1,7 +1,7 @@
-"""Loads the frozen backbone, once per process, and keeps it for the next trials."""
+"""Loads the frozen backbone, once per process, and its tokenizer; sets its dropout."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,11 +10,14 @@ from typing import Any, cast
 import torch
 import transformers
 from torch import nn
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
-from krona_tune.adapters.frozen_model import fingerprint
+from krona_tune.adapters.frozen_model import fingerprint, is_inside
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Geometry
-from krona_tune.refusal import Refusal, refusing
+from krona_tune.data.tasks import TASKS, Task
+from krona_tune.refusal import Refusal, refusing, shown
+from krona_tune.study.request.trial import TrainingConfig
 from krona_tune.train.device import Device
 
 Batch = dict[str, torch.Tensor]
@@ -143,3 +146,82 @@ def freeze(whole: nn.Module, shape: Geometry, device: Device) -> Backbone:
         device=device,
         fingerprint=fingerprint(base, shape),
     )
+
+
+def open_tokenizer(location: str, vocabulary: int) -> PreTrainedTokenizerBase:
+    """Returns the tokenizer of a hub name or folder.
+
+    One without a padding token that the model knows pads with its end of sequence.
+
+    Raises:
+        Refusal: there is none, it fails at a first text, or its ids do not fit into the model's `vocabulary`.
+    """
+    with quiet(), refusing(location, "its config.json can't be read", "save the model again"):
+        config = AutoConfig.from_pretrained(location, trust_remote_code=False)
+    with refusing("--model", f"{location} has no usable tokenizer", "save one there"):
+        tokenizer = AutoTokenizer.from_pretrained(location, config=config, trust_remote_code=False)
+        special = set(tokenizer.all_special_ids)
+        known = tokenizer.pad_token_id is not None and tokenizer.pad_token_id < vocabulary
+        if not known and tokenizer.eos_token_id is not None:
+            tokenizer.pad_token = tokenizer.eos_token
+        tried = tokenizer("a word", "another", truncation=True, max_length=8).input_ids
+        words = set(tokenizer.get_vocab().values()) - special
+        used = words | set(tried) | ({tokenizer.pad_token_id} - {None})
+    if not words or max(used) >= vocabulary:
+        problem = f"its tokenizer knows {len(words):,} words, to the id {max(used, default=0):,}"
+        raise Refusal(
+            "--model", f"{location}: {problem}, the model {vocabulary:,}", "save the model's own tokenizer there"
+        )
+    return tokenizer
+
+
+def candidates(task: Task, tokenizer: PreTrainedTokenizerBase) -> tuple[tuple[int, ...], ...]:
+    """Returns the label words as token ids, each with its end of sequence.
+
+    Raises:
+        Refusal: the tokenizer reads two words of an own task alike.
+    """
+    found = tuple(tuple(tokenizer(word).input_ids) for word in task.candidates)
+    first: dict[tuple[int, ...], str] = {}
+    for word, ids in zip(task.candidates, found, strict=True):
+        other = first.setdefault(ids, word)
+        if other != word and task.name not in TASKS:
+            problem = f"the model's tokenizer reads {shown(other)} and {shown(word)} alike"
+            raise Refusal(f"tasks.{task.name}.words", problem, "give the labels other words")
+    return found
+
+
+Dropouts = dict[tuple[str, str], float]
+"""Probabilities by the module's name and the attribute that holds them."""
+
+
+def dropouts(model: nn.Module) -> Dropouts:
+    """Returns every dropout probability of a model."""
+    found = {}
+    for path, module in model.named_modules():
+        names = ("p",) if isinstance(module, nn.Dropout) else ("dropout", "dropout_prob", "attention_dropout")
+        for name in names:
+            if isinstance(getattr(module, name, None), float):
+                found[path, name] = getattr(module, name)
+    return found
+
+
+def set_dropout(model: nn.Module, base: nn.Module, training: TrainingConfig, layers: Collection[str]) -> None:
+    """Sets a model's dropout as the training asks.
+
+    Args:
+        model: what answers the task.
+        base: the backbone's base model within it.
+        layers: the names in `base` of the layers that are trained.
+    """
+    if training.dropout is not None:
+        assign_dropouts(model, dict.fromkeys(dropouts(model), training.dropout))
+    if training.dropout_layers == "adapted":
+        outside = (place for place in dropouts(base) if not is_inside(f"{place[0]}.", layers))
+        assign_dropouts(base, dict.fromkeys(outside, 0.0))
+
+
+def assign_dropouts(model: nn.Module, probabilities: Mapping[tuple[str, str], float]) -> None:
+    """Sets dropouts to the given probabilities, by place as `dropouts` returns them."""
+    for (path, name), probability in probabilities.items():
+        setattr(model.get_submodule(path), name, probability)

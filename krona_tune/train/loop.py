@@ -24,11 +24,9 @@ from krona_tune.study.randomness import stream
 from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.trial import TrainingConfig, TrialConfig
 from krona_tune.study.result import Report, ScoreOnTest, is_score
-from krona_tune.train.backbone import Backbone
-from krona_tune.train.dropout import assign_dropouts, dropouts, set_dropout
+from krona_tune.train.backbone import Backbone, assign_dropouts, dropouts, set_dropout
 from krona_tune.train.evaluate import evaluate, evaluate_on_test, noting_batch_shape, to_device
-from krona_tune.train.frozen_prefix import FrozenPrefix, open_states, skipped_layers
-from krona_tune.train.hidden_states import HiddenStates, HiddenStateStore
+from krona_tune.train.hidden_states import FrozenPrefix, HiddenStates, HiddenStateStore, open_states, skipped_layers
 from krona_tune.train.task_heads import make_answer
 
 

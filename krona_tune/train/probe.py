@@ -16,8 +16,7 @@ from krona_tune.data.user_code import NoValue
 from krona_tune.study.request.trial import BASELINE, AdapterConfig, TrialConfig
 from krona_tune.train.backbone import Backbone
 from krona_tune.train.evaluate import evaluate
-from krona_tune.train.frozen_prefix import skipped_layers
-from krona_tune.train.hidden_states import HiddenStates, HiddenStateStore
+from krona_tune.train.hidden_states import HiddenStates, HiddenStateStore, skipped_layers
 from krona_tune.train.loop import TaskWork, TrialRun
 
 SHORT, LONG = 16, 96

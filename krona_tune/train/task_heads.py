@@ -13,10 +13,9 @@ from transformers import AutoModelForSequenceClassification, GenerationConfig, P
 from krona_tune.adapters.adapter_files import HEAD
 from krona_tune.backbones.geometry import Stack
 from krona_tune.data.batches import NO_TOKEN
-from krona_tune.data.prompts import stop_ids
-from krona_tune.data.target_checks import text_of
+from krona_tune.data.prompts import stop_ids, text_of
 from krona_tune.data.tasks import Task
-from krona_tune.data.withheld_error import withholding
+from krona_tune.data.user_code import withholding
 from krona_tune.train.backbone import Backbone, Batch
 
 

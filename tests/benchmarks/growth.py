@@ -19,7 +19,7 @@ from transformers import BertConfig, BertForSequenceClassification
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
-from krona_tune.train.tokenizer import open_tokenizer
+from krona_tune.train.backbone import open_tokenizer
 from tests.benchmarks.peer.case import MINILM
 from tests.benchmarks.svg_figure import new_figure, save_figure
 

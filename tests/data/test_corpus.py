@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from krona_tune.data import corpus, glue_files, glue_parquet
+from krona_tune.data import corpus, glue
+from krona_tune.data.corpus import PARTS
 from krona_tune.data.glue import divide
 from krona_tune.data.glue_files import FILES, Split
-from krona_tune.data.splits import PARTS
 from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
 
@@ -189,10 +189,10 @@ def test_the_miniature_is_asked_for_what_is_wanted_only(monkeypatch):
             for part, size in sizes.items()
         }
 
-    module = types.ModuleType("krona_tune.data.mini_splits")
+    module = types.ModuleType("krona_tune.data.mini_glue")
     module.generate = generate
-    monkeypatch.setitem(sys.modules, "krona_tune.data.mini_splits", module)
-    monkeypatch.setattr("krona_tune.data.mini_splits", module, raising=False)
+    monkeypatch.setitem(sys.modules, "krona_tune.data.mini_glue", module)
+    monkeypatch.setattr("krona_tune.data.mini_glue", module, raising=False)
     data = corpus.load(TASKS["cola"], "mini", train_examples=3, seed=9)
     assert asked == {"train": 3, "validation": 4, "test": 5, "seed": 9}
     assert data.synthetic
@@ -212,7 +212,7 @@ def test_windows_line_ends_and_quotes_are_no_part_of_the_text(write_tsv, tmp_pat
 def test_only_a_newline_ends_a_line(tmp_path):
     text = 'one\u2028two\x85three\x0bfour\rfive "six'
     (tmp_path / "dev.tsv").write_bytes(f"sentence\tlabel\n{text}\t1\n\nlast\t0".encode())
-    assert examples_of(TASKS["sst2"], glue_files.read(TASKS["sst2"], tmp_path / "dev.tsv").table) == [
+    assert examples_of(TASKS["sst2"], glue.read_tsv(TASKS["sst2"], tmp_path / "dev.tsv").table) == [
         ((text,), 1),
         (("last",), 0),
     ]
@@ -315,18 +315,18 @@ def test_elsewhere_a_dash_is_no_label(write_tsv, tmp_path):
 def test_what_is_wrong_in_a_file_is_refused_with_place_value_and_fix(name, text, message, tmp_path):
     path = tmp_path / "train.tsv"
     path.write_text(text)
-    assert refusal_of(glue_files.read, TASKS[name], path) == message.format(path=path)
+    assert refusal_of(glue.read_tsv, TASKS[name], path) == message.format(path=path)
 
 
 def test_text_that_is_not_utf8_is_refused_with_its_line(tmp_path):
     path = tmp_path / "train.tsv"
     path.write_bytes(b"sentence\tlabel\nfine\t1\ncaf\xe9\t1\n")
     said = f"{path}:3: not UTF-8 text (byte 4); save the file as UTF-8"
-    assert refusal_of(glue_files.read, TASKS["sst2"], path) == said
+    assert refusal_of(glue.read_tsv, TASKS["sst2"], path) == said
 
 
 def test_a_file_that_can_not_be_read_is_refused(tmp_path):
-    assert refusal_of(glue_files.read, TASKS["sst2"], tmp_path) == f"{tmp_path}: can't be read (Is a directory)"
+    assert refusal_of(glue.read_tsv, TASKS["sst2"], tmp_path) == f"{tmp_path}: can't be read (Is a directory)"
 
 
 @EVERY_TASK
@@ -340,7 +340,7 @@ def test_whatever_the_bytes_are_there_is_a_table_or_a_refusal(task, content, tmp
     path = tmp_path / "fuzz.tsv"
     path.write_bytes(content.draw(st.sampled_from([b"", header])) + b"\n".join(content.draw(pieces)))
     try:
-        table = glue_files.read(task, path).table
+        table = glue.read_tsv(task, path).table
     except Refusal as refusal:
         place = refusal.place
     else:
@@ -495,8 +495,8 @@ def test_a_parquet_file_with_a_column_twice_is_refused(column, tmp_path):
     path = tmp_path / "twice.parquet"
     pq.write_table(pa.table([*columns.values(), columns[column]], names=[*columns, column]), path)
     message = f"{path}: the column '{column}' appears 2 times; leave one of them"
-    assert refusal_of(glue_parquet.check, TASKS["sst2"], path) == message
-    assert refusal_of(glue_parquet.read, TASKS["sst2"], [path]) == message
+    assert refusal_of(glue.check_parquet, TASKS["sst2"], path) == message
+    assert refusal_of(glue.read_parquet, TASKS["sst2"], [path]) == message
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string()], ids=str)
@@ -505,7 +505,7 @@ def test_texts_of_a_parquet_file_that_are_not_utf8_are_refused_with_their_row(ki
     texts = pa.Array.from_buffers(pa.string(), 2, [None, offsets, pa.py_buffer(b"ok\xff\xfe")])
     path = tmp_path / "bytes.parquet"
     pq.write_table(pa.table({"sentence": texts.cast(kind), "label": [1, 0]}), path)
-    message = refusal_of(glue_parquet.read, TASKS["sst2"], [path])
+    message = refusal_of(glue.read_parquet, TASKS["sst2"], [path])
     assert message.startswith(f"{path}: sentence: not UTF-8 text (ArrowInvalid: ")
     assert "at string index 1); write the texts in UTF-8" in message
 

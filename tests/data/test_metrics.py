@@ -11,7 +11,7 @@ import pytest
 from krona_tune.data import user_code
 from krona_tune.data.metrics import METRICS, OF_TEXTS, constant_baseline, measure, resampled_scores
 from krona_tune.data.tasks import TASKS, Generation, Task
-from krona_tune.data.withheld_error import WithheldError
+from krona_tune.data.user_code import WithheldError
 from krona_tune.study.randomness import RESAMPLES, drawn_rows
 
 LABELS = np.array([1, 1, 1, 0, 0, 1])

@@ -15,9 +15,8 @@ import pytest
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from krona_tune.data.mini_glue import ERRORS, WEIGHTS, Clause
+from krona_tune.data.mini_glue import BUILDERS, ERRORS, WEIGHTS, Builder, Clause, generate
 from krona_tune.data.mini_grammar import ANIMALS, CITIES, NUMBERS, PEOPLE, Example
-from krona_tune.data.mini_splits import BUILDERS, Builder, generate
 from krona_tune.data.tasks import TASKS, Task
 from krona_tune.refusal import Refusal
 

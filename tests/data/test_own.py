@@ -13,11 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from krona_tune.data.corpus import load
+from krona_tune.data.corpus import OwnData, load
 from krona_tune.data.metrics import measure
 from krona_tune.data.own_data import load_own
 from krona_tune.data.own_examples import sorted_labels
-from krona_tune.data.own_parts import OwnData
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.task_spec import TaskSpec
 

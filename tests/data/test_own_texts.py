@@ -9,9 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from krona_tune.data import user_code
-from krona_tune.data.corpus import load
+from krona_tune.data.corpus import OwnData, load
 from krona_tune.data.own_data import load_own
-from krona_tune.data.own_parts import OwnData
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.task_spec import TaskSpec
 from tests.language_models import sums, write_sums

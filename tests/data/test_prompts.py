@@ -13,8 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from krona_tune.data.batches import NO_TOKEN, evaluation_batches, lengths, training_batches
 from krona_tune.data.corpus import TaskData
 from krona_tune.data.encode import encode
-from krona_tune.data.prompts import PromptWriter, around_answer, stop_ids
-from krona_tune.data.target_checks import changed_targets, refuse_long_targets
+from krona_tune.data.prompts import PromptWriter, around_answer, changed_targets, refuse_long_targets, stop_ids
 from krona_tune.data.tasks import Generation, Task
 from krona_tune.refusal import Refusal
 from tests.language_models import CHAT, END, character_tokenizer

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from krona_tune.data import glue_files, glue_parquet
+from krona_tune.data import glue
 from krona_tune.data.corpus import load
 from krona_tune.data.glue_files import FILES
 from krona_tune.data.tasks import TASKS, Task
@@ -53,7 +53,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tables(task: Task, path: Path) -> pa.Table:
-    return glue_files.read(task, path).table if path.suffix == ".tsv" else glue_parquet.read(task, [path])
+    return glue.read_tsv(task, path).table if path.suffix == ".tsv" else glue.read_parquet(task, [path])
 
 
 def looks_right(task: Task, found: object) -> None:
@@ -68,7 +68,7 @@ def looks_right(task: Task, found: object) -> None:
 def test_any_tsv_is_a_table_or_refused(place: Path, task: Task, data: st.DataObject) -> None:
     path = place / f"{task.name}.tsv"
     path.write_bytes(data.draw(damaged(official(task)) | st.binary(max_size=300)))
-    clean(lambda: glue_files.check(task, path))
+    clean(lambda: glue.check_tsv(task, path))
     looks_right(task, clean(lambda: tables(task, path)))
 
 
@@ -77,7 +77,7 @@ def test_any_tsv_is_a_table_or_refused(place: Path, task: Task, data: st.DataObj
 def test_any_parquet_is_a_table_or_refused(place: Path, task: Task, data: st.DataObject) -> None:
     path = place / f"{task.name}.parquet"
     path.write_bytes(data.draw(damaged(shard(task)) | st.binary(max_size=300)))
-    clean(lambda: glue_parquet.check(task, path))
+    clean(lambda: glue.check_parquet(task, path))
     looks_right(task, clean(lambda: tables(task, path)))
 
 
@@ -104,7 +104,7 @@ def test_a_line_without_an_end_is_refused_and_its_message_stays_short(place: Pat
     path = place / "long.tsv"
     path.write_bytes(b"sentence\tlabel\n" + b"x" * 30_000_000 + b"\t7\n")
     with pytest.raises(Refusal) as refused:
-        glue_files.read(TASKS["sst2"], path)
+        glue.read_tsv(TASKS["sst2"], path)
     assert len(str(refused.value)) < 1000
 
 

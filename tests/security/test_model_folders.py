@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.refusal import Refusal
-from krona_tune.train.backbone import load_backbone
+from krona_tune.train.backbone import load_backbone, open_tokenizer
 from krona_tune.train.backbone_source import find_backbone
 from krona_tune.train.device import this_device
 from krona_tune.train.predict import load_adapted
-from krona_tune.train.tokenizer import open_tokenizer
 from tests.models import CONFIGS
 from tests.search.models import saved_bert
 from tests.security.hostile import ODD_TEXTS, THOUSAND, VALUES, changed, clean, damaged

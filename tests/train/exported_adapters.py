@@ -7,9 +7,8 @@ import torch
 from krona_tune.adapters.adapter_files import save_adapter
 from krona_tune.adapters.inject import Adapters
 from krona_tune.data.tasks import TASKS
-from krona_tune.train.backbone import load_backbone
+from krona_tune.train.backbone import candidates, load_backbone, open_tokenizer
 from krona_tune.train.task_heads import make_answer
-from krona_tune.train.tokenizer import candidates, open_tokenizer
 from tests.adapters.cards import card_of
 from tests.adapters.test_inject import shaped, trained
 from tests.models import CONFIGS

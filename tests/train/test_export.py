@@ -23,12 +23,11 @@ from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.schedule import make_schedule
 from krona_tune.train import export
-from krona_tune.train.backbone import load_backbone
+from krona_tune.train.backbone import load_backbone, open_tokenizer
 from krona_tune.train.backbone_source import find_backbone
 from krona_tune.train.export import export_adapter, logits, sample_inputs
 from krona_tune.train.loop import TaskWork, TrialRun
 from krona_tune.train.predict import load_adapted
-from krona_tune.train.tokenizer import open_tokenizer
 from tests.adapters.cards import card_of
 from tests.train.conftest import FLOAT32, tiny_trial
 from tests.train.exported_adapters import adapter_folder, backbone_folder

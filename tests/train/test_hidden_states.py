@@ -1,10 +1,12 @@
-"""Tests that stored hidden states are those of their table and backbone, whole, and within their limit."""
+"""Tests that stored hidden states are those of their table and backbone, and that a trial over them is the same."""
 
 import fcntl
 import os
 import zlib
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,10 +15,15 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from krona_tune.adapters.method_table import METHODS
 from krona_tune.data.batches import Ints, evaluation_batches
-from krona_tune.train import hidden_states
-from krona_tune.train.hidden_states import HiddenStates, HiddenStateStore, stored_bytes
-from tests.train.conftest import table
+from krona_tune.train import checkpoint, hidden_states
+from krona_tune.train.backbone import Backbone
+from krona_tune.train.device import Device
+from krona_tune.train.hidden_states import HiddenStates, HiddenStateStore, skipped_layers, stored_bytes
+from krona_tune.train.loop import TaskWork, TrialRun
+from tests.models import STORING
+from tests.train.conftest import WORDS, table, tiny_backbone, tiny_trial, tiny_work
 
 TABLE = table(10, 1)
 WIDTH = 6
@@ -212,3 +219,212 @@ def test_the_lock_of_a_file_that_is_removed_stays_for_those_who_wait_for_it(tmp_
     get(store, "b", 1.0)
     assert not path.exists()
     assert lock.stat().st_ino == before
+
+
+SOME = [*(name for name in METHODS if name not in {"full", "bitfit", "head_only"}), "peft:HiRA"]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> HiddenStateStore:
+    return HiddenStateStore(tmp_path / "states", 10**9)
+
+
+def work_of(backbone: Backbone, epochs: float = 2) -> TaskWork:
+    return tiny_work(epochs=epochs, candidates=WORDS if backbone.geometry.text_to_text else ())
+
+
+def outcome(backbone: Backbone, store: HiddenStateStore | None, **knobs: Any) -> tuple[list[float], list[float], Any]:
+    """Returns the losses and the scores of the rungs, and the trained state."""
+    run = TrialRun("t", tiny_trial(**knobs), work_of(backbone), backbone, store)
+    try:
+        found = [run.advance() for _ in range(2)]
+        assert run.finished
+        return [each.train_loss for each in found], [each.score for each in found], run.state()
+    finally:
+        run.close()
+
+
+def assert_equal(one: Any, other: Any, tolerance: float = 1e-5) -> None:
+    assert one[0] == pytest.approx(other[0], abs=tolerance)
+    assert one[1] == pytest.approx(other[1], abs=tolerance)
+    for name, tensor in one[2].items():
+        torch.testing.assert_close(tensor, other[2][name], atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("method", SOME)
+@pytest.mark.parametrize("name", STORING)
+def test_the_last_layer_is_trained_as_above_computed_layers(name: str, method: str, store: HiddenStateStore) -> None:
+    backbone = tiny_backbone(name)
+    knobs = {"method": method, "layers": "last 1"}
+    assert_equal(outcome(backbone, store, **knobs), outcome(backbone, None, **knobs))
+
+
+@pytest.mark.parametrize("name", [name for name in STORING if "convolution" not in name])
+def test_adapted_layers_train_their_norms_and_drop_out_above_computed_layers(
+    name: str, store: HiddenStateStore
+) -> None:
+    """The random numbers are those of the layers that are computed, so both ways drop the same."""
+    backbone = tiny_backbone(name)
+    knobs = {"layers": "last 1", "layer_norms": "adapted", "dropout": 0.2, "dropout_layers": "adapted"}
+    stored = outcome(backbone, store, **knobs)
+    assert_equal(stored, outcome(backbone, None, **knobs))
+    assert stored[0] != outcome(backbone, store, **{**knobs, "dropout": 0.0})[0]
+
+
+@pytest.mark.parametrize("name", STORING)
+def test_the_model_is_left_as_it_was(name: str, store: HiddenStateStore) -> None:
+    backbone = tiny_backbone(name)
+    names = [path for path, _ in backbone.whole.named_modules()]
+    weights = {key: tensor.clone() for key, tensor in backbone.whole.state_dict().items()}
+    outcome(backbone, store, layers="last 1")
+    assert [path for path, _ in backbone.whole.named_modules()] == names
+    assert all("forward" not in vars(module) for module in backbone.whole.modules())
+    assert all(torch.equal(tensor, weights[key]) for key, tensor in backbone.whole.state_dict().items())
+
+
+def counted(backbone: Backbone, layer: int) -> tuple[list[int], Any]:
+    """Returns a list that grows whenever a layer of the first stack is computed, and the hook that makes it grow."""
+    first = backbone.geometry.first_stack
+    site = next(s for s in backbone.geometry.sites if s.stack is first and s.layer == layer)
+    path = site.name.partition(f".{layer}.")[0]
+    calls: list[int] = []
+    module = backbone.base.get_submodule(f"{path}.{layer}")
+    return calls, module.register_forward_hook(lambda *_: calls.append(1))
+
+
+@pytest.mark.parametrize("name", ["bert", "distilbert", "electra", "deberta", "t5"])
+def test_what_is_frozen_is_computed_once_for_all_trials(name: str, store: HiddenStateStore) -> None:
+    backbone = tiny_backbone(name)
+    calls, hook = counted(backbone, 0)
+    outcome(backbone, store, layers="last 1")
+    assert 0 < len(calls) <= 6  # a few batches for each table
+    calls.clear()
+    outcome(backbone, store, layers="last 1", scale=4.0)
+    assert calls == []
+    hook.remove()
+
+
+def test_layers_that_attend_in_several_ways_are_never_left_out() -> None:
+    backbone = tiny_backbone("qwen2")
+    assert skipped_layers(backbone, tiny_trial(method="head_only")) == 3
+    backbone.config.layer_types = ["full_attention", "sliding_attention", "full_attention"]
+    assert skipped_layers(backbone, tiny_trial(method="head_only")) == 0
+
+
+def test_a_decoder_that_writes_reads_all_of_its_text() -> None:
+    backbone = tiny_backbone("llama")
+    writing = replace(backbone, geometry=backbone.geometry.writing())
+    assert skipped_layers(writing, tiny_trial(method="head_only")) == 0
+
+
+def test_a_layer_with_a_convolution_of_its_own_is_never_left_out() -> None:
+    assert skipped_layers(tiny_backbone("deberta-v2 convolution"), tiny_trial(method="head_only")) == 0
+
+
+@pytest.mark.parametrize("name", [name for name in STORING if not {"t5", "convolution"} & {*name.split(), name[-2:]}])
+def test_a_head_alone_needs_one_pass_over_its_data(name: str, store: HiddenStateStore) -> None:
+    backbone = tiny_backbone(name)
+    last, hook = counted(backbone, max(backbone.geometry.depths.values()) - 1)
+    stored = outcome(backbone, store, method="head_only")
+    assert 0 < len(last) <= 6
+    hook.remove()
+    assert_equal(stored, outcome(backbone, None, method="head_only"))
+
+
+@pytest.mark.parametrize("name", ["t5", "umt5"])
+def test_a_whole_encoder_is_left_out_where_only_the_decoder_is_adapted(name: str, store: HiddenStateStore) -> None:
+    backbone = tiny_backbone(name)
+    knobs = {"stacks": "decoder", "roles": "query+cross_value"}
+    assert skipped_layers(backbone, tiny_trial(**knobs)) == backbone.geometry.depths["encoder"]
+    assert_equal(outcome(backbone, store, **knobs), outcome(backbone, None, **knobs))
+
+
+@pytest.mark.parametrize(
+    ("knobs", "layers"),
+    [
+        ({"layers": "last 1"}, 2),
+        ({"layers": "last 2"}, 1),
+        ({"layers": "all"}, 0),
+        ({"layers": "last 1", "layer_norms": True}, 0),
+        ({"layers": "last 1", "dropout": 0.1}, 0),
+        ({"layers": "last 1", "dropout": None}, 0),
+        ({"layers": "last 1", "layer_norms": "adapted", "dropout": 0.1, "dropout_layers": "adapted"}, 2),
+        ({"layers": "last 1", "dropout": None, "dropout_layers": "adapted"}, 2),
+        ({"method": "bitfit", "layers": "last 1", "layer_norms": "adapted"}, 2),
+        ({"method": "head_only", "layer_norms": "adapted", "dropout": 0.1, "dropout_layers": "adapted"}, 3),
+        ({"method": "head_only"}, 3),
+        ({"method": "bitfit", "layers": "last 1"}, 0),
+        ({"method": "full"}, 0),
+        ({"method": "adapter", "layers": "last 1"}, 2),
+    ],
+)
+def test_only_what_nothing_trained_and_no_dropout_precedes_is_left_out(knobs: dict[str, Any], layers: int) -> None:
+    backbone = tiny_backbone()
+    if knobs.get("dropout", 0.0) is None:
+        next(m for m in backbone.base.modules() if isinstance(m, torch.nn.Dropout)).p = 0.1
+    assert skipped_layers(backbone, tiny_trial(**knobs)) == layers
+
+
+def test_in_bfloat16_scores_differ_by_less_than_seeds_do(store: HiddenStateStore) -> None:
+    differences, scores = [], []
+    for seed in range(6):
+        backbone = tiny_backbone("bert", Device(kind="cpu", dtype=torch.bfloat16))
+        pair = []
+        for each in (store, None):
+            trial = tiny_trial(layers="last 1").model_copy(update={"seed": seed})
+            run = TrialRun("t", trial, work_of(backbone), backbone, each)
+            pair.append([run.advance().train_loss for _ in range(2)][-1])
+            run.close()
+        differences.append(pair[0] - pair[1])
+        scores.append(pair[1])
+    assert abs(sum(differences) / 6) <= max(1e-6, torch.tensor(scores).std().item() / 6**0.5)
+
+
+def test_a_resumed_trial_goes_on_over_stored_states(tmp_path: Path, store: HiddenStateStore) -> None:
+    backbone, trial = tiny_backbone(), tiny_trial(layers="last 1")
+    expected = outcome(backbone, store, layers="last 1")
+    first = TrialRun("t", trial, work_of(backbone), backbone, store)
+    first.advance()
+    checkpoint.save(first, tmp_path)
+    first.close()
+    second = TrialRun("t", trial, work_of(backbone), backbone, store)
+    checkpoint.load(second, tmp_path)
+    assert second.advance().train_loss == expected[0][1]
+    assert all(torch.equal(tensor, expected[2][name]) for name, tensor in second.state().items())
+    second.close()
+
+
+def test_a_finalist_is_tested_over_stored_states(store: HiddenStateStore) -> None:
+    backbone = tiny_backbone()
+    work = replace(work_of(backbone), test=tiny_work(rows=30).train)
+    scores = []
+    for each in (store, None):
+        run = TrialRun("t", tiny_trial(layers="last 1"), work, backbone, each)
+        while not run.finished:
+            run.advance()
+        scores.append(run.evaluate_on_test())
+        run.close()
+    assert scores[0] == scores[1]
+
+
+def test_states_beyond_the_limit_are_not_stored_and_the_trial_is_trained_all_the_same(tmp_path: Path) -> None:
+    backbone, small = tiny_backbone(), HiddenStateStore(tmp_path / "states", 1000)
+    assert_equal(outcome(backbone, small, layers="last 1"), outcome(backbone, None, layers="last 1"), 0.0)
+    assert not list((tmp_path / "states").glob("*.safetensors"))
+
+
+def test_states_of_a_model_with_other_norms_or_embeddings_are_its_own(store: HiddenStateStore) -> None:
+    """Neither is part of the fingerprint that an adapter knows its backbone by."""
+    for change in ("embeddings.word_embeddings.weight", "encoder.layer.0.output.LayerNorm.weight", None):
+        backbone = tiny_backbone()
+        if change:
+            with torch.no_grad():
+                backbone.base.get_parameter(change).mul_(1.5)
+        assert_equal(outcome(backbone, store, layers="last 1"), outcome(backbone, None, layers="last 1"))
+
+
+def test_a_folder_that_can_not_be_written_costs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").touch()
+    backbone, nowhere = tiny_backbone(), HiddenStateStore(tmp_path / "file" / "states", 10**9)
+    assert_equal(outcome(backbone, nowhere, layers="last 1"), outcome(backbone, None, layers="last 1"), 0.0)
+    assert "hidden states can't be stored" in caplog.text

@@ -18,12 +18,11 @@ from krona_tune.data.encode import encode
 from krona_tune.data.tasks import Generation, Task
 from krona_tune.study.request.schedule import make_schedule
 from krona_tune.train import checkpoint
-from krona_tune.train.backbone import Backbone, load_backbone
+from krona_tune.train.backbone import Backbone, load_backbone, open_tokenizer
 from krona_tune.train.evaluate import evaluate, predict, target_losses, to_device
 from krona_tune.train.loop import TaskWork, TrialRun
 from krona_tune.train.probe import sequences
 from krona_tune.train.task_heads import TextAnswer, make_answer
-from krona_tune.train.tokenizer import open_tokenizer
 from tests.language_models import saved_language_model, sums
 from tests.models import CONFIGS
 from tests.train.conftest import FLOAT32, tiny_trial

@@ -9,8 +9,8 @@ from krona_tune.adapters.method_table import TrainedModelPart, is_peft, method_n
 from krona_tune.adapters.placement import STORES_STATES, ParameterCount, count, frozen_layers
 from krona_tune.backbones.geometry import Geometry, Stack
 from krona_tune.data import corpus
+from krona_tune.data.corpus import OwnData
 from krona_tune.data.glue import HUB
-from krona_tune.data.own_parts import OwnData
 from krona_tune.data.tasks import TASKS, Task
 from krona_tune.hub import settle_offline
 from krona_tune.refusal import Refusal, unknown

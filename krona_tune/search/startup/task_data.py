@@ -12,21 +12,19 @@ import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerBase
 
 from krona_tune.data.batches import TARGET
-from krona_tune.data.corpus import TaskData, find_warnings, load
+from krona_tune.data.corpus import PARTS, TaskData, find_warnings, load
 from krona_tune.data.encode import Encoded, Reading, encode, encode_test, given_texts, written
 from krona_tune.data.metrics import code_of_functions_digest, constant_baseline, functions_digest, token_baseline
-from krona_tune.data.prompts import PromptWriter
-from krona_tune.data.splits import PARTS
-from krona_tune.data.target_checks import READ_BACK, changed_targets, refuse_long_targets
+from krona_tune.data.prompts import READ_BACK, PromptWriter, changed_targets, refuse_long_targets
 from krona_tune.data.tasks import Task
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.request.loader import load_spec
 from krona_tune.study.request.study_spec import for_task
+from krona_tune.train.backbone import candidates, open_tokenizer
 from krona_tune.train.backbone_source import download
 from krona_tune.train.loop import TaskWork
-from krona_tune.train.tokenizer import candidates, open_tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from krona_tune.api.flags import with_tasks
 from krona_tune.api.folders import earlier_studies, refuse_odd, refuse_taken, with_whole_paths
 from krona_tune.api.plan_view import plan_lines
 from krona_tune.child_process import ChildProcess, ProcessEnded, TooSlow
-from krona_tune.data.code_files import MOST_BYTES, file_of
+from krona_tune.data.user_code import MOST_BYTES, file_of
 from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
 from krona_tune.record.notifications import refuse_unknown_services
 from krona_tune.record.remote.storage import Storage

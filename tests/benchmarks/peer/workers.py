@@ -9,8 +9,8 @@ from krona_tune.data.corpus import load
 from krona_tune.data.encode import encode
 from krona_tune.data.tasks import TASKS
 from krona_tune.study.request.schedule import Schedule, make_schedule
+from krona_tune.train.backbone import open_tokenizer
 from krona_tune.train.loop import TaskWork
-from krona_tune.train.tokenizer import open_tokenizer
 from tests.benchmarks.peer.case import MINILM
 
 CACHE = Path(platformdirs.user_cache_dir("krona_tune")) / "encoded"
