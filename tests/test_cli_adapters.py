@@ -133,9 +133,9 @@ def test_a_regression_is_answered_with_numbers_and_has_no_probabilities(ask: Run
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        ("a\tb\nc\n", "standard input: line 2: 1 text instead of 2; STS-B takes sentence1 and sentence2, "),
-        ("a\tb\n\nc\td\n", "standard input: line 2: it is empty"),
-        ("", "standard input: line 1: it is empty"),
+        ("a\tb\nc\n", "standard input:2: 1 text instead of 2; STS-B takes sentence1 and sentence2, "),
+        ("a\tb\n\nc\td\n", "standard input:2: it is empty"),
+        ("", "standard input:1: it is empty"),
     ],
 )
 def test_a_line_that_is_no_example_is_refused(ask: Run, storage: Path, typed: str, message: str) -> None:
@@ -156,10 +156,10 @@ def test_a_file_that_can_not_be_read_is_refused(ask: Run, storage: Path) -> None
     assert (code, err.partition(" (")[0]) == (2, "--input: . can't be read")
     Path("latin.txt").write_bytes(b"ab\xe9")
     code, _, err = ask("predict", adapter, "--input", "latin.txt")
-    assert (code, err) == (2, "--input: latin.txt: line 1 is not UTF-8 at byte 2; save it as UTF-8\n")
+    assert (code, err) == (2, "latin.txt:1: not UTF-8 text (byte 3 of the file); save the file as UTF-8\n")
     Path("zero").symlink_to("/dev/zero")
     code, _, err = ask("predict", adapter, "--input", "zero")
-    assert (code, err) == (2, "--input: zero: line 1 is longer than 1,048,576 bytes; split it\n")
+    assert (code, err) == (2, "zero:1: the line is longer than 1,048,576 bytes; split it\n")
 
 
 def test_a_closed_standard_input_is_refused(
@@ -178,4 +178,4 @@ def test_a_late_line_of_a_file_that_is_no_example_is_refused_before_any_answer(
     monkeypatch.setattr("krona_tune.train.predict.ROWS_AT_ONCE", 2)
     Path("rows.txt").write_text("a\n" * 9 + "\n", encoding="utf-8")
     words = ("predict", storage / "first" / "adapters" / "cola", "--input", "rows.txt")
-    assert ask(*words) == (2, "", "rows.txt: line 10: it is empty; CoLA takes sentence\n")
+    assert ask(*words) == (2, "", "rows.txt:10: it is empty; CoLA takes sentence\n")

@@ -15,11 +15,11 @@ from krona_tune.adapters.adapter_card import Form, Licence, Published, WrittenDt
 from krona_tune.api.folders import adapter_folder
 from krona_tune.api.printing import errors, print_exported, print_pushed
 from krona_tune.cli import options
+from krona_tune.data.separated_text import examples_of
 from krona_tune.data.tasks import Task
 from krona_tune.record.remote.storage import storage_at
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.study.folder import StudyFolder
-from krona_tune.train.input_lines import examples_of, lines_of
 
 if TYPE_CHECKING:
     from krona_tune.train.loop import TaskWork
@@ -127,7 +127,7 @@ def predict(
     with _opened(input_file) as (file, place):
         if file.seekable():
             _refuse_odd_lines(file, place, asked)
-        rows = examples_of(lines_of(file, place), place, asked)
+        rows = examples_of(file, place, asked)
         from krona_tune.train.predict import predictions, ready
 
         for prediction in predictions(ready(folder, model), rows):
@@ -138,7 +138,7 @@ def predict(
 def _refuse_odd_lines(file: BinaryIO, place: str, task: Task) -> None:
     """Checks all lines of a seekable file, so that nothing is answered if one of them is not an example."""
     begin = file.tell()
-    for _ in examples_of(lines_of(file, place), place, task):
+    for _ in examples_of(file, place, task):
         pass
     file.seek(begin)
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from krona_tune.data.glue_files import FILES, Layout, Split, TaskFiles, hub_split, locate
+from krona_tune.data.separated_text import lines_of, refuse_lacking
 from krona_tune.data.tasks import TASKS, Task
 from krona_tune.refusal import Refusal, refusing, shown, unknown
 
@@ -171,22 +172,12 @@ def _open(path: Path) -> tuple[Row, Iterator[Row]]:
 
 
 def _rows(path: Path) -> Iterator[Row]:
-    """Yields line number and columns. Only a newline ends a line: U+2028 and a lone carriage return are text."""
+    """Yields line number and columns of each line that is not empty."""
     try:
         with path.open("rb") as file:
-            for number, raw in enumerate(file, start=1):
-                line = _decode(raw, f"{path}:{number}", "utf-8-sig" if number == 1 else "utf-8")
-                if line:
-                    yield number, line.split("\t")
+            yield from ((number, line.split("\t")) for number, line in lines_of(file, str(path)) if line)
     except OSError as error:
         raise Refusal(str(path), f"can't be read ({error.strerror or error})") from error
-
-
-def _decode(raw: bytes, place: str, encoding: str) -> str:
-    try:
-        return raw.decode(encoding).removesuffix("\n").removesuffix("\r")
-    except UnicodeDecodeError as error:
-        raise Refusal(place, f"not UTF-8 text (byte {error.start + 1})", "save the file as UTF-8") from error
 
 
 def _columns(task: Task, path: Path, first: Row) -> _Columns:
@@ -254,7 +245,7 @@ def check_parquet(task: Task, path: Path) -> None:
     """Refuses what is not a parquet file or lacks a column; reads only the schema."""
     with refusing(str(path), "can't be read as a parquet file", "fetch it again"), pq.ParquetFile(path) as file:
         names = file.schema_arrow.names
-    _refuse_missing(task, names, str(path))
+    _refuse_lacking(task, names, str(path))
 
 
 def download(task: Task) -> tuple[pa.Table, tuple[pa.Table, ...]]:
@@ -273,7 +264,7 @@ def download(task: Task) -> tuple[pa.Table, tuple[pa.Table, ...]]:
 
 def conform(task: Task, table: pa.Table, place: str) -> pa.Table:
     """Checks every value; returns columns `*task.inputs` (string) and `label` (int64, float64 for a regression)."""
-    _refuse_missing(task, table.column_names, place)
+    _refuse_lacking(task, table.column_names, place)
     if not table.num_rows:
         raise Refusal(place, "no row", "fetch it again")
     texts = {name: _texts(table[name], f"{place}: {name}") for name in task.inputs}
@@ -285,12 +276,8 @@ def _shard(path: Path) -> pa.Table:
         return file.read()
 
 
-def _refuse_missing(task: Task, found: Sequence[str], place: str) -> None:
-    for name in (*task.inputs, "label"):
-        if name not in found:
-            raise Refusal(place, f"no column {name!r}; found {', '.join(found)}", f"{task.title} has it on the hub")
-        if found.count(name) > 1:
-            raise Refusal(place, f"the column {name!r} appears {found.count(name)} times", "leave one of them")
+def _refuse_lacking(task: Task, found: Sequence[str], place: str) -> None:
+    refuse_lacking(found, (*task.inputs, "label"), place, f"{task.title} has it on the hub")
 
 
 def _texts(column: pa.ChunkedArray, place: str) -> pa.ChunkedArray:

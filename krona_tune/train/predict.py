@@ -17,6 +17,7 @@ from krona_tune.adapters.inject import Adapters
 from krona_tune.data.batches import evaluation_batches
 from krona_tune.data.corpus import TaskData
 from krona_tune.data.encode import encode_test
+from krona_tune.data.separated_text import refuse_misshapen
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import refusing
 from krona_tune.refused_calls import refusing_at_the_caller
@@ -24,7 +25,6 @@ from krona_tune.train.backbone import Backbone, Batch, candidates, load_backbone
 from krona_tune.train.backbone_source import BackboneSource, download, find_backbone
 from krona_tune.train.device import Device
 from krona_tune.train.evaluate import EVALUATION_TOKENS, to_device
-from krona_tune.train.input_lines import refuse_misshapen
 from krona_tune.train.task_heads import Answer, Head, LabelWords, TextAnswer, make_answer
 
 CPU = Device(kind="cpu", dtype=torch.float32)

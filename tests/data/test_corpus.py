@@ -321,7 +321,7 @@ def test_what_is_wrong_in_a_file_is_refused_with_place_value_and_fix(name, text,
 def test_text_that_is_not_utf8_is_refused_with_its_line(tmp_path):
     path = tmp_path / "train.tsv"
     path.write_bytes(b"sentence\tlabel\nfine\t1\ncaf\xe9\t1\n")
-    said = f"{path}:3: not UTF-8 text (byte 4); save the file as UTF-8"
+    said = f"{path}:3: not UTF-8 text (byte 26 of the file); save the file as UTF-8"
     assert refusal_of(glue.read_tsv, TASKS["sst2"], path) == said
 
 

@@ -1,6 +1,5 @@
 """Tests that new examples get the trained model's answers, in their own order."""
 
-import io
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ from krona_tune.data.corpus import load as load_data
 from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
 from krona_tune.train import predict
-from krona_tune.train.input_lines import examples_of, lines_of
 from krona_tune.train.predict import load_adapted, predictions
 from tests.train.exported_adapters import adapter_folder, backbone_folder
 
@@ -64,56 +62,6 @@ def test_a_text_to_text_model_answers_with_its_likeliest_word(task: str, tmp_pat
 def test_no_examples_have_no_answers(tmp_path: Path) -> None:
     adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter")
     assert krona_tune.predict(adapter, []) == []
-
-
-@pytest.mark.parametrize(
-    ("task", "line", "message"),
-    [
-        ("cola", "", "it is empty; CoLA takes sentence"),
-        ("cola", "a\tb", "2 texts instead of 1; CoLA takes sentence"),
-        ("mnli", "a", "1 text instead of 2; MNLI takes premise and hypothesis, separated by a tab"),
-        ("mnli", "a\tb\tc", "3 texts instead of 2"),
-        ("mnli", "a\t ", "hypothesis is empty"),
-        ("mnli", "\t", "it is empty"),
-    ],
-)
-def test_a_line_that_is_no_example_is_named(task: str, line: str, message: str) -> None:
-    good = "\t".join("x" for _ in TASKS[task].inputs)
-    with pytest.raises(Refusal) as refused:
-        list(examples_of([good, line, good], "some.txt", TASKS[task]))
-    assert str(refused.value).startswith(f"some.txt: line 2: {message}")
-    assert list(examples_of([good, good], "some.txt", TASKS[task])) == [("x",) * len(TASKS[task].inputs)] * 2
-
-
-@pytest.mark.parametrize(
-    ("content", "lines"),
-    [
-        (b"", [""]),
-        (b"\n", [""]),
-        (b"a", ["a"]),
-        (b"a\n", ["a"]),
-        (b"a\n\n", ["a", ""]),
-        (b"\xef\xbb\xbfa\r\nb\xc3\xa9\r", ["a", "bé"]),
-        (b"a\n\xef\xbb\xbfb", ["a", "\ufeffb"]),
-        (b"a\x0bb\xe2\x80\xa8c\rd\n", ["a\vb\u2028c\rd"]),
-        (b"x" * (1 << 20), ["x" * (1 << 20)]),
-    ],
-)
-def test_lines_end_where_a_file_says(content: bytes, lines: list[str]) -> None:
-    assert list(lines_of(io.BytesIO(content), "some.txt")) == lines
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"a\nb\xe9", "--input: some.txt: line 2 is not UTF-8 at byte 1; save it as UTF-8"),
-        (b"a\n" + b"x" * ((1 << 20) + 1), "--input: some.txt: line 2 is longer than 1,048,576 bytes; split it"),
-    ],
-)
-def test_what_is_no_line_is_refused(content: bytes, said: str) -> None:
-    with pytest.raises(Refusal) as refused:
-        list(lines_of(io.BytesIO(content), "some.txt"))
-    assert str(refused.value) == said
 
 
 def test_answers_come_in_order_while_the_rows_are_still_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

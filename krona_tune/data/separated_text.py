@@ -1,0 +1,173 @@
+"""Reads separated text in UTF-8: its lines with their numbers, and the header and rows of a CSV or TSV file. No torch.
+
+GLUE's files, one's own and the examples to predict are all read here; each reader adds only what it takes for a row.
+"""
+
+import csv
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from krona_tune.data.tasks import Task
+from krona_tune.refusal import Refusal, refusing, shown
+
+Quoting = Literal[0, 3]
+"""csv.QUOTE_MINIMAL or csv.QUOTE_NONE."""
+SEPARATORS = (",", ";", "\t", "|")
+CHUNK = 1 << 20
+BYTE_ORDER_MARK = "\ufeff"
+LONGEST_LINE = 1 << 20
+"""The most bytes of a line that is an example, because an input without an end is none."""
+
+
+def lines_of(file: BinaryIO, place: str, longest: int | None = None) -> Iterator[tuple[int, str]]:
+    """Yields the number, from 1, and the text of each line, without its end and without the mark at a file's beginning.
+
+    Only a newline ends a line: U+2028 and a lone carriage return are text.
+
+    Args:
+        file: is read line by line, so that it may be a pipe.
+        place: names the file in messages.
+        longest: the most bytes of a line.
+
+    Raises:
+        Refusal: a line can't be read, is too long, or is not UTF-8.
+    """
+    number = before = 0
+    while raw := _raw_line(file, place, longest):
+        number += 1
+        if longest and len(raw) > longest:
+            raise Refusal(f"{place}:{number}", f"the line is longer than {longest:,} bytes", "split it")
+        yield number, _decoded(raw, before, f"{place}:{number}")
+        before += len(raw)
+
+
+def _raw_line(file: BinaryIO, place: str, longest: int | None) -> bytes:
+    with refusing(place, "can't be read", "name a text file"):
+        return file.readline(longest + 1 if longest else -1)
+
+
+def _decoded(raw: bytes, before: int, place: str) -> str:
+    """Returns the text of a line that begins after so many bytes of its file."""
+    try:
+        line = raw.decode()
+    except UnicodeDecodeError as error:
+        problem = f"not UTF-8 text (byte {before + error.start + 1} of the file)"
+        raise Refusal(place, problem, "save the file as UTF-8") from None
+    text = line if before else line.removeprefix(BYTE_ORDER_MARK)
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def refuse_other_encoding(path: Path) -> None:
+    """Refuses a file that is not UTF-8, with the line and the byte."""
+    with refusing(str(path), "can't be read"):
+        try:
+            with path.open(encoding="utf-8", newline="") as text:
+                while text.read(CHUNK):
+                    pass
+        except UnicodeDecodeError:
+            with path.open("rb") as file:
+                for _ in lines_of(file, str(path)):
+                    pass
+
+
+def refuse_lacking(found: Sequence[str], columns: Sequence[str], place: str, fix: str = "name one of them") -> None:
+    """Refuses columns of which one that is asked is missing or appears twice."""
+    for name in columns:
+        if name not in found:
+            raise Refusal(place, f"no column {name!r}; found {shown(', '.join(found))[1:-1]}", fix)
+        if found.count(name) > 1:
+            raise Refusal(place, f"the column {name!r} appears {found.count(name)} times", "leave one of them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Separation:
+    """Says how a file with a header is separated: `quoting` as in `csv`, `names` in its first line."""
+
+    separator: str
+    quoting: Quoting
+    names: list[str]
+
+
+def find_separation(path: Path, columns: Sequence[str]) -> Separation:
+    """Returns how a file is separated: by a tab without quotes if its ending is .tsv, else by what gives it the most of
+    the columns.
+
+    Raises:
+        Refusal: it is not UTF-8, has no header, lacks a column, or has a row with more fields than the header.
+    """
+    refuse_other_encoding(path)
+    found = _separation(path, columns)
+    refuse_lacking(found.names, columns, str(path))
+    _refuse_wide_rows(path, found)
+    return found
+
+
+def _separation(path: Path, columns: Sequence[str]) -> Separation:
+    """Returns the separator with which the first line has most of the columns, and the names in that line."""
+    is_tsv = path.suffix.lower() == ".tsv"
+    quoting: Quoting = csv.QUOTE_NONE if is_tsv else csv.QUOTE_MINIMAL
+    headers: dict[str, list[str]] = {}
+    for separator in ("\t",) if is_tsv else SEPARATORS:
+        with suppress(csv.Error):
+            _, headers[separator] = next(_records(path, separator, quoting), (0, []))
+    if not any(headers.values()):
+        raise Refusal(str(path), "its first line holds no names of columns", "write them there")
+    best = max(headers, key=lambda separator: len(set(headers[separator]) & set(columns)))
+    return Separation(separator=best, quoting=quoting, names=headers[best])
+
+
+def _refuse_wide_rows(path: Path, found: Separation) -> None:
+    """Refuses a row with more fields than the header, which is what a separator in a text without quotes makes."""
+    width = len(found.names)
+    with refusing(str(path), "can't be read"):
+        for line, row in _records(path, found.separator, found.quoting):
+            if len(row) > width and any(row[width:]):
+                fix = "put a text that holds the separator in quotes"
+                raise Refusal(f"{path}:{line}", f"{len(row)} fields, the header has {width}", fix)
+
+
+def _records(path: Path, separator: str, quoting: Quoting) -> Iterator[tuple[int, list[str]]]:
+    """Yields the number of the last line and the fields of each record; one in quotes may have several lines."""
+    csv.field_size_limit(sys.maxsize)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        records = csv.reader(file, delimiter=separator, quoting=quoting)
+        for fields in records:
+            yield records.line_num, fields
+
+
+def examples_of(file: BinaryIO, place: str, task: Task) -> Iterator[tuple[str, ...]]:
+    """Yields the texts of each line, which a tab separates; a file without any line has one that is empty.
+
+    Raises:
+        Refusal: a line is no text, or has too many texts or too few.
+    """
+    number = 0
+    for number, line in lines_of(file, place, LONGEST_LINE):
+        yield _example(line, task, f"{place}:{number}")
+    if not number:
+        yield _example("", task, f"{place}:1")
+
+
+def _example(line: str, task: Task, place: str) -> tuple[str, ...]:
+    texts = tuple(line.split("\t"))
+    refuse_misshapen(texts, task, place)
+    return texts
+
+
+def refuse_misshapen(texts: Sequence[str], task: Task, place: str) -> None:
+    """Refuses an example that has another number of texts than the task, or a text that is empty or not in UTF-8."""
+    for text in texts:
+        with refusing(place, "it is no text in UTF-8", "write its characters whole"):
+            text.encode()
+    wanted = f"{task.title} takes {' and '.join(task.inputs)}"
+    if not any(text.strip() for text in texts):
+        raise Refusal(place, "it is empty", wanted)
+    if len(texts) != len(task.inputs):
+        problem = f"{len(texts)} text{'s' * (len(texts) != 1)} instead of {len(task.inputs)}"
+        raise Refusal(place, problem, wanted + ", separated by a tab" * (len(task.inputs) > 1))
+    if empty := [name for name, text in zip(task.inputs, texts, strict=True) if not text.strip()]:
+        raise Refusal(place, f"{empty[0]} is empty", wanted)
