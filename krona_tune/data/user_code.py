@@ -13,12 +13,13 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from os.path import basename, dirname
 from pathlib import Path
+from stat import S_ISREG
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -33,6 +34,8 @@ from krona_tune.study.result import LARGEST_SCORE
 
 MOST_BYTES = 1_000_000
 """The most bytes of a file of code."""
+MOST_FILES = 1_000
+"""How many files of code are read only once by a process."""
 
 
 def file_of(place: str) -> Path | None:
@@ -62,21 +65,34 @@ def _hashes(file: Path) -> Iterator[tuple[Path, str]]:
     seen, waiting = set(), [file]
     while waiting:
         path = waiting.pop()
-        if path in seen or not path.is_file():
+        state = _state_of(path)
+        if path in seen or state is None:
             continue
         seen.add(path)
-        source = _beginning(path)
-        yield path, hashlib.sha256(source).hexdigest()
-        waiting += _imported(source, path, file.parent)
+        digest, imported = _read_code(path, file.parent, state)
+        yield path, digest
+        waiting += imported
 
 
-def _beginning(path: Path) -> bytes:
-    """Returns what is read of a file; nothing if it can't be read, since its import says why."""
-    try:
-        with path.open("rb") as opened:
-            return opened.read(MOST_BYTES)
-    except OSError:
-        return b""
+def _state_of(path: Path) -> tuple[int, ...] | None:
+    """Returns what changes whenever a file is written; None if there is no regular file."""
+    with suppress(OSError, ValueError):
+        found = path.stat()
+        if S_ISREG(found.st_mode):
+            return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return None
+
+
+@lru_cache(maxsize=MOST_FILES)
+def _read_code(path: Path, folder: Path, state: tuple[int, ...]) -> tuple[str, tuple[Path, ...]]:
+    """Returns the hash of a file in this state, and where the modules may be that it imports.
+
+    Of a file that can't be read nothing is hashed, since its import says why.
+    """
+    source = b""
+    with suppress(OSError), path.open("rb") as opened:
+        source = opened.read(MOST_BYTES)
+    return hashlib.sha256(source).hexdigest(), tuple(_imported(source, path, folder))
 
 
 def _imported(source: bytes, path: Path, folder: Path) -> Iterator[Path]:
@@ -230,11 +246,6 @@ def telling_messages() -> Iterator[None]:
         if isinstance(refusal.__cause__, WithheldError):
             raise type(refusal)(refusal.place, refusal.__cause__.whole, refusal.fix) from None
         raise
-
-
-def end_processes() -> None:
-    """Ends the processes that no call uses now; later calls start others."""
-    _process.cache_clear()
 
 
 def _called(key: str, named: str, place: str, function: Callable[..., Result], *arguments: object) -> Result:

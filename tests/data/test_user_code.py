@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,9 @@ from krona_tune.child_process import CALL_SECONDS
 from krona_tune.data import user_code
 from krona_tune.data.user_code import (
     NoValue,
+    _process,
     check_function,
     code_digest,
-    end_processes,
     extracted_texts,
     function_on_draws,
     function_value,
@@ -32,7 +33,7 @@ RIGHT = "def right(labels, answers):\n    return (labels == answers).mean()\n"
 @pytest.fixture(autouse=True, scope="module")
 def ended() -> Iterator[None]:
     yield
-    end_processes()
+    _process.cache_clear()
 
 
 def written(folder: Path, code: str, name: str = "costs.py") -> str:
@@ -240,3 +241,22 @@ def test_without_a_file_there_is_no_hash_and_a_pipe_is_never_opened(tmp_path: Pa
     os.mkfifo(tmp_path / "helper.py")
     (tmp_path / "costs.py").write_text("import helper\n")
     assert code_digest([tmp_path / "costs.py"])
+
+
+def test_a_file_is_read_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, opened, open_ = folder_of_code(tmp_path), [], Path.open
+
+    def noted(path: Path, *given: Any, **named: Any) -> Any:
+        opened.append(path.name)
+        return open_(path, *given, **named)
+
+    monkeypatch.setattr(Path, "open", noted)
+    digest = code_digest([file])
+    assert len(opened) == len(COVERED)
+    opened.clear()
+    assert code_digest([file]) == digest
+    assert not opened
+    (tmp_path / "helper.py").write_text("x = 2\n")
+    opened.clear()
+    assert code_digest([file]) != digest
+    assert opened == ["helper.py"]
