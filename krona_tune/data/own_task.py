@@ -14,7 +14,7 @@ from krona_tune.child_process import CALL_SECONDS
 from krona_tune.data.metrics import CORRELATIONS, METRICS, OF_TEXTS, extracted_from, measure, resampled_scores
 from krona_tune.data.own_examples import Answers, inputs_of, sorted_labels
 from krona_tune.data.tasks import PLACEHOLDER, Generation, Task
-from krona_tune.data.user_code import check_function, telling_messages
+from krona_tune.data.user_code import check_function, file_of, refuse_odd_file, telling_messages
 from krona_tune.refusal import Refusal, cut, shown, unknown
 from krona_tune.study.randomness import RESAMPLES
 from krona_tune.study.request.task_spec import PERPLEXITY, TaskSpec
@@ -36,6 +36,8 @@ def answers_of(spec: TaskSpec, place: str) -> Answers:
             raise Refusal(f"{place}.metric", f"{name} judges {judges}", f"write one of {', '.join(known)}")
         if name not in known:
             raise unknown(f"{place}.metric", "metric", name, [*known, "MODULE:FUNCTION"])
+    for file in filter(None, map(file_of, spec.metric)):
+        refuse_odd_file(f"{place}.metric", file)  # before the data are read
     if spec.target is None:
         return Answers.NUMBERS if _is_regression(spec, place, named) else Answers.LABELS
     if PERPLEXITY in named and len(spec.metric) > 1:

@@ -7,7 +7,6 @@ from krona_tune.api.flags import with_tasks
 from krona_tune.api.folders import earlier_studies, refuse_odd, refuse_taken, with_whole_paths
 from krona_tune.api.plan_view import plan_lines
 from krona_tune.child_process import ChildProcess, ProcessEnded, TooSlow
-from krona_tune.data.user_code import MOST_BYTES, file_of
 from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
 from krona_tune.record.notifications import refuse_unknown_services
 from krona_tune.record.remote.storage import Storage
@@ -59,7 +58,6 @@ def check(storage: Storage, asked: Submission) -> CheckedSubmission:
     refuse_no_store(asked.tracking_uri)
     refuse_unknown_services(asked.notify)
     spec = _with_earlier_studies(with_tasks(parse_spec(asked.space, "space", storage.folder)), storage)
-    _refuse_large_code(spec)
     plan = make_plan(with_whole_paths(spec.model_copy(update={"name": asked.name})), "the request")
     space = dump_spec(plan.spec)
     if (size := len(packed(space))) > MOST_PACKED:
@@ -74,10 +72,3 @@ def _with_earlier_studies(spec: StudySpec, storage: Storage) -> StudySpec:
         return spec
     found = earlier_studies(storage, spec.search.warm_start)
     return spec.model_copy(update={"search": spec.search.model_copy(update={"warm_start": found})})
-
-
-def _refuse_large_code(spec: StudySpec) -> None:
-    places = (place for task in spec.own_tasks.values() for place in task.metric)
-    for path in sorted({path for place in places if (path := file_of(place))}):
-        if path.is_file() and path.stat().st_size > MOST_BYTES:
-            raise Refusal(str(path), f"has more than {MOST_BYTES:,} bytes", "name a smaller file")
