@@ -140,10 +140,10 @@ def read_tsv(task: Task, path: Path) -> TsvFile:
     labels: list[float] = []
     malformed: list[int] = []
     unlabelled = 0
-    for number, fields in rows if FILES[task.name].tsv.header else chain([first], rows):
+    for number, fields in rows if FILES[task.name].header else chain([first], rows):
         if len(fields) != columns.width:
             malformed.append(number)
-        elif fields[columns.label] == FILES[task.name].tsv.unlabelled:
+        elif fields[columns.label] == FILES[task.name].unlabelled:
             unlabelled += 1
         else:
             labels.append(label_of(fields[columns.label], f"{path}:{number}"))
@@ -185,7 +185,7 @@ def _columns(task: Task, path: Path, first: Row) -> _Columns:
     header = {name.strip(): at for at, name in reversed(list(enumerate(fields)))}
 
     def position(name: str) -> int:
-        column = FILES[task.name].tsv.columns[name]
+        column = FILES[task.name].columns[name]
         at = header.get(column) if isinstance(column, str) else column
         if at is not None and at < len(fields):
             return at
@@ -200,7 +200,7 @@ def _columns(task: Task, path: Path, first: Row) -> _Columns:
 
 def _label_reader(task: Task) -> Callable[[str, str], float]:
     """Returns a function from text and place to a label: one of the task's words, or a number within the grid."""
-    words = FILES[task.name].tsv.label_words or {str(index): index for index in range(len(task.labels))}
+    words = FILES[task.name].label_words or {str(index): index for index in range(len(task.labels))}
 
     def index(text: str, place: str) -> float:
         if text in words:
@@ -255,7 +255,7 @@ def download(task: Task) -> tuple[pa.Table, tuple[pa.Table, ...]]:
         import datasets
 
         splits = datasets.load_dataset(REPOSITORY, task.name)
-        names = ["train", *map(hub_split, FILES[task.name].tsv.dev)]
+        names = ["train", *map(hub_split, FILES[task.name].dev)]
         tables = [splits[name].with_format("arrow")[:] for name in names]
     places = [f"{REPOSITORY}: {task.name}: {name}" for name in names]
     train, *dev = (conform(task, table, place) for table, place in zip(tables, places, strict=True))

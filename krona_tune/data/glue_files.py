@@ -22,8 +22,8 @@ class Split(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TsvLayout:
-    """The columns of a task in the official TSV files. Quoting is off in all of them.
+class GlueFiles:
+    """Says how a task is divided, and which columns it has in the official TSV files, where quoting is off.
 
     `columns` maps our column names (the hub's) to header names, or to positions if there is no header. `label_words`
     maps the file's label texts to label indices; None: the text is already a number. A row with the label `unlabelled`
@@ -31,6 +31,7 @@ class TsvLayout:
     order validation, test.
     """
 
+    split: Split
     columns: dict[str, str | int]
     header: bool = True
     label_words: dict[str, int] | None = None
@@ -38,45 +39,32 @@ class TsvLayout:
     dev: tuple[str, ...] = ("dev",)
 
 
-@dataclass(frozen=True, kw_only=True)
-class GlueFiles:
-    """Says how one task is kept and divided."""
-
-    split: Split
-    tsv: TsvLayout
-
-
 _ENTAILMENT = {"entailment": 0, "not_entailment": 1}
-_PAIR_COLUMNS: dict[str, str | int] = {"sentence1": "sentence1", "sentence2": "sentence2", "label": "label"}
+_PAIR: dict[str, str | int] = {"sentence1": "sentence1", "sentence2": "sentence2", "label": "label"}
 FILES: dict[str, GlueFiles] = {
-    "cola": GlueFiles(split=Split.HALVED, tsv=TsvLayout(columns={"sentence": 3, "label": 1}, header=False)),
-    "sst2": GlueFiles(split=Split.HELD_OUT, tsv=TsvLayout(columns={"sentence": "sentence", "label": "label"})),
+    "cola": GlueFiles(split=Split.HALVED, columns={"sentence": 3, "label": 1}, header=False),
+    "sst2": GlueFiles(split=Split.HELD_OUT, columns={"sentence": "sentence", "label": "label"}),
     "mrpc": GlueFiles(
-        split=Split.HALVED,
-        tsv=TsvLayout(columns={"sentence1": "#1 String", "sentence2": "#2 String", "label": "Quality"}),
+        split=Split.HALVED, columns={"sentence1": "#1 String", "sentence2": "#2 String", "label": "Quality"}
     ),
     "qqp": GlueFiles(
-        split=Split.HELD_OUT,
-        tsv=TsvLayout(columns={"question1": "question1", "question2": "question2", "label": "is_duplicate"}),
+        split=Split.HELD_OUT, columns={"question1": "question1", "question2": "question2", "label": "is_duplicate"}
     ),
-    "stsb": GlueFiles(split=Split.HALVED, tsv=TsvLayout(columns={**_PAIR_COLUMNS, "label": "score"})),
+    "stsb": GlueFiles(split=Split.HALVED, columns={**_PAIR, "label": "score"}),
     "mnli": GlueFiles(
         split=Split.TWO_DEV,
-        tsv=TsvLayout(
-            columns={"premise": "sentence1", "hypothesis": "sentence2", "label": "gold_label"},
-            label_words={"entailment": 0, "neutral": 1, "contradiction": 2},
-            unlabelled="-",
-            dev=("dev_mismatched", "dev_matched"),
-        ),
+        columns={"premise": "sentence1", "hypothesis": "sentence2", "label": "gold_label"},
+        label_words={"entailment": 0, "neutral": 1, "contradiction": 2},
+        unlabelled="-",
+        dev=("dev_mismatched", "dev_matched"),
     ),
     "qnli": GlueFiles(
         split=Split.HELD_OUT,
-        tsv=TsvLayout(
-            columns={"question": "question", "sentence": "sentence", "label": "label"}, label_words=_ENTAILMENT
-        ),
+        columns={"question": "question", "sentence": "sentence", "label": "label"},
+        label_words=_ENTAILMENT,
     ),
-    "rte": GlueFiles(split=Split.HALVED, tsv=TsvLayout(columns=_PAIR_COLUMNS, label_words=_ENTAILMENT)),
-    "wnli": GlueFiles(split=Split.HALVED, tsv=TsvLayout(columns=_PAIR_COLUMNS)),
+    "rte": GlueFiles(split=Split.HALVED, columns=_PAIR, label_words=_ENTAILMENT),
+    "wnli": GlueFiles(split=Split.HALVED, columns=_PAIR),
 }
 
 
@@ -92,7 +80,7 @@ class Layout(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class TaskFiles:
-    """The files of a task's official splits; each split may have several. `dev` is in `TsvLayout.dev`'s order."""
+    """The files of a task's official splits; each split may have several. `dev` is in `GlueFiles.dev`'s order."""
 
     folder: Path
     layout: Layout
@@ -125,7 +113,7 @@ def _located(task: Task, folder: Path, alone: bool) -> TaskFiles:
         folders.append(folder)
     for candidate in folders:
         for layout, find in _FINDERS.items():
-            splits = [find(candidate, name) for name in ("train", *FILES[task.name].tsv.dev)]
+            splits = [find(candidate, name) for name in ("train", *FILES[task.name].dev)]
             if all(splits):
                 return TaskFiles(folder=candidate, layout=layout, train=splits[0], dev=tuple(splits[1:]))
     raise _nothing_found(task, folder, folders[0] if folders else folder, alone)
@@ -167,8 +155,8 @@ _FINDERS: dict[Layout, Callable[[Path, str], tuple[Path, ...]]] = {
 
 
 def _nothing_found(task: Task, folder: Path, nearest: Path, alone: bool) -> Refusal:
-    tsv = ", ".join(f"{name}.tsv" for name in ("train", *FILES[task.name].tsv.dev))
-    parquet = ", ".join(f"{hub_split(name)}-*.parquet" for name in ("train", *FILES[task.name].tsv.dev))
+    tsv = ", ".join(f"{name}.tsv" for name in ("train", *FILES[task.name].dev))
+    parquet = ", ".join(f"{hub_split(name)}-*.parquet" for name in ("train", *FILES[task.name].dev))
     place = nearest if nearest != folder else folder / task.title
     names = [path.name + "/" * path.is_dir() for path in _listing(nearest)]
     found = ", ".join([*names[:12], *(["..."] if len(names) > 12 else [])]) or "nothing"

@@ -92,53 +92,19 @@ MEN = ("boy", "man", "king", "uncle", "father", "brother")
 WOMEN = ("girl", "woman", "queen", "aunt", "mother", "sister")
 
 CITIES = (
-    "Paris",
-    "London",
-    "Berlin",
-    "Rome",
-    "Boston",
-    "Chicago",
-    "Tokyo",
-    "Madrid",
-    "Vienna",
-    "Moscow",
-    "Delhi",
-    "Cairo",
-)
+    "Paris", "London", "Berlin", "Rome", "Boston", "Chicago", "Tokyo", "Madrid", "Vienna", "Moscow", "Delhi", "Cairo",
+)  # fmt: skip
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 COLOURS = ("red", "blue", "green", "white", "black", "yellow", "brown", "grey")
 NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine")
 SCENES = (
-    "garden",
-    "park",
-    "kitchen",
-    "street",
-    "yard",
-    "house",
-    "field",
-    "barn",
-    "forest",
-    "tower",
-    "station",
-    "castle",
-)
+    "garden", "park", "kitchen", "street", "yard", "house", "field", "barn", "forest", "tower", "station", "castle",
+)  # fmt: skip
 LOOKS = ("old", "small", "quiet", "empty", "big", "dark", "cold", "dirty")
 TRAITS = ("tall", "young", "old", "happy", "tired", "rich", "quiet", "clever", "thin", "brave", "shy", "poor", "strong")
 STATES = (
-    "tired",
-    "late",
-    "sad",
-    "busy",
-    "ill",
-    "happy",
-    "angry",
-    "lonely",
-    "bored",
-    "hungry",
-    "lost",
-    "afraid",
-    "cold",
-)
+    "tired", "late", "sad", "busy", "ill", "happy", "angry", "lonely", "bored", "hungry", "lost", "afraid", "cold",
+)  # fmt: skip
 DOINGS = (
     "sleeping", "eating", "running", "playing", "resting", "waiting",
     "drinking", "fighting", "hiding", "crying", "jumping", "walking",

@@ -44,11 +44,11 @@ def _some_examples(task: Task, count: int, word: str) -> list[Example]:
 
 def _tsv_lines(task: Task, examples: list[Example], header: str | None) -> list[str]:
     """Returns the official file's lines; columns that are not read hold other values than those that are."""
-    words = {index: word for word, index in (FILES[task.name].tsv.label_words or {}).items()}
+    words = {index: word for word, index in (FILES[task.name].label_words or {}).items()}
     lines = [header] if header else []
     for texts, label in examples:
         values = dict(zip(task.inputs, texts, strict=True)) | {"label": words.get(label, f"{label:g}")}
-        by_column = {column: values[name] for name, column in FILES[task.name].tsv.columns.items()}
+        by_column = {column: values[name] for name, column in FILES[task.name].columns.items()}
         names = header.split("\t") if header else range(4)
         lines.append("\t".join(by_column.get(column, "other") for column in names))
     return lines
@@ -74,7 +74,7 @@ def write_tsv(tmp_path: Path) -> Callable[..., dict[str, list[Example]]]:
         path = tmp_path / (folder or task.title)
         path.mkdir(parents=True)
         held = {"train": _some_examples(task, train, "train")}
-        held |= {name: _some_examples(task, dev, name) for name in FILES[task.name].tsv.dev}
+        held |= {name: _some_examples(task, dev, name) for name in FILES[task.name].dev}
         for name, examples in held.items():
             header = MNLI_DEV if (task.name, name[:3]) == ("mnli", "dev") else HEADERS.get(task.name)
             mark = b"\xef\xbb\xbf" if task.name == "mrpc" else b""
@@ -93,7 +93,7 @@ def write_parquet(tmp_path: Path) -> Callable[..., dict[str, list[Example]]]:
         path = tmp_path / (folder or task.name)
         path.mkdir(parents=True)
         held = {"train": _some_examples(task, train, "train")}
-        held |= {name: _some_examples(task, dev, name) for name in FILES[task.name].tsv.dev}
+        held |= {name: _some_examples(task, dev, name) for name in FILES[task.name].dev}
         for name, examples in held.items():
             split, shards = name.replace("dev", "validation"), 2 if name == "train" else 1
             table = hub_table(task, examples)

@@ -38,7 +38,7 @@ def refusal_of(action, *given_to, **named):
 def assert_is_divided_as_the_protocol_says(task, data, held):
     """Checks the split; `held` are the official files' examples by file name."""
     parts = {name: examples_of(task, getattr(data, name)) for name in ("train", "validation", "test")}
-    dev = [sorted(held[name]) for name in FILES[task.name].tsv.dev]
+    dev = [sorted(held[name]) for name in FILES[task.name].dev]
     if FILES[task.name].split is Split.HALVED:
         assert parts["train"] == held["train"]
         assert len(parts["validation"]) == len(held["dev"]) // 2
@@ -83,7 +83,7 @@ def test_the_hubs_parquet_layout_is_read_and_divided(task, write_parquet, tmp_pa
 
 @EVERY_TASK
 def test_the_hub_itself_is_read_and_divided(task, some_examples, monkeypatch):
-    held = {name: some_examples(task, 12, name) for name in ("train", *FILES[task.name].tsv.dev)}
+    held = {name: some_examples(task, 12, name) for name in ("train", *FILES[task.name].dev)}
     label = datasets.Value("float32") if task.is_regression else datasets.ClassLabel(names=list(task.labels))
     features = datasets.Features({name: datasets.Value("string") for name in task.inputs} | {"label": label})
 
@@ -334,7 +334,7 @@ def test_a_file_that_can_not_be_read_is_refused(tmp_path):
 @given(content=st.data())
 def test_whatever_the_bytes_are_there_is_a_table_or_a_refusal(task, content, tmp_path, headers):
     header = headers.get(task.name, "x\t1\t\ty").encode() + b"\n"
-    words = [*(FILES[task.name].tsv.label_words or {}), "0", "1", "-", "4.5", "1e999", "x", '"', ""]
+    words = [*(FILES[task.name].label_words or {}), "0", "1", "-", "4.5", "1e999", "x", '"', ""]
     cells = st.lists(st.sampled_from(words), min_size=1, max_size=10).map(lambda row: "\t".join(row).encode())
     pieces = st.lists(st.one_of(st.binary(max_size=30), cells), max_size=8)
     path = tmp_path / "fuzz.tsv"

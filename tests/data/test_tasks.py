@@ -18,14 +18,14 @@ def test_glue_is_every_task_but_wnli():
 @EVERY_TASK
 def test_a_row_of_the_table_is_consistent(task):
     assert len(task.inputs) in (1, 2)
-    assert set(FILES[task.name].tsv.columns) == {*task.inputs, "label"}
+    assert set(FILES[task.name].columns) == {*task.inputs, "label"}
     assert set(task.prompt_order or task.inputs) == set(task.inputs)
     assert set(task.metrics) <= set(METRICS)
     assert bool(task.grid) == task.is_regression
     assert len(set(task.candidates)) == len(task.candidates) >= 2
-    assert len(FILES[task.name].tsv.dev) == (2 if FILES[task.name].split is Split.TWO_DEV else 1)
-    if FILES[task.name].tsv.label_words:
-        assert {word: task.labels[index] for word, index in FILES[task.name].tsv.label_words.items()} == {
+    assert len(FILES[task.name].dev) == (2 if FILES[task.name].split is Split.TWO_DEV else 1)
+    if FILES[task.name].label_words:
+        assert {word: task.labels[index] for word, index in FILES[task.name].label_words.items()} == {
             word: word for word in task.labels
         }
 
