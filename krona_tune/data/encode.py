@@ -29,7 +29,7 @@ _CHECKSUM_BYTES = 4
 _log = logging.getLogger(__name__)
 
 
-class Reading(TypedDict):
+class TokenizerSettings(TypedDict):
     """Says how a model reads examples, and which folder keeps their token ids.
 
     `prompts`: each example is one text, `task.prompt(texts)`, as T5 reads it; else a text or a pair of texts. Longer
@@ -61,12 +61,12 @@ class Encoded:
     synthetic: bool
 
 
-def encode(data: TaskData, tokenizer: "PreTrainedTokenizerBase", **reading: Unpack[Reading]) -> Encoded:
+def encode(data: TaskData, tokenizer: "PreTrainedTokenizerBase", **settings: Unpack[TokenizerSettings]) -> Encoded:
     """Returns train and validation, memory-mapped, from the cache if they are in it.
 
     Raises a Refusal if the tokenizer has no padding token, `max_length` leaves no room, or `cache` can't be written.
     """
-    work = _Encoding(data, tokenizer, **reading)
+    work = _Encoding(data, tokenizer, **settings)
     return Encoded(
         task=data.task.name,
         train=work.part("train"),
@@ -78,9 +78,11 @@ def encode(data: TaskData, tokenizer: "PreTrainedTokenizerBase", **reading: Unpa
     )
 
 
-def encode_test(data: TaskData, tokenizer: "PreTrainedTokenizerBase", **reading: Unpack[Reading]) -> pa.Table:
+def encode_test(
+    data: TaskData, tokenizer: "PreTrainedTokenizerBase", **settings: Unpack[TokenizerSettings]
+) -> pa.Table:
     """Returns the test part on its own, for the final evaluation; otherwise as `encode`."""
-    work = _Encoding(data, tokenizer, **reading)
+    work = _Encoding(data, tokenizer, **settings)
     return work.part("test")
 
 
@@ -117,14 +119,16 @@ def _fingerprint_of(tokenizer: "PreTrainedTokenizerBase") -> str:
 class _Encoding:
     """One data set with one tokenizer: the names of its files, and how each is read or made."""
 
-    def __init__(self, data: TaskData, tokenizer: "PreTrainedTokenizerBase", **reading: Unpack[Reading]) -> None:
-        prompts, max_length, decoder = reading["prompts"], reading["max_length"], reading.get("decoder", False)
+    def __init__(
+        self, data: TaskData, tokenizer: "PreTrainedTokenizerBase", **settings: Unpack[TokenizerSettings]
+    ) -> None:
+        prompts, max_length, decoder = settings["prompts"], settings["max_length"], settings.get("decoder", False)
         if tokenizer.pad_token_id is None:
             raise Refusal("tokenizer", "it has no padding token", "take a model whose tokenizer has one")
         special = tokenizer.num_special_tokens_to_add(pair=len(data.task.inputs) > 1 and not prompts)
         if max_length <= special:
             raise Refusal("max_length", f"{max_length} leaves no room beside {special} special tokens")
-        self.data, self.tokenizer, self.cache = data, tokenizer, reading["cache"]
+        self.data, self.tokenizer, self.cache = data, tokenizer, settings["cache"]
         self.prompts, self.max_length = prompts, max_length
         self.pad_token_id = int(tokenizer.pad_token_id)
         made_of = [FORMAT, data.task.name, data.fingerprint, _fingerprint_of(tokenizer), prompts, max_length]

@@ -20,7 +20,7 @@ from krona_tune.refusal import Refusal, refusing, shown
 from krona_tune.study.request.trial import TrainingConfig
 from krona_tune.train.device import Device
 
-Batch = dict[str, torch.Tensor]
+Inputs = dict[str, torch.Tensor]
 UNTRAINABLE = "support_avx512bf16_for_cpu"
 """The switch by which a map in 4 bits, once evaluated on a CPU, is packed in a way that no gradient passes."""
 

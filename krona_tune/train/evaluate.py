@@ -13,7 +13,7 @@ from krona_tune.data.batches import Batch, evaluation_batches, target_lengths
 from krona_tune.data.metrics import Values, measure, measure_losses, resampled_scores
 from krona_tune.data.tasks import Task
 from krona_tune.study.result import ScoreOnTest
-from krona_tune.train.backbone import Batch as Inputs
+from krona_tune.train.backbone import Inputs
 from krona_tune.train.device import Device
 from krona_tune.train.task_heads import Answer, TextAnswer
 

@@ -30,7 +30,7 @@ from krona_tune.adapters.peft_form import nearest_lora
 from krona_tune.atomic_write import atomic_folder
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal, refusing
-from krona_tune.train.backbone import Batch, cast_parameters, quiet
+from krona_tune.train.backbone import Inputs, cast_parameters, quiet
 from krona_tune.train.evaluate import evaluate
 from krona_tune.train.loop import TaskWork
 from krona_tune.train.predict import AdaptedModel, load_adapted
@@ -39,7 +39,7 @@ LENGTHS = (24, 3, 17, 8, 21, 5, 12, 15)
 ANSWER_LENGTH = 4
 
 
-def sample_inputs(whole: AdaptedModel) -> Batch:
+def sample_inputs(whole: AdaptedModel) -> Inputs:
     """Returns eight padded sequences of different lengths: ids drawn from the vocabulary without its special tokens.
 
     `input_ids` and `attention_mask` int64 (8, length); a text-to-text model also gets `decoder_input_ids`.
@@ -57,7 +57,7 @@ def sample_inputs(whole: AdaptedModel) -> Batch:
 
 
 @torch.no_grad()
-def logits(model: nn.Module, inputs: Batch) -> Tensor:
+def logits(model: nn.Module, inputs: Inputs) -> Tensor:
     """Returns the model's logits, float32."""
     found: Tensor = model(**inputs).logits
     return found.float()

@@ -21,7 +21,7 @@ from krona_tune.data.separated_text import refuse_misshapen
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import refusing
 from krona_tune.refused_calls import refusing_at_the_caller
-from krona_tune.train.backbone import Backbone, Batch, candidates, load_backbone, open_tokenizer, quiet
+from krona_tune.train.backbone import Backbone, Inputs, candidates, load_backbone, open_tokenizer, quiet
 from krona_tune.train.backbone_source import BackboneSource, download, find_backbone
 from krona_tune.train.device import Device
 from krona_tune.train.evaluate import EVALUATION_TOKENS, to_device
@@ -30,7 +30,7 @@ from krona_tune.train.task_heads import Answer, Head, LabelWords, TextAnswer, ma
 CPU = Device(kind="cpu", dtype=torch.float32)
 
 
-def _try(answer: Answer, inputs: Batch) -> None:
+def _try(answer: Answer, inputs: Inputs) -> None:
     """Answers a first input; of a text only the likelihood of one token."""
     if isinstance(answer, TextAnswer):
         answer.loss({name: inputs[name] for name in ("input_ids", "attention_mask")}, inputs["input_ids"][:, :1])
@@ -178,7 +178,7 @@ def _tokenized(whole: AdaptedModel, rows: Sequence[Sequence[str]]) -> pa.Table:
         )
 
 
-def _answers(whole: AdaptedModel, inputs: Batch) -> Iterable[Prediction]:
+def _answers(whole: AdaptedModel, inputs: Inputs) -> Iterable[Prediction]:
     task = whole.task
     if not task.labels:
         found = whole.answer.predict(inputs)
@@ -188,7 +188,7 @@ def _answers(whole: AdaptedModel, inputs: Batch) -> Iterable[Prediction]:
     return [Prediction(text=task.labels[row.argmax()], probabilities=tuple(row.tolist())) for row in likely]
 
 
-def _probabilities(answer: Answer, inputs: Batch) -> Tensor:
+def _probabilities(answer: Answer, inputs: Inputs) -> Tensor:
     """Returns (n, labels): a head's softmax, or the label words' likelihoods, scaled to a sum of 1."""
     match answer:
         case LabelWords():

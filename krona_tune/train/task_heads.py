@@ -16,7 +16,7 @@ from krona_tune.data.batches import NO_TOKEN
 from krona_tune.data.prompts import stop_ids, text_of
 from krona_tune.data.tasks import Task
 from krona_tune.data.user_code import withholding
-from krona_tune.train.backbone import Backbone, Batch
+from krona_tune.train.backbone import Backbone, Inputs
 
 
 class TextAnswer:
@@ -49,13 +49,13 @@ class TextAnswer:
     def head(self) -> Iterator[tuple[str, nn.Parameter]]:
         return iter(())
 
-    def loss(self, inputs: Batch, labels: Tensor) -> Tensor:
+    def loss(self, inputs: Inputs, labels: Tensor) -> Tensor:
         return self.losses(inputs, labels).sum() / self.counted(labels)
 
     def counted(self, labels: Tensor) -> Tensor:
         return (labels != NO_TOKEN).sum()
 
-    def losses(self, inputs: Batch, targets: Tensor) -> Tensor:
+    def losses(self, inputs: Inputs, targets: Tensor) -> Tensor:
         """Returns the negative log-likelihood of each target token in nats, (n, tokens), 0 where there is none."""
         logits = self._after_prompt(inputs, targets) if self._is_decoder else self._decoded(inputs, targets)
         return functional.cross_entropy(
@@ -63,7 +63,7 @@ class TextAnswer:
         )
 
     @torch.no_grad()
-    def predict(self, inputs: Batch) -> list[str]:
+    def predict(self, inputs: Inputs) -> list[str]:
         """Returns the generated answers, without special tokens and blanks around them."""
         given = _left_padded(inputs, self._pad) if self._is_decoder else inputs
         with _without_generation_config(self.model):
@@ -73,13 +73,13 @@ class TextAnswer:
         with withholding("the generated tokens are no text"):
             return [text_of(row[~end].tolist(), self._tokenizer) for row, end in zip(new, ended, strict=True)]
 
-    def _decoded(self, inputs: Batch, targets: Tensor) -> Tensor:
+    def _decoded(self, inputs: Inputs, targets: Tensor) -> Tensor:
         """Returns the logits for each target token, given the input and the tokens before it."""
         decoder_inputs = shifted(targets, cast(int, self._start), self._pad)
         logits: Tensor = self.model(**inputs, decoder_input_ids=decoder_inputs).logits
         return logits
 
-    def _after_prompt(self, inputs: Batch, targets: Tensor) -> Tensor:
+    def _after_prompt(self, inputs: Inputs, targets: Tensor) -> Tensor:
         """Returns the logits for each target token, given the prompt and the tokens before it.
 
         Each row's target follows its prompt without padding between them. Logits of prompts are left out where the
@@ -113,7 +113,7 @@ def shifted(targets: Tensor, start: int, pad: int) -> Tensor:
     return torch.cat([first, targets.masked_fill(targets == NO_TOKEN, pad)[:, :-1]], dim=1)
 
 
-def _left_padded(inputs: Batch, pad: int) -> Batch:
+def _left_padded(inputs: Inputs, pad: int) -> Inputs:
     """Returns right-padded rows as left-padded ones, which a decoder continues."""
     mask = inputs["attention_mask"]
     length = mask.shape[1]
@@ -147,7 +147,7 @@ class Answer(Protocol):
         """Returns the head's parameters by name; nothing for a text-to-text model."""
         ...
 
-    def loss(self, inputs: Batch, labels: Tensor) -> Tensor:
+    def loss(self, inputs: Inputs, labels: Tensor) -> Tensor:
         """Returns the mean training loss; labels as a batch has them."""
         ...
 
@@ -155,7 +155,7 @@ class Answer(Protocol):
         """Returns how much the loss of these labels weighs in a larger batch's: a number."""
         ...
 
-    def predict(self, inputs: Batch) -> Tensor | list[str]:
+    def predict(self, inputs: Inputs) -> Tensor | list[str]:
         """Returns n label indices, scores of a regression, or texts."""
         ...
 
@@ -198,7 +198,7 @@ class Head:
     def head(self) -> Iterator[tuple[str, nn.Parameter]]:
         return ((name, p) for name, p in self.model.named_parameters() if not name.startswith(self._prefix))
 
-    def loss(self, inputs: Batch, labels: Tensor) -> Tensor:
+    def loss(self, inputs: Inputs, labels: Tensor) -> Tensor:
         logits = self.model(**inputs).logits.float()
         if self.task.is_regression:
             standard = (labels.double() - self._centre) / self.task.spread
@@ -208,7 +208,7 @@ class Head:
     def counted(self, labels: Tensor) -> Tensor:
         return torch.tensor(float(len(labels))) if self._weights is None else self._weights[labels].sum()
 
-    def predict(self, inputs: Batch) -> Tensor:
+    def predict(self, inputs: Inputs) -> Tensor:
         logits: Tensor = self.model(**inputs).logits.float()
         if self.task.is_regression:
             return logits.squeeze(-1) * self.task.spread + self._centre
@@ -284,7 +284,7 @@ class LabelWords:
     def head(self) -> Iterator[tuple[str, nn.Parameter]]:
         return iter(())
 
-    def loss(self, inputs: Batch, labels: Tensor) -> Tensor:
+    def loss(self, inputs: Inputs, labels: Tensor) -> Tensor:
         chosen = self._chosen(labels)
         logits = self.model(**inputs, decoder_input_ids=self._decoder_inputs[chosen]).logits.float()
         targets = self._targets[chosen]
@@ -306,10 +306,10 @@ class LabelWords:
         there = self._targets[chosen] != NO_TOKEN
         return there if self._weights is None else self._weights[chosen][:, None] * there
 
-    def predict(self, inputs: Batch) -> Tensor:
+    def predict(self, inputs: Inputs) -> Tensor:
         return self._values[self.log_likelihoods(inputs).argmax(-1)]
 
-    def log_likelihoods(self, inputs: Batch) -> Tensor:
+    def log_likelihoods(self, inputs: Inputs) -> Tensor:
         """Returns (n, candidates): the log-probability of each candidate given each input."""
         encoded = self._encoder(**inputs).last_hidden_state
         count = len(self._targets)

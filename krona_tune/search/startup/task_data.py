@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from krona_tune.data.batches import TARGET
 from krona_tune.data.corpus import PARTS, TaskData, find_warnings, load
-from krona_tune.data.encode import Encoded, Reading, encode, encode_test, given_texts, written
+from krona_tune.data.encode import Encoded, TokenizerSettings, encode, encode_test, given_texts, written
 from krona_tune.data.metrics import code_of_functions_digest, constant_baseline, functions_digest, token_baseline
 from krona_tune.data.prompts import READ_BACK, PromptWriter, changed_targets, refuse_long_targets
 from krona_tune.data.tasks import Task
@@ -150,7 +150,7 @@ def _load(plan: Plan, task: Task) -> TaskData:
     return load(task, plan.own.get(task.name, spec.data), seed=spec.seed, **limits)
 
 
-def _encoding(plan: Plan) -> Reading:
+def _encoding(plan: Plan) -> TokenizerSettings:
     """Returns the settings that turn texts into token ids in this study."""
     return {
         "prompts": plan.geometry.text_to_text,
