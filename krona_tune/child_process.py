@@ -13,7 +13,6 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from socket import SHUT_RDWR, socket
 from threading import Event, Lock, Timer
-from types import TracebackType
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
@@ -71,10 +70,10 @@ class ChildProcess:
             try:
                 answer = self._asked(pickle.dumps((ceil(seconds) + 1, function, arguments)), seconds)
             except BaseException:
-                self._end()
+                self.close()
                 raise
             if isinstance(answer, ProcessEnded):
-                self._end()
+                self.close()
         if isinstance(answer, BaseException):
             raise answer
         return answer[0]  # type: ignore[no-any-return]
@@ -101,7 +100,7 @@ class ChildProcess:
     def _open(self) -> Connection:
         """Returns a connection to the process, which is started if there is none."""
         if self._connection is None or self._process is None or _is_over(self._process, self._connection):
-            self._end()
+            self.close()
             self._connection, theirs = Pipe()
             command = [sys.executable, "-c", STARTS, str(theirs.fileno()), *sys.path]
             nothing, fds = subprocess.DEVNULL, [theirs.fileno()]
@@ -120,7 +119,8 @@ class ChildProcess:
             return "it closed its connection"
         return f"status {status}" if status >= 0 else signal.Signals(-status).name
 
-    def _end(self) -> None:
+    def close(self) -> None:
+        """Ends the process, if there is one; a later call starts another."""
         if self._connection is not None:
             self._connection.close()
         if self._process is not None:
@@ -129,20 +129,14 @@ class ChildProcess:
             self._process.wait()
         self._connection = self._process = None
 
-    def close(self) -> None:
-        """Ends the process, if there is one; a later call starts another."""
-        self._end()
-
     def __enter__(self) -> "ChildProcess":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:
-        self._end()
+        self.close()
 
 
 def _is_over(process: "subprocess.Popen[bytes]", connection: Connection) -> bool:

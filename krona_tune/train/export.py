@@ -123,15 +123,10 @@ def export_adapter(
             differing = _leave_as_adapter(adapter, to, model, readme)
         case Form.MERGED:
             differing = _leave_merged(adapter, to, card, model, DTYPES[dtype], readme)
-        case Form.PEFT:
+        case Form.PEFT | Form.LORA:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # of what peft asks of transformers
-                differing = _leave_as_peft(adapter, to, model, readme)
-        case Form.LORA:
-            assert rank is not None
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)
-                differing, approximation = _leave_as_nearest_lora(adapter, to, model, rank, judged_on, readme)
+                differing, approximation = _leave_as_peft(adapter, to, model, rank, judged_on, readme)
     return Exported(folder=to, difference=differing, loading=loading(card, form, to), approximation=approximation)
 
 
@@ -180,28 +175,24 @@ def _in_float32(model: Any) -> Any:
     return model
 
 
-def _leave_as_peft(adapter: Path, to: Path, name: str | None, readme: Readme) -> float:
-    as_peft = _peft().as_peft
+def _leave_as_peft(
+    adapter: Path, to: Path, name: str | None, rank: int | None, judged_on: TaskWork | None, readme: Readme
+) -> tuple[float, Approximation | None]:
+    """Writes the same adapter as peft has it or, with a rank, the nearest LoRA and how near it is."""
+    peft_form = _peft()
     whole = load_adapted(adapter, model=name, quantized=False)  # peft's adapters are the same on quantised weights
-    inputs = sample_inputs(whole)
-    expected = logits(whole.answer.model, inputs)
-    whole.adapters.detach()
-    dressed = as_peft(whole.answer.model, whole.adapters, head_of(read_tensors(adapter))).eval()
-    _refuse_other_outputs(logits(dressed, inputs), expected, "in the form of peft")
-    return _write_peft(dressed, adapter, to, name, whole, expected, readme())
-
-
-def _leave_as_nearest_lora(
-    adapter: Path, to: Path, name: str | None, rank: int, judged_on: TaskWork | None, readme: Readme
-) -> tuple[float, Approximation]:
-    as_nearest_lora = _peft().as_nearest_lora
-    whole = load_adapted(adapter, model=name, quantized=False)
+    inputs, model, head = sample_inputs(whole), whole.answer.model, head_of(read_tensors(adapter))
+    if rank is None:
+        expected = logits(model, inputs)
+        whole.adapters.detach()
+        dressed = peft_form.as_peft(model, whole.adapters, head).eval()
+        _refuse_other_outputs(logits(dressed, inputs), expected, "in the form of peft")
+        return _write_peft(dressed, adapter, to, name, whole, expected, readme()), None
     near, before = nearest_lora(whole.adapters, rank), _score(whole, judged_on)
     whole.adapters.detach()
-    dressed = as_nearest_lora(whole.answer.model, whole.adapters, head_of(read_tensors(adapter)), near).eval()
-    approximation = Approximation(rank=rank, kept=near.kept, before=before, after=_score(whole, judged_on))
-    expected = logits(dressed, sample_inputs(whole))
-    return _write_peft(dressed, adapter, to, name, whole, expected, readme(approximation)), approximation
+    dressed = peft_form.as_nearest_lora(model, whole.adapters, head, near).eval()
+    found = Approximation(rank=rank, kept=near.kept, before=before, after=_score(whole, judged_on))
+    return _write_peft(dressed, adapter, to, name, whole, logits(dressed, inputs), readme(found)), found
 
 
 def _score(whole: AdaptedModel, judged_on: TaskWork | None) -> float | None:
