@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import zlib
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +71,7 @@ def encode(data: TaskData, tokenizer: "PreTrainedTokenizerBase", **settings: Unp
         train=work.part("train"),
         validation=work.part("validation"),
         fingerprint=work.fingerprint,
-        pad_token_id=work.pad_token_id,
+        pad_token_id=work.tokenization.pad_token_id,
         provenance=data.provenance,
         synthetic=data.synthetic,
     )
@@ -116,59 +115,82 @@ def _fingerprint_of(tokenizer: "PreTrainedTokenizerBase") -> str:
     return _FINGERPRINTS[tokenizer]
 
 
+class Tokenization:
+    """Turns the examples of a task into token ids.
+
+    Args:
+        prompts, max_length, decoder: as in `TokenizerSettings`.
+
+    Raises:
+        Refusal: the tokenizer has no padding token, or `max_length` leaves no room.
+    """
+
+    def __init__(
+        self, task: Task, tokenizer: "PreTrainedTokenizerBase", *, prompts: bool, max_length: int, decoder: bool = False
+    ) -> None:
+        if tokenizer.pad_token_id is None:
+            raise Refusal("tokenizer", "it has no padding token", "take a model whose tokenizer has one")
+        special = tokenizer.num_special_tokens_to_add(pair=len(task.inputs) > 1 and not prompts)
+        if max_length <= special:
+            raise Refusal("max_length", f"{max_length} leaves no room beside {special} special tokens")
+        self.pad_token_id = int(tokenizer.pad_token_id)
+        self._task, self._tokenizer, self._prompts, self._max_length = task, tokenizer, prompts, max_length
+        self._writer: PromptWriter | None = None
+        if task.generation:
+            self._writer = PromptWriter(task, tokenizer, decoder=decoder, max_length=max_length)
+
+    @property
+    def identity(self) -> list[Any]:
+        """Returns what decides about its ids beside the examples."""
+        known = [_fingerprint_of(self._tokenizer), self._prompts, self._max_length]
+        if self._writer:
+            return known + self._writer.identity
+        return known + self._given([[text] for text in stand_ins(self._task)])
+
+    def table(self, examples: pa.Table) -> pa.Table:
+        """Returns the columns that `Encoded` describes, of examples with the columns `*task.inputs` and `label`."""
+        if self._writer:
+            return written(self._writer, self._task, examples)
+        types = {"input_ids": pa.list_(pa.int32()), "token_type_ids": pa.list_(pa.int8())}
+        chunks: dict[str, list[pa.Array]] = {}
+        for start in range(0, examples.num_rows, ROWS_PER_CALL):
+            some = examples.slice(start, ROWS_PER_CALL)
+            texts = self._given([some[name].to_pylist() for name in self._task.inputs])
+            ids = self._tokenizer(*texts, truncation=True, max_length=self._max_length, return_attention_mask=False)
+            for name in types.keys() & ids.keys():
+                chunks.setdefault(name, []).append(pa.array(ids[name], types[name]))
+        columns = {name: pa.chunked_array(chunks[name]) for name in types if name in chunks}
+        return pa.table({**columns, "label": examples["label"]}).combine_chunks()
+
+    def _given(self, texts: list[list[str]]) -> list[list[str]]:
+        return given_texts(self._task, self._tokenizer, texts, prompts=self._prompts)
+
+
 class _Encoding:
     """One data set with one tokenizer: the names of its files, and how each is read or made."""
 
     def __init__(
         self, data: TaskData, tokenizer: "PreTrainedTokenizerBase", **settings: Unpack[TokenizerSettings]
     ) -> None:
-        prompts, max_length, decoder = settings["prompts"], settings["max_length"], settings.get("decoder", False)
-        if tokenizer.pad_token_id is None:
-            raise Refusal("tokenizer", "it has no padding token", "take a model whose tokenizer has one")
-        special = tokenizer.num_special_tokens_to_add(pair=len(data.task.inputs) > 1 and not prompts)
-        if max_length <= special:
-            raise Refusal("max_length", f"{max_length} leaves no room beside {special} special tokens")
-        self.data, self.tokenizer, self.cache = data, tokenizer, settings["cache"]
-        self.prompts, self.max_length = prompts, max_length
-        self.pad_token_id = int(tokenizer.pad_token_id)
-        made_of = [FORMAT, data.task.name, data.fingerprint, _fingerprint_of(tokenizer), prompts, max_length]
-        self.writer: PromptWriter | None = None
-        if data.task.generation:
-            self.writer = PromptWriter(data.task, tokenizer, decoder=decoder, max_length=max_length)
-            made_of += self.writer.identity
-        else:
-            made_of += given_texts(data.task, tokenizer, [[text] for text in stand_ins(data.task)], prompts=prompts)
-        self.fingerprint = _digest(made_of)
+        self.data, self.cache = data, settings["cache"]
+        self.tokenization = Tokenization(
+            data.task,
+            tokenizer,
+            prompts=settings["prompts"],
+            max_length=settings["max_length"],
+            decoder=settings.get("decoder", False),
+        )
+        self.fingerprint = _digest([FORMAT, data.task.name, data.fingerprint, *self.tokenization.identity])
 
     def part(self, name: str) -> pa.Table:
         path = self.cache / f"{self.data.task.name}-{name}-{self.fingerprint[:32]}.arrow"
         table = _read(path)
         if table is None:
-            _write(path, self._tokenized(getattr(self.data, name)))
+            _write(path, self.tokenization.table(getattr(self.data, name)))
             table = _read(path)
         if table is None:
             raise Refusal(str(path), "it can't be read back after it was written", "free space, or use another cache")
         return table
-
-    def _tokenized(self, examples: pa.Table) -> pa.Table:
-        if self.writer:
-            return written(self.writer, self.data.task, examples)
-        types = {"input_ids": pa.list_(pa.int32()), "token_type_ids": pa.list_(pa.int8())}
-        chunks: dict[str, list[pa.Array]] = {}
-        for texts in self._texts(examples):
-            ids = self.tokenizer(*texts, truncation=True, max_length=self.max_length, return_attention_mask=False)
-            for name in types.keys() & ids.keys():
-                chunks.setdefault(name, []).append(pa.array(ids[name], types[name]))
-        columns = {name: pa.chunked_array(chunks[name]) for name in types if name in chunks}
-        return pa.table({**columns, "label": examples["label"]}).combine_chunks()
-
-    def _texts(self, examples: pa.Table) -> Iterator[list[list[str]]]:
-        """Yields some rows at a time: one list of prompts, or a list for each of the task's texts."""
-        task = self.data.task
-        for start in range(0, examples.num_rows, ROWS_PER_CALL):
-            some = examples.slice(start, ROWS_PER_CALL)
-            texts = [some[name].to_pylist() for name in task.inputs]
-            yield given_texts(task, self.tokenizer, texts, prompts=self.prompts)
 
 
 def written(writer: PromptWriter, task: Task, examples: pa.Table) -> pa.Table:

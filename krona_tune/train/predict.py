@@ -1,6 +1,5 @@
 """Answers new examples, read as people write them, with a saved adapter on its backbone."""
 
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -15,8 +14,7 @@ from krona_tune.adapters.adapter_card import AdapterCard, read_card, task_of
 from krona_tune.adapters.adapter_files import load, refuse_replaced, shape_for
 from krona_tune.adapters.inject import Adapters
 from krona_tune.data.batches import evaluation_batches
-from krona_tune.data.corpus import TaskData
-from krona_tune.data.encode import encode_test
+from krona_tune.data.encode import Tokenization
 from krona_tune.data.separated_text import refuse_misshapen
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import refusing
@@ -156,26 +154,15 @@ def _tokenized(whole: AdaptedModel, rows: Sequence[Sequence[str]]) -> pa.Table:
     columns = zip(*rows, strict=True)
     texts = {name: pa.array(column, pa.string()) for name, column in zip(whole.task.inputs, columns, strict=True)}
     blank = pa.array([0] * len(rows), pa.int64()) if whole.task.generation is None else pa.array([""] * len(rows))
-    examples = pa.table({**texts, "label": blank})
-    nothing = examples.slice(0, 0)
-    data = TaskData(
-        task=whole.task,
-        train=nothing,
-        validation=nothing,
-        test=examples,
-        provenance="",
-        synthetic=False,
-        fingerprint="",
+    geometry = whole.backbone.geometry
+    tokenization = Tokenization(
+        whole.task,
+        whole.tokenizer,
+        prompts=geometry.text_to_text,
+        max_length=whole.card.max_length,
+        decoder=not geometry.is_encoder_decoder,
     )
-    with tempfile.TemporaryDirectory() as cache:
-        return encode_test(
-            data,
-            whole.tokenizer,
-            prompts=whole.backbone.geometry.text_to_text,
-            max_length=whole.card.max_length,
-            cache=Path(cache),
-            decoder=not whole.backbone.geometry.is_encoder_decoder,
-        )
+    return tokenization.table(pa.table({**texts, "label": blank}))
 
 
 def _answers(whole: AdaptedModel, inputs: Inputs) -> Iterable[Prediction]:
