@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from krona_tune.data.own_files import PARTS, File
+from krona_tune.data.own_files import PART_WORDS, File
 from krona_tune.refusal import Refusal, shown
 from krona_tune.study.request.task_spec import TaskSpec
 
@@ -162,7 +162,7 @@ _ANSWERS = {Answers.LABELS: _labels, Answers.NUMBERS: _numbers, Answers.TEXTS: _
 
 def _parts(file: File, column: str) -> pa.ChunkedArray:
     values, place = _words(file, column, "part"), f"{file.place}: {column}"
-    known = {value: PARTS.get(value.strip().lower()) for value in values.unique().to_pylist()}
+    known = {value: PART_WORDS.get(value.strip().lower()) for value in values.unique().to_pylist()}
     for value, part in known.items():
         if part is None:
             raise Refusal(place, f"{shown(value)} is no part", "write train, validation or test in each row")

@@ -41,7 +41,7 @@ KINDS = {
     ".parquet": "parquet",
 }
 """The builder of `datasets` for each ending of a file's name."""
-PARTS = {
+PART_WORDS = {
     "train": "train",
     "training": "train",
     "validation": "validation",
@@ -206,7 +206,7 @@ def _refuse_twins(files: Sequence[Path]) -> None:
 
 def part_of(name: str) -> str:
     """Returns the part that a word of the name says, such as in train-00000-of-00002; nothing for none or for two."""
-    found = {PARTS[word] for word in re.findall("[a-z]+", name.lower()) if word in PARTS}
+    found = {PART_WORDS[word] for word in re.findall("[a-z]+", name.lower()) if word in PART_WORDS}
     return found.pop() if len(found) == 1 else ""
 
 
