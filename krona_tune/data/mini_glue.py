@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from random import Random
-from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -294,27 +293,19 @@ ATTEMPTS = 500
 """The number of drafts in a row that may repeat used texts before a task counts as exhausted."""
 
 
-class Builder(NamedTuple):
-    """The way in which one task is written: `write(rng, level)` drafts an example; all levels are equally frequent.
-
-    The level is the label, or in a regression how many parts agree.
-    """
-
-    write: Writer
-    levels: int
-
-
-BUILDERS: dict[str, Builder] = {
-    "cola": Builder(cola, 2),
-    "sst2": Builder(sst2, 2),
-    "mrpc": Builder(mrpc, 2),
-    "qqp": Builder(qqp, 2),
-    "stsb": Builder(stsb, 6),
-    "mnli": Builder(mnli, 3),
-    "qnli": Builder(qnli, 2),
-    "rte": Builder(rte, 2),
-    "wnli": Builder(wnli, 2),
+WRITERS: dict[str, Writer] = {
+    "cola": cola,
+    "sst2": sst2,
+    "mrpc": mrpc,
+    "qqp": qqp,
+    "stsb": stsb,
+    "mnli": mnli,
+    "qnli": qnli,
+    "rte": rte,
+    "wnli": wnli,
 }
+"""The way in which each task is written: it drafts an example of a level, which is the label, or in a regression how
+many parts agree; all levels are equally frequent."""
 
 
 def generate(
@@ -326,21 +317,21 @@ def generate(
     and no text of one split occurs in another. Train is written last, so that a larger one does not change the others.
     Raises a Refusal for more examples than the vocabulary allows.
     """
-    if task.name not in BUILDERS:
-        raise unknown("mini-GLUE", "task", task.name, BUILDERS)
+    if task.name not in WRITERS:
+        raise unknown("mini-GLUE", "task", task.name, WRITERS)
     taken: set[str] = set()
     tables: dict[str, pa.Table] = {}
     for split, size in {"validation": validation, "test": test, "train": train}.items():
         rng = Random(f"mini-GLUE {task.name} {split} {seed}")
-        examples = _write(task.name, split, size, rng, taken)
+        examples = _write(task, split, size, rng, taken)
         taken.update(text for example in examples for text in example.texts)
         tables[split] = _table(task, examples)
     return {split: tables[split] for split in ("train", "validation", "test")}
 
 
-def _write(name: str, split: str, size: int, rng: Random, taken: set[str]) -> list[Example]:
+def _write(task: Task, split: str, size: int, rng: Random, taken: set[str]) -> list[Example]:
     """Returns `size` examples with different texts, balanced over the levels, with no text from `taken`."""
-    write, levels = BUILDERS[name]
+    write, levels = WRITERS[task.name], len(task.labels) or len(WEIGHTS) + 1
     order = list(islice(cycle(range(levels)), size))
     rng.shuffle(order)
     written: dict[tuple[str, ...], Example] = {}
@@ -349,7 +340,7 @@ def _write(name: str, split: str, size: int, rng: Random, taken: set[str]) -> li
         fresh = next((draft for draft in drafts if draft.texts not in written and taken.isdisjoint(draft.texts)), None)
         if fresh is None:
             raise Refusal(
-                f"mini-GLUE {name}",
+                f"mini-GLUE {task.name}",
                 f"the vocabulary gave {len(written)} distinct examples for {split}, {size} were asked for",
                 "ask for smaller splits",
             )

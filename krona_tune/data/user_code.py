@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
-from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from os.path import basename, dirname
 from pathlib import Path
@@ -328,10 +327,10 @@ def _function(place: str) -> Any:
 @lru_cache
 def _module_at(module: str) -> ModuleType:
     if not module.endswith(".py"):
-        return import_module(module)
+        return importlib.import_module(module)
     sys.dont_write_bytecode = True  # it would be taken for a file that changes within a second
-    sys.path.insert(0, os.path.dirname(module))  # it may import files beside it
-    spec = spec_from_file_location("krona_tune_metric_" + os.path.basename(module)[: -len(".py")], module)
+    sys.path.insert(0, dirname(module))  # it may import files beside it
+    spec = spec_from_file_location("krona_tune_metric_" + basename(module)[: -len(".py")], module)
     assert spec is not None
     assert spec.loader is not None
     loaded = sys.modules[spec.name] = module_from_spec(spec)

@@ -15,7 +15,7 @@ import pytest
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from krona_tune.data.mini_glue import BUILDERS, ERRORS, WEIGHTS, Builder, Clause, generate
+from krona_tune.data.mini_glue import ERRORS, WEIGHTS, WRITERS, Clause, generate
 from krona_tune.data.mini_grammar import ANIMALS, CITIES, NUMBERS, PEOPLE, Example
 from krona_tune.data.tasks import TASKS, Task
 from krona_tune.refusal import Refusal
@@ -154,8 +154,7 @@ def test_the_second_text_alone_says_nothing(task: Task) -> None:
 
 
 def test_more_examples_than_the_vocabulary_allows_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    ten_sentences = Builder(lambda rng, level: Example((f"This is sentence {rng.randrange(10)}.",), level), 2)
-    monkeypatch.setitem(BUILDERS, "cola", ten_sentences)
+    monkeypatch.setitem(WRITERS, "cola", lambda rng, level: Example((f"This is sentence {rng.randrange(10)}.",), level))
     assert generate(TASKS["cola"], train=2, validation=4, test=4)["train"].num_rows == 2
     with pytest.raises(Refusal) as refusal:
         generate(TASKS["cola"], train=3, validation=4, test=4)
