@@ -10,10 +10,9 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Thread
 from typing import TYPE_CHECKING, Literal
 
+from krona_tune.record.background import Worker
 from krona_tune.record.sink import NothingKept
 from krona_tune.refusal import Refusal
 from krona_tune.study.formatting import format_score
@@ -109,14 +108,14 @@ class Notifications(NothingKept):
         """Tells the best scores, unless the study was stopped; waits at most `END_SECONDS` until all is sent."""
         self._tell_end("The study has ended", "success")
         for service in self._services:
-            service.end()
+            service.worker.end()
         deadline = time.monotonic() + END_SECONDS
         for service in self._services:
             service.wait(deadline - time.monotonic())
 
     def _tell(self, body: str, tone: Literal["info", "success", "warning", "failure"]) -> None:
         for service in self._services:
-            service.send(Message(self._title, body, tone))
+            service.worker.put(Message(self._title, body, tone))
 
     def _tell_end(self, what: str, tone: Literal["success", "warning", "failure"]) -> None:
         if self._told_end:
@@ -178,29 +177,21 @@ def refuse_unknown_services(urls: Iterable[str]) -> None:
 
 
 class _Service:
-    """One address, and the thread that sends to it."""
+    """One address, and the worker that sends to it."""
 
     def __init__(self, url: str) -> None:
         self._sender, self._place = _sender(url), _place(url)
-        self._messages: SimpleQueue[Message | None] = SimpleQueue()
         self._failed = False
-        self._thread = Thread(target=self._serve, name=f"notifications by {self._place}", daemon=True)
-        self._thread.start()
-
-    def send(self, message: Message) -> None:
-        self._messages.put(message)
-
-    def end(self) -> None:
-        self._messages.put(None)
+        self.worker: Worker[Message] = Worker(self._send, name=f"notifications by {self._place}")
 
     def wait(self, seconds: float) -> None:
         """Waits until everything is sent, or the time is over."""
-        self._thread.join(max(0.0, seconds))
-        if self._thread.is_alive():
+        if self.worker.wait(seconds):
             self._fail("is still busy at the study's end")
 
-    def _serve(self) -> None:
-        while message := self._messages.get():
+    def _send(self, messages: Sequence[Message], last: bool) -> None:
+        """Sends each message once: one that comes late helps nobody."""
+        for message in messages:
             try:
                 if not self._sender.notify(title=message.title, body=message.body, notify_type=message.tone):
                     self._fail("did not accept a notification")

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from krona_tune.record.background_sink import BackgroundSink, Event, milliseconds
+from krona_tune.record.background import DRAIN_SECONDS, BackgroundSink, Event, milliseconds
 from krona_tune.record.mlflow_mirror import mlflow_names as words
 from krona_tune.record.records import Records
 from krona_tune.record.wandb_account import is_offline
@@ -188,7 +188,7 @@ class WandbSink(BackgroundSink):
         manifest: Manifest,
         folder: Path,
         earlier: Records | None = None,
-        drain_seconds: float = 60.0,
+        drain_seconds: float = DRAIN_SECONDS,
     ) -> None:
         """`project` may begin with a team: TEAM/PROJECT. `folder` is the study's: wandb writes into `wandb/` there.
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from krona_tune.record.background_sink import Event, milliseconds
+from krona_tune.record.background import Event, milliseconds
 from krona_tune.record.mlflow_mirror import mlflow_store
 from krona_tune.record.mlflow_mirror.mlflow_store import MlflowStore
 from krona_tune.study.result import Status

@@ -14,7 +14,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from krona_tune.record.background_sink import NotSentError
+from krona_tune.record.background import NotSentError
 from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink
 from krona_tune.record.mlflow_mirror.mlflow_store import MlflowStore
 from krona_tune.record.records import Records

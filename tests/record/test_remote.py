@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
+from krona_tune.record import background
 from krona_tune.record.ownership import lock_of
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.record.remote import lease, remote_sink
+from krona_tune.record.remote import lease
 from krona_tune.record.remote.copy import INDEX, Copy, Index, OvertakenError, belongs
 from krona_tune.record.remote.lease import LEASE, Lease, holding, is_held, read_lease
 from krona_tune.record.remote.remote_checkpoints import RemoteCheckpoints
@@ -342,7 +343,7 @@ def test_a_store_that_is_away_is_tried_again_and_what_it_lacks_in_the_end_is_sai
             raise ConnectionError("no route to s3://me:hunter2@host")
         push(self)
 
-    monkeypatch.setattr(remote_sink, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(background, "FIRST_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(Copy, "push", perhaps)
     lost = RemoteSink(here, drain_seconds=0.2)
     with pytest.raises(NotPushedError, match=r"lacks the latest changes \(ConnectionError: no route"):
@@ -353,6 +354,25 @@ def test_a_store_that_is_away_is_tried_again_and_what_it_lacks_in_the_end_is_sai
     away = False
     sink.study_ended([])
     assert INDEX in Store(f"{uri}/first").names()
+
+
+def test_a_sink_that_was_overtaken_pushes_nothing_more_and_says_it_at_the_end_at_once(
+    here: StudyFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pushes: list[None] = []
+
+    def refuse(self: Copy) -> None:
+        pushes.append(None)
+        raise OvertakenError("the study is now run on another machine")
+
+    monkeypatch.setattr(Copy, "push", refuse)
+    sink = RemoteSink(here)
+    while not pushes:
+        time.sleep(0.01)
+    sink.trial_ended(started(1))
+    with pytest.raises(NotPushedError, match=r"lacks the latest changes \(the study is now run on another machine\)"):
+        sink.study_ended([])
+    assert (len(pushes), caplog.text.count("nothing more is pushed")) == (1, 1)
 
 
 def rung(trial: Path, number: int, text: str) -> Path:

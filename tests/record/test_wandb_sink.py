@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from krona_tune.record import background_sink
+from krona_tune.record import background
 from krona_tune.record.records import Records
 from krona_tune.record.sink import FanOut
 from krona_tune.record.wandb_account import refuse_no_account
@@ -105,7 +105,7 @@ class FakeWandb:
 def wandb(monkeypatch: pytest.MonkeyPatch) -> FakeWandb:
     fake = FakeWandb()
     monkeypatch.setitem(sys.modules, "wandb", fake)  # type: ignore[arg-type]
-    monkeypatch.setattr(background_sink, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(background, "FIRST_PAUSE_SECONDS", 0.01)
     return fake
 
 

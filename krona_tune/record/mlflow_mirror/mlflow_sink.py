@@ -11,7 +11,7 @@ from typing import Any
 
 from krona_tune.adapters.adapter_card import CARD
 from krona_tune.atomic_write import read_text
-from krona_tune.record.background_sink import BackgroundSink, Event, milliseconds
+from krona_tune.record.background import DRAIN_SECONDS, BackgroundSink, Event, milliseconds
 from krona_tune.record.mlflow_mirror import mlflow_names as words
 from krona_tune.record.mlflow_mirror.mlflow_runs import StudyRuns
 from krona_tune.record.mlflow_mirror.mlflow_store import MlflowStore
@@ -95,7 +95,7 @@ class MlflowSink(BackgroundSink):
         manifest: Manifest,
         spec: str,
         earlier: Records | None = None,
-        drain_seconds: float = 60.0,
+        drain_seconds: float = DRAIN_SECONDS,
     ) -> None:
         """`spec` is the text of study.yaml. `artifact_location` None leaves it to the tracking server.
 

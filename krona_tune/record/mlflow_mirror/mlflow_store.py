@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from krona_tune.adapters.adapter_card import CARD, AdapterCard, read_card
-from krona_tune.record.background_sink import Event, NotAcceptedError
+from krona_tune.record.background import Event, NotAcceptedError
 from krona_tune.record.mlflow_mirror import mlflow_names as words
 from krona_tune.record.mlflow_mirror.mlflow_runs import StudyRuns, connected, metric_points
 from krona_tune.record.mlflow_mirror.registry import register

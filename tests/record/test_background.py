@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from krona_tune.record import background_sink
-from krona_tune.record.background_sink import BackgroundSink, Event, NotAcceptedError, NotSentError
+from krona_tune.record import background
+from krona_tune.record.background import BackgroundSink, Event, NotAcceptedError, NotSentError, Worker
 from krona_tune.study.result import Report, Status
 from tests.record.events import ended, report, started
 
@@ -45,8 +45,8 @@ class Memory:
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background_sink, "FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(background_sink, "LONGEST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(background, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(background, "LONGEST_PAUSE_SECONDS", 0.05)
 
 
 def times(count: int, error: Exception) -> Callable[..., None]:
@@ -152,7 +152,7 @@ def test_the_end_does_not_wait_for_ever() -> None:
 
 
 def test_the_end_hardly_waits_for_a_store_that_never_opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background_sink, "UNOPENED_SECONDS", 0.2)
+    monkeypatch.setattr(background, "UNOPENED_SECONDS", 0.2)
     store = Memory()
     store.before_open = times(1_000_000, ConnectionError("http://me:hunter2@host does not answer"))
     sink = BackgroundSink(store, name="memory")
@@ -192,7 +192,7 @@ def test_nobody_waits_for_a_slow_store() -> None:
 
 
 def test_what_waits_is_limited_and_the_rest_is_left_to_a_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background_sink, "CAPACITY", 3)
+    monkeypatch.setattr(background, "CAPACITY", 3)
     store, release = Memory(), threading.Event()
     store.before_open = lambda: (release.wait(10), None)[1]
     sink = BackgroundSink(store, name="memory")
@@ -233,3 +233,49 @@ def test_what_the_store_lacks_of_earlier_sessions_comes_first_and_a_refused_tria
         sink.study_ended([])
     assert store.scores() == [0.25, 0.5]
     assert (store.closed, sink.unsent) == (1, 1)
+
+
+def test_a_worker_repeats_what_failed_though_nothing_new_comes_and_ends_with_what_is_left() -> None:
+    begun, release = threading.Event(), threading.Event()
+    calls: list[tuple[list[int], bool]] = []
+    failures = [OSError("second"), OSError("first")]
+
+    def work(items: Sequence[int], last: bool) -> None:
+        calls.append((list(items), last))
+        begun.set()
+        if failures:
+            raise failures.pop()
+        if not last:
+            release.wait(10)
+
+    worker = Worker(work, name="work")
+    worker.put(3)
+    assert begun.wait(10)
+    while failures:
+        time.sleep(0.01)
+    worker.put(5)
+    worker.put(7)
+    release.set()
+    assert worker.drain() == ""
+    assert calls[0] == ([3], False)
+    assert [item for items, _ in calls for item in items] == [3, 5, 7]
+    assert [last for _, last in calls].count(True) == 1
+    assert len(calls) >= 3
+
+
+def test_a_worker_that_is_busy_says_so_with_its_last_failure() -> None:
+    release = threading.Event()
+    failures = [OSError("http://me:hunter2@host is away")]
+
+    def work(items: Sequence[int], last: bool) -> None:
+        if failures:
+            raise failures.pop()
+        release.wait(10)
+
+    worker = Worker(work, name="work", patience=lambda: 0.2)
+    worker.put(3)
+    while failures:
+        time.sleep(0.01)
+    assert worker.drain() == "still busy after 0.2 s, OSError: http://me:***@host is away"
+    release.set()
+    assert worker.wait(10) == ""
