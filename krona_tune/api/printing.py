@@ -138,7 +138,7 @@ def print_started(
 
 def _at_wandb(folder: StudyFolder, project: str) -> str:
     """Returns where the trials' runs are; of those that are only on disk, the command that uploads them."""
-    from krona_tune.record.wandb_account import is_offline
+    from krona_tune.record.wandb_sink import is_offline
 
     where = f"project {project}, group {folder.name}"
     return f"{where}, on disk only: wandb sync {folder.root}/wandb/offline-run-*" if is_offline() else where

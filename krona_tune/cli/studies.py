@@ -29,7 +29,7 @@ from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
 from krona_tune.record.notifications import refuse_unknown_services
 from krona_tune.record.ownership import claim
 from krona_tune.record.remote.storage import Storage, storage_at
-from krona_tune.record.wandb_account import refuse_no_account
+from krona_tune.record.wandb_sink import refuse_no_account
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.search.startup.cluster import refuse_odd_address
 from krona_tune.study.folder import StudyFolder
@@ -225,7 +225,7 @@ def clean(
 ) -> None:
     """Remove the checkpoints that a study needs no more; interrupted trials keep theirs."""
     from krona_tune.record.parquet_reader import read_trials
-    from krona_tune.record.unneeded_checkpoints import remove, size, unneeded
+    from krona_tune.record.trial_checkpoints import remove, size, unneeded
     from krona_tune.study.formatting import format_bytes
 
     if keep not in KEPT:

@@ -1,11 +1,130 @@
-"""Loads a registered adapter for MLflow: `mlflow.pyfunc.load_model("models:/STUDY.TASK/1").predict([...])`."""
+"""Registers a task's adapter as a model in MLflow: its own folder and the name of what loads it; no code.
 
+This module is what loads it: `mlflow.pyfunc.load_model("models:/STUDY.TASK/1").predict([...])`.
+"""
+
+import hashlib
+import tempfile
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+from krona_tune.adapters.adapter_card import AdapterCard, read_card, task_of
+from krona_tune.record.mlflow_mirror import mlflow_names as words
+from krona_tune.record.mlflow_mirror.mlflow_runs import StudyRuns
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
+    from mlflow.models import ModelSignature
+
+LOADER = "krona_tune.record.model"
+"""The name of this module, which stands in every registered model."""
+ALIAS = "winner"
+
+
+def register(runs: StudyRuns, task: str, name: str, adapter: Path) -> str:
+    """Returns the version of the registered model that holds this adapter; makes one if no version holds it yet.
+
+    Args:
+        task: the task that has the model in its run.
+        name: of the registered model, `<study>.<task>`.
+        adapter: what a study leaves in `adapters/<task>`.
+    """
+    client, card = runs.client, read_card(adapter)
+    digest = _digest(adapter)
+    versions = client.search_model_versions(f"name='{name}'")
+    version = next((str(found.version) for found in versions if found.tags.get(words.DIGEST) == digest), None)
+    if version is None:
+        _ensure_name(client, name, card)
+        version = _new_version(runs, runs.tasks[task], name, adapter, words.model_tags(card, digest))
+    if str(client.get_registered_model(name).aliases.get(ALIAS)) != version:
+        client.set_registered_model_alias(name, ALIAS, version)
+    return version
+
+
+def _digest(adapter: Path) -> str:
+    """Returns a hash of the adapter's tensors."""
+    found = hashlib.sha256()
+    for path in sorted(adapter.glob("*.safetensors")):
+        found.update(path.read_bytes())
+    return found.hexdigest()
+
+
+def _ensure_name(client: "MlflowClient", name: str, card: AdapterCard) -> None:
+    from mlflow.exceptions import MlflowException
+
+    tags = {words.STUDY: card.study, words.TASK: card.task}
+    try:
+        client.create_registered_model(name, tags, f"The best adapter of {card.backbone} for {card.task}.")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _new_version(runs: StudyRuns, run_id: str, name: str, adapter: Path, tags: Mapping[str, str]) -> str:
+    model = _logged(runs, tags) or _log(runs, run_id, name, adapter, tags)
+    note = words.model_note(read_card(adapter))
+    made = runs.client.create_model_version(
+        name, model.artifact_location, run_id, dict(tags), description=note, model_id=model.model_id
+    )
+    return str(made.version)
+
+
+def _logged(runs: StudyRuns, tags: Mapping[str, str]) -> "LoggedModel | None":
+    """Returns the adapter as a model that an earlier attempt uploaded completely but did not register."""
+    models = runs.client.search_logged_models([runs.experiment_id])
+    ready = [model for model in models if str(model.status) == "READY"]
+    return next((model for model in ready if model.tags.get(words.DIGEST) == tags[words.DIGEST]), None)
+
+
+def _log(runs: StudyRuns, run_id: str, name: str, adapter: Path, tags: Mapping[str, str]) -> "LoggedModel":
+    from mlflow.entities import LoggedModelOutput
+
+    client = runs.client
+    params = {knob: str(value) for knob, value in read_card(adapter).params.items()}
+    title = name.replace(".", "-")  # a logged model's name can't contain a dot
+    model = client.create_logged_model(
+        runs.experiment_id, name=title, source_run_id=run_id, tags=dict(tags), params=params
+    )
+    with tempfile.TemporaryDirectory() as room:
+        built = Path(room) / "model"
+        save_model(built, adapter, run_id=run_id, model_id=model.model_id)
+        client.log_model_artifacts(model.model_id, str(built))
+    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    return client.finalize_logged_model(model.model_id, "READY")
+
+
+def save_model(to: Path, adapter: Path, *, run_id: str | None = None, model_id: str | None = None) -> None:
+    """Writes an adapter's folder as an MLflow model; loading it needs krona_tune and the backbone."""
+    import mlflow.pyfunc
+    from mlflow.models import Model
+
+    card = read_card(adapter)
+    mlflow.pyfunc.save_model(
+        to,
+        loader_module=LOADER,
+        data_path=str(adapter),
+        mlflow_model=Model(run_id=run_id, model_id=model_id),
+        signature=_signature(adapter, card),
+        pip_requirements=[f"krona_tune=={card.krona_tune_version}"],
+        model_config={"model": card.backbone},
+        metadata={"task": card.task, "columns": list(task_of(card, adapter).inputs), "labels": list(card.labels)},
+    )
+
+
+def _signature(adapter: Path, card: AdapterCard) -> "ModelSignature":
+    """Returns a text column per input, without names, so that a list of texts fits, and a frame of all columns."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+
+    task = task_of(card, adapter)
+    answer = DataType.double if task.is_regression else DataType.string
+    return ModelSignature(
+        inputs=Schema([ColSpec(DataType.string) for _ in task.inputs]), outputs=Schema([ColSpec(answer)])
+    )
 
 
 class AdapterModel:
@@ -21,7 +140,7 @@ class AdapterModel:
         self._predict = import_module("krona_tune.train.predict")
         self._whole = self._predict.ready(folder, model)
 
-    def predict(self, frame: pd.DataFrame, params: Mapping[str, Any] | None = None) -> list[str] | list[float]:
+    def predict(self, frame: "pd.DataFrame", params: Mapping[str, Any] | None = None) -> list[str] | list[float]:
         """Returns the answers. Raises a Refusal that names the row with an empty text."""
         task = self._whole.task
         columns = list(task.inputs)

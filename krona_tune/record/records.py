@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import reduce
 from pathlib import Path
@@ -95,6 +95,11 @@ def read_records(results: Path, *, runs: bool = False) -> Records:
         effects=tuple(read_effects(results)),
         orders=tuple(read_orders(results)),
     )
+
+
+def running_trials(rows: Iterable[TrialResult]) -> frozenset[str]:
+    """Returns the trials that have begun and not ended: they run if the study does, else they were interrupted."""
+    return frozenset(row.trial_id for row in rows if row.status is Status.INTERRUPTED and row.ended_at is None)
 
 
 def as_far_as_reported(trial: TrialResult, reports: Sequence[Report]) -> TrialResult:

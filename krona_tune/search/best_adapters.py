@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from krona_tune.adapters.adapter_card import SELECTED, SELECTED_IN_FINALS, AdapterCard
 from krona_tune.adapters.adapter_files import save_adapter
 from krona_tune.backbones.geometry import Stack
-from krona_tune.record.remote.remote_checkpoints import RemoteCheckpoints
+from krona_tune.record.trial_checkpoints import RemoteCheckpoints
 from krona_tune.search.planning.plan import Plan
 from krona_tune.study.finals import bootstrap_interval
 from krona_tune.study.folder import StudyFolder

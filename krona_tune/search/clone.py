@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from krona_tune.atomic_write import atomic_folder
-from krona_tune.record.remote.remote_checkpoints import RemoteCheckpoints
+from krona_tune.record.trial_checkpoints import RemoteCheckpoints
 from krona_tune.refusal import Refusal, shown, unknown
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.kinds import TrialKind

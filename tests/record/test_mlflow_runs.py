@@ -8,8 +8,8 @@ import pytest
 from mlflow import MlflowClient
 
 from krona_tune.record.background import Event, milliseconds
-from krona_tune.record.mlflow_mirror import mlflow_store
-from krona_tune.record.mlflow_mirror.mlflow_store import MlflowStore
+from krona_tune.record.mlflow_mirror import mlflow_sink
+from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowStore
 from krona_tune.study.result import Status
 from tests.record.conftest import SPEC
 from tests.record.events import RUNGS, ended, manifest, report, started
@@ -47,7 +47,7 @@ def opened(
     uri: str, monkeypatch: pytest.MonkeyPatch, failing: int | None, *, done: bool
 ) -> tuple[MlflowStore, Unreliable]:
     client = Unreliable(MlflowClient(uri, uri), failing, done=done)
-    monkeypatch.setattr(mlflow_store, "connected", lambda uri: client)
+    monkeypatch.setattr(mlflow_sink, "connected", lambda uri: client)
     store = MlflowStore(uri, None, "first-study", manifest("cola"), SPEC)
     store.open()
     return store, client

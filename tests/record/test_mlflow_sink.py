@@ -15,8 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from krona_tune.record.background import NotSentError
-from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink
-from krona_tune.record.mlflow_mirror.mlflow_store import MlflowStore
+from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink, MlflowStore
 from krona_tune.record.records import Records
 from krona_tune.study.result import Status
 from tests.record.conftest import SPEC

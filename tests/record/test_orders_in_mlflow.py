@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink, sync
-from krona_tune.record.mlflow_mirror.mlflow_store import MlflowStore
+from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink, MlflowStore, sync
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import Records
 from krona_tune.study.folder import StudyFolder

@@ -14,17 +14,14 @@ from typing import Any
 
 import pytest
 
-from krona_tune.record import background
-from krona_tune.record.ownership import lock_of
+from krona_tune.record import background, ownership
+from krona_tune.record.ownership import LEASE, Lease, holding, is_held, lock_of, read_lease
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.record.remote import lease
-from krona_tune.record.remote.copy import INDEX, Copy, Index, OvertakenError, belongs
-from krona_tune.record.remote.lease import LEASE, Lease, holding, is_held, read_lease
-from krona_tune.record.remote.remote_checkpoints import RemoteCheckpoints
-from krona_tune.record.remote.remote_sink import NotPushedError, RemoteSink
+from krona_tune.record.remote.copy import INDEX, Copy, Index, NotPushedError, OvertakenError, RemoteSink, belongs
 from krona_tune.record.remote.storage import Storage, refresh, storage_at
 from krona_tune.record.remote.store import Store
+from krona_tune.record.trial_checkpoints import RemoteCheckpoints
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status
@@ -267,9 +264,9 @@ def test_one_driver_has_a_study_at_a_time(
         assert is_held(there)
         with pytest.raises(Refusal, match=f"'first' is being run on .* by process {os.getpid()}; wait for it"):
             holding(there).__enter__()
-        monkeypatch.setattr(lease, "STALE_SECONDS", -1.0)
-        with holding(there), pytest.raises(lease.OvertakenError):
-            lease.refuse_overtaken(Copy(here).store, Copy(here).origin)
+        monkeypatch.setattr(ownership, "STALE_SECONDS", -1.0)
+        with holding(there), pytest.raises(OvertakenError):
+            ownership.refuse_overtaken(Copy(here).store, Copy(here).origin)
     assert read_lease(Copy(here).store) is None
     assert not is_held(there)
 
@@ -277,7 +274,7 @@ def test_one_driver_has_a_study_at_a_time(
 def test_a_driver_that_was_killed_here_is_gone_at_once_and_one_elsewhere_after_two_minutes(here: StudyFolder) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    mine = Lease(origin="x", host=lease._host(), pid=dead.pid, at=time.time())
+    mine = Lease(origin="x", host=ownership._host(), pid=dead.pid, at=time.time())
     assert not mine.alive
     assert mine.model_copy(update={"pid": os.getpid()}).alive
     assert mine.model_copy(update={"host": "elsewhere/7"}).alive
@@ -301,8 +298,8 @@ def test_a_reader_of_a_folder_finds_a_whole_file_at_any_time(tmp_path: Path) -> 
 
 
 def test_a_lease_is_renewed(here: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "RENEWED_SECONDS", 0.05)
-    monkeypatch.setattr(lease, "SETTLED_SECONDS", 0.0)
+    monkeypatch.setattr(ownership, "RENEWED_SECONDS", 0.05)
+    monkeypatch.setattr(ownership, "SETTLED_SECONDS", 0.0)
     with holding(here):
         first = read_lease(Copy(here).store)
         assert first is not None

@@ -48,7 +48,7 @@ def test_a_mirror_that_was_cut_off_is_completed_and_what_it_left_running_is_clos
     sink = sink_of(folder, tracking_uri)
     happen(sink, range(2))
     sink.trial_started(started(2))
-    monkeypatch.setattr("krona_tune.record.mlflow_mirror.mlflow_store.MlflowStore.close", lambda store, artifacts: None)
+    monkeypatch.setattr("krona_tune.record.mlflow_mirror.mlflow_sink.MlflowStore.close", lambda store, artifacts: None)
     sink.study_ended([])
     monkeypatch.undo()
     assert held(tracking_uri).statuses == {**dict(list(RUN_STATUSES.items())[:2]), "cola-0002": "RUNNING"}

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from krona_tune.record.mlflow_mirror.mlflow_sink import sync
-from krona_tune.record.mlflow_mirror.mlflow_store import MlflowStore
+from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowStore, sync
 from krona_tune.record.mlflow_mirror.tracking_uri import (
     HOSTED,
     PORTS,

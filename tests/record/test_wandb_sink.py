@@ -13,8 +13,7 @@ import pytest
 from krona_tune.record import background
 from krona_tune.record.records import Records
 from krona_tune.record.sink import FanOut
-from krona_tune.record.wandb_account import refuse_no_account
-from krona_tune.record.wandb_sink import WandbSink
+from krona_tune.record.wandb_sink import WandbSink, refuse_no_account
 from krona_tune.refusal import Refusal
 from krona_tune.study.order import Order
 from krona_tune.study.result import Status

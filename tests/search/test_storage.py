@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from krona_tune.record.ownership import read_lease
 from krona_tune.record.parquet_reader import read_trials
-from krona_tune.record.remote.lease import read_lease
 from krona_tune.record.remote.storage import Storage, storage_at
 from krona_tune.record.remote.store import Store
 from krona_tune.refusal import Refusal

@@ -10,9 +10,9 @@ import pytest
 import requests
 from starlette.testclient import TestClient
 
+from krona_tune.record import ownership
 from krona_tune.record.orders import waiting_orders, whoami
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.record.remote import lease
 from krona_tune.record.remote.copy import Copy
 from krona_tune.record.remote.storage import Storage, storage_at
 from krona_tune.service import stamped_cache
@@ -146,8 +146,8 @@ def test_who_runs_a_study_elsewhere_is_asked_as_seldom_as_its_files_are_fetched(
     elsewhere: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    read, now = lease.read_lease, [1000.0 * FETCH]
-    monkeypatch.setattr(lease, "read_lease", lambda store: asked.append(store.uri) or read(store))
+    read, now = ownership.read_lease, [1000.0 * FETCH]
+    monkeypatch.setattr(ownership, "read_lease", lambda store: asked.append(store.uri) or read(store))
     monkeypatch.setattr(stamped_cache.time, "monotonic", lambda: now[0])
     studies = ServedStudies(elsewhere)
     for _ in range(int(FETCH / LOOK)):

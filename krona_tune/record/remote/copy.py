@@ -1,4 +1,7 @@
-"""Copies a study's folder to a store and back: the copy is what its index names, so that half a push is never seen."""
+"""Copies a study's folder to a store and back, and keeps the copy new while the study runs.
+
+The copy is what its index names, so that half a push is never seen.
+"""
 
 import logging
 import os
@@ -10,11 +13,15 @@ from uuid import uuid4
 from filelock import FileLock
 
 from krona_tune.atomic_write import atomic_path, write_atomically
+from krona_tune.record.background import DRAIN_SECONDS, Worker
 from krona_tune.record.remote.store import Store
+from krona_tune.record.sink import NothingKept
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.order import Order
 from krona_tune.study.redact import redact
 from krona_tune.study.request.trial import Frozen
+from krona_tune.study.result import TrialResult
 
 logger = logging.getLogger(__name__)
 
@@ -227,3 +234,48 @@ def _files_in(folder: Path, root: Path) -> list[str]:
 def _folders_in(folder: Path, root: Path) -> list[Path]:
     folders = (path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
     return [path for path in folders if belongs(path.relative_to(root).as_posix())]
+
+
+class NotPushedError(Exception):
+    """The copy lacks something when the study ends."""
+
+
+class RemoteSink(NothingKept):
+    """A sink that pushes at the study's start, after trials' ends (several at once for a slow store) and at its end.
+
+    A trial's start and its reports are pushed after the trial's end; every worker finds the trial's state before. An
+    unreachable store causes a warning and is tried again. A driver that is lost with its machine loses at most what
+    happened after the last push.
+    """
+
+    def __init__(self, folder: StudyFolder, *, drain_seconds: float = DRAIN_SECONDS) -> None:
+        self._folder, self._name, self._overtaken = folder, redact(folder.remote or ""), ""
+        self._worker: Worker[str] = Worker(
+            self._push,
+            name=self._name,
+            patience=lambda: drain_seconds,
+            failing="%s: %s; the study continues, the copy is tried again",
+            recovery="",
+        )
+        self._worker.put(folder.name)
+
+    def trial_ended(self, result: TrialResult) -> None:
+        self._worker.put(result.trial_id)
+
+    def ordered(self, order: Order) -> None:
+        self._worker.put(order.id)
+
+    def study_ended(self, artifacts: Sequence[Path]) -> None:
+        """Waits until the copy has everything, at most `drain_seconds`. Raises NotPushedError if it does not."""
+        if why := self._worker.drain() or self._overtaken:
+            raise NotPushedError(f"{self._name} lacks the latest changes ({why}); {self._folder.root} has everything")
+
+    def _push(self, changed: Sequence[str], last: bool) -> None:
+        """Pushes once, whatever has changed; nothing more after another driver has continued the study."""
+        if self._overtaken:
+            return
+        try:
+            Copy(self._folder).push()
+        except OvertakenError as error:
+            self._overtaken = str(error)
+            logger.error("%s: %s; nothing more is pushed", self._name, error)

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from krona_tune.atomic_write import UNFINISHED, atomic_folder
-from krona_tune.record.remote.remote_checkpoints import RemoteCheckpoints
+from krona_tune.record.trial_checkpoints import RemoteCheckpoints
 from krona_tune.search.worker.errors import status_of_error
 from krona_tune.study.result import Status
 from krona_tune.train import checkpoint

@@ -1,14 +1,21 @@
-"""Copies the states that trials keep at their rungs to a URI, where workers on other nodes find them."""
+"""Copies the states that trials keep at their rungs to a URI, where workers on other nodes find them, and removes those
+that a study needs no more, here and there."""
 
 import logging
+import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
 from krona_tune.atomic_write import atomic_folder
 from krona_tune.record.remote.store import Store
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.kinds import facts_of
+from krona_tune.study.request.study_spec import Keep, StudySpec
+from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.standings import Standings
 
 logger = logging.getLogger(__name__)
 
@@ -96,3 +103,32 @@ def _unpack(content: bytes, folder: Path) -> bool:
         logger.warning("%s: what was sent is not whole (%s), an earlier state is looked for", folder, error)
         return False
     return True
+
+
+def unneeded(rows: Sequence[TrialResult], spec: StudySpec, keep: Keep) -> list[str]:
+    """Returns the trials whose checkpoints are needed no more: of those that have ended, all but each task's winner.
+
+    With "finalists" finalists and full trainings keep theirs too, with "all" every trial. Interrupted trials need
+    theirs to go on.
+    """
+    standings = Standings(rows, spec.shared_by)
+    winners = {row.trial_id for task in spec.tasks if (row := standings.winner(task))}
+    return sorted(
+        row.trial_id
+        for row in rows
+        if keep != "all" and not (keep == "finalists" and facts_of(row.kind).kept)
+        if row.ended and row.trial_id not in winners
+    )
+
+
+def size(folder: StudyFolder, trials: Iterable[str]) -> int:
+    """Returns the bytes of these trials' checkpoints on this machine."""
+    files = (file for trial in trials for file in (folder.checkpoints / trial).rglob("*"))
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def remove(folder: StudyFolder, trials: Sequence[str]) -> None:
+    """Removes these trials' checkpoints, also from the study's copy elsewhere, if it has one."""
+    for trial in trials:
+        shutil.rmtree(folder.checkpoints / trial, ignore_errors=True)
+    RemoteCheckpoints(folder.remote_checkpoints).remove(trials)

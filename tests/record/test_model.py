@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 
 import krona_tune
 from krona_tune.record.mlflow_mirror.mlflow_sink import sync
-from krona_tune.record.mlflow_mirror.registry import save_model
+from krona_tune.record.model import save_model
 from krona_tune.refusal import Refusal
 from tests.record.adapters import study_folder
 from tests.train.exported_adapters import adapter_folder, backbone_folder
@@ -54,6 +54,7 @@ def test_a_model_is_the_adapters_folder_and_no_code(tmp_path: Path) -> None:
     assert kept == {path.name for path in adapter.iterdir()}
     assert not [path for path in (tmp_path / "model").rglob("*") if path.suffix in {".pkl", ".py"}]
     assert model.metadata.metadata["columns"] == ["sentence"]
+    assert model.metadata.flavors["python_function"]["loader_module"] == "krona_tune.record.model", "as in earlier ones"
     assert "krona_tune==" in (tmp_path / "model" / "requirements.txt").read_text()
 
 
