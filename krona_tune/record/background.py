@@ -55,10 +55,9 @@ class Worker(Generic[Item]):
         self._work, self._name, self._patience = work, name, patience
         self._failing, self._recovery = failing, recovery
         self._items: queue.SimpleQueue[Item | None] = queue.SimpleQueue()  # None: the end
-        self._ended_at: float | None = None
+        self._ending, self._ended_at = threading.Event(), float("inf")
         self._pause, self.problem = 0.0, ""
-        self._last = False
-        self._finished = threading.Event()
+        self._last, self._finished = False, threading.Event()
         threading.Thread(target=self._serve, name=name, daemon=True).start()
 
     def put(self, item: Item) -> None:
@@ -69,6 +68,7 @@ class Worker(Generic[Item]):
         """Tells the thread to work for the last time; returns at once."""
         self._ended_at = time.monotonic()
         self._items.put(None)
+        self._ending.set()
 
     def wait(self, seconds: float) -> str:
         """Waits for the last work, at most so many seconds; returns what is wrong by then, empty if nothing is."""
@@ -86,34 +86,20 @@ class Worker(Generic[Item]):
         try:
             while not self._last:
                 self._try(self._receive())
-            while self.problem and self._may_try_again():
+            while self.problem and time.monotonic() + self._pause <= self._ended_at + self._patience():
                 time.sleep(self._pause)
                 self._try([])
         finally:
             self._finished.set()
 
     def _receive(self) -> list[Item]:
-        """Returns what was put, after waiting for something and for the end of a pause; at the end, at once."""
-        resume_at = time.monotonic() + self._pause
-        items: list[Item] = []
-        while True:
-            try:
-                item = self._items.get(timeout=self._longest_wait(resume_at, items))
-            except queue.Empty:
-                return items
-            if item is None:
-                self._last = True
-                return items
-            items.append(item)
-
-    def _longest_wait(self, resume_at: float, items: Sequence[Item]) -> float | None:
-        if self._pause:
-            return max(0.0, resume_at - time.monotonic())
-        return 0.0 if items else None
-
-    def _may_try_again(self) -> bool:
-        assert self._ended_at is not None, "this is the last work"
-        return time.monotonic() + self._pause <= self._ended_at + self._patience()
+        """Returns what was put, after waiting for something, or for the end of a pause; at the end, at once."""
+        items: list[Item | None] = [] if self.problem else [self._items.get()]
+        self._ending.wait(self._pause)
+        while not self._items.empty():
+            items.append(self._items.get())
+        self._last = None in items
+        return [item for item in items if item is not None]
 
     def _try(self, items: Sequence[Item]) -> None:
         try:
@@ -172,9 +158,9 @@ class BackgroundSink:
     The store is opened for the first event: opening takes seconds, and the first trial need not wait for it.
     """
 
-    def __init__(self, store: Mirror, *, name: str, fix: str = SYNC, drain_seconds: float = DRAIN_SECONDS) -> None:
+    def __init__(self, store: Mirror, *, name: str, fix: str = SYNC) -> None:
         """`fix` says how what the store lacks at the end gets there later."""
-        self._store, self._name, self._fix, self._drain_seconds = store, redact(name), fix, drain_seconds
+        self._store, self._name, self._fix = store, redact(name), fix
         self._backlogs: dict[str, list[Event]] = {}
         self._artifacts: Sequence[Path] = ()
         self._opened = self._closed = False
@@ -200,7 +186,7 @@ class BackgroundSink:
         self._take(Event(what=order, at_ms=milliseconds(order.ended_at or time.time())))
 
     def study_ended(self, artifacts: Sequence[Path]) -> None:
-        """Waits until everything is sent, at most `drain_seconds`. Raises NotSentError if something is not."""
+        """Waits until everything is sent, at most `DRAIN_SECONDS`. Raises NotSentError if something is not."""
         self._artifacts = tuple(artifacts)
         problem = self._worker.drain()
         if self.unsent or not self._closed:
@@ -218,7 +204,7 @@ class BackgroundSink:
     def _patience(self) -> float:
         """Returns how long to wait at the end: shorter for a store that could not be opened so far."""
         failed = self._worker.problem and not self._opened
-        return min(self._drain_seconds, UNOPENED_SECONDS) if failed else self._drain_seconds
+        return min(DRAIN_SECONDS, UNOPENED_SECONDS) if failed else DRAIN_SECONDS
 
     def _serve(self, events: Sequence[Event], last: bool) -> None:
         for event in events:

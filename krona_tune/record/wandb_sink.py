@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from krona_tune.record.background import DRAIN_SECONDS, BackgroundSink, Event, milliseconds
+from krona_tune.record.background import BackgroundSink, Event, milliseconds
 from krona_tune.record.mlflow_mirror import mlflow_names as words
 from krona_tune.record.records import Records
 from krona_tune.refusal import Refusal, refusing
@@ -223,7 +223,6 @@ class WandbSink(BackgroundSink):
         manifest: Manifest,
         folder: Path,
         earlier: Records | None = None,
-        drain_seconds: float = DRAIN_SECONDS,
     ) -> None:
         """`project` may begin with a team: TEAM/PROJECT. `folder` is the study's: wandb writes into `wandb/` there.
 
@@ -231,4 +230,4 @@ class WandbSink(BackgroundSink):
         """
         store = WandbStore(project, study, manifest, folder, earlier or Records())
         fix = "the Parquet records have them, and resuming the study with --wandb sends them"
-        super().__init__(store, name=f"W&B at {project}", fix=fix, drain_seconds=drain_seconds)
+        super().__init__(store, name=f"W&B at {project}", fix=fix)

@@ -121,7 +121,7 @@ def test_a_refused_trial_is_counted_and_the_others_are_sent(caplog: pytest.LogCa
     assert "and more" not in caplog.text
 
 
-def test_a_trial_that_always_fails_does_not_hold_up_the_others() -> None:
+def test_a_trial_that_always_fails_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     store = Memory()
 
     def fail(events: Sequence[Event]) -> None:
@@ -129,7 +129,8 @@ def test_a_trial_that_always_fails_does_not_hold_up_the_others() -> None:
             raise RuntimeError("always")
 
     store.before_send = fail
-    sink = BackgroundSink(store, name="memory", drain_seconds=0.5)
+    monkeypatch.setattr(background, "DRAIN_SECONDS", 0.5)
+    sink = BackgroundSink(store, name="memory")
     for number in range(3):
         sink.reported(report(started(number), 0, number / 4))
     with pytest.raises(NotSentError, match=r"lacks 1 of 3 events \(RuntimeError: always\)"):
@@ -139,10 +140,11 @@ def test_a_trial_that_always_fails_does_not_hold_up_the_others() -> None:
     assert store.closed
 
 
-def test_the_end_does_not_wait_for_ever() -> None:
+def test_the_end_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     store, release = Memory(), threading.Event()
     store.before_send = lambda events: (release.wait(10), None)[1]
-    sink = BackgroundSink(store, name="memory", drain_seconds=0.1)
+    monkeypatch.setattr(background, "DRAIN_SECONDS", 0.1)
+    sink = BackgroundSink(store, name="memory")
     sink.reported(report(started(0), 0, 0.5))
     start = time.monotonic()
     with pytest.raises(NotSentError, match=r"memory lacks 1 of 1 events \(still busy after 0.1 s\)"):
@@ -169,7 +171,8 @@ def test_the_end_hardly_waits_for_a_store_that_never_opened(monkeypatch: pytest.
 def test_a_store_that_takes_everything_but_its_end_lacks_that(monkeypatch: pytest.MonkeyPatch) -> None:
     store = Memory()
     monkeypatch.setattr(store, "close", times(1_000_000, OSError("no space left")))
-    sink = BackgroundSink(store, name="memory", drain_seconds=0.2)
+    monkeypatch.setattr(background, "DRAIN_SECONDS", 0.2)
+    sink = BackgroundSink(store, name="memory")
     sink.reported(report(started(0), 0, 0.5))
     with pytest.raises(NotSentError, match=r"memory lacks tables and artifacts \(OSError: no space left\)"):
         sink.study_ended([])

@@ -14,6 +14,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from krona_tune.record import background
 from krona_tune.record.background import NotSentError
 from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink, MlflowStore
 from krona_tune.record.records import Records
@@ -330,7 +331,10 @@ def test_what_a_killed_driver_had_not_sent_is_sent_when_the_study_goes_on(tracki
     assert [store.child(f"cola-000{number}").info.status for number in (0, 1)] == ["FINISHED"] * 2
 
 
-def test_a_server_that_is_not_there_only_warns(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_server_that_is_not_there_only_warns(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "DRAIN_SECONDS", 3.0)
     with caplog.at_level(logging.WARNING, "krona_tune"):
         sink = MlflowSink(
             tracking_uri="http://127.0.0.1:9",
@@ -338,7 +342,6 @@ def test_a_server_that_is_not_there_only_warns(caplog: pytest.LogCaptureFixture)
             study="first-study",
             manifest=manifest("cola"),
             spec=SPEC,
-            drain_seconds=3,
         )
         sink.trial_started(started(0))
         sink.reported(report(started(0), 0, 0.5))

@@ -342,12 +342,14 @@ def test_a_store_that_is_away_is_tried_again_and_what_it_lacks_in_the_end_is_sai
 
     monkeypatch.setattr(background, "FIRST_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(Copy, "push", perhaps)
-    lost = RemoteSink(here, drain_seconds=0.2)
+    monkeypatch.setattr(background, "DRAIN_SECONDS", 0.2)
+    lost = RemoteSink(here)
     with pytest.raises(NotPushedError, match=r"lacks the latest changes \(ConnectionError: no route"):
         lost.study_ended([])
     assert len([line for line in caplog.messages if "the study continues" in line]) == 1
     assert "hunter2" not in caplog.text
-    sink = RemoteSink(here, drain_seconds=20)
+    monkeypatch.setattr(background, "DRAIN_SECONDS", 20)
+    sink = RemoteSink(here)
     away = False
     sink.study_ended([])
     assert INDEX in Store(f"{uri}/first").names()

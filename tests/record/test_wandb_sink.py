@@ -105,6 +105,7 @@ def wandb(monkeypatch: pytest.MonkeyPatch) -> FakeWandb:
     fake = FakeWandb()
     monkeypatch.setitem(sys.modules, "wandb", fake)  # type: ignore[arg-type]
     monkeypatch.setattr(background, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(background, "DRAIN_SECONDS", 10.0)
     return fake
 
 
@@ -112,7 +113,7 @@ def wandb(monkeypatch: pytest.MonkeyPatch) -> FakeWandb:
 def opened(tmp_path: Path) -> OpenSink:
     """Returns a function that opens the sink of one study, each time as a new session would."""
 
-    def open_sink(*, project: str = "mine", earlier: Records | None = None, drain_seconds: float = 10.0) -> WandbSink:
+    def open_sink(*, project: str = "mine", earlier: Records | None = None) -> WandbSink:
         facts = manifest("cola", "rte", synthetic=True)
         return WandbSink(
             project=project,
@@ -120,7 +121,6 @@ def opened(tmp_path: Path) -> OpenSink:
             manifest=facts,
             folder=tmp_path,
             earlier=earlier,
-            drain_seconds=drain_seconds,
         )
 
     return open_sink
@@ -277,9 +277,12 @@ def test_a_run_that_was_under_way_when_another_could_not_begin_goes_on(wandb: Fa
     assert {wandb.named(f"cola-000{number}").summary["status"] for number in (1, 2)} == {"interrupted"}
 
 
-def test_a_server_that_stays_away_stops_no_study_and_is_told_at_the_end(wandb: FakeWandb, opened: OpenSink) -> None:
+def test_a_server_that_stays_away_stops_no_study_and_is_told_at_the_end(
+    wandb: FakeWandb, opened: OpenSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "DRAIN_SECONDS", 0.2)
     wandb.failures = 1_000_000
-    sinks = FanOut([opened(drain_seconds=0.2)])
+    sinks = FanOut([opened()])
     sinks.trial_started(started(1))
     sinks.trial_ended(ended(started(1), Status.COMPLETED, []))
     sinks.study_ended([])

@@ -11,6 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 import krona_tune
+from krona_tune.record import background
 from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink, artifacts_of, sync
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.sink import FanOut
@@ -35,14 +36,13 @@ def folder(tmp_path: Path) -> StudyFolder:
     return study_folder(tmp_path / "studies", records=False)
 
 
-def sinks(folder: StudyFolder, uri: str, drain_seconds: float = 60.0) -> FanOut:
+def sinks(folder: StudyFolder, uri: str) -> FanOut:
     mirror = MlflowSink(
         tracking_uri=uri,
         artifact_location=None,
         study=folder.name,
         manifest=read_manifest(folder.manifest),
         spec="model: tiny\n",
-        drain_seconds=drain_seconds,
     )
     return FanOut([ParquetSink(folder.results), mirror])
 
@@ -78,10 +78,11 @@ def test_a_server_has_runs_artifacts_and_a_model_that_another_process_asks(
 
 
 def test_a_server_that_is_away_from_the_start_costs_a_warning_and_a_sync(
-    server: Server, folder: StudyFolder, caplog: pytest.LogCaptureFixture
+    server: Server, folder: StudyFolder, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(background, "DRAIN_SECONDS", 5.0)
     with caplog.at_level(logging.WARNING):
-        study = sinks(folder, server.uri, drain_seconds=5)
+        study = sinks(folder, server.uri)
         happen(study)
         study.study_ended(artifacts_of(folder))
     assert "the study continues" in caplog.text
@@ -91,9 +92,12 @@ def test_a_server_that_is_away_from_the_start_costs_a_warning_and_a_sync(
         assert complete(uri)
 
 
-def test_a_server_that_dies_in_the_middle_is_given_the_rest_by_a_sync(server: Server, folder: StudyFolder) -> None:
+def test_a_server_that_dies_in_the_middle_is_given_the_rest_by_a_sync(
+    server: Server, folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "DRAIN_SECONDS", 5.0)
     with server.up() as uri:
-        study = sinks(folder, uri, drain_seconds=5)
+        study = sinks(folder, uri)
         happen(study, range(2))
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and not _has_two(uri):

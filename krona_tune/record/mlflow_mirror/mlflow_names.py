@@ -4,14 +4,12 @@ import csv
 import io
 import json
 import math
-import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from krona_tune.adapters.adapter_card import AdapterCard
 from krona_tune.study.kinds import TrialKind
-from krona_tune.study.manifest import Manifest, TaskFacts
+from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.order import Order
 from krona_tune.study.result import Report, Status, TrialResult
 
@@ -19,22 +17,17 @@ if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
 
 DIGEST_LENGTH = 16
-STUDY, BEGUN, TASK, TRIAL, METHOD, STATUS, KIND, OF, SYNTHETIC, WINNER, DIGEST = (
-    f"krona.{word}"
-    for word in (
-        "study",
-        "begun",
-        "task",
-        "trial_id",
-        "method",
-        "status",
-        "kind",
-        "of",
-        "synthetic",
-        "winner",
-        "adapter_sha256",
-    )
-)
+STUDY = "krona.study"
+BEGUN = "krona.begun"
+TASK = "krona.task"
+TRIAL = "krona.trial_id"
+METHOD = "krona.method"
+STATUS = "krona.status"
+KIND = "krona.kind"
+OF = "krona.of"
+SYNTHETIC = "krona.synthetic"
+WINNER = "krona.winner"
+DIGEST = "krona.adapter_sha256"
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 SOURCE, COMMIT = "mlflow.source.name", "mlflow.source.git.commit"
@@ -190,12 +183,3 @@ def model_tags(card: AdapterCard, digest: str) -> dict[str, str]:
         SYNTHETIC: synthetic,
         DIGEST: digest,
     }
-
-
-def begun_ms(manifest: Manifest) -> int:
-    """Returns when the study began, in milliseconds since the epoch."""
-    return round(datetime.fromisoformat(manifest.created_at).timestamp() * 1000)
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000

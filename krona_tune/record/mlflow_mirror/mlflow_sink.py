@@ -4,16 +4,18 @@ Sends from the records what MLflow lacks, when a study is resumed or synced.
 """
 
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from krona_tune.adapters.adapter_card import CARD, AdapterCard, read_card
 from krona_tune.atomic_write import read_text
-from krona_tune.record.background import DRAIN_SECONDS, BackgroundSink, Event, NotAcceptedError, milliseconds
+from krona_tune.record.background import BackgroundSink, Event, NotAcceptedError, milliseconds
 from krona_tune.record.mlflow_mirror import mlflow_names as words
 from krona_tune.record.mlflow_mirror.mlflow_runs import StudyRuns, connected, metric_points
 from krona_tune.record.mlflow_mirror.tracking_uri import find_trouble
@@ -65,8 +67,9 @@ class MlflowStore:
 
     def ensure_tasks(self) -> None:
         """Makes a run for every task, whether or not it has a trial."""
+        begun = datetime.fromisoformat(self._manifest.created_at)
         for task in self._manifest.tasks:
-            self.runs.of_task(task, words.begun_ms(self._manifest))
+            self.runs.of_task(task, milliseconds(begun.timestamp()))
 
     def begin(self) -> None:
         """Makes a run for every task, and marks it as running."""
@@ -224,7 +227,6 @@ class MlflowSink(BackgroundSink):
         manifest: Manifest,
         spec: str,
         earlier: Records | None = None,
-        drain_seconds: float = DRAIN_SECONDS,
     ) -> None:
         """`spec` is the text of study.yaml. `artifact_location` None leaves it to the tracking server.
 
@@ -232,7 +234,7 @@ class MlflowSink(BackgroundSink):
         because the driver that had them may have been killed before it could send them.
         """
         store = _Continued(earlier or Records(), tracking_uri, artifact_location, study, manifest, spec)
-        super().__init__(store, name=f"MLflow at {tracking_uri}", drain_seconds=drain_seconds)
+        super().__init__(store, name=f"MLflow at {tracking_uri}")
 
 
 class _Continued(MlflowStore):
@@ -318,10 +320,11 @@ def summarise(
     run_id = runs.tasks[task]
     children = [run for run in everyone if run.data.tags.get(words.PARENT) == run_id]
     lines = [words.trial_line(run.info.run_name, run.data.tags, run.data.params, run.data.metrics) for run in children]
-    for name, text in {**texts, **_table(lines)}.items():
+    table = {"trials.csv": words.table_text(lines)} if lines else {}
+    for name, text in {**texts, **table}.items():
         runs.client.log_text(run_id, text, name)
     for path in artifacts:
-        if _concerns(path, task):
+        if path.parent.name not in OF_A_TASK or path.name == task:
             _keep(runs, run_id, path)
     adapter = adapter_of(task, artifacts)
     if rising := _best_so_far(children):
@@ -342,10 +345,6 @@ def adapter_of(task: str, artifacts: Sequence[Path]) -> Path | None:
     return None
 
 
-def _concerns(path: Path, task: str) -> bool:
-    return path.parent.name not in OF_A_TASK or path.name == task
-
-
 def _keep(runs: StudyRuns, run_id: str, path: Path) -> None:
     if not path.exists():
         logger.warning("%s is not there and was not kept", path)
@@ -353,10 +352,6 @@ def _keep(runs: StudyRuns, run_id: str, path: Path) -> None:
         runs.client.log_artifacts(run_id, str(path), OF_A_TASK.get(path.parent.name, path.name))
     else:
         runs.client.log_artifact(run_id, str(path))
-
-
-def _table(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    return {"trials.csv": words.table_text(lines)} if lines else {}
 
 
 def _best_so_far(children: "Sequence[Run]") -> "list[Metric]":
@@ -385,6 +380,6 @@ def _describe(runs: StudyRuns, task: str, lines: Sequence[Mapping[str, Any]], ca
     tags = {words.NOTE: words.task_note(values, card), **({words.WINNER: card.trial_id} if card else {})}
     new = {name: value for name, value in tags.items() if run.data.tags.get(name) != value}
     if changed or new:
-        runs.log(run_id, metric_points(changed, words.now_ms(), 0), {}, new)
+        runs.log(run_id, metric_points(changed, milliseconds(time.time()), 0), {}, new)
     if run.info.status != "FINISHED":
         runs.client.set_terminated(run_id, "FINISHED")

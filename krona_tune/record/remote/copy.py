@@ -5,15 +5,17 @@ The copy is what its index names, so that half a push is never seen.
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 from uuid import uuid4
 
 from filelock import FileLock
 
 from krona_tune.atomic_write import atomic_path, write_atomically
-from krona_tune.record.background import DRAIN_SECONDS, Worker
+from krona_tune.record.background import Worker
 from krona_tune.record.remote.store import Store
 from krona_tune.record.sink import NothingKept
 from krona_tune.refusal import Refusal
@@ -38,6 +40,7 @@ RECORDS = "results/"
 """Where the files are that a running study compacts."""
 ATTEMPTS = 5
 """How often a pull or a push begins again because a running study compacted its parts meanwhile."""
+Result = TypeVar("Result")
 State = tuple[int, int]
 """A file's size in bytes, and when it was changed (nanoseconds since the epoch)."""
 
@@ -79,19 +82,15 @@ class Copy:
         What was pushed is never lost. What a driver had not pushed when another one continued elsewhere is moved to a
         subfolder here. No driver may write in the local folder meanwhile. `only` are patterns of the files to fetch.
         """
-        for attempts_left in reversed(range(ATTEMPTS)):
-            there = self._index_there()
-            if there is None or there.origin == self.origin:
-                return
-            self.root.mkdir(parents=True, exist_ok=True)
-            try:
-                with FileLock(self.root / PULLING):
-                    self._become(there, only)
-            except FileNotFoundError:  # a file of the index is gone: there is a newer index by now
-                if not attempts_left:
-                    raise
-            else:
-                return
+        _attempt(lambda: self._pull(only))
+
+    def _pull(self, only: Sequence[str]) -> None:
+        there = self._index_there()
+        if there is None or there.origin == self.origin:
+            return
+        self.root.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.root / PULLING):
+            self._become(there, only)
 
     def _become(self, there: Index, only: Sequence[str]) -> None:
         if self.origin:
@@ -141,15 +140,13 @@ class Copy:
         The records are read at once, again if parts were compacted meanwhile: the copy never has parts without those
         that were written later, or without the file that they were compacted to.
         """
-        for attempts_left in reversed(range(ATTEMPTS)):
-            try:
-                states = self._states()
-                changed = [name for name in states if name.startswith(RECORDS) and before.get(name) != states[name]]
-                return states, {name: (self.root / name).read_bytes() for name in changed}
-            except FileNotFoundError:
-                if not attempts_left:
-                    raise
-        raise AssertionError("the last attempt returns or raises")
+
+        def seen() -> tuple[dict[str, State], dict[str, bytes]]:
+            states = self._states()
+            changed = [name for name in states if name.startswith(RECORDS) and before.get(name) != states[name]]
+            return states, {name: (self.root / name).read_bytes() for name in changed}
+
+        return _attempt(seen)
 
     def _states(self) -> dict[str, State]:
         """Returns every file to copy, by its name below the folder. Call it before any of them is read: what is written
@@ -197,6 +194,14 @@ class Copy:
 
     def _note(self, index: Index) -> None:
         write_atomically(self.root / HERE, index.model_dump_json())
+
+
+def _attempt(step: Callable[[], Result]) -> Result:
+    """Returns what a step does, which begins again if a file that it has seen is gone, because there is a newer one."""
+    for _ in range(ATTEMPTS - 1):
+        with suppress(FileNotFoundError):
+            return step()
+    return step()
 
 
 def belongs(name: str) -> bool:
@@ -248,12 +253,11 @@ class RemoteSink(NothingKept):
     happened after the last push.
     """
 
-    def __init__(self, folder: StudyFolder, *, drain_seconds: float = DRAIN_SECONDS) -> None:
+    def __init__(self, folder: StudyFolder) -> None:
         self._folder, self._name, self._overtaken = folder, redact(folder.remote or ""), ""
         self._worker: Worker[str] = Worker(
             self._push,
             name=self._name,
-            patience=lambda: drain_seconds,
             failing="%s: %s; the study continues, the copy is tried again",
             recovery="",
         )
@@ -266,7 +270,7 @@ class RemoteSink(NothingKept):
         self._worker.put(order.id)
 
     def study_ended(self, artifacts: Sequence[Path]) -> None:
-        """Waits until the copy has everything, at most `drain_seconds`. Raises NotPushedError if it does not."""
+        """Waits until the copy has everything, at most `DRAIN_SECONDS`. Raises NotPushedError if it does not."""
         if why := self._worker.drain() or self._overtaken:
             raise NotPushedError(f"{self._name} lacks the latest changes ({why}); {self._folder.root} has everything")
 
