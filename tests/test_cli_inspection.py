@@ -17,8 +17,8 @@ from krona_tune.cli import app
 from krona_tune.record.driver_state import write_driver_state
 from krona_tune.record.ownership import is_running
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.record.remote.copy import Copy
-from krona_tune.record.remote.storage import Storage, refresh
+from krona_tune.record.remote_copy import Copy
+from krona_tune.record.storage import Storage, refresh
 from krona_tune.refusal import Refusal
 from krona_tune.search.terminal.inspect_studies import studies_in, watch
 from krona_tune.study.folder import StudyFolder

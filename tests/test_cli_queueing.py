@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from krona_tune import cli
-from krona_tune.record.remote.storage import storage_at
+from krona_tune.record.storage import storage_at
 from krona_tune.service import Client
 from krona_tune.service.queue.study_queue import StudyQueue
 from tests.conftest import Run, Said

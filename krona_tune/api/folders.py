@@ -13,8 +13,8 @@ from pathlib import Path
 from krona_tune.adapters.adapter_card import CARD, read_card
 from krona_tune.hub import home
 from krona_tune.record.ownership import BEFORE_A_STUDY
-from krona_tune.record.remote.copy import INDEX
-from krona_tune.record.remote.storage import Storage
+from krona_tune.record.remote_copy import INDEX
+from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.study.folder import FULL, StudyFolder
 from krona_tune.study.redact import redact

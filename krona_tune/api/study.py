@@ -25,7 +25,7 @@ from krona_tune.hub import home
 from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
 from krona_tune.record.notifications import NOTIFY, refuse_unknown_services
 from krona_tune.record.ownership import claim
-from krona_tune.record.remote.storage import storage_at
+from krona_tune.record.storage import storage_at
 from krona_tune.record.wandb_sink import refuse_no_account
 from krona_tune.refusal import Refusal, refusing, unknown
 from krona_tune.refused_calls import refusing_at_the_caller

@@ -17,7 +17,7 @@ from krona_tune.api.printing import errors, print_exported, print_pushed
 from krona_tune.cli import options
 from krona_tune.data.separated_text import examples_of
 from krona_tune.data.tasks import Task
-from krona_tune.record.remote.storage import storage_at
+from krona_tune.record.storage import storage_at
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.study.folder import StudyFolder
 

@@ -8,7 +8,7 @@ import typer
 from krona_tune.api.folders import question, space_names, space_text, study_folder
 from krona_tune.api.printing import console
 from krona_tune.cli import options
-from krona_tune.record.remote.storage import storage_at
+from krona_tune.record.storage import storage_at
 
 
 def doctor() -> None:

@@ -7,7 +7,7 @@ import typer
 
 from krona_tune.api.printing import OF_THE_SERVICE, console, errors
 from krona_tune.cli import options
-from krona_tune.record.remote.storage import Storage, storage_at
+from krona_tune.record.storage import Storage, storage_at
 from krona_tune.refusal import Refusal
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from krona_tune.api.printing import console
 from krona_tune.cli import options
 from krona_tune.record.ownership import is_locked, is_running
 from krona_tune.record.parquet_reader import read_orders
-from krona_tune.record.remote.storage import storage_at
+from krona_tune.record.storage import storage_at
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.search.waiting_orders import give_checked_order
 from krona_tune.study.folder import StudyFolder

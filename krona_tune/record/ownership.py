@@ -12,8 +12,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from krona_tune.record.remote.copy import HERE, LOCK, ORIGIN, PULLING, Copy, OvertakenError
-from krona_tune.record.remote.store import Store, refusing
+from krona_tune.record.remote_copy import HERE, LOCK, ORIGIN, PULLING, Copy, OvertakenError
+from krona_tune.record.store import Store, refusing
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.trial import Frozen

@@ -10,7 +10,7 @@ from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
 from krona_tune.atomic_write import atomic_folder
-from krona_tune.record.remote.store import Store
+from krona_tune.record.store import Store
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import facts_of
 from krona_tune.study.request.study_spec import Keep, StudySpec

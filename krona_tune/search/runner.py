@@ -16,7 +16,7 @@ from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink
 from krona_tune.record.notifications import Notifications
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import Records, write_effects
-from krona_tune.record.remote.copy import RemoteSink
+from krona_tune.record.remote_copy import RemoteSink
 from krona_tune.record.sink import FanOut, Sink
 from krona_tune.record.trial_checkpoints import remove, unneeded
 from krona_tune.record.wandb_sink import WandbSink

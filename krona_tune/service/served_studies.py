@@ -7,7 +7,7 @@ from hashlib import blake2b
 from krona_tune.api.folders import NAMES
 from krona_tune.record.driver_state import read_driver_state
 from krona_tune.record.records import read_records
-from krona_tune.record.remote.storage import LISTED, Storage, refresh
+from krona_tune.record.storage import LISTED, Storage, refresh
 from krona_tune.refusal import Refusal
 from krona_tune.report.html import environment
 from krona_tune.report.present import RunningTrial, given_orders, trials_under_way

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
 from krona_tune import __version__
-from krona_tune.record.remote.storage import Storage
+from krona_tune.record.storage import Storage
 from krona_tune.refusal import LONGEST_LINE, Refusal
 from krona_tune.report.html import packed_script
 from krona_tune.service.access import Access, Guard

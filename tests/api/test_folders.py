@@ -10,7 +10,7 @@ from krona_tune import cli
 from krona_tune.api.folders import OF_THE_STORAGE, existing, new_name
 from krona_tune.cli import studies
 from krona_tune.record.ownership import claim
-from krona_tune.record.remote.storage import Storage, storage_at
+from krona_tune.record.storage import Storage, storage_at
 from krona_tune.refusal import Refusal
 from krona_tune.search.startup import cluster
 from krona_tune.study.folder import StudyFolder

@@ -15,7 +15,7 @@ from statistics import median
 from ray.cluster_utils import Cluster
 
 from krona_tune.record.parquet_reader import read_reports, read_trials
-from krona_tune.record.remote.storage import storage_at
+from krona_tune.record.storage import storage_at
 from krona_tune.service.queue.capacity import CapacitySource
 from krona_tune.service.queue.drivers import JobDrivers
 from krona_tune.service.queue.entry import Entry, Submission

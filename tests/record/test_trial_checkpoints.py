@@ -7,7 +7,7 @@ import pytest
 
 from krona_tune import cli
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.record.remote.store import Store
+from krona_tune.record.store import Store
 from krona_tune.record.trial_checkpoints import remove, size, unneeded
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import build_spec

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import krona_tune
 from krona_tune.api.folders import existing, refuse_taken
 from krona_tune.record.mlflow_mirror.tracking_uri import explain_unreachable
-from krona_tune.record.remote.storage import Storage
+from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest

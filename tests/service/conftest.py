@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 from krona_tune.record.driver_state import place_of, write_driver_state
 from krona_tune.record.ownership import lock_of
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.record.remote.storage import Storage, storage_at
+from krona_tune.record.storage import Storage, storage_at
 from krona_tune.service.web_server import make_app
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import build_spec, dump_spec

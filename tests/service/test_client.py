@@ -9,7 +9,7 @@ import pytest
 
 from krona_tune.child_process import START_SECONDS
 from krona_tune.record.orders import waiting_orders
-from krona_tune.record.remote.storage import Storage
+from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal
 from krona_tune.service import Client, client
 from krona_tune.service.queue.entry import Submission

@@ -15,7 +15,7 @@ from schemathesis.specs.openapi.checks import (
 )
 from starlette.testclient import TestClient
 
-from krona_tune.record.remote.storage import storage_at
+from krona_tune.record.storage import storage_at
 from krona_tune.service.web_server import make_app
 from tests.service.conftest import LOCAL, TOKEN, make_study
 

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from krona_tune.record.orders import give_order
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.record.remote.storage import Storage
+from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal
 from krona_tune.service import live_events
 from krona_tune.service.live_events import News, events

@@ -13,8 +13,8 @@ from starlette.testclient import TestClient
 from krona_tune.record import ownership
 from krona_tune.record.orders import waiting_orders, whoami
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.record.remote.copy import Copy
-from krona_tune.record.remote.storage import Storage, storage_at
+from krona_tune.record.remote_copy import Copy
+from krona_tune.record.storage import Storage, storage_at
 from krona_tune.service import stamped_cache
 from krona_tune.service.answers import StudySummary
 from krona_tune.service.served_studies import FETCH, LOOK, ServedStudies

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from krona_tune.record.mlflow_mirror.tracking_uri import explain_unreachable
 from krona_tune.record.parquet_reader import pass_over, read_trials
-from krona_tune.record.remote.store import Store, is_uri, refusing
+from krona_tune.record.store import Store, is_uri, refusing
 from krona_tune.refusal import Refusal, told
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.preflight.findings import Findings, problem

@@ -15,8 +15,8 @@ from krona_tune.record.driver_state import read_driver_state, share_done
 from krona_tune.record.ownership import is_locked, is_running
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.records import running_trials
-from krona_tune.record.remote.storage import LISTED, Storage, refresh
 from krona_tune.record.sink import NothingKept
+from krona_tune.record.storage import LISTED, Storage, refresh
 from krona_tune.refusal import Refusal
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.terminal.live_view import View

@@ -16,7 +16,7 @@ from krona_tune.record.mlflow_mirror.tracking_uri import TRACKING
 from krona_tune.record.notifications import NOTIFY
 from krona_tune.record.orders import PERSON, give_order, waiting_orders
 from krona_tune.record.ownership import is_running
-from krona_tune.record.remote.storage import Storage, refresh
+from krona_tune.record.storage import Storage, refresh
 from krona_tune.refusal import Refusal, told
 from krona_tune.service.queue.capacity import CapacitySource, Claim, divide
 from krona_tune.service.queue.database import Database, Start, UnavailableError

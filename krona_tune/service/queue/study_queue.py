@@ -11,7 +11,7 @@ from threading import Lock
 import platformdirs
 from filelock import FileLock, Timeout
 
-from krona_tune.record.remote.storage import Storage
+from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal
 from krona_tune.service.answers import StudySummary
 from krona_tune.service.queue.capacity import CapacitySource, describe_capacity

@@ -9,7 +9,7 @@ from krona_tune.api.plan_view import plan_lines
 from krona_tune.child_process import ChildProcess, ProcessEnded, TooSlow
 from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
 from krona_tune.record.notifications import refuse_unknown_services
-from krona_tune.record.remote.storage import Storage
+from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.service.queue.drivers import MOST_PACKED, packed

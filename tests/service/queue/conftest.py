@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from krona_tune.record.remote.storage import Storage
+from krona_tune.record.storage import Storage
 from krona_tune.service.queue import study_queue as study_queue_module
 from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.service.queue.submission_check import check

@@ -9,7 +9,7 @@ import pytest
 from krona_tune.record.driver_state import write_driver_state
 from krona_tune.record.orders import remove_order, waiting_orders
 from krona_tune.record.ownership import lock_of
-from krona_tune.record.remote.storage import Storage
+from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal
 from krona_tune.search.startup.cluster import Cluster, Node
 from krona_tune.service.queue import dispatcher

@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from krona_tune.record.orders import whoami
-from krona_tune.record.remote.storage import Storage
+from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal
 from krona_tune.service.queue import database
 from krona_tune.service.queue.study_queue import NoQueueError, StudyQueue

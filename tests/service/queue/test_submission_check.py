@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from krona_tune.record.remote.storage import Storage
+from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal
 from krona_tune.service.queue import submission_check
 from krona_tune.service.queue.entry import Submission

@@ -18,9 +18,9 @@ from krona_tune.record import background, ownership
 from krona_tune.record.ownership import LEASE, Lease, holding, is_held, lock_of, read_lease
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.record.remote.copy import INDEX, Copy, Index, NotPushedError, OvertakenError, RemoteSink, belongs
-from krona_tune.record.remote.storage import Storage, refresh, storage_at
-from krona_tune.record.remote.store import Store
+from krona_tune.record.remote_copy import INDEX, Copy, Index, NotPushedError, OvertakenError, RemoteSink, belongs
+from krona_tune.record.storage import Storage, refresh, storage_at
+from krona_tune.record.store import Store
 from krona_tune.record.trial_checkpoints import RemoteCheckpoints
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
