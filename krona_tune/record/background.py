@@ -7,11 +7,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from krona_tune.study.order import Order
 from krona_tune.study.redact import redact
 from krona_tune.study.result import Report, TrialResult
+
+if TYPE_CHECKING:
+    from krona_tune.record.records import Records
 
 logger = logging.getLogger(__name__)
 
@@ -143,8 +146,8 @@ class Mirror(Protocol):
 
     def open(self) -> None: ...
 
-    def behind(self) -> Iterable[Sequence[Event]]:
-        """Returns what the store lacks of earlier drivers, one subject's events at a time; called when it is open."""
+    def behind(self, earlier: "Records") -> Iterable[Sequence[Event]]:
+        """Returns what the store lacks of earlier records, one subject's events at a time; called once it is open."""
 
     def send(self, events: Sequence[Event]) -> None:
         """Sends some of one subject's events, in their order. Sending the same again does no harm."""
@@ -158,9 +161,13 @@ class BackgroundSink:
     The store is opened for the first event: opening takes seconds, and the first trial need not wait for it.
     """
 
-    def __init__(self, store: Mirror, *, name: str, fix: str = SYNC) -> None:
-        """`fix` says how what the store lacks at the end gets there later."""
-        self._store, self._name, self._fix = store, redact(name), fix
+    def __init__(self, store: Mirror, earlier: "Records", *, name: str, fix: str = SYNC) -> None:
+        """`fix` says how what the store lacks at the end gets there later.
+
+        `earlier` are the records of a resumed study: what the store lacks of them is sent first, because the driver
+        that had them may have been killed before it could send them.
+        """
+        self._store, self._earlier, self._name, self._fix = store, earlier, redact(name), fix
         self._backlogs: dict[str, list[Event]] = {}
         self._artifacts: Sequence[Path] = ()
         self._opened = self._closed = False
@@ -220,7 +227,7 @@ class BackgroundSink:
     def _open(self) -> None:
         if not self._opened:
             self._store.open()
-            for events in list(self._store.behind()):
+            for events in list(self._store.behind(self._earlier)):
                 subject = events[0].subject
                 self._backlogs[subject] = [*events, *self._backlogs.get(subject, ())]
                 self._behind += len(events)

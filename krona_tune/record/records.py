@@ -97,11 +97,6 @@ def read_records(results: Path, *, runs: bool = False) -> Records:
     )
 
 
-def running_trials(rows: Iterable[TrialResult]) -> frozenset[str]:
-    """Returns the trials that have begun and not ended: they run if the study does, else they were interrupted."""
-    return frozenset(row.trial_id for row in rows if row.status is Status.INTERRUPTED and row.ended_at is None)
-
-
 def as_far_as_reported(trial: TrialResult, reports: Sequence[Report]) -> TrialResult:
     """Returns a trial without a known end, with the score of its last report and the seconds of all its reports.
 

@@ -14,7 +14,7 @@ from krona_tune.record.store import Store
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import facts_of
 from krona_tune.study.request.study_spec import Keep, StudySpec
-from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import Standings
 
 logger = logging.getLogger(__name__)

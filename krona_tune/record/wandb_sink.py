@@ -80,24 +80,24 @@ class WandbStore:
     the run on disk that an earlier session wrote.
     """
 
-    def __init__(self, project: str, study: str, manifest: Manifest, folder: Path, earlier: Records) -> None:
+    def __init__(self, project: str, study: str, manifest: Manifest, folder: Path) -> None:
         self._place, (self._entity, _, self._project) = project, project.rpartition("/")
-        self._study, self._manifest, self._folder, self._earlier = study, manifest, folder, earlier
+        self._study, self._manifest, self._folder = study, manifest, folder
         self._runs: dict[str, Any] = {}
         self._under_way: dict[str, str] = {}  # the trials whose run has begun and has no end, and their tasks
         self._reports: dict[str, dict[int, Report]] = defaultdict(dict)
-        for report in earlier.reports:
-            self._reports[report.trial_id][report.examples] = report
         self._orders: dict[str, dict[str, str]] = defaultdict(dict)  # what orders say of trials, by trial
 
     def open(self) -> None:
         (self._folder / FOLDER).mkdir(parents=True, exist_ok=True)
         self._offline = is_offline()
 
-    def behind(self) -> Iterator[list[Event]]:
+    def behind(self, earlier: Records) -> Iterator[list[Event]]:
         """Yields each trial of earlier sessions whose last status was not noted as sent."""
+        for report in earlier.reports:
+            self._reports[report.trial_id][report.examples] = report
         sent = self._sent()
-        for row in self._earlier.trials:
+        for row in earlier.trials:
             if sent.get(row.trial_id) != row.status:
                 at, ended = row.ended_at or row.started_at, row.ended
                 yield [Event(what=row, at_ms=milliseconds(at), ended=ended)]
@@ -224,10 +224,7 @@ class WandbSink(BackgroundSink):
         folder: Path,
         earlier: Records | None = None,
     ) -> None:
-        """`project` may begin with a team: TEAM/PROJECT. `folder` is the study's: wandb writes into `wandb/` there.
-
-        `earlier` are the records of a resumed study: what W&B lacks of them is sent first.
-        """
-        store = WandbStore(project, study, manifest, folder, earlier or Records())
+        """`project` may begin with a team: TEAM/PROJECT. `folder` is the study's: wandb writes into `wandb/` there."""
+        store = WandbStore(project, study, manifest, folder)
         fix = "the Parquet records have them, and resuming the study with --wandb sends them"
-        super().__init__(store, name=f"W&B at {project}", fix=fix)
+        super().__init__(store, earlier or Records(), name=f"W&B at {project}", fix=fix)

@@ -10,6 +10,7 @@ import pytest
 
 from krona_tune.record import background
 from krona_tune.record.background import BackgroundSink, Event, NotAcceptedError, NotSentError, Worker
+from krona_tune.record.records import Records
 from krona_tune.study.result import Report, Status
 from tests.record.events import ended, report, started
 
@@ -29,7 +30,7 @@ class Memory:
         self.before_open()
         self.opened += 1
 
-    def behind(self) -> list[list[Event]]:
+    def behind(self, earlier: Records) -> list[list[Event]]:
         return self.earlier
 
     def send(self, events: Sequence[Event]) -> None:
@@ -61,7 +62,7 @@ def times(count: int, error: Exception) -> Callable[..., None]:
 
 def test_events_arrive_in_their_order_and_the_end_is_told() -> None:
     store, trial = Memory(), started(0)
-    sink = BackgroundSink(store, name="memory")
+    sink = BackgroundSink(store, Records(), name="memory")
     sink.trial_started(trial)
     for rung, score in enumerate((0.25, 0.5, 0.75)):
         sink.reported(report(trial, rung, score))
@@ -78,7 +79,7 @@ def test_a_store_that_comes_back_gets_everything(caplog: pytest.LogCaptureFixtur
     store.before_open = times(2, ConnectionError("no route"))
     store.before_send = times(2, ConnectionError("gone"))
     with caplog.at_level(logging.WARNING):
-        sink = BackgroundSink(store, name="memory")
+        sink = BackgroundSink(store, Records(), name="memory")
         sink.reported(report(started(0), 0, 0.25))
         sink.reported(report(started(1), 0, 0.5))
         sink.study_ended([])
@@ -91,7 +92,7 @@ def test_trouble_is_told_once_and_its_end_too(caplog: pytest.LogCaptureFixture) 
     store = Memory()
     store.before_open = times(4, ConnectionError("no route"))
     with caplog.at_level(logging.WARNING):
-        sink = BackgroundSink(store, name="memory")
+        sink = BackgroundSink(store, Records(), name="memory")
         deadline = time.monotonic() + 10
         while not store.opened and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -111,7 +112,7 @@ def test_a_refused_trial_is_counted_and_the_others_are_sent(caplog: pytest.LogCa
 
     store.before_send = refuse
     with caplog.at_level(logging.WARNING):
-        sink = BackgroundSink(store, name="memory")
+        sink = BackgroundSink(store, Records(), name="memory")
         sink.reported(report(started(0), 0, 0.25))
         sink.reported(report(started(1), 0, 0.5))
         with pytest.raises(NotSentError, match=r"lacks 1 of 2 events \(trial cola-0000 was refused: a parameter"):
@@ -130,7 +131,7 @@ def test_a_trial_that_always_fails_does_not_hold_up_the_others(monkeypatch: pyte
 
     store.before_send = fail
     monkeypatch.setattr(background, "DRAIN_SECONDS", 0.5)
-    sink = BackgroundSink(store, name="memory")
+    sink = BackgroundSink(store, Records(), name="memory")
     for number in range(3):
         sink.reported(report(started(number), 0, number / 4))
     with pytest.raises(NotSentError, match=r"lacks 1 of 3 events \(RuntimeError: always\)"):
@@ -144,7 +145,7 @@ def test_the_end_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None
     store, release = Memory(), threading.Event()
     store.before_send = lambda events: (release.wait(10), None)[1]
     monkeypatch.setattr(background, "DRAIN_SECONDS", 0.1)
-    sink = BackgroundSink(store, name="memory")
+    sink = BackgroundSink(store, Records(), name="memory")
     sink.reported(report(started(0), 0, 0.5))
     start = time.monotonic()
     with pytest.raises(NotSentError, match=r"memory lacks 1 of 1 events \(still busy after 0.1 s\)"):
@@ -157,7 +158,7 @@ def test_the_end_hardly_waits_for_a_store_that_never_opened(monkeypatch: pytest.
     monkeypatch.setattr(background, "UNOPENED_SECONDS", 0.2)
     store = Memory()
     store.before_open = times(1_000_000, ConnectionError("http://me:hunter2@host does not answer"))
-    sink = BackgroundSink(store, name="memory")
+    sink = BackgroundSink(store, Records(), name="memory")
     sink.reported(report(started(0), 0, 0.5))
     start = time.monotonic()
     with pytest.raises(NotSentError) as lacking:
@@ -172,7 +173,7 @@ def test_a_store_that_takes_everything_but_its_end_lacks_that(monkeypatch: pytes
     store = Memory()
     monkeypatch.setattr(store, "close", times(1_000_000, OSError("no space left")))
     monkeypatch.setattr(background, "DRAIN_SECONDS", 0.2)
-    sink = BackgroundSink(store, name="memory")
+    sink = BackgroundSink(store, Records(), name="memory")
     sink.reported(report(started(0), 0, 0.5))
     with pytest.raises(NotSentError, match=r"memory lacks tables and artifacts \(OSError: no space left\)"):
         sink.study_ended([])
@@ -182,7 +183,7 @@ def test_a_store_that_takes_everything_but_its_end_lacks_that(monkeypatch: pytes
 def test_nobody_waits_for_a_slow_store() -> None:
     store, release = Memory(), threading.Event()
     store.before_open = lambda: (release.wait(10), None)[1]
-    sink = BackgroundSink(store, name="memory")
+    sink = BackgroundSink(store, Records(), name="memory")
     start = time.perf_counter()
     sink.trial_started(started(0))
     for _ in range(100):
@@ -198,7 +199,7 @@ def test_what_waits_is_limited_and_the_rest_is_left_to_a_sync(monkeypatch: pytes
     monkeypatch.setattr(background, "CAPACITY", 3)
     store, release = Memory(), threading.Event()
     store.before_open = lambda: (release.wait(10), None)[1]
-    sink = BackgroundSink(store, name="memory")
+    sink = BackgroundSink(store, Records(), name="memory")
     for number in range(5):
         sink.reported(report(started(number), 0, number / 4))
     release.set()
@@ -210,7 +211,7 @@ def test_what_waits_is_limited_and_the_rest_is_left_to_a_sync(monkeypatch: pytes
 
 def test_an_event_carries_the_time_at_which_it_happened() -> None:
     store, trial = Memory(), started(3)
-    sink = BackgroundSink(store, name="memory")
+    sink = BackgroundSink(store, Records(), name="memory")
     sink.trial_started(trial)
     sink.trial_ended(ended(trial, Status.COMPLETED, []))
     sink.study_ended([])
@@ -230,7 +231,7 @@ def test_what_the_store_lacks_of_earlier_sessions_comes_first_and_a_refused_tria
             raise NotAcceptedError("not this one")
 
     store.before_send = refuse
-    sink = BackgroundSink(store, name="memory")
+    sink = BackgroundSink(store, Records(), name="memory")
     sink.reported(report(trial, 1, 0.5))
     with pytest.raises(NotSentError, match="lacks 1 of 3 events"):
         sink.study_ended([])

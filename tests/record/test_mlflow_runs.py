@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 from krona_tune.record.background import Event, milliseconds
 from krona_tune.record.mlflow_mirror import mlflow_sink
 from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowStore
+from krona_tune.record.records import Records
 from krona_tune.study.result import Status
 from tests.record.conftest import SPEC
 from tests.record.events import RUNGS, ended, manifest, report, started
@@ -53,7 +54,7 @@ def opened(
     return store, client
 
 
-def until_it_works(step: Callable[[], None]) -> None:
+def until_it_works(step: Callable[[], object]) -> None:
     """Runs a step again if it fails, as the mirror's thread does; it fails at most once."""
     try:
         step()
@@ -68,7 +69,7 @@ def sent(store: MlflowStore) -> None:
     start = Event(what=trial, at_ms=milliseconds(trial.started_at))
     told = [Event(what=rung, at_ms=milliseconds(trial.started_at) + 1 + rung.rung) for rung in rungs]
     end = Event(what=ended(trial, Status.COMPLETED, rungs), at_ms=told[-1].at_ms + 1, ended=True)
-    until_it_works(store.begin)
+    until_it_works(lambda: list(store.behind(Records())))
     until_it_works(lambda: store.send([start, told[0]]))
     until_it_works(lambda: store.send([told[1], end]))
     until_it_works(lambda: store.close([]))

@@ -71,11 +71,15 @@ class MlflowStore:
         for task in self._manifest.tasks:
             self.runs.of_task(task, milliseconds(begun.timestamp()))
 
-    def begin(self) -> None:
-        """Makes a run for every task, and marks it as running."""
+    def behind(self, earlier: Records) -> Iterator[list[Event]]:
+        """Makes a run for every task and marks it as running; yields what the store lacks of earlier records."""
         self.ensure_tasks()
         for run_id in self.runs.tasks.values():
             self.runs.client.update_run(run_id, status="RUNNING")
+        rows = earlier.trials
+        doubtful = [row for row in rows if not row.ended or not says_its_end(self.runs, row)]
+        yield from missing_events(self.runs, doubtful, earlier.reports)
+        yield from missing_orders(self.runs, rows, earlier.orders)
 
     def send(self, events: Sequence[Event]) -> None:
         """Sends one subject's events. Metrics of the same time, step and value are one, so sending again does no harm.
@@ -228,29 +232,9 @@ class MlflowSink(BackgroundSink):
         spec: str,
         earlier: Records | None = None,
     ) -> None:
-        """`spec` is the text of study.yaml. `artifact_location` None leaves it to the tracking server.
-
-        `earlier` are the records of a resumed study: what the tracking store lacks of them is sent first,
-        because the driver that had them may have been killed before it could send them.
-        """
-        store = _Continued(earlier or Records(), tracking_uri, artifact_location, study, manifest, spec)
-        super().__init__(store, name=f"MLflow at {tracking_uri}")
-
-
-class _Continued(MlflowStore):
-    def __init__(self, earlier: Records, *request: Any) -> None:
-        super().__init__(*request)
-        self._earlier = earlier
-
-    def open(self) -> None:
-        super().open()
-        self.begin()
-
-    def behind(self) -> Iterator[list[Event]]:
-        rows = self._earlier.trials
-        doubtful = [row for row in rows if not row.ended or not says_its_end(self.runs, row)]
-        yield from missing_events(self.runs, doubtful, self._earlier.reports)
-        yield from missing_orders(self.runs, rows, self._earlier.orders)
+        """`spec` is the text of study.yaml. `artifact_location` None leaves it to the tracking server."""
+        store = MlflowStore(tracking_uri, artifact_location, study, manifest, spec)
+        super().__init__(store, earlier or Records(), name=f"MLflow at {tracking_uri}")
 
 
 @dataclass(frozen=True, kw_only=True)
