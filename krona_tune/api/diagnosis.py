@@ -13,8 +13,8 @@ import platformdirs
 from krona_tune import __version__, hub
 from krona_tune.processor import this_processor
 from krona_tune.refusal import Refusal
-from krona_tune.search.preflight import machine
-from krona_tune.search.preflight.machine import (
+from krona_tune.search.startup import machine
+from krona_tune.search.startup.machine import (
     US,
     extras,
     installed,

@@ -22,11 +22,11 @@ from krona_tune.study.request.study_spec import for_task
 from krona_tune.study.result import TrialResult
 
 if TYPE_CHECKING:
-    from krona_tune.search.budget.forecast import Forecast
+    from krona_tune.search.forecast import Forecast
     from krona_tune.search.full_training import FullTraining
     from krona_tune.search.ledger import Ledger
     from krona_tune.search.planning.plan import Plan
-    from krona_tune.search.startup.begin import Started
+    from krona_tune.search.startup.resources import Started
     from krona_tune.train.export import Exported
 
 OF_THE_SERVICE = ("fastapi", "sqlalchemy", "starlette", "uvicorn")

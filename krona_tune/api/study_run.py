@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from krona_tune.search.full_training import FullTraining
     from krona_tune.search.planning.plan import Plan
     from krona_tune.search.runner import Outcome
-    from krona_tune.search.startup.begin import Gathered
     from krona_tune.search.startup.cluster import Cluster
+    from krona_tune.search.startup.resources import Gathered
 
 NO_RESULT, RAY_LOST, INTERRUPTED = 1, 75, 130
 """Exit statuses: done but some task has no result; Ray ended during the study (EX_TEMPFAIL of sysexits.h); stopped."""
@@ -100,9 +100,9 @@ def run_and_report(
     _refuse_no_log(folder.log)
     began, workers = time.monotonic(), connecting(address, plan.spec.resources.nice)
     from krona_tune.search import runner
-    from krona_tune.search.budget.forecast import Forecast
-    from krona_tune.search.preflight.checks import run_preflight
-    from krona_tune.search.startup import begin
+    from krona_tune.search.forecast import Forecast
+    from krona_tune.search.startup import resources
+    from krona_tune.search.startup.preflight import run_preflight
     from krona_tune.search.terminal.result_tables import result_tables
     from krona_tune.study.formatting import format_duration
 
@@ -113,7 +113,7 @@ def run_and_report(
     findings.refuse()
     forecast = Forecast.of(gathered, findings.probe) if findings.probe else None
     with _logging_to(folder.log):
-        started = begin.begin_study(begin.computing_in(gathered, findings.computes_in), folder, command=command)
+        started = resources.begin_study(resources.computing_in(gathered, findings.computes_in), folder, command=command)
         if not quiet:
             print_started(started, tracking_uri, None if again else forecast, wandb)
         load = Timer(LOAD_SECONDS, import_module, [REPORT])
@@ -185,7 +185,7 @@ def resume_command(folder: StudyFolder) -> str:
 
 def _gathered(plan: "Plan", workers: "Future[Cluster]", folder: StudyFolder, resumed_by: str) -> "Gathered":
     """Returns what the plan needs to run. If it is not there now, the refusal says whether a study was begun."""
-    from krona_tune.search.startup.begin import gather_study
+    from krona_tune.search.startup.resources import gather_study
 
     try:
         return gather_study(plan, workers)

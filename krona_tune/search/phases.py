@@ -10,8 +10,8 @@ from ray.tune.schedulers import FIFOScheduler
 
 from krona_tune.record.driver_state import write_driver_state
 from krona_tune.record.parquet_reader import read_reports
-from krona_tune.search.budget.budget import Amount, Rates, needed
-from krona_tune.search.budget.forecast import Forecast
+from krona_tune.search.budget import Amount, Rates, needed
+from krona_tune.search.forecast import Forecast
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import Plan, trial_seed
 from krona_tune.search.planning.space import Params
@@ -21,7 +21,7 @@ from krona_tune.search.searchers.open_samplers import SHARED, open_samplers, ope
 from krona_tune.search.searchers.proposal import earlier_points
 from krona_tune.search.searchers.shared_searcher import SharedSearcher
 from krona_tune.search.searchers.task_searcher import StudySearcher
-from krona_tune.search.startup.begin import Started
+from krona_tune.search.startup.resources import Started
 from krona_tune.search.study_orders import StudyOrders
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.terminal.live_view import View

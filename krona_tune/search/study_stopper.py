@@ -12,7 +12,7 @@ from typing import Any, Literal
 from ray import tune
 from rich.console import Console
 
-from krona_tune.search.budget.budget import Amount, Budget
+from krona_tune.search.budget import Amount, Budget
 from krona_tune.study.result import Status
 
 logger = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ import pytest
 from krona_tune import cli
 from krona_tune.api import diagnosis
 from krona_tune.api.diagnosis import diagnose
-from krona_tune.search.preflight import machine
-from krona_tune.search.preflight.machine import MASK, READ, SECRET, Gpu, extras, unmet, variables
+from krona_tune.search.startup import machine
+from krona_tune.search.startup.machine import MASK, READ, SECRET, Gpu, extras, unmet, variables
 from tests.conftest import Run
 
 ROOT = Path(__file__).resolve().parents[2]

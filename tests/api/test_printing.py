@@ -13,11 +13,11 @@ from rich.table import Table
 from krona_tune.api.plan_view import plan_lines
 from krona_tune.api.printing import console, errors, print_cost, print_paths, print_started
 from krona_tune.record.sink import NothingKept
-from krona_tune.search.budget.forecast import Forecast
+from krona_tune.search.forecast import Forecast
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import Plan, make_plan
-from krona_tune.search.startup.begin import Started
 from krona_tune.search.startup.cluster import Cluster, Slots
+from krona_tune.search.startup.resources import Started
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.study_spec import StudySpec
 from tests.record.events import manifest

@@ -12,10 +12,9 @@ from krona_tune.api import study_run
 from krona_tune.record.ownership import is_locked
 from krona_tune.refusal import NotNow
 from krona_tune.search import runner
-from krona_tune.search.preflight import checks
-from krona_tune.search.preflight.findings import Findings
 from krona_tune.search.runner import Outcome
-from krona_tune.search.startup import begin, cluster
+from krona_tune.search.startup import cluster, preflight, resources
+from krona_tune.search.startup.findings import Findings
 from krona_tune.search.terminal import result_tables
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.study_spec import StudySpec
@@ -39,9 +38,9 @@ def program(run: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     locked: list[bool] = []
     nothing = SimpleNamespace(manifest=SimpleNamespace(tasks={}), price=None)
     monkeypatch.setattr(cluster, "connecting", lambda address, nice: Future())
-    monkeypatch.setattr(begin, "gather_study", lambda plan, workers: nothing)
-    monkeypatch.setattr(begin, "begin_study", lambda gathered, folder, command: nothing)
-    monkeypatch.setattr(checks, "run_preflight", lambda *asked: Findings())
+    monkeypatch.setattr(resources, "gather_study", lambda plan, workers: nothing)
+    monkeypatch.setattr(resources, "begin_study", lambda gathered, folder, command: nothing)
+    monkeypatch.setattr(preflight, "run_preflight", lambda *asked: Findings())
     monkeypatch.setattr(result_tables, "result_tables", lambda ledger, tasks, fronts: "the ranking")
     monkeypatch.setattr(study_run, "print_started", lambda *said: None)
 
@@ -127,7 +126,7 @@ def test_a_ray_that_does_not_start_now_ends_with_a_status_of_its_own(
         return found
 
     monkeypatch.setattr(cluster, "connecting", failed)
-    monkeypatch.setattr(begin, "_backbone_and_data", lambda plan: ("the backbone", "the data"))
+    monkeypatch.setattr(resources, "_backbone_and_data", lambda plan: ("the backbone", "the data"))
     space = tmp_path / "space.yaml"
     space.write_text(f"model: {model}\ntasks: [cola]\ndata: mini\nresources: {{nice: 4}}\n", encoding="utf-8")
     FOLDER.root.mkdir(parents=True)

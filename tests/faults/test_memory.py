@@ -10,7 +10,7 @@ import ray
 import torch
 from ray import tune
 
-from krona_tune.search.budget.budget import Amount, Budget
+from krona_tune.search.budget import Amount, Budget
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.tune_host import Recorder
 from krona_tune.study.result import Status, TrialResult

@@ -12,10 +12,10 @@ from ray.cluster_utils import Cluster as Nodes
 
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.search.planning.plan import make_plan
-from krona_tune.search.preflight import checks
-from krona_tune.search.preflight.checks import NodeReport, inspect_nodes, needed_bytes, run_preflight, versions
-from krona_tune.search.startup.begin import gather_study
+from krona_tune.search.startup import preflight
 from krona_tune.search.startup.cluster import connect, connecting
+from krona_tune.search.startup.preflight import NodeReport, inspect_nodes, needed_bytes, run_preflight, versions
+from krona_tune.search.startup.resources import gather_study
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.request.loader import load_spec
 from krona_tune.study.result import Status
@@ -108,11 +108,11 @@ def test_a_first_batch_that_takes_too_long_gives_its_place_back(
     home: Home, three: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(home.root / "cache"))
-    monkeypatch.setattr(checks, "FIRST_BATCH_SECONDS", 1)
-    monkeypatch.setattr(checks, "train_first_batch", stuck)
+    monkeypatch.setattr(preflight, "FIRST_BATCH_SECONDS", 1)
+    monkeypatch.setattr(preflight, "train_first_batch", stuck)
     plan = make_plan(load_spec(Path(home.space(home.root / "bert")), (), {"tasks": ("cola",)}), "x.yaml")
     gathered = gather_study(plan, connecting(three.address))
-    found = checks.in_the_first_batch(gathered, needed_bytes(gathered))
+    found = preflight.in_the_first_batch(gathered, needed_bytes(gathered))
     assert found.warnings == ("no worker trained a first batch within 1 s",)
     deadline = time.monotonic() + 30
     while ray.available_resources().get("CPU", 0) < 3 and time.monotonic() < deadline:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from krona_tune.search.budget.forecast import Forecast, Load, Pace, TaskForecast, middle, survivors
+from krona_tune.search.forecast import Forecast, Load, Pace, TaskForecast, middle, survivors
 from krona_tune.search.startup.cluster import Slots
 from krona_tune.study.request.domain import Choice, Domain, Fixed, Range
 from krona_tune.study.request.schedule import Schedule

@@ -8,7 +8,7 @@ import pytest
 
 from krona_tune.adapters.placement import count
 from krona_tune.report.cost import DeviceRates, cost
-from krona_tune.search.budget.budget import spent
+from krona_tune.search.budget import spent
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.devices import Devices

@@ -7,8 +7,8 @@ import pytest
 
 from krona_tune import cli
 from krona_tune.refusal import Refusal
-from krona_tune.search.preflight.machine import LONGEST_SOCKET, SOCKET, refuse_gone_folder, refuse_temporary_folder
 from krona_tune.search.startup.cluster import connecting
+from krona_tune.search.startup.machine import LONGEST_SOCKET, SOCKET, refuse_gone_folder, refuse_temporary_folder
 from tests.conftest import Run
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-from krona_tune.search.budget.budget import Rates
+from krona_tune.search.budget import Rates
 from krona_tune.search.phases import finals_reserve
 from krona_tune.search.resume import repeat_trials
 from krona_tune.study.compared_values import compare

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from krona_tune.search import runner
-from krona_tune.search.budget.budget import Amount, Budget, Rates
+from krona_tune.search.budget import Amount, Budget, Rates
 from krona_tune.search.startup import cluster
 from krona_tune.search.startup.cluster import Cluster, Node
 from krona_tune.search.study_stopper import StudyStopper

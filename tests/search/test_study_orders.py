@@ -20,17 +20,17 @@ from krona_tune.record.driver_state import STOP
 from krona_tune.record.orders import give_order, waiting_orders
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import read_records
-from krona_tune.search.budget.budget import Amount, Budget
+from krona_tune.search.budget import Amount, Budget
 from krona_tune.search.full_training import FullTraining
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import Plan
-from krona_tune.search.recovery import open_records
 from krona_tune.search.resume import known_trials, numbers_left
 from krona_tune.search.searchers.history import History
 from krona_tune.search.searchers.open_samplers import open_samplers
 from krona_tune.search.searchers.task_searcher import StudySearcher
 from krona_tune.search.study_clock import StudyClock
 from krona_tune.search.study_orders import StudyOrders
+from krona_tune.search.study_records import open_records
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.search.waiting_orders import EarlierOrders
@@ -42,7 +42,7 @@ from krona_tune.study.result import Status
 from krona_tune.train import checkpoint
 from tests.search.conftest import count_on, never
 from tests.search.test_asha import report
-from tests.search.test_recovery import SHAPE, plan
+from tests.search.test_study_records import SHAPE, plan
 
 
 class Killed(BaseException):

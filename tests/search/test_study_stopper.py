@@ -5,7 +5,7 @@ import signal
 import pytest
 from rich.console import Console
 
-from krona_tune.search.budget.budget import Amount, Budget
+from krona_tune.search.budget import Amount, Budget
 from krona_tune.search.study_stopper import StudyStopper, interruptible
 from krona_tune.study.result import Status
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from krona_tune.search.budget.budget import Amount, Budget
+from krona_tune.search.budget import Amount, Budget
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.tune_host import Recorder

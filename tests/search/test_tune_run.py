@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from krona_tune.search import tune_host
-from krona_tune.search.budget.budget import Amount, Budget
+from krona_tune.search.budget import Amount, Budget
 from krona_tune.search.study_stopper import StudyStopper
 
 

@@ -28,7 +28,7 @@ from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import Manifest, read_manifest
 from krona_tune.study.order import Order
 from krona_tune.study.redact import redact
-from krona_tune.study.result import Report, TrialResult
+from krona_tune.study.result import Report, Status, TrialResult
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Run

@@ -1,1 +1,1 @@
-"""Makes a plan ready to run: starts Ray, loads the data, writes the folder."""
+"""Makes a plan ready to run: starts Ray, loads the data, checks what could fail later, writes the folder."""

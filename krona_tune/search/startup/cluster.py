@@ -12,8 +12,8 @@ from threading import Event, Thread
 from typing import Any
 
 from krona_tune.refusal import Refusal, refusing, told
-from krona_tune.search.preflight.machine import refuse_cache, refuse_temporary_folder
 from krona_tune.search.ray_internals import count_gpus
+from krona_tune.search.startup.machine import refuse_cache, refuse_temporary_folder
 from krona_tune.search.startup.ray_start import start_patiently
 from krona_tune.study.devices import Devices
 from krona_tune.study.request.study_spec import ResourcesSpec

@@ -14,7 +14,6 @@ from rich.table import Table
 from krona_tune.record.driver_state import read_driver_state, share_done
 from krona_tune.record.ownership import is_locked, is_running
 from krona_tune.record.parquet_reader import read_trials
-from krona_tune.record.records import running_trials
 from krona_tune.record.sink import NothingKept
 from krona_tune.record.storage import LISTED, Storage, refresh
 from krona_tune.refusal import Refusal

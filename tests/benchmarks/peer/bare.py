@@ -20,7 +20,7 @@ from krona_tune.record.ownership import claim
 from krona_tune.report.study_page import write_report
 from krona_tune.search import runner
 from krona_tune.search.planning.plan import make_plan
-from krona_tune.search.startup import begin
+from krona_tune.search.startup import resources
 from krona_tune.search.startup.cluster import connecting
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.schedule import Schedule
@@ -57,9 +57,9 @@ def study(data: str) -> Study:
     asked = StudySpec.model_validate(spec(CASE, data).plain() | {"search": {"trials": CASE.trials}})
     with tempfile.TemporaryDirectory() as storage:
         folder = StudyFolder(Path(storage) / "study")
-        gathered = begin.gather_study(make_plan(asked, "benchmark"), connecting(None))
+        gathered = resources.gather_study(make_plan(asked, "benchmark"), connecting(None))
         with claim(folder):
-            started = begin.begin_study(gathered, folder, command="benchmark")
+            started = resources.begin_study(gathered, folder, command="benchmark")
             done = runner.run(
                 started, Console(), tracking_uri=None, quiet=True, forecast=None, write_report=write_report
             )

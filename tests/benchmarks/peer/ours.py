@@ -20,18 +20,18 @@ from krona_tune.record.parquet_reader import read_reports
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.sink import FanOut
 from krona_tune.report.study_page import write_report
-from krona_tune.search.best_adapters import save_best_adapters
-from krona_tune.search.budget.budget import Amount, Budget
-from krona_tune.search.budget.forecast import Forecast
+from krona_tune.search.artifacts import save_best_adapters
+from krona_tune.search.budget import Amount, Budget
+from krona_tune.search.forecast import Forecast
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.phases import workplace
 from krona_tune.search.planning.plan import make_plan
-from krona_tune.search.preflight.checks import run_preflight
 from krona_tune.search.searchers.proposal import Origin
 from krona_tune.search.searchers.task_searcher import Gate, StudySearcher
-from krona_tune.search.startup import begin
-from krona_tune.search.startup.begin import Started
+from krona_tune.search.startup import resources
 from krona_tune.search.startup.cluster import connecting
+from krona_tune.search.startup.preflight import run_preflight
+from krona_tune.search.startup.resources import Started
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.terminal.live_view import View
 from krona_tune.search.tune_host import Phase, tune_trials
@@ -96,13 +96,13 @@ class Listed:
 def study(case: Case, data: str, precision: str, folder: StudyFolder) -> tuple[Ledger, float]:
     """Runs everything from the request to adapters, records and page; returns also the forecast seconds of a trial."""
     plan = make_plan(spec(case, data, precision), "benchmark")
-    gathered = begin.gather_study(plan, connecting(None))
+    gathered = resources.gather_study(plan, connecting(None))
     findings = run_preflight(gathered, folder, None)
     findings.refuse()
     assert findings.probe is not None, "nothing was foretold"
     foretold = Forecast.of(gathered, findings.probe).trial(case.task, case.epochs)
     with claim(folder):
-        started = begin.begin_study(gathered, folder, command="benchmark")
+        started = resources.begin_study(gathered, folder, command="benchmark")
         mlflow = MlflowSink(
             tracking_uri=folder.tracking_uri,
             artifact_location=folder.artifact_location,

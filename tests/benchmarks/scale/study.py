@@ -15,7 +15,7 @@ from krona_tune.record.ownership import claim
 from krona_tune.search import runner, tune_host
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import make_plan
-from krona_tune.search.startup import begin
+from krona_tune.search.startup import resources
 from krona_tune.search.startup.cluster import QUIET, connecting
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.tune_host import Phase
@@ -52,7 +52,7 @@ def run(home: Path, trials: int, slots: int, seconds: float, *, in_ray: bool) ->
         saved_bert(home / "bert")
     os.environ |= QUIET
     ray.init(address="local", num_cpus=slots, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    gathered = begin.gather_study(make_plan(build_spec(request(home, trials), "scale"), "scale"), connecting(None))
+    gathered = resources.gather_study(make_plan(build_spec(request(home, trials), "scale"), "scale"), connecting(None))
     place = StubPlace(rungs={n: w.schedule.rungs for n, w in gathered.prepared.works.items()}, seconds=seconds)
 
     def by_ray(phase: Phase, **others: Any) -> None:
@@ -68,7 +68,7 @@ def run(home: Path, trials: int, slots: int, seconds: float, *, in_ray: bool) ->
         patch.object(runner, "tune_trials", by_ray if in_ray else by_loop),
         claim(folder),
     ):
-        started = begin.begin_study(gathered, folder, "the simulation of scale")
+        started = resources.begin_study(gathered, folder, "the simulation of scale")
         done = runner.run(
             started, Console(), tracking_uri=None, quiet=True, forecast=None, write_report=lambda folder: folder.spec
         )

@@ -19,8 +19,8 @@ from krona_tune.atomic_write import write_atomically
 from krona_tune.record.orders import whoami
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.plan import Plan
-from krona_tune.search.preflight.findings import together
 from krona_tune.search.startup.cluster import Cluster, Slots, slots
+from krona_tune.search.startup.findings import together
 from krona_tune.search.startup.task_data import Prepared, prepare_data
 from krona_tune.study.devices import Price, price_of
 from krona_tune.study.folder import StudyFolder

@@ -12,8 +12,8 @@ from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
 from krona_tune.search.phases import workplace
 from krona_tune.search.planning.plan import make_plan
-from krona_tune.search.startup.begin import Gathered, Started, begin_study, computing_in, refuse_changed
 from krona_tune.search.startup.cluster import Cluster, Slots
+from krona_tune.search.startup.resources import Gathered, Started, begin_study, computing_in, refuse_changed
 from krona_tune.study.devices import Devices
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest

@@ -19,20 +19,20 @@ from krona_tune.record.mlflow_mirror.tracking_uri import explain_unreachable
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.plan import make_plan
-from krona_tune.search.preflight import checks, first_batch
-from krona_tune.search.preflight.checks import NodeReport, inspect_node, node_problems, run_preflight, versions
-from krona_tune.search.preflight.findings import together
-from krona_tune.search.preflight.first_batch import (
+from krona_tune.search.startup import cluster, preflight, resources
+from krona_tune.search.startup.cluster import Cluster, Node, Slots, connecting
+from krona_tune.search.startup.findings import together
+from krona_tune.search.startup.preflight import NodeReport, inspect_node, node_problems, run_preflight, versions
+from krona_tune.search.startup.resources import Gathered
+from krona_tune.search.startup.task_data import prepare_data
+from krona_tune.search.worker import first_batch
+from krona_tune.search.worker.first_batch import (
     FirstBatch,
     largest_point,
     longest_example,
     train_first_batch,
     usual_point,
 )
-from krona_tune.search.startup import begin, cluster
-from krona_tune.search.startup.begin import Gathered
-from krona_tune.search.startup.cluster import Cluster, Node, Slots, connecting
-from krona_tune.search.startup.task_data import prepare_data
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.result import Status
@@ -66,7 +66,7 @@ def gathered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gathered]:
         patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
         patch.setattr(cluster, "connect", lambda address, nice: one_node())
         plan = make_plan(build_spec({**ASKED, "model": str(saved_bert(home / "bert"))}, "x.yaml"), "x.yaml")
-        yield begin.gather_study(plan, connecting(None))
+        yield resources.gather_study(plan, connecting(None))
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_the_first_batch_is_of_the_longest_examples(gathered: Gathered, monkeypa
         trained.append((trial.task, len(work.train), longest_example(work)))
         raise ArithmeticError
 
-    monkeypatch.setattr("krona_tune.search.preflight.first_batch.train_trial", listen)
+    monkeypatch.setattr("krona_tune.search.worker.first_batch.train_trial", listen)
     works = gathered.prepared.works
     done = train_first_batch(gathered.source.location, "fp32", False, works, largest_point(gathered.plan.space))
     heaviest = max(works, key=lambda task: longest_example(works[task]))
@@ -143,7 +143,7 @@ def test_everything_that_is_wrong_is_said_at_once(
     unknown = train.set_column(train.column_names.index("label"), "label", pa.array([7] * len(train)))
     broken = replace(gathered.prepared, works={**works, "cola": replace(works["cola"], train=unknown)})
     sick = replace(gathered, prepared=broken)
-    monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: Usage(9, 8, 1))
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: Usage(9, 8, 1))
     found = run_preflight(sick, folder, "http://me:hunter2@127.0.0.1:1")
     assert [refusal.place for refusal in found.problems] == ["--storage", "the first batch of cola"]
     assert "the checkpoints of 16 trials take about" in str(found.problems[0])
@@ -160,7 +160,7 @@ def test_checkpoints_that_are_there_need_no_more_space(
     gathered: Gathered, folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The study has 16 trials."""
-    need = checks.checkpoints_of(gathered.plan)
+    need = preflight.checkpoints_of(gathered.plan)
     assert need.trials == 16
     storage = folder.root.parent.parent
     for free, begun, problems, warnings in (
@@ -172,8 +172,8 @@ def test_checkpoints_that_are_there_need_no_more_space(
     ):
         for number in range(begun):
             (folder.root / "checkpoints" / str(number)).mkdir(parents=True, exist_ok=True)
-        monkeypatch.setattr(checks.shutil, "disk_usage", lambda _, free=free: Usage(0, 0, free))
-        found = checks.check_disk(gathered, folder, storage)
+        monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _, free=free: Usage(0, 0, free))
+        found = preflight.check_disk(gathered, folder, storage)
         assert (len(found.problems), len(found.warnings)) == (problems, warnings), (free, begun)
 
 
@@ -186,7 +186,7 @@ def test_a_damaged_file_of_the_records_does_not_keep_a_study_from_its_driver(
     sink.trial_ended(ended(started(0), Status.COMPLETED, []))
     sink.study_ended([])
     damage(folder.results / "trials.parquet")
-    assert checks.check_disk(gathered, folder, folder.root.parent.parent).problems == ()
+    assert preflight.check_disk(gathered, folder, folder.root.parent.parent).problems == ()
     assert ParquetSink(folder.results).unreadable == [folder.results / "trials.parquet"]
 
 
@@ -203,7 +203,7 @@ def test_checkpoints_are_counted_by_what_each_trial_trains(gathered: Gathered) -
     low, full = (plan.space.parameters(plan.space.of(name).draw(Random(0))) for name in ("lora", "full"))
     head = plan.geometry.head_parameters(2)
     adapters, heads = 2 * (2 * 5 + 2 * 2 * 3), 2 * (2 + 3)
-    found = checks.checkpoints_of(plan)
+    found = preflight.checkpoints_of(plan)
     assert found.trials == adapters + heads
     assert found.usually == pytest.approx(12 * (adapters * (low + full) / 2 + (adapters + heads) * head))
     assert found.most == pytest.approx(12 * (adapters * full + (adapters + heads) * head))
@@ -235,13 +235,13 @@ def test_a_storage_that_can_not_be_written_is_refused(gathered: Gathered, tmp_pa
 
 
 def test_workers_that_surely_do_not_fit_are_refused_and_others_are_doubted(gathered: Gathered) -> None:
-    need = replace(checks.needed_bytes(gathered), weights=3 * GIGABYTE, worker=4 * GIGABYTE)
+    need = replace(preflight.needed_bytes(gathered), weights=3 * GIGABYTE, worker=4 * GIGABYTE)
     for memory, problems, warnings in ((8, 1, 0), (10, 0, 1), (13, 0, 0)):
         study = replace(gathered, cluster=one_node(3, memory * GIGABYTE))
-        found = checks.check_memory(study, need)
+        found = preflight.check_memory(study, need)
         assert (len(found.problems), len(found.warnings)) == (problems, warnings)
     alone = replace(gathered, cluster=one_node(3, 4 * GIGABYTE), slots=Slots(cpus=1, gpus=0, count=1))
-    assert not checks.check_memory(alone, need).problems
+    assert not preflight.check_memory(alone, need).problems
 
 
 def test_what_a_gpu_says_of_a_first_batch_becomes_warnings(gathered: Gathered, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,10 +253,10 @@ def test_what_a_gpu_says_of_a_first_batch_becomes_warnings(gathered: Gathered, m
         memory_bytes=15 * GIGABYTE,
         peak_bytes=6 * GIGABYTE,
     )
-    monkeypatch.setattr(checks, "_trained", lambda *_: card)
+    monkeypatch.setattr(preflight, "_trained", lambda *_: card)
     spec = gathered.plan.spec.model_copy(update={"precision": "bf16"})
     study = replace(gathered, plan=replace(gathered.plan, spec=spec), slots=Slots(cpus=1, gpus=0.3, count=3))
-    found = checks.in_the_first_batch(study, checks.needed_bytes(gathered))
+    found = preflight.in_the_first_batch(study, preflight.needed_bytes(gathered))
     assert [str(problem) for problem in found.problems] == ["the first batch of stsb: KeyError: x"]
     assert [line.partition(":")[0] for line in found.warnings] == [
         "the first batch of cola with the largest adapter",
@@ -270,7 +270,7 @@ def test_what_a_study_was_begun_in_is_kept_where_slow(gathered: Gathered, monkey
     monkeypatch.setattr(first_batch, "computes_bfloat16", lambda kind: False)
     auto = gathered.plan.spec.model_copy(update={"precision": "auto"})
     resumed = replace(gathered, plan=replace(gathered.plan, spec=auto, computes_in="bf16"))
-    found = checks.in_the_first_batch(resumed, checks.needed_bytes(gathered))
+    found = preflight.in_the_first_batch(resumed, preflight.needed_bytes(gathered))
     assert (found.problems, found.computes_in) == ((), "bf16")
     assert found.warnings == ("this processor is slower in bf16 than in fp32; the study was begun in it and keeps it",)
 
@@ -313,9 +313,9 @@ def test_workers_and_data_that_both_can_not_be_had_are_refused_together(
         return refused
 
     monkeypatch.setattr(cluster, "connect", refuse("--address"))
-    monkeypatch.setattr(begin, "prepare_data", refuse("--data"))
+    monkeypatch.setattr(resources, "prepare_data", refuse("--data"))
     with pytest.raises(Refusal) as refused:
-        begin.gather_study(gathered.plan, connecting(None))
+        resources.gather_study(gathered.plan, connecting(None))
     assert str(refused.value) == "2 problems:\n  --data: nowhere\n  --address: nowhere"
     one = Refusal("a", "b", "c")
     assert together([one]) is one

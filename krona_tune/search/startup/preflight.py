@@ -17,8 +17,10 @@ from krona_tune.record.parquet_reader import pass_over, read_trials
 from krona_tune.record.store import Store, is_uri, refusing
 from krona_tune.refusal import Refusal, told
 from krona_tune.search.planning.plan import Plan
-from krona_tune.search.preflight.findings import Findings, problem
-from krona_tune.search.preflight.first_batch import (
+from krona_tune.search.startup.cluster import times_in
+from krona_tune.search.startup.findings import Findings, problem
+from krona_tune.search.startup.resources import Gathered
+from krona_tune.search.worker.first_batch import (
     FirstBatch,
     drawn,
     largest_point,
@@ -26,8 +28,6 @@ from krona_tune.search.preflight.first_batch import (
     train_first_batch,
     usual_point,
 )
-from krona_tune.search.startup.begin import Gathered
-from krona_tune.search.startup.cluster import times_in
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import format_bytes
 from krona_tune.study.redact import redact

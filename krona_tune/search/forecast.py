@@ -21,8 +21,8 @@ from krona_tune.study.result import TrialResult
 from krona_tune.study.study_state import Counts, trials_left
 
 if TYPE_CHECKING:
-    from krona_tune.search.startup.begin import Gathered
     from krona_tune.search.startup.cluster import Slots
+    from krona_tune.search.startup.resources import Gathered
     from krona_tune.train.probe import Probe, Timed
 
 Ints = npt.NDArray[np.int64]

@@ -1,1 +1,0 @@
-"""Computes what a study may use and what it will need."""
