@@ -1,7 +1,7 @@
 """Refuses bad input before anything starts, naming the place, the problem and the fix."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 
@@ -65,6 +65,13 @@ def refusing(place: str, problem: str, fix: str = "") -> Iterator[None]:
         if not isinstance(error, Exception) and type(error).__module__ != RUST:
             raise
         raise Refusal(place, f"{problem} ({told(error)})", fix) from error
+
+
+def joined(problems: Sequence[Refusal]) -> Refusal:
+    """Returns a single problem as it is, and several as one Refusal with a line for each."""
+    if len(problems) == 1:
+        return problems[0]
+    return Refusal("", f"{len(problems)} problems:" + "".join(f"\n  {each}" for each in problems))
 
 
 def told(error: BaseException, line: int = 0) -> str:

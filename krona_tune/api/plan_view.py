@@ -10,10 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from krona_tune import __version__
+from krona_tune.api.diagnosis import busy
 from krona_tune.api.printing import console, print_lines, say
 from krona_tune.backbones.geometry import Geometry, Role
 from krona_tune.refusal import cut, readable, shown
-from krona_tune.search.startup.machine import busy
 from krona_tune.search.terminal.cell_view import html_of
 from krona_tune.search.waiting_orders import EarlierOrders
 from krona_tune.study.folder import StudyFolder

@@ -18,8 +18,15 @@ from krona_tune.api.folders import (
 )
 from krona_tune.api.inputs import REQUEST, asked_tasks, has_data, kept_model, kept_tasks, no_task
 from krona_tune.api.recorded_study import RecordedStudy
-from krona_tune.api.study_process import Driver, last_lines, start_driver, stop_driver
-from krona_tune.api.study_run import INTERRUPTED, RAY_LOST, run_and_report
+from krona_tune.api.study_run import (
+    INTERRUPTED,
+    RAY_LOST,
+    Driver,
+    last_lines,
+    run_and_report,
+    start_driver,
+    stop_driver,
+)
 from krona_tune.atomic_write import write_atomically
 from krona_tune.hub import home
 from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store

@@ -10,9 +10,9 @@ from typing import Any, TextIO
 import typer
 from typer.core import TyperCommand
 
+from krona_tune.api.diagnosis import refuse_gone_folder
 from krona_tune.api.study_run import Ended
 from krona_tune.refused_calls import FREE, refuse_odd_text
-from krona_tune.search.startup.machine import refuse_gone_folder
 
 
 class RayLostExit(SystemExit):

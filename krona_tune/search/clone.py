@@ -73,7 +73,7 @@ def copy_last_rung(
     Raises:
         Refusal: there is no such state, it is one of the trial's end, or it can't be read or written.
     """
-    from krona_tune.search.worker.checkpoints import latest_checkpoint  # imports torch, which no other order needs
+    from krona_tune.search.worker.trainable import latest_checkpoint  # imports torch, which no other order needs
     from krona_tune.train import checkpoint
 
     place = f"clone {source.trial_id} from its last rung"

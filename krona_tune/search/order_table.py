@@ -25,10 +25,10 @@ from krona_tune.study.request.trial import TrialConfig
 from krona_tune.study.result import Status, TrialResult
 
 if TYPE_CHECKING:
+    from krona_tune.search.budget import StudyClock
     from krona_tune.search.ledger import Ledger
     from krona_tune.search.planning.plan import Plan
     from krona_tune.search.searchers.task_searcher import GatedSearcher
-    from krona_tune.search.study_clock import StudyClock
     from krona_tune.search.study_stopper import StudyStopper
 
 MOST_DIGITS, MOST_AT_ONCE = 9, 10_000

@@ -22,7 +22,7 @@ from krona_tune.record.trial_checkpoints import remove, unneeded
 from krona_tune.record.wandb_sink import WandbSink
 from krona_tune.refusal import told
 from krona_tune.search.artifacts import save_best_adapters, save_trained_adapters
-from krona_tune.search.budget import Budget, Rates, spent
+from krona_tune.search.budget import Budget, Rates, StudyClock, spent
 from krona_tune.search.forecast import Forecast
 from krona_tune.search.full_training import FullTraining, full_work
 from krona_tune.search.ledger import Ledger
@@ -34,7 +34,6 @@ from krona_tune.search.ray_metrics import Reading, StudyMetrics, readings
 from krona_tune.search.resume import finals_left, repeats_left, search_left
 from krona_tune.search.searchers.task_searcher import OPEN
 from krona_tune.search.startup.resources import Started
-from krona_tune.search.study_clock import StudyClock
 from krona_tune.search.study_orders import StudyOrders
 from krona_tune.search.study_records import Opened, open_records
 from krona_tune.search.study_stopper import StudyStopper, interruptible

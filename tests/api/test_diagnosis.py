@@ -11,9 +11,7 @@ import pytest
 
 from krona_tune import cli
 from krona_tune.api import diagnosis
-from krona_tune.api.diagnosis import diagnose
-from krona_tune.search.startup import machine
-from krona_tune.search.startup.machine import MASK, READ, SECRET, Gpu, extras, unmet, variables
+from krona_tune.api.diagnosis import MASK, READ, SECRET, Gpu, diagnose, extras, unmet, variables
 from tests.conftest import Run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,18 +44,18 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         def get_all(self, name: str) -> list[str]:
             return {"Provides-Extra": ["peft", "gpu", "store", "test"]}[name]
 
-    monkeypatch.setattr(machine, "version", version)
-    monkeypatch.setattr(machine, "requires", lambda name: REQUIRES if name == "krona_tune" else OF_OTHERS)
-    monkeypatch.setattr(machine, "metadata", lambda name: Metadata())
+    monkeypatch.setattr(diagnosis, "version", version)
+    monkeypatch.setattr(diagnosis, "requires", lambda name: REQUIRES if name == "krona_tune" else OF_OTHERS)
+    monkeypatch.setattr(diagnosis, "metadata", lambda name: Metadata())
 
 
 @pytest.fixture
 def healthy(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with enough of all, without GPUs, whatever this one is."""
-    monkeypatch.setattr(machine, "memory", lambda: (32 * 10**9, 30 * 10**9))
-    monkeypatch.setattr(machine, "shared_memory", lambda: 16 * 10**9)
-    monkeypatch.setattr(machine, "free_bytes", lambda folder: 10**12)
-    monkeypatch.setattr(machine, "gpus", list)
+    monkeypatch.setattr(diagnosis, "memory", lambda: (32 * 10**9, 30 * 10**9))
+    monkeypatch.setattr(diagnosis, "shared_memory", lambda: 16 * 10**9)
+    monkeypatch.setattr(diagnosis, "free_bytes", lambda folder: 10**12)
+    monkeypatch.setattr(diagnosis, "gpus", list)
     monkeypatch.setattr(diagnosis, "_found", lambda host: True)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
 
@@ -74,11 +72,11 @@ def test_what_is_missing_or_too_old_is_told_with_its_remedy() -> None:
         ("gpu", ("torch",), "pip install 'krona_tune[gpu]'"),
         ("store", ("mlflow[db]",), "pip install 'krona_tune[store]'"),
     ]
-    versions = machine.versions("9.8")
+    versions = diagnosis.versions("9.8")
     assert versions["torch"] == "2.7.1+cpu"
     assert versions["ray"] == "not installed"
     assert versions["krona_tune"] == "9.8, installed as 9.9"
-    assert machine.versions("9.9")["krona_tune"] == "9.9"
+    assert diagnosis.versions("9.9")["krona_tune"] == "9.9"
 
 
 @pytest.mark.usefixtures("healthy")
@@ -110,7 +108,7 @@ def test_what_may_fail_later_is_a_warning(
     monkeypatch: pytest.MonkeyPatch, what: str, answer: object, told: str
 ) -> None:
     monkeypatch.setattr(diagnosis, "installed", lambda name: "2.7.1+cpu")
-    monkeypatch.setattr(machine, what, lambda *of: answer)
+    monkeypatch.setattr(diagnosis, what, lambda *of: answer)
     (warning,) = diagnose().warnings
     assert told in str(warning)
 
@@ -171,22 +169,22 @@ def test_gpus_are_listed_with_the_precision_that_they_get(
 
 
 def test_a_driver_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(machine, "ASK", ("/nowhere/nvidia-smi",))
-    monkeypatch.setattr(machine, "DRIVERS", {str(tmp_path): "AMD", str(tmp_path / "none"): "NVIDIA"})
-    assert machine.gpus() == [Gpu("a driver of AMD, which did not list its GPUs", None)]
+    monkeypatch.setattr(diagnosis, "ASK", ("/nowhere/nvidia-smi",))
+    monkeypatch.setattr(diagnosis, "DRIVERS", {str(tmp_path): "AMD", str(tmp_path / "none"): "NVIDIA"})
+    assert diagnosis.gpus() == [Gpu("a driver of AMD, which did not list its GPUs", None)]
 
 
 def test_a_containers_limits_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(machine, "GROUP", tmp_path)
-    assert machine.core_limit() is None
+    monkeypatch.setattr(diagnosis, "GROUP", tmp_path)
+    assert diagnosis.core_limit() is None
     for name, text in (("cpu.max", "150000 100000"), ("memory.max", "3000"), ("memory.current", "1000")):
         (tmp_path / name).write_text(text, encoding="utf-8")
-    assert machine.core_limit() == 1.5
-    assert machine.memory() == (3000, 2000)
+    assert diagnosis.core_limit() == 1.5
+    assert diagnosis.memory() == (3000, 2000)
     for name in ("cpu.max", "memory.max"):
         (tmp_path / name).write_text("max 100000", encoding="utf-8")
-    assert machine.core_limit() is None
-    assert machine.memory()[0] > 3000
+    assert diagnosis.core_limit() is None
+    assert diagnosis.memory()[0] > 3000
 
 
 def test_no_secret_is_shown() -> None:

@@ -14,7 +14,7 @@ from krona_tune.refusal import NotNow
 from krona_tune.search import runner
 from krona_tune.search.runner import Outcome
 from krona_tune.search.startup import cluster, preflight, resources
-from krona_tune.search.startup.findings import Findings
+from krona_tune.search.startup.preflight import Findings
 from krona_tune.search.terminal import result_tables
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.study_spec import StudySpec

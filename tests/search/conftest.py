@@ -6,8 +6,7 @@ from krona_tune.adapters.placement import count
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.data.tasks import TASKS
 from krona_tune.search.ledger import Count
-from krona_tune.search.planning.resolve_space import resolve
-from krona_tune.search.planning.space import Space
+from krona_tune.search.planning.space import Space, resolve
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.study_spec import StudySpec
 from tests.models import build

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from krona_tune import cli
+from krona_tune.api.diagnosis import refuse_gone_folder
 from krona_tune.refusal import Refusal
-from krona_tune.search.startup.cluster import connecting
-from krona_tune.search.startup.machine import LONGEST_SOCKET, SOCKET, refuse_gone_folder, refuse_temporary_folder
+from krona_tune.search.startup.cluster import LONGEST_SOCKET, SOCKET, connecting, refuse_temporary_folder
 from tests.conftest import Run
 
 

@@ -17,12 +17,17 @@ import torch
 from krona_tune.data.tasks import TASKS
 from krona_tune.record.mlflow_mirror.tracking_uri import explain_unreachable
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.refusal import Refusal
+from krona_tune.refusal import Refusal, joined
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.startup import cluster, preflight, resources
 from krona_tune.search.startup.cluster import Cluster, Node, Slots, connecting
-from krona_tune.search.startup.findings import together
-from krona_tune.search.startup.preflight import NodeReport, inspect_node, node_problems, run_preflight, versions
+from krona_tune.search.startup.preflight import (
+    NodeReport,
+    inspect_node,
+    node_problems,
+    run_preflight,
+    versions,
+)
 from krona_tune.search.startup.resources import Gathered
 from krona_tune.search.startup.task_data import prepare_data
 from krona_tune.search.worker import first_batch
@@ -318,7 +323,7 @@ def test_workers_and_data_that_both_can_not_be_had_are_refused_together(
         resources.gather_study(gathered.plan, connecting(None))
     assert str(refused.value) == "2 problems:\n  --data: nowhere\n  --address: nowhere"
     one = Refusal("a", "b", "c")
-    assert together([one]) is one
+    assert joined([one]) is one
 
 
 @pytest.fixture

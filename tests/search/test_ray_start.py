@@ -14,7 +14,7 @@ from ray._private import parameter
 from krona_tune.refusal import NotNow
 from krona_tune.search import ray_internals
 from krona_tune.search.ray_internals import session_logs
-from krona_tune.search.startup.ray_start import LIMITS, NICE, start_patiently
+from krona_tune.search.startup.cluster import LIMITS, NICE, start_patiently
 
 TIMED_OUT = "The current node timed out during startup."
 WAITS = "import sys; print(flush=True); sys.stdin.read()"

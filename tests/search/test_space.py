@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from krona_tune.adapters.placement import count, sites
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.refusal import Refusal
-from krona_tune.search.planning.resolve_space import resolve
-from krona_tune.search.planning.space import Space
+from krona_tune.search.planning.space import Space, resolve
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.request.domain import Choice, Fixed, Range
 from krona_tune.study.request.trial import check_trial

@@ -20,7 +20,7 @@ from krona_tune.record.driver_state import STOP
 from krona_tune.record.orders import give_order, waiting_orders
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import read_records
-from krona_tune.search.budget import Amount, Budget
+from krona_tune.search.budget import Amount, Budget, StudyClock
 from krona_tune.search.full_training import FullTraining
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import Plan
@@ -28,7 +28,6 @@ from krona_tune.search.resume import known_trials, numbers_left
 from krona_tune.search.searchers.history import History
 from krona_tune.search.searchers.open_samplers import open_samplers
 from krona_tune.search.searchers.task_searcher import StudySearcher
-from krona_tune.search.study_clock import StudyClock
 from krona_tune.search.study_orders import StudyOrders
 from krona_tune.search.study_records import open_records
 from krona_tune.search.study_stopper import StudyStopper

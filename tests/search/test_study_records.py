@@ -17,7 +17,7 @@ from krona_tune.search.budget import Amount, Budget
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.phases import search_phase
 from krona_tune.search.planning.plan import Plan, trial_seed
-from krona_tune.search.planning.resolve_space import resolve
+from krona_tune.search.planning.space import resolve
 from krona_tune.search.resume import known_trials, numbers_left
 from krona_tune.search.searchers.open_samplers import open_samplers, open_shared_sampler
 from krona_tune.search.searchers.shared_searcher import shared_id

@@ -12,9 +12,14 @@ import torch
 
 from krona_tune.record.driver_state import ask_to_stop, forget_to_stop
 from krona_tune.search.trial_message import TrialMessage
-from krona_tune.search.worker.checkpoints import TrialCheckpoints, latest_checkpoint
-from krona_tune.search.worker.errors import describe, status_of_error
-from krona_tune.search.worker.trainable import KronaTrial, Workplace
+from krona_tune.search.worker.trainable import (
+    KronaTrial,
+    TrialCheckpoints,
+    Workplace,
+    describe,
+    latest_checkpoint,
+    status_of_error,
+)
 from krona_tune.study.result import Report, ScoreOnTest, Status
 from krona_tune.train.backbone import Backbone, warm_backbone
 from krona_tune.train.device import this_device

@@ -15,8 +15,7 @@ from krona_tune.data.tasks import TASKS, Task
 from krona_tune.hub import settle_offline
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.search.planning.earlier_study import EarlierStudy, read_earlier
-from krona_tune.search.planning.resolve_space import resolve
-from krona_tune.search.planning.space import Params, Space, adapter_of
+from krona_tune.search.planning.space import Params, Space, adapter_of, resolve
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.randomness import stream

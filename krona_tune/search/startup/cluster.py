@@ -1,9 +1,10 @@
-"""Joins or starts Ray, and finds what one trial may use there."""
+"""Joins Ray, or starts it here, also on a busy machine, and finds what one trial may use there."""
 
 import logging
 import math
 import os
 import socket
+import sys
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -11,10 +12,10 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
-from krona_tune.refusal import Refusal, refusing, told
-from krona_tune.search.ray_internals import count_gpus
-from krona_tune.search.startup.machine import refuse_cache, refuse_temporary_folder
-from krona_tune.search.startup.ray_start import start_patiently
+import platformdirs
+
+from krona_tune.refusal import NotNow, Refusal, refusing, told
+from krona_tune.search.ray_internals import clear_away, count_gpus, new_session, session_logs, start_ray
 from krona_tune.study.devices import Devices
 from krona_tune.study.request.study_spec import ResourcesSpec
 
@@ -30,8 +31,8 @@ QUIET = {  # less output, our own handling of Ctrl-C, results without a score fo
 }
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 NVIDIA = Path("/proc/driver/nvidia/gpus")
-DRIVERS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
-"""One of these exists if there is a GPU: NVIDIA, WSL2 or AMD. If none exists, Ray need not be imported."""
+DRIVERS = {"/proc/driver/nvidia": "NVIDIA", "/dev/nvidiactl": "NVIDIA", "/dev/dxg": "WSL2", "/dev/kfd": "AMD"}
+"""What is there with a GPU's driver, and whose it is. If none exists, Ray need not be imported."""
 LOOPBACK = "127.0.0.1"
 FEW_CPUS = 8
 EARLY = ("krona_tune.search.worker.trainable", "transformers.modeling_utils")
@@ -39,6 +40,10 @@ EARLY = ("krona_tune.search.worker.trainable", "transformers.modeling_utils")
 START = "start one with ray start --head"
 ANSWER_SECONDS = 5.0
 """How long a cluster may take to accept a connection."""
+SOCKET = "ray/session_2026-01-31_23-59-59_123456_{pid}/sockets/plasma_store"
+"""The longest path that Ray gives to a Unix socket below its temporary folder."""
+LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
+"""The most bytes of a Unix socket's path."""
 UNIT = 1e-4
 """The smallest share of a resource that Ray knows: it counts all of them in whole numbers of these."""
 WORKER_WAIT_SECONDS = 900
@@ -100,11 +105,15 @@ class Slots:
         return Devices(kind="cuda", count=self.gpus) if self.gpus else Devices(kind="cpu", count=self.cpus)
 
 
+def cores() -> int:
+    """Returns the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def this_machine() -> Cluster:
     """Returns what a Ray started here would see, without torch; asks Ray for GPUs only if a GPU driver is present."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gpus = _gpus() if any(Path(path).exists() for path in DRIVERS) and not _hides_gpus() else 0
-    return Cluster(nodes=(Node(cpus, gpus),), dashboard="")
+    return Cluster(nodes=(Node(cores(), gpus),), dashboard="")
 
 
 def _gpus() -> int:
@@ -179,6 +188,34 @@ def connect(address: str | None, nice: int = 0) -> Cluster:
         nodes=nodes if any(node.cpus for node in nodes) else _first_worker(),
         dashboard=f"http://{context.dashboard_url}" if context.dashboard_url else "",
     )
+
+
+def refuse_cache() -> None:
+    """Raises a Refusal if the cache folder can't be created or written."""
+    folder = platformdirs.user_cache_path("krona_tune")
+    _refuse_unwritable(folder, "the cache folder", "set HOME or XDG_CACHE_HOME to a folder that can be written")
+
+
+def refuse_temporary_folder() -> None:
+    """Raises a Refusal if Ray can't start in the temporary folder."""
+    name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "the temporary folder")
+    folder = Path(os.environ.get(name, "/tmp"))
+    fix = "set RAY_TMPDIR to a folder with a short path, such as /tmp"
+    if not os.environ.get(name, "/tmp").startswith("/"):
+        raise Refusal(name, f"{os.environ[name]!r} is not an absolute path", fix)
+    _refuse_unwritable(folder, name, fix)
+    longest = len(os.fsencode(folder / SOCKET.format(pid=os.getpid())))
+    if longest > LONGEST_SOCKET:
+        most = LONGEST_SOCKET - longest + len(os.fsencode(folder))
+        raise Refusal(name, f"{folder} is too long for Ray's sockets, which leave it {most} bytes", fix)
+
+
+def _refuse_unwritable(folder: Path, place: str, fix: str) -> None:
+    nearest = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    if not nearest.is_dir():
+        raise Refusal(place, f"{folder} can't be made, {nearest} is no folder", fix)
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise Refusal(place, f"{nearest} can't be written", fix)
 
 
 def refuse_odd_address(address: str | None) -> None:
@@ -259,3 +296,48 @@ def slots(cluster: Cluster, asked: ResourcesSpec) -> Slots:
     if not fit:
         raise Refusal("--gpus-per-trial", "no node has CPUs and GPUs enough for one trial", "ask for less of one")
     return Slots(cpus=asked.cpus_per_trial, gpus=gpus, count=asked.max_concurrent or fit)
+
+
+TRIES = 3
+LIMITS = {
+    "RAY_gcs_server_port_wait_time_s": 60,
+    "RAY_raylet_start_wait_time_s": 60,
+    "RAY_agent_register_timeout_ms": 300_000,
+    "RAY_worker_register_timeout_seconds": 600,
+    "RAY_idle_worker_killing_time_threshold_ms": 3_600_000,
+}
+"""How long Ray waits for its head, its raylet, the raylet's agents and a new worker, and how long it keeps an idle one:
+on a busy machine it would end the first workers, which have imported all, just before their trials come. Ray's own
+limits are for an idle machine; one that the environment has set stays."""
+NICE = "RAY_worker_niceness"
+"""The environment variable with the priority of Ray's workers, which Ray itself sets to 15."""
+
+
+def start_patiently(nice: int, **options: Any) -> Any:
+    """Starts Ray for this machine alone, and passes the options to `ray.init`; returns what that returns.
+
+    A dashboard that does not start in time is left out. What a try that failed has started is killed before the next.
+
+    Args:
+        nice: the priority of the workers, from 0 to 19, the lowest.
+
+    Raises:
+        NotNow: each try failed.
+    """
+    os.environ.update({name: os.environ.get(name, str(limit)) for name, limit in LIMITS.items()}, **{NICE: str(nice)})
+    for number in range(1, TRIES + 1):
+        session = new_session()
+        try:
+            context = start_ray(session, **options)
+        except Exception as error:
+            clear_away(session)
+            why, logs = told(error), session_logs(session)
+            if number < TRIES:
+                logger.warning("Ray did not start (%s); its logs: %s; trying again", why, logs)
+            continue
+        if not context.dashboard_url:
+            logger.warning(
+                "Ray's dashboard did not start, the study goes on without; its logs: %s", session_logs(session)
+            )
+        return context
+    raise NotNow("Ray", f"it could not be started here in {TRIES} tries ({why})", f"its logs: {logs}")

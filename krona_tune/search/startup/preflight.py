@@ -15,10 +15,9 @@ from uuid import uuid4
 from krona_tune.record.mlflow_mirror.tracking_uri import explain_unreachable
 from krona_tune.record.parquet_reader import pass_over, read_trials
 from krona_tune.record.store import Store, is_uri, refusing
-from krona_tune.refusal import Refusal, told
+from krona_tune.refusal import Refusal, joined, told
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.startup.cluster import times_in
-from krona_tune.search.startup.findings import Findings, problem
 from krona_tune.search.startup.resources import Gathered
 from krona_tune.search.worker.first_batch import (
     FirstBatch,
@@ -31,9 +30,41 @@ from krona_tune.search.worker.first_batch import (
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import format_bytes
 from krona_tune.study.redact import redact
+from krona_tune.study.request.study_spec import Precision
 from krona_tune.study.result import Status
 from krona_tune.study.study_state import Counts
 from krona_tune.train.device import this_device
+from krona_tune.train.probe import Probe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """The findings: `problems` that fail every trial, `warnings` that may fail some, a step's cost, if timed, and
+    what the first batch computed in."""
+
+    problems: tuple[Refusal, ...] = ()
+    warnings: tuple[str, ...] = ()
+    probe: Probe | None = None
+    computes_in: Precision | None = None
+
+    def __add__(self, other: "Findings") -> "Findings":
+        return Findings(
+            problems=self.problems + other.problems,
+            warnings=self.warnings + other.warnings,
+            probe=self.probe or other.probe,
+            computes_in=self.computes_in or other.computes_in,
+        )
+
+    def refuse(self) -> None:
+        """Raises all problems as one Refusal, if there are any."""
+        if self.problems:
+            raise joined(self.problems)
+
+
+def problem(place: str, what: str, fix: str) -> Findings:
+    """Returns findings with one problem."""
+    return Findings(problems=(Refusal(place, what, fix),))
+
 
 PACKAGES = ("krona_tune", "torch", "transformers")
 """The packages that a worker needs in the driver's version, so that its trials give the same results."""

@@ -17,10 +17,9 @@ import torch
 
 from krona_tune.atomic_write import write_atomically
 from krona_tune.record.orders import whoami
-from krona_tune.refusal import Refusal
+from krona_tune.refusal import Refusal, joined
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.startup.cluster import Cluster, Slots, slots
-from krona_tune.search.startup.findings import together
 from krona_tune.search.startup.task_data import Prepared, prepare_data
 from krona_tune.study.devices import Price, price_of
 from krona_tune.study.folder import StudyFolder
@@ -55,7 +54,7 @@ def gather_study(plan: Plan, connecting: "Future[Cluster]") -> Gathered:
     cluster = _result_or_problem(connecting.result, problems)
     fit = _result_or_problem(lambda: slots(cluster, plan.spec.resources), problems) if cluster else None
     if cluster is None or fit is None or read is None:
-        raise together(problems)
+        raise joined(problems)
     return Gathered(plan=plan, cluster=cluster, slots=fit, source=read[0], prepared=read[1])
 
 

@@ -21,7 +21,7 @@ from krona_tune.data.batches import lengths
 from krona_tune.data.user_code import NoValue
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.space import Space, adapter_of
-from krona_tune.search.worker.errors import describe, status_of_error
+from krona_tune.search.worker.trainable import describe, status_of_error
 from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.study_spec import Precision, Quantize
 from krona_tune.study.request.trial import check_trial

@@ -1,6 +1,9 @@
-"""Trains a trial in a worker, with one result per rung; the worker stays warm between trials."""
+"""Trains a trial in a worker, with one result and one kept state per rung; the worker stays warm between trials."""
 
 import logging
+import re
+import shutil
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,19 +12,20 @@ import platformdirs
 import torch
 from ray import tune
 
+from krona_tune.atomic_write import UNFINISHED, atomic_folder
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.record.driver_state import note_progress, place_of
+from krona_tune.record.trial_checkpoints import RemoteCheckpoints
 from krona_tune.search.ray_internals import set_process_title
 from krona_tune.search.trial_message import StepResult, TrialMessage
-from krona_tune.search.worker.checkpoints import NotKept, TrialCheckpoints
-from krona_tune.search.worker.errors import describe, status_of_error
 from krona_tune.study.formatting import describe_adapter
 from krona_tune.study.request.study_spec import Precision, Quantize
 from krona_tune.study.result import Report, Status
+from krona_tune.train import checkpoint
 from krona_tune.train.backbone import warm_backbone
 from krona_tune.train.device import has_broken_device, keep_freed_memory, this_device
 from krona_tune.train.hidden_states import HiddenStateStore
-from krona_tune.train.loop import Stopped, TaskWork, TrialRun
+from krona_tune.train.loop import Diverged, Stopped, TaskWork, TrialRun
 
 logger = logging.getLogger(__name__)
 
@@ -151,3 +155,90 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
         self._run = None
         if self._workplace.gpu:
             torch.cuda.empty_cache()  # another trial on the same GPU may need the memory of a large one
+
+
+class NotKept(Exception):
+    """A trial's state could not be written; the trial stays at its last rung until it is resumed."""
+
+
+class TrialCheckpoints:
+    """One folder per trial below `root`, with the state of its highest rung.
+
+    `elsewhere` is the URI at which workers on other machines find the states, if the storage is a URI.
+    """
+
+    def __init__(self, root: Path, elsewhere: str | None) -> None:
+        self._root, self._remote = root, RemoteCheckpoints(elsewhere)
+
+    def of(self, run: TrialRun) -> Path:
+        """Returns where the state of the run's current rung is kept."""
+        return self._root / run.trial_id / f"rung-{run.rung}"
+
+    def resume(self, run: TrialRun) -> None:
+        """Loads the run's highest usable state; renames a state that is damaged or of another trial or backbone, and
+        continues from the next lower one, or from the start."""
+        folder = self._root / run.trial_id
+        self._remote.bring(folder)
+        while earlier := latest_checkpoint(folder):
+            try:
+                checkpoint.load(run, earlier)
+                return
+            except checkpoint.Unusable as error:
+                logger.warning("%s: renamed, the trial continues without it", error)
+                aside = earlier.with_name(f"unusable-{earlier.name}")
+                shutil.rmtree(aside, ignore_errors=True)
+                earlier.replace(aside)
+                self._remote.bring(folder)
+
+    def keep(self, run: TrialRun) -> None:
+        """Writes the state under a temporary name, then moves it to its place and removes earlier rungs' states.
+
+        Raises:
+            NotKept: the state of this rung is not kept; that of the rung below is, if there is one.
+        """
+        try:
+            self._write(run, self.of(run))
+        except Exception as error:
+            if has_broken_device(error) or status_of_error(error) is Status.OUT_OF_MEMORY:
+                raise
+            raise NotKept(f"the state of {run.trial_id} could not be kept: {type(error).__name__}: {error}") from error
+
+    def _write(self, run: TrialRun, kept: Path) -> None:
+        for leftover in (kept, *kept.parent.glob(f"{UNFINISHED}*")):
+            shutil.rmtree(leftover, ignore_errors=True)
+        with atomic_folder(kept) as unfinished:
+            checkpoint.save(run, unfinished)
+        self._remote.send(kept)
+        for earlier in kept.parent.glob("rung-*"):
+            if earlier != kept:
+                shutil.rmtree(earlier, ignore_errors=True)
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """Returns the state of the highest rung that a trial has kept; None if there is none."""
+    return max(folder.glob("rung-*"), key=lambda path: int(path.name.removeprefix("rung-")), default=None)
+
+
+LACKS_MEMORY = re.compile(r"can't allocate memory|could not create a primitive$")
+"""What torch and oneDNN say if the CPU has no memory left."""
+
+
+def status_of_error(error: BaseException) -> Status:
+    """Returns the status that an error gives a trial."""
+    match error:
+        case Diverged():
+            return Status.DIVERGED
+        case torch.OutOfMemoryError() | MemoryError():
+            return Status.OUT_OF_MEMORY
+        case RuntimeError() if LACKS_MEMORY.search(str(error)):
+            return Status.OUT_OF_MEMORY
+        case _:
+            return Status.FAILED
+
+
+def describe(error: BaseException) -> str:
+    """Returns the error's type, message and notes, and its last three stack frames, innermost first."""
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    path = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames))
+    said = "; ".join([str(error), *getattr(error, "__notes__", [])])
+    return f"{type(error).__name__}: {said} ({path})"

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import psutil
 
-from krona_tune.api.study_process import CODE, Driver, last_lines, start_driver
+from krona_tune.api.study_run import CODE, Driver, last_lines, start_driver
 from krona_tune.refusal import told
 from krona_tune.search.startup.dashboard import job_client
 

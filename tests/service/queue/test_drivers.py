@@ -25,7 +25,7 @@ def test_a_process_starts_beside_its_request_and_is_found_by_another_service(
 ) -> None:
     code = "import os, sys; print(sys.argv[1:], open('space.yaml').read(), os.environ['WHO']); input()"
     monkeypatch.setattr(
-        "krona_tune.api.study_process.CODE", f"{code.removesuffix('; input()')}; import time; time.sleep(60)"
+        "krona_tune.api.study_run.CODE", f"{code.removesuffix('; input()')}; import time; time.sleep(60)"
     )
     first = LocalDrivers(tmp_path)
     handle = first.start("mine", "", ["run", "--quiet"], "model: m", {"WHO": "ann"})

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from krona_tune.search import study_clock
-from krona_tune.search.study_clock import StudyClock
+from krona_tune.search import budget
+from krona_tune.search.budget import StudyClock
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Replaces the monotonic clock by one that only the test moves."""
     now = [1000.0]
-    monkeypatch.setattr(study_clock.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(budget.time, "monotonic", lambda: now[0])
     return now
 
 
@@ -33,7 +33,7 @@ def test_a_driver_that_is_killed_loses_a_few_seconds(tmp_path: Path, clock: list
     for _ in range(20):
         clock[0] += 1
         killed.save()
-    assert 20 - study_clock.SAVE_SECONDS <= StudyClock(path).seconds() <= 20
+    assert 20 - budget.SAVE_SECONDS <= StudyClock(path).seconds() <= 20
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"seconds": "x"}', '{"seconds": null}', '{"seconds": -3}'])
