@@ -7,7 +7,6 @@ import typer
 
 from krona_tune import cli
 from krona_tune.api.flags import FLAGS
-from krona_tune.api.study_run import Ended
 from krona_tune.cli import studies
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.study.request.loader import dump_spec, load_spec
@@ -38,7 +37,7 @@ def first(run: Run, space: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Writes the study `first` in the folder where programs run, begun with BEGUN, with two recorded trials."""
     kept: list[StudySpec] = []
     with monkeypatch.context() as patch:
-        patch.setattr(studies, "run_and_report", lambda spec, *rest, **flags: kept.append(spec) or Ended(status=0))
+        patch.setattr(studies, "run_and_report", lambda spec, *rest, **flags: kept.append(spec))
         run("--space", space, "--name", "first", *BEGUN)
     folder = Path("studies/first")
     folder.mkdir(parents=True)
@@ -113,7 +112,7 @@ def test_what_a_resumed_study_takes_changes_its_request_and_nothing_else(
     value: object,
 ) -> None:
     kept: list[StudySpec] = []
-    monkeypatch.setattr(studies, "run_and_report", lambda spec, *rest, **flags: kept.append(spec) or Ended(status=0))
+    monkeypatch.setattr(studies, "run_and_report", lambda spec, *rest, **flags: kept.append(spec))
     if way == "--or-resume" and words[1].startswith("+"):
         code, _, err = run("--or-resume", "--name", "first", *words)
         assert (code, err) == (2, "--trials: '+5' is not a number of trials; give a whole number from 1\n")

@@ -37,7 +37,7 @@ def test_every_import_keeps_to_the_floors() -> None:
         ("train/loop.py", "import krona_tune.report.study_page", "a package imports only from lower floors"),
         ("record/model.py", "import ray", "only search imports ray"),
         ("search/worker/trainable.py", "import optuna", "only the searchers and the importance chart import optuna"),
-        ("search/runner.py", "import mlflow", "only the MLflow mirror imports mlflow"),
+        ("search/driver.py", "import mlflow", "only the MLflow mirror imports mlflow"),
         ("report/frame.py", "import torch", "study, the Parquet sink, the factors and the report need no torch"),
         ("search/planning/plan.py", "import transformers", "the plan and the terminal need no torch"),
     ],

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from krona_tune.search.full_training import FullTraining
     from krona_tune.search.ledger import Ledger
     from krona_tune.search.planning.plan import Plan
-    from krona_tune.search.startup.resources import Started
+    from krona_tune.search.startup.resources import DriverContext
     from krona_tune.train.export import Exported
 
 OF_THE_SERVICE = ("fastapi", "sqlalchemy", "starlette", "uvicorn")
@@ -120,7 +120,7 @@ def print_trained(trials: Iterable[str], rows: Mapping[str, TrialResult], folder
 
 
 def print_started(
-    started: "Started", tracking_uri: str | None, forecast: "Forecast | None", wandb: str | None = None
+    started: "DriverContext", tracking_uri: str | None, forecast: "Forecast | None", wandb: str | None = None
 ) -> None:
     manifest, cluster = started.manifest, started.cluster
     computing = f"{manifest.workers} at once on {manifest.device}, {manifest.precision}, {len(cluster.nodes)} node(s)"
@@ -149,7 +149,7 @@ def _serve(folder: StudyFolder) -> str:
     return f"krona-tune serve{folder.storage_flag}"
 
 
-def _foretold(started: "Started", forecast: "Forecast") -> str:
+def _foretold(started: "DriverContext", forecast: "Forecast") -> str:
     """What the whole request takes here, of which a resumed study has done some; and its own limit, if that is less."""
     spec, slots = started.plan.spec, started.slots
     whole, limit = forecast.study(spec, slots), spec.search.time_budget
@@ -177,7 +177,7 @@ def print_paths(folder: StudyFolder, took: str, tracking_uri: str | None, lackin
     say(last)
 
 
-def print_cost(started: "Started", ledger: "Ledger") -> None:
+def print_cost(started: "DriverContext", ledger: "Ledger") -> None:
     """Prints what the study's trials have cost, if the request names a price."""
     if price := started.price:
         say(f"The study's trials have cost {format_money(price.of(ledger.rows.values()))}, at {price.said}.")

@@ -18,15 +18,7 @@ from krona_tune.api.folders import (
 )
 from krona_tune.api.inputs import REQUEST, asked_tasks, has_data, kept_model, kept_tasks, no_task
 from krona_tune.api.recorded_study import RecordedStudy
-from krona_tune.api.study_run import (
-    INTERRUPTED,
-    RAY_LOST,
-    Driver,
-    last_lines,
-    run_and_report,
-    start_driver,
-    stop_driver,
-)
+from krona_tune.api.study_run import ENDED_WELL, DriverProcess, last_lines, run_and_report, start_driver, stop_driver
 from krona_tune.atomic_write import write_atomically
 from krona_tune.hub import home
 from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
@@ -36,6 +28,7 @@ from krona_tune.record.storage import storage_at
 from krona_tune.record.wandb_sink import refuse_no_account
 from krona_tune.refusal import Refusal, refusing, unknown
 from krona_tune.refused_calls import refusing_at_the_caller
+from krona_tune.search.driver_options import DriverOptions
 from krona_tune.search.startup.cluster import refuse_odd_address, slots, this_machine
 from krona_tune.search.terminal.cell_view import in_notebook, silence_widgets
 from krona_tune.study.folder import STUDIES, StudyFolder
@@ -133,7 +126,7 @@ class Study(RecordedStudy):
         given = {KEYWORDS[key]: plain_values(value, key) for key, value in keywords.items() if value is not None}
         self._flags: dict[str, Any] = given
         self._request: StudySpec | None = None
-        self._child: Driver | None = None
+        self._child: DriverProcess | None = None
         named = model is None or isinstance(model, str | Path)
         if named and tokenizer is not None:
             raise Refusal("tokenizer", "it goes with a model in memory", "leave it out: a named model has its own")
@@ -223,7 +216,7 @@ class Study(RecordedStudy):
         Raises:
             RuntimeError: it ended with an error; the message holds its last lines.
         """
-        if self._child and (status := self._child.wait()) not in {0, 1, INTERRUPTED}:
+        if self._child and (status := self._child.wait()) not in ENDED_WELL:
             raise RuntimeError(f"the study's process ended with status {status}:\n{last_lines(self._output)}")
         while self.running:
             time.sleep(0.2)
@@ -320,25 +313,26 @@ class Study(RecordedStudy):
         with claim(self.folder):
             if begun and not asked:
                 let_go_on(self.folder, spec)
-            ended = run_and_report(
+            outcome = run_and_report(
                 spec,
                 str(self._place),
                 "the study is resumed" if begun else "",
                 self.folder,
-                self._address,
-                self._tracking_uri,
-                dry_run=False,
-                quiet=quiet,
-                command=f"krona_tune.Study(name={self.folder.name!r}).run()",
-                resumed_by=".run()",
+                DriverOptions(
+                    command=f"krona_tune.Study(name={self.folder.name!r}).run()",
+                    resumed_by=".run()",
+                    quiet=quiet,
+                    address=self._address,
+                    tracking_uri=self._tracking_uri,
+                    wandb=self._wandb,
+                    notify=self._notify,
+                    keys=keys,
+                ),
                 asked=asked,
-                notify=self._notify,
-                wandb=self._wandb,
-                keys=keys,
             )
-        if ended.status == RAY_LOST:
+        if outcome and outcome.lost_ray:
             raise RuntimeError("Ray ended during the study; .run() resumes it")
-        if ended.status == INTERRUPTED:
+        if outcome and outcome.interrupted:
             raise KeyboardInterrupt("the study was stopped; .run() resumes it")
 
     def _start(self, spec: StudySpec, flags: Mapping[str, Any]) -> None:

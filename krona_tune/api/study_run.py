@@ -1,4 +1,4 @@
-"""Runs one study from its request to its ranking."""
+"""Runs one study from its request to its ranking, here or by the command line's driver in another process."""
 
 import logging
 import math
@@ -7,9 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from socket import gethostname
@@ -32,34 +32,21 @@ from krona_tune.api.printing import (
 from krona_tune.hub import environment_of_others
 from krona_tune.record.ownership import driver_of, is_running
 from krona_tune.refusal import NotNow, Refusal, refusing
+from krona_tune.search.driver_options import DriverOptions, Outcome
 from krona_tune.search.waiting_orders import EarlierOrders
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.redact import redact
 from krona_tune.study.request.study_spec import StudySpec
-from krona_tune.study.result import Status
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from krona_tune.search.forecast import Forecast
     from krona_tune.search.full_training import FullTraining
     from krona_tune.search.planning.plan import Plan
-    from krona_tune.search.runner import Outcome
     from krona_tune.search.startup.cluster import Cluster
-    from krona_tune.search.startup.resources import Gathered
-
-NO_RESULT, RAY_LOST, INTERRUPTED = 1, 75, 130
-"""Exit statuses: done but some task has no result; Ray ended during the study (EX_TEMPFAIL of sysexits.h); stopped."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ended:
-    """How a study's run ended: the exit status for a program that ran it. If Ray was lost, the program ends `at_once`:
-    a normal end of the interpreter would wait for Ray's threads."""
-
-    status: int
-    at_once: bool = False
-
+    from krona_tune.search.startup.resources import DriverContext, Resources
 
 REPORT = "krona_tune.report.study_page"
 LOAD_SECONDS = 10.0
@@ -71,89 +58,90 @@ def run_and_report(
     place: str,
     reason: str,
     folder: StudyFolder,
-    address: str | None,
-    tracking_uri: str | None,
+    options: DriverOptions,
     *,
-    dry_run: bool,
-    quiet: bool,
-    command: str,
-    resumed_by: str,
+    dry_run: bool = False,
     asked: "Callable[[Plan], FullTraining] | None" = None,
-    notify: Sequence[str] = (),
-    wandb: str | None = None,
-    share: int | None = None,
-    keys: Iterable[str] = (),
-) -> Ended:
+) -> Outcome | None:
     """Prints the plan, runs the study and prints its results; the caller has claimed the study's folder.
 
-    With `asked` only the full training that it returns is run. The manifest names `command` as what started the study;
-    `resumed_by` tells a person what resumes it. `notify` are addresses of services to tell how the study goes,
-    `wandb` is a project of W&B to send the trials to;
-    `share` is the most trials at once until an order changes it. `keys` are those that this start itself sets in a
-    resumed study's request; orders of before do not change them.
+    Args:
+        place: the file that the request was read from.
+        reason: why this request was taken, in words; may be empty.
+        dry_run: print the plan alone; there is no outcome then.
+        asked: returns the full training that is then all that is run.
     """
-    from krona_tune.search.startup.cluster import connecting, slots, this_machine
+    from krona_tune.search.startup.cluster import slots, this_machine
 
-    if address is None:
+    if options.address is None:
         slots(this_machine(), spec.resources)  # refuses before Ray is started for nothing
-    plan, earlier = _planned(spec, place, folder), EarlierOrders.of(folder, keys)
+    plan, earlier = _planned(spec, place, folder), EarlierOrders.of(folder, options.keys)
     again = asked(plan) if asked else None
-    trained = [message.trial_id for message in again.trials(plan.spec.seed)] if again else []
-    if dry_run or not quiet:
+    if dry_run or not options.quiet:
         print_full_training(plan, again) if again else print_plan(plan, reason, folder, earlier)
     if dry_run:
         print_examples(plan, [again.of.task] if again else plan.spec.tasks)
-        return Ended(status=0)
+        return None
     _refuse_no_log(folder.log)
-    began, workers = time.monotonic(), connecting(address, plan.spec.resources.nice)
-    from krona_tune.search import runner
-    from krona_tune.search.forecast import Forecast
-    from krona_tune.search.startup import resources
-    from krona_tune.search.startup.preflight import run_preflight
-    from krona_tune.search.terminal.result_tables import result_tables
-    from krona_tune.study.formatting import format_duration
+    outcome = _run(plan, folder, replace(options, again=again, earlier=earlier))
+    if outcome.interrupted:
+        console.print(escape(_how_to_go_on(outcome, options.resumed_by)), soft_wrap=True)
+    return outcome
 
-    gathered = _gathered(plan, workers, folder, resumed_by)
-    findings = run_preflight(gathered, folder, tracking_uri)
-    for warning in findings.warnings:
-        errors.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
-    findings.refuse()
-    forecast = Forecast.of(gathered, findings.probe) if findings.probe else None
+
+def _run(plan: "Plan", folder: StudyFolder, options: DriverOptions) -> Outcome:
+    """Runs the study on a Ray that is joined or started for it, and prints its results."""
+    from krona_tune.search.startup.cluster import connecting
+
+    began, workers = time.monotonic(), connecting(options.address, plan.spec.resources.nice)
+    from krona_tune.search.driver import Driver
+    from krona_tune.search.startup.cluster import leave_ray
+    from krona_tune.search.startup.resources import begin_study
+
+    resources, forecast = _checked(_resources(plan, workers, folder, options.resumed_by), folder, options)
     with _logging_to(folder.log):
-        started = resources.begin_study(resources.computing_in(gathered, findings.computes_in), folder, command=command)
-        if not quiet:
-            print_started(started, tracking_uri, None if again else forecast, wandb)
+        context = begin_study(resources, folder, command=options.command)
+        if not options.quiet:
+            print_started(context, options.tracking_uri, forecast, options.wandb)
         load = Timer(LOAD_SECONDS, import_module, [REPORT])
         load.daemon = True
         load.start()
-        outcome = runner.run(
-            started,
-            console,
-            tracking_uri=tracking_uri,
-            quiet=quiet,
-            forecast=None if again else forecast,
-            write_report=_write_report,
-            again=again,
-            notify=notify,
-            wandb=wandb,
-            share=share,
-            earlier=earlier,
-        )
+        outcome = Driver(context, options, forecast, console).run(_write_report)
         try:
-            console.print()
-            if again:
-                print_trained(trained, outcome.ledger.rows, folder)
-            else:
-                tables = result_tables(outcome.ledger.standings, started.manifest.tasks, fronts=spec.search.pareto)
-                console.print(tables)
-            lacking = _print_losses(outcome, folder)
-            print_cost(started, outcome.ledger)
-            print_paths(folder, format_duration(time.monotonic() - began), tracking_uri, lacking)
+            _print_results(outcome, context, options, began)
         finally:
-            runner.stop_ray(outcome)  # while the study is still claimed: its workers write into its folder
-    if outcome.interrupted:
-        console.print(escape(_how_to_go_on(outcome, trained, resumed_by)), soft_wrap=True)
-    return Ended(status=_status(outcome, spec.tasks, trained), at_once=bool(outcome.lost))
+            leave_ray(lost=bool(outcome.lost))  # while the study is still claimed: its workers write into its folder
+    return outcome
+
+
+def _checked(
+    resources: "Resources", folder: StudyFolder, options: DriverOptions
+) -> "tuple[Resources, Forecast | None]":
+    """Returns the resources with what they compute in, and a forecast. Refuses what would fail every trial."""
+    from krona_tune.search.forecast import Forecast
+    from krona_tune.search.startup.preflight import run_preflight
+
+    findings = run_preflight(resources, folder, options.tracking_uri)
+    for warning in findings.warnings:
+        errors.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
+    findings.refuse()
+    forecast = Forecast.of(resources, findings.probe) if findings.probe and not options.again else None
+    return resources.computing_in(findings.computes_in), forecast
+
+
+def _print_results(outcome: Outcome, context: "DriverContext", options: DriverOptions, began: float) -> None:
+    from krona_tune.search.terminal.result_tables import result_tables
+    from krona_tune.study.formatting import format_duration
+
+    folder, manifest, spec = context.folder, context.manifest, context.plan.spec
+    console.print()
+    if outcome.trained:
+        print_trained(outcome.trained, outcome.ledger.rows, folder)
+    else:
+        console.print(result_tables(outcome.ledger.standings, manifest.tasks, fronts=spec.search.pareto))
+    lacking = _print_losses(outcome, folder)
+    print_cost(context, outcome.ledger)
+    print_paths(folder, format_duration(time.monotonic() - began), options.tracking_uri, lacking)
 
 
 def _planned(spec: StudySpec, place: str, folder: StudyFolder) -> "Plan":
@@ -166,7 +154,7 @@ def _planned(spec: StudySpec, place: str, folder: StudyFolder) -> "Plan":
     return replace(plan, computes_in=read_manifest(folder.manifest).computes_in)
 
 
-def _print_losses(outcome: "Outcome", folder: StudyFolder) -> str:
+def _print_losses(outcome: Outcome, folder: StudyFolder) -> str:
     """Prints what could not be written, but for MLflow's part, which it returns."""
     lost = dict(outcome.lost_sinks)
     lacking = redact(lost.pop("MlflowSink", "").partition(": ")[2])
@@ -190,12 +178,12 @@ def resume_command(folder: StudyFolder) -> str:
     return f"{'krona-tune resume' if installed else 'python run_study.py --resume'} {folder.name}{folder.storage_flag}"
 
 
-def _gathered(plan: "Plan", workers: "Future[Cluster]", folder: StudyFolder, resumed_by: str) -> "Gathered":
+def _resources(plan: "Plan", workers: "Future[Cluster]", folder: StudyFolder, resumed_by: str) -> "Resources":
     """Returns what the plan needs to run. If it is not there now, the refusal says whether a study was begun."""
-    from krona_tune.search.startup.resources import gather_study
+    from krona_tune.search.startup.resources import gather_resources
 
     try:
-        return gather_study(plan, workers)
+        return gather_resources(plan, workers)
     except NotNow as refusal:
         begun = "no study was begun, give the same command again later"
         if folder.manifest.exists():
@@ -203,27 +191,15 @@ def _gathered(plan: "Plan", workers: "Future[Cluster]", folder: StudyFolder, res
         raise NotNow(refusal.place, refusal.problem, f"{refusal.fix}; {begun}") from None
 
 
-def _how_to_go_on(outcome: "Outcome", trained: Sequence[str], resumed_by: str) -> str:
+def _how_to_go_on(outcome: Outcome, resumed_by: str) -> str:
     why = "Interrupted. Resume"
     if outcome.halted:
         why = f"Stopped, {redact(outcome.halted)}. When that is fixed, resume"
-    elif outcome.lost and not outcome.asked:
+    elif outcome.lost_ray:
         why = f"Stopped, {outcome.lost}. Resume"
-    if trained:
+    if outcome.trained:
         return f"{why} with the same command."
     return f"{why} with: {resumed_by}"
-
-
-def _status(outcome: "Outcome", tasks: Sequence[str], trained: Sequence[str]) -> int:
-    if outcome.lost and not outcome.asked:
-        return RAY_LOST
-    if outcome.interrupted:
-        return INTERRUPTED
-    if trained:
-        rows = [outcome.ledger.rows.get(trial) for trial in trained]
-        return 0 if all(row and row.status is Status.COMPLETED for row in rows) else NO_RESULT
-    standings = outcome.ledger.standings
-    return NO_RESULT if any(standings.best(task) is None for task in tasks) else 0
 
 
 class _File(logging.FileHandler):
@@ -269,15 +245,17 @@ def _logging_to(path: Path) -> Iterator[None]:
 
 
 CODE = "from krona_tune.cli import program; program()"
-SAID = 10
+LAST_LINES = 10
 """How many of a driver's last lines an error shows."""
+ENDED_WELL = {0, 1, 128 + signal.SIGINT}
+"""How that process ends if nothing failed: its study is done, some task has no result, or somebody stopped it."""
 
-Driver = subprocess.Popen[bytes]
+DriverProcess = subprocess.Popen[bytes]
 
 
 def start_driver(
     words: Sequence[str], output: Path, *, environment: Mapping[str, str] | None = None, folder: Path | None = None
-) -> Driver:
+) -> DriverProcess:
     """Starts `krona-tune` with these words in a process that outlives this one and hears none of its signals.
 
     Args:
@@ -299,10 +277,10 @@ def start_driver(
 
 def last_lines(output: Path) -> str:
     """Returns the last lines that a driver wrote."""
-    return "\n".join(output.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-SAID:])
+    return "\n".join(output.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LAST_LINES:])
 
 
-def stop_driver(folder: StudyFolder, child: Driver | None, seconds: float) -> None:
+def stop_driver(folder: StudyFolder, child: DriverProcess | None, seconds: float) -> None:
     """Asks the process that runs a study to stop, and waits for its end.
 
     Raises:

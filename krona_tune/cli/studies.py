@@ -31,6 +31,7 @@ from krona_tune.record.ownership import claim
 from krona_tune.record.storage import Storage, storage_at
 from krona_tune.record.wandb_sink import refuse_no_account
 from krona_tune.refusal import Refusal, unknown
+from krona_tune.search.driver_options import DriverOptions
 from krona_tune.search.startup.cluster import refuse_odd_address
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import load_spec, naming_given, read_given, tasks_defined_in
@@ -120,23 +121,19 @@ def run(
             refuse_taken(folder, name)  # another driver may have begun it meanwhile
         elif not dry_run:
             let_go_on(folder, spec)
-        ended = run_and_report(
-            with_tasks(spec),
-            str(place),
-            reason,
-            folder,
-            address,
-            tracking_uri,
-            dry_run=dry_run,
-            quiet=quiet,
+        told = DriverOptions(
             command=this_command(),
             resumed_by=resume_command(folder),
-            notify=notify or (),
+            quiet=quiet,
+            address=address,
+            tracking_uri=tracking_uri,
             wandb=wandb,
+            notify=notify or (),
             share=share,
             keys=flag_names(given),
         )
-    exit_as(ended)
+        outcome = run_and_report(with_tasks(spec), str(place), reason, folder, told, dry_run=dry_run)
+    exit_as(outcome)
 
 
 def resume(
@@ -311,17 +308,12 @@ def train(
         return FullTraining(of=chosen, seeds=seeds, everything=all_data)
 
     with nullcontext() if dry_run else claim(folder):
-        ended = run_and_report(
-            spec,
-            str(folder.spec),
-            "",
-            folder,
-            address,
-            tracking_uri,
-            dry_run=dry_run,
-            quiet=quiet,
+        told = DriverOptions(
             command=this_command(),
             resumed_by="the same command",
-            asked=asked,
+            quiet=quiet,
+            address=address,
+            tracking_uri=tracking_uri,
         )
-    exit_as(ended)
+        outcome = run_and_report(spec, str(folder.spec), "", folder, told, dry_run=dry_run, asked=asked)
+    exit_as(outcome)

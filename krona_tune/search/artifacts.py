@@ -1,7 +1,8 @@
-"""Writes adapters as files: each task's best, and those that were trained on all examples."""
+"""Writes what a study leaves at its end: each task's best adapter, those trained on all examples, and the page."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -10,55 +11,85 @@ from krona_tune.adapters.adapter_card import SELECTED, SELECTED_IN_FINALS, Adapt
 from krona_tune.adapters.adapter_files import save_adapter
 from krona_tune.backbones.geometry import Stack
 from krona_tune.record.trial_checkpoints import RemoteCheckpoints
-from krona_tune.search.planning.plan import Plan
+from krona_tune.refusal import told
+from krona_tune.search.ledger import Ledger
+from krona_tune.search.startup.resources import DriverContext
 from krona_tune.study.finals import bootstrap_interval
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.kinds import facts_of
-from krona_tune.study.manifest import Manifest
+from krona_tune.study.kinds import UNCOUNTED, facts_of
 from krona_tune.study.request.trial import check_trial
-from krona_tune.study.result import TrialResult
+from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.standings import Standings
 from krona_tune.train import checkpoint
 from krona_tune.train.task_heads import in_units_of_labels
 
+logger = logging.getLogger(__name__)
 
-def save_best_adapters(folder: StudyFolder, manifest: Manifest, plan: Plan, standings: Standings) -> list[Path]:
+
+@dataclass(frozen=True, kw_only=True)
+class Artifacts:
+    """The adapters and the page that a study's end has written; `no_page` says why the page could not be."""
+
+    paths: tuple[Path, ...] = ()
+    no_page: str = ""
+
+
+def write_artifacts(
+    context: DriverContext,
+    ledger: Ledger,
+    write_page: Callable[[StudyFolder], Path],
+    halt: Callable[[str], None],
+) -> Artifacts:
+    """Writes the adapters and the page. An error of the adapters halts the study, but keeps its records; one of the
+    page is only told, because the page is drawn from the records at any time."""
+    paths: list[Path] = []
+    no_page = ""
+    try:
+        paths += save_best_adapters(context, ledger.standings)
+        paths += save_trained_adapters(context, [row for row in ledger.rows.values() if _fully_trained(row)])
+    except Exception as error:
+        logger.exception("the adapters could not be written")
+        halt(f"the adapters could not be written: {told(error)}")
+    try:
+        paths.append(write_page(context.folder))
+    except Exception as error:
+        logger.exception("the page could not be written")
+        no_page = told(error)
+    return Artifacts(paths=tuple(paths), no_page=no_page)
+
+
+def _fully_trained(row: TrialResult) -> bool:
+    return row.kind in UNCOUNTED and row.status is Status.COMPLETED
+
+
+def save_best_adapters(context: DriverContext, standings: Standings) -> list[Path]:
     """Writes each task's best adapter, with its card, from the state that the winning trial kept."""
     left = []
-    for task in plan.spec.tasks:
+    for task in context.plan.spec.tasks:
         best = standings.winner(task)
         if best is None:
             continue
         final = standings.finals(task).winner
         selected = SELECTED_IN_FINALS if final else SELECTED
         seeds = tuple(row.seed for row in final.rows) if final else (best.seed,)
-        if path := _save(folder, manifest, plan, best, task, selected, seeds):
+        if path := _save(context, best, task, selected, seeds):
             left.append(path)
     return left
 
 
-def save_trained_adapters(
-    folder: StudyFolder, manifest: Manifest, plan: Plan, rows: Sequence[TrialResult]
-) -> list[Path]:
+def save_trained_adapters(context: DriverContext, rows: Sequence[TrialResult]) -> list[Path]:
     """Writes the adapter of each of these trials under its own name."""
     left = []
     for row in rows:
         seeds = tuple(other.seed for other in rows if (other.of, other.kind) == (row.of, row.kind))
-        if path := _save(folder, manifest, plan, row, row.trial_id, f"the configuration of {row.of}", seeds):
+        if path := _save(context, row, row.trial_id, f"the configuration of {row.of}", seeds):
             left.append(path)
     return left
 
 
-def _save(
-    folder: StudyFolder,
-    manifest: Manifest,
-    plan: Plan,
-    row: TrialResult,
-    name: str,
-    selected: str,
-    seeds: tuple[int, ...],
-) -> Path | None:
+def _save(context: DriverContext, row: TrialResult, name: str, selected: str, seeds: tuple[int, ...]) -> Path | None:
     """Writes one trial's adapter below `adapters/`; returns its folder, or None if the trial's state is gone."""
+    folder, manifest, plan = context.folder, context.manifest, context.plan
     task, shape, kept = plan.tasks[row.task], plan.geometry, _state(folder, row)
     if kept is None:
         return None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from krona_tune.atomic_write import write_atomically
 from krona_tune.study.kinds import UNCOUNTED
+from krona_tune.study.request.study_spec import SearchSpec
 from krona_tune.study.request.trial import BASELINE
 from krona_tune.study.result import TrialResult
 
@@ -30,6 +31,11 @@ class Budget:
     seconds: float | None = None
     examples: float | None = None
     device_hours: float | None = None
+
+    @staticmethod
+    def of(search: SearchSpec) -> "Budget":
+        """Returns the limits that a request sets."""
+        return Budget(seconds=search.time_budget, examples=search.examples_budget, device_hours=search.device_hours)
 
     def used_up(self, *amounts: Amount) -> str | None:
         """Returns the name of the first limit that the amounts together reach, in words; None if there is none."""

@@ -22,7 +22,7 @@ from krona_tune.study.study_state import Counts, trials_left
 
 if TYPE_CHECKING:
     from krona_tune.search.startup.cluster import Slots
-    from krona_tune.search.startup.resources import Gathered
+    from krona_tune.search.startup.resources import Resources
     from krona_tune.train.probe import Probe, Timed
 
 Ints = npt.NDArray[np.int64]
@@ -114,21 +114,21 @@ class Forecast:
     text_to_text: bool = False
 
     @classmethod
-    def of(cls, gathered: "Gathered", probe: "Probe") -> "Forecast":
+    def of(cls, resources: "Resources", probe: "Probe") -> "Forecast":
         """Returns the forecast for a study's data, batch size and schedules, at the pace that the probe measured."""
         from krona_tune.train.evaluate import EVALUATION_TOKENS
         from krona_tune.train.hidden_states import stored_bytes
 
         pace = Pace.of(probe.steps)
-        tokens = EVALUATION_TOKENS["cuda" if gathered.slots.gpus else "cpu"]
-        batch_size = round(middle(gathered.plan.spec.domains()["batch_size"]))
-        limit, width = gathered.plan.spec.resources.stored_states_gb * 1e9, gathered.plan.geometry.width
-        tests, found = gathered.prepared.tests, {}
+        tokens = EVALUATION_TOKENS["cuda" if resources.slots.gpus else "cpu"]
+        batch_size = round(middle(resources.plan.spec.domains()["batch_size"]))
+        limit, width = resources.plan.spec.resources.stored_states_gb * 1e9, resources.plan.geometry.width
+        tests, found = resources.prepared.tests, {}
 
         def evaluating(table: pa.Table) -> float:
             return pace.seconds(Load.of(evaluation_order(lengths(table), tokens), lengths(table)))
 
-        for task, work in gathered.prepared.works.items():
+        for task, work in resources.prepared.works.items():
             train, share = lengths(work.train), probe.forward_shares[task]
             epoch = pace.seconds(Load.of(training_order(train, batch_size, np.random.default_rng(0)), train))
             judged, tested = evaluating(work.validation), evaluating(tests[task]) if task in tests else 0.0
@@ -145,7 +145,7 @@ class Forecast:
                 baseline_test=probe.test_shares.get(task, head) * tested,
                 filling=share * (epoch + judged + tested) if stored else 0.0,
             )
-        return cls(tasks=found, text_to_text=gathered.plan.geometry.text_to_text)
+        return cls(tasks=found, text_to_text=resources.plan.geometry.text_to_text)
 
     def trial(self, task: str, epochs: float) -> float:
         """Returns the seconds of one trial until it has trained `epochs`, with the evaluations at its rungs."""

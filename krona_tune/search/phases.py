@@ -1,17 +1,16 @@
-"""Makes the phases of a study from its rows, the search and the finals, and runs one after the other."""
+"""Makes the phases of a study from its rows: the search, the finals, the repeats, a full training."""
 
-import time
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from ray.tune.schedulers import FIFOScheduler
-
-from krona_tune.record.driver_state import write_driver_state
 from krona_tune.record.parquet_reader import read_reports
+from krona_tune.record.records import write_effects
 from krona_tune.search.budget import Amount, Rates, needed
 from krona_tune.search.forecast import Forecast
+from krona_tune.search.full_training import FullTraining, full_work
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import Plan, trial_seed
 from krona_tune.search.planning.space import Params
@@ -21,19 +20,19 @@ from krona_tune.search.searchers.open_samplers import SHARED, open_samplers, ope
 from krona_tune.search.searchers.proposal import earlier_points
 from krona_tune.search.searchers.shared_searcher import SharedSearcher
 from krona_tune.search.searchers.task_searcher import StudySearcher
-from krona_tune.search.startup.resources import Started
-from krona_tune.search.study_orders import StudyOrders
 from krona_tune.search.study_stopper import StudyStopper
-from krona_tune.search.terminal.live_view import View
 from krona_tune.search.trial_message import TrialMessage
-from krona_tune.search.tune_host import Phase, tune_trials
-from krona_tune.search.worker.trainable import Workplace
+from krona_tune.search.tune_host import Phase
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import TrialKind
-from krona_tune.study.redact import redact
 from krona_tune.study.request.study_spec import StudySpec
-from krona_tune.study.study_state import DriverState, End, Stage
+from krona_tune.study.result import Status
 from krona_tune.train.loop import TaskWork
+
+if TYPE_CHECKING:
+    from krona_tune.search.searchers.study_model import StudyModel
+
+logger = logging.getLogger(__name__)
 
 Works = Mapping[str, TaskWork]
 """What a task's workers get, by task."""
@@ -72,7 +71,7 @@ def _search_by_task(plan: Plan, works: Works, folder: StudyFolder, ledger: Ledge
     new = Counter(config.task for config in waiting if config.trial_id not in ledger.rows)
     return Phase(
         searcher=StudySearcher(waiting, samplers, remaining, stopping.verdict, _seeds(spec), history),
-        scheduler=asha if spec.search.early_stopping else FIFOScheduler(),
+        scheduler=asha if spec.search.early_stopping else None,
         trials=len(waiting) + sum(map(len, remaining.values())),
         new={task: new[task] + len(numbers) for task, numbers in remaining.items()},
         works=works,
@@ -90,9 +89,7 @@ def _shared_search(plan: Plan, works: Works, folder: StudyFolder, ledger: Ledger
         waiting, sampler, tasks, numbers, _seeds(spec), stopping.verdict, rows, spec.schedule.reduction
     )
     left = {task: len(numbers_left(plan, ledger, task)) for task in tasks}
-    return Phase(
-        searcher=searcher, scheduler=FIFOScheduler(), trials=len(waiting) + sum(left.values()), new=left, works=works
-    )
+    return Phase(searcher=searcher, trials=len(waiting) + sum(left.values()), new=left, works=works)
 
 
 def _seeds(spec: StudySpec) -> dict[str, int]:
@@ -122,11 +119,17 @@ def known_phase(waiting: list[TrialMessage], works: Works, ledger: Ledger, stopp
     """Trials that are known, over the full budget and without early stopping."""
     return Phase(
         searcher=StudySearcher(waiting, {}, {}, stopping.verdict, {}),
-        scheduler=FIFOScheduler(),
         trials=len(waiting),
         new=Counter(config.task for config in waiting if config.trial_id not in ledger.rows),
         works=works,
     )
+
+
+def full_phase(plan: Plan, location: str, again: FullTraining, ledger: Ledger, stopping: StudyStopper) -> Phase:
+    """The trials of a full training that have not completed, on all of the task's examples."""
+    ended = {row.trial_id for row in ledger.rows.values() if row.status is Status.COMPLETED}
+    waiting = [trial for trial in again.trials(plan.spec.seed) if trial.trial_id not in ended]
+    return known_phase(waiting, {again.of.task: full_work(plan, location, again)}, ledger, stopping)
 
 
 def finals_reserve(
@@ -145,92 +148,12 @@ def finals_reserve(
     return lambda: need(len(ledger.rows) - len(ledger.running), rates())
 
 
-SECONDS = 2.0
-"""The time between two writings of the state."""
-PAUSED_SECONDS = 0.2
+def keep_effects(model: "StudyModel", plan: Plan, folder: StudyFolder) -> None:
+    """Keeps what the model expects of each knob. An error is only logged: nothing that a trial produced is lost."""
+    from krona_tune.search.searchers.surrogate import effects
 
-
-@dataclass(kw_only=True)
-class PhaseRunner:
-    """What runs the phases of a study. `changed` is called after each event of a trial; `left` returns the forecast
-    seconds, if there is a forecast."""
-
-    started: Started
-    ledger: Ledger
-    stopping: StudyStopper
-    orders: StudyOrders
-    view: View
-    changed: Callable[[], None]
-    left: Callable[[], float] | None
-    stage: Stage = "search"
-    _written: float = 0.0
-
-    def run(self, phase: Phase, stage: Stage) -> None:
-        """Runs the phase to its end, or until the study is stopped."""
-        self.stage = stage
-        self.orders.ticked, self.orders.state_changed = self._write_if_due, self._write
-        self.orders.serve(phase.searcher, search=stage == "search")
-        while not (self.orders.slots() or self.stopping.stop_all()):
-            self.orders.look()  # a study that waits needs no worker
-            time.sleep(PAUSED_SECONDS)
-        tune_trials(
-            phase,
-            self.ledger,
-            self.stopping,
-            self.changed,
-            self.orders.look,
-            workplace=workplace(self.started),
-            slots=replace(self.started.slots, count=self.orders.most),
-            storage=self.started.folder.ray,
-        )
-        self.orders.leave()
-
-    def end(self) -> None:
-        """Says that no trial runs any more."""
-        self.stage = "end"
-        self._write()
-        self.orders.close()
-
-    def say_end(self) -> None:
-        """Says how the driver ends."""
-        stopping = self.stopping
-        how: End = "lost" if stopping.lost else "halted" if stopping.halted else stopping.asked or "finished"
-        self._write(how, redact(stopping.lost or stopping.halted))
-
-    def _write_if_due(self) -> None:
-        if time.monotonic() - self._written >= SECONDS:
-            self._write()
-
-    def _write(self, end: End = "", reason: str = "") -> None:
-        self._written = time.monotonic()
-        ended, trials = self.view.counts()
-        state = DriverState(
-            stage=self.stage,
-            trials=trials,
-            ended=ended,
-            seconds_left=self.left() if self.left else None,
-            slots=self.orders.allowed,
-            most=self.orders.most,
-            share=self.orders.share,
-            paused=self.orders.paused,
-            end=end,
-            reason=reason,
-            at=time.time(),
-        )
-        write_driver_state(self.started.folder, state)
-
-
-def workplace(started: Started) -> Workplace:
-    """Returns what every worker of the study shares."""
-    return Workplace(
-        folder=started.source.location,
-        name=started.source.name,
-        precision=started.manifest.computes_in or started.plan.precision,
-        gpu=started.slots.gpus > 0,
-        threads=max(1, int(started.slots.cpus)),
-        checkpoints=str(started.folder.checkpoints.resolve()),
-        elsewhere=started.folder.remote_checkpoints,
-        stored_bytes=int(started.plan.spec.resources.stored_states_gb * 1e9),
-        geometry=started.plan.geometry,
-        quantize=started.plan.spec.backbone.quantize,
-    )
+    try:
+        found = [each for task in plan.spec.tasks for each in effects(model, plan.space, task, plan.spec.seed)]
+        write_effects(folder.results, found)
+    except Exception:
+        logger.exception("the effects of the knobs could not be written")

@@ -1,26 +1,35 @@
-"""Opens a study's records in its driver: renames unreadable files and restores lost rows.
+"""Opens a study's records in its driver, and the sinks that keep copies: restores lost rows, renames unreadable files.
 
 A row is restored from its trial's reports and from the trial's point in the request, in an order or in Optuna's
 journal. So no trial id gets a second point: its reports and its checkpoint belong to the first.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Thread
 
+from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink
+from krona_tune.record.notifications import Notifications
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import Records, read_records
-from krona_tune.record.sink import NothingKept
+from krona_tune.record.remote_copy import RemoteSink
+from krona_tune.record.sink import FanOut, NothingKept, Sink
+from krona_tune.record.wandb_sink import WandbSink
 from krona_tune.search.clone import clone_number, clone_of
+from krona_tune.search.driver_options import DriverOptions
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import Plan, trial_seed
 from krona_tune.search.planning.space import Params
 from krona_tune.search.searchers.open_samplers import open_samplers, open_shared_sampler
 from krona_tune.search.searchers.shared_searcher import shared_id
+from krona_tune.search.startup.resources import DriverContext
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.order import Order
+from krona_tune.study.request.loader import dump_spec
 from krona_tune.study.result import Report, TrialResult
 
 Number = tuple[str, int]
@@ -30,30 +39,101 @@ PointOf = Callable[[str, int], Params | None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Opened:
+class OpenRecords:
     """Where records are written, the records of earlier drivers, and the trials that have reports but no point.
 
-    `said` is a message for the user; empty if nothing was lost.
+    `message` is for the user; empty if nothing was lost.
     """
 
     sink: ParquetSink
     records: Records
     lost: frozenset[Number]
-    said: str
+    message: str
+
+    def ledger(self, context: DriverContext, sinks: Sink) -> Ledger:
+        """Returns the study's state as it is recorded; its events go to the sinks from now on."""
+        spec = context.plan.spec
+        before = context.manifest.unrecorded_devices(spec.resources)
+        ledger = Ledger(
+            context.plan.count,
+            sinks,
+            list(map(before.counted, self.records.trials)),
+            shared_by=spec.shared_by,
+            orders=self.records.orders,
+            devices=context.slots.devices,
+        )
+        ledger.lost = self.lost
+        return ledger
 
 
-def open_records(plan: Plan, folder: StudyFolder) -> Opened:
+class StudySinks(FanOut):
+    """The sinks of one driver: the records, what is kept of them elsewhere, and the services that are notified.
+
+    A full training (`options.again`) notifies nobody.
+    """
+
+    def __init__(self, opened: OpenRecords, context: DriverContext, options: DriverOptions) -> None:
+        self._notifications = Notifications(
+            () if options.again else options.notify,
+            study=context.folder.name,
+            manifest=context.manifest,
+            earlier=opened.records.trials,
+            shared_by=context.plan.spec.shared_by,
+        )
+        super().__init__([opened.sink, *_copies(context, options, opened.records), self._notifications])
+
+    @property
+    def unrecorded(self) -> str:
+        """Returns why the records lack something now; empty if they have everything."""
+        return self.failures.get(ParquetSink.__name__, "")
+
+    def notify_of_end(self, *, stopped: bool, trouble: str, no_page: str) -> None:
+        """Tells the services that somebody stopped the study, why it could not go on, or why it has no page."""
+        if no_page:
+            self._notifications.lacks_page()
+        if trouble:
+            self._notifications.halted(trouble)
+        elif stopped:
+            self._notifications.stopped()
+
+    def end(self, artifacts: Sequence[Path], within: float | None) -> None:
+        """Ends the records; waits at most `within` seconds, or without a limit if that is None."""
+        ending = Thread(target=self.study_ended, args=(artifacts,), name="end of the records", daemon=True)
+        ending.start()
+        ending.join(within)
+
+
+def _copies(context: DriverContext, options: DriverOptions, earlier: Records) -> Iterator[Sink]:
+    """Yields the sinks that keep elsewhere what the records have."""
+    folder, manifest = context.folder, context.manifest
+    yield MlflowSink(
+        tracking_uri=options.tracking_uri or folder.tracking_uri,
+        artifact_location=None if options.tracking_uri else folder.artifact_location,
+        study=folder.name,
+        manifest=manifest,
+        spec=dump_spec(context.plan.spec),
+        earlier=earlier,
+    )
+    if options.wandb:
+        yield WandbSink(
+            project=options.wandb, study=folder.name, manifest=manifest, folder=folder.root, earlier=earlier
+        )
+    if folder.remote:
+        yield RemoteSink(folder)
+
+
+def open_records(plan: Plan, folder: StudyFolder) -> OpenRecords:
     """Opens the records of a new or resumed study; restored rows are written at once."""
     sink = ParquetSink(folder.results)
     known = read_records(folder.results)
     again, lost = _made_again(plan, folder, known)
     for row in again:
         sink.trial_started(row)
-    said = _said(len(sink.unreadable), len(again), len(lost))
-    return Opened(sink=sink, records=replace(known, trials=(*known.trials, *again)), lost=lost, said=said)
+    message = _message(len(sink.unreadable), len(again), len(lost))
+    return OpenRecords(sink=sink, records=replace(known, trials=(*known.trials, *again)), lost=lost, message=message)
 
 
-def _said(files: int, rows: int, lost: int) -> str:
+def _message(files: int, rows: int, lost: int) -> str:
     parts = {
         "Unreadable files of the records, renamed in their folder": files,
         "Trials whose rows were lost, restored from their reports and Optuna's journal": rows,

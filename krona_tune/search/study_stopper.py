@@ -9,11 +9,12 @@ from dataclasses import replace
 from types import FrameType
 from typing import Any, Literal
 
-from ray import tune
 from rich.console import Console
 
 from krona_tune.search.budget import Amount, Budget
+from krona_tune.study.redact import redact
 from krona_tune.study.result import Status
+from krona_tune.study.study_state import End
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +24,8 @@ HEARD: dict[int, Asked] = {signal.SIGINT: "interrupted", signal.SIGTERM: "termin
 """What each signal asks."""
 
 
-class StudyStopper(tune.Stopper):  # type: ignore[misc]
-    """A stopper that ends the whole run on a person's request, at the budget's end, or when it can't continue.
+class StudyStopper:
+    """What ends the whole run on a person's request, at the budget's end, or when it can't continue.
 
     `asked` says how a person or the system requested it. `halted` says why the study stopped itself. `lost` says why
     Ray's run was abandoned: Ray must not be called from then on.
@@ -49,6 +50,12 @@ class StudyStopper(tune.Stopper):  # type: ignore[misc]
     def interrupted(self) -> bool:
         """Returns whether the study is stopped with trials that continue when it is resumed."""
         return bool(self.asked or self.halted or self.lost)
+
+    @property
+    def end(self) -> tuple[End, str]:
+        """Returns how the driver ends if the study ends now, and why, without passwords."""
+        how: End = "lost" if self.lost else "halted" if self.halted else self.asked or "finished"
+        return how, redact(self.lost or self.halted)
 
     @property
     def used_up(self) -> str | None:
@@ -81,16 +88,12 @@ class StudyStopper(tune.Stopper):  # type: ignore[misc]
         little of it."""
         self.reserve, self._budget, self.ended = Amount, Budget(seconds=self._budget.seconds), ""
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Returns nothing: Tune pickles its driver's objects, but a resumed study is rebuilt from its records."""
-        return {}
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+    def stop(self, tune_id: str, result: dict[str, Any]) -> bool:
         """Returns whether somebody ordered to stop the trial. Halts the study if a result is interrupted, because its
         trial could not write its state."""
         if result.get("status") == Status.INTERRUPTED:
             self.halt(result["error"])
-        return trial_id in self.stopped
+        return tune_id in self.stopped
 
     def stop_all(self) -> bool:
         return self.interrupted or bool(self.ended) or self.used_up is not None

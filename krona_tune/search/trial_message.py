@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from krona_tune.study.formatting import describe_adapter
 from krona_tune.study.request.trial import TrialConfig, check_trial
 from krona_tune.study.result import Report, ScoreOnTest, Status
 
@@ -32,6 +33,11 @@ class TrialMessage:
     @classmethod
     def from_dict(cls, config: dict[str, Any]) -> "TrialMessage":
         return cls(**config)
+
+    @property
+    def size(self) -> str:
+        """Returns in words what decides about the trial's memory: its batches and its adapter."""
+        return f"batches of {self.checked().training.batch_size}; {describe_adapter(self.params)}"
 
     def checked(self) -> TrialConfig:
         """Returns the checked trial. Raises a pydantic.ValidationError if a value is out of its field's range."""

@@ -1,4 +1,7 @@
-"""Runs the remaining trials of a phase with Ray Tune, whose events go to the ledger and whose trials pass the gate."""
+"""Runs the trials of a phase with Ray Tune: the seam between Tune on the driver's side and the study.
+
+Tune's events go to the study's own loop, its trials pass the gate of the orders.
+"""
 
 import errno
 import logging
@@ -11,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial, wraps
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ray import tune
 from ray.tune import Callback
@@ -19,7 +22,6 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from krona_tune.refusal import told
-from krona_tune.search.ledger import Ledger
 from krona_tune.search.ray_internals import RayWatch, prepare_tune, release_idle_workers
 from krona_tune.search.searchers.asha import CONTINUE
 from krona_tune.search.searchers.task_searcher import Gate, GatedSearcher
@@ -27,8 +29,6 @@ from krona_tune.search.startup.cluster import Slots
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.trial_message import StepResult, TrialMessage
 from krona_tune.search.worker.trainable import KronaTrial, Workplace
-from krona_tune.study.formatting import describe_adapter
-from krona_tune.study.result import Status
 from krona_tune.train.loop import TaskWork
 
 if TYPE_CHECKING:
@@ -38,7 +38,14 @@ IDLE_SECONDS = 0.1
 PAUSE = str(TrialScheduler.PAUSE)
 
 
-class GatedScheduler(FIFOScheduler):  # type: ignore[misc]
+class _Unpickled:
+    """An object of Tune's driver that is pickled as nothing: a resumed study is rebuilt from its records."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class GatedScheduler(_Unpickled, FIFOScheduler):  # type: ignore[misc]
     """A scheduler that decides like another one, as far as the gate lets trials run.
 
     A paused trial's state is that of its last rung: it continues from there, on any worker.
@@ -47,10 +54,6 @@ class GatedScheduler(FIFOScheduler):  # type: ignore[misc]
     def __init__(self, inner: TrialScheduler, gate: Gate) -> None:
         super().__init__()
         self._inner, self._gate = inner, gate
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Returns nothing: Tune pickles its driver's objects, but a resumed study is rebuilt from its records."""
-        return {}
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         decision = str(self._inner.on_trial_result(tune_controller, trial, result))
@@ -82,6 +85,30 @@ CLOSING_SECONDS = 2.0
 """How long the end of recording waits for an event that is being recorded."""
 
 
+class TrialEvents(Protocol):
+    """Whoever runs a study's trials: what becomes of each, in the order in which it happens."""
+
+    stopper: StudyStopper
+
+    def start(self, message: TrialMessage) -> None:
+        """Takes a trial that begins or goes on, perhaps on another worker."""
+
+    def report(self, message: TrialMessage, step: StepResult) -> None:
+        """Takes the result of a rung."""
+
+    def end(self, message: TrialMessage, tune_id: str, result: dict[str, Any] | None) -> None:
+        """Takes the end of a trial with its last result."""
+
+    def lose(self, message: TrialMessage, tune_id: str, error: str, *, out_of_memory: bool) -> None:
+        """Takes the end of a trial that lost its worker too often."""
+
+    def obey(self) -> None:
+        """Is called several times a second between the events."""
+
+    def changed(self) -> None:
+        """Is called after each event."""
+
+
 def _recorded(event: Callable[..., None]) -> Callable[..., None]:
     """Makes a callback record an event and then show it, as long as the recorder is open.
 
@@ -98,32 +125,21 @@ def _recorded(event: Callable[..., None]) -> Callable[..., None]:
                 event(self, *args, **info)
             except Exception as error:
                 logger.exception("the event %s could not be recorded", event.__name__)
-                self._stopping.halt(f"the event {event.__name__} could not be recorded: {told(error)}")
+                self._events.stopper.halt(f"the event {event.__name__} could not be recorded: {told(error)}")
             try:
-                self._changed()
+                self._events.changed()
             except Exception:
                 logger.exception("the event %s could not be shown", event.__name__)
 
     return recorded
 
 
-class Recorder(Callback):  # type: ignore[misc]
-    """A Tune callback that records the events of trials and calls `changed` after each, and `tick` several times a
-    second between them."""
+class Recorder(_Unpickled, Callback):  # type: ignore[misc]
+    """A Tune callback that translates what happens to Tune's trials into a study's events."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        stopping: StudyStopper,
-        changed: Callable[[], None],
-        tick: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._ledger, self._stopping, self._changed, self._tick = ledger, stopping, changed, tick
+    def __init__(self, events: TrialEvents) -> None:
+        self._events = events
         self._lock, self._closed = threading.RLock(), False
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Returns nothing: Tune pickles its driver's objects, but a resumed study is rebuilt from its records."""
-        return {}
 
     def close(self) -> None:
         """Stops recording, so that later events of an abandoned run are ignored."""
@@ -137,42 +153,43 @@ class Recorder(Callback):  # type: ignore[misc]
             if self._closed:
                 return
             try:
-                self._tick()
+                self._events.obey()
             except Exception as error:
                 logger.exception("what happens between two events failed")
-                self._stopping.halt(f"an order could not be carried out: {told(error)}")
+                self._events.stopper.halt(f"an order could not be carried out: {told(error)}")
 
     @_recorded
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        message = TrialMessage.from_dict(trial.config)
-        if message.trial_id not in self._ledger.running:
-            self._ledger.started(message)
+        self._events.start(TrialMessage.from_dict(trial.config))
 
     @_recorded
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        step = StepResult.from_dict(result)
-        if step.report:
-            self._ledger.reported(step.report, step.checkpoint)
-        if step.test:
-            self._ledger.tested(trial.config["trial_id"], step.test)
+        self._events.report(TrialMessage.from_dict(trial.config), StepResult.from_dict(result))
 
     @_recorded
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        status = self._stopping.verdict(trial.trial_id, trial.last_result, False)
-        self._ledger.ended(trial.config["trial_id"], status, StepResult.from_dict(trial.last_result).error)
+        self._events.end(TrialMessage.from_dict(trial.config), trial.trial_id, trial.last_result)
 
     @_recorded
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        message = TrialMessage.from_dict(trial.config)
-        if message.trial_id not in self._ledger.running:
-            self._ledger.started(message)  # its worker was lost before the start: record a row anyway
-        status, error = self._stopping.verdict(trial.trial_id, None, True), _last_line(trial)
-        if LOW_ON_MEMORY in _last_failure(trial):
-            size = f"batches of {message.checked().training.batch_size}; {describe_adapter(message.params)}"
-            status, error = Status.OUT_OF_MEMORY, f"Ray ended the worker, the node was {LOW_ON_MEMORY}; {size}"
-        self._ledger.ended(message.trial_id, status, error)
+        low = LOW_ON_MEMORY in _last_failure(trial)
+        error = f"Ray ended the worker, the node was {LOW_ON_MEMORY}" if low else _last_line(trial)
+        self._events.lose(TrialMessage.from_dict(trial.config), trial.trial_id, error, out_of_memory=low)
+
+
+class TuneStopper(_Unpickled, tune.Stopper):  # type: ignore[misc]
+    """Passes Tune's questions whether to stop on to the study."""
+
+    def __init__(self, stopper: StudyStopper) -> None:
+        self._stopper = stopper
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return self._stopper.stop(trial_id, result)
+
+    def stop_all(self) -> bool:
+        return self._stopper.stop_all()
 
 
 def _last_line(trial: Any) -> str:
@@ -197,40 +214,31 @@ RETRIES = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """The input of one Tune run: its searcher, its scheduler, its number of trials, and the workers' data.
+    """The input of one Tune run: its searcher, its number of trials, the workers' data, and the scheduler that stops
+    trials early, if one does.
 
     `new` counts the trials of each task that have no row yet; `surrogate` is that of the whole study, if one proposes.
     """
 
     searcher: GatedSearcher
-    scheduler: TrialScheduler
     trials: int
     new: Mapping[str, int]
     works: Mapping[str, TaskWork]
+    scheduler: TrialScheduler | None = None
     surrogate: "TransferSurrogate | None" = None
 
 
-def tune_trials(
-    phase: Phase,
-    ledger: Ledger,
-    stopping: StudyStopper,
-    changed: Callable[[], None],
-    tick: Callable[[], None] = lambda: None,
-    *,
-    workplace: Workplace,
-    slots: Slots,
-    storage: Path,
-) -> None:
+def tune_trials(phase: Phase, events: TrialEvents, *, workplace: Workplace, slots: Slots, storage: Path) -> None:
     """Runs the phase to its end or until it is stopped; returns at once if the phase has no trials.
 
     Where Tune fails, on a full disk for instance, the study halts; where Ray is lost, Tune is abandoned.
 
     Args:
-        changed: called after each event of a trial.
-        tick: called several times a second between the events.
+        events: is told what happens, by the thread that Tune runs in.
         storage: the folder in which Tune keeps its own state.
     """
-    if phase.searcher.exhausted or stopping.stop_all():
+    stopper = events.stopper
+    if phase.searcher.exhausted or stopper.stop_all():
         return
     prepare_tune(slots.count)
     trainable = tune.with_resources(
@@ -238,12 +246,12 @@ def tune_trials(
         {"cpu": slots.cpus, "gpu": slots.gpus},
     )
     trainable.__name__ = trainable.__qualname__ = KronaTrial.__name__  # the class name in the dashboard
-    recorder = Recorder(ledger, stopping, changed, tick)
+    recorder = Recorder(events)
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=phase.searcher,
-            scheduler=GatedScheduler(phase.scheduler, phase.searcher.gate),
+            scheduler=GatedScheduler(phase.scheduler or FIFOScheduler(), phase.searcher.gate),
             num_samples=-1,  # the searcher says when there are no more, and how many run at once
             reuse_actors=True,
             trial_name_creator=lambda trial: trial.config["trial_id"],
@@ -253,7 +261,7 @@ def tune_trials(
             name=f"run-{len(list(storage.glob('run-*'))) + 1}",
             storage_path=str(storage.resolve()),
             callbacks=[recorder],
-            stop=stopping,
+            stop=TuneStopper(stopper),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=RETRIES),
             verbose=0,
@@ -261,7 +269,7 @@ def tune_trials(
         ),
     )
     try:
-        watched(tuner.fit, RayWatch().lost, stopping)
+        watched(tuner.fit, RayWatch().lost, stopper)
     finally:
         recorder.close()
 

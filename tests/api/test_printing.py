@@ -17,7 +17,7 @@ from krona_tune.search.forecast import Forecast
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.startup.cluster import Cluster, Slots
-from krona_tune.search.startup.resources import Started
+from krona_tune.search.startup.resources import DriverContext
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.study_spec import StudySpec
 from tests.record.events import manifest
@@ -65,9 +65,9 @@ def test_no_text_acts_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> Non
     assert told == "\\x00\n"
 
 
-def begun(plan: Plan) -> Started:
+def begun(plan: Plan) -> DriverContext:
     """Returns a study that has begun, as far as something is printed of it."""
-    return Started(
+    return DriverContext(
         plan=plan,
         cluster=Cluster(nodes=(), dashboard=""),
         slots=Slots(cpus=2.0, gpus=0.0, count=1),

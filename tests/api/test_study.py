@@ -12,10 +12,10 @@ import pytest
 
 import krona_tune
 from krona_tune.api import study as study_module
-from krona_tune.api.study_run import Ended
 from krona_tune.record.notifications import NOTIFY
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.refusal import Refusal
+from krona_tune.search.driver_options import DriverOptions
 from krona_tune.study.request.loader import dump_spec, load_spec
 from tests.search.models import saved_bert
 
@@ -146,9 +146,8 @@ def test_a_session_s_own_values_reach_the_driver_as_newer_than_the_orders_of_bef
 ) -> None:
     heard: list[set[str]] = []
 
-    def run_here(*asked: Any, keys: Any, **more: Any) -> Ended:
-        heard.append(set(keys))
-        return Ended(status=0)
+    def run_here(spec: Any, place: str, reason: str, folder: Any, options: DriverOptions, **more: Any) -> None:
+        heard.append(set(options.keys))
 
     monkeypatch.setattr(study_module, "run_and_report", run_here)
     study(model, max_concurrent=1).run(time_budget="2h")
@@ -162,9 +161,8 @@ def test_who_is_told_and_where_results_go_reaches_the_driver(
     monkeypatch.setattr(study_module, "refuse_no_account", lambda project: None)
     heard: dict[str, Any] = {}
 
-    def run_here(*asked: Any, **more: Any) -> Ended:
-        heard.update(wandb=more["wandb"], notify=" ".join(more["notify"]), tracking_uri=asked[5])
-        return Ended(status=0)
+    def run_here(spec: Any, place: str, reason: str, folder: Any, options: DriverOptions, **more: Any) -> None:
+        heard.update(wandb=options.wandb, notify=" ".join(options.notify), tracking_uri=options.tracking_uri)
 
     def run_elsewhere(words: list[str], output: Path, environment: dict[str, str]) -> None:
         given = dict(pairwise(words))
@@ -218,9 +216,8 @@ def test_the_flags_of_the_constructor_and_of_run_reach_a_new_study(
 ) -> None:
     heard: list[Any] = []
 
-    def run_here(spec: Any, *asked: Any, **more: Any) -> Ended:
+    def run_here(spec: Any, *asked: Any, **more: Any) -> None:
         heard.append(spec)
-        return Ended(status=0)
 
     monkeypatch.setattr(study_module, "run_and_report", run_here)
     monkeypatch.setattr(study_module, "start_driver", lambda words, *_, **__: heard.append(load_spec(Path(words[2]))))

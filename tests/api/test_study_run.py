@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from krona_tune.api import study_run
+from krona_tune.cli.ending import INTERRUPTED, NO_RESULT, RAY_LOST
 from krona_tune.record.ownership import is_locked
 from krona_tune.refusal import NotNow
-from krona_tune.search import runner
-from krona_tune.search.runner import Outcome
+from krona_tune.search import driver
+from krona_tune.search.driver_options import Outcome
 from krona_tune.search.startup import cluster, preflight, resources
 from krona_tune.search.startup.preflight import Findings
 from krona_tune.search.terminal import result_tables
@@ -27,7 +28,7 @@ FOLDER = StudyFolder(Path("studies/x"))
 def outcome(best: object = "a trial", **more: Any) -> Outcome:
     """Returns the end of a study; only the best trials can be asked for."""
     ledger: Any = SimpleNamespace(standings=SimpleNamespace(best=lambda task: best))
-    return Outcome(**{"ledger": ledger, "asked": False, "halted": "", "lost": "", "lost_sinks": {}, **more})
+    return Outcome(**{"ledger": ledger, "tasks": ("cola",), "lost_sinks": {}, **more})
 
 
 @pytest.fixture
@@ -36,9 +37,12 @@ def program(run: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     space = tmp_path / "x.yaml"
     space.write_text(f"model: {model}\ndata: mini\nadapter: {{a_out: 8, a_in: 8}}\n", encoding="utf-8")
     locked: list[bool] = []
-    nothing = SimpleNamespace(manifest=SimpleNamespace(tasks={}), price=None)
+    nothing = SimpleNamespace(
+        manifest=SimpleNamespace(tasks={}), price=None, folder=FOLDER, plan=SimpleNamespace(spec=StudySpec(model="m"))
+    )
+    nothing.computing_in = lambda precision: nothing
     monkeypatch.setattr(cluster, "connecting", lambda address, nice: Future())
-    monkeypatch.setattr(resources, "gather_study", lambda plan, workers: nothing)
+    monkeypatch.setattr(resources, "gather_resources", lambda plan, workers: nothing)
     monkeypatch.setattr(resources, "begin_study", lambda gathered, folder, command: nothing)
     monkeypatch.setattr(preflight, "run_preflight", lambda *asked: Findings())
     monkeypatch.setattr(result_tables, "result_tables", lambda ledger, tasks, fronts: "the ranking")
@@ -51,8 +55,8 @@ def program(run: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("krona_tune.cli.os._exit", end_at_once)
 
     def ended(end: Outcome) -> tuple[int, str, list[Any]]:
-        monkeypatch.setattr(runner, "run", lambda *asked, **more: end)
-        monkeypatch.setattr(runner, "stop_ray", lambda end: locked.append(is_locked(FOLDER)))
+        monkeypatch.setattr(driver, "Driver", lambda *of: SimpleNamespace(run=lambda write_page: end))
+        monkeypatch.setattr(cluster, "leave_ray", lambda *, lost: locked.append(is_locked(FOLDER)))
         status, out, err = run("--space", str(space), "--tasks", "cola", "--name", "x")
         return status, out + err, locked
 
@@ -90,6 +94,11 @@ def test_a_study_that_lost_its_ray_ends_before_rays_own_exit_handlers(
     found, text, told = program(outcome(asked=asked, lost="Ray's raylet ended"))
     assert (found, told) == (status, [True, status])
     assert f"{why} Resume with: python run_study.py --resume x" in text
+
+
+def test_a_study_s_process_ends_well_with_the_statuses_of_the_command_line() -> None:
+    assert {0, NO_RESULT, INTERRUPTED} == study_run.ENDED_WELL
+    assert RAY_LOST not in study_run.ENDED_WELL
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")

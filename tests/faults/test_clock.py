@@ -15,8 +15,8 @@ from tests.train.conftest import tiny_backbone, tiny_trial, tiny_work
 
 HOUR = 3600.0
 MOMENTS = [
+    "search/driver.py",
     "search/ledger.py",
-    "search/phases.py",
     "search/study_orders.py",
     "search/terminal/inspect_studies.py",
 ]

@@ -11,6 +11,7 @@ import torch
 from ray import tune
 
 from krona_tune.search.budget import Amount, Budget
+from krona_tune.search.driver import TrialLoop
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.tune_host import Recorder
 from krona_tune.study.result import Status, TrialResult
@@ -99,7 +100,9 @@ def test_a_worker_that_ray_ends_for_the_nodes_sake_is_out_of_memory(
             param_space=config(3, batch_size=64),
             run_config=tune.RunConfig(
                 storage_path=str(home.root / "ray"),
-                callbacks=[Recorder(book, StudyStopper(Budget(), Amount), lambda: None)],
+                callbacks=[
+                    Recorder(TrialLoop(ledger=book, stopper=StudyStopper(Budget(), Amount), changed=lambda: None))
+                ],
                 verbose=0,
             ),
         ).fit()

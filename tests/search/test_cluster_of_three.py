@@ -15,7 +15,7 @@ from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.startup import preflight
 from krona_tune.search.startup.cluster import connect, connecting
 from krona_tune.search.startup.preflight import NodeReport, inspect_nodes, needed_bytes, run_preflight, versions
-from krona_tune.search.startup.resources import gather_study
+from krona_tune.search.startup.resources import gather_resources
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.request.loader import load_spec
 from krona_tune.study.result import Status
@@ -90,7 +90,7 @@ def test_a_first_batch_is_trained_in_a_worker(home: Home, three: Nodes, monkeypa
     monkeypatch.setenv("XDG_CACHE_HOME", str(home.root / "cache"))
     overrides = {"tasks": ("cola",), "precision": "fp32"}
     plan = make_plan(load_spec(Path(home.space(home.root / "bert")), (), overrides), "x.yaml")
-    gathered = gather_study(plan, connecting(three.address))
+    gathered = gather_resources(plan, connecting(three.address))
     found = run_preflight(gathered, home.study("seen"), None)
     assert (found.problems, found.warnings) == ((), ())
 
@@ -111,8 +111,8 @@ def test_a_first_batch_that_takes_too_long_gives_its_place_back(
     monkeypatch.setattr(preflight, "FIRST_BATCH_SECONDS", 1)
     monkeypatch.setattr(preflight, "train_first_batch", stuck)
     plan = make_plan(load_spec(Path(home.space(home.root / "bert")), (), {"tasks": ("cola",)}), "x.yaml")
-    gathered = gather_study(plan, connecting(three.address))
-    found = preflight.in_the_first_batch(gathered, needed_bytes(gathered))
+    gathered = gather_resources(plan, connecting(three.address))
+    found = preflight.in_the_first_batch(gathered, home.study("seen"), needed_bytes(gathered))
     assert found.warnings == ("no worker trained a first batch within 1 s",)
     deadline = time.monotonic() + 30
     while ray.available_resources().get("CPU", 0) < 3 and time.monotonic() < deadline:

@@ -28,7 +28,7 @@ from krona_tune.search.startup.preflight import (
     run_preflight,
     versions,
 )
-from krona_tune.search.startup.resources import Gathered
+from krona_tune.search.startup.resources import Resources
 from krona_tune.search.startup.task_data import prepare_data
 from krona_tune.search.worker import first_batch
 from krona_tune.search.worker.first_batch import (
@@ -64,14 +64,14 @@ def one_node(cpus: float = 3, memory_bytes: float = 64 * GIGABYTE) -> Cluster:
 
 
 @pytest.fixture(scope="module")
-def gathered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gathered]:
+def gathered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Resources]:
     """Returns a study as it is before its first trial, on a machine of three CPUs; no Ray is started."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
         patch.setattr(cluster, "connect", lambda address, nice: one_node())
         plan = make_plan(build_spec({**ASKED, "model": str(saved_bert(home / "bert"))}, "x.yaml"), "x.yaml")
-        yield resources.gather_study(plan, connecting(None))
+        yield resources.gather_resources(plan, connecting(None))
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def folder(tmp_path: Path) -> StudyFolder:
     return StudyFolder(tmp_path / "studies" / "first")
 
 
-def test_a_study_that_can_run_has_no_findings_and_leaves_nothing(gathered: Gathered, folder: StudyFolder) -> None:
+def test_a_study_that_can_run_has_no_findings_and_leaves_nothing(gathered: Resources, folder: StudyFolder) -> None:
     found = run_preflight(gathered, folder, None)
     assert (found.problems, found.warnings) == ((), ())
     found.refuse()
@@ -87,7 +87,7 @@ def test_a_study_that_can_run_has_no_findings_and_leaves_nothing(gathered: Gathe
 
 
 def test_data_that_teach_nothing_are_warned_of(
-    gathered: Gathered, folder: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gathered: Resources, folder: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("train", "dev"):
         (tmp_path / f"{name}.tsv").write_text("x\t1\t\tthe same words\n" * 24, encoding="utf-8")
@@ -104,7 +104,7 @@ def test_data_that_teach_nothing_are_warned_of(
     )
 
 
-def test_the_largest_adapter_is_tried_with_the_largest_batch(gathered: Gathered) -> None:
+def test_the_largest_adapter_is_tried_with_the_largest_batch(gathered: Resources) -> None:
     space = gathered.plan.space
     params = largest_point(space)
     assert params["batch_size"] == 16
@@ -113,7 +113,7 @@ def test_the_largest_adapter_is_tried_with_the_largest_batch(gathered: Gathered)
     assert space.parameters(params) >= max(every) / 2
 
 
-def test_the_first_batch_is_of_the_longest_examples(gathered: Gathered, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_batch_is_of_the_longest_examples(gathered: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[tuple[str, int, int]] = []
 
     def listen(trial_id: str, trial: Any, work: Any, backbone: Any, report: Any) -> None:
@@ -122,7 +122,7 @@ def test_the_first_batch_is_of_the_longest_examples(gathered: Gathered, monkeypa
 
     monkeypatch.setattr("krona_tune.search.worker.first_batch.train_trial", listen)
     works = gathered.prepared.works
-    done = train_first_batch(gathered.source.location, "fp32", False, works, largest_point(gathered.plan.space))
+    done = train_first_batch(gathered.workplace(StudyFolder(Path("x"))), works, largest_point(gathered.plan.space))
     heaviest = max(works, key=lambda task: longest_example(works[task]))
     assert {task: rows for task, rows, _ in trained} == {task: 16 if task == heaviest else 2 for task in works}
     assert {task: tokens for task, _, tokens in trained} == {
@@ -131,17 +131,17 @@ def test_the_first_batch_is_of_the_longest_examples(gathered: Gathered, monkeypa
     assert set(done.failures) == set(works)
 
 
-def test_a_metric_that_has_no_value_on_a_few_rows_does_not_refuse_a_study(gathered: Gathered, tmp_path: Path) -> None:
+def test_a_metric_that_has_no_value_on_a_few_rows_does_not_refuse_a_study(gathered: Resources, tmp_path: Path) -> None:
     (tmp_path / "judge.py").write_text("def judge(labels, answers):\n    return 1 / (len(labels) // 20)\n")
     work = gathered.prepared.works["cola"]
     task = replace(work.task, metrics=("judge",), functions=(("judge", f"{tmp_path}/judge.py:judge"),))
     works = {"cola": replace(work, task=task)}
     params = largest_point(gathered.plan.space)
-    assert train_first_batch(gathered.source.location, "fp32", False, works, params).failures == {}
+    assert train_first_batch(gathered.workplace(StudyFolder(Path("x"))), works, params).failures == {}
 
 
 def test_everything_that_is_wrong_is_said_at_once(
-    gathered: Gathered, folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
+    gathered: Resources, folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     works = gathered.prepared.works
     train = works["cola"].train
@@ -162,7 +162,7 @@ def test_everything_that_is_wrong_is_said_at_once(
 
 
 def test_checkpoints_that_are_there_need_no_more_space(
-    gathered: Gathered, folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
+    gathered: Resources, folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The study has 16 trials."""
     need = preflight.checkpoints_of(gathered.plan)
@@ -184,7 +184,7 @@ def test_checkpoints_that_are_there_need_no_more_space(
 
 @pytest.mark.parametrize("damage", [cut, other_bytes, unknown_status])
 def test_a_damaged_file_of_the_records_does_not_keep_a_study_from_its_driver(
-    gathered: Gathered, folder: StudyFolder, damage: Callable[[Path], None]
+    gathered: Resources, folder: StudyFolder, damage: Callable[[Path], None]
 ) -> None:
     """The driver renames the file when it opens the records, after the preflight."""
     sink = ParquetSink(folder.results)
@@ -195,7 +195,7 @@ def test_a_damaged_file_of_the_records_does_not_keep_a_study_from_its_driver(
     assert ParquetSink(folder.results).unreadable == [folder.results / "trials.parquet"]
 
 
-def test_checkpoints_are_counted_by_what_each_trial_trains(gathered: Gathered) -> None:
+def test_checkpoints_are_counted_by_what_each_trial_trains(gathered: Resources) -> None:
     """Five trials of each method on two tasks, two heads, and both tasks' finals; a head has width 24 and 2 outputs."""
     asked = {
         **ASKED,
@@ -214,7 +214,7 @@ def test_checkpoints_are_counted_by_what_each_trial_trains(gathered: Gathered) -
     assert found.most == pytest.approx(12 * (adapters * full + (adapters + heads) * head))
 
 
-def test_sizes_that_do_not_go_together_are_passed_over(gathered: Gathered) -> None:
+def test_sizes_that_do_not_go_together_are_passed_over(gathered: Resources) -> None:
     asked = {
         **ASKED,
         "model": gathered.plan.spec.model,
@@ -233,13 +233,13 @@ def test_the_timed_point_trains_about_as_many_layers_as_the_mean(layers: list[st
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_storage_that_can_not_be_written_is_refused(gathered: Gathered, tmp_path: Path) -> None:
+def test_a_storage_that_can_not_be_written_is_refused(gathered: Resources, tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
     found = run_preflight(gathered, StudyFolder(tmp_path / "studies" / "first"), None)
     assert "can't be written: Permission denied" in str(found.problems[0])
 
 
-def test_workers_that_surely_do_not_fit_are_refused_and_others_are_doubted(gathered: Gathered) -> None:
+def test_workers_that_surely_do_not_fit_are_refused_and_others_are_doubted(gathered: Resources) -> None:
     need = replace(preflight.needed_bytes(gathered), weights=3 * GIGABYTE, worker=4 * GIGABYTE)
     for memory, problems, warnings in ((8, 1, 0), (10, 0, 1), (13, 0, 0)):
         study = replace(gathered, cluster=one_node(3, memory * GIGABYTE))
@@ -249,7 +249,9 @@ def test_workers_that_surely_do_not_fit_are_refused_and_others_are_doubted(gathe
     assert not preflight.check_memory(alone, need).problems
 
 
-def test_what_a_gpu_says_of_a_first_batch_becomes_warnings(gathered: Gathered, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_gpu_says_of_a_first_batch_becomes_warnings(
+    gathered: Resources, folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     card = FirstBatch(
         failures={"cola": (Status.OUT_OF_MEMORY, "too large"), "stsb": (Status.FAILED, "KeyError: x")},
         device="Tesla T4",
@@ -261,7 +263,7 @@ def test_what_a_gpu_says_of_a_first_batch_becomes_warnings(gathered: Gathered, m
     monkeypatch.setattr(preflight, "_trained", lambda *_: card)
     spec = gathered.plan.spec.model_copy(update={"precision": "bf16"})
     study = replace(gathered, plan=replace(gathered.plan, spec=spec), slots=Slots(cpus=1, gpus=0.3, count=3))
-    found = preflight.in_the_first_batch(study, preflight.needed_bytes(gathered))
+    found = preflight.in_the_first_batch(study, folder, preflight.needed_bytes(gathered))
     assert [str(problem) for problem in found.problems] == ["the first batch of stsb: KeyError: x"]
     assert [line.partition(":")[0] for line in found.warnings] == [
         "the first batch of cola with the largest adapter",
@@ -271,24 +273,27 @@ def test_what_a_gpu_says_of_a_first_batch_becomes_warnings(gathered: Gathered, m
     assert "3 × 6.4 GB, Tesla T4 has 16.1 GB" in found.warnings[2]
 
 
-def test_what_a_study_was_begun_in_is_kept_where_slow(gathered: Gathered, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_study_was_begun_in_is_kept_where_slow(
+    gathered: Resources, folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(first_batch, "computes_bfloat16", lambda kind: False)
     auto = gathered.plan.spec.model_copy(update={"precision": "auto"})
     resumed = replace(gathered, plan=replace(gathered.plan, spec=auto, computes_in="bf16"))
-    found = preflight.in_the_first_batch(resumed, preflight.needed_bytes(gathered))
+    found = preflight.in_the_first_batch(resumed, folder, preflight.needed_bytes(gathered))
     assert (found.problems, found.computes_in) == ((), "bf16")
     assert found.warnings == ("this processor is slower in bf16 than in fp32; the study was begun in it and keeps it",)
 
 
 def test_a_gpu_that_can_not_compute_in_what_was_begun_is_refused(
-    gathered: Gathered, monkeypatch: pytest.MonkeyPatch
+    gathered: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla K80")
+    elsewhere = replace(gathered.workplace(StudyFolder(Path("x"))), precision="bf16", gpu=True)
     with pytest.raises(
         Refusal, match=r"Tesla K80 can't compute in bf16; go on where there is a GPU that can, or begin"
     ):
-        train_first_batch(gathered.source.location, "bf16", True, gathered.prepared.works, {})
+        train_first_batch(elsewhere, gathered.prepared.works, {})
 
 
 def test_a_node_sees_the_storage_or_is_named(tmp_path: Path) -> None:
@@ -309,7 +314,7 @@ def test_a_node_sees_the_storage_or_is_named(tmp_path: Path) -> None:
 
 
 def test_workers_and_data_that_both_can_not_be_had_are_refused_together(
-    gathered: Gathered, monkeypatch: pytest.MonkeyPatch
+    gathered: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(place: str) -> Callable[..., Any]:
         def refused(*_: Any) -> Any:
@@ -320,7 +325,7 @@ def test_workers_and_data_that_both_can_not_be_had_are_refused_together(
     monkeypatch.setattr(cluster, "connect", refuse("--address"))
     monkeypatch.setattr(resources, "prepare_data", refuse("--data"))
     with pytest.raises(Refusal) as refused:
-        resources.gather_study(gathered.plan, connecting(None))
+        resources.gather_resources(gathered.plan, connecting(None))
     assert str(refused.value) == "2 problems:\n  --data: nowhere\n  --address: nowhere"
     one = Refusal("a", "b", "c")
     assert joined([one]) is one
@@ -356,7 +361,7 @@ def test_a_server_that_answers_is_asked_once_and_told_no_password(server: HTTPSe
 
 
 def test_the_store_beside_the_studies_is_looked_at_where_no_other_is_named(
-    gathered: Gathered, folder: StudyFolder
+    gathered: Resources, folder: StudyFolder
 ) -> None:
     folder.root.parent.mkdir()
     (folder.root.parent / "mlflow.db").write_text("garbage" * 100)

@@ -10,10 +10,9 @@ import pytest
 from krona_tune.data.metrics import code_of_functions_digest, functions_digest
 from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
-from krona_tune.search.phases import workplace
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.startup.cluster import Cluster, Slots
-from krona_tune.search.startup.resources import Gathered, Started, begin_study, computing_in, refuse_changed
+from krona_tune.search.startup.resources import DriverContext, Resources, begin_study, refuse_changed
 from krona_tune.study.devices import Devices
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest
@@ -31,17 +30,17 @@ def folder(tmp_path: Path) -> StudyFolder:
     return found
 
 
-def gathered(model: str, slots: Slots, **request: Any) -> Gathered:
+def resources(model: str, slots: Slots, **request: Any) -> Resources:
     """Returns a study without data that has these slots, which its request asks for."""
     resources = {"cpus_per_trial": slots.cpus, "gpus_per_trial": slots.gpus}
     asked = {"model": model, "tasks": ["rte"], "data": "mini", "resources": resources, **request}
     plan = make_plan(StudySpec.model_validate(asked), "here")
     nothing: Any = SimpleNamespace(facts={})
     cluster = Cluster(nodes=(), dashboard="")
-    return Gathered(plan=plan, cluster=cluster, slots=slots, source=plan.source, prepared=nothing)
+    return Resources(plan=plan, cluster=cluster, slots=slots, source=plan.source, prepared=nothing)
 
 
-def begun(study: Gathered, folder: StudyFolder) -> Started:
+def begun(study: Resources, folder: StudyFolder) -> DriverContext:
     return begin_study(study, folder, "the command")
 
 
@@ -50,32 +49,32 @@ def test_a_study_that_goes_on_elsewhere_keeps_what_it_computes_in(
     monkeypatch: pytest.MonkeyPatch, model: str, folder: StudyFolder, first: Any
 ) -> None:
     monkeypatch.setattr(device, "computes_bfloat16", lambda kind: first == "bf16")
-    new = begun(gathered(model, FOUR_CORES), folder)
-    assert (new.plan.precision, new.manifest.computes_in, workplace(new).precision) == ("auto", first, first)
+    new = begun(resources(model, FOUR_CORES), folder)
+    assert (new.plan.precision, new.manifest.computes_in, new.workplace(folder).precision) == ("auto", first, first)
     monkeypatch.setattr(device, "computes_bfloat16", lambda kind: first != "bf16")
-    kept = computing_in(gathered(model, FOUR_CORES), new.manifest.computes_in)
+    kept = resources(model, FOUR_CORES).computing_in(new.manifest.computes_in)
     resumed = begun(kept, folder)
-    assert (resumed.plan.precision, workplace(resumed).precision) == (first, first)
+    assert (resumed.plan.precision, resumed.workplace(folder).precision) == (first, first)
     assert resumed.manifest.precision == new.manifest.precision
 
 
 def test_what_the_workers_found_faster_is_kept_where_the_driver_can_not_tell(model: str, folder: StudyFolder) -> None:
-    elsewhere = gathered(model, ONE_GPU)
+    elsewhere = resources(model, ONE_GPU)
     assert begun(elsewhere, folder).manifest.precision == "auto"
-    assert begun(computing_in(elsewhere, "bf16"), folder).manifest.precision == "bfloat16"
+    assert begun(elsewhere.computing_in("bf16"), folder).manifest.precision == "bfloat16"
 
 
 def test_another_precision_is_refused_after_the_study_began(model: str, folder: StudyFolder) -> None:
-    begun(gathered(model, FOUR_CORES, precision="bf16"), folder)
+    begun(resources(model, FOUR_CORES, precision="bf16"), folder)
     with pytest.raises(Refusal, match="the precision was bfloat16, now it is float32; put back what the study"):
-        begun(gathered(model, FOUR_CORES, precision="fp32"), folder)
+        begun(resources(model, FOUR_CORES, precision="fp32"), folder)
 
 
 def test_a_study_that_goes_on_elsewhere_still_knows_what_its_first_trials_had(model: str, folder: StudyFolder) -> None:
     small = ResourcesSpec(cpus_per_trial=1)
-    assert begun(gathered(model, FOUR_CORES, precision="fp32"), folder).manifest.earlier_devices is None
+    assert begun(resources(model, FOUR_CORES, precision="fp32"), folder).manifest.earlier_devices is None
     for slots in (ONE_GPU, replace(FOUR_CORES, cpus=7)):
-        manifest = begun(gathered(model, slots, precision="fp32"), folder).manifest
+        manifest = begun(resources(model, slots, precision="fp32"), folder).manifest
         assert manifest.unrecorded_devices(small) == Devices(kind="cpu", count=4)
     assert manifest.device == "cpu"
 

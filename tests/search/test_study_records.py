@@ -21,7 +21,7 @@ from krona_tune.search.planning.space import resolve
 from krona_tune.search.resume import known_trials, numbers_left
 from krona_tune.search.searchers.open_samplers import open_samplers, open_shared_sampler
 from krona_tune.search.searchers.shared_searcher import shared_id
-from krona_tune.search.study_records import Opened, open_records
+from krona_tune.search.study_records import OpenRecords, open_records
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
@@ -92,7 +92,7 @@ def half(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def ledger(opened: Opened) -> Ledger:
+def ledger(opened: OpenRecords) -> Ledger:
     book = Ledger(count_on(SHAPE), opened.sink, list(opened.records.trials))
     book.lost = opened.lost
     return book
@@ -115,7 +115,7 @@ def test_rows_of_a_damaged_file_are_taken_back_with_their_points(tmp_path: Path,
             assert getattr(row, same) == getattr(then, same)
         assert row.trainable_parameters == then.trainable_parameters
         assert row.checkpoint == str(folder.checkpoints.resolve() / trial_id / "rung-2")
-    assert opened.said == (
+    assert opened.message == (
         "Unreadable files of the records, renamed in their folder: 1.\n"
         "Trials whose rows were lost, restored from their reports and Optuna's journal: 2."
     )
@@ -177,7 +177,7 @@ def test_others_take_the_place_of_trials_whose_points_nobody_knows(tmp_path: Pat
     opened = open_records(of, folder)
     assert opened.records.trials == ()
     assert opened.lost == {("cola", 0), ("cola", 1)}
-    assert opened.said.endswith("Trials whose rows and points were lost, replaced by new trials: 2.")
+    assert opened.message.endswith("Trials whose rows and points were lost, replaced by new trials: 2.")
     assert numbers_left(of, ledger(opened), "cola") == [2, 3, 4, 5]
     assert numbers_left(of, ledger(opened), "rte") == [0, 1, 2, 3]
     assert numbers_left(of, ledger(opened)) == [2, 3, 4, 5]
@@ -212,7 +212,7 @@ def test_whole_records_are_opened_without_a_word(tmp_path: Path) -> None:
     trained(of, folder)
     before = read_trials(folder.results)
     opened = open_records(of, folder)
-    assert (list(opened.records.trials), opened.lost, opened.said) == (before, frozenset(), "")
+    assert (list(opened.records.trials), opened.lost, opened.message) == (before, frozenset(), "")
 
 
 @pytest.mark.parametrize("score", [nan, inf, -inf])

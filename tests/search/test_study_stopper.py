@@ -18,11 +18,11 @@ def stopping() -> StudyStopper:
 
 def test_a_trial_that_could_not_keep_its_state_ends_the_study() -> None:
     study = stopping()
-    assert not study("cola-000", {"score": 0.5})
-    assert not study("cola-001", {"status": "failed", "error": "KeyError", "done": True})
+    assert not study.stop("cola-000", {"score": 0.5})
+    assert not study.stop("cola-001", {"status": "failed", "error": "KeyError", "done": True})
     assert not study.stop_all()
-    study("cola-002", {"status": "interrupted", "error": "no room for cola-002", "done": True})
-    study("cola-003", {"status": "interrupted", "error": "no room for cola-003", "done": True})
+    study.stop("cola-002", {"status": "interrupted", "error": "no room for cola-002", "done": True})
+    study.stop("cola-003", {"status": "interrupted", "error": "no room for cola-003", "done": True})
     assert study.stop_all()
     assert study.halted == "no room for cola-002"
 
@@ -62,9 +62,9 @@ def test_the_clock_alone_ends_the_finals() -> None:
 
 def test_a_trial_that_somebody_stops_ends_at_its_next_result_and_says_so() -> None:
     stopping = StudyStopper(Budget(), Amount)
-    assert not stopping("t0", {"score": 0.5})
+    assert not stopping.stop("t0", {"score": 0.5})
     stopping.stopped.add("t0")
-    assert stopping("t0", {"score": 0.5})
+    assert stopping.stop("t0", {"score": 0.5})
     assert stopping.verdict("t0", {"score": 0.5}, False) is Status.STOPPED_BY_USER
     assert stopping.verdict("t1", {"score": 0.5}, False) is Status.STOPPED_EARLY
 

@@ -1,11 +1,13 @@
 """Tests that what Tune says about trials is recorded, or that the study stops and gives the reason."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from krona_tune.search.budget import Amount, Budget
+from krona_tune.search.driver import TrialLoop
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.tune_host import Recorder
@@ -16,6 +18,10 @@ from tests.search.test_ledger import config, ledger
 def tuned(number: int, result: dict[str, Any] | None = None) -> Any:
     """Returns a trial as Tune's callbacks see it."""
     return SimpleNamespace(trial_id=f"tune{number}", config=config(number).to_dict(), last_result=result)
+
+
+def recorder_of(book: Ledger, stopping: StudyStopper, changed: Callable[[], None] = lambda: None) -> Recorder:
+    return Recorder(TrialLoop(ledger=book, stopper=stopping, changed=changed))
 
 
 @pytest.fixture
@@ -30,7 +36,7 @@ def stopping() -> StudyStopper:
 
 def test_a_trial_is_recorded_from_its_start_to_its_end(book: Ledger, stopping: StudyStopper) -> None:
     shown: list[int] = []
-    recorder = Recorder(book, stopping, lambda: shown.append(len(book.running)))
+    recorder = recorder_of(book, stopping, lambda: shown.append(len(book.running)))
     recorder.on_trial_start(0, [], tuned(0))
     recorder.on_trial_complete(0, [], tuned(0, {"status": "completed", "score": 0.5}))
     assert book.rows["cola-000"].status is Status.COMPLETED
@@ -38,7 +44,7 @@ def test_a_trial_is_recorded_from_its_start_to_its_end(book: Ledger, stopping: S
 
 
 def test_an_event_that_can_not_be_recorded_halts_the_study(book: Ledger, stopping: StudyStopper) -> None:
-    recorder = Recorder(book, stopping, lambda: None)
+    recorder = recorder_of(book, stopping)
     recorder.on_trial_start(0, [], tuned(0))
     recorder.on_trial_result(0, [], tuned(0), {"report": {"odd": 1}, "checkpoint": ""})
     assert stopping.halted.startswith("the event on_trial_result could not be recorded: TypeError: ")
@@ -50,13 +56,13 @@ def test_an_error_of_the_view_does_not_stop_the_study(book: Ledger, stopping: St
     def broken() -> None:
         raise KeyError("a flaw of the view")
 
-    Recorder(book, stopping, broken).on_trial_start(0, [], tuned(0))
+    recorder_of(book, stopping, broken).on_trial_start(0, [], tuned(0))
     assert book.running == {"cola-000"}
     assert not stopping.interrupted
 
 
 def test_a_run_that_was_abandoned_records_nothing_more(book: Ledger, stopping: StudyStopper) -> None:
-    recorder = Recorder(book, stopping, lambda: None)
+    recorder = recorder_of(book, stopping)
     recorder.on_trial_start(0, [], tuned(0))
     recorder.close()
     recorder.on_trial_error(0, [], tuned(0))
@@ -79,6 +85,6 @@ def test_an_error_of_a_trial_is_recorded_whatever_it_says(
 ) -> None:
     failed = tuned(0)
     failed.pickled_error_file, failed.get_pickled_error = "there", lambda: error
-    Recorder(book, stopping, lambda: None).on_trial_error(0, [], failed)
+    recorder_of(book, stopping).on_trial_error(0, [], failed)
     assert not stopping.halted
     assert (book.rows["cola-000"].status, book.rows["cola-000"].error) == (Status.FAILED, said)

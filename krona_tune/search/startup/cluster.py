@@ -15,7 +15,7 @@ from typing import Any
 import platformdirs
 
 from krona_tune.refusal import NotNow, Refusal, refusing, told
-from krona_tune.search.ray_internals import clear_away, count_gpus, new_session, session_logs, start_ray
+from krona_tune.search.ray_internals import clear_away, count_gpus, kill_ray, new_session, session_logs, start_ray
 from krona_tune.study.devices import Devices
 from krona_tune.study.request.study_spec import ResourcesSpec
 
@@ -229,6 +229,16 @@ def refuse_odd_address(address: str | None) -> None:
     if address != "auto" and not (host and port.isascii() and port.isdecimal() and int(port) < 65536):
         fix = "write auto, or host:6379; without --address Ray starts here"
         raise Refusal("--address", f"{address!r} is no address of a cluster", fix)
+
+
+def leave_ray(*, lost: bool) -> None:
+    """Leaves the cluster, or ends the Ray that was started here; kills the remaining processes of a lost Ray."""
+    if lost:
+        kill_ray()
+    else:
+        import ray
+
+        ray.shutdown()
 
 
 def _refuse_silent(address: str) -> None:

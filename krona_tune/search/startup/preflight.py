@@ -18,7 +18,7 @@ from krona_tune.record.store import Store, is_uri, refusing
 from krona_tune.refusal import Refusal, joined, told
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.startup.cluster import times_in
-from krona_tune.search.startup.resources import Gathered
+from krona_tune.search.startup.resources import Resources
 from krona_tune.search.worker.first_batch import (
     FirstBatch,
     drawn,
@@ -201,14 +201,14 @@ class Checkpoints:
     most: float
 
 
-def needed_bytes(gathered: Gathered) -> Footprint:
+def needed_bytes(resources: Resources) -> Footprint:
     """Returns what the largest adapter of the space needs, computed from sizes alone."""
-    plan, shape = gathered.plan, gathered.plan.geometry
+    plan, shape = resources.plan, resources.plan.geometry
     params = largest_point(plan.space)
     trained = plan.space.parameters(params) + shape.head_parameters(_most_outputs(plan))
-    itemsize = this_device(plan.precision, gpu=False).dtype.itemsize if not gathered.slots.gpus else 2
+    itemsize = this_device(plan.precision, gpu=False).dtype.itemsize if not resources.slots.gpus else 2
     rows = -(-params["batch_size"] // params["accumulation"])
-    tokens = rows * max(map(longest_example, gathered.prepared.works.values()))
+    tokens = rows * max(map(longest_example, resources.prepared.works.values()))
     layers = sum(shape.depths.values()) * shape.uses
     kept = layers + ACTIVATIONS if params["gradient_checkpointing"] else layers * ACTIVATIONS
     activations = tokens * kept * shape.width * itemsize
@@ -240,7 +240,7 @@ def nearest_folder(path: Path) -> Path:
     return next(above for above in (path.resolve(), *path.resolve().parents) if above.is_dir())
 
 
-def check_disk(gathered: Gathered, folder: StudyFolder, storage: Path) -> Findings:
+def check_disk(resources: Resources, folder: StudyFolder, storage: Path) -> Findings:
     """Checks that the storage can be written and has space for the checkpoints of the remaining trials: a problem if
     the usual size does not fit, a warning if only the largest does not."""
     try:
@@ -248,7 +248,7 @@ def check_disk(gathered: Gathered, folder: StudyFolder, storage: Path) -> Findin
             pass
     except OSError as error:
         return problem("--storage", f"{storage} can't be written: {error.strerror}", "name a writable folder")
-    checkpoints, free = checkpoints_of(gathered.plan), shutil.disk_usage(storage).free
+    checkpoints, free = checkpoints_of(resources.plan), shutil.disk_usage(storage).free
     there, ended = len(list(folder.checkpoints.glob("*"))), 0
     if folder.results.is_dir():
         ended = sum(row.ended for row in read_trials(folder.results, pass_over))
@@ -262,10 +262,10 @@ def check_disk(gathered: Gathered, folder: StudyFolder, storage: Path) -> Findin
     return Findings()
 
 
-def check_memory(gathered: Gathered, need: Footprint) -> Findings:
+def check_memory(resources: Resources, need: Footprint) -> Findings:
     """Checks that a node's CPU workers fit in its memory: a problem if the backbones alone don't, else a warning."""
-    fit, found = gathered.slots, Findings()
-    for node in set(gathered.cluster.nodes):
+    fit, found = resources.slots, Findings()
+    for node in set(resources.cluster.nodes):
         workers = min(node.fits(fit.cpus, fit.gpus), fit.count)
         memory = f"{workers} workers on a node of {node.cpus:g} CPUs"
         if not fit.gpus and workers * need.weights > node.memory_bytes:
@@ -283,19 +283,19 @@ FIRST_BATCH_SECONDS = 300
 FASTER = "--set precision=fp32 avoids that"
 
 
-def run_preflight(gathered: Gathered, folder: StudyFolder, tracking_uri: str | None) -> Findings:
+def run_preflight(resources: Resources, folder: StudyFolder, tracking_uri: str | None) -> Findings:
     """Checks everything that could make a trial fail later. Leaves no files behind."""
-    need = needed_bytes(gathered)
+    need = needed_bytes(resources)
     storage = nearest_folder(folder.root)
     with ThreadPoolExecutor(max_workers=1) as aside:
         tracking = aside.submit(explain_unreachable, tracking_uri or folder.tracking_uri)
-        disk, work = check_disk(gathered, folder, storage) + at_the_uri(folder), check_memory(gathered, need)
-        if len(gathered.cluster.nodes) > 1 and not disk.problems:
-            work += on_every_node(gathered, folder.remote or str(storage))
+        disk, work = check_disk(resources, folder, storage) + at_the_uri(folder), check_memory(resources, need)
+        if len(resources.cluster.nodes) > 1 and not disk.problems:
+            work += on_every_node(resources, folder.remote or str(storage))
         if not work.problems:
-            work += in_the_first_batch(gathered, need)
+            work += in_the_first_batch(resources, folder, need)
         silent = tracking.result()
-    return disk + work + Findings(warnings=(*gathered.prepared.data_warnings, *([silent] if silent else ())))
+    return disk + work + Findings(warnings=(*resources.prepared.data_warnings, *([silent] if silent else ())))
 
 
 def at_the_uri(folder: StudyFolder) -> Findings:
@@ -309,9 +309,9 @@ def at_the_uri(folder: StudyFolder) -> Findings:
     return Findings()
 
 
-def on_every_node(gathered: Gathered, storage: str) -> Findings:
+def on_every_node(resources: Resources, storage: str) -> Findings:
     """Checks that each node can read and write the storage, and has the backbone and the same packages."""
-    source = gathered.source
+    source = resources.source
     reports = inspect_nodes(storage, source.location)
     found = Findings(problems=tuple(node_problems(storage, reports)))
     here = versions()
@@ -327,30 +327,27 @@ def on_every_node(gathered: Gathered, storage: str) -> Findings:
     return found
 
 
-def in_the_first_batch(gathered: Gathered, need: Footprint) -> Findings:
+def in_the_first_batch(resources: Resources, folder: StudyFolder, need: Footprint) -> Findings:
     """Checks that the largest adapter trains and evaluates on one batch of every task."""
     try:
-        done = _trained(gathered, need)
+        done = _trained(resources, folder, need)
     except Refusal as refusal:
         return Findings(problems=(refusal,))
     except TimeoutError:
         return Findings(warnings=(f"no worker trained a first batch within {FIRST_BATCH_SECONDS} s",))
     return Findings(
         problems=tuple(_refused(done)),
-        warnings=tuple(_warned(gathered, done)),
+        warnings=tuple(_warned(resources, done)),
         probe=done.probe,
         computes_in=done.computes_in,
     )
 
 
-def _trained(gathered: Gathered, need: Footprint) -> FirstBatch:
+def _trained(resources: Resources, folder: StudyFolder, need: Footprint) -> FirstBatch:
     """Trains the first batch: in this process on one machine without GPUs, else in a worker like a trial's."""
-    fit, works = gathered.slots, gathered.prepared.works
-    usual, threads = usual_point(gathered.plan.space), max(1, int(fit.cpus))
-    place, plan = gathered.source.location, gathered.plan
-    quantize = plan.spec.backbone.quantize
-    asked = (place, plan.precision, fit.gpus > 0, works, need.params, usual, threads, plan.geometry, quantize)
-    if not fit.gpus and len(gathered.cluster.nodes) == 1:
+    fit, usual = resources.slots, usual_point(resources.plan.space)
+    asked = (resources.workplace(folder), resources.prepared.works, need.params, usual)
+    if not fit.gpus and len(resources.cluster.nodes) == 1:
         return train_first_batch(*asked)
     import ray
 
@@ -375,14 +372,14 @@ def _refused(done: FirstBatch) -> Iterator[Refusal]:
             yield Refusal(f"the first batch of {task}", error)
 
 
-def _warned(gathered: Gathered, done: FirstBatch) -> Iterator[str]:
+def _warned(resources: Resources, done: FirstBatch) -> Iterator[str]:
     for task, (status, error) in done.failures.items():
         if status is not Status.FAILED:  # a smaller adapter may train
             yield f"the first batch of {task} with the largest adapter: {status}: {error}"
-    if done.lacks_bfloat16 and gathered.plan.precision == "bf16":
-        advice = "the study was begun in it and keeps it" if gathered.plan.computes_in else FASTER
+    if done.lacks_bfloat16 and resources.plan.precision == "bf16":
+        advice = "the study was begun in it and keeps it" if resources.plan.computes_in else FASTER
         yield f"{done.device or 'this processor'} is slower in bf16 than in fp32; {advice}"
-    side_by_side = times_in(1, gathered.slots.gpus) if 0 < gathered.slots.gpus < 1 else 1
+    side_by_side = times_in(1, resources.slots.gpus) if 0 < resources.slots.gpus < 1 else 1
     if side_by_side * done.peak_bytes > done.memory_bytes:
         sizes = f"{side_by_side} × {format_bytes(done.peak_bytes)}, {done.device} has {format_bytes(done.memory_bytes)}"
         yield f"the largest adapter takes more than a GPU has: {sizes}; ask for a larger --gpus-per-trial"

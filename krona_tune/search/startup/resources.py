@@ -11,16 +11,18 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from subprocess import DEVNULL, CalledProcessError, check_output
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import torch
 
 from krona_tune.atomic_write import write_atomically
 from krona_tune.record.orders import whoami
 from krona_tune.refusal import Refusal, joined
+from krona_tune.search.budget import Rates
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.startup.cluster import Cluster, Slots, slots
 from krona_tune.search.startup.task_data import Prepared, prepare_data
+from krona_tune.search.worker.trainable import Workplace
 from krona_tune.study.devices import Price, price_of
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, ModelFacts, read_manifest
@@ -33,7 +35,7 @@ Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gathered:
+class Resources:
     """What a plan needs to run: workers, a backbone on disk, data. Nothing is written yet."""
 
     plan: Plan
@@ -42,8 +44,37 @@ class Gathered:
     source: BackboneSource
     prepared: Prepared
 
+    @property
+    def precision(self) -> Precision:
+        """Returns what all workers compute in; auto: each one chooses."""
+        return self.plan.precision
 
-def gather_study(plan: Plan, connecting: "Future[Cluster]") -> Gathered:
+    def computing_in(self, precision: Precision | None) -> Self:
+        """Returns the study with what `precision: auto` turned out to be; None if that is not known."""
+        return replace(self, plan=replace(self.plan, computes_in=precision)) if precision else self
+
+    def workplace(self, folder: StudyFolder) -> Workplace:
+        """Returns what every worker of the study in this folder shares."""
+        return Workplace(
+            folder=self.source.location,
+            name=self.source.name,
+            precision=self.precision,
+            gpu=self.slots.gpus > 0,
+            threads=max(1, int(self.slots.cpus)),
+            checkpoints=str(folder.checkpoints.resolve()),
+            elsewhere=folder.remote_checkpoints,
+            stored_bytes=int(self.plan.spec.resources.stored_states_gb * 1e9),
+            geometry=self.plan.geometry,
+            quantize=self.plan.spec.backbone.quantize,
+        )
+
+    def rates(self, allowed: int) -> Rates:
+        """Returns the rates at which trials are trained now, with as many at once as are allowed and have room."""
+        room = max(self.slots.count, self.cluster.room(self.slots.cpus, self.slots.gpus))
+        return Rates(devices=self.slots.devices.count, slots=max(1, min(allowed, room)))
+
+
+def gather_resources(plan: Plan, connecting: "Future[Cluster]") -> Resources:
     """Returns workers, backbone and data; reads the data while Ray starts.
 
     Raises:
@@ -55,12 +86,7 @@ def gather_study(plan: Plan, connecting: "Future[Cluster]") -> Gathered:
     fit = _result_or_problem(lambda: slots(cluster, plan.spec.resources), problems) if cluster else None
     if cluster is None or fit is None or read is None:
         raise joined(problems)
-    return Gathered(plan=plan, cluster=cluster, slots=fit, source=read[0], prepared=read[1])
-
-
-def computing_in(gathered: Gathered, precision: Precision | None) -> Gathered:
-    """Returns the study with what `precision: auto` turned out to be; None if that is not known."""
-    return replace(gathered, plan=replace(gathered.plan, computes_in=precision)) if precision else gathered
+    return Resources(plan=plan, cluster=cluster, slots=fit, source=read[0], prepared=read[1])
 
 
 def _backbone_and_data(plan: Plan) -> tuple[BackboneSource, Prepared]:
@@ -81,11 +107,15 @@ PACKAGES = ("krona_tune", "ray", "torch", "transformers", "datasets", "optuna", 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Started(Gathered):
-    """A study with its request and manifest in its folder."""
+class DriverContext(Resources):
+    """What a driver needs: the resources of a study with its request and manifest in its folder."""
 
     folder: StudyFolder
     manifest: Manifest
+
+    @property
+    def precision(self) -> Precision:
+        return self.manifest.computes_in or self.plan.precision
 
     @property
     def price(self) -> Price | None:
@@ -93,9 +123,9 @@ class Started(Gathered):
         return price_of(self.plan.spec.resources)
 
 
-def begin_study(gathered: Gathered, folder: StudyFolder, command: str) -> Started:
+def begin_study(resources: Resources, folder: StudyFolder, command: str) -> DriverContext:
     """Writes the request and the manifest into the folder; raises a Refusal if a resumed study's inputs changed."""
-    plan, fit, source = gathered.plan, gathered.slots, gathered.source
+    plan, fit, source = resources.plan, resources.slots, resources.source
     manifest = Manifest(
         name=folder.name,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -118,7 +148,7 @@ def begin_study(gathered: Gathered, folder: StudyFolder, command: str) -> Starte
             depths=plan.geometry.depths,
             writes=plan.geometry.writes_alone,
         ),
-        tasks=gathered.prepared.facts,
+        tasks=resources.prepared.facts,
         computed_once=plan.computed_once(),
     )
     if folder.manifest.exists():
@@ -135,7 +165,7 @@ def begin_study(gathered: Gathered, folder: StudyFolder, command: str) -> Starte
         )
     write_atomically(folder.spec, dump_spec(plan.spec))
     manifest.write(folder.manifest)
-    return Started(**vars(gathered), folder=folder, manifest=manifest)
+    return DriverContext(**vars(resources), folder=folder, manifest=manifest)
 
 
 def refuse_changed(earlier: Manifest, now: Manifest) -> None:

@@ -16,18 +16,17 @@ import pyarrow as pa
 import torch
 
 from krona_tune.adapters.placement import frozen_layers
-from krona_tune.backbones.geometry import Geometry
 from krona_tune.data.batches import lengths
 from krona_tune.data.user_code import NoValue
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.space import Space, adapter_of
-from krona_tune.search.worker.trainable import describe, status_of_error
+from krona_tune.search.worker.trainable import Workplace, describe, status_of_error
 from krona_tune.study.request.schedule import Schedule
-from krona_tune.study.request.study_spec import Precision, Quantize
+from krona_tune.study.request.study_spec import Precision
 from krona_tune.study.request.trial import check_trial
 from krona_tune.study.result import Status
 from krona_tune.train.backbone import Backbone, load_backbone, quiet
-from krona_tune.train.device import computes_bfloat16, this_device
+from krona_tune.train.device import computes_bfloat16
 from krona_tune.train.loop import TaskWork, train_trial
 from krona_tune.train.probe import Probe, time_steps
 
@@ -87,29 +86,20 @@ def longest_example(work: TaskWork) -> int:
 
 
 def train_first_batch(
-    location: str,
-    precision: Precision,
-    gpu: bool,
+    workplace: Workplace,
     works: Mapping[str, TaskWork],
     params: dict[str, Any],
     usual: dict[str, Any] | None = None,
-    threads: int = 1,
-    shape: Geometry | None = None,
-    quantize: Quantize | None = None,
 ) -> FirstBatch:
     """Trains and evaluates one batch of each task: a whole one if it has the longest example, else a few rows.
 
     Then times steps of the point `usual`, if given, with a trial's number of threads.
-
-    Args:
-        shape: the backbone's geometry; None: it is found again.
-        quantize: keeps its weights in fewer bits.
     """
-    device = this_device(precision, gpu=gpu, quantize=quantize)
+    device, gpu = workplace.device, workplace.gpu
     if gpu and device.precision == "bf16" and not torch.cuda.is_bf16_supported():
         fix = "go on where there is a GPU that can, or begin a new study with --set precision=fp32"
         raise Refusal("precision", f"{torch.cuda.get_device_name()} can't compute in bf16", fix)
-    backbone = load_backbone(location, device, shape)
+    backbone = load_backbone(workplace.location, device, workplace.geometry)
     heaviest = max(works, key=lambda task: longest_example(works[task]))
     failures: dict[str, tuple[Status, str]] = {}
     peak = 0
@@ -119,7 +109,7 @@ def train_first_batch(
             peak = max(peak, _train(task, _shortened(work, rows), backbone, {**params, "batch_size": rows}))
         except Exception as error:
             failures[task] = (status_of_error(error), describe(error))
-    timed = _probe(backbone, works, usual, threads) if usual and not failures else None
+    timed = _probe(backbone, works, usual, workplace.threads) if usual and not failures else None
     done = FirstBatch(
         failures=failures,
         computes_in=device.precision,

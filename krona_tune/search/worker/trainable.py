@@ -23,7 +23,7 @@ from krona_tune.study.request.study_spec import Precision, Quantize
 from krona_tune.study.result import Report, Status
 from krona_tune.train import checkpoint
 from krona_tune.train.backbone import warm_backbone
-from krona_tune.train.device import has_broken_device, keep_freed_memory, this_device
+from krona_tune.train.device import Device, has_broken_device, keep_freed_memory, this_device
 from krona_tune.train.hidden_states import HiddenStateStore
 from krona_tune.train.loop import Diverged, Stopped, TaskWork, TrialRun
 
@@ -50,6 +50,11 @@ class Workplace:
     stored_bytes: int = 0
     geometry: Geometry | None = None
     quantize: Quantize | None = None
+
+    @property
+    def device(self) -> Device:
+        """Returns what this process computes on, and in."""
+        return this_device(self.precision, gpu=self.gpu, quantize=self.quantize)
 
     @property
     def location(self) -> str:
@@ -134,8 +139,7 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
         )
 
     def _start(self) -> TrialRun:
-        device = this_device(self._workplace.precision, gpu=self._workplace.gpu, quantize=self._workplace.quantize)
-        backbone = warm_backbone(self._workplace.location, device, self._workplace.geometry)
+        backbone = warm_backbone(self._workplace.location, self._workplace.device, self._workplace.geometry)
         message = self._message
         run = TrialRun(message.trial_id, message.checked(), self._works[message.task], backbone, self._store())
         try:

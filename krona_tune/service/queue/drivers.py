@@ -13,7 +13,7 @@ from typing import Protocol
 
 import psutil
 
-from krona_tune.api.study_run import CODE, Driver, last_lines, start_driver
+from krona_tune.api.study_run import CODE, DriverProcess, last_lines, start_driver
 from krona_tune.refusal import told
 from krona_tune.search.startup.dashboard import job_client
 
@@ -67,7 +67,7 @@ class LocalDrivers:
 
     def __init__(self, place: Path) -> None:
         self._place = place
-        self._children: dict[str, Driver] = {}
+        self._children: dict[str, DriverProcess] = {}
 
     def handle(self, name: str) -> str:
         return ""

@@ -18,10 +18,11 @@ from rich.console import Console
 
 from krona_tune.record.ownership import claim
 from krona_tune.report.study_page import write_report
-from krona_tune.search import runner
+from krona_tune.search.driver import Driver
+from krona_tune.search.driver_options import DriverOptions
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.startup import resources
-from krona_tune.search.startup.cluster import connecting
+from krona_tune.search.startup.cluster import connecting, leave_ray
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.study_spec import StudySpec
@@ -57,13 +58,11 @@ def study(data: str) -> Study:
     asked = StudySpec.model_validate(spec(CASE, data).plain() | {"search": {"trials": CASE.trials}})
     with tempfile.TemporaryDirectory() as storage:
         folder = StudyFolder(Path(storage) / "study")
-        gathered = resources.gather_study(make_plan(asked, "benchmark"), connecting(None))
+        gathered = resources.gather_resources(make_plan(asked, "benchmark"), connecting(None))
         with claim(folder):
             started = resources.begin_study(gathered, folder, command="benchmark")
-            done = runner.run(
-                started, Console(), tracking_uri=None, quiet=True, forecast=None, write_report=write_report
-            )
-        runner.stop_ray(done)
+            done = Driver(started, DriverOptions(quiet=True), None, Console()).run(write_report)
+        leave_ray(lost=bool(done.lost))
     return Study(rows=tuple(done.ledger.rows.values()))
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.tune.schedulers import FIFOScheduler
 from rich.console import Console
 
 from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink
@@ -22,16 +21,16 @@ from krona_tune.record.sink import FanOut
 from krona_tune.report.study_page import write_report
 from krona_tune.search.artifacts import save_best_adapters
 from krona_tune.search.budget import Amount, Budget
+from krona_tune.search.driver import TrialLoop
 from krona_tune.search.forecast import Forecast
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.phases import workplace
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.searchers.proposal import Origin
 from krona_tune.search.searchers.task_searcher import Gate, StudySearcher
 from krona_tune.search.startup import resources
 from krona_tune.search.startup.cluster import connecting
 from krona_tune.search.startup.preflight import run_preflight
-from krona_tune.search.startup.resources import Started
+from krona_tune.search.startup.resources import DriverContext
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.terminal.live_view import View
 from krona_tune.search.tune_host import Phase, tune_trials
@@ -96,7 +95,7 @@ class Listed:
 def study(case: Case, data: str, precision: str, folder: StudyFolder) -> tuple[Ledger, float]:
     """Runs everything from the request to adapters, records and page; returns also the forecast seconds of a trial."""
     plan = make_plan(spec(case, data, precision), "benchmark")
-    gathered = resources.gather_study(plan, connecting(None))
+    gathered = resources.gather_resources(plan, connecting(None))
     findings = run_preflight(gathered, folder, None)
     findings.refuse()
     assert findings.probe is not None, "nothing was foretold"
@@ -113,12 +112,12 @@ def study(case: Case, data: str, precision: str, folder: StudyFolder) -> tuple[L
         sinks = FanOut([ParquetSink(folder.results), mlflow])
         ledger = Ledger(plan.count, sinks, [])
         _search(started, ledger, case)
-        adapters = save_best_adapters(folder, started.manifest, plan, ledger.standings)
+        adapters = save_best_adapters(started, ledger.standings)
         sinks.study_ended([folder.spec, folder.manifest, write_report(folder), *adapters])
     return ledger, foretold
 
 
-def _search(started: Started, ledger: Ledger, case: Case) -> None:
+def _search(started: DriverContext, ledger: Ledger, case: Case) -> None:
     stopping = StudyStopper(Budget(), Amount)
     sampler: Any = Listed(case)
     numbers = list(range(case.trials))
@@ -127,7 +126,6 @@ def _search(started: Started, ledger: Ledger, case: Case) -> None:
         searcher=StudySearcher(
             [], {case.task: sampler}, {case.task: numbers}, stopping.verdict, {case.task: case.seed}
         ),
-        scheduler=FIFOScheduler(),
         trials=len(numbers),
         new=Counter(),
         works=started.prepared.works,
@@ -135,10 +133,8 @@ def _search(started: Started, ledger: Ledger, case: Case) -> None:
     phase.searcher.gate = Gate(started.slots.count)
     tune_trials(
         phase,
-        ledger,
-        stopping,
-        view.changed,
-        workplace=workplace(started),
+        TrialLoop(ledger=ledger, stopper=stopping, changed=view.changed),
+        workplace=started.workplace(started.folder),
         slots=started.slots,
         storage=started.folder.ray,
     )

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,13 @@ import ray
 from rich.console import Console
 
 from krona_tune.record.ownership import claim
-from krona_tune.search import runner, tune_host
-from krona_tune.search.ledger import Ledger
+from krona_tune.search import driver, tune_host
+from krona_tune.search.driver_options import DriverOptions
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.startup import resources
 from krona_tune.search.startup.cluster import QUIET, connecting
-from krona_tune.search.study_stopper import StudyStopper
-from krona_tune.search.tune_host import Phase
+from krona_tune.search.startup.resources import DriverContext
+from krona_tune.search.tune_host import Phase, TrialEvents
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import build_spec
 from tests.benchmarks.scale.executor import execute
@@ -27,7 +26,6 @@ from tests.search.models import saved_bert
 
 TASKS = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte")
 TUNE = tune_host.tune_trials
-Changed = Callable[[], None]
 
 
 def request(home: Path, trials: int) -> dict[str, object]:
@@ -52,26 +50,26 @@ def run(home: Path, trials: int, slots: int, seconds: float, *, in_ray: bool) ->
         saved_bert(home / "bert")
     os.environ |= QUIET
     ray.init(address="local", num_cpus=slots, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    gathered = resources.gather_study(make_plan(build_spec(request(home, trials), "scale"), "scale"), connecting(None))
+    gathered = resources.gather_resources(
+        make_plan(build_spec(request(home, trials), "scale"), "scale"), connecting(None)
+    )
     place = StubPlace(rungs={n: w.schedule.rungs for n, w in gathered.prepared.works.items()}, seconds=seconds)
 
-    def by_ray(phase: Phase, **others: Any) -> None:
-        TUNE(replace(phase, works={}), **others)
+    def by_ray(phase: Phase, events: TrialEvents, **others: Any) -> None:
+        TUNE(replace(phase, works={}), events, **others)
 
-    def by_loop(phase: Phase, *, ledger: Ledger, stopping: StudyStopper, changed: Changed, **others: Any) -> None:
-        execute(phase, ledger, stopping, changed, place, slots)
+    def by_loop(phase: Phase, events: TrialEvents, **others: Any) -> None:
+        execute(phase, events, place, slots)
 
     folder = StudyFolder(home / "studies" / "scale")
     with (
         patch.object(tune_host, "KronaTrial", StubTrial),
-        patch.object(runner, "workplace", lambda started: place),
-        patch.object(runner, "tune_trials", by_ray if in_ray else by_loop),
+        patch.object(DriverContext, "workplace", lambda *of: place),
+        patch.object(driver, "tune_trials", by_ray if in_ray else by_loop),
         claim(folder),
     ):
         started = resources.begin_study(gathered, folder, "the simulation of scale")
-        done = runner.run(
-            started, Console(), tracking_uri=None, quiet=True, forecast=None, write_report=lambda folder: folder.spec
-        )
+        done = driver.Driver(started, DriverOptions(quiet=True), None, Console()).run(lambda folder: folder.spec)
     print(f"lost sinks: {done.lost_sinks}")
     ray.shutdown()
 

@@ -1,0 +1,320 @@
+"""Runs one session of a study: search, finals and repeats, or one full training, then records, adapters and page.
+
+The study's own loop stands here. `Driver.run` makes one phase after the other; within a phase `TrialLoop` says what
+becomes of each trial, from its start to its end. Ray Tune, behind `tune_host`, calls the loop's methods: it asks the
+phase's searcher for trials, gives them to workers and lets the phase's scheduler judge their rungs.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from krona_tune.record.driver_state import DriverState, share_done, write_driver_state
+from krona_tune.record.trial_checkpoints import remove, unneeded
+from krona_tune.search.artifacts import Artifacts, write_artifacts
+from krona_tune.search.budget import Amount, Budget, Rates, StudyClock, spent
+from krona_tune.search.driver_options import DriverOptions, Outcome
+from krona_tune.search.forecast import Forecast
+from krona_tune.search.ledger import Ledger
+from krona_tune.search.order_table import ANSWERS, OF_A_FULL_TRAINING
+from krona_tune.search.phases import finals_phase, finals_reserve, full_phase, keep_effects, repeats_phase, search_phase
+from krona_tune.search.ray_metrics import StudyMetrics, readings
+from krona_tune.search.resume import finals_left, repeats_left, search_left
+from krona_tune.search.searchers.task_searcher import OPEN
+from krona_tune.search.startup.resources import DriverContext
+from krona_tune.search.study_orders import StudyOrders
+from krona_tune.search.study_records import OpenRecords, StudySinks, open_records
+from krona_tune.search.study_stopper import StudyStopper, interruptible
+from krona_tune.search.terminal.live_view import View
+from krona_tune.search.trial_message import StepResult, TrialMessage
+from krona_tune.search.tune_host import Phase, tune_trials
+from krona_tune.search.waiting_orders import EarlierOrders
+from krona_tune.study.result import Status
+from krona_tune.study.study_state import End, Stage
+
+CLOSING_SECONDS = 4.0
+"""How long ending the records may take if Ray was lost: whoever sent a signal to all processes soon kills them."""
+STATE_SECONDS = 2.0
+"""The time between two writings of the driver's state."""
+PAUSED_SECONDS = 0.2
+"""The time between two looks for orders while no trial may run."""
+
+
+@dataclass(kw_only=True)
+class TrialLoop:
+    """What becomes of a trial, in the order in which it happens.
+
+    Args:
+        obey: looks for orders and lets them take effect.
+        changed: shows the study's state after each event.
+    """
+
+    ledger: Ledger
+    stopper: StudyStopper
+    changed: Callable[[], None]
+    obey: Callable[[], None] = lambda: None
+
+    def start(self, message: TrialMessage) -> None:
+        """Records that a trial begins, or goes on after an interruption; another worker changes nothing."""
+        if message.trial_id not in self.ledger.running:
+            self.ledger.started(message)
+
+    def report(self, message: TrialMessage, step: StepResult) -> None:
+        """Records the scores of a rung."""
+        if step.report:
+            self.ledger.reported(step.report, step.checkpoint)
+        if step.test:
+            self.ledger.tested(message.trial_id, step.test)
+
+    def end(self, message: TrialMessage, tune_id: str, result: dict[str, Any] | None) -> None:
+        """Records how a trial ended: by itself, by the scheduler's judgement, by an order, or with the study."""
+        status = self.stopper.verdict(tune_id, result, False)
+        self.ledger.ended(message.trial_id, status, StepResult.from_dict(result).error)
+
+    def lose(self, message: TrialMessage, tune_id: str, error: str, *, out_of_memory: bool) -> None:
+        """Records the end of a trial that lost its worker, also before its start."""
+        self.start(message)
+        status = self.stopper.verdict(tune_id, None, True)
+        if out_of_memory:
+            status, error = Status.OUT_OF_MEMORY, f"{error}; {message.size}"
+        self.ledger.ended(message.trial_id, status, error)
+
+
+class Driver:
+    """One session of a study. It ends with the study, or when the study is stopped, and can be run once.
+
+    Args:
+        forecast: what the study's trials will take; None if nobody knows, and in a full training.
+        console: where the view is drawn.
+    """
+
+    context: DriverContext
+    options: DriverOptions
+    forecast: Forecast | None
+    opened: OpenRecords
+    sinks: StudySinks
+    ledger: Ledger
+    clock: StudyClock
+    stopper: StudyStopper
+    view: View
+    orders: StudyOrders
+    metrics: StudyMetrics
+    loop: TrialLoop
+    artifacts: Artifacts
+    stage: Stage
+    written_at: float
+
+    def __init__(
+        self, context: DriverContext, options: DriverOptions, forecast: Forecast | None, console: Console
+    ) -> None:
+        plan, folder, again = context.plan, context.folder, options.again
+        self.context, self.options, self.forecast, self.console = context, options, forecast, console
+        self.opened = open_records(plan, folder)
+        self.sinks = StudySinks(self.opened, context, options)
+        self.ledger = self.opened.ledger(context, self.sinks)
+        self.clock = StudyClock(folder.clock)
+        self.stopper = StudyStopper(Budget() if again else Budget.of(plan.spec.search), self._spent)
+        self.view = View(
+            console,
+            self.ledger,
+            context.manifest.tasks,
+            partial(share_done, folder),
+            quiet=options.quiet,
+            seconds_left=self._seconds_left if forecast else None,
+            price=context.price,
+        )
+        self.orders = StudyOrders(
+            plan,
+            folder,
+            self.ledger,
+            self.stopper,
+            self.clock,
+            self.view,
+            self._most(),
+            share=options.share,
+            kept=lambda: not self.sinks.unrecorded,
+            only=OF_A_FULL_TRAINING if again else tuple(ANSWERS),
+            earlier=options.earlier or EarlierOrders(),
+        )
+        self.metrics = StudyMetrics(
+            folder.name, lambda: readings(list(self.ledger.rows.values()), set(self.ledger.running), plan.spec.tasks)
+        )
+        self.loop = TrialLoop(ledger=self.ledger, stopper=self.stopper, changed=self._changed, obey=self.orders.look)
+        self.artifacts, self.stage, self.written_at = Artifacts(), "search", 0.0
+
+    def run(self, write_page: Callable[..., Path]) -> Outcome:
+        """Runs the rest of the study until its end or a stop, or only the full training that the options name; writes
+        the adapters and, with `write_page`, the page of the study's folder."""
+        if self.opened.message:
+            self.view.say(self.opened.message)
+        with interruptible(self.stopper, self.console):
+            with self.view:
+                self.orders.begin()
+                if self.options.again:
+                    self._train_fully()
+                elif self._search():
+                    self._train_again()
+            if not self.stopper.lost:
+                self.metrics.changed(last=True)
+        with interruptible(self.stopper, self.console):
+            self._end(write_page)
+        return self._outcome()
+
+    # The phases. All share one budget: the search leaves what finals and repeats will need; a stop ends all.
+
+    def _search(self) -> bool:
+        """Runs the search; returns whether the finals follow."""
+        prepared, spec = self.context.prepared, self.context.plan.spec
+        self.stopper.reserve = finals_reserve(spec, prepared.works, self.ledger, self._rates, self.forecast)
+        phase = search_phase(self.orders.plan, prepared.works, self.context.folder, self.ledger, self.stopper)
+        self._run(phase, "search")
+        plan = self.orders.plan
+        if phase.surrogate and not self.stopper.interrupted:
+            keep_effects(phase.surrogate, plan, self.context.folder)
+        reason = f"The budget of {self.stopper.used_up}" if self.stopper.used_up else self.stopper.ended
+        if reason and (left := search_left(plan, self.ledger)):
+            self.view.say(f"{reason} ended the search with {left} {'trial' if left == 1 else 'trials'} to go.")
+        self.stopper.let_finals_end()
+        if self.stopper.interrupted and (plan.spec.finalists.top or plan.spec.search.repeats.points):
+            self.view.say("The search was stopped before its end, so nothing was trained again with other seeds yet.")
+        return not self.stopper.interrupted
+
+    def _train_again(self) -> None:
+        """Trains the finalists and then, if all of them have ended, the repeats."""
+        spec, prepared = self.orders.plan.spec, self.context.prepared
+        finals = finals_phase(spec, prepared.final_works(), self.ledger, self.stopper)
+        begins = f"The search is done. Its best are trained again with {spec.finalists.seeds} seeds"
+        if self._complete(finals, "finals", "finalists", begins, lambda: finals_left(spec, self.ledger)):
+            repeats = repeats_phase(spec, prepared.works, self.ledger, self.stopper)
+            begins = f"The first points are trained again with {spec.search.repeats.seeds} seeds"
+            self._complete(repeats, "repeats", "repeats", begins, lambda: repeats_left(spec, self.ledger))
+
+    def _complete(
+        self, phase: Phase, stage: Stage, kind: str, begins: str, unended: Callable[[], Sequence[TrialMessage]]
+    ) -> bool:
+        """Runs a phase of trials that are trained again; returns whether all of them have ended."""
+        if phase.trials:
+            self.view.say(f"{begins}: {phase.trials} trials.")
+        self._run(phase, stage)
+        if left := len(unended()):
+            said = f"Stopped with {left} of {phase.trials} {kind} to go; they are trained when the study is resumed."
+            self.view.say(said)
+        return not left
+
+    def _train_fully(self) -> None:
+        """Trains the configuration on all examples, with those seeds that have not completed."""
+        again = self.options.again
+        assert again is not None, "nobody asked for a full training"
+        phase = full_phase(self.context.plan, self.context.source.location, again, self.ledger, self.stopper)
+        self.view.say(f"{again.of.trial_id} again on {again.said}: {len(phase.works[again.of.task].train):,}.")
+        self._run(phase, "full training")
+
+    def _run(self, phase: Phase, stage: Stage) -> None:
+        """Runs a phase to its end, or until the study is stopped."""
+        self.stage = stage
+        self.view.expect(phase.new)
+        self.orders.ticked, self.orders.state_changed = self._write_state_if_due, self._write_state
+        self.orders.serve(phase.searcher, search=stage == "search")
+        while not (self.orders.slots() or self.stopper.stop_all()):
+            self.orders.look()  # a study that waits needs no worker
+            time.sleep(PAUSED_SECONDS)
+        tune_trials(
+            phase,
+            self.loop,
+            workplace=self.context.workplace(self.context.folder),
+            slots=replace(self.context.slots, count=self.orders.most),
+            storage=self.context.folder.ray,
+        )
+        self.orders.leave()
+
+    # What the phases ask and tell
+
+    def _most(self) -> int:
+        """Returns how many trials may run at once. With a share, nodes that do not exist yet may bring slots too."""
+        if self.options.share is None:
+            return self.context.slots.count
+        return self.context.plan.spec.resources.max_concurrent or OPEN
+
+    def _spent(self) -> Amount:
+        return spent(self.ledger.rows, self.clock.seconds())
+
+    def _rates(self) -> Rates:
+        return self.context.rates(self.orders.allowed)
+
+    def _seconds_left(self) -> float:
+        assert self.forecast is not None, "without a forecast nobody asks"
+        done = partial(share_done, self.context.folder)
+        return self.forecast.left(self.orders.plan.spec, self.ledger.rows.values(), done, self._rates().slots)
+
+    def _changed(self) -> None:
+        """Follows each event of a trial."""
+        if problem := self.sinks.unrecorded:
+            self.stopper.halt(f"the records could not be kept: {problem}")
+        if not self.options.again:  # the study's own budget does not pay for a full training
+            self.clock.save()
+        self.view.changed()
+        self.metrics.changed()
+
+    def _write_state_if_due(self) -> None:
+        if time.monotonic() - self.written_at >= STATE_SECONDS:
+            self._write_state()
+
+    def _write_state(self, end: End = "", reason: str = "") -> None:
+        """Writes for those who watch how far the study is, or how the driver ended."""
+        self.written_at = time.monotonic()
+        ended, trials = self.view.counts()
+        state = DriverState(
+            stage=self.stage,
+            trials=trials,
+            ended=ended,
+            seconds_left=self._seconds_left() if self.forecast else None,
+            slots=self.orders.allowed,
+            most=self.orders.most,
+            share=self.orders.share,
+            paused=self.orders.paused,
+            end=end,
+            reason=reason,
+            at=time.time(),
+        )
+        write_driver_state(self.context.folder, state)
+
+    # The end
+
+    def _end(self, write_page: Callable[..., Path]) -> None:
+        """Ends the trials that were running, writes what the study leaves, and ends the records."""
+        self.stage, stopper, folder, again = "end", self.stopper, self.context.folder, self.options.again
+        self._write_state()
+        self.orders.close()
+        for trial_id in list(self.ledger.running):
+            self.ledger.ended(trial_id, Status.INTERRUPTED)
+        if not again:
+            self.clock.save(now=True)
+        if self.ledger.rows and not (stopper.halted or stopper.lost):  # a page without a trial is refused
+            self.artifacts = write_artifacts(self.context, self.ledger, write_page, stopper.halt)
+        self._write_state(*stopper.end)
+        self.sinks.notify_of_end(
+            stopped=bool(stopper.asked), trouble=stopper.halted or stopper.lost, no_page=self.artifacts.no_page
+        )
+        kept = [folder.spec, folder.manifest, *self.artifacts.paths]
+        self.sinks.end(kept, CLOSING_SECONDS if stopper.lost else None)
+        if not stopper.interrupted and not again:
+            rows, spec = list(self.ledger.rows.values()), self.orders.plan.spec
+            remove(folder, unneeded(rows, spec, spec.resources.keep_checkpoints))
+
+    def _outcome(self) -> Outcome:
+        spec, again, stopper = self.context.plan.spec, self.options.again, self.stopper
+        return Outcome(
+            ledger=self.ledger,
+            tasks=spec.tasks,
+            trained=tuple(message.trial_id for message in again.trials(spec.seed)) if again else (),
+            asked=bool(stopper.asked),
+            halted=stopper.halted,
+            lost=stopper.lost,
+            lost_sinks=self.sinks.failures,
+            no_page=self.artifacts.no_page,
+        )

@@ -1,0 +1,81 @@
+"""Holds what a driver is told and what it returns, for callers that load neither Ray nor torch."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from krona_tune.search.waiting_orders import EarlierOrders
+from krona_tune.study.result import Status
+
+if TYPE_CHECKING:
+    from krona_tune.search.full_training import FullTraining
+    from krona_tune.search.ledger import Ledger
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriverOptions:
+    """What one start of a driver is told beside the request of its study.
+
+    Args:
+        command: what started it, which the manifest keeps.
+        resumed_by: tells a person what resumes the study.
+        quiet: nothing but the results is printed.
+        address: a Ray cluster to join; None: Ray is started here.
+        tracking_uri: an MLflow server; None: the study's own store.
+        wandb: a project of W&B to send the trials to.
+        notify: addresses of services to tell how the study goes.
+        share: the most trials at once until an order changes it; None: as many as the request says.
+        keys: the keys of the request that this start itself sets; orders of before do not change them.
+        earlier: the orders that waited when the command began.
+        again: a full training, which is then all that is run.
+    """
+
+    command: str = ""
+    resumed_by: str = ""
+    quiet: bool = False
+    address: str | None = None
+    tracking_uri: str | None = None
+    wandb: str | None = None
+    notify: Sequence[str] = ()
+    share: int | None = None
+    keys: Iterable[str] = ()
+    earlier: EarlierOrders = field(default_factory=EarlierOrders)
+    again: "FullTraining | None" = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a driver's session ended.
+
+    `tasks` are the study's, `trained` the ids of the full training's trials, if it was one. `asked`: a person or the
+    system stopped the study. `halted` says why it stopped itself, `lost` why Ray's run was abandoned, after which Ray
+    can't be called. `lost_sinks` says which records could not be written, and why; `no_page` why the page could not be
+    written, which is only drawn from the records and can be drawn again.
+    """
+
+    ledger: "Ledger"
+    tasks: tuple[str, ...]
+    trained: tuple[str, ...] = ()
+    asked: bool = False
+    halted: str = ""
+    lost: str = ""
+    lost_sinks: dict[str, str]
+    no_page: str = ""
+
+    @property
+    def interrupted(self) -> bool:
+        return self.asked or bool(self.halted or self.lost)
+
+    @property
+    def lost_ray(self) -> bool:
+        """Returns whether only the loss of Ray ended the session."""
+        return bool(self.lost) and not self.asked
+
+    @property
+    def lacks_results(self) -> bool:
+        """Returns whether some task has no result, or some full training is not completed."""
+        if self.trained:
+            rows = [self.ledger.rows.get(trial) for trial in self.trained]
+            return not all(row and row.status is Status.COMPLETED for row in rows)
+        standings = self.ledger.standings
+        return any(standings.best(task) is None for task in self.tasks)
