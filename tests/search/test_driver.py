@@ -1,4 +1,4 @@
-"""Tests what a study writes at its end, also if the disk is full."""
+"""Tests what a driver does with its trials, and what it says between its phases."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -6,57 +6,33 @@ from typing import Any
 
 import pytest
 
-from krona_tune.search import artifacts, driver
+from krona_tune.search import driver
 from krona_tune.search.budget import Amount, Budget, Rates
-from krona_tune.search.startup import cluster
-from krona_tune.search.startup.cluster import Cluster, Node
-from krona_tune.search.startup.resources import Resources
+from krona_tune.search.driver import TrialLoop
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.request.study_spec import ResourcesSpec
+from krona_tune.study.result import Status
 from tests.search.conftest import spec
-from tests.search.test_ledger import ledger
+from tests.search.test_ledger import config, ledger
 
 
-def full(*asked: object) -> Any:
-    raise OSError(28, "No space left on device")
+@pytest.fixture
+def loop() -> TrialLoop:
+    return TrialLoop(ledger=ledger()[0], stopper=StudyStopper(Budget(), Amount), changed=lambda: None)
 
 
-def one(*asked: object) -> list[Path]:
-    return [Path("a")]
+def test_a_trial_that_another_worker_goes_on_with_is_begun_once(loop: TrialLoop) -> None:
+    loop.start(config(0))
+    began = loop.ledger.rows["cola-000"]
+    loop.start(config(0))
+    assert loop.ledger.rows["cola-000"] is began
 
 
-@pytest.mark.parametrize(
-    ("adapters", "page", "halted", "no_page", "paths"),
-    [
-        (one, lambda folder: Path("page"), "", "", (Path("a"), Path("page"))),
-        (one, full, "", "OSError: [Errno 28] No space left on device", (Path("a"),)),
-        (full, lambda folder: Path("page"), "the adapters could not be written: OSError: [Errno 28]", "",
-         (Path("page"),)),
-        (full, full, "the adapters could not be written: OSError: [Errno 28] No space", "OSError: [Errno 28] No space "
-         "left on device", ()),
-    ],
-)  # fmt: skip
-def test_adapters_that_can_not_be_written_halt_the_study_and_a_page_does_not(
-    monkeypatch: pytest.MonkeyPatch, adapters: Any, page: Any, halted: str, no_page: str, paths: tuple[Path, ...]
-) -> None:
-    context: Any = SimpleNamespace(folder=StudyFolder(Path("x")), manifest=None, plan=None)
-    stopping = StudyStopper(Budget(), Amount)
-    monkeypatch.setattr(artifacts, "save_best_adapters", adapters)
-    left = artifacts.write_artifacts(context, ledger()[0], page, stopping.halt)
-    assert (left.paths, left.no_page) == (paths, no_page)
-    assert stopping.halted.startswith(halted)
-    assert bool(stopping.halted) == bool(halted)
-
-
-@pytest.mark.parametrize(
-    ("allowed", "asked", "slots"), [(2, None, 2), (50, None, 12), (8, 3, 8), (0, 3, 1), (40, 20, 20)]
-)
-def test_as_many_trials_run_at_once_as_are_allowed_and_have_room(allowed: int, asked: int | None, slots: int) -> None:
-    nodes = Cluster(nodes=(Node(10, 2), Node(6, 1)), dashboard="")
-    resources = ResourcesSpec(gpus_per_trial=0.25, max_concurrent=asked)
-    started: Any = SimpleNamespace(cluster=nodes, slots=cluster.slots(nodes, resources))
-    assert Resources.rates(started, allowed) == Rates(devices=0.25, slots=slots)
+def test_a_trial_whose_worker_took_too_much_memory_says_how_large_it_was(loop: TrialLoop) -> None:
+    loop.lose(config(0, batch_size=64), "tune0", "Ray ended the worker", out_of_memory=True)
+    row = loop.ledger.rows["cola-000"]
+    assert row.status is Status.OUT_OF_MEMORY
+    assert row.error.startswith("Ray ended the worker; batches of 64; ")
 
 
 @pytest.mark.parametrize(("left", "said"), [(0, []), (3, ["The budget of seconds ended the search with 3 trials"])])

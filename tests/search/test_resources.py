@@ -10,8 +10,10 @@ import pytest
 from krona_tune.data.metrics import code_of_functions_digest, functions_digest
 from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
+from krona_tune.search.budget import Rates
 from krona_tune.search.planning.plan import make_plan
-from krona_tune.search.startup.cluster import Cluster, Slots
+from krona_tune.search.startup import cluster
+from krona_tune.search.startup.cluster import Cluster, Node, Slots
 from krona_tune.search.startup.resources import DriverContext, Resources, begin_study, refuse_changed
 from krona_tune.study.devices import Devices
 from krona_tune.study.folder import StudyFolder
@@ -36,8 +38,9 @@ def resources(model: str, slots: Slots, **request: Any) -> Resources:
     asked = {"model": model, "tasks": ["rte"], "data": "mini", "resources": resources, **request}
     plan = make_plan(StudySpec.model_validate(asked), "here")
     nothing: Any = SimpleNamespace(facts={})
-    cluster = Cluster(nodes=(), dashboard="")
-    return Resources(plan=plan, cluster=cluster, slots=slots, source=plan.source, prepared=nothing)
+    return Resources(
+        plan=plan, cluster=Cluster(nodes=(), dashboard=""), slots=slots, source=plan.source, prepared=nothing
+    )
 
 
 def begun(study: Resources, folder: StudyFolder) -> DriverContext:
@@ -116,3 +119,13 @@ def test_an_older_study_is_compared_by_what_it_recorded(code: Path) -> None:
     (code / "costs.py").write_text("import helper\n\ncost = helper.cost\n")
     with pytest.raises(Refusal, match="the metric function of rte was "):
         refuse_changed(old, now(code))
+
+
+@pytest.mark.parametrize(
+    ("allowed", "asked", "most"), [(2, None, 2), (50, None, 12), (8, 3, 8), (0, 3, 1), (40, 20, 20)]
+)
+def test_as_many_trials_run_at_once_as_are_allowed_and_have_room(allowed: int, asked: int | None, most: int) -> None:
+    nodes = Cluster(nodes=(Node(10, 2), Node(6, 1)), dashboard="")
+    resources = ResourcesSpec(gpus_per_trial=0.25, max_concurrent=asked)
+    started: Any = SimpleNamespace(cluster=nodes, slots=cluster.slots(nodes, resources))
+    assert Resources.rates(started, allowed) == Rates(devices=0.25, slots=most)
