@@ -106,7 +106,9 @@ def _run(plan: "Plan", folder: StudyFolder, options: DriverOptions) -> Outcome:
         load = Timer(LOAD_SECONDS, import_module, [REPORT])
         load.daemon = True
         load.start()
-        outcome = Driver(context, options, forecast, console).run(_write_report)
+        outcome = Driver(context, options, forecast, console).run(
+            lambda folder: import_module(REPORT).write_report(folder)
+        )
         try:
             _print_results(outcome, context, options, began)
         finally:
@@ -164,12 +166,6 @@ def _print_losses(outcome: Outcome, folder: StudyFolder) -> str:
         why = f"{redact(outcome.no_page)}; krona-tune report {folder.name}{folder.storage_flag} draws it"
         errors.print(f"[yellow]the page could not be written:[/yellow] {escape(why)}", soft_wrap=True)
     return lacking
-
-
-def _write_report(folder: StudyFolder) -> Path:
-    """Writes the study's page; the packages that draw it are loaded now, unless they were loaded meanwhile."""
-    written: Path = import_module(REPORT).write_report(folder)
-    return written
 
 
 def resume_command(folder: StudyFolder) -> str:

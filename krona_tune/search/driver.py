@@ -6,7 +6,7 @@ phase's searcher for trials, gives them to workers and lets the phase's schedule
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from krona_tune.search.driver_options import DriverOptions, Outcome
 from krona_tune.search.forecast import Forecast
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.order_table import ANSWERS, OF_A_FULL_TRAINING
-from krona_tune.search.phases import finals_phase, finals_reserve, full_phase, keep_effects, repeats_phase, search_phase
+from krona_tune.search.phases import Works, finals_reserve, full_phase, keep_effects, known_phase, search_phase
 from krona_tune.search.ray_metrics import StudyMetrics, readings
 from krona_tune.search.resume import finals_left, repeats_left, search_left
 from krona_tune.search.searchers.task_searcher import OPEN
@@ -33,10 +33,11 @@ from krona_tune.search.study_stopper import StudyStopper, interruptible
 from krona_tune.search.terminal.live_view import View
 from krona_tune.search.trial_message import StepResult, TrialMessage
 from krona_tune.search.tune_host import Phase, tune_trials
-from krona_tune.search.waiting_orders import EarlierOrders
 from krona_tune.study.result import Status
 from krona_tune.study.study_state import End, Stage
 
+Unended = Callable[[], list[TrialMessage]]
+"""Returns the trials of a kind that have not ended, begun or not."""
 CLOSING_SECONDS = 4.0
 """How long ending the records may take if Ray was lost: whoever sent a signal to all processes soon kills them."""
 STATE_SECONDS = 2.0
@@ -139,7 +140,7 @@ class Driver:
             share=options.share,
             kept=lambda: not self.sinks.unrecorded,
             only=OF_A_FULL_TRAINING if again else tuple(ANSWERS),
-            earlier=options.earlier or EarlierOrders(),
+            earlier=options.earlier,
         )
         self.metrics = StudyMetrics(
             folder.name, lambda: readings(list(self.ledger.rows.values()), set(self.ledger.running), plan.spec.tasks)
@@ -187,17 +188,16 @@ class Driver:
     def _train_again(self) -> None:
         """Trains the finalists and then, if all of them have ended, the repeats."""
         spec, prepared = self.orders.plan.spec, self.context.prepared
-        finals = finals_phase(spec, prepared.final_works(), self.ledger, self.stopper)
         begins = f"The search is done. Its best are trained again with {spec.finalists.seeds} seeds"
-        if self._complete(finals, "finals", "finalists", begins, lambda: finals_left(spec, self.ledger)):
-            repeats = repeats_phase(spec, prepared.works, self.ledger, self.stopper)
+        if self._complete(
+            "finals", "finalists", begins, prepared.final_works(), lambda: finals_left(spec, self.ledger)
+        ):
             begins = f"The first points are trained again with {spec.search.repeats.seeds} seeds"
-            self._complete(repeats, "repeats", "repeats", begins, lambda: repeats_left(spec, self.ledger))
+            self._complete("repeats", "repeats", begins, prepared.works, lambda: repeats_left(spec, self.ledger))
 
-    def _complete(
-        self, phase: Phase, stage: Stage, kind: str, begins: str, unended: Callable[[], Sequence[TrialMessage]]
-    ) -> bool:
-        """Runs a phase of trials that are trained again; returns whether all of them have ended."""
+    def _complete(self, stage: Stage, kind: str, begins: str, works: Works, unended: Unended) -> bool:
+        """Trains those trials of a kind that have not ended, fully; returns whether all of them have."""
+        phase = known_phase(unended(), works, self.ledger, self.stopper)
         if phase.trials:
             self.view.say(f"{begins}: {phase.trials} trials.")
         self._run(phase, stage)

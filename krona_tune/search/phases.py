@@ -30,7 +30,7 @@ from krona_tune.study.result import Status
 from krona_tune.train.loop import TaskWork
 
 if TYPE_CHECKING:
-    from krona_tune.search.searchers.study_model import StudyModel
+    from krona_tune.search.searchers.surrogate import TransferSurrogate
 
 logger = logging.getLogger(__name__)
 
@@ -105,16 +105,6 @@ def _earlier(plan: Plan) -> dict[str, list[Params]]:
     return found
 
 
-def repeats_phase(spec: StudySpec, works: Works, ledger: Ledger, stopping: StudyStopper) -> Phase:
-    """The repeats that have not ended, over the full budget and without early stopping."""
-    return known_phase(repeats_left(spec, ledger), works, ledger, stopping)
-
-
-def finals_phase(spec: StudySpec, works: Works, ledger: Ledger, stopping: StudyStopper) -> Phase:
-    """The finalists that have not ended, over the full budget and without early stopping."""
-    return known_phase(finals_left(spec, ledger), works, ledger, stopping)
-
-
 def known_phase(waiting: list[TrialMessage], works: Works, ledger: Ledger, stopping: StudyStopper) -> Phase:
     """Trials that are known, over the full budget and without early stopping."""
     return Phase(
@@ -148,12 +138,12 @@ def finals_reserve(
     return lambda: need(len(ledger.rows) - len(ledger.running), rates())
 
 
-def keep_effects(model: "StudyModel", plan: Plan, folder: StudyFolder) -> None:
-    """Keeps what the model expects of each knob. An error is only logged: nothing that a trial produced is lost."""
+def keep_effects(surrogate: "TransferSurrogate", plan: Plan, folder: StudyFolder) -> None:
+    """Keeps what the surrogate expects of each knob. An error is only logged: nothing that a trial produced is lost."""
     from krona_tune.search.searchers.surrogate import effects
 
     try:
-        found = [each for task in plan.spec.tasks for each in effects(model, plan.space, task, plan.spec.seed)]
+        found = [each for task in plan.spec.tasks for each in effects(surrogate, plan.space, task, plan.spec.seed)]
         write_effects(folder.results, found)
     except Exception:
         logger.exception("the effects of the knobs could not be written")
