@@ -72,27 +72,33 @@ WIDEST = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskForecast:
-    """Seconds of one task: an `epoch` of training an adapter, an `evaluation` on the validation half and one on the
-    `test` half, all of them for the head alone (`baseline_...`), and `filling`, in which the states that the head needs
-    are computed once."""
+class TrialParts:
+    """Seconds of a trial's parts: an `epoch` of training, an `evaluation` on the validation half, one on the `test`
+    half."""
 
-    schedule: Schedule
     epoch: float
     evaluation: float
-    baseline_epoch: float
-    baseline_evaluation: float
     test: float = 0.0
-    baseline_test: float = 0.0
+
+    def times(self, factor: float) -> "TrialParts":
+        return TrialParts(epoch=factor * self.epoch, evaluation=factor * self.evaluation, test=factor * self.test)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskForecast:
+    """Seconds of one task: the parts of a trial with an `adapter` and of one with the `head` alone, and `filling`, in
+    which the states that the head needs are computed once."""
+
+    schedule: Schedule
+    adapter: TrialParts
+    head: TrialParts
     filling: float = 0.0
 
     def until(self, examples: float, *, baseline: bool = False) -> float:
         """Returns a trial's seconds until it has seen `examples`, with the evaluations at its rungs."""
-        epoch, evaluation = self.epoch, self.evaluation
-        if baseline:
-            epoch, evaluation = self.baseline_epoch, self.baseline_evaluation
+        parts = self.head if baseline else self.adapter
         judged = sum(reported <= examples for reported in self.schedule.reports)
-        return epoch * examples / self.schedule.examples_per_epoch + evaluation * judged
+        return parts.epoch * examples / self.schedule.examples_per_epoch + parts.evaluation * judged
 
     def search(self, trials: int, *, early_stopping: bool = True) -> float:
         """Returns the seconds of this many searched trials, some of which ASHA stops at each rung."""
@@ -137,12 +143,12 @@ class Forecast:
             head = probe.head_share if probe.head_share is not None and fits else share
             found[task] = TaskForecast(
                 schedule=work.schedule,
-                epoch=epoch,
-                evaluation=share * judged,
-                baseline_epoch=head * epoch,
-                baseline_evaluation=head * judged,
-                test=probe.test_shares.get(task, share) * tested,
-                baseline_test=probe.test_shares.get(task, head) * tested,
+                adapter=TrialParts(
+                    epoch=epoch, evaluation=share * judged, test=probe.test_shares.get(task, share) * tested
+                ),
+                head=TrialParts(
+                    epoch=head * epoch, evaluation=head * judged, test=probe.test_shares.get(task, head) * tested
+                ),
                 filling=share * (epoch + judged + tested) if stored else 0.0,
             )
         return cls(tasks=found, text_to_text=resources.plan.geometry.text_to_text)
@@ -197,7 +203,7 @@ class Forecast:
         """
         forecast, each = self.tasks[task], Counts.of(spec, text_to_text=self.text_to_text)
         full, head = (forecast.until(forecast.schedule.total_examples, baseline=head) for head in (False, True))
-        tested, tested_head = full + forecast.test, head + forecast.baseline_test
+        tested, tested_head = full + forecast.adapter.test, head + forecast.head.test
         finals, search = each.finals + each.final_heads, spec.search
         searched = forecast.search(search.trials, early_stopping=search.early_stopping) / search.trials
         return {
@@ -217,7 +223,11 @@ class Forecast:
                 foretold[is_head] += task.until(row.examples, baseline=is_head)
                 foretold[is_head] -= task.until(row.copied_examples, baseline=is_head)
         by = {kind: took[kind] / foretold[kind] if foretold[kind] else 1.0 for kind in (True, False)}
-        return replace(self, tasks={task: _times(each, by[False], by[True]) for task, each in self.tasks.items()})
+        scaled = {
+            task: replace(each, adapter=each.adapter.times(by[False]), head=each.head.times(by[True]))
+            for task, each in self.tasks.items()
+        }
+        return replace(self, tasks=scaled)
 
 
 def survivors(arrivals: float, reduction: int) -> float:
@@ -229,12 +239,6 @@ def survivors(arrivals: float, reduction: int) -> float:
     whole = floor(arrivals)
     chances = [((m - 1) / reduction + 1) / (m + 1) if m else 1.0 for m in range(whole + 1)]
     return sum(chances[:whole]) + (arrivals - whole) * chances[whole]
-
-
-def _times(forecast: TaskForecast, factor: float, baseline_factor: float) -> TaskForecast:
-    factors = dict.fromkeys(("epoch", "evaluation", "test"), factor)
-    factors |= dict.fromkeys(("baseline_epoch", "baseline_evaluation", "baseline_test"), baseline_factor)
-    return replace(forecast, **{part: by * getattr(forecast, part) for part, by in factors.items()})
 
 
 def middle(domain: Domain) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from krona_tune.search.forecast import Forecast, Load, Pace, TaskForecast, middle, survivors
+from krona_tune.search.forecast import Forecast, Load, Pace, TaskForecast, TrialParts, middle, survivors
 from krona_tune.search.startup.cluster import Slots
 from krona_tune.study.request.domain import Choice, Domain, Fixed, Range
 from krona_tune.study.request.schedule import Schedule
@@ -18,7 +18,11 @@ from krona_tune.train.probe import Probe, Timed
 
 PACE = Pace(step=0.02, token=1e-4, pair=3e-7)
 RUNGS = Schedule(examples_per_epoch=100, rungs=(100, 300, 700), reduction=3)
-RTE = TaskForecast(schedule=RUNGS, epoch=10.0, evaluation=1.0, baseline_epoch=4.0, baseline_evaluation=1.0)
+RTE = TaskForecast(
+    schedule=RUNGS,
+    adapter=TrialParts(epoch=10.0, evaluation=1.0),
+    head=TrialParts(epoch=4.0, evaluation=1.0),
+)
 
 
 def timed(rows: int, length: int, noise: float = 1.0) -> Timed:
@@ -141,29 +145,34 @@ def test_a_forecast_is_made_of_the_lengths_that_the_study_has() -> None:
     found = Forecast.of(gathered, probe).tasks["rte"]
     gathered.plan.spec = spec(training={"batch_size": {"low": 1, "high": 4, "log": True}})
     assert Forecast.of(gathered, probe).tasks["rte"] == found
-    assert found.epoch == pytest.approx(PACE.seconds(Load(steps=2, tokens=36, pairs=4 * 81)))
-    assert found.baseline_epoch == pytest.approx(found.epoch / 4)
-    assert found.evaluation == pytest.approx(0.25 * PACE.seconds(Load(steps=1, tokens=18, pairs=3 * 36)))
-    assert found.test == found.baseline_test == pytest.approx(0.25 * PACE.seconds(Load(steps=1, tokens=10, pairs=50)))
+    assert found.adapter.epoch == pytest.approx(PACE.seconds(Load(steps=2, tokens=36, pairs=4 * 81)))
+    assert found.head.epoch == pytest.approx(found.adapter.epoch / 4)
+    assert found.adapter.evaluation == pytest.approx(0.25 * PACE.seconds(Load(steps=1, tokens=18, pairs=3 * 36)))
+    assert (
+        found.adapter.test == found.head.test == pytest.approx(0.25 * PACE.seconds(Load(steps=1, tokens=10, pairs=50)))
+    )
     gathered.prepared.tests = {}
-    assert Forecast.of(gathered, probe).tasks["rte"] == replace(found, test=0.0, baseline_test=0.0)
+    assert Forecast.of(gathered, probe).tasks["rte"] == replace(
+        found, adapter=replace(found.adapter, test=0.0), head=replace(found.head, test=0.0)
+    )
 
 
 def test_finalists_also_take_their_evaluation_on_the_test_half() -> None:
     asked = spec(search={"trials": 6, "baseline_learning_rates": [0.01]}, finalists={"top": 1, "seeds": 3})
-    plain, tested = (Forecast(tasks={"rte": replace(RTE, test=4.0 * times, baseline_test=times)}) for times in (0, 1))
+    with_test = replace(RTE, adapter=replace(RTE.adapter, test=4.0), head=replace(RTE.head, test=1.0))
+    plain, tested = (Forecast(tasks={"rte": task}) for task in (RTE, with_test))
     (count, before), (_, after) = (each.parts("rte", asked)["finalist"] for each in (plain, tested))
     assert (count, after - before) == (6, pytest.approx(2.5))
 
 
 def test_a_head_over_stored_states_is_forecast_by_its_own_pace_and_corrected_by_its_own_rows() -> None:
-    stored = replace(RTE, baseline_epoch=0.5, baseline_evaluation=0.1, filling=3.0)
+    stored = replace(RTE, head=TrialParts(epoch=0.5, evaluation=0.1), filling=3.0)
     asked = spec(search={"trials": 6, "baseline_learning_rates": [0.01, 0.001]})
     found = Forecast(tasks={"rte": stored})
     assert found.parts("rte", asked)["baseline"] == (2, pytest.approx(7 * 0.5 + 3 * 0.1 + 3.0 / 2))
     rows = [row(700, 3.8 * 2, kind="baseline"), row(100, 11.0)]
     corrected = found.corrected(rows).tasks["rte"]
-    assert (corrected.epoch, corrected.baseline_epoch) == (10.0, pytest.approx(1.0))
+    assert (corrected.adapter.epoch, corrected.head.epoch) == (10.0, pytest.approx(1.0))
 
 
 def test_what_is_left_is_what_no_row_and_no_running_trial_has_done() -> None:

@@ -207,8 +207,10 @@ def _check_tasks(spec: StudySpec, place: str) -> None:
 def _check_methods(spec: StudySpec, place: str) -> None:
     for section, names in (("adapter.method", spec.domains()["method"].ends()), ("methods", spec.methods)):
         for name in names:
-            method_named(str(name), f"{place}: {section}")
-            _refuse_missing_package(str(name), f"{place}: {section}")
+            package = method_named(str(name), f"{place}: {section}").needs
+            if package and find_spec(package) is None:
+                fix = f"pip install 'krona_tune[{package}]'"
+                raise Refusal(f"{place}: {section}", f"{name} needs the package {package}", fix)
 
 
 def _check_quantized(spec: StudySpec, place: str) -> None:
@@ -263,9 +265,3 @@ def _check_shared_scores(spec: StudySpec, tasks: Mapping[str, Task]) -> None:
     if spec.search.shared and 0 < len(by_loss) < len(tasks):
         problem = f"{by_loss[0]} is compared by the loss of its targets, which has no mean with other scores"
         raise Refusal("--shared", problem, "write evaluate: generate, or leave it out")
-
-
-def _refuse_missing_package(method: str, place: str) -> None:
-    package = method_named(method).needs
-    if package and find_spec(package) is None:
-        raise Refusal(place, f"{method} needs the package {package}", f"pip install 'krona_tune[{package}]'")
