@@ -38,12 +38,12 @@ Works = Mapping[str, TaskWork]
 """What a task's workers get, by task."""
 
 
-def search_phase(plan: Plan, works: Works, folder: StudyFolder, ledger: Ledger, stopping: StudyStopper) -> Phase:
+def search_phase(plan: Plan, works: Works, folder: StudyFolder, ledger: Ledger, stopper: StudyStopper) -> Phase:
     """The searched trials and baselines that have not ended: those that are known, then Optuna's proposals."""
-    return (_shared_search if plan.spec.search.shared else _search_by_task)(plan, works, folder, ledger, stopping)
+    return (_shared_search if plan.spec.search.shared else _search_by_task)(plan, works, folder, ledger, stopper)
 
 
-def _search_by_task(plan: Plan, works: Works, folder: StudyFolder, ledger: Ledger, stopping: StudyStopper) -> Phase:
+def _search_by_task(plan: Plan, works: Works, folder: StudyFolder, ledger: Ledger, stopper: StudyStopper) -> Phase:
     spec, waiting = plan.spec, known_trials(plan, ledger)
     remaining = {task: numbers_left(plan, ledger, task) for task in spec.tasks}
     schedules = {task: work.schedule for task, work in works.items()}
@@ -54,7 +54,7 @@ def _search_by_task(plan: Plan, works: Works, folder: StudyFolder, ledger: Ledge
         budgets = {task: schedule.total_examples for task, schedule in schedules.items()}
         surrogate = TransferSurrogate(plan.space, budgets, spec.seed, plan.earlier)
     suggest, history = (surrogate.suggest, surrogate.history) if surrogate else (None, None)
-    samplers = open_samplers(spec, plan.space, folder.journal, stopping.halt, _earlier(plan), suggest)
+    samplers = open_samplers(spec, plan.space, folder.journal, stopper.halt, _earlier(plan), suggest)
     size_of = plan.space.parameters if spec.search.pareto else None
     asha = AshaPerGroup(schedules, per_method=spec.search.per_method, size_of=size_of)
     if ledger.rows:
@@ -70,7 +70,7 @@ def _search_by_task(plan: Plan, works: Works, folder: StudyFolder, ledger: Ledge
         asha.expect(each for each in told if not ledger.settled(each[0]))
     new = Counter(config.task for config in waiting if config.trial_id not in ledger.rows)
     return Phase(
-        searcher=StudySearcher(waiting, samplers, remaining, stopping.verdict, _seeds(spec), history),
+        searcher=StudySearcher(waiting, samplers, remaining, stopper.verdict, _seeds(spec), history),
         scheduler=asha if spec.search.early_stopping else None,
         trials=len(waiting) + sum(map(len, remaining.values())),
         new={task: new[task] + len(numbers) for task, numbers in remaining.items()},
@@ -79,14 +79,14 @@ def _search_by_task(plan: Plan, works: Works, folder: StudyFolder, ledger: Ledge
     )
 
 
-def _shared_search(plan: Plan, works: Works, folder: StudyFolder, ledger: Ledger, stopping: StudyStopper) -> Phase:
+def _shared_search(plan: Plan, works: Works, folder: StudyFolder, ledger: Ledger, stopper: StudyStopper) -> Phase:
     """Configurations for all tasks at once; how many of their trials will be run is not known before."""
     spec, waiting, numbers = plan.spec, known_trials(plan, ledger), numbers_left(plan, ledger)
     tasks = sorted(spec.tasks, key=lambda task: works[task].schedule.total_examples)
-    sampler = open_shared_sampler(spec, plan.space, folder.journal, stopping.halt, _earlier(plan))
+    sampler = open_shared_sampler(spec, plan.space, folder.journal, stopper.halt, _earlier(plan))
     rows = ledger.rows.values()
     searcher = SharedSearcher(
-        waiting, sampler, tasks, numbers, _seeds(spec), stopping.verdict, rows, spec.schedule.reduction
+        waiting, sampler, tasks, numbers, _seeds(spec), stopper.verdict, rows, spec.schedule.reduction
     )
     left = {task: len(numbers_left(plan, ledger, task)) for task in tasks}
     return Phase(searcher=searcher, trials=len(waiting) + sum(left.values()), new=left, works=works)
@@ -105,21 +105,21 @@ def _earlier(plan: Plan) -> dict[str, list[Params]]:
     return found
 
 
-def known_phase(waiting: list[TrialMessage], works: Works, ledger: Ledger, stopping: StudyStopper) -> Phase:
-    """Trials that are known, over the full budget and without early stopping."""
+def known_phase(waiting: list[TrialMessage], works: Works, ledger: Ledger, stopper: StudyStopper) -> Phase:
+    """Trials that are known, over the full budget and without early stopper."""
     return Phase(
-        searcher=StudySearcher(waiting, {}, {}, stopping.verdict, {}),
+        searcher=StudySearcher(waiting, {}, {}, stopper.verdict, {}),
         trials=len(waiting),
         new=Counter(config.task for config in waiting if config.trial_id not in ledger.rows),
         works=works,
     )
 
 
-def full_phase(plan: Plan, location: str, again: FullTraining, ledger: Ledger, stopping: StudyStopper) -> Phase:
+def full_phase(plan: Plan, location: str, again: FullTraining, ledger: Ledger, stopper: StudyStopper) -> Phase:
     """The trials of a full training that have not completed, on all of the task's examples."""
     ended = {row.trial_id for row in ledger.rows.values() if row.status is Status.COMPLETED}
     waiting = [trial for trial in again.trials(plan.spec.seed) if trial.trial_id not in ended]
-    return known_phase(waiting, {again.of.task: full_work(plan, location, again)}, ledger, stopping)
+    return known_phase(waiting, {again.of.task: full_work(plan, location, again)}, ledger, stopper)
 
 
 def finals_reserve(

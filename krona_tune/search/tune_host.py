@@ -283,7 +283,7 @@ class _Silent(tune.ProgressReporter):  # type: ignore[misc]
     def report(self, trials: Any, done: bool, *sys_info: Any) -> None: ...
 
 
-def watched(run: Callable[[], object], lost: Callable[[], str | None], stopping: StudyStopper) -> None:
+def watched(run: Callable[[], object], lost: Callable[[], str | None], stopper: StudyStopper) -> None:
     """Runs Tune in its own thread and waits for it, because a call into a lost Ray may never return.
 
     Args:
@@ -294,19 +294,19 @@ def watched(run: Callable[[], object], lost: Callable[[], str | None], stopping:
     try:
         while not ended.done():
             if reason := lost():
-                stopping.abandon(reason)
+                stopper.abandon(reason)
                 return
             with suppress(TimeoutError):
                 ended.exception(WATCH_SECONDS)
     except KeyboardInterrupt:
-        stopping.abandon("a second request to stop")
+        stopper.abandon("a second request to stop")
         raise
     if error := ended.exception():
         logger.error("Tune failed", exc_info=error)
         if reason := lost():
-            stopping.abandon(reason)
+            stopper.abandon(reason)
         else:
-            stopping.halt(_failure(error))
+            stopper.halt(_failure(error))
 
 
 def _run_into(run: Callable[[], object], ended: "Future[object]") -> None:
