@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from krona_tune.record.driver_state import DriverState, share_done, write_driver_state
+from krona_tune.record.driver_state import share_done, write_driver_state
 from krona_tune.record.trial_checkpoints import remove, unneeded
 from krona_tune.search.artifacts import Artifacts, write_artifacts
 from krona_tune.search.budget import Amount, Budget, Rates, StudyClock, spent
@@ -34,7 +34,7 @@ from krona_tune.search.terminal.live_view import View
 from krona_tune.search.trial_message import StepResult, TrialMessage
 from krona_tune.search.tune_host import Phase, tune_trials
 from krona_tune.study.result import Status
-from krona_tune.study.study_state import End, Stage
+from krona_tune.study.study_state import DriverState, End, Stage
 
 Unended = Callable[[], list[TrialMessage]]
 """Returns the trials of a kind that have not ended, begun or not."""
