@@ -8,7 +8,7 @@ from inspect import BoundArguments, Parameter, Signature, signature
 from os import PathLike
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, ParamSpec, TypeVar, get_args, get_origin
+from typing import Any, Literal, ParamSpec, TypeVar, Unpack, get_args, get_origin, get_type_hints
 
 from krona_tune.refusal import Refusal, shown, unknown
 
@@ -20,11 +20,11 @@ LONGEST_NAME, LONGEST_PATH = 255, 3000
 FREE = {"settings", "examples"}
 """Arguments and flags that hold texts of any kind instead of names."""
 KEYWORDS = {
-    "address", "all-data", "cpus-per-trial", "data", "gpus-per-trial", "max-concurrent", "max-params", "model", "name",
-    "notify", "objective", "price", "seed", "seeds", "set", "shared", "space", "storage", "task", "tasks",
-    "time-budget", "tracking-uri", "trial", "trials", "wandb", "warm-start",
+    "address", "all-data", "model", "name", "notify", "seeds", "set", "space", "storage", "task", "tasks",
+    "tracking-uri", "trial", "wandb",
 }  # fmt: skip
-"""The flags that Python has as keywords of the same name; `--set` is `settings`."""
+"""The flags that Python has as keywords of the same name; `--set` is `settings`. Those of settings are added when the
+function that takes them is defined."""
 FLAG = re.compile(r"(?<!\S)--([a-z]+(?:-[a-z]+)*)(?: (?=[A-Z]{2}|auto\b|mini\b|pareto\b))?")
 """A flag in a sentence, and the blank before its value."""
 PLACE = re.compile(r"^--([a-z-]+)")
@@ -46,6 +46,7 @@ def refusing_at_the_caller(method: Callable[Given, Found]) -> Callable[Given, Fo
     """Refuses arguments that are not of the annotated types, before the method runs, and lets every Refusal rise from
     the caller's line, without the lines of this package before it; flags of the command line become keywords there."""
     expected = signature(method)
+    KEYWORDS.update(name.replace("_", "-") for name in _typed_keywords(expected))
 
     @wraps(method)
     def call(*args: Given.args, **kwargs: Given.kwargs) -> Found:
@@ -59,7 +60,22 @@ def refusing_at_the_caller(method: Callable[Given, Found]) -> Callable[Given, Fo
             refused = Refusal(place, FLAG.sub(_keyword, refusal.problem), FLAG.sub(_keyword, refusal.fix))
         raise refused
 
+    call.__signature__ = _one_by_one(expected)  # type: ignore[attr-defined]
     return call
+
+
+def _typed_keywords(expected: Signature) -> dict[str, Any]:
+    """Returns the keywords that a function takes by `**keywords: Unpack[...]`, and their types."""
+    unpacked = [kind for each in expected.parameters.values() if get_origin(kind := each.annotation) is Unpack]
+    return get_type_hints(get_args(unpacked[0])[0]) if unpacked else {}
+
+
+def _one_by_one(expected: Signature) -> Signature:
+    """Returns a signature with every typed keyword by itself, as help and an editor show them."""
+    typed = _typed_keywords(expected)
+    own = [each for each in expected.parameters.values() if each.kind is not Parameter.VAR_KEYWORD or not typed]
+    words = [Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=kind) for name, kind in typed.items()]
+    return expected.replace(parameters=[*own, *words])
 
 
 def _keyword(flag: re.Match[str]) -> str:

@@ -6,11 +6,11 @@ import pytest
 import typer
 
 from krona_tune import cli
-from krona_tune.api.flags import FLAGS
 from krona_tune.cli import studies
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.study.request.loader import dump_spec, load_spec
 from krona_tune.study.request.study_spec import StudySpec
+from krona_tune.study.settings import FLAGS
 from tests.conftest import Run
 from tests.record.events import manifest
 from tests.study.final_rows import row
@@ -57,11 +57,23 @@ def options_of(verb: object) -> set[str]:
     return {each for option in command.params for each in (*option.opts, *option.secondary_opts) if "-" in each}
 
 
-def test_the_table_knows_every_flag_and_resume_offers_those_that_are_taken() -> None:
-    assert options_of(studies.run) == FLAGS.keys() | {"--resume", "--version"}
-    assert options_of(studies.resume) == {name for name, flag in FLAGS.items() if flag.taken}
-    keys = {flag.key for flag in FLAGS.values() if flag.key}
-    assert all(key.partition(".")[0] in StudySpec.model_fields for key in keys)
+OF_A_START = {
+    "--address",
+    "--storage",
+    "--tracking-uri",
+    "--notify",
+    "--wandb",
+    "--share",
+    "--quiet",
+    "--dry-run",
+}
+"""The flags of each start of a study, which no study keeps."""
+
+
+def test_resume_offers_the_settings_that_may_change_and_run_all() -> None:
+    own = {"--space", "--set", "--name", "--or-resume", "--resume", "--version"}
+    assert options_of(studies.run) == FLAGS.keys() | OF_A_START | own
+    assert options_of(studies.resume) == {flag for flag, row in FLAGS.items() if row.changes} | OF_A_START
 
 
 @pytest.mark.parametrize(

@@ -1,89 +1,30 @@
-"""Holds one table: which key of a study each flag sets, and whether a resumed study accepts the flag."""
+"""Makes the request of a study from flags: of a new one, and of one that is resumed."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from krona_tune.api.folders import with_whole_paths
 from krona_tune.data.tasks import GLUE
 from krona_tune.record.orders import give_order
 from krona_tune.record.parquet_reader import read_orders
-from krona_tune.refusal import Refusal, shown
+from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest, refuse_edited
 from krona_tune.study.order import Order, OrderKind, OrderRequest, is_paused, search_ended_by
 from krona_tune.study.request.loader import build_spec, load_spec, naming_given, put, read_given
-from krona_tune.study.request.study_spec import CHANGEABLE, StudySpec
-
-MOST_DIGITS = 9
-"""The most digits that a number of trials may have."""
+from krona_tune.study.request.study_spec import StudySpec
+from krona_tune.study.settings import SETTINGS, changing, flag_names, number_of_trials, overrides
 
 
-class Flag(NamedTuple):
-    """A flag and the key of study.yaml that it sets; `of_command` marks one that only this command reads."""
-
-    key: str = ""
-    of_command: bool = False
-
-    @property
-    def taken(self) -> bool:
-        """Returns whether a resumed study takes the flag; of the others it keeps what it was begun with."""
-        return self.of_command or self.key.startswith(CHANGEABLE)
-
-
-FLAGS = {
-    "--tasks": Flag("tasks"),
-    "--space": Flag(),
-    "--set": Flag(),
-    "--model": Flag("model"),
-    "--data": Flag("data"),
-    "--seed": Flag("seed"),
-    "--max-params": Flag("search.max_params"),
-    "--warm-start": Flag("search.warm_start"),
-    "--objective": Flag("search.objective"),
-    "--shared": Flag("search.shared"),
-    "--per-task": Flag("search.shared"),
-    "--name": Flag(),
-    "--or-resume": Flag(),
-    "--trials": Flag("search.trials"),
-    "--time-budget": Flag("search.time_budget"),
-    "--cpus-per-trial": Flag("resources.cpus_per_trial"),
-    "--gpus-per-trial": Flag("resources.gpus_per_trial"),
-    "--max-concurrent": Flag("resources.max_concurrent"),
-    "--price": Flag("resources.price_per_hour"),
-    "--address": Flag(of_command=True),
-    "--storage": Flag(of_command=True),
-    "--tracking-uri": Flag(of_command=True),
-    "--notify": Flag(of_command=True),
-    "--wandb": Flag(of_command=True),
-    "--share": Flag(of_command=True),
-    "--quiet": Flag(of_command=True),
-    "--dry-run": Flag(of_command=True),
-}
-
-
-def overrides(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the values that the flags set, by the keys of study.yaml."""
-    return {
-        FLAGS[flag].key: number_of_trials(value) if flag == "--trials" else value
-        for flag, value in given.items()
-        if FLAGS[flag].key
-    }
-
-
-def flag_names(given: Iterable[str]) -> dict[str, str]:
-    """Returns the flag that sets each key, of the given flags."""
-    return {FLAGS[flag].key: flag for flag in given if FLAGS[flag].key}
-
-
-def refuse_kept(given: Mapping[str, Any]) -> None:
+def refuse_unchangeable(given: Mapping[str, Any]) -> None:
     """Raises a Refusal if a flag is given that a resumed study does not accept."""
     for flag in _kept(given):
         raise Refusal(flag, "a resumed study keeps what it was begun with", f"leave {flag} out")
 
 
-def going_on(folder: StudyFolder, given: Mapping[str, Any]) -> StudySpec:
+def resumed_spec(folder: StudyFolder, given: Mapping[str, Any]) -> StudySpec:
     """Returns the request of a resumed study, with the accepted flags applied.
 
     Raises:
@@ -93,7 +34,7 @@ def going_on(folder: StudyFolder, given: Mapping[str, Any]) -> StudySpec:
     if folder.manifest.exists():
         refuse_edited(read_manifest(folder.manifest), earlier, folder.spec)
     _refuse_different(folder, earlier, _kept(given))
-    taken = {flag: value for flag, value in given.items() if FLAGS[flag].taken}
+    taken = changing(given)
     if "--or-resume" not in given and str(trials := taken.get("--trials", "")).startswith("+"):
         taken["--trials"] = earlier.search.trials + number_of_trials(trials[1:])
     return load_spec(folder.spec, (), overrides(taken), flag_names(taken))
@@ -108,7 +49,7 @@ def with_values(spec: StudySpec, flags: Mapping[str, Any]) -> StudySpec:
         return build_spec(plain, "the request")
 
 
-def let_go_on(folder: StudyFolder, spec: StudySpec) -> None:
+def lift_ordered_stop(folder: StudyFolder, spec: StudySpec) -> None:
     """Lifts an ordered pause, and an ordered end of the search, if a resumed study's request asks for more."""
     before, now = load_spec(folder.spec).search, spec.search
     if now.trials <= before.trials and now.time_budget == before.time_budget:
@@ -120,45 +61,36 @@ def let_go_on(folder: StudyFolder, spec: StudySpec) -> None:
         give_order(folder, OrderRequest(what=OrderKind.CONTINUE))
 
 
-def with_tasks(spec: StudySpec) -> StudySpec:
+def default_to_glue(spec: StudySpec) -> StudySpec:
     """Returns the spec, with the eight tasks of GLUE if it names no tasks."""
     return spec if spec.tasks else spec.model_copy(update={"tasks": GLUE})
-
-
-def number_of_trials(given: object) -> int:
-    """Returns what was given as a number of trials. Raises a Refusal if it is not one."""
-    text = str(given)
-    if not text.isdecimal() or len(text) > MOST_DIGITS or int(text) < 1:
-        raise Refusal("--trials", f"{shown(given)} is not a number of trials", "give a whole number from 1")
-    return int(text)
 
 
 def _refuse_different(folder: StudyFolder, earlier: StudySpec, kept: Mapping[str, Any]) -> None:
     settings: Sequence[str] = kept.get("--set", ())
     space: Path = kept.get("--space", folder.spec)
-    again = with_tasks(load_spec(space, settings, overrides(kept) | {"name": folder.name}, flag_names(kept)))
+    again = default_to_glue(load_spec(space, settings, overrides(kept) | {"name": folder.name}, flag_names(kept)))
     then, now = earlier.settings(), with_whole_paths(again).settings()
     for flag, key in _compared(kept, settings, then.keys() | now.keys()):
         if then.get(key) != now.get(key):
-            of = "" if FLAGS[flag].key == key else f"{key} "
+            of = "" if key in flag_names([flag]) else f"{key} "
             problem = f"the study {folder.name!r} was begun with {of}{_said(then, key)}, not {of}{_said(now, key)}"
             raise Refusal(flag, problem, "repeat what it was begun with, or choose another --name")
 
 
 def _kept(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {flag: value for flag, value in given.items() if not FLAGS[flag].taken}
+    return {flag: value for flag, value in given.items() if flag not in changing(given)}
 
 
 def _compared(kept: Mapping[str, Any], settings: Sequence[str], keys: set[str]) -> Iterator[tuple[str, str]]:
     """Yields each flag with each key to compare: its own key, the keys that a `--set` sets, or, for `--space`, all keys
     that no flag may change in a resumed study."""
-    for flag in kept:
-        if key := FLAGS[flag].key:
-            yield from ((flag, path) for path in sorted({key, *(path for path in keys if path.startswith(f"{key}."))}))
+    for key, flag in flag_names(kept).items():
+        yield from ((flag, path) for path in sorted({key, *(path for path in keys if path.startswith(f"{key}."))}))
     for path in (setting.partition("=")[0].strip() for setting in settings):
         yield from (("--set", key) for key in sorted(keys) if f"{key}.".startswith(f"{path}."))
     if "--space" in kept:
-        later = {flag.key for flag in FLAGS.values() if flag.taken}
+        later = {row.key for row in SETTINGS.values() if row.changes}
         yield from (("--space", key) for key in sorted(keys - later))
 
 

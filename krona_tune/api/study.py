@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from krona_tune.api.flags import FLAGS, flag_names, going_on, let_go_on, overrides, with_tasks, with_values
+from krona_tune.api.flags import default_to_glue, lift_ordered_stop, resumed_spec, with_values
 from krona_tune.api.folders import (
     chosen_space,
     find_space,
@@ -35,7 +35,8 @@ from krona_tune.study.folder import STUDIES, StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.request.loader import dump_spec, load_spec, refuse_name, tasks_beside, tasks_defined_in
 from krona_tune.study.request.plain_yaml import dump_yaml, plain_values
-from krona_tune.study.request.study_spec import CHANGEABLE, StudySpec
+from krona_tune.study.request.study_spec import StudySpec
+from krona_tune.study.settings import CHANGEABLE, FLAGS, Keywords, changing, flag_names, flag_of, overrides
 
 if in_notebook():
     silence_widgets()
@@ -47,14 +48,6 @@ if TYPE_CHECKING:
 
 STOP_SECONDS = 60.0
 """How long `stop` waits for the study's end."""
-KEYWORDS = {
-    key: f"--{key.replace('_', '-')}"
-    for key in (
-        "trials", "seed", "data", "max_params", "time_budget", "objective", "shared", "warm_start", "cpus_per_trial",
-        "gpus_per_trial", "max_concurrent", "price",
-    )
-}  # fmt: skip
-"""The keywords of `Study` that are flags of the command line, and those flags."""
 
 
 class Study(RecordedStudy):
@@ -89,7 +82,7 @@ class Study(RecordedStudy):
         tracking_uri: str | None = None,
         wandb: str | None = None,
         notify: str | Sequence[str] = (),
-        **keywords: Any,
+        **keywords: Unpack[Keywords],
     ) -> None:
         """Describes a study; nothing runs before `run`.
 
@@ -105,8 +98,7 @@ class Study(RecordedStudy):
             settings: further keys of the YAML, such as `{"schedule.epochs": 4}`.
             address: a Ray cluster to join. tracking_uri: an MLflow server. wandb: a project of W&B to send the trials
                 to. notify: an address of a service to tell how the study goes, or several.
-            keywords: trials, seed, data, max_params, time_budget, objective, shared, warm_start, cpus_per_trial,
-                gpus_per_trial, max_concurrent, price, as the flags of the command line.
+            keywords: further settings, each as the flag of the command line with its name.
         """
         refuse_odd(name)
         refuse_no_store(tracking_uri)
@@ -114,8 +106,9 @@ class Study(RecordedStudy):
         refuse_unknown_services(addresses)
         refuse_no_account(wandb)
         refuse_odd_address(address)
-        if odd := sorted(keywords.keys() - KEYWORDS.keys()):
-            raise unknown("Study", "keyword", odd[0], KEYWORDS)
+        known = Keywords.__annotations__
+        if odd := sorted(keywords.keys() - known.keys()):
+            raise unknown("Study", "keyword", odd[0], known)
         place: Path | Mapping[str, Any] = chosen_space(None)[0] if space is None else _found(space)
         self.folder = storage_at(str(storage)).brought(name or new_name(_stem(place)))
         self._address, self._tracking_uri, self._wandb, self._notify = address, tracking_uri, wandb, addresses
@@ -123,7 +116,7 @@ class Study(RecordedStudy):
         self._tasks, self._model, self._tokenizer = tasks, model, tokenizer
         self._settings = plain_values(settings or {}, "settings")
         refuse_name(self._settings, "settings: name")
-        given = {KEYWORDS[key]: plain_values(value, key) for key, value in keywords.items() if value is not None}
+        given = {flag_of(key): plain_values(value, key) for key, value in keywords.items() if value is not None}
         self._flags: dict[str, Any] = given
         self._request: StudySpec | None = None
         self._child: DriverProcess | None = None
@@ -156,7 +149,7 @@ class Study(RecordedStudy):
     def request(self) -> StudySpec:
         """Returns the whole request; data and a model in memory are written to the study's folder for it."""
         if self._space is None:
-            return with_tasks(load_spec(self.folder.spec))
+            return default_to_glue(load_spec(self.folder.spec))
         if self._request is None:
             self._request = self._made_request()
             if self.folder.spec.exists():
@@ -198,7 +191,7 @@ class Study(RecordedStudy):
             print(f"The study {self.folder.name} is finished. run(trials='+8') adds 8 trials a task.")
             return self
         if wait:
-            self._run(spec, quiet=quiet, keys=flag_names(_later(flags)))
+            self._run(spec, quiet=quiet, keys=flag_names(changing(flags)))
         else:
             self._start(spec, flags)
         return self
@@ -238,7 +231,7 @@ class Study(RecordedStudy):
             )
 
         resources = {flag: value for flag, value in self._flags.items() if FLAGS[flag].key.startswith("resources.")}
-        self._run(with_tasks(going_on(self.folder, resources)), quiet=False, asked=asked)
+        self._run(default_to_glue(resumed_spec(self.folder, resources)), quiet=False, asked=asked)
         return self
 
     def _made_request(self) -> StudySpec:
@@ -257,7 +250,7 @@ class Study(RecordedStudy):
         model = None if self._model is None else kept_model(self._model, self._tokenizer, self.folder)
         settings = {key: value for key, value in self._settings.items() if value is not None}
         values = {"tasks": tasks, "model": model, **settings, **overrides(self._flags), "name": self.folder.name}
-        return with_whole_paths(with_tasks(load_spec(path, (), values, flag_names(self._flags))))
+        return with_whole_paths(default_to_glue(load_spec(path, (), values, flag_names(self._flags))))
 
     def _asked_tasks(self, space: Path) -> Any:
         if self._tasks is None:
@@ -274,7 +267,7 @@ class Study(RecordedStudy):
         """Refuses a study that was begun with another request under the same name."""
         then, asked = load_spec(self.folder.spec).settings(), now.settings()
         for key in sorted(then.keys() | asked.keys()):
-            if not key.startswith(CHANGEABLE) and then.get(key) != asked.get(key):
+            if key not in CHANGEABLE and then.get(key) != asked.get(key):
                 problem = f"the study {self.folder.name!r} was begun with {then.get(key, 'nothing')}"
                 raise Refusal(key, f"{asked.get(key, 'nothing')}: {problem}", "repeat that, or choose another name")
 
@@ -298,8 +291,8 @@ class Study(RecordedStudy):
         """Returns the request with the values of flags; a study that has begun takes only those that may change."""
         request = self.request
         if self.folder.spec.exists():
-            return with_tasks(going_on(self.folder, _later(flags)))
-        return with_values(request, _later(flags))
+            return default_to_glue(resumed_spec(self.folder, changing(flags)))
+        return with_values(request, changing(flags))
 
     def _run(
         self,
@@ -312,7 +305,7 @@ class Study(RecordedStudy):
         begun = self.folder.spec.exists()
         with claim(self.folder):
             if begun and not asked:
-                let_go_on(self.folder, spec)
+                lift_ordered_stop(self.folder, spec)
             outcome = run_and_report(
                 spec,
                 str(self._place),
@@ -345,7 +338,7 @@ class Study(RecordedStudy):
         where += ["--tracking-uri", self._tracking_uri] if self._tracking_uri else []
         where += ["--wandb", self._wandb] if self._wandb else []
         if self.folder.spec.exists():
-            later = _later(flags) | {"--trials": spec.search.trials}
+            later = changing(flags) | {"--trials": spec.search.trials}
             words = ["resume", self.folder.name, *(str(word) for pair in later.items() for word in pair)]
         else:
             request = self.folder.inputs / REQUEST
@@ -353,10 +346,6 @@ class Study(RecordedStudy):
             words = ["run", "--space", str(request), "--name", self.folder.name]
         environment = {NOTIFY: " ".join(self._notify)} if self._notify else None
         self._child = start_driver([*words, *where], self._output, environment=environment)
-
-
-def _later(flags: Mapping[str, Any]) -> dict[str, Any]:
-    return {flag: value for flag, value in flags.items() if FLAGS[flag].taken}
 
 
 def _found(space: str | PathLike[str] | Mapping[str, Any]) -> Path | Mapping[str, Any]:

@@ -1,22 +1,59 @@
-"""Defines every flag of the command line once, grouped by the panels of `--help`."""
+"""Defines the flags that several commands have: those of the settings from their table, the others one by one."""
 
+from collections.abc import Callable, Sequence
 from functools import partial
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import typer
 
 from krona_tune import __version__
 from krona_tune.record.mlflow_mirror.tracking_uri import TRACKING
 from krona_tune.record.notifications import NOTIFY
+from krona_tune.study import settings
 from krona_tune.study.folder import STUDIES
+from krona_tune.study.settings import SETTINGS, Keywords, Setting, flag_of
 
-SEARCHED = partial(typer.Option, rich_help_panel="What is searched")
-BUDGET = partial(typer.Option, rich_help_panel="Budget")
-RESOURCES = partial(typer.Option, rich_help_panel="Resources")
+Command = TypeVar("Command", bound=Callable[..., None])
+
 KEPT = partial(typer.Option, rich_help_panel="Where it is kept")
 BEGIN = partial(typer.Option, rich_help_panel="Begin, resume")
-"""The panels; each makes an option that `--help` shows in it."""
+"""The panels of what is no setting of a study; each makes an option that `--help` shows in it."""
+SEARCHED = partial(typer.Option, rich_help_panel=settings.SEARCHED)
+RESOURCES = partial(typer.Option, rich_help_panel=settings.RESOURCES)
+
+
+def option_of(name: str) -> Any:
+    """Returns the option of a setting, from its row."""
+    row = SETTINGS[name]
+    sides = "/".join(filter(None, (flag_of(name), row.off)))
+    return typer.Option(sides, rich_help_panel=row.panel, help=row.help)
+
+
+def with_settings(offered: Callable[[Setting], bool] = lambda row: True) -> Callable[[Command], Command]:
+    """Returns what gives a command an option for each setting that is offered, in place of its `**keywords`.
+
+    They stand before the parameters that follow a `*`, in the order of the table.
+    """
+
+    def decorate(command: Command) -> Command:
+        own = [each for each in signature(command).parameters.values() if each.kind is not Parameter.VAR_KEYWORD]
+        first = [each for each in own if each.kind is not Parameter.KEYWORD_ONLY]
+        made = [_parameter(name) for name in Keywords.__annotations__ if offered(SETTINGS[name])]
+        command.__signature__ = Signature([*first, *made, *own[len(first) :]])  # type: ignore[attr-defined]
+        return command
+
+    return decorate
+
+
+def _parameter(name: str) -> Parameter:
+    """Returns the parameter of a setting: of text where Python takes text too."""
+    kinds = get_args(get_args(Keywords.__annotations__[name])[0])
+    kind = str if str in kinds else kinds[0]
+    kind = list[str] if any(get_origin(each) is Sequence for each in kinds) else kind
+    option = Annotated[kind | None, option_of(name)]  # type: ignore[valid-type]
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=option)
 
 
 def _print_version(asked: bool) -> None:
@@ -32,9 +69,6 @@ Version = Annotated[
     bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
 ]
 
-Tasks = Annotated[
-    str | None, SEARCHED(help="glue for the eight tasks, names such as cola,sst2, or a YAML file of your own tasks.")
-]
 SpaceFile = Annotated[
     Path | None,
     SEARCHED(
@@ -42,39 +76,16 @@ SpaceFile = Annotated[
         help="A YAML file, or a name that `krona-tune spaces` lists; without it krona_tune picks one.",
     ),
 ]
+Tasks = Annotated[str | None, option_of("tasks")]
+Model = Annotated[str | None, option_of("model")]
 Settings = Annotated[list[str] | None, SEARCHED("--set", help="Set a key of the YAML: PATH=VALUE. May be repeated.")]
-Model = Annotated[str | None, SEARCHED(help="A hub name or a local folder.")]
-Data = Annotated[str | None, SEARCHED(help="hub, mini (synthetic), or a folder of TSV or Parquet files.")]
-Objective = Annotated[str | None, SEARCHED(help="score, or pareto: the best score at every number of parameters.")]
-Shared = Annotated[
-    bool | None,
-    SEARCHED(
-        "--shared/--per-task", help="Search one adapter for all tasks, judged by its average; or one for each task."
-    ),
-]
-MaxParams = Annotated[str | None, SEARCHED(help="Search adapters of at most this many parameters: 200000 or 0.1%.")]
-WarmStart = Annotated[
-    list[str] | None,
-    SEARCHED("--warm-start", help="Learn from this earlier study, or from recorded-curves. May be repeated."),
-]
-Seed = Annotated[int | None, SEARCHED(help="The seed of everything random.")]
-Trials = Annotated[str | None, BUDGET(help="Trials for each task; +20 adds 20 to a study that is resumed.")]
-TimeBudget = Annotated[str | None, BUDGET(help="Stop the study after this time: 90s, 30m, 2h.")]
-Cpus = Annotated[float | None, RESOURCES("--cpus-per-trial", help="CPU cores of one trial; the default is 1.")]
-Gpus = Annotated[
-    float | None,
-    RESOURCES("--gpus-per-trial", help="GPUs of one trial; a share such as 0.5 puts two trials on one GPU."),
-]
-Concurrent = Annotated[int | None, RESOURCES("--max-concurrent", help="Run at most this many trials at once.")]
-Price = Annotated[
-    float | None, RESOURCES("--price", help="The price of a device hour, in your currency; shows what a study costs.")
-]
 Share = Annotated[
     int | None, RESOURCES("--share", hidden=True, min=0, help="The most trials at once until an order changes it.")
 ]
 Address = Annotated[
     str | None, RESOURCES(help="Join a Ray cluster: auto, or host:6379. Without it Ray starts on this machine.")
 ]
+Concurrent = Annotated[int | None, option_of("max_concurrent")]
 Storage = Annotated[str, KEPT(help="Where studies are kept: a folder, or a URI such as s3://bucket/studies.")]
 Name = Annotated[str | None, KEPT(help="The study's name; without it, the space and the time.")]
 Tracking = Annotated[

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Unpack
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from krona_tune.api.flags import flag_names, overrides, with_tasks
+from krona_tune.api.flags import default_to_glue
 from krona_tune.api.folders import find_space, new_name, refuse_odd, with_whole_paths
 from krona_tune.api.inputs import asked_tasks
 from krona_tune.api.printing import console, errors, print_lines
@@ -18,6 +18,7 @@ from krona_tune.record.notifications import refuse_unknown_services
 from krona_tune.record.orders import whoami
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.study.request.loader import dump_spec, load_spec, tasks_defined_in
+from krona_tune.study.settings import Keywords, by_flag, flag_names, overrides
 
 if TYPE_CHECKING:
     from krona_tune.service.client import Client
@@ -46,31 +47,22 @@ SAID = {
 }
 
 
+@options.with_settings()
 def submit(
     space: Annotated[Path, typer.Argument(help="A search space: a YAML file, or the name of a shipped one.")],
     tasks: options.Tasks = None,
     settings: options.Settings = None,
     model: options.Model = None,
-    data: options.Data = None,
-    trials: options.Trials = None,
-    seed: options.Seed = None,
-    max_params: options.MaxParams = None,
-    time_budget: options.TimeBudget = None,
-    cpus_per_trial: options.Cpus = None,
-    gpus_per_trial: options.Gpus = None,
-    max_concurrent: options.Concurrent = None,
-    price: options.Price = None,
+    *,
     name: options.Name = None,
     tracking_uri: options.Tracking = None,
     notify: options.Notify = None,
-    warm_start: options.WarmStart = None,
-    objective: options.Objective = None,
-    shared: options.Shared = None,
     priority: SubmitPriority = 1,
     to: To = HERE,
     token_file: options.TokenFile = None,
     by: By = "",
     dry_run: options.DryRun = False,
+    **keywords: Unpack[Keywords],
 ) -> None:
     """Send a study to the queue of a service, which runs it when it has slots for it."""
     from krona_tune.service.queue.entry import LEAST_PRIORITY, MOST_PRIORITY, Submission
@@ -81,26 +73,11 @@ def submit(
     if not LEAST_PRIORITY <= priority <= MOST_PRIORITY:
         raise Refusal("--priority", f"{priority} is none", f"write {LEAST_PRIORITY} to {MOST_PRIORITY}")
     place = find_space(space, "SPACE")
-    given = {
-        "--tasks": asked_tasks(tasks, tasks_defined_in(place)) if tasks else None,
-        "--model": model,
-        "--data": data,
-        "--trials": trials,
-        "--seed": seed,
-        "--max-params": max_params,
-        "--time-budget": time_budget,
-        "--cpus-per-trial": cpus_per_trial,
-        "--gpus-per-trial": gpus_per_trial,
-        "--max-concurrent": max_concurrent,
-        "--price": price,
-        "--warm-start": warm_start or None,
-        "--objective": objective,
-        "--shared" if shared else "--per-task": shared,
-    }
-    asked = {flag: value for flag, value in given.items() if value is not None}
+    named = asked_tasks(tasks, tasks_defined_in(place)) if tasks else None
+    asked = by_flag({"tasks": named, "model": model, **keywords})
     study = name or new_name(place)
     changed = overrides(asked) | {"name": study}
-    spec = with_whole_paths(with_tasks(load_spec(place, settings or (), changed, flag_names(asked))))
+    spec = with_whole_paths(default_to_glue(load_spec(place, settings or (), changed, flag_names(asked))))
     request = Submission(
         name=study,
         space=dump_spec(spec),

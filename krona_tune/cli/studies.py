@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 import typer
 
-from krona_tune.api.flags import flag_names, going_on, let_go_on, overrides, refuse_kept, with_tasks
+from krona_tune.api.flags import default_to_glue, lift_ordered_stop, refuse_unchangeable, resumed_spec
 from krona_tune.api.folders import (
     chosen_space,
     earlier_studies,
@@ -37,6 +37,7 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import load_spec, naming_given, read_given, tasks_defined_in
 from krona_tune.study.request.study_spec import Keep
 from krona_tune.study.request.trial import MOST_SEEDS
+from krona_tune.study.settings import Keywords, by_flag, flag_names, overrides
 
 if TYPE_CHECKING:
     from krona_tune.search.full_training import FullTraining
@@ -46,35 +47,26 @@ KEPT: dict[str, Keep] = {"winners": "winners", "finalists": "finalists"}
 """Whose checkpoints `clean` can keep."""
 
 
+@options.with_settings()
 def run(
     tasks: options.Tasks = None,
     space: options.SpaceFile = None,
     settings: options.Settings = None,
     model: options.Model = None,
-    data: options.Data = None,
-    trials: options.Trials = None,
-    seed: options.Seed = None,
-    max_params: options.MaxParams = None,
-    time_budget: options.TimeBudget = None,
-    cpus_per_trial: options.Cpus = None,
-    gpus_per_trial: options.Gpus = None,
-    max_concurrent: options.Concurrent = None,
-    price: options.Price = None,
+    *,
     address: options.Address = None,
     storage: options.Storage = options.STUDIES,
     name: options.Name = None,
     tracking_uri: options.Tracking = None,
     notify: options.Notify = None,
     wandb: options.Wandb = None,
-    warm_start: options.WarmStart = None,
-    objective: options.Objective = None,
-    shared: options.Shared = None,
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
     resume: options.Resume = None,
     or_resume: options.OrResume = False,
     share: options.Share = None,
     version: options.Version = False,
+    **keywords: Unpack[Keywords],
 ) -> None:
     """Search Kronecker adapters for tasks, or resume a study with --resume."""
     refuse_odd(name)
@@ -83,33 +75,16 @@ def run(
     refuse_no_account(wandb)
     refuse_odd_address(address)
     kept_at, space = storage_at(storage), find_space(space, "--space") if space else None
-    asked = {
-        "--tasks": asked_tasks(tasks, tasks_defined_in(space) if space else {}) if tasks else None,
-        "--space": space,
-        "--set": settings or None,
-        "--model": model,
-        "--data": data,
-        "--trials": trials,
-        "--seed": seed,
-        "--max-params": max_params,
-        "--time-budget": time_budget,
-        "--cpus-per-trial": cpus_per_trial,
-        "--gpus-per-trial": gpus_per_trial,
-        "--max-concurrent": max_concurrent,
-        "--price": price,
-        "--name": name,
-        "--warm-start": warm_start or None,
-        "--objective": objective,
-        "--shared" if shared else "--per-task": shared,
-        "--or-resume": or_resume or None,
-    }
-    given = {flag: value for flag, value in asked.items() if value is not None}
+    asked = asked_tasks(tasks, tasks_defined_in(space) if space else {}) if tasks else None
+    others = {"--space": space, "--set": settings, "--name": name, "--or-resume": or_resume}
+    given = by_flag({"tasks": asked}) | {flag: value for flag, value in others.items() if value}
+    given |= by_flag({"model": model, **keywords})
     begun = _begun(kept_at, given, resume)
-    if warm_start:
+    if warm_start := given.get("--warm-start"):
         given["--warm-start"] = list(earlier_studies(kept_at, warm_start))
     if begun:
         folder, place, reason = begun, begun.spec, f"the study is resumed; trials recorded: {_recorded(begun)}"
-        spec, values = going_on(begun, given), []
+        spec, values = resumed_spec(begun, given), []
     else:
         place, reason = (space, "") if space else chosen_space(address, dry_run=dry_run)
         folder = kept_at.brought(name or new_name(place))
@@ -120,7 +95,7 @@ def run(
         if not begun:
             refuse_taken(folder, name)  # another driver may have begun it meanwhile
         elif not dry_run:
-            let_go_on(folder, spec)
+            lift_ordered_stop(folder, spec)
         told = DriverOptions(
             command=this_command(),
             resumed_by=resume_command(folder),
@@ -132,18 +107,14 @@ def run(
             share=share,
             keys=flag_names(given),
         )
-        outcome = run_and_report(with_tasks(spec), str(place), reason, folder, told, dry_run=dry_run)
+        outcome = run_and_report(default_to_glue(spec), str(place), reason, folder, told, dry_run=dry_run)
     exit_as(outcome)
 
 
+@options.with_settings(lambda row: row.changes)
 def resume(
     study: Annotated[str, typer.Argument(help="The study's name.")],
-    trials: options.Trials = None,
-    time_budget: options.TimeBudget = None,
-    cpus_per_trial: options.Cpus = None,
-    gpus_per_trial: options.Gpus = None,
-    max_concurrent: options.Concurrent = None,
-    price: options.Price = None,
+    *,
     address: options.Address = None,
     storage: options.Storage = options.STUDIES,
     tracking_uri: options.Tracking = None,
@@ -152,16 +123,11 @@ def resume(
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
     share: options.Share = None,
+    **keywords: Unpack[Keywords],
 ) -> None:
     """Resume a study; --trials +20 gives it 20 more trials a task."""
     run(
         resume=study,
-        trials=trials,
-        time_budget=time_budget,
-        cpus_per_trial=cpus_per_trial,
-        gpus_per_trial=gpus_per_trial,
-        max_concurrent=max_concurrent,
-        price=price,
         address=address,
         storage=storage,
         tracking_uri=tracking_uri,
@@ -170,6 +136,7 @@ def resume(
         dry_run=dry_run,
         quiet=quiet,
         share=share,
+        **keywords,
     )
 
 
@@ -229,7 +196,7 @@ def clean(
         raise unknown("--keep", "choice", keep, KEPT)
     folder = study_folder(storage_at(storage), study)
     with claim(folder):
-        trials = unneeded(read_trials(folder.results), with_tasks(load_spec(folder.spec)), KEPT[keep])
+        trials = unneeded(read_trials(folder.results), default_to_glue(load_spec(folder.spec)), KEPT[keep])
         freed = format_bytes(size(folder, trials))
         if yes or typer.confirm(f"Remove the checkpoints of {len(trials)} trials of {folder.name}, {freed}?"):
             remove(folder, trials)
@@ -244,7 +211,7 @@ def check(
     """Check a search space and print what it searches; start nothing."""
     place = find_space(space, "SPACE")
     given, flags = {"model": model}, {"model": "--model"}
-    spec = with_tasks(load_spec(place, settings or (), given, flags))
+    spec = default_to_glue(load_spec(place, settings or (), given, flags))
     from krona_tune.search.planning.plan import make_plan
 
     with naming_given(place, read_given(settings or (), given, flags)):
@@ -256,7 +223,7 @@ def check(
 def _begun(kept_at: Storage, given: Mapping[str, Any], resume: str | None) -> StudyFolder | None:
     """Returns the study to resume, if there is one."""
     if resume:
-        refuse_kept(given)
+        refuse_unchangeable(given)
         return existing(kept_at, resume)
     if "--or-resume" not in given:
         return None
@@ -297,8 +264,7 @@ def train(
     refuse_no_store(tracking_uri)
     refuse_odd_address(address)
     folder = study_folder(storage_at(storage), study)
-    given = {} if max_concurrent is None else {"--max-concurrent": max_concurrent}
-    spec = with_tasks(going_on(folder, given))
+    spec = default_to_glue(resumed_spec(folder, by_flag({"max_concurrent": max_concurrent})))
 
     def asked(plan: "Plan") -> "FullTraining":
         from krona_tune.record.parquet_reader import read_trials

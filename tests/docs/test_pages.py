@@ -15,6 +15,7 @@ import pytest
 from krona_tune.cli import app
 from tests.benchmarks.curves.figures import points, table
 from tests.docs.blocks import PAGES, ROOT, blocks
+from tests.test_cli_resume import options_of
 
 EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 OTHER_FLAGS = {"--head", "--address", "--no-wait", "--backend-store-uri"}
@@ -27,18 +28,8 @@ FEWEST_LETTERS = 8
 @cache
 def flags() -> frozenset[str]:
     """Returns every flag of every command."""
-    verbs = [verb.callback for verb in app.registered_commands if verb.callback]
-    annotations = {name: annotation for verb in verbs for name, annotation in verb.__annotations__.items()}
-    declared = {
-        declaration
-        for verb in verbs
-        for annotation in verb.__annotations__.values()
-        for option in getattr(annotation, "__metadata__", ())
-        for declaration in (option.default, *(option.param_decls or ()))
-        if isinstance(declaration, str)
-    }
-    single = {flag for declaration in declared for flag in declaration.split("/")}
-    return frozenset(single | {f"--{name.replace('_', '-')}" for name in annotations} | {"--help"})
+    verbs = [verb.callback for verb in app.registered_commands]
+    return frozenset({"--help"}.union(*map(options_of, verbs)))
 
 
 @EVERY_PAGE

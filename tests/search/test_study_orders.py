@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from krona_tune.api.flags import let_go_on
+from krona_tune.api.flags import lift_ordered_stop
 from krona_tune.record.driver_state import STOP
 from krona_tune.record.orders import give_order, waiting_orders
 from krona_tune.record.parquet_sink import ParquetSink
@@ -583,9 +583,9 @@ def test_a_resumed_study_that_asks_for_more_goes_on(folder: StudyFolder) -> None
         give_order(folder, what)
         Driver(folder).run()
     same = load_spec(folder.spec)
-    let_go_on(folder, same)
+    lift_ordered_stop(folder, same)
     assert not waiting_orders(folder), "nothing more was asked"
-    let_go_on(folder, load_spec(folder.spec, ("search.trials=9",)))
+    lift_ordered_stop(folder, load_spec(folder.spec, ("search.trials=9",)))
     assert [order.what for order in waiting_orders(folder)] == ["continue"] * 2
     driver = Driver(folder).run()
     assert (driver.orders.paused, driver.stopping.ended) == (False, "")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from krona_tune.api.flags import with_tasks
+from krona_tune.api.flags import default_to_glue
 from krona_tune.api.folders import earlier_studies, refuse_odd, refuse_taken, with_whole_paths
 from krona_tune.api.plan_view import plan_lines
 from krona_tune.child_process import ChildProcess, ProcessEnded, TooSlow
@@ -57,7 +57,7 @@ def check(storage: Storage, asked: Submission) -> CheckedSubmission:
         raise Refusal("name", refusal.problem, "choose another name") from None
     refuse_no_store(asked.tracking_uri)
     refuse_unknown_services(asked.notify)
-    spec = _with_earlier_studies(with_tasks(parse_spec(asked.space, "space", storage.folder)), storage)
+    spec = _with_earlier_studies(default_to_glue(parse_spec(asked.space, "space", storage.folder)), storage)
     plan = make_plan(with_whole_paths(spec.model_copy(update={"name": asked.name})), "the request")
     space = dump_spec(plan.spec)
     if (size := len(packed(space))) > MOST_PACKED:

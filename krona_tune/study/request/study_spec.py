@@ -13,6 +13,7 @@ from krona_tune.study.request.place import Place, listed, printable
 from krona_tune.study.request.schedule import Schedule, make_schedule
 from krona_tune.study.request.task_spec import TaskSpec, refuse_unsupported
 from krona_tune.study.request.trial import KNOBS, PEFT, PEFT_FIELD, PLACES, Frozen
+from krona_tune.study.settings import CHANGEABLE
 
 Number = TypeVar("Number", int, float)
 Precision = Literal["auto", "bf16", "fp32"]
@@ -222,9 +223,6 @@ class ResourcesSpec(Frozen):
     """Whose checkpoints stay when the study ends: the winners', also the finalists', or all."""
 
 
-CHANGEABLE = ("search.trials", "search.time_budget", "search.examples_budget", "search.device_hours", "resources.")
-"""The prefixes of the settings that may change in a resumed study."""
-
 REAL = {name for knobs in KNOBS.values() for name, field in knobs.items() if field.annotation in (float, float | None)}
 """The knobs that are real numbers: for them, `{low: 1, high: 16}` includes 2.5."""
 
@@ -388,7 +386,7 @@ class StudySpec(Frozen):
         return {
             path: value
             for path, value in self.settings().items()
-            if not path.startswith(CHANGEABLE) and default.get(path) != value
+            if path not in CHANGEABLE and default.get(path) != value
         }
 
 

@@ -1,0 +1,182 @@
+"""Holds one row for each setting of a study that has a flag: its key, its words, and who may change it later."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from os import PathLike
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict
+
+from krona_tune.refusal import Refusal, shown
+
+SEARCHED, BUDGET, RESOURCES = "What is searched", "Budget", "Resources"
+"""The panels of `--help` that settings stand in."""
+MOST_DIGITS = 9
+"""The most digits that a number of trials may have."""
+
+
+def number_of_trials(given: object) -> int:
+    """Returns what was given as a number of trials. Raises a Refusal if it is not one."""
+    text = str(given)
+    if not text.isdecimal() or len(text) > MOST_DIGITS or int(text) < 1:
+        raise Refusal("--trials", f"{shown(given)} is not a number of trials", "give a whole number from 1")
+    return int(text)
+
+
+def _as_given(value: Any) -> Any:
+    return value
+
+
+class Setting(NamedTuple):
+    """What is true of one setting.
+
+    Attributes:
+        key: its dotted path in study.yaml.
+        panel: the panel of `--help` that its flag stands in.
+        help: what `--help` says of it.
+        off: the flag that sets it to false, if it is a switch.
+        read: returns the value that study.yaml gets for what a flag or a keyword gives.
+        changed_by: what may give it another value once its study has begun; an order also does while it runs.
+    """
+
+    key: str
+    panel: str
+    help: str
+    off: str = ""
+    read: Callable[[Any], Any] = _as_given
+    changed_by: Literal["nothing", "resume", "order"] = "nothing"
+
+    @property
+    def changes(self) -> bool:
+        """Returns whether a resumed study takes another value of it."""
+        return self.changed_by != "nothing"
+
+
+class Keywords(TypedDict, total=False):
+    """The settings that are keywords of `Study` and, with hyphens, flags of the command line.
+
+    A type is what Python takes. The flag takes text where Python takes text or more, else the same.
+    """
+
+    data: Annotated[
+        str | None, Setting("data", SEARCHED, "hub, mini (synthetic), or a folder of TSV or Parquet files.")
+    ]
+    trials: Annotated[
+        int | str | None,
+        Setting(
+            "search.trials",
+            BUDGET,
+            "Trials for each task; +20 adds 20 to a study that is resumed.",
+            read=number_of_trials,
+            changed_by="order",
+        ),
+    ]
+    seed: Annotated[int | None, Setting("seed", SEARCHED, "The seed of everything random.")]
+    max_params: Annotated[
+        int | str | None,
+        Setting("search.max_params", SEARCHED, "Search adapters of at most this many parameters: 200000 or 0.1%."),
+    ]
+    time_budget: Annotated[
+        float | str | None,
+        Setting("search.time_budget", BUDGET, "Stop the study after this time: 90s, 30m, 2h.", changed_by="order"),
+    ]
+    cpus_per_trial: Annotated[
+        float | None,
+        Setting(
+            "resources.cpus_per_trial",
+            RESOURCES,
+            "CPU cores of one trial; the default is 1.",
+            changed_by="resume",
+        ),
+    ]
+    gpus_per_trial: Annotated[
+        float | None,
+        Setting(
+            "resources.gpus_per_trial",
+            RESOURCES,
+            "GPUs of one trial; a share such as 0.5 puts two trials on one GPU.",
+            changed_by="resume",
+        ),
+    ]
+    max_concurrent: Annotated[
+        int | None,
+        Setting("resources.max_concurrent", RESOURCES, "Run at most this many trials at once.", changed_by="order"),
+    ]
+    price: Annotated[
+        float | None,
+        Setting(
+            "resources.price_per_hour",
+            RESOURCES,
+            "The price of a device hour, in your currency; shows what a study costs.",
+            changed_by="resume",
+        ),
+    ]
+    warm_start: Annotated[
+        str | PathLike[str] | Sequence[str | PathLike[str]] | None,
+        Setting(
+            "search.warm_start",
+            SEARCHED,
+            "Learn from this earlier study, or from recorded-curves. May be repeated.",
+        ),
+    ]
+    objective: Annotated[
+        str | None,
+        Setting("search.objective", SEARCHED, "score, or pareto: the best score at every number of parameters."),
+    ]
+    shared: Annotated[
+        bool | None,
+        Setting(
+            "search.shared",
+            SEARCHED,
+            "Search one adapter for all tasks, judged by its average; or one for each task.",
+            off="--per-task",
+        ),
+    ]
+
+
+SETTINGS: dict[str, Setting] = {
+    "tasks": Setting(
+        "tasks", SEARCHED, "glue for the eight tasks, names such as cola,sst2, or a YAML file of your own tasks."
+    ),
+    "model": Setting("model", SEARCHED, "A hub name or a local folder."),
+    **{name: kind.__metadata__[0] for name, kind in Keywords.__annotations__.items()},
+}
+"""By keyword. From Python, tasks and the model may also be objects in memory, so `Study` itself has these two."""
+CHANGEABLE = (
+    *(row.key for row in SETTINGS.values() if row.changes),
+    "search.examples_budget",
+    "search.device_hours",
+    "resources.nice",
+    "resources.stored_states_gb",
+    "resources.keep_checkpoints",
+)
+"""The keys that may change in a resumed study: of settings with a flag, and of others."""
+ORDERED = {name: row.key for name, row in SETTINGS.items() if row.changed_by == "order"}
+"""The keys that an order may change while a study runs, by what the order is called."""
+
+
+def flag_of(name: str, value: Any = True) -> str:
+    """Returns the flag of the command line that gives a setting a value."""
+    off = SETTINGS[name].off
+    return off if off and value is False else f"--{name.replace('_', '-')}"
+
+
+FLAGS = {flag_of(name, value): row for name, row in SETTINGS.items() for value in (True, False)}
+"""The settings by their flags, of a switch by both."""
+
+
+def by_flag(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns values of settings by the flags that give them; what was not given is left out."""
+    return {flag_of(name, value): value for name, value in values.items() if value is not None and value != []}
+
+
+def overrides(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the values that flags give to settings, by the keys of study.yaml."""
+    return {FLAGS[flag].key: FLAGS[flag].read(value) for flag, value in given.items() if flag in FLAGS}
+
+
+def flag_names(given: Iterable[str]) -> dict[str, str]:
+    """Returns the flag that sets each key, of the given flags."""
+    return {FLAGS[flag].key: flag for flag in given if flag in FLAGS}
+
+
+def changing(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what flags give to settings that a resumed study takes."""
+    return {flag: value for flag, value in given.items() if flag in FLAGS and FLAGS[flag].changes}
