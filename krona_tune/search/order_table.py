@@ -23,6 +23,7 @@ from krona_tune.study.request.plain_yaml import dump_yaml
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import TrialConfig
 from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.settings import ORDERED
 
 if TYPE_CHECKING:
     from krona_tune.search.budget import StudyClock
@@ -132,7 +133,6 @@ class Answer:
         effect: lets a taken order take effect, again changes nothing more; returns it as it is then.
         check: returns what the order makes, or an empty text; raises a Refusal if it makes no sense now.
         settled: returns the outcome when the effect is in the records, before that an empty text; None: at once.
-        key: the key of study.yaml whose value it changes.
         of_the_search: refused when the search has ended.
         needs_searcher: takes effect only while trials are given out.
         of_a_driver: it means one driver; the next one refuses it.
@@ -142,7 +142,6 @@ class Answer:
     effect: Callable[[RunningStudy, Order], Order]
     check: Callable[[KnownStudy, OrderRequest], str] = lambda study, order: ""
     settled: Callable[[RunningStudy, Order], str] | None = None
-    key: str = ""
     of_the_search: bool = False
     needs_searcher: bool = False
     of_a_driver: bool = False
@@ -342,14 +341,14 @@ def _number(digits: str) -> int:
 
 def _as_yaml(study: KnownStudy, order: OrderRequest, value: str) -> str:
     """Returns the value that the order's key gets, as YAML writes it. Raises a Refusal if it can't have that."""
-    section, _, name = KEYS[order.what].partition(".")
+    section, _, name = ORDERED[order.what].partition(".")
     value = getattr(getattr(_with_value(order, value, study.spec, study.folder), section), name)
     return dump_yaml(value).partition("\n")[0]
 
 
 def _with_value(order: Order | OrderRequest, value: str, spec: StudySpec, folder: StudyFolder) -> StudySpec:
     """Returns the request with another value of the order's key. Raises a Refusal if it can't have that value."""
-    key = KEYS[order.what]
+    key = ORDERED[order.what]
     section, _, name = key.partition(".")
     try:
         found = getattr(load_spec(folder.spec, (f"{key}={value}",)), section)
@@ -365,7 +364,7 @@ def _set_value(study: RunningStudy, order: Order) -> Order:
     spec = _with_value(order, order.made, study.plan.spec, study.folder)
     study.plan = replace(study.plan, spec=spec)
     write_atomically(study.folder.spec, dump_spec(spec))
-    return done(order, f"{KEYS[order.what]}: {order.made}")
+    return done(order, f"{ORDERED[order.what]}: {order.made}")
 
 
 def _set_trials(study: RunningStudy, order: Order) -> Order:
@@ -414,9 +413,9 @@ ANSWERS: Mapping[str, Answer] = {
     OrderKind.CONTINUE: Answer(check=_check_continue, effect=_continue, in_full_training=True),
     OrderKind.STOP: Answer(effect=_end_search, of_the_search=True),
     OrderKind.CANCEL: Answer(check=_check_cancel, effect=_cancel, of_a_driver=True, in_full_training=True),
-    OrderKind.TRIALS: Answer(check=_check_trials, effect=_set_trials, key="search.trials", of_the_search=True),
-    OrderKind.MAX_CONCURRENT: Answer(check=_check_at_once, effect=_set_at_once, key="resources.max_concurrent"),
-    OrderKind.TIME_BUDGET: Answer(check=_check_time, effect=_set_time, key="search.time_budget"),
+    OrderKind.TRIALS: Answer(check=_check_trials, effect=_set_trials, of_the_search=True),
+    OrderKind.MAX_CONCURRENT: Answer(check=_check_at_once, effect=_set_at_once),
+    OrderKind.TIME_BUDGET: Answer(check=_check_time, effect=_set_time),
     OrderKind.SHARE: Answer(check=_check_share, effect=_set_share, of_a_driver=True),
 }
 """What a driver does with each kind of order."""
@@ -426,8 +425,6 @@ def _kinds(has: Callable[[Answer], bool]) -> tuple[str, ...]:
     return tuple(kind for kind, answer in ANSWERS.items() if has(answer))
 
 
-KEYS = {kind: answer.key for kind, answer in ANSWERS.items() if answer.key}
-"""The key of study.yaml that an order changes."""
 OF_A_DRIVER = _kinds(lambda answer: answer.of_a_driver)
 """The orders that mean one driver; the next one refuses them."""
 OF_A_FULL_TRAINING = _kinds(lambda answer: answer.in_full_training)

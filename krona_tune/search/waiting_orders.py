@@ -8,10 +8,11 @@ from krona_tune.record.orders import give_order, waiting_orders
 from krona_tune.record.ownership import is_running
 from krona_tune.record.parquet_reader import read_orders, read_trials
 from krona_tune.refusal import Refusal
-from krona_tune.search.order_table import ANSWERS, KEYS, OF_A_DRIVER, KnownStudy
+from krona_tune.search.order_table import ANSWERS, OF_A_DRIVER, KnownStudy
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import Order, OrderRequest, is_paused, search_ended_by
 from krona_tune.study.request.loader import load_spec
+from krona_tune.study.settings import ORDERED
 
 
 def give_checked_order(folder: StudyFolder, request: OrderRequest, by: str = "") -> Order:
@@ -75,7 +76,7 @@ class EarlierOrders:
     def refuse_overruled(self, order: Order) -> None:
         """Raises a Refusal if the order is about a value that the command has set after it."""
         if self._overruled(order):
-            problem = f"the study was resumed later, with a {KEYS[order.what]} of its own"
+            problem = f"the study was resumed later, with a {ORDERED[order.what]} of its own"
             raise Refusal(order.said, problem, "give it again")
 
     @property
@@ -86,8 +87,8 @@ class EarlierOrders:
     def _refused(self, order: Order) -> str:
         if order.what in OF_A_DRIVER:
             return " (refused: its driver has ended)"
-        return f" (refused: this start sets {KEYS[order.what]})" if self._overruled(order) else ""
+        return f" (refused: this start sets {ORDERED[order.what]})" if self._overruled(order) else ""
 
     def _overruled(self, order: Order) -> bool:
         ids = {earlier.id for earlier in self.orders}
-        return order.id in ids and KEYS.get(order.what) in self.keys
+        return order.id in ids and ORDERED.get(order.what) in self.keys

@@ -9,9 +9,9 @@ import pytest
 
 import krona_tune
 from krona_tune.cli.steering import WORDS
-from krona_tune.search.order_table import ANSWERS, KEYS, OF_A_DRIVER, OF_A_FULL_TRAINING
+from krona_tune.search.order_table import ANSWERS, OF_A_DRIVER, OF_A_FULL_TRAINING
 from krona_tune.study.order import FOR_PEOPLE, OrderKind, OrderRequest
-from krona_tune.study.request.study_spec import StudySpec
+from krona_tune.study.settings import ORDERED
 
 PACKAGE = Path(krona_tune.__file__).parent
 OF_OTHER_THINGS = {"trials", "max_concurrent", "time_budget", "stop"}
@@ -27,19 +27,12 @@ def test_a_driver_answers_each_kind_of_order() -> None:
 @pytest.mark.parametrize("kind", OrderKind)
 def test_each_row_agrees_with_itself(kind: OrderKind) -> None:
     answer, takes = ANSWERS[kind], kind.facts.takes
-    assert not answer.key or takes == ("value",)
+    assert kind not in ORDERED or takes == ("value",)
     assert not answer.needs_searcher or (answer.settled and answer.of_the_search)
     assert bool(kind.facts.example) == bool(takes)
     names = [name for name in takes if name != "settings"]
     named = dict(zip(names, kind.facts.example.split(" ", len(names) - 1), strict=False))
     assert OrderRequest(what=kind, **named).said == " ".join(filter(None, [kind.word, kind.facts.example]))
-
-
-def test_each_key_is_one_of_a_request() -> None:
-    fields = StudySpec.model_fields
-    for key in KEYS.values():
-        section, _, name = key.partition(".")
-        assert name in fields[section].annotation.model_fields
 
 
 @pytest.mark.parametrize("kind", [kind for kind in OrderKind if kind.facts.control])
