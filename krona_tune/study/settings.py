@@ -1,6 +1,7 @@
 """Holds one row for each setting of a study that has a flag: its key, its words, and who may change it later."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from os import PathLike
 from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 
@@ -28,16 +29,16 @@ class Setting(NamedTuple):
     """What is true of one setting.
 
     Attributes:
-        key: its dotted path in study.yaml.
         panel: the panel of `--help` that its flag stands in.
+        key: its dotted path in study.yaml.
         help: what `--help` says of it.
         off: the flag that sets it to false, if it is a switch.
         read: returns the value that study.yaml gets for what a flag or a keyword gives.
         changed_by: what may give it another value once its study has begun; an order also does while it runs.
     """
 
-    key: str
     panel: str
+    key: str
     help: str
     off: str = ""
     read: Callable[[Any], Any] = _as_given
@@ -49,82 +50,57 @@ class Setting(NamedTuple):
         return self.changed_by != "nothing"
 
 
+searched = partial(Setting, SEARCHED)
+budget = partial(Setting, BUDGET, changed_by="order")
+resource = partial(Setting, RESOURCES, changed_by="resume")
+"""Make the row of a setting of each panel."""
+
+
 class Keywords(TypedDict, total=False):
     """The settings that are keywords of `Study` and, with hyphens, flags of the command line.
 
     A type is what Python takes. The flag takes text where Python takes text or more, else the same.
     """
 
-    data: Annotated[
-        str | None, Setting("data", SEARCHED, "hub, mini (synthetic), or a folder of TSV or Parquet files.")
-    ]
+    data: Annotated[str | None, searched("data", "hub, mini (synthetic), or a folder of TSV or Parquet files.")]
     trials: Annotated[
         int | str | None,
-        Setting(
-            "search.trials",
-            BUDGET,
-            "Trials for each task; +20 adds 20 to a study that is resumed.",
-            read=number_of_trials,
-            changed_by="order",
-        ),
+        budget("search.trials", "Trials for each task; +20 adds 20 to a study that is resumed.", read=number_of_trials),
     ]
-    seed: Annotated[int | None, Setting("seed", SEARCHED, "The seed of everything random.")]
+    seed: Annotated[int | None, searched("seed", "The seed of everything random.")]
     max_params: Annotated[
         int | str | None,
-        Setting("search.max_params", SEARCHED, "Search adapters of at most this many parameters: 200000 or 0.1%."),
+        searched("search.max_params", "Search adapters of at most this many parameters: 200000 or 0.1%."),
     ]
     time_budget: Annotated[
-        float | str | None,
-        Setting("search.time_budget", BUDGET, "Stop the study after this time: 90s, 30m, 2h.", changed_by="order"),
+        float | str | None, budget("search.time_budget", "Stop the study after this time: 90s, 30m, 2h.")
     ]
     cpus_per_trial: Annotated[
-        float | None,
-        Setting(
-            "resources.cpus_per_trial",
-            RESOURCES,
-            "CPU cores of one trial; the default is 1.",
-            changed_by="resume",
-        ),
+        float | None, resource("resources.cpus_per_trial", "CPU cores of one trial; the default is 1.")
     ]
     gpus_per_trial: Annotated[
         float | None,
-        Setting(
-            "resources.gpus_per_trial",
-            RESOURCES,
-            "GPUs of one trial; a share such as 0.5 puts two trials on one GPU.",
-            changed_by="resume",
-        ),
+        resource("resources.gpus_per_trial", "GPUs of one trial; a share such as 0.5 puts two trials on one GPU."),
     ]
     max_concurrent: Annotated[
         int | None,
-        Setting("resources.max_concurrent", RESOURCES, "Run at most this many trials at once.", changed_by="order"),
+        resource("resources.max_concurrent", "Run at most this many trials at once.", changed_by="order"),
     ]
     price: Annotated[
         float | None,
-        Setting(
-            "resources.price_per_hour",
-            RESOURCES,
-            "The price of a device hour, in your currency; shows what a study costs.",
-            changed_by="resume",
-        ),
+        resource("resources.price_per_hour", "The price of a device hour, in your currency; shows what a study costs."),
     ]
     warm_start: Annotated[
         str | PathLike[str] | Sequence[str | PathLike[str]] | None,
-        Setting(
-            "search.warm_start",
-            SEARCHED,
-            "Learn from this earlier study, or from recorded-curves. May be repeated.",
-        ),
+        searched("search.warm_start", "Learn from this earlier study, or from recorded-curves. May be repeated."),
     ]
     objective: Annotated[
-        str | None,
-        Setting("search.objective", SEARCHED, "score, or pareto: the best score at every number of parameters."),
+        str | None, searched("search.objective", "score, or pareto: the best score at every number of parameters.")
     ]
     shared: Annotated[
         bool | None,
-        Setting(
+        searched(
             "search.shared",
-            SEARCHED,
             "Search one adapter for all tasks, judged by its average; or one for each task.",
             off="--per-task",
         ),
@@ -132,10 +108,8 @@ class Keywords(TypedDict, total=False):
 
 
 SETTINGS: dict[str, Setting] = {
-    "tasks": Setting(
-        "tasks", SEARCHED, "glue for the eight tasks, names such as cola,sst2, or a YAML file of your own tasks."
-    ),
-    "model": Setting("model", SEARCHED, "A hub name or a local folder."),
+    "tasks": searched("tasks", "glue for the eight tasks, names such as cola,sst2, or a YAML file of your own tasks."),
+    "model": searched("model", "A hub name or a local folder."),
     **{name: kind.__metadata__[0] for name, kind in Keywords.__annotations__.items()},
 }
 """By keyword. From Python, tasks and the model may also be objects in memory, so `Study` itself has these two."""
