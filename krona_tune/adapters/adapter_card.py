@@ -13,7 +13,8 @@ from krona_tune.backbones.geometry import Role
 from krona_tune.data.tasks import TASKS, Task
 from krona_tune.hub import refuse_unreadable
 from krona_tune.refusal import Refusal, refusing, unknown
-from krona_tune.study.request.study_spec import MOST, Quantize
+from krona_tune.study.request.field_types import MOST
+from krona_tune.study.request.study_spec import Quantize
 from krona_tune.study.request.trial import AdapterConfig, Frozen
 
 CARD = "adapter.json"

@@ -7,8 +7,7 @@ from math import gcd
 from krona_tune.adapters.method_table import Stands, TrainedModelPart, added_parameters, method_named
 from krona_tune.backbones.geometry import Geometry, Role, Site
 from krona_tune.refusal import Refusal
-from krona_tune.study.request.placement_spec import layers
-from krona_tune.study.request.trial import AdapterConfig
+from krona_tune.study.request.trial import AdapterConfig, read_layers
 
 MAPS = frozenset(Role) - {Role.FEED_FORWARD}
 _ROLES = {
@@ -58,7 +57,7 @@ def sites(geometry: Geometry, adapter: AdapterConfig) -> tuple[Site, ...]:
         return ()
     roles = _ROLES.get(stands, adapter.role_set & MAPS)
     chosen = {
-        stack: set(layers(adapter.layers, depth))
+        stack: set(read_layers(adapter.layers, depth))
         for stack, depth in geometry.depths.items()
         if stack in adapter.stack_set
     }

@@ -19,7 +19,7 @@ from krona_tune.search.waiting_orders import EarlierOrders
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import format_money
 from krona_tune.study.redact import redact
-from krona_tune.study.request.study_spec import for_task
+from krona_tune.study.request.field_types import for_task
 
 if TYPE_CHECKING:
     import pandas as pd

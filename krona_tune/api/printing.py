@@ -18,7 +18,7 @@ from krona_tune.search.terminal.cell_view import in_notebook
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import describe_adapter, format_duration, format_money
 from krona_tune.study.redact import redact
-from krona_tune.study.request.study_spec import for_task
+from krona_tune.study.request.field_types import for_task
 from krona_tune.study.result import TrialResult
 
 if TYPE_CHECKING:

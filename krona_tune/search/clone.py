@@ -15,7 +15,7 @@ from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.order import OrderRequest
 from krona_tune.study.request.plain_yaml import read_yaml
-from krona_tune.study.request.study_spec import ScheduleSpec
+from krona_tune.study.request.schedule import ScheduleSpec
 from krona_tune.study.request.trial import SECTION_OF, TrainingConfig, TrialConfig, section_of
 from krona_tune.study.result import Status, TrialResult
 

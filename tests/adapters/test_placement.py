@@ -4,8 +4,7 @@ import pytest
 
 from krona_tune.adapters.placement import common_dimensions, count, sites
 from krona_tune.refusal import Refusal
-from krona_tune.study.request.placement_spec import layers
-from krona_tune.study.request.trial import AdapterConfig
+from krona_tune.study.request.trial import AdapterConfig, read_layers
 from tests.backbones.test_geometry import T5_BASE
 from tests.models import build, build_from
 
@@ -67,7 +66,7 @@ def test_the_head_alone_trains_nothing_in_a_text_to_text_model() -> None:
     ],
 )
 def test_layers_are_read(text: str, chosen: tuple[int, ...]) -> None:
-    assert layers(text, 5) == chosen
+    assert read_layers(text, 5) == chosen
 
 
 @pytest.mark.parametrize(

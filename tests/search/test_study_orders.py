@@ -35,8 +35,8 @@ from krona_tune.search.trial_message import TrialMessage
 from krona_tune.search.waiting_orders import EarlierOrders
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import Order, OrderRequest
+from krona_tune.study.request.field_types import for_task
 from krona_tune.study.request.loader import dump_spec, load_spec
-from krona_tune.study.request.study_spec import for_task
 from krona_tune.study.result import Status
 from krona_tune.train import checkpoint
 from tests.search.conftest import count_on, never

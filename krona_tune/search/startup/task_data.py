@@ -20,8 +20,8 @@ from krona_tune.data.tasks import Task
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import TaskFacts
+from krona_tune.study.request.field_types import for_task
 from krona_tune.study.request.loader import load_spec
-from krona_tune.study.request.study_spec import for_task
 from krona_tune.train.backbone import candidates, open_tokenizer
 from krona_tune.train.backbone_source import download
 from krona_tune.train.loop import TaskWork

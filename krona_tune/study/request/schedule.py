@@ -2,6 +2,12 @@
 
 from dataclasses import dataclass
 from math import ceil
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from krona_tune.study.request.field_types import MOST, ByTaskEpochs, for_task
+from krona_tune.study.request.trial import Frozen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,3 +58,25 @@ def make_schedule(
     return Schedule(
         examples_per_epoch=examples_per_epoch, rungs=(*rungs, total), reduction=reduction, every_epoch=every_epoch
     )
+
+
+class ScheduleSpec(Frozen):
+    """How long a trial trains, and where it is judged: at rungs at grace·ηᵏ epochs, where η is `reduction`."""
+
+    epochs: ByTaskEpochs = 6.0
+    """A trial's full budget in epochs; one number, or one per task with `default` for the others."""
+    grace_epochs: ByTaskEpochs = 1.0
+    """The first rung in epochs; one number, or one per task with `default` for the others."""
+    reduction: Annotated[int, Field(ge=2, le=MOST)] = 3
+    """How many times further each rung is, and the share of trials, 1/η, that goes on from it."""
+    report_every: Literal["rung", "epoch"] = "rung"
+    """When a trial is evaluated: at each rung, or also after each epoch."""
+
+    def of(self, task: str, train_examples: int) -> Schedule:
+        return make_schedule(
+            examples_per_epoch=train_examples,
+            epochs=for_task(self.epochs, task),
+            grace_epochs=min(for_task(self.grace_epochs, task), for_task(self.epochs, task)),
+            reduction=self.reduction,
+            every_epoch=self.report_every == "epoch",
+        )

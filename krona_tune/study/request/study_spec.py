@@ -1,108 +1,43 @@
 """Holds the request of a study, frozen and checked before anything starts."""
 
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Collection, Iterator, Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from krona_tune.backbones.geometry import Role
 from krona_tune.refusal import unknown
 from krona_tune.study.request.domain import Choice, Divisors, Domain, Fixed, Range, as_real, parse_domain
-from krona_tune.study.request.place import Place, listed, printable
-from krona_tune.study.request.schedule import Schedule, make_schedule
+from krona_tune.study.request.field_types import (
+    MOST,
+    MOST_POINTS,
+    ByTaskExamples,
+    Count,
+    CountFromZero,
+    Examples,
+    OwnName,
+    ParameterLimit,
+    Place,
+    Places,
+    Positive,
+    Printable,
+    Seconds,
+)
+from krona_tune.study.request.schedule import ScheduleSpec
 from krona_tune.study.request.task_spec import TaskSpec, refuse_unsupported
 from krona_tune.study.request.trial import KNOBS, PEFT, PEFT_FIELD, PLACES, Frozen
 from krona_tune.study.settings import CHANGEABLE
 
-Number = TypeVar("Number", int, float)
 Precision = Literal["auto", "bf16", "fp32"]
 Keep = Literal["winners", "finalists", "all"]
 Quantize = Literal["nf4", "int8"]
 Sampler = Literal["tpe", "study_model", "random", "sobol"]
 
 
-def for_task(value: Number | dict[str, Number], task: str) -> Number:
-    """Returns a setting's value for a task: one for all tasks, or one per task with `default` for the others."""
-    if isinstance(value, dict):
-        return value[task] if task in value else value["default"]
-    return value
-
-
-def _complete(value: Any) -> Any:
-    if isinstance(value, Mapping) and "default" not in value:
-        raise ValueError("a setting by task needs the key 'default' for the tasks that it does not name")
-    return value
-
-
-def _seconds(value: Any) -> Any:
-    """Returns `90`, `90s`, `30m`, `2h`, `1h30m` as seconds; in `1h30`, the number without a unit is in minutes."""
-    if not isinstance(value, str):
-        return value
-    text = re.sub(r"(?<=h)(\d+)$", r"\1m", value.strip())
-    parts = re.fullmatch(r"(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s?)?", text)
-    if not text or parts is None:
-        raise ValueError("write a time such as 90s, 30m or 1h30m")
-    hours, minutes, seconds = (int(part or 0) for part in parts.groups())
-    return 3600 * hours + 60 * minutes + seconds
-
-
-def _limit(value: Any) -> Any:
-    """Returns `200000`, or `0.1%` of the backbone's parameters, checked but as it is written."""
-    text = str(value).strip().replace("_", "")
-    if not re.fullmatch(r"\d{1,3}(\.\d{1,18})?%|\d{1,18}", text) or float(text.rstrip("%")) <= 0:
-        raise ValueError("write a number of parameters such as 200000, or a share of the backbone such as 0.1%")
-    return text
-
-
-def _unlisted(values: Sequence[Any]) -> Any:
-    """Returns the inverse of `listed`: a single value by itself, as versions wrote it that had no lists."""
-    return values[0] if len(values) == 1 else list(values)
-
-
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-MOST, MOST_EXAMPLES = 10**6, 10**15
-"""Limits for trials, seeds, epochs and so on, and for training examples: more is a mistake that would run for ever."""
-MOST_POINTS = 10**4
-"""The latest first point of a design: all points before it are drawn and checked."""
-Count = Annotated[int, Field(ge=1, le=MOST)]
-CountFromZero = Annotated[int, Field(ge=0, le=MOST)]
-Examples = Annotated[int, Field(ge=1, le=MOST_EXAMPLES)]
-Epochs = Annotated[float, Field(gt=0, le=MOST)]
-ByTaskEpochs = Annotated[Epochs | dict[str, Epochs], BeforeValidator(_complete)]
-ByTaskExamples = Annotated[Examples | dict[str, Examples], BeforeValidator(_complete)]
-
-
-OwnName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,39}$")]
-"""The name of a task of one's own: what the study leaves is named after it."""
-
-
 RECORDED_CURVES = "recorded-curves"
 """Names, in a warm start, the learning curves that come with the package."""
 OF_GLUE = "glue"
 """Stands in a mapping of tasks for the definition of a task of GLUE."""
-
-
-class ScheduleSpec(Frozen):
-    """How long a trial trains, and where it is judged: at rungs at grace·ηᵏ epochs, where η is `reduction`."""
-
-    epochs: ByTaskEpochs = 6.0
-    """A trial's full budget in epochs; one number, or one per task with `default` for the others."""
-    grace_epochs: ByTaskEpochs = 1.0
-    """The first rung in epochs; one number, or one per task with `default` for the others."""
-    reduction: Annotated[int, Field(ge=2, le=MOST)] = 3
-    """How many times further each rung is, and the share of trials, 1/η, that goes on from it."""
-    report_every: Literal["rung", "epoch"] = "rung"
-    """When a trial is evaluated: at each rung, or also after each epoch."""
-
-    def of(self, task: str, train_examples: int) -> Schedule:
-        return make_schedule(
-            examples_per_epoch=train_examples,
-            epochs=for_task(self.epochs, task),
-            grace_epochs=min(for_task(self.grace_epochs, task), for_task(self.epochs, task)),
-            reduction=self.reduction,
-            every_epoch=self.report_every == "epoch",
-        )
 
 
 class ExamplesSpec(Frozen):
@@ -155,16 +90,16 @@ class SearchSpec(Frozen):
     """What is looked for: the best score, or with `pareto` the best score at every size."""
     shared: bool = False
     """Whether all tasks share their configurations, which are judged by their average."""
-    warm_start: Annotated[tuple[Place, ...], BeforeValidator(listed), PlainSerializer(_unlisted)] | None = None
+    warm_start: Places | None = None
     """The folder of an earlier study, the word recorded-curves for the learning curves that come with the package, or a
     list of them: TPE tries their best points first, a model of the study learns from all."""
     startup_trials: CountFromZero = 6
     """Trials that are drawn evenly before TPE models the scores."""
     baseline_learning_rates: tuple[Positive, ...] = (1e-2,)
     """Learning rates at which the head alone is trained, for comparison; empty: no baseline."""
-    max_params: Annotated[str, BeforeValidator(_limit)] | None = None
+    max_params: ParameterLimit | None = None
     """The most parameters of an adapter: a number such as 200000, or a share of the backbone such as 0.1%."""
-    time_budget: Annotated[Positive, BeforeValidator(_seconds)] | None = None
+    time_budget: Seconds | None = None
     """When the study stops: seconds, or a time such as 90s, 30m or 1h30m."""
     examples_budget: Examples | None = None
     """The most training examples of all trials together."""
@@ -296,7 +231,7 @@ class StudySpec(Frozen):
     """Names of GLUE tasks, or a mapping of names to tasks of your own, or to the word glue for one of GLUE."""
     own_tasks: dict[OwnName, TaskSpec] = Field(default_factory=dict)
     """Tasks of one's own by name; YAML writes them in the mapping `tasks`."""
-    name: Annotated[str, AfterValidator(printable)] = ""
+    name: Printable = ""
     """The study's name, and that of its folder. A study writes it; that of a new one is given where it is begun."""
     seed: Annotated[int, Field(ge=0)] = 0
     """The seed of everything random."""

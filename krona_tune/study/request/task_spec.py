@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal
-from krona_tune.study.request.place import Place, listed
+from krona_tune.study.request.field_types import Place, listed
 from krona_tune.study.request.trial import Frozen
 
 HUB_PREFIX = "hub:"

@@ -1,9 +1,15 @@
-"""Holds one trial's configuration, checked and frozen when it is made; training accepts nothing else."""
+"""Holds one trial's configuration, checked and frozen when it is made; training accepts nothing else.
+
+Placements are read as people write them: roles, stacks and layers.
+"""
 
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+import re
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from functools import cache, partial
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -16,8 +22,15 @@ from pydantic import (
 
 from krona_tune.backbones.geometry import Role, Stack
 from krona_tune.kron.factors import Init, Scaling
+from krona_tune.refusal import Refusal, shown, unknown
 from krona_tune.study.kinds import TrialKind
-from krona_tune.study.request import placement_spec
+
+Word = TypeVar("Word", bound=StrEnum)
+
+_NUMBER = re.compile(r"\d{1,9}")
+LAYER_FORMS = "all, first 4, last 4, every other, or numbers from 0 such as 0,2,5"
+DEEPEST = 10_000
+"""More layers than any stack has."""
 
 
 class Frozen(BaseModel):
@@ -26,19 +39,68 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def _readable_layers(text: str) -> str:
-    placement_spec.layers(text, depth=10_000)
-    return text
+@cache
+def read_roles(text: str) -> frozenset[Role]:
+    """Returns `query+value` as roles. Raises a Refusal that names the unknown word."""
+    return _words(text, Role, "role")
 
 
-def _readable_roles(text: str) -> str:
-    placement_spec.roles(text)
-    return text
+@cache
+def read_stacks(text: str) -> frozenset[Stack]:
+    """Returns `encoder+decoder` as stacks. Raises a Refusal that names the unknown word."""
+    return _words(text, Stack, "stack")
 
 
-def _readable_stacks(text: str) -> str:
-    placement_spec.stacks(text)
-    return text
+def read_layers(text: str, depth: int) -> tuple[int, ...]:
+    """Returns the layers that `text` chooses in a stack of that depth, ascending, counted from 0.
+
+    `every other` begins at the second layer, so that it includes the last one of an even depth.
+
+    Raises:
+        Refusal: the text has none of the known forms, or asks for a layer that the stack does not have.
+    """
+    every = range(depth)
+    match text.split():
+        case ["all"]:
+            return tuple(every)
+        case ["every", "other"]:
+            return tuple(every[1::2]) or tuple(every)
+        case ["first", count] if _NUMBER.fullmatch(count):
+            return tuple(every[: _within(int(count), depth, text)])
+        case ["last", count] if _NUMBER.fullmatch(count):
+            return tuple(every[depth - _within(int(count), depth, text) :])
+    numbers = [number.strip() for number in text.split(",")]
+    if not all(map(_NUMBER.fullmatch, numbers)):
+        raise Refusal("layers", f"can't be read: {shown(text)}", f"write {LAYER_FORMS}")
+    chosen = sorted(set(map(int, numbers)))
+    if chosen[-1] >= depth:
+        raise Refusal("layers", f"{shown(text)} asks for layer {chosen[-1]}", f"the stack has 0 to {depth - 1}")
+    return tuple(chosen)
+
+
+def _within(count: int, depth: int, text: str) -> int:
+    if not 1 <= count <= depth:
+        raise Refusal("layers", f"{text!r} of a stack of {depth} layers", f"ask for 1 to {depth}")
+    return count
+
+
+def _words(text: str, kind: type[Word], name: str) -> frozenset[Word]:
+    known = {str(member): member for member in kind}
+    words = [part.strip() for part in text.split("+")]
+    for word in words:
+        if word not in known:
+            raise unknown("", name, word, known)
+    return frozenset(known[word] for word in words)
+
+
+def _readable(read: Callable[[str], object]) -> AfterValidator:
+    """Returns a check that a text can be read; the text stays as it is written."""
+
+    def check(text: str) -> str:
+        read(text)
+        return text
+
+    return AfterValidator(check)
 
 
 def _not_zero(number: int) -> int:
@@ -99,11 +161,11 @@ class AdapterConfig(Frozen):
     """The width inside an adapter of two layers."""
     phm: Annotated[int, Field(ge=1)] = 4
     """The number of Kronecker products that a parametrised hypercomplex layer sums."""
-    roles: Annotated[str, AfterValidator(_readable_roles)] = "query+value"
+    roles: Annotated[str, _readable(read_roles)] = "query+value"
     """The maps that carry an adapter, joined by +: query, key, value, output, feed_forward_in, …"""
-    stacks: Annotated[str, AfterValidator(_readable_stacks)] = "encoder+decoder"
+    stacks: Annotated[str, _readable(read_stacks)] = "encoder+decoder"
     """encoder, decoder or both, joined by +."""
-    layers: Annotated[str, AfterValidator(_readable_layers)] = "all"
+    layers: Annotated[str, _readable(partial(read_layers, depth=DEEPEST))] = "all"
     """all, first 4, last 4, every other, or numbers from 0 such as 0,2,5."""
     layer_norms: Annotated[Literal["adapted"] | bool, BeforeValidator(_switch)] = False
     """true also trains every layer norm, "adapted" those inside the layers that carry an adapter."""
@@ -118,11 +180,11 @@ class AdapterConfig(Frozen):
 
     @property
     def role_set(self) -> frozenset[Role]:
-        return placement_spec.roles(self.roles)
+        return read_roles(self.roles)
 
     @property
     def stack_set(self) -> frozenset[Stack]:
-        return placement_spec.stacks(self.stacks)
+        return read_stacks(self.stacks)
 
 
 class TrainingConfig(Frozen):
