@@ -8,10 +8,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from krona_tune.api.flags import default_to_glue
 from krona_tune.api.folders import find_space, new_name, refuse_odd, with_whole_paths
 from krona_tune.api.inputs import asked_tasks
 from krona_tune.api.printing import console, errors, print_lines
+from krona_tune.api.study_request import default_to_glue
 from krona_tune.cli import options
 from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
 from krona_tune.record.notifications import refuse_unknown_services

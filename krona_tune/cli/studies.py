@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 import typer
 
-from krona_tune.api.flags import default_to_glue, lift_ordered_stop, refuse_unchangeable, resumed_spec
 from krona_tune.api.folders import (
     chosen_space,
     earlier_studies,
@@ -21,6 +20,7 @@ from krona_tune.api.folders import (
 from krona_tune.api.inputs import asked_tasks
 from krona_tune.api.plan_view import print_doubts, print_plan
 from krona_tune.api.printing import console
+from krona_tune.api.study_request import default_to_glue, lift_ordered_stop, refuse_unchangeable, resumed_spec
 from krona_tune.api.study_run import resume_command, run_and_report
 from krona_tune.cli import options
 from krona_tune.cli.ending import exit_as, this_command

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from krona_tune.api.flags import lift_ordered_stop
+from krona_tune.api.study_request import lift_ordered_stop
 from krona_tune.record.driver_state import STOP
 from krona_tune.record.orders import give_order, waiting_orders
 from krona_tune.record.parquet_sink import ParquetSink

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from krona_tune.api.flags import default_to_glue
 from krona_tune.api.folders import earlier_studies, refuse_odd, refuse_taken, with_whole_paths
 from krona_tune.api.plan_view import plan_lines
+from krona_tune.api.study_request import default_to_glue
 from krona_tune.child_process import ChildProcess, ProcessEnded, TooSlow
 from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
 from krona_tune.record.notifications import refuse_unknown_services
