@@ -1,12 +1,8 @@
-"""Finds the folder that a study's name means, the search spaces that are shipped, and the default of a machine."""
+"""Finds the folder that a study's or an adapter's name means, and refuses names that no new study can have."""
 
 import re
 from collections.abc import Iterable
-from contextlib import ExitStack
 from datetime import datetime
-from importlib.resources import as_file, files
-from importlib.resources.abc import Traversable
-from itertools import takewhile
 from os.path import lexists
 from pathlib import Path
 
@@ -20,55 +16,6 @@ from krona_tune.study.folder import FULL, StudyFolder
 from krona_tune.study.redact import redact
 from krona_tune.study.request.study_spec import RECORDED_CURVES, StudySpec
 
-INSTALLED = files("krona_tune") / "search_spaces"
-CHECKOUT = Path(__file__).resolve().parents[2] / "search_spaces"
-FOLDER: Traversable = INSTALLED if INSTALLED.is_dir() else CHECKOUT
-"""Where the spaces lie: inside an installed package, which may be a zip; beside the package in a checkout."""
-ENDING = ".yaml"
-SPACE_NAMES = re.compile(r"[\w-]+")
-SENTENCE = re.compile(r".+?[.?](?=\s|$)")
-_unpacked = ExitStack()
-"""Keeps the spaces that were read from a zip as files until the process ends."""
-
-
-def space_names() -> list[str]:
-    """Returns the names of all shipped spaces, sorted."""
-    return sorted(each.name.removesuffix(ENDING) for each in FOLDER.iterdir() if each.name.endswith(ENDING))
-
-
-def space_text(name: str) -> str:
-    """Returns a shipped space as YAML text. Raises a Refusal if there is none of that name."""
-    return _shipped(name, "NAME").read_text(encoding="utf-8")
-
-
-def space_file(name: str, place: str = "--space") -> Path:
-    """Returns the file of a shipped space, which lasts as long as the process. Raises a Refusal if there is none."""
-    return _unpacked.enter_context(as_file(_shipped(name, place)))
-
-
-def question(text: str) -> str:
-    """Returns what a space asks: the first sentence of the comment below the command that runs it."""
-    comment = takewhile(lambda line: line.startswith("#"), text.partition("\n#\n")[2].splitlines())
-    found = SENTENCE.match(" ".join(line.removeprefix("#").strip() for line in comment))
-    return found[0] if found else ""
-
-
-def find_space(asked: Path, place: str) -> Path:
-    """Returns the file that a person means: their own, or a shipped space if there is no file of that name.
-
-    Raises:
-        Refusal: it is a single word that names neither.
-    """
-    path = home(asked, place)
-    return path if path.exists() or not SPACE_NAMES.fullmatch(str(asked)) else space_file(str(asked), place)
-
-
-def _shipped(name: str, place: str) -> Traversable:
-    if name not in space_names():
-        raise unknown(place, "space", name, space_names())
-    return FOLDER / f"{name}{ENDING}"
-
-
 NAMES = re.compile(r"[A-Za-z0-9][\w.-]*")
 LONGEST_NAME = 128
 """Bytes of a new study's name: what the study leaves in MLflow and on the disk is named after it."""
@@ -79,17 +26,6 @@ OF_THE_STORAGE = {
     *("mlartifacts", "comparison.html", "queue", "queue.lock"),
 }
 """Files and folders of a storage that are not studies."""
-
-
-def chosen_space(address: str | None = None, *, dry_run: bool = False) -> tuple[Path, str]:
-    """Returns the space for this machine or cluster, and why. A dry run joins no cluster: that could start a node."""
-    from krona_tune.search.startup.cluster import connect, this_machine
-
-    asked = address and not dry_run
-    cluster, where = (connect(address), f"the cluster at {address}") if asked else (this_machine(), "this machine")
-    later = f"; the cluster at {address} is asked when the study begins" if address and dry_run else ""
-    space, found = ("t5_base", "has a GPU") if cluster.gpus else ("mini", "has no GPU")
-    return space_file(space), f"{where} {found}{later}"
 
 
 def existing(storage: Storage, name: str, words: Iterable[str] = ()) -> StudyFolder:

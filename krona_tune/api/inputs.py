@@ -1,9 +1,13 @@
-"""Reads what a request names: tasks by name or file, and what a Python session holds, which is kept as files."""
+"""Finds what a request names: a search space, tasks, and what a Python session holds, which is kept as files."""
 
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack
 from hashlib import sha256
+from importlib.resources import as_file, files
+from importlib.resources.abc import Traversable
+from itertools import takewhile
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +24,66 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import load_tasks, tasks_beside
 from krona_tune.study.request.plain_yaml import plain_values
 from krona_tune.study.request.study_spec import OF_GLUE
+
+INSTALLED = files("krona_tune") / "search_spaces"
+CHECKOUT = Path(__file__).resolve().parents[2] / "search_spaces"
+FOLDER: Traversable = INSTALLED if INSTALLED.is_dir() else CHECKOUT
+"""Where the spaces lie: inside an installed package, which may be a zip; beside the package in a checkout."""
+ENDING = ".yaml"
+SPACE_NAMES = re.compile(r"[\w-]+")
+SENTENCE = re.compile(r".+?[.?](?=\s|$)")
+_unpacked = ExitStack()
+"""Keeps the spaces that were read from a zip as files until the process ends."""
+
+
+def space_names() -> list[str]:
+    """Returns the names of all shipped spaces, sorted."""
+    return sorted(each.name.removesuffix(ENDING) for each in FOLDER.iterdir() if each.name.endswith(ENDING))
+
+
+def space_text(name: str) -> str:
+    """Returns a shipped space as YAML text. Raises a Refusal if there is none of that name."""
+    return _shipped(name, "NAME").read_text(encoding="utf-8")
+
+
+def space_file(name: str, place: str = "--space") -> Path:
+    """Returns the file of a shipped space, which lasts as long as the process. Raises a Refusal if there is none."""
+    return _unpacked.enter_context(as_file(_shipped(name, place)))
+
+
+def question(text: str) -> str:
+    """Returns what a space asks: the first sentence of the comment below the command that runs it."""
+    comment = takewhile(lambda line: line.startswith("#"), text.partition("\n#\n")[2].splitlines())
+    found = SENTENCE.match(" ".join(line.removeprefix("#").strip() for line in comment))
+    return found[0] if found else ""
+
+
+def find_space(asked: Path, place: str) -> Path:
+    """Returns the file that a person means: their own, or a shipped space if there is no file of that name.
+
+    Raises:
+        Refusal: it is a single word that names neither.
+    """
+    path = home(asked, place)
+    return path if path.exists() or not SPACE_NAMES.fullmatch(str(asked)) else space_file(str(asked), place)
+
+
+def _shipped(name: str, place: str) -> Traversable:
+    if name not in space_names():
+        raise unknown(place, "space", name, space_names())
+    return FOLDER / f"{name}{ENDING}"
+
+
+def chosen_space(address: str | None = None, *, dry_run: bool = False) -> tuple[Path, str]:
+    """Returns the space for this machine or cluster, and why. A dry run joins no cluster: that could start a node."""
+    from krona_tune.search.startup.cluster import connect, this_machine
+
+    asked = address and not dry_run
+    cluster, where = (connect(address), f"the cluster at {address}") if asked else (this_machine(), "this machine")
+    later = f"; the cluster at {address} is asked when the study begins" if address and dry_run else ""
+    space, found = ("t5_base", "has a GPU") if cluster.gpus else ("mini", "has no GPU")
+    return space_file(space), f"{where} {found}{later}"
+
 
 FILES = (".yaml", ".yml")
 

@@ -6,16 +6,17 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from krona_tune.api.folders import (
+from krona_tune.api.folders import new_name, refuse_odd, refuse_taken, study_folder, with_whole_paths
+from krona_tune.api.inputs import (
+    REQUEST,
+    asked_tasks,
     chosen_space,
     find_space,
-    new_name,
-    refuse_odd,
-    refuse_taken,
-    study_folder,
-    with_whole_paths,
+    has_data,
+    kept_model,
+    kept_tasks,
+    no_task,
 )
-from krona_tune.api.inputs import REQUEST, asked_tasks, has_data, kept_model, kept_tasks, no_task
 from krona_tune.api.recorded_study import RecordedStudy
 from krona_tune.api.study_request import default_to_glue, lift_ordered_stop, resumed_spec, with_values
 from krona_tune.api.study_run import ENDED_WELL, DriverProcess, last_lines, run_and_report, start_driver, stop_driver

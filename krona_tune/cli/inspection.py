@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from krona_tune.api.folders import question, space_names, space_text, study_folder
+from krona_tune.api.folders import study_folder
+from krona_tune.api.inputs import question, space_names, space_text
 from krona_tune.api.printing import console
 from krona_tune.cli import options
 from krona_tune.record.storage import storage_at

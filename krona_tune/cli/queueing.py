@@ -8,8 +8,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from krona_tune.api.folders import find_space, new_name, refuse_odd, with_whole_paths
-from krona_tune.api.inputs import asked_tasks
+from krona_tune.api.folders import new_name, refuse_odd, with_whole_paths
+from krona_tune.api.inputs import asked_tasks, find_space
 from krona_tune.api.printing import console, errors, print_lines
 from krona_tune.api.study_request import default_to_glue
 from krona_tune.cli import options

@@ -7,17 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 import typer
 
-from krona_tune.api.folders import (
-    chosen_space,
-    earlier_studies,
-    existing,
-    find_space,
-    new_name,
-    refuse_odd,
-    refuse_taken,
-    study_folder,
-)
-from krona_tune.api.inputs import asked_tasks
+from krona_tune.api.folders import earlier_studies, existing, new_name, refuse_odd, refuse_taken, study_folder
+from krona_tune.api.inputs import asked_tasks, chosen_space, find_space
 from krona_tune.api.plan_view import print_doubts, print_plan
 from krona_tune.api.printing import console
 from krona_tune.api.study_request import default_to_glue, lift_ordered_stop, refuse_unchangeable, resumed_spec

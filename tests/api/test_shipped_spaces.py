@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from krona_tune import cli
-from krona_tune.api import folders
-from krona_tune.api.folders import find_space, question, space_names, space_text
+from krona_tune.api import inputs
+from krona_tune.api.inputs import find_space, question, space_names, space_text
 from krona_tune.refusal import Refusal
 from tests.conftest import Run
 
@@ -67,14 +67,14 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
 def test_spaces_are_read_from_a_zip_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as file:
         file.writestr("inside/search_spaces/odd.yaml", "# run\n#\n# Odd? Yes.\nmodel: m\n")
-    monkeypatch.setattr(folders, "FOLDER", zipfile.Path(tmp_path / "all.zip", "inside/search_spaces/"))
+    monkeypatch.setattr(inputs, "FOLDER", zipfile.Path(tmp_path / "all.zip", "inside/search_spaces/"))
     assert space_names() == ["odd"]
     assert question(space_text("odd")) == "Odd?"
     assert find_space(Path("odd"), "--space").read_text(encoding="utf-8").endswith("model: m\n")
 
 
 def test_a_checkout_is_read_where_no_installed_package_holds_spaces() -> None:
-    assert importlib.reload(folders).FOLDER == ROOT / "search_spaces"
+    assert importlib.reload(inputs).FOLDER == ROOT / "search_spaces"
 
 
 def test_the_commands_list_the_spaces_and_print_one(run: Run) -> None:
