@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from krona_tune.api.printing import errors
-from krona_tune.cli import adapters, inspection, options, queueing, service, steering, studies
+from krona_tune.cli import adapters, inspection, options, service, steering, studies
 from krona_tune.cli.ending import CheckedCommand, Output, RayLostExit
 from krona_tune.cli.studies import run
 from krona_tune.refusal import NotNow, Refusal
@@ -44,8 +44,8 @@ for function in (
     inspection.watch,
     service.serve,
     steering.order,
-    queueing.submit,
-    queueing.queue,
+    service.submit,
+    service.queue,
     inspection.spaces,
     inspection.space,
     inspection.doctor,

@@ -1,16 +1,29 @@
-"""The command that serves studies to browsers and programs, and runs their queue: serve."""
+"""The commands of the service and of its queue: serve, submit, queue."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Unpack
 
 import typer
+from rich.markup import escape
+from rich.table import Table
 
-from krona_tune.api.printing import OF_THE_SERVICE, console, errors
+from krona_tune.api.folders import new_name, refuse_odd, with_whole_paths
+from krona_tune.api.inputs import asked_tasks, find_space
+from krona_tune.api.printing import OF_THE_SERVICE, console, errors, print_lines
+from krona_tune.api.study_request import default_to_glue
 from krona_tune.cli import options
+from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
+from krona_tune.record.notifications import refuse_unknown_services
+from krona_tune.record.orders import whoami
 from krona_tune.record.storage import Storage, storage_at
-from krona_tune.refusal import Refusal
+from krona_tune.refusal import Refusal, unknown
+from krona_tune.study.request.loader import dump_spec, load_spec, tasks_defined_in
+from krona_tune.study.settings import Keywords, by_flag, flag_names, overrides
 
 if TYPE_CHECKING:
+    from krona_tune.service.client import Client
+    from krona_tune.service.queue.entry import Entry, QueueView
     from krona_tune.service.queue.study_queue import StudyQueue
 
 MOST_SLOTS = 100_000
@@ -97,3 +110,133 @@ def _limit(text: str) -> tuple[str, int]:
     if not name or not number.isdecimal() or not 0 < int(number[:9]) <= MOST_SLOTS:
         raise Refusal("--limit", f"{text!r} gives nobody a number of slots", "write --limit ann=4")
     return name, int(number)
+
+
+To = Annotated[
+    str,
+    typer.Option("--to", metavar="URL", envvar="KRONA_TUNE_SERVICE", help="The service that runs the queue."),
+]
+By = Annotated[str, typer.Option("--by", help="Who asks; without it your name.")]
+SubmitPriority = Annotated[
+    int, typer.Option("--priority", help="1 to 10: one of priority 2 gets twice the slots of one of priority 1.")
+]
+NewPriority = Annotated[int | None, typer.Option("--priority", help="The new priority, 1 to 10, for move.")]
+HERE = "http://127.0.0.1:8300"
+ACTIONS: dict[str, "Callable[[Client, int, int | None], Entry]"] = {
+    "move": lambda client, entry, priority: client.move(entry, _given(priority)),
+    "remove": lambda client, entry, _: client.remove(entry),
+    "again": lambda client, entry, _: client.put_back(entry),
+}
+"""What can be done with an entry of the queue."""
+SAID = {
+    "move": "has priority {entry.priority} now",
+    "remove": "is removed",
+    "again": "has a place again, and its study is resumed",
+}
+
+
+@options.with_settings()
+def submit(
+    space: Annotated[Path, typer.Argument(help="A search space: a YAML file, or the name of a shipped one.")],
+    tasks: options.Tasks = None,
+    settings: options.Settings = None,
+    model: options.Model = None,
+    *,
+    name: options.Name = None,
+    tracking_uri: options.Tracking = None,
+    notify: options.Notify = None,
+    priority: SubmitPriority = 1,
+    to: To = HERE,
+    token_file: options.TokenFile = None,
+    by: By = "",
+    dry_run: options.DryRun = False,
+    **keywords: Unpack[Keywords],
+) -> None:
+    """Send a study to the queue of a service, which runs it when it has slots for it."""
+    from krona_tune.service.queue.entry import LEAST_PRIORITY, MOST_PRIORITY, Submission
+
+    refuse_odd(name)
+    refuse_no_store(tracking_uri)
+    refuse_unknown_services(notify or ())
+    if not LEAST_PRIORITY <= priority <= MOST_PRIORITY:
+        raise Refusal("--priority", f"{priority} is none", f"write {LEAST_PRIORITY} to {MOST_PRIORITY}")
+    place = find_space(space, "SPACE")
+    named = asked_tasks(tasks, tasks_defined_in(place)) if tasks else None
+    asked = by_flag({"tasks": named, "model": model, **keywords})
+    study = name or new_name(place)
+    changed = overrides(asked) | {"name": study}
+    spec = with_whole_paths(default_to_glue(load_spec(place, settings or (), changed, flag_names(asked))))
+    request = Submission(
+        name=study,
+        space=dump_spec(spec),
+        priority=priority,
+        tracking_uri=tracking_uri,
+        notify=tuple(notify or ()),
+        only_plan=dry_run,
+    )
+    answer = _client(to, token_file, by).submit(request)
+    print_lines(answer.plan)
+    if answer.entry:
+        said = f"{study} is number {answer.entry.id} of the queue at {to}, with priority {priority}."
+        console.print(f"{said} Look with: krona-tune queue --to {to}", highlight=False, markup=False, soft_wrap=True)
+
+
+def queue(
+    action: Annotated[str | None, typer.Argument(metavar="[ACTION]", help=f"One of {', '.join(ACTIONS)}.")] = None,
+    entry: Annotated[int | None, typer.Argument(metavar="[NUMBER]", help="The entry's number.")] = None,
+    priority: NewPriority = None,
+    to: To = HERE,
+    token_file: options.TokenFile = None,
+    by: By = "",
+) -> None:
+    """List the queue of a service, or move, remove or put back (again) one of its studies."""
+    client = _client(to, token_file, by)
+    if action is None:
+        _print_queue(client.queue())
+        return
+    if action not in ACTIONS:
+        raise unknown("ACTION", "action", action, ACTIONS)
+    if entry is None:
+        raise Refusal(action, "needs the number of an entry", f"write krona-tune queue {action} 3")
+    if priority is not None and action != "move":
+        raise Refusal("--priority", f"{action} takes none", "leave it out")
+    changed = ACTIONS[action](client, entry, priority)
+    said = SAID[action].format(entry=changed)
+    if action == "remove" and changed.live:
+        said = "is asked to end; its trials are kept"
+    console.print(f"{changed.name} {said}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _client(to: str, token_file: Path | None, by: str) -> "Client":
+    from krona_tune.service.client import Client
+    from krona_tune.service.tokens import read_token
+
+    return Client(to, read_token(token_file) or None, by or whoami().partition("@")[0])
+
+
+def _given(priority: int | None) -> int:
+    from krona_tune.service.queue.entry import LEAST_PRIORITY, MOST_PRIORITY
+
+    if priority is None or not LEAST_PRIORITY <= priority <= MOST_PRIORITY:
+        fix = f"write --priority and a number from {LEAST_PRIORITY} to {MOST_PRIORITY}"
+        raise Refusal("--priority", "is missing" if priority is None else f"{priority} is none", fix)
+    return priority
+
+
+def _print_queue(view: "QueueView") -> None:
+    shared = view.capacity or "unknown"
+    limits = "".join(f"; {name}: at most {most} slots" for name, most in view.limits.items())
+    console.print(f"shared out: {shared}{limits}", highlight=False, markup=False, soft_wrap=True)
+    if view.problem:
+        errors.print(view.problem, highlight=False, markup=False, soft_wrap=True)
+    if not view.entries:
+        console.print("The queue is empty.")
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("number", "study", "by", "priority", "state", "slots", "reason"):
+        numeric = heading in {"number", "priority", "slots"}
+        table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
+    for each in view.entries:
+        row = (each.id, each.name, each.person, each.priority, each.said, each.slots or "", each.reason)
+        table.add_row(*(escape(str(cell)) for cell in row))
+    console.print(table)

@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 import krona_tune
-from krona_tune.cli import queueing, studies
+from krona_tune.cli import service, studies
 from krona_tune.study.order import OrderRequest
 from krona_tune.study.request.study_spec import ResourcesSpec, StudySpec
 from krona_tune.study.settings import CHANGEABLE, FLAGS, ORDERED, SETTINGS, Keywords, Setting, flag_of
@@ -42,7 +42,7 @@ def test_each_key_has_one_row_and_each_flag_one_key() -> None:
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_setting_is_a_keyword_of_a_study_and_a_flag_of_run_and_submit(name: str) -> None:
     assert name in signature(krona_tune.Study).parameters
-    for command in (studies.run, queueing.submit):
+    for command in (studies.run, service.submit):
         assert {flag_of(name), flag_of(name, False)} <= options_of(command)
 
 
