@@ -33,8 +33,8 @@ def _program(version: options.Version = False) -> None:
 for function in (
     studies.run,
     studies.resume,
-    studies.report,
-    studies.check,
+    inspection.report,
+    inspection.check,
     studies.clean,
     studies.train,
     studies.sync,

@@ -1,15 +1,20 @@
-"""The commands that only read: list, show, watch, spaces, space, doctor."""
+"""The commands that run no study: list, show, watch, report, check, spaces, space, doctor."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from krona_tune.api.folders import study_folder
-from krona_tune.api.inputs import question, space_names, space_text
+from krona_tune.api.inputs import find_space, question, space_names, space_text
+from krona_tune.api.plan_view import print_doubts, print_plan
 from krona_tune.api.printing import console
+from krona_tune.api.study_request import default_to_glue
 from krona_tune.cli import options
+from krona_tune.hub import home
 from krona_tune.record.storage import storage_at
+from krona_tune.study.request.loader import load_spec, naming_given, read_given
 
 
 def doctor() -> None:
@@ -73,3 +78,41 @@ def watch(study: Study, storage: options.Storage = options.STUDIES) -> None:
     from krona_tune.search.terminal import inspect_studies
 
     inspect_studies.watch(study_folder(storage_at(storage), study), console)
+
+
+def report(
+    studies: Annotated[
+        list[str], typer.Argument(metavar="STUDY...", help="A study's name or folder; several are compared.")
+    ],
+    storage: options.Storage = options.STUDIES,
+    to: Annotated[Path | None, typer.Option("--to", help="The file to write a comparison to.")] = None,
+) -> None:
+    """Write a study's page again from its records, or a page that compares several studies."""
+    from krona_tune.record.ownership import is_running
+    from krona_tune.report.comparison_page import write_comparison
+    from krona_tune.report.study_page import write_report
+
+    place = storage_at(storage)
+    folders = [study_folder(place, study) for study in studies]
+    if to is None and len(folders) == 1:
+        page = write_report(folders[0], runs=is_running(folders[0]))
+    else:
+        page = write_comparison(folders, home(to, "--to") if to else place.folder / "comparison.html")
+    console.print(str(page), highlight=False, markup=False, soft_wrap=True)
+
+
+def check(
+    space: Annotated[Path, typer.Argument(help="A search space: a YAML file, or the name of a shipped one.")],
+    settings: options.Settings = None,
+    model: options.Model = None,
+) -> None:
+    """Check a search space and print what it searches; start nothing."""
+    place = find_space(space, "SPACE")
+    given, flags = {"model": model}, {"model": "--model"}
+    spec = default_to_glue(load_spec(place, settings or (), given, flags))
+    from krona_tune.search.planning.plan import make_plan
+
+    with naming_given(place, read_given(settings or (), given, flags)):
+        plan = make_plan(spec, str(place))
+        print_plan(plan, "", None)
+        print_doubts(plan)

@@ -1,21 +1,18 @@
-"""The commands about studies: run, resume, train, report, check, sync."""
+"""The commands that change a study: run, resume, train, sync, clean."""
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 import typer
 
 from krona_tune.api.folders import earlier_studies, existing, new_name, refuse_odd, refuse_taken, study_folder
 from krona_tune.api.inputs import asked_tasks, chosen_space, find_space
-from krona_tune.api.plan_view import print_doubts, print_plan
 from krona_tune.api.printing import console
 from krona_tune.api.study_request import default_to_glue, lift_ordered_stop, refuse_unchangeable, resumed_spec
 from krona_tune.api.study_run import resume_command, run_and_report
 from krona_tune.cli import options
 from krona_tune.cli.ending import exit_as, this_command
-from krona_tune.hub import home
 from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
 from krona_tune.record.notifications import refuse_unknown_services
 from krona_tune.record.ownership import claim
@@ -131,27 +128,6 @@ def resume(
     )
 
 
-def report(
-    studies: Annotated[
-        list[str], typer.Argument(metavar="STUDY...", help="A study's name or folder; several are compared.")
-    ],
-    storage: options.Storage = options.STUDIES,
-    to: Annotated[Path | None, typer.Option("--to", help="The file to write a comparison to.")] = None,
-) -> None:
-    """Write a study's page again from its records, or a page that compares several studies."""
-    from krona_tune.record.ownership import is_running
-    from krona_tune.report.comparison_page import write_comparison
-    from krona_tune.report.study_page import write_report
-
-    place = storage_at(storage)
-    folders = [study_folder(place, study) for study in studies]
-    if to is None and len(folders) == 1:
-        page = write_report(folders[0], runs=is_running(folders[0]))
-    else:
-        page = write_comparison(folders, home(to, "--to") if to else place.folder / "comparison.html")
-    console.print(str(page), highlight=False, markup=False, soft_wrap=True)
-
-
 def sync(
     study: Annotated[str, typer.Argument(help="A study's name or folder.")],
     storage: options.Storage = options.STUDIES,
@@ -192,23 +168,6 @@ def clean(
         if yes or typer.confirm(f"Remove the checkpoints of {len(trials)} trials of {folder.name}, {freed}?"):
             remove(folder, trials)
             console.print(f"{freed} freed: the checkpoints of {len(trials)} trials", highlight=False)
-
-
-def check(
-    space: Annotated[Path, typer.Argument(help="A search space: a YAML file, or the name of a shipped one.")],
-    settings: options.Settings = None,
-    model: options.Model = None,
-) -> None:
-    """Check a search space and print what it searches; start nothing."""
-    place = find_space(space, "SPACE")
-    given, flags = {"model": model}, {"model": "--model"}
-    spec = default_to_glue(load_spec(place, settings or (), given, flags))
-    from krona_tune.search.planning.plan import make_plan
-
-    with naming_given(place, read_given(settings or (), given, flags)):
-        plan = make_plan(spec, str(place))
-        print_plan(plan, "", None)
-        print_doubts(plan)
 
 
 def _begun(kept_at: Storage, given: Mapping[str, Any], resume: str | None) -> StudyFolder | None:
