@@ -268,14 +268,13 @@ def build_spec(written: Mapping[str, Any], place: str) -> StudySpec:
     try:
         spec = StudySpec.model_validate(without_dropped(written, place))
         read = spec.settings()
+        for word in (*spec.adapter, *spec.methods, *(name for domains in spec.methods.values() for name in domains)):
+            word.encode()
     except ValidationError as error:
         raise refusal_of(error, StudySpec, place) from None
     except UnicodeEncodeError as error:
         raise Refusal(place, f"{shown(error.object)} is no text", "write it in UTF-8") from None
     _refuse_truths(written, read, place)
-    for word in (*spec.adapter, *spec.methods, *(name for domains in spec.methods.values() for name in domains)):
-        if not _is_text(word):
-            raise Refusal(place, f"{shown(word)} is no text", "write it in UTF-8")
     for section, knobs in KNOBS.items():
         _check_domains(getattr(spec, section), section, knobs, place)
     for method, domains in spec.methods.items():
@@ -296,15 +295,6 @@ def _refuse_no_number(domain: Domain, place: str) -> None:
     for value in domain.ends():
         if isinstance(value, float) and not isfinite(value):
             raise Refusal(place, f"{shown(value)} is refused", "write a finite number")
-
-
-def _is_text(word: str) -> bool:
-    """Returns whether a word can be written: half a character of UTF-16 can't."""
-    try:
-        word.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _integers(written: Any, key: str = "") -> Iterator[tuple[str, int]]:

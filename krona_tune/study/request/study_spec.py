@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSe
 
 from krona_tune.backbones.geometry import Role
 from krona_tune.refusal import unknown
-from krona_tune.study.request.domain import Choice, Divisors, Domain, Fixed, Range, as_real, parse_domain
+from krona_tune.study.request.domain import Domain, Fixed, as_real, parse_domain
 from krona_tune.study.request.field_types import (
     MOST,
     MOST_POINTS,
@@ -162,43 +162,34 @@ REAL = {name for knobs in KNOBS.values() for name, field in knobs.items() if fie
 """The knobs that are real numbers: for them, `{low: 1, high: 16}` includes 2.5."""
 
 
+def _read_domains(knobs: Mapping[Any, Any], section: str) -> dict[Any, Domain]:
+    """Returns the domain of each knob that YAML sets in a section; null leaves it at its default."""
+    found = {
+        name: parse_domain(value, f"{section}.{str(name).removeprefix(PEFT_FIELD)}")
+        for name, value in knobs.items()
+        if value is not None
+    }
+    return {name: as_real(domain) if name in REAL else domain for name, domain in found.items()}
+
+
 def _domains(section: str) -> BeforeValidator:
     """Returns a reader for a section of the YAML: each key is a knob of that section, each value a domain."""
-
-    def read(written: Any) -> Any:
-        if not isinstance(written, Mapping):
-            return written
-        given = {key: value for key, value in written.items() if value is not None}  # null: the default
-        found = {
-            key: parse_domain(value, f"{section}.{str(key).removeprefix(PEFT_FIELD)}") for key, value in given.items()
-        }
-        return {key: as_real(domain) if key in REAL else domain for key, domain in found.items()}
-
-    return BeforeValidator(read)
+    return BeforeValidator(lambda written: _read_domains(written, section) if isinstance(written, Mapping) else written)
 
 
 def _by_method(written: Any) -> Any:
     """Reads the section `methods`: each key is a method, each value holds knobs of any section."""
     if not isinstance(written, Mapping):
         return written
-    found = dict(written)
-    for method, knobs in written.items():
-        if not isinstance(knobs, Mapping):
-            continue
-        given = {name: value for name, value in knobs.items() if value is not None}  # null: the default
-        domains = {
-            name: parse_domain(value, f"methods.{method}.{str(name).removeprefix(PEFT_FIELD)}")
-            for name, value in given.items()
-        }
-        found[method] = {name: as_real(domain) if name in REAL else domain for name, domain in domains.items()}
-    return found
+    return {
+        method: _read_domains(knobs, f"methods.{method}") if isinstance(knobs, Mapping) else knobs
+        for method, knobs in written.items()
+    }
 
 
-Domains = dict[str, Fixed | Choice | Range | Divisors]
-_plain = PlainSerializer(lambda domains: {name: domain.plain() for name, domain in domains.items()})
-_plain_by_method = PlainSerializer(
-    lambda methods: {method: {n: domain.plain() for n, domain in knobs.items()} for method, knobs in methods.items()}
-)
+Domains = Annotated[
+    dict[str, Domain], PlainSerializer(lambda domains: {name: domain.plain() for name, domain in domains.items()})
+]
 
 
 def _of_a_map(role: Role) -> Role:
@@ -237,11 +228,11 @@ class StudySpec(Frozen):
     """The seed of everything random."""
     precision: Precision = "auto"
     """What training computes in; auto: bf16 if the processor or GPU that it begins on is fast at it, else fp32."""
-    adapter: Annotated[Domains, _domains("adapter"), _plain] = Field(default_factory=dict)
+    adapter: Annotated[Domains, _domains("adapter")] = Field(default_factory=dict)
     """Domains of the adapter's knobs."""
-    training: Annotated[Domains, _domains("training"), _plain] = Field(default_factory=dict)
+    training: Annotated[Domains, _domains("training")] = Field(default_factory=dict)
     """Domains of the training's knobs."""
-    methods: Annotated[dict[str, Domains], BeforeValidator(_by_method), _plain_by_method] = Field(default_factory=dict)
+    methods: Annotated[dict[str, Domains], BeforeValidator(_by_method)] = Field(default_factory=dict)
     """Domains by method that replace those of `adapter` and `training` for it."""
     schedule: ScheduleSpec = ScheduleSpec()
     """How long a trial trains, and where it is judged."""
