@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from krona_tune.api.folders import new_name, refuse_odd, refuse_taken, study_folder, with_whole_paths
+from krona_tune.api.folders import new_name, refuse_taken, study_folder, with_whole_paths
 from krona_tune.api.inputs import (
     REQUEST,
     asked_tasks,
@@ -18,19 +18,17 @@ from krona_tune.api.inputs import (
     no_task,
 )
 from krona_tune.api.recorded_study import RecordedStudy
-from krona_tune.api.study_request import default_to_glue, lift_ordered_stop, resumed_spec, with_values
+from krona_tune.api.study_request import default_to_glue, lift_ordered_stop, refuse_odd_start, resumed_spec, with_values
 from krona_tune.api.study_run import ENDED_WELL, DriverProcess, last_lines, run_and_report, start_driver, stop_driver
 from krona_tune.atomic_write import write_atomically
 from krona_tune.hub import home
-from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
-from krona_tune.record.notifications import NOTIFY, refuse_unknown_services
+from krona_tune.record.notifications import NOTIFY
 from krona_tune.record.ownership import claim
 from krona_tune.record.storage import storage_at
-from krona_tune.record.wandb_sink import refuse_no_account
 from krona_tune.refusal import Refusal, refusing, unknown
 from krona_tune.refused_calls import refusing_at_the_caller
 from krona_tune.search.driver_options import DriverOptions
-from krona_tune.search.startup.cluster import refuse_odd_address, slots, this_machine
+from krona_tune.search.startup.cluster import slots, this_machine
 from krona_tune.search.terminal.cell_view import in_notebook, silence_widgets
 from krona_tune.study.folder import STUDIES, StudyFolder
 from krona_tune.study.manifest import read_manifest
@@ -101,12 +99,8 @@ class Study(RecordedStudy):
                 to. notify: an address of a service to tell how the study goes, or several.
             keywords: further settings, each as the flag of the command line with its name.
         """
-        refuse_odd(name)
-        refuse_no_store(tracking_uri)
         addresses = (notify,) if isinstance(notify, str) else tuple(notify)
-        refuse_unknown_services(addresses)
-        refuse_no_account(wandb)
-        refuse_odd_address(address)
+        refuse_odd_start(name=name, tracking_uri=tracking_uri, notify=addresses, wandb=wandb, address=address)
         known = Keywords.__annotations__
         if odd := sorted(keywords.keys() - known.keys()):
             raise unknown("Study", "keyword", odd[0], known)
@@ -232,7 +226,7 @@ class Study(RecordedStudy):
             )
 
         resources = {flag: value for flag, value in self._flags.items() if FLAGS[flag].key.startswith("resources.")}
-        self._run(default_to_glue(resumed_spec(self.folder, resources)), quiet=False, asked=asked)
+        self._run(resumed_spec(self.folder, resources), quiet=False, asked=asked)
         return self
 
     def _made_request(self) -> StudySpec:
@@ -292,7 +286,7 @@ class Study(RecordedStudy):
         """Returns the request with the values of flags; a study that has begun takes only those that may change."""
         request = self.request
         if self.folder.spec.exists():
-            return default_to_glue(resumed_spec(self.folder, changing(flags)))
+            return resumed_spec(self.folder, changing(flags))
         return with_values(request, changing(flags))
 
     def _run(

@@ -5,17 +5,42 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from krona_tune.api.folders import with_whole_paths
+from krona_tune.api.folders import refuse_odd, with_whole_paths
 from krona_tune.data.tasks import GLUE
+from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
+from krona_tune.record.notifications import refuse_unknown_services
 from krona_tune.record.orders import give_order
 from krona_tune.record.parquet_reader import read_orders
+from krona_tune.record.wandb_sink import refuse_no_account
 from krona_tune.refusal import Refusal
+from krona_tune.search.startup.cluster import refuse_odd_address
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest, refuse_edited
 from krona_tune.study.order import Order, OrderKind, OrderRequest, is_paused, search_ended_by
 from krona_tune.study.request.loader import build_spec, load_spec, naming_given, put, read_given
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.settings import SETTINGS, changing, flag_names, number_of_trials, overrides
+
+
+def refuse_odd_start(
+    *,
+    name: str | None = None,
+    tracking_uri: str | None = None,
+    notify: Sequence[str] = (),
+    wandb: str | None = None,
+    address: str | None = None,
+) -> None:
+    """Raises a Refusal if no study can have this name, or can't be started with one of these addresses."""
+    refuse_odd(name)
+    refuse_no_store(tracking_uri)
+    refuse_unknown_services(notify)
+    refuse_no_account(wandb)
+    refuse_odd_address(address)
+
+
+def new_spec(space: Path, settings: Sequence[str], given: Mapping[str, Any], name: str) -> StudySpec:
+    """Returns the request of a new study of this name: what a space asks for, changed by settings and by flags."""
+    return default_to_glue(load_spec(space, settings, overrides(given) | {"name": name}, flag_names(given)))
 
 
 def refuse_unchangeable(given: Mapping[str, Any]) -> None:
@@ -37,7 +62,7 @@ def resumed_spec(folder: StudyFolder, given: Mapping[str, Any]) -> StudySpec:
     taken = changing(given)
     if "--or-resume" not in given and str(trials := taken.get("--trials", "")).startswith("+"):
         taken["--trials"] = earlier.search.trials + number_of_trials(trials[1:])
-    return load_spec(folder.spec, (), overrides(taken), flag_names(taken))
+    return default_to_glue(load_spec(folder.spec, (), overrides(taken), flag_names(taken)))
 
 
 def with_values(spec: StudySpec, flags: Mapping[str, Any]) -> StudySpec:
@@ -69,7 +94,7 @@ def default_to_glue(spec: StudySpec) -> StudySpec:
 def _refuse_different(folder: StudyFolder, earlier: StudySpec, kept: Mapping[str, Any]) -> None:
     settings: Sequence[str] = kept.get("--set", ())
     space: Path = kept.get("--space", folder.spec)
-    again = default_to_glue(load_spec(space, settings, overrides(kept) | {"name": folder.name}, flag_names(kept)))
+    again = new_spec(space, settings, kept, folder.name)
     then, now = earlier.settings(), with_whole_paths(again).settings()
     for flag, key in _compared(kept, settings, then.keys() | now.keys()):
         if then.get(key) != now.get(key):

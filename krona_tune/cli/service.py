@@ -8,18 +8,16 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from krona_tune.api.folders import new_name, refuse_odd, with_whole_paths
+from krona_tune.api.folders import new_name, with_whole_paths
 from krona_tune.api.inputs import asked_tasks, find_space
 from krona_tune.api.printing import OF_THE_SERVICE, console, errors, print_lines
-from krona_tune.api.study_request import default_to_glue
+from krona_tune.api.study_request import new_spec, refuse_odd_start
 from krona_tune.cli import options
-from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
-from krona_tune.record.notifications import refuse_unknown_services
 from krona_tune.record.orders import whoami
 from krona_tune.record.storage import Storage, storage_at
 from krona_tune.refusal import Refusal, unknown
-from krona_tune.study.request.loader import dump_spec, load_spec, tasks_defined_in
-from krona_tune.study.settings import Keywords, by_flag, flag_names, overrides
+from krona_tune.study.request.loader import dump_spec, tasks_defined_in
+from krona_tune.study.settings import Keywords, by_flag
 
 if TYPE_CHECKING:
     from krona_tune.service.client import Client
@@ -155,17 +153,14 @@ def submit(
     """Send a study to the queue of a service, which runs it when it has slots for it."""
     from krona_tune.service.queue.entry import LEAST_PRIORITY, MOST_PRIORITY, Submission
 
-    refuse_odd(name)
-    refuse_no_store(tracking_uri)
-    refuse_unknown_services(notify or ())
+    refuse_odd_start(name=name, tracking_uri=tracking_uri, notify=notify or ())
     if not LEAST_PRIORITY <= priority <= MOST_PRIORITY:
         raise Refusal("--priority", f"{priority} is none", f"write {LEAST_PRIORITY} to {MOST_PRIORITY}")
     place = find_space(space, "SPACE")
     named = asked_tasks(tasks, tasks_defined_in(place)) if tasks else None
     asked = by_flag({"tasks": named, "model": model, **keywords})
     study = name or new_name(place)
-    changed = overrides(asked) | {"name": study}
-    spec = with_whole_paths(default_to_glue(load_spec(place, settings or (), changed, flag_names(asked))))
+    spec = with_whole_paths(new_spec(place, settings or (), asked, study))
     request = Submission(
         name=study,
         space=dump_spec(spec),

@@ -6,21 +6,24 @@ from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 import typer
 
-from krona_tune.api.folders import earlier_studies, existing, new_name, refuse_odd, refuse_taken, study_folder
+from krona_tune.api.folders import earlier_studies, existing, new_name, refuse_taken, study_folder
 from krona_tune.api.inputs import asked_tasks, chosen_space, find_space
 from krona_tune.api.printing import console
-from krona_tune.api.study_request import default_to_glue, lift_ordered_stop, refuse_unchangeable, resumed_spec
+from krona_tune.api.study_request import (
+    default_to_glue,
+    lift_ordered_stop,
+    new_spec,
+    refuse_odd_start,
+    refuse_unchangeable,
+    resumed_spec,
+)
 from krona_tune.api.study_run import resume_command, run_and_report
 from krona_tune.cli import options
 from krona_tune.cli.ending import exit_as, this_command
-from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
-from krona_tune.record.notifications import refuse_unknown_services
 from krona_tune.record.ownership import claim
 from krona_tune.record.storage import Storage, storage_at
-from krona_tune.record.wandb_sink import refuse_no_account
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.search.driver_options import DriverOptions
-from krona_tune.search.startup.cluster import refuse_odd_address
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import load_spec, naming_given, read_given, tasks_defined_in
 from krona_tune.study.request.study_spec import Keep
@@ -57,11 +60,7 @@ def run(
     **keywords: Unpack[Keywords],
 ) -> None:
     """Search Kronecker adapters for tasks, or resume a study with --resume."""
-    refuse_odd(name)
-    refuse_no_store(tracking_uri)
-    refuse_unknown_services(notify or ())
-    refuse_no_account(wandb)
-    refuse_odd_address(address)
+    refuse_odd_start(name=name, tracking_uri=tracking_uri, notify=notify or (), wandb=wandb, address=address)
     kept_at, space = storage_at(storage), find_space(space, "--space") if space else None
     asked = asked_tasks(tasks, tasks_defined_in(space) if space else {}) if tasks else None
     others = {"--space": space, "--set": settings, "--name": name, "--or-resume": or_resume}
@@ -77,7 +76,7 @@ def run(
         place, reason = (space, "") if space else chosen_space(address, dry_run=dry_run)
         folder = kept_at.brought(name or new_name(place))
         refuse_taken(folder, name)
-        spec = load_spec(place, settings or (), overrides(given) | {"name": folder.name}, flag_names(given))
+        spec = new_spec(place, settings or (), given, folder.name)
         values = read_given(settings or (), overrides(given), flag_names(given))
     with naming_given(place, values), nullcontext() if dry_run else claim(folder):
         if not begun:
@@ -95,7 +94,7 @@ def run(
             share=share,
             keys=flag_names(given),
         )
-        outcome = run_and_report(default_to_glue(spec), str(place), reason, folder, told, dry_run=dry_run)
+        outcome = run_and_report(spec, str(place), reason, folder, told, dry_run=dry_run)
     exit_as(outcome)
 
 
@@ -136,7 +135,7 @@ def sync(
     """Send MLflow what it lacks of a study; a running study can't be synced."""
     from krona_tune.record.mlflow_mirror.mlflow_sink import sync as bring_up
 
-    refuse_no_store(tracking_uri)
+    refuse_odd_start(tracking_uri=tracking_uri)
     folder = study_folder(storage_at(storage), study)
     with claim(folder):
         outcome = bring_up(folder, tracking_uri)
@@ -211,10 +210,9 @@ def train(
     quiet: options.Quiet = False,
 ) -> None:
     """Train a study's winner again on all training examples, or on all data; write its adapter."""
-    refuse_no_store(tracking_uri)
-    refuse_odd_address(address)
+    refuse_odd_start(tracking_uri=tracking_uri, address=address)
     folder = study_folder(storage_at(storage), study)
-    spec = default_to_glue(resumed_spec(folder, by_flag({"max_concurrent": max_concurrent})))
+    spec = resumed_spec(folder, by_flag({"max_concurrent": max_concurrent}))
 
     def asked(plan: "Plan") -> "FullTraining":
         from krona_tune.record.parquet_reader import read_trials

@@ -158,7 +158,7 @@ def test_a_session_s_own_values_reach_the_driver_as_newer_than_the_orders_of_bef
 def test_who_is_told_and_where_results_go_reaches_the_driver(
     model: str, wait: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(study_module, "refuse_no_account", lambda project: None)
+    monkeypatch.setattr("krona_tune.api.study_request.refuse_no_account", lambda project: None)
     heard: dict[str, Any] = {}
 
     def run_here(spec: Any, place: str, reason: str, folder: Any, options: DriverOptions, **more: Any) -> None:
