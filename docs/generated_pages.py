@@ -17,6 +17,7 @@ from sphinx.pycode import ModuleAnalyzer
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.task_spec import PartSpec, TaskSpec
 from krona_tune.study.request.trial import AdapterConfig, TrainingConfig
+from krona_tune.study.settings import SETTINGS, Keywords
 
 HIDDEN = {("StudySpec", "own_tasks"), ("AdapterConfig", "peft")}
 """Fields that YAML writes elsewhere."""
@@ -37,6 +38,12 @@ def _without_help(command: str) -> str:
     """Returns a command's description without the flag that every command has, and without an empty list of flags."""
     others = re.sub(r"(?m)^\* `--help`: .*\n", "", command)
     return re.sub(r"\*\*Options\*\*:\s+\Z", "", others)
+
+
+def study_keywords() -> str:
+    """Returns a table of the settings that are keywords of `Study`, and of the keys that they set."""
+    rows = [f"| `{name}` | `{SETTINGS[name].key}` | {SETTINGS[name].help} |" for name in Keywords.__annotations__]
+    return "\n".join(["| keyword | key | |", "|---|---|---|", *rows])
 
 
 def yaml_keys() -> str:
@@ -133,5 +140,5 @@ def more_pages() -> str:
     )
 
 
-TEXTS = {"command-line": command_line, "yaml": yaml_keys, "more-pages": more_pages}
+TEXTS = {"command-line": command_line, "keywords": study_keywords, "yaml": yaml_keys, "more-pages": more_pages}
 """What the directive `generated` shows, by its argument."""

@@ -61,11 +61,13 @@ def test_what_an_order_may_change_can_be_ordered(name: str) -> None:
     assert OrderRequest(what=name, value="1").said == f"{name.replace('_', '-')} 1"
 
 
-def test_the_reference_of_the_command_line_is_made_from_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_references_are_made_from_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("sphinx", reason="the extra `docs` is not installed")
     monkeypatch.syspath_prepend(str(ROOT / "docs"))
-    written = importlib.import_module("generated_pages").command_line()
+    generated = importlib.import_module("generated_pages")
+    written, keywords = generated.command_line(), generated.study_keywords()
     assert [row.help for row in SETTINGS.values() if f"`: {row.help}\n" not in written] == []
+    assert [name for name in Keywords.__annotations__ if f"| `{name}` | `{SETTINGS[name].key}` |" not in keywords] == []
     assert [flag for flag in FLAGS if f"* `{flag}" not in written and f"/ {flag}`" not in written] == []
 
 
