@@ -57,23 +57,11 @@ def options_of(verb: object) -> set[str]:
     return {each for option in command.params for each in (*option.opts, *option.secondary_opts) if "-" in each}
 
 
-OF_A_START = {
-    "--address",
-    "--storage",
-    "--tracking-uri",
-    "--notify",
-    "--wandb",
-    "--share",
-    "--quiet",
-    "--dry-run",
-}
-"""The flags of each start of a study, which no study keeps."""
-
-
 def test_resume_offers_the_settings_that_may_change_and_run_all() -> None:
+    each = {f"--{name.replace('_', '-')}" for name in studies.OF_A_START}
     own = {"--space", "--set", "--name", "--or-resume", "--resume", "--version"}
-    assert options_of(studies.run) == FLAGS.keys() | OF_A_START | own
-    assert options_of(studies.resume) == {flag for flag, row in FLAGS.items() if row.changes} | OF_A_START
+    assert options_of(studies.run) == FLAGS.keys() | each | own
+    assert options_of(studies.resume) == {flag for flag, row in FLAGS.items() if row.changes} | each
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Defines the flags that several commands have: those of the settings from their table, the others one by one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -13,7 +13,7 @@ from krona_tune.record.mlflow_mirror.tracking_uri import TRACKING
 from krona_tune.record.notifications import NOTIFY
 from krona_tune.study import settings
 from krona_tune.study.folder import STUDIES
-from krona_tune.study.settings import SETTINGS, Keywords, Setting, flag_of
+from krona_tune.study.settings import SETTINGS, Keywords, flag_of
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -31,20 +31,31 @@ def option_of(name: str) -> Any:
     return typer.Option(sides, rich_help_panel=row.panel, help=row.help)
 
 
-def with_settings(offered: Callable[[Setting], bool] = lambda row: True) -> Callable[[Command], Command]:
-    """Returns what gives a command an option for each setting that is offered, in place of its `**keywords`.
+def with_settings(command: Command) -> Command:
+    """Gives a command an option for each setting, in place of its `**keywords`.
 
     They stand before the parameters that follow a `*`, in the order of the table.
     """
+    own = [each for each in signature(command).parameters.values() if each.kind is not Parameter.VAR_KEYWORD]
+    first = [each for each in own if each.kind is not Parameter.KEYWORD_ONLY]
+    _set_parameters(command, [*first, *map(_parameter, Keywords.__annotations__), *own[len(first) :]])
+    return command
+
+
+def with_options_of(other: Callable[..., None], names: Collection[str]) -> Callable[[Command], Command]:
+    """Returns what gives a command the options of another that have these names, in place of its `**keywords`."""
+    taken = [each for name, each in signature(other).parameters.items() if name in names]
 
     def decorate(command: Command) -> Command:
-        own = [each for each in signature(command).parameters.values() if each.kind is not Parameter.VAR_KEYWORD]
-        first = [each for each in own if each.kind is not Parameter.KEYWORD_ONLY]
-        made = [_parameter(name) for name in Keywords.__annotations__ if offered(SETTINGS[name])]
-        command.__signature__ = Signature([*first, *made, *own[len(first) :]])  # type: ignore[attr-defined]
+        *own, _ = signature(command).parameters.values()
+        _set_parameters(command, [*own, *(each.replace(kind=Parameter.KEYWORD_ONLY) for each in taken)])
         return command
 
     return decorate
+
+
+def _set_parameters(command: Callable[..., None], parameters: Sequence[Parameter]) -> None:
+    command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
 
 
 def _parameter(name: str) -> Parameter:

@@ -133,7 +133,7 @@ SAID = {
 }
 
 
-@options.with_settings()
+@options.with_settings
 def submit(
     space: Annotated[Path, typer.Argument(help="A search space: a YAML file, or the name of a shipped one.")],
     tasks: options.Tasks = None,

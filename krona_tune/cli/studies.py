@@ -28,7 +28,7 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import load_spec, naming_given, read_given, tasks_defined_in
 from krona_tune.study.request.study_spec import Keep
 from krona_tune.study.request.trial import MOST_SEEDS
-from krona_tune.study.settings import Keywords, by_flag, flag_names, overrides
+from krona_tune.study.settings import SETTINGS, Keywords, by_flag, flag_names, overrides
 
 if TYPE_CHECKING:
     from krona_tune.search.full_training import FullTraining
@@ -38,7 +38,7 @@ KEPT: dict[str, Keep] = {"winners": "winners", "finalists": "finalists"}
 """Whose checkpoints `clean` can keep."""
 
 
-@options.with_settings()
+@options.with_settings
 def run(
     tasks: options.Tasks = None,
     space: options.SpaceFile = None,
@@ -98,33 +98,14 @@ def run(
     exit_as(outcome)
 
 
-@options.with_settings(lambda row: row.changes)
-def resume(
-    study: Annotated[str, typer.Argument(help="The study's name.")],
-    *,
-    address: options.Address = None,
-    storage: options.Storage = options.STUDIES,
-    tracking_uri: options.Tracking = None,
-    notify: options.Notify = None,
-    wandb: options.Wandb = None,
-    dry_run: options.DryRun = False,
-    quiet: options.Quiet = False,
-    share: options.Share = None,
-    **keywords: Unpack[Keywords],
-) -> None:
+OF_A_START = ("address", "storage", "tracking_uri", "notify", "wandb", "dry_run", "quiet", "share")
+"""The options of each start of a study, which no study keeps."""
+
+
+@options.with_options_of(run, [*OF_A_START, *(name for name, row in SETTINGS.items() if row.changes)])
+def resume(study: Annotated[str, typer.Argument(help="The study's name.")], **words: Any) -> None:
     """Resume a study; --trials +20 gives it 20 more trials a task."""
-    run(
-        resume=study,
-        address=address,
-        storage=storage,
-        tracking_uri=tracking_uri,
-        notify=notify,
-        wandb=wandb,
-        dry_run=dry_run,
-        quiet=quiet,
-        share=share,
-        **keywords,
-    )
+    run(resume=study, **words)
 
 
 def sync(
