@@ -12,6 +12,7 @@ from krona_tune.api.plan_view import print_doubts, print_plan
 from krona_tune.api.printing import console
 from krona_tune.api.study_request import default_to_glue
 from krona_tune.cli import options
+from krona_tune.cli.ending import print_line
 from krona_tune.hub import home
 from krona_tune.record.storage import storage_at
 from krona_tune.study.request.loader import load_spec, naming_given, read_given
@@ -23,12 +24,12 @@ def doctor() -> None:
 
     found = diagnose()
     for section, facts in found.sections.items():
-        _print(section)
+        print_line(section)
         _print_facts(facts or {"none": ""})
     for kind, cases in (("warning", found.warnings), ("problem", found.problems)):
         for each in cases:
-            _print(f"{kind}: {each}")
-    _print("A study can't run here." if found.problems else "A study can run here.")
+            print_line(f"{kind}: {each}")
+    print_line("A study can't run here." if found.problems else "A study can run here.")
     if found.problems:
         raise typer.Exit(1)
 
@@ -36,19 +37,14 @@ def doctor() -> None:
 def _print_facts(facts: Mapping[str, str]) -> None:
     widest = max(map(len, facts))
     for name, fact in facts.items():
-        _print(f"  {name:<{widest}}  {fact}".rstrip())
-
-
-def _print(line: str) -> None:
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
+        print_line(f"  {name:<{widest}}  {fact}".rstrip())
 
 
 def spaces() -> None:
     """List the shipped search spaces and what each asks."""
     names = space_names()
     for name in names:
-        asked = question(space_text(name))
-        console.print(f"{name:<{max(map(len, names))}}  {asked}", highlight=False, markup=False, soft_wrap=True)
+        print_line(f"{name:<{max(map(len, names))}}  {question(space_text(name))}")
 
 
 def space(name: Annotated[str, typer.Argument(help="A name that `krona-tune spaces` lists.")]) -> None:
@@ -98,7 +94,7 @@ def report(
         page = write_report(folders[0], runs=is_running(folders[0]))
     else:
         page = write_comparison(folders, home(to, "--to") if to else place.folder / "comparison.html")
-    console.print(str(page), highlight=False, markup=False, soft_wrap=True)
+    print_line(str(page))
 
 
 def check(

@@ -13,6 +13,7 @@ from krona_tune.api.inputs import asked_tasks, find_space
 from krona_tune.api.printing import OF_THE_SERVICE, console, errors, print_lines
 from krona_tune.api.study_request import new_spec, refuse_odd_start
 from krona_tune.cli import options
+from krona_tune.cli.ending import print_line
 from krona_tune.record.orders import whoami
 from krona_tune.record.storage import Storage, storage_at
 from krona_tune.refusal import Refusal, unknown
@@ -74,10 +75,9 @@ def serve(
         return queue
 
     def ready(address: str, token: Path | None) -> None:
-        console.print(f"Serving {place} at {address} until Ctrl-C", highlight=False, markup=False, soft_wrap=True)
+        print_line(f"Serving {place} at {address} until Ctrl-C")
         if token:
-            said = f"The page asks for the token in {token}; your own commands read it there"
-            console.print(said, highlight=False, markup=False, soft_wrap=True)
+            print_line(f"The page asks for the token in {token}; your own commands read it there")
 
     web_server.serve(place, host, port, read_token(token_file), ready, make_queue)
     if queue and (left := sum(entry.live for entry in queue.view().entries)):
@@ -99,7 +99,7 @@ def _queue(
     try:
         return StudyQueue(place, drivers, source, limits)
     except NoQueueError as refusal:
-        errors.print(f"No queue here: {refusal.problem}", highlight=False, markup=False, soft_wrap=True)
+        print_line(f"No queue here: {refusal.problem}", to=errors)
         return None
 
 
@@ -173,7 +173,7 @@ def submit(
     print_lines(answer.plan)
     if answer.entry:
         said = f"{study} is number {answer.entry.id} of the queue at {to}, with priority {priority}."
-        console.print(f"{said} Look with: krona-tune queue --to {to}", highlight=False, markup=False, soft_wrap=True)
+        print_line(f"{said} Look with: krona-tune queue --to {to}")
 
 
 def queue(
@@ -199,7 +199,7 @@ def queue(
     said = SAID[action].format(entry=changed)
     if action == "remove" and changed.live:
         said = "is asked to end; its trials are kept"
-    console.print(f"{changed.name} {said}", highlight=False, markup=False, soft_wrap=True)
+    print_line(f"{changed.name} {said}")
 
 
 def _client(to: str, token_file: Path | None, by: str) -> "Client":
@@ -221,9 +221,9 @@ def _given(priority: int | None) -> int:
 def _print_queue(view: "QueueView") -> None:
     shared = view.capacity or "unknown"
     limits = "".join(f"; {name}: at most {most} slots" for name, most in view.limits.items())
-    console.print(f"shared out: {shared}{limits}", highlight=False, markup=False, soft_wrap=True)
+    print_line(f"shared out: {shared}{limits}")
     if view.problem:
-        errors.print(view.problem, highlight=False, markup=False, soft_wrap=True)
+        print_line(view.problem, to=errors)
     if not view.entries:
         console.print("The queue is empty.")
         return

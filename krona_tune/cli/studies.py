@@ -19,7 +19,7 @@ from krona_tune.api.study_request import (
 )
 from krona_tune.api.study_run import resume_command, run_and_report
 from krona_tune.cli import options
-from krona_tune.cli.ending import exit_as, this_command
+from krona_tune.cli.ending import exit_as, print_line, this_command
 from krona_tune.record.ownership import claim
 from krona_tune.record.storage import Storage, storage_at
 from krona_tune.refusal import Refusal, unknown
@@ -121,8 +121,7 @@ def sync(
     with claim(folder):
         outcome = bring_up(folder, tracking_uri)
     where = outcome.page or f"mlflow ui --backend-store-uri {outcome.tracking_uri}"
-    said = f"{outcome.updated} of {outcome.trials} trials were brought up to date: {where}"
-    console.print(said, highlight=False, markup=False, soft_wrap=True)
+    print_line(f"{outcome.updated} of {outcome.trials} trials were brought up to date: {where}")
 
 
 def clean(
