@@ -82,9 +82,10 @@ def refuse_taken(folder: StudyFolder, name: str | None) -> None:
         raise Refusal("--name", f"{folder.root} is not empty", "choose another name")
 
 
-def new_name(space: Path) -> str:
-    """Returns a name for a study that was given none: its space and the time."""
-    readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", space.stem)[:40].strip("-.") or "study"
+def new_name(space: object) -> str:
+    """Returns a name for a study that was given none: its space's file, if it has one, and the time."""
+    stem = space.stem if isinstance(space, Path) else ""
+    readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", stem)[:40].strip("-.") or "study"
     return f"{readable}-{datetime.now():%Y%m%d-%H%M%S}"
 
 

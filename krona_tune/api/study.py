@@ -104,10 +104,11 @@ class Study(RecordedStudy):
         known = Keywords.__annotations__
         if odd := sorted(keywords.keys() - known.keys()):
             raise unknown("Study", "keyword", odd[0], known)
-        place: Path | Mapping[str, Any] = chosen_space(None)[0] if space is None else _found(space)
-        self.folder = storage_at(str(storage)).brought(name or new_name(_stem(place)))
+        if not isinstance(space, Mapping):
+            space = chosen_space(None)[0] if space is None else find_space(Path(space), "space")
+        self.folder = storage_at(str(storage)).brought(name or new_name(space))
         self._address, self._tracking_uri, self._wandb, self._notify = address, tracking_uri, wandb, addresses
-        self._space: Path | Mapping[str, Any] | None = place
+        self._space: Path | Mapping[str, Any] | None = space
         self._tasks, self._model, self._tokenizer = tasks, model, tokenizer
         self._settings = plain_values(settings or {}, "settings")
         refuse_name(self._settings, "settings: name")
@@ -341,14 +342,6 @@ class Study(RecordedStudy):
             words = ["run", "--space", str(request), "--name", self.folder.name]
         environment = {NOTIFY: " ".join(self._notify)} if self._notify else None
         self._child = start_driver([*words, *where], self._output, environment=environment)
-
-
-def _found(space: str | PathLike[str] | Mapping[str, Any]) -> Path | Mapping[str, Any]:
-    return space if isinstance(space, Mapping) else find_space(Path(space), "space")
-
-
-def _stem(space: Path | Mapping[str, Any]) -> Path:
-    return Path("study") if isinstance(space, Mapping) else space
 
 
 @refusing_at_the_caller

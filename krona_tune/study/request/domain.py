@@ -159,30 +159,20 @@ def parse_domain(written: Any, place: str) -> Domain:
     Raises:
         Refusal: it is not a domain; names `place`, what is wrong and the fix.
     """
+    if isinstance(written, dict):
+        _refuse_unknown(written, place, ("low", "high", "log", "step", "divisors"))
     match written:
-        case bool() | int() | float():
-            return Fixed(written)
         case "divisors":
             return Divisors()
-        case str():
+        case bool() | int() | float() | str():
             return Fixed(written)
         case list():
             return _choice(written, place)
-        case dict():
-            return _of_keys(written, place)
-        case _:
-            raise Refusal(place, f"can't be read as a domain: {shown(written)}", _FORM)
-
-
-def _of_keys(written: dict[str, Any], place: str) -> Domain:
-    _refuse_unknown(written, place, ("low", "high", "log", "step", "divisors"))
-    match written:
         case {"divisors": dict(limits), **rest} if not rest:
             return _divisors(limits, place)
         case {"low": low, "high": high, **rest} if "divisors" not in rest:
             return _range(low, high, rest.get("log", False), rest.get("step"), place)
-        case _:
-            raise Refusal(place, f"can't be read as a domain: {shown(written)}", _FORM)
+    raise Refusal(place, f"can't be read as a domain: {shown(written)}", _FORM)
 
 
 def _refuse_unknown(written: dict[str, Any], place: str, known: tuple[str, ...]) -> None:

@@ -291,12 +291,6 @@ def _refuse_truths(written: Mapping[str, Any], read: Mapping[str, Any], place: s
             raise Refusal(f"{place}: {key}", f"{shown(truth)} is refused", "write a number")
 
 
-def _refuse_no_number(domain: Domain, place: str) -> None:
-    for value in domain.ends():
-        if isinstance(value, float) and not isfinite(value):
-            raise Refusal(place, f"{shown(value)} is refused", "write a finite number")
-
-
 def _integers(written: Any, key: str = "") -> Iterator[tuple[str, int]]:
     """Yields every integer of nested values, with the dotted path to it."""
     match written:
@@ -323,7 +317,9 @@ def _check_domains(domains: Mapping[str, Domain], section: str, known: Collectio
                 f"write them at {' or '.join(SIZES)}",
             )
         if of_peft:
-            _refuse_no_number(domain, f"{place}: {section}.{name.removeprefix(PEFT_FIELD)}")
+            if odd := [end for end in domain.ends() if isinstance(end, float) and not isfinite(end)]:
+                where = f"{place}: {section}.{name.removeprefix(PEFT_FIELD)}"
+                raise Refusal(where, f"{shown(odd[0])} is refused", "write a finite number")
             continue
         model = SECTIONS[SECTION_OF[name]]
         for value in domain.ends():

@@ -243,7 +243,8 @@ class TrialConfig(Frozen):
     def params(self) -> dict[str, Any]:
         """Returns every knob by its name, as `check_trial` accepts them."""
         own = self.adapter.model_dump(exclude={"peft"})
-        return {**own, **_prefixed(self.adapter.peft), **self.training.model_dump()}
+        of_peft = {f"{PEFT_FIELD}{name}": value for name, value in self.adapter.peft.items()}
+        return {**own, **of_peft, **self.training.model_dump()}
 
 
 SECTIONS: dict[str, type[Frozen]] = {"adapter": AdapterConfig, "training": TrainingConfig}
@@ -290,7 +291,3 @@ def adapter_values(params: Mapping[str, Any]) -> dict[str, Any]:
     own = {name: value for name, value in params.items() if section_of(name) == "adapter"}
     fields = {name: own.pop(name) for name in list(own) if name.startswith(PEFT_FIELD)}
     return {**own, "peft": {name.removeprefix(PEFT_FIELD): value for name, value in fields.items()}} if fields else own
-
-
-def _prefixed(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"{PEFT_FIELD}{name}": value for name, value in fields.items()}
