@@ -21,7 +21,6 @@ from krona_tune.search.budget import Amount, Budget, Rates, StudyClock, spent
 from krona_tune.search.driver_options import DriverOptions, Outcome
 from krona_tune.search.forecast import Forecast
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.order_table import ANSWERS, OF_A_FULL_TRAINING
 from krona_tune.search.phases import Works, finals_reserve, full_phase, keep_effects, known_phase, search_phase
 from krona_tune.search.ray_metrics import StudyMetrics, readings
 from krona_tune.search.resume import finals_left, repeats_left, search_left
@@ -139,7 +138,7 @@ class Driver:
             self._most(),
             share=options.share,
             kept=lambda: not self.sinks.unrecorded,
-            only=OF_A_FULL_TRAINING if again else tuple(ANSWERS),
+            full_training=bool(again),
             earlier=options.earlier,
         )
         self.metrics = StudyMetrics(

@@ -12,7 +12,7 @@ from threading import RLock
 
 from krona_tune.record.orders import Inbox, remove_order
 from krona_tune.refusal import Refusal, told
-from krona_tune.search.order_table import ANSWERS, OF_A_DRIVER, RunningStudy
+from krona_tune.search.order_table import ANSWERS, OF_A_DRIVER, OF_A_FULL_TRAINING, RunningStudy
 from krona_tune.search.searchers.task_searcher import Gate, GatedSearcher
 from krona_tune.search.waiting_orders import EarlierOrders
 from krona_tune.study.order import Order, is_paused, search_ended_by
@@ -31,18 +31,19 @@ class StudyOrders(RunningStudy, Gate):
 
     Attributes:
         kept: returns whether everything so far is in the records; without that no order takes effect.
-        only: the orders that this driver answers; the others wait for the next.
+        full_training: this driver only trains a configuration on all examples; other orders wait for the next one.
         earlier: the orders that were given before this driver's command, and what that sets itself.
         ticked: called whenever orders are looked for, several times a second.
     """
 
     kept: Callable[[], bool] = lambda: True
-    only: Collection[str] = tuple(ANSWERS)
+    full_training: bool = False
     earlier: EarlierOrders = field(default_factory=EarlierOrders)
     ticked: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         Gate.__init__(self, self.most)
+        self.only: Collection[str] = OF_A_FULL_TRAINING if self.full_training else tuple(ANSWERS)
         self.paused = is_paused(self.ledger.orders.values())
         self._before = {order.id for order in EarlierOrders.of(self.folder).orders}
         self._lock = RLock()

@@ -27,11 +27,11 @@ PACKAGE = Path(krona_tune.__file__).parent
 OTHERS = {
     "search/terminal/live_view.py": "a table's heads",
     "record/orders.py": "the end of a file's name",
-    "search/phases.py": "the end of a driver that did all",
+    "search/study_stopper.py": "the end of a driver that did all",
     "service/queue/database.py": "the states of a queue's entry",
     "service/queue/dispatcher.py": "the states of a queue's entry",
     "service/queue/entry.py": "the states of a queue's entry",
-    "data/mini/grammar.py": "a word of a sentence",
+    "data/mini_grammar.py": "a word of a sentence",
 }
 """The other modules with a word that is a study's state too, and what it means there."""
 
