@@ -1,7 +1,10 @@
-# `make study` runs the main job, `make test` the quick tests, `make test-all` also those of faults and whole studies,
-# `make test-long` the remaining ones, `make docs` builds the pages of docs/; each creates .venv if it is missing.
+# `make study` runs the main job, `make test` one case of each quick test, `make test-all` all cases and the tests of
+# faults and whole studies, `make test-long` the remaining ones, `make docs` builds the pages of docs/; each creates .venv
+# if it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
+# Quick tests compute on one thread each, so that each core runs some of the files; slow ones use all cores themselves.
+PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadfile
 
 .PHONY: study test test-all test-long docs check lint scan audit bench format clean
 
@@ -9,10 +12,11 @@ study: .venv/study
 	$(BIN)/python run_study.py --tasks glue
 
 test: .venv/test
-	$(BIN)/python -m pytest -m "not slow and not long"
+	$(BIN)/python -m pytest -m "not slow and not long" --first-case $(PARALLEL)
 
 test-all: .venv/test
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -m "not slow and not long" $(PARALLEL)
+	$(BIN)/python -m pytest -m "slow and not long"
 
 test-long: .venv/test
 	$(BIN)/python -m pytest -m long
