@@ -7,6 +7,7 @@ one row too.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from math import isqrt
 from pkgutil import resolve_name
 from typing import Any
@@ -144,87 +145,68 @@ _LAYERS = frozenset({"stacks", "layers", "layer_norms"})
 _MAPS = _LAYERS | {"roles", "scale"}
 _KRONECKER = _LAYERS | {"scale", "a_out", "a_in", "terms", "scaling", "init"}
 
+_MODULES, _FORMS = "krona_tune.adapters.method_modules", "krona_tune.adapters.peft_form"
+_beside_maps = partial(Method, stands=Stands.BESIDE_MAPS, merges_into="weight")
+_krona = partial(_beside_maps, cost=_krona_cost, module=f"{_MODULES}:Krona", peft_form=f"{_FORMS}:krona_form")
+_beside_blocks = partial(Method, stands=Stands.BESIDE_BLOCKS)
+_after_sublayers = partial(Method, stands=Stands.AFTER_SUBLAYERS)
+_nowhere = partial(Method, stands=Stands.NOWHERE, merges_into="weight")
+
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        Method(
-            name="krona",
-            stands=Stands.BESIDE_MAPS,
-            reads=_KRONECKER | {"roles"},
-            cost=_krona_cost,
-            module="krona_tune.adapters.method_modules:Krona",
-            merges_into="weight",
-            peft_form="krona_tune.adapters.peft_form:krona_form",
-            glue_average=86.14,
-        ),
-        Method(
-            name="cdka",
-            stands=Stands.BESIDE_MAPS,
-            reads=_KRONECKER - {"init", "scaling"} | {"roles"},
-            cost=_krona_cost,
-            module="krona_tune.adapters.method_modules:Krona",
-            merges_into="weight",
-            peft_form="krona_tune.adapters.peft_form:krona_form",
-        ),
-        Method(
+        _krona(name="krona", reads=_KRONECKER | {"roles"}, glue_average=86.14),
+        _krona(name="cdka", reads=_KRONECKER - {"init", "scaling"} | {"roles"}),
+        _beside_blocks(
             name="krona_b",
-            stands=Stands.BESIDE_BLOCKS,
             reads=_KRONECKER,
             cost=_krona_cost,
-            module="krona_tune.adapters.method_modules:Krona",
+            module=f"{_MODULES}:Krona",
             glue_average=86.28,
         ),
-        Method(
+        _beside_blocks(
             name="krona_b_res",
-            stands=Stands.BESIDE_BLOCKS,
             reads=_KRONECKER,
             cost=lambda site, adapter: _krona_cost(site, adapter) + 1,
-            module="krona_tune.adapters.method_modules:KronaBlockResidual",
+            module=f"{_MODULES}:KronaBlockResidual",
             glue_average=86.57,
         ),
-        Method(
+        _beside_maps(
             name="lora",
-            stands=Stands.BESIDE_MAPS,
             reads=_MAPS | {"rank"},
             cost=lambda site, adapter: adapter.rank * (site.d_in + site.d_out),
-            module="krona_tune.adapters.method_modules:Lora",
-            merges_into="weight",
-            peft_form="krona_tune.adapters.peft_form:lora_form",
+            module=f"{_MODULES}:Lora",
+            peft_form=f"{_FORMS}:lora_form",
             glue_average=85.73,
         ),
-        Method(
+        _beside_maps(
             name="lokr",
-            stands=Stands.BESIDE_MAPS,
             reads=_MAPS | {"rank", "decompose_factor"},
             cost=lambda site, adapter: lokr_cost(site.d_out, site.d_in, adapter.rank, adapter.decompose_factor),
-            module="krona_tune.adapters.method_modules:Lokr",
-            merges_into="weight",
-            peft_form="krona_tune.adapters.peft_form:lokr_form",
+            module=f"{_MODULES}:Lokr",
+            peft_form=f"{_FORMS}:lokr_form",
             needs="peft",
         ),
-        Method(
+        _beside_blocks(
             name="parallel_adapter",
-            stands=Stands.BESIDE_BLOCKS,
             reads=_LAYERS | {"scale", "bottleneck"},
             cost=_bottleneck_cost,
-            module="krona_tune.adapters.method_modules:ParallelAdapter",
+            module=f"{_MODULES}:ParallelAdapter",
             glue_average=85.86,
         ),
-        Method(
+        _after_sublayers(
             name="adapter",
-            stands=Stands.AFTER_SUBLAYERS,
             reads=_LAYERS | {"bottleneck"},
             cost=_bottleneck_cost,
-            module="krona_tune.adapters.method_modules:SequentialAdapter",
+            module=f"{_MODULES}:SequentialAdapter",
             glue_average=85.30,
         ),
-        Method(
+        _after_sublayers(
             name="compacter",
-            stands=Stands.AFTER_SUBLAYERS,
             reads=_LAYERS | {"bottleneck", "phm"},
             cost=_compacter_cost,
             shared=lambda adapter: adapter.phm**3,
-            modules="krona_tune.adapters.method_modules:compacters",
+            modules=f"{_MODULES}:compacters",
             glue_average=85.82,
         ),
         Method(
@@ -232,20 +214,13 @@ METHODS: dict[str, Method] = {
             stands=Stands.BESIDE_EVERY_MAP,
             reads=_LAYERS,
             cost=lambda site, adapter: site.d_out,
-            module="krona_tune.adapters.method_modules:Bias",
+            module=f"{_MODULES}:Bias",
             own=TrainedModelPart.NORM_BIASES,
             merges_into="bias",
             glue_average=84.17,
         ),
-        Method(
-            name="full",
-            stands=Stands.NOWHERE,
-            reads=frozenset(),
-            own=TrainedModelPart.ALL,
-            merges_into="weight",
-            glue_average=85.65,
-        ),
-        Method(name=BASELINE, stands=Stands.NOWHERE, reads=frozenset({"layer_norms"}), merges_into="weight"),
+        _nowhere(name="full", reads=frozenset(), own=TrainedModelPart.ALL, glue_average=85.65),
+        _nowhere(name=BASELINE, reads=frozenset({"layer_norms"})),
     )
 }
 _OF_PEFT = Method(

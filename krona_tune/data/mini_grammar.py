@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,48 +24,45 @@ class Noun:
     synonym: str = ""
 
 
-def _nouns(kind: str, alone: str, twins: str = "") -> dict[str, Noun]:
-    """Reads nouns written as `one/many`; `twins` holds pairs of synonyms, written as `one/many=one/many`."""
-    table = {one: Noun(many=many, kind=kind) for one, many in (word.split("/") for word in alone.split())}
+Entry = TypeVar("Entry", Verb, Noun)
+
+
+def _lexicon(make: Callable[..., Entry], alone: str, twins: str) -> dict[str, Entry]:
+    """Reads words and their forms, written as `word/form/form`; `twins` holds pairs of synonyms, written as
+    `word/form=word/form`. `make` returns an entry from the forms and the synonym."""
+    table = {word: make(*forms, synonym="") for word, *forms in (each.split("/") for each in alone.split())}
     for twin in twins.split():
-        (left, lefts), (right, rights) = (word.split("/") for word in twin.split("="))
-        table[left] = Noun(many=lefts, kind=kind, synonym=right)
-        table[right] = Noun(many=rights, kind=kind, synonym=left)
+        (left, *of_left), (right, *of_right) = (each.split("/") for each in twin.split("="))
+        table |= {left: make(*of_left, synonym=right), right: make(*of_right, synonym=left)}
     return table
 
 
-VERBS: dict[str, Verb] = {
-    "buy": Verb(past="bought", participle="bought", synonym="purchase"),
-    "purchase": Verb(past="purchased", participle="purchased", synonym="buy"),
-    "fix": Verb(past="fixed", participle="fixed", synonym="repair"),
-    "repair": Verb(past="repaired", participle="repaired", synonym="fix"),
-    "hide": Verb(past="hid", participle="hidden", synonym="conceal"),
-    "conceal": Verb(past="concealed", participle="concealed", synonym="hide"),
-    "choose": Verb(past="chose", participle="chosen", synonym="select"),
-    "select": Verb(past="selected", participle="selected", synonym="choose"),
-    "sell": Verb(past="sold", participle="sold"),
-    "steal": Verb(past="stole", participle="stolen"),
-    "paint": Verb(past="painted", participle="painted"),
-    "break": Verb(past="broke", participle="broken"),
-    "find": Verb(past="found", participle="found"),
-    "borrow": Verb(past="borrowed", participle="borrowed"),
-    "clean": Verb(past="cleaned", participle="cleaned"),
-    "draw": Verb(past="drew", participle="drawn"),
+def _nouns(kind: str, alone: str, twins: str = "") -> dict[str, Noun]:
+    """Reads nouns written as `one/many`; `twins` holds pairs of synonyms, written as `one/many=one/many`."""
+    return _lexicon(lambda many, synonym: Noun(many=many, kind=kind, synonym=synonym), alone, twins)
+
+
+def _verbs(alone: str, twins: str = "") -> dict[str, Verb]:
+    """Reads verbs written as `verb/past/participle`, and pairs of them as nouns are."""
+    return _lexicon(lambda past, did, synonym: Verb(past=past, participle=did, synonym=synonym), alone, twins)
+
+
+VERBS = {
+    **_verbs(
+        "",
+        "buy/bought/bought=purchase/purchased/purchased fix/fixed/fixed=repair/repaired/repaired "
+        "hide/hid/hidden=conceal/concealed/concealed choose/chose/chosen=select/selected/selected",
+    ),
+    **_verbs(
+        "sell/sold/sold steal/stole/stolen paint/painted/painted break/broke/broken find/found/found "
+        "borrow/borrowed/borrowed clean/cleaned/cleaned draw/drew/drawn"
+    ),
 }
 
-MEETINGS: dict[str, Verb] = {
-    verb: Verb(past=past, participle=past)
-    for verb, past in (
-        ("thank", "thanked"),
-        ("call", "called"),
-        ("visit", "visited"),
-        ("help", "helped"),
-        ("blame", "blamed"),
-        ("follow", "followed"),
-        ("warn", "warned"),
-        ("praise", "praised"),
-    )
-}
+MEETINGS = _verbs(
+    "thank/thanked/thanked call/called/called visit/visited/visited help/helped/helped blame/blamed/blamed "
+    "follow/followed/followed warn/warned/warned praise/praised/praised"
+)
 """What one person does to another; who does it to whom matters."""
 
 PEOPLE = _nouns(

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from krona_tune.study.request.task_spec import PERPLEXITY
@@ -104,74 +104,29 @@ class Task:
 
 _PAIR = ("sentence1", "sentence2")
 
+
+def _glue(
+    title: str, inputs: tuple[str, ...], labels: tuple[str, ...], metrics: tuple[str, ...] = ("accuracy",)
+) -> Task:
+    """Returns a task that is named by its title in small letters, without hyphens."""
+    return Task(name=title.lower().replace("-", ""), title=title, inputs=inputs, labels=labels, metrics=metrics)
+
+
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
-        Task(
-            name="cola",
-            title="CoLA",
-            inputs=("sentence",),
-            labels=("unacceptable", "acceptable"),
-            metrics=("matthews",),
-        ),
-        Task(
-            name="sst2",
-            title="SST-2",
-            inputs=("sentence",),
-            labels=("negative", "positive"),
-            metrics=("accuracy",),
-        ),
-        Task(
-            name="mrpc",
-            title="MRPC",
-            inputs=_PAIR,
-            labels=("not_equivalent", "equivalent"),
-            metrics=("accuracy", "f1"),
-        ),
-        Task(
-            name="qqp",
-            title="QQP",
-            inputs=("question1", "question2"),
-            labels=("not_duplicate", "duplicate"),
-            metrics=("accuracy", "f1"),
-        ),
-        Task(
-            name="stsb",
-            title="STS-B",
-            inputs=_PAIR,
-            labels=(),
-            metrics=("pearson", "spearman"),
-            grid=tuple(i / 5 for i in range(26)),
-        ),
-        Task(
-            name="mnli",
-            title="MNLI",
-            inputs=("premise", "hypothesis"),
+        _glue("CoLA", ("sentence",), ("unacceptable", "acceptable"), ("matthews",)),
+        _glue("SST-2", ("sentence",), ("negative", "positive")),
+        _glue("MRPC", _PAIR, ("not_equivalent", "equivalent"), ("accuracy", "f1")),
+        _glue("QQP", ("question1", "question2"), ("not_duplicate", "duplicate"), ("accuracy", "f1")),
+        replace(_glue("STS-B", _PAIR, (), ("pearson", "spearman")), grid=tuple(i / 5 for i in range(26))),
+        replace(
+            _glue("MNLI", ("premise", "hypothesis"), ("entailment", "neutral", "contradiction")),
             prompt_order=("hypothesis", "premise"),
-            labels=("entailment", "neutral", "contradiction"),
-            metrics=("accuracy",),
         ),
-        Task(
-            name="qnli",
-            title="QNLI",
-            inputs=("question", "sentence"),
-            labels=("entailment", "not_entailment"),
-            metrics=("accuracy",),
-        ),
-        Task(
-            name="rte",
-            title="RTE",
-            inputs=_PAIR,
-            labels=("entailment", "not_entailment"),
-            metrics=("accuracy",),
-        ),
-        Task(
-            name="wnli",
-            title="WNLI",
-            inputs=_PAIR,
-            labels=("not_entailment", "entailment"),
-            metrics=("accuracy",),
-        ),
+        _glue("QNLI", ("question", "sentence"), ("entailment", "not_entailment")),
+        _glue("RTE", _PAIR, ("entailment", "not_entailment")),
+        _glue("WNLI", _PAIR, ("not_entailment", "entailment")),
     )
 }
 
