@@ -14,6 +14,16 @@ STUDIES = "studies"
 """The storage that is used if none is named: a folder in the current one."""
 
 
+class _Inside:
+    """The path of a file or folder inside a study's folder."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, folder: "StudyFolder", owner: object) -> Path:
+        return folder.root / self._name
+
+
 @dataclass(frozen=True)
 class StudyFolder:
     """The paths inside one study's folder, and the tracking store that it shares with the studies beside it.
@@ -23,6 +33,26 @@ class StudyFolder:
 
     root: Path
     remote: str | None = None
+
+    spec = _Inside("study.yaml")
+    manifest = _Inside("manifest.json")
+    inputs = _Inside("inputs")
+    """The folder of data and models that a Python session gave."""
+    driver = _Inside(".driver")
+    """The file that names the process that runs the study: its number and its machine."""
+    orders = _Inside("orders")
+    """The folder of orders that no driver has answered yet."""
+    clock = _Inside("clock.json")
+    """The file that records how long drivers have run the study."""
+    state = _Inside("state.json")
+    """The file in which the driver says how far the study is."""
+    results = _Inside("results")
+    journal = _Inside("optuna.journal")
+    checkpoints = _Inside("checkpoints")
+    """The folder that has one folder for each unfinished trial."""
+    ray = _Inside("ray")
+    report = _Inside("report.html")
+    log = _Inside("study.log")
 
     @property
     def name(self) -> str:
@@ -39,67 +69,9 @@ class StudyFolder:
         return "" if self.storage == STUDIES else f" --storage {shlex.quote(redact(self.storage))}"
 
     @property
-    def spec(self) -> Path:
-        return self.root / "study.yaml"
-
-    @property
-    def manifest(self) -> Path:
-        return self.root / "manifest.json"
-
-    @property
-    def inputs(self) -> Path:
-        """Returns the folder of data and models that a Python session gave."""
-        return self.root / "inputs"
-
-    @property
-    def driver(self) -> Path:
-        """Returns the file that names the process that runs the study: its number and its machine."""
-        return self.root / ".driver"
-
-    @property
-    def orders(self) -> Path:
-        """Returns the folder of orders that no driver has answered yet."""
-        return self.root / "orders"
-
-    @property
-    def clock(self) -> Path:
-        """Returns the file that records how long drivers have run the study."""
-        return self.root / "clock.json"
-
-    @property
-    def state(self) -> Path:
-        """Returns the file in which the driver says how far the study is."""
-        return self.root / "state.json"
-
-    @property
-    def results(self) -> Path:
-        return self.root / "results"
-
-    @property
-    def journal(self) -> Path:
-        return self.root / "optuna.journal"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Returns the folder that has one folder for each unfinished trial."""
-        return self.root / "checkpoints"
-
-    @property
     def remote_checkpoints(self) -> str | None:
         """Returns the URI where workers that can't see `checkpoints` find its content."""
         return f"{self.remote}/checkpoints" if self.remote else None
-
-    @property
-    def ray(self) -> Path:
-        return self.root / "ray"
-
-    @property
-    def report(self) -> Path:
-        return self.root / "report.html"
-
-    @property
-    def log(self) -> Path:
-        return self.root / "study.log"
 
     @property
     def tracking_uri(self) -> str:
