@@ -6,10 +6,9 @@ import shlex
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from textwrap import indent
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, HighlighterType, JustifyMethod, OverflowMethod
-from rich.style import Style
+from rich.console import Console
 from rich.text import Text
 
 from krona_tune.adapters.adapter_card import Form
@@ -42,22 +41,9 @@ CONTROLS = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u202a-\\u202e\\u2066-
 class SafeConsole(Console):
     """A console on which no text acts: its control characters are shown as escapes."""
 
-    def render_str(
-        self,
-        text: str,
-        *,
-        style: str | Style = "",
-        justify: JustifyMethod | None = None,
-        overflow: OverflowMethod | None = None,
-        emoji: bool | None = None,
-        markup: bool | None = None,
-        highlight: bool | None = None,
-        highlighter: HighlighterType | None = None,
-    ) -> Text:
+    def render_str(self, text: str, **how: Any) -> Text:
         """Returns what rich prints for a text: a line, or the cell of a table."""
-        safe = CONTROLS.sub(_escaped, text)
-        said = {"emoji": emoji, "markup": markup, "highlight": highlight, "highlighter": highlighter}
-        return super().render_str(safe, style=style, justify=justify, overflow=overflow, **said)  # type: ignore[arg-type]
+        return super().render_str(CONTROLS.sub(_escaped, text), **how)
 
 
 def _escaped(found: re.Match[str]) -> str:
