@@ -120,18 +120,8 @@ class Ledger:
         trial = config.checked()
         counted = self._count(trial)
         return TrialResult(
-            trial_id=config.trial_id,
-            task=trial.task,
-            kind=trial.kind,
-            number=config.number,
-            seed=trial.seed,
+            **vars(config),
             fingerprint=trial.fingerprint,
-            params=config.params,
-            of=config.of,
-            proposed_by=config.proposed_by,
-            expected_score=config.expected_score,
-            expected_deviation=config.expected_deviation,
-            copied_examples=config.copied_examples,
             adapter_parameters=counted.adapter,
             norm_parameters=counted.norms,
             head_parameters=counted.head,
