@@ -113,8 +113,7 @@ def _classes() -> dict[str, Any]:
 
 def _peft(module: str = "peft") -> Any:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it, and it advises other packages
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         return import_module(module)
 
 
@@ -194,8 +193,7 @@ def make_config(adapter: AdapterConfig, maps: list[str]) -> Any:
     found, preset = config_class(adapter.method)
     more = {field.name: QUIET[field.name] for field in fields(found) if field.name in QUIET}
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             return found(**{**preset, **adapter.peft, **more}, target_modules=maps)
     except Exception as error:  # whatever a configuration, maybe the user's own, raises about its fields
         raise Refusal(adapter.method, told(error), "change its fields") from None

@@ -91,8 +91,7 @@ class PeftMap(nn.Module):
         _, _, part = self._frozen
         merged = _apart(self.layer)
         try:
-            with torch.no_grad(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with torch.no_grad(), warnings.catch_warnings(action="ignore"):
                 merged.merge()
         except (NotImplementedError, ValueError, RuntimeError) as error:
             raise Refusal("merge", f"peft can't merge it ({told(error)})", "use it as an adapter") from None
@@ -187,8 +186,7 @@ def _tuner(adapter: AdapterConfig, maps: Mapping[str, nn.Module], *, values: boo
     if make is None:
         raise Refusal(adapter.method, f"peft has no tuner of the type {config.peft_type}", "register it with peft")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             return make(holder, config, NAME, low_cpu_mem_usage=not values)
     except NotImplementedError:
         raise

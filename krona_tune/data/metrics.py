@@ -39,8 +39,7 @@ def _correlation(statistic: Callable[..., Any], predictions: Values, labels: Val
         return 0.0
     if (predictions == predictions[0]).all() or (labels == labels[0]).all():
         return 0.0
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
         value = float(statistic(predictions.astype(np.float64), labels.astype(np.float64)))
     return value if np.isfinite(value) else 0.0
 

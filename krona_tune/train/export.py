@@ -124,8 +124,7 @@ def export_adapter(
         case Form.MERGED:
             differing = _leave_merged(adapter, to, card, model, DTYPES[dtype], readme)
         case Form.PEFT | Form.LORA:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)  # of what peft asks of transformers
+            with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of what peft asks of transformers
                 differing, approximation = _leave_as_peft(adapter, to, model, rank, judged_on, readme)
     return Exported(folder=to, difference=differing, loading=loading(card, form, to), approximation=approximation)
 

@@ -43,8 +43,8 @@ def first_kernel(dimensions: int) -> Kernel:
 
 def fitted_kernel(x: Array, y: Array, start: Kernel) -> Kernel:
     """Returns the kernel with the most probable lengths and noise, given rows x (n, d) with values y (n,)."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a length or the noise may end at its bound
+    with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
+        # a length or the noise may end at its bound
         return _regressor(start, _most_probable).fit(x, y).kernel_
 
 

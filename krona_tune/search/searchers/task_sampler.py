@@ -66,8 +66,7 @@ class TaskSampler:
         self._space, self._seed, self._startup, self._suggest = space, seed, startup_trials, suggest
         self._address = name.partition("/")[2]  # randomness depends on what is searched, not on the study's name
         self._study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
+        with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
             self._study.set_metric_names(["score"])
         self._give_up_what_was_lost()
         mine = [trial for trial in self._study.get_trials(deepcopy=False) if TRIAL_ID in trial.user_attrs]
@@ -231,8 +230,8 @@ class TaskSampler:
             trial = optuna.trial.Trial(
                 self._study, self._study.get_trials(deepcopy=False)[self._open[trial_id]]._trial_id
             )
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # a rung that is reported again after a resume
+            with warnings.catch_warnings(action="ignore", category=UserWarning):
+                # of a rung that is reported again after a resume
                 trial.report(score, step)
 
     def tell(self, trial_id: str, status: Status, score: float | None) -> None:
@@ -246,8 +245,7 @@ class TaskSampler:
         seed = stream(self._seed, "sampler", self._address, number) % 2**32
         if self._startup is None:
             return RandomSampler(seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
+        with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
             return TPESampler(
                 n_startup_trials=self._startup,
                 constant_liar=True,

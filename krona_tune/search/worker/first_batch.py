@@ -128,8 +128,7 @@ def train_first_batch(
 
 def _train(task: str, work: TaskWork, backbone: Backbone, params: dict[str, Any]) -> int:
     """Runs one step and one evaluation as a trial does. Returns the peak memory in bytes."""
-    with quiet(), warnings.catch_warnings(), suppress(NoValue):  # of a metric that a few rows can't have
-        warnings.simplefilter("ignore")
+    with quiet(), warnings.catch_warnings(action="ignore"), suppress(NoValue):  # of a metric that a few rows can't have
         train_trial(f"{task}-first-batch", check_trial(task, 0, params), work, backbone, lambda report: None)
     return backbone.device.peak_memory_bytes()
 
@@ -139,8 +138,7 @@ def _probe(backbone: Backbone, works: Mapping[str, TaskWork], params: dict[str, 
     task, own_threads = next(iter(works)), torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        with quiet(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet(), warnings.catch_warnings(action="ignore"):
             return time_steps(backbone, works, check_trial(task, 0, params))
     except Exception:
         logger.exception("no step could be timed, so there is no forecast")
