@@ -15,22 +15,7 @@ from plotly.offline import get_plotlyjs
 from krona_tune.atomic_write import write_atomically
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.report.frame import factor_shape
-from krona_tune.study.formatting import (
-    NOTHING,
-    describe_adapter,
-    format_clock,
-    format_count,
-    format_duration,
-    format_gain,
-    format_knob,
-    format_memory,
-    format_money,
-    format_name,
-    format_percent,
-    format_score,
-    format_spread,
-    format_time,
-)
+from krona_tune.study import formatting
 from krona_tune.study.order import OrderKind, order_controls
 from krona_tune.study.result import TrialResult
 
@@ -43,29 +28,29 @@ SHAPE = "A"
 
 
 def format_hours(seconds: float | None) -> str:
-    return NOTHING if seconds is None else f"{seconds / 3600:.2f}"
+    return formatting.NOTHING if seconds is None else f"{seconds / 3600:.2f}"
 
 
 def format_share(share: float | None) -> str:
     """Writes a share from 0 to 1 in whole percent."""
-    return NOTHING if share is None else f"{100 * share:.0f} %"
+    return formatting.NOTHING if share is None else f"{100 * share:.0f} %"
 
 
 FILTERS = {
-    "score": format_score,
-    "gain": format_gain,
-    "spread": partial(format_spread, plus_minus=" ± "),
-    "count": format_count,
-    "percent": format_percent,
-    "money": format_money,
-    "seconds": format_duration,
+    "score": formatting.format_score,
+    "gain": formatting.format_gain,
+    "spread": partial(formatting.format_spread, plus_minus=" ± "),
+    "count": formatting.format_count,
+    "percent": formatting.format_percent,
+    "money": formatting.format_money,
+    "seconds": formatting.format_duration,
     "hours": format_hours,
     "share": format_share,
-    "memory": format_memory,
-    "moment": format_time,
-    "clock": format_clock,
-    "adapter": describe_adapter,
-    "words": format_name,
+    "memory": formatting.format_memory,
+    "moment": formatting.format_time,
+    "clock": formatting.format_clock,
+    "adapter": formatting.describe_adapter,
+    "words": formatting.format_name,
 }
 
 
@@ -133,7 +118,9 @@ def environment() -> Environment:
 
 def knobs_of(trial: TrialResult) -> dict[str, str]:
     """The trial's knobs as the page writes them, with the two sizes of A in one place."""
-    written = {name: format_knob(value) for name, value in trial.params.items() if name not in {"a_out", "a_in"}}
+    written = {
+        name: formatting.format_knob(value) for name, value in trial.params.items() if name not in {"a_out", "a_in"}
+    }
     return written | ({SHAPE: shape.replace("x", "×")} if (shape := factor_shape(trial)) else {})
 
 

@@ -12,23 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import sqlalchemy as sql
 from pydantic import ValidationError
-from sqlalchemy import (
-    Column,
-    ColumnElement,
-    Connection,
-    Float,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    create_engine,
-    event,
-    func,
-    select,
-    text,
-)
 from sqlalchemy.engine import Row
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import NullPool
@@ -47,47 +32,47 @@ BUSY_SECONDS = 5.0
 MOST_QUEUED, MOST_ENDED = 1_000, 100
 """The most studies that may have a place, and how many of those that ended are listed."""
 
-metadata = MetaData()
-entries = Table(
+metadata = sql.MetaData()
+entries = sql.Table(
     "entries",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
-    Column("name", String, nullable=False),
-    Column("person", String, nullable=False),
-    Column("priority", Integer, nullable=False),
-    Column("state", String, nullable=False, default="queued"),
-    Column("space", String, nullable=False),
-    Column("tracking_uri", String),
-    Column("notify", String, nullable=False),
-    Column("slots", Integer, nullable=False, default=0),
-    Column("submitted_at", Float, nullable=False, default=time.time),
-    Column("ended_at", Float),
-    Column("reason", String, nullable=False, default=""),
-    Column("removed_by", String, nullable=False, default=""),
+    sql.Column("id", sql.Integer, primary_key=True, autoincrement=True),
+    sql.Column("name", sql.String, nullable=False),
+    sql.Column("person", sql.String, nullable=False),
+    sql.Column("priority", sql.Integer, nullable=False),
+    sql.Column("state", sql.String, nullable=False, default="queued"),
+    sql.Column("space", sql.String, nullable=False),
+    sql.Column("tracking_uri", sql.String),
+    sql.Column("notify", sql.String, nullable=False),
+    sql.Column("slots", sql.Integer, nullable=False, default=0),
+    sql.Column("submitted_at", sql.Float, nullable=False, default=time.time),
+    sql.Column("ended_at", sql.Float),
+    sql.Column("reason", sql.String, nullable=False, default=""),
+    sql.Column("removed_by", sql.String, nullable=False, default=""),
     sqlite_autoincrement=True,
 )
-Index("live_names", entries.c.name, unique=True, sqlite_where=entries.c.state.in_(LIVE))
-starts = Table(
+sql.Index("live_names", entries.c.name, unique=True, sqlite_where=entries.c.state.in_(LIVE))
+starts = sql.Table(
     "starts",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("entry", Integer, nullable=False, index=True),
-    Column("at", Float, nullable=False),
-    Column("slots", Integer, nullable=False),
-    Column("handle", String, nullable=False),
-    Column("state_before", Float),
-    Column("ended_at", Float),
-    Column("fault", Integer, nullable=False),
+    sql.Column("id", sql.Integer, primary_key=True),
+    sql.Column("entry", sql.Integer, nullable=False, index=True),
+    sql.Column("at", sql.Float, nullable=False),
+    sql.Column("slots", sql.Integer, nullable=False),
+    sql.Column("handle", sql.String, nullable=False),
+    sql.Column("state_before", sql.Float),
+    sql.Column("ended_at", sql.Float),
+    sql.Column("fault", sql.Integer, nullable=False),
 )
-changes = Table(
+changes = sql.Table(
     "changes",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("entry", Integer, nullable=False),
-    Column("at", Float, nullable=False, index=True),
-    Column("slots", Integer, nullable=False),
+    sql.Column("id", sql.Integer, primary_key=True),
+    sql.Column("entry", sql.Integer, nullable=False),
+    sql.Column("at", sql.Float, nullable=False, index=True),
+    sql.Column("slots", sql.Integer, nullable=False),
 )
-MIGRATIONS: Sequence[Callable[[Connection], None]] = (metadata.create_all,)
+MIGRATIONS: Sequence[Callable[[sql.Connection], None]] = (metadata.create_all,)
 """What brings a file from each format to the next, from an empty file on. A step is never changed once it was released;
 the first then lists its statements, since the tables above are those of the last format."""
 
@@ -123,21 +108,21 @@ class Database:
         Refusal: it can't be opened, is no such file, or was written by a newer version.
     """
 
-    def __init__(self, path: Path, migrations: Sequence[Callable[[Connection], None]] = MIGRATIONS) -> None:
+    def __init__(self, path: Path, migrations: Sequence[Callable[[sql.Connection], None]] = MIGRATIONS) -> None:
         self._path = path
         self._odd: dict[int, str] = {}
-        self._engine = create_engine(
+        self._engine = sql.create_engine(
             f"sqlite:///{path}", poolclass=NullPool, connect_args={"timeout": BUSY_SECONDS, "isolation_level": None}
         )
-        event.listen(self._engine, "begin", _begin)
+        sql.event.listen(self._engine, "begin", _begin)
         with self._transaction() as connection:
-            written = int(connection.execute(text(f"PRAGMA {FORMAT_KEY}")).scalar_one())
+            written = int(connection.execute(sql.text(f"PRAGMA {FORMAT_KEY}")).scalar_one())
             if written > len(migrations):
                 problem = f"was written by a newer krona_tune (format {written}, this version reads {len(migrations)})"
                 raise Refusal(str(path), problem, "install that version, or move the file away")
             for step in migrations[written:]:
                 step(connection)
-            connection.execute(text(f"PRAGMA {FORMAT_KEY} = {len(migrations)}"))
+            connection.execute(sql.text(f"PRAGMA {FORMAT_KEY} = {len(migrations)}"))
 
     def add(self, asked: Submission, person: str) -> Entry:
         """Gives a study a place.
@@ -146,7 +131,7 @@ class Database:
             Refusal: a study of this name has one, or too many have.
         """
         with self._transaction() as connection:
-            live = select(func.count()).select_from(entries).where(entries.c.state.in_(LIVE))
+            live = sql.select(sql.func.count()).select_from(entries).where(entries.c.state.in_(LIVE))
             if connection.execute(live).scalar_one() >= MOST_QUEUED:
                 raise Refusal("the queue", f"{MOST_QUEUED:,} studies have a place", "wait until some have ended")
             values = asked.model_dump(include=AS_SUBMITTED) | {"person": person, "notify": json.dumps(asked.notify)}
@@ -158,7 +143,7 @@ class Database:
     def submission(self, entry: int) -> Submission:
         """Returns what was submitted."""
         with self._reading() as connection:
-            row = connection.execute(select(entries).where(entries.c.id == entry)).one()
+            row = connection.execute(sql.select(entries).where(entries.c.id == entry)).one()
         return Submission(**{name: row._mapping[name] for name in AS_SUBMITTED}, notify=tuple(json.loads(row.notify)))
 
     def entry(self, entry: int) -> Entry:
@@ -250,7 +235,7 @@ class Database:
             entry = connection.execute(
                 starts.delete().where(starts.c.id == start).returning(starts.c.entry)
             ).scalar_one()
-            began = connection.execute(select(func.count()).where(starts.c.entry == entry)).scalar_one()
+            began = connection.execute(sql.select(sql.func.count()).where(starts.c.entry == entry)).scalar_one()
             self._update(connection, entry, {"state": "running" if began else "queued", "reason": reason})
 
     def note_handle(self, start: int, handle: str) -> None:
@@ -277,23 +262,27 @@ class Database:
         """Returns how often a driver of an entry was started since a moment."""
         return self._count_starts(entry, starts.c.at >= since)
 
-    def _count_starts(self, entry: int, which: ColumnElement[bool]) -> int:
+    def _count_starts(self, entry: int, which: sql.ColumnElement[bool]) -> int:
         with self._reading() as connection:
-            return int(connection.execute(select(func.count()).where(starts.c.entry == entry, which)).scalar_one())
+            return int(
+                connection.execute(sql.select(sql.func.count()).where(starts.c.entry == entry, which)).scalar_one()
+            )
 
     def last_starts(self) -> dict[int, Start]:
         """Returns the last start of each entry that has a place."""
-        last = select(func.max(starts.c.id)).join(entries, entries.c.id == starts.c.entry).group_by(starts.c.entry)
-        asked = select(starts).where(starts.c.id.in_(last.where(entries.c.state.in_(LIVE))))
+        last = (
+            sql.select(sql.func.max(starts.c.id)).join(entries, entries.c.id == starts.c.entry).group_by(starts.c.entry)
+        )
+        asked = sql.select(starts).where(starts.c.id.in_(last.where(entries.c.state.in_(LIVE))))
         with self._reading() as connection:
             return {row.entry: Start(**row._mapping) for row in connection.execute(asked)}
 
     def changes(self, since: float) -> list[SlotChange]:
         """Returns the changes of slots since a moment, and of each entry the last one before it."""
-        before = select(func.max(changes.c.id)).where(changes.c.at < since).group_by(changes.c.entry)
+        before = sql.select(sql.func.max(changes.c.id)).where(changes.c.at < since).group_by(changes.c.entry)
         with self._reading() as connection:
             asked = (
-                select(changes.c.at, changes.c.entry.label("id"), entries.c.name, changes.c.slots)
+                sql.select(changes.c.at, changes.c.entry.label("id"), entries.c.name, changes.c.slots)
                 .join(entries, entries.c.id == changes.c.entry)
                 .where((changes.c.at >= since) | (changes.c.id.in_(before) & (changes.c.slots > 0)))
                 .order_by(changes.c.id)
@@ -301,12 +290,12 @@ class Database:
             found = connection.execute(asked).all()
         return self._valid(found, lambda row: SlotChange(**row._mapping))
 
-    def _reading(self) -> AbstractContextManager[Connection]:
+    def _reading(self) -> AbstractContextManager[sql.Connection]:
         """Begins a transaction that waits for nobody who is about to write."""
         return self._transaction(reads=True)
 
     @contextmanager
-    def _transaction(self, *, reads: bool = False) -> Iterator[Connection]:
+    def _transaction(self, *, reads: bool = False) -> Iterator[sql.Connection]:
         try:
             with self._engine.connect().execution_options(reads=reads) as connection, connection.begin():
                 yield connection
@@ -339,48 +328,48 @@ class Database:
             self._odd[row.id] = said
             logger.warning("%s", self.problem)
 
-    def _entry(self, connection: Connection, entry: int) -> Entry:
+    def _entry(self, connection: sql.Connection, entry: int) -> Entry:
         row = connection.execute(_selected().where(entries.c.id == entry)).one_or_none()
         if row is None:
-            there = connection.execute(select(entries.c.id).where(entries.c.state.in_(LIVE))).scalars()
+            there = connection.execute(sql.select(entries.c.id).where(entries.c.state.in_(LIVE))).scalars()
             told = unknown("the queue", "entry", str(entry), [str(each) for each in there])
             raise UnknownEntryError(told.place, told.problem, told.fix)
         if found := self._valid([row], _as_entry):
             return found[0]
         raise Refusal(f"entry {entry}", f"what the queue's file says of {self._odd[row.id]} makes no sense", "leave it")
 
-    def _update(self, connection: Connection, entry: int, values: dict[str, Any]) -> None:
+    def _update(self, connection: sql.Connection, entry: int, values: dict[str, Any]) -> None:
         connection.execute(entries.update().where(entries.c.id == entry).values(values))
 
-    def _give_slots(self, connection: Connection, entry: int, slots: int) -> None:
-        had = connection.execute(select(entries.c.slots).where(entries.c.id == entry)).scalar_one()
+    def _give_slots(self, connection: sql.Connection, entry: int, slots: int) -> None:
+        had = connection.execute(sql.select(entries.c.slots).where(entries.c.id == entry)).scalar_one()
         if slots != had:
             self._update(connection, entry, {"slots": slots})
             connection.execute(changes.insert().values(entry=entry, at=time.time(), slots=slots))
 
-    def _end_starts(self, connection: Connection, entry: int, now: float, *, fault: bool = False) -> None:
+    def _end_starts(self, connection: sql.Connection, entry: int, now: float, *, fault: bool = False) -> None:
         open_starts = starts.update().where(starts.c.entry == entry, starts.c.ended_at.is_(None))
         connection.execute(open_starts.values(ended_at=now, fault=int(fault)))
 
 
-def _inserted(connection: Connection, table: Table, values: Mapping[str, Any]) -> int:
+def _inserted(connection: sql.Connection, table: sql.Table, values: Mapping[str, Any]) -> int:
     """Inserts a row and returns its key."""
     key = connection.execute(table.insert().values(values)).inserted_primary_key
     assert key is not None, "an insert returns its key"
     return int(key[0])
 
 
-def _begin(connection: Connection) -> None:
+def _begin(connection: sql.Connection) -> None:
     """Begins a transaction; one that will write takes its lock at once, so that it never fails in the middle."""
     connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get("reads") else "BEGIN IMMEDIATE")
 
 
 def _selected() -> Any:
     """Returns the question for entries, with when each began and how often a driver was started again."""
-    of_entry = select(func.min(starts.c.at).label("began_at"), func.count().label("starts"), starts.c.entry)
+    of_entry = sql.select(sql.func.min(starts.c.at).label("began_at"), sql.func.count().label("starts"), starts.c.entry)
     counted = of_entry.group_by(starts.c.entry).subquery()
     kept = [column for column in entries.c if column.name not in {"space", "tracking_uri", "notify"}]
-    return select(*kept, counted.c.began_at, counted.c.starts).outerjoin(counted, counted.c.entry == entries.c.id)
+    return sql.select(*kept, counted.c.began_at, counted.c.starts).outerjoin(counted, counted.c.entry == entries.c.id)
 
 
 def _as_entry(row: Row[Any]) -> Entry:
