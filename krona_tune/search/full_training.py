@@ -8,9 +8,8 @@ import pyarrow as pa
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.startup.task_data import prepare_data
-from krona_tune.search.trial_message import TrialMessage
+from krona_tune.search.trial_message import TrialMessage, repeat_of
 from krona_tune.study.kinds import TrialKind
-from krona_tune.study.randomness import stream
 from krona_tune.study.request.study_spec import ExamplesSpec
 from krona_tune.study.request.trial import MOST_SEEDS
 from krona_tune.study.result import TrialResult
@@ -48,19 +47,8 @@ class FullTraining:
     def trials(self, seed: int) -> list[TrialMessage]:
         """Returns the trials, of which `seed`, the study's, decides the seeds."""
         again = self.of.kind != TrialKind.SEARCH and self.of.of  # a clone is a trial of its own
-        source, kind = again or self.of.trial_id, self.kind
-        return [
-            TrialMessage(
-                kind.facts.trial_id.format(source=source, index=index),
-                self.of.task,
-                self.of.number,
-                kind,
-                stream(seed, kind, self.of.task, index) % 2**31,
-                self.of.params,
-                source,
-            )
-            for index in range(1, self.seeds + 1)
-        ]
+        source = again or self.of.trial_id
+        return [repeat_of(self.of, self.kind, source, index, seed) for index in range(1, self.seeds + 1)]
 
 
 def configuration(rows: Iterable[TrialResult], plan: Plan, task: str | None, trial_id: str | None) -> TrialResult:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import Plan
-from krona_tune.search.trial_message import TrialMessage
+from krona_tune.search.trial_message import TrialMessage, repeat_of
 from krona_tune.study.kinds import FIRST_TRAINED, TrialKind
 from krona_tune.study.randomness import stream
 from krona_tune.study.request.study_spec import StudySpec
@@ -189,15 +189,7 @@ def repeat_trials(spec: StudySpec, rows: Iterable[TrialResult]) -> list[TrialMes
     ended = [row for row in rows if row.kind == TrialKind.SEARCH and row.ended]
     first = sorted((row for row in ended if 0 <= row.number < asked.points), key=lambda row: row.number)
     return [
-        TrialMessage(
-            TrialKind.REPEAT.facts.trial_id.format(source=row.trial_id, index=index),
-            row.task,
-            row.number,
-            TrialKind.REPEAT,
-            stream(spec.seed, TrialKind.REPEAT, row.task, index) % 2**31,
-            row.params,
-            row.trial_id,
-        )
+        repeat_of(row, TrialKind.REPEAT, row.trial_id, index, spec.seed)
         for index in range(1, asked.seeds + 1)
         for row in first
     ]

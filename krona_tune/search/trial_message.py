@@ -4,8 +4,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from krona_tune.study.formatting import describe_adapter
+from krona_tune.study.kinds import TrialKind
+from krona_tune.study.randomness import stream
 from krona_tune.study.request.trial import TrialConfig, check_trial
-from krona_tune.study.result import Report, ScoreOnTest, Status
+from krona_tune.study.result import Report, ScoreOnTest, Status, TrialResult
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,20 @@ class TrialMessage:
     def checked(self) -> TrialConfig:
         """Returns the checked trial. Raises a pydantic.ValidationError if a value is out of its field's range."""
         return check_trial(self.task, self.seed, self.params, self.kind)
+
+
+def repeat_of(row: TrialResult, kind: TrialKind, source: str, index: int, seed: int) -> TrialMessage:
+    """Returns a trial that trains a row's configuration again.
+
+    Args:
+        kind: what is trained again.
+        source: the trial that it is named after.
+        index: its number among the trials that do the same, from 1.
+        seed: the study's; together with the index it decides the trial's.
+    """
+    own = stream(seed, kind, row.task, index) % 2**31
+    trial_id = kind.facts.trial_id.format(source=source, index=index)
+    return TrialMessage(trial_id, row.task, row.number, kind, own, row.params, source)
 
 
 @dataclass(frozen=True, kw_only=True)
