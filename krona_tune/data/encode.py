@@ -51,13 +51,10 @@ class Encoded:
     names in a prompt, their order, and what surrounds a target.
     """
 
-    task: str
     train: pa.Table
     validation: pa.Table
     fingerprint: str
     pad_token_id: int
-    provenance: str
-    synthetic: bool
 
 
 def encode(data: TaskData, tokenizer: "PreTrainedTokenizerBase", **settings: Unpack[TokenizerSettings]) -> Encoded:
@@ -67,13 +64,10 @@ def encode(data: TaskData, tokenizer: "PreTrainedTokenizerBase", **settings: Unp
     """
     work = _Encoding(data, tokenizer, **settings)
     return Encoded(
-        task=data.task.name,
         train=work.part("train"),
         validation=work.part("validation"),
         fingerprint=work.fingerprint,
         pad_token_id=work.tokenization.pad_token_id,
-        provenance=data.provenance,
-        synthetic=data.synthetic,
     )
 
 
