@@ -70,9 +70,9 @@ FORMS = {
 }
 
 
-def say(text: str) -> None:
-    """Prints a text as it is."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+def say(text: str, *, to: Console = console) -> None:
+    """Prints a text as it is, however long it is and whatever signs it holds."""
+    to.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_lines(lines: Mapping[str, str]) -> None:

@@ -8,11 +8,9 @@ from io import BufferedWriter, FileIO, TextIOWrapper
 from typing import Any, TextIO
 
 import typer
-from rich.console import Console
 from typer.core import TyperCommand
 
 from krona_tune.api.diagnosis import refuse_gone_folder
-from krona_tune.api.printing import console
 from krona_tune.refused_calls import FREE, refuse_odd_text
 from krona_tune.search.driver_options import Outcome
 
@@ -48,11 +46,6 @@ def status_of(outcome: Outcome) -> int:
 def this_command() -> str:
     """Returns the command that this program was started with."""
     return shlex.join(["python", *sys.argv])
-
-
-def print_line(text: str, *, to: Console = console) -> None:
-    """Prints a text as it is, however long it is and whatever signs it holds."""
-    to.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 class CheckedCommand(TyperCommand):

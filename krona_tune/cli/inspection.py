@@ -9,10 +9,9 @@ import typer
 from krona_tune.api.folders import study_folder
 from krona_tune.api.inputs import find_space, question, space_names, space_text
 from krona_tune.api.plan_view import print_doubts, print_plan
-from krona_tune.api.printing import console
+from krona_tune.api.printing import console, say
 from krona_tune.api.study_request import default_to_glue
 from krona_tune.cli import options
-from krona_tune.cli.ending import print_line
 from krona_tune.hub import home
 from krona_tune.record.storage import storage_at
 from krona_tune.study.request.loader import load_spec, naming_given, read_given
@@ -24,12 +23,12 @@ def doctor() -> None:
 
     found = diagnose()
     for section, facts in found.sections.items():
-        print_line(section)
+        say(section)
         _print_facts(facts or {"none": ""})
     for kind, cases in (("warning", found.warnings), ("problem", found.problems)):
         for each in cases:
-            print_line(f"{kind}: {each}")
-    print_line("A study can't run here." if found.problems else "A study can run here.")
+            say(f"{kind}: {each}")
+    say("A study can't run here." if found.problems else "A study can run here.")
     if found.problems:
         raise typer.Exit(1)
 
@@ -37,22 +36,19 @@ def doctor() -> None:
 def _print_facts(facts: Mapping[str, str]) -> None:
     widest = max(map(len, facts))
     for name, fact in facts.items():
-        print_line(f"  {name:<{widest}}  {fact}".rstrip())
+        say(f"  {name:<{widest}}  {fact}".rstrip())
 
 
 def spaces() -> None:
     """List the shipped search spaces and what each asks."""
     names = space_names()
     for name in names:
-        print_line(f"{name:<{max(map(len, names))}}  {question(space_text(name))}")
+        say(f"{name:<{max(map(len, names))}}  {question(space_text(name))}")
 
 
 def space(name: Annotated[str, typer.Argument(help="A name that `krona-tune spaces` lists.")]) -> None:
     """Print a shipped search space, to be kept and changed: krona-tune space shapes > mine.yaml."""
     typer.echo(space_text(name), nl=False)
-
-
-Study = Annotated[str, typer.Argument(help="A study's name or folder.")]
 
 
 def list_studies(storage: options.Storage = options.STUDIES) -> None:
@@ -62,14 +58,14 @@ def list_studies(storage: options.Storage = options.STUDIES) -> None:
     console.print(studies_in(storage_at(storage)))
 
 
-def show(study: Study, storage: options.Storage = options.STUDIES) -> None:
+def show(study: options.Study, storage: options.Storage = options.STUDIES) -> None:
     """Show what a study has found so far."""
     from krona_tune.search.terminal import inspect_studies
 
     inspect_studies.show(study_folder(storage_at(storage), study), console)
 
 
-def watch(study: Study, storage: options.Storage = options.STUDIES) -> None:
+def watch(study: options.Study, storage: options.Storage = options.STUDIES) -> None:
     """Watch a running study from another terminal, until it ends or Ctrl-C."""
     from krona_tune.search.terminal import inspect_studies
 
@@ -94,14 +90,10 @@ def report(
         page = write_report(folders[0], runs=is_running(folders[0]))
     else:
         page = write_comparison(folders, home(to, "--to") if to else place.folder / "comparison.html")
-    print_line(str(page))
+    say(str(page))
 
 
-def check(
-    space: Annotated[Path, typer.Argument(help="A search space: a YAML file, or the name of a shipped one.")],
-    settings: options.Settings = None,
-    model: options.Model = None,
-) -> None:
+def check(space: options.Space, settings: options.Settings = None, model: options.Model = None) -> None:
     """Check a search space and print what it searches; start nothing."""
     place = find_space(space, "SPACE")
     given, flags = {"model": model}, {"model": "--model"}

@@ -80,6 +80,8 @@ Version = Annotated[
     bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
 ]
 
+Study = Annotated[str, typer.Argument(help="A study's name or folder.")]
+Space = Annotated[Path, typer.Argument(help="A search space: a YAML file, or the name of a shipped one.")]
 SpaceFile = Annotated[
     Path | None,
     SEARCHED(

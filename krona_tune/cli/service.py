@@ -10,10 +10,9 @@ from rich.table import Table
 
 from krona_tune.api.folders import new_name, with_whole_paths
 from krona_tune.api.inputs import asked_tasks, find_space
-from krona_tune.api.printing import OF_THE_SERVICE, console, errors, print_lines
+from krona_tune.api.printing import OF_THE_SERVICE, console, errors, print_lines, say
 from krona_tune.api.study_request import new_spec, refuse_odd_start
 from krona_tune.cli import options
-from krona_tune.cli.ending import print_line
 from krona_tune.record.orders import whoami
 from krona_tune.record.storage import Storage, storage_at
 from krona_tune.refusal import Refusal, unknown
@@ -75,9 +74,9 @@ def serve(
         return queue
 
     def ready(address: str, token: Path | None) -> None:
-        print_line(f"Serving {place} at {address} until Ctrl-C")
+        say(f"Serving {place} at {address} until Ctrl-C")
         if token:
-            print_line(f"The page asks for the token in {token}; your own commands read it there")
+            say(f"The page asks for the token in {token}; your own commands read it there")
 
     web_server.serve(place, host, port, read_token(token_file), ready, make_queue)
     if queue and (left := sum(entry.live for entry in queue.view().entries)):
@@ -99,7 +98,7 @@ def _queue(
     try:
         return StudyQueue(place, drivers, source, limits)
     except NoQueueError as refusal:
-        print_line(f"No queue here: {refusal.problem}", to=errors)
+        say(f"No queue here: {refusal.problem}", to=errors)
         return None
 
 
@@ -135,7 +134,7 @@ SAID = {
 
 @options.with_settings
 def submit(
-    space: Annotated[Path, typer.Argument(help="A search space: a YAML file, or the name of a shipped one.")],
+    space: options.Space,
     tasks: options.Tasks = None,
     settings: options.Settings = None,
     model: options.Model = None,
@@ -173,7 +172,7 @@ def submit(
     print_lines(answer.plan)
     if answer.entry:
         said = f"{study} is number {answer.entry.id} of the queue at {to}, with priority {priority}."
-        print_line(f"{said} Look with: krona-tune queue --to {to}")
+        say(f"{said} Look with: krona-tune queue --to {to}")
 
 
 def queue(
@@ -199,7 +198,7 @@ def queue(
     said = SAID[action].format(entry=changed)
     if action == "remove" and changed.live:
         said = "is asked to end; its trials are kept"
-    print_line(f"{changed.name} {said}")
+    say(f"{changed.name} {said}")
 
 
 def _client(to: str, token_file: Path | None, by: str) -> "Client":
@@ -221,9 +220,9 @@ def _given(priority: int | None) -> int:
 def _print_queue(view: "QueueView") -> None:
     shared = view.capacity or "unknown"
     limits = "".join(f"; {name}: at most {most} slots" for name, most in view.limits.items())
-    print_line(f"shared out: {shared}{limits}")
+    say(f"shared out: {shared}{limits}")
     if view.problem:
-        print_line(view.problem, to=errors)
+        say(view.problem, to=errors)
     if not view.entries:
         console.print("The queue is empty.")
         return

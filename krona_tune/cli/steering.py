@@ -7,7 +7,7 @@ import typer
 from pydantic import ValidationError
 
 from krona_tune.api.folders import study_folder
-from krona_tune.api.printing import console
+from krona_tune.api.printing import say
 from krona_tune.cli import options
 from krona_tune.record.ownership import is_locked, is_running
 from krona_tune.record.parquet_reader import read_orders
@@ -25,7 +25,7 @@ ANSWER_SECONDS, LOOK_SECONDS = 10.0, 0.3
 
 
 def order(
-    study: Annotated[str, typer.Argument(help="A study's name or folder.")],
+    study: options.Study,
     what: Annotated[str, typer.Argument(metavar="ORDER", help=f"One of {', '.join(WORDS)}.")],
     about: Annotated[
         str | None,
@@ -54,7 +54,7 @@ def order(
         if found.state == "refused":
             raise Refusal(f"{given.said} was refused", found.outcome)
         answer = ", ".join(filter(None, (found.state, found.outcome)))
-    console.print(f"{given.said}: {answer}", highlight=False, markup=False, soft_wrap=True)
+    say(f"{given.said}: {answer}")
 
 
 def _answered(folder: StudyFolder, given: Order) -> Order | None:

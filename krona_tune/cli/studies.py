@@ -8,7 +8,7 @@ import typer
 
 from krona_tune.api.folders import earlier_studies, existing, new_name, refuse_taken, study_folder
 from krona_tune.api.inputs import asked_tasks, chosen_space, find_space
-from krona_tune.api.printing import console
+from krona_tune.api.printing import console, say
 from krona_tune.api.study_request import (
     default_to_glue,
     lift_ordered_stop,
@@ -19,7 +19,7 @@ from krona_tune.api.study_request import (
 )
 from krona_tune.api.study_run import resume_command, run_and_report
 from krona_tune.cli import options
-from krona_tune.cli.ending import exit_as, print_line, this_command
+from krona_tune.cli.ending import exit_as, this_command
 from krona_tune.record.ownership import claim
 from krona_tune.record.storage import Storage, storage_at
 from krona_tune.refusal import Refusal, unknown
@@ -109,9 +109,7 @@ def resume(study: Annotated[str, typer.Argument(help="The study's name.")], **wo
 
 
 def sync(
-    study: Annotated[str, typer.Argument(help="A study's name or folder.")],
-    storage: options.Storage = options.STUDIES,
-    tracking_uri: options.Tracking = None,
+    study: options.Study, storage: options.Storage = options.STUDIES, tracking_uri: options.Tracking = None
 ) -> None:
     """Send MLflow what it lacks of a study; a running study can't be synced."""
     from krona_tune.record.mlflow_mirror.mlflow_sink import sync as bring_up
@@ -121,11 +119,11 @@ def sync(
     with claim(folder):
         outcome = bring_up(folder, tracking_uri)
     where = outcome.page or f"mlflow ui --backend-store-uri {outcome.tracking_uri}"
-    print_line(f"{outcome.updated} of {outcome.trials} trials were brought up to date: {where}")
+    say(f"{outcome.updated} of {outcome.trials} trials were brought up to date: {where}")
 
 
 def clean(
-    study: Annotated[str, typer.Argument(help="A study's name or folder.")],
+    study: options.Study,
     keep: Annotated[
         str,
         typer.Option("--keep", help="winners: each task's best adapter; finalists: also all that were trained again."),
