@@ -149,10 +149,9 @@ def _sizes(method: str, name: str, value: Any) -> bool:
     if not NO_SIZE.search(name) or isinstance(value, bool | str):
         return True
     toy = tuple((f"map_{number}", 64, 64) for number in range(2))
-    try:
+    with suppress(Refusal):
         return _count(method, ((name, value),), toy) != _count(method, (), toy)
-    except Refusal:
-        return True
+    return True
 
 
 @lru_cache(maxsize=4096)

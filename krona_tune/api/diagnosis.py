@@ -148,10 +148,9 @@ def _reached() -> str:
 
 
 def _found(host: str) -> bool:
-    try:
+    with suppress(OSError, UnicodeError):
         return bool(socket.getaddrinfo(host, 443))
-    except (OSError, UnicodeError):
-        return False
+    return False
 
 
 def _cache() -> str:
@@ -164,10 +163,9 @@ def _cache() -> str:
 
 
 def _here() -> Path | None:
-    try:
+    with suppress(OSError):
         return Path.cwd()
-    except OSError:
-        return None
+    return None
 
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -316,10 +314,9 @@ class Extra:
 
 def installed(package: str) -> str:
     """Returns a package's version; empty if it is not installed."""
-    try:
+    with suppress(PackageNotFoundError):
         return version(package)
-    except PackageNotFoundError:
-        return ""
+    return ""
 
 
 def versions(ours: str) -> dict[str, str]:

@@ -160,10 +160,9 @@ def withholding(problem: str, folder: str = "") -> Iterator[None]:
 
 def _message(error: Exception) -> str:
     """Returns an error with its message; without it if the error's own code fails to say it."""
-    try:
+    with suppress(Exception):
         return told(error)
-    except Exception:
-        return type(error).__name__
+    return type(error).__name__
 
 
 def _line(error: Exception, folder: str) -> str:

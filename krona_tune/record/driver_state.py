@@ -26,10 +26,9 @@ def write_driver_state(folder: StudyFolder, state: DriverState) -> None:
 
 def read_driver_state(folder: StudyFolder) -> DriverState | None:
     """Returns what the driver wrote last; None if there is nothing, or it can't be read."""
-    try:
+    with suppress(OSError, ValidationError):
         return DriverState.model_validate_json(folder.state.read_bytes())
-    except (OSError, ValidationError):
-        return None
+    return None
 
 
 SECONDS = 1.0
@@ -73,11 +72,10 @@ def place_of(checkpoints: Path, trial_id: str) -> Path:
 
 def share_done(folder: StudyFolder, trial_id: str) -> float:
     """Returns the last note; 0.0 if there is none, or it is no share."""
-    try:
+    with suppress(OSError, ValueError):
         share = float(place_of(folder.checkpoints, trial_id).read_text(encoding="utf-8"))
         return min(max(share, 0.0), 1.0) if isfinite(share) else 0.0
-    except (OSError, ValueError):
-        return 0.0
+    return 0.0
 
 
 def ask_to_stop(checkpoints: Path, trial_id: str) -> None:

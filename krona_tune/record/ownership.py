@@ -161,10 +161,9 @@ class Lease(Frozen):
 
 def read_lease(store: Store) -> Lease | None:
     """Returns the lease in a study's store; its driver may be gone."""
-    try:
+    with suppress(FileNotFoundError, ValueError):
         return Lease.model_validate_json(store.read(LEASE))
-    except (FileNotFoundError, ValueError):
-        return None
+    return None
 
 
 def is_held(folder: StudyFolder) -> bool:
@@ -243,10 +242,9 @@ def _renew(store: Store, origin: str) -> None:
 
 def _host() -> str:
     """Returns this machine and its namespace of process ids, because containers have their own."""
-    try:
+    with suppress(OSError):
         return f"{socket.gethostname()}/{os.stat('/proc/self/ns/pid').st_ino}"
-    except OSError:
-        return socket.gethostname()
+    return socket.gethostname()
 
 
 def _runs(pid: int) -> bool:

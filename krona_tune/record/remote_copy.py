@@ -187,10 +187,9 @@ class Copy:
             raise Refusal(place, "is damaged", "put back a copy of it, or of the whole study") from None
 
     def _index_here(self) -> Index | None:
-        try:
+        with suppress(FileNotFoundError, ValueError):
             return Index.model_validate_json((self.root / HERE).read_bytes())
-        except (FileNotFoundError, ValueError):
-            return None
+        return None
 
     def _note(self, index: Index) -> None:
         write_atomically(self.root / HERE, index.model_dump_json())

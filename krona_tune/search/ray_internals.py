@@ -197,10 +197,9 @@ def _is_alive(process: Any) -> bool:
     """Returns whether a process can still do something; a zombie, which a container's init reads late, can't."""
     import psutil
 
-    try:
+    with suppress(psutil.NoSuchProcess):
         return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
+    return False
 
 
 def _node() -> Any:

@@ -54,10 +54,9 @@ def is_loopback(host: str) -> bool:
     """Returns whether only programs of this machine reach a host."""
     if host.lower() == "localhost":
         return True
-    try:
+    with suppress(ValueError):
         return ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return False
 
 
 def is_http_address(url: str) -> bool:

@@ -1,6 +1,7 @@
 """Writes values as text for people: scores, counts, times, sizes and adapters, in the terminal and on the page."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from math import isfinite
 from typing import Any, Protocol
@@ -92,18 +93,16 @@ def format_memory(number: float) -> str:
 
 def format_time(text: str) -> str:
     """Writes an ISO time to the minute; returns any other text unchanged."""
-    try:
+    with suppress(ValueError):
         return datetime.fromisoformat(text).strftime("%Y-%m-%d %H:%M %Z").strip()
-    except ValueError:
-        return text
+    return text
 
 
 def format_clock(seconds: float) -> str:
     """Writes seconds since the epoch as a time to the second, in UTC; a dash for none."""
-    try:
+    with suppress(ValueError, OverflowError, OSError):
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if seconds else NOTHING
-    except (ValueError, OverflowError, OSError):
-        return NOTHING
+    return NOTHING
 
 
 def format_tick(value: float) -> str:
