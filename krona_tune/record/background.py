@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from krona_tune.record.sink import Sink
 from krona_tune.study.order import Order
 from krona_tune.study.redact import redact
 from krona_tune.study.result import Report, TrialResult
@@ -155,7 +156,7 @@ class Mirror(Protocol):
     def close(self, artifacts: Sequence[Path]) -> None: ...
 
 
-class BackgroundSink:
+class BackgroundSink(Sink):
     """A sink with calls that return at once. What can't be sent is tried again until the study ends, then counted.
 
     The store is opened for the first event: opening takes seconds, and the first trial need not wait for it.

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from krona_tune.atomic_write import atomic_path
 from krona_tune.record.parquet_reader import KINDS, ORDER_KIND, REPORT_KIND, TRIAL_KIND, Kind, Value, read, set_aside
+from krona_tune.record.sink import Sink
 from krona_tune.refusal import Refusal, refusing, told
 from krona_tune.study.order import Order
 from krona_tune.study.result import Report, TrialResult
@@ -35,7 +36,7 @@ class _Table:
     due: int
 
 
-class ParquetSink:
+class ParquetSink(Sink):
     """A sink that writes a small part for each event, and compacts the parts now and then and when the study ends.
 
     A trial's start writes its row as interrupted, so the records are right whenever the process is killed. What the

@@ -1,9 +1,8 @@
-"""Defines a protocol for sinks, and a fan-out in which one failing sink never harms the others."""
+"""Defines what a sink is, and a fan-out in which one failing sink never harms the others."""
 
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from krona_tune.study.order import Order
 from krona_tune.study.result import Report, TrialResult
@@ -11,7 +10,7 @@ from krona_tune.study.result import Report, TrialResult
 logger = logging.getLogger(__name__)
 
 
-class Sink(Protocol):
+class Sink:
     """A receiver of a study's events in the order in which they happen. A trial's end may come without its start.
 
     A sink that raises keeps later what it could not keep: with a later event, or with the study's end.
@@ -30,21 +29,11 @@ class Sink(Protocol):
         """Keeps everything that it received before it returns; `artifacts` are files and folders to keep as well."""
 
 
-class NothingKept:
+class NothingKept(Sink):
     """A sink that keeps nothing, for those who only look at a study."""
 
-    def trial_started(self, result: TrialResult) -> None: ...
 
-    def reported(self, report: Report) -> None: ...
-
-    def trial_ended(self, result: TrialResult) -> None: ...
-
-    def ordered(self, order: Order) -> None: ...
-
-    def study_ended(self, artifacts: Sequence[Path]) -> None: ...
-
-
-class FanOut:
+class FanOut(Sink):
     """A sink that passes each event to every sink; a sink's error is logged with its traceback and the study continues.
 
     `failures` says what each sink lacks now, and why: a sink that works again lacks nothing.
