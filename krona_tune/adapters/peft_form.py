@@ -104,26 +104,20 @@ def as_peft(model: nn.Module, adapters: Adapters, head: Mapping[str, Tensor]) ->
     modules = {f"{prefix}{site.name}": module for site, module in adapters.by_site()}
     if is_peft(adapters.config.method):
         return _as_itself(model, adapters, head, modules)
-    config, tensors = _form(adapters, modules)
-    return _dressed(model, adapters, head, config, tensors, modules)
+    return _dressed(model, adapters, head, _form(adapters, modules), modules)
 
 
 def as_nearest_lora(model: nn.Module, adapters: Adapters, head: Mapping[str, Tensor], near: NearestLora) -> PeftModel:
     """Returns the model as a PeftModel with a LoRA of the same rank at every map; otherwise as `as_peft`."""
     halves = {f"{within(model)}{name}": pair for name, pair in near.halves.items()}
-    config, tensors = _as_lora(1, any(site.transposed for site in adapters.sites), halves)
-    return _dressed(model, adapters, head, config, tensors, halves)
+    form = _as_lora(1, any(site.transposed for site in adapters.sites), halves)
+    return _dressed(model, adapters, head, form, halves)
 
 
 def _dressed(
-    model: nn.Module,
-    adapters: Adapters,
-    head: Mapping[str, Tensor],
-    config: PeftConfig,
-    tensors: Tensors,
-    maps: Iterable[str],
+    model: nn.Module, adapters: Adapters, head: Mapping[str, Tensor], form: Form, maps: Iterable[str]
 ) -> PeftModel:
-    beside = _trained_beside(model, adapters, head)
+    (config, tensors), beside = form, _trained_beside(model, adapters, head)
     config.target_modules = sorted(maps)
     _complete(config, model, beside)
     return _filled(get_peft_model(model, config), tensors | beside)

@@ -86,12 +86,7 @@ def perplexity(losses: Values, tokens: Values) -> float:
 CORRELATIONS = ("pearson", "spearman")
 """The metrics of numbers; the others are of labels."""
 METRICS: dict[str, Metric] = {
-    "matthews": matthews,
-    "accuracy": accuracy,
-    "f1": f1,
-    "macro_f1": macro_f1,
-    "pearson": pearson,
-    "spearman": spearman,
+    metric.__name__: metric for metric in (matthews, accuracy, f1, macro_f1, pearson, spearman)
 }
 """The metrics of labels and numbers."""
 MOST_LEFT_OUT = 0.05

@@ -79,8 +79,5 @@ def extracted(text: str, pattern: str) -> str | None:
 
 
 TEXT_METRICS: dict[str, TextMetric] = {
-    "exact_match": exact_match,
-    "same_number": same_number,
-    "rouge_l": rouge_l,
-    "token_f1": token_f1,
+    metric.__name__: metric for metric in (exact_match, same_number, rouge_l, token_f1)
 }

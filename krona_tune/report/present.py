@@ -49,16 +49,8 @@ def given_orders(folder: StudyFolder, recorded: Records) -> tuple[Order, ...]:
 
 def _running(folder: StudyFolder, manifest: Manifest, trial: TrialResult) -> RunningTrial:
     rungs = facts.rungs if (facts := manifest.tasks.get(trial.task)) else ()
-    return RunningTrial(
-        trial=trial.trial_id,
-        task=trial.task,
-        kind=trial.kind,
-        share=share_done(folder, trial.trial_id),
-        rung=sum(trial.examples >= rung for rung in rungs),  # it may be evaluated between the rungs too
-        rungs=len(rungs),
-        score=trial.score,
-        knobs=trial.params,
-        proposed_by=trial.proposed_by,
-        expected_score=trial.expected_score,
-        expected_deviation=trial.expected_deviation,
-    )
+    reached = sum(trial.examples >= rung for rung in rungs)  # it may be evaluated between the rungs too
+    share = share_done(folder, trial.trial_id)
+    own = {"trial": trial.trial_id, "share": share, "rung": reached, "rungs": len(rungs), "knobs": trial.params}
+    same = {name: value for name, value in vars(trial).items() if name in RunningTrial.model_fields}
+    return RunningTrial(**same | own)

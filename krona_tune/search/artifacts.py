@@ -93,9 +93,10 @@ def _save(context: DriverContext, row: TrialResult, name: str, selected: str, se
     task, shape, kept = plan.tasks[row.task], plan.geometry, _state(folder, row)
     if kept is None:
         return None
+    recorded = {name: value for name, value in vars(row).items() if name in AdapterCard.model_fields}
     card = AdapterCard(
+        **recorded,
         krona_tune_version=manifest.versions["krona_tune"],
-        task=row.task,
         labels=task.candidates if shape.text_to_text else task.labels,
         text_to_text=shape.text_to_text,
         max_length=plan.spec.examples.max_length,
@@ -107,19 +108,12 @@ def _save(context: DriverContext, row: TrialResult, name: str, selected: str, se
         backbone_layers=sum(shape.depths.values()),
         backbone_fingerprint=checkpoint.backbone_fingerprint(kept),
         backbone_sha256=manifest.model.fingerprint,
-        score=row.score,
-        metrics=row.metrics,
-        test_score=row.test_score,
-        test_metrics=row.test_metrics,
         test_interval=None if row.test_score is None else bootstrap_interval([row.test_score], [row.test_resampled]),
         selected_by=selected,
         synthetic=manifest.tasks[row.task].synthetic,
-        trial_id=row.trial_id,
         study=folder.name,
-        seed=row.seed,
         seeds=seeds,
         command=manifest.command,
-        params=row.params,
         trained_on=facts_of(row.kind).trained_on,
         roles=plan.spec.backbone.roles,
         quantize=plan.spec.backbone.quantize,

@@ -15,6 +15,8 @@ from pathlib import Path
 from subprocess import TimeoutExpired
 from typing import Any
 
+import psutil
+
 VITAL = {"gcs_server", "raylet"}
 """Ray's names for the processes that every study needs, if this driver started them."""
 ASK_SECONDS, ANSWER_SECONDS = 5.0, 2.0
@@ -159,8 +161,6 @@ def clear_away(session: str) -> None:
 
 def _of_session(session: str, program: str = "") -> list[Any]:
     """Returns this process's children that belong to a Ray, or those of them that run a program."""
-    import psutil
-
     found = []
     for child in _children(os.getpid()):
         with suppress(psutil.Error):
@@ -178,8 +178,6 @@ def kill_ray() -> None:
 
 def _kill(own: Iterable[Any]) -> None:
     """Kills processes and all below them, and waits for their ends."""
-    import psutil
-
     own = list(own)
     below = [child for process in own for child in _children(process.pid)]
     for each in [*below, *own]:
@@ -195,8 +193,6 @@ def _kill(own: Iterable[Any]) -> None:
 
 def _is_alive(process: Any) -> bool:
     """Returns whether a process can still do something; a zombie, which a container's init reads late, can't."""
-    import psutil
-
     with suppress(psutil.NoSuchProcess):
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     return False
@@ -219,8 +215,6 @@ def _answers(address: str) -> bool:
 
 def _children(process_id: int) -> list[Any]:
     """Returns all descendants of a process; an empty list if it has ended."""
-    import psutil
-
     with suppress(psutil.Error):
         return list(psutil.Process(process_id).children(recursive=True))
     return []
