@@ -27,7 +27,7 @@ from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Site
 from krona_tune.kron.factors import divisors
 from krona_tune.peft_method import KronAConfig
-from krona_tune.refusal import Refusal, unknown
+from krona_tune.refusal import Refusal, refuse_unknown
 from krona_tune.refused_calls import refusing_at_the_caller
 from krona_tune.study.request.loader import refusal_of
 from krona_tune.study.request.trial import AdapterConfig
@@ -71,9 +71,7 @@ def optuna_space(
     Raises:
         Refusal: nothing fits the limit, the model has no such maps, or they are parts of fused maps.
     """
-    for method in methods or [""]:
-        if method not in CONFIGS:
-            raise unknown("methods", "method", method, CONFIGS)
+    refuse_unknown("methods", "method", CONFIGS, *(methods or [""]))
     choose = _chooser(trial)
     places = sites(geometry(config_of(model), "model"), _placement(roles, layers))
     for site in places:

@@ -1,9 +1,10 @@
 """Refuses bad input before anything starts, naming the place, the problem and the fix."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+from typing import Any
 
 LONGEST_WORD, LONGEST_LINE, LONGEST_VALUE = 400, 300, 120
 """The most characters of a word, of an outside library's message and of a value in a refusal; the rest is cut."""
@@ -49,6 +50,13 @@ def unknown(place: str, kind: str, value: object, known: Iterable[str]) -> Refus
     more = f" and {len(words) - MOST_WORDS} more" if len(words) > MOST_WORDS else ""
     listed = ", ".join(map(cut, words[:MOST_WORDS]))
     return Refusal(place, f"unknown {kind} {shown(str(value))}", f"known: {listed}{more}")
+
+
+def refuse_unknown(place: str, kind: str, known: Collection[Any], *given: object) -> None:
+    """Refuses the first of these values that is none of the known ones, as `unknown` says it."""
+    for value in given:
+        if value not in known:
+            raise unknown(place, kind, value, known)
 
 
 @contextmanager

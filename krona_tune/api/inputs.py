@@ -19,7 +19,7 @@ from krona_tune.atomic_write import atomic_folder, atomic_path
 from krona_tune.data.own_files import part_of
 from krona_tune.data.tasks import GLUE, TASKS
 from krona_tune.hub import home
-from krona_tune.refusal import Refusal, refusing, unknown
+from krona_tune.refusal import Refusal, refuse_unknown, refusing, unknown
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import load_tasks, tasks_beside
 from krona_tune.study.request.plain_yaml import plain_values
@@ -69,8 +69,7 @@ def find_space(asked: Path, place: str) -> Path:
 
 
 def _shipped(name: str, place: str) -> Traversable:
-    if name not in space_names():
-        raise unknown(place, "space", name, space_names())
+    refuse_unknown(place, "space", space_names(), name)
     return FOLDER / f"{name}{ENDING}"
 
 

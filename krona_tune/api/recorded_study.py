@@ -8,7 +8,7 @@ import pandas as pd
 
 from krona_tune.record.ownership import is_running
 from krona_tune.record.records import Records, read_records
-from krona_tune.refusal import Refusal, unknown
+from krona_tune.refusal import Refusal, refuse_unknown
 from krona_tune.refused_calls import refusing_at_the_caller
 from krona_tune.report.frame import reports_frame, trials_frame
 from krona_tune.report.study_page import write_report
@@ -190,6 +190,5 @@ class RecordedStudy:
 
     def _summary(self, task: str) -> TaskSummary:
         found = self.summaries
-        if task not in found:
-            raise unknown(str(self.folder.root), "task", task, found)
+        refuse_unknown(str(self.folder.root), "task", found, task)
         return found[task]

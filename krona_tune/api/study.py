@@ -25,7 +25,7 @@ from krona_tune.hub import home
 from krona_tune.record.notifications import NOTIFY
 from krona_tune.record.ownership import claim
 from krona_tune.record.storage import storage_at
-from krona_tune.refusal import Refusal, refusing, unknown
+from krona_tune.refusal import Refusal, refuse_unknown, refusing
 from krona_tune.refused_calls import refusing_at_the_caller
 from krona_tune.search.driver_options import DriverOptions
 from krona_tune.search.startup.cluster import slots, this_machine
@@ -102,8 +102,7 @@ class Study(RecordedStudy):
         addresses = (notify,) if isinstance(notify, str) else tuple(notify)
         refuse_odd_start(name=name, tracking_uri=tracking_uri, notify=addresses, wandb=wandb, address=address)
         known = Keywords.__annotations__
-        if odd := sorted(keywords.keys() - known.keys()):
-            raise unknown("Study", "keyword", odd[0], known)
+        refuse_unknown("Study", "keyword", known, *sorted(keywords))
         if not isinstance(space, Mapping):
             space = chosen_space(None)[0] if space is None else find_space(Path(space), "space")
         self.folder = storage_at(str(storage)).brought(name or new_name(space))

@@ -15,7 +15,7 @@ from krona_tune.api.study_request import new_spec, refuse_odd_start
 from krona_tune.cli import options
 from krona_tune.record.orders import whoami
 from krona_tune.record.storage import Storage, storage_at
-from krona_tune.refusal import Refusal, unknown
+from krona_tune.refusal import Refusal, refuse_unknown
 from krona_tune.study.request.loader import dump_spec, tasks_defined_in
 from krona_tune.study.settings import Keywords, by_flag
 
@@ -188,8 +188,7 @@ def queue(
     if action is None:
         _print_queue(client.queue())
         return
-    if action not in ACTIONS:
-        raise unknown("ACTION", "action", action, ACTIONS)
+    refuse_unknown("ACTION", "action", ACTIONS, action)
     if entry is None:
         raise Refusal(action, "needs the number of an entry", f"write krona-tune queue {action} 3")
     if priority is not None and action != "move":

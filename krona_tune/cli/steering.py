@@ -12,7 +12,7 @@ from krona_tune.cli import options
 from krona_tune.record.ownership import is_locked, is_running
 from krona_tune.record.parquet_reader import read_orders
 from krona_tune.record.storage import storage_at
-from krona_tune.refusal import Refusal, unknown
+from krona_tune.refusal import Refusal, refuse_unknown
 from krona_tune.search.waiting_orders import give_checked_order
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import FOR_PEOPLE, Order, OrderKind, OrderRequest, order_request
@@ -69,8 +69,7 @@ def _answered(folder: StudyFolder, given: Order) -> Order | None:
 
 
 def _request(what: str, about: str | None, settings: tuple[str, ...], *, from_last_rung: bool) -> OrderRequest:
-    if what not in WORDS:
-        raise unknown("ORDER", "order", what, WORDS)
+    refuse_unknown("ORDER", "order", WORDS, what)
     kinds = {bool(kind.facts.takes): kind for kind in FOR_PEOPLE if kind.word == what}
     kind = kinds.get(about is not None)
     if kind is None:

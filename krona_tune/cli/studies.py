@@ -22,7 +22,7 @@ from krona_tune.cli import options
 from krona_tune.cli.ending import exit_as, this_command
 from krona_tune.record.ownership import claim
 from krona_tune.record.storage import Storage, storage_at
-from krona_tune.refusal import Refusal, unknown
+from krona_tune.refusal import Refusal, refuse_unknown
 from krona_tune.search.driver_options import DriverOptions
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import load_spec, naming_given, read_given, tasks_defined_in
@@ -136,8 +136,7 @@ def clean(
     from krona_tune.record.trial_checkpoints import remove, size, unneeded
     from krona_tune.study.formatting import format_bytes
 
-    if keep not in KEPT:
-        raise unknown("--keep", "choice", keep, KEPT)
+    refuse_unknown("--keep", "choice", KEPT, keep)
     folder = study_folder(storage_at(storage), study)
     with claim(folder):
         trials = unneeded(read_trials(folder.results), default_to_glue(load_spec(folder.spec)), KEPT[keep])

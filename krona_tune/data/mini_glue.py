@@ -34,7 +34,7 @@ from krona_tune.data.mini_grammar import (
     sentence,
 )
 from krona_tune.data.tasks import Task
-from krona_tune.refusal import Refusal, unknown
+from krona_tune.refusal import Refusal, refuse_unknown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,17 +293,7 @@ ATTEMPTS = 500
 """The number of drafts in a row that may repeat used texts before a task counts as exhausted."""
 
 
-WRITERS: dict[str, Writer] = {
-    "cola": cola,
-    "sst2": sst2,
-    "mrpc": mrpc,
-    "qqp": qqp,
-    "stsb": stsb,
-    "mnli": mnli,
-    "qnli": qnli,
-    "rte": rte,
-    "wnli": wnli,
-}
+WRITERS: dict[str, Writer] = {write.__name__: write for write in (cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte, wnli)}
 """The way in which each task is written: it drafts an example of a level, which is the label, or in a regression how
 many parts agree; all levels are equally frequent."""
 
@@ -317,8 +307,7 @@ def generate(
     and no text of one split occurs in another. Train is written last, so that a larger one does not change the others.
     Raises a Refusal for more examples than the vocabulary allows.
     """
-    if task.name not in WRITERS:
-        raise unknown("mini-GLUE", "task", task.name, WRITERS)
+    refuse_unknown("mini-GLUE", "task", WRITERS, task.name)
     taken: set[str] = set()
     tables: dict[str, pa.Table] = {}
     for split, size in {"validation": validation, "test": test, "train": train}.items():

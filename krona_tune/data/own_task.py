@@ -1,8 +1,8 @@
 """Makes a task from what a request says of it and from its training labels."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import fields, replace
 from time import monotonic
 from typing import Any
 
@@ -15,7 +15,7 @@ from krona_tune.data.metrics import CORRELATIONS, METRICS, OF_TEXTS, extracted_f
 from krona_tune.data.own_examples import Answers, inputs_of, sorted_labels
 from krona_tune.data.tasks import PLACEHOLDER, Generation, Task
 from krona_tune.data.user_code import check_function, file_of, refuse_odd_file, telling_messages
-from krona_tune.refusal import Refusal, cut, shown, unknown
+from krona_tune.refusal import Refusal, cut, refuse_unknown, shown, unknown
 from krona_tune.study.randomness import RESAMPLES
 from krona_tune.study.request.task_spec import PERPLEXITY, TaskSpec
 
@@ -125,13 +125,8 @@ def _of_texts(task: Task, spec: TaskSpec, place: str) -> Task:
         if f"{{{name}}}" not in prompt:
             problem = f"it has no place for the text: {{{column}}} is not in {shown(prompt)}"
             raise Refusal(f"{place}.prompt", problem, f"write {{{column}}} where the text belongs")
-    generation = Generation(
-        prompt=prompt,
-        max_new_tokens=spec.max_new_tokens,
-        extract=spec.extract,
-        evaluate=spec.evaluate,
-        chat_template=spec.chat_template,
-    )
+    asked = {field.name: getattr(spec, field.name) for field in fields(Generation)}
+    generation = Generation(**asked | {"prompt": prompt})
     better = (PERPLEXITY,) if PERPLEXITY in task.metrics else task.lower_is_better
     return replace(task, generation=generation, lower_is_better=better)
 
@@ -170,7 +165,7 @@ def _words(spec: TaskSpec, place: str, known: list[str]) -> tuple[str, ...]:
     """Returns the words that a text-to-text model answers with, if they are not the labels."""
     if spec.words is None:
         return ()
-    _refuse_unknown(spec.words, f"{place}.words", known)
+    refuse_unknown(f"{place}.words", "label", known, *spec.words)
     words = tuple(spec.words.get(label, label) for label in known)
     if len(set(words)) < len(words) or not all(word.strip() for word in words):
         problem = f"{', '.join(map(cut, words))} are not different words"
@@ -187,14 +182,8 @@ def _weights(spec: TaskSpec, place: str, known: list[str], labels: pa.ChunkedArr
             counts = Counter(labels.to_pylist())
             return tuple(len(labels) / (len(known) * counts[label]) for label in known)
         case given:
-            _refuse_unknown(given, f"{place}.class_weights", known)
+            refuse_unknown(f"{place}.class_weights", "label", known, *given)
             return tuple(float(given.get(label, 1.0)) for label in known)
-
-
-def _refuse_unknown(given: Mapping[str, object], place: str, known: list[str]) -> None:
-    for label in given:
-        if label not in known:
-            raise unknown(place, "label", label, known)
 
 
 def refuse_odd_functions(task: Task, labels: Values, place: str) -> None:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from krona_tune.atomic_write import atomic_folder
 from krona_tune.record.trial_checkpoints import RemoteCheckpoints
-from krona_tune.refusal import Refusal, shown, unknown
+from krona_tune.refusal import Refusal, refuse_unknown, shown
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.order import OrderRequest
@@ -112,8 +112,7 @@ def _change(setting: str, source: TrialResult) -> tuple[str, Any]:
     key, _, text = setting.partition("=")
     section, _, name = key.strip().rpartition(".")
     known, place = {*SECTION_OF, *source.params}, f"clone {source.trial_id}: {key}"
-    if name not in known:
-        raise unknown(place, "knob", name, known)
+    refuse_unknown(place, "knob", known, name)
     if section not in {"", section_of(name)}:
         raise Refusal(place, f"{name} is no key of {section}", f"write {section_of(name)}.{name}")
     value = read_yaml(text, place)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from krona_tune.refusal import Refusal, unknown
+from krona_tune.refusal import Refusal, refuse_unknown, unknown
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.startup.task_data import prepare_data
 from krona_tune.search.trial_message import TrialMessage, repeat_of
@@ -59,8 +59,7 @@ def configuration(rows: Iterable[TrialResult], plan: Plan, task: str | None, tri
     """
     known = {row.trial_id: row for row in rows}
     if trial_id is not None:
-        if trial_id not in known:
-            raise unknown("--trial", "trial", trial_id, known)
+        refuse_unknown("--trial", "trial", known, trial_id)
         if task not in {None, known[trial_id].task}:
             raise Refusal("--trial", f"{trial_id} is of {known[trial_id].task}", "leave --task out")
         return known[trial_id]

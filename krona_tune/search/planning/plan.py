@@ -13,7 +13,7 @@ from krona_tune.data.corpus import OwnData
 from krona_tune.data.glue import HUB
 from krona_tune.data.tasks import TASKS, Task
 from krona_tune.hub import settle_offline
-from krona_tune.refusal import Refusal, unknown
+from krona_tune.refusal import Refusal, refuse_unknown
 from krona_tune.search.planning.earlier_study import EarlierStudy, read_earlier
 from krona_tune.search.planning.space import Params, Space, adapter_of, resolve
 from krona_tune.search.trial_message import TrialMessage
@@ -194,14 +194,11 @@ def _check_tasks(spec: StudySpec, place: str) -> None:
             fix = f"choose another name, or write {task}: glue for GLUE's"
             raise Refusal(f"{place}: tasks.{task}", "this name has a meaning already", fix)
     known = {*TASKS, *spec.own_tasks}
-    for task in spec.tasks:
-        if task not in known:
-            raise unknown(f"{place}: tasks", "task", task, known)
+    refuse_unknown(f"{place}: tasks", "task", known, *spec.tasks)
     for section in ("schedule", "examples"):
         for name, setting in vars(getattr(spec, section)).items():
-            for task in setting if isinstance(setting, dict) else ():
-                if task not in {*known, "default"}:
-                    raise unknown(f"{place}: {section}.{name}", "task", task, {*known, "default"})
+            named = setting if isinstance(setting, dict) else ()
+            refuse_unknown(f"{place}: {section}.{name}", "task", {*known, "default"}, *named)
 
 
 def _check_methods(spec: StudySpec, place: str) -> None:

@@ -6,7 +6,7 @@ from math import exp, floor, isfinite, log
 from typing import Any
 
 from krona_tune.kron.factors import divisors
-from krona_tune.refusal import Refusal, shown, unknown
+from krona_tune.refusal import Refusal, refuse_unknown, shown
 
 Value = bool | int | float | str
 MOST_STEPS = 10**6
@@ -160,7 +160,7 @@ def parse_domain(written: Any, place: str) -> Domain:
         Refusal: it is not a domain; names `place`, what is wrong and the fix.
     """
     if isinstance(written, dict):
-        _refuse_unknown(written, place, ("low", "high", "log", "step", "divisors"))
+        refuse_unknown(place, "key", ("low", "high", "log", "step", "divisors"), *written)
     match written:
         case "divisors":
             return Divisors()
@@ -175,12 +175,6 @@ def parse_domain(written: Any, place: str) -> Domain:
     raise Refusal(place, f"can't be read as a domain: {shown(written)}", _FORM)
 
 
-def _refuse_unknown(written: dict[str, Any], place: str, known: tuple[str, ...]) -> None:
-    for key in written:
-        if key not in known:
-            raise unknown(place, "key", key, known)
-
-
 def _choice(written: list[Any], place: str) -> Domain:
     if not written:
         raise Refusal(place, "an empty list leaves nothing to choose", "list at least one value")
@@ -192,7 +186,7 @@ def _choice(written: list[Any], place: str) -> Domain:
 
 
 def _divisors(limits: dict[str, Any], place: str) -> Divisors:
-    _refuse_unknown(limits, place, ("low", "high"))
+    refuse_unknown(place, "key", ("low", "high"), *limits)
     for name, value in limits.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise Refusal(place, f"{name} is {shown(value)}, not a size", "write a whole number from 1")

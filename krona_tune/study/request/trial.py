@@ -22,7 +22,7 @@ from pydantic import (
 
 from krona_tune.backbones.geometry import Role, Stack
 from krona_tune.kron.factors import Init, Scaling
-from krona_tune.refusal import Refusal, shown, unknown
+from krona_tune.refusal import Refusal, refuse_unknown, shown
 from krona_tune.study.kinds import TrialKind
 
 Word = TypeVar("Word", bound=StrEnum)
@@ -87,9 +87,7 @@ def _within(count: int, depth: int, text: str) -> int:
 def _words(text: str, kind: type[Word], name: str) -> frozenset[Word]:
     known = {str(member): member for member in kind}
     words = [part.strip() for part in text.split("+")]
-    for word in words:
-        if word not in known:
-            raise unknown("", name, word, known)
+    refuse_unknown("", name, known, *words)
     return frozenset(known[word] for word in words)
 
 
