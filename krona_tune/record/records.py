@@ -1,7 +1,6 @@
 """Reads a study's rows and reports together, each trial up to its last report, and what its model expects of knobs."""
 
 import logging
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import reduce
@@ -13,7 +12,7 @@ import pyarrow.parquet as pq
 from krona_tune.atomic_write import atomic_path
 from krona_tune.record.parquet_reader import read_orders, read_reports, read_trials
 from krona_tune.study.order import Order
-from krona_tune.study.result import Report, TrialResult
+from krona_tune.study.result import Report, TrialResult, grouped
 from krona_tune.study.study_state import running_trials
 
 logger = logging.getLogger(__name__)
@@ -83,9 +82,7 @@ def read_records(results: Path, *, runs: bool = False) -> Records:
     if not results.exists():
         return Records()
     reports = tuple(read_reports(results))
-    by_trial: dict[str, list[Report]] = defaultdict(list)
-    for report in reports:
-        by_trial[report.trial_id].append(report)
+    by_trial = grouped(reports, lambda report: report.trial_id)
     trials = tuple(as_far_as_reported(trial, by_trial[trial.trial_id]) for trial in read_trials(results))
     running = running_trials(trials) if runs else frozenset()
     return Records(

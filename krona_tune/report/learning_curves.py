@@ -1,15 +1,14 @@
 """Draws learning curves with the rungs."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import plotly.graph_objects as go
 
 from krona_tune.report.chart import BLUE, GREEN, GREY, ORANGE, SCORE, Chart, Subject, empty_figure, points
 from krona_tune.study.kinds import FIRST_TRAINED, TrialKind
-from krona_tune.study.result import Report, Status
+from krona_tune.study.result import Report, Status, grouped
 
-Curves = dict[str, list[Report]]
+Curves = Mapping[str, list[Report]]
 
 _LINES = {
     "not trained to the end": {"color": GREY, "opacity": 0.35, "width": 1.2, "dash": "solid"},
@@ -65,11 +64,8 @@ def learning_curves(subject: Subject) -> Chart | None:
 
 def _curves_of_the_search(subject: Subject) -> Curves:
     again = {trial.trial_id for trial in subject.recorded.trials if trial.kind not in FIRST_TRAINED}
-    curves: Curves = defaultdict(list)
-    for report in subject.recorded.reports:
-        if report.trial_id not in again:
-            curves[report.trial_id].append(report)
-    return curves
+    searched = (report for report in subject.recorded.reports if report.trial_id not in again)
+    return grouped(searched, lambda report: report.trial_id)
 
 
 def _rungs(subject: Subject) -> Iterable[float]:

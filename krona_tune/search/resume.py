@@ -18,7 +18,7 @@ from krona_tune.study.kinds import FIRST_TRAINED, TrialKind
 from krona_tune.study.randomness import stream
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import check_trial
-from krona_tune.study.result import Report, Status, TrialResult
+from krona_tune.study.result import Report, Status, TrialResult, grouped
 from krona_tune.study.standings import front_of, rank, shared_ranking
 
 if TYPE_CHECKING:
@@ -99,9 +99,7 @@ def final_trials(spec: StudySpec, rows: Iterable[TrialResult]) -> list[TrialMess
     """Returns every trial of the finals, begun or not: each task's configurations, seed by seed."""
     if not spec.finalists.top:
         return []
-    by_task: dict[str, list[TrialResult]] = defaultdict(list)
-    for row in rows:
-        by_task[row.task].append(row)
+    by_task = grouped(rows, lambda row: row.task)
     winners = (_shared_winners if spec.search.shared else _own_winners)(spec, by_task)
     entries = {task: _entries(by_task[task], winners[task]) for task in spec.tasks}
     return [
@@ -147,10 +145,8 @@ def _own_winners(spec: StudySpec, by_task: Mapping[str, list[TrialResult]]) -> d
 
 def _winners(spec: StudySpec, rows: Sequence[TrialResult]) -> list[TrialResult]:
     """Returns the best searched trials of each group: of the task or, with `per_method`, of each method."""
-    groups: dict[str, list[TrialResult]] = defaultdict(list)
-    for row in rows:
-        if row.kind == TrialKind.SEARCH:
-            groups[row.params["method"] if spec.search.per_method else ""].append(row)
+    searched = (row for row in rows if row.kind == TrialKind.SEARCH)
+    groups = grouped(searched, lambda row: row.params["method"] if spec.search.per_method else "")
     ranked = [_judged(group) for group in groups.values()]
     if spec.search.pareto:
         ranked = [front_of(group, lambda row: row.point)[::-1] for group in ranked]

@@ -4,7 +4,6 @@ A row is restored from its trial's reports and from the trial's point in the req
 journal. So no trial id gets a second point: its reports and its checkpoint belong to the first.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +29,7 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.order import Order
 from krona_tune.study.request.loader import dump_spec
-from krona_tune.study.result import Report, TrialResult
+from krona_tune.study.result import Report, TrialResult, grouped
 
 Number = tuple[str, int]
 """A searched trial: its task, and its number there."""
@@ -144,11 +143,9 @@ def _message(files: int, rows: int, lost: int) -> str:
 
 def _made_again(plan: Plan, folder: StudyFolder, recorded: Records) -> tuple[list[TrialResult], frozenset[Number]]:
     """Returns rows for trials that have reports but no row, and the numbers of those without a known point."""
-    without_row: dict[str, list[Report]] = defaultdict(list)
     rows = {row.trial_id: row for row in recorded.trials}
-    for report in recorded.reports:
-        if report.trial_id not in rows and report.task in plan.spec.tasks:
-            without_row[report.trial_id].append(report)
+    lost_rows = (each for each in recorded.reports if each.trial_id not in rows and each.task in plan.spec.tasks)
+    without_row = grouped(lost_rows, lambda report: report.trial_id)
     if not without_row:
         return [], frozenset()
     point_of = _points(plan, folder)

@@ -1,6 +1,5 @@
 """Ranks a task's finalists on validation, with the statistics of few seeds: spread, interval, and what differs."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
@@ -12,7 +11,7 @@ import numpy.typing as npt
 
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.request.trial import BASELINE
-from krona_tune.study.result import TrialResult, is_score
+from krona_tune.study.result import TrialResult, grouped, is_score
 
 CONFIDENCE = 0.95
 SAME = 1e-9
@@ -167,11 +166,8 @@ def rank_finals(rows: Iterable[TrialResult]) -> Finals:
 
     A finalist is tied with the winner if `told_apart` finds no difference between their test scores by seed.
     """
-    together: dict[str, list[TrialResult]] = defaultdict(list)
-    for row in rows:
-        if row.kind == TrialKind.FINALIST and row.finished and is_score(row.test_score):
-            together[row.of].append(row)
-    everyone = [_finalist(of, repeats) for of, repeats in together.items()]
+    tested = (r for r in rows if r.kind == TrialKind.FINALIST and r.finished and is_score(r.test_score))
+    everyone = [_finalist(of, repeats) for of, repeats in grouped(tested, lambda row: row.of).items()]
     ranked = sorted((each for each in everyone if each.method != BASELINE), key=_order)
     winner = ranked[0] if ranked else None
     return Finals(

@@ -1,8 +1,10 @@
 """Holds what a trial returns: a report at each rung and, whatever its status, one row at its end."""
 
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 Half = Literal["test", "validation"]
 """The two halves of the labelled examples that no trial is trained on."""
@@ -13,6 +15,18 @@ LARGEST_SCORE = 1e100
 def is_score(value: float | None) -> bool:
     """Returns whether a value can be compared and averaged: neither missing, nor NaN, nor beyond LARGEST_SCORE."""
     return value is not None and abs(value) <= LARGEST_SCORE
+
+
+Value = TypeVar("Value")
+Key = TypeVar("Key", bound=Hashable)
+
+
+def grouped(values: Iterable[Value], key: Callable[[Value], Key]) -> Mapping[Key, list[Value]]:
+    """Returns the values by their key, in their order; what has no value has an empty list."""
+    found: dict[Key, list[Value]] = defaultdict(list)
+    for value in values:
+        found[key(value)].append(value)
+    return found
 
 
 class Status(StrEnum):

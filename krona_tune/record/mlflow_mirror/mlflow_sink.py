@@ -5,7 +5,6 @@ Sends from the records what MLflow lacks, when a study is resumed or synced.
 
 import logging
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,7 +27,7 @@ from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import Manifest, read_manifest
 from krona_tune.study.order import Order
 from krona_tune.study.redact import redact
-from krona_tune.study.result import Report, Status, TrialResult
+from krona_tune.study.result import Report, Status, TrialResult, grouped
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
@@ -163,9 +162,7 @@ class MlflowStore:
 
 def missing_events(runs: StudyRuns, rows: Sequence[TrialResult], reports: Sequence[Report]) -> Iterator[list[Event]]:
     """Yields the missing events, in their order, of each trial that lacks any."""
-    reports_of: dict[str, list[Report]] = defaultdict(list)
-    for report in reports:
-        reports_of[report.trial_id].append(report)
+    reports_of = grouped(reports, lambda report: report.trial_id)
     for row in rows:
         if events := list(_missing(runs, row, reports_of[row.trial_id])):
             yield events
