@@ -40,7 +40,6 @@ class FusedAdapter(Protocol):
 
     def beside(self, x: Tensor, linear: nn.Linear) -> Tensor:
         """Maps x (..., d_in) to (..., d_out)."""
-        ...
 
 
 class ForwardOverride:

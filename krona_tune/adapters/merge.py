@@ -18,7 +18,6 @@ class Mergeable(Protocol):
 
     def delta(self) -> Tensor:
         """Returns what is added to a parameter of the map: in its weight's shape, or its bias's."""
-        ...
 
 
 def merge(adapters: Adapters) -> None:

@@ -145,19 +145,15 @@ class Answer(Protocol):
 
     def head(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Returns the head's parameters by name; nothing for a text-to-text model."""
-        ...
 
     def loss(self, inputs: Inputs, labels: Tensor) -> Tensor:
         """Returns the mean training loss; labels as a batch has them."""
-        ...
 
     def counted(self, labels: Tensor) -> Tensor:
         """Returns how much the loss of these labels weighs in a larger batch's: a number."""
-        ...
 
     def predict(self, inputs: Inputs) -> Tensor | list[str]:
         """Returns n label indices, scores of a regression, or texts."""
-        ...
 
 
 def make_answer(

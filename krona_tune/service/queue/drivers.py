@@ -32,12 +32,12 @@ class NotStartedError(Exception):
 class Drivers(Protocol):
     """Starts drivers and looks after them. A handle is a text by which a driver is found, also by another process."""
 
-    words: Sequence[str]
+    words: Sequence[str] = ()
     """The words that every driver's command ends with."""
 
     def handle(self, name: str) -> str:
         """Returns the handle of a driver that is about to be started; empty if it is known after the start only."""
-        ...
+        return ""
 
     def start(self, name: str, handle: str, words: Sequence[str], space: str, environment: Mapping[str, str]) -> str:
         """Starts a driver in a folder that holds the request as SPACE, and returns its handle.
@@ -45,32 +45,24 @@ class Drivers(Protocol):
         Raises:
             NotStartedError: nothing was started.
         """
-        ...
 
     def runs(self, handle: str) -> bool:
         """Returns whether a driver runs; one that can't be asked about counts as running."""
-        ...
 
     def said(self, handle: str) -> str:
         """Returns the last lines that a driver wrote, or nothing."""
-        ...
 
 
-class LocalDrivers:
+class LocalDrivers(Drivers):
     """Drivers as processes of this machine, each with a Ray of its own; they outlive the service.
 
     Args:
         place: the folder for their requests and what they write.
     """
 
-    words: Sequence[str] = ()
-
     def __init__(self, place: Path) -> None:
         self._place = place
         self._children: dict[str, DriverProcess] = {}
-
-    def handle(self, name: str) -> str:
-        return ""
 
     def start(self, name: str, handle: str, words: Sequence[str], space: str, environment: Mapping[str, str]) -> str:
         folder = self._place / name
@@ -124,7 +116,7 @@ def unpack() -> None:
     Path(SPACE).write_text(zlib.decompress(b64decode(sys.argv.pop(1))).decode(), encoding="utf-8")
 
 
-class JobDrivers:
+class JobDrivers(Drivers):
     """Drivers as jobs of a Ray cluster, through its dashboard; each joins the cluster on whose head it runs.
 
     Whoever sees the dashboard sees a job's command, and with it the addresses that `--notify` names.
