@@ -182,10 +182,8 @@ class ServedStudies:
         )
 
     def _known(self) -> list[str]:
-        def made() -> list[str]:
-            return [folder.name for folder in self.storage.studies()]
-
-        return self._names.get("", self._moment(FETCH if self.storage.uri else LOOK), made)[1]
+        moment = self._moment(FETCH if self.storage.uri else LOOK)
+        return self._names.get("", moment, lambda: [folder.name for folder in self.storage.studies()])[1]
 
     def _summary(self, name: str) -> StudySummary:
         try:

@@ -1,5 +1,7 @@
 """Summarises a study from its records: how far it is, what it has found, what it took."""
 
+from typing import Any
+
 from krona_tune.record.driver_state import read_driver_state
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.records import Records, read_records
@@ -43,14 +45,13 @@ def summarise_study(folder: StudyFolder, *, runs: bool) -> StudySummary:
         results = StudyResults(manifest=manifest, recorded=recorded, spec=spec_of(folder))
         return summary_of(folder, results, *state_of(folder, results, runs=runs))
     except Refusal as refusal:
-        known = StudySummary(name=folder.name, state=UNREADABLE, problem=_said(refusal))
-        return known.model_copy(update=_facts(manifest))
+        return StudySummary(name=folder.name, state=UNREADABLE, problem=_said(refusal), **_facts(manifest))
 
 
 def summary_of(folder: StudyFolder, results: StudyResults, state: StudyState, problem: str) -> StudySummary:
     """Returns the summary of a study whose records were read."""
     mean = results.average
-    summary = StudySummary(
+    return StudySummary(
         name=folder.name,
         state=state.word,
         problem=problem,
@@ -60,8 +61,8 @@ def summary_of(folder: StudyFolder, results: StudyResults, state: StudyState, pr
         trials=state.trials,
         ended=state.ended,
         seconds_left=state.seconds_left,
+        **_facts(results.manifest),
     )
-    return summary.model_copy(update=_facts(results.manifest))
 
 
 def with_driver(summary: StudySummary, driver: DriverState | None) -> StudySummary:
@@ -72,7 +73,7 @@ def with_driver(summary: StudySummary, driver: DriverState | None) -> StudySumma
     return summary.model_copy(update=said | {"state": driver.word})
 
 
-def _facts(manifest: Manifest) -> dict[str, object]:
+def _facts(manifest: Manifest) -> dict[str, Any]:
     return {
         "tasks": [facts.title for facts in manifest.tasks.values()],
         "synthetic": manifest.synthetic,

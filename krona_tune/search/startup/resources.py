@@ -154,15 +154,10 @@ def begin_study(resources: Resources, folder: StudyFolder, command: str) -> Driv
     if folder.manifest.exists():
         earlier = read_manifest(folder.manifest)
         refuse_changed(earlier, manifest)
-        manifest = manifest.model_copy(
-            update={
-                "created_at": earlier.created_at,
-                "begun_by": earlier.begun_by,
-                "command": earlier.command,
-                "resumed_by": (*earlier.resumed_by, command),
-                "earlier_devices": earlier.unrecorded_devices(load_spec(folder.spec).resources),
-            }
-        )
+        kept = {name: getattr(earlier, name) for name in ("created_at", "begun_by", "command")}
+        kept["resumed_by"] = (*earlier.resumed_by, command)
+        kept["earlier_devices"] = earlier.unrecorded_devices(load_spec(folder.spec).resources)
+        manifest = manifest.model_copy(update=kept)
     write_atomically(folder.spec, dump_spec(plan.spec))
     manifest.write(folder.manifest)
     return DriverContext(**vars(resources), folder=folder, manifest=manifest)
