@@ -20,7 +20,7 @@ from krona_tune.data.tasks import Task
 from krona_tune.refusal import refusing
 from krona_tune.refused_calls import refusing_at_the_caller
 from krona_tune.train.backbone import Backbone, Inputs, candidates, load_backbone, open_tokenizer, quiet
-from krona_tune.train.backbone_source import BackboneSource, download, find_backbone
+from krona_tune.train.backbone_source import download, find_backbone
 from krona_tune.train.device import Device
 from krona_tune.train.evaluate import EVALUATION_TOKENS, to_device
 from krona_tune.train.task_heads import Answer, Head, LabelWords, TextAnswer, make_answer
@@ -42,7 +42,6 @@ class AdaptedModel:
 
     card: AdapterCard
     task: Task
-    source: BackboneSource
     backbone: Backbone
     answer: Answer
     adapters: Adapters
@@ -81,7 +80,6 @@ def load_adapted(
     return AdaptedModel(
         card=card,
         task=task,
-        source=source,
         backbone=backbone,
         answer=answering,
         adapters=adapters,
