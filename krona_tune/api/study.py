@@ -17,6 +17,7 @@ from krona_tune.api.inputs import (
     kept_tasks,
     no_task,
 )
+from krona_tune.api.plan_view import PlanView
 from krona_tune.api.recorded_study import RecordedStudy
 from krona_tune.api.study_request import default_to_glue, lift_ordered_stop, refuse_odd_start, resumed_spec, with_values
 from krona_tune.api.study_run import ENDED_WELL, DriverProcess, last_lines, run_and_report, start_driver, stop_driver
@@ -28,6 +29,7 @@ from krona_tune.record.storage import storage_at
 from krona_tune.refusal import Refusal, refuse_unknown, refusing
 from krona_tune.refused_calls import refusing_at_the_caller
 from krona_tune.search.driver_options import DriverOptions
+from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.startup.cluster import slots, this_machine
 from krona_tune.search.terminal.cell_view import in_notebook, silence_widgets
 from krona_tune.study.folder import STUDIES, StudyFolder
@@ -41,9 +43,7 @@ if in_notebook():
     silence_widgets()
 
 if TYPE_CHECKING:
-    from krona_tune.api.plan_view import PlanView
     from krona_tune.search.full_training import FullTraining
-    from krona_tune.search.planning.plan import Plan
 
 STOP_SECONDS = 60.0
 """How long `stop` waits for the study's end."""
@@ -154,8 +154,6 @@ class Study(RecordedStudy):
     @refusing_at_the_caller
     def plan(self) -> "PlanView":
         """Returns what will run, checked; nothing is started."""
-        from krona_tune.api.plan_view import PlanView
-
         return PlanView(self._plan(), self.folder)
 
     @refusing_at_the_caller
@@ -267,8 +265,6 @@ class Study(RecordedStudy):
                 raise Refusal(key, f"{asked.get(key, 'nothing')}: {problem}", "repeat that, or choose another name")
 
     def _plan(self) -> "Plan":
-        from krona_tune.search.planning.plan import make_plan
-
         if self._address is None:
             slots(this_machine(), self.request.resources)
         return make_plan(with_whole_paths(self.request), str(self._place))

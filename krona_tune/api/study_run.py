@@ -33,6 +33,7 @@ from krona_tune.hub import environment_of_others
 from krona_tune.record.ownership import driver_of, is_running
 from krona_tune.refusal import NotNow, Refusal, refusing
 from krona_tune.search.driver_options import DriverOptions, Outcome
+from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.waiting_orders import EarlierOrders
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
     from krona_tune.search.forecast import Forecast
     from krona_tune.search.full_training import FullTraining
-    from krona_tune.search.planning.plan import Plan
     from krona_tune.search.startup.cluster import Cluster
     from krona_tune.search.startup.resources import DriverContext, Resources
 
@@ -148,8 +148,6 @@ def _print_results(outcome: Outcome, context: "DriverContext", options: DriverOp
 
 def _planned(spec: StudySpec, place: str, folder: StudyFolder) -> "Plan":
     """Returns the plan of a request; that of a study which was begun computes in what it did then."""
-    from krona_tune.search.planning.plan import make_plan
-
     plan = make_plan(with_whole_paths(spec), place)
     if not folder.manifest.exists():
         return plan

@@ -21,6 +21,7 @@ from krona_tune.api.study_run import resume_command, run_and_report
 from krona_tune.cli import options
 from krona_tune.cli.ending import exit_as, this_command
 from krona_tune.record.ownership import claim
+from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.storage import Storage, storage_at
 from krona_tune.refusal import Refusal, refuse_unknown
 from krona_tune.search.driver_options import DriverOptions
@@ -132,7 +133,6 @@ def clean(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Remove the checkpoints that a study needs no more; interrupted trials keep theirs."""
-    from krona_tune.record.parquet_reader import read_trials
     from krona_tune.record.trial_checkpoints import remove, size, unneeded
     from krona_tune.study.formatting import format_bytes
 
@@ -161,8 +161,6 @@ def _begun(kept_at: Storage, given: Mapping[str, Any], resume: str | None) -> St
 
 def _recorded(folder: StudyFolder) -> str:
     """Returns how many trials have a row, or why that can't be read; a resumed study renames unreadable files."""
-    from krona_tune.record.parquet_reader import read_trials
-
     try:
         return str(len(read_trials(folder.results)))
     except Refusal as refusal:
@@ -192,7 +190,6 @@ def train(
     spec = resumed_spec(folder, by_flag({"max_concurrent": max_concurrent}))
 
     def asked(plan: "Plan") -> "FullTraining":
-        from krona_tune.record.parquet_reader import read_trials
         from krona_tune.search.full_training import FullTraining, configuration
 
         chosen = configuration(read_trials(folder.results), plan, task, trial)
