@@ -15,8 +15,14 @@ from krona_tune.study.formatting import format_tick
 from krona_tune.study.network import Network
 from krona_tune.study.result import TrialResult
 
-BLUE, ORANGE, GREEN, PURPLE, RED, GREY = "#3f83c8", "#d9792b", "#2f9e76", "#8f6bc4", "#c0513f", "#8a8f98"
-YELLOW, TEAL, PINK = "#b8952f", "#3a9aa8", "#c46a9b"
+
+class Colour:
+    """The colours of marks and lines."""
+
+    BLUE, ORANGE, GREEN, PURPLE, RED, GREY = "#3f83c8", "#d9792b", "#2f9e76", "#8f6bc4", "#c0513f", "#8a8f98"
+    YELLOW, TEAL, PINK = "#b8952f", "#3a9aa8", "#c46a9b"
+
+
 SCALE = "Viridis"
 Range = tuple[float, float]
 """The ends of an axis, from low to high."""
@@ -32,7 +38,7 @@ def empty_figure(x_title: str, y_title: str) -> go.Figure:
             margin={"l": 64, "r": 16, "t": 12, "b": 48},
             paper_bgcolor="rgba(0,0,0,0)",
             plot_bgcolor="rgba(0,0,0,0)",
-            font={"color": GREY, "size": 13},
+            font={"color": Colour.GREY, "size": 13},
             xaxis={**axis, "title": {"text": x_title, "font": {"size": 13}, "standoff": 12}},
             yaxis={**axis, "title": {"text": y_title, "font": {"size": 13}, "standoff": 12}},
             legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
@@ -124,7 +130,7 @@ def pareto_line(
         x=[x(each) for each in front],
         y=[each.score for each in front],
         mode="lines+markers",
-        line={"color": ORANGE, "shape": "hv", "width": 2},
+        line={"color": Colour.ORANGE, "shape": "hv", "width": 2},
         marker={"symbol": "circle-open", "size": size, "line": {"width": 2}},
         error_y=bars,
         hoverinfo="skip",
@@ -145,8 +151,8 @@ def product_line(x: Sequence[float], y: Sequence[float], text: str, opacity: flo
         mode="lines+text",
         text=["", text],
         textposition="top left",
-        textfont={"size": 11, "color": GREY},
-        line={"color": GREY, "dash": "dash", "width": 1},
+        textfont={"size": 11, "color": Colour.GREY},
+        line={"color": Colour.GREY, "dash": "dash", "width": 1},
         opacity=opacity,
         hoverinfo="skip",
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from krona_tune.refusal import Refusal
-from krona_tune.report.chart import BLUE, GREEN, ORANGE, PURPLE, RED, SCORE, Chart, empty_figure, log_axis
+from krona_tune.report.chart import SCORE, Chart, Colour, empty_figure, log_axis
 from krona_tune.report.html import framed, rendered, write_page
 from krona_tune.report.score_charts import PARAMETERS, front_line, task_front
 from krona_tune.report.study_results import (
@@ -27,7 +27,7 @@ from krona_tune.study.formatting import NOTHING
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.standings import Front, average_front
 
-COLOURS = (BLUE, ORANGE, GREEN, PURPLE, RED)
+COLOURS = (Colour.BLUE, Colour.ORANGE, Colour.GREEN, Colour.PURPLE, Colour.RED)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,11 +15,9 @@ from plotly.subplots import make_subplots
 
 from krona_tune.record.records import Effect
 from krona_tune.report.chart import (
-    BLUE,
-    GREY,
-    ORANGE,
     SCALE,
     Chart,
+    Colour,
     Range,
     Subject,
     colour_bar,
@@ -79,16 +77,15 @@ def _traces(some: Sequence[Effect]) -> list[go.Scatter]:
         down = [effect.expected - effect.low for effect in some]
         bars = {"type": "data", "array": up, "arrayminus": down, "symmetric": False, "thickness": 1.5}
         places = [(effect.value, effect.expected) for effect in some]
-        return [points(None, places, {"color": BLUE}, "%{x}: %{y:.3f}", bars=("error_y", bars))]
+        return [points(None, places, {"color": Colour.BLUE}, "%{x}: %{y:.3f}", bars=("error_y", bars))]
     numbers = [effect.number for effect in some]
+    band = with_alpha(Colour.BLUE, 0.2)
     edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
     return [
         go.Scatter(x=numbers, y=[effect.low for effect in some], **edge),
+        go.Scatter(x=numbers, y=[effect.high for effect in some], fill="tonexty", fillcolor=band, **edge),
         go.Scatter(
-            x=numbers, y=[effect.high for effect in some], fill="tonexty", fillcolor=with_alpha(BLUE, 0.2), **edge
-        ),
-        go.Scatter(
-            x=numbers, y=expected, mode="lines+markers", line={"color": BLUE},
+            x=numbers, y=expected, mode="lines+markers", line={"color": Colour.BLUE},
             hovertemplate="%{x:.3g}: %{y:.3f}<extra></extra>",
         ),
     ]  # fmt: skip
@@ -160,7 +157,7 @@ def importance(subject: Subject) -> Chart | None:
     names = sorted(knobs, key=lambda name: found[name])
     figure = empty_figure("importance (PED-ANOVA)", "")
     figure.add_trace(_bars(names, found, chance))
-    ticks = {"symbol": "line-ns-open", "color": ORANGE, "size": 18, "line": {"width": 2.5}}
+    ticks = {"symbol": "line-ns-open", "color": Colour.ORANGE, "size": 18, "line": {"width": 2.5}}
     places = [(chance[name], name) for name in names]
     figure.add_trace(points("chance, once in twenty", places, ticks, "chance: %{x:.2g}"))
     figure.update_xaxes(rangemode="tozero").update_yaxes(showgrid=False)
@@ -224,6 +221,6 @@ def _bars(names: Sequence[str], found: dict[str, float], chance: dict[str, float
         orientation="h",
         x=[found[name] for name in names],
         y=list(names),
-        marker={"color": [BLUE if found[name] > chance[name] else GREY for name in names]},
+        marker={"color": [Colour.BLUE if found[name] > chance[name] else Colour.GREY for name in names]},
         hovertemplate="%{y}: %{x:.2g}<extra></extra>",
     )

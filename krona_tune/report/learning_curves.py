@@ -4,17 +4,17 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from krona_tune.report.chart import BLUE, GREEN, GREY, ORANGE, SCORE, Chart, Subject, empty_figure, points
+from krona_tune.report.chart import SCORE, Chart, Colour, Subject, empty_figure, points
 from krona_tune.study.kinds import FIRST_TRAINED, TrialKind
 from krona_tune.study.result import Report, Status, grouped
 
 Curves = Mapping[str, list[Report]]
 
 _LINES = {
-    "not trained to the end": {"color": GREY, "opacity": 0.35, "width": 1.2, "dash": "solid"},
-    "trained to the end": {"color": BLUE, "opacity": 0.75, "width": 1.6, "dash": "solid"},
-    "head only": {"color": GREEN, "opacity": 1.0, "width": 1.8, "dash": "dash"},
-    "best": {"color": ORANGE, "opacity": 1.0, "width": 3.0, "dash": "solid"},
+    "not trained to the end": {"color": Colour.GREY, "opacity": 0.35, "width": 1.2, "dash": "solid"},
+    "trained to the end": {"color": Colour.BLUE, "opacity": 0.75, "width": 1.6, "dash": "solid"},
+    "head only": {"color": Colour.GREEN, "opacity": 1.0, "width": 1.8, "dash": "dash"},
+    "best": {"color": Colour.ORANGE, "opacity": 1.0, "width": 3.0, "dash": "solid"},
 }
 
 STOPS = {
@@ -49,11 +49,13 @@ def learning_curves(subject: Subject) -> Chart | None:
         such = [trial.trial_id for trial in trials if trial.status is status]
         if ends := [curves[trial][-1] for trial in such if trial in curves]:
             places, ids = [(end.epochs, end.score) for end in ends], [end.trial_id for end in ends]
-            marker = {"symbol": mark, "size": 8, "line": {"width": 1.5, "color": GREY}}
+            marker = {"symbol": mark, "size": 8, "line": {"width": 1.5, "color": Colour.GREY}}
             figure.add_trace(points(name, places, marker, "%{text} was stopped at %{y:.3f}", ids))
             stopped += sentence
     for number, epochs in enumerate(_rungs(subject), start=1):
-        figure.add_vline(epochs, line={"color": GREY, "dash": "dot", "width": 1}, annotation_text=f"rung {number}")
+        figure.add_vline(
+            epochs, line={"color": Colour.GREY, "dash": "dot", "width": 1}, annotation_text=f"rung {number}"
+        )
     return Chart(
         name="curves",
         title="Learning curves",

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from krona_tune.adapters.placement import sites
 from krona_tune.backbones.geometry import Geometry, Stack
 from krona_tune.refusal import Refusal
-from krona_tune.report.chart import BLUE, Chart, Subject, empty_figure, points, with_alpha
+from krona_tune.report.chart import Chart, Colour, Subject, empty_figure, points, with_alpha
 from krona_tune.report.task_summary import RankedTrial
 from krona_tune.study.formatting import format_name
 from krona_tune.study.network import Network, roles_of
@@ -45,9 +45,12 @@ def placement(subject: Subject) -> Chart | None:
     figure = empty_figure("layer", "")
     names = [str(role) for role in max((roles_of(stack, network.depths) for stack in network.depths), key=len)]
     every = _everywhere(network)
-    colours = [BLUE if place in winner else with_alpha(BLUE, TINT * in_good[place] / len(good)) for place in every]
+    colours = [
+        Colour.BLUE if place in winner else with_alpha(Colour.BLUE, TINT * in_good[place] / len(good))
+        for place in every
+    ]
     text = [_said(place, in_good[place], len(good), in_all[place], len(ranked)) for place in every]
-    squares = {"symbol": "square", "size": 20, "color": colours, "line": {"color": BLUE, "width": 1}}
+    squares = {"symbol": "square", "size": 20, "color": colours, "line": {"color": Colour.BLUE, "width": 1}}
     places = [(_at(network, stack, layer), names.index(role)) for stack, layer, role in every]
     figure.add_trace(points(None, places, squares, text=text))
     figure.update_xaxes(_layers(network)).update_yaxes(_roles(names))

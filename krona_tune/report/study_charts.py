@@ -7,21 +7,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from krona_tune.record.records import Records
-from krona_tune.report.chart import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PINK,
-    PURPLE,
-    RED,
-    TEAL,
-    YELLOW,
-    Chart,
-    empty_figure,
-    points,
-    uneven_bars,
-)
+from krona_tune.report.chart import Chart, Colour, empty_figure, points, uneven_bars
 from krona_tune.report.cost import DeviceRates
 from krona_tune.report.frame import factor_shape
 from krona_tune.report.study_results import together
@@ -42,12 +28,12 @@ def overview_chart(tasks: Sequence[TaskSummary]) -> Chart | None:
         return None
     final = any(each.finals.winner and each.one_scale for each in scored)
     figure = empty_figure("score", "")
-    figure.add_trace(_marks("constant", [each.constant_score for each in scored], 0.0, GREY, "line-ns-open"))
-    figure.add_trace(_marks("head only", [each.baseline_score for each in scored], 0.14, GREEN, "diamond"))
+    figure.add_trace(_marks("constant", [each.constant_score for each in scored], 0.0, Colour.GREY, "line-ns-open"))
+    figure.add_trace(_marks("head only", [each.baseline_score for each in scored], 0.14, Colour.GREEN, "diamond"))
     figure.add_trace(_best(scored))
     if final:
         heads = [each.finals.head_only.test.mean if each.finals.head_only else None for each in scored]
-        figure.add_trace(_marks("head only on test", heads, -0.28, GREEN, "diamond-open"))
+        figure.add_trace(_marks("head only on test", heads, -0.28, Colour.GREEN, "diamond-open"))
         figure.add_trace(_winners(scored))
     titles = [each.title for each in scored]
     figure.update_yaxes(tickvals=list(range(len(titles))), ticktext=titles, range=[len(titles) - 0.5, -0.5])
@@ -73,13 +59,13 @@ def _best(scored: Sequence[TaskSummary]) -> go.Scatter:
     best = [each.best for each in scored if each.best]
     errors = [STANDARD_ERRORS * (each.standard_error or 0.0) for each in best]
     places = [(each.score, place - 0.14) for place, each in enumerate(best)]
-    return _intervals("best on validation", places, BLUE, {"type": "data", "array": errors, "thickness": 1.5})
+    return _intervals("best on validation", places, Colour.BLUE, {"type": "data", "array": errors, "thickness": 1.5})
 
 
 def _winners(scored: Sequence[TaskSummary]) -> go.Scatter:
     won = [(place, each.finals.winner.test) for place, each in enumerate(scored) if each.finals.winner]
     places = [(test.mean, place + 0.28) for place, test in won]
-    return _intervals("winner on test", places, ORANGE, uneven_bars([test for _, test in won]))
+    return _intervals("winner on test", places, Colour.ORANGE, uneven_bars([test for _, test in won]))
 
 
 def _intervals(name: str, places: Sequence[tuple[float, float]], colour: str, bars: dict[str, Any]) -> go.Scatter:
@@ -101,8 +87,8 @@ def seeds_chart(finals: Finals, *, one_scale: bool = True) -> Chart | None:
         return None
     figure = empty_figure("", "score")
     if one_scale:
-        figure.add_trace(_dots("validation, a dot per seed", everyone, "score", -BESIDE, BLUE))
-    figure.add_trace(_dots("test, a dot per seed", everyone, "test_score", BESIDE, ORANGE))
+        figure.add_trace(_dots("validation, a dot per seed", everyone, "score", -BESIDE, Colour.BLUE))
+    figure.add_trace(_dots("test, a dot per seed", everyone, "test_score", BESIDE, Colour.ORANGE))
     if one_scale:
         validation = [each.validation.mean for each in everyone]
         figure.add_trace(_means("validation mean", validation, -BESIDE, {"visible": False}))
@@ -135,21 +121,21 @@ def _dots(name: str, everyone: Sequence[Finalist], score: str, shift: float, col
 
 def _means(name: str, means: Sequence[float], shift: float, bars: dict[str, Any]) -> go.Scatter:
     places = [(place + shift, mean) for place, mean in enumerate(means)]
-    marker = {"symbol": "line-ew-open", "color": GREY, "size": 22, "line": {"width": 2.5}}
-    error = ("error_y", {"color": GREY, "thickness": 1.5, **bars})
+    marker = {"symbol": "line-ew-open", "color": Colour.GREY, "size": 22, "line": {"width": 2.5}}
+    error = ("error_y", {"color": Colour.GREY, "thickness": 1.5, **bars})
     return points(name, places, marker, "mean %{y:.3f}", bars=error).update(showlegend="visible" not in bars)
 
 
 _COLOURS = {
-    "trained to the end": BLUE,
-    "stopped early": GREY,
-    "stopped by a person": PINK,
-    "without a regular end": RED,
-    "repeats": YELLOW,
-    "finalists": ORANGE,
-    "full trainings": TEAL,
-    "head only": GREEN,
-    RUNNING: PURPLE,
+    "trained to the end": Colour.BLUE,
+    "stopped early": Colour.GREY,
+    "stopped by a person": Colour.PINK,
+    "without a regular end": Colour.RED,
+    "repeats": Colour.YELLOW,
+    "finalists": Colour.ORANGE,
+    "full trainings": Colour.TEAL,
+    "head only": Colour.GREEN,
+    RUNNING: Colour.PURPLE,
 }
 _ENDS = {
     Status.COMPLETED: "trained to the end",

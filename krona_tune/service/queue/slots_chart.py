@@ -8,26 +8,14 @@ from math import ceil
 import pandas as pd
 import plotly.graph_objects as go
 
-from krona_tune.report.chart import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    RED,
-    TEAL,
-    YELLOW,
-    Chart,
-    empty_figure,
-    with_alpha,
-)
+from krona_tune.report.chart import Chart, Colour, empty_figure, with_alpha
 from krona_tune.service.queue.entry import SlotChange
 
 DAY = 86_400.0
 """The longest time that is drawn, in seconds."""
 MOST_MOMENTS = 400
 """The drawn time is divided into so many parts; of the changes in one part the last one counts."""
-COLOURS = (BLUE, ORANGE, GREEN, PURPLE, YELLOW, TEAL, RED)
+COLOURS = (Colour.BLUE, Colour.ORANGE, Colour.GREEN, Colour.PURPLE, Colour.YELLOW, Colour.TEAL, Colour.RED)
 """One for each study with an area of its own; what the others had is one area, in grey."""
 LONGEST_LABEL = 32
 MOST_TICKS = 6
@@ -47,7 +35,7 @@ def slots_picture(changes: Sequence[SlotChange], now: float) -> Chart | None:
         return None
     moments = [datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f") for at in levels.index]
     figure = empty_figure("time (UTC)", "slots")
-    for name, colour in zip(levels.columns, (*COLOURS, GREY), strict=False):
+    for name, colour in zip(levels.columns, (*COLOURS, Colour.GREY), strict=False):
         figure.add_trace(_area(_label(name), moments, [int(slots) for slots in levels[name]], colour))
     figure.update_yaxes(dtick=max(1, ceil(levels.sum(axis="columns").max() / MOST_TICKS)), rangemode="tozero")
     figure.update_layout(legend_traceorder="normal", margin={"b": DATE_BELOW})
