@@ -179,19 +179,20 @@ def _leave_as_peft(
 ) -> tuple[float, Approximation | None]:
     """Writes the same adapter as peft has it or, with a rank, the nearest LoRA and how near it is."""
     peft_form = _peft()
-    whole = load_adapted(adapter, model=name, quantized=False)  # peft's adapters are the same on quantised weights
+    load = partial(load_adapted, adapter, model=name, quantized=False)  # peft's are the same on quantised weights
+    whole = load()
     inputs, model, head = sample_inputs(whole), whole.answer.model, head_of(read_tensors(adapter))
     if rank is None:
         expected = logits(model, inputs)
         whole.adapters.detach()
         dressed = peft_form.as_peft(model, whole.adapters, head).eval()
         _refuse_other_outputs(logits(dressed, inputs), expected, "in the form of peft")
-        return _write_peft(dressed, adapter, to, name, whole, expected, readme()), None
+        return _write_peft(dressed, to, load, whole, expected, readme()), None
     near, before = nearest_lora(whole.adapters, rank), _score(whole, judged_on)
     whole.adapters.detach()
     dressed = peft_form.as_nearest_lora(model, whole.adapters, head, near).eval()
     found = Approximation(rank=rank, kept=near.kept, before=before, after=_score(whole, judged_on))
-    return _write_peft(dressed, adapter, to, name, whole, logits(dressed, inputs), readme(found)), found
+    return _write_peft(dressed, to, load, whole, logits(dressed, inputs), readme(found)), found
 
 
 def _score(whole: AdaptedModel, judged_on: TaskWork | None) -> float | None:
@@ -203,13 +204,7 @@ def _score(whole: AdaptedModel, judged_on: TaskWork | None) -> float | None:
 
 
 def _write_peft(
-    dressed: Any,
-    adapter: Path,
-    to: Path,
-    name: str | None,
-    whole: AdaptedModel,
-    expected: Tensor,
-    readme: str,
+    dressed: Any, to: Path, load: Callable[[], AdaptedModel], whole: AdaptedModel, expected: Tensor, readme: str
 ) -> float:
     """Writes a PeftModel and compares what is read back; returns the largest difference of a logit."""
     from peft import PeftModel
@@ -218,7 +213,7 @@ def _write_peft(
         config.base_model_name_or_path = whole.card.backbone
     with _written(to) as built:
         dressed.save_pretrained(built, save_embedding_layers=False)
-        bare = load_adapted(adapter, model=name, quantized=False)
+        bare = load()
         bare.adapters.detach()
         written = logits(PeftModel.from_pretrained(bare.answer.model, built).eval(), sample_inputs(whole))
         _refuse_other_outputs(written, expected, "read back")
