@@ -1,12 +1,15 @@
 """Writes parts of pages as Markdown: the references, from the program itself, and the place of other pages."""
 
 import html
+import importlib
+import inspect
 import re
 import subprocess
 import sys
 import types
 from collections.abc import Iterator
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -23,7 +26,51 @@ HIDDEN = {("StudySpec", "own_tasks"), ("AdapterConfig", "peft")}
 """Fields that YAML writes elsewhere."""
 KNOBS: dict[str, type[BaseModel]] = {"adapter": AdapterConfig, "training": TrainingConfig}
 """The sections whose keys are knobs: each is a domain of what its field takes."""
+PUBLIC = {
+    "krona_tune": "What most people need. `import krona_tune` imports no torch: each name is imported when it is used.",
+    "krona_tune.api.plan_view": "What `Study.plan` returns.",
+    "krona_tune.adapters.inject": "What `load` returns, and what a training program of one's own attaches.",
+    "krona_tune.adapters.merge": "Adapters in the weights, and out of them again.",
+    "krona_tune.backbones.find_geometry": "Where a model has linear maps.",
+    "krona_tune.study.request.trial": "One adapter's configuration.",
+    "krona_tune.peft_method": "KronA as a method of PEFT, known to it as soon as this module is imported.",
+    "krona_tune.kron.factors": "The shapes of the factors, in integers; imports no torch.",
+    "krona_tune.kron.product": "The operator.",
+    "krona_tune.service": "A client of the service, which needs no package of the service's.",
+}
+"""The modules that people import, each with `__all__`, and what it is for; every other module is private."""
 SHOWN = {"int": "whole number", "float": "number", "str": "text", "bool": "true or false", "NoneType": "null"}
+
+
+def python_interface() -> str:
+    """Returns a section for each public module, with what its `__all__` names."""
+    return "\n\n".join(_module(name, words) for name, words in PUBLIC.items())
+
+
+def _module(name: str, words: str) -> str:
+    found = {each: getattr(importlib.import_module(name), each) for each in importlib.import_module(name).__all__}
+    shown = [_directive(f"{name}.{each}", value) for each, value in found.items()]
+    return "\n".join([f"## `{name}`", "", words, "", "```{eval-rst}", *shown, "```"])
+
+
+def _directive(name: str, value: Any) -> str:
+    if not isinstance(value, type):
+        return f".. autofunction:: {name}\n"
+    kind = "autoexception" if issubclass(value, Exception) else "autoclass"
+    members = ", ".join(public_members(value))
+    return f".. {kind}:: {name}\n" + (f"   :members: {members}\n" if members else "")
+
+
+def public_members(kind: type) -> list[str]:
+    """Returns the public fields, methods and properties of a class, its own first, as far as they are krona_tune's."""
+    own = [base for base in kind.__mro__ if base.__module__.startswith("krona_tune.")]
+    return [name for name in dict.fromkeys(each for base in own for each in _members(base)) if name[0] != "_"]
+
+
+def _members(base: type) -> Iterator[str]:
+    yield from inspect.get_annotations(base)
+    members = (types.FunctionType, property, cached_property, classmethod, staticmethod)
+    yield from (name for name, value in vars(base).items() if isinstance(value, members))
 
 
 def command_line() -> str:
@@ -140,5 +187,11 @@ def more_pages() -> str:
     )
 
 
-TEXTS = {"command-line": command_line, "keywords": study_keywords, "yaml": yaml_keys, "more-pages": more_pages}
+TEXTS = {
+    "command-line": command_line,
+    "keywords": study_keywords,
+    "more-pages": more_pages,
+    "python": python_interface,
+    "yaml": yaml_keys,
+}
 """What the directive `generated` shows, by its argument."""

@@ -28,18 +28,17 @@ from krona_tune.kron.factors import Init, Scaling, effective_scale, factor_shape
 from krona_tune.kron.product import first_factors, kron_linear, kron_weight
 from krona_tune.refusal import Refusal
 
+__all__ = ["KronAConfig"]
+
 PEFT_TYPE = "KRONA"
 PREFIX = "krona_"
 
 
 @dataclass(kw_only=True)
 class KronAConfig(PeftConfig):  # type: ignore[misc]
-    """The configuration of KronA in peft: which linear maps carry it, and in which factor shape.
+    """Configures KronA in peft: which linear maps carry it, and in which factor shape (arXiv 2212.10650).
 
-    `a_out` and `a_in` are the sizes of A and divide each map's d_out and d_in; B's sizes follow. `terms` such products
-    are summed. `scale` is a plain factor, which `scaling` "stable" divides by √(terms·a_in). `init` "krona" starts the
-    B's at zero, "cdka" the A's. The other fields mean the same as in peft's LoraConfig: names, or a regular expression
-    that matches whole names. Without `target_modules`, the defaults of peft's LoRA are used.
+    Several terms are a sum of products (arXiv 2602.01267). The fields of peft's own PeftConfig are taken too.
 
     Raises:
         Refusal: a size is not a whole number from 1, the scale is not a positive number, or a word is unknown. Later,
@@ -48,16 +47,27 @@ class KronAConfig(PeftConfig):  # type: ignore[misc]
     """
 
     target_modules: list[str] | set[str] | str | None = None
+    """The maps to adapt: names, or a regular expression that matches whole names; None: the maps of peft's LoRA."""
     exclude_modules: list[str] | set[str] | str | None = None
+    """The maps to leave out, as `target_modules` names those to adapt."""
     a_out: int = 1
+    """The rows of A, a divisor of each map's d_out; B has d_out / a_out."""
     a_in: int = 1
+    """The columns of A, a divisor of each map's d_in; B has d_in / a_in."""
     terms: int = 1
+    """The number of products A⊗B that are summed."""
     scale: float = 1.0
+    """The plain factor of what is added to a map's output."""
     scaling: Scaling = "plain"
+    """"stable" divides the scale by √(terms·a_in)."""
     init: Init = "krona"
+    """Which factors start at zero: "krona" the B's, "cdka" the A's."""
     layers_to_transform: list[int] | int | None = None
+    """The numbers of the layers to adapt, as in peft's LoraConfig; None: all."""
     layers_pattern: list[str] | str | None = None
+    """The name of the list of layers in the model, where peft does not find it."""
     modules_to_save: list[str] | None = None
+    """Further modules that are trained as they are and saved with the adapter, such as a head."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -61,8 +61,9 @@ def optuna_space(
     are `method`, `scale`, and for each method its own sizes.
 
     Args:
-        trial: of an Optuna study; None, as transformers' Trainer passes before its search: the first of each choice.
-        model: of transformers, not adapted yet.
+        trial: a trial of an Optuna study; None, as transformers' Trainer passes before its search: the first of each
+            choice.
+        model: a model of transformers, not adapted yet.
         max_params: the most parameters of an adapter, without a head; None: no limit.
         methods: which methods the trial may choose.
         roles: the maps to adapt, as in a space's `adapter: roles`.

@@ -16,10 +16,15 @@ RUST = "pyo3_runtime"
 
 
 class Refusal(ValueError):
-    """A request that can't be met, with a message that tells the person how to fix it.
+    """Says that a request can't be met, and how a person fixes it.
 
     `str()` reads `place: what is wrong; fix`, for example
     `search_spaces/x.yaml: adapter: unknown key 'scael', did you mean 'scale'?`
+
+    Args:
+        place: the file, key, flag or argument that is wrong; empty if the problem names it.
+        problem: what is wrong with it.
+        fix: what to do; empty if the problem says that.
     """
 
     def __init__(self, place: str, problem: str, fix: str = "") -> None:

@@ -10,7 +10,7 @@ import pytest
 from krona_tune.adapters.placement import count
 from krona_tune.api.inputs import asked_tasks
 from krona_tune.backbones.find_geometry import geometry
-from krona_tune.cli import run
+from krona_tune.cli.studies import run
 from krona_tune.data.tasks import GLUE
 from krona_tune.search.planning.space import resolve
 from krona_tune.search.trial_message import TrialMessage

@@ -84,7 +84,7 @@ def load(model: nn.Module, folder: str | Path, *, check_backbone: bool = True) -
         adapters = krona_tune.load(model, "studies/NAME/adapters/cola")
 
     Args:
-        model: a transformers model of the adapter's backbone; if it is text to text, with its language-model head.
+        model: a model of transformers, the adapter's backbone; if it is text to text, with its language-model head.
         folder: what a study leaves in `adapters/<task>`.
         check_backbone: refuse other weights than the adapter was trained on. They are recognised in float32 and
             bfloat16; a model in another dtype passes if kind and sizes are right. False: a fine-tuned copy passes.

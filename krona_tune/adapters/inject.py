@@ -23,22 +23,36 @@ from krona_tune.adapters.placement import sites
 from krona_tune.backbones.geometry import Geometry, Site
 from krona_tune.study.request.trial import AdapterConfig
 
+__all__ = ["Adapters"]
+
 Handle = RemovableHandle | ForwardOverride
 """A hook or a replaced forward of an adapter; `remove` takes it out of the model."""
 
 
 class Adapters:
-    """The adapters of one trial on one model: a set of small modules by site, attached by hooks.
+    """Attaches the adapters of one trial to one model: small modules, one for each site, called by hooks::
 
-    The model's own modules and parameters keep their places and names, so several sets can be attached and detached on
-    one frozen backbone. Used as a context, the set is detached at the end.
+        shape = geometry(model.config.to_dict())
+        config = AdapterConfig(method="krona", a_out=16, a_in=16, scale=4.0)
+        with Adapters(model, shape, config, torch.Generator().manual_seed(0)) as adapters:
+            optimizer = torch.optim.AdamW(adapters.parameters(), lr=1e-3)
+
+    `geometry` is `krona_tune.backbones.find_geometry.geometry`. The model's own modules and parameters keep their
+    places and names, so several sets can be attached and detached on one frozen backbone. Used as a context, the set is
+    detached at the end.
 
     If parameters of the model's own are trained (layer norms, their biases, or all parameters), float32 copies replace
     them, and `detach` puts the model's own back.
 
     Args:
-        model: the backbone's base model, in which the geometry's sites name modules.
+        model: the backbone's base model, frozen, in which the geometry's sites name modules.
+        geometry: where the model has linear maps, and of which sizes.
+        adapter: the method, its sizes and the sites that carry it.
         generator: draws the first values; the same seed gives the same adapters on every device.
+
+    Raises:
+        Refusal: the model has no such site.
+        ValueError: the adapter's sizes do not divide those of a site.
     """
 
     def __init__(
@@ -125,7 +139,10 @@ class Adapters:
         return {name: tensor.detach().cpu().clone() for name, tensor in self._named()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Takes tensors as `state` gives them.
+        """Takes tensors as the method `state` gives them.
+
+        Args:
+            state: every trained tensor of this set by its name.
 
         Raises:
             ValueError: a name or a shape differs from this set's; nothing was changed.

@@ -12,6 +12,8 @@ from krona_tune.adapters.method_table import method_named
 from krona_tune.backbones.geometry import Site
 from krona_tune.refusal import Refusal
 
+__all__ = ["merge", "unmerge"]
+
 
 class Mergeable(Protocol):
     """An adapter beside a linear map that is itself linear, or constant."""
@@ -26,8 +28,11 @@ def merge(adapters: Adapters) -> None:
     Trained parameters of the model's own stay in the model. The sum is made in float32, or the weight's wider dtype,
     and rounded once.
 
+    Args:
+        adapters: a set that is attached to its model, as `krona_tune.load` returns it.
+
     Raises:
-        Refusal: the method can't be added to a linear map, or the adapters are merged already.
+        Refusal: the method can't be added to a linear map, a weight is quantised, or the adapters are merged already.
     """
     parameters = list(_mergeable(adapters))
     if adapters.merged:
@@ -40,7 +45,14 @@ def merge(adapters: Adapters) -> None:
 
 
 def unmerge(adapters: Adapters) -> None:
-    """Subtracts what `merge` added from the weights, within their dtype's rounding, and attaches the hooks again."""
+    """Subtracts what `merge` added from the weights, within their dtype's rounding, and attaches the hooks again.
+
+    Args:
+        adapters: the set that was merged.
+
+    Raises:
+        Refusal: the adapters are not merged.
+    """
     if not adapters.merged:
         raise Refusal("unmerge", "the adapters are not merged", "merge them first")
     _add(adapters.added or _changes(_mergeable(adapters)), sign=-1)

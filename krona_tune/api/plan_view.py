@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from krona_tune.search.planning.plan import Plan
     from krona_tune.study.request.study_spec import StudySpec
 
+__all__ = ["PlanView"]
+
 GLUE_DATA = {"mini": "mini-GLUE (synthetic)", "hub": "nyu-mll/glue from the hub"}
 SHOWN_EXAMPLES, MOST_LABELS, MOST_LEFT_OUT = 3, 8, 8
 """The most examples of a task that a dry run prints, and the most labels and maps left out that a plan lists."""
@@ -44,10 +46,12 @@ SAMPLERS = {
 
 @dataclass(frozen=True)
 class PlanView:
-    """Shows what a study will run. `plan` is the whole plan; `frame` has one row per searched knob."""
+    """Shows what a study will run, as text and in a notebook as a table."""
 
     plan: "Plan"
+    """The whole plan: the request, the backbone, the space and the data."""
     folder: StudyFolder
+    """The folder that the study will have or has."""
 
     @property
     def lines(self) -> dict[str, str]:

@@ -29,15 +29,27 @@ if TYPE_CHECKING:
 
 
 class RecordedStudy:
-    """The records in a study's folder; each is read when it is asked for."""
+    """Reads the records in a study's folder, each when it is asked for."""
 
     folder: StudyFolder
+    """The study's folder and the files in it."""
     _seen = False
     """Whether the study had begun when it was looked at before: then a folder without it is refused, not empty."""
 
     @refusing_at_the_caller
     def predict(self, task: str, examples: Sequence[str | Sequence[str]]) -> list[str]:
-        """Returns an answer for each example with the task's best adapter; see `krona_tune.predict`."""
+        """Answers each example with the task's best adapter, as `krona_tune.predict` does.
+
+        Args:
+            task: a task of the study.
+            examples: one text each, or for a task of pairs two texts in the order of the task's inputs.
+
+        Returns:
+            A label, a number as text, or what the model writes, in the order of the examples.
+
+        Raises:
+            Refusal: the study has no such task or no adapter of it yet, or an example has another number of texts.
+        """
         from krona_tune.train.predict import predict
 
         self._summary(task)
@@ -48,7 +60,7 @@ class RecordedStudy:
 
     @refusing_at_the_caller
     def report(self) -> Path:
-        """Writes the study's page from its records, and returns its path."""
+        """Writes the study's page from its records, a self-contained HTML file, and returns its path."""
         return write_report(self.folder, runs=self.running)
 
     @property
@@ -58,28 +70,52 @@ class RecordedStudy:
 
     @property
     def manifest(self) -> Manifest:
+        """Returns what the study ran with: versions, device, data and model with their fingerprints."""
         return read_manifest(self.folder.manifest)
 
     @property
     def tasks(self) -> tuple[str, ...]:
+        """Returns the names of the study's tasks."""
         return tuple(self.manifest.tasks)
 
     @property
     @refusing_at_the_caller
     def trials(self) -> pd.DataFrame:
-        """Returns one row per trial; the columns are those of `krona_tune.report.frame.trials_frame`."""
+        """Returns one row per trial, whatever its status.
+
+        Columns: `trial_id`, `task`, `kind` (search, baseline, finalist or repeat), `number`, `seed`, `fingerprint`,
+        `status`, `score` on validation, `rung`, `epochs`, `examples`, `copied_examples`, `adapter_parameters`,
+        `norm_parameters`, `head_parameters`, `trainable_parameters`, `trainable_percent`, `train_seconds`,
+        `evaluation_seconds`, `device`, `devices`, `device_seconds`, `peak_memory_bytes`, `started_at`,
+        `paused_seconds`, `ended_at`, `error`, `checkpoint`, every knob under its own name (`method`, `scale`, `a_out`,
+        `a_in`, `learning_rate`, ...), `metric_...` for each metric, and `factor_shape` such as `24x16`. A searched
+        trial's row has `proposed_by` and, if a model of the study proposed it, `expected_score` and
+        `expected_deviation`. A repeat's and a finalist's row has `of`, the searched trial that is trained again. A
+        finalist's has from the test half `test_score`, `test_examples`, `test_metric_...` and `test_resampled`, its
+        scores on examples drawn again (NaN for a draw that has none; `test_note` says how many have none, or why there
+        are no such scores).
+        """
         return trials_frame(self._looked_at())
 
     @property
     @refusing_at_the_caller
     def reports(self) -> pd.DataFrame:
-        """Returns one row per trial and report; the columns are those of `krona_tune.report.frame.reports_frame`."""
+        """Returns one row per trial and report: at each rung, or also after each epoch.
+
+        Columns: `trial_id`, `task`, `rung`, `examples`, `epochs`, `step`, `score` on validation, `train_loss`,
+        `train_seconds`, `evaluation_seconds`, `peak_memory_bytes`, and `metric_...` for each metric.
+        """
         return reports_frame(self._looked_at())
 
     @property
     @refusing_at_the_caller
     def orders(self) -> pd.DataFrame:
-        """Returns one row per order that a driver has read; the columns are those of `krona_tune.study.order.Order`."""
+        """Returns one row per order that a driver has read.
+
+        Columns: `id`; `what`, `trial`, `settings`, `from_last_rung` and `value` as ordered; `by`, who gave it;
+        `given_at` and `ended_at`, seconds since the epoch; `state`; `outcome`, what it changed or why it was refused;
+        `made`, such as the trial that a clone is.
+        """
         return pd.DataFrame([order.row() for order in self._records().orders], columns=list(Order.model_fields))
 
     @refusing_at_the_caller
@@ -95,8 +131,9 @@ class RecordedStudy:
         """Orders something of the study while it runs, such as `order("stop_trial", "cola-003")`.
 
         Args:
-            what: a row of `krona_tune.study.order.OrderKind`, such as stop_trial, pause or trials.
-            trial: the trial that it is about. value: +20 for trials, 4 for max_concurrent, 2h for time_budget.
+            what: a kind of order, such as stop_trial, pause or trials; `krona-tune order --help` lists them.
+            trial: the trial that it is about.
+            value: what it sets: +20 for trials, 4 for max_concurrent, 2h for time_budget.
             settings: what a clone changes, such as {"learning_rate": 0.001}.
             from_last_rung: a clone starts from the trial's last state.
 
@@ -119,7 +156,14 @@ class RecordedStudy:
     @refusing_at_the_caller
     def best(self, task: str) -> TrialResult:
         """Returns the trial that won the task: of the finals the winner's best seed, else the best of the search (if
-        tasks share their configurations, the one with the best average)."""
+        tasks share their configurations, the one with the best average).
+
+        Args:
+            task: a task of the study.
+
+        Raises:
+            Refusal: the study has no such task, or no trial of it has a score.
+        """
         summary = self._summary(task)
         if summary.finals.winner:
             return summary.finals.winner.best_row
@@ -132,6 +176,12 @@ class RecordedStudy:
         """Returns a task's charts by name: parameters, steps, curves, scale, shapes, importance, placement, seeds.
 
         Those that have nothing to show are left out.
+
+        Args:
+            task: a task of the study.
+
+        Raises:
+            Refusal: the study has no such task.
         """
         from krona_tune.report.study_charts import seeds_chart
         from krona_tune.report.task_charts import charts

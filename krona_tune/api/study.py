@@ -1,4 +1,4 @@
-"""A study from Python: planned, run, stopped, read and used by one class, which the command line's commands match."""
+"""Holds `Study`: plans, runs, stops, reads and uses a study from Python, as the command line's commands do."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -45,12 +45,31 @@ if in_notebook():
 if TYPE_CHECKING:
     from krona_tune.search.full_training import FullTraining
 
+Tasks = str | Sequence[str] | Mapping[str, str | Mapping[str, Any] | None] | None
+"""What a request names as its tasks."""
 STOP_SECONDS = 60.0
 """How long `stop` waits for the study's end."""
 
 
+class StudyArguments(Keywords, total=False):
+    """The arguments of `Study` but the space, with their types; `Study` describes them."""
+
+    tasks: Tasks
+    model: Any
+    tokenizer: Any
+    name: str | None
+    storage: str | PathLike[str]
+    settings: Mapping[str, Any] | None
+    address: str | None
+    tracking_uri: str | None
+    wandb: str | None
+    notify: str | Sequence[str]
+
+
 class Study(RecordedStudy):
-    """One study: a request, its folder, and what was recorded there. Everything is read when it is asked for::
+    """Plans, runs and reads one study: a request, its folder, and what is recorded there.
+
+    Everything is read when it is asked for::
 
         study = krona_tune.Study(
             model="sentence-transformers/all-MiniLM-L6-v2",
@@ -70,7 +89,7 @@ class Study(RecordedStudy):
     def __init__(
         self,
         *,
-        tasks: str | Sequence[str] | Mapping[str, str | Mapping[str, Any] | None] | None = None,
+        tasks: Tasks = None,
         model: Any = None,
         tokenizer: Any = None,
         space: str | PathLike[str] | Mapping[str, Any] | None = None,
@@ -89,14 +108,18 @@ class Study(RecordedStudy):
             tasks: `glue`, names, a YAML file, or a mapping of names to tasks as YAML describes them, in which `data`
                 may also be a pandas frame, a `datasets.DatasetDict`, or a mapping of train, validation and test to
                 frames.
-            model: a hub name, a folder, or a model of transformers in memory with its `tokenizer`.
+            model: a hub name, a folder, or a model of transformers in memory.
+            tokenizer: that of a model in memory; a named model has its own.
             space: a search space: a YAML file, the name of one that is shipped, or the same as a mapping. Without it
                 krona_tune picks one.
-            name: the study's. A study of this name that was begun with the same request is resumed.
+            name: the study's name; without it, the space and the time. A study of this name that was begun with the
+                same request is resumed.
             storage: a folder or a URI; the study is kept in a folder of it.
             settings: further keys of the YAML, such as `{"schedule.epochs": 4}`.
-            address: a Ray cluster to join. tracking_uri: an MLflow server. wandb: a project of W&B to send the trials
-                to. notify: an address of a service to tell how the study goes, or several.
+            address: a Ray cluster to join, auto or host:6379; without it Ray starts on this machine.
+            tracking_uri: an MLflow server; without it, `mlflow.db` beside the studies.
+            wandb: a project of W&B to send the trials to.
+            notify: an address of a service to tell how the study goes, or several.
             keywords: further settings, each as the flag of the command line with its name.
         """
         addresses = (notify,) if isinstance(notify, str) else tuple(notify)
@@ -124,8 +147,13 @@ class Study(RecordedStudy):
 
     @classmethod
     @refusing_at_the_caller
-    def from_yaml(cls, path: str | PathLike[str], **keywords: Any) -> "Study":
-        """Returns the study that a search space describes; `keywords` are those of `Study`."""
+    def from_yaml(cls, path: str | PathLike[str], **keywords: Unpack[StudyArguments]) -> "Study":
+        """Returns the study that a search space describes.
+
+        Args:
+            path: a YAML file, or the name of a space that is shipped.
+            keywords: the other arguments of `Study`.
+        """
         if "space" in keywords:
             raise Refusal("space", "the path names a space already", "leave space out")
         return cls(space=path, **keywords)
@@ -133,7 +161,14 @@ class Study(RecordedStudy):
     @classmethod
     @refusing_at_the_caller
     def in_folder(cls, folder: StudyFolder) -> "Study":
-        """Returns a study that has begun, from its folder."""
+        """Returns a study that has begun.
+
+        Args:
+            folder: the study's folder; `open_study` finds it by a name or a path.
+
+        Raises:
+            Refusal: the folder holds no study.
+        """
         read_manifest(folder.manifest)
         study = cls.__new__(cls)
         study.folder, study._address, study._tracking_uri, study._wandb, study._notify = folder, None, None, None, ()
@@ -153,7 +188,7 @@ class Study(RecordedStudy):
 
     @refusing_at_the_caller
     def plan(self) -> "PlanView":
-        """Returns what will run, checked; nothing is started."""
+        """Checks the request and returns what it will run; nothing is started."""
         return PlanView(self._plan(), self.folder)
 
     @refusing_at_the_caller
@@ -169,11 +204,12 @@ class Study(RecordedStudy):
 
         Args:
             trials: another number of trials a task; "+8" adds 8 to those of a study that has begun.
-            time_budget: another limit, such as "30m".
+            time_budget: another limit in seconds, or a text such as "30m".
             wait: False starts the study in a process of its own and returns; `stop` ends it.
             quiet: print only the results.
 
         Raises:
+            Refusal: the study can't begin or go on as it is asked for, or is being run.
             KeyboardInterrupt: the study was stopped by Ctrl-C, and nothing is lost; `run` resumes it.
             RuntimeError: Ray ended during the study; `run` resumes it.
         """
@@ -191,7 +227,14 @@ class Study(RecordedStudy):
 
     @refusing_at_the_caller
     def stop(self, seconds: float = STOP_SECONDS) -> "Study":
-        """Stops the study where it runs, as Ctrl-C does, and waits for its end; `run` resumes it."""
+        """Stops the study where it runs, as Ctrl-C does, and waits for its end; `run` resumes it.
+
+        Args:
+            seconds: how long to wait.
+
+        Raises:
+            Refusal: no process runs the study, it is on another machine, or it does not end in that time.
+        """
         stop_driver(self.folder, self._child, seconds)
         return self
 
@@ -212,7 +255,17 @@ class Study(RecordedStudy):
     def train(
         self, task: str | None = None, *, trial: str | None = None, all_data: bool = False, seeds: int = 1
     ) -> "Study":
-        """Trains a task's winner, or the configuration of a trial, again on all training examples or on all data."""
+        """Trains a task's winner, or the configuration of a trial, again on all training examples or on all data.
+
+        Args:
+            task: the task whose winner is trained; a study of one task needs none.
+            trial: the id of a trial whose configuration is trained instead of the winner's.
+            all_data: train on the validation and the test half, too; then no score can be measured.
+            seeds: how many times it is trained, each with a seed of its own.
+
+        Raises:
+            Refusal: the study has not begun, has no such task, trial or winner, or several tasks and none is named.
+        """
         if not self.folder.spec.exists():
             raise Refusal("train", f"the study {self.folder.name!r} has not begun", "run it first")
 
@@ -341,7 +394,11 @@ class Study(RecordedStudy):
 
 @refusing_at_the_caller
 def open_study(study: str | PathLike[str], storage: str | PathLike[str] = STUDIES) -> Study:
-    """Opens a study by its name or its folder, such as `studies/NAME`; it may still run.
+    """Opens a study that has begun; it may still run.
+
+    Args:
+        study: its name, or its folder such as `studies/NAME`.
+        storage: the folder or URI where a study of that name is kept.
 
     Raises:
         Refusal: there is no such study.

@@ -19,6 +19,8 @@ from krona_tune.atomic_write import write_atomically
 from krona_tune.backbones.geometry import Geometry, LeftOut, Role, Rows, Site, Stack
 from krona_tune.refusal import Refusal, unknown
 
+__all__ = ["geometry"]
+
 _LAYERS = {"num_layers", "num_decoder_layers", "num_hidden_layers", "n_layers", "n_layer", "encoder_layers"}
 _WIDTHS = (
     {"d_model", "d_ff", "d_kv", "num_heads", "hidden_size", "intermediate_size", "num_attention_heads", "head_dim"}
@@ -128,6 +130,8 @@ def geometry(
     What introspection finds is kept in the user's cache folder, and found there without torch.
 
     Args:
+        config: the values of a config.json, as `model.config.to_dict()` returns them.
+        place: what a refusal calls the config.
         corrections: patterns of the names of maps in a layer, such as `*.q_proj`, by the roles that a person
             gives them.
 

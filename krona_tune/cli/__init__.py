@@ -14,10 +14,7 @@ from rich.markup import escape
 from krona_tune.api.printing import errors
 from krona_tune.cli import adapters, inspection, options, service, steering, studies
 from krona_tune.cli.ending import CheckedCommand, Output, RayLostExit
-from krona_tune.cli.studies import run
 from krona_tune.refusal import NotNow, Refusal
-
-__all__ = ["app", "end_process_after", "main", "program", "run", "run_study"]
 
 REFUSED, NOT_NOW, CRASHED, UNWRITTEN = 2, 69, 70, 74
 """Exit statuses: the request is wrong; Ray did not start, try again (EX_UNAVAILABLE of sysexits.h); krona_tune itself
@@ -62,7 +59,7 @@ def main() -> None:
 def run_study() -> None:
     """Runs the program `run_study.py`: the command `run`."""
     single = typer.Typer(pretty_exceptions_enable=False)
-    single.command(cls=CheckedCommand)(run)
+    single.command(cls=CheckedCommand)(studies.run)
     _guarded(single)
 
 

@@ -11,8 +11,7 @@ import typer
 from krona_tune import __version__
 from krona_tune.record.mlflow_mirror.tracking_uri import TRACKING
 from krona_tune.record.notifications import NOTIFY
-from krona_tune.study import settings
-from krona_tune.study.folder import STUDIES
+from krona_tune.study import folder, settings
 from krona_tune.study.settings import SETTINGS, Keywords, flag_of
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -95,6 +94,8 @@ Settings = Annotated[list[str] | None, SEARCHED("--set", help="Set a key of the 
 Share = Annotated[
     int | None, RESOURCES("--share", hidden=True, min=0, help="The most trials at once until an order changes it.")
 ]
+STUDIES = folder.STUDIES
+"""The default of `Storage`."""
 Address = Annotated[
     str | None, RESOURCES(help="Join a Ray cluster: auto, or host:6379. Without it Ray starts on this machine.")
 ]
@@ -121,5 +122,3 @@ DryRun = Annotated[bool, BEGIN("--dry-run", help="Print the plan and start nothi
 Quiet = Annotated[bool, BEGIN("--quiet", help="Print only the results, at the end.")]
 OrResume = Annotated[bool, BEGIN("--or-resume", help="Resume the study of that --name if there is one.")]
 Resume = Annotated[str | None, BEGIN("--resume", metavar="NAME", help="Resume an interrupted or finished study.")]
-
-__all__ = ["STUDIES"]

@@ -5,6 +5,8 @@ from functools import lru_cache
 from math import sqrt
 from typing import Literal
 
+__all__ = ["FactorShape", "effective_scale", "factor_shape", "factor_shapes", "first_step"]
+
 Init = Literal["krona", "cdka"]
 """Which factors start at zero: all B's, or all A's."""
 Scaling = Literal["plain", "stable"]
@@ -13,13 +15,22 @@ Scaling = Literal["plain", "stable"]
 
 @dataclass(frozen=True, order=True)
 class FactorShape:
-    """The sizes of a sum of `terms` products A⊗B (a_out·b_out, a_in·b_in), each of an A (a_out, a_in) and a B."""
+    """Holds the sizes of a sum Σᵢ Aᵢ⊗Bᵢ, a matrix of a_out·b_out rows and a_in·b_in columns.
+
+    Raises:
+        ValueError: a size is not a whole number from 1.
+    """
 
     a_out: int
+    """The rows of each A."""
     a_in: int
+    """The columns of each A."""
     b_out: int
+    """The rows of each B."""
     b_in: int
+    """The columns of each B."""
     terms: int = 1
+    """The number of products A⊗B that are summed."""
 
     def __post_init__(self) -> None:
         for name in ("a_out", "a_in", "b_out", "b_in", "terms"):
@@ -33,20 +44,22 @@ class FactorShape:
 
     @property
     def d_out(self) -> int:
+        """Returns the sum's rows, a_out·b_out."""
         return self.a_out * self.b_out
 
     @property
     def d_in(self) -> int:
+        """Returns the sum's columns, a_in·b_in."""
         return self.a_in * self.b_in
 
     @property
     def parameters(self) -> int:
-        """Trainable numbers in all A's and B's together."""
+        """Counts the trainable numbers in all A's and B's together."""
         return self.terms * (self.a_out * self.a_in + self.b_out * self.b_in)
 
     @property
     def max_terms(self) -> int:
-        """The number of terms that reaches every matrix.
+        """Returns the number of terms that reaches every matrix.
 
         Rearranged to a row per entry of A and a column per entry of B, a sum of t products is a matrix of rank t at
         most (Van Loan and Pitsianis, 1993).
@@ -55,12 +68,12 @@ class FactorShape:
 
     @property
     def max_rank(self) -> int:
-        """The highest rank that the sum can reach, which almost all factors do; of one term, rank(A)·rank(B)."""
+        """Returns the highest rank that the sum can reach, which almost all factors do: rank(A)·rank(B) of one term."""
         return _rank(self.terms, self.a_in, self.a_out, self.b_in, self.b_out)
 
     @property
     def transposed(self) -> "FactorShape":
-        """The shape of (A⊗B)ᵀ = Aᵀ⊗Bᵀ."""
+        """Returns the shape of (A⊗B)ᵀ = Aᵀ⊗Bᵀ."""
         return FactorShape(self.a_in, self.a_out, self.b_in, self.b_out, self.terms)
 
     @property
@@ -70,12 +83,12 @@ class FactorShape:
 
     @property
     def between(self) -> int:
-        """The numbers per input vector between the two products, in the cheaper order."""
+        """Counts the numbers per input vector between the two products, in the cheaper order."""
         return self.terms * (self.a_in * self.b_out if self.b_first else self.a_out * self.b_in)
 
     @property
     def multiply_adds(self) -> int:
-        """Multiply-adds for one input vector in the cheaper order."""
+        """Counts the multiply-adds for one input vector in the cheaper order."""
         return self.terms * min(self._multiply_adds_b_first, self._multiply_adds_a_first)
 
     @property
@@ -109,7 +122,7 @@ def _rank(terms: int, a_in: int, a_out: int, b_in: int, b_out: int) -> int:
 
 
 def divisors(number: int) -> tuple[int, ...]:
-    """All divisors of a positive whole number, ascending."""
+    """Returns all divisors of a positive whole number, ascending."""
     if number < 1:
         raise ValueError(f"{number!r} has no divisors here; dimensions are whole numbers from 1")
     small = [i for i in range(1, int(number**0.5) + 1) if number % i == 0]
@@ -119,6 +132,13 @@ def divisors(number: int) -> tuple[int, ...]:
 @lru_cache(maxsize=4096)
 def factor_shape(d_out: int, d_in: int, a_out: int, a_in: int, terms: int = 1) -> FactorShape:
     """Returns the shape with `terms` factors A (a_out, a_in) for a weight (d_out, d_in); B's sizes follow.
+
+    Args:
+        d_out: the weight's rows.
+        d_in: the weight's columns.
+        a_out: the rows of each A, a divisor of d_out.
+        a_in: the columns of each A, a divisor of d_in.
+        terms: the number of products that are summed.
 
     Raises:
         ValueError: a_out does not divide d_out, a_in does not divide d_in, or fewer terms hold every matrix already.
@@ -140,10 +160,14 @@ def factor_shapes(
     """Returns the factor shapes of a weight (d_out, d_in), cheapest first and, at equal cost, highest rank first.
 
     Args:
-        d_out, d_in: the weight's dimensions.
+        d_out: the weight's rows.
+        d_in: the weight's columns.
         terms: the number of products that are summed; shapes that hold every matrix with fewer are left out.
-        max_parameters: keep only the shapes that cost at most this.
+        max_parameters: keep only the shapes of at most this many trainable numbers; None: no limit.
         min_rank: keep only the shapes whose sum can reach this rank.
+
+    Raises:
+        ValueError: a dimension is not a whole number from 1.
     """
     sizes = ((a_out, a_in) for a_out in divisors(d_out) for a_in in divisors(d_in))
     shapes = (FactorShape(a_out, a_in, d_out // a_out, d_in // a_in, terms) for a_out, a_in in sizes)
@@ -163,6 +187,11 @@ def effective_scale(shape: FactorShape, scale: float, scaling: Scaling) -> float
     One number of y adds up terms·a_in products with an entry of A. If their signs are independent, it grows with the
     root of that count, and stable scaling keeps its size (arXiv 2602.01267). It belongs to the start "cdka": the A's of
     "krona" are divided by √a_in already.
+
+    Args:
+        shape: the sizes of the factors.
+        scale: the plain factor of the adapter's contribution.
+        scaling: "plain" or "stable".
     """
     return scale if scaling == "plain" else scale * float(shape.terms * shape.a_in) ** -0.5
 
@@ -174,6 +203,12 @@ def first_step(shape: FactorShape, init: Init, scale: float = 1.0, scaling: Scal
     random, and its norm is near its deviation times √rows + √columns. The terms are independent, so their norms add up
     by their squares. For a gradient of low rank nearly all shapes move by a quarter of it to all of it. What a layer
     gives changes in proportion to this norm (arXiv 2310.17813), which differs by 100 times between shapes of one map.
+
+    Args:
+        shape: the sizes of the factors.
+        init: which factors start at zero: "krona" all B's, "cdka" all A's.
+        scale: the plain factor of the adapter's contribution, s.
+        scaling: "plain", or "stable" for s / √(terms·a_in).
     """
     a, b = (shape.a_out, shape.a_in), (shape.b_out, shape.b_in)
     (rows, columns), (signs_out, signs_in) = (a, b) if init == "krona" else (b, a)

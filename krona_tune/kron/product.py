@@ -1,4 +1,4 @@
-"""The operator x ↦ x(Σ A⊗B)ᵀ, alone or beside a frozen linear map, with its first factors and its step of autograd."""
+"""Computes x ↦ x(Σ A⊗B)ᵀ, alone or beside a frozen linear map, with its first factors and its step of autograd."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +10,8 @@ from torch.nn.functional import linear
 
 from krona_tune.kron.contraction import Path, add_product, gradients, path, sum_shape
 from krona_tune.kron.factors import FactorShape, Init
+
+__all__ = ["first_factors", "kron_beside", "kron_linear", "kron_weight"]
 
 TERM_BY_TERM = 2
 """Up to this many terms the matrix is made term by term, in one pass each; more are multiplied at once, in two."""
@@ -129,6 +131,11 @@ def first_factors(shape: FactorShape, init: Init, generator: torch.Generator | N
     its shape (arXiv 2212.10650, with the choice that later ablations found best). "cdka": A is zero, B Kaiming-uniform
     with gain √(1/3), within ±1/√b_in (arXiv 2602.01267, in whose letters A and B change places). It is LoRA's start
     too, where A is a column and B a row.
+
+    Args:
+        shape: the sizes of the factors.
+        init: "krona" or "cdka".
+        generator: draws the values; None: torch's own.
     """
     terms = () if shape.terms == 1 else (shape.terms,)
     a, b = torch.zeros(*terms, shape.a_out, shape.a_in), torch.zeros(*terms, shape.b_out, shape.b_in)
@@ -173,9 +180,12 @@ def kron_beside(
     A map that is not frozen is taken as it is and the adapter added, so that it gets its gradients.
 
     Args:
-        x: (..., d_in).
-        weight: (d_out, d_in). `bias`: (d_out), or None.
-        a, b, scale: of one adapter, as `kron_linear` takes them, with d_out = a_out·b_out and d_in = a_in·b_in.
+        x: (..., d_in), with d_in = a_in·b_in.
+        weight: W (d_out, d_in), with d_out = a_out·b_out.
+        bias: (d_out), or None.
+        a: (a_out, a_in), or (terms, a_out, a_in).
+        b: (b_out, b_in), or (terms, b_out, b_in).
+        scale: a plain factor.
 
     Returns:
         (..., d_out), as `linear` gives it.
@@ -195,7 +205,16 @@ def kron_beside(
 
 
 def kron_weight(a: Tensor, b: Tensor, scale: float | Tensor = 1.0) -> Tensor:
-    """Returns scale · Σᵢ Aᵢ⊗Bᵢ (a_out·b_out, a_in·b_in) as a matrix, to become part of a weight."""
+    """Returns scale · Σᵢ Aᵢ⊗Bᵢ (a_out·b_out, a_in·b_in) as a matrix, to become part of a weight.
+
+    Args:
+        a: (a_out, a_in), or (terms, a_out, a_in).
+        b: (b_out, b_in), or (terms, b_out, b_in).
+        scale: a plain factor.
+
+    Raises:
+        ValueError: the factors' dimensions do not pair.
+    """
     shape_of(a, b)
     with torch.autocast(a.device.type, enabled=False):  # a weight is exact, whatever precision products are made in
         return kron_matrix(_terms(a) * scale, _terms(b))

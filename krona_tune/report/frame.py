@@ -13,30 +13,14 @@ _NESTED = {"params", "metrics", "test_metrics"}
 
 
 def trials_frame(folder: StudyFolder) -> pd.DataFrame:
-    """Returns one row per trial, whatever its status.
-
-    Columns: those of `TrialResult` (`trial_id`, `task`, `kind` search, baseline, finalist or repeat, `number`, `seed`,
-    `fingerprint`, `status`, `score` on validation, `rung`, `epochs`, `examples`, `copied_examples`,
-    `adapter_parameters`, `norm_parameters`, `head_parameters`, `trainable_parameters`, `trainable_percent`,
-    `train_seconds`, `evaluation_seconds`, `device`, `devices`, `device_seconds`, `peak_memory_bytes`, `started_at`,
-    `paused_seconds`, `ended_at`, `error`, `checkpoint`), every knob under its own name (`method`, `scale`, `a_out`,
-    `a_in`, `learning_rate`, ...), `metric_...` for each metric, and `factor_shape` such as `24x16`. A searched trial's
-    row has `proposed_by` and, if a model of the study proposed it, `expected_score` and `expected_deviation`.
-    A repeat's and a finalist's row has `of`, the searched trial that is trained again. A finalist's has from the test
-    half `test_score`, `test_examples`, `test_metric_...` and `test_resampled`, its scores on examples drawn again
-    (NaN for a draw that has none; `test_note` says how many have none, or why there are no such scores).
-    """
+    """Returns one row per trial, whatever its status; `Study.trials` describes the columns."""
     trials = read_records(folder.results).trials
     frame = _frame((trial.row() for trial in trials), TrialResult)
     return frame.assign(factor_shape=[factor_shape(trial) for trial in trials])
 
 
 def reports_frame(folder: StudyFolder) -> pd.DataFrame:
-    """Returns one row per trial and report: at each rung, or also after each epoch.
-
-    Columns: those of `Report` (`trial_id`, `task`, `rung`, `examples`, `epochs`, `step`, `score` on validation,
-    `train_loss`, `train_seconds`, `evaluation_seconds`, `peak_memory_bytes`) and `metric_...` for each metric.
-    """
+    """Returns one row per trial and report; `Study.reports` describes the columns."""
     return _frame((report.row() for report in read_records(folder.results).reports), Report)
 
 

@@ -1,5 +1,7 @@
 """Serves studies to browsers and programs: a live page of each, REST, and orders to the studies that run."""
 
 from krona_tune.service.client import Client
+from krona_tune.service.queue.entry import Submission
+from krona_tune.study.order import OrderRequest
 
-__all__ = ["Client"]
+__all__ = ["Client", "OrderRequest", "Submission"]

@@ -29,13 +29,16 @@ class _NoRedirect(HTTPRedirectHandler):
 
 
 class Client:
-    """A service at a URL such as `http://127.0.0.1:8300`.
-
-    Every method raises a Refusal with what the service refuses, or that it can't be reached.
+    """Asks a service for studies, gives orders through it and uses its queue.
 
     Args:
+        url: the service's address, such as `http://127.0.0.1:8300`.
         token: what the service wants to know; None: the one that this account's own service at the URL made, if any.
         user: who asks; empty for whoever the service thinks.
+
+    Raises:
+        Refusal: from every method: what the service refuses, or that it can't be reached; from the constructor, that
+            the URL is no address of a service.
     """
 
     def __init__(self, url: str, token: str | None = None, user: str = "") -> None:
@@ -51,12 +54,22 @@ class Client:
         return _read(list[StudySummary], self._ask("/api/studies"))
 
     def study(self, name: str) -> StudyDetail:
-        """Returns a study with its running trials, its orders and its driver's state."""
+        """Returns a study with its running trials, its orders and its driver's state.
+
+        Args:
+            name: the study's.
+        """
         return _read(StudyDetail, self._ask(_path(name)))
 
     def trials(self, name: str, task: str = "", status: str = "") -> list[dict[str, Any]]:
         """Returns the rows of a study's trials, in the order in which they started; numbers that are not finite are
-        None."""
+        None.
+
+        Args:
+            name: the study's.
+            task: only the trials of this task; empty: of all.
+            status: only the trials of this status, such as completed or failed; empty: of any.
+        """
         rows: list[dict[str, Any]] = []
         while True:
             asked = {"task": task, "status": status, "offset": len(rows), "limit": MOST_ROWS}
@@ -66,30 +79,51 @@ class Client:
                 return rows
 
     def order(self, name: str, request: OrderRequest) -> Order:
-        """Leaves an order for the study's driver, and returns it as it waits."""
+        """Leaves an order for the study's driver, and returns it as it waits.
+
+        Args:
+            name: the study's.
+            request: what is ordered.
+        """
         return _read(Order, self._ask(f"{_path(name)}/orders", request.model_dump_json().encode()))
 
     def submit(self, asked: Submission) -> Submitted:
-        """Gives a study a place in the queue, or only returns its plan; see `Submission`.
+        """Gives a study a place in the queue, or only returns its plan.
 
         The same submission, sent again because an answer was lost, has the same place.
+
+        Args:
+            asked: the study, or the wish for its plan.
         """
         return _read(Submitted, self._ask(QUEUE, asked.model_dump_json().encode(), seconds=SUBMIT_SECONDS))
 
     def queue(self) -> QueueView:
-        """Returns the queue as it is now."""
+        """Returns the queue's entries, its slots, and what each person's studies have used."""
         return _read(QueueView, self._ask(QUEUE))
 
     def move(self, entry: int, priority: int) -> Entry:
-        """Gives an entry of the queue another priority, from 1 to 10."""
+        """Gives an entry of the queue another priority, and returns the entry.
+
+        Args:
+            entry: the number of its place, `id`.
+            priority: from 1 to 10.
+        """
         return _read(Entry, self._ask(f"{QUEUE}/{entry}", Move(priority=priority).model_dump_json().encode(), "PATCH"))
 
     def remove(self, entry: int) -> Entry:
-        """Removes an entry from the queue; if its study runs, its driver is asked to end, and keeps its trials."""
+        """Removes an entry from the queue; if its study runs, its driver is asked to end, and keeps its trials.
+
+        Args:
+            entry: the number of its place, `id`.
+        """
         return _read(Entry, self._ask(f"{QUEUE}/{entry}", method="DELETE"))
 
     def put_back(self, entry: int) -> Entry:
-        """Gives an entry that ended its place again; its study is resumed."""
+        """Gives an entry that ended its place again; its study is resumed.
+
+        Args:
+            entry: the number of its place, `id`.
+        """
         return _read(Entry, self._ask(f"{QUEUE}/{entry}/again", b"{}"))
 
     def _ask(self, path: str, body: bytes | None = None, method: str | None = None, seconds: float = SECONDS) -> bytes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.trial import Frozen
@@ -151,17 +151,20 @@ State = Literal["waiting", "taken", "done", "refused"]
 
 
 class OrderRequest(Frozen):
-    """What somebody asks of a study.
+    """Holds what somebody asks of a study."""
 
-    `trial` is the trial to stop or to clone, `settings` are the clone's changes such as `training.learning_rate=0.001`;
-    `from_last_rung`: it starts from the state of the trial's last rung instead of from nothing.
-    """
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     what: What
+    """The kind of order, such as stop_trial, pause or trials."""
     trial: TrialId = ""
+    """The trial to stop or to clone; empty for an order that is about no trial."""
     settings: Annotated[tuple[Setting, ...], Field(max_length=MOST_SETTINGS)] = ()
+    """What a clone changes, such as `training.learning_rate=0.001`."""
     from_last_rung: bool = False
+    """Whether a clone starts from the state of the trial's last rung instead of from nothing."""
     value: Value = ""
+    """What an order sets, such as +20 for trials, 4 for max_concurrent or 2h for time_budget."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -176,6 +179,7 @@ class OrderRequest(Frozen):
 
     @property
     def kind(self) -> OrderKind:
+        """Returns the kind of order with what everybody must know of it."""
         return OrderKind(self.what)  # type: ignore[call-arg]
 
     @property

@@ -25,19 +25,22 @@ LIVE: tuple[EntryState, ...] = ("queued", "running")
 
 
 class Submission(BaseModel):
-    """A request to the queue: the YAML of a whole study, as `krona-tune run` would take it with `--space`.
+    """Asks the queue to run a study, or only for its plan."""
 
-    `only_plan`: the plan is returned, and nothing is queued.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: Annotated[str, StringConstraints(max_length=255)]
+    """The study's name; its folder is named after it."""
     space: Annotated[str, StringConstraints(max_length=LONGEST_SPACE)]
+    """The YAML of the whole study, as `krona-tune run` takes it with `--space`."""
     priority: Priority = LEAST_PRIORITY
+    """From 1 to 10: a study of priority 2 gets twice the slots of one of priority 1."""
     tracking_uri: Address | None = None
+    """An MLflow server for the trials; None: a file beside the studies."""
     notify: Annotated[tuple[Address, ...], Field(max_length=MOST_SERVICES)] = ()
+    """Addresses of services to tell how the study goes."""
     only_plan: bool = False
+    """Whether only the plan is returned, and nothing is queued."""
 
 
 class Move(BaseModel):

@@ -25,6 +25,8 @@ from krona_tune.kron.factors import Init, Scaling
 from krona_tune.refusal import Refusal, refuse_unknown, shown
 from krona_tune.study.kinds import TrialKind
 
+__all__ = ["AdapterConfig"]
+
 Word = TypeVar("Word", bound=StrEnum)
 
 _NUMBER = re.compile(r"\d{1,9}")
@@ -131,7 +133,7 @@ SET_BY_METHOD: dict[str, dict[str, Any]] = {"cdka": {"scaling": "stable", "init"
 
 
 class AdapterConfig(Frozen):
-    """The method of an adapter, its scale, its sizes and its placement.
+    """Holds the method of an adapter, its scale, its sizes and its placement.
 
     A method reads the fields that it needs (the table in `adapters.method_table`) and ignores the others.
     """
@@ -178,10 +180,12 @@ class AdapterConfig(Frozen):
 
     @property
     def role_set(self) -> frozenset[Role]:
+        """Returns `roles`, read: `query+value` as two roles."""
         return read_roles(self.roles)
 
     @property
     def stack_set(self) -> frozenset[Stack]:
+        """Returns `stacks`, read: `encoder+decoder` as two stacks."""
         return read_stacks(self.stacks)
 
 
