@@ -1,4 +1,4 @@
-"""krona_tune: Ray-distributed hyperparameter studies for KronA, the Kronecker adapter."""
+"""Offers the public names of krona_tune: hyperparameter studies on Ray for KronA, the Kronecker adapter."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -1,1 +1,1 @@
-"""A study from Python; the command line calls the same."""
+"""Lets Python plan, run and read a study; the command line calls the same."""

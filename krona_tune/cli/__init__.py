@@ -1,4 +1,4 @@
-"""The command line: `krona-tune` and its commands; `python run_study.py` is the same as `krona-tune run`."""
+"""Starts the program `krona-tune` and its commands; `python run_study.py` is the same as `krona-tune run`."""
 
 import atexit
 import os

@@ -1,4 +1,4 @@
-"""The commands about adapters: export, predict."""
+"""Defines the commands about adapters: export, predict."""
 
 import re
 import sys

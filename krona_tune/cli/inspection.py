@@ -1,4 +1,4 @@
-"""The commands that run no study: list, show, watch, report, check, spaces, space, doctor."""
+"""Defines the commands that run no study: list, show, watch, report, check, spaces, space, doctor."""
 
 from collections.abc import Mapping
 from pathlib import Path

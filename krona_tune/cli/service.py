@@ -1,4 +1,4 @@
-"""The commands of the service and of its queue: serve, submit, queue."""
+"""Defines the commands of the service and of its queue: serve, submit, queue."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The command that steers a running study: order."""
+"""Defines the command that steers a running study: order."""
 
 import time
 from typing import Annotated

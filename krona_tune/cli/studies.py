@@ -1,4 +1,4 @@
-"""The commands that change a study: run, resume, train, sync, clean."""
+"""Defines the commands that change a study: run, resume, train, sync, clean."""
 
 from collections.abc import Mapping
 from contextlib import nullcontext

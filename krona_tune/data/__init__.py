@@ -1,1 +1,1 @@
-"""Holds the GLUE tasks: their table, metrics, data, the generated miniature and batches."""
+"""Holds the tasks and their examples: GLUE, its generated miniature and one's own data, with metrics and batches."""

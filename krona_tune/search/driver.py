@@ -1,4 +1,4 @@
-"""Runs one session of a study: search, finals and repeats, or one full training, then records, adapters and page.
+"""Holds a study's own loop: one session runs search, finals and repeats, or a full training, then writes the results.
 
 The study's own loop stands here. `Driver.run` makes one phase after the other; within a phase `TrialLoop` says what
 becomes of each trial, from its start to its end. Ray Tune, behind `tune_host`, calls the loop's methods: it asks the

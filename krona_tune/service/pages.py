@@ -1,4 +1,4 @@
-"""The pages: the index of studies, each study, the login, and what they need to stay up to date."""
+"""Serves the pages: the index of studies, each study, the login, and what they need to stay up to date."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""The REST interface: studies, their trials, reports and orders, and the queue, as JSON."""
+"""Serves the REST interface: studies, their trials, reports and orders, and the queue, as JSON."""
 
 from typing import Annotated, Any
 

@@ -1,1 +1,1 @@
-"""The queue: studies that wait for their share of one cluster, and the drivers that run them."""
+"""Queues studies that wait for their share of one cluster, and starts the drivers that run them."""

@@ -1,4 +1,4 @@
-"""The queue of a storage's studies, as pages, programs and the command line see it."""
+"""Offers the queue of a storage's studies to pages, programs and the command line."""
 
 import time
 from collections import Counter
