@@ -142,7 +142,7 @@ class Approximation:
 
     @property
     def said(self) -> str:
-        """Returns this in words."""
+        """Writes the rank, the share of the norm and both scores as a sentence for people."""
         norm = f"The nearest LoRA of rank {self.rank}: it keeps {self.kept:.1%} of the adapter's squared norm"
         if self.before is None or self.after is None:
             return f"{norm}; what that costs on validation was not measured."

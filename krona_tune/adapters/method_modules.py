@@ -51,7 +51,7 @@ class KronaBlockResidual(Krona):
         self.residual_scale = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (..., d) to (..., d)."""
+        """Maps x (..., d) to (..., d)."""
         return super().forward(x) + self.residual_scale.to(x) * x
 
     def beside(self, x: Tensor, linear: nn.Linear) -> Tensor:

@@ -81,7 +81,7 @@ def _request(what: str, about: str | None, settings: tuple[str, ...], *, from_la
 
 
 def _example(kind: OrderKind) -> str:
-    """Returns how an order is written."""
+    """Says in words what a person writes for an order of this kind, as the fix of a refusal."""
     facts = kind.facts
     if not facts.takes:
         return f"write {kind.word} alone"

@@ -59,7 +59,7 @@ def _is_regression(spec: TaskSpec, place: str, named: list[str]) -> bool:
 
 
 def make_task(name: str, spec: TaskSpec, place: str, labels: pa.ChunkedArray, answers: Answers) -> Task:
-    """Returns the task that the training labels make."""
+    """Makes a task of labels, numbers or texts from its request, and from the training labels what it can answer."""
     functions = _functions(spec, place)
     task = Task(
         name=name,

@@ -21,7 +21,7 @@ class DeviceRates:
     price: Price | None = None
 
     def counted(self, trials: Iterable[TrialResult]) -> list[TrialResult]:
-        """Returns the trials, each with what it used."""
+        """Completes the devices of the trials whose rows do not say what they had."""
         return list(map(self.unrecorded.counted, trials))
 
 

@@ -101,7 +101,7 @@ def _gives_way(path: Path) -> bool:
 
 @cache
 def environment() -> Environment:
-    """Returns the pages' templates."""
+    """Loads the templates of the pages, with the filters that write their values."""
     made = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,

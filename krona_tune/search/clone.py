@@ -60,7 +60,7 @@ def clone_of(
 
 
 def clone_number(trial_id: str) -> int:
-    """Returns which clone of its task a trial is."""
+    """Reads from the id of a clone which one of its task it is, counted from the first."""
     return int(trial_id.rpartition("-")[2])
 
 

@@ -65,7 +65,7 @@ class TrialLoop:
             self.ledger.started(message)
 
     def report(self, message: TrialMessage, step: StepResult) -> None:
-        """Records the scores of a rung."""
+        """Records what a step measured: the scores on validation at a rung, and those on the test half at the end."""
         if step.report:
             self.ledger.reported(step.report, step.checkpoint)
         if step.test:
@@ -251,7 +251,7 @@ class Driver:
         return self.forecast.left(self.orders.plan.spec, self.ledger.rows.values(), done, self._rates().slots)
 
     def _changed(self) -> None:
-        """Follows each event of a trial."""
+        """Saves the clock and renews the view after each event; halts the study if one could not be recorded."""
         if problem := self.sinks.unrecorded:
             self.stopper.halt(f"the records could not be kept: {problem}")
         if not self.options.again:  # the study's own budget does not pay for a full training

@@ -101,7 +101,7 @@ class Ledger:
 
     @property
     def standings(self) -> Standings:
-        """Returns the current standings."""
+        """Ranks the trials by their rows as they are now."""
         return Standings(list(self.rows.values()), self._shared_by)
 
     def snapshot(self) -> "Ledger":

@@ -106,7 +106,7 @@ class RunningStudy:
         return self.searching and not self.stopping.ended
 
     def known(self) -> KnownStudy:
-        """Returns what a check of an order asks."""
+        """Gathers what the check of an order reads: the request, the rows, what runs and the earlier orders."""
         return KnownStudy(
             folder=self.folder,
             spec=self.plan.spec,
@@ -266,7 +266,7 @@ def _pause(study: RunningStudy, order: Order) -> Order:
 
 
 def _check_continue(study: KnownStudy, order: OrderRequest) -> str:
-    """Returns what goes on."""
+    """Returns what the order lets go on: the search that was ended, or the paused study."""
     if study.paused is False and not study.ended:
         raise Refusal(order.said, "the study is not paused, and nobody ended its search", "there is nothing to do")
     return SEARCH if study.ended and not study.paused else "study"

@@ -27,7 +27,7 @@ STAMP = "X-Stamp"
 
 
 def pages(studies: ServedStudies, access: Access, streams: Streams, queue: StudyQueue | None = None) -> APIRouter:
-    """Returns the routes of the pages."""
+    """Returns the routes of the index, of each study and of the login, which answer with HTML."""
     router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     place = str(studies.storage)
 

@@ -61,7 +61,7 @@ class Price:
 
     @property
     def said(self) -> str:
-        """Returns the price in words."""
+        """Writes the price as people read it, such as `2.50 a device hour`."""
         return f"{format_money(self.per_hour)} a device hour"
 
 

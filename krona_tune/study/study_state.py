@@ -209,7 +209,7 @@ class StudyState:
 
     @property
     def seconds_left(self) -> float | None:
-        """Returns the driver's forecast."""
+        """Returns in how many seconds the driver expects the study's end; None if none runs or it can't say yet."""
         return self.driver.seconds_left if self.driver else None
 
     @property

@@ -40,7 +40,7 @@ Enter = Callable[[pa.Table, Batch], None]
 
 
 def nothing(table: pa.Table, batch: Batch) -> None:
-    """Does nothing."""
+    """Ignores the batch: what `Enter` is for a model that computes all its layers."""
 
 
 def to_device(batch: Batch, device: Device) -> tuple[Inputs, torch.Tensor]:

@@ -68,7 +68,7 @@ class HiddenStates:
 
 
 def stored_bytes(tables: Sequence[pa.Table], width: int, itemsize: int) -> int:
-    """Returns the bytes that the states of tables take."""
+    """Counts the bytes of the states of tables: `width` numbers of `itemsize` bytes for each token."""
     return sum(int(input_lengths(table).sum()) for table in tables) * width * itemsize
 
 

@@ -163,7 +163,7 @@ def task_note(values: Mapping[str, float], card: AdapterCard | None) -> str:
 
 
 def model_note(card: AdapterCard) -> str:
-    """Returns an adapter in two sentences."""
+    """Writes which adapter this is, what it scored and how it was chosen, in two sentences."""
     halves = {"validation": card.score, "test": card.test_score}
     scores = ", ".join(f"{score:.4f} on {half}" for half, score in halves.items() if score is not None)
     synthetic = " (synthetic data)" if card.synthetic else ""

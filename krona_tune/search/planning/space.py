@@ -166,7 +166,7 @@ class Space:
 
 
 def adapter_of(params: Params) -> AdapterConfig:
-    """Returns the adapter of a point."""
+    """Makes the configuration of an adapter from a point, without the knobs of the training."""
     return AdapterConfig(**adapter_values(params))
 
 

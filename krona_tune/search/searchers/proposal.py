@@ -27,13 +27,13 @@ class Origin:
     expected_deviation: float | None = None
 
     def plain(self) -> dict[str, Any]:
-        """Returns what is known, as plain values."""
+        """Returns the fields that are known by their names, as the records keep them."""
         return {name: value for name, value in asdict(self).items() if value not in {"", None}}
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A point and its origin."""
+    """Holds a point of the space, and who proposed it."""
 
     point: Params
     origin: Origin

@@ -95,7 +95,7 @@ class GatedSearcher(Searcher):  # type: ignore[misc]
         """Tells the sampler how a searched trial ended, and its last result, which may be empty."""
 
     def message_of(self, task: str, number: int, params: Params, origin: Origin) -> TrialMessage:
-        """Returns the message of a proposed trial."""
+        """Makes a search trial of a proposed point: with its id, its seed and who proposed it."""
         trial_id = TrialKind.SEARCH.facts.trial_id.format(task=task, number=number)
         seed = self._seeds[task]
         return TrialMessage(trial_id, task, number, TrialKind.SEARCH, seed, dict(params), **origin.plain())

@@ -141,7 +141,7 @@ class Database:
                 raise Refusal("name", f"{asked.name!r} has a place in the queue", "choose another name") from None
 
     def submission(self, entry: int) -> Submission:
-        """Returns what was submitted."""
+        """Reads the request that an entry was made from."""
         with self._reading() as connection:
             row = connection.execute(sql.select(entries).where(entries.c.id == entry)).one()
         return Submission(**{name: row._mapping[name] for name in AS_SUBMITTED}, notify=tuple(json.loads(row.notify)))

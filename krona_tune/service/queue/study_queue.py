@@ -78,7 +78,7 @@ class StudyQueue:
         self._dispatcher = Dispatcher(self._database, storage, drivers, source, limits, pace)
 
     def begin(self) -> None:
-        """Begins to start drivers."""
+        """Starts the thread that starts drivers and divides the slots."""
         self._dispatcher.begin()
 
     def end(self) -> None:

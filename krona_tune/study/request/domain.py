@@ -81,7 +81,7 @@ class Range:
 
     @property
     def last(self) -> float:
-        """Returns the greatest value."""
+        """Returns the greatest value that can be drawn: `high`, or the last step below it."""
         return self.high if self.step is None else self._after(self.steps)
 
     def ends(self) -> tuple[Value, ...]:

@@ -13,7 +13,7 @@ Number = TypeVar("Number", int, float)
 
 
 def listed(value: Any) -> Any:
-    """Returns a list of one value for a value."""
+    """Puts a single text or path into a list; another value stays as it is."""
     return [value] if isinstance(value, str | Path) else value
 
 

@@ -116,7 +116,7 @@ class SearchSpec(Frozen):
 
     @property
     def proposes_by(self) -> Sampler:
-        """Returns the sampler that is used."""
+        """Returns what proposes the points: the sampler asked for, but TPE where no model of all tasks can propose."""
         by_task = not (self.per_method or self.pareto or self.shared)
         return self.sampler if by_task or self.sampler != "study_model" else "tpe"
 
