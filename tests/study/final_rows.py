@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from krona_tune.study.kinds import TrialKind
-from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.result import TrialResult
+from tests.rows import row as plain_row
 
 
 def row(name: str, kind: TrialKind, score: float | None, *, task: str = "rte", **more: Any) -> TrialResult:
     """Returns a completed trial, with its method and knobs in `params`."""
-    values: dict[str, Any] = {"number": 3, "seed": 5, "fingerprint": "f", "params": {"method": "krona"}}
-    known = {"trial_id": f"{task}-{name}", "task": task, "kind": kind, "score": score, "status": Status.COMPLETED}
-    return TrialResult(**{**values, **known, "trainable_parameters": 700, "trainable_percent": 0.07, **more})
+    known: dict[str, Any] = {"seed": 5, "trainable_parameters": 700, "trainable_percent": 0.07, **more}
+    return plain_row(task, score=score, trial_id=f"{task}-{name}", kind=kind, **known)
 
 
 def repeats(

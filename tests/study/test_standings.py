@@ -4,41 +4,34 @@ from typing import Any
 
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.standings import Standings, rank
+from tests.rows import row
 from tests.study.final_rows import repeats
 
 
-def row(number: int, score: float | None, size: int = 9, task: str = "cola", **more: Any) -> TrialResult:
-    known = {"kind": "search", "seed": 1, "fingerprint": "", "status": Status.COMPLETED, "params": {"method": "krona"}}
-    return TrialResult(
-        trial_id=f"{task}-{number}",
-        task=task,
-        number=number,
-        score=score,
-        trainable_parameters=size,
-        **{**known, **more},
-    )
+def trial(number: int, score: float | None, size: int = 9, task: str = "cola", **more: Any) -> TrialResult:
+    return row(task, number, score, trainable_parameters=size, **more)
 
 
 def test_the_highest_score_is_first_of_equals_the_smaller_then_the_earlier() -> None:
     rows = [
-        row(0, 0.5),
-        row(1, 0.7, 8),
-        row(2, 0.7, 5),
-        row(3, 0.7, 5),
-        row(4, None),
-        row(5, float("nan")),
-        row(6, -0.2),
+        trial(0, 0.5),
+        trial(1, 0.7, 8),
+        trial(2, 0.7, 5),
+        trial(3, 0.7, 5),
+        trial(4, None),
+        trial(5, float("nan")),
+        trial(6, -0.2),
     ]
     assert [each.number for each in rank(rows)] == [2, 3, 1, 0, 6]
 
 
 def test_what_became_of_a_trial_plays_no_part_only_its_last_score_does() -> None:
-    rows = [row(0, 0.5), row(1, 0.9, status=Status.DIVERGED), row(2, 0.8, status=Status.INTERRUPTED)]
+    rows = [trial(0, 0.5), trial(1, 0.9, status=Status.DIVERGED), trial(2, 0.8, status=Status.INTERRUPTED)]
     assert [each.number for each in rank(rows)] == [1, 2, 0]
 
 
 def test_the_search_the_heads_and_the_tasks_are_apart() -> None:
-    rows = [row(0, 0.5), row(1, 0.9, kind="baseline"), row(2, 0.3, kind="baseline"), row(3, 0.8, task="rte")]
+    rows = [trial(0, 0.5), trial(1, 0.9, kind="baseline"), trial(2, 0.3, kind="baseline"), trial(3, 0.8, task="rte")]
     standings = Standings(rows)
     assert [each.number for each in standings.searched("cola")] == [0]
     assert standings.best("cola") == standings.winner("cola") == rows[0]
@@ -48,7 +41,7 @@ def test_the_search_the_heads_and_the_tasks_are_apart() -> None:
 
 
 def test_tasks_that_share_their_configurations_have_the_best_average_s() -> None:
-    rows = [row(0, 0.9), row(0, 0.1, task="rte"), row(1, 0.6), row(1, 0.6, task="rte"), row(2, 0.99)]
+    rows = [trial(0, 0.9), trial(0, 0.1, task="rte"), trial(1, 0.6), trial(1, 0.6, task="rte"), trial(2, 0.99)]
     standings = Standings(rows, ("cola", "rte"))
     assert [each.number for each in standings.shared] == [1, 0]
     assert standings.best("cola") == rows[2]
@@ -56,13 +49,13 @@ def test_tasks_that_share_their_configurations_have_the_best_average_s() -> None
 
 
 def test_the_front_rises_with_the_parameters() -> None:
-    rows = [row(0, 0.5, 9), row(1, 0.7, 20), row(2, 0.6, 30), row(3, 0.4, 5)]
+    rows = [trial(0, 0.5, 9), trial(1, 0.7, 20), trial(2, 0.6, 30), trial(3, 0.4, 5)]
     assert [each.number for each in Standings(rows).front("cola")] == [3, 0, 1]
 
 
 def test_the_finals_decide_who_wins() -> None:
     finals = [*repeats("rte-1", [0.5, 0.6], [0.5, 0.5]), *repeats("rte-2", [0.7, 0.8], [0.4, 0.4])]
-    rows = [row(0, 0.999, task="rte"), *finals]
+    rows = [trial(0, 0.999, task="rte"), *finals]
     standings = Standings(rows)
     winner = standings.finals("rte").winner
     assert winner is not None
