@@ -11,8 +11,8 @@ from krona_tune.adapters.frozen_model import fingerprint
 from krona_tune.adapters.inject import Adapters
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.study.request.trial import AdapterConfig
-from tests.adapters.test_inject import outputs, shaped, trained
 from tests.models import build
+from tests.trained_adapters import outputs, shaped, trained
 
 
 def card_of(shape: Geometry, config: AdapterConfig, weights: str | None, /, **changes: Any) -> AdapterCard:
@@ -57,3 +57,8 @@ def saved(folder: Path, name: str, config: AdapterConfig | None = None, **change
     tensors = adapters.state() | {f"head.{key}": p.clone() for key, p in head.items()}
     save_adapter(folder, tensors, card_of(shape, config, weights, **changes))
     return outputs(model, shape)
+
+
+def made(name: str = "bert", **changes: Any) -> AdapterCard:
+    shape = build(name)[0]
+    return card_of(shape, shaped(shape, "krona"), "ab" * 32, **changes)

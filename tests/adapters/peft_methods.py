@@ -22,11 +22,12 @@ from krona_tune.adapters.peft_class import VARIANTS, config_class
 from krona_tune.adapters.placement import count
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.trial import AdapterConfig
-from tests.adapters.test_inject import outputs
-from tests.adapters.test_peft_form import head_of
 from tests.models import build, tokens
+from tests.trained_adapters import head_of, outputs
 
 MODELS = {"bert": "encoder", "t5": "encoder-decoder", "llama": "decoder"}
+
+
 SMALL: dict[str, dict[str, Any]] = {
     "adamss": {"r": 8, "num_subspaces": 2, "subspace_rank": 1},
     "boft": {"boft_block_size": 2},
@@ -49,6 +50,8 @@ SMALL: dict[str, dict[str, Any]] = {
     )
 }  # fmt: skip
 """Fields that fit the tiny models' odd sizes."""
+
+
 STARTS_ELSEWHERE = {"c3a", "unilora", "vblora"}
 """Methods whose first outputs are not, or not quite, the frozen model's."""
 
@@ -209,3 +212,6 @@ def main() -> None:
 if __name__ == "__main__":
     Path("docs").mkdir(exist_ok=True)
     main()
+
+
+PLACES = {"roles": "query+value", "layers": "last 1"}

@@ -18,8 +18,8 @@ from krona_tune.adapters.adapter_files import TENSORS
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.trial import AdapterConfig
 from tests.adapters.cards import saved
-from tests.adapters.test_inject import outputs, shaped
 from tests.models import CONFIGS, ENCODER, build, build_from
+from tests.trained_adapters import outputs, shaped
 
 
 @pytest.mark.parametrize("name", CONFIGS)

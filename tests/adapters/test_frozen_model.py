@@ -5,8 +5,8 @@ import torch
 
 from krona_tune.adapters.frozen_model import SAMPLE, fingerprint
 from krona_tune.adapters.inject import Adapters
-from tests.adapters.test_inject import shaped, trained
 from tests.models import CONFIGS, build
+from tests.trained_adapters import shaped, trained
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -4,6 +4,7 @@ import copy
 import subprocess
 import sys
 
+import peft
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,10 +16,8 @@ from krona_tune.adapters.method_modules import Lokr
 from krona_tune.adapters.method_table import lokr_cost, lokr_sides
 from krona_tune.backbones.geometry import Role, Site, Stack
 from krona_tune.study.request.trial import AdapterConfig
-from tests.adapters.test_inject import outputs, trained
 from tests.models import build
-
-peft = pytest.importorskip("peft")
+from tests.trained_adapters import outputs, trained
 
 DIMENSIONS = st.integers(1, 240)
 FACTORS = st.one_of(st.just(-1), st.integers(1, 260))

@@ -1,14 +1,13 @@
 """Tests that LoRA here and in PEFT are the same adapter: equal weights give equal outputs."""
 
+import peft
 import pytest
 import torch
 
 from krona_tune.adapters.inject import Adapters
 from krona_tune.study.request.trial import AdapterConfig
-from tests.adapters.test_inject import outputs, trained
 from tests.models import build, tokens
-
-peft = pytest.importorskip("peft")
+from tests.trained_adapters import outputs, trained
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import torch
 from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.merge import merge, unmerge
 from krona_tune.refusal import Refusal
-from tests.adapters.test_inject import outputs, shaped, trained
 from tests.models import CONFIGS, build
+from tests.trained_adapters import outputs, shaped, trained
 
 SUM = {"terms": 3, "scaling": "stable", "init": "cdka"}
 

@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import peft
 import pytest
 import torch
 import transformers
@@ -14,16 +15,13 @@ from torch import nn
 
 from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.method_table import lokr_factor, lokr_sides
+from krona_tune.adapters.peft_form import as_peft
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.kron.factors import factor_shape
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.trial import AdapterConfig
-from tests.adapters.test_inject import outputs, trained
 from tests.models import CONFIGS, build, build_from, tokens
-
-peft = pytest.importorskip("peft")
-
-from krona_tune.adapters.peft_form import as_peft  # noqa: E402
+from tests.trained_adapters import head_of, outputs, trained
 
 KINDS: dict[str, dict[str, object]] = {
     "krona, square": {"method": "krona", "a_out": 4, "a_in": 4, "roles": "query+value+feed_forward_in"},
@@ -41,8 +39,13 @@ KINDS: dict[str, dict[str, object]] = {
     "lora": {"method": "lora", "rank": 3, "roles": "query+value"},
     "lokr": {"method": "lokr", "rank": 2, "decompose_factor": 4, "roles": "query+feed_forward_in"},
 }
+
+
 PLACES: list[dict[str, object]] = [{"layer_norms": True}, {"layer_norms": False, "layers": "last 1"}]
+
+
 FAMILIES = ["bert", "roberta", "distilbert", "t5", "deberta-v2"]
+
 
 ELSEWHERE = """
 import sys
@@ -81,14 +84,6 @@ class Case:
 
 
 CASES = [Case(family, kind, place) for family in FAMILIES for kind in KINDS for place in range(len(PLACES))]
-
-
-def head_of(model: nn.Module, base: nn.Module) -> dict[str, torch.Tensor]:
-    """Returns new values for every parameter outside the base model."""
-    generator = torch.Generator().manual_seed(11)
-    own = {id(parameter) for parameter in base.parameters()}
-    outside = {name: p for name, p in model.named_parameters() if id(p) not in own}
-    return {name: 0.3 * torch.randn(p.shape, generator=generator) for name, p in outside.items()}
 
 
 def adapted(shape: Geometry, model: nn.Module, base: nn.Module, config: AdapterConfig) -> tuple[Adapters, torch.Tensor]:

@@ -7,6 +7,7 @@ from krona_tune.refusal import Refusal
 from krona_tune.study.request.trial import AdapterConfig, read_layers
 from tests.backbones.test_geometry import T5_BASE
 from tests.models import build, build_from
+from tests.trained_adapters import shaped
 
 PAPER = "query+value+cross_query+cross_value"
 
@@ -96,3 +97,8 @@ def test_common_dimensions_divide_every_site() -> None:
     places = sites(shape, AdapterConfig(roles="query+output+feed_forward_in"))
     assert {(s.d_out, s.d_in) for s in places} == {(20, 24), (24, 20), (40, 24)}
     assert common_dimensions(places) == (4, 4)
+
+
+def test_cross_attention_carries_no_sequential_adapter() -> None:
+    shape, _, _ = build("t5")
+    assert len(sites(shape, shaped(shape, "adapter"))) == 2 * (2 + 3)

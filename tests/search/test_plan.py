@@ -13,9 +13,9 @@ from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.trial import AdapterConfig
 from krona_tune.train.backbone import load_backbone
 from tests.adapters.cards import card_of
-from tests.adapters.test_inject import trained
 from tests.train.conftest import FLOAT32
 from tests.train.exported_adapters import backbone_folder
+from tests.trained_adapters import trained
 
 ROLES = {"key": "*.pos_key_proj"}
 

@@ -18,9 +18,9 @@ from krona_tune.refusal import Refusal
 from krona_tune.train import checkpoint
 from krona_tune.train.predict import load_adapted
 from tests.adapters.cards import card_of
-from tests.adapters.test_inject import shaped
 from tests.models import build
 from tests.security.hostile import THOUSAND, changed, clean, damaged
+from tests.trained_adapters import shaped
 
 SHAPE = build("bert")[0]
 CARD = json.loads(card_of(SHAPE, shaped(SHAPE, "krona"), "0f").model_dump_json())

@@ -10,10 +10,10 @@ from krona_tune.data.tasks import TASKS
 from krona_tune.train.backbone import candidates, load_backbone, open_tokenizer
 from krona_tune.train.task_heads import make_answer
 from tests.adapters.cards import card_of
-from tests.adapters.test_inject import shaped, trained
 from tests.models import CONFIGS
 from tests.search.models import _saved, saved_bert, saved_t5
 from tests.train.conftest import FLOAT32
+from tests.trained_adapters import shaped, trained
 
 
 def backbone_folder(name: str, folder: Path) -> Path:

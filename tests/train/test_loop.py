@@ -14,7 +14,7 @@ from krona_tune.study.request.schedule import make_schedule
 from krona_tune.study.result import Report, ScoreOnTest
 from krona_tune.train import checkpoint
 from krona_tune.train.device import Device
-from krona_tune.train.loop import Diverged, TrialRun, train_trial
+from krona_tune.train.loop import Diverged, TrialRun, share, train_trial
 from tests.train.conftest import WORDS, tiny_backbone, tiny_trial, tiny_work
 
 OF_PEFT = ("peft:HiRA", "peft:DoRA", "peft:VeRA")
@@ -201,3 +201,12 @@ def test_a_regression_is_trained_and_judged_by_correlation() -> None:
     reports: list[Report] = []
     train_trial("t", tiny_trial("stsb"), tiny_work("stsb", epochs=2), tiny_backbone(), reports.append)
     assert set(reports[0].metrics) == {"pearson", "spearman"}
+
+
+def test_the_share_rises_linearly_and_falls_linearly_to_zero() -> None:
+    at = share(warmup_steps=4, total_steps=14)
+    assert [at(step) for step in (0, 1, 4, 9, 14, 15)] == pytest.approx([0, 0.25, 1, 0.5, 0, 0])
+
+
+def test_without_a_warmup_it_begins_at_one() -> None:
+    assert [share(0, 3)(step) for step in range(4)] == pytest.approx([1, 2 / 3, 1 / 3, 0])

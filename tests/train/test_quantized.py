@@ -20,10 +20,10 @@ from krona_tune.train.export import export_adapter
 from krona_tune.train.loop import TrialRun
 from krona_tune.train.predict import load_adapted
 from tests.adapters.cards import card_of
-from tests.adapters.test_inject import shaped, trained
 from tests.models import CONFIGS, build
 from tests.search.models import _saved, saved_bert, saved_t5
 from tests.train.conftest import WORDS, tiny_trial, tiny_work
+from tests.trained_adapters import shaped, trained
 
 pytest.importorskip("bitsandbytes")
 WAYS = ["nf4", "int8"]

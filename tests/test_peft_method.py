@@ -4,20 +4,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import peft
 import pytest
 import torch
 from torch import nn
 
+from krona_tune import peft_method
 from krona_tune.adapters.inject import Adapters
+from krona_tune.peft_method import KronAConfig, KronALayer
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.trial import AdapterConfig
-from tests.adapters.test_inject import outputs, trained
 from tests.models import build, tokens
-
-peft = pytest.importorskip("peft")
-
-from krona_tune import peft_method  # noqa: E402
-from krona_tune.peft_method import KronAConfig, KronALayer  # noqa: E402
+from tests.trained_adapters import outputs, trained
 
 SIZES = {"a_out": 4, "a_in": 6, "scale": 1.5}
 BERT = {"target_modules": ["query", "intermediate.dense"], **SIZES}

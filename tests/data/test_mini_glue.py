@@ -1,7 +1,5 @@
 """Tests that the synthetic miniature is reproducible, balanced, cleanly split and not solvable by a simple cue."""
 
-import hashlib
-import json
 import os
 import re
 import subprocess
@@ -19,24 +17,25 @@ from krona_tune.data.mini_glue import ERRORS, WEIGHTS, WRITERS, Clause, generate
 from krona_tune.data.mini_grammar import ANIMALS, CITIES, NUMBERS, PEOPLE, Example
 from krona_tune.data.tasks import TASKS, Task
 from krona_tune.refusal import Refusal
+from tests.data.mini_digest import digest
 
 SPLITS = {"train": 512, "validation": 256, "test": 512}
+
+
 DIGEST = "e1a3ba7cfd2411d5"
 
+
 every_task = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+
+
 every_pair_task = pytest.mark.parametrize(
     "task", [task for task in TASKS.values() if len(task.inputs) == 2], ids=lambda task: task.name
 )
+
+
 every_classification = pytest.mark.parametrize(
     "task", [task for task in TASKS.values() if not task.is_regression], ids=lambda task: task.name
 )
-
-
-def digest() -> str:
-    """Returns a fingerprint of a small miniature of every task."""
-    tables = [generate(task, train=20, validation=10, test=10, seed=3) for task in TASKS.values()]
-    rows = [table.to_pylist() for task_tables in tables for table in task_tables.values()]
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
 def texts(table: pa.Table, columns: tuple[str, ...]) -> list[str]:
@@ -65,7 +64,7 @@ def test_the_same_arguments_give_the_same_examples_everywhere() -> None:
 @pytest.mark.parametrize("hash_seed", ["1", "2"])
 def test_the_examples_do_not_depend_on_the_hash_seed_of_the_process(hash_seed: str) -> None:
     told = subprocess.run(
-        [sys.executable, "-c", "from tests.data.test_mini import digest; print(digest())"],
+        [sys.executable, "-c", "from tests.data.mini_digest import digest; print(digest())"],
         env={**os.environ, "PYTHONHASHSEED": hash_seed},
         capture_output=True,
         text=True,

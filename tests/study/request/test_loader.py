@@ -10,42 +10,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from krona_tune.refusal import Refusal
+from krona_tune.study.request import loader
 from krona_tune.study.request.domain import Choice, Divisors, Fixed, Range
-from krona_tune.study.request.loader import build_spec, dump_spec, load_spec
+from krona_tune.study.request.loader import Dropped, build_spec, dump_spec, load_spec
 from krona_tune.study.request.plain_yaml import read_yaml
 from krona_tune.study.request.study_spec import StudySpec
-from krona_tune.study.request.trial import AdapterConfig, TrainingConfig
-
-FULL = """\
-model: some/encoder
-data: mini
-tasks: [cola, rte]
-seed: 11
-adapter:
-  method: [krona, krona_b]
-  a_out: divisors
-  a_in: {divisors: {low: 4, high: 96}}
-  scale: [1, 2, 4]
-  layer_norms: [false, true]
-training:
-  learning_rate: {low: 1e-4, high: 3e-2, log: true}
-  weight_decay: {low: 0, high: 0.1}
-  batch_size: {low: 8, high: 64, step: 8}
-schedule:
-  epochs: {default: 20, sst2: 3}
-  grace_epochs: 0.5
-examples: {train: {default: 500, rte: 70}, max_length: 64}
-search: {trials: 7, max_params: 0.1%, time_budget: 1h30m}
-resources: {cpus_per_trial: 2}
-"""
-
-
-OWN = "tasks: {{t: {{data: x.csv, text: a, {}}}}}"
-"""A task of one's own with these keys."""
-
-
-def spec_of(text: str) -> StudySpec:
-    return build_spec(read_yaml(text, "x.yaml"), "x.yaml")
+from tests.study.request.written_specs import FULL, OWN, spec_of
 
 
 def written(tmp_path: Path, text: str = FULL) -> Path:
@@ -81,47 +51,6 @@ def test_a_number_with_an_exponent_is_a_number(text: str) -> None:
 def test_a_word_that_only_looks_like_a_number_stays_a_word() -> None:
     assert read_yaml("[e5, 1e, 0,2,5, 1-4]", "x") == ["e5", "1e", 0, 2, 5, "1-4"]
     assert read_yaml("layers: 0,2,5", "x") == {"layers": "0,2,5"}
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        *[("90", 90), ("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("1m5s", 65)],
-        *[("1h30", 5400), ("2m15", 135), ("1h5m7", 3907), ("1h30s", 3630)],
-    ],
-)
-def test_a_time_budget_is_read_in_seconds(text: str, seconds: int) -> None:
-    assert spec_of(f"model: m\nsearch: {{time_budget: {text}}}").search.time_budget == seconds
-
-
-def test_a_setting_by_task_falls_back_on_its_default() -> None:
-    spec = spec_of(FULL)
-    assert spec.schedule.of("sst2", 100).total_examples == 300
-    assert spec.schedule.of("cola", 100).total_examples == 2000
-    assert spec.schedule.of("cola", 100).rungs[0] == 50
-
-
-def test_the_grace_never_exceeds_a_tasks_whole_budget() -> None:
-    spec = spec_of("model: m\nschedule: {epochs: {default: 9, qqp: 0.5}, grace_epochs: 2}")
-    assert spec.schedule.of("qqp", 80).rungs == (40,)
-    assert spec.schedule.of("rte", 80).rungs == (160, 480, 720)
-
-
-def test_a_knob_that_is_not_named_is_fixed_at_its_default() -> None:
-    spec = spec_of("model: m\nadapter: {scale: [2, 3]}")
-    domains = spec.domains()
-    assert set(domains) == {*AdapterConfig.model_fields, *TrainingConfig.model_fields} - {"peft"}
-    assert domains["scale"] == Choice((2, 3))
-    assert domains["learning_rate"] == Fixed(TrainingConfig().learning_rate)
-    assert domains["roles"] == Fixed(AdapterConfig().roles)
-
-
-def test_a_method_overrides_the_domains_that_all_share() -> None:
-    spec = spec_of("model: m\nadapter: {scale: [2, 3]}\nmethods: {lora: {scale: 4, learning_rate: {low: 1, high: 2}}}")
-    assert spec.domains()["scale"] == spec.domains("krona")["scale"] == Choice((2, 3))
-    assert spec.domains("lora")["scale"] == Fixed(4)
-    assert spec.domains("lora")["learning_rate"] == Range(1.0, 2.0)
-    assert build_spec(spec.plain(), "again") == spec
 
 
 def test_settings_override_the_file_and_flags_override_settings(tmp_path: Path) -> None:
@@ -368,11 +297,15 @@ WORDS = [
     "divisors",
     "a_out",
 ]
+
+
 LEAVES = st.one_of(
     st.sampled_from([*WORDS, "all", "0.1%", "1h", "query+value", "2001-99-99", "0x_", "1e-4", ".inf", ".nan", "~", ""]),
     st.integers(-3, 300).map(str),
     st.text(max_size=6),
 )
+
+
 YAML = st.recursive(
     LEAVES,
     lambda inner: (
@@ -452,15 +385,34 @@ def test_a_dumped_spec_is_read_back_equal(
     assert spec_of(dump_spec(spec)) == spec
 
 
-def test_a_switch_and_a_number_of_examples_stay_what_they_are() -> None:
-    text = "label: b, positive: true, regression: false, split: {test: 50, validation: 0.25}"
-    spec = spec_of(f"model: m\n{OWN.format(text)}\nsearch: {{early_stopping: false}}")
-    task = spec.own_tasks["t"]
-    assert (task.positive, task.split.test, task.split.validation) == ("true", 50, 0.25)
-    assert "test: 50\n" in dump_spec(spec)
-    assert spec_of(dump_spec(spec)) == spec
+@pytest.fixture
+def dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = {"search.wind": Dropped(False, "it never helped"), "search.depth": Dropped(3, "every depth is searched")}
+    monkeypatch.setattr(loader, "DROPPED", gone)
 
 
-def test_a_spec_takes_no_change() -> None:
-    with pytest.raises(ValueError, match="frozen"):
-        spec_of("model: m").seed = 3  # type: ignore[misc]
+@pytest.mark.usefixtures("dropped")
+def test_a_setting_at_its_old_default_is_passed_over() -> None:
+    written = {"model": "m", "search": {"wind": False, "trials": 7, "depth": 3}}
+    assert build_spec(written, "x.yaml") == build_spec({"model": "m", "search": {"trials": 7}}, "x.yaml")
+    assert written["search"] == {"wind": False, "trials": 7, "depth": 3}
+
+
+@pytest.mark.usefixtures("dropped")
+@pytest.mark.parametrize(
+    ("search", "said"),
+    [
+        ({"wind": True}, "x.yaml: search.wind: true is refused: it never helped; leave it out, or write false"),
+        ({"depth": 2}, "x.yaml: search.depth: 2 is refused: every depth is searched; leave it out, or write 3"),
+    ],
+)
+def test_another_value_is_refused_with_the_reason(search: dict[str, object], said: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        build_spec({"model": "m", "search": search}, "x.yaml")
+    assert str(refused.value).startswith(said)
+
+
+@pytest.mark.usefixtures("dropped")
+def test_a_setting_that_never_was_is_unknown() -> None:
+    with pytest.raises(Refusal, match="unknown key 'winds'"):
+        build_spec({"model": "m", "search": {"winds": False}}, "x.yaml")

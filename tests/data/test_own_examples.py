@@ -1,0 +1,114 @@
+"""Tests which texts and labels of one's own files are examples, and which are refused or doubted."""
+
+import json
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from krona_tune.data.own_examples import sorted_labels
+from tests.data.own_tickets import labelled, own, refusal_of, rows, write_csv
+
+
+def test_a_label_that_train_lacks_is_refused(tmp_path: Path) -> None:
+    write_csv(tmp_path / "train.csv", rows(40))
+    write_csv(tmp_path / "test.csv", [*rows(4), {"id": 9, "body": "b", "queue": "sales", "customer": "c"}])
+    assert refusal_of(tmp_path / "train.csv", split={"test": str(tmp_path / "test.csv")}) == (
+        "test.csv: queue: row 5: the label 'sales' of a test example is that of no training example; "
+        "correct it, add training examples of it, or hold others out with split.seed"
+    )
+
+
+def test_numbers_in_one_file_and_words_in_another_are_refused(tmp_path: Path) -> None:
+    write_csv(tmp_path / "train.csv", rows(40))
+    write_csv(tmp_path / "test.csv", [row | {"queue": n % 3} for n, row in enumerate(rows(40))])
+    assert refusal_of(tmp_path / "train.csv", split={"test": str(tmp_path / "test.csv")}) == (
+        "test.csv: queue: its labels are numbers, those of train.csv are words; write the same labels in all files"
+    )
+
+
+def test_lists_are_refused_by_the_name_of_their_task(tmp_path: Path) -> None:
+    several = tmp_path / "several.jsonl"
+    several.write_text("\n".join(json.dumps(row | {"queue": ["a", "b"]}) for row in rows(10)))
+    assert "multi-label classification is not supported" in refusal_of(several)
+    tokens = tmp_path / "tokens.jsonl"
+    tokens.write_text("\n".join(json.dumps(row | {"body": ["a", "b"]}) for row in rows(10)))
+    assert "token labelling is not supported" in refusal_of(tokens)
+
+
+def test_a_text_column_called_label_is_an_input_too(tmp_path: Path) -> None:
+    some = [{"label": f"text {n}", "queue": n % 2} for n in range(40)]
+    data = own(write_csv(tmp_path / "tickets.csv", some), text="label")
+    assert data.task.inputs == ("text",)
+    assert data.parts["train"].column_names == ["text", "label"]
+
+
+def test_a_hidden_test_set_of_the_hub_is_refused(tmp_path: Path) -> None:
+    import datasets
+
+    features = datasets.Features({"body": datasets.Value("string"), "queue": datasets.ClassLabel(names=["x", "y"])})
+    for part, labels in (("train", [0, 1] * 20), ("test", [-1] * 10)):
+        some = {"body": [f"{part} {n}" for n in range(len(labels))], "queue": labels}
+        datasets.Dataset.from_dict(some, features).to_parquet(tmp_path / f"{part}.parquet")
+    assert refusal_of(tmp_path).endswith(
+        "queue: 10 rows have no label, the first is row 1; "
+        "if it is the test part, hold another one out with split: {test: 0.15}"
+    )
+    assert own(tmp_path, split={"test": 0.25}).parts["test"].num_rows == 10
+
+
+ODD = [
+    (["a", True], "no label"),
+    ([{"x": 1}, {"x": 2}], "no label"),
+    ([1e300, 2e300], "is no name of a label"),
+    ([1.5, 2.5], "for numbers as labels write metric: pearson"),
+]
+
+
+@pytest.mark.parametrize(("labels", "message"), ODD, ids=[str(labels) for labels, _ in ODD])
+def test_labels_of_an_odd_kind_are_refused(labels: list[Any], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "tickets.jsonl"
+    path.write_text("\n".join(json.dumps({"body": f"t{n}", "queue": labels[n % 2]}) for n in range(20)))
+    assert message in refusal_of(path)
+
+
+@pytest.mark.parametrize("numbers", [["7", "7"], ["1", "1e300"], ["1", "inf"], ["1", "1_000"]])
+def test_numbers_that_can_not_be_learned_are_refused(numbers: list[str], tmp_path: Path) -> None:
+    some = [{"body": f"text {n}", "queue": numbers[n % 2]} for n in range(40)]
+    assert "tickets.csv: queue" in refusal_of(write_csv(tmp_path / "tickets.csv", some), metric="pearson")
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (("Access", "access", "billing"), "the labels 'Access' and 'access' differ only in upper and lower case"),
+        (("1", "1.0", "01"), "the labels '01' and '1' (and 1 more) differ only in how a number is written"),
+        (("caf\u00e9", "cafe\u0301"), "differ only in blanks, or in how their letters are encoded"),
+        (("a b", "a  b"), "differ only in blanks, or in how"),
+        (("ab", "a\u200bb"), "differ only in blanks, or in how"),
+        (("a", "x y" * 4_000), "a label of tickets has 12,000 characters, 'x yx y"),
+    ],
+    ids=["case", "numbers", "encoding", "blanks", "unseen", "long"],
+)
+def test_labels_that_may_mean_one_thing_or_be_a_text_are_doubted(
+    labels: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    [warning] = own(labelled(tmp_path / "tickets.csv", *labels)).warnings
+    assert said in warning
+    assert len(warning) < 400
+    assert own(labelled(tmp_path / "plain.csv", "access", "billing")).warnings == ()
+
+
+def test_labels_that_a_part_lacks_are_said(tmp_path: Path) -> None:
+    some = [*rows(200), {**rows()[0], "queue": "queue"}, {**rows()[0], "body": "new", "queue": "total"}]
+    warnings = own(write_csv(tmp_path / "tickets.csv", some)).warnings
+    assert [each for each in warnings if each.startswith("no ")] == [
+        "no validation example of tickets has 2 of the 5 labels, such as 'queue'",
+        "no test example of tickets has 2 of the 5 labels, such as 'queue'",
+    ]
+
+
+def test_labels_of_one_number_have_one_order() -> None:
+    for labels in permutations(["1", "1.0", "01", "0"]):
+        assert sorted_labels(labels) == ["0", "01", "1", "1.0"]

@@ -1,0 +1,171 @@
+"""Tests that a task of one's own is judged, weighed and worded as asked, and that a wrong key is refused."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from krona_tune.data.metrics import measure
+from krona_tune.data.own_data import load_own
+from krona_tune.refusal import Refusal
+from krona_tune.study.request.task_spec import TaskSpec
+from tests.data.own_tickets import labelled, own, refusal_of, rows, write_csv
+
+
+def test_a_regression_has_its_numbers_and_their_scale(tmp_path: Path) -> None:
+    some = [{"body": f"text {n}", "queue": n * 1.5} for n in range(100)]
+    data = own(write_csv(tmp_path / "prices.csv", some), metric=["pearson", "spearman"])
+    labels = data.parts["train"]["label"].to_numpy()
+    assert data.task.is_regression
+    assert (data.task.centre, data.task.spread) == pytest.approx((labels.mean(), labels.std()))
+    assert len(data.task.candidates) == len(data.task.grid) == 26
+    assert not data.shares
+
+
+def test_stars_are_a_regressions_own_grid(tmp_path: Path) -> None:
+    some = [{"body": f"text {n}", "queue": 1 + n % 5} for n in range(100)]
+    data = own(write_csv(tmp_path / "stars.csv", some), metric="spearman")
+    assert data.task.candidates == ("1", "2", "3", "4", "5")
+
+
+def test_weights_words_and_the_positive_label(tmp_path: Path) -> None:
+    some = [{"body": f"text {n}", "queue": "no" if n % 4 else "alarm"} for n in range(100)]
+    path = write_csv(tmp_path / "alarms.csv", some)
+    data = own(path, class_weights="balanced", words={"alarm": "fire"}, positive="alarm", metric="f1")
+    assert data.task.labels == ("no", "alarm")
+    assert data.task.candidates == ("no", "fire")
+    assert data.task.class_weights == pytest.approx((2 / 3, 2.0), rel=0.05)
+    given = own(path, class_weights={"alarm": 3})
+    assert given.task.class_weights == (3.0, 1.0)
+
+
+def test_an_own_metric_gets_labels_and_answers(tmp_path: Path) -> None:
+    (tmp_path / "costs.py").write_text(
+        "def cost(labels, answers):\n    return 3.0 * ((labels == 'access') & (answers != 'access')).sum()\n"
+    )
+    path = write_csv(tmp_path / "tickets.csv", rows())
+    spec = TaskSpec.model_validate(
+        {"data": "tickets.csv", "text": "body", "label": "queue", "metric": "costs:cost", "direction": "lower"}
+    )
+    task = load_own("tickets", spec.beside(tmp_path), "tasks.tickets").task
+    assert measure(task, np.array([1, 1, 0, 0]), np.array([0, 1, 0, 1])) == {"cost": 3.0, "score": -3.0}
+    of_sklearn = own(path, metric=["accuracy", "sklearn.metrics:balanced_accuracy_score"]).task
+    measured = measure(of_sklearn, np.array([1, 1, 1, 1]), np.array([1, 1, 1, 0]))
+    assert measured == {"accuracy": 0.75, "balanced_accuracy_score": 0.5, "score": 0.625}
+
+
+def test_a_function_that_has_no_value_on_many_draws_of_validation_labels_is_warned_of(tmp_path: Path) -> None:
+    (tmp_path / "judge.py").write_text("def judge(labels, answers):\n    return 1 / list(labels).count('access')\n")
+    path = write_csv(tmp_path / "tickets.csv", rows(100))
+    _few, warning = own(path, metric=f"{tmp_path}/judge.py:judge").warnings
+    assert warning.startswith(
+        "finalists of tickets, tried on its validation labels: no interval: tasks.tickets.metric: no value for "
+    )
+    assert own(path, split={"validation": 60, "test": 20}, metric=f"{tmp_path}/judge.py:judge").warnings == ()
+
+
+def test_a_function_that_is_too_slow_for_all_draws_is_warned_of_without_trying_them(tmp_path: Path) -> None:
+    (tmp_path / "judge.py").write_text(
+        "import time\n\ndef judge(labels, answers):\n    time.sleep(0.1)\n    return 1\n"
+    )
+    path = write_csv(tmp_path / "tickets.csv", rows(200))
+    [warning] = own(path, metric=f"{tmp_path}/judge.py:judge").warnings
+    assert re.search(r"no interval: a call takes 0\.\d+ s, 500 of them have 30 s$", warning)
+
+
+WRONG_KEYS: list[tuple[dict[str, Any], str]] = [
+    ({"metric": "f2"}, "tasks.tickets.metric: unknown metric 'f2', did you mean 'f1'?"),
+    ({"metric": "f1"}, "tasks.tickets.metric: f1 is about one of two labels, there are 3; write macro_f1"),
+    (
+        {"metric": ["accuracy", "pearson"]},
+        "tasks.tickets.metric: accuracy is of labels, not of numbers; choose metrics of one kind",
+    ),
+    ({"metric": "pearson"}, "tickets.csv: queue: row 1: 'billing' is not a number to 1e+30; write a number there"),
+    (
+        {"metric": "nowhere:cost"},
+        "tasks.tickets.metric: nowhere:cost can't be imported (ModuleNotFoundError: No module named 'nowhere'); "
+        "write MODULE:FUNCTION, or FILE.py:FUNCTION beside the YAML file",
+    ),
+    (
+        {"metric": "math:sqrt"},
+        "tasks.tickets.metric: math:sqrt failed "
+        "(TypeError: math.sqrt() takes exactly one argument (2 given)); "
+        "it takes labels and answers, and returns a number",
+    ),
+    (
+        {"direction": "lower"},
+        "tasks.tickets.direction: lower is about one MODULE:FUNCTION, accuracy has 0; "
+        "leave it out, or write one function",
+    ),
+    ({"positive": "biling"}, "tasks.tickets.positive: unknown label 'biling', did you mean 'billing'?"),
+    ({"class_weights": {"acces": 2}}, "tasks.tickets.class_weights: unknown label 'acces', did you mean 'access'?"),
+    (
+        {"words": {"access": "billing"}},
+        "tasks.tickets.words: billing, billing, hardware are not different words; give each label its own",
+    ),
+    (
+        {"split": {"validation": 60, "test": 40}},
+        "tasks.tickets.split: 40 for test and 60 for validation of 100 examples leave none to train; hold out fewer",
+    ),
+    (
+        {"split": {"test": "/nowhere/test.csv"}},
+        "/nowhere/test.csv: no such file or folder; paths are relative to the YAML file that names them",
+    ),
+    (
+        {"split": {"group": "customer", "validation": 2, "test": 0.2}},
+        "tasks.tickets.split.group: no value of customer has so few examples that 2 for validation can be held out; "
+        "hold out more, or leave group out",
+    ),
+    ({"split": {"column": "id"}}, "tickets.csv: id: '0' is no part; write train, validation or test in each row"),
+]
+
+
+@pytest.mark.parametrize(("keys", "message"), WRONG_KEYS, ids=[str(keys) for keys, _ in WRONG_KEYS])
+def test_a_wrong_key_is_refused_with_its_place(keys: dict[str, Any], message: str, tmp_path: Path) -> None:
+    assert refusal_of(write_csv(tmp_path / "tickets.csv", rows()), **keys) == message
+
+
+def test_a_metric_file_that_is_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "costs.py")
+    write_csv(tmp_path / "tickets.csv", rows())
+    asked = {"data": "tickets.csv", "text": "body", "label": "queue", "metric": "costs:cost"}
+    with pytest.raises(Refusal, match=r"tasks.tickets.metric: .*/costs.py is no regular file; name a file of Python"):
+        load_own("tickets", TaskSpec.model_validate(asked).beside(tmp_path), "tasks.tickets")
+
+
+def test_regression_without_a_metric_is_judged_by_pearson(tmp_path: Path) -> None:
+    some = [{"body": f"text {n}", "queue": n} for n in range(40)]
+    assert own(write_csv(tmp_path / "tickets.csv", some), regression=True).task.metrics == ("pearson",)
+
+
+def test_the_positive_label_may_be_yamls_true(tmp_path: Path) -> None:
+    some = [{"body": f"text {n}", "queue": str(n % 3 == 0)} for n in range(40)]
+    data = own(write_csv(tmp_path / "tickets.csv", some), metric="f1", positive=True)
+    assert data.task.labels == ("False", "True")
+
+
+def test_a_refusal_shows_no_long_label_whole(tmp_path: Path) -> None:
+    path = labelled(tmp_path / "tickets.csv", *(f"{letter} y" * 4_000 for letter in "abc"))
+    for keys in ({"positive": "d"}, {"words": {"e": "f"}}, {"class_weights": {"a y" * 4_000 + "z": 2}}):
+        assert len(refusal_of(path, **keys)) < 1_000
+
+
+def test_numbers_that_differ_late_have_words_of_their_own(tmp_path: Path) -> None:
+    close = own(write_csv(tmp_path / "close.csv", stars(100_000, 1e-3)), metric="pearson").task
+    assert close.words == ("100000", "100000.001", "100000.002", "100000.003", "100000.004")
+    assert own(write_csv(tmp_path / "far.csv", stars(0, 0.5)), metric="pearson").task.words == (
+        "0", "0.5", "1", "1.5", "2",
+    )  # fmt: skip
+
+
+def stars(low: float, step: float) -> list[dict[str, Any]]:
+    return [{"body": f"text {number}", "queue": repr(low + number % 5 * step)} for number in range(200)]
+
+
+def test_a_title_is_one_line_that_a_terminal_can_show(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "tickets.csv", rows())
+    assert own(path, title="All\n my\x1b[31m tickets ").task.title == "All my [31m tickets"
+    assert own(path, title="\n").task.title == "tickets"

@@ -1,0 +1,36 @@
+"""Tests that a request says the domain of every knob and the schedule of every task, and takes no change."""
+
+import pytest
+
+from krona_tune.study.request.domain import Choice, Fixed, Range
+from krona_tune.study.request.loader import build_spec
+from krona_tune.study.request.trial import AdapterConfig, TrainingConfig
+from tests.study.request.written_specs import spec_of
+
+
+def test_the_grace_never_exceeds_a_tasks_whole_budget() -> None:
+    spec = spec_of("model: m\nschedule: {epochs: {default: 9, qqp: 0.5}, grace_epochs: 2}")
+    assert spec.schedule.of("qqp", 80).rungs == (40,)
+    assert spec.schedule.of("rte", 80).rungs == (160, 480, 720)
+
+
+def test_a_knob_that_is_not_named_is_fixed_at_its_default() -> None:
+    spec = spec_of("model: m\nadapter: {scale: [2, 3]}")
+    domains = spec.domains()
+    assert set(domains) == {*AdapterConfig.model_fields, *TrainingConfig.model_fields} - {"peft"}
+    assert domains["scale"] == Choice((2, 3))
+    assert domains["learning_rate"] == Fixed(TrainingConfig().learning_rate)
+    assert domains["roles"] == Fixed(AdapterConfig().roles)
+
+
+def test_a_method_overrides_the_domains_that_all_share() -> None:
+    spec = spec_of("model: m\nadapter: {scale: [2, 3]}\nmethods: {lora: {scale: 4, learning_rate: {low: 1, high: 2}}}")
+    assert spec.domains()["scale"] == spec.domains("krona")["scale"] == Choice((2, 3))
+    assert spec.domains("lora")["scale"] == Fixed(4)
+    assert spec.domains("lora")["learning_rate"] == Range(1.0, 2.0)
+    assert build_spec(spec.plain(), "again") == spec
+
+
+def test_a_spec_takes_no_change() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        spec_of("model: m").seed = 3  # type: ignore[misc]
