@@ -1,0 +1,86 @@
+"""Tests what an order must name, how it is said, and which of a study's orders holds."""
+
+from typing import Any
+
+import pytest
+
+from krona_tune.refusal import Refusal
+from krona_tune.study.order import (
+    FOR_PEOPLE,
+    Order,
+    OrderKind,
+    is_paused,
+    last_done,
+    order_controls,
+    order_request,
+    search_ended_by,
+)
+
+
+def order(what: str, ended_at: float, **more: Any) -> Order:
+    return Order(**{"id": f"1-{ended_at:06.0f}", "what": what, "state": "done", "ended_at": ended_at, **more})
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"what": "stop_trial", "trial": "cola-003"}, "stop cola-003"),
+        ({"what": "trials", "value": "+20"}, "trials +20"),
+        ({"what": "max_concurrent", "value": "4"}, "max-concurrent 4"),
+        (
+            {"what": "clone_trial", "trial": "rte-1", "settings": ("adapter.scale=2",), "from_last_rung": True},
+            "clone rte-1 adapter.scale=2 from its last rung",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_order_is_said_as_it_is_written_also_from_its_row(given: dict[str, Any], said: str) -> None:
+    assert order_request(**given).said == said
+    assert Order.model_validate(order(ended_at=3.0, **given).row()).said == said
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"what": "stop_trial"}, "order: stop_trial needs a trial; see krona-tune order --help"),
+        ({"what": "pause", "trial": "cola-003"}, "order: pause takes no trial; see krona-tune order --help"),
+        ({"what": "trials", "value": "+2", "settings": ("a=1",)}, "order: trials changes no settings; see "),
+        ({"what": "paus"}, "order.what: Input should be 'stop_trial', 'clone_trial', 'pause'"),
+        ({"what": "stop_trial", "trial": "../x"}, "order.trial: String should match pattern"),
+    ],
+    ids=["lacking", "too much", "settings", "unknown", "odd"],
+)
+def test_an_order_that_makes_no_sense_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        order_request(**given)
+    assert str(refused.value).startswith(message)
+
+
+def test_a_damaged_order_is_known_by_that_alone() -> None:
+    unreadable = order("unreadable", 3.0)
+    assert (unreadable.request, unreadable.said) == (None, "unreadable")
+
+
+def test_the_last_order_that_was_done_decides_whether_a_study_is_paused() -> None:
+    pause, goes_on = order("pause", 3.0), order("continue", 5.0)
+    assert is_paused([pause])
+    assert not is_paused([goes_on, pause])
+    assert is_paused([pause, order("continue", 5.0, state="refused")])
+    assert is_paused([goes_on, pause, order("pause", 7.0)])
+    assert not is_paused([])
+    assert last_done([goes_on, pause], OrderKind.PAUSE) == pause
+    assert last_done([goes_on], OrderKind.PAUSE) is None
+
+
+def test_who_ended_the_search_is_known_until_somebody_lets_it_go_on() -> None:
+    stop = order("stop", 3.0, by="ann")
+    assert search_ended_by([stop]) == "ann"
+    assert search_ended_by([stop, order("continue", 5.0, made="study")]) == "ann"
+    assert search_ended_by([stop, order("continue", 5.0, made="search")]) == ""
+
+
+def test_only_a_queue_gives_the_orders_that_are_its_own_and_a_page_offers_none_of_them() -> None:
+    assert set(OrderKind) - set(FOR_PEOPLE) == {OrderKind.SHARE}
+    offered = [kind for takes in ((), ("trial",), ("value",)) for kind, _ in order_controls(*takes)]
+    assert OrderKind.SHARE not in offered
+    assert {OrderKind.PAUSE, OrderKind.STOP_TRIAL, OrderKind.TRIALS} <= set(offered)
