@@ -6,6 +6,7 @@ from typing import cast
 
 import pytest
 import torch
+from peft import PEFT_TYPE_TO_TUNER_MAPPING, PeftType
 from torch import nn
 
 from krona_tune.adapters.inject import Adapters
@@ -92,5 +93,5 @@ def test_a_field_that_decides_nothing_about_sizes_is_not_counted_again(monkeypat
 
     first = counted()
     counted(lora_dropout=0.5)  # asks once whether it decides about sizes
-    monkeypatch.setattr("krona_tune.adapters.peft_maps._tuner", lambda *asked, **how: pytest.fail("counted"))
+    monkeypatch.setitem(PEFT_TYPE_TO_TUNER_MAPPING, PeftType.LORA, lambda *_: pytest.fail("counted"))
     assert counted(lora_dropout=0.5) == first

@@ -17,15 +17,15 @@ MINI_TASKS = ("cola", "stsb")
 def saved_bert(folder: Path) -> Path:
     specials = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     tokenizer = _tokenizer(specials, "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1")
-    return _saved(folder, "bert", ENCODER, tokenizer)
+    return saved_model(folder, "bert", ENCODER, tokenizer)
 
 
 def saved_t5(folder: Path) -> Path:
     specials = {"pad_token": "<pad>", "unk_token": "<unk>", "eos_token": "</s>"}
-    return _saved(folder, "t5", T5, _tokenizer(specials, "$A </s>", "$A </s> $B </s>"))
+    return saved_model(folder, "t5", T5, _tokenizer(specials, "$A </s>", "$A </s> $B </s>"))
 
 
-def _saved(folder: Path, model_type: str, sizes: Mapping[str, object], tokenizer: PreTrainedTokenizerFast) -> Path:
+def saved_model(folder: Path, model_type: str, sizes: Mapping[str, object], tokenizer: PreTrainedTokenizerFast) -> Path:
     model: Any = build_from(model_type, {**sizes, "vocab_size": len(tokenizer)}, outputs=2)[1]
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

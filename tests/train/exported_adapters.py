@@ -11,7 +11,7 @@ from krona_tune.train.backbone import candidates, load_backbone, open_tokenizer
 from krona_tune.train.task_heads import make_answer
 from tests.adapters.cards import card_of
 from tests.models import CONFIGS
-from tests.search.models import _saved, saved_bert, saved_t5
+from tests.search.models import saved_bert, saved_model, saved_t5
 from tests.train.conftest import FLOAT32
 from tests.trained_adapters import shaped, trained
 
@@ -26,7 +26,7 @@ def backbone_folder(name: str, folder: Path) -> Path:
     from transformers import AutoTokenizer
 
     model_type, sizes = CONFIGS[name]
-    return _saved(folder, model_type, sizes, AutoTokenizer.from_pretrained(folder))
+    return saved_model(folder, model_type, sizes, AutoTokenizer.from_pretrained(folder))
 
 
 def adapter_folder(backbone: Path, folder: Path, task: str = "cola", method: str = "krona", **knobs: object) -> Path:

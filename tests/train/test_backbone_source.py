@@ -2,6 +2,7 @@
 
 import json
 import socket
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,7 @@ def test_a_packages_changed_weights_are_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setitem(PACKAGED, "org/name", wrong)
     with pytest.raises(Refusal, match=r"published is 00; install it again .* --no-deps carrier\)"):
         find_backbone("org/name")
-    right = backbone_source._sha256(package / "model" / "model.safetensors")
+    right = sha256((package / "model" / "model.safetensors").read_bytes()).hexdigest()
     monkeypatch.setitem(PACKAGED, "org/name", Packaged("carrier", "model", right))
     assert find_backbone("org/name").how == "package carrier (sha256 verified)"
 

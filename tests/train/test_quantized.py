@@ -21,7 +21,7 @@ from krona_tune.train.loop import TrialRun
 from krona_tune.train.predict import load_adapted
 from tests.adapters.cards import card_of
 from tests.models import CONFIGS, build
-from tests.search.models import _saved, saved_bert, saved_t5
+from tests.search.models import saved_bert, saved_model, saved_t5
 from tests.train.conftest import WORDS, tiny_trial, tiny_work
 from tests.trained_adapters import shaped, trained
 
@@ -41,7 +41,7 @@ def wide_model(name: str, folder: Path) -> Path:
     model_type, sizes = CONFIGS[name]
     wide = {key: 64 if key in {"hidden_size", "d_model"} else 128 for key in sizes if key in WIDTHS}
     heads = {"head_dim": 32, "num_key_value_heads": 2} if name == "llama" else {"d_kv": 16} if name == "t5" else {}
-    return _saved(folder, model_type, {**sizes, **wide, **heads}, AutoTokenizer.from_pretrained(folder))
+    return saved_model(folder, model_type, {**sizes, **wide, **heads}, AutoTokenizer.from_pretrained(folder))
 
 
 @pytest.mark.parametrize("way", WAYS)
