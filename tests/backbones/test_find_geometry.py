@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import platformdirs
@@ -23,10 +24,16 @@ print(geometry(json.loads(sys.argv[1])).parameters, "torch" in sys.modules)
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def forget(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Returns what makes this process forget the geometries that it knows."""
+    return lambda: monkeypatch.setattr(find_geometry, "_FOUND", {})
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None]) -> Path:
     """Returns the folder of an empty cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(find_geometry, "_FOUND", {})
+    forget()
     return Path(platformdirs.user_cache_path("krona_tune")) / "geometry"
 
 
@@ -44,14 +51,22 @@ def test_a_written_geometry_is_read_back_equal(name: str) -> None:
 
 def test_what_was_found_once_needs_no_torch(cache: Path) -> None:
     config = {"model_type": "bert", **ENCODER, "hidden_dropout_prob": 0.3}
-    parameters = str(introspect(config, "here").parameters)
-    assert in_another_process(config) == [parameters, "True"]
+    parameters = str(geometry(config).parameters)
     assert in_another_process({**config, "hidden_dropout_prob": 0.1, "_name_or_path": "x"}) == [parameters, "False"]
+    geometry({**config, "vocab_size": 98})
+    assert len(list(cache.iterdir())) == 2
+
+
+@pytest.mark.parametrize("keep", ["", "{}", '{"format": 1}', None], ids=["empty", "{}", "format", "cut"])
+def test_a_damaged_file_of_the_cache_is_made_again(cache: Path, keep: str | None, forget: Callable[[], None]) -> None:
+    config = {"model_type": "bert", **ENCODER}
+    shape = geometry(config)
     [file] = cache.iterdir()
-    for damaged in ("", "{}", '{"format": 1}', file.read_text(encoding="utf-8")[:-20]):
-        file.write_text(damaged, encoding="utf-8")
-        assert in_another_process(config) == [parameters, "True"]
-    assert in_another_process({**config, "vocab_size": 98})[1] == "True"
+    whole = file.read_text(encoding="utf-8")
+    file.write_text(whole[:-20] if keep is None else keep, encoding="utf-8")
+    forget()
+    assert geometry(config) == shape
+    assert file.read_text(encoding="utf-8") == whole
 
 
 def test_a_cache_that_can_not_be_written_changes_nothing(cache: Path) -> None:

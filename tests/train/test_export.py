@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from tests.train.conftest import FLOAT32, tiny_trial
 from tests.train.exported_adapters import adapter_folder, backbone_folder
 
 STRANGER = """
-import sys
+import json, sys
 
 class Nowhere:
     def find_spec(self, name, path=None, target=None):
@@ -44,19 +45,38 @@ sys.meta_path.insert(0, Nowhere())
 import transformers
 from safetensors.torch import load_file, save_file
 
-folder, kind, inputs, out = sys.argv[1:]
-model = getattr(transformers, kind).from_pretrained(folder).eval()
-save_file({"logits": model(**load_file(inputs)).logits.detach().float()}, out)
+for line in sys.stdin:
+    folder, kind, inputs, out = json.loads(line)
+    model = getattr(transformers, kind).from_pretrained(folder).eval()
+    save_file({"logits": model(**load_file(inputs)).logits.detach().float()}, out)
+    print(out, flush=True)
 """
+Stranger = Callable[[Path, dict[str, torch.Tensor], Path], torch.Tensor]
 
 
-def by_a_stranger(folder: Path, inputs: dict[str, torch.Tensor], room: Path) -> torch.Tensor:
-    """Returns the logits that plain transformers gives in a process that can't import krona_tune."""
-    kind = "AutoModelForSeq2SeqLM" if "decoder_input_ids" in inputs else "AutoModelForSequenceClassification"
-    save_file({name: tensor.contiguous() for name, tensor in inputs.items()}, room / "inputs")
-    words = [str(folder), kind, str(room / "inputs"), str(room / "logits")]
-    subprocess.run([sys.executable, "-c", STRANGER, *words], check=True, cwd=room)
-    return load_file(room / "logits")["logits"]
+@pytest.fixture(scope="module")
+def by_a_stranger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stranger]:
+    """Gives the logits that plain transformers gives in a process that can't import krona_tune."""
+    with subprocess.Popen(
+        [sys.executable, "-c", STRANGER],
+        cwd=tmp_path_factory.mktemp("stranger"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        asked, answers = process.stdin, process.stdout
+
+        def ask(folder: Path, inputs: dict[str, torch.Tensor], room: Path) -> torch.Tensor:
+            kind = "AutoModelForSeq2SeqLM" if "decoder_input_ids" in inputs else "AutoModelForSequenceClassification"
+            save_file({name: tensor.contiguous() for name, tensor in inputs.items()}, room / "inputs")
+            words = [str(folder), kind, str(room / "inputs"), str(room / "logits")]
+            print(json.dumps(words), file=asked, flush=True)
+            assert answers.readline().strip() == words[-1], "the process has ended"
+            return load_file(room / "logits")["logits"]
+
+        yield ask
 
 
 NORMS: dict[str, Any] = {"layer_norms": True}
@@ -79,7 +99,7 @@ SUM: dict[str, Any] = {"terms": 2, "scaling": "stable", "init": "cdka"}
     ],
 )
 def test_a_merged_model_gives_the_adapted_logits_to_a_stranger(
-    name: str, task: str, method: str, knobs: dict[str, Any], tmp_path: Path
+    name: str, task: str, method: str, knobs: dict[str, Any], tmp_path: Path, by_a_stranger: Stranger
 ) -> None:
     backbone = backbone_folder(name, tmp_path / "backbone")
     adapter = adapter_folder(backbone, tmp_path / "adapter", task, method, **knobs)

@@ -34,7 +34,9 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """Makes huggingface_hub, which read its variables when it was imported, ask a stand-in with a known token."""
+    """Makes huggingface_hub, which read its variables when it was imported, ask a stand-in with a known token, and
+    not wait between its attempts."""
+    monkeypatch.setattr("time.sleep", lambda _: None)
     with standing_in() as hub:
         _ask(monkeypatch, hub.address)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
@@ -148,10 +150,7 @@ def test_a_hub_that_does_not_answer_is_refused(push: Run, hub: Hub, monkeypatch:
 
 
 @pytest.mark.parametrize("place", ["/repos/create", "/preupload/", "/commit/"])
-def test_a_connection_lost_in_the_middle_is_not_called_an_upload(
-    push: Run, hub: Hub, place: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("time.sleep", lambda _: None)  # between huggingface_hub's attempts
+def test_a_connection_lost_in_the_middle_is_not_called_an_upload(push: Run, hub: Hub, place: str) -> None:
     hub.breaks_at = place
     code, out, err = push(REPO)
     assert code == 2
