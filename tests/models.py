@@ -16,6 +16,7 @@ T5 = {
     "vocab_size": 97, "d_model": 24, "d_ff": 40, "d_kv": 5, "num_heads": 4, "num_layers": 2, "num_decoder_layers": 3,
     "decoder_start_token_id": 0,
 }  # fmt: skip
+T5_BASE_SIZES = {"d_model": 768, "d_ff": 3072, "num_layers": 12, "num_heads": 12, "d_kv": 64}
 FEW_KEYS = {**ENCODER, "num_key_value_heads": 2}
 OWN_HEADS = {**FEW_KEYS, "head_dim": 10}
 GPT = {"vocab_size": 97, "n_positions": 40, "n_embd": 24, "n_layer": 3, "n_head": 4, "n_inner": 40}

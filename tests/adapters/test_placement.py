@@ -5,15 +5,14 @@ import pytest
 from krona_tune.adapters.placement import common_dimensions, count, sites
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.trial import AdapterConfig, read_layers
-from tests.backbones.test_geometry import T5_BASE
-from tests.models import build, build_from
+from tests.models import T5_BASE_SIZES, build, build_from
 from tests.trained_adapters import shaped
 
 PAPER = "query+value+cross_query+cross_value"
 
 
 def test_the_papers_counts_for_t5_base() -> None:
-    shape, _, _ = build_from("t5", T5_BASE, device="meta")
+    shape, _, _ = build_from("t5", T5_BASE_SIZES, device="meta")
     adapter = AdapterConfig(a_out=24, a_in=32, roles=PAPER)
     cheapest = count(shape, adapter, outputs=2)
     assert (cheapest.adapter, cheapest.head) == (110_592, 0)
@@ -38,7 +37,7 @@ def test_the_papers_counts_for_t5_base() -> None:
 )
 def test_the_rivals_counts_for_t5_base(adapter: dict[str, object], added: int, percent: float) -> None:
     """The layer norms are trained, as the reported 0.06 and 0.07 % suggest."""
-    shape, _, _ = build_from("t5", T5_BASE, device="meta")
+    shape, _, _ = build_from("t5", T5_BASE_SIZES, device="meta")
     counted = count(shape, AdapterConfig(layer_norms=True, **adapter), outputs=2)
     assert counted.adapter == added
     assert counted.norms == (0 if adapter["method"] == "full" else 47_616)

@@ -7,9 +7,7 @@ from transformers.activations import ACT2FN
 from krona_tune.backbones.find_geometry import ACTIVATIONS, geometry
 from krona_tune.backbones.geometry import Role, Stack
 from krona_tune.refusal import Refusal
-from tests.models import CONFIGS, build, build_from
-
-T5_BASE = {"d_model": 768, "d_ff": 3072, "num_layers": 12, "num_heads": 12, "d_kv": 64}
+from tests.models import CONFIGS, T5_BASE_SIZES, build, build_from
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -48,7 +46,7 @@ def test_a_config_that_says_only_its_sizes_is_counted_as_it_is_built(name: str) 
 
 
 def test_t5_base_has_the_papers_numbers() -> None:
-    shape, _, _ = build_from("t5", T5_BASE, device="meta")
+    shape, _, _ = build_from("t5", T5_BASE_SIZES, device="meta")
     assert shape.parameters == 222_903_552
     assert shape.norms == 62 * 768 == 47_616
     adapted = {Role.QUERY, Role.VALUE, Role.CROSS_QUERY, Role.CROSS_VALUE}

@@ -1,9 +1,12 @@
 """Tests what introspection finds against tables written by hand, and what it refuses or leaves out."""
 
+from typing import Any
+
 import pytest
 
 from krona_tune.backbones import introspect as introspection
-from krona_tune.backbones.geometry import Role, Stack
+from krona_tune.backbones import map_roles
+from krona_tune.backbones.geometry import LeftOut, Role, Stack
 from krona_tune.backbones.introspect import introspect
 from krona_tune.refusal import Refusal
 from tests.backbones.introspected import of
@@ -45,9 +48,39 @@ DEEPSEEK = {
 }  # fmt: skip
 
 
+def test_a_map_whose_name_and_gradients_disagree_is_left_out_with_both_readings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours = map_roles.role_by_name
+    monkeypatch.setattr(
+        map_roles, "role_by_name", lambda name: Role.VALUE if name.endswith("self.query") else ours(name)
+    )
+    shape = introspect({"model_type": "bert", **ENCODER}, "here")
+    assert shape.left_out == (LeftOut("attention.self.query", "its name says value, its gradients a query"),)
+    assert Role.QUERY not in {site.role for site in shape.sites}
+
+
 def test_a_map_whose_size_contradicts_the_config_is_left_out() -> None:
     shape = introspect({"model_type": "mobilebert", "num_hidden_layers": 1}, "here")
     assert "attention.self.query" in {each.name for each in shape.left_out}
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"model_type": "mamba"}, "transformers neither classifies nor answers with a mamba"),
+        ({"model_type": "jamba", "num_hidden_layers": 4}, "mixes tokens without attention"),
+        ({"model_type": "clip"}, "a clip reads more than text; give its text model, a clip_text_model"),
+        ({"model_type": "xlm"}, "has 2 lists of layers with linear maps, not 1: attentions, ffns"),
+        ({"model_type": "robert"}, "unknown model_type 'robert', did you mean 'roberta'"),
+        ({"model_type": "bert", **ENCODER, "num_attention_heads": 5}, "describes no bert"),
+        ({"model_type": "bert", **ENCODER, "num_hidden_layers": 0}, "has 0 lists of layers"),
+        ({"model_type": "llama", **OWN_HEADS, "hidden_size": 10**7, "intermediate_size": 10**7}, "parameters"),
+    ],
+)
+def test_a_model_without_maps_to_adapt_is_refused_by_name(config: dict[str, Any], said: str) -> None:
+    with pytest.raises(Refusal, match=said):
+        introspect(config, "here")
 
 
 def test_a_block_that_adds_the_residual_itself_is_left_before_it() -> None:

@@ -2,8 +2,7 @@
 
 import pytest
 
-from krona_tune.backbones import map_roles
-from krona_tune.backbones.geometry import LeftOut, Role
+from krona_tune.backbones.geometry import Role
 from krona_tune.backbones.introspect import introspect
 from krona_tune.backbones.map_roles import regular_rows
 from krona_tune.refusal import Refusal
@@ -21,18 +20,6 @@ def test_each_map_has_the_role_that_a_person_gives_it(name: str) -> None:
     for (stack, depth), expected in zip(shape.depths.items(), tables, strict=True):
         for layer in range(depth):
             assert found(shape, stack, layer) == {role: set(names) for role, names in expected.items()}
-
-
-def test_a_map_whose_name_and_gradients_disagree_is_left_out_with_both_readings(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    ours = map_roles.role_by_name
-    monkeypatch.setattr(
-        map_roles, "role_by_name", lambda name: Role.VALUE if name.endswith("self.query") else ours(name)
-    )
-    shape = introspect({"model_type": "bert", **ENCODER}, "here")
-    assert shape.left_out == (LeftOut("attention.self.query", "its name says value, its gradients a query"),)
-    assert Role.QUERY not in {site.role for site in shape.sites}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import torch
 
 from krona_tune.adapters.adapter_files import save_adapter
 from krona_tune.adapters.inject import Adapters
+from krona_tune.data.corpus import load as load_data
 from krona_tune.data.tasks import TASKS
 from krona_tune.train.backbone import candidates, load_backbone, open_tokenizer
 from krona_tune.train.task_heads import make_answer
@@ -49,3 +50,8 @@ def adapter_folder(backbone: Path, folder: Path, task: str = "cola", method: str
     save_adapter(folder, adapters.state() | head, card)
     adapters.detach()
     return folder
+
+
+def texts(task: str, rows: int = 40) -> list[tuple[str, ...]]:
+    data = load_data(TASKS[task], "mini", train_examples=64, validation_examples=32, test_examples=32)
+    return [tuple(row[name] for name in TASKS[task].inputs) for row in data.train.to_pylist()[:rows]]

@@ -6,17 +6,11 @@ import pytest
 import torch
 
 import krona_tune
-from krona_tune.data.corpus import load as load_data
 from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
 from krona_tune.train import predict
 from krona_tune.train.predict import load_adapted, predictions
-from tests.train.exported_adapters import adapter_folder, backbone_folder
-
-
-def texts(task: str, rows: int = 40) -> list[tuple[str, ...]]:
-    data = load_data(TASKS[task], "mini", train_examples=64, validation_examples=32, test_examples=32)
-    return [tuple(row[name] for name in TASKS[task].inputs) for row in data.train.to_pylist()[:rows]]
+from tests.train.exported_adapters import adapter_folder, backbone_folder, texts
 
 
 @pytest.mark.parametrize("task", ["cola", "stsb"])
