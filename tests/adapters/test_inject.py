@@ -12,6 +12,7 @@ from krona_tune.adapters.placement import count, sites
 from krona_tune.backbones.geometry import Site
 from krona_tune.kron.product import kron_weight
 from krona_tune.study.request.trial import AdapterConfig
+from tests.cases import case
 from tests.models import CONFIGS, build, tokens
 from tests.trained_adapters import outputs, shaped, trained
 
@@ -26,34 +27,39 @@ def numbers(site: Site) -> list[int]:
     return [start + i for start in starts for i in range(site.rows.block)]
 
 
-@pytest.mark.parametrize("method", ADAPTING)
 @pytest.mark.parametrize("name", CONFIGS)
-def test_fresh_changes_no_bit_trained_changes_and_detached_restores(name: str, method: str) -> None:
+def test_fresh_changes_no_bit_trained_changes_and_detached_restores(name: str) -> None:
     shape, model, base = build(name)
     before = outputs(model, shape)
     weights = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    adapters = Adapters(base, shape, shaped(shape, method, layer_norms=True), torch.Generator().manual_seed(0))
-    assert torch.equal(outputs(model, shape), before)
-    trained(adapters)
-    assert not torch.allclose(outputs(model, shape), before, atol=1e-3)
-    adapters.detach()
-    assert torch.equal(outputs(model, shape), before)
-    assert all(torch.equal(tensor, weights[key]) for key, tensor in model.state_dict().items())
+    for method in ADAPTING:
+        with case(method):
+            adapters = Adapters(base, shape, shaped(shape, method, layer_norms=True), torch.Generator().manual_seed(0))
+            assert torch.equal(outputs(model, shape), before)
+            trained(adapters)
+            assert not torch.allclose(outputs(model, shape), before, atol=1e-3)
+            adapters.detach()
+            assert torch.equal(outputs(model, shape), before)
+            assert all(torch.equal(tensor, weights[key]) for key, tensor in model.state_dict().items())
 
 
-@pytest.mark.parametrize("layer_norms", [False, True, "adapted"])
-@pytest.mark.parametrize("method", ADAPTING)
-@pytest.mark.parametrize("name", CONFIGS)
-def test_every_counted_parameter_is_trained_and_no_other(name: str, method: str, layer_norms: bool | str) -> None:
+NORMS = (False, True, "adapted")
+
+
+@pytest.mark.parametrize(("place", "name"), list(enumerate(CONFIGS)), ids=CONFIGS)
+def test_every_counted_parameter_is_trained_and_no_other(place: int, name: str) -> None:
+    """Tries every pair of a family, a method and a choice of norms; the choices take turns."""
     shape, model, base = build(name)
-    config = shaped(shape, method, layer_norms=layer_norms, layers="last 1" if layer_norms == "adapted" else "all")
-    counted = count(shape, config, outputs=3)
-    with Adapters(base, shape, config, torch.Generator().manual_seed(0)) as adapters:
-        parameters = list(trained(adapters).parameters())
-        assert sum(p.numel() for p in parameters) == counted.adapter + counted.norms
-        model(**tokens(shape)).logits.square().sum().backward()
-        assert all(p.grad is not None for p in parameters)
-        assert all(p.grad is None for p in model.parameters() if not any(p is own for own in parameters))
+    for number, method in enumerate(ADAPTING, start=place):
+        norms = NORMS[number % 3]
+        config = shaped(shape, method, layer_norms=norms, layers="last 1" if norms == "adapted" else "all")
+        counted = count(shape, config, outputs=3)
+        with case(method, norms), Adapters(base, shape, config, torch.Generator().manual_seed(0)) as adapters:
+            parameters = list(trained(adapters).parameters())
+            assert sum(p.numel() for p in parameters) == counted.adapter + counted.norms
+            model(**tokens(shape)).logits.square().sum().backward()
+            assert all(p.grad is not None for p in parameters)
+            assert all(p.grad is None for p in model.parameters() if not any(p is own for own in parameters))
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -70,25 +76,25 @@ def test_norms_of_adapted_layers_are_those_inside_them(name: str) -> None:
     assert own == inside < set(adapters.own)
 
 
-@pytest.mark.parametrize("method", ["krona", "cdka", "krona_b", "krona_b_res"])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_sum_starts_at_nothing_is_counted_and_adds_its_terms(name: str, method: str) -> None:
+def test_a_sum_starts_at_nothing_is_counted_and_adds_its_terms(name: str) -> None:
     shape, model, base = build(name)
     before = outputs(model, shape)
-    start = {} if method == "cdka" else {"scaling": "stable", "init": "cdka"}
-    config = shaped(shape, method, terms=3, **start)
-    with Adapters(base, shape, config, torch.Generator().manual_seed(0)) as adapters:
-        assert torch.equal(outputs(model, shape), before)
-        assert sum(p.numel() for p in adapters.parameters()) == count(shape, config, outputs=3).adapter
-        site, module = next(trained(adapters).by_site())
-        assert module.a.shape == (3, 4, 2)
-        x = torch.randn(5, site.d_in)
-        terms = [torch.kron(a, b) for a, b in zip(module.a, module.b, strict=True)]
-        expected = 1.5 / math.sqrt(3 * 2) * x @ torch.stack(terms).sum(0).T
-        expected = expected + (module.residual_scale * x if method == "krona_b_res" else 0)
-        torch.testing.assert_close(module(x), expected)
-        model(**tokens(shape)).logits.square().sum().backward()
-        assert all(p.grad is not None for p in adapters.parameters())
+    for method in ("krona", "cdka", "krona_b", "krona_b_res"):
+        start = {} if method == "cdka" else {"scaling": "stable", "init": "cdka"}
+        config = shaped(shape, method, terms=3, **start)
+        with case(method), Adapters(base, shape, config, torch.Generator().manual_seed(0)) as adapters:
+            assert torch.equal(outputs(model, shape), before)
+            assert sum(p.numel() for p in adapters.parameters()) == count(shape, config, outputs=3).adapter
+            site, module = next(trained(adapters).by_site())
+            assert module.a.shape == (3, 4, 2)
+            x = torch.randn(5, site.d_in)
+            terms = [torch.kron(a, b) for a, b in zip(module.a, module.b, strict=True)]
+            expected = 1.5 / math.sqrt(3 * 2) * x @ torch.stack(terms).sum(0).T
+            expected = expected + (module.residual_scale * x if method == "krona_b_res" else 0)
+            torch.testing.assert_close(module(x), expected)
+            model(**tokens(shape)).logits.square().sum().backward()
+            assert all(p.grad is not None for p in adapters.parameters())
 
 
 @pytest.mark.parametrize("name", CONFIGS)
