@@ -1,5 +1,6 @@
 """Tests that a backbone is frozen and has the user's dropout, which acts where it is asked, and keeps its own."""
 
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from krona_tune.train.backbone_source import find_backbone
 from krona_tune.train.device import ATTENTION, Device
 from krona_tune.train.loop import TrialRun
 from krona_tune.train.task_heads import with_head
+from tests.cases import case
 from tests.models import CONFIGS, ENCODER, build, build_from, tokens
 from tests.search.models import saved_bert
 from tests.train.conftest import FLOAT32, WORDS, tiny_backbone, tiny_trial, tiny_work
@@ -105,16 +107,16 @@ def test_dropout_of_adapted_layers_acts_in_them_and_in_the_head(method: str, lay
     assert {int(path.split(".")[3]) for path in acting - {"dropout"}} == layers
 
 
-@pytest.mark.parametrize("dropout", [None, 0.0, 0.4])
-@pytest.mark.parametrize("where", ["all", "adapted"])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_trial_gives_the_model_its_own_dropout_back(name: str, where: str, dropout: Any) -> None:
+def test_a_trial_gives_the_model_its_own_dropout_back(name: str) -> None:
     backbone = tiny_backbone(name)
     own = {place: 0.1 + number / 100 for number, place in enumerate(dropouts(backbone.base))}
     for (path, attribute), probability in own.items():
         setattr(backbone.base.get_submodule(path), attribute, probability)
     work = tiny_work(epochs=1, candidates=WORDS if backbone.geometry.text_to_text else ())
-    run = TrialRun("t", tiny_trial(dropout=dropout, dropout_layers=where, layers="last 1"), work, backbone)
-    assert (dropouts(backbone.base) == own) == (dropout is None and where == "all")
-    run.close()
-    assert dropouts(backbone.base) == own
+    for dropout, where in product((None, 0.0, 0.4), ("all", "adapted")):
+        with case(dropout, where):
+            run = TrialRun("t", tiny_trial(dropout=dropout, dropout_layers=where, layers="last 1"), work, backbone)
+            assert (dropouts(backbone.base) == own) == (dropout is None and where == "all")
+            run.close()
+            assert dropouts(backbone.base) == own
