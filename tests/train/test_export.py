@@ -42,9 +42,10 @@ class Nowhere:
             raise ImportError(name)
 
 sys.meta_path.insert(0, Nowhere())
-import transformers
+import torch, transformers
 from safetensors.torch import load_file, save_file
 
+torch.set_num_threads(1)
 for line in sys.stdin:
     folder, kind, inputs, out = json.loads(line)
     model = getattr(transformers, kind).from_pretrained(folder).eval()
