@@ -15,6 +15,8 @@ THOUSAND = settings(
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+HUNDREDS = settings(THOUSAND, max_examples=200)
+"""For what builds a model in most examples; every run draws others."""
 ODD_TEXTS = st.sampled_from(
     [
         "",

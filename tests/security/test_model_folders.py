@@ -21,7 +21,7 @@ from krona_tune.train.device import this_device
 from krona_tune.train.predict import load_adapted
 from tests.models import CONFIGS
 from tests.search.models import saved_bert
-from tests.security.hostile import ODD_TEXTS, THOUSAND, VALUES, changed, clean, damaged
+from tests.security.hostile import HUNDREDS, ODD_TEXTS, THOUSAND, VALUES, changed, clean, damaged
 from tests.train.exported_adapters import adapter_folder, backbone_folder
 
 RIGHT: dict[str, dict[str, Any]] = {
@@ -31,7 +31,7 @@ CODE = "import pathlib\npathlib.Path({mark!r}).touch()\n"
 REMOTE = {"AutoConfig": "hostile.Config", "AutoModel": "hostile.Model", "AutoTokenizer": ["hostile.Words", None]}
 
 
-@THOUSAND
+@HUNDREDS
 @given(st.sampled_from(sorted(RIGHT)).flatmap(lambda name: changed(RIGHT[name])))
 def test_any_config_is_a_geometry_or_refused(config: dict[str, Any]) -> None:
     found = clean(lambda: geometry(config))
@@ -288,7 +288,7 @@ def test_a_tokenizer_that_is_code_alone_is_refused_and_nobody_is_asked(
     with pytest.raises(Refusal, match=r"its config\.json can't be read"):
         open_tokenizer(str(hostile), 10_000)
     with pytest.raises(Refusal, match="unknown model_type 'hostile'"):
-        find_backbone(str(hostile)).geometry  # noqa: B018
+        assert not find_backbone(str(hostile)).geometry
     assert not (tmp_path / "mark").exists()
 
 
