@@ -52,7 +52,7 @@ def test_a_search_that_has_just_ended_is_not_said_to_be_cut_short(
         _rates=lambda: Rates(devices=1, slots=1),
         _run=lambda phase, stage: None,
     )
-    monkeypatch.setattr(driver, "search_phase", lambda *asked: SimpleNamespace(new={}, trials=4, model=None))
+    monkeypatch.setattr(driver, "search_phase", lambda *asked: SimpleNamespace(new={}, trials=4, surrogate=None))
     monkeypatch.setattr(driver, "search_left", lambda *asked: left)
     assert driver.Driver._search(session)
     assert [line[: len(begin)] for line, begin in zip(heard, said, strict=True)] == said

@@ -14,8 +14,8 @@ from krona_tune.study.order import FOR_PEOPLE, OrderKind, OrderRequest
 from krona_tune.study.settings import ORDERED
 
 PACKAGE = Path(krona_tune.__file__).parent
-OF_OTHER_THINGS = {"trials", "max_concurrent", "time_budget", "stop"}
-"""The words that mean other things too: three settings and a file."""
+OF_OTHER_THINGS = {"trials", "max_concurrent", "time_budget", "stop", "share"}
+"""The words that mean other things too: three settings, a file, and a flag and a format."""
 
 
 def test_a_driver_answers_each_kind_of_order() -> None:
@@ -55,7 +55,7 @@ def test_each_order_for_people_has_words_of_its_own() -> None:
 def test_no_other_module_spells_an_order() -> None:
     found = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if _spells(path)}
     assert found == {"study/order.py"}
-    pages = (PACKAGE / "report" / "pages" / "templates").iterdir()
+    pages = (PACKAGE / "report" / "templates").iterdir()
     orders = re.compile(rf'(data-order=|what [!=]== )"({"|".join(OrderKind)})"')
     assert [path.name for path in pages if orders.search(path.read_text(encoding="utf-8"))] == []
 
