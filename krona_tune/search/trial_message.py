@@ -3,8 +3,6 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from krona_tune.study.formatting import describe_adapter
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.randomness import stream
@@ -90,7 +88,11 @@ class StepResult:
     @classmethod
     def from_dict(cls, result: dict[str, Any] | None) -> "StepResult":
         """Returns the result that a worker sent; an empty result if it sent none."""
-        return _RESULT.validate_python(result or {})
-
-
-_RESULT = TypeAdapter(StepResult)
+        found = result or {}
+        return cls(
+            report=Report(**found["report"]) if "report" in found else None,
+            checkpoint=found.get("checkpoint", ""),
+            status=Status(found["status"]) if "status" in found else None,
+            test=ScoreOnTest(**found["test"]) if "test" in found else None,
+            error=found.get("error", ""),
+        )
