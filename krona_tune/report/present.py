@@ -50,7 +50,12 @@ def given_orders(folder: StudyFolder, recorded: Records) -> tuple[Order, ...]:
 def _running(folder: StudyFolder, manifest: Manifest, trial: TrialResult) -> RunningTrial:
     rungs = facts.rungs if (facts := manifest.tasks.get(trial.task)) else ()
     reached = sum(trial.examples >= rung for rung in rungs)  # it may be evaluated between the rungs too
-    share = share_done(folder, trial.trial_id)
-    own = {"trial": trial.trial_id, "share": share, "rung": reached, "rungs": len(rungs), "knobs": trial.params}
-    same = {name: value for name, value in vars(trial).items() if name in RunningTrial.model_fields}
-    return RunningTrial(**same | own)
+    fields = RunningTrial.model_fields.keys() - {"rung"}
+    return RunningTrial(
+        trial=trial.trial_id,
+        share=share_done(folder, trial.trial_id),
+        rung=reached,
+        rungs=len(rungs),
+        knobs=trial.params,
+        **{name: value for name, value in vars(trial).items() if name in fields},
+    )
