@@ -14,8 +14,8 @@ import pytest
 
 from krona_tune.cli import app
 from tests.benchmarks.curves.figures import points, table
+from tests.cli.flags import options_of
 from tests.docs.blocks import PAGES, ROOT, blocks
-from tests.test_cli_resume import options_of
 
 EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 OTHER_FLAGS = {"--head", "--address", "--no-wait", "--backend-store-uri"}

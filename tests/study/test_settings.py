@@ -12,8 +12,8 @@ from krona_tune.cli import service, studies
 from krona_tune.study.order import OrderRequest
 from krona_tune.study.request.study_spec import ResourcesSpec, StudySpec
 from krona_tune.study.settings import CHANGEABLE, FLAGS, ORDERED, SETTINGS, Keywords, Setting, flag_of
+from tests.cli.flags import options_of
 from tests.docs.blocks import ROOT
-from tests.test_cli_resume import options_of
 
 
 def field_at(key: str) -> Any:

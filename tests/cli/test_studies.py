@@ -23,7 +23,7 @@ from tests.conftest import Run
 from tests.language_models import saved_language_model
 from tests.record.events import ended, manifest, report, started
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SPACES = ROOT / "search_spaces"
 
 

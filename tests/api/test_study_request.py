@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-import typer
 
 from krona_tune import cli
 from krona_tune.cli import studies
@@ -11,6 +10,7 @@ from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.study.request.loader import dump_spec, load_spec
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.settings import FLAGS
+from tests.cli.flags import options_of
 from tests.conftest import Run
 from tests.record.events import manifest
 from tests.study.final_rows import row
@@ -47,14 +47,6 @@ def first(run: Run, space: str, monkeypatch: pytest.MonkeyPatch) -> Path:
         sink.trial_ended(row(f"00{number}", "search", 0.5, number=number))
     sink.study_ended([])
     return folder
-
-
-def options_of(verb: object) -> set[str]:
-    """Returns the flags of a command, both sides of two-sided ones."""
-    program = typer.Typer(add_completion=False)
-    program.command()(verb)  # type: ignore[type-var]
-    command = typer.main.get_command(program)
-    return {each for option in command.params for each in (*option.opts, *option.secondary_opts) if "-" in each}
 
 
 def test_resume_offers_the_settings_that_may_change_and_run_all() -> None:

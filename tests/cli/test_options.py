@@ -6,8 +6,8 @@ import pytest
 
 from krona_tune import cli
 from krona_tune.cli import studies
+from tests.cli.flags import options_of
 from tests.conftest import Run
-from tests.test_cli_resume import options_of
 
 TEXTS = sorted(
     options_of(studies.run)
