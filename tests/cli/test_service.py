@@ -21,8 +21,8 @@ from krona_tune.service import Client
 from krona_tune.service.queue.study_queue import StudyQueue
 from tests.conftest import Run, Said
 from tests.service.conftest import make_study
-from tests.service.queue.test_dispatcher import FakeDrivers, Machine
-from tests.service.test_live_events import served
+from tests.service.queue.fakes import FakeDrivers, Machine
+from tests.service.serving import served
 
 SPACE = Path(__file__).resolve().parents[2] / "search_spaces" / "mini.yaml"
 Ask = Callable[..., Said]

@@ -1,5 +1,6 @@
 """Provides a tracking store whose tables exist already; creating them takes seconds, so it is done once."""
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -9,6 +10,10 @@ import pytest
 
 from krona_tune.record.mlflow_mirror.mlflow_runs import ENVIRONMENT
 from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink
+from krona_tune.record.remote_copy import Copy
+from krona_tune.record.store import Store
+from krona_tune.study.folder import StudyFolder
+from tests.record.copies import on, recorded
 from tests.record.events import manifest
 
 SPEC = "model: tiny\n"
@@ -50,3 +55,38 @@ def mlflow_sink(tracking_uri: str, tmp_path: Path) -> Callable[[], MlflowSink]:
         manifest=manifest("cola", "rte", synthetic=True),
         spec=SPEC,
     )
+
+
+@pytest.fixture(autouse=True)
+def _what_is_logged_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes krona_tune's loggers propagate, whatever ran in this process before."""
+    names = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "krona_tune"]
+    for logger in map(logging.getLogger, names):
+        monkeypatch.setattr(logger, "propagate", True)
+        monkeypatch.setattr(logger, "disabled", False)
+
+
+@pytest.fixture(params=["file", "memory"])
+def uri(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Yields an empty URI of each kind."""
+    if request.param == "file":
+        yield f"file://{tmp_path}/elsewhere"
+        return
+    name = f"memory://{tmp_path.name}/studies"
+    yield name
+    Store(name)._files.store.clear()
+
+
+@pytest.fixture
+def here(uri: str, tmp_path: Path) -> StudyFolder:
+    """Returns a study with a driver on its first machine: three trials, one of them running."""
+    folder = on(tmp_path / "here", uri)
+    recorded(folder, 3)
+    folder.spec.write_text("tasks: [cola]\n", encoding="utf-8")
+    folder.journal.write_text("1\n22\n", encoding="utf-8")
+    for left_out in (folder.ray / "state", folder.checkpoints / "cola-0000" / "rung-1", folder.root / ".lock"):
+        left_out.parent.mkdir(parents=True, exist_ok=True)
+        left_out.write_text("not copied", encoding="utf-8")
+    os.symlink(folder.journal, f"{folder.journal}.lock")
+    Copy(folder).make_origin()
+    return folder

@@ -1,6 +1,10 @@
 """Tests that one driver owns a study's folder before it reads anything, and that an unbegun study leaves nothing."""
 
+import os
 import shutil
+import subprocess
+import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -8,9 +12,12 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from krona_tune.record.ownership import claim, is_locked
+from krona_tune.record import ownership
+from krona_tune.record.ownership import LEASE, Lease, claim, holding, is_held, is_locked, read_lease
+from krona_tune.record.remote_copy import Copy, OvertakenError
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
+from tests.record.copies import on
 
 
 @pytest.fixture
@@ -77,3 +84,45 @@ def test_a_folder_that_can_not_be_made_is_refused(folder: StudyFolder) -> None:
     folder.root.parent.touch()
     with pytest.raises(Refusal, match=r"--storage: .*first can't be made: .*; name a writable"), claim(folder):
         pytest.fail("there is no folder")
+
+
+def test_one_driver_has_a_study_at_a_time(
+    here: StudyFolder, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = on(tmp_path / "there", uri)
+    assert not is_held(there)
+    with holding(here):
+        Copy(here).push()
+        assert is_held(there)
+        with pytest.raises(Refusal, match=f"'first' is being run on .* by process {os.getpid()}; wait for it"):
+            holding(there).__enter__()
+        monkeypatch.setattr(ownership, "STALE_SECONDS", -1.0)
+        with holding(there), pytest.raises(OvertakenError):
+            ownership.refuse_overtaken(Copy(here).store, Copy(here).origin)
+    assert read_lease(Copy(here).store) is None
+    assert not is_held(there)
+
+
+def test_a_driver_that_was_killed_here_is_gone_at_once_and_one_elsewhere_after_two_minutes(here: StudyFolder) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    mine = Lease(origin="x", host=ownership._host(), pid=dead.pid, at=time.time())
+    assert not mine.alive
+    assert mine.model_copy(update={"pid": os.getpid()}).alive
+    assert mine.model_copy(update={"host": "elsewhere/7"}).alive
+    assert not mine.model_copy(update={"host": "elsewhere/7", "at": time.time() - 121}).alive
+    Copy(here).store.write(LEASE, mine.model_dump_json().encode())
+    with holding(here):
+        assert read_lease(Copy(here).store) != mine
+
+
+def test_a_lease_is_renewed(here: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ownership, "RENEWED_SECONDS", 0.05)
+    monkeypatch.setattr(ownership, "SETTLED_SECONDS", 0.0)
+    with holding(here):
+        first = read_lease(Copy(here).store)
+        assert first is not None
+        until = time.monotonic() + 10
+        while (now := read_lease(Copy(here).store)) is None or now.at == first.at:
+            assert time.monotonic() < until
+            time.sleep(0.02)

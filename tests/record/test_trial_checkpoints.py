@@ -1,5 +1,6 @@
 """Tests that the checkpoints which go are those that nothing needs: not the winners', not interrupted trials'."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from krona_tune import cli
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.store import Store
-from krona_tune.record.trial_checkpoints import remove, size, unneeded
+from krona_tune.record.trial_checkpoints import RemoteCheckpoints, remove, size, unneeded
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.result import Status, TrialResult
@@ -89,3 +90,46 @@ def test_a_person_is_asked_before_anything_goes(ended: StudyFolder, run: Run, mo
     assert not (ended.checkpoints / "rte-000").exists()
     code, _, err = run("clean", "s", "--keep", "winner", program=cli.main)
     assert (code, err) == (2, "--keep: unknown choice 'winner', did you mean 'winners'?\n")
+
+
+def rung(trial: Path, number: int, text: str) -> Path:
+    kept = trial / f"rung-{number}"
+    kept.mkdir(parents=True)
+    (kept / "adapter.safetensors").write_text(text, encoding="utf-8")
+    (kept / "progress.json").write_text("{}", encoding="utf-8")
+    return kept
+
+
+def test_a_state_is_found_by_another_worker_and_only_the_last_one_stays(uri: str, tmp_path: Path) -> None:
+    here, there = (tmp_path / machine / "cola-000" for machine in ("a", "b"))
+    for number in (2, 10):
+        RemoteCheckpoints(uri).send(rung(here, number, f"after {number}"))
+    assert Store(uri).names("cola-000") == ["rung-10.zip"]
+    rung(there, 3, "older")
+    worker = RemoteCheckpoints(uri)
+    worker.bring(there)
+    assert (there / "rung-10" / "adapter.safetensors").read_text() == "after 10"
+    shutil.rmtree(there / "rung-10")
+    worker.bring(there)
+    assert not (there / "rung-10").exists()  # not fetched twice: the first copy was quarantined as damaged
+    RemoteCheckpoints(None).send(here)
+    RemoteCheckpoints(None).bring(there)
+
+
+def test_half_an_upload_is_not_taken_for_a_state(uri: str, tmp_path: Path) -> None:
+    RemoteCheckpoints(uri).send(rung(tmp_path / "a" / "rte-001", 1, "whole"))
+    whole = Store(uri).read("rte-001/rung-1.zip")
+    for length in (0, len(whole) // 2, len(whole) - 1):
+        Store(uri).write("rte-001/rung-4.zip", whole[:length])
+        there = tmp_path / f"b{length}" / "rte-001"
+        RemoteCheckpoints(uri).bring(there)
+        assert [path.name for path in there.glob("rung-*")] == ["rung-1"]
+
+
+def test_a_store_that_is_away_costs_a_worker_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
+    worker = RemoteCheckpoints(f"file://{tmp_path}/file")
+    kept = rung(tmp_path / "rte-001", 1, "x")
+    worker.send(kept)
+    worker.send(kept)  # it is not retried at once
+    assert len([line for line in caplog.messages if "could not be sent" in line]) == 1

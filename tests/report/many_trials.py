@@ -54,3 +54,8 @@ def subject(trials: int, backbone: Network | None = None) -> Subject:
     """Returns a task with this many trials, as its charts are drawn from it."""
     recorded = crowd(trials)
     return Subject(summary=summarise("cola", recorded.trials, FACTS), recorded=recorded, network=backbone)
+
+
+def subject_of(*trials: TrialResult) -> Subject:
+    """Returns cola with these trials, as its charts are drawn from it."""
+    return Subject(summary=summarise("cola", trials, None), recorded=Records(trials=trials))

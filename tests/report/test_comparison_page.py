@@ -14,7 +14,7 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest
 from krona_tune.study.result import Status, TrialResult
 from tests.record.events import manifest
-from tests.report.test_study_page import read
+from tests.report.pages import read
 from tests.study.final_rows import row
 
 

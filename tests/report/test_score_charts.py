@@ -2,11 +2,11 @@
 
 import pytest
 
-from krona_tune.report.score_charts import average_chart, task_front
+from krona_tune.report.score_charts import average_chart, score_against_step_time, task_front
 from krona_tune.report.task_summary import summarise
 from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import average_front
-from tests.report.many_trials import FACTS
+from tests.report.many_trials import FACTS, subject_of
 from tests.study.final_rows import row
 
 
@@ -30,3 +30,17 @@ def test_the_averages_front_takes_each_tasks_best_that_fits() -> None:
     assert chart is not None
     assert list(chart.figure.data[0].x) == [150, 300, 400]
     assert average_chart([cola]) is None
+
+
+def test_score_against_training_time_has_a_front_of_its_own() -> None:
+    fast, slow, worse = (
+        row(f"{number:03d}", "search", score, task="cola", number=number, train_seconds=seconds, examples=500)
+        for number, (score, seconds) in enumerate([(0.5, 1.0), (0.75, 4.0), (0.625, 5.0)])
+    )
+    untimed = row("003", "search", 0.9, task="cola", number=3)
+    chart = score_against_step_time(subject_of(fast, slow, worse, untimed))
+    assert chart is not None
+    trials, front = chart.figure.data
+    assert sorted(trials.x) == [2.0, 8.0, 10.0]
+    assert list(front.x) == [2.0, 8.0]
+    assert score_against_step_time(subject_of(fast, untimed)) is None

@@ -4,44 +4,19 @@ from dataclasses import replace
 
 import pytest
 
-from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.record.records import Records, read_records
-from krona_tune.report.study_charts import seeds_chart
+from krona_tune.record.records import Records
 from krona_tune.report.study_page import render, write_report
 from krona_tune.report.study_results import GLUE_AVERAGE, StudyResults, final_average, methods_part, reported
 from krona_tune.report.task_summary import summarise
-from krona_tune.study.finals import rank_finals
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest
-from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.result import Status
 from tests.record.events import manifest
 from tests.report.conftest import Empty
-from tests.report.test_study_page import Page, read
+from tests.report.finalists import HEAD, LORA, SEARCHED, final_rows, page
+from tests.report.pages import read
 from tests.search.test_result_tables import sized
-from tests.study.final_rows import repeats, row
-
-KNOBS = {"method": "krona", "a_out": 16, "a_in": 24, "scale": 4.0}
-SEARCHED = row("000", "search", 0.7, params=KNOBS)
-HEAD = row("head-0", "baseline", 0.5, params={"method": "head_only"}, trainable_percent=0.0)
-LORA = row("001", "search", 0.6, params={"method": "lora", "rank": 2}, trainable_percent=0.2)
-
-
-def final_rows(task: str = "rte", shift: float = 0.0) -> list[TrialResult]:
-    """Returns a winner of .60 on test, a second that is tied with it, a third that is not, and a head of .45."""
-    krona = repeats("000", (0.66, 0.7), (0.58 + shift, 0.62 + shift), task=task, test_resampled=(0.5, 0.75))
-    return [
-        *(replace(each, params=KNOBS, of=f"{task}-000") for each in krona),
-        *repeats(f"{task}-001", (0.6, 0.6), (0.57, 0.63), task=task, method="lora"),
-        *repeats(f"{task}-002", (0.5, 0.5), (0.381, 0.419), task=task),
-        *repeats(f"{task}-head-0", (0.5, 0.5), (0.45, 0.45), task=task, method="head_only"),
-    ]
-
-
-def page(folder: StudyFolder, rows: list[TrialResult]) -> Page:
-    sink = ParquetSink(folder.results)
-    for each in rows:
-        sink.trial_ended(each)
-    return read(write_report(folder))
+from tests.study.final_rows import row
 
 
 def test_one_tasks_headline_is_the_winners_test_score(empty: Empty) -> None:
@@ -86,12 +61,6 @@ def test_winners_without_a_mean_are_told_one_by_one_and_their_test_scores_stand_
     assert "Winner on test" in text
 
 
-def test_the_seeds_of_a_task_compared_by_loss_are_drawn_on_test_alone() -> None:
-    chart = seeds_chart(rank_finals(final_rows()), one_scale=False)
-    assert chart is not None
-    assert [trace.name for trace in chart.figure.data] == ["test, a dot per seed", "test mean and 95 % interval"]
-
-
 def test_the_finalists_table_marks_who_can_not_be_told_apart(empty: Empty) -> None:
     shown = page(empty("rte"), [SEARCHED, HEAD, *final_rows()])
     table = shown.text[shown.text.index("the finalists, by mean") : shown.text.index("The search")]
@@ -116,27 +85,6 @@ def test_a_study_without_finalists_says_nothing_of_them(study: StudyFolder) -> N
     text = read(write_report(study)).text
     assert "inalist" not in text
     assert "on test" not in text
-
-
-def test_the_seeds_chart_has_a_dot_a_seed_and_the_tests_interval() -> None:
-    chart = seeds_chart(rank_finals(final_rows()))
-    assert chart is not None
-    validation, test, _, means = chart.figure.data
-    assert list(validation.y[:2]) == [0.66, 0.7]
-    assert list(test.y) == [0.58, 0.62, 0.57, 0.63, 0.381, 0.419, 0.45, 0.45]
-    assert means.y[0] == pytest.approx(0.6)
-    assert (means.error_y.array[0], means.error_y.arrayminus[0]) == (pytest.approx(0.15), pytest.approx(0.10))
-    names = ["krona 16×24<br>rte-000", "lora<br>rte-001", "krona<br>rte-002", "head_only<br>rte-head-0"]
-    assert list(chart.figure.layout.xaxis.ticktext) == names
-    assert seeds_chart(rank_finals([])) is None
-
-
-def test_finalists_draw_no_learning_curves_and_do_not_rank_in_the_search(empty: Empty) -> None:
-    folder = empty("rte")
-    page(folder, [SEARCHED, *final_rows()])
-    summary = summarise("rte", read_records(folder.results).trials, None)
-    assert [each.trial.trial_id for each in summary.ranked] == ["rte-000"]
-    assert summary.finals.winner is not None
 
 
 def test_methods_stand_side_by_side(empty: Empty) -> None:

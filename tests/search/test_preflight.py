@@ -41,8 +41,8 @@ from krona_tune.search.worker.first_batch import (
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.result import Status
+from tests.record.damage import cut, other_bytes, unknown_status
 from tests.record.events import ended, started
-from tests.record.test_parquet_sink import cut, other_bytes, unknown_status
 from tests.search.conftest import space
 from tests.search.models import saved_bert
 

@@ -30,7 +30,7 @@ from krona_tune.study.request.schedule import make_schedule
 from krona_tune.study.result import Status
 from krona_tune.train.backbone_source import BackboneSource
 from tests.models import build
-from tests.record.test_parquet_sink import other_bytes
+from tests.record.damage import other_bytes
 from tests.search.conftest import count_on, never
 from tests.search.test_asha import report
 

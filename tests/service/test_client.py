@@ -17,7 +17,7 @@ from krona_tune.service.queue.study_queue import TURN_SECONDS
 from krona_tune.service.queue.submission_check import CHECK_SECONDS
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import OrderRequest
-from tests.service.test_live_events import served
+from tests.service.serving import served
 
 
 @pytest.fixture

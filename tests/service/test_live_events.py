@@ -1,31 +1,21 @@
 """Tests that open pages hear of what has changed, once, and of nothing else."""
 
 import asyncio
-import socket
-import threading
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator
 
 import pytest
 import requests
-import uvicorn
 from starlette.testclient import TestClient
 
-from krona_tune.record.orders import give_order
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal
 from krona_tune.service import live_events
 from krona_tune.service.live_events import News, events
-from krona_tune.service.queue.study_queue import StudyQueue
-from krona_tune.service.served_studies import ServedStudies
-from krona_tune.service.tokens import own_token
-from krona_tune.service.web_server import make_app
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.order import OrderRequest
 from tests.record.events import started
 from tests.service.conftest import end, note
+from tests.service.serving import served
 
 
 def heard(news: list[News | Refusal], since: str = "") -> list[str]:
@@ -76,60 +66,6 @@ def test_a_quiet_stream_says_that_it_is_there(monkeypatch: pytest.MonkeyPatch) -
 def test_a_study_that_can_not_be_read_any_more_changes_its_page_once() -> None:
     said = heard([News(stamp="a"), Refusal("x", "y"), Refusal("x", "y"), News(stamp="a")], since="a")
     assert [each.splitlines()[-2] for each in said] == ["data: unreadable-a", "data: a"]
-
-
-def test_the_stamp_changes_with_records_and_orders_and_not_with_progress(
-    storage: Storage, running: StudyFolder
-) -> None:
-    studies = ServedStudies(storage, pace=0)
-    seen = [studies.look("running").stamp]
-    present = studies.present("running")
-    note(running, started(7), 0.5)
-    assert studies.look("running").stamp == seen[0]
-    assert "50 %" in studies.present("running") != present
-    end(ParquetSink(running.results), started(8), 0.7)
-    seen.append(studies.look("running").stamp)
-    give_order(running, OrderRequest(what="pause"))
-    seen.append(studies.look("running").stamp)
-    assert len(set(seen)) == 3
-    assert "cola-0008" in studies.body("running").html
-
-
-def test_many_viewers_cost_one_page(storage: Storage, study: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    studies = ServedStudies(storage)
-    drawn: list[int] = []
-
-    def slow(*words: object, **named: object) -> str:
-        drawn.append(1)
-        time.sleep(0.2)
-        return "page"
-
-    monkeypatch.setattr("krona_tune.service.served_studies.render_body", slow)
-    threads = [threading.Thread(target=studies.body, args=("first",)) for _ in range(10)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(drawn) == 1
-    end(ParquetSink(study.results), started(8), 0.7)
-    studies.body("first")
-    assert len(drawn) == 1, "a page that was just drawn is not drawn again"
-    assert not studies.may_draw("first")
-
-
-@contextmanager
-def served(storage: Storage, queue: StudyQueue | None = None) -> Iterator[str]:
-    """Runs a service in a thread, with a queue behind this account's own token; gives its address."""
-    with socket.create_server(("127.0.0.1", 0)) as opened, ExitStack() as ending:
-        port = opened.getsockname()[1]
-        token = ending.enter_context(own_token("127.0.0.1", port, keep=False))[0] if queue else ""
-        app = make_app(storage, token, pace=0, queue=queue, of_account=True)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]})
-        thread.start()
-        yield f"http://127.0.0.1:{port}"
-        server.should_exit = True
-        thread.join()
 
 
 def test_an_open_page_hears_of_a_trials_progress_and_end(storage: Storage, running: StudyFolder) -> None:

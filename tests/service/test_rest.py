@@ -1,32 +1,15 @@
 """Tests the REST interface: studies, trials, reports and orders as plain values, refusals in one shape."""
 
 import json
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from pathlib import Path
-from threading import Event, Semaphore
 
 import pytest
-import requests
 from starlette.testclient import TestClient
 
-from krona_tune.record import ownership
 from krona_tune.record.orders import waiting_orders, whoami
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.record.remote_copy import Copy
-from krona_tune.record.storage import Storage, storage_at
-from krona_tune.service import stamped_cache
-from krona_tune.service.answers import StudySummary
-from krona_tune.service.served_studies import FETCH, LOOK, ServedStudies
-from krona_tune.service.web_server import make_app
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status
 from tests.record.events import ended, report, started
-from tests.service.conftest import LOCAL, make_study
-from tests.service.test_live_events import served
-
-THREADS = 40
-"""As many requests as a service has threads."""
 
 
 def test_the_studies_are_listed(client: TestClient, study: StudyFolder, running: StudyFolder) -> None:
@@ -119,86 +102,3 @@ def test_a_study_that_can_not_be_read_is_refused(client: TestClient, study: Stud
     assert answer.status_code == 422
     assert answer.json()["place"].endswith("manifest.json")
     assert client.get("/api/studies").json()[0]["state"] == "unreadable"
-
-
-def test_what_the_answers_are_is_described_without_pages_from_outside(client: TestClient) -> None:
-    described = client.get("/openapi.json").json()
-    assert set(described["paths"]["/api/studies/{name}/orders"]) == {"get", "post"}
-    assert "404" in described["paths"]["/api/studies/{name}"]["get"]["responses"]
-    assert "/" not in described["paths"]
-    assert client.get("/docs").status_code == client.get("/redoc").status_code == 404
-    assert client.get("/api/version").json() == client.get("/healthz").json()
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
-    """Makes a storage at a URI with one study, `far`."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    made = make_study(tmp_path / "made" / "far")
-    uri = f"file://{tmp_path}/copy"
-    copy = Copy(StudyFolder(made.root, f"{uri}/far"))
-    copy.make_origin()
-    copy.push()
-    return storage_at(uri)
-
-
-def test_who_runs_a_study_elsewhere_is_asked_as_seldom_as_its_files_are_fetched(
-    elsewhere: Storage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[str] = []
-    read, now = ownership.read_lease, [1000.0 * FETCH]
-    monkeypatch.setattr(ownership, "read_lease", lambda store: asked.append(store.uri) or read(store))
-    monkeypatch.setattr(stamped_cache.time, "monotonic", lambda: now[0])
-    studies = ServedStudies(elsewhere)
-    for _ in range(int(FETCH / LOOK)):
-        assert [each.state for each in studies.summaries()] == ["stopped"]
-        now[0] += LOOK
-    assert len(asked) == 1
-    studies.summaries()
-    assert len(asked) == 2
-
-
-def test_a_storage_elsewhere_is_read_and_gets_the_orders(elsewhere: Storage, tmp_path: Path) -> None:
-    client = TestClient(make_app(elsewhere, pace=0), base_url=LOCAL)
-    assert [each["best"] for each in client.get("/api/studies").json()] == [0.6]
-    assert client.get("/studies/far").status_code == 200
-    assert client.post("/api/studies/far/orders", json={"what": "pause"}).status_code == 202
-    assert len(list((tmp_path / "copy" / "far" / "orders").iterdir())) == 1
-    assert len(client.get("/api/studies/far/orders").json()) == 1
-    assert client.get("/api/studies/near").status_code == 404
-
-
-def test_a_storage_that_can_not_be_reached_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    client = TestClient(make_app(storage_at("nowhere://ann:hunter2@place/x"), pace=0), base_url=LOCAL)
-    for path in ("/", "/api/studies", "/studies/x", "/api/studies/x"):
-        answer = client.get(path)
-        assert answer.status_code == 422
-        assert "hunter2" not in answer.text
-
-
-def test_a_storage_that_hangs_holds_up_neither_the_health_nor_what_is_known(
-    storage: Storage, study: StudyFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stamped_cache, "PATIENCE", 2.0)
-    released, waiting = Event(), Semaphore(0)
-    listed, asked = Storage.studies, ServedStudies.summaries
-
-    def slow(place: Storage) -> list[StudyFolder]:
-        released.wait()
-        return listed(place)
-
-    def counted(studies: ServedStudies) -> list[StudySummary]:
-        waiting.release()
-        return asked(studies)
-
-    with served(storage) as address, ThreadPoolExecutor(THREADS) as pool, ExitStack() as ending:
-        ending.callback(released.set)
-        assert [each["name"] for each in requests.get(f"{address}/api/studies", timeout=60).json()] == ["first"]
-        monkeypatch.setattr(Storage, "studies", slow)
-        monkeypatch.setattr(ServedStudies, "summaries", counted)
-        answers = [pool.submit(requests.get, f"{address}/api/studies", timeout=60) for _ in range(THREADS)]
-        for _ in answers:
-            assert waiting.acquire(timeout=60)
-        assert requests.get(f"{address}/healthz", timeout=60).status_code == 200
-        assert [len(each.result().json()) for each in answers] == [1] * THREADS

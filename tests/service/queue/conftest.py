@@ -12,7 +12,7 @@ from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.service.queue.submission_check import check
 from krona_tune.service.web_server import make_app
 from tests.service.conftest import LOCAL, TOKEN
-from tests.service.queue.test_dispatcher import FakeDrivers, Machine
+from tests.service.queue.fakes import FakeDrivers, Machine
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 SPACE = Path(__file__).resolve().parents[3] / "search_spaces" / "mini.yaml"

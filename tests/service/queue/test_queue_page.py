@@ -3,56 +3,16 @@
 import json
 import re
 from html import escape
-from typing import Any
 
 import pytest
 
 from krona_tune.report.html import figure_json
-from krona_tune.service.answers import StudySummary
 from krona_tune.service.pages import MOST_CHANGES, index_body, index_page
-from krona_tune.service.queue.entry import Entry, QueueView, SlotChange
-from krona_tune.service.queue.slots_chart import COLOURS, DAY, MOST_MOMENTS, slots_picture
-from tests.report.test_study_page import Page
-from tests.service.test_pages import page_of
+from krona_tune.service.queue.slots_chart import slots_picture
+from tests.report.pages import Page, page_of
+from tests.service.queue.entries import CHANGES, NOON, STUDY, WAITS, entry, index, page, view
 
-NOON = 1_767_268_800.0
-"""2026-01-01 12:00 UTC."""
 EVIL = '"><script>alert("k")</script>%{x}'
-STUDY = StudySummary(name="first", state="running", trials=9, ended=3, begun="2026-01-01T03:04:05+00:00")
-
-
-def entry(number: int, name: str, state: str = "running", **more: Any) -> Entry:
-    values = {"person": "ann", "priority": 1, "submitted_at": NOON - 7200 + number, "began_at": NOON - 3600, **more}
-    return Entry(id=number, name=name, state=state, **values)  # type: ignore[arg-type]
-
-
-WAITS = entry(4, "late", "queued", person="bob", priority=2, began_at=None)
-ENTRIES = [
-    entry(2, "first", slots=3, priority=7, restarts=2),
-    entry(3, "second", slots=0, restarts=1),
-    WAITS,
-    entry(5, "leaving", slots=1, removed_by="bob"),
-    entry(6, "broken", "halted", ended_at=NOON, reason="the disk is full"),
-    entry(1, "done", "finished", ended_at=NOON - 60),
-    entry(7, "ended", "stopped", ended_at=NOON - 120, reason="ann removed it"),
-]
-CHANGES = [
-    SlotChange(at=NOON - 3600, id=2, name="first", slots=2),
-    SlotChange(at=NOON - 1800, id=3, name="second", slots=5),
-    SlotChange(at=NOON - 900, id=2, name="first", slots=0),
-]
-
-
-def view(entries: list[Entry] = ENTRIES, **more: Any) -> QueueView:
-    return QueueView(entries=entries, **{"capacity": "8 CPUs", **more})
-
-
-def index(queue: QueueView | None) -> str:
-    return str(index_body([STUDY], "here", queue))
-
-
-def page(queue: QueueView | None) -> Page:
-    return page_of(index(queue))
 
 
 def row(html: str, number: int) -> str:
@@ -66,13 +26,6 @@ def text_of(html: str) -> str:
     found = Page()
     found.feed(html)
     return found.text
-
-
-def drawn(changes: list[SlotChange], now: float = NOON) -> dict[str, tuple[list[str], list[int]]]:
-    """Returns each area's times and slots by its label."""
-    picture = slots_picture(changes, now)
-    assert picture
-    return {trace.name: (list(trace.x), list(trace.y)) for trace in picture.figure.data}
 
 
 def test_a_service_without_a_queue_shows_none() -> None:
@@ -137,39 +90,6 @@ def test_an_empty_queue_says_how_a_study_gets_in() -> None:
     html = index(view([]))
     assert "krona-tune submit SPACE --to http://…" in html
     assert "data-entry" not in html
-
-
-def test_each_study_is_an_area_of_steps_that_share_their_moments() -> None:
-    areas = drawn(CHANGES)
-    assert {name: slots for name, (_, slots) in areas.items()} == {"first": [2, 2, 0, 0], "second": [0, 5, 5, 5]}
-    moments = ["2026-01-01T11:00:00.000000", "2026-01-01T11:30:00.000000", "2026-01-01T11:45:00.000000"]
-    assert [times for times, _ in areas.values()] == [[*moments, "2026-01-01T12:00:00.000000"]] * 2
-
-
-def test_fewer_than_two_changes_are_not_drawn() -> None:
-    assert slots_picture(CHANGES[:1], NOON) is None
-    assert slots_picture([each.model_copy(update={"slots": 0}) for each in CHANGES], NOON) is None
-    assert "Usage" not in page(view(changes=CHANGES[:1])).text
-
-
-def test_a_change_before_the_last_day_holds_from_its_beginning() -> None:
-    old = SlotChange(at=NOON - 5 * DAY, id=9, name="old", slots=6)
-    times, slots = drawn([old, *CHANGES])["old"]
-    assert times[0] == "2025-12-31T12:00:00.000000"
-    assert set(slots) == {6}
-
-
-def test_a_day_of_many_changes_and_studies_is_drawn_with_few_points_and_the_greatest_areas() -> None:
-    changes = [
-        SlotChange(at=NOON - DAY + 10 * turn, id=turn % 20, name=f"s{turn % 20}", slots=1 + turn % 20)
-        for turn in range(8000)
-    ]
-    areas = drawn(changes)
-    greatest = [f"s{number}" for number in range(20 - len(COLOURS), 20)]
-    assert list(areas) == [*greatest, f"{20 - len(COLOURS)} others"]
-    assert max(len(times) for times, _ in areas.values()) <= MOST_MOMENTS + 2
-    assert areas["s19"][1][-1] == 20
-    assert areas["13 others"][1][-1] == sum(range(1, 14))
 
 
 def test_the_changes_are_told_in_numbers_too_the_newest_first() -> None:

@@ -17,7 +17,7 @@ from krona_tune.service.web_server import make_app
 from krona_tune.study.folder import StudyFolder
 from tests.service.conftest import LOCAL, TOKEN, make_study
 from tests.service.queue.conftest import BEARER, SPACE
-from tests.service.queue.test_dispatcher import FakeDrivers, Machine
+from tests.service.queue.fakes import FakeDrivers, Machine
 
 BO = {**BEARER, "X-User": "bo"}
 MINI = SPACE.read_text(encoding="utf-8") + "\ntasks: [cola]\n"

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,13 @@ from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from tests.record.events import manifest
+from tests.report.small_study import write_small_study
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> StudyFolder:
+    (tmp_path / "first-study").mkdir()
+    return write_small_study(StudyFolder(tmp_path / "first-study"))
 
 
 def test_a_study_opens_as_frames_figures_and_its_best(study: StudyFolder) -> None:

@@ -1,0 +1,128 @@
+"""Tests that a row comes back as it was written: every field, missing values, and what earlier versions wrote."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from krona_tune.adapters.method_table import METHODS
+from krona_tune.record.parquet_reader import REPORT_KIND, TRIAL_KIND, read_reports, read_trials
+from krona_tune.record.parquet_sink import ParquetSink
+from krona_tune.study.result import Status
+from tests.record.damage import parts, table_in
+from tests.record.events import ended, report, started
+
+
+@pytest.mark.parametrize("layer_norms", [False, True, "adapted"])
+def test_every_field_comes_back_equal(tmp_path: Path, layer_norms: bool | str) -> None:
+    trial = started(3, layers="first 4", layer_norms=layer_norms, dropout=0.125)
+    reports = [report(trial, 0, 0.25), report(trial, 1, 0.5)]
+    result = replace(ended(trial, Status.FAILED, reports, error="a\nb <c>"), checkpoint="x/y", adapter_parameters=11)
+    sink = ParquetSink(tmp_path)
+    for each in reports:
+        sink.reported(each)
+    sink.trial_ended(result)
+    assert (read_trials(tmp_path), read_reports(tmp_path)) == ([result], reports)
+    sink.study_ended([])
+    assert (read_trials(tmp_path), read_reports(tmp_path)) == ([result], reports)
+    assert read_trials(tmp_path)[0].params["layer_norms"] == layer_norms
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_comes_back_with_the_knobs_that_it_reads(tmp_path: Path, method: str) -> None:
+    trial = started(3, method=method)
+    read = {name: trial.params[name] for name in trial.params if name in METHODS[method].reads or name == "method"}
+    written = {"dropout_layers": "all", "accumulation": 1, "gradient_checkpointing": False}  # an older study lacks them
+    result = replace(
+        ended(trial, Status.COMPLETED, []),
+        params={**read, "learning_rate": 0.25, "dropout": 0.0, **written},
+    )
+    ParquetSink(tmp_path).trial_ended(result)
+    assert read_trials(tmp_path) == [result]
+
+
+def test_a_finalists_look_at_the_test_half_comes_back_equal(tmp_path: Path) -> None:
+    trial = replace(started(2, kind="finalist"), of="cola-0001")
+    seen = replace(
+        ended(trial, Status.COMPLETED, [report(trial, 0, 0.5)]),
+        test_score=0.375,
+        test_examples=93,
+        test_metrics={"matthews": 0.375},
+        test_resampled=(0.25, 0.5, 0.375),
+        test_note="no value for 1 of 4 draws",
+    )
+    plain = ended(started(1), Status.COMPLETED, [])
+    sink = ParquetSink(tmp_path)
+    sink.trial_ended(plain)
+    sink.trial_ended(seen)
+    assert read_trials(tmp_path) == [plain, seen]
+    sink.study_ended([])
+    assert read_trials(tmp_path) == [plain, seen]
+    table = table_in(tmp_path, TRIAL_KIND)
+    assert table["test_metric_matthews"].to_pylist() == [None, 0.375]
+    assert table["test_score"].to_pylist() == [None, 0.375]
+
+
+def test_a_draw_without_a_score_keeps_its_place(tmp_path: Path) -> None:
+    sink = ParquetSink(tmp_path)
+    sink.trial_ended(replace(ended(started(1), Status.COMPLETED, []), test_resampled=(0.25, math.nan, 0.375)))
+    sink.study_ended([])
+    assert str(read_trials(tmp_path)[0].test_resampled) == "(0.25, nan, 0.375)"
+
+
+def test_records_of_before_there_were_finalists_are_read(tmp_path: Path) -> None:
+    ParquetSink(tmp_path).trial_ended(ended(started(1), Status.COMPLETED, []))
+    [part] = parts(tmp_path)
+    later = ["of", "test_score", "test_examples", "test_resampled", "test_note"]
+    pq.write_table(pq.read_table(part).drop_columns(later), part)
+    assert read_trials(tmp_path) == [ended(started(1), Status.COMPLETED, [])]
+
+
+def test_a_kronecker_adapter_of_before_there_were_sums_has_one_term(tmp_path: Path) -> None:
+    ParquetSink(tmp_path).trial_ended(ended(started(1), Status.COMPLETED, []))
+    [part] = parts(tmp_path)
+    pq.write_table(pq.read_table(part).drop_columns(["terms", "scaling", "init"]), part)
+    [row] = read_trials(tmp_path)
+    assert row.params == {**started(1).params, "terms": 1, "scaling": "plain", "init": "krona"}
+
+
+def test_a_parameter_that_may_be_none_comes_back_as_none(tmp_path: Path) -> None:
+    trial = started(3)
+    assert trial.params["dropout"] is None
+    ParquetSink(tmp_path).trial_started(trial)
+    assert read_trials(tmp_path)[0].params == trial.params
+
+
+def test_types_do_not_depend_on_what_came_first(tmp_path: Path) -> None:
+    empty = table_in(tmp_path, TRIAL_KIND).schema
+    sink = ParquetSink(tmp_path)
+    sink.trial_started(started(0, scale=2))
+    assert table_in(tmp_path, TRIAL_KIND).schema == empty
+    assert (empty.field("score").type, empty.field("scale").type) == (pa.float64(), pa.float64())
+    assert (empty.field("a_out").type, empty.field("dropout").type) == (pa.int64(), pa.float64())
+    assert (empty.field("rung").type, empty.field("layer_norms").type) == (pa.int64(), pa.string())
+
+
+def test_trials_with_different_metrics_share_a_table(tmp_path: Path) -> None:
+    sink = ParquetSink(tmp_path)
+    first, second = started(0), started(1, "rte")
+    sink.reported(report(first, 0, 0.5))
+    sink.reported(replace(report(second, 0, 0.75), metrics={"accuracy": 0.75}))
+    sink.study_ended([])
+    assert [each.metrics for each in read_reports(tmp_path)] == [{"matthews": 0.5}, {"accuracy": 0.75}]
+    assert table_in(tmp_path, REPORT_KIND)["metric_accuracy"].to_pylist() == [None, 0.75]
+
+
+def test_a_field_of_peft_may_be_a_word_for_one_method_and_a_number_for_another(tmp_path: Path) -> None:
+    sink, expected = ParquetSink(tmp_path), []
+    for number, value in enumerate((True, "gaussian", 3, 0.5)):
+        trial = started(number, method="peft:LoRA", peft_init_lora_weights=value)
+        expected.append(ended(trial, Status.COMPLETED, []))
+        sink.trial_ended(expected[-1])
+    assert read_trials(tmp_path) == expected
+    sink.study_ended([])
+    assert read_trials(tmp_path) == expected
+    assert [row.params["peft_init_lora_weights"] for row in read_trials(tmp_path)] == [True, "gaussian", 3, 0.5]

@@ -1,0 +1,93 @@
+"""Stands in for a machine and for drivers, so that a queue can be tried without either."""
+
+from collections.abc import Mapping, Sequence
+
+from krona_tune.record.driver_state import write_driver_state
+from krona_tune.record.orders import remove_order, waiting_orders
+from krona_tune.record.storage import Storage
+from krona_tune.refusal import Refusal
+from krona_tune.search.startup.cluster import Cluster, Node
+from krona_tune.service.queue.capacity import CapacitySource
+from krona_tune.service.queue.drivers import NotStartedError
+from krona_tune.study.study_state import DriverState, End
+
+
+class Machine(CapacitySource):
+    """A machine of so many CPUs."""
+
+    def __init__(self, cpus: float) -> None:
+        self.cpus, self.answers = cpus, True
+
+    def cluster(self) -> Cluster:
+        if not self.answers:
+            raise Refusal("--address", "the cluster gives no answer", "start it")
+        return Cluster(nodes=(Node(self.cpus, 0),), dashboard="")
+
+
+class FakeDrivers:
+    """Drivers that do what a test says. They write into the studies' folders what a real one writes."""
+
+    words: Sequence[str] = ("--address", "auto")
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage, self.running, self.started = storage, dict[str, str](), list[tuple[str, ...]]()
+        self.environments: list[dict[str, str]] = []
+        self.fails = self.plans = False
+        self.moment = 1000.0
+        self.most: int | None = None
+
+    def handle(self, name: str) -> str:
+        return f"driver-{len(self.started)}" if self.plans else ""
+
+    def start(self, name: str, handle: str, words: Sequence[str], space: str, environment: Mapping[str, str]) -> str:
+        if self.fails:
+            raise NotStartedError("no memory")
+        assert name not in self.running.values(), "a study got two drivers"
+        handle = f"driver-{len(self.started)}"
+        self.started.append(tuple(words))
+        self.environments.append(dict(environment))
+        self.running[handle] = name
+        folder = self.storage.study(name)
+        folder.root.mkdir(parents=True, exist_ok=True)
+        folder.spec.write_text(space, encoding="utf-8")
+        self.writes(name, share=int(words[words.index("--share") + 1]))
+        return handle
+
+    def runs(self, handle: str) -> bool:
+        return handle in self.running
+
+    def said(self, handle: str) -> str:
+        return "a line\nthe last line with postgresql://ann:hunter2@host/db"
+
+    def writes(self, name: str, share: int | None, *, paused: bool = False, ended: int = 0, end: End = "") -> None:
+        self.moment += 1
+        state = DriverState(
+            stage="end" if end else "search",
+            trials=10,
+            ended=ended,
+            slots=share or 0,
+            share=share,
+            most=self.most,
+            paused=paused,
+            at=self.moment,
+            end=end,
+            reason="the disk is full" if end == "halted" else "",
+        )
+        write_driver_state(self.storage.study(name), state)
+
+    def ends(self, name: str, end: End = "") -> None:
+        """Ends a study's driver; without an `end` it is killed."""
+        handle = next(key for key, running in self.running.items() if running == name)
+        if end:
+            self.writes(name, 1, end=end)
+        del self.running[handle]
+
+    def obeys(self, name: str) -> list[str]:
+        """Lets a driver take its orders; returns them in words."""
+        folder = self.storage.study(name)
+        found = waiting_orders(folder)
+        for order in found:
+            if order.what == "share":
+                self.writes(name, int(order.value))
+            remove_order(folder, order)
+        return [order.said for order in found]
