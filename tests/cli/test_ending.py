@@ -25,7 +25,8 @@ def program():
         console.print(number)
     {{end}}
     print("the end was reached", file=sys.stderr)
-cli._guarded(program)
+cli.app = program
+cli.main()
 """
 
 
@@ -108,9 +109,10 @@ def _crash() -> None:
     ("program", "status"),
     [(_refuse, cli.REFUSED), (_crash, cli.CRASHED), (lambda: None, 0), (lambda: sys.exit(130), 130)],
 )
-def test_every_end_has_its_status(capsys: pytest.CaptureFixture[str], program: Callable[[], None], status: int) -> None:
+def test_every_end_has_its_status(monkeypatch: pytest.MonkeyPatch, program: Callable[[], None], status: int) -> None:
+    monkeypatch.setattr(cli, "app", program)
     with pytest.raises(SystemExit) as stopped:
-        cli._guarded(program)
+        cli.main()
     assert stopped.value.code == status
 
 

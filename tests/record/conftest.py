@@ -6,12 +6,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from krona_tune.record.mlflow_mirror.mlflow_runs import ENVIRONMENT
 from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink
 from krona_tune.record.remote_copy import Copy
-from krona_tune.record.store import Store
 from krona_tune.study.folder import StudyFolder
 from tests.record.copies import on, recorded
 from tests.record.events import manifest
@@ -74,7 +74,7 @@ def uri(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         return
     name = f"memory://{tmp_path.name}/studies"
     yield name
-    Store(name)._files.store.clear()
+    fsspec.filesystem("memory").store.clear()
 
 
 @pytest.fixture

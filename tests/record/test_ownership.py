@@ -13,11 +13,12 @@ import pytest
 from filelock import FileLock
 
 from krona_tune.record import ownership
-from krona_tune.record.ownership import LEASE, Lease, claim, holding, is_held, is_locked, read_lease
+from krona_tune.record.ownership import LEASE, claim, holding, is_held, is_locked, read_lease
 from krona_tune.record.remote_copy import Copy, OvertakenError
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from tests.record.copies import on
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -106,7 +107,10 @@ def test_one_driver_has_a_study_at_a_time(
 def test_a_driver_that_was_killed_here_is_gone_at_once_and_one_elsewhere_after_two_minutes(here: StudyFolder) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    mine = Lease(origin="x", host=ownership._host(), pid=dead.pid, at=time.time())
+    with holding(here):
+        held = read_lease(Copy(here).store)
+    assert held is not None
+    mine = held.model_copy(update={"pid": dead.pid, "at": time.time()})
     assert not mine.alive
     assert mine.model_copy(update={"pid": os.getpid()}).alive
     assert mine.model_copy(update={"host": "elsewhere/7"}).alive
@@ -122,7 +126,4 @@ def test_a_lease_is_renewed(here: StudyFolder, monkeypatch: pytest.MonkeyPatch) 
     with holding(here):
         first = read_lease(Copy(here).store)
         assert first is not None
-        until = time.monotonic() + 10
-        while (now := read_lease(Copy(here).store)) is None or now.at == first.at:
-            assert time.monotonic() < until
-            time.sleep(0.02)
+        until(lambda: (now := read_lease(Copy(here).store)) and now.at > first.at)

@@ -1,7 +1,6 @@
 """Tests that a URI holds a complete copy of a study at every moment, for one driver at a time, without loss."""
 
 import os
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status
 from tests.record.copies import on, recorded
 from tests.record.events import ended, started
+from tests.waiting import until
 
 
 def files(folder: StudyFolder) -> dict[str, bytes]:
@@ -145,22 +145,33 @@ def test_half_a_push_is_not_seen(here: StudyFolder, uri: str, tmp_path: Path, mo
     assert there.journal.read_text() == "1\n22\n"  # as long as the rows: Optuna has no end that they lack
 
 
+def before_the_first_read_of_records(
+    monkeypatch: pytest.MonkeyPatch, folder: StudyFolder, happens: Callable[[], None]
+) -> None:
+    """Lets something happen after a push has listed the files and before it reads the first of the records."""
+    read, left = Path.read_bytes, [happens]
+
+    def read_late(path: Path) -> bytes:
+        if left and path.is_relative_to(folder.results):
+            left.pop()()
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_late)
+
+
 def test_the_journal_of_a_copy_has_no_end_that_the_rows_lack(
     here: StudyFolder, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    states = Copy._states
+    """A trial ends for both after the push has listed the files, and before it reads them."""
 
-    def then_told(self: Copy) -> dict[str, tuple[int, int]]:
-        found = states(self)
+    def a_trial_ends() -> None:
         with here.journal.open("a") as journal:
             journal.write("333\n")
         ParquetSink(here.results).trial_ended(ended(started(2), Status.FAILED, []))
-        return found
 
     before = read_trials(here.results)
-    monkeypatch.setattr(Copy, "_states", then_told)
+    before_the_first_read_of_records(monkeypatch, here, a_trial_ends)
     Copy(here).push()
-    monkeypatch.setattr(Copy, "_states", states)
     there = on(tmp_path / "there", uri)
     refresh(there)
     assert read_trials(there.results) == before
@@ -202,17 +213,14 @@ def test_the_sink_pushes_at_the_beginning_after_a_trial_and_at_the_end(here: Stu
     def index() -> Index:
         return Index.model_validate_json(Store(f"{uri}/first").read(INDEX))
 
-    def until(there: str) -> None:
-        deadline = time.monotonic() + 10
-        while INDEX not in Store(f"{uri}/first").names() or there not in index().files:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+    def is_there(name: str) -> bool:
+        return INDEX in Store(f"{uri}/first").names() and name in index().files
 
     sink = RemoteSink(here)
-    until("study.yaml")
+    until(lambda: is_there("study.yaml"))
     (here.root / "after a trial").write_text("x", encoding="utf-8")
     sink.trial_ended(started(1))
-    until("after a trial")
+    until(lambda: is_there("after a trial"))
     here.report.write_text("<html>", encoding="utf-8")
     sink.study_ended([])
     assert "report.html" in index().files
@@ -255,8 +263,7 @@ def test_a_sink_that_was_overtaken_pushes_nothing_more_and_says_it_at_the_end_at
 
     monkeypatch.setattr(Copy, "push", refuse)
     sink = RemoteSink(here)
-    while not pushes:
-        time.sleep(0.01)
+    until(lambda: pushes)
     sink.trial_ended(started(1))
     with pytest.raises(NotPushedError, match=r"lacks the latest changes \(the study is now run on another machine\)"):
         sink.study_ended([])
@@ -275,15 +282,15 @@ def test_a_copy_that_is_compacted_while_it_is_pulled_is_pulled_again(
     here: StudyFolder, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Copy(here).push()
-    fetch = Copy._fetch
+    read = Store.read
 
-    def and_compacted(self: Copy, name: str, state: tuple[int, int]) -> None:
-        if here.results.joinpath("parts").iterdir():
+    def and_compacted(self: Store, name: str) -> bytes:
+        if name != INDEX and list((here.results / "parts").iterdir()):
             ParquetSink(here.results).study_ended([])
             Copy(here).push()
-        fetch(self, name, state)
+        return read(self, name)
 
-    monkeypatch.setattr(Copy, "_fetch", and_compacted)
+    monkeypatch.setattr(Store, "read", and_compacted)
     there = on(tmp_path / "there", uri)
     refresh(there)
     assert read_trials(there.results) == read_trials(here.results)
@@ -293,15 +300,8 @@ def test_a_copy_that_is_compacted_while_it_is_pulled_is_pulled_again(
 def test_a_part_that_goes_away_while_it_is_pushed_is_left_out(
     here: StudyFolder, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    states = Copy._states
     gone = next((here.results / "parts").iterdir())
-
-    def then_compacted(self: Copy) -> dict[str, tuple[int, int]]:
-        found = states(self)
-        gone.unlink(missing_ok=True)
-        return found
-
-    monkeypatch.setattr(Copy, "_states", then_compacted)
+    before_the_first_read_of_records(monkeypatch, here, gone.unlink)
     Copy(here).push()
     index = Index.model_validate_json(Store(f"{uri}/first").read(INDEX))
     assert f"results/parts/{gone.name}" not in index.files

@@ -1,11 +1,9 @@
 """Tests that a store that fails at any request holds each run once, and that its file is complete or does not exist."""
 
-import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,8 +19,11 @@ from krona_tune.record.records import Records
 from krona_tune.study.result import Status
 from tests.record.conftest import SPEC
 from tests.record.events import RUNGS, ended, manifest, report, started
+from tests.waiting import until
 
 WRITES = ("create_run", "delete_run", "log_batch", "log_inputs", "set_terminated", "update_run")
+REQUESTS = 13
+"""How many requests it takes to send what `sent` sends."""
 LOST = ConnectionError("server closed the connection unexpectedly")
 
 
@@ -30,18 +31,18 @@ class Unreliable:
     """A client whose n-th writing request fails, before or after the store did it. n from 0; None: none fails."""
 
     def __init__(self, client: MlflowClient, failing: int | None, *, done: bool) -> None:
-        self._client, self._failing, self._done = client, failing, done
+        self.client, self.failing, self.done = client, failing, done
         self.requests: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
-        method = getattr(self._client, name)
+        method = getattr(self.client, name)
         return self._unreliable(name, method) if name in WRITES else method
 
     def _unreliable(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             self.requests.append(name)
-            fails = len(self.requests) - 1 == self._failing
-            if fails and not self._done:
+            fails = len(self.requests) - 1 == self.failing
+            if fails and not self.done:
                 raise LOST
             result = method(*args, **kwargs)
             if fails:
@@ -52,7 +53,7 @@ class Unreliable:
 
 
 def opened(
-    uri: str, monkeypatch: pytest.MonkeyPatch, failing: int | None, *, done: bool
+    uri: str, monkeypatch: pytest.MonkeyPatch, failing: int | None = None, *, done: bool = False
 ) -> tuple[MlflowStore, Unreliable]:
     client = Unreliable(MlflowClient(uri, uri), failing, done=done)
     monkeypatch.setattr(mlflow_sink, "connected", lambda uri: client)
@@ -104,45 +105,46 @@ def content(uri: str) -> dict[str, Any]:
     return found
 
 
-@pytest.fixture
-def undisturbed(tracking_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, Any], int]:
-    """Returns what a store holds in the end if no request fails, and the number of its requests."""
-    store, client = opened(tracking_uri, monkeypatch, None, done=False)
-    sent(store)
-    return content(tracking_uri), len(client.requests)
+@pytest.fixture(scope="module")
+def undisturbed(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[str]]:
+    """Returns what a store holds in the end if no request fails, and its requests."""
+    copy = tmp_path_factory.mktemp("undisturbed") / "mlflow.db"
+    copy.write_bytes(empty_store.read_bytes())
+    with pytest.MonkeyPatch.context() as patch:
+        store, client = opened(f"sqlite:///{copy}", patch)
+        sent(store)
+    return content(f"sqlite:///{copy}"), client.requests
 
 
+@pytest.mark.parametrize("failing", range(REQUESTS))
 @pytest.mark.parametrize("done", [False, True], ids=["refused", "answer lost"])
 def test_a_request_that_fails_costs_nothing(
-    undisturbed: tuple[dict[str, Any], int],
-    empty_store: Path,
-    tmp_path: Path,
+    undisturbed: tuple[dict[str, Any], list[str]],
+    tracking_uri: str,
     monkeypatch: pytest.MonkeyPatch,
     done: bool,
+    failing: int,
 ) -> None:
     expected, requests = undisturbed
-    assert requests >= 8
-    for failing in range(requests):
-        copy = tmp_path / f"{failing}.db"
-        copy.write_bytes(empty_store.read_bytes())
-        store, client = opened(f"sqlite:///{copy}", monkeypatch, failing, done=done)
-        sent(store)
-        assert len(client.requests) >= requests, client.requests[failing]
-        assert content(f"sqlite:///{copy}") == expected, client.requests[failing]
+    assert len(requests) == REQUESTS, "each has a test"
+    store, client = opened(tracking_uri, monkeypatch, failing, done=done)
+    sent(store)
+    assert len(client.requests) >= REQUESTS, client.requests[failing]
+    assert content(tracking_uri) == expected, client.requests[failing]
 
 
 def test_a_run_that_a_repeated_request_made_twice_is_deleted(
     tracking_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """MLflow's own client repeats a request whose answer was lost, and returns the second run."""
-    store, client = opened(tracking_uri, monkeypatch, None, done=False)
-    create = client._client.create_run
+    store, client = opened(tracking_uri, monkeypatch)
+    create = client.client.create_run
 
     def twice(*args: Any, **kwargs: Any) -> Any:
         create(*args, **kwargs)
         return create(*args, **kwargs)
 
-    monkeypatch.setattr(client._client, "create_run", twice)
+    monkeypatch.setattr(client.client, "create_run", twice)
     sent(store)
     found = content(tracking_uri)
     assert set(found) == {"cola", "cola-0000"}
@@ -170,14 +172,12 @@ def is_being_made(folder: Path) -> bool:
 def test_studies_that_begin_at_once_make_one_store_and_a_kill_while_it_is_made_spoils_nothing(tmp_path: Path) -> None:
     uri, path = f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "mlflow.db"
     killed = making(uri)
-    deadline = time.monotonic() + 60
-    while not is_being_made(tmp_path) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(killed.pid, signal.SIGKILL)
+    until(lambda: is_being_made(tmp_path))
+    killed.kill()
     killed.wait()
     assert not path.exists()
-    both = [making(uri) for _ in range(2)]
-    assert [each.wait(120) for each in both] == [0, 0]
+    with ThreadPoolExecutor(2) as both:  # a lock that threads respect is one that processes respect
+        list(both.map(ensure_schema, [uri] * 2))
     assert not unfinished(tmp_path)
     assert [found.name for found in MlflowClient(uri).search_experiments()] == ["Default"]
 

@@ -7,7 +7,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, text
+from sqlalchemy.engine import Engine
 
 from krona_tune.refusal import Refusal
 from krona_tune.service.queue import database
@@ -170,13 +171,18 @@ def test_a_full_disk_is_refused_and_loses_nothing(tmp_path: Path) -> None:
     path = tmp_path / "queue.db"
     kept = Database(path)
     kept.add(submission(), "ann")
-    with kept._engine.begin() as connection:
-        pages = connection.execute(text("PRAGMA page_count")).scalar_one()
-    from sqlalchemy import event
+    with closing(sqlite3.connect(path)) as looking:
+        [pages] = looking.execute("PRAGMA page_count").fetchone()
 
-    event.listen(kept._engine, "connect", lambda made, _: made.execute(f"PRAGMA max_page_count = {pages}"))
-    with pytest.raises(UnavailableError, match="database or disk is full"):
-        kept.add(submission("second").model_copy(update={"space": "x" * 100_000}), "ann")
+    def fill(connection: sqlite3.Connection, _: object) -> None:
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    event.listen(Engine, "connect", fill)
+    try:
+        with pytest.raises(UnavailableError, match="database or disk is full"):
+            kept.add(submission("second").model_copy(update={"space": "x" * 100_000}), "ann")
+    finally:
+        event.remove(Engine, "connect", fill)
     assert [entry.name for entry in Database(path).live()] == ["first"]
 
 

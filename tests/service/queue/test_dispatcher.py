@@ -17,6 +17,7 @@ from krona_tune.service.queue.entry import Entry, Submission
 from krona_tune.study.request.loader import build_spec, dump_spec
 from krona_tune.study.study_state import End
 from tests.service.queue.fakes import FakeDrivers, Machine
+from tests.waiting import until
 
 
 class Queue:
@@ -27,10 +28,10 @@ class Queue:
         self.limits = limits
         self.begin()
 
-    def begin(self) -> None:
+    def begin(self, pace: float = 0) -> None:
         """Begins anew, as a service that was killed."""
         self.database = Database(self.storage.folder / "queue.db")
-        self.dispatcher = Dispatcher(self.database, self.storage, self.drivers, self.machine, self.limits, pace=0)
+        self.dispatcher = Dispatcher(self.database, self.storage, self.drivers, self.machine, self.limits, pace=pace)
 
     def submit(self, name: str, priority: int = 1, person: str = "ann", **resources: float) -> int:
         spec = build_spec({"model": "m", "name": name, "tasks": ["cola"], "resources": resources}, "x.yaml")
@@ -175,14 +176,17 @@ def test_the_next_start_of_a_dead_driver_waits(queue: Queue) -> None:
     queue.submit("first")
     queue.round()
     queue.drivers.ends("first")
-    queue.dispatcher._pace = 1000.0
+    queue.begin(pace=1000.0)
     assert queue.round() == {"first": ("running", 0)}
     assert "it died" in queue.entry("first").reason
     queue.submit("second")
     assert queue.round()["second"] == ("running", 2), "its slots are free meanwhile"
 
 
-def test_a_driver_that_is_told_to_end_again_and_again_is_given_up(queue: Queue) -> None:
+def test_a_driver_that_is_told_to_end_again_and_again_is_given_up(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "MOST_STARTS", MOST_RESTARTS + 3)
     queue.submit("first")
     queue.round()
     for _ in range(60):
@@ -207,7 +211,7 @@ def test_a_clock_that_is_set_back_holds_up_nothing(queue: Queue, monkeypatch: py
     queue.submit("first")
     queue.round()
     queue.drivers.ends("first")
-    queue.dispatcher._pace = 1000.0
+    queue.begin(pace=1000.0)
     queue.round()
     assert queue.drivers.running == {}
     now = time.time()
@@ -217,17 +221,18 @@ def test_a_clock_that_is_set_back_holds_up_nothing(queue: Queue, monkeypatch: py
 
 def test_what_is_removed_during_a_round_is_not_started(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     queue.submit("first")
-    real = queue.database.submission
+    """Its request is read for its resources, and then for its start."""
+    real, asked = queue.database.submission, list[int]()
 
     def removed(entry: int) -> Submission:
-        if not queue.dispatcher._resources.get(entry):
-            return real(entry)
-        queue.database.remove(entry, "ann")
+        asked.append(entry)
+        if len(asked) == 2:
+            queue.database.remove(entry, "ann")
         return real(entry)
 
     monkeypatch.setattr(queue.database, "submission", removed)
     assert queue.round() == {"first": ("removed", 2)} or queue.entry("first").state == "removed"
-    assert queue.drivers.started == []
+    assert (len(asked), queue.drivers.started) == (2, [])
 
 
 def test_a_job_whose_answer_was_lost_is_not_submitted_again(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,10 +302,10 @@ def test_a_removed_study_is_not_started_again(queue: Queue) -> None:
     queue.submit("first")
     queue.round()
     queue.drivers.ends("first")
-    queue.dispatcher._pace = 1000.0
+    queue.begin(pace=1000.0)
     queue.round()
     queue.database.remove(1, "bo")
-    queue.dispatcher._pace = 0
+    queue.begin()
     assert queue.round() == {"first": ("removed", 0)}
 
 
@@ -388,8 +393,7 @@ def test_a_driver_that_nobody_noted_has_time_to_appear(queue: Queue, monkeypatch
         KILLS["before its handle is noted"](queue, patch)
         with pytest.raises(Killed):
             queue.round()
-    queue.begin()
-    queue.dispatcher._pace = 1.0
+    queue.begin(pace=1.0)
     queue.round()
     assert len(queue.drivers.started) == 1, "its process may still be importing"
 
@@ -457,7 +461,7 @@ def test_each_request_is_read_once(queue: Queue, monkeypatch: pytest.MonkeyPatch
     asked = []
     real = queue.database.submission
     monkeypatch.setattr(queue.database, "submission", lambda key: asked.append(key) or real(key))
-    for number in range(200):
+    for number in range(20):
         queue.submit(f"study-{number}")
     queue.round()
     seen = len(asked)
@@ -469,9 +473,7 @@ def test_each_request_is_read_once(queue: Queue, monkeypatch: pytest.MonkeyPatch
 def test_the_rounds_run_until_the_service_ends(queue: Queue, storage: Storage) -> None:
     queue.submit("first")
     queue.dispatcher.begin()
-    until = time.monotonic() + 10
-    while not queue.drivers.started and time.monotonic() < until:
-        time.sleep(0.02)
+    until(lambda: queue.drivers.started)
     queue.dispatcher.end()
     assert [words[0] for words in queue.drivers.started] == ["run"]
 

@@ -2,7 +2,8 @@
 
 import sqlite3
 import stat
-import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import pytest
@@ -12,12 +13,16 @@ from krona_tune.record.orders import whoami
 from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal
 from krona_tune.service.queue import database
+from krona_tune.service.queue import study_queue as study_queue_module
+from krona_tune.service.queue.entry import Submission
 from krona_tune.service.queue.study_queue import NoQueueError, StudyQueue
+from krona_tune.service.queue.submission_check import check
 from krona_tune.service.web_server import make_app
 from krona_tune.study.folder import StudyFolder
 from tests.service.conftest import LOCAL, TOKEN, make_study
 from tests.service.queue.conftest import BEARER, SPACE
 from tests.service.queue.fakes import FakeDrivers, Machine
+from tests.waiting import until
 
 BO = {**BEARER, "X-User": "bo"}
 MINI = SPACE.read_text(encoding="utf-8") + "\ntasks: [cola]\n"
@@ -31,6 +36,11 @@ def post(client: TestClient, **more: Any) -> Any:
     return client.post("/api/queue", json=request(**more))
 
 
+def submission_in(storage: Storage) -> Submission:
+    """Returns what the storage's file keeps of the queue's first entry."""
+    return database.Database(storage.folder / "queue.db").submission(1)
+
+
 def names(client: TestClient) -> list[str]:
     return [entry["name"] for entry in client.get("/api/queue").json()["entries"]]
 
@@ -41,7 +51,7 @@ def test_a_study_is_submitted_with_its_plan(queued: TestClient, study_queue: Stu
     said = answer.json()
     assert (said["entry"]["id"], said["entry"]["state"], said["entry"]["priority"]) == (1, "queued", 3)
     assert (said["plan"]["tasks"], "by TPE" in said["plan"]["trials"]) == ("cola", True)
-    kept = study_queue._database.submission(1)
+    kept = submission_in(storage)
     assert "name: mine" in kept.space
     assert stat.S_IMODE((storage.folder / "queue.db").stat().st_mode) == 0o600
     view = queued.get("/api/queue").json()
@@ -128,14 +138,24 @@ def test_a_request_that_comes_again_has_the_place_that_it_has(queued: TestClient
     assert names(queued) == ["mine"]
 
 
-def test_submissions_are_checked_one_after_the_other(
-    queued: TestClient, study_queue: StudyQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("krona_tune.service.queue.study_queue.TURN_SECONDS", 0.05)
-    with study_queue._checking:
-        answer = post(queued)
+def test_submissions_are_checked_one_after_the_other(queued: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study_queue_module, "TURN_SECONDS", 0.05)
+    begun, released = Event(), Event()
+
+    def slow(*words: Any) -> Any:
+        begun.set()
+        released.wait()
+        return check(*words)
+
+    monkeypatch.setattr(study_queue_module, "check_apart", slow)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(post, queued)
+        begun.wait()
+        answer = post(queued, name="second")
+        released.set()
+        assert first.result().status_code == 201
     assert (answer.status_code, "are still being checked" in answer.json()["problem"]) == (503, True)
-    assert post(queued).status_code == 201
+    assert post(queued, name="second").status_code == 201
 
 
 def test_a_queue_needs_a_token(queued: TestClient, storage: Storage, study_queue: StudyQueue) -> None:
@@ -177,10 +197,13 @@ def test_with_a_token_people_say_who_they_are(guarded_queue: TestClient) -> None
     assert answer.json()["entry"]["person"] == "ann"
 
 
-def test_a_locked_file_is_said_and_no_fault(
-    queued: TestClient, storage: Storage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the queue's file wait hardly for others. The file is opened after this."""
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.1)
+
+
+def test_a_locked_file_is_said_and_no_fault(impatient: None, queued: TestClient, storage: Storage) -> None:
     other = sqlite3.connect(storage.folder / "queue.db", isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     answer = post(queued)
@@ -224,25 +247,18 @@ def test_what_is_submitted_runs_to_its_end(storage: Storage, study_queue: StudyQ
     app = make_app(storage, TOKEN, pace=0, queue=study_queue)
     with TestClient(app, base_url=LOCAL, headers=BEARER) as client:
         assert post(client).status_code == 201
-        _until(lambda: drivers.running)
+        until(lambda: drivers.running)
         assert client.get("/api/queue").json()["entries"][0]["slots"] == 2
         drivers.ends("mine", "finished")
-        _until(lambda: client.get("/api/queue").json()["entries"][0]["state"] == "finished")
+        until(lambda: client.get("/api/queue").json()["entries"][0]["state"] == "finished")
         assert "Slots over the last day" in client.get("/").text
 
 
 def test_a_request_names_whole_paths_and_earlier_studies(
-    queued: TestClient, study_queue: StudyQueue, study: StudyFolder
+    queued: TestClient, storage: Storage, study: StudyFolder
 ) -> None:
     answer = post(queued, space=MINI.replace("search:", "search:\n  warm_start: [first]"))
     if answer.status_code == 422:  # the earlier study has other knobs
         assert str(study.root) in answer.json()["place"] + answer.json()["problem"]
     else:
-        assert str(study.root) in study_queue._database.submission(1).space
-
-
-def _until(happened: Any, seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
+        assert str(study.root) in submission_in(storage).space
