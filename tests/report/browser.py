@@ -9,6 +9,9 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, sync_playwright
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+PATIENCE = 180_000
+"""How long a tab waits for what it is told to see, in milliseconds: a busy machine may need most of a minute to unpack
+plotly."""
 CHARTS = ".chart svg.main-svg:first-child"
 """The charts that are drawn."""
 
@@ -38,7 +41,7 @@ class Tab:
         """Scrolls each chart into view and waits until all are drawn; returns how many there are."""
         for place in self.page.locator(".chart").all():
             place.evaluate("place => place.scrollIntoView({ block: 'center' })")
-            place.locator("svg.main-svg").first.wait_for(state="attached")
+            place.locator("svg.main-svg").locator("path, rect, image").first.wait_for(state="attached")
         self.page.evaluate("scrollTo(0, 0)")
         return self.page.locator(CHARTS).count()
 
@@ -61,4 +64,6 @@ def chromium() -> Iterator[Browser]:
 def opened_tab(browser: Browser, width: int = 1280) -> Iterator[Tab]:
     """Opens a tab with a profile of its own, so that nothing remains of it."""
     with browser.new_context(viewport={"width": width, "height": 900}) as context:
+        context.set_default_timeout(PATIENCE)
+        context.set_default_navigation_timeout(PATIENCE)
         yield Tab(context.new_page())

@@ -23,11 +23,10 @@ from krona_tune.service.live_events import News, Streams
 from krona_tune.service.pages import STAMP, index_body, index_page
 from krona_tune.service.queue.entry import Entry, Move, QueueView, SlotChange
 from krona_tune.service.responses import json_answer, refused
-from tests.report.browser import CHROMIUM, Tab, chromium, opened_tab
+from tests.report.browser import CHROMIUM, PATIENCE, Tab, chromium, opened_tab
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
 
-PATIENCE = 60_000
 """How long the browser waits for the service, in milliseconds: other tests may run beside it."""
 STUDIES = [
     StudySummary(name="first", state="running", trials=40, ended=12, seconds_left=4000.0, best=0.61, head_only=0.2),
@@ -144,7 +143,6 @@ def serving(queue: Queue) -> Iterator[str]:
 def tab() -> Iterator[Tab]:
     expect.set_options(timeout=PATIENCE)
     with chromium() as browser, opened_tab(browser) as opened:
-        opened.page.set_default_timeout(PATIENCE)
         yield opened
     expect.set_options(timeout=None)
 
