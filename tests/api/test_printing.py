@@ -13,16 +13,22 @@ from rich.table import Table
 from krona_tune.api.plan_view import plan_lines
 from krona_tune.api.printing import console, errors, print_cost, print_paths, print_started
 from krona_tune.record.sink import NothingKept
-from krona_tune.search.forecast import Forecast
+from krona_tune.search.forecast import Forecast, TaskForecast, TrialParts
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.startup.cluster import Cluster, Slots
 from krona_tune.search.startup.resources import DriverContext
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.study_spec import StudySpec
 from tests.record.events import manifest
-from tests.search.test_forecast import RTE
 from tests.study.final_rows import row
+
+RTE = TaskForecast(
+    schedule=Schedule(examples_per_epoch=100, rungs=(100, 300, 700), reduction=3),
+    adapter=TrialParts(epoch=10.0, evaluation=1.0),
+    head=TrialParts(epoch=4.0, evaluation=1.0),
+)
 
 
 @pytest.mark.parametrize(

@@ -4,17 +4,9 @@ import pytest
 
 from krona_tune.report.score_charts import average_chart, score_against_step_time, task_front
 from krona_tune.report.task_summary import summarise
-from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import average_front
-from tests.report.many_trials import FACTS, subject_of
+from tests.report.many_trials import FACTS, sized, subject_of
 from tests.study.final_rows import row
-
-
-def sized(task: str, *points: tuple[int, float]) -> list[TrialResult]:
-    return [
-        row(f"{number:03d}", "search", score, task=task, trainable_parameters=size)
-        for number, (size, score) in enumerate(points)
-    ]
 
 
 def test_the_averages_front_takes_each_tasks_best_that_fits() -> None:

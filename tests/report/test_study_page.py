@@ -1,4 +1,4 @@
-"""Tests that the page is self-contained and escaped, names synthetic data as such, and works for an empty study."""
+"""Tests that the page says what won and by how much, names synthetic data as such, and works for an empty study."""
 
 import re
 import subprocess

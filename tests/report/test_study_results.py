@@ -14,8 +14,8 @@ from krona_tune.study.result import Status
 from tests.record.events import manifest
 from tests.report.conftest import Empty
 from tests.report.finalists import HEAD, LORA, SEARCHED, final_rows, page
+from tests.report.many_trials import sized
 from tests.report.pages import read
-from tests.search.test_result_tables import sized
 from tests.study.final_rows import row
 
 

@@ -25,12 +25,13 @@ from krona_tune.study.order import OrderRequest
 from krona_tune.study.result import Status
 from tests.faults.drivers import Driver, begun, rungs, until
 from tests.faults.test_orders import ENDLESS, running, waits
-from tests.report.browser import CHROMIUM, PATIENCE, chromium, opened_tab
+from tests.report.browser import CHROMIUM, chromium, opened_tab
 from tests.search.test_study import Home, bert, home  # noqa: F401
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
 
 PROGRAM = [sys.executable, "-c", "from krona_tune.cli import program; program()"]
+PATIENCE = 60_000
 """How long the browser waits for what a driver does, in milliseconds: other tests may run beside it."""
 
 
@@ -82,6 +83,7 @@ def test_a_study_is_watched_and_steered_on_its_page(home: Home, study: tuple[Stu
     folder, driver = study
     with serving(home) as served, chromium() as browser, opened_tab(browser) as tab:
         page = tab.page
+        page.set_default_timeout(PATIENCE)
         log_in(page, served.address)
         page.get_by_role("link", name="watched").click()
         expect(page.get_by_role("heading", name="Now")).to_be_visible()
