@@ -1,4 +1,4 @@
-"""Makes up finalists, a search and a head, and the page that they have."""
+"""Makes up finalists, a search of known sizes and a head, and the page that they have."""
 
 from dataclasses import replace
 
@@ -37,3 +37,10 @@ def page(folder: StudyFolder, rows: list[TrialResult]) -> Page:
     for each in rows:
         sink.trial_ended(each)
     return read(write_report(folder))
+
+
+def sized(task: str, *points: tuple[int, float]) -> list[TrialResult]:
+    return [
+        row(f"{number:03d}", "search", score, task=task, number=number, trainable_parameters=size)
+        for number, (size, score) in enumerate(points)
+    ]

@@ -11,7 +11,6 @@ from krona_tune.report.task_summary import summarise
 from krona_tune.study.network import Network
 from krona_tune.study.result import Report, Status, TrialResult
 from tests.record.events import ended, manifest, report, started
-from tests.study.final_rows import row
 
 SIZES = (8, 12, 16, 24, 32, 48)
 
@@ -60,10 +59,3 @@ def subject(trials: int, backbone: Network | None = None) -> Subject:
 def subject_of(*trials: TrialResult) -> Subject:
     """Returns cola with these trials, as its charts are drawn from it."""
     return Subject(summary=summarise("cola", trials, None), recorded=Records(trials=trials))
-
-
-def sized(task: str, *points: tuple[int, float]) -> list[TrialResult]:
-    return [
-        row(f"{number:03d}", "search", score, task=task, number=number, trainable_parameters=size)
-        for number, (size, score) in enumerate(points)
-    ]

@@ -5,7 +5,8 @@ import pytest
 from krona_tune.report.score_charts import average_chart, score_against_step_time, task_front
 from krona_tune.report.task_summary import summarise
 from krona_tune.study.standings import average_front
-from tests.report.many_trials import FACTS, sized, subject_of
+from tests.report.finalists import sized
+from tests.report.many_trials import FACTS, subject_of
 from tests.study.final_rows import row
 
 

@@ -13,8 +13,7 @@ from krona_tune.study.manifest import Manifest
 from krona_tune.study.result import Status
 from tests.record.events import manifest
 from tests.report.conftest import Empty
-from tests.report.finalists import HEAD, LORA, SEARCHED, final_rows, page
-from tests.report.many_trials import sized
+from tests.report.finalists import HEAD, LORA, SEARCHED, final_rows, page, sized
 from tests.report.pages import read
 from tests.study.final_rows import row
 
