@@ -5,7 +5,8 @@ from enum import StrEnum
 
 
 class Role(StrEnum):
-    """The role of a weight matrix in its layer. `feed_forward` is the whole feed-forward block."""
+    """The role of a weight matrix in its layer. `feed_forward` is the whole feed-forward block, `named` a map that a
+    person has named whatever it does."""
 
     QUERY = "query"
     KEY = "key"
@@ -18,6 +19,7 @@ class Role(StrEnum):
     FEED_FORWARD_IN = "feed_forward_in"
     FEED_FORWARD_OUT = "feed_forward_out"
     FEED_FORWARD = "feed_forward"
+    NAMED = "named"
 
 
 class Stack(StrEnum):
@@ -76,10 +78,14 @@ class Site:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A linear map of the layers that carries no adapter, by its name inside its layer, and why."""
+    """A linear map of the layers that carries no adapter, by its name inside its layer, and why.
+
+    `role` is what its name says.
+    """
 
     name: str
     reason: str
+    role: Role | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Tells by gradients what each row of each linear map does, in a layer whose maps have weightless functions instead."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import sqrt
@@ -9,14 +9,19 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from krona_tune.backbones.map_roles import ProbedMap, Reach, classify, is_causal
-from krona_tune.backbones.meta_model import Layers, MapSize, MetaModel, maps_of, size_of
+from krona_tune.backbones.meta_model import Layers, MapSize, MetaModel, maps_of, size_of, stated
 
-MOST_TOKENS = 3
-"""The most tokens of an input whose addition is remembered."""
+MOST_TOKENS, IN_WINDOWS = 3, 4
+"""The most tokens that a model reads, and the most of an input whose addition is remembered: windows are filled up."""
+LONGER = 16
+"""To how many tokens an input is padded for a model that can't run on a few, such as one that pools them."""
 LARGE = 2**24
 """The most values of a parameter that is really made."""
+NOWHERE = -1e4
+"""A logit of what gets no attention."""
 SIZE = 0.3
 """The size of the numbers that maps put out: small enough for a softmax without scaling, as T5 has."""
 
@@ -34,11 +39,12 @@ class MapStandIn(nn.Module):
         self._u = torch.randn(size.d_in, generator=generator) / sqrt(size.d_in)
         self._v = torch.randn(size.d_out, generator=generator) * SIZE
         self._generator = generator
+        self.most = IN_WINDOWS
         self.added: list[Tensor] = []
 
     def forward(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
         y = (x @ self._u)[..., None] * self._v
-        if self.added or x[..., 0].numel() > MOST_TOKENS:
+        if self.added or x[..., 0].numel() > self.most:
             return y  # a second call, or one for a table of positions
         c = (torch.randn((*x.shape[:-1], self.out_features), generator=self._generator) * SIZE).requires_grad_()
         self.added.append(c)
@@ -81,6 +87,8 @@ def put_stand_ins(model: MetaModel, generator: torch.Generator) -> dict[str, Map
     for module in list(model.whole.modules()):
         module.to_empty(device="cpu", recurse=False)
         whole._init_weights(module)
+        if (sinks := getattr(module, "sinks", None)) is not None:  # a token alone would not attend only to itself
+            sinks.data.fill_(NOWHERE)
     model.whole.eval().requires_grad_(False)
     named = model.base.named_modules()
     return {name: module for name, module in named if isinstance(module, MapStandIn)}
@@ -118,22 +126,47 @@ def probe(model: MetaModel, lists: list[Layers]) -> dict[str, ProbedLayers]:
     The model is used up: its maps are replaced and its other parameters made.
     """
     structures = _structures(lists)
-    samples = {layer for each in structures for layer in each.samples}
-    reaches: dict[str, list[Reach]] = defaultdict(list)
-    cross: set[str] = set()
-    uses: dict[str, int] = {}
     with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(0)
         maps = put_stand_ins(model, torch.Generator().manual_seed(0))
-        for _ in range(DRAWS):
-            single = {run.layer: run for run in _run(model, lists, maps, 1)}
-            for run in _run(model, lists, maps, 2):
-                uses[run.layer] = run.calls
-                if run.layer in samples and run.layer in single:
-                    cross |= run.reads_other_stack()
-                    for name, reach in _reach(single[run.layer], run):
-                        reaches[name].append(reach)
-    return {layers.name: _probed_layers(layers, structures, reaches, cross, uses) for layers in lists}
+        try:
+            seen = _see(model, lists, maps, structures)
+        except Exception:  # whatever a family does with so few tokens
+            for stand_in in maps.values():
+                stand_in.most = LONGER
+            seen = _see(model, lists, maps, structures, LONGER)
+    return {layers.name: _probed_layers(layers, structures, seen) for layers in lists}
+
+
+@dataclass
+class _Seen:
+    """What some runs have shown: how far the rows of each map reach, the maps that read another stack, and how often
+    each layer runs."""
+
+    reaches: dict[str, list[Reach]] = field(default_factory=lambda: defaultdict(list))
+    cross: set[str] = field(default_factory=set)
+    uses: dict[str, int] = field(default_factory=dict)
+
+
+def _see(
+    model: MetaModel,
+    lists: list[Layers],
+    maps: dict[str, MapStandIn],
+    structures: Iterable["_Structure"],
+    length: int = 0,
+) -> _Seen:
+    """Runs the model on one token and on two, padded to `length`."""
+    samples = {layer for each in structures for layer in each.samples}
+    seen = _Seen()
+    for _ in range(DRAWS):
+        single = {run.layer: run for run in _run(model, lists, maps, 1, length)}
+        for run in _run(model, lists, maps, 2, length):
+            seen.uses[run.layer] = run.calls
+            if run.layer in samples and run.layer in single:
+                seen.cross |= run.reads_other_stack()
+                for name, reach in _reach(single[run.layer], run):
+                    seen.reaches[name].append(reach)
+    return seen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,28 +203,22 @@ def _structures(lists: list[Layers]) -> list[_Structure]:
     return list(alike.values())
 
 
-def _probed_layers(
-    layers: Layers,
-    structures: list[_Structure],
-    reaches: dict[str, list[Reach]],
-    cross: set[str],
-    uses: dict[str, int],
-) -> ProbedLayers:
+def _probed_layers(layers: Layers, structures: list[_Structure], seen: _Seen) -> ProbedLayers:
     """Gives every layer of a list what was found in the samples of its structure."""
     maps: dict[str, ProbedMap] = {}
     of_own_stack: list[Reach] = []
     for structure in structures:
         for name in structure.maps:
             alike = [f"{sample}.{name}" for sample in structure.samples]
-            draws = [reach for each in alike for reach in reaches.get(each, ())]
+            draws = [reach for each in alike for reach in seen.reaches.get(each, ())]
             if draws and structure.list_name == layers.name:
-                probed = classify(draws, cross=not cross.isdisjoint(alike))
+                probed = classify(draws, cross=not seen.cross.isdisjoint(alike))
                 maps |= {f"{layer}.{name}": probed for layer in structure.layers}
                 of_own_stack += [] if probed.cross else draws
     return ProbedLayers(
         maps=maps,
         causal=is_causal(of_own_stack),
-        uses=max(uses.get(layer, 1) for layer, _ in layers.named()),
+        uses=max(seen.uses.get(layer, 1) for layer, _ in layers.named()),
     )
 
 
@@ -219,12 +246,14 @@ class _Run:
         }
 
 
-def _run(model: MetaModel, lists: list[Layers], maps: dict[str, MapStandIn], tokens: int) -> Iterator[_Run]:
+def _run(
+    model: MetaModel, lists: list[Layers], maps: dict[str, MapStandIn], tokens: int, length: int
+) -> Iterator[_Run]:
     """Runs the model once and yields each layer that ran."""
     for stand_in in maps.values():
         stand_in.added.clear()
     with _outputs(lists) as outputs:
-        _forward(model, tokens)
+        _forward(model, tokens, length)
     for layer, calls in outputs.items():
         added = {name: each.added[0] for name, each in maps.items() if name.startswith(f"{layer}.") and each.added}
         first = calls[0]
@@ -233,10 +262,10 @@ def _run(model: MetaModel, lists: list[Layers], maps: dict[str, MapStandIn], tok
 
 
 def _reach(single: _Run, double: _Run) -> Iterator[tuple[str, Reach]]:
-    alone, last, first = single.gradients(0), double.gradients(-1), double.gradients(0)
+    alone, last, first = single.gradients(0), double.gradients(1), double.gradients(0)
     for name in single.added.keys() & double.added.keys():
-        if len(alone[name]) == 1 and len(last[name]) in {len(double.output), OTHER_TOKENS[2]}:
-            yield name, (alone[name][0], last[name][0], last[name][-1], first[name][-1])
+        if len(alone[name]) in {1, len(single.output)} and len(last[name]) in {len(double.output), OTHER_TOKENS[2]}:
+            yield name, (alone[name][0], last[name][0], last[name][1], first[name][1])
 
 
 def _by_token(values: Tensor) -> Tensor:
@@ -267,13 +296,13 @@ def _outputs(lists: list[Layers]) -> Iterator[dict[str, list[Tensor]]]:
             handle.remove()
 
 
-def _forward(model: MetaModel, tokens: int) -> None:
-    middle, padding = model.config.vocab_size // 2, model.config.pad_token_id
+def _forward(model: MetaModel, tokens: int, length: int) -> None:
+    """Runs the model on a few tokens, padded to `length`."""
+    middle, padding = stated(model.config, "vocab_size") // 2, stated(model.config, "pad_token_id")
     ids = torch.tensor([[number for number in range(middle - 2, middle + 2) if number != padding][-3:]])
     base: Any = model.base
+    read = ids[:, : OTHER_TOKENS[tokens] if model.is_encoder_decoder else tokens]
+    filled = (0, max(0, length - read.shape[1]))
+    given = {"input_ids": pad(read, filled, value=padding or 0), "attention_mask": pad(torch.ones_like(read), filled)}
     with torch.enable_grad():
-        if model.text_to_text:
-            beside = ids[:, : OTHER_TOKENS[tokens]]
-            base(input_ids=beside, attention_mask=torch.ones_like(beside), decoder_input_ids=ids[:, :tokens])
-        else:
-            base(input_ids=ids[:, :tokens], attention_mask=torch.ones_like(ids[:, :tokens]))
+        base(**given, **({"decoder_input_ids": ids[:, :tokens]} if model.is_encoder_decoder else {}))

@@ -1,8 +1,8 @@
 """Finds a backbone's geometry by three kinds of evidence that must agree: names, gradients, the config's numbers."""
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from itertools import takewhile
@@ -10,7 +10,7 @@ from typing import Any
 
 from krona_tune.backbones.geometry import Geometry, LeftOut, Role, Site, Stack
 from krona_tune.backbones.gradient_probe import ProbedLayers, probe
-from krona_tune.backbones.map_roles import CROSS, MapRole, role_by_name, roles_of, stated_role
+from krona_tune.backbones.map_roles import CROSS, NO_ATTENTION, Fused, MapRole, role_by_name, roles_of, stated_role
 from krona_tune.backbones.meta_model import (
     LayerFacts,
     Layers,
@@ -19,17 +19,20 @@ from krona_tune.backbones.meta_model import (
     build_meta_model,
     find_layers,
     is_decoder,
+    matrix_kinds,
     model_facts,
     read_config,
+    size_of,
+    stated,
 )
 from krona_tune.refusal import Refusal, refusing
 
 CORRECT = "name its maps: backbone: {roles: {query: '*self_attn.q_proj', …}}"
-NOT_RUN = f"correct its config, or, if transformers can run it, {CORRECT}"
-NO_ATTENTION = re.compile(r"mamba|rwkv|recurrent|\bssm\b|linear_attn", re.IGNORECASE)
-"""Names of modules that mix tokens without attention."""
+MOST_NAMES = 6
+"""The most names of maps that a refusal proposes."""
 ROLES = list(Role)
 _ATTENTIONS = ((Role.QUERY, Role.KEY, Role.VALUE, Role.OUTPUT), tuple(CROSS.values()))
+_IN_ATTENTION = {*_ATTENTIONS[0], *_ATTENTIONS[1], Fused.ATTENTION}
 
 
 def introspect(values: Mapping[str, Any], place: str, corrections: Mapping[Role, str] | None = None) -> Geometry:
@@ -38,28 +41,87 @@ def introspect(values: Mapping[str, Any], place: str, corrections: Mapping[Role,
     A map whose name, gradients and size do not agree about its role is left out, and the geometry says so.
 
     Args:
-        corrections: patterns of the names of maps in a layer, such as `*.q_proj`, by the roles that they have.
+        corrections: patterns of the names of maps in a layer, such as `*.q_proj`, by the roles that they have; or,
+            under `named`, a regular expression of the whole names of the maps that carry an adapter, and of no others.
 
     Raises:
         Refusal: transformers has no such model, it has no repeated layers with attention or feed-forward maps, it can't
             be run on a few tokens, or a correction names no map.
     """
-    config, stated = read_config(values, place), corrections or {}
+    config, given = read_config(values, place), corrections or {}
     model = build_meta_model(config, 2, place)
     lists = find_layers(model.base)
     facts = model_facts(config, model, lists, place, says_untied=values.get("tie_word_embeddings") is False)
-    _refuse_idle(stated, facts)
-    _refuse_other_layers(facts, config, place, stated)
-    probed = _probed(model, lists, place, stated)
-    return _Reader(config, place, facts, probed, stated).geometry()
+    if not any(facts.layers.values()):
+        said = f"has 0 lists of layers with linear maps: its weights are in {', '.join(matrix_kinds(model.base))}"
+        raise Refusal(place, f"a {config.model_type} {said}", "give another model: an adapter stands beside such a map")
+    if Role.NAMED in given:
+        return _named(config, place, model, facts, given[Role.NAMED])
+    _refuse_idle(given, facts)
+    chosen = _attending(facts)
+    _refuse_other_layers(chosen, config, place, given)
+    probed = _probed(model, [layers for layers in lists if layers.name in chosen.layers], place, given, facts)
+    return _Reader(config, place, chosen, probed, given, elsewhere=_in_other_lists(facts, chosen)).geometry()
+
+
+def _named(config: Any, place: str, model: MetaModel, facts: ModelFacts, pattern: str) -> Geometry:
+    """Returns the geometry whose sites are the maps that a person has named, whatever they do."""
+    prefix = "" if model.is_encoder_decoder else f"{model.whole.base_model_prefix}."
+    maps = [name for name, module in model.base.named_modules() if size_of(module)]
+    named = {name for name in maps if any(re.fullmatch(pattern, each) for each in (name, prefix + name))}
+    inside = {f"{layer.name}.{name}" for layers in facts.layers.values() for layer in layers for name in layer.maps}
+    if not named & inside:
+        where = " in its layers" if named else ""
+        said = f"they match no linear map{where} of this {config.model_type}"
+        raise Refusal("backbone: target_modules", said, f"maps: {', '.join(_names(facts))}")
+    probed = {name: ProbedLayers(causal=is_decoder(config)) for name in facts.layers}
+    outside = {name: LeftOut(name, "it is in no layer") for name in sorted(named - inside)}
+    return _Reader(config, place, facts, probed, {}, named=named, elsewhere=outside).geometry()
+
+
+def _names(facts: ModelFacts) -> list[str]:
+    return sorted({name for layers in facts.layers.values() for layer in layers for name in layer.maps})
+
+
+def _correct(facts: ModelFacts) -> str:
+    """Returns what a person can do about a model that is not understood: name its maps."""
+    leaves = list(dict.fromkeys(name.rpartition(".")[2] for name in _names(facts)))
+    more = ", …" * (len(leaves) > MOST_NAMES)
+    return f"{CORRECT}, or as peft does: backbone: {{target_modules: [{', '.join(leaves[:MOST_NAMES])}{more}]}}"
+
+
+def _attending(facts: ModelFacts) -> ModelFacts:
+    """Returns the facts with the list of layers that carries adapters alone: of those with attention the longest.
+
+    Those of an encoder-decoder, which has a list for each stack, stay.
+    """
+    if facts.is_encoder_decoder:
+        return facts
+    attends = {name: layers for name, layers in facts.layers.items() if any(map(_attends, layers))}
+    return replace(facts, layers=dict([max((attends or facts.layers).items(), key=lambda each: len(each[1]))]))
+
+
+def _attends(layer: LayerFacts) -> bool:
+    """Returns whether some map's name says that it belongs to attention."""
+    return any(role_by_name(name) in _IN_ATTENTION and not NO_ATTENTION.search(name) for name in layer.maps)
+
+
+def _in_other_lists(facts: ModelFacts, chosen: ModelFacts) -> dict[str, LeftOut]:
+    """Returns the maps of the lists of layers that carry no adapter, by their names with * for a number."""
+    others = (layer for name, layers in facts.layers.items() if name not in chosen.layers for layer in layers)
+    names = {f"{layer.name.rpartition('.')[0]}.*.{name}": name for layer in others for name in layer.maps}
+    reason = f"it is in another list of layers than {', '.join(chosen.layers)}"
+    roles = {whole: role_by_name(name) for whole, name in names.items()}
+    return {name: LeftOut(name, reason, role if isinstance(role, Role) else None) for name, role in roles.items()}
 
 
 def _probed(
-    model: MetaModel, lists: list[Layers], place: str, corrections: Mapping[Role, str]
+    model: MetaModel, lists: list[Layers], place: str, corrections: Mapping[Role, str], facts: ModelFacts
 ) -> dict[str, ProbedLayers]:
     """Returns what gradients show; nothing of a model that can't be run, if a person has named its maps."""
+    fix = f"correct its config, or, if transformers can run it, {_correct(facts)}"
     try:
-        with refusing(place, f"a {model.config.model_type} can't be run on a few tokens", NOT_RUN):
+        with refusing(place, f"a {model.config.model_type} can't be run on a few tokens", fix):
             return probe(model, lists)
     except Refusal:
         if not corrections:
@@ -68,28 +130,29 @@ def _probed(
 
 
 def _refuse_other_layers(facts: ModelFacts, config: Any, place: str, corrections: Mapping[Role, str]) -> None:
-    """Refuses models whose layers are not one list for each stack, or mix tokens without attention."""
-    fix = "give an encoder, a decoder or an encoder-decoder with attention"
-    wanted = 2 if facts.text_to_text else 1
+    """Refuses models whose layers are not one list for each stack, or all mix tokens without attention."""
+    wanted = 2 if facts.is_encoder_decoder else 1
     if len(facts.layers) != wanted:
         said = f"has {len(facts.layers)} lists of layers with linear maps, not {wanted}: {', '.join(facts.layers)}"
-        raise Refusal(place, f"a {config.model_type} {said.rstrip(': ')}", fix)
+        raise Refusal(place, f"a {config.model_type} {said}", _correct(facts))
     for layers in facts.layers.values():
+        mixers = (f"{layer.name}.{name}" for layer in layers for name in layer.modules if NO_ATTENTION.search(name))
+        if not any(map(_attends, layers)) and (other := next(mixers, None)):
+            raise Refusal(place, f"a {config.model_type} mixes tokens without attention ({other})", _correct(facts))
         for layer in layers:
-            if other := next(filter(NO_ATTENTION.search, layer.modules), None):
-                raise Refusal(
-                    place, f"a {config.model_type} mixes tokens without attention ({layer.name}.{other})", fix
-                )
-            named = {stated_role(name, corrections) or role_by_name(name) for name in layer.maps}
+            maps = [name for name in layer.maps if not NO_ATTENTION.search(name)]
+            named = {stated_role(name, corrections) or role_by_name(name) for name in maps}
             for query, key, value, output in _ATTENTIONS:
                 if named & {key, value} and not {query, output} <= named:
                     said = f"{layer.name} has a {key} or {value} but no {query} or no {output}"
-                    raise Refusal(place, f"a {config.model_type} has another kind of attention: {said}", CORRECT)
+                    raise Refusal(
+                        place, f"a {config.model_type} has another kind of attention: {said}", _correct(facts)
+                    )
 
 
 def _refuse_idle(corrections: Mapping[Role, str], facts: ModelFacts) -> None:
     """Refuses a correction that decides about no map."""
-    maps = sorted({name for layers in facts.layers.values() for layer in layers for name in layer.maps})
+    maps = _names(facts)
     for number, (role, pattern) in enumerate(corrections.items()):
         named = [name for name in maps if fnmatchcase(name, pattern)]
         if not named:
@@ -102,34 +165,43 @@ def _refuse_idle(corrections: Mapping[Role, str], facts: ModelFacts) -> None:
 
 @dataclass
 class _Reader:
-    """Puts the sites of a model together from the facts and what was probed."""
+    """Puts the sites of a model together from the facts and what was probed.
+
+    `named` are the whole names of the maps that alone carry adapters, if a person has named them, `elsewhere` the maps
+    that are left out because they are in none of the layers.
+    """
 
     config: Any
     place: str
     facts: ModelFacts
     probed: Mapping[str, ProbedLayers]
     corrections: Mapping[Role, str]
+    named: Collection[str] = ()
+    elsewhere: Mapping[str, LeftOut] = field(default_factory=dict)
     left_out: dict[str, LeftOut] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._probed_maps = {name: each for layers in self.probed.values() for name, each in layers.maps.items()}
         with refusing(self.place, f"a {self.config.model_type} states no width or vocabulary", "give another model"):
-            self._width, self._vocabulary = int(self.config.hidden_size), int(self.config.vocab_size)
+            self._width, self._vocabulary = (int(stated(self.config, name)) for name in ("hidden_size", "vocab_size"))
 
     def geometry(self) -> Geometry:
-        facts = self.facts
-        stacks = {self._stack(name): name for name in facts.layers}
-        sites = tuple(site for stack, name in stacks.items() for site in self._sites(stack, facts.layers[name]))
+        facts, stacks = self.facts, dict[Stack, tuple[LayerFacts, ...]]()
+        for name, layers in facts.layers.items():
+            stack = self._stack(name)
+            stacks[stack] = stacks.get(stack, ()) + layers
+        found = self._named_sites if self.named else self._sites
+        sites = tuple(site for stack, layers in stacks.items() for site in found(stack, layers))
         if not sites:
             said = next((f": {each.name}: {each.reason}" for each in self.left_out.values()), "")
-            raise Refusal(self.place, f"no map of this {self.config.model_type} can be adapted{said}", CORRECT)
+            raise Refusal(self.place, f"no map of this {self.config.model_type} can be adapted{said}", _correct(facts))
         return Geometry(
             model_type=self.config.model_type,
             sites=sites,
-            depths={stack: len(facts.layers[name]) for stack, name in stacks.items()},
+            depths={stack: len(layers) for stack, layers in stacks.items()},
             norms=facts.norms,
             norm_biases=facts.norm_biases,
-            norms_of_layer={s: tuple(each.norms for each in facts.layers[name]) for s, name in stacks.items()},
+            norms_of_layer={stack: tuple(each.norms for each in layers) for stack, layers in stacks.items()},
             parameters=facts.parameters,
             width=self._width,
             head=facts.head,
@@ -137,13 +209,21 @@ class _Reader:
             vocabulary=self._vocabulary,
             positions=facts.positions,
             uses=max(each.uses for each in self.probed.values()),
-            left_out=tuple(self.left_out.values()),
+            left_out=tuple({**self.left_out, **self.elsewhere}.values()),
         )
 
     def _stack(self, name: str) -> Stack:
-        if self.facts.text_to_text:
+        if self.facts.is_encoder_decoder:
             return Stack.DECODER if "decoder" in name else Stack.ENCODER
-        return Stack.DECODER if self.probed[name].causal else Stack.ENCODER
+        return Stack.DECODER if self.facts.text_to_text or self.probed[name].causal else Stack.ENCODER
+
+    def _named_sites(self, stack: Stack, layers: tuple[LayerFacts, ...]) -> Iterator[Site]:
+        for number, layer in enumerate(layers):
+            here = partial(Site, role=Role.NAMED, stack=stack, layer=number, layer_name=layer.name)
+            for name, size in layer.maps.items():
+                if (whole := f"{layer.name}.{name}") in self.named:
+                    at = partial(here, name=whole, enters=whole, transposed=size.transposed)
+                    yield at(d_out=size.d_out, d_in=size.d_in)
 
     def _sites(self, stack: Stack, layers: tuple[LayerFacts, ...]) -> Iterator[Site]:
         for number, layer in enumerate(layers):

@@ -1,5 +1,6 @@
 """Gives each linear map of a layer its role, where its name, its gradients and the config's numbers agree."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,18 +22,36 @@ class Fused(StrEnum):
 
 
 _ATTENTION: dict[Role | Fused, str] = {
-    Role.QUERY: "q q_proj query query_proj q_lin wq",
-    Role.KEY: "k k_proj key key_proj k_lin wk",
-    Role.VALUE: "v v_proj value value_proj v_lin wv",
-    Role.OUTPUT: "o o_proj output output_proj out_proj out_lin dense c_proj wo",
+    Role.QUERY: "q q_proj query query_proj q_lin q_head wq",
+    Role.KEY: "k k_proj key key_proj k_lin k_head wk",
+    Role.VALUE: "v v_proj value value_proj v_lin v_head wv",
+    Role.OUTPUT: "o o_proj output output_proj out_proj out_lin post_proj dense c_proj wo",
     Fused.ATTENTION: "c_attn wqkv query_key_value qkv_proj in_proj qkv",
 }
 _FEED_FORWARD: dict[Role | Fused, str] = {
-    Role.FEED_FORWARD_IN: "fc1 fc_in c_fc lin1 wi wi_0 wi_1 ffn dense_h_to_4h up_proj gate_proj gate_up_proj",
-    Role.FEED_FORWARD_OUT: "fc2 fc_out c_proj lin2 wo ffn_output dense_4h_to_h down_proj",
+    Role.FEED_FORWARD_IN: "fc1 fc_in c_fc lin1 linear_1 wi wi_0 wi_1 ffn dense_h_to_4h up_proj gate_proj gate_up_proj",
+    Role.FEED_FORWARD_OUT: "fc2 fc_out c_proj lin2 linear_2 wo ffn_output dense_4h_to_h down_proj",
 }
-_DENSE = {"intermediate": Role.FEED_FORWARD_IN, "output": Role.FEED_FORWARD_OUT}
-"""The roles of a map named `dense` outside attention, by the module that holds it."""
+_BY_HOLDER = {
+    ("intermediate", "dense"): Role.FEED_FORWARD_IN,
+    ("output", "dense"): Role.FEED_FORWARD_OUT,
+    ("ff", "layer_1"): Role.FEED_FORWARD_IN,
+    ("ff", "layer_2"): Role.FEED_FORWARD_OUT,
+    ("feed_forward", "intermediate"): Role.FEED_FORWARD_IN,
+    ("feed_forward", "output"): Role.FEED_FORWARD_OUT,
+    ("feed_forward", "w1"): Role.FEED_FORWARD_IN,
+    ("feed_forward", "w3"): Role.FEED_FORWARD_IN,
+    ("feed_forward", "w2"): Role.FEED_FORWARD_OUT,
+    ("ffn", "0"): Role.FEED_FORWARD_IN,
+    ("ffn", "2"): Role.FEED_FORWARD_OUT,
+}
+"""The roles of maps outside attention whose name says something only with that of the module that holds them."""
+NO_ATTENTION = re.compile(r"mamba|rwkv|recurrent|\bssm\b|linear_attn", re.IGNORECASE)
+"""Names of modules that mix tokens without attention."""
+_UNMISTAKABLE = {f"{letter}_proj" for letter in "qkvo"} | {"q_lin", "k_lin", "v_lin", "out_lin"}
+"""Names of maps of attention, whatever holds them."""
+WRAPPED = ".linear"
+"""The end of the name of a map that is the only one in a module, which has the name that says something."""
 _CROSS = ("cross", "encdec", "encoder_attn", "enc_dec")
 
 
@@ -45,9 +64,9 @@ _IN_ATTENTION, _OUTSIDE = _by_word(_ATTENTION), _by_word(_FEED_FORWARD)
 
 def role_by_name(path: str) -> Role | Fused | None:
     """Returns the role that a map's dotted name inside its layer says; None if it says nothing."""
-    *above, leaf = path.split(".")
-    if not any("att" in word.lower() for word in above):
-        return _DENSE.get(above[-1]) if leaf == "dense" and above else _OUTSIDE.get(leaf.lower())
+    *above, leaf = path.removesuffix(WRAPPED).split(".")
+    if leaf not in _UNMISTAKABLE and not any("att" in word.lower() for word in above):
+        return _BY_HOLDER.get((above[-1] if above else "", leaf)) or _OUTSIDE.get(leaf.lower())
     role = _IN_ATTENTION.get(leaf.lower())
     if isinstance(role, Role) and is_cross(path):
         return Role(f"cross_{role}")
@@ -128,6 +147,8 @@ def is_causal(reaches: Iterable[Reach]) -> bool:
 
 ROLE_OF_ROWS = {RowClass.QUERY: Role.QUERY, RowClass.KEY: Role.KEY, RowClass.VALUE: Role.VALUE}
 _ROWS_OF_ROLE = {role: row_class for row_class, role in ROLE_OF_ROWS.items()}
+WIDTHS = ("hidden_size", "true_hidden_size")
+"""What a config calls the features of a hidden state; the second are those inside a layer with a bottleneck."""
 CROSS = {each: Role(f"cross_{each}") for each in (Role.QUERY, Role.KEY, Role.VALUE, Role.OUTPUT)}
 _SELF = {cross: role for role, cross in CROSS.items()}
 
@@ -157,7 +178,8 @@ def roles_of(
             continue
         found = _agreed(name, size, probed.get(f"{layer.name}.{name}"), config)
         if isinstance(found, str):
-            yield LeftOut(name, found)
+            named = role_by_name(name)
+            yield LeftOut(name, found, named if isinstance(named, Role) else None)
         else:
             yield from found
     for name, dimensions in layer.stacked.items():
@@ -173,17 +195,30 @@ def stated_role(name: str, corrections: Mapping[Role, str]) -> Role | None:
 def _agreed(name: str, size: MapSize, probed: ProbedMap | None, config: Any) -> list[MapRole] | str:
     """Returns the roles of a map's rows, or why it has none."""
     named = role_by_name(name)
-    if named is None or is_expert(name):
-        return "it is one expert of several" if is_expert(name) else "its name says no role"
-    if probed is None:
-        return f"its name says {named}, but it does not run on a few tokens"
+    if other := _no_site(name, named, probed):
+        return other
+    assert named is not None
+    assert probed is not None
     if not isinstance(named, Role):
         return _fused(name, size, probed.rows)
+    if named is Role.QUERY and (rows := _beside_a_gate(probed.rows)):
+        return [_part(name, named, size, rows)]
     if probed.whole is not _ROWS_OF_ROLE.get(_SELF.get(named, named), RowClass.TOKEN):
         return f"its name says {named}, its gradients {probed.whole}"
     if probed.cross != (named in _SELF) and named in {Role.KEY, Role.VALUE, Role.CROSS_KEY, Role.CROSS_VALUE}:
         return f"its name says {named}, but it reads {'the other' if probed.cross else 'its own'} stack"
     return _wrong_number(named, size, config) or [MapRole(name, named, size)]
+
+
+def _no_site(name: str, named: Role | Fused | None, probed: ProbedMap | None) -> str:
+    """Returns why nothing can be known of a map's role; nothing if it can."""
+    reasons = {
+        "it is one expert of several": is_expert(name),
+        "it mixes tokens without attention": NO_ATTENTION.search(name),
+        "its name says no role": named is None,
+        f"its name says {named}, but it does not run on a few tokens": probed is None,
+    }
+    return next((reason for reason, applies in reasons.items() if applies), "")
 
 
 def _fused(name: str, size: MapSize, classes: list[RowClass]) -> list[MapRole] | str:
@@ -194,8 +229,19 @@ def _fused(name: str, size: MapSize, classes: list[RowClass]) -> list[MapRole] |
         rows = regular_rows([each is row_class for each in classes])
         if rows is None:
             return f"the rows of its {role} are irregular"
-        found.append(MapRole(name, role, MapSize(rows.block * rows.count, size.d_in, size.transposed), rows))
+        found.append(_part(name, role, size, rows))
     return found
+
+
+def _beside_a_gate(classes: list[RowClass]) -> Rows | None:
+    """Returns the rows of a query, if the other half of the map's rows is the gate of the attention's output."""
+    rows = regular_rows([each is RowClass.QUERY for each in classes])
+    halves = rows is not None and 2 * rows.block * rows.count == rows.total
+    return rows if halves and set(classes) == {RowClass.QUERY, RowClass.TOKEN} else None
+
+
+def _part(name: str, role: Role, size: MapSize, rows: Rows) -> MapRole:
+    return MapRole(name, role, MapSize(rows.block * rows.count, size.d_in, size.transposed), rows)
 
 
 def regular_rows(chosen: list[bool]) -> Rows | None:
@@ -213,10 +259,10 @@ def regular_rows(chosen: list[bool]) -> Rows | None:
 def _wrong_number(named: Role, size: MapSize, config: Any) -> str:
     """Returns how a map's size contradicts the config; nothing where the config does not state the number."""
     role = _SELF.get(named, named)
-    width = getattr(config, "hidden_size", None)
+    widths = [width for key in WIDTHS if (width := getattr(config, key, None)) is not None]
     inner = size.d_out if role in {Role.OUTPUT, Role.FEED_FORWARD_OUT} else size.d_in
-    if width is not None and named not in {Role.CROSS_KEY, Role.CROSS_VALUE} and inner != width:
-        return f"its name says {named}, but it is {size.d_out}×{size.d_in} in a model of width {width}"
+    if widths and named not in {Role.CROSS_KEY, Role.CROSS_VALUE} and inner not in widths:
+        return f"its name says {named}, but it is {size.d_out}×{size.d_in} in a model of width {widths[0]}"
     heads = _heads(role, config)
     if heads and size.d_out % heads:
         return f"its name says {named}, but its {size.d_out} rows are not those of {heads} heads"

@@ -36,14 +36,19 @@ def count_norm_biases(module: nn.Module) -> int:
 
 @dataclass(frozen=True)
 class Layers:
-    """A list of repeated layers, by its name in the base model."""
+    """A list of repeated layers, by its name in the base model. Blocks that are lists of layers are one list."""
 
     name: str
     modules: nn.ModuleList
 
     def named(self) -> Iterator[tuple[str, nn.Module]]:
-        for number, module in enumerate(self.modules):
-            yield f"{self.name}.{number}", module
+        yield from _flat(self.name, self.modules)
+
+
+def _flat(name: str, modules: nn.ModuleList) -> Iterator[tuple[str, nn.Module]]:
+    for number, module in enumerate(modules):
+        here = f"{name}.{number}"
+        yield from _flat(here, module) if isinstance(module, nn.ModuleList) else [(here, module)]
 
 
 @dataclass(frozen=True)
@@ -79,26 +84,41 @@ def size_of(module: nn.Module) -> MapSize | None:
     return None
 
 
+def matrix_kinds(module: nn.Module) -> list[str]:
+    """Returns the kinds of modules in repeated lists that hold a matrix of their own."""
+    lists = [each for each in module.modules() if isinstance(each, nn.ModuleList)]
+    inside = [each for layers in lists for each in layers.modules()]
+    return sorted({type(each).__name__ for each in inside if any(p.ndim > 1 for p in each.parameters(recurse=False))})
+
+
 def maps_of(layer: nn.Module) -> dict[str, MapSize]:
     """Returns the linear maps of a layer by their names inside it."""
     return {name: size for name, module in layer.named_modules() if (size := size_of(module))}
 
 
+WINDOWS = {"attention_window": 4}
+"""What a config says about the tokens that a model reads at once, and the number that lets it read a few. It changes
+no parameter."""
 MOST_PARAMETERS = 10**13
 """More than any model has: a mistake in config.json."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetaModel:
-    """A model without weights; `base` is what is pretrained, and `whole` also has a task's head."""
+    """A model without weights; `base` is what is pretrained, and `whole` also has a task's head, or that of a language
+    model if the family has no other."""
 
     config: Any
     whole: nn.Module
     base: nn.Module
 
     @property
-    def text_to_text(self) -> bool:
+    def is_encoder_decoder(self) -> bool:
         return self.whole is self.base
+
+    @property
+    def text_to_text(self) -> bool:
+        return self.is_encoder_decoder or _kind(self.config) is transformers.AutoModelForCausalLM
 
 
 def read_config(values: Mapping[str, Any], place: str) -> Any:
@@ -119,23 +139,33 @@ def read_config(values: Mapping[str, Any], place: str) -> Any:
         raise Refusal(
             place,
             f"transformers neither classifies nor answers with a {model_type}",
-            "give an encoder, a decoder with a class for sequence classification, or an encoder-decoder",
+            "give an encoder with a class for sequence classification, a decoder, or an encoder-decoder",
         )
     return config
 
 
 def known_model_types() -> set[str]:
-    """Returns the model types that classify or are text to text."""
-    return {*MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES, *MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES}
+    """Returns the model types that classify or answer with text."""
+    return {name for names, _ in _KINDS.values() for name in names}
+
+
+_KINDS = {
+    "encoder-decoder": (MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES, transformers.AutoModelForSeq2SeqLM),
+    "classifier": (MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES, transformers.AutoModelForSequenceClassification),
+    "decoder": (MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, transformers.AutoModelForCausalLM),
+}
+"""The model types that the library builds a class for, and that class; the first that fits is taken."""
 
 
 def _kind(config: Any) -> Any:
     """Returns the class of models to build; None if there is none."""
-    if config.is_encoder_decoder:
-        known = config.model_type in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
-        return transformers.AutoModelForSeq2SeqLM if known else None
-    known = config.model_type in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
-    return transformers.AutoModelForSequenceClassification if known else None
+    fits = ["encoder-decoder"] if config.is_encoder_decoder else ["classifier", "decoder"]
+    return next((kind for names, kind in map(_KINDS.__getitem__, fits) if config.model_type in names), None)
+
+
+def stated(config: Any, name: str) -> Any:
+    """Returns a number of a config, or that of its decoder's; None if neither states it."""
+    return getattr(config, name, getattr(getattr(config, "decoder", None), name, None))
 
 
 def is_decoder(config: Any) -> bool:
@@ -153,10 +183,12 @@ def build_meta_model(config: Any, outputs: int, place: str) -> MetaModel:
     kind = _kind(config)
     values = {key: value for key, value in config.to_dict().items() if key not in {"id2label", "label2id"}}
     config = type(config).from_dict({**values, "num_labels": outputs, "use_cache": False})
+    for name in WINDOWS.keys() & values.keys():
+        setattr(config, name, WINDOWS[name])
     config._attn_implementation = "eager"
     with refusing(place, f"describes no {config.model_type}", "save the model again"), torch.device("meta"):
         whole = kind.from_config(config, dtype=torch.float32)
-    base = whole if config.is_encoder_decoder else whole.get_submodule(str(whole.base_model_prefix))
+        base = whole if config.is_encoder_decoder else whole.get_submodule(str(whole.base_model_prefix))
     if (found := count(base)) > MOST_PARAMETERS:
         raise Refusal(place, f"describes {found:,} parameters", "save the model again")
     return MetaModel(config=config, whole=whole, base=base)
@@ -183,6 +215,7 @@ class LayerFacts:
     stacked: dict[str, int]
     norms: int
     modules: tuple[str, ...]
+    """Each with its kind in brackets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +223,7 @@ class ModelFacts:
     """A model's counts, and its lists of layers by their names."""
 
     text_to_text: bool
+    is_encoder_decoder: bool
     parameters: int
     norms: int
     norm_biases: int
@@ -211,10 +245,11 @@ def model_facts(
     per_output = heads[1] - heads[0]
     return ModelFacts(
         text_to_text=model.text_to_text,
+        is_encoder_decoder=model.is_encoder_decoder,
         parameters=count(model.base) + (_output_embeddings(model) if says_untied else 0),
         norms=count_norms(model.base),
         norm_biases=count_norm_biases(model.base),
-        head=(heads[0] - per_output, per_output),
+        head=(0, 0) if model.text_to_text else (heads[0] - per_output, per_output),
         positions=_positions(model.base),
         layers={layers.name: tuple(_layer(*each) for each in layers.named()) for layers in lists},
     )
@@ -229,14 +264,14 @@ def _layer(name: str, module: nn.Module) -> LayerFacts:
         ),
         stacked={word: p.ndim for word, p in module.named_parameters() if p.ndim > 2},
         norms=count_norms(module),
-        modules=tuple(word for word, _ in module.named_modules()),
+        modules=tuple(f"{word} ({type(each).__name__})" for word, each in module.named_modules()),
     )
 
 
 def _output_embeddings(model: MetaModel) -> int:
     """Counts the output embeddings of a text-to-text model that transformers ties to the input's when it builds."""
     whole: Any = model.whole
-    if not model.text_to_text:
+    if not model.is_encoder_decoder:
         return 0
     weight = whole.get_output_embeddings().weight
     return weight.numel() if weight is whole.get_input_embeddings().weight else 0

@@ -56,22 +56,31 @@ def test_a_map_whose_name_and_gradients_disagree_is_left_out_with_both_readings(
         map_roles, "role_by_name", lambda name: Role.VALUE if name.endswith("self.query") else ours(name)
     )
     shape = introspect({"model_type": "bert", **ENCODER}, "here")
-    assert shape.left_out == (LeftOut("attention.self.query", "its name says value, its gradients a query"),)
+    assert shape.left_out == (
+        LeftOut("attention.self.query", "its name says value, its gradients a query", Role.VALUE),
+    )
     assert Role.QUERY not in {site.role for site in shape.sites}
 
 
-def test_a_map_whose_size_contradicts_the_config_is_left_out() -> None:
-    shape = introspect({"model_type": "mobilebert", "num_hidden_layers": 1}, "here")
+def test_a_map_whose_size_contradicts_the_config_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = {"model_type": "mobilebert", "num_hidden_layers": 1}
+    assert Role.QUERY in {site.role for site in introspect(config, "here").sites}
+    monkeypatch.setattr(map_roles, "WIDTHS", ("hidden_size",))
+    shape = introspect(config, "here")
     assert "attention.self.query" in {each.name for each in shape.left_out}
 
 
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({"model_type": "mamba"}, "transformers neither classifies nor answers with a mamba"),
+        (
+            {"model_type": "mamba", "num_hidden_layers": 2},
+            r"mixes tokens without attention .*target_modules: \[dt_proj",
+        ),
+        ({"model_type": "whisper"}, "transformers neither classifies nor answers with a whisper"),
         ({"model_type": "jamba", "num_hidden_layers": 4}, "mixes tokens without attention"),
         ({"model_type": "clip"}, "a clip reads more than text; give its text model, a clip_text_model"),
-        ({"model_type": "xlm"}, "has 2 lists of layers with linear maps, not 1: attentions, ffns"),
+        ({"model_type": "squeezebert"}, "has 0 lists of layers with linear maps: its weights are in Conv1d"),
         ({"model_type": "robert"}, "unknown model_type 'robert', did you mean 'roberta'"),
         ({"model_type": "bert", **ENCODER, "num_attention_heads": 5}, "describes no bert"),
         ({"model_type": "bert", **ENCODER, "num_hidden_layers": 0}, "has 0 lists of layers"),

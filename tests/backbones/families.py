@@ -1,0 +1,105 @@
+"""Builds a tiny config of every family of transformers, and says what of it is expected to carry adapters."""
+
+from typing import Any
+
+import transformers
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 97, "max_position_embeddings": 64, "n_positions": 64, "pad_token_id": 0, "bos_token_id": 1,
+    "eos_token_id": 2, "hidden_size": 24, "d_model": 24, "n_embd": 24, "dim": 24, "emb_dim": 24, "embedding_size": 24,
+    "word_embed_proj_dim": 24, "intermediate_size": 40, "n_inner": 40, "d_ff": 40, "dff": 40, "hidden_dim": 40,
+    "ffn_dim": 40, "encoder_ffn_dim": 40, "decoder_ffn_dim": 40, "moe_intermediate_size": 20,
+    "shared_expert_intermediate_size": 20, "num_hidden_layers": 2, "n_layer": 2, "n_layers": 2, "num_layers": 2,
+    "encoder_layers": 2, "decoder_layers": 2, "num_encoder_layers": 2, "num_decoder_layers": 2,
+    "num_attention_heads": 4, "n_head": 4, "num_heads": 4, "n_heads": 4, "attention_heads": 4,
+    "encoder_attention_heads": 4, "decoder_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "d_kv": 6,
+    "rotary_dim": 4, "num_experts": 4, "num_local_experts": 4, "n_routed_experts": 4, "num_experts_per_tok": 2,
+    "n_group": 2, "topk_group": 1, "q_lora_rank": 6, "kv_lora_rank": 5, "qk_rope_head_dim": 4, "qk_nope_head_dim": 6,
+    "v_head_dim": 6, "attention_window": 4, "block_size": 4,
+}  # fmt: skip
+"""A tiny size for each name that configs have for one."""
+OWN: dict[str, dict[str, Any]] = {
+    "convbert": {"embedding_size": 24},
+    "funnel": {"block_sizes": [2, 2], "d_inner": 40, "d_head": 6},
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
+    "helium": {"head_dim": 6},
+    "mobilebert": {"embedding_size": 8, "true_hidden_size": 12, "intra_bottleneck_size": 12},
+    "persimmon": {"partial_rotary_factor": 0.67},
+    "phi": {"partial_rotary_factor": 0.67},
+    "prophetnet": {"num_encoder_attention_heads": 4, "num_decoder_attention_heads": 4},
+    "reformer": {"axial_pos_embds": False, "attn_layers": ["local", "lsh"]},
+    "xmod": {"default_language": "en_XX", "languages": ["en_XX"]},
+}
+"""What some configs need beside."""
+WHOLE = (
+    "albert", "arcee", "bart", "bert", "bert-generation", "big_bird", "bigbird_pegasus", "biogpt", "bitnet",
+    "blenderbot", "blenderbot-small", "bloom", "camembert", "codegen", "cohere", "cohere2", "ctrl", "cwm",
+    "data2vec-text", "deberta", "deberta-v2", "diffllama", "distilbert", "electra", "ernie", "ernie4_5", "esm",
+    "eurobert", "exaone", "exaone4", "falcon", "gemma", "gemma2", "gemma3_text", "glm", "glm4", "gpt-sw3", "gpt2",
+    "gpt_bigcode", "gpt_neo", "gpt_neox", "gpt_neox_japanese", "gptj", "granite", "gte", "helium", "hunyuan_v1_dense",
+    "jina_embeddings_v3", "layoutlm", "llama", "longt5", "m2m_100", "marian", "markuplm", "mbart", "megatron-bert",
+    "ministral", "mistral", "modernbert", "modernbert-decoder", "mpnet", "mpt", "mt5", "mvp", "nanochat", "nemotron",
+    "nomic_bert", "olmo", "olmo2", "olmo3", "openai-gpt", "opt", "pegasus", "persimmon", "phi", "phi3", "plbart",
+    "qwen2", "qwen3", "rembert", "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "seed_oss", "smollm3",
+    "stablelm", "starcoder2", "t5", "tapas", "umt5", "vaultgemma", "xglm", "xlm-roberta", "xlm-roberta-xl", "yoso",
+)  # fmt: skip
+"""Every map that an adapter could stand beside has its role."""
+LACKING: dict[str, str] = {
+    "convbert": "attention.self.query: its name says query, its gradients token by token",
+    "doge": "self_attn.dt_proj: its name says no role",
+    "flaubert": "ffns.*.lin1: it is in another list of layers than attentions",
+    "fnet": "",
+    "funnel": "attention.r_kernel: it is a parameter of 3 dimensions, no linear map",
+    "gpt_oss": "mlp.experts.down_proj: it is a parameter of 3 dimensions, no linear map",
+    "granitemoe": "block_sparse_moe.experts.down_proj: it is a parameter of 3 dimensions, no linear map",
+    "led": "self_attn.longformer_self_attn.query_global: its name says no role",
+    "longformer": "attention.self.query_global: its name says no role",
+    "luke": "attention.self.e2e_query: its name says no role",
+    "mixtral": "mlp.experts.down_proj: it is a parameter of 3 dimensions, no linear map",
+    "mobilebert": "bottleneck.attention.dense: its name says output, its gradients a key",
+    "mra": "attention.self.query: its name says query, its gradients reached by no gradient",
+    "nystromformer": "attention.self.conv.weight: it is a parameter of 4 dimensions, no linear map",
+    "olmoe": "mlp.experts.down_proj: it is a parameter of 3 dimensions, no linear map",
+    "pegasus_x": "self_attn.q_proj: its name says query, ",
+    "phimoe": "mlp.experts.down_proj: it is a parameter of 3 dimensions, no linear map",
+    "prophetnet": "self_attn.relative_pos_embeddings: its name says no role",
+    "qwen2_moe": "mlp.shared_expert_gate: its name says no role",
+    "qwen3_5_text": "linear_attn.out_proj: it mixes tokens without attention",
+    "qwen3_moe": "mlp.experts.down_proj: it is a parameter of 3 dimensions, no linear map",
+    "qwen3_next": "linear_attn.out_proj: it mixes tokens without attention",
+    "xmod": "output.adapter_modules.en_XX.dense1: its name says no role",
+    "xlm": "ffns.*.lin1: it is in another list of layers than attentions",
+    "xlnet": "rel_attn.q: it is a parameter of 3 dimensions, no linear map",
+}
+"""Something of it is left out, and this is said; of FNet nothing is, as it has no attention."""
+REFUSED: dict[str, str] = {
+    "clip": "reads more than text; give its text model, a clip_text_model",
+    "gemma3": "reads more than text; give its text model, a gemma3_text",
+    "ibert": "its weights are in .*QuantLinear",
+    "jamba": r"mixes tokens without attention .*target_modules: \[",
+    "mamba": r"mixes tokens without attention .*target_modules: \[dt_proj, in_proj, out_proj, x_proj\]",
+    "perceiver": "can't be run on a few tokens",
+    "reformer": "has another kind of attention",
+    "rwkv": r"has another kind of attention: blocks.0 has a key or value but no query or no output; .*target_modules",
+    "squeezebert": "its weights are in Conv1d; give another model",
+    "whisper": "transformers neither classifies nor answers with a whisper",
+}
+"""The true reason, and what would work."""
+KINDS = (
+    "bert", "modernbert", "deberta-v2", "funnel", "longformer", "convbert", "mobilebert", "xlm", "fnet", "t5", "led",
+    "llama", "granite", "gpt2", "gpt_oss", "mixtral", "qwen3_next", "mamba", "squeezebert", "clip",
+)  # fmt: skip
+"""A family of each kind, which quick tests take."""
+
+
+def tiny(model_type: str) -> dict[str, Any]:
+    """Returns the config.json of a tiny model of a family, with the family's own defaults for all but sizes."""
+    kind = transformers.CONFIG_MAPPING[model_type]
+    stated = kind().to_dict()
+    known = stated.keys() | set(getattr(kind, "attribute_map", {}).values())
+    sizes = {name: size for name, size in SIZES.items() if name in known}
+    if stated.get("layer_types"):
+        sizes["layer_types"] = (list(dict.fromkeys(stated["layer_types"]))[:2] * 2)[:2]
+    if "q_lora_rank" in sizes and stated.get("q_lora_rank") is None:
+        del sizes["q_lora_rank"]
+    return {"model_type": model_type, **sizes, **OWN.get(model_type, {})}
