@@ -61,7 +61,9 @@ def sites(geometry: Geometry, adapter: AdapterConfig) -> tuple[Site, ...]:
         for stack, depth in geometry.depths.items()
         if stack in adapter.stack_set
     }
-    found = tuple(s for s in geometry.sites if s.role in roles and s.layer in chosen.get(s.stack, ()))
+    by_role = (s for s in geometry.sites if s.role in roles and s.layer in chosen.get(s.stack, ()))
+    beside_maps = stands in {Stands.BESIDE_MAPS, Stands.BESIDE_EVERY_MAP}
+    found = tuple(by_role) or tuple(s for s in geometry.sites if beside_maps and s.role is Role.NAMED)
     if not found:
         where = f"roles {adapter.roles}, stacks {adapter.stacks}, layers {adapter.layers}"
         there = sorted({str(site.role) for site in geometry.sites} - {Role.FEED_FORWARD})

@@ -129,6 +129,7 @@ class Tokenization:
             raise Refusal("max_length", f"{max_length} leaves no room beside {special} special tokens")
         self.pad_token_id = int(tokenizer.pad_token_id)
         self._task, self._tokenizer, self._prompts, self._max_length = task, tokenizer, prompts, max_length
+        self._continued = prompts and decoder
         self._writer: PromptWriter | None = None
         if task.generation:
             self._writer = PromptWriter(task, tokenizer, decoder=decoder, max_length=max_length)
@@ -139,7 +140,7 @@ class Tokenization:
         known = [_fingerprint_of(self._tokenizer), self._prompts, self._max_length]
         if self._writer:
             return known + self._writer.identity
-        return known + self._given([[text] for text in stand_ins(self._task)])
+        return known + self._given([[text] for text in stand_ins(self._task)]) + ["continued"] * self._continued
 
     def table(self, examples: pa.Table) -> pa.Table:
         """Returns the columns that `Encoded` describes, of examples with the columns `*task.inputs` and `label`."""
@@ -151,10 +152,16 @@ class Tokenization:
             some = examples.slice(start, ROWS_PER_CALL)
             texts = self._given([some[name].to_pylist() for name in self._task.inputs])
             ids = self._tokenizer(*texts, truncation=True, max_length=self._max_length, return_attention_mask=False)
+            if self._continued:
+                ids = {"input_ids": [self._without_end(row) for row in ids["input_ids"]]}
             for name in types.keys() & ids.keys():
                 chunks.setdefault(name, []).append(pa.array(ids[name], types[name]))
         columns = {name: pa.chunked_array(chunks[name]) for name in types if name in chunks}
         return pa.table({**columns, "label": examples["label"]}).combine_chunks()
+
+    def _without_end(self, ids: list[int]) -> list[int]:
+        """Returns the ids of a prompt that a decoder continues, without an end of sequence."""
+        return ids[:-1] if len(ids) > 1 and ids[-1] == self._tokenizer.eos_token_id else ids
 
     def _given(self, texts: list[list[str]]) -> list[list[str]]:
         return given_texts(self._task, self._tokenizer, texts, prompts=self._prompts)

@@ -115,7 +115,7 @@ def _save(context: DriverContext, row: TrialResult, name: str, selected: str, se
         seeds=seeds,
         command=manifest.command,
         trained_on=facts_of(row.kind).trained_on,
-        roles=plan.spec.backbone.roles,
+        roles=plan.spec.backbone.corrections,
         quantize=plan.spec.backbone.quantize,
         pad_token_id=manifest.tasks[row.task].pad_token_id if shape.first_stack is Stack.DECODER else None,
         own_task=replace(task, centre=0.0, spread=1.0) if row.task in plan.own else None,

@@ -175,13 +175,21 @@ def open_tokenizer(location: str, vocabulary: int) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def candidates(task: Task, tokenizer: PreTrainedTokenizerBase) -> tuple[tuple[int, ...], ...]:
+def candidates(task: Task, tokenizer: PreTrainedTokenizerBase, *, decoder: bool = False) -> tuple[tuple[int, ...], ...]:
     """Returns the label words as token ids, each with its end of sequence.
+
+    Args:
+        decoder: the words continue a prompt, after a blank.
 
     Raises:
         Refusal: the tokenizer reads two words of an own task alike.
     """
-    found = tuple(tuple(tokenizer(word).input_ids) for word in task.candidates)
+    if decoder:
+        end = () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)
+        words = [f" {word}" for word in task.candidates]
+        found = tuple((*tokenizer(word, add_special_tokens=False).input_ids, *end) for word in words)
+    else:
+        found = tuple(tuple(tokenizer(word).input_ids) for word in task.candidates)
     first: dict[tuple[int, ...], str] = {}
     for word, ids in zip(task.candidates, found, strict=True):
         other = first.setdefault(ids, word)

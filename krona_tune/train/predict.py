@@ -68,7 +68,9 @@ def load_adapted(
     tokenizer = open_tokenizer(source.location, shape.vocabulary)
     device = replace(device, quantize=card.quantize if quantized else None)
     backbone = load_backbone(source.location, device, shape)
-    words = candidates(task, tokenizer) if backbone.geometry.text_to_text else ()
+    words = (
+        candidates(task, tokenizer, decoder=backbone.geometry.writes_alone) if backbone.geometry.text_to_text else ()
+    )
     unable = (source.location, f"can't answer {task.title}", "save the model again")
     with quiet(), refusing(*unable):
         answering = make_answer(backbone, task, 0, words, tokenizer.pad_token_id, tokenizer)  # its head is replaced

@@ -33,7 +33,6 @@ class TextAnswer:
         self._is_decoder = not backbone.geometry.is_encoder_decoder
         self._start = None if self._is_decoder else start_token(backbone.config)
         self._stops = torch.tensor(stop_ids(task, tokenizer), dtype=torch.long, device=backbone.device.kind)
-        self._keeps_some = "logits_to_keep" in inspect.signature(self.model.forward).parameters
         depths = backbone.geometry.depths
         cached = depths.get(Stack.ENCODER, depths[Stack.DECODER])  # transformers makes a T5's cache that deep
         self._how = GenerationConfig(
@@ -57,7 +56,8 @@ class TextAnswer:
 
     def losses(self, inputs: Inputs, targets: Tensor) -> Tensor:
         """Returns the negative log-likelihood of each target token in nats, (n, tokens), 0 where there is none."""
-        logits = self._after_prompt(inputs, targets) if self._is_decoder else self._decoded(inputs, targets)
+        after = logits_after_prompt(self.model, inputs, targets, self._pad) if self._is_decoder else None
+        logits = self._decoded(inputs, targets) if after is None else after
         return functional.cross_entropy(
             logits.float().transpose(1, 2), targets, ignore_index=NO_TOKEN, reduction="none"
         )
@@ -79,26 +79,28 @@ class TextAnswer:
         logits: Tensor = self.model(**inputs, decoder_input_ids=decoder_inputs).logits
         return logits
 
-    def _after_prompt(self, inputs: Inputs, targets: Tensor) -> Tensor:
-        """Returns the logits for each target token, given the prompt and the tokens before it.
 
-        Each row's target follows its prompt without padding between them. Logits of prompts are left out where the
-        model offers that, since they are most of a large vocabulary's memory.
-        """
-        mask = inputs["attention_mask"]
-        begins, there = mask.sum(1), targets != NO_TOKEN
-        n, most = targets.shape
-        total = int((begins + there.sum(1)).max())
-        ids = targets.new_full((n, mask.shape[1] + most), self._pad)
-        ids[:, : mask.shape[1]] = inputs["input_ids"]
-        places = begins[:, None] + torch.arange(most, device=mask.device)
-        ids.scatter_(1, places, targets.masked_fill(~there, self._pad))
-        attended = (torch.arange(total, device=mask.device) < (begins + there.sum(1))[:, None]).to(mask.dtype)
-        first = int(begins.min()) - 1
-        kept = {"logits_to_keep": torch.arange(first, total, device=mask.device)} if self._keeps_some else {}
-        logits: Tensor = self.model(input_ids=ids[:, :total], attention_mask=attended, **kept).logits
-        at = (places - 1 - (first if self._keeps_some else 0)).clamp(max=logits.shape[1] - 1)
-        return logits.gather(1, at[:, :, None].expand(-1, -1, logits.shape[2]))
+def logits_after_prompt(model: nn.Module, inputs: Inputs, targets: Tensor, pad: int) -> Tensor:
+    """Returns a decoder's logits for each target token, given the prompt and the tokens before it.
+
+    Each row's target follows its prompt without padding between them. Logits of prompts are left out where the model
+    offers that, since they are most of a large vocabulary's memory.
+    """
+    mask = inputs["attention_mask"]
+    begins, there = mask.sum(1), targets != NO_TOKEN
+    n, most = targets.shape
+    total = int((begins + there.sum(1)).max())
+    ids = targets.new_full((n, mask.shape[1] + most), pad)
+    ids[:, : mask.shape[1]] = inputs["input_ids"]
+    places = begins[:, None] + torch.arange(most, device=mask.device)
+    ids.scatter_(1, places, targets.masked_fill(~there, pad))
+    attended = (torch.arange(total, device=mask.device) < (begins + there.sum(1))[:, None]).to(mask.dtype)
+    keeps_some = "logits_to_keep" in inspect.signature(model.forward).parameters
+    first = int(begins.min()) - 1
+    kept = {"logits_to_keep": torch.arange(first, total, device=mask.device)} if keeps_some else {}
+    logits: Tensor = model(input_ids=ids[:, :total], attention_mask=attended, **kept).logits
+    at = (places - 1 - (first if keeps_some else 0)).clamp(max=logits.shape[1] - 1)
+    return logits.gather(1, at[:, :, None].expand(-1, -1, logits.shape[2]))
 
 
 def start_token(config: Any) -> int:
@@ -258,22 +260,23 @@ def with_head(backbone: Backbone, outputs: int, seed: int, pad_token_id: int | N
 
 
 class LabelWords:
-    """An encoder-decoder that answers in words: it learns the label's word and answers with the most likely candidate.
+    """A backbone that answers in words: it learns the label's word and answers with the most likely candidate.
 
     The log-likelihood of a candidate is the sum over its tokens, including the end of sequence; all candidates of an
-    example share one pass of the encoder. Nothing is generated.
+    example share one pass of an encoder, while a decoder reads the prompt with each. Nothing is generated.
     """
 
     def __init__(self, backbone: Backbone, task: Task, candidates: Sequence[Sequence[int]]) -> None:
         self.task = task
-        self.model = backbone.base
-        self._encoder: Any = cast(Any, self.model).get_encoder()
-        config = backbone.config
+        self.model, config = backbone.whole, backbone.config
+        self._encoder: Any = cast(Any, self.model).get_encoder() if backbone.geometry.is_encoder_decoder else None
+        self._pad = config.pad_token_id or 0
         device = backbone.device.kind
         width = max(map(len, candidates))
         padded = [[*ids, *[NO_TOKEN] * (width - len(ids))] for ids in candidates]
         self._targets = torch.tensor(padded, device=device)
-        self._decoder_inputs = shifted(self._targets, start_token(config), config.pad_token_id)
+        if self._encoder is not None:
+            self._decoder_inputs = shifted(self._targets, start_token(config), config.pad_token_id)
         self._values = torch.tensor(task.grid or range(len(padded)), device=device)
         self._weights = class_weights(task, device)
 
@@ -282,8 +285,11 @@ class LabelWords:
 
     def loss(self, inputs: Inputs, labels: Tensor) -> Tensor:
         chosen = self._chosen(labels)
-        logits = self.model(**inputs, decoder_input_ids=self._decoder_inputs[chosen]).logits.float()
         targets = self._targets[chosen]
+        if self._encoder is None:
+            logits = logits_after_prompt(self.model, inputs, targets, self._pad).float()
+        else:
+            logits = self.model(**inputs, decoder_input_ids=self._decoder_inputs[chosen]).logits.float()
         if self._weights is None:
             return functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=NO_TOKEN)
         losses = functional.cross_entropy(logits.transpose(1, 2), targets, ignore_index=NO_TOKEN, reduction="none")
@@ -307,22 +313,20 @@ class LabelWords:
 
     def log_likelihoods(self, inputs: Inputs) -> Tensor:
         """Returns (n, candidates): the log-probability of each candidate given each input."""
-        encoded = self._encoder(**inputs).last_hidden_state
-        count = len(self._targets)
+        mask, count = inputs["attention_mask"], len(self._targets)
+        read = inputs["input_ids"] if self._encoder is None else self._encoder(**inputs).last_hidden_state
         rows = max(1, CANDIDATE_ROWS // count)
-        chunks = [
-            self._score(encoded[i : i + rows], inputs["attention_mask"][i : i + rows], count)
-            for i in range(0, len(encoded), rows)
-        ]
+        chunks = [self._score(read[i : i + rows], mask[i : i + rows], count) for i in range(0, len(read), rows)]
         return torch.cat(chunks)
 
-    def _score(self, encoded: Tensor, mask: Tensor, count: int) -> Tensor:
-        n = len(encoded)
-        logits = self.model(
-            encoder_outputs=(encoded.repeat_interleave(count, 0),),
-            attention_mask=mask.repeat_interleave(count, 0),
-            decoder_input_ids=self._decoder_inputs.repeat(n, 1),
-        ).logits.float()
+    def _score(self, read: Tensor, mask: Tensor, count: int) -> Tensor:
+        n, each, masks = len(read), read.repeat_interleave(count, 0), mask.repeat_interleave(count, 0)
         targets = self._targets.repeat(n, 1)
+        if self._encoder is None:
+            inputs = {"input_ids": each, "attention_mask": masks}
+            logits = logits_after_prompt(self.model, inputs, targets, self._pad).float()
+        else:
+            words = self._decoder_inputs.repeat(n, 1)
+            logits = self.model(encoder_outputs=(each,), attention_mask=masks, decoder_input_ids=words).logits.float()
         losses = functional.cross_entropy(logits.transpose(1, 2), targets, ignore_index=NO_TOKEN, reduction="none")
         return -losses.sum(-1).view(n, count)

@@ -2,7 +2,12 @@
 
 from typing import Any
 
+import torch
 import transformers
+from torch import nn
+
+from krona_tune.backbones.find_geometry import geometry
+from krona_tune.backbones.geometry import Geometry
 
 SIZES: dict[str, Any] = {
     "vocab_size": 97, "max_position_embeddings": 64, "n_positions": 64, "pad_token_id": 0, "bos_token_id": 1,
@@ -103,3 +108,11 @@ def tiny(model_type: str) -> dict[str, Any]:
     if "q_lora_rank" in sizes and stated.get("q_lora_rank") is None:
         del sizes["q_lora_rank"]
     return {"model_type": model_type, **sizes, **OWN.get(model_type, {})}
+
+
+def build_causal(model_type: str) -> tuple[Geometry, nn.Module, nn.Module]:
+    """Returns the geometry of a tiny decoder that answers with text, the model, and its base model."""
+    config = transformers.AutoConfig.for_model(**tiny(model_type))
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+    return geometry(config.to_dict()).writing(), model, model.get_submodule(model.base_model_prefix)

@@ -6,7 +6,10 @@ import pytest
 import torch
 
 from krona_tune.data.tasks import TASKS
+from krona_tune.train.backbone import freeze
+from krona_tune.train.device import Device
 from krona_tune.train.task_heads import LabelWords, in_units_of_labels, make_answer, with_head
+from tests.backbones.families import build_causal
 from tests.models import CONFIGS, tokens
 from tests.train.conftest import WORDS, tiny_backbone
 
@@ -148,3 +151,23 @@ def test_a_saved_regression_head_answers_in_units_of_its_labels(name: str) -> No
         for answer in (trained, saved):
             answer.model.eval()
         torch.testing.assert_close(saved.predict(inputs), trained.predict(inputs), atol=1e-3, rtol=1e-4)
+
+
+def test_a_decoder_without_a_head_scores_label_words_as_transformers_does() -> None:
+    shape, whole, _ = build_causal("granite")
+    backbone = freeze(whole, shape, Device(kind="cpu", dtype=torch.float32))
+    words = [[11, 12, 2], [13, 2], [14, 15, 16, 2]]
+    answer = make_answer(backbone, TASKS["mnli"], 0, words)
+    inputs = tokens(shape)
+    found = answer.log_likelihoods(inputs)  # type: ignore[attr-defined]
+    for row, (ids, mask) in enumerate(zip(inputs["input_ids"], inputs["attention_mask"], strict=True)):
+        prompt = ids[mask.bool()]
+        for column, word in enumerate(words):
+            read = torch.cat([prompt, torch.tensor(word)])[None]
+            said = whole(input_ids=read).logits.log_softmax(-1)[0, len(prompt) - 1 : -1]
+            torch.testing.assert_close(found[row, column], said[range(len(word)), word].sum())
+    labels = torch.tensor([0, 1, 2, 0, 1])
+    of_each = torch.stack([found[row, label] for row, label in enumerate(labels)])
+    tokens_of = sum(len(words[label]) for label in labels)
+    torch.testing.assert_close(answer.loss(inputs, labels), -of_each.sum() / tokens_of)
+    assert answer.predict(inputs).tolist() == found.argmax(-1).tolist()

@@ -22,7 +22,7 @@ from krona_tune.study.randomness import stream
 from krona_tune.study.request.domain import Fixed
 from krona_tune.study.request.study_spec import Precision, StudySpec
 from krona_tune.study.request.task_spec import HUB_PREFIX
-from krona_tune.study.request.trial import BASELINE, TrainingConfig, TrialConfig
+from krona_tune.study.request.trial import BASELINE, PLACES, TrainingConfig, TrialConfig
 from krona_tune.train.backbone_source import BackboneSource, find_backbone
 
 DRAWS = 200
@@ -136,7 +136,8 @@ def make_plan(spec: StudySpec, place: str) -> Plan:
     if any(place.startswith(HUB_PREFIX) for place in places) or (of_glue and spec.data == HUB):
         settle_offline()
     corpus.check(spec.data, of_glue)
-    source = find_backbone(spec.model, spec.backbone.roles)
+    _check_named(spec, place)
+    source = find_backbone(spec.model, spec.backbone.corrections)
     geometry = source.geometry
     if geometry.positions is not None and spec.examples.max_length > geometry.positions:
         problem = f"{spec.examples.max_length} tokens, {source.name} reads {geometry.positions}"
@@ -167,7 +168,7 @@ def _writing(spec: StudySpec, geometry: Geometry, written: Sequence[str], model:
         fix = "take a decoder or an encoder-decoder, or give the task a label"
         raise Refusal(f"tasks.{written[0]}.target", f"{model} is an encoder, which writes no text", fix)
     labelled = [task for task in spec.tasks if task not in written]
-    if labelled and not geometry.is_encoder_decoder:
+    if labelled and not geometry.text_to_text:
         problem = f"{model} is a decoder: it answers {written[0]} with text, {labelled[0]} with a head"
         raise Refusal("tasks", problem, "make two studies of them")
     for task in written:
@@ -208,6 +209,19 @@ def _check_methods(spec: StudySpec, place: str) -> None:
             if package and find_spec(package) is None:
                 fix = f"pip install 'krona_tune[{package}]'"
                 raise Refusal(f"{place}: {section}", f"{name} needs the package {package}", fix)
+
+
+def _check_named(spec: StudySpec, place: str) -> None:
+    """Refuses a placement beside the maps that a person has named."""
+    if spec.backbone.target_modules is None:
+        return
+    for section, knobs in (
+        ("adapter", spec.adapter),
+        *((f"methods.{name}", own) for name, own in spec.methods.items()),
+    ):
+        if asked := next((name for name in PLACES if name in knobs), None):
+            problem = "backbone.target_modules fixes the maps that carry an adapter, so that nothing is left to place"
+            raise Refusal(f"{place}: {section}.{asked}", problem, "leave one of them out; null leaves this one out")
 
 
 def _check_quantized(spec: StudySpec, place: str) -> None:

@@ -110,7 +110,7 @@ def _preview(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase, cou
         ids = written(writer, data.task, some)["input_ids"].to_pylist()
     else:
         if prompts:
-            candidates(data.task, tokenizer)
+            candidates(data.task, tokenizer, decoder=plan.geometry.writes_alone)
         texts = [some[column].to_pylist() for column in data.task.inputs]
         given = given_texts(data.task, tokenizer, texts, prompts=prompts)
         ids = tokenizer(*given, truncation=True, max_length=length).input_ids
@@ -169,7 +169,9 @@ def _prepare_task(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase
         validation=encoded.validation,
         pad_token_id=encoded.pad_token_id,
         schedule=spec.schedule.of(task.name, len(encoded.train)),
-        candidates=candidates(task, tokenizer) if plan.geometry.text_to_text else (),
+        candidates=candidates(task, tokenizer, decoder=plan.geometry.writes_alone)
+        if plan.geometry.text_to_text
+        else (),
         tokenizer=tokenizer if task.generation else None,
     )
     facts = TaskFacts(

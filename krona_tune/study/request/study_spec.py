@@ -1,7 +1,8 @@
 """Holds the request of a study, frozen and checked before anything starts."""
 
+import re
 from collections.abc import Collection, Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
@@ -195,7 +196,25 @@ Domains = Annotated[
 def _of_a_map(role: Role) -> Role:
     if role is Role.FEED_FORWARD:
         raise ValueError("it is a whole block; name its maps as feed_forward_in and feed_forward_out")
+    if role is Role.NAMED:
+        raise ValueError("a map has it that backbone.target_modules names; write that")
     return role
+
+
+ALL_LINEAR = "all-linear"
+"""peft's word for every linear map."""
+
+
+def _readable_names(named: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+    """Returns names of maps, checked as peft reads them: a list of names or their ends, or a regular expression."""
+    if isinstance(named, str):
+        try:
+            re.compile(named)
+        except re.error as error:
+            raise ValueError(f"{named!r} is no regular expression ({error})") from None
+    if named is not None and not (named and all(named)):
+        raise ValueError("it names nothing; write names of maps such as [q_proj, v_proj], or leave it out")
+    return named
 
 
 class BackboneSpec(Frozen):
@@ -205,6 +224,24 @@ class BackboneSpec(Frozen):
     """Keeps frozen weights in 4 bits (nf4) or 8 bits (int8); null: as they are."""
     roles: dict[Annotated[Role, AfterValidator(_of_a_map)], str] = Field(default_factory=dict)
     """A pattern of names of maps in a layer, by their role, where none or the wrong one is found."""
+    target_modules: Annotated[str | tuple[str, ...] | None, AfterValidator(_readable_names)] = None
+    """The maps that carry an adapter, in peft's words: names or ends of names in a list, a regular expression of whole
+    names, or all-linear. They fix the sites: roles, stacks and layers are left out beside it. null: as roles say."""
+
+    @model_validator(mode="after")
+    def _named_once(self) -> Self:
+        if self.roles and self.target_modules is not None:
+            raise ValueError("target_modules names the maps, so roles beside it say nothing; leave one of them out")
+        return self
+
+    @property
+    def corrections(self) -> dict[Role, str]:
+        """Returns what is corrected of the geometry: patterns by role, or one expression of whole names of maps."""
+        named = self.target_modules
+        if named is None:
+            return self.roles
+        ends = "|".join(map(re.escape, (named,) if isinstance(named, str) else named))
+        return {Role.NAMED: {ALL_LINEAR: ".*"}.get(named, named) if isinstance(named, str) else rf"(.*\.)?({ends})"}
 
 
 class StudySpec(Frozen):

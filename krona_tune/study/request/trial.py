@@ -6,7 +6,7 @@ Placements are read as people write them: roles, stacks and layers.
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from functools import cache, partial
 from typing import Annotated, Any, Literal, TypeVar
@@ -44,7 +44,7 @@ class Frozen(BaseModel):
 @cache
 def read_roles(text: str) -> frozenset[Role]:
     """Returns `query+value` as roles. Raises a Refusal that names the unknown word."""
-    return _words(text, Role, "role")
+    return _words(text, [role for role in Role if role is not Role.NAMED], "role")
 
 
 @cache
@@ -86,7 +86,7 @@ def _within(count: int, depth: int, text: str) -> int:
     return count
 
 
-def _words(text: str, kind: type[Word], name: str) -> frozenset[Word]:
+def _words(text: str, kind: Iterable[Word], name: str) -> frozenset[Word]:
     known = {str(member): member for member in kind}
     words = [part.strip() for part in text.split("+")]
     refuse_unknown("", name, known, *words)
