@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from math import isfinite
 from typing import Any, get_args, get_type_hints
 
@@ -88,6 +89,14 @@ def config_class(method: str) -> tuple[Any, dict[str, Any]]:
     if not _has_targets(found):
         raise Refusal(method, f"{found.__name__} adapts no linear maps", "choose a method that has target_modules")
     return found, preset
+
+
+def known_methods() -> list[str]:
+    """Returns the names `peft:NAME` of the methods that adapt linear maps; none if peft is not installed."""
+    if find_spec("peft") is None:
+        return []
+    able = {name for name, made in _classes().items() if name not in UNABLE and _has_targets(made)}
+    return [f"{PEFT}{name}" for name in sorted(able | VARIANTS.keys())]
 
 
 def plain_name(method: str) -> str:

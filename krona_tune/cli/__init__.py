@@ -32,6 +32,7 @@ for function in (
     studies.resume,
     inspection.report,
     inspection.check,
+    inspection.inspect,
     studies.clean,
     studies.train,
     studies.sync,

@@ -1,4 +1,4 @@
-"""Defines the commands that run no study: list, show, watch, report, check, spaces, space, doctor."""
+"""Defines the commands that run no study: list, show, watch, report, check, inspect, spaces, space, doctor."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -91,6 +91,22 @@ def report(
     else:
         page = write_comparison(folders, home(to, "--to") if to else place.folder / "comparison.html")
     say(str(page))
+
+
+def inspect(
+    model: Annotated[str, typer.Argument(help="A model's name on the hub, or a local folder.")],
+    target_modules: Annotated[
+        list[str] | None, typer.Option("--target-modules", help="A map's name or its end, as in peft. May be repeated.")
+    ] = None,
+) -> None:
+    """Say what a model offers: layers, maps and their roles, what is left out and why, memory, methods that fit."""
+    from krona_tune.api.model_view import model_lines
+    from krona_tune.study.request.study_spec import BackboneSpec
+    from krona_tune.train.backbone_source import find_backbone
+
+    named = BackboneSpec(target_modules=tuple(target_modules) if target_modules else None)
+    for name, text in model_lines(find_backbone(model, named.corrections)):
+        say(f"  {name:<8} {text}")
 
 
 def check(space: options.Space, settings: options.Settings = None, model: options.Model = None) -> None:

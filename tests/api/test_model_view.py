@@ -1,0 +1,47 @@
+"""Tests what `inspect` says of a model: its maps, what is left out and why, memory, and the methods that fit."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from krona_tune.api.model_view import model_lines
+from krona_tune.cli import app
+from krona_tune.train.backbone_source import find_backbone
+from tests.backbone_folders import folder_of
+from tests.backbones.families import tiny
+
+
+def lines(model_type: str, folder: Path) -> list[str]:
+    found = find_backbone(str(folder_of(tiny(model_type), folder / model_type)))
+    return [f"{name} {text}" for name, text in model_lines(found)]
+
+
+def test_every_map_is_said_with_its_role_and_size_and_what_is_left_out_with_the_reason(tmp_path: Path) -> None:
+    said = lines("convbert", tmp_path)
+    assert "map encoder attention.self.value: value, 12×24, in 2 layers" in said
+    assert "omitted attention.self.query, its name says query, its gradients token by token" in said
+    assert "frozen no layers are computed once: that is not done for a convbert" in said
+
+
+def test_the_command_says_what_fits_a_model_and_its_named_maps(tmp_path: Path) -> None:
+    model = str(folder_of(tiny("bert"), tmp_path / "bert"))
+    done = CliRunner().invoke(app, ["inspect", model])
+    assert done.exit_code == 0, done.output
+    for text in ("encoder  2 layers", "query, 24×24, in 2 layers", "up to 2 encoder layers", "in bf16"):
+        assert text in done.output
+    methods = done.output.split("methods", 1)[1]
+    assert "krona" in methods
+    assert "peft:lora" in methods
+    named = CliRunner().invoke(app, ["inspect", model, "--target-modules", "self.query"]).output
+    assert "self.query: named, 24×24, in 2 layers" in named
+    assert "parallel_adapter" not in named.split("methods", 1)[1]
+
+
+def test_a_decoder_with_only_a_causal_class_answers_with_text(tmp_path: Path) -> None:
+    assert "answers with text; labels are words" in lines("granite", tmp_path)
+
+
+@pytest.mark.parametrize("words", [["no/such/model"], ["."]])
+def test_what_is_no_model_is_refused(words: list[str]) -> None:
+    assert CliRunner().invoke(app, ["inspect", *words]).exit_code != 0
