@@ -106,6 +106,7 @@ def print_plan(plan: "Plan", reason: str, folder: StudyFolder | None, earlier: "
     """Prints what will be run, in a few lines."""
     console.print(f"[bold]krona_tune {__version__}[/bold]")
     print_lines(plan_lines(plan, reason, folder, earlier))
+    _print_warnings(plan.lacking())
 
 
 def plan_lines(

@@ -1,13 +1,13 @@
 """Makes a plan from a request and refuses everything that can be refused without torch or Ray."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 from krona_tune.adapters.method_table import TrainedModelPart, is_peft, method_named
 from krona_tune.adapters.placement import STORES_STATES, ParameterCount, count, frozen_layers
-from krona_tune.backbones.geometry import Geometry, Stack
+from krona_tune.backbones.geometry import Geometry, Role, Stack
 from krona_tune.data import corpus
 from krona_tune.data.corpus import OwnData
 from krona_tune.data.glue import HUB
@@ -19,10 +19,10 @@ from krona_tune.search.planning.space import Params, Space, adapter_of, resolve
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.randomness import stream
-from krona_tune.study.request.domain import Fixed
+from krona_tune.study.request.domain import Domain, Fixed
 from krona_tune.study.request.study_spec import Precision, StudySpec
 from krona_tune.study.request.task_spec import HUB_PREFIX
-from krona_tune.study.request.trial import BASELINE, PLACES, TrainingConfig, TrialConfig
+from krona_tune.study.request.trial import BASELINE, PLACES, TrainingConfig, TrialConfig, read_roles
 from krona_tune.train.backbone_source import BackboneSource, find_backbone
 
 DRAWS = 200
@@ -65,6 +65,14 @@ class Plan:
     def count(self, trial: TrialConfig) -> ParameterCount:
         """Counts the parameters that a trial trains. Raises a Refusal if its sizes do not fit the backbone."""
         return count(self.geometry, trial.adapter, self.tasks[trial.task].outputs)
+
+    def lacking(self) -> Iterator[str]:
+        """Yields which roles that the space asks for a map of the model is left out of, and why."""
+        asked = {role for knobs in self.space.knobs.values() for role in _roles_of(knobs)}
+        for each in self.geometry.left_out:
+            if each.role in asked:
+                fix = f"backbone: {{roles: {{{each.role}: '*{each.name}'}}}} takes it all the same"
+                yield f"adapter.roles asks for {each.role}, but {each.name} is left out: {each.reason}; {fix}"
 
     def computed_once(self) -> str:
         """Returns which of the first layers are computed once for all trials and epochs, or why none are."""
@@ -114,6 +122,12 @@ class Plan:
             )
             for number, rate in enumerate(rates)
         ]
+
+
+def _roles_of(knobs: Mapping[str, Domain]) -> frozenset[Role]:
+    """Returns every role that some point of a method's domains asks for."""
+    texts = knobs["roles"].ends() if "roles" in knobs else ()
+    return frozenset(role for text in texts for role in read_roles(str(text)))
 
 
 def trial_seed(spec: StudySpec, task: str) -> int:

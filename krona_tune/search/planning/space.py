@@ -6,13 +6,14 @@
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from typing import Any
 
 from krona_tune.adapters.method_table import METHODS, is_peft, method_named
-from krona_tune.adapters.placement import common_dimensions, count, sites
+from krona_tune.adapters.placement import MAPS, common_dimensions, count, sites
 from krona_tune.backbones.geometry import Geometry, Site
 from krona_tune.kron.factors import factor_shape
 from krona_tune.refusal import Refusal, shown
@@ -296,6 +297,7 @@ def resolve(spec: StudySpec, geometry: Geometry, place: str) -> Space:
     Raises:
         Refusal: a method, placement or size does not fit the backbone, or nothing is feasible for some method.
     """
+    spec = narrowed(spec, geometry) if spec.backbone.narrow else spec
     method = spec.domains()["method"]
     if isinstance(method, Range | Divisors):
         raise Refusal(f"{place}: adapter.method", "a method is a name, not a number", f"known: {', '.join(METHODS)}")
@@ -312,6 +314,26 @@ def resolve(spec: StudySpec, geometry: Geometry, place: str) -> Space:
         refuse_unusable_values(space.of(name), place)
         _refuse_empty(space.of(name), name, place, spec.search.max_params)
     return space
+
+
+def narrowed(spec: StudySpec, geometry: Geometry) -> StudySpec:
+    """Returns the spec without the roles and layers of `adapter` that no site of the backbone has.
+
+    Where none is left, every map in every layer stands in their place.
+    """
+    every = {"layers": "all", "roles": "+".join(sorted({site.role for site in geometry.sites} & MAPS))}
+    found = dict(spec.adapter)
+    for name in every.keys() & found.keys():
+        offered = tuple(value for value in found[name].ends() if _is_there(geometry, {**every, name: str(value)}))
+        if offered != found[name].ends():
+            found[name] = Choice(offered) if len(offered) > 1 else Fixed(*(offered or (every[name],)))
+    return spec.model_copy(update={"adapter": found})
+
+
+def _is_there(geometry: Geometry, placed: Mapping[str, str]) -> bool:
+    with suppress(Refusal):
+        return bool(sites(geometry, AdapterConfig.model_validate(placed)))
+    return False
 
 
 def _refuse_overridden(spec: StudySpec, knobs: Mapping[str, Mapping[str, Domain]], place: str) -> None:

@@ -228,6 +228,10 @@ class BackboneSpec(Frozen):
     """The maps that carry an adapter, in peft's words: names or ends of names in a list, a regular expression of whole
     names, or all-linear. They fix the sites: roles, stacks and layers are left out beside it. null: as roles say."""
 
+    narrow: bool = False
+    """Whether placements that the model lacks are left out of the space, as the shipped default spaces ask; false: they
+    are refused."""
+
     @model_validator(mode="after")
     def _named_once(self) -> Self:
         if self.roles and self.target_modules is not None:

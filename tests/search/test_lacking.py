@@ -1,0 +1,52 @@
+"""Tests that a plan says which roles of its space the model lacks, and that a default space fits any model."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from krona_tune.api.inputs import space_file
+from krona_tune.backbones.geometry import Role
+from krona_tune.backbones.introspect import introspect
+from krona_tune.refusal import Refusal
+from krona_tune.search.planning.plan import Plan, make_plan
+from krona_tune.study.request.domain import Choice, Fixed
+from krona_tune.study.request.loader import build_spec, load_spec
+from tests.backbone_folders import folder_of
+from tests.backbones.families import tiny
+
+
+def plan(model_type: str, folder: Path, **sections: Any) -> Plan:
+    model = str(folder_of(tiny(model_type), folder / model_type))
+    asked = {"model": model, "data": "mini", "tasks": ["rte"], "examples": {"max_length": 32}, **sections}
+    return make_plan(build_spec(asked, "x.yaml"), "x.yaml")
+
+
+def test_a_role_that_the_space_asks_for_and_the_model_lacks_is_said(tmp_path: Path) -> None:
+    [said] = plan("convbert", tmp_path, adapter={"roles": "query+value"}).lacking()
+    assert said.startswith("adapter.roles asks for query, but attention.self.query is left out: its name says query")
+    taken = introspect(tiny("convbert"), "here", {Role.QUERY: "*attention.self.query"}).sites
+    assert sum(site.role is Role.QUERY for site in taken) == 2
+    assert list(plan("convbert", tmp_path / "value", adapter={"roles": "value"}).lacking()) == []
+
+
+@pytest.mark.parametrize(
+    ("model_type", "roles", "layers"),
+    [
+        ("bert", Choice(("query+value", "value+output")), Fixed("all")),
+        ("fnet", Fixed("feed_forward_in+feed_forward_out"), Fixed("all")),
+        ("convbert", Choice(("query+value", "value+output")), Fixed("all")),
+    ],
+)
+def test_the_default_space_fits_models_of_two_layers_and_without_attention(
+    model_type: str, roles: Any, layers: Any, tmp_path: Path
+) -> None:
+    model = str(folder_of({**tiny(model_type), "hidden_size": 32}, tmp_path / model_type))
+    spec = load_spec(space_file("mini"), (), {"model": model, "tasks": ("rte",)})
+    [knobs] = make_plan(spec, "mini.yaml").space.knobs.values()
+    assert (knobs["roles"], knobs["layers"]) == (roles, layers)
+
+
+def test_another_space_is_refused_with_what_the_model_lacks(tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match="last 4"):
+        plan("bert", tmp_path, adapter={"layers": ["all", "last 4"]})
