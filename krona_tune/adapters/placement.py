@@ -18,8 +18,10 @@ _ROLES = {
 """The roles of the sites of a method that does not choose them; cross-attention carries no sequential adapter."""
 STORES_STATES = frozenset(
     {
-        "bert", "deberta", "deberta-v2", "distilbert", "electra", "eurobert", "llama", "mistral", "mt5", "phi3",
-        "qwen2", "qwen3", "roberta", "t5", "umt5", "xlm-roberta",
+        "arcee", "bert", "camembert", "data2vec-text", "deberta", "deberta-v2", "distilbert", "electra", "ernie",
+        "eurobert", "gemma", "glm", "helium", "llama", "megatron-bert", "ministral", "mistral", "mpnet",
+        "mt5", "nemotron", "olmo", "olmo2", "phi", "phi3", "qwen2", "qwen3", "roberta", "roberta-prelayernorm",
+        "seed_oss", "smollm3", "stablelm", "starcoder2", "t5", "umt5", "xlm-roberta", "xlm-roberta-xl",
     }
 )  # fmt: skip
 """The model types whose first layers can be replaced by stored states, as tests show."""
