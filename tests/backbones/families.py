@@ -1,4 +1,7 @@
-"""Builds a tiny config of every family of transformers, and says what of it is expected to carry adapters."""
+"""Builds a tiny config of every family of transformers, and says what of it is expected to carry adapters.
+
+python -m tests.backbones.families > docs/families.md
+"""
 
 from typing import Any
 
@@ -7,7 +10,9 @@ import transformers
 from torch import nn
 
 from krona_tune.backbones.find_geometry import geometry
-from krona_tune.backbones.geometry import Geometry
+from krona_tune.backbones.geometry import Geometry, Role
+from krona_tune.backbones.introspect import introspect
+from krona_tune.refusal import Refusal
 
 SIZES: dict[str, Any] = {
     "vocab_size": 97, "max_position_embeddings": 64, "n_positions": 64, "pad_token_id": 0, "bos_token_id": 1,
@@ -97,6 +102,18 @@ KINDS = (
 """A family of each kind, which quick tests take."""
 
 
+ABOUT = """# Families of models
+
+What is found in a tiny model of each family of transformers, built from its config alone: the roles of the maps that
+can carry adapters, and what is left out and why, or why the family is refused. Where maps are left out,
+`backbone.roles` or `backbone.target_modules` names them ([Your own model](own_model.md)).
+
+Printed by `python -m tests.backbones.families`; the tests try every line again.
+
+| family | carries adapters | left out, or why refused |
+|---|---|---|"""
+
+
 def tiny(model_type: str) -> dict[str, Any]:
     """Returns the config.json of a tiny model of a family, with the family's own defaults for all but sizes."""
     kind = transformers.CONFIG_MAPPING[model_type]
@@ -116,3 +133,24 @@ def build_causal(model_type: str) -> tuple[Geometry, nn.Module, nn.Module]:
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
     return geometry(config.to_dict()).writing(), model, model.get_submodule(model.base_model_prefix)
+
+
+def line(name: str) -> str:
+    """Returns the row of a family in the table of docs/families.md: what carries adapters, or why nothing does."""
+    try:
+        shape = introspect(tiny(name), "config.json")
+    except Refusal as refused:
+        return f"| {name} | refused | {refused.problem} |"
+    roles = ", ".join(dict.fromkeys(str(site.role) for site in shape.sites if site.role is not Role.FEED_FORWARD))
+    lacks = "; ".join(f"{each.name}: {each.reason}" for each in shape.left_out)
+    return f"| {name} | {roles} | {lacks.replace('*', chr(92) + '*')} |"
+
+
+def main() -> None:
+    print(ABOUT)
+    for name in sorted((*WHOLE, *LACKING, *REFUSED)):
+        print(line(name))
+
+
+if __name__ == "__main__":
+    main()
