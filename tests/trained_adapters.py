@@ -8,7 +8,7 @@ from krona_tune.backbones.geometry import Geometry, Role
 from krona_tune.study.request.trial import AdapterConfig
 from tests.models import tokens
 
-EVERY_MAP = "+".join(role for role in Role if role is not Role.FEED_FORWARD)
+EVERY_MAP = "+".join(role for role in Role if role not in {Role.FEED_FORWARD, Role.NAMED})
 
 
 def shaped(shape: Geometry, method: str, **knobs: object) -> AdapterConfig:

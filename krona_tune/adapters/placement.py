@@ -9,7 +9,7 @@ from krona_tune.backbones.geometry import Geometry, Role, Site
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.trial import AdapterConfig, read_layers
 
-MAPS = frozenset(Role) - {Role.FEED_FORWARD}
+MAPS = frozenset(Role) - {Role.FEED_FORWARD, Role.NAMED}
 _ROLES = {
     Stands.BESIDE_EVERY_MAP: MAPS,
     Stands.BESIDE_BLOCKS: frozenset({Role.FEED_FORWARD}),
