@@ -22,6 +22,10 @@ from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.settings import SETTINGS, changing, flag_names, number_of_trials, overrides
 
 
+NEW_IN_SHIPPED_SPACES = "backbone.narrow"
+"""A key that shipped spaces lacked once: a study that was begun with one of those goes on without it."""
+
+
 def refuse_odd_start(
     *,
     name: str | None = None,
@@ -116,7 +120,7 @@ def _compared(kept: Mapping[str, Any], settings: Sequence[str], keys: set[str]) 
         yield from (("--set", key) for key in sorted(keys) if f"{key}.".startswith(f"{path}."))
     if "--space" in kept:
         later = {row.key for row in SETTINGS.values() if row.changes}
-        yield from (("--space", key) for key in sorted(keys - later))
+        yield from (("--space", key) for key in sorted(keys - later - {NEW_IN_SHIPPED_SPACES}))
 
 
 def _said(values: Mapping[str, Any], key: str) -> str:

@@ -176,6 +176,14 @@ def test_another_value_than_the_study_was_begun_with_is_refused_with_both(
     assert err.endswith("; repeat what it was begun with, or choose another --name\n")
 
 
+def test_a_study_goes_on_with_a_shipped_space_that_learned_to_leave_out_what_a_model_lacks(
+    run: Run, first: Path, space: str
+) -> None:
+    Path(space).write_text(f"{Path(space).read_text(encoding='utf-8')}\nbackbone: {{narrow: true}}\n", encoding="utf-8")
+    code, out, err = run("--or-resume", "--name", "first", "--dry-run", "--space", space, *BEGUN)
+    assert code == 0, out + err
+
+
 def test_another_space_is_refused_with_the_first_key_that_differs(run: Run, first: Path, space: str) -> None:
     code, _, err = run("--or-resume", "--name", "first", "--dry-run", "--space", space)
     assert code == 2
