@@ -3,7 +3,7 @@
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ import torch
 
 from krona_tune import cli
 from tests.backbone_folders import MINILM, folder_of
+from tests.whole_studies import Home, WarmProgram
 
 assert "huggingface_hub" not in sys.modules, "it reads HF_HUB_OFFLINE only when it is imported"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -62,3 +63,27 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         return int(ended.value.code or 0), said.out, said.err
 
     return started
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Home]:
+    """Makes a place for the whole studies of a module."""
+    with Home.near_the_root() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def bert(home: Home) -> Path:
+    """Saves a tiny encoder at home."""
+    from tests.search.models import saved_bert
+
+    return saved_bert(home.root / "bert")
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[WarmProgram]:
+    """Starts a process that runs whole studies one after another on one Ray, for tests of neither's start or loss."""
+    with Home.near_the_root() as place:
+        program = WarmProgram(place)
+        yield program
+        program.end()

@@ -2,20 +2,31 @@
 
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from krona_tune.record.parquet_reader import read_reports, read_trials
+from krona_tune.record.records import read_records
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status, TrialResult
-from tests.search.test_study import Home
+from tests.whole_studies import KRONA_TUNE, Home
 
 Driver = subprocess.Popen[str]
+Found = TypeVar("Found")
+TO_THE_END = ("--set", "search.early_stopping=false")
+"""Makes every trial pass each rung, so that one which is seen after its first has more before it."""
+TRAINER = "ray::KronaTrial"
+"""What the title of a process begins with that holds a trial."""
 LONG = ("--set", "schedule.epochs=16", "--set", "examples.train=256")
 """Makes the miniature take a few seconds per trial."""
+ENDLESS = (
+    *("--set", "examples.train=2048", "--set", "schedule.epochs=200", "--set", "schedule.report_every=epoch"),
+    *("--set", "search.early_stopping=false", "--set", "finalists={top: 0}"),
+)
+"""Makes a trial take minutes, with a report every second or so: it ends when somebody orders that."""
 
 
 def begun(home: Home, model: Path, name: str, tasks: str, trials: int, *more: str) -> Driver:
@@ -44,6 +55,23 @@ def until(driver: Driver, happened: Callable[[], object]) -> float:
     return time.monotonic() - began
 
 
+def seen(driver: Driver, look: Callable[[], Found], pause_seconds: float = 0.02) -> Found:
+    """Looks until something is found, which must come before the driver ends; returns it."""
+    while not (found := look()):
+        assert driver.poll() is None, driver.communicate()[0]
+        time.sleep(pause_seconds)
+    return found
+
+
+def waits(happened: Callable[[], object], seconds: float = 300.0) -> float:
+    """Waits until something has happened, which must come; returns the seconds."""
+    began = time.monotonic()
+    while not happened():
+        assert time.monotonic() - began < seconds, "it did not happen"
+        time.sleep(0.05)
+    return time.monotonic() - began
+
+
 def well_ended(driver: Driver) -> str:
     """Waits for the driver, asserts that it ends well, and returns its output."""
     said, _ = driver.communicate(timeout=300)
@@ -54,9 +82,7 @@ def well_ended(driver: Driver) -> str:
 def synced(home: Home, name: str, tracking_uri: str) -> float:
     """Returns the seconds that a sync needs to bring MLflow up to date with a study's records."""
     began = time.monotonic()
-    command = home.command("sync", str(home.study(name).root), "--tracking-uri", tracking_uri)
-    command["args"][:3] = [sys.executable, "-c", "from krona_tune.cli import program; program()"]
-    done = subprocess.run(**command, capture_output=True, timeout=120, check=False)
+    done = home.run("sync", str(home.study(name).root), "--tracking-uri", tracking_uri, program=KRONA_TUNE)
     assert done.returncode == 0, done.stdout + done.stderr
     return time.monotonic() - began
 
@@ -71,6 +97,13 @@ def rungs(folder: StudyFolder, trial_id: str | None = None) -> int:
     return sum(trial_id in {None, report.trial_id} for report in reports)
 
 
+def running(folder: StudyFolder) -> list[str]:
+    """Returns the searched trials that run now."""
+    found = read_records(folder.results, runs=True)
+    kinds = {row.trial_id: row.kind for row in found.trials}
+    return sorted(each for each in found.running if kinds[each] == "search")
+
+
 def ended(folder: StudyFolder) -> dict[str, TrialResult]:
     rows = read_trials(folder.results, pass_over) if folder.results.exists() else []
     return {row.trial_id: row for row in rows if row.status is not Status.INTERRUPTED}
@@ -78,6 +111,12 @@ def ended(folder: StudyFolder) -> dict[str, TrialResult]:
 
 def workers_of(home: Home) -> dict[int, str]:
     """Returns the processes that train for the studies at home, each with its trial's id."""
+    found = {process: re.match(r"(\w+-\w+(?:-\w+)*), .*\.train", at) for process, at in trainers_of(home).items()}
+    return {process: trial[1] for process, trial in found.items() if trial}
+
+
+def trainers_of(home: Home) -> dict[int, str]:
+    """Returns the workers of the studies at home that hold a trial, whether they train or wait, with their titles."""
     found = {}
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
@@ -86,10 +125,17 @@ def workers_of(home: Home) -> dict[int, str]:
                 places = (process / "environ").read_bytes()
             except OSError:
                 continue
-            trial = re.match(r"ray::KronaTrial\((\w+-\w+(?:-\w+)*), .*\.train", title)
-            if trial and str(home.root).encode() in places:
-                found[int(process.name)] = trial[1]
+            if title.startswith(TRAINER) and str(home.root).encode() in places:
+                found[int(process.name)] = title.removeprefix(TRAINER).lstrip("(")
     return found
+
+
+def in_the_middle(home: Home, folder: StudyFolder) -> dict[int, str]:
+    """Returns the processes that train, and their trials, that have passed a first rung and have more than one to go.
+
+    They are those of a study whose trials have five rungs each: LONG, to the end.
+    """
+    return {process: trial for process, trial in workers_of(home).items() if 1 <= rungs(folder, trial) <= 3}
 
 
 def parent_of(process: int) -> int:

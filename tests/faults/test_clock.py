@@ -10,7 +10,8 @@ import pytest
 import krona_tune
 from krona_tune.study.result import Report, Status
 from krona_tune.train.loop import train_trial
-from tests.search.test_ledger import config, ledger, report
+from tests.search.ledgers import config, ledger
+from tests.search.rungs import report
 from tests.train.conftest import tiny_backbone, tiny_trial, tiny_work
 
 HOUR = 3600.0

@@ -13,94 +13,137 @@ import pytest
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status, TrialResult
+from tests.conftest import Run
 from tests.faults.conftest import Cost
 from tests.faults.consistency import settled
-from tests.faults.drivers import LONG, Driver, begun, ended, rungs, taken_up, until, well_ended, workers_of
-from tests.search.test_study import Home
+from tests.faults.drivers import (
+    LONG,
+    TO_THE_END,
+    Driver,
+    begun,
+    ended,
+    in_the_middle,
+    rungs,
+    seen,
+    taken_up,
+    until,
+    well_ended,
+)
+from tests.whole_studies import Home, WarmProgram
 
 pytestmark = pytest.mark.slow
-TASKS, TRIALS = ("cola", "rte"), 4
-MORE = pytest.mark.long
+TASKS, TRIALS = ("cola", "rte"), 5
 
 
 def started(home: Home, model: Path, name: str) -> Driver:
-    return begun(home, model, name, ",".join(TASKS), TRIALS, *LONG)
+    return begun(home, model, name, ",".join(TASKS), TRIALS, *LONG, *TO_THE_END)
 
 
-def resumed(home: Home, name: str) -> tuple[dict[str, TrialResult], float]:
-    """Resumes a study; returns its rows at the end, and the seconds until it had a new report or was done."""
+def resumed(home: Home, name: str) -> tuple[Driver, float]:
+    """Resumes a study; returns its driver, and the seconds until the study had a new report or was done."""
     before = rungs(home.study(name))
     driver = taken_up(home, name)
-    seconds = until(driver, lambda: rungs(home.study(name)) > before)
+    return driver, until(driver, lambda: rungs(home.study(name)) > before)
+
+
+def of(before: dict[str, TrialResult], after: dict[str, TrialResult]) -> dict[str, TrialResult]:
+    """Returns of the later rows those of the trials that had ended before."""
+    return {trial_id: row for trial_id, row in after.items() if trial_id in before}
+
+
+def killed(driver: Driver) -> None:
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.communicate()
+
+
+def test_a_study_outlives_its_worker_three_drivers_and_damage(home: Home, bert: Path, cost: Cost, run: Run) -> None:
+    """A worker is killed, then its driver, the next driver is asked to stop, and the next killed amid damage."""
+    folder, driver = home.study("outlives"), started(home, bert, "outlives")
+    worker, trial = seen(driver, lambda: next(iter(in_the_middle(home, folder).items()), None))
+    before = rungs(folder, trial)
+    os.kill(worker, signal.SIGKILL)
+    cost("worker killed (SIGKILL)", until(driver, lambda: rungs(folder, trial) > before))
+    assert driver.poll() is None
+    killed(driver)
+    done = ended(folder)
+
+    driver, seconds = resumed(home, "outlives")
+    cost("driver killed (SIGKILL)", seconds)
+    refuses_a_second_driver(folder, run)
+    cost("a second driver under the same name", 0)
+    assert driver.poll() is None
+    driver.send_signal(signal.SIGINT)
+    said, _ = driver.communicate(timeout=300)
+    assert driver.returncode == 130, said
+    assert "--resume outlives" in said
+    assert of(done, ended(folder)) == done
+
+    driver, seconds = resumed(home, "outlives")
+    cost("asked to stop (SIGINT, SIGTERM)", seconds)
+    parts = folder.results / "parts"
+    seen(driver, lambda: list(parts.glob("reports-*.parquet")))
+    killed(driver)
+    cut_in_half = [max(parts.glob("reports-*.parquet")), folder.results / "trials.parquet"]
+    damage(folder, *cut_in_half)
+    driver, seconds = resumed(home, "outlives")
+    cost("checkpoint and records cut in half", seconds)
     well_ended(driver)
-    return settled(home.study(name), TASKS, TRIALS), seconds
+    settled(folder, TASKS, TRIALS)
+    assert all(path.with_name(path.name + ".corrupt").exists() for path in cut_in_half)
 
 
-@pytest.mark.parametrize("moment", [1, 8, *(pytest.param(moment, marks=MORE) for moment in (0, 2, 4, 6))])
+def refuses_a_second_driver(folder: StudyFolder, run: Run) -> None:
+    """Asserts that a driver which wants a study that is being run is refused and changes nothing."""
+    before = folder.manifest.read_bytes()
+    status, _, said = run("--resume", folder.name, "--storage", folder.root.parent)
+    assert (status, "is being run; wait for it, or choose another name" in said) == (2, True), said
+    assert folder.manifest.read_bytes() == before
+
+
+def damage(folder: StudyFolder, part: Path, compacted: Path) -> None:
+    """Cuts the checkpoints of the trials that have not ended, and a part of the records, and breaks the other part."""
+    open_ones = [row.trial_id for row in read_trials(folder.results) if row.status is Status.INTERRUPTED]
+    for kept in (path for trial in open_ones for path in folder.root.glob(f"checkpoints/{trial}/rung-*")):
+        with suppress(FileNotFoundError):  # its worker, which outlives the driver for a moment, has a later one
+            whole = (kept / "adapter.safetensors").read_bytes()
+            (kept / "adapter.safetensors").write_bytes(whole[: len(whole) // 2])
+    part.write_bytes(part.read_bytes()[:100])
+    compacted.write_bytes(b"rows of another program")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("moment", [0, 1, 2, 4, 6, 8])
 def test_a_driver_that_is_killed_loses_nothing(home: Home, bert: Path, cost: Cost, moment: int) -> None:
     """The driver is killed at the start, and after 1, 2, … rungs, at a random time between two events."""
     name, folder = f"killed-{moment}", home.study(f"killed-{moment}")
     driver = started(home, bert, name)
     until(driver, lambda: folder.manifest.exists() and rungs(folder) >= moment)
     time.sleep(random.Random(moment).uniform(0, 0.5))
-    os.kill(driver.pid, signal.SIGKILL)
-    driver.communicate()
+    killed(driver)
     before = ended(folder)
-    after, seconds = resumed(home, name)
+    driver, seconds = resumed(home, name)
     cost("driver killed (SIGKILL)", seconds)
-    assert {trial_id: after[trial_id] for trial_id in before} == before
-
-
-def test_a_worker_that_is_killed_is_replaced_and_goes_on_from_its_last_rung(home: Home, bert: Path, cost: Cost) -> None:
-    folder = home.study("worker")
-    driver = started(home, bert, "worker")
-    until(driver, lambda: any(rungs(folder, trial) for trial in workers_of(home).values()))
-    victim, trial = next(iter(workers_of(home).items()))
-    before = rungs(folder, trial)
-    os.kill(victim, signal.SIGKILL)
-    seconds = until(driver, lambda: rungs(folder, trial) > before)
-    cost("worker killed (SIGKILL)", seconds)
     well_ended(driver)
-    settled(folder, TASKS, TRIALS)
+    assert of(before, settled(folder, TASKS, TRIALS)) == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=MORE)])
-def test_a_study_that_is_asked_to_stop_says_how_to_go_on(
-    home: Home, bert: Path, cost: Cost, number: signal.Signals
-) -> None:
-    name = f"asked-{number.name.lower()}"
-    driver = started(home, bert, name)
-    until(driver, lambda: rungs(home.study(name)) >= 3)
-    driver.send_signal(number)
-    said, _ = driver.communicate(timeout=120)
+@pytest.mark.long
+def test_a_study_that_is_asked_to_stop_by_sigterm_says_how_to_go_on(home: Home, bert: Path, cost: Cost) -> None:
+    driver = started(home, bert, "asked")
+    until(driver, lambda: rungs(home.study("asked")) >= 3)
+    driver.send_signal(signal.SIGTERM)
+    said, _ = driver.communicate(timeout=300)
     assert driver.returncode == 130, said
-    assert f"--resume {name}" in said
-    _, seconds = resumed(home, name)
+    assert "--resume asked" in said
+    driver, seconds = resumed(home, "asked")
     cost("asked to stop (SIGINT, SIGTERM)", seconds)
+    well_ended(driver)
+    settled(home.study("asked"), TASKS, TRIALS)
 
 
-def test_damaged_checkpoints_and_parts_are_set_aside_and_the_rest_is_used(home: Home, bert: Path, cost: Cost) -> None:
-    folder = home.study("damaged")
-    driver = started(home, bert, "damaged")
-    until(driver, lambda: rungs(folder) >= 4)
-    os.kill(driver.pid, signal.SIGKILL)
-    driver.communicate()
-    open_ones = [row.trial_id for row in read_trials(folder.results) if row.status is Status.INTERRUPTED]
-    for kept in (path for trial in open_ones for path in folder.root.glob(f"checkpoints/{trial}/rung-*")):
-        with suppress(FileNotFoundError):  # its worker, which outlives the driver for a moment, has a later one
-            whole = (kept / "adapter.safetensors").read_bytes()
-            (kept / "adapter.safetensors").write_bytes(whole[: len(whole) // 2])
-    part, compacted = max((folder.results / "parts").glob("reports-*.parquet")), folder.results / "trials.parquet"
-    part.write_bytes(part.read_bytes()[:100])
-    compacted.write_bytes(b"rows of another program")
-    _, seconds = resumed(home, "damaged")
-    cost("checkpoint and records cut in half", seconds)
-    assert all(path.with_name(path.name + ".corrupt").exists() for path in (part, compacted))
-
-
-def test_a_loss_that_explodes_is_a_row(home: Home, bert: Path, cost: Cost) -> None:
+def test_a_loss_that_explodes_is_a_row(home: Home, bert: Path, cost: Cost, warm: WarmProgram) -> None:
     words = ["--tasks", "rte", "--trials", "2", "--space", home.space(bert), "--name", "explodes"]
-    done = home.run(*words, "--set", "training.learning_rate=1e30", "--set", "training.clip_norm=1e30")
+    done = warm.run(home, *words, "--set", "training.learning_rate=1e30", "--set", "training.clip_norm=1e30")
     assert done.returncode in {0, 1}, done.stdout + done.stderr
     rows = settled(home.study("explodes"), ("rte",), 2)
     assert {row.status for row in rows.values() if row.kind == "search"} == {Status.DIVERGED}
@@ -119,11 +162,11 @@ def test_a_disk_that_fills_up_stops_the_study_which_goes_on_when_there_is_room(
         pytest.skip("no right to mount a small file system")
     try:
         folder, storage = StudyFolder(place / "full"), ("--storage", str(place))
-        driver = begun(home, bert, "full", ",".join(TASKS), TRIALS, *LONG, *storage)
-        until(driver, lambda: len(ended(folder)) >= 3)
+        driver = begun(home, bert, "full", "cola", 4, *LONG, *storage)
+        seen(driver, lambda: len(ended(folder)) >= 2)
         ballast = place / "ballast"
         fill(ballast)
-        said, _ = driver.communicate(timeout=120)
+        said, _ = driver.communicate(timeout=300)
         assert driver.returncode == 130, said
         assert "When that is fixed, resume with: python run_study.py --resume full" in said
         assert "No space left on device" in said
@@ -134,7 +177,7 @@ def test_a_disk_that_fills_up_stops_the_study_which_goes_on_when_there_is_room(
         driver = taken_up(home, "full", *storage)
         cost("disk full", until(driver, lambda: rungs(folder) > before))
         well_ended(driver)
-        settled(folder, TASKS, TRIALS)
+        settled(folder, ("cola",), 4)
     finally:
         subprocess.run(["umount", "-l", str(place)], check=False)
 

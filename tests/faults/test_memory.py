@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import ray
-import torch
 from ray import tune
 
 from krona_tune.search.budget import Amount, Budget
@@ -15,13 +14,12 @@ from krona_tune.search.driver import TrialLoop
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.tune_host import Recorder
 from krona_tune.study.result import Status, TrialResult
-from krona_tune.train.loop import TrialRun
 from tests.faults.conftest import Cost
 from tests.faults.consistency import settled
 from tests.faults.drivers import begun, ended, rungs, until, workers_of
-from tests.search.test_ledger import ledger
-from tests.search.test_study import Home
-from tests.search.test_trainable import Workers, all_steps, backbone, config, location, worker  # noqa: F401
+from tests.search.ledgers import ledger
+from tests.search.workers import config
+from tests.whole_studies import Home
 
 GIANT = ["--set", "training.batch_size=[8, 4096]", "--set", "examples.train=4096", "--set", "schedule.epochs=1"]
 ATTEMPTS = 4
@@ -112,22 +110,3 @@ def test_a_worker_that_ray_ends_for_the_nodes_sake_is_out_of_memory(
     assert row.status is Status.OUT_OF_MEMORY
     assert "the node was running low on memory; batches of 64; krona, 4×6" in row.error
     cost("out of memory (Ray's memory monitor)", 0)
-
-
-def test_a_gpu_that_is_full_is_a_row_that_names_the_batch_and_the_adapter(
-    worker: Workers,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def full(*words: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-
-    busy = worker(config(1))
-    with monkeypatch.context() as patch:
-        patch.setattr(TrialRun, "train_on", full)
-        result = busy.step()
-    assert (result["status"], result["done"]) == (Status.OUT_OF_MEMORY, True)
-    assert "OutOfMemoryError: CUDA out of memory" in result["error"]
-    assert "in a batch of 8 × " in result["error"]
-    assert "krona, 4×6" in result["error"]
-    assert busy.reset_config(config(2))
-    assert all_steps(busy)[-1]["status"] == Status.COMPLETED

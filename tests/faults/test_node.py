@@ -11,8 +11,8 @@ from ray.cluster_utils import Cluster as Nodes
 
 from tests.faults.conftest import Cost
 from tests.faults.consistency import settled
-from tests.faults.drivers import LONG, begun, parent_of, rungs, until, well_ended, workers_of
-from tests.search.test_study import Home
+from tests.faults.drivers import LONG, TO_THE_END, begun, in_the_middle, parent_of, rungs, seen, until, well_ended
+from tests.whole_studies import Home
 
 pytestmark = pytest.mark.slow
 SMALL = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
@@ -34,21 +34,16 @@ def test_a_node_that_is_lost_gives_its_trial_to_another(home: Home, bert: Path, 
     folder = home.study("node")
     [other] = nodes.worker_nodes
     [raylet] = [started.process.pid for started in other.all_processes["raylet"]]
-    driver = begun(home, bert, "node", "cola,rte", 3, "--address", nodes.address, *LONG)
-
-    def at_work() -> dict[int, str]:
-        """Returns the processes that train on the node and have passed their trial's first rung."""
-        there = {process: trial for process, trial in workers_of(home).items() if parent_of(process) == raylet}
-        return {process: trial for process, trial in there.items() if rungs(folder, trial)}
-
-    until(driver, at_work)
-    [(worker, trial)] = at_work().items()
+    driver = begun(home, bert, "node", "cola", 4, "--address", nodes.address, *LONG, *TO_THE_END)
+    worker, trial = seen(
+        driver,
+        lambda: next((each for each in in_the_middle(home, folder).items() if parent_of(each[0]) == raylet), None),
+    )
     before = rungs(folder, trial)
     for process in (raylet, worker):
         os.kill(process, signal.SIGKILL)
-    seconds = until(driver, lambda: rungs(folder, trial) > before)
-    cost("node lost (its raylet killed)", seconds)
+    cost("node lost (its raylet killed)", until(driver, lambda: rungs(folder, trial) > before))
     well_ended(driver)
-    rows = settled(folder, ("cola", "rte"), 3)
+    rows = settled(folder, ("cola",), 4)
     assert rows[trial].rung >= before
     assert not rows[trial].error

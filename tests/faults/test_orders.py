@@ -1,42 +1,22 @@
 """Tests orders to a real study: while it runs, while no driver runs it, and while its driver is killed."""
 
 import signal
-import time
-from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
 
 from krona_tune.record.driver_state import read_driver_state
 from krona_tune.record.orders import give_order, waiting_orders
-from krona_tune.record.parquet_reader import read_orders, read_reports, read_trials
-from krona_tune.record.records import read_records
+from krona_tune.record.parquet_reader import read_orders, read_reports
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import Order, OrderRequest
 from krona_tune.study.request.loader import load_spec
-from krona_tune.study.result import Status, TrialResult
-from tests.faults.drivers import LONG, begun, rungs, taken_up, until, well_ended
-from tests.search.test_study import Home, bert, home  # noqa: F401
+from krona_tune.study.result import Status
+from tests.faults.drivers import ENDLESS, LONG, begun, rungs, running, seen, trainers_of, waits, well_ended
+from tests.whole_studies import Home, WarmProgram, rows_of
 
 pytestmark = pytest.mark.slow
-
-ENDLESS = (
-    *("--set", "examples.train=2048", "--set", "schedule.epochs=200", "--set", "schedule.report_every=epoch"),
-    *("--set", "search.early_stopping=false", "--set", "finalists={top: 0}"),
-)
-"""Makes a trial take minutes, with a report every second or so: it ends when somebody orders that."""
-
-
-def rows_of(folder: StudyFolder) -> dict[str, TrialResult]:
-    return {row.trial_id: row for row in read_trials(folder.results)}
-
-
-def waits(happened: Callable[[], object], seconds: float = 60.0) -> None:
-    """Waits until something has happened."""
-    end = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.05)
 
 
 def ordered(folder: StudyFolder, **asked: object) -> Order:
@@ -52,39 +32,28 @@ def ordered(folder: StudyFolder, **asked: object) -> Order:
     return found[0]
 
 
-def running(folder: StudyFolder) -> list[str]:
-    found = read_records(folder.results, runs=True)
-    return sorted(each for each in found.running if rows_of(folder)[each].kind == "search")
-
-
 def reported_of(folder: StudyFolder, trials: list[str]) -> set[str]:
     return {report.trial_id for report in read_reports(folder.results)}.intersection(trials)
 
 
-def rungs_within(folder: StudyFolder, seconds: float) -> int:
-    before = rungs(folder)
-    time.sleep(seconds)
-    return rungs(folder) - before
-
-
-def test_a_running_study_takes_orders(home: Home, bert: object) -> None:  # noqa: F811
+def test_a_running_study_takes_orders(home: Home, bert: Path, warm: WarmProgram) -> None:
     folder = home.study("steered")
-    driver = begun(home, bert, "steered", "cola", 3, *ENDLESS, "--max-concurrent", "2")  # type: ignore[arg-type]
-    until(driver, lambda: rungs(folder) >= 3 and running(folder))
-    stopped = running(folder)[0]
+    driver = begun(home, bert, "steered", "cola", 3, *ENDLESS, "--max-concurrent", "2")
+    stopped = seen(driver, lambda: rungs(folder) >= 3 and running(folder))[0]
     assert ordered(folder, what="stop_trial", trial=stopped).state == "done"
     assert rows_of(folder)[stopped].status is Status.STOPPED_BY_USER
-    until(driver, lambda: reported_of(folder, running(folder)))
-    source = next(iter(reported_of(folder, running(folder))))
+    source = min(seen(driver, lambda: reported_of(folder, running(folder))))
     clone = ordered(folder, what="clone_trial", trial=source, settings=("learning_rate=0.0031",), from_last_rung=True)
     assert (clone.state, clone.made) == ("taken", "cola-clone-0"), clone
     assert ordered(folder, what="pause").state == "done"
     waits(lambda: (state := read_driver_state(folder)) and state.paused)
-    waits(lambda: not rungs_within(folder, 4.0))
+    waits(lambda: not trainers_of(home))
+    before = rungs(folder)
     for row in running(folder):  # the rest ends soon
         assert ordered(folder, what="stop_trial", trial=row).state == "done"
     assert ordered(folder, what="trials", value="+1").outcome == "search.trials: 4"
     assert ordered(folder, what="max_concurrent", value="1").state == "done"
+    assert rungs(folder) == before, "a paused study trained"
     assert ordered(folder, what="continue").state == "done"
     refused = ordered(folder, what="stop_trial", trial="cola-777")
     assert (refused.state, "unknown trial" in refused.outcome) == ("refused", True)
@@ -98,7 +67,7 @@ def test_a_running_study_takes_orders(home: Home, bert: object) -> None:  # noqa
     assert rows_of(folder)["cola-clone-0"].of == source
     assert "stopped by user" in folder.report.read_text(encoding="utf-8")
     _mlflow_says_all(folder)
-    taken_up(home, "steered").communicate(timeout=120)
+    warm.run(home, "--resume", "steered")
     assert len([row for row in rows_of(folder).values() if row.kind == "search"]) < 5, "a stopped search went on"
 
 
@@ -113,11 +82,11 @@ def _mlflow_says_all(folder: StudyFolder) -> None:
 
 
 @pytest.mark.parametrize("moment", [pytest.param("before the start", marks=pytest.mark.long), "after the row"])
-def test_an_order_survives_its_driver(home: Home, bert: object, moment: str) -> None:  # noqa: F811
+def test_an_order_survives_its_driver(home: Home, bert: Path, warm: WarmProgram, moment: str) -> None:
     name = f"killed-{moment.replace(' ', '-')}"
     folder = home.study(name)
-    driver = begun(home, bert, name, "cola", 2, *LONG, "--max-concurrent", "1")  # type: ignore[arg-type]
-    until(driver, lambda: rungs(folder) >= 1 and rows_of(folder).get("cola-000"))
+    driver = begun(home, bert, name, "cola", 2, *LONG, "--max-concurrent", "1")
+    seen(driver, lambda: rungs(folder) >= 1 and rows_of(folder).get("cola-000"))
     clone = OrderRequest(what="clone_trial", trial="cola-000", settings=("learning_rate=0.0031",))
     if moment == "before the start":
         driver.send_signal(signal.SIGKILL)
@@ -125,10 +94,11 @@ def test_an_order_survives_its_driver(home: Home, bert: object, moment: str) -> 
         give_order(folder, clone, by="ann")
     else:
         give_order(folder, clone, by="ann")
-        until(driver, lambda: read_orders(folder.results))
+        seen(driver, lambda: read_orders(folder.results))
         driver.send_signal(signal.SIGKILL)
         driver.communicate(timeout=60)
-    well_ended(taken_up(home, name))
+    done = warm.run(home, "--resume", name)
+    assert done.returncode == 0, done.stdout + done.stderr
     rows = rows_of(folder)
     assert sorted(rows) == ["cola-000", "cola-001", "cola-clone-0", "cola-head-0"]
     assert rows["cola-clone-0"].params == {**rows["cola-000"].params, "learning_rate": 0.0031}

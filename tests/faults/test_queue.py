@@ -6,9 +6,7 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,27 +16,33 @@ from ray.cluster_utils import Cluster as Nodes
 from krona_tune.record.driver_state import read_driver_state
 from krona_tune.record.ownership import driver_of
 from krona_tune.record.parquet_reader import read_orders
+from krona_tune.refusal import Refusal
 from krona_tune.service import Client
 from krona_tune.service.queue.entry import Entry, Submission
 from krona_tune.study.request.loader import dump_spec, load_spec
 from tests.faults.conftest import Cost
 from tests.faults.consistency import settled
-from tests.faults.drivers import LONG, ended, rungs
-from tests.search.test_study import Home
+from tests.faults.drivers import LONG, TO_THE_END, ended, rungs, waits
+from tests.services.processes import free_port
+from tests.whole_studies import KRONA_TUNE, Home
 
 pytestmark = pytest.mark.slow
 KILLED, SHARED = "killed", "shared"
 """The storages of the two tests."""
-MANY = 20
-"""Trials that take longer, on a fast machine too, than some of the looks at the nodes, 10 seconds apart."""
+MANY = 12
+"""Trials that take longer, on a fast machine too, than some of the looks at the nodes, a second apart."""
+SERVE = f"""
+from krona_tune.service.queue import capacity, database
+capacity.SECONDS, database.BUSY_SECONDS = 1.0, 0.5
+{KRONA_TUNE}"""
+"""`krona-tune`, but a service's queue looks at the nodes more often, and waits less long for its file."""
 SMALL = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
 
 
 @contextmanager
 def serving(home: Home, storage: str, *words: str) -> Iterator[tuple[Client, subprocess.Popen[str]]]:
     """Runs a service with a queue; gives a client of it, and its process, which is killed in the end."""
-    command = home.command("serve", "--port", "0", "--storage", str(home.root / storage), *words)
-    command["args"][:3] = [sys.executable, "-c", "from krona_tune.cli import program; program()"]
+    command = home.command("serve", "--port", "0", "--storage", str(home.root / storage), *words, program=SERVE)
     process = subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
         assert process.stdout is not None
@@ -52,18 +56,9 @@ def serving(home: Home, storage: str, *words: str) -> Iterator[tuple[Client, sub
 
 
 def submit(client: Client, home: Home, model: Path, name: str, trials: int, priority: int = 1) -> None:
-    settings = [word for word in LONG if word != "--set"]
+    settings = [word for word in (*LONG, *TO_THE_END) if word != "--set"]
     spec = load_spec(Path(home.space(model)), settings, {"tasks": ["cola"], "search.trials": trials, "name": name})
     client.submit(Submission(name=name, space=dump_spec(spec), priority=priority))
-
-
-def waits(happened: Callable[[], object], seconds: float = 300.0) -> float:
-    """Waits until something has happened; returns the seconds."""
-    began = time.monotonic()
-    while not happened():
-        assert time.monotonic() - began < seconds, "it did not happen"
-        time.sleep(0.05)
-    return time.monotonic() - began
 
 
 def entries(client: Client) -> dict[str, Entry]:
@@ -85,7 +80,7 @@ def process_of(home: Home, name: str) -> int:
 def test_studies_outlive_their_service_a_driver_and_a_locked_queue(home: Home, bert: Path, cost: Cost) -> None:
     with serving(home, KILLED, "--cpus", "2") as (client, process):
         for name in ("one", "two"):
-            submit(client, home, bert, name, 5)
+            submit(client, home, bert, name, 3)
         waits(lambda: all(rungs(home.study(name, KILLED)) for name in ("one", "two")))
         left, killed = process_of(home, "one"), process_of(home, "two")
         process.send_signal(signal.SIGKILL)
@@ -97,13 +92,14 @@ def test_studies_outlive_their_service_a_driver_and_a_locked_queue(home: Home, b
         assert driver_of(home.study("one", KILLED)) in {None, (left, socket.gethostname())}, "it got a second driver"
         with sqlite3.connect(home.root / KILLED / "queue.db", isolation_level=None) as other:
             other.execute("BEGIN EXCLUSIVE")
-            time.sleep(7.0)  # longer than anybody waits for it
+            with pytest.raises(Refusal, match="the queue can't be kept: database is locked"):
+                client.queue()
             other.rollback()
         waits(lambda: all_finished(client))
         found = entries(client)
     assert {name: entry.restarts for name, entry in found.items()} == {"one": 0, "two": 1}
     for name in ("one", "two"):
-        settled(home.study(name, KILLED), ("cola",), 5)
+        settled(home.study(name, KILLED), ("cola",), 3)
 
 
 @pytest.fixture
@@ -113,17 +109,12 @@ def nodes(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
     for name, value in home.command()["env"].items():
         if name in {"RAY_TMPDIR", "XDG_CACHE_HOME", "HF_HUB_OFFLINE"}:
             monkeypatch.setenv(name, value)
-    ports = {"dashboard_port": _free_port(), "dashboard_agent_listen_port": _free_port()}
+    ports = {"dashboard_port": free_port(), "dashboard_agent_listen_port": free_port()}
     soon = {"_system_config": {"health_check_period_ms": 500, "health_check_failure_threshold": 2}}
     made = Nodes(initialize_head=True, head_node_args={**SMALL, "include_dashboard": True, **ports, **soon})
     made.add_node(**SMALL)
     yield made
     made.shutdown()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as opened:
-        return int(opened.getsockname()[1])
 
 
 def test_studies_share_a_cluster_that_loses_a_node_and_let_an_urgent_one_pass(

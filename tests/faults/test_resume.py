@@ -10,18 +10,13 @@ import pytest
 from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status
-from tests.faults.drivers import begun, rungs, taken_up, until, well_ended
-from tests.search.test_asha import CONTINUE, STOP, added, at, judges, report
-from tests.search.test_study import Home
-from tests.search.test_task_sampler import opened, told
+from tests.faults.drivers import begun, rungs, seen
+from tests.search.rungs import CONTINUE, STOP, added, at, judges, report
+from tests.search.samplers import opened, told
+from tests.whole_studies import Home, WarmProgram
 
 ONE_WORKER = ("--max-concurrent", "1", "--set", "schedule.epochs=4", "--set", "training.dropout=0.1")
 TRIALS = 5
-
-
-def whole(home: Home, model: Path, name: str) -> StudyFolder:
-    well_ended(begun(home, model, name, "stsb", TRIALS, *ONE_WORKER))
-    return home.study(name)
 
 
 def what_happened(folder: StudyFolder) -> dict[str, Any]:
@@ -36,8 +31,11 @@ def what_happened(folder: StudyFolder) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(home: Home, bert: Path) -> dict[str, Any]:
-    found = what_happened(whole(home, bert, "whole"))
+def uninterrupted(home: Home, bert: Path, warm: WarmProgram) -> dict[str, Any]:
+    words = ["--space", home.space(bert), "--name", "whole", "--tasks", "stsb", "--trials", str(TRIALS), *ONE_WORKER]
+    done = warm.run(home, *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = what_happened(home.study("whole"))
     assert {Status.COMPLETED, Status.STOPPED_EARLY} == {status for _, _, status, *_ in found["trials"].values()}
     assert len({score for _, score, _ in found["reports"].values()}) > TRIALS
     assert found["adapters"]
@@ -51,6 +49,7 @@ def uninterrupted(home: Home, bert: Path) -> dict[str, Any]:
 def test_a_resumed_study_finds_what_an_uninterrupted_one_finds(
     home: Home,
     bert: Path,
+    warm: WarmProgram,
     uninterrupted: dict[str, Any],
     number: signal.Signals,
     moment: int,
@@ -58,12 +57,13 @@ def test_a_resumed_study_finds_what_an_uninterrupted_one_finds(
     name = number.name.lower()
     folder = home.study(name)
     driver = begun(home, bert, name, "stsb", TRIALS, *ONE_WORKER)
-    until(driver, lambda: rungs(folder) >= moment)
+    seen(driver, lambda: rungs(folder) >= moment)
     driver.send_signal(number)
-    said, _ = driver.communicate(timeout=120)
+    said, _ = driver.communicate(timeout=300)
     assert driver.returncode == (130 if number is signal.SIGINT else -number), said
     assert len(what_happened(folder)["trials"]) < len(uninterrupted["trials"])
-    well_ended(taken_up(home, name))
+    done = warm.run(home, "--resume", name)
+    assert done.returncode == 0, done.stdout + done.stderr
     assert what_happened(folder) == uninterrupted
 
 

@@ -15,7 +15,7 @@ from krona_tune.study.request.loader import load_spec
 from tests.conftest import Run
 from tests.faults.consistency import settled
 from tests.old_studies.write import PLACE, STORED, TEXTS
-from tests.search.test_study import Home
+from tests.whole_studies import Home
 
 FORMATS = sorted(Path(__file__).parent.glob("format_*"))
 

@@ -16,7 +16,7 @@ from krona_tune.record.parquet_reader import read_trials
 from krona_tune.study.folder import StudyFolder
 from tests.faults.drivers import Driver, begun, rungs, until, well_ended
 from tests.search.models import saved_bert
-from tests.search.test_study import Home
+from tests.whole_studies import Home
 
 PLACE = "/home/user/work"
 """Where the studies say that they were written."""

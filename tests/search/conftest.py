@@ -1,15 +1,23 @@
-"""Provides requests and spaces that need no Ray."""
+"""Provides requests, spaces and workers that need no Ray."""
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from krona_tune.adapters.placement import count
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.data.tasks import TASKS
 from krona_tune.search.ledger import Count
 from krona_tune.search.planning.space import Space, resolve
+from krona_tune.search.worker.trainable import KronaTrial, Workplace
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.study_spec import StudySpec
+from krona_tune.train.backbone import Backbone, warm_backbone
+from krona_tune.train.device import this_device
 from tests.models import build
+from tests.search.workers import WORKS, Workers
 
 
 def never(reason: str) -> None:
@@ -42,3 +50,33 @@ def space(
 ) -> Space:
     """Returns a space resolved on one of the tiny backbones of `tests.models`."""
     return resolve(spec(adapter, training, methods, **search), build(name)[0], "x.yaml")
+
+
+@pytest.fixture(scope="session")
+def location(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("models") / "bert"
+    build("bert", outputs=2)[1].save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def worker(location: str, tmp_path: Path) -> Iterator[Workers]:
+    """Returns a function that makes workers in this process, as Ray does; the test's end clears their backbone."""
+    place = Workplace(
+        folder=location, name="nowhere", precision="fp32", gpu=False, threads=1, checkpoints=str(tmp_path)
+    )
+
+    def make(first: dict[str, Any]) -> KronaTrial:
+        made = object.__new__(KronaTrial)
+        made.config = first
+        made.setup(first, works=WORKS, workplace=place)
+        return made
+
+    yield make
+    warm_backbone.cache_clear()
+
+
+@pytest.fixture
+def backbone(location: str) -> Backbone:
+    """Returns the warm backbone that the workers of this process share."""
+    return warm_backbone(location, this_device("fp32", gpu=False), None)

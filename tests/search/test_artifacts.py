@@ -10,7 +10,7 @@ from krona_tune.search import artifacts
 from krona_tune.search.budget import Amount, Budget
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.study.folder import StudyFolder
-from tests.search.test_ledger import ledger
+from tests.search.ledgers import ledger
 
 
 def full(*asked: object) -> Any:

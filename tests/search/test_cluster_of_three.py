@@ -20,17 +20,11 @@ from krona_tune.study.manifest import read_manifest
 from krona_tune.study.request.loader import load_spec
 from krona_tune.study.result import Status
 from tests.search.models import saved_bert
-from tests.search.test_study import Home
+from tests.whole_studies import Home
 
 pytestmark = pytest.mark.slow
 PASSWORD = "correct-horse-7"
 Done = subprocess.CompletedProcess[str]
-
-
-@pytest.fixture(scope="module")
-def home() -> Iterator[Home]:
-    with Home.near_the_root() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

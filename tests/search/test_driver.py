@@ -13,7 +13,7 @@ from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status
 from tests.search.conftest import spec
-from tests.search.test_ledger import config, ledger
+from tests.search.ledgers import config, ledger
 
 
 @pytest.fixture

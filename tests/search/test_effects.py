@@ -11,7 +11,7 @@ from krona_tune.report.study_results import summaries
 from krona_tune.search.searchers.surrogate import TransferSurrogate, effects
 from krona_tune.study.request.domain import Choice
 from tests.record.events import manifest
-from tests.search.test_surrogate import BUDGETS, RIVALS, SPACE, feed
+from tests.search.surrogates import BUDGETS, RIVALS, SPACE, feed
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import check_trial
 from krona_tune.study.result import Status, TrialResult
+from tests.search.searched import head, searched
 from tests.study.final_rows import row
 
 
@@ -27,16 +28,6 @@ def spec(top: int = 2, seeds: int = 3, *, tasks: tuple[str, ...] = ("rte",), **s
         },
         "x.yaml",
     )
-
-
-def searched(number: int, score: float | None, task: str = "rte", **more: Any) -> TrialResult:
-    knobs = {"method": "krona", "scale": 1.0 + number, "a_out": 4, "a_in": 6, **more.pop("params", {})}
-    return row(f"{number:03d}", "search", score, task=task, number=number, params=knobs, **more)
-
-
-def head(number: int, score: float, task: str = "rte") -> TrialResult:
-    knobs = {"method": "head_only", "learning_rate": 10.0 ** -(number + 1)}
-    return row(f"head-{number}", "baseline", score, task=task, number=number, params=knobs)
 
 
 def begun(config: TrialMessage, status: Status = Status.COMPLETED) -> TrialResult:

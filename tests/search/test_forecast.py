@@ -15,6 +15,7 @@ from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.train.probe import Probe, Timed
+from tests.rows import row
 
 PACE = Pace(step=0.02, token=1e-4, pair=3e-7)
 RUNGS = Schedule(examples_per_epoch=100, rungs=(100, 300, 700), reduction=3)
@@ -38,10 +39,9 @@ def spec(**sections: Any) -> StudySpec:
     return StudySpec.model_validate({"model": "m", "tasks": ("rte",), **sections})
 
 
-def row(examples: int, seconds: float, kind: str = "search") -> TrialResult:
-    names = {"trial_id": "t", "task": "rte", "kind": kind, "number": 0, "seed": 1, "fingerprint": "f"}
+def tried(examples: int, seconds: float, kind: str = "search") -> TrialResult:
     params = {"method": "head_only" if kind == "baseline" else "krona"}
-    return TrialResult(**names, params=params, examples=examples, train_seconds=seconds)  # type: ignore[arg-type]
+    return row(kind=kind, params=params, status=Status.INTERRUPTED, examples=examples, train_seconds=seconds)
 
 
 def test_a_load_counts_padding_too() -> None:
@@ -122,7 +122,7 @@ def test_the_middle_of_a_domain_is_no_end_of_it(domain: Domain, size: float) -> 
 
 
 def test_what_rows_took_corrects_what_is_to_come() -> None:
-    took = [row(100, 16.5), row(300, 48.0), row(700, 46.5, kind="baseline"), row(0, 9.0)]
+    took = [tried(100, 16.5), tried(300, 48.0), tried(700, 46.5, kind="baseline"), tried(0, 9.0)]
     corrected = forecast().corrected(took)
     assert corrected.trial("rte", 7) == pytest.approx(1.5 * 73, rel=0.01)
     assert forecast().corrected([]) == forecast()
@@ -170,7 +170,7 @@ def test_a_head_over_stored_states_is_forecast_by_its_own_pace_and_corrected_by_
     asked = spec(search={"trials": 6, "baseline_learning_rates": [0.01, 0.001]})
     found = Forecast(tasks={"rte": stored})
     assert found.parts("rte", asked)["baseline"] == (2, pytest.approx(7 * 0.5 + 3 * 0.1 + 3.0 / 2))
-    rows = [row(700, 3.8 * 2, kind="baseline"), row(100, 11.0)]
+    rows = [tried(700, 3.8 * 2, kind="baseline"), tried(100, 11.0)]
     corrected = found.corrected(rows).tasks["rte"]
     assert (corrected.adapter.epoch, corrected.head.epoch) == (10.0, pytest.approx(1.0))
 
@@ -179,7 +179,7 @@ def test_what_is_left_is_what_no_row_and_no_running_trial_has_done() -> None:
     """Six searched trials and a head: one trial has ended as forecast, one is half done."""
     asked = spec(search={"trials": 6, "baseline_learning_rates": [0.01]})
     searched = RTE.search(6) / 6
-    ended, running = row(100, 11.0), row(0, 0.0)
+    ended, running = tried(100, 11.0), tried(0, 0.0)
     ended, running = replace(ended, status=Status.COMPLETED, ended_at=3.0), replace(running, trial_id="r")
     left = forecast().left(asked, [ended, running], lambda trial_id: 0.5, slots=2)
     assert left == pytest.approx((4.5 * searched + 31) / 2)
@@ -190,14 +190,14 @@ def test_what_is_left_is_what_no_row_and_no_running_trial_has_done() -> None:
 def test_a_trial_that_was_interrupted_is_done_as_far_as_its_last_report() -> None:
     asked = spec(search={"trials": 6, "baseline_learning_rates": [0.01]})
     searched = RTE.search(6) / 6
-    waiting = [replace(row(examples, 0.0), trial_id=f"t{examples}", ended_at=9.0) for examples in (0, 100, 300)]
+    waiting = [replace(tried(examples, 0.0), trial_id=f"t{examples}", ended_at=9.0) for examples in (0, 100, 300)]
     waiting = [replace(each, train_seconds=RTE.until(each.examples)) for each in waiting]
     left = forecast().left(asked, waiting, lambda trial_id: 0.5 if trial_id == "t100" else 0.0, slots=1)
     assert left == pytest.approx((6 - 0.5 - 3 / 7) * searched + 31)
 
 
 def test_what_a_clone_copied_took_it_no_time() -> None:
-    clone = replace(row(300, 1.5 * (RTE.until(300) - RTE.until(100))), copied_examples=100)
+    clone = replace(tried(300, 1.5 * (RTE.until(300) - RTE.until(100))), copied_examples=100)
     assert forecast().corrected([clone]).trial("rte", 7) == pytest.approx(1.5 * RTE.until(700))
     waiting = replace(clone, examples=0, train_seconds=0.0)
     left = forecast().left(spec(search={"trials": 6}), [waiting], lambda trial_id: 0.0, slots=1)

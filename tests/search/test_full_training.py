@@ -10,7 +10,8 @@ from krona_tune.search.full_training import FullTraining, configuration, full_wo
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.startup.task_data import prepare_data
 from krona_tune.study.request.loader import build_spec
-from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.result import TrialResult
+from tests.rows import row
 from tests.search.models import saved_bert
 
 
@@ -27,13 +28,17 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     return make_plan(build_spec(asked, "x.yaml"), "x.yaml")
 
 
-def row(trial_id: str, score: float | None, **more: Any) -> TrialResult:
-    fields = {"task": trial_id.partition("-")[0], "kind": "search", "number": 3, "seed": 1, "fingerprint": "f"}
+def tried(trial_id: str, score: float | None, **more: Any) -> TrialResult:
     params = {"method": "krona", "learning_rate": 0.01}
-    return TrialResult(trial_id=trial_id, params=params, status=Status.COMPLETED, score=score, **fields | more)
+    return row(trial_id.partition("-")[0], score=score, trial_id=trial_id, params=params, **more)
 
 
-ROWS = [row("cola-000", 0.2), row("cola-001", 0.4), row("rte-000", 0.5), row("rte-head-0", 0.9, kind="baseline")]
+ROWS = [
+    tried("cola-000", 0.2),
+    tried("cola-001", 0.4),
+    tried("rte-000", 0.5),
+    tried("rte-head-0", 0.9, kind="baseline"),
+]
 
 
 def test_the_winner_is_trained_unless_a_trial_is_named(plan: Plan) -> None:
@@ -58,7 +63,7 @@ def test_a_wrong_word_is_refused(plan: Plan, task: str | None, trial: str | None
 
 def test_a_task_without_a_result_is_refused(plan: Plan) -> None:
     with pytest.raises(Refusal, match="no trial of cola has a score; resume the study"):
-        configuration([row("cola-000", None), ROWS[2]], plan, "cola", None)
+        configuration([tried("cola-000", None), ROWS[2]], plan, "cola", None)
 
 
 def test_everything_is_trained_on_without_limits_and_its_schedule_scales(plan: Plan) -> None:
@@ -75,7 +80,7 @@ def test_everything_is_trained_on_without_limits_and_its_schedule_scales(plan: P
 
 
 def test_every_seed_has_an_id_and_a_seed_of_its_own(plan: Plan) -> None:
-    final = row("cola-final-1-s2", 0.4, kind="finalist", of="cola-001")
+    final = tried("cola-final-1-s2", 0.4, kind="finalist", of="cola-001")
     two, three = (FullTraining(of=final, seeds=seeds, everything=True).trials(0) for seeds in (2, 3))
     assert [message.trial_id for message in three] == [f"cola-001-full-data-s{index}" for index in (1, 2, 3)]
     assert two == three[:2]

@@ -1,7 +1,6 @@
 """Tests other kinds of study on a real Ray: all methods, shared adapters, every size, budgets, two equal studies."""
 
-import subprocess
-import sys
+from collections.abc import Callable
 from html import unescape
 from pathlib import Path
 
@@ -10,42 +9,59 @@ import pytest
 
 from krona_tune.adapters.adapter_card import read_card
 from krona_tune.adapters.method_table import METHODS
-from krona_tune.record.parquet_reader import read_reports, read_trials
+from krona_tune.record.parquet_reader import read_reports
 from krona_tune.record.records import read_effects
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.standings import rank
 from krona_tune.train.predict import predict
 from tests.search.models import saved_t5
-from tests.search.test_study import Home, bert, home  # noqa: F401
+from tests.whole_studies import Done, Home, WarmProgram
 
 pytestmark = pytest.mark.slow
 
 
-def rows_of(home: Home, name: str) -> dict[str, TrialResult]:  # noqa: F811
-    return {row.trial_id: row for row in read_trials(home.study(name).results)}
+Run = Callable[..., Done]
+Started = Callable[..., dict[str, TrialResult]]
 
 
-def started(home: Home, model: Path, name: str, *words: str) -> dict[str, TrialResult]:  # noqa: F811
-    done = home.run("--space", home.space(model), "--name", name, *words)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return rows_of(home, name)
+@pytest.fixture
+def run(home: Home, warm: WarmProgram) -> Run:
+    """Runs the program at home; asserts that it ends well."""
+
+    def ran(*words: str, program: str = "run_study") -> Done:
+        done = warm.run(home, *words, program=program)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    return ran
 
 
-def test_every_method_has_its_own_trials_on_a_t5(home: Home) -> None:  # noqa: F811
+@pytest.fixture
+def started(home: Home, run: Run) -> Started:
+    """Runs a study to its end; returns its rows by their ids."""
+
+    def ended(model: Path, name: str, *words: str) -> dict[str, TrialResult]:
+        run("--space", home.space(model), "--name", name, *words)
+        return home.rows(name)
+
+    return ended
+
+
+def test_every_method_has_its_own_trials_on_a_t5(home: Home, started: Started) -> None:
     methods = [*(name for name in METHODS if name != "head_only"), "peft:HiRA", "peft:VeRA"]
     adapter = (
         f"adapter={{method: [{', '.join(methods)}], a_out: 4, a_in: 4, bottleneck: 4, phm: 2, layer_norms: true, r: 2}}"
     )
     words = ["--tasks", "rte", "--trials", "1", "--set", adapter, "--set", "search.per_method=true"]
-    rows = started(home, saved_t5(home.root / "t5-methods"), "methods", *words)
+    rows = started(saved_t5(home.root / "t5-methods"), "methods", *words)
     searched = [row for row in rows.values() if row.kind == "search"]
     assert [row.params["method"] for row in sorted(searched, key=lambda row: row.number)] == methods
     assert {row.status for row in searched} == {Status.COMPLETED}, [row.error for row in searched]
 
 
-def test_a_shared_adapter_is_the_same_on_every_task(home: Home, bert: Path) -> None:  # noqa: F811
+def test_a_shared_adapter_is_the_same_on_every_task(home: Home, bert: Path, started: Started) -> None:
     words = ["--tasks", "cola,rte,mrpc", "--trials", "4", "--shared", "--set", "finalists={top: 1, seeds: 2}"]
-    rows = started(home, bert, "shared", *words)
+    rows = started(bert, "shared", *words)
     by_number: dict[int, list[TrialResult]] = {}
     for row in rows.values():
         if row.kind == "search":
@@ -66,9 +82,9 @@ def test_a_shared_adapter_is_the_same_on_every_task(home: Home, bert: Path) -> N
 
 
 @pytest.mark.long
-def test_two_studies_with_one_worker_and_one_seed_are_alike(home: Home, bert: Path) -> None:  # noqa: F811
+def test_two_studies_with_one_worker_and_one_seed_are_alike(home: Home, bert: Path, started: Started) -> None:
     words = ["--tasks", "cola,rte", "--trials", "4", "--seed", "7", "--max-concurrent", "1"]
-    first, second = (started(home, bert, name, *words) for name in ("alike-1", "alike-2"))
+    first, second = (started(bert, name, *words) for name in ("alike-1", "alike-2"))
     assert first.keys() == second.keys()
     for trial_id, row in first.items():
         other = second[trial_id]
@@ -80,19 +96,20 @@ def test_two_studies_with_one_worker_and_one_seed_are_alike(home: Home, bert: Pa
     assert sorted(scores[0]) == sorted(scores[1])
 
 
-def test_a_model_of_all_tasks_proposes_the_same_after_a_resume(home: Home, bert: Path) -> None:  # noqa: F811
+def test_a_model_of_all_tasks_proposes_the_same_after_a_resume(
+    home: Home, bert: Path, run: Run, started: Started
+) -> None:
     rates = "training={learning_rate: {low: 1e-4, high: 1e-2, log: true}}"
     words = ["--tasks", "cola,rte", "--set", "search.sampler=study_model", "--set", rates, "--max-concurrent", "1"]
-    whole = started(home, bert, "modelled", *words, "--trials", "5")
-    assert "a task by one model of all tasks" in home.run("--resume", "modelled", "--dry-run").stdout
+    whole = started(bert, "modelled", *words, "--trials", "5")
+    assert "a task by one model of all tasks" in run("--resume", "modelled", "--dry-run").stdout
     knobs = ("a_out", "a_in", "scale", "roles", "learning_rate")
     effects = {(each.task, each.knob) for each in read_effects(home.study("modelled").results)}
     assert effects == {(task, knob) for task in ("cola", "rte") for knob in knobs}
     assert "as the study's model sees it" in unescape(home.study("modelled").report.read_text())
-    started(home, bert, "modelled-twice", *words, "--trials", "3")
-    done = home.run("--resume", "modelled-twice", "--trials", "+2", "--max-concurrent", "1")
-    assert done.returncode == 0, done.stdout + done.stderr
-    again = rows_of(home, "modelled-twice")
+    started(bert, "modelled-twice", *words, "--trials", "3")
+    run("--resume", "modelled-twice", "--trials", "+2", "--max-concurrent", "1")
+    again = home.rows("modelled-twice")
     assert {trial_id: row.params for trial_id, row in again.items()} == {
         trial_id: row.params for trial_id, row in whole.items()
     }
@@ -102,11 +119,11 @@ def test_a_model_of_all_tasks_proposes_the_same_after_a_resume(home: Home, bert:
     assert "could not be fitted" not in home.study("modelled").log.read_text()
 
 
-def test_a_design_trains_the_same_points_to_their_end_and_some_again(home: Home, bert: Path) -> None:  # noqa: F811
+def test_a_design_trains_the_same_points_to_their_end_and_some_again(home: Home, bert: Path, started: Started) -> None:
     search = "search={sampler: sobol, early_stopping: false, repeats: {points: 1, seeds: 2}}"
     schedule = "schedule={epochs: 3, grace_epochs: 1, reduction: 3, report_every: epoch}"
     words = ["--tasks", "cola,rte", "--set", search, "--set", schedule, "--set", "finalists.top=0", "--trials", "3"]
-    rows = started(home, bert, "design", *words)
+    rows = started(bert, "design", *words)
     searched = {(row.task, row.number): row for row in rows.values() if row.kind == "search"}
     assert {row.status for row in rows.values()} == {Status.COMPLETED}
     assert all(searched["cola", number].params == searched["rte", number].params for number in range(3))
@@ -119,30 +136,29 @@ def test_a_design_trains_the_same_points_to_their_end_and_some_again(home: Home,
     assert len({losses[trial] for trial in ("cola-000", "cola-000-s1", "cola-000-s2")}) == 3
 
 
-def test_the_search_leaves_of_its_budget_what_the_finals_need(home: Home, bert: Path) -> None:  # noqa: F811
+def test_the_search_leaves_of_its_budget_what_the_finals_need(home: Home, bert: Path, run: Run) -> None:
     """A full trial takes 128 examples; the finals train one adapter and the head alone, with two seeds each."""
     words = ["--tasks", "rte", "--trials", "40", "--set", "search.examples_budget=1600"]
-    done = home.run("--space", home.space(bert), "--name", "budget", *words, "--set", "finalists={top: 1, seeds: 2}")
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = run("--space", home.space(bert), "--name", "budget", *words, "--set", "finalists={top: 1, seeds: 2}")
     assert "The budget of examples ended the search with" in done.stdout
-    rows = rows_of(home, "budget").values()
+    rows = home.rows("budget").values()
     finalists = [row for row in rows if row.kind == "finalist"]
     assert [row.status for row in finalists] == [Status.COMPLETED] * 4
     assert 1000 < sum(row.examples for row in rows) <= 1600 + 3 * 128
 
 
 @pytest.mark.long
-def test_an_earlier_studys_best_points_are_tried_first(home: Home, bert: Path) -> None:  # noqa: F811
-    earlier = started(home, bert, "earlier", "--tasks", "rte", "--trials", "3", "--seed", "3")
+def test_an_earlier_studys_best_points_are_tried_first(home: Home, bert: Path, started: Started) -> None:
+    earlier = started(bert, "earlier", "--tasks", "rte", "--trials", "3", "--seed", "3")
     best, *_ = rank(row for row in earlier.values() if row.kind == "search" and row.finished)
-    rows = started(home, bert, "later", "--tasks", "rte,cola", "--trials", "1", "--warm-start", "earlier")
+    rows = started(bert, "later", "--tasks", "rte,cola", "--trials", "1", "--warm-start", "earlier")
     for task in ("rte", "cola"):
         assert rows[f"{task}-000"].params == pytest.approx(best.params)
 
 
 @pytest.mark.long
-def test_every_size_is_looked_for(home: Home, bert: Path) -> None:  # noqa: F811
-    rows = started(home, bert, "sizes", "--tasks", "rte", "--trials", "6", "--objective", "pareto")
+def test_every_size_is_looked_for(home: Home, bert: Path, started: Started) -> None:
+    rows = started(bert, "sizes", "--tasks", "rte", "--trials", "6", "--objective", "pareto")
     searched = [row for row in rows.values() if row.kind == "search"]
     smallest = min(searched, key=lambda row: row.adapter_parameters)
     assert len({row.adapter_parameters for row in searched}) > 2
@@ -171,10 +187,12 @@ def own_files(folder: Path) -> None:
     (folder / "tickets.csv").write_text("\n".join(["subject,body,queue,stars,customer", *rows]) + "\n")
 
 
-def test_own_tasks_beside_one_of_glue_leave_no_text_behind(home: Home, bert: Path) -> None:  # noqa: F811
+def test_own_tasks_beside_one_of_glue_leave_no_text_behind(
+    home: Home, bert: Path, warm: WarmProgram, run: Run, started: Started
+) -> None:
     own_files(home.root / "own")
     words = ["--tasks", f"{home.root}/own/tasks.yaml,cola", "--trials", "2", "--set", "finalists={top: 1, seeds: 2}"]
-    rows = started(home, bert, "own", *words)
+    rows = started(bert, "own", *words)
     assert {(row.task, row.status) for row in rows.values()} >= {
         (task, Status.COMPLETED) for task in ("tickets", "stars", "cola")
     }
@@ -184,13 +202,10 @@ def test_own_tasks_beside_one_of_glue_leave_no_text_behind(home: Home, bert: Pat
     answers = predict(study.adapter("tickets"), [("printer", "the printer is broken"), ("invoice", "pay")])
     assert set(answers) <= {"q0", "q1", "q2"}
     assert 0 <= float(predict(study.adapter("stars"), ["the printer"])[0]) <= 4
-    train = [sys.executable, "-c", "from krona_tune.cli import program; program()", "train", "own", "--all-data"]
     for seeds in (1, 2):
-        asked = home.command() | {"args": [*train, "--task", "tickets", "--seeds", str(seeds)]}
-        done = subprocess.run(**asked, capture_output=True, timeout=300, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+        done = run("train", "own", "--all-data", "--task", "tickets", "--seeds", str(seeds), program="main")
         assert "again on all examples of train, validation and test together: 120." in done.stdout
-    rows = rows_of(home, "own")
+    rows = home.rows("own")
     full = [row for row in rows.values() if row.kind == "full_data"]
     assert [(row.status, row.score, row.epochs) for row in full] == [(Status.COMPLETED, None, 2)] * 2
     assert len({row.seed for row in full}) == 2
@@ -199,7 +214,8 @@ def test_own_tasks_beside_one_of_glue_leave_no_text_behind(home: Home, bert: Pat
         assert read_card(study.adapter(row.trial_id)).trained_on
         assert set(predict(study.adapter(row.trial_id), [("printer", "broken")])) <= {"q0", "q1", "q2"}
     kept = [path for path in (home.root / "studies").rglob("*") if path.is_file()]
-    logs = [path for path in (home.root / "ray").rglob("*.log") if path.is_file()]
+    logs = [path for path in warm.logs() if path.is_file()]
+    assert logs
     assert {"report.html", "study.log", "mlflow.db"} <= {path.name for path in kept}
     assert [path for path in (*kept, *logs) if MARKER.lower().encode() in path.read_bytes().lower()] == []
     tables = [pq.read_table(path).to_pylist() for path in kept if path.suffix == ".parquet"]
@@ -207,13 +223,12 @@ def test_own_tasks_beside_one_of_glue_leave_no_text_behind(home: Home, bert: Pat
     assert MARKER.lower() not in str(tables).lower()
 
 
-def test_a_study_of_own_tasks_is_not_resumed_on_other_data(home: Home, bert: Path) -> None:  # noqa: F811
+def test_a_study_of_own_tasks_is_not_resumed_on_other_data(home: Home, bert: Path, warm: WarmProgram, run: Run) -> None:
     own_files(home.root / "changed")
     words = ["--space", home.space(bert), "--name", "changed", "--trials", "1", "--set", "finalists.top=0"]
-    done = home.run("--tasks", f"{home.root}/changed/tasks.yaml", *words)
-    assert done.returncode == 0, done.stdout + done.stderr
+    run("--tasks", f"{home.root}/changed/tasks.yaml", *words)
     path = home.root / "changed" / "tickets.csv"
     path.write_text(path.read_text().replace("printer 0,", "printer zero,"))
-    again = home.run("--resume", "changed", "--trials", "+1")
+    again = warm.run(home, "--resume", "changed", "--trials", "+1")
     assert again.returncode == 2
     assert "put back what the study was begun with, or begin a new one" in again.stderr

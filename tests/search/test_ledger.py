@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from math import inf, nan
-from typing import Any
 
 import pytest
 
@@ -10,54 +9,11 @@ from krona_tune.adapters.placement import count
 from krona_tune.report.cost import DeviceRates, cost
 from krona_tune.search.budget import spent
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.devices import Devices
-from krona_tune.study.order import Order
-from krona_tune.study.result import Report, ScoreOnTest, Status, TrialResult
-from tests.models import build
+from krona_tune.study.result import ScoreOnTest, Status
 from tests.search.conftest import count_on
-from tests.search.test_asha import report
-
-SHAPE = build("bert")[0]
-
-
-class Heard:
-    """A sink that keeps its events."""
-
-    def __init__(self) -> None:
-        self.events: list[tuple[str, Any]] = []
-
-    def trial_started(self, result: TrialResult) -> None:
-        self.events.append(("started", result))
-
-    def reported(self, report: Report) -> None:
-        self.events.append(("reported", report))
-
-    def trial_ended(self, result: TrialResult) -> None:
-        self.events.append(("ended", result))
-
-    def ordered(self, order: Order) -> None:
-        self.events.append(("ordered", order))
-
-    def study_ended(self, artifacts: Any) -> None: ...
-
-
-def config(number: int, task: str = "cola", kind: str = "search", **params: Any) -> TrialMessage:
-    knobs = {"method": "krona", "a_out": 4, "a_in": 6, **params} if kind == "search" else {"method": "head_only"}
-    return TrialMessage(f"{task}-{number:03d}" + "-head" * (kind != "search"), task, number, kind, 5, knobs)
-
-
-def ledger(*earlier: TrialResult) -> tuple[Ledger, Heard]:
-    heard = Heard()
-    return Ledger(count_on(SHAPE), heard, list(earlier)), heard
-
-
-def run(book: Ledger, trial: TrialMessage, *scores: float, status: Status = Status.COMPLETED) -> TrialResult:
-    book.started(trial)
-    for rung, score in enumerate(scores):
-        book.reported(report(trial.trial_id, rung, score, trial.task), f"there/rung-{rung + 1}")
-    book.ended(trial.trial_id, status)
-    return book.rows[trial.trial_id]
+from tests.search.ledgers import SHAPE, Heard, config, finalist, ledger, run, run_finalist
+from tests.search.rungs import report
 
 
 def test_a_row_is_interrupted_until_it_has_ended() -> None:
@@ -211,19 +167,6 @@ def test_baselines_stand_apart_from_the_search() -> None:
     assert book.standings.best("cola") == book.rows["cola-000"]
     assert book.standings.baseline("cola") == book.rows["cola-000-head"]
     assert book.standings.baseline("rte") is None
-
-
-def finalist(number: int, seed: int, of: str) -> TrialMessage:
-    knobs = {"method": "krona", "a_out": 4 * number, "a_in": 6}
-    return TrialMessage(f"cola-final-{number}-s{seed}", "cola", number, "finalist", seed, knobs, of)
-
-
-def run_finalist(book: Ledger, number: int, seed: int, score: float, test: float) -> None:
-    trial = finalist(number, seed, f"cola-00{number}")
-    book.started(trial)
-    book.reported(report(trial.trial_id, 0, score), "there/rung-1")
-    book.tested(trial.trial_id, ScoreOnTest(score=test, metrics={"matthews": test}, examples=90, resampled=(test,)))
-    book.ended(trial.trial_id, Status.COMPLETED)
 
 
 def test_a_word_about_the_look_at_the_test_half_is_in_the_row_and_in_the_log(caplog: pytest.LogCaptureFixture) -> None:

@@ -13,7 +13,7 @@ from krona_tune.study.devices import Price
 from krona_tune.study.result import Status, TrialResult
 from tests.record.events import manifest
 from tests.search.conftest import count_on
-from tests.search.test_ledger import SHAPE, Heard, config, run, run_finalist
+from tests.search.ledgers import SHAPE, Heard, config, run, run_finalist
 from tests.study.final_rows import row
 
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from krona_tune.search.worker.trainable import KronaTrial, Workplace
-from tests.search.test_trainable import WORKS, all_steps, config, location, measured  # noqa: F401
+from tests.search.workers import WORKS, all_steps, config, measured
 
 
-def worker(location: str, checkpoints: Path, elsewhere: Path) -> KronaTrial:  # noqa: F811
+def worker(location: str, checkpoints: Path, elsewhere: Path) -> KronaTrial:
     place = Workplace(
         folder=location,
         name="nowhere",
@@ -22,7 +22,7 @@ def worker(location: str, checkpoints: Path, elsewhere: Path) -> KronaTrial:  # 
     return made
 
 
-def test_a_trial_goes_on_from_the_rung_that_another_machine_kept(location: str, tmp_path: Path) -> None:  # noqa: F811
+def test_a_trial_goes_on_from_the_rung_that_another_machine_kept(location: str, tmp_path: Path) -> None:
     undisturbed = measured(all_steps(worker(location, tmp_path / "alone", tmp_path / "nothing")))
     first = worker(location, tmp_path / "a", tmp_path / "bucket")
     before = measured([first.step()])
@@ -36,7 +36,7 @@ def test_a_trial_goes_on_from_the_rung_that_another_machine_kept(location: str, 
     ]
 
 
-def test_a_state_that_is_damaged_here_is_taken_from_there(location: str, tmp_path: Path) -> None:  # noqa: F811
+def test_a_state_that_is_damaged_here_is_taken_from_there(location: str, tmp_path: Path) -> None:
     first = worker(location, tmp_path / "a", tmp_path / "bucket")
     before = measured([first.step()])
     first.cleanup()

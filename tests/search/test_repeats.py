@@ -15,7 +15,7 @@ from krona_tune.study.result import Status
 from krona_tune.study.standings import Standings
 from krona_tune.study.study_state import Counts
 from tests.record.events import manifest
-from tests.search.test_finalists import head, searched
+from tests.search.searched import head, searched
 
 
 def asked(points: int, seeds: int = 2, **search: Any) -> StudySpec:

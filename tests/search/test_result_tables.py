@@ -14,7 +14,7 @@ from krona_tune.study.formatting import describe_adapter
 from krona_tune.study.result import TrialResult
 from tests.record.events import manifest
 from tests.search.conftest import count_on
-from tests.search.test_ledger import SHAPE, Heard
+from tests.search.ledgers import SHAPE, Heard
 from tests.study.final_rows import repeats, row
 
 

@@ -10,6 +10,7 @@ from krona_tune.search.searchers.proposal import Origin
 from krona_tune.search.searchers.shared_searcher import SharedSearcher
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.result import Status, TrialResult
+from tests.rows import row
 
 TASKS = ("rte", "cola", "stsb", "sst2")
 
@@ -94,7 +95,7 @@ def test_a_failure_ends_the_configuration_and_no_other() -> None:
 
 def test_an_average_never_holds_a_score_that_is_no_number() -> None:
     sampler = Sampler()
-    search = searcher(sampler, range(2), [row("rte", 4, nan), row("rte", 3, nan, Status.DIVERGED)])
+    search = searcher(sampler, range(2), [tried("rte", 4, nan), tried("rte", 3, nan, Status.DIVERGED)])
     search.suggest("tune-0")
     search.on_trial_complete("tune-0", {"score": nan, "status": "completed"})
     assert sampler.heard == [("shared-000", Status.COMPLETED, None)]
@@ -118,18 +119,14 @@ def test_a_used_up_space_ends_the_search() -> None:
     assert run(searcher(Sampler(), range(5, 9)), {}) == []
 
 
-def row(task: str, number: int, score: float, status: Status = Status.COMPLETED) -> TrialResult:
-    params = {"method": "krona", "scale": 1.0 + number}
-    return TrialResult(
-        trial_id=f"{task}-{number:03d}", task=task, kind="search", number=number, seed=1, fingerprint="",
-        status=status, score=score, params=params,
-    )  # fmt: skip
+def tried(task: str, number: int, score: float, status: Status = Status.COMPLETED) -> TrialResult:
+    return row(task, number, score, status=status, params={"method": "krona", "scale": 1.0 + number})
 
 
 def test_a_resumed_study_goes_on_between_two_tasks_and_judges_as_before() -> None:
     """Configuration 0 is done, 1 was stopped, 2 waits between two tasks, 3 was interrupted in its first task."""
-    rows = [row(task, 0, 0.5) for task in TASKS] + [row("rte", 1, 0.4), row("rte", 2, 0.6), row("cola", 2, 0.7)]
-    rows.append(row("rte", 3, 0.2, Status.INTERRUPTED))
+    rows = [tried(task, 0, 0.5) for task in TASKS] + [tried("rte", 1, 0.4), tried("rte", 2, 0.6), tried("cola", 2, 0.7)]
+    rows.append(tried("rte", 3, 0.2, Status.INTERRUPTED))
     sampler = Sampler(("shared-002", "shared-003"))
     waiting = [TrialMessage("rte-003", "rte", 3, "search", 1, {"method": "krona", "scale": 4.0})]
     ids = run(searcher(sampler, range(4, 5), rows, waiting), {2: 0.6, 3: 0.1, 4: 0.42})
@@ -141,8 +138,8 @@ def test_a_resumed_study_goes_on_between_two_tasks_and_judges_as_before() -> Non
 
 def test_configurations_that_optuna_lost_are_known_from_the_records() -> None:
     """Configuration 0 is done, 1 stopped after its first task, 2 failed in its second, 3 waits after its third."""
-    rows = [row(task, 0, 0.5) for task in TASKS] + [row("rte", 1, 0.4), row("rte", 2, 0.6)]
-    rows += [row("cola", 2, 0.1, Status.DIVERGED), *(row(task, 3, 0.75) for task in TASKS[:3])]
+    rows = [tried(task, 0, 0.5) for task in TASKS] + [tried("rte", 1, 0.4), tried("rte", 2, 0.6)]
+    rows += [tried("cola", 2, 0.1, Status.DIVERGED), *(tried(task, 3, 0.75) for task in TASKS[:3])]
     sampler = Sampler()
     ids = run(searcher(sampler, range(0), rows), {3: 0.75})
     assert sampler.recalled == {
@@ -157,7 +154,7 @@ def test_configurations_that_optuna_lost_are_known_from_the_records() -> None:
 def test_a_configuration_is_judged_again_by_what_was_known_when_its_task_ended() -> None:
     """0 came first and continued; better ones came later. 3 was stopped, and would be first among those after it."""
     scores = {0: 0.4, 1: 0.8, 2: 0.8, 3: 0.5, 4: 0.1, 5: 0.1}
-    ends = [replace(row("rte", number, score), ended_at=10.0 + number) for number, score in scores.items()]
+    ends = [replace(tried("rte", number, score), ended_at=10.0 + number) for number, score in scores.items()]
     sampler = Sampler(("shared-000", "shared-003"))
     searcher(sampler, range(0), reversed(ends))
     statuses = {trial_id: status for trial_id, (_, status, _) in sampler.recalled.items()}

@@ -1,19 +1,14 @@
 """Tests whole studies on a real Ray: start, interrupt, resume and extend, as a user does it."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
@@ -30,71 +25,16 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.request.loader import load_spec
 from krona_tune.study.result import Status, TrialResult
-from tests.search.models import saved_bert, saved_t5
+from tests.faults.drivers import begun, until
+from tests.search.models import saved_t5
+from tests.whole_studies import Done, Home, WarmProgram, rows_of
 
-SPACE = """\
-model: {model}
-data: mini
-adapter:
-  a_out: divisors
-  a_in: {{divisors: {{low: 2, high: 12}}}}
-  scale: [1, 4]
-  roles: [query+value, output]
-training:
-  learning_rate: {{low: 1e-3, high: 1e-1, log: true}}
-  batch_size: 16
-  dropout: 0.0
-schedule: {{epochs: 2, grace_epochs: 1, reduction: 2}}
-examples: {{train: 64, validation: 32, test: 32, max_length: 40}}
-search: {{startup_trials: 2}}
-"""
-PROGRAM = [
-    sys.executable,
-    "-c",
-    "from krona_tune.cli import end_process_after, run_study; end_process_after(run_study)",
-]
 TOLD = {
     Status.COMPLETED: TrialState.COMPLETE,
     Status.STOPPED_EARLY: TrialState.PRUNED,
     Status.DIVERGED: TrialState.FAIL,
     Status.FAILED: TrialState.FAIL,
 }
-
-
-@dataclass(frozen=True)
-class Home:
-    """A folder for studies, caches and Ray's sessions."""
-
-    root: Path
-
-    @staticmethod
-    @contextmanager
-    def near_the_root() -> "Iterator[Home]":
-        """Yields a temporary folder with a short path, because a socket's path must be short."""
-        folder = Path(tempfile.mkdtemp(prefix="krona-"))
-        try:
-            yield Home(folder)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def command(self, *words: str) -> dict[str, Any]:
-        """Returns the arguments with which `subprocess` runs the program here, separate from any running Ray."""
-        places = {"RAY_TMPDIR": str(self.root), "XDG_CACHE_HOME": str(self.root / "cache"), "HF_HUB_OFFLINE": "1"}
-        apart = {
-            name: value for name, value in os.environ.items() if name not in {"RAY_ADDRESS", "MLFLOW_TRACKING_URI"}
-        }
-        return {"args": [*PROGRAM, *words], "cwd": self.root, "env": {**apart, **places}, "text": True}
-
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(**self.command(*words), capture_output=True, timeout=600, check=False)
-
-    def space(self, model: Path) -> str:
-        path = self.root / f"{model.name}.yaml"
-        path.write_text(SPACE.format(model=model), encoding="utf-8")
-        return str(path)
-
-    def study(self, name: str, storage: str = "studies") -> StudyFolder:
-        return StudyFolder(self.root / storage / name)
 
 
 @contextmanager
@@ -110,22 +50,9 @@ def busy(processes: int) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def home() -> Iterator[Home]:
-    with Home.near_the_root() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def bert(home: Home) -> Path:
-    return saved_bert(home.root / "bert")
-
-
-@pytest.fixture(scope="module")
 def first(home: Home, bert: Path) -> StudyFolder:
     """Runs the study `first` of two tasks with three trials each."""
-    words = ["--tasks", "cola,stsb", "--trials", "3", "--space", home.space(bert), "--name", "first"]
-    done = home.run(*words)
-    assert done.returncode == 0, done.stdout + done.stderr
+    well(home.run("--tasks", "cola,stsb", "--trials", "3", "--space", home.space(bert), "--name", "first"))
     return home.study("first")
 
 
@@ -137,10 +64,10 @@ def copied(home: Home, first: StudyFolder, request: pytest.FixtureRequest) -> st
     return name
 
 
-def by_id(folder: StudyFolder) -> dict[str, TrialResult]:
-    rows = read_trials(folder.results)
-    assert len({row.trial_id for row in rows}) == len(rows)
-    return {row.trial_id: row for row in rows}
+def well(done: Done) -> Done:
+    """Asserts that a run ended well."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
 
 
 def told(folder: StudyFolder, task: str) -> dict[str, FrozenTrial]:
@@ -156,7 +83,7 @@ def ids(task: str, trials: int) -> set[str]:
 
 
 def test_every_trial_has_one_row_and_every_rung_one_report(first: StudyFolder) -> None:
-    rows = by_id(first)
+    rows = rows_of(first)
     assert set(rows) == ids("cola", 3) | ids("stsb", 3)
     assert {row.status for row in rows.values()} <= {Status.COMPLETED, Status.STOPPED_EARLY}
     reports = read_reports(first.results)
@@ -173,7 +100,7 @@ def test_every_trial_has_one_row_and_every_rung_one_report(first: StudyFolder) -
 
 
 def test_optuna_was_told_each_trials_end_and_its_rungs(first: StudyFolder) -> None:
-    rows, reports = by_id(first), read_reports(first.results)
+    rows, reports = rows_of(first), read_reports(first.results)
     for task in ("cola", "stsb"):
         asked = told(first, task)
         assert set(asked) == ids(task, 3) - {f"{task}-head-0"}
@@ -201,7 +128,7 @@ def test_the_folder_tells_what_was_asked_and_under_which_circumstances(first: St
 
 
 def test_each_tasks_best_adapter_acts_on_a_fresh_model(first: StudyFolder, bert: Path) -> None:
-    rows = by_id(first)
+    rows = rows_of(first)
     for task, outputs in (("cola", 2), ("stsb", 1)):
         card = read_card(first.adapter(task))
         scores = [row.score for row in rows.values() if row.task == task and row.kind == "search"]
@@ -229,7 +156,7 @@ def test_mlflow_holds_a_run_a_task_and_below_it_one_a_trial(first: StudyFolder) 
     parents = {run.info.run_id for run in runs if "mlflow.parentRunId" not in run.data.tags}
     children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
     assert len(parents) == 2
-    assert sorted(run.info.run_name for run in children) == sorted(by_id(first))
+    assert sorted(run.info.run_name for run in children) == sorted(rows_of(first))
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == parents
     assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}
 
@@ -243,11 +170,10 @@ def test_a_second_study_of_the_same_name_is_refused(home: Home, first: StudyFold
 
 
 @pytest.mark.slow
-def test_a_finished_study_has_nothing_to_resume(home: Home, first: StudyFolder, copied: str) -> None:
-    done = home.run("--resume", "first", "--storage", copied)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_a_finished_study_has_nothing_to_resume(home: Home, first: StudyFolder, copied: str, warm: WarmProgram) -> None:
+    well(warm.run(home, "--resume", "first", "--storage", copied))
     again = home.study("first", copied)
-    assert by_id(again) == by_id(first)
+    assert rows_of(again) == rows_of(first)
     assert read_reports(again.results) == read_reports(first.results)
     assert all(len(told(again, task)) == 3 for task in ("cola", "stsb"))
     assert load_spec(again.spec) == load_spec(first.spec)
@@ -255,10 +181,11 @@ def test_a_finished_study_has_nothing_to_resume(home: Home, first: StudyFolder, 
 
 @pytest.mark.slow
 @pytest.mark.long
-def test_a_finished_study_can_be_given_more_trials(home: Home, first: StudyFolder, copied: str) -> None:
-    done = home.run("--resume", "first", "--trials", "4", "--storage", copied)
-    assert done.returncode == 0, done.stdout + done.stderr
-    more, before = by_id(home.study("first", copied)), by_id(first)
+def test_a_finished_study_can_be_given_more_trials(
+    home: Home, first: StudyFolder, copied: str, warm: WarmProgram
+) -> None:
+    well(warm.run(home, "--resume", "first", "--trials", "4", "--storage", copied))
+    more, before = rows_of(home.study("first", copied)), rows_of(first)
     assert set(more) - set(before) == {"cola-003", "stsb-003"}
     assert all(more[trial_id] == row for trial_id, row in before.items())
     assert {more[new].status for new in ("cola-003", "stsb-003")} <= {Status.COMPLETED, Status.STOPPED_EARLY}
@@ -268,23 +195,20 @@ def test_a_finished_study_can_be_given_more_trials(home: Home, first: StudyFolde
 @pytest.mark.slow
 @pytest.mark.long
 def test_an_interrupted_study_is_completed_with_every_trial_once(home: Home, bert: Path) -> None:
-    words = ["--tasks", "cola", "--trials", "6", "--space", home.space(bert), "--name", "cut", "--max-concurrent", "2"]
     longer = ["--set", "schedule.epochs=32", "--set", "examples.train=256"]
     cut = home.study("cut")
-    with subprocess.Popen(**home.command(*words, *longer), stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as driver:
-        while driver.poll() is None and len(list(cut.results.glob("parts/reports-*"))) < 8:
-            time.sleep(0.05)
-        driver.send_signal(signal.SIGINT)
-        said, _ = driver.communicate(timeout=120)
+    driver = begun(home, bert, "cut", "cola", 6, "--max-concurrent", "2", *longer)
+    until(driver, lambda: len(list(cut.results.glob("parts/reports-*"))) >= 8)
+    driver.send_signal(signal.SIGINT)
+    said, _ = driver.communicate(timeout=300)
     assert driver.returncode == 130, said
     assert "--resume cut" in said
-    before = by_id(cut)
+    before = rows_of(cut)
     assert Status.INTERRUPTED in {row.status for row in before.values()}
     assert set(before) <= ids("cola", 6)
 
-    done = home.run("--resume", "cut")
-    assert done.returncode == 0, done.stdout + done.stderr
-    after, reports = by_id(cut), read_reports(cut.results)
+    well(home.run("--resume", "cut"))
+    after, reports = rows_of(cut), read_reports(cut.results)
     assert set(after) == ids("cola", 6)
     assert {row.status for row in after.values()} <= {Status.COMPLETED, Status.STOPPED_EARLY}
     for trial_id, row in after.items():
@@ -303,17 +227,26 @@ def test_an_interrupted_study_is_completed_with_every_trial_once(home: Home, ber
     assert read_manifest(cut.manifest).resumed_by
 
 
+T5_WORDS = ("--tasks", "cola", "--trials", "2", "--set", "adapter.roles=query+value+cross_value")
+
+
 @pytest.mark.slow
-def test_a_text_to_text_study_answers_with_its_label_words(home: Home) -> None:
-    """Six other processes want the cores meanwhile."""
-    t5 = saved_t5(home.root / "t5")
-    words = ["--tasks", "cola", "--trials", "2", "--space", home.space(t5), "--name", "words"]
+@pytest.mark.long
+def test_a_study_on_a_machine_with_six_busy_processes_ends_well(home: Home) -> None:
+    t5 = saved_t5(home.root / "t5-busy")
     with busy(6):
-        done = home.run(*words, "--set", "adapter.roles=query+value+cross_value", "--set", "adapter.a_out=[2, 4]")
-    assert done.returncode == 0, done.stdout + done.stderr
+        done = well(home.run(*T5_WORDS, "--space", home.space(t5), "--name", "busy"))
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_text_to_text_study_answers_with_its_label_words(home: Home, warm: WarmProgram) -> None:
+    t5 = saved_t5(home.root / "t5")
+    words = ["--space", home.space(t5), "--name", "words", "--set", "adapter.a_out=[2, 4]"]
+    done = well(warm.run(home, *T5_WORDS, *words))
     assert "Traceback" not in done.stdout + done.stderr
     folder = home.study("words")
-    rows = by_id(folder)
+    rows = rows_of(folder)
     assert set(rows) == ids("cola", 2)
     assert {row.head_parameters for row in rows.values()} == {0}
     assert rows["cola-head-0"].trainable_parameters == 0
@@ -338,22 +271,19 @@ def final_ids(task: str, *numbers: int | str) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def decided(home: Home, bert: Path) -> StudyFolder:
+def decided(home: Home, bert: Path, warm: WarmProgram) -> StudyFolder:
     """Runs a study with finalists, interrupts it in the finals and resumes it; keeps the rows at the interruption."""
     long = ["--set", "schedule.epochs=32", "--set", "examples.train=256", "--set", "schedule.grace_epochs=16"]
-    words = ["--tasks", "cola", "--trials", "3", "--space", home.space(bert), "--name", "decided", *FINALS, *long]
     folder = home.study("decided")
-    with subprocess.Popen(**home.command(*words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as driver:
-        while driver.poll() is None and not list((folder.root / "checkpoints").glob("cola-final-*/rung-1")):
-            time.sleep(0.05)
-        driver.send_signal(signal.SIGINT)
-        said, _ = driver.communicate(timeout=120)
+    driver = begun(home, bert, "decided", "cola", 3, *FINALS, *long)
+    until(driver, lambda: list(folder.checkpoints.glob("cola-final-*/rung-1")))
+    driver.send_signal(signal.SIGINT)
+    said, _ = driver.communicate(timeout=300)
     assert driver.returncode == 130, said
     assert "Its best are trained again with 2 seeds" in said
     assert "finalists to go" in said
     shutil.copytree(folder.results, folder.root / "results at the interruption")
-    done = home.run("--resume", "decided")
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = well(warm.run(home, "--resume", "decided"))
     assert "Finalists of each task (synthetic data)" in done.stdout
     return folder
 
@@ -361,7 +291,7 @@ def decided(home: Home, bert: Path) -> StudyFolder:
 @pytest.mark.slow
 def test_finals_that_were_interrupted_end_with_the_same_finalists(decided: StudyFolder) -> None:
     before = {row.trial_id: row for row in read_trials(decided.root / "results at the interruption")}
-    after = by_id(decided)
+    after = rows_of(decided)
     assert finalists(before).keys() <= finalists(after).keys()
     regular = {Status.COMPLETED, Status.STOPPED_EARLY}
     judged = [r for r in after.values() if r.kind == "search" and r.status in regular]
@@ -386,7 +316,7 @@ def test_finals_that_were_interrupted_end_with_the_same_finalists(decided: Study
 
 @pytest.mark.slow
 def test_finalists_alone_were_looked_at_on_the_test_half_and_told_optuna_nothing(decided: StudyFolder) -> None:
-    rows = by_id(decided)
+    rows = rows_of(decided)
     for row in rows.values():
         assert (row.test_score is not None) == (row.kind == "finalist")
         assert row.test_examples == (32 if row.kind == "finalist" else 0)
@@ -407,11 +337,10 @@ def test_the_page_leads_with_the_winners_test_score(decided: StudyFolder) -> Non
 
 @pytest.mark.slow
 def test_a_study_that_is_given_more_trials_chooses_again_and_keeps_its_finalists(
-    home: Home, decided: StudyFolder
+    home: Home, decided: StudyFolder, warm: WarmProgram
 ) -> None:
-    before = finalists(by_id(decided))
-    done = home.run("--resume", "decided", "--trials", "5")
-    assert done.returncode == 0, done.stdout + done.stderr
-    after = finalists(by_id(decided))
+    before = finalists(rows_of(decided))
+    well(warm.run(home, "--resume", "decided", "--trials", "5"))
+    after = finalists(rows_of(decided))
     assert all(after[trial_id] == row for trial_id, row in before.items())
     assert {row.status for row in after.values()} == {Status.COMPLETED}

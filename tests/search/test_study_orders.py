@@ -40,8 +40,8 @@ from krona_tune.study.request.loader import dump_spec, load_spec
 from krona_tune.study.result import Status
 from krona_tune.train import checkpoint
 from tests.search.conftest import count_on, never
-from tests.search.test_asha import report
-from tests.search.test_study_records import SHAPE, plan
+from tests.search.plans import SHAPE, plan
+from tests.search.rungs import report
 
 
 class Killed(BaseException):

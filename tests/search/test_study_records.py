@@ -10,14 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from krona_tune.data.tasks import TASKS
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.search.budget import Amount, Budget
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.phases import search_phase
 from krona_tune.search.planning.plan import Plan, trial_seed
-from krona_tune.search.planning.space import resolve
 from krona_tune.search.resume import known_trials, numbers_left
 from krona_tune.search.searchers.open_samplers import open_samplers, open_shared_sampler
 from krona_tune.search.searchers.shared_searcher import shared_id
@@ -25,37 +23,18 @@ from krona_tune.search.study_records import OpenRecords, open_records
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.schedule import make_schedule
 from krona_tune.study.result import Status
-from krona_tune.train.backbone_source import BackboneSource
-from tests.models import build
 from tests.record.damage import other_bytes
 from tests.search.conftest import count_on, never
-from tests.search.test_asha import report
+from tests.search.plans import SHAPE, plan
+from tests.search.rungs import report
 
-SHAPE = build("bert")[0]
 KINDS: dict[str, dict[str, Any]] = {
     "by task": {},
     "per method": {"per_method": True},
     "shared": {"shared": True},
 }
-
-
-def plan(**search: Any) -> Plan:
-    written = {
-        "model": "m",
-        "name": "s",
-        "tasks": ["cola", "rte"],
-        "adapter": {"method": ["krona", "lora"], "a_out": "divisors", "a_in": [2, 4, 6], "rank": [1, 2, 3]},
-        "training": {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}},
-        "search": {"trials": 4, "startup_trials": 2, **search},
-    }
-    made = build_spec(written, "x.yaml")
-    source = BackboneSource(name="m", folder=None, how="", config={})
-    tasks = {name: TASKS[name] for name in made.tasks}
-    of = resolve(made, SHAPE, "x.yaml")
-    return Plan(spec=made, place="x.yaml", tasks=tasks, source=source, geometry=SHAPE, space=of)
 
 
 def asked(of: Plan, folder: StudyFolder) -> Callable[[str, int], dict[str, Any] | None]:

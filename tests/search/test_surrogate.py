@@ -1,11 +1,8 @@
 """Tests that one model of all tasks proposes good points, the same ones whenever it was told the same."""
 
-import random
-from collections.abc import Callable, Mapping
 from dataclasses import replace
-from math import isfinite, log2, log10, nan
+from math import isfinite, log2, nan
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +10,6 @@ import pytest
 from krona_tune.backbones.geometry import Stack
 from krona_tune.kron.factors import factor_shape, first_step
 from krona_tune.record.parquet_schema import TRIALS, table_of, trial_of
-from krona_tune.search.planning.space import Space
 from krona_tune.search.searchers.history import WORST, Encoder, History, coordinates
 from krona_tune.search.searchers.open_samplers import open_samplers
 from krona_tune.search.searchers.surrogate import (
@@ -27,45 +23,7 @@ from krona_tune.search.searchers.surrogate import (
 )
 from krona_tune.study.result import Report, Status, TrialResult
 from tests.search.conftest import never, space, spec
-
-KNOBS = {
-    "a_out": "divisors",
-    "a_in": {"divisors": {"low": 2}},
-    "terms": [1, 2],
-    "scale": {"low": 0.25, "high": 16, "log": True},
-    "roles": ["query", "query+value"],
-    "layers": ["all", "last 1"],
-}
-RATE = {"learning_rate": {"low": 1e-5, "high": 1e-1, "log": True}, "warmup": [0, 0.1]}
-SPACE = space("bert", KNOBS, training=RATE)
-RIVALS = space(
-    "bert", {"method": ["krona", "lora", "bitfit"], "a_out": [2, 4], "a_in": 2, "rank": [1, 2], "scale": 2.0}
-)
-BUDGETS = {"cola": 100, "rte": 300}
-Params = Mapping[str, Any]
-
-
-def quality(params: Params) -> float:
-    """Returns a score that depends on the learning rate alone, and is highest at 1e-3."""
-    return -abs(log10(params["learning_rate"]) + 3)
-
-
-def drawn(seed: object, of: Space = SPACE) -> dict[str, Any]:
-    """Returns a feasible even draw."""
-    point = of.draw_where(of.feasible, random.Random(str(seed)))
-    assert point is not None
-    return point
-
-
-def feed(surrogate: TransferSurrogate, task: str, numbers: range, score: Callable[[Params], float] = quality) -> None:
-    """Tells the surrogate about evenly drawn trials, each with a report at a third of the budget and at its end."""
-    for number in numbers:
-        params = drawn((task, number))
-        trial_id = f"{task}-{number:03d}"
-        surrogate.history.begin(trial_id, task, params)
-        for share in (3, 1):
-            surrogate.history.report(trial_id, BUDGETS[task] // share, score(params) - share, 0.5)
-        surrogate.history.end(trial_id, diverged=False)
+from tests.search.surrogates import BUDGETS, RATE, RIVALS, SPACE, drawn, feed, quality
 
 
 def test_coordinates_say_what_a_point_does() -> None:

@@ -12,7 +12,6 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from krona_tune.search.planning.space import Space
 from krona_tune.search.searchers.open_samplers import open_samplers
 from krona_tune.search.searchers.proposal import Origin, Proposal
 from krona_tune.search.searchers.surrogate import TransferSurrogate
@@ -20,18 +19,8 @@ from krona_tune.search.searchers.task_sampler import TaskSampler, distribution_o
 from krona_tune.study.request.domain import Choice, Divisors, Fixed, Range
 from krona_tune.study.result import Status
 from tests.search.conftest import never, space, spec
+from tests.search.samplers import SPACE, opened, told
 
-SPACE = space(
-    "bert",
-    {
-        "method": ["krona", "krona_b"],
-        "a_out": "divisors",
-        "a_in": {"divisors": {"low": 2}},
-        "scale": {"low": 0.25, "high": 16, "log": True},
-        "roles": ["query", "query+value", "output"],
-        "layers": "last 2",
-    },
-)
 RIVALS = {
     "method": ["krona", "lora", "full"],
     "a_out": [4, 8],
@@ -42,23 +31,9 @@ RIVALS = {
 OWN_RATES = {"full": {"learning_rate": {"low": 1e-5, "high": 1e-4, "log": True}}}
 
 
-def opened(journal: Path, of: Space = SPACE, seed: int = 3, task: str = "cola", startup: int = 2) -> Any:
-    asked = spec(startup_trials=startup).model_copy(update={"seed": seed, "tasks": (task,)})
-    return open_samplers(asked, of, journal, never)[task]
-
-
 def trials(journal: Path, task: str = "cola") -> list[FrozenTrial]:
     storage = JournalStorage(JournalFileBackend(str(journal)))
     return optuna.load_study(study_name=f"s/{task}", storage=storage).trials
-
-
-def told(sampler: TaskSampler, number: int, status: Status = Status.COMPLETED) -> dict[str, Any]:
-    """Asks for a point, reports two rungs with a score that follows the scale, and tells its end."""
-    point = sampler.ask(f"cola-{number:03d}", number)
-    for examples in (64, 128):
-        sampler.report(f"cola-{number:03d}", examples, point["scale"] / examples)
-    sampler.tell(f"cola-{number:03d}", status, point["scale"] / 128)
-    return point
 
 
 def told_without_scale(sampler: TaskSampler, number: int) -> dict[str, Any]:

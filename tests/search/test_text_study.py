@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +21,8 @@ from krona_tune.study.request.loader import build_spec
 from krona_tune.study.result import Status
 from krona_tune.train.export import export_adapter
 from tests.language_models import saved_language_model, sums, write_sums
-from tests.search.test_study import Home, home  # noqa: F401
 from tests.train.exported_adapters import backbone_folder
+from tests.whole_studies import Home, WarmProgram
 
 SUMS = {"text": ["a", "b"], "target": "sum", "prompt": "{a}+{b}=", "max_new_tokens": 5}
 
@@ -121,7 +119,7 @@ def test_the_facts_say_which_scores_have_a_mean_and_a_mean_of_others_is_warned_o
 
 
 @pytest.mark.slow
-def test_a_whole_study_of_a_decoder_leaves_adapters_that_write(home: Home) -> None:  # noqa: F811
+def test_a_whole_study_of_a_decoder_leaves_adapters_that_write(home: Home, warm: WarmProgram) -> None:
     decoder = saved_language_model(home.root / "decoder")
     write_sums(home.root / "sums.csv", sums(160, seed=1, most=20))
     (home.root / "text.yaml").write_text(
@@ -138,7 +136,7 @@ def test_a_whole_study_of_a_decoder_leaves_adapters_that_write(home: Home) -> No
         "finalists: {top: 1, seeds: 2}\n",
         encoding="utf-8",
     )
-    done = home.run("--space", "text.yaml", "--name", "text")
+    done = warm.run(home, "--space", "text.yaml", "--name", "text")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 a task by TPE, and 1 of the frozen model" in " ".join(done.stdout.split())
     folder = home.study("text")
@@ -163,15 +161,13 @@ def test_a_whole_study_of_a_decoder_leaves_adapters_that_write(home: Home) -> No
     for form in (Form.MERGED, Form.PEFT):
         exported = export_adapter(folder.adapter("adding"), home.root / f"out-{form}", form)
         assert "AutoModelForCausalLM" in exported.loading
-    leaves_the_nearest_lora(home, read_card(folder.adapter("judged")).score)
+    leaves_the_nearest_lora(home, warm, read_card(folder.adapter("judged")).score)
 
 
-def leaves_the_nearest_lora(home: Home, score: float | None) -> None:  # noqa: F811
+def leaves_the_nearest_lora(home: Home, warm: WarmProgram, score: float | None) -> None:
     """Exports the task `judged` as a LoRA: judged on the study's own data, and with nothing but LoRA in its files."""
     words = ("export", "text", "--task", "judged", "--format", "lora", "--rank", "2", "--to", "near")
-    command = home.command(*words)
-    command["args"][:3] = [sys.executable, "-c", "from krona_tune.cli import program; program()"]
-    near = subprocess.run(**command, capture_output=True, timeout=120, check=False)
+    near = warm.run(home, *words, program="main")
     assert near.returncode == 0, near.stdout + near.stderr
     [before] = re.findall(r"the adapter's (-?[\d.]+), both in float32", near.stdout)
     assert float(before) == pytest.approx(score, abs=0.02)

@@ -1,84 +1,24 @@
 """Tests the worker: each step is a rung, each failure a result, and a warm worker is equal to a new one."""
 
 import json
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import nan
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from krona_tune.record.driver_state import ask_to_stop, forget_to_stop
-from krona_tune.search.trial_message import TrialMessage
 from krona_tune.search.worker.trainable import (
-    KronaTrial,
     TrialCheckpoints,
-    Workplace,
     describe,
     latest_checkpoint,
     status_of_error,
 )
 from krona_tune.study.result import Report, ScoreOnTest, Status
 from krona_tune.train.backbone import Backbone, warm_backbone
-from krona_tune.train.device import this_device
 from krona_tune.train.loop import Diverged, TrialRun
-from tests.models import build
-from tests.train.conftest import table, tiny_work
-
-Workers = Callable[[dict[str, Any]], KronaTrial]
-WORKS = {
-    "rte": replace(tiny_work("rte"), test=table(44, 3)),
-    "stsb": tiny_work("stsb", rows=40, epochs=2),
-}
-
-
-def config(number: int = 0, task: str = "rte", kind: str = "search", **params: Any) -> dict[str, Any]:
-    knobs = {"method": "krona", "a_out": 4, "a_in": 6, "scale": 2.0, "learning_rate": 1e-2, "batch_size": 8}
-    return TrialMessage(f"{task}-{number:03d}", task, number, kind, 5, {**knobs, "dropout": 0.2, **params}).to_dict()
-
-
-@pytest.fixture(scope="session")
-def location(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("models") / "bert"
-    build("bert", outputs=2)[1].save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture
-def worker(location: str, tmp_path: Path) -> Iterator[Workers]:
-    """Returns a function that makes workers in this process, as Ray does; the test's end clears their backbone."""
-    place = Workplace(
-        folder=location, name="nowhere", precision="fp32", gpu=False, threads=1, checkpoints=str(tmp_path)
-    )
-
-    def make(first: dict[str, Any]) -> KronaTrial:
-        made = object.__new__(KronaTrial)
-        made.config = first
-        made.setup(first, works=WORKS, workplace=place)
-        return made
-
-    yield make
-    warm_backbone.cache_clear()
-
-
-@pytest.fixture
-def backbone(location: str) -> Backbone:
-    """Returns the warm backbone that the workers of this process share."""
-    return warm_backbone(location, this_device("fp32", gpu=False), None)
-
-
-def all_steps(worker: KronaTrial) -> list[dict[str, Any]]:
-    results = [worker.step()]
-    while not results[-1]["done"]:
-        results.append(worker.step())
-    worker.cleanup()
-    return results
-
-
-def measured(results: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
-    return [(r["examples"], r["score"], r["report"]["train_loss"]) for r in results]
+from tests.search.workers import WORKS, Workers, all_steps, config, measured
 
 
 def hooks(backbone: Backbone) -> int:
@@ -381,3 +321,22 @@ def test_a_finalist_without_a_test_half_fails_at_its_end(worker: Workers) -> Non
     result = all_steps(worker(config(task="stsb", kind="finalist")))[-1]
     assert result["status"] == "failed"
     assert "has no test half" in result["error"]
+
+
+def test_a_gpu_that_is_full_is_a_row_that_names_the_batch_and_the_adapter(
+    worker: Workers,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*words: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    busy = worker(config(1))
+    with monkeypatch.context() as patch:
+        patch.setattr(TrialRun, "train_on", full)
+        result = busy.step()
+    assert (result["status"], result["done"]) == (Status.OUT_OF_MEMORY, True)
+    assert "OutOfMemoryError: CUDA out of memory" in result["error"]
+    assert "in a batch of 8 × " in result["error"]
+    assert "krona, 4×6" in result["error"]
+    assert busy.reset_config(config(2))
+    assert all_steps(busy)[-1]["status"] == Status.COMPLETED

@@ -12,7 +12,7 @@ from krona_tune.search.ledger import Ledger
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.tune_host import Recorder
 from krona_tune.study.result import Status
-from tests.search.test_ledger import config, ledger
+from tests.search.ledgers import config, ledger
 
 
 def tuned(number: int, result: dict[str, Any] | None = None) -> Any:

@@ -21,24 +21,16 @@ from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.study_spec import RECORDED_CURVES
 from krona_tune.study.result import Status, TrialResult
 from tests.record.events import RUNGS, ended, manifest, report, started
+from tests.rows import row
 from tests.search.conftest import space
 
 SPACE = space("bert", {"a_out": [4, 6], "a_in": 6, "scale": {"low": 1.0, "high": 8.0}, "roles": ["query", "value"]})
 TASKS = ("cola", "rte", "stsb")
 
 
-def row(task: str, number: int, score: float | None, status: Status = Status.COMPLETED, **params: Any) -> TrialResult:
-    return TrialResult(
-        trial_id=f"{task}-{number:03d}",
-        task=task,
-        kind="search",
-        number=number,
-        seed=1,
-        fingerprint="",
-        status=status,
-        score=score,
-        params={"method": "krona", "a_out": 4, "a_in": 6, "scale": 1.0 + number, "roles": "value", **params},
-    )
+def tried(task: str, number: int, score: float | None, status: Status = Status.COMPLETED) -> TrialResult:
+    params = {"method": "krona", "a_out": 4, "a_in": 6, "scale": 1.0 + number, "roles": "value"}
+    return row(task, number, score, status=status, params=params)
 
 
 def scales(points: Any) -> list[float]:
@@ -47,14 +39,14 @@ def scales(points: Any) -> list[float]:
 
 def test_an_earlier_study_is_tried_first_its_own_task_before_the_others() -> None:
     rows = [
-        row("rte", 0, 0.6),
-        row("rte", 1, 0.8),
-        row("rte", 2, 0.9, Status.STOPPED_EARLY),
-        row("rte", 3, float("nan")),
-        row("rte", 4, 0.7),
-        row("rte", 5, 0.5),
-        row("cola", 6, 0.3),
-        row("cola", 7, 0.2),
+        tried("rte", 0, 0.6),
+        tried("rte", 1, 0.8),
+        tried("rte", 2, 0.9, Status.STOPPED_EARLY),
+        tried("rte", 3, float("nan")),
+        tried("rte", 4, 0.7),
+        tried("rte", 5, 0.5),
+        tried("cola", 6, 0.3),
+        tried("cola", 7, 0.2),
     ]
     earlier = earlier_points(rows, TASKS)
     assert {task: scales(points) for task, points in earlier.items()} == {

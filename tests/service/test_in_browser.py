@@ -23,10 +23,9 @@ from krona_tune.service.tokens import token_for
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import OrderRequest
 from krona_tune.study.result import Status
-from tests.faults.drivers import Driver, begun, rungs, until
-from tests.faults.test_orders import ENDLESS, running, waits
+from tests.faults.drivers import ENDLESS, Driver, begun, rungs, running, until, waits
 from tests.report.browser import CHROMIUM, chromium, opened_tab
-from tests.search.test_study import Home, bert, home  # noqa: F401
+from tests.whole_studies import Home
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
 
@@ -44,7 +43,7 @@ class Served:
 
 
 @contextmanager
-def serving(home: Home) -> Iterator[Served]:  # noqa: F811
+def serving(home: Home) -> Iterator[Served]:
     command = home.command("serve", "--storage", str(home.study("x").root.parent), "--port", "0")
     command["args"][:3] = PROGRAM
     process = subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -70,7 +69,7 @@ def log_in(page: Page, address: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def study(home: Home, bert: Path) -> Iterator[tuple[StudyFolder, Driver]]:  # noqa: F811
+def study(home: Home, bert: Path) -> Iterator[tuple[StudyFolder, Driver]]:
     folder = home.study("watched")
     driver = begun(home, bert, "watched", "cola", 6, *ENDLESS, "--max-concurrent", "2")
     until(driver, lambda: rungs(folder) >= 2 and running(folder))
@@ -79,7 +78,7 @@ def study(home: Home, bert: Path) -> Iterator[tuple[StudyFolder, Driver]]:  # no
     driver.communicate(timeout=60)
 
 
-def test_a_study_is_watched_and_steered_on_its_page(home: Home, study: tuple[StudyFolder, Driver]) -> None:  # noqa: F811
+def test_a_study_is_watched_and_steered_on_its_page(home: Home, study: tuple[StudyFolder, Driver]) -> None:
     folder, driver = study
     with serving(home) as served, chromium() as browser, opened_tab(browser) as tab:
         page = tab.page
@@ -146,7 +145,7 @@ def _in_mlflow(folder: StudyFolder) -> dict[str, dict[str, str]]:
     return {run.data.tags[words.TRIAL]: run.data.tags for run in runs if words.TRIAL in run.data.tags}
 
 
-def test_a_page_is_usable_on_a_telephone_in_the_dark(home: Home, study: tuple[StudyFolder, Driver]) -> None:  # noqa: F811
+def test_a_page_is_usable_on_a_telephone_in_the_dark(home: Home, study: tuple[StudyFolder, Driver]) -> None:
     with serving(home) as served, chromium() as browser, opened_tab(browser, width=360) as tab:
         tab.page.emulate_media(color_scheme="dark")
         log_in(tab.page, served.address)
@@ -161,7 +160,7 @@ def test_a_page_is_usable_on_a_telephone_in_the_dark(home: Home, study: tuple[St
 
 
 def test_a_service_that_is_killed_while_it_takes_orders_leaves_each_whole_or_none(
-    home: Home,  # noqa: F811
+    home: Home,
     study: tuple[StudyFolder, Driver],
 ) -> None:
     folder, driver = study

@@ -48,7 +48,7 @@ def database() -> Iterator[str]:
         yield made.address
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Server:
     home = tmp_path / "server"
     home.mkdir()
