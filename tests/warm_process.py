@@ -1,4 +1,4 @@
-"""Runs the program for a test again and again in this process, which keeps the Ray that its first run starts."""
+"""Runs the program for a test again and again in this process, which starts one Ray and keeps it."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from krona_tune.search.startup import cluster
 def serve() -> None:
     """Runs what each line of stdin asks for, and answers with the exit status; leaves Ray at the end."""
     leave, cluster.leave_ray = cluster.leave_ray, _keep_ray
+    cluster.connect(None)  # here, because workers begin in the folder in which Ray was started
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         for line in sys.stdin:
             status = _run(**json.loads(line))

@@ -34,6 +34,8 @@ search: {{startup_trials: 2}}
 """
 RUN_STUDY = "from krona_tune.cli import end_process_after, run_study; end_process_after(run_study)"
 KRONA_TUNE = "from krona_tune.cli import program; program()"
+ONE_WORKER = ("--max-concurrent", "1")
+"""Lets a study start one process that trains, which on a machine of two cores is less work than two."""
 Done = subprocess.CompletedProcess[str]
 
 

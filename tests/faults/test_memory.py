@@ -16,7 +16,7 @@ from krona_tune.search.tune_host import Recorder
 from krona_tune.study.result import Status, TrialResult
 from tests.faults.conftest import Cost
 from tests.faults.consistency import settled
-from tests.faults.drivers import begun, ended, rungs, until, workers_of
+from tests.faults.drivers import begun, ended, rungs, seen, until, workers_of
 from tests.search.ledgers import ledger
 from tests.search.workers import config
 from tests.whole_studies import Home
@@ -42,8 +42,7 @@ def short_of_room(home: Home, model: Path, name: str) -> dict[str, TrialResult]:
     """
     folder = home.study(name)
     driver = begun(home, model, name, "rte", 6, "--max-concurrent", "1", *GIANT)
-    until(driver, lambda: rungs(folder) and workers_of(home))
-    [process] = workers_of(home)
+    [process] = seen(driver, lambda: rungs(folder) and list(workers_of(home)))
     limit(process, ROOM)
     until(driver, lambda: Status.OUT_OF_MEMORY in {row.status for row in ended(folder).values()})
     with suppress(FileNotFoundError, ProcessLookupError):

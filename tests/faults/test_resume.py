@@ -13,9 +13,9 @@ from krona_tune.study.result import Status
 from tests.faults.drivers import begun, rungs, seen
 from tests.search.rungs import CONTINUE, STOP, added, at, judges, report
 from tests.search.samplers import opened, told
-from tests.whole_studies import Home, WarmProgram
+from tests.whole_studies import ONE_WORKER, Home, WarmProgram
 
-ONE_WORKER = ("--max-concurrent", "1", "--set", "schedule.epochs=4", "--set", "training.dropout=0.1")
+ALONE = (*ONE_WORKER, "--set", "schedule.epochs=4", "--set", "training.dropout=0.1")
 TRIALS = 5
 
 
@@ -32,7 +32,7 @@ def what_happened(folder: StudyFolder) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def uninterrupted(home: Home, bert: Path, warm: WarmProgram) -> dict[str, Any]:
-    words = ["--space", home.space(bert), "--name", "whole", "--tasks", "stsb", "--trials", str(TRIALS), *ONE_WORKER]
+    words = ["--space", home.space(bert), "--name", "whole", "--tasks", "stsb", "--trials", str(TRIALS), *ALONE]
     done = warm.run(home, *words)
     assert done.returncode == 0, done.stdout + done.stderr
     found = what_happened(home.study("whole"))
@@ -56,7 +56,7 @@ def test_a_resumed_study_finds_what_an_uninterrupted_one_finds(
 ) -> None:
     name = number.name.lower()
     folder = home.study(name)
-    driver = begun(home, bert, name, "stsb", TRIALS, *ONE_WORKER)
+    driver = begun(home, bert, name, "stsb", TRIALS, *ALONE)
     seen(driver, lambda: rungs(folder) >= moment)
     driver.send_signal(number)
     said, _ = driver.communicate(timeout=300)

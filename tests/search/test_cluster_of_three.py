@@ -1,7 +1,6 @@
 """Tests a real Ray of three nodes: a study uses all of them, and each is checked before the first trial."""
 
 import os
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,12 +18,12 @@ from krona_tune.search.startup.resources import gather_resources
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.request.loader import load_spec
 from krona_tune.study.result import Status
+from tests.faults.drivers import waits
 from tests.search.models import saved_bert
-from tests.whole_studies import Home
+from tests.whole_studies import Done, Home
 
 pytestmark = pytest.mark.slow
 PASSWORD = "correct-horse-7"
-Done = subprocess.CompletedProcess[str]
 
 
 @pytest.fixture(scope="module")
@@ -108,10 +107,7 @@ def test_a_first_batch_that_takes_too_long_gives_its_place_back(
     gathered = gather_resources(plan, connecting(three.address))
     found = preflight.in_the_first_batch(gathered, home.study("seen"), needed_bytes(gathered))
     assert found.warnings == ("no worker trained a first batch within 1 s",)
-    deadline = time.monotonic() + 30
-    while ray.available_resources().get("CPU", 0) < 3 and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert ray.available_resources()["CPU"] == 3
+    waits(lambda: ray.available_resources().get("CPU") == 3)
 
 
 def stuck(*asked: object) -> None:

@@ -15,7 +15,7 @@ from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.standings import rank
 from krona_tune.train.predict import predict
 from tests.search.models import saved_t5
-from tests.whole_studies import Done, Home, WarmProgram
+from tests.whole_studies import ONE_WORKER, Done, Home, WarmProgram
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +41,7 @@ def started(home: Home, run: Run) -> Started:
     """Runs a study to its end; returns its rows by their ids."""
 
     def ended(model: Path, name: str, *words: str) -> dict[str, TrialResult]:
-        run("--space", home.space(model), "--name", name, *words)
+        run("--space", home.space(model), "--name", name, *ONE_WORKER, *words)
         return home.rows(name)
 
     return ended
@@ -83,7 +83,7 @@ def test_a_shared_adapter_is_the_same_on_every_task(home: Home, bert: Path, star
 
 @pytest.mark.long
 def test_two_studies_with_one_worker_and_one_seed_are_alike(home: Home, bert: Path, started: Started) -> None:
-    words = ["--tasks", "cola,rte", "--trials", "4", "--seed", "7", "--max-concurrent", "1"]
+    words = ["--tasks", "cola,rte", "--trials", "4", "--seed", "7"]
     first, second = (started(bert, name, *words) for name in ("alike-1", "alike-2"))
     assert first.keys() == second.keys()
     for trial_id, row in first.items():
@@ -100,7 +100,7 @@ def test_a_model_of_all_tasks_proposes_the_same_after_a_resume(
     home: Home, bert: Path, run: Run, started: Started
 ) -> None:
     rates = "training={learning_rate: {low: 1e-4, high: 1e-2, log: true}}"
-    words = ["--tasks", "cola,rte", "--set", "search.sampler=study_model", "--set", rates, "--max-concurrent", "1"]
+    words = ["--tasks", "cola,rte", "--set", "search.sampler=study_model", "--set", rates]
     whole = started(bert, "modelled", *words, "--trials", "5")
     assert "a task by one model of all tasks" in run("--resume", "modelled", "--dry-run").stdout
     knobs = ("a_out", "a_in", "scale", "roles", "learning_rate")
@@ -108,7 +108,7 @@ def test_a_model_of_all_tasks_proposes_the_same_after_a_resume(
     assert effects == {(task, knob) for task in ("cola", "rte") for knob in knobs}
     assert "as the study's model sees it" in unescape(home.study("modelled").report.read_text())
     started(bert, "modelled-twice", *words, "--trials", "3")
-    run("--resume", "modelled-twice", "--trials", "+2", "--max-concurrent", "1")
+    run("--resume", "modelled-twice", "--trials", "+2")
     again = home.rows("modelled-twice")
     assert {trial_id: row.params for trial_id, row in again.items()} == {
         trial_id: row.params for trial_id, row in whole.items()
@@ -139,7 +139,9 @@ def test_a_design_trains_the_same_points_to_their_end_and_some_again(home: Home,
 def test_the_search_leaves_of_its_budget_what_the_finals_need(home: Home, bert: Path, run: Run) -> None:
     """A full trial takes 128 examples; the finals train one adapter and the head alone, with two seeds each."""
     words = ["--tasks", "rte", "--trials", "40", "--set", "search.examples_budget=1600"]
-    done = run("--space", home.space(bert), "--name", "budget", *words, "--set", "finalists={top: 1, seeds: 2}")
+    done = run(
+        "--space", home.space(bert), "--name", "budget", *ONE_WORKER, *words, "--set", "finalists={top: 1, seeds: 2}"
+    )
     assert "The budget of examples ended the search with" in done.stdout
     rows = home.rows("budget").values()
     finalists = [row for row in rows if row.kind == "finalist"]
@@ -225,7 +227,7 @@ def test_own_tasks_beside_one_of_glue_leave_no_text_behind(
 
 def test_a_study_of_own_tasks_is_not_resumed_on_other_data(home: Home, bert: Path, warm: WarmProgram, run: Run) -> None:
     own_files(home.root / "changed")
-    words = ["--space", home.space(bert), "--name", "changed", "--trials", "1", "--set", "finalists.top=0"]
+    words = ["--space", home.space(bert), "--name", "changed", *ONE_WORKER, "--trials", "1", "--set", "finalists.top=0"]
     run("--tasks", f"{home.root}/changed/tasks.yaml", *words)
     path = home.root / "changed" / "tickets.csv"
     path.write_text(path.read_text().replace("printer 0,", "printer zero,"))

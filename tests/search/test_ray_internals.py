@@ -166,8 +166,8 @@ def test_a_process_that_only_waits_to_be_read_is_not_waited_for() -> None:
 
 
 def gone(process: int) -> bool:
-    """Returns whether a process ends within a few seconds; if nobody waits for it, it may remain as a zombie."""
-    for _ in range(100):
+    """Returns whether a process ends within half a minute; if nobody waits for it, it may remain as a zombie."""
+    for _ in range(600):
         try:
             with open(f"/proc/{process}/stat", encoding="utf-8") as file:
                 if file.read().rpartition(")")[2].split()[0] == "Z":

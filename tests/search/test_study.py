@@ -27,7 +27,7 @@ from krona_tune.study.request.loader import load_spec
 from krona_tune.study.result import Status, TrialResult
 from tests.faults.drivers import begun, until
 from tests.search.models import saved_t5
-from tests.whole_studies import Done, Home, WarmProgram, rows_of
+from tests.whole_studies import ONE_WORKER, Done, Home, WarmProgram, rows_of
 
 TOLD = {
     Status.COMPLETED: TrialState.COMPLETE,
@@ -227,7 +227,7 @@ def test_an_interrupted_study_is_completed_with_every_trial_once(home: Home, ber
     assert read_manifest(cut.manifest).resumed_by
 
 
-T5_WORDS = ("--tasks", "cola", "--trials", "2", "--set", "adapter.roles=query+value+cross_value")
+T5_WORDS = (*ONE_WORKER, "--tasks", "cola", "--trials", "2", "--set", "adapter.roles=query+value+cross_value")
 
 
 @pytest.mark.slow

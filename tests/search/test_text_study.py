@@ -22,7 +22,7 @@ from krona_tune.study.result import Status
 from krona_tune.train.export import export_adapter
 from tests.language_models import saved_language_model, sums, write_sums
 from tests.train.exported_adapters import backbone_folder
-from tests.whole_studies import Home, WarmProgram
+from tests.whole_studies import ONE_WORKER, Home, WarmProgram
 
 SUMS = {"text": ["a", "b"], "target": "sum", "prompt": "{a}+{b}=", "max_new_tokens": 5}
 
@@ -136,7 +136,7 @@ def test_a_whole_study_of_a_decoder_leaves_adapters_that_write(home: Home, warm:
         "finalists: {top: 1, seeds: 2}\n",
         encoding="utf-8",
     )
-    done = warm.run(home, "--space", "text.yaml", "--name", "text")
+    done = warm.run(home, "--space", "text.yaml", "--name", "text", *ONE_WORKER)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 a task by TPE, and 1 of the frozen model" in " ".join(done.stdout.split())
     folder = home.study("text")

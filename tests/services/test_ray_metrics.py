@@ -14,6 +14,7 @@ from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.study_state import RUNNING
 from tests.record.events import ended, report, started
 from tests.services.processes import free_port, get
+from tests.whole_studies import Home
 
 PANELS = json.loads((files("krona_tune") / "search" / "grafana.json").read_text(encoding="utf-8"))["panels"]
 
@@ -70,9 +71,11 @@ def test_the_dashboard_draws_every_measure_and_nothing_else() -> None:
 
 
 @pytest.mark.slow
-def test_prometheus_reads_the_study_from_rays_endpoint() -> None:
+def test_prometheus_reads_the_study_from_rays_endpoint(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(home.root))
     port = free_port()
     ray.init(
         address="local",
@@ -106,7 +109,7 @@ def test_prometheus_reads_the_study_from_rays_endpoint() -> None:
 
 def _scraped(port: int) -> str:
     """Returns the endpoint's text when it has all our metrics with their final values."""
-    deadline, text = time.monotonic() + 90, ""
+    deadline, text = time.monotonic() + 300, ""
     while time.monotonic() < deadline:
         try:
             text = get(f"http://127.0.0.1:{port}/metrics")
