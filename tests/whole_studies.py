@@ -7,10 +7,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.study.folder import StudyFolder
@@ -48,11 +50,18 @@ class Home:
     @staticmethod
     @contextmanager
     def near_the_root() -> "Iterator[Home]":
-        """Yields a temporary folder with a short path, because a socket's path must be short."""
+        """Yields a temporary folder with a short path, because a socket's path must be short.
+
+        In the end it kills what runs there still, as the driver of a test that failed.
+        """
         folder = Path(tempfile.mkdtemp(prefix="krona-"))
         try:
             yield Home(folder)
         finally:
+            for process in psutil.process_iter():
+                with suppress(psutil.Error):
+                    if process.environ().get("RAY_TMPDIR") == str(folder):
+                        process.kill()
             shutil.rmtree(folder, ignore_errors=True)
 
     def command(self, *words: str, program: str = RUN_STUDY) -> dict[str, Any]:

@@ -138,5 +138,17 @@ def in_the_middle(home: Home, folder: StudyFolder) -> dict[int, str]:
     return {process: trial for process, trial in workers_of(home).items() if 1 <= rungs(folder, trial) <= 3}
 
 
+def goes_on(home: Home, driver: Driver, trial: str, folder: StudyFolder, lost: int) -> float:
+    """Waits until another process than the lost one has brought a trial further; returns the seconds.
+
+    What the lost one reported last may come after its end, and shows nothing.
+    """
+    began = time.monotonic()
+    seen(driver, lambda: trial in ended(folder) or trial in {**workers_of(home), lost: ""}.values())
+    before = rungs(folder, trial)
+    seen(driver, lambda: trial in ended(folder) or rungs(folder, trial) > before)
+    return time.monotonic() - began
+
+
 def parent_of(process: int) -> int:
     return int(Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])

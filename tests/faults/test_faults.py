@@ -22,6 +22,7 @@ from tests.faults.drivers import (
     Driver,
     begun,
     ended,
+    goes_on,
     in_the_middle,
     rungs,
     seen,
@@ -60,10 +61,8 @@ def test_a_study_outlives_its_worker_three_drivers_and_damage(home: Home, bert: 
     """A worker is killed, then its driver, the next driver is asked to stop, and the next killed amid damage."""
     folder, driver = home.study("outlives"), started(home, bert, "outlives")
     worker, trial = seen(driver, lambda: next(iter(in_the_middle(home, folder).items()), None))
-    before = rungs(folder, trial)
     os.kill(worker, signal.SIGKILL)
-    cost("worker killed (SIGKILL)", until(driver, lambda: rungs(folder, trial) > before))
-    assert driver.poll() is None
+    cost("worker killed (SIGKILL)", goes_on(home, driver, trial, folder, lost=worker))
     killed(driver)
     done = ended(folder)
 

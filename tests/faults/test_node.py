@@ -11,7 +11,7 @@ from ray.cluster_utils import Cluster as Nodes
 
 from tests.faults.conftest import Cost
 from tests.faults.consistency import settled
-from tests.faults.drivers import LONG, TO_THE_END, begun, in_the_middle, parent_of, rungs, seen, until, well_ended
+from tests.faults.drivers import LONG, TO_THE_END, begun, goes_on, in_the_middle, parent_of, rungs, seen, well_ended
 from tests.whole_studies import Home
 
 pytestmark = pytest.mark.slow
@@ -42,7 +42,7 @@ def test_a_node_that_is_lost_gives_its_trial_to_another(home: Home, bert: Path, 
     before = rungs(folder, trial)
     for process in (raylet, worker):
         os.kill(process, signal.SIGKILL)
-    cost("node lost (its raylet killed)", until(driver, lambda: rungs(folder, trial) > before))
+    cost("node lost (its raylet killed)", goes_on(home, driver, trial, folder, lost=worker))
     well_ended(driver)
     rows = settled(folder, ("cola",), 4)
     assert rows[trial].rung >= before
