@@ -1,18 +1,26 @@
-"""Tests that the finalists depend only on the rows: begun ones continue, later ones are added."""
+"""Tests that finals and repeats depend only on the rows: begun ones continue, later ones are added."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from krona_tune.refusal import Refusal
 from krona_tune.search import resume
-from krona_tune.search.resume import final_trials
+from krona_tune.search.budget import Rates
+from krona_tune.search.phases import finals_reserve
+from krona_tune.search.resume import final_trials, repeat_trials
 from krona_tune.search.trial_message import TrialMessage
+from krona_tune.study.compared_values import compare
 from krona_tune.study.request.loader import build_spec
+from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import check_trial
 from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.standings import Standings
+from krona_tune.study.study_state import Counts
+from tests.record.events import manifest
 from tests.search.searched import head, searched
 from tests.study.final_rows import row
 
@@ -193,3 +201,74 @@ def test_a_request_that_says_nothing_has_no_finalists() -> None:
 def test_a_wrong_number_of_finalists_is_refused(finalists: dict[str, int], refusal: str) -> None:
     with pytest.raises(Refusal, match=refusal):
         build_spec({"model": "m", "finalists": finalists}, "x.yaml")
+
+
+def asked(points: int, seeds: int = 2, **search: Any) -> StudySpec:
+    repeats = {"points": points, "seeds": seeds}
+    return build_spec(
+        {"model": "m", "tasks": ["rte", "cola"], "search": {"trials": 4, "repeats": repeats, **search}}, "x"
+    )
+
+
+OF_A_DESIGN = [
+    searched(3, 0.9),
+    searched(1, 0.2),
+    searched(0, 0.1, status=Status.DIVERGED),
+    searched(2, None, status=Status.INTERRUPTED),
+    searched(0, 0.4, task="cola"),
+    head(0, 0.5),
+]
+
+
+def test_the_first_configurations_are_trained_again_with_the_same_new_seeds_for_all() -> None:
+    found = repeat_trials(asked(3), OF_A_DESIGN)
+    assert [each.trial_id for each in found] == [
+        f"{of}-s{index}" for index in (1, 2) for of in ("rte-000", "cola-000", "rte-001")
+    ]
+    seeds = {each.trial_id: each.seed for each in found}
+    assert seeds["rte-000-s1"] == seeds["rte-001-s1"] != seeds["rte-000-s2"]
+    assert {each.kind for each in found} == {"repeat"}
+    assert found[0].params == next(row for row in OF_A_DESIGN if row.trial_id == "rte-000").params
+
+
+def test_nothing_is_repeated_unless_it_is_asked_for() -> None:
+    assert repeat_trials(asked(0), OF_A_DESIGN) == []
+
+
+def test_no_more_repeats_are_counted_than_there_are_trials() -> None:
+    assert Counts.of(asked(3), text_to_text=False).by_kind["repeat"] == 6
+    assert Counts.of(asked(12), text_to_text=False).by_kind["repeat"] == 8
+
+
+def test_repeats_are_in_no_ranking() -> None:
+    again = [
+        replace(searched(0, 0.99), trial_id=each.trial_id, kind="repeat")
+        for each in repeat_trials(asked(3), OF_A_DESIGN)
+    ]
+    standings = Standings([*OF_A_DESIGN, *again])
+    assert standings.best("rte") == standings.winner("rte") == OF_A_DESIGN[0]
+    both = manifest("rte", "cola").tasks
+    assert compare([*OF_A_DESIGN, *again], both) == compare(OF_A_DESIGN, both)
+
+
+def test_the_search_leaves_of_a_budget_what_repeats_need() -> None:
+    full = Schedule(examples_per_epoch=50, rungs=(50, 150), reduction=3)
+    works: Any = dict.fromkeys(("rte", "cola"), SimpleNamespace(schedule=full))
+    ledger: Any = SimpleNamespace(rows={each.trial_id: each for each in OF_A_DESIGN}, running=[])
+    rates = Rates(devices=1, slots=2)
+    assert finals_reserve(asked(3), works, ledger, lambda: rates, None)().examples == 2 * 3 * 150
+    assert finals_reserve(asked(0), works, ledger, lambda: rates, None)().examples == 0
+
+
+def test_what_repeats_need_of_the_clock_is_reckoned_with_the_slots_of_the_moment() -> None:
+    full = Schedule(examples_per_epoch=50, rungs=(50, 150), reduction=3)
+    works: Any = dict.fromkeys(("rte", "cola"), SimpleNamespace(schedule=full))
+    rows = [replace(each, examples=100, train_seconds=400.0) for each in OF_A_DESIGN]
+    ledger: Any = SimpleNamespace(rows={each.trial_id: each for each in rows}, running=[])
+    slots = 2
+    reserve = finals_reserve(asked(3), works, ledger, lambda: Rates(devices=3, slots=slots), None)
+    assert (reserve().seconds, reserve().device_hours) == (900 * 4 / 2, 900 * 4 * 3 / 3600)
+    slots = 64
+    assert reserve().seconds == 150 * 4, "no trial takes less"
+    slots = 1
+    assert (reserve().seconds, reserve().device_hours) == (900 * 4, 900 * 4 * 3 / 3600)
