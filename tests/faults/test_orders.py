@@ -52,7 +52,7 @@ def test_a_running_study_takes_orders(home: Home, bert: Path, warm: WarmProgram)
     for row in running(folder):  # the rest ends soon
         assert ordered(folder, what="stop_trial", trial=row).state == "done"
     assert ordered(folder, what="trials", value="+1").outcome == "search.trials: 4"
-    assert ordered(folder, what="max_concurrent", value="1").state == "done"
+    assert ordered(folder, what="max_concurrent", value="3").state == "done"  # the head alone keeps its slot for long
     assert rungs(folder) == before, "a paused study trained"
     assert ordered(folder, what="continue").state == "done"
     refused = ordered(folder, what="stop_trial", trial="cola-777")
