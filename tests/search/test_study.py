@@ -227,7 +227,10 @@ def test_an_interrupted_study_is_completed_with_every_trial_once(home: Home, ber
     assert read_manifest(cut.manifest).resumed_by
 
 
-T5_WORDS = (*ONE_WORKER, "--tasks", "cola", "--trials", "2", "--set", "adapter.roles=query+value+cross_value")
+T5_WORDS = (
+    *(*ONE_WORKER, "--tasks", "cola", "--trials", "2"),
+    *("--set", "adapter.roles=query+value+cross_value", "--set", "adapter.a_out=[2, 4]"),
+)
 
 
 @pytest.mark.slow
@@ -242,8 +245,7 @@ def test_a_study_on_a_machine_with_six_busy_processes_ends_well(home: Home) -> N
 @pytest.mark.slow
 def test_a_text_to_text_study_answers_with_its_label_words(home: Home, warm: WarmProgram) -> None:
     t5 = saved_t5(home.root / "t5")
-    words = ["--space", home.space(t5), "--name", "words", "--set", "adapter.a_out=[2, 4]"]
-    done = well(warm.run(home, *T5_WORDS, *words))
+    done = well(warm.run(home, *T5_WORDS, "--space", home.space(t5), "--name", "words"))
     assert "Traceback" not in done.stdout + done.stderr
     folder = home.study("words")
     rows = rows_of(folder)
