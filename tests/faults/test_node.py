@@ -40,7 +40,7 @@ def test_a_node_that_is_lost_gives_its_trial_to_another(home: Home, bert: Path, 
         lambda: next((each for each in in_the_middle(home, folder).items() if parent_of(each[0]) == raylet), None),
     )
     before = rungs(folder, trial)
-    for process in (raylet, worker):
+    for process in (worker, raylet):  # a worker ends by itself when its raylet has
         os.kill(process, signal.SIGKILL)
     cost("node lost (its raylet killed)", goes_on(home, driver, trial, folder, lost=worker))
     well_ended(driver)
