@@ -21,7 +21,6 @@ from krona_tune.study.request.loader import build_spec, load_spec, naming_given,
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.settings import SETTINGS, changing, flag_names, number_of_trials, overrides
 
-
 NEW_IN_SHIPPED_SPACES = "backbone.narrow"
 """A key that shipped spaces lacked once: a study that was begun with one of those goes on without it."""
 

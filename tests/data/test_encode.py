@@ -241,7 +241,9 @@ def damage_everything(content):
 
 
 @pytest.mark.parametrize(
-    "damage", [damage_by_cutting, damage_by_one_token, damage_everything, lambda content: b""], ids=str
+    "damage",
+    [damage_by_cutting, damage_by_one_token, damage_everything, lambda content: b""],
+    ids=["cut", "one token", "everything", "empty"],
 )
 def test_a_damaged_file_is_set_aside_and_made_again(damage, tokenizer, tmp_path, caplog):
     first = encode(make_data(), tokenizer, prompts=False, max_length=32, cache=tmp_path)
