@@ -145,12 +145,12 @@ def _misfit(value: Any, kinds: Sequence[Any], place: str) -> Refusal:
     written = repr(value) if value is None or isinstance(value, bool) else shown(value)
     hidden = "\n" in written or "://" in written  # a table or a model has many lines, an address may hold a password
     said = "" if hidden else f"{written} "
-    *others, last = dict.fromkeys(map(_said, kinds))
+    *others, last = dict.fromkeys(map(_type_text, kinds))
     give = f"{', '.join(others)} or {last}" if others else last
     return Refusal(place, f"{said}is of the type {type(value).__name__}", f"give {give}")
 
 
-def _said(kind: Any) -> str:
+def _type_text(kind: Any) -> str:
     """Returns what a person gives for an annotated type, such as "a text"."""
     origin = get_origin(kind) or kind
     if origin is Literal:

@@ -15,7 +15,7 @@ from krona_tune.hub import refuse_unreadable
 from krona_tune.refusal import Refusal, refusing, unknown
 from krona_tune.study.request.field_types import MOST
 from krona_tune.study.request.study_spec import Quantize
-from krona_tune.study.request.trial import AdapterConfig, Frozen
+from krona_tune.study.request.trial import AdapterConfig, FrozenValue
 
 CARD = "adapter.json"
 SELECTED = "highest validation score of the study's trials; the test half was not looked at"
@@ -24,7 +24,7 @@ SELECTED_IN_FINALS = (
 )
 
 
-class AdapterCard(Frozen):
+class AdapterCard(FrozenValue):
     """The facts about an adapter: its configuration, its backbone, how it was chosen and how good it is.
 
     `labels` are the classes in their order, a text-to-text model's candidates, or nothing for a regression's head.
@@ -141,7 +141,7 @@ class Approximation:
     after: float | None = None
 
     @property
-    def said(self) -> str:
+    def text(self) -> str:
         """Writes the rank, the share of the norm and both scores as a sentence for people."""
         norm = f"The nearest LoRA of rank {self.rank}: it keeps {self.kept:.1%} of the adapter's squared norm"
         if self.before is None or self.after is None:

@@ -13,7 +13,7 @@ from krona_tune.adapters.adapter_card import CARD, AdapterCard, Form, read_card
 from krona_tune.adapters.frozen_model import fingerprint
 from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.method_table import is_peft
-from krona_tune.adapters.model_card import README, model_card
+from krona_tune.adapters.model_card import README, render_model_card
 from krona_tune.adapters.placement import count
 from krona_tune.atomic_write import atomic_folder
 from krona_tune.backbones.find_geometry import geometry
@@ -33,7 +33,7 @@ def save_adapter(folder: Path, tensors: dict[str, Tensor], card: AdapterCard) ->
     """Writes an adapter's whole folder; files that were there before under the same names are replaced."""
     with atomic_folder(folder, last=CARD) as built:
         save_file(tensors, built / TENSORS)
-        (built / README).write_text(model_card(card, Form.ADAPTER, built.name), encoding="utf-8")
+        (built / README).write_text(render_model_card(card, Form.ADAPTER, built.name), encoding="utf-8")
         (built / CARD).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
@@ -110,7 +110,7 @@ def load(model: nn.Module, folder: str | Path, *, check_backbone: bool = True) -
     except ValueError as error:
         adapters.detach()
         raise _misfit(folder, card, error) from None
-    adapters.round_own()
+    adapters.round_backbone_parameters()
     with torch.no_grad():
         for parameter, tensor in places:
             parameter.copy_(tensor)

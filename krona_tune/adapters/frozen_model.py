@@ -10,17 +10,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from krona_tune.adapters.method_table import TrainedModelPart
-from krona_tune.backbones.geometry import Geometry, Role, Rows
+from krona_tune.backbones.geometry import Geometry, Role, RoleRows
 from krona_tune.backbones.meta_model import is_norm
 
 
-def numbers(rows: Rows) -> list[int]:
+def numbers(rows: RoleRows) -> list[int]:
     """Returns the numbers of the rows of the fused map, in their order."""
     starts = range(rows.start, rows.total, rows.stride)[: rows.count]
     return [start + row for start in starts for row in range(rows.block)]
 
 
-def spread(values: Tensor, rows: Rows | None) -> Tensor:
+def spread(values: Tensor, rows: RoleRows | None) -> Tensor:
     """Returns values (..., d_out) at their rows of the fused map, (..., total), with zeros in the other rows.
 
     Args:
@@ -38,16 +38,16 @@ def spread(values: Tensor, rows: Rows | None) -> Tensor:
 class FusedAdapter(Protocol):
     """An adapter that computes a linear map's output and its own together, at less cost than one after the other."""
 
-    def beside(self, x: Tensor, linear: nn.Linear) -> Tensor:
+    def forward_with(self, x: Tensor, linear: nn.Linear) -> Tensor:
         """Maps x (..., d_in) to (..., d_out)."""
 
 
 class ForwardOverride:
-    """The adapter's `beside` in place of a map's forward, until `remove`. The map's hooks still run."""
+    """The adapter's `forward_with` in place of a map's forward, until `remove`. The map's hooks still run."""
 
     def __init__(self, linear: nn.Linear, adapter: FusedAdapter) -> None:
         def forward(self: nn.Linear, x: Tensor) -> Tensor:
-            return adapter.beside(x, self)
+            return adapter.forward_with(x, self)
 
         self._linear, self._forward = linear, MethodType(forward, linear)
         linear.forward = self._forward  # type: ignore[method-assign]
@@ -76,7 +76,7 @@ _CHOSEN: dict[TrainedModelPart, Callable[[nn.Module, str], bool]] = {
 }
 
 
-def own_parameters(model: nn.Module, own: TrainedModelPart, adapted: Collection[str] = ()) -> dict[str, Holders]:
+def backbone_parameters(model: nn.Module, own: TrainedModelPart, adapted: Collection[str] = ()) -> dict[str, Holders]:
     """Returns the chosen parameters by their dotted names; a tied one by its first.
 
     Args:

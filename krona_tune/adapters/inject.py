@@ -13,12 +13,12 @@ from krona_tune.adapters.frozen_model import (
     ForwardOverride,
     FusedAdapter,
     Holders,
+    backbone_parameters,
     can_override,
     norm_partners,
-    own_parameters,
     spread,
 )
-from krona_tune.adapters.method_table import Stands, method_named
+from krona_tune.adapters.method_table import AttachPoint, method_named
 from krona_tune.adapters.placement import sites
 from krona_tune.backbones.geometry import Geometry, Site
 from krona_tune.study.request.trial import AdapterConfig
@@ -63,19 +63,19 @@ class Adapters:
         self.sites = sites(geometry, adapter)
         built = method.make_modules(model, self.sites, adapter, generator)
         self.modules = nn.ModuleDict({_key(site): module for site, module in zip(self.sites, built, strict=True)})
-        self.own: dict[str, nn.Parameter] = {}
+        self.backbone_parameters: dict[str, nn.Parameter] = {}
         self.merged = False
         self.added: list[tuple[nn.Parameter, Tensor]] = []
         """What `merge` added, where that depends on the weights themselves, so that `unmerge` subtracts the same."""
         self.model = model
         self.modules.to(next(model.parameters()).device)
-        self._reads_output = method.stands is Stands.AFTER_SUBLAYERS
+        self._reads_output = method.attach_point is AttachPoint.AFTER_SUBLAYERS
         self._handles: list[Handle] = []
         self._replaced: list[tuple[Holders, nn.Parameter, nn.Parameter]] = []
         self.enter_hooks()
         own = method.trains_of_model(adapter)
-        for name, holders in own_parameters(model, own, {site.layer_name for site in self.sites}).items():
-            self.own[name] = self._replace(holders)
+        for name, holders in backbone_parameters(model, own, {site.layer_name for site in self.sites}).items():
+            self.backbone_parameters[name] = self._replace(holders)
         for holders in norm_partners(model, own):
             self._replace(holders).requires_grad_(False)
 
@@ -103,7 +103,7 @@ class Adapters:
                 setattr(module, key, parameter)
         self._replaced = []
 
-    def round_own(self) -> None:
+    def round_backbone_parameters(self) -> None:
         """Converts the trained parameters of the model's own to its dtype, for use outside autocast."""
         for _, parameter, copy in self._replaced:
             copy.data = copy.data.to(parameter.dtype)
@@ -128,7 +128,7 @@ class Adapters:
     def parameters(self) -> Iterator[nn.Parameter]:
         """Yields everything that the set trains: the adapters' parameters and the model's own."""
         yield from self.modules.parameters()
-        yield from self.own.values()
+        yield from self.backbone_parameters.values()
 
     def state(self) -> dict[str, Tensor]:
         """Returns the trained tensors by name, detached and on the CPU.
@@ -161,7 +161,7 @@ class Adapters:
     def _named(self) -> Iterator[tuple[str, Tensor]]:
         for key, tensor in chain(self.modules.named_parameters(), self.modules.named_buffers()):  # each once
             yield f"adapter.{key.replace('/', '.')}", tensor
-        for name, parameter in self.own.items():
+        for name, parameter in self.backbone_parameters.items():
             yield f"model.{name}", parameter
 
 

@@ -9,7 +9,7 @@ from torch.nn.functional import gelu, linear, relu
 
 from krona_tune.backbones.geometry import Site
 from krona_tune.kron.factors import effective_scale, factor_shape
-from krona_tune.kron.product import first_factors, kron_beside, kron_linear, kron_weight
+from krona_tune.kron.product import first_factors, kron_linear, kron_weight, linear_plus_kron
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.trial import AdapterConfig
 
@@ -34,9 +34,9 @@ class Krona(nn.Module):
         """x (..., d_in) to (..., d_out)."""
         return kron_linear(x, self.a, self.b, self.scale)
 
-    def beside(self, x: Tensor, linear: nn.Linear) -> Tensor:
+    def forward_with(self, x: Tensor, linear: nn.Linear) -> Tensor:
         """Returns what the map and the adapter give together, x (..., d_in) to (..., d_out)."""
-        return kron_beside(x, linear.weight, linear.bias, self.a, self.b, self.scale)
+        return linear_plus_kron(x, linear.weight, linear.bias, self.a, self.b, self.scale)
 
     def delta(self) -> Tensor:
         """Returns what merging adds to the map's weight: s · Σᵢ Aᵢ⊗Bᵢ (d_out, d_in)."""
@@ -54,9 +54,9 @@ class KronaBlockResidual(Krona):
         """Maps x (..., d) to (..., d)."""
         return super().forward(x) + self.residual_scale.to(x) * x
 
-    def beside(self, x: Tensor, linear: nn.Linear) -> Tensor:
+    def forward_with(self, x: Tensor, linear: nn.Linear) -> Tensor:
         """What a block that is one linear map and the adapter give together."""
-        return super().beside(x, linear) + self.residual_scale.to(x) * x
+        return super().forward_with(x, linear) + self.residual_scale.to(x) * x
 
 
 class Lora(nn.Module):

@@ -48,7 +48,7 @@ def lokr_factor(shapes: Iterable[FactorShape]) -> int | None:
     return next((f for f in factors if all(lokr_sides(d, f)[0] == first for d, first in wanted)), None)
 
 
-class Stands(StrEnum):
+class AttachPoint(StrEnum):
     """The place of a method's adapters."""
 
     BESIDE_MAPS = "beside linear maps, chosen by role"
@@ -73,8 +73,8 @@ class Method:
     """One method.
 
     `reads` are the adapter's knobs that matter to it, `cost` its parameters at one site, `shared` those that all its
-    sites share; a ValueError of `cost` says why the knobs don't fit the site. `own` is trained even if layer norms are
-    not. `needs` is a package.
+    sites share; a ValueError of `cost` says why the knobs don't fit the site. `trained_part` is trained
+    even if layer norms are not. `needs` is a package.
 
     `module` makes a site's adapter from (site, configuration, generator). Where the sites' adapters depend on each
     other, `modules` makes them all from (model, sites, configuration, generator), and `counted` counts them instead of
@@ -86,14 +86,14 @@ class Method:
     """
 
     name: str
-    stands: Stands
+    attach_point: AttachPoint
     reads: frozenset[str]
     cost: Callable[[Site, AdapterConfig], int] = lambda site, adapter: 0
     shared: Callable[[AdapterConfig], int] = lambda adapter: 0
     module: str = ""
     modules: str = ""
     counted: str = ""
-    own: TrainedModelPart = TrainedModelPart.NOTHING
+    trained_part: TrainedModelPart = TrainedModelPart.NOTHING
     merges_into: str | None = None
     changes_by_weights: bool = False
     peft_form: str = ""
@@ -103,12 +103,12 @@ class Method:
     @property
     def trains_head_alone(self) -> bool:
         """Returns whether it adapts nothing, so that there is nothing to search."""
-        return self.stands is Stands.NOWHERE and self.own is TrainedModelPart.NOTHING
+        return self.attach_point is AttachPoint.NOWHERE and self.trained_part is TrainedModelPart.NOTHING
 
     def trains_of_model(self, adapter: AdapterConfig) -> TrainedModelPart:
         """Returns which of the model's own parameters are trained under this configuration."""
-        if self.own is TrainedModelPart.ALL or not adapter.layer_norms:
-            return self.own
+        if self.trained_part is TrainedModelPart.ALL or not adapter.layer_norms:
+            return self.trained_part
         return TrainedModelPart.ADAPTED_NORMS if adapter.layer_norms == "adapted" else TrainedModelPart.NORMS
 
     def make_modules(self, model: Any, sites: Sequence[Site], adapter: AdapterConfig, generator: Any) -> list[Any]:
@@ -146,11 +146,11 @@ _MAPS = _LAYERS | {"roles", "scale"}
 _KRONECKER = _LAYERS | {"scale", "a_out", "a_in", "terms", "scaling", "init"}
 
 _MODULES, _FORMS = "krona_tune.adapters.method_modules", "krona_tune.adapters.peft_form"
-_beside_maps = partial(Method, stands=Stands.BESIDE_MAPS, merges_into="weight")
+_beside_maps = partial(Method, attach_point=AttachPoint.BESIDE_MAPS, merges_into="weight")
 _krona = partial(_beside_maps, cost=_krona_cost, module=f"{_MODULES}:Krona", peft_form=f"{_FORMS}:krona_form")
-_beside_blocks = partial(Method, stands=Stands.BESIDE_BLOCKS)
-_after_sublayers = partial(Method, stands=Stands.AFTER_SUBLAYERS)
-_nowhere = partial(Method, stands=Stands.NOWHERE, merges_into="weight")
+_beside_blocks = partial(Method, attach_point=AttachPoint.BESIDE_BLOCKS)
+_after_sublayers = partial(Method, attach_point=AttachPoint.AFTER_SUBLAYERS)
+_nowhere = partial(Method, attach_point=AttachPoint.NOWHERE, merges_into="weight")
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -211,23 +211,23 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             name="bitfit",
-            stands=Stands.BESIDE_EVERY_MAP,
+            attach_point=AttachPoint.BESIDE_EVERY_MAP,
             reads=_LAYERS,
             cost=lambda site, adapter: site.d_out,
             module=f"{_MODULES}:Bias",
-            own=TrainedModelPart.NORM_BIASES,
+            trained_part=TrainedModelPart.NORM_BIASES,
             merges_into="bias",
             glue_average=84.17,
         ),
-        _nowhere(name="full", reads=frozenset(), own=TrainedModelPart.ALL, glue_average=85.65),
+        _nowhere(name="full", reads=frozenset(), trained_part=TrainedModelPart.ALL, glue_average=85.65),
         _nowhere(name=BASELINE, reads=frozenset({"layer_norms"})),
     )
 }
 _OF_PEFT = Method(
     name=PEFT,
-    stands=Stands.BESIDE_MAPS,
+    attach_point=AttachPoint.BESIDE_MAPS,
     reads=_LAYERS | {"roles"},
-    modules="krona_tune.adapters.peft_maps:peft_maps",
+    modules="krona_tune.adapters.peft_maps:build_peft_maps",
     counted="krona_tune.adapters.peft_maps:count_peft",
     merges_into="weight",
     changes_by_weights=True,

@@ -30,7 +30,7 @@ INTROS = {
 }
 
 
-def model_card(
+def render_model_card(
     card: AdapterCard,
     form: Form,
     folder: str,
@@ -56,7 +56,7 @@ def model_card(
         intro=INTROS[form],
         columns=[f"{_plain(name)}{' (synthetic)' * card.synthetic}" for name in ("score", *card.metric_names)],
         halves=_halves(card),
-        approximation=approximation.said if approximation else "",
+        approximation=approximation.text if approximation else "",
         interval=bool(card.test_interval),
         loading=loading(card, form, published.repo or folder, on_hub=bool(published.repo)),
     )

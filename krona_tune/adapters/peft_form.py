@@ -117,7 +117,7 @@ def as_nearest_lora(model: nn.Module, adapters: Adapters, head: Mapping[str, Ten
 def _dressed(
     model: nn.Module, adapters: Adapters, head: Mapping[str, Tensor], form: Form, maps: Iterable[str]
 ) -> PeftModel:
-    (config, tensors), beside = form, _trained_beside(model, adapters, head)
+    (config, tensors), beside = form, _trained_norms_and_head(model, adapters, head)
     config.target_modules = sorted(maps)
     _complete(config, model, beside)
     return _filled(get_peft_model(model, config), tensors | beside)
@@ -127,7 +127,7 @@ def _as_itself(model: nn.Module, adapters: Adapters, head: Mapping[str, Tensor],
     """Returns the model with an adapter of peft as peft itself puts it there."""
     if any(site.rows or site.transposed for site in adapters.sites):
         raise _unfit("peft adapts whole linear maps, and this model has fused or transposed ones")
-    config, beside = make_config(adapters.config, sorted(modules)), _trained_beside(model, adapters, head)
+    config, beside = make_config(adapters.config, sorted(modules)), _trained_norms_and_head(model, adapters, head)
     _complete(config, model, beside)
     dressed = get_peft_model(model, config)
     for name, module in modules.items():
@@ -138,9 +138,11 @@ def _as_itself(model: nn.Module, adapters: Adapters, head: Mapping[str, Tensor],
     return dressed
 
 
-def _trained_beside(model: nn.Module, adapters: Adapters, head: Mapping[str, Tensor]) -> Tensors:
+def _trained_norms_and_head(model: nn.Module, adapters: Adapters, head: Mapping[str, Tensor]) -> Tensors:
     """Returns what is trained beside the maps, by its names in the model: norms and the head."""
-    return {f"{within(model)}{name}": parameter.detach() for name, parameter in adapters.own.items()} | dict(head)
+    return {
+        f"{within(model)}{name}": parameter.detach() for name, parameter in adapters.backbone_parameters.items()
+    } | dict(head)
 
 
 def _complete(config: PeftConfig, model: nn.Module, beside: Iterable[str]) -> None:

@@ -63,7 +63,7 @@ class PeftMap(nn.Module):
             layer.train(leaf.training)
         return layer
 
-    def beside(self, x: Tensor, linear: nn.Linear) -> Tensor:
+    def forward_with(self, x: Tensor, linear: nn.Linear) -> Tensor:
         """Maps x (..., d_in) to (..., d_out): the whole output of the adapted map."""
         whole: Tensor = self.layer(x)
         return whole
@@ -103,7 +103,7 @@ class PeftMap(nn.Module):
         return added
 
 
-def peft_maps(
+def build_peft_maps(
     model: nn.Module, sites: Sequence[Site], adapter: AdapterConfig, generator: torch.Generator
 ) -> list[nn.Module]:
     """Returns the adapters of these sites, in their order.

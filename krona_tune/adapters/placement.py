@@ -4,16 +4,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import gcd
 
-from krona_tune.adapters.method_table import Stands, TrainedModelPart, added_parameters, method_named
+from krona_tune.adapters.method_table import AttachPoint, TrainedModelPart, added_parameters, method_named
 from krona_tune.backbones.geometry import Geometry, Role, Site
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.trial import AdapterConfig, read_layers
 
 MAPS = frozenset(Role) - {Role.FEED_FORWARD, Role.NAMED}
 _ROLES = {
-    Stands.BESIDE_EVERY_MAP: MAPS,
-    Stands.BESIDE_BLOCKS: frozenset({Role.FEED_FORWARD}),
-    Stands.AFTER_SUBLAYERS: frozenset({Role.OUTPUT, Role.FEED_FORWARD}),
+    AttachPoint.BESIDE_EVERY_MAP: MAPS,
+    AttachPoint.BESIDE_BLOCKS: frozenset({Role.FEED_FORWARD}),
+    AttachPoint.AFTER_SUBLAYERS: frozenset({Role.OUTPUT, Role.FEED_FORWARD}),
 }
 """The roles of the sites of a method that does not choose them; cross-attention carries no sequential adapter."""
 STORES_STATES = frozenset(
@@ -54,17 +54,17 @@ def sites(geometry: Geometry, adapter: AdapterConfig) -> tuple[Site, ...]:
     Raises:
         Refusal: no site is left, or the layers asked for do not exist.
     """
-    stands = method_named(adapter.method).stands
-    if stands is Stands.NOWHERE:
+    point = method_named(adapter.method).attach_point
+    if point is AttachPoint.NOWHERE:
         return ()
-    roles = _ROLES.get(stands, adapter.role_set & MAPS)
+    roles = _ROLES.get(point, adapter.role_set & MAPS)
     chosen = {
         stack: set(read_layers(adapter.layers, depth))
         for stack, depth in geometry.depths.items()
         if stack in adapter.stack_set
     }
     by_role = (s for s in geometry.sites if s.role in roles and s.layer in chosen.get(s.stack, ()))
-    beside_maps = stands in {Stands.BESIDE_MAPS, Stands.BESIDE_EVERY_MAP}
+    beside_maps = point in {AttachPoint.BESIDE_MAPS, AttachPoint.BESIDE_EVERY_MAP}
     found = tuple(by_role) or tuple(s for s in geometry.sites if beside_maps and s.role is Role.NAMED)
     if not found:
         where = f"roles {adapter.roles}, stacks {adapter.stacks}, layers {adapter.layers}"
@@ -74,7 +74,7 @@ def sites(geometry: Geometry, adapter: AdapterConfig) -> tuple[Site, ...]:
             f"{where}: no such site in this {geometry.model_type}",
             f"its roles are {', '.join(there)}; its stacks {', '.join(geometry.depths)}",
         )
-    if stands is not Stands.AFTER_SUBLAYERS:
+    if point is not AttachPoint.AFTER_SUBLAYERS:
         return found
     return tuple(replace(site, enters=site.name, d_in=site.d_out) for site in found)  # it reads a module's output
 
@@ -120,7 +120,7 @@ def frozen_layers(geometry: Geometry, adapter: AdapterConfig) -> int:
 
 def adapted_layers(geometry: Geometry, adapter: AdapterConfig) -> frozenset[str]:
     """Returns the names of the layers that are trained: those that carry an adapter, or all if all of the model is."""
-    whole = method_named(adapter.method).own is TrainedModelPart.ALL
+    whole = method_named(adapter.method).trained_part is TrainedModelPart.ALL
     return frozenset(site.layer_name for site in (geometry.sites if whole else sites(geometry, adapter)))
 
 

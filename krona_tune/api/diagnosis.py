@@ -50,7 +50,7 @@ NECESSARY = (refuse_gone_folder, refuse_cache, refuse_temporary_folder, hub.hub_
 class Gpu(NamedTuple):
     """A GPU in words, and whether it computes in bfloat16; None if that is not known without torch."""
 
-    said: str
+    text: str
     bfloat16: bool | None
 
 
@@ -101,7 +101,7 @@ def _machine(gpus: list[Gpu]) -> dict[str, str]:
         "memory": f"{format_bytes(total)}, {format_bytes(free)} free",
         "/dev/shm": "none" if shared is None else format_bytes(shared),
         "disk": f"{format_bytes(free_bytes(here))} free in {here}" if here else "the folder is gone",
-        "GPUs": "; ".join(each.said for each in gpus) or "none",
+        "GPUs": "; ".join(each.text for each in gpus) or "none",
     }
 
 

@@ -21,7 +21,7 @@ from krona_tune.data.tasks import GLUE, TASKS
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal, refuse_unknown, refusing, unknown
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.request.loader import load_tasks, tasks_beside
+from krona_tune.study.request.loader import load_tasks, resolve_tasks
 from krona_tune.study.request.plain_yaml import plain_values
 from krona_tune.study.request.study_spec import OF_GLUE
 
@@ -140,7 +140,7 @@ def kept_tasks(tasks: Mapping[str, Any], folder: StudyFolder) -> dict[str, Any]:
     """
     named = {name: {**task, "data": name} if has_data(task) else task for name, task in tasks.items()}
     plain = plain_values(named, "tasks")
-    tasks_beside(plain, folder.inputs, "tasks")  # their names become folders
+    resolve_tasks(plain, folder.inputs, "tasks")  # their names become folders
     return {name: _kept_task(name, task, tasks[name], folder) for name, task in plain.items()}
 
 

@@ -26,7 +26,7 @@ def model_lines(source: BackboneSource) -> Iterator[tuple[str, str]]:
     yield "reads", "any number of tokens" if shape.positions is None else f"{shape.positions:,} tokens at most"
     for stack, depth in shape.depths.items():
         yield str(stack), f"{depth} layers" + (f", used {shape.uses} times" if shape.uses > 1 else "")
-    for said, layers in Counter(map(_said, filter(_is_map, shape.sites))).items():
+    for said, layers in Counter(map(_text, filter(_is_map, shape.sites))).items():
         yield "map", f"{said}, in {layers} layers"
     for each in shape.left_out:
         yield "omitted", f"{each.name}, {each.reason}"
@@ -39,7 +39,7 @@ def _is_map(site: Site) -> bool:
     return site.role is not Role.FEED_FORWARD
 
 
-def _said(site: Site) -> str:
+def _text(site: Site) -> str:
     """Says what a map is, by its name inside its layer."""
     part = f" of the {site.rows.total:,} rows of one map" if site.rows else ""
     name = site.name.removeprefix(f"{site.layer_name}.")

@@ -121,7 +121,7 @@ def plan_lines(
         **({"omitted": _indented("; ".join(_left_out(shape)))} if shape.left_out else {}),
         "data": GLUE_DATA.get(spec.data, spec.data),
         "tasks": ", ".join(spec.tasks),
-        **{name: _own_task(own) for name, own in plan.own.items()},
+        **{name: _own_task(own) for name, own in plan.own_data.items()},
         "search": _indented("; ".join(f"{name} {written_domain(each)}" for name, each in plan.space.searched().items()))
         or "nothing: all is fixed",
         "trials": f"{plan.trials} a task {SAMPLERS[search.proposes_by]}, "
@@ -146,12 +146,12 @@ def plan_lines(
     if spec.resources.price_per_hour:
         lines["price"] = f"{format_money(spec.resources.price_per_hour)} a device hour"
     if earlier and earlier.orders:
-        lines["orders"] = _indented(earlier.said)
+        lines["orders"] = _indented(earlier.text)
     if slow := busy():
         lines["machine"] = f"{slow}: all takes longer, also Ray's start"
     if folder:
         lines["folder"] = str(folder.root) + (f", copied to {redact(folder.remote)}" if folder.remote else "")
-    if set(plan.own) == set(spec.tasks):
+    if set(plan.own_data) == set(spec.tasks):
         del lines["data"]
     return lines
 
@@ -195,7 +195,7 @@ def print_examples(plan: "Plan", tasks: Iterable[str]) -> None:
 
     It goes to the terminal only.
     """
-    own = [task for task in tasks if task in plan.own]
+    own = [task for task in tasks if task in plan.own_data]
     if not own:
         return
     from krona_tune.search.startup.task_data import preview_data
@@ -209,7 +209,7 @@ def print_examples(plan: "Plan", tasks: Iterable[str]) -> None:
 
 def print_doubts(plan: "Plan") -> None:
     """Prints what is odd about the data of one's own."""
-    for own in plan.own.values():
+    for own in plan.own_data.values():
         _print_warnings(own.warnings)
 
 

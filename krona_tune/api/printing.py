@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from krona_tune.search.ledger import Ledger
     from krona_tune.search.planning.plan import Plan
     from krona_tune.search.startup.resources import DriverContext
-    from krona_tune.train.export import Exported
+    from krona_tune.train.export import ExportResult
 
 OF_THE_SERVICE = ("fastapi", "sqlalchemy", "starlette", "uvicorn")
 """The packages that `krona-tune serve` needs."""
@@ -87,7 +87,7 @@ def print_full_training(plan: "Plan", again: "FullTraining") -> None:
         "model": f"{plan.source.name}, {plan.source.how}",
         "task": row.task,
         "trial": f"{row.trial_id}: {describe_adapter(row.params)}",
-        "data": f"{again.said}, {for_task(spec.schedule.epochs, row.task):g} epochs, with {again.seeds} seed(s)",
+        "data": f"{again.text}, {for_task(spec.schedule.epochs, row.task):g} epochs, with {again.seeds} seed(s)",
     }
     print_lines(lines)
 
@@ -141,7 +141,7 @@ def _foretold(started: "DriverContext", forecast: "Forecast") -> str:
     whole, limit = forecast.study(spec, slots), spec.search.time_budget
     hours = forecast.device_hours(spec, slots)
     devices = f"{hours:.2g} {'GPU' if slots.gpus else 'core'} hours"
-    cost = f", {format_money(price.of_hours(hours))} at {price.said}" if (price := started.price) else ""
+    cost = f", {format_money(price.of_hours(hours))} at {price.text}" if (price := started.price) else ""
     cut = f"; the budget ends it after {format_duration(limit)}, finals included" if limit and limit < whole else ""
     return f"about {format_duration(whole)} ({devices}{cost}) by a few timed steps{cut}"
 
@@ -166,7 +166,7 @@ def print_paths(folder: StudyFolder, took: str, tracking_uri: str | None, lackin
 def print_cost(started: "DriverContext", ledger: "Ledger") -> None:
     """Prints what the study's trials have cost, if the request names a price."""
     if price := started.price:
-        say(f"The study's trials have cost {format_money(price.of(ledger.rows.values()))}, at {price.said}.")
+        say(f"The study's trials have cost {format_money(price.of(ledger.rows.values()))}, at {price.text}.")
 
 
 def _sync(folder: StudyFolder, tracking_uri: str | None) -> str:
@@ -175,10 +175,10 @@ def _sync(folder: StudyFolder, tracking_uri: str | None) -> str:
     return f"krona-tune sync {folder.name}{folder.storage_flag}{at}"
 
 
-def print_exported(left: "Exported", form: Form) -> None:
+def print_exported(left: "ExportResult", form: Form) -> None:
     say(f"Written to {left.folder}, {FORMS[form]}")
     if left.approximation:
-        say(left.approximation.said)
+        say(left.approximation.text)
     console.print(f"Largest difference of a logit: {left.difference:.2g}. Load it with", highlight=False)
     say(indent(left.loading, "  "))
 

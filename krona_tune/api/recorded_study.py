@@ -183,29 +183,31 @@ class RecordedStudy:
         Raises:
             Refusal: the study has no such task.
         """
-        from krona_tune.report.study_charts import seeds_chart
-        from krona_tune.report.task_charts import charts
-        from krona_tune.study.network import network
+        from krona_tune.report.study_charts import draw_seeds
+        from krona_tune.report.task_charts import draw_charts
+        from krona_tune.study.network import recorded_network
 
         summary = self._summary(task)
-        drawn = charts(summary, self._records().of(task), network(self.manifest.model))
-        final = seeds_chart(summary.finals, one_scale=summary.one_scale)
+        drawn = draw_charts(summary, self._records().of(task), recorded_network(self.manifest.model))
+        final = draw_seeds(summary.finals, one_scale=summary.one_scale)
         return {chart.name: chart.figure for chart in (*drawn, *((final,) if final else ()))}
 
     def __repr__(self) -> str:
-        return f"<Study {self.folder.root}: {self._said()}>"
+        return f"<Study {self.folder.root}: {self._state_text()}>"
 
     def _repr_html_(self) -> str:
         from rich.console import Group
 
         from krona_tune.search.terminal.cell_view import html_of
-        from krona_tune.search.terminal.result_tables import result_tables
+        from krona_tune.search.terminal.result_tables import build_result_tables
 
         if not self.folder.manifest.exists():
             return html_of(repr(self))
         spec = load_spec(self.folder.spec)
         standings = Standings(self._records().trials, spec.shared_by)
-        return html_of(Group(repr(self), "", result_tables(standings, self.manifest.tasks, fronts=spec.search.pareto)))
+        return html_of(
+            Group(repr(self), "", build_result_tables(standings, self.manifest.tasks, fronts=spec.search.pareto))
+        )
 
     def _is_finished(self, spec: StudySpec) -> bool:
         """Returns whether nothing is left to run; records that can't be read are, because a driver recovers them."""
@@ -221,7 +223,7 @@ class RecordedStudy:
             to_come = sum(not_begun(spec, rows, text_to_text=self.manifest.model.text_to_text).values())
         return StudyState(runs=self.running, counts=TrialStates.of(rows, to_come=to_come))
 
-    def _said(self) -> str:
+    def _state_text(self) -> str:
         if not self.folder.manifest.exists():
             return NOT_BEGUN
         state = self._state(None if self.running else load_spec(self.folder.spec))

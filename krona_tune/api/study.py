@@ -34,7 +34,7 @@ from krona_tune.search.startup.cluster import slots, this_machine
 from krona_tune.search.terminal.cell_view import in_notebook, silence_widgets
 from krona_tune.study.folder import STUDIES, StudyFolder
 from krona_tune.study.manifest import read_manifest
-from krona_tune.study.request.loader import dump_spec, load_spec, refuse_name, tasks_beside, tasks_defined_in
+from krona_tune.study.request.loader import dump_spec, load_spec, refuse_name, resolve_tasks, tasks_defined_in
 from krona_tune.study.request.plain_yaml import dump_yaml, plain_values
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.settings import CHANGEABLE, FLAGS, Keywords, changing, flag_names, flag_of, overrides
@@ -307,7 +307,7 @@ class Study(RecordedStudy):
             return asked_tasks(words, defined)
         if not self._tasks:
             raise no_task(self._tasks, defined)
-        return tasks_beside(kept_tasks(self._tasks, self.folder), Path.cwd(), "tasks")
+        return resolve_tasks(kept_tasks(self._tasks, self.folder), Path.cwd(), "tasks")
 
     def _refuse_other_request(self, now: StudySpec) -> None:
         """Refuses a study that was begun with another request under the same name."""

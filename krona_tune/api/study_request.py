@@ -102,7 +102,7 @@ def _refuse_different(folder: StudyFolder, earlier: StudySpec, kept: Mapping[str
     for flag, key in _compared(kept, settings, then.keys() | now.keys()):
         if then.get(key) != now.get(key):
             of = "" if key in flag_names([flag]) else f"{key} "
-            problem = f"the study {folder.name!r} was begun with {of}{_said(then, key)}, not {of}{_said(now, key)}"
+            problem = f"the study {folder.name!r} was begun with {of}{_text(then, key)}, not {of}{_text(now, key)}"
             raise Refusal(flag, problem, "repeat what it was begun with, or choose another --name")
 
 
@@ -122,6 +122,6 @@ def _compared(kept: Mapping[str, Any], settings: Sequence[str], keys: set[str]) 
         yield from (("--space", key) for key in sorted(keys - later - {NEW_IN_SHIPPED_SPACES}))
 
 
-def _said(values: Mapping[str, Any], key: str) -> str:
+def _text(values: Mapping[str, Any], key: str) -> str:
     value = values.get(key, "nothing")
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

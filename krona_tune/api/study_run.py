@@ -132,7 +132,7 @@ def _checked(
 
 
 def _print_results(outcome: Outcome, context: "DriverContext", options: DriverOptions, began: float) -> None:
-    from krona_tune.search.terminal.result_tables import result_tables
+    from krona_tune.search.terminal.result_tables import build_result_tables
     from krona_tune.study.formatting import format_duration
 
     folder, manifest, spec = context.folder, context.manifest, context.plan.spec
@@ -140,7 +140,7 @@ def _print_results(outcome: Outcome, context: "DriverContext", options: DriverOp
     if outcome.trained:
         print_trained(outcome.trained, outcome.ledger.rows, folder)
     else:
-        console.print(result_tables(outcome.ledger.standings, manifest.tasks, fronts=spec.search.pareto))
+        console.print(build_result_tables(outcome.ledger.standings, manifest.tasks, fronts=spec.search.pareto))
     lacking = _print_losses(outcome, folder)
     print_cost(context, outcome.ledger)
     print_paths(folder, format_duration(time.monotonic() - began), options.tracking_uri, lacking)
@@ -196,7 +196,7 @@ def _how_to_go_on(outcome: Outcome, resumed_by: str) -> str:
     return f"{why} with: {resumed_by}"
 
 
-class _File(logging.FileHandler):
+class _LogFile(logging.FileHandler):
     """A log file that drops lines which do not fit on a full disk."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
@@ -208,7 +208,7 @@ class _File(logging.FileHandler):
             super().close()
 
 
-class _Redacting(logging.Formatter):
+class _RedactingFormatter(logging.Formatter):
     """A formatter that removes passwords from log lines."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -227,8 +227,8 @@ def _logging_to(path: Path) -> Iterator[None]:
     log = logging.getLogger("krona_tune")
     log.setLevel(logging.INFO)
     log.propagate = False
-    handler = _File(path, encoding="utf-8")
-    handler.setFormatter(_Redacting("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler = _LogFile(path, encoding="utf-8")
+    handler.setFormatter(_RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     log.addHandler(handler)
     try:
         yield

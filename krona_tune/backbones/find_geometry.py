@@ -16,7 +16,7 @@ from typing import Any
 import platformdirs
 
 from krona_tune.atomic_write import write_atomically
-from krona_tune.backbones.geometry import Geometry, LeftOut, Role, Rows, Site, Stack
+from krona_tune.backbones.geometry import Geometry, Role, RoleRows, Site, Stack, UnadaptedMap
 from krona_tune.refusal import Refusal, unknown
 
 __all__ = ["geometry"]
@@ -100,7 +100,7 @@ def from_json(text: str) -> Geometry:
                 "depths": {Stack(stack): depth for stack, depth in values["depths"].items()},
                 "norms_of_layer": {Stack(stack): tuple(each) for stack, each in values["norms_of_layer"].items()},
                 "head": tuple(values["head"]),
-                "left_out": tuple(LeftOut(**each) for each in values["left_out"]),
+                "left_out": tuple(UnadaptedMap(**each) for each in values["left_out"]),
             }
         )
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -108,7 +108,7 @@ def from_json(text: str) -> Geometry:
 
 
 def _site(values: dict[str, Any]) -> Site:
-    rows = Rows(**values["rows"]) if values["rows"] else None
+    rows = RoleRows(**values["rows"]) if values["rows"] else None
     return Site(**values | {"role": Role(values["role"]), "stack": Stack(values["stack"]), "rows": rows})
 
 

@@ -30,7 +30,7 @@ class Stack(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
+class RoleRows:
     """The rows of a fused map that compute one role.
 
     They are `count` blocks of `block` rows: the first begins at row `start`, each other one `stride` rows after the one
@@ -61,7 +61,7 @@ class Site:
     layer_name: str
     d_out: int
     d_in: int
-    rows: Rows | None = None
+    rows: RoleRows | None = None
     transposed: bool = False
 
     @property
@@ -77,7 +77,7 @@ class Site:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class UnadaptedMap:
     """A linear map of the layers that carries no adapter, by its name inside its layer, and why.
 
     `role` is what its name says.
@@ -117,7 +117,7 @@ class Geometry:
     vocabulary: int = 0
     positions: int | None = None
     uses: int = 1
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: tuple[UnadaptedMap, ...] = ()
 
     def __hash__(self) -> int:
         """Returns a hash of the fields that have one; equal geometries have equal ones."""

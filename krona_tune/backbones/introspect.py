@@ -8,19 +8,19 @@ from functools import partial
 from itertools import takewhile
 from typing import Any
 
-from krona_tune.backbones.geometry import Geometry, LeftOut, Role, Site, Stack
+from krona_tune.backbones.geometry import Geometry, Role, Site, Stack, UnadaptedMap
 from krona_tune.backbones.gradient_probe import ProbedLayers, probe
-from krona_tune.backbones.map_roles import CROSS, NO_ATTENTION, Fused, MapRole, role_by_name, roles_of, stated_role
+from krona_tune.backbones.map_roles import CROSS, NO_ATTENTION, FusedRole, MapRole, role_by_name, roles_of, stated_role
 from krona_tune.backbones.meta_model import (
+    ArchitectureFacts,
     LayerFacts,
     Layers,
     MetaModel,
-    ModelFacts,
+    architecture_facts,
     build_meta_model,
     find_layers,
     is_decoder,
     matrix_kinds,
-    model_facts,
     read_config,
     size_of,
     stated,
@@ -32,7 +32,7 @@ MOST_NAMES = 6
 """The most names of maps that a refusal proposes."""
 ROLES = list(Role)
 _ATTENTIONS = ((Role.QUERY, Role.KEY, Role.VALUE, Role.OUTPUT), tuple(CROSS.values()))
-_IN_ATTENTION = {*_ATTENTIONS[0], *_ATTENTIONS[1], Fused.ATTENTION}
+_IN_ATTENTION = {*_ATTENTIONS[0], *_ATTENTIONS[1], FusedRole.ATTENTION}
 
 
 def introspect(values: Mapping[str, Any], place: str, corrections: Mapping[Role, str] | None = None) -> Geometry:
@@ -51,7 +51,7 @@ def introspect(values: Mapping[str, Any], place: str, corrections: Mapping[Role,
     config, given = read_config(values, place), corrections or {}
     model = build_meta_model(config, 2, place)
     lists = find_layers(model.base)
-    facts = model_facts(config, model, lists, place, says_untied=values.get("tie_word_embeddings") is False)
+    facts = architecture_facts(config, model, lists, place, says_untied=values.get("tie_word_embeddings") is False)
     if not any(facts.layers.values()):
         said = f"has 0 lists of layers with linear maps: its weights are in {', '.join(matrix_kinds(model.base))}"
         raise Refusal(place, f"a {config.model_type} {said}", "give another model: an adapter stands beside such a map")
@@ -64,7 +64,7 @@ def introspect(values: Mapping[str, Any], place: str, corrections: Mapping[Role,
     return _Reader(config, place, chosen, probed, given, elsewhere=_in_other_lists(facts, chosen)).geometry()
 
 
-def _named(config: Any, place: str, model: MetaModel, facts: ModelFacts, pattern: str) -> Geometry:
+def _named(config: Any, place: str, model: MetaModel, facts: ArchitectureFacts, pattern: str) -> Geometry:
     """Returns the geometry whose sites are the maps that a person has named, whatever they do."""
     prefix = "" if model.is_encoder_decoder else f"{model.whole.base_model_prefix}."
     maps = [name for name, module in model.base.named_modules() if size_of(module)]
@@ -75,22 +75,22 @@ def _named(config: Any, place: str, model: MetaModel, facts: ModelFacts, pattern
         said = f"they match no linear map{where} of this {config.model_type}"
         raise Refusal("backbone: target_modules", said, f"maps: {', '.join(_names(facts))}")
     probed = {name: ProbedLayers(causal=is_decoder(config)) for name in facts.layers}
-    outside = {name: LeftOut(name, "it is in no layer") for name in sorted(named - inside)}
+    outside = {name: UnadaptedMap(name, "it is in no layer") for name in sorted(named - inside)}
     return _Reader(config, place, facts, probed, {}, named=named, elsewhere=outside).geometry()
 
 
-def _names(facts: ModelFacts) -> list[str]:
+def _names(facts: ArchitectureFacts) -> list[str]:
     return sorted({name for layers in facts.layers.values() for layer in layers for name in layer.maps})
 
 
-def _correct(facts: ModelFacts) -> str:
+def _correct(facts: ArchitectureFacts) -> str:
     """Returns what a person can do about a model that is not understood: name its maps."""
     leaves = list(dict.fromkeys(name.rpartition(".")[2] for name in _names(facts)))
     more = ", …" * (len(leaves) > MOST_NAMES)
     return f"{CORRECT}, or as peft does: backbone: {{target_modules: [{', '.join(leaves[:MOST_NAMES])}{more}]}}"
 
 
-def _attending(facts: ModelFacts) -> ModelFacts:
+def _attending(facts: ArchitectureFacts) -> ArchitectureFacts:
     """Returns the facts with the list of layers that carries adapters alone: of those with attention the longest.
 
     Those of an encoder-decoder, which has a list for each stack, stay.
@@ -106,17 +106,17 @@ def _attends(layer: LayerFacts) -> bool:
     return any(role_by_name(name) in _IN_ATTENTION and not NO_ATTENTION.search(name) for name in layer.maps)
 
 
-def _in_other_lists(facts: ModelFacts, chosen: ModelFacts) -> dict[str, LeftOut]:
+def _in_other_lists(facts: ArchitectureFacts, chosen: ArchitectureFacts) -> dict[str, UnadaptedMap]:
     """Returns the maps of the lists of layers that carry no adapter, by their names with * for a number."""
     others = (layer for name, layers in facts.layers.items() if name not in chosen.layers for layer in layers)
     names = {f"{layer.name.rpartition('.')[0]}.*.{name}": name for layer in others for name in layer.maps}
     reason = f"it is in another list of layers than {', '.join(chosen.layers)}"
     roles = {whole: role_by_name(name) for whole, name in names.items()}
-    return {name: LeftOut(name, reason, role if isinstance(role, Role) else None) for name, role in roles.items()}
+    return {name: UnadaptedMap(name, reason, role if isinstance(role, Role) else None) for name, role in roles.items()}
 
 
 def _probed(
-    model: MetaModel, lists: list[Layers], place: str, corrections: Mapping[Role, str], facts: ModelFacts
+    model: MetaModel, lists: list[Layers], place: str, corrections: Mapping[Role, str], facts: ArchitectureFacts
 ) -> dict[str, ProbedLayers]:
     """Returns what gradients show; nothing of a model that can't be run, if a person has named its maps."""
     fix = f"correct its config, or, if transformers can run it, {_correct(facts)}"
@@ -129,7 +129,7 @@ def _probed(
         return {layers.name: ProbedLayers(causal=is_decoder(model.config)) for layers in lists}
 
 
-def _refuse_other_layers(facts: ModelFacts, config: Any, place: str, corrections: Mapping[Role, str]) -> None:
+def _refuse_other_layers(facts: ArchitectureFacts, config: Any, place: str, corrections: Mapping[Role, str]) -> None:
     """Refuses models whose layers are not one list for each stack, or all mix tokens without attention."""
     wanted = 2 if facts.is_encoder_decoder else 1
     if len(facts.layers) != wanted:
@@ -150,7 +150,7 @@ def _refuse_other_layers(facts: ModelFacts, config: Any, place: str, corrections
                     )
 
 
-def _refuse_idle(corrections: Mapping[Role, str], facts: ModelFacts) -> None:
+def _refuse_idle(corrections: Mapping[Role, str], facts: ArchitectureFacts) -> None:
     """Refuses a correction that decides about no map."""
     maps = _names(facts)
     for number, (role, pattern) in enumerate(corrections.items()):
@@ -173,12 +173,12 @@ class _Reader:
 
     config: Any
     place: str
-    facts: ModelFacts
+    facts: ArchitectureFacts
     probed: Mapping[str, ProbedLayers]
     corrections: Mapping[Role, str]
     named: Collection[str] = ()
-    elsewhere: Mapping[str, LeftOut] = field(default_factory=dict)
-    left_out: dict[str, LeftOut] = field(default_factory=dict)
+    elsewhere: Mapping[str, UnadaptedMap] = field(default_factory=dict)
+    left_out: dict[str, UnadaptedMap] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._probed_maps = {name: each for layers in self.probed.values() for name, each in layers.maps.items()}
@@ -228,7 +228,7 @@ class _Reader:
     def _sites(self, stack: Stack, layers: tuple[LayerFacts, ...]) -> Iterator[Site]:
         for number, layer in enumerate(layers):
             found = list(roles_of(layer, self._probed_maps, self.config, self.corrections))
-            self.left_out |= {each.name: each for each in found if isinstance(each, LeftOut)}
+            self.left_out |= {each.name: each for each in found if isinstance(each, UnadaptedMap)}
             roles = sorted((each for each in found if isinstance(each, MapRole)), key=lambda e: ROLES.index(e.role))
             here = partial(Site, stack=stack, layer=number, layer_name=layer.name)
             for each in roles:

@@ -11,24 +11,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from krona_tune.backbones.geometry import LeftOut, Role, Rows
+from krona_tune.backbones.geometry import Role, RoleRows, UnadaptedMap
 from krona_tune.backbones.meta_model import LayerFacts, MapSize
 
 
-class Fused(StrEnum):
+class FusedRole(StrEnum):
     """The role of a map whose rows have several: query, key and value."""
 
     ATTENTION = "query, key and value in one"
 
 
-_ATTENTION: dict[Role | Fused, str] = {
+_ATTENTION: dict[Role | FusedRole, str] = {
     Role.QUERY: "q q_proj query query_proj q_lin q_head wq",
     Role.KEY: "k k_proj key key_proj k_lin k_head wk",
     Role.VALUE: "v v_proj value value_proj v_lin v_head wv",
     Role.OUTPUT: "o o_proj output output_proj out_proj out_lin post_proj dense c_proj wo",
-    Fused.ATTENTION: "c_attn wqkv query_key_value qkv_proj in_proj qkv",
+    FusedRole.ATTENTION: "c_attn wqkv query_key_value qkv_proj in_proj qkv",
 }
-_FEED_FORWARD: dict[Role | Fused, str] = {
+_FEED_FORWARD: dict[Role | FusedRole, str] = {
     Role.FEED_FORWARD_IN: "fc1 fc_in c_fc lin1 linear_1 wi wi_0 wi_1 ffn dense_h_to_4h up_proj gate_proj gate_up_proj",
     Role.FEED_FORWARD_OUT: "fc2 fc_out c_proj lin2 linear_2 wo ffn_output dense_4h_to_h down_proj",
 }
@@ -55,14 +55,14 @@ WRAPPED = ".linear"
 _CROSS = ("cross", "encdec", "encoder_attn", "enc_dec")
 
 
-def _by_word(table: dict[Role | Fused, str]) -> dict[str, Role | Fused]:
+def _by_word(table: dict[Role | FusedRole, str]) -> dict[str, Role | FusedRole]:
     return {word: role for role, words in table.items() for word in words.split()}
 
 
 _IN_ATTENTION, _OUTSIDE = _by_word(_ATTENTION), _by_word(_FEED_FORWARD)
 
 
-def role_by_name(path: str) -> Role | Fused | None:
+def role_by_name(path: str) -> Role | FusedRole | None:
     """Returns the role that a map's dotted name inside its layer says; None if it says nothing."""
     *above, leaf = path.removesuffix(WRAPPED).split(".")
     if leaf not in _UNMISTAKABLE and not any("att" in word.lower() for word in above):
@@ -160,12 +160,12 @@ class MapRole:
     name: str
     role: Role
     size: MapSize
-    rows: Rows | None = None
+    rows: RoleRows | None = None
 
 
 def roles_of(
     layer: LayerFacts, probed: Mapping[str, ProbedMap], config: Any, corrections: Mapping[Role, str]
-) -> Iterator[MapRole | LeftOut]:
+) -> Iterator[MapRole | UnadaptedMap]:
     """Yields each map of a layer, with its role or with the reason why it is left out.
 
     Args:
@@ -179,11 +179,11 @@ def roles_of(
         found = _agreed(name, size, probed.get(f"{layer.name}.{name}"), config)
         if isinstance(found, str):
             named = role_by_name(name)
-            yield LeftOut(name, found, named if isinstance(named, Role) else None)
+            yield UnadaptedMap(name, found, named if isinstance(named, Role) else None)
         else:
             yield from found
     for name, dimensions in layer.stacked.items():
-        yield LeftOut(name, f"it is a parameter of {dimensions} dimensions, no linear map")
+        yield UnadaptedMap(name, f"it is a parameter of {dimensions} dimensions, no linear map")
 
 
 def stated_role(name: str, corrections: Mapping[Role, str]) -> Role | None:
@@ -210,7 +210,7 @@ def _agreed(name: str, size: MapSize, probed: ProbedMap | None, config: Any) -> 
     return _wrong_number(named, size, config) or [MapRole(name, named, size)]
 
 
-def _no_site(name: str, named: Role | Fused | None, probed: ProbedMap | None) -> str:
+def _no_site(name: str, named: Role | FusedRole | None, probed: ProbedMap | None) -> str:
     """Returns why nothing can be known of a map's role; nothing if it can."""
     reasons = {
         "it is one expert of several": is_expert(name),
@@ -223,7 +223,7 @@ def _no_site(name: str, named: Role | Fused | None, probed: ProbedMap | None) ->
 
 def _fused(name: str, size: MapSize, classes: list[RowClass]) -> list[MapRole] | str:
     if set(classes) != set(ROLE_OF_ROWS):
-        return f"its name says {Fused.ATTENTION}, its gradients {' and '.join(sorted(set(classes)))}"
+        return f"its name says {FusedRole.ATTENTION}, its gradients {' and '.join(sorted(set(classes)))}"
     found = []
     for row_class, role in ROLE_OF_ROWS.items():
         rows = regular_rows([each is row_class for each in classes])
@@ -233,18 +233,18 @@ def _fused(name: str, size: MapSize, classes: list[RowClass]) -> list[MapRole] |
     return found
 
 
-def _beside_a_gate(classes: list[RowClass]) -> Rows | None:
+def _beside_a_gate(classes: list[RowClass]) -> RoleRows | None:
     """Returns the rows of a query, if the other half of the map's rows is the gate of the attention's output."""
     rows = regular_rows([each is RowClass.QUERY for each in classes])
     halves = rows is not None and 2 * rows.block * rows.count == rows.total
     return rows if halves and set(classes) == {RowClass.QUERY, RowClass.TOKEN} else None
 
 
-def _part(name: str, role: Role, size: MapSize, rows: Rows) -> MapRole:
+def _part(name: str, role: Role, size: MapSize, rows: RoleRows) -> MapRole:
     return MapRole(name, role, MapSize(rows.block * rows.count, size.d_in, size.transposed), rows)
 
 
-def regular_rows(chosen: list[bool]) -> Rows | None:
+def regular_rows(chosen: list[bool]) -> RoleRows | None:
     """Returns the chosen rows as equal blocks at equal distances; None if they are not."""
     starts = [i for i, each in enumerate(chosen) if each and not (i and chosen[i - 1])]
     ends = [i + 1 for i, each in enumerate(chosen) if each and not (i + 1 < len(chosen) and chosen[i + 1])]
@@ -253,7 +253,7 @@ def regular_rows(chosen: list[bool]) -> Rows | None:
     if len(blocks) != 1 or len(strides) != 1:
         return None
     [block], [stride] = blocks, strides
-    return Rows(start=starts[0], block=block, stride=stride, count=len(starts), total=len(chosen))
+    return RoleRows(start=starts[0], block=block, stride=stride, count=len(starts), total=len(chosen))
 
 
 def _wrong_number(named: Role, size: MapSize, config: Any) -> str:

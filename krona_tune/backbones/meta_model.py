@@ -219,7 +219,7 @@ class LayerFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelFacts:
+class ArchitectureFacts:
     """A model's counts, and its lists of layers by their names."""
 
     text_to_text: bool
@@ -232,9 +232,9 @@ class ModelFacts:
     layers: dict[str, tuple[LayerFacts, ...]]
 
 
-def model_facts(
+def architecture_facts(
     config: Any, model: MetaModel, lists: list[Layers], place: str, *, says_untied: bool = False
-) -> ModelFacts:
+) -> ArchitectureFacts:
     """Returns the facts of a model with a head for two outputs; builds it once more with one output.
 
     Args:
@@ -243,7 +243,7 @@ def model_facts(
     one = build_meta_model(config, 1, place)
     heads = [count(each.whole) - count(each.base) for each in (one, model)]
     per_output = heads[1] - heads[0]
-    return ModelFacts(
+    return ArchitectureFacts(
         text_to_text=model.text_to_text,
         is_encoder_decoder=model.is_encoder_decoder,
         parameters=count(model.base) + (_output_embeddings(model) if says_untied else 0),

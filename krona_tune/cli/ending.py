@@ -89,7 +89,7 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("plain", _plain)
 
 
-class _File(FileIO):
+class _UnfailingFile(FileIO):
     """A file that accepts every write and remembers the first one that failed."""
 
     problem: OSError | None = None
@@ -107,7 +107,7 @@ class Output:
 
     def __init__(self) -> None:
         self._before = sys.stdout, sys.stderr
-        self._files: list[_File] = []
+        self._files: list[_UnfailingFile] = []
         sys.stdout, sys.stderr = self._unfailing(sys.stdout, "plain"), self._unfailing(sys.stderr, "backslashreplace")
 
     def lost(self) -> OSError | None:
@@ -124,7 +124,7 @@ class Output:
     def _unfailing(self, stream: TextIO, errors: str) -> TextIO:
         """Returns a stream on the same descriptor that never fails; `stream` itself if it has none (a notebook)."""
         try:
-            file = _File(stream.fileno(), "w", closefd=False)
+            file = _UnfailingFile(stream.fileno(), "w", closefd=False)
         except (AttributeError, OSError, ValueError):
             return stream
         self._files.append(file)

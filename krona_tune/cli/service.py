@@ -230,6 +230,6 @@ def _print_queue(view: "QueueView") -> None:
         numeric = heading in {"number", "priority", "slots"}
         table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
     for each in view.entries:
-        row = (each.id, each.name, each.person, each.priority, each.said, each.slots or "", each.reason)
+        row = (each.id, each.name, each.person, each.priority, each.text, each.slots or "", each.reason)
         table.add_row(*(escape(str(cell)) for cell in row))
     console.print(table)

@@ -52,9 +52,9 @@ def order(
         answer = "the study does not run; its next driver reads it"
     elif is_locked(folder) and (found := _answered(folder, given)):
         if found.state == "refused":
-            raise Refusal(f"{given.said} was refused", found.outcome)
+            raise Refusal(f"{given.text} was refused", found.outcome)
         answer = ", ".join(filter(None, (found.state, found.outcome)))
-    say(f"{given.said}: {answer}")
+    say(f"{given.text}: {answer}")
 
 
 def _answered(folder: StudyFolder, given: Order) -> Order | None:

@@ -150,14 +150,14 @@ def find_warnings(data: TaskData) -> Iterator[str]:
         yield from (f"{which} have no {name}: all are empty" for name in data.task.inputs if _is_empty(table[name]))
         labels = table["label"].unique().to_pylist()
         if len(labels) == 1:
-            yield f"{which} all have the {_said(data.task, labels[0])}"
+            yield f"{which} all have the {_label_text(data.task, labels[0])}"
 
 
 def _is_empty(texts: pa.ChunkedArray) -> bool:
     return bool(pc.max(pc.utf8_length(pc.utf8_trim_whitespace(texts))).as_py() == 0)
 
 
-def _said(task: Task, label: Any) -> str:
+def _label_text(task: Task, label: Any) -> str:
     if task.generation:
         return "same target"
     return f"score {label:g}" if task.is_regression else f"label {shown(task.labels[int(label)])}"

@@ -42,7 +42,7 @@ class TokenizerSettings(TypedDict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Encoded:
+class EncodedTask:
     """A task's train and validation parts as token ids.
 
     Columns: `input_ids` list<int32>, `token_type_ids` list<int8> if the tokenizer gives them, `label` (int64, float64
@@ -57,13 +57,13 @@ class Encoded:
     pad_token_id: int
 
 
-def encode(data: TaskData, tokenizer: "PreTrainedTokenizerBase", **settings: Unpack[TokenizerSettings]) -> Encoded:
+def encode(data: TaskData, tokenizer: "PreTrainedTokenizerBase", **settings: Unpack[TokenizerSettings]) -> EncodedTask:
     """Returns train and validation, memory-mapped, from the cache if they are in it.
 
     Raises a Refusal if the tokenizer has no padding token, `max_length` leaves no room, or `cache` can't be written.
     """
     work = _Encoding(data, tokenizer, **settings)
-    return Encoded(
+    return EncodedTask(
         train=work.part("train"),
         validation=work.part("validation"),
         fingerprint=work.fingerprint,
@@ -143,7 +143,7 @@ class Tokenization:
         return known + self._given([[text] for text in stand_ins(self._task)]) + ["continued"] * self._continued
 
     def table(self, examples: pa.Table) -> pa.Table:
-        """Returns the columns that `Encoded` describes, of examples with the columns `*task.inputs` and `label`."""
+        """Returns the columns that `EncodedTask` describes, of examples with the columns `*task.inputs` and `label`."""
         if self._writer:
             return written(self._writer, self._task, examples)
         types = {"input_ids": pa.list_(pa.int32()), "token_type_ids": pa.list_(pa.int8())}

@@ -118,7 +118,7 @@ class TsvFile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Columns:
+class _ColumnPositions:
     """The positions of a file's columns, for rows of exactly `width` columns."""
 
     width: int
@@ -180,7 +180,7 @@ def _rows(path: Path) -> Iterator[Row]:
         raise Refusal(str(path), f"can't be read ({error.strerror or error})") from error
 
 
-def _columns(task: Task, path: Path, first: Row) -> _Columns:
+def _columns(task: Task, path: Path, first: Row) -> _ColumnPositions:
     number, fields = first
     header = {name.strip(): at for at, name in reversed(list(enumerate(fields)))}
 
@@ -195,7 +195,7 @@ def _columns(task: Task, path: Path, first: Row) -> _Columns:
             f"{path}:{number}", f"no column {wanted} for {task.title}'s {name}; found {found}", "use the official file"
         )
 
-    return _Columns(width=len(fields), inputs=tuple(map(position, task.inputs)), label=position("label"))
+    return _ColumnPositions(width=len(fields), inputs=tuple(map(position, task.inputs)), label=position("label"))
 
 
 def _label_reader(task: Task) -> Callable[[str, str], float]:

@@ -209,7 +209,7 @@ def _doubts(task: Task, spec: TaskSpec, parts: dict[str, pa.Table], unused: Sequ
         yield from doubt_labels(task.labels, task.title)
         yield from doubt_rare(parts, task.labels, task.title)
     for (part, earlier), count in overlaps(parts, inputs_of(spec)).items():
-        yield _said(task, part, earlier, parts[part].num_rows, count)
+        yield _duplicates_text(task, part, earlier, parts[part].num_rows, count)
     yield from (_unused(task, spec, part) for part in unused)
     for pair, count in (overlaps(parts, (GROUP,)) if spec.split.group else {}).items():
         yield _straddles(task, str(spec.split.group), *pair, count)
@@ -267,7 +267,7 @@ def _encoded(table: pa.Table, task: Task) -> pa.Table:
     return table.select(list(task.inputs)).append_column(LABEL, labels)
 
 
-def _said(task: Task, part: str, earlier: str, rows: int, count: int) -> str:
+def _duplicates_text(task: Task, part: str, earlier: str, rows: int, count: int) -> str:
     those = f"{count} of the {rows} {part} examples of {task.title}"
     return f"{those} {'is' if count == 1 else 'are'} also in {earlier}, word for word"
 

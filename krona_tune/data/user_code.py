@@ -131,14 +131,14 @@ class WithheldError(RuntimeError):
 
     def __init__(self, problem: str, kind: str, place: str, said: str) -> None:
         super().__init__(problem, kind, place, said)
-        self.problem, self.kind, self.place, self.said = problem, kind, place, said
+        self.problem, self.kind, self.place, self.text = problem, kind, place, said
 
     def __str__(self) -> str:
         return self._with(self.kind)
 
     @property
     def whole(self) -> str:
-        return self._with(self.said)
+        return self._with(self.text)
 
     def _with(self, what: str) -> str:
         return f"{self.problem} ({what}{f' at {self.place}' if self.place else ''})"

@@ -28,7 +28,7 @@ process all at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Path:
+class Contraction:
     """How one application of Σ A⊗B is computed.
 
     `formed`: y and dx come from one product with a formed matrix, W + s·ΣA⊗B where `folded`, else from the factors.
@@ -40,8 +40,8 @@ class Path:
     formed_gradient: bool
 
 
-def path(shape: FactorShape, tokens: int, dtype: torch.dtype, weight: torch.dtype | None) -> Path:
-    """The path for `tokens` inputs in precision `dtype` beside a weight of that dtype, or beside none.
+def choose_contraction(shape: FactorShape, tokens: int, dtype: torch.dtype, weight: torch.dtype | None) -> Contraction:
+    """Returns how to compute for `tokens` inputs in precision `dtype` beside a weight of that dtype, or beside none.
 
     By counting, y or dx from the factors costs `shape.multiply_adds` a token, and dA with dB twice that; from a
     formed matrix each of them costs d_out·d_in.
@@ -51,9 +51,9 @@ def path(shape: FactorShape, tokens: int, dtype: torch.dtype, weight: torch.dtyp
     if dtype in FULL:
         folded = crowded and weight in FULL
         most = dense if shape.terms == 1 else SUM_FORMED * dense
-        return Path(formed=folded, folded=folded, formed_gradient=2 * shape.multiply_adds >= most)
+        return Contraction(formed=folded, folded=folded, formed_gradient=2 * shape.multiply_adds >= most)
     formed = crowded and dense <= LOW_FORMED * (shape.d_out + shape.d_in)
-    return Path(formed=formed, folded=False, formed_gradient=formed)
+    return Contraction(formed=formed, folded=False, formed_gradient=formed)
 
 
 def chunk_tokens(shape: FactorShape, device: str) -> int | None:
@@ -76,7 +76,7 @@ def add_product(y: Tensor, x: Tensor, a: Tensor, b: Tensor) -> None:
     shape = sum_shape(a, b)
     for part_x, part_y in _chunks(x, y, shape):
         if shape.b_first:
-            _add_turned(part_y, _narrow(part_x, b, shape.a_in), _beside(a))
+            _add_turned(part_y, _narrow(part_x, b, shape.a_in), _side_by_side(a))
         else:
             _add_rows(part_y, _each_term(_turned(part_x, shape.a_in), a.mT), b.mT)
 
@@ -92,7 +92,7 @@ def gradients(dy: Tensor, x: Tensor, a: Tensor, b: Tensor, shape: FactorShape) -
 def _gradients(dy: Tensor, x: Tensor, a: Tensor, b: Tensor, shape: FactorShape) -> tuple[Tensor, Tensor]:
     wide = torch.promote_types(x.dtype, torch.float32)
     a, b = a.to(x), b.to(x)
-    da = torch.zeros_like(_beside(a), dtype=wide)
+    da = torch.zeros_like(_side_by_side(a), dtype=wide)
     db = torch.zeros_like(b.flatten(-3, -2), dtype=wide)
     for part_x, part_dy in _chunks(x, dy, shape):
         turned = _turned(part_dy, shape.a_out)
@@ -112,10 +112,10 @@ def _chunks(x: Tensor, y: Tensor, shape: FactorShape) -> Iterator[tuple[Tensor, 
 def _narrow(x: Tensor, b: Tensor, a_in: int) -> Tensor:
     """x (*, tokens, a_in·b_in) times every Bᵀ, by B's rows: (*, b_out·tokens, terms·a_in)."""
     rows = x.reshape(*x.shape[:-2], -1, b.shape[-1])
-    return _beside((b.flatten(-3, -2) @ rows.mT).reshape(*b.shape[:-2], -1, a_in))
+    return _side_by_side((b.flatten(-3, -2) @ rows.mT).reshape(*b.shape[:-2], -1, a_in))
 
 
-def _beside(terms: Tensor) -> Tensor:
+def _side_by_side(terms: Tensor) -> Tensor:
     """(*, terms, rows, columns) side by side: (*, rows, terms·columns)."""
     return terms.movedim(-3, -2).flatten(-2)
 

@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-from krona_tune.kron.contraction import Path, add_product, gradients, path, sum_shape
+from krona_tune.kron.contraction import Contraction, add_product, choose_contraction, gradients, sum_shape
 from krona_tune.kron.factors import FactorShape, Init
 
-__all__ = ["first_factors", "kron_beside", "kron_linear", "kron_weight"]
+__all__ = ["first_factors", "kron_linear", "kron_weight", "linear_plus_kron"]
 
 TERM_BY_TERM = 2
 """Up to this many terms the matrix is made term by term, in one pass each; more are multiplied at once, in two."""
@@ -71,7 +71,7 @@ def _products(a: Tensor, b: Tensor) -> Tensor:
     return products.reshape(*a.shape[:-3], *a.shape[-2:], *b.shape[-2:])
 
 
-class Beside(torch.autograd.Function):
+class FrozenLinearPlusKron(torch.autograd.Function):
     """y = x Wᵀ + bias + x(Σ A⊗B)ᵀ, with W and bias frozen.
 
     x (*, tokens, d_in); W (d_out, d_in) and bias (d_out) in x's dtype, or None; A (*, terms, a_out, a_in) and
@@ -81,7 +81,9 @@ class Beside(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
         ctx.shape = shape = sum_shape(a, b)
-        ctx.path = way = path(shape, x.shape[-2], x.dtype, None if weight is None else weight.dtype)
+        ctx.contraction = way = choose_contraction(
+            shape, x.shape[-2], x.dtype, None if weight is None else weight.dtype
+        )
         ctx.save_for_backward(x, weight, a, b)
         if weight is None:
             return _plus_product(x.new_zeros(*x.shape[:-1], shape.d_out), x, a, b, way)
@@ -95,17 +97,21 @@ class Beside(torch.autograd.Function):
         x, weight, a, b = ctx.saved_tensors
         dx = da = db = None
         if ctx.needs_input_grad[0]:
-            dx = _back(dy, weight, a, b, ctx.path)
+            dx = _back(dy, weight, a, b, ctx.contraction)
         if any(ctx.needs_input_grad[3:]):
-            da, db = gradients_by_matrix(dy, x, a, b) if ctx.path.formed_gradient else gradients(dy, x, a, b, ctx.shape)
+            da, db = (
+                gradients_by_matrix(dy, x, a, b)
+                if ctx.contraction.formed_gradient
+                else gradients(dy, x, a, b, ctx.shape)
+            )
         return dx, None, None, da, db
 
 
-beside: Callable[..., Tensor] = Beside.apply
-"""`Beside.apply`, which torch leaves untyped."""
+frozen_linear_plus_kron: Callable[..., Tensor] = FrozenLinearPlusKron.apply
+"""`FrozenLinearPlusKron.apply`, which torch leaves untyped."""
 
 
-def _back(dy: Tensor, weight: Tensor | None, a: Tensor, b: Tensor, way: Path) -> Tensor:
+def _back(dy: Tensor, weight: Tensor | None, a: Tensor, b: Tensor, way: Contraction) -> Tensor:
     """dx (*, tokens, d_in) = dy (W + Σ A⊗B)."""
     if weight is None:
         dx = dy.new_zeros(*dy.shape[:-1], a.shape[-1] * b.shape[-1])
@@ -115,7 +121,7 @@ def _back(dy: Tensor, weight: Tensor | None, a: Tensor, b: Tensor, way: Path) ->
     return _plus_product(dy @ weight, dy, a.mT, b.mT, way)
 
 
-def _plus_product(y: Tensor, x: Tensor, a: Tensor, b: Tensor, way: Path) -> Tensor:
+def _plus_product(y: Tensor, x: Tensor, a: Tensor, b: Tensor, way: Contraction) -> Tensor:
     """y + x(Σ A⊗B)ᵀ, in y's memory."""
     if way.formed:
         add = y.addmm_ if y.dim() == 2 else y.baddbmm_
@@ -169,10 +175,10 @@ def kron_linear(x: Tensor, a: Tensor, b: Tensor, scale: float | Tensor = 1.0) ->
     shape = _checked(x, a, b)
     trials = a.shape[:-3]
     flat = _compute(x).reshape(*trials, x.shape[len(trials) : -1].numel(), shape.d_in)
-    return beside(flat, None, None, _terms(a) * scale, _terms(b)).view(*x.shape[:-1], shape.d_out)
+    return frozen_linear_plus_kron(flat, None, None, _terms(a) * scale, _terms(b)).view(*x.shape[:-1], shape.d_out)
 
 
-def kron_beside(
+def linear_plus_kron(
     x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float | Tensor = 1.0
 ) -> Tensor:
     """Returns x Wᵀ + bias + scale · x(Σᵢ Aᵢ⊗Bᵢ)ᵀ in one: the adapter beside a linear map.
@@ -200,7 +206,7 @@ def kron_beside(
         return linear(x, weight, bias) + kron_linear(x, a, b, scale)
     wide = _compute(x)
     weight, bias = weight.to(wide.dtype), None if bias is None else bias.to(wide.dtype)
-    flat = beside(wide.reshape(-1, shape.d_in), weight, bias, _terms(a) * scale, _terms(b))
+    flat = frozen_linear_plus_kron(wide.reshape(-1, shape.d_in), weight, bias, _terms(a) * scale, _terms(b))
     return flat.view(*x.shape[:-1], shape.d_out)
 
 
@@ -254,3 +260,7 @@ def _compute(x: Tensor) -> Tensor:
     """x in the dtype that products are made in: its own, or autocast's."""
     kind = x.device.type
     return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+
+
+kron_beside = linear_plus_kron
+"""Deprecated: the former name of `linear_plus_kron`."""

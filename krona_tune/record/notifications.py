@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from krona_tune.record.background import Worker
-from krona_tune.record.sink import NothingKept
+from krona_tune.record.sink import NullSink
 from krona_tune.refusal import Refusal
 from krona_tune.study.formatting import format_score
 from krona_tune.study.kinds import TrialKind
@@ -47,7 +47,7 @@ class Message:
     tone: Literal["info", "success", "warning", "failure"] = "info"
 
 
-class Notifications(NothingKept):
+class Notifications(NullSink):
     """A sink that tells of failed trials, the first trial that beats the head alone, and the study's end or halt.
 
     One thread for each address sends to it, so a slow or dead service delays nothing but the study's end, by

@@ -16,7 +16,7 @@ from krona_tune.record.remote_copy import HERE, LOCK, ORIGIN, PULLING, Copy, Ove
 from krona_tune.record.store import Store, refusing
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.request.trial import Frozen
+from krona_tune.study.request.trial import FrozenValue
 
 try:
     import fcntl
@@ -139,7 +139,7 @@ def is_running(folder: StudyFolder) -> bool:
     return is_locked(folder) or is_held(folder)
 
 
-class Lease(Frozen):
+class Lease(FrozenValue):
     """The driver of a study: its local folder, its process, and its last renewal (seconds since the epoch)."""
 
     origin: str

@@ -46,7 +46,7 @@ Unreadable = Callable[[Path, Refusal], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind(Generic[Value]):
+class TableKind(Generic[Value]):
     """One of the three tables: the value that a row stands for, its key, and the order of the rows."""
 
     name: str
@@ -67,28 +67,28 @@ class Kind(Generic[Value]):
         return table_of([value.row() for value in sorted(values, key=self.order)], self.schema)
 
 
-TRIAL_KIND = Kind[TrialResult](
+TRIAL_KIND = TableKind[TrialResult](
     name="trials",
     schema=TRIALS,
     value_of=trial_of,
     key=attrgetter("trial_id"),
     order=attrgetter("started_at", "number", "trial_id"),
 )
-REPORT_KIND = Kind[Report](
+REPORT_KIND = TableKind[Report](
     name="reports",
     schema=REPORTS,
     value_of=report_of,
     key=attrgetter("trial_id", "rung"),
     order=attrgetter("trial_id", "rung"),
 )
-ORDER_KIND = Kind[Order](
+ORDER_KIND = TableKind[Order](
     name="orders",
     schema=ORDERS,
     value_of=order_of,
     key=attrgetter("id"),
     order=attrgetter("given_at", "id"),
 )
-KINDS: tuple[Kind[Any], ...] = (TRIAL_KIND, REPORT_KIND, ORDER_KIND)
+KINDS: tuple[TableKind[Any], ...] = (TRIAL_KIND, REPORT_KIND, ORDER_KIND)
 
 
 def refuse(path: Path, refusal: Refusal) -> None:
@@ -136,14 +136,14 @@ def read_orders(results: Path, unreadable: Unreadable = refuse) -> list[Order]:
     return read(results, ORDER_KIND, unreadable)
 
 
-def read(results: Path, kind: Kind[Value], unreadable: Unreadable) -> list[Value]:
+def read(results: Path, kind: TableKind[Value], unreadable: Unreadable) -> list[Value]:
     """Returns what the compacted file and the parts hold, each key once, ordered."""
     _refuse_no_folders(results)
     values = {kind.key(value): value for held in _held(results, kind, unreadable) for value in held}
     return sorted(values.values(), key=kind.order)
 
 
-def _held(results: Path, kind: Kind[Value], unreadable: Unreadable) -> list[list[Value]]:
+def _held(results: Path, kind: TableKind[Value], unreadable: Unreadable) -> list[list[Value]]:
     """Returns what the compacted file holds, then what the parts do, the oldest first.
 
     Reads again if a part was removed meanwhile, because some rows would be those of then and others those of now.
@@ -164,7 +164,7 @@ def _refuse_no_folders(results: Path) -> None:
             raise Refusal(str(folder), "is no folder, so it can hold no records", "put the study's records back")
 
 
-def _read(path: Path, kind: Kind[Value], unreadable: Unreadable) -> list[Value]:
+def _read(path: Path, kind: TableKind[Value], unreadable: Unreadable) -> list[Value]:
     """Returns what a file holds; nothing if it is missing, or if it can't be read and `unreadable` raises nothing.
 
     Raises:
@@ -182,7 +182,7 @@ def _read(path: Path, kind: Kind[Value], unreadable: Unreadable) -> list[Value]:
         return []
 
 
-def _values(path: Path, kind: Kind[Value]) -> list[Value]:
+def _values(path: Path, kind: TableKind[Value]) -> list[Value]:
     mode = path.lstat().st_mode
     if not (path.is_file() if S_ISLNK(mode) else S_ISREG(mode)):  # opening a pipe would wait for ever
         raise ValueError("it is no file")

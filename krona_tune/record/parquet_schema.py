@@ -187,10 +187,10 @@ def trial_of(row: Mapping[str, Any]) -> TrialResult:
         "test_metrics": _metrics(row, columns.test_metrics),
         "test_resampled": tuple(row.get("test_resampled") or ()),
     }
-    return _told_apart(TrialResult(**own | read))
+    return _mark_diverged(TrialResult(**own | read))
 
 
-def _told_apart(row: TrialResult) -> TrialResult:
+def _mark_diverged(row: TrialResult) -> TrialResult:
     """Returns a trial that was recorded as trained, but whose last score is no number, as one that diverged.
 
     Earlier versions wrote such rows. A trial on all examples has no score, because nothing was held out.

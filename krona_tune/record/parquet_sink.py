@@ -13,7 +13,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from krona_tune.atomic_write import atomic_path
-from krona_tune.record.parquet_reader import KINDS, ORDER_KIND, REPORT_KIND, TRIAL_KIND, Kind, Value, read, set_aside
+from krona_tune.record.parquet_reader import (
+    KINDS,
+    ORDER_KIND,
+    REPORT_KIND,
+    TRIAL_KIND,
+    TableKind,
+    Value,
+    read,
+    set_aside,
+)
 from krona_tune.record.sink import Sink
 from krona_tune.refusal import Refusal, refusing, told
 from krona_tune.study.order import Order
@@ -57,7 +66,7 @@ class ParquetSink(Sink):
         self.unreadable: list[Path] = []
         self._tables = {kind.name: self._opened(kind) for kind in KINDS}
         self._count = max((_counter(path) for path in self._parts.iterdir()), default=0)
-        self._unwritten: deque[tuple[Kind[Any], Path, Any]] = deque()
+        self._unwritten: deque[tuple[TableKind[Any], Path, Any]] = deque()
         for kind in KINDS:
             self._compact_if_due(kind)
 
@@ -79,7 +88,7 @@ class ParquetSink(Sink):
         for kind in KINDS:
             self._compact(kind)
 
-    def _opened(self, kind: Kind[Any]) -> _Table:
+    def _opened(self, kind: TableKind[Any]) -> _Table:
         values = {kind.key(value): value for value in read(self._results, kind, self._set_aside)}
         return _Table(values=values, parts=kind.parts(self._results), due=MOST_PARTS)
 
@@ -87,7 +96,7 @@ class ParquetSink(Sink):
         set_aside(path, refusal)
         self.unreadable.append(path)
 
-    def _add(self, kind: Kind[Value], value: Value) -> None:
+    def _add(self, kind: TableKind[Value], value: Value) -> None:
         self._count += 1
         part = self._parts / f"{kind.name}-{self._count:09d}-{secrets.token_hex(3)}.parquet"
         self._unwritten.append((kind, part, value))
@@ -103,7 +112,7 @@ class ParquetSink(Sink):
             held.values[kind.key(value)] = value
             held.parts.append(part)
 
-    def _compact_if_due(self, kind: Kind[Any]) -> None:
+    def _compact_if_due(self, kind: TableKind[Any]) -> None:
         """Compacts a table that has many parts; an error is only logged, because the parts have every row."""
         held = self._tables[kind.name]
         if len(held.parts) < held.due:
@@ -114,7 +123,7 @@ class ParquetSink(Sink):
             logger.warning("%s can't be compacted now: %s", kind.compacted(self._results), told(error))
         held.due = len(held.parts) + max(MOST_PARTS, len(held.values) // MOST_PARTS)
 
-    def _compact(self, kind: Kind[Any]) -> None:
+    def _compact(self, kind: TableKind[Any]) -> None:
         """Compacts the parts, then removes the oldest first: one that survives a kill is never older than a removed
         one."""
         held = self._tables[kind.name]

@@ -16,13 +16,13 @@ from filelock import FileLock
 
 from krona_tune.atomic_write import atomic_path, write_atomically
 from krona_tune.record.background import Worker
-from krona_tune.record.sink import NothingKept
+from krona_tune.record.sink import NullSink
 from krona_tune.record.store import Store
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import Order
 from krona_tune.study.redact import redact
-from krona_tune.study.request.trial import Frozen
+from krona_tune.study.request.trial import FrozenValue
 from krona_tune.study.result import TrialResult
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class OvertakenError(Exception):
     """Another driver has continued the study elsewhere."""
 
 
-class Index(Frozen):
+class Index(FrozenValue):
     """The files of a copy, and the local folder that it is a copy of."""
 
     origin: str
@@ -244,7 +244,7 @@ class NotPushedError(Exception):
     """The copy lacks something when the study ends."""
 
 
-class RemoteSink(NothingKept):
+class RemoteSink(NullSink):
     """A sink that pushes at the study's start, after trials' ends (several at once for a slow store) and at its end.
 
     A trial's start and its reports are pushed after the trial's end; every worker finds the trial's state before. An

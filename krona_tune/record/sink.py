@@ -29,7 +29,7 @@ class Sink:
         """Keeps everything that it received before it returns; `artifacts` are files and folders to keep as well."""
 
 
-class NothingKept(Sink):
+class NullSink(Sink):
     """A sink that keeps nothing, for those who only look at a study."""
 
 

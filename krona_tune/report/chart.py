@@ -73,14 +73,14 @@ def points(
     name: str | None,
     where: Sequence[tuple[Any, Any]],
     marker: dict[str, Any],
-    said: str = "%{text}",
+    hover: str = "%{text}",
     text: Sequence[str] | None = None,
     bars: tuple[str, dict[str, Any]] | None = None,
 ) -> go.Scatter:
     """Draws a mark at each place (x, y).
 
     Args:
-        said: what a mark says under the mouse, as a template of plotly.
+        hover: what a mark says under the mouse, as a template of plotly.
         text: the text of each mark.
         bars: `error_x` or `error_y`, and the error bars.
     """
@@ -91,7 +91,7 @@ def points(
         text=text,
         mode="markers",
         marker=marker,
-        hovertemplate=f"{said}<extra></extra>",
+        hovertemplate=f"{hover}<extra></extra>",
         **dict([bars] if bars else []),
     )
 

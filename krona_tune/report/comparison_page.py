@@ -88,7 +88,7 @@ def render_comparison(studies: Sequence[ComparedStudy]) -> str:
     tasks = [_task(task, studies) for task in dict.fromkeys(task for study in studies for task in study.tasks)]
     known = [each for each in tasks if len(each.studies) == len(studies) and all(s.best for _, s in each.studies)]
     common = [each.task for each in known if len(known) == 1 or each.averages]
-    front = _average_chart(studies, common)
+    front = _draw_average(studies, common)
     body = rendered(
         "comparison.html.j2",
         {
@@ -136,7 +136,7 @@ def _task(task: str, studies: Sequence[ComparedStudy]) -> ComparedTask:
     having = tuple((study, study.tasks[task]) for study in studies if task in study.tasks)
     fronts = {study.name: task_front(summary) for study, summary in having}
     title = having[0][1].title
-    chart = _fronts_chart(
+    chart = _draw_fronts(
         "front", f"{title}: score against trainable parameters", "The Pareto front of each study's search.", fronts
     )
     same = len({_data(summary.facts) for _, summary in having}) == 1
@@ -147,13 +147,13 @@ def _data(facts: TaskFacts | None) -> object:
     return (facts.fingerprint, facts.train_examples, facts.validation_examples) if facts else None
 
 
-def _average_chart(studies: Sequence[ComparedStudy], common: Sequence[str]) -> Chart | None:
+def _draw_average(studies: Sequence[ComparedStudy], common: Sequence[str]) -> Chart | None:
     fronts = {study.name: average_front([task_front(study.tasks[task]) for task in common]) for study in studies}
     caption = f"At each size the mean over {len(common)} tasks of the best score with at most that many parameters."
-    return _fronts_chart("average", "The average against trainable parameters", caption, fronts) if common else None
+    return _draw_fronts("average", "The average against trainable parameters", caption, fronts) if common else None
 
 
-def _fronts_chart(name: str, title: str, caption: str, fronts: Mapping[str, Front]) -> Chart | None:
+def _draw_fronts(name: str, title: str, caption: str, fronts: Mapping[str, Front]) -> Chart | None:
     if not any(fronts.values()):
         return None
     figure = empty_figure(PARAMETERS, SCORE)

@@ -53,7 +53,7 @@ def device_rates(asked: Mapping[str, Any], manifest: Manifest) -> DeviceRates:
     return DeviceRates(unrecorded=manifest.unrecorded_devices(resources), price=price_of(resources))
 
 
-def cost(trials: Sequence[TrialResult], rates: DeviceRates) -> Cost:
+def total_cost(trials: Sequence[TrialResult], rates: DeviceRates) -> Cost:
     counted = rates.counted(trials)
     return Cost(
         trials=len(trials),
@@ -62,7 +62,7 @@ def cost(trials: Sequence[TrialResult], rates: DeviceRates) -> Cost:
         device_seconds=sum(trial.device_seconds for trial in counted),
         wall_seconds=_under_way(trials),
         peak_memory_bytes=max((trial.peak_memory_bytes for trial in trials), default=0),
-        devices=tuple(dict.fromkeys(Devices.of(trial).said for trial in counted)),
+        devices=tuple(dict.fromkeys(Devices.of(trial).text for trial in counted)),
         money=rates.price.of(counted) if rates.price else None,
     )
 

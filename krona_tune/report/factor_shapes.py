@@ -16,7 +16,7 @@ EDGE = 0.45
 """How far the picture extends beyond the outermost sizes, in powers of two."""
 
 
-def factor_shapes(subject: Subject) -> Chart | None:
+def draw_factor_shapes(subject: Subject) -> Chart | None:
     best: dict[tuple[int, int], RankedTrial] = {}
     tried: dict[tuple[int, int], int] = defaultdict(int)
     for each in subject.summary.ranked:

@@ -38,7 +38,7 @@ WIDE = 8
 """A knob whose greatest value is this many times its least is drawn on a logarithmic axis."""
 
 
-def effects(subject: Subject) -> Chart | None:
+def draw_effects(subject: Subject) -> Chart | None:
     """Draws a small plot for each searched knob; nothing if no model of the study has written its effects."""
     knobs = {knob: list(some) for knob, some in groupby(subject.recorded.effects, lambda effect: effect.knob)}
     if not knobs:
@@ -95,7 +95,7 @@ MARGIN = 0.12
 """How far the axes extend beyond the outermost trial, in powers of ten."""
 
 
-def scale_and_learning_rate(subject: Subject) -> Chart | None:
+def draw_scale_and_learning_rate(subject: Subject) -> Chart | None:
     chosen = [each for each in subject.summary.ranked if {"scale", "learning_rate"} <= each.trial.params.keys()]
     rates = [each.trial.params["learning_rate"] for each in chosen]
     scales = [each.trial.params["scale"] for each in chosen]
@@ -146,7 +146,7 @@ FEW_VALUES = 12
 """A number with no more values than this is treated as a choice among them."""
 
 
-def importance(subject: Subject) -> Chart | None:
+def draw_importance(subject: Subject) -> Chart | None:
     ranked = subject.summary.ranked
     knobs = searched_knobs([each.trial.params for each in ranked])
     if len(ranked) < FEWEST or not knobs or subject.recorded.effects:  # the model's effects say more

@@ -30,7 +30,7 @@ CROWD = 60
 """More lines than this are drawn thin."""
 
 
-def learning_curves(subject: Subject) -> Chart | None:
+def draw_learning_curves(subject: Subject) -> Chart | None:
     curves = _curves_of_the_search(subject)
     if not curves:
         return None

@@ -31,7 +31,7 @@ DECIDING = ("method", "roles", "stacks", "layers")
 """The knobs that decide where an adapter is."""
 
 
-def placement(subject: Subject) -> Chart | None:
+def draw_placement(subject: Subject) -> Chart | None:
     network, ranked = subject.network, subject.summary.ranked
     if network is None or not ranked:
         return None
@@ -49,7 +49,7 @@ def placement(subject: Subject) -> Chart | None:
         Colour.BLUE if place in winner else with_alpha(Colour.BLUE, TINT * in_good[place] / len(good))
         for place in every
     ]
-    text = [_said(place, in_good[place], len(good), in_all[place], len(ranked)) for place in every]
+    text = [_place_text(place, in_good[place], len(good), in_all[place], len(ranked)) for place in every]
     squares = {"symbol": "square", "size": 20, "color": colours, "line": {"color": Colour.BLUE, "width": 1}}
     places = [(_at(network, stack, layer), names.index(role)) for stack, layer, role in every]
     figure.add_trace(points(None, places, squares, text=text))
@@ -108,7 +108,7 @@ def _at(network: Network, stack: Stack, layer: float) -> float:
     )
 
 
-def _said(place: Place, good: int, of_good: int, every: int, of_all: int) -> str:
+def _place_text(place: Place, good: int, of_good: int, every: int, of_all: int) -> str:
     stack, layer, role = place
     return f"{stack} layer {layer}, {format_name(role)}<br>in {good} of the best {of_good}, in {every} of all {of_all}"
 

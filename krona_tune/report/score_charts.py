@@ -24,7 +24,7 @@ from krona_tune.study.standings import Front, average_front, front_of
 PARAMETERS = "trainable parameters"
 
 
-def score_against_parameters(subject: Subject) -> Chart | None:
+def draw_score_against_parameters(subject: Subject) -> Chart | None:
     summary = subject.summary
     if not summary.ranked:
         return None
@@ -64,7 +64,7 @@ def task_front(summary: TaskSummary) -> Front:
     return tuple(each.trial.point for each in pareto(summary.ranked))
 
 
-def average_chart(tasks: Sequence[TaskSummary], shared: Front | None = None) -> Chart | None:
+def draw_average(tasks: Sequence[TaskSummary], shared: Front | None = None) -> Chart | None:
     """Draws the front of the average over the averaged tasks with a result; None for fewer than two of them.
 
     `shared` is the front of configurations that all tasks share, if they do; it is drawn only if all are averaged.
@@ -104,7 +104,7 @@ def front_line(name: str, front: Front, colour: str) -> go.Scatter:
     )
 
 
-def score_against_step_time(subject: Subject) -> Chart | None:
+def draw_score_against_step_time(subject: Subject) -> Chart | None:
     """Returns None for fewer than two trials with a known time."""
     timed = [each for each in subject.summary.ranked if _milliseconds(each) > 0]
     if len(timed) < 2:

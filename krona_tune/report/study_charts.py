@@ -21,7 +21,7 @@ ROW, AROUND, LOWEST = 54, 96, 360
 """The height of a task's row, of what is around the rows, and the lowest one beside another chart; in pixels."""
 
 
-def overview_chart(tasks: Sequence[TaskSummary]) -> Chart | None:
+def draw_overview(tasks: Sequence[TaskSummary]) -> Chart | None:
     """Draws a row per task that has a result and fits on one axis with the others; None if none does."""
     scored = [each for each in together(tasks, "validation") if each.best is not None]
     if not scored:
@@ -77,7 +77,7 @@ BESIDE = 0.14
 """How far validation is to the left of its configuration, and test to the right; 1 is the next configuration."""
 
 
-def seeds_chart(finals: Finals, *, one_scale: bool = True) -> Chart | None:
+def draw_seeds(finals: Finals, *, one_scale: bool = True) -> Chart | None:
     """Draws one dot per seed for each finalist and the head alone, with the means; None without finalists.
 
     `one_scale`: validation and test scores are of one kind; else only test is drawn.
@@ -146,7 +146,7 @@ BAR, AROUND_BARS = 44, 96
 """The height of a task's bar and of what is around the bars, in pixels."""
 
 
-def cost_chart(tasks: Sequence[TaskSummary], recorded: Records, rates: DeviceRates) -> Chart | None:
+def draw_cost(tasks: Sequence[TaskSummary], recorded: Records, rates: DeviceRates) -> Chart | None:
     """Draws a bar per task, by kind and end of the trials; None if no time was spent."""
     minutes: dict[str, dict[str, float]] = {kind: defaultdict(float) for kind in _COLOURS}
     for trial in rates.counted(recorded.trials):

@@ -8,19 +8,19 @@ from markupsafe import Markup
 
 from krona_tune.record.records import Records
 from krona_tune.report.chart import Chart
-from krona_tune.report.cost import Cost, DeviceRates, cost, saved_by_stopping
+from krona_tune.report.cost import Cost, DeviceRates, saved_by_stopping, total_cost
 from krona_tune.report.html import SHAPE, framed, knobs_of, rendered, write_page
 from krona_tune.report.present import given_orders
-from krona_tune.report.score_charts import average_chart
-from krona_tune.report.study_charts import cost_chart, overview_chart, seeds_chart
+from krona_tune.report.score_charts import draw_average
+from krona_tune.report.study_charts import draw_cost, draw_overview, draw_seeds
 from krona_tune.report.study_results import StudyResults, final_average, methods_part, read_results, troubles
-from krona_tune.report.task_charts import charts
+from krona_tune.report.task_charts import draw_charts
 from krona_tune.report.task_summary import STANDARD_ERRORS, TaskSummary
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import NOTHING
 from krona_tune.study.kinds import UNCOUNTED
 from krona_tune.study.manifest import Manifest
-from krona_tune.study.network import Network, network
+from krona_tune.study.network import Network, recorded_network
 from krona_tune.study.order import Order
 from krona_tune.study.result import TrialResult
 
@@ -60,7 +60,7 @@ def write_report(folder: StudyFolder, *, runs: bool = False) -> Path:
             it was.
     """
     results = read_results(folder, runs=runs)
-    return write_page(folder.report, render(results, given_orders(folder, results.recorded)))
+    return write_page(folder.page, render(results, given_orders(folder, results.recorded)))
 
 
 def render(results: StudyResults, orders: Sequence[Order] = ()) -> str:
@@ -77,11 +77,11 @@ def render_body(results: StudyResults, orders: Sequence[Order] = (), *, live: bo
     """Returns the page's header, contents and parts; `live`: with `NOW` where the part about the present goes, and
     with buttons to clone trials."""
     manifest, recorded, tasks = results.manifest, results.recorded, results.tasks
-    shared, backbone, rates = results.shared, network(manifest.model), results.rates
+    shared, backbone, rates = results.shared, recorded_network(manifest.model), results.rates
     whole = {
-        "overview": overview_chart(tasks),
-        "average": average_chart(tasks, shared.front if shared else None),
-        "cost": cost_chart(tasks, recorded, rates),
+        "overview": draw_overview(tasks),
+        "average": draw_average(tasks, shared.front if shared else None),
+        "cost": draw_cost(tasks, recorded, rates),
     }
     return rendered(
         "report.html.j2",
@@ -110,9 +110,9 @@ def _part(summary: TaskSummary, recorded: Records, backbone: Network | None, rat
         summary=summary,
         knobs=_knobs([each.trial for each in summary.ranked]),
         final_knobs=_knobs([each.rows[0] for each in summary.finals.finalists]),
-        charts=charts(summary, recorded, backbone),
-        seeds=seeds_chart(summary.finals, one_scale=summary.one_scale),
-        cost=cost(recorded.trials, rates),
+        charts=draw_charts(summary, recorded, backbone),
+        seeds=draw_seeds(summary.finals, one_scale=summary.one_scale),
+        cost=total_cost(recorded.trials, rates),
         saved=saved_by_stopping(summary, recorded.trials),
         full=tuple(trial for trial in recorded.trials if trial.kind in UNCOUNTED),
     )

@@ -13,7 +13,7 @@ from krona_tune.adapters.method_table import METHODS
 from krona_tune.atomic_write import read_text
 from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal
-from krona_tune.report.cost import Cost, DeviceRates, cost, device_rates
+from krona_tune.report.cost import Cost, DeviceRates, device_rates, total_cost
 from krona_tune.report.task_summary import TaskSummary, summarise
 from krona_tune.study.compared_values import MethodLine, averaged, compare, left_out
 from krona_tune.study.folder import StudyFolder
@@ -111,7 +111,7 @@ class StudyResults:
 
     @cached_property
     def cost(self) -> Cost:
-        return cost(self.recorded.trials, self.rates)
+        return total_cost(self.recorded.trials, self.rates)
 
 
 def read_results(folder: StudyFolder, *, runs: bool = False) -> StudyResults:

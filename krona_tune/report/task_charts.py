@@ -4,27 +4,27 @@ from collections.abc import Callable
 
 from krona_tune.record.records import Records
 from krona_tune.report.chart import Chart, Subject
-from krona_tune.report.factor_shapes import factor_shapes
-from krona_tune.report.knob_charts import effects, importance, scale_and_learning_rate
-from krona_tune.report.learning_curves import learning_curves
-from krona_tune.report.placement_chart import placement
-from krona_tune.report.score_charts import score_against_parameters, score_against_step_time
+from krona_tune.report.factor_shapes import draw_factor_shapes
+from krona_tune.report.knob_charts import draw_effects, draw_importance, draw_scale_and_learning_rate
+from krona_tune.report.learning_curves import draw_learning_curves
+from krona_tune.report.placement_chart import draw_placement
+from krona_tune.report.score_charts import draw_score_against_parameters, draw_score_against_step_time
 from krona_tune.report.task_summary import TaskSummary
 from krona_tune.study.network import Network
 
 CHARTS: tuple[Callable[[Subject], Chart | None], ...] = (
-    score_against_parameters,
-    score_against_step_time,
-    learning_curves,
-    scale_and_learning_rate,
-    factor_shapes,
-    importance,
-    effects,
-    placement,
+    draw_score_against_parameters,
+    draw_score_against_step_time,
+    draw_learning_curves,
+    draw_scale_and_learning_rate,
+    draw_factor_shapes,
+    draw_importance,
+    draw_effects,
+    draw_placement,
 )
 
 
-def charts(summary: TaskSummary, recorded: Records, network: Network | None = None) -> tuple[Chart, ...]:
+def draw_charts(summary: TaskSummary, recorded: Records, network: Network | None = None) -> tuple[Chart, ...]:
     """Draws the task's charts, without those that have nothing to compare. `recorded` are the task's own records."""
     subject = Subject(summary=summary, recorded=recorded, network=network)
     drawn = (draw(subject) for draw in CHARTS)

@@ -210,7 +210,7 @@ class Driver:
         again = self.options.again
         assert again is not None, "nobody asked for a full training"
         phase = full_phase(self.context.plan, self.context.source.location, again, self.ledger, self.stopper)
-        self.view.say(f"{again.of.trial_id} again on {again.said}: {len(phase.works[again.of.task].train):,}.")
+        self.view.say(f"{again.of.trial_id} again on {again.text}: {len(phase.works[again.of.task].train):,}.")
         self._run(phase, "full training")
 
     def _run(self, phase: Phase, stage: Stage) -> None:

@@ -23,7 +23,7 @@ from krona_tune.study.study_state import Counts, trials_left
 if TYPE_CHECKING:
     from krona_tune.search.startup.cluster import Slots
     from krona_tune.search.startup.resources import Resources
-    from krona_tune.train.probe import Probe, Timed
+    from krona_tune.train.step_times import StepTime, StepTimes
 
 Ints = npt.NDArray[np.int64]
 
@@ -56,7 +56,7 @@ class Pace:
         return self.step * load.steps + self.token * load.tokens + self.pair * load.pairs
 
     @classmethod
-    def of(cls, timed: Iterable["Timed"]) -> "Pace":
+    def of(cls, timed: Iterable["StepTime"]) -> "Pace":
         """Returns the pace that best fits the timed steps, with no part negative."""
         from scipy.optimize import nnls
 
@@ -120,7 +120,7 @@ class Forecast:
     text_to_text: bool = False
 
     @classmethod
-    def of(cls, resources: "Resources", probe: "Probe") -> "Forecast":
+    def of(cls, resources: "Resources", probe: "StepTimes") -> "Forecast":
         """Returns the forecast for a study's data, batch size and schedules, at the pace that the probe measured."""
         from krona_tune.train.evaluate import EVALUATION_TOKENS
         from krona_tune.train.hidden_states import stored_bytes

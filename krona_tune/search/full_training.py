@@ -40,7 +40,7 @@ class FullTraining:
         return TrialKind.FULL_DATA if self.everything else TrialKind.FULL_TRAIN
 
     @property
-    def said(self) -> str:
+    def text(self) -> str:
         """Returns which examples are trained on, in words."""
         return self.kind.facts.trained_on
 
@@ -79,13 +79,13 @@ def full_work(plan: Plan, location: str, asked: FullTraining) -> TaskWork:
     """Returns all of the task's examples for the workers. Raises a Refusal if the data can't be read any more."""
     task, spec = asked.of.task, plan.spec
     examples = ExamplesSpec(max_length=spec.examples.max_length)
-    own = {task: plan.own[task]} if task in plan.own else {}
+    own = {task: plan.own_data[task]} if task in plan.own_data else {}
     tops = spec.finalists.model_copy(update={"top": max(1, spec.finalists.top)})  # so that there is a test half
     whole = replace(
         plan,
         spec=spec.model_copy(update={"tasks": (task,), "examples": examples, "finalists": tops}),
         tasks={task: plan.tasks[task]},
-        own=own,
+        own_data=own,
     )
     prepared = prepare_data(whole, location)
     work, test = prepared.works[task], prepared.tests[task]

@@ -96,7 +96,7 @@ class Ledger:
     def ordered(self, order: Order) -> None:
         """Records what became of an order so far."""
         self.orders[order.id] = order
-        logger.info("%s: %s: %s %s", order.by, order.said, order.state, order.outcome)
+        logger.info("%s: %s: %s %s", order.by, order.text, order.state, order.outcome)
         self._sink.ordered(order)
 
     @property

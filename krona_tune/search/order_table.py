@@ -126,7 +126,7 @@ class RunningStudy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class OrderAction:
     """What a driver does with a kind of order.
 
     Attributes:
@@ -159,15 +159,15 @@ def _check_stop(study: KnownStudy, order: OrderRequest) -> str:
     row = _row(study, order)
     if row.ended:
         state = str(row.status).replace("_", " ")
-        raise Refusal(order.said, f"{row.trial_id} does not run, it is {state}", "look at the trials that run")
+        raise Refusal(order.text, f"{row.trial_id} does not run, it is {state}", "look at the trials that run")
     if row.kind != TrialKind.SEARCH:
-        raise Refusal(order.said, f"a {row.kind} is compared with the others", "pause or cancel the study instead")
+        raise Refusal(order.text, f"a {row.kind} is compared with the others", "pause or cancel the study instead")
     return ""
 
 
 def _row(study: KnownStudy, order: OrderRequest) -> TrialResult:
     if order.trial not in study.rows:
-        raise unknown(order.said, "trial", order.trial, study.running or study.rows)
+        raise unknown(order.text, "trial", order.trial, study.running or study.rows)
     return study.rows[order.trial]
 
 
@@ -215,10 +215,10 @@ def _clone(study: KnownStudy, order: OrderRequest, number: int) -> TrialMessage:
     """Returns the clone that an order makes, the `number`th of its task."""
     row = _row(study, order)
     if row.kind != TrialKind.SEARCH:
-        raise Refusal(order.said, f"{row.trial_id} is a {row.kind}", "clone a trial of the search")
+        raise Refusal(order.text, f"{row.trial_id} is a {row.kind}", "clone a trial of the search")
     if study.spec.search.shared:
         problem = "the tasks share their configurations, and a clone would have one task only"
-        raise Refusal(order.said, problem, "begin a study of this task")
+        raise Refusal(order.text, problem, "begin a study of this task")
     return clone_of(order, row, number, study.count)
 
 
@@ -255,7 +255,7 @@ def _cloned(study: RunningStudy, order: Order) -> str:
 
 def _check_pause(study: KnownStudy, order: OrderRequest) -> str:
     if study.paused:
-        raise Refusal(order.said, "the study is paused already", "let it go on with continue")
+        raise Refusal(order.text, "the study is paused already", "let it go on with continue")
     return ""
 
 
@@ -268,7 +268,7 @@ def _pause(study: RunningStudy, order: Order) -> Order:
 def _check_continue(study: KnownStudy, order: OrderRequest) -> str:
     """Returns what the order lets go on: the search that was ended, or the paused study."""
     if study.paused is False and not study.ended:
-        raise Refusal(order.said, "the study is not paused, and nobody ended its search", "there is nothing to do")
+        raise Refusal(order.text, "the study is not paused, and nobody ended its search", "there is nothing to do")
     return SEARCH if study.ended and not study.paused else "study"
 
 
@@ -288,7 +288,7 @@ def _end_search(study: RunningStudy, order: Order) -> Order:
 
 def _check_cancel(study: KnownStudy, order: OrderRequest) -> str:
     if not study.runs:
-        raise Refusal(order.said, "the study does not run", "there is nothing to end")
+        raise Refusal(order.text, "the study does not run", "there is nothing to end")
     return ""
 
 
@@ -305,10 +305,10 @@ def _check_trials(study: KnownStudy, order: OrderRequest) -> str:
     text = order.value.strip()
     number = _number(text.removeprefix("+"))
     if number < 1:
-        raise Refusal(order.said, f"{text!r} is not a number of trials", fix)
+        raise Refusal(order.text, f"{text!r} is not a number of trials", fix)
     total = number + now * text.startswith("+")
     if total <= now:
-        raise Refusal(order.said, f"each task has {now} already", fix)
+        raise Refusal(order.text, f"each task has {now} already", fix)
     return _as_yaml(study, order, str(total))
 
 
@@ -322,7 +322,7 @@ def _check_time(study: KnownStudy, order: OrderRequest) -> str:
 
 def _check_share(study: KnownStudy, order: OrderRequest) -> str:
     if not study.in_queue:
-        raise Refusal(order.said, "no queue runs this study", "order max-concurrent, or pause")
+        raise Refusal(order.text, "no queue runs this study", "order max-concurrent, or pause")
     return _number_at_once(order, 0)
 
 
@@ -330,7 +330,7 @@ def _number_at_once(order: OrderRequest, least: int) -> str:
     text = order.value.strip()
     number = _number(text)
     if not least <= number <= MOST_AT_ONCE:
-        raise Refusal(order.said, f"{text!r} is not a number of trials", f"write {least} to {MOST_AT_ONCE:,}")
+        raise Refusal(order.text, f"{text!r} is not a number of trials", f"write {least} to {MOST_AT_ONCE:,}")
     return str(number)
 
 
@@ -353,7 +353,7 @@ def _with_value(order: Order | OrderRequest, value: str, spec: StudySpec, folder
     try:
         found = getattr(load_spec(folder.spec, (f"{key}={value}",)), section)
     except Refusal as refusal:
-        place = order.said if refusal.place == f"--set {key}" else refusal.place
+        place = order.text if refusal.place == f"--set {key}" else refusal.place
         raise Refusal(place, refusal.problem, refusal.fix) from None
     part = getattr(spec, section).model_copy(update={name: getattr(found, name)})
     return spec.model_copy(update={section: part})
@@ -404,28 +404,28 @@ def _set_share(study: RunningStudy, order: Order) -> Order:
     return done(order, f"trials at once: {order.made}")
 
 
-ANSWERS: Mapping[str, Answer] = {
-    OrderKind.STOP_TRIAL: Answer(check=_check_stop, effect=_stop_trial, settled=_stopped),
-    OrderKind.CLONE_TRIAL: Answer(
+ORDER_ACTIONS: Mapping[str, OrderAction] = {
+    OrderKind.STOP_TRIAL: OrderAction(check=_check_stop, effect=_stop_trial, settled=_stopped),
+    OrderKind.CLONE_TRIAL: OrderAction(
         check=_check_clone, effect=_begin_clone, settled=_cloned, of_the_search=True, needs_searcher=True
     ),
-    OrderKind.PAUSE: Answer(check=_check_pause, effect=_pause, in_full_training=True),
-    OrderKind.CONTINUE: Answer(check=_check_continue, effect=_continue, in_full_training=True),
-    OrderKind.STOP: Answer(effect=_end_search, of_the_search=True),
-    OrderKind.CANCEL: Answer(check=_check_cancel, effect=_cancel, of_a_driver=True, in_full_training=True),
-    OrderKind.TRIALS: Answer(check=_check_trials, effect=_set_trials, of_the_search=True),
-    OrderKind.MAX_CONCURRENT: Answer(check=_check_at_once, effect=_set_at_once),
-    OrderKind.TIME_BUDGET: Answer(check=_check_time, effect=_set_time),
-    OrderKind.SHARE: Answer(check=_check_share, effect=_set_share, of_a_driver=True),
+    OrderKind.PAUSE: OrderAction(check=_check_pause, effect=_pause, in_full_training=True),
+    OrderKind.CONTINUE: OrderAction(check=_check_continue, effect=_continue, in_full_training=True),
+    OrderKind.STOP: OrderAction(effect=_end_search, of_the_search=True),
+    OrderKind.CANCEL: OrderAction(check=_check_cancel, effect=_cancel, of_a_driver=True, in_full_training=True),
+    OrderKind.TRIALS: OrderAction(check=_check_trials, effect=_set_trials, of_the_search=True),
+    OrderKind.MAX_CONCURRENT: OrderAction(check=_check_at_once, effect=_set_at_once),
+    OrderKind.TIME_BUDGET: OrderAction(check=_check_time, effect=_set_time),
+    OrderKind.SHARE: OrderAction(check=_check_share, effect=_set_share, of_a_driver=True),
 }
 """What a driver does with each kind of order."""
 
 
-def _kinds(has: Callable[[Answer], bool]) -> tuple[str, ...]:
-    return tuple(kind for kind, answer in ANSWERS.items() if has(answer))
+def _kinds(has: Callable[[OrderAction], bool]) -> tuple[str, ...]:
+    return tuple(kind for kind, action in ORDER_ACTIONS.items() if has(action))
 
 
-OF_A_DRIVER = _kinds(lambda answer: answer.of_a_driver)
+OF_A_DRIVER = _kinds(lambda action: action.of_a_driver)
 """The orders that mean one driver; the next one refuses them."""
-OF_A_FULL_TRAINING = _kinds(lambda answer: answer.in_full_training)
+OF_A_FULL_TRAINING = _kinds(lambda action: action.in_full_training)
 """The orders that a full training answers; the others are about the study."""

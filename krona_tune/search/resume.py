@@ -19,7 +19,7 @@ from krona_tune.study.randomness import stream
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import check_trial
 from krona_tune.study.result import Report, Status, TrialResult, grouped
-from krona_tune.study.standings import front_of, rank, shared_ranking
+from krona_tune.study.standings import front_of, rank_trials, shared_ranking
 
 if TYPE_CHECKING:
     from krona_tune.search.searchers.open_samplers import MethodsInTurn
@@ -87,7 +87,7 @@ HEAD = 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class FinalsEntry:
     """A configuration in a task's finals. `of` is the searched trial or baseline that it comes from."""
 
     number: int
@@ -110,25 +110,25 @@ def final_trials(spec: StudySpec, rows: Iterable[TrialResult]) -> list[TrialMess
     ]
 
 
-def _final_trial(spec: StudySpec, task: str, entry: Entry, index: int) -> TrialMessage:
+def _final_trial(spec: StudySpec, task: str, entry: FinalsEntry, index: int) -> TrialMessage:
     seed = stream(spec.seed, TrialKind.FINALIST, task, index) % 2**31
     trial_id = TrialKind.FINALIST.facts.trial_id.format(task=task, number=entry.number or "head", index=index)
     return TrialMessage(trial_id, task, entry.number, TrialKind.FINALIST, seed, entry.params, entry.of)
 
 
-def _entries(rows: Sequence[TrialResult], winners: Sequence[TrialResult]) -> list[Entry]:
+def _entries(rows: Sequence[TrialResult], winners: Sequence[TrialResult]) -> list[FinalsEntry]:
     """Returns a task's configurations by number: those that have entered already, then the best that have not."""
     entered = {
-        _configuration(row): Entry(number=row.number, of=row.of, params=row.params)
+        _configuration(row): FinalsEntry(number=row.number, of=row.of, params=row.params)
         for row in rows
         if row.kind == TrialKind.FINALIST
     }
     heads = _judged(row for row in rows if row.kind == TrialKind.BASELINE)[:1]
     if not any(entry.number == HEAD for entry in entered.values()):
-        entered |= {_configuration(row): Entry(number=HEAD, of=row.trial_id, params=row.params) for row in heads}
+        entered |= {_configuration(row): FinalsEntry(number=HEAD, of=row.trial_id, params=row.params) for row in heads}
     for row in winners:
         number = max((entry.number for entry in entered.values()), default=HEAD) + 1
-        entered.setdefault(_configuration(row), Entry(number=number, of=row.trial_id, params=row.params))
+        entered.setdefault(_configuration(row), FinalsEntry(number=number, of=row.trial_id, params=row.params))
     return sorted(entered.values(), key=lambda entry: entry.number)
 
 
@@ -159,7 +159,7 @@ def _judged(rows: Iterable[TrialResult]) -> list[TrialResult]:
     Trials that were stopped early are included: with a small budget few trials reach the end, and the last scores of
     all trials find better configurations.
     """
-    return rank(row for row in rows if row.status.stopped or row.status is Status.COMPLETED)
+    return rank_trials(row for row in rows if row.status.stopped or row.status is Status.COMPLETED)
 
 
 def _distinct(rows: Iterable[TrialResult]) -> Iterator[TrialResult]:

@@ -12,7 +12,7 @@ from threading import RLock
 
 from krona_tune.record.orders import Inbox, remove_order
 from krona_tune.refusal import Refusal, told
-from krona_tune.search.order_table import ANSWERS, OF_A_DRIVER, OF_A_FULL_TRAINING, RunningStudy
+from krona_tune.search.order_table import OF_A_DRIVER, OF_A_FULL_TRAINING, ORDER_ACTIONS, RunningStudy
 from krona_tune.search.searchers.task_searcher import Gate, GatedSearcher
 from krona_tune.search.waiting_orders import EarlierOrders
 from krona_tune.study.order import Order, is_paused, search_ended_by
@@ -43,7 +43,7 @@ class StudyOrders(RunningStudy, Gate):
 
     def __post_init__(self) -> None:
         Gate.__init__(self, self.most)
-        self.only: Collection[str] = OF_A_FULL_TRAINING if self.full_training else tuple(ANSWERS)
+        self.only: Collection[str] = OF_A_FULL_TRAINING if self.full_training else tuple(ORDER_ACTIONS)
         self.paused = is_paused(self.ledger.orders.values())
         self._before = {order.id for order in EarlierOrders.of(self.folder).orders}
         self._lock = RLock()
@@ -60,7 +60,7 @@ class StudyOrders(RunningStudy, Gate):
         for order in self._taken():
             if order.what in OF_A_DRIVER:
                 self._end(order, "done", "the driver had ended")
-            elif not ANSWERS[order.what].needs_searcher:
+            elif not ORDER_ACTIONS[order.what].needs_searcher:
                 self._take_effect(order)
         self.clock.stand(not self.slots())
         if self.paused:
@@ -76,7 +76,7 @@ class StudyOrders(RunningStudy, Gate):
         if search and self.stopping.ended:
             self._say(f"{self.stopping.ended} ended the search. Let it go on with: {self._go_on}")
         for order in self._taken():
-            if ANSWERS[order.what].needs_searcher:
+            if ORDER_ACTIONS[order.what].needs_searcher:
                 self._begin_late(order)
 
     def _begin_late(self, order: Order) -> None:
@@ -104,13 +104,13 @@ class StudyOrders(RunningStudy, Gate):
                 if order.id in self.ledger.orders or self._answer(order):
                     remove_order(self.folder, order)
             for order in self._taken():
-                settled = ANSWERS[order.what].settled
+                settled = ORDER_ACTIONS[order.what].settled
                 if outcome := settled and settled(self, order):
                     self._end(order, "done", outcome)
 
     def _answer(self, order: Order) -> bool:
         """Returns whether the order is answered, and in the records."""
-        if order.what not in self.only and order.what in ANSWERS:
+        if order.what not in self.only and order.what in ORDER_ACTIONS:
             return False
         try:
             taken = self._checked(order)
@@ -120,7 +120,7 @@ class StudyOrders(RunningStudy, Gate):
             logger.exception("the order %s could not be answered", order.id)
             return self._end(order, "refused", told(error))
         if self._keep(taken):
-            self._say(f"{taken.by}: {taken.said}.")
+            self._say(f"{taken.by}: {taken.text}.")
             self._take_effect(taken)
         return self.kept()
 
@@ -129,20 +129,20 @@ class StudyOrders(RunningStudy, Gate):
         request = order.request
         if request is None:
             raise Refusal(order.id, "its file is damaged, or can't be read", "give it again")
-        answer = ANSWERS[order.what]
-        if answer.of_a_driver and order.id in self._before:
-            raise Refusal(order.said, "it was given to a driver that has ended", "give it again")
-        if answer.of_the_search and not self.in_search:
+        action = ORDER_ACTIONS[order.what]
+        if action.of_a_driver and order.id in self._before:
+            raise Refusal(order.text, "it was given to a driver that has ended", "give it again")
+        if action.of_the_search and not self.in_search:
             fix = "wait for the study's end, then resume it with --trials"
-            raise Refusal(order.said, "the search has ended", fix)
+            raise Refusal(order.text, "the search has ended", fix)
         self.earlier.refuse_overruled(order)
-        return order.model_copy(update={"state": "taken", "made": answer.check(self.known(), request)})
+        return order.model_copy(update={"state": "taken", "made": action.check(self.known(), request)})
 
     def _take_effect(self, order: Order) -> None:
         """Lets a taken order take effect; again changes nothing more. One that can't is refused after all."""
         try:
             self.earlier.refuse_overruled(order)
-            after = ANSWERS[order.what].effect(self, order)
+            after = ORDER_ACTIONS[order.what].effect(self, order)
         except Exception as error:
             logger.exception("the order %s could not take effect", order.id)
             self._refuse(order, str(error) if isinstance(error, Refusal) else told(error))
@@ -166,7 +166,7 @@ class StudyOrders(RunningStudy, Gate):
         now = max(time.time(), earlier + TICK)  # the clock may have been set back, and the last order counts
         kept = self._keep(order.model_copy(update={"state": state, "outcome": outcome, "ended_at": now}))
         if state == "refused":
-            self._say(f"{order.by}: {order.said}: refused, {outcome}")
+            self._say(f"{order.by}: {order.text}: refused, {outcome}")
         return kept
 
     def _refuse(self, order: Order, outcome: str) -> None:
@@ -174,7 +174,9 @@ class StudyOrders(RunningStudy, Gate):
         self._end(order.model_copy(update={"made": ""}), "refused", outcome)
 
     def _taken(self) -> list[Order]:
-        return [order for order in self.ledger.orders.values() if order.state == "taken" and order.what in ANSWERS]
+        return [
+            order for order in self.ledger.orders.values() if order.state == "taken" and order.what in ORDER_ACTIONS
+        ]
 
     @property
     def _go_on(self) -> str:

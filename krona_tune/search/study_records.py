@@ -14,7 +14,7 @@ from krona_tune.record.notifications import Notifications
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import Records, read_records
 from krona_tune.record.remote_copy import RemoteSink
-from krona_tune.record.sink import FanOut, NothingKept, Sink
+from krona_tune.record.sink import FanOut, NullSink, Sink
 from krona_tune.record.wandb_sink import WandbSink
 from krona_tune.search.clone import clone_number, clone_of
 from krona_tune.search.driver_options import DriverOptions
@@ -149,7 +149,7 @@ def _made_again(plan: Plan, folder: StudyFolder, recorded: Records) -> tuple[lis
     if not without_row:
         return [], frozenset()
     point_of = _points(plan, folder)
-    book, lost = Ledger(plan.count, NothingKept(), []), set()
+    book, lost = Ledger(plan.count, NullSink(), []), set()
     for trial_id, own in without_row.items():
         number = _number(own[0])
         if config := _config(plan, own[0], number, point_of) or _clone(plan, trial_id, recorded.orders, rows):

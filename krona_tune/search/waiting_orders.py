@@ -8,7 +8,7 @@ from krona_tune.record.orders import give_order, waiting_orders
 from krona_tune.record.ownership import is_running
 from krona_tune.record.parquet_reader import read_orders, read_trials
 from krona_tune.refusal import Refusal
-from krona_tune.search.order_table import ANSWERS, OF_A_DRIVER, KnownStudy
+from krona_tune.search.order_table import OF_A_DRIVER, ORDER_ACTIONS, KnownStudy
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import Order, OrderRequest, is_paused, search_ended_by
 from krona_tune.study.request.loader import load_spec
@@ -39,7 +39,7 @@ def _refuse_senseless(folder: StudyFolder, request: OrderRequest) -> None:
             return  # what can't be read is renamed by the driver, which then knows more
     elif not takes and not is_running(folder):
         known = _without_driver(known)
-    ANSWERS[request.what].check(known, request)
+    ORDER_ACTIONS[request.what].check(known, request)
 
 
 def _without_driver(known: KnownStudy) -> KnownStudy:
@@ -77,12 +77,12 @@ class EarlierOrders:
         """Raises a Refusal if the order is about a value that the command has set after it."""
         if self._overruled(order):
             problem = f"the study was resumed later, with a {ORDERED[order.what]} of its own"
-            raise Refusal(order.said, problem, "give it again")
+            raise Refusal(order.text, problem, "give it again")
 
     @property
-    def said(self) -> str:
+    def text(self) -> str:
         """Returns the orders in words; empty if none waits."""
-        return "; ".join(f"{order.said}, of {order.by or 'somebody'}{self._refused(order)}" for order in self.orders)
+        return "; ".join(f"{order.text}, of {order.by or 'somebody'}{self._refused(order)}" for order in self.orders)
 
     def _refused(self, order: Order) -> str:
         if order.what in OF_A_DRIVER:

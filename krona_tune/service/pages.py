@@ -16,7 +16,7 @@ from krona_tune.service.access import FAILED_SECONDS, Access
 from krona_tune.service.answers import StudySummary
 from krona_tune.service.live_events import News, Streams
 from krona_tune.service.queue.entry import LEAST_PRIORITY, MOST_PRIORITY, QueueView
-from krona_tune.service.queue.slots_chart import slots_picture
+from krona_tune.service.queue.slots_chart import draw_slots
 from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.service.responses import served_page
 from krona_tune.service.served_studies import ServedStudies
@@ -26,7 +26,7 @@ A_YEAR = {"Cache-Control": "private, max-age=31536000, immutable"}
 STAMP = "X-Stamp"
 
 
-def pages(studies: ServedStudies, access: Access, streams: Streams, queue: StudyQueue | None = None) -> APIRouter:
+def page_routes(studies: ServedStudies, access: Access, streams: Streams, queue: StudyQueue | None = None) -> APIRouter:
     """Returns the routes of the index, of each study and of the login, which answer with HTML."""
     router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     place = str(studies.storage)
@@ -113,7 +113,7 @@ def index_body(studies: list[StudySummary], place: str, queue: QueueView | None 
         "place": place,
         "synthetic": any(each.synthetic for each in studies),
         "queue": queue,
-        "picture": slots_picture(queue.changes, time.time()) if queue else None,
+        "picture": draw_slots(queue.changes, time.time()) if queue else None,
         "least": LEAST_PRIORITY,
         "most": MOST_PRIORITY,
         "most_changes": MOST_CHANGES,

@@ -28,7 +28,7 @@ Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="The most rows to r
 Filter = Annotated[str, Query(max_length=200, description="Only rows with this value; empty for all.")]
 
 
-def rest(studies: ServedStudies, access: Access) -> APIRouter:
+def rest_routes(studies: ServedStudies, access: Access) -> APIRouter:
     """Returns the routes below /api, and /healthz."""
     router = APIRouter(responses=PROBLEMS)
     orders_at_once = CapacityLimiter(MOST_ORDERS)

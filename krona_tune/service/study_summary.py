@@ -21,7 +21,7 @@ def state_of(folder: StudyFolder, results: StudyResults, *, runs: bool) -> tuple
         left = not_begun(load_spec(folder.spec), recorded.trials, text_to_text=results.manifest.model.text_to_text)
         to_come = sum(left.values())
     except Refusal as refusal:
-        problem = _said(refusal)
+        problem = _refusal_text(refusal)
     counts = TrialStates.of(recorded.trials, recorded.running, to_come)
     return StudyState(runs=runs, counts=counts, driver=read_driver_state(folder) if runs else None), problem
 
@@ -39,13 +39,13 @@ def summarise_study(folder: StudyFolder, *, runs: bool) -> StudySummary:
     try:
         manifest = read_manifest(folder.manifest)
     except Refusal as refusal:
-        return StudySummary(name=folder.name, state=UNREADABLE, problem=_said(refusal))
+        return StudySummary(name=folder.name, state=UNREADABLE, problem=_refusal_text(refusal))
     try:
         recorded = records_for_summary(folder, runs=runs)
         results = StudyResults(manifest=manifest, recorded=recorded, spec=spec_of(folder))
         return summary_of(folder, results, *state_of(folder, results, runs=runs))
     except Refusal as refusal:
-        return StudySummary(name=folder.name, state=UNREADABLE, problem=_said(refusal), **_facts(manifest))
+        return StudySummary(name=folder.name, state=UNREADABLE, problem=_refusal_text(refusal), **_facts(manifest))
 
 
 def summary_of(folder: StudyFolder, results: StudyResults, state: StudyState, problem: str) -> StudySummary:
@@ -82,5 +82,5 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _said(refusal: Refusal) -> str:
+def _refusal_text(refusal: Refusal) -> str:
     return f"{refusal.place.rpartition('/')[2]}: {refusal.problem}"

@@ -19,11 +19,11 @@ from krona_tune.refusal import LONGEST_LINE, Refusal
 from krona_tune.report.html import packed_script
 from krona_tune.service.access import Access, Guard
 from krona_tune.service.live_events import Streams
-from krona_tune.service.pages import pages
+from krona_tune.service.pages import page_routes
 from krona_tune.service.queue.database import UnavailableError, UnknownEntryError
 from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.service.responses import refused
-from krona_tune.service.rest import no_queue, queue_routes, rest
+from krona_tune.service.rest import no_queue, queue_routes, rest_routes
 from krona_tune.service.served_studies import ServedStudies, UnknownStudyError
 from krona_tune.service.stamped_cache import SlowError
 from krona_tune.service.tokens import SHORTEST_TOKEN, VARIABLE, is_loopback, own_token
@@ -88,9 +88,9 @@ def make_app(
         lifespan=lifespan,
         redirect_slashes=False,
     )
-    app.include_router(rest(studies, access))
+    app.include_router(rest_routes(studies, access))
     app.include_router(queue_routes(queue, studies, access) if queue else no_queue())
-    app.include_router(pages(studies, access, streams, queue))
+    app.include_router(page_routes(studies, access, streams, queue))
     app.add_exception_handler(Refusal, _refusal)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
@@ -188,18 +188,18 @@ def _listening(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         opened = socket.socket(family, kind, protocol)
     except (OSError, UnicodeError, OverflowError) as error:
-        raise Refusal("--host", f"{host} can't be found ({_said(error)})", fix) from None
+        raise Refusal("--host", f"{host} can't be found ({_error_text(error)})", fix) from None
     try:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind(address)
         opened.listen()
     except OSError as error:
         opened.close()
-        raise Refusal("--port", f"{host} port {port} can't be used ({_said(error)})", fix) from None
+        raise Refusal("--port", f"{host} port {port} can't be used ({_error_text(error)})", fix) from None
     return opened
 
 
-def _said(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     return getattr(error, "strerror", None) or type(error).__name__
 
 

@@ -10,7 +10,7 @@ from krona_tune.study.kinds import FIRST_TRAINED, TrialKind
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.request.trial import BASELINE
 from krona_tune.study.result import Half, TrialResult
-from krona_tune.study.standings import rank
+from krona_tune.study.standings import rank_trials
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,7 @@ def _final_cell(final: Finalist) -> Cell:
 
 
 def _searched_cell(rows: Sequence[TrialResult]) -> Cell | None:
-    ranked = rank(row for row in rows if row.kind in FIRST_TRAINED)
+    ranked = rank_trials(row for row in rows if row.kind in FIRST_TRAINED)
     if not ranked:
         return None
     score, percent = ranked[0].score or 0.0, ranked[0].trainable_percent

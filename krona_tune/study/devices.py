@@ -23,7 +23,7 @@ class Devices:
         return cls(kind=row.device, count=row.devices)
 
     @property
-    def said(self) -> str:
+    def text(self) -> str:
         """Returns them in words, such as "2 GPUs"; empty if they are not known."""
         return f"{self.count:g} {_WORDS.get(self.kind, 'device')}{'' if self.count == 1 else 's'}" if self.count else ""
 
@@ -60,7 +60,7 @@ class Price:
         return self.per_hour * device_hours
 
     @property
-    def said(self) -> str:
+    def text(self) -> str:
         """Writes the price as people read it, such as `2.50 a device hour`."""
         return f"{format_money(self.per_hour)} a device hour"
 

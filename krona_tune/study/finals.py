@@ -62,7 +62,7 @@ def _whole_draws(resampled: Sequence[Sequence[float]]) -> npt.NDArray[np.float64
     return table[:, ~np.isnan(table).any(axis=0)]
 
 
-def told_apart(first: Mapping[int, float], second: Mapping[int, float]) -> bool | None:
+def differ_significantly(first: Mapping[int, float], second: Mapping[int, float]) -> bool | None:
     """Returns whether two scores by seed differ by more than chance between seeds gives.
 
     The differences at the seeds that both have are compared with Student's t: the scores differ if |d̄| is more than
@@ -157,14 +157,14 @@ class Finals:
         """Returns whether that gain is more than chance between seeds gives; None if that can't be decided."""
         if self.winner is None or self.head_only is None:
             return None
-        apart = told_apart(self.winner.test_by_seed(), self.head_only.test_by_seed())
+        apart = differ_significantly(self.winner.test_by_seed(), self.head_only.test_by_seed())
         return None if apart is None else apart and (self.gain_over_head or 0.0) > 0
 
 
 def rank_finals(rows: Iterable[TrialResult]) -> Finals:
     """Returns the finals of one task's rows; only completed finalists with a score on the test half count.
 
-    A finalist is tied with the winner if `told_apart` finds no difference between their test scores by seed.
+    A finalist is tied with the winner if `differ_significantly` finds no difference between their test scores by seed.
     """
     tested = (r for r in rows if r.kind == TrialKind.FINALIST and r.finished and is_score(r.test_score))
     everyone = [_finalist(of, repeats) for of, repeats in grouped(tested, lambda row: row.of).items()]
@@ -195,4 +195,4 @@ def _order(each: Finalist) -> tuple[int, float, int, str]:
 
 
 def _tied(winner: Finalist, other: Finalist) -> bool:
-    return other is winner or not told_apart(winner.test_by_seed(), other.test_by_seed())
+    return other is winner or not differ_significantly(winner.test_by_seed(), other.test_by_seed())

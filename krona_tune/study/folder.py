@@ -51,7 +51,7 @@ class StudyFolder:
     checkpoints = _Inside("checkpoints")
     """The folder that has one folder for each unfinished trial."""
     ray = _Inside("ray")
-    report = _Inside("report.html")
+    page = _Inside("report.html")
     log = _Inside("study.log")
 
     @property

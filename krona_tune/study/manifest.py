@@ -13,7 +13,7 @@ from krona_tune.study.devices import Devices, devices_of
 from krona_tune.study.redact import redact
 from krona_tune.study.request.study_spec import Precision, ResourcesSpec, StudySpec
 from krona_tune.study.request.task_spec import PERPLEXITY
-from krona_tune.study.request.trial import Frozen
+from krona_tune.study.request.trial import FrozenValue
 from krona_tune.study.result import Half
 
 Command = Annotated[str, AfterValidator(redact)]
@@ -26,7 +26,7 @@ FORMAT: Final = 1
 """The format of a study's folder, as this version writes it. A later version reads it and every earlier one."""
 
 
-class TaskFacts(Frozen):
+class TaskFacts(FrozenValue):
     """Facts about a task's data. `own` marks a task that is none of GLUE's, `functions` is the hash of the files of its
     own metrics, if any, `code_of_functions` that of these files and of those beside them that they import; empty if an
     older study did not record it. `constant_score` is the score of the best constant answer. `pad_token_id` fills its
@@ -54,7 +54,7 @@ class TaskFacts(Frozen):
         return self.averages and not (half == "validation" and self.compared_by_loss)
 
 
-class ModelFacts(Frozen):
+class ModelFacts(FrozenValue):
     """The backbone that was adapted, where it was found, and a hash of its weights.
 
     `width` counts features, `depths` each stack's layers; 0 and empty if an older study did not record them. `writes`:
@@ -75,7 +75,7 @@ class ModelFacts(Frozen):
         return self.writes or len(self.depths) > 1
 
 
-class Manifest(Frozen):
+class Manifest(FrozenValue):
     """The circumstances of one study. Numbers from `synthetic` data are marked wherever they appear.
 
     `request` is what the study keeps of its request (`StudySpec.kept`); None if an older study did not record it.

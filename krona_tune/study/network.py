@@ -50,6 +50,6 @@ class Network:
                     )
 
 
-def network(model: ModelFacts) -> Network | None:
+def recorded_network(model: ModelFacts) -> Network | None:
     """Returns what the manifest says of the backbone; None for a study that is older than that."""
     return Network(width=model.width, depths=model.depths) if model.depths else None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from krona_tune.refusal import Refusal
-from krona_tune.study.request.trial import Frozen
+from krona_tune.study.request.trial import FrozenValue
 
 SEARCH = "search"
 """What goes on by an order to continue, if the search was ended and the study is not paused."""
@@ -150,7 +150,7 @@ State = Literal["waiting", "taken", "done", "refused"]
 """`waiting`: no driver has read it. `taken`: it will take effect, also if the driver is killed. The others are ends."""
 
 
-class OrderRequest(Frozen):
+class OrderRequest(FrozenValue):
     """Holds what somebody asks of a study."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
@@ -183,7 +183,7 @@ class OrderRequest(Frozen):
         return OrderKind(self.what)  # type: ignore[call-arg]
 
     @property
-    def said(self) -> str:
+    def text(self) -> str:
         """Returns the order in words, such as `clone cola-003 training.learning_rate=0.001`."""
         words = [self.kind.word, self.trial, *self.settings, self.value]
         return " ".join(filter(None, [*words, "from its last rung" if self.from_last_rung else ""]))
@@ -199,7 +199,7 @@ def order_request(**given: Any) -> OrderRequest:
         raise Refusal(place, first["msg"].removeprefix("Value error, "), "see krona-tune order --help") from None
 
 
-class Order(Frozen):
+class Order(FrozenValue):
     """An order and what became of it: one row in the records. Times are seconds since the epoch.
 
     `by` is whoever gave it. `made` is what it made: the trial that a clone is, the new value of a setting, or for
@@ -228,9 +228,9 @@ class Order(Frozen):
         return OrderRequest(**{name: getattr(self, name) for name in OrderRequest.model_fields})
 
     @property
-    def said(self) -> str:
+    def text(self) -> str:
         request = self.request
-        return request.said if request else self.what
+        return request.text if request else self.what
 
     def row(self) -> dict[str, Any]:
         return self.model_dump()

@@ -84,7 +84,7 @@ def shared_ranking(rows: Iterable[TrialResult], tasks: Collection[str]) -> list[
     return sorted(whole, key=lambda each: (-each.average, each.parameters, each.number))
 
 
-def rank(rows: Iterable[TrialResult]) -> list[TrialResult]:
+def rank_trials(rows: Iterable[TrialResult]) -> list[TrialResult]:
     """Returns the rows that have a score, the highest first; if equal, the one with fewer parameters, then the earlier.
 
     Whatever a trial's status, the score of the last rung that it reached counts.
@@ -135,4 +135,4 @@ class Standings:
         return final.best_row if final else self.best(task)
 
     def _ranked(self, task: str, kind: str) -> list[TrialResult]:
-        return rank(row for row in self.rows if row.task == task and row.kind == kind)
+        return rank_trials(row for row in self.rows if row.task == task and row.kind == kind)

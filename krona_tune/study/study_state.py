@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.request.study_spec import StudySpec
-from krona_tune.study.request.trial import Frozen
+from krona_tune.study.request.trial import FrozenValue
 from krona_tune.study.result import Status, TrialResult
 
 State = Literal["running", "paused", "stopped", "finished", "unreadable"]
@@ -80,7 +80,7 @@ End = Literal["", "finished", "cancelled", "interrupted", "terminated", "halted"
 """How a driver ended: the study's end, an order, Ctrl-C, the system's SIGTERM, a fault, the loss of Ray."""
 
 
-class DriverState(Frozen):
+class DriverState(FrozenValue):
     """How far a study is. `trials` counts those of its whole plan, `ended` those that have ended; `seconds_left` is the
     forecast, None if nobody knows; `slots` is how many trials may run at once, `most` is that without the `share` that
     a queue leaves to the study (None: no queue runs it); `at` is when the driver wrote this (seconds since the epoch).
@@ -218,7 +218,7 @@ class StudyState:
         return min(self.ended / self.trials, 1.0) if self.trials else None
 
     @property
-    def said(self) -> str:
+    def text(self) -> str:
         """Returns what its trials do, in words; empty if it has none and does not run."""
         others, running = dict(self.counts.by_state), self.counts.running
         del others[RUNNING]

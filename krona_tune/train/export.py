@@ -25,7 +25,7 @@ from krona_tune.adapters.adapter_card import (
 from krona_tune.adapters.adapter_files import head_of, read_tensors, save_adapter
 from krona_tune.adapters.merge import merge
 from krona_tune.adapters.method_table import method_named
-from krona_tune.adapters.model_card import README, model_card
+from krona_tune.adapters.model_card import README, render_model_card
 from krona_tune.adapters.peft_form import nearest_lora
 from krona_tune.atomic_write import atomic_folder
 from krona_tune.hub import home
@@ -76,7 +76,7 @@ WEIGHTS_ROUNDING = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exported:
+class ExportResult:
     """The result of an export. `difference` is the largest one between a logit of the study's adapter and of this; of a
     near LoRA, between a logit before it was written and after it was loaded."""
 
@@ -96,7 +96,7 @@ def export_adapter(
     rank: int | None = None,
     judged_on: TaskWork | None = None,
     published: Published = UNPUBLISHED,
-) -> Exported:
+) -> ExportResult:
     """Writes an adapter's folder in another form to `to`.
 
     Args:
@@ -117,7 +117,7 @@ def export_adapter(
         problem = "lora needs a rank" if rank is None else f"{form} has none"
         raise Refusal("--rank", problem, "write --format lora --rank 16, or leave both out")
     card, approximation = read_card(adapter), None
-    readme = partial(model_card, card, form, to.name, published)
+    readme = partial(render_model_card, card, form, to.name, published)
     match form:
         case Form.ADAPTER:
             differing = _leave_as_adapter(adapter, to, model, readme)
@@ -126,7 +126,7 @@ def export_adapter(
         case Form.PEFT | Form.LORA:
             with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of what peft asks of transformers
                 differing, approximation = _leave_as_peft(adapter, to, model, rank, judged_on, readme)
-    return Exported(folder=to, difference=differing, loading=loading(card, form, to), approximation=approximation)
+    return ExportResult(folder=to, difference=differing, loading=loading(card, form, to), approximation=approximation)
 
 
 def _leave_as_adapter(adapter: Path, to: Path, name: str | None, readme: Readme) -> float:

@@ -23,7 +23,7 @@ from krona_tune.train.backbone import Backbone, Inputs, candidates, load_backbon
 from krona_tune.train.backbone_source import download, find_backbone
 from krona_tune.train.device import Device
 from krona_tune.train.evaluate import EVALUATION_TOKENS, to_device
-from krona_tune.train.task_heads import Answer, Head, LabelWords, TextAnswer, make_answer
+from krona_tune.train.task_heads import Answer, Head, TextAnswer, VerbalizedAnswer, make_answer
 
 CPU = Device(kind="cpu", dtype=torch.float32)
 
@@ -178,7 +178,7 @@ def _answers(whole: AdaptedModel, inputs: Inputs) -> Iterable[Prediction]:
 def _probabilities(answer: Answer, inputs: Inputs) -> Tensor:
     """Returns (n, labels): a head's softmax, or the label words' likelihoods, scaled to a sum of 1."""
     match answer:
-        case LabelWords():
+        case VerbalizedAnswer():
             return answer.log_likelihoods(inputs).softmax(-1)
         case Head():
             logits: Tensor = answer.model(**inputs).logits

@@ -179,7 +179,7 @@ def make_answer(
         assert tokenizer is not None
         return TextAnswer(backbone, task, tokenizer)
     if backbone.geometry.text_to_text:
-        return LabelWords(backbone, task, candidates)
+        return VerbalizedAnswer(backbone, task, candidates)
     return Head(backbone, task, seed, pad_token_id)
 
 
@@ -259,7 +259,7 @@ def with_head(backbone: Backbone, outputs: int, seed: int, pad_token_id: int | N
     return headed
 
 
-class LabelWords:
+class VerbalizedAnswer:
     """A backbone that answers in words: it learns the label's word and answers with the most likely candidate.
 
     The log-likelihood of a candidate is the sum over its tokens, including the end of sequence; all candidates of an

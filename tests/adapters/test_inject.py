@@ -68,12 +68,14 @@ def test_norms_of_adapted_layers_are_those_inside_them(name: str) -> None:
     config = shaped(shape, "krona", layer_norms="adapted", layers="last 1")
     every = shaped(shape, "krona", layer_norms=True, layers="last 1")
     adapters = Adapters(base, shape, config, torch.Generator())
-    own = set(adapters.own)
+    own = set(adapters.backbone_parameters)
     adapters.detach()
     adapters = Adapters(base, shape, every, torch.Generator())
-    inside = {key for key in adapters.own if any(f"{site.layer_name}." in key for site in adapters.sites)}
+    inside = {
+        key for key in adapters.backbone_parameters if any(f"{site.layer_name}." in key for site in adapters.sites)
+    }
     adapters.detach()
-    assert own == inside < set(adapters.own)
+    assert own == inside < set(adapters.backbone_parameters)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -128,17 +130,17 @@ def test_the_adapted_output_is_the_map_plus_the_scaled_product_of_its_input(name
 def test_bitfit_trains_the_biases_that_norms_have_and_with_layer_norms_their_weights_too() -> None:
     shape, _, base = build("bert")
     with Adapters(base, shape, shaped(shape, "bitfit"), torch.Generator()) as adapters:
-        assert {name.rsplit(".", 1)[1] for name in adapters.own} == {"bias"}
-        assert sum(p.numel() for p in adapters.own.values()) == shape.norm_biases == shape.norms // 2
+        assert {name.rsplit(".", 1)[1] for name in adapters.backbone_parameters} == {"bias"}
+        assert sum(p.numel() for p in adapters.backbone_parameters.values()) == shape.norm_biases == shape.norms // 2
     with Adapters(base, shape, shaped(shape, "bitfit", layer_norms=True), torch.Generator()) as adapters:
-        assert sum(p.numel() for p in adapters.own.values()) == shape.norms
+        assert sum(p.numel() for p in adapters.backbone_parameters.values()) == shape.norms
 
 
 def test_full_trains_a_tied_parameter_once_wherever_it_stands() -> None:
     shape, model, base = build("t5")
     with Adapters(base, shape, shaped(shape, "full"), torch.Generator()) as adapters:
         assert model.shared.weight is model.lm_head.weight is model.encoder.embed_tokens.weight
-        assert model.shared.weight is adapters.own["shared.weight"]
+        assert model.shared.weight is adapters.backbone_parameters["shared.weight"]
         assert sum(p.numel() for p in adapters.parameters()) == shape.parameters
     assert model.shared.weight is model.lm_head.weight is model.encoder.embed_tokens.weight
     assert not model.shared.weight.requires_grad

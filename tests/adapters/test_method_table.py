@@ -7,7 +7,7 @@ from pkgutil import resolve_name
 
 import pytest
 
-from krona_tune.adapters.method_table import METHODS, Method, Stands, method_named
+from krona_tune.adapters.method_table import METHODS, AttachPoint, Method, method_named
 from krona_tune.study.request.trial import BASELINE, SET_BY_METHOD, AdapterConfig
 
 PACKAGE = Path(__file__).parents[2] / "krona_tune"
@@ -43,7 +43,7 @@ def test_a_row_is_complete(method: Method) -> None:
     assert METHODS[method.name] is method_named(method.name) is method
     assert method.reads <= set(AdapterConfig.model_fields)
     assert not method.reads & SET_BY_METHOD.get(method.name, {}).keys()
-    assert bool(method.module) + bool(method.modules) == (method.stands is not Stands.NOWHERE)
+    assert bool(method.module) + bool(method.modules) == (method.attach_point is not AttachPoint.NOWHERE)
     assert bool(method.modules) or not method.counted
     for named in filter(None, (method.module, method.modules, method.counted)):
         assert callable(resolve_name(named))

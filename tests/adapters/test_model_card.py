@@ -7,7 +7,7 @@ import yaml
 
 from krona_tune.adapters.adapter_card import Form, Published
 from krona_tune.adapters.adapter_files import README
-from krona_tune.adapters.model_card import model_card
+from krona_tune.adapters.model_card import render_model_card
 from tests.adapters.cards import made, saved
 
 
@@ -37,7 +37,9 @@ def test_a_saved_adapter_has_a_model_card(tmp_path: Path) -> None:
 
 
 def test_real_data_are_not_called_synthetic_and_the_test_half_is_shown() -> None:
-    text = model_card(made(synthetic=False, test_score=0.25, test_metrics={"accuracy": 0.25}), Form.MERGED, "out")
+    text = render_model_card(
+        made(synthetic=False, test_score=0.25, test_metrics={"accuracy": 0.25}), Form.MERGED, "out"
+    )
     assert "synthetic" not in text
     assert front(text)["datasets"] == ["nyu-mll/glue"]
     assert front(text)["library_name"] == "transformers"
@@ -47,17 +49,17 @@ def test_real_data_are_not_called_synthetic_and_the_test_half_is_shown() -> None
 def test_what_is_published_names_its_licence_its_interval_and_the_repository() -> None:
     published = Published(licence={"license": "other", "license_name": "a\nb"}, repo="me/cola")
     card = made(test_score=0.25, test_interval=(0.2, 0.3))
-    text = model_card(card, Form.ADAPTER, "out", published)
+    text = render_model_card(card, Form.ADAPTER, "out", published)
     assert {key: front(text)[key] for key in ("license", "license_name")} == {"license": "other", "license_name": "a b"}
     assert "| test | 0.2500 (0.2000 to 0.3000) | – |" in text
     assert "95 % interval of this adapter's test score" in text
     assert "snapshot_download('me/cola')" in text
-    assert "from_pretrained('me/cola')" in model_card(card, Form.MERGED, "out", published)
-    assert "interval" not in model_card(made(), Form.ADAPTER, "out")
+    assert "from_pretrained('me/cola')" in render_model_card(card, Form.MERGED, "out", published)
+    assert "interval" not in render_model_card(made(), Form.ADAPTER, "out")
 
 
 def test_a_folder_is_named_without_the_way_to_it() -> None:
-    text = model_card(made(backbone="/home/someone/models/tiny"), Form.MERGED, "out")
+    text = render_model_card(made(backbone="/home/someone/models/tiny"), Form.MERGED, "out")
     assert "base_model" not in front(text)
     assert "`tiny`" in text
     assert "someone" not in text
@@ -67,7 +69,7 @@ def test_no_string_of_a_card_breaks_out_of_its_place() -> None:
     evil = "x\n---\n`|<script>[a](b)\n# heading {{ 7 * 7 }}"
     card = made(task=evil, backbone=evil, study=evil, command=evil, trial_id=evil, selected_by=evil, labels=(evil,) * 3,
                 metrics={evil: 0.5}, params={evil: evil}, precision=evil, krona_tune_version=evil)  # fmt: skip
-    text = model_card(card, Form.ADAPTER, evil)
+    text = render_model_card(card, Form.ADAPTER, evil)
     found = front(text)
     assert found["metrics"] == [" ".join(evil.split())]
     assert found["tags"] == ["kronecker-adapter", "krona", " ".join(evil.split()), "synthetic-data"]

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from krona_tune.api.plan_view import plan_lines
 from krona_tune.api.printing import console, errors, print_cost, print_paths, print_started
-from krona_tune.record.sink import NothingKept
+from krona_tune.record.sink import NullSink
 from krona_tune.search.forecast import Forecast, TaskForecast, TrialParts
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import Plan, make_plan
@@ -112,7 +112,7 @@ def test_a_price_is_in_the_plan_the_forecast_and_the_end(
     print_started(started, None, Forecast(tasks={"rte": RTE}))
     assert re.search(foretold, capsys.readouterr().out)
     took = replace(row("000", "search", 0.5), device_seconds=7200.0)
-    print_cost(started, Ledger(plan.count, NothingKept(), [took]))
+    print_cost(started, Ledger(plan.count, NullSink(), [took]))
     said = capsys.readouterr().out
     assert (f"The study's trials have {ended}at 2.10 a device hour." in said) if ended else said == ""
 

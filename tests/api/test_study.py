@@ -64,7 +64,7 @@ def test_a_task_may_be_in_memory(model: str, kind: str, tmp_path: Path) -> None:
         data.to_csv(tmp_path / "reviews.csv", index=False)
         data = "reviews.csv"
     plan = study(model, data=data).plan()
-    own = plan.plan.own["reviews"]
+    own = plan.plan.own_data["reviews"]
     assert own.task.labels == ("bad", "good")
     sizes = {part: table.num_rows for part, table in own.parts.items()}
     assert sum(sizes.values()) == {"parts": 140, "dataset": 110}.get(kind, 90)

@@ -5,29 +5,29 @@ from typing import Any
 import pytest
 import transformers
 
-from krona_tune.backbones.geometry import Role, Rows, Stack
+from krona_tune.backbones.geometry import Role, RoleRows, Stack
 from krona_tune.backbones.introspect import introspect
 from tests.backbones.introspected import of
 from tests.models import ENCODER, GPT
 
 FIRST_OF_FOUR_HEADS = {
-    Role.QUERY: Rows(start=0, block=6, stride=18, count=4, total=72),
-    Role.KEY: Rows(start=6, block=6, stride=18, count=4, total=72),
-    Role.VALUE: Rows(start=12, block=6, stride=18, count=4, total=72),
+    Role.QUERY: RoleRows(start=0, block=6, stride=18, count=4, total=72),
+    Role.KEY: RoleRows(start=6, block=6, stride=18, count=4, total=72),
+    Role.VALUE: RoleRows(start=12, block=6, stride=18, count=4, total=72),
 }
 
 
 ONE_AFTER_THE_OTHER = {
-    Role.QUERY: Rows(start=0, block=24, stride=24, count=1, total=72),
-    Role.KEY: Rows(start=24, block=24, stride=24, count=1, total=72),
-    Role.VALUE: Rows(start=48, block=24, stride=24, count=1, total=72),
+    Role.QUERY: RoleRows(start=0, block=24, stride=24, count=1, total=72),
+    Role.KEY: RoleRows(start=24, block=24, stride=24, count=1, total=72),
+    Role.VALUE: RoleRows(start=48, block=24, stride=24, count=1, total=72),
 }
 
 
 ONE_KEY_HEAD = {
-    Role.QUERY: Rows(start=0, block=24, stride=24, count=1, total=36),
-    Role.KEY: Rows(start=24, block=6, stride=6, count=1, total=36),
-    Role.VALUE: Rows(start=30, block=6, stride=6, count=1, total=36),
+    Role.QUERY: RoleRows(start=0, block=24, stride=24, count=1, total=36),
+    Role.KEY: RoleRows(start=24, block=6, stride=6, count=1, total=36),
+    Role.VALUE: RoleRows(start=30, block=6, stride=6, count=1, total=36),
 }
 
 
@@ -45,7 +45,7 @@ ONE_KEY_HEAD = {
     ],
     ids=lambda value: value.get("model_type") if "model_type" in value else "",
 )
-def test_the_rows_of_a_fused_map_are_told_by_gradients(config: dict[str, Any], rows: dict[Role, Rows]) -> None:
+def test_the_rows_of_a_fused_map_are_told_by_gradients(config: dict[str, Any], rows: dict[Role, RoleRows]) -> None:
     sites = introspect(config, "here").sites
     assert {site.role: site.rows for site in sites if site.rows and site.layer == 1} == rows
 
@@ -54,9 +54,9 @@ def test_groups_of_heads_share_a_key_and_a_value() -> None:
     config = {"model_type": "falcon", **ENCODER, "new_decoder_architecture": True, "num_kv_heads": 2}
     rows = {site.role: site.rows for site in introspect(config, "here").sites if site.rows and site.layer == 0}
     assert rows == {
-        Role.QUERY: Rows(start=0, block=12, stride=24, count=2, total=48),
-        Role.KEY: Rows(start=12, block=6, stride=24, count=2, total=48),
-        Role.VALUE: Rows(start=18, block=6, stride=24, count=2, total=48),
+        Role.QUERY: RoleRows(start=0, block=12, stride=24, count=2, total=48),
+        Role.KEY: RoleRows(start=12, block=6, stride=24, count=2, total=48),
+        Role.VALUE: RoleRows(start=18, block=6, stride=24, count=2, total=48),
     }
 
 

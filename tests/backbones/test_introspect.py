@@ -6,7 +6,7 @@ import pytest
 
 from krona_tune.backbones import introspect as introspection
 from krona_tune.backbones import map_roles
-from krona_tune.backbones.geometry import LeftOut, Role, Stack
+from krona_tune.backbones.geometry import Role, Stack, UnadaptedMap
 from krona_tune.backbones.introspect import introspect
 from krona_tune.refusal import Refusal
 from tests.backbones.introspected import of
@@ -57,7 +57,7 @@ def test_a_map_whose_name_and_gradients_disagree_is_left_out_with_both_readings(
     )
     shape = introspect({"model_type": "bert", **ENCODER}, "here")
     assert shape.left_out == (
-        LeftOut("attention.self.query", "its name says value, its gradients a query", Role.VALUE),
+        UnadaptedMap("attention.self.query", "its name says value, its gradients a query", Role.VALUE),
     )
     assert Role.QUERY not in {site.role for site in shape.sites}
 

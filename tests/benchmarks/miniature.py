@@ -41,7 +41,7 @@ def main() -> None:
     for seed in range(asked.seeds):
         for name, settings in (("plain", []), (asked.way, other)):
             folder = StudyFolder(asked.storage / f"{asked.way}-{name}-{seed}")
-            if not folder.report.exists():
+            if not folder.page.exists():
                 _run(folder, space, asked.tasks, asked.trials, seed, [PLAIN, *settings])
             best[name].append(_best_so_far(folder, asked.trials))
     for task in asked.tasks.split(","):

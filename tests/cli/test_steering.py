@@ -56,7 +56,7 @@ def test_words_become_an_order_that_waits(
 ) -> None:
     status, said, _ = run(*STUDY, *words, "--by", "ann", program=cli.main)
     assert status == 0
-    assert said == f"{request_.said}: the study does not run; its next driver reads it\n"
+    assert said == f"{request_.text}: the study does not run; its next driver reads it\n"
     (order,) = waiting_orders(study)
     assert (order.request, order.by) == (request_, "ann")
 

@@ -309,12 +309,12 @@ def test_no_empty_page_takes_the_place_of_a_good_one(run: Run, missing: str, sai
     sink.study_ended([])
     folder.spec.write_text("model: tiny\n", encoding="utf-8")
     manifest(*(() if missing == "tasks" else ("cola",))).write(folder.manifest)
-    folder.report.write_text("the good page", encoding="utf-8")
+    folder.page.write_text("the good page", encoding="utf-8")
     if missing != "tasks":
         (folder.root / missing).rename(folder.root / "elsewhere")
     code, _, err = run("report", "first", program=cli.main)
     assert (code, err[: len(said) + 14]) == (2, f"studies/first/{said}")
-    assert folder.report.read_text(encoding="utf-8") == "the good page"
+    assert folder.page.read_text(encoding="utf-8") == "the good page"
 
 
 def test_the_page_of_a_study_that_runs_says_so(run: Run) -> None:
@@ -324,9 +324,9 @@ def test_the_page_of_a_study_that_runs_says_so(run: Run) -> None:
     manifest("cola").write(folder.manifest)
     with lock_of(folder):
         run("report", "first", program=cli.main)
-    assert "1 running" in folder.report.read_text(encoding="utf-8")
+    assert "1 running" in folder.page.read_text(encoding="utf-8")
     run("report", "first", program=cli.main)
-    assert "1 interrupted" in folder.report.read_text(encoding="utf-8")
+    assert "1 interrupted" in folder.page.read_text(encoding="utf-8")
 
 
 def test_the_page_is_written_again_from_the_records(run: Run) -> None:

@@ -28,7 +28,7 @@ def write_csv(path: Path, some: list[dict[str, Any]], separator: str = ",") -> P
 
 def own(data: Path | str, **keys: Any) -> OwnData:
     spec = TaskSpec.model_validate({"data": str(data), "text": "body", "label": "queue", **keys})
-    return load_own("tickets", spec.beside(Path("/")), "tasks.tickets")
+    return load_own("tickets", spec.resolved_against(Path("/")), "tasks.tickets")
 
 
 def refusal_of(data: Path | str, **keys: Any) -> str:

@@ -50,7 +50,7 @@ def test_an_own_metric_gets_labels_and_answers(tmp_path: Path) -> None:
     spec = TaskSpec.model_validate(
         {"data": "tickets.csv", "text": "body", "label": "queue", "metric": "costs:cost", "direction": "lower"}
     )
-    task = load_own("tickets", spec.beside(tmp_path), "tasks.tickets").task
+    task = load_own("tickets", spec.resolved_against(tmp_path), "tasks.tickets").task
     assert measure(task, np.array([1, 1, 0, 0]), np.array([0, 1, 0, 1])) == {"cost": 3.0, "score": -3.0}
     of_sklearn = own(path, metric=["accuracy", "sklearn.metrics:balanced_accuracy_score"]).task
     measured = measure(of_sklearn, np.array([1, 1, 1, 1]), np.array([1, 1, 1, 0]))
@@ -133,7 +133,7 @@ def test_a_metric_file_that_is_a_pipe_is_refused_at_once(tmp_path: Path) -> None
     write_csv(tmp_path / "tickets.csv", rows())
     asked = {"data": "tickets.csv", "text": "body", "label": "queue", "metric": "costs:cost"}
     with pytest.raises(Refusal, match=r"tasks.tickets.metric: .*/costs.py is no regular file; name a file of Python"):
-        load_own("tickets", TaskSpec.model_validate(asked).beside(tmp_path), "tasks.tickets")
+        load_own("tickets", TaskSpec.model_validate(asked).resolved_against(tmp_path), "tasks.tickets")
 
 
 def test_regression_without_a_metric_is_judged_by_pearson(tmp_path: Path) -> None:

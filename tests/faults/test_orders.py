@@ -65,7 +65,7 @@ def test_a_running_study_takes_orders(home: Home, bert: Path, warm: WarmProgram)
     assert load_spec(folder.spec).search.trials == 4
     assert not waiting_orders(folder)
     assert rows_of(folder)["cola-clone-0"].of == source
-    assert "stopped by user" in folder.report.read_text(encoding="utf-8")
+    assert "stopped by user" in folder.page.read_text(encoding="utf-8")
     _mlflow_says_all(folder)
     warm.run(home, "--resume", "steered")
     assert len([row for row in rows_of(folder).values() if row.kind == "search"]) < 5, "a stopped search went on"

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
-from krona_tune.kron.contraction import path
+from krona_tune.kron.contraction import choose_contraction
 from krona_tune.kron.factors import FactorShape
-from krona_tune.kron.product import kron_beside, kron_linear, kron_weight, shape_of
+from krona_tune.kron.product import kron_linear, kron_weight, linear_plus_kron, shape_of
 
 sizes = st.integers(1, 7)
 
@@ -79,7 +79,7 @@ def test_one_term_is_the_product_bit_for_bit(shape: tuple[int, ...], tokens: int
     for leading in ((), (1,)):
         a, b = (t.float().requires_grad_() for t in factors(*shape, *leading))
         inputs = x.clone().requires_grad_()
-        y = kron_beside(inputs, weight, None, a, b, 0.3) + kron_linear(inputs, a, b, 2.0)
+        y = linear_plus_kron(inputs, weight, None, a, b, 0.3) + kron_linear(inputs, a, b, 2.0)
         results.append([y, *torch.autograd.grad(y, (inputs, a, b), dy), kron_weight(a, b, 0.3)])
     for alone, term in zip(*results, strict=True):
         assert torch.equal(alone, term.view_as(alone))
@@ -138,19 +138,19 @@ def test_beside_a_map_gives_both_and_the_gradients_of_the_factors_and_the_input(
     weight, bias = map_of(shape)
     x = torch.randn(2, tokens, weight.shape[1], dtype=torch.float64, requires_grad=True)
     formed = torch.nn.functional.linear(x, weight + 1.7 * dense(a, b), bias)
-    y = kron_beside(x, weight, bias, a, b, 1.7)
+    y = linear_plus_kron(x, weight, bias, a, b, 1.7)
     torch.testing.assert_close(y, formed)
     dy = torch.randn_like(y)
     expected = torch.autograd.grad(formed, (x, a, b), dy)
     torch.testing.assert_close(torch.autograd.grad(y, (x, a, b), dy), expected)
     if tokens == 1:
-        assert gradcheck(lambda x, a, b: kron_beside(x, weight, bias, a, b, 1.7), (x, a, b))
+        assert gradcheck(lambda x, a, b: linear_plus_kron(x, weight, bias, a, b, 1.7), (x, a, b))
 
 
 def test_chunks_of_tokens_add_up_to_the_whole() -> None:
     """There are more tokens than one chunk holds, in float64, for both orders."""
     for *shape, terms in ((16, 8, 10, 24, 1), (8, 16, 24, 10, 1), (48, 2, 4, 96, 2), (2, 48, 96, 4, 2)):
-        assert not path(FactorShape(*shape, terms), 1300, torch.float64, None).formed_gradient
+        assert not choose_contraction(FactorShape(*shape, terms), 1300, torch.float64, None).formed_gradient
         a, b = (t.requires_grad_() for t in factors(*shape, terms))
         x = torch.randn(1300, shape[1] * shape[3], dtype=torch.float64, requires_grad=True)
         y, formed = kron_linear(x, a, b, 0.6), 0.6 * x @ dense(a, b).T
@@ -177,9 +177,9 @@ def test_a_small_adapter_is_not_rounded_away_beside_a_bfloat16_weight() -> None:
     a, b = (0.001 + 0 * t.float() for t in factors(*WIDE))
     weight = torch.ones(15, 24, dtype=torch.bfloat16)
     weight[:, ::2] = -1
-    y = kron_beside(torch.ones(32, 24, dtype=torch.bfloat16), weight, None, a, b, 1000.0)
+    y = linear_plus_kron(torch.ones(32, 24, dtype=torch.bfloat16), weight, None, a, b, 1000.0)
     torch.testing.assert_close(y.float(), torch.full((32, 15), 0.024), rtol=0.01, atol=0)
-    assert not path(FactorShape(*WIDE), 32, torch.bfloat16, torch.bfloat16).folded
+    assert not choose_contraction(FactorShape(*WIDE), 32, torch.bfloat16, torch.bfloat16).folded
 
 
 def test_autocast_decides_the_precision_and_gradients_keep_their_own() -> None:
@@ -187,7 +187,7 @@ def test_autocast_decides_the_precision_and_gradients_keep_their_own() -> None:
     weight, bias = map_of(WIDE, torch.bfloat16)
     x = torch.randn(7, 24, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):
-        y = kron_beside(x, weight, bias, a, b, 0.8)
+        y = linear_plus_kron(x, weight, bias, a, b, 0.8)
     assert y.dtype == torch.bfloat16
     y.float().square().sum().backward()
     assert {t.grad.dtype for t in (x, a, b)} == {torch.float32}
@@ -206,14 +206,14 @@ def test_factors_of_low_precision_beside_a_float32_weight_are_summed_in_float32(
     weight, _ = map_of(WIDE, torch.float32)
     x = torch.randn(40, 24)
     expected = torch.nn.functional.linear(x, weight + dense(a.float(), b.float()))
-    torch.testing.assert_close(kron_beside(x, weight, None, a, b), expected)
+    torch.testing.assert_close(linear_plus_kron(x, weight, None, a, b), expected)
 
 
 def test_what_is_not_frozen_gets_its_gradient_too() -> None:
     a, b = factors(*WIDE)
     weight, bias = (t.requires_grad_() for t in map_of(WIDE))
     x = torch.randn(5, 24, dtype=torch.float64)
-    kron_beside(x, weight, bias, a, b, 0.8).sum().backward()
+    linear_plus_kron(x, weight, bias, a, b, 0.8).sum().backward()
     torch.testing.assert_close(weight.grad, x.sum(0).expand(15, 24))
     torch.testing.assert_close(bias.grad, torch.full((15,), 5.0, dtype=torch.float64))
 
@@ -224,11 +224,11 @@ def test_only_the_input_is_kept_for_the_backward() -> None:
     x = torch.randn(50, 24, dtype=torch.float64, requires_grad=True)
     kept: list[torch.Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
-        kron_beside(x, weight, bias, a, b)
+        linear_plus_kron(x, weight, bias, a, b)
     assert {t.data_ptr() for t in kept if t.numel() > 30} == {x.data_ptr(), weight.data_ptr()}
 
 
 def test_a_weight_of_another_size_is_refused() -> None:
     a, b = factors(*WIDE)
     with pytest.raises(ValueError, match=r"one adapter 3x6⊗5x4 beside a weight of its size; the weight is \(24, 15\)"):
-        kron_beside(torch.randn(2, 24), torch.randn(24, 15), None, a, b)
+        linear_plus_kron(torch.randn(2, 24), torch.randn(24, 15), None, a, b)

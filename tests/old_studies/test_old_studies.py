@@ -65,7 +65,7 @@ def test_they_are_listed_shown_and_watched(ask: Run) -> None:
 def test_their_pages_are_written_and_they_are_compared(home: Home, ask: Run) -> None:
     for name in ("finished", "interrupted", "killed"):
         assert ask("report", name)[0] == 0
-        assert home.study(name).report.stat().st_size > 100_000
+        assert home.study(name).page.stat().st_size > 100_000
     code, out, err = ask("report", "finished", "interrupted")
     assert (code, err) == (0, "")
     assert "comparison" in out

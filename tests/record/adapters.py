@@ -32,7 +32,7 @@ def study_folder(storage: Path, *, records: bool = True) -> StudyFolder:
     folder = StudyFolder(storage / "first-study")
     folder.root.mkdir(parents=True)
     folder.spec.write_text("model: tiny\n", encoding="utf-8")
-    folder.report.write_text("<p>page</p>", encoding="utf-8")
+    folder.page.write_text("<p>page</p>", encoding="utf-8")
     manifest("cola", "rte", synthetic=True).write(folder.manifest)
     adapter_folder(backbone_folder("bert", storage / "backbone"), folder.adapter("cola"), "cola")
     if records:

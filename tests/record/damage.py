@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from krona_tune.record.parquet_reader import Kind, read, refuse
+from krona_tune.record.parquet_reader import TableKind, read, refuse
 
 
 def parts(results: Path) -> list[Path]:
@@ -89,5 +89,5 @@ BYTES = (empty, only_its_first_bytes, other_bytes, cut, a_folder, a_pipe)
 TABLES = (column_twice, not_utf8, unknown_status, unknown_kind, no_number, no_id, no_method, lists, another_table)
 
 
-def table_in(results: Path, kind: Kind[Any]) -> pa.Table:
+def table_in(results: Path, kind: TableKind[Any]) -> pa.Table:
     return kind.table(read(results, kind, refuse))

@@ -34,7 +34,7 @@ def test_an_order_waits_until_it_is_removed(folder: StudyFolder) -> None:
     second = give_order(folder, OrderRequest(what="pause"))
     assert waiting_orders(folder) == sorted([first, second], key=lambda order: (order.given_at, order.id))
     assert first.request == CLONE
-    assert first.said == "clone cola-003 training.learning_rate=0.001"
+    assert first.text == "clone cola-003 training.learning_rate=0.001"
     assert (first.by, first.state) == ("ann", "waiting")
     assert "@" in second.by
     remove_order(folder, first)

@@ -8,7 +8,7 @@ import pytest
 from krona_tune.record.records import read_records
 from krona_tune.report.chart import Chart
 from krona_tune.report.study_results import summaries
-from krona_tune.report.task_charts import charts
+from krona_tune.report.task_charts import draw_charts
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from tests.record.events import manifest
@@ -44,4 +44,4 @@ def empty(folder: StudyFolder) -> Empty:
 def drawn(study: StudyFolder) -> dict[str, Chart]:
     recorded = read_records(study.results)
     [cola, *_] = summaries(recorded, read_manifest(study.manifest))
-    return {chart.name: chart for chart in charts(cola, recorded.of("cola"))}
+    return {chart.name: chart for chart in draw_charts(cola, recorded.of("cola"))}

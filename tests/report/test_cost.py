@@ -35,7 +35,7 @@ def test_with_a_price_money_stands_beside_device_hours(study: StudyFolder, cores
     assert '<th scope="col" class="number">Money</th>' in section
     assert f'<td class="number" data-value="{whole}">{format_money(whole)}</td>' in section.partition("<tfoot>")[2]
     assert "money is 1,000.00 a device hour" in section
-    assert f"times the devices of each ({had.said})" in section
+    assert f"times the devices of each ({had.text})" in section
     hours = f'<td class="number">{whole / 1000:.2f}</td>'
     assert hours in section.partition("<tfoot>")[2]
     assert section.count("</td>") == plain[plain.index('<h2 id="cost">') :].partition("</table>")[0].count("</td>") + 4

@@ -8,9 +8,9 @@ import pytest
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import read_records
 from krona_tune.report.chart import Chart
-from krona_tune.report.factor_shapes import factor_shapes
+from krona_tune.report.factor_shapes import draw_factor_shapes
 from krona_tune.report.study_results import summaries
-from krona_tune.report.task_charts import charts
+from krona_tune.report.task_charts import draw_charts
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.result import Status
@@ -19,7 +19,7 @@ from tests.report.many_trials import BERT, subject
 
 
 def test_a_known_width_turns_equal_products_into_parameters() -> None:
-    chart = factor_shapes(subject(200, BERT))
+    chart = draw_factor_shapes(subject(200, BERT))
     assert chart is not None
     trace, *lines = chart.figure.data
     products = [2 ** (line.x[1] + line.y[1]) for line in lines]
@@ -45,6 +45,6 @@ def test_the_terms_of_a_sum_are_said_beside_its_shape(study: StudyFolder) -> Non
     sink.trial_ended(ended(trial, Status.COMPLETED, [report(trial, 0, 0.95)]))
     recorded = read_records(study.results)
     [cola, *_] = summaries(recorded, read_manifest(study.manifest))
-    [shapes] = [chart for chart in charts(cola, recorded.of("cola")) if chart.name == "shapes"]
+    [shapes] = [chart for chart in draw_charts(cola, recorded.of("cola")) if chart.name == "shapes"]
     assert [list(row) for row in shapes.figure.data[0].customdata] == [[[12, 16, 2, ""]], [[24, 16, 3, ", 4 terms"]]]
     assert shapes.caption.endswith("is written at its end, for each term.")

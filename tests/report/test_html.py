@@ -21,14 +21,14 @@ def test_nothing_is_loaded_from_outside(study: StudyFolder) -> None:
     page = read(write_report(study))
     assert [load for load in page.loads if not load.startswith(("#", "data:"))] == []
     assert page.loads
-    style = re.findall(r"<style>.*?</style>", study.report.read_text(encoding="utf-8"), re.DOTALL)[0]
+    style = re.findall(r"<style>.*?</style>", study.page.read_text(encoding="utf-8"), re.DOTALL)[0]
     assert "url(" not in style
     assert "@import" not in style
 
 
 def test_plotly_is_there_once_and_each_chart_has_its_figure(study: StudyFolder) -> None:
     page = read(write_report(study))
-    [packed] = re.findall(r'id="plotly">(.*?)</script>', study.report.read_text(encoding="utf-8"), re.DOTALL)
+    [packed] = re.findall(r'id="plotly">(.*?)</script>', study.page.read_text(encoding="utf-8"), re.DOTALL)
     assert gzip.decompress(base64.b64decode(packed)).decode() == get_plotlyjs()
     figures = {tag["data-figure"] for _, tag in page.attributes if "data-figure" in tag}
     own = {f"cola-{name}" for name in ("parameters", "steps", "curves", "scale", "shapes")}
@@ -38,7 +38,7 @@ def test_plotly_is_there_once_and_each_chart_has_its_figure(study: StudyFolder) 
 
 def test_what_a_trial_said_is_text_and_not_markup(study: StudyFolder) -> None:
     page = read(write_report(study))
-    assert '<script>alert("x")' not in study.report.read_text(encoding="utf-8")
+    assert '<script>alert("x")' not in study.page.read_text(encoding="utf-8")
     assert 'ValueError: <script>alert("x")</script> & </pre>' in page.text
     assert page.tags["script"] == 4 + page.tags["figure"]
 
@@ -73,6 +73,6 @@ def test_tables_can_be_read_aloud_and_reached_by_keyboard(study: StudyFolder) ->
 
 
 def test_a_page_that_can_not_be_written_is_refused(study: StudyFolder) -> None:
-    study.report.mkdir()
+    study.page.mkdir()
     with pytest.raises(Refusal, match=r"report.html: the page can.t be written \(IsADirectoryError.*; make room"):
         write_report(study)

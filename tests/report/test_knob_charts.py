@@ -1,11 +1,11 @@
 """Tests the charts of which knobs mattered."""
 
-from krona_tune.report.knob_charts import importance, importances, searched_knobs
+from krona_tune.report.knob_charts import draw_importance, importances, searched_knobs
 from tests.report.many_trials import subject
 
 
 def test_the_knob_that_decides_is_found_and_the_others_are_not_told_from_chance() -> None:
-    chart = importance(subject(300))
+    chart = draw_importance(subject(300))
     assert chart is not None
     bars, chance = chart.figure.data
     assert bars.y[-1] == "learning_rate"
@@ -14,8 +14,8 @@ def test_the_knob_that_decides_is_found_and_the_others_are_not_told_from_chance(
 
 
 def test_of_few_trials_nothing_is_said() -> None:
-    assert importance(subject(11)) is None
-    assert importance(subject(12)) is not None
+    assert draw_importance(subject(11)) is None
+    assert draw_importance(subject(12)) is not None
 
 
 def test_only_knobs_that_every_trial_has_and_that_differ_are_asked_about() -> None:

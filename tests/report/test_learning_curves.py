@@ -5,8 +5,8 @@ import pytest
 from krona_tune.record.records import Records, read_records
 from krona_tune.report.chart import Chart, Subject
 from krona_tune.report.cost import DeviceRates, saved_by_stopping
-from krona_tune.report.learning_curves import learning_curves
-from krona_tune.report.study_charts import cost_chart
+from krona_tune.report.learning_curves import draw_learning_curves
+from krona_tune.report.study_charts import draw_cost
 from krona_tune.report.task_summary import summarise
 from krona_tune.study.devices import Devices
 from krona_tune.study.result import Status
@@ -37,12 +37,12 @@ def test_what_a_person_stopped_is_not_called_stopped_early() -> None:
     recorded = Records(trials=tuple(rows), reports=tuple(report(each, 1, each.score or 0.0) for each in rows))
     facts = manifest("cola").tasks["cola"]
     summary = summarise("cola", rows, facts)
-    curves = learning_curves(Subject(summary=summary, recorded=recorded))
+    curves = draw_learning_curves(Subject(summary=summary, recorded=recorded))
     assert curves is not None
     ends = {trace.name: trace.text for trace in curves.figure.data if trace.name.startswith("stopped")}
     assert ends == {"stopped by ASHA": ("cola-001",), "stopped by a person": ("cola-002",)}
     assert "A plus is where a person stopped one" in curves.caption
-    chart = cost_chart([summary], recorded, DeviceRates(unrecorded=Devices(kind="cpu", count=1)))
+    chart = draw_cost([summary], recorded, DeviceRates(unrecorded=Devices(kind="cpu", count=1)))
     assert chart is not None
     assert {trace.name: trace.x for trace in chart.figure.data} == {
         "trained to the end": (1.0,),

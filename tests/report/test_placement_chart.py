@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from krona_tune.backbones.geometry import Stack
-from krona_tune.report.placement_chart import placement, places_of
+from krona_tune.report.placement_chart import draw_placement, places_of
 from krona_tune.study.manifest import ModelFacts
-from krona_tune.study.network import Network, network
+from krona_tune.study.network import Network, recorded_network
 from tests.record.events import manifest, started
 from tests.report.many_trials import BERT, T5, subject
 
@@ -17,18 +17,18 @@ def test_the_picture_fills_the_sites_of_the_best_trial() -> None:
     filled = {("encoder", 4), ("encoder", 5)}
     assert {(stack, layer) for stack, layer, _ in places_of(trial, BERT.bare())} == filled
     assert {role for *_, role in places_of(trial, BERT.bare())} == {"query", "output"}
-    chart = placement(subject(40, BERT))
+    chart = draw_placement(subject(40, BERT))
     assert chart is not None
     [sites] = chart.figure.data
     assert len(sites.x) == 6 * 7
     best = subject(40).summary.ranked[0].trial
     assert list(sites.marker.color).count("#3f83c8") == len(places_of(best, BERT.bare()))
     assert "of the best 10, in" in sites.text[0]
-    assert placement(subject(40)) is None
+    assert draw_placement(subject(40)) is None
 
 
 def test_the_decoder_stands_beside_the_encoder_and_has_cross_attention() -> None:
-    chart = placement(subject(5, T5))
+    chart = draw_placement(subject(5, T5))
     assert chart is not None
     [sites] = chart.figure.data
     assert len(sites.x) == 3 * 7 + 3 * 11
@@ -44,7 +44,7 @@ def test_a_method_that_stands_nowhere_fills_nothing(method: str) -> None:
 
 def test_the_network_is_what_the_manifest_tells_of_it() -> None:
     model = manifest("cola").model
-    assert network(model) is None
+    assert recorded_network(model) is None
     depths = {Stack.ENCODER: 7, Stack.DECODER: 5}
     told = ModelFacts.model_validate_json(model.model_copy(update={"width": 512, "depths": depths}).model_dump_json())
-    assert network(told) == Network(width=512, depths=depths)
+    assert recorded_network(told) == Network(width=512, depths=depths)

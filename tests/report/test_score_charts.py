@@ -2,7 +2,7 @@
 
 import pytest
 
-from krona_tune.report.score_charts import average_chart, score_against_step_time, task_front
+from krona_tune.report.score_charts import draw_average, draw_score_against_step_time, task_front
 from krona_tune.report.task_summary import summarise
 from krona_tune.study.standings import average_front
 from tests.report.finalists import sized
@@ -19,10 +19,10 @@ def test_the_averages_front_takes_each_tasks_best_that_fits() -> None:
         (400, pytest.approx(0.65)),
     )
     assert average_front([task_front(summarise("mrpc", [], FACTS))]) == ()
-    chart = average_chart([cola, rte, summarise("mrpc", [], FACTS)])
+    chart = draw_average([cola, rte, summarise("mrpc", [], FACTS)])
     assert chart is not None
     assert list(chart.figure.data[0].x) == [150, 300, 400]
-    assert average_chart([cola]) is None
+    assert draw_average([cola]) is None
 
 
 def test_score_against_training_time_has_a_front_of_its_own() -> None:
@@ -31,9 +31,9 @@ def test_score_against_training_time_has_a_front_of_its_own() -> None:
         for number, (score, seconds) in enumerate([(0.5, 1.0), (0.75, 4.0), (0.625, 5.0)])
     )
     untimed = row("003", "search", 0.9, task="cola", number=3)
-    chart = score_against_step_time(subject_of(fast, slow, worse, untimed))
+    chart = draw_score_against_step_time(subject_of(fast, slow, worse, untimed))
     assert chart is not None
     trials, front = chart.figure.data
     assert sorted(trials.x) == [2.0, 8.0, 10.0]
     assert list(front.x) == [2.0, 8.0]
-    assert score_against_step_time(subject_of(fast, untimed)) is None
+    assert draw_score_against_step_time(subject_of(fast, untimed)) is None

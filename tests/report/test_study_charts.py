@@ -3,8 +3,8 @@
 import pytest
 
 from krona_tune.record.records import read_records
-from krona_tune.report.score_charts import average_chart
-from krona_tune.report.study_charts import overview_chart, seeds_chart
+from krona_tune.report.score_charts import draw_average
+from krona_tune.report.study_charts import draw_overview, draw_seeds
 from krona_tune.report.study_page import write_report
 from krona_tune.report.study_results import summaries
 from krona_tune.study.finals import rank_finals
@@ -19,7 +19,7 @@ def test_accuracies_and_negated_scores_are_on_no_common_axis(folder: StudyFolder
     charts = read(write_report(folder)).text
     assert "WIKI would not fit on this axis" in charts
     tasks = summaries(read_records(folder.results), read_manifest(folder.manifest))
-    overview, average = overview_chart(tasks), average_chart(tasks)
+    overview, average = draw_overview(tasks), draw_average(tasks)
     assert overview is not None
     assert average is not None
     assert list(overview.figure.layout.yaxis.ticktext) == ["MRPC", "SST2"]
@@ -27,13 +27,13 @@ def test_accuracies_and_negated_scores_are_on_no_common_axis(folder: StudyFolder
 
 
 def test_the_seeds_of_a_task_compared_by_loss_are_drawn_on_test_alone() -> None:
-    chart = seeds_chart(rank_finals(final_rows()), one_scale=False)
+    chart = draw_seeds(rank_finals(final_rows()), one_scale=False)
     assert chart is not None
     assert [trace.name for trace in chart.figure.data] == ["test, a dot per seed", "test mean and 95 % interval"]
 
 
 def test_the_seeds_chart_has_a_dot_a_seed_and_the_tests_interval() -> None:
-    chart = seeds_chart(rank_finals(final_rows()))
+    chart = draw_seeds(rank_finals(final_rows()))
     assert chart is not None
     validation, test, _, means = chart.figure.data
     assert list(validation.y[:2]) == [0.66, 0.7]
@@ -42,4 +42,4 @@ def test_the_seeds_chart_has_a_dot_a_seed_and_the_tests_interval() -> None:
     assert (means.error_y.array[0], means.error_y.arrayminus[0]) == (pytest.approx(0.15), pytest.approx(0.10))
     names = ["krona 16×24<br>rte-000", "lora<br>rte-001", "krona<br>rte-002", "head_only<br>rte-head-0"]
     assert list(chart.figure.layout.xaxis.ticktext) == names
-    assert seeds_chart(rank_finals([])) is None
+    assert draw_seeds(rank_finals([])) is None

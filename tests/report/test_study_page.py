@@ -32,7 +32,7 @@ def test_the_page_says_of_a_sum_how_many_terms_it_has(study: StudyFolder) -> Non
 
 def test_the_page_says_what_won_and_by_how_much(study: StudyFolder) -> None:
     path = write_report(study)
-    assert path == study.report
+    assert path == study.page
     text = read(path).text
     assert re.search(r"On COLA, the best adapter is krona with A of 24×16 and scale 1.5: validation score 0.600", text)
     assert "2,001 trainable parameters" in text
@@ -148,7 +148,7 @@ def test_synthetic_data_are_marked_at_the_top_and_at_each_table(study: StudyFold
     manifest("cola", "rte", synthetic=True).write(study.manifest)
     text = read(write_report(study)).text
     assert text.index("Synthetic data: mini-GLUE.") < text.index("Adapters for tiny")
-    html = study.report.read_text(encoding="utf-8")
+    html = study.page.read_text(encoding="utf-8")
     captions = re.findall(r"<caption.*?</caption>", html, re.DOTALL)
     assert len(captions) == 5
     assert all("synthetic data: mini-GLUE" in caption for caption in captions)
@@ -163,11 +163,11 @@ def test_a_synthetic_task_beside_a_real_one_is_marked_alone(study: StudyFolder) 
     facts = {**both.tasks, "rte": both.tasks["rte"].model_copy(update={"synthetic": True})}
     both.model_copy(update={"tasks": facts}).write(study.manifest)
     write_report(study)
-    html = study.report.read_text(encoding="utf-8")
+    html = study.page.read_text(encoding="utf-8")
     heading = {name: re.findall(rf'<h2 id="{name}">.*?</h2>', html, re.DOTALL)[0] for name in ("cola", "rte")}
     assert "synthetic" in heading["rte"]
     assert "synthetic" not in heading["cola"]
-    assert "The sentences of RTE were generated" in read(study.report).text
+    assert "The sentences of RTE were generated" in read(study.page).text
 
 
 def test_the_ranking_shows_ten_trials_and_only_the_knobs_that_differ(empty: Empty) -> None:

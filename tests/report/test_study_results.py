@@ -74,7 +74,7 @@ def test_the_finalists_table_marks_who_can_not_be_told_apart(empty: Empty) -> No
 def test_every_table_and_chart_of_a_synthetic_study_is_marked(empty: Empty) -> None:
     folder = empty("rte", synthetic=True)
     page(folder, [SEARCHED, LORA, HEAD, *final_rows()])
-    html = folder.report.read_text(encoding="utf-8")
+    html = folder.page.read_text(encoding="utf-8")
     captions = [part for tag in ("caption", "figcaption") for part in html.split(f"<{tag}")[1:]]
     assert len(captions) == 6 + html.count("<figure ")
     assert all("synthetic data: mini-GLUE" in caption.split("caption>")[0] for caption in captions)

@@ -6,7 +6,7 @@ import pytest
 
 from krona_tune.record.records import FILE, Effect, read_effects, read_records, write_effects
 from krona_tune.report.chart import Subject
-from krona_tune.report.knob_charts import effects as effects_chart
+from krona_tune.report.knob_charts import draw_effects as effects_chart
 from krona_tune.report.study_results import summaries
 from krona_tune.search.searchers.surrogate import TransferSurrogate, effects
 from krona_tune.study.request.domain import Choice

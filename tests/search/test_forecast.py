@@ -14,7 +14,7 @@ from krona_tune.study.request.domain import Choice, Domain, Fixed, Range
 from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import Status, TrialResult
-from krona_tune.train.probe import Probe, Timed
+from krona_tune.train.step_times import StepTime, StepTimes
 from tests.rows import row
 
 PACE = Pace(step=0.02, token=1e-4, pair=3e-7)
@@ -26,9 +26,9 @@ RTE = TaskForecast(
 )
 
 
-def timed(rows: int, length: int, noise: float = 1.0) -> Timed:
+def timed(rows: int, length: int, noise: float = 1.0) -> StepTime:
     load = Load(steps=1, tokens=rows * length, pairs=rows * length**2)
-    return Timed(rows=rows, length=length, seconds=noise * PACE.seconds(load))
+    return StepTime(rows=rows, length=length, seconds=noise * PACE.seconds(load))
 
 
 def forecast() -> Forecast:
@@ -141,7 +141,7 @@ def test_a_forecast_is_made_of_the_lengths_that_the_study_has() -> None:
         prepared=SimpleNamespace(works={"rte": work}, tests={"rte": table(5, 5)}),
         slots=Slots(cpus=1, gpus=0, count=2),
     )
-    probe = Probe(steps=(timed(2, 16), timed(32, 16), timed(8, 96)), forward_shares={"rte": 0.25})
+    probe = StepTimes(steps=(timed(2, 16), timed(32, 16), timed(8, 96)), forward_shares={"rte": 0.25})
     found = Forecast.of(gathered, probe).tasks["rte"]
     gathered.plan.spec = spec(training={"batch_size": {"low": 1, "high": 4, "log": True}})
     assert Forecast.of(gathered, probe).tasks["rte"] == found

@@ -12,7 +12,7 @@ from krona_tune.adapters.method_table import METHODS
 from krona_tune.record.parquet_reader import read_reports
 from krona_tune.record.records import read_effects
 from krona_tune.study.result import Status, TrialResult
-from krona_tune.study.standings import rank
+from krona_tune.study.standings import rank_trials
 from krona_tune.train.predict import predict
 from tests.search.models import saved_t5
 from tests.whole_studies import ONE_WORKER, Done, Home, WarmProgram
@@ -106,7 +106,7 @@ def test_a_model_of_all_tasks_proposes_the_same_after_a_resume(
     knobs = ("a_out", "a_in", "scale", "roles", "learning_rate")
     effects = {(each.task, each.knob) for each in read_effects(home.study("modelled").results)}
     assert effects == {(task, knob) for task in ("cola", "rte") for knob in knobs}
-    assert "as the study's model sees it" in unescape(home.study("modelled").report.read_text())
+    assert "as the study's model sees it" in unescape(home.study("modelled").page.read_text())
     started(bert, "modelled-twice", *words, "--trials", "3")
     run("--resume", "modelled-twice", "--trials", "+2")
     again = home.rows("modelled-twice")
@@ -152,7 +152,7 @@ def test_the_search_leaves_of_its_budget_what_the_finals_need(home: Home, bert: 
 @pytest.mark.long
 def test_an_earlier_studys_best_points_are_tried_first(home: Home, bert: Path, started: Started) -> None:
     earlier = started(bert, "earlier", "--tasks", "rte", "--trials", "3", "--seed", "3")
-    best, *_ = rank(row for row in earlier.values() if row.kind == "search" and row.finished)
+    best, *_ = rank_trials(row for row in earlier.values() if row.kind == "search" and row.finished)
     rows = started(bert, "later", "--tasks", "rte,cola", "--trials", "1", "--warm-start", "earlier")
     for task in ("rte", "cola"):
         assert rows[f"{task}-000"].params == pytest.approx(best.params)

@@ -6,7 +6,7 @@ from math import inf, nan
 import pytest
 
 from krona_tune.adapters.placement import count
-from krona_tune.report.cost import DeviceRates, cost
+from krona_tune.report.cost import DeviceRates, total_cost
 from krona_tune.search.budget import spent
 from krona_tune.search.ledger import Ledger
 from krona_tune.study.devices import Devices
@@ -110,7 +110,7 @@ def test_a_trial_that_goes_on_elsewhere_keeps_what_it_used_and_adds_what_it_uses
     book = Ledger(count_on(SHAPE), Heard(), [early], devices=Devices(kind="cpu", count=5.0))
     row = run(book, config(0), 0.25, 0.5, 0.75)
     assert (row.device, row.devices, row.device_seconds) == ("cpu", 5.0, 2 * 2 + 5 * 4)
-    assert spent(book.rows, 0.0).device_hours == cost([row], DeviceRates()).device_seconds / 3600 == 24 / 3600
+    assert spent(book.rows, 0.0).device_hours == total_cost([row], DeviceRates()).device_seconds / 3600 == 24 / 3600
 
 
 @pytest.mark.parametrize(("first", "copied"), [(1, 80), (0, 0)], ids=["from the other's state", "without it after all"])
@@ -236,7 +236,7 @@ def test_a_trial_that_goes_on_has_not_ended_and_its_pause_is_no_time_of_its_own(
     row = second.rows["cola-000"]
     assert row.ended_at is not None
     assert row.ended_at - row.started_at - row.paused_seconds == 120
-    assert cost([row], DeviceRates()).wall_seconds == 120
+    assert total_cost([row], DeviceRates()).wall_seconds == 120
 
 
 def test_the_pause_of_a_trial_whose_driver_was_killed_counts_from_its_last_report(

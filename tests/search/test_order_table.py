@@ -9,7 +9,7 @@ import pytest
 
 import krona_tune
 from krona_tune.cli.steering import WORDS
-from krona_tune.search.order_table import ANSWERS, OF_A_DRIVER, OF_A_FULL_TRAINING
+from krona_tune.search.order_table import OF_A_DRIVER, OF_A_FULL_TRAINING, ORDER_ACTIONS
 from krona_tune.study.order import FOR_PEOPLE, OrderKind, OrderRequest
 from krona_tune.study.settings import ORDERED
 
@@ -19,20 +19,20 @@ OF_OTHER_THINGS = {"trials", "max_concurrent", "time_budget", "stop", "share"}
 
 
 def test_a_driver_answers_each_kind_of_order() -> None:
-    assert list(ANSWERS) == list(OrderKind)
+    assert list(ORDER_ACTIONS) == list(OrderKind)
     assert OF_A_DRIVER == ("cancel", "share")
     assert OF_A_FULL_TRAINING == ("pause", "continue", "cancel")
 
 
 @pytest.mark.parametrize("kind", OrderKind)
 def test_each_row_agrees_with_itself(kind: OrderKind) -> None:
-    answer, takes = ANSWERS[kind], kind.facts.takes
+    answer, takes = ORDER_ACTIONS[kind], kind.facts.takes
     assert kind not in ORDERED or takes == ("value",)
     assert not answer.needs_searcher or (answer.settled and answer.of_the_search)
     assert bool(kind.facts.example) == bool(takes)
     names = [name for name in takes if name != "settings"]
     named = dict(zip(names, kind.facts.example.split(" ", len(names) - 1), strict=False))
-    assert OrderRequest(what=kind, **named).said == " ".join(filter(None, [kind.word, kind.facts.example]))
+    assert OrderRequest(what=kind, **named).text == " ".join(filter(None, [kind.word, kind.facts.example]))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in OrderKind if kind.facts.control])

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.terminal.result_tables import result_tables
+from krona_tune.search.terminal.result_tables import build_result_tables
 from krona_tune.study.formatting import describe_adapter
 from krona_tune.study.result import TrialResult
 from tests.record.events import manifest
@@ -29,7 +29,7 @@ def said(
     console = Console(width=width, file=StringIO())
     facts = manifest(*tasks, synthetic=synthetic).tasks
     ledger = Ledger(count_on(SHAPE), Heard(), list(rows), shared_by=tasks if shared else ())
-    console.print(result_tables(ledger.standings, facts, fronts=fronts))
+    console.print(build_result_tables(ledger.standings, facts, fronts=fronts))
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -153,8 +153,8 @@ def test_what_records_and_manifest_say_is_no_markup() -> None:
     odd = row("[/x]", "search", 0.7, params={"method": "[/b]", "a_out": 16, "roles": "[/y]"})
     facts = {"rte": manifest("rte").tasks["rte"].model_copy(update={"title": "[/t]"})}
     console = Console(width=120, file=StringIO())
-    console.print(result_tables(Ledger(count_on(SHAPE), Heard(), [odd, *FINALS]).standings, facts, fronts=True))
-    console.print(result_tables(Ledger(count_on(SHAPE), Heard(), [odd, LORA]).standings, facts, fronts=True))
+    console.print(build_result_tables(Ledger(count_on(SHAPE), Heard(), [odd, *FINALS]).standings, facts, fronts=True))
+    console.print(build_result_tables(Ledger(count_on(SHAPE), Heard(), [odd, LORA]).standings, facts, fronts=True))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "[/t]" in text
     assert "[/b], [/y]" in text
@@ -168,7 +168,7 @@ def test_the_average_of_methods_and_sizes_leaves_out_what_has_no_mean_with_other
     rows = [row("000", "search", score, task=task) for task, score in scores.items()]
     rows += [row("001", "search", score, task=task, params={"method": "lora"}) for task, score in scores.items()]
     console = Console(width=100, file=StringIO())
-    console.print(result_tables(Ledger(count_on(SHAPE), Heard(), rows).standings, negated, fronts=True))
+    console.print(build_result_tables(Ledger(count_on(SHAPE), Heard(), rows).standings, negated, fronts=True))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert lines(text, "0.07 %")[0] == "krona 0.07 % 0.700 0.900 -12.300 0.800"
     assert lines(text, "of each task's best") == ["average 0.800 700 of each task's best with at most so many"]

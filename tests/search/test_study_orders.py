@@ -287,7 +287,7 @@ def test_an_order_that_makes_no_sense_is_refused_as_a_row(folder: StudyFolder, a
     assert (order.state, order.by, order.made) == ("refused", "ann", "")
     assert why in order.outcome
     assert "--set search" not in order.outcome
-    assert driver.terminal.said[-1] == f"ann: {order.said}: refused, {order.outcome}"
+    assert driver.terminal.said[-1] == f"ann: {order.text}: refused, {order.outcome}"
     assert not waiting_orders(folder)
     assert {row.trial_id for row in driver.ledger.rows.values()} == {"cola-000", "cola-001"}
 

@@ -150,7 +150,7 @@ def test_a_whole_study_of_a_decoder_leaves_adapters_that_write(home: Home, warm:
     assert manifest.model.text_to_text
     assert [name for name, facts in manifest.tasks.items() if facts.compared_by_loss] == ["judged"]
     assert "On judged a validation score is the targets' loss, negated." in " ".join(done.stdout.split())
-    assert "adding" in folder.report.read_text(encoding="utf-8")
+    assert "adding" in folder.page.read_text(encoding="utf-8")
 
     card = read_card(folder.adapter("adding"))
     assert (card.text_to_text, card.pipeline) == (True, "text-generation")

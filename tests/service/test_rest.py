@@ -53,7 +53,7 @@ def test_an_order_becomes_a_file_beside_the_study(client: TestClient, study: Stu
     assert answer.status_code == 202
     [order] = waiting_orders(study)
     assert answer.json() == json.loads(order.model_dump_json())
-    assert (order.said, order.by) == ("clone cola-0001 adapter.scale=2 from its last rung", whoami())
+    assert (order.text, order.by) == ("clone cola-0001 adapter.scale=2 from its last rung", whoami())
     assert client.get("/api/studies/first/orders").json() == [answer.json()]
     assert "cola-0001 adapter.scale=2 from its last rung" in client.get("/studies/first").text
 

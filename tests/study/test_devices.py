@@ -24,7 +24,7 @@ FOUR_CORES, A_SHARE = Devices(kind="cpu", count=4.0), Devices(kind="cuda", count
     ],
 )
 def test_a_trials_devices_are_its_gpus_or_its_cores(resources: dict[str, float], gpu: bool, said: str) -> None:
-    assert devices_of(ResourcesSpec.model_validate(resources), gpu=gpu).said == said
+    assert devices_of(ResourcesSpec.model_validate(resources), gpu=gpu).text == said
 
 
 def test_a_row_that_does_not_say_what_it_used_counts_with_the_devices_of_then() -> None:
@@ -55,7 +55,7 @@ def test_money_is_the_price_of_the_hours_of_all_devices() -> None:
     price = price_of(ResourcesSpec(price_per_hour=2))
     assert price
     assert [price.of(trials[:number]) for number in range(3)] == [0.0, 1.0, 5.0]
-    assert price.said == "2.00 a device hour"
+    assert price.text == "2.00 a device hour"
 
 
 def test_without_a_price_there_is_no_money() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from krona_tune.study.finals import bootstrap_interval, deviation, rank_finals, told_apart
+from krona_tune.study.finals import bootstrap_interval, deviation, differ_significantly, rank_finals
 from krona_tune.study.result import Status, is_score
 from tests.study.final_rows import repeats, row
 
@@ -160,8 +160,8 @@ def test_an_interval_stays_within_what_was_measured_and_is_the_same_again(scores
 def test_differences_are_paired_by_seed() -> None:
     """Seeds change both scores by far more than the configurations differ."""
     first, second = {5: 0.30, 7: 0.60, 11: 0.90}, {5: 0.28, 7: 0.581, 11: 0.879}
-    assert told_apart(first, second) is True
-    assert told_apart(first, {5: 0.60, 7: 0.90, 11: 0.30}) is False
+    assert differ_significantly(first, second) is True
+    assert differ_significantly(first, {5: 0.60, 7: 0.90, 11: 0.30}) is False
 
 
 @pytest.mark.parametrize(("d", "apart"), [(4.30, True), (4.31, False)])
@@ -170,11 +170,11 @@ def test_three_seeds_are_held_against_t_with_two_degrees_of_freedom(d: float, ap
     s = 1 / d
     differences = {1: (1 / sqrt(3) - s), 2: 1 / sqrt(3), 3: (1 / sqrt(3) + s)}
     assert deviation(list(differences.values())) == pytest.approx(s)
-    assert told_apart(differences, dict.fromkeys(differences, 0.0)) is not apart
+    assert differ_significantly(differences, dict.fromkeys(differences, 0.0)) is not apart
 
 
 def test_fewer_than_two_shared_seeds_tell_nothing() -> None:
-    assert told_apart({1: 0.9, 2: 0.8}, {2: 0.1, 3: 0.2}) is None
+    assert differ_significantly({1: 0.9, 2: 0.8}, {2: 0.1, 3: 0.2}) is None
 
 
 @pytest.mark.parametrize(
@@ -188,10 +188,10 @@ def test_fewer_than_two_shared_seeds_tell_nothing() -> None:
 def test_a_difference_that_is_the_same_at_every_seed_is_no_proof(
     first: dict[int, float], second: dict[int, float]
 ) -> None:
-    assert told_apart(first, second) is False
+    assert differ_significantly(first, second) is False
 
 
 @given(SCORES, SCORES)
 def test_who_is_named_first_does_not_matter(first: list[float], second: list[float]) -> None:
     one, other = dict(enumerate(first)), dict(enumerate(second))
-    assert told_apart(one, other) is told_apart(other, one)
+    assert differ_significantly(one, other) is differ_significantly(other, one)

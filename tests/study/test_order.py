@@ -35,8 +35,8 @@ def order(what: str, ended_at: float, **more: Any) -> Order:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_an_order_is_said_as_it_is_written_also_from_its_row(given: dict[str, Any], said: str) -> None:
-    assert order_request(**given).said == said
-    assert Order.model_validate(order(ended_at=3.0, **given).row()).said == said
+    assert order_request(**given).text == said
+    assert Order.model_validate(order(ended_at=3.0, **given).row()).text == said
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_an_order_that_makes_no_sense_is_refused(given: dict[str, Any], message:
 
 def test_a_damaged_order_is_known_by_that_alone() -> None:
     unreadable = order("unreadable", 3.0)
-    assert (unreadable.request, unreadable.said) == (None, "unreadable")
+    assert (unreadable.request, unreadable.text) == (None, "unreadable")
 
 
 def test_the_last_order_that_was_done_decides_whether_a_study_is_paused() -> None:

@@ -58,7 +58,7 @@ def test_what_may_change_later_is_a_field_and_so_is_all_that_trials_need() -> No
 
 @pytest.mark.parametrize("name", ORDERED)
 def test_what_an_order_may_change_can_be_ordered(name: str) -> None:
-    assert OrderRequest(what=name, value="1").said == f"{name.replace('_', '-')} 1"
+    assert OrderRequest(what=name, value="1").text == f"{name.replace('_', '-')} 1"
 
 
 def test_the_references_are_made_from_the_table(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from krona_tune.study.result import Status, TrialResult
-from krona_tune.study.standings import Standings, rank
+from krona_tune.study.standings import Standings, rank_trials
 from tests.rows import row
 from tests.study.final_rows import repeats
 
@@ -22,12 +22,12 @@ def test_the_highest_score_is_first_of_equals_the_smaller_then_the_earlier() -> 
         trial(5, float("nan")),
         trial(6, -0.2),
     ]
-    assert [each.number for each in rank(rows)] == [2, 3, 1, 0, 6]
+    assert [each.number for each in rank_trials(rows)] == [2, 3, 1, 0, 6]
 
 
 def test_what_became_of_a_trial_plays_no_part_only_its_last_score_does() -> None:
     rows = [trial(0, 0.5), trial(1, 0.9, status=Status.DIVERGED), trial(2, 0.8, status=Status.INTERRUPTED)]
-    assert [each.number for each in rank(rows)] == [1, 2, 0]
+    assert [each.number for each in rank_trials(rows)] == [1, 2, 0]
 
 
 def test_the_search_the_heads_and_the_tasks_are_apart() -> None:

@@ -114,7 +114,7 @@ def test_what_a_driver_says_is_newer_than_the_rows() -> None:
     ],
 )
 def test_a_list_says_what_the_trials_do(found: StudyState, said: str) -> None:
-    assert found.said == said
+    assert found.text == said
 
 
 def test_what_is_to_come_is_what_the_request_asks_for_and_no_row_has_begun() -> None:

@@ -12,7 +12,7 @@ from krona_tune.hub import PROXIES
 from krona_tune.refusal import Refusal
 from krona_tune.train import backbone_source
 from krona_tune.train.backbone import load_backbone
-from krona_tune.train.backbone_source import PACKAGED, BackboneSource, Packaged, download, find_backbone
+from krona_tune.train.backbone_source import PACKAGED, BackboneSource, PackagedModel, download, find_backbone
 from tests.models import CONFIGS, build
 from tests.train.conftest import FLOAT32
 
@@ -71,12 +71,12 @@ def test_a_packages_changed_weights_are_refused(tmp_path: Path, monkeypatch: pyt
     saved(package / "model")
     (package / "__init__.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
-    wrong = Packaged(module="carrier", folder="model", sha256="00")
+    wrong = PackagedModel(module="carrier", folder="model", sha256="00")
     monkeypatch.setitem(PACKAGED, "org/name", wrong)
     with pytest.raises(Refusal, match=r"published is 00; install it again .* --no-deps carrier\)"):
         find_backbone("org/name")
     right = sha256((package / "model" / "model.safetensors").read_bytes()).hexdigest()
-    monkeypatch.setitem(PACKAGED, "org/name", Packaged("carrier", "model", right))
+    monkeypatch.setitem(PACKAGED, "org/name", PackagedModel("carrier", "model", right))
     assert find_backbone("org/name").how == "package carrier (sha256 verified)"
 
 

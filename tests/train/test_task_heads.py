@@ -8,7 +8,7 @@ import torch
 from krona_tune.data.tasks import TASKS
 from krona_tune.train.backbone import freeze
 from krona_tune.train.device import Device
-from krona_tune.train.task_heads import LabelWords, in_units_of_labels, make_answer, with_head
+from krona_tune.train.task_heads import VerbalizedAnswer, in_units_of_labels, make_answer, with_head
 from tests.backbones.families import build_causal
 from tests.models import CONFIGS, tokens
 from tests.train.conftest import WORDS, tiny_backbone
@@ -66,7 +66,7 @@ def test_a_regression_learns_its_scores_and_a_classification_its_classes() -> No
 @pytest.mark.parametrize("name", ["t5", "t5 gated", "mt5", "umt5", "bart"])
 def test_candidates_get_the_log_likelihood_that_transformers_computes(name: str) -> None:
     backbone = tiny_backbone(name)
-    words = LabelWords(backbone, TASKS["rte"], WORDS)
+    words = VerbalizedAnswer(backbone, TASKS["rte"], WORDS)
     inputs = {key: value for key, value in tokens(backbone.geometry).items() if key != "decoder_input_ids"}
     with torch.no_grad():
         got = words.log_likelihoods(inputs)
@@ -81,7 +81,7 @@ def test_candidates_get_the_log_likelihood_that_transformers_computes(name: str)
 def test_many_candidates_are_scored_in_chunks_like_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = tiny_backbone("t5")
     candidates = tuple((10 + i, 1) if i % 2 else (10 + i, 50, 1) for i in range(26))
-    words = LabelWords(backbone, TASKS["stsb"], candidates)
+    words = VerbalizedAnswer(backbone, TASKS["stsb"], candidates)
     inputs = {key: value for key, value in tokens(backbone.geometry).items() if key != "decoder_input_ids"}
     with torch.no_grad():
         together = words.log_likelihoods(inputs)
@@ -94,7 +94,7 @@ def test_many_candidates_are_scored_in_chunks_like_at_once(monkeypatch: pytest.M
 def test_a_t5_is_trained_on_the_nearest_grid_score() -> None:
     backbone = tiny_backbone("t5")
     candidates = tuple((10 + i, 1) for i in range(26))
-    words = LabelWords(backbone, TASKS["stsb"], candidates)
+    words = VerbalizedAnswer(backbone, TASKS["stsb"], candidates)
     inputs = {key: value for key, value in tokens(backbone.geometry).items() if key != "decoder_input_ids"}
     labels = torch.tensor([2.57, 2.57, 2.57, 2.57, 2.57])
     expected = backbone.base(**inputs, labels=torch.tensor([candidates[13]] * 5)).loss
@@ -131,7 +131,7 @@ def test_a_regression_learns_in_its_own_scale_and_answers_in_the_labels() -> Non
 def test_a_t5_answers_with_a_regressions_own_words() -> None:
     backbone = tiny_backbone("t5")
     stars = replace(TASKS["stsb"], grid=(1.0, 2.0, 5.0), words=("1", "2", "5"))
-    words = LabelWords(backbone, stars, ((10, 1), (11, 1), (12, 1)))
+    words = VerbalizedAnswer(backbone, stars, ((10, 1), (11, 1), (12, 1)))
     inputs = {key: value for key, value in tokens(backbone.geometry).items() if key != "decoder_input_ids"}
     expected = backbone.base(**inputs, labels=torch.tensor([[12, 1]] * 5)).loss
     torch.testing.assert_close(words.loss(inputs, torch.tensor([4.4] * 5)), expected)

@@ -21,7 +21,7 @@ from krona_tune.train import checkpoint
 from krona_tune.train.backbone import Backbone, load_backbone, open_tokenizer
 from krona_tune.train.evaluate import evaluate, predict, target_losses, to_device
 from krona_tune.train.loop import TaskWork, TrialRun
-from krona_tune.train.probe import sequences
+from krona_tune.train.step_times import sequences
 from krona_tune.train.task_heads import TextAnswer, make_answer
 from tests.language_models import saved_language_model, sums
 from tests.models import CONFIGS

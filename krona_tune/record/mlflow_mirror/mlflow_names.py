@@ -89,7 +89,7 @@ def trial_tags(result: TrialResult) -> dict[str, str]:
 def order_tag(order: Order) -> dict[str, str]:
     """Returns who gave an order, what it asked and what became of it, under the order's own name."""
     end = f": {order.outcome}" if order.outcome else ""
-    return {f"krona.order.{order.id}": f"{order.by}: {order.said}: {order.state}{end}"[:5000]}
+    return {f"krona.order.{order.id}": f"{order.by}: {order.text}: {order.state}{end}"[:5000]}
 
 
 def trials_of(order: Order) -> list[str]:

@@ -290,7 +290,7 @@ def _sync(folder: StudyFolder, tracking_uri: str | None) -> SyncOutcome:
 
 def artifacts_of(folder: StudyFolder) -> list[Path]:
     """Returns what to keep of a study's folder with its runs: the page and the adapters."""
-    page = [folder.report] if folder.report.exists() else []
+    page = [folder.page] if folder.page.exists() else []
     return [*page, *sorted(path.parent for path in folder.root.glob(f"adapters/*/{CARD}"))]
 
 

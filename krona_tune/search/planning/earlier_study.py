@@ -14,7 +14,7 @@ from krona_tune.search.planning.space import Space
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import read_manifest
-from krona_tune.study.network import network
+from krona_tune.study.network import recorded_network
 from krona_tune.study.request.study_spec import RECORDED_CURVES
 from krona_tune.study.result import Report, Status, TrialResult
 
@@ -134,7 +134,7 @@ def _read(folder: Path) -> EarlierStudy:
     if not study.results.is_dir():
         raise Refusal(FLAG, f"no study with results in {folder}", f"name a study's folder, or {RECORDED_CURVES}")
     manifest = read_manifest(study.manifest)
-    of_backbone = network(manifest.model)
+    of_backbone = recorded_network(manifest.model)
     return EarlierStudy(
         name=study.name,
         rows=tuple(row for row in read_trials(study.results) if row.kind == TrialKind.SEARCH),

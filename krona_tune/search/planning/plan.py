@@ -37,14 +37,14 @@ QUANTIZING = ("bitsandbytes", "accelerate")
 class Plan:
     """A request that passed all checks. `place` is the file it was read from; the study learns from the `earlier`.
 
-    `own` holds the data of the tasks that are none of GLUE's, which a plan reads because their labels make the task.
+    `own_data` holds the data of the tasks that are not GLUE's, which a plan reads because their labels make the task.
     `computes_in` is what `precision: auto` is in this study; None if it is not known yet.
     """
 
     spec: StudySpec
     place: str
     tasks: Mapping[str, Task]
-    own: Mapping[str, OwnData] = field(default_factory=dict)
+    own_data: Mapping[str, OwnData] = field(default_factory=dict)
     source: BackboneSource
     geometry: Geometry
     space: Space
@@ -168,7 +168,7 @@ def make_plan(spec: StudySpec, place: str) -> Plan:
         spec=spec,
         place=place,
         tasks=tasks,
-        own=own,
+        own_data=own,
         source=source,
         geometry=geometry,
         space=space,
@@ -246,7 +246,9 @@ def _check_quantized(spec: StudySpec, place: str) -> None:
     for package in QUANTIZING:
         if find_spec(package) is None:
             raise Refusal(where, f"the package {package} is not installed", "pip install 'krona_tune[quantize]'")
-    trained = [name for name in spec.domains()["method"].ends() if method_named(str(name)).own is TrainedModelPart.ALL]
+    trained = [
+        name for name in spec.domains()["method"].ends() if method_named(str(name)).trained_part is TrainedModelPart.ALL
+    ]
     if trained:
         raise Refusal(where, f"{trained[0]} trains the weights, which are quantised", "leave the method or this out")
     for name in filter(is_peft, map(str, spec.domains()["method"].ends())):

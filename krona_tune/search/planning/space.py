@@ -105,7 +105,7 @@ class Space:
             return None
         point: dict[str, Any] = {"method": method}
         for name, domain in self.knobs[method].items():
-            point[name] = domain.value if isinstance(domain, Fixed) else _own(domain, params.get(name))
+            point[name] = domain.value if isinstance(domain, Fixed) else _equal_value(domain, params.get(name))
             if point[name] is None and not isinstance(domain, Fixed):
                 return None
         return point if self.feasible(point) else None
@@ -176,15 +176,15 @@ def _at(domain: Domain, share: float) -> Value:
     return domain.at(share)
 
 
-def _own(domain: Domain, value: Any) -> Any:
+def _equal_value(domain: Domain, value: Any) -> Any:
     """Returns the domain's own value that equals another, which records may write in another way; None if none does."""
     assert not isinstance(domain, Divisors), "divisors are resolved before anything is held"
-    return domain.own(value)
+    return domain.equal_value(value)
 
 
 def _nearest(domain: Domain, value: Any) -> Any:
     """Returns the domain's own value that equals another, or else the other: a person's clone may lie outside."""
-    own = _own(domain, value)
+    own = _equal_value(domain, value)
     return value if own is None else own
 
 

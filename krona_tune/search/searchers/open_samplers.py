@@ -49,7 +49,7 @@ def _cut_off_unfinished(path: Path) -> None:
         os.truncate(path, whole)
 
 
-class _Unlocked(JournalFileOpenLock):
+class _NullLock(JournalFileOpenLock):
     """A lock that does nothing: a study's folder belongs to one process at a time."""
 
     def acquire(self) -> bool:
@@ -65,7 +65,7 @@ class _Journal(JournalFileBackend):
     """
 
     def __init__(self, path: Path, halt: Halt) -> None:
-        super().__init__(str(path), _Unlocked(str(path)))
+        super().__init__(str(path), _NullLock(str(path)))
         self._path, self._halt = path, halt
         self._unwritten: list[dict[str, Any]] = []
 

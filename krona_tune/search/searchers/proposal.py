@@ -11,7 +11,7 @@ from krona_tune.search.planning.space import EVEN_DRAWS, Params, Space
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.randomness import stream
 from krona_tune.study.result import TrialResult
-from krona_tune.study.standings import rank
+from krona_tune.study.standings import rank_trials
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ def earlier_points(rows: Sequence[TrialResult], tasks: Sequence[str]) -> dict[st
 def points_by_task(rows: Iterable[TrialResult]) -> dict[str, list[Params]]:
     """Returns each task's points whose search trials ran to their end, the best first."""
     found: dict[str, list[Params]] = {}
-    for row in rank(row for row in rows if row.kind == TrialKind.SEARCH and row.finished):
+    for row in rank_trials(row for row in rows if row.kind == TrialKind.SEARCH and row.finished):
         found.setdefault(row.task, []).append(row.params)
     return found
 

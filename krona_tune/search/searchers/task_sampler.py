@@ -181,7 +181,7 @@ class TaskSampler:
 
         def value(label: str, domain: Domain) -> Any:
             distributions[label] = distribution_of(domain)
-            if isinstance(domain, Range) and domain.step and domain.own(drawn[label]) is not None:
+            if isinstance(domain, Range) and domain.step and domain.equal_value(drawn[label]) is not None:
                 drawn[label] = _between_the_ends(drawn[label], distributions[label])
             return drawn[label]
 

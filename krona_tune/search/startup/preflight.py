@@ -34,7 +34,7 @@ from krona_tune.study.request.study_spec import Precision
 from krona_tune.study.result import Status
 from krona_tune.study.study_state import Counts
 from krona_tune.train.device import this_device
-from krona_tune.train.probe import Probe
+from krona_tune.train.step_times import StepTimes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class Findings:
 
     problems: tuple[Refusal, ...] = ()
     warnings: tuple[str, ...] = ()
-    probe: Probe | None = None
+    probe: StepTimes | None = None
     computes_in: Precision | None = None
 
     def __add__(self, other: "Findings") -> "Findings":

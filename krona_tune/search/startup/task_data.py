@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from krona_tune.data.batches import TARGET
 from krona_tune.data.corpus import PARTS, TaskData, find_warnings, load
-from krona_tune.data.encode import Encoded, TokenizerSettings, encode, encode_test, given_texts, written
+from krona_tune.data.encode import EncodedTask, TokenizerSettings, encode, encode_test, given_texts, written
 from krona_tune.data.metrics import code_of_functions_digest, constant_baseline, functions_digest, token_baseline
 from krona_tune.data.prompts import READ_BACK, PromptWriter, changed_targets, refuse_long_targets
 from krona_tune.data.tasks import Task
@@ -147,7 +147,7 @@ def _load(plan: Plan, task: Task) -> TaskData:
         for split in ("train", "validation", "test")
         for limit in [getattr(spec.examples, split)]
     }
-    return load(task, plan.own.get(task.name, spec.data), seed=spec.seed, **limits)
+    return load(task, plan.own_data.get(task.name, spec.data), seed=spec.seed, **limits)
 
 
 def _encoding(plan: Plan) -> TokenizerSettings:
@@ -179,7 +179,7 @@ def _prepare_task(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase
         metrics=task.metrics,
         provenance=data.provenance,
         synthetic=data.synthetic,
-        own=task.name in plan.own,
+        own=task.name in plan.own_data,
         functions=functions_digest(task),
         code_of_functions=code_of_functions_digest(task),
         fingerprint=data.fingerprint,
@@ -194,7 +194,7 @@ def _prepare_task(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase
     return work, facts
 
 
-def _constant_score(task: Task, encoded: Encoded) -> float:
+def _constant_score(task: Task, encoded: EncodedTask) -> float:
     """Returns the validation score of the best constant answer, in the unit by which trials are compared."""
     parts = (encoded.train, encoded.validation)
     if task.judged_by_loss:

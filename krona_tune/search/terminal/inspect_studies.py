@@ -14,12 +14,12 @@ from rich.table import Table
 from krona_tune.record.driver_state import read_driver_state, share_done
 from krona_tune.record.ownership import is_locked, is_running
 from krona_tune.record.parquet_reader import read_trials
-from krona_tune.record.sink import NothingKept
+from krona_tune.record.sink import NullSink
 from krona_tune.record.storage import LISTED, Storage, refresh
 from krona_tune.refusal import Refusal
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.terminal.live_view import View
-from krona_tune.search.terminal.result_tables import result_tables
+from krona_tune.search.terminal.result_tables import build_result_tables
 from krona_tune.study.devices import price_of
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
@@ -54,7 +54,7 @@ def show(folder: StudyFolder, console: Console) -> None:
     spec = load_spec(folder.spec)
     rows, state = _looked_at(folder)
     console.print(f"{folder.root}: {state}", highlight=False, markup=False, soft_wrap=True)
-    console.print(result_tables(Standings(rows, spec.shared_by), manifest.tasks, fronts=spec.search.pareto))
+    console.print(build_result_tables(Standings(rows, spec.shared_by), manifest.tasks, fronts=spec.search.pareto))
 
 
 def watch(folder: StudyFolder, console: Console) -> None:
@@ -64,7 +64,7 @@ def watch(folder: StudyFolder, console: Console) -> None:
         while True:
             runs = is_running(folder)
             rows = list(map(manifest.unrecorded_devices(spec.resources).counted, _rows(folder)[0]))
-            ledger = Ledger(None, NothingKept(), rows, shared_by=spec.shared_by)
+            ledger = Ledger(None, NullSink(), rows, shared_by=spec.shared_by)
             ledger.running = set(running_trials(rows)) if runs else set()
             span = _session(folder, None if runs else rows)
             done, price = partial(share_done, folder), price_of(spec.resources)
@@ -111,7 +111,7 @@ def _looked_at(folder: StudyFolder) -> tuple[list[TrialResult], str]:
     counts = TrialStates.of(rows, running_trials(rows) if runs else ())
     state = StudyState(runs=runs, counts=counts, driver=read_driver_state(folder) if runs else None)
     damage = f"{len(unread)} of its records can't be read" if unread else ""
-    return rows, ", ".join(filter(None, (state.said, damage))) or "nothing yet"
+    return rows, ", ".join(filter(None, (state.text, damage))) or "nothing yet"
 
 
 def _rows(folder: StudyFolder) -> tuple[list[TrialResult], set[Path]]:

@@ -120,7 +120,7 @@ WHOLE = {"task", "finalist", "constant", "parameters"}
 """The columns that never wrap."""
 
 
-def result_tables(standings: Standings, facts: dict[str, TaskFacts], *, fronts: bool = False) -> Group:
+def build_result_tables(standings: Standings, facts: dict[str, TaskFacts], *, fronts: bool = False) -> Group:
     """Returns the study's results: the finalists if there are any, else the best of the search; then the methods.
 
     `fronts` adds score against parameters, of each task and of the average.

@@ -28,7 +28,7 @@ from krona_tune.study.result import Status
 from krona_tune.train.backbone import Backbone, load_backbone, quiet
 from krona_tune.train.device import computes_bfloat16
 from krona_tune.train.loop import TaskWork, train_trial
-from krona_tune.train.probe import Probe, time_steps
+from krona_tune.train.step_times import StepTimes, time_steps
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class FirstBatch:
 
     failures: dict[str, tuple[Status, str]]
     computes_in: Precision
-    probe: Probe | None = None
+    probe: StepTimes | None = None
     device: str = ""
     lacks_bfloat16: bool = False
     memory_bytes: int = 0
@@ -133,7 +133,7 @@ def _train(task: str, work: TaskWork, backbone: Backbone, params: dict[str, Any]
     return backbone.device.peak_memory_bytes()
 
 
-def _probe(backbone: Backbone, works: Mapping[str, TaskWork], params: dict[str, Any], threads: int) -> Probe | None:
+def _probe(backbone: Backbone, works: Mapping[str, TaskWork], params: dict[str, Any], threads: int) -> StepTimes | None:
     """Returns the timed steps; None if they failed, because a study can run without a forecast."""
     task, own_threads = next(iter(works)), torch.get_num_threads()
     torch.set_num_threads(threads)

@@ -243,7 +243,7 @@ class Dispatcher:
             refresh(watched.folder, FETCHED)  # what it wrote last came after the last look
         state = read_driver_state(watched.folder) or watched.state
         how = state.end if state and state.at != start.state_before else ""
-        said = self._drivers.said(start.handle) if start.handle else ""
+        said = self._drivers.last_lines(start.handle) if start.handle else ""
         hour_ago = time.time() - WITHIN_SECONDS
         reason = redact(state.reason if state and how else said.rpartition("\n")[2])
         if how == "finished":

@@ -49,7 +49,7 @@ class Drivers(Protocol):
     def runs(self, handle: str) -> bool:
         """Returns whether a driver runs; one that can't be asked about counts as running."""
 
-    def said(self, handle: str) -> str:
+    def last_lines(self, handle: str) -> str:
         """Returns the last lines that a driver wrote, or nothing."""
 
 
@@ -90,7 +90,7 @@ class LocalDrivers(Drivers):
             return f"{process.create_time():.2f}" == created and process.status() != psutil.STATUS_ZOMBIE
         return False
 
-    def said(self, handle: str) -> str:
+    def last_lines(self, handle: str) -> str:
         with suppress(OSError):
             return last_lines(self._place / handle.split(" ", 3)[-1] / "output.txt")
         return ""
@@ -158,7 +158,7 @@ class JobDrivers(Drivers):
         except Exception:
             return None
 
-    def said(self, handle: str) -> str:
+    def last_lines(self, handle: str) -> str:
         with suppress(Exception):
             return "\n".join(self._client.get_job_logs(handle).strip().splitlines()[-10:])
         return ""

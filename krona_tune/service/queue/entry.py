@@ -83,7 +83,7 @@ class Entry(BaseModel):
         return self.state in LIVE
 
     @property
-    def said(self) -> str:
+    def text(self) -> str:
         """Returns the state in words: a study that runs with no slot waits for one."""
         return "waits for slots" if self.state == "running" and not self.slots else self.state
 

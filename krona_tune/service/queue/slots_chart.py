@@ -23,7 +23,7 @@ DATE_BELOW = 68
 """The margin that the hour, the date and the title of the axis take; in pixels."""
 
 
-def slots_picture(changes: Sequence[SlotChange], now: float) -> Chart | None:
+def draw_slots(changes: Sequence[SlotChange], now: float) -> Chart | None:
     """Draws an area for each study, one on top of the other, until `now` (seconds since the epoch).
 
     Returns None for fewer than two changes, or if no study had a slot.

@@ -29,7 +29,7 @@ class Fixed:
         """Returns the value at a share of the domain, from 0 up to but not including 1."""
         return self.value
 
-    def own(self, value: Any) -> Value | None:
+    def equal_value(self, value: Any) -> Value | None:
         """Returns the domain's value that equals this one; None if there is none."""
         return self.value if value == self.value else None
 
@@ -50,7 +50,7 @@ class Choice:
         """Returns the value at a share of the domain, from 0 up to but not including 1."""
         return self.values[int(share * len(self.values))]
 
-    def own(self, value: Any) -> Value | None:
+    def equal_value(self, value: Any) -> Value | None:
         """Returns the domain's value that equals this one, such as 0 for 0.0; None if there is none."""
         return next((each for each in self.values if each == value), None)
 
@@ -97,7 +97,7 @@ class Range:
             return self._after(int(share * (self.steps + 1)))
         return self.low + share * (self.high - self.low)
 
-    def own(self, value: Any) -> Value | None:
+    def equal_value(self, value: Any) -> Value | None:
         """Returns the domain's value that equals this one, but for the last binary digits; None if there is none."""
         if isinstance(value, bool | str) or not _is_number(value):
             return None

@@ -17,7 +17,7 @@ from krona_tune.study.request.task_spec import PartSpec
 from krona_tune.study.request.trial import KNOBS, PEFT, PEFT_FIELD, SECTION_OF, SECTIONS, SIZES
 
 
-class Dropped(NamedTuple):
+class DroppedSetting(NamedTuple):
     """A former setting: `default` is the value that it had if nobody set it, `reason` says why it was removed."""
 
     default: Any
@@ -25,8 +25,10 @@ class Dropped(NamedTuple):
 
 
 DROPPED = {
-    "search.coupled": Dropped(False, "its advantage over drawing learning rate and scale separately did not last"),
-    "search.transfer": Dropped(False, "no gain was seen from one task's points on another within a study"),
+    "search.coupled": DroppedSetting(
+        False, "its advantage over drawing learning rate and scale separately did not last"
+    ),
+    "search.transfer": DroppedSetting(False, "no gain was seen from one task's points on another within a study"),
 }
 """By dotted path."""
 
@@ -50,7 +52,7 @@ def without_dropped(written: Mapping[str, Any], place: str) -> dict[str, Any]:
     return kept
 
 
-class Given(NamedTuple):
+class GivenValue(NamedTuple):
     """A value for a key of the request, and what gave it, such as `--set adapter.scale` or `--trials`."""
 
     key: str
@@ -58,26 +60,26 @@ class Given(NamedTuple):
     by: str
 
 
-def read_given(settings: Sequence[str], overrides: Mapping[str, Any], flags: Mapping[str, str]) -> list[Given]:
+def read_given(settings: Sequence[str], overrides: Mapping[str, Any], flags: Mapping[str, str]) -> list[GivenValue]:
     """Returns the values of settings, each a text `adapter.scale=2`, and after them those that overrides have.
 
     Raises:
         Refusal: a setting has no '=' or its value is no YAML.
     """
-    set_by_key = [Given(key, value, flags.get(key, key)) for key, value in overrides.items() if value is not None]
+    set_by_key = [GivenValue(key, value, flags.get(key, key)) for key, value in overrides.items() if value is not None]
     return [*map(_read_setting, settings), *set_by_key]
 
 
-def _read_setting(setting: str) -> Given:
+def _read_setting(setting: str) -> GivenValue:
     key, equals, value = setting.partition("=")
     if not equals:
         raise Refusal("--set", f"{shown(setting)} has no '='", "write --set adapter.scale=2")
     place = f"--set {key.strip()}" if len(key) <= LONGEST_VALUE else "--set"
-    return Given(key.strip(), read_yaml(value, place), place)
+    return GivenValue(key.strip(), read_yaml(value, place), place)
 
 
 @contextmanager
-def naming_given(path: object, given: Sequence[Given]) -> Iterator[None]:
+def naming_given(path: object, given: Sequence[GivenValue]) -> Iterator[None]:
     """Turns a refusal of a key in the file at `path` into one of what gave its value last, if the file did not."""
     try:
         yield
@@ -91,7 +93,7 @@ def refuse_name(keys: Iterable[str], place: str) -> None:
         raise Refusal(place, "a study is named where it is begun", "write --name")
 
 
-def put(written: dict[str, Any], given: Given, refused: str) -> None:
+def put(written: dict[str, Any], given: GivenValue, refused: str) -> None:
     """Sets the value at its dotted path in nested mappings. Raises a Refusal that names `refused` if it has none."""
     *parents, last = given.key.split(".", DEEPEST)
     if parents[:1] == ["methods"] and parents[1:2] and parents[1].startswith(PEFT):  # a class's name has dots too
@@ -104,7 +106,7 @@ def put(written: dict[str, Any], given: Given, refused: str) -> None:
     written[last] = given.value
 
 
-def _where_given(refusal: Refusal, path: str, given: Sequence[Given]) -> Refusal:
+def _where_given(refusal: Refusal, path: str, given: Sequence[GivenValue]) -> Refusal:
     if refusal.place != path and not refusal.place.startswith(f"{path}: "):
         return refusal
     key = refusal.place.removeprefix(path).removeprefix(": ").replace(": ", ".")
@@ -171,7 +173,7 @@ def load_spec(
             put(written, each, each.by)
         for each in [each for each in by_flag if each.key != "tasks"]:
             put(written, each, f"{path}: {each.key.partition('.')[0]}")
-        return _beside(build_spec(written, str(path)), path.parent)
+        return _resolved_against(build_spec(written, str(path)), path.parent)
 
 
 def parse_spec(text: str, place: str, folder: Path) -> StudySpec:
@@ -180,7 +182,7 @@ def parse_spec(text: str, place: str, folder: Path) -> StudySpec:
     Raises:
         Refusal: something is unknown or out of range; it names `place`.
     """
-    return _beside(build_spec(_keys_of(text, place), place), folder)
+    return _resolved_against(build_spec(_keys_of(text, place), place), folder)
 
 
 def _keys_of(text: str, place: str) -> dict[str, Any]:
@@ -216,13 +218,13 @@ def load_tasks(path: Path) -> dict[str, Any]:
         raise Refusal(str(path), "has no key 'tasks' with a task below it", "write tasks: {NAME: {data: FILE, …}}")
     if others := sorted(written.keys() - {"tasks"}):
         raise Refusal(str(path), f"the key {others[0]!r} is not about tasks", "write it into a space, for --space")
-    return tasks_beside(tasks, path.parent, str(path))
+    return resolve_tasks(tasks, path.parent, str(path))
 
 
-def tasks_beside(tasks: Mapping[str, Any], folder: Path, place: str) -> dict[str, Any]:
+def resolve_tasks(tasks: Mapping[str, Any], folder: Path, place: str) -> dict[str, Any]:
     """Returns tasks as YAML writes them, checked, with absolute paths; they were relative to `folder`."""
     spec = build_spec({"model": "any", "tasks": tasks}, place)
-    found = _beside(spec, folder).plain()["tasks"]
+    found = _resolved_against(spec, folder).plain()["tasks"]
     return found if isinstance(found, dict) else dict.fromkeys(found, OF_GLUE)
 
 
@@ -233,9 +235,11 @@ def tasks_defined_in(path: Path) -> dict[str, Any]:
     return tasks if isinstance(tasks, dict) else {}
 
 
-def _beside(spec: StudySpec, folder: Path) -> StudySpec:
+def _resolved_against(spec: StudySpec, folder: Path) -> StudySpec:
     """Returns the spec with the paths of its own tasks absolute; they were relative to `folder`."""
-    return spec.model_copy(update={"own_tasks": {name: task.beside(folder) for name, task in spec.own_tasks.items()}})
+    return spec.model_copy(
+        update={"own_tasks": {name: task.resolved_against(folder) for name, task in spec.own_tasks.items()}}
+    )
 
 
 def _text_of(path: Path) -> str:

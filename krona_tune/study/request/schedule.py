@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from krona_tune.study.request.field_types import MOST, ByTaskEpochs, for_task
-from krona_tune.study.request.trial import Frozen
+from krona_tune.study.request.trial import FrozenValue
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ def make_schedule(
     )
 
 
-class ScheduleSpec(Frozen):
+class ScheduleSpec(FrozenValue):
     """How long a trial trains, and where it is judged: at rungs at grace·ηᵏ epochs, where η is `reduction`."""
 
     epochs: ByTaskEpochs = 6.0

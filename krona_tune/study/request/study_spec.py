@@ -26,7 +26,7 @@ from krona_tune.study.request.field_types import (
 )
 from krona_tune.study.request.schedule import ScheduleSpec
 from krona_tune.study.request.task_spec import TaskSpec, refuse_unsupported
-from krona_tune.study.request.trial import KNOBS, PEFT, PEFT_FIELD, PLACES, Frozen
+from krona_tune.study.request.trial import KNOBS, PEFT, PEFT_FIELD, PLACES, FrozenValue
 from krona_tune.study.settings import CHANGEABLE
 
 Precision = Literal["auto", "bf16", "fp32"]
@@ -41,7 +41,7 @@ OF_GLUE = "glue"
 """Stands in a mapping of tasks for the definition of a task of GLUE."""
 
 
-class ExamplesSpec(Frozen):
+class ExamplesSpec(FrozenValue):
     """The most examples that are used of each split, and the most tokens of each example."""
 
     train: ByTaskExamples | None = None
@@ -54,7 +54,7 @@ class ExamplesSpec(Frozen):
     """The most tokens of an example; the rest is cut."""
 
 
-class RepeatsSpec(Frozen):
+class RepeatsSpec(FrozenValue):
     """Asks to train a task's first configurations again when the search is done, each with `seeds` new seeds.
 
     The repeats show how much scores differ by chance, and take no part in any ranking.
@@ -66,7 +66,7 @@ class RepeatsSpec(Frozen):
     """How many new seeds each of them gets."""
 
 
-class SearchSpec(Frozen):
+class SearchSpec(FrozenValue):
     """The number of trials that a task gets, how they are proposed, and the limits for them.
 
     Each limit of time, examples and device hours counts over all starts of a study.
@@ -109,7 +109,7 @@ class SearchSpec(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _learn_by_the_model(cls, given: Any) -> Any:
+    def _learn_by_the_surrogate(cls, given: Any) -> Any:
         """Completes a request that learns from earlier studies and names no sampler."""
         if isinstance(given, dict) and given.get("warm_start") and given.get("sampler") is None:
             return {**given, "sampler": "study_model"}
@@ -127,7 +127,7 @@ class SearchSpec(Frozen):
         return self.objective == "pareto"
 
 
-class FinalistsSpec(Frozen):
+class FinalistsSpec(FrozenValue):
     """The best configurations, trained again with new seeds and evaluated on the test half.
 
     They get the time budget that the search has left. A study whose YAML lacks this section has none.
@@ -139,7 +139,7 @@ class FinalistsSpec(Frozen):
     """How many new seeds each of them gets."""
 
 
-class ResourcesSpec(Frozen):
+class ResourcesSpec(FrozenValue):
     """The resources of a study and of each of its trials."""
 
     cpus_per_trial: Positive = 1
@@ -217,7 +217,7 @@ def _readable_names(named: str | tuple[str, ...] | None) -> str | tuple[str, ...
     return named
 
 
-class BackboneSpec(Frozen):
+class BackboneSpec(FrozenValue):
     """How the backbone is kept, and corrections of what is found about it."""
 
     quantize: Quantize | None = None
@@ -248,7 +248,7 @@ class BackboneSpec(Frozen):
         return {Role.NAMED: {ALL_LINEAR: ".*"}.get(named, named) if isinstance(named, str) else rf"(.*\.)?({ends})"}
 
 
-class StudySpec(Frozen):
+class StudySpec(FrozenValue):
     """One study: a backbone, tasks, a space of adapters and trainings, a budget."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.field_types import Place, listed
-from krona_tune.study.request.trial import Frozen
+from krona_tune.study.request.trial import FrozenValue
 
 HUB_PREFIX = "hub:"
 PERPLEXITY = "perplexity"
@@ -74,7 +74,7 @@ Column = Annotated[str, Field(min_length=1)]
 Columns = Annotated[tuple[Column, ...], BeforeValidator(listed), AfterValidator(_texts)]
 
 
-class PartSpec(Frozen):
+class PartSpec(FrozenValue):
     """A part whose examples lie elsewhere, also in columns of other names."""
 
     data: Place
@@ -94,7 +94,7 @@ class PartSpec(Frozen):
 HeldOut = Annotated[int | float | Place | PartSpec | None, BeforeValidator(_held_out)]
 
 
-class SplitSpec(Frozen):
+class SplitSpec(FrozenValue):
     """Which examples are for training, validation and test. Labels are held out in proportion."""
 
     column: Column | None = None
@@ -110,7 +110,7 @@ class SplitSpec(Frozen):
     """The seed that draws the examples to hold out."""
 
 
-class TaskSpec(Frozen):
+class TaskSpec(FrozenValue):
     """One task: where its examples are, which columns hold texts and label, how answers are judged.
 
     With a `target` in place of a `label`, a decoder or encoder-decoder learns to write the text of that column.
@@ -214,7 +214,7 @@ class TaskSpec(Frozen):
         named = [part.data if isinstance(part, PartSpec) else part for part in parts]
         return [self.data, *(place for place in named if isinstance(place, str))]
 
-    def beside(self, folder: Path) -> "TaskSpec":
+    def resolved_against(self, folder: Path) -> "TaskSpec":
         """Returns the task with its paths absolute; they were relative to `folder`, that of the file that names them.
 
         A metric's module is one of the files beside it, if there is such a file.

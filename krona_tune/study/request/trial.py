@@ -35,7 +35,7 @@ DEEPEST = 10_000
 """More layers than any stack has."""
 
 
-class Frozen(BaseModel):
+class FrozenValue(BaseModel):
     """A value that can't change and takes no unknown key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -132,7 +132,7 @@ SET_BY_METHOD: dict[str, dict[str, Any]] = {"cdka": {"scaling": "stable", "init"
 """Knobs that a method sets itself, and that nobody else can set for it."""
 
 
-class AdapterConfig(Frozen):
+class AdapterConfig(FrozenValue):
     """Holds the method of an adapter, its scale, its sizes and its placement.
 
     A method reads the fields that it needs (the table in `adapters.method_table`) and ignores the others.
@@ -189,7 +189,7 @@ class AdapterConfig(Frozen):
         return read_stacks(self.stacks)
 
 
-class TrainingConfig(Frozen):
+class TrainingConfig(FrozenValue):
     """The training of an adapter: AdamW, linear decay after a linear warm-up.
 
     `accumulation` and `gradient_checkpointing` save memory and change no result beyond rounding and what dropout draws.
@@ -219,7 +219,7 @@ MOST_SEEDS = 100
 """The most seeds that one full training may have."""
 
 
-class TrialConfig(Frozen):
+class TrialConfig(FrozenValue):
     """A whole trial. Its `kind` is a searched adapter, the head-only baseline for comparison, a finalist, which is one
     of the best trained again with another seed, a repeat, which is a searched adapter trained again by its number, or a
     full training, on all training examples or on those of train, validation and test together.
@@ -249,7 +249,7 @@ class TrialConfig(Frozen):
         return {**own, **of_peft, **self.training.model_dump()}
 
 
-SECTIONS: dict[str, type[Frozen]] = {"adapter": AdapterConfig, "training": TrainingConfig}
+SECTIONS: dict[str, type[FrozenValue]] = {"adapter": AdapterConfig, "training": TrainingConfig}
 KNOBS = {
     section: {name: field for name, field in model.model_fields.items() if name != "peft"}
     for section, model in SECTIONS.items()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from krona_tune.kron.factors import factor_shape
-from krona_tune.kron.product import kron_beside
+from krona_tune.kron.product import linear_plus_kron
 from tests.benchmarks.kron.timing import Case, conditions, peak_bytes, side_by_side
 
 WIDTH, TOKENS = 768, 2048
@@ -59,7 +59,7 @@ class Adapted(Alone):
         self.b = nn.Parameter(torch.randn(shape.b_out, shape.b_in))
 
     def forward(self, x: Tensor) -> Tensor:
-        return kron_beside(x, self.map.weight, self.map.bias, self.a, self.b, 0.5)
+        return linear_plus_kron(x, self.map.weight, self.map.bias, self.a, self.b, 0.5)
 
 
 def main(repeats: str = "15", precision: str = "float32") -> None:

@@ -35,7 +35,7 @@ def test_an_empty_store_gets_everything_and_a_second_time_nothing(folder: StudyF
 def test_what_was_mirrored_already_is_left_as_it_is(folder: StudyFolder, tracking_uri: str) -> None:
     sink = sink_of(folder, tracking_uri)
     happen(sink)
-    sink.study_ended([folder.report, folder.adapter("cola")])
+    sink.study_ended([folder.page, folder.adapter("cola")])
     first = held(tracking_uri)
     assert (first.statuses, first.scores) == (RUN_STATUSES, SCORES)
     assert changed_nothing(sync(folder, tracking_uri))

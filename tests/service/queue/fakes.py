@@ -56,7 +56,7 @@ class FakeDrivers:
     def runs(self, handle: str) -> bool:
         return handle in self.running
 
-    def said(self, handle: str) -> str:
+    def last_lines(self, handle: str) -> str:
         return "a line\nthe last line with postgresql://ann:hunter2@host/db"
 
     def writes(self, name: str, share: int | None, *, paused: bool = False, ended: int = 0, end: End = "") -> None:
@@ -90,4 +90,4 @@ class FakeDrivers:
             if order.what == "share":
                 self.writes(name, int(order.value))
             remove_order(folder, order)
-        return [order.said for order in found]
+        return [order.text for order in found]

@@ -318,7 +318,7 @@ def test_an_order_that_is_not_obeyed_is_given_again(queue: Queue) -> None:
     [lost] = waiting_orders(folder)
     remove_order(folder, lost)
     queue.round()
-    assert [order.said for order in waiting_orders(folder)] == ["share 1"]
+    assert [order.text for order in waiting_orders(folder)] == ["share 1"]
     queue.round()
     assert len(waiting_orders(folder)) == 1, "one that waits was given again"
 

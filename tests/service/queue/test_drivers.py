@@ -32,17 +32,17 @@ def test_a_process_starts_beside_its_request_and_is_found_by_another_service(
     again = LocalDrivers(tmp_path)
     assert (first.runs(handle), again.runs(handle)) == (True, True)
     until = time.monotonic() + 30
-    while "ann" not in again.said(handle) and time.monotonic() < until:
+    while "ann" not in again.last_lines(handle) and time.monotonic() < until:
         time.sleep(0.05)
-    assert again.said(handle) == "['run', '--quiet'] model: m ann"
+    assert again.last_lines(handle) == "['run', '--quiet'] model: m ann"
     process = int(handle.split()[1])
     os.kill(process, 9)
     assert ended(first, handle)
     assert not again.runs(handle)
     _, number, _, name = handle.split(" ", 3)
     assert not again.runs(f"process {os.getpid()} 1.00 {name}"), "another process with its number is none of ours"
-    assert (again.runs(f"process {number} 1.00 {name}"), again.said("process 1 1 none")) == (False, "")
-    assert (again.runs("krona-mine-ab12"), again.said("krona-mine-ab12")) == (False, "")
+    assert (again.runs(f"process {number} 1.00 {name}"), again.last_lines("process 1 1 none")) == (False, "")
+    assert (again.runs("krona-mine-ab12"), again.last_lines("krona-mine-ab12")) == (False, "")
 
 
 def test_what_can_not_be_started_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

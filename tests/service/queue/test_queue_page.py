@@ -8,7 +8,7 @@ import pytest
 
 from krona_tune.report.html import figure_json
 from krona_tune.service.pages import MOST_CHANGES, index_body, index_page
-from krona_tune.service.queue.slots_chart import slots_picture
+from krona_tune.service.queue.slots_chart import draw_slots
 from tests.report.pages import Page, page_of
 from tests.service.queue.entries import CHANGES, NOON, STUDY, WAITS, entry, index, page, view
 
@@ -125,7 +125,7 @@ def test_hostile_names_and_reasons_are_text() -> None:
 
 
 def test_a_figure_can_not_end_its_script() -> None:
-    picture = slots_picture([each.model_copy(update={"name": "</script>"}) for each in CHANGES], NOON)
+    picture = draw_slots([each.model_copy(update={"name": "</script>"}) for each in CHANGES], NOON)
     assert picture
     assert "<" not in figure_json(picture.figure)
 

@@ -1,13 +1,13 @@
 """Tests the picture of who had how many slots of the queue."""
 
 from krona_tune.service.queue.entry import SlotChange
-from krona_tune.service.queue.slots_chart import COLOURS, DAY, MOST_MOMENTS, slots_picture
+from krona_tune.service.queue.slots_chart import COLOURS, DAY, MOST_MOMENTS, draw_slots
 from tests.service.queue.entries import CHANGES, NOON, page, view
 
 
 def drawn(changes: list[SlotChange], now: float = NOON) -> dict[str, tuple[list[str], list[int]]]:
     """Returns each area's times and slots by its label."""
-    picture = slots_picture(changes, now)
+    picture = draw_slots(changes, now)
     assert picture
     return {trace.name: (list(trace.x), list(trace.y)) for trace in picture.figure.data}
 
@@ -20,8 +20,8 @@ def test_each_study_is_an_area_of_steps_that_share_their_moments() -> None:
 
 
 def test_fewer_than_two_changes_are_not_drawn() -> None:
-    assert slots_picture(CHANGES[:1], NOON) is None
-    assert slots_picture([each.model_copy(update={"slots": 0}) for each in CHANGES], NOON) is None
+    assert draw_slots(CHANGES[:1], NOON) is None
+    assert draw_slots([each.model_copy(update={"slots": 0}) for each in CHANGES], NOON) is None
     assert "Usage" not in page(view(changes=CHANGES[:1])).text
 
 

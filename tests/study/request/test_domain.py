@@ -115,14 +115,20 @@ def test_a_range_with_steps_draws_both_ends_and_accepts_what_it_draws(
     drawn = [domain.at((each + 0.5) / len(values)) for each in range(len(values))]
     assert drawn == pytest.approx(values)
     assert {type(each) for each in drawn} == {int if isinstance(step, int) else float}
-    assert [domain.own(each) for each in drawn] == drawn
-    assert [domain.own(low + each * step) for each in range(len(values))] == drawn, "as earlier versions recorded them"
+    assert [domain.equal_value(each) for each in drawn] == drawn
+    assert [domain.equal_value(low + each * step) for each in range(len(values))] == drawn, (
+        "as earlier versions recorded them"
+    )
 
 
 @pytest.mark.parametrize("value", [0.25, 0.4, -0.1, 0.3001, "0.3", True, None, float("nan")])
 def test_a_range_with_steps_accepts_no_value_between_or_beyond_them(value: Any) -> None:
-    assert Range(0.0, 0.3, step=0.1).own(value) is None
+    assert Range(0.0, 0.3, step=0.1).equal_value(value) is None
 
 
 def test_a_whole_range_accepts_whole_numbers_in_either_form() -> None:
-    assert (Range(2, 9).own(4.0), Range(2, 9).own(4.5), Range(2.0, 9.0).own(4.5)) == (4, None, 4.5)
+    assert (Range(2, 9).equal_value(4.0), Range(2, 9).equal_value(4.5), Range(2.0, 9.0).equal_value(4.5)) == (
+        4,
+        None,
+        4.5,
+    )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from krona_tune.refusal import Refusal
 from krona_tune.study.request import loader
 from krona_tune.study.request.domain import Choice, Divisors, Fixed, Range
-from krona_tune.study.request.loader import Dropped, build_spec, dump_spec, load_spec
+from krona_tune.study.request.loader import DroppedSetting, build_spec, dump_spec, load_spec
 from krona_tune.study.request.plain_yaml import read_yaml
 from krona_tune.study.request.study_spec import StudySpec
 from tests.study.request.written_specs import FULL, OWN, spec_of
@@ -387,7 +387,10 @@ def test_a_dumped_spec_is_read_back_equal(
 
 @pytest.fixture
 def dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    gone = {"search.wind": Dropped(False, "it never helped"), "search.depth": Dropped(3, "every depth is searched")}
+    gone = {
+        "search.wind": DroppedSetting(False, "it never helped"),
+        "search.depth": DroppedSetting(3, "every depth is searched"),
+    }
     monkeypatch.setattr(loader, "DROPPED", gone)
 
 

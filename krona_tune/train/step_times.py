@@ -27,7 +27,7 @@ REPEATS, PATIENCE_SECONDS = 3, 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timed:
+class StepTime:
     """The `seconds` of a training step on `rows` sequences of `length` tokens."""
 
     rows: int
@@ -36,20 +36,20 @@ class Timed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probe:
+class StepTimes:
     """Timed training steps, and for each task the time of a prediction as a share of a step of the same size.
 
     `test_shares` are the same for tasks that are tested otherwise than they are judged: by what they write.
     `head_share` is the share of such a step that the head alone takes over stored states; None if it can't use them.
     """
 
-    steps: tuple[Timed, ...]
+    steps: tuple[StepTime, ...]
     forward_shares: Mapping[str, float]
     test_shares: Mapping[str, float] = field(default_factory=dict)
     head_share: float | None = None
 
 
-def time_steps(backbone: Backbone, works: Mapping[str, TaskWork], trial: TrialConfig) -> Probe:
+def time_steps(backbone: Backbone, works: Mapping[str, TaskWork], trial: TrialConfig) -> StepTimes:
     """Times a trial's steps on the first task, and a prediction on each task; a head costs about the same on all.
 
     Costs about ten small steps; what is built at the first step of a size is not counted. Sequences that are longer
@@ -57,7 +57,7 @@ def time_steps(backbone: Backbone, works: Mapping[str, TaskWork], trial: TrialCo
     """
     sizes = [(rows, min(length, backbone.geometry.positions or length)) for rows, length in SIZES]
     first = next(iter(works))
-    steps: list[Timed] = []
+    steps: list[StepTime] = []
     shares: dict[str, float] = {}
     tested: dict[str, float] = {}
     for task, work in works.items():
@@ -67,14 +67,14 @@ def time_steps(backbone: Backbone, works: Mapping[str, TaskWork], trial: TrialCo
         run = TrialRun(f"{task}-probe", trial.model_copy(update={"task": task}), work, backbone)
         try:
             if task == first:
-                steps = [Timed(rows=n, length=length, seconds=_step(run, n, length)) for n, length in sizes]
+                steps = [StepTime(rows=n, length=length, seconds=_step(run, n, length)) for n, length in sizes]
             shares[task] = _prediction(run, work.task, *sizes[1]) / steps[1].seconds
             if work.task.tested_by_other_scores:
                 tested[task] = _prediction(run, generating(work.task), *sizes[1]) / steps[1].seconds
         finally:
             run.close()
     head = _head_alone(backbone, works[first], trial.model_copy(update={"task": first}), *sizes[1])
-    return Probe(
+    return StepTimes(
         steps=tuple(steps),
         forward_shares=shares,
         test_shares=tested,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from krona_tune.train.probe import SIZES, sequences, time_steps
+from krona_tune.train.step_times import SIZES, sequences, time_steps
 from tests.train.conftest import WORDS, tiny_backbone, tiny_trial, tiny_work
 
 
