@@ -78,7 +78,7 @@ def test_a_folder_is_named_as_it_is_even_if_a_word_stands_in_brackets(
     study: StudyFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     moved = StudyFolder(study.root.rename(study.root.parent / "mine [old]"))
-    assert f"{moved.report}\n" in said("report", str(moved.root)) + capsys.readouterr().out
+    assert f"{moved.page}\n" in said("report", str(moved.root)) + capsys.readouterr().out
     print_paths(moved, "1 min", None)
     assert f"Results in {moved.root}:" in capsys.readouterr().out
 

@@ -54,7 +54,7 @@ def test_every_row_is_read_as_it_was_written(home: Home) -> None:
 def test_they_are_listed_shown_and_watched(ask: Run) -> None:
     code, out, err = ask("list")
     assert (code, err) == (0, "")
-    assert [line.split()[0] for line in out.splitlines()[1:]] == ["finished", "interrupted", "killed"]
+    assert [line.split()[0] for line in out.splitlines()[1:] if line[0] != " "] == ["finished", "interrupted", "killed"]
     for name in ("finished", "interrupted", "killed"):
         code, out, err = ask("show", name)
         assert (code, err) == (0, "")

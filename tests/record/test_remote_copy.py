@@ -221,7 +221,7 @@ def test_the_sink_pushes_at_the_beginning_after_a_trial_and_at_the_end(here: Stu
     (here.root / "after a trial").write_text("x", encoding="utf-8")
     sink.trial_ended(started(1))
     until(lambda: is_there("after a trial"))
-    here.report.write_text("<html>", encoding="utf-8")
+    here.page.write_text("<html>", encoding="utf-8")
     sink.study_ended([])
     assert "report.html" in index().files
 

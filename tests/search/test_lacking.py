@@ -43,10 +43,19 @@ def test_the_default_space_fits_models_of_two_layers_and_without_attention(
 ) -> None:
     model = str(folder_of({**tiny(model_type), "hidden_size": 32}, tmp_path / model_type))
     spec = load_spec(space_file("mini"), (), {"model": model, "tasks": ("rte",)})
-    [knobs] = make_plan(spec, "mini.yaml").space.knobs.values()
+    made = make_plan(spec, "mini.yaml")
+    [knobs] = made.space.knobs.values()
     assert (knobs["roles"], knobs["layers"]) == (roles, layers)
+    assert f"adapter.layers: last 4 left out, which this {model_type} lacks" in list(made.lacking())
 
 
 def test_another_space_is_refused_with_what_the_model_lacks(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match="last 4"):
         plan("bert", tmp_path, adapter={"layers": ["all", "last 4"]})
+
+
+@pytest.mark.parametrize("asked", ["adapter.layers=last 9", "adapter.roles=cross_query"])
+def test_a_placement_that_is_asked_for_alone_is_refused_and_not_left_out(asked: str, tmp_path: Path) -> None:
+    model = str(folder_of({**tiny("bert"), "hidden_size": 32}, tmp_path / "bert"))
+    with pytest.raises(Refusal, match=asked.rpartition("=")[2]):
+        make_plan(load_spec(space_file("mini"), (asked,), {"model": model, "tasks": ("rte",)}), "mini.yaml")

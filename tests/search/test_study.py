@@ -121,7 +121,7 @@ def test_the_folder_tells_what_was_asked_and_under_which_circumstances(first: St
     assert {facts.rungs for facts in manifest.tasks.values()} == {(64, 128)}
     assert manifest.model.model_type == "bert"
     assert "--trials 3" in manifest.command
-    page = first.report.read_text(encoding="utf-8")
+    page = first.page.read_text(encoding="utf-8")
     assert "<html" in page
     assert "CoLA" in page
     assert first.log.stat().st_size > 0
@@ -332,7 +332,7 @@ def test_finalists_alone_were_looked_at_on_the_test_half_and_told_optuna_nothing
 
 @pytest.mark.slow
 def test_the_page_leads_with_the_winners_test_score(decided: StudyFolder) -> None:
-    page = decided.report.read_text(encoding="utf-8")
+    page = decided.page.read_text(encoding="utf-8")
     assert "the winner is krona" in page
     assert "test score <strong>" in page
 

@@ -9,7 +9,7 @@ from krona_tune.study.folder import StudyFolder
 
 PARTS = (
     "spec", "manifest", "inputs", "driver", "orders", "clock", "state", "results", "journal", "checkpoints", "ray",
-    "report", "log",
+    "page", "log",
 )  # fmt: skip
 
 

@@ -67,7 +67,11 @@ class Plan:
         return count(self.geometry, trial.adapter, self.tasks[trial.task].outputs)
 
     def lacking(self) -> Iterator[str]:
-        """Yields which roles that the space asks for a map of the model is left out of, and why."""
+        """Yields which placements of the space the model lacks, and which maps of its roles are left out, and why."""
+        for name in ("roles", "layers") if self.spec.backbone.narrow else ():
+            searched = {value for knobs in self.space.knobs.values() if name in knobs for value in knobs[name].ends()}
+            if gone := [str(value) for value in self.spec.adapter[name].ends() if value not in searched]:
+                yield f"adapter.{name}: {', '.join(gone)} left out, which this {self.geometry.model_type} lacks"
         asked = {role for knobs in self.space.knobs.values() for role in _roles_of(knobs)}
         for each in self.geometry.left_out:
             if each.role in asked:

@@ -319,14 +319,17 @@ def resolve(spec: StudySpec, geometry: Geometry, place: str) -> Space:
 def narrowed(spec: StudySpec, geometry: Geometry) -> StudySpec:
     """Returns the spec without the roles and layers of `adapter` that no site of the backbone has.
 
-    Where none is left, every map in every layer stands in their place.
+    Of several roles that all are lacking, every map stands in their place. A single value stays: somebody asked for it.
     """
     every = {"layers": "all", "roles": "+".join(sorted({site.role for site in geometry.sites} & MAPS))}
     found = dict(spec.adapter)
     for name in every.keys() & found.keys():
-        offered = tuple(value for value in found[name].ends() if _is_there(geometry, {**every, name: str(value)}))
-        if offered != found[name].ends():
-            found[name] = Choice(offered) if len(offered) > 1 else Fixed(*(offered or (every[name],)))
+        asked = found[name].ends()
+        offered = tuple(value for value in asked if _is_there(geometry, {**every, name: str(value)}))
+        if name == "roles" and not offered and len(asked) > 1:
+            offered = (every[name],)
+        if offered and offered != asked:
+            found[name] = Choice(offered) if len(offered) > 1 else Fixed(*offered)
     return spec.model_copy(update={"adapter": found})
 
 
