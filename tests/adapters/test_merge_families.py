@@ -9,8 +9,8 @@ import transformers
 from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.merge import merge
 from krona_tune.backbones.find_geometry import geometry
-from tests.adapters.test_inject import outputs, shaped, trained
 from tests.backbones.families import KINDS, LACKING, WHOLE, build_causal, tiny
+from tests.trained_adapters import outputs, shaped, trained
 
 METHODS = ("krona", "lora")
 NOT_RUN = {"led", "prophetnet", "tapas", "yoso"}

@@ -7,8 +7,7 @@ from pathlib import Path
 from krona_tune.report.study_page import render
 from krona_tune.report.study_results import StudyResults
 from tests.report.browser import chromium, opened_tab
-from tests.report.many_trials import crowd
-from tests.report.test_browser import T5
+from tests.report.many_trials import T5_STUDY, crowd
 
 OPENS = 5
 
@@ -18,7 +17,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "report.html"
         began = time.perf_counter()
-        page.write_text(render(StudyResults(manifest=T5, recorded=crowd(1000), spec="model: x\n")), encoding="utf-8")
+        page.write_text(
+            render(StudyResults(manifest=T5_STUDY, recorded=crowd(1000), spec="model: x\n")), encoding="utf-8"
+        )
         print(f"written in {time.perf_counter() - began:.1f} s, {page.stat().st_size / 1e6:.1f} MB")
         with chromium() as browser, opened_tab(browser) as tab:
             for number in range(OPENS):

@@ -10,8 +10,7 @@ import krona_tune
 from krona_tune import cli
 from krona_tune.adapters.adapter_files import TENSORS
 from tests.conftest import Run
-from tests.train.exported_adapters import adapter_folder, backbone_folder
-from tests.train.test_predict import texts
+from tests.train.exported_adapters import adapter_folder, backbone_folder, texts
 
 
 @pytest.fixture(scope="module")

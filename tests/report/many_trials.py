@@ -59,3 +59,12 @@ def subject(trials: int, backbone: Network | None = None) -> Subject:
 def subject_of(*trials: TrialResult) -> Subject:
     """Returns cola with these trials, as its charts are drawn from it."""
     return Subject(summary=summarise("cola", trials, None), recorded=Records(trials=trials))
+
+
+_STUDY = manifest("cola", synthetic=True)
+T5_STUDY = _STUDY.model_copy(
+    update={
+        "model": _STUDY.model.model_copy(update={"width": 384, "depths": {Stack.ENCODER: 6, Stack.DECODER: 6}}),
+    }
+)
+"""The manifest of a study of a T5 with six layers in each stack."""

@@ -7,7 +7,6 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, Locator
 
-from krona_tune.backbones.geometry import Stack
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.report.comparison_page import write_comparison
 from krona_tune.report.study_page import render
@@ -16,19 +15,13 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status
 from tests.record.events import ended, manifest, started
 from tests.report.browser import CHROMIUM, Tab, chromium, opened_tab
-from tests.report.many_trials import crowd
+from tests.report.many_trials import T5_STUDY, crowd
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium"),
 ]
 
-PAGE = manifest("cola", synthetic=True)
-T5 = PAGE.model_copy(
-    update={
-        "model": PAGE.model.model_copy(update={"width": 384, "depths": {Stack.ENCODER: 6, Stack.DECODER: 6}}),
-    }
-)
 UNDRAWN = ".chart:not([data-drawn])"
 GROUND = "getComputedStyle(document.documentElement).backgroundColor"
 
@@ -49,7 +42,7 @@ def tab(browser: Browser) -> Iterator[Tab]:
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Writes the page of a study of 1,000 trials."""
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(render(StudyResults(manifest=T5, recorded=crowd(1000), spec="model: x\n")), encoding="utf-8")
+    path.write_text(render(StudyResults(manifest=T5_STUDY, recorded=crowd(1000), spec="model: x\n")), encoding="utf-8")
     return path
 
 
