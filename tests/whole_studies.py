@@ -101,21 +101,31 @@ def rows_of(folder: StudyFolder) -> dict[str, TrialResult]:
     return found
 
 
+LOST_RAY = (69, 75)
+"""The exit statuses of a study whose Ray did not start, or was lost."""
+
+
 class WarmProgram:
     """The program in one process that has imported everything and keeps its Ray: only its first run waits for both.
 
     The runs share what a process shares, as studies in a notebook do. Each trial has a worker process of its own.
+    After a run that lost its Ray, or its process, another process begins: one failure is not that of all later runs.
     """
 
     def __init__(self, place: Home) -> None:
-        asked = place.command(program="from tests.warm_process import serve; serve()")
         self._place, self._said = place, place.root / "said"
-        self._process = subprocess.Popen(
+        self._process = self._begun()
+
+    def _begun(self) -> subprocess.Popen[str]:
+        asked = self._place.command(program="from tests.warm_process import serve; serve()")
+        return subprocess.Popen(
             **{**asked, "cwd": Path(__file__).parent.parent}, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
 
     def run(self, home: Home, *words: str, program: str = "run_study") -> Done:
         """Runs `run_study` or `main` (which is `krona-tune`) at home; returns what it said and its exit status."""
+        if self._process.poll() is not None:
+            self._process = self._begun()
         assert self._process.stdin
         assert self._process.stdout
         asked = {"words": [program, *words], "folder": str(home.root), "said": str(self._said)}
@@ -124,6 +134,8 @@ class WarmProgram:
         status = self._process.stdout.readline()
         assert status, "the process has ended"
         out, err = (self._said.with_suffix(end).read_text(encoding="utf-8") for end in (".out", ".err"))
+        if int(status) in LOST_RAY:
+            self.end()
         return subprocess.CompletedProcess(words, int(status), out, err)
 
     def logs(self) -> list[Path]:
