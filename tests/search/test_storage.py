@@ -105,7 +105,7 @@ def test_a_study_whose_machine_is_lost_is_completed_from_its_bucket(
     assert {trial_id: after[trial_id] for trial_id in before} == before
 
     lose(storage.folder)
-    assert storage.brought("lost").report.exists()
+    assert storage.brought("lost").page.exists()
     assert all((folder.adapter(task) / "adapter.json").exists() for task in TASKS)
 
 
