@@ -68,7 +68,7 @@ class Plan:
 
     def lacking(self) -> Iterator[str]:
         """Yields which placements of the space the model lacks, and which maps of its roles are left out, and why."""
-        for name in ("roles", "layers") if self.spec.backbone.narrow else ():
+        for name in sorted(self.spec.adapter.keys() & {"roles", "layers"}) if self.spec.backbone.narrow else ():
             searched = {value for knobs in self.space.knobs.values() if name in knobs for value in knobs[name].ends()}
             if gone := [str(value) for value in self.spec.adapter[name].ends() if value not in searched]:
                 yield f"adapter.{name}: {', '.join(gone)} left out, which this {self.geometry.model_type} lacks"
