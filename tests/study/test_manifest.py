@@ -1,7 +1,6 @@
 """Tests that an unreadable manifest is refused by its name, whatever is in its place."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,19 +8,10 @@ import pytest
 
 from krona_tune.refusal import Refusal
 from krona_tune.study.manifest import read_manifest
+from tests.record.damage import a_folder, a_pipe
 from tests.record.events import manifest
 
 Damage = Callable[[Path], object]
-
-
-def a_folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-def a_pipe(path: Path) -> None:
-    path.unlink()
-    os.mkfifo(path)
 
 
 def without_a_value(path: Path) -> None:
