@@ -8,7 +8,6 @@ phase's searcher for trials, gives them to workers and lets the phase's schedule
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +122,7 @@ class Driver:
             console,
             self.ledger,
             context.manifest.tasks,
-            partial(share_done, folder),
+            self._share_done,
             quiet=options.quiet,
             seconds_left=self._seconds_left if forecast else None,
             price=context.price,
@@ -247,8 +246,11 @@ class Driver:
 
     def _seconds_left(self) -> float:
         assert self.forecast is not None, "without a forecast nobody asks"
-        done = partial(share_done, self.context.folder)
-        return self.forecast.left(self.orders.plan.spec, self.ledger.rows.values(), done, self._rates().slots)
+        rows, slots = self.ledger.rows.values(), self._rates().slots
+        return self.forecast.left(self.orders.plan.spec, rows, self._share_done, slots)
+
+    def _share_done(self, trial_id: str) -> float:
+        return share_done(self.context.folder, trial_id)
 
     def _changed(self) -> None:
         """Saves the clock and renews the view after each event; halts the study if one could not be recorded."""
