@@ -24,7 +24,7 @@ from tests.benchmarks.svg_figure import new_figure, save_figure
 
 RESULTS = Path(__file__).parent / "results"
 BUDGETS = (10.0, 20.0, 40.0)
-RAY = "Ray's OptunaSearch + ASHA"
+RAY, FULL = "Ray's OptunaSearch + ASHA", "random, full budget"
 RULE = "last score"
 
 
@@ -45,13 +45,14 @@ LAST = Choices(fidelity="last", diverged=True)
 ORDERED = Choices(fidelity="last", diverged=True, ordered=True)
 ROWS = {
     RAY: Row(make=RaysOwn, workers=(2, 8)),
-    "random, full budget": Row(make=ByChance),
+    FULL: Row(make=ByChance),
     "random + ASHA": Row(make=partial(ByChance, early=True)),
     "krona_tune": Row(make=Ours, workers=(2, 8)),
     "last, ordered": Row(make=_candidate(ORDERED), workers=(2, 8)),
 }
 VARIANTS = {
     RAY: Row(make=RaysOwn),
+    FULL: ROWS[FULL],
     "the same, NaN reported": Row(make=partial(RaysOwn, nan=True)),
     "pruned, as krona_tune": Row(make=_candidate(Choices())),
     "pruned, told of divergence": Row(make=_candidate(Choices(diverged=True))),
@@ -67,7 +68,7 @@ VARIANTS = {
     "last, ordered, reduction 4": Row(make=_candidate(ORDERED), reduction=4),
 }
 CHOSEN = {
-    **{name: replace(row, workers=(8,)) for name, row in ROWS.items() if name in {RAY, "krona_tune"}},
+    **{name: replace(row, workers=(8,)) for name, row in ROWS.items() if name in {RAY, FULL, "krona_tune"}},
     "shifted": VARIANTS["shifted"],
 }
 SETS = {"regret": (ROWS, range(30)), "variants": (VARIANTS, range(20)), "confirmation": (CHOSEN, range(100, 130))}

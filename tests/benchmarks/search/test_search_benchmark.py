@@ -11,7 +11,7 @@ from tests.benchmarks.search.candidates import Candidate
 from tests.benchmarks.search.curves import TASKS, Trainer
 from tests.benchmarks.search.engine import START, Event, simulate
 from tests.benchmarks.search.model_history import Choices
-from tests.benchmarks.search.run import ROWS, VARIANTS, losses
+from tests.benchmarks.search.run import FULL, RAY, ROWS, SETS, VARIANTS, losses
 from tests.benchmarks.search.search_points import rungs, t5_space
 from tests.benchmarks.search.strategies import ByChance, Make, Setting
 from tests.benchmarks.search.table import RULES, compare, winners
@@ -27,6 +27,10 @@ STRATEGIES = {name: row for name, row in (ROWS | VARIANTS).items() if name in {
 def run(make: Make, seed: int, workers: int = 3) -> list[Event]:
     setting = Setting(space=t5_space(), schedule=rungs(), seed=seed, chance=TASK.chance)
     return simulate(make(setting), Trainer(TASK, seed), workers=workers, budget=BUDGET)
+
+
+def test_every_set_has_the_baselines() -> None:
+    assert [set(rows) >= {RAY, FULL} for rows, _ in SETS.values()] == [True] * 3
 
 
 @pytest.mark.parametrize("name", STRATEGIES)

@@ -57,6 +57,12 @@ class Recorded:
         """Returns the points by their numbers."""
         return dict(zip(self.numbers, self.points, strict=True))
 
+    @property
+    def span(self) -> float:
+        """Returns what the middle point loses against the best after EPOCHS, in scores; diverged ones are left out."""
+        last = self.scores[:, -1]
+        return float(np.nanmax(last) - np.nanmedian(last))
+
 
 @cache
 def recorded_tasks() -> dict[str, Recorded]:

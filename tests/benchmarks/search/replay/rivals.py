@@ -177,8 +177,10 @@ class GaussianProcess:
 
 
 REFERENCE = "Ray's OptunaSearch + ASHA"
+FULL = "random, full budget"
 RIVALS: dict[str, MakeAll] = {
     "the default": by_task(OnlyDefault),
+    FULL: by_task(ByChance),
     "random + ASHA": by_task(partial(ByChance, early=True)),
     REFERENCE: by_task(RaysOwn),
     "Ray's, the best of other tasks first": by_task(RaysOwn, first_points),
@@ -192,3 +194,11 @@ RIVALS: dict[str, MakeAll] = {
     "krona_tune, one model taught by other tasks, their best first": by_one_model(first_points, teacher=other_tasks),
     "krona_tune, one model misled by other tasks": by_one_model(teacher=misleading_tasks),
 }
+BASELINES = (REFERENCE, FULL)
+"""The rivals of every table."""
+
+
+def with_baselines(names: Iterable[str], known: Iterable[str] = ()) -> list[str]:
+    """Returns the baselines whose results are not known, and the other names, each once."""
+    missing = [name for name in BASELINES if name not in set(known)]
+    return list(dict.fromkeys([*missing, *names]))

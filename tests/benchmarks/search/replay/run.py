@@ -2,12 +2,13 @@
 
 python -m tests.benchmarks.search.replay look               # correlations, and how well the judges predict
 python -m tests.benchmarks.search.replay compare JUDGE FIRST LAST [NAME…]
-
+python -m tests.benchmarks.search.replay report JUDGE FIRST LAST [RIVAL]   # tables of stored regrets, ratios to RIVAL's
 python -m tests.benchmarks.search.replay draw JUDGE FIRST LAST             # the picture of the documentation
 
 JUDGE is effects or knobs (`surrogate.JUDGES`). The seeds FIRST to LAST each make a study; below 100 none has STS-B, so
 that the search can be changed by them. NAMEs are those of `rivals.RIVALS`, all of them if none is given; some need
-`pip install syne-tune`. All regrets are written to a file of the seeds, rival by rival.
+`pip install syne-tune`; the baselines of every table are added where they are not stored. All regrets are written to a
+file of the seeds, rival by rival.
 """
 
 import random
@@ -30,16 +31,25 @@ from tests.benchmarks.curves.figures import PICTURES
 from tests.benchmarks.search.replay.engine import simulate_study
 from tests.benchmarks.search.replay.first_points import first_numbers
 from tests.benchmarks.search.replay.recorded import EPOCHS, recorded_tasks
-from tests.benchmarks.search.replay.regret_ratios import as_markdown, draw, ratios
-from tests.benchmarks.search.replay.rivals import REFERENCE, RIVALS
+from tests.benchmarks.search.replay.regret_ratios import (
+    CLUSTERS,
+    as_markdown,
+    clusters_as_markdown,
+    draw,
+    ratios,
+    scores_as_markdown,
+)
+from tests.benchmarks.search.replay.rivals import REFERENCE, RIVALS, with_baselines
 from tests.benchmarks.search.replay.surrogate import JUDGES, fidelity, surrogates
 from tests.benchmarks.search.table import winners
 
 RESULTS = Path(__file__).parents[1] / "results"
 BUDGETS = (2.0, 5.0, 10.0, 20.0, 40.0)
 WORKERS = 4
-ACCEPTED = ("newsgroups", "reuters", "stsb")
-"""The tasks that `look` accepts."""
+SEARCHED = ("newsgroups", "reuters", "stsb")
+"""The tasks that replayed studies search: judges predict them better than SST-2, though `look` accepts none on any."""
+SHOWN = 10.0
+"""The budget at which regrets are shown in scores, too."""
 FINAL = 100
 """The first seed that decides nothing but is reported."""
 COLUMNS = ["rival", "seed", "task", "budget", "rule", "regret"]
@@ -66,7 +76,7 @@ def look() -> None:
 def tasks_of(seed: int) -> list[str]:
     """Returns the tasks of a replayed study: two of those that its seed may see, so that a search may learn from
     others before."""
-    seen = [task for task in ACCEPTED if seed >= FINAL or task != "stsb"]
+    seen = [task for task in SEARCHED if seed >= FINAL or task != "stsb"]
     return sorted(random.Random(stream(seed, "tasks")).sample(seen, 2))
 
 
@@ -93,19 +103,29 @@ def compare(judge: str, seeds: Sequence[int], names: Sequence[str]) -> None:
     """Replays the rivals on every seed, writes their regrets among those of the other rivals on these seeds, and prints
     them all."""
     began, path = time.monotonic(), _results(judge, seeds[0], seeds[-1])
+    before = pd.read_parquet(path) if path.exists() else pd.DataFrame(columns=COLUMNS)
+    names = with_baselines(names, before.rival)
     with ProcessPoolExecutor(2, get_context("spawn")) as pool:
         jobs = [pool.submit(one_study, name, seed, judge) for seed, name in product(seeds, names)]
         found = pd.DataFrame([row for job in jobs for row in job.result()], columns=COLUMNS)
-    if path.exists():
-        before = pd.read_parquet(path)
+    if len(before):
         found = pd.concat([before[~before.rival.isin(names)], found], ignore_index=True)
     found.to_parquet(path, index=False)
-    print("\n".join(as_markdown(found, REFERENCE)), f"\n{len(seeds)} studies, {time.monotonic() - began:.0f} s")
-    print("one-sided 95 % bounds of the ratios to each rival, by budget")
+    report(found)
+    print(f"{len(seeds)} studies, {time.monotonic() - began:.0f} s")
+    print("one-sided 95 % bounds of the ratios to each rival over studies, by budget")
     for other in dict.fromkeys(found.rival):
         for (ours, budget), each in ratios(found, other).items():
             if ours.startswith("krona_tune"):
                 print(f"{ours} / {other}, {budget:g}: {each.middle:.2f} < {each.bound:.2f}, p {each.p:.1g}")
+
+
+def report(found: pd.DataFrame, to: str = REFERENCE) -> None:
+    """Prints the tables of regrets: over studies, by each clustering, and in scores; ratios are to the rival `to`."""
+    spans = {task: recorded.span for task, recorded in recorded_tasks().items()}
+    clustered = [clusters_as_markdown(found, to, clustering) for clustering in CLUSTERS]
+    for lines in (as_markdown(found, to), *clustered, scores_as_markdown(found, spans, SHOWN)):
+        print("\n".join(lines), end="\n\n")
 
 
 def main() -> None:
@@ -113,8 +133,12 @@ def main() -> None:
     if sys.argv[1:2] == ["compare"]:
         judge, first, last, *names = sys.argv[2:]
         compare(judge, range(int(first), int(last) + 1), names or list(RIVALS))
-    elif sys.argv[1:2] == ["draw"]:
-        judge, first, last = sys.argv[2:]
-        draw(pd.read_parquet(_results(judge, int(first), int(last))), REFERENCE, PICTURES / "replays.svg")
+    elif sys.argv[1:2] in (["report"], ["draw"]):
+        word, judge, first, last, *rival = sys.argv[1:]
+        found = pd.read_parquet(_results(judge, int(first), int(last)))
+        if word == "report":
+            report(found, *rival)
+        else:
+            draw(found, REFERENCE, PICTURES / "replays.svg")
     else:
         look()

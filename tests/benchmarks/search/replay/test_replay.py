@@ -2,7 +2,6 @@
 
 import random
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,9 +22,8 @@ from tests.benchmarks.search.replay.recorded import (
     rungs,
     space,
 )
-from tests.benchmarks.search.replay.regret_ratios import DRAWN, as_markdown, draw, ratios
 from tests.benchmarks.search.replay.rivals import RIVALS, Modelled, misleading_tasks, other_tasks
-from tests.benchmarks.search.replay.run import COLUMNS, FINAL, tasks_of
+from tests.benchmarks.search.replay.run import FINAL, tasks_of
 from tests.benchmarks.search.replay.surrogate import JUDGES, Surrogate, fidelity, surrogates
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -156,6 +154,7 @@ def test_syne_tune_proposes_feasible_points_and_stops_the_poor_ones(kind: str) -
     "name",
     [
         "the default",
+        "random, full budget",
         "random + ASHA",
         "Ray's OptunaSearch + ASHA",
         "krona_tune, TPE",
@@ -181,30 +180,3 @@ def test_every_rival_pays_for_what_it_trains_and_a_seed_repeats_it(name: str) ->
     paid = sum(trained.values()) + START * len(trained)
     assert paid <= budget * 2
     assert paid == pytest.approx(budget * 2, abs=workers * (1 + START))
-
-
-def test_the_table_and_the_picture_show_ratios_of_regrets(tmp_path: Path) -> None:
-    rival, ray = "krona_tune, one model", "Ray's OptunaSearch + ASHA"
-    frame = pd.DataFrame(
-        [
-            (name, seed, "cola", budget, "last score", regret * (1 + seed))
-            for seed, factor in enumerate((0.25, 0.5, 1.0))
-            for name, regret in ((ray, 0.2), (rival, 0.2 * factor))
-            for budget in (5.0, 10.0)
-        ],
-        columns=COLUMNS,
-    )
-    found = ratios(frame, ray)
-    assert found.keys() == {(rival, 5.0), (rival, 10.0)}
-    spread = np.log(2) / np.sqrt(3)
-    ten = found[rival, 10.0]
-    assert ten.middle == pytest.approx(0.5)
-    assert (ten.low, ten.high) == pytest.approx((0.5 * np.exp(-1.96 * spread), 0.5 * np.exp(1.96 * spread)))
-    assert ten.bound == pytest.approx(0.5 * np.exp(1.645 * spread))
-    assert ten.p == pytest.approx(0.225, abs=1e-3)
-    assert ratios(frame, rival)[ray, 10.0].middle == pytest.approx(2.0)
-    assert as_markdown(frame, ray)[-1] == f"| {rival} | 0.283 (0.50, 0.23-1.10) | 0.283 (0.50, 0.23-1.10) |"
-    draw(frame, ray, tmp_path / "replays.svg")
-    assert DRAWN.keys() <= RIVALS.keys()
-    drawn = (tmp_path / "replays.svg").read_text(encoding="utf-8")
-    assert [name for name in DRAWN if f">{name}<" in drawn] == [rival]
