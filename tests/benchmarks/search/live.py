@@ -7,7 +7,8 @@ simulated: a training is real, and costs the examples that it trained on, so tha
 else the machine does. After 5 and 10 full trainings a task, the winner by its last validation score is trained again to
 its end with another seed, and only that training's score on the test half counts. DATA and TEXTS are those of
 `tests.benchmarks.curves.record`. A study's rows are kept in FOLDER, so that a comparison that was interrupted goes on
-with the next study. NAMEs are those of `replay.rivals`.
+with the next study; at the end all rows are written among those of `results/live.csv`, one a task, rival and budget.
+NAMEs are those of `replay.rivals`; the baselines of every table are added.
 """
 
 import json
@@ -26,7 +27,9 @@ import pandas as pd
 import platformdirs
 import torch
 import transformers
+from scipy.stats import wilcoxon
 
+from krona_tune.processor import this_processor
 from krona_tune.record.recorded_curves import LEARNED
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.planning.space import Params
@@ -45,15 +48,21 @@ from tests.benchmarks.curves.record import DESIGN, learned_tasks
 from tests.benchmarks.kron.step import MINILM
 from tests.benchmarks.search.curves import Seen
 from tests.benchmarks.search.replay.engine import simulate_study
-from tests.benchmarks.search.replay.rivals import REFERENCE, RIVALS
+from tests.benchmarks.search.replay.rivals import REFERENCE, RIVALS, with_baselines
+from tests.benchmarks.search.replay.run import RESULTS
 from tests.benchmarks.search.table import RULES, winners
 
 PAIRS = tuple(combinations(LEARNED, 2))
 BUDGETS = (5.0, 10.0)
 WORKERS = 4
 STORED = 4 * 2**30
-Row = tuple[str, int, str, float, float, float]
-"""Rival, seed, task, budget, the winner's validation score, the test score of its training with another seed."""
+RAW = RESULTS / "live.csv"
+COLUMNS = ["study", "seed", "rival", "task", "budget", "validation", "test", "trials", "processor"]
+STUDY = ["study", "seed", "rival"]
+"""What the rows of one search share."""
+Row = tuple[str, int, str, str, float, float, float, int, str]
+"""The study's tasks in one word, its seed, the rival, the task, the budget in full trainings, the winner's validation
+score, the test score of its training with another seed, the task's trials that had a report by then, the processor."""
 
 
 @dataclass
@@ -157,7 +166,9 @@ def one_study(name: str, seed: int, data: str, texts_folder: str) -> list[Row]:
             key = task, best.trial.trial_id
             if key not in tested:
                 tested[key] = each.test(best.trial.params, stream(seed, "again", task) % 2**31)
-            rows.append((name, seed, task, budget, best.seen.score, tested[key]))
+            trials = len({event.trial.trial_id for event in events[task] if event.cost <= budget})
+            scores = best.seen.score, tested[key]
+            rows.append(("+".join(sorted(tasks)), seed, name, task, budget, *scores, trials, this_processor().name))
     return rows
 
 
@@ -172,30 +183,51 @@ def compare(names: Sequence[str], seeds: Sequence[int], data: str, texts_folder:
             if not path.exists()
         }
         for path, job in jobs.items():
-            columns = ["rival", "seed", "task", "budget", "validation", "test"]
-            pd.DataFrame(job.result(), columns=columns).to_csv(path, index=False, float_format="%.5f")
+            pd.DataFrame(job.result(), columns=COLUMNS).to_csv(path, index=False, float_format="%.5f")
             print(f"{path.stem} is there", flush=True)
     return pd.concat([pd.read_csv(path) for path in paths.values()], ignore_index=True)
 
 
+def write_raw(frame: pd.DataFrame, path: Path = RAW) -> None:
+    """Writes the rows among those that the file has, in order; those of the same study, seed and rival are replaced."""
+    if path.exists():
+        before = pd.read_csv(path)
+        again = pd.MultiIndex.from_frame(before[STUDY]).isin(pd.MultiIndex.from_frame(frame[STUDY]))
+        frame = pd.concat([before[~again], frame], ignore_index=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame[COLUMNS].sort_values([*STUDY, "task", "budget"]).to_csv(path, index=False, float_format="%.5f")
+
+
 def summary(frame: pd.DataFrame) -> str:
     """Returns each rival's mean test score by budget and task and, over the studies, its mean difference from Ray's own
-    with one standard error."""
+    with one standard error and Wilcoxon's signed-rank p; beside it the median over task results, of which a mean may
+    hang on a few."""
     tests = frame.pivot(index=["budget", "task", "seed"], columns="rival", values="test")
-    studies = tests.sub(tests[REFERENCE], axis=0).groupby(["budget", "seed"]).mean().groupby("budget")
+    differences = tests.drop(columns=REFERENCE).sub(tests[REFERENCE], axis=0)
+    studies = differences.groupby(["budget", "seed"]).mean().groupby("budget")
     parts = {
         "test score": tests.groupby(["budget", "task"]).mean(),
         f"less {REFERENCE}": studies.mean(),
         "standard error": studies.sem(),
+        "Wilcoxon p": studies.agg(_wilcoxon_p),
+        "median over task results": differences.groupby("budget").median(),
+        "studies": studies.count(),
     }
     return "\n".join(f"{name}\n{part.T.to_string(float_format='{:.3f}'.format)}" for name, part in parts.items())
 
 
+def _wilcoxon_p(differences: pd.Series) -> float:
+    return float(wilcoxon(differences.dropna()).pvalue)
+
+
 def main(data: str, texts_folder: str, folder: str, first: str, last: str, *names: str) -> None:
-    """Runs the studies of the seeds FIRST to LAST and prints what the rivals reach."""
-    if REFERENCE not in names or not RIVALS.keys() >= set(names):
-        sys.exit(f"name {REFERENCE!r} and others of {list(RIVALS)}, not {list(names)}")
-    print(summary(compare(names, range(int(first), int(last) + 1), data, texts_folder, Path(folder))))
+    """Runs the studies of the seeds FIRST to LAST, writes their rows and prints what the rivals reach."""
+    if not RIVALS.keys() >= set(names):
+        sys.exit(f"name some of {list(RIVALS)}, not {list(names)}")
+    seeds = range(int(first), int(last) + 1)
+    found = compare(with_baselines(names), seeds, data, texts_folder, Path(folder))
+    write_raw(found)
+    print(summary(found))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from krona_tune.study.request.schedule import make_schedule
 from krona_tune.study.request.trial import check_trial
 from krona_tune.study.result import Report
 from krona_tune.train.loop import train_trial
-from tests.benchmarks.search.live import PAIRS, LiveTask, summary
+from tests.benchmarks.search.live import COLUMNS, PAIRS, LiveTask, summary, write_raw
 from tests.benchmarks.search.replay.rivals import REFERENCE
 from tests.train.conftest import table, tiny_backbone, tiny_work
 
@@ -47,22 +47,42 @@ def test_a_training_that_diverges_ends_with_a_report_that_is_no_number(tmp_path:
     assert isnan(task.test(wild, 6))
 
 
-def test_the_summary_compares_study_by_study_with_rays_own() -> None:
+def invented(*gains: tuple[str, float]) -> pd.DataFrame:
+    """Returns the rows of a study of each pair, where a rival gains so much, and more in later studies."""
     rows = [
-        (name, seed, task, budget, 0.0, seed / 10 + gain)
-        for name, gain in ((REFERENCE, 0.0), ("ours", 0.05))
+        ("+".join(pair), seed, name, task, budget, 0.5, seed / 10 + gain * (1 + seed), 3 + seed, "a processor")
+        for name, gain in gains
         for seed, pair in enumerate(PAIRS)
         for task in pair
         for budget in (5.0, 10.0)
     ]
-    _, less = summary(pd.DataFrame(rows, columns=["rival", "seed", "task", "budget", "validation", "test"])).split(
-        "less"
-    )
-    differences, errors = less.split("standard error")
-    [ours] = [line.split()[1:] for line in differences.splitlines() if line.startswith("ours")]
-    assert len(ours) == 2
-    assert ours == ["0.050", "0.050"]
-    assert [line.split()[-1] for line in errors.splitlines() if line.startswith(("ours", REFERENCE))] == ["0.000"] * 2
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def test_the_summary_compares_study_by_study_with_rays_own() -> None:
+    found = summary(invented((REFERENCE, 0.0), ("ours", 0.02)))
+    rows = [line.split()[1:] for line in found.splitlines() if line.startswith("ours")]
+    scores, difference, error, p, median, studies = rows
+    assert len(scores) == 2 * 4
+    assert difference == median == ["0.070", "0.070"]
+    assert error == ["0.015", "0.015"]
+    assert p == ["0.031", "0.031"], "two of the 64 signs of six differences are as far from even"
+    assert studies == ["6", "6"]
+
+
+def test_the_raw_rows_are_kept_and_a_study_that_ran_again_replaces_its_own(tmp_path: Path) -> None:
+    path, first = tmp_path / "results" / "live.csv", invented((REFERENCE, 0.0), ("ours", 0.02))
+    write_raw(first, path)
+    kept = pd.read_csv(path)
+    assert list(kept.columns) == COLUMNS
+    assert len(kept) == len(first) == 2 * 6 * 2 * 2
+    again = invented(("ours", 0.04))
+    write_raw(again[again.seed == 1], path)
+    both = pd.read_csv(path)
+    assert len(both) == len(kept)
+    ours = both[both.rival == "ours"].groupby("seed").test.mean()
+    assert list(ours) == pytest.approx([0.02, 0.18, *(0.1 * seed + 0.02 * (1 + seed) for seed in range(2, 6))])
+    assert set(both[both.seed == 1].study) == {"+".join(PAIRS[1])}
 
 
 def test_six_studies_have_every_pair_of_tasks_once() -> None:
