@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 
+from krona_tune.api.exit_status import LACKED_RAY
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import TrialResult
@@ -101,10 +102,6 @@ def rows_of(folder: StudyFolder) -> dict[str, TrialResult]:
     return found
 
 
-LOST_RAY = (69, 75)
-"""The exit statuses of a study whose Ray did not start, or was lost."""
-
-
 class WarmProgram:
     """The program in one process that has imported everything and keeps its Ray: only its first run waits for both.
 
@@ -134,7 +131,7 @@ class WarmProgram:
         status = self._process.stdout.readline()
         assert status, "the process has ended"
         out, err = (self._said.with_suffix(end).read_text(encoding="utf-8") for end in (".out", ".err"))
-        if int(status) in LOST_RAY:
+        if int(status) in LACKED_RAY:
             self.end()
         return subprocess.CompletedProcess(words, int(status), out, err)
 

@@ -6,6 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from krona_tune.api.exit_status import ENDED_WELL
 from krona_tune.api.folders import new_name, refuse_taken, study_folder, with_whole_paths
 from krona_tune.api.inputs import (
     REQUEST,
@@ -20,7 +21,7 @@ from krona_tune.api.inputs import (
 from krona_tune.api.plan_view import PlanView
 from krona_tune.api.recorded_study import RecordedStudy
 from krona_tune.api.study_request import default_to_glue, lift_ordered_stop, refuse_odd_start, resumed_spec, with_values
-from krona_tune.api.study_run import ENDED_WELL, DriverProcess, last_lines, run_and_report, start_driver, stop_driver
+from krona_tune.api.study_run import DriverProcess, last_lines, run_and_report, start_driver, stop_driver
 from krona_tune.atomic_write import write_atomically
 from krona_tune.hub import home
 from krona_tune.record.notifications import NOTIFY

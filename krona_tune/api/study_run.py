@@ -241,8 +241,6 @@ def _logging_to(path: Path) -> Iterator[None]:
 CODE = "from krona_tune.cli import program; program()"
 LAST_LINES = 10
 """How many of a driver's last lines an error shows."""
-ENDED_WELL = {0, 1, 128 + signal.SIGINT}
-"""How that process ends if nothing failed: its study is done, some task has no result, or somebody stopped it."""
 
 DriverProcess = subprocess.Popen[bytes]
 

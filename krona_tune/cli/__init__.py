@@ -11,14 +11,12 @@ from typing import NoReturn
 import typer
 from rich.markup import escape
 
+from krona_tune.api.exit_status import ExitStatus
 from krona_tune.api.printing import errors
 from krona_tune.cli import adapters, inspection, options, service, steering, studies
 from krona_tune.cli.ending import CheckedCommand, Output, RayLostExit
 from krona_tune.refusal import NotNow, Refusal
 
-REFUSED, NOT_NOW, CRASHED, UNWRITTEN = 2, 69, 70, 74
-"""Exit statuses: the request is wrong; Ray did not start, try again (EX_UNAVAILABLE of sysexits.h); krona_tune itself
-failed (EX_SOFTWARE); the command succeeded, but some of its output could not be written (EX_IOERR)."""
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 
@@ -95,12 +93,11 @@ def _guarded(program: Callable[[], None]) -> NoReturn:
     if lost and not isinstance(lost, BrokenPipeError):
         errors.print(f"the output could not be written: {lost.strerror}", highlight=False, markup=False)
     output.give_back()
-    sys.exit(status or (UNWRITTEN if lost else 0))
+    sys.exit(status or (ExitStatus.UNWRITTEN if lost else ExitStatus.DONE))
 
 
 def _status(program: Callable[[], None]) -> int:
-    """Returns a program's exit status; prints a refusal as one line (status 2, or 69 if only Ray did not start),
-    any other error as a traceback (70)."""
+    """Returns a program's exit status; prints a refusal as one line, any other error as a traceback."""
     try:
         program()
     except RayLostExit as ended:
@@ -109,8 +106,8 @@ def _status(program: Callable[[], None]) -> int:
         return int(ended.code or 0)
     except Refusal as refusal:
         errors.print(escape(str(refusal)), highlight=False, soft_wrap=True)
-        return NOT_NOW if isinstance(refusal, NotNow) else REFUSED
+        return ExitStatus.NOT_NOW if isinstance(refusal, NotNow) else ExitStatus.REFUSED
     except Exception:
         traceback.print_exc()
-        return CRASHED
-    return 0
+        return ExitStatus.CRASHED
+    return ExitStatus.DONE

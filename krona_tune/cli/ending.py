@@ -11,16 +11,13 @@ import typer
 from typer.core import TyperCommand
 
 from krona_tune.api.diagnosis import refuse_gone_folder
+from krona_tune.api.exit_status import status_of
 from krona_tune.refused_calls import FREE, refuse_odd_text
 from krona_tune.search.driver_options import Outcome
 
 
 class RayLostExit(SystemExit):
     """Ends the program at once: a normal exit of the interpreter would wait for threads of the lost Ray."""
-
-
-NO_RESULT, RAY_LOST, INTERRUPTED = 1, 75, 130
-"""Exit statuses: done but some task has no result; Ray ended during the study (EX_TEMPFAIL of sysexits.h); stopped."""
 
 
 def exit_as(outcome: Outcome | None) -> None:
@@ -32,15 +29,6 @@ def exit_as(outcome: Outcome | None) -> None:
         raise RayLostExit(status)
     if status:
         raise typer.Exit(status)
-
-
-def status_of(outcome: Outcome) -> int:
-    """Returns the exit status of a study's session."""
-    if outcome.lost_ray:
-        return RAY_LOST
-    if outcome.interrupted:
-        return INTERRUPTED
-    return NO_RESULT if outcome.lacks_results else 0
 
 
 def this_command() -> str:

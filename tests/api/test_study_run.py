@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from krona_tune.api import study_run
-from krona_tune.cli.ending import INTERRUPTED, NO_RESULT, RAY_LOST
 from krona_tune.record.ownership import is_locked
 from krona_tune.refusal import NotNow
 from krona_tune.search import driver
@@ -94,11 +93,6 @@ def test_a_study_that_lost_its_ray_ends_before_rays_own_exit_handlers(
     found, text, told = program(outcome(asked=asked, lost="Ray's raylet ended"))
     assert (found, told) == (status, [True, status])
     assert f"{why} Resume with: python run_study.py --resume x" in text
-
-
-def test_a_study_s_process_ends_well_with_the_statuses_of_the_command_line() -> None:
-    assert {0, NO_RESULT, INTERRUPTED} == study_run.ENDED_WELL
-    assert RAY_LOST not in study_run.ENDED_WELL
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from krona_tune import cli
+from krona_tune.api.exit_status import ExitStatus
 from krona_tune.api.printing import drop_odd_width
 from krona_tune.cli.ending import Output
 from krona_tune.refusal import Refusal
@@ -17,6 +18,7 @@ SAID = "a_out 8…16 × 2 ≈ 3 ± 1 漢"
 SAY = f"""
 import sys
 from krona_tune import cli
+from krona_tune.api.exit_status import ExitStatus
 from krona_tune.api.printing import console, errors
 from krona_tune.refusal import Refusal
 def program():
@@ -56,10 +58,10 @@ FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full h
 def test_a_full_disk_under_the_output_lets_the_program_end_and_is_told_by_the_status() -> None:
     with Path("/dev/full").open("w") as full:
         done = ended(stdout=full.fileno(), lines=5000)
-        assert done.returncode == cli.UNWRITTEN
+        assert done.returncode == ExitStatus.UNWRITTEN
         assert done.stderr == b"the end was reached\nthe output could not be written: No space left on device\n"
         refused = ended(stdout=full.fileno(), stderr=full.fileno(), end="raise Refusal('a', 'b')")
-        assert refused.returncode == cli.REFUSED
+        assert refused.returncode == ExitStatus.REFUSED
         assert ended(stdout=full.fileno(), end="sys.exit(130)").returncode == 130
 
 
@@ -68,7 +70,7 @@ def test_a_reader_that_has_gone_lets_the_program_end_without_a_word() -> None:
     os.close(reading)
     done = ended(stdout=writing, lines=5000)
     os.close(writing)
-    assert (done.returncode, done.stderr) == (cli.UNWRITTEN, b"the end was reached\n")
+    assert (done.returncode, done.stderr) == (ExitStatus.UNWRITTEN, b"the end was reached\n")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +109,7 @@ def _crash() -> None:
 
 @pytest.mark.parametrize(
     ("program", "status"),
-    [(_refuse, cli.REFUSED), (_crash, cli.CRASHED), (lambda: None, 0), (lambda: sys.exit(130), 130)],
+    [(_refuse, ExitStatus.REFUSED), (_crash, ExitStatus.CRASHED), (lambda: None, 0), (lambda: sys.exit(130), 130)],
 )
 def test_every_end_has_its_status(monkeypatch: pytest.MonkeyPatch, program: Callable[[], None], status: int) -> None:
     monkeypatch.setattr(cli, "app", program)
