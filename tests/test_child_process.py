@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import numpy as np
-import psutil
 import pytest
 
 from krona_tune import child_process
 from krona_tune.child_process import ChildProcess, ProcessEnded, TooSlow
 from krona_tune.refusal import Refusal
+from tests.waiting import has_ended, until
 
 
 @pytest.fixture
@@ -117,12 +117,6 @@ def test_what_a_function_prints_gets_nowhere(child: ChildProcess, capfd: pytest.
     assert capfd.readouterr() == ("", "")
 
 
-def runs(process: int) -> bool:
-    with suppress(psutil.NoSuchProcess):
-        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
-    return False
-
-
 class Hostile:
     """Runs a function where it is read."""
 
@@ -155,7 +149,4 @@ def test_the_process_ends_soon_after_the_one_that_called_it_was_killed() -> None
         assert caller.stdout
         process = int(caller.stdout.readline())
         caller.kill()
-    until = time.monotonic() + 60
-    while runs(process) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not runs(process)
+    until(lambda: has_ended(process))

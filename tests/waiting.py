@@ -3,10 +3,30 @@
 import time
 from collections.abc import Callable
 
+import psutil
 
-def until(happened: Callable[[], object], seconds: float = 120.0) -> None:
-    """Returns as soon as something has happened; fails if it has not within a time that no machine needs."""
-    end = time.monotonic() + seconds
+FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.2
+"""The seconds between two looks: of what happens at once, and of what takes long."""
+
+
+def until(
+    happened: Callable[[], object], seconds: float = 300.0, said: Callable[[], str] = lambda: "it did not happen"
+) -> float:
+    """Returns as soon as something has happened, and the seconds that it took.
+
+    It fails if that has not happened within a time that no machine needs, with what `said` returns then.
+    """
+    began, pause = time.monotonic(), FIRST_PAUSE
     while not happened():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
+        assert time.monotonic() - began < seconds, said()
+        time.sleep(pause)
+        pause = min(1.2 * pause, LONGEST_PAUSE)
+    return time.monotonic() - began
+
+
+def has_ended(process: int) -> bool:
+    """Returns whether a process has ended; if nobody waits for it, it may remain as a zombie."""
+    try:
+        return psutil.Process(process).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell, new_notebook
 
 from tests.search.models import saved_bert
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -65,10 +65,10 @@ def test_an_interrupted_cell_stops_its_study_and_the_kernel_lives_on(tmp_path: P
     results = tmp_path / "studies" / "long" / "results"
 
     def interrupt() -> None:
-        until = time.monotonic() + 200
-        while time.monotonic() < until and not list(results.rglob("reports*")):
-            time.sleep(0.2)
-        os.kill(running.km.provisioner.pid, signal.SIGINT)
+        try:
+            until(lambda: list(results.rglob("reports*")))
+        finally:
+            os.kill(running.km.provisioner.pid, signal.SIGINT)
 
     with running.setup_kernel():
         threading.Thread(target=interrupt, daemon=True).start()

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from krona_tune.refusal import Refusal
 from krona_tune.search.driver_options import DriverOptions
 from krona_tune.study.request.loader import dump_spec, load_spec
 from tests.search.models import saved_bert
+from tests.waiting import until
 
 GOOD, BAD = ("lovely", "great", "fine"), ("awful", "poor", "dull")
 SPACE = {
@@ -230,9 +230,7 @@ def test_the_flags_of_the_constructor_and_of_run_reach_a_new_study(
 def test_a_study_in_another_process_is_stopped_and_resumed(model: str) -> None:
     long = {"schedule.epochs": 200, "schedule.grace_epochs": 1}
     made = study(model, settings=long).run(wait=False)
-    until = time.monotonic() + 120
-    while time.monotonic() < until and not (made.folder.results.exists() and len(made.reports)):
-        time.sleep(0.2)
+    until(lambda: made.folder.results.exists() and len(made.reports))
     assert made.running
     with pytest.raises(Refusal, match="is being run"):
         study(model, settings=long).run()

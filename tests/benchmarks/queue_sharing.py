@@ -22,6 +22,7 @@ from krona_tune.service.queue.entry import Entry, Submission
 from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import dump_spec, load_spec
+from tests.waiting import until
 
 SPACE = Path(__file__).resolve().parents[2] / "search_spaces" / "mini.yaml"
 CPUS, TRIALS, MANY, URGENT = 2, 8, 20, 5
@@ -95,11 +96,7 @@ class Bench:
         return next(entry for entry in self._queue.view().entries if entry.name == name)
 
     def until(self, happened: Callable[[], object]) -> None:
-        end = time.monotonic() + LIMIT_SECONDS
-        while not happened():
-            if time.monotonic() > end:
-                raise SystemExit("it did not happen")
-            time.sleep(0.2)
+        until(happened, LIMIT_SECONDS)
 
     def wait(self) -> None:
         """Waits until nothing runs or waits."""

@@ -3,7 +3,6 @@
 from contextlib import nullcontext
 from pathlib import Path
 from threading import Thread
-from time import sleep
 
 import pytest
 from filelock import FileLock
@@ -18,6 +17,7 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import Order, OrderRequest
 from tests.conftest import Run
 from tests.record.events import manifest, started
+from tests.waiting import until
 
 STUDY = ("order", "mine", "--storage", "studies")
 
@@ -162,9 +162,9 @@ def test_a_study_that_is_not_there_is_named(run: Run, study: StudyFolder) -> Non
 )
 def test_the_drivers_answer_is_said(run: Run, study: StudyFolder, state: str, status: int, text: str) -> None:
     def answer() -> None:
-        while not (waiting := waiting_orders(study)):
-            sleep(0.01)
-        ParquetSink(study.results).ordered(waiting[0].model_copy(update={"state": state, "outcome": "as asked"}))
+        until(lambda: waiting_orders(study))
+        [order] = waiting_orders(study)
+        ParquetSink(study.results).ordered(order.model_copy(update={"state": state, "outcome": "as asked"}))
 
     with FileLock(study.root / ".lock"):
         driver = Thread(target=answer)

@@ -12,6 +12,7 @@ from krona_tune.record.records import read_records
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status, TrialResult
+from tests.waiting import until
 from tests.whole_studies import KRONA_TUNE, Home
 
 Driver = subprocess.Popen[str]
@@ -47,29 +48,23 @@ def taken_up(home: Home, name: str, *more: str) -> Driver:
     )
 
 
-def until(driver: Driver, happened: Callable[[], object]) -> float:
+def until_or_end(driver: Driver, happened: Callable[[], object]) -> float:
     """Waits until something has happened or the driver has ended; returns the seconds."""
-    began = time.monotonic()
-    while driver.poll() is None and not happened():
-        time.sleep(0.02)
-    return time.monotonic() - began
+    return until(lambda: driver.poll() is not None or happened(), 600)
 
 
-def seen(driver: Driver, look: Callable[[], Found], pause_seconds: float = 0.02) -> Found:
+def seen(driver: Driver, look: Callable[[], Found]) -> Found:
     """Looks until something is found, which must come before the driver ends; returns it."""
-    while not (found := look()):
-        assert driver.poll() is None, driver.communicate()[0]
-        time.sleep(pause_seconds)
+    found = look()
+
+    def is_found() -> bool:
+        nonlocal found
+        found = found or look()
+        assert found or driver.poll() is None, driver.communicate()[0]
+        return bool(found)
+
+    until(is_found, 600)
     return found
-
-
-def waits(happened: Callable[[], object], seconds: float = 300.0) -> float:
-    """Waits until something has happened, which must come; returns the seconds."""
-    began = time.monotonic()
-    while not happened():
-        assert time.monotonic() - began < seconds, "it did not happen"
-        time.sleep(0.05)
-    return time.monotonic() - began
 
 
 def well_ended(driver: Driver) -> str:

@@ -27,7 +27,7 @@ from tests.faults.drivers import (
     rungs,
     seen,
     taken_up,
-    until,
+    until_or_end,
     well_ended,
 )
 from tests.whole_studies import Home, WarmProgram
@@ -44,7 +44,7 @@ def resumed(home: Home, name: str) -> tuple[Driver, float]:
     """Resumes a study; returns its driver, and the seconds until the study had a new report or was done."""
     before = rungs(home.study(name))
     driver = taken_up(home, name)
-    return driver, until(driver, lambda: rungs(home.study(name)) > before)
+    return driver, until_or_end(driver, lambda: rungs(home.study(name)) > before)
 
 
 def of(before: dict[str, TrialResult], after: dict[str, TrialResult]) -> dict[str, TrialResult]:
@@ -116,7 +116,7 @@ def test_a_driver_that_is_killed_loses_nothing(home: Home, bert: Path, cost: Cos
     """The driver is killed at the start, and after 1, 2, … rungs, at a random time between two events."""
     name, folder = f"killed-{moment}", home.study(f"killed-{moment}")
     driver = started(home, bert, name)
-    until(driver, lambda: folder.manifest.exists() and rungs(folder) >= moment)
+    until_or_end(driver, lambda: folder.manifest.exists() and rungs(folder) >= moment)
     time.sleep(random.Random(moment).uniform(0, 0.5))
     killed(driver)
     before = ended(folder)
@@ -129,7 +129,7 @@ def test_a_driver_that_is_killed_loses_nothing(home: Home, bert: Path, cost: Cos
 @pytest.mark.long
 def test_a_study_that_is_asked_to_stop_by_sigterm_says_how_to_go_on(home: Home, bert: Path, cost: Cost) -> None:
     driver = started(home, bert, "asked")
-    until(driver, lambda: rungs(home.study("asked")) >= 3)
+    until_or_end(driver, lambda: rungs(home.study("asked")) >= 3)
     driver.send_signal(signal.SIGTERM)
     said, _ = driver.communicate(timeout=300)
     assert driver.returncode == 130, said
@@ -174,7 +174,7 @@ def test_a_disk_that_fills_up_stops_the_study_which_goes_on_when_there_is_room(
         ballast.unlink()
         before = rungs(folder)
         driver = taken_up(home, "full", *storage)
-        cost("disk full", until(driver, lambda: rungs(folder) > before))
+        cost("disk full", until_or_end(driver, lambda: rungs(folder) > before))
         well_ended(driver)
         settled(folder, ("cola",), 4)
     finally:

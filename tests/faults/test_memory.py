@@ -1,7 +1,7 @@
 """Tests that a trial that needs too much memory becomes a row with its size, and that the other trials continue."""
 
 import resource
-import time
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from krona_tune.search.tune_host import Recorder
 from krona_tune.study.result import Status, TrialResult
 from tests.faults.conftest import Cost
 from tests.faults.consistency import settled
-from tests.faults.drivers import begun, ended, rungs, seen, until, workers_of
+from tests.faults.drivers import begun, ended, rungs, seen, until_or_end, workers_of
 from tests.search.ledgers import ledger
 from tests.search.workers import config
 from tests.whole_studies import Home
@@ -44,7 +44,7 @@ def short_of_room(home: Home, model: Path, name: str) -> dict[str, TrialResult]:
     driver = begun(home, model, name, "rte", 6, "--max-concurrent", "1", *GIANT)
     [process] = seen(driver, lambda: rungs(folder) and list(workers_of(home)))
     limit(process, ROOM)
-    until(driver, lambda: Status.OUT_OF_MEMORY in {row.status for row in ended(folder).values()})
+    until_or_end(driver, lambda: Status.OUT_OF_MEMORY in {row.status for row in ended(folder).values()})
     with suppress(FileNotFoundError, ProcessLookupError):
         limit(process, None)
     driver.communicate(timeout=300)
@@ -77,7 +77,7 @@ class Idle(tune.Trainable):
     """A worker that only waits."""
 
     def step(self) -> dict[str, float]:
-        time.sleep(2)
+        threading.Event().wait()
         return {"score": 0.5}
 
 

@@ -13,7 +13,8 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import Order, OrderRequest
 from krona_tune.study.request.loader import load_spec
 from krona_tune.study.result import Status
-from tests.faults.drivers import ENDLESS, LONG, begun, rungs, running, seen, trainers_of, waits, well_ended
+from tests.faults.drivers import ENDLESS, LONG, begun, rungs, running, seen, trainers_of, well_ended
+from tests.waiting import until
 from tests.whole_studies import Home, WarmProgram, rows_of
 
 pytestmark = pytest.mark.slow
@@ -28,7 +29,7 @@ def ordered(folder: StudyFolder, **asked: object) -> Order:
         found[:] = [each for each in read_orders(folder.results) if each.id == order.id]
         return bool(found) and (found[0].ended_at is not None or order.what == "clone_trial")
 
-    waits(answered)
+    until(answered)
     return found[0]
 
 
@@ -47,8 +48,8 @@ def test_a_running_study_takes_orders(home: Home, bert: Path, warm: WarmProgram)
     clone = ordered(folder, what="clone_trial", trial=source, settings=("learning_rate=0.0031",), from_last_rung=True)
     assert (clone.state, clone.made) == ("taken", "cola-clone-0"), clone
     assert ordered(folder, what="pause").state == "done"
-    waits(lambda: (state := read_driver_state(folder)) and state.paused)
-    waits(lambda: not trainers_of(home))
+    until(lambda: (state := read_driver_state(folder)) and state.paused)
+    until(lambda: not trainers_of(home))
     before = rungs(folder)
     for row in running(folder):  # the rest ends soon
         assert ordered(folder, what="stop_trial", trial=row).state == "done"
@@ -58,7 +59,7 @@ def test_a_running_study_takes_orders(home: Home, bert: Path, warm: WarmProgram)
     assert ordered(folder, what="continue").state == "done"
     refused = ordered(folder, what="stop_trial", trial="cola-777")
     assert (refused.state, "unknown trial" in refused.outcome) == ("refused", True)
-    waits(lambda: running(folder) == ["cola-clone-0"])
+    until(lambda: running(folder) == ["cola-clone-0"])
     assert "from rung" in next(each.outcome for each in read_orders(folder.results) if each.id == clone.id)
     assert ordered(folder, what="stop").state == "done"
     said = well_ended(driver)

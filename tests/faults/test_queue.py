@@ -21,8 +21,9 @@ from krona_tune.service.queue.entry import Entry, Submission
 from krona_tune.study.request.loader import dump_spec, load_spec
 from tests.faults.conftest import Cost
 from tests.faults.consistency import settled
-from tests.faults.drivers import LONG, TO_THE_END, ended, rungs, waits
+from tests.faults.drivers import LONG, TO_THE_END, ended, rungs
 from tests.services.processes import free_port
+from tests.waiting import until
 from tests.whole_studies import KRONA_TUNE, Home
 
 pytestmark = pytest.mark.slow
@@ -80,20 +81,20 @@ def test_studies_outlive_their_service_a_driver_and_a_locked_queue(home: Home, b
     with serving(home, KILLED, "--cpus", "2") as (client, process):
         for name in ("one", "two"):
             submit(client, home, bert, name, 3)
-        waits(lambda: all(rungs(home.study(name, KILLED)) for name in ("one", "two")))
+        until(lambda: all(rungs(home.study(name, KILLED)) for name in ("one", "two")))
         left, killed = process_of(home, "one"), process_of(home, "two")
         process.send_signal(signal.SIGKILL)
         os.kill(killed, signal.SIGKILL)
     with serving(home, KILLED, "--cpus", "2") as (client, _):
-        waits(lambda: driver_of(home.study("two", KILLED)) is not None and process_of(home, "two") != killed)
+        until(lambda: driver_of(home.study("two", KILLED)) is not None and process_of(home, "two") != killed)
         before = rungs(home.study("two", KILLED))
-        cost("queue: service and driver killed", waits(lambda: rungs(home.study("two", KILLED)) > before))
+        cost("queue: service and driver killed", until(lambda: rungs(home.study("two", KILLED)) > before))
         assert driver_of(home.study("one", KILLED)) in {None, (left, socket.gethostname())}, "it got a second driver"
         with sqlite3.connect(home.root / KILLED / "queue.db", isolation_level=None) as other:
             other.execute("BEGIN EXCLUSIVE")
-            waits(lambda: "database is locked" in client.queue().problem)
+            until(lambda: "database is locked" in client.queue().problem)
             other.rollback()
-        waits(lambda: all_finished(client))
+        until(lambda: all_finished(client))
         found = entries(client)
     assert {name: entry.restarts for name, entry in found.items()} == {"one": 0, "two": 1}
     for name in ("one", "two"):
@@ -122,14 +123,14 @@ def test_studies_share_a_cluster_that_loses_a_node_and_let_an_urgent_one_pass(
     with serving(home, SHARED, "--address", address) as (client, _):
         for name in ("one", "two"):
             submit(client, home, bert, name, MANY)
-        waits(lambda: all(rungs(home.study(name, SHARED)) for name in ("one", "two")))
+        until(lambda: all(rungs(home.study(name, SHARED)) for name in ("one", "two")))
         assert {entry.slots for entry in entries(client).values()} == {1}
         [other] = nodes.worker_nodes
         os.kill(other.all_processes["raylet"][0].process.pid, signal.SIGKILL)
-        waits(lambda: (state := read_driver_state(home.study("two", SHARED))) and state.share == 0 and state.end == "")
+        until(lambda: (state := read_driver_state(home.study("two", SHARED))) and state.share == 0 and state.end == "")
         submit(client, home, bert, "urgent", 1, priority=5)
-        cost("queue: an urgent study's first trial ends", waits(lambda: ended(home.study("urgent", SHARED))))
-        waits(lambda: all_finished(client))
+        cost("queue: an urgent study's first trial ends", until(lambda: ended(home.study("urgent", SHARED))))
+        until(lambda: all_finished(client))
         found = entries(client)
         changes = [(each.name, each.slots) for each in client.queue().changes]
     assert {entry.restarts for entry in found.values()} == {0}

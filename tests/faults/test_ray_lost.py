@@ -13,7 +13,8 @@ import pytest
 from krona_tune.study.folder import StudyFolder
 from tests.faults.conftest import Cost
 from tests.faults.consistency import settled
-from tests.faults.drivers import LONG, TO_THE_END, Driver, begun, rungs, seen, taken_up, until, waits, well_ended
+from tests.faults.drivers import LONG, TO_THE_END, Driver, begun, rungs, seen, taken_up, until_or_end, well_ended
+from tests.waiting import until
 from tests.whole_studies import Home
 
 pytestmark = pytest.mark.slow
@@ -71,7 +72,7 @@ def test_a_study_ends_in_order_each_time_that_it_loses_its_ray(
         ends_in_order(driver, name, *FAULTS[fault])
         before = rungs(folder)
         driver = taken_up(home, name)
-        cost(fault, until(driver, more_rungs(folder, before)))
+        cost(fault, until_or_end(driver, more_rungs(folder, before)))
     well_ended(driver)
     settled(folder, ("cola",), TRIALS)
 
@@ -87,4 +88,4 @@ def ends_in_order(driver: Driver, name: str, happens: Callable[[Driver], None], 
     assert driver.returncode == status, said
     assert f"{reason}: python run_study.py --resume {name}" in said
     assert "Traceback" not in said
-    waits(lambda: not session_of(driver), MOST_SECONDS)
+    until(lambda: not session_of(driver), MOST_SECONDS)

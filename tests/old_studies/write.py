@@ -14,7 +14,7 @@ from pathlib import Path
 
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.study.folder import StudyFolder
-from tests.faults.drivers import Driver, begun, rungs, until, well_ended
+from tests.faults.drivers import Driver, begun, rungs, until_or_end, well_ended
 from tests.search.models import saved_bert
 from tests.whole_studies import Home
 
@@ -48,7 +48,7 @@ def _write(home: Home, target: Path) -> None:
 
 
 def _stop(driver: Driver, study: StudyFolder, number: signal.Signals) -> None:
-    until(driver, lambda: rungs(study, "cola-000") >= 2 and rungs(study) >= 4)
+    until_or_end(driver, lambda: rungs(study, "cola-000") >= 2 and rungs(study) >= 4)
     os.kill(driver.pid, number)
     driver.communicate()
 

@@ -1,6 +1,5 @@
 """Tests that progress inside a rung is a note beside the checkpoint and is removed together with the rung."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from krona_tune.record import driver_state
 from krona_tune.record.driver_state import note_progress, place_of, share_done
 from krona_tune.study.folder import StudyFolder
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -20,17 +20,22 @@ def test_the_note_is_there_while_the_rung_lasts(folder: StudyFolder) -> None:
     place = place_of(folder.checkpoints, "cola-003")
     assert share_done(folder, "cola-003") == 0.0
     with note_progress(place, lambda: 0.4375):
-        until = time.monotonic() + 10
-        while not share_done(folder, "cola-003"):
-            assert time.monotonic() < until
+        until(lambda: share_done(folder, "cola-003"))
     assert not place.exists()
     assert share_done(folder, "cola-003") == 0.0
 
 
 def test_a_place_that_cannot_be_written_stops_nothing(folder: StudyFolder) -> None:
-    folder.checkpoints.write_text("a file stands where the folder should be", encoding="utf-8")
-    with note_progress(place_of(folder.checkpoints, "cola-003"), lambda: 0.5):
-        time.sleep(0.05)
+    place = place_of(folder.checkpoints, "cola-003")
+    place.mkdir(parents=True)  # a folder stands where the file should be
+    asked: list[float] = []
+
+    def share() -> float:
+        asked.append(0.5)
+        return 0.5
+
+    with note_progress(place, share):
+        until(lambda: len(asked) > 1)
     assert share_done(folder, "cola-003") == 0.0
 
 

@@ -18,8 +18,8 @@ from krona_tune.search.startup.resources import gather_resources
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.request.loader import load_spec
 from krona_tune.study.result import Status
-from tests.faults.drivers import waits
 from tests.search.models import saved_bert
+from tests.waiting import until
 from tests.whole_studies import Done, Home
 
 pytestmark = pytest.mark.slow
@@ -107,7 +107,7 @@ def test_a_first_batch_that_takes_too_long_gives_its_place_back(
     gathered = gather_resources(plan, connecting(three.address))
     found = preflight.in_the_first_batch(gathered, home.study("seen"), needed_bytes(gathered))
     assert found.warnings == ("no worker trained a first batch within 1 s",)
-    waits(lambda: ray.available_resources().get("CPU") == 3)
+    until(lambda: ray.available_resources().get("CPU") == 3)
 
 
 def stuck(*asked: object) -> None:

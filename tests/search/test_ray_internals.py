@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,6 +29,7 @@ from krona_tune.search.ray_internals import (
     kill_ray,
     start_ray,
 )
+from tests.waiting import has_ended, until
 
 
 def started(monkeypatch: pytest.MonkeyPatch, **more: Any) -> SimpleNamespace:
@@ -151,7 +151,7 @@ def test_what_is_left_of_ray_is_killed_with_its_workers(monkeypatch: pytest.Monk
         started(monkeypatch, live_processes=lambda: [("raylet", raylet)])
         kill_ray()
         assert raylet.wait(timeout=10) == -9
-        assert gone(worker)
+        until(lambda: has_ended(worker))
 
 
 def test_a_process_that_only_waits_to_be_read_is_not_waited_for() -> None:
@@ -159,20 +159,7 @@ def test_a_process_that_only_waits_to_be_read_is_not_waited_for() -> None:
         process = psutil.Process(ended.pid)
         assert _is_alive(process)
         ended.kill()
-        assert gone(ended.pid)
+        until(lambda: has_ended(ended.pid))
         assert process.is_running()
         assert not _is_alive(process)
     assert not _is_alive(process)
-
-
-def gone(process: int) -> bool:
-    """Returns whether a process ends within half a minute; if nobody waits for it, it may remain as a zombie."""
-    for _ in range(600):
-        try:
-            with open(f"/proc/{process}/stat", encoding="utf-8") as file:
-                if file.read().rpartition(")")[2].split()[0] == "Z":
-                    return True
-        except FileNotFoundError:
-            return True
-        time.sleep(0.05)
-    return False

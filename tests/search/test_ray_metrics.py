@@ -2,8 +2,8 @@
 
 import json
 import re
-import time
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.resources import files
 
 import pytest
@@ -14,6 +14,7 @@ from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.study_state import RUNNING
 from tests.record.events import ended, report, started
 from tests.services.processes import free_port, get
+from tests.waiting import until
 from tests.whole_studies import Home
 
 PANELS = json.loads((files("krona_tune") / "search" / "grafana.json").read_text(encoding="utf-8"))["panels"]
@@ -109,17 +110,17 @@ def test_prometheus_reads_the_study_from_rays_endpoint(home: Home, monkeypatch: 
 
 def _scraped(port: int) -> str:
     """Returns the endpoint's text when it has all our metrics with their final values."""
-    deadline, text = time.monotonic() + 300, ""
-    while time.monotonic() < deadline:
-        try:
+    exported = [exported_name(name, measure) for name, measure in MEASURES.items()]
+    text = ""
+
+    def all_came() -> bool:
+        nonlocal text
+        with suppress(OSError):
             text = get(f"http://127.0.0.1:{port}/metrics")
-        except OSError:
-            text = ""
-        exported = [exported_name(name, measure) for name, measure in MEASURES.items()]
-        if all(name in text for name in exported) and _sample(text, "ray_krona_examples_total", "cola") == 1700:
-            return text
-        time.sleep(0.5)
-    pytest.fail(f"not all of our metrics came: {[line for line in text.splitlines() if 'krona' in line]}")
+        return all(name in text for name in exported) and _sample(text, "ray_krona_examples_total", "cola") == 1700
+
+    until(all_came, said=lambda: f"not all came: {[line for line in text.splitlines() if 'krona' in line]}")
+    return text
 
 
 def _sample(text: str, name: str, task: str) -> float | None:

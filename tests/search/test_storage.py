@@ -4,7 +4,6 @@ import logging
 import os
 import shutil
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from krona_tune.refusal import Refusal
 from krona_tune.study.result import Status
 from tests.faults.consistency import settled
 from tests.faults.drivers import begun, seen, taken_up, well_ended
+from tests.waiting import until
 from tests.whole_studies import KRONA_TUNE, Home
 
 pytestmark = pytest.mark.slow
@@ -52,10 +52,12 @@ def _the_homes_cache(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def lose(place: Path) -> None:
     """Removes a folder, in which a killed driver's workers may still write for a moment."""
-    deadline = time.monotonic() + 60
-    while place.exists():
+
+    def is_lost() -> bool:
         shutil.rmtree(place, ignore_errors=True)
-        assert time.monotonic() < deadline
+        return not place.exists()
+
+    until(is_lost)
 
 
 def test_a_study_whose_machine_is_lost_is_completed_from_its_bucket(
@@ -83,7 +85,7 @@ def test_a_study_whose_machine_is_lost_is_completed_from_its_bucket(
         "--storage",
         server,
     )
-    seen(driver, pushed, pause_seconds=0.3)  # each look reads the bucket, whose server is in this process
+    seen(driver, pushed)
     os.kill(driver.pid, signal.SIGKILL)
     said, _ = driver.communicate()
     assert read_lease(copy), said

@@ -25,7 +25,7 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.request.loader import load_spec
 from krona_tune.study.result import Status, TrialResult
-from tests.faults.drivers import begun, until
+from tests.faults.drivers import begun, until_or_end
 from tests.search.models import saved_t5
 from tests.whole_studies import ONE_WORKER, Done, Home, WarmProgram, rows_of
 
@@ -198,7 +198,7 @@ def test_an_interrupted_study_is_completed_with_every_trial_once(home: Home, ber
     longer = ["--set", "schedule.epochs=32", "--set", "examples.train=256"]
     cut = home.study("cut")
     driver = begun(home, bert, "cut", "cola", 6, "--max-concurrent", "2", *longer)
-    until(driver, lambda: len(list(cut.results.glob("parts/reports-*"))) >= 8)
+    until_or_end(driver, lambda: len(list(cut.results.glob("parts/reports-*"))) >= 8)
     driver.send_signal(signal.SIGINT)
     said, _ = driver.communicate(timeout=300)
     assert driver.returncode == 130, said
@@ -278,7 +278,7 @@ def decided(home: Home, bert: Path, warm: WarmProgram) -> StudyFolder:
     long = ["--set", "schedule.epochs=32", "--set", "examples.train=256", "--set", "schedule.grace_epochs=16"]
     folder = home.study("decided")
     driver = begun(home, bert, "decided", "cola", 3, *FINALS, *long)
-    until(driver, lambda: list(folder.checkpoints.glob("cola-final-*/rung-1")))
+    until_or_end(driver, lambda: list(folder.checkpoints.glob("cola-final-*/rung-1")))
     driver.send_signal(signal.SIGINT)
     said, _ = driver.communicate(timeout=300)
     assert driver.returncode == 130, said

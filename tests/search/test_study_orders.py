@@ -20,6 +20,7 @@ from krona_tune.record.driver_state import STOP
 from krona_tune.record.orders import give_order, waiting_orders
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import read_records
+from krona_tune.search import budget
 from krona_tune.search.budget import Amount, Budget, StudyClock
 from krona_tune.search.full_training import FullTraining
 from krona_tune.search.ledger import Ledger
@@ -515,18 +516,20 @@ def test_a_share_holds_at_once_and_as_long_as_this_driver_runs(folder: StudyFold
     assert StudyOrders(*_arguments(driver), 1, share=2).slots() == 1
 
 
-def test_a_study_with_no_share_waits_and_its_clock_stands(folder: StudyFolder) -> None:
+def test_a_study_with_no_share_waits_and_its_clock_stands(folder: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(budget.time, "monotonic", lambda: now[0])
     driver = Driver(folder, share=1)
     driver.later += [OrderRequest(what="share", value="0")]
     driver.run()
     assert (driver.orders.slots(), driver.orders.paused) == (0, False), "nobody paused it"
     stood = driver.clock.seconds()
-    time.sleep(0.02)
+    now[0] += 7.0
     assert driver.clock.seconds() == stood
     driver.orders._answer(Order(id="20261127T000000Z-abcdef", what="share", value="2", given_at=time.time()))
     assert driver.orders.slots() == 2
-    time.sleep(0.02)
-    assert driver.clock.seconds() > stood
+    now[0] += 5.0
+    assert driver.clock.seconds() == stood + 5.0
 
 
 def test_a_share_that_an_earlier_driver_took_means_nothing_to_the_next(folder: StudyFolder) -> None:

@@ -23,8 +23,9 @@ from krona_tune.service.tokens import token_for
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import OrderRequest
 from krona_tune.study.result import Status
-from tests.faults.drivers import ENDLESS, Driver, begun, rungs, running, until, waits
+from tests.faults.drivers import ENDLESS, Driver, begun, rungs, running, until_or_end
 from tests.report.browser import CHROMIUM, chromium, opened_tab
+from tests.waiting import until
 from tests.whole_studies import Home
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
@@ -72,7 +73,7 @@ def log_in(page: Page, address: str) -> None:
 def study(home: Home, bert: Path) -> Iterator[tuple[StudyFolder, Driver]]:
     folder = home.study("watched")
     driver = begun(home, bert, "watched", "cola", 6, *ENDLESS, "--max-concurrent", "2")
-    until(driver, lambda: rungs(folder) >= 2 and running(folder))
+    until_or_end(driver, lambda: rungs(folder) >= 2 and running(folder))
     yield folder, driver
     driver.send_signal(signal.SIGKILL)
     driver.communicate(timeout=60)
@@ -99,10 +100,10 @@ def test_a_study_is_watched_and_steered_on_its_page(home: Home, study: tuple[Stu
             "stopped by user", timeout=PATIENCE
         )
 
-        waits(lambda: running(folder))
+        until(lambda: running(folder))
         source = running(folder)[0]
         _clone_by_keyboard(page, source)
-        waits(lambda: any(order.made for order in read_orders(folder.results)))
+        until(lambda: any(order.made for order in read_orders(folder.results)))
         _stop_what_runs(page, folder)
         expect(page.locator("#run-cola-clone-0")).to_contain_text("a person", timeout=PATIENCE)
         expect(orders.get_by_role("row", name=f"clone {source}")).to_contain_text("done", timeout=PATIENCE)
@@ -112,8 +113,8 @@ def test_a_study_is_watched_and_steered_on_its_page(home: Home, study: tuple[Stu
     rows = {row.trial_id: row for row in read_trials(folder.results)}
     assert rows["cola-clone-0"].params["learning_rate"] == 0.0031
     assert rows[first].status is Status.STOPPED_BY_USER
-    waits(lambda: {first, "cola-clone-0"} <= _in_mlflow(folder).keys())
-    waits(lambda: _in_mlflow(folder)[first].get(words.STATUS) == "stopped_by_user")
+    until(lambda: {first, "cola-clone-0"} <= _in_mlflow(folder).keys())
+    until(lambda: _in_mlflow(folder)[first].get(words.STATUS) == "stopped_by_user")
     assert driver.poll() is None, "the end of a service ended the study"
 
 
@@ -172,7 +173,7 @@ def test_a_service_that_is_killed_while_it_takes_orders_leaves_each_whole_or_non
         with pytest.raises(Refusal):
             _order_until_refused(client, given)
     assert len(given) >= 3
-    waits(lambda: not waiting_orders(folder))
+    until(lambda: not waiting_orders(folder))
     new = {order.id: order for order in read_orders(folder.results) if order.id not in answered}
     assert set(given) <= new.keys()
     assert {order.state for order in new.values()} == {"refused"}
@@ -181,7 +182,7 @@ def test_a_service_that_is_killed_while_it_takes_orders_leaves_each_whole_or_non
 
 
 def _kill_after_orders(process: subprocess.Popen[str], given: list[str]) -> None:
-    waits(lambda: len(given) >= 3)
+    until(lambda: len(given) >= 3)
     process.kill()
 
 

@@ -1,7 +1,6 @@
 """Tests that a storage's studies are read once for many viewers, and from elsewhere too."""
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,6 +24,7 @@ from krona_tune.study.order import OrderRequest
 from tests.record.events import started
 from tests.service.conftest import LOCAL, end, make_study, note
 from tests.service.serving import served
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -120,15 +120,19 @@ def test_the_stamp_changes_with_records_and_orders_and_not_with_progress(
 
 def test_many_viewers_cost_one_page(storage: Storage, study: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     studies = ServedStudies(storage)
-    drawn: list[int] = []
+    asked, drawn = list[int](), list[int]()
+
+    def view() -> None:
+        asked.append(1)
+        studies.body("first")
 
     def slow(*words: object, **named: object) -> str:
         drawn.append(1)
-        time.sleep(0.2)
+        until(lambda: len(asked) == 10)
         return "page"
 
     monkeypatch.setattr("krona_tune.service.served_studies.render_body", slow)
-    threads = [threading.Thread(target=studies.body, args=("first",)) for _ in range(10)]
+    threads = [threading.Thread(target=view) for _ in range(10)]
     for thread in threads:
         thread.start()
     for thread in threads:

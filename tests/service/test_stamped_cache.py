@@ -1,6 +1,5 @@
 """Tests that a value is computed once as long as what it comes from is the same, and not too often."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from threading import Event
@@ -9,6 +8,7 @@ import pytest
 
 from krona_tune.service import stamped_cache
 from krona_tune.service.stamped_cache import SlowError, StampedCache
+from tests.waiting import until
 
 
 def test_a_value_is_computed_again_only_for_another_stamp() -> None:
@@ -80,11 +80,9 @@ def test_a_slow_value_is_waited_for_briefly_and_the_one_before_is_returned(held_
         kept.get("a", "x", slow)
     once_there(kept, "b", "x", lambda: "old")
     assert [kept.get("b", stamp, slow) for stamp in ("y", "z")] == [("x", "old")] * 2
-    while len(made) < 2:
-        time.sleep(0.01)
+    until(lambda: len(made) == 2)
     held_up.set()
-    while kept.get("b", "y", slow) != ("y", "new"):
-        pass
+    until(lambda: kept.get("b", "y", slow) == ("y", "new"))
     assert once_there(kept, "a", "x", slow) == ("x", "new")
     assert made == ["slow"] * 2, "each is computed once"
 
@@ -103,10 +101,8 @@ def test_few_slow_values_are_computed_at_once(held_up: Event, monkeypatch: pytes
     for number in range(stamped_cache.MOST_AT_ONCE + 3):
         with pytest.raises(SlowError):
             kept.get(str(number), "x", slow)
-    while len(begun) < stamped_cache.MOST_AT_ONCE:
-        time.sleep(0.01)
+    until(lambda: len(begun) == stamped_cache.MOST_AT_ONCE)
     assert kept.get("old", "y", slow) == ("x", "old")
     assert len(begun) == stamped_cache.MOST_AT_ONCE
     held_up.set()
-    while kept.get("old", "y", slow) != ("y", "new"):
-        pass
+    until(lambda: kept.get("old", "y", slow) == ("y", "new"))

@@ -5,7 +5,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import until
 
 UNPRIVILEGED = "nobody"
 """PostgreSQL does not run as root."""
@@ -49,18 +50,19 @@ def serving(command: Sequence[str], url: str, log: Path, environment: Mapping[st
             child.wait()
 
 
-def _await(child: "subprocess.Popen[bytes]", url: str, log: Path, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if child.poll() is not None:
-            break
+def _await(child: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
+    def said() -> str:
+        return f"{url} did not answer:\n{log.read_text()[-2000:]}"
+
+    def answers() -> bool:
+        assert child.poll() is None, said()
         try:
             get(url)
         except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.2)
-        else:
-            return
-    pytest.fail(f"{url} did not answer:\n{log.read_text()[-2000:]}")
+            return False
+        return True
+
+    until(answers, said=said)
 
 
 @contextmanager

@@ -16,10 +16,10 @@ from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.sink import FanOut
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
-from tests.faults.drivers import waits
 from tests.record.adapters import RUN_STATUSES, SCORES, happen, study_folder
 from tests.record.looking import changed_nothing, held
 from tests.services.conftest import Server
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 SENTENCES = ["the old dog sleeps", "dog the sleeps old"]
@@ -99,7 +99,7 @@ def test_a_server_that_dies_in_the_middle_is_given_the_rest_by_a_sync(
     with server.up() as uri:
         study = sinks(folder, uri)
         happen(study, range(2))
-        waits(lambda: _has_two(uri))
+        until(lambda: _has_two(uri))
     happen(study, range(2, len(SCORES)))
     study.study_ended(artifacts_of(folder))
     with server.up() as uri:

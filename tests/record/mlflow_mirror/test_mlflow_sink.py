@@ -4,7 +4,6 @@ import csv
 import json
 import logging
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from krona_tune.record.records import Records
 from krona_tune.study.result import Status
 from tests.record.conftest import SPEC
 from tests.record.events import RUNGS, ended, manifest, report, started
+from tests.waiting import until
 
 OpenSink = Callable[[], MlflowSink]
 
@@ -239,9 +239,7 @@ def test_another_study_of_the_same_name_gets_an_experiment_of_its_own(mlflow_sin
 def test_a_run_of_ours_is_running_while_its_trial_runs(mlflow_sink: OpenSink, tracking_uri: str) -> None:
     sink = mlflow_sink()
     sink.trial_started(started(0))
-    deadline = time.monotonic() + 30
-    while sink.unsent and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: not sink.unsent)
     store = Store(tracking_uri)
     assert (store.child("cola-0000").info.status, store.parent("cola").info.status) == ("RUNNING", "RUNNING")
     sink.study_ended([])

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -11,33 +10,23 @@ from ray.job_submission import JobStatus
 
 from krona_tune.service.queue import drivers as queue_drivers
 from krona_tune.service.queue.drivers import SPACE, JobDrivers, LocalDrivers, NotStartedError, packed, unpack
-
-
-def ended(drivers: LocalDrivers, handle: str) -> bool:
-    end = time.monotonic() + 60
-    while drivers.runs(handle) and time.monotonic() < end:
-        time.sleep(0.05)
-    return not drivers.runs(handle)
+from tests.waiting import until
 
 
 def test_a_process_starts_beside_its_request_and_is_found_by_another_service(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code = "import os, sys; print(sys.argv[1:], open('space.yaml').read(), os.environ['WHO']); input()"
-    monkeypatch.setattr(
-        "krona_tune.api.study_run.CODE", f"{code.removesuffix('; input()')}; import time; time.sleep(60)"
-    )
+    code = "import os, signal, sys; print(sys.argv[1:], open('space.yaml').read(), os.environ['WHO']); signal.pause()"
+    monkeypatch.setattr("krona_tune.api.study_run.CODE", code)
     first = LocalDrivers(tmp_path)
     handle = first.start("mine", "", ["run", "--quiet"], "model: m", {"WHO": "ann"})
     again = LocalDrivers(tmp_path)
     assert (first.runs(handle), again.runs(handle)) == (True, True)
-    until = time.monotonic() + 30
-    while "ann" not in again.last_lines(handle) and time.monotonic() < until:
-        time.sleep(0.05)
+    until(lambda: "ann" in again.last_lines(handle))
     assert again.last_lines(handle) == "['run', '--quiet'] model: m ann"
     process = int(handle.split()[1])
     os.kill(process, 9)
-    assert ended(first, handle)
+    until(lambda: not first.runs(handle))
     assert not again.runs(handle)
     _, number, _, name = handle.split(" ", 3)
     assert not again.runs(f"process {os.getpid()} 1.00 {name}"), "another process with its number is none of ours"
