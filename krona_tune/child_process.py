@@ -211,7 +211,7 @@ class _AnswerReader(pickle.Unpickler):
         raise pickle.UnpicklingError(f"an answer holds {module}.{name}, which is none of krona_tune's own values")
 
 
-def _read(answer: bytes) -> Any:
+def read_answer(answer: bytes) -> Any:
     """Returns what an answer says. Raises UnpicklingError if it holds anything else than values."""
     return _AnswerReader(io.BytesIO(answer)).load()
 
@@ -220,14 +220,14 @@ def _answered(answer: bytes, key: bytes) -> Any:
     """Returns what an answer to the call of this key says. Raises ProcessEnded if it is none: the function wrote it."""
     if not answer.startswith(key):
         raise ProcessEnded(NO_ANSWER)
-    return _read(answer[len(key) :])
+    return read_answer(answer[len(key) :])
 
 
 def _portable(answer: object) -> bytes:
     """Returns the answer as bytes from which another process can make it again; of an error at least its kind."""
     try:
         found = pickle.dumps(answer)
-        _read(found)
+        read_answer(found)
     except Exception as error:
         kind = type(answer if isinstance(answer, BaseException) else error).__name__
         return pickle.dumps(RuntimeError(f"{kind}, which can't be sent to another process"))

@@ -27,13 +27,13 @@ AGAIN_SECONDS = 60.0
 
 
 @dataclass
-class _Hub:
+class HubState:
     """What this process found: when the hub was last out of reach; None if it was not."""
 
     lost_at: float | None = None
 
 
-_hub = _Hub()
+hub_state = HubState()
 
 
 def settle_offline() -> None:
@@ -46,8 +46,8 @@ def settle_offline() -> None:
         Refusal: HF_ENDPOINT is not an address.
     """
     if OFFLINE not in os.environ:
-        _hub.lost_at = None
-    elif _hub.lost_at is None or time.monotonic() - _hub.lost_at < AGAIN_SECONDS:
+        hub_state.lost_at = None
+    elif hub_state.lost_at is None or time.monotonic() - hub_state.lost_at < AGAIN_SECONDS:
         return
     host = hub_host()
     if behind_a_proxy():
@@ -55,12 +55,12 @@ def settle_offline() -> None:
     try:
         socket.getaddrinfo(host, 443)
     except (OSError, UnicodeError):  # UnicodeError: the name is too long for a host
-        _hub.lost_at = time.monotonic()
+        hub_state.lost_at = time.monotonic()
         os.environ[OFFLINE] = "1"
         _tell_readers(offline=True)
     else:
-        if _hub.lost_at is not None:
-            _hub.lost_at = None
+        if hub_state.lost_at is not None:
+            hub_state.lost_at = None
             del os.environ[OFFLINE]
             _tell_readers(offline=False)
 
@@ -72,7 +72,7 @@ def _tell_readers(*, offline: bool) -> None:
 
 def environment_of_others() -> dict[str, str]:
     """Returns this process's environment for another one, which finds out for itself whether it reaches the hub."""
-    found = _hub.lost_at is not None
+    found = hub_state.lost_at is not None
     return {name: os.environ[name] for name in os.environ if not (found and name == OFFLINE)}
 
 

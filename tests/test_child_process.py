@@ -13,8 +13,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from krona_tune import child_process
-from krona_tune.child_process import ChildProcess, ProcessEnded, TooSlow
+from krona_tune.child_process import ChildProcess, ProcessEnded, TooSlow, read_answer
 from krona_tune.refusal import Refusal
 from tests.waiting import has_ended, until
 
@@ -131,7 +130,7 @@ def test_an_answer_holds_values_alone_and_runs_nothing_where_it_is_read(child: C
     with pytest.raises(RuntimeError, match="can't be sent to another process"):
         child.call(Hostile)
     with pytest.raises(pickle.UnpicklingError, match=r"an answer holds posix\.mkdir, which is none"):
-        child_process._read(pickle.dumps(Hostile()))
+        read_answer(pickle.dumps(Hostile()))
 
 
 ENDLESS = """

@@ -19,7 +19,7 @@ def unsettled(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (OFFLINE, *PROXIES):
         monkeypatch.setenv(name, "")  # so that the test's change is undone
         monkeypatch.delenv(name)
-    monkeypatch.setattr(hub, "_hub", hub._Hub())
+    monkeypatch.setattr(hub.hub_state, "lost_at", None)
     monkeypatch.setattr(huggingface_hub.constants, OFFLINE, False)
 
 
@@ -68,7 +68,7 @@ def test_a_driver_looks_for_the_hub_itself(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(subprocess, "Popen", lambda *_, env, **__: begun.append(env))
     lose(monkeypatch)
     start_driver([], tmp_path / "output.txt", environment={"ANN": "1"})
-    monkeypatch.setattr(hub, "_hub", hub._Hub())  # now a person has set the variable
+    monkeypatch.setattr(hub.hub_state, "lost_at", None)  # now a person has set the variable
     start_driver([], tmp_path / "output.txt")
     assert [each.get(OFFLINE) for each in begun] == [None, "1"]
     assert begun[0]["ANN"] == "1"

@@ -55,4 +55,5 @@ def test_the_first_processor_that_linux_lists_counts(
 def test_what_is_read_here_agrees_with_torch() -> None:
     import torch
 
+    # private: torch tells of it nowhere else
     assert ("avx512_bf16" in this_processor().flags) == torch.cpu._is_avx512_bf16_supported()

@@ -18,8 +18,8 @@ def until(
     """
     began, pause = time.monotonic(), FIRST_PAUSE
     while not happened():
-        assert time.monotonic() - began < seconds, said()
-        time.sleep(pause)
+        assert time.monotonic() - began < seconds, said()  # time: a wait that never ends would say nothing
+        time.sleep(pause)  # sleep: between two looks
         pause = min(1.2 * pause, LONGEST_PAUSE)
     return time.monotonic() - began
 
@@ -27,6 +27,6 @@ def until(
 def has_ended(process: int) -> bool:
     """Returns whether a process has ended; if nobody waits for it, it may remain as a zombie."""
     try:
-        return psutil.Process(process).status() == psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(process).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True

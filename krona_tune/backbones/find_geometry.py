@@ -162,17 +162,17 @@ def _without_fractions(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-_FOUND: dict[str, Geometry] = {}
+FOUND: dict[str, Geometry] = {}
 """What this process has read or found."""
 
 
 def _known(meaning: str) -> Geometry | None:
     """Returns the geometry from the shipped files or the user's cache, None if neither has it."""
-    if meaning in _FOUND:
-        return _FOUND[meaning]
+    if meaning in FOUND:
+        return FOUND[meaning]
     for file_of in (shipped_file, _cached_file):
         try:
-            return _FOUND.setdefault(meaning, from_json(file_of(meaning).read_text(encoding="utf-8")))
+            return FOUND.setdefault(meaning, from_json(file_of(meaning).read_text(encoding="utf-8")))
         except (OSError, ValueError):  # damaged or of another version: made again
             continue
     return None
@@ -183,7 +183,7 @@ def _introspected(
 ) -> Geometry:
     from krona_tune.backbones.introspect import introspect  # imports torch
 
-    found = _FOUND[meaning] = introspect(config, place, corrections)
+    found = FOUND[meaning] = introspect(config, place, corrections)
     path = _cached_file(meaning)
     with suppress(OSError):  # it is found again the next time
         path.parent.mkdir(parents=True, exist_ok=True)

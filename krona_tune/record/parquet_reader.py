@@ -35,7 +35,7 @@ from krona_tune.study.result import Report, TrialResult
 
 logger = logging.getLogger(__name__)
 
-_ATTEMPTS = 5
+ATTEMPTS = 5
 """How often a reader reads again because a running study compacted its parts meanwhile."""
 CORRUPT = ".corrupt"
 """The end of the name of a file that was renamed because it can't be read."""
@@ -149,7 +149,7 @@ def _held(results: Path, kind: TableKind[Value], unreadable: Unreadable) -> list
     Reads again if a part was removed meanwhile, because some rows would be those of then and others those of now.
     """
     found: list[list[Value]] = []
-    for _ in range(_ATTEMPTS):
+    for _ in range(ATTEMPTS):
         parts = kind.parts(results)
         newest_first = [_read(path, kind, unreadable) for path in reversed(parts)]
         found = [_read(kind.compacted(results), kind, unreadable), *reversed(newest_first)]

@@ -84,6 +84,14 @@ class TrialLoop:
         self.ledger.ended(message.trial_id, status, error)
 
 
+def cut_short(stopper: StudyStopper, left: int) -> str:
+    """Returns what ended a search that has trials left; empty if none is left, or nothing has ended it."""
+    reason = f"The budget of {stopper.used_up}" if stopper.used_up else stopper.ended
+    if not (reason and left):
+        return ""
+    return f"{reason} ended the search with {left} {'trial' if left == 1 else 'trials'} to go."
+
+
 class Driver:
     """One session of a study. It ends with the study, or when the study is stopped, and can be run once.
 
@@ -175,9 +183,8 @@ class Driver:
         plan = self.orders.plan
         if phase.surrogate and not self.stopper.interrupted:
             keep_effects(phase.surrogate, plan, self.context.folder)
-        reason = f"The budget of {self.stopper.used_up}" if self.stopper.used_up else self.stopper.ended
-        if reason and (left := search_left(plan, self.ledger)):
-            self.view.say(f"{reason} ended the search with {left} {'trial' if left == 1 else 'trials'} to go.")
+        if said := cut_short(self.stopper, search_left(plan, self.ledger)):
+            self.view.say(said)
         self.stopper.let_finals_end()
         if self.stopper.interrupted and (plan.spec.finalists.top or plan.spec.search.repeats.points):
             self.view.say("The search was stopped before its end, so nothing was trained again with other seeds yet.")

@@ -187,11 +187,11 @@ def _kill(own: Iterable[Any]) -> None:
         with suppress(TimeoutExpired, psutil.Error):
             process.wait(KILL_SECONDS)
     until = time.monotonic() + KILL_SECONDS
-    while any(map(_is_alive, below)) and time.monotonic() < until:
+    while any(map(is_alive, below)) and time.monotonic() < until:
         time.sleep(POLL_SECONDS)
 
 
-def _is_alive(process: Any) -> bool:
+def is_alive(process: Any) -> bool:
     """Returns whether a process can still do something; a zombie, which a container's init reads late, can't."""
     with suppress(psutil.NoSuchProcess):
         return bool(process.status() != psutil.STATUS_ZOMBIE)

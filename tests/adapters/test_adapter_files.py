@@ -83,6 +83,7 @@ def refused(model: torch.nn.Module, folder: Path) -> str:
         krona_tune.load(model, folder)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert {name: id(parameter) for name, parameter in model.named_parameters()} == parameters
+    # private: torch lists a module's hooks nowhere else
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
     return str(refusal.value)
 

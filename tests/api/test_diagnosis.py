@@ -56,7 +56,7 @@ def healthy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diagnosis, "shared_memory", lambda: 16 * 10**9)
     monkeypatch.setattr(diagnosis, "free_bytes", lambda folder: 10**12)
     monkeypatch.setattr(diagnosis, "gpus", list)
-    monkeypatch.setattr(diagnosis, "_found", lambda host: True)
+    monkeypatch.setattr(diagnosis.socket, "getaddrinfo", lambda host, port: [host])
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
 
 

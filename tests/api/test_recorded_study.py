@@ -11,6 +11,7 @@ from krona_tune.record.orders import waiting_orders
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.request.study_spec import StudySpec
 from tests.record.events import manifest
 from tests.report.small_study import write_small_study
 
@@ -59,7 +60,11 @@ def test_a_study_with_a_damaged_file_of_records_is_not_taken_for_finished(
     study.spec.write_text("model: tiny\ntasks: [cola]\nname: first-study\n", encoding="utf-8")
     (study.results / "trials.parquet").write_bytes(b"of another program")
     ran: list[str] = []
-    monkeypatch.setattr(krona_tune.Study, "_run", lambda self, spec, **_: ran.append(self.folder.name))
+
+    def run_here(spec: StudySpec, place: str, reason: str, folder: StudyFolder, *_: object, **__: object) -> None:
+        ran.append(folder.name)
+
+    monkeypatch.setattr("krona_tune.api.study.run_and_report", run_here)
     opened.run()
     assert ran == ["first-study"]
 

@@ -191,7 +191,6 @@ def test_a_begun_study_is_resumed_elsewhere_with_the_flags_of_its_constructor(
     begin(study(model))
     heard: list[str] = []
     monkeypatch.setattr(study_module, "start_driver", lambda words, output, environment: heard.extend(words))
-    monkeypatch.setattr(study_module.Study, "_is_finished", lambda self, spec: False)
     study(model, **LATER).run(wait=False, trials="+3", **given)
     assert heard[:2] == ["resume", "reviews"]
     words = dict(zip(heard[2::2], heard[3::2], strict=False))
@@ -204,7 +203,7 @@ def test_a_full_training_has_the_resources_of_the_constructor_and_the_budget_of_
 ) -> None:
     begin(study(model))
     heard: list[Any] = []
-    monkeypatch.setattr(study_module.Study, "_run", lambda self, spec, **more: heard.append(spec))
+    monkeypatch.setattr(study_module, "run_and_report", lambda spec, *_, **__: heard.append(spec))
     study(model, **LATER).train("reviews")
     assert (heard[0].resources.max_concurrent, heard[0].resources.price_per_hour) == (2, 1.5)
     assert (heard[0].search.trials, heard[0].search.time_budget) == (2, None)

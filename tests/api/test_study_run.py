@@ -12,7 +12,8 @@ from krona_tune.api import study_run
 from krona_tune.record.ownership import is_locked
 from krona_tune.refusal import NotNow
 from krona_tune.search import driver
-from krona_tune.search.driver_options import Outcome
+from krona_tune.search.driver_options import DriverOptions, Outcome
+from krona_tune.search.planning.plan import Plan
 from krona_tune.search.startup import cluster, preflight, resources
 from krona_tune.search.startup.preflight import Findings
 from krona_tune.search.terminal import result_tables
@@ -53,8 +54,12 @@ def program(run: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("krona_tune.cli.os._exit", end_at_once)
 
+    def logged(end: Outcome) -> Outcome:
+        logging.getLogger("krona_tune").warning("a study ends")
+        return end
+
     def ended(end: Outcome) -> tuple[int, str, list[Any]]:
-        monkeypatch.setattr(driver, "Driver", lambda *of: SimpleNamespace(run=lambda write_page: end))
+        monkeypatch.setattr(driver, "Driver", lambda *of: SimpleNamespace(run=lambda write_page: logged(end)))
         monkeypatch.setattr(cluster, "leave_ray", lambda *, lost: locked.append(is_locked(FOLDER)))
         status, out, err = run("--space", str(space), "--tasks", "cola", "--name", "x")
         return status, out + err, locked
@@ -96,18 +101,32 @@ def test_a_study_that_lost_its_ray_ends_before_rays_own_exit_handlers(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
-def test_a_log_whose_disk_is_full_ends_no_program() -> None:
-    with study_run._logging_to(Path("/dev/full")):
-        logging.getLogger("krona_tune").warning("there is no room for this")
+def test_a_log_whose_disk_is_full_ends_no_program(program: Any) -> None:
+    FOLDER.root.mkdir(parents=True)
+    FOLDER.log.symlink_to("/dev/full")
+    status, text, _ = program(outcome())
+    assert status == 0
+    assert "Logging error" not in text
 
 
 @pytest.mark.parametrize(("asked", "precision"), [("auto", "bf16"), ("fp32", "fp32")])
-def test_a_plan_computes_in_what_its_study_was_begun_in(model: str, tmp_path: Path, asked: Any, precision: str) -> None:
+def test_a_plan_computes_in_what_its_study_was_begun_in(
+    model: str, tmp_path: Path, asked: Any, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = StudySpec.model_validate({"model": model, "tasks": ["rte"], "data": "mini", "precision": asked})
-    folder = StudyFolder(tmp_path)
-    assert study_run._planned(spec, "here", folder).precision == asked
-    manifest("rte").model_copy(update={"precision": "bfloat16"}).write(folder.manifest)
-    assert study_run._planned(spec, "here", folder).precision == precision
+    folder, found = StudyFolder(tmp_path), list[str]()
+
+    def gather(plan: Plan, workers: object) -> None:
+        found.append(plan.precision)
+        raise NotNow("Ray", "it is enough to know the plan")
+
+    monkeypatch.setattr(cluster, "connecting", lambda address, nice: Future())
+    monkeypatch.setattr(resources, "gather_resources", gather)
+    for _ in range(2):
+        with pytest.raises(NotNow):
+            study_run.run_and_report(spec, "here", "", folder, DriverOptions(quiet=True))
+        manifest("rte").model_copy(update={"precision": "bfloat16"}).write(folder.manifest)
+    assert found == [asked, precision]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +148,8 @@ def test_a_ray_that_does_not_start_now_ends_with_a_status_of_its_own(
         return found
 
     monkeypatch.setattr(cluster, "connecting", failed)
-    monkeypatch.setattr(resources, "_backbone_and_data", lambda plan: ("the backbone", "the data"))
+    monkeypatch.setattr(resources, "download", lambda source: SimpleNamespace(location="here"))
+    monkeypatch.setattr(resources, "prepare_data", lambda plan, location: "the data")
     space = tmp_path / "space.yaml"
     space.write_text(f"model: {model}\ntasks: [cola]\ndata: mini\nresources: {{nice: 4}}\n", encoding="utf-8")
     FOLDER.root.mkdir(parents=True)

@@ -26,7 +26,7 @@ print(geometry(json.loads(sys.argv[1])).parameters, "torch" in sys.modules)
 @pytest.fixture
 def forget(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Returns what makes this process forget the geometries that it knows."""
-    return lambda: monkeypatch.setattr(find_geometry, "_FOUND", {})
+    return lambda: monkeypatch.setattr(find_geometry, "FOUND", {})
 
 
 @pytest.fixture

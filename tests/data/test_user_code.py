@@ -3,7 +3,6 @@
 import math
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from krona_tune.child_process import CALL_SECONDS
 from krona_tune.data import user_code
 from krona_tune.data.user_code import (
     NoValue,
-    _process,
     check_function,
     code_digest,
     extracted_texts,
@@ -28,12 +26,6 @@ from krona_tune.study.randomness import RESAMPLES
 KEY = "tasks.mine.metric"
 LABELS, ANSWERS = np.array(["yes", "no", "no"], dtype=object), np.array(["yes", "yes", "no"], dtype=object)
 RIGHT = "def right(labels, answers):\n    return (labels == answers).mean()\n"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def ended() -> Iterator[None]:
-    yield
-    _process.cache_clear()
 
 
 def written(folder: Path, code: str, name: str = "costs.py") -> str:

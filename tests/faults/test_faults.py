@@ -117,7 +117,7 @@ def test_a_driver_that_is_killed_loses_nothing(home: Home, bert: Path, cost: Cos
     name, folder = f"killed-{moment}", home.study(f"killed-{moment}")
     driver = started(home, bert, name)
     until_or_end(driver, lambda: folder.manifest.exists() and rungs(folder) >= moment)
-    time.sleep(random.Random(moment).uniform(0, 0.5))
+    time.sleep(random.Random(moment).uniform(0, 0.5))  # sleep: the kill comes at any moment
     killed(driver)
     before = ended(folder)
     driver, seconds = resumed(home, name)

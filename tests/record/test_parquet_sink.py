@@ -206,7 +206,7 @@ def test_a_reader_that_is_slow_finds_all_that_was_there_when_it_began(
 ) -> None:
     """Before a reader opens its next file, the writer writes some events more, and compacts meanwhile; to read again
     would not help, as there is always another compaction."""
-    monkeypatch.setattr(parquet_reader, "_ATTEMPTS", 1)
+    monkeypatch.setattr(parquet_reader, "ATTEMPTS", 1)
     read_file = pq.ParquetFile
     for begun in range(1, EVENTS):
         results = tmp_path / str(begun)

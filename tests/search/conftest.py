@@ -1,6 +1,7 @@
 """Provides requests, spaces and workers that need no Ray."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +67,10 @@ def worker(location: str, tmp_path: Path) -> Iterator[Workers]:
         folder=location, name="nowhere", precision="fp32", gpu=False, threads=1, checkpoints=str(tmp_path)
     )
 
-    def make(first: dict[str, Any]) -> KronaTrial:
+    def make(first: dict[str, Any], **own: Any) -> KronaTrial:
         made = object.__new__(KronaTrial)
         made.config = first
-        made.setup(first, works=WORKS, workplace=place)
+        made.setup(first, works=WORKS, workplace=replace(place, **own))
         return made
 
     yield make

@@ -3,11 +3,11 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
-from ray._private.resource_and_label_spec import ResourceAndLabelSpec
-from ray._private.thirdparty import pynvml
+from ray._private.resource_and_label_spec import ResourceAndLabelSpec  # private: what Ray itself counts
+from ray._private.thirdparty import pynvml  # private: what Ray itself counts
 
 from krona_tune.refusal import NotNow, Refusal
 from krona_tune.search.startup import cluster as clusters
@@ -98,27 +98,40 @@ def test_what_ray_says_when_it_can_not_start_is_a_refusal(monkeypatch: pytest.Mo
         connect(None)
 
 
+HEAD = {"Alive": True, "Resources": {}}
+"""A node as Ray describes it."""
+
+
+@pytest.fixture
+def joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes every cluster one that can be joined."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray.init", lambda **_: SimpleNamespace(dashboard_url=""))
+
+
+@pytest.mark.usefixtures("joined")
 def test_a_cluster_with_its_head_alone_is_asked_for_a_worker_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
     def ask(num_cpus: int) -> None:
         asked.append(num_cpus)
 
-    head, worker = Node(0, 0), Node(4, 1)
-    seen = iter([(head,), (head,), (head, worker)])
-    monkeypatch.setattr(clusters, "_nodes", lambda: next(seen))
+    worker = {"Alive": True, "Resources": {"CPU": 4, "GPU": 1}}
+    seen = iter([[HEAD], [HEAD], [HEAD, worker]])
+    monkeypatch.setattr("ray.nodes", lambda: next(seen))
     monkeypatch.setattr(clusters.time, "sleep", lambda _: None)
     monkeypatch.setattr("ray.autoscaler.sdk.request_resources", ask)
-    assert clusters._first_worker() == (head, worker)
+    assert connect("auto").nodes == (Node(0, 0), Node(4, 1))
     assert asked == [1, 0]
 
 
+@pytest.mark.usefixtures("joined")
 def test_a_cluster_that_brings_no_worker_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clusters, "_nodes", lambda: (Node(0, 0),))
+    monkeypatch.setattr("ray.nodes", lambda: [HEAD, {**HEAD, "Alive": False, "Resources": {"CPU": 4}}])
     monkeypatch.setattr(clusters, "WORKER_WAIT_SECONDS", 0)
     monkeypatch.setattr("ray.autoscaler.sdk.request_resources", lambda num_cpus: None)
     with pytest.raises(Refusal, match="no node of the cluster offers a CPU; look at what ray status says"):
-        clusters._first_worker()
+        connect("auto")
 
 
 @pytest.fixture
@@ -142,7 +155,7 @@ def test_gpus_are_counted_as_ray_counts_them(
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert this_machine().gpus == count
-    assert ResourceAndLabelSpec._get_current_node_accelerator(None, {})[1] == count
+    assert ResourceAndLabelSpec._get_current_node_accelerator(None, {})[1] == count  # private: what Ray itself counts
 
 
 def test_gpus_that_are_hidden_by_a_minus_are_not_offered_to_ray_either(

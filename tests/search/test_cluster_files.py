@@ -15,7 +15,7 @@ import typer
 import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
-from ray.autoscaler._private.util import prepare_config, validate_config
+from ray.autoscaler._private.util import prepare_config, validate_config  # private: what `ray up` checks
 
 from krona_tune.cli import app
 

@@ -59,7 +59,7 @@ def test_a_study_works_on_every_node(home: Home, three: Nodes, wide: Done) -> No
     assert read_manifest(folder.manifest).workers == 3
 
     connect(three.address)
-    actors = ray._private.state.actors().values()
+    actors = ray._private.state.actors().values()  # private: the public list needs a dashboard
     trained = {actor["Address"]["NodeID"] for actor in actors if actor["ActorClassName"] == "KronaTrial"}
     assert len(trained) == 3
 
@@ -111,4 +111,4 @@ def test_a_first_batch_that_takes_too_long_gives_its_place_back(
 
 
 def stuck(*asked: object) -> None:
-    time.sleep(600)
+    time.sleep(600)  # sleep: no trial takes so long

@@ -1,18 +1,11 @@
 """Tests what a driver does with its trials, and what it says between its phases."""
 
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 
-from krona_tune.search import driver
-from krona_tune.search.budget import Amount, Budget, Rates
-from krona_tune.search.driver import TrialLoop
+from krona_tune.search.budget import Amount, Budget
+from krona_tune.search.driver import TrialLoop, cut_short
 from krona_tune.search.study_stopper import StudyStopper
-from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status
-from tests.search.conftest import spec
 from tests.search.ledgers import config, ledger
 
 
@@ -35,24 +28,15 @@ def test_a_trial_whose_worker_took_too_much_memory_says_how_large_it_was(loop: T
     assert row.error.startswith("Ray ended the worker; batches of 64; ")
 
 
-@pytest.mark.parametrize(("left", "said"), [(0, []), (3, ["The budget of seconds ended the search with 3 trials"])])
-def test_a_search_that_has_just_ended_is_not_said_to_be_cut_short(
-    monkeypatch: pytest.MonkeyPatch, left: int, said: list[str]
-) -> None:
-    heard: list[str] = []
-    view: Any = SimpleNamespace(expect=lambda new: None, say=heard.append)
-    plan = SimpleNamespace(spec=spec())
-    session: Any = SimpleNamespace(
-        context=SimpleNamespace(plan=plan, prepared=SimpleNamespace(works={}), folder=StudyFolder(Path("x"))),
-        ledger=ledger()[0],
-        stopper=StudyStopper(Budget(seconds=1), lambda: Amount(seconds=2)),
-        view=view,
-        orders=SimpleNamespace(plan=plan),
-        forecast=None,
-        _rates=lambda: Rates(devices=1, slots=1),
-        _run=lambda phase, stage: None,
-    )
-    monkeypatch.setattr(driver, "search_phase", lambda *asked: SimpleNamespace(new={}, trials=4, surrogate=None))
-    monkeypatch.setattr(driver, "search_left", lambda *asked: left)
-    assert driver.Driver._search(session)
-    assert [line[: len(begin)] for line, begin in zip(heard, said, strict=True)] == said
+@pytest.mark.parametrize(
+    ("limit", "left", "said"),
+    [
+        (1, 0, ""),
+        (1, 1, "The budget of seconds ended the search with 1 trial to go."),
+        (1, 3, "The budget of seconds ended the search with 3 trials to go."),
+        (9, 3, ""),
+    ],
+)
+def test_a_search_that_has_just_ended_is_not_said_to_be_cut_short(limit: float, left: int, said: str) -> None:
+    stopper = StudyStopper(Budget(seconds=limit), lambda: Amount(seconds=2))
+    assert cut_short(stopper, left) == said

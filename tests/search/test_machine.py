@@ -42,7 +42,7 @@ def test_a_temporary_folder_in_which_ray_can_not_start_is_refused(
 
 
 def test_the_longest_temporary_folder_is_the_longest_that_ray_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ray._private.utils import validate_socket_filepath
+    from ray._private.utils import validate_socket_filepath  # private: what Ray itself checks
 
     rest = len("/" + SOCKET.format(pid=os.getpid()))
     for size, taken in ((LONGEST_SOCKET - rest, True), (LONGEST_SOCKET - rest + 1, False)):

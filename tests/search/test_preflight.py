@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from random import Random
 from threading import Thread
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -260,7 +261,9 @@ def test_what_a_gpu_says_of_a_first_batch_becomes_warnings(
         memory_bytes=15 * GIGABYTE,
         peak_bytes=6 * GIGABYTE,
     )
-    monkeypatch.setattr(preflight, "_trained", lambda *_: card)
+    worker = SimpleNamespace(remote=lambda *asked: card)
+    monkeypatch.setattr("ray.remote", lambda **asked: lambda function: worker)
+    monkeypatch.setattr("ray.get", lambda result, timeout: result)
     spec = gathered.plan.spec.model_copy(update={"precision": "bf16"})
     study = replace(gathered, plan=replace(gathered.plan, spec=spec), slots=Slots(cpus=1, gpus=0.3, count=3))
     found = preflight.in_the_first_batch(study, folder, preflight.needed_bytes(gathered))

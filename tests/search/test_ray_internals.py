@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,8 +14,8 @@ from typing import Any
 import psutil
 import pytest
 import ray
-from ray._private import node as ray_node
-from ray._private import parameter, services
+from ray._private import node as ray_node  # private: what the module uses
+from ray._private import parameter, services, worker  # private: what the module uses
 
 from krona_tune.search import ray_internals
 from krona_tune.search.ray_internals import (
@@ -24,8 +25,7 @@ from krona_tune.search.ray_internals import (
     LOWEST_PORT,
     NODE,
     RayWatch,
-    _is_alive,
-    _with_known_ports,
+    is_alive,
     kill_ray,
     start_ray,
 )
@@ -35,7 +35,7 @@ from tests.waiting import has_ended, until
 def started(monkeypatch: pytest.MonkeyPatch, **more: Any) -> SimpleNamespace:
     """Replaces this process's Ray node by a made-up one."""
     found = SimpleNamespace(**{"all_processes": {"raylet": [1]}, "gcs_address": "", "dead_processes": list, **more})
-    monkeypatch.setattr(ray_internals, "_node", lambda: found)
+    monkeypatch.setattr(worker, "_global_node", found)  # private: what the module uses
     return found
 
 
@@ -45,13 +45,29 @@ def test_ray_has_the_names_that_are_used() -> None:
         for name in ("gcs_address", "dead_processes", "live_processes", "kill_all_processes")
     )
     assert {*AGENT_PORTS, *NODE} <= signature(services.start_raylet).parameters.keys()
-    assert ray._raylet.DASHBOARD_AGENT_LISTEN_PORT_NAME == KEPT_PORT
+    assert ray._raylet.DASHBOARD_AGENT_LISTEN_PORT_NAME == KEPT_PORT  # private: what the module uses
     assert "all_processes" in ray_node.Node.dead_processes.__code__.co_names
     constants = ray_node.ray_constants
     assert {constants.PROCESS_TYPE_GCS_SERVER, constants.PROCESS_TYPE_RAYLET} == ray_internals.VITAL
 
 
-def test_a_raylet_need_not_wait_for_its_agents(tmp_path: Path) -> None:
+def made_by_ray(monkeypatch: pytest.MonkeyPatch, start: Callable[..., object]) -> Callable[..., object]:
+    """Returns what starts a raylet while Ray starts, where `start` does otherwise."""
+    found: list[Callable[..., object]] = []
+
+    def init(**options: object) -> SimpleNamespace:
+        found.append(services.start_raylet)
+        return SimpleNamespace(dashboard_url="127.0.0.1:8265")
+
+    started(monkeypatch)
+    monkeypatch.setattr(services, "start_raylet", start)
+    monkeypatch.setattr("ray.init", init)
+    start_ray("session_7")
+    assert services.start_raylet is start
+    return found[0]
+
+
+def test_a_raylet_need_not_wait_for_its_agents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A raylet waits 15 s for ports that it is not given; of one of them it reads the file, here as it does."""
     given: dict[str, Any] = {}
 
@@ -66,16 +82,17 @@ def test_a_raylet_need_not_wait_for_its_agents(tmp_path: Path) -> None:
         given.update(locals())
         return "a raylet"
 
-    assert _with_known_ports(start)(str(tmp_path), node_id="0a1b") == "a raylet"
+    assert made_by_ray(monkeypatch, start)(str(tmp_path), node_id="0a1b") == "a raylet"
     ports = [given[name] for name in AGENT_PORTS]
     assert len({port for port in ports if LOWEST_PORT <= port < HIGHEST_PORT}) == 4
+    # private: what the module uses
     assert ray._raylet.wait_for_persisted_port(str(tmp_path), "0a1b", KEPT_PORT, timeout_ms=0) == given[KEPT_PORT]
 
 
-def test_another_ray_starts_its_raylet_as_it_does() -> None:
+def test_another_ray_starts_its_raylet_as_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
     def start(session_dir: str) -> None: ...
 
-    assert _with_known_ports(start) is start
+    assert made_by_ray(monkeypatch, start) is start
 
 
 def test_a_ray_that_lives_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,9 +174,9 @@ def test_what_is_left_of_ray_is_killed_with_its_workers(monkeypatch: pytest.Monk
 def test_a_process_that_only_waits_to_be_read_is_not_waited_for() -> None:
     with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as ended:
         process = psutil.Process(ended.pid)
-        assert _is_alive(process)
+        assert is_alive(process)
         ended.kill()
         until(lambda: has_ended(ended.pid))
         assert process.is_running()
-        assert not _is_alive(process)
-    assert not _is_alive(process)
+        assert not is_alive(process)
+    assert not is_alive(process)

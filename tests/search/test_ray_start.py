@@ -9,10 +9,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray._private import parameter
+from ray._private import parameter, worker  # private: what `search/ray_internals.py` uses
 
 from krona_tune.refusal import NotNow
-from krona_tune.search import ray_internals
 from krona_tune.search.ray_internals import session_logs
 from krona_tune.search.startup.cluster import LIMITS, NICE, start_patiently
 
@@ -59,7 +58,8 @@ def fake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     made = FakeRay(*request.param)
     monkeypatch.setattr("ray.init", made.init)
     monkeypatch.setattr("ray.shutdown", made.shutdown)
-    monkeypatch.setattr(ray_internals, "_node", lambda: SimpleNamespace(live_processes=list))
+    # private: what `search/ray_internals.py` uses
+    monkeypatch.setattr(worker, "_global_node", SimpleNamespace(live_processes=list))
     yield made
     for process in made.processes.values():
         with process:

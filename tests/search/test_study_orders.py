@@ -17,10 +17,10 @@ from safetensors.torch import save_file
 
 from krona_tune.api.study_request import lift_ordered_stop
 from krona_tune.record.driver_state import STOP
-from krona_tune.record.orders import give_order, waiting_orders
+from krona_tune.record.orders import Inbox, give_order, waiting_orders
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import read_records
-from krona_tune.search import budget
+from krona_tune.search import budget, study_orders
 from krona_tune.search.budget import Amount, Budget, StudyClock
 from krona_tune.search.full_training import FullTraining
 from krona_tune.search.ledger import Ledger
@@ -65,6 +65,23 @@ class Mortal(ParquetSink):
             raise Killed
 
 
+class PromptInbox(Inbox):
+    """An inbox that looks whenever it is asked, and not from time to time."""
+
+    def __init__(self, folder: StudyFolder) -> None:
+        super().__init__(folder)
+        self.close()
+
+    def take(self) -> Iterator[Order]:
+        self.look()
+        return super().take()
+
+
+@pytest.fixture(autouse=True)
+def _prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study_orders, "Inbox", PromptInbox)
+
+
 class Terminal:
     """Takes the place of the view."""
 
@@ -101,7 +118,6 @@ class Driver:
         self.stopping = StudyStopper(Budget(), Amount)
         self.terminal, self.clock = Terminal(), StudyClock(folder.clock)
         self.orders = StudyOrders(*_arguments(self), slots, share=share, earlier=EarlierOrders.of(folder, sets))
-        self.orders._inbox.close()
 
     def run(self, *, search: bool = True) -> "Driver":
         """Runs a phase in which every trial that is asked to stop does so, and every clone begins."""
@@ -110,6 +126,7 @@ class Driver:
         left = {task: numbers_left(self.plan, self.ledger, task) for task in self.plan.spec.tasks}
         waiting = known_trials(self.plan, self.ledger)
         self.seen: list[str] = []
+        self.begun: dict[str, TrialMessage] = {}
         seeds = dict.fromkeys(self.plan.spec.tasks, 1)
         self.searcher = StudySearcher(waiting, samplers, left, self.stopping.verdict, seeds)
         self.orders.serve(self.searcher, search=search)
@@ -123,28 +140,29 @@ class Driver:
     def begin_trials(self) -> None:
         """Begins what waits, as Tune does."""
         for number in itertools.count():
-            if not self.searcher._waiting:
+            if not self.searcher.waiting:
                 return
             found = self.searcher.suggest(f"tune-{number}")
             if found is None:
                 return
-            self.seen.append(found["trial_id"])
-            if found["kind"] == "search":
-                self.ledger.started(TrialMessage.from_dict(found))
+            message = TrialMessage.from_dict(found)
+            self.seen.append(message.trial_id)
+            self.begun[f"tune-{number}"] = message
+            if message.kind == "search":
+                self.ledger.started(message)
 
     def give_while_it_runs(self) -> None:
         """Gives what was to be given while trials run."""
         for request in self.later:
             give_order(self.folder, request, by="ann")
         self.later.clear()
-        self.orders._inbox.look()
         self.orders.look()
         if not self.orders.over() and not self.orders.paused:
             self.begin_trials()
 
     def stop_trials(self) -> None:
         """Stops what is asked to stop, as the workers do."""
-        for tune_id, message in list(self.searcher._asked.items()):
+        for tune_id, message in self.begun.items():
             if (self.folder.checkpoints / message.trial_id / STOP).exists():
                 self.searcher.on_trial_complete(tune_id, {"score": 0.5, "examples": 1, "train_loss": 1.0})
                 self.ledger.ended(message.trial_id, self.stopping.verdict(tune_id, {"score": 0.5}, False))
@@ -469,7 +487,6 @@ def test_more_trials_reach_the_running_search(folder: StudyFolder) -> None:
     driver.run()
     driver.orders.serve(driver.searcher, search=True)
     give_order(folder, OrderRequest(what="trials", value="+3"))
-    driver.orders._inbox.look()
     driver.orders.look()
     assert driver.terminal.expected == {"cola": 3, "rte": 3}
     proposed = list(suggested(driver.searcher, 20))
@@ -496,10 +513,8 @@ def test_the_number_of_trials_at_once_holds_at_once(folder: StudyFolder) -> None
     driver.orders.serve(searcher, search=True)
     assert [bool(searcher.suggest(f"t{number}")) for number in range(3)] == [True, True, False]
     give_order(folder, OrderRequest(what="max_concurrent", value="3"))
-    driver.orders._inbox.look()
     assert searcher.suggest("t3")
     give_order(folder, OrderRequest(what="pause"))
-    driver.orders._inbox.look()
     searcher.on_trial_complete("t0", None)
     assert searcher.suggest("t4") is None
 
@@ -526,7 +541,8 @@ def test_a_study_with_no_share_waits_and_its_clock_stands(folder: StudyFolder, m
     stood = driver.clock.seconds()
     now[0] += 7.0
     assert driver.clock.seconds() == stood
-    driver.orders._answer(Order(id="20261127T000000Z-abcdef", what="share", value="2", given_at=time.time()))
+    give_order(folder, OrderRequest(what="share", value="2"))
+    driver.orders.look()
     assert driver.orders.slots() == 2
     now[0] += 5.0
     assert driver.clock.seconds() == stood + 5.0
@@ -544,8 +560,8 @@ def test_a_share_that_an_earlier_driver_took_means_nothing_to_the_next(folder: S
 @pytest.mark.parametrize("value", ["two", "1.5", "99999", "+2"])
 def test_an_odd_share_is_refused(folder: StudyFolder, value: str) -> None:
     driver = Driver(folder, share=1)
-    order = Order(id="20261127T000000Z-abcdef", what="share", value=value, given_at=time.time() + 1)
-    driver.orders._answer(order)
+    give_order(folder, OrderRequest(what="share", value=value))
+    driver.orders.look()
     assert driver.only.state == "refused"
     assert "is not a number of trials; write 0 to 10,000" in driver.only.outcome
 

@@ -15,10 +15,10 @@ from krona_tune.search.searchers.open_samplers import open_samplers
 from krona_tune.search.searchers.surrogate import (
     FIRST_FIT,
     TransferSurrogate,
-    _last_fit,
     condition,
     first_kernel,
     fitted_kernel,
+    last_fit,
     predict,
 )
 from krona_tune.study.result import Report, Status, TrialResult
@@ -262,7 +262,7 @@ def test_earlier_trials_are_known_from_the_start_and_leave_the_studys_own_most_o
 )
 def test_the_kernel_is_fitted_anew_as_the_studys_own_trials_end(before: int, fits: list[int]) -> None:
     known = range(max(0, FIRST_FIT - before), 20)
-    assert list(dict.fromkeys(_last_fit(ended, before) for ended in known)) == fits
+    assert list(dict.fromkeys(last_fit(ended, before) for ended in known)) == fits
 
 
 def test_where_the_model_fails_tpe_proposes_and_the_log_says_so(

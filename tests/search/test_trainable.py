@@ -11,7 +11,6 @@ import torch
 from krona_tune.record.driver_state import ask_to_stop, forget_to_stop
 from krona_tune.search.worker.trainable import (
     KronaTrial,
-    TrialCheckpoints,
     Workplace,
     describe,
     latest_checkpoint,
@@ -25,6 +24,7 @@ from tests.search.workers import WORKS, Workers, all_steps, config, measured
 
 def hooks(backbone: Backbone) -> int:
     """Returns how many modules an adapter acts on, by a hook or by replacing their forward."""
+    # private: torch lists a module's hooks nowhere else
     return sum(bool(module._forward_hooks) or "forward" in vars(module) for module in backbone.whole.modules())
 
 
@@ -87,9 +87,7 @@ def test_frozen_layers_are_stored_for_the_machines_later_trials_and_stop_at_any_
     above = config(layers="last 1", dropout=0.0)
     expected = all_steps(worker(above))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    storing = worker(above)
-    storing._workplace = replace(storing._workplace, stored_bytes=10**9, checkpoints=str(tmp_path / "other"))
-    storing._checkpoints = TrialCheckpoints(tmp_path / "other", None)
+    storing = worker(above, stored_bytes=10**9, checkpoints=str(tmp_path / "other"))
     found = measured(all_steps(storing))
     assert [score for _, score, _ in found] == pytest.approx([score for _, score, _ in measured(expected)])
     assert len(list((tmp_path / "cache" / "krona_tune" / "hidden_states").glob("*.safetensors"))) == 3
@@ -162,12 +160,11 @@ def test_a_failure_is_a_result_and_the_worker_lives_on(
 def test_a_worker_that_is_asked_to_stop_does_so_within_a_rung_and_lives_on(worker: Workers, tmp_path: Path) -> None:
     asked = worker(config())
     asked.step()
-    checkpoints = Path(asked._workplace.checkpoints)
-    ask_to_stop(checkpoints, config()["trial_id"])
+    ask_to_stop(tmp_path, config()["trial_id"])
     result = asked.step()
     assert (result["status"], result["done"], result["error"]) == ("stopped_by_user", True, "")
     assert "score" not in result
-    forget_to_stop(checkpoints, config()["trial_id"])
+    forget_to_stop(tmp_path, config()["trial_id"])
     asked.reset_config(config(1))
     assert asked.step()["report"]["rung"] == 0
     asked.cleanup()

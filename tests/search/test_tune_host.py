@@ -32,7 +32,7 @@ class Tune:
         self._running_trials = [trial for trial in self.trials if trial.status == Trial.RUNNING]
         self._pending_trials = [trial for trial in self.trials if trial.status == Trial.PENDING]
         self._paused_trials = [trial for trial in self.trials if trial.status == Trial.PAUSED]
-        self._actor_manager = Workers()
+        self.workers = self._actor_manager = Workers()
 
     def _cleanup_cached_actors(self, force_all: bool) -> None:
         self.released += force_all
@@ -88,7 +88,7 @@ def test_a_paused_trial_continues_when_there_is_room() -> None:
 def test_idle_workers_give_back_what_nobody_may_use(states: list[str], most: int, released: int, heard: bool) -> None:
     tune, gate = Tune(*states), Gate(most)
     GatedScheduler(FIFOScheduler(), gate).choose_trial_to_run(tune)
-    assert (tune.released, not tune._actor_manager.num_live_actors) == (released, heard)
+    assert (tune.released, not tune.workers.num_live_actors) == (released, heard)
     searcher = Known([], lambda *told: Status.COMPLETED, {})
     searcher.gate = gate
     searcher.suggest("t9")

@@ -10,7 +10,8 @@ from krona_tune.search.worker.trainable import (
 )
 from tests.train.conftest import table, tiny_work
 
-Workers = Callable[[dict[str, Any]], KronaTrial]
+Workers = Callable[..., KronaTrial]
+"""Takes the configuration of a worker's first trial, and what its workplace has of its own."""
 
 
 WORKS = {

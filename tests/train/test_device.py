@@ -35,8 +35,8 @@ def test_a_torch_with_one_too() -> None:
 def test_auto_is_bfloat16_where_its_products_are_faster(
     monkeypatch: pytest.MonkeyPatch, bf16: bool, tiles: bool, intel: bool, low: bool
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)  # private: torch tells of it nowhere else
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)  # private: torch tells of it nowhere else
     maker, flags = INTEL if intel else "AuthenticAMD", [UNIT] * bf16 + [TILES] * tiles
     there = Processor(name="", maker=maker, flags=frozenset(flags))
     monkeypatch.setattr(device, "this_processor", lambda: there)

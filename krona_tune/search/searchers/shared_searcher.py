@@ -58,7 +58,7 @@ class SharedSearcher(GatedSearcher):
 
     @property
     def exhausted(self) -> bool:
-        return not (self._waiting or self._numbers or self._ready)
+        return not (self.waiting or self._numbers or self._ready)
 
     def extend(self, numbers: Iterable[int]) -> None:
         """Lets the study ask for more configurations, by these numbers."""
@@ -121,7 +121,7 @@ class SharedSearcher(GatedSearcher):
                 averages[row.number][len(averages[row.number]) + 1] = average
             elif row.ended:
                 statuses[row.number] = row.status
-        waiting = {config.number for config in self._waiting if config.kind == TrialKind.SEARCH}
+        waiting = {config.number for config in self.waiting if config.kind == TrialKind.SEARCH}
         for number, params in self._params.items():
             self._sampler.recall(shared_id(number), params, statuses[number], averages[number])
             if self._sampler.is_open(shared_id(number)) and number not in waiting:

@@ -229,7 +229,7 @@ class TransferSurrogate:
 
     def _kernel(self) -> Kernel:
         """Returns the kernel that was fitted at the last of the fixed numbers of ended trials."""
-        until = _last_fit(self.history.ends, self.history.ends_before)
+        until = last_fit(self.history.ends, self.history.ends_before)
         if until not in self._kernels:
             rows, values = self.history.rows(self.history.trials(until), ROWS_FITTED)
             self._kernels[until] = fitted_kernel(rows, values, first_kernel(rows.shape[1]))
@@ -264,7 +264,7 @@ class TransferSurrogate:
         return self._space.changed(params, rng.sample(labels, min(len(labels), rng.choice((1, 2)))), rng)
 
 
-def _last_fit(ended: int, before: int) -> int:
+def last_fit(ended: int, before: int) -> int:
     """Returns after how many of the study's ends the kernel was fitted last: as soon as FIRST_FIT trials are known,
     with those `before` the study, and after each FIRST_FIT·GROWTHᵏ, rounded down."""
     last, at = max(0, FIRST_FIT - before), float(FIRST_FIT)

@@ -60,7 +60,7 @@ class GatedSearcher(Searcher):  # type: ignore[misc]
     def __init__(self, waiting: Iterable[TrialMessage], verdict: Verdict, seeds: Mapping[str, int]) -> None:
         super().__init__(metric="score", mode="max")
         self.gate, self.closed = Gate(), False
-        self._waiting, self._verdict, self._seeds = deque(waiting), verdict, seeds
+        self.waiting, self._verdict, self._seeds = deque(waiting), verdict, seeds
         self._asked: dict[str, TrialMessage] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -77,7 +77,7 @@ class GatedSearcher(Searcher):  # type: ignore[misc]
             if not self.gate.slots():
                 self.gate.release()
             return None
-        message = self._waiting.popleft() if self._waiting else self.propose()
+        message = self.waiting.popleft() if self.waiting else self.propose()
         if message is None:
             self.closed = not self._asked
             return finished if self.closed else None
@@ -111,14 +111,14 @@ class GatedSearcher(Searcher):  # type: ignore[misc]
 
     def add(self, message: TrialMessage) -> None:
         """Runs one more trial, before any is proposed."""
-        self._waiting.append(message)
+        self.waiting.append(message)
 
     def withdraw(self, trial_id: str) -> bool:
         """Takes back a trial that waits; returns whether it did."""
-        message = next((each for each in self._waiting if each.trial_id == trial_id), None)
+        message = next((each for each in self.waiting if each.trial_id == trial_id), None)
         if message is None:
             return False
-        self._waiting.remove(message)
+        self.waiting.remove(message)
         self.forget(message)
         return True
 
@@ -132,7 +132,7 @@ class GatedSearcher(Searcher):  # type: ignore[misc]
 
     def knows(self, trial_id: str) -> bool:
         """Returns whether a trial waits or runs."""
-        return any(message.trial_id == trial_id for message in (*self._waiting, *self._asked.values()))
+        return any(message.trial_id == trial_id for message in (*self.waiting, *self._asked.values()))
 
     def save(self, checkpoint_path: str) -> None:
         """Does nothing: a resumed study is rebuilt from its records."""
@@ -174,7 +174,7 @@ class StudySearcher(GatedSearcher):
 
     @property
     def exhausted(self) -> bool:
-        return not self._waiting and not self._turns
+        return not self.waiting and not self._turns
 
     def teach(self, message: TrialMessage) -> None:
         """Shows the point of a trial that nobody proposed to the task's sampler; its space must hold the point."""

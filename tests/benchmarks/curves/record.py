@@ -42,12 +42,12 @@ def record(block: str, glue: Path, texts_folder: Path, storage: Path) -> Path:
         words += ["--resume", name]
     else:
         words += ["--space", str(DESIGN), "--data", str(glue), "--name", name]
-        words += [word for setting in _settings(block, texts_folder) for word in ("--set", setting)]
+        words += [word for setting in settings(block, texts_folder) for word in ("--set", setting)]
     subprocess.run(words, check=True, cwd=DESIGN.parents[3])
     return storage / name
 
 
-def _settings(block: str, texts_folder: Path) -> list[str]:
+def settings(block: str, texts_folder: Path) -> list[str]:
     controls = block.startswith(CONTROLS)
     tasks = dict.fromkeys(OF_CONTROLS, "glue") if controls else learned_tasks(texts_folder)
     settings = [f"tasks={json.dumps(tasks)}"]

@@ -6,7 +6,7 @@ import pytest
 
 from krona_tune.study.request.loader import load_spec
 from tests.benchmarks.curves import texts
-from tests.benchmarks.curves.record import DESIGN, _settings
+from tests.benchmarks.curves.record import DESIGN, settings
 
 NEWS = """Number\tTopic\tContent
 continuous\tdiscrete\tstring
@@ -33,7 +33,7 @@ def test_each_text_is_there_once(tmp_path: Path) -> None:
     ],
 )
 def test_a_block_asks_for_its_points_on_its_tasks(block: str, first: int, tasks: str) -> None:
-    asked = _settings(block, Path("somewhere"))
+    asked = settings(block, Path("somewhere"))
     assert {"search.trials=16", f"search.first_point={first}"} <= set(asked)
     [found] = [each for each in asked if each.startswith("tasks=")]
     assert tasks in found
@@ -41,11 +41,11 @@ def test_a_block_asks_for_its_points_on_its_tasks(block: str, first: int, tasks:
 
 @pytest.mark.parametrize("block", ["0-31", "controls-0-15"])
 def test_a_block_has_sizes_of_its_own_tasks_only(block: str, tmp_path: Path) -> None:
-    asked = load_spec(DESIGN, _settings(block, tmp_path))
+    asked = load_spec(DESIGN, settings(block, tmp_path))
     sizes = asked.examples.train
     assert len(asked.tasks) == 4
     assert not isinstance(sizes, dict) or sizes.keys() <= {*asked.tasks, "default"}
 
 
 def test_repeats_are_of_the_first_points_of_every_task() -> None:
-    assert {"search.trials=12", "search.repeats={points: 12, seeds: 3}"} <= set(_settings("repeats", Path("somewhere")))
+    assert {"search.trials=12", "search.repeats={points: 12, seeds: 3}"} <= set(settings("repeats", Path("somewhere")))

@@ -35,7 +35,7 @@ def watch(command: Sequence[str]) -> Watched:
             used |= _cpu_seconds(tree)
             if time.perf_counter() - looked > LOOK_SECONDS:
                 peak, looked = max(peak, sum(map(_pss, tree))), time.perf_counter()
-            time.sleep(GLANCE_SECONDS)
+            time.sleep(GLANCE_SECONDS)  # sleep: it measures from time to time
         wall = time.perf_counter() - began
         said = running.stdout.read() if running.stdout else ""
     if running.returncode:

@@ -61,7 +61,7 @@ def watched(driver: "subprocess.Popen[str]", folder: StudyFolder, run: int, ever
             cpu_seconds=cpu,
             loop_seconds=loop,
         )
-        time.sleep(every)
+        time.sleep(every)  # sleep: it measures from time to time
 
 
 def _cpu_seconds(process: Path) -> float:

@@ -37,7 +37,7 @@ class StubTrial(tune.Trainable):  # type: ignore[misc]
         """Does nothing: nothing was kept."""
 
     def step(self) -> dict[str, Any]:
-        time.sleep(self._place.seconds)
+        time.sleep(self._place.seconds)  # sleep: it takes a trial's time
         rungs = self._place.rungs[self.config["task"]]
         examples, last = rungs[self._rung], self._rung == len(rungs) - 1
         score = curve(self.config, examples / rungs[-1])

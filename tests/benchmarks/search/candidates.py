@@ -78,5 +78,6 @@ class Candidate:
         trial = optuna.create_study(storage=history, sampler=sampler, direction="maximize").ask()
         memory = self._memory
         return self.setting.space.point(
+            # private: Optuna has no public call for a distribution of one's own
             lambda label, domain: memory.meant(label, trial._suggest(label, memory.distribution(label, domain)))
         )

@@ -100,7 +100,7 @@ class RaysOwn:
             seed=self.setting.seed,
             points_to_evaluate=[space.drawn(point) for point in self.setting.first] or None,
         )
-        self._search._setup_study("max")
+        self._search._setup_study("max")  # private: Ray Tune calls it, which does not run here
         self._asha, self._begun = asha(self.schedule, "examples"), 0
 
     def next(self) -> Trial:
@@ -136,7 +136,7 @@ class Ours:
 
     def __post_init__(self) -> None:
         self.schedule, self._begun = self.setting.schedule, 0
-        self._sampler = TaskSampler(
+        self.sampler = TaskSampler(
             self.setting.space,
             InMemoryStorage(),
             TASK,
@@ -148,7 +148,7 @@ class Ours:
 
     def next(self) -> Trial:
         number = self._begun
-        params = self._sampler.ask(f"stub-{number:04d}", number)
+        params = self.sampler.ask(f"stub-{number:04d}", number)
         assert params is not None
         self._begun += 1
         trial = Trial(number=number, params=params)
@@ -159,7 +159,7 @@ class Ours:
         if seen.diverged:
             last = trial.seen[-2].score if len(trial.seen) > 1 else None
             return self._ended(trial, Status.DIVERGED, last)
-        self._sampler.report(trial.trial_id, seen.examples, seen.score)
+        self.sampler.report(trial.trial_id, seen.examples, seen.score)
         if is_over(trial, self.schedule):
             return self._ended(trial, Status.COMPLETED, seen.score)
         told = {"examples": seen.examples, "score": seen.score, "train_loss": seen.train_loss}
@@ -172,7 +172,7 @@ class Ours:
         return (Proposal(point, Origin()) for point in self.setting.first[number : number + 1])
 
     def _ended(self, trial: Trial, status: Status, score: float | None) -> bool:
-        self._sampler.tell(trial.trial_id, status, score)
+        self.sampler.tell(trial.trial_id, status, score)
         return False
 
 

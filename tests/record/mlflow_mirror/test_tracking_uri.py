@@ -80,8 +80,10 @@ def test_a_folder_passes_where_mlflow_was_told_to_take_one(monkeypatch: pytest.M
 
 
 def test_the_schemes_are_those_that_mlflow_knows() -> None:
+    # private: MLflow lists its schemes nowhere else
     from mlflow.tracking._tracking_service.utils import _tracking_store_registry
 
+    # private: MLflow lists its schemes nowhere else
     assert {"", "file", "sqlite", *PORTS, *HOSTED} == set(_tracking_store_registry._registry)
 
 

@@ -119,7 +119,7 @@ def test_a_taught_model_proposes_from_the_first_trial_on() -> None:
     strategy = RIVALS["krona_tune, one model taught by other tasks"](1, {"sst2": 0.5})["sst2"]
     assert isinstance(strategy, Modelled)
     trial = strategy.next()
-    assert strategy._sampler.origin(trial.trial_id).proposed_by == SURROGATE
+    assert strategy.sampler.origin(trial.trial_id).proposed_by == SURROGATE
 
 
 def test_a_misleading_teacher_says_what_is_best_of_the_wrong_points_on_all_its_tasks_alike() -> None:
