@@ -1,9 +1,15 @@
 """Tests what is asked of a cluster's dashboard, with Ray's answers made up."""
 
+import json
+import os
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
 
 from krona_tune.refusal import Refusal
 from krona_tune.search.startup.cluster import Node
@@ -37,3 +43,48 @@ def test_a_cluster_that_gives_no_answer_is_refused(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("ray.job_submission.JobSubmissionClient", silent)
     with pytest.raises(Refusal, match=r"--address: no Ray cluster at .* name its dashboard"):
         job_client(ADDRESS)
+
+
+TOTAL = {"CPU": 3, "GPU": 1}
+PLACE = {"node_id": "a", "node_ip": "127.0.0.1", "node_name": "a", "is_head_node": True, "labels": {}}
+NODES = [{**PLACE, "state": "ALIVE", "state_message": None, "resources_total": TOTAL}]
+
+
+class Dashboard(BaseHTTPRequestHandler):
+    """Answers as the dashboard of a cluster of one node does."""
+
+    def do_GET(self) -> None:
+        found = {"total": 1, "num_after_truncation": 1, "num_filtered": 1, "result": NODES}
+        said = {"ray_version": ray.__version__, "result": True, "msg": "", "data": {"result": found}}
+        body = json.dumps(said).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None: ...
+
+
+@pytest.fixture
+def dashboard() -> Iterator[str]:
+    """Provides the address of a cluster's dashboard."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Dashboard) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("name", ["RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"])
+def test_an_address_overrules_one_of_the_environment(
+    dashboard: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
+    monkeypatch.setenv(name, "http://127.0.0.1:1")
+    before = dict(os.environ)
+    assert cluster_at(dashboard).nodes == (Node(3.0, 1.0),)
+    assert job_client(dashboard).get_address() == dashboard
+    assert dict(os.environ) == before
