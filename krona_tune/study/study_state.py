@@ -223,7 +223,7 @@ class StudyState:
         others, running = dict(self.counts.by_state), self.counts.running
         del others[RUNNING]
         words = [f"{count} {state.replace('_', ' ')}" for state, count in others.items() if count]
-        if self.paused:
+        if self.word == "paused":
             words.insert(0, f"paused, {running} begun")
         elif self.runs:
             words.insert(0, f"running {running} now" if running else "running")
