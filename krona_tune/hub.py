@@ -28,7 +28,7 @@ AGAIN_SECONDS = 60.0
 
 @dataclass
 class HubState:
-    """What this process found: when the hub was last out of reach; None if it was not."""
+    """Remembers when this process last found the hub out of reach; None if it did not."""
 
     lost_at: float | None = None
 

@@ -1,4 +1,7 @@
-"""Tests that a name means one thing: no two public classes share it, and none hides a name that is imported."""
+"""Tests that a name means one thing, and that its docstring says what it holds or does.
+
+No two public classes share a name, and none hides one that is imported.
+"""
 
 import ast
 from collections import defaultdict
@@ -37,3 +40,24 @@ def test_a_second_class_of_a_name_is_found_and_so_is_one_that_hides_an_imported_
         "class Path: ...\nclass _Private: ...\nclass Entry:\n    class Inner: ...\n", encoding="utf-8"
     )
     assert shared_names(tmp_path) == {"Entry": ["kron/one.py", "two.py"], "Path": ["two.py"]}
+
+
+def questions(package: Path) -> list[str]:
+    """Returns the classes and functions whose docstring begins with a question word: it leaves open what they do."""
+    return [
+        f"{path.relative_to(package).as_posix()}: {node.name}"
+        for path in sorted(package.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and (ast.get_docstring(node) or "").startswith(("What ", "How ", "Where ", "Whether ", "Which "))
+    ]
+
+
+def test_a_docstring_says_what_its_name_holds_or_does() -> None:
+    assert questions(PACKAGE) == []
+
+
+def test_a_docstring_that_begins_with_a_question_word_is_found(tmp_path: Path) -> None:
+    text = 'class Kept:\n    """What is kept."""\n    def take(self):\n        """Takes what is kept."""\n'
+    (tmp_path / "kept.py").write_text(text, encoding="utf-8")
+    assert questions(tmp_path) == ["kept.py: Kept"]

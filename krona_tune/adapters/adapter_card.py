@@ -155,7 +155,7 @@ Licence = Mapping[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """What readers elsewhere are told: the licence, and the hub's repository that the files go to, if they do."""
+    """Holds what readers elsewhere are told: the licence, and the hub's repository that the files go to, if they do."""
 
     licence: Licence = field(default_factory=dict)
     repo: str = ""

@@ -55,7 +55,7 @@ class KronaBlockResidual(Krona):
         return super().forward(x) + self.residual_scale.to(x) * x
 
     def forward_with(self, x: Tensor, linear: nn.Linear) -> Tensor:
-        """What a block that is one linear map and the adapter give together."""
+        """Returns what a block that is one linear map and the adapter give together."""
         return super().forward_with(x, linear) + self.residual_scale.to(x) * x
 
 

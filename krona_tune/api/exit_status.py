@@ -6,7 +6,7 @@ from krona_tune.search.driver_options import Outcome
 
 
 class ExitStatus(IntEnum):
-    """How a program ended; the names in brackets are those of `sysexits.h`."""
+    """Names how a program ended; the names in brackets are those of `sysexits.h`."""
 
     DONE = 0
     NO_RESULT = 1

@@ -136,7 +136,7 @@ def _serve(folder: StudyFolder) -> str:
 
 
 def _foretold(started: "DriverContext", forecast: "Forecast") -> str:
-    """What the whole request takes here, of which a resumed study has done some; and its own limit, if that is less."""
+    """Says what the whole request takes here, of which a resumed study has done some; and its own limit, if less."""
     spec, slots = started.plan.spec, started.slots
     whole, limit = forecast.study(spec, slots), spec.search.time_budget
     hours = forecast.device_hours(spec, slots)

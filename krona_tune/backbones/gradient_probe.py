@@ -112,8 +112,8 @@ OTHER_TOKENS = {1: 1, 2: MOST_TOKENS}
 
 @dataclass(kw_only=True)
 class ProbedLayers:
-    """What was found about a list of layers: each map by its full name, whether a token reaches only itself and later
-    ones, and how often a forward runs each layer."""
+    """Holds what was found about a list of layers: each map by its full name, whether a token reaches only itself and
+    later ones, and how often a forward runs each layer."""
 
     maps: dict[str, ProbedMap] = field(default_factory=dict)
     causal: bool = False
@@ -140,7 +140,7 @@ def probe(model: MetaModel, lists: list[Layers]) -> dict[str, ProbedLayers]:
 
 @dataclass
 class _Seen:
-    """What some runs have shown: how far the rows of each map reach, the maps that read another stack, and how often
+    """Collects what some runs show: how far the rows of each map reach, the maps that read another stack, and how often
     each layer runs."""
 
     reaches: dict[str, list[Reach]] = field(default_factory=lambda: defaultdict(list))

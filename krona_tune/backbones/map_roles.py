@@ -91,7 +91,7 @@ of the second, the second to its own, the second to that of the first."""
 
 
 class RowClass(StrEnum):
-    """What a row does, as the gradients show it."""
+    """Names what a row does, as the gradients show it."""
 
     QUERY = "a query"
     KEY = "a key"
@@ -102,7 +102,8 @@ class RowClass(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class ProbedMap:
-    """What was found about one linear map: its class, that of each row by itself, and whether it reads another stack.
+    """Holds what was found about one linear map: its class, that of each row by itself, and whether it reads another
+    stack.
 
     The map's class is that of its rows together, because one row may be idle, such as one that a ReLU cuts off.
     """

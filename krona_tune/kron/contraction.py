@@ -29,7 +29,7 @@ process all at once."""
 
 @dataclass(frozen=True, kw_only=True)
 class Contraction:
-    """How one application of Σ A⊗B is computed.
+    """Says how one application of Σ A⊗B is computed.
 
     `formed`: y and dx come from one product with a formed matrix, W + s·ΣA⊗B where `folded`, else from the factors.
     `formed_gradient`: dA and dB are read from the formed dyᵀx, else contracted with the factors.
@@ -57,7 +57,7 @@ def choose_contraction(shape: FactorShape, tokens: int, dtype: torch.dtype, weig
 
 
 def chunk_tokens(shape: FactorShape, device: str) -> int | None:
-    """How many tokens to contract at a time, or None for all."""
+    """Returns how many tokens to contract at a time, or None for all."""
     numbers = CHUNK.get(device)
     return None if numbers is None else max(1, numbers // max(shape.d_out, shape.d_in, shape.between))
 

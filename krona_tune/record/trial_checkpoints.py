@@ -95,7 +95,7 @@ def pack(folder: Path) -> bytes:
 
 
 def _unpack(content: bytes, folder: Path) -> bool:
-    """Whether the archive was whole: then the folder is there, whole as well."""
+    """Returns whether the archive was whole: then the folder is there, whole as well."""
     try:
         with ZipFile(BytesIO(content)) as archive, atomic_folder(folder) as unfinished:
             archive.extractall(unfinished)

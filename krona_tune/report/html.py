@@ -56,8 +56,8 @@ FILTERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class ServedPage:
-    """What a page needs that a service sends: the nonce of its scripts, and the addresses of plotly.js, of its parts
-    (`source`), of the events that tell of changes, and of the orders; `stamp` names what it shows.
+    """Holds what a page needs that a service sends: the nonce of its scripts, and the addresses of plotly.js, of its
+    parts (`source`), of the events that tell of changes, and of the orders; `stamp` names what it shows.
 
     A page without `events` stays as it is, one without `orders` gives none.
     """

@@ -80,8 +80,8 @@ class MethodsPart:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyResults:
-    """What a study has found, from its manifest, its records and the text of its request; each part is computed once,
-    when it is asked for. Tasks that share their configurations are judged together."""
+    """Computes what a study has found, from its manifest, its records and the text of its request; each part is
+    computed once, when it is asked for. Tasks that share their configurations are judged together."""
 
     manifest: Manifest
     recorded: Records

@@ -47,7 +47,7 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """What converts examples to time: devices per trial and trials at once."""
+    """Converts examples to time: devices per trial and trials at once."""
 
     devices: float
     slots: int

@@ -46,7 +46,7 @@ PAUSED_SECONDS = 0.2
 
 @dataclass(kw_only=True)
 class TrialLoop:
-    """What becomes of a trial, in the order in which it happens.
+    """Records what becomes of a trial, in the order in which it happens.
 
     Args:
         obey: looks for orders and lets them take effect.

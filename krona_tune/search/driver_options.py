@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class DriverOptions:
-    """What one start of a driver is told beside the request of its study.
+    """Holds what one start of a driver is told beside the request of its study.
 
     Args:
         command: what started it, which the manifest keeps.
@@ -45,7 +45,7 @@ class DriverOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a driver's session ended.
+    """Says how a driver's session ended.
 
     `tasks` are the study's, `trained` the ids of the full training's trials, if it was one. `asked`: a person or the
     system stopped the study. `halted` says why it stopped itself, `lost` why Ray's run was abandoned, after which Ray

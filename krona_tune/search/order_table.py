@@ -37,7 +37,7 @@ MOST_DIGITS, MOST_AT_ONCE = 9, 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class KnownStudy:
-    """What is known of a study when an order is checked: by its driver, or before one has read it.
+    """Holds what is known of a study when an order is checked: by its driver, or before one has read it.
 
     Attributes:
         running: the trials that run, if that is known.
@@ -70,7 +70,7 @@ class Audience(Protocol):
 
 @dataclass(eq=False)
 class RunningStudy:
-    """What orders change of a study that a driver runs.
+    """Holds what orders change of a study that a driver runs.
 
     Attributes:
         plan: the study's plan with what was ordered since.
@@ -127,7 +127,7 @@ class RunningStudy:
 
 @dataclass(frozen=True, kw_only=True)
 class OrderAction:
-    """What a driver does with a kind of order.
+    """Says what a driver does with a kind of order.
 
     Attributes:
         effect: lets a taken order take effect, again changes nothing more; returns it as it is then.

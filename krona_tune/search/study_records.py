@@ -39,7 +39,7 @@ PointOf = Callable[[str, int], Params | None]
 
 @dataclass(frozen=True, kw_only=True)
 class OpenRecords:
-    """Where records are written, the records of earlier drivers, and the trials that have reports but no point.
+    """Holds where records are written, the records of earlier drivers, and the trials that have reports but no point.
 
     `message` is for the user; empty if nothing was lost.
     """

@@ -25,7 +25,7 @@ HEARD: dict[int, Asked] = {signal.SIGINT: "interrupted", signal.SIGTERM: "termin
 
 
 class StudyStopper:
-    """What ends the whole run on a person's request, at the budget's end, or when it can't continue.
+    """Ends the whole run on a person's request, at the budget's end, or when it can't continue.
 
     `asked` says how a person or the system requested it. `halted` says why the study stopped itself. `lost` says why
     Ray's run was abandoned: Ray must not be called from then on.

@@ -13,7 +13,7 @@ MOST_ROWS = 1_000
 
 
 class Problem(BaseModel):
-    """What is wrong with a request: its place, the problem, and how to mend it."""
+    """Holds what is wrong with a request: its place, the problem, and how to mend it."""
 
     place: str
     problem: str
@@ -27,8 +27,8 @@ class Version(BaseModel):
 
 
 class StudySummary(BaseModel):
-    """How far a study is and what it has found. `trials` counts those of its plan, `ended` those that have ended; both
-    are null if that is not known. `best` and `head_only` are averages over tasks on validation, without those
+    """Holds how far a study is and what it has found. `trials` counts those of its plan, `ended` those that have ended;
+    both are null if that is not known. `best` and `head_only` are averages over tasks on validation, without those
     of several whose scores have no mean with others, such as losses; numbers of a
     `synthetic` study come from generated data. `problem` says what of the study can't be read. `begun` is an ISO time,
     `begun_by` who began it, if that was recorded.

@@ -106,7 +106,7 @@ class Client:
 
         Args:
             entry: the number of its place, `id`.
-            priority: from 1 to 10.
+            priority: from 1 to 10; studies get slots in proportion to it.
         """
         return _read(Entry, self._ask(f"{QUEUE}/{entry}", Move(priority=priority).model_dump_json().encode(), "PATCH"))
 

@@ -25,8 +25,8 @@ MOST_LOOKS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class News:
-    """What a page's events are made from: `stamp` names what the page would show now, None while it is not time to
-    draw it again; `now` is the HTML of the part about the present, empty if the page has none."""
+    """Holds what a page's events are made from: `stamp` names what the page would show now, None while it is not time
+    to draw it again; `now` is the HTML of the part about the present, empty if the page has none."""
 
     stamp: str | None
     now: str = ""

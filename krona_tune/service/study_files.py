@@ -20,7 +20,7 @@ from krona_tune.study.study_state import DriverState, StudyState
 
 @dataclass(frozen=True, kw_only=True)
 class FolderState:
-    """What a study's files are now: a stamp of its records, whether it runs, and what its driver wrote last."""
+    """Holds what a study's files are now: a stamp of its records, whether it runs, and what its driver wrote last."""
 
     stamp: str
     runs: bool
@@ -29,7 +29,7 @@ class FolderState:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyContent:
-    """What was read of a study, with passwords masked."""
+    """Holds what was read of a study, with passwords masked."""
 
     stamp: str
     results: StudyResults

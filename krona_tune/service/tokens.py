@@ -80,7 +80,7 @@ def _content(file: Path) -> str:
 
 
 class OwnToken(BaseModel):
-    """What the file holds: a token, and the address and port of the service that made it."""
+    """Holds what is in the file: a token, and the address and port of the service that made it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -8,7 +8,7 @@ from krona_tune.study.folder import FULL
 
 @dataclass(frozen=True, kw_only=True)
 class KindFacts:
-    """What is true of all trials of one kind.
+    """Holds what is true of all trials of one kind.
 
     Attributes:
         trial_id: the pattern of their ids. `source` is the id of the trial that is trained again, `index` counts the

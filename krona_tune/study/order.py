@@ -21,7 +21,7 @@ MOST_SETTINGS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Control:
-    """How the page of a running study offers an order: a button, or a field with a button beside it.
+    """Says how the page of a running study offers an order: a button, or a field with a button beside it.
 
     Attributes:
         says: what the button says.
@@ -44,7 +44,7 @@ class Control:
 
 @dataclass(frozen=True, kw_only=True)
 class OrderFacts:
-    """What everybody must know of a kind of order.
+    """Holds what everybody must know of a kind of order.
 
     Attributes:
         takes: the fields of a request that it names: a trial, a value, or what changes in a trial's settings.

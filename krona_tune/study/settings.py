@@ -26,7 +26,7 @@ def _as_given(value: Any) -> Any:
 
 
 class Setting(NamedTuple):
-    """What is true of one setting.
+    """Holds what is true of one setting.
 
     Attributes:
         panel: the panel of `--help` that its flag stands in.

@@ -81,10 +81,10 @@ End = Literal["", "finished", "cancelled", "interrupted", "terminated", "halted"
 
 
 class DriverState(FrozenValue):
-    """How far a study is. `trials` counts those of its whole plan, `ended` those that have ended; `seconds_left` is the
-    forecast, None if nobody knows; `slots` is how many trials may run at once, `most` is that without the `share` that
-    a queue leaves to the study (None: no queue runs it); `at` is when the driver wrote this (seconds since the epoch).
-    `end` says how the driver ended, `reason` why; both are empty before."""
+    """Holds how far a study is. `trials` counts those of its whole plan, `ended` those that have ended; `seconds_left`
+    is the forecast, None if nobody knows; `slots` is how many trials may run at once, `most` is that without the
+    `share` that a queue leaves to the study (None: no queue runs it); `at` is when the driver wrote this (seconds since
+    the epoch). `end` says how the driver ended, `reason` why; both are empty before."""
 
     stage: Stage
     trials: int
@@ -116,7 +116,7 @@ def running_trials(rows: Iterable[TrialResult]) -> frozenset[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialStates:
-    """How many trials are in which state.
+    """Counts how many trials are in which state.
 
     Attributes:
         by_state: their numbers, those that run first, then those of each status.

@@ -24,7 +24,7 @@ OPEN = 1_000_000
 
 
 class Gate:
-    """What a running study lets its searcher and its scheduler do.
+    """Says what a running study lets its searcher and its scheduler do.
 
     `slots` returns how many trials may run now, 0 while the study is paused; `over` whether nothing new may begin;
     `release` ends idle workers; `look` reads new orders; `stopped` returns whether somebody ordered to stop a trial,

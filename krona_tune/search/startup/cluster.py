@@ -93,7 +93,7 @@ class Cluster:
 
 @dataclass(frozen=True, kw_only=True)
 class Slots:
-    """What one trial uses, and how many trials run at once."""
+    """Holds what one trial uses, and how many trials run at once."""
 
     cpus: float
     gpus: float

@@ -73,7 +73,7 @@ LOOK_SECONDS = 60
 
 @dataclass(frozen=True, kw_only=True)
 class NodeReport:
-    """What one node sees. `versions` leaves out packages that are not installed there."""
+    """Holds what one node sees. `versions` leaves out packages that are not installed there."""
 
     reads_storage: bool
     writes_storage: bool

@@ -36,7 +36,7 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What a plan needs to run: workers, a backbone on disk, data. Nothing is written yet."""
+    """Holds what a plan needs to run: workers, a backbone on disk, data. Nothing is written yet."""
 
     plan: Plan
     cluster: Cluster
@@ -108,7 +108,7 @@ PACKAGES = ("krona_tune", "ray", "torch", "transformers", "datasets", "optuna", 
 
 @dataclass(frozen=True, kw_only=True)
 class DriverContext(Resources):
-    """What a driver needs: the resources of a study with its request and manifest in its folder."""
+    """Holds what a driver needs: the resources of a study with its request and manifest in its folder."""
 
     folder: StudyFolder
     manifest: Manifest

@@ -17,8 +17,8 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """What a study asks for: at most `most` slots, each of `cpus` and `gpus`. Of two with equal rights the one with the
-    smaller `place` comes first."""
+    """Holds what a study asks for: at most `most` slots, each of `cpus` and `gpus`. Of two with equal rights the one
+    with the smaller `place` comes first."""
 
     place: int
     person: str

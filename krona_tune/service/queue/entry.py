@@ -96,7 +96,7 @@ class Submitted(BaseModel):
 
 
 class SlotChange(BaseModel):
-    """How many slots a study had from this moment on (seconds since the epoch)."""
+    """Says how many slots a study had from this moment on (seconds since the epoch)."""
 
     at: Moment
     id: int

@@ -61,7 +61,7 @@ def make_schedule(
 
 
 class ScheduleSpec(FrozenValue):
-    """How long a trial trains, and where it is judged: at rungs at grace·ηᵏ epochs, where η is `reduction`."""
+    """Says how long a trial trains, and where it is judged: at rungs at grace·ηᵏ epochs, where η is `reduction`."""
 
     epochs: ByTaskEpochs = 6.0
     """A trial's full budget in epochs; one number, or one per task with `default` for the others."""

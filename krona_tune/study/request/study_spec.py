@@ -88,7 +88,7 @@ class SearchSpec(FrozenValue):
     per_method: bool = False
     """Whether every method gets trials of its own on each task, and competes only with itself."""
     objective: Literal["score", "pareto"] = "score"
-    """What is looked for: the best score, or with `pareto` the best score at every size."""
+    """Says what is looked for: the best score, or with `pareto` the best score at every size."""
     shared: bool = False
     """Whether all tasks share their configurations, which are judged by their average."""
     warm_start: Places | None = None
@@ -218,7 +218,7 @@ def _readable_names(named: str | tuple[str, ...] | None) -> str | tuple[str, ...
 
 
 class BackboneSpec(FrozenValue):
-    """How the backbone is kept, and corrections of what is found about it."""
+    """Says how the backbone is kept, and corrections of what is found about it."""
 
     quantize: Quantize | None = None
     """Keeps frozen weights in 4 bits (nf4) or 8 bits (int8); null: as they are."""
@@ -284,7 +284,7 @@ class StudySpec(FrozenValue):
     finalists: FinalistsSpec = FinalistsSpec(top=0)
     """The best configurations, trained again with new seeds and evaluated on the test half."""
     resources: ResourcesSpec = ResourcesSpec()
-    """What a trial uses, and how many run at once."""
+    """Says what a trial uses, and how many run at once."""
 
     @model_validator(mode="before")
     @classmethod

@@ -95,7 +95,7 @@ HeldOut = Annotated[int | float | Place | PartSpec | None, BeforeValidator(_held
 
 
 class SplitSpec(FrozenValue):
-    """Which examples are for training, validation and test. Labels are held out in proportion."""
+    """Says which examples are for training, validation and test. Labels are held out in proportion."""
 
     column: Column | None = None
     """A column that names each example's part in its own row."""
