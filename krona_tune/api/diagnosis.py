@@ -250,6 +250,7 @@ READ = (
     "ALL_PROXY",
     "all_proxy",
     "RAY_ADDRESS",
+    "RAY_API_SERVER_ADDRESS",
     "RAY_TMPDIR",
     "RAY_AUTH_MODE",
     "MLFLOW_ALLOW_FILE_STORE",
