@@ -53,7 +53,7 @@ def folder_of(config: dict[str, Any], folder: Path) -> Path:
     """Writes a model folder that suffices until weights are loaded: a config, and weights without values."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    maps = {site.name: (site.d_out, site.d_in) for site in geometry(config).sites if site.role is not Role.FEED_FORWARD}
+    maps = {site.name: site.weight_shape for site in geometry(config).sites if site.role is not Role.FEED_FORWARD}
     write_holes({f"{name}.weight": sizes for name, sizes in maps.items()}, folder / "model.safetensors")
     return folder
 

@@ -1,8 +1,9 @@
 """Finds the sites of a backbone that carry an adapter, and counts the parameters that this trains. No torch."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import gcd
+from typing import Any
 
 from krona_tune.adapters.method_table import AttachPoint, TrainedModelPart, added_parameters, method_named
 from krona_tune.backbones.geometry import Geometry, Role, Site
@@ -104,11 +105,9 @@ def count(geometry: Geometry, adapter: AdapterConfig, outputs: int) -> Parameter
 
 
 def frozen_layers(geometry: Geometry, adapter: AdapterConfig) -> int:
-    """Returns the number of first layers that no trained parameter is in or below; 0 where states are not stored.
-
-    A decoder that writes reads its targets too, so it has no states of a prompt alone.
-    """
-    if geometry.model_type not in STORES_STATES or geometry.writes_alone:
+    """Returns the number of first layers that no trained parameter is in or below; 0 where the kind of model stores no
+    states, whatever its config says."""
+    if why_nothing_is_stored(geometry, {}):
         return 0
     own = method_named(adapter.method).trains_of_model(adapter)
     if own not in {TrainedModelPart.NOTHING, TrainedModelPart.ADAPTED_NORMS}:
@@ -116,6 +115,21 @@ def frozen_layers(geometry: Geometry, adapter: AdapterConfig) -> int:
     first = geometry.first_stack
     adapted = (site.layer for site in sites(geometry, adapter) if site.stack is first)
     return min(adapted, default=geometry.depths[first])
+
+
+def why_nothing_is_stored(geometry: Geometry, config: Mapping[str, Any]) -> str:
+    """Returns why no first layers of a model are computed once for all trials; nothing if those below adapters can be.
+
+    Args:
+        config: what config.json says.
+    """
+    reasons = {
+        f"that is not done for a {geometry.model_type}": geometry.model_type not in STORES_STATES,
+        "a convolution joins them": config.get("conv_kernel_size"),
+        "a decoder reads each prompt with its target": geometry.writes_alone,
+        "they attend in several ways": len(set(config.get("layer_types") or ())) > 1,
+    }
+    return next((reason for reason, applies in reasons.items() if applies), "")
 
 
 def adapted_layers(geometry: Geometry, adapter: AdapterConfig) -> frozenset[str]:

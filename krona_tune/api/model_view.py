@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from krona_tune.adapters.method_table import METHODS
 from krona_tune.adapters.peft_class import known_methods
-from krona_tune.adapters.placement import STORES_STATES, count
+from krona_tune.adapters.placement import count, why_nothing_is_stored
 from krona_tune.backbones.geometry import Geometry, Role, Site
 from krona_tune.refusal import Refusal
 from krona_tune.study.formatting import format_bytes
@@ -30,7 +30,7 @@ def model_lines(source: BackboneSource) -> Iterator[tuple[str, str]]:
         yield "map", f"{said}, in {layers} layers"
     for each in shape.left_out:
         yield "omitted", f"{each.name}, {each.reason}"
-    yield "frozen", frozen_text(shape)
+    yield "frozen", frozen_text(source)
     yield "memory", ", ".join(f"{format_bytes(shape.parameters * size)} in {name}" for name, size in KEPT_IN.items())
     yield "methods", ", ".join(_fitting(shape))
 
@@ -46,12 +46,11 @@ def _text(site: Site) -> str:
     return f"{site.stack} {name}: {site.role}, {site.d_out:,}×{site.d_in:,}{part}"
 
 
-def frozen_text(shape: Geometry) -> str:
+def frozen_text(source: BackboneSource) -> str:
     """Returns which layers can be computed once for all trials and epochs, or why none can."""
-    if shape.writes_alone:
-        return "no layers are computed once: a decoder reads each prompt with its target"
-    if shape.model_type not in STORES_STATES:
-        return f"no layers are computed once: that is not done for a {shape.model_type}"
+    shape = source.geometry
+    if reason := why_nothing_is_stored(shape, source.config):
+        return f"no layers are computed once: {reason}"
     stack = shape.first_stack
     return f"up to {shape.depths[stack]} {stack} layers below the first adapted one can be computed once"
 

@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import __version__ as version
 
-from krona_tune.adapters.placement import frozen_layers
+from krona_tune.adapters.placement import frozen_layers, why_nothing_is_stored
 from krona_tune.atomic_write import atomic_path
 from krona_tune.data.batches import TARGET, Batch, Ints, evaluation_batches, input_lengths
 from krona_tune.study.request.trial import TrialConfig
@@ -227,7 +227,6 @@ def _checksum(values: Tensor) -> str:
     return str(zlib.crc32(values.contiguous().view(torch.uint8).numpy().data))
 
 
-LAYER_TYPES = "layer_types"
 FORMAT = 1
 """Part of the files' names: raise it when the states' meaning changes."""
 EMBEDDINGS = ("embeddings", "embeddings_project", "encoder.embed_tokens", "embed_tokens")
@@ -288,14 +287,11 @@ class _PositionBias(nn.Module):
 def skipped_layers(backbone: Backbone, trial: TrialConfig) -> int:
     """Returns the number of the first layers whose outputs are the same in every epoch of the trial.
 
-    None are if a trained parameter or dropout acts in or below them, if the model is a DeBERTa whose convolution
-    belongs to its first layer, or if its layers attend in several ways, by their number.
+    None are if a trained parameter or dropout acts in or below them, or if its model's layers can't be left out.
     """
-    if len(set(getattr(backbone.config, LAYER_TYPES, None) or ())) > 1:
-        return 0
     own, everywhere = trial.training.dropout, trial.training.dropout_layers == "all"
     acts = any(dropouts(backbone.base).values()) if own is None else own > 0
-    if (acts and everywhere) or getattr(_layers(backbone)[0], "conv", None) is not None:
+    if (acts and everywhere) or why_nothing_is_stored(backbone.geometry, backbone.config.to_dict()):
         return 0
     return frozen_layers(backbone.geometry, trial.adapter)
 

@@ -1,15 +1,19 @@
 """Tests what `inspect` says of a model: its maps, what is left out and why, memory, and the methods that fit."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from krona_tune.api.model_view import model_lines
+from krona_tune.adapters.placement import STORES_STATES
+from krona_tune.api.model_view import frozen_text, model_lines
 from krona_tune.cli import app
+from krona_tune.search.planning.plan import make_plan
+from krona_tune.study.request.loader import build_spec
 from krona_tune.train.backbone_source import find_backbone
 from tests.backbone_folders import folder_of
-from tests.backbones.families import tiny
+from tests.backbones.families import KINDS, REFUSED, tiny
 
 
 def lines(model_type: str, folder: Path) -> list[str]:
@@ -40,6 +44,40 @@ def test_the_command_says_what_fits_a_model_and_its_named_maps(tmp_path: Path) -
 
 def test_a_decoder_with_only_a_causal_class_answers_with_text(tmp_path: Path) -> None:
     assert "answers with text; labels are words" in lines("granite", tmp_path)
+
+
+CONVOLUTION = {"conv_kernel_size": 3, "conv_act": "gelu"}
+SEVERAL_WAYS = {
+    "layer_types": ["full_attention", "sliding_attention"],
+    "use_sliding_window": True,
+    "sliding_window": 4,
+}
+
+
+@pytest.mark.parametrize(
+    ("model_type", "config", "reason"),
+    [
+        ("deberta-v2", CONVOLUTION, "a convolution joins them"),
+        ("qwen3", SEVERAL_WAYS, "they attend in several ways"),
+        *((name, {}, "") for name in sorted({*KINDS} - REFUSED.keys())),
+    ],
+)
+def test_a_plan_says_of_a_model_what_inspect_says_of_layers_computed_once(
+    model_type: str, config: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    model = str(folder_of({**tiny(model_type), **config}, tmp_path / "model"))
+    found = find_backbone(model)
+    adapter = {"roles": "feed_forward_in" if model_type == "fnet" else "output", "layers": "last 1"}
+    asked = {"model": model, "data": "mini", "tasks": ["rte"], "examples": {"max_length": 32}, "adapter": adapter}
+    plan = make_plan(build_spec({**asked, "training": {"dropout": 0.0}}, "x.yaml"), "x.yaml")
+    said, stack = frozen_text(found), found.geometry.first_stack
+    if model_type in STORES_STATES and not reason:
+        assert said == f"up to 2 {stack} layers below the first adapted one can be computed once"
+        assert plan.computed_once().startswith(f"1 of 2 {stack} layers by placement")
+    else:
+        reason = reason or f"that is not done for a {model_type}"
+        assert said == f"no layers are computed once: {reason}"
+        assert plan.computed_once() == f"no layers, since {reason}"
 
 
 @pytest.mark.parametrize("words", [["no/such/model"], ["."]])

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 from krona_tune.adapters.method_table import TrainedModelPart, is_peft, method_named
-from krona_tune.adapters.placement import STORES_STATES, ParameterCount, count, frozen_layers
+from krona_tune.adapters.placement import ParameterCount, count, frozen_layers, why_nothing_is_stored
 from krona_tune.backbones.geometry import Geometry, Role, Stack
 from krona_tune.data import corpus
 from krona_tune.data.corpus import OwnData
@@ -80,9 +80,10 @@ class Plan:
 
     def computed_once(self) -> str:
         """Returns which of the first layers are computed once for all trials and epochs, or why none are."""
-        if reason := self._why_nothing_is_stored():
-            return f"no layers, since {reason}"
         limit, depth = self.spec.resources.stored_states_gb, self.geometry.depths[self.geometry.first_stack]
+        reason = why_nothing_is_stored(self.geometry, self.source.config)
+        if not limit or reason:
+            return f"no layers, since {reason if limit else 'resources.stored_states_gb is 0'}"
         rng = random.Random(0)
         placed = sorted({self._skipped(self.space.draw(rng)) for _ in range(DRAWS)})
         domains = self.spec.domains()
@@ -93,17 +94,6 @@ class Plan:
         alone = f", {head} for the head alone" if head else ""
         layers = f"{' or '.join(map(str, placed))} of {depth} {self.geometry.first_stack} layers"
         return f"{layers} by placement{alone}, in {limit:g} GB at most"
-
-    def _why_nothing_is_stored(self) -> str:
-        config, model_type = self.source.config, self.geometry.model_type
-        reasons = {
-            "resources.stored_states_gb is 0": not self.spec.resources.stored_states_gb,
-            f"that is not done for a {model_type}": model_type not in STORES_STATES,
-            "a convolution joins them": config.get("conv_kernel_size"),
-            "a decoder reads each prompt with its target": self.geometry.writes_alone,
-            "they attend in several ways": len(set(config.get("layer_types") or ())) > 1,
-        }
-        return next((reason for reason, applies in reasons.items() if applies), "")
 
     def _skipped(self, point: Params) -> int:
         acts = point["dropout"] != 0.0 and point["dropout_layers"] == "all"
