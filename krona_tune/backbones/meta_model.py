@@ -1,7 +1,6 @@
 """Builds a transformers model from its config without weights, and finds its layers, linear maps and sizes."""
 
 from collections.abc import Iterator, Mapping
-from copy import deepcopy
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
@@ -131,7 +130,7 @@ def read_config(values: Mapping[str, Any], place: str) -> Any:
     if model_type not in transformers.CONFIG_MAPPING:
         raise unknown(place, "model_type", model_type, known_model_types())
     with refusing(place, f"describes no {model_type}", "save the model again"):
-        config = transformers.CONFIG_MAPPING[model_type].from_dict(deepcopy(dict(values)))
+        config = transformers.CONFIG_MAPPING[model_type].from_dict(_decoded(dict(values)))
         text = config.get_text_config()
     if text is not config and model_type not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
         raise Refusal(place, f"a {model_type} reads more than text", f"give its text model, a {text.model_type}")
@@ -142,6 +141,18 @@ def read_config(values: Mapping[str, Any], place: str) -> Any:
             "give an encoder with a class for sequence classification, a decoder, or an encoder-decoder",
         )
     return config
+
+
+def _decoded(value: Any) -> Any:
+    """Returns a copy of JSON with the numbers that it lacks, which the library writes as {"__float__": "Infinity"}."""
+    match value:
+        case {"__float__": str(number)}:
+            return float(number)
+        case dict():
+            return {key: _decoded(each) for key, each in value.items()}
+        case list():
+            return [_decoded(each) for each in value]
+    return value
 
 
 def known_model_types() -> set[str]:

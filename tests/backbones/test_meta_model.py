@@ -5,6 +5,8 @@ import copy
 import pytest
 
 from krona_tune.backbones.introspect import introspect
+from krona_tune.backbones.meta_model import read_config
+from krona_tune.refusal import Refusal
 from tests.backbones.introspected import of
 from tests.models import CONFIGS, OWN_HEADS
 
@@ -20,3 +22,11 @@ def test_the_callers_config_stays_as_it_is() -> None:
     before = copy.deepcopy(config)
     introspect(config, "here")
     assert config == before
+
+
+def test_a_number_that_json_lacks_is_read_as_transformers_writes_it() -> None:
+    limit = [0.0, {"__float__": "Infinity"}]
+    found = read_config({"model_type": "nemotron_h", "time_step_limit": limit}, "here").time_step_limit
+    assert tuple(found) == (0.0, float("inf"))
+    with pytest.raises(Refusal, match="here: describes no nemotron_h"):
+        read_config({"model_type": "nemotron_h", "time_step_limit": [0.0, {"__float__": "much"}]}, "here")
