@@ -86,12 +86,19 @@ def put_stand_ins(model: MetaModel, generator: torch.Generator) -> dict[str, Map
     whole = cast(Any, model.whole)
     for module in list(model.whole.modules()):
         module.to_empty(device="cpu", recurse=False)
+        _fill(module)
         whole._init_weights(module)
         if (sinks := getattr(module, "sinks", None)) is not None:  # a token alone would not attend only to itself
             sinks.data.fill_(NOWHERE)
     model.whole.eval().requires_grad_(False)
     named = model.base.named_modules()
     return {name: module for name, module in named if isinstance(module, MapStandIn)}
+
+
+def _fill(module: nn.Module) -> None:
+    """Sets a module's own values, which are whatever the memory held, for a family that starts some of them itself."""
+    for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+        tensor.data.fill_(tensor.is_floating_point())
 
 
 def _stand_in(module: nn.Module, generator: torch.Generator) -> nn.Module | None:

@@ -3,10 +3,12 @@
 from typing import Any
 
 import pytest
+import torch
 import transformers
 
 from krona_tune.backbones.geometry import Role, RoleRows, Stack
 from krona_tune.backbones.introspect import introspect
+from tests.backbones.families import tiny
 from tests.backbones.introspected import of
 from tests.models import ENCODER, GPT
 
@@ -81,3 +83,16 @@ def test_an_expert_is_left_out_whichever_the_router_takes() -> None:
     shape = introspect({"model_type": "switch_transformers", **sizes, "num_sparse_encoder_layers": 1}, "here")
     assert not any("expert" in site.name for site in shape.sites)
     assert {each.reason for each in shape.left_out if "expert" in each.name} == {"it is one expert of several"}
+
+
+def test_what_the_memory_held_before_decides_about_no_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An Apertus has an activation with numbers of its own, which transformers does not start."""
+    expected, empty = introspect(tiny("apertus"), "here"), torch.empty_like
+
+    def filled(tensor: torch.Tensor, **how: Any) -> torch.Tensor:
+        made = empty(tensor, **how)
+        return made.fill_(float("nan")) if made.is_floating_point() else made
+
+    monkeypatch.setattr(torch, "empty_like", filled)
+    assert introspect(tiny("apertus"), "here") == expected
+    assert not expected.left_out
