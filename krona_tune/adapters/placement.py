@@ -26,6 +26,8 @@ STORES_STATES = frozenset(
     }
 )  # fmt: skip
 """The model types whose first layers can be replaced by stored states, as tests show."""
+TRAINING_BYTES = 16
+"""Bytes per trained parameter in memory: a float32 value, its gradient and its two moments."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from krona_tune.adapters.method_table import METHODS
 from krona_tune.adapters.peft_class import known_methods
-from krona_tune.adapters.placement import count, why_nothing_is_stored
+from krona_tune.adapters.placement import TRAINING_BYTES, count, why_nothing_is_stored
 from krona_tune.backbones.geometry import Geometry, Role, Site
 from krona_tune.refusal import Refusal
 from krona_tune.study.formatting import format_bytes
@@ -31,8 +31,16 @@ def model_lines(source: BackboneSource) -> Iterator[tuple[str, str]]:
     for each in shape.left_out:
         yield "omitted", f"{each.name}, {each.reason}"
     yield "frozen", frozen_text(source)
-    yield "memory", ", ".join(f"{format_bytes(shape.parameters * size)} in {name}" for name, size in KEPT_IN.items())
+    weights = (f"{format_bytes(shape.parameters * size)} in {name}" for name, size in KEPT_IN.items())
+    yield "memory", f"{', '.join(weights)}, of the frozen weights alone"
+    yield "training", f"beside them {TRAINING_BYTES} bytes for each trained parameter, and roughly {_token_text(shape)}"
     yield "methods", ", ".join(_fitting(shape))
+
+
+def _token_text(shape: Geometry) -> str:
+    """Says what a backward pass through all layers keeps of each token."""
+    sizes = {name: format_bytes(shape.kept_values() * KEPT_IN[name]) for name in ("fp32", "bf16")}
+    return f"{' or '.join(f'{size} in {name}' for name, size in sizes.items())} for each token of a batch"
 
 
 def _is_map(site: Site) -> bool:

@@ -88,6 +88,10 @@ class UnadaptedMap:
     role: Role | None = None
 
 
+KEPT_PER_LAYER = 17
+"""Values per token that a layer keeps for its backward pass, in units of the width: inputs and outputs, roughly."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
     """A backbone in integers.
@@ -142,6 +146,15 @@ class Geometry:
         if Stack.DECODER not in self.depths:
             raise ValueError(f"a {self.model_type} only reads")
         return replace(self, head=(0, 0), text_to_text=True)
+
+    def kept_values(self, *, recomputed: bool = False) -> int:
+        """Returns roughly how many values of a token are kept for a backward pass through all layers.
+
+        Args:
+            recomputed: only what enters each layer is kept, and the rest of one layer at a time.
+        """
+        layers = sum(self.depths.values()) * self.uses
+        return (layers + KEPT_PER_LAYER if recomputed else layers * KEPT_PER_LAYER) * self.width
 
     def head_parameters(self, outputs: int) -> int:
         """Counts the parameters of a fresh task head with that many outputs; 0 for text to text."""

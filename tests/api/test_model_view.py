@@ -42,6 +42,16 @@ def test_the_command_says_what_fits_a_model_and_its_named_maps(tmp_path: Path) -
     assert "parallel_adapter" not in named.split("methods", 1)[1]
 
 
+def test_the_memory_of_frozen_weights_and_what_training_adds_are_said(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 1000, "num_hidden_layers": 3, "intermediate_size": 40, "num_attention_heads": 4}
+    found = find_backbone(str(folder_of({**tiny("bert"), **sizes}, tmp_path / "bert")))
+    said, number = dict(model_lines(found)), found.geometry.parameters
+    assert said["memory"].startswith(f"{4 * number / 1e6:.1f} MB in fp32, {2 * number / 1e6:.1f} MB in bf16, ")
+    assert said["memory"].endswith("in nf4, of the frozen weights alone")
+    tokens = "roughly 204.0 kB in fp32 or 102.0 kB in bf16 for each token of a batch"
+    assert said["training"] == f"beside them 16 bytes for each trained parameter, and {tokens}"
+
+
 def test_a_decoder_with_only_a_causal_class_answers_with_text(tmp_path: Path) -> None:
     assert "answers with text; labels are words" in lines("granite", tmp_path)
 

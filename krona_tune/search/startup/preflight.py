@@ -12,6 +12,7 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 from uuid import uuid4
 
+from krona_tune.adapters.placement import TRAINING_BYTES
 from krona_tune.record.mlflow_mirror.tracking_uri import explain_unreachable
 from krona_tune.record.parquet_reader import pass_over, read_trials
 from krona_tune.record.store import Store, is_uri, refusing
@@ -176,10 +177,8 @@ def node_problems(storage: str, reports: dict[str, NodeReport | str]) -> Iterato
 
 PROCESS_BYTES = 600 * 2**20
 """The memory of a worker before it loads a backbone: Python, torch, transformers."""
-STATE_BYTES, TRAINING_BYTES = 12, 16
-"""Bytes per trained parameter: a float32 value and its two moments on disk; in memory also its gradient."""
-ACTIVATIONS = 17
-"""Values per token that a layer keeps for its backward pass, in units of the width: inputs and outputs, roughly."""
+STATE_BYTES = 12
+"""Bytes per trained parameter on disk: a float32 value and its two moments."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,9 +208,7 @@ def needed_bytes(resources: Resources) -> Footprint:
     itemsize = this_device(plan.precision, gpu=False).dtype.itemsize if not resources.slots.gpus else 2
     rows = -(-params["batch_size"] // params["accumulation"])
     tokens = rows * max(map(longest_example, resources.prepared.works.values()))
-    layers = sum(shape.depths.values()) * shape.uses
-    kept = layers + ACTIVATIONS if params["gradient_checkpointing"] else layers * ACTIVATIONS
-    activations = tokens * kept * shape.width * itemsize
+    activations = tokens * shape.kept_values(recomputed=params["gradient_checkpointing"]) * itemsize
     weights = shape.parameters * itemsize
     worker = PROCESS_BYTES + weights + trained * TRAINING_BYTES + activations
     return Footprint(params=params, weights=weights, worker=worker)
