@@ -120,7 +120,7 @@ def _dressed(
     (config, tensors), beside = form, _trained_norms_and_head(model, adapters, head)
     config.target_modules = sorted(maps)
     _complete(config, model, beside)
-    return _filled(get_peft_model(model, config), tensors | beside)
+    return _filled(_wrapped(model, config), tensors | beside)
 
 
 def _as_itself(model: nn.Module, adapters: Adapters, head: Mapping[str, Tensor], modules: Modules) -> PeftModel:
@@ -129,7 +129,7 @@ def _as_itself(model: nn.Module, adapters: Adapters, head: Mapping[str, Tensor],
         raise _unfit("peft adapts whole linear maps, and this model has fused or transposed ones")
     config, beside = make_config(adapters.config, sorted(modules)), _trained_norms_and_head(model, adapters, head)
     _complete(config, model, beside)
-    dressed = get_peft_model(model, config)
+    dressed = _wrapped(model, config)
     for name, module in modules.items():
         cast(PeftMap, module).give(dressed.base_model.model.get_submodule(name))
     state = get_peft_model_state_dict(dressed, save_embedding_layers=False)
@@ -143,6 +143,24 @@ def _trained_norms_and_head(model: nn.Module, adapters: Adapters, head: Mapping[
     return {
         f"{within(model)}{name}": parameter.detach() for name, parameter in adapters.backbone_parameters.items()
     } | dict(head)
+
+
+def _wrapped(model: nn.Module, config: PeftConfig) -> PeftModel:
+    """Returns the model with peft's layers around its maps.
+
+    Raises:
+        Refusal: peft can't wrap them, or takes them for parameters of experts, which it finds by the ends of names.
+    """
+    problem = ""
+    try:
+        dressed = get_peft_model(model, config)
+    except ValueError as error:
+        problem = f"peft can't wrap these maps: {error}"
+    if getattr(config, "target_parameters", None):  # which nobody has asked for
+        problem = f"peft takes maps of these names in a {cast(Any, model).config.model_type} for its experts"
+    if problem:
+        raise _unfit(problem)
+    return dressed
 
 
 def _complete(config: PeftConfig, model: nn.Module, beside: Iterable[str]) -> None:

@@ -30,6 +30,8 @@ from krona_tune.refusal import Refusal, refusing
 CORRECT = "name its maps: backbone: {roles: {query: '*self_attn.q_proj', …}}"
 MOST_NAMES = 6
 """The most names of maps that a refusal proposes."""
+SIZES = {"hidden_size": "width", "vocab_size": "vocabulary"}
+"""What a config calls the numbers that a study needs of every model, and what they are."""
 ROLES = list(Role)
 _ATTENTIONS = ((Role.QUERY, Role.KEY, Role.VALUE, Role.OUTPUT), tuple(CROSS.values()))
 _IN_ATTENTION = {*_ATTENTIONS[0], *_ATTENTIONS[1], FusedRole.ATTENTION}
@@ -49,6 +51,7 @@ def introspect(values: Mapping[str, Any], place: str, corrections: Mapping[Role,
             be run on a few tokens, or a correction names no map.
     """
     config, given = read_config(values, place), corrections or {}
+    _refuse_unstated_sizes(config, place)
     model = build_meta_model(config, 2, place)
     lists = find_layers(model.base)
     facts = architecture_facts(config, model, lists, place, says_untied=values.get("tie_word_embeddings") is False)
@@ -62,6 +65,13 @@ def introspect(values: Mapping[str, Any], place: str, corrections: Mapping[Role,
     _refuse_other_layers(chosen, config, place, given)
     probed = _probed(model, [layers for layers in lists if layers.name in chosen.layers], place, given, facts)
     return _Reader(config, place, chosen, probed, given, elsewhere=_in_other_lists(facts, chosen)).geometry()
+
+
+def _refuse_unstated_sizes(config: Any, place: str) -> None:
+    lacking = [word for name, word in SIZES.items() if not isinstance(stated(config, name), int)]
+    if lacking:
+        said = f"a {config.model_type} states no {' and no '.join(lacking)}"
+        raise Refusal(place, said, "give a model of tokens, whose config.json has both numbers")
 
 
 def _named(config: Any, place: str, model: MetaModel, facts: ArchitectureFacts, pattern: str) -> Geometry:
@@ -182,8 +192,7 @@ class _Reader:
 
     def __post_init__(self) -> None:
         self._probed_maps = {name: each for layers in self.probed.values() for name, each in layers.maps.items()}
-        with refusing(self.place, f"a {self.config.model_type} states no width or vocabulary", "give another model"):
-            self._width, self._vocabulary = (int(stated(self.config, name)) for name in ("hidden_size", "vocab_size"))
+        self._width, self._vocabulary = (stated(self.config, name) for name in SIZES)
 
     def geometry(self) -> Geometry:
         facts, stacks = self.facts, dict[Stack, tuple[LayerFacts, ...]]()

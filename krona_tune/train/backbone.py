@@ -63,7 +63,7 @@ def load_backbone(location: str, device: Device, shape: Geometry | None = None) 
         if shape is None:
             written, _ = transformers.PretrainedConfig.get_config_dict(location)
             shape = geometry(written, f"{location}: config.json")
-        kind = _kind(shape)
+        kind = model_class(shape)
         whole, loaded = kind.from_pretrained(
             location,
             trust_remote_code=False,
@@ -80,7 +80,7 @@ def load_backbone(location: str, device: Device, shape: Geometry | None = None) 
     return freeze(whole, shape, device)
 
 
-def _kind(shape: Geometry) -> Any:
+def model_class(shape: Geometry) -> Any:
     """Returns the class of transformers that loads a backbone for what it answers."""
     if not shape.text_to_text:
         return transformers.AutoModelForSequenceClassification

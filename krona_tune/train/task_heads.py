@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModelForSequenceClassification, GenerationConfig, PreTrainedTokenizerBase
+from transformers.modeling_outputs import BaseModelOutput
 
 from krona_tune.adapters.adapter_files import HEAD
 from krona_tune.backbones.geometry import Stack
@@ -270,7 +271,7 @@ class VerbalizedAnswer:
         self.task = task
         self.model, config = backbone.whole, backbone.config
         self._encoder: Any = cast(Any, self.model).get_encoder() if backbone.geometry.is_encoder_decoder else None
-        self._pad = config.pad_token_id or 0
+        self._pad = getattr(config, "pad_token_id", None) or 0  # some families' configs have none
         device = backbone.device.kind
         width = max(map(len, candidates))
         padded = [[*ids, *[NO_TOKEN] * (width - len(ids))] for ids in candidates]
@@ -326,7 +327,7 @@ class VerbalizedAnswer:
             inputs = {"input_ids": each, "attention_mask": masks}
             logits = logits_after_prompt(self.model, inputs, targets, self._pad).float()
         else:
-            words = self._decoder_inputs.repeat(n, 1)
-            logits = self.model(encoder_outputs=(each,), attention_mask=masks, decoder_input_ids=words).logits.float()
+            words, encoded = self._decoder_inputs.repeat(n, 1), BaseModelOutput(last_hidden_state=each)
+            logits = self.model(encoder_outputs=encoded, attention_mask=masks, decoder_input_ids=words).logits.float()
         losses = functional.cross_entropy(logits.transpose(1, 2), targets, ignore_index=NO_TOKEN, reduction="none")
         return -losses.sum(-1).view(n, count)

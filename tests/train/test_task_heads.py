@@ -9,7 +9,7 @@ from krona_tune.data.tasks import TASKS
 from krona_tune.train.backbone import freeze
 from krona_tune.train.device import Device
 from krona_tune.train.task_heads import VerbalizedAnswer, in_units_of_labels, make_answer, with_head
-from tests.backbones.families import build_causal
+from tests.backbones.families import build
 from tests.models import CONFIGS, tokens
 from tests.train.conftest import WORDS, tiny_backbone
 
@@ -154,7 +154,7 @@ def test_a_saved_regression_head_answers_in_units_of_its_labels(name: str) -> No
 
 
 def test_a_decoder_without_a_head_scores_label_words_as_transformers_does() -> None:
-    shape, whole, _ = build_causal("granite")
+    shape, whole = build("granite")
     backbone = freeze(whole, shape, Device(kind="cpu", dtype=torch.float32))
     words = [[11, 12, 2], [13, 2], [14, 15, 16, 2]]
     answer = make_answer(backbone, TASKS["mnli"], 0, words)
